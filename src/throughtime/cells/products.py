@@ -1,0 +1,53 @@
+"""W x for all steps at once, and the two products of its backward pass.
+
+Inputs are numbers (T, B, I), or class indices (T, B) that stand for one-hot vectors: then
+W x is a column of W, and no one-hot array is built.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from throughtime.arrays import Array
+
+
+def is_indices(inputs: Array) -> bool:
+    """Whether `inputs` holds class indices rather than numbers."""
+    return bool(np.issubdtype(inputs.dtype, np.integer))
+
+
+def rows(array: Array) -> Array:
+    """(T, B, N) as (T·B, N)."""
+    return array.reshape(-1, array.shape[-1])
+
+
+def outer_sum(left: Array, right: Array) -> Array:
+    """Σ over steps and sequences of left_t right_tᵀ: (T, B, M), (T, B, N) -> (M, N)."""
+    return rows(left).T @ rows(right)
+
+
+def product(W: Array, inputs: Array) -> Array:
+    """W x_t for every step: (N, I), (T, B, I) or indices (T, B) -> (T, B, N)."""
+    if is_indices(inputs):
+        columns: Array = np.ascontiguousarray(W.T)[inputs]
+        return columns
+    return (rows(inputs) @ W.T).reshape(*inputs.shape[:-1], W.shape[0])
+
+
+def weight_gradient(dz: Array, inputs: Array, classes: int) -> Array:
+    """δW = Σ_t δz_t x_tᵀ: one matrix serves all steps, so its gradient sums over them.
+
+    (T, B, N), inputs -> (N, I). For indices the sum goes to the column of each class.
+    """
+    if not is_indices(inputs):
+        return outer_sum(dz, inputs)
+    order = np.argsort(inputs, axis=None, kind="stable")
+    present, starts = np.unique(inputs.ravel()[order], return_index=True)
+    dW = np.zeros((classes, dz.shape[-1]), dz.dtype)
+    dW[present] = np.add.reduceat(rows(dz)[order], starts, axis=0)
+    return dW.T
+
+
+def input_gradient(dz: Array, W: Array) -> Array:
+    """δx_t = Wᵀ δz_t for every step: (T, B, N), (N, I) -> (T, B, I)."""
+    return (rows(dz) @ W).reshape(*dz.shape[:-1], W.shape[1])

@@ -1,0 +1,64 @@
+"""The vanilla recurrent network (Elman 1990): s_t = φ(W x_t + U s_{t−1} + b)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from throughtime.arrays import Array, refuse
+from throughtime.cells.activations import relu, relu_slope, tanh_slope
+from throughtime.cells.cell import Cell, Kept, State, Tape
+from throughtime.cells.products import outer_sum, weight_gradient
+
+
+@dataclass(frozen=True)
+class RNN(Cell):
+    """Vanilla recurrent layer.
+
+    Parameters: `W (H, I)`, `U (H, H)`, `b (H,)`. State: `h (B, H)`, which is also the output.
+
+    Args:
+        nonlinearity: φ, "tanh" or "relu".
+
+    Example:
+        >>> from throughtime import RNN
+        >>> RNN(3, 4).shapes()
+        {'W': (4, 3), 'U': (4, 4), 'b': (4,)}
+    """
+
+    nonlinearity: Literal["tanh", "relu"] = "tanh"
+
+    gates: ClassVar[str] = "s"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nonlinearity not in ("tanh", "relu"):
+            refuse("nonlinearity", "'tanh' or 'relu'", repr(self.nonlinearity))
+
+    def step(self, p: Mapping[str, Array], z_x: Array, state: State) -> tuple[State, Kept]:
+        """s_t = φ(z), z = W x_t + b + U s_{t−1}."""
+        z = z_x + state["h"] @ p["U"].T
+        s = np.tanh(z) if self.nonlinearity == "tanh" else relu(z)
+        return {"h": s}, {"s": s}
+
+    def step_backward(
+        self, p: Mapping[str, Array], kept: Kept, before: State, dstate: State
+    ) -> tuple[Array, State, State]:
+        """δz = δs ⊙ φ′(z), δs_{t−1} = Uᵀ δz."""
+        s, ds = kept["s"], dstate["h"]
+        dz = ds * (tanh_slope(s) if self.nonlinearity == "tanh" else relu_slope(s))
+        return dz, {"h": dz @ p["U"]}, {"h": ds}
+
+    def parameter_gradients(
+        self, p: Mapping[str, Array], tape: Tape, deltas: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """δW = Σ δz_t x_tᵀ, δU = Σ δz_t s_{t−1}ᵀ, δb = Σ δz_t."""
+        dz = deltas["z"]
+        return {
+            "W": weight_gradient(dz, tape.inputs, self.inputs),
+            "U": outer_sum(dz, tape.states["h"][:-1]),
+            "b": dz.sum(axis=(0, 1)),
+        }

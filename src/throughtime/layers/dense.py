@@ -1,0 +1,87 @@
+"""The dense head: y_t = W x_t + b at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from throughtime.arrays import Array, Shape, positive
+from throughtime.cells import LocalGradients, State
+from throughtime.cells.products import input_gradient, is_indices, product, weight_gradient
+from throughtime.layers.layer import Layer, LayerTape
+
+
+@dataclass(frozen=True)
+class InputTape:
+    """The inputs alone, which is all that a linear layer needs."""
+
+    inputs: Array
+
+    def steps(self, start: int, stop: int) -> InputTape:
+        return InputTape(self.inputs[start:stop])
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """Dense layer, the same at every step. Parameters: `W (outputs, inputs)`, `b (outputs,)`.
+
+    Example:
+        >>> from throughtime import Dense
+        >>> Dense(3, 2).shapes()
+        {'W': (2, 3), 'b': (2,)}
+    """
+
+    inputs: int
+    outputs: int
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        positive("inputs", self.inputs)
+        positive("outputs", self.outputs)
+
+    def input_size(self) -> int:
+        return self.inputs
+
+    def output_size(self, inputs: int) -> int:
+        return self.outputs
+
+    def takes_indices(self) -> bool:
+        return True
+
+    def shapes(self) -> dict[str, Shape]:
+        shapes: dict[str, Shape] = {"W": (self.outputs, self.inputs)}
+        return shapes | ({"b": (self.outputs,)} if self.bias else {})
+
+    def initialise(self, p: Mapping[str, Array], rng: np.random.Generator) -> None:
+        """Weights uniform in ±1/√inputs, biases 0."""
+        p["W"][...] = rng.uniform(-1, 1, p["W"].shape) / np.sqrt(self.inputs)
+
+    def forward(
+        self,
+        p: Mapping[str, Array],
+        inputs: Array,
+        state: State,
+        lengths: Array | None,
+        rng: np.random.Generator | None,
+    ) -> tuple[Array, State, LayerTape]:
+        outputs = product(p["W"], inputs)
+        return outputs + p["b"] if self.bias else outputs, {}, InputTape(inputs)
+
+    def backward(
+        self,
+        p: Mapping[str, Array],
+        tape: LayerTape,
+        doutputs: Array,
+        dstate: State | None,
+        need_inputs: bool,
+    ) -> LocalGradients:
+        """δW = Σ_t δy_t x_tᵀ, δb = Σ_t δy_t, δx_t = Wᵀ δy_t."""
+        assert isinstance(tape, InputTape)
+        gradients = {"W": weight_gradient(doutputs, tape.inputs, self.inputs)}
+        if self.bias:
+            gradients["b"] = doutputs.sum(axis=(0, 1))
+        wanted = need_inputs and not is_indices(tape.inputs)
+        dinputs = input_gradient(doutputs, p["W"]) if wanted else None
+        return LocalGradients(gradients, dinputs, {}, {})

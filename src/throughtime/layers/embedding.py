@@ -1,0 +1,74 @@
+"""The embedding: a learned vector for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from throughtime.arrays import Array, Shape, positive
+from throughtime.cells import LocalGradients, State
+from throughtime.cells.products import weight_gradient
+from throughtime.layers.dense import InputTape
+from throughtime.layers.layer import Layer, LayerTape
+
+
+@dataclass(frozen=True)
+class Embedding(Layer):
+    """Turns class indices (T, B) into vectors (T, B, features). Parameter: `E (classes, features)`.
+
+    Example:
+        >>> from throughtime import Embedding
+        >>> Embedding(100, 16).shapes()
+        {'E': (100, 16)}
+    """
+
+    classes: int
+    features: int
+
+    def __post_init__(self) -> None:
+        positive("classes", self.classes)
+        positive("features", self.features)
+
+    def input_size(self) -> int:
+        return self.classes
+
+    def output_size(self, inputs: int) -> int:
+        return self.features
+
+    def takes_indices(self) -> bool:
+        return True
+
+    def takes_numbers(self) -> bool:
+        return False
+
+    def shapes(self) -> dict[str, Shape]:
+        return {"E": (self.classes, self.features)}
+
+    def initialise(self, p: Mapping[str, Array], rng: np.random.Generator) -> None:
+        """Normal with standard deviation 1, so that a cell sees inputs of the usual size."""
+        p["E"][...] = rng.standard_normal(p["E"].shape)
+
+    def forward(
+        self,
+        p: Mapping[str, Array],
+        inputs: Array,
+        state: State,
+        lengths: Array | None,
+        rng: np.random.Generator | None,
+    ) -> tuple[Array, State, LayerTape]:
+        return p["E"][inputs], {}, InputTape(inputs)
+
+    def backward(
+        self,
+        p: Mapping[str, Array],
+        tape: LayerTape,
+        doutputs: Array,
+        dstate: State | None,
+        need_inputs: bool,
+    ) -> LocalGradients:
+        """δE_k = Σ δy_t over the steps whose class is k."""
+        assert isinstance(tape, InputTape)
+        dE = weight_gradient(doutputs, tape.inputs, self.classes).T
+        return LocalGradients({"E": dE}, None, {}, {})

@@ -1,0 +1,73 @@
+"""What the network asks of a layer, recurrent or not."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Protocol, Self
+
+import numpy as np
+
+from throughtime.arrays import Array, Shape
+from throughtime.cells import LocalGradients, State
+
+
+class LayerTape(Protocol):
+    """What a layer's forward pass keeps; it can be cut to a stretch of steps."""
+
+    def steps(self, start: int, stop: int) -> Self:
+        """The tape of steps start … stop − 1 alone."""
+        ...
+
+
+class Layer(ABC):
+    """One layer of a network: its sizes and options; parameters and states are passed in."""
+
+    @abstractmethod
+    def output_size(self, inputs: int) -> int:
+        """Number of output features, given the number of input features."""
+
+    def input_size(self) -> int | None:
+        """Number of input features or classes that it needs; None where any number will do."""
+        return None
+
+    def takes_indices(self) -> bool:
+        """Whether its inputs may be class indices (T, B)."""
+        return False
+
+    def takes_numbers(self) -> bool:
+        """Whether its inputs may be numbers (T, B, I)."""
+        return True
+
+    def shapes(self) -> dict[str, Shape]:
+        """Name and shape of every parameter."""
+        return {}
+
+    def state_sizes(self) -> dict[str, int]:
+        """Name and size of every part of the state that is carried from step to step."""
+        return {}
+
+    def initialise(self, p: Mapping[str, Array], rng: np.random.Generator) -> None:
+        """Fills the parameters; a layer without parameters has nothing to do."""
+
+    @abstractmethod
+    def forward(
+        self,
+        p: Mapping[str, Array],
+        inputs: Array,
+        state: State,
+        lengths: Array | None,
+        rng: np.random.Generator | None,
+    ) -> tuple[Array, State, LayerTape]:
+        """Outputs (T, B, ·), final state, tape. Without `rng` nothing is dropped."""
+
+    @abstractmethod
+    def backward(
+        self,
+        p: Mapping[str, Array],
+        tape: LayerTape,
+        doutputs: Array,
+        dstate: State | None,
+        need_inputs: bool,
+    ) -> LocalGradients:
+        """Gradients of parameters, inputs and initial state."""

@@ -1,0 +1,421 @@
+"""Layers, head and loss, stacked: `forward` gives outputs and a tape, `backward` eats the tape."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import (
+    Array,
+    finite,
+    fits,
+    floats,
+    indices,
+    precision,
+    refuse,
+    same_names,
+)
+from throughtime.cells import State
+from throughtime.cells.products import is_indices
+from throughtime.layers import (
+    Layer,
+    LayerTape,
+    Recurrent,
+    RecurrentTape,
+    Spec,
+    as_layer,
+    build,
+    describe,
+)
+from throughtime.losses import LOSSES, Loss, LossValue
+from throughtime.parameters import Parameters
+
+
+@dataclass(frozen=True)
+class NetworkTape:
+    """What a forward pass keeps for the backward pass: one tape a layer."""
+
+    layers: tuple[LayerTape, ...]
+
+    def steps(self, start: int, stop: int) -> NetworkTape:
+        """The tape of steps start … stop − 1 alone, as if the run had begun at `start`."""
+        return NetworkTape(tuple(tape.steps(start, stop) for tape in self.layers))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A forward pass with its inside open. Layers are numbered as in the parameters' names.
+
+    Attributes:
+        outputs: (T, B, K).
+        hidden: layer to hidden states after every step, (T, B, H); both directions of a
+            bidirectional layer side by side, (T, B, 2H).
+        cells: layer to cell states after every step, (T, B, H); LSTM layers only.
+        gates: layer to gate to its values, (T, B, H).
+        state: the final state, `"0.h" (B, H)` and so on: the initial state of a run that goes on.
+    """
+
+    outputs: Array
+    hidden: dict[int, Array]
+    cells: dict[int, Array]
+    gates: dict[int, dict[str, Array]]
+    state: Parameters
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What a backward pass finds.
+
+    Attributes:
+        parameters: in the form of `Network.parameters`.
+        inputs: ∂L/∂x (T, B, I); None for class indices.
+        state: ∂L/∂(initial state), in the state's form.
+        deltas: layer to "h", "c", "z": ∂L/∂h_t, ∂L/∂c_t, ∂L/∂z_t of every step, (T, B, ·).
+            The second direction's begin with "1.".
+        loss: the loss and its terms, where the loss was computed along with them.
+    """
+
+    parameters: Parameters
+    inputs: Array | None
+    state: Parameters
+    deltas: dict[int, dict[str, Array]]
+    loss: LossValue | None = None
+
+
+class Network:
+    """Layers that feed one another, and a loss at the end.
+
+    Args:
+        layers: RNN, LSTM, GRU, Dense, Embedding and Dropout, in the order of the data.
+        loss: MeanSquaredError, SoftmaxCrossEntropy or BinaryCrossEntropy; may be left out
+            where only outputs are wanted.
+        dtype: "float32" or "float64", of parameters, inputs, states and results alike.
+        seed: of the initialisation.
+
+    Attributes:
+        parameters: writable views by name over one vector; `"0.W"` is W of layer 0, `"0.1.W"`
+            that of its second direction.
+
+    Raises:
+        ValueError, TypeError: where layers do not fit together or an option is wrong.
+
+    Example:
+        >>> import numpy as np
+        >>> import throughtime as tt
+        >>> layers = [tt.LSTM(5, 5), tt.Dense(5, 5)]
+        >>> net = tt.Network(layers, loss=tt.SoftmaxCrossEntropy(time="mean"), seed=0)
+        >>> inputs = np.random.default_rng(0).standard_normal((39, 1, 5), dtype=np.float32)
+        >>> targets = np.arange(39)[:, None] % 5
+        >>> loss, gradient = net.loss_and_gradient(inputs, targets)
+        >>> gradient["0.U"].shape
+        (20, 5)
+        >>> net.run(inputs).cells[0].shape
+        (39, 1, 5)
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Spec],
+        loss: Loss | None = None,
+        *,
+        dtype: object = "float32",
+        seed: int = 0,
+    ) -> None:
+        if not layers:
+            refuse("layers", "at least one layer", "none")
+        if loss is not None and not isinstance(loss, Loss):
+            refuse("loss", "one of " + ", ".join(LOSSES), repr(loss), error=TypeError)
+        self.specs: tuple[Spec, ...] = tuple(layers)
+        self.loss = loss
+        self.layers: tuple[Layer, ...] = tuple(as_layer(i, s) for i, s in enumerate(layers))
+        self.inputs, self.outputs = _chain(self.layers)
+        shapes = {f"{i}.{n}": s for i, x in enumerate(self.layers) for n, s in x.shapes().items()}
+        self.parameters = Parameters(shapes, precision(dtype))
+        rng = np.random.default_rng(seed)
+        for number, layer in enumerate(self.layers):
+            layer.initialise(self._of_layer(self.parameters, number, layer.shapes()), rng)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self.parameters.dtype
+
+    @property
+    def recurrent(self) -> dict[int, Recurrent]:
+        """The recurrent layers by number."""
+        return {i: x for i, x in enumerate(self.layers) if isinstance(x, Recurrent)}
+
+    @property
+    def bidirectional(self) -> bool:
+        """Whether some layer also runs backwards: then a run cannot go on from another's end."""
+        return any(layer.cell.bidirectional for layer in self.recurrent.values())
+
+    def __repr__(self) -> str:
+        inside = ", ".join(repr(spec) for spec in self.specs)
+        return f"Network([{inside}], loss={self.loss!r}, dtype={str(self.dtype)!r})"
+
+    # --- forward and backward ---
+
+    def forward(
+        self,
+        inputs: Array,
+        state: Mapping[str, Array] | None = None,
+        lengths: Array | None = None,
+        *,
+        dropout_seed: int | None = None,
+    ) -> tuple[Array, Parameters, NetworkTape]:
+        """Runs all steps.
+
+        Args:
+            inputs: (T, B, I) in the network's dtype, or class indices (T, B).
+            state: initial state by name (`zero_state` shows the names); zeros without it.
+            lengths: (B,) steps of each sequence, from 1 to T. Beyond them recurrent layers give
+                0 and stand still.
+            dropout_seed: draws the dropout masks; without it nothing is dropped.
+
+        Returns:
+            outputs (T, B, K), the final state, and the tape for `backward`.
+        """
+        x = self._check_inputs(inputs)
+        steps, batch = x.shape[:2]
+        lengths = _check_lengths(lengths, steps, batch)
+        initial = self._check_state(state, batch)
+        finite("parameters", self.parameters.flat)
+        rng = None if dropout_seed is None else np.random.default_rng(dropout_seed)
+        tapes: list[LayerTape] = []
+        final: State = {}
+        for number, layer in enumerate(self.layers):
+            p = self._of_layer(self.parameters, number, layer.shapes())
+            own = self._of_layer(initial, number, layer.state_sizes())
+            x, end, tape = layer.forward(p, x, own, lengths, rng)
+            final |= {f"{number}.{name}": array for name, array in end.items()}
+            tapes.append(tape)
+        return x, Parameters.of(final, self.dtype), NetworkTape(tuple(tapes))
+
+    def backward(
+        self,
+        tape: NetworkTape,
+        doutputs: Array,
+        dstate: Mapping[str, Array] | None = None,
+        *,
+        need_inputs: bool = True,
+    ) -> Gradients:
+        """Backpropagation through time, over all steps of the tape.
+
+        Args:
+            tape: from `forward`, or a stretch of it; the parameters must be those of that run.
+            doutputs: ∂L/∂outputs, (T, B, K).
+            dstate: ∂L/∂(final state), in the state's form; 0 without it.
+            need_inputs: whether ∂L/∂inputs is wanted.
+        """
+        gradient = self.parameters.zeros_like()
+        dinitial = self.zero_state(doutputs.shape[1])
+        deltas = {}
+        if dstate is not None:
+            same_names("dstate", dstate, dinitial)
+        dx: Array | None = doutputs
+        for number in reversed(range(len(self.layers))):
+            layer = self.layers[number]
+            p = self._of_layer(self.parameters, number, layer.shapes())
+            dend = None
+            if dstate is not None:
+                dend = self._of_layer(dstate, number, layer.state_sizes())
+            assert dx is not None  # only the first layer takes class indices
+            wanted = need_inputs or number > 0
+            found = layer.backward(p, tape.layers[number], dx, dend, wanted)
+            for name, array in found.parameters.items():
+                gradient[f"{number}.{name}"] = array
+            for name, array in found.state.items():
+                dinitial[f"{number}.{name}"] = array
+            if found.deltas:
+                deltas[number] = found.deltas
+            dx = found.inputs
+        return Gradients(gradient, dx if need_inputs else None, dinitial, deltas)
+
+    # --- what a user calls ---
+
+    def run(
+        self,
+        inputs: Array,
+        state: Mapping[str, Array] | None = None,
+        lengths: Array | None = None,
+        *,
+        dropout_seed: int | None = None,
+    ) -> Run:
+        """A forward pass with its inside open; arguments as in `forward`."""
+        outputs, final, tape = self.forward(inputs, state, lengths, dropout_seed=dropout_seed)
+        hidden, cells, gates = {}, {}, {}
+        for number, layer in self.recurrent.items():
+            own = tape.layers[number]
+            assert isinstance(own, RecurrentTape)
+            hidden[number] = layer.states(own, "h")
+            if "c" in layer.cell.state_sizes:
+                cells[number] = layer.states(own, "c")
+            gates[number] = layer.kept(own)
+        return Run(outputs, hidden, cells, gates, final)
+
+    def evaluate(
+        self,
+        inputs: Array,
+        targets: Array,
+        *,
+        state: Mapping[str, Array] | None = None,
+        lengths: Array | None = None,
+        dropout_seed: int | None = None,
+    ) -> LossValue:
+        """The loss and its terms; arguments as in `forward`, targets as the loss wants them."""
+        outputs, _, _ = self.forward(inputs, state, lengths, dropout_seed=dropout_seed)
+        return self.loss_of(outputs, targets, lengths)
+
+    def loss_and_gradient(
+        self,
+        inputs: Array,
+        targets: Array,
+        *,
+        state: Mapping[str, Array] | None = None,
+        lengths: Array | None = None,
+        dropout_seed: int | None = None,
+    ) -> tuple[float, Parameters]:
+        """The loss and its gradient by exact backpropagation through all T steps.
+
+        Arguments as in `forward`, targets as the loss wants them. The gradient has the names
+        and shapes of `parameters`.
+        """
+        outputs, _, tape = self.forward(inputs, state, lengths, dropout_seed=dropout_seed)
+        loss = self.loss_of(outputs, targets, lengths)
+        return loss.value, self.backward(tape, loss.doutputs, need_inputs=False).parameters
+
+    def gradients(
+        self,
+        inputs: Array,
+        targets: Array,
+        *,
+        state: Mapping[str, Array] | None = None,
+        lengths: Array | None = None,
+        dropout_seed: int | None = None,
+    ) -> Gradients:
+        """The loss, and its gradients with respect to parameters, inputs, initial state and
+        every inner state; arguments as in `loss_and_gradient`."""
+        outputs, _, tape = self.forward(inputs, state, lengths, dropout_seed=dropout_seed)
+        loss = self.loss_of(outputs, targets, lengths)
+        found = self.backward(tape, loss.doutputs)
+        return Gradients(found.parameters, found.inputs, found.state, found.deltas, loss)
+
+    def loss_of(self, outputs: Array, targets: object, lengths: Array | None = None) -> LossValue:
+        """The loss of given outputs (T, B, K)."""
+        if self.loss is None:
+            refuse("loss", "a loss", "none", "build the network with loss=…")
+        steps, batch = outputs.shape[:2]
+        weights = self.loss.weights(steps, batch, _check_lengths(lengths, steps, batch))
+        return self.loss.evaluate(outputs, self.loss.check_targets(targets, outputs), weights)
+
+    def zero_state(self, batch: int) -> Parameters:
+        """The state of B sequences that have not begun; its names are those of every state."""
+        return Parameters(
+            {
+                f"{number}.{name}": (batch, size)
+                for number, layer in enumerate(self.layers)
+                for name, size in layer.state_sizes().items()
+            },
+            self.dtype,
+        )
+
+    # --- copies and files ---
+
+    def copy(self) -> Network:
+        """The same layers and numbers in memory of their own."""
+        return self.astype(self.dtype)
+
+    def astype(self, dtype: object) -> Network:
+        """A copy in float32 or float64."""
+        twin = Network(self.specs, self.loss, dtype=dtype)
+        twin.parameters.flat[...] = self.parameters.flat
+        return twin
+
+    def describe(self) -> str:
+        """Layers, loss and dtype as JSON, from which `from_description` builds the same network."""
+        loss = self.loss and {"kind": type(self.loss).__name__, **asdict(self.loss)}
+        layers = [describe(spec) for spec in self.specs]
+        return json.dumps({"layers": layers, "loss": loss, "dtype": str(self.dtype)})
+
+    @classmethod
+    def from_description(cls, description: str) -> Network:
+        """A network with the layers, loss and dtype of `describe`, newly initialised."""
+        try:
+            plan = json.loads(description)
+            layers, loss, dtype = plan["layers"], plan["loss"], plan["dtype"]
+            chosen = loss and LOSSES[loss.pop("kind")](**loss)
+            specs = [build(layer) for layer in layers]
+        except (ValueError, KeyError, TypeError, AttributeError) as problem:
+            refuse("description", "a network's description", f"{description[:60]!r} ({problem})")
+        return cls(specs, chosen, dtype=dtype)
+
+    def save(self, path: str) -> None:
+        """Writes description and parameters to one safetensors file."""
+        self.parameters.save(path, {"network": self.describe()})
+
+    # --- checks of what comes in ---
+
+    @staticmethod
+    def _of_layer(
+        arrays: Mapping[str, Array], number: int, names: Mapping[str, object]
+    ) -> dict[str, Array]:
+        return {name: arrays[f"{number}.{name}"] for name in names}
+
+    def _check_inputs(self, inputs: object) -> Array:
+        first, size = self.layers[0], self.inputs
+        array = inputs if isinstance(inputs, np.ndarray) else np.asarray(inputs)
+        if is_indices(array) and array.ndim != 3:
+            if not first.takes_indices():
+                refuse("inputs", f"numbers of {self.dtype}", array.dtype, error=TypeError)
+            fits("inputs", array, ("T", "B"))
+            array = indices("inputs", array, size)
+        elif not first.takes_numbers():
+            way_out = "class indices select the vectors: .astype(int)"
+            refuse("inputs", "class indices (T, B)", array.dtype, way_out, error=TypeError)
+        else:
+            array = floats("inputs", inputs, self.dtype, ("T", "B", size))
+        if not array.size:
+            refuse("inputs", "at least one step and one sequence", f"shape {array.shape}")
+        return array
+
+    def _check_state(self, state: Mapping[str, Array] | None, batch: int) -> Parameters:
+        zero = self.zero_state(batch)
+        if state is None:
+            return zero
+        same_names("state", state, zero)
+        for name, array in state.items():
+            zero[name] = floats(f"state[{name!r}]", array, self.dtype, zero.shapes[name])
+        return zero
+
+
+def _chain(layers: Sequence[Layer]) -> tuple[int, int]:
+    """Number of input and of output features, once it is sure that the layers fit together."""
+    first = layers[0].input_size()
+    if first is None:
+        refuse("layer 0", "a layer that fixes the number of inputs", type(layers[0]).__name__)
+    size = layers[0].output_size(first)
+    for number, layer in enumerate(layers[1:], start=1):
+        wanted = layer.input_size()
+        if not layer.takes_numbers():
+            refuse(f"layer {number}", "a layer that takes numbers", type(layer).__name__)
+        if wanted not in (None, size):
+            refuse(f"layer {number}: inputs", f"{size}, the outputs of layer {number - 1}", wanted)
+        size = layer.output_size(size)
+    return first, size
+
+
+def _check_lengths(lengths: object, steps: int, batch: int) -> Array | None:
+    if lengths is None:
+        return None
+    array = np.asarray(lengths)
+    if not is_indices(array):
+        refuse("lengths", "integers", array.dtype, error=TypeError)
+    fits("lengths", array, (batch,))
+    if array.min() < 1 or array.max() > steps:
+        refuse("lengths", f"from 1 to T = {steps}", f"{array.min()} … {array.max()}")
+    return array.astype(np.intp)

@@ -10,13 +10,14 @@ from throughtime.arrays import Array
 def sigmoid(z: Array) -> Array:
     """σ(z) = 1 / (1 + exp(−z)); exp overflows to infinity below −709, which gives the right 0."""
     with np.errstate(over="ignore"):
-        s: Array = np.reciprocal(1 + np.exp(-z))
+        s: Array = 1 / (1 + np.exp(-z))
     return s
 
 
 def sigmoid_slope(s: Array) -> Array:
     """dσ/dz = s(1 − s) for s = σ(z)."""
-    return s * (1 - s)
+    slope: Array = s * (1 - s)
+    return slope
 
 
 def tanh_slope(a: Array) -> Array:

@@ -74,8 +74,9 @@ class Gradients:
         parameters: in the form of `Network.parameters`.
         inputs: ∂L/∂x (T, B, I); None for class indices.
         state: ∂L/∂(initial state), in the state's form.
-        deltas: layer to "h", "c", "z": ∂L/∂h_t, ∂L/∂c_t, ∂L/∂z_t of every step, (T, B, ·).
-            The second direction's begin with "1.".
+        deltas: layer to "h", "c", "z": ∂L/∂h_t, ∂L/∂c_t, ∂L/∂z_t of every step, (T, B, ·); for
+            Dense and Embedding "z" alone, their outputs. The second direction's names begin
+            with "1.".
         loss: the loss and its terms, where the loss was computed along with them.
     """
 
@@ -137,7 +138,7 @@ class Network:
         self.parameters = Parameters(shapes, precision(dtype))
         rng = np.random.default_rng(seed)
         for number, layer in enumerate(self.layers):
-            layer.initialise(self._of_layer(self.parameters, number, layer.shapes()), rng)
+            layer.initialise(self.of_layer(number), rng)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -157,6 +158,10 @@ class Network:
     def __repr__(self) -> str:
         inside = ", ".join(repr(spec) for spec in self.specs)
         return f"Network([{inside}], loss={self.loss!r}, dtype={str(self.dtype)!r})"
+
+    def of_layer(self, number: int) -> dict[str, Array]:
+        """The parameters of one layer, by their names within it."""
+        return _of_layer(self.parameters, number, self.layers[number].shapes())
 
     # --- forward and backward ---
 
@@ -189,8 +194,8 @@ class Network:
         tapes: list[LayerTape] = []
         final: State = {}
         for number, layer in enumerate(self.layers):
-            p = self._of_layer(self.parameters, number, layer.shapes())
-            own = self._of_layer(initial, number, layer.state_sizes())
+            p = self.of_layer(number)
+            own = _of_layer(initial, number, layer.state_sizes())
             x, end, tape = layer.forward(p, x, own, lengths, rng)
             final |= {f"{number}.{name}": array for name, array in end.items()}
             tapes.append(tape)
@@ -220,10 +225,10 @@ class Network:
         dx: Array | None = doutputs
         for number in reversed(range(len(self.layers))):
             layer = self.layers[number]
-            p = self._of_layer(self.parameters, number, layer.shapes())
+            p = self.of_layer(number)
             dend = None
             if dstate is not None:
-                dend = self._of_layer(dstate, number, layer.state_sizes())
+                dend = _of_layer(dstate, number, layer.state_sizes())
             assert dx is not None  # only the first layer takes class indices
             wanted = need_inputs or number > 0
             found = layer.backward(p, tape.layers[number], dx, dend, wanted)
@@ -313,6 +318,16 @@ class Network:
         weights = self.loss.weights(steps, batch, _check_lengths(lengths, steps, batch))
         return self.loss.evaluate(outputs, self.loss.check_targets(targets, outputs), weights)
 
+    def state_after(self, tape: NetworkTape, steps: int) -> Parameters:
+        """The carried state after the first `steps` steps of a run; not for bidirectional ones."""
+        state: State = {}
+        for number, layer in self.recurrent.items():
+            own = tape.layers[number]
+            assert isinstance(own, RecurrentTape)
+            after = layer.state_after(own, steps)
+            state |= {f"{number}.{name}": array for name, array in after.items()}
+        return Parameters.of(state, self.dtype)
+
     def zero_state(self, batch: int) -> Parameters:
         """The state of B sequences that have not begun; its names are those of every state."""
         return Parameters(
@@ -360,12 +375,6 @@ class Network:
 
     # --- checks of what comes in ---
 
-    @staticmethod
-    def _of_layer(
-        arrays: Mapping[str, Array], number: int, names: Mapping[str, object]
-    ) -> dict[str, Array]:
-        return {name: arrays[f"{number}.{name}"] for name in names}
-
     def _check_inputs(self, inputs: object) -> Array:
         first, size = self.layers[0], self.inputs
         array = inputs if isinstance(inputs, np.ndarray) else np.asarray(inputs)
@@ -391,6 +400,12 @@ class Network:
         for name, array in state.items():
             zero[name] = floats(f"state[{name!r}]", array, self.dtype, zero.shapes[name])
         return zero
+
+
+def _of_layer(
+    arrays: Mapping[str, Array], number: int, names: Mapping[str, object]
+) -> dict[str, Array]:
+    return {name: arrays[f"{number}.{name}"] for name in names}
 
 
 def _chain(layers: Sequence[Layer]) -> tuple[int, int]:

@@ -69,6 +69,16 @@ class Dense(Layer):
         outputs = product(p["W"], inputs)
         return outputs + p["b"] if self.bias else outputs, {}, InputTape(inputs)
 
+    def parameter_gradients(
+        self, p: Mapping[str, Array], tape: LayerTape, deltas: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """δW = Σ_t δy_t x_tᵀ, δb = Σ_t δy_t."""
+        assert isinstance(tape, InputTape)
+        gradients = {"W": weight_gradient(deltas["z"], tape.inputs, self.inputs)}
+        if self.bias:
+            gradients["b"] = deltas["z"].sum(axis=(0, 1))
+        return gradients
+
     def backward(
         self,
         p: Mapping[str, Array],
@@ -77,11 +87,9 @@ class Dense(Layer):
         dstate: State | None,
         need_inputs: bool,
     ) -> LocalGradients:
-        """δW = Σ_t δy_t x_tᵀ, δb = Σ_t δy_t, δx_t = Wᵀ δy_t."""
+        """δx_t = Wᵀ δy_t."""
         assert isinstance(tape, InputTape)
-        gradients = {"W": weight_gradient(doutputs, tape.inputs, self.inputs)}
-        if self.bias:
-            gradients["b"] = doutputs.sum(axis=(0, 1))
         wanted = need_inputs and not is_indices(tape.inputs)
         dinputs = input_gradient(doutputs, p["W"]) if wanted else None
-        return LocalGradients(gradients, dinputs, {}, {})
+        deltas = {"z": doutputs}
+        return LocalGradients(self.parameter_gradients(p, tape, deltas), dinputs, {}, deltas)

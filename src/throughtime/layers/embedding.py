@@ -60,6 +60,13 @@ class Embedding(Layer):
     ) -> tuple[Array, State, LayerTape]:
         return p["E"][inputs], {}, InputTape(inputs)
 
+    def parameter_gradients(
+        self, p: Mapping[str, Array], tape: LayerTape, deltas: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """δE_k = Σ δy_t over the steps whose class is k."""
+        assert isinstance(tape, InputTape)
+        return {"E": weight_gradient(deltas["z"], tape.inputs, self.classes).T}
+
     def backward(
         self,
         p: Mapping[str, Array],
@@ -68,7 +75,5 @@ class Embedding(Layer):
         dstate: State | None,
         need_inputs: bool,
     ) -> LocalGradients:
-        """δE_k = Σ δy_t over the steps whose class is k."""
-        assert isinstance(tape, InputTape)
-        dE = weight_gradient(doutputs, tape.inputs, self.classes).T
-        return LocalGradients({"E": dE}, None, {}, {})
+        deltas = {"z": doutputs}
+        return LocalGradients(self.parameter_gradients(p, tape, deltas), None, {}, deltas)

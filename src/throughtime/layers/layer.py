@@ -61,6 +61,12 @@ class Layer(ABC):
     ) -> tuple[Array, State, LayerTape]:
         """Outputs (T, B, ·), final state, tape. Without `rng` nothing is dropped."""
 
+    def parameter_gradients(
+        self, p: Mapping[str, Array], tape: LayerTape, deltas: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """The sums over the tape's steps that make up the gradient of each parameter."""
+        return {}
+
     @abstractmethod
     def backward(
         self,

@@ -115,6 +115,19 @@ class Recurrent(Layer):
                 dinputs = dx if dinputs is None else dinputs + dx  # both directions saw x_t
         return LocalGradients(gradients, dinputs, dinitial, deltas)
 
+    def parameter_gradients(
+        self, p: Mapping[str, Array], tape: LayerTape, deltas: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """As the cell says; for one direction, the only one whose tape can be cut."""
+        assert isinstance(tape, RecurrentTape)
+        (direction,) = tape.directions
+        return self.cell.parameter_gradients(p, direction, deltas)
+
+    def state_after(self, tape: RecurrentTape, steps: int) -> State:
+        """The state after the first `steps` steps; for one direction."""
+        (direction,) = tape.directions
+        return {name: array[steps] for name, array in direction.states.items()}
+
     def states(self, tape: RecurrentTape, name: str) -> Array:
         """The state after every step, both directions side by side: (T, B, H) or (T, B, 2H)."""
         arrays = [direction.states[name][1:] for direction in tape.directions]

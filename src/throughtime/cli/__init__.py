@@ -1,0 +1,52 @@
+"""The command `throughtime`: one file a subcommand, each with `add` and `run`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+COMMANDS = ("demo", "train", "sample", "check", "explain")
+
+FAILED = 3  # the command itself could not run; `check` keeps 0, 1 and 2 for its verdicts
+INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line and returns its exit status; wrong input costs one line, no trace."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without Greek letters gets "?"
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has gone (`throughtime … | head`); nothing left to say
+        return 0
+    except (ValueError, TypeError, OSError, ImportError) as problem:
+        if options.debug:
+            raise
+        print(f"throughtime {options.command}: {problem}", file=sys.stderr)
+        return FAILED
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="throughtime", description="Backpropagation through time you can trust."
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--debug", action="store_true", help="show where an error came from")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        importlib.import_module(f"throughtime.cli.{name}").add(commands)
+    return parser
+
+
+def _version() -> str:
+    from throughtime import __version__
+
+    return f"throughtime {__version__}"

@@ -100,7 +100,7 @@ def same_names(what: str, given: Mapping[str, object], wanted: Mapping[str, obje
     """Refuses a mapping whose names are not exactly those of `wanted`."""
     if set(given) == set(wanted):
         return
-    missing = ", ".join(sorted(set(wanted) - set(given)))
-    unknown = ", ".join(sorted(set(given) - set(wanted)))
-    parts = [f"without {missing}"] * bool(missing) + [f"with unknown {unknown}"] * bool(unknown)
-    refuse(f"{what}: names", ", ".join(wanted) or "none", " and ".join(parts))
+    missing = [f"{name} missing" for name in wanted if name not in given]
+    unknown = [f"{name} unknown" for name in given if name not in wanted]
+    names = ", ".join(wanted)
+    refuse(what, f"the names {names}" if names else "no names", ", ".join(missing + unknown))

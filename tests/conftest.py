@@ -1,0 +1,50 @@
+"""Hypothesis profile; the oracle's presence, and the worst error against it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import pytest
+from hypothesis import settings
+
+from helpers import relative_error
+
+settings.register_profile("throughtime", deadline=None, derandomize=True, max_examples=30)
+settings.load_profile("throughtime")
+
+REQUIRED = "THROUGHTIME_REQUIRE_ORACLES"
+ERROR = "error against torch"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Where oracles are required, their absence ends the session at once."""
+    if os.environ.get(REQUIRED) == "1" and importlib.util.find_spec("torch") is None:
+        pytest.exit(
+            f"{REQUIRED}=1, but torch is not installed: pip install torch, or unset {REQUIRED} "
+            "to skip the tests against it",
+            returncode=pytest.ExitCode.USAGE_ERROR,
+        )
+
+
+@pytest.fixture
+def oracle(request):
+    """`oracle(what, ours, truth)` asserts a relative error of at most 1e-12, and records it."""
+
+    def check(what, ours, truth, bound=1e-12):
+        error = relative_error(ours, truth)
+        if bound == 1e-12:
+            request.node.user_properties.append((ERROR, (error, f"{request.node.name}: {what}")))
+        assert error <= bound, what
+
+    return check
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The worst relative error against torch in float64, over all tests of this session."""
+    reports = [r for key in ("passed", "failed") for r in terminalreporter.stats.get(key, [])]
+    properties = [pair for r in reports for pair in getattr(r, "user_properties", [])]
+    errors = [tuple(value) for name, value in properties if name == ERROR]
+    if errors:
+        error, where = max(errors)
+        terminalreporter.write_line(f"worst error against torch in float64: {error:.1e} ({where})")

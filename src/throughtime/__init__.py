@@ -1,6 +1,8 @@
 """Backpropagation through time you can trust."""
 
 from throughtime.cells import GRU, LSTM, RNN
+from throughtime.check import Report, check, sweep
+from throughtime.checking import CheckError, Sweep, Target
 from throughtime.contributions import Contributions, contributions
 from throughtime.layers import Dense, Dropout, Embedding
 from throughtime.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
@@ -15,6 +17,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "BinaryCrossEntropy",
+    "CheckError",
     "Contributions",
     "Dense",
     "Dropout",
@@ -23,8 +26,13 @@ __all__ = [
     "MeanSquaredError",
     "Network",
     "Parameters",
+    "Report",
     "Run",
     "SoftmaxCrossEntropy",
+    "Sweep",
+    "Target",
+    "check",
     "contributions",
+    "sweep",
     "truncated_loss_and_gradient",
 ]

@@ -1,0 +1,20 @@
+"""Is this gradient right? The checker sees a target, arrays and two functions, and no network."""
+
+from throughtime.checking.check import check_target
+from throughtime.checking.discrepancy import discrepancy
+from throughtime.checking.report import Report, TensorReport, Verdict, Worst
+from throughtime.checking.sweep import Sweep, sweep_target
+from throughtime.checking.target import CheckError, Target
+
+__all__ = [
+    "CheckError",
+    "Report",
+    "Sweep",
+    "Target",
+    "TensorReport",
+    "Verdict",
+    "Worst",
+    "check_target",
+    "discrepancy",
+    "sweep_target",
+]

@@ -1,0 +1,125 @@
+"""A target: what can be checked. All that the checker sees is arrays and two functions."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array, fits, refuse, same_names
+
+
+class CheckError(ValueError):
+    """The check itself could not run; the message says why."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A loss, its gradient, and the arrays that both depend on.
+
+    Args:
+        parameters: name to array, float32 or float64. The check changes one entry at a time in
+            place and puts it back; the functions must see these arrays.
+        loss: the loss of a whole run from its initial state. Called as `loss()`, or as
+            `loss(parameters)` where it takes an argument. It may return an array of terms, per
+            step or per sequence, already weighted, so that their sum is the loss: the checker
+            sums them in float64, which loses fewer digits.
+        gradient: called in the same way; returns a mapping with the names and shapes of
+            `parameters`.
+        reset: called before every evaluation, where something must be put back.
+        at_length: `at_length(T)` gives the same target on T steps.
+        steps: T, the number of steps of this target.
+
+    Raises:
+        CheckError: where a parameter is no writable array of float32 or float64.
+
+    Example:
+        >>> import numpy as np
+        >>> import throughtime as tt
+        >>> w = np.array([1.0, 2.0])
+        >>> target = tt.Target({"w": w}, lambda: (w**3).sum(), lambda: {"w": 3 * w**2})
+        >>> tt.check(target).verdict
+        'agree'
+    """
+
+    parameters: Mapping[str, Array]
+    loss: Callable[..., Any]
+    gradient: Callable[..., Mapping[str, Array]]
+    reset: Callable[[], object] | None = field(default=None, kw_only=True)
+    at_length: Callable[[int], Target] | None = field(default=None, kw_only=True)
+    steps: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not self.parameters:
+            refuse("parameters", "at least one named array", "none", error=CheckError)
+        for name, array in self.parameters.items():
+            what = f"parameters[{name!r}]"
+            if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+                kind = getattr(array, "dtype", type(array).__name__)
+                refuse(what, "a NumPy array of float32 or float64", kind, error=CheckError)
+            if not array.flags.writeable:
+                way_out = "the check changes it in place: .copy()"
+                refuse(what, "a writable array", "a read-only one", way_out, error=CheckError)
+            if not np.isfinite(array).all():
+                refuse(what, "finite numbers", "NaN or infinity", error=CheckError)
+
+
+class Evaluator:
+    """Evaluates a target's functions, counts, and refuses what no verdict could rest on."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.evaluations = 0
+        self._loss_arguments = _arguments(target.loss, target.parameters)
+        self._gradient_arguments = _arguments(target.gradient, target.parameters)
+
+    def loss(self) -> float:
+        """The loss where the parameters stand now, its terms summed in float64."""
+        self._reset()
+        value = self.target.loss(*self._loss_arguments)
+        self.evaluations += 1
+        try:
+            total = float(np.sum(np.asarray(value), dtype=np.float64))
+        except (TypeError, ValueError):
+            kind = type(value).__name__
+            refuse("loss", "a number, or an array of terms", kind, error=CheckError)
+        if not np.isfinite(total):
+            refuse("loss", "a finite number", total, error=CheckError)
+        return total
+
+    def gradient(self) -> dict[str, Array]:
+        """The gradient under test, by name, copied."""
+        self._reset()
+        found = self.target.gradient(*self._gradient_arguments)
+        if not isinstance(found, Mapping):
+            refuse("gradient", "a mapping from names", type(found).__name__, error=CheckError)
+        copies = {}
+        try:
+            same_names("gradient", found, self.target.parameters)
+            for name, array in self.target.parameters.items():
+                copies[name] = np.array(found[name])
+                fits(f"gradient[{name!r}]", copies[name], array.shape)
+        except ValueError as problem:
+            raise CheckError(str(problem)) from None
+        for name, copy in copies.items():
+            if not np.isfinite(copy).all():
+                refuse(f"gradient[{name!r}]", "finite numbers", "NaN or infinity", error=CheckError)
+        return copies
+
+    def _reset(self) -> None:
+        if self.target.reset is not None:
+            self.target.reset()
+
+
+def _arguments(function: Callable[..., Any], parameters: Mapping[str, Array]) -> tuple[Any, ...]:
+    """(parameters,) for a function that needs an argument, () for one that needs none."""
+    try:
+        needed = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # builtins and C functions may hide their signature
+        return ()
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = [p for p in needed if p.kind in positional and p.default is p.empty]
+    return (parameters,) if required else ()

@@ -1,0 +1,23 @@
+"""The progress bar; tqdm is imported when one is drawn, since importing it takes a while."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+
+def progress_bar(total: int, what: str, unit: str, show: bool | None = None) -> tqdm[NoReturn]:
+    """A bar on standard error that goes away when it is done.
+
+    Args:
+        total: how many units there are to do.
+        what: stands before the bar.
+        unit: of what is counted.
+        show: whether to draw it; None: in a terminal, after two seconds.
+    """
+    from tqdm import tqdm
+
+    disable = None if show is None else not show
+    return tqdm(total=total, desc=what, unit=unit, disable=disable, delay=2, leave=False)

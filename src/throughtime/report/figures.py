@@ -1,0 +1,176 @@
+"""Figures. Each function takes `ax=None` and returns the Axes; matplotlib comes only when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from throughtime.checking import Report, Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers.
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7f7f7f"
+SERIES = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#8C6D1F", RED)
+
+EXTRA = "figures and pages need matplotlib and Jinja2: pip install 'throughtime[report]'"
+
+
+def new_axes(width: float = 6.4, height: float = 4.0) -> Axes:
+    """Axes of a figure of its own, without touching pyplot's state."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError(EXTRA) from None
+    axes: Axes = Figure(figsize=(width, height), layout="constrained").subplots()
+    return axes
+
+
+def save_figure(ax: Axes, path: str) -> None:
+    """Writes the figure that the axes belong to; the ending of `path` chooses the format."""
+    _figure(ax).savefig(path, dpi=144)
+
+
+def as_svg(ax: Axes) -> str:
+    """The figure as an SVG element with a transparent ground, to stand inside a page."""
+    buffer = StringIO()
+    from matplotlib import rc_context
+
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "throughtime"}):
+        _figure(ax).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def plot_sweep(
+    sweep: Sweep, ax: Axes | None = None, *, groups: Mapping[str, Sequence[str]] | None = None
+) -> Axes:
+    """The valley of d over epsilon: noise on its left, truncation on its right.
+
+    Args:
+        sweep: from `tt.sweep`.
+        ax: where to draw; a new figure without it.
+        groups: label to names of tensors, drawn in one colour; every tensor its own without it.
+    """
+    ax = ax or new_axes()
+    groups = groups or {name: [name] for name in sweep.tensors}
+    for (label, names), colour in zip(groups.items(), _cycle(len(groups)), strict=True):
+        for number, name in enumerate(names):
+            d = np.maximum(sweep.tensors[name], np.finfo(float).tiny)
+            ax.loglog(sweep.epsilons, d, color=colour, lw=1.4, label=label if number == 0 else None)
+    epsilon, best = sweep.best
+    if best < 0.5:
+        ax.plot(epsilon, best, "o", mfc="none", mec=GREY, ms=10)
+        ax.annotate(
+            f"d = {best:.1e}",
+            (epsilon, best),
+            xytext=(0, -18),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+        )
+        low, high = ax.get_ylim()
+        ax.set_ylim(low / 4, high)
+    ax.set_xlabel("epsilon")
+    ax.set_ylabel("discrepancy d")
+    ax.grid(alpha=0.25)
+    ax.legend(frameon=False, fontsize=9)
+    return ax
+
+
+def plot_check(report: Report, ax: Axes | None = None) -> Axes:
+    """Gradient against numerical derivative, entry by entry, with error bars.
+
+    On the diagonal the two agree; a gradient that is k times too small lies on a line beside it.
+    """
+    ax = ax or new_axes(5.2, 4.6)
+    names = list(report.tensors)
+    limit = 0.0
+    for name, colour in zip(names, _cycle(len(names)), strict=True):
+        tensor = report.tensors[name]
+        ax.errorbar(
+            tensor.numerical,
+            tensor.gradient,
+            xerr=tensor.errors,
+            fmt="o",
+            ms=3.5,
+            color=colour,
+            alpha=0.75,
+            lw=0.8,
+            label=name,
+        )
+        both = np.abs(np.concatenate([tensor.numerical, tensor.gradient]))
+        limit = max(limit, float(both.max()))
+    small = limit * 1e-4 or 1.0
+    ax.plot([-limit, -small, small, limit], [-limit, -small, small, limit], color=GREY, lw=0.8)
+    ax.set_xscale("symlog", linthresh=small)
+    ax.set_yscale("symlog", linthresh=small)
+    ticks = [sign * limit * 10.0**-k for sign in (-1, 1) for k in (0, 2)]
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_ticks(sorted([*ticks, 0.0]))
+        axis.set_major_formatter(lambda value, _: f"{value:.0e}" if value else "0")
+        axis.set_minor_locator(_no_ticks())
+    ax.set_xlabel("numerical derivative")
+    ax.set_ylabel("gradient under test")
+    ax.grid(alpha=0.25)
+    ax.legend(frameon=False, fontsize=9)
+    return ax
+
+
+def plot_training(
+    losses: Sequence[tuple[int, float]],
+    yardsticks: Mapping[str, float],
+    held_out: Sequence[tuple[int, float]] = (),
+    ax: Axes | None = None,
+) -> Axes:
+    """Bits a character over updates, beside what counting letters achieves.
+
+    Args:
+        losses: (update, bits a character) while training.
+        yardsticks: name to held-out bits a character, drawn as lines.
+        held_out: (update, bits a character) on the held-out text.
+        ax: where to draw; a new figure without it.
+    """
+    ax = ax or new_axes()
+    updates, bits = np.array(losses, float).reshape(-1, 2).T
+    ax.plot(updates, bits, color=BLUE, lw=1.0, alpha=0.6, label="training")
+    if held_out:
+        updates, bits = np.array(held_out, float).T
+        ax.plot(updates, bits, "o-", color=RED, lw=1.4, ms=4, label="held out")
+    for name, level in yardsticks.items():
+        ax.axhline(level, color=GREY, lw=0.9, ls="--")
+        ax.annotate(
+            f"{name} {level:.2f}",
+            (1, level),
+            xycoords=("axes fraction", "data"),
+            xytext=(-4, 3),
+            textcoords="offset points",
+            ha="right",
+            fontsize=9,
+        )
+    ax.set_xlabel("updates")
+    ax.set_ylabel("bits a character")
+    ax.grid(alpha=0.25)
+    ax.legend(frameon=False, fontsize=9, loc="upper center")
+    return ax
+
+
+def _figure(ax: Axes) -> Figure:
+    figure = ax.get_figure(root=True)
+    assert figure is not None  # axes are always drawn on a figure
+    return figure
+
+
+def _cycle(count: int) -> list[str]:
+    return [SERIES[k % len(SERIES)] for k in range(count)]
+
+
+def _no_ticks() -> Any:
+    from matplotlib.ticker import NullLocator
+
+    return NullLocator()

@@ -1,0 +1,308 @@
+"""The check: right code is not accused, wrong code is, and what cannot be checked says why."""
+
+import json
+
+import numpy as np
+import pytest
+
+import throughtime as tt
+from throughtime.checking import check_target, discrepancy
+from throughtime.checking.check import judge
+from throughtime.checking.noise import noise_of
+from throughtime.targets import network_target
+
+CELLS = {
+    "rnn": tt.RNN,
+    "relu": lambda inputs, units: tt.RNN(inputs, units, "relu"),
+    "lstm": tt.LSTM,
+    "gru": tt.GRU,
+}
+
+
+def problem(dtype="float64", *, cell=tt.LSTM, T=7, seed=0, time="mean", scale=1.0):
+    layers = [cell(3, 4), tt.Dense(4, 3)]
+    net = tt.Network(layers, tt.SoftmaxCrossEntropy(time=time), dtype=dtype, seed=seed)
+    net.parameters *= scale
+    rng = np.random.default_rng(seed)
+    return net, rng.standard_normal((T, 2, 3)).astype(dtype), rng.integers(0, 3, (T, 2))
+
+
+def with_gradient(net, inputs, targets, change):
+    """The network's target, with `change` made to its gradient."""
+    honest = network_target(net, inputs, targets)
+    return tt.Target(honest.parameters, honest.loss, lambda: change(honest.gradient()), steps=7)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("scale", [1.0, 0.02])
+def test_right_gradients_are_never_accused(name, dtype, scale):
+    for seed in range(4):
+        net, inputs, targets = problem(dtype, cell=CELLS[name], seed=seed, scale=scale)
+        report = tt.check(net, inputs, targets, entries=6)
+        assert report.verdict in ("agree", "unresolved"), str(report)
+        if scale == 1 and name != "relu":
+            assert report.verdict == "agree", str(report)
+        if dtype == "float64" and name != "relu":
+            assert report.discrepancy < 1e-6
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("T", [2, 7])
+def test_a_gradient_averaged_over_the_steps_is_T_minus_1_by_T_plus_1_off(dtype, T):
+    net, inputs, targets = problem(dtype, T=T, time="sum")
+    report = tt.check(with_gradient(net, inputs, targets, lambda g: g / T))
+    assert report.verdict == "disagree"
+    assert report.discrepancy == pytest.approx((T - 1) / (T + 1), rel=1e-3)
+    for tensor in report.tensors.values():
+        assert tensor.verdict == "disagree"
+        assert tensor.discrepancy == pytest.approx((T - 1) / (T + 1), rel=1e-3)
+
+
+FAULTS = {
+    "sign": lambda g: -g,
+    "two percent": lambda g: g * 1.02,
+    "one tensor zero": lambda g: change(g, "0.U", lambda U: 0 * U),
+    "transposed": lambda g: change(g, "1.W", lambda W: W[::-1]),
+    "one gate": lambda g: change(g, "0.b", lambda b: np.where(np.arange(16) < 4, 0.5 * b, b)),
+}
+
+
+def change(gradient, name, function):
+    gradient[name] = function(gradient[name])
+    return gradient
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_wrong_gradients_are_accused(fault, dtype):
+    report = tt.check(with_gradient(*problem(dtype), FAULTS[fault]))
+    assert report.verdict == "disagree", str(report)
+
+
+def test_only_the_wrong_tensor_is_accused_and_its_worst_entry_named():
+    def change_one(gradient):
+        gradient["0.U"][5, 2] += 1e-3
+        return gradient
+
+    report = tt.check(with_gradient(*problem(), change_one))
+    accused = [name for name, tensor in report.tensors.items() if tensor.verdict == "disagree"]
+    assert accused == ["0.U"]
+    worst = report.tensors["0.U"].worst
+    assert worst.index == (5, 2)
+    assert worst.gradient - worst.numerical == pytest.approx(1e-3, rel=1e-6)
+    assert worst.error < 1e-9
+
+
+def test_parameters_are_put_back_bit_for_bit():
+    for dtype in ("float32", "float64"):
+        net, inputs, targets = problem(dtype)
+        before = net.parameters.flat.tobytes()
+        tt.check(net, inputs, targets)
+        tt.sweep(net, inputs, targets, epsilons=(1e-3, 1e-1))
+        assert net.parameters.flat.tobytes() == before
+
+
+def test_parameters_are_put_back_when_the_loss_fails_on_the_way():
+    net, inputs, targets = problem()
+    honest = network_target(net, inputs, targets)
+    before = net.parameters.flat.tobytes()
+    calls = iter(range(40))
+
+    def loss():
+        if next(calls) == 30:
+            raise KeyboardInterrupt
+        return honest.loss()
+
+    with pytest.raises(KeyboardInterrupt):
+        tt.check(tt.Target(net.parameters, loss, honest.gradient))
+    assert net.parameters.flat.tobytes() == before
+
+
+def test_a_large_target_is_sampled_half_where_the_gradient_is_largest():
+    net = tt.Network([tt.LSTM(10, 20)], tt.MeanSquaredError(), dtype="float64")
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.standard_normal((3, 1, 10)), rng.standard_normal((3, 1, 20))
+    report = tt.check(net, inputs, targets)
+    gradient = np.abs(net.loss_and_gradient(inputs, targets)[1]["0.U"]).ravel()
+    chosen = report.tensors["0.U"].entries
+    assert chosen.size == 24
+    assert len(set(chosen)) == 24
+    assert set(np.argsort(-gradient)[:12]) <= set(chosen)
+    assert "96 of 2,480 entries" not in report.circumstances()
+    assert "72 of 2,480 entries perturbed" in report.circumstances()
+
+
+def test_at_length_gives_the_same_network_on_fewer_steps():
+    net, inputs, targets = problem()
+    target = network_target(net, inputs, targets, lengths=np.array([7, 4]))
+    shorter = target.at_length(3)
+    assert shorter.steps == 3
+    expected = net.evaluate(inputs[:3], targets[:3]).value
+    assert np.sum(shorter.loss()) == pytest.approx(expected, rel=1e-15)
+    with pytest.raises(ValueError, match="steps: expected 1 to T = 7, got 8"):
+        target.at_length(8)
+
+
+def test_functions_may_take_the_parameters_and_a_reset_is_called_before_each_evaluation():
+    w, calls = np.array([1.0, 2.0]), []
+    target = tt.Target(
+        {"w": w},
+        lambda p: p["w"] ** 2,
+        lambda p: {"w": 2 * p["w"]},
+        reset=lambda: calls.append(1),
+    )
+    report = check_target(target)
+    assert report.verdict == "agree"
+    assert len(calls) == report.evaluations + 1
+
+
+def test_a_zero_tensor_that_does_not_matter_agrees():
+    w, unused = np.array([1.0]), np.zeros(3)
+    parameters = {"w": w, "unused": unused}
+    target = tt.Target(parameters, lambda: float(w[0] ** 2), lambda: {"w": 2 * w, "unused": unused})
+    assert tt.check(target).tensors["unused"].verdict == "agree"
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e8])
+def test_tiny_and_huge_losses(scale):
+    w = np.array([0.3, -2.0, 5.0])
+    for factor, verdict in ((1.0, "agree"), (1.001, "disagree")):
+        target = tt.Target(
+            {"w": w},
+            lambda: scale * np.sin(w).sum(),
+            lambda factor=factor: {"w": factor * scale * np.cos(w)},
+        )
+        assert tt.check(target).verdict == verdict
+
+
+def test_verdicts_come_from_error_bars():
+    assert judge(1e-3, 1e-3) == "agree"
+    assert judge(0.9, 0.5) == "unresolved"
+    assert judge(1e-3, 1e-5) == "disagree"
+
+
+def test_noise_is_told_from_slope_and_curvature():
+    rng = np.random.default_rng(0)
+    x = np.arange(8) * 1e-4
+    found = [
+        noise_of(np.exp(x) + sigma * rng.standard_normal(8)) / sigma
+        for sigma in 10.0 ** rng.uniform(-12, -7, 200)
+    ]
+    assert 0.7 < np.median(found) < 1.3
+    assert np.quantile(found, 0.95) < 3
+
+
+def test_discrepancy_of_opposites_and_of_nothing():
+    g = np.array([3.0, -4.0])
+    assert discrepancy(g, -g) == 1
+    assert discrepancy(g, g) == 0
+    assert discrepancy(0 * g, 0 * g) == 0
+
+
+# --- the sweep ---
+
+
+def test_the_sweep_has_a_valley_in_float32():
+    found = tt.sweep(*problem("float32"), epsilons=(1e-7, 1e-5, 1e-3, 1e-2, 1.0))
+    d = found.overall
+    assert d[0] > 100 * d.min()
+    assert d[-1] > 100 * d.min()
+    assert found.best == (1e-2, d.min())
+    assert set(found.tensors) == {"0.W", "0.U", "0.b", "1.W", "1.b"}
+    assert str(found).splitlines()[-1].startswith("smallest overall: d = ")
+
+
+def test_the_sweep_of_a_gradient_averaged_over_steps_is_flat():
+    net, inputs, targets = problem(T=39, time="sum")
+    found = tt.sweep(with_gradient(net, inputs, targets, lambda g: g / 39), epsilons=(1e-6, 1e-4))
+    np.testing.assert_allclose(found.overall, 0.95, rtol=1e-6)
+
+
+# --- what comes out ---
+
+
+def test_json_holds_every_entry(tmp_path):
+    report = tt.check(*problem(), entries=3)
+    report.to_json(tmp_path / "r.json")
+    data = json.loads((tmp_path / "r.json").read_text())
+    assert data["version"] == 1
+    assert data["verdict"] == report.verdict
+    assert data["steps"] == 7
+    assert data["tensors"]["0.W"]["numerical"] == report.tensors["0.W"].numerical.tolist()
+
+
+def test_the_table_fits_a_terminal():
+    report = tt.check(with_gradient(*problem(), lambda g: -g), entries=3)
+    lines = str(report).splitlines()
+    assert lines[0].startswith("DISAGREE: the gradient and the numerical one are d = 1 apart")
+    assert max(map(len, lines)) <= 100
+    assert sum("disagree" in line for line in lines) == 5
+
+
+# --- what cannot be checked ---
+
+W = np.ones(2)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: tt.Target({}, None, None), "parameters: expected at least one named array"),
+        (
+            lambda: tt.Target({"w": np.ones(2, int)}, None, None),
+            r"parameters\['w'\]: expected a NumPy array of float32 or float64, got int64",
+        ),
+        (
+            lambda: tt.Target({"w": np.broadcast_to(1.0, 2)}, None, None),
+            "expected a writable array, got a read-only one; the check changes it in place",
+        ),
+        (
+            lambda: tt.Target({"w": np.array([1, np.nan])}, None, None),
+            r"parameters\['w'\]: expected finite numbers, got NaN or infinity",
+        ),
+        (lambda: tt.Target({"w": W}, lambda: "x", lambda: {"w": W}), "loss: expected a number"),
+        (
+            lambda: tt.Target({"w": W}, lambda: np.nan, lambda: {"w": W}),
+            "loss: expected a finite number, got nan",
+        ),
+        (
+            lambda: tt.Target({"w": W}, np.random.default_rng(0).random, lambda: {"w": W}),
+            "loss: expected the same number at the same parameters, got 0.63.*put carried states",
+        ),
+        (
+            lambda: tt.Target({"w": W}, lambda: 1.0, lambda: {"v": W}),
+            "gradient: expected the names w, got w missing, v unknown",
+        ),
+        (
+            lambda: tt.Target({"w": W}, lambda: 1.0, lambda: {"w": np.ones(3)}),
+            r"gradient\['w'\]: expected \(2,\), got \(3,\)",
+        ),
+        (
+            lambda: tt.Target({"w": W}, lambda: 1.0, lambda: {"w": W * np.inf}),
+            r"gradient\['w'\]: expected finite numbers, got NaN or infinity",
+        ),
+        (
+            lambda: tt.Target({"w": W}, lambda: 1.0, lambda: W),
+            "gradient: expected a mapping from names, got ndarray",
+        ),
+    ],
+)
+def test_what_cannot_be_checked_says_why(make, message):
+    with pytest.raises(tt.CheckError, match=message):
+        tt.check(make())
+
+
+def test_wrong_arguments():
+    net, inputs, targets = problem()
+    with pytest.raises(TypeError, match="expected a Target or a Network, got list; wrap it"):
+        tt.check([1])
+    with pytest.raises(TypeError, match="expected a Network, inputs, targets, got 2 things"):
+        tt.check(net, inputs)
+    with pytest.raises(tt.CheckError, match="entries: expected at least 1, got 0"):
+        tt.check(net, inputs, targets, entries=0)
+    with pytest.raises(tt.CheckError, match="epsilon: expected a positive number, got -1"):
+        tt.check(net, inputs, targets, epsilon=-1)
+    small = problem("float32")
+    with pytest.raises(tt.CheckError, match="expected a step that changes every entry, got 1e-12"):
+        tt.check(*small, epsilon=1e-12)

@@ -31,6 +31,8 @@ def precision(dtype: object) -> np.dtype[Any]:
     try:
         found: np.dtype[Any] = np.dtype(dtype)  # type: ignore[call-overload]
     except TypeError:
+        found = None  # type: ignore[assignment]
+    if dtype is None or found is None:  # NumPy reads None as float64
         refuse("dtype", "float32 or float64", repr(dtype), error=TypeError)
     if found not in PRECISIONS:
         refuse("dtype", "float32 or float64", found, error=TypeError)
@@ -46,6 +48,34 @@ def positive(what: str, number: object, at_least: int = 1) -> int:
     return int(number)
 
 
+def sizes(spec: object, *names: str) -> None:
+    """Turns sizes of a layer into Python's integers: NumPy's overflow, and JSON has none."""
+    for name in names:
+        object.__setattr__(spec, name, positive(name, getattr(spec, name)))
+
+
+def generator(what: str, seed: object) -> np.random.Generator:
+    """A random generator from a seed, which is an integer of at least 0."""
+    return np.random.default_rng(positive(what, seed, at_least=0))
+
+
+def real(what: str, number: object) -> float:
+    """`number` as a float that is finite."""
+    if isinstance(number, bool) or not isinstance(number, int | float | np.number):
+        refuse(what, "a finite number", repr(number), error=TypeError)
+    if not np.isfinite(number):
+        refuse(what, "a finite number", number)
+    return float(number)
+
+
+def array_of(what: str, values: object, dtype: object = None) -> Array:
+    """`values` as an array; lists that hold something else than numbers are refused."""
+    try:
+        return np.asarray(values, dtype=dtype)  # type: ignore[call-overload, no-any-return]
+    except (ValueError, TypeError, OverflowError) as problem:
+        refuse(what, "numbers in equally long lists", f"a {type(values).__name__} ({problem})")
+
+
 def floats(what: str, values: object, dtype: np.dtype[Any], shape: tuple[object, ...]) -> Array:
     """`values` as a finite array of `dtype` and `shape`; letters in `shape` stand for any size.
 
@@ -53,22 +83,32 @@ def floats(what: str, values: object, dtype: np.dtype[Any], shape: tuple[object,
     mix precisions.
     """
     if not isinstance(values, np.ndarray):
-        values = np.asarray(values, dtype=dtype)
-    if values.dtype != dtype:
-        way_out = f"convert it: .astype(np.{dtype}), or choose dtype={str(values.dtype)!r}"
-        refuse(what, dtype, values.dtype, way_out, error=TypeError)
-    fits(what, values, shape)
+        values = array_of(what, values, dtype)
+    matches(what, values, dtype, shape)
     finite(what, values)
     return values
+
+
+def matches(what: str, values: Array, dtype: np.dtype[Any], shape: tuple[object, ...]) -> None:
+    """Refuses an array of another dtype or shape; letters in `shape` stand for any size."""
+    if values.dtype == dtype:
+        fits(what, values, shape)
+        return
+    way_out = ""
+    if values.dtype.kind in "biuf":
+        way_out = f"convert it: .astype(np.{dtype})"
+    if values.dtype in PRECISIONS:
+        way_out += f", or the network: .astype(np.{values.dtype})"
+    refuse(what, dtype, values.dtype, way_out, error=TypeError)
 
 
 def fits(what: str, values: Array, shape: tuple[object, ...]) -> None:
     """Refuses an array whose shape is not `shape`; letters in `shape` stand for any size."""
     actual = values.shape
-    matches = len(actual) == len(shape) and all(
+    same = len(actual) == len(shape) and all(
         isinstance(want, str) or want == size for want, size in zip(shape, actual, strict=True)
     )
-    if matches:
+    if same:
         return
     expected = "(" + ", ".join(str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
     way_out = ""
@@ -96,8 +136,23 @@ def indices(what: str, values: Array, classes: int) -> Array:
     return values.astype(np.intp, copy=False)
 
 
+def step_counts(lengths: object, steps: int, batch: int) -> Array | None:
+    """Lengths (B,) in 1 … T, as the platform's index type; None stays None."""
+    if lengths is None:
+        return None
+    array = array_of("lengths", lengths)
+    if array.dtype.kind not in "iu":
+        refuse("lengths", "integers", array.dtype, error=TypeError)
+    fits("lengths", array, (batch,))
+    for b in np.flatnonzero((array < 1) | (array > steps))[:1]:
+        refuse("lengths", f"from 1 to T = {steps} steps", f"{array[b]} for sequence {b}")
+    return array.astype(np.intp)
+
+
 def same_names(what: str, given: Mapping[str, object], wanted: Mapping[str, object]) -> None:
     """Refuses a mapping whose names are not exactly those of `wanted`."""
+    if not isinstance(given, Mapping):
+        refuse(what, "a mapping of names to arrays", type(given).__name__, error=TypeError)
     if set(given) == set(wanted):
         return
     missing = [f"{name} missing" for name in wanted if name not in given]

@@ -122,6 +122,9 @@ class SoftmaxCrossEntropy(Loss):
         if is_indices(array):
             fits("targets", array, (steps, batch))
             return indices("targets", array, classes)
+        if array.ndim == 2:
+            expected = "integers (T, B), or probabilities (T, B, K)"
+            refuse("targets", expected, f"{array.dtype} {array.shape}", error=TypeError)
         probabilities = floats("targets", targets, outputs.dtype, outputs.shape)
         sums = probabilities.sum(axis=2)
         if probabilities.min() < 0 or np.abs(sums - 1).max() > 1e-4:

@@ -11,15 +11,19 @@ import numpy as np
 
 from throughtime.arrays import (
     Array,
+    array_of,
     finite,
     fits,
     floats,
+    generator,
     indices,
+    matches,
     precision,
     refuse,
     same_names,
+    step_counts,
 )
-from throughtime.cells import State
+from throughtime.cells import Cell, State, Tape
 from throughtime.cells.products import is_indices
 from throughtime.layers import (
     Layer,
@@ -31,6 +35,7 @@ from throughtime.layers import (
     build,
     describe,
 )
+from throughtime.layers.dense import InputTape
 from throughtime.losses import LOSSES, Loss, LossValue
 from throughtime.parameters import Parameters
 
@@ -126,17 +131,20 @@ class Network:
         dtype: object = "float32",
         seed: int = 0,
     ) -> None:
+        if isinstance(layers, Cell | Layer):
+            refuse("layers", "a list of layers", repr(layers), "put it into one", error=TypeError)
         if not layers:
             refuse("layers", "at least one layer", "none")
         if loss is not None and not isinstance(loss, Loss):
-            refuse("loss", "one of " + ", ".join(LOSSES), repr(loss), error=TypeError)
+            way_out = f"call it: {loss.__name__}()" if isinstance(loss, type) else ""
+            refuse("loss", "one of " + ", ".join(LOSSES), repr(loss), way_out, error=TypeError)
         self.specs: tuple[Spec, ...] = tuple(layers)
         self.loss = loss
         self.layers: tuple[Layer, ...] = tuple(as_layer(i, s) for i, s in enumerate(layers))
         self.inputs, self.outputs = _chain(self.layers)
         shapes = {f"{i}.{n}": s for i, x in enumerate(self.layers) for n, s in x.shapes().items()}
         self.parameters = Parameters(shapes, precision(dtype))
-        rng = np.random.default_rng(seed)
+        rng = generator("seed", seed)
         for number, layer in enumerate(self.layers):
             layer.initialise(self.of_layer(number), rng)
 
@@ -187,10 +195,11 @@ class Network:
         """
         x = self._check_inputs(inputs)
         steps, batch = x.shape[:2]
-        lengths = _check_lengths(lengths, steps, batch)
+        lengths = step_counts(lengths, steps, batch)
         initial = self._check_state(state, batch)
-        finite("parameters", self.parameters.flat)
-        rng = None if dropout_seed is None else np.random.default_rng(dropout_seed)
+        for name, array in self.parameters.items():
+            finite(f"parameters[{name!r}]", array)
+        rng = None if dropout_seed is None else generator("dropout_seed", dropout_seed)
         tapes: list[LayerTape] = []
         final: State = {}
         for number, layer in enumerate(self.layers):
@@ -217,11 +226,15 @@ class Network:
             dstate: ∂L/∂(final state), in the state's form; 0 without it.
             need_inputs: whether ∂L/∂inputs is wanted.
         """
+        steps, batch = _extent(tape)
+        matches("doutputs", doutputs, self.dtype, (steps, batch, self.outputs))
         gradient = self.parameters.zeros_like()
-        dinitial = self.zero_state(doutputs.shape[1])
+        dinitial = self.zero_state(batch)
         deltas = {}
         if dstate is not None:
             same_names("dstate", dstate, dinitial)
+            for name, array in dstate.items():
+                matches(f"dstate[{name!r}]", array, self.dtype, dinitial.shapes[name])
         dx: Array | None = doutputs
         for number in reversed(range(len(self.layers))):
             layer = self.layers[number]
@@ -315,7 +328,7 @@ class Network:
         if self.loss is None:
             refuse("loss", "a loss", "none", "build the network with loss=…")
         steps, batch = outputs.shape[:2]
-        weights = self.loss.weights(steps, batch, _check_lengths(lengths, steps, batch))
+        weights = self.loss.weights(steps, batch, step_counts(lengths, steps, batch))
         return self.loss.evaluate(outputs, self.loss.check_targets(targets, outputs), weights)
 
     def state_after(self, tape: NetworkTape, steps: int) -> Parameters:
@@ -365,8 +378,10 @@ class Network:
             layers, loss, dtype = plan["layers"], plan["loss"], plan["dtype"]
             chosen = loss and LOSSES[loss.pop("kind")](**loss)
             specs = [build(layer) for layer in layers]
-        except (ValueError, KeyError, TypeError, AttributeError) as problem:
-            refuse("description", "a network's description", f"{description[:60]!r} ({problem})")
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as problem:
+            reason = f"no {problem}" if isinstance(problem, KeyError) else problem
+            actual = f"{str(description)[:60]!r} ({reason})"
+            refuse("description", "what Network.describe gives", actual)
         return cls(specs, chosen, dtype=dtype)
 
     def save(self, path: str) -> None:
@@ -377,7 +392,7 @@ class Network:
 
     def _check_inputs(self, inputs: object) -> Array:
         first, size = self.layers[0], self.inputs
-        array = inputs if isinstance(inputs, np.ndarray) else np.asarray(inputs)
+        array = array_of("inputs", inputs)
         if is_indices(array) and array.ndim != 3:
             if not first.takes_indices():
                 refuse("inputs", f"numbers of {self.dtype}", array.dtype, error=TypeError)
@@ -408,6 +423,14 @@ def _of_layer(
     return {name: arrays[f"{number}.{name}"] for name in names}
 
 
+def _extent(tape: NetworkTape) -> tuple[int, int]:
+    """T and B of the run, or of the stretch of it."""
+    first = tape.layers[0]
+    own = first.directions[0] if isinstance(first, RecurrentTape) else first
+    assert isinstance(own, Tape | InputTape)  # dropout is never the first layer
+    return own.inputs.shape[0], own.inputs.shape[1]
+
+
 def _chain(layers: Sequence[Layer]) -> tuple[int, int]:
     """Number of input and of output features, once it is sure that the layers fit together."""
     first = layers[0].input_size()
@@ -422,15 +445,3 @@ def _chain(layers: Sequence[Layer]) -> tuple[int, int]:
             refuse(f"layer {number}: inputs", f"{size}, the outputs of layer {number - 1}", wanted)
         size = layer.output_size(size)
     return first, size
-
-
-def _check_lengths(lengths: object, steps: int, batch: int) -> Array | None:
-    if lengths is None:
-        return None
-    array = np.asarray(lengths)
-    if not is_indices(array):
-        refuse("lengths", "integers", array.dtype, error=TypeError)
-    fits("lengths", array, (batch,))
-    if array.min() < 1 or array.max() > steps:
-        refuse("lengths", f"from 1 to T = {steps}", f"{array.min()} … {array.max()}")
-    return array.astype(np.intp)

@@ -14,7 +14,16 @@ from typing import Any, Self
 import numpy as np
 
 from throughtime import storage
-from throughtime.arrays import LARGEST_SIZE, Array, Shape, fits, precision, refuse, same_names
+from throughtime.arrays import (
+    LARGEST_SIZE,
+    Array,
+    Shape,
+    array_of,
+    fits,
+    precision,
+    refuse,
+    same_names,
+)
 
 
 class Parameters(Mapping[str, Array]):
@@ -49,6 +58,9 @@ class Parameters(Mapping[str, Array]):
         if flat is None:
             flat = np.zeros(size, precision(dtype))
         fits("flat", flat, (size,))
+        precision(flat.dtype)
+        if not flat.flags.c_contiguous:
+            refuse("flat", "a contiguous vector", f"strides {flat.strides}", "give a copy")
         self.flat: Array = flat
         self._views: dict[str, Array] = {}
         start = 0
@@ -60,6 +72,7 @@ class Parameters(Mapping[str, Array]):
     @classmethod
     def of(cls, arrays: Mapping[str, Array], dtype: object = None) -> Parameters:
         """Copies named arrays into one vector; without `dtype`, all must have the same one."""
+        arrays = {name: array_of(name, array) for name, array in arrays.items()}
         dtypes = {str(array.dtype) for array in arrays.values()}
         if dtype is None and len(dtypes) > 1:
             way_out = "give dtype= to convert them"
@@ -81,7 +94,9 @@ class Parameters(Mapping[str, Array]):
     def __setitem__(self, name: str, values: object) -> None:
         if name not in self._views:
             refuse("name", "one of " + ", ".join(self._views), repr(name), error=KeyError)
-        array = np.asarray(values)
+        array = array_of(name, values)
+        if array.dtype.kind not in "iuf":
+            refuse(name, "numbers", array.dtype, error=TypeError)
         fits(name, array, self.shapes[name])
         self._views[name][...] = array
 
@@ -128,6 +143,8 @@ class Parameters(Mapping[str, Array]):
 
     def dot(self, other: Parameters) -> float:
         """Σ self·other over the whole vector, summed in float64."""
+        if not isinstance(other, Parameters):
+            refuse("operand", "Parameters", type(other).__name__, error=TypeError)
         return float(np.dot(self.flat.astype(np.float64), self._operand(other).astype(np.float64)))
 
     def norm(self) -> float:

@@ -37,6 +37,8 @@ def replace(path: str | os.PathLike[str], content: bytes) -> None:
     target = Path(path)
     if not target.parent.is_dir():
         refuse("path", "an existing folder", str(target.parent), f"mkdir -p {target.parent}")
+    if target.is_dir():
+        refuse("path", "a file", f"the folder {target}")
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from throughtime.arrays import Array, Shape, positive
+from throughtime.arrays import Array, Shape, sizes
 from throughtime.cells.products import input_gradient, is_indices, product
 
 State = dict[str, Array]  # "h" (B, H) and, for LSTM, "c" (B, H)
@@ -84,8 +84,7 @@ class Cell(ABC):
     gates: ClassVar[str]  # a letter for each gate, in the order of the rows of W, U and b
 
     def __post_init__(self) -> None:
-        positive("inputs", self.inputs)
-        positive("units", self.units)
+        sizes(self, "inputs", "units")
 
     @property
     def output_size(self) -> int:

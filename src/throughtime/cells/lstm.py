@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from throughtime.arrays import Array, Shape, positive, refuse
+from throughtime.arrays import Array, Shape, positive, real, sizes
 from throughtime.cells.activations import sigmoid, sigmoid_slope, tanh_slope
 from throughtime.cells.cell import Cell, Kept, State, Tape
 from throughtime.cells.products import outer_sum, weight_gradient
@@ -47,11 +47,10 @@ class LSTM(Cell):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.projection is not None:
-            positive("projection", self.projection)
+            sizes(self, "projection")
         if self.chrono is not None:
-            positive("chrono", self.chrono, at_least=3)
-        if not np.isfinite(self.forget_bias):
-            refuse("forget_bias", "a finite number", self.forget_bias)
+            object.__setattr__(self, "chrono", positive("chrono", self.chrono, at_least=3))
+        object.__setattr__(self, "forget_bias", real("forget_bias", self.forget_bias))
 
     @property
     def output_size(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from throughtime.arrays import Array, Shape, positive
+from throughtime.arrays import Array, Shape, sizes
 from throughtime.cells import LocalGradients, State
 from throughtime.cells.products import input_gradient, is_indices, product, weight_gradient
 from throughtime.layers.layer import Layer, LayerTape
@@ -38,8 +38,7 @@ class Dense(Layer):
     bias: bool = True
 
     def __post_init__(self) -> None:
-        positive("inputs", self.inputs)
-        positive("outputs", self.outputs)
+        sizes(self, "inputs", "outputs")
 
     def input_size(self) -> int:
         return self.inputs

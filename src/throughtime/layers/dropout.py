@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from throughtime.arrays import Array, refuse
+from throughtime.arrays import Array, real, refuse
 from throughtime.cells import LocalGradients, State
 from throughtime.layers.layer import Layer, LayerTape
 
@@ -33,6 +33,8 @@ class Dropout(Layer):
     rate: float
 
     def __post_init__(self) -> None:
+        # A NumPy float64 would turn float32 masks into float64.
+        object.__setattr__(self, "rate", real("rate", self.rate))
         if not 0 <= self.rate < 1:
             refuse("rate", "a number from 0 to below 1", self.rate)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from throughtime.arrays import Array, Shape, positive
+from throughtime.arrays import Array, Shape, sizes
 from throughtime.cells import LocalGradients, State
 from throughtime.cells.products import weight_gradient
 from throughtime.layers.dense import InputTape
@@ -28,8 +28,7 @@ class Embedding(Layer):
     features: int
 
     def __post_init__(self) -> None:
-        positive("classes", self.classes)
-        positive("features", self.features)
+        sizes(self, "classes", "features")
 
     def input_size(self) -> int:
         return self.classes

@@ -1,5 +1,6 @@
 """Backpropagation through time you can trust."""
 
+from throughtime.bridges import from_torch, to_torch, torch_state_dict
 from throughtime.cells import GRU, LSTM, RNN
 from throughtime.check import Report, check, sweep
 from throughtime.checking import CheckError, Sweep, Target
@@ -33,6 +34,9 @@ __all__ = [
     "Target",
     "check",
     "contributions",
+    "from_torch",
     "sweep",
+    "to_torch",
+    "torch_state_dict",
     "truncated_loss_and_gradient",
 ]

@@ -64,9 +64,9 @@ class Report:
     """What a check found.
 
     Attributes:
-        verdict: "agree": no difference beyond the error bars, and a hundredth would have been
-            seen; "disagree": some tensor differs by more than its error bars; "unresolved":
-            nothing differs, but the error bars are too wide to say more.
+        verdict: "agree": no difference beyond the error bars, and in every tensor two per cent
+            would have been seen; "disagree": some tensor differs by more than its error bars;
+            "unresolved": nothing differs, but the error bars are too wide to say more.
         discrepancy: d over all entries looked at.
         floor: the d that rounding and truncation alone would give.
         tensors: by name.

@@ -6,7 +6,7 @@ import argparse
 import importlib
 import sys
 
-COMMANDS = ("demo", "train", "sample", "check", "explain")
+COMMANDS = ("demo", "train", "sample", "check", "explain", "bench")
 
 FAILED = 3  # the command itself could not run; `check` keeps 0, 1 and 2 for its verdicts
 INTERRUPTED = 130  # as shells report a program that Ctrl-C ended

@@ -73,6 +73,7 @@ def plot_sweep(
             textcoords="offset points",
             ha="center",
             fontsize=9,
+            bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1},
         )
         low, high = ax.get_ylim()
         ax.set_ylim(low / 4, high)

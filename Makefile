@@ -1,0 +1,49 @@
+# One command for each habit. Everything is installed into .venv; nothing else is touched.
+# `make test` runs the tests against PyTorch where .venv has it: .venv/bin/python -m pip install torch
+
+PYTHON ?= python3
+RUN := .venv/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
+
+# Two tests at a time: each keeps to one core.
+ONE_CORE := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: demo test lint format docs mutants bench clean
+
+demo: .venv/installed-report  ## train, check, catch a fault, write throughtime-report.html
+	@$(RUN) -m throughtime demo $(DEMO)
+
+test: .venv/installed-test  ## everything, docs and examples included
+	@$(ONE_CORE) $(RUN) -m pytest -n 2 $(TESTS)
+
+lint: .venv/installed-lint  ## style and types
+	@$(RUN) -m ruff check
+	@$(RUN) -m ruff format --check
+	@$(RUN) -m mypy
+
+format: .venv/installed-lint
+	@$(RUN) -m ruff check --fix
+	@$(RUN) -m ruff format
+
+docs: .venv/installed-docs  ## build/docs/index.html
+	@$(RUN) -m sphinx -q -W -b html docs build/docs
+	@echo "build/docs/index.html"
+
+mutants: .venv/installed-test  ## break every backward pass on purpose; the tests must notice
+	@$(ONE_CORE) $(RUN) tools/mutants.py $(MUTANTS)
+
+bench: .venv/installed-report  ## speed, side by side with PyTorch where .venv has it
+	@$(RUN) -m throughtime bench engine $(BENCH)
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "throughtime needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; make PYTHON=python3.12 …")'
+	@test -x $(RUN) || $(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/installed-%: .venv/made pyproject.toml
+	@echo "installing throughtime[$*] into .venv"
+	@$(PIP) --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,32 @@
+"""How a backward pass is derived: line by line, beside the code, with numbers that are checked.
+
+`DERIVATIONS` holds them by name; `explain` prints one with the numbers of a small live example;
+`example` gives that example itself, to try things on.
+"""
+
+from throughtime.explain.bptt import BPTT
+from throughtime.explain.derivation import Comparison, Derivation, Line, Quantity, Section
+from throughtime.explain.example import Example, example, relative_difference
+from throughtime.explain.gru import GRU
+from throughtime.explain.lstm import LSTM
+from throughtime.explain.rnn import RNN
+from throughtime.explain.tbptt import TBPTT
+from throughtime.explain.text import Explanation, explain
+
+DERIVATIONS: dict[str, Derivation] = {
+    derivation.name: derivation for derivation in (LSTM, GRU, RNN, BPTT, TBPTT)
+}
+
+__all__ = [
+    "DERIVATIONS",
+    "Comparison",
+    "Derivation",
+    "Example",
+    "Explanation",
+    "Line",
+    "Quantity",
+    "Section",
+    "example",
+    "explain",
+    "relative_difference",
+]

@@ -1,0 +1,214 @@
+"""The LSTM's backward pass, line by line."""
+
+from __future__ import annotations
+
+from throughtime.arrays import Array
+from throughtime.explain.derivation import (
+    Derivation,
+    Line,
+    Section,
+    at_all_steps,
+    at_each_step,
+    before_the_first,
+    later,
+    outer,
+)
+from throughtime.explain.example import Example, example
+from throughtime.explain.lstm_options import PEEPHOLES, PROJECTION
+
+
+def _through_gate(e: Example, gate: str) -> Array:
+    """U_gateᵀ δz_gate, (T, H)."""
+    rows = slice("ifao".index(gate) * e.cell.units, ("ifao".index(gate) + 1) * e.cell.units)
+    part: Array = e[f"δz_{gate}"] @ e.p["U"][rows]
+    return part
+
+
+PLAIN = (
+    Line(
+        "δh_t = ∂E_t/∂h_t + Uᵀ δz_{t+1}",
+        "h_t reaches the loss on two paths: through E_t, since it is the output of step t, and "
+        "through the four gates of step t + 1. Effects on separate paths add. At t = T there is "
+        "no step t + 1, and the second term is 0.",
+        ('arriving = dlater | {"h": dlater["h"] + doutputs[t]}',),
+        (at_each_step("δh_t", "h", lambda e: e["δE"] + later(e["δz"] @ e.p["U"]), "δh"),),
+    ),
+    Line(
+        "δo_t = δh_t ⊙ tanh c_t",
+        "o_t is used once, in h_t = o_t ⊙ tanh c_t, unit by unit: the derivative of a product "
+        "by one factor is the other factor. (Without a projection, dm is δh.)",
+        ("do = dm * tanh_c  # h = o ⊙ tanh c",),
+        (at_each_step("δo_t", "o", lambda e: e["δh"] * e["tanh_c"]),),
+    ),
+    Line(
+        "δz_o = δo_t ⊙ o_t ⊙ (1 − o_t)",
+        "o = σ(z_o), and the slope of σ is σ(1 − σ): at most 1/4, and near 0 where the gate is "
+        "fully open or shut.",
+        ("dz_o = do * sigmoid_slope(o)",),
+        (
+            at_each_step(
+                "δz_o", "z_o", lambda e: e["δh"] * e["tanh_c"] * e["o"] * (1 - e["o"]), "δz_o"
+            ),
+        ),
+    ),
+    Line(
+        "δc_t = δc_{t+1} ⊙ f_{t+1} + δh_t ⊙ o_t ⊙ (1 − tanh² c_t)",
+        "c_t is used twice: step t + 1 carries it on, multiplied by f_{t+1} (term 1), and step "
+        "t shows it through h_t = o_t ⊙ tanh c_t (term 2). Both must be there, and no shape "
+        "tells if one is missing.",
+        ("dc = dc + dm * o * tanh_slope(tanh_c)",),
+        (
+            at_each_step(
+                "term 1, c as step t+1 sees it", "c_carried", lambda e: later(e["δc"] * e["f"])
+            ),
+            at_each_step(
+                "term 2, c as h_t sees it",
+                "c_in_h",
+                lambda e: e["δh"] * e["o"] * (1 - e["tanh_c"] ** 2),
+            ),
+            at_each_step(
+                "δc_t, both",
+                "c",
+                lambda e: later(e["δc"] * e["f"]) + e["δh"] * e["o"] * (1 - e["tanh_c"] ** 2),
+                "δc",
+            ),
+        ),
+    ),
+    Line(
+        "δi_t = δc_t ⊙ a_t",
+        "c_t = i_t ⊙ a_t + f_t ⊙ c_{t−1} is the only place where i_t is used; the other factor "
+        "is a_t.",
+        ("di = dc * a  # c = i ⊙ a + f ⊙ c_{t−1}",),
+        (at_each_step("δi_t", "i", lambda e: e["δc"] * e["a"]),),
+    ),
+    Line(
+        "δa_t = δc_t ⊙ i_t",
+        "The same product, by its other factor: an input gate near 0 keeps the candidate from "
+        "learning as well as from being stored.",
+        ("da = dc * i",),
+        (at_each_step("δa_t", "a", lambda e: e["δc"] * e["i"]),),
+    ),
+    Line(
+        "δf_t = δc_t ⊙ c_{t−1}",
+        "The second product of c_t, by f_t: what the gate lets through is the old cell state, "
+        "so that is what it is blamed with.",
+        ('df = dc * before["c"]',),
+        (at_each_step("δf_t", "f", lambda e: e["δc"] * e["c_before"]),),
+    ),
+    Line(
+        "δz_i = δi_t ⊙ i_t ⊙ (1 − i_t)   δz_f = δf_t ⊙ f_t ⊙ (1 − f_t)",
+        "Two sigmoids again.",
+        ("dz_i = di * sigmoid_slope(i)", "dz_f = df * sigmoid_slope(f)"),
+        (
+            at_each_step("δz_i", "z_i", lambda e: e["δc"] * e["a"] * e["i"] * (1 - e["i"]), "δz_i"),
+            at_each_step(
+                "δz_f", "z_f", lambda e: e["δc"] * e["c_before"] * e["f"] * (1 - e["f"]), "δz_f"
+            ),
+        ),
+    ),
+    Line(
+        "δz_a = δa_t ⊙ (1 − a_t²)",
+        "The candidate is a tanh, and its slope in terms of its value is 1 − a².",
+        ("dz_a = da * tanh_slope(a)",),
+        (at_each_step("δz_a", "z_a", lambda e: e["δc"] * e["i"] * (1 - e["a"] ** 2), "δz_a"),),
+    ),
+    Line(
+        "step t's part of δc_{t−1} = δc_t ⊙ f_t",
+        "The error carousel: from cell state to cell state, no matrix and no squashing function "
+        "in between, one factor a unit and step. In 1997 that factor was the constant 1. Since "
+        "the forget gate came (2000) it is f_t, between 0 and 1, which the network itself sets: "
+        "after n steps the product of n of them is left.",
+        ("dc_before = dc * f  # the error carousel",),
+        (at_each_step("δc_t ⊙ f_t", "c_before", lambda e: e["δc"] * e["f"]),),
+    ),
+    Line(
+        "step t's part of δh_{t−1} = Uᵀ δz_t",
+        "h_{t−1} enters z_i, z_f, z_a and z_o, each through its own block of U. Four paths, so "
+        "four terms: U_iᵀ δz_i + U_fᵀ δz_f + U_aᵀ δz_a + U_oᵀ δz_o. With the four blocks "
+        "stacked in one U and the four δz in one δz, that sum is the one product Uᵀ δz.",
+        ('dh_before = dz @ p["U"]  # Uᵀ δz: the sum over the four gates',),
+        (
+            at_each_step("through i", "h_in_i", lambda e: _through_gate(e, "i")),
+            at_each_step("through f", "h_in_f", lambda e: _through_gate(e, "f")),
+            at_each_step("through a", "h_in_a", lambda e: _through_gate(e, "a")),
+            at_each_step("through o", "h_in_o", lambda e: _through_gate(e, "o")),
+            at_each_step("Uᵀ δz_t, all four", "h_before", lambda e: e["δz"] @ e.p["U"]),
+        ),
+    ),
+    Line(
+        "δx_t = Wᵀ δz_t",
+        "The input enters the same four gates, through W.",
+        ("return (rows(dz) @ W).reshape(*dz.shape[:-1], W.shape[1])",),
+        (at_each_step("δx_t", "x", lambda e: e["δz"] @ e.p["W"], "δx"),),
+    ),
+    Line(
+        "δW = Σ_t δz_t x_tᵀ",
+        "At one step, W_ij multiplies x_{t,j} and feeds z_{t,i} alone: its effect is δz_{t,i} "
+        "x_{t,j}. One W serves all steps, so that moving it moves all steps' z at once, and the "
+        "effects add. Nothing divides by T unless the loss does.",
+        (
+            '"W": weight_gradient(dz, tape.inputs, self.inputs),',
+            "return rows(left).T @ rows(right)",
+        ),
+        (
+            at_each_step("W moved at step t alone", "W", lambda e: outer(e["δz"], e["x"])),
+            at_all_steps("δW, moved at all steps", "W", lambda e: e["δz"].T @ e["x"]),
+        ),
+    ),
+    Line(
+        "δU = Σ_t δz_t h_{t−1}ᵀ",
+        "U multiplies the previous output where W multiplies the input; otherwise the same.",
+        ('"U": outer_sum(dz, h[:-1]),',),
+        (
+            at_each_step("U moved at step t alone", "U", lambda e: outer(e["δz"], e["h_before"])),
+            at_all_steps("δU, moved at all steps", "U", lambda e: e["δz"].T @ e["h_before"]),
+        ),
+    ),
+    Line(
+        "δb = Σ_t δz_t",
+        "A bias is a weight whose input is always 1.",
+        ('"b": dz.sum(axis=(0, 1)),',),
+        (at_all_steps("δb", "b", lambda e: e["δz"].sum(axis=0)),),
+    ),
+    Line(
+        "δh_0 = Uᵀ δz_1   δc_0 = δc_1 ⊙ f_1",
+        "The state before the first step has no error of its own and no tanh to show itself "
+        "through: only the paths into step 1 are left.",
+        ("dlater = dbefore", "state=dlater,"),
+        (
+            before_the_first("δh_0", "h", lambda e: e["δz"][0] @ e.p["U"]),
+            before_the_first("δc_0", "c", lambda e: e["δc"][0] * e["f"][0]),
+        ),
+    ),
+)
+
+LSTM = Derivation(
+    "lstm",
+    "Long short-term memory",
+    ("cells/lstm.py", "cells/cell.py", "cells/products.py"),
+    (
+        Section(
+            "as it stands today, with forget gate",
+            (
+                "z = W x_t + U h_{t−1} + b, in four blocks z_i, z_f, z_a, z_o",
+                "i_t = σ(z_i)   f_t = σ(z_f)   a_t = tanh z_a   o_t = σ(z_o)",
+                "c_t = i_t ⊙ a_t + f_t ⊙ c_{t−1}",
+                "h_t = o_t ⊙ tanh c_t",
+            ),
+            lambda seed: example("lstm", seed),
+            PLAIN,
+        ),
+        Section(
+            "with peepholes: the lines that change",
+            ("z_i = … + p_i ⊙ c_{t−1}   z_f = … + p_f ⊙ c_{t−1}   z_o = … + p_o ⊙ c_t",),
+            lambda seed: example("lstm peepholes", seed),
+            PEEPHOLES,
+        ),
+        Section(
+            "with a projection: the lines that change",
+            ("m_t = o_t ⊙ tanh c_t   h_t = R m_t",),
+            lambda seed: example("lstm projection", seed),
+            PROJECTION,
+        ),
+    ),
+)

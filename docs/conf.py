@@ -1,0 +1,44 @@
+"""Sphinx configuration. Nothing in the built site is loaded from elsewhere."""
+
+from __future__ import annotations
+
+import inspect
+from importlib.metadata import version as installed_version
+
+project = "throughtime"
+author = "the throughtime authors"
+version = release = installed_version("throughtime")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["build", "_build"]
+nitpicky = False
+default_role = "code"  # `x` in docstrings is code
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = "throughtime"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
+html_show_sourcelink = False
+html_show_sphinx = False
+html_copy_source = False
+pygments_style = "friendly"
+
+autodoc_member_order = "groupwise"
+autodoc_typehints = "none"  # the docstrings give shapes, which say more
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+
+
+def _whole_property(app, what, name, obj, options, lines):  # type: ignore[no-untyped-def]
+    """Napoleon reads "a: b" in a property's docstring as "type: text"; here it is a sentence."""
+    if what == "property" and obj.__doc__:
+        lines[:] = inspect.cleandoc(obj.__doc__).splitlines()
+
+
+def setup(app):  # type: ignore[no-untyped-def]
+    """Runs after Napoleon, whose priority is 500."""
+    app.connect("autodoc-process-docstring", _whole_property, priority=600)

@@ -1,0 +1,72 @@
+"""The pages say what the derivations say, and quote what the code says."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import throughtime
+from throughtime.explain import DERIVATIONS
+
+DOCS = Path(__file__).parent.parent / "docs"
+PACKAGE = Path(throughtime.__file__).parent
+PAGES = {
+    "rnn": "cells/rnn.md",
+    "lstm": "cells/lstm.md",
+    "gru": "cells/gru.md",
+    "bptt": "bptt.md",
+    "tbptt": "bptt.md",
+}
+
+
+def page(name):
+    text = (DOCS / PAGES[name]).read_text(encoding="utf-8")
+    return " ".join(text.replace("\\|", "|").split())
+
+
+def source(*names):
+    return "\n".join((PACKAGE / name).read_text(encoding="utf-8") for name in names)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_equation_stands_on_its_page(name):
+    text = page(name)
+    for section in DERIVATIONS[name].sections:
+        for line in section.lines:
+            for equation in line.equation.split("   "):
+                assert equation.strip(" ,") in text
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+def test_every_quoted_line_stands_in_the_source(name):
+    code = source(f"cells/{name}.py", "cells/cell.py", "cells/products.py")
+    rows = [r for r in (DOCS / PAGES[name]).read_text("utf-8").splitlines() if r.startswith("| `")]
+    quotes = [q for row in rows for q in re.findall(r"`([^`]+)`", row.rsplit(" | ", 1)[1])]
+    quotes = [q.replace("\\|", "|") for q in quotes if not q.endswith(".py")]
+    assert len(quotes) >= len(rows) > 8
+    for quote in quotes:
+        assert quote in code
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+def test_every_derived_line_is_quoted_on_its_page(name):
+    text = page(name)
+    for section in DERIVATIONS[name].sections:
+        for line in section.lines:
+            assert any(quote.split("  #")[0] in text for quote in line.code), line.equation
+
+
+def test_the_pictures_are_those_that_the_script_draws(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    pictures = importlib.import_module("pictures")
+    for name, graph in pictures.PICTURES.items():
+        assert (DOCS / "pictures" / f"{name}.svg").read_text("utf-8") == graph().svg()
+
+
+def test_every_public_name_is_on_the_reference_page():
+    text = (DOCS / "api.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\.\. auto(?:class|function|exception):: (\w+)$", text, re.MULTILINE))
+    assert named == set(throughtime.__all__)

@@ -200,8 +200,8 @@ def _moved(
 
 
 def _apart_from_zero(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Numbers of size 0.2 … 1 with random signs."""
-    numbers: Array = rng.uniform(0.2, 1, shape) * rng.choice([-1.0, 1.0], shape)
+    """Numbers of size 0.2 … 0.8 with random signs."""
+    numbers: Array = rng.uniform(0.2, 0.8, shape) * rng.choice([-1.0, 1.0], shape)
     return numbers
 
 

@@ -22,6 +22,7 @@ html_static_path = ["_static"]
 html_css_files = ["wide.css"]
 html_show_sourcelink = False
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 pygments_style = "friendly"
 

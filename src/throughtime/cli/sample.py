@@ -1,0 +1,51 @@
+"""`throughtime sample`: text from a trained model."""
+
+from __future__ import annotations
+
+import argparse
+
+from throughtime import training
+
+EPILOG = """example:
+  throughtime sample throughtime.safetensors --temperature 0.7 --prompt 'def '"""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the subcommand."""
+    parser = commands.add_parser(
+        "sample",
+        help="generate text from a checkpoint",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="written by `throughtime train`")
+    parser.add_argument("--length", type=int, default=500, help="characters (default 500)")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.8,
+        help="1: as the model says; less: more cautious; 0: the most probable (default 0.8)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
+    parser.add_argument("--prompt", default="", help="what the text begins with")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints the prompt and what follows on it, character by character."""
+    saved = training.load_checkpoint(options.checkpoint)
+    known = saved.vocabulary.characters
+    start = options.prompt or ("\n" if "\n" in known else known[0])
+    characters = training.sample(
+        saved.network,
+        saved.vocabulary,
+        options.length,
+        temperature=options.temperature,
+        seed=options.seed,
+        prompt=start,
+    )
+    print(options.prompt, end="", flush=True)
+    for character in characters:
+        print(character, end="", flush=True)
+    print()
+    return 0

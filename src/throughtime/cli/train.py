@@ -1,0 +1,159 @@
+"""`throughtime train`: a language model on one's own text."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from throughtime import training
+from throughtime.arrays import refuse
+from throughtime.cli import INTERRUPTED
+from throughtime.training.interruption import Interruption
+from throughtime.training.summary import beginning, ending
+
+EPILOG = """examples:
+  throughtime train --stdlib --minutes 5
+  throughtime train notes/ book.txt --hidden 256 --out book.safetensors
+  throughtime train --resume book.safetensors --minutes 20"""
+
+MINUTES = 5.0
+
+# Option, the setting it stands for, its type, and what it says in the help.
+OPTIONS: tuple[tuple[str, str, Any, str], ...] = (
+    ("--hidden", "hidden", int, "hidden units a layer"),
+    ("--layers", "layers", int, "recurrent layers"),
+    ("--cell", "cell", str, "lstm, gru or rnn"),
+    ("--embedding", "embedding", int, "features of an embedding; 0 for one-hot inputs"),
+    ("--dropout", "dropout", float, "share that is dropped after every recurrent layer"),
+    ("--classes", "classes", int, "most classes; rarer characters share one"),
+    ("--held-out", "held_out", float, "share of the text held out"),
+    ("--batch", "batch", int, "parallel streams of the text, B"),
+    ("--k1", "k1", int, "steps between updates"),
+    ("--k2", "k2", int, "steps that the gradient goes back; k1 where it is not given"),
+    ("--optimiser", "optimiser", str, "sgd, adam or adamw"),
+    ("--learning-rate", "learning_rate", float, "at its highest"),
+    ("--weight-decay", "weight_decay", float, "of adamw"),
+    ("--schedule", "schedule", str, "constant or cosine"),
+    ("--clip", "clip", float, "largest norm of the gradient; 0 for any"),
+    ("--seed", "seed", int, "of initialisation and dropout"),
+    ("--dtype", "dtype", str, "float32 or float64"),
+)
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the subcommand."""
+    parser = commands.add_parser(
+        "train",
+        help="train a language model on text",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "sources", nargs="*", metavar="FILE_OR_FOLDER", help="text in UTF-8; folders with all in it"
+    )
+    parser.add_argument(
+        "--stdlib", action="store_true", help="the source of Python's own standard library"
+    )
+    parser.add_argument(
+        "--out", metavar="CHECKPOINT", help="where to write (default throughtime.safetensors)"
+    )
+    parser.add_argument(
+        "--resume", metavar="CHECKPOINT", help="go on from here, on the same text, and write here"
+    )
+    end = parser.add_mutually_exclusive_group()
+    end.add_argument("--updates", type=int, help="how many in all, from the very first one")
+    end.add_argument(
+        "--minutes", type=float, help=f"how long in all, likewise (default {MINUTES:g})"
+    )
+    model = parser.add_argument_group("model and training; fixed once training has begun")
+    defaults = training.Settings()
+    for option, name, kind, words in OPTIONS:
+        default = getattr(defaults, name)
+        told = "" if default is None else f" (default {default})"
+        metavar = "N" if kind is int else "X" if kind is float else "NAME"
+        model.add_argument(option, dest=name, type=kind, metavar=metavar, help=words + told)
+    parser.add_argument("--validate-every", type=int, default=500, metavar="N", help="updates")
+    parser.add_argument("--checkpoint-every", type=int, default=500, metavar="N", help="updates")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Trains, and prints how the model stands beside n-grams."""
+    out = Path(options.out or options.resume or "throughtime.safetensors")
+    _writable(out)
+    trainer = _resumed(options) if options.resume else _new(options)
+    yardsticks = training.ngram_bits(trainer.codes, trainer.held_out, len(trainer.vocabulary))
+    plan = _plan(options, trainer)
+    print(beginning(trainer, yardsticks, plan, out), flush=True)
+    end = plan.updates, plan.seconds
+    with Interruption() as interruption, training.Progress(trainer, *end) as progress:
+        trainer.fit(
+            *end,
+            validate_every=options.validate_every,
+            out=out,
+            checkpoint_every=options.checkpoint_every,
+            watch=progress.update,
+            stop=lambda: interruption.wished,
+        )
+    stopped = interruption.wished and plan.share(trainer.updates, trainer.seconds) < 1
+    print(ending(trainer, yardsticks, progress.speed, out, stopped))
+    return INTERRUPTED if stopped else 0
+
+
+def _writable(out: Path) -> None:
+    """Refuses, before any training, a checkpoint that could not be written after it."""
+    if out.is_dir():
+        refuse("--out", "a file", f"the folder {out}", f"--out {out / 'model.safetensors'}")
+    if not out.parent.is_dir():
+        refuse("--out", "a file in an existing folder", out, f"mkdir -p {out.parent}")
+    if not os.access(out.parent, os.W_OK):
+        refuse("--out", "a folder that can be written to", out.parent, error=PermissionError)
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings that were given on the command line; 0 means none for two of them."""
+    given = {name: getattr(options, name) for _, name, _, _ in OPTIONS}
+    given = {name: value for name, value in given.items() if value is not None}
+    return {n: None if n in ("embedding", "clip") and v == 0 else v for n, v in given.items()}
+
+
+def _sources(options: argparse.Namespace) -> list[str | Path]:
+    return [*options.sources, *(training.standard_library() if options.stdlib else [])]
+
+
+def _new(options: argparse.Namespace) -> training.Trainer:
+    sources = _sources(options)
+    if not sources:
+        refuse("train", "files or folders", "none", "name some, or add --stdlib")
+    settings = training.Settings(**_settings(options))
+    return training.Trainer(training.read(sources), settings)
+
+
+def _resumed(options: argparse.Namespace) -> training.Trainer:
+    """From a checkpoint, on the files named or, without any, on those that it names."""
+    saved = training.load_checkpoint(options.resume)
+    for name, value in _settings(options).items():
+        own = getattr(saved.settings, name)
+        if value != own:
+            way_out = "leave it out, or begin anew without --resume"
+            option = "--" + name.replace("_", "-")
+            refuse(option, f"{own}, as in {options.resume}", value, way_out)
+    return training.Trainer.resume(saved, training.read(_sources(options) or saved.source.files))
+
+
+def _plan(options: argparse.Namespace, trainer: training.Trainer) -> training.Plan:
+    """The end that was asked for, or that of the checkpoint, or five minutes."""
+    if options.updates is not None:
+        plan = training.Plan(updates=options.updates)
+    elif options.minutes is not None:
+        plan = training.Plan(seconds=60 * options.minutes)
+    elif trainer.plan != training.Plan():
+        plan = trainer.plan
+    else:
+        plan = training.Plan(seconds=60 * MINUTES)
+    if plan.share(trainer.updates, trainer.seconds) >= 1:
+        done = f"{trainer.updates} updates in {trainer.seconds / 60:.1f} minutes are done"
+        refuse("end", "more than is done already", done, "give a larger --updates or --minutes")
+    return plan

@@ -1,0 +1,45 @@
+"""Training language models on text: streams and windows, optimisers, checkpoints, samples."""
+
+from throughtime.training.checkpoint import Checkpoint, Record
+from throughtime.training.checkpoint import load as load_checkpoint
+from throughtime.training.checkpoint import save as save_checkpoint
+from throughtime.training.clipping import Norms, clip
+from throughtime.training.ngrams import ngram_bits
+from throughtime.training.optimisers import SGD, Adam, AdamW, Optimiser
+from throughtime.training.progress import Progress
+from throughtime.training.sampling import sample
+from throughtime.training.schedule import Plan
+from throughtime.training.settings import Settings
+from throughtime.training.streams import Streams
+from throughtime.training.text import Text, read, standard_library
+from throughtime.training.trainer import Trainer
+from throughtime.training.update import DivergedError, Update
+from throughtime.training.validation import bits_per_character
+from throughtime.training.vocabulary import Vocabulary
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Checkpoint",
+    "DivergedError",
+    "Norms",
+    "Optimiser",
+    "Plan",
+    "Progress",
+    "Record",
+    "Settings",
+    "Streams",
+    "Text",
+    "Trainer",
+    "Update",
+    "Vocabulary",
+    "bits_per_character",
+    "clip",
+    "load_checkpoint",
+    "ngram_bits",
+    "read",
+    "sample",
+    "save_checkpoint",
+    "standard_library",
+]

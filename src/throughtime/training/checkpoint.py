@@ -1,0 +1,192 @@
+"""Checkpoints: everything needed to go on, or to generate text, in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from throughtime import storage
+from throughtime.arrays import Array, finite, floats, positive, refuse
+from throughtime.layers import as_layer
+from throughtime.network import Network
+from throughtime.training.schedule import Plan, number
+from throughtime.training.settings import Settings
+from throughtime.training.vocabulary import Vocabulary
+
+FORMAT = "throughtime checkpoint"
+VERSION = 1  # a change that older programs would misread raises it
+T = TypeVar("T")
+
+
+class Record(NamedTuple):
+    """A validation: when, and bits a character in training since the last one, and held out."""
+
+    updates: int
+    seconds: float
+    training: float
+    held_out: float
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands: updates made, rounds through the text, next window, seconds spent."""
+
+    updates: int
+    epoch: int
+    window: int
+    seconds: float
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "epoch", "window"):
+            positive(name, getattr(self, name), at_least=0)
+        if number("seconds", self.seconds) < 0:
+            refuse("seconds", "a number of at least 0", self.seconds)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The text of a run, by the names of its files, its SHA-256 and its length."""
+
+    files: tuple[str, ...]
+    sha256: str
+    characters: int
+
+    def __post_init__(self) -> None:
+        if not (
+            isinstance(self.files, list | tuple) and all(isinstance(f, str) for f in self.files)
+        ):
+            refuse("files", "a list of names", repr(self.files)[:60])
+        if not isinstance(self.sha256, str):
+            refuse("sha256", "a string", repr(self.sha256)[:60])
+        positive("characters", self.characters, at_least=0)
+        object.__setattr__(self, "files", tuple(self.files))  # JSON knows lists only
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds; `Trainer.save` and `Trainer.resume` make and take it."""
+
+    network: Network
+    vocabulary: Vocabulary
+    settings: Settings
+    optimiser: Mapping[str, Array]
+    state: Mapping[str, Array]
+    place: Place
+    plan: Plan
+    source: Source
+    history: list[Record] = field(default_factory=list)
+
+
+def save(path: str | PathLike[str], content: Checkpoint) -> None:
+    """Writes a checkpoint, complete or not at all.
+
+    Raises:
+        ValueError: for numbers that are not finite: the file at `path` stays as it is.
+    """
+    tensors = {
+        **_prefixed("parameters/", content.network.parameters),
+        **_prefixed("optimiser/", content.optimiser),
+        **_prefixed("state/", content.state),
+        "history": np.array(content.history, np.float64).reshape(-1, len(Record._fields)),
+    }
+    for name, array in tensors.items():
+        finite(name, array)
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "network": content.network.describe(),
+        "vocabulary": json.dumps({"characters": content.vocabulary.characters}),
+        "settings": json.dumps(asdict(content.settings)),
+        "place": json.dumps(asdict(content.place)),
+        "plan": json.dumps(asdict(content.plan)),
+        "source": json.dumps(asdict(content.source)),
+    }
+    storage.write(path, tensors, metadata)
+
+
+def load(path: str | PathLike[str]) -> Checkpoint:
+    """Reads a checkpoint.
+
+    Nothing in the file is run, and no more memory is taken than the file's own size calls for.
+
+    Raises:
+        ValueError, OSError: for what is no whole checkpoint, or one of a newer version.
+    """
+    tensors, metadata = storage.read(path)
+    try:
+        return _decode(tensors, metadata)
+    except (ValueError, TypeError) as problem:
+        refuse(str(path), "a checkpoint of throughtime", _first_words(problem))
+
+
+def _decode(tensors: dict[str, Array], metadata: Mapping[str, str]) -> Checkpoint:
+    if metadata.get("format") != FORMAT:
+        refuse("metadata 'format'", repr(FORMAT), repr(metadata.get("format")))
+    if metadata.get("version") != str(VERSION):
+        version = repr(metadata.get("version"))
+        refuse("version", VERSION, version, "it comes from a newer throughtime: install that one")
+    vocabulary = _record(Vocabulary, metadata, "vocabulary")
+    settings = _record(Settings, metadata, "settings")
+    network = _network(settings, len(vocabulary), _part(tensors, "parameters/"))
+    if metadata.get("network") != network.describe():
+        refuse("network", network.describe(), metadata.get("network"))
+    return Checkpoint(
+        network,
+        vocabulary,
+        settings,
+        _part(tensors, "optimiser/"),
+        _part(tensors, "state/"),
+        _record(Place, metadata, "place"),
+        _record(Plan, metadata, "plan"),
+        _record(Source, metadata, "source"),
+        _history(tensors),
+    )
+
+
+def _network(settings: Settings, classes: int, arrays: Mapping[str, Array]) -> Network:
+    """The network with the file's parameters; their shapes are compared before it is built."""
+    layers = [as_layer(i, spec) for i, spec in enumerate(settings.specs(classes))]
+    shapes = {f"{i}.{name}": s for i, x in enumerate(layers) for name, s in x.shapes().items()}
+    found = {name: array.shape for name, array in arrays.items()}
+    if shapes != found:
+        refuse("parameters", shapes, found)
+    network = settings.new_network(classes)
+    checked = {n: floats(f"parameters/{n}", a, network.dtype, a.shape) for n, a in arrays.items()}
+    network.parameters.update(checked)
+    return network
+
+
+def _history(tensors: Mapping[str, Array]) -> list[Record]:
+    if "history" not in tensors:
+        refuse("history", "an array", "none")
+    rows = floats("history", tensors["history"], np.dtype(np.float64), ("N", len(Record._fields)))
+    return [Record(int(row[0]), *map(float, row[1:])) for row in rows]
+
+
+def _record(kind: type[T], metadata: Mapping[str, str], name: str) -> T:
+    """A dataclass from its JSON; it checks its own values."""
+    if name not in metadata:
+        refuse(f"metadata {name!r}", f"{kind.__name__} as JSON", "none")
+    try:
+        plan: dict[str, Any] = json.loads(metadata[name])
+        return kind(**plan)
+    except (ValueError, TypeError, RecursionError) as problem:
+        refuse(f"metadata {name!r}", f"{kind.__name__} as JSON", _first_words(problem))
+
+
+def _first_words(problem: Exception) -> str:
+    words = str(problem)
+    return words if len(words) <= 300 else words[:300] + "…"
+
+
+def _prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {prefix + name: array for name, array in arrays.items()}
+
+
+def _part(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    return {n.removeprefix(prefix): a for n, a in tensors.items() if n.startswith(prefix)}

@@ -1,0 +1,131 @@
+"""Everything that a training run is told beforehand, in one frozen record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from throughtime.arrays import positive, precision, refuse
+from throughtime.cells import GRU, LSTM, RNN
+from throughtime.layers import Dense, Dropout, Embedding, Spec
+from throughtime.losses import SoftmaxCrossEntropy
+from throughtime.network import Network
+from throughtime.training.optimisers import SGD, Adam, AdamW, Optimiser
+from throughtime.training.schedule import SCHEDULES, number
+from throughtime.training.text import held_out_share
+
+CELLS: dict[str, Any] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+OPTIMISERS: dict[str, type[Optimiser]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+
+MOST_LAYERS = 1000  # a file may claim any number of them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The model, how its text is walked through, and how it learns.
+
+    Attributes:
+        hidden: H, hidden units a layer.
+        layers: recurrent layers on top of one another.
+        cell: "lstm", "gru" or "rnn".
+        embedding: features of a learned vector a character; None for one-hot inputs.
+        dropout: share of numbers dropped after every recurrent layer, from 0 to below 1.
+        classes: at most so many classes, the one of all rare characters included.
+        held_out: share of the text that is held out.
+        batch: B, parallel streams of the text.
+        k1: steps between updates.
+        k2: steps that the gradient goes back from an update; None for k1.
+        optimiser: "sgd", "adam" or "adamw".
+        learning_rate: η, at its highest.
+        momentum: of "sgd".
+        weight_decay: of "adamw".
+        schedule: "constant", or "cosine": down to 0 over the planned run.
+        warmup: updates over which the learning rate rises linearly at the start.
+        clip: the largest global norm of the gradient; None clips nothing.
+        seed: of initialisation and dropout.
+        dtype: "float32" or "float64".
+    """
+
+    hidden: int = 192
+    layers: int = 1
+    cell: Literal["lstm", "gru", "rnn"] = "lstm"
+    embedding: int | None = None
+    dropout: float = 0.0
+    classes: int = 256
+    held_out: float = 0.05
+    batch: int = 32
+    k1: int = 64
+    k2: int | None = None
+    optimiser: Literal["sgd", "adam", "adamw"] = "adam"
+    learning_rate: float = 4e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup: int = 50
+    clip: float | None = 1.0
+    seed: int = 0
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "layers", "batch", "k1"):
+            positive(name, getattr(self, name))
+        if self.layers > MOST_LAYERS:
+            refuse("layers", f"at most {MOST_LAYERS}", self.layers)
+        for name in ("k2", "embedding"):
+            if getattr(self, name) is not None:
+                positive(name, getattr(self, name))
+        positive("classes", self.classes, at_least=2)
+        positive("warmup", self.warmup, at_least=0)
+        positive("seed", self.seed, at_least=0)
+        for name, known in (("cell", CELLS), ("optimiser", OPTIMISERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in known:
+                refuse(name, "one of " + ", ".join(known), repr(getattr(self, name)))
+        for name in (
+            "dropout",
+            "momentum",
+            "weight_decay",
+            "learning_rate",
+            "held_out",
+            "clip",
+        ):
+            if name != "clip" or self.clip is not None:
+                number(name, getattr(self, name))
+        held_out_share(self.held_out)
+        Dropout(self.dropout)
+        if not self.learning_rate > 0:
+            refuse("learning_rate", "a number above 0", self.learning_rate)
+        if self.clip is not None and not self.clip > 0:
+            refuse("clip", "a norm above 0, or None", self.clip)
+        if self.weight_decay and self.optimiser != "adamw":
+            refuse("weight_decay", "0 without 'adamw'", self.weight_decay, "optimiser='adamw'")
+        precision(self.dtype)
+        self.new_optimiser(0)
+
+    @property
+    def steps_back(self) -> int:
+        """k2, which is k1 where it is not given."""
+        return self.k1 if self.k2 is None else self.k2
+
+    def specs(self, classes: int) -> list[Spec]:
+        """The layers of a language model over so many classes."""
+        first: list[Spec] = [] if self.embedding is None else [Embedding(classes, self.embedding)]
+        size = self.embedding or classes
+        stack: list[Spec] = []
+        for _ in range(self.layers):
+            stack.append(CELLS[self.cell](size, self.hidden))
+            stack += [Dropout(self.dropout)] if self.dropout else []
+            size = self.hidden
+        return [*first, *stack, Dense(self.hidden, classes)]
+
+    def new_network(self, classes: int) -> Network:
+        """A language model over so many classes, newly initialised."""
+        loss = SoftmaxCrossEntropy(time="mean")
+        return Network(self.specs(classes), loss, dtype=self.dtype, seed=self.seed)
+
+    def new_optimiser(self, size: int) -> Optimiser:
+        """The chosen optimiser for a vector of `size` parameters."""
+        if self.optimiser == "sgd":
+            return SGD(size, self.dtype, momentum=self.momentum)
+        if self.optimiser == "adamw":
+            return AdamW(size, self.dtype, weight_decay=self.weight_decay)
+        return Adam(size, self.dtype)

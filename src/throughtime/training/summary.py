@@ -1,0 +1,72 @@
+"""What a training run says at its beginning and at its end."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from throughtime.training.schedule import Plan
+from throughtime.training.trainer import Trainer
+
+
+def beginning(trainer: Trainer, yardsticks: Mapping[str, float], plan: Plan, out: Path) -> str:
+    """What is read, the model, the plan, and the n-grams' bits a character."""
+    text, settings, vocabulary = trainer.text, trainer.settings, trainer.vocabulary
+    passed = f" ({text.passed_over} more are no text)" if text.passed_over else ""
+    rare = float((trainer.codes == vocabulary.other).mean())
+    rest = f"; {rare:.2%} of the text are rarer characters, in one class" if rare else ""
+    recurrent = f"{settings.layers} × {settings.hidden} {settings.cell}"
+    end = f"{plan.updates:,} updates" if plan.updates else f"{(plan.seconds or 0) / 60:g} minutes"
+    done = f", {trainer.updates:,} updates done" if trainer.updates else ""
+    return "\n".join(
+        [
+            f"text      {_count(len(text.files), 'file')}{passed}, {len(text):,} characters, the "
+            f"last {len(trainer.held_out):,} held out",
+            f"classes   {len(vocabulary)}{rest}",
+            f"model     {recurrent}, {trainer.network.parameters.flat.size:,} parameters in "
+            f"{settings.dtype}",
+            f"windows   B = {settings.batch} streams, k1 = {settings.k1}, "
+            f"k2 = {settings.steps_back}",
+            f"run       {end}{done}, {settings.optimiser}, learning rate "
+            f"{settings.learning_rate:g} ({settings.schedule})",
+            f"writes    {out}"
+            + (" (it replaces the file there)" if out.exists() and not trainer.updates else ""),
+            f"held out  {_listed(yardsticks)} bits a character",
+        ]
+    )
+
+
+def ending(
+    trainer: Trainer, yardsticks: Mapping[str, float], speed: float, out: Path, stopped: bool
+) -> str:
+    """The loss beside the n-grams', time and speed, and what can be done next."""
+    lines = []
+    if trainer.history:
+        last = trainer.history[-1]
+        bits = {trainer.settings.cell: last.held_out, **yardsticks}
+        at = f" (at update {last.updates:,})" if last.updates != trainer.updates else ""
+        lines.append(f"held out  {_listed(bits)} bits a character{at}")
+    place, more = shlex.quote(str(out)), ""
+    if not stopped:
+        plan = trainer.plan
+        more = f" --updates {2 * plan.updates}" if plan.updates else ""
+        more = more or f" --minutes {2 * (plan.seconds or 0) / 60:g}"
+    return "\n".join(
+        [
+            *lines,
+            f"{'stopped' if stopped else 'trained'}   {trainer.updates:,} updates in "
+            f"{trainer.seconds:.0f} s, {speed:,.0f} characters a second",
+            f"written   {out}",
+            f"go on     throughtime train --resume {place}{more}",
+            f"sample    throughtime sample {place}",
+        ]
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def _listed(bits: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in bits.items())

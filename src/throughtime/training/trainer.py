@@ -1,0 +1,193 @@
+"""Training a language model by truncated backpropagation through time, one update at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from os import PathLike
+from typing import Self
+
+import numpy as np
+
+from throughtime.arrays import refuse
+from throughtime.network import NetworkTape
+from throughtime.parameters import Parameters
+from throughtime.training import checkpoint, loop, resuming
+from throughtime.training.checkpoint import Checkpoint, Record
+from throughtime.training.clipping import clip
+from throughtime.training.schedule import Plan, factor
+from throughtime.training.settings import Settings
+from throughtime.training.streams import Streams
+from throughtime.training.text import Text
+from throughtime.training.update import Update, still_finite
+from throughtime.training.validation import bits_per_character
+from throughtime.training.vocabulary import Vocabulary
+from throughtime.truncation import Window, differentiate_window
+
+
+class Trainer:
+    """A language model in training on one text, with everything needed to go on later.
+
+    Nothing random is hidden in it: dropout masks follow from the seed and the number of the
+    update, so that a resumed run and an uninterrupted one are the same, bit for bit.
+
+    Args:
+        text: what to learn; its end is held out.
+        settings: see there.
+
+    Attributes:
+        network, vocabulary, optimiser: the model and what updates it.
+        updates, epoch, window: updates made, rounds through the text, next window of this one.
+        state: the state carried into the next window.
+        seconds: spent in `fit`.
+        plan: the end that the learning rate's schedule looks at; `fit` sets it.
+        history: one `Record` a validation.
+
+    Example:
+        >>> from throughtime.training import Settings, Text, Trainer
+        >>> settings = Settings(hidden=16, batch=4, k1=8, warmup=5, learning_rate=0.02)
+        >>> trainer = Trainer(Text("To and fro, and to and fro again. " * 40), settings)
+        >>> trainer.fit(updates=60)
+        >>> trainer.updates, trainer.history[-1].held_out < 3
+        (60, True)
+    """
+
+    def __init__(self, text: Text, settings: Settings | None = None) -> None:
+        self.text = text
+        self.settings = settings = settings or Settings()
+        training, held_out = text.split(settings.held_out)
+        if not training:
+            refuse("text", "more than 3 characters", len(text), "give more text")
+        self.vocabulary = Vocabulary.of(training, settings.classes)
+        self.codes = self.vocabulary.encode(training)
+        self.held_out = self.vocabulary.encode(held_out)
+        self.streams = Streams(self.codes, settings.batch, settings.k1, settings.steps_back)
+        self.network = settings.new_network(len(self.vocabulary))
+        self._begin_as_unigram()
+        self.optimiser = settings.new_optimiser(self.network.parameters.flat.size)
+        self.updates, self.epoch, self.window, self.seconds = 0, 0, 0, 0.0
+        self.state = self.network.zero_state(settings.batch)
+        self.plan = Plan()
+        self.history: list[Record] = []
+
+    def _begin_as_unigram(self) -> None:
+        """Sets the head's biases to the log probabilities of the characters.
+
+        Otherwise the first updates are spent on finding them, and drive hidden units into
+        saturation on the way, since a constant h serves as a bias as well.
+        """
+        classes = len(self.vocabulary)
+        counts = np.bincount(self.codes, minlength=classes) + 1
+        *_, head = self.network.parameters
+        self.network.parameters[head] = np.log(counts / counts.sum())
+
+    # --- one update ---
+
+    def step(self) -> Update:
+        """One window forward and backward, and one update.
+
+        Raises:
+            DivergedError: where something is no finite number any more.
+        """
+        settings, window = self.settings, self.streams.windows[self.window]
+        stretch = slice(window.start, window.stop)
+        # Overflow is no warning here: what it leads to is looked at below.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            loss, gradient, tape = differentiate_window(
+                self.network,
+                self.streams.inputs[stretch],
+                self.streams.targets[stretch],
+                first=window.first - window.start,
+                state=self._state_before(window),
+                dropout_seed=self._dropout_seed(0),
+            )
+            still_finite("loss", loss, self.updates + 1)
+            still_finite("norm of the gradient", gradient.norm(), self.updates + 1)
+            norms = clip(gradient, settings.clip)
+            share = self.plan.share(self.updates, self.seconds)
+            rate = settings.learning_rate * factor(
+                settings.schedule, settings.warmup, self.updates, share
+            )
+            self.optimiser.update(self.network.parameters.flat, gradient.flat, rate)
+            still_finite("norm of the parameters", self.network.parameters.norm(), self.updates + 1)
+        self._carry(window, tape)
+        self.updates += 1
+        characters = (window.stop - window.first) * settings.batch
+        return Update(self.updates, loss / math.log(2), norms.before, norms.after, rate, characters)
+
+    def _dropout_seed(self, part: int) -> int:
+        """Differs from update to update, and between its two forward passes."""
+        entropy = [self.settings.seed, self.updates, part]
+        return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
+
+    def _state_before(self, window: Window) -> Parameters:
+        """The carried state, run over the steps that no window reaches (k2 < k1)."""
+        waits = self.streams.carried_to(self.window)
+        if waits == window.start:
+            return self.state
+        between = self.streams.inputs[waits : window.start]
+        return self.network.forward(between, self.state, dropout_seed=self._dropout_seed(1))[1]
+
+    def _carry(self, window: Window, tape: NetworkTape) -> None:
+        """Moves on to the next window, or to the start of the text with a zero state."""
+        self.window += 1
+        if self.window == len(self.streams.windows):
+            self.epoch, self.window = self.epoch + 1, 0
+            self.state = self.network.zero_state(self.settings.batch)
+            return
+        steps = self.streams.carried_to(self.window) - window.start
+        self.state = self.network.state_after(tape, steps)
+
+    # --- a run ---
+
+    def fit(
+        self,
+        updates: int | None = None,
+        seconds: float | None = None,
+        *,
+        validate_every: int = 500,
+        out: str | PathLike[str] | None = None,
+        checkpoint_every: int = 500,
+        watch: Callable[[Update], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Trains until `updates` or `seconds` are reached, both counted from the very first update.
+
+        Args:
+            updates, seconds: the end; one of them at least, what comes first ends the run.
+            validate_every: updates between validations; one more stands at the end.
+            out: the checkpoint to write; none without it.
+            checkpoint_every: updates between checkpoints; one more is written at the end.
+            watch: is told of every update.
+            stop: is asked before every update; True ends the run early.
+
+        Raises:
+            DivergedError: as `step` does; the checkpoint written last stays as it is.
+        """
+        if updates is None and seconds is None:
+            refuse("fit", "updates or seconds", "neither")
+        self.plan = Plan(updates, seconds)
+        loop.run(self, validate_every, out, checkpoint_every, watch, stop)
+
+    def validate(self) -> float:
+        """Bits a character on the held-out text."""
+        return bits_per_character(self.network, self.held_out)
+
+    # --- files ---
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes a checkpoint, complete or not at all."""
+        checkpoint.save(path, resuming.content(self))
+
+    @classmethod
+    def resume(cls, path: str | PathLike[str] | Checkpoint, text: Text) -> Self:
+        """Goes on from a checkpoint, on the text that it was trained on.
+
+        Raises:
+            ValueError, OSError: for what is no checkpoint, or one of another text.
+        """
+        saved = path if isinstance(path, Checkpoint) else checkpoint.load(path)
+        resuming.same_text(saved.source, text)
+        trainer = cls(text, saved.settings)
+        resuming.restore(trainer, saved)
+        return trainer

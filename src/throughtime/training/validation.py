@@ -1,0 +1,30 @@
+"""The loss on text that is not trained on."""
+
+from __future__ import annotations
+
+import math
+
+from throughtime.arrays import Array, refuse
+from throughtime.network import Network
+from throughtime.training.streams import parallel
+
+STREAMS = 64  # each begins with a zero state, so that more of them cost a little of the score
+SHORTEST = 100  # characters a stream
+STEPS = 256  # run at once
+
+
+def bits_per_character(network: Network, codes: Array) -> float:
+    """Mean −log₂ p of each character of a text after its first, given those before it.
+
+    The text runs in up to 64 parallel streams, the state carried from end to end in each of
+    them; without dropout.
+    """
+    if len(codes) < 2:
+        refuse("held-out text", "at least 2 characters", len(codes), "give more text")
+    inputs, targets = parallel(codes, max(1, min(STREAMS, len(codes) // SHORTEST)))
+    state, total = None, 0.0
+    for start in range(0, len(inputs), STEPS):
+        outputs, state, _ = network.forward(inputs[start : start + STEPS], state)
+        loss = network.loss_of(outputs, targets[start : start + STEPS])
+        total += float(loss.terms.sum(dtype="float64"))
+    return total / inputs.size / math.log(2)

@@ -1,0 +1,171 @@
+"""`throughtime train` and `throughtime sample`, as a user calls them."""
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from throughtime.cli import INTERRUPTED, sample, train
+from throughtime.training import load_checkpoint
+from throughtime.training.interruption import Interruption
+from training_examples import text
+
+SMALL = ["--hidden", "6", "--batch", "3", "--k1", "16"]
+
+
+def call(*arguments):
+    """The two commands alone."""
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in (train, sample):
+        command.add(commands)
+    options = parser.parse_args([str(argument) for argument in arguments])
+    return options.run(options)
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "book.txt").write_text(text(1500).characters)
+    return tmp_path / "book.txt"
+
+
+def test_train_resume_and_sample(book, capsys):
+    assert call("train", book, *SMALL, "--updates", 20, "--validate-every", 10) == 0
+    told = capsys.readouterr().out
+    assert "text      1 file, " in told
+    bits = r"unigram \d\.\d{3}, bigram \d\.\d{3}, trigram \d\.\d{3} bits a character"
+    assert re.search(rf"^held out  {bits}$", told, re.M)
+    assert re.search(rf"^held out  lstm \d\.\d{{3}}, {bits}$", told, re.M)
+    assert "throughtime train --resume throughtime.safetensors --updates 40" in told
+
+    assert call("train", "--resume", "throughtime.safetensors", "--updates", 40) == 0
+    assert "40 updates, 20 updates done" in capsys.readouterr().out
+    saved = load_checkpoint("throughtime.safetensors")
+    assert saved.place.updates == 40
+
+    assert call("train", book, *SMALL, "--updates", 40, "--out", "whole.safetensors") == 0
+    capsys.readouterr()
+    assert [r.updates for r in saved.history] == [10, 20, 40]
+
+    assert call("sample", "throughtime.safetensors", "--length", 30, "--prompt", "to ") == 0
+    first = capsys.readouterr().out
+    assert first.startswith("to ")
+    assert len(first) == 34
+    call("sample", "throughtime.safetensors", "--length", 30, "--prompt", "to ")
+    assert capsys.readouterr().out == first
+    call("sample", "throughtime.safetensors", "--length", 5)
+    assert len(capsys.readouterr().out) == 6
+
+
+def test_a_run_cut_in_two_is_a_whole_one_to_the_bit(book):
+    rest = [*SMALL, "--dropout", "0.2", "--schedule", "constant"]
+    call("train", book, *rest, "--updates", 9, "--out", "cut.safetensors")
+    call("train", "--resume", "cut.safetensors", "--updates", 21)
+    call("train", book, *rest, "--updates", 21, "--out", "whole.safetensors")
+    cut, whole = load_checkpoint("cut.safetensors"), load_checkpoint("whole.safetensors")
+    assert cut.network.parameters.flat.tobytes() == whole.network.parameters.flat.tobytes()
+
+
+def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(book, capsys, monkeypatch):
+    def pressed(trainer, window, tape, carry=train.training.Trainer._carry):
+        carry(trainer, window, tape)
+        if trainer.updates == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(train.training.Trainer, "_carry", pressed)
+    assert call("train", book, *SMALL, "--updates", 50) == INTERRUPTED
+    told = capsys.readouterr().out
+    assert "stopped   7 updates" in told
+    assert "go on     throughtime train --resume throughtime.safetensors\n" in told
+    assert load_checkpoint("throughtime.safetensors").place.updates == 7
+    monkeypatch.undo()
+    assert call("train", "--resume", book.parent / "throughtime.safetensors") == 0
+    assert load_checkpoint(book.parent / "throughtime.safetensors").place.updates == 50
+
+
+def test_the_second_ctrl_c_interrupts_and_the_handler_is_put_back():
+    before = signal.getsignal(signal.SIGINT)
+
+    def press_twice():
+        with Interruption() as interruption:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert interruption.wished
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        press_twice()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_whole_program(book):
+    """In a process of its own: plain lines instead of a bar, and one line for an error."""
+    program = [sys.executable, "-m", "throughtime"]
+    done = subprocess.run(
+        [*program, "train", "book.txt", *SMALL, "--updates", "5", "--out", "a b.safetensors"],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "throughtime sample 'a b.safetensors'" in done.stdout
+    failed = subprocess.run(
+        [*program, "sample", "a b.safetensors", "--prompt", "é"], capture_output=True, text=True
+    )
+    assert failed.returncode == 3
+    assert failed.stdout == ""
+    assert failed.stderr.startswith("throughtime sample: prompt: expected characters that the")
+    assert failed.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "train: expected files or folders, got none; name some, or add --stdlib"),
+        (["train", "book.txt", "--out", "no/c"], "--out: expected a file in an existing folder"),
+        (["train", "book.txt", "--out", "."], "--out: expected a file, got the folder ."),
+        (["train", "nothing"], "nothing: expected an existing file or folder"),
+        (["train", "book.txt", "--batch", "500"], "text: expected at least 32001 characters"),
+        (["train", "book.txt", "--cell", "elman"], "cell: expected one of lstm, gru, rnn"),
+        (["train", "book.txt", "--minutes", "0"], "seconds: expected a number above 0"),
+        (["train", "--resume", "book.txt"], "book.txt: expected a whole safetensors file"),
+        (["train", "--resume", "done.safetensors"], "end: expected more than is done already"),
+        (
+            ["train", "--resume", "done.safetensors", "--hidden", "7"],
+            "--hidden: expected 6, as in done.safetensors, got 7; leave it out, or begin anew",
+        ),
+        (
+            ["train", "other.txt", "--resume", "done.safetensors", "--updates", "9"],
+            "text: expected that of the checkpoint",
+        ),
+        (["sample", "nothing"], "file: expected an existing safetensors file, got nothing"),
+        (["sample", "done.safetensors", "--temperature", "-1"], "temperature: expected"),
+    ],
+)
+def test_wrong_input_is_refused(book, arguments, message):
+    (book.parent / "other.txt").write_text(text(1500, seed=1).characters)
+    call("train", "book.txt", *SMALL, "--updates", 2, "--out", "done.safetensors")
+    before = sorted(os.listdir())
+    with pytest.raises((ValueError, OSError), match=re.escape(message)):
+        call(*arguments)
+    assert sorted(os.listdir()) == before
+
+
+def test_progress_shows_lines_without_a_terminal_and_a_bar_in_one(book, capsys, monkeypatch):
+    monkeypatch.setattr(train.training.progress, "QUIET", 0.0)
+    call("train", book, *SMALL, "--updates", 4, "--validate-every", 2)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    assert re.fullmatch(
+        r"update 3 \(75%\): \d\.\d{3} bits/char, \|gradient\| \d+\.\d\d, [\d,]+ char/s, "
+        r"held out \d\.\d{3}",
+        lines[2],
+    )
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    call("train", book, *SMALL, "--updates", 4)
+    assert "4/4 updates" in capsys.readouterr().err.replace("\r", "\n")

@@ -15,7 +15,7 @@ from throughtime.training import load_checkpoint
 from throughtime.training.interruption import Interruption
 from training_examples import text
 
-SMALL = ["--hidden", "6", "--batch", "3", "--k1", "16"]
+SMALL = ["--hidden", "6", "--embedding", "0", "--batch", "3", "--k1", "16"]
 
 
 def call(*arguments):
@@ -40,7 +40,7 @@ def test_train_resume_and_sample(book, capsys):
     told = capsys.readouterr().out
     assert "text      1 file, " in told
     bits = r"unigram \d\.\d{3}, bigram \d\.\d{3}, trigram \d\.\d{3} bits a character"
-    assert re.search(rf"^held out  {bits}$", told, re.M)
+    assert re.search(rf"^n-grams   {bits} on the held-out text$", told, re.M)
     assert re.search(rf"^held out  lstm \d\.\d{{3}}, {bits}$", told, re.M)
     assert "throughtime train --resume throughtime.safetensors --updates 40" in told
 
@@ -132,7 +132,7 @@ def test_the_whole_program(book):
         (["train", "nothing"], "nothing: expected an existing file or folder"),
         (["train", "book.txt", "--batch", "500"], "text: expected at least 32001 characters"),
         (["train", "book.txt", "--cell", "elman"], "cell: expected one of lstm, gru, rnn"),
-        (["train", "book.txt", "--minutes", "0"], "seconds: expected a number above 0"),
+        (["train", "book.txt", "--minutes", "0"], "--minutes: expected a number above 0"),
         (["train", "--resume", "book.txt"], "book.txt: expected a whole safetensors file"),
         (["train", "--resume", "done.safetensors"], "end: expected more than is done already"),
         (

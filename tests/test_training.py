@@ -199,7 +199,7 @@ def test_a_run_that_diverges_says_so_and_keeps_the_last_checkpoint(rate, tmp_pat
         ({"cell": "LSTM"}, "cell: expected one of lstm, gru, rnn, got 'LSTM'"),
         ({"optimiser": "lion"}, "optimiser: expected one of sgd, adam, adamw, got 'lion'"),
         ({"schedule": "step"}, "schedule: expected one of constant, cosine, got 'step'"),
-        ({"dropout": 1}, "rate: expected a number from 0 to below 1, got 1"),
+        ({"dropout": 1}, "dropout: expected a number from 0 to below 1, got 1"),
         ({"learning_rate": 0}, "learning_rate: expected a number above 0, got 0"),
         ({"learning_rate": math.nan}, "learning_rate: expected a finite number, got nan"),
         ({"clip": -1.0}, "clip: expected a norm above 0, or None, got -1"),
@@ -244,3 +244,28 @@ def test_settings_describe_their_network():
         tt.Dropout(0.1),
         tt.Dense(5, 9),
     ]
+
+
+def test_a_held_out_loss_that_is_not_finite_is_refused():
+    ours = trainer()
+    ours.network.parameters["1.W"] = np.full(ours.network.parameters.shapes["1.W"], 3e38)
+    ours.network.parameters["1.b"] = np.full(ours.network.parameters.shapes["1.b"], -3e38)
+    ours.network.parameters["1.b"][0] = 3e38
+    with pytest.raises(DivergedError, match="held-out loss: expected a finite number, got nan"):
+        ours.validate()
+
+
+def test_checkpoints_and_validations_come_when_they_should(tmp_path):
+    class Noted(Trainer):
+        def save(self, path):
+            saved.append(self.updates)
+
+        def validate(self):
+            validated.append(self.updates)
+            return super().validate()
+
+    saved, validated = [], []
+    ours = Noted(text(), settings())
+    ours.fit(updates=11, out=tmp_path / "c", checkpoint_every=4, validate_every=5)
+    assert (saved, validated) == ([4, 8, 11], [5, 10, 11])
+    assert [record.updates for record in ours.history] == validated

@@ -18,7 +18,15 @@ def text(words: int = 400, seed: int = 0) -> Text:
 
 def settings(**options: Any) -> Settings:
     """A network of a few units; about 30 windows an epoch."""
-    small = {"hidden": 6, "batch": 3, "k1": 16, "warmup": 2, "learning_rate": 0.02, "clip": 0.5}
+    small = {
+        "hidden": 6,
+        "embedding": None,
+        "batch": 3,
+        "k1": 16,
+        "warmup": 2,
+        "learning_rate": 0.02,
+        "clip": 0.5,
+    }
     return Settings(**(small | options))
 
 

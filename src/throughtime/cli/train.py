@@ -139,7 +139,7 @@ def _resumed(options: argparse.Namespace) -> training.Trainer:
         if value != own:
             way_out = "leave it out, or begin anew without --resume"
             option = "--" + name.replace("_", "-")
-            refuse(option, f"{own}, as in {options.resume}", value, way_out)
+            refuse(option, f"{own or 0}, as in {options.resume}", value or 0, way_out)
     return training.Trainer.resume(saved, training.read(_sources(options) or saved.source.files))
 
 
@@ -148,6 +148,8 @@ def _plan(options: argparse.Namespace, trainer: training.Trainer) -> training.Pl
     if options.updates is not None:
         plan = training.Plan(updates=options.updates)
     elif options.minutes is not None:
+        if not options.minutes > 0:
+            refuse("--minutes", "a number above 0", options.minutes)
         plan = training.Plan(seconds=60 * options.minutes)
     elif trainer.plan != training.Plan():
         plan = trainer.plan

@@ -46,10 +46,10 @@ class Settings:
         dtype: "float32" or "float64".
     """
 
-    hidden: int = 192
+    hidden: int = 256
     layers: int = 1
     cell: Literal["lstm", "gru", "rnn"] = "lstm"
-    embedding: int | None = None
+    embedding: int | None = 64
     dropout: float = 0.0
     classes: int = 256
     held_out: float = 0.05
@@ -57,7 +57,7 @@ class Settings:
     k1: int = 64
     k2: int | None = None
     optimiser: Literal["sgd", "adam", "adamw"] = "adam"
-    learning_rate: float = 4e-3
+    learning_rate: float = 1e-2
     momentum: float = 0.9
     weight_decay: float = 0.0
     schedule: Literal["constant", "cosine"] = "cosine"
@@ -91,7 +91,8 @@ class Settings:
             if name != "clip" or self.clip is not None:
                 number(name, getattr(self, name))
         held_out_share(self.held_out)
-        Dropout(self.dropout)
+        if not 0 <= self.dropout < 1:
+            refuse("dropout", "a number from 0 to below 1", self.dropout)
         if not self.learning_rate > 0:
             refuse("learning_rate", "a number above 0", self.learning_rate)
         if self.clip is not None and not self.clip > 0:

@@ -13,10 +13,12 @@ from throughtime.training.trainer import Trainer
 def beginning(trainer: Trainer, yardsticks: Mapping[str, float], plan: Plan, out: Path) -> str:
     """What is read, the model, the plan, and the n-grams' bits a character."""
     text, settings, vocabulary = trainer.text, trainer.settings, trainer.vocabulary
-    passed = f" ({text.passed_over} more are no text)" if text.passed_over else ""
+    passed = f" (passed over, since no text: {text.passed_over:,})" if text.passed_over else ""
     rare = float((trainer.codes == vocabulary.other).mean())
     rest = f"; {rare:.2%} of the text are rarer characters, in one class" if rare else ""
     recurrent = f"{settings.layers} × {settings.hidden} {settings.cell}"
+    parameters = trainer.network.parameters.flat.size
+    first = f"embedding {settings.embedding}" if settings.embedding else "one-hot"
     end = f"{plan.updates:,} updates" if plan.updates else f"{(plan.seconds or 0) / 60:g} minutes"
     done = f", {trainer.updates:,} updates done" if trainer.updates else ""
     return "\n".join(
@@ -24,15 +26,14 @@ def beginning(trainer: Trainer, yardsticks: Mapping[str, float], plan: Plan, out
             f"text      {_count(len(text.files), 'file')}{passed}, {len(text):,} characters, the "
             f"last {len(trainer.held_out):,} held out",
             f"classes   {len(vocabulary)}{rest}",
-            f"model     {recurrent}, {trainer.network.parameters.flat.size:,} parameters in "
-            f"{settings.dtype}",
+            f"model     {first}, {recurrent}, {parameters:,} parameters in {settings.dtype}",
             f"windows   B = {settings.batch} streams, k1 = {settings.k1}, "
             f"k2 = {settings.steps_back}",
             f"run       {end}{done}, {settings.optimiser}, learning rate "
             f"{settings.learning_rate:g} ({settings.schedule})",
             f"writes    {out}"
             + (" (it replaces the file there)" if out.exists() and not trainer.updates else ""),
-            f"held out  {_listed(yardsticks)} bits a character",
+            f"n-grams   {_listed(yardsticks)} bits a character on the held-out text",
         ]
     )
 

@@ -170,8 +170,14 @@ class Trainer:
         loop.run(self, validate_every, out, checkpoint_every, watch, stop)
 
     def validate(self) -> float:
-        """Bits a character on the held-out text."""
-        return bits_per_character(self.network, self.held_out)
+        """Bits a character on the held-out text.
+
+        Raises:
+            DivergedError: where that is no finite number.
+        """
+        bits = bits_per_character(self.network, self.held_out)
+        still_finite("held-out loss", bits, self.updates)
+        return bits
 
     # --- files ---
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from throughtime.arrays import Array, refuse
 from throughtime.network import Network
 from throughtime.training.streams import parallel
@@ -24,7 +26,9 @@ def bits_per_character(network: Network, codes: Array) -> float:
     inputs, targets = parallel(codes, max(1, min(STREAMS, len(codes) // SHORTEST)))
     state, total = None, 0.0
     for start in range(0, len(inputs), STEPS):
-        outputs, state, _ = network.forward(inputs[start : start + STEPS], state)
-        loss = network.loss_of(outputs, targets[start : start + STEPS])
+        stretch = slice(start, start + STEPS)
+        with np.errstate(over="ignore", invalid="ignore"):  # the result shows it
+            outputs, state, _ = network.forward(inputs[stretch], state)
+            loss = network.loss_of(outputs, targets[stretch])
         total += float(loss.terms.sum(dtype="float64"))
     return total / inputs.size / math.log(2)

@@ -116,6 +116,19 @@ def test_probabilities_that_are_classes_give_the_same():
     assert relative_error(by_class.doutputs, by_chance.doutputs) <= 1e-15
 
 
+def test_probabilities_that_sum_to_almost_1_are_differentiated_as_they_are():
+    """The loss is −Σ p log softmax(y) of the numbers given, and so is its gradient."""
+    _, targets = LOSSES["SoftmaxCrossEntropy, probabilities"]
+    targets = targets * (1 + 5e-5)
+    outputs = np.random.default_rng(1).standard_normal((T, B, K))
+    loss = tt.SoftmaxCrossEntropy()
+    found = evaluate(loss, outputs, targets)
+    softmax = np.exp(outputs) / np.exp(outputs).sum(axis=2, keepdims=True)
+    assert relative_error(found.terms, -(targets * np.log(softmax)).sum(axis=2)) <= 1e-14
+    numerical = numerical_gradient(lambda: evaluate(loss, outputs, targets).value, outputs)
+    assert relative_error(found.doutputs, numerical) <= 1e-9
+
+
 def test_targets_are_left_as_they_were():
     targets = np.full((T, B, K), 0.5)
     outputs = np.random.default_rng(1).standard_normal((T, B, K))

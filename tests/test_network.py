@@ -129,18 +129,35 @@ class TestDropout:
     def test_rate_zero(self):
         net = self.NET(0)
         x = np.ones((2, 2, 3))
-        assert np.array_equal(net.run(x, dropout_seed=1).outputs, net.run(x).outputs)
+        outputs, _, tape = net.forward(x, dropout_seed=1)
+        assert np.array_equal(outputs, net.run(x).outputs)
+        assert tape.layers[1].mask is None
 
-    def test_a_tape_can_be_cut(self):
+    @pytest.mark.parametrize("seed", [3, None], ids=["dropped", "nothing dropped"])
+    def test_a_tape_can_be_cut(self, seed):
         net = network([tt.RNN(2, 3), tt.Dropout(0.5), tt.Dense(3, 2)])
         case = example(net, 6, 2, ragged=False)
-        _, _, tape = net.forward(case.inputs, case.state, dropout_seed=3)
+        _, _, tape = net.forward(case.inputs, case.state, dropout_seed=seed)
         late = np.where(np.arange(6)[:, None, None] < 4, 0, case.doutputs)
         whole = net.backward(tape, late)
         end = net.backward(tape.steps(4, 6), case.doutputs[4:])
         start = net.backward(tape.steps(0, 4), late[:4], end.state)
         total = end.parameters + start.parameters
         assert relative_error(total.flat, whole.parameters.flat) <= 1e-14
+
+
+def test_a_stretch_of_a_tape_holds_its_own_steps_alone():
+    net = network([tt.LSTM(2, 3)])
+    case = example(net, 6, 3)
+    _, _, tape = net.forward(case.inputs, case.state, case.lengths)
+    whole = tape.layers[0].directions[0]
+    cut = tape.steps(1, 3).layers[0].directions[0]
+    assert np.array_equal(cut.inputs, whole.inputs[1:3])
+    assert np.array_equal(cut.active, whole.active[1:3])
+    for name, array in cut.states.items():
+        assert np.array_equal(array, whole.states[name][1:4])
+    for name, array in cut.kept.items():
+        assert np.array_equal(array, whole.kept[name][1:3])
 
 
 def test_need_inputs():

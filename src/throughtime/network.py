@@ -252,7 +252,7 @@ class Network:
             if found.deltas:
                 deltas[number] = found.deltas
             dx = found.inputs
-        return Gradients(gradient, dx if need_inputs else None, dinitial, deltas)
+        return Gradients(gradient, dx, dinitial, deltas)
 
     # --- what a user calls ---
 

@@ -1,0 +1,269 @@
+"""Breaks every backward pass on purpose, one place at a time; the tests must notice each.
+
+A mutant is the package with one expression changed: a sign flipped, a term or a factor dropped,
+a transpose forgotten, a slice moved by one step. For each, a copy of the package is put in front
+of the installed one, and the fast tests run against it: first those of the file at hand, then,
+where they saw nothing, all of them. Whoever survives is shown with its change.
+
+    python tools/mutants.py [--quick] [--jobs 2] [--list] [--only cells/lstm.py]
+
+Exit status: 0 where every mutant is caught or known to change nothing, 1 where one survives,
+3 where the run itself could not be made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from mutations import Mutant, mutants_of
+from tqdm import tqdm
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "throughtime"
+TIMEOUT = 120  # seconds; an endless loop counts as caught
+
+STEP = {"step_backward", "parameter_gradients"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Functions of one file that are mutated, and the tests that look at them first."""
+
+    file: str
+    functions: frozenset[str]
+    first: tuple[str, ...]
+
+
+def _place(file: str, functions: set[str], *first: str) -> Place:
+    return Place(file, frozenset(functions), first)
+
+
+CELLS, NETWORK = "tests/test_cells.py", "tests/test_network.py"
+PLACES = [
+    _place(
+        "cells/activations.py", {"sigmoid_slope", "tanh_slope", "relu_slope"}, CELLS, "-k", "RNN"
+    ),
+    _place("cells/products.py", {"outer_sum", "weight_gradient", "input_gradient"}, CELLS),
+    _place(
+        "cells/cell.py",
+        {"backward", "active_steps", "steps"},
+        *(CELLS, "tests/test_properties.py", "-k", "RNN or upstream or stretch"),
+    ),
+    _place("cells/rnn.py", STEP, CELLS, "-k", "RNN"),
+    _place("cells/lstm.py", STEP, CELLS, "-k", "LSTM"),
+    _place("cells/gru.py", STEP, CELLS, "-k", "GRU"),
+    _place("layers/dense.py", {"backward", "parameter_gradients"}, CELLS, "-k", "Dense"),
+    _place("layers/embedding.py", {"backward", "parameter_gradients"}, CELLS, "-k", "Embedding"),
+    _place("layers/dropout.py", {"forward", "backward", "steps"}, NETWORK, "-k", "Dropout"),
+    _place(
+        "layers/recurrent.py",
+        {"backward", "parameter_gradients", "steps", "states", "state_after", "kept", "reverse"},
+        *(NETWORK, CELLS, "-k", "inside or RNN or stacked"),
+    ),
+    _place("losses.py", {"weights", "evaluate", "errors"}, "tests/test_losses.py"),
+    _place("network.py", {"backward", "gradients", "state_after"}, NETWORK, CELLS, "-k", "stacked"),
+    _place(
+        "truncation.py",
+        {"windows", "truncated_loss_and_gradient", "_merged", "differentiate_window"},
+        *("tests/test_truncation.py", "-k", "not frozen"),
+    ),
+    _place(
+        "contributions.py",
+        {"contributions", "gradient", "norms"},
+        *("tests/test_truncation.py", "-k", "contributions"),
+    ),
+]
+EVERY = [
+    *("tests/test_cells.py", "tests/test_losses.py", "tests/test_network.py"),
+    "tests/test_bad_input.py",
+    *("tests/test_properties.py", "tests/test_torch_cells.py", "tests/test_torch_losses.py"),
+    "tests/test_truncation.py",
+]
+
+# Changes that change no result: (file, the changed line) -> why.
+EQUIVALENT = {
+    (
+        "layers/dropout.py",
+        "kept = ((rng.random(inputs.shape, dtype=np.float32)) > (self.rate))",
+    ): "the masks differ where a draw equals the rate exactly, once in 2²⁴ draws",
+    (
+        "layers/recurrent.py",
+        "source = np.where(((t) <= (lengths)), lengths - 1 - t, t)",
+    ): "moves only a step beyond the sequence's end, which nothing reads",
+    (
+        "layers/recurrent.py",
+        "source = (lengths - 1 - t)",
+    ): "beyond the sequence's end it counts from the batch's end, and nothing reads those steps",
+    (
+        "losses.py",
+        "sigma = np.where(((outputs) > (0)), 1, decay) / (1 + decay)",
+    ): "at 0 itself both sides are 1",
+    (
+        "truncation.py",
+        "doutputs = (loss.doutputs[window.start:window.stop])",
+    ): "what is set to 0 belongs to windows that are done",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="every tenth mutant alone")
+    parser.add_argument("--jobs", type=int, default=2, help="tests at a time (default: 2)")
+    parser.add_argument("--list", action="store_true", help="show the mutants, run nothing")
+    parser.add_argument("--only", default="", metavar="FILE", help="the mutants of one file")
+    options = parser.parse_args()
+
+    places = [place for place in PLACES if options.only in ("", place.file)]
+    if not places:
+        print(f"--only: expected one of {', '.join(p.file for p in PLACES)}", file=sys.stderr)
+        return 3
+    mutants = [(place, mutant) for place in places for mutant in _mutants(place)]
+    if options.quick:
+        mutants = mutants[::10]
+    if options.list:
+        for place, mutant in mutants:
+            print(f"{place.file}:{mutant.line}: {mutant.what}: {mutant.after}")
+        return 0
+    with Copies(options.jobs) as copies:
+        problem = copies.unusable([place.first for place in places])
+        if problem:
+            print(problem, file=sys.stderr)
+            return 3
+        survivors = copies.run(mutants)
+    whole = not (options.quick or options.only)
+    return _report(mutants, survivors, whole)
+
+
+def _mutants(place: Place) -> list[Mutant]:
+    source = (PACKAGE / place.file).read_text(encoding="utf-8")
+    return mutants_of(source, place.functions)
+
+
+class Copies:
+    """Copies of the package, one for each test that runs at a time."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+
+    def __enter__(self) -> Self:
+        self.folder = Path(tempfile.mkdtemp(prefix="mutants-"))
+        self.free: queue.Queue[Path] = queue.Queue()
+        for job in range(self.jobs):
+            copy = self.folder / str(job)
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(PACKAGE, copy / "throughtime", ignore=ignored)
+            self.free.put(copy)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.folder)
+
+    def unusable(self, selections: list[tuple[str, ...]]) -> str:
+        """Why the run would say nothing; empty where it would: the copy is what is imported,
+        and without a mutant every selection of tests passes."""
+        copy = self.folder / "0"
+        found = subprocess.run(
+            [sys.executable, "-c", "import throughtime; print(throughtime.__file__)"],
+            env=_environment(copy),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        if not found.startswith(str(copy)):
+            return f"the tests would import {found.strip()} in place of the copy in {copy}"
+        for selection in [*dict.fromkeys(selections), tuple(EVERY)]:
+            status, output = _tests(copy, selection)
+            if status != 0:
+                return f"{output}\nwithout a mutant, {' '.join(selection)} ends with {status}"
+        return ""
+
+    def run(self, mutants: list[tuple[Place, Mutant]]) -> list[tuple[Place, Mutant]]:
+        """Those that no test notices."""
+        with ThreadPoolExecutor(self.jobs) as pool:
+            caught = list(
+                tqdm(
+                    pool.map(lambda pair: self._caught(*pair), mutants),
+                    total=len(mutants),
+                    desc="mutants",
+                    unit="",
+                )
+            )
+        return [pair for pair, noticed in zip(mutants, caught, strict=True) if not noticed]
+
+    def _caught(self, place: Place, mutant: Mutant) -> bool:
+        copy = self.free.get()
+        path = copy / "throughtime" / place.file
+        try:
+            path.write_text(mutant.source, encoding="utf-8")
+            caught = any(_tests(copy, chosen)[0] != 0 for chosen in (place.first, tuple(EVERY)))
+            if not caught:
+                tqdm.write(f"survived: {place.file}:{mutant.line}: {mutant.after}", sys.stderr)
+            return caught
+        finally:
+            shutil.copy(PACKAGE / place.file, path)
+            self.free.put(copy)
+
+
+def _environment(copy: Path) -> dict[str, str]:
+    one_core = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return os.environ | one_core | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _tests(copy: Path, selection: tuple[str, ...]) -> tuple[int, str]:
+    """pytest's exit status, 1 where it does not end, and what it printed."""
+    plugins = ["-p", "no:cacheprovider", "-p", "no:xdist"]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", *plugins, *selection]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=_environment(copy),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+        )
+    except subprocess.TimeoutExpired:
+        return 1, f"no end within {TIMEOUT} s"
+    return done.returncode, done.stdout + done.stderr
+
+
+def _report(
+    mutants: list[tuple[Place, Mutant]], survivors: list[tuple[Place, Mutant]], whole: bool
+) -> int:
+    known = [(p, m) for p, m in survivors if (p.file, m.after) in EQUIVALENT]
+    unknown = [pair for pair in survivors if pair not in known]
+    made = Counter(place.file for place, _ in mutants)
+    alive = Counter(place.file for place, _ in unknown)
+    same = Counter(place.file for place, _ in known)
+    print(f"{'file':24} {'made':>6} {'caught':>7} {'equivalent':>11} {'survived':>9}")
+    for file in made:
+        caught = made[file] - alive[file] - same[file]
+        print(f"{file:24} {made[file]:6} {caught:7} {same[file]:11} {alive[file]:9}")
+    total = len(mutants) - len(survivors)
+    print(f"{'all':24} {len(mutants):6} {total:7} {len(known):11} {len(unknown):9}")
+    for place, mutant in unknown:
+        before = (PACKAGE / place.file).read_text(encoding="utf-8").splitlines()
+        change = difflib.unified_diff(before, mutant.source.splitlines(), lineterm="", n=0)
+        print(f"\nsurvived: src/throughtime/{place.file}:{mutant.line}: {mutant.what}")
+        print("\n".join(list(change)[3:]))
+    stale = set(EQUIVALENT) - {(place.file, mutant.after) for place, mutant in known}
+    if whole and stale:
+        print("\nno longer survivors, to be taken off the list of equivalents:")
+        print("\n".join(f"{file}: {line}" for file, line in sorted(stale)))
+    return 1 if unknown or (whole and stale) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

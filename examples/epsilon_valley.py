@@ -49,7 +49,9 @@ def main(figure: str | None = None, epsilons: tuple[float, ...] | None = None) -
     faulty = tt.sweep(averaged(make_target()), **options)
     print("the gradient as it is\n")
     print(sound)
-    print(f"\naveraged over T = {T} steps in backward only: (T − 1)/(T + 1) = {(T - 1) / (T + 1)}\n")
+    print(
+        f"\naveraged over T = {T} steps in backward only: (T − 1)/(T + 1) = {(T - 1) / (T + 1)}\n"
+    )
     print(faulty)
     if figure:
         ax = plot_sweep(sound, new_axes(6.4, 4.2), groups=GROUPS)

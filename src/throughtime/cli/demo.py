@@ -1,0 +1,150 @@
+"""`throughtime demo`: train, check, break, catch, sample, in under three minutes."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from throughtime import Network, Report, SoftmaxCrossEntropy, check
+from throughtime.arrays import Array
+from throughtime.report.figures import plot_training
+from throughtime.report.page import Figure, Section, Table, check_section, write_page
+from throughtime.targets import network_target
+from throughtime.training import (
+    Progress,
+    Settings,
+    Text,
+    Trainer,
+    Update,
+    ngram_bits,
+    read,
+    sample,
+    standard_library,
+)
+
+SECONDS, QUICK_SECONDS = 80.0, 12.0  # of training
+SETTINGS = Settings(hidden=128, k1=32)
+VALIDATE_EVERY = 1000  # updates
+CHECKED_STEPS, CHECKED_SEQUENCES = 39, 2
+SAMPLE = 400
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the subcommand."""
+    parser = commands.add_parser(
+        "demo", help="train an LSTM, check its gradient, break it, see the check catch it"
+    )
+    parser.add_argument("--quick", action="store_true", help=f"train for {QUICK_SECONDS:.0f} s")
+    parser.add_argument("--seconds", type=float, help=f"of training (default {SECONDS:.0f})")
+    parser.add_argument(
+        "--html", metavar="FILE", default="throughtime-report.html", help="the page to write"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """The whole story; exit status 1 where a right gradient is accused or a wrong one passes."""
+    seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
+    print("1. Train: an LSTM learns the source of Python's standard library by TBPTT\n")
+    trainer, trained = _train(read(standard_library()), seconds)
+
+    print("\n2. Check: is the gradient of the trained network right?")
+    data = _stretch(trainer)
+    right = {dtype: _check(trainer.network, dtype, *data) for dtype in ("float64", "float32")}
+    for report in right.values():
+        print(f"\n{report}")
+
+    print(
+        f"\n3. Break it: backward divides by T = {CHECKED_STEPS}, the loss does not. Every sign is"
+        f"\n   right. d should be (T - 1)/(T + 1) = {_expected_discrepancy():.3g}.\n"
+    )
+    faulty = _check(trainer.network, "float64", *data, divide_by=CHECKED_STEPS)
+    print(faulty)
+
+    prompt = "    def "
+    drawn = sample(trainer.network, trainer.vocabulary, SAMPLE, temperature=0.6, prompt=prompt)
+    generated = prompt + "".join(drawn)
+    print(f"\n4. Sample: what the network writes after {prompt!r}\n\n{generated}")
+
+    sections = [
+        trained,
+        check_section(right["float64"], "The gradient of the trained network, in float64"),
+        check_section(right["float32"], "The same in float32"),
+        check_section(
+            faulty,
+            f"The classic fault: backward divides by T = {CHECKED_STEPS}, the loss does not",
+            "Every sign is right, and training would go on, only more slowly.",
+        ),
+        Section("A sample of the model", preformatted=generated),
+    ]
+    write_page(options.html, "throughtime: a demonstration", sections)
+    print(f"\nThe page with figures: {Path(options.html).resolve()}")
+    print("Your own text: throughtime train FILE_OR_FOLDER…")
+    print("Your own gradient: throughtime check FILE.py:NAME")
+    accused = any(report.verdict == "disagree" for report in right.values())
+    return 1 if accused or faulty.verdict != "disagree" else 0
+
+
+def _train(text: Text, seconds: float) -> tuple[Trainer, Section]:
+    """Trains, prints how it went, and gives the same as a section of the page."""
+    trainer = Trainer(text, SETTINGS)
+    classes = len(trainer.vocabulary)
+    yardsticks = ngram_bits(trainer.codes, trainer.held_out, classes)
+    words = (
+        f"{len(text.files)} files, {len(trainer.codes):,} characters to train on, "
+        f"{len(trainer.held_out):,} held out, {classes} classes; "
+        f"LSTM with {SETTINGS.hidden} units, {trainer.network.parameters.flat.size:,} parameters"
+    )
+    print(words)
+    losses: list[tuple[int, float]] = []
+    with Progress(trainer, None, seconds) as progress:
+
+        def watch(update: Update) -> None:
+            progress.update(update)
+            losses.append((update.number, progress.bits or update.bits))
+
+        trainer.fit(seconds=seconds, watch=watch, validate_every=VALIDATE_EVERY)
+    bits = trainer.history[-1].held_out
+    done = (
+        f"{trainer.updates:,} updates in {trainer.seconds:.0f} s, "
+        f"{progress.speed:,.0f} characters a second"
+    )
+    rows = [("this LSTM", f"{bits:.3f}"), *((k, f"{v:.3f}") for k, v in yardsticks.items())]
+    print(f"{done}\n\nheld-out text, bits a character:")
+    for name, number in rows:
+        print(f"  {name:10} {number}")
+    beaten = [name for name, level in yardsticks.items() if bits < level]
+    print("  the LSTM beats " + (" and ".join(beaten) or "none of the three yet"))
+    held_out = [(record.updates, record.held_out) for record in trainer.history]
+    figure = Figure(
+        plot_training(losses, yardsticks, held_out),
+        f"Bits a character over updates; at the end {bits:.2f} on held-out text, where the "
+        + ", the ".join(f"{name} model has {level:.2f}" for name, level in yardsticks.items()),
+    )
+    table = Table(("model", "held-out bits a character"), rows)
+    title = "An LSTM learns the source of Python's standard library"
+    return trainer, Section(title, f"{words}. {done}.", tables=[table], figures=[figure])
+
+
+def _stretch(trainer: Trainer) -> tuple[Array, Array]:
+    """Inputs and targets (T, B) from the held-out text."""
+    T, B = CHECKED_STEPS, CHECKED_SEQUENCES
+    codes = trainer.held_out[: (T + 1) * B].reshape(B, T + 1).T
+    return codes[:-1], codes[1:]
+
+
+def _check(
+    network: Network, dtype: str, inputs: Array, targets: Array, divide_by: int = 1
+) -> Report:
+    """Checks the network in another precision, its loss summed over the steps."""
+    twin = Network(network.specs, SoftmaxCrossEntropy(time="sum"), dtype=dtype)
+    twin.parameters.flat[...] = network.parameters.flat
+    honest = network_target(twin, inputs, targets)
+    return check(
+        replace(honest, gradient=lambda: twin.loss_and_gradient(inputs, targets)[1] / divide_by)
+    )
+
+
+def _expected_discrepancy() -> float:
+    return (CHECKED_STEPS - 1) / (CHECKED_STEPS + 1)

@@ -5,7 +5,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-# Two tests at a time: each keeps to one core.
+# Two files at a time: each keeps to one core.
 ONE_CORE := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .PHONY: demo test lint format docs mutants bench clean
@@ -14,7 +14,7 @@ demo: .venv/installed-report  ## train, check, catch a fault, write throughtime-
 	@$(RUN) -m throughtime demo $(DEMO)
 
 test: .venv/installed-test  ## everything, docs and examples included
-	@$(ONE_CORE) $(RUN) -m pytest -n 2 $(TESTS)
+	@$(ONE_CORE) $(RUN) -m pytest -n 2 --dist loadfile $(TESTS)
 
 lint: .venv/installed-lint  ## style and types
 	@$(RUN) -m ruff check

@@ -160,8 +160,9 @@ def test_a_stretch_of_a_tape_holds_its_own_steps_alone():
         assert np.array_equal(array, whole.kept[name][1:3])
 
 
-def test_need_inputs():
-    net = network([tt.RNN(2, 3), tt.GRU(3, 2)])
+@pytest.mark.parametrize("first", [tt.RNN(2, 3), tt.Dense(2, 3)], ids=["RNN", "Dense"])
+def test_need_inputs(first):
+    net = network([first, tt.GRU(3, 2)])
     case = example(net)
     _, _, tape = net.forward(case.inputs, case.state, case.lengths)
     with_inputs = net.backward(tape, case.doutputs, case.dstate)

@@ -24,7 +24,7 @@ from throughtime.training import (
 )
 
 SECONDS, QUICK_SECONDS = 80.0, 12.0  # of training
-SETTINGS = Settings(hidden=128, k1=32)
+SETTINGS = Settings(hidden=128)
 VALIDATE_EVERY = 1000  # updates
 CHECKED_STEPS, CHECKED_SEQUENCES = 39, 2
 SAMPLE = 400

@@ -43,7 +43,9 @@ clean:
 	@test -x $(RUN) || $(PYTHON) -m venv .venv
 	@touch $@
 
-.venv/installed-%: .venv/made pyproject.toml
+NATIVE := CMakeLists.txt $(wildcard src/throughtime/native/*)
+
+.venv/installed-%: .venv/made pyproject.toml $(NATIVE)
 	@echo "installing throughtime[$*] into .venv"
 	@$(PIP) --editable '.[$*]'
 	@touch $@

@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "throughtime"
 
 FLOORS = [
-    {"arrays", "storage", "parameters", "progress"},
+    {"arrays", "storage", "parameters", "progress", "engine", "_engine"},
     {"cells", "checking"},
     {"layers", "losses", "network"},
     {"truncation", "contributions"},

@@ -5,6 +5,7 @@ from throughtime.cells import GRU, LSTM, RNN
 from throughtime.check import Report, check, sweep
 from throughtime.checking import CheckError, Sweep, Target
 from throughtime.contributions import Contributions, contributions
+from throughtime.engine import engine, engine_info, release_workspace, set_threads
 from throughtime.layers import Dense, Dropout, Embedding
 from throughtime.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from throughtime.network import Gradients, Network, Run
@@ -34,7 +35,11 @@ __all__ = [
     "Target",
     "check",
     "contributions",
+    "engine",
+    "engine_info",
     "from_torch",
+    "release_workspace",
+    "set_threads",
     "sweep",
     "to_torch",
     "torch_state_dict",

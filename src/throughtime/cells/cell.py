@@ -2,6 +2,7 @@
 
 A cell's own file holds the equations of one step. Here one step follows another: states are
 carried, sequences that have ended stand still, and the gradients of every step are collected.
+Where the compiled engine is in use, a cell's compiled twin does the same.
 """
 
 from __future__ import annotations
@@ -13,57 +14,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from throughtime import engine
 from throughtime.arrays import Array, Shape, sizes
+from throughtime.cells import compiled
 from throughtime.cells.products import input_gradient, is_indices, product
-
-State = dict[str, Array]  # "h" (B, H) and, for LSTM, "c" (B, H)
-Kept = dict[str, Array]  # what one step keeps for its backward pass, by name, each (B, H)
-
-
-@dataclass(frozen=True)
-class Tape:
-    """What a forward pass keeps for the backward pass.
-
-    Attributes:
-        inputs: (T, B, I), or class indices (T, B).
-        states: by name, (T + 1, B, H); entry t is the state *before* step t (from 0), so that
-            entry T is the final state.
-        kept: by name, (T, B, H): gates and other inner values.
-        active: (T, B, 1), whether step t lies within the sequence; None where all have length T.
-    """
-
-    inputs: Array
-    states: dict[str, Array]
-    kept: dict[str, Array]
-    active: Array | None
-
-    def steps(self, start: int, stop: int) -> Tape:
-        """The tape of steps start … stop − 1 alone, as if the run had begun at `start`."""
-        return Tape(
-            self.inputs[start:stop],
-            {name: array[start : stop + 1] for name, array in self.states.items()},
-            {name: array[start:stop] for name, array in self.kept.items()},
-            None if self.active is None else self.active[start:stop],
-        )
-
-
-@dataclass(frozen=True)
-class LocalGradients:
-    """What the backward pass of one cell or layer finds.
-
-    Attributes:
-        parameters: by name, in the parameter's shape.
-        inputs: δx (T, B, I); None for class indices, or where it was not asked for.
-        state: gradient with respect to the initial state, by name, (B, H).
-        deltas: "h", "c" (LSTM), "z": the gradient with respect to the hidden state, the cell
-            state and the pre-activations of every step, each (T, B, ·); 0 beyond a
-            sequence's length.
-    """
-
-    parameters: dict[str, Array]
-    inputs: Array | None
-    state: State
-    deltas: dict[str, Array]
+from throughtime.cells.tape import Kept, LocalGradients, State, Tape, active_steps
 
 
 @dataclass(frozen=True)
@@ -152,6 +107,8 @@ class Cell(ABC):
         Returns:
             outputs (T, B, H), the final state, and the tape for `backward`.
         """
+        if engine.compiled() and compiled.has_twin(self):
+            return compiled.forward(self, p, inputs, state, lengths)
         steps, batch = inputs.shape[:2]
         active = None if lengths is None else active_steps(steps, lengths)
         z_x = product(p["W"], inputs) + p["b"]
@@ -174,6 +131,8 @@ class Cell(ABC):
         dstate: State | None = None,
         *,
         need_inputs: bool = True,
+        need_deltas: bool = True,
+        gradient: Mapping[str, Array] | None = None,
     ) -> LocalGradients:
         """Backpropagation through time, over all steps of the tape.
 
@@ -183,7 +142,13 @@ class Cell(ABC):
             doutputs: gradient of the loss with respect to the outputs, (T, B, H).
             dstate: the same with respect to the final state; parts may be missing.
             need_inputs: whether to compute δx.
+            need_deltas: whether the gradients of every step are wanted.
+            gradient: arrays of the parameters' names and shapes, to which the gradient is added;
+                new ones where it is not given.
         """
+        if engine.compiled() and compiled.has_twin(self):
+            wishes = (need_inputs, need_deltas, gradient)
+            return compiled.backward(self, p, tape, doutputs, dstate, *wishes)
         steps, batch = tape.inputs.shape[:2]
         dlater = self.zero_state(batch, p["W"].dtype) | (dstate or {})
         collected: list[State] = [{}] * steps
@@ -203,18 +168,20 @@ class Cell(ABC):
             collected[t] = deltas
         through_time = _through_time(collected)
         wanted = need_inputs and not is_indices(tape.inputs)
+        found = self.parameter_gradients(p, tape, through_time)
         return LocalGradients(
-            parameters=self.parameter_gradients(p, tape, through_time),
+            parameters=found if gradient is None else added(gradient, found),
             inputs=input_gradient(through_time["z"], p["W"]) if wanted else None,
             state=dlater,
             deltas=through_time,
         )
 
 
-def active_steps(steps: int, lengths: Array) -> Array:
-    """(T, B, 1): whether step t lies within sequence b."""
-    result: Array = (np.arange(steps)[:, None] < lengths)[..., None]
-    return result
+def added(gradient: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, Array]:
+    """`gradient`, each of its arrays with what was found added in place."""
+    for name, array in found.items():
+        gradient[name][...] += array
+    return dict(gradient)
 
 
 def _where(active: Array, new: State, old: State) -> State:

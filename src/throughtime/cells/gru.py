@@ -10,8 +10,9 @@ import numpy as np
 
 from throughtime.arrays import Array, Shape
 from throughtime.cells.activations import sigmoid, sigmoid_slope, tanh_slope
-from throughtime.cells.cell import Cell, Kept, State, Tape
+from throughtime.cells.cell import Cell
 from throughtime.cells.products import outer_sum, weight_gradient
+from throughtime.cells.tape import Kept, State, Tape
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,17 @@ class GRU(Cell):
             u_n = h_before @ U_n.T + p["c"]
             n = np.tanh(x_n + r * u_n)
         else:
-            u_n = (r * h_before) @ U_n.T
-            n = np.tanh(x_n + u_n)
+            reset_h = r * h_before
+            n = np.tanh(x_n + reset_h @ U_n.T)
         h = (1 - z) * n + z * h_before
-        return {"h": h}, {"r": r, "z": z, "n": n, "u_n": u_n}
+        kept = {"r": r, "z": z, "n": n}
+        return {"h": h}, kept | ({"u_n": u_n} if self.reset_after else {"reset_h": reset_h})
 
     def step_backward(
         self, p: Mapping[str, Array], kept: Kept, before: State, dstate: State
     ) -> tuple[Array, State, State]:
         """From δh_t to δz = (δz_r, δz_z, δz_n) and δh_{t−1}."""
-        r, z, n, u_n = (kept[name] for name in ("r", "z", "n", "u_n"))
+        r, z, n = kept["r"], kept["z"], kept["n"]
         h_before, dh, H = before["h"], dstate["h"], self.units
         U_n = p["U"][2 * H :]
 
@@ -67,6 +69,7 @@ class GRU(Cell):
         dz_z = dh * (h_before - n) * sigmoid_slope(z)
         dh_before = dh * z  # term 1: the leak
         if self.reset_after:
+            u_n = kept["u_n"]
             dr = dz_n * u_n
             dh_before = dh_before + (dz_n * r) @ U_n  # term 2: through the candidate
         else:

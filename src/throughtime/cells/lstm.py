@@ -10,8 +10,9 @@ import numpy as np
 
 from throughtime.arrays import Array, Shape, positive, real, sizes
 from throughtime.cells.activations import sigmoid, sigmoid_slope, tanh_slope
-from throughtime.cells.cell import Cell, Kept, State, Tape
+from throughtime.cells.cell import Cell
 from throughtime.cells.products import outer_sum, weight_gradient
+from throughtime.cells.tape import Kept, State, Tape
 
 
 @dataclass(frozen=True)

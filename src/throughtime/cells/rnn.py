@@ -10,8 +10,9 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.cells.activations import relu, relu_slope, tanh_slope
-from throughtime.cells.cell import Cell, Kept, State, Tape
+from throughtime.cells.cell import Cell
 from throughtime.cells.products import outer_sum, weight_gradient
+from throughtime.cells.tape import Kept, State, Tape
 
 
 @dataclass(frozen=True)

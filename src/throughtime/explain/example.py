@@ -16,6 +16,7 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.cells import GRU, LSTM, RNN, Cell, LocalGradients, Tape
+from throughtime.engine import engine
 from throughtime.explain import forward
 from throughtime.parameters import Parameters
 
@@ -153,8 +154,9 @@ def relative_difference(value: Array, numerical: Array) -> float:
 
 def _run(cell: Cell, p: Parameters, x: Array, y: Array, state: dict[str, Array]) -> Example:
     batch = {name: array[None] for name, array in state.items()}
-    outputs, _, tape = cell.forward(p, x[:, None], batch)
-    gradients = cell.backward(p, tape, outputs - y[:, None])
+    with engine("readable"):  # the code that is quoted is the code that runs
+        outputs, _, tape = cell.forward(p, x[:, None], batch)
+        gradients = cell.backward(p, tape, outputs - y[:, None])
     values = {"x": x, "δE": outputs[:, 0] - y}
     for name, states in tape.states.items():
         values |= {name: states[1:, 0], f"{name}_before": states[:-1, 0]}

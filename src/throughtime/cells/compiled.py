@@ -1,0 +1,136 @@
+"""The compiled twins: arrays are made here and handed over; the equations are in native/.
+
+What comes back has the form that the readable walk gives, so that the tape of one can be handed
+to the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from throughtime import _engine
+from throughtime.arrays import Array
+from throughtime.cells.products import is_indices
+from throughtime.cells.tape import LocalGradients, State, Tape, active_steps
+
+if TYPE_CHECKING:
+    from throughtime.cells.cell import Cell
+
+NUMBERS = {"RNN": 0, "LSTM": 1, "GRU": 2}
+
+# What a step keeps for its backward pass, in the order of the twin's columns.
+KEPT = {"RNN": ("s",), "LSTM": ("i", "f", "a", "o", "tanh_c"), "GRU": ("r", "z", "n", "u_n")}
+
+
+def has_twin(cell: Cell) -> bool:
+    """Whether this very class has a compiled twin; a class derived from it has not."""
+    kind = type(cell)
+    return kind.__module__.startswith("throughtime.cells.") and kind.__name__ in NUMBERS
+
+
+def forward(
+    cell: Cell, p: Mapping[str, Array], inputs: Array, state: State | None, lengths: Array | None
+) -> tuple[Array, State, Tape]:
+    """`Cell.forward`, compiled."""
+    dtype = p["W"].dtype
+    T, B = inputs.shape[:2]
+    states = {}
+    for name, size in cell.state_sizes.items():
+        states[name] = np.empty((T + 1, B, size), dtype)
+        states[name][0] = 0 if state is None else state[name]
+    packed = np.empty((T, B, len(_kept(cell)) * cell.units), dtype)
+    active = None if lengths is None else active_steps(T, lengths)
+    tape = Tape(inputs, states, _by_name(cell, packed), active, packed)
+    _engine.forward(_twin(cell), *_common(cell, p, tape, lengths))
+    h = states["h"][1:]
+    outputs = h if active is None else h * active
+    return outputs, {name: array[T] for name, array in states.items()}, tape
+
+
+def backward(
+    cell: Cell,
+    p: Mapping[str, Array],
+    tape: Tape,
+    doutputs: Array | None,
+    dstate: State | None,
+    need_inputs: bool,
+    need_deltas: bool,
+    gradient: Mapping[str, Array] | None,
+) -> LocalGradients:
+    """`Cell.backward`, compiled."""
+    dtype = p["W"].dtype
+    T, B = tape.inputs.shape[:2]
+    sizes = cell.state_sizes
+    d = cell.zero_state(B, dtype)
+    for name, array in (dstate or {}).items():
+        d[name][...] = array
+    if gradient is None:
+        gradient = {name: np.zeros_like(array) for name, array in p.items()}
+    wanted = need_inputs and not is_indices(tape.inputs)
+    dinputs = np.empty(tape.inputs.shape, dtype) if wanted else None
+    deltas: dict[str, Array] = {}
+    if need_deltas:
+        deltas = {name: np.empty((T, B, size), dtype) for name, size in sizes.items()}
+        deltas["z"] = np.empty((T, B, len(p["b"])), dtype)
+    lengths = None if tape.active is None else tape.active.sum(axis=(0, 2))
+    _engine.backward(
+        _twin(cell),
+        *_common(cell, p, tape, lengths),
+        None if doutputs is None else np.ascontiguousarray(doutputs),
+        d["h"],
+        d.get("c"),
+        *(gradient.get(name) for name in ("W", "U", "b", "p", "R", "c")),
+        dinputs,
+        *(deltas.get(name) for name in ("h", "c", "z")),
+    )
+    return LocalGradients(dict(gradient), dinputs, d, deltas)
+
+
+def _common(
+    cell: Cell, p: Mapping[str, Array], tape: Tape, lengths: Array | None
+) -> tuple[Array | None, ...]:
+    """What both passes are given: parameters, inputs, lengths, states, inner values."""
+    classes = is_indices(tape.inputs)
+    inputs = np.ascontiguousarray(tape.inputs, np.intp if classes else None)
+    packed = tape.packed
+    if packed is None:  # the tape of a readable forward pass
+        packed = np.concatenate([tape.kept[name] for name in _kept(cell)], axis=2)
+    return (
+        *(p.get(name) for name in ("W", "U", "b", "p", "R", "c")),
+        None if classes else inputs,
+        inputs if classes else None,
+        None if lengths is None else np.ascontiguousarray(lengths, np.intp),
+        np.ascontiguousarray(tape.states["h"]),
+        np.ascontiguousarray(tape.states["c"]) if "c" in tape.states else None,
+        packed,
+    )
+
+
+@lru_cache(maxsize=256)
+def _twin(cell: Cell) -> _engine.Cell:
+    return _engine.Cell(
+        NUMBERS[type(cell).__name__],
+        cell.inputs,
+        cell.units,
+        cell.output_size,
+        getattr(cell, "nonlinearity", "") == "relu",
+        getattr(cell, "peepholes", False),
+        getattr(cell, "projection", None) is not None,
+        getattr(cell, "reset_after", False),
+    )
+
+
+def _kept(cell: Cell) -> tuple[str, ...]:
+    if getattr(cell, "reset_after", True):
+        return KEPT[type(cell).__name__]
+    return ("r", "z", "n", "reset_h")
+
+
+def _by_name(cell: Cell, packed: Array) -> dict[str, Array]:
+    """Gates and other inner values as views, (T, B, H) each."""
+    H = cell.units
+    return {name: packed[..., k * H : (k + 1) * H] for k, name in enumerate(_kept(cell))}

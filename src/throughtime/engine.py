@@ -1,0 +1,85 @@
+"""The compiled engine: which one answers, how many threads it may use, what memory it keeps.
+
+`THROUGHTIME_ENGINE=readable` leaves everything to the NumPy cells; `THROUGHTIME_THREADS` and
+`THROUGHTIME_ISA` choose threads and instruction set. Results do not depend on the threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal
+
+from throughtime import _engine
+from throughtime.arrays import positive, refuse
+
+Name = Literal["compiled", "readable"]
+NAMES = ("compiled", "readable")
+
+
+def _known(what: str, name: str) -> str:
+    if name not in NAMES:
+        refuse(what, "'compiled' or 'readable'", repr(name))
+    return name
+
+
+AT_START = _known("THROUGHTIME_ENGINE", os.environ.get("THROUGHTIME_ENGINE") or "compiled")
+_chosen: ContextVar[str] = ContextVar("engine")
+
+
+def compiled() -> bool:
+    """Whether the compiled twins answer."""
+    return _chosen.get(AT_START) == "compiled"
+
+
+@contextmanager
+def engine(name: Name) -> Iterator[None]:
+    """Within a `with`, "compiled" or "readable" cells answer.
+
+    Example:
+        >>> import throughtime as tt
+        >>> with tt.engine("readable"):
+        ...     tt.engine_info()["engine"]
+        'readable'
+    """
+    token = _chosen.set(_known("engine", name))
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def set_threads(count: int) -> None:
+    """How many threads the compiled engine may use; the results are the same, to the bit.
+
+    By default as many as there are processors, or as `THROUGHTIME_THREADS` says.
+
+    Raises:
+        ValueError, TypeError: for anything but an integer from 1 to 1024.
+    """
+    if positive("threads", count) > 1024:
+        refuse("threads", "an integer from 1 to 1024", count)
+    _engine.set_threads(int(count))
+
+
+def release_workspace() -> int:
+    """Gives the memory that the engine keeps between calls back; returns how many bytes."""
+    return _engine.release_workspace()
+
+
+def engine_info() -> dict[str, object]:
+    """Which engine answers, its instruction set and those that this processor can run, threads.
+
+    Example:
+        >>> import throughtime as tt
+        >>> sorted(tt.engine_info())
+        ['engine', 'isa', 'isas', 'threads']
+    """
+    return {
+        "engine": _chosen.get(AT_START),
+        "isa": _engine.isa(),
+        "isas": _engine.available_isas(),
+        "threads": _engine.threads(),
+    }

@@ -1,0 +1,85 @@
+// Working memory that outlives a call, so that the next one need not ask the system again.
+#pragma once
+
+#include <cstddef>
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <vector>
+
+namespace throughtime {
+
+// Hands out aligned memory until it is destroyed; its blocks then wait for the next arena. Throws
+// std::bad_alloc where there is no memory.
+class Arena {
+  public:
+    ~Arena() {
+        std::lock_guard lock(mutex());
+        for (const Block &block : blocks_) idle().push_back(block);
+    }
+
+    template <class T> T *take(std::ptrdiff_t count) {
+        return static_cast<T *>(bytes(static_cast<std::size_t>(count) * sizeof(T)));
+    }
+
+    // Gives all idle blocks back to the system; returns how many bytes these were.
+    static std::size_t release() {
+        std::lock_guard lock(mutex());
+        std::size_t freed = 0;
+        for (const Block &block : idle()) {
+            freed += block.size;
+            std::free(block.memory);
+        }
+        idle().clear();
+        return freed;
+    }
+
+  private:
+    struct Block {
+        void *memory;
+        std::size_t size;
+    };
+
+    static constexpr std::size_t ALIGNMENT = 64;
+
+    void *bytes(std::size_t wanted) {
+        const std::size_t size = (wanted + ALIGNMENT) / ALIGNMENT * ALIGNMENT;
+        blocks_.push_back(idle_block(size));
+        return blocks_.back().memory;
+    }
+
+    // The smallest idle block that is large enough and not wastefully so, or a new one.
+    static Block idle_block(std::size_t size) {
+        {
+            std::lock_guard lock(mutex());
+            std::vector<Block> &blocks = idle();
+            std::size_t best = blocks.size();
+            for (std::size_t k = 0; k < blocks.size(); ++k)
+                if (blocks[k].size >= size && blocks[k].size <= 2 * size &&
+                    (best == blocks.size() || blocks[k].size < blocks[best].size))
+                    best = k;
+            if (best < blocks.size()) {
+                const Block found = blocks[best];
+                blocks[best] = blocks.back();
+                blocks.pop_back();
+                return found;
+            }
+        }
+        void *memory = std::aligned_alloc(ALIGNMENT, size);
+        if (!memory) throw std::bad_alloc();
+        return {memory, size};
+    }
+
+    static std::mutex &mutex() {
+        static std::mutex *one = new std::mutex;  // never destroyed: threads may outlive main
+        return *one;
+    }
+    static std::vector<Block> &idle() {
+        static auto *blocks = new std::vector<Block>;
+        return *blocks;
+    }
+
+    std::vector<Block> blocks_;
+};
+
+}  // namespace throughtime

@@ -1,0 +1,89 @@
+// What a cell's file is written with: rows of a step, packed matrices, working memory.
+#pragma once
+
+#include "activations.hpp"
+#include "arena.hpp"
+#include "lanes.hpp"
+#include "tile.hpp"
+
+namespace throughtime {
+namespace {
+
+// Steps that are worked on at once: about 256 rows, so that a chunk's products are large and its
+// numbers stay in the cache. It depends on B alone, since it decides in what order gradients are summed.
+inline Index chunk_steps(Index batch) { return std::max<Index>(1, 256 / batch); }
+
+// Consecutive sequences at one step, all of them still running. Pointers are to the first one's row.
+template <class T> struct Rows {
+    Index first, count;  // sequences
+    Index place;         // of the first one among the rows of the chunk: (t − t₀)·B + first
+    const T *h_before, *c_before;
+    T *h, *c, *kept;
+    T *dh, *dc, *deltas, *delta_c;  // backward
+};
+
+template <class T> struct Packed {
+    const T *data = nullptr;
+    Index depth = 0, columns = 0;
+};
+
+template <class T> struct Scratch {
+    T *data = nullptr;
+    Index width = 0;
+    T *row(Index r) const { return data + r * width; }
+};
+
+template <class T> Scratch<T> scratch(Arena &arena, Index rows, Index width) {
+    return {arena.take<T>(rows * width), width};
+}
+
+// For products with the matrix's transpose: A · Mᵀ, with M (columns × depth) row after row.
+template <class T>
+Packed<T> pack_transposed(Arena &arena, const T *M, Index columns, Index depth) {
+    T *data = arena.take<T>(packed_size<T>(depth, columns));
+    pack(M, 1, depth, depth, columns, data);
+    return {data, depth, columns};
+}
+
+// For products with the matrix itself: A · M, with M (depth × columns) row after row.
+template <class T> Packed<T> pack_rows(Arena &arena, const T *M, Index depth, Index columns) {
+    T *data = arena.take<T>(packed_size<T>(depth, columns));
+    pack(M, columns, 1, depth, columns, data);
+    return {data, depth, columns};
+}
+
+// M (rows × columns) row after row, as (columns × rows).
+template <class T> Scratch<T> transposed(Arena &arena, const T *M, Index rows, Index columns) {
+    const Scratch<T> result = scratch<T>(arena, columns, rows);
+    for (Index r = 0; r < rows; ++r)
+        for (Index c = 0; c < columns; ++c) result.row(c)[r] = M[r * columns + c];
+    return result;
+}
+
+// to = or += from · packed, for `count` rows.
+template <class T>
+void product(Index count, const T *from, Index from_stride, const Packed<T> &right, T *to,
+             Index to_stride, bool add) {
+    multiply(count, right.columns, right.depth, from, from_stride, Index{1}, right.data, to,
+             to_stride, add);
+}
+
+// left and right: matrices whose rows are those of the chunk. What is added to a gradient:
+template <class T> struct OuterSum {  // out (M, N) += Σ left_kᵀ right_k
+    const T *left;
+    Index left_stride, M;
+    const T *right;
+    Index right_stride, N;
+    T *out;
+};
+
+template <class T> struct ProductSum {  // out (N) += Σ left_k ⊙ right_k; right null: Σ left_k
+    const T *left;
+    Index left_stride;
+    const T *right;
+    Index right_stride, N;
+    T *out;
+};
+
+}  // namespace
+}  // namespace throughtime

@@ -1,0 +1,86 @@
+// What the compiled twins are asked, and the table through which each ISA answers. Plain data: this
+// header is all that the Python face and the ISAs share.
+#pragma once
+
+#include <cstddef>
+
+namespace throughtime {
+
+using Index = std::ptrdiff_t;
+
+enum class Kind { rnn, lstm, gru };
+
+// One direction of one recurrent layer, as in cells/*.py.
+struct Cell {
+    Kind kind;
+    Index inputs, units, outputs;  // I, H, and the size of h: H, or P with a projection
+    bool relu;                     // RNN: φ
+    bool peepholes, projection;    // LSTM
+    bool reset_after;              // GRU
+};
+
+// All arrays are contiguous, time first, gates in the order of the cell's rows. Gradients are added to
+// what is there. Pointers to what is not wanted, or does not exist, are null.
+template <class T> struct Call {
+    Cell cell;
+    Index steps, batch;
+    const Index *lengths;  // (B), or null: all sequences have T steps
+
+    const T *W, *U, *b, *p, *R, *c_bias;  // (G·H, I), (G·H, P), (G·H), peepholes, (P, H), GRU's c
+    const T *inputs;                      // (T, B, I), or null: then
+    const Index *classes;                 // (T, B)
+
+    T *h, *c;  // (T + 1, B, P), (T + 1, B, H): entry 0 is the initial state
+    T *kept;   // (T, B, kept_size): LSTM i f a o tanh_c; GRU r z n u_n, or r z n r⊙h; RNN nothing
+
+    // backward only
+    const T *doutputs;  // (T, B, P) or null
+    T *dh, *dc;         // (B, P), (B, H): in for the final state, out for the initial one
+    T *dW, *dU, *db, *dp, *dR, *dc_bias;
+    T *dinputs;                      // (T, B, I)
+    T *delta_h, *delta_c, *delta_z;  // (T, B, P), (T, B, H), (T, B, G·H)
+
+    // Asked now and then, on the calling thread: true ends the call early.
+    bool (*interrupted)();
+};
+
+// y = W x + b at every step, and its backward pass; as in layers/dense.py.
+template <class T> struct DenseCall {
+    Index steps, batch, inputs, outputs;
+    const T *W, *b;        // (outputs, inputs), (outputs) or null
+    const T *x;            // (T, B, inputs), or null: then
+    const Index *classes;  // (T, B)
+    T *y;                  // (T, B, outputs)
+
+    // backward only; gradients are added to what is there, or null
+    const T *dy;
+    T *dW, *db, *dx;
+};
+
+// Softmax cross-entropy of each row against its class, in one pass; as in losses.py.
+template <class T> struct SoftmaxCall {
+    Index rows, columns;
+    const T *y;            // (rows, columns)
+    const Index *classes;  // (rows)
+    const T *weights;      // (rows): what each error counts in the loss
+    T *errors, *dy;        // (rows), (rows, columns)
+};
+
+template <class T> struct Functions {
+    bool (*forward)(const Call<T> &);   // false: interrupted
+    bool (*backward)(const Call<T> &);
+    void (*dense_forward)(const DenseCall<T> &);
+    void (*dense_backward)(const DenseCall<T> &);
+    void (*softmax)(const SoftmaxCall<T> &);
+    void (*sigmoid)(const T *from, T *to, Index count);
+    void (*tanh)(const T *from, T *to, Index count);
+};
+
+struct Isa {
+    const char *name;
+    Functions<float> single;
+    Functions<double> twice;
+    double (*peak)(double seconds);  // measured float32 FMA rate of one core, in GF/s
+};
+
+}  // namespace throughtime

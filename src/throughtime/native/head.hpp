@@ -1,0 +1,112 @@
+// What stands on top of the recurrent layers: the dense layer and the softmax cross-entropy. Gradients are
+// summed in the same chunks as the recurrent layers', from the last to the first.
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "sums.hpp"
+
+namespace throughtime {
+namespace {
+
+template <class T> void dense_forward(const DenseCall<T> &call) {
+    Arena arena;
+    const Index rows = call.steps * call.batch;
+    Packed<T> W;
+    Scratch<T> columns;
+    if (call.x)
+        W = pack_transposed(arena, call.W, call.outputs, call.inputs);
+    else
+        columns = transposed(arena, call.W, call.outputs, call.inputs);
+    const double work = static_cast<double>(rows * call.outputs * (call.x ? call.inputs : 1));
+    pool::run(parts(work, rows), [&](int part, int of) {
+        const Index from = rows * part / of, to = rows * (part + 1) / of;
+        for (Index row = from; row < to; ++row) {
+            T *const y = call.y + row * call.outputs;
+            const T *const column = call.x ? nullptr : columns.row(call.classes[row]);
+            each_lane<T>(call.outputs, [&](auto lane) {
+                const Vector<T> b = call.b ? lane(call.b) : Vector<T>{};
+                lane.put(y, column ? b + lane(column) : b);
+            });
+        }
+        if (call.x)
+            product(to - from, call.x + from * call.inputs, call.inputs, W,
+                    call.y + from * call.outputs, call.outputs, true);
+    });
+}
+
+template <class T> void dense_backward(const DenseCall<T> &call) {
+    Arena arena;
+    const Index chunk = chunk_steps(call.batch), rows_of_chunk = chunk * call.batch;
+    Sums<T> sums(arena, std::min(rows_of_chunk, call.steps * call.batch));
+    if (call.dW && !call.x) sums.columns(call.inputs, call.outputs);
+    for (Index start = (call.steps - 1) / chunk * chunk; start >= 0; start -= chunk) {
+        const Index row = start * call.batch;
+        ActiveRows all;
+        all.all = std::min(rows_of_chunk, call.steps * call.batch - row);
+        const T *const dy = call.dy + row * call.outputs;
+        if (call.dW && call.x)
+            sums.add(all, std::vector<OuterSum<T>>{{dy, call.outputs, call.outputs,
+                                                    call.x + row * call.inputs, call.inputs,
+                                                    call.inputs, call.dW}});
+        if (call.dW && !call.x)
+            sums.add_to_columns(all, dy, call.outputs, call.outputs, call.classes + row);
+        if (call.db)
+            sums.add(all, std::vector<ProductSum<T>>{
+                              {dy, call.outputs, nullptr, 0, call.outputs, call.db}});
+    }
+    if (call.dW && !call.x) sums.add_columns_to(call.dW);
+    if (!call.dx) return;
+    const Packed<T> W = pack_rows(arena, call.W, call.outputs, call.inputs);
+    const Index rows = call.steps * call.batch;
+    pool::run(parts(static_cast<double>(rows * call.outputs * call.inputs), rows), [&](int part, int of) {
+        const Index from = rows * part / of, to = rows * (part + 1) / of;
+        product(to - from, call.dy + from * call.outputs, call.outputs, W,
+                call.dx + from * call.inputs, call.inputs, false);
+    });
+}
+
+// e^y for y ≤ 0; below the smallest normal number it stays there, next to nothing beside the 1 in a sum.
+template <class T> inline Vector<T> exp_of_negative(Vector<T> y) {
+    constexpr int LOWEST = sizeof(T) == 4 ? -87 : -708;
+    const auto [power, part] = exponential<T, 0>(at_least<T>(LOWEST, y));
+    return power + part;
+}
+
+// e = log Σ exp(y) − y_class after subtracting the largest y; δy = weight · (softmax(y) − target).
+template <class T>
+void softmax_row(Index columns, const T *y, Index target, T weight, T *error, T *dy) {
+    Vector<T> largest_lanes = spread(-std::numeric_limits<T>::infinity());
+    each_lane<T>(columns, [&](auto lane) {
+        Vector<T> v = lane(y);
+        for (int k = lane.count; k < LANES<T>; ++k) v[k] = y[0];  // beyond the row
+        largest_lanes = v > largest_lanes ? v : largest_lanes;
+    });
+    T largest = y[0], sum = 0;
+    for (int k = 0; k < LANES<T>; ++k) largest = std::max(largest, largest_lanes[k]);
+    Vector<T> sums = {};
+    each_lane<T>(columns, [&](auto lane) {
+        Vector<T> e = exp_of_negative<T>(lane(y) - largest);
+        for (int k = lane.count; k < LANES<T>; ++k) e[k] = 0;
+        lane.put(dy, e);
+        sums += e;
+    });
+    for (int k = 0; k < LANES<T>; ++k) sum += sums[k];
+    *error = std::log(sum) - (y[target] - largest);
+    const T scale = weight / sum;
+    each_lane<T>(columns, [&](auto lane) { lane.put(dy, lane(dy) * scale); });
+    dy[target] -= weight;
+}
+
+template <class T> void softmax(const SoftmaxCall<T> &call) {
+    const double work = 20.0 * static_cast<double>(call.rows * call.columns);
+    pool::run(parts(work, call.rows), [&](int part, int of) {
+        for (Index row = call.rows * part / of; row < call.rows * (part + 1) / of; ++row)
+            softmax_row(call.columns, call.y + row * call.columns, call.classes[row],
+                        call.weights[row], call.errors + row, call.dy + row * call.columns);
+    });
+}
+
+}  // namespace
+}  // namespace throughtime

@@ -1,0 +1,259 @@
+// The Python face: arrays in, their shapes checked, the GIL released, Ctrl-C heard.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <chrono>
+#include <initializer_list>
+#include <optional>
+#include <string>
+
+#include "arena.hpp"
+#include "dispatch.hpp"
+#include "pool.hpp"
+
+namespace nb = nanobind;
+
+namespace throughtime {
+namespace {
+
+using Array = nb::ndarray<nb::c_contig, nb::device::cpu>;
+using Maybe = std::optional<Array>;
+
+std::string words(std::initializer_list<Index> shape) {
+    std::string text = "(";
+    for (Index n : shape) text += std::to_string(n) + ", ";
+    return text + ")";
+}
+
+// The numbers of an array of the wanted shape and type; null for None.
+template <class T>
+T *numbers(const char *name, const Maybe &array, std::initializer_list<Index> shape) {
+    if (!array) return nullptr;
+    bool fits = array->ndim() == shape.size() && array->dtype() == nb::dtype<T>();
+    std::size_t axis = 0;
+    for (Index n : shape) fits = fits && static_cast<Index>(array->shape(axis++)) == n;
+    if (!fits)
+        throw nb::value_error((std::string(name) + ": expected shape " + words(shape) +
+                               " in the parameters' precision, got another array")
+                                  .c_str());
+    return static_cast<T *>(array->data());
+}
+
+template <class T>
+T *needed(const char *name, const Maybe &array, std::initializer_list<Index> shape) {
+    if (!array) throw nb::value_error((std::string(name) + ": expected an array, got None").c_str());
+    return numbers<T>(name, array, shape);
+}
+
+void in_range(const char *name, const Index *values, Index count, Index low, Index high) {
+    for (Index k = 0; values && k < count; ++k)
+        if (values[k] < low || values[k] > high)
+            throw nb::value_error((std::string(name) + ": expected " + std::to_string(low) + " to " +
+                                   std::to_string(high) + ", got " + std::to_string(values[k]))
+                                      .c_str());
+}
+
+// Signals are looked for twenty times a second, since that takes the GIL.
+thread_local std::chrono::steady_clock::time_point last_look;
+
+bool interrupted() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_look < std::chrono::milliseconds(50)) return false;
+    last_look = now;
+    nb::gil_scoped_acquire gil;
+    return PyErr_CheckSignals() != 0;
+}
+
+struct Arrays {
+    Cell cell;
+    Maybe W, U, b, p, R, c_bias, inputs, classes, lengths, h, c, kept;
+    // backward
+    Maybe doutputs, dh, dc, dW, dU, db, dp, dR, dc_bias, dinputs, delta_h, delta_c, delta_z;
+};
+
+template <class T> Call<T> call_of(const Arrays &a, bool backward) {
+    if (!a.h || a.h->ndim() != 3 || a.h->shape(0) < 1) throw nb::value_error("h: expected (T + 1, B, P)");
+    Call<T> call{};
+    const Cell &cell = call.cell = a.cell;
+    const Index I = cell.inputs, H = cell.units, P = cell.outputs;
+    const Index gates = cell.kind == Kind::lstm ? 4 : cell.kind == Kind::gru ? 3 : 1;
+    const Index kept = cell.kind == Kind::lstm ? 5 : cell.kind == Kind::gru ? 4 : 1;
+    const Index steps = call.steps = static_cast<Index>(a.h->shape(0)) - 1;
+    const Index B = call.batch = static_cast<Index>(a.h->shape(1));
+    call.W = needed<T>("W", a.W, {gates * H, I});
+    call.U = needed<T>("U", a.U, {gates * H, P});
+    call.b = needed<T>("b", a.b, {gates * H});
+    if (cell.peepholes) call.p = needed<T>("p", a.p, {3 * H});
+    if (cell.projection) call.R = needed<T>("R", a.R, {P, H});
+    if (cell.kind == Kind::gru && cell.reset_after) call.c_bias = needed<T>("c", a.c_bias, {H});
+    call.inputs = numbers<T>("inputs", a.inputs, {steps, B, I});
+    call.classes = numbers<Index>("inputs", a.classes, {steps, B});
+    if (!call.inputs && !call.classes) throw nb::value_error("inputs: expected numbers or class indices");
+    in_range("inputs", call.classes, steps * B, 0, I - 1);
+    call.lengths = numbers<Index>("lengths", a.lengths, {B});
+    in_range("lengths", call.lengths, B, 0, steps);
+    call.h = needed<T>("h", a.h, {steps + 1, B, P});
+    if (cell.kind == Kind::lstm) call.c = needed<T>("c", a.c, {steps + 1, B, H});
+    call.kept = needed<T>("kept", a.kept, {steps, B, kept * H});
+    call.interrupted = interrupted;
+    if (!backward) return call;
+    call.doutputs = numbers<T>("doutputs", a.doutputs, {steps, B, P});
+    call.dh = needed<T>("dstate h", a.dh, {B, P});
+    if (cell.kind == Kind::lstm) call.dc = needed<T>("dstate c", a.dc, {B, H});
+    call.dW = needed<T>("dW", a.dW, {gates * H, I});
+    call.dU = needed<T>("dU", a.dU, {gates * H, P});
+    call.db = needed<T>("db", a.db, {gates * H});
+    if (call.p) call.dp = needed<T>("dp", a.dp, {3 * H});
+    if (call.R) call.dR = needed<T>("dR", a.dR, {P, H});
+    if (call.c_bias) call.dc_bias = needed<T>("dc", a.dc_bias, {H});
+    if (call.inputs) call.dinputs = numbers<T>("dinputs", a.dinputs, {steps, B, I});
+    call.delta_h = numbers<T>("delta h", a.delta_h, {steps, B, P});
+    if (call.c) call.delta_c = numbers<T>("delta c", a.delta_c, {steps, B, H});
+    call.delta_z = numbers<T>("delta z", a.delta_z, {steps, B, gates * H});
+    return call;
+}
+
+template <class T> void run(const Arrays &arrays, bool backward, const Functions<T> &functions) {
+    const Call<T> call = call_of<T>(arrays, backward);
+    if (!call.steps || !call.batch) return;
+    last_look = std::chrono::steady_clock::now();
+    bool completed;
+    {
+        nb::gil_scoped_release free;
+        completed = backward ? functions.backward(call) : functions.forward(call);
+    }
+    if (!completed) throw nb::python_error();
+}
+
+void run_any(const Arrays &arrays, bool backward) {
+    if (arrays.W && arrays.W->dtype() == nb::dtype<double>())
+        run<double>(arrays, backward, isa().twice);
+    else
+        run<float>(arrays, backward, isa().single);
+}
+
+Cell cell_of(int kind, Index inputs, Index units, Index outputs, bool relu, bool peepholes,
+             bool projection, bool reset_after) {
+    if (kind < 0 || kind > 2 || inputs < 1 || units < 1 || outputs < 1 ||
+        (!projection && outputs != units))
+        throw nb::value_error("cell: expected a known kind and sizes of at least 1");
+    return {static_cast<Kind>(kind), inputs, units, outputs, relu, peepholes, projection, reset_after};
+}
+
+template <class T> const Functions<T> &functions();
+template <> const Functions<float> &functions<float>() { return isa().single; }
+template <> const Functions<double> &functions<double>() { return isa().twice; }
+
+bool is_double(const Maybe &array) { return array && array->dtype() == nb::dtype<double>(); }
+
+template <class T>
+void dense(Index steps, Index batch, const Maybe &W, const Maybe &b, const Maybe &x,
+           const Maybe &classes, const Maybe &y, const Maybe &dy, const Maybe &dW, const Maybe &db,
+           const Maybe &dx) {
+    if (!W || W->ndim() != 2) throw nb::value_error("W: expected (outputs, inputs)");
+    DenseCall<T> call{};
+    call.steps = steps;
+    call.batch = batch;
+    const Index M = call.outputs = static_cast<Index>(W->shape(0));
+    const Index N = call.inputs = static_cast<Index>(W->shape(1));
+    call.W = needed<T>("W", W, {M, N});
+    call.b = numbers<T>("b", b, {M});
+    call.x = numbers<T>("inputs", x, {steps, batch, N});
+    call.classes = numbers<Index>("inputs", classes, {steps, batch});
+    if (!call.x && !call.classes && !dx) throw nb::value_error("inputs: expected numbers or class indices");
+    in_range("inputs", call.classes, steps * batch, 0, N - 1);
+    call.y = numbers<T>("outputs", y, {steps, batch, M});
+    call.dy = numbers<T>("doutputs", dy, {steps, batch, M});
+    call.dW = numbers<T>("dW", dW, {M, N});
+    call.db = numbers<T>("db", db, {M});
+    call.dx = numbers<T>("dinputs", dx, {steps, batch, N});
+    if (!steps || !batch) return;
+    nb::gil_scoped_release free;
+    if (call.y) functions<T>().dense_forward(call);
+    if (call.dy) functions<T>().dense_backward(call);
+}
+
+template <class T>
+void softmax(const Maybe &y, const Maybe &classes, const Maybe &weights, const Maybe &errors,
+             const Maybe &dy) {
+    if (!y || y->ndim() != 2) throw nb::value_error("outputs: expected (rows, classes)");
+    SoftmaxCall<T> call{};
+    const Index rows = call.rows = static_cast<Index>(y->shape(0));
+    const Index columns = call.columns = static_cast<Index>(y->shape(1));
+    call.y = needed<T>("outputs", y, {rows, columns});
+    call.classes = needed<Index>("targets", classes, {rows});
+    in_range("targets", call.classes, rows, 0, columns - 1);
+    call.weights = needed<T>("weights", weights, {rows});
+    call.errors = needed<T>("errors", errors, {rows});
+    call.dy = needed<T>("doutputs", dy, {rows, columns});
+    if (!rows) return;
+    nb::gil_scoped_release free;
+    functions<T>().softmax(call);
+}
+
+template <class T> using Numbers = nb::ndarray<T, nb::c_contig>;
+
+template <class T> void bind_activations(nb::module_ &m) {
+    m.def("sigmoid", [](const Numbers<const T> &from, const Numbers<T> &to) {
+        if (from.size() != to.size()) throw nb::value_error("expected two arrays of one size");
+        functions<T>().sigmoid(from.data(), to.data(), static_cast<Index>(from.size()));
+    });
+    m.def("tanh", [](const Numbers<const T> &from, const Numbers<T> &to) {
+        if (from.size() != to.size()) throw nb::value_error("expected two arrays of one size");
+        functions<T>().tanh(from.data(), to.data(), static_cast<Index>(from.size()));
+    });
+}
+
+}  // namespace
+}  // namespace throughtime
+
+NB_MODULE(_engine, m) {
+    using namespace throughtime;
+    nb::class_<Cell>(m, "Cell").def(
+        "__init__",
+        [](Cell *self, int kind, Index inputs, Index units, Index outputs, bool relu, bool peepholes,
+           bool projection, bool reset_after) {
+            new (self) Cell(cell_of(kind, inputs, units, outputs, relu, peepholes, projection, reset_after));
+        });
+    m.def("forward", [](const Cell &cell, Maybe W, Maybe U, Maybe b, Maybe p, Maybe R, Maybe c_bias,
+                        Maybe inputs, Maybe classes, Maybe lengths, Maybe h, Maybe c, Maybe kept) {
+        run_any({cell, W, U, b, p, R, c_bias, inputs, classes, lengths, h, c, kept, {}, {}, {}, {}, {},
+                 {}, {}, {}, {}, {}, {}, {}, {}},
+                false);
+    });
+    m.def("backward", [](const Cell &cell, Maybe W, Maybe U, Maybe b, Maybe p, Maybe R, Maybe c_bias,
+                         Maybe inputs, Maybe classes, Maybe lengths, Maybe h, Maybe c, Maybe kept,
+                         Maybe doutputs, Maybe dh, Maybe dc, Maybe dW, Maybe dU, Maybe db, Maybe dp,
+                         Maybe dR, Maybe dc_bias, Maybe dinputs, Maybe delta_h, Maybe delta_c,
+                         Maybe delta_z) {
+        run_any({cell, W, U, b, p, R, c_bias, inputs, classes, lengths, h, c, kept, doutputs, dh, dc, dW,
+                 dU, db, dp, dR, dc_bias, dinputs, delta_h, delta_c, delta_z},
+                true);
+    });
+    m.def("set_threads", &pool::set_threads);
+    m.def("threads", &pool::threads);
+    m.def("release_workspace", &Arena::release);
+    m.def("isa", [] { return std::string(isa().name); });
+    m.def("choose_isa", &choose_isa);
+    m.def("available_isas", [] {
+        std::vector<std::string> names;
+        for (const Isa *one : available_isas()) names.emplace_back(one->name);
+        return names;
+    });
+    m.def("peak", [](double seconds) {
+        nb::gil_scoped_release free;
+        return isa().peak(seconds);
+    });
+    bind_activations<float>(m);
+    bind_activations<double>(m);
+    m.def("dense", [](Index steps, Index batch, Maybe W, Maybe b, Maybe x, Maybe classes, Maybe y,
+                      Maybe dy, Maybe dW, Maybe db, Maybe dx) {
+        (is_double(W) ? dense<double> : dense<float>)(steps, batch, W, b, x, classes, y, dy, dW, db, dx);
+    });
+    m.def("softmax", [](Maybe y, Maybe classes, Maybe weights, Maybe errors, Maybe dy) {
+        (is_double(y) ? softmax<double> : softmax<float>)(y, classes, weights, errors, dy);
+    });
+}

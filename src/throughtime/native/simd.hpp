@@ -1,0 +1,54 @@
+// Vectors of the processor's own width, by the compiler's vector extension: arithmetic, comparison
+// and ?: work element by element, and a scalar operand is spread over all elements.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#ifndef TT_VECTOR_BYTES
+#error "TT_VECTOR_BYTES: the width of a vector register, set by CMakeLists.txt for each ISA"
+#endif
+
+namespace throughtime {
+namespace {  // every ISA compiles its own copy; nothing of it may be shared at link time
+
+template <class T> struct Simd;
+
+template <> struct Simd<float> {
+    typedef float Vector __attribute__((vector_size(TT_VECTOR_BYTES)));
+    typedef std::int32_t Integers __attribute__((vector_size(TT_VECTOR_BYTES)));
+};
+
+template <> struct Simd<double> {
+    typedef double Vector __attribute__((vector_size(TT_VECTOR_BYTES)));
+    typedef std::int64_t Integers __attribute__((vector_size(TT_VECTOR_BYTES)));
+};
+
+template <class T> using Vector = typename Simd<T>::Vector;
+template <class T> using Integers = typename Simd<T>::Integers;
+
+template <class T> inline constexpr int LANES = TT_VECTOR_BYTES / sizeof(T);
+
+template <class T> inline Vector<T> load(const T *from) {
+    Vector<T> v;
+    std::memcpy(&v, from, sizeof v);
+    return v;
+}
+
+template <class T> inline void store(T *to, Vector<T> v) { std::memcpy(to, &v, sizeof v); }
+
+// The first n elements; the others are 0.
+template <class T> inline Vector<T> load_first(const T *from, int n) {
+    Vector<T> v = {};
+    std::memcpy(&v, from, n * sizeof(T));
+    return v;
+}
+
+template <class T> inline void store_first(T *to, Vector<T> v, int n) {
+    std::memcpy(to, &v, n * sizeof(T));
+}
+
+template <class T> inline Vector<T> spread(T x) { return Vector<T>{} + x; }
+
+}  // namespace
+}  // namespace throughtime

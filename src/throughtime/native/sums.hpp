@@ -1,0 +1,150 @@
+// What the rows of a chunk add to the gradients of the parameters: sums of outer products, and of
+// products element by element.
+#pragma once
+
+#include <vector>
+
+#include "cell.hpp"
+#include "pool.hpp"
+
+namespace throughtime {
+namespace {
+
+constexpr double WORTH_A_THREAD = 4e5;  // multiplications; less is done before a thread has woken
+
+// In how many parts to divide so many multiplications.
+inline int parts(double multiplications, Index most) {
+    const double limit = static_cast<double>(std::clamp<Index>(most, 1, 1024));
+    return static_cast<int>(std::clamp(multiplications / WORTH_A_THREAD, 1.0, limit));
+}
+
+// The chunk's rows; every pointer is to the row of its first step and first sequence.
+template <class T> struct ChunkRows {
+    const T *deltas, *delta_h, *h_before, *c_before, *c, *kept;
+};
+
+// The rows (t, b) of steps start … stop − 1 that lie within their sequence, counted by t·B + b from
+// the chunk's first row.
+struct ActiveRows {
+    std::vector<Index> rows;  // empty where all are active
+    Index all = 0;
+
+    Index size() const { return rows.empty() ? all : static_cast<Index>(rows.size()); }
+    Index operator[](Index k) const { return rows.empty() ? k : rows[k]; }
+
+    // Calls f(first row, count, k) for stretches of consecutive rows among the k-th from … to.
+    template <class F> void each_stretch(Index from, Index to, F &&f) const {
+        for (Index k = from; k < to;) {
+            Index end = rows.empty() ? to : k + 1;
+            while (end < to && rows[end] == rows[end - 1] + 1) ++end;
+            f((*this)[k], end - k, k);
+            k = end;
+        }
+    }
+};
+
+template <class T> class Sums {
+  public:
+    Sums(Arena &arena, Index most_rows) : arena_(arena), most_rows_(most_rows) {}
+
+    // Makes room for a gradient that is collected column by column, for class indices.
+    void columns(Index classes, Index width) {
+        classes_ = classes;
+        columns_ = scratch<T>(arena_, classes, width);
+        std::fill_n(columns_.data, classes * width, T{});
+    }
+
+    // out += Σ left_kᵀ right_k over the active rows.
+    void add(const ActiveRows &active, const std::vector<OuterSum<T>> &sums) {
+        for (const OuterSum<T> &sum : sums) add(active, sum);
+    }
+
+    void add(const ActiveRows &active, const std::vector<ProductSum<T>> &sums) {
+        for (const ProductSum<T> &sum : sums) add(active, sum);
+    }
+
+    // Class indices: column x_k of dW += δz_k.
+    void add_to_columns(const ActiveRows &active, const T *deltas, Index stride, Index columns,
+                        const Index *classes) {
+        const Index vectors = (columns + LANES<T> - 1) / LANES<T>;
+        pool::run(parts(static_cast<double>(active.size() * columns), vectors), [&](int part, int of) {
+            const Index from = vectors * part / of * LANES<T>;
+            const Index to = std::min(columns, vectors * (part + 1) / of * LANES<T>);
+            for (Index k = 0; k < active.size(); ++k) {
+                const Index row = active[k];
+                const T *const dz = deltas + row * stride + from;
+                T *const column = columns_.row(classes[row]) + from;
+                each_lane<T>(to - from, [&](auto lane) { lane.put(column, lane(column) + lane(dz)); });
+            }
+        });
+    }
+
+    // Hands out what was collected in columns.
+    void add_columns_to(T *W) const {
+        for (Index i = 0; i < classes_; ++i)
+            for (Index g = 0; g < columns_.width; ++g) W[g * classes_ + i] += columns_.row(i)[g];
+    }
+
+  private:
+    // The right-hand rows are packed into panels once, and shared; the left-hand ones tile by tile, so
+    // that a tile's numbers lie side by side instead of a row's length apart.
+    void add(const ActiveRows &active, const OuterSum<T> &sum) {
+        const Index depth = active.size();
+        const Index padded = packed_size<T>(1, sum.N);
+        T *const panels = buffer(panels_, most_rows_ * padded);
+        const Index tiles = (sum.M + TILE_ROWS - 1) / TILE_ROWS;
+        pool::run(parts(static_cast<double>(8 * depth * padded), depth), [&](int part, int of) {
+            pack_right(active, depth, sum, panels, depth * part / of, depth * (part + 1) / of);
+        });
+        const int most = parts(static_cast<double>(depth * sum.M * sum.N), tiles);
+        T *const tile_room = buffer(left_, most * most_rows_ * TILE_ROWS);
+        pool::run(most, [&](int part, int of) {
+            T *const left = tile_room + part * most_rows_ * TILE_ROWS;
+            for (Index tile = tiles * part / of; tile < tiles * (part + 1) / of; ++tile) {
+                const Index first = sum.M * tile / tiles, rows = sum.M * (tile + 1) / tiles - first;
+                for (Index k = 0; k < depth; ++k)
+                    std::copy_n(sum.left + active[k] * sum.left_stride + first, rows,
+                                left + k * TILE_ROWS);
+                multiply(rows, sum.N, depth, left, Index{1}, Index{TILE_ROWS}, panels,
+                         sum.out + first * sum.N, sum.N, true);
+            }
+        });
+    }
+
+    static void pack_right(const ActiveRows &active, Index depth, const OuterSum<T> &sum, T *panels,
+                           Index from, Index to) {
+        for (Index n = 0; n < sum.N; n += PANEL<T>) {
+            const Index width = std::min<Index>(PANEL<T>, sum.N - n);
+            const Index padded = packed_size<T>(1, width);
+            T *const panel = panels + depth * n;
+            for (Index k = from; k < to; ++k) {
+                std::copy_n(sum.right + active[k] * sum.right_stride + n, width, panel + k * padded);
+                std::fill_n(panel + k * padded + width, padded - width, T{});
+            }
+        }
+    }
+
+    void add(const ActiveRows &active, const ProductSum<T> &sum) {
+        each_lane<T>(sum.N, [&](auto lane) {
+            Vector<T> total = {};
+            for (Index k = 0; k < active.size(); ++k) {
+                const Vector<T> left = lane(sum.left + active[k] * sum.left_stride);
+                total += sum.right ? left * lane(sum.right + active[k] * sum.right_stride) : left;
+            }
+            lane.put(sum.out, lane(sum.out) + total);
+        });
+    }
+
+    T *buffer(Scratch<T> &room, Index count) {
+        if (room.width < count) room = {arena_.take<T>(count), count};
+        return room.data;
+    }
+
+    Arena &arena_;
+    const Index most_rows_;
+    Index classes_ = 0;
+    Scratch<T> columns_ = {}, panels_ = {}, left_ = {};
+};
+
+}  // namespace
+}  // namespace throughtime

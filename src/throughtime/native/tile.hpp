@@ -1,0 +1,128 @@
+// Matrix products from register tiles: a few rows by a few vectors stay in registers while the
+// inner dimension runs. The right-hand matrix is packed into panels, read once from left to right.
+//
+// Every element of a product is summed over the inner dimension in its own order, whatever rows and
+// columns a call is given: the same bits, however the work is divided.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+
+#include "simd.hpp"
+
+namespace throughtime {
+namespace {
+
+
+
+#if TT_VECTOR_BYTES == 64 || defined(__aarch64__)
+inline constexpr int TILE_VECTORS = 4;  // 6 × 4 sums, 4 + 1 operands: 29 of 32 registers
+#else
+inline constexpr int TILE_VECTORS = 2;  // 6 × 2 sums, 2 + 1 operands: 15 of 16 registers
+#endif
+inline constexpr int TILE_ROWS = 6;
+
+template <class T> inline constexpr int PANEL = TILE_VECTORS * LANES<T>;  // columns of a full panel
+
+// How many numbers the packed form of a (depth × columns) matrix holds.
+template <class T> Index packed_size(Index depth, Index columns) {
+    return depth * ((columns + LANES<T> - 1) / LANES<T>) * LANES<T>;
+}
+
+// Packs the matrix whose element (k, n) is at from[k * k_stride + n * n_stride]: panels of PANEL
+// columns, the last one of as many vectors as it needs, in each panel row after row.
+template <class T>
+void pack(const T *from, Index k_stride, Index n_stride, Index depth, Index columns, T *to) {
+    for (Index n0 = 0; n0 < columns; n0 += PANEL<T>) {
+        const Index width = std::min<Index>(PANEL<T>, columns - n0);
+        const Index padded = packed_size<T>(1, width);
+        for (Index k = 0; k < depth; ++k, to += padded) {
+            const T *row = from + k * k_stride + n0 * n_stride;
+            for (Index n = 0; n < width; ++n) to[n] = row[n * n_stride];
+            for (Index n = width; n < padded; ++n) to[n] = 0;
+        }
+    }
+}
+
+// C (rows × width) = or += A (rows × depth) · panel. A's element (m, k) is at a[m * m_stride + k *
+// k_stride].
+template <class T, int ROWS, int VECTORS>
+inline void tile(const T *a, Index m_stride, Index k_stride, Index depth, const T *panel, T *c,
+                 Index c_stride, Index width, bool add) {
+    constexpr int L = LANES<T>;
+    Vector<T> sum[ROWS][VECTORS];
+    for (int m = 0; m < ROWS; ++m)
+        for (int v = 0; v < VECTORS; ++v) sum[m][v] = Vector<T>{};
+    for (Index k = 0; k < depth; ++k, panel += VECTORS * L, a += k_stride) {
+        Vector<T> right[VECTORS];
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; ++v) right[v] = load(panel + v * L);
+#pragma GCC unroll 8
+        for (int m = 0; m < ROWS; ++m) {
+            const Vector<T> left = spread(a[m * m_stride]);
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; ++v) sum[m][v] += left * right[v];
+        }
+    }
+    for (int m = 0; m < ROWS; ++m) {
+        for (int v = 0; v < VECTORS; ++v) {
+            T *to = c + m * c_stride + v * L;
+            const int n = static_cast<int>(std::min<Index>(L, width - v * L));
+            if (n == L)
+                store(to, add ? load(to) + sum[m][v] : sum[m][v]);
+            else
+                store_first(to, add ? load_first(to, n) + sum[m][v] : sum[m][v], n);
+        }
+    }
+}
+
+template <class T, int VECTORS>
+void tile_rows(Index rows, const T *a, Index m_stride, Index k_stride, Index depth, const T *panel,
+               T *c, Index c_stride, Index width, bool add) {
+    // Rows are dealt out evenly: 16 as 6 + 5 + 5 rather than 6 + 6 + 4.
+    const Index tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    for (Index t = 0; t < tiles; ++t) {
+        const Index first = rows * t / tiles, count = rows * (t + 1) / tiles - first;
+        const T *from = a + first * m_stride;
+        T *to = c + first * c_stride;
+        switch (count) {
+#define TT_CASE(N)                                                                              \
+    case N:                                                                                     \
+        tile<T, N, VECTORS>(from, m_stride, k_stride, depth, panel, to, c_stride, width, add); \
+        break;
+            TT_CASE(1)
+            TT_CASE(2)
+            TT_CASE(3)
+            TT_CASE(4)
+            TT_CASE(5)
+            TT_CASE(6)
+#undef TT_CASE
+        }
+    }
+}
+
+// C (rows × columns) = or += A (rows × depth) · B, with B as `pack` left it.
+template <class T>
+void multiply(Index rows, Index columns, Index depth, const T *a, Index m_stride, Index k_stride,
+              const T *packed, T *c, Index c_stride, bool add) {
+    for (Index n = 0; n < columns; n += PANEL<T>) {
+        const Index width = std::min<Index>(PANEL<T>, columns - n);
+        const T *panel = packed + depth * n;
+        switch ((width + LANES<T> - 1) / LANES<T>) {
+#define TT_CASE(N)                                                                              \
+    case N:                                                                                     \
+        tile_rows<T, N>(rows, a, m_stride, k_stride, depth, panel, c + n, c_stride, width, add); \
+        break;
+            TT_CASE(1)
+            TT_CASE(2)
+#if TT_VECTOR_BYTES == 64 || defined(__aarch64__)
+            TT_CASE(3)
+            TT_CASE(4)
+#endif
+#undef TT_CASE
+        }
+    }
+}
+
+}  // namespace
+}  // namespace throughtime

@@ -31,9 +31,18 @@ from typing import Self
 from mutations import Mutant, mutants_of
 from tqdm import tqdm
 
+from throughtime import _engine
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "throughtime"
 TIMEOUT = 120  # seconds; an endless loop counts as caught
+
+# An editable installation puts a finder of its own before PYTHONPATH.
+PREFER_THE_COPY = """\
+import sys
+
+sys.meta_path = [f for f in sys.meta_path if type(f).__name__ != "ScikitBuildRedirectingFinder"]
+"""
 
 STEP = {"step_backward", "parameter_gradients"}
 
@@ -59,7 +68,12 @@ PLACES = [
     _place("cells/products.py", {"outer_sum", "weight_gradient", "input_gradient"}, CELLS),
     _place(
         "cells/cell.py",
-        {"backward", "active_steps", "steps"},
+        {"backward", "added"},
+        *(CELLS, "tests/test_properties.py", "-k", "RNN or upstream or stretch"),
+    ),
+    _place(
+        "cells/tape.py",
+        {"active_steps", "steps"},
         *(CELLS, "tests/test_properties.py", "-k", "RNN or upstream or stretch"),
     ),
     _place("cells/rnn.py", STEP, CELLS, "-k", "RNN"),
@@ -74,7 +88,16 @@ PLACES = [
         *(NETWORK, CELLS, "-k", "inside or RNN or stacked"),
     ),
     _place("losses.py", {"weights", "evaluate", "errors"}, "tests/test_losses.py"),
-    _place("network.py", {"backward", "gradients", "state_after"}, NETWORK, CELLS, "-k", "stacked"),
+    _place(
+        "network/network.py",
+        {"backward", "gradients", "state_after"},
+        *(NETWORK, CELLS, "-k", "stacked"),
+    ),
+    _place(
+        "network/results.py",
+        {"steps"},
+        *(NETWORK, "tests/test_truncation.py", "-k", "not frozen"),
+    ),
     _place(
         "truncation.py",
         {"windows", "truncated_loss_and_gradient", "_merged", "differentiate_window"},
@@ -166,6 +189,8 @@ class Copies:
             copy = self.folder / str(job)
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(PACKAGE, copy / "throughtime", ignore=ignored)
+            shutil.copy(_engine.__file__, copy / "throughtime")
+            (copy / "sitecustomize.py").write_text(PREFER_THE_COPY)
             self.free.put(copy)
         return self
 
@@ -219,8 +244,10 @@ class Copies:
 
 
 def _environment(copy: Path) -> dict[str, str]:
+    """The copy goes first, and the cells that are mutated are the ones that answer."""
     one_core = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return os.environ | one_core | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    chosen = {"PYTHONPATH": str(copy), "THROUGHTIME_ENGINE": "readable"}
+    return os.environ | one_core | chosen | {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _tests(copy: Path, selection: tuple[str, ...]) -> tuple[int, str]:

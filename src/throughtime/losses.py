@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from throughtime import _engine, engine
 from throughtime.arrays import Array, fits, floats, indices, refuse
 from throughtime.cells.products import is_indices
 
@@ -132,6 +133,22 @@ class SoftmaxCrossEntropy(Loss):
             actual = f"a smallest one of {probabilities.min():.4g} and a sum of {worst:.6g}"
             refuse("targets", "probabilities that sum to 1 at every step", actual)
         return probabilities
+
+    def evaluate(self, outputs: Array, targets: Array, weights: Array) -> LossValue:
+        if not (engine.compiled() and is_indices(targets)):
+            return super().evaluate(outputs, targets, weights)
+        outputs = np.ascontiguousarray(outputs)
+        terms, doutputs = np.empty(targets.shape, outputs.dtype), np.empty_like(outputs)
+        rows = (-1, outputs.shape[2])
+        _engine.softmax(
+            outputs.reshape(rows),
+            np.ascontiguousarray(targets, np.intp).ravel(),
+            weights.astype(outputs.dtype).ravel(),
+            terms.ravel(),
+            doutputs.reshape(rows),
+        )
+        terms[weights == 0] = 0
+        return LossValue(float((weights * terms).sum()), terms, weights, doutputs)
 
     def errors(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
         """δy = softmax(y) − target."""

@@ -93,15 +93,13 @@ def truncated_loss_and_gradient(
     one_direction(network)
     outputs, _, tape = network.forward(inputs, state, lengths, dropout_seed=dropout_seed)
     loss = network.loss_of(outputs, targets, lengths)
-    total: Parameters | None = None
+    gradient = network.parameters.zeros_like()
     for window in _merged(windows(len(outputs), k1, k1 if k2 is None else k2)):
         doutputs = loss.doutputs[window.start : window.stop].copy()
         doutputs[: window.first - window.start] = 0
         stretch = tape.steps(window.start, window.stop)
-        gradient = network.backward(stretch, doutputs, need_inputs=False).parameters
-        total = gradient if total is None else total + gradient
-    assert total is not None  # there is at least one window
-    return loss.value, total
+        network.backward(stretch, doutputs, need_inputs=False, need_deltas=False, gradient=gradient)
+    return loss.value, gradient
 
 
 def _merged(found: list[Window]) -> list[Window]:
@@ -145,4 +143,5 @@ def differentiate_window(
     loss = network.loss_of(outputs[first:], targets[first:])
     doutputs = np.zeros_like(outputs)
     doutputs[first:] = loss.doutputs
-    return loss.value, network.backward(tape, doutputs, need_inputs=False).parameters, tape
+    found = network.backward(tape, doutputs, need_inputs=False, need_deltas=False)
+    return loss.value, found.parameters, tape

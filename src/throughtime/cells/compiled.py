@@ -94,15 +94,12 @@ def _common(
     cell: Cell, p: Mapping[str, Array], tape: Tape, lengths: Array | None
 ) -> tuple[Array | None, ...]:
     """What both passes are given: parameters, inputs, lengths, states, inner values."""
-    classes = is_indices(tape.inputs)
-    inputs = np.ascontiguousarray(tape.inputs, np.intp if classes else None)
     packed = tape.packed
     if packed is None:  # the tape of a readable forward pass
         packed = np.concatenate([tape.kept[name] for name in _kept(cell)], axis=2)
     return (
         *(p.get(name) for name in ("W", "U", "b", "p", "R", "c")),
-        None if classes else inputs,
-        inputs if classes else None,
+        *_numbers_or_classes(tape.inputs),
         None if lengths is None else np.ascontiguousarray(lengths, np.intp),
         np.ascontiguousarray(tape.states["h"]),
         np.ascontiguousarray(tape.states["c"]) if "c" in tape.states else None,
@@ -134,3 +131,39 @@ def _by_name(cell: Cell, packed: Array) -> dict[str, Array]:
     """Gates and other inner values as views, (T, B, H) each."""
     H = cell.units
     return {name: packed[..., k * H : (k + 1) * H] for k, name in enumerate(_kept(cell))}
+
+
+def dense_forward(p: Mapping[str, Array], inputs: Array) -> Array:
+    """W x_t + b for every step; p has "W" and, where there is a bias, "b"."""
+    T, B = inputs.shape[:2]
+    outputs = np.empty((T, B, p["W"].shape[0]), p["W"].dtype)
+    _engine.dense_forward(T, B, p["W"], p.get("b"), *_numbers_or_classes(inputs), outputs)
+    return outputs
+
+
+def dense_backward(
+    p: Mapping[str, Array],
+    inputs: Array,
+    doutputs: Array,
+    need_inputs: bool,
+    gradient: Mapping[str, Array],
+) -> Array | None:
+    """Adds the parameters' gradients to `gradient`; returns δx where it is wanted."""
+    T, B = inputs.shape[:2]
+    dinputs = np.empty(inputs.shape, p["W"].dtype) if need_inputs else None
+    given = _numbers_or_classes(inputs)
+    dW, db = gradient["W"], gradient.get("b")
+    _engine.dense_backward(T, B, p["W"], *given, np.ascontiguousarray(doutputs), dW, db, dinputs)
+    return dinputs
+
+
+def embedding_backward(inputs: Array, doutputs: Array, dE: Array) -> None:
+    """Adds δy_t to the row of dE that x_t selected, for every step."""
+    classes = np.ascontiguousarray(inputs, np.intp)
+    _engine.embedding_backward(classes, np.ascontiguousarray(doutputs), dE)
+
+
+def _numbers_or_classes(inputs: Array) -> tuple[Array | None, Array | None]:
+    if is_indices(inputs):
+        return None, np.ascontiguousarray(inputs, np.intp)
+    return np.ascontiguousarray(inputs), None

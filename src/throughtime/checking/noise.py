@@ -25,17 +25,21 @@ def loss_noise(evaluator: Evaluator, rng: np.random.Generator) -> float:
     Every entry moves by a few units in its last place, in a random direction, so that each
     point lies on the parameter's own grid. Where small weights hardly reach the loss, such
     moves leave it as it is, which looks like no noise at all: then they are widened until at
-    least half of the values differ.
+    least half of the values differ. Two widths are tried, since a loss that is rounded to few
+    digits can by chance climb in equal stairs, which look like a straight line.
     """
     directions = {
         name: np.spacing(np.abs(array)) * rng.choice([-1, 1], array.shape)
         for name, array in evaluator.target.parameters.items()
     }
+    found = []
     for spacing in SPACINGS:
         values = _values_along(evaluator, directions, spacing)
         if len(np.unique(values)) > POINTS // 2:
+            found.append(noise_of(values))
+        if len(found) == 2:
             break
-    return noise_of(values)
+    return max(found, default=noise_of(values))
 
 
 def _values_along(evaluator: Evaluator, directions: Mapping[str, Array], spacing: float) -> Array:
@@ -61,7 +65,7 @@ def noise_of(values: Array) -> float:
     σ_k² = (k!)² / (2k)! · mean((Δᵏ)²); the first level is taken that agrees with the next two
     within a factor of 4 and whose differences change sign. Where none does, the values curve
     more than they tremble, and the highest level, in which least of the curve is left, bounds
-    the noise from above. Never below what rounding the loss itself gives.
+    the noise from above. Never below what rounding to the values' own precision gives.
 
     Example:
         >>> import numpy as np
@@ -69,7 +73,7 @@ def noise_of(values: Array) -> float:
         >>> bool(0.5e-6 < noise_of(3 * np.arange(8) + trembling) < 2e-6)
         True
     """
-    rounding = float(np.spacing(np.abs(values).max())) / np.sqrt(12)
+    rounding = _last_place(values) / np.sqrt(12)
     levels, signs, differences = [], [], values
     for k in range(1, len(values) - 1):
         differences = np.diff(differences)
@@ -81,3 +85,14 @@ def noise_of(values: Array) -> float:
         if signs[k] and max(three) <= 4 * min(three):
             return float(max(levels[k], rounding))
     return float(max(levels[-1], rounding))
+
+
+def _last_place(values: Array) -> float:
+    """The unit in the last place of the shortest precision that holds all values exactly."""
+    largest = np.abs(values).max()
+    for dtype in (np.float16, np.float32):
+        with np.errstate(over="ignore"):
+            rounded = values.astype(dtype)
+        if (rounded == values).all():
+            return float(np.spacing(dtype(largest)))
+    return float(np.spacing(largest))

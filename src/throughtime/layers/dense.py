@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from throughtime import engine
 from throughtime.arrays import Array, Shape, sizes
-from throughtime.cells import LocalGradients, State
+from throughtime.cells import LocalGradients, State, compiled
+from throughtime.cells.cell import added
 from throughtime.cells.products import input_gradient, is_indices, product, weight_gradient
 from throughtime.layers.layer import Layer, LayerTape
 
@@ -65,6 +67,8 @@ class Dense(Layer):
         lengths: Array | None,
         rng: np.random.Generator | None,
     ) -> tuple[Array, State, LayerTape]:
+        if engine.compiled():
+            return compiled.dense_forward(p, inputs), {}, InputTape(inputs)
         outputs = product(p["W"], inputs)
         return outputs + p["b"] if self.bias else outputs, {}, InputTape(inputs)
 
@@ -85,10 +89,16 @@ class Dense(Layer):
         doutputs: Array,
         dstate: State | None,
         need_inputs: bool,
+        need_deltas: bool,
+        gradient: Mapping[str, Array],
     ) -> LocalGradients:
         """δx_t = Wᵀ δy_t."""
         assert isinstance(tape, InputTape)
         wanted = need_inputs and not is_indices(tape.inputs)
-        dinputs = input_gradient(doutputs, p["W"]) if wanted else None
         deltas = {"z": doutputs}
-        return LocalGradients(self.parameter_gradients(p, tape, deltas), dinputs, {}, deltas)
+        if engine.compiled():
+            dinputs = compiled.dense_backward(p, tape.inputs, doutputs, wanted, gradient)
+        else:
+            dinputs = input_gradient(doutputs, p["W"]) if wanted else None
+            added(gradient, self.parameter_gradients(p, tape, deltas))
+        return LocalGradients(dict(gradient), dinputs, {}, deltas)

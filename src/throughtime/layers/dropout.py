@@ -62,6 +62,8 @@ class Dropout(Layer):
         doutputs: Array,
         dstate: State | None,
         need_inputs: bool,
+        need_deltas: bool,
+        gradient: Mapping[str, Array],
     ) -> LocalGradients:
         """The mask of the forward pass, again."""
         assert isinstance(tape, MaskTape)

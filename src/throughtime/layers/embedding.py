@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from throughtime import engine
 from throughtime.arrays import Array, Shape, sizes
-from throughtime.cells import LocalGradients, State
+from throughtime.cells import LocalGradients, State, compiled
+from throughtime.cells.cell import added
 from throughtime.cells.products import weight_gradient
 from throughtime.layers.dense import InputTape
 from throughtime.layers.layer import Layer, LayerTape
@@ -73,6 +75,13 @@ class Embedding(Layer):
         doutputs: Array,
         dstate: State | None,
         need_inputs: bool,
+        need_deltas: bool,
+        gradient: Mapping[str, Array],
     ) -> LocalGradients:
+        assert isinstance(tape, InputTape)
         deltas = {"z": doutputs}
-        return LocalGradients(self.parameter_gradients(p, tape, deltas), None, {}, deltas)
+        if engine.compiled():
+            compiled.embedding_backward(tape.inputs, doutputs, gradient["E"])
+        else:
+            added(gradient, self.parameter_gradients(p, tape, deltas))
+        return LocalGradients(dict(gradient), None, {}, deltas)

@@ -75,5 +75,16 @@ class Layer(ABC):
         doutputs: Array,
         dstate: State | None,
         need_inputs: bool,
+        need_deltas: bool,
+        gradient: Mapping[str, Array],
     ) -> LocalGradients:
-        """Gradients of parameters, inputs and initial state."""
+        """Gradients of parameters, inputs and initial state.
+
+        Args:
+            p, tape: those of the forward pass.
+            doutputs: ∂L/∂outputs, (T, B, ·).
+            dstate: ∂L/∂(final state).
+            need_inputs: whether ∂L/∂inputs is wanted.
+            need_deltas: whether the gradients of every step's inner values are wanted.
+            gradient: arrays of the parameters' names and shapes, to which theirs is added.
+        """

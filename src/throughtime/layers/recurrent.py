@@ -91,9 +91,10 @@ class Recurrent(Layer):
         doutputs: Array,
         dstate: State | None,
         need_inputs: bool,
+        need_deltas: bool,
+        gradient: Mapping[str, Array],
     ) -> LocalGradients:
         assert isinstance(tape, RecurrentTape)
-        gradients: dict[str, Array] = {}
         dinitial: State = {}
         deltas: dict[str, Array] = {}
         dinputs: Array | None = None
@@ -105,15 +106,16 @@ class Recurrent(Layer):
                 reverse(part, tape.lengths) if prefix else part,
                 None if dstate is None else _direction(dstate, prefix, self.cell.state_sizes),
                 need_inputs=need_inputs,
+                need_deltas=need_deltas,
+                gradient=_direction(gradient, prefix, self.cell.shapes()),
             )
-            gradients |= {prefix + name: array for name, array in found.parameters.items()}
             dinitial |= {prefix + name: array for name, array in found.state.items()}
             for name, array in found.deltas.items():
                 deltas[prefix + name] = reverse(array, tape.lengths) if prefix else array
             if found.inputs is not None:
                 dx = reverse(found.inputs, tape.lengths) if prefix else found.inputs
                 dinputs = dx if dinputs is None else dinputs + dx  # both directions saw x_t
-        return LocalGradients(gradients, dinputs, dinitial, deltas)
+        return LocalGradients(dict(gradient), dinputs, dinitial, deltas)
 
     def parameter_gradients(
         self, p: Mapping[str, Array], tape: LayerTape, deltas: Mapping[str, Array]

@@ -55,8 +55,14 @@ double peak(double seconds) {
 }
 
 template <class T> constexpr Functions<T> functions() {
-    return {forward<T>,        backward<T>,       dense_forward<T>, dense_backward<T>,
-            softmax<T>,        apply_sigmoid<T>,  apply_tanh<T>};
+    return {forward<T>,
+            backward<T>,
+            dense_forward<T>,
+            dense_backward<T>,
+            embedding_backward<T>,
+            softmax<T>,
+            apply_sigmoid<T>,
+            apply_tanh<T>};
 }
 
 }  // namespace

@@ -52,9 +52,17 @@ template <class T> struct DenseCall {
     const Index *classes;  // (T, B)
     T *y;                  // (T, B, outputs)
 
-    // backward only; gradients are added to what is there, or null
+    // backward only; gradients of the parameters are added to what is there
     const T *dy;
     T *dW, *db, *dx;
+};
+
+// δE of layers/embedding.py, added to what is there.
+template <class T> struct EmbeddingCall {
+    Index steps, batch, features;
+    const Index *classes;  // (T, B)
+    const T *dy;           // (T, B, features)
+    T *dE;                 // (classes, features)
 };
 
 // Softmax cross-entropy of each row against its class, in one pass; as in losses.py.
@@ -71,6 +79,7 @@ template <class T> struct Functions {
     bool (*backward)(const Call<T> &);
     void (*dense_forward)(const DenseCall<T> &);
     void (*dense_backward)(const DenseCall<T> &);
+    void (*embedding_backward)(const EmbeddingCall<T> &);
     void (*softmax)(const SoftmaxCall<T> &);
     void (*sigmoid)(const T *from, T *to, Index count);
     void (*tanh)(const T *from, T *to, Index count);

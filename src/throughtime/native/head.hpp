@@ -36,34 +36,42 @@ template <class T> void dense_forward(const DenseCall<T> &call) {
     });
 }
 
+// The chunks' rows, from the last chunk to the first, as the recurrent layers sum them.
+template <class F> void each_chunk(Index steps, Index batch, F &&f) {
+    const Index chunk = chunk_steps(batch);
+    for (Index start = (steps - 1) / chunk * chunk; start >= 0; start -= chunk) {
+        ActiveRows rows;
+        rows.all = std::min(chunk, steps - start) * batch;
+        f(start * batch, rows);
+    }
+}
+
 template <class T> void dense_backward(const DenseCall<T> &call) {
     Arena arena;
-    const Index chunk = chunk_steps(call.batch), rows_of_chunk = chunk * call.batch;
-    Sums<T> sums(arena, std::min(rows_of_chunk, call.steps * call.batch));
-    if (call.dW && !call.x) sums.columns(call.inputs, call.outputs);
-    for (Index start = (call.steps - 1) / chunk * chunk; start >= 0; start -= chunk) {
-        const Index row = start * call.batch;
-        ActiveRows all;
-        all.all = std::min(rows_of_chunk, call.steps * call.batch - row);
-        const T *const dy = call.dy + row * call.outputs;
-        if (call.dW && call.x)
-            sums.add(all, std::vector<OuterSum<T>>{{dy, call.outputs, call.outputs,
-                                                    call.x + row * call.inputs, call.inputs,
-                                                    call.inputs, call.dW}});
-        if (call.dW && !call.x)
-            sums.add_to_columns(all, dy, call.outputs, call.outputs, call.classes + row);
-        if (call.db)
-            sums.add(all, std::vector<ProductSum<T>>{
-                              {dy, call.outputs, nullptr, 0, call.outputs, call.db}});
-    }
-    if (call.dW && !call.x) sums.add_columns_to(call.dW);
+    const Index rows = call.steps * call.batch, M = call.outputs, N = call.inputs;
+    Sums<T> sums(arena, std::min(chunk_steps(call.batch) * call.batch, rows));
+    if (!call.x) sums.columns(call.dW, N, M);
+    each_chunk(call.steps, call.batch, [&](Index row, const ActiveRows &all) {
+        const T *const dy = call.dy + row * M;
+        if (call.x)
+            sums.add(all, std::vector<OuterSum<T>>{{dy, M, M, call.x + row * N, N, N, call.dW}});
+        else
+            sums.add_to_columns(all, dy, M, M, call.classes + row);
+        if (call.db) sums.add(all, std::vector<ProductSum<T>>{{dy, M, nullptr, 0, M, call.db}});
+    });
+    if (!call.x) sums.put_columns(call.dW);
     if (!call.dx) return;
-    const Packed<T> W = pack_rows(arena, call.W, call.outputs, call.inputs);
-    const Index rows = call.steps * call.batch;
-    pool::run(parts(static_cast<double>(rows * call.outputs * call.inputs), rows), [&](int part, int of) {
+    const Packed<T> W = pack_rows(arena, call.W, M, N);
+    pool::run(parts(static_cast<double>(rows * M * N), rows), [&](int part, int of) {
         const Index from = rows * part / of, to = rows * (part + 1) / of;
-        product(to - from, call.dy + from * call.outputs, call.outputs, W,
-                call.dx + from * call.inputs, call.inputs, false);
+        product(to - from, call.dy + from * M, M, W, call.dx + from * N, N, false);
+    });
+}
+
+template <class T> void embedding_backward(const EmbeddingCall<T> &call) {
+    each_chunk(call.steps, call.batch, [&](Index row, const ActiveRows &all) {
+        Sums<T>::add_rows(all, call.dy + row * call.features, call.features, call.features,
+                          call.classes + row, call.dE);
     });
 }
 

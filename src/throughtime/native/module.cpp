@@ -150,9 +150,8 @@ template <> const Functions<double> &functions<double>() { return isa().twice; }
 bool is_double(const Maybe &array) { return array && array->dtype() == nb::dtype<double>(); }
 
 template <class T>
-void dense(Index steps, Index batch, const Maybe &W, const Maybe &b, const Maybe &x,
-           const Maybe &classes, const Maybe &y, const Maybe &dy, const Maybe &dW, const Maybe &db,
-           const Maybe &dx) {
+DenseCall<T> dense_call(Index steps, Index batch, const Maybe &W, const Maybe &x,
+                        const Maybe &classes) {
     if (!W || W->ndim() != 2) throw nb::value_error("W: expected (outputs, inputs)");
     DenseCall<T> call{};
     call.steps = steps;
@@ -160,20 +159,53 @@ void dense(Index steps, Index batch, const Maybe &W, const Maybe &b, const Maybe
     const Index M = call.outputs = static_cast<Index>(W->shape(0));
     const Index N = call.inputs = static_cast<Index>(W->shape(1));
     call.W = needed<T>("W", W, {M, N});
-    call.b = numbers<T>("b", b, {M});
     call.x = numbers<T>("inputs", x, {steps, batch, N});
     call.classes = numbers<Index>("inputs", classes, {steps, batch});
-    if (!call.x && !call.classes && !dx) throw nb::value_error("inputs: expected numbers or class indices");
+    if (!call.x && !call.classes) throw nb::value_error("inputs: expected numbers or class indices");
     in_range("inputs", call.classes, steps * batch, 0, N - 1);
-    call.y = numbers<T>("outputs", y, {steps, batch, M});
-    call.dy = numbers<T>("doutputs", dy, {steps, batch, M});
-    call.dW = numbers<T>("dW", dW, {M, N});
-    call.db = numbers<T>("db", db, {M});
-    call.dx = numbers<T>("dinputs", dx, {steps, batch, N});
+    return call;
+}
+
+template <class T>
+void dense_forward(Index steps, Index batch, const Maybe &W, const Maybe &b, const Maybe &x,
+                   const Maybe &classes, const Maybe &y) {
+    DenseCall<T> call = dense_call<T>(steps, batch, W, x, classes);
+    call.b = numbers<T>("b", b, {call.outputs});
+    call.y = needed<T>("outputs", y, {steps, batch, call.outputs});
     if (!steps || !batch) return;
     nb::gil_scoped_release free;
-    if (call.y) functions<T>().dense_forward(call);
-    if (call.dy) functions<T>().dense_backward(call);
+    functions<T>().dense_forward(call);
+}
+
+template <class T>
+void dense_backward(Index steps, Index batch, const Maybe &W, const Maybe &x, const Maybe &classes,
+                    const Maybe &dy, const Maybe &dW, const Maybe &db, const Maybe &dx) {
+    DenseCall<T> call = dense_call<T>(steps, batch, W, x, classes);
+    call.dy = needed<T>("doutputs", dy, {steps, batch, call.outputs});
+    call.dW = needed<T>("dW", dW, {call.outputs, call.inputs});
+    call.db = numbers<T>("db", db, {call.outputs});
+    call.dx = numbers<T>("dinputs", dx, {steps, batch, call.inputs});
+    if (!steps || !batch) return;
+    nb::gil_scoped_release free;
+    functions<T>().dense_backward(call);
+}
+
+template <class T>
+void embedding_backward(const Maybe &classes, const Maybe &dy, const Maybe &dE) {
+    if (!dy || dy->ndim() != 3) throw nb::value_error("doutputs: expected (T, B, features)");
+    if (!dE || dE->ndim() != 2) throw nb::value_error("dE: expected (classes, features)");
+    EmbeddingCall<T> call{};
+    call.steps = static_cast<Index>(dy->shape(0));
+    call.batch = static_cast<Index>(dy->shape(1));
+    call.features = static_cast<Index>(dy->shape(2));
+    const Index count = static_cast<Index>(dE->shape(0));
+    call.classes = needed<Index>("inputs", classes, {call.steps, call.batch});
+    in_range("inputs", call.classes, call.steps * call.batch, 0, count - 1);
+    call.dy = needed<T>("doutputs", dy, {call.steps, call.batch, call.features});
+    call.dE = needed<T>("dE", dE, {count, call.features});
+    if (!call.steps || !call.batch) return;
+    nb::gil_scoped_release free;
+    functions<T>().embedding_backward(call);
 }
 
 template <class T>
@@ -249,9 +281,17 @@ NB_MODULE(_engine, m) {
     });
     bind_activations<float>(m);
     bind_activations<double>(m);
-    m.def("dense", [](Index steps, Index batch, Maybe W, Maybe b, Maybe x, Maybe classes, Maybe y,
-                      Maybe dy, Maybe dW, Maybe db, Maybe dx) {
-        (is_double(W) ? dense<double> : dense<float>)(steps, batch, W, b, x, classes, y, dy, dW, db, dx);
+    m.def("dense_forward", [](Index steps, Index batch, Maybe W, Maybe b, Maybe x, Maybe classes,
+                              Maybe y) {
+        (is_double(W) ? dense_forward<double> : dense_forward<float>)(steps, batch, W, b, x, classes, y);
+    });
+    m.def("dense_backward", [](Index steps, Index batch, Maybe W, Maybe x, Maybe classes, Maybe dy,
+                               Maybe dW, Maybe db, Maybe dx) {
+        (is_double(W) ? dense_backward<double> : dense_backward<float>)(steps, batch, W, x, classes, dy,
+                                                                        dW, db, dx);
+    });
+    m.def("embedding_backward", [](Maybe classes, Maybe dy, Maybe dE) {
+        (is_double(dE) ? embedding_backward<double> : embedding_backward<float>)(classes, dy, dE);
     });
     m.def("softmax", [](Maybe y, Maybe classes, Maybe weights, Maybe errors, Maybe dy) {
         (is_double(y) ? softmax<double> : softmax<float>)(y, classes, weights, errors, dy);

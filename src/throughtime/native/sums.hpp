@@ -47,11 +47,10 @@ template <class T> class Sums {
   public:
     Sums(Arena &arena, Index most_rows) : arena_(arena), most_rows_(most_rows) {}
 
-    // Makes room for a gradient that is collected column by column, for class indices.
-    void columns(Index classes, Index width) {
+    // Takes a gradient (width × classes) to collect it column by column, for class indices.
+    void columns(const T *W, Index classes, Index width) {
         classes_ = classes;
-        columns_ = scratch<T>(arena_, classes, width);
-        std::fill_n(columns_.data, classes * width, T{});
+        columns_ = transposed(arena_, W, width, classes);
     }
 
     // out += Σ left_kᵀ right_k over the active rows.
@@ -63,9 +62,15 @@ template <class T> class Sums {
         for (const ProductSum<T> &sum : sums) add(active, sum);
     }
 
-    // Class indices: column x_k of dW += δz_k.
+    // Class indices: column x_k of the gradient += δz_k.
     void add_to_columns(const ActiveRows &active, const T *deltas, Index stride, Index columns,
                         const Index *classes) {
+        add_rows(active, deltas, stride, columns, classes, columns_.data);
+    }
+
+    // Row x_k of `rows` += δ_k.
+    static void add_rows(const ActiveRows &active, const T *deltas, Index stride, Index columns,
+                         const Index *classes, T *rows) {
         const Index vectors = (columns + LANES<T> - 1) / LANES<T>;
         pool::run(parts(static_cast<double>(active.size() * columns), vectors), [&](int part, int of) {
             const Index from = vectors * part / of * LANES<T>;
@@ -73,16 +78,16 @@ template <class T> class Sums {
             for (Index k = 0; k < active.size(); ++k) {
                 const Index row = active[k];
                 const T *const dz = deltas + row * stride + from;
-                T *const column = columns_.row(classes[row]) + from;
-                each_lane<T>(to - from, [&](auto lane) { lane.put(column, lane(column) + lane(dz)); });
+                T *const target = rows + classes[row] * columns + from;
+                each_lane<T>(to - from, [&](auto lane) { lane.put(target, lane(target) + lane(dz)); });
             }
         });
     }
 
-    // Hands out what was collected in columns.
-    void add_columns_to(T *W) const {
+    // Puts back what was collected in columns.
+    void put_columns(T *W) const {
         for (Index i = 0; i < classes_; ++i)
-            for (Index g = 0; g < columns_.width; ++g) W[g * classes_ + i] += columns_.row(i)[g];
+            for (Index g = 0; g < columns_.width; ++g) W[g * classes_ + i] = columns_.row(i)[g];
     }
 
   private:

@@ -45,7 +45,7 @@ template <class T, template <class> class Equations> class Walk {
         deltas_ = scratch<T>(arena_, rows, Equations<T>::DELTAS * n());
         if (call_.R) delta_h_ = scratch<T>(arena_, rows, P());
         Sums<T> sums(arena_, rows);
-        if (!call_.inputs) sums.columns(call_.cell.inputs, gate_columns());
+        if (!call_.inputs) sums.columns(call_.dW, call_.cell.inputs, gate_columns());
         if (call_.dinputs) W_ = pack_rows(arena_, call_.W, gate_columns(), call_.cell.inputs);
         const Index last = (call_.steps - 1) / chunk() * chunk();
         for (Index start = last; start >= 0; start -= chunk()) {
@@ -58,7 +58,7 @@ template <class T, template <class> class Equations> class Walk {
             add_gradients(sums, start, active);
             if (call_.interrupted()) return false;
         }
-        if (!call_.inputs) sums.add_columns_to(call_.dW);
+        if (!call_.inputs) sums.put_columns(call_.dW);
         return true;
     }
 

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from throughtime.arrays import (
     Array,
-    array_of,
     finite,
-    fits,
-    floats,
     generator,
-    indices,
     matches,
     precision,
     refuse,
@@ -24,7 +20,6 @@ from throughtime.arrays import (
     step_counts,
 )
 from throughtime.cells import Cell, State, Tape
-from throughtime.cells.products import is_indices
 from throughtime.layers import (
     Layer,
     LayerTape,
@@ -37,59 +32,9 @@ from throughtime.layers import (
 )
 from throughtime.layers.dense import InputTape
 from throughtime.losses import LOSSES, Loss, LossValue
+from throughtime.network.incoming import checked_inputs, checked_state
+from throughtime.network.results import Gradients, NetworkTape, Run
 from throughtime.parameters import Parameters
-
-
-@dataclass(frozen=True)
-class NetworkTape:
-    """What a forward pass keeps for the backward pass: one tape a layer."""
-
-    layers: tuple[LayerTape, ...]
-
-    def steps(self, start: int, stop: int) -> NetworkTape:
-        """The tape of steps start … stop − 1 alone, as if the run had begun at `start`."""
-        return NetworkTape(tuple(tape.steps(start, stop) for tape in self.layers))
-
-
-@dataclass(frozen=True)
-class Run:
-    """A forward pass with its inside open. Layers are numbered as in the parameters' names.
-
-    Attributes:
-        outputs: (T, B, K).
-        hidden: layer to hidden states after every step, (T, B, H); both directions of a
-            bidirectional layer side by side, (T, B, 2H).
-        cells: layer to cell states after every step, (T, B, H); LSTM layers only.
-        gates: layer to gate to its values, (T, B, H).
-        state: the final state, `"0.h" (B, H)` and so on: the initial state of a run that goes on.
-    """
-
-    outputs: Array
-    hidden: dict[int, Array]
-    cells: dict[int, Array]
-    gates: dict[int, dict[str, Array]]
-    state: Parameters
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """What a backward pass finds.
-
-    Attributes:
-        parameters: in the form of `Network.parameters`.
-        inputs: ∂L/∂x (T, B, I); None for class indices.
-        state: ∂L/∂(initial state), in the state's form.
-        deltas: layer to "h", "c", "z": ∂L/∂h_t, ∂L/∂c_t, ∂L/∂z_t of every step, (T, B, ·); for
-            Dense and Embedding "z" alone, their outputs. The second direction's names begin
-            with "1.".
-        loss: the loss and its terms, where the loss was computed along with them.
-    """
-
-    parameters: Parameters
-    inputs: Array | None
-    state: Parameters
-    deltas: dict[int, dict[str, Array]]
-    loss: LossValue | None = None
 
 
 class Network:
@@ -193,10 +138,10 @@ class Network:
         Returns:
             outputs (T, B, K), the final state, and the tape for `backward`.
         """
-        x = self._check_inputs(inputs)
+        x = checked_inputs(self.layers[0], self.inputs, self.dtype, inputs)
         steps, batch = x.shape[:2]
         lengths = step_counts(lengths, steps, batch)
-        initial = self._check_state(state, batch)
+        initial = checked_state(state, self.zero_state(batch))
         for name, array in self.parameters.items():
             finite(f"parameters[{name!r}]", array)
         rng = None if dropout_seed is None else generator("dropout_seed", dropout_seed)
@@ -217,6 +162,8 @@ class Network:
         dstate: Mapping[str, Array] | None = None,
         *,
         need_inputs: bool = True,
+        need_deltas: bool = True,
+        gradient: Parameters | None = None,
     ) -> Gradients:
         """Backpropagation through time, over all steps of the tape.
 
@@ -225,10 +172,13 @@ class Network:
             doutputs: ∂L/∂outputs, (T, B, K).
             dstate: ∂L/∂(final state), in the state's form; 0 without it.
             need_inputs: whether ∂L/∂inputs is wanted.
+            need_deltas: whether the gradients of every step's inner values are wanted.
+            gradient: what the parameters' gradient is added to; zeros without it.
         """
         steps, batch = _extent(tape)
         matches("doutputs", doutputs, self.dtype, (steps, batch, self.outputs))
-        gradient = self.parameters.zeros_like()
+        if gradient is None:
+            gradient = self.parameters.zeros_like()
         dinitial = self.zero_state(batch)
         deltas = {}
         if dstate is not None:
@@ -244,9 +194,8 @@ class Network:
                 dend = _of_layer(dstate, number, layer.state_sizes())
             assert dx is not None  # only the first layer takes class indices
             wanted = need_inputs or number > 0
-            found = layer.backward(p, tape.layers[number], dx, dend, wanted)
-            for name, array in found.parameters.items():
-                gradient[f"{number}.{name}"] = array
+            own = _of_layer(gradient, number, layer.shapes())
+            found = layer.backward(p, tape.layers[number], dx, dend, wanted, need_deltas, own)
             for name, array in found.state.items():
                 dinitial[f"{number}.{name}"] = array
             if found.deltas:
@@ -305,7 +254,8 @@ class Network:
         """
         outputs, _, tape = self.forward(inputs, state, lengths, dropout_seed=dropout_seed)
         loss = self.loss_of(outputs, targets, lengths)
-        return loss.value, self.backward(tape, loss.doutputs, need_inputs=False).parameters
+        found = self.backward(tape, loss.doutputs, need_inputs=False, need_deltas=False)
+        return loss.value, found.parameters
 
     def gradients(
         self,
@@ -387,34 +337,6 @@ class Network:
     def save(self, path: str) -> None:
         """Writes description and parameters to one safetensors file."""
         self.parameters.save(path, {"network": self.describe()})
-
-    # --- checks of what comes in ---
-
-    def _check_inputs(self, inputs: object) -> Array:
-        first, size = self.layers[0], self.inputs
-        array = array_of("inputs", inputs)
-        if is_indices(array) and array.ndim != 3:
-            if not first.takes_indices():
-                refuse("inputs", f"numbers of {self.dtype}", array.dtype, error=TypeError)
-            fits("inputs", array, ("T", "B"))
-            array = indices("inputs", array, size)
-        elif not first.takes_numbers():
-            way_out = "class indices select the vectors: .astype(int)"
-            refuse("inputs", "class indices (T, B)", array.dtype, way_out, error=TypeError)
-        else:
-            array = floats("inputs", inputs, self.dtype, ("T", "B", size))
-        if not array.size:
-            refuse("inputs", "at least one step and one sequence", f"shape {array.shape}")
-        return array
-
-    def _check_state(self, state: Mapping[str, Array] | None, batch: int) -> Parameters:
-        zero = self.zero_state(batch)
-        if state is None:
-            return zero
-        same_names("state", state, zero)
-        for name, array in state.items():
-            zero[name] = floats(f"state[{name!r}]", array, self.dtype, zero.shapes[name])
-        return zero
 
 
 def _of_layer(

@@ -1,0 +1,41 @@
+"""What comes into a network: inputs and states, fit for it or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array, array_of, fits, floats, indices, refuse, same_names
+from throughtime.cells.products import is_indices
+from throughtime.layers import Layer
+from throughtime.parameters import Parameters
+
+
+def checked_inputs(first: Layer, size: int, dtype: np.dtype[Any], inputs: object) -> Array:
+    """Numbers (T, B, I) of the network's precision, or class indices (T, B)."""
+    array = array_of("inputs", inputs)
+    if is_indices(array) and array.ndim != 3:
+        if not first.takes_indices():
+            refuse("inputs", f"numbers of {dtype}", array.dtype, error=TypeError)
+        fits("inputs", array, ("T", "B"))
+        array = indices("inputs", array, size)
+    elif not first.takes_numbers():
+        way_out = "class indices select the vectors: .astype(int)"
+        refuse("inputs", "class indices (T, B)", array.dtype, way_out, error=TypeError)
+    else:
+        array = floats("inputs", inputs, dtype, ("T", "B", size))
+    if not array.size:
+        refuse("inputs", "at least one step and one sequence", f"shape {array.shape}")
+    return array
+
+
+def checked_state(state: Mapping[str, Array] | None, zero: Parameters) -> Parameters:
+    """`zero`, filled with the given state of the same names and shapes."""
+    if state is None:
+        return zero
+    same_names("state", state, zero)
+    for name, array in state.items():
+        zero[name] = floats(f"state[{name!r}]", array, zero.dtype, zero.shapes[name])
+    return zero

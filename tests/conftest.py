@@ -8,7 +8,9 @@ import os
 import pytest
 from hypothesis import settings
 
+import throughtime as tt
 from helpers import relative_error
+from throughtime.engine import AT_START
 
 settings.register_profile("throughtime", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("throughtime")
@@ -25,6 +27,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             "to skip the tests against it",
             returncode=pytest.ExitCode.USAGE_ERROR,
         )
+
+
+@pytest.fixture(params=["readable"] if AT_START == "readable" else ["readable", "compiled"])
+def each_engine(request):
+    """Both engines in turn; the readable one alone where it was asked for at the start."""
+    with tt.engine(request.param):
+        yield request.param
 
 
 @pytest.fixture

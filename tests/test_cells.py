@@ -20,6 +20,7 @@ BOUND = 1e-9  # the five-point rule attains some 1e-11 here
 CASES = cases()
 
 
+@pytest.mark.usefixtures("each_engine")
 @pytest.mark.parametrize("ragged", [True, False], ids=["ragged", "full"])
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_agree_with_numerical_ones(name, ragged):
@@ -35,6 +36,7 @@ def test_gradients_agree_with_numerical_ones(name, ragged):
         assert relative_error(ours, numerical) <= BOUND, what
 
 
+@pytest.mark.usefixtures("each_engine")
 @pytest.mark.parametrize("ragged", [True, False], ids=["ragged", "full"])
 @pytest.mark.parametrize("name", CELLS)
 def test_deltas_are_the_gradients_of_inner_values(name, ragged):

@@ -10,6 +10,7 @@ from helpers import CLASSES, cases, example, network, one_hot
 torch = pytest.importorskip("torch", reason="torch is not installed")
 import torch_reference  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("each_engine")
 CASES = cases()
 SIZES = {"T=1 B=1": (1, 1), "T=7 B=4": (7, 4)}
 

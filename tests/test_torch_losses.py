@@ -6,6 +6,7 @@ import pytest
 import throughtime as tt
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
+pytestmark = pytest.mark.usefixtures("each_engine")
 functional = torch.nn.functional
 T, B, K = 6, 4, 3
 LENGTHS = {"full": None, "ragged": np.array([6, 1, 3, 5])}

@@ -10,6 +10,7 @@ from throughtime.bridges import from_torch
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
+pytestmark = pytest.mark.usefixtures("each_engine")
 T, B, I, H = 6, 3, 4, 5  # noqa: E741
 LENGTHS = {"full": None, "ragged": [3, 6, 1]}
 KINDS = {

@@ -1,6 +1,8 @@
 // Working memory that outlives a call, so that the next one need not ask the system again.
 #pragma once
 
+#include <pthread.h>
+
 #include <cstddef>
 #include <cstdlib>
 #include <mutex>
@@ -71,8 +73,15 @@ class Arena {
     }
 
     static std::mutex &mutex() {
-        static std::mutex *one = new std::mutex;  // never destroyed: threads may outlive main
+        static std::mutex *one = made_for_forks();
         return *one;
+    }
+
+    // Never destroyed: threads may outlive main. A fork waits until no other thread holds it, since in
+    // the child there would be nobody to let it go.
+    static std::mutex *made_for_forks() {
+        pthread_atfork([] { mutex().lock(); }, [] { mutex().unlock(); }, [] { mutex().unlock(); });
+        return new std::mutex;
     }
     static std::vector<Block> &idle() {
         static auto *blocks = new std::vector<Block>;

@@ -10,6 +10,9 @@
 #include <cstdlib>
 #include <mutex>
 #include <new>
+#include <stdexcept>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -19,6 +22,8 @@ namespace {
 // Long enough to meet the next call of a training loop, too short to be felt by a neighbour: a
 // waiting thread looks this often, giving the processor away in between, and then sleeps.
 constexpr int LOOKS = 2000;
+
+constexpr int MOST_THREADS = 1024;
 
 inline void pause() {
 #if defined(__x86_64__)
@@ -30,8 +35,8 @@ inline void pause() {
 
 class Pool {
   public:
-    void run(int parts, const std::function<void(int, int)> &task) {
-        start(parts - 1);
+    void run(int wanted, const std::function<void(int, int)> &task) {
+        const int parts = 1 + start(wanted - 1);
         task_ = &task;
         running_.store(parts - 1, std::memory_order_relaxed);
         {
@@ -46,11 +51,18 @@ class Pool {
     }
 
   private:
-    void start(int workers) {
-        while (static_cast<int>(workers_.size()) < workers) {
-            const int part = static_cast<int>(workers_.size()) + 1;
-            workers_.emplace_back([this, part, seen = call_.load()] { work(part, seen); });
+    // Returns how many there are, up to so many: where the system has no further thread to give, these
+    // do the work.
+    int start(int workers) {
+        try {
+            while (static_cast<int>(workers_.size()) < workers) {
+                const int part = static_cast<int>(workers_.size()) + 1;
+                workers_.emplace_back([this, part, seen = call_.load()] { work(part, seen); });
+            }
+        } catch (const std::system_error &) {
+            return static_cast<int>(workers_.size());
         }
+        return workers;
     }
 
     void work(int part, std::uint64_t seen) {
@@ -86,9 +98,14 @@ class Pool {
 };
 
 int from_environment() {
-    if (const char *text = std::getenv("THROUGHTIME_THREADS")) {
-        const int count = std::atoi(text);
-        if (count > 0) return count;
+    const char *const text = std::getenv("THROUGHTIME_THREADS");
+    if (text && *text) {
+        char *end;
+        const long count = std::strtol(text, &end, 10);
+        if (*end || count < 1 || count > MOST_THREADS)
+            throw std::invalid_argument("THROUGHTIME_THREADS: expected an integer from 1 to " +
+                                        std::to_string(MOST_THREADS) + ", got '" + text + "'");
+        return static_cast<int>(count);
     }
     cpu_set_t mask;  // the processors that this process may use, which containers limit
     if (sched_getaffinity(0, sizeof mask, &mask) == 0) return CPU_COUNT(&mask);

@@ -42,7 +42,7 @@ def forward(
     for name, size in cell.state_sizes.items():
         states[name] = np.empty((T + 1, B, size), dtype)
         states[name][0] = 0 if state is None else state[name]
-    packed = np.empty((T, B, len(_kept(cell)) * cell.units), dtype)
+    packed = np.empty((T, B, len(kept_names(cell)) * cell.units), dtype)
     active = None if lengths is None else active_steps(T, lengths)
     tape = Tape(inputs, states, _by_name(cell, packed), active, packed)
     _engine.forward(_twin(cell), *_common(cell, p, tape, lengths))
@@ -96,7 +96,7 @@ def _common(
     """What both passes are given: parameters, inputs, lengths, states, inner values."""
     packed = tape.packed
     if packed is None:  # the tape of a readable forward pass
-        packed = np.concatenate([tape.kept[name] for name in _kept(cell)], axis=2)
+        packed = np.concatenate([tape.kept[name] for name in kept_names(cell)], axis=2)
     return (
         *(p.get(name) for name in ("W", "U", "b", "p", "R", "c")),
         *_numbers_or_classes(tape.inputs),
@@ -121,7 +121,8 @@ def _twin(cell: Cell) -> _engine.Cell:
     )
 
 
-def _kept(cell: Cell) -> tuple[str, ...]:
+def kept_names(cell: Cell) -> tuple[str, ...]:
+    """What a step keeps, in the order of the twin's columns."""
     if getattr(cell, "reset_after", True):
         return KEPT[type(cell).__name__]
     return ("r", "z", "n", "reset_h")
@@ -130,7 +131,7 @@ def _kept(cell: Cell) -> tuple[str, ...]:
 def _by_name(cell: Cell, packed: Array) -> dict[str, Array]:
     """Gates and other inner values as views, (T, B, H) each."""
     H = cell.units
-    return {name: packed[..., k * H : (k + 1) * H] for k, name in enumerate(_kept(cell))}
+    return {name: packed[..., k * H : (k + 1) * H] for k, name in enumerate(kept_names(cell))}
 
 
 def dense_forward(p: Mapping[str, Array], inputs: Array) -> Array:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.arrays import Array, Shape
-from throughtime.cells import Cell, LocalGradients, State, Tape
+from throughtime.cells import Cell, LocalGradients, State, Tape, compiled
 from throughtime.layers.layer import Layer, LayerTape
 
 # Names in the second direction begin with its number: "W" runs forwards, "1.W" backwards.
@@ -134,6 +134,10 @@ class Recurrent(Layer):
         """The state after every step, both directions side by side: (T, B, H) or (T, B, 2H)."""
         arrays = [direction.states[name][1:] for direction in tape.directions]
         return _side_by_side(arrays[:1] + [reverse(array, tape.lengths) for array in arrays[1:]])
+
+    def kept_size(self) -> int:
+        """How many numbers a step keeps of gates and other inner values, a sequence."""
+        return len(self.prefixes) * len(compiled.kept_names(self.cell)) * self.cell.units
 
     def kept(self, tape: RecurrentTape) -> dict[str, Array]:
         """Gates and other inner values of every step, both directions side by side."""

@@ -9,10 +9,6 @@
 namespace throughtime {
 namespace {
 
-// Steps that are worked on at once: about 256 rows, so that a chunk's products are large and its
-// numbers stay in the cache. It depends on B alone, since it decides in what order gradients are summed.
-inline Index chunk_steps(Index batch) { return std::max<Index>(1, 256 / batch); }
-
 // Consecutive sequences at one step, all of them still running. Pointers are to the first one's row.
 template <class T> struct Rows {
     Index first, count;  // sequences

@@ -8,6 +8,10 @@ namespace throughtime {
 
 using Index = std::ptrdiff_t;
 
+// Steps that are worked on at once: about 256 rows, so that a chunk's products are large and its
+// numbers stay in the cache. It depends on B alone, since it decides in what order gradients are summed.
+constexpr Index chunk_steps(Index batch) { return batch < 256 ? 256 / batch : 1; }
+
 enum class Kind { rnn, lstm, gru };
 
 // One direction of one recurrent layer, as in cells/*.py.

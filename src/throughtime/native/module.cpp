@@ -267,6 +267,7 @@ NB_MODULE(_engine, m) {
     });
     m.def("set_threads", &pool::set_threads);
     m.def("threads", &pool::threads);
+    m.def("chunk_steps", [](Index batch) { return chunk_steps(std::max<Index>(1, batch)); });
     m.def("release_workspace", &Arena::release);
     m.def("isa", [] { return std::string(isa().name); });
     m.def("choose_isa", &choose_isa);

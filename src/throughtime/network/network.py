@@ -32,6 +32,7 @@ from throughtime.layers import (
 )
 from throughtime.layers.dense import InputTape
 from throughtime.losses import LOSSES, Loss, LossValue
+from throughtime.network.checkpointing import loss_and_gradient_within
 from throughtime.network.incoming import checked_inputs, checked_state
 from throughtime.network.results import Gradients, NetworkTape, Run
 from throughtime.parameters import Parameters
@@ -142,9 +143,23 @@ class Network:
         steps, batch = x.shape[:2]
         lengths = step_counts(lengths, steps, batch)
         initial = checked_state(state, self.zero_state(batch))
+        self.check_parameters()
+        rng = None if dropout_seed is None else generator("dropout_seed", dropout_seed)
+        return self.walk(x, initial, lengths, rng)
+
+    def check_parameters(self) -> None:
+        """Refuses NaN and infinity in the parameters, by name."""
         for name, array in self.parameters.items():
             finite(f"parameters[{name!r}]", array)
-        rng = None if dropout_seed is None else generator("dropout_seed", dropout_seed)
+
+    def walk(
+        self,
+        x: Array,
+        initial: Parameters,
+        lengths: Array | None,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[Array, Parameters, NetworkTape]:
+        """`forward`, of what is known to fit; lengths may be 0 here."""
         tapes: list[LayerTape] = []
         final: State = {}
         for number, layer in enumerate(self.layers):
@@ -246,12 +261,26 @@ class Network:
         state: Mapping[str, Array] | None = None,
         lengths: Array | None = None,
         dropout_seed: int | None = None,
+        memory_limit: int | str | None = None,
     ) -> tuple[float, Parameters]:
         """The loss and its gradient by exact backpropagation through all T steps.
 
         Arguments as in `forward`, targets as the loss wants them. The gradient has the names
         and shapes of `parameters`.
+
+        Args:
+            memory_limit: bytes, or text such as "64MB", for what the backward pass needs of the
+                forward pass. Where all of it does not fit, states are kept at intervals and the
+                rest is computed again (Gruslys et al. 2016, in its simplest form), which costs
+                one more forward pass and gives the same bits.
+
+        Raises:
+            ValueError: where `memory_limit` is too small, naming the smallest that works; or
+                together with dropout or with a bidirectional network.
         """
+        if memory_limit is not None:
+            given = (inputs, targets, state, lengths, dropout_seed)
+            return loss_and_gradient_within(self, memory_limit, *given)
         outputs, _, tape = self.forward(inputs, state, lengths, dropout_seed=dropout_seed)
         loss = self.loss_of(outputs, targets, lengths)
         found = self.backward(tape, loss.doutputs, need_inputs=False, need_deltas=False)

@@ -105,6 +105,8 @@ def matches(what: str, values: Array, dtype: np.dtype[Any], shape: tuple[object,
 def fits(what: str, values: Array, shape: tuple[object, ...]) -> None:
     """Refuses an array whose shape is not `shape`; letters in `shape` stand for any size."""
     actual = values.shape
+    if actual == shape:
+        return
     same = len(actual) == len(shape) and all(
         isinstance(want, str) or want == size for want, size in zip(shape, actual, strict=True)
     )

@@ -6,6 +6,7 @@ and shapes. Both are the same memory.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from os import PathLike
@@ -16,6 +17,7 @@ import numpy as np
 from throughtime import storage
 from throughtime.arrays import (
     LARGEST_SIZE,
+    PRECISIONS,
     Array,
     Shape,
     array_of,
@@ -62,12 +64,14 @@ class Parameters(Mapping[str, Array]):
         if not flat.flags.c_contiguous:
             refuse("flat", "a contiguous vector", f"strides {flat.strides}", "give a copy")
         self.flat: Array = flat
-        self._views: dict[str, Array] = {}
-        start = 0
-        for name, shape in self.shapes.items():
-            stop = start + math.prod(shape)
-            self._views[name] = flat[start:stop].reshape(shape)
-            start = stop
+        sizes = [math.prod(shape) for shape in self.shapes.values()]
+        stops = itertools.accumulate(sizes)
+        self._places = [slice(stop - size, stop) for size, stop in zip(sizes, stops, strict=True)]
+        self._views = self._views_of(flat)
+
+    def _views_of(self, flat: Array) -> dict[str, Array]:
+        places = zip(self.shapes.items(), self._places, strict=True)
+        return {name: flat[place].reshape(shape) for (name, shape), place in places}
 
     @classmethod
     def of(cls, arrays: Mapping[str, Array], dtype: object = None) -> Parameters:
@@ -111,8 +115,14 @@ class Parameters(Mapping[str, Array]):
         return f"Parameters({self.flat.size} × {self.dtype}: {tensors})"
 
     def like(self, flat: Array) -> Parameters:
-        """The same names and shapes over another vector."""
-        return Parameters(self.shapes, flat.dtype, flat)
+        """The same names and shapes over another vector of the same size."""
+        fast = flat.shape == self.flat.shape and flat.flags.c_contiguous
+        if not fast or flat.dtype not in PRECISIONS:
+            return Parameters(self.shapes, flat.dtype, flat)  # which says what is wrong
+        twin = object.__new__(Parameters)  # nothing but the vector is new
+        twin.shapes, twin._places, twin.flat = self.shapes, self._places, flat
+        twin._views = twin._views_of(flat)
+        return twin
 
     def zeros_like(self) -> Parameters:
         """The same names and shapes, all zero."""

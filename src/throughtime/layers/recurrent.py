@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class Recurrent(Layer):
 
     cell: Cell
 
-    @property
+    @cached_property
     def prefixes(self) -> tuple[str, ...]:
         """What the names of each direction begin with."""
         return PREFIXES if self.cell.bidirectional else PREFIXES[:1]
@@ -53,10 +54,18 @@ class Recurrent(Layer):
         return True
 
     def shapes(self) -> dict[str, Shape]:
+        return self._shapes
+
+    def state_sizes(self) -> dict[str, int]:
+        return self._state_sizes
+
+    @cached_property
+    def _shapes(self) -> dict[str, Shape]:
         cell = self.cell.shapes()
         return {prefix + name: cell[name] for prefix in self.prefixes for name in cell}
 
-    def state_sizes(self) -> dict[str, int]:
+    @cached_property
+    def _state_sizes(self) -> dict[str, int]:
         cell = self.cell.state_sizes
         return {prefix + name: cell[name] for prefix in self.prefixes for name in cell}
 

@@ -90,6 +90,7 @@ class Network:
         self.inputs, self.outputs = _chain(self.layers)
         shapes = {f"{i}.{n}": s for i, x in enumerate(self.layers) for n, s in x.shapes().items()}
         self.parameters = Parameters(shapes, precision(dtype))
+        self._zero_states: dict[int, Parameters] = {}
         rng = generator("seed", seed)
         for number, layer in enumerate(self.layers):
             layer.initialise(self.of_layer(number), rng)
@@ -149,6 +150,8 @@ class Network:
 
     def check_parameters(self) -> None:
         """Refuses NaN and infinity in the parameters, by name."""
+        if np.isfinite(self.parameters.flat).all():
+            return
         for name, array in self.parameters.items():
             finite(f"parameters[{name!r}]", array)
 
@@ -168,7 +171,10 @@ class Network:
             x, end, tape = layer.forward(p, x, own, lengths, rng)
             final |= {f"{number}.{name}": array for name, array in end.items()}
             tapes.append(tape)
-        return x, Parameters.of(final, self.dtype), NetworkTape(tuple(tapes))
+        # Parts come in the order in which the state names them.
+        parts = [array.ravel() for array in final.values()]
+        after = initial.like(np.concatenate(parts)) if parts else initial
+        return x, after, NetworkTape(tuple(tapes))
 
     def backward(
         self,
@@ -322,14 +328,14 @@ class Network:
 
     def zero_state(self, batch: int) -> Parameters:
         """The state of B sequences that have not begun; its names are those of every state."""
-        return Parameters(
-            {
+        if batch not in self._zero_states:
+            shapes = {
                 f"{number}.{name}": (batch, size)
                 for number, layer in enumerate(self.layers)
                 for name, size in layer.state_sizes().items()
-            },
-            self.dtype,
-        )
+            }
+            self._zero_states = {batch: Parameters(shapes, self.dtype)}  # the last one asked for
+        return self._zero_states[batch].copy()
 
     # --- copies and files ---
 

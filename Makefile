@@ -8,7 +8,7 @@ PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 # Two files at a time: each keeps to one core.
 ONE_CORE := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint format docs mutants bench clean
+.PHONY: demo test lint format docs mutants sanitize bench clean
 
 demo: .venv/installed-report  ## train, check, catch a fault, write throughtime-report.html
 	@$(RUN) -m throughtime demo $(DEMO)
@@ -32,6 +32,9 @@ docs: .venv/installed-docs  ## build/docs/index.html
 mutants: .venv/installed-test  ## break every backward pass on purpose; the tests must notice
 	@$(ONE_CORE) $(RUN) tools/mutants.py $(MUTANTS)
 
+sanitize:  ## the compiled engine under the address, undefined-behaviour and thread sanitizers
+	@tools/sanitize
+
 bench: .venv/installed-report  ## speed, side by side with PyTorch where .venv has it
 	@$(RUN) -m throughtime bench engine $(BENCH)
 
@@ -40,6 +43,8 @@ clean:
 
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "throughtime needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; make PYTHON=python3.12 …")'
+	@command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || \
+		{ echo "throughtime needs a C++20 compiler: install g++ or clang++" >&2; exit 1; }
 	@test -x $(RUN) || $(PYTHON) -m venv .venv
 	@touch $@
 

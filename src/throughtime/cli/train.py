@@ -9,6 +9,8 @@ from typing import Any
 
 from throughtime import training
 from throughtime.arrays import refuse
+from throughtime.check import check
+from throughtime.checking import CheckError
 from throughtime.cli import INTERRUPTED
 from throughtime.training.interruption import Interruption
 from throughtime.training.summary import beginning, ending
@@ -19,6 +21,7 @@ EPILOG = """examples:
   throughtime train --resume book.safetensors --minutes 20"""
 
 MINUTES = 5.0
+CHECKED_STEPS, CHECKED_ENTRIES = 16, 4  # before the first update
 
 # Option, the setting it stands for, its type, and what it says in the help.
 OPTIONS: tuple[tuple[str, str, Any, str], ...] = (
@@ -87,6 +90,7 @@ def run(options: argparse.Namespace) -> int:
     yardsticks = training.ngram_bits(trainer.codes, trainer.held_out, len(trainer.vocabulary))
     plan = _plan(options, trainer)
     print(beginning(trainer, yardsticks, plan, out), flush=True)
+    print(f"gradient  {_gradient(trainer)}", flush=True)
     end = plan.updates, plan.seconds
     with Interruption() as interruption, training.Progress(trainer, *end) as progress:
         trainer.fit(
@@ -100,6 +104,16 @@ def run(options: argparse.Namespace) -> int:
     stopped = interruption.wished and plan.share(trainer.updates, trainer.seconds) < 1
     print(ending(trainer, yardsticks, progress.speed, out, stopped))
     return INTERRUPTED if stopped else 0
+
+
+def _gradient(trainer: training.Trainer) -> str:
+    """What a check of the model's gradient says, on a little of its text and in float64."""
+    window = trainer.codes[: CHECKED_STEPS + 1, None]
+    twin = trainer.network.astype("float64")
+    report = check(twin, window[:-1], window[1:], entries=CHECKED_ENTRIES, progress=False)
+    if report.verdict == "disagree":
+        raise CheckError(f"the model's gradient is wrong, nothing was trained\n{report}")
+    return f"{report.verdict}: d = {report.discrepancy:.1e} in float64, T = {len(window) - 1}"
 
 
 def _writable(out: Path) -> None:

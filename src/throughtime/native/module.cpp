@@ -74,13 +74,26 @@ struct Arrays {
     Maybe doutputs, dh, dc, dW, dU, db, dp, dR, dc_bias, dinputs, delta_h, delta_c, delta_z;
 };
 
+// Rows of W, and what a step keeps, in units.
+struct Sizes {
+    Index gates, kept;
+};
+
+Sizes sizes_of(Kind kind) {
+    switch (kind) {
+        case Kind::rnn: return {1, 1};
+        case Kind::lstm: return {4, 5};
+        case Kind::gru: return {3, 4};
+    }
+    return {};
+}
+
 template <class T> Call<T> call_of(const Arrays &a, bool backward) {
     if (!a.h || a.h->ndim() != 3 || a.h->shape(0) < 1) throw nb::value_error("h: expected (T + 1, B, P)");
     Call<T> call{};
     const Cell &cell = call.cell = a.cell;
     const Index I = cell.inputs, H = cell.units, P = cell.outputs;
-    const Index gates = cell.kind == Kind::lstm ? 4 : cell.kind == Kind::gru ? 3 : 1;
-    const Index kept = cell.kind == Kind::lstm ? 5 : cell.kind == Kind::gru ? 4 : 1;
+    const auto [gates, kept] = sizes_of(cell.kind);
     const Index steps = call.steps = static_cast<Index>(a.h->shape(0)) - 1;
     const Index B = call.batch = static_cast<Index>(a.h->shape(1));
     call.W = needed<T>("W", a.W, {gates * H, I});

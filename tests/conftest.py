@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 import throughtime as tt
+from engine_examples import ENGINE
 from helpers import relative_error
 from throughtime.engine import AT_START
 
@@ -57,3 +58,5 @@ def pytest_terminal_summary(terminalreporter):
     if errors:
         error, where = max(errors)
         terminalreporter.write_line(f"worst error against torch in float64: {error:.1e} ({where})")
+    for kind in sorted({name for name, _ in properties if name.startswith(ENGINE)}):
+        terminalreporter.write_line(f"{kind}: {max(v for n, v in properties if n == kind):.2g}")

@@ -16,6 +16,8 @@ from throughtime.cells import Tape
 
 DOUBLE, SINGLE = 1e-12, 2e-6  # relative, norm-wise
 
+ENGINE = "worst error of the compiled engine"  # followed by what was measured; see conftest.py
+
 OPTIONS: dict[str, Any] = {
     "RNN tanh": lambda i, h: tt.RNN(i, h),
     "RNN relu": lambda i, h: tt.RNN(i, h, "relu"),
@@ -133,9 +135,9 @@ def errors(ours: dict[str, Any], truth: dict[str, Any]) -> dict[str, float]:
 
 
 def sensitivity(case: Example, truth: dict[str, Any]) -> dict[str, float]:
-    """By how much each result moves, relatively, when all numbers given move by half a float32 unit.
+    """By how much each result moves, relatively, where all data moves by half a float32 unit.
 
-    Far more than 2⁻²⁴ where a sum's terms nearly cancel: then float32 cannot hold the result better.
+    Far more than 2⁻²⁴ where a sum's terms nearly cancel: then float32 cannot do better.
     """
     half_unit = 2.0**-24
     moved = dict.fromkeys(truth, 0.0)
@@ -149,7 +151,9 @@ def sensitivity(case: Example, truth: dict[str, Any]) -> dict[str, float]:
                 return named
             return named * (1 + half_unit * rng.choice([-1, 1], named.shape))
 
-        changes = {n: shake(getattr(case, n)) for n in ("p", "inputs", "state", "doutputs", "dstate")}
+        changes = {
+            n: shake(getattr(case, n)) for n in ("p", "inputs", "state", "doutputs", "dstate")
+        }
         found = errors(run(replace(case, **changes), "readable"), truth)
         moved = {name: max(moved[name], found[name]) for name in moved}
     return moved
@@ -158,8 +162,8 @@ def sensitivity(case: Example, truth: dict[str, Any]) -> dict[str, float]:
 def assert_agrees(case: Example, record: Any = None) -> None:
     """The compiled engine, in both precisions, with the readable cells in float64.
 
-    float64 within 1e-12. float32 within 2e-6, or where the problem itself is ill-conditioned, within
-    sixteen times what half a unit in the last place of its data does to the exact result.
+    float64 within 1e-12. float32 within 2e-6, or where the problem itself is ill-conditioned,
+    within sixteen times what half a unit in the last place of its data does to the result.
     """
     truth = run(case, "readable")
     double = errors(run(case), truth)

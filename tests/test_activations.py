@@ -6,6 +6,7 @@ tests/native/test_activations.cpp looks at every float32 there is; this is its d
 import numpy as np
 import pytest
 
+from engine_examples import ENGINE
 from throughtime import _engine
 
 BOUND = {"float32": 2, "float64": 4}  # units in the last place
@@ -36,7 +37,7 @@ def call(name, x):
 
 
 def points(dtype):
-    """All magnitudes alike, the ranges where the functions bend, and where their exponent changes."""
+    """All magnitudes, the ranges where the functions bend, and where their exponent changes."""
     rng = np.random.default_rng(1)
     info = np.finfo(dtype)
     exponents = rng.uniform(info.minexp - info.nmant, 3, 20_000)
@@ -59,17 +60,25 @@ def test_within_a_few_units_in_the_last_place(name, dtype, record_property):
     x = points(dtype)
     with np.errstate(all="ignore"):
         exact = FUNCTIONS[name](x.astype(WIDER[dtype]))
-        unit = np.spacing(np.abs(exact).astype(dtype))
-        unit = np.minimum(unit, np.spacing(np.nextafter(np.abs(exact).astype(dtype), 0, dtype=dtype)))
+        magnitude = np.abs(exact).astype(dtype)
+        unit = np.minimum(np.spacing(magnitude), np.spacing(np.nextafter(magnitude, magnitude * 0)))
     error = np.abs(call(name, x) - exact) / unit
-    record_property(f"ulp {dtype}", float(error.max()))
+    record_property(f"{ENGINE}, {name} in {dtype}, units in the last place", float(error.max()))
     assert error.max() <= BOUND[dtype], x[error.argmax()]
 
 
 @pytest.mark.parametrize("dtype", BOUND)
 def test_special_values_are_those_of_numpy(dtype):
     info = np.finfo(dtype)
-    positive = [0, info.smallest_subnormal, 3 * info.smallest_subnormal, info.tiny, 1, info.max, np.inf]
+    positive = [
+        0,
+        info.smallest_subnormal,
+        3 * info.smallest_subnormal,
+        info.tiny,
+        1,
+        info.max,
+        np.inf,
+    ]
     x = np.array([*positive, *(-np.array(positive, dtype)), np.nan, -np.nan], dtype)
     with np.errstate(all="ignore"):
         expected = {

@@ -1,8 +1,10 @@
-"""The recurrent layers that are timed."""
+"""What is timed: one recurrent layer, its sizes and what is asked of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,41 +16,74 @@ CELLS: dict[str, type[Cell]] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
 
 @dataclass(frozen=True)
 class Case:
-    """One layer and its data: cell, B, T, I, H."""
+    """One layer and its data.
+
+    Attributes:
+        cell, B, T, I, H: kind and sizes.
+        dtype: "float32" or "float64".
+        kind: "" for a layer alone; "ragged" for sequences of T down to T/4 steps; "inner" where
+            δh and δc of every step are wanted too (forward only: c of every step); "window"
+            for the same by way of `Network`, whose checks it then pays for.
+        forward_only: whether there is no backward pass.
+    """
 
     cell: str
     B: int
     T: int
     I: int  # noqa: E741  (the field's name for the number of inputs)
     H: int
-    ragged: bool = False
+    dtype: str = "float32"
+    kind: Literal["", "ragged", "inner", "window"] = ""
+    forward_only: bool = False
 
     def __str__(self) -> str:
-        lengths = " lengths T/4…T" if self.ragged else ""
-        return f"{self.cell} {self.B},{self.T},{self.I},{self.H} float32{lengths}"
+        parts = [f"{self.cell} {self.B},{self.T},{self.I},{self.H} {self.dtype}"]
+        if self.forward_only:
+            parts.append("forward")
+        inner = "every c" if self.forward_only else "every δh, δc"
+        names = {"": [], "ragged": ["lengths T…T/4"], "inner": [inner], "window": ["window"]}
+        return " ".join(parts + names[self.kind])
 
     @property
     def work(self) -> float:
-        """Floating-point operations of the products, forward and backward with δx."""
+        """Floating-point operations of the products, with those of δx."""
+        lengths = self.lengths()
+        steps = self.B * self.T if lengths is None else int(lengths.sum())
         gates = len(CELLS[self.cell].gates)
-        steps = self.B * self.T * (0.625 if self.ragged else 1)
-        return 3 * 2 * steps * gates * self.H * (self.I + self.H)
+        passes = 1 if self.forward_only else 3  # δx and δW cost as much as W x each
+        return passes * 2 * steps * gates * self.H * (self.I + self.H)
+
+    def lengths(self) -> Array | None:
+        """(B,), longest first, which is what PyTorch's packing likes best."""
+        if self.kind != "ragged":
+            return None
+        return np.linspace(self.T, self.T // 4, self.B).astype(np.intp)
 
     def make(self) -> Cell:
         """The cell."""
         return CELLS[self.cell](self.I, self.H)
 
-    def data(self) -> tuple[Array, Array, Array | None]:
-        """Inputs (T, B, I), upstream gradient (T, B, H), lengths (B,)."""
-        rng = np.random.default_rng(0)
-        inputs = rng.standard_normal((self.T, self.B, self.I), dtype=np.float32)
-        doutputs = rng.standard_normal((self.T, self.B, self.H), dtype=np.float32)
-        if not self.ragged:
-            return inputs, doutputs, None
-        return inputs, doutputs, np.linspace(self.T, self.T // 4, self.B).astype(np.intp)
+    def parameters(self) -> dict[str, Array]:
+        """All uniform in ±1/√H, biases too, so that a wrong one shows."""
+        return {name: self._uniform(shape, 1) for name, shape in self.make().shapes().items()}
+
+    def data(self) -> tuple[Array, Array]:
+        """Inputs (T, B, I) and upstream gradient (T, B, H)."""
+        inputs, doutputs = ((self.T, self.B, size) for size in (self.I, self.H))
+        return self._uniform(inputs, 2) * self.H**0.5, self._uniform(doutputs, 3)
+
+    def _uniform(self, shape: tuple[int, ...], seed: int) -> Array:
+        numbers: Array = np.random.default_rng(seed).random(shape, np.dtype(self.dtype))
+        numbers -= 0.5
+        numbers *= 2 / self.H**0.5
+        return numbers
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `Case(**…)` takes."""
+        return asdict(self)
 
 
-CASES = (
+TABLE = (
     Case("LSTM", 32, 128, 256, 256),
     Case("LSTM", 64, 128, 256, 256),
     Case("LSTM", 64, 128, 64, 128),
@@ -59,6 +94,20 @@ CASES = (
     Case("GRU", 8, 128, 64, 64),
     Case("GRU", 1, 256, 64, 64),
     Case("RNN", 16, 128, 64, 128),
-    Case("LSTM", 16, 128, 64, 128, ragged=True),
-    Case("LSTM", 1, 16, 32, 64),
+    Case("LSTM", 16, 128, 64, 128, kind="ragged"),
+    Case("LSTM", 16, 128, 64, 128, kind="inner"),
+    Case("LSTM", 1, 16, 32, 64, kind="window"),
 )
+FORWARD = tuple(Case(**(case.to_dict() | {"forward_only": True})) for case in TABLE)
+SWEEP = tuple(
+    Case(cell, B, T, H, H, dtype)
+    for cell, dtype, B, H, T in product(
+        ("RNN", "LSTM", "GRU"),
+        ("float32", "float64"),
+        (1, 4, 16, 64),
+        (16, 64, 128, 256, 512),
+        (1, 16, 128),
+    )
+)
+LENGTHS = tuple(Case("LSTM", 1, T, 64, 64) for T in (10**2, 10**3, 10**4, 10**5, 10**6))
+WIDTHS = tuple(Case("LSTM", 16, 128, H, H) for H in (16, 32, 64, 128, 256, 512, 1024))

@@ -1,141 +1,145 @@
-"""Forward and backward of one recurrent layer, timed beside PyTorch's.
+"""One recurrent layer, timed beside PyTorch's and JAX's.
 
-Both compute the same thing from the same numbers, which is checked before anything is timed.
-Runs are interleaved, so that whatever else the machine does meets all alike; the smallest time of
-each counts, and of PyTorch's one- and two-thread times the better one.
+All compute the same thing from the same numbers, which is checked before anything is timed. Then
+they take turns in one process; PyTorch with a malloc that keeps its memory takes its turns in
+another one. The smallest time of each counts, and of PyTorch's numbers of threads the better.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from functools import partial
-from time import perf_counter
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import cache
+from typing import Any, Protocol
 
 import numpy as np
 
+from throughtime import _engine
 from throughtime.arrays import Array, refuse
+from throughtime.bench import jax_layer, torch_layer
 from throughtime.bench.cases import Case
+from throughtime.bench.jax_layer import JaxLayer
+from throughtime.bench.ours import Ours
+from throughtime.bench.timing import Clock, clock, take_turns
+from throughtime.bench.torch_layer import TorchLayer
+from throughtime.bench.tuned import Tuned
 from throughtime.progress import progress_bar
 
-Run = Callable[[], object]
+Row = dict[str, Any]
 
-TOLERANCE = 2e-4  # of float32 gradients against float32 gradients, norm-wise
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}  # norm-wise, of every result
 
 
-def measure(cases: tuple[Case, ...], seconds: float) -> list[dict[str, Any]]:
-    """One row a case: "case", "ours_ms", "torch_ms" (None without torch), "ratio", "gflops".
+class Opponent(Protocol):
+    """Another library's layer."""
+
+    def runs(self) -> dict[str, Callable[[], object]]:
+        """Name to one run; the first word of the name is the library's."""
+
+    def results(self) -> dict[str, Array]:
+        """By the names that `Ours.results` has."""
+
+
+def measure(cases: Sequence[Case], seconds: float, rounds: int = 3) -> list[Row]:
+    """One row a case, see `row`.
 
     Args:
         cases: what to time.
         seconds: how long each case may take, preparations not counted.
+        rounds: turns that everyone has at least.
     """
-    rows = []
+    with ExitStack() as stack:
+        tuned = stack.enter_context(Tuned()) if torch_layer.find() else None
+        return [row(case, seconds, rounds, tuned) for case in shown(cases)]
+
+
+def shown(cases: Sequence[Case]) -> Iterator[Case]:
+    """One case after the other, with a bar where a terminal looks on."""
     with progress_bar(len(cases), "bench", "case", sys.stderr.isatty()) as bar:
         for case in cases:
-            rows.append(_row(case, seconds))
+            yield case
             bar.update()
-    return rows
 
 
-def _row(case: Case, seconds: float) -> dict[str, Any]:
-    ours, gradient = _ours(case)
-    contestants: dict[str, Run] = {"ours": ours}
-    oracle = _torch(case)
-    if oracle is not None:
-        contestants |= oracle.runs()
-        _same(case, gradient, oracle.gradient())
-    best = _interleaved(contestants, seconds)
-    opponent = min((t for name, t in best.items() if name != "ours"), default=None)
+def row(
+    case: Case, seconds: float, rounds: int = 3, tuned: Tuned | None = None, *, alone: bool = False
+) -> Row:
+    """Compares, then times; what is not installed is None.
+
+    Args:
+        case, seconds, rounds: as in `measure`.
+        tuned: times PyTorch with a malloc that keeps its memory; without it that is None.
+        alone: whether other libraries stay out.
+
+    Returns:
+        "case"; "ours_ms"; "torch_ms" of its better number of threads; "torch_threads_ms", all
+        of them; "torch_tuned_ms"; "jax_ms"; "ratio", torch_ms / ours_ms; "gflops" of ours;
+        "peak_share", that over what all our threads can do at most; "error", the largest
+        relative difference of any result from another library's.
+    """
+    ours, others = Ours(case), [] if alone else opponents(case)
+    error = max((compare(case, ours, other) for other in others), default=None)
+    contestants: dict[str, Clock] = {"ours": clock(ours.run)}
+    for other in others:
+        contestants |= {name: clock(run) for name, run in other.runs().items()}
+    if tuned is not None:
+        contestants |= tuned.clocks(case)
+    return report(case, take_turns(contestants, seconds, rounds)) | {"error": error}
+
+
+def report(case: Case, best: dict[str, float]) -> Row:
+    """Seconds by contestant, as a row."""
+    ms = {name: 1e3 * seconds for name, seconds in best.items()}
+    torch = {name.split()[1]: t for name, t in ms.items() if name.startswith("torch")}
+    tuned = [t for name, t in ms.items() if name.startswith("tuned")]
+    torch_ms = min(torch.values(), default=None)
+    gflops = case.work / best["ours"] / 1e9
     return {
         "case": str(case),
-        "ours_ms": 1e3 * best["ours"],
-        "torch_ms": opponent and 1e3 * opponent,
-        "ratio": opponent and opponent / best["ours"],
-        "gflops": case.work / best["ours"] / 1e9,
+        "ours_ms": ms["ours"],
+        "torch_ms": torch_ms,
+        "torch_threads_ms": torch,
+        "torch_tuned_ms": min(tuned, default=None),
+        "jax_ms": ms.get("jax"),
+        "ratio": torch_ms and torch_ms / ms["ours"],
+        "gflops": gflops,
+        "peak_share": gflops / peak(case.dtype),
     }
 
 
-def _interleaved(contestants: dict[str, Run], seconds: float) -> dict[str, float]:
-    """The smallest time of each, in seconds, after at least three rounds."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    began = perf_counter()
-    while perf_counter() - began < seconds or len(times["ours"]) < 3:
-        for name, run in contestants.items():
-            before = perf_counter()
-            run()
-            times[name].append(perf_counter() - before)
-    return {name: min(found) for name, found in times.items()}
+def opponents(case: Case) -> list[Opponent]:
+    """The libraries that are installed, each with the case's layer."""
+    found: list[Opponent] = []
+    if torch := torch_layer.find():
+        found.append(TorchLayer(torch, case))
+    if jax := jax_layer.find():
+        found.append(JaxLayer(jax, case))
+    return found
 
 
-def _ours(case: Case) -> tuple[Run, Array]:
-    cell = case.make()
-    p = _parameters(case)
-    inputs, doutputs, lengths = case.data()
+def compare(case: Case, ours: Ours, other: Opponent) -> float:
+    """The largest relative difference of any result, once it is sure that all are small.
 
-    def run() -> Array:
-        _, _, tape = cell.forward(p, inputs, lengths=lengths)
-        return cell.backward(p, tape, doutputs).parameters["U"]
-
-    return run, run()
-
-
-def _parameters(case: Case) -> dict[str, Array]:
-    cell, rng = case.make(), np.random.default_rng(1)
-    p = {name: np.zeros(shape, np.float32) for name, shape in cell.shapes().items()}
-    cell.initialise(p, rng)
-    return p
-
-
-def _same(case: Case, ours: Array, other: Array) -> None:
-    error = np.linalg.norm(ours - other) / np.linalg.norm(other)
-    if not error < TOLERANCE:
-        refuse(str(case), "the gradient of U that PyTorch has", f"one that is {error:.1e} off")
+    Raises:
+        ValueError: where a result differs by more than rounding does.
+    """
+    mine, others = ours.results(), other.results()
+    if mine.keys() != others.keys():
+        refuse(f"{case}: results", ", ".join(others), ", ".join(mine))
+    worst = 0.0
+    for name, expected in others.items():
+        size = np.linalg.norm(expected) or 1.0  # δU of a single step is 0: h was
+        error = float(np.linalg.norm(mine[name] - expected) / size)
+        if not error < TOLERANCE[case.dtype]:
+            place = type(other).__name__.removesuffix("Layer")
+            refuse(f"{case}: {name}", f"what {place} has", f"a relative difference of {error:.1e}")
+        worst = max(worst, error)
+    return worst
 
 
-class _TorchLayer:
-    """The same layer in PyTorch, run with one thread and with two."""
-
-    def __init__(self, torch: Any, case: Case) -> None:
-        from throughtime.bridges import torch_state_dict
-        from throughtime.network import Network
-
-        self.torch, self.case = torch, case
-        network = Network([case.make()])
-        for name, array in _parameters(case).items():
-            network.parameters[f"0.{name}"] = array
-        self.module = getattr(torch.nn, case.cell)(case.I, case.H)
-        arrays = torch_state_dict(network).items()
-        self.module.load_state_dict({name: torch.from_numpy(a.copy()) for name, a in arrays})
-        inputs, doutputs, self.lengths = case.data()
-        self.inputs = torch.from_numpy(inputs).requires_grad_()
-        self.doutputs = torch.from_numpy(doutputs)
-
-    def runs(self) -> dict[str, Run]:
-        return {f"torch {n}": partial(self._run, n) for n in (1, 2)}
-
-    def gradient(self) -> Array:
-        self._run(1)
-        gradient: Array = self.module.weight_hh_l0.grad.numpy()
-        return gradient
-
-    def _run(self, threads: int) -> None:
-        self.torch.set_num_threads(threads)
-        self.module.zero_grad(set_to_none=True)
-        self.inputs.grad = None
-        rnn = self.torch.nn.utils.rnn
-        if self.lengths is None:
-            self.module(self.inputs)[0].backward(self.doutputs)
-            return
-        packed = rnn.pack_padded_sequence(self.inputs, self.lengths, enforce_sorted=False)
-        outputs, _ = rnn.pad_packed_sequence(self.module(packed)[0])
-        outputs.backward(self.doutputs)
-
-
-def _torch(case: Case) -> _TorchLayer | None:
-    try:
-        import torch
-    except ImportError:
-        return None
-    return _TorchLayer(torch, case)
+@cache
+def peak(dtype: str) -> float:
+    """GF/s that all threads of the engine can do at most: fused multiply-adds alone, measured."""
+    one_core = max(_engine.peak(0.1) for _ in range(3))
+    return one_core * _engine.threads() / (2 if dtype == "float64" else 1)

@@ -4,35 +4,100 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from throughtime.bench.cases import CASES
-from throughtime.bench.engine import measure
+from throughtime import _engine
+from throughtime.arrays import refuse
+from throughtime.bench import cases, training
+from throughtime.bench.engine import Row, measure, peak
+from throughtime.bench.growth import growth
+from throughtime.bench.sweep import summary, sweep
+from throughtime.bench.tables import GROWTH, TIMES, TRAINING, Column, table
+from throughtime.bench.torch_layer import find
 from throughtime.storage import replace
+from throughtime.training.text import read, standard_library
 
-SECONDS, QUICK_SECONDS = 4.0, 0.5  # a case
+PARTS = ("table", "forward", "length", "sweep")
+USUAL = PARTS[:3]
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand."""
-    parser = commands.add_parser("bench", help="time recurrent layers beside PyTorch's")
-    parser.add_argument("what", choices=["engine"], help="forward and backward of one layer")
-    parser.add_argument("--quick", action="store_true", help="fewer repeats")
-    parser.add_argument("--json", metavar="FILE", help="write the rows")
-    parser.set_defaults(run=run)
+    parser = commands.add_parser("bench", help="time layers and training beside PyTorch's")
+    kinds = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    engine = kinds.add_parser("engine", help="forward and backward of one recurrent layer")
+    engine.add_argument(
+        "--only",
+        nargs="+",
+        choices=PARTS,
+        metavar="PART",
+        help="some of " + ", ".join(PARTS) + "; all but the sweep without it, the table if --quick",
+    )
+    model = kinds.add_parser("training", help="a character model: characters a second")
+    model.add_argument("--text", nargs="+", metavar="FILE", help="default: the standard library")
+    for kind, run in ((engine, run_engine), (model, run_training)):
+        kind.add_argument("--case", metavar="TEXT", help="only cases whose name contains it")
+        kind.add_argument("--quick", action="store_true", help="fewer repeats")
+        kind.add_argument("--json", metavar="FILE", help="write the rows")
+        kind.set_defaults(run=run)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Prints the table."""
-    rows = measure(CASES, QUICK_SECONDS if options.quick else SECONDS)
-    print(f"{'B,T,I,H, forward and backward':42} {'ours ms':>9} {'torch ms':>9} {'ratio':>6} GF/s")
-    for row in rows:
-        torch, ratio = "—", "—"
-        if row["torch_ms"]:
-            torch, ratio = f"{row['torch_ms']:.2f}", f"{row['ratio']:.2f}"
-        ours = f"{row['ours_ms']:9.2f}"
-        print(f"{row['case']:42} {ours} {torch:>9} {ratio:>6} {row['gflops']:5.0f}")
-    if any(row["torch_ms"] is None for row in rows):
-        print("torch is not installed: no ratios (pip install torch)")
+def run_engine(options: argparse.Namespace) -> int:
+    """Prints the tables of one recurrent layer."""
+    quick = options.quick
+    parts = options.only or (USUAL[:1] if quick else USUAL)
+    seconds, rounds = (0.4, 1) if quick else (5.0, 3)
+    lengths = cases.LENGTHS[:4] if quick else cases.LENGTHS
+    print(_machine())
+    rows: list[Row] = []
+
+    def part(name: str, title: str, of: Callable[[Any], list[Row]], chosen: Sequence[Any]) -> None:
+        if name not in parts:
+            return
+        chosen = [case for case in chosen if not options.case or options.case in str(case)]
+        if not chosen:
+            return
+        found = of(chosen)
+        rows.extend(found)
+        columns: tuple[Column, ...] = GROWTH if name == "length" else TIMES
+        print(f"\n{title}\n" + (summary(found) if name == "sweep" else table(found, columns)))
+
+    part("table", "Forward and backward", lambda c: measure(c, seconds, rounds), cases.TABLE)
+    part("forward", "Forward only", lambda c: measure(c, seconds / 2, rounds), cases.FORWARD)
+    part("length", "Steps", lambda c: growth(c, seconds / 5), lengths)
+    part("length", "Hidden units", lambda c: growth(c, seconds / 5), cases.WIDTHS)
+    part("sweep", "Sweep", lambda c: sweep(c, 0.05 if quick else 0.25), cases.SWEEP)
+    return _finish(rows, options)
+
+
+def run_training(options: argparse.Namespace) -> int:
+    """Prints characters a second, and where our time goes."""
+    text = read(options.text or standard_library())
+    chosen = [m for m in training.MODELS if not options.case or options.case in str(m)]
+    print(_machine())
+    updates, seconds = (20, 2.0) if options.quick else (200, 12.0)
+    rows = training.measure(chosen, text, updates, seconds)
+    if rows:
+        print(f"\nCharacters a second, {len(text):,} characters of text\n" + table(rows, TRAINING))
+        parts = [Column(name, name, ".1%") for name in rows[0]["shares"]]
+        found = [{"case": row["case"]} | row["shares"] for row in rows]
+        print("\nWhere our time goes\n" + table(found, (TRAINING[0], *parts)))
+    return _finish(rows, options)
+
+
+def _finish(rows: list[Row], options: argparse.Namespace) -> int:
+    if not rows:
+        refuse("--case", "a part of a case's name", repr(options.case))
+    if find() is None:
+        print("torch is not installed: nothing of it to compare with (pip install torch)")
     if options.json:
-        replace(options.json, json.dumps(rows, indent=1).encode())
+        replace(options.json, json.dumps(rows, indent=1, ensure_ascii=False).encode())
     return 0
+
+
+def _machine() -> str:
+    threads, torch = _engine.threads(), find()
+    best = f"{peak('float32'):.0f} GF/s at most in float32"
+    beside = f"torch {torch.__version__}" if torch else "no torch"
+    return f"{_engine.isa()}, threads: {threads}, {best}; {beside}"

@@ -1,0 +1,51 @@
+"""Our side of a case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from throughtime.arrays import Array
+from throughtime.bench.cases import Case
+from throughtime.network import Network
+
+
+class Ours:
+    """A layer of this package with a case's parameters and data."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.cell, self.p = case, case.make(), case.parameters()
+        self.inputs, self.doutputs = case.data()
+        self.lengths = case.lengths()
+        self.network = Network([self.cell], dtype=case.dtype)
+        for name, array in self.p.items():
+            self.network.parameters[f"0.{name}"] = array
+
+    def run(self) -> tuple[Array, Any]:
+        """Outputs, and what the backward pass finds."""
+        case = self.case
+        if case.kind == "window":
+            outputs, _, network_tape = self.network.forward(self.inputs)
+            if case.forward_only:
+                return outputs, None
+            return outputs, self.network.backward(network_tape, self.doutputs)
+        outputs, _, tape = self.cell.forward(self.p, self.inputs, lengths=self.lengths)
+        if case.forward_only:
+            return outputs, tape
+        inner = case.kind == "inner"
+        return outputs, self.cell.backward(self.p, tape, self.doutputs, need_deltas=inner)
+
+    def results(self) -> dict[str, Array]:
+        """Everything that the case asks for, by name."""
+        outputs, found = self.run()
+        results = {"outputs": outputs}
+        if self.case.forward_only:
+            return results | ({"every c": found.states["c"][1:]} if self._inner else {})
+        parameters = {name.removeprefix("0."): a for name, a in found.parameters.items()}
+        results |= {"δx": found.inputs} | {f"δ{name}": a for name, a in parameters.items()}
+        if self._inner:
+            results |= {f"every δ{name}": found.deltas[name] for name in ("h", "c")}
+        return results
+
+    @property
+    def _inner(self) -> bool:
+        return self.case.kind == "inner"

@@ -1,0 +1,54 @@
+"""Whether PyTorch is faster anywhere: many shapes, briefly, and once more where it is close."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from statistics import median
+
+from throughtime.bench.cases import Case
+from throughtime.bench.engine import Row, row, shown
+
+CLOSE = 1.05  # a ratio below this is looked at again
+PATIENCE = 6  # times as long
+
+
+def sweep(cases: Sequence[Case], seconds: float) -> list[Row]:
+    """One row a case as in `engine.row`, timed once more where the ratio is close to 1 or below.
+
+    Args:
+        cases: what to time.
+        seconds: how long each case may take at first; everyone has one turn at least.
+    """
+    rows = []
+    for case in shown(cases):
+        found = row(case, seconds, 1)
+        if found["ratio"] and found["ratio"] < CLOSE:
+            found = row(case, PATIENCE * seconds, 3)
+        rows.append(found)
+    return rows
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """The smallest and the median ratio of every cell and dtype, then all that are below 1."""
+    compared = [found for found in rows if found["ratio"]]
+    if not compared:
+        return "nothing to compare with"
+    lines = [f"{'':13} shapes  median  smallest ratio"]
+    for kind, group in groupby(sorted(compared, key=_kind), key=_kind):
+        members = list(group)
+        least = min(members, key=lambda found: float(found["ratio"]))
+        middle = median(found["ratio"] for found in members)
+        where = f"{least['ratio']:.2f} at {least['case']}"
+        lines.append(f"{kind:13} {len(members):6} {middle:7.2f}  {where}")
+    below = sorted((f for f in compared if f["ratio"] < 1), key=lambda f: float(f["ratio"]))
+    lines.append(f"{len(below)} of {len(compared)} below 1.00" + ":" * bool(below))
+    for found in below:
+        times = f"{found['ours_ms']:.3f} ms, torch {found['torch_ms']:.3f} ms"
+        lines.append(f"  {found['ratio']:.2f}  {found['case']}: {times}")
+    return "\n".join(lines)
+
+
+def _kind(found: Row) -> str:
+    cell, _, dtype = str(found["case"]).split()[:3]
+    return f"{cell} {dtype}"

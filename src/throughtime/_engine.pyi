@@ -35,6 +35,19 @@ def embedding_backward(classes: Array, doutputs: Array, dE: Array, /) -> None: .
 def softmax(
     outputs: Array, classes: Array, weights: Array, errors: Array, doutputs: Array, /
 ) -> None: ...
+def sum_of_squares(x: Array, /) -> float: ...
+def adam(
+    parameters: Array,
+    gradient: Array,
+    m: Array,
+    v: Array,
+    beta1: float,
+    beta2: float,
+    rate: float,
+    root: float,
+    epsilon: float,
+    /,
+) -> None: ...
 def sigmoid(source: Array, target: Array, /) -> None: ...
 def tanh(source: Array, target: Array, /) -> None: ...
 def set_threads(count: int, /) -> None: ...

@@ -29,7 +29,7 @@ AT_START = _known("THROUGHTIME_ENGINE", os.environ.get("THROUGHTIME_ENGINE") or 
 _chosen: ContextVar[str] = ContextVar("engine")
 
 
-def compiled() -> bool:
+def use_compiled() -> bool:
     """Whether the compiled twins answer."""
     return _chosen.get(AT_START) == "compiled"
 

@@ -13,9 +13,10 @@ from typing import Literal
 
 import numpy as np
 
-from throughtime import _engine, engine
+from throughtime import _engine
 from throughtime.arrays import Array, fits, floats, indices, refuse
 from throughtime.cells.products import is_indices
+from throughtime.engine import use_compiled
 
 Reduction = Literal["mean", "sum"]
 
@@ -135,7 +136,7 @@ class SoftmaxCrossEntropy(Loss):
         return probabilities
 
     def evaluate(self, outputs: Array, targets: Array, weights: Array) -> LossValue:
-        if not (engine.compiled() and is_indices(targets)):
+        if not (use_compiled() and is_indices(targets)):
             return super().evaluate(outputs, targets, weights)
         outputs = np.ascontiguousarray(outputs)
         terms, doutputs = np.empty(targets.shape, outputs.dtype), np.empty_like(outputs)

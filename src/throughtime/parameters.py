@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from throughtime import storage
+from throughtime import _engine, storage
 from throughtime.arrays import (
     LARGEST_SIZE,
     PRECISIONS,
@@ -159,7 +159,7 @@ class Parameters(Mapping[str, Array]):
 
     def norm(self) -> float:
         """‖self‖₂ over the whole vector, summed in float64."""
-        return float(np.linalg.norm(self.flat.astype(np.float64)))
+        return math.sqrt(_engine.sum_of_squares(self.flat))
 
     def _operand(self, other: object) -> Any:
         if isinstance(other, Parameters):

@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from throughtime import engine
 from throughtime.arrays import Array, Shape, sizes
 from throughtime.cells import compiled
 from throughtime.cells.products import input_gradient, is_indices, product
 from throughtime.cells.tape import Kept, LocalGradients, State, Tape, active_steps
+from throughtime.engine import use_compiled
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Cell(ABC):
         Returns:
             outputs (T, B, H), the final state, and the tape for `backward`.
         """
-        if engine.compiled() and compiled.has_twin(self):
+        if use_compiled() and compiled.has_twin(self):
             return compiled.forward(self, p, inputs, state, lengths)
         steps, batch = inputs.shape[:2]
         active = None if lengths is None else active_steps(steps, lengths)
@@ -146,7 +146,7 @@ class Cell(ABC):
             gradient: arrays of the parameters' names and shapes, to which the gradient is added;
                 new ones where it is not given.
         """
-        if engine.compiled() and compiled.has_twin(self):
+        if use_compiled() and compiled.has_twin(self):
             wishes = (need_inputs, need_deltas, gradient)
             return compiled.backward(self, p, tape, doutputs, dstate, *wishes)
         steps, batch = tape.inputs.shape[:2]

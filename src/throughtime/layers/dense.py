@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from throughtime import engine
 from throughtime.arrays import Array, Shape, sizes
 from throughtime.cells import LocalGradients, State, compiled
 from throughtime.cells.cell import added
 from throughtime.cells.products import input_gradient, is_indices, product, weight_gradient
+from throughtime.engine import use_compiled
 from throughtime.layers.layer import Layer, LayerTape
 
 
@@ -67,7 +67,7 @@ class Dense(Layer):
         lengths: Array | None,
         rng: np.random.Generator | None,
     ) -> tuple[Array, State, LayerTape]:
-        if engine.compiled():
+        if use_compiled():
             return compiled.dense_forward(p, inputs), {}, InputTape(inputs)
         outputs = product(p["W"], inputs)
         return outputs + p["b"] if self.bias else outputs, {}, InputTape(inputs)
@@ -96,7 +96,7 @@ class Dense(Layer):
         assert isinstance(tape, InputTape)
         wanted = need_inputs and not is_indices(tape.inputs)
         deltas = {"z": doutputs}
-        if engine.compiled():
+        if use_compiled():
             dinputs = compiled.dense_backward(p, tape.inputs, doutputs, wanted, gradient)
         else:
             dinputs = input_gradient(doutputs, p["W"]) if wanted else None

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from throughtime import engine
 from throughtime.arrays import Array, Shape, sizes
 from throughtime.cells import LocalGradients, State, compiled
 from throughtime.cells.cell import added
 from throughtime.cells.products import weight_gradient
+from throughtime.engine import use_compiled
 from throughtime.layers.dense import InputTape
 from throughtime.layers.layer import Layer, LayerTape
 
@@ -80,7 +80,7 @@ class Embedding(Layer):
     ) -> LocalGradients:
         assert isinstance(tape, InputTape)
         deltas = {"z": doutputs}
-        if engine.compiled():
+        if use_compiled():
             compiled.embedding_backward(tape.inputs, doutputs, gradient["E"])
         else:
             added(gradient, self.parameter_gradients(p, tape, deltas))

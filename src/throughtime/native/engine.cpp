@@ -5,6 +5,7 @@
 #include "head.hpp"
 #include "lstm.hpp"
 #include "rnn.hpp"
+#include "vector.hpp"
 #include "walk.hpp"
 
 namespace throughtime {
@@ -61,6 +62,8 @@ template <class T> constexpr Functions<T> functions() {
             dense_backward<T>,
             embedding_backward<T>,
             softmax<T>,
+            sum_of_squares<T>,
+            adam<T>,
             apply_sigmoid<T>,
             apply_tanh<T>};
 }

@@ -78,6 +78,15 @@ template <class T> struct SoftmaxCall {
     T *errors, *dy;        // (rows), (rows, columns)
 };
 
+// One step of Adam on a whole vector; as in training/optimisers.py.
+template <class T> struct AdamCall {
+    Index count;
+    T *parameters;
+    const T *gradient;
+    T *m, *v;
+    T beta1, beta2, rate, root, epsilon;
+};
+
 template <class T> struct Functions {
     bool (*forward)(const Call<T> &);   // false: interrupted
     bool (*backward)(const Call<T> &);
@@ -85,6 +94,8 @@ template <class T> struct Functions {
     void (*dense_backward)(const DenseCall<T> &);
     void (*embedding_backward)(const EmbeddingCall<T> &);
     void (*softmax)(const SoftmaxCall<T> &);
+    double (*sum_of_squares)(const T *, Index count);
+    void (*adam)(const AdamCall<T> &);
     void (*sigmoid)(const T *from, T *to, Index count);
     void (*tanh)(const T *from, T *to, Index count);
 };

@@ -241,7 +241,30 @@ void softmax(const Maybe &y, const Maybe &classes, const Maybe &weights, const M
 
 template <class T> using Numbers = nb::ndarray<T, nb::c_contig>;
 
-template <class T> void bind_activations(nb::module_ &m) {
+template <class T>
+void adam(const Maybe &parameters, const Maybe &gradient, const Maybe &m, const Maybe &v, double beta1,
+          double beta2, double rate, double root, double epsilon) {
+    if (!parameters || parameters->ndim() != 1) throw nb::value_error("parameters: expected a vector");
+    const Index count = static_cast<Index>(parameters->shape(0));
+    const AdamCall<T> call{count,
+                           needed<T>("parameters", parameters, {count}),
+                           needed<T>("gradient", gradient, {count}),
+                           needed<T>("m", m, {count}),
+                           needed<T>("v", v, {count}),
+                           static_cast<T>(beta1),
+                           static_cast<T>(beta2),
+                           static_cast<T>(rate),
+                           static_cast<T>(root),
+                           static_cast<T>(epsilon)};
+    nb::gil_scoped_release free;
+    functions<T>().adam(call);
+}
+
+template <class T> void bind_vectors(nb::module_ &m) {
+    m.def("sum_of_squares", [](const Numbers<const T> &x) {
+        nb::gil_scoped_release free;
+        return functions<T>().sum_of_squares(x.data(), static_cast<Index>(x.size()));
+    });
     m.def("sigmoid", [](const Numbers<const T> &from, const Numbers<T> &to) {
         if (from.size() != to.size()) throw nb::value_error("expected two arrays of one size");
         functions<T>().sigmoid(from.data(), to.data(), static_cast<Index>(from.size()));
@@ -293,8 +316,13 @@ NB_MODULE(_engine, m) {
         nb::gil_scoped_release free;
         return isa().peak(seconds);
     });
-    bind_activations<float>(m);
-    bind_activations<double>(m);
+    bind_vectors<float>(m);
+    bind_vectors<double>(m);
+    m.def("adam", [](Maybe parameters, Maybe gradient, Maybe m1, Maybe v, double beta1, double beta2,
+                     double rate, double root, double epsilon) {
+        (is_double(parameters) ? adam<double> : adam<float>)(parameters, gradient, m1, v, beta1, beta2,
+                                                             rate, root, epsilon);
+    });
     m.def("dense_forward", [](Index steps, Index batch, Maybe W, Maybe b, Maybe x, Maybe classes,
                               Maybe y) {
         (is_double(W) ? dense_forward<double> : dense_forward<float>)(steps, batch, W, b, x, classes, y);

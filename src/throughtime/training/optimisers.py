@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from throughtime import _engine
 from throughtime.arrays import Array, floats, positive, refuse, same_names
+from throughtime.engine import use_compiled
 
 
 class Optimiser(ABC):
@@ -105,11 +107,15 @@ class Adam(Optimiser):
     def _update(self, parameters: Array, gradient: Array, rate: float) -> None:
         m, v = self.arrays["m"], self.arrays["v"]
         beta1, beta2 = self.betas
+        bias1, bias2 = 1 - beta1**self.updates, 1 - beta2**self.updates
+        if use_compiled():
+            numbers = (beta1, beta2, rate / bias1, math.sqrt(bias2), self.epsilon)
+            _engine.adam(parameters, gradient, m, v, *numbers)
+            return
         m *= beta1
         m += (1 - beta1) * gradient
         v *= beta2
         v += (1 - beta2) * gradient * gradient
-        bias1, bias2 = 1 - beta1**self.updates, 1 - beta2**self.updates
         parameters -= (rate / bias1) * m / (np.sqrt(v) / math.sqrt(bias2) + self.epsilon)
 
 

@@ -215,7 +215,8 @@ for call in calls * 2:
 e.assert_same_bits(e.run(case), truth)
 print("works")
 """
-    done = python(code)
+    # What malloc is given back goes back to the system, rather than being room for the next call.
+    done = python(code, MALLOC_MMAP_THRESHOLD_="65536", MALLOC_TRIM_THRESHOLD_="0")
     assert done.stdout.split() == ["MemoryError"] * 4 + ["works"], done.stdout + done.stderr
 
 
@@ -223,17 +224,18 @@ def test_no_room_for_further_threads():
     """The work is done by those there are."""
     code = f"""{LIMITED}
 import os
-case = e.example("LSTM", (14, 37, 20, 129))
+threads = lambda: len(os.listdir("/proc/self/task"))
+case, before = e.example("LSTM", (14, 37, 20, 129)), threads()
 tt.set_threads(1)
 alone = case.cell.forward(case.p, case.inputs, case.state)[0]
 tt.set_threads(9)
 limit(36 << 20)  # less than the stacks of eight threads
 ours = case.cell.forward(case.p, case.inputs, case.state)[0]
 limit(None)
-few = len(os.listdir("/proc/self/task"))
+few = threads() - before
 again = case.cell.forward(case.p, case.inputs, case.state)[0]
 assert ours.tobytes() == again.tobytes() == alone.tobytes()
-print("same", few < 9, len(os.listdir("/proc/self/task")))
+print("same", few < 8, threads() - before)
 """
     done = python(code)
-    assert done.stdout == "same True 9\n", done.stdout + done.stderr
+    assert done.stdout == "same True 8\n", done.stdout + done.stderr

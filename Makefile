@@ -8,7 +8,7 @@ PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 # Two files at a time: each keeps to one core.
 ONE_CORE := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint format docs mutants sanitize bench clean
+.PHONY: demo test lint format docs mutants sanitize bench bench-training clean
 
 demo: .venv/installed-report  ## train, check, catch a fault, write throughtime-report.html
 	@$(RUN) -m throughtime demo $(DEMO)
@@ -35,8 +35,11 @@ mutants: .venv/installed-test  ## break every backward pass on purpose; the test
 sanitize:  ## the compiled engine under the address, undefined-behaviour and thread sanitizers
 	@tools/sanitize
 
-bench: .venv/installed-report  ## speed, side by side with PyTorch where .venv has it
+bench: .venv/installed-report  ## speed of the layers, side by side with PyTorch where .venv has it
 	@$(RUN) -m throughtime bench engine $(BENCH)
+
+bench-training: .venv/installed-report  ## characters a second, likewise
+	@$(RUN) -m throughtime bench training $(BENCH)
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

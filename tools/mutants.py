@@ -109,15 +109,25 @@ PLACES = [
         *("tests/test_truncation.py", "-k", "contributions"),
     ),
 ]
-EVERY = [
+ENGINES = ("readable", "compiled")  # the cells that are mutated are the ones that answer first
+EVERY = (
     *("tests/test_cells.py", "tests/test_losses.py", "tests/test_network.py"),
     "tests/test_bad_input.py",
     *("tests/test_properties.py", "tests/test_torch_cells.py", "tests/test_torch_losses.py"),
     *("tests/test_truncation.py", "-k", "not frozen"),
-]
+)
 
 # Changes that change no result: (file, the changed line) -> why.
 EQUIVALENT = {
+    ("cells/cell.py", "if False:"): "which engine answers does not change the results",
+    (
+        "cells/cell.py",
+        "if (compiled.has_twin(self)):",
+    ): "which engine answers does not change the results",
+    (
+        "cells/cell.py",
+        "if (use_compiled()):",
+    ): "every cell of the package has a twin; only a class derived from one has not",
     (
         "layers/dropout.py",
         "kept = ((rng.random(inputs.shape, dtype=np.float32)) > (self.rate))",
@@ -153,31 +163,42 @@ def main() -> int:
     if not places:
         print(f"--only: expected one of {', '.join(p.file for p in PLACES)}", file=sys.stderr)
         return 3
-    mutants = [(place, mutant) for place in places for mutant in _mutants(place)]
-    if options.quick:
-        mutants = mutants[::10]
     if options.list:
-        for place, mutant in mutants:
+        for place, mutant in _mutants(places, PACKAGE, options.quick):
             print(f"{place.file}:{mutant.line}: {mutant.what}: {mutant.after}")
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the copies go away
-    with Copies(options.jobs) as copies:
-        problem = copies.unusable([place.first for place in places])
-        if problem:
-            print(problem, file=sys.stderr)
-            return 3
-        survivors = copies.run(mutants)
-    whole = not (options.quick or options.only)
-    return _report(mutants, survivors, whole)
+    try:
+        with Copies(options.jobs) as copies:
+            mutants = _mutants(places, copies.pristine, options.quick)
+            copies.check([place.first for place in places])
+            survivors = copies.run(mutants)
+            whole = not (options.quick or options.only)
+            return _report(mutants, survivors, whole, copies.pristine)
+    except Unusable as problem:
+        print(problem, file=sys.stderr)
+        return 3
 
 
-def _mutants(place: Place) -> list[Mutant]:
-    source = (PACKAGE / place.file).read_text(encoding="utf-8")
-    return mutants_of(source, place.functions)
+def _mutants(places: list[Place], package: Path, quick: bool) -> list[tuple[Place, Mutant]]:
+    found = [
+        (place, mutant)
+        for place in places
+        for mutant in mutants_of((package / place.file).read_text("utf-8"), place.functions)
+    ]
+    return found[::10] if quick else found
+
+
+class Unusable(Exception):
+    """The run would say nothing, or its tests could not be run."""
 
 
 class Copies:
-    """Copies of the package, one for each test that runs at a time."""
+    """Copies of package and tests, one for each test that runs at a time.
+
+    Nothing is read from the working tree once they are made: a file that is edited during the
+    run would break the tests, and every mutant would look caught.
+    """
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
@@ -185,36 +206,36 @@ class Copies:
     def __enter__(self) -> Self:
         self.folder = Path(tempfile.mkdtemp(prefix="mutants-"))
         self.free: queue.Queue[Path] = queue.Queue()
+        first = self.folder / "pristine"
+        self.pristine = first / "throughtime"
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(PACKAGE, self.pristine, ignore=ignored)
+        shutil.copy(_engine.__file__, self.pristine)
+        shutil.copytree(ROOT / "tests", first / "tests", ignore=ignored)
+        shutil.copy(ROOT / "pyproject.toml", first)
+        (first / "sitecustomize.py").write_text(PREFER_THE_COPY)
         for job in range(self.jobs):
-            copy = self.folder / str(job)
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(PACKAGE, copy / "throughtime", ignore=ignored)
-            shutil.copy(_engine.__file__, copy / "throughtime")
-            (copy / "sitecustomize.py").write_text(PREFER_THE_COPY)
-            self.free.put(copy)
+            self.free.put(shutil.copytree(first, self.folder / str(job)))
         return self
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.folder)
 
-    def unusable(self, selections: list[tuple[str, ...]]) -> str:
-        """Why the run would say nothing; empty where it would: the copy is what is imported,
-        and without a mutant every selection of tests passes."""
+    def check(self, selections: list[tuple[str, ...]]) -> None:
+        """The copy is what is imported, and without a mutant every selection of tests passes."""
         copy = self.folder / "0"
         found = subprocess.run(
             [sys.executable, "-c", "import throughtime; print(throughtime.__file__)"],
-            env=_environment(copy),
+            env=_environment(copy, ENGINES[0]),
             capture_output=True,
             text=True,
             check=True,
         ).stdout
         if not found.startswith(str(copy)):
-            return f"the tests would import {found.strip()} in place of the copy in {copy}"
-        for selection in [*dict.fromkeys(selections), tuple(EVERY)]:
-            status, output = _tests(copy, selection)
-            if status != 0:
-                return f"{output}\nwithout a mutant, {' '.join(selection)} ends with {status}"
-        return ""
+            raise Unusable(f"the tests would import {found.strip()} in place of that in {copy}")
+        for selection, engine in _stages(*dict.fromkeys(selections)):
+            if _fail(copy, selection, engine):
+                raise Unusable(f"without a mutant, {' '.join(selection)} fails ({engine})")
 
     def run(self, mutants: list[tuple[Place, Mutant]]) -> list[tuple[Place, Mutant]]:
         """Those that no test notices."""
@@ -234,42 +255,52 @@ class Copies:
         path = copy / "throughtime" / place.file
         try:
             path.write_text(mutant.source, encoding="utf-8")
-            caught = any(_tests(copy, chosen)[0] != 0 for chosen in (place.first, tuple(EVERY)))
+            caught = any(_fail(copy, *stage) for stage in _stages(place.first))
             if not caught:
                 tqdm.write(f"survived: {place.file}:{mutant.line}: {mutant.after}", sys.stderr)
             return caught
         finally:
-            shutil.copy(PACKAGE / place.file, path)
+            shutil.copy(self.pristine / place.file, path)
             self.free.put(copy)
 
 
-def _environment(copy: Path) -> dict[str, str]:
-    """The copy goes first, and the cells that are mutated are the ones that answer."""
+def _stages(*first: tuple[str, ...]) -> list[tuple[tuple[str, ...], str]]:
+    """Tests and the engine that they run on: those at hand, then all, then all compiled."""
+    return [(selection, ENGINES[0]) for selection in first] + [(EVERY, e) for e in ENGINES]
+
+
+def _environment(copy: Path, engine: str) -> dict[str, str]:
+    """The copy goes first."""
     one_core = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    chosen = {"PYTHONPATH": str(copy), "THROUGHTIME_ENGINE": "readable"}
+    chosen = {"PYTHONPATH": str(copy), "THROUGHTIME_ENGINE": engine}
     return os.environ | one_core | chosen | {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def _tests(copy: Path, selection: tuple[str, ...]) -> tuple[int, str]:
-    """pytest's exit status, 1 where it does not end, and what it printed."""
+def _fail(copy: Path, selection: tuple[str, ...], engine: str) -> bool:
+    """Whether a test fails or does not end; anything else that goes wrong ends the run."""
     plugins = ["-p", "no:cacheprovider", "-p", "no:xdist"]
     command = [sys.executable, "-m", "pytest", "-x", "-q", *plugins, *selection]
     try:
         done = subprocess.run(
             command,
-            cwd=ROOT,
-            env=_environment(copy),
+            cwd=copy,
+            env=_environment(copy, engine),
             capture_output=True,
             text=True,
             timeout=TIMEOUT,
         )
     except subprocess.TimeoutExpired:
-        return 1, f"no end within {TIMEOUT} s"
-    return done.returncode, done.stdout + done.stderr
+        return True
+    if done.returncode not in (0, 1):  # 1: tests ran and failed
+        raise Unusable(f"{done.stdout}{done.stderr}\npytest ended with {done.returncode}")
+    return done.returncode == 1
 
 
 def _report(
-    mutants: list[tuple[Place, Mutant]], survivors: list[tuple[Place, Mutant]], whole: bool
+    mutants: list[tuple[Place, Mutant]],
+    survivors: list[tuple[Place, Mutant]],
+    whole: bool,
+    package: Path,
 ) -> int:
     known = [(p, m) for p, m in survivors if (p.file, m.after) in EQUIVALENT]
     unknown = [pair for pair in survivors if pair not in known]
@@ -283,7 +314,7 @@ def _report(
     total = len(mutants) - len(survivors)
     print(f"{'all':24} {len(mutants):6} {total:7} {len(known):11} {len(unknown):9}")
     for place, mutant in unknown:
-        before = (PACKAGE / place.file).read_text(encoding="utf-8").splitlines()
+        before = (package / place.file).read_text(encoding="utf-8").splitlines()
         change = difflib.unified_diff(before, mutant.source.splitlines(), lineterm="", n=0)
         print(f"\nsurvived: src/throughtime/{place.file}:{mutant.line}: {mutant.what}")
         print("\n".join(list(change)[3:]))

@@ -70,6 +70,8 @@ def backward(
         d[name][...] = array
     if gradient is None:
         gradient = {name: np.zeros_like(array) for name, array in p.items()}
+    # What is not contiguous is added up elsewhere, and then added.
+    own = {n: a if a.flags.c_contiguous else np.zeros(a.shape, dtype) for n, a in gradient.items()}
     wanted = need_inputs and not is_indices(tape.inputs)
     dinputs = np.empty(tape.inputs.shape, dtype) if wanted else None
     deltas: dict[str, Array] = {}
@@ -83,10 +85,13 @@ def backward(
         None if doutputs is None else np.ascontiguousarray(doutputs),
         d["h"],
         d.get("c"),
-        *(gradient.get(name) for name in ("W", "U", "b", "p", "R", "c")),
+        *(own.get(name) for name in ("W", "U", "b", "p", "R", "c")),
         dinputs,
         *(deltas.get(name) for name in ("h", "c", "z")),
     )
+    for name, array in gradient.items():
+        if own[name] is not array:
+            array += own[name]
     return LocalGradients(dict(gradient), dinputs, d, deltas)
 
 
@@ -98,13 +103,18 @@ def _common(
     if packed is None:  # the tape of a readable forward pass
         packed = np.concatenate([tape.kept[name] for name in kept_names(cell)], axis=2)
     return (
-        *(p.get(name) for name in ("W", "U", "b", "p", "R", "c")),
+        *(_side_by_side(p.get(name)) for name in ("W", "U", "b", "p", "R", "c")),
         *_numbers_or_classes(tape.inputs),
         None if lengths is None else np.ascontiguousarray(lengths, np.intp),
         np.ascontiguousarray(tape.states["h"]),
         np.ascontiguousarray(tape.states["c"]) if "c" in tape.states else None,
         packed,
     )
+
+
+def _side_by_side(array: Array | None) -> Array | None:
+    """The array, its numbers in C order without gaps."""
+    return None if array is None else np.ascontiguousarray(array)
 
 
 @lru_cache(maxsize=256)
@@ -138,7 +148,8 @@ def dense_forward(p: Mapping[str, Array], inputs: Array) -> Array:
     """W x_t + b for every step; p has "W" and, where there is a bias, "b"."""
     T, B = inputs.shape[:2]
     outputs = np.empty((T, B, p["W"].shape[0]), p["W"].dtype)
-    _engine.dense_forward(T, B, p["W"], p.get("b"), *_numbers_or_classes(inputs), outputs)
+    W, b = _side_by_side(p["W"]), _side_by_side(p.get("b"))
+    _engine.dense_forward(T, B, W, b, *_numbers_or_classes(inputs), outputs)
     return outputs
 
 

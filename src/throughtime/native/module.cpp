@@ -19,8 +19,11 @@ namespace nb = nanobind;
 namespace throughtime {
 namespace {
 
-using Array = nb::ndarray<nb::c_contig, nb::device::cpu>;
+// No order is asked for here: nanobind would quietly copy what does not have it, and what was written
+// to the copy would be lost. `numbers` refuses it instead.
+using Array = nb::ndarray<nb::device::cpu>;
 using Maybe = std::optional<Array>;
+using Input = std::optional<nb::ndarray<nb::ro, nb::device::cpu>>;  // is read, never written
 
 std::string words(std::initializer_list<Index> shape) {
     std::string text = "(";
@@ -28,10 +31,21 @@ std::string words(std::initializer_list<Index> shape) {
     return text + ")";
 }
 
+template <class A> bool contiguous(const A &array) {
+    std::int64_t expected = 1;
+    for (std::size_t axis = array.ndim(); axis-- > 0;) {
+        if (array.shape(axis) != 1 && array.stride(axis) != expected) return false;
+        expected *= static_cast<std::int64_t>(array.shape(axis));
+    }
+    return true;
+}
+
 // The numbers of an array of the wanted shape and type; null for None.
-template <class T>
-T *numbers(const char *name, const Maybe &array, std::initializer_list<Index> shape) {
-    if (!array) return nullptr;
+template <class T, class A>
+auto numbers(const char *name, const std::optional<A> &array, std::initializer_list<Index> shape) {
+    using Pointer = std::conditional_t<std::is_const_v<std::remove_pointer_t<decltype(array->data())>>,
+                                       const T *, T *>;
+    if (!array) return Pointer{nullptr};
     bool fits = array->ndim() == shape.size() && array->dtype() == nb::dtype<T>();
     std::size_t axis = 0;
     for (Index n : shape) fits = fits && static_cast<Index>(array->shape(axis++)) == n;
@@ -39,11 +53,14 @@ T *numbers(const char *name, const Maybe &array, std::initializer_list<Index> sh
         throw nb::value_error((std::string(name) + ": expected shape " + words(shape) +
                                " in the parameters' precision, got another array")
                                   .c_str());
-    return static_cast<T *>(array->data());
+    if (array->size() && !contiguous(*array))
+        throw nb::value_error(
+            (std::string(name) + ": expected a contiguous array, got a strided one").c_str());
+    return static_cast<Pointer>(array->data());
 }
 
-template <class T>
-T *needed(const char *name, const Maybe &array, std::initializer_list<Index> shape) {
+template <class T, class A>
+auto needed(const char *name, const std::optional<A> &array, std::initializer_list<Index> shape) {
     if (!array) throw nb::value_error((std::string(name) + ": expected an array, got None").c_str());
     return numbers<T>(name, array, shape);
 }
@@ -69,9 +86,11 @@ bool interrupted() {
 
 struct Arrays {
     Cell cell;
-    Maybe W, U, b, p, R, c_bias, inputs, classes, lengths, h, c, kept;
+    Input W, U, b, p, R, c_bias, inputs, classes, lengths;
+    Maybe h, c, kept;
     // backward
-    Maybe doutputs, dh, dc, dW, dU, db, dp, dR, dc_bias, dinputs, delta_h, delta_c, delta_z;
+    Input doutputs;
+    Maybe dh, dc, dW, dU, db, dp, dR, dc_bias, dinputs, delta_h, delta_c, delta_z;
 };
 
 // Rows of W, and what a step keeps, in units.
@@ -160,11 +179,11 @@ template <class T> const Functions<T> &functions();
 template <> const Functions<float> &functions<float>() { return isa().single; }
 template <> const Functions<double> &functions<double>() { return isa().twice; }
 
-bool is_double(const Maybe &array) { return array && array->dtype() == nb::dtype<double>(); }
+template <class A> bool is_double(const std::optional<A> &array) { return array && array->dtype() == nb::dtype<double>(); }
 
 template <class T>
-DenseCall<T> dense_call(Index steps, Index batch, const Maybe &W, const Maybe &x,
-                        const Maybe &classes) {
+DenseCall<T> dense_call(Index steps, Index batch, const Input &W, const Input &x,
+                        const Input &classes) {
     if (!W || W->ndim() != 2) throw nb::value_error("W: expected (outputs, inputs)");
     DenseCall<T> call{};
     call.steps = steps;
@@ -180,8 +199,8 @@ DenseCall<T> dense_call(Index steps, Index batch, const Maybe &W, const Maybe &x
 }
 
 template <class T>
-void dense_forward(Index steps, Index batch, const Maybe &W, const Maybe &b, const Maybe &x,
-                   const Maybe &classes, const Maybe &y) {
+void dense_forward(Index steps, Index batch, const Input &W, const Input &b, const Input &x,
+                   const Input &classes, const Maybe &y) {
     DenseCall<T> call = dense_call<T>(steps, batch, W, x, classes);
     call.b = numbers<T>("b", b, {call.outputs});
     call.y = needed<T>("outputs", y, {steps, batch, call.outputs});
@@ -191,8 +210,8 @@ void dense_forward(Index steps, Index batch, const Maybe &W, const Maybe &b, con
 }
 
 template <class T>
-void dense_backward(Index steps, Index batch, const Maybe &W, const Maybe &x, const Maybe &classes,
-                    const Maybe &dy, const Maybe &dW, const Maybe &db, const Maybe &dx) {
+void dense_backward(Index steps, Index batch, const Input &W, const Input &x, const Input &classes,
+                    const Input &dy, const Maybe &dW, const Maybe &db, const Maybe &dx) {
     DenseCall<T> call = dense_call<T>(steps, batch, W, x, classes);
     call.dy = needed<T>("doutputs", dy, {steps, batch, call.outputs});
     call.dW = needed<T>("dW", dW, {call.outputs, call.inputs});
@@ -204,7 +223,7 @@ void dense_backward(Index steps, Index batch, const Maybe &W, const Maybe &x, co
 }
 
 template <class T>
-void embedding_backward(const Maybe &classes, const Maybe &dy, const Maybe &dE) {
+void embedding_backward(const Input &classes, const Input &dy, const Maybe &dE) {
     if (!dy || dy->ndim() != 3) throw nb::value_error("doutputs: expected (T, B, features)");
     if (!dE || dE->ndim() != 2) throw nb::value_error("dE: expected (classes, features)");
     EmbeddingCall<T> call{};
@@ -222,7 +241,7 @@ void embedding_backward(const Maybe &classes, const Maybe &dy, const Maybe &dE) 
 }
 
 template <class T>
-void softmax(const Maybe &y, const Maybe &classes, const Maybe &weights, const Maybe &errors,
+void softmax(const Input &y, const Input &classes, const Input &weights, const Maybe &errors,
              const Maybe &dy) {
     if (!y || y->ndim() != 2) throw nb::value_error("outputs: expected (rows, classes)");
     SoftmaxCall<T> call{};
@@ -239,10 +258,10 @@ void softmax(const Maybe &y, const Maybe &classes, const Maybe &weights, const M
     functions<T>().softmax(call);
 }
 
-template <class T> using Numbers = nb::ndarray<T, nb::c_contig>;
+template <class T> using Numbers = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
 
 template <class T>
-void adam(const Maybe &parameters, const Maybe &gradient, const Maybe &m, const Maybe &v, double beta1,
+void adam(const Maybe &parameters, const Input &gradient, const Maybe &m, const Maybe &v, double beta1,
           double beta2, double rate, double root, double epsilon) {
     if (!parameters || parameters->ndim() != 1) throw nb::value_error("parameters: expected a vector");
     const Index count = static_cast<Index>(parameters->shape(0));
@@ -286,15 +305,15 @@ NB_MODULE(_engine, m) {
            bool projection, bool reset_after) {
             new (self) Cell(cell_of(kind, inputs, units, outputs, relu, peepholes, projection, reset_after));
         });
-    m.def("forward", [](const Cell &cell, Maybe W, Maybe U, Maybe b, Maybe p, Maybe R, Maybe c_bias,
-                        Maybe inputs, Maybe classes, Maybe lengths, Maybe h, Maybe c, Maybe kept) {
+    m.def("forward", [](const Cell &cell, Input W, Input U, Input b, Input p, Input R, Input c_bias,
+                        Input inputs, Input classes, Input lengths, Maybe h, Maybe c, Maybe kept) {
         run_any({cell, W, U, b, p, R, c_bias, inputs, classes, lengths, h, c, kept, {}, {}, {}, {}, {},
                  {}, {}, {}, {}, {}, {}, {}, {}},
                 false);
     });
-    m.def("backward", [](const Cell &cell, Maybe W, Maybe U, Maybe b, Maybe p, Maybe R, Maybe c_bias,
-                         Maybe inputs, Maybe classes, Maybe lengths, Maybe h, Maybe c, Maybe kept,
-                         Maybe doutputs, Maybe dh, Maybe dc, Maybe dW, Maybe dU, Maybe db, Maybe dp,
+    m.def("backward", [](const Cell &cell, Input W, Input U, Input b, Input p, Input R, Input c_bias,
+                         Input inputs, Input classes, Input lengths, Maybe h, Maybe c, Maybe kept,
+                         Input doutputs, Maybe dh, Maybe dc, Maybe dW, Maybe dU, Maybe db, Maybe dp,
                          Maybe dR, Maybe dc_bias, Maybe dinputs, Maybe delta_h, Maybe delta_c,
                          Maybe delta_z) {
         run_any({cell, W, U, b, p, R, c_bias, inputs, classes, lengths, h, c, kept, doutputs, dh, dc, dW,
@@ -318,24 +337,24 @@ NB_MODULE(_engine, m) {
     });
     bind_vectors<float>(m);
     bind_vectors<double>(m);
-    m.def("adam", [](Maybe parameters, Maybe gradient, Maybe m1, Maybe v, double beta1, double beta2,
+    m.def("adam", [](Maybe parameters, Input gradient, Maybe m1, Maybe v, double beta1, double beta2,
                      double rate, double root, double epsilon) {
         (is_double(parameters) ? adam<double> : adam<float>)(parameters, gradient, m1, v, beta1, beta2,
                                                              rate, root, epsilon);
     });
-    m.def("dense_forward", [](Index steps, Index batch, Maybe W, Maybe b, Maybe x, Maybe classes,
+    m.def("dense_forward", [](Index steps, Index batch, Input W, Input b, Input x, Input classes,
                               Maybe y) {
         (is_double(W) ? dense_forward<double> : dense_forward<float>)(steps, batch, W, b, x, classes, y);
     });
-    m.def("dense_backward", [](Index steps, Index batch, Maybe W, Maybe x, Maybe classes, Maybe dy,
+    m.def("dense_backward", [](Index steps, Index batch, Input W, Input x, Input classes, Input dy,
                                Maybe dW, Maybe db, Maybe dx) {
         (is_double(W) ? dense_backward<double> : dense_backward<float>)(steps, batch, W, x, classes, dy,
                                                                         dW, db, dx);
     });
-    m.def("embedding_backward", [](Maybe classes, Maybe dy, Maybe dE) {
+    m.def("embedding_backward", [](Input classes, Input dy, Maybe dE) {
         (is_double(dE) ? embedding_backward<double> : embedding_backward<float>)(classes, dy, dE);
     });
-    m.def("softmax", [](Maybe y, Maybe classes, Maybe weights, Maybe errors, Maybe dy) {
+    m.def("softmax", [](Input y, Input classes, Input weights, Maybe errors, Maybe dy) {
         (is_double(y) ? softmax<double> : softmax<float>)(y, classes, weights, errors, dy);
     });
 }

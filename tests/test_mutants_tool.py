@@ -58,7 +58,7 @@ def bodies(mutants_of, line):
         ("return x | y", {"return x", "return y"}),
         ("x += y", {"pass"}),
         ("x[y] = z", {"pass"}),
-        ("if x: y = z", {"if False: y = z"}),
+        ("if x: y = z", {"if False and x: y = z"}),
         ("if x: refuse('what')", set()),
         ("if x: raise ValueError(f'{-y}')", set()),
         ("assert -x", set()),

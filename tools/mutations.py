@@ -67,7 +67,8 @@ def _refuses(node: ast.AST) -> bool:
 def _changes(node: ast.expr | ast.stmt) -> Iterator[tuple[ast.expr | ast.stmt, str, str]]:
     """What can be put in a node's place: the node, what is done to it, the new text."""
     if isinstance(node, ast.If) and not node.orelse:
-        yield node.test, "branch never taken", "False"
+        # The condition stays visible, so that the changed line tells which branch it was.
+        yield node.test, "branch never taken", f"(False and ({ast.unparse(node.test)}))"
     rule = RULES.get(type(node))
     if rule:
         for what, text in rule(node):

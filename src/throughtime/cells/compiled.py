@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from throughtime.cells.cell import Cell
 
 NUMBERS = {"RNN": 0, "LSTM": 1, "GRU": 2}
+
+WORTH_KEEPING = 2**15  # numbers; NumPy is quicker to make a smaller array
 
 # What a step keeps for its backward pass, in the order of the twin's columns.
 KEPT = {"RNN": ("s",), "LSTM": ("i", "f", "a", "o", "tanh_c"), "GRU": ("r", "z", "n", "u_n")}
@@ -40,9 +42,9 @@ def forward(
     T, B = inputs.shape[:2]
     states = {}
     for name, size in cell.state_sizes.items():
-        states[name] = np.empty((T + 1, B, size), dtype)
+        states[name] = _empty(T + 1, B, size, dtype)
         states[name][0] = 0 if state is None else state[name]
-    packed = np.empty((T, B, len(kept_names(cell)) * cell.units), dtype)
+    packed = _empty(T, B, len(kept_names(cell)) * cell.units, dtype)
     active = None if lengths is None else active_steps(T, lengths)
     tape = Tape(inputs, states, _by_name(cell, packed), active, packed)
     _engine.forward(_twin(cell), *_common(cell, p, tape, lengths))
@@ -73,11 +75,11 @@ def backward(
     # What is not contiguous is added up elsewhere, and then added.
     own = {n: a if a.flags.c_contiguous else np.zeros(a.shape, dtype) for n, a in gradient.items()}
     wanted = need_inputs and not is_indices(tape.inputs)
-    dinputs = np.empty(tape.inputs.shape, dtype) if wanted else None
+    dinputs = _empty(T, B, cell.inputs, dtype) if wanted else None
     deltas: dict[str, Array] = {}
     if need_deltas:
-        deltas = {name: np.empty((T, B, size), dtype) for name, size in sizes.items()}
-        deltas["z"] = np.empty((T, B, len(p["b"])), dtype)
+        deltas = {name: _empty(T, B, size, dtype) for name, size in sizes.items()}
+        deltas["z"] = _empty(T, B, len(p["b"]), dtype)
     lengths = None if tape.active is None else tape.active.sum(axis=(0, 2))
     _engine.backward(
         _twin(cell),
@@ -110,6 +112,13 @@ def _common(
         np.ascontiguousarray(tape.states["c"]) if "c" in tape.states else None,
         packed,
     )
+
+
+def _empty(steps: int, batch: int, size: int, dtype: np.dtype[Any]) -> Array:
+    """An array (T, B, N) to be filled; a large one in memory that the engine uses again."""
+    if steps * batch * size < WORTH_KEEPING:
+        return np.empty((steps, batch, size), dtype)
+    return _engine.empty(steps, batch, size, dtype == np.float64)
 
 
 def _side_by_side(array: Array | None) -> Array | None:
@@ -147,7 +156,7 @@ def _by_name(cell: Cell, packed: Array) -> dict[str, Array]:
 def dense_forward(p: Mapping[str, Array], inputs: Array) -> Array:
     """W x_t + b for every step; p has "W" and, where there is a bias, "b"."""
     T, B = inputs.shape[:2]
-    outputs = np.empty((T, B, p["W"].shape[0]), p["W"].dtype)
+    outputs = _empty(T, B, p["W"].shape[0], p["W"].dtype)
     W, b = _side_by_side(p["W"]), _side_by_side(p.get("b"))
     _engine.dense_forward(T, B, W, b, *_numbers_or_classes(inputs), outputs)
     return outputs
@@ -162,7 +171,7 @@ def dense_backward(
 ) -> Array | None:
     """Adds the parameters' gradients to `gradient`; returns δx where it is wanted."""
     T, B = inputs.shape[:2]
-    dinputs = np.empty(inputs.shape, p["W"].dtype) if need_inputs else None
+    dinputs = _empty(T, B, p["W"].shape[1], p["W"].dtype) if need_inputs else None
     given = _numbers_or_classes(inputs)
     dW, db = gradient["W"], gradient.get("b")
     _engine.dense_backward(T, B, p["W"], *given, np.ascontiguousarray(doutputs), dW, db, dinputs)

@@ -15,9 +15,29 @@ namespace throughtime {
 // std::bad_alloc where there is no memory.
 class Arena {
   public:
+    struct Block {
+        void *memory;
+        std::size_t size;
+    };
+
     ~Arena() {
+        for (const Block &block : blocks_) give_back(block);
+    }
+
+    // A block of at least so many bytes, for those who give it back themselves.
+    static Block borrow(std::size_t bytes) {
+        return idle_block((bytes + ALIGNMENT) / ALIGNMENT * ALIGNMENT);
+    }
+
+    // The block waits for the next who asks, unless too much is waiting already.
+    static void give_back(const Block &block) {
         std::lock_guard lock(mutex());
-        for (const Block &block : blocks_) idle().push_back(block);
+        if (waiting() + block.size > KEPT_AT_MOST) {
+            std::free(block.memory);
+            return;
+        }
+        waiting() += block.size;
+        idle().push_back(block);
     }
 
     template <class T> T *take(std::ptrdiff_t count) {
@@ -33,20 +53,16 @@ class Arena {
             std::free(block.memory);
         }
         idle().clear();
+        waiting() = 0;
         return freed;
     }
 
   private:
-    struct Block {
-        void *memory;
-        std::size_t size;
-    };
-
     static constexpr std::size_t ALIGNMENT = 64;
+    static constexpr std::size_t KEPT_AT_MOST = std::size_t{256} << 20;
 
     void *bytes(std::size_t wanted) {
-        const std::size_t size = (wanted + ALIGNMENT) / ALIGNMENT * ALIGNMENT;
-        blocks_.push_back(idle_block(size));
+        blocks_.push_back(borrow(wanted));
         return blocks_.back().memory;
     }
 
@@ -64,6 +80,7 @@ class Arena {
                 const Block found = blocks[best];
                 blocks[best] = blocks.back();
                 blocks.pop_back();
+                waiting() -= found.size;
                 return found;
             }
         }
@@ -83,6 +100,13 @@ class Arena {
         pthread_atfork([] { mutex().lock(); }, [] { mutex().unlock(); }, [] { mutex().unlock(); });
         return new std::mutex;
     }
+
+    // Bytes of the blocks that nobody uses.
+    static std::size_t &waiting() {
+        static std::size_t bytes = 0;
+        return bytes;
+    }
+
     static std::vector<Block> &idle() {
         static auto *blocks = new std::vector<Block>;
         return *blocks;

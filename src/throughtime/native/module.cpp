@@ -260,6 +260,19 @@ void softmax(const Input &y, const Input &classes, const Input &weights, const M
 
 template <class T> using Numbers = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
 
+// An array (T, B, N) whose memory comes from the engine's, and goes back there with the array: a large one
+// need not be asked from the system, page by page, in every call.
+template <class T> nb::object empty(std::size_t steps, std::size_t batch, std::size_t size) {
+    auto *block = new Arena::Block(Arena::borrow(steps * batch * size * sizeof(T)));
+    nb::capsule owner(block, [](void *kept) noexcept {
+        auto *own = static_cast<Arena::Block *>(kept);
+        Arena::give_back(*own);
+        delete own;
+    });
+    return nb::cast(nb::ndarray<nb::numpy, T, nb::ndim<3>>(static_cast<T *>(block->memory),
+                                                           {steps, batch, size}, owner));
+}
+
 template <class T>
 void adam(const Maybe &parameters, const Input &gradient, const Maybe &m, const Maybe &v, double beta1,
           double beta2, double rate, double root, double epsilon) {
@@ -323,6 +336,9 @@ NB_MODULE(_engine, m) {
     m.def("set_threads", &pool::set_threads);
     m.def("threads", &pool::threads);
     m.def("chunk_steps", [](Index batch) { return chunk_steps(std::max<Index>(1, batch)); });
+    m.def("empty", [](std::size_t steps, std::size_t batch, std::size_t size, bool twice) {
+        return (twice ? empty<double> : empty<float>)(steps, batch, size);
+    });
     m.def("release_workspace", &Arena::release);
     m.def("isa", [] { return std::string(isa().name); });
     m.def("choose_isa", &choose_isa);

@@ -221,15 +221,29 @@ def test_a_description_builds_the_same_network(name, loss):
 def test_a_file_holds_the_whole_network(tmp_path, dtype):
     net = network(CASES["stacked"], dtype)
     net.save(tmp_path / "net.safetensors")
-    arrays, metadata = storage.read(tmp_path / "net.safetensors")
-    twin = tt.Network.from_description(metadata["network"])
-    twin.parameters.update(arrays)
+    twin = tt.Network.load(tmp_path / "net.safetensors")
+    assert repr(twin) == repr(net)
     assert twin.parameters == net.parameters
     case = example(net)
     assert np.array_equal(
         twin.run(case.inputs, case.state, case.lengths).outputs,
         net.run(case.inputs, case.state, case.lengths).outputs,
     )
+
+
+def test_a_file_that_holds_no_network_is_refused(tmp_path):
+    path = tmp_path / "p.safetensors"
+    net = tt.Network([tt.RNN(2, 3)], dtype="float64")
+    net.parameters.save(path)
+    with pytest.raises(ValueError, match="expected a network's file, got one without"):
+        tt.Network.load(path)
+    storage.write(path, {"0.W": np.zeros((3, 2))}, {"network": net.describe()})
+    with pytest.raises(ValueError, match=r"expected the names 0\.W, 0\.U, 0\.b, got 0\.U missing"):
+        tt.Network.load(path)
+    wrong = dict(net.parameters) | {"0.b": np.zeros(3, np.float32)}
+    storage.write(path, wrong, {"network": net.describe()})
+    with pytest.raises(TypeError, match=r"0\.b: expected float64, got float32"):
+        tt.Network.load(path)
 
 
 def test_astype():

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from os import PathLike
 from typing import Any
 
 import numpy as np
 
+from throughtime import storage
 from throughtime.arrays import (
     Array,
     finite,
+    floats,
     generator,
     matches,
     precision,
@@ -369,9 +372,26 @@ class Network:
             refuse("description", "what Network.describe gives", actual)
         return cls(specs, chosen, dtype=dtype)
 
-    def save(self, path: str) -> None:
+    def save(self, path: str | PathLike[str]) -> None:
         """Writes description and parameters to one safetensors file."""
         self.parameters.save(path, {"network": self.describe()})
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Network:
+        """Reads what `save` wrote.
+
+        Raises:
+            ValueError, TypeError, OSError: for a file that is missing, not whole, or no network's.
+        """
+        arrays, metadata = storage.read(path)
+        if "network" not in metadata:
+            refuse(str(path), "a network's file", "one without a network's description")
+        network = cls.from_description(metadata["network"])
+        same_names(str(path), arrays, network.parameters)
+        for name, array in arrays.items():
+            shape = network.parameters.shapes[name]
+            network.parameters[name] = floats(f"{path}: {name}", array, network.dtype, shape)
+        return network
 
 
 def _of_layer(

@@ -21,7 +21,7 @@ namespace {
 
 // Long enough to meet the next call of a training loop, too short to be felt by a neighbour: a
 // waiting thread looks this often, giving the processor away in between, and then sleeps.
-constexpr int LOOKS = 2000;
+constexpr int LOOKS = 5000;
 
 constexpr int MOST_THREADS = 1024;
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from typing import NoReturn
 
 COMMANDS = ("demo", "train", "sample", "check", "explain", "bench")
 
@@ -34,10 +35,16 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse's, but for its exit status 2, which among the verdicts of `check` has a meaning."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(FAILED, f"{self.prog}: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="throughtime", description="Backpropagation through time you can trust."
-    )
+    parser = Parser(prog="throughtime", description="Backpropagation through time you can trust.")
     parser.add_argument("--version", action="version", version=_version())
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

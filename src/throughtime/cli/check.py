@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import traceback
 
 from throughtime.check import check, sweep
+from throughtime.checking import CheckError
 from throughtime.report.figures import plot_sweep, save_figure
 from throughtime.targets import target_from_file
 
@@ -41,6 +43,19 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints the report; returns the verdict's exit status."""
+    try:
+        return _check(options)
+    except (CheckError, KeyboardInterrupt):
+        raise
+    except Exception as problem:  # whatever the user's own code may raise
+        if options.debug:
+            raise
+        last = traceback.extract_tb(problem.__traceback__)[-1]
+        where = f"{last.filename}:{last.lineno}"
+        raise CheckError(f"{where}: {type(problem).__name__}: {problem}") from problem
+
+
+def _check(options: argparse.Namespace) -> int:
     target = target_from_file(options.target)
     report = check(target, entries=options.entries, epsilon=options.epsilon, seed=options.seed)
     print(report)

@@ -253,3 +253,20 @@ def test_astype():
     assert single.specs == net.specs
     assert np.array_equal(single.parameters.flat, net.parameters.flat.astype(np.float32))
     assert single.astype("float64").parameters != net.parameters
+
+
+@pytest.mark.parametrize("engine", ["compiled", "readable"])
+@pytest.mark.parametrize("lengths", [None, [6, 2]])
+def test_inner_gradients_of_both_directions_stand_at_their_own_steps(engine, lengths):
+    """δz_t of either direction and x_t at the same step make up δW."""
+    layers = [tt.LSTM(3, 4, bidirectional=True), tt.Dense(8, 2)]
+    net = tt.Network(layers, tt.MeanSquaredError(), dtype="float64")
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.standard_normal((6, 2, 3)), rng.standard_normal((6, 2, 2))
+    options = {"lengths": None if lengths is None else np.array(lengths)}
+    with tt.engine(engine):
+        found = net.gradients(inputs, targets, **options)
+    assert set(found.deltas[0]) == {"h", "c", "z", "1.h", "1.c", "1.z"}
+    for prefix in ("", "1."):
+        dW = np.einsum("tbg,tbi->gi", found.deltas[0][f"{prefix}z"], inputs)
+        assert relative_error(dW, found.parameters[f"0.{prefix}W"]) < 1e-14

@@ -180,3 +180,9 @@ def test_steps_and_windows_out_of_range_are_refused():
         tt.truncated_loss_and_gradient(net, inputs, targets, k1=0)
     with pytest.raises(ValueError, match="k2: expected an integer of at least 1, got 0"):
         tt.truncated_loss_and_gradient(net, inputs, targets, k1=2, k2=0)
+
+
+def test_without_k2_the_gradient_goes_back_k1_steps():
+    net, inputs, targets = make(tt.LSTM)
+    found = tt.truncated_loss_and_gradient(net, inputs, targets, k1=4)
+    assert found == tt.truncated_loss_and_gradient(net, inputs, targets, k1=4, k2=4)

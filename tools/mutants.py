@@ -132,6 +132,14 @@ EQUIVALENT = {
         "if (use_compiled()):",
     ): "every cell of the package has a twin; only a class derived from one has not",
     (
+        "cells/tape.py",
+        "(None),",
+    ): "what the compiled twin is not handed in one array, it puts together itself",
+    (
+        "losses.py",
+        "if not ((is_indices(targets))):",
+    ): "which engine answers does not change the results",
+    (
         "layers/dropout.py",
         "kept = ((rng.random(inputs.shape, dtype=np.float32)) > (self.rate))",
     ): "the masks differ where a draw equals the rate exactly, once in 2²⁴ draws",

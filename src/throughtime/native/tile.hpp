@@ -29,6 +29,28 @@ template <class T> Index packed_size(Index depth, Index columns) {
     return depth * ((columns + LANES<T> - 1) / LANES<T>) * LANES<T>;
 }
 
+// One panel whose rows are the matrix's columns, a few of them at a time: a matrix row is read in
+// stretches of a cache line, and rows a power of two apart do not chase each other from the cache.
+template <class T>
+void pack_across(const T *corner, Index k_stride, Index n_stride, Index depth, Index width, T *to,
+                 Index padded) {
+    constexpr Index STRETCH = 64 / sizeof(T);
+    for (Index k0 = 0; k0 < depth; k0 += STRETCH) {
+        const Index k1 = std::min(depth, k0 + STRETCH);
+        for (Index n = 0; n < width; ++n)
+            for (Index k = k0; k < k1; ++k)
+                to[k * padded + n] = corner[k * k_stride + n * n_stride];
+    }
+}
+
+// One panel whose rows are stretches of the matrix's rows, of so many whole vectors.
+template <class T, int VECTORS>
+void pack_along(const T *corner, Index k_stride, Index depth, T *to) {
+    for (Index k = 0; k < depth; ++k)
+        for (int v = 0; v < VECTORS; ++v)
+            store(to + (k * VECTORS + v) * LANES<T>, load(corner + k * k_stride + v * LANES<T>));
+}
+
 // Packs the matrix whose element (k, n) is at from[k * k_stride + n * n_stride]: panels of PANEL
 // columns, the last one of as many vectors as it needs, in each panel row after row.
 template <class T>
@@ -36,11 +58,16 @@ void pack(const T *from, Index k_stride, Index n_stride, Index depth, Index colu
     for (Index n0 = 0; n0 < columns; n0 += PANEL<T>) {
         const Index width = std::min<Index>(PANEL<T>, columns - n0);
         const Index padded = packed_size<T>(1, width);
-        for (Index k = 0; k < depth; ++k, to += padded) {
-            const T *row = from + k * k_stride + n0 * n_stride;
-            for (Index n = 0; n < width; ++n) to[n] = row[n * n_stride];
-            for (Index n = width; n < padded; ++n) to[n] = 0;
-        }
+        const T *const corner = from + n0 * n_stride;
+        if (n_stride == 1 && width == PANEL<T>)
+            pack_along<T, TILE_VECTORS>(corner, k_stride, depth, to);
+        else if (n_stride == 1 && width == PANEL<T> / 2)
+            pack_along<T, TILE_VECTORS / 2>(corner, k_stride, depth, to);
+        else
+            pack_across(corner, k_stride, n_stride, depth, width, to, padded);
+        if (width < padded)
+            for (Index k = 0; k < depth; ++k) std::fill_n(to + k * padded + width, padded - width, T{});
+        to += depth * padded;
     }
 }
 

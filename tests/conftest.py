@@ -16,6 +16,9 @@ from throughtime.engine import AT_START
 settings.register_profile("throughtime", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("throughtime")
 
+# A module of the oracle, which pytest would import to look for doctests.
+collect_ignore = [] if importlib.util.find_spec("torch") else ["torch_reference.py"]
+
 REQUIRED = "THROUGHTIME_REQUIRE_ORACLES"
 ERROR = "error against torch"
 

@@ -89,6 +89,15 @@ def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(book, capsys, monkeypa
     assert load_checkpoint(book.parent / "throughtime.safetensors").place.updates == 50
 
 
+@pytest.fixture
+def heard():
+    """Ctrl-C is listened to, also where the tests run as a shell's background job."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_the_second_ctrl_c_interrupts_and_the_handler_is_put_back():
     before = signal.getsignal(signal.SIGINT)
 

@@ -142,8 +142,9 @@ print("same")
 
 
 LONG = """
-import traceback, numpy as np, engine_examples as e, throughtime as tt
+import signal, traceback, numpy as np, engine_examples as e, throughtime as tt
 from throughtime.cells import Tape
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 T, H = 20_000, 2048  # tens of seconds
 cell = tt.RNN(1, H)
 p = {name: np.zeros(shape, "float32") for name, shape in cell.shapes().items()}

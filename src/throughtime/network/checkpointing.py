@@ -1,8 +1,8 @@
 """Exact backpropagation through time under a memory budget.
 
 A first forward pass keeps nothing but the states at the borders of segments. Then, from the last
-segment to the first, a segment is run forward again from its first state, this time with its tape,
-and backward. A segment is a whole number of the engine's chunks, and both engines of the gradient,
+segment to the first, each is run forward again from its first state, this time with its tape,
+and backward. A segment is a whole number of the engine's chunks, and both ways to the gradient,
 with a budget and without, add up the same chunks in the same order: they give the same bits.
 """
 

@@ -2,16 +2,27 @@
 
 from throughtime.checking.check import check_target
 from throughtime.checking.discrepancy import discrepancy
-from throughtime.checking.report import Report, TensorReport, Verdict, Worst
+from throughtime.checking.report import (
+    Direction,
+    Point,
+    Report,
+    TensorReport,
+    Valley,
+    Verdict,
+    Worst,
+)
 from throughtime.checking.sweep import Sweep, sweep_target
 from throughtime.checking.target import CheckError, Target
 
 __all__ = [
     "CheckError",
+    "Direction",
+    "Point",
     "Report",
     "Sweep",
     "Target",
     "TensorReport",
+    "Valley",
     "Verdict",
     "Worst",
     "check_target",

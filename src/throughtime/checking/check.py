@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import perf_counter
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -11,7 +12,7 @@ from throughtime.arrays import Array, refuse
 from throughtime.checking.discrepancy import discrepancy, floor
 from throughtime.checking.noise import loss_noise
 from throughtime.checking.numerical import Differences
-from throughtime.checking.report import Report, TensorReport, Verdict, Worst
+from throughtime.checking.report import Point, Report, TensorReport, Verdict, Worst, worst_verdict
 from throughtime.checking.target import CheckError, Evaluator, Target
 from throughtime.progress import progress_bar
 
@@ -56,7 +57,7 @@ def check_target(
         refuse("entries", "at least 1", entries, error=CheckError)
     if epsilon is not None and not 0 < epsilon < np.inf:
         refuse("epsilon", "a positive number", epsilon, error=CheckError)
-    rng = np.random.default_rng(seed)
+    start, rng = perf_counter(), np.random.default_rng(seed)
     evaluator = Evaluator(target)
     loss = _repeatable_loss(evaluator)
     gradient = evaluator.gradient()
@@ -70,12 +71,17 @@ def check_target(
             tensors[name] = _compare(
                 differences, target.parameters[name], gradient[name], indices, epsilon, bar
             )
-    verdicts = [tensor.verdict for tensor in tensors.values()]
+    verdict = worst_verdict([tensor.verdict for tensor in tensors.values()])
+    d = discrepancy(*_joined(tensors, "gradient", "numerical"))
+    rounding = floor(*_joined(tensors, "errors", "gradient", "numerical"))
     return Report(
-        verdict=_worst_verdict(verdicts),
-        discrepancy=discrepancy(*_joined(tensors, "gradient", "numerical")),
-        floor=floor(*_joined(tensors, "errors", "gradient", "numerical")),
+        verdict=verdict,
+        discrepancy=d,
+        floor=rounding,
         tensors=tensors,
+        smallest_error=max(tensor.smallest_error for tensor in tensors.values()),
+        points=(Point("as given", target.steps, verdict, d, rounding, tensors),),
+        seconds=perf_counter() - start,
         evaluations=evaluator.evaluations,
         noise=noise,
         loss=loss,
@@ -112,7 +118,17 @@ def _compare(
     d, rounding = discrepancy(g, numerical), floor(errors, g, numerical)
     verdict = judge(d, rounding)
     return TensorReport(
-        verdict, d, rounding, array.shape, step, indices, g, numerical, errors, worst
+        verdict,
+        d,
+        rounding,
+        array.shape,
+        step,
+        indices,
+        g,
+        numerical,
+        errors,
+        worst,
+        smallest_error=2 * ACCUSED * rounding,
     )
 
 
@@ -121,13 +137,6 @@ def judge(d: float, rounding: float) -> Verdict:
     if d > ACCUSED * rounding:
         return "disagree"
     return "agree" if rounding <= RESOLVED else "unresolved"
-
-
-def _worst_verdict(verdicts: list[Verdict]) -> Verdict:
-    for verdict in ("disagree", "unresolved"):
-        if verdict in verdicts:
-            return verdict
-    return "agree"
 
 
 def _repeatable_loss(evaluator: Evaluator) -> float:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from throughtime.arrays import Array
+from throughtime.checking.text import circumstances, headline, table
+from throughtime.checking.text import plain as _plain
 from throughtime.storage import replace
 
 Verdict = Literal["agree", "disagree", "unresolved"]
 
-JSON_VERSION = 1
+JSON_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Worst:
-    """The entry that is furthest off, in units of its error bar.
+    """One entry beside its numerical derivative.
 
     Attributes:
         index: where in the tensor.
@@ -33,18 +38,43 @@ class Worst:
 
 
 @dataclass(frozen=True)
+class Direction:
+    """One direction in which the loss was differentiated.
+
+    Attributes:
+        label: what moved: "all", "rows 0–4", …
+        gradient: the gradient under test along it, g·v.
+        numerical: the numerical derivative along it.
+        error: its error bar.
+    """
+
+    label: str
+    gradient: float
+    numerical: float
+    error: float
+
+
+@dataclass(frozen=True)
 class TensorReport:
     """One tensor.
 
     Attributes:
         verdict: "agree", "disagree" or "unresolved".
-        discrepancy: d over the entries looked at.
-        floor: the d that rounding and truncation alone would give.
+        discrepancy: d = ‖g − n‖ / (‖g‖ + ‖n‖) over the entries looked at, or estimated from
+            random directions where they saw more of it.
+        floor: the d that the error bars alone would give.
+        smallest_error: the smallest relative error of this tensor's gradient that would have
+            been accused; infinite where none would have been.
         shape: of the tensor.
-        step: of the central differences.
-        entries: which ones were looked at, counted in C order.
+        step: of the difference that its numbers come from, in the parameter's units.
+        order: of that difference: its truncation error grows as stepᵒʳᵈᵉʳ.
+        indices: entries that were looked at one by one, counted in C order.
         gradient, numerical, errors: at these entries.
-        worst: the entry that is furthest off.
+        worst: the entry that is furthest off, in units of its error bar; None where no entry
+            was looked at by itself.
+        wrong: entries that were located as wrong, furthest off first.
+        directions: the directions confined to this tensor.
+        remedy: what would resolve it, where it is unresolved.
     """
 
     verdict: Verdict
@@ -52,11 +82,56 @@ class TensorReport:
     floor: float
     shape: tuple[int, ...]
     step: float
-    entries: Array = field(repr=False)
+    indices: Array = field(repr=False)
     gradient: Array = field(repr=False)
     numerical: Array = field(repr=False)
     errors: Array = field(repr=False)
-    worst: Worst
+    worst: Worst | None = None
+    smallest_error: float = np.inf
+    order: int = 2
+    wrong: tuple[Worst, ...] = ()
+    directions: tuple[Direction, ...] = field(default=(), repr=False)
+    remedy: str = ""
+
+    @property
+    def size(self) -> int:
+        """How many entries the tensor has."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of the parameters, and one length, at which the gradient was checked.
+
+    Attributes:
+        name: "as given", "characteristic", "T = 1", …
+        steps: T there, where the target says so.
+        verdict, discrepancy, floor, tensors: as in the report, of this point alone.
+    """
+
+    name: str
+    steps: int | None
+    verdict: Verdict
+    discrepancy: float
+    floor: float
+    tensors: dict[str, TensorReport] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Valley:
+    """How one direction's error bar came about: noise falls with the step, truncation grows.
+
+    Attributes:
+        steps: of the differences, in units of the direction.
+        noise: what the loss's rounding may add at each step.
+        truncation: what the loss's higher derivatives may add at each step.
+        chosen: the step that was taken.
+    """
+
+    steps: Array
+    noise: Array
+    truncation: Array
+    chosen: float
 
 
 @dataclass(frozen=True)
@@ -64,18 +139,26 @@ class Report:
     """What a check found.
 
     Attributes:
-        verdict: "agree": no difference beyond the error bars, and in every tensor two per cent
-            would have been seen; "disagree": some tensor differs by more than its error bars;
-            "unresolved": nothing differs, but the error bars are too wide to say more.
-        discrepancy: d over all entries looked at.
-        floor: the d that rounding and truncation alone would give.
-        tensors: by name.
+        verdict: "agree": no difference beyond the error bars, which are narrow enough in every
+            tensor; "disagree": some tensor differs by more than its error bars; "unresolved":
+            nothing differs, but the error bars are too wide to say more. Over all points.
+        discrepancy: d = ‖g − n‖ / (‖g‖ + ‖n‖) at the point as given.
+        floor: the d that the error bars alone would give.
+        smallest_error: the smallest relative error that this check would have seen, of the
+            tensor in which it saw least.
+        tensors: by name, at the point as given, with verdicts over all points.
+        points: every point that was looked at.
         causes: what explains a disagreement, best first; empty: unknown.
         evaluations: how many losses were evaluated.
+        seconds: how long the check took.
         noise: standard deviation of the loss's rounding error.
-        loss: where the check was made.
+        loss: at the point as given.
         dtype: of the parameters.
         steps: T, where the target says so.
+        effort: "quick", "normal" or "exhaustive".
+        remedy: what would resolve what is unresolved.
+        notes: what else is worth knowing, in plain sentences.
+        valley: noise and truncation over the step, of one direction.
     """
 
     verdict: Verdict
@@ -88,85 +171,39 @@ class Report:
     dtype: str
     steps: int | None = None
     causes: tuple[str, ...] = ()
+    smallest_error: float = np.inf
+    points: tuple[Point, ...] = ()
+    seconds: float = 0.0
+    effort: str = "normal"
+    remedy: str = ""
+    notes: tuple[str, ...] = ()
+    valley: Valley | None = None
 
     def __str__(self) -> str:
-        return "\n".join([self.headline(), self.circumstances(), "", *table(self.tensors)])
+        lines = [self.headline(), self.circumstances(), "", *table(self.tensors)]
+        notes = [*self.notes, *([f"To resolve it: {self.remedy}."] if self.remedy else [])]
+        return "\n".join([*lines, *([""] if notes else []), *notes])
 
     def headline(self) -> str:
         """The verdict and its two numbers, in one line."""
-        return (
-            f"{self.verdict.upper()}: the gradient and the numerical one are d = "
-            f"{self.discrepancy:.3g} apart; rounding alone would give {self.floor:.2g}"
-        )
+        return headline(self)
 
     def circumstances(self) -> str:
         """What was done, in one line."""
-        looked = sum(tensor.entries.size for tensor in self.tensors.values())
-        steps = f", T = {self.steps}" if self.steps else ""
-        return (
-            f"{self.dtype}{steps}; {looked:,} of {_total(self.tensors):,} entries perturbed, "
-            f"{self.evaluations:,} loss evaluations"
-        )
+        return circumstances(self)
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Writes the whole report, every entry looked at included."""
         replace(path, (json.dumps(self.as_dict(), indent=1) + "\n").encode())
 
     def as_dict(self) -> dict[str, object]:
-        """The report as plain data, with `"version"`."""
-        tensors: dict[str, object] = {}
-        for name, tensor in self.tensors.items():
-            arrays = {
-                key: getattr(tensor, key).tolist()
-                for key in ("entries", "gradient", "numerical", "errors")
-            }
-            tensors[name] = {
-                "verdict": tensor.verdict,
-                "discrepancy": tensor.discrepancy,
-                "floor": tensor.floor,
-                "shape": list(tensor.shape),
-                "step": tensor.step,
-                "worst": asdict(tensor.worst),
-                **arrays,
-            }
-        own = ("verdict", "discrepancy", "floor", "causes", "evaluations", "noise", "loss")
-        rest = {key: getattr(self, key) for key in (*own, "dtype", "steps")}
-        return {"version": JSON_VERSION, **rest, "tensors": tensors}
+        """The report as plain data, with `"version"`; an infinite number is null."""
+        return {"version": JSON_VERSION, **_plain(self)}
 
 
-def _total(tensors: dict[str, TensorReport]) -> int:
-    total = 0
-    for tensor in tensors.values():
-        size = 1
-        for n in tensor.shape:
-            size *= n
-        total += size
-    return total
-
-
-HEADINGS = ("tensor", "verdict", "d", "floor", "worst entry", "gradient", "numerical")
-
-
-def cells(name: str, tensor: TensorReport) -> tuple[str, ...]:
-    """One tensor's row, under HEADINGS."""
-    worst = tensor.worst
-    place = "[" + ", ".join(map(str, worst.index)) + "]"
-    return (
-        name,
-        tensor.verdict,
-        f"{tensor.discrepancy:.2e}",
-        f"{tensor.floor:.0e}",
-        place,
-        f"{worst.gradient:+.4e}",
-        f"{worst.numerical:+.4e} ± {worst.error:.0e}",
-    )
-
-
-def table(tensors: dict[str, TensorReport]) -> list[str]:
-    """The tensors as lines of text."""
-    rows = [HEADINGS, *(cells(name, tensor) for name, tensor in tensors.items())]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+def worst_verdict(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict on several things together."""
+    for verdict in ("disagree", "unresolved"):
+        if verdict in verdicts:
+            return verdict
+    return "agree"

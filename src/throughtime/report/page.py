@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from throughtime.checking.report import HEADINGS, Report, cells
+from throughtime.checking import Report
+from throughtime.checking.text import HEADINGS, cells
 from throughtime.report.figures import EXTRA, as_svg, plot_check
 from throughtime.storage import replace
 

@@ -1,0 +1,69 @@
+"""A report as lines of text and as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from throughtime.checking.report import Report, TensorReport
+
+HEADINGS = ("tensor", "verdict", "d", "floor", "worst entry", "gradient", "numerical")
+
+
+def headline(report: Report) -> str:
+    """The verdict and its two numbers, in one line."""
+    return (
+        f"{report.verdict.upper()}: the gradient and the numerical one are d = "
+        f"{report.discrepancy:.3g} apart; rounding alone would give {report.floor:.2g}"
+    )
+
+
+def circumstances(report: Report) -> str:
+    """What was done, in one line."""
+    looked = sum(tensor.indices.size for tensor in report.tensors.values())
+    total = sum(tensor.size for tensor in report.tensors.values())
+    steps = f", T = {report.steps}" if report.steps else ""
+    return (
+        f"{report.dtype}{steps}; {looked:,} of {total:,} entries perturbed, "
+        f"{report.evaluations:,} loss evaluations"
+    )
+
+
+def cells(name: str, tensor: TensorReport) -> tuple[str, ...]:
+    """One tensor's row, under HEADINGS."""
+    row = (name, tensor.verdict, f"{tensor.discrepancy:.2e}", f"{tensor.floor:.0e}")
+    worst = tensor.worst
+    if worst is None:
+        return (*row, "", "", "")
+    place = "[" + ", ".join(map(str, worst.index)) + "]"
+    numerical = f"{worst.numerical:+.4e} ± {worst.error:.0e}"
+    return (*row, place, f"{worst.gradient:+.4e}", numerical)
+
+
+def table(tensors: Mapping[str, TensorReport]) -> list[str]:
+    """The tensors as lines of text."""
+    rows = [HEADINGS, *(cells(name, tensor) for name, tensor in tensors.items())]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, arrays and mappings as what JSON knows; what is not finite as None."""
+    if is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return value

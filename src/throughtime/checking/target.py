@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from throughtime.arrays import Array, fits, refuse, same_names
+from throughtime.arrays import Array, refuse
+from throughtime.checking.returned import (
+    finite_gradient,
+    finite_terms,
+    gradient_arrays,
+    loss_terms,
+)
 
 
 class CheckError(ValueError):
@@ -76,42 +83,45 @@ class Evaluator:
         self._loss_arguments = _arguments(target.loss, target.parameters)
         self._gradient_arguments = _arguments(target.gradient, target.parameters)
 
-    def loss(self) -> float:
-        """The loss where the parameters stand now, its terms summed in float64."""
+    def terms(self) -> Array:
+        """What the loss returns where the parameters stand now, as it comes: NaN passes."""
         self._reset()
         value = self.target.loss(*self._loss_arguments)
         self.evaluations += 1
-        try:
-            total = float(np.sum(np.asarray(value), dtype=np.float64))
-        except (TypeError, ValueError):
-            kind = type(value).__name__
-            refuse("loss", "a number, or an array of terms", kind, error=CheckError)
+        with _as_check_errors():
+            return loss_terms(value)
+
+    def loss(self) -> float:
+        """The loss where the parameters stand now, its terms summed in float64."""
+        terms = self.terms()
+        total = float(np.sum(terms, dtype=np.float64))
         if not np.isfinite(total):
-            refuse("loss", "a finite number", total, error=CheckError)
+            with _as_check_errors():
+                finite_terms(terms, self.target.steps)
+            refuse("loss", "a finite sum of its terms", total, error=CheckError)
         return total
 
     def gradient(self) -> dict[str, Array]:
         """The gradient under test, by name, copied."""
         self._reset()
         found = self.target.gradient(*self._gradient_arguments)
-        if not isinstance(found, Mapping):
-            refuse("gradient", "a mapping from names", type(found).__name__, error=CheckError)
-        copies = {}
-        try:
-            same_names("gradient", found, self.target.parameters)
-            for name, array in self.target.parameters.items():
-                copies[name] = np.array(found[name])
-                fits(f"gradient[{name!r}]", copies[name], array.shape)
-        except ValueError as problem:
-            raise CheckError(str(problem)) from None
-        for name, copy in copies.items():
-            if not np.isfinite(copy).all():
-                refuse(f"gradient[{name!r}]", "finite numbers", "NaN or infinity", error=CheckError)
+        with _as_check_errors():
+            copies = gradient_arrays(found, self.target.parameters)
+            finite_gradient(copies)
         return copies
 
     def _reset(self) -> None:
         if self.target.reset is not None:
             self.target.reset()
+
+
+@contextmanager
+def _as_check_errors() -> Iterator[None]:
+    """What a function returned in the wrong form is a reason why the check could not run."""
+    try:
+        yield
+    except ValueError as problem:
+        raise CheckError(str(problem)) from None
 
 
 def _arguments(function: Callable[..., Any], parameters: Mapping[str, Array]) -> tuple[Any, ...]:

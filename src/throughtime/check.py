@@ -1,4 +1,4 @@
-"""`tt.check` and `tt.sweep`: for a target, or for a network with its data."""
+"""`tt.check` and `tt.sweep`: for a target, or for whatever can be made one."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import os
 from typing import Any
 
 from throughtime import checking
-from throughtime.arrays import refuse
-from throughtime.checking import Sweep, Target, check_target, sweep_target
-from throughtime.network import Network
+from throughtime.checking import Sweep, check_target, sweep_target
 from throughtime.report.page import check_page
-from throughtime.targets import network_target
+from throughtime.targets import as_target
 
 
 class Report(checking.Report):
@@ -27,10 +25,10 @@ def check(what: object, *data: Any, **options: Any) -> Report:
     """Is this gradient right?
 
     Args:
-        what: a Target; or a Network, followed by inputs and targets.
-        data: inputs and targets of a network.
-        options: `entries`, `epsilon`, `seed`, `progress` as in `checking.check_target`; and for
-            a network `state`, `lengths`, `dropout_seed`.
+        what: a Target; or, followed by its data, anything that `tt.target_of` makes one of: a
+            Network, a torch module or Function, a JAX function, the path of a shared library.
+        data: what follows it there.
+        options: those of `checking.check_target`, and of `tt.target_of`.
 
     Returns:
         a Report: `.verdict` is "agree", "disagree" or "unresolved".
@@ -50,7 +48,7 @@ def check(what: object, *data: Any, **options: Any) -> Report:
         >>> print(tt.check(target).headline())
         DISAGREE: the gradient and the numerical one are d = 0.8 apart; ...
     """
-    target, rest = _as_target(what, data, options)
+    target, rest = as_target(what, *data, **options)
     return Report(**vars(check_target(target, **rest)))
 
 
@@ -58,30 +56,8 @@ def sweep(what: object, *data: Any, **options: Any) -> Sweep:
     """Discrepancy over the step of the central differences, 1e-8 … 1.
 
     Args:
-        what: a Target; or a Network, followed by inputs and targets.
-        data: inputs and targets of a network.
-        options: `epsilons` and `progress`; for a network also its own, as in `check`.
+        what, data: as in `check`.
+        options: `epsilons` and `progress`, and those of `tt.target_of`.
     """
-    target, rest = _as_target(what, data, options)
+    target, rest = as_target(what, *data, **options)
     return sweep_target(target, **rest)
-
-
-OF_NETWORKS = ("state", "lengths", "dropout_seed")
-
-
-def _as_target(
-    what: object, data: tuple[Any, ...], options: dict[str, Any]
-) -> tuple[Target, dict[str, Any]]:
-    """The target, and the options that are not the network's."""
-    if isinstance(what, Target):
-        if data:
-            refuse("check", "a Target alone", f"a Target and {len(data)} more", error=TypeError)
-        return what, options
-    if not isinstance(what, Network):
-        way_out = "wrap it: tt.Target(parameters=…, loss=…, gradient=…)"
-        refuse("check", "a Target or a Network", type(what).__name__, way_out, error=TypeError)
-    if len(data) != 2:
-        refuse("check", "a Network, inputs, targets", f"{1 + len(data)} things", error=TypeError)
-    own = {name: options[name] for name in OF_NETWORKS if name in options}
-    rest = {name: value for name, value in options.items() if name not in own}
-    return network_target(what, *data, **own), rest

@@ -93,7 +93,10 @@ class Evaluator:
 
     def loss(self) -> float:
         """The loss where the parameters stand now, its terms summed in float64."""
-        terms = self.terms()
+        return self.total(self.terms())
+
+    def total(self, terms: Array) -> float:
+        """The sum of the loss's terms, which is refused where it is not finite."""
         total = float(np.sum(terms, dtype=np.float64))
         if not np.isfinite(total):
             with _as_check_errors():

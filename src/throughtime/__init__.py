@@ -10,6 +10,7 @@ from throughtime.layers import Dense, Dropout, Embedding
 from throughtime.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from throughtime.network import Gradients, Network, Run
 from throughtime.parameters import Parameters
+from throughtime.targets import library_target, program_target, target_of
 from throughtime.truncation import truncated_loss_and_gradient
 
 __version__ = "0.1.0"
@@ -38,9 +39,12 @@ __all__ = [
     "engine",
     "engine_info",
     "from_torch",
+    "library_target",
+    "program_target",
     "release_workspace",
     "set_threads",
     "sweep",
+    "target_of",
     "to_torch",
     "torch_state_dict",
     "truncated_loss_and_gradient",

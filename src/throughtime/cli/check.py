@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
+import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
-from throughtime.check import check, sweep
-from throughtime.checking import CheckError
+from throughtime.arrays import refuse
+from throughtime.check import Report, check, sweep
+from throughtime.checking import CheckError, Target
 from throughtime.report.figures import plot_sweep, save_figure
-from throughtime.targets import target_from_file
+from throughtime.targets import INCLUDE, ProgramTarget, as_target, program_target
 
 STATUS = {"agree": 0, "disagree": 1, "unresolved": 2}
+OF_THE_CHECK = ("effort", "evaluations", "seconds", "workers", "entries")
+FILES = ("json", "html", "junit")
+
+DESCRIPTION = """Compares a gradient with numerical derivatives of its loss.
+
+TARGET is one of
+  FILE.py:NAME    a tt.Target, a tuple (torch_module, inputs) or (network, inputs, targets),
+                  or a function that returns one of these
+  ./libmine.so    a shared library with the C interface of throughtime.h
+  --program CMD…  a program that answers JSON lines"""
 
 EPILOG = """exit status:
   0  agree        1  disagree        2  unresolved
-  3  the check itself could not run; one line says why
+  3  the check itself could not run; one line says why, a program's last words follow
 
-example:
-  throughtime check my_lstm.py:target --html report.html"""
+examples:
+  throughtime check my_lstm.py:target --html report.html
+  c++ -O2 -shared -fPIC -I"$(throughtime check --include)" lstm.cpp -o liblstm.so
+  throughtime check ./liblstm.so --effort exhaustive
+  throughtime check --timeout 10 --program node lstm.js"""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,26 +45,53 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "check",
         help="compare a gradient with numerical derivatives of its loss",
+        description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("target", metavar="FILE.py:NAME", help="a tt.Target, or what makes one")
-    parser.add_argument("--entries", type=int, help="how many to perturb in each tensor")
-    parser.add_argument("--epsilon", type=float, help="a fixed step; by default each tensor's own")
-    parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default 0)")
+    parser.add_argument("target", nargs="?", metavar="TARGET", help="what to check; see above")
     parser.add_argument(
+        "--program",
+        nargs=argparse.REMAINDER,
+        metavar="CMD",
+        help="check this program; all that follows is its command line",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="S",
+        help="seconds that each answer of a library or program may take (default 60)",
+    )
+    parser.add_argument(
+        "--include", action="store_true", help="print the folder of throughtime.h, and leave"
+    )
+    how = parser.add_argument_group("how much")
+    how.add_argument("--effort", choices=("quick", "normal", "exhaustive"), help="default normal")
+    how.add_argument("--evaluations", type=int, metavar="N", help="at most N loss evaluations")
+    how.add_argument("--seconds", type=float, metavar="S", help="at most S seconds")
+    how.add_argument("--entries", type=int, metavar="N", help="single entries in each tensor")
+    how.add_argument("--workers", type=int, metavar="N", help="evaluate in N processes")
+    how.add_argument("--seed", type=int, default=0, help="of what is drawn (default 0)")
+    what = parser.add_argument_group("what comes out")
+    what.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    what.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    what.add_argument("--html", metavar="FILE", help="write the report as a page")
+    what.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML")
+    what.add_argument(
         "--sweep", action="store_true", help="also show d at fixed steps from 1e-8 to 1"
     )
-    parser.add_argument("--figure", metavar="FILE", help="draw the sweep (.png, .svg, .pdf)")
-    parser.add_argument("--json", metavar="FILE", help="write the report")
-    parser.add_argument("--html", metavar="FILE", help="write the report as a page")
+    what.add_argument("--figure", metavar="FILE", help="draw the sweep (.png, .svg, .pdf)")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints the report; returns the verdict's exit status."""
+    if options.include:
+        print(INCLUDE)
+        return 0
     try:
-        return _check(options)
+        with _termination_as_exit(), _target(options) as target:
+            return _check(target, options)
     except (CheckError, KeyboardInterrupt):
         raise
     except Exception as problem:  # whatever the user's own code may raise
@@ -55,17 +102,68 @@ def run(options: argparse.Namespace) -> int:
         raise CheckError(f"{where}: {type(problem).__name__}: {problem}") from problem
 
 
-def _check(options: argparse.Namespace) -> int:
-    target = target_from_file(options.target)
-    report = check(target, entries=options.entries, epsilon=options.epsilon, seed=options.seed)
-    print(report)
+@contextlib.contextmanager
+def _target(options: argparse.Namespace) -> Iterator[Target]:
+    """What the command line names; a program that was started for it ends here."""
+    if (options.target is None) == (options.program is None):
+        actual = "neither" if options.target is None else "both"
+        refuse("target", "a TARGET or --program", actual, "see --help", error=CheckError)
+    limit = {} if options.timeout is None else {"timeout": options.timeout}
+    if options.program is not None:
+        target: Target = program_target(options.program, seed=options.seed, **limit)
+    else:
+        target, rest = as_target(options.target, seed=options.seed, **limit)
+        if "timeout" in rest:
+            expected = "a library or a program, which it limits"
+            refuse("--timeout", expected, options.target, error=CheckError)
+    if not isinstance(target, ProgramTarget):
+        yield target
+        return
+    with target:
+        yield target
+        if note := target.program.note():
+            print(f"throughtime check: {note}", file=sys.stderr)
+
+
+def _check(target: Target, options: argparse.Namespace) -> int:
+    chosen: dict[str, Any] = {name: getattr(options, name) for name in OF_THE_CHECK}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    if options.quiet:
+        chosen["progress"] = False
+    report = check(target, seed=options.seed, **chosen)
+    _say(str(report), options)
     if options.sweep or options.figure:
         found = sweep(target)
-        print(f"\n{found}")
+        _say(f"\n{found}", options)
         if options.figure:
             save_figure(plot_sweep(found), options.figure)
-    if options.json:
-        report.to_json(options.json)
-    if options.html:
-        report.to_html(options.html)
+    _write(report, options)
     return STATUS[report.verdict]
+
+
+def _say(text: str, options: argparse.Namespace) -> None:
+    if not options.quiet:
+        print(text, flush=True)
+
+
+def _write(report: Report, options: argparse.Namespace) -> None:
+    for form in FILES:
+        if path := getattr(options, form):
+            getattr(report, f"to_{form}")(path)
+
+
+@contextlib.contextmanager
+def _termination_as_exit() -> Iterator[None]:
+    """SIGTERM unwinds as Ctrl-C does, so that the programs we started end with us."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)

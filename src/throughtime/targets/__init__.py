@@ -1,7 +1,16 @@
-"""What can be checked: functions, networks, and targets in files."""
+"""What can be checked: functions, networks, torch, JAX, libraries, programs, files."""
 
-from throughtime.targets.file import target_from_file
+from throughtime.targets.library import INCLUDE, library_target
 from throughtime.targets.network import network_target
-from throughtime.targets.recognise import as_target
+from throughtime.targets.program import ProgramTarget, program_target
+from throughtime.targets.recognise import as_target, target_of
 
-__all__ = ["as_target", "network_target", "target_from_file"]
+__all__ = [
+    "INCLUDE",
+    "ProgramTarget",
+    "as_target",
+    "library_target",
+    "network_target",
+    "program_target",
+    "target_of",
+]

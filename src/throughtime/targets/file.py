@@ -1,24 +1,26 @@
-"""A target from a Python file, as the command line names it: `file.py:name`."""
+"""What stands in a Python file, as the command line names it: `file.py:name`."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import inspect
 import sys
 from pathlib import Path
 
 from throughtime.arrays import refuse
-from throughtime.checking import CheckError, Target
+from throughtime.checking import CheckError
 
 
-def target_from_file(place: str) -> Target:
-    """The Target that `file.py:name` holds, or that the function of this name makes.
+def thing_in_file(place: str) -> object:
+    """What `file.py:name` holds, or what the function of this name returns.
 
     Raises:
-        CheckError: where there is no such file or name, or it is no target.
+        CheckError: where there is no such file or name.
     """
     path, separator, name = place.rpartition(":")
     if not separator or not path:
-        refuse("target", "file.py:name", repr(place), error=CheckError)
+        refuse("target", "file.py:name, or a shared library", repr(place), error=CheckError)
     if not Path(path).is_file():
         refuse("target", "an existing Python file", path, error=CheckError)
     module = _module(Path(path))
@@ -26,12 +28,8 @@ def target_from_file(place: str) -> Target:
         public = [key for key in vars(module) if not key.startswith("_")]
         refuse(f"{path}: name", "one of " + ", ".join(public), repr(name), error=CheckError)
     found = getattr(module, name)
-    if callable(found) and not isinstance(found, Target):
-        found = found()
-    if not isinstance(found, Target):
-        kind = type(found).__name__
-        refuse(f"{place}", "a throughtime.Target, or a function making one", kind, error=CheckError)
-    return found
+    makes = inspect.isfunction(found) or isinstance(found, type | functools.partial)
+    return found() if makes else found
 
 
 def _module(path: Path) -> object:

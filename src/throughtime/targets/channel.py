@@ -1,0 +1,211 @@
+"""A child process that answers each line of JSON with one line of JSON, and cannot hang us."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, NoReturn
+
+from throughtime.arrays import refuse
+from throughtime.checking import CheckError
+
+GRACE = 2.0  # seconds between the end of its input and the end of its life
+LAST_WORDS = 12  # lines of standard error that a message quotes
+LONGEST_LINE = 2**26  # bytes; whoever writes more without a newline is not answering
+
+
+class Channel:
+    """Starts a program, asks, and ends it with all its children.
+
+    The program has a process group of its own: Ctrl-C reaches the checker alone, which then ends
+    the group. It is also ended when the channel is forgotten, and when the interpreter leaves.
+
+    Args:
+        command: the program and its arguments.
+        name: what messages call it.
+        places: what it was doing, for each `"do"` that will be asked; messages end with it.
+        timeout: seconds that an answer may take.
+    """
+
+    def __init__(
+        self, command: Sequence[str], name: str, places: Mapping[str, str], timeout: float
+    ) -> None:
+        self.name, self.places, self.timeout = name, places, timeout
+        try:
+            self._process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as problem:
+            actual = f"{command[0]!r} ({problem.strerror})"
+            refuse("program", "a command that can be run", actual, error=CheckError)
+        self._chunks: queue.SimpleQueue[bytes] = queue.SimpleQueue()  # b"" is the end
+        self._rest = b""  # what came after the last whole line
+        self._last_words: deque[bytes] = deque(maxlen=LAST_WORDS)
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        _in_background(_read_chunks, self._process.stdout, self._chunks)
+        self._listener = _in_background(_read_lines, self._process.stderr, self._last_words)
+        self._end = weakref.finalize(self, _kill, self._process)
+
+    def ask(self, request: Mapping[str, object]) -> dict[str, Any]:
+        """The answer to a request.
+
+        Raises:
+            CheckError: where the program dies, is late, says something that is no JSON object,
+                or answers `{"error": …}`; its last words on standard error are quoted.
+        """
+        place = self.places[str(request["do"])]
+        if not self._end.alive:
+            raise CheckError(f"{self.name}: has been closed; make the target anew")
+        if self._rest:
+            self._refuse("one line an answer", f"another one, {_shown(self._rest)}, {place}")
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            self._ended(place)
+        return self._answer(self._line(place), place)
+
+    def close(self) -> None:
+        """Ends the program: its input first, then, if need be, the whole group.
+
+        Raises:
+            CheckError: where it ends by itself with an exit status other than 0.
+        """
+        if not self._end.alive:
+            return
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        try:
+            status = self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            status = 0  # it does not heed the end of its input; that does no harm
+        self.kill()
+        if status:
+            self._say(f"{_death(status)} after its last answer")
+
+    def kill(self) -> None:
+        """Ends the program and its children at once."""
+        self._end()
+
+    def _line(self, place: str) -> bytes:
+        """The next whole line of standard output."""
+        parts: list[bytes] = []
+        length = 0
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                chunk = self._chunks.get(timeout=max(deadline - time.monotonic(), 0))
+            except queue.Empty:
+                self._late(b"".join(parts), place)
+            if not chunk:
+                self._ended(place, b"".join(parts))
+            head, newline, rest = chunk.partition(b"\n")
+            parts.append(head)
+            length += len(head)
+            if newline:
+                self._rest = rest
+                return b"".join(parts)
+            if length > LONGEST_LINE:
+                self._refuse("a line of JSON", f"{length:,} bytes without a line's end {place}")
+
+    def _answer(self, line: bytes, place: str) -> dict[str, Any]:
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            way_out = "print whatever is not an answer to standard error"
+            self._refuse("a JSON object on one line", f"{_shown(line)} {place}", way_out)
+        if "error" in answer:
+            self._say(str(answer["error"]))
+        return answer
+
+    def _late(self, partial: bytes, place: str) -> NoReturn:
+        expected = f"an answer within {self.timeout:g} s {place}"
+        if partial:
+            way_out = "end each answer with a newline and flush it"
+            self._refuse(expected, f"a line without an end, {_shown(partial)}", way_out)
+        self._refuse(expected, "none", "flush each answer, or give it longer: timeout")
+
+    def _ended(self, place: str, partial: bytes = b"") -> NoReturn:
+        try:
+            status = self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self._say(f"closed its standard output {place}")
+        within = f", within the line {_shown(partial)}" if partial else ""
+        self._say(f"{_death(status)} {place}{within}")
+
+    def _refuse(self, expected: str, actual: str, way_out: str = "") -> NoReturn:
+        try:
+            refuse(self.name, expected, actual, way_out, error=CheckError)
+        except CheckError as problem:
+            self._say(str(problem).removeprefix(f"{self.name}: "))
+
+    def _say(self, message: str) -> NoReturn:
+        """Raises the message with the program's last words below it; the program is ended."""
+        self.kill()
+        self._listener.join(GRACE)  # its last words may still be in the pipe
+        words = [line.decode(errors="replace").rstrip() for line in self._last_words]
+        quoted = "".join(f"\n    {line[:200]}" for line in words if line)
+        heading = "; its last words on standard error:" if quoted else ""
+        raise CheckError(f"{self.name}: {message}{heading}{quoted}")
+
+
+def _death(status: int) -> str:
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        return f"died with {signal.Signals(-status).name}"
+    except ValueError:
+        return f"died with signal {-status}"
+
+
+def _shown(line: bytes, longest: int = 80) -> str:
+    """A line as a message quotes it, shortened."""
+    text = line.decode(errors="backslashreplace")
+    return repr(text if len(text) <= longest else text[:longest] + "…")
+
+
+def _in_background(function: Any, *arguments: Any) -> threading.Thread:
+    thread = threading.Thread(target=function, args=arguments, daemon=True)
+    thread.start()
+    return thread
+
+
+def _read_chunks(stream: IO[bytes], chunks: queue.SimpleQueue[bytes]) -> None:
+    while chunk := os.read(stream.fileno(), 2**16):
+        chunks.put(chunk)
+    chunks.put(b"")
+
+
+def _read_lines(stream: IO[bytes], lines: deque[bytes]) -> None:
+    while line := stream.readline(2**12):  # a line that never ends is cut, not collected
+        lines.append(line)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Ends the process and all that it started; waits until it is gone."""
+    with contextlib.suppress(OSError):  # gone already
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    process.wait()
+    with contextlib.suppress(OSError):
+        process.stdin.close()  # type: ignore[union-attr]

@@ -1,0 +1,61 @@
+"""A shared library with the C interface of `throughtime.h` as a target.
+
+The library runs in a process of its own: if it crashes, the checker lives and tells where.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from throughtime.arrays import refuse
+from throughtime.checking import CheckError
+from throughtime.targets import serve_library
+from throughtime.targets.program import TIMEOUT, ProgramTarget, Start, seconds, started
+
+PLACES = {
+    "load": "while it was loaded",
+    "describe": "in tt_describe",
+    "loss": "in tt_loss",
+    "gradient": "in tt_gradient",
+    "reset": "in tt_reset",
+    "set_length": "in tt_set_length",
+    "initial": "in tt_initial",
+}
+
+INCLUDE = Path(__file__).parents[1] / "include"  # the folder of throughtime.h
+
+
+def library_target(
+    path: str | os.PathLike[str], *, timeout: float = TIMEOUT, seed: int = 0
+) -> ProgramTarget:
+    """Loads a shared library with the C interface, in a process of its own, as a target.
+
+    Args:
+        path: of the library.
+        timeout: seconds that each call may take.
+        seed: of the parameters, where there is no `tt_initial`: drawn evenly from ±1/√n, n the
+            length of the last axis.
+
+    Raises:
+        CheckError: where it cannot be loaded, lacks a function or does not describe itself.
+
+    Example:
+        >>> target = tt.library_target("./liblstm.so")  # doctest: +SKIP
+        >>> tt.check(target).verdict  # doctest: +SKIP
+        'agree'
+    """
+    if not Path(path).is_file():
+        refuse("library", "an existing file", os.fspath(path), error=CheckError)
+    command = (sys.executable, "-I", serve_library.__file__)
+    load: dict[str, object] = {"do": "load", "library": str(Path(path).resolve())}
+    return started(Start(command, os.fspath(path), PLACES, seconds(timeout), (load,)), seed)
+
+
+def is_library(path: object) -> bool:
+    """Whether this is the path of a shared library, by its name."""
+    if not isinstance(path, str | os.PathLike):
+        return False
+    name = Path(os.fspath(path)).name
+    return name.endswith((".so", ".dylib", ".dll")) or ".so." in name

@@ -1,0 +1,237 @@
+"""A program in any language as a target: it reads and writes JSON lines and flat binary files."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from throughtime.arrays import Array, positive, refuse
+from throughtime.checking import CheckError, Target
+from throughtime.parameters import Parameters
+from throughtime.targets.channel import Channel
+from throughtime.targets.description import Description, read_description
+
+TIMEOUT = 60.0  # seconds an answer
+
+PLACES = {
+    "describe": "when asked to describe itself",
+    "loss": "when asked for the loss",
+    "gradient": "when asked for the gradient",
+    "reset": "when asked to reset",
+    "set_length": "when asked for another length",
+    "initial": "when asked for its initial parameters",
+}
+
+FEW_DECIMALS = 6  # what printf("%f") and most languages' default formats write
+ENOUGH_LOSSES = 8  # to say so of them all
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a program is started; enough to start it again elsewhere."""
+
+    command: tuple[str, ...]
+    name: str
+    places: Mapping[str, str]
+    timeout: float
+    first: tuple[dict[str, object], ...] = ()  # requests that come before all others
+
+
+class Program:
+    """A running program: asks it for losses and gradients at parameters that we hold."""
+
+    def __init__(self, start: Start, seed: int) -> None:
+        self.start = start
+        self.channel = Channel(start.command, start.name, start.places, start.timeout)
+        for request in start.first:
+            self.channel.ask(request)
+        answer = self.channel.ask({"do": "describe"})
+        self.description: Description = read_description(start.name, answer)
+        self.length = self.description.steps
+        self._most_digits = self._most_decimals = self._losses = 0
+        self._folder = tempfile.TemporaryDirectory(prefix="throughtime-")
+        self._p, self._g = (Path(self._folder.name) / name for name in ("p.bin", "g.bin"))
+        self.parameters: Parameters = self._initial(seed)
+
+    def loss(self, length: int | None) -> Any:
+        """The loss, a number or a list of terms, over `length` steps."""
+        answer = self._ask_at("loss", length, parameters=str(self._p))
+        loss = answer.get("loss")
+        terms: list[Any] = loss if isinstance(loss, list) else [loss]
+        if not terms or not all(type(term) in (int, float) for term in terms):
+            null = "; NaN and infinity stand in JSON as null" if None in terms else ""
+            expected, actual = '{"loss": number or list of numbers}', f"{answer}{null}"
+            refuse(f"{self.start.name}: answer", expected, actual, error=CheckError)
+        self._count_digits(terms)
+        return loss
+
+    def gradient(self, length: int | None) -> Mapping[str, Array]:
+        """The gradient that the program writes to a file, over `length` steps."""
+        self._g.unlink(missing_ok=True)
+        self._ask_at("gradient", length, parameters=str(self._p), gradient=str(self._g))
+        return self.parameters.like(self._read(self._g, "gradient"))
+
+    def reset(self) -> None:
+        """Passed on to the program."""
+        self.channel.ask({"do": "reset"})
+
+    def note(self) -> str:
+        """What the checker's user should know about the answers; empty mostly."""
+        few = min(self._most_digits, self._most_decimals) <= FEW_DECIMALS
+        if self._losses < ENOUGH_LOSSES or not few:
+            return ""
+        return (
+            f"{self.start.name}: no loss had more than {FEW_DECIMALS} digits; "
+            "print it with 17 (%.17g), since a check lives on the last ones"
+        )
+
+    def _ask_at(self, do: str, length: int | None, **files: str) -> dict[str, Any]:
+        if length != self.length:
+            self.channel.ask({"do": "set_length", "steps": length})
+            self.length = length
+        self._write(self.parameters)
+        return self.channel.ask({"do": do, **files})
+
+    def _write(self, parameters: Parameters) -> None:
+        parameters.flat.astype(self._little_endian, copy=False).tofile(self._p)
+
+    def _initial(self, seed: int) -> Parameters:
+        drawn = self.description.draw(seed)
+        if "initial" in self.description.optional:
+            self._write(drawn)
+            self.channel.ask({"do": "initial", "parameters": str(self._p)})
+            drawn.flat[...] = self._read(self._p, "initial parameters")
+        return drawn
+
+    @property
+    def _little_endian(self) -> np.dtype[Any]:
+        return np.dtype(self.description.dtype).newbyteorder("<")
+
+    def _read(self, path: Path, what: str) -> Array:
+        """A vector of the parameters' size and dtype from a file of the program."""
+        dtype, size = np.dtype(self.description.dtype), self.description.size
+        expected = f"{size} numbers of {dtype}, {size * dtype.itemsize} bytes, in {path.name}"
+        try:
+            raw = path.read_bytes()
+        except OSError:
+            refuse(f"{self.start.name}: {what}", expected, "no such file", error=CheckError)
+        if len(raw) != size * dtype.itemsize:
+            doubles = len(raw) == 2 * size * dtype.itemsize and dtype.itemsize == 4
+            halves = 2 * len(raw) == size * dtype.itemsize and dtype.itemsize == 8
+            way_out = f"are they {'float64' if doubles else 'float32'}?" if doubles | halves else ""
+            actual = f"{len(raw)} bytes"
+            refuse(f"{self.start.name}: {what}", expected, actual, way_out, error=CheckError)
+        left = np.frombuffer(raw, f"<u{dtype.itemsize}") == 2 ** (8 * dtype.itemsize) - 1
+        if left.any():  # what a library's buffer holds beforehand; no arithmetic gives this NaN
+            actual = f"{np.count_nonzero(left)} left as they were"
+            refuse(f"{self.start.name}: {what}", f"{size} numbers set", actual, error=CheckError)
+        return np.frombuffer(raw, self._little_endian).astype(dtype)
+
+    def _count_digits(self, terms: Sequence[float]) -> None:
+        self._losses += 1
+        for term in terms[:1]:
+            parts = Decimal(repr(term)).as_tuple()
+            if isinstance(parts.exponent, int):
+                self._most_digits = max(self._most_digits, len(parts.digits))
+                self._most_decimals = max(self._most_decimals, -parts.exponent)
+
+
+@dataclass(frozen=True)
+class ProgramTarget(Target):
+    """A target whose loss and gradient another process computes.
+
+    The process ends with `close()`, at the end of a `with` block, or when the target is
+    forgotten. A copy that is sent to a worker starts a process of its own.
+    """
+
+    program: Program = field(kw_only=True, repr=False)
+
+    def close(self) -> None:
+        """Ends the process.
+
+        Raises:
+            CheckError: where it ends by itself with an exit status other than 0.
+        """
+        self.program.channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.program.channel.kill()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self.program.start, self.steps, self.program.parameters.flat.copy())
+
+
+def program_target(
+    command: str | Sequence[str], *, timeout: float = TIMEOUT, seed: int = 0
+) -> ProgramTarget:
+    """Starts a program that speaks the line protocol, as a target.
+
+    Args:
+        command: the program and its arguments; a string is split as a shell does.
+        timeout: seconds that each answer may take.
+        seed: of the parameters, where the program names no initial ones: drawn evenly from
+            ±1/√n, n the length of the last axis.
+
+    Raises:
+        CheckError: where it cannot be started or does not describe itself.
+
+    Example:
+        >>> target = tt.program_target("node lstm.js")  # doctest: +SKIP
+        >>> tt.check(target).verdict  # doctest: +SKIP
+        'agree'
+    """
+    words = shlex.split(command) if isinstance(command, str) else [os.fspath(w) for w in command]
+    if not words:
+        refuse("program", "a command", "none", error=CheckError)
+    return started(Start(tuple(words), shlex.join(words), PLACES, seconds(timeout)), seed)
+
+
+def started(start: Start, seed: int) -> ProgramTarget:
+    """The target of a program that is started now."""
+    program = Program(start, seed)
+    return _target(program, program.description.steps)
+
+
+def seconds(timeout: float) -> float:
+    """A time limit, refused unless it is a positive number that a lock can wait."""
+    if not 0 < timeout <= threading.TIMEOUT_MAX:
+        refuse("timeout", "a positive number of seconds", timeout, error=CheckError)
+    return float(timeout)
+
+
+def _target(program: Program, steps: int | None) -> ProgramTarget:
+    def at_length(length: int) -> ProgramTarget:
+        return _target(program, positive("steps", length))
+
+    optional = program.description.optional
+    return ProgramTarget(
+        program.parameters,
+        partial(program.loss, steps),
+        partial(program.gradient, steps),
+        reset=program.reset if "reset" in optional else None,
+        at_length=at_length if "set_length" in optional else None,
+        steps=steps,
+        program=program,
+    )
+
+
+def _again(start: Start, steps: int | None, flat: Array) -> ProgramTarget:
+    program = Program(start, seed=0)
+    program.parameters.flat[...] = flat
+    return _target(program, steps)

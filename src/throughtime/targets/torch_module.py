@@ -1,0 +1,197 @@
+"""A torch module, its inputs and a loss as a target: its own parameters are moved and put back."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array, refuse
+from throughtime.checking import CheckError, Target
+from throughtime.targets.torch_tensors import as_array, differentiate, leaves_of, walk
+
+
+def is_module(what: object, *_: Any) -> bool:
+    """Whether this is a torch module; torch is not imported to find out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(what, torch.nn.Module)
+
+
+def module_target(
+    module: Any,
+    *inputs: Any,
+    loss: Callable[[Any], Any] | None = None,
+    reset: Callable[[], object] | None = None,
+    at_length: Callable[[int], Target] | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+) -> Target:
+    """A torch module as it stands, in training or in evaluation, on its own device.
+
+    Checked are the parameters that require a gradient and the inputs that do. Before each
+    evaluation torch's random generators are seeded, so that dropout draws the same masks, and
+    after it they and the module's buffers (running statistics) are put back.
+
+    Args:
+        module: called as `module(*inputs)`; one tuple alone is taken apart.
+        inputs: tensors, or tuples, lists and dictionaries of them, such as an LSTM's (h, c).
+        loss: of the outputs; a tensor, the loss or its terms. By default the outputs, all of
+            them, weighted with random numbers that are drawn once.
+        reset, at_length, steps: as in Target.
+        seed: of the dropout's masks and of the weights.
+
+    Raises:
+        CheckError: where nothing requires a gradient, or the loss does not depend on anything.
+    """
+    arguments = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], tuple) else inputs
+    tensors = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    tensors |= {name: tensor for name, tensor in walk("inputs", arguments) if tensor.requires_grad}
+    if not tensors:
+        way_out = "give the inputs .requires_grad_(), or the parameters"
+        refuse("module", "something that requires a gradient", "nothing", way_out, CheckError)
+    run = Run(module, arguments, tensors, loss, module=module, seed=seed)
+    return run.target(reset, at_length, steps)
+
+
+class Run:
+    """Evaluates a function of tensors, and leaves everything as it was.
+
+    Pickles as a whole; where it is unpickled, arrays and tensors are one memory again.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        arguments: Any,
+        tensors: Mapping[str, Any],
+        loss: Callable[[Any], Any] | None,
+        *,
+        module: Any = None,
+        seed: int = 0,
+    ) -> None:
+        self.function, self.arguments, self.tensors = function, arguments, tensors
+        self.given_loss, self.module, self.seed = loss, module, seed
+        self.leaves = leaves_of(tensors)
+        self.weights: list[Any] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "leaves"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.leaves = leaves_of(self.tensors)
+
+    def target(
+        self,
+        reset: Callable[[], object] | None,
+        at_length: Callable[[int], Target] | None,
+        steps: int | None,
+    ) -> Target:
+        """The target."""
+        return TorchTarget(
+            {name: leaf.array for name, leaf in self.leaves.items()},
+            self.loss,
+            self.gradient,
+            reset=reset,
+            at_length=at_length,
+            steps=steps,
+        )
+
+    def loss(self) -> Array:
+        """The loss or its terms."""
+        with self._evaluation() as (outputs, weights):
+            if weights is None:
+                return as_array(outputs[0])
+            # In float64, so that weighting and adding up lose nothing.
+            parts = zip(outputs, weights, strict=True)
+            products = [as_array(o).astype(np.float64) * as_array(w) for o, w in parts]
+            return np.concatenate([product.reshape(-1) for product in products])
+
+    def gradient(self) -> Mapping[str, Array]:
+        """By torch's backward pass; `.grad` is left alone."""
+        torch = import_module("torch")
+        with self._evaluation() as (outputs, weights):
+            seeds = [torch.ones_like(o) for o in outputs] if weights is None else weights
+            return differentiate(outputs, self.leaves, seeds)
+
+    @contextlib.contextmanager
+    def _evaluation(self) -> Iterator[tuple[list[Any], list[Any] | None]]:
+        """What is differentiated, and the weights of its entries where they were drawn."""
+        torch = import_module("torch")
+        devices = sorted(
+            {leaf.tensor.device.index for leaf in self.leaves.values() if leaf.tensor.is_cuda}
+        )
+        for leaf in self.leaves.values():
+            leaf.push()
+        with torch.random.fork_rng(devices), torch.enable_grad(), kept_buffers(self.module):
+            torch.manual_seed(self.seed)
+            found = self.function(*self.arguments)
+            yield self._weighted(found) if self.given_loss is None else self._lossy(found)
+
+    def _lossy(self, found: Any) -> tuple[list[Any], None]:
+        torch = import_module("torch")
+        assert self.given_loss is not None
+        value = self.given_loss(found)
+        if not isinstance(value, torch.Tensor):
+            way_out = "return the tensor itself, without .item() or float()"
+            refuse("loss", "a tensor", type(value).__name__, way_out, error=CheckError)
+        refuse_detached("loss", [value])
+        return [value], None
+
+    def _weighted(self, found: Any) -> tuple[list[Any], list[Any]]:
+        """Every floating-point output that depends on a leaf, with its weights."""
+        torch = import_module("torch")
+        outputs = [t for _, t in walk("outputs", found) if t.is_floating_point()]
+        if not outputs:
+            kind = type(found).__name__
+            refuse("outputs", "tensors of floating-point numbers", kind, error=CheckError)
+        refuse_detached("outputs", outputs)
+        outputs = [output for output in outputs if output.requires_grad]
+        if not self.weights:
+            rng = np.random.default_rng(self.seed)
+            for output in outputs:
+                drawn = torch.from_numpy(rng.standard_normal(tuple(output.shape)))
+                self.weights.append(drawn.to(output))
+        return outputs, self.weights
+
+
+class TorchTarget(Target):
+    """A target whose arrays share the memory of torch's tensors."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        run = self.loss.__self__  # type: ignore[attr-defined]
+        return _target, (run, self.reset, self.at_length, self.steps)
+
+
+def refuse_detached(what: str, tensors: list[Any]) -> None:
+    """Refuses what no gradient can flow from."""
+    if any(tensor.requires_grad for tensor in tensors):
+        return
+    way_out = "look for .detach(), .data, .item() or torch.no_grad() on the way"
+    expected = "something that depends on the parameters"
+    refuse(what, expected, "a tensor without a backward pass", way_out, error=CheckError)
+
+
+@contextlib.contextmanager
+def kept_buffers(module: Any) -> Iterator[None]:
+    """Puts back the buffers of a module and its submodules, those that are replaced included."""
+    kept = [
+        (owner, name, buffer, None if buffer is None else buffer.detach().clone())
+        for owner in (module.modules() if module is not None else ())
+        for name, buffer in owner._buffers.items()
+    ]
+    try:
+        yield
+    finally:
+        for owner, name, buffer, copy in kept:
+            owner._buffers[name] = buffer
+            if copy is not None:
+                buffer.data.copy_(copy)
+
+
+def _target(run: Run, *options: Any) -> Target:
+    return run.target(*options)

@@ -12,6 +12,7 @@ from throughtime.arrays import Array, refuse
 from throughtime.checking.discrepancy import discrepancy, floor
 from throughtime.checking.noise import loss_noise
 from throughtime.checking.numerical import Differences
+from throughtime.checking.preflight import preflight
 from throughtime.checking.report import Point, Report, TensorReport, Verdict, Worst, worst_verdict
 from throughtime.checking.target import CheckError, Evaluator, Target
 from throughtime.progress import progress_bar
@@ -59,8 +60,8 @@ def check_target(
         refuse("epsilon", "a positive number", epsilon, error=CheckError)
     start, rng = perf_counter(), np.random.default_rng(seed)
     evaluator = Evaluator(target)
-    loss = _repeatable_loss(evaluator)
-    gradient = evaluator.gradient()
+    found = preflight(evaluator, seed=seed)
+    loss, gradient = found.loss, found.gradient
     noise = loss_noise(evaluator, rng)
     differences = Differences(evaluator, loss, noise)
     chosen = {name: _choose(array, entries, gradient, rng) for name, array in gradient.items()}
@@ -87,6 +88,7 @@ def check_target(
         loss=loss,
         dtype=" and ".join(sorted({str(a.dtype) for a in target.parameters.values()})),
         steps=target.steps,
+        notes=found.notes,
     )
 
 
@@ -137,19 +139,6 @@ def judge(d: float, rounding: float) -> Verdict:
     if d > ACCUSED * rounding:
         return "disagree"
     return "agree" if rounding <= RESOLVED else "unresolved"
-
-
-def _repeatable_loss(evaluator: Evaluator) -> float:
-    first, second = evaluator.loss(), evaluator.loss()
-    if first != second:
-        refuse(
-            "loss",
-            "the same number at the same parameters",
-            f"{first!r}, then {second!r}",
-            "put carried states, dropout masks and random numbers back: Target(reset=…)",
-            error=CheckError,
-        )
-    return first
 
 
 def _choose(

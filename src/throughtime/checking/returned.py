@@ -14,7 +14,7 @@ from throughtime.arrays import Array, refuse
 def loss_terms(value: Any) -> Array:
     """What the loss returned, copied: an array of real numbers in the precision it came in."""
     try:
-        terms = np.array(value)
+        terms = np.asarray(value).copy()
         if terms.dtype.kind not in "biuf":  # lists of Python's numbers, other libraries' numbers
             terms = np.array(value, dtype=np.float64)
     except (TypeError, ValueError, RuntimeError):  # torch: a tensor that requires a gradient
@@ -86,7 +86,7 @@ def _copy(name: str, value: Any, parameter: Array) -> Array:
     """One tensor of the gradient, in memory of its own."""
     what = f"gradient[{name!r}]"
     try:
-        copy = np.array(value)
+        copy = np.asarray(value).copy()
     except (TypeError, ValueError, RuntimeError):
         copy = np.empty(0, dtype=object)
     if copy.dtype.kind not in "biuf":

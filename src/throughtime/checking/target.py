@@ -97,7 +97,8 @@ class Evaluator:
 
     def total(self, terms: Array) -> float:
         """The sum of the loss's terms, which is refused where it is not finite."""
-        total = float(np.sum(terms, dtype=np.float64))
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = float(np.sum(terms, dtype=np.float64))
         if not np.isfinite(total):
             with _as_check_errors():
                 finite_terms(terms, self.target.steps)

@@ -1,0 +1,61 @@
+"""How many digits numbers carry: what a silent conversion to a shorter precision leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log10
+
+import numpy as np
+
+from throughtime.arrays import Array
+
+# Bits of the significand, the implicit one included, and what has so many.
+FORMATS = {8: "bfloat16", 11: "float16", 24: "float32", 53: "float64"}
+SPARE = 3  # bits: of a handful of numbers one at least uses all but these
+DISTINCT = 3  # numbers; fewer tell nothing
+
+
+def significant_bits(values: Array) -> int:
+    """Bits that the significands need, the longest of them: 24 where all are float32 numbers.
+
+    Example:
+        >>> import numpy as np
+        >>> significant_bits(np.array([0.75, 5.0])), significant_bits(np.float32([0.1]))
+        (3, 24)
+    """
+    significand, _ = np.frexp(values.astype(np.float64))
+    whole = np.abs(np.ldexp(significand, 53)).astype(np.int64)
+    whole = whole[whole > 0]
+    if not whole.size:
+        return 0
+    lowest = whole & -whole
+    return 53 - int(np.log2(lowest.min()))
+
+
+def format_of(arrays: Sequence[Array]) -> str:
+    """The shortest format that holds all these numbers and looks as if it had made them.
+
+    "float64" where nothing can be told: too few numbers, or such simple ones as 0.5 and 3.
+    """
+    values = np.concatenate([np.ravel(array) for array in arrays])
+    values = np.unique(values[np.isfinite(values)])
+    bits = significant_bits(values)
+    for limit, name in FORMATS.items():
+        if limit - SPARE < bits <= limit and values[values != 0].size >= DISTINCT:
+            return name
+    return "float64"
+
+
+def bits_of(name: str) -> int:
+    """Bits of a format's significand."""
+    return next(bits for bits, own in FORMATS.items() if own == name)
+
+
+def decimal_digits(name: str) -> int:
+    """Decimal digits that a format carries.
+
+    Example:
+        >>> [decimal_digits(name) for name in ("bfloat16", "float16", "float32", "float64")]
+        [2, 3, 7, 16]
+    """
+    return round(bits_of(name) * log10(2))

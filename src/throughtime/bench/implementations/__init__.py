@@ -1,0 +1,17 @@
+"""Small recurrent networks as people write them, right ones and ones with a mistake.
+
+Each style is a room of its own that shares no line with another, nor with the engine. What their
+backward passes get wrong has a name in `faults.FAULTS`.
+"""
+
+from throughtime.bench.implementations.faults import CELLS, FAULTS, Fault
+from throughtime.bench.implementations.registry import (
+    Entry,
+    catalogue,
+    correct,
+    make,
+    styles,
+)
+from throughtime.bench.implementations.setting import Setting
+
+__all__ = ["CELLS", "FAULTS", "Entry", "Fault", "Setting", "catalogue", "correct", "make", "styles"]

@@ -1,0 +1,191 @@
+"""Recurrent layers, a dense head and a loss over a batch, rows as vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.bench.implementations.concatenated import gru, lstm, rnn
+from throughtime.bench.implementations.setting import Setting
+
+LAYERS: dict[str, Any] = {"RNN": rnn, "GRU": gru, "LSTM": lstm}
+BLOCKS = {"RNN": 1, "GRU": 3, "LSTM": 4}
+
+
+def parameters(s: Setting) -> dict[str, Array]:
+    """W1 (H + I, G·H), b1, the next layer's W2 (2H, G·H), b2, and the head's Wy (H, O), by."""
+    width, found = BLOCKS[s.cell] * s.H, {}
+    for layer in range(1, s.layers + 1):
+        inputs = s.I if layer == 1 else s.H
+        found[f"W{layer}"] = s.weights(2 * layer, s.H + inputs, width)
+        found[f"b{layer}"] = s.weights(2 * layer + 1, width)
+    return found | {"Wy": s.weights(0, s.H, s.O), "by": s.weights(1, s.O)}
+
+
+class Model:
+    """Loss and gradient at the parameters `p`, which both look at where they are."""
+
+    def __init__(self, s: Setting, p: Mapping[str, Array]) -> None:
+        self.s, self.p, self.layer = s, p, LAYERS[s.cell]
+        self.xs, self.labels, self.answers = s.inputs(), s.labels(), s.answers()
+        steps = np.arange(s.T)[:, None]
+        self.valid = (steps < s.lengths()).astype(s.dtype)  # (T, B)
+        self.share = np.ones((s.T, s.B), s.dtype)
+        if s.time == "mean":
+            self.share /= s.lengths().astype(s.dtype)
+        if s.batch == "mean":
+            self.share /= np.array(s.B, s.dtype)
+        self.carried = s.start(0)
+        self.rng = np.random.default_rng()
+        self.grown: dict[str, Array] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Before every run: the generator of the dropout masks starts again."""
+        self.dropping = np.random.default_rng(self.s.seed)
+
+    def loss(self) -> Any:
+        """One number of the model's dtype, or terms, the last of them the L2 term."""
+        terms, *_ = self.forward()
+        decay = sum((np.sum(self.p[n] ** 2) for n in self.p if n[0] == "W"), start=0.0)
+        decay = np.asarray(0.5 * self.s.decay * decay, self.s.dtype)
+        return np.append(terms, decay) if self.s.terms else terms.sum() + decay
+
+    def forward(self) -> tuple[Array, Array, list[Any], Array, Array]:
+        """Terms, outputs, what the layers keep, what the head saw, and the dropout mask."""
+        s, p, hs, caches = self.s, self.p, self.xs, []
+        for layer in range(1, s.layers + 1):
+            h, c = s.start(2 * layer - 2), s.start(2 * layer - 1)
+            if "state_carried" in s.faults and layer == 1:
+                h = self.carried
+            W, b = p[f"W{layer}"], p[f"b{layer}"]
+            hs, cache = self.layer.forward(W, b, hs, h, c, s.activation)
+            if layer == 1:
+                self.carried = hs[-1]
+            caches.append(cache)
+        mask = self.mask(hs.shape)
+        seen = hs * mask
+        if s.task == "regression":
+            y = seen[-1] @ p["Wy"] + p["by"]
+            square = ((y - self.answers) ** 2).mean(axis=1)
+            terms = square / np.array(s.B, s.dtype) if s.batch == "mean" else square
+            return (np.sqrt(terms.sum(keepdims=True)) if s.root else terms), y, caches, seen, mask
+        logits = seen @ p["Wy"] + p["by"]
+        logits -= logits.max(axis=-1, keepdims=True)
+        exp = np.exp(logits)
+        P = exp / exp.sum(axis=-1, keepdims=True)
+        picked = np.take_along_axis(P, self.labels[..., None], axis=-1)[..., 0]
+        terms = -(np.log(picked) * self.share * self.valid).sum(axis=1)
+        return terms, P, caches, seen, mask
+
+    def mask(self, shape: tuple[int, ...]) -> Array:
+        """(T, B, H): 0 where a unit is dropped, else 1 / (1 − share)."""
+        if not self.s.dropout:
+            return np.ones(shape, self.s.dtype)
+        kept = self.dropping.random(shape) >= self.s.dropout
+        return np.asarray(kept / (1 - self.s.dropout), self.s.dtype)
+
+    def gradient(self) -> dict[str, Array]:
+        """By name, like the parameters."""
+        s, p, faults = self.s, self.p, self.s.faults
+        terms, y, caches, seen, mask = self.forward()
+        if "dropout_mask_redrawn" in faults:
+            mask = self.mask(seen.shape)
+        if "states_off_by_one" in faults:
+            seen = np.concatenate([s.start(0)[None], seen[:-1]])
+        d = self.head_gradient(terms, y, seen)
+        dhs = d.pop("dhs") * mask
+        for layer in range(s.layers, 0, -1):
+            W = p[f"W{layer}"]
+            dhs, dW, db = self.layer.backward(W, dhs, caches[layer - 1], faults)
+            d |= {f"W{layer}": dW, f"b{layer}": db}
+            if "lower_layer_overwritten" in faults:
+                dhs[1:] = 0
+        return self.finished({name: d[name] for name in p})
+
+    def head_gradient(self, terms: Array, y: Array, seen: Array) -> dict[str, Array]:
+        """Wy, by, and δh of every step."""
+        s, Wy = self.s, self.p["Wy"]
+        dy = self.step_gradient(y) if s.task == "softmax" else self.answer_gradient(terms, y)
+        if "output_gradient_at_last_step_only" in s.faults:
+            dy[:-1] = 0
+        if "output_gradient_at_every_step" in s.faults:
+            dy[:] = dy[-1]
+        dWy = np.einsum("tbh,tbo->ho", seen, dy)
+        dby = dy.sum(axis=(0, 1))
+        return {"Wy": dWy, "by": dby, "dhs": dy @ Wy.T}
+
+    def step_gradient(self, P: Array) -> Array:
+        """δ of the logits at every step, (T, B, O)."""
+        s, faults, labels = self.s, self.s.faults, self.labels
+        if "targets_shifted" in faults:
+            labels = np.roll(labels, -1, axis=0)
+        dy = P - np.eye(s.O, dtype=s.dtype)[labels]
+        if "different_loss" in faults:
+            dy = 2 * dy * P * (1 - P)
+        if "softmax_derivative_twice" in faults:
+            dy = P * (dy - (P * dy).sum(axis=-1, keepdims=True))
+        if "divided_by_classes" in faults:
+            dy = dy / s.O
+        share = self.share
+        if "averaged_over_steps" in faults:
+            share = share / s.T
+        if "summed_over_steps" in faults:
+            share = share * s.T
+        if "divided_by_batch" in faults:
+            share = share / s.B
+        if "padding_counted" not in faults:
+            share = share * self.valid
+        return np.asarray(dy * share[..., None], s.dtype)
+
+    def answer_gradient(self, terms: Array, y: Array) -> Array:
+        """δ of the outputs, (T, B, O), nothing but 0 before the last step."""
+        s, faults = self.s, self.s.faults
+        dy = 2 * (y - self.answers) / s.O
+        if s.batch == "mean":
+            dy /= s.B
+        if s.root and "root_taken" not in faults:
+            dy /= 2 * terms.sum()
+        if "averaged_over_outputs" in faults:
+            dy *= s.O
+        if "half_squared_error" in faults:
+            dy /= 2
+        if "divided_by_batch" in faults:
+            dy /= s.B
+        everywhere = np.zeros((s.T, s.B, s.O), s.dtype)
+        everywhere[-1] = dy
+        return everywhere
+
+    def finished(self, d: dict[str, Array]) -> dict[str, Array]:
+        """What happens to a gradient between the backward pass and the update."""
+        s, faults, H = self.s, self.s.faults, self.s.H
+        if "gradient_transposed" in faults:
+            for k in range(0, BLOCKS[s.cell] * H, H):
+                d["W1"][:H, k : k + H] = d["W1"][:H, k : k + H].T.copy()
+        if "tensor_scaled" in faults:
+            d["W1"] *= 1.5
+        if "zero_gradient" in faults:
+            d["b1"] = np.zeros_like(d["b1"])
+        if s.decay and "weight_decay_missing" not in faults:
+            twice = 2 if "weight_decay_doubled" in faults else 1
+            for name in (n for n in d if n[0] == "W"):
+                d[name] += twice * s.decay * self.p[name]
+        for name, factor in (("factor_two", 2), ("factor_half", 0.5), ("wrong_sign", -1)):
+            if name in faults:
+                d = {n: factor * a for n, a in d.items()}
+        if "clipped_by_value" in faults:
+            d = {n: a.clip(-0.1, 0.1) for n, a in d.items()}
+        if "clipped_by_norm" in faults:
+            norm = np.sqrt(sum((np.sum(a**2) for a in d.values()), start=0.0))
+            d = {n: a * min(1.0, 0.25 / norm) for n, a in d.items()}
+        if "random_buffer" in faults:
+            d["b1"] += self.rng.standard_normal(d["b1"].shape)
+        if "accumulated_without_zeroing" in faults:
+            d = self.grown = {n: a + self.grown.get(n, 0) for n, a in d.items()}
+        if "updated_in_backward" in faults:
+            for name, array in self.p.items():
+                array -= 0.1 * d[name]
+        return {n: np.asarray(a, s.dtype) for n, a in d.items()}

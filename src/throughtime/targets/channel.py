@@ -71,7 +71,7 @@ class Channel:
         if not self._end.alive:
             raise CheckError(f"{self.name}: has been closed; make the target anew")
         if self._rest:
-            self._refuse("one line an answer", f"another one, {_shown(self._rest)}, {place}")
+            self.refuse("", "one line an answer", f"one more, {shown(self._rest.rstrip())}")
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -99,6 +99,13 @@ class Channel:
         if status:
             self._say(f"{_death(status)} after its last answer")
 
+    def refuse(self, what: str, expected: str, actual: str, way_out: str = "") -> NoReturn:
+        """Refuses an answer, as everything is refused, and quotes the program's last words."""
+        try:
+            refuse(what, expected, actual, way_out, error=CheckError)
+        except CheckError as problem:
+            self._say(str(problem).removeprefix(": "))
+
     def kill(self) -> None:
         """Ends the program and its children at once."""
         self._end()
@@ -122,7 +129,7 @@ class Channel:
                 self._rest = rest
                 return b"".join(parts)
             if length > LONGEST_LINE:
-                self._refuse("a line of JSON", f"{length:,} bytes without a line's end {place}")
+                self.refuse("", "a line of JSON", f"{length:,} bytes without a line's end {place}")
 
     def _answer(self, line: bytes, place: str) -> dict[str, Any]:
         try:
@@ -131,7 +138,7 @@ class Channel:
             answer = None
         if not isinstance(answer, dict):
             way_out = "print whatever is not an answer to standard error"
-            self._refuse("a JSON object on one line", f"{_shown(line)} {place}", way_out)
+            self.refuse("", "a JSON object on one line", f"{shown(line)} {place}", way_out)
         if "error" in answer:
             self._say(str(answer["error"]))
         return answer
@@ -140,25 +147,19 @@ class Channel:
         expected = f"an answer within {self.timeout:g} s {place}"
         if partial:
             way_out = "end each answer with a newline and flush it"
-            self._refuse(expected, f"a line without an end, {_shown(partial)}", way_out)
-        self._refuse(expected, "none", "flush each answer, or give it longer: timeout")
+            self.refuse("", expected, f"a line without an end, {shown(partial)}", way_out)
+        self.refuse("", expected, "none", "flush each answer, or give it longer: timeout")
 
     def _ended(self, place: str, partial: bytes = b"") -> NoReturn:
         try:
             status = self._process.wait(GRACE)
         except subprocess.TimeoutExpired:
             self._say(f"closed its standard output {place}")
-        within = f", within the line {_shown(partial)}" if partial else ""
+        within = f", within the line {shown(partial)}" if partial else ""
         self._say(f"{_death(status)} {place}{within}")
 
-    def _refuse(self, expected: str, actual: str, way_out: str = "") -> NoReturn:
-        try:
-            refuse(self.name, expected, actual, way_out, error=CheckError)
-        except CheckError as problem:
-            self._say(str(problem).removeprefix(f"{self.name}: "))
-
     def _say(self, message: str) -> NoReturn:
-        """Raises the message with the program's last words below it; the program is ended."""
+        """Ends the program; raises the message with its last words below it."""
         self.kill()
         self._listener.join(GRACE)  # its last words may still be in the pipe
         words = [line.decode(errors="replace").rstrip() for line in self._last_words]
@@ -176,7 +177,7 @@ def _death(status: int) -> str:
         return f"died with signal {-status}"
 
 
-def _shown(line: bytes, longest: int = 80) -> str:
+def shown(line: bytes, longest: int = 80) -> str:
     """A line as a message quotes it, shortened."""
     text = line.decode(errors="backslashreplace")
     return repr(text if len(text) <= longest else text[:longest] + "…")
@@ -189,14 +190,16 @@ def _in_background(function: Any, *arguments: Any) -> threading.Thread:
 
 
 def _read_chunks(stream: IO[bytes], chunks: queue.SimpleQueue[bytes]) -> None:
-    while chunk := os.read(stream.fileno(), 2**16):
-        chunks.put(chunk)
+    with stream:
+        while chunk := os.read(stream.fileno(), 2**16):
+            chunks.put(chunk)
     chunks.put(b"")
 
 
 def _read_lines(stream: IO[bytes], lines: deque[bytes]) -> None:
-    while line := stream.readline(2**12):  # a line that never ends is cut, not collected
-        lines.append(line)
+    with stream:
+        while line := stream.readline(2**12):  # a line that never ends is cut, not collected
+            lines.append(line)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -64,7 +64,7 @@ def read_description(who: str, answer: Mapping[str, Any]) -> Description:
     missing = [key for key in NEEDED if key not in answer]
     unknown = [key for key in answer if key not in KEYS]
     if missing or unknown:
-        found = [f"no {key}" for key in missing] + [f"an unknown {key}" for key in unknown]
+        found = [f"no {key}" for key in missing] + [f"an unknown {key!r}" for key in unknown]
         keys = "the keys names, shapes and dtype, if need be steps and optional"
         refuse(what, keys, " and ".join(found), error=CheckError)
     names, shapes, dtype, steps = (answer.get(key) for key in KEYS[:4])
@@ -80,6 +80,8 @@ def read_description(who: str, answer: Mapping[str, Any]) -> Description:
     demand(steps is None or _is_size(steps), "steps", "a number of steps, at least 1")
     known = isinstance(optional, list) and all(o in OPTIONAL for o in optional)
     demand(known, "optional", "a list of some of " + ", ".join(OPTIONAL))
+    lasting = steps is not None or "set_length" not in optional
+    demand(lasting, "steps", "a number of steps, since set_length changes it")
     named = {n: tuple(s) for n, s in zip(names, shapes, strict=True)}  # type: ignore[arg-type]
     return Description(named, str(dtype), steps, tuple(optional))
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
+import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -18,7 +21,7 @@ import numpy as np
 from throughtime.arrays import Array, positive, refuse
 from throughtime.checking import CheckError, Target
 from throughtime.parameters import Parameters
-from throughtime.targets.channel import Channel
+from throughtime.targets.channel import Channel, shown
 from throughtime.targets.description import Description, read_description
 
 TIMEOUT = 60.0  # seconds an answer
@@ -59,8 +62,9 @@ class Program:
         self.description: Description = read_description(start.name, answer)
         self.length = self.description.steps
         self._most_digits = self._most_decimals = self._losses = 0
-        self._folder = tempfile.TemporaryDirectory(prefix="throughtime-")
-        self._p, self._g = (Path(self._folder.name) / name for name in ("p.bin", "g.bin"))
+        folder = Path(tempfile.mkdtemp(prefix="throughtime-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._p, self._g = folder / "p.bin", folder / "g.bin"
         self.parameters: Parameters = self._initial(seed)
 
     def loss(self, length: int | None) -> Any:
@@ -69,9 +73,10 @@ class Program:
         loss = answer.get("loss")
         terms: list[Any] = loss if isinstance(loss, list) else [loss]
         if not terms or not all(type(term) in (int, float) for term in terms):
-            null = "; NaN and infinity stand in JSON as null" if None in terms else ""
-            expected, actual = '{"loss": number or list of numbers}', f"{answer}{null}"
-            refuse(f"{self.start.name}: answer", expected, actual, error=CheckError)
+            null = "loss" in answer and None in terms
+            way_out = "many languages write NaN and infinity as null" if null else ""
+            actual = shown(json.dumps(answer).encode())
+            self.channel.refuse("", '{"loss": a number or a list of terms}', actual, way_out)
         self._count_digits(terms)
         return loss
 
@@ -124,17 +129,16 @@ class Program:
         try:
             raw = path.read_bytes()
         except OSError:
-            refuse(f"{self.start.name}: {what}", expected, "no such file", error=CheckError)
+            self.channel.refuse(what, expected, "no such file")
         if len(raw) != size * dtype.itemsize:
             doubles = len(raw) == 2 * size * dtype.itemsize and dtype.itemsize == 4
             halves = 2 * len(raw) == size * dtype.itemsize and dtype.itemsize == 8
             way_out = f"are they {'float64' if doubles else 'float32'}?" if doubles | halves else ""
-            actual = f"{len(raw)} bytes"
-            refuse(f"{self.start.name}: {what}", expected, actual, way_out, error=CheckError)
+            self.channel.refuse(what, expected, f"{len(raw)} bytes", way_out)
         left = np.frombuffer(raw, f"<u{dtype.itemsize}") == 2 ** (8 * dtype.itemsize) - 1
         if left.any():  # what a library's buffer holds beforehand; no arithmetic gives this NaN
             actual = f"{np.count_nonzero(left)} left as they were"
-            refuse(f"{self.start.name}: {what}", f"{size} numbers set", actual, error=CheckError)
+            self.channel.refuse(what, f"all {size} numbers to be set", actual)
         return np.frombuffer(raw, self._little_endian).astype(dtype)
 
     def _count_digits(self, terms: Sequence[float]) -> None:

@@ -17,6 +17,7 @@ from throughtime.targets.library import is_library, library_target
 from throughtime.targets.network import network_target
 from throughtime.targets.torch_function import function_target, is_function
 from throughtime.targets.torch_module import is_module, module_target
+from throughtime.targets.truncated import truncated_target
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,10 @@ def target_of(what: object, *data: Any, **options: Any) -> Target:
 
     Args:
         what: a Network, followed by `inputs, targets` (options `state`, `lengths`,
-            `dropout_seed`); a torch module, followed by its inputs, or a torch function or
-            `torch.autograd.Function`, followed by tensors (`loss`, a function of the outputs; by
-            default they are weighted at random); a JAX function, followed by its arguments, of
+            `dropout_seed`; `k1`, `k2` where its gradient by truncated BPTT is meant); a torch
+            module, followed by its inputs, or a torch function or `torch.autograd.Function`,
+            followed by tensors (`loss`, a function of the outputs; by default they are weighted
+            at random); a JAX function, followed by its arguments, of
             which the first is differentiated; `"./libmine.so"`, a shared library with the C
             interface (`timeout`); `"file.py:name"`, something of this list in a file; or a Target.
         data: what follows it.
@@ -100,6 +102,10 @@ def _alone(make: Callable[..., Target], name: str) -> Callable[..., Target]:
 def _network(network: Network, *data: Any, **options: Any) -> Target:
     if len(data) != 2:
         refuse("check", "a Network, inputs, targets", f"{1 + len(data)} things", error=TypeError)
+    if "k1" in options:
+        return truncated_target(network, *data, **options)
+    if "k2" in options:
+        refuse("k2", "k1 beside it, the steps between windows' ends", "none", error=TypeError)
     return network_target(network, *data, **options)
 
 
@@ -127,7 +133,9 @@ TENSORS = ("loss", "reset", "at_length", "steps", "seed")
 KINDS = (
     Kind(lambda what, *_: isinstance(what, Target), _alone(lambda target: target, "a Target")),
     Kind(
-        lambda what, *_: isinstance(what, Network), _network, ("state", "lengths", "dropout_seed")
+        lambda what, *_: isinstance(what, Network),
+        _network,
+        ("state", "lengths", "dropout_seed", "k1", "k2"),
     ),
     Kind(
         lambda what, *_: is_library(what),

@@ -3,7 +3,7 @@
 from throughtime.bridges import from_torch, to_torch, torch_state_dict
 from throughtime.cells import GRU, LSTM, RNN
 from throughtime.check import Report, check, sweep
-from throughtime.checking import CheckError, Sweep, Target
+from throughtime.checking import CheckError, Sweep, Target, frozen
 from throughtime.contributions import Contributions, contributions
 from throughtime.engine import engine, engine_info, release_workspace, set_threads
 from throughtime.layers import Dense, Dropout, Embedding
@@ -39,6 +39,7 @@ __all__ = [
     "engine",
     "engine_info",
     "from_torch",
+    "frozen",
     "library_target",
     "program_target",
     "release_workspace",

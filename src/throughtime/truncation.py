@@ -94,7 +94,7 @@ def truncated_loss_and_gradient(
     outputs, _, tape = network.forward(inputs, state, lengths, dropout_seed=dropout_seed)
     loss = network.loss_of(outputs, targets, lengths)
     gradient = network.parameters.zeros_like()
-    for window in _merged(windows(len(outputs), k1, k1 if k2 is None else k2)):
+    for window in merged_windows(windows(len(outputs), k1, k1 if k2 is None else k2)):
         doutputs = loss.doutputs[window.start : window.stop].copy()
         doutputs[: window.first - window.start] = 0
         stretch = tape.steps(window.start, window.stop)
@@ -102,7 +102,7 @@ def truncated_loss_and_gradient(
     return loss.value, gradient
 
 
-def _merged(found: list[Window]) -> list[Window]:
+def merged_windows(found: list[Window]) -> list[Window]:
     """Windows that begin at the same step as one."""
     merged: list[Window] = []
     for window in found:

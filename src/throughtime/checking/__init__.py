@@ -2,6 +2,7 @@
 
 from throughtime.checking.check import check_target
 from throughtime.checking.discrepancy import discrepancy
+from throughtime.checking.frozen import frozen
 from throughtime.checking.report import (
     Direction,
     Point,
@@ -27,5 +28,6 @@ __all__ = [
     "Worst",
     "check_target",
     "discrepancy",
+    "frozen",
     "sweep_target",
 ]

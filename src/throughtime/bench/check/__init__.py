@@ -1,0 +1,1 @@
+"""How far the check can be trusted, what it costs and how exact it is, beside other tools."""

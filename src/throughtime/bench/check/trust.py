@@ -1,0 +1,127 @@
+"""Is the verdict right? Right and wrong implementations, each checked by every tool."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+from typing import Any
+
+from throughtime.bench.check.cases import Case, effect
+from throughtime.bench.check.rivals import rivals
+from throughtime.bench.engine import Row
+from throughtime.bench.implementations import FAULTS
+from throughtime.check import check
+from throughtime.checking import CheckError
+from throughtime.progress import progress_bar
+
+TOOLS = ("ours", "torch_slow", "torch_fast", "jax")
+
+
+def trust(cases: Sequence[Case], rivals_on: Sequence[Case]) -> list[Row]:
+    """One row a case.
+
+    Args:
+        cases: what our check looks at.
+        rivals_on: which of them the others look at too; they are slower.
+
+    Returns:
+        rows of "part": "trust"; what `Case.to_dict` says; "effect", "resolvable", see
+        `cases.effect`, None for right ones; "ours", the verdict, or "refused" where the check said
+        that no verdict was possible, with its "message"; "smallest_error"; "overclaimed", whether
+        a wrong gradient was accepted though some tensor is further off than the error that the
+        report says it would have seen; "evaluations"; "seconds"; "torch_slow", "torch_fast",
+        "jax": "agree" or "disagree", None where not asked.
+    """
+    asked, rows = set(map(id, rivals_on)), []
+    with progress_bar(len(cases), "trust", "check", sys.stderr.isatty()) as bar:
+        for case in cases:
+            rows.append(row(case, others=id(case) in asked))
+            bar.update()
+    return rows
+
+
+def row(case: Case, *, others: bool) -> Row:
+    """See `trust`."""
+    known = effect(case) if case.fault else None
+    found: Row = {"part": "trust"} | case.to_dict()
+    found |= {"effect": known and known.relative, "resolvable": known and known.resolvable}
+    found |= ours(case, known.by_tensor if known else {})
+    harness = bool(case.fault) and FAULTS[case.fault].shows_in == "harness"
+    for name, accepts in rivals().items():
+        verdict = None
+        if others and not harness:
+            verdict = "agree" if accepts(case.target()) else "disagree"
+        found[name] = verdict
+    return dict.fromkeys(TOOLS) | found
+
+
+def ours(case: Case, off: Mapping[str, float]) -> Row:
+    """Our verdict, and whether it claims more than it knows; `off` are the true errors."""
+    began = perf_counter()
+    try:
+        report = check(case.target(), progress=False)
+    except CheckError as problem:
+        seconds = perf_counter() - began
+        silent: dict[str, Any] = dict.fromkeys(("smallest_error", "evaluations"))
+        return silent | {
+            "ours": "refused",
+            "message": str(problem),
+            "overclaimed": False,
+            "seconds": seconds,
+        }
+    claims = {name: tensor.smallest_error for name, tensor in report.tensors.items()}
+    return {
+        "ours": report.verdict,
+        "message": None,
+        "smallest_error": report.smallest_error,
+        "overclaimed": report.verdict == "agree" and any(off[n] > claims[n] for n in off),
+        "evaluations": report.evaluations,
+        "seconds": perf_counter() - began,
+    }
+
+
+def summary(rows: Sequence[Row]) -> list[Row]:
+    """Counts by precision, initialisation and tool, as shares.
+
+    Returns:
+        rows of "group", "tool"; "right", how many right ones; "right_accepted", "right_accused",
+        "right_unresolved", shares of them; "wrong", how many resolvable mistakes;
+        "wrong_found", "wrong_accepted", "wrong_unresolved", shares of these; "faint", how many
+        mistakes below what can be resolved; "faint_accepted", the share accepted among these;
+        "unresolved", over everything; "overclaimed", how many.
+    """
+    found = []
+    for dtype in ("float64", "float32"):
+        for init in (None, 0.01):
+            group = [r for r in rows if r["dtype"] == dtype and r["init"] == init]
+            for tool in TOOLS:
+                seen = [r for r in group if r[tool] is not None]
+                if seen:
+                    name = f"{dtype}, init {'0.01' if init else '1/√H'}"
+                    found.append({"group": name, "tool": tool} | _counts(seen, tool))
+    return found
+
+
+def _counts(rows: Sequence[Row], tool: str) -> Row:
+    right = [r for r in rows if r["fault"] is None]
+    wrong = [r for r in rows if r["resolvable"]]
+    faint = [r for r in rows if r["resolvable"] is False]
+
+    def share(of: Sequence[Row], *verdicts: str) -> float | None:
+        return sum(r[tool] in verdicts for r in of) / len(of) if of else None
+
+    return {
+        "right": len(right),
+        "right_accepted": share(right, "agree"),
+        "right_accused": share(right, "disagree", "refused"),
+        "right_unresolved": share(right, "unresolved"),
+        "wrong": len(wrong),
+        "wrong_found": share(wrong, "disagree", "refused"),
+        "wrong_accepted": share(wrong, "agree"),
+        "wrong_unresolved": share(wrong, "unresolved"),
+        "faint": len(faint),
+        "faint_accepted": share(faint, "agree"),
+        "unresolved": share(rows, "unresolved"),
+        "overclaimed": sum(r["overclaimed"] for r in rows) if tool == "ours" else None,
+    }

@@ -3,7 +3,7 @@
 from throughtime.bridges import from_torch, to_torch, torch_state_dict
 from throughtime.cells import GRU, LSTM, RNN
 from throughtime.check import Report, check, sweep
-from throughtime.checking import CheckError, Sweep, Target, frozen
+from throughtime.checking import CheckError, Derivative, Sweep, Target, derivative, frozen
 from throughtime.contributions import Contributions, contributions
 from throughtime.engine import engine, engine_info, release_workspace, set_threads
 from throughtime.layers import Dense, Dropout, Embedding
@@ -23,6 +23,7 @@ __all__ = [
     "CheckError",
     "Contributions",
     "Dense",
+    "Derivative",
     "Dropout",
     "Embedding",
     "Gradients",
@@ -36,6 +37,7 @@ __all__ = [
     "Target",
     "check",
     "contributions",
+    "derivative",
     "engine",
     "engine_info",
     "from_torch",

@@ -1,6 +1,7 @@
 """Is this gradient right? The checker sees a target, arrays and two functions, and no network."""
 
 from throughtime.checking.check import check_target
+from throughtime.checking.derivative import Derivative, derivative
 from throughtime.checking.discrepancy import discrepancy
 from throughtime.checking.frozen import frozen
 from throughtime.checking.report import (
@@ -17,6 +18,7 @@ from throughtime.checking.target import CheckError, Target
 
 __all__ = [
     "CheckError",
+    "Derivative",
     "Direction",
     "Point",
     "Report",
@@ -27,6 +29,7 @@ __all__ = [
     "Verdict",
     "Worst",
     "check_target",
+    "derivative",
     "discrepancy",
     "frozen",
     "sweep_target",

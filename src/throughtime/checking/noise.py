@@ -7,7 +7,8 @@ higher differences is rounding.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import factorial
 
 import numpy as np
@@ -16,50 +17,78 @@ from throughtime.arrays import Array
 from throughtime.checking.target import Evaluator
 
 POINTS = 8
-SPACINGS = tuple(8.0 * 16**k for k in range(8))  # in units of the last place, powers of two
+SPACINGS = tuple(8.0 * 16**k for k in range(8))  # in units of the last place
+WIDEST = 2.0**-6  # of a parameter's size: the points stay together within this
+GROWN = 8.0  # units in the last place by which a value far from 0 trembles at most
 
 
-def loss_noise(evaluator: Evaluator, rng: np.random.Generator) -> float:
-    """Standard deviation of the loss's rounding error where the parameters stand.
+@dataclass(frozen=True)
+class Noise:
+    """The rounding error of a function's values.
 
-    Every entry moves by a few units in its last place, in a random direction, so that each
-    point lies on the parameter's own grid. Where small weights hardly reach the loss, such
-    moves leave it as it is, which looks like no noise at all: then they are widened until at
-    least half of the values differ. Two widths are tried, since a loss that is rounded to few
-    digits can by chance climb in equal stairs, which look like a straight line.
+    Attributes:
+        deviation: its standard deviation where it was measured.
+        level: the largest value there.
+        digits: the relative spacing of the values, 2⁻⁵² for float64.
     """
-    directions = {
-        name: np.spacing(np.abs(array)) * rng.choice([-1, 1], array.shape)
-        for name, array in evaluator.target.parameters.items()
-    }
-    found = []
+
+    deviation: float
+    level: float
+    digits: float
+
+    def at(self, value: float) -> float:
+        """Its standard deviation for a value further off.
+
+        Rounding grows with what is rounded. Of values that are small because larger ones
+        cancel, it does not: there it has been at its full size from the start.
+        """
+        if abs(value) <= self.level:
+            return self.deviation
+        grown = min(self.deviation / (self.level or np.inf), GROWN * self.digits)
+        return max(self.deviation, grown * abs(value))
+
+
+def measure(
+    along: Callable[[float], float],
+    ulp: float,
+    rounding: float = 0.0,
+    others: tuple[float, ...] = (),
+) -> Noise:
+    """The noise of a function about 0.
+
+    Where it hardly reacts, small moves leave it as it is, which looks like no noise at all: then
+    they are widened until at least half of the values differ. Two widths are tried, since values
+    that are rounded to few digits can by chance climb in equal stairs, which look like a straight
+    line.
+
+    Args:
+        along: takes a distance in units of the size of what is moved.
+        ulp: the unit in the last place of what is moved, in the same units.
+        rounding: standard deviation that the format of the values gives at least.
+        others: further values of the function, which help to see what format it has.
+    """
+    found, values = [], np.zeros(POINTS)
     for spacing in SPACINGS:
-        values = _values_along(evaluator, directions, spacing)
+        points = (np.arange(POINTS) - POINTS // 2) * spacing * ulp
+        if spacing > 8 and points.max() > WIDEST:
+            break
+        values = np.array([along(float(point)) for point in points])
+        values = values[np.isfinite(values)]
+        if len(values) < POINTS:
+            break
         if len(np.unique(values)) > POINTS // 2:
-            found.append(noise_of(values))
+            found.append(noise_of(values, others))
         if len(found) == 2:
             break
-    return max(found, default=noise_of(values))
+    if not values.size:
+        return Noise(rounding, 0.0, np.finfo(float).eps)
+    last_place = _last_place(values, others)
+    level = float(np.abs(values).max())
+    deviation = max((*found, rounding, 0.0 if found else last_place / np.sqrt(12)))
+    return Noise(deviation, level, last_place / level if level else np.finfo(float).eps)
 
 
-def _values_along(evaluator: Evaluator, directions: Mapping[str, Array], spacing: float) -> Array:
-    """The loss at POINTS points about the parameters, which are put back afterwards."""
-    parameters = evaluator.target.parameters
-    origin = {name: array.copy() for name, array in parameters.items()}
-    values = []
-    try:
-        for point in range(POINTS):
-            for name, array in parameters.items():
-                move = (point - POINTS // 2) * spacing * directions[name]
-                array[...] = origin[name] + move.astype(array.dtype)
-            values.append(evaluator.loss())
-    finally:
-        for name, array in parameters.items():
-            array[...] = origin[name]
-    return np.array(values)
-
-
-def noise_of(values: Array) -> float:
+def noise_of(values: Array, others: tuple[float, ...] = ()) -> float:
     """Noise of equally spaced values of a smooth function, from their difference table.
 
     σ_k² = (k!)² / (2k)! · mean((Δᵏ)²); the first level is taken that agrees with the next two
@@ -73,7 +102,7 @@ def noise_of(values: Array) -> float:
         >>> bool(0.5e-6 < noise_of(3 * np.arange(8) + trembling) < 2e-6)
         True
     """
-    rounding = _last_place(values) / np.sqrt(12)
+    rounding = _last_place(values, others) / np.sqrt(12)
     levels, signs, differences = [], [], values
     for k in range(1, len(values) - 1):
         differences = np.diff(differences)
@@ -87,12 +116,37 @@ def noise_of(values: Array) -> float:
     return float(max(levels[-1], rounding))
 
 
-def _last_place(values: Array) -> float:
-    """The unit in the last place of the shortest precision that holds all values exactly."""
-    largest = np.abs(values).max()
-    for dtype in (np.float16, np.float32):
-        with np.errstate(over="ignore"):
-            rounded = values.astype(dtype)
-        if (rounded == values).all():
-            return float(np.spacing(dtype(largest)))
+def _last_place(values: Array, others: tuple[float, ...]) -> float:
+    """The unit in the last place of the shortest format that holds all values exactly.
+
+    Few values may fit a short format by chance.
+    """
+    seen = np.unique([*values, *(other for other in others if np.isfinite(other))])
+    largest = float(np.abs(values).max())
+    if len(seen) > POINTS // 2:
+        for bits in (8, 11, 24):  # bfloat16, float16, float32
+            units = 2.0 ** (np.frexp(seen)[1] - bits)
+            if (np.rint(seen / units) * units == seen).all():
+                return float(2.0 ** (np.frexp(largest)[1] - bits))
     return float(np.spacing(largest))
+
+
+def loss_noise(evaluator: Evaluator, rng: np.random.Generator) -> float:
+    """Standard deviation of the loss's rounding error where the parameters stand."""
+    parameters = evaluator.target.parameters
+    origin = {name: array.copy() for name, array in parameters.items()}
+    directions = {
+        name: np.spacing(np.abs(array)) * rng.choice([-1, 1], array.shape)
+        for name, array in parameters.items()
+    }
+
+    def along(part: float) -> float:
+        try:
+            for name, array in parameters.items():
+                array[...] = origin[name] + (part * 2.0**23 * directions[name]).astype(array.dtype)
+            return evaluator.loss()
+        finally:
+            for name, array in parameters.items():
+                array[...] = origin[name]
+
+    return measure(along, 2.0**-23).deviation

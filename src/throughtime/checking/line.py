@@ -1,0 +1,162 @@
+"""A function along a line: its slope at 0, with steps chosen by what they show.
+
+The walk starts with a few steps and widens where noise rules, narrows where the curve rules, until
+neither pays; where noise is what is left, the gaps between the steps are filled in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.checking.noise import Noise
+from throughtime.checking.stencil import FEWEST, Slope, stencils
+
+Along = Callable[[float], tuple[float, float]]
+"""Takes a step; gives the realised one, and the function there (NaN where it has none)."""
+
+START = (-6, -4, -2, 0)  # exponents: rung k is the step unit · 2^(k/2)
+WIDEST, NARROWEST, MOST = 40, -80, 24  # rungs, and how many of them at most
+BALANCED = 1.5  # truncation beyond this many times the noise's part asks for smaller steps
+LOST = 0.5  # of the value: of a slope with a wider error bar, nothing is known
+SHARP = 1e-8  # of the value: beyond that, averaging over more steps is not worth its price
+VARIED = 100.0  # times its noise: where a function moves so far, no larger step is needed
+PATIENCE = 3  # steps up or down that bring little, one after the other
+PAYS = 0.7  # a step up or down must bring the error bar below this part of the last one
+
+
+@dataclass
+class Line:
+    """The values of a function along a line, and the best slope that they give.
+
+    Args:
+        along: the function.
+        middle: its value at 0.
+        noise: of its values.
+        unit: the length of step 0.
+    """
+
+    along: Along
+    middle: float
+    noise: Noise
+    unit: float
+    pairs: dict[int, tuple[float, float, float, float]] = field(default_factory=dict)
+    barren: set[int] = field(default_factory=set)  # rungs without two finite values
+
+    def look(self, rungs: tuple[int, ...] | list[int]) -> None:
+        """Evaluates the function at some rungs, on both sides."""
+        for rung in rungs:
+            if rung in self.pairs or rung in self.barren:
+                continue
+            step = self.unit * 2.0 ** (rung / 2)
+            above, high = self.along(step)
+            below, low = self.along(-step)
+            if np.isfinite(high) and np.isfinite(low) and below < 0 < above:
+                self.pairs[rung] = (below, above, low, high)
+            else:
+                self.barren.add(rung)
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Those with finite values, by growing step."""
+        return tuple(sorted(self.pairs))
+
+    def slope(self) -> Slope | None:
+        """The best slope so far; None where too few steps have finite values."""
+        if len(self.pairs) < FEWEST:
+            return None
+        rungs = self.rungs
+        return stencils(rungs).best(*self.quotients(rungs))
+
+    def quotients(self, rungs: tuple[int, ...]) -> tuple[Array, Array, Array, Array]:
+        """(f(h) − f(−h)) / 2h, (f(h) + f(−h) − 2 f(0)) / 2h; noise of f(±h), and of f(0).
+
+        Where the two places are not quite symmetric, the slope leaks into the even part and the
+        curvature into the odd one; both are taken out.
+        """
+        below, above, low, high = np.array([self.pairs[rung] for rung in rungs]).T
+        width = above - below
+        odd, lean = (high - low) / width, (above + below) / width
+        even = ((high - self.middle) + (low - self.middle)) / width
+        odd, even = odd - lean * even, even - lean * odd
+        values = np.array([*low, *high, self.middle])
+        noise = np.array([self.noise.at(value) for value in values])
+        pair = np.hypot(noise[: len(rungs)], noise[len(rungs) : -1]) / width
+        return odd, even, pair, 2 * noise[-1] / width
+
+    def step(self, rung: int) -> float:
+        """The length of a rung's step."""
+        return float(self.unit * 2.0 ** (rung / 2))
+
+
+def walk(line: Line, *, start: tuple[int, ...] = START, goal: float = 0.0) -> Slope | None:
+    """The line's slope, from as many steps as it takes.
+
+    Args:
+        line: what to look at; it may hold values already.
+        start: the first rungs.
+        goal: an error bar that is small enough.
+    """
+    line.look(start)
+    _descend_to_finite(line)
+    best, idle = line.slope(), 0
+    while best is not None and best.error > goal and idle < PATIENCE and len(line.pairs) < MOST:
+        seen = len(line.pairs)
+        line.look(_next(line, best))
+        found = line.slope()
+        assert found is not None  # values are only added
+        if len(line.pairs) == seen:
+            break  # beyond the last step that moves anything, or has a finite value
+        idle = 0 if found.error < PAYS * best.error or _lost(found) else idle + 1
+        best = found
+    if best is not None and best.error > max(goal, SHARP * abs(best.value)):
+        line.look(_gaps(line, best))
+        best = line.slope()
+    return best
+
+
+def _descend_to_finite(line: Line) -> None:
+    """Smaller steps until enough of them have finite values."""
+    while len(line.pairs) < FEWEST:
+        lowest = min((*line.pairs, *line.barren))
+        if lowest < NARROWEST:
+            return
+        line.look([lowest - 4])
+
+
+def _next(line: Line, best: Slope) -> list[int]:
+    """The rungs that may improve on the best slope: below where the curve rules, else above.
+
+    Where nothing is known of the slope yet, a new cluster of steps stands further off.
+    """
+    low, high = line.rungs[0], line.rungs[-1]
+    curved = best.truncation > BALANCED * 2 * best.noise
+    if curved and best.truncation > LOST * abs(best.value):
+        return [low - 6, low - 8, low - 10]
+    if best.kink > best.error / 2:  # at 0 or near it: steps below its distance tell
+        return [low - 12, low - 14, low - 16]
+    if curved:
+        return [low - 2]
+    if high >= WIDEST or _varied(line, best):
+        return []
+    return [high + 6, high + 8, high + 10] if _lost(best) else [high + 2]
+
+
+def _lost(best: Slope) -> bool:
+    return best.error > LOST * abs(best.value)
+
+
+def _varied(line: Line, best: Slope) -> bool:
+    """Whether f moves so far beyond its noise that a slope still hidden is 0 beside that."""
+    values = line.pairs[line.rungs[best.last]][2:]
+    moved = max(abs(value - line.middle) for value in values)
+    return _lost(best) and moved > VARIED * line.noise.deviation
+
+
+def _gaps(line: Line, best: Slope) -> list[int]:
+    """Rungs between those of the best window."""
+    window = line.rungs[best.first : best.last + 1]
+    return [rung for rung in range(window[0], window[-1]) if rung not in line.pairs]

@@ -1,0 +1,194 @@
+"""The slope at 0 of a function known at pairs of points about 0, and how far it may be off.
+
+Central quotients q(h) = (f(h) − f(−h)) / 2h tend to the slope as h → 0, and q(h) = f′ + c₃h² +
+c₅h⁴ + … . Near pairs drown in the noise of f, far ones in the curve. So an even polynomial is
+fitted by least squares to several neighbouring pairs at once; its value at 0 is the slope. The
+fit has fewer coefficients than there are pairs, by two at least, and what it leaves over tells
+how far the next power, c·h²ᵐ, has moved the value at 0: that is the truncation. One left-over
+number could be small by chance; two or more hardly are.
+
+Every window of neighbouring pairs and every order is tried, and the one with the smallest error
+bar is taken. All of that is linear in q, so a ladder of steps has its weights once and for all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.polynomial import chebyshev
+
+from throughtime.arrays import Array
+
+ORDERS = 6  # coefficients at most: order 12
+SPARE = (2, 3, 4)  # pairs beyond the coefficients
+FEWEST = 1 + SPARE[0]  # pairs of the smallest window
+TAIL = 2.0  # for the powers after the next
+KINKED = 6.0  # standard deviations that a jump of the slope must exceed
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A slope at 0 and what may have moved it.
+
+    Attributes:
+        value: of the derivative.
+        noise: standard deviation that the rounding of the values gives it.
+        truncation: what higher derivatives may have added.
+        kink: half the jump of the slope at 0, where there is one; else 0.
+        first, last: places of the nearest and the farthest pair of its window.
+        order: its truncation error grows as this power of the step.
+    """
+
+    value: float
+    noise: float
+    truncation: float
+    kink: float
+    first: int
+    last: int
+    order: int
+
+    @property
+    def error(self) -> float:
+        """The error bar: two standard deviations of the noise, truncation, and a kink."""
+        return 2 * self.noise + self.truncation + self.kink
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """The weights of every window's fit, stacked.
+
+    Attributes:
+        weights: (fits, pairs): the value at 0 is weights @ q.
+        spare: (rows, pairs): what the fits leave over, each already in units of the shift that
+            the next power would give the value at 0.
+        starts: (fits,): where each fit's rows of `spare` begin.
+        windows: (fits, 3): first pair, last pair, coefficients.
+    """
+
+    weights: Array
+    spare: Array
+    starts: Array
+    windows: Array
+
+
+class Stencils:
+    """All windows on a ladder of steps, given by their exponents: step k is 2^(k/2).
+
+    The pairs go by growing step.
+    """
+
+    def __init__(self, rungs: tuple[int, ...]) -> None:
+        self.count = len(rungs)
+        self.steps = 2.0 ** (np.array(rungs) / 2)
+        self._odd = _fits(rungs, kink=False)
+        self._even = _fits(rungs, kink=True)
+
+    def best(self, odd: Array, even: Array, noise: Array, shared: Array) -> Slope:
+        """The slope with the smallest error bar.
+
+        Args:
+            odd: (pairs,): the central quotients (f(h) − f(−h)) / 2h.
+            even: (pairs,): (f(h) + f(−h) − 2 f(0)) / 2h, which tends to half the jump of the
+                slope.
+            noise: (pairs,): standard deviations of the rounding in f(h) ± f(−h), over 2h.
+            shared: (pairs,): that of 2 f(0), over 2h; one error for all pairs.
+        """
+        values, noises, truncation = _estimates(self._odd, odd, noise)
+        jumps, spread, rest = _estimates(self._even, even, noise)
+        spread = np.hypot(spread, self._even.weights @ shared)
+        sharpest = int((doubts := KINKED * spread + 3 * rest).argmin())
+        jump = abs(float(jumps[sharpest]))
+        place = int((2 * noises + truncation).argmin())
+        first, last, order = (int(n) for n in self._odd.windows[place])
+        return Slope(
+            float(values[place]),
+            float(noises[place]),
+            float(truncation[place]),
+            jump if jump > doubts[sharpest] else 0.0,
+            first,
+            last,
+            2 * order,
+        )
+
+    def valley(self, odd: Array, odd_noise: Array) -> tuple[Array, Array, Array]:
+        """Largest step, noise and truncation of every window with two pairs to spare."""
+        _, noise, truncation = _estimates(self._odd, odd, odd_noise)
+        return self.steps[self._odd.windows[:, 1]], noise, truncation
+
+
+@lru_cache(maxsize=512)
+def _relative(rungs: tuple[int, ...]) -> Stencils:
+    return Stencils(rungs)
+
+
+def stencils(rungs: tuple[int, ...]) -> Stencils:
+    """Those of a ladder; only the ratios of its steps matter, so that one serves many."""
+    return _relative(tuple(rung - rungs[-1] for rung in rungs))
+
+
+def _estimates(fit: _Fit, values: Array, noise: Array) -> tuple[Array, Array, Array]:
+    """Each window's value at 0, its standard deviation, and the shift by what is left over."""
+    spare = np.add.reduceat((fit.spare @ values) ** 2, fit.starts)
+    return fit.weights @ values, np.sqrt(fit.weights**2 @ noise**2), np.sqrt(spare)
+
+
+def _fits(rungs: tuple[int, ...], *, kink: bool) -> _Fit:
+    """Fits to all windows: of powers 0, 2, 4, … ; or, for a kink, of 0, 1, 3, 5, … ."""
+    weights, spare, windows = [], [], []
+    for first in range(len(rungs)):
+        for coefficients in range(1, ORDERS + 1):
+            for extra in SPARE:
+                last = first + coefficients + extra - 1
+                if last >= len(rungs):
+                    break
+                window = tuple(rung - rungs[last] for rung in rungs[first : last + 1])
+                values, rows = _fit(window, coefficients, kink)
+                weights.append(_placed(values[None], first, len(rungs)))
+                spare.append(_placed(rows, first, len(rungs)))
+                windows.append((first, last, coefficients))
+    starts = np.cumsum([0, *(len(rows) for rows in spare[:-1])])
+    return _Fit(np.concatenate(weights), np.concatenate(spare), starts, np.array(windows))
+
+
+@lru_cache(maxsize=8192)
+def _fit(rungs: tuple[int, ...], coefficients: int, kink: bool) -> tuple[Array, Array]:
+    """Weights of the value at 0, and rows whose squares sum to the squared shift of it.
+
+    Quotients are the noisier the smaller their step: each counts in proportion to it.
+    """
+    steps = 2.0 ** (np.array(rungs) / 2)
+    table, at_zero = _powers(steps, coefficients, kink=kink)
+    table *= steps[:, None]
+    basis, following = table[:, :-1], table[:, -1]
+    whole, triangle = np.linalg.qr(basis, mode="complete")
+    rank = basis.shape[1]
+    inverse = np.linalg.solve(triangle[:rank], whole[:, :rank].T)
+    weights = at_zero[:-1] @ inverse
+    for _ in range(2):  # what the fit can represent it must give back to the last digit
+        weights += (at_zero[:-1] - weights @ basis) @ inverse
+    left_over = whole[:, rank:].T
+    moved = abs(float(weights @ following) - at_zero[-1])
+    shift = TAIL * moved / float(np.linalg.norm(left_over @ following))
+    return weights * steps, shift * left_over * steps
+
+
+def _powers(steps: Array, coefficients: int, *, kink: bool) -> tuple[Array, Array]:
+    """What is fitted, and the next of its kind: at the steps, and at 0.
+
+    Even powers as Chebyshev polynomials of h², since the plain ones are nearly parallel, which
+    would cost digits. Odd powers beside a constant have no such form, but no need of one: whether
+    there is a kink takes no more than two digits.
+    """
+    if kink:
+        powers = np.array([0, *(2 * p + 1 for p in range(coefficients + 1))])
+        return steps[:, None] ** powers, 0.0**powers
+    table = chebyshev.chebvander(2 * steps**2 - 1, coefficients)
+    return table, chebyshev.chebvander(-1.0, coefficients)[0]
+
+
+def _placed(rows: Array, first: int, count: int) -> Array:
+    wide = np.zeros((len(rows), count))
+    wide[:, first : first + rows.shape[1]] = rows
+    return wide

@@ -1,0 +1,26 @@
+"""A function's value at places where it may have none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def of_terms(call: Callable[[], Any]) -> tuple[float, float]:
+    """The sum of the terms that a call returns, and the standard deviation of their rounding.
+
+    A move may leave a function's domain: where it overflows or refuses, its value is NaN.
+    """
+    with np.errstate(all="ignore"):
+        try:
+            terms = np.asarray(call())
+        except (ArithmeticError, ValueError):
+            return np.nan, 0.0
+        total = float(np.sum(terms, dtype=np.float64))
+        spacing = np.finfo(terms.dtype).eps if terms.dtype.kind == "f" else 0.0
+        rounding = float(spacing * np.linalg.norm(terms.astype(np.float64).reshape(-1)))
+    if not np.isfinite(total):
+        return np.nan, 0.0
+    return total, rounding / np.sqrt(48)  # an error of up to half a unit, which is eps at most

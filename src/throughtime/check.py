@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from throughtime import checking
 from throughtime.checking import Sweep, check_target, sweep_target
-from throughtime.report.page import check_page
+from throughtime.report.check_figures import plot_check, plot_valley
+from throughtime.report.check_page import check_page
+from throughtime.report.junit import write_junit
 from throughtime.targets import as_target
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class Report(checking.Report):
-    """What a check found; `print` it, or write it as JSON or HTML."""
+    """What a check found; `print` it, plot it, or write it as JSON, JUnit XML or HTML."""
 
     __doc__ = checking.Report.__doc__
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Gradient against numerical derivative with error bars; needs `throughtime[report]`."""
+        return plot_check(self, ax)
+
+    def plot_valley(self, ax: Axes | None = None) -> Axes:
+        """Noise against truncation over the step, and the step chosen, of one direction."""
+        return plot_valley(self, ax)
+
+    def to_junit(self, path: str | os.PathLike[str]) -> None:
+        """Writes the report as JUnit XML: a test case for each tensor at each point."""
+        write_junit(self, path)
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Writes the report as one self-contained page; needs `throughtime[report]`."""

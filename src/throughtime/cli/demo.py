@@ -8,8 +8,9 @@ from pathlib import Path
 
 from throughtime import Network, Report, SoftmaxCrossEntropy, check
 from throughtime.arrays import Array
+from throughtime.report.check_page import check_section
 from throughtime.report.figures import plot_training
-from throughtime.report.page import Figure, Section, Table, check_section, write_page
+from throughtime.report.page import Figure, Section, Table, write_page
 from throughtime.targets import network_target
 from throughtime.training import (
     Progress,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from throughtime.checking import Report, Sweep
+from throughtime.checking import Sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +59,7 @@ def plot_sweep(
     """
     ax = ax or new_axes()
     groups = groups or {name: [name] for name in sweep.tensors}
-    for (label, names), colour in zip(groups.items(), _cycle(len(groups)), strict=True):
+    for (label, names), colour in zip(groups.items(), cycle(len(groups)), strict=True):
         for number, name in enumerate(names):
             d = np.maximum(sweep.tensors[name], np.finfo(float).tiny)
             ax.loglog(sweep.epsilons, d, color=colour, lw=1.4, label=label if number == 0 else None)
@@ -79,45 +79,6 @@ def plot_sweep(
         ax.set_ylim(low / 4, high)
     ax.set_xlabel("epsilon")
     ax.set_ylabel("discrepancy d")
-    ax.grid(alpha=0.25)
-    ax.legend(frameon=False, fontsize=9)
-    return ax
-
-
-def plot_check(report: Report, ax: Axes | None = None) -> Axes:
-    """Gradient against numerical derivative, entry by entry, with error bars.
-
-    On the diagonal the two agree; a gradient that is k times too small lies on a line beside it.
-    """
-    ax = ax or new_axes(5.2, 4.6)
-    names = list(report.tensors)
-    limit = 0.0
-    for name, colour in zip(names, _cycle(len(names)), strict=True):
-        tensor = report.tensors[name]
-        ax.errorbar(
-            tensor.numerical,
-            tensor.gradient,
-            xerr=tensor.errors,
-            fmt="o",
-            ms=3.5,
-            color=colour,
-            alpha=0.75,
-            lw=0.8,
-            label=name,
-        )
-        both = np.abs(np.concatenate([tensor.numerical, tensor.gradient]))
-        limit = max(limit, float(both.max()))
-    small = limit * 1e-4 or 1.0
-    ax.plot([-limit, -small, small, limit], [-limit, -small, small, limit], color=GREY, lw=0.8)
-    ax.set_xscale("symlog", linthresh=small)
-    ax.set_yscale("symlog", linthresh=small)
-    ticks = [sign * limit * 10.0**-k for sign in (-1, 1) for k in (0, 2)]
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_ticks(sorted([*ticks, 0.0]))
-        axis.set_major_formatter(lambda value, _: f"{value:.0e}" if value else "0")
-        axis.set_minor_locator(_no_ticks())
-    ax.set_xlabel("numerical derivative")
-    ax.set_ylabel("gradient under test")
     ax.grid(alpha=0.25)
     ax.legend(frameon=False, fontsize=9)
     return ax
@@ -167,11 +128,6 @@ def _figure(ax: Axes) -> Figure:
     return figure
 
 
-def _cycle(count: int) -> list[str]:
+def cycle(count: int) -> list[str]:
+    """As many colours, the same ones again after the last."""
     return [SERIES[k % len(SERIES)] for k in range(count)]
-
-
-def _no_ticks() -> Any:
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()

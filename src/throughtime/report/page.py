@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from throughtime.checking import Report
-from throughtime.checking.text import HEADINGS, cells
-from throughtime.report.figures import EXTRA, as_svg, plot_check
+from throughtime.report.figures import EXTRA, as_svg
 from throughtime.storage import replace
 
 if TYPE_CHECKING:
@@ -19,11 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: headings, rows of text, and which column tells a verdict, if one does."""
+    """A table: headings, rows of text, which column tells a verdict, if one does, a caption."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     verdict: int | None = None
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class Section:
     Attributes:
         status: "agree", "disagree", "unresolved" or "", which colours the heading's badge.
         preformatted: text to be shown as it is, generated text for one.
+        notes: sentences, each a line of its own.
     """
 
     title: str
@@ -53,6 +53,7 @@ class Section:
     tables: Sequence[Table] = ()
     figures: Sequence[Figure] = ()
     preformatted: str = ""
+    notes: Sequence[str] = ()
 
 
 def write_page(path: str | os.PathLike[str], title: str, sections: Sequence[Section]) -> None:
@@ -69,25 +70,3 @@ def write_page(path: str | os.PathLike[str], title: str, sections: Sequence[Sect
     source = resources.files("throughtime.report").joinpath("page.html").read_text("utf-8")
     page = environment.from_string(source).render(title=title, sections=sections)
     replace(path, page.encode())
-
-
-def check_section(report: Report, title: str, lead: str = "") -> Section:
-    """A check as a section: its verdict, its table, and gradient against numerical."""
-    rows = [cells(name, tensor) for name, tensor in report.tensors.items()]
-    words = (
-        f"Gradient under test against numerical derivative, entry by entry: {report.verdict}, "
-        f"d = {report.discrepancy:.3g}."
-    )
-    return Section(
-        title,
-        " ".join(part for part in (lead, report.headline() + ".", report.circumstances()) if part)
-        + ".",
-        report.verdict,
-        [Table(HEADINGS, rows, verdict=HEADINGS.index("verdict"))],
-        [Figure(plot_check(report), words)],
-    )
-
-
-def check_page(report: Report, path: str | os.PathLike[str]) -> None:
-    """Writes a check as a page of its own."""
-    write_page(path, "Gradient check", [check_section(report, "Is the gradient right?")])

@@ -1,0 +1,131 @@
+"""Figures of a check: gradient against numerical derivative, and noise against truncation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from throughtime.arrays import Array, refuse
+from throughtime.checking import Direction, Report, TensorReport
+from throughtime.report.figures import BLUE, GREY, ORANGE, RED, cycle, new_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NAMED = 8  # tensors in a legend; more would cover the figure
+DECADES = 4  # of the axes on either side of 0
+
+
+def plot_check(report: Report, ax: Axes | None = None) -> Axes:
+    """Gradient against numerical derivative, with error bars, at the point as given.
+
+    Dots are single entries, squares are directions in which a whole tensor or a part of it
+    moved; each tensor has a colour. On the line the two agree; a gradient that is k times too
+    small lies on a line beside it. Entries that were located as wrong are ringed.
+
+    Args:
+        report: of the check.
+        ax: where to draw; a new figure without it.
+    """
+    ax = ax or new_axes(5.2, 4.6)
+    drawn = [
+        _draw(ax, tensor, colour, name if number < NAMED else None)
+        for number, ((name, tensor), colour) in enumerate(
+            zip(report.tensors.items(), cycle(len(report.tensors)), strict=True)
+        )
+    ]
+    _ring(ax, list(report.tensors.values()))
+    _symmetric(ax, max(drawn) or 1.0)
+    ax.set_xlabel("numerical derivative")
+    ax.set_ylabel("gradient under test")
+    ax.grid(alpha=0.25)
+    if max(drawn):
+        many = len(drawn) > NAMED
+        title = f"{NAMED} of {len(drawn)} tensors" if many else None
+        ax.legend(frameon=False, fontsize=9, title=title, title_fontsize=9, alignment="left")
+    return ax
+
+
+def plot_valley(report: Report, ax: Axes | None = None) -> Axes:
+    """What the error bar of one direction is made of, over the step, and the step chosen.
+
+    On the left the loss's noise rules, which a step h magnifies by 1/h; on the right the loss's
+    higher derivatives, which grow with h. The step stands at the bottom.
+
+    Args:
+        report: of the check.
+        ax: where to draw; a new figure without it.
+
+    Raises:
+        ValueError: where the check kept no valley.
+    """
+    valley = report.valley
+    if valley is None:
+        refuse("valley", "a check that chose a step", "none in this report")
+    ax = ax or new_axes(5.2, 3.8)
+    lines = {
+        "noise": (valley.noise, BLUE, "--"),
+        "truncation": (valley.truncation, ORANGE, "-."),
+        "error bar": (valley.noise + valley.truncation, GREY, "-"),
+    }
+    for label, (values, colour, style) in lines.items():
+        shown = np.isfinite(values) & (values > 0)
+        ax.loglog(valley.steps[shown], values[shown], style, color=colour, label=label, lw=1.4)
+    ax.axvline(valley.chosen, color=RED, lw=0.9, label=f"step chosen, {valley.chosen:.2g}")
+    ax.set_xlabel("step h")
+    ax.set_ylabel("error of the derivative")
+    ax.grid(alpha=0.25)
+    ax.legend(frameon=False, fontsize=9)
+    return ax
+
+
+def _draw(ax: Axes, tensor: TensorReport, colour: str, label: str | None) -> float:
+    """One tensor's entries and directions; the largest number among them."""
+    largest = 0.0
+    dots = (tensor.gradient, tensor.numerical, tensor.errors)
+    for kind, (gradient, numerical, errors) in (("o", dots), ("s", _columns(tensor.directions))):
+        if gradient.size:
+            ax.errorbar(
+                numerical,
+                gradient,
+                xerr=errors,
+                fmt=kind,
+                ms=3.5,
+                lw=0.8,
+                color=colour,
+                alpha=0.75,
+                label=label,
+            )
+            label = None
+            largest = max(largest, float(np.nanmax(np.abs([numerical, gradient]))))
+    return largest
+
+
+def _columns(directions: tuple[Direction, ...]) -> tuple[Array, Array, Array]:
+    """Gradients, numerical derivatives and error bars along directions."""
+    columns = [[d.gradient, d.numerical, d.error] for d in directions]
+    gradient, numerical, errors = np.array(columns, float).reshape(-1, 3).T
+    return gradient, numerical, errors
+
+
+def _ring(ax: Axes, tensors: list[TensorReport]) -> None:
+    wrong = [entry for tensor in tensors for entry in tensor.wrong]
+    if wrong:
+        x, y = [entry.numerical for entry in wrong], [entry.gradient for entry in wrong]
+        ax.plot(x, y, "o", mfc="none", mec=RED, ms=9, mew=1.2, label="located as wrong")
+
+
+def _symmetric(ax: Axes, limit: float) -> None:
+    """Axes alike on both sides of 0, logarithmic but near it, and the line of agreement."""
+    from matplotlib.ticker import NullLocator
+
+    small = limit * 10.0**-DECADES
+    ax.plot([-limit, -small, small, limit], [-limit, -small, small, limit], color=GREY, lw=0.8)
+    ax.set_xscale("symlog", linthresh=small)
+    ax.set_yscale("symlog", linthresh=small)
+    ticks = [sign * limit * 10.0**-k for sign in (-1, 1) for k in (0, 2)]
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_ticks(sorted([*ticks, 0.0]))
+        axis.set_major_formatter(lambda value, _: f"{value:.0e}" if value else "0")
+        axis.set_minor_locator(NullLocator())

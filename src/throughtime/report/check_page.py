@@ -1,0 +1,90 @@
+"""A check as a section of a page, and as a page of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from throughtime.checking import Report
+from throughtime.checking.text import HEADINGS, cells
+from throughtime.report.check_figures import plot_check, plot_valley
+from throughtime.report.page import Figure, Section, Table, write_page
+
+SHOWN = 50  # located entries; a report in JSON holds all of them
+
+
+def check_page(report: Report, path: str | os.PathLike[str]) -> None:
+    """Writes a check as a page of its own."""
+    write_page(path, "Gradient check", [check_section(report, "Is the gradient right?")])
+
+
+def check_section(report: Report, title: str, lead: str = "") -> Section:
+    """A check as a section: verdict, tensors, located entries, points, notes and figures."""
+    said = [lead, f"{report.headline()}.", f"{report.circumstances()}."]
+    notes = [*report.notes, *([f"To resolve it: {report.remedy}."] if report.remedy else [])]
+    return Section(
+        title,
+        " ".join(part for part in said if part),
+        report.verdict,
+        list(_tables(report)),
+        list(_figures(report)),
+        notes=notes,
+    )
+
+
+def _tables(report: Report) -> Iterator[Table]:
+    verdict = HEADINGS.index("verdict")
+    rows = [cells(name, tensor) for name, tensor in report.tensors.items()]
+    yield Table(HEADINGS, rows, verdict, "Tensors, at the point as given")
+    wrong = [(name, entry) for name, tensor in report.tensors.items() for entry in tensor.wrong]
+    if wrong:
+        located = [
+            (
+                name,
+                str(list(entry.index)),
+                f"{entry.gradient:+.6e}",
+                f"{entry.numerical:+.6e} ± {entry.error:.0e}",
+            )
+            for name, entry in wrong[:SHOWN]
+        ]
+        more = f", the first {SHOWN} of {len(wrong)}" if len(wrong) > SHOWN else ""
+        of_entries = ("tensor", "entry", "gradient", "numerical")
+        yield Table(of_entries, located, None, f"Entries located as wrong{more}")
+    if len(report.points) > 1:
+        points = [
+            (
+                point.name,
+                "" if point.steps is None else str(point.steps),
+                point.verdict,
+                f"{point.discrepancy:.2e}",
+                f"{point.floor:.0e}",
+                ", ".join(name for name, t in point.tensors.items() if t.verdict == "disagree"),
+            )
+            for point in report.points
+        ]
+        of_points = ("point", "T", "verdict", "d", "floor", "tensors that disagree")
+        yield Table(of_points, points, 2, "Points at which the gradient was checked")
+
+
+def _figures(report: Report) -> Iterator[Figure]:
+    looked = sum(tensor.indices.size for tensor in report.tensors.values())
+    along = sum(len(tensor.directions) for tensor in report.tensors.values())
+    what = [f"{looked:,} entries"] * (looked > 0) + [f"{along:,} directions"] * (along > 0)
+    if what:
+        words = (
+            f"Gradient under test against numerical derivative, {' and '.join(what)} at the point "
+            f"as given: {report.verdict}, d = {report.discrepancy:.3g}, where error bars alone "
+            f"would give {report.floor:.2g}. On the line the two agree."
+        )
+        yield Figure(plot_check(report), words)
+    valley = report.valley
+    if valley is not None:
+        total = valley.noise + valley.truncation
+        least = float(np.nanmin(np.where(np.isfinite(total), total, np.nan)))
+        words = (
+            f"Noise falls and truncation grows with the step: at the chosen one, "
+            f"{valley.chosen:.2g}, the error bar of this derivative is smallest, {least:.1g}."
+        )
+        yield Figure(plot_valley(report), words)

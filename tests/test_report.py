@@ -1,0 +1,225 @@
+"""What a report becomes: JSON that its schema describes, JUnit XML, figures, a page."""
+
+import json
+import re
+from html.parser import HTMLParser
+from importlib import resources
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+
+from report_examples import full_report, network_report, plain_report
+from throughtime.report.check_figures import NAMED
+from throughtime.report.page import Section, write_page
+
+SCHEMA = json.loads(
+    resources.files("throughtime.report").joinpath("schema.json").read_text("utf-8")
+)
+REPORTS = {
+    "everything": full_report,
+    "as little as there may be": plain_report,
+    "a network": network_report,
+    "a network in float32": lambda: network_report("float32"),
+}
+
+
+@pytest.fixture(params=REPORTS)
+def report(request):
+    return REPORTS[request.param]()
+
+
+# --- JSON ---
+
+
+def test_json_fits_its_schema(report, tmp_path):
+    report.to_json(tmp_path / "r.json")
+    text = (tmp_path / "r.json").read_text(encoding="utf-8")
+    data = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    Draft202012Validator.check_schema(SCHEMA)
+    Draft202012Validator(SCHEMA).validate(data)
+
+
+def test_the_schema_describes_every_key():
+    data = json.loads(json.dumps(full_report().as_dict()))
+    strict = json.loads(json.dumps(SCHEMA), object_hook=_closed)
+    Draft202012Validator(strict).validate(data)
+    data["tensors"]["0.W"]["colour"] = "red"
+    assert not Draft202012Validator(strict).is_valid(data)
+
+
+def _closed(value):
+    """The schema, with no key beside those that it describes."""
+    keys = value.get("properties")
+    return value | ({"additionalProperties": False} if isinstance(keys, dict) else {})
+
+
+def test_the_schema_refuses_what_is_no_report():
+    for change in ({"version": 1}, {"verdict": "fine"}, {"evaluations": -1}, {"tensors": []}):
+        data = json.loads(json.dumps(full_report().as_dict())) | change
+        assert not Draft202012Validator(SCHEMA).is_valid(data)
+
+
+# --- JUnit XML ---
+
+
+def test_junit_has_a_case_for_each_tensor_at_each_point(tmp_path):
+    report = full_report()
+    report.to_junit(tmp_path / "junit.xml")
+    suites = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    (suite,) = suites
+    counted = {"tests": "4", "failures": "1", "skipped": "1", "errors": "0"}
+    for element in (suites, suite):
+        assert {key: element.get(key) for key in counted} == counted
+    cases = {(case.get("classname"), case.get("name")): case for case in suite.iter("testcase")}
+    assert set(cases) == {
+        ("gradient.as given", "0.W"),
+        ("gradient.as given", "0.U"),
+        ("gradient.as given", "0.b <tag> & more"),
+        ("gradient.T = 1", "0.W"),
+    }
+    failure = cases["gradient.as given", "0.U"].find("failure")
+    assert failure.get("message") == "0.U, as given: d = 0.5, error bars alone would give 1e-09"
+    assert failure.text.splitlines()[1].split()[:2] == ["0.U", "disagree"]
+    skipped = cases["gradient.as given", "0.b <tag> & more"].find("skipped").get("message")
+    assert skipped.startswith("unresolved: d = ")
+    assert skipped.endswith("; compute the loss in float64")
+    assert list(cases["gradient.T = 1", "0.W"]) == []
+    assert suite.find("system-out").text.strip() == str(report).strip()
+    properties = {p.get("name"): p.get("value") for p in suite.iter("property")}
+    assert properties["verdict"] == "disagree"
+
+
+def test_junit_is_xml_whatever_a_tensor_is_called(tmp_path):
+    found = full_report()
+    odd = "W\x00\x1b[31m\ud800"
+    found.points[0].tensors[odd] = found.points[0].tensors.pop("0.U")
+    found.to_junit(tmp_path / "junit.xml")
+    names = [c.get("name") for c in ElementTree.parse(tmp_path / "junit.xml").iter("testcase")]
+    assert "W��[31m�" in names
+
+
+# --- figures ---
+
+
+def test_a_colour_for_each_tensor_a_line_and_rings_about_wrong_entries():
+    report = full_report()
+    ax = report.plot()
+    labels = ax.get_legend_handles_labels()[1]
+    assert labels == ["located as wrong", *report.tensors]
+    rings = next(line for line in ax.lines if line.get_label() == "located as wrong")
+    wrong = report.tensors["0.U"].wrong
+    np.testing.assert_array_equal(rings.get_ydata(), [entry.gradient for entry in wrong])
+    diagonal = next(line for line in ax.lines if (line.get_xdata() == line.get_ydata()).all())
+    assert diagonal.get_xdata()[-1] == pytest.approx(
+        max(np.abs(t.numerical).max() for t in report.tensors.values()), rel=2
+    )
+    colours = {c.lines[0].get_color() for c in ax.containers}
+    assert len(colours) == 3
+
+
+def test_many_tensors_share_a_legend_that_ends():
+    report = full_report()
+    for k in range(20):
+        report.tensors[f"more {k}"] = report.tensors["0.W"]
+    legend = report.plot().get_legend()
+    assert legend.get_title().get_text() == "8 of 23 tensors"
+    assert len(legend.get_texts()) == NAMED + 1
+
+
+def test_figures_are_drawn_where_they_are_wanted(report):
+    from matplotlib.figure import Figure
+
+    upper, lower = Figure().subplots(2)
+    assert report.plot(upper) is upper
+    if report.valley is None:
+        with pytest.raises(
+            ValueError, match="valley: expected a check that chose a step, got none"
+        ):
+            report.plot_valley(lower)
+    else:
+        assert report.plot_valley(lower) is lower
+
+
+def test_the_valley_shows_noise_truncation_and_the_step():
+    report = full_report()
+    lines = {line.get_label(): line for line in report.plot_valley().lines}
+    assert set(lines) == {"noise", "truncation", "error bar", "step chosen, 0.01"}
+    np.testing.assert_array_equal(lines["noise"].get_ydata(), report.valley.noise)
+    assert set(lines["step chosen, 0.01"].get_xdata()) == {0.01}
+
+
+def test_numbers_that_no_axis_can_hold_are_left_out():
+    report = full_report()
+    report.valley.noise[:3] = [np.inf, np.nan, 0]
+    line = next(line for line in report.plot_valley().lines if line.get_label() == "noise")
+    assert len(line.get_ydata()) == len(report.valley.noise) - 3
+
+
+# --- the page ---
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes, and all text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def page_of(report, tmp_path):
+    report.to_html(tmp_path / "r.html")
+    return Reader((tmp_path / "r.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_holds_everything(tmp_path):
+    page = page_of(full_report(), tmp_path)
+    for words in (
+        "DISAGREE",
+        "0.b <tag> & more",
+        "Entries located as wrong",
+        "Points at which the gradient was checked",
+        "T = 1",
+        "The loss does not react to spare",
+        "To resolve it: compute the loss in float64.",
+    ):
+        assert words in page.text
+    assert len(page.of("table")) == 3
+    assert len(page.of("svg")) == 2
+    described = [a["aria-label"] for a in page.of("div") if a.get("role") == "img"]
+    assert described[0].startswith("Gradient under test against numerical derivative, 72 entries")
+    assert described[1].startswith("Noise falls and truncation grows with the step")
+
+
+def test_a_page_opens_without_a_network(report, tmp_path):
+    page = page_of(report, tmp_path)
+    for _, attributes in page.tags:
+        for key in ("src", "href", "xlink:href", "srcset"):
+            assert attributes.get(key, "#").startswith(("#", "data:"))
+    style = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert not re.search(r"@import|url\((?!#)", style)
+
+
+def test_located_entries_are_counted_where_they_are_too_many(tmp_path):
+    report = full_report()
+    many = report.tensors["0.U"].wrong * 30
+    object.__setattr__(report.tensors["0.U"], "wrong", many)
+    assert "Entries located as wrong, the first 50 of 90" in page_of(report, tmp_path).text
+
+
+def test_what_a_stranger_wrote_is_text_and_no_markup(tmp_path):
+    write_page(tmp_path / "p.html", "<b>", [Section("<script>", notes=["<img src=x>"])])
+    page = Reader((tmp_path / "p.html").read_text(encoding="utf-8"))
+    assert not page.of("script")
+    assert not page.of("img")

@@ -1,4 +1,4 @@
-"""`throughtime bench`: speed, side by side."""
+"""`throughtime bench`: speed and trust, side by side."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from throughtime.bench.growth import growth
 from throughtime.bench.sweep import summary, sweep
 from throughtime.bench.tables import GROWTH, TIMES, TRAINING, Column, table
 from throughtime.bench.torch_layer import find
+from throughtime.cli import bench_check
 from throughtime.storage import replace
 from throughtime.training.text import read, standard_library
 
@@ -24,7 +25,7 @@ USUAL = PARTS[:3]
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand."""
-    parser = commands.add_parser("bench", help="time layers and training beside PyTorch's")
+    parser = commands.add_parser("bench", help="speed and trust, measured beside other tools")
     kinds = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
     engine = kinds.add_parser("engine", help="forward and backward of one recurrent layer")
     engine.add_argument(
@@ -41,6 +42,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         kind.add_argument("--quick", action="store_true", help="fewer repeats")
         kind.add_argument("--json", metavar="FILE", help="write the rows")
         kind.set_defaults(run=run)
+    bench_check.add(kinds)
 
 
 def run_engine(options: argparse.Namespace) -> int:

@@ -53,9 +53,6 @@ class Case:
     def target(self, dtype: str = "", *, plain: bool = False) -> Target:
         """The implementation; in another precision, or without its mistake, where asked for."""
         faults = (self.fault,) if self.fault else ()
-        sizes = dict(self.sizes)
-        if self.style == "gate_by_gate":
-            del sizes["B"]
         return implementations.make(
             self.style,
             self.cell,
@@ -64,7 +61,7 @@ class Case:
             seed=self.seed,
             init=self.init,
             dtype=dtype or self.dtype,
-            **sizes,
+            **self.sizes,
             **self.variant,
         )
 
@@ -139,11 +136,6 @@ def _loss(target: Target) -> float:
     return float(np.sum(target.loss(), dtype=np.float64))
 
 
-def cases(seeds: int, more: int = 1) -> list[Case]:
-    """All of them: right ones at `more` times as many seeds as wrong ones."""
-    return [*right(range(seeds * more)), *wrong(range(seeds))]
-
-
 def right(
     seeds: Iterable[int], sizes: Sequence[Mapping[str, int]] = (SMALL, LARGER)
 ) -> Iterator[Case]:
@@ -151,7 +143,7 @@ def right(
     for (style, cell, variant), size, seed, dtype, init in product(
         implementations.correct(), sizes, seeds, ("float64", "float32"), INITS
     ):
-        yield Case(style, cell, "", size, seed, dtype, init, variant)
+        yield Case(style, cell, "", _fitting(style, size), seed, dtype, init, variant)
 
 
 def wrong(
@@ -161,12 +153,21 @@ def wrong(
     for (style, cell, fault), size, seed, dtype, init in product(
         implementations.catalogue(), sizes, seeds, ("float64", "float32"), INITS
     ):
-        yield Case(style, cell, fault, size, seed, dtype, init)
+        yield Case(style, cell, fault, _fitting(style, size), seed, dtype, init)
+
+
+def _fitting(style: str, sizes: Mapping[str, int]) -> dict[str, int]:
+    """One style takes a single sequence."""
+    return {**sizes, "B": 1} if style == "gate_by_gate" else dict(sizes)
 
 
 def sample(everything: Sequence[Case], count: int, seed: int = 0) -> list[Case]:
-    """So many of them, drawn at random but for the seed."""
-    if count >= len(everything):
-        return list(everything)
-    chosen = np.random.default_rng(seed).choice(len(everything), count, replace=False)
-    return [everything[k] for k in sorted(chosen)]
+    """About so many, equally many of each precision and initialisation, the same at each call."""
+    groups: dict[tuple[str, float | None], list[Case]] = {}
+    for case in everything:
+        groups.setdefault((case.dtype, case.init), []).append(case)
+    rng, chosen = np.random.default_rng(seed), []
+    for group in groups.values():
+        most = min(len(group), -(-count // len(groups)))
+        chosen += [group[k] for k in sorted(rng.choice(len(group), most, replace=False))]
+    return chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from throughtime.bench.check.calibration import BARS
 from throughtime.bench.tables import THREE_DIGITS, Column
 
 TRUST = (
@@ -18,4 +19,40 @@ TRUST = (
     Column("faint", "faint", ",d"),
     Column("accepted", "faint_accepted", ".1%"),
 )
-_ = THREE_DIGITS
+CALIBRATION = (
+    Column("", "what", "s"),
+    Column("count", "count", ",d"),
+    *(Column(f"≤ {bar:g}", f"within_{bar}", ".3%") for bar in BARS),
+    Column("largest", "largest", ".2f"),
+)
+COST = (
+    Column("gradient", "gradient", "s"),
+    Column("ours", "ours", "s"),
+    Column("losses", "ours_evaluations", ",d"),
+    Column("s", "ours_seconds", THREE_DIGITS),
+    Column("torch slow", "torch_slow", "s"),
+    Column("s", "torch_slow_seconds", THREE_DIGITS),
+    Column("torch fast", "torch_fast", "s"),
+    Column("s", "torch_fast_seconds", THREE_DIGITS),
+    Column("slow / ours", "ratio", ".0f"),
+)
+GROWTH = (
+    Column("parameters", "parameters", ",d"),
+    Column("ms a loss", "loss_ms", THREE_DIGITS),
+    Column("right: agree", "right", "s"),
+    Column("losses", "right_evaluations", ",.0f"),
+    Column("s", "right_seconds", THREE_DIGITS),
+    Column("one wrong: named", "named", "s"),
+    Column("losses", "wrong_evaluations", ",.0f"),
+    Column("s", "wrong_seconds", THREE_DIGITS),
+)
+ACCURACY = (
+    Column("loss", "loss", "s"),
+    Column("d", "discrepancy", ".1e"),
+    Column("worst", "worst", ".1e"),
+    Column("aim", "aim", ".0e"),
+    Column("floor", "floor", ".1e"),
+    Column("losses", "evaluations", ",d"),
+    Column("by hand", "hand_discrepancy", ".1e"),
+    Column("at epsilon", "hand_epsilon", ".0e"),
+)

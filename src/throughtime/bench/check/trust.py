@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from time import perf_counter
 from typing import Any
 
@@ -27,7 +28,7 @@ def trust(cases: Sequence[Case], rivals_on: Sequence[Case]) -> list[Row]:
 
     Returns:
         rows of "part": "trust"; what `Case.to_dict` says; "effect", "resolvable", see
-        `cases.effect`, None for right ones; "ours", the verdict, or "refused" where the check said
+        `cases.effect`, None for right ones (and "effect" where only a second call shows it); "ours", the verdict, or "refused" where the check said
         that no verdict was possible, with its "message"; "smallest_error"; "overclaimed", whether
         a wrong gradient was accepted though some tensor is further off than the error that the
         report says it would have seen; "evaluations"; "seconds"; "torch_slow", "torch_fast",
@@ -45,7 +46,7 @@ def row(case: Case, *, others: bool) -> Row:
     """See `trust`."""
     known = effect(case) if case.fault else None
     found: Row = {"part": "trust"} | case.to_dict()
-    found |= {"effect": known and known.relative, "resolvable": known and known.resolvable}
+    found |= {"effect": known and finite(known.relative), "resolvable": known and known.resolvable}
     found |= ours(case, known.by_tensor if known else {})
     harness = bool(case.fault) and FAULTS[case.fault].shows_in == "harness"
     for name, accepts in rivals().items():
@@ -74,11 +75,16 @@ def ours(case: Case, off: Mapping[str, float]) -> Row:
     return {
         "ours": report.verdict,
         "message": None,
-        "smallest_error": report.smallest_error,
+        "smallest_error": finite(report.smallest_error),
         "overclaimed": report.verdict == "agree" and any(off[n] > claims[n] for n in off),
         "evaluations": report.evaluations,
         "seconds": perf_counter() - began,
     }
+
+
+def finite(number: float) -> float | None:
+    """None for infinity, which JSON does not have."""
+    return float(number) if isfinite(number) else None
 
 
 def summary(rows: Sequence[Row]) -> list[Row]:

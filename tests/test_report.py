@@ -199,7 +199,7 @@ def test_the_page_holds_everything(tmp_path):
     assert len(page.of("svg")) == 2
     described = [a["aria-label"] for a in page.of("div") if a.get("role") == "img"]
     assert described[0].startswith("Gradient under test against numerical derivative, 72 entries")
-    assert described[1].startswith("Noise falls and truncation grows with the step")
+    assert described[1].startswith("What the error bar of one derivative is made of")
 
 
 def test_a_page_opens_without_a_network(report, tmp_path):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.checking import Direction, Report, TensorReport
-from throughtime.report.figures import BLUE, GREY, ORANGE, RED, cycle, new_axes
+from throughtime.report.figures import BLUE, GREEN, GREY, RED, cycle, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAMED = 8  # tensors in a legend; more would cover the figure
+LEGEND: dict[str, Any] = {"fontsize": 9, "framealpha": 0.85, "edgecolor": "none"}
 DECADES = 4  # of the axes on either side of 0
 
 
@@ -28,7 +29,7 @@ def plot_check(report: Report, ax: Axes | None = None) -> Axes:
         report: of the check.
         ax: where to draw; a new figure without it.
     """
-    ax = ax or new_axes(5.2, 4.6)
+    ax = ax or new_axes(4.4, 4.0)
     drawn = [
         _draw(ax, tensor, colour, name if number < NAMED else None)
         for number, ((name, tensor), colour) in enumerate(
@@ -43,7 +44,7 @@ def plot_check(report: Report, ax: Axes | None = None) -> Axes:
     if max(drawn):
         many = len(drawn) > NAMED
         title = f"{NAMED} of {len(drawn)} tensors" if many else None
-        ax.legend(frameon=False, fontsize=9, title=title, title_fontsize=9, alignment="left")
+        ax.legend(title=title, title_fontsize=9, alignment="left", **LEGEND)
     return ax
 
 
@@ -63,20 +64,24 @@ def plot_valley(report: Report, ax: Axes | None = None) -> Axes:
     valley = report.valley
     if valley is None:
         refuse("valley", "a check that chose a step", "none in this report")
-    ax = ax or new_axes(5.2, 3.8)
+    ax = ax or new_axes(4.4, 3.6)
     lines = {
         "noise": (valley.noise, BLUE, "--"),
-        "truncation": (valley.truncation, ORANGE, "-."),
+        "truncation": (valley.truncation, GREEN, "-."),
         "error bar": (valley.noise + valley.truncation, GREY, "-"),
     }
     for label, (values, colour, style) in lines.items():
         shown = np.isfinite(values) & (values > 0)
         ax.loglog(valley.steps[shown], values[shown], style, color=colour, label=label, lw=1.4)
+    total = lines["error bar"][0]
+    total = total[np.isfinite(total) & (total > 0)]
+    if total.size:
+        ax.set_ylim(total.min() / 30, total.max() * 3)
     ax.axvline(valley.chosen, color=RED, lw=0.9, label=f"step chosen, {valley.chosen:.2g}")
     ax.set_xlabel("step h")
     ax.set_ylabel("error of the derivative")
     ax.grid(alpha=0.25)
-    ax.legend(frameon=False, fontsize=9)
+    ax.legend(**LEGEND)
     return ax
 
 

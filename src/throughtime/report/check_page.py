@@ -82,9 +82,10 @@ def _figures(report: Report) -> Iterator[Figure]:
     valley = report.valley
     if valley is not None:
         total = valley.noise + valley.truncation
-        least = float(np.nanmin(np.where(np.isfinite(total), total, np.nan)))
+        chosen = total[np.abs(np.log(valley.steps / valley.chosen)).argmin()]
         words = (
-            f"Noise falls and truncation grows with the step: at the chosen one, "
-            f"{valley.chosen:.2g}, the error bar of this derivative is smallest, {least:.1g}."
+            "What the error bar of one derivative is made of: the loss's noise, which small "
+            "steps magnify, and truncation, which grows with the step. At the step chosen, "
+            f"{valley.chosen:.2g}, both together are {chosen:.1g}."
         )
         yield Figure(plot_valley(report), words)

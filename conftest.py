@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 from doctest import NORMALIZE_WHITESPACE
+from importlib.util import find_spec
 from pathlib import Path
 
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
+
+# A style of the benchmark's implementations, which pytest would import to look for doctests.
+STYLE = "src/throughtime/bench/implementations/torch_function/*"
+collect_ignore_glob = [] if find_spec("torch") else [STYLE]
 
 sys.path.insert(0, str(Path(__file__).parent / "examples"))  # pages import them by name
 

@@ -16,7 +16,7 @@ from throughtime.check import check
 from throughtime.checking import CheckError
 from throughtime.progress import progress_bar
 
-TOOLS = ("ours", "torch_slow", "torch_fast", "jax")
+TOOLS = {"ours": "ours", "torch_slow": "torch", "torch_fast": "fast", "jax": "jax"}
 
 
 def trust(cases: Sequence[Case], rivals_on: Sequence[Case]) -> list[Row]:
@@ -28,8 +28,9 @@ def trust(cases: Sequence[Case], rivals_on: Sequence[Case]) -> list[Row]:
 
     Returns:
         rows of "part": "trust"; what `Case.to_dict` says; "effect", "resolvable", see
-        `cases.effect`, None for right ones (and "effect" where only a second call shows it); "ours", the verdict, or "refused" where the check said
-        that no verdict was possible, with its "message"; "smallest_error"; "overclaimed", whether
+        `cases.effect`, None for right ones (and "effect" where only a second call shows it);
+        "ours", the verdict, or "refused" where the check said that no verdict was possible, with
+        its "message"; "smallest_error", None where that is infinite; "overclaimed", whether
         a wrong gradient was accepted though some tensor is further off than the error that the
         report says it would have seen; "evaluations"; "seconds"; "torch_slow", "torch_fast",
         "jax": "agree" or "disagree", None where not asked.
@@ -104,8 +105,8 @@ def summary(rows: Sequence[Row]) -> list[Row]:
             for tool in TOOLS:
                 seen = [r for r in group if r[tool] is not None]
                 if seen:
-                    name = f"{dtype}, init {'0.01' if init else '1/√H'}"
-                    found.append({"group": name, "tool": tool} | _counts(seen, tool))
+                    name = f"{dtype}, {'0.01' if init else '1/√H'}"
+                    found.append({"group": name, "tool": TOOLS[tool]} | _counts(seen, tool))
     return found
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,6 +67,17 @@ def test_a_sample_has_equally_many_of_each_kind_and_is_the_same_every_time():
     assert [kinds.count(kind) for kind in dict.fromkeys(kinds)] == [5] * 4
     assert list(map(str, chosen)) == list(map(str, cases.sample(everything, 20)))
     assert len(cases.sample(everything, 10**9)) == len(everything)
+
+
+def test_every_mistake_is_in_the_docs():
+    page = (Path(__file__).parents[1] / "docs" / "benchmarks.md").read_text("utf-8")
+    once = {True: "right", False: "wrong", None: "depends"}
+    for name, fault in implementations.FAULTS.items():
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        _, _, statement, cells, one_step, _ = line.split("|")
+        assert statement.strip() == fault.statement
+        assert cells.strip() in ("all", ", ".join(fault.cells))
+        assert one_step.strip() in ("—", once[fault.one_step])
 
 
 # --- what can be seen ---

@@ -13,6 +13,7 @@ from throughtime.arrays import Array
 FORMATS = {8: "bfloat16", 11: "float16", 24: "float32", 53: "float64"}
 SPARE = 3  # bits: of a handful of numbers one at least uses all but these
 DISTINCT = 3  # numbers; fewer tell nothing
+SAMPLE = 1000  # numbers of an array; more tell no more
 
 
 def significant_bits(values: Array) -> int:
@@ -37,13 +38,19 @@ def format_of(arrays: Sequence[Array]) -> str:
 
     "float64" where nothing can be told: too few numbers, or such simple ones as 0.5 and 3.
     """
-    values = np.concatenate([np.ravel(array) for array in arrays])
+    values = np.concatenate([_some(array) for array in arrays])
     values = np.unique(values[np.isfinite(values)])
     bits = significant_bits(values)
     for limit, name in FORMATS.items():
         if limit - SPARE < bits <= limit and values[values != 0].size >= DISTINCT:
             return name
     return "float64"
+
+
+def _some(array: Array) -> Array:
+    """A sample of an array's numbers, all over it."""
+    flat = array.reshape(-1)
+    return flat[:: max(1, flat.size // SAMPLE)]
 
 
 def bits_of(name: str) -> int:

@@ -34,7 +34,8 @@ SOURCE = r"""
 #define DTYPE "float64"
 #endif
 #ifndef DESCRIPTION
-#define DESCRIPTION R"({"names": ["W", "b"], "shapes": [[2, 3], [2]], "dtype": ")" DTYPE R"(", "steps": 3})"
+#define DESCRIPTION R"({"names": ["W", "b"], "shapes": [[2, 3], [2]],)" \
+    R"("dtype": ")" DTYPE R"(", "steps": 3})"
 #endif
 #ifndef IN_LOSS
 #define IN_LOSS
@@ -78,7 +79,7 @@ def compiled(source, folder, *definitions, name="libmine.so"):
     out = folder / name
     flags = [f"-D{definition}" for definition in definitions]
     shared = ["-shared", "-fPIC"] if name.endswith(".so") else []
-    words = [COMPILER, "-O1", *shared, f"-I{INCLUDE}", *flags, str(source), "-o", str(out)]
+    words = [COMPILER, "-O0", *shared, f"-I{INCLUDE}", *flags, str(source), "-o", str(out)]
     subprocess.run(words, check=True)
     return str(out)
 

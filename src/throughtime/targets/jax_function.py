@@ -31,6 +31,7 @@ def jax_target(
     reset: Callable[[], object] | None = None,
     at_length: Callable[[int], Target] | None = None,
     steps: int | None = None,
+    jit: bool = True,
 ) -> Target:
     """A JAX function of parameters and further arguments.
 
@@ -39,17 +40,19 @@ def jax_target(
 
     Args:
         function: called as `function(parameters, *arguments)`; returns the loss, or an array of
-            its terms. It runs as it is: give `jax.jit(function)` where that is faster.
+            its terms.
         parameters: a pytree of arrays; those of floating-point numbers are checked, under their
             path in the tree.
         arguments: passed on.
         reset, at_length, steps: as in Target.
+        jit: whether to compile it. Compiled, a function that draws from NumPy or keeps a state
+            of its own does so once and for all.
 
     Raises:
         CheckError: where there is no array of floating-point numbers, or one of float64 while JAX
             computes in float32.
     """
-    tree = Tree(function, parameters, arguments)
+    tree = Tree(function, parameters, arguments, jit)
     return Target(
         tree.arrays, tree.loss, tree.gradient, reset=reset, at_length=at_length, steps=steps
     )
@@ -59,10 +62,10 @@ class Tree:
     """A pytree of parameters whose floating-point leaves are NumPy arrays of our own."""
 
     def __init__(
-        self, function: Callable[..., Any], parameters: Any, arguments: tuple[Any, ...]
+        self, function: Callable[..., Any], parameters: Any, arguments: tuple[Any, ...], jit: bool
     ) -> None:
         jax = import_module("jax")
-        self.function, self.arguments = function, arguments
+        self.function, self.arguments, self.jit = function, arguments, jit
         paths, self.form = jax.tree_util.tree_flatten_with_path(parameters)
         self.leaves = [leaf for _, leaf in paths]
         self.places = {
@@ -74,22 +77,46 @@ class Tree:
             expected = "an array of floating-point numbers"
             refuse("parameters", expected, "none", error=CheckError)
         self.arrays = {name: _copy(name, self.leaves[k]) for name, k in self.places.items()}
+        self._compile()
+
+    def _compile(self) -> None:
+        jit = import_module("jax").jit if self.jit else lambda function: function
+        self._compiled_terms, self._compiled_slopes = jit(self._terms), jit(self._slopes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: v for name, v in vars(self).items() if not name.startswith("_compiled")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._compile()
 
     def loss(self) -> Array:
         """The loss or its terms."""
-        return np.asarray(_widened(self.function(self._tree(self._moved()), *self.arguments)))
+        return np.asarray(_widened(self._run(self._compiled_terms)))
 
     def gradient(self) -> Mapping[str, Array]:
         """`jax.grad` of the loss, by path."""
-        jax = import_module("jax")
-
-        def total(moved: list[Any]) -> Any:
-            return jax.numpy.sum(self.function(self._tree(moved), *self.arguments))
-
-        found = jax.grad(total)(self._moved())
+        found = self._run(self._compiled_slopes)
         return {
             name: np.asarray(_widened(part)) for name, part in zip(self.arrays, found, strict=True)
         }
+
+    def _terms(self, moved: list[Any]) -> Any:
+        return self.function(self._tree(moved), *self.arguments)
+
+    def _slopes(self, moved: list[Any]) -> Any:
+        jax = import_module("jax")
+        return jax.grad(lambda moved: jax.numpy.sum(self._terms(moved)))(moved)
+
+    def _run(self, what: Callable[[list[Any]], Any]) -> Any:
+        """`what` of the arrays as they stand."""
+        jax = import_module("jax")
+        try:
+            return what(self._moved())
+        except jax.errors.ConcretizationTypeError as problem:
+            text = str(problem).partition("\n")[0]
+            way_out = "give jit=False to run it as it is"
+            refuse("function", "one that jax.jit can compile", text, way_out, error=CheckError)
 
     def _moved(self) -> list[Any]:
         """The arrays as JAX's, copied; our own then hold what JAX made of them."""

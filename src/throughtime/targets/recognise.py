@@ -52,8 +52,8 @@ def target_of(what: object, *data: Any, **options: Any) -> Target:
             which the first is differentiated; `"./libmine.so"`, a shared library with the C
             interface (`timeout`); `"file.py:name"`, something of this list in a file; or a Target.
         data: what follows it.
-        options: `reset`, `at_length` and `steps` for torch and JAX, as in Target; `seed` of
-            what is drawn.
+        options: `reset`, `at_length` and `steps` for torch and JAX, as in Target; `jit` for
+            JAX: False runs the function as it is; `seed` of what is drawn.
 
     Raises:
         TypeError: where `what` is none of these, or an option is unknown.
@@ -146,5 +146,5 @@ KINDS = (
     Kind(lambda what, *_: isinstance(what, str | os.PathLike), _alone(_from_file, "a file")),
     Kind(is_module, module_target, TENSORS, ("seed",)),
     Kind(is_function, function_target, TENSORS, ("seed",)),
-    Kind(is_jax, jax_target, ("reset", "at_length", "steps")),
+    Kind(is_jax, jax_target, ("reset", "at_length", "steps", "jit")),
 )

@@ -125,9 +125,12 @@ class Run:
         devices = sorted(
             {leaf.tensor.device.index for leaf in self.leaves.values() if leaf.tensor.is_cuda}
         )
-        for leaf in self.leaves.values():
-            leaf.push()
-        with torch.random.fork_rng(devices), torch.enable_grad(), kept_buffers(self.module):
+        with contextlib.ExitStack() as stack:
+            for leaf in self.leaves.values():
+                stack.enter_context(leaf.moved())
+            stack.enter_context(torch.random.fork_rng(devices))
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(kept_buffers(self.module))
             torch.manual_seed(self.seed)
             found = self.function(*self.arguments)
             yield self._weighted(found) if self.given_loss is None else self._lossy(found)

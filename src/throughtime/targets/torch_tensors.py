@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -20,8 +21,8 @@ class Leaf:
     """A tensor that is checked, under all the names that it goes by, as an array.
 
     On the CPU both are one memory. Elsewhere, and in bfloat16, which NumPy lacks, the array is
-    a mirror: `push` writes it to the tensor, rounded to the tensor's precision, and `pull`
-    writes what the tensor then holds back to the array.
+    a mirror: it is written to the tensor for each evaluation, and what the tensor then holds,
+    rounded to its precision, is written back to the array.
     """
 
     tensor: Any
@@ -29,18 +30,20 @@ class Leaf:
     mirrored: bool
     aliases: list[Any] = field(default_factory=list)
 
-    def push(self) -> None:
-        """Array to tensor."""
-        if self.mirrored:
-            torch = import_module("torch")
-            with torch.no_grad():
-                self.tensor.data.copy_(torch.from_numpy(np.ascontiguousarray(self.array)))
-            self.pull()
-
-    def pull(self) -> None:
-        """Tensor to array."""
-        if self.mirrored:
-            self.array[...] = as_array(self.tensor)
+    @contextlib.contextmanager
+    def moved(self) -> Iterator[None]:
+        """Meanwhile the tensor holds what the array holds; then it is put back."""
+        if not self.mirrored:
+            yield
+            return
+        torch = import_module("torch")
+        own = self.tensor.detach().clone()
+        self.tensor.data.copy_(torch.from_numpy(np.ascontiguousarray(self.array)))
+        self.array[...] = as_array(self.tensor)
+        try:
+            yield
+        finally:
+            self.tensor.data.copy_(own)
 
 
 def leaves_of(tensors: Mapping[str, Any]) -> dict[str, Leaf]:

@@ -1,5 +1,8 @@
 """The small implementations: right ones are right, and each mistake is one."""
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -158,6 +161,18 @@ def test_at_another_length_it_is_the_same_network(style):
     again = longer.at_length(SMALL["T"])
     assert loss(again) == loss(target)
     assert loss(longer) != loss(target)
+
+
+@pytest.mark.parametrize("style", registry.STYLES)
+def test_a_style_shares_no_line_with_another_nor_with_the_engine(style):
+    room = Path(registry.__file__).parent / style
+    prefix = "throughtime.bench.implementations."
+    shared = {"throughtime.arrays", "throughtime.checking", prefix + "setting"}
+    for path in room.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("throughtime"):
+                own = node.module.startswith(prefix + style)
+                assert own or node.module in shared, f"{path.name} imports {node.module}"
 
 
 # --- with one ---

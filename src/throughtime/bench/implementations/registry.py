@@ -11,12 +11,12 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from throughtime.arrays import refuse
+from throughtime.bench.implementations.compiled.library import COMPILERS
 from throughtime.bench.implementations.faults import CELLS, FAULTS
 from throughtime.bench.implementations.setting import Setting
 from throughtime.checking import Target
 
 STYLES = ("gate_by_gate", "concatenated", "torch_function", "compiled")
-COMPILERS = ("c++", "g++", "clang++")
 FEATURE = {"task": "regression", "layers": "layers", "dropout": "dropout"}
 FEATURE |= {"ragged": "ragged", "states": "states"}
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (

@@ -37,7 +37,7 @@ def library() -> ctypes.CDLL:
     compiler = next(filter(None, map(which, COMPILERS)), None)
     if compiler is None:
         raise OSError("compiled: expected a C++ compiler, got none of " + ", ".join(COMPILERS))
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         file = Path(folder) / "network.so"
         command = [compiler, "-std=c++17", "-O2", "-shared", "-fPIC", str(SOURCE), "-o", str(file)]
         done = subprocess.run(command, capture_output=True, text=True)

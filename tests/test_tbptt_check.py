@@ -1,10 +1,13 @@
 """Truncated gradients are exact gradients of a loss whose windows begin at frozen states."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import throughtime as tt
 from throughtime.checking.frozen import frozen
+from throughtime.checking.target import Evaluator
 from throughtime.targets.truncated import truncated_target
 from throughtime.truncation import windows
 
@@ -22,12 +25,7 @@ def problem(cell="lstm", *, dtype="float64", T=9, time="sum"):
 def truncated(net, inputs, targets, gradient, **options):
     """The target of a truncated gradient, given another gradient instead."""
     honest = truncated_target(net, inputs, targets, **options)
-
-    def taken():
-        honest.gradient()  # takes the states anew
-        return gradient()
-
-    return tt.Target(net.parameters, honest.loss, taken, steps=len(inputs))
+    return replace(honest, gradient=gradient, at_length=None)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -155,17 +153,18 @@ def test_any_target_that_tells_its_carried_states(back, verdict):
     assert tt.check(target).verdict == verdict
 
 
-def test_states_are_taken_anew_with_the_gradient_and_copied():
-    own = Own()
-    resets = []
+def test_states_are_taken_where_an_evaluator_begins_and_copied():
+    own, resets = Own(), []
     target = frozen(
         own.p, own.loss, own.gradient, own.carried, reset=lambda: resets.append(1), steps=7
     )
-    before = np.sum(target.loss())
+    evaluator = Evaluator(target)
+    assert len(resets) == 1
+    before = evaluator.loss()
     own.run({name: 2 * array for name, array in own.p.items()})  # overwrites self.s
-    assert np.sum(target.loss()) == before
+    assert evaluator.loss() == before
     own.p["U"] *= 0.5
-    stale = np.sum(target.loss())
-    target.gradient()
-    assert np.sum(target.loss()) != stale
-    assert len(resets) == 2  # once for each run that took states
+    moved = evaluator.loss()
+    evaluator.gradient()
+    assert evaluator.loss() == moved
+    assert Evaluator(target).loss() != moved

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from throughtime.arrays import Array
@@ -41,8 +41,8 @@ def frozen(
         reset, at_length, steps: as in Target.
 
     Returns:
-        a Target. Its states are taken anew whenever its gradient is called, which the check
-        does wherever it begins to look, and are kept while it moves parameters about.
+        a Target. Its states are taken wherever the check begins to look, at each point anew,
+        and are kept while it moves parameters about there.
 
     Raises:
         CheckError: as Target does.
@@ -76,19 +76,22 @@ def frozen(
         >>> tt.check(tt.frozen({"u": u}, loss, lambda: gradient(back=1), carried)).verdict
         'disagree'
     """
-    takes_parameters = _required(loss) > 1
-    before = (parameters,) if takes_parameters else ()
-    states = _Carried(carried, (parameters,) if _required(carried) else (), reset)
+    before = (parameters,) if _required(loss) > 1 else ()
+    states = _Carried(carried, (parameters,) if _required(carried) else ())
 
     def frozen_loss() -> Any:
-        return loss(*before, states.kept())
-
-    def truncated_gradient() -> Mapping[str, Array]:
-        states.take()
-        return gradient(*((parameters,) if _required(gradient) else ()))
+        if not states.taken:
+            states.take()
+        return loss(*before, states.states)
 
     return Target(
-        parameters, frozen_loss, truncated_gradient, reset=reset, at_length=at_length, steps=steps
+        parameters,
+        frozen_loss,
+        gradient,
+        reset=reset,
+        at_length=at_length,
+        steps=steps,
+        freeze=states.take,
     )
 
 
@@ -98,20 +101,12 @@ class _Carried:
 
     run: Callable[..., Any]
     arguments: tuple[Any, ...]
-    reset: Callable[[], object] | None
     states: Any = None
-    taken: bool = field(default=False)
+    taken: bool = False
 
     def take(self) -> None:
         # A copy: the next run may write into the same arrays.
         self.states, self.taken = deepcopy(self.run(*self.arguments)), True
-        if self.reset is not None:
-            self.reset()
-
-    def kept(self) -> Any:
-        if not self.taken:
-            self.take()
-        return self.states
 
 
 def _required(function: Callable[..., Any]) -> int:

@@ -28,8 +28,8 @@ class Target:
     """A loss, its gradient, and the arrays that both depend on.
 
     Args:
-        parameters: name to array, float32 or float64. The check changes one entry at a time in
-            place and puts it back; the functions must see these arrays.
+        parameters: name to array, float32 or float64. The check changes them in place and puts
+            them back, bit for bit; the functions must see these arrays.
         loss: the loss of a whole run from its initial state. Called as `loss()`, or as
             `loss(parameters)` where it takes an argument. It may return an array of terms, per
             step or per sequence, already weighted, so that their sum is the loss: the checker
@@ -39,6 +39,10 @@ class Target:
         reset: called before every evaluation, where something must be put back.
         at_length: `at_length(T)` gives the same target on T steps.
         steps: T, the number of steps of this target.
+        freeze: called wherever the check begins to look, before it moves a parameter: takes
+            what has to stand still meanwhile. `tt.frozen` makes it.
+        gates: how many blocks of rows the tensors consist of, 4 for an LSTM; the check looks at
+            each of them by itself.
 
     Raises:
         CheckError: where a parameter is no writable array of float32 or float64.
@@ -58,6 +62,8 @@ class Target:
     reset: Callable[[], object] | None = field(default=None, kw_only=True)
     at_length: Callable[[int], Target] | None = field(default=None, kw_only=True)
     steps: int | None = field(default=None, kw_only=True)
+    freeze: Callable[[], object] | None = field(default=None, kw_only=True)
+    gates: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.parameters:
@@ -75,13 +81,19 @@ class Target:
 
 
 class Evaluator:
-    """Evaluates a target's functions, counts, and refuses what no verdict could rest on."""
+    """Evaluates a target's functions, counts, and refuses what no verdict could rest on.
+
+    It is made where the parameters stand unmoved: what the target freezes is taken there.
+    """
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self.evaluations = 0
         self._loss_arguments = _arguments(target.loss, target.parameters)
         self._gradient_arguments = _arguments(target.gradient, target.parameters)
+        if target.freeze is not None:
+            self._reset()
+            target.freeze()
 
     def terms(self) -> Array:
         """What the loss returns where the parameters stand now, as it comes: NaN passes."""

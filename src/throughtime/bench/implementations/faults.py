@@ -33,25 +33,28 @@ class Fault:
 
 SEVERAL = {"T": 3}
 REGRESSION = {"task": "regression"}
+SOFTMAX: dict[str, Any] = {"task": "softmax"}
 TRUNCATED_AT = 3  # steps
 CLIPPED_AT = 0.1  # largest entry
 CLIPPED_TO = 0.25  # norm of all
 SCALED_BY = 1.5  # a tensor or a gate
 
 
-def _later(statement: str, cells: tuple[str, ...] = CELLS, **needs: Any) -> Fault:
+def _later(statement: str, *, cells: tuple[str, ...] = CELLS, **needs: Any) -> Fault:
     """A mistake that a single step hides."""
     return Fault(statement, True, needs, SEVERAL, cells=cells)
 
 
 FAULTS: dict[str, Fault] = {
     # --- how the loss is reduced ---
-    "averaged_over_steps": _later("divides by T, the loss does not", time="sum"),
-    "summed_over_steps": _later("sums over the steps, the loss is their mean", time="mean"),
-    "divided_by_batch": Fault(
-        "divides by B, the loss does not", needs={"batch": "sum"}, at_least={"B": 2}
+    "averaged_over_steps": _later("divides by T, the loss does not", time="sum", **SOFTMAX),
+    "summed_over_steps": _later(
+        "sums over the steps, the loss is their mean", time="mean", **SOFTMAX
     ),
-    "divided_by_classes": Fault("divides by the number of classes"),
+    "divided_by_batch": Fault(
+        "divides by B, the loss does not", needs=SOFTMAX | {"batch": "sum"}, at_least={"B": 2}
+    ),
+    "divided_by_classes": Fault("divides by the number of classes", needs=SOFTMAX),
     "factor_two": Fault("is twice the gradient"),
     "factor_half": Fault("is half the gradient"),
     "wrong_sign": Fault("is minus the gradient"),
@@ -65,11 +68,13 @@ FAULTS: dict[str, Fault] = {
         "is of the mean square, the loss is its root", needs=REGRESSION | {"root": True}
     ),
     "half_squared_error": Fault("is of half the squared error", needs=REGRESSION),
-    "different_loss": Fault("belongs to a squared error, not to the cross-entropy"),
+    "different_loss": Fault("belongs to a squared error, not to the cross-entropy", needs=SOFTMAX),
     # --- what comes back from the next step ---
     "dh_next_missing": _later("leaves out δh from the next step"),
     "dc_next_missing": _later("leaves out δc from the next step", cells=("LSTM",)),
-    "dh_overwritten": _later("puts δh from the next step in place of the output's, not beside it"),
+    "dh_overwritten": _later(
+        "puts δh from the next step in place of the output's, not beside it", **SOFTMAX
+    ),
     "only_last_step_kept": _later("assigns where it should add: one step's contribution is left"),
     "recurrent_untransposed": _later("multiplies by U where Uᵀ belongs"),
     "direct_path_only": _later("carries back the direct path of the update alone", cells=("GRU",)),
@@ -100,14 +105,18 @@ FAULTS: dict[str, Fault] = {
         "leaves h_{t−1} out of the update gate's derivative", None, {"states": True}, cells=("GRU",)
     ),
     # --- head and data ---
-    "softmax_derivative_twice": Fault("multiplies by the derivative of the softmax once more"),
-    "targets_shifted": Fault("compares with the targets one step on", True, at_least=SEVERAL),
+    "softmax_derivative_twice": Fault(
+        "multiplies by the derivative of the softmax once more", needs=SOFTMAX
+    ),
+    "targets_shifted": _later("compares with the targets one step on", **SOFTMAX),
     "output_gradient_at_every_step": _later(
         "sends the error in at every step, not the last", task="regression"
     ),
-    "output_gradient_at_last_step_only": _later("sends the error in at the last step alone"),
+    "output_gradient_at_last_step_only": _later(
+        "sends the error in at the last step alone", **SOFTMAX
+    ),
     "padding_counted": Fault(
-        "counts steps beyond a sequence's end", True, {"ragged": True}, {"T": 3, "B": 2}
+        "counts steps beyond a sequence's end", True, SOFTMAX | {"ragged": True}, {"T": 3, "B": 2}
     ),
     "dropout_mask_redrawn": Fault("draws another dropout mask", needs={"dropout": 0.5}),
     "lower_layer_overwritten": _later("hands one step's δx down to the layer below", layers=2),

@@ -17,8 +17,7 @@ from throughtime.bench.implementations.setting import Setting
 from throughtime.checking import Target
 
 STYLES = ("gate_by_gate", "concatenated", "torch_function", "compiled")
-FEATURE = {"task": "regression", "layers": "layers", "dropout": "dropout"}
-FEATURE |= {"ragged": "ragged", "states": "states"}
+OPTIONAL = ("layers", "dropout", "ragged", "states")  # what not every style has
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("", {}),
     ("", {"time": "sum"}),
@@ -133,7 +132,8 @@ def faults_of(style: str, cell: str) -> tuple[str, ...]:
         for name, fault in FAULTS.items()
         if cell in fault.cells
         and cell not in room.LACKS.get(name, ())
-        and {FEATURE[key] for key in fault.needs if key in FEATURE} <= room.FEATURES
+        and {key for key in fault.needs if key in OPTIONAL} <= room.FEATURES
+        and (fault.needs.get("task") != "regression" or "regression" in room.FEATURES)
         and (fault.at_least.get("B", 1) == 1 or "batch" in room.FEATURES)
     )
 

@@ -67,7 +67,7 @@ void tt_gradient(const void *parameters, void *gradient, size_t count) {
 
 #ifdef OPTIONAL
 void tt_reset() { std::puts("reset"); }
-void tt_set_length(size_t steps) { T = steps; }
+int tt_set_length(size_t steps) { return steps > 5 || !(T = steps); }
 void tt_initial(void *parameters, size_t count) {
     for (size_t j = 0; j < count; j++) static_cast<REAL *>(parameters)[j] = 0.5 + j;
 }
@@ -110,6 +110,8 @@ def test_optional_functions_are_used(library):
     with tt.library_target(library("OPTIONAL")) as target:
         assert target.parameters.flat.tolist() == [0.5 + j for j in range(8)]
         assert target.reset is not None
+        with pytest.raises(tt.CheckError, match=r"expected 0, got no data for 6 steps$"):
+            target.at_length(6)
         w = target.parameters.flat
         assert target.at_length(1).loss() == pytest.approx((w**3).sum(), rel=1e-15)
         assert target.at_length(2).gradient()["b"] == pytest.approx(9 * w[6:] ** 2, rel=1e-15)

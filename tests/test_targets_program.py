@@ -51,6 +51,8 @@ for line in sys.stdin:
     elif do == "initial":
         open(request["parameters"], "wb").write(array.array(code, range(1, 9)).tobytes())
         say({})
+    elif do == "set_length" and request["steps"] > 5:
+        say({"error": "there are 5 steps"})
     elif do == "set_length":
         T = request["steps"]
         say({})
@@ -92,6 +94,7 @@ def test_a_right_program_agrees(command, dtype):
     assert report.verdict == "agree"
     assert report.dtype == dtype
     assert report.steps == 3
+    assert [point.steps for point in report.points if point.steps != 3] == [1, 2]  # 6: no data
     assert list(report.tensors) == ["W", "b"]
 
 
@@ -287,6 +290,8 @@ def test_length_and_reset_are_passed_on(command):
             assert shorter.loss() == pytest.approx(steps * (steps + 1) / 2 * (w**3).sum())
         assert target.loss() == pytest.approx(6 * (w**3).sum())
         assert target.reset is not None
+        with pytest.raises(tt.CheckError, match=r"there are 5 steps$"):
+            target.at_length(6)
         with pytest.raises(ValueError, match="steps: expected an integer of at least 1, got 0"):
             target.at_length(0)
 
@@ -303,7 +308,9 @@ def test_initial_parameters_are_the_program_s_or_drawn(command):
 
 
 def test_a_loss_may_be_terms(command):
-    terms = "say({'loss': [6 * w**3 for w in read(request['parameters'])]}); do = None"
+    terms = (
+        "say({'loss': [T * (T + 1) / 2 * w**3 for w in read(request['parameters'])]}); do = None"
+    )
     assert check(command("loss", terms)).verdict == "agree"
 
 
@@ -409,6 +416,7 @@ def test_the_command_line(command, capfd):
 
 
 def test_a_loss_printed_with_few_digits_is_noted(command, capfd):
-    code = "say({'loss': round(6 * sum(w**3 for w in read(request['parameters'])), 6)}); do = None"
+    loss = "T * (T + 1) / 2 * sum(w**3 for w in read(request['parameters']))"
+    code = f"say({{'loss': round({loss}, 6)}}); do = None"
     main(["check", "--program", *command("loss", code)])
     assert "print it with 17 (%.17g)" in capfd.readouterr().err

@@ -41,8 +41,9 @@ TT_EXPORT void tt_gradient(const void *parameters, void *gradient, size_t count)
 /* Called before every tt_loss and tt_gradient: puts carried states and random numbers back. */
 TT_EXPORT void tt_reset(void);
 
-/* From now on the run has this many steps: lets the check look at T = 1, 2 and longer. */
-TT_EXPORT void tt_set_length(size_t steps);
+/* From now on the run has this many steps: lets the check look at T = 1, 2 and longer. Returns 0, or
+ * another number where there is no data for so many. */
+TT_EXPORT int tt_set_length(size_t steps);
 
 /* Sets the parameters at which to check; without it they are drawn evenly from -1/sqrt(n) to
  * 1/sqrt(n), n the length of the tensor's last axis. */

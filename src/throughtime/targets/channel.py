@@ -64,8 +64,9 @@ class Channel:
         """The answer to a request.
 
         Raises:
-            CheckError: where the program dies, is late, says something that is no JSON object,
-                or answers `{"error": …}`; its last words on standard error are quoted.
+            CheckError: where the program answers `{"error": …}`; or where it dies, is late, or
+                says something that is no JSON object: then it is ended, and its last words on
+                standard error are quoted.
         """
         place = self.places[str(request["do"])]
         if not self._end.alive:
@@ -140,7 +141,7 @@ class Channel:
             way_out = "print whatever is not an answer to standard error"
             self.refuse("", "a JSON object on one line", f"{shown(line)} {place}", way_out)
         if "error" in answer:
-            self._say(str(answer["error"]))
+            raise CheckError(f"{self.name}: {answer['error']}")
         return answer
 
     def _late(self, partial: bytes, place: str) -> NoReturn:

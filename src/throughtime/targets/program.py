@@ -86,6 +86,12 @@ class Program:
         self._ask_at("gradient", length, parameters=str(self._p), gradient=str(self._g))
         return self.parameters.like(self._read(self._g, "gradient"))
 
+    def set_length(self, length: int | None) -> None:
+        """From now on so many steps; refused where the program has no data for so many."""
+        if length != self.length:
+            self.channel.ask({"do": "set_length", "steps": length})
+            self.length = length
+
     def reset(self) -> None:
         """Passed on to the program."""
         self.channel.ask({"do": "reset"})
@@ -101,9 +107,7 @@ class Program:
         )
 
     def _ask_at(self, do: str, length: int | None, **files: str) -> dict[str, Any]:
-        if length != self.length:
-            self.channel.ask({"do": "set_length", "steps": length})
-            self.length = length
+        self.set_length(length)
         self._write(self.parameters)
         return self.channel.ask({"do": do, **files})
 
@@ -221,7 +225,8 @@ def seconds(timeout: float) -> float:
 
 def _target(program: Program, steps: int | None) -> ProgramTarget:
     def at_length(length: int) -> ProgramTarget:
-        return _target(program, positive("steps", length))
+        program.set_length(positive("steps", length))
+        return _target(program, length)
 
     optional = program.description.optional
     return ProgramTarget(

@@ -16,6 +16,15 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+POINTER, SIZE = ctypes.c_void_p, ctypes.c_size_t
+FORMS: dict[str, tuple[Any, ...]] = {  # result, then arguments
+    "tt_describe": (ctypes.c_char_p,),
+    "tt_loss": (ctypes.c_double, POINTER, SIZE),
+    "tt_gradient": (None, POINTER, POINTER, SIZE),
+    "tt_reset": (None,),
+    "tt_set_length": (ctypes.c_int, SIZE),
+    "tt_initial": (None, POINTER, SIZE),
+}
 NEEDED = ("tt_describe", "tt_loss", "tt_gradient")
 OPTIONAL = ("reset", "set_length", "initial")
 MARGIN = 4096  # bytes before and after each array, so that writing past an end is noticed
@@ -73,18 +82,10 @@ class Library:
                 f"expected the functions {', '.join(NEEDED)}, got no {' and no '.join(missing)}; "
                 'in C++ declare them extern "C", as throughtime.h does'
             )
-        pointer, size = ctypes.c_void_p, ctypes.c_size_t
-        self._declare("tt_describe", ctypes.c_char_p)
-        self._declare("tt_loss", ctypes.c_double, pointer, size)
-        self._declare("tt_gradient", None, pointer, pointer, size)
         self.optional = [name for name in OPTIONAL if hasattr(self.functions, f"tt_{name}")]
-        for name, arguments in (
-            ("reset", []),
-            ("set_length", [size]),
-            ("initial", [pointer, size]),
-        ):
-            if name in self.optional:
-                self._declare(f"tt_{name}", None, *arguments)
+        for name in (*NEEDED, *(f"tt_{name}" for name in self.optional)):
+            function = getattr(self.functions, name)
+            function.restype, *function.argtypes = FORMS[name]
         return {}
 
     def describe(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -125,13 +126,10 @@ class Library:
         return {}
 
     def set_length(self, request: dict[str, Any]) -> dict[str, Any]:
-        """`tt_set_length`."""
-        self.functions.tt_set_length(request["steps"])
+        """`tt_set_length`, which returns 0 where it can."""
+        if self.functions.tt_set_length(request["steps"]):
+            raise ValueError(f"tt_set_length: expected 0, got no data for {request['steps']} steps")
         return {}
-
-    def _declare(self, name: str, result: Any, *arguments: Any) -> None:
-        function = getattr(self.functions, name)
-        function.restype, function.argtypes = result, list(arguments)
 
     def _parameters(self, request: dict[str, Any]) -> tuple[int, int]:
         """Address and count."""

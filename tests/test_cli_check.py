@@ -1,6 +1,7 @@
 """`throughtime check`: exit statuses, files, messages."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -64,7 +65,10 @@ def test_reports_and_figure(target, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("other", "expected a throughtime.Target, or a function making one, got int"),
+        (
+            "other",
+            "mine.py:other: expected a Target, or what tt.target_of makes one of, got int; ",
+        ),
         ("nothing", "name: expected one of np, tt, w, target, make, other, got 'nothing'"),
     ],
 )
@@ -77,7 +81,7 @@ def test_names_that_are_no_target(target, capsys, name, message):
     ("place", "message"),
     [
         ("missing.py:target", "target: expected an existing Python file, got missing.py"),
-        ("mine", "target: expected file.py:name, got 'mine'"),
+        ("mine", "target: expected file.py:name, or a shared library, got 'mine'"),
     ],
 )
 def test_places_that_are_no_target(capsys, place, message):
@@ -95,11 +99,69 @@ def test_an_error_in_the_user_s_own_code_is_one_line_that_says_where(target, cap
 
 
 def test_wrong_usage_has_an_exit_status_of_its_own(capsys):
-    for arguments in (["check"], ["check", "--entries", "x", "a.py:b"], ["nonsense"], []):
+    for arguments in (["check", "--entries", "x", "a.py:b"], ["nonsense"], []):
         with pytest.raises(SystemExit) as end:
             main(arguments)
         assert end.value.code == 3
     assert "usage: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "target: expected a TARGET or --program, got neither; see --help"),
+        (["a.py:b", "--program", "c"], "target: expected a TARGET or --program, got both; …"),
+        (["--program"], "program: expected a command, got none"),
+        (["a.py:b", "--timeout", "5"], "target: expected an existing Python file, got a.py"),
+        (["./no.so"], "library: expected an existing file, got ./no.so"),
+    ],
+)
+def test_what_is_not_to_be_checked(capsys, arguments, message):
+    assert main(["check", *arguments]) == 3
+    error = capsys.readouterr().err.removeprefix("throughtime check: ").removesuffix("\n")
+    assert error == message or (message.endswith("…") and error.startswith(message[:-1]))
+
+
+def test_a_time_limit_is_for_libraries_and_programs(target, capsys):
+    assert main(["check", target(), "--timeout", "5"]) == 3
+    expected = "--timeout: expected a library or a program, which it limits, got "
+    assert expected in capsys.readouterr().err
+
+
+def test_a_network_with_its_data(tmp_path, capsys):
+    path = tmp_path / "net.py"
+    path.write_text(
+        "import numpy as np, throughtime as tt\n"
+        "net = tt.Network([tt.RNN(2, 3)], tt.MeanSquaredError(), dtype='float64', seed=0)\n"
+        "data = net, np.ones((4, 1, 2)), np.zeros((4, 1, 3))\n"
+        "def make(): return data\n"
+        "short = net, np.ones((4, 1, 2))\n"
+    )
+    assert main(["check", f"{path}:data", "--effort", "quick"]) == 0
+    assert main(["check", f"{path}:make", "--evaluations", "500", "--seconds", "100"]) == 0
+    capsys.readouterr()
+    assert main(["check", f"{path}:short"]) == 3
+    assert "short: expected a Network, inputs, targets, got 2 things" in capsys.readouterr().err
+
+
+def test_quiet_says_nothing_but_errors(target, capsys):
+    assert main(["check", target(factor=2), "--quiet", "--sweep"]) == 1
+    assert main(["check", target("1 / 0"), "--quiet"]) == 3
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert "division by zero" in error
+
+
+def test_junit(target, tmp_path):
+    path = tmp_path / "r.xml"
+    assert main(["check", target(factor=2), "--junit", str(path)]) == 1
+    assert "<testsuite" in path.read_text()
+
+
+def test_the_header_s_folder(capsys):
+    assert main(["check", "--include"]) == 0
+    folder = capsys.readouterr().out.strip()
+    assert "tt_gradient" in (Path(folder) / "throughtime.h").read_text()
 
 
 def test_version_and_help(capsys):

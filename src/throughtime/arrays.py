@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from throughtime import _engine
 
 Array: TypeAlias = NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
@@ -119,9 +122,15 @@ def fits(what: str, values: Array, shape: tuple[object, ...]) -> None:
     refuse(what, expected, actual, way_out)
 
 
+def all_finite(values: Array) -> bool:
+    """Whether an array of float32 or float64 holds neither NaN nor infinity."""
+    # One pass without a second array; squares of finite float64 numbers may overflow.
+    return math.isfinite(_engine.sum_of_squares(values)) or bool(np.isfinite(values).all())
+
+
 def finite(what: str, values: Array) -> None:
     """Refuses NaN and infinity, and names the first place where one stands."""
-    if np.isfinite(values).all():
+    if all_finite(values):
         return
     place = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
     count = int(values.size - np.isfinite(values).sum())

@@ -65,13 +65,13 @@ class Loss(ABC):
 
     def weights(self, steps: int, batch: int, lengths: Array | None = None) -> Array:
         """(T, B): what each error counts. 0 beyond a sequence's length."""
-        own = np.full(batch, steps) if lengths is None else lengths
-        weights = (np.arange(steps)[:, None] < own).astype(np.float64)
+        share = batch if self.batch == "mean" else 1
+        if lengths is None:
+            return np.full((steps, batch), 1 / (steps if self.time == "mean" else 1) / share)
+        weights = (np.arange(steps)[:, None] < lengths).astype(np.float64)
         if self.time == "mean":
-            weights /= own
-        if self.batch == "mean":
-            weights /= batch
-        return weights
+            weights /= lengths
+        return weights / share
 
     def evaluate(self, outputs: Array, targets: Array, weights: Array) -> LossValue:
         """The loss, its terms and its gradient with respect to the outputs, in one pass."""

@@ -66,12 +66,9 @@ class Parameters(Mapping[str, Array]):
         self.flat: Array = flat
         sizes = [math.prod(shape) for shape in self.shapes.values()]
         stops = itertools.accumulate(sizes)
-        self._places = [slice(stop - size, stop) for size, stop in zip(sizes, stops, strict=True)]
-        self._views = self._views_of(flat)
-
-    def _views_of(self, flat: Array) -> dict[str, Array]:
-        places = zip(self.shapes.items(), self._places, strict=True)
-        return {name: flat[place].reshape(shape) for (name, shape), place in places}
+        places = [slice(stop - size, stop) for size, stop in zip(sizes, stops, strict=True)]
+        self._places = dict(zip(self.shapes, places, strict=True))
+        self._views: dict[str, Array] = {}  # made when they are first looked at
 
     @classmethod
     def of(cls, arrays: Mapping[str, Array], dtype: object = None) -> Parameters:
@@ -93,22 +90,26 @@ class Parameters(Mapping[str, Array]):
         return self.flat.dtype
 
     def __getitem__(self, name: str) -> Array:
-        return self._views[name]
+        view = self._views.get(name)
+        if view is None:
+            view = self.flat[self._places[name]].reshape(self.shapes[name])
+            self._views[name] = view
+        return view
 
     def __setitem__(self, name: str, values: object) -> None:
-        if name not in self._views:
-            refuse("name", "one of " + ", ".join(self._views), repr(name), error=KeyError)
+        if name not in self.shapes:
+            refuse("name", "one of " + ", ".join(self.shapes), repr(name), error=KeyError)
         array = array_of(name, values)
         if array.dtype.kind not in "iuf":
             refuse(name, "numbers", array.dtype, error=TypeError)
         fits(name, array, self.shapes[name])
-        self._views[name][...] = array
+        self[name][...] = array
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._views)
+        return iter(self.shapes)
 
     def __len__(self) -> int:
-        return len(self._views)
+        return len(self.shapes)
 
     def __repr__(self) -> str:
         tensors = ", ".join(f"{name} {shape}" for name, shape in self.shapes.items())
@@ -120,13 +121,12 @@ class Parameters(Mapping[str, Array]):
         if not fast or flat.dtype not in PRECISIONS:
             return Parameters(self.shapes, flat.dtype, flat)  # which says what is wrong
         twin = object.__new__(Parameters)  # nothing but the vector is new
-        twin.shapes, twin._places, twin.flat = self.shapes, self._places, flat
-        twin._views = twin._views_of(flat)
+        twin.shapes, twin._places, twin.flat, twin._views = self.shapes, self._places, flat, {}
         return twin
 
     def zeros_like(self) -> Parameters:
         """The same names and shapes, all zero."""
-        return self.like(np.zeros_like(self.flat))
+        return self.like(np.zeros(self.flat.size, self.flat.dtype))
 
     def copy(self) -> Parameters:
         """The same names, shapes and numbers in memory of their own."""

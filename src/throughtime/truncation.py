@@ -141,7 +141,8 @@ def differentiate_window(
     """
     outputs, _, tape = network.forward(inputs, state, dropout_seed=dropout_seed)
     loss = network.loss_of(outputs[first:], targets[first:])
-    doutputs = np.zeros_like(outputs)
-    doutputs[first:] = loss.doutputs
+    doutputs = loss.doutputs
+    if first:
+        doutputs = np.concatenate([np.zeros_like(outputs[:first]), doutputs])
     found = network.backward(tape, doutputs, need_inputs=False, need_deltas=False)
     return loss.value, found.parameters, tape

@@ -15,7 +15,7 @@ import numpy as np
 from throughtime import _engine
 from throughtime.arrays import Array
 from throughtime.cells.products import is_indices
-from throughtime.cells.tape import LocalGradients, State, Tape, active_steps
+from throughtime.cells.tape import Columns, LocalGradients, State, Tape, active_steps
 
 if TYPE_CHECKING:
     from throughtime.cells.cell import Cell
@@ -44,9 +44,10 @@ def forward(
     for name, size in cell.state_sizes.items():
         states[name] = _empty(T + 1, B, size, dtype)
         states[name][0] = 0 if state is None else state[name]
-    packed = _empty(T, B, len(kept_names(cell)) * cell.units, dtype)
+    names = kept_names(cell)
+    kept = Columns(_empty(T, B, len(names) * cell.units, dtype), names)
     active = None if lengths is None else active_steps(T, lengths)
-    tape = Tape(inputs, states, _by_name(cell, packed), active, packed)
+    tape = Tape(inputs, states, kept, active)
     _engine.forward(_twin(cell), *_common(cell, p, tape, lengths))
     h = states["h"][1:]
     outputs = h if active is None else h * active
@@ -84,12 +85,12 @@ def backward(
     _engine.backward(
         _twin(cell),
         *_common(cell, p, tape, lengths),
-        None if doutputs is None else np.ascontiguousarray(doutputs),
+        _side_by_side(doutputs),
         d["h"],
         d.get("c"),
-        *(own.get(name) for name in ("W", "U", "b", "p", "R", "c")),
+        *[own.get(name) for name in ("W", "U", "b", "p", "R", "c")],
         dinputs,
-        *(deltas.get(name) for name in ("h", "c", "z")),
+        *[deltas.get(name) for name in ("h", "c", "z")],
     )
     for name, array in gradient.items():
         if own[name] is not array:
@@ -101,15 +102,16 @@ def _common(
     cell: Cell, p: Mapping[str, Array], tape: Tape, lengths: Array | None
 ) -> tuple[Array | None, ...]:
     """What both passes are given: parameters, inputs, lengths, states, inner values."""
-    packed = tape.packed
-    if packed is None:  # the tape of a readable forward pass
+    if isinstance(tape.kept, Columns):
+        packed = tape.kept.packed
+    else:  # the tape of a readable forward pass
         packed = np.concatenate([tape.kept[name] for name in kept_names(cell)], axis=2)
     return (
-        *(_side_by_side(p.get(name)) for name in ("W", "U", "b", "p", "R", "c")),
+        *[_side_by_side(p.get(name)) for name in ("W", "U", "b", "p", "R", "c")],
         *_numbers_or_classes(tape.inputs),
         None if lengths is None else np.ascontiguousarray(lengths, np.intp),
-        np.ascontiguousarray(tape.states["h"]),
-        np.ascontiguousarray(tape.states["c"]) if "c" in tape.states else None,
+        _side_by_side(tape.states["h"]),
+        _side_by_side(tape.states.get("c")),
         packed,
     )
 
@@ -123,7 +125,9 @@ def _empty(steps: int, batch: int, size: int, dtype: np.dtype[Any]) -> Array:
 
 def _side_by_side(array: Array | None) -> Array | None:
     """The array, its numbers in C order without gaps."""
-    return None if array is None else np.ascontiguousarray(array)
+    if array is None or array.flags.c_contiguous:
+        return array
+    return np.ascontiguousarray(array)
 
 
 @lru_cache(maxsize=256)
@@ -145,12 +149,6 @@ def kept_names(cell: Cell) -> tuple[str, ...]:
     if getattr(cell, "reset_after", True):
         return KEPT[type(cell).__name__]
     return ("r", "z", "n", "reset_h")
-
-
-def _by_name(cell: Cell, packed: Array) -> dict[str, Array]:
-    """Gates and other inner values as views, (T, B, H) each."""
-    H = cell.units
-    return {name: packed[..., k * H : (k + 1) * H] for k, name in enumerate(kept_names(cell))}
 
 
 def dense_forward(p: Mapping[str, Array], inputs: Array) -> Array:
@@ -187,4 +185,4 @@ def embedding_backward(inputs: Array, doutputs: Array, dE: Array) -> None:
 def _numbers_or_classes(inputs: Array) -> tuple[Array | None, Array | None]:
     if is_indices(inputs):
         return None, np.ascontiguousarray(inputs, np.intp)
-    return np.ascontiguousarray(inputs), None
+    return _side_by_side(inputs), None

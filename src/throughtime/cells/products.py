@@ -13,7 +13,7 @@ from throughtime.arrays import Array
 
 def is_indices(inputs: Array) -> bool:
     """Whether `inputs` holds class indices rather than numbers."""
-    return bool(np.issubdtype(inputs.dtype, np.integer))
+    return inputs.dtype.kind in "iu"
 
 
 def rows(array: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,30 @@ State = dict[str, Array]  # "h" (B, H) and, for LSTM, "c" (B, H)
 Kept = dict[str, Array]  # what one step keeps for its backward pass, by name, each (B, H)
 
 
+class Columns(Mapping[str, Array]):
+    """Equal shares of an array's columns by name, (T, B, n·H) as n views (T, B, H)."""
+
+    def __init__(self, packed: Array, names: tuple[str, ...]) -> None:
+        self.packed, self.names = packed, names
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self.names:
+            raise KeyError(name)
+        H = self.packed.shape[2] // len(self.names)
+        k = self.names.index(name)
+        return self.packed[..., k * H : (k + 1) * H]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def steps(self, start: int, stop: int) -> Columns:
+        """A stretch of steps."""
+        return Columns(self.packed[start:stop], self.names)
+
+
 @dataclass(frozen=True)
 class Tape:
     """What a forward pass keeps for the backward pass.
@@ -20,26 +45,28 @@ class Tape:
         inputs: (T, B, I), or class indices (T, B).
         states: by name, (T + 1, B, H); entry t is the state *before* step t (from 0), so that
             entry T is the final state.
-        kept: by name, (T, B, H): gates and other inner values.
+        kept: by name, (T, B, H): gates and other inner values; from a compiled forward pass
+            columns of one array.
         active: (T, B, 1), whether step t lies within the sequence; None where all have length T.
-        packed: all that is kept in one array, as the compiled twin works on it; None from a
-            readable forward pass.
     """
 
     inputs: Array
     states: dict[str, Array]
-    kept: dict[str, Array]
+    kept: Mapping[str, Array]
     active: Array | None
-    packed: Array | None = None
 
     def steps(self, start: int, stop: int) -> Tape:
         """The tape of steps start … stop − 1 alone, as if the run had begun at `start`."""
+        kept: Mapping[str, Array]
+        if isinstance(self.kept, Columns):
+            kept = self.kept.steps(start, stop)
+        else:
+            kept = {name: array[start:stop] for name, array in self.kept.items()}
         return Tape(
             self.inputs[start:stop],
             {name: array[start : stop + 1] for name, array in self.states.items()},
-            {name: array[start:stop] for name, array in self.kept.items()},
+            kept,
             None if self.active is None else self.active[start:stop],
-            None if self.packed is None else self.packed[start:stop],
         )
 
 

@@ -107,7 +107,8 @@ class Recurrent(Layer):
         dinitial: State = {}
         deltas: dict[str, Array] = {}
         dinputs: Array | None = None
-        parts = np.split(doutputs, len(self.prefixes), axis=2)
+        both = len(self.prefixes) > 1
+        parts = np.split(doutputs, 2, axis=2) if both else [doutputs]
         for prefix, part, direction in zip(self.prefixes, parts, tape.directions, strict=True):
             found = self.cell.backward(
                 _direction(p, prefix, self.cell.shapes()),
@@ -170,7 +171,9 @@ def reverse(array: Array, lengths: Array | None) -> Array:
 
 def _direction(
     arrays: Mapping[str, Array], prefix: str, names: Mapping[str, object]
-) -> dict[str, Array]:
+) -> Mapping[str, Array]:
+    if len(arrays) == len(names):  # there is but one direction
+        return arrays
     return {name: arrays[prefix + name] for name in names}
 
 

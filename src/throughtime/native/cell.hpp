@@ -56,12 +56,29 @@ template <class T> Scratch<T> transposed(Arena &arena, const T *M, Index rows, I
     return result;
 }
 
-// to = or += from · packed, for `count` rows.
+// to = added + from · packed, for `count` rows.
 template <class T>
 void product(Index count, const T *from, Index from_stride, const Packed<T> &right, T *to,
-             Index to_stride, bool add) {
+             Index to_stride, Added<T> added = {}) {
     multiply(count, right.columns, right.depth, from, from_stride, Index{1}, right.data, to,
-             to_stride, add);
+             to_stride, added);
+}
+
+// to += from · packed.
+template <class T>
+void add_product(Index count, const T *from, Index from_stride, const Packed<T> &right, T *to,
+                 Index to_stride) {
+    product(count, from, from_stride, right, to, to_stride, Added<T>{to, to_stride});
+}
+
+// to = b + the class's row of a matrix, for `count` rows; b may be null.
+template <class T>
+void pick_rows(Index count, const Scratch<T> &matrix, const Index *classes, T *to, Index to_stride,
+               const T *b) {
+    for (Index k = 0; k < count; ++k, to += to_stride) {
+        const T *const row = matrix.row(classes[k]);
+        each_lane<T>(matrix.width, [&](auto lane) { lane.put(to, b ? lane(b) + lane(row) : lane(row)); });
+    }
 }
 
 // left and right: matrices whose rows are those of the chunk. What is added to a gradient:

@@ -48,7 +48,8 @@ double peak(double seconds) {
     while (std::chrono::duration<double>(Clock::now() - began).count() < seconds) {
         const auto before = Clock::now();
         for (int k = 0; k < 2000; ++k)
-            multiply<float>(TILE_ROWS, PANEL<float>, DEPTH, left, 1, TILE_ROWS, panel, out, PANEL<float>, k & 1);
+            multiply<float>(TILE_ROWS, PANEL<float>, DEPTH, left, 1, TILE_ROWS, panel, out, PANEL<float>,
+                            k & 1 ? Added<float>{out, PANEL<float>} : Added<float>{});
         const double took = std::chrono::duration<double>(Clock::now() - before).count();
         best = std::max(best, 2000 * 2.0 * TILE_ROWS * PANEL<float> * DEPTH / took / 1e9);
     }

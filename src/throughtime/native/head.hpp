@@ -22,17 +22,12 @@ template <class T> void dense_forward(const DenseCall<T> &call) {
     const double work = static_cast<double>(rows * call.outputs * (call.x ? call.inputs : 1));
     pool::run(parts(work, rows), [&](int part, int of) {
         const Index from = rows * part / of, to = rows * (part + 1) / of;
-        for (Index row = from; row < to; ++row) {
-            T *const y = call.y + row * call.outputs;
-            const T *const column = call.x ? nullptr : columns.row(call.classes[row]);
-            each_lane<T>(call.outputs, [&](auto lane) {
-                const Vector<T> b = call.b ? lane(call.b) : Vector<T>{};
-                lane.put(y, column ? b + lane(column) : b);
-            });
-        }
+        T *const y = call.y + from * call.outputs;
         if (call.x)
-            product(to - from, call.x + from * call.inputs, call.inputs, W,
-                    call.y + from * call.outputs, call.outputs, true);
+            product(to - from, call.x + from * call.inputs, call.inputs, W, y, call.outputs,
+                    Added<T>{call.b});
+        else
+            pick_rows(to - from, columns, call.classes + from, y, call.outputs, call.b);
     });
 }
 
@@ -64,7 +59,7 @@ template <class T> void dense_backward(const DenseCall<T> &call) {
     const Packed<T> W = pack_rows(arena, call.W, M, N);
     pool::run(parts(static_cast<double>(rows * M * N), rows), [&](int part, int of) {
         const Index from = rows * part / of, to = rows * (part + 1) / of;
-        product(to - from, call.dy + from * M, M, W, call.dx + from * N, N, false);
+        product(to - from, call.dy + from * M, M, W, call.dx + from * N, N);
     });
 }
 

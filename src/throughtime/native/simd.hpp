@@ -37,15 +37,18 @@ template <class T> inline Vector<T> load(const T *from) {
 
 template <class T> inline void store(T *to, Vector<T> v) { std::memcpy(to, &v, sizeof v); }
 
-// The first n elements; the others are 0.
+// The first n elements, fewer than all; the others are 0. Element by element, and not a call to copy a
+// few bytes.
 template <class T> inline Vector<T> load_first(const T *from, int n) {
     Vector<T> v = {};
-    std::memcpy(&v, from, n * sizeof(T));
+    for (int k = 0; k < LANES<T> - 1; ++k)
+        if (k < n) v[k] = from[k];
     return v;
 }
 
 template <class T> inline void store_first(T *to, Vector<T> v, int n) {
-    std::memcpy(to, &v, n * sizeof(T));
+    for (int k = 0; k < LANES<T> - 1; ++k)
+        if (k < n) to[k] = v[k];
 }
 
 template <class T> inline Vector<T> spread(T x) { return Vector<T>{} + x; }

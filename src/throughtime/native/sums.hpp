@@ -2,6 +2,7 @@
 // products element by element.
 #pragma once
 
+#include <cstring>
 #include <vector>
 
 #include "cell.hpp"
@@ -107,13 +108,23 @@ template <class T> class Sums {
             T *const left = tile_room + part * most_rows_ * TILE_ROWS;
             for (Index tile = tiles * part / of; tile < tiles * (part + 1) / of; ++tile) {
                 const Index first = sum.M * tile / tiles, rows = sum.M * (tile + 1) / tiles - first;
-                for (Index k = 0; k < depth; ++k)
-                    std::copy_n(sum.left + active[k] * sum.left_stride + first, rows,
-                                left + k * TILE_ROWS);
+                pack_left<TILE_ROWS>(active, depth, sum, first, rows, left);
                 multiply(rows, sum.N, depth, left, Index{1}, Index{TILE_ROWS}, panels,
-                         sum.out + first * sum.N, sum.N, true);
+                         sum.out + first * sum.N, sum.N,
+                         Added<T>{sum.out + first * sum.N, sum.N});
             }
         });
+    }
+
+    // Copies of a width that the compiler knows are a few moves; of another one, a call for every row.
+    template <int WIDTH>
+    static void pack_left(const ActiveRows &active, Index depth, const OuterSum<T> &sum, Index first,
+                          Index width, T *to) {
+        if constexpr (WIDTH > 1)
+            if (width < WIDTH) return pack_left<WIDTH - 1>(active, depth, sum, first, width, to);
+        const T *const from = sum.left + first;
+        for (Index k = 0; k < depth; ++k)
+            std::memcpy(to + k * TILE_ROWS, from + active[k] * sum.left_stride, WIDTH * sizeof(T));
     }
 
     static void pack_right(const ActiveRows &active, Index depth, const OuterSum<T> &sum, T *panels,

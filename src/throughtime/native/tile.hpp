@@ -71,11 +71,20 @@ void pack(const T *from, Index k_stride, Index n_stride, Index depth, Index colu
     }
 }
 
-// C (rows × width) = or += A (rows × depth) · panel. A's element (m, k) is at a[m * m_stride + k *
-// k_stride].
+// What a product is added to: nothing, or a matrix, whose rows are one and the same for a stride of 0.
+template <class T> struct Added {
+    const T *data = nullptr;
+    Index stride = 0;
+    Added from(Index row, Index column) const {
+        return data ? Added{data + row * stride + column, stride} : *this;
+    }
+};
+
+// C (rows × width) = added + A (rows × depth) · panel. A's element (m, k) is at
+// a[m * m_stride + k * k_stride].
 template <class T, int ROWS, int VECTORS>
 inline void tile(const T *a, Index m_stride, Index k_stride, Index depth, const T *panel, T *c,
-                 Index c_stride, Index width, bool add) {
+                 Index c_stride, Index width, Added<T> added) {
     constexpr int L = LANES<T>;
     Vector<T> sum[ROWS][VECTORS];
     for (int m = 0; m < ROWS; ++m)
@@ -93,29 +102,31 @@ inline void tile(const T *a, Index m_stride, Index k_stride, Index depth, const 
     }
     for (int m = 0; m < ROWS; ++m) {
         for (int v = 0; v < VECTORS; ++v) {
-            T *to = c + m * c_stride + v * L;
+            T *const to = c + m * c_stride + v * L;
+            const T *const first = added.data ? added.data + m * added.stride + v * L : nullptr;
             const int n = static_cast<int>(std::min<Index>(L, width - v * L));
             if (n == L)
-                store(to, add ? load(to) + sum[m][v] : sum[m][v]);
+                store(to, first ? load(first) + sum[m][v] : sum[m][v]);
             else
-                store_first(to, add ? load_first(to, n) + sum[m][v] : sum[m][v], n);
+                store_first(to, first ? load_first(first, n) + sum[m][v] : sum[m][v], n);
         }
     }
 }
 
 template <class T, int VECTORS>
 void tile_rows(Index rows, const T *a, Index m_stride, Index k_stride, Index depth, const T *panel,
-               T *c, Index c_stride, Index width, bool add) {
+               T *c, Index c_stride, Index width, Added<T> added) {
     // Rows are dealt out evenly: 16 as 6 + 5 + 5 rather than 6 + 6 + 4.
     const Index tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
     for (Index t = 0; t < tiles; ++t) {
         const Index first = rows * t / tiles, count = rows * (t + 1) / tiles - first;
         const T *from = a + first * m_stride;
         T *to = c + first * c_stride;
+        const Added<T> plus = added.from(first, 0);
         switch (count) {
 #define TT_CASE(N)                                                                              \
-    case N:                                                                                     \
-        tile<T, N, VECTORS>(from, m_stride, k_stride, depth, panel, to, c_stride, width, add); \
+    case N:                                                                                   \
+        tile<T, N, VECTORS>(from, m_stride, k_stride, depth, panel, to, c_stride, width, plus); \
         break;
             TT_CASE(1)
             TT_CASE(2)
@@ -128,17 +139,18 @@ void tile_rows(Index rows, const T *a, Index m_stride, Index k_stride, Index dep
     }
 }
 
-// C (rows × columns) = or += A (rows × depth) · B, with B as `pack` left it.
+// C (rows × columns) = added + A (rows × depth) · B, with B as `pack` left it.
 template <class T>
 void multiply(Index rows, Index columns, Index depth, const T *a, Index m_stride, Index k_stride,
-              const T *packed, T *c, Index c_stride, bool add) {
+              const T *packed, T *c, Index c_stride, Added<T> added) {
     for (Index n = 0; n < columns; n += PANEL<T>) {
         const Index width = std::min<Index>(PANEL<T>, columns - n);
         const T *panel = packed + depth * n;
+        const Added<T> plus = added.from(0, n);
         switch ((width + LANES<T> - 1) / LANES<T>) {
 #define TT_CASE(N)                                                                              \
     case N:                                                                                     \
-        tile_rows<T, N>(rows, a, m_stride, k_stride, depth, panel, c + n, c_stride, width, add); \
+        tile_rows<T, N>(rows, a, m_stride, k_stride, depth, panel, c + n, c_stride, width, plus); \
         break;
             TT_CASE(1)
             TT_CASE(2)

@@ -4,7 +4,8 @@
 
 #include <cmath>
 
-#include "engine.hpp"
+#include "pool.hpp"
+#include "sums.hpp"
 
 namespace throughtime {
 namespace {
@@ -32,11 +33,14 @@ template <class T> void adam(const AdamCall<T> &call) {
     T *const __restrict x = call.parameters, *const __restrict m = call.m;
     T *const __restrict v = call.v;
     const T *const __restrict g = call.gradient;
-    for (Index k = 0; k < call.count; ++k) {
-        m[k] = beta1 * m[k] + (1 - beta1) * g[k];
-        v[k] = beta2 * v[k] + (1 - beta2) * g[k] * g[k];
-        x[k] -= rate * m[k] / (std::sqrt(v[k]) * root + epsilon);
-    }
+    const double work = 8.0 * static_cast<double>(call.count);  // a root and a quotient each
+    pool::run(parts(work, call.count), [=](int part, int of) {
+        for (Index k = call.count * part / of; k < call.count * (part + 1) / of; ++k) {
+            m[k] = beta1 * m[k] + (1 - beta1) * g[k];
+            v[k] = beta2 * v[k] + (1 - beta2) * g[k] * g[k];
+            x[k] -= rate * m[k] / (std::sqrt(v[k]) * root + epsilon);
+        }
+    });
 }
 
 }  // namespace

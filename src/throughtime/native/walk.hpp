@@ -152,16 +152,12 @@ template <class T, template <class> class Equations> class Walk {
     void input_product(Index start, const ActiveRows &active, Index from, Index to) {
         const Index origin = start * call_.batch;
         active.each_stretch(from, to, [&](Index first, Index count, Index) {
-            for (Index row = origin + first; row < origin + first + count; ++row) {
-                T *const z = kept(row);
-                const T *column = call_.inputs ? nullptr : W_columns_.row(call_.classes[row]);
-                each_lane<T>(gate_columns(), [&](auto lane) {
-                    lane.put(z, column ? lane(call_.b) + lane(column) : lane(call_.b));
-                });
-            }
+            const Index I = call_.cell.inputs, row = origin + first;
             if (call_.inputs)
-                product(count, call_.inputs + (origin + first) * call_.cell.inputs,
-                        call_.cell.inputs, W_, kept(origin + first), KEPT * n(), true);
+                product(count, call_.inputs + row * I, I, W_, kept(row), KEPT * n(),
+                        Added<T>{call_.b});
+            else
+                pick_rows(count, W_columns_, call_.classes + row, kept(row), KEPT * n(), call_.b);
         });
     }
 
@@ -240,7 +236,7 @@ template <class T, template <class> class Equations> class Walk {
             active.each_stretch(active.size() * part / of, active.size() * (part + 1) / of,
                                 [&](Index first, Index count, Index) {
                                     product(count, deltas_.row(first), d, W_,
-                                            call_.dinputs + (origin + first) * I, I, false);
+                                            call_.dinputs + (origin + first) * I, I);
                                 });
         });
     }

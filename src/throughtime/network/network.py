@@ -13,6 +13,7 @@ import numpy as np
 from throughtime import storage
 from throughtime.arrays import (
     Array,
+    all_finite,
     finite,
     floats,
     generator,
@@ -91,7 +92,13 @@ class Network:
         self.loss = loss
         self.layers: tuple[Layer, ...] = tuple(as_layer(i, s) for i, s in enumerate(layers))
         self.inputs, self.outputs = _chain(self.layers)
-        shapes = {f"{i}.{n}": s for i, x in enumerate(self.layers) for n, s in x.shapes().items()}
+        self._parameter_names = _names([layer.shapes() for layer in self.layers])
+        self._state_names = _names([layer.state_sizes() for layer in self.layers])
+        shapes = {
+            full: layer.shapes()[name]
+            for names, layer in zip(self._parameter_names, self.layers, strict=True)
+            for name, full in names.items()
+        }
         self.parameters = Parameters(shapes, precision(dtype))
         self._zero_states: dict[int, Parameters] = {}
         rng = generator("seed", seed)
@@ -119,7 +126,7 @@ class Network:
 
     def of_layer(self, number: int) -> dict[str, Array]:
         """The parameters of one layer, by their names within it."""
-        return _of_layer(self.parameters, number, self.layers[number].shapes())
+        return _of_layer(self.parameters, self._parameter_names[number])
 
     # --- forward and backward ---
 
@@ -153,7 +160,7 @@ class Network:
 
     def check_parameters(self) -> None:
         """Refuses NaN and infinity in the parameters, by name."""
-        if np.isfinite(self.parameters.flat).all():
+        if all_finite(self.parameters.flat):
             return
         for name, array in self.parameters.items():
             finite(f"parameters[{name!r}]", array)
@@ -167,16 +174,14 @@ class Network:
     ) -> tuple[Array, Parameters, NetworkTape]:
         """`forward`, of what is known to fit; lengths may be 0 here."""
         tapes: list[LayerTape] = []
-        final: State = {}
+        final: list[Array] = []
         for number, layer in enumerate(self.layers):
             p = self.of_layer(number)
-            own = _of_layer(initial, number, layer.state_sizes())
+            own = _of_layer(initial, self._state_names[number])
             x, end, tape = layer.forward(p, x, own, lengths, rng)
-            final |= {f"{number}.{name}": array for name, array in end.items()}
+            final += [array.ravel() for array in end.values()]  # in the order of the state's names
             tapes.append(tape)
-        # Parts come in the order in which the state names them.
-        parts = [array.ravel() for array in final.values()]
-        after = initial.like(np.concatenate(parts)) if parts else initial
+        after = initial.like(np.concatenate(final)) if final else initial
         return x, after, NetworkTape(tuple(tapes))
 
     def backward(
@@ -215,10 +220,10 @@ class Network:
             p = self.of_layer(number)
             dend = None
             if dstate is not None:
-                dend = _of_layer(dstate, number, layer.state_sizes())
+                dend = _of_layer(dstate, self._state_names[number])
             assert dx is not None  # only the first layer takes class indices
             wanted = need_inputs or number > 0
-            own = _of_layer(gradient, number, layer.shapes())
+            own = _of_layer(gradient, self._parameter_names[number])
             found = layer.backward(p, tape.layers[number], dx, dend, wanted, need_deltas, own)
             for name, array in found.state.items():
                 dinitial[f"{number}.{name}"] = array
@@ -394,10 +399,13 @@ class Network:
         return network
 
 
-def _of_layer(
-    arrays: Mapping[str, Array], number: int, names: Mapping[str, object]
-) -> dict[str, Array]:
-    return {name: arrays[f"{number}.{name}"] for name in names}
+def _names(layers: Sequence[Mapping[str, object]]) -> list[dict[str, str]]:
+    """For each layer, its own names and the network's: "U" and "0.U"."""
+    return [{name: f"{number}.{name}" for name in own} for number, own in enumerate(layers)]
+
+
+def _of_layer(arrays: Mapping[str, Array], names: Mapping[str, str]) -> dict[str, Array]:
+    return {name: arrays[full] for name, full in names.items()}
 
 
 def _extent(tape: NetworkTape) -> tuple[int, int]:

@@ -16,12 +16,13 @@ class Norms(NamedTuple):
     after: float
 
 
-def clip(gradient: Parameters, largest: float | None) -> Norms:
+def clip(gradient: Parameters, largest: float | None, norm: float | None = None) -> Norms:
     """Scales the whole gradient, in place, so that its norm is at most `largest`.
 
     Args:
         gradient: finite; it keeps its direction.
         largest: the largest norm allowed, above 0; None clips nothing.
+        norm: ‖g‖₂, where it is known already.
 
     Returns:
         the norm before and after.
@@ -38,7 +39,7 @@ def clip(gradient: Parameters, largest: float | None) -> Norms:
     """
     if largest is not None and not largest > 0:
         refuse("clip", "a norm above 0, or None", largest)
-    before = gradient.norm()
+    before = gradient.norm() if norm is None else norm
     if not math.isfinite(before):
         refuse("gradient", "a finite norm", before)
     if largest is None or before <= largest:

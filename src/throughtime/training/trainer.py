@@ -102,8 +102,9 @@ class Trainer:
                 dropout_seed=self._dropout_seed(0),
             )
             still_finite("loss", loss, self.updates + 1)
-            still_finite("norm of the gradient", gradient.norm(), self.updates + 1)
-            norms = clip(gradient, settings.clip)
+            norm = gradient.norm()
+            still_finite("norm of the gradient", norm, self.updates + 1)
+            norms = clip(gradient, settings.clip, norm)
             share = self.plan.share(self.updates, self.seconds)
             rate = settings.learning_rate * factor(
                 settings.schedule, settings.warmup, self.updates, share
@@ -115,8 +116,10 @@ class Trainer:
         characters = (window.stop - window.first) * settings.batch
         return Update(self.updates, loss / math.log(2), norms.before, norms.after, rate, characters)
 
-    def _dropout_seed(self, part: int) -> int:
+    def _dropout_seed(self, part: int) -> int | None:
         """Differs from update to update, and between its two forward passes."""
+        if not self.settings.dropout:
+            return None
         entropy = [self.settings.seed, self.updates, part]
         return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
 from throughtime.arrays import Array, Shape
 from throughtime.cells import Cell, LocalGradients, State, Tape, compiled
 from throughtime.layers.layer import Layer, LayerTape
+
+Arrays = TypeVar("Arrays", bound=Mapping[str, Array])
 
 # Names in the second direction begin with its number: "W" runs forwards, "1.W" backwards.
 PREFIXES = ("", "1.")
@@ -170,8 +173,8 @@ def reverse(array: Array, lengths: Array | None) -> Array:
 
 
 def _direction(
-    arrays: Mapping[str, Array], prefix: str, names: Mapping[str, object]
-) -> Mapping[str, Array]:
+    arrays: Arrays, prefix: str, names: Mapping[str, object]
+) -> Arrays | dict[str, Array]:
     if len(arrays) == len(names):  # there is but one direction
         return arrays
     return {name: arrays[prefix + name] for name in names}

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #ifndef TT_VECTOR_BYTES
 #error "TT_VECTOR_BYTES: the width of a vector register, set by CMakeLists.txt for each ISA"
@@ -49,6 +50,31 @@ template <class T> inline Vector<T> load_first(const T *from, int n) {
 template <class T> inline void store_first(T *to, Vector<T> v, int n) {
     for (int k = 0; k < LANES<T> - 1; ++k)
         if (k < n) to[k] = v[k];
+}
+
+// Of two rows of a square, exchanges the off-diagonal halves of every block of 2 × H columns.
+template <class T, int H, std::size_t... LANE>
+inline void exchange(Vector<T> &upper, Vector<T> &lower, std::index_sequence<LANE...>) {
+    constexpr int L = LANES<T>;
+#ifdef __clang__
+    const Vector<T> first = __builtin_shufflevector(upper, lower, (LANE & H ? L + LANE - H : LANE)...);
+    lower = __builtin_shufflevector(upper, lower, (LANE & H ? L + LANE : LANE + H)...);
+#else
+    const Vector<T> first = __builtin_shuffle(upper, lower, Integers<T>{(LANE & H ? L + LANE - H : LANE)...});
+    lower = __builtin_shuffle(upper, lower, Integers<T>{(LANE & H ? L + LANE : LANE + H)...});
+#endif
+    upper = first;
+}
+
+// Transposes a square of LANES vectors, halving the blocks that change places.
+template <class T, int H = LANES<T> / 2> inline void transpose(Vector<T> *square) {
+    if constexpr (H > 0) {
+#pragma GCC unroll 16
+        for (int row = 0; row < LANES<T>; ++row)
+            if (!(row & H))
+                exchange<T, H>(square[row], square[row + H], std::make_index_sequence<LANES<T>>());
+        transpose<T, H / 2>(square);
+    }
 }
 
 template <class T> inline Vector<T> spread(T x) { return Vector<T>{} + x; }

@@ -29,18 +29,22 @@ template <class T> Index packed_size(Index depth, Index columns) {
     return depth * ((columns + LANES<T> - 1) / LANES<T>) * LANES<T>;
 }
 
-// One panel whose rows are the matrix's columns, a few of them at a time: a matrix row is read in
-// stretches of a cache line, and rows a power of two apart do not chase each other from the cache.
+// One panel whose rows are the matrix's columns, a square of vectors at a time where there is one.
 template <class T>
 void pack_across(const T *corner, Index k_stride, Index n_stride, Index depth, Index width, T *to,
                  Index padded) {
-    constexpr Index STRETCH = 64 / sizeof(T);
-    for (Index k0 = 0; k0 < depth; k0 += STRETCH) {
-        const Index k1 = std::min(depth, k0 + STRETCH);
-        for (Index n = 0; n < width; ++n)
-            for (Index k = k0; k < k1; ++k)
-                to[k * padded + n] = corner[k * k_stride + n * n_stride];
-    }
+    constexpr Index L = LANES<T>;
+    const Index squares = k_stride == 1 ? width / L * L : 0, deep = depth / L * L;
+    for (Index n = 0; n < squares; n += L)
+        for (Index k = 0; k < deep; k += L) {
+            Vector<T> square[L];
+            for (Index row = 0; row < L; ++row) square[row] = load(corner + (n + row) * n_stride + k);
+            transpose<T>(square);
+            for (Index row = 0; row < L; ++row) store(to + (k + row) * padded + n, square[row]);
+        }
+    for (Index n = 0; n < width; ++n)
+        for (Index k = n < squares ? deep : 0; k < depth; ++k)
+            to[k * padded + n] = corner[k * k_stride + n * n_stride];
 }
 
 // One panel whose rows are stretches of the matrix's rows, of so many whole vectors.

@@ -226,7 +226,7 @@ class Network:
             own = _of_layer(gradient, self._parameter_names[number])
             found = layer.backward(p, tape.layers[number], dx, dend, wanted, need_deltas, own)
             for name, array in found.state.items():
-                dinitial[f"{number}.{name}"] = array
+                dinitial[f"{number}.{name}"][...] = array
             if found.deltas:
                 deltas[number] = found.deltas
             dx = found.inputs

@@ -232,6 +232,25 @@ template <class T> void activations() {
     }
 }
 
+// A norm and steps of Adam: with one number, with less than a vector, with enough for several threads.
+template <class T> void vectors() {
+    for (const Index count : {Index{1}, Index{13}, Index{16}, Index{300001}}) {
+        Numbers<T> x(count), g(count), m(count), v(count), first;
+        for (Index k = 0; k < count; ++k) g[k] = T(k % 2 ? 3 : -4);
+        const double half = double(count / 2) * 25 + double(count % 2) * 16;
+        expect(functions(T{}).sum_of_squares(g.data(), count) == half, "sum of squares");
+        for (int threads = 1; threads <= 4; ++threads) {
+            pool::set_threads(threads);
+            for (Numbers<T> *start : {&x, &m, &v}) std::fill(start->begin(), start->end(), T{});
+            AdamCall<T> call{count, x.data(), g.data(), m.data(), v.data(), T(0.9), T(0.99), T(0.1), T(0.1), T(1e-8)};
+            for (int step = 0; step < 2; ++step) functions(T{}).adam(call);
+            expect(x[0] > 0 && (count == 1 || x[1] < 0), "Adam goes against the gradient");
+            if (threads == 1) first = x;
+            expect(!std::memcmp(x.data(), first.data(), count * sizeof(T)), "Adam: same bits");
+        }
+    }
+}
+
 // --- callers at once, forks, interruptions ---
 
 void at_once() {
@@ -294,6 +313,8 @@ int main(int count, char **words) {
         for (bool indices : {false, true}) head<float>(7, 37, 65, 129, indices), head<double>(3, 1, 1, 2, indices);
         activations<float>();
         activations<double>();
+        vectors<float>();
+        vectors<double>();
         at_once();
         in_a_fork();
         interrupted();

@@ -48,11 +48,14 @@ template <class T> void dense_backward(const DenseCall<T> &call) {
     if (!call.x) sums.columns(call.dW, N, M);
     each_chunk(call.steps, call.batch, [&](Index row, const ActiveRows &all) {
         const T *const dy = call.dy + row * M;
+        std::vector<OuterSum<T>> outer;
+        std::vector<ProductSum<T>> products;
         if (call.x)
-            sums.add(all, std::vector<OuterSum<T>>{{dy, M, M, call.x + row * N, N, N, call.dW}});
+            outer.push_back({dy, M, M, call.x + row * N, N, N, call.dW});
         else
             sums.add_to_columns(all, dy, M, M, call.classes + row);
-        if (call.db) sums.add(all, std::vector<ProductSum<T>>{{dy, M, nullptr, 0, M, call.db}});
+        if (call.db) products.push_back({dy, M, nullptr, 0, M, call.db});
+        sums.add(all, outer, products);
     });
     if (!call.x) sums.put_columns(call.dW);
     if (!call.dx) return;

@@ -54,13 +54,35 @@ template <class T> class Sums {
         columns_ = transposed(arena_, W, width, classes);
     }
 
-    // out += Σ left_kᵀ right_k over the active rows.
-    void add(const ActiveRows &active, const std::vector<OuterSum<T>> &sums) {
-        for (const OuterSum<T> &sum : sums) add(active, sum);
-    }
-
-    void add(const ActiveRows &active, const std::vector<ProductSum<T>> &sums) {
-        for (const ProductSum<T> &sum : sums) add(active, sum);
+    // out += Σ left_kᵀ right_k and Σ left_k ⊙ right_k over the active rows, all sums at once. The right-hand
+    // rows of outer products are packed into panels once, and shared.
+    void add(const ActiveRows &active, const std::vector<OuterSum<T>> &outer,
+             const std::vector<ProductSum<T>> &products) {
+        const Index depth = active.size();
+        Index width = 0;
+        double work = 0;
+        for (const OuterSum<T> &sum : outer) {
+            width += packed_size<T>(1, sum.N);
+            work += static_cast<double>(depth * sum.M * sum.N);
+        }
+        T *const panels = buffer(panels_, most_rows_ * width);
+        pool::run(parts(static_cast<double>(8 * depth * width), depth), [&](int part, int of) {
+            T *to = panels;
+            for (const OuterSum<T> &sum : outer) {
+                pack_right(active, depth, sum, to, depth * part / of, depth * (part + 1) / of);
+                to += packed_size<T>(depth, sum.N);
+            }
+        });
+        const int most = parts(work, pool::threads());
+        T *const tile_room = buffer(left_, most * most_rows_ * TILE_ROWS);
+        pool::run(most, [&](int part, int of) {
+            const T *from = panels;
+            for (const OuterSum<T> &sum : outer) {
+                add_outer(active, depth, sum, from, tile_room + part * most_rows_ * TILE_ROWS, part, of);
+                from += packed_size<T>(depth, sum.N);
+            }
+            for (const ProductSum<T> &sum : products) add_products(active, sum, part, of);
+        });
     }
 
     // Class indices: column x_k of the gradient += δz_k.
@@ -92,28 +114,18 @@ template <class T> class Sums {
     }
 
   private:
-    // The right-hand rows are packed into panels once, and shared; the left-hand ones tile by tile, so
-    // that a tile's numbers lie side by side instead of a row's length apart.
-    void add(const ActiveRows &active, const OuterSum<T> &sum) {
-        const Index depth = active.size();
-        const Index padded = packed_size<T>(1, sum.N);
-        T *const panels = buffer(panels_, most_rows_ * padded);
+    // One thread's share of the tiles. The left-hand rows are packed tile by tile, so that a tile's numbers
+    // lie side by side instead of a row's length apart.
+    static void add_outer(const ActiveRows &active, Index depth, const OuterSum<T> &sum, const T *panels,
+                          T *left, int part, int of) {
         const Index tiles = (sum.M + TILE_ROWS - 1) / TILE_ROWS;
-        pool::run(parts(static_cast<double>(8 * depth * padded), depth), [&](int part, int of) {
-            pack_right(active, depth, sum, panels, depth * part / of, depth * (part + 1) / of);
-        });
-        const int most = parts(static_cast<double>(depth * sum.M * sum.N), tiles);
-        T *const tile_room = buffer(left_, most * most_rows_ * TILE_ROWS);
-        pool::run(most, [&](int part, int of) {
-            T *const left = tile_room + part * most_rows_ * TILE_ROWS;
-            for (Index tile = tiles * part / of; tile < tiles * (part + 1) / of; ++tile) {
-                const Index first = sum.M * tile / tiles, rows = sum.M * (tile + 1) / tiles - first;
-                pack_left<TILE_ROWS>(active, depth, sum, first, rows, left);
-                multiply(rows, sum.N, depth, left, Index{1}, Index{TILE_ROWS}, panels,
-                         sum.out + first * sum.N, sum.N,
-                         Added<T>{sum.out + first * sum.N, sum.N});
-            }
-        });
+        for (Index tile = tiles * part / of; tile < tiles * (part + 1) / of; ++tile) {
+            const Index first = sum.M * tile / tiles, rows = sum.M * (tile + 1) / tiles - first;
+            pack_left<TILE_ROWS>(active, depth, sum, first, rows, left);
+            T *const out = sum.out + first * sum.N;
+            multiply(rows, sum.N, depth, left, Index{1}, Index{TILE_ROWS}, panels, out, sum.N,
+                     Added<T>{out, sum.N});
+        }
     }
 
     // Copies of a width that the compiler knows are a few moves; of another one, a call for every row.
@@ -140,14 +152,20 @@ template <class T> class Sums {
         }
     }
 
-    void add(const ActiveRows &active, const ProductSum<T> &sum) {
-        each_lane<T>(sum.N, [&](auto lane) {
+    // One thread's share of the columns.
+    static void add_products(const ActiveRows &active, const ProductSum<T> &sum, int part, int of) {
+        const Index vectors = (sum.N + LANES<T> - 1) / LANES<T>;
+        const Index from = vectors * part / of * LANES<T>;
+        const Index to = std::min(sum.N, vectors * (part + 1) / of * LANES<T>);
+        const T *const left = sum.left + from, *const right = sum.right ? sum.right + from : nullptr;
+        T *const out = sum.out + from;
+        each_lane<T>(to - from, [&](auto lane) {
             Vector<T> total = {};
             for (Index k = 0; k < active.size(); ++k) {
-                const Vector<T> left = lane(sum.left + active[k] * sum.left_stride);
-                total += sum.right ? left * lane(sum.right + active[k] * sum.right_stride) : left;
+                const Vector<T> factor = lane(left + active[k] * sum.left_stride);
+                total += right ? factor * lane(right + active[k] * sum.right_stride) : factor;
             }
-            lane.put(sum.out, lane(sum.out) + total);
+            lane.put(out, lane(out) + total);
         });
     }
 

@@ -219,8 +219,7 @@ template <class T, template <class> class Equations> class Walk {
                              call_.cell.inputs, call_.dW});
         else
             sums.add_to_columns(active, deltas_.data, d, gate_columns(), call_.classes + row);
-        sums.add(active, outer);
-        sums.add(active, products);
+        sums.add(active, outer, products);
         if (call_.dinputs) input_gradient(row, active);
     }
 

@@ -143,13 +143,13 @@ print("same")
 
 LONG = """
 import signal, traceback, numpy as np, engine_examples as e, throughtime as tt
-from throughtime.cells import Tape
+from throughtime.cells.tape import Columns, Tape
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 T, H = 20_000, 2048  # tens of seconds
 cell = tt.RNN(1, H)
 p = {name: np.zeros(shape, "float32") for name, shape in cell.shapes().items()}
 x, h, s = np.zeros((T, 1, 1), "f"), np.zeros((T + 1, 1, H), "f"), np.zeros((T, 1, H), "f")
-tape = Tape(x, {"h": h}, {"s": s}, None, s)
+tape = Tape(x, {"h": h}, Columns(s, ("s",)), None)
 print("go", flush=True)
 try:
     CALL

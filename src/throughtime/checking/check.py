@@ -1,52 +1,68 @@
-"""Is this gradient right? Every entry looked at gets a numerical derivative with an error bar."""
+"""Is this gradient right? Numerical derivatives with error bars, the coarse before the fine."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from throughtime.arrays import Array, refuse
-from throughtime.checking.discrepancy import discrepancy, floor
-from throughtime.checking.noise import loss_noise
-from throughtime.checking.numerical import Differences
+from throughtime.arrays import refuse
+from throughtime.checking.budget import Budget, Spent
+from throughtime.checking.effort import Effort, effort_of
+from throughtime.checking.points import (
+    AS_GIVEN,
+    CHARACTERISTIC,
+    KINDS,
+    LENGTHS,
+    at_characteristic_point,
+    at_length,
+    is_characteristic,
+    lengths,
+)
 from throughtime.checking.preflight import preflight
-from throughtime.checking.report import Point, Report, TensorReport, Verdict, Worst, worst_verdict
+from throughtime.checking.report import Point, Report, Valley, worst_verdict
+from throughtime.checking.run import Runner, in_turn
+from throughtime.checking.site import Site
+from throughtime.checking.summary import Summary, summarise
 from throughtime.checking.target import CheckError, Evaluator, Target
+from throughtime.checking.tensors import Examination
 from throughtime.progress import progress_bar
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
-
-ALL_UP_TO = 400  # parameters; of more, a sample of each tensor is perturbed
-SAMPLE = 24  # entries a tensor
-
-ACCUSED = 4.0  # error bars; the bars already hold two standard deviations of the noise
-RESOLVED = 0.0025  # up to this floor d = 0.01 is accused: a gradient that is 2 % off
+FEWEST = 32  # evaluations without which not even the loss's noise is known
 
 
 def check_target(
     target: Target,
     *,
+    effort: str = "normal",
     entries: int | None = None,
-    epsilon: float | None = None,
+    points: Sequence[str] = KINDS,
+    evaluations: int | None = None,
+    seconds: float | None = None,
+    workers: int = 1,
     seed: int = 0,
     progress: bool | None = None,
 ) -> Report:
-    """Compares a target's gradient with central differences of its loss.
-
-    Each entry looked at is perturbed on its own, and *all* steps run from the initial state: a
-    weight is the same number at every step, so it is moved once for the whole run.
+    """Compares a target's gradient with numerical derivatives of its loss.
 
     Args:
         target: what to check.
-        entries: how many to perturb in each tensor: half of them where the gradient is
-            largest, half drawn at random. By default all of a target of up to 400 parameters,
-            else 24 a tensor.
-        epsilon: the step of every difference; by default each tensor's own, the one with the
-            smallest error bar.
+        effort: "quick": a random direction over each tensor, and one over all at a
+            characteristic point; "normal": also stretches of rows, rows and entries, every
+            entry of a target of up to 400 parameters, and T = 1, 2 and a longer one;
+            "exhaustive": every entry of any target.
+        entries: how many single entries of each tensor to look at: half of them where the
+            gradient is largest, half drawn at random. By default as the effort says.
+        points: where to look: "as given", always; "characteristic", where every tensor keeps
+            its pattern and has weights of order 0.5; "lengths", T = 1, 2 and twice as many steps,
+            where the target has `at_length`.
+        evaluations: at most so many evaluations of the loss, 32 or more. What they do not reach
+            is unresolved.
+        seconds: about so long at most, likewise.
+        workers: evaluate in so many processes, each with its own copy of the target; −1: as many
+            as there are cores. Needs `throughtime[many]`.
         seed: of everything that is drawn.
         progress: whether to show a bar; by default in a terminal, after two seconds.
 
@@ -54,107 +70,163 @@ def check_target(
         CheckError: where the check cannot run: names or shapes that do not match, NaN, a loss
             that differs between two evaluations at the same point.
     """
+    chosen = effort_of(effort)
     if entries is not None and entries < 1:
         refuse("entries", "at least 1", entries, error=CheckError)
-    if epsilon is not None and not 0 < epsilon < np.inf:
-        refuse("epsilon", "a positive number", epsilon, error=CheckError)
-    start, rng = perf_counter(), np.random.default_rng(seed)
-    evaluator = Evaluator(target)
-    found = preflight(evaluator, seed=seed)
-    loss, gradient = found.loss, found.gradient
-    noise = loss_noise(evaluator, rng)
-    differences = Differences(evaluator, loss, noise)
-    chosen = {name: _choose(array, entries, gradient, rng) for name, array in gradient.items()}
-    total = sum(indices.size for indices in chosen.values())
-    tensors = {}
-    with progress_bar(total, "check", "entry", progress) as bar:
-        for name, indices in chosen.items():
-            tensors[name] = _compare(
-                differences, target.parameters[name], gradient[name], indices, epsilon, bar
-            )
-    verdict = worst_verdict([tensor.verdict for tensor in tensors.values()])
-    d = discrepancy(*_joined(tensors, "gradient", "numerical"))
-    rounding = floor(*_joined(tensors, "errors", "gradient", "numerical"))
-    return Report(
-        verdict=verdict,
-        discrepancy=d,
-        floor=rounding,
-        tensors=tensors,
-        smallest_error=max(tensor.smallest_error for tensor in tensors.values()),
-        points=(Point("as given", target.steps, verdict, d, rounding, tensors),),
-        seconds=perf_counter() - start,
-        evaluations=evaluator.evaluations,
-        noise=noise,
-        loss=loss,
-        dtype=" and ".join(sorted({str(a.dtype) for a in target.parameters.values()})),
-        steps=target.steps,
-        notes=found.notes,
-    )
+    if evaluations is not None and evaluations < FEWEST:
+        refuse("evaluations", f"at least {FEWEST}", evaluations, error=CheckError)
+    if seconds is not None and not seconds > 0:
+        refuse("seconds", "a positive number", seconds, error=CheckError)
+    for unknown in [point for point in points if point not in KINDS]:
+        refuse("points", "of " + ", ".join(map(repr, KINDS)), repr(unknown), error=CheckError)
+    with progress_bar(0, "check", "evaluation", progress) as bar:
+        budget = Budget(evaluations, seconds, bar)
+        return _Check(target, chosen, entries, tuple(points), budget, in_turn, seed).report()
 
 
-def _compare(
-    differences: Differences,
-    array: Array,
-    gradient: Array,
-    indices: Array,
-    epsilon: float | None,
-    bar: tqdm[NoReturn],
-) -> TensorReport:
-    """One tensor: numerical derivatives at `indices` beside the gradient there."""
-    g = gradient.reshape(-1)[indices].astype(np.float64)
-    steepest = int(indices[np.abs(g).argmax()])
-    step = epsilon or differences.choose_step(array, steepest)
-    numerical, errors = np.zeros_like(g), np.zeros_like(g)
-    for place, entry in enumerate(indices):
-        found = differences.derivative(array, int(entry), step)
-        numerical[place], errors[place] = found.value, found.error
-        bar.update()
-    if np.isnan(numerical).any():
-        way_out = "choose a larger epsilon, or none"
-        refuse("epsilon", "a step that changes every entry", step, way_out, error=CheckError)
-    # The gradient under test is itself rounded, relative to the largest number it sums.
-    errors += np.finfo(array.dtype).eps * np.abs(g).max()
-    furthest = int((np.abs(g - numerical) / np.maximum(errors, np.finfo(float).tiny)).argmax())
-    index = np.unravel_index(int(indices[furthest]), array.shape)
-    worst = Worst(tuple(int(i) for i in index), g[furthest], numerical[furthest], errors[furthest])
-    d, rounding = discrepancy(g, numerical), floor(errors, g, numerical)
-    verdict = judge(d, rounding)
-    return TensorReport(
-        verdict,
-        d,
-        rounding,
-        array.shape,
-        step,
-        indices,
-        g,
-        numerical,
-        errors,
-        worst,
-        smallest_error=2 * ACCUSED * rounding,
-    )
+class _Check:
+    """One check, from the preflight to the report."""
+
+    def __init__(
+        self,
+        target: Target,
+        effort: Effort,
+        entries: int | None,
+        points: tuple[str, ...],
+        budget: Budget,
+        run: Runner,
+        seed: int,
+    ) -> None:
+        self.target, self.effort, self.entries, self.points = target, effort, entries, points
+        self.budget, self.run, self.seed = budget, run, seed
+        self.start = perf_counter()
+        self.notes: list[str] = []
+        self.further: list[Point] = []
+
+    def report(self) -> Report:
+        """Everything, in order: the point as given, then further ones while nothing is wrong."""
+        evaluator = Evaluator(self.target)
+        found = preflight(evaluator, far=CHARACTERISTIC in self.points, seed=self.seed)
+        self.budget.count(evaluator.evaluations)
+        self.notes += found.notes
+        site = Site(self.target, found.gradient, self.budget, self.seed)
+        looked = self._as_given(site)
+        given = self._summary(AS_GIVEN, looked)
+        if given.point.verdict == "unresolved":
+            self.effort = replace(self.effort, elsewhere=max(self.effort.elsewhere, 1))
+        if given.point.verdict != "disagree":
+            self._elsewhere()
+        return self._report(site, looked, given.point)
+
+    def _as_given(self, site: Site) -> Examination:
+        looked = Examination(site, self.effort, self.run, self.entries)
+        try:
+            site.survey()
+            looked.whole_tensors()
+            if not looked.wrong:
+                looked.all_at_once()
+                looked.parts_of_tensors()
+            small = sum(a.size for a in site.parameters.values()) <= self.effort.all_up_to
+            if small or not looked.wrong:
+                looked.single_entries()
+            looked.locate()
+        except Spent:
+            for found in looked.found.values():
+                found.unreached = True
+        return looked
+
+    def _elsewhere(self) -> None:
+        """Other points; what the budget does not reach is left out, and said."""
+        try:
+            if CHARACTERISTIC in self.points:
+                self._at_characteristic_point()
+            if LENGTHS in self.points and self.effort.lengths:
+                for steps in lengths(self.target.steps):
+                    shorter = at_length(self.target, steps)
+                    if shorter is not None:
+                        self._at(f"T = {steps}", shorter)
+        except Spent:
+            self.notes.append("The budget ended before all points were looked at.")
+
+    def _at_characteristic_point(self) -> None:
+        if is_characteristic(self.target.parameters):
+            return
+        with at_characteristic_point(self.target.parameters, self.seed):
+            self._at(CHARACTERISTIC, self.target)
+
+    def _at(self, name: str, target: Target) -> None:
+        """Looks at one further point, without single entries."""
+        evaluator = Evaluator(target)
+        try:
+            self.budget.take()
+            loss = evaluator.loss()
+            gradient = evaluator.gradient()
+        except CheckError as problem:
+            self.notes.append(f"{name}: left out; {problem}.")
+            return
+        del loss
+        site = Site(target, gradient, self.budget, self.seed + 11)
+        site.survey()
+        effort = replace(self.effort, whole=self.effort.elsewhere, overall=1)
+        looked = Examination(site, effort, self.run, 0)
+        if self.effort.elsewhere:
+            looked.whole_tensors()
+            looked.locate()
+        else:
+            looked.all_at_once()
+        self.further.append(self._summary(name, looked).point)
+
+    def _summary(self, name: str, looked: Examination) -> Summary:
+        found = summarise(name, looked)
+        where = "" if name == AS_GIVEN else f"{name}: "
+        self.notes += [where + note for note in found.notes]
+        return found
+
+    def _report(self, site: Site, looked: Examination, given: Point) -> Report:
+        elsewhere = {point.name: point for point in self.further}
+        tensors = dict(given.tensors)
+        for name, tensor in given.tensors.items():
+            others = [p.tensors[name] for p in self.further if name in p.tensors]
+            if any(other.verdict == "disagree" for other in others):
+                tensors[name] = replace(tensor, verdict="disagree", remedy="")
+            elif tensor.verdict == "unresolved" and CHARACTERISTIC in elsewhere:
+                there = elsewhere[CHARACTERISTIC].tensors.get(name)
+                if there is not None and there.verdict == "agree":
+                    tensors[name] = replace(
+                        tensor, verdict="agree", smallest_error=there.smallest_error, remedy=""
+                    )
+                    self.notes.append(
+                        f"{name} is unresolved as given, and agrees at the characteristic point."
+                    )
+        verdict = worst_verdict([tensor.verdict for tensor in tensors.values()])
+        if any(point.verdict == "disagree" for point in (given, *self.further)):
+            verdict = "disagree"
+        unresolved = [t for t in tensors.values() if t.verdict == "unresolved"]
+        return Report(
+            verdict=verdict,
+            discrepancy=given.discrepancy,
+            floor=given.floor,
+            tensors=tensors,
+            evaluations=self.budget.used,
+            noise=site.noise.deviation,
+            loss=site.loss,
+            dtype=" and ".join(sorted({str(a.dtype) for a in self.target.parameters.values()})),
+            steps=self.target.steps,
+            smallest_error=max(tensor.smallest_error for tensor in tensors.values()),
+            points=(given, *self.further),
+            seconds=perf_counter() - self.start,
+            effort=self.effort.name,
+            remedy=unresolved[0].remedy if unresolved else "",
+            notes=tuple(dict.fromkeys(self.notes)),
+            valley=_valley(looked),
+        )
 
 
-def judge(d: float, rounding: float) -> Verdict:
-    """The verdict on a discrepancy, from the discrepancy that errors alone would give."""
-    if d > ACCUSED * rounding:
-        return "disagree"
-    return "agree" if rounding <= RESOLVED else "unresolved"
-
-
-def _choose(
-    array: Array, entries: int | None, gradient: Mapping[str, Array], rng: np.random.Generator
-) -> Array:
-    """Which entries of a tensor to perturb, in C order."""
-    if entries is None:
-        everything = sum(other.size for other in gradient.values())
-        entries = array.size if everything <= ALL_UP_TO else SAMPLE
-    if entries >= array.size:
-        return np.arange(array.size)
-    by_size = np.argsort(-np.abs(array), axis=None, kind="stable")
-    largest, rest = by_size[: entries // 2], by_size[entries // 2 :]
-    drawn = rng.choice(rest, entries - largest.size, replace=False)
-    return np.sort(np.concatenate([largest, drawn]))
-
-
-def _joined(tensors: Mapping[str, TensorReport], *names: str) -> list[Array]:
-    return [np.concatenate([getattr(t, name) for t in tensors.values()]) for name in names]
+def _valley(looked: Examination) -> Valley | None:
+    """Of the first direction over all tensors; else of the first that there is."""
+    lines = [*looked.overall, *(m for found in looked.found.values() for m in found.whole)]
+    for found in lines:
+        if found.valley is not None and np.isfinite(found.error):
+            steps, noise, truncation = found.valley
+            return Valley(steps, noise, truncation, found.step)
+    return None

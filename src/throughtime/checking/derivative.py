@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.checking.line import Line, walk
+from throughtime.checking.line import Walk, walk
 from throughtime.checking.noise import measure
 from throughtime.checking.stencil import Slope
 from throughtime.checking.values import of_terms
@@ -87,7 +87,7 @@ def derivative(f: Callable[[Any], Any], x: Any, direction: Any = None) -> Deriva
     far = tuple(calls.at(part * unit)[1] for part in (0.0123, 0.17))
     ulp = 2.0 ** np.floor(np.log2(np.finfo(origin.dtype).eps * size)) / size
     noise = measure(lambda part: calls.at(part * unit)[1], ulp, calls.rounding, (middle, *far))
-    line = Line(calls.at, middle, noise, unit)
+    line = Walk(calls.at, middle, noise, unit)
     found = walk(line)
     if found is None:
         return Derivative(np.nan, np.inf, 0.0, calls.count, "not_finite", 0, noise.deviation)
@@ -161,7 +161,7 @@ class _Calls:
             return place, np.asarray(place.astype(np.float64) - self.origin)
 
 
-def _status(line: Line, found: Slope, error: float) -> Status:
+def _status(line: Walk, found: Slope, error: float) -> Status:
     if found.kink > found.error / 2:
         return "kink"
     values = [value for pair in line.pairs.values() for value in pair[2:]]

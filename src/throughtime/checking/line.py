@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -19,17 +20,18 @@ Along = Callable[[float], tuple[float, float]]
 """Takes a step; gives the realised one, and the function there (NaN where it has none)."""
 
 START = (-6, -4, -2, 0)  # exponents: rung k is the step unit · 2^(k/2)
-WIDEST, NARROWEST, MOST = 40, -80, 24  # rungs, and how many of them at most
-BALANCED = 1.5  # truncation beyond this many times the noise's part asks for smaller steps
+WIDEST, UNSEEN, NARROWEST, MOST = 20, 4, -80, 24  # rungs, and how many of them at most
+BALANCED = 2.5  # truncation beyond this many times the noise's part asks for smaller steps
 LOST = 0.5  # of the value: of a slope with a wider error bar, nothing is known
 SHARP = 1e-8  # of the value: beyond that, averaging over more steps is not worth its price
+SEEN = 10.0  # times its noise
 VARIED = 100.0  # times its noise: where a function moves so far, no larger step is needed
 PATIENCE = 3  # steps up or down that bring little, one after the other
 PAYS = 0.7  # a step up or down must bring the error bar below this part of the last one
 
 
 @dataclass
-class Line:
+class Walk:
     """The values of a function along a line, and the best slope that they give.
 
     Args:
@@ -87,12 +89,23 @@ class Line:
         pair = np.hypot(noise[: len(rungs)], noise[len(rungs) : -1]) / width
         return odd, even, pair, 2 * noise[-1] / width
 
+    def valley(self) -> tuple[Array, Array, Array]:
+        """Farthest steps, and noise and truncation of the best window up to each of them."""
+        rungs = self.rungs
+        odd, _, noise, _ = self.quotients(rungs)
+        steps, noises, truncations = stencils(rungs).valley(odd, noise)
+        best = [
+            min(np.flatnonzero(steps == step), key=lambda k: 2 * noises[k] + truncations[k])
+            for step in np.unique(steps)
+        ]
+        return steps[best] * self.step(rungs[-1]), 2 * noises[best], truncations[best]
+
     def step(self, rung: int) -> float:
         """The length of a rung's step."""
         return float(self.unit * 2.0 ** (rung / 2))
 
 
-def walk(line: Line, *, start: tuple[int, ...] = START, goal: float = 0.0) -> Slope | None:
+def walk(line: Walk, *, start: tuple[int, ...] = START, goal: float = 0.0) -> Slope | None:
     """The line's slope, from as many steps as it takes.
 
     Args:
@@ -118,7 +131,7 @@ def walk(line: Line, *, start: tuple[int, ...] = START, goal: float = 0.0) -> Sl
     return best
 
 
-def _descend_to_finite(line: Line) -> None:
+def _descend_to_finite(line: Walk) -> None:
     """Smaller steps until enough of them have finite values."""
     while len(line.pairs) < FEWEST:
         lowest = min((*line.pairs, *line.barren))
@@ -127,7 +140,7 @@ def _descend_to_finite(line: Line) -> None:
         line.look([lowest - 4])
 
 
-def _next(line: Line, best: Slope) -> list[int]:
+def _next(line: Walk, best: Slope) -> list[int]:
     """The rungs that may improve on the best slope: below where the curve rules, else above.
 
     Where nothing is known of the slope yet, a new cluster of steps stands further off.
@@ -138,25 +151,48 @@ def _next(line: Line, best: Slope) -> list[int]:
         return [low - 6, low - 8, low - 10]
     if best.kink > best.error / 2:  # at 0 or near it: steps below its distance tell
         return [low - 12, low - 14, low - 16]
+    missing = _missing(line, best)
+    if missing:
+        return missing
     if curved:
         return [low - 2]
-    if high >= WIDEST or _varied(line, best):
+    if high >= (WIDEST if _seen(line) else UNSEEN) or _varied(line, best):
         return []
-    return [high + 6, high + 8, high + 10] if _lost(best) else [high + 2]
+    return [high + 2, high + 4] if _lost(best) else [high + 2]
+
+
+def _seen(line: Walk) -> bool:
+    """Whether any step has moved the function beyond its noise.
+
+    Where none has, it may as well have a slope, and have bent before it could be seen: steps
+    beyond the size of what is moved would show a slope of 0 that is not there.
+    """
+    values = [value for pair in line.pairs.values() for value in pair[2:]]
+    return any(abs(v - line.middle) > SEEN * line.noise.at(v) for v in values)
+
+
+def _missing(line: Walk, best: Slope) -> list[int]:
+    """Rungs in the first hole above the best window's nearest one."""
+    rungs = line.rungs[best.first :]
+    for near, far in pairwise(rungs):
+        inside = [rung for rung in range(near + 2, far - 1, 2) if rung not in line.barren]
+        if inside:
+            return inside[:2]
+    return []
 
 
 def _lost(best: Slope) -> bool:
     return best.error > LOST * abs(best.value)
 
 
-def _varied(line: Line, best: Slope) -> bool:
+def _varied(line: Walk, best: Slope) -> bool:
     """Whether f moves so far beyond its noise that a slope still hidden is 0 beside that."""
     values = line.pairs[line.rungs[best.last]][2:]
     moved = max(abs(value - line.middle) for value in values)
     return _lost(best) and moved > VARIED * line.noise.deviation
 
 
-def _gaps(line: Line, best: Slope) -> list[int]:
+def _gaps(line: Walk, best: Slope) -> list[int]:
     """Rungs between those of the best window."""
     window = line.rungs[best.first : best.last + 1]
     return [rung for rung in range(window[0], window[-1]) if rung not in line.pairs]

@@ -25,7 +25,7 @@ ORDERS = 6  # coefficients at most: order 12
 SPARE = (2, 3, 4)  # pairs beyond the coefficients
 FEWEST = 1 + SPARE[0]  # pairs of the smallest window
 TAIL = 2.0  # for the powers after the next
-KINKED = 6.0  # standard deviations that a jump of the slope must exceed
+WIDER = 1.5  # error bars within which estimates count as agreeing
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,9 @@ class Stencils:
         self.steps = 2.0 ** (np.array(rungs) / 2)
         self._odd = _fits(rungs, kink=False)
         self._even = _fits(rungs, kink=True)
+        last = self._odd.windows[:, 1]
+        order = np.argsort(last, kind="stable")
+        self._by_reach = order, np.searchsorted(last[order], last)  # how many reach less far
 
     def best(self, odd: Array, even: Array, noise: Array, shared: Array) -> Slope:
         """The slope with the smallest error bar.
@@ -98,22 +101,40 @@ class Stencils:
         values, noises, truncation = _estimates(self._odd, odd, noise)
         jumps, spread, rest = _estimates(self._even, even, noise)
         spread = np.hypot(spread, self._even.weights @ shared)
-        sharpest = int((doubts := KINKED * spread + 3 * rest).argmin())
+        sharpest = int((doubts := 2 * spread + rest).argmin())
         jump = abs(float(jumps[sharpest]))
-        place = int((2 * noises + truncation).argmin())
+        errors = 2 * noises + truncation
+        place = int(np.where(self._consistent(values, errors), errors, np.inf).argmin())
         first, last, order = (int(n) for n in self._odd.windows[place])
         return Slope(
             float(values[place]),
             float(noises[place]),
             float(truncation[place]),
-            jump if jump > doubts[sharpest] else 0.0,
+            max(jump - float(doubts[sharpest]), 0.0),
             first,
             last,
             2 * order,
         )
 
+    def _consistent(self, values: Array, errors: Array) -> Array:
+        """Which windows agree with all that reach less far, within the error bars of both.
+
+        Far from 0, where a function has saturated, or turned round, it may look as smooth as
+        anything, and tell nothing of the slope at 0 (Lepski's principle: a coarser estimate is
+        believed as long as no finer one contradicts it).
+        """
+        order, reach = self._by_reach
+        low = np.maximum.accumulate((values - WIDER * errors)[order])
+        high = np.minimum.accumulate((values + WIDER * errors)[order])
+        inside = np.ones(len(values), dtype=bool)
+        known = reach > 0  # windows that others reach less far than
+        before = reach[known] - 1
+        inside[known] = (values + WIDER * errors)[known] >= low[before]
+        inside[known] &= (values - WIDER * errors)[known] <= high[before]
+        return inside
+
     def valley(self, odd: Array, odd_noise: Array) -> tuple[Array, Array, Array]:
-        """Largest step, noise and truncation of every window with two pairs to spare."""
+        """Farthest step, relative to the ladder's, noise and truncation of every window."""
         _, noise, truncation = _estimates(self._odd, odd, odd_noise)
         return self.steps[self._odd.windows[:, 1]], noise, truncation
 

@@ -28,7 +28,7 @@ def circumstances(report: Report) -> str:
     total = sum(tensor.size for tensor in report.tensors.values())
     steps = f", T = {report.steps}" if report.steps else ""
     return (
-        f"{report.dtype}{steps}; {looked:,} of {total:,} entries perturbed, "
+        f"{report.dtype}{steps}; {looked:,} of {total:,} entries alone, all of them together; "
         f"{report.evaluations:,} loss evaluations"
     )
 

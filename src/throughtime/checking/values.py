@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from throughtime.checking.target import CheckError
+
 
 def of_terms(call: Callable[[], Any]) -> tuple[float, float]:
     """The sum of the terms that a call returns, and the standard deviation of their rounding.
@@ -16,6 +18,8 @@ def of_terms(call: Callable[[], Any]) -> tuple[float, float]:
     with np.errstate(all="ignore"):
         try:
             terms = np.asarray(call())
+        except CheckError:
+            raise
         except (ArithmeticError, ValueError):
             return np.nan, 0.0
         total = float(np.sum(terms, dtype=np.float64))

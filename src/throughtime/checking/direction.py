@@ -1,0 +1,94 @@
+"""Directions in the space of all parameters, small enough to be sent anywhere: drawn from seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from throughtime.arrays import Array
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stretch of one tensor's entries, counted in C order, and how each of them moves.
+
+    Attributes:
+        name: of the tensor.
+        start, stop: the stretch.
+        seed: of what is drawn for the whole tensor; None for a move of 1.
+        weight: of the whole block.
+    """
+
+    name: str
+    start: int
+    stop: int
+    seed: int | None = None
+    weight: float = 1.0
+
+    def moves(self, size: int) -> Array:
+        """(stop − start,): how far each entry moves at step 1, in a tensor of so many entries."""
+        if self.seed is None:
+            return np.full(self.stop - self.start, self.weight)
+        drawn = _drawn(size, self.seed)[self.start : self.stop]
+        return drawn if self.weight == 1 else self.weight * drawn
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is to be measured: the slope of the loss along a direction.
+
+    Attributes:
+        label: what moves, in words.
+        blocks: which entries move, and how.
+        unit: the length of step 0 of its ladder.
+        rungs: where its walk starts.
+        goal: an error bar that is small enough.
+    """
+
+    label: str
+    blocks: tuple[Block, ...]
+    unit: float
+    rungs: tuple[int, ...]
+    goal: float = 0.0
+
+
+def entry(name: str, place: int) -> tuple[Block, ...]:
+    """One entry alone."""
+    return (Block(name, place, place + 1),)
+
+
+def product(blocks: tuple[Block, ...], arrays: Mapping[str, Array]) -> float:
+    """The inner product of a direction with arrays named like the parameters, in float64."""
+    total = 0.0
+    for block in blocks:
+        flat = arrays[block.name].reshape(-1)
+        part = flat[block.start : block.stop].astype(np.float64)
+        total += float(part @ block.moves(flat.size))
+    return total
+
+
+def length(blocks: tuple[Block, ...], arrays: Mapping[str, Array]) -> float:
+    """‖array ∘ v‖₂: the product's typical size, were all signs drawn anew."""
+    total = 0.0
+    for block in blocks:
+        flat = arrays[block.name].reshape(-1)
+        part = flat[block.start : block.stop].astype(np.float64)
+        total += float(np.sum((part * block.moves(flat.size)) ** 2))
+    return float(np.sqrt(total))
+
+
+@lru_cache(maxsize=4)
+def _drawn(size: int, seed: int) -> Array:
+    """Signs by chance, times 0.5 … 1.5: two errors that are each other's negative do not cancel.
+
+    The mean square is 1, so that the mean square of a product is the squared length.
+    """
+    rng = np.random.default_rng((seed, size))
+    moves = rng.uniform(0.5, 1.5, size)
+    np.negative(moves, out=moves, where=rng.random(size) < 0.5)
+    moves /= np.sqrt(np.mean(moves**2)) if size else 1.0
+    moves.flags.writeable = False
+    return moves

@@ -1,0 +1,52 @@
+"""What would resolve a tensor whose error bars are too wide."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from throughtime.checking.site import Measured, Site
+from throughtime.checking.tensors import Findings
+
+SHORT = 1e-10  # relative spacing of a loss's values that are not held in float64
+SMALL = 0.1  # root mean square of weights that hardly reach the loss
+
+BUDGET = "allow more evaluations or seconds: the budget ended before this was looked at"
+UNDEFINED = "the loss is NaN or infinite, or raises, around this point: check its domain"
+KINK = "the loss has a kink here, as a ReLU at 0: move the parameters or inputs a little"
+TERMS = "return the loss as an array of per-step terms, which are then summed in float64"
+DOUBLE = "compute the loss in float64"
+LARGER = "check at larger weights: these are so small that they hardly reach the loss"
+SMOOTHER = "the loss curves at every step tried: check fewer steps, or smaller weights"
+STEEPER = "this tensor hardly moves the loss here: check where its gradient is larger"
+MORE = "look at more directions: effort='normal'"
+
+
+def remedy(site: Site, name: str, found: Findings) -> str:
+    """One sentence: what would help most, judged by what made the error bars wide."""
+    measured = [*found.whole, *found.entries.values()]
+    if not measured:
+        return BUDGET
+    if any(m.slope is None for m in measured):
+        return UNDEFINED
+    worst = max(measured, key=lambda m: m.error / max(m.line.unit, np.finfo(float).tiny))
+    assert worst.slope is not None
+    slope = worst.slope
+    if slope.kink > slope.error / 2:
+        return KINK
+    if slope.truncation > 4 * slope.noise:
+        return SMOOTHER
+    if site.noise.digits > SHORT or _single_precision(site):
+        small = site.scales[name] < SMALL
+        return TERMS if site.terms == 1 else LARGER if small else DOUBLE
+    if _resolved_along_each(measured, site):
+        return MORE
+    return LARGER if site.scales[name] < SMALL else STEEPER
+
+
+def _single_precision(site: Site) -> bool:
+    """Whether the noise is that of a shorter format than float64."""
+    return bool(site.noise.deviation > 1e3 * np.finfo(float).eps * site.noise.level)
+
+
+def _resolved_along_each(measured: list[Measured], site: Site) -> bool:
+    return all(m.error < 0.01 * site.size_of(m.line) for m in measured)

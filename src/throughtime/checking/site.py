@@ -1,0 +1,265 @@
+"""One point of the parameters, with the gradient there: where lines are measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+from zlib import crc32
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.checking import noise as noises
+from throughtime.checking.budget import Budget
+from throughtime.checking.direction import Block, Line, length, product
+from throughtime.checking.line import START, Walk, walk
+from throughtime.checking.noise import Noise
+from throughtime.checking.stencil import Slope
+from throughtime.checking.target import Evaluator, Target
+from throughtime.checking.values import of_terms
+
+PROBES = (0.0123, 0.17)  # of the parameters' size: where the format of the values shows
+ALIKE = 1e3  # tensors whose sizes are within this factor move by the same length
+NEIGHBOURS = (-1.5, -0.5, 0.5, 1.5)  # · 16 units in the last place
+THIRD = np.array([-1.0, 3.0, -3.0, 1.0]) / np.sqrt(20)  # keeps the deviation of equal noises
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The slope of the loss along a line, beside the gradient's.
+
+    Attributes:
+        line: what was measured.
+        gradient: g·v of the gradient under test.
+        numerical: the numerical derivative.
+        error: their common error bar; infinite where there is no numerical derivative.
+        rounding: the gradient's own part of it.
+        slope: how the numerical derivative came about.
+        rungs: of the ladder, that hold its window.
+        flat: whether the loss did not change at any step.
+        valley: of a direction over everything: farthest steps, noise and truncation there.
+    """
+
+    line: Line
+    gradient: float
+    numerical: float
+    error: float
+    rounding: float
+    slope: Slope | None
+    rungs: tuple[int, ...]
+    flat: bool
+    valley: tuple[Array, Array, Array] | None = None
+
+    @property
+    def residual(self) -> float:
+        """How far the two are apart."""
+        return self.gradient - self.numerical
+
+    @property
+    def z(self) -> float:
+        """That, in error bars."""
+        return abs(self.residual) / max(self.error, np.finfo(float).tiny)
+
+    @property
+    def step(self) -> float:
+        """The farthest step of the numerical derivative; 0 where there is none."""
+        return self.line.unit * 2.0 ** (self.rungs[-1] / 2) if self.rungs else 0.0
+
+
+class Site:
+    """Where the parameters of a target stand, and what is known there.
+
+    Args:
+        target: its parameters are moved in place and put back, bit for bit.
+        gradient: the gradient under test.
+        budget: what the evaluations are taken from.
+        seed: of what is drawn.
+    """
+
+    def __init__(
+        self, target: Target, gradient: dict[str, Array], budget: Budget, seed: int = 0
+    ) -> None:
+        self.evaluator = Evaluator(target)
+        self.target, self.gradient, self.budget, self.seed = target, gradient, budget, seed
+        self.parameters = target.parameters
+        self.scales = _scales(self.parameters)
+        self.noise = Noise(0.0, 0.0, np.finfo(float).eps)
+        self.trembling: dict[str, Array] = {}
+        self.terms = 1
+        self.loss = np.nan
+
+    def survey(self) -> None:
+        """Measures the loss, its noise, and the noise of the gradient.
+
+        Raises:
+            Spent: where the budget does not reach so far.
+        """
+        along = self.along(self.everything("all").blocks)
+        self.budget.take()
+        self.loss, rounding = of_terms(self._count_terms)
+        if not np.isfinite(self.loss):
+            return
+        others = (self.loss, *(along(part)[1] for part in PROBES))
+        eps = max(np.finfo(array.dtype).eps for array in self.parameters.values())
+        self.noise = noises.measure(lambda part: along(part)[1], float(eps), rounding, others)
+        self.trembling = self._trembling(float(eps))
+
+    def everything(self, label: str, number: int = 0) -> Line:
+        """A direction over all tensors.
+
+        Every entry moves alike, so that the mean square of a product is the squared length over
+        all of them; where tensors differ widely in size, each in its own, so that none of them
+        hides another.
+        """
+        sizes = self.scales.values()
+        middle = float(np.median(list(sizes)))
+        alike = max(sizes) < ALIKE * min(sizes)
+        blocks = tuple(
+            Block(
+                name,
+                0,
+                array.size,
+                self.seed + number + crc32(name.encode()),  # equal shapes, different moves
+                middle if alike else self.scales[name],
+            )
+            for name, array in self.parameters.items()
+        )
+        return Line(label, blocks, 1.0, START)
+
+    def measure(self, line: Line) -> Measured:
+        """The slope of the loss along a line, with its error bar.
+
+        Raises:
+            Spent: where the budget does not reach so far.
+        """
+        gradient = product(line.blocks, self.gradient)
+        rounding = self.rounding(line.blocks)
+        values = Walk(self.along(line.blocks), self.loss, self.noise, line.unit)
+        slope = walk(values, start=line.rungs, goal=max(line.goal, rounding))
+        if slope is None:
+            return Measured(line, gradient, np.nan, np.inf, rounding, None, (), False)
+        flat = all(value == self.loss for pair in values.pairs.values() for value in pair[2:])
+        rungs = values.rungs[slope.first : slope.last + 1]
+        error = slope.error + rounding
+        valley = values.valley() if len(line.blocks) == len(self.parameters) else None
+        return Measured(line, gradient, slope.value, error, rounding, slope, rungs, flat, valley)
+
+    def along(self, blocks: tuple[Block, ...]) -> _Along:
+        """The loss along a direction."""
+        return _Along(self, blocks)
+
+    def rounding(self, blocks: tuple[Block, ...]) -> float:
+        """Two standard deviations of what rounding does to the gradient along a direction."""
+        total, together = 0.0, 0.0
+        for block in blocks:
+            flat = self.gradient[block.name].reshape(-1)
+            moves = block.moves(flat.size)
+            part = flat[block.start : block.stop].astype(np.float64) * moves
+            eps = np.finfo(flat.dtype if flat.dtype.kind == "f" else np.float64).eps
+            total += float(np.sum((eps * part) ** 2))
+            trembling = self.trembling.get(block.name)
+            if trembling is None:
+                continue
+            whole = trembling.reshape(-1)
+            here = whole[block.start : block.stop] * moves
+            # One entry's own sample says little: the tensor's typical one stands beside it.
+            typical = float(np.mean(whole**2)) * float(np.sum(moves**2))
+            total += max(float(np.sum(here**2)), typical)
+            together += float(np.sum(here))
+        return 2 * float(np.hypot(np.sqrt(total), together))
+
+    def size_of(self, line: Line) -> float:
+        """‖g ∘ v‖: what the gradient along a line typically is."""
+        return length(line.blocks, self.gradient)
+
+    def _count_terms(self) -> Array:
+        terms = self.evaluator.terms()
+        self.terms = int(np.size(terms))
+        return terms
+
+    def _trembling(self, eps: float) -> dict[str, Array]:
+        """A sample of the gradient's rounding: third differences over points close together."""
+        total = {name: np.zeros(array.shape) for name, array in self.parameters.items()}
+        blocks = self.everything("all").blocks
+        for place, weight in zip(NEIGHBOURS, THIRD, strict=True):
+            with _Moved(self, blocks, 16 * place * eps):
+                self.evaluator.terms()  # some gradients live on what the loss leaves behind
+                found = self.evaluator.gradient()
+            self.budget.count(1)
+            for name, array in found.items():
+                total[name] += weight * array
+        return total
+
+
+class _Along:
+    """The loss at a step along a direction."""
+
+    def __init__(self, site: Site, blocks: tuple[Block, ...]) -> None:
+        self.site, self.blocks = site, blocks
+
+    def __call__(self, step: float) -> tuple[float, float]:
+        """The realised step, and the loss there; NaN where it has no finite value.
+
+        One entry's step is the one that its precision could hold. Of many entries each is
+        rounded in its own way, and where they arrive lies off the line; what the gradient makes
+        of that last digit is taken off the loss.
+        """
+        self.site.budget.take()
+        with _Moved(self.site, self.blocks, step) as moved:
+            if not moved.finite:
+                return step, np.nan
+            value, _ = of_terms(self.site.evaluator.terms)
+        return moved.realised, value - moved.astray
+
+
+class _Moved:
+    """The parameters stand elsewhere meanwhile."""
+
+    def __init__(self, site: Site, blocks: tuple[Block, ...], step: float) -> None:
+        self.site, self.blocks, self.step = site, blocks, step
+        self.before: list[tuple[Array, slice, Array]] = []
+        self.realised, self.astray, self.finite = step, 0.0, True
+
+    def __enter__(self) -> Self:
+        try:
+            for block in self.blocks:
+                self._move(block)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for flat, stretch, values in self.before:
+            flat[stretch] = values
+
+    def _move(self, block: Block) -> None:
+        array = self.site.parameters[block.name]
+        # A flat iterator serves arrays whose memory is not in C order.
+        flat = array.reshape(-1) if array.flags.c_contiguous else array.flat
+        stretch = slice(block.start, block.stop)
+        before = np.array(flat[stretch])
+        wanted = self.step * block.moves(array.size)
+        with np.errstate(over="ignore"):
+            after = (before + wanted).astype(array.dtype)
+        self.before.append((flat, stretch, before))  # type: ignore[arg-type]
+        flat[stretch] = after
+        self.finite = self.finite and bool(np.isfinite(after).all())
+        if len(before) == 1 and len(self.blocks) == 1:
+            weight = block.moves(array.size)[0]
+            self.realised = (float(after[0]) - float(before[0])) / float(weight)
+        elif array.dtype != np.float64 and self.finite:
+            gradient = self.site.gradient[block.name].reshape(-1)[stretch].astype(np.float64)
+            self.astray += float(gradient @ (after.astype(np.float64) - before - wanted))
+
+
+def _scales(parameters: object) -> dict[str, float]:
+    """Root mean square of each tensor; of one that is all 0, the middle one of the others."""
+    assert hasattr(parameters, "items")
+    sizes = {
+        name: float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if array.size else 0.0
+        for name, array in parameters.items()
+    }
+    known = [size for size in sizes.values() if size]
+    middle = float(np.median(known)) if known else 1.0
+    return {name: size or middle for name, size in sizes.items()}

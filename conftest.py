@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 # A style of the benchmark's implementations, which pytest would import to look for doctests.
 STYLE = "src/throughtime/bench/implementations/torch_function/*"
@@ -17,6 +17,6 @@ collect_ignore_glob = [] if find_spec("torch") else [STYLE]
 sys.path.insert(0, str(Path(__file__).parent / "examples"))  # pages import them by name
 
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser(doctest_optionflags=NORMALIZE_WHITESPACE)],
+    parsers=[PythonCodeBlockParser(doctest_optionflags=NORMALIZE_WHITESPACE), SkipParser()],
     patterns=["README.md", "docs/*.md", "docs/**/*.md"],
 ).pytest()

@@ -1,7 +1,9 @@
 """Shared libraries as targets: the C interface, and everything that can go wrong with it."""
 
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -189,15 +191,17 @@ def test_what_is_no_library(tmp_path):
         tt.check("some.so", 3)
 
 
-def test_plain_c_is_enough(tmp_path):
-    """The header is C: a C compiler takes it without a warning."""
+def test_the_shortest_library_of_the_docs_in_strict_c(tmp_path):
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         pytest.skip("no C compiler")
-    (tmp_path / "plain.c").write_text('#include "throughtime.h"\nint main(void) { return 0; }\n')
+    page = (EXAMPLES.parents[1] / "docs" / "targets.md").read_text(encoding="utf-8")
+    source, library = tmp_path / "plain.c", tmp_path / "plain.so"
+    source.write_text(page.partition("```c\n")[2].partition("```")[0])
     strict = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", f"-I{INCLUDE}"]
-    words = [compiler, *strict, str(tmp_path / "plain.c"), "-c", "-o", str(tmp_path / "plain.o")]
+    words = [compiler, *strict, "-shared", "-fPIC", str(source), "-o", str(library)]
     subprocess.run(words, check=True)
+    assert tt.check(library).verdict == "agree"
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +230,22 @@ def test_the_lstm_of_the_examples(lstm, kind, fault, capfd, tmp_path):
     assert "float32, T = 39; " in out
     if fault:
         assert '"discrepancy": 0.95' in report.read_text()  # (T − 1) / (T + 1)
+
+
+def test_the_readme_s_commands_say_what_the_readme_says(tmp_path):
+    readme = (EXAMPLES.parents[1] / "README.md").read_text(encoding="utf-8")
+    _, compiling, said = re.split(r"^\$ (?=c\+\+|throughtime check \./)", readme, flags=re.M)
+    shutil.copy(EXAMPLES / "lstm.cpp", tmp_path)
+    compiling = compiling.strip().replace("c++", COMPILER, 1)
+    compiling = compiling.replace("$(throughtime check --include)", str(INCLUDE))
+    subprocess.run(compiling, shell=True, check=True, cwd=tmp_path)
+    command, first, second, *_ = said.splitlines()
+    found = subprocess.run(
+        [sys.executable, "-m", *command.split()], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert found.returncode == 1
+    for line, quoted in zip(found.stdout.splitlines(), (first, second), strict=False):
+        assert line.startswith(quoted.removesuffix("…"))
 
 
 def test_the_lstm_has_the_gradient_of_this_package_s(lstm):

@@ -61,6 +61,7 @@ def target_of(what: object, *data: Any, **options: Any) -> Target:
 
     Example:
         >>> import numpy as np
+        >>> import throughtime as tt
         >>> net = tt.Network([tt.RNN(2, 3)], tt.MeanSquaredError(), seed=0)
         >>> target = tt.target_of(net, np.ones((9, 1, 2), "f"), np.zeros((9, 1, 3), "f"))
         >>> target.steps, tt.check(target).verdict

@@ -135,6 +135,12 @@ def test_a_row_of_trust():
     assert json.loads(json.dumps(row, allow_nan=False)) == row
 
 
+def test_two_processes_find_the_same():
+    pair = [RIGHT, WRONG]
+    rows = [[row | {"seconds": 0} for row in trust.trust(pair, [], n)] for n in (1, 2)]
+    assert rows[0] == rows[1]
+
+
 def test_what_a_check_refuses_counts_as_found(monkeypatch):
     def refused(target, **_):
         raise CheckError("loss: expected the same number twice")
@@ -202,7 +208,7 @@ def test_scores_are_differences_in_error_bars():
     found = list(calibration.scored(RIGHT))
     assert {what for what, _ in found} <= {"entries", "directions"}
     assert len(found) >= RIGHT.target().parameters["W1"].size
-    assert max(abs(z) for _, z in found) < 4
+    assert max(abs(z) for _, z in found) < calibration.BARS[-1]
     wrong = [z for _, z in calibration.scored(replace(RIGHT, fault="factor_two"))]
     assert max(map(abs, wrong)) > 100
 
@@ -311,6 +317,8 @@ def test_the_command(capsys, tmp_path):
     assert {row["part"] for row in rows} == {"trust", "calibration", "growth", "accuracy"}
     assert cli.main(["bench", "check", "--only", "trust", "--figure", str(figure)]) == 3
     assert "--figure: expected calibration among the parts, got trust" in capsys.readouterr().err
+    assert cli.main(["bench", "check", "--cases", "-1"]) == 3
+    assert "--cases: expected an integer of at least 0, got -1" in capsys.readouterr().err
     assert cli.main(["bench", "check", "--seeds", "0"]) == 3
     assert "--seeds: expected an integer of at least 1, got 0" in capsys.readouterr().err
 

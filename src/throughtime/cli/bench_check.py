@@ -28,7 +28,17 @@ def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--only", nargs="+", choices=PARTS, metavar="PART", help="some of " + ", ".join(PARTS)
     )
     kind.add_argument("--quick", action="store_true", help="a few of everything, within a minute")
-    kind.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds of trust; default 1")
+    kind.add_argument(
+        "--cases",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="trust: so many right gradients and as many wrong ones; default 1000, 0: all",
+    )
+    kind.add_argument("--seeds", type=int, default=1, metavar="N", help="trust: seeds; default 1")
+    kind.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="trust: processes; default 1"
+    )
     kind.add_argument("--json", metavar="FILE", help="write the rows")
     kind.add_argument("--figure", metavar="FILE", help="draw the calibration (PNG, PDF, SVG)")
     kind.set_defaults(run=run)
@@ -37,6 +47,8 @@ def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints the tables."""
     positive("--seeds", options.seeds)
+    positive("--workers", options.workers)
+    positive("--cases", options.cases, at_least=0)
     parts = options.only or PARTS
     if options.figure and "calibration" not in parts:
         refuse("--figure", "calibration among the parts", ", ".join(parts))
@@ -70,13 +82,12 @@ def _title(words: str) -> None:
 
 
 def _trust(options: argparse.Namespace) -> list[Row]:
-    right = list(cases.right(range(options.seeds)))
-    wrong = list(cases.wrong(range(options.seeds)))
-    if options.quick:
-        right, wrong = cases.sample(right, 16), cases.sample(wrong, 32)
-    count = 4 if options.quick else OTHERS
-    others = [*cases.sample(right, count), *cases.sample(wrong, count)]
-    rows = trust.trust([*right, *wrong], others)
+    counts = (16, 32) if options.quick else (options.cases or 10**9,) * 2
+    right = cases.sample(list(cases.right(range(options.seeds))), counts[0])
+    wrong = cases.sample(list(cases.wrong(range(options.seeds))), counts[1])
+    others = 4 if options.quick else OTHERS
+    asked = [*cases.sample(right, others), *cases.sample(wrong, others)]
+    rows = trust.trust([*right, *wrong], asked, options.workers)
     _title("Trust: right gradients accepted, wrong ones found")
     print(table(trust.summary(rows), tables.TRUST))
     open_share = {

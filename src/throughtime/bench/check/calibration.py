@@ -19,7 +19,7 @@ from throughtime.checking import CheckError, Report
 from throughtime.progress import progress_bar
 
 DEVIATIONS = 2  # standard deviations of the noise in an error bar
-BARS = (0.5, 1.0, 2.0, 4.0)  # error bars; a gradient is accused from 4 on
+BARS = (0.5, 1.0, 2.0, 3.0)  # error bars; a gradient is accused from 3 on
 
 Scores = dict[str, list[float]]
 
@@ -112,7 +112,7 @@ def draw(scores: Mapping[str, Array], path: str | os.PathLike[str]) -> None:
         sizes = np.sort(np.abs(z))
         beyond = 1 - np.arange(sizes.size) / sizes.size
         axes.step(sizes, beyond, where="post", label=f"{what} ({sizes.size:,})")
-    bars = np.linspace(0, 4, 200)
+    bars = np.linspace(0, BARS[-1], 200)
     axes.plot(bars, [1 - nominal(b) for b in bars], "k--", linewidth=1, label="nominal")
     axes.axvline(BARS[-1], color="tab:red", linewidth=1)
     axes.annotate("accused", (BARS[-1], 1), (4, 0), textcoords="offset points", va="top")

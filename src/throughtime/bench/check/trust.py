@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from math import isfinite
+from multiprocessing import get_context
 from time import perf_counter
 from typing import Any
 
@@ -19,12 +22,13 @@ from throughtime.progress import progress_bar
 TOOLS = {"ours": "ours", "torch_slow": "torch", "torch_fast": "fast", "jax": "jax"}
 
 
-def trust(cases: Sequence[Case], rivals_on: Sequence[Case]) -> list[Row]:
+def trust(cases: Sequence[Case], rivals_on: Sequence[Case], workers: int = 1) -> list[Row]:
     """One row a case.
 
     Args:
         cases: what our check looks at.
         rivals_on: which of them the others look at too; they are slower.
+        workers: processes that share the work.
 
     Returns:
         rows of "part": "trust"; what `Case.to_dict` says; "effect", "resolvable", see
@@ -36,11 +40,22 @@ def trust(cases: Sequence[Case], rivals_on: Sequence[Case]) -> list[Row]:
         "jax": "agree" or "disagree", None where not asked.
     """
     asked, rows = set(map(id, rivals_on)), []
-    with progress_bar(len(cases), "trust", "check", sys.stderr.isatty()) as bar:
-        for case in cases:
-            rows.append(row(case, others=id(case) in asked))
+    work = [(case, id(case) in asked) for case in cases]
+    with ExitStack() as stack:
+        bar = stack.enter_context(progress_bar(len(cases), "trust", "check", sys.stderr.isatty()))
+        done: Iterable[Row] = map(_row, work)
+        if workers > 1:
+            spawned = get_context("spawn")  # torch's and jax's threads do not survive a fork
+            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=spawned))
+            done = pool.map(_row, work)
+        for found in done:
+            rows.append(found)
             bar.update()
     return rows
+
+
+def _row(work: tuple[Case, bool]) -> Row:
+    return row(work[0], others=work[1])
 
 
 def row(case: Case, *, others: bool) -> Row:
@@ -49,12 +64,9 @@ def row(case: Case, *, others: bool) -> Row:
     found: Row = {"part": "trust"} | case.to_dict()
     found |= {"effect": known and finite(known.relative), "resolvable": known and known.resolvable}
     found |= ours(case, known.by_tensor if known else {})
-    harness = bool(case.fault) and FAULTS[case.fault].shows_in == "harness"
-    for name, accepts in rivals().items():
-        verdict = None
-        if others and not harness:
-            verdict = "agree" if accepts(case.target()) else "disagree"
-        found[name] = verdict
+    if others and not (case.fault and FAULTS[case.fault].shows_in == "harness"):
+        for name, accepts in rivals().items():
+            found[name] = "agree" if accepts(case.target()) else "disagree"
     return dict.fromkeys(TOOLS) | found
 
 

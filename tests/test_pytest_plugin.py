@@ -1,6 +1,8 @@
 """The pytest plugin: what passes, what fails, and what a failure looks like."""
 
 import importlib.util
+import re
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +59,13 @@ def run(pytester):
         return pytester.runpytest("-p", "no:cacheprovider", *arguments)
 
     return run
+
+
+def test_the_example_of_the_docs_passes(pytester):
+    page = Path(__file__).parents[1] / "docs" / "testing.md"
+    example = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[0]
+    pytester.makepyfile(example)
+    pytester.runpytest("-p", "no:cacheprovider").assert_outcomes(passed=1)
 
 
 def test_right_gradients_pass(run):

@@ -49,7 +49,7 @@ def full_report():
         "0.U": tensor("disagree", (20, 5), 1, wrong=3),
         "0.b <tag> & more": tensor("unresolved", (4, 6), 2, remedy=remedy),
     }
-    steps = np.geomspace(1e-7, 1, 22)
+    steps = np.geomspace(1e-4, 1, 25)
     points = (
         Point("as given", 39, "disagree", 0.5, 0.2, tensors),
         Point("T = 1", 1, "agree", 1e-9, 1e-9, {"0.W": tensors["0.W"]}),
@@ -69,7 +69,7 @@ def full_report():
         seconds=1.5,
         remedy=remedy,
         notes=("The loss does not react to spare at all, and its gradient is exactly 0.",),
-        valley=Valley(steps, 1e-15 / steps, 1e-2 * steps**4, 0.01),
+        valley=Valley(steps, 1e-15 / steps, 1e-5 * steps**4, 0.01, order=4),
     )
 
 

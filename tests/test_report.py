@@ -144,16 +144,32 @@ def test_figures_are_drawn_where_they_are_wanted(report):
 
 def test_the_valley_shows_noise_truncation_and_the_step():
     report = full_report()
+    valley = report.valley
     lines = {line.get_label(): line for line in report.plot_valley().lines}
-    assert set(lines) == {"noise", "truncation", "error bar", "step chosen, 0.01"}
-    np.testing.assert_array_equal(lines["noise"].get_ydata(), report.valley.noise)
+    assert set(lines) == {
+        "noise, as 1/h",
+        "truncation, as h⁴",
+        "error bar up to h",
+        "step chosen, 0.01",
+    }
     assert set(lines["step chosen, 0.01"].get_xdata()) == {0.01}
+    np.testing.assert_array_equal(
+        lines["error bar up to h"].get_ydata(), valley.noise + valley.truncation
+    )
+    for label, values in (
+        ("noise, as 1/h", valley.noise),
+        ("truncation, as h⁴", valley.truncation),
+    ):
+        h, line = np.log(lines[label].get_data())
+        drawn = np.interp(np.log(valley.steps), h, line)
+        np.testing.assert_allclose(drawn, np.log(values), rtol=1e-10)
 
 
 def test_numbers_that_no_axis_can_hold_are_left_out():
     report = full_report()
-    report.valley.noise[:3] = [np.inf, np.nan, 0]
-    line = next(line for line in report.plot_valley().lines if line.get_label() == "noise")
+    report.valley.noise[:3] = [np.inf, np.nan, 1e-9]
+    report.valley.truncation[2] = -1
+    line = next(x for x in report.plot_valley().lines if x.get_label() == "error bar up to h")
     assert len(line.get_ydata()) == len(report.valley.noise) - 3
 
 

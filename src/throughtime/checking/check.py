@@ -226,7 +226,6 @@ def _valley(looked: Examination) -> Valley | None:
     """Of the first direction over all tensors; else of the first that there is."""
     lines = [*looked.overall, *(m for found in looked.found.values() for m in found.whole)]
     for found in lines:
-        if found.valley is not None and np.isfinite(found.error):
-            steps, noise, truncation = found.valley
-            return Valley(steps, noise, truncation, found.step)
+        if found.valley is not None and found.slope is not None and np.isfinite(found.error):
+            return Valley(*found.valley, chosen=found.step, order=found.slope.order)
     return None

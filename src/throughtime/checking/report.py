@@ -122,16 +122,18 @@ class Valley:
     """How one direction's error bar came about: noise falls with the step, truncation grows.
 
     Attributes:
-        steps: of the differences, in units of the direction.
-        noise: what the loss's rounding may add at each step.
-        truncation: what the loss's higher derivatives may add at each step.
+        steps: how far the differences reach, in units of the direction.
+        noise: what the loss's rounding may add to the best of those that reach so far.
+        truncation: what the loss's higher derivatives may add to it.
         chosen: the step that was taken.
+        order: of the difference that was taken: its truncation grows as stepᵒʳᵈᵉʳ.
     """
 
     steps: Array
     noise: Array
     truncation: Array
     chosen: float
+    order: int = 2
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Measured:
         slope: how the numerical derivative came about.
         rungs: of the ladder, that hold its window.
         flat: whether the loss did not change at any step.
-        valley: of a direction over everything: farthest steps, noise and truncation there.
+        valley: of a direction over whole tensors: farthest steps, noise and truncation there.
     """
 
     line: Line
@@ -141,8 +141,12 @@ class Site:
         flat = all(value == self.loss for pair in values.pairs.values() for value in pair[2:])
         rungs = values.rungs[slope.first : slope.last + 1]
         error = slope.error + rounding
-        valley = values.valley() if len(line.blocks) == len(self.parameters) else None
+        valley = values.valley() if self._whole(line.blocks) else None
         return Measured(line, gradient, slope.value, error, rounding, slope, rungs, flat, valley)
+
+    def _whole(self, blocks: tuple[Block, ...]) -> bool:
+        """Whether tensors move as a whole."""
+        return all(b.start == 0 and b.stop == self.parameters[b.name].size for b in blocks)
 
     def along(self, blocks: tuple[Block, ...]) -> _Along:
         """The loss along a direction."""

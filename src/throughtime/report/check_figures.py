@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.checking import Direction, Report, TensorReport
+from throughtime.checking import Direction, Report, TensorReport, Valley
 from throughtime.report.figures import BLUE, GREEN, GREY, RED, cycle, new_axes
 
 if TYPE_CHECKING:
@@ -49,10 +49,11 @@ def plot_check(report: Report, ax: Axes | None = None) -> Axes:
 
 
 def plot_valley(report: Report, ax: Axes | None = None) -> Axes:
-    """What the error bar of one direction is made of, over the step, and the step chosen.
+    """What the error bar of one derivative is made of, and the step that was chosen.
 
-    On the left the loss's noise rules, which a step h magnifies by 1/h; on the right the loss's
-    higher derivatives, which grow with h. The step stands at the bottom.
+    The lines are those of the difference that was taken, of order p: the loss's noise, which a
+    step h magnifies by 1/h, and truncation, which grows as hᵖ. Between them lies the valley.
+    The dots are the error bars, as measured, of the best differences that reach as far as h.
 
     Args:
         report: of the check.
@@ -65,24 +66,40 @@ def plot_valley(report: Report, ax: Axes | None = None) -> Axes:
     if valley is None:
         refuse("valley", "a check that chose a step", "none in this report")
     ax = ax or new_axes(4.4, 3.6)
+    h, (noise, truncation) = valley.steps, error_parts(valley)
+    grid = valley.chosen * np.geomspace(min(h) / valley.chosen / 10, max(h) / valley.chosen * 2)
     lines = {
-        "noise": (valley.noise, BLUE, "--"),
-        "truncation": (valley.truncation, GREEN, "-."),
-        "error bar": (valley.noise + valley.truncation, GREY, "-"),
+        "noise, as 1/h": (noise * valley.chosen / grid, BLUE, "--"),
+        f"truncation, as h{_raised(valley.order)}": (
+            truncation * (grid / valley.chosen) ** valley.order,
+            GREEN,
+            "-.",
+        ),
     }
     for label, (values, colour, style) in lines.items():
         shown = np.isfinite(values) & (values > 0)
-        ax.loglog(valley.steps[shown], values[shown], style, color=colour, label=label, lw=1.4)
-    total = lines["error bar"][0]
-    total = total[np.isfinite(total) & (total > 0)]
-    if total.size:
-        ax.set_ylim(total.min() / 30, total.max() * 3)
+        ax.loglog(grid[shown], values[shown], style, color=colour, label=label, lw=1.4)
+    measured = valley.noise + valley.truncation
+    shown = np.isfinite(measured) & (measured > 0)
+    ax.loglog(h[shown], measured[shown], "o", color=GREY, ms=4, label="error bar up to h")
+    if shown.any():
+        ax.set_ylim(measured[shown].min() / 30, measured[shown].max() * 3)
     ax.axvline(valley.chosen, color=RED, lw=0.9, label=f"step chosen, {valley.chosen:.2g}")
     ax.set_xlabel("step h")
     ax.set_ylabel("error of the derivative")
     ax.grid(alpha=0.25)
     ax.legend(**LEGEND)
     return ax
+
+
+def error_parts(valley: Valley) -> tuple[float, float]:
+    """Noise and truncation at the step that was chosen."""
+    place = int(np.abs(np.log(valley.steps / valley.chosen)).argmin())
+    return float(valley.noise[place]), float(valley.truncation[place])
+
+
+def _raised(order: int) -> str:
+    return str(order).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _draw(ax: Axes, tensor: TensorReport, colour: str, label: str | None) -> float:

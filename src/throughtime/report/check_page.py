@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-import numpy as np
-
 from throughtime.checking import Report
 from throughtime.checking.text import HEADINGS, cells
-from throughtime.report.check_figures import plot_check, plot_valley
+from throughtime.report.check_figures import error_parts, plot_check, plot_valley
 from throughtime.report.page import Figure, Section, Table, write_page
 
 SHOWN = 50  # located entries; a report in JSON holds all of them
@@ -71,7 +69,8 @@ def _tables(report: Report) -> Iterator[Table]:
 def _figures(report: Report) -> Iterator[Figure]:
     looked = sum(tensor.indices.size for tensor in report.tensors.values())
     along = sum(len(tensor.directions) for tensor in report.tensors.values())
-    what = [f"{looked:,} entries"] * (looked > 0) + [f"{along:,} directions"] * (along > 0)
+    counts = {"entry": looked, "direction": along}
+    what = [_count(number, unit) for unit, number in counts.items() if number]
     if what:
         words = (
             f"Gradient under test against numerical derivative, {' and '.join(what)} at the point "
@@ -81,11 +80,15 @@ def _figures(report: Report) -> Iterator[Figure]:
         yield Figure(plot_check(report), words)
     valley = report.valley
     if valley is not None:
-        total = valley.noise + valley.truncation
-        chosen = total[np.abs(np.log(valley.steps / valley.chosen)).argmin()]
+        noise, truncation = error_parts(valley)
         words = (
             "What the error bar of one derivative is made of: the loss's noise, which small "
             "steps magnify, and truncation, which grows with the step. At the step chosen, "
-            f"{valley.chosen:.2g}, both together are {chosen:.1g}."
+            f"{valley.chosen:.2g}, they are {noise:.1g} and {truncation:.1g}."
         )
         yield Figure(plot_valley(report), words)
+
+
+def _count(number: int, unit: str) -> str:
+    plural = unit.removesuffix("y") + "ies" if unit.endswith("y") else unit + "s"
+    return f"{number:,} {unit if number == 1 else plural}"

@@ -16,10 +16,11 @@ from throughtime.bench.check.cases import Case
 from throughtime.bench.engine import Row
 from throughtime.check import check
 from throughtime.checking import CheckError, Report
+from throughtime.checking.verdict import ACCUSED
 from throughtime.progress import progress_bar
 
 DEVIATIONS = 2  # standard deviations of the noise in an error bar
-BARS = (0.5, 1.0, 2.0, 3.0)  # error bars; a gradient is accused from 3 on
+BARS = (0.5, 1.0, 2.0, ACCUSED)  # error bars
 
 Scores = dict[str, list[float]]
 

@@ -59,6 +59,7 @@ def jax_accepts(target: Target) -> bool:
         return False
     finally:
         jax.config.update("jax_enable_x64", before)
+        jax.clear_caches()  # each target is another function to jax, which keeps them all
     return True
 
 

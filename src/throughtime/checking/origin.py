@@ -41,7 +41,8 @@ class Origin:
         copy = self.copies[name]
         places = np.argwhere(_bits(array) != _bits(copy))
         place = tuple(int(i) for i in places[0])
-        others = f" (and {len(found) - 1} more tensors)" if len(found) > 1 else ""
+        rest = len(found) - 1
+        others = f" (and {rest} more tensor{'s' * (rest > 1)})" if rest else ""
         seen = (
             f"{len(places)} of {copy.size} entries changed{others}; the first at "
             f"{list(place)}: {copy[place]} before, {array[place]} after"

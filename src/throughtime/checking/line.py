@@ -195,4 +195,4 @@ def _varied(line: Walk, best: Slope) -> bool:
 def _gaps(line: Walk, best: Slope) -> list[int]:
     """Rungs between those of the best window."""
     window = line.rungs[best.first : best.last + 1]
-    return [rung for rung in range(window[0], window[-1]) if rung not in line.pairs]
+    return [rung for rung in range(window[0] - 2, window[-1] + 2) if rung not in line.pairs]

@@ -22,7 +22,7 @@ from numpy.polynomial import chebyshev
 from throughtime.arrays import Array
 
 ORDERS = 6  # coefficients at most: order 12
-SPARE = (2, 3, 4)  # pairs beyond the coefficients
+SPARE = (2, 3, 4, 6)  # pairs beyond the coefficients
 FEWEST = 1 + SPARE[0]  # pairs of the smallest window
 TAIL = 2.0  # for the powers after the next
 WIDER = 1.5  # error bars within which estimates count as agreeing

@@ -14,10 +14,13 @@ from throughtime.checking.line import START
 from throughtime.checking.locate import Located, locate
 from throughtime.checking.run import Runner, confirmed
 from throughtime.checking.site import Measured, Site
-from throughtime.checking.verdict import accused
+from throughtime.checking.stencil import FEWEST
+from throughtime.checking.verdict import accused, averaged
 
 ENOUGH = 1e-7  # of what a direction typically gives: a smaller error bar is not worth its price
-ENOUGH_ALONE = 1e-12  # the same of single entries, relative to the largest of them
+ENOUGH_ALONE = 1e-6  # the same of single entries, relative to the largest of them
+AGAIN = 4  # looks along a direction over all tensors
+COARSER = 4.0  # times the error bar that the steepest entry reached: it does for the others
 
 
 @dataclass
@@ -86,12 +89,19 @@ class Examination:
 
     def all_at_once(self) -> None:
         """Directions over all tensors, from which the discrepancy over all is estimated."""
-        rungs: tuple[int, ...] = START
-        for k in range(self.effort.overall):
-            line = replace(self.site.everything("all", k), rungs=rungs)
-            found = [m for m in self._confirmed([line]) if m is not None]
-            self.overall += found
-            rungs = _window(found)
+        lines = [self.site.everything("all", k) for k in range(self.effort.overall)]
+        for found in self._confirmed(lines):
+            if found is not None:
+                self.overall.append(self._averaged(found))
+
+    def _averaged(self, found: Measured) -> Measured:
+        """The same slope from further steps too, where it is the loss's noise that hides it."""
+        if not np.isfinite(found.error) or found.error < ENOUGH * self.site.size_of(found.line):
+            return found
+        line = replace(found.line, rungs=_window([found]))
+        askew = [replace(line, unit=line.unit * 2 ** (k / 8)) for k in range(1, AGAIN)]
+        again = [m for m in self.run(self.site, askew) if m is not None]
+        return averaged([found, *(m for m in again if np.isfinite(m.error))])
 
     def parts_of_tensors(self) -> None:
         """Stretches of rows, as gates are, and single rows."""
@@ -107,14 +117,14 @@ class Examination:
             for name, places in chosen.items()
             if places.size
         }
-        first = self._measure({n: [self._alone(n, k, START)] for n, k in steepest.items()})
+        first = self._measure({n: [self._first(n, k)] for n, k in steepest.items()})
         rest = {}
         for name, k in steepest.items():
             self.found[name].entries.update(zip([k], first[name], strict=False))
-            rungs = _window(first[name])
-            goal = max((1.5 * m.error for m in first[name] if np.isfinite(m.error)), default=0.0)
+            rungs = _window(first[name])[-FEWEST:]
+            reached = max((m.error for m in first[name] if np.isfinite(m.error)), default=0.0)
             rest[name] = [
-                replace(line, goal=max(goal, line.goal))
+                replace(line, goal=max(COARSER * reached, line.goal))
                 for line in (self._alone(name, int(j), rungs) for j in chosen[name] if j != k)
             ]
         for name, found in self._measure(rest).items():
@@ -156,6 +166,9 @@ class Examination:
         index = np.unravel_index(place, self.site.parameters[name].shape)
         label = "[" + ", ".join(map(str, index)) + "]"
         return Line(label, entry(name, place), self.site.scales[name], rungs, goal)
+
+    def _first(self, name: str, place: int) -> Line:
+        return replace(self._alone(name, place, START), goal=0.0)
 
     def _parts(self, name: str) -> Iterable[Line]:
         array = self.site.parameters[name]

@@ -52,6 +52,16 @@ def combined(first: Measured, second: Measured) -> Measured:
     return replace(better, error=max(better.error, apart)) if np.isfinite(apart) else better
 
 
+def averaged(found: Sequence[Measured]) -> Measured:
+    """One result from several along one line, taken with different steps: noise averages out."""
+    first = found[0]
+    numerical = float(np.mean([m.numerical for m in found]))
+    noise = [m.slope.noise for m in found if m.slope is not None]
+    rest = [m.error - 2 * m.slope.noise for m in found if m.slope is not None]
+    error = 2 * float(np.linalg.norm(noise)) / len(found) + float(np.mean(rest))
+    return replace(first, numerical=numerical, error=error)
+
+
 def of_entries(entries: Sequence[Measured]) -> Distance:
     """Over entries, each of them looked at."""
     g, n, errors = columns(entries)
@@ -75,8 +85,8 @@ def of_directions(lines: Sequence[Measured], size: float) -> Distance:
         return Distance(0.0, 0.0 if not errors.any() else 1.0, np.inf)
     luck = hidden(len(lines))
     smallest = ACCUSED * luck * float(np.sqrt(np.mean(errors**2))) / size if size else np.inf
-    d = float(np.linalg.norm(g - n)) / below
-    return Distance(d, float(np.linalg.norm(errors)) / below, smallest)
+    d = float(np.linalg.norm(g - n) / below)
+    return Distance(d, float(np.linalg.norm(errors) / below), smallest)
 
 
 def hidden(directions: int) -> float:

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from importlib import resources
 from xml.etree import ElementTree
@@ -239,3 +241,33 @@ def test_what_a_stranger_wrote_is_text_and_no_markup(tmp_path):
     page = Reader((tmp_path / "p.html").read_text(encoding="utf-8"))
     assert not page.of("script")
     assert not page.of("img")
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+def test_a_page_fits_a_narrow_window(tmp_path):
+    full_report().to_html(tmp_path / "r.html")
+    (tmp_path / "frame.html").write_text(
+        '<iframe src="r.html" width="360" height="800" style="border: 0"></iframe><p></p><script>'
+        "const frame = document.querySelector('iframe');"
+        "frame.onload = () => { const page = frame.contentDocument.documentElement;"
+        "document.querySelector('p').textContent ="
+        "`${page.scrollWidth} of ${page.clientWidth}, ${frame.contentWindow.innerWidth}`; };"
+        "</script>"
+    )
+    arguments = "--headless --no-sandbox --disable-gpu --allow-file-access-from-files"
+    found = subprocess.run(
+        [
+            "chromium",
+            *arguments.split(),
+            "--dump-dom",
+            "--virtual-time-budget=3000",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            (tmp_path / "frame.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    wide, window = re.search(r"<p>(\d+) of \d+, (\d+)</p>", found.stdout).groups()
+    assert int(wide) <= int(window) == 360

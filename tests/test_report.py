@@ -144,6 +144,14 @@ def test_figures_are_drawn_where_they_are_wanted(report):
         assert report.plot_valley(lower) is lower
 
 
+def test_what_has_no_numerical_derivative_is_left_out():
+    report = full_report()
+    tensor = report.tensors["0.W"]
+    tensor.numerical[:5], tensor.errors[:5] = np.nan, np.inf
+    dots = next(c for c in report.plot().containers if c.get_label() == "0.W")
+    np.testing.assert_array_equal(dots.lines[0].get_ydata(), tensor.gradient[5:])
+
+
 def test_the_valley_shows_noise_truncation_and_the_step():
     report = full_report()
     valley = report.valley

@@ -106,8 +106,10 @@ def _draw(ax: Axes, tensor: TensorReport, colour: str, label: str | None) -> flo
     """One tensor's entries and directions; the largest number among them."""
     largest = 0.0
     dots = (tensor.gradient, tensor.numerical, tensor.errors)
-    for kind, (gradient, numerical, errors) in (("o", dots), ("s", _columns(tensor.directions))):
-        if gradient.size:
+    for kind, columns in (("o", dots), ("s", _columns(tensor.directions))):
+        known = np.isfinite(columns).all(axis=0)  # without an error bar there is no derivative
+        gradient, numerical, errors = (column[known] for column in columns)
+        if known.any():
             ax.errorbar(
                 numerical,
                 gradient,
@@ -120,7 +122,7 @@ def _draw(ax: Axes, tensor: TensorReport, colour: str, label: str | None) -> flo
                 label=label,
             )
             label = None
-            largest = max(largest, float(np.nanmax(np.abs([numerical, gradient]))))
+            largest = max(largest, float(np.abs([numerical, gradient]).max()))
     return largest
 
 

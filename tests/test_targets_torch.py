@@ -258,6 +258,12 @@ ONE = torch.ones(1, 2)
             ".requires_grad_(), or the parameters",
         ),
         (
+            [torch.nn.Linear(2, 2)],
+            {},
+            "module: expected its inputs beside it, got the module alone; tt.check(module, "
+            "inputs); in a file, a tuple: (module, inputs)",
+        ),
+        (
             [Silent(2, 2), ONE],
             {},
             "outputs: expected something that depends on the parameters, got a tensor without a "

@@ -58,6 +58,19 @@ def bits_of(name: str) -> int:
     return next(bits for bits, own in FORMATS.items() if own == name)
 
 
+def rounded(values: Array, bits: int) -> Array:
+    """The nearest numbers of so many significant bits.
+
+    Example:
+        >>> import numpy as np
+        >>> rounded(np.array([1 + 2**-7, 1 + 2**-9]), 8)
+        array([1.0078125, 1.       ])
+    """
+    significand, exponent = np.frexp(values)
+    nearest: Array = np.ldexp(np.rint(np.ldexp(significand, bits)), exponent - bits)
+    return nearest
+
+
 def decimal_digits(name: str) -> int:
     """Decimal digits that a format carries.
 

@@ -11,6 +11,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.checking import noise as noises
 from throughtime.checking.budget import Budget
+from throughtime.checking.digits import rounded
 from throughtime.checking.direction import Block, Line, length, product
 from throughtime.checking.line import START, Walk, walk
 from throughtime.checking.noise import Noise
@@ -100,7 +101,7 @@ class Site:
         if not np.isfinite(self.loss):
             return
         others = (self.loss, *(along(part)[1] for part in PROBES))
-        eps = max(np.finfo(array.dtype).eps for array in self.parameters.values())
+        eps = max(self._spacing(array) for array in self.parameters.values())
         self.noise = noises.measure(lambda part: along(part)[1], float(eps), rounding, others)
         self.trembling = self._trembling(float(eps))
 
@@ -159,7 +160,7 @@ class Site:
             flat = self.gradient[block.name].reshape(-1)
             moves = block.moves(flat.size)
             part = flat[block.start : block.stop].astype(np.float64) * moves
-            eps = np.finfo(flat.dtype if flat.dtype.kind == "f" else np.float64).eps
+            eps = self._spacing(flat)
             total += float(np.sum((eps * part) ** 2))
             trembling = self.trembling.get(block.name)
             if trembling is None:
@@ -171,6 +172,15 @@ class Site:
             total += max(float(np.sum(here**2)), typical)
             together += float(np.sum(here))
         return 2 * float(np.hypot(np.sqrt(total), together))
+
+    def _spacing(self, array: Array) -> float:
+        """The relative distance of neighbouring numbers, of an array or of what is behind it."""
+        own = np.finfo(array.dtype if array.dtype.kind == "f" else np.float64).eps
+        return (
+            float(own)
+            if self.target.bits is None
+            else max(float(own), 2.0 ** (1 - self.target.bits))
+        )
 
     def size_of(self, line: Line) -> float:
         """‖g ∘ v‖: what the gradient along a line typically is."""
@@ -245,7 +255,10 @@ class _Moved:
         before = np.array(flat[stretch])
         wanted = self.step * block.moves(array.size)
         with np.errstate(over="ignore"):
-            after = (before + wanted).astype(array.dtype)
+            after = before + wanted
+            if self.site.target.bits is not None:
+                after = rounded(after, self.site.target.bits)
+            after = after.astype(array.dtype)
         self.before.append((flat, stretch, before))  # type: ignore[arg-type]
         flat[stretch] = after
         self.finite = self.finite and bool(np.isfinite(after).all())

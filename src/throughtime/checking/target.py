@@ -43,6 +43,8 @@ class Target:
             what has to stand still meanwhile. `tt.frozen` makes it.
         gates: how many blocks of rows the tensors consist of, 4 for an LSTM; the check looks at
             each of them by itself.
+        bits: of the significand that the parameters are kept in, where their arrays hold more:
+            8 for bfloat16, which NumPy lacks. They are moved by what so many bits can hold.
 
     Raises:
         CheckError: where a parameter is no writable array of float32 or float64.
@@ -64,6 +66,7 @@ class Target:
     steps: int | None = field(default=None, kw_only=True)
     freeze: Callable[[], object] | None = field(default=None, kw_only=True)
     gates: int | None = field(default=None, kw_only=True)
+    bits: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.parameters:

@@ -53,8 +53,15 @@ def jax_target(
             computes in float32.
     """
     tree = Tree(function, parameters, arguments, jit)
+    shortened = any(str(tree.leaves[place].dtype) in MIRRORED for place in tree.places.values())
     return Target(
-        tree.arrays, tree.loss, tree.gradient, reset=reset, at_length=at_length, steps=steps
+        tree.arrays,
+        tree.loss,
+        tree.gradient,
+        reset=reset,
+        at_length=at_length,
+        steps=steps,
+        bits=8 if shortened else None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
@@ -47,6 +48,9 @@ def module_target(
     Raises:
         CheckError: where nothing requires a gradient, or the loss does not depend on anything.
     """
+    if not inputs and _needs_inputs(module):
+        way_out = "tt.check(module, inputs); in a file, a tuple: (module, inputs)"
+        refuse("module", "its inputs beside it", "the module alone", way_out, CheckError)
     arguments = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], tuple) else inputs
     tensors = {name: p for name, p in module.named_parameters() if p.requires_grad}
     tensors |= {name: tensor for name, tensor in walk("inputs", arguments) if tensor.requires_grad}
@@ -99,6 +103,7 @@ class Run:
             reset=reset,
             at_length=at_length,
             steps=steps,
+            bits=8 if any(leaf.shortened for leaf in self.leaves.values()) else None,
         )
 
     def loss(self) -> Array:
@@ -168,6 +173,11 @@ class TorchTarget(Target):
     def __reduce__(self) -> tuple[Any, ...]:
         run = self.loss.__self__  # type: ignore[attr-defined]
         return _target, (run, self.reset, self.at_length, self.steps)
+
+
+def _needs_inputs(module: Any) -> bool:
+    needed = inspect.signature(module.forward).parameters.values()
+    return any(p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD for p in needed)
 
 
 def refuse_detached(what: str, tensors: list[Any]) -> None:

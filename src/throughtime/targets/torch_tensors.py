@@ -30,6 +30,11 @@ class Leaf:
     mirrored: bool
     aliases: list[Any] = field(default_factory=list)
 
+    @property
+    def shortened(self) -> bool:
+        """Whether the tensor, in bfloat16, holds less than the array."""
+        return str(self.tensor.dtype) not in SHARED
+
     @contextlib.contextmanager
     def moved(self) -> Iterator[None]:
         """Meanwhile the tensor holds what the array holds; then it is put back."""

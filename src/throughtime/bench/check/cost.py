@@ -12,10 +12,9 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.bench import torch_layer
-from throughtime.bench.check.growth import one_wrong_entry
+from throughtime.bench.check.growth import EFFORTS, one_wrong_entry, timed
 from throughtime.bench.check.rivals import torch_accepts
 from throughtime.bench.engine import Row
-from throughtime.check import check
 from throughtime.checking import Target
 from throughtime.progress import progress_bar
 
@@ -23,7 +22,7 @@ T, B, CLASSES = 20, 4, 4
 WRONG: dict[str, Callable[[Target], Target]] = {
     "right": lambda target: target,
     "one entry off": lambda target: one_wrong_entry(target, 0)[1],
-    "forget gate × 1.01": lambda target: _with(target, _forget_gate_scaled),
+    "a gate × 1.01": lambda target: _with(target, _forget_gate_scaled),
     "δU transposed": lambda target: _with(target, _transposed),
     "averaged over T": lambda target: _with(target, _averaged),
 }
@@ -39,9 +38,10 @@ def cost(H: int, slow: tuple[str, ...] = tuple(WRONG)) -> list[Row]:
         slow: which gradients torch's slow mode looks at; its fast mode looks at all.
 
     Returns:
-        rows of "part": "cost"; "parameters"; "gradient", what is wrong with it; "ours",
-        "ours_evaluations", "ours_seconds"; "torch_slow", "torch_fast", "agree" or "disagree", and
-        "torch_slow_seconds", "torch_fast_seconds"; "ratio", torch's slow seconds over ours. None
+        rows of "part": "cost"; "parameters"; "gradient", what is wrong with it; "quick" and
+        "normal", our verdict with that effort, "quick_evaluations", "quick_seconds" and so on;
+        "torch_slow", "torch_fast", "agree" or "disagree", and "torch_slow_seconds",
+        "torch_fast_seconds"; "ratio", torch's slow seconds over our quick ones. Nothing at all
         without torch.
     """
     if torch_layer.find() is None:
@@ -56,23 +56,23 @@ def cost(H: int, slow: tuple[str, ...] = tuple(WRONG)) -> list[Row]:
 
 def row(name: str, target: Target, *, slow: bool) -> Row:
     """See `cost`."""
-    began = perf_counter()
-    report = check(target, progress=False)
-    seconds = perf_counter() - began
+    ours: Row = {}
+    for effort in EFFORTS:
+        report, seconds = timed(target, effort)
+        ours |= {effort: report.verdict, f"{effort}_evaluations": report.evaluations}
+        ours |= {f"{effort}_seconds": seconds}
     fast_verdict, fast_seconds = _asked(target, fast=True)
     slow_verdict, slow_seconds = _asked(target, fast=False) if slow else (None, None)
     return {
         "part": "cost",
         "parameters": sum(array.size for array in target.parameters.values()),
         "gradient": name,
-        "ours": report.verdict,
-        "ours_evaluations": report.evaluations,
-        "ours_seconds": seconds,
+        **ours,
         "torch_slow": slow_verdict,
         "torch_slow_seconds": slow_seconds,
         "torch_fast": fast_verdict,
         "torch_fast_seconds": fast_seconds,
-        "ratio": slow_seconds and slow_seconds / seconds,
+        "ratio": slow_seconds and slow_seconds / ours["quick_seconds"],
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from time import perf_counter
 
 import numpy as np
@@ -22,7 +23,8 @@ from throughtime.targets import network_target
 
 T, B, CLASSES = 5, 2, 4
 OFF_BY = 0.01  # of its tensor's root mean square
-MILLION = 10**6
+EFFORTS = ("quick", "normal")
+MEASURED = ("evaluations", "seconds")
 
 Place = tuple[str, tuple[int, ...]]
 
@@ -35,35 +37,36 @@ def growth(counts: Sequence[int], seeds: Sequence[int]) -> list[Row]:
         seeds: of parameters, data and the wrong entry.
 
     Returns:
-        rows of "part": "growth"; "parameters"; "seed"; "loss_ms", one evaluation;
+        two rows a network, of "part": "growth"; "parameters"; "seed"; "effort", "quick" or
+        "normal"; "loss_ms", one evaluation;
         "right_verdict", "right_evaluations", "right_seconds"; "wrong_verdict",
         "wrong_evaluations", "wrong_seconds"; "named", whether the first entry that the report
         calls wrong is the one, and "named_beside", how many others it calls wrong.
     """
-    rows, total = [], len(counts) * len(seeds)
-    with progress_bar(total, "growth", "network", sys.stderr.isatty()) as bar:
-        for count in counts:
-            for seed in seeds:
-                rows.append(row(count, seed))
-                bar.update()
+    rows, work = [], list(product(counts, seeds, EFFORTS))
+    with progress_bar(len(work), "growth", "network", sys.stderr.isatty()) as bar:
+        for count, seed, effort in work:
+            rows.append(row(count, seed, effort))
+            bar.update()
     return rows
 
 
-def row(count: int, seed: int) -> Row:
+def row(count: int, seed: int, effort: str) -> Row:
     """See `growth`."""
     target = network(count, seed)
     began = perf_counter()
     for _ in range(5):
         target.loss()
     loss_ms = 1e3 * (perf_counter() - began) / 5
-    right, right_seconds = timed(target)
+    right, right_seconds = timed(target, effort)
     place, wrong_target = one_wrong_entry(target, seed)
-    wrong, wrong_seconds = timed(wrong_target)
+    wrong, wrong_seconds = timed(wrong_target, effort)
     first, beside = located(wrong)
     return {
         "part": "growth",
         "parameters": sum(array.size for array in target.parameters.values()),
         "seed": seed,
+        "effort": effort,
         "loss_ms": loss_ms,
         "right_verdict": right.verdict,
         "right_evaluations": right.evaluations,
@@ -103,10 +106,10 @@ def one_wrong_entry(target: Target, seed: int) -> tuple[Place, Target]:
     return (name, index), replace(target, gradient=gradient, at_length=None)
 
 
-def timed(target: Target) -> tuple[Report, float]:
+def timed(target: Target, effort: str) -> tuple[Report, float]:
     """The report and how many seconds it took."""
     began = perf_counter()
-    report: Report = check(target, progress=False)
+    report: Report = check(target, effort=effort, progress=False)
     return report, perf_counter() - began
 
 
@@ -117,11 +120,11 @@ def located(report: Report) -> tuple[Place | None, int]:
 
 
 def summary(rows: Sequence[Row]) -> list[Row]:
-    """One row a size: medians over the seeds, and how many of the wrong entries were named."""
+    """One row a size and effort: medians over the seeds, and how many of the wrong entries were named."""
     found = []
-    for count in sorted({row["parameters"] for row in rows}):
-        group = [row for row in rows if row["parameters"] == count]
-        keys = (
+    for count, effort in dict.fromkeys((row["parameters"], row["effort"]) for row in rows):
+        group = [r for r in rows if (r["parameters"], r["effort"]) == (count, effort)]
+        keys = ["loss_ms"] + [f"{g}_{k}" for g in ("right", "wrong") for k in MEASURED]
             "loss_ms",
             "right_evaluations",
             "right_seconds",
@@ -133,5 +136,5 @@ def summary(rows: Sequence[Row]) -> list[Row]:
         named = sum(row["named"] for row in group)
         of = len(group)
         shares = {"right": f"{agree} of {of}", "named": f"{named} of {of}"}
-        found.append({"parameters": count} | middle | shares)
+        found.append({"parameters": count, "effort": effort} | middle | shares)
     return found

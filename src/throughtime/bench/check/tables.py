@@ -27,22 +27,24 @@ CALIBRATION = (
 )
 COST = (
     Column("gradient", "gradient", "s"),
-    Column("ours", "ours", "s"),
-    Column("losses", "ours_evaluations", ",d"),
-    Column("s", "ours_seconds", THREE_DIGITS),
-    Column("torch slow", "torch_slow", "s"),
+    Column("quick", "quick", "s"),
+    Column("losses", "quick_evaluations", ",d"),
+    Column("s", "quick_seconds", THREE_DIGITS),
+    Column("normal", "normal", "s"),
+    Column("s", "normal_seconds", THREE_DIGITS),
+    Column("torch", "torch_slow", "s"),
     Column("s", "torch_slow_seconds", THREE_DIGITS),
-    Column("torch fast", "torch_fast", "s"),
-    Column("s", "torch_fast_seconds", THREE_DIGITS),
-    Column("slow / ours", "ratio", ".0f"),
+    Column("fast", "torch_fast", "s"),
+    Column("torch / quick", "ratio", ".0f"),
 )
 GROWTH = (
     Column("parameters", "parameters", ",d"),
+    Column("effort", "effort", "s"),
     Column("ms a loss", "loss_ms", THREE_DIGITS),
     Column("right: agree", "right", "s"),
     Column("losses", "right_evaluations", ",.0f"),
     Column("s", "right_seconds", THREE_DIGITS),
-    Column("one wrong: named", "named", "s"),
+    Column("wrong: named", "named", "s"),
     Column("losses", "wrong_evaluations", ",.0f"),
     Column("s", "wrong_seconds", THREE_DIGITS),
 )

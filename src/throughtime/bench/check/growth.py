@@ -120,17 +120,11 @@ def located(report: Report) -> tuple[Place | None, int]:
 
 
 def summary(rows: Sequence[Row]) -> list[Row]:
-    """One row a size and effort: medians over the seeds, and how many of the wrong entries were named."""
+    """One row a size and effort: medians over the seeds, and how many wrong entries were named."""
     found = []
     for count, effort in dict.fromkeys((row["parameters"], row["effort"]) for row in rows):
         group = [r for r in rows if (r["parameters"], r["effort"]) == (count, effort)]
         keys = ["loss_ms"] + [f"{g}_{k}" for g in ("right", "wrong") for k in MEASURED]
-            "loss_ms",
-            "right_evaluations",
-            "right_seconds",
-            "wrong_evaluations",
-            "wrong_seconds",
-        )
         middle = {key: float(np.median([row[key] for row in group])) for key in keys}
         agree = sum(row["right_verdict"] == "agree" for row in group)
         named = sum(row["named"] for row in group)

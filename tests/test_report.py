@@ -27,7 +27,7 @@ REPORTS = {
 }
 
 
-@pytest.fixture(params=REPORTS)
+@pytest.fixture(params=REPORTS, scope="module")
 def report(request):
     return REPORTS[request.param]()
 

@@ -20,6 +20,7 @@ class Budget:
         evaluations: how many there may be; None for no limit.
         seconds: how long they may take; None for no limit.
         bar: moves on with every evaluation.
+        deadline: when they must end, as `time.time()` counts, where no seconds are given.
     """
 
     def __init__(
@@ -27,10 +28,11 @@ class Budget:
         evaluations: int | None = None,
         seconds: float | None = None,
         bar: tqdm[NoReturn] | None = None,
+        deadline: float | None = None,
     ) -> None:
         self.used = 0
         self.limit = evaluations
-        self.deadline = None if seconds is None else time() + seconds
+        self.deadline = deadline if seconds is None else time() + seconds
         self.bar = bar
         self.exhausted = False
 

@@ -28,6 +28,7 @@ from throughtime.checking.site import Site
 from throughtime.checking.summary import Summary, summarise
 from throughtime.checking.target import CheckError, Evaluator, Target
 from throughtime.checking.tensors import Examination
+from throughtime.checking.workers import Workers, check_workers
 from throughtime.progress import progress_bar
 
 FEWEST = 32  # evaluations without which not even the loss's noise is known
@@ -79,9 +80,11 @@ def check_target(
         refuse("seconds", "a positive number", seconds, error=CheckError)
     for unknown in [point for point in points if point not in KINDS]:
         refuse("points", "of " + ", ".join(map(repr, KINDS)), repr(unknown), error=CheckError)
+    count = check_workers(workers)
     with progress_bar(0, "check", "evaluation", progress) as bar:
         budget = Budget(evaluations, seconds, bar)
-        return _Check(target, chosen, entries, tuple(points), budget, in_turn, seed).report()
+        run = in_turn if count == 1 else Workers(count)
+        return _Check(target, chosen, entries, tuple(points), budget, run, seed).report()
 
 
 class _Check:
@@ -123,10 +126,11 @@ class _Check:
         try:
             site.survey()
             looked.whole_tensors()
+            small = sum(a.size for a in site.parameters.values()) <= self.effort.all_up_to
             if not looked.wrong:
                 looked.all_at_once()
+            if not looked.wrong and not small:
                 looked.parts_of_tensors()
-            small = sum(a.size for a in site.parameters.values()) <= self.effort.all_up_to
             if small or not looked.wrong:
                 looked.single_entries()
             looked.locate()

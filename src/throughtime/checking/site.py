@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Self
 from zlib import crc32
@@ -104,6 +105,12 @@ class Site:
         eps = max(self._spacing(array) for array in self.parameters.values())
         self.noise = noises.measure(lambda part: along(part)[1], float(eps), rounding, others)
         self.trembling = self._trembling(float(eps))
+
+    def portable(self) -> Site:
+        """The same site without what stays in this process: its bar."""
+        other = copy(self)
+        other.budget = Budget(deadline=self.budget.deadline)
+        return other
 
     def everything(self, label: str, number: int = 0) -> Line:
         """A direction over all tensors.

@@ -54,6 +54,10 @@ class Program:
     """A running program: asks it for losses and gradients at parameters that we hold."""
 
     def __init__(self, start: Start, seed: int) -> None:
+        self._open(start)
+        self.parameters: Parameters = self._initial(seed)
+
+    def _open(self, start: Start) -> None:
         self.start = start
         self.channel = Channel(start.command, start.name, start.places, start.timeout)
         for request in start.first:
@@ -65,7 +69,13 @@ class Program:
         folder = Path(tempfile.mkdtemp(prefix="throughtime-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._p, self._g = folder / "p.bin", folder / "g.bin"
-        self.parameters: Parameters = self._initial(seed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"start": self.start, "parameters": self.parameters}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.parameters = state["parameters"]
+        self._open(state["start"])
 
     def loss(self, length: int | None) -> Any:
         """The loss, a number or a list of terms, over `length` steps."""
@@ -181,9 +191,6 @@ class ProgramTarget(Target):
         else:
             self.program.channel.kill()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.program.start, self.steps, self.program.parameters.flat.copy())
-
 
 def program_target(
     command: str | Sequence[str], *, timeout: float = TIMEOUT, seed: int = 0
@@ -224,23 +231,18 @@ def seconds(timeout: float) -> float:
 
 
 def _target(program: Program, steps: int | None) -> ProgramTarget:
-    def at_length(length: int) -> ProgramTarget:
-        program.set_length(positive("steps", length))
-        return _target(program, length)
-
     optional = program.description.optional
     return ProgramTarget(
         program.parameters,
         partial(program.loss, steps),
         partial(program.gradient, steps),
         reset=program.reset if "reset" in optional else None,
-        at_length=at_length if "set_length" in optional else None,
+        at_length=partial(_at_length, program) if "set_length" in optional else None,
         steps=steps,
         program=program,
     )
 
 
-def _again(start: Start, steps: int | None, flat: Array) -> ProgramTarget:
-    program = Program(start, seed=0)
-    program.parameters.flat[...] = flat
+def _at_length(program: Program, steps: int) -> ProgramTarget:
+    program.set_length(positive("steps", steps))
     return _target(program, steps)

@@ -64,7 +64,7 @@ def module_target(
 class Run:
     """Evaluates a function of tensors, and leaves everything as it was.
 
-    Pickles as a whole; where it is unpickled, arrays and tensors are one memory again.
+    Where a copy arrives in another process, its arrays and tensors are one memory again.
     """
 
     def __init__(
@@ -77,17 +77,15 @@ class Run:
         module: Any = None,
         seed: int = 0,
     ) -> None:
-        self.function, self.arguments, self.tensors = function, arguments, tensors
+        self.function, self.arguments = function, arguments
         self.given_loss, self.module, self.seed = loss, module, seed
         self.leaves = leaves_of(tensors)
         self.weights: list[Any] = []
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "leaves"}
-
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self.leaves = leaves_of(self.tensors)
+        for leaf in self.leaves.values():
+            leaf.join()
 
     def target(
         self,
@@ -96,7 +94,7 @@ class Run:
         steps: int | None,
     ) -> Target:
         """The target."""
-        return TorchTarget(
+        return Target(
             {name: leaf.array for name, leaf in self.leaves.items()},
             self.loss,
             self.gradient,
@@ -167,14 +165,6 @@ class Run:
         return outputs, self.weights
 
 
-class TorchTarget(Target):
-    """A target whose arrays share the memory of torch's tensors."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        run = self.loss.__self__  # type: ignore[attr-defined]
-        return _target, (run, self.reset, self.at_length, self.steps)
-
-
 def _needs_inputs(module: Any) -> bool:
     needed = inspect.signature(module.forward).parameters.values()
     return any(p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD for p in needed)
@@ -204,7 +194,3 @@ def kept_buffers(module: Any) -> Iterator[None]:
             owner._buffers[name] = buffer
             if copy is not None:
                 buffer.data.copy_(copy)
-
-
-def _target(run: Run, *options: Any) -> Target:
-    return run.target(*options)

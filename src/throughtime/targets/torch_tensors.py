@@ -30,6 +30,12 @@ class Leaf:
     mirrored: bool
     aliases: list[Any] = field(default_factory=list)
 
+    def join(self) -> None:
+        """Gives the tensor the array's memory, where the two are to be one."""
+        if not self.mirrored:
+            for tensor in (self.tensor, *self.aliases):
+                tensor.data = import_module("torch").from_numpy(self.array)
+
     @property
     def shortened(self) -> bool:
         """Whether the tensor, in bfloat16, holds less than the array."""

@@ -13,7 +13,7 @@ FLOORS = [
     {"arrays", "storage", "parameters", "progress", "engine", "_engine"},
     {"cells", "checking"},
     {"layers", "losses", "network"},
-    {"truncation", "contributions"},
+    {"truncation", "contributions", "diagnosis"},
     {"training", "targets", "bridges", "explain"},
     {"report", "check"},
     {"cli", "__init__", "__main__", "bench"},

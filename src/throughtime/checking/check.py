@@ -31,6 +31,7 @@ from throughtime.checking.tensors import Examination
 from throughtime.checking.workers import Workers, check_workers
 from throughtime.progress import progress_bar
 
+ENOUGH_OVER_ALL = 1e-5  # of what a direction typically gives, where only a fault is looked for
 FEWEST = 32  # evaluations without which not even the loss's noise is known
 
 
@@ -162,22 +163,22 @@ class _Check:
         """Looks at one further point, without single entries."""
         evaluator = Evaluator(target)
         try:
-            self.budget.take()
-            loss = evaluator.loss()
             gradient = evaluator.gradient()
         except CheckError as problem:
             self.notes.append(f"{name}: left out; {problem}.")
             return
-        del loss
         site = Site(target, gradient, self.budget, self.seed + 11)
         site.survey()
+        if not np.isfinite(site.loss):
+            self.notes.append(f"{name}: left out; the loss is not finite there.")
+            return
         effort = replace(self.effort, whole=self.effort.elsewhere, overall=1)
         looked = Examination(site, effort, self.run, 0)
         if self.effort.elsewhere:
             looked.whole_tensors()
             looked.locate()
         else:
-            looked.all_at_once()
+            looked.all_at_once(ENOUGH_OVER_ALL)
         self.further.append(self._summary(name, looked).point)
 
     def _summary(self, name: str, looked: Examination) -> Summary:

@@ -14,11 +14,11 @@ from math import factorial
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.checking.target import Evaluator
 
 POINTS = 8
-SPACINGS = tuple(8.0 * 16**k for k in range(8))  # in units of the last place
+SPACINGS = tuple(32.0 * 16**k for k in range(8))  # in units of the last place
 WIDEST = 2.0**-6  # of a parameter's size: the points stay together within this
+FINE = 1e-12  # of the values: a spacing at which no stairs show
 GROWN = 8.0  # units in the last place by which a value far from 0 trembles at most
 
 
@@ -57,9 +57,9 @@ def measure(
     """The noise of a function about 0.
 
     Where it hardly reacts, small moves leave it as it is, which looks like no noise at all: then
-    they are widened until at least half of the values differ. Two widths are tried, since values
-    that are rounded to few digits can by chance climb in equal stairs, which look like a straight
-    line.
+    they are widened until at least half of the values differ. Of values that are rounded to few
+    digits two widths are tried, since these can by chance climb in equal stairs, which look like
+    a straight line.
 
     Args:
         along: takes a distance in units of the size of what is moved.
@@ -70,7 +70,7 @@ def measure(
     found, values = [], np.zeros(POINTS)
     for spacing in SPACINGS:
         points = (np.arange(POINTS) - POINTS // 2) * spacing * ulp
-        if spacing > 8 and points.max() > WIDEST:
+        if spacing > SPACINGS[0] and points.max() > WIDEST:
             break
         values = np.array([along(float(point)) for point in points])
         values = values[np.isfinite(values)]
@@ -78,7 +78,8 @@ def measure(
             break
         if len(np.unique(values)) > POINTS // 2:
             found.append(noise_of(values, others))
-        if len(found) == 2:
+        many_digits = _last_place(values, others) < FINE * np.abs(values).max()
+        if len(found) == (1 if many_digits else 2):
             break
     if not values.size:
         return Noise(rounding, 0.0, np.finfo(float).eps)
@@ -129,24 +130,3 @@ def _last_place(values: Array, others: tuple[float, ...]) -> float:
             if (np.rint(seen / units) * units == seen).all():
                 return float(2.0 ** (np.frexp(largest)[1] - bits))
     return float(np.spacing(largest))
-
-
-def loss_noise(evaluator: Evaluator, rng: np.random.Generator) -> float:
-    """Standard deviation of the loss's rounding error where the parameters stand."""
-    parameters = evaluator.target.parameters
-    origin = {name: array.copy() for name, array in parameters.items()}
-    directions = {
-        name: np.spacing(np.abs(array)) * rng.choice([-1, 1], array.shape)
-        for name, array in parameters.items()
-    }
-
-    def along(part: float) -> float:
-        try:
-            for name, array in parameters.items():
-                array[...] = origin[name] + (part * 2.0**23 * directions[name]).astype(array.dtype)
-            return evaluator.loss()
-        finally:
-            for name, array in parameters.items():
-                array[...] = origin[name]
-
-    return measure(along, 2.0**-23).deviation

@@ -20,7 +20,7 @@ from throughtime.checking.stencil import Slope
 from throughtime.checking.target import Evaluator, Target
 from throughtime.checking.values import of_terms
 
-PROBES = (0.0123, 0.17)  # of the parameters' size: where the format of the values shows
+PROBE = 0.0123  # of the parameters' size: where the format of the values shows
 ALIKE = 1e3  # tensors whose sizes are within this factor move by the same length
 NEIGHBOURS = (-1.5, -0.5, 0.5, 1.5)  # · 16 units in the last place
 THIRD = np.array([-1.0, 3.0, -3.0, 1.0]) / np.sqrt(20)  # keeps the deviation of equal noises
@@ -101,13 +101,13 @@ class Site:
         self.loss, rounding = of_terms(self._count_terms)
         if not np.isfinite(self.loss):
             return
-        others = (self.loss, *(along(part)[1] for part in PROBES))
+        others = (self.loss, along(PROBE)[1])
         eps = max(self._spacing(array) for array in self.parameters.values())
         self.noise = noises.measure(lambda part: along(part)[1], float(eps), rounding, others)
         self.trembling = self._trembling(float(eps))
 
     def portable(self) -> Site:
-        """The same site without what stays in this process: its bar."""
+        """A copy without what stays in this process: the progress bar."""
         other = copy(self)
         other.budget = Budget(deadline=self.budget.deadline)
         return other
@@ -204,9 +204,7 @@ class Site:
         blocks = self.everything("all").blocks
         for place, weight in zip(NEIGHBOURS, THIRD, strict=True):
             with _Moved(self, blocks, 16 * place * eps):
-                self.evaluator.terms()  # some gradients live on what the loss leaves behind
                 found = self.evaluator.gradient()
-            self.budget.count(1)
             for name, array in found.items():
                 total[name] += weight * array
         return total

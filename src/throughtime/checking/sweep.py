@@ -8,7 +8,6 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.checking.discrepancy import discrepancy
-from throughtime.checking.numerical import two_losses
 from throughtime.checking.target import CheckError, Evaluator, Target
 from throughtime.progress import progress_bar
 
@@ -69,7 +68,7 @@ def sweep_target(
         for name, array in target.parameters.items():
             for entry in range(array.size):
                 for row, epsilon in enumerate(epsilons):
-                    above, below, width = two_losses(evaluator, array, entry, epsilon)
+                    above, below, width = _two_losses(evaluator, array, entry, epsilon)
                     numerical[name][row, entry] = (above - below) / (width or np.inf)
                     bar.update()
     flat = {name: array.reshape(-1) for name, array in gradient.items()}
@@ -83,3 +82,23 @@ def sweep_target(
 
 def _over_steps(gradient: Array, numerical: Array) -> Array:
     return np.array([discrepancy(gradient, row) for row in numerical])
+
+
+def _two_losses(
+    evaluator: Evaluator, array: Array, entry: int, step: float
+) -> tuple[float, float, float]:
+    """L(x + h), L(x − h) and the distance between the two points, for one entry in C order.
+
+    The entry is set, the *whole* run is evaluated, and the entry is put back, bit for bit: one
+    perturbation serves all T steps. The distance is the one that the array's own precision
+    could hold; 0 where the step is below it.
+    """
+    origin = array.flat[entry]
+    try:
+        array.flat[entry] = origin + step
+        upper, above = float(array.flat[entry]), evaluator.loss()
+        array.flat[entry] = origin - step
+        lower, below = float(array.flat[entry]), evaluator.loss()
+    finally:
+        array.flat[entry] = origin
+    return above, below, upper - lower

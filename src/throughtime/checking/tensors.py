@@ -17,8 +17,8 @@ from throughtime.checking.site import Measured, Site
 from throughtime.checking.stencil import FEWEST
 from throughtime.checking.verdict import accused, averaged
 
-ENOUGH = 1e-7  # of what a direction typically gives: a smaller error bar is not worth its price
-ENOUGH_ALONE = 1e-6  # the same of single entries, relative to the largest of them
+ENOUGH = 1e-9  # of a tensor's entries, relative to their size: what an error bar need not go below
+SHARP = 1e-7  # of what a direction typically gives: no noise that averaging would help against
 AGAIN = 4  # looks along a direction over all tensors
 COARSER = 4.0  # times the error bar that the steepest entry reached: it does for the others
 
@@ -77,6 +77,8 @@ class Examination:
         first = self._measure({name: [self._over(name, 0, START)] for name in names})
         for name in names:
             self.found[name].whole += first[name]
+        if self.wrong:
+            return
         more = {
             name: [
                 self._over(name, k, _window(self.found[name].whole))
@@ -87,16 +89,21 @@ class Examination:
         for name, found in self._measure(more).items():
             self.found[name].whole += found
 
-    def all_at_once(self) -> None:
-        """Directions over all tensors, from which the discrepancy over all is estimated."""
+    def all_at_once(self, goal: float = 0.0) -> None:
+        """Directions over all tensors, from which the discrepancy over all is estimated.
+
+        Args:
+            goal: an error bar that is small enough, of what such a direction typically gives.
+        """
         lines = [self.site.everything("all", k) for k in range(self.effort.overall)]
+        lines = [replace(line, goal=goal * self.site.size_of(line)) for line in lines]
         for found in self._confirmed(lines):
             if found is not None:
                 self.overall.append(self._averaged(found))
 
     def _averaged(self, found: Measured) -> Measured:
         """The same slope from further steps too, where it is the loss's noise that hides it."""
-        if not np.isfinite(found.error) or found.error < ENOUGH * self.site.size_of(found.line):
+        if not np.isfinite(found.error) or found.error < SHARP * self.site.size_of(found.line):
             return found
         line = replace(found.line, rungs=_window([found]))
         askew = [replace(line, unit=line.unit * 2 ** (k / 8)) for k in range(1, AGAIN)]
@@ -158,11 +165,13 @@ class Examination:
         return self._confined("all", block, rungs)
 
     def _confined(self, label: str, blocks: tuple[Block, ...], rungs: tuple[int, ...]) -> Line:
+        entries = sum(block.stop - block.start for block in blocks)
         line = Line(label, blocks, self.site.scales[blocks[0].name], rungs)
-        return replace(line, goal=ENOUGH * self.site.size_of(line))
+        # One entry among n shows as 1 / √n of what the direction typically gives.
+        return replace(line, goal=ENOUGH * np.sqrt(entries) * self.site.size_of(line))
 
     def _alone(self, name: str, place: int, rungs: tuple[int, ...]) -> Line:
-        goal = ENOUGH_ALONE * float(np.abs(self.site.gradient[name]).max())
+        goal = ENOUGH * float(np.abs(self.site.gradient[name]).max())
         index = np.unravel_index(place, self.site.parameters[name].shape)
         label = "[" + ", ".join(map(str, index)) + "]"
         return Line(label, entry(name, place), self.site.scales[name], rungs, goal)

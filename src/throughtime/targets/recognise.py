@@ -121,10 +121,8 @@ def _from_file(place: str | os.PathLike[str]) -> Target:
 
 def _refuse_unknown(what: object) -> NoReturn:
     way_out = "wrap it: tt.Target(parameters=…, loss=…, gradient=…)"
-    if callable(what):
+    if callable(what) and {"torch", "jax"} & set(sys.modules):
         way_out += "; a torch function is followed by tensors, a JAX function by JAX arrays"
-        if "torch" not in sys.modules and "jax" not in sys.modules:
-            way_out = "wrap it: tt.Target(parameters=…, loss=…, gradient=…)"
     expected = "a Target, or what tt.target_of makes one of"
     refuse("check", expected, type(what).__name__, way_out, error=TypeError)
 

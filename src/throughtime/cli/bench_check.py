@@ -82,7 +82,7 @@ def _title(words: str) -> None:
 
 
 def _trust(options: argparse.Namespace) -> list[Row]:
-    counts = (16, 32) if options.quick else (options.cases or 10**9,) * 2
+    counts = (8, 16) if options.quick else (options.cases or 10**9,) * 2
     right = cases.sample(list(cases.right(range(options.seeds))), counts[0])
     wrong = cases.sample(list(cases.wrong(range(options.seeds))), counts[1])
     others = 4 if options.quick else OTHERS
@@ -124,7 +124,7 @@ def _listed(what: str, rows: Sequence[Row]) -> None:
 
 def _calibration(options: argparse.Namespace) -> list[Row]:
     chosen = list(cases.right(range(1), [cases.SMALL]))
-    rows, scores = calibration.calibration(cases.sample(chosen, 16 if options.quick else 10**6))
+    rows, scores = calibration.calibration(cases.sample(chosen, 8 if options.quick else 10**6))
     _title("Calibration: share of right entries and directions within so many error bars")
     print(table([*map(calibration.flat, rows), calibration.nominal_row()], tables.CALIBRATION))
     if options.figure:

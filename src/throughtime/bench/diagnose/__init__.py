@@ -1,0 +1,1 @@
+"""Does the diagnosis name the fault that was put in?"""

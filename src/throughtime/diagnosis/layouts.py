@@ -1,0 +1,189 @@
+"""`tt.layouts`: how a target's arrays hold a cell's matrices, and what its run was.
+
+With a layout on the target, a diagnosis compares the gradient with backward passes that have one
+fault each, and names the one that matches to rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from throughtime.arrays import refuse
+from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN
+from throughtime.diagnosis.mutants.layout import Layout, Names
+from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.walk import Cell
+
+__all__ = ["Layout", "gru", "lstm", "rnn"]
+
+LOSSES: dict[str, dict[str, Any]] = {
+    "softmax": {"kind": "softmax"},
+    "squared_error": {"kind": "squared_error"},
+    "half_squared_error": {"kind": "squared_error", "half": True},
+    "root_squared_error": {"kind": "squared_error", "root": True},
+    "binary": {"kind": "binary"},
+    "weighted": {"kind": "weighted"},
+}
+Combined = Literal[False, "xh", "hx"]
+
+
+def lstm(
+    inputs: Any,
+    targets: Any,
+    *,
+    order: str = "ifgo",
+    W: Names = "Wx",
+    U: Names = "Wh",
+    b: Names | None = "b",
+    cell_activation: Literal["tanh", "identity"] = "tanh",
+    coupled: bool = False,
+    **options: Any,
+) -> Layout:
+    """The layout of an LSTM, for `Target(layout=…)`.
+
+    Args:
+        inputs: numbers (T, B, I) or (T, I), or classes (T, B) or (T,).
+        targets: classes (T, B), or numbers (T, B, O); of the last step alone, (B,) or (B, O).
+        order: the gates in the order of their blocks of rows: i, f, o and the candidate, which
+            may be called g, a, c or j. With one matrix a gate, the letters that stand in names.
+        W, U: names of the matrices over x_t and over h_{t−1}. "W{gate}" is one matrix a gate,
+            "W{layer}" numbers layers from 0; a tuple holds one name a layer.
+        b: name of the bias, in the same way; None where there is none.
+        cell_activation: h = o ⊙ tanh(c), or h = o ⊙ c for "identity".
+        coupled: whether f = 1 − i; `order` has no f then.
+        second_bias: name of a second bias, as in torch, on the side of h_{t−1}.
+        transposed: False: z = W x, gates are rows; True: z = x W, gates are columns.
+        combined: "xh" or "hx": `W` holds both matrices, over [x, h] or over [h, x].
+        layers: how many such layers lie on one another.
+        head, head_bias: names of the output layer's matrix (O, H) and bias; None: none.
+        head_transposed: whether the matrix is (H, O).
+        loss: "softmax" (cross-entropy in nats), "squared_error", "half_squared_error",
+            "root_squared_error", "binary" (cross-entropy of σ(y)) or "weighted" (Σ targets·y).
+        time, batch, outputs: "sum" or "mean" over steps, sequences, and outputs of one step.
+        last: whether the last step alone is answered.
+        decay: λ of an L2 term λ/2 Σ W² over the matrices; `decay_biases`: over biases too.
+        lengths: steps of every sequence (B,), where they differ.
+        h0, c0: initial states (B, H), or (layers, B, H); 0 where they are not given.
+        mask: what the head sees of h, (T, B, H): 0 where a unit is dropped.
+
+    Raises:
+        ValueError: where an argument is none of these.
+
+    Example:
+        >>> import numpy as np
+        >>> import throughtime as tt
+        >>> layout = tt.layouts.lstm(np.ones((6, 2)), np.zeros(6, int), order="fiog", W="W",
+        ...     combined="xh", transposed=True, b="b", head="V", head_bias="c", time="sum")
+        >>> layout.order
+        'fiog'
+    """
+    if cell_activation not in ("tanh", "identity"):
+        refuse("cell_activation", "'tanh' or 'identity'", repr(cell_activation))
+    if coupled and order == "ifgo":
+        order = "igo"
+    return _layout(LSTM(cell_activation, coupled), inputs, targets, order, W, U, b, **options)
+
+
+def gru(
+    inputs: Any,
+    targets: Any,
+    *,
+    order: str = "rzn",
+    W: Names = "Wx",
+    U: Names = "Wh",
+    b: Names | None = "b",
+    reset_after: bool = True,
+    keep: Literal["z", "1-z"] = "z",
+    **options: Any,
+) -> Layout:
+    """The layout of a GRU; arguments as for `lstm`, and two of its own.
+
+    Args:
+        order: of r, z (or u) and the candidate, n (or h, c, g).
+        reset_after: whether n = tanh(W_n x + r ⊙ (U_n h)), as in torch; else tanh(W_n x + U_n(r ⊙ h)).
+        keep: the share of h_{t−1} in h_t: "z": h = (1 − z) n + z h_{t−1}; "1-z": the reverse.
+
+    Example:
+        >>> import numpy as np
+        >>> import throughtime as tt
+        >>> tt.layouts.gru(np.ones((6, 2)), np.zeros((6, 1)), loss="squared_error", keep="1-z").cell
+        GRU(reset_after=True, keep='1-z')
+    """
+    if keep not in ("z", "1-z"):
+        refuse("keep", "'z' or '1-z'", repr(keep))
+    return _layout(GRU(reset_after, keep), inputs, targets, order, W, U, b, **options)
+
+
+def rnn(
+    inputs: Any,
+    targets: Any,
+    *,
+    W: Names = "Wx",
+    U: Names = "Wh",
+    b: Names | None = "b",
+    order: str = "h",
+    nonlinearity: Literal["tanh", "relu", "sigmoid", "identity"] = "tanh",
+    **options: Any,
+) -> Layout:
+    """The layout of a vanilla RNN; arguments as for `lstm`.
+
+    Args:
+        nonlinearity: φ of h_t = φ(W x_t + U h_{t−1} + b).
+
+    Example:
+        >>> import numpy as np
+        >>> import throughtime as tt
+        >>> tt.layouts.rnn(np.ones((6, 2)), np.zeros(6, int), nonlinearity="relu").cell
+        RNN(nonlinearity='relu')
+    """
+    if nonlinearity not in ACTIVATIONS:
+        refuse("nonlinearity", "one of " + ", ".join(ACTIVATIONS), repr(nonlinearity))
+    return _layout(RNN(nonlinearity), inputs, targets, order, W, U, b, **options)
+
+
+def _layout(
+    cell: Cell,
+    inputs: Any,
+    targets: Any,
+    order: str,
+    W: Names,
+    U: Names,
+    b: Names | None,
+    *,
+    second_bias: Names | None = None,
+    transposed: bool = False,
+    combined: Combined = False,
+    layers: int = 1,
+    head: str | None = None,
+    head_bias: str | None = None,
+    head_transposed: bool = False,
+    loss: str = "softmax",
+    time: str = "mean",
+    batch: str = "mean",
+    outputs: str = "mean",
+    last: bool = False,
+    **run: Any,
+) -> Layout:
+    if loss not in LOSSES:
+        refuse("loss", "one of " + ", ".join(LOSSES), repr(loss))
+    if combined not in (False, "xh", "hx"):
+        refuse("combined", "False, 'xh' or 'hx'", repr(combined))
+    reduced = Loss(time=time, batch=batch, outputs=outputs, last=last, **LOSSES[loss])
+    return Layout(
+        cell,
+        order,
+        inputs,
+        targets,
+        W,
+        U,
+        b or "",
+        second_bias or "",
+        transposed,
+        combined or "",
+        head or "",
+        head_bias or "",
+        head_transposed,
+        layers,
+        reduced,
+        **run,
+    )

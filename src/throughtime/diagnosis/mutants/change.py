@@ -1,0 +1,73 @@
+"""A change of the backward pass: what is done otherwise, and at which place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+Edit: TypeAlias = Callable[..., Any]
+
+# Places that the output layer's own gradient depends on; in the recursion; in the products.
+HEAD_PLACES = frozenset({"dy", "seen", "kept_V", "kept_d"})
+RECURSION_PLACES = frozenset(
+    {"cache", "carried", "dh", "c_before", "update", "dgates", "slopes", "cell_slope", "U"}
+    | {"paths", "dx", "dh_out"}
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One fault, put in.
+
+    Attributes:
+        fault: its identifier.
+        where: what it concerns, in words: "gate o", "k = 3"; "" where there is but one way.
+        edits: (place, edit) pairs; an edit takes the right value, and what the place knows by
+            keyword, and returns the wrong one.
+        layer: the layer that has it; None: all of them.
+    """
+
+    fault: str
+    where: str
+    edits: tuple[tuple[str, Edit], ...]
+    layer: int | None = None
+
+    @property
+    def places(self) -> frozenset[str]:
+        """The places at which it does something."""
+        return frozenset(place for place, _ in self.edits)
+
+    @property
+    def in_head(self) -> bool:
+        """Whether the output layer's own gradient shows it."""
+        return bool(self.places & HEAD_PLACES)
+
+    @property
+    def in_recursion(self) -> bool:
+        """Whether the gradients of the pre-activations depend on it, the head's aside."""
+        return bool(self.places & RECURSION_PLACES)
+
+    def __str__(self) -> str:
+        return f"{self.fault} ({self.where})" if self.where else self.fault
+
+
+def change(fault: str, where: str = "", layer: int | None = None, **edits: Edit) -> Change:
+    """`change("dh_next_missing", carried=lambda …)`."""
+    return Change(fault, where, tuple(edits.items()), layer)
+
+
+class Hook:
+    """What the backward pass calls at each place where people go wrong; as a rule, the identity."""
+
+    def __init__(self, changes: Iterable[Change] = (), layer: int | None = None) -> None:
+        self.edits: dict[str, list[Edit]] = {}
+        for one in changes:
+            if layer is None or one.layer is None or one.layer == layer:
+                for place, edit in one.edits:
+                    self.edits.setdefault(place, []).append(edit)
+
+    def __call__(self, place: str, value: Any, **known: Any) -> Any:
+        for edit in self.edits.get(place, ()):
+            value = edit(value, **known)
+        return value

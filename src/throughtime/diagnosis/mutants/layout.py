@@ -1,0 +1,217 @@
+"""A layout: how a target's arrays hold a cell's matrices, and what the run was."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from throughtime.arrays import Array, Shape, refuse
+from throughtime.diagnosis.mutants.blocks import HEAD, Block, Place, Placement
+from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN
+from throughtime.diagnosis.mutants.losses import Loss, as_targets
+from throughtime.diagnosis.mutants.model import Data, Model
+from throughtime.diagnosis.mutants.walk import Cell
+
+# A name; one with "{gate}" or "{layer}" in it; or one name a layer.
+Names: TypeAlias = str | tuple[str, ...]
+
+# Letters that people use for a gate, by the letter that stands here.
+LETTERS = {
+    "LSTM": {"i": "i", "f": "f", "o": "o", "a": "agcju"},
+    "GRU": {"r": "r", "z": "zu", "n": "nhcga"},
+    "RNN": {"s": "shxzan"},
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What `tt.layouts` makes; give it to a Target.
+
+    Attributes:
+        cell: the cell with its variants.
+        order: the gates in the order of their blocks, in the letters that names use.
+        W, U, b, c: names of the matrices, the bias and a second, recurrent bias; "" for none.
+        transposed: whether a matrix is used as x W, its gates beside one another.
+        combined: "xh" or "hx" where `W` holds W and U at once, over [x, h] or [h, x]; else "".
+        V, d: names of the head's matrix and bias; "" for none.
+        head_transposed: whether the head computes h V.
+        layers: how many layers lie on one another.
+        loss: how outputs become a loss.
+        inputs, targets, lengths, h0, c0, mask, final: the run, see `tt.layouts.lstm`.
+        decay, decay_biases: the L2 term λ/2 Σ W².
+        notes: what of this was guessed.
+    """
+
+    cell: Cell
+    order: str
+    inputs: Any
+    targets: Any
+    W: Names
+    U: Names
+    b: Names
+    c: Names = ""
+    transposed: bool = False
+    combined: str = ""
+    V: str = ""
+    d: str = ""
+    head_transposed: bool = False
+    layers: int = 1
+    loss: Loss = Loss()
+    lengths: Any = None
+    h0: Any = None
+    c0: Any = None
+    mask: Any = None
+    final: Any = None
+    decay: float = 0.0
+    decay_biases: bool = False
+    notes: tuple[str, ...] = ()
+
+    def model(self, parameters: Mapping[str, Array]) -> Model:
+        """The network at these parameters, as they stand now.
+
+        Raises:
+            ValueError: where names, shapes or data do not fit; the message says which.
+        """
+        placement = self.placement({name: array.shape for name, array in parameters.items()})
+        blocks = placement.blocks(parameters)
+        units = blocks[Block(0, "U", 0)].shape[0]
+        features = blocks[Block(0, "W", 0)].shape[1]
+        x = _inputs(self.inputs, features)
+        outputs = blocks[Block(HEAD, "V", 0)].shape[0] if self.V else units
+        data = self._data(x, units, outputs)
+        return Model(
+            self.cell, placement, blocks, data, self.loss, self.decay, self.decay_biases, self.notes
+        )
+
+    def placement(self, shapes: Mapping[str, Shape]) -> Placement:
+        """Where every block lies in tensors of these shapes."""
+        places: dict[Block, Place] = {}
+        for layer in range(self.layers):
+            places |= self._layer(layer, shapes)
+        if self.V:
+            whole = slice(None)
+            places[Block(HEAD, "V", 0)] = Place(self.V, whole, whole, self.head_transposed)
+        if self.d:
+            places[Block(HEAD, "d", 0)] = Place(self.d, slice(None))
+        return Placement(places, shapes)
+
+    def _layer(self, layer: int, shapes: Mapping[str, Shape]) -> dict[Block, Place]:
+        found: dict[Block, Place] = {}
+        units = self._units(layer, shapes)
+        for letter, gate in self._gates().items():
+            for kind, names in (("W", self.W), ("U", self.U), ("b", self.b), ("c", self.c)):
+                if not names or (kind == "U" and self.combined):
+                    continue
+                name, own = _name(names, layer, letter)
+                if name not in shapes:
+                    refuse("layout", "names among " + ", ".join(shapes), repr(name))
+                rows = slice(None)
+                if not own and len(self.order) > 1:
+                    place = self.order.index(letter)
+                    rows = slice(place * units, (place + 1) * units)
+                if kind in "bc":
+                    found[Block(layer, kind, gate)] = Place(name, rows)
+                    continue
+                if len(shapes[name]) != 2:
+                    refuse(f"layout: {name}", "a matrix", shapes[name])
+                columns = {kind: slice(None)}
+                if self.combined:
+                    columns = _columns(self.combined, self._width(name, shapes), units)
+                for part, stretch in columns.items():
+                    found[Block(layer, part, gate)] = Place(name, rows, stretch, self.transposed)
+        return found
+
+    def _gates(self) -> dict[str, int]:
+        """Letter, as in the names, to the model's own gate."""
+        kind = type(self.cell).__name__
+        known = {
+            mine: self.cell.gates.index(own)
+            for own, letters in LETTERS[kind].items()
+            if own in self.cell.gates
+            for mine in letters
+        }
+        gates = {letter: known[letter] for letter in self.order if letter in known}
+        if sorted(gates.values()) != list(range(len(self.cell.gates))) or len(gates) != len(
+            self.order
+        ):
+            expected = f"each gate of {self.cell.gates} once"
+            refuse("order", expected, repr(self.order), "letters: " + str(LETTERS[kind]))
+        return gates
+
+    def _units(self, layer: int, shapes: Mapping[str, Shape]) -> int:
+        """H, from the matrix that has it as rows."""
+        letter = self.order[0]
+        name, own = _name(self.W if self.combined else self.U, layer, letter)
+        if name not in shapes:
+            refuse("layout", "names among " + ", ".join(shapes), repr(name))
+        rows = shapes[name][-1 if self.transposed else 0]
+        gates = 1 if own else len(self.order)
+        if rows % gates:
+            refuse(f"layout: {name}", f"rows for {gates} gates", shapes[name])
+        return int(rows // gates)
+
+    def _width(self, name: str, shapes: Mapping[str, Shape]) -> int:
+        return int(shapes[name][0 if self.transposed else -1])
+
+    def _data(self, x: Array, units: int, outputs: int) -> Data:
+        T, B = x.shape[:2]
+        lengths = np.full(B, T) if self.lengths is None else np.asarray(self.lengths).reshape(B)
+        loss = self.loss
+        targets = as_targets(loss.kind, self.targets, T, B, outputs, loss.last)
+        states = (self.layers, B, units)
+        h, c = (_state(given, states) for given in (self.h0, self.c0))
+        mask = None if self.mask is None else np.asarray(self.mask, np.float64)
+        final = None
+        if self.final is not None:
+            final = np.asarray(self.final, np.float64).reshape(2, *states)
+        return Data(x, targets, lengths, h, c, mask, final)
+
+
+def with_every(layout: Layout, **choices: tuple[Any, ...]) -> Iterator[Layout]:
+    """The layout with each combination of such choices of its attributes."""
+    for combination in itertools.product(*choices.values()):
+        yield replace(layout, **dict(zip(choices, combination, strict=True)))
+
+
+def _inputs(given: Any, features: int) -> Array:
+    """(T, B, I), from numbers (T, B, I) or (T, I), or classes (T, B) or (T,)."""
+    array = np.asarray(given)
+    if array.dtype.kind in "iu" and array.ndim <= 2:
+        if array.min() < 0 or array.max() >= features:
+            seen = f"{array.min()} … {array.max()}"
+            refuse("layout's inputs", f"classes 0 … {features - 1}", seen)
+        array = np.eye(features)[array.reshape(len(array), -1)]
+    array = np.asarray(array, np.float64)
+    if array.ndim == 2:
+        array = array[:, None]
+    if array.ndim != 3 or array.shape[2] != features:
+        refuse("layout's inputs", f"(T, B, I) with I = {features}", array.shape)
+    return array
+
+
+def _state(given: Any, shape: tuple[int, ...]) -> Array:
+    if given is None:
+        return np.zeros(shape)
+    array = np.asarray(given, np.float64)
+    if array.size != np.prod(shape):
+        refuse("layout's initial state", f"{shape}, layers, B and H", array.shape)
+    return array.reshape(shape).copy()
+
+
+def _name(names: Names, layer: int, letter: str) -> tuple[str, bool]:
+    """The tensor that holds a gate of a layer, and whether it holds that gate alone."""
+    template = names if isinstance(names, str) else names[layer]
+    return template.format(gate=letter, layer=layer), "{gate}" in template
+
+
+def _columns(combined: str, width: int, units: int) -> dict[str, slice]:
+    if combined == "hx":
+        return {"U": slice(0, units), "W": slice(units, width)}
+    return {"W": slice(0, width - units), "U": slice(width - units, width)}
+
+
+CELLS = {"RNN": RNN, "GRU": GRU, "LSTM": LSTM}

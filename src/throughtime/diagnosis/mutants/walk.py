@@ -1,0 +1,132 @@
+"""What the three cells share: their arrays, the walk back through time, and the products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.mutants.change import Hook
+
+
+class Weights(NamedTuple):
+    """A layer's matrices: W (G, H, I), U (G, H, H), biases b and c (G, H), c on U h_{t−1}'s side."""
+
+    W: Array
+    U: Array
+    b: Array
+    c: Array
+
+
+@dataclass(frozen=True)
+class Tape:
+    """What a forward pass keeps.
+
+    Attributes:
+        x: inputs (T, B, I).
+        h, c: states (T + 1, B, H), the initial ones first; c is h in cells that have no c.
+        v: activated gates (T, B, G, H).
+        u: the GRU's U_n h_{t−1} + c_n (T, B, H); 0 in other cells.
+    """
+
+    x: Array
+    h: Array
+    c: Array
+    v: Array
+    u: Array
+
+
+class Deltas(NamedTuple):
+    """δ of the pre-activations on the side of x and on that of h_{t−1}, (T, B, G, H) each."""
+
+    z: Array
+    u: Array
+
+
+class Cell(Protocol):
+    """One step forward and one step back; the rest is `forward` and `backward` below."""
+
+    gates: ClassVar[str]
+
+    def step(self, z_x: Array, w: Weights, h: Array, c: Array) -> tuple[Array, Array, Array, Array]:
+        """(h_t, c_t, v_t, u_t) from z_x = W x_t + b (B, G, H)."""
+
+    def step_back(
+        self, w: Weights, U: Array, tape: Tape, s: int, dh: Array, dc: Array, hook: Hook
+    ) -> tuple[Array, Array, Array, Array]:
+        """(δz, δu, δh_{t−1}, δc_{t−1}) from δh_t and what step t + 1 sends back of δc_t.
+
+        `s` is the step whose values are used, t itself where nothing is wrong, and `U` the
+        recurrent matrix as the recursion takes it.
+        """
+
+    def candidate_operand(self, tape: Tape, steps: Array, h: Array) -> dict[int, Array]:
+        """By gate: what U is multiplied by in the forward pass where that is not h_{t−1}."""
+
+
+def forward(cell: Cell, w: Weights, x: Array, h: Array, c: Array) -> Tape:
+    """All steps, from inputs (T, B, I) and the initial states (B, H)."""
+    z_x = np.einsum("tbi,ghi->tbgh", x, w.W) + w.b
+    hs, cs, vs, us = [h], [c], [], []
+    for z in z_x:
+        h, c, v, u = cell.step(z, w, h, c)
+        hs.append(h)
+        cs.append(c)
+        vs.append(v)
+        us.append(u)
+    return Tape(x, np.array(hs), np.array(cs), np.array(vs), np.array(us))
+
+
+def recur(product: Array, w: Array) -> Array:
+    """(B, G, H) from h (B, H) and U (G, H, H): U h of every gate."""
+    G, H, K = w.shape
+    result: Array = (product @ w.reshape(G * H, K).T).reshape(len(product), G, H)
+    return result
+
+
+def recur_back(du: Array, U: Array) -> Array:
+    """Uᵀ δu, summed over the gates: (B, G, H) -> (B, H)."""
+    B, G, H = du.shape
+    result: Array = du.reshape(B, G * H) @ U.reshape(G * H, -1)
+    return result
+
+
+def backward(
+    cell: Cell, w: Weights, tape: Tape, dh_out: Array, hook: Hook, dstate: tuple[Array, Array]
+) -> Deltas:
+    """The recursion: δz of every step from what the output sends into every step, (T, B, H)."""
+    T = len(tape.x)
+    steps = hook("cache", np.arange(T))
+    U = hook("U", w.U, W=w.W)
+    dh_next, dc_next = dstate
+    dz, du = np.empty_like(tape.v), np.empty_like(tape.v)
+    for t in reversed(range(T)):
+        dh_next, dc_next = hook("carried", (dh_next, dc_next), t=t, T=T)
+        dh = hook("dh", dh_out[t] + dh_next, out=dh_out[t], later=dh_next, last=t == T - 1)
+        dz[t], du[t], dh_next, dc_next = cell.step_back(w, U, tape, steps[t], dh, dc_next, hook)
+    return Deltas(dz, du)
+
+
+def products(cell: Cell, tape: Tape, deltas: Deltas, hook: Hook) -> Weights:
+    """δW = Σ δz xᵀ, δU = Σ δu h_{t−1}ᵀ, δb = Σ δz, δc = Σ δu."""
+    T, B, G, H = deltas.z.shape
+    x = hook("x", tape.x)
+    h = hook("h_before", tape.h[:-1], states=tape.h)
+    steps = hook("cache", np.arange(T))
+    ones = np.ones((T, B))
+    keep = {kind: hook(f"kept_{kind}", ones) for kind in "WUbc"}
+
+    def outer(delta: Array, operand: Array, kept: Array) -> Array:
+        rows = (delta * kept[:, :, None]).reshape(T * B, -1)
+        product: Array = rows.T @ operand.reshape(T * B, -1)
+        return product
+
+    W = outer(deltas.z.reshape(T, B, G * H), x, keep["W"]).reshape(G, H, -1)
+    U = outer(deltas.u.reshape(T, B, G * H), h, keep["U"]).reshape(G, H, H)
+    for gate, operand in cell.candidate_operand(tape, steps, h).items():
+        U[gate] = outer(deltas.u[:, :, gate], operand, keep["U"])
+    b = np.einsum("tbgh,tb->gh", deltas.z, keep["b"])
+    c = np.einsum("tbgh,tb->gh", deltas.u, keep["c"])
+    return Weights(W, U, b, c)

@@ -31,7 +31,7 @@ from throughtime.checking.tensors import Examination
 from throughtime.checking.workers import Workers, check_workers
 from throughtime.progress import progress_bar
 
-ENOUGH_OVER_ALL = 1e-5  # of what a direction typically gives, where only a fault is looked for
+ENOUGH_OVER_ALL = 1e-4  # of what a direction typically gives, where only a fault is looked for
 FEWEST = 32  # evaluations without which not even the loss's noise is known
 
 
@@ -110,7 +110,7 @@ class _Check:
     def report(self) -> Report:
         """Everything, in order: the point as given, then further ones while nothing is wrong."""
         evaluator = Evaluator(self.target)
-        found = preflight(evaluator, far=CHARACTERISTIC in self.points, seed=self.seed)
+        found = preflight(evaluator, seed=self.seed)
         self.budget.count(evaluator.evaluations)
         self.notes += found.notes
         site = Site(self.target, found.gradient, self.budget, self.seed)

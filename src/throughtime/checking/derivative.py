@@ -171,4 +171,4 @@ def _status(line: Walk, found: Slope, error: float) -> Status:
     steepness = varied / line.step(line.rungs[found.last])
     if error <= KNOWN * max(abs(found.value), steepness):
         return "ok"
-    return "rough" if found.truncation > 4 * found.noise else "noisy"
+    return "rough" if found.truncation > 20 * found.noise else "noisy"

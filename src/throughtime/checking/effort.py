@@ -23,6 +23,8 @@ class Effort:
         lengths: whether T = 1, 2 and a longer T are looked at too, beside a characteristic point.
         elsewhere: random directions over each tensor at every further point; 0: one over all.
         located: entries that are searched for in a tensor that is wrong.
+        enough: an error bar of one entry among a tensor's, relative to their size, that need not
+            be narrower.
     """
 
     name: str
@@ -35,14 +37,15 @@ class Effort:
     lengths: bool
     elsewhere: int
     located: int
+    enough: float
 
 
 EFFORTS = {
     effort.name: effort
     for effort in (
-        Effort("quick", 1, 0, 1, 0, 0, 0, False, 0, 1),
-        Effort("normal", 2, 2, 4, 1, 4, 400, True, 1, 8),
-        Effort("exhaustive", 4, 4, 8, 4, 0, float("inf"), True, 2, 64),
+        Effort("quick", 1, 0, 1, 0, 0, 0, False, 0, 1, 1e-7),
+        Effort("normal", 2, 2, 4, 1, 4, 400, True, 1, 8, 1e-9),
+        Effort("exhaustive", 4, 4, 8, 4, 0, float("inf"), True, 2, 64, 1e-10),
     )
 }
 

@@ -19,7 +19,7 @@ from throughtime.checking.stencil import FEWEST, Slope, stencils
 Along = Callable[[float], tuple[float, float]]
 """Takes a step; gives the realised one, and the function there (NaN where it has none)."""
 
-START = (-6, -4, -2)  # exponents: rung k is the step unit · 2^(k/2)
+START = (-8, -6, -4)  # exponents: rung k is the step unit · 2^(k/2)
 WIDEST, UNSEEN, NARROWEST, MOST = 20, 4, -80, 24  # rungs, and how many of them at most
 BALANCED = 2.5  # truncation beyond this many times the noise's part asks for smaller steps
 LOST = 0.5  # of the value: of a slope with a wider error bar, nothing is known

@@ -17,7 +17,7 @@ from throughtime.checking.site import Measured, Site
 from throughtime.checking.stencil import FEWEST
 from throughtime.checking.verdict import accused, averaged
 
-ENOUGH = 1e-9  # of a tensor's entries, relative to their size: what an error bar need not go below
+LARGEST = 1e-6  # of what a direction typically gives: an error bar is never wider by choice
 SHARP = 1e-7  # of what a direction typically gives: no noise that averaging would help against
 AGAIN = 4  # looks along a direction over all tensors
 COARSER = 4.0  # times the error bar that the steepest entry reached: it does for the others
@@ -168,10 +168,11 @@ class Examination:
         entries = sum(block.stop - block.start for block in blocks)
         line = Line(label, blocks, self.site.scales[blocks[0].name], rungs)
         # One entry among n shows as 1 / √n of what the direction typically gives.
-        return replace(line, goal=ENOUGH * np.sqrt(entries) * self.site.size_of(line))
+        goal = min(self.effort.enough * float(np.sqrt(entries)), LARGEST)
+        return replace(line, goal=goal * self.site.size_of(line))
 
     def _alone(self, name: str, place: int, rungs: tuple[int, ...]) -> Line:
-        goal = ENOUGH * float(np.abs(self.site.gradient[name]).max())
+        goal = self.effort.enough * float(np.abs(self.site.gradient[name]).max())
         index = np.unravel_index(place, self.site.parameters[name].shape)
         label = "[" + ", ".join(map(str, index)) + "]"
         return Line(label, entry(name, place), self.site.scales[name], rungs, goal)

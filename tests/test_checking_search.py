@@ -1,0 +1,246 @@
+"""Where is it wrong: located entries, stretches, points, budgets; parameters always put back."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import throughtime as tt
+
+
+def smooth(shape, dtype="float64", *, seed=0, weight=0.3, factor=1.0):
+    """Parameters A and b, a smooth loss of all of them, and its gradient."""
+    rng = np.random.default_rng(seed)
+    A = (weight * rng.standard_normal(shape)).astype(dtype)
+    b = (weight * rng.standard_normal(shape[0])).astype(dtype)
+    slope_A, slope_b = rng.standard_normal(shape), rng.standard_normal(shape[0])
+    slope_A, slope_b = slope_A.astype(dtype), slope_b.astype(dtype)
+
+    def loss():
+        return factor * ((np.sin(A) * slope_A).sum(axis=1) + np.sin(b) * slope_b)
+
+    def gradient():
+        scaled = dtype_of(dtype)(factor)
+        return {"A": scaled * np.cos(A) * slope_A, "b": scaled * np.cos(b) * slope_b}
+
+    return tt.Target({"A": A, "b": b}, loss, gradient)
+
+
+def dtype_of(name):
+    return np.dtype(name).type
+
+
+def changed(target, change):
+    """The target with its gradient of A changed in place by `change`."""
+
+    def gradient():
+        found = target.gradient()
+        change(found["A"], np.sqrt(np.mean(np.square(found["A"]))))
+        return found
+
+    return tt.Target(target.parameters, target.loss, gradient, gates=target.gates)
+
+
+@given(
+    st.tuples(st.integers(1, 60), st.integers(1, 40)),
+    st.sampled_from(["float32", "float64"]),
+    st.integers(0, 1000),
+    st.sampled_from([1e-8, 1.0, 1e8]),
+    st.sampled_from([1e-3, 0.3, 3.0]),
+)
+@settings(max_examples=25)
+def test_right_gradients_of_any_shape_and_scale_are_not_accused(shape, dtype, seed, factor, weight):
+    report = tt.check(smooth(shape, dtype, seed=seed, factor=factor, weight=weight), effort="quick")
+    assert report.verdict != "disagree", str(report)
+    if dtype == "float64":
+        assert report.verdict == "agree", str(report)
+
+
+@given(st.integers(0, 1000), st.sampled_from(["quick", "normal"]))
+@settings(max_examples=10)
+def test_one_wrong_entry_among_many_is_named(seed, effort):
+    rng = np.random.default_rng(seed)
+    place = (int(rng.integers(200)), int(rng.integers(50)))
+
+    def change(A, rms):
+        A[place] += 0.01 * rms
+
+    report = tt.check(changed(smooth((200, 50), seed=seed), change), effort=effort, seed=seed)
+    assert report.verdict == "disagree"
+    assert [worst.index for worst in report.tensors["A"].wrong] == [place]
+    assert report.tensors["b"].verdict == "agree"
+    assert report.evaluations < 300
+
+
+def test_several_wrong_entries_are_all_named():
+    places = {(3, 4), (3, 5), (77, 1), (150, 49)}
+
+    def change(A, rms):
+        for place in places:
+            A[place] *= -1
+
+    report = tt.check(changed(smooth((200, 50)), change))
+    assert {worst.index for worst in report.tensors["A"].wrong} == places
+
+
+def test_two_entries_that_cancel_are_seen():
+    def change(A, rms):
+        A[0, 0] += rms
+        A[120, 30] -= rms
+
+    for seed in range(5):
+        report = tt.check(changed(smooth((200, 50)), change), effort="quick", seed=seed)
+        assert report.verdict == "disagree"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda A, rms: np.multiply(A, 1.1, out=A), "A: wrong throughout, as far as"),
+        (lambda A, rms: np.negative(A[100:], out=A[100:]), "A: wrong throughout rows 100–199"),
+    ],
+)
+def test_what_is_wrong_throughout_is_said_so(change, words):
+    report = tt.check(changed(smooth((200, 50)), change))
+    assert report.verdict == "disagree"
+    assert any(words in note for note in report.notes), report.notes
+    assert report.tensors["A"].wrong
+
+
+def test_tensors_of_widely_different_scales():
+    small, large = np.full((9, 9), 1e-6), np.full((9, 9), 1e6)
+    x = np.random.default_rng(0).standard_normal((9, 9))
+
+    def target(factor):
+        return tt.Target(
+            {"small": small, "large": large},
+            lambda: np.sin(1e6 * small * x) + np.sin(1e-6 * large * x),
+            lambda: {
+                "small": factor * 1e6 * x * np.cos(1e6 * small * x),
+                "large": 1e-6 * x * np.cos(1e-6 * large * x),
+            },
+        )
+
+    assert tt.check(target(1), points=["as given"]).verdict == "agree"
+    report = tt.check(target(1.001), points=["as given"])
+    assert report.tensors["small"].verdict == "disagree"
+    assert report.tensors["large"].verdict == "agree"
+
+
+# --- points ---
+
+
+def network(scale, dtype="float64"):
+    net = tt.Network([tt.LSTM(3, 4), tt.Dense(4, 3)], tt.SoftmaxCrossEntropy(), dtype=dtype, seed=0)
+    net.parameters *= scale
+    rng = np.random.default_rng(0)
+    return net, rng.standard_normal((7, 2, 3)).astype(dtype), rng.integers(0, 3, (7, 2))
+
+
+def test_points_are_named_and_parameters_put_back():
+    net, inputs, targets = network(0.02)
+    before = net.parameters.flat.tobytes()
+    report = tt.check(net, inputs, targets)
+    assert [p.name for p in report.points] == ["as given", "characteristic", "T = 1", "T = 2"]
+    assert [p.steps for p in report.points] == [7, 7, 1, 2]
+    assert net.parameters.flat.tobytes() == before
+    only = tt.check(net, inputs, targets, points=["as given"])
+    assert [p.name for p in only.points] == ["as given"]
+    assert only.evaluations < report.evaluations
+
+
+def test_what_small_weights_hide_agrees_at_the_characteristic_point():
+    net, inputs, targets = network(1e-3, "float32")
+    given_only = tt.check(net, inputs, targets, points=["as given"])
+    assert given_only.verdict == "unresolved"
+    assert given_only.remedy
+    report = tt.check(net, inputs, targets)
+    assert report.verdict == "agree"
+    assert any("agrees at the characteristic point" in note for note in report.notes)
+
+
+def test_a_fault_that_only_large_weights_show_is_found():
+    w = np.full(5, 1e-9)
+    target = tt.Target({"w": w}, lambda: np.sin(w), lambda: {"w": np.ones(5)})
+    assert tt.check(target, points=["as given"]).verdict == "agree"
+    report = tt.check(target)
+    assert report.verdict == "disagree"
+    assert [p.verdict for p in report.points] == ["agree", "disagree"]
+
+
+# --- budgets, and what goes wrong on the way ---
+
+
+@pytest.mark.parametrize("evaluations", [32, 60, 150, 500])
+def test_a_budget_is_kept_and_what_it_does_not_reach_is_never_accepted(evaluations):
+    count = []
+    honest = smooth((200, 50))
+
+    def loss():
+        count.append(1)
+        return honest.loss()
+
+    target = tt.Target(honest.parameters, loss, honest.gradient)
+    report = tt.check(target, evaluations=evaluations)
+    assert report.evaluations == len(count) <= evaluations
+    if evaluations <= 60:
+        assert report.verdict == "unresolved"
+        assert "allow more evaluations" in report.remedy
+
+
+def test_seconds_end_a_check():
+    report = tt.check(smooth((200, 50)), effort="exhaustive", seconds=0.3)
+    assert report.seconds < 30
+    assert report.verdict == "unresolved"
+    assert "allow more evaluations or seconds" in report.remedy
+
+
+@pytest.mark.parametrize("problem", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("calls", [15, 40, 90, 400])
+def test_parameters_are_put_back_whatever_happens(problem, calls):
+    honest = smooth((20, 5), "float32")
+    before = {name: array.tobytes() for name, array in honest.parameters.items()}
+    left = iter(range(calls))
+
+    def loss():
+        if next(left, None) is None:
+            raise problem
+        return honest.loss()
+
+    with pytest.raises(problem):
+        tt.check(tt.Target(honest.parameters, loss, honest.gradient))
+    assert {name: array.tobytes() for name, array in honest.parameters.items()} == before
+
+
+def test_a_kink_is_told_and_not_accused():
+    w = np.array([0.0, 0.3, -0.4])
+    target = tt.Target(
+        {"w": w}, lambda: np.maximum(w, 0) + np.sin(w), lambda: {"w": (w > 0) + np.cos(w)}
+    )
+    report = tt.check(target, points=["as given"])
+    assert report.verdict != "disagree"
+    assert any("has a kink here" in note for note in report.notes)
+
+
+def test_calibration():
+    """Hundreds of entries and directions: as good as none beyond the threshold of accusation."""
+    z = []
+    for seed in range(12):
+        for dtype in ("float32", "float64"):
+            scale = 1.0 if seed % 2 else 0.05
+            net, inputs, targets = network(scale, dtype)
+            net.parameters.flat[...] += (
+                scale
+                * 0.1
+                * np.random.default_rng(seed)
+                .standard_normal(net.parameters.flat.size)
+                .astype(dtype)
+            )
+            report = tt.check(net, inputs, targets, points=["as given"])
+            for tensor in report.tensors.values():
+                z += list((tensor.gradient - tensor.numerical) / tensor.errors)
+                z += [(d.gradient - d.numerical) / d.error for d in tensor.directions]
+    z = np.abs(z)
+    assert z.size > 3000
+    assert np.mean(z > 3) <= 0.001
+    assert 0.05 < np.sqrt(np.mean(z**2)) < 1

@@ -24,6 +24,7 @@ WIDEST, UNSEEN, NARROWEST, MOST = 20, 4, -80, 24  # rungs, and how many of them 
 BALANCED = 2.5  # truncation beyond this many times the noise's part asks for smaller steps
 LOST = 0.5  # of the value: of a slope with a wider error bar, nothing is known
 SHARP = 1e-8  # of the value: beyond that, averaging over more steps is not worth its price
+STUCK = 4.0  # units in the last place
 SEEN = 10.0  # times its noise
 VARIED = 100.0  # times its noise: where a function moves so far, no larger step is needed
 PATIENCE = 3  # steps up or down that bring little, one after the other
@@ -88,6 +89,16 @@ class Walk:
         noise = np.array([self.noise.at(value) for value in values])
         pair = np.hypot(noise[: len(rungs)], noise[len(rungs) : -1]) / width
         return odd, even, pair, 2 * noise[-1] / width
+
+    def stuck(self, slope: Slope) -> float:
+        """What rounding may add to a slope where the values hardly move.
+
+        There it is no chance: all of them may be rounded the same way, to the value at 0.
+        """
+        rung = self.rungs[slope.last]
+        moved = max(abs(value - self.middle) for value in self.pairs[rung][2:])
+        place = max(self.noise.digits * self.noise.level, 3 * self.noise.deviation)
+        return place / self.step(rung) if moved < STUCK * place else 0.0
 
     def valley(self) -> tuple[Array, Array, Array]:
         """Farthest steps, and noise and truncation of the best window up to each of them."""

@@ -148,7 +148,7 @@ class Site:
             return Measured(line, gradient, np.nan, np.inf, rounding, None, (), False)
         flat = all(value == self.loss for pair in values.pairs.values() for value in pair[2:])
         rungs = values.rungs[slope.first : slope.last + 1]
-        error = slope.error + rounding
+        error = slope.error + values.stuck(slope) + rounding
         valley = values.valley() if self._whole(line.blocks) else None
         return Measured(line, gradient, slope.value, error, rounding, slope, rungs, flat, valley)
 

@@ -15,7 +15,7 @@ from throughtime.checking.locate import Located, locate
 from throughtime.checking.run import Runner, confirmed
 from throughtime.checking.site import Measured, Site
 from throughtime.checking.stencil import FEWEST
-from throughtime.checking.verdict import accused, averaged
+from throughtime.checking.verdict import ACCUSED, accused, averaged
 
 LARGEST = 1e-6  # of what a direction typically gives: an error bar is never wider by choice
 SHARP = 1e-7  # of what a direction typically gives: no noise that averaging would help against
@@ -108,7 +108,10 @@ class Examination:
         line = replace(found.line, rungs=_window([found]))
         askew = [replace(line, unit=line.unit * 2 ** (k / 8)) for k in range(1, AGAIN)]
         again = [m for m in self.run(self.site, askew) if m is not None]
-        return averaged([found, *(m for m in again if np.isfinite(m.error))])
+        mean = averaged([found, *(m for m in again if np.isfinite(m.error))])
+        # What a single look did not accuse is not accused by a mean whose error bar is narrower.
+        least = 0.0 if accused(found) else abs(mean.residual) / ACCUSED
+        return replace(mean, error=max(mean.error, least))
 
     def parts_of_tensors(self) -> None:
         """Stretches of rows, as gates are, and single rows."""

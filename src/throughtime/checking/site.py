@@ -150,7 +150,7 @@ class Site:
         rungs = values.rungs[slope.first : slope.last + 1]
         error = slope.error + values.stuck(slope) + rounding
         bent = slope.truncation + slope.kink
-        if slope.error > max(line.goal, rounding) and bent > 2 * slope.noise:
+        if slope.error > max(line.goal, rounding) and bent > 4 * slope.noise:
             error += bent  # it bends at every step: what one fit leaves over is a rough guide
         valley = values.valley() if self._whole(line.blocks) else None
         return Measured(line, gradient, slope.value, error, rounding, slope, rungs, flat, valley)

@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -20,7 +21,7 @@ namespace throughtime::pool {
 namespace {
 
 // Long enough to meet the next call of a training loop, too short to be felt by a neighbour: a
-// waiting thread looks this often, giving the processor away in between, and then sleeps.
+// waiting thread looks this often, and then sleeps.
 constexpr int LOOKS = 5000;
 
 constexpr int MOST_THREADS = 1024;
@@ -33,21 +34,23 @@ inline void pause() {
 #endif
 }
 
+// Every thread first takes the part of its own number, whose data its caches may still hold, and then
+// any that nobody has begun: on a busy machine, where a thread may be away for milliseconds, the others
+// do its work.
 class Pool {
   public:
     void run(int wanted, const std::function<void(int, int)> &task) {
         const int parts = 1 + start(wanted - 1);
         task_ = &task;
-        running_.store(parts - 1, std::memory_order_relaxed);
+        unfinished_.store(parts, std::memory_order_relaxed);
+        const std::uint64_t call = (call_.load(std::memory_order_relaxed) >> 16) + 1;
         {
             std::lock_guard lock(mutex_);  // so that nobody falls asleep in between
-            const std::uint64_t generation = (call_.load(std::memory_order_relaxed) >> 16) + 1;
-            call_.store(generation << 16 | static_cast<std::uint64_t>(parts));
+            call_.store(call << 16 | static_cast<std::uint64_t>(parts));
         }
         if (sleeping_.load()) wake_.notify_all();
-        task(0, parts);
-        for (int looks = 0; running_.load(std::memory_order_acquire); ++looks)
-            looks < LOOKS ? pause() : static_cast<void>(sched_yield());
+        work(0, call, parts);
+        wait_for_others();
     }
 
   private:
@@ -57,7 +60,7 @@ class Pool {
         try {
             while (static_cast<int>(workers_.size()) < workers) {
                 const int part = static_cast<int>(workers_.size()) + 1;
-                workers_.emplace_back([this, part, seen = call_.load()] { work(part, seen); });
+                workers_.emplace_back([this, part, seen = call_.load()] { live(part, seen); });
             }
         } catch (const std::system_error &) {
             return static_cast<int>(workers_.size());
@@ -65,14 +68,42 @@ class Pool {
         return workers;
     }
 
-    void work(int part, std::uint64_t seen) {
+    void live(int own, std::uint64_t seen) {
         for (;;) {
             seen = next(seen);
             const int parts = static_cast<int>(seen & 0xffff);
-            if (part >= parts) continue;  // not in this call, whose task may be gone by now
-            (*task_)(part, parts);
-            running_.fetch_sub(1, std::memory_order_release);
+            if (own < parts) work(own, seen >> 16, parts);
         }
+    }
+
+    void work(int own, std::uint64_t call, int parts) {
+        for (int k = 0; k < parts; ++k) {
+            const int part = (own + k) % parts;
+            if (!take(part, call)) continue;
+            (*task_)(part, parts);  // is there: its call does not end before this part does
+            if (unfinished_.fetch_sub(1) == 1 && waiting_.load()) {
+                std::lock_guard lock(mutex_);
+                finished_.notify_one();
+            }
+        }
+    }
+
+    // Whether the part is ours now. A thread that comes late, for a call that is over, gets none: its
+    // parts were all taken, in that call or in a later one.
+    bool take(int part, std::uint64_t call) {
+        std::uint64_t last = taken_[part].load(std::memory_order_relaxed);
+        return last < call && taken_[part].compare_exchange_strong(last, call);
+    }
+
+    void wait_for_others() {
+        for (int looks = 0; looks < LOOKS; ++looks) {
+            if (!unfinished_.load(std::memory_order_acquire)) return;
+            pause();
+        }
+        std::unique_lock lock(mutex_);
+        waiting_.store(true);
+        finished_.wait(lock, [this] { return !unfinished_.load(); });
+        waiting_.store(false);
     }
 
     // Waits for another call than `seen`.
@@ -91,9 +122,11 @@ class Pool {
 
     std::vector<std::thread> workers_;
     std::mutex mutex_;
-    std::condition_variable wake_;
+    std::condition_variable wake_, finished_;
     std::atomic<std::uint64_t> call_{0};  // its number, and in the low 16 bits its parts
-    std::atomic<int> running_{0}, sleeping_{0};
+    std::array<std::atomic<std::uint64_t>, MOST_THREADS> taken_{};  // the last call that each part is of
+    std::atomic<int> unfinished_{0}, sleeping_{0};
+    std::atomic<bool> waiting_{false};
     const std::function<void(int, int)> *task_ = nullptr;
 };
 

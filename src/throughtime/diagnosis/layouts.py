@@ -100,7 +100,8 @@ def gru(
 
     Args:
         order: of r, z (or u) and the candidate, n (or h, c, g).
-        reset_after: whether n = tanh(W_n x + r ⊙ (U_n h)), as in torch; else tanh(W_n x + U_n(r ⊙ h)).
+        reset_after: whether n = tanh(W_n x + r ⊙ (U_n h)), as in torch, or
+            tanh(W_n x + U_n(r ⊙ h)).
         keep: the share of h_{t−1} in h_t: "z": h = (1 − z) n + z h_{t−1}; "1-z": the reverse.
 
     Example:

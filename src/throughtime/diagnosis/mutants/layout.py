@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -60,7 +60,7 @@ class Layout:
     d: str = ""
     head_transposed: bool = False
     layers: int = 1
-    loss: Loss = Loss()
+    loss: Loss = field(default_factory=Loss)
     lengths: Any = None
     h0: Any = None
     c0: Any = None

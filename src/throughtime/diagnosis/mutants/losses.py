@@ -44,8 +44,7 @@ class Loss:
         """(T, B): what each output's error counts."""
         counted = self.whole(steps, lengths)
         t = np.arange(steps)[:, None]
-        counted = counted * ((t == lengths - 1) if self.last else (t < lengths))
-        return counted
+        return counted * ((t == lengths - 1) if self.last else (t < lengths))
 
     def whole(self, steps: int, lengths: Array) -> Array:
         """(T, B): the same, as if no step lay beyond a sequence's end nor before its answer."""

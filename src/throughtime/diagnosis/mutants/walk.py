@@ -12,7 +12,7 @@ from throughtime.diagnosis.mutants.change import Hook
 
 
 class Weights(NamedTuple):
-    """A layer's matrices: W (G, H, I), U (G, H, H), biases b and c (G, H), c on U h_{t−1}'s side."""
+    """A layer's W (G, H, I), U (G, H, H), and biases b and c (G, H), c on U h_{t−1}'s side."""
 
     W: Array
     U: Array
@@ -104,7 +104,7 @@ def backward(
     dz, du = np.empty_like(tape.v), np.empty_like(tape.v)
     for t in reversed(range(T)):
         dh_next, dc_next = hook("carried", (dh_next, dc_next), t=t, T=T)
-        dh = hook("dh", dh_out[t] + dh_next, out=dh_out[t], later=dh_next, last=t == T - 1)
+        dh = hook("dh", dh_out[t] + dh_next, out=dh_out[t], t=t, T=T)
         dz[t], du[t], dh_next, dc_next = cell.step_back(w, U, tape, steps[t], dh, dc_next, hook)
     return Deltas(dz, du)
 

@@ -1,0 +1,112 @@
+"""One set of changes tried on a gradient: which blocks it makes right, and what else it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.mutants.blocks import HEAD, Block, Blocks
+from throughtime.diagnosis.mutants.change import Change
+from throughtime.diagnosis.mutants.finish import Found, finishing
+from throughtime.diagnosis.mutants.fit import Fit, Seen, fit, fit_all
+from throughtime.diagnosis.mutants.model import Model
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a set of changes explains.
+
+    Attributes:
+        changes: the set.
+        fits: by block; None where none fits.
+        found: the faults after the backward pass that it takes beside, for the blocks that fit.
+        far: how much of the rest is left, 0 … 1, by blocks.
+    """
+
+    changes: tuple[Change, ...]
+    fits: Mapping[Block, Fit | None]
+    found: tuple[Found, ...]
+    far: float
+
+    @cached_property
+    def wrong(self) -> int:
+        """How many blocks it does not explain."""
+        return sum(fit is None for fit in self.fits.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether it explains all."""
+        return not self.wrong
+
+    @property
+    def cost(self) -> int:
+        """How many faults that takes."""
+        names = {change.fault for change in self.changes}
+        free = [one for one in self.found if not (one.fault == "scaled" and names & OTHER_LOSS)]
+        return len(self.changes) + len(free)
+
+    @property
+    def order(self) -> tuple[float, ...]:
+        """Smaller is better."""
+        return (self.wrong, self.cost, self.far)
+
+
+OTHER_LOSS = {"different_loss"}  # whose factor is its own
+
+
+class Trial:
+    """Tries changes on one gradient, and counts."""
+
+    def __init__(self, model: Model, seen: Seen) -> None:
+        self.model, self.seen, self.count = model, seen, 0
+        self.norm = float(np.sqrt(sum(float((g * g).sum()) for g in seen.blocks.values())))
+        self.head = [block for block in seen.blocks if block.layer == HEAD]
+        self.known: dict[frozenset[int], Attempt] = {}
+
+    def __call__(self, *changes: Change) -> Attempt:
+        """The attempt with these changes, all blocks."""
+        key = frozenset(map(id, changes))
+        if key not in self.known:
+            self.count += 1
+            self.known[key] = self._try(changes)
+        return self.known[key]
+
+    def head_fits(self, changes: tuple[Change, ...]) -> dict[Block, Fit | None]:
+        """The output layer's blocks alone: no recursion is run."""
+        found, _ = self.model.head_gradient(changes)
+        return fit_all(self.model, found, self.seen, self.head)
+
+    def _try(self, changes: tuple[Change, ...]) -> Attempt:
+        mutant = self.model.data_gradient(changes)
+        fits = fit_all(self.model, mutant, self.seen, self.head)
+        for layer in range(self.model.layers):
+            fits |= self._layer(layer, mutant)
+        found = finishing(self.model, fits, self.seen, self.norm)
+        return Attempt(changes, fits, tuple(found), self._far(mutant, fits))
+
+    def _layer(self, layer: int, mutant: Blocks) -> dict[Block, Fit | None]:
+        """A layer's blocks. Where no bias fits, other gates' blocks are not tried for weights."""
+        own = [block for block in self.seen.blocks if block.layer == layer]
+        first = [b for b in own if b.kind == "b"] or [b for b in own if b.kind == "W"]
+        fits = fit_all(self.model, mutant, self.seen, first)
+        told = any(fit is not None and fit.scale for fit in fits.values())
+        for block in own:
+            if block not in fits:
+                fits[block] = fit(self.model, mutant, self.seen, block, moved=told)
+        return fits
+
+    def _far(self, mutant: Blocks, fits: Mapping[Block, Fit | None]) -> float:
+        """Mean over the unexplained blocks of 1 − cos²."""
+        left = [block for block, fitted in fits.items() if fitted is None]
+        if not left:
+            return 0.0
+        return float(np.mean([_apart(self.seen.blocks[b], mutant[b]) for b in left]))
+
+
+def _apart(g: Array, p: Array) -> float:
+    square = float((g * g).sum() * (p * p).sum())
+    return 1.0 if square == 0 else 1 - float((g * p).sum()) ** 2 / square

@@ -1,0 +1,114 @@
+"""Faults of the products: what δz is multiplied by, and which steps' contributions are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.mutants.change import Change, Edit, change
+from throughtime.diagnosis.mutants.faults_between import of_each_layer
+from throughtime.diagnosis.mutants.model import Model
+
+
+def current_h_for_previous(model: Model) -> Iterator[Change]:
+    """h_t for h_{t−1}."""
+    edit: Edit = lambda h, states: states[1:]  # noqa: E731
+    yield from of_each_layer(model, "current_h_for_previous", h_before=edit)
+
+
+def wrapped_initial_state(model: Model) -> Iterator[Change]:
+    """The last state at the first step."""
+    edit: Edit = lambda h, states: np.concatenate([states[-1:], h[1:]])  # noqa: E731
+    yield from of_each_layer(model, "wrapped_initial_state", h_before=edit)
+
+
+def states_off_by_one(model: Model) -> Iterator[Change]:
+    """h_{t−2} for h_{t−1}, and in the head h_{t−1} for h_t, or there alone."""
+
+    def earlier(first: Any) -> Edit:
+        return lambda h, states: np.concatenate([first(states), h[:-1]])
+
+    firsts = {
+        "h_T first": lambda states: states[-1:],
+        "h_{T−1} first": lambda states: states[-2:-1],
+        "h_0 first": lambda states: states[:1],
+    }
+    heads: dict[str, Edit] = {
+        "h_0 first in the head": lambda seen, before: before,
+        "0 first in the head": lambda seen, before: np.concatenate([0 * seen[:1], seen[:-1]]),
+    }
+    name = "states_off_by_one"
+    for words, first in firsts.items():
+        for in_head, head in heads.items() if model.has_head else ():
+            yield change(name, f"{words}, {in_head}", h_before=earlier(first), seen=head)
+        yield change(name, f"{words}, recurrent weights alone", h_before=earlier(first))
+    if model.has_head:
+        for in_head, head in heads.items():
+            yield change(name, f"{in_head} alone", seen=head)
+
+
+def time_reversed(model: Model) -> Iterator[Change]:
+    """x of the step that is as far from the end."""
+    if model.steps > 1:
+        yield from of_each_layer(model, "time_reversed", x=lambda x: x[::-1])
+
+
+def sequences_swapped(model: Model) -> Iterator[Change]:
+    """x of another sequence."""
+    if model.data.x.shape[1] < 2:
+        return
+    name = "sequences_swapped"
+    yield from of_each_layer(model, name, x=lambda x: x[:, ::-1])
+    if model.data.x.shape[1] > 2:
+        yield from of_each_layer(model, name, "the next one's", x=lambda x: np.roll(x, -1, 1))
+        yield from of_each_layer(model, name, "the one before's", x=lambda x: np.roll(x, 1, 1))
+
+
+def only_last_step_kept(model: Model) -> Iterator[Change]:
+    """`=` for `+=`: in all tensors, in the recurrent ones, or in one kind."""
+    T, B = model.steps, len(model.data.lengths)
+    if T < 2:
+        return
+    kinds = {"": "WUbcVd", "recurrent layers": "WUbc", "W": "W", "U": "U", "W and U": "WU"}
+    kinds |= {"b": "bc", "output layer": "Vd", "V": "V", "d": "d"}
+    if not model.has_head:
+        kinds = {words: letters for words, letters in kinds.items() if not set(letters) <= {*"Vd"}}
+    for words, letters in kinds.items():
+        for kept, mask in _kept(T, B).items():
+            where = f"{words}, {kept}" if words else kept
+            edits: dict[str, Edit] = {f"kept_{kind}": _times(mask) for kind in letters}
+            yield change("only_last_step_kept", where, **edits)
+
+
+def _kept(T: int, B: int) -> dict[str, Array]:
+    """(T, B): 1 for contributions that are left."""
+    first, last = np.zeros((T, B)), np.zeros((T, B))
+    first[0], last[-1] = 1, 1
+    found = {"step 0 left": first, f"step {T - 1} left": last}
+    if B > 1:  # sequence after sequence
+        newest, oldest = np.zeros((T, B)), np.ones((T, B))
+        newest[0, -1] = 1
+        oldest[1:, 0] = 0
+        last_sequence = np.zeros((T, B))
+        last_sequence[:, -1] = 1
+        found["step 0 of the last sequence left"] = newest
+        found["step 0 of the first sequence and all of the others left"] = oldest
+        found["the last sequence left"] = last_sequence
+    return found
+
+
+def _times(mask: Array) -> Edit:
+    return lambda kept: kept * mask
+
+
+OPERANDS = (
+    current_h_for_previous,
+    wrapped_initial_state,
+    states_off_by_one,
+    time_reversed,
+    sequences_swapped,
+    only_last_step_kept,
+)

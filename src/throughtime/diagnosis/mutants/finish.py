@@ -1,0 +1,215 @@
+"""What happens to a gradient after the backward pass: read off it, given a mutant's gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from throughtime.diagnosis.mutants.blocks import HEAD, Block
+from throughtime.diagnosis.mutants.fit import Fit, Seen
+from throughtime.diagnosis.mutants.model import Model
+from throughtime.diagnosis.mutants.scales import is_round, named
+
+
+@dataclass(frozen=True)
+class Found:
+    """A fault that was found.
+
+    Attributes:
+        fault: its identifier.
+        where: tensors, gates or steps, in words.
+        facts: numbers and names for its statement.
+        alternatives: other faults that would do just the same here.
+    """
+
+    fault: str
+    where: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    alternatives: tuple[str, ...] = ()
+
+
+def finishing(
+    model: Model, fits: Mapping[Block, Fit | None], seen: Seen, norm: float
+) -> list[Found]:
+    """The faults that turn the mutant's gradient into this one, for blocks that fit.
+
+    Args:
+        model: the network.
+        fits: by block, from `fit_all`.
+        seen: the gradient under test.
+        norm: its norm.
+    """
+    fitted = {block: fit for block, fit in fits.items() if fit is not None}
+    found = _moved(model, fitted)
+    found += _decayed(model, fitted)
+    found += _scaled(model, fitted, seen, norm)
+    if seen.limit is not None:
+        found.append(Found("clipped_by_value", facts={"limit": f"{seen.limit:.6g}"}))
+    return found
+
+
+def gate_word(model: Model, block: Block) -> str:
+    """ "gate o", and of which layer."""
+    word = f"gate {model.cell.gates[block.gate]}"
+    return word if model.layers == 1 else f"{word} of layer {block.layer}"
+
+
+def tensor_of(model: Model, block: Block) -> str:
+    """The tensor in which a block lies."""
+    return model.placement.places[block].tensor
+
+
+def block_word(model: Model, block: Block) -> str:
+    """A tensor, and the gate where it holds several."""
+    tensor = tensor_of(model, block)
+    alone = len(model.cell.gates) == 1 or block.layer == HEAD
+    others = {b.gate for b in model.placement.of(tensor)}
+    return tensor if alone or len(others) == 1 else f"{tensor} ({gate_word(model, block)})"
+
+
+def _moved(model: Model, fits: Mapping[Block, Fit]) -> list[Found]:
+    """Transposed blocks, permuted gates, copied biases."""
+    found = []
+    turned = [block for block, fit in fits.items() if fit.transposed]
+    if turned:
+        where = _words(block_word(model, block) for block in turned)
+        found.append(Found("gradient_transposed", where, {"where": where}))
+    elsewhere = {b: f.source for b, f in fits.items() if f.source.gate != b.gate}
+    copied = [b for b, s in elsewhere.items() if (own := fits.get(s)) and own.source == s]
+    for block in copied:
+        if block.kind in "bc":
+            where, other = block_word(model, block), block_word(model, elsewhere[block])
+            facts = {"where": where, "other": other}
+            found.append(Found("bias_of_gate_copied", where, facts))
+        else:
+            where = block_word(model, block)
+            found.append(Found("gates_permuted", where, {"where": where}))
+    permuted = sorted({(b.gate, s.gate) for b, s in elsewhere.items() if b not in copied})
+    if permuted:
+        names = model.cell.gates
+        where = ", ".join(f"{names[s]} in the place of {names[b]}" for b, s in permuted)
+        found.append(Found("gates_permuted", where, {"where": where}))
+    merged = {(f.fault, f.where): f for f in found}
+    return list(merged.values())
+
+
+def _decayed(model: Model, fits: Mapping[Block, Fit]) -> list[Found]:
+    """An L2 term that is missing or doubled, before or after all was scaled."""
+    found: dict[str, list[str]] = {}
+    for block, fit in fits.items():
+        if fit.decay in (None, 1.0):
+            continue
+        name = "weight_decay_doubled" if fit.decay else "weight_decay_missing"
+        found.setdefault(name, []).append(tensor_of(model, block))
+    facts = {"factor": f"{model.decay:.6g}"}
+    return [
+        Found(name, _words(tensors), facts | {"where": _words(tensors)})
+        for name, tensors in found.items()
+    ]
+
+
+def _scaled(model: Model, fits: Mapping[Block, Fit], seen: Seen, norm: float) -> list[Found]:
+    """One factor in all blocks, and others in some: the fewest faults that give these."""
+    scales = {block: fit.scale for block, fit in fits.items() if fit.scale is not None}
+    if not scales:
+        return []
+    bases = [1.0]
+    for scale in scales.values():
+        if scale and not any(_near(scale, base, seen.tolerance) for base in bases):
+            bases.append(scale)
+    ways = [
+        _all_scaled(model, base, seen, norm) + _some_scaled(model, scales, base, seen)
+        for base in bases[:6]
+    ]
+    return min(ways, key=len)
+
+
+def _all_scaled(model: Model, base: float, seen: Seen, norm: float) -> list[Found]:
+    if base == 1:
+        return []
+    tolerance = 10 * seen.tolerance
+    facts = {"factor": f"{base:.6g}"}
+    if 0 < base < 1 and is_round(norm, tolerance):
+        return [Found("clipped_by_norm", facts={"limit": f"{norm:.6g}"})]
+    ways = named(model, base, tolerance)
+    if not ways:
+        return [Found("scaled", facts=facts)]
+    best, *others = ways
+    found = []
+    for place, factor in enumerate(best):
+        rivals = {way[place].fault for way in others if len(best) == 1} - {factor.fault}
+        found.append(Found(factor.fault, "", facts, tuple(sorted(rivals))))
+    return found
+
+
+def _some_scaled(
+    model: Model, scales: Mapping[Block, float], base: float, seen: Seen
+) -> list[Found]:
+    """Blocks whose factor is not that of all."""
+    groups: dict[float, list[Block]] = {}
+    for block, scale in scales.items():
+        ratio = scale / base
+        if _near(ratio, 1, seen.tolerance):
+            continue
+        same = [r for r in groups if _near(r, ratio, seen.tolerance)]
+        groups.setdefault(same[0] if same else ratio, []).append(block)
+    return [
+        one
+        for ratio, blocks in groups.items()
+        for one in _group(model, scales, ratio, blocks, seen)
+    ]
+
+
+def _group(
+    model: Model, scales: Mapping[Block, float], ratio: float, blocks: list[Block], seen: Seen
+) -> list[Found]:
+    """One factor that some blocks have."""
+    facts = {"factor": f"{ratio:.6g}"}
+    T, B = model.steps, len(model.data.lengths)
+    if ratio == 0:
+        where = _words(_whole_tensors(model, scales, blocks))
+        return [Found("zero_gradient", where, {"where": where})]
+    overs = {"steps": 1 / T, "sequences": 1 / B, "steps and sequences": 1 / (T * B)}
+    over = [
+        words
+        for words, value in overs.items()
+        if value != 1 and _near(ratio, value, seen.tolerance)
+    ]
+    if over and all(block.kind in "bcd" for block in blocks):
+        where = _words(_whole_tensors(model, scales, blocks))
+        return [Found("bias_averaged", where, {"where": where, "over": over[0]})]
+    gates = {(block.layer, block.gate) for block in blocks}
+    for layer, gate in gates:
+        one = [b for b in blocks if (b.layer, b.gate) == (layer, gate)]
+        all_of_it = [b for b in scales if (b.layer, b.gate) == (layer, gate)]
+        if len(model.cell.gates) > 1 and layer != HEAD and len(one) == len(all_of_it) > 1:
+            rest = [block for block in blocks if block not in one]
+            where = gate_word(model, one[0])
+            here = [Found("gate_scaled", where, facts | {"where": where})]
+            whole = _whole_tensors(model, scales, blocks)
+            if rest and len(whole) <= len({(b.layer, b.gate) for b in blocks}):
+                break  # whole tensors are fewer words than gates
+            return here + (_group(model, scales, ratio, rest, seen) if rest else [])
+    return [
+        Found("tensor_scaled", where, facts | {"where": where})
+        for where in _whole_tensors(model, scales, blocks)
+    ]
+
+
+def _whole_tensors(model: Model, scales: Mapping[Block, float], blocks: list[Block]) -> list[str]:
+    """Tensors all of whose blocks are among these, then blocks of tensors that are not."""
+    found: dict[str, None] = {}
+    for block in blocks:
+        tensor = tensor_of(model, block)
+        known = [b for b in model.placement.of(tensor) if b in scales]
+        whole = all(b in blocks for b in known)
+        found[tensor if whole else block_word(model, block)] = None
+    return list(found)
+
+
+def _near(a: float, b: float, tolerance: float) -> bool:
+    return abs(a - b) <= 100 * tolerance * max(abs(a), abs(b))
+
+
+def _words(names: object) -> str:
+    return ", ".join(dict.fromkeys(names))  # type: ignore[call-overload]

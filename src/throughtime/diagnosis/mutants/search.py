@@ -1,0 +1,143 @@
+"""Which faults, put into our own backward pass, give just this gradient?
+
+Sets are searched, not undone one by one: faults interact. The output layer's own gradient tells
+which of them δ of the outputs has, before any recursion is run; then come single changes, those
+that make most blocks right are extended, and pairs are tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+
+import numpy as np
+
+from throughtime.diagnosis.mutants.attempt import Attempt, Trial
+from throughtime.diagnosis.mutants.change import Change
+from throughtime.diagnosis.mutants.fit import Seen
+from throughtime.diagnosis.mutants.model import Model
+from throughtime.diagnosis.mutants.table import changes
+
+BEAM = 6  # attempts that are extended
+PASSES = 15_000  # backward passes at most, of a small network
+SMALL = 2e4  # multiplications of a step's products, over all steps, up to which it is small
+
+
+def search(model: Model, seen: Seen, among: Iterable[str] | None = None) -> list[Attempt]:
+    """The attempts that explain the gradient with the fewest faults; else the best partial one."""
+    return Search(model, seen, among).run()
+
+
+class Search:
+    """One search."""
+
+    def __init__(self, model: Model, seen: Seen, among: Iterable[str] | None) -> None:
+        self.model, self.trial = model, Trial(model, seen)
+        table = changes(model, among)
+        self.head = [c for c in table if c.in_head]
+        self.rest = [c for c in table if not c.in_head]
+        size = model.data.x[..., 0].size * sum(w.size for w in model.blocks.values())
+        self.budget = int(PASSES * min(1.0, SMALL / size))
+
+    def run(self) -> list[Attempt]:
+        """Level by level, until one explains all and no more faults could be fewer."""
+        starts = self._starts()
+        tried = [self.trial(*start) for start in starts]
+        if best := self._settled(tried, 1):
+            return best
+        singles = [self.trial(*s, c) for s in starts for c in self._useful(s)]
+        tried += singles
+        if best := self._settled(tried, 3):
+            return best
+        tried += self._extended(tried)
+        if best := self._settled(tried, 3):
+            return best
+        tried += self._pairs(starts, singles)
+        if best := self._settled(tried, 3):
+            return best
+        tried += self._extended(tried)
+        return self._settled(tried, np.inf) or [min(tried, key=lambda a: a.order)]
+
+    def _starts(self) -> list[tuple[Change, ...]]:
+        """Sets of changes with which the output layer's own gradient is explained."""
+        if not self.model.has_head:
+            return [(), *((c,) for c in self.head)]
+        sets = [(), *((c,) for c in self.head)]
+        explained = self._explaining(sets)
+        if not explained or explained[0][0] > 1:
+            explained += self._explaining(combinations(self.head, 2))
+        explained.sort(key=lambda pair: pair[0])
+        least = explained[0][0] if explained else 0
+        return [start for cost, start in explained if cost <= least + 1][: 2 * BEAM] or sets
+
+    def _explaining(
+        self, sets: Iterable[tuple[Change, ...]]
+    ) -> list[tuple[int, tuple[Change, ...]]]:
+        found = []
+        for one in sets:
+            fits = self.trial.head_fits(one)
+            if all(fit is not None for fit in fits.values()):
+                scales = {fit.scale for fit in fits.values() if fit and fit.scale is not None}
+                found.append((len(one) + len(scales - {1.0}), one))
+        return found
+
+    def _useful(self, start: tuple[Change, ...]) -> Iterator[Change]:
+        """Changes worth adding to a set: not the same fault again where it is there already."""
+        taken = {(c.fault, c.layer) for c in start}
+        places = {place for c in start for place in c.places} - {"slopes", "U"}
+        for one in self.rest:
+            if (one.fault, one.layer) not in taken and not one.places & places:
+                yield one
+
+    def _extended(self, tried: list[Attempt]) -> list[Attempt]:
+        """The attempts that make most blocks right, each with one change more."""
+        plain = {a.wrong for a in tried if not a.changes} or {max(a.wrong for a in tried)}
+        gained = [a for a in tried if a.wrong < min(plain)]
+        best = sorted(gained, key=lambda a: a.order)[:BEAM]
+        return [self.trial(*a.changes, c) for a in best for c in self._useful(a.changes)]
+
+    def _pairs(self, starts: list[tuple[Change, ...]], singles: list[Attempt]) -> list[Attempt]:
+        """Two changes in the recurrent layers, those first that alone come nearest."""
+        found: list[Attempt] = []
+        for start in starts[:2]:
+            own = [a for a in singles if a.changes[:-1] == start]
+            ranked = [a.changes[-1] for a in sorted(own, key=lambda a: a.order)]
+            for one, other in _by_rank(ranked):
+                if self.trial.count >= self.budget:
+                    return found
+                if not _together(one, other):
+                    continue
+                found.append(self.trial(*start, one, other))
+                if found[-1].complete:
+                    return found + self._rivals(start, one, other)
+        return found
+
+    def _rivals(self, start: tuple[Change, ...], one: Change, other: Change) -> list[Attempt]:
+        """The pairs that share a change with one that explains all."""
+        return [
+            self.trial(*start, kept, c)
+            for kept in (one, other)
+            for c in self._useful((*start, kept))
+        ]
+
+    def _settled(self, tried: list[Attempt], enough: float) -> list[Attempt]:
+        """The complete attempts with the fewest faults, if these are few enough."""
+        complete = [a for a in tried if a.complete]
+        if not complete or (least := min(a.cost for a in complete)) > enough:
+            return []
+        best = [a for a in complete if a.cost == least]
+        return list({id(a): a for a in best}.values())
+
+
+def _together(one: Change, other: Change) -> bool:
+    """Whether both can be there at once and neither hides the other."""
+    same = (one.fault, one.layer) == (other.fault, other.layer)
+    return not same and not one.places & other.places - {"slopes", "carried", "U"}
+
+
+def _by_rank(ranked: list[Change]) -> Iterator[tuple[Change, Change]]:
+    """Pairs, by the sum of their ranks."""
+    n = len(ranked)
+    for total in range(1, 2 * n - 2):
+        for i in range(max(0, total - n + 1), (total + 1) // 2):
+            yield ranked[i], ranked[total - i]

@@ -1,0 +1,21 @@
+"""All changes that a model's backward pass can have, fault by fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from throughtime.diagnosis.mutants.change import Change
+from throughtime.diagnosis.mutants.faults_between import BETWEEN
+from throughtime.diagnosis.mutants.faults_inside import INSIDE
+from throughtime.diagnosis.mutants.faults_operands import OPERANDS
+from throughtime.diagnosis.mutants.faults_output import OUTPUT
+from throughtime.diagnosis.mutants.model import Model
+
+TABLE: tuple[Callable[[Model], Iterator[Change]], ...] = (*OUTPUT, *BETWEEN, *INSIDE, *OPERANDS)
+
+
+def changes(model: Model, among: Iterable[str] | None = None) -> list[Change]:
+    """Every change that this model can have, the likelier ways of each fault first."""
+    names = None if among is None else frozenset(among)
+    made = (change for each in TABLE for change in each(model))
+    return [change for change in made if names is None or change.fault in names]

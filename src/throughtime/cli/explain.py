@@ -1,36 +1,63 @@
-"""`throughtime explain`: a backward pass derived, with the numbers of a small live example."""
+"""`throughtime explain`: a backward pass derived, or a fault of one described."""
 
 from __future__ import annotations
 
 import argparse
+import re
+from textwrap import fill
 from typing import Any
 
+from throughtime.arrays import refuse
+from throughtime.diagnosis.faults import FAULTS
+from throughtime.diagnosis.pages import page, summary
 from throughtime.explain import DERIVATIONS, explain
+
+FAULT = "fault"
+LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
+WIDTH = 100
 
 
 def add(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Adds the subcommand."""
     parser = subparsers.add_parser(
         "explain",
-        help="derive a backward pass line by line, and check each line numerically",
+        help="derive a backward pass line by line, or describe a fault",
         description="Derives a backward pass line by line beside the code and checks each line "
         "numerically on a small live example. Exit status: 0 if all lines agree, 1 if one does "
-        "not.",
+        "not. With fault NAME, as a diagnosis names it: how that fault comes about, how it shows, "
+        "what looks like it and what to change; with fault alone, all of them, a line each.",
     )
     parser.add_argument(
-        "name", choices=list(DERIVATIONS), help="a cell, or what is summed through time"
+        "name",
+        choices=[*DERIVATIONS, FAULT],
+        help="a cell, or what is summed through time; or the word fault",
     )
-    parser.add_argument(
-        "--seed", type=_seed, default=0, help="of the example's numbers (default: 0)"
-    )
+    parser.add_argument("fault", nargs="?", metavar="NAME", help="such as averaged_over_steps")
+    parser.add_argument("--seed", type=_seed, help="of the example's numbers (default: 0)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the derivation; 0 if every line agrees with its numerical derivative, else 1."""
-    explanation = explain(DERIVATIONS[args.name], args.seed)
+    if args.name == FAULT:
+        if args.seed is not None:
+            refuse("--seed", "a derivation, whose example is drawn", "a fault")
+        print(LINK.sub(r"\1", page(args.fault)).rstrip() if args.fault else _all())
+        return 0
+    if args.fault is not None:
+        way_out = f"throughtime explain fault {args.fault}"
+        refuse(f"after {args.name}", "nothing", repr(args.fault), way_out)
+    explanation = explain(DERIVATIONS[args.name], args.seed or 0)
     print(explanation)
     return 0 if explanation.agrees else 1
+
+
+def _all() -> str:
+    indent = " " * 4
+    return "\n".join(
+        f"{name}\n" + fill(summary(name), WIDTH, initial_indent=indent, subsequent_indent=indent)
+        for name in FAULTS
+    )
 
 
 def _seed(text: str) -> int:

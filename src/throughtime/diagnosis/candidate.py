@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from throughtime.arrays import Array
+from throughtime.diagnosis.observed import Observed
 
 Gradient = Mapping[str, Array]
+Undo = Callable[[Observed], Gradient]
+"""The gradient of an observation, perhaps at another length, with a fault undone."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class Candidate:
         evidence: what speaks for it, in sentences with numbers.
         facts: what stands in the places of its fault's statement.
         alternatives: identifiers of faults that would look the same here.
-        prior: how likely it is before anything is seen, 0 … 1, beside others that explain as much.
+        confidence: how far it is to be believed where it explains everything, 0 … 1.
+        undo: the same at other lengths and other points, where that is known.
     """
 
     faults: tuple[str, ...]
@@ -31,7 +35,8 @@ class Candidate:
     evidence: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     alternatives: tuple[str, ...] = ()
-    prior: float = 0.5
+    confidence: float = 0.95
+    undo: Undo | None = None
 
     @property
     def fault(self) -> str:

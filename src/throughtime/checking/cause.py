@@ -10,7 +10,7 @@ class Cause:
     """One thing that is wrong with a gradient, and why this is believed.
 
     Attributes:
-        fault: its identifier, one of `FAULTS`.
+        fault: its identifier, snake_case, one that the docs list.
         statement: what is wrong and where, one sentence.
         change: what to change, one sentence.
         where: tensors, gates or steps that it concerns, in words; "": all of them.

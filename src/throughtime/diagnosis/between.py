@@ -1,0 +1,147 @@
+"""Between steps: what is lost on the way from a step to the one before.
+
+At T = 2 and with all weights and biases below the output layer at 0, the gradient of the biases
+is s₁ + s₂, one part a step; the second holds the step's own part and half as much again, which
+the cell carries back (an LSTM through f = ½, a GRU through 1 − z = ½; an RNN carries nothing).
+"""
+
+from __future__ import annotations
+
+from throughtime.diagnosis.factors import over
+from throughtime.diagnosis.observed import Observed
+from throughtime.diagnosis.places import BETA, Places, columns, difference, parts, right
+from throughtime.diagnosis.reduction import reduction_of
+
+Found = tuple[str, list[str], list[str]]
+"""A fault, alternatives, sentences."""
+
+CLOSE = 1e-3
+MISSING = "missing"
+ZERO = "With T = 2 and everything below the output layer at 0, "
+
+
+def between_steps(places: Places) -> Found | None:
+    """The fault that fits what the simple points show; None where none does."""
+    if not places.useful:
+        return None
+    one, two = places.biases(1), places.biases(2)
+    if one is None or two is None:
+        return None
+    if two.wrong():
+        return _direct(places, one, two)
+    if not places.knows_recurrent:
+        return None
+    return _recurrent(places, two)
+
+
+def _direct(places: Places, one: Observed, two: Observed) -> Found | None:
+    """What is carried past the recurrent weights."""
+    g, n, bars = columns(two)
+    _, first, _ = columns(one)
+    weight = _weight(places)
+    if weight is None:  # the loss looks at the last step alone
+        return _last_answer(places, two)
+    first = weight * first
+    fitted = parts(g, first, n - first, bars)
+    if fitted is None:
+        return None
+    a, b = fitted
+    said = [
+        f"{ZERO}the gradient of the biases is {a:.4g} of the first step's part and {b:.4g} of "
+        "the second's."
+    ]
+    table = {
+        (1, 2 / 3): MISSING,
+        (1, 4 / 3): "term_counted_twice",
+        (0, 1): "dh_overwritten",
+        (1, 1 / 3): "only_last_step_kept",
+        (0, 2 / 3): "only_last_step_kept",
+        (1, 0): "only_last_step_kept",
+    }
+    for (x, y), fault in table.items():
+        if abs(a - x) < CLOSE and abs(b - y) < CLOSE:
+            return _missing(places, two, said) if fault == MISSING else (fault, [], said)
+    return None
+
+
+def _last_answer(places: Places, two: Observed) -> Found | None:
+    """The same for a loss that looks at the last step alone."""
+    ratio = over(two, list(two.sampled))
+    if not ratio.fits:
+        return None
+    said = [f"{ZERO}the biases are {ratio} times their numerical derivatives."]
+    if ratio.is_near(2 / 3):
+        return _missing(places, two, said)
+    for value, fault in ((4 / 3, "term_counted_twice"), (1 / 3, "only_last_step_kept")):
+        if ratio.is_near(value):
+            return fault, [], said
+    return None
+
+
+def _missing(places: Places, zero: Observed, said: list[str]) -> Found:
+    """What the cell carries past the recurrent weights does not arrive."""
+    if places.gates == 4:
+        return "dc_next_missing", [], said
+    alike = places.biases(2, 0.0, places.recurrent("alike")) if places.knows_recurrent else None
+    ratio = None if alike is None else difference(alike, zero)
+    if ratio is None or not ratio.fits:
+        return "dh_next_missing", ["direct_path_missing"], said
+    words = f"What recurrent weights add to the gradient of the biases is {ratio} of what it is."
+    if ratio.is_near(1.0):
+        return "direct_path_missing", [], [*said, words]
+    if abs(ratio.value) < CLOSE:
+        return "dh_next_missing", [], [*said, words]
+    return "dh_next_missing", ["direct_path_missing"], said
+
+
+def _weight(places: Places) -> float | None:
+    """A term's weight at T = 2 by that at T = 1; None where the loss has no term at every step."""
+    roles, study = places.study.roles, places.study
+    one, two = reduction_of(study, roles, 1), reduction_of(study, roles, 2)
+    if one.kind != "classes" or two.kind != "classes":
+        return None
+    return two.total / 2 / one.total
+
+
+def _recurrent(places: Places, zero: Observed) -> Found | None:
+    """What is carried through the recurrent weights."""
+    alike = places.biases(2, 0.0, places.recurrent("alike"))
+    if alike is None:
+        return None
+    ratio = difference(alike, zero)
+    gates = places.gates
+    said = [
+        f"{ZERO}the biases agree; with recurrent weights that are all alike, what these add to "
+        f"the gradient of the biases is {ratio} of what the numerical derivatives say."
+    ]
+    if ratio.fits and not ratio.is_near(1.0):
+        if abs(ratio.value) < CLOSE:
+            return ("direct_path_only" if gates == 3 else "dh_next_missing"), [], said
+        if abs(ratio.value - 2) < CLOSE:
+            return "term_counted_twice", [], said
+        return None
+    if not ratio.is_near(1.0) and ratio.entries:
+        return "wrong_matrix", [], [f"{ZERO}only recurrent weights other than 0 bring it out."]
+    return _which_matrix(places)
+
+
+def _which_matrix(places: Places) -> Found | None:
+    said = f"With T = 2, no inputs and every bias at {BETA}, the biases "
+    if right(places.biases(2, BETA, places.recurrent("alike"))) is False:
+        words = said + "are wrong as soon as the two steps' activations differ."
+        return "last_cache_at_every_step", [], [words]
+    if places.gates > 1:
+        by_gate = right(places.biases(2, BETA, places.recurrent("alike in each gate")))
+        if by_gate is False:
+            words = said + (
+                "agree where all recurrent weights are alike, and not where they are alike "
+                "within each gate alone."
+            )
+            return "wrong_matrix", [], [words]
+    if right(places.biases(2, BETA, places.recurrent("random"))) is False:
+        words = said + (
+            "agree where the recurrent weights are alike within each gate, so that transposing "
+            "them changes nothing, and not where they are drawn at random."
+        )
+        return "recurrent_untransposed", [], [words]
+    return None

@@ -1,0 +1,244 @@
+"""`tt.compare`: two gradients as numbers alone, as when a printed table is all that there is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array, finite, refuse
+from throughtime.checking.budget import Budget
+from throughtime.checking.cause import Cause
+from throughtime.checking.discrepancy import discrepancy, floor
+from throughtime.checking.report import Report, TensorReport, Verdict, Worst, worst_verdict
+from throughtime.checking.target import CheckError, Target
+from throughtime.diagnosis.diagnose import Search, as_causes
+from throughtime.diagnosis.laboratory import Values
+from throughtime.diagnosis.observed import LIMIT, Observed, Sampled
+from throughtime.diagnosis.quantised import quantum, too_small_a_step
+from throughtime.diagnosis.reduction import Reduction
+from throughtime.diagnosis.roles import Roles
+from throughtime.diagnosis.study import Study
+
+ERROR = 1e-4  # of a tensor's largest derivative: what central differences usually reach
+SIZES = ("B", "O")
+
+
+@dataclass(frozen=True)
+class Comparison(Report):
+    """Two gradients beside each other; a Report, but for what only a loss can tell."""
+
+    def circumstances(self) -> str:
+        """What was compared, in one line."""
+        total = sum(tensor.size for tensor in self.tensors.values())
+        steps = f", T = {self.steps}" if self.steps else ""
+        return f"{self.dtype}{steps}; {total:,} numbers beside {total:,}; no loss was evaluated"
+
+
+def compare(
+    gradient: Any,
+    numerical: Any,
+    parameters: Any = None,
+    *,
+    steps: int | None = None,
+    batch: int | None = None,
+    outputs: int | None = None,
+    error: float = ERROR,
+) -> Comparison:
+    """What two gradients say about each other, without any code that made them.
+
+    Args:
+        gradient: the one under test: a mapping of names to arrays, or one array.
+        numerical: the one that is believed, of the same names and shapes.
+        parameters: where they were taken, likewise; it lets an L2 term be recognised.
+        steps, batch, outputs: T, B, and the number of outputs or classes, where they are known:
+            a factor may be one of them.
+        error: how far the numerical one may be off, relative to each tensor's largest entry.
+
+    Returns:
+        a Report: verdict, tensors, and `.causes`, as far as numbers alone can tell.
+
+    Raises:
+        CheckError: where names, shapes or numbers do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> import throughtime as tt
+        >>> numerical = {"U": np.array([[1.0, 2.0], [-3.0, 4.0]]), "b": np.array([0.5, -1.0])}
+        >>> averaged = {name: array / 39 for name, array in numerical.items()}
+        >>> tt.compare(averaged, numerical, steps=39).causes[0].fault
+        'averaged_over_steps'
+    """
+    if not 0 < error < 1:
+        refuse("error", "a relative error between 0 and 1", error, error=CheckError)
+    g, n = _arrays("gradient", gradient), _arrays("numerical", numerical)
+    w = _arrays("parameters", parameters) if parameters is not None else None
+    _alike("numerical", n, g)
+    if w is not None:
+        _alike("parameters", w, g)
+    sizes = {name: size for name, size in zip(SIZES, (batch, outputs), strict=True) if size}
+    observed = _observed(g, n, w, steps, sizes, error)
+    causes, notes = _why(observed, sizes)
+    return _comparison(observed, g, causes, notes)
+
+
+class _OnPaper(Study):
+    """A study without a target: no experiment can be made."""
+
+    roles = Roles()  # type: ignore[assignment]
+    reduction = Reduction()  # type: ignore[assignment]
+
+    def look(
+        self,
+        steps: int | None = None,
+        values: Values | None = None,
+        places: Mapping[str, Array] | None = None,
+    ) -> Observed | None:
+        """Never."""
+        return None
+
+    def gradient(self, values: Values) -> dict[str, Array] | None:
+        """Never."""
+        return None
+
+
+def _why(observed: Observed, sizes: dict[str, int]) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
+    coarse = [
+        cause for found in too_small_a_step(observed) for cause in as_causes(found, 0.0, None)
+    ]
+    if not observed.wrong():
+        return tuple(coarse), ()
+    target = Target(
+        {name: np.array(g) for name, g in observed.gradient.items()},
+        _never,
+        _never,
+        steps=observed.steps,
+    )
+    search = Search(_OnPaper(target, observed.parameters, Budget(), sizes))
+    search.run(observed)
+    return (*coarse, *search.causes), tuple(search.notes)
+
+
+def _never() -> Any:
+    raise CheckError("loss: expected a function, got two sets of numbers")
+
+
+def _observed(
+    g: Mapping[str, Array],
+    n: Mapping[str, Array],
+    w: Mapping[str, Array] | None,
+    steps: int | None,
+    sizes: Mapping[str, int],
+    error: float,
+) -> Observed:
+    sampled = {}
+    for name, array in n.items():
+        flat = array.reshape(-1).astype(np.float64)
+        apart = max(error * float(np.abs(flat).max(initial=0.0)) / LIMIT, quantum(flat))
+        bars = np.full(flat.size, apart)
+        sampled[name] = Sampled(np.arange(flat.size), flat, bars, np.zeros(flat.size))
+    kept = {name: array.astype(np.float64) for name, array in g.items()}
+    places = w if w is not None else {name: np.zeros(array.shape) for name, array in g.items()}
+    eps = max(float(np.finfo(array.dtype).eps) for array in g.values())
+    return Observed(kept, sampled, places, steps, np.nan, sizes, eps)
+
+
+def _comparison(
+    observed: Observed,
+    g: Mapping[str, Array],
+    causes: tuple[Cause, ...],
+    notes: tuple[str, ...],
+) -> Comparison:
+    tensors = {name: _tensor(observed, name) for name in observed.sampled}
+    flat, numerical, errors = (
+        np.concatenate([getattr(tensor, column) for tensor in tensors.values()])
+        for column in ("gradient", "numerical", "errors")
+    )
+    return Comparison(
+        verdict=worst_verdict([tensor.verdict for tensor in tensors.values()]),
+        discrepancy=discrepancy(flat, numerical),
+        floor=floor(errors, flat, numerical),
+        tensors=tensors,
+        evaluations=0,
+        noise=np.nan,
+        loss=np.nan,
+        dtype=" and ".join(sorted({str(array.dtype) for array in g.values()})),
+        steps=observed.steps,
+        causes=causes,
+        smallest_error=max(tensor.smallest_error for tensor in tensors.values()),
+        notes=notes,
+    )
+
+
+def _tensor(observed: Observed, name: str) -> TensorReport:
+    own, g, z = observed.sampled[name], observed.beside(name), observed.z(name)
+    n, bars = own.numerical, observed.bars(name)
+    size = float(np.linalg.norm(g))
+    order = np.argsort(-z)
+    worst = [_worst(observed, name, int(k)) for k in order[:64]]
+    verdict: Verdict = "disagree" if (z > LIMIT).any() else "agree"
+    if verdict == "agree" and quantum(n) > ERROR * float(np.abs(n).max(initial=0.0)):
+        verdict = "unresolved"
+    return TensorReport(
+        verdict=verdict,
+        discrepancy=discrepancy(g, n),
+        floor=floor(bars, g, n),
+        shape=observed.gradient[name].shape,
+        step=0.0,
+        indices=own.places,
+        gradient=g,
+        numerical=n,
+        errors=bars,
+        worst=worst[0] if worst else None,
+        smallest_error=LIMIT * float(np.linalg.norm(bars)) / size if size else np.inf,
+        order=0,
+        wrong=tuple(entry for entry, k in zip(worst, order, strict=False) if z[k] > LIMIT),
+    )
+
+
+def _worst(observed: Observed, name: str, k: int) -> Worst:
+    own = observed.sampled[name]
+    index = np.unravel_index(int(own.places[k]), observed.gradient[name].shape)
+    return Worst(
+        tuple(int(i) for i in index),
+        float(observed.beside(name)[k]),
+        float(own.numerical[k]),
+        float(observed.bars(name)[k]),
+    )
+
+
+def _arrays(what: str, given: Any) -> dict[str, Array]:
+    """By name; one array alone is called "all"."""
+    named = dict(given) if isinstance(given, Mapping) else {"all": given}
+    found = {}
+    for name, values in named.items():
+        try:
+            array = np.asarray(values)
+        except ValueError as problem:
+            refuse(f"{what}[{name!r}]", "an array of numbers", problem, error=CheckError)
+        if array.dtype.kind in "iu":
+            array = array.astype(np.float64)
+        if array.dtype.kind != "f":
+            refuse(f"{what}[{name!r}]", "real numbers", array.dtype, error=CheckError)
+        if array.dtype not in (np.float32, np.float64):
+            array = array.astype(np.float64)
+        try:
+            finite(f"{what}[{name!r}]", np.ascontiguousarray(array))
+        except ValueError as problem:
+            raise CheckError(str(problem)) from None
+        found[name] = array
+    if not sum(array.size for array in found.values()):
+        refuse(what, "at least one number", "none", error=CheckError)
+    return found
+
+
+def _alike(what: str, given: Mapping[str, Array], wanted: Mapping[str, Array]) -> None:
+    if list(given) != list(wanted) and set(given) != set(wanted):
+        names = ", ".join(wanted)
+        refuse(what, f"the names {names}", ", ".join(given) or "none", error=CheckError)
+    for name, array in wanted.items():
+        if given[name].shape != array.shape:
+            actual = given[name].shape
+            refuse(f"{what}[{name!r}]", f"the shape {array.shape}", actual, error=CheckError)

@@ -1,0 +1,83 @@
+"""What is added to a gradient, cut off it, or lost: L2 terms, clips, zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from throughtime.diagnosis.candidate import Candidate
+from throughtime.diagnosis.factors import Ratio, ratio_of, together
+from throughtime.diagnosis.observed import LIMIT, Observed
+
+SATURATED = 2  # entries at one magnitude, at least
+
+
+def decayed(observed: Observed) -> Iterator[Candidate]:
+    """g − n = λ W, with the same λ in every tensor that is wrong."""
+    ratios: dict[str, Ratio] = {}
+    for name in observed.wrong():
+        own = observed.sampled[name]
+        apart = observed.beside(name) - own.numerical
+        weights = observed.parameters[name].reshape(-1)[own.places]
+        found = ratio_of(apart, weights, observed.bars(name))
+        if not found.fits:
+            return
+        ratios[name] = found
+    if not ratios:
+        return
+    best = min(ratios.values(), key=lambda ratio: ratio.error)
+    if not all(together(ratio, best) for ratio in ratios.values()):
+        return
+    factor = best.value
+    names = tuple(ratios)
+    fault = "weight_decay_missing" if factor < 0 else "weight_decay_doubled"
+    undone = {
+        name: g - factor * observed.parameters[name] if name in ratios else g
+        for name, g in observed.gradient.items()
+    }
+    size = Ratio(abs(factor), best.error, True, best.entries)
+    evidence = (f"Gradient − numerical derivative = {best} · W in {', '.join(names)}.",)
+    where = ", ".join(names)
+    yield Candidate((fault,), where, undone, evidence, {"where": where, "factor": str(size)})
+
+
+def clipped_by_value(observed: Observed) -> Iterator[Candidate]:
+    """Several entries at one magnitude, which their numerical derivatives exceed."""
+    largest = max(float(np.abs(g).max(initial=0.0)) for g in observed.gradient.values())
+    if not largest:
+        return
+    undone = dict(observed.gradient)
+    count, steepest = 0, 0.0
+    for name, g in observed.gradient.items():
+        own = observed.sampled[name]
+        flat = g.reshape(-1).copy()
+        held = np.abs(flat[own.places]) >= largest * (1 - 4 * observed.eps)
+        beyond = own.numerical * np.sign(flat[own.places]) >= largest - own.errors * LIMIT
+        flat[own.places[held & beyond]] = own.numerical[held & beyond]
+        undone[name] = flat.reshape(g.shape)
+        count += int((held & beyond).sum())
+        steepest = max(steepest, float(np.abs(own.numerical[held & beyond]).max(initial=0.0)))
+    if count < SATURATED or observed.wrong(undone):
+        return
+    limit = f"±{largest:.6g}"
+    evidence = (
+        f"{count} of the entries looked at stand at {limit}; their numerical derivatives go up to "
+        f"{steepest:.3g}. All others agree.",
+    )
+    yield Candidate(("clipped_by_value",), "", undone, evidence, {"limit": limit})
+
+
+def zeros(observed: Observed) -> Iterator[Candidate]:
+    """Tensors that are exactly 0 where the loss reacts to them."""
+    names = [name for name in observed.wrong() if not observed.gradient[name].any()]
+    undone = dict(observed.gradient)
+    for name in names:
+        flat = np.zeros(undone[name].size)
+        flat[observed.sampled[name].places] = observed.sampled[name].numerical
+        undone[name] = flat.reshape(undone[name].shape)
+    if names:
+        where = ", ".join(names)
+        largest = max(float(np.abs(observed.sampled[n].numerical).max()) for n in names)
+        evidence = (f"Every entry is 0; the numerical derivatives go up to {largest:.3g}.",)
+        yield Candidate(("zero_gradient",), where, undone, evidence, {"where": where})

@@ -1,0 +1,58 @@
+"""Causes from mutants: a backward pass of our own with faults put in gives the same gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from throughtime.checking.cause import Cause
+from throughtime.diagnosis.faults import FAULTS
+from throughtime.diagnosis.modelled import modelled
+from throughtime.diagnosis.mutants import Match, explain
+from throughtime.diagnosis.observed import standing
+from throughtime.diagnosis.study import Study
+
+SURE, IN_PART = 0.99, 0.7
+
+
+def by_mutants(study: Study) -> tuple[list[Cause], list[str], bool]:
+    """Causes, notes, and whether they explain everything; nothing without a layout."""
+    if study.target.layout is None:
+        return [], [], False
+    with standing(study.target.parameters, study.values):
+        known = modelled(study.target)
+    notes = list(known.notes)
+    if known.model is None:
+        return [], notes, False
+    found = study.gradient(study.values)
+    if found is None:
+        return [], notes, False
+    kept = {name: g.astype(study.target.parameters[name].dtype) for name, g in found.items()}
+    matches = explain(known.model, kept)
+    if not matches:
+        return [], notes, False
+    best = matches[0]
+    if best.unexplained:
+        names = ", ".join(best.unexplained)
+        notes.append(f"Beside that, why {names} differ is unknown: no known fault explains it.")
+    return list(_causes(best)), notes, not best.unexplained
+
+
+def _causes(match: Match) -> Iterator[Cause]:
+    rivals = [name for names in match.rivals for name in names if name not in match.faults]
+    for one in match.found:
+        fault = FAULTS[one.fault]
+        statement, change = fault.said(one.facts)
+        beside = tuple(dict.fromkeys([*one.alternatives, *rivals]))
+        sure = IN_PART if match.unexplained else SURE
+        yield Cause(
+            one.fault,
+            statement,
+            change,
+            one.where,
+            sure / (1 + 0.5 * len(beside)),
+            (f"{match.evidence}.",),
+            beside,
+            match.before,
+            match.after if not match.unexplained else None,
+            fault.page,
+        )

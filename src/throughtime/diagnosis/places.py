@@ -1,0 +1,133 @@
+"""Points of the parameters at which a recurrent network is simple, and what it does there.
+
+Below the output layer all matrices are 0, so that no input is seen. With all biases at 0 too, the
+states are 0 and each step's part of the gradient stands by itself; with all biases at β, every
+pre-activation is β, and a wrong derivative shows as a number that is known beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.factors import Ratio, ratio_of
+from throughtime.diagnosis.observed import LIMIT, Observed
+from throughtime.diagnosis.study import Study
+
+BETA = 0.7
+SMALL = 0.2  # recurrent weights, where some are wanted
+LIVELY = 0.5  # of the output layer's weights
+
+
+@dataclass(frozen=True)
+class Places:
+    """Makes these points, and looks at the biases there."""
+
+    study: Study
+
+    @property
+    def useful(self) -> bool:
+        """Whether the network has the parts that are moved."""
+        roles = self.study.roles
+        return roles.head is not None and bool(roles.vectors)
+
+    @property
+    def gates(self) -> int:
+        """How many gates the biases belong to; 0 where that is not known."""
+        roles = self.study.roles
+        if not roles.units:
+            return 0
+        size = sum(self._value(n).size for n in roles.vectors if n not in roles.spare)
+        return size // roles.units if size % roles.units == 0 else 0
+
+    @property
+    def knows_recurrent(self) -> bool:
+        """Whether recurrent weights were told from the others."""
+        return any(mask.any() for mask in (self.study.roles.recurrent or {}).values())
+
+    def biases(
+        self, steps: int, beta: float = 0.0, recurrent: Mapping[str, Array] | None = None
+    ) -> Observed | None:
+        """All biases below the output layer, with recurrent weights at 0 or as given."""
+        roles = self.study.roles
+        values = {name: np.zeros(self._value(name).shape) for name in roles.hidden}
+        for name in roles.vectors:
+            values[name] += 0.0 if name in roles.spare else beta
+        for name, array in (recurrent or {}).items():
+            values[name] = array
+        values |= self.lively_head()
+        places = {n: np.arange(self._value(n).size) for n in roles.vectors if n not in roles.spare}
+        return self.study.look(steps, values, places)
+
+    def lively_head(self) -> dict[str, Array]:
+        """An output layer with weights of order 0.5, whatever it was."""
+        rng = np.random.default_rng(self.study.seed + 5)
+        return {
+            name: LIVELY * rng.standard_normal(self._value(name).shape)
+            for name in self.study.roles.output
+        }
+
+    def recurrent(self, kind: str) -> dict[str, Array]:
+        """Recurrent weights: "alike", "alike in each gate", or "random"."""
+        rng = np.random.default_rng(self.study.seed + 7)
+        found = {}
+        for number, (name, mask) in enumerate((self.study.roles.recurrent or {}).items()):
+            weights = np.full(mask.shape, SMALL)
+            if kind == "random":
+                weights = 2 * SMALL * rng.standard_normal(mask.shape)
+            elif kind == "alike in each gate":
+                weights = weights * _by_gate(mask.shape, self.study.roles.units, number)
+            found[name] = np.where(mask, weights, 0.0)
+        return found
+
+    def _value(self, name: str) -> Array:
+        return np.asarray(self.study.values[name])
+
+
+def _by_gate(shape: tuple[int, ...], units: int, number: int) -> Array:
+    """Another factor for every block of H rows or columns; of a tensor of one gate, its own."""
+    for axis in (0, 1):
+        for gates in (4, 3):
+            if units and shape[axis] == gates * units:
+                factors = np.repeat(0.5 + 0.6 * np.arange(gates), units)
+                return np.asarray(factors[:, None] if axis == 0 else factors[None, :])
+    return np.full((1, 1), 0.5 + 0.6 * (number % 5))
+
+
+def right(observed: Observed | None) -> bool | None:
+    """Whether everything that was looked at agrees; None where nothing was."""
+    return None if observed is None else not observed.wrong()
+
+
+def columns(observed: Observed) -> tuple[Array, Array, Array]:
+    """Gradient, numerical derivative and error bars, of all that was looked at in one row."""
+    rows = [
+        (observed.beside(name), own.numerical, observed.bars(name))
+        for name, own in observed.sampled.items()
+    ]
+    g, n, bars = (np.concatenate(column) for column in zip(*rows, strict=True))
+    return g, n, bars
+
+
+def parts(g: Array, one: Array, two: Array, bars: Array) -> tuple[float, float] | None:
+    """(a₁, a₂) in g = a₁ s₁ + a₂ s₂; None where g is no such sum, or s₁ and s₂ are parallel."""
+    matrix = np.stack([one, two], axis=1) / bars[:, None]
+    norms = np.linalg.norm(matrix, axis=0)
+    if not norms.all():
+        return None
+    found, _, _, singular = np.linalg.lstsq(matrix / norms, g / bars, rcond=None)
+    if singular[-1] < 1e-2 * singular[0]:
+        return None
+    a = found / norms
+    if (np.abs(g - a[0] * one - a[1] * two) > 4 * LIMIT * bars).any():
+        return None
+    return float(a[0]), float(a[1])
+
+
+def difference(one: Observed, other: Observed) -> Ratio:
+    """How what changes between two points in the gradient relates to what changes in n."""
+    (g, n, bars), (g0, n0, bars0) = columns(one), columns(other)
+    return ratio_of(g - g0, n - n0, bars + bars0)

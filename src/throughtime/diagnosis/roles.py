@@ -1,0 +1,146 @@
+"""What each tensor is for, found out by moving it and looking at the loss.
+
+Moves are shuffles, which leave an L2 term as it is. They start from a point drawn at random, where
+nothing is 0 by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.laboratory import Laboratory
+
+SAME = 1e3  # units in the loss's last place: a larger change is a reaction
+SIZE = 0.5  # of what is drawn
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The parts of a recurrent network with a linear output layer.
+
+    Attributes:
+        head: name of the output layer's matrix; None where none was recognised, and then nothing
+            else is known either.
+        head_bias: name of its bias; None where it has none.
+        matrices, vectors: names of all others.
+        spare: names of biases that only add to another one.
+        recurrent: by name of a matrix, which of its entries meet the state before; empty where
+            a loss at T = 1 could not tell, as it cannot where the initial state is not 0.
+        units: H, 0 where it is not known.
+    """
+
+    head: str | None = None
+    head_bias: str | None = None
+    matrices: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
+    spare: tuple[str, ...] = ()
+    recurrent: Mapping[str, Array] | None = None
+    units: int = 0
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """All tensors below the output layer."""
+        return (*self.matrices, *self.vectors)
+
+    @property
+    def output(self) -> tuple[str, ...]:
+        """Those of the output layer."""
+        return tuple(name for name in (self.head, self.head_bias) if name is not None)
+
+
+def roles_of(lab: Laboratory) -> Roles:
+    """The roles of a target's tensors; an empty answer where it is no network with a head."""
+    return _Search(lab).roles()
+
+
+class _Search:
+    def __init__(self, lab: Laboratory) -> None:
+        self.lab = lab
+        self.rng = np.random.default_rng(lab.seed)
+        shapes = {name: np.asarray(array).shape for name, array in lab.values.items()}
+        self.matrices = [n for n, s in shapes.items() if sum(size > 1 for size in s) >= 2]
+        self.vectors = [n for n in shapes if n not in self.matrices]
+        self.base = {name: SIZE * self.rng.standard_normal(s) for name, s in shapes.items()}
+
+    def roles(self) -> Roles:
+        head = next((name for name in reversed(self.matrices) if self._cuts_off(name)), None)
+        if head is None:
+            return Roles()
+        moving = [name for name in self.vectors if self._reacts([name], {head: self._zero(head)})]
+        bias = moving[0] if len(moving) == 1 else None
+        if len(moving) > 1:
+            return Roles()
+        matrices = tuple(name for name in self.matrices if name != head)
+        vectors = tuple(name for name in self.vectors if name != bias)
+        outputs = self.base[bias].size if bias is not None else 0
+        units = self.base[head].size // outputs if outputs else 0
+        recurrent = dict(self._recurrent(matrices))
+        return Roles(head, bias, matrices, vectors, self._spare(vectors), recurrent, units)
+
+    def _cuts_off(self, name: str) -> bool:
+        """Whether, with this matrix at 0, the loss no longer reacts to any other."""
+        others = [other for other in self.matrices if other != name]
+        return bool(others) and not self._reacts(others, {name: self._zero(name)})
+
+    def _spare(self, vectors: tuple[str, ...]) -> tuple[str, ...]:
+        """The second of every two biases whose sum alone matters, at least in their first rows."""
+        found: list[str] = []
+        for one, other in combinations(vectors, 2):
+            if self.base[one].size != self.base[other].size or one in found or other in found:
+                continue
+            stretch = slice(0, -(-self.base[one].size // 4))
+            shift = np.zeros(self.base[one].size)
+            shift[stretch] = self.rng.standard_normal(shift[stretch].shape)
+            moved = {
+                one: self.base[one] + shift.reshape(self.base[one].shape),
+                other: self.base[other] - shift.reshape(self.base[other].shape),
+            }
+            if self._same(self._loss({}), self._loss(moved)):
+                found.append(other)
+        return tuple(found)
+
+    def _recurrent(self, matrices: tuple[str, ...]) -> Iterator[tuple[str, Array]]:
+        """Entries that the loss of a single step does not react to."""
+        if self.lab.shorter(1) is None:
+            return
+        for name in matrices:
+            mask = np.zeros(self.base[name].shape, bool)
+            for place in _slices(self.base[name].shape):
+                moved = self.base[name].copy()
+                moved[place] = self._shuffled(moved[place])
+                one, other = self._loss({}, 1), self._loss({name: moved}, 1)
+                if self._same(one, other):
+                    mask[place] = True
+            yield name, mask
+
+    def _reacts(self, names: list[str], fixed: Mapping[str, Array]) -> bool:
+        moved = {name: self._shuffled(self.base[name]) for name in names}
+        return not self._same(self._loss(fixed), self._loss({**fixed, **moved}))
+
+    def _loss(self, values: Mapping[str, Array], steps: int | None = None) -> float:
+        return self.lab.loss({**self.base, **values}, steps)
+
+    def _same(self, one: float, other: float) -> bool:
+        eps = max(float(np.finfo(np.asarray(a).dtype).eps) for a in self.lab.values.values())
+        return bool(abs(one - other) <= SAME * eps * max(abs(one), abs(other)))
+
+    def _shuffled(self, array: Array) -> Array:
+        """Another order; one entry alone takes the other sign."""
+        if array.size == 1:
+            return -array
+        return np.roll(array.reshape(-1), 1).reshape(array.shape)
+
+    def _zero(self, name: str) -> Array:
+        return np.zeros(self.base[name].shape)
+
+
+def _slices(shape: tuple[int, ...]) -> Iterator[tuple[slice | int, ...]]:
+    """Rows, then columns."""
+    for axis in (0, 1):
+        for k in range(shape[axis]):
+            yield (slice(None),) * axis + (k,)

@@ -1,0 +1,265 @@
+"""What is wrong where no factor and no rearrangement explains it: first when, then where.
+
+When: at T = 1 already, from T = 2 on, or only beyond some k. Where: the output layer, the biases,
+the input weights or the recurrent ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.between import between_steps
+from throughtime.diagnosis.candidate import Candidate
+from throughtime.diagnosis.inside import wrong_slopes
+from throughtime.diagnosis.observed import LIMIT, Observed
+from throughtime.diagnosis.output import wrong_output
+from throughtime.diagnosis.places import Places
+from throughtime.diagnosis.study import Study
+
+BETWEEN = (
+    "dh_next_missing",
+    "dc_next_missing",
+    "dh_overwritten",
+    "recurrent_untransposed",
+    "direct_path_only",
+    "direct_path_missing",
+    "term_counted_twice",
+    "wrong_matrix",
+    "only_last_step_kept",
+    "last_cache_at_every_step",
+    "update_gate_term_missing",
+)
+INSIDE = (
+    "derivative_missing",
+    "derivative_of_activated_value",
+    "gates_swapped_in_dc",
+    "current_h_for_previous",
+    "current_c_for_previous",
+    "wrapped_initial_state",
+    "states_off_by_one",
+    "update_gate_term_missing",
+    "dropout_mask_redrawn",
+)
+
+
+def by_steps(observed: Observed, study: Study) -> Candidate | None:
+    """What experiments on length and parameters say; None where the target allows none."""
+    one = study.at(1)
+    if one is None or study.roles.head is None:
+        return None
+    places = Places(study)
+    if one.wrong():
+        lead = f"At T = 1 it disagrees already, in {', '.join(one.wrong())}."
+        return _at_one(observed, one, places, lead)
+    longest = _longest_right(study)
+    if longest is not None and longest > 1:
+        return _truncated(observed, study, longest)
+    return _from_two(observed, places, f"At T = 1 it agrees; at T = {observed.steps} it does not.")
+
+
+# --- beyond one step ---
+
+
+def _longest_right(study: Study) -> int | None:
+    """The largest T up to which the gradient agrees; None where T = 2 cannot be looked at."""
+    good, bad = 1, study.steps or 0
+    probe = 2
+    while good + 1 < bad:
+        there = study.at(probe)
+        if there is None:
+            return None
+        if there.wrong():
+            bad = probe
+        else:
+            good = probe
+        probe = min(2 * good, (good + bad) // 2) if bad == study.steps else (good + bad) // 2
+        probe = max(probe, good + 1)
+    return good
+
+
+def _truncated(observed: Observed, study: Study, k: int) -> Candidate | None:
+    said = f"It agrees up to T = {k}, and disagrees from T = {k + 1} on."
+    if set(study.roles.output) & set(observed.wrong()):
+        return _family("between_steps", (said,), ("truncated", "padding_counted"))
+    facts = {"k": str(k), "T": str(observed.steps)}
+    return Candidate(("truncated",), evidence=(said, _output_right(study)), facts=facts)
+
+
+def _from_two(observed: Observed, places: Places, lead: str) -> Candidate:
+    study = places.study
+    wrong = set(observed.wrong())
+    if wrong & set(study.roles.output):
+        found = wrong_output(observed, study)
+        if found is not None:
+            return found_candidate(found, lead, observed)
+        return _family("output_layer", (lead,), ("padding_counted", "targets_shifted"))
+    parts = _parts(observed, study)
+    if parts == {"input"}:
+        where = ", ".join(sorted(wrong))
+        said = f"Only the input weights, {where}, are wrong; biases and recurrent weights agree."
+        return Candidate(
+            ("time_reversed",),
+            where,
+            evidence=(lead, said),
+            facts={"where": where},
+            confidence=0.85,
+        )
+    if upper := _exact_layer(observed, study):
+        said = f"A layer is exact, {', '.join(upper)}; the one below is not."
+        return Candidate(("lower_layer_overwritten",), evidence=(lead, said), confidence=0.8)
+    found = between_steps(places)
+    if found is not None:
+        fault, beside, said = found
+        evidence = (lead, _output_right(study), *said)
+        facts = {"where": ", ".join(sorted(wrong))}
+        confidence = 0.9 / (1 + 0.5 * len(beside))
+        return Candidate((fault,), "", None, evidence, facts, tuple(beside), confidence)
+    return _family("between_steps", (lead, _output_right(study)), BETWEEN)
+
+
+# --- within a step ---
+
+
+def _at_one(observed: Observed, one: Observed, places: Places, lead: str) -> Candidate:
+    study = places.study
+    wrong = set(one.wrong())
+    shifted = _states_shifted(one, study)
+    if shifted is not None:
+        return Candidate(("states_off_by_one",), evidence=(lead, shifted), confidence=0.9)
+    if wrong & set(study.roles.output):
+        found = wrong_output(observed, study)
+        if found is not None:
+            return found_candidate(found, lead, observed)
+        return _family("output_layer", (lead,), ("softmax_derivative_twice", "different_loss"))
+    where = ", ".join(sorted(wrong))
+    parts = _parts(one, study)
+    if parts == {"recurrent"} and _parts(observed, study) == {"recurrent"}:
+        return _wrong_state(observed, one, lead)
+    if parts == {"input"} and _parts(observed, study) == {"input"}:
+        said = f"Only the input weights, {where}, are wrong, at any T."
+        return Candidate(
+            ("sequences_swapped",),
+            where,
+            evidence=(lead, said),
+            facts={"where": where},
+            confidence=0.85,
+        )
+    if places.gates == 4 and _from_nothing(one):
+        said = (
+            f"At T = 1 the loss does not react to the entries of {where} that are wrong: there "
+            "the cell state before is 0."
+        )
+        return Candidate(
+            ("current_c_for_previous",),
+            where,
+            evidence=(lead, said),
+            facts={"where": where},
+            confidence=0.9,
+        )
+    slopes = wrong_slopes(places)
+    if len(slopes) == 1:
+        fault, said_of = next(iter(slopes.items()))
+        evidence = (lead, _output_right(study), *said_of)
+        return Candidate((fault,), where, evidence=evidence, facts={"where": where}, confidence=0.9)
+    return _family("inside_a_step", (lead, _output_right(study)), INSIDE, where)
+
+
+def _wrong_state(observed: Observed, one: Observed, lead: str) -> Candidate:
+    """h_t for h_{t−1}: at every step, or at the first alone, which leaves few directions."""
+    names = observed.wrong()
+    where = ", ".join(names)
+    said = "Only the recurrent weights are wrong; at T = 1 the loss does not react to them."
+    ranks = [(_rank(observed, name), _rank(one, name)) for name in names if name in one.wrong()]
+    facts = {"where": where}
+    if not ranks or any(rank is None for pair in ranks for rank in pair):
+        both = ("wrapped_initial_state",)
+        return Candidate(("current_h_for_previous",), where, None, (lead, said), facts, both, 0.5)
+    grown = any((here or 0) > (first or 0) for here, first in ranks)
+    words = (
+        f"gradient − numerical derivative of {names[0]} has rank {ranks[0][0]} at "
+        f"T = {observed.steps}, {ranks[0][1]} at T = 1"
+    )
+    fault = "current_h_for_previous" if grown else "wrapped_initial_state"
+    why = "more than one step's worth" if grown else "one step's worth"
+    return Candidate((fault,), where, None, (lead, said, f"{words}: {why}."), facts, (), 0.85)
+
+
+def _rank(observed: Observed, name: str) -> int | None:
+    n = observed.full(name)
+    if n is None or n.ndim != 2:
+        return None
+    bars = np.empty(n.size)
+    bars[observed.sampled[name].places] = observed.bars(name)
+    sizes = np.linalg.svd(observed.gradient[name] - n, compute_uv=False)
+    return int((sizes > LIMIT * np.linalg.norm(bars)).sum())
+
+
+def _states_shifted(one: Observed, study: Study) -> str | None:
+    """The output layer's matrix has no gradient at T = 1, since it met h_0 = 0."""
+    head = study.roles.head
+    if head is None or head not in one.wrong() or one.gradient[head].any():
+        return None
+    return f"At T = 1 the gradient of {head} is exactly 0, as if it met the state before the step."
+
+
+def _from_nothing(one: Observed) -> bool:
+    """Whether all that is wrong has a numerical derivative of 0."""
+    for name in one.wrong():
+        off = one.z(name) > LIMIT
+        own = one.sampled[name]
+        if (np.abs(own.numerical[off]) > LIMIT * one.bars(name)[off]).any():
+            return False
+    return True
+
+
+# --- which part ---
+
+
+def _parts(observed: Observed, study: Study) -> set[str]:
+    """Of what is wrong below the output layer: "bias", "input", "recurrent"."""
+    found = set()
+    for name in observed.wrong():
+        off = observed.sampled[name].places[observed.z(name) > LIMIT]
+        mask: Array | None = (study.roles.recurrent or {}).get(name)
+        if name in study.roles.vectors:
+            found.add("bias")
+        elif mask is None:
+            found.add("other")
+        else:
+            inside = mask.reshape(-1)[off]
+            found |= ({"recurrent"} if inside.any() else set()) | (
+                set() if inside.all() else {"input"}
+            )
+    return found
+
+
+def _exact_layer(observed: Observed, study: Study) -> tuple[str, ...]:
+    """Tensors below the output layer that are right, recurrent weights among them."""
+    masks = study.roles.recurrent or {}
+    right = [name for name in study.roles.hidden if name not in observed.wrong()]
+    whole = [n for n in right if n in masks and masks[n].any()]
+    biases = [n for n in right if n in study.roles.vectors]
+    return tuple(right) if whole and biases else ()
+
+
+def _output_right(study: Study) -> str:
+    return f"The output layer, {', '.join(study.roles.output)}, agrees."
+
+
+def found_candidate(
+    found: tuple[str, Sequence[str], float], lead: str, observed: Observed
+) -> Candidate:
+    """A candidate from a fault, sentences, and how sure it is."""
+    fault, said, confidence = found
+    facts = {"T": str(observed.steps), "where": ", ".join(observed.wrong())}
+    return Candidate((fault,), evidence=(lead, *said), facts=facts, confidence=confidence)
+
+
+def _family(
+    name: str, evidence: Sequence[str], members: Sequence[str], where: str = ""
+) -> Candidate:
+    facts = {"where": where} if where else {}
+    return Candidate((name,), where, None, tuple(evidence), facts, tuple(members), 0.5)

@@ -4,8 +4,12 @@ from throughtime.bridges import from_torch, to_torch, torch_state_dict
 from throughtime.cells import GRU, LSTM, RNN
 from throughtime.check import Report, check, sweep
 from throughtime.checking import CheckError, Derivative, Sweep, Target, derivative, frozen
+from throughtime.checking.cause import Cause
 from throughtime.contributions import Contributions, contributions
+from throughtime.diagnosis import layouts
+from throughtime.diagnosis.compare import Comparison, compare
 from throughtime.engine import engine, engine_info, release_workspace, set_threads
+from throughtime.flow import Flow, flow
 from throughtime.layers import Dense, Dropout, Embedding
 from throughtime.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from throughtime.network import Gradients, Network, Run
@@ -20,12 +24,15 @@ __all__ = [
     "LSTM",
     "RNN",
     "BinaryCrossEntropy",
+    "Cause",
     "CheckError",
+    "Comparison",
     "Contributions",
     "Dense",
     "Derivative",
     "Dropout",
     "Embedding",
+    "Flow",
     "Gradients",
     "MeanSquaredError",
     "Network",
@@ -36,12 +43,15 @@ __all__ = [
     "Sweep",
     "Target",
     "check",
+    "compare",
     "contributions",
     "derivative",
     "engine",
     "engine_info",
+    "flow",
     "from_torch",
     "frozen",
+    "layouts",
     "library_target",
     "program_target",
     "release_workspace",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from throughtime import checking
-from throughtime.checking import Sweep, check_target, sweep_target
+from throughtime import checking, diagnosis
+from throughtime.checking import Sweep, Target, check_target, sweep_target
+from throughtime.checking.budget import Budget
+from throughtime.progress import progress_bar
 from throughtime.report.check_figures import plot_check, plot_valley
 from throughtime.report.check_page import check_page
 from throughtime.report.junit import write_junit
@@ -14,6 +17,9 @@ from throughtime.targets import as_target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+DIAGNOSIS = 10  # times the check's evaluations and seconds, at most
+ONE_SECOND = 1.0  # which it always has
 
 
 class Report(checking.Report):
@@ -38,13 +44,15 @@ class Report(checking.Report):
         check_page(self, path)
 
 
-def check(what: object, *data: Any, **options: Any) -> Report:
-    """Is this gradient right?
+def check(what: object, *data: Any, diagnose: bool = True, **options: Any) -> Report:
+    """Is this gradient right? And if not, why?
 
     Args:
         what: a Target; or, followed by its data, anything that `tt.target_of` makes one of: a
             Network, a torch module or Function, a JAX function, the path of a shared library.
         data: what follows it there.
+        diagnose: whether to look for causes where the gradient is wrong, with at most ten times
+            the evaluations that the check took, and within its `evaluations` and `seconds`.
         options: those of `checking.check_target`, and of `tt.target_of`.
 
     Returns:
@@ -64,9 +72,27 @@ def check(what: object, *data: Any, **options: Any) -> Report:
         >>> target = tt.Target(net.parameters, lambda: net.evaluate(x, y).value, averaged)
         >>> print(tt.check(target).headline())
         DISAGREE: the gradient and the numerical one are d = 0.8 apart; ...
+        >>> tt.check(target).causes[0].fault
+        'scaled'
     """
     target, rest = as_target(what, *data, **options)
-    return Report(**vars(check_target(target, **rest)))
+    report = check_target(target, **rest)
+    if diagnose and report.verdict == "disagree":
+        report = _diagnosed(target, report, **rest)
+    return Report(**vars(report))
+
+
+def _diagnosed(target: Target, report: checking.Report, **options: Any) -> checking.Report:
+    """The report with causes."""
+    most, deadline = DIAGNOSIS * report.evaluations, max(DIAGNOSIS * report.seconds, ONE_SECOND)
+    if options.get("evaluations") is not None:
+        most = min(most, options["evaluations"] - report.evaluations)
+    if options.get("seconds") is not None:
+        deadline = min(deadline, options["seconds"] - report.seconds)
+    with progress_bar(0, "diagnosis", "evaluation", options.get("progress")) as bar:
+        budget = Budget(most, deadline, bar)
+        found = diagnosis.diagnose(target, report, budget, options.get("seed", 0))
+    return replace(report, causes=found.causes, notes=(*report.notes, *found.notes))
 
 
 def sweep(what: object, *data: Any, **options: Any) -> Sweep:

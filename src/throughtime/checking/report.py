@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.checking.text import circumstances, headline, table
+from throughtime.checking.cause import Cause
+from throughtime.checking.text import circumstances, explanation, headline, table
 from throughtime.checking.text import plain as _plain
 from throughtime.storage import replace
 
@@ -172,7 +173,7 @@ class Report:
     loss: float
     dtype: str
     steps: int | None = None
-    causes: tuple[str, ...] = ()
+    causes: tuple[Cause, ...] = ()
     smallest_error: float = np.inf
     points: tuple[Point, ...] = ()
     seconds: float = 0.0
@@ -184,7 +185,7 @@ class Report:
     def __str__(self) -> str:
         lines = [self.headline(), self.circumstances(), "", *table(self.tensors)]
         notes = [*self.notes, *([f"To resolve it: {self.remedy}."] if self.remedy else [])]
-        return "\n".join([*lines, *([""] if notes else []), *notes])
+        return "\n".join([*lines, *([""] if notes else []), *notes, *explanation(self.causes)])
 
     def headline(self) -> str:
         """The verdict and its two numbers, in one line."""

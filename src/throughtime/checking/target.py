@@ -18,6 +18,8 @@ from throughtime.checking.returned import (
     loss_terms,
 )
 
+VARIANTS = ("scaled", "at_batch", "at_depth", "at_equal_lengths", "without_dropout")
+
 
 class CheckError(ValueError):
     """The check itself could not run; the message says why."""
@@ -45,9 +47,16 @@ class Target:
             each of them by itself.
         bits: of the significand that the parameters are kept in, where their arrays hold more:
             8 for bfloat16, which NumPy lacks. They are moved by what so many bits can hold.
+        layout: how the arrays hold a cell's matrices, and what the run was, from `tt.layouts`:
+            lets the diagnosis compare the gradient with backward passes that have a fault each.
+        variants: the same target with one thing changed, for the diagnosis to experiment with:
+            `"scaled"`, a function of s, with s times the loss; `"at_batch"`, of B, on so many
+            sequences; `"at_depth"`, of a number of layers; `"at_equal_lengths"` and
+            `"without_dropout"`, of nothing.
 
     Raises:
-        CheckError: where a parameter is no writable array of float32 or float64.
+        CheckError: where a parameter is no writable array of float32 or float64, or a variant
+            is none of these.
 
     Example:
         >>> import numpy as np
@@ -67,8 +76,14 @@ class Target:
     freeze: Callable[[], object] | None = field(default=None, kw_only=True)
     gates: int | None = field(default=None, kw_only=True)
     bits: int | None = field(default=None, kw_only=True)
+    layout: Any = field(default=None, kw_only=True)
+
+    variants: Mapping[str, Callable[..., Target]] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
+        for unknown in set(self.variants) - set(VARIANTS):
+            expected = "of " + ", ".join(VARIANTS)
+            refuse("variants", expected, repr(unknown), error=CheckError)
         if not self.parameters:
             refuse("parameters", "at least one named array", "none", error=CheckError)
         for name, array in self.parameters.items():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from throughtime.checking.cause import Cause
     from throughtime.checking.report import Report, TensorReport
 
 HEADINGS = ("tensor", "verdict", "d", "floor", "worst entry", "gradient", "numerical")
@@ -52,6 +53,27 @@ def table(tensors: Mapping[str, TensorReport]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+
+
+def explanation(causes: Sequence[Cause]) -> Iterator[str]:
+    """What is wrong, what to change, and what speaks for it, as lines of text."""
+    for number, cause in enumerate(causes, start=1):
+        of_many = f"{number}. " if len(causes) > 1 else ""
+        yield ""
+        yield f"{of_many}{cause.statement}  [{cause.fault}, confidence {cause.confidence:.0%}]"
+        yield f"   {cause.change}"
+        yield from (f"   - {sentence}" for sentence in cause.evidence)
+        yield from (f"   - {sentence}" for sentence in limits(cause))
+        yield f"   More: throughtime explain fault {cause.fault}"
+
+
+def limits(cause: Cause) -> Iterator[str]:
+    """How much a cause explains, and what would look the same."""
+    before, after = cause.discrepancy_before, cause.discrepancy_after
+    if before is not None and after is not None:
+        yield f"d = {before:.2g} as it is; {after:.1g} with this undone."
+    if cause.alternatives:
+        yield f"Not to be told apart from it here: {', '.join(cause.alternatives)}."
 
 
 def plain(value: Any) -> Any:

@@ -120,7 +120,7 @@ def _recurrent(places: Places, zero: Observed) -> Found | None:
         if abs(ratio.value - 2) < CLOSE:
             return "term_counted_twice", [], said
         return None
-    if not ratio.is_near(1.0) and ratio.entries:
+    if not ratio.fits and ratio.entries:
         return "wrong_matrix", [], [f"{ZERO}only recurrent weights other than 0 bring it out."]
     return _which_matrix(places)
 

@@ -87,8 +87,8 @@ def compare(
 class _OnPaper(Study):
     """A study without a target: no experiment can be made."""
 
-    roles = Roles()  # type: ignore[assignment]
-    reduction = Reduction()  # type: ignore[assignment]
+    roles = Roles()
+    reduction = Reduction()
 
     def look(
         self,

@@ -76,7 +76,7 @@ def zeros(observed: Observed) -> Iterator[Candidate]:
         flat = np.zeros(undone[name].size)
         flat[observed.sampled[name].places] = observed.sampled[name].numerical
         undone[name] = flat.reshape(undone[name].shape)
-    if names:
+    if names and not observed.wrong(undone):  # with others wrong, what is 0 may be their doing
         where = ", ".join(names)
         largest = max(float(np.abs(observed.sampled[n].numerical).max()) for n in names)
         evidence = (f"Every entry is 0; the numerical derivatives go up to {largest:.3g}.",)

@@ -22,6 +22,7 @@ from throughtime.diagnosis.rearranged import copied, permuted, transposed
 from throughtime.diagnosis.scaled import everywhere, in_gates, in_tensors
 from throughtime.diagnosis.steps import by_steps
 from throughtime.diagnosis.study import Study
+from throughtime.diagnosis.variants import by_variants, scaled_down
 
 AT_MOST = 6  # faults at once
 
@@ -110,6 +111,8 @@ class Search:
             if best is None or best.undone is None:
                 self._left(observed, before)
                 return
+            best = scaled_down(best, self.study)
+            assert best.undone is not None
             after = observed.with_gradient(best.undone)
             self.causes += as_causes(best, before, after.discrepancy())
             if best.undo is not None:
@@ -118,7 +121,7 @@ class Search:
 
     def _left(self, observed: Observed, before: float) -> None:
         """What no candidate takes out entry by entry: experiments say where it is, or nothing."""
-        last = by_steps(observed, self.study)
+        last = next(by_variants(observed, self.study), None) or by_steps(observed, self.study)
         if last is not None:
             self.causes += as_causes(last, before, None)
         else:

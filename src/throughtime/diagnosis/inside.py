@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from throughtime.diagnosis.factors import number, ratio_of
+from throughtime.diagnosis.factors import STEEP, number, ratio_of
 from throughtime.diagnosis.observed import Observed
 from throughtime.diagnosis.places import BETA, Places
 
@@ -53,6 +53,27 @@ def wrong_slopes(places: Places) -> dict[str, list[str]]:
     if len(found.get("gates_swapped_in_dc", ["", ""])) != 2:
         return {}
     return found
+
+
+def other_units(places: Places) -> str | None:
+    """A sentence where some units have a gradient and no derivative, or a derivative and none.
+
+    With every pre-activation alike no unit differs from another, but for the output layer's
+    weights and what is dropped.
+    """
+    seen = places.biases(1, BETA) if places.useful else None
+    for name, own in seen.sampled.items() if seen is not None else ():
+        assert seen is not None
+        g, bars = seen.beside(name), seen.bars(name)
+        idle = np.abs(own.numerical) <= bars
+        active, silent = idle & (np.abs(g) > STEEP * bars), ~idle & (g == 0)
+        if active.any() or silent.any():
+            return (
+                f"At T = 1, with every pre-activation at β = {BETA}, {int(active.sum())} entries "
+                f"of {name} have a gradient where the loss does not react, and "
+                f"{int(silent.sum())} have none where it does."
+            )
+    return None
 
 
 def _factors(observed: Observed) -> Iterator[tuple[float, float, str]]:

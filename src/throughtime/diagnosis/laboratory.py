@@ -11,9 +11,11 @@ from throughtime.arrays import Array
 from throughtime.checking.budget import Budget
 from throughtime.checking.points import at_length
 from throughtime.checking.target import CheckError, Evaluator, Target
-from throughtime.diagnosis.observed import Observed, observe, standing
+from throughtime.diagnosis.observed import MOST, Observed, observe, standing
 
 Values = Mapping[str, Array]
+LOOKS, AN_ENTRY = 6, 10  # and evaluations that an entry takes
+FEWEST = 64  # entries
 
 
 @dataclass
@@ -33,6 +35,13 @@ class Laboratory:
     sizes: dict[str, int] = field(default_factory=dict)
     seed: int = 0
     seen: dict[int, Observed | None] = field(default_factory=dict)
+
+    @property
+    def most(self) -> int:
+        """Entries that a look may take, so that the budget lasts for LOOKS of them."""
+        if not np.isfinite(self.budget.left):
+            return MOST
+        return int(np.clip(self.budget.left / (LOOKS * AN_ENTRY), FEWEST, MOST))
 
     @property
     def steps(self) -> int | None:
@@ -62,7 +71,13 @@ class Laboratory:
         moved = {**self.values, **(values or {})}
         try:
             return observe(
-                target, moved, budget=self.budget, places=places, sizes=self.sizes, seed=self.seed
+                target,
+                moved,
+                budget=self.budget,
+                places=places,
+                most=self.most,
+                sizes=self.sizes,
+                seed=self.seed,
             )
         except CheckError:
             return None

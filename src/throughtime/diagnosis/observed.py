@@ -19,6 +19,8 @@ from throughtime.checking.target import Evaluator, Target
 
 LIMIT = 3.5  # error bars: beyond them two numbers differ
 FINE = 1e-6  # of a tensor's largest gradient: an error bar that is small enough
+MOST = 600  # entries that are looked at, over all tensors
+TINY = 1e-140  # its square is a number too
 LAST_PLACES = 8.0  # of the gradient's precision: what is closer is the same number
 
 
@@ -80,9 +82,8 @@ class Observed:
             before, after = (np.linalg.norm(g[name]) for g in (self.gradient, gradient))
             grown = max(1.0, float(after / before)) if before else 1.0
         largest = float(np.abs(own.numerical).max(initial=0.0))
-        return np.asarray(own.errors + grown * own.rounding + LAST_PLACES * self.eps * largest) + (
-            np.finfo(float).tiny
-        )
+        same = LAST_PLACES * self.eps * largest + TINY
+        return np.asarray(own.errors + grown * own.rounding + same)
 
     def wrong(self, gradient: Mapping[str, Array] | None = None) -> tuple[str, ...]:
         """Names of the tensors in which an entry differs by more than its error bar."""
@@ -137,7 +138,7 @@ def observe(
     *,
     budget: Budget,
     places: Mapping[str, Array] | None = None,
-    most: int = 600,
+    most: int = MOST,
     sizes: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> Observed:

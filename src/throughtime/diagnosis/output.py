@@ -112,7 +112,7 @@ def _which_steps(observed: Observed, study: Study) -> Said | None:
             "targets are the same in sum, but not step by step."
         )
         return "targets_shifted", [said], 0.8
-    fitted = parts(g, first, n - first, bars)
+    fitted = None if np.isnan(first).any() else parts(g, first, n - first, bars)
     if fitted is None:
         return None
     a, b = fitted

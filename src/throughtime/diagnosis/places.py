@@ -19,6 +19,7 @@ from throughtime.diagnosis.study import Study
 
 BETA = 0.7
 SMALL = 0.2  # recurrent weights, where some are wanted
+TELLING = 1e-10  # of the largest: no error bar need be narrower
 LIVELY = 0.5  # of the output layer's weights
 
 
@@ -114,6 +115,9 @@ def columns(observed: Observed) -> tuple[Array, Array, Array]:
 
 def parts(g: Array, one: Array, two: Array, bars: Array) -> tuple[float, float] | None:
     """(a₁, a₂) in g = a₁ s₁ + a₂ s₂; None where g is no such sum, or s₁ and s₂ are parallel."""
+    known = np.isfinite(bars)
+    g, one, two = g[known], one[known], two[known]
+    bars = np.maximum(bars[known], TELLING * np.abs(one + two).max(initial=0.0) + TELLING**8)
     matrix = np.stack([one, two], axis=1) / bars[:, None]
     norms = np.linalg.norm(matrix, axis=0)
     if not norms.all():

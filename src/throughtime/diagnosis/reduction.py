@@ -78,11 +78,9 @@ def reduction_of(lab: Laboratory, roles: Roles, steps: int | None = None) -> Red
         bend = np.abs(np.diff(values, 2)).max()
         if bend > 0 and np.abs(np.diff(values, 3)).max() < ALIKE * bend:
             return Reduction(kind, outputs=bias.size)  # type: ignore[arg-type]
-    slopes = []
-    for place in range(bias.size):
-        near, middle, far = (loss(place, FAR * part) for part in (0.5, 1.0, 1.5))
-        if not abs((far - middle) - (middle - near)) <= ALIKE * abs(far - near):
-            return Reduction(outputs=bias.size)
-        slopes.append((far - near) / FAR)
-    total = sum(slopes) / max(bias.size - 1, 1)
+    far = np.array([[loss(k, FAR * part) for part in (0.5, 1.0, 1.5)] for k in range(bias.size)])
+    slopes, bends = (far[:, 2] - far[:, 0]) / FAR, np.diff(far, 2)
+    if not np.abs(bends).max() <= ALIKE * FAR * np.abs(slopes).max():
+        return Reduction(outputs=bias.size)
+    total = float(slopes.sum()) / max(bias.size - 1, 1)
     return Reduction("classes", total, bias.size) if total > 0 else Reduction(outputs=bias.size)

@@ -13,7 +13,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.between import between_steps
 from throughtime.diagnosis.candidate import Candidate
-from throughtime.diagnosis.inside import wrong_slopes
+from throughtime.diagnosis.inside import other_units, wrong_slopes
 from throughtime.diagnosis.observed import LIMIT, Observed
 from throughtime.diagnosis.output import wrong_output
 from throughtime.diagnosis.places import Places
@@ -110,10 +110,10 @@ def _from_two(observed: Observed, places: Places, lead: str) -> Candidate:
     if upper := _exact_layer(observed, study):
         said = f"A layer is exact, {', '.join(upper)}; the one below is not."
         return Candidate(("lower_layer_overwritten",), evidence=(lead, said), confidence=0.8)
-    found = between_steps(places)
-    if found is not None:
-        fault, beside, said = found
-        evidence = (lead, _output_right(study), *said)
+    carried = between_steps(places)
+    if carried is not None:
+        fault, beside, told = carried
+        evidence = (lead, _output_right(study), *told)
         facts = {"where": ", ".join(sorted(wrong))}
         confidence = 0.9 / (1 + 0.5 * len(beside))
         return Candidate((fault,), "", None, evidence, facts, tuple(beside), confidence)
@@ -159,6 +159,9 @@ def _at_one(observed: Observed, one: Observed, places: Places, lead: str) -> Can
             facts={"where": where},
             confidence=0.9,
         )
+    if dropped := other_units(places):
+        evidence = (lead, _output_right(study), dropped)
+        return Candidate(("dropout_mask_redrawn",), where, evidence=evidence, confidence=0.8)
     slopes = wrong_slopes(places)
     if len(slopes) == 1:
         fault, said_of = next(iter(slopes.items()))
@@ -220,13 +223,15 @@ def _from_nothing(one: Observed) -> bool:
 
 def _parts(observed: Observed, study: Study) -> set[str]:
     """Of what is wrong below the output layer: "bias", "input", "recurrent"."""
+    masks = study.roles.recurrent or {}
+    known = any(mask.any() for mask in masks.values())
     found = set()
     for name in observed.wrong():
         off = observed.sampled[name].places[observed.z(name) > LIMIT]
-        mask: Array | None = (study.roles.recurrent or {}).get(name)
+        mask: Array | None = masks.get(name)
         if name in study.roles.vectors:
             found.add("bias")
-        elif mask is None:
+        elif mask is None or not known:
             found.add("other")
         else:
             inside = mask.reshape(-1)[off]

@@ -75,7 +75,7 @@ class Study(Laboratory):
         )
 
     def _at_other_lengths(self, observed: Observed, names: Sequence[str]) -> dict[int, Ratio]:
-        found = {}
+        found: dict[int, Ratio] = {}
         for steps in (1, 2, 3):
             if self.steps is None or steps >= self.steps or len(found) == 2:
                 continue

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from throughtime.checking import Report
-from throughtime.checking.text import HEADINGS, cells
+from throughtime.checking.text import HEADINGS, cells, limits
 from throughtime.report.check_figures import error_parts, plot_check, plot_valley
 from throughtime.report.page import Figure, Section, Table, write_page
 
@@ -15,7 +15,17 @@ SHOWN = 50  # located entries; a report in JSON holds all of them
 
 def check_page(report: Report, path: str | os.PathLike[str]) -> None:
     """Writes a check as a page of its own."""
-    write_page(path, "Gradient check", [check_section(report, "Is the gradient right?")])
+    sections = [check_section(report, "Is the gradient right?"), *cause_sections(report)]
+    write_page(path, "Gradient check", sections)
+
+
+def cause_sections(report: Report) -> Iterator[Section]:
+    """A section for each cause: what is wrong, what to change, what speaks for it."""
+    for cause in report.causes:
+        name = f"{cause.fault}, confidence {cause.confidence:.0%}"
+        more = f"More: throughtime explain fault {cause.fault}"
+        notes = [*cause.evidence, *limits(cause), more]
+        yield Section(f"Why: {name}", f"{cause.statement} {cause.change}", notes=notes)
 
 
 def check_section(report: Report, title: str, lead: str = "") -> Section:

@@ -1,0 +1,188 @@
+"""The diagnosis: small implementations with mistakes, named by signatures and experiments."""
+
+import numpy as np
+import pytest
+
+import throughtime as tt
+from throughtime.bench import implementations
+from throughtime.checking.budget import Budget
+from throughtime.diagnosis import FAULTS
+from throughtime.diagnosis.factors import number, ratio_of
+from throughtime.diagnosis.reduction import reduction_of
+from throughtime.diagnosis.study import Study
+
+
+def diagnosed(style, cell, faults, **sizes):
+    return tt.check(implementations.make(style, cell, faults, **sizes), progress=False)
+
+
+def names(report):
+    return [cause.fault for cause in report.causes]
+
+
+BY_SIGNATURE = [
+    ("concatenated", "LSTM", "averaged_over_steps"),
+    ("gate_by_gate", "RNN", "summed_over_steps"),
+    ("concatenated", "GRU", "divided_by_batch"),
+    ("concatenated", "RNN", "divided_by_classes"),
+    ("gate_by_gate", "LSTM", "factor_two"),
+    ("concatenated", "RNN", "wrong_sign"),
+    ("concatenated", "RNN", "averaged_over_outputs"),
+    ("concatenated", "RNN", "half_squared_error"),
+    ("concatenated", "RNN", "root_taken"),
+    ("gate_by_gate", "LSTM", "bias_averaged"),
+    ("concatenated", "LSTM", "tensor_scaled"),
+    ("concatenated", "LSTM", "gate_scaled"),
+    ("gate_by_gate", "RNN", "zero_gradient"),
+    ("concatenated", "LSTM", "gates_permuted"),
+    ("gate_by_gate", "GRU", "bias_of_gate_copied"),
+    ("concatenated", "RNN", "gradient_transposed"),
+    ("concatenated", "RNN", "weight_decay_missing"),
+    ("gate_by_gate", "RNN", "weight_decay_doubled"),
+    ("concatenated", "RNN", "clipped_by_value"),
+    ("concatenated", "RNN", "clipped_by_norm"),
+]
+
+BY_EXPERIMENT = [
+    ("concatenated", "RNN", "truncated"),
+    ("concatenated", "RNN", "current_h_for_previous"),
+    ("concatenated", "LSTM", "current_c_for_previous"),
+    ("concatenated", "RNN", "states_off_by_one"),
+    ("concatenated", "RNN", "time_reversed"),
+    ("concatenated", "RNN", "sequences_swapped"),
+    ("concatenated", "LSTM", "derivative_missing"),
+    ("concatenated", "RNN", "derivative_of_activated_value"),
+    ("concatenated", "LSTM", "gates_swapped_in_dc"),
+    ("concatenated", "LSTM", "dc_next_missing"),
+    ("concatenated", "LSTM", "dh_next_missing"),
+    ("concatenated", "RNN", "softmax_derivative_twice"),
+]
+
+
+@pytest.mark.parametrize(("style", "cell", "fault"), BY_SIGNATURE + BY_EXPERIMENT)
+def test_a_fault_is_named(style, cell, fault):
+    report = diagnosed(style, cell, fault)
+    assert names(report) == [fault]
+    (cause,) = report.causes
+    assert cause.evidence
+    assert cause.page == fault.replace("_", "-")
+
+
+@pytest.mark.parametrize(("style", "cell", "fault"), BY_SIGNATURE)
+def test_a_signature_takes_the_difference_away(style, cell, fault):
+    (cause,) = diagnosed(style, cell, fault).causes
+    assert cause.discrepancy_after < 1e-6 < cause.discrepancy_before
+
+
+@pytest.mark.parametrize("fault", ["factor_two", "tensor_scaled", "clipped_by_norm", "truncated"])
+def test_in_float32_no_wrong_name_is_given(fault):
+    report = diagnosed("concatenated", "RNN", fault, dtype="float32")
+    assert all(
+        fault in (cause.fault, *cause.alternatives) or FAULTS[cause.fault].family
+        for cause in report.causes
+    )
+
+
+def test_of_two_faults_both_are_named():
+    report = diagnosed("concatenated", "LSTM", ("averaged_over_steps", "bias_averaged"))
+    assert set(names(report)) == {"averaged_over_steps", "bias_averaged"}
+    assert report.causes[-1].discrepancy_after < 1e-6
+
+
+def test_a_factor_and_what_is_left_behind_it():
+    report = diagnosed("concatenated", "LSTM", ("factor_two", "dc_next_missing"))
+    assert names(report) == ["factor_two", "dc_next_missing"]
+
+
+def test_right_code_has_no_cause():
+    report = diagnosed("concatenated", "LSTM", ())
+    assert report.verdict == "agree"
+    assert report.causes == ()
+
+
+def test_what_no_fault_explains_is_unknown():
+    w = np.linspace(-1, 1, 12).reshape(3, 4)
+    target = tt.Target({"w": w}, lambda: np.sum(np.sin(w)), lambda: {"w": np.cos(w) + w**2})
+    report = tt.check(target)
+    assert report.verdict == "disagree"
+    assert report.causes == ()
+    assert any("unknown" in note for note in report.notes)
+
+
+def test_without_a_diagnosis_none_is_made():
+    target = implementations.make("concatenated", "RNN", "factor_two")
+    assert tt.check(target, diagnose=False).causes == ()
+
+
+def test_a_budget_holds_for_both_together():
+    target = implementations.make("concatenated", "RNN", "dh_next_missing")
+    alone = tt.check(target, diagnose=False).evaluations
+    calls = []
+    loss = target.loss
+    counted = tt.Target(target.parameters, lambda: calls.append(1) or loss(), target.gradient)
+    tt.check(counted, evaluations=alone + 50)
+    assert len(calls) <= alone + 50 + 20  # losses of the preflight, and those before gradients
+
+
+def test_parameters_are_left_bit_for_bit():
+    target = implementations.make("concatenated", "GRU", "dh_next_missing")
+    before = {name: array.copy() for name, array in target.parameters.items()}
+    tt.check(target)
+    for name, array in target.parameters.items():
+        np.testing.assert_array_equal(array.view("u8"), before[name].view("u8"))
+
+
+def test_roles_are_read_off_the_loss():
+    target = implementations.make("concatenated", "LSTM", T=5, I=2, H=3, O=4)
+    roles = Study(target, dict(target.parameters), Budget()).roles
+    assert (roles.head, roles.head_bias) == ("Wy", "by")
+    assert (roles.matrices, roles.vectors, roles.units) == (("W1",), ("b1",), 3)
+    np.testing.assert_array_equal(roles.recurrent["W1"], np.arange(5)[:, None] < [3] * 12)
+
+
+@pytest.mark.parametrize(
+    ("setting", "kind", "total"),
+    [
+        ({"time": "sum", "batch": "sum"}, "classes", 12),
+        ({"time": "mean", "batch": "mean"}, "classes", 1),
+        ({"time": "mean", "batch": "sum"}, "classes", 2),
+        ({"task": "regression"}, "square", None),
+        ({"task": "regression", "root": True}, "root", None),
+    ],
+)
+def test_the_reduction_is_read_off_the_loss(setting, kind, total):
+    target = implementations.make("concatenated", "RNN", T=6, B=2, **setting)
+    study = Study(target, dict(target.parameters), Budget())
+    found = reduction_of(study, study.roles)
+    assert found.kind == kind
+    assert total is None or found.total == pytest.approx(total, rel=1e-6)
+
+
+def test_causes_are_in_the_table_the_json_and_the_page(tmp_path):
+    report = diagnosed("concatenated", "RNN", "averaged_over_steps", T=7)
+    assert "Your backward pass divides by T = 7; your loss does not." in str(report)
+    assert report.as_dict()["causes"][0]["fault"] == "averaged_over_steps"
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    report.to_html(tmp_path / "report.html")
+    assert "averaged_over_steps" in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_every_fault_reads_as_a_sentence_without_facts():
+    for name, fault in FAULTS.items():
+        assert fault.name == name
+        for sentence in fault.said():
+            assert sentence.endswith(".")
+            assert "{" not in sentence
+
+
+def test_every_mistake_of_the_implementations_has_a_name():
+    assert set(implementations.FAULTS) <= set(FAULTS)
+
+
+def test_a_ratio_fits_only_where_all_entries_do():
+    n = np.array([1.0, -2.0, 3.0])
+    bars = np.full(3, 1e-6)
+    assert ratio_of(n / 39, n, bars).is_near(1 / 39)
+    assert not ratio_of(np.array([1.0, -2.0, 3.1]), n, bars).fits
+    assert number(39.0002, 0.4) == "39.0 ± 0.4"

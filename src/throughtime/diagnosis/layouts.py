@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 from throughtime.arrays import refuse
 from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN
+from throughtime.diagnosis.mutants.guess import Guess
 from throughtime.diagnosis.mutants.layout import Layout, Names
 from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.diagnosis.mutants.walk import Cell
 
-__all__ = ["Layout", "gru", "lstm", "rnn"]
+__all__ = ["Guess", "Layout", "gru", "guess", "lstm", "rnn"]
 
 LOSSES: dict[str, dict[str, Any]] = {
     "softmax": {"kind": "softmax"},
@@ -142,6 +143,30 @@ def rnn(
     return _layout(RNN(nonlinearity), inputs, targets, order, W, U, b, **options)
 
 
+def guess(inputs: Any, targets: Any, **run: Any) -> Guess:
+    """A layout that names and shapes leave open: the first whose loss is the target's is taken.
+
+    Tried are LSTM, GRU and RNN of one layer in all their variants, matrices apart or one over
+    [x, h] or [h, x], rows or columns, every order of the gates or one matrix a gate, one bias or
+    two, and every reduction of the loss.
+
+    Args:
+        inputs, targets: as for `lstm`.
+        run: what else is known: `lengths`, `h0`, `c0`, `mask`, `decay`, `decay_biases`.
+
+    Example:
+        >>> import numpy as np
+        >>> import throughtime as tt
+        >>> layout = tt.layouts.guess(np.ones((6, 1, 2)), np.zeros((6, 1), int))
+        >>> len({one.order for one in layout.layouts({"W": (12, 5), "b": (12,), "V": (4, 3)})})
+        24
+    """
+    unknown = set(run) - {"lengths", "h0", "c0", "mask", "decay", "decay_biases"}
+    if unknown:
+        refuse("guess", "lengths, h0, c0, mask, decay, decay_biases", ", ".join(sorted(unknown)))
+    return Guess(inputs, targets, run)
+
+
 def _layout(
     cell: Cell,
     inputs: Any,
@@ -170,21 +195,19 @@ def _layout(
     if combined not in (False, "xh", "hx"):
         refuse("combined", "False, 'xh' or 'hx'", repr(combined))
     reduced = Loss(time=time, batch=batch, outputs=outputs, last=last, **LOSSES[loss])
+    names = {"W": W, "U": U, "b": b or "", "c": second_bias or ""}
     return Layout(
         cell,
         order,
         inputs,
         targets,
-        W,
-        U,
-        b or "",
-        second_bias or "",
-        transposed,
-        combined or "",
-        head or "",
-        head_bias or "",
-        head_transposed,
-        layers,
-        reduced,
+        **names,
+        transposed=transposed,
+        combined=combined or "",
+        V=head or "",
+        d=head_bias or "",
+        head_transposed=head_transposed,
+        layers=layers,
+        loss=reduced,
         **run,
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 from throughtime.arrays import Array, positive, refuse
 from throughtime.checking import Target
+from throughtime.diagnosis.mutants.networks import NetworkLayout
 from throughtime.network import Network
 
 
@@ -47,4 +48,11 @@ def network_target(
             dropout_seed=dropout_seed,
         )
 
-    return Target(network.parameters, loss, gradient, at_length=at_length, steps=len(inputs))
+    return Target(
+        network.parameters,
+        loss,
+        gradient,
+        at_length=at_length,
+        steps=len(inputs),
+        layout=NetworkLayout(network, inputs, targets, state, lengths),
+    )

@@ -13,6 +13,7 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.checking import CheckError, Target
+from throughtime.diagnosis.mutants.networks import TorchLayout
 from throughtime.targets.torch_tensors import as_array, differentiate, leaves_of, walk
 
 
@@ -102,7 +103,14 @@ class Run:
             at_length=at_length,
             steps=steps,
             bits=8 if any(leaf.shortened for leaf in self.leaves.values()) else None,
+            layout=self._layout(),
         )
+
+    def _layout(self) -> TorchLayout | None:
+        """Known where a module takes one tensor and its outputs are weighted."""
+        if self.module is None or self.given_loss is not None or len(self.arguments) != 1:
+            return None
+        return TorchLayout(self.module, self.arguments[0], self)
 
     def loss(self) -> Array:
         """The loss or its terms."""

@@ -67,7 +67,7 @@ def output_gradient_at_every_step(model: Model) -> Iterator[Change]:
 
 
 def output_gradient_at_last_step_only(model: Model) -> Iterator[Change]:
-    """Nothing but the last step's error, in the head too; or in what goes back alone."""
+    """Nothing but the last step's error. Below the head alone it would be `dh_overwritten`."""
     if model.loss.last or model.steps < 2:
         return
 
@@ -75,7 +75,6 @@ def output_gradient_at_last_step_only(model: Model) -> Iterator[Change]:
         return np.concatenate([0 * dy[:-1], dy[-1:]])
 
     yield change("output_gradient_at_last_step_only", dy=last)
-    yield change("output_gradient_at_last_step_only", "below the output layer", dh_out=last)
 
 
 def padding_counted(model: Model) -> Iterator[Change]:

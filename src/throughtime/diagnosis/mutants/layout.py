@@ -35,6 +35,7 @@ class Layout:
         cell: the cell with its variants.
         order: the gates in the order of their blocks, in the letters that names use.
         W, U, b, c: names of the matrices, the bias and a second, recurrent bias; "" for none.
+        candidate_bias: name of a GRU's recurrent bias that the candidate alone has.
         transposed: whether a matrix is used as x W, its gates beside one another.
         combined: "xh" or "hx" where `W` holds W and U at once, over [x, h] or [h, x]; else "".
         V, d: names of the head's matrix and bias; "" for none.
@@ -54,6 +55,7 @@ class Layout:
     U: Names
     b: Names
     c: Names = ""
+    candidate_bias: Names = ""
     transposed: bool = False
     combined: str = ""
     V: str = ""
@@ -123,6 +125,9 @@ class Layout:
                     columns = _columns(self.combined, self._width(name, shapes), units)
                 for part, stretch in columns.items():
                     found[Block(layer, part, gate)] = Place(name, rows, stretch, self.transposed)
+        if self.candidate_bias:
+            name = _name(self.candidate_bias, layer, "n")[0]
+            found[Block(layer, "c", 2)] = Place(name, slice(None))
         return found
 
     def _gates(self) -> dict[str, int]:

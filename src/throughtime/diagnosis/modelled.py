@@ -1,0 +1,188 @@
+"""The network behind a target, where its layout is declared or can be guessed, and proven equal.
+
+A layout is believed only where the network that it describes has the target's own loss, at the
+point as it stands and at one beside it: then no order of gates and no reduction is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.checking import Target
+from throughtime.checking.target import Evaluator
+from throughtime.diagnosis.mutants.guess import Guess
+from throughtime.diagnosis.mutants.layout import Layout, with_every
+from throughtime.diagnosis.mutants.model import Model
+
+EQUAL = {"float64": 1e-9, "float32": 3e-5}  # losses, relative to their own size and to 1
+BESIDE = 0.1  # how far the second point lies, as a share of each tensor's size, or of 1
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """What is known of a target's network.
+
+    Attributes:
+        model: it; None where there is no layout, or where that is not this target's.
+        notes: what was found, or why there is none, in sentences.
+    """
+
+    model: Model | None
+    notes: tuple[str, ...] = ()
+
+
+def modelled(target: Target) -> Modelled:
+    """The network behind a target, from its `layout`.
+
+    Example:
+        >>> import numpy as np
+        >>> import throughtime as tt
+        >>> x, y = np.ones((5, 1, 2)), np.zeros((5, 1, 3))
+        >>> net = tt.Network([tt.RNN(2, 3)], tt.MeanSquaredError(), dtype="float64", seed=0)
+        >>> modelled(tt.target_of(net, x, y)).model.steps
+        5
+    """
+    layout = getattr(target, "layout", None)
+    if layout is None:
+        return Modelled(None)
+    points = _Points(target)
+    try:
+        if isinstance(layout, Guess):
+            return _guessed(target, layout, points)
+        found = points.model(layout)
+    except ValueError as problem:
+        return Modelled(None, (f"The layout does not fit: {problem}.",))
+    if found is not None:
+        return Modelled(found, found.notes)
+    return Modelled(None, (_why_not(layout, points),))
+
+
+class _Points:
+    """The target's loss at two points, and networks that are held against it there."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        evaluator = Evaluator(target)
+        self.here = evaluator.loss()
+        with moved(target.parameters):
+            self.beside = evaluator.loss()
+        kinds = {array.dtype.name for array in target.parameters.values()}
+        self.tolerance = max(EQUAL.get(kind, EQUAL["float64"]) for kind in kinds)
+
+    def model(self, layout: Layout) -> Model | None:
+        """The network, where it has the target's loss at both points."""
+        found = layout.model(self.target.parameters)
+        if not self._equal(found.value(), self.here):
+            return None
+        with moved(self.target.parameters):
+            beside = layout.model(self.target.parameters).value()
+        return found if self._equal(beside, self.beside) else None
+
+    def first(self, layouts: Iterable[Layout]) -> tuple[Layout, Model] | None:
+        """The first of these that has the target's loss; those that do not fit are passed over."""
+        for layout in layouts:
+            try:
+                if found := self.model(layout):
+                    return layout, found
+            except ValueError:
+                continue
+        return None
+
+    def _equal(self, a: float, b: float) -> bool:
+        return abs(a - b) <= self.tolerance * max(1.0, abs(a), abs(b))
+
+
+@contextmanager
+def moved(parameters: Mapping[str, Array]) -> Iterator[None]:
+    """A point beside the one where the parameters stand, to which they return bit for bit."""
+    kept = {name: array.copy() for name, array in parameters.items()}
+    rng = np.random.default_rng(0)
+    try:
+        for array in parameters.values():
+            size = float(np.abs(array).mean()) or 1.0
+            array += (BESIDE * size * rng.standard_normal(array.shape)).astype(array.dtype)
+        yield
+    finally:
+        for name, array in parameters.items():
+            array[...] = kept[name]
+
+
+def _guessed(target: Target, guess: Guess, points: _Points) -> Modelled:
+    shapes = {name: array.shape for name, array in target.parameters.items()}
+    fitting = points.first(guess.layouts(shapes))
+    if fitting is None:
+        names = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        why = f"No layout that was tried has your loss, with the parameters {names}."
+        return Modelled(None, (why,))
+    layout, model = fitting
+    return Modelled(model, (f"The layout was guessed, and has your loss: {described(layout)}.",))
+
+
+def _why_not(layout: Layout, points: _Points) -> str:
+    """Whether another loss would agree, or another layout."""
+    value = layout.model(points.target.parameters).value()
+    start = f"The layout's loss is {value:.9g}, yours is {points.here:.9g}: no mutant is used."
+    other = points.first(_other_losses(layout))
+    if other:
+        return f"{start} The loss is another one: {described(other[0])} would agree."
+    other = points.first(_other_layouts(layout))
+    if other:
+        return f"{start} The layout is wrong: {described(other[0])} would agree."
+    return f"{start} Neither another reduction nor another order of the gates makes them agree."
+
+
+def _other_losses(layout: Layout) -> Iterator[Layout]:
+    both = ("sum", "mean")
+    for one in with_every(layout, decay=(layout.decay, 0.0)):
+        for time in both:
+            for batch in both:
+                for outputs in both:
+                    for half in (False, True):
+                        for last in {layout.loss.last, True}:
+                            changed: dict[str, Any] = {"time": time, "batch": batch, "last": last}
+                            loss = replace(layout.loss, outputs=outputs, half=half, **changed)
+                            yield replace(one, loss=loss)
+
+
+def _other_layouts(layout: Layout) -> Iterator[Layout]:
+    orders = tuple("".join(order) for order in permutations(layout.order))
+    combined = ("xh", "hx") if layout.combined else ("",)
+    cells = tuple(_variants(layout))
+    yield from with_every(layout, order=orders, combined=combined, cell=cells)
+    yield from with_every(layout, order=orders, transposed=(not layout.transposed,))
+
+
+def _variants(layout: Layout) -> Iterator[Any]:
+    cell = layout.cell
+    choices: dict[str, tuple[Any, ...]] = {
+        "nonlinearity": ("tanh", "relu", "sigmoid"),
+        "squash": ("tanh", "identity"),
+        "reset_after": (True, False),
+        "keep": ("z", "1-z"),
+    }
+    own = {name: values for name, values in choices.items() if hasattr(cell, name)}
+    yield from with_every(cell, **own)  # type: ignore[arg-type]
+
+
+def described(layout: Layout) -> str:
+    """The layout in the words of `tt.layouts`."""
+    cell, loss = layout.cell, layout.loss
+    words = [f"{type(cell).__name__.lower()}(order={layout.order!r}"]
+    words += [f"{name}={value!r}" for name, value in vars(cell).items() if name != "coupled"]
+    words += [
+        f"{n}={getattr(layout, n)!r}" for n in ("combined", "transposed") if getattr(layout, n)
+    ]
+    words += [f"loss={loss.kind!r}" + (" halved" if loss.half else "")]
+    words += [f"time={loss.time!r}", f"batch={loss.batch!r}"]
+    if loss.kind != "softmax":
+        words.append(f"outputs={loss.outputs!r}")
+    words += ["last=True"] if loss.last else []
+    words += [f"decay={layout.decay!r}"] if layout.decay else []
+    return ", ".join(words) + ")"

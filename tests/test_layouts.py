@@ -1,0 +1,349 @@
+"""Layouts: arrays and blocks there and back, and the loss that a layout stands for."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import throughtime as tt
+from throughtime.bench import implementations
+from throughtime.bench.diagnose.layouts import layout_of
+from throughtime.bench.implementations import Setting
+from throughtime.diagnosis.modelled import modelled
+from throughtime.diagnosis.mutants.blocks import Place, Placement
+
+STYLES = implementations.styles()
+VARIANTS = implementations.correct(*STYLES)
+
+
+def total(value):
+    return float(np.sum(np.asarray(value, dtype=float)))
+
+
+def known(style, cell, **variant):
+    """A correct implementation with its layout's model."""
+    sizes = {"B": 1 if style == "gate_by_gate" else 2} | variant
+    target = implementations.make(style, cell, **sizes)
+    if target.reset:
+        target.reset()
+    return target, layout_of(style, Setting(cell, **sizes)).model(target.parameters)
+
+
+@pytest.mark.parametrize(("style", "cell", "variant"), VARIANTS, ids=str)
+def test_the_model_of_a_layout_has_its_loss_and_its_gradient(style, cell, variant):
+    target, model = known(style, cell, **variant)
+    assert model.value() == pytest.approx(total(target.loss()), rel=1e-13)
+    if target.reset:
+        target.reset()
+    for name, ours in model.gradient().items():
+        theirs = target.gradient()[name] if target.reset is None else None
+        if theirs is not None:
+            np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-14)
+
+
+# --- there and back ---
+
+HELD = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from(["lstm", "gru", "rnn"]),
+        "transposed": st.booleans(),
+        "combined": st.sampled_from([False, "xh", "hx"]),
+        "apart": st.booleans(),
+        "units": st.integers(1, 4),
+        "features": st.integers(1, 4),
+        "biases": st.integers(0, 2),
+        "head": st.booleans(),
+        "layers": st.integers(1, 2),
+        "data": st.data(),
+    }
+)
+
+
+def held_so(kind, transposed, combined, apart, units, features, biases, head, layers, data):
+    """A layout drawn at random, and arrays that fit it."""
+    letters = {"lstm": "ifgo", "gru": "rzn", "rnn": "h"}[kind]
+    order = "".join(data.draw(st.permutations(letters)))
+    gates, O, T, B = len(order), 3, 4, 2  # noqa: E741
+    suffix = "{layer}{gate}" if apart else "{layer}"
+    names = {"W": "W" + suffix, "U": "U" + suffix, "b": None, "second_bias": None}
+    names["b"] = "b" + suffix if biases else None
+    names["second_bias"] = "c" + suffix if biases > 1 else None
+    rng = np.random.default_rng(0)
+    rows = units if apart else gates * units
+    arrays = {}
+    for layer in range(layers):
+        inputs = features if layer == 0 else units
+        widths = {"W": inputs + units} if combined else {"W": inputs, "U": units}
+        for letter in order if apart else "-":
+            for kind_of, width in widths.items():
+                shape = (width, rows) if transposed else (rows, width)
+                arrays[names[kind_of].format(layer=layer, gate=letter)] = rng.normal(size=shape)
+            for bias in ("b", "second_bias"):
+                if names[bias]:
+                    arrays[names[bias].format(layer=layer, gate=letter)] = rng.normal(size=rows)
+    if head:
+        arrays |= {"V": rng.normal(size=(O, units)), "d": rng.normal(size=O)}
+    layout = getattr(tt.layouts, kind)(
+        rng.normal(size=(T, B, features)),
+        rng.normal(size=(T, B, O if head else units)),
+        order=order,
+        transposed=transposed,
+        combined=combined,
+        layers=layers,
+        head="V" if head else None,
+        head_bias="d" if head else None,
+        loss="squared_error",
+        **names,
+    )
+    return layout, arrays
+
+
+@settings(deadline=None, max_examples=60)
+@given(HELD)
+def test_arrays_become_blocks_and_blocks_arrays(drawn):
+    layout, arrays = held_so(**drawn)
+    placement = layout.placement({name: array.shape for name, array in arrays.items()})
+    back = placement.tensors(placement.blocks(arrays))
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(back[name], array)
+
+
+@settings(deadline=None, max_examples=30)
+@given(HELD)
+def test_the_gradient_of_every_layout_is_that_of_its_loss(drawn):
+    layout, arrays = held_so(**drawn)
+    gradient, step = layout.model(arrays).gradient(), 1e-5
+    rng = np.random.default_rng(1)
+    along = {name: rng.normal(size=array.shape) for name, array in arrays.items()}
+    ahead, behind = (
+        layout.model({n: a + sign * step * along[n] for n, a in arrays.items()}).value()
+        for sign in (1, -1)
+    )
+    slope = sum(float((gradient[name] * along[name]).sum()) for name in arrays)
+    assert slope == pytest.approx((ahead - behind) / (2 * step), rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+@pytest.mark.parametrize("cell_activation", ["tanh", "identity"])
+def test_the_variants_of_an_lstm_have_the_gradient_of_their_loss(coupled, cell_activation):
+    rng = np.random.default_rng(3)
+    gates = 3 if coupled else 4
+    arrays = {"W": rng.normal(size=(gates * 3, 5)) / 2, "b": rng.normal(size=gates * 3)}
+    layout = tt.layouts.lstm(
+        rng.normal(size=(5, 2)),
+        rng.normal(size=(5, 1, 3)),
+        W="W",
+        combined="xh",
+        coupled=coupled,
+        cell_activation=cell_activation,
+        loss="half_squared_error",
+    )
+    gradient, step = layout.model(arrays).gradient(), 1e-5
+    for index in [(0, 0), (4, 3), (8, 4)]:
+        values = []
+        for sign in (1, -1):
+            moved = {name: array.copy() for name, array in arrays.items()}
+            moved["W"][index] += sign * step
+            values.append(layout.model(moved).value())
+        slope = (values[0] - values[1]) / (2 * step)
+        assert gradient["W"][index] == pytest.approx(slope, rel=1e-6)
+
+
+# --- the loss decides whether a layout is believed ---
+
+
+def target_of(style, cell, layout=None, **sizes):
+    sizes = {"B": 1 if style == "gate_by_gate" else 3, "T": 5, "O": 4} | sizes
+    plain = implementations.make(style, cell, **sizes)
+    setting = Setting(cell, **sizes)
+    own = layout_of(style, setting)
+    chosen = own if layout is None else layout(own, setting)
+    options = {"reset": plain.reset, "steps": plain.steps, "layout": chosen}
+    return tt.Target(plain.parameters, plain.loss, plain.gradient, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("cell", ["RNN", "GRU", "LSTM"])
+def test_a_right_layout_is_believed_and_nothing_is_moved(cell, dtype):
+    target = target_of("concatenated", cell, dtype=dtype)
+    before = {name: array.copy() for name, array in target.parameters.items()}
+    found = modelled(target)
+    assert found.model is not None
+    assert found.notes == ()
+    for name, array in target.parameters.items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_without_a_layout_there_is_no_model():
+    plain = implementations.make("concatenated", "LSTM")
+    assert modelled(plain) == modelled(plain)
+    assert modelled(plain).model is None
+
+
+def changed(**how):
+    return lambda layout, _: dataclasses.replace(layout, **how)
+
+
+def other_loss(**how):
+    return lambda layout, _: dataclasses.replace(
+        layout, loss=dataclasses.replace(layout.loss, **how)
+    )
+
+
+@pytest.mark.parametrize(
+    ("layout", "says"),
+    [
+        (changed(order="fiog"), r"The layout is wrong: lstm\(order='ifog', .* would agree"),
+        (other_loss(time="sum"), r"The loss is another one: .*time='mean', .* would agree"),
+        (changed(decay=0.1), r"The loss is another one"),
+        (changed(h0=np.ones((3, 4))), "Neither another reduction nor another order"),
+        (changed(V="V"), r"does not fit: layout: expected names among W1.* got 'V'"),
+        (changed(order="ifoo"), r"does not fit: order: expected each gate of ifao once"),
+        (changed(d=""), r"does not fit: layout: .* 'by' left over; name it in the layout"),
+    ],
+)
+def test_a_wrong_layout_is_not_and_it_is_said_why(layout, says):
+    found = modelled(target_of("concatenated", "LSTM", layout))
+    assert found.model is None
+    assert len(found.notes) == 1
+    assert re.search(says, found.notes[0]), found.notes[0]
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("cell", ["RNN", "GRU", "LSTM"])
+def test_a_layout_is_guessed_from_names_and_shapes(style, cell):
+    guess = lambda _, s: tt.layouts.guess(s.inputs(), s.labels())  # noqa: E731
+    found = modelled(target_of(style, cell, guess, time="sum"))
+    assert found.model is not None, found.notes
+    assert found.notes[0].startswith(f"The layout was guessed, and has your loss: {cell.lower()}(")
+    right = target_of(style, cell, time="sum").gradient()
+    for name, array in found.model.gradient().items():
+        np.testing.assert_allclose(array, right[name], rtol=1e-9, atol=1e-12)
+
+
+def test_what_cannot_be_guessed_is_said():
+    guess = lambda _, s: tt.layouts.guess(s.inputs(), s.labels())  # noqa: E731
+    found = modelled(target_of("concatenated", "LSTM", guess, decay=0.1))
+    assert found.model is None
+    assert found.notes[0].startswith("No layout that was tried has your loss, with the parameters")
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [tt.RNN(3, 4), tt.Dense(4, 2)],
+        [tt.RNN(3, 4, nonlinearity="relu"), tt.RNN(4, 4), tt.Dense(4, 2, bias=False)],
+        [tt.GRU(3, 4), tt.Dense(4, 2)],
+        [tt.GRU(3, 2, reset_after=False)],
+        [tt.LSTM(3, 4), tt.LSTM(4, 4), tt.Dense(4, 2)],
+    ],
+    ids=str,
+)
+def test_a_network_has_a_layout(layers):
+    kinds = {type(layer) for layer in layers} - {tt.Dense}
+    net = tt.Network(layers, tt.MeanSquaredError(time="sum"), dtype="float64", seed=0)
+    rng = np.random.default_rng(0)
+    lengths = np.array([5, 3])
+    target = tt.target_of(net, rng.normal(size=(5, 2, 3)), np.ones((5, 2, 2)), lengths=lengths)
+    found = modelled(target)
+    if len(kinds) == 1 and layers[0] != tt.RNN(3, 4, nonlinearity="relu"):
+        for name, array in target.gradient().items():
+            np.testing.assert_allclose(found.model.gradient()[name], array, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "layer", [tt.LSTM(3, 4, peepholes=True), tt.GRU(3, 2, bidirectional=True)], ids=str
+)
+def test_a_network_of_other_layers_has_none(layer):
+    net = tt.Network([layer], tt.MeanSquaredError(), dtype="float64", seed=0)
+    found = modelled(tt.target_of(net, np.ones((4, 1, 3)), np.ones((4, 1, 4))))
+    assert found.model is None
+    assert "The layout does not fit: layout of a Network: expected" in found.notes[0]
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_torch_module_has_a_layout(kind, batch_first):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch.manual_seed(0)
+    options = {"num_layers": 2, "batch_first": batch_first, "dtype": torch.float64}
+    module = getattr(torch.nn, kind)(3, 4, **options)
+    target = tt.target_of(module, torch.randn(5, 2, 3, dtype=torch.float64))
+    found = modelled(target)
+    for name, array in target.gradient().items():
+        np.testing.assert_allclose(found.model.gradient()[name], array, rtol=1e-10, atol=1e-13)
+
+
+def test_a_torch_module_with_a_head_has_a_layout():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch.manual_seed(0)
+
+    class Tagger(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.nn.LSTM(3, 4)
+            self.head = torch.nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(self.inner(x)[0])
+
+    target = tt.target_of(Tagger().double(), torch.randn(5, 2, 3, dtype=torch.float64))
+    found = modelled(target)
+    for name, array in target.gradient().items():
+        np.testing.assert_allclose(found.model.gradient()[name], array, rtol=1e-10, atol=1e-13)
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "crossentropy"}, "loss: expected one of softmax, .* got 'crossentropy'"),
+        ({"time": "average"}, "time: expected 'sum' or 'mean', got 'average'"),
+        ({"combined": "h,x"}, "combined: expected False, 'xh' or 'hx', got 'h,x'"),
+        ({"cell_activation": "relu"}, "cell_activation: expected 'tanh' or 'identity'"),
+    ],
+)
+def test_a_word_that_is_not_known_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        tt.layouts.lstm(np.ones((4, 2)), np.zeros(4, int), **options)
+
+
+def test_other_words_of_the_other_cells_are_refused():
+    x, y = np.ones((4, 2)), np.zeros(4, int)
+    with pytest.raises(ValueError, match="keep: expected 'z' or '1-z', got 'r'"):
+        tt.layouts.gru(x, y, keep="r")
+    with pytest.raises(ValueError, match="nonlinearity: expected one of tanh, .* got 'gelu'"):
+        tt.layouts.rnn(x, y, nonlinearity="gelu")
+    with pytest.raises(ValueError, match="guess: expected lengths, .* got time"):
+        tt.layouts.guess(x, y, time="sum")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "message"),
+    [
+        (np.ones((4, 1, 3)), np.zeros(4, int), r"layout's inputs: .* I = 2, got \(4, 1, 3\)"),
+        (np.full(4, 2), np.zeros(4, int), r"layout's inputs: expected classes 0 … 1, got 2 … 2"),
+        (np.ones((4, 2)), np.zeros(5, int), r"layout's targets: expected \(4, 1\), got \(5,\)"),
+        (np.ones((4, 2)), np.full(4, 9), r"layout's targets: expected classes 0 … 2, got 9 … 9"),
+        (
+            np.ones((4, 2)),
+            np.ones((4, 1, 2)),
+            r"layout's targets: expected \(4, 1, 3\), T, B and O",
+        ),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(inputs, targets, message):
+    arrays = {"Wx": np.ones((3, 2)), "Wh": np.ones((3, 3)), "b": np.ones(3)}
+    with pytest.raises(ValueError, match=message):
+        tt.layouts.rnn(inputs, targets).model(arrays)
+
+
+def test_entries_that_overlap_are_refused():
+    places = {("a", "b", 0): Place("b", slice(0, 2)), ("a", "b", 1): Place("b", slice(1, 3))}
+    with pytest.raises(ValueError, match="placed once, got gaps or overlaps"):
+        Placement(places, {"b": (3,)})

@@ -13,9 +13,9 @@ FLOORS = [
     {"arrays", "storage", "parameters", "progress", "engine", "_engine"},
     {"cells", "checking"},
     {"layers", "losses", "network"},
-    {"truncation", "contributions", "diagnosis"},
+    {"truncation", "contributions", "diagnosis", "gradient_flow"},
     {"training", "targets", "bridges", "explain"},
-    {"report", "check"},
+    {"report", "check", "flow"},
     {"cli", "__init__", "__main__", "bench"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

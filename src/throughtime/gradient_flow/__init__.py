@@ -1,0 +1,6 @@
+"""Where the gradient goes, through time: lags, carousel, Jacobians, verdicts, advice."""
+
+from throughtime.gradient_flow.flow import network_flow
+from throughtime.gradient_flow.result import Flow, LayerFlow
+
+__all__ = ["Flow", "LayerFlow", "network_flow"]

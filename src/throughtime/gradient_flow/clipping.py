@@ -1,0 +1,63 @@
+"""Clipping: whether a threshold binds, and one from the distribution of the gradient's norms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.network import Network
+from throughtime.parameters import Parameters
+from throughtime.truncation import differentiate_window
+
+QUANTILE = 0.9
+WINDOWS = 64
+FEW = 8
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """Norms of the gradients that training in windows of this length would see.
+
+    Attributes:
+        window: steps of a window.
+        norms: (n,), ‖∇‖₂ of each, at the parameters as they are.
+        threshold: the norm that nine of ten stay below: it leaves the ordinary update alone and
+            stops the rare large one.
+        given: the threshold that was asked about, or None.
+        binds: the share of windows that it would clip; NaN without one.
+        ratio: largest norm over the median: how heavy the tail is.
+    """
+
+    window: int
+    norms: Array = field(repr=False)
+    threshold: float
+    given: float | None
+    binds: float
+    ratio: float
+
+    @property
+    def few(self) -> bool:
+        """Whether there are too few windows to speak of a distribution."""
+        return len(self.norms) < FEW
+
+
+def advise_clipping(
+    network: Network, inputs: Array, targets: Array, window: int, given: float | None
+) -> Clipping:
+    """Differentiates windows one after another, as TBPTT would, without updating anything."""
+    state: Parameters | None = None
+    norms: list[float] = []
+    for begin in range(0, len(inputs), window)[:WINDOWS]:
+        part = slice(begin, begin + window)
+        if len(inputs[part]) < window and norms:
+            break  # a shorter last one is of another kind
+        _, gradient, tape = differentiate_window(network, inputs[part], targets[part], state=state)
+        state = network.state_after(tape, len(inputs[part]))
+        norms.append(gradient.norm())
+    found = np.array(norms)
+    binds = float((found > given).mean()) if given is not None else np.nan
+    median = float(np.median(found))
+    ratio = float(found.max() / median) if median > 0 else np.inf
+    return Clipping(window, found, float(np.quantile(found, QUANTILE)), given, binds, ratio)

@@ -1,0 +1,159 @@
+"""The flow of a network's gradient: runs it, walks back, and puts together what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.gradient_flow.carousel import Carried, carried, mean_log_carry
+from throughtime.gradient_flow.jacobians import Lyapunov, lyapunov, singular_values
+from throughtime.gradient_flow.measure import Measured, Norms, measure
+from throughtime.gradient_flow.pieces import Piece, Problem, pieces
+from throughtime.gradient_flow.truncating import tails
+from throughtime.gradient_flow.verdict import GateSums, gate_sums
+from throughtime.layers import RecurrentTape
+from throughtime.parameters import Parameters
+
+SPLIT_ROWS = 32  # end points whose gradients are split by path, in each piece
+MATRICES = 8  # Jacobians whose singular values are looked at
+WIDE = 512  # of the state; wider ones are looked at less often
+EXPONENTS = 8
+ENTRIES = 2**22  # of the directions that the Lyapunov spectrum follows
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is wanted beside the lags."""
+
+    carousel: bool
+    spectrum: bool
+    keep: bool
+    starts: tuple[int, ...]
+    seed: int
+
+
+@dataclass
+class Found:
+    """All that the pieces gave, added up.
+
+    Attributes:
+        norms: layer to part.
+        by_lag: gradient by stretch of lags.
+        groups: of every piece, ‖R_K‖ / ‖∇L‖ by stretch.
+        paths, carry, gates, singular, spectrum: by layer.
+        kept: layer to part to (n, L, B, ·).
+        loss: of the run.
+    """
+
+    norms: dict[int, dict[str, Norms]] = field(default_factory=dict)
+    by_lag: list[Parameters] = field(default_factory=list)
+    groups: list[Array] = field(default_factory=list)
+    paths: dict[int, Carried] = field(default_factory=dict)
+    carry: dict[int, Array] = field(default_factory=dict)
+    gates: dict[int, dict[str, GateSums]] = field(default_factory=dict)
+    singular: dict[int, Array] = field(default_factory=dict)
+    spectrum: dict[int, Lyapunov] = field(default_factory=dict)
+    kept: dict[int, dict[str, Array]] = field(default_factory=dict)
+    loss: float = 0.0
+
+
+def find(problem: Problem, wishes: Wishes) -> Found:
+    """Runs and walks every piece."""
+    found = Found()
+    for number, piece in enumerate(pieces(problem)):
+        if len(piece.ends):
+            one = measure(piece.run, piece.ends, problem.max_lag, wishes.starts, keep=wishes.keep)
+            _add(found, one, piece, problem)
+        found.loss += piece.loss
+        _look_at_gates(found, piece)
+        if wishes.carousel and len(piece.ends):
+            _split(found, piece, problem.max_lag)
+        if wishes.spectrum and number == 0:
+            _look_at_jacobians(found, piece, wishes.seed)
+    return found
+
+
+def _add(found: Found, one: Measured, piece: Piece, problem: Problem) -> None:
+    n, lags, batch = len(problem.ends), problem.max_lag + 1, problem.batch
+    for layer, parts in one.norms.items():
+        own = found.norms.setdefault(layer, {})
+        for part, norms in parts.items():
+            total = own.setdefault(part, Norms.zeros(n, lags, batch))
+            for name in ("total", "squares", "count"):
+                getattr(total, name)[piece.places] += getattr(norms, name)
+            total.by_sequence[:, piece.columns] += norms.by_sequence
+            total.steps[:, piece.columns] += norms.steps
+    for layer, arrays in one.kept.items():
+        kept = found.kept.setdefault(layer, {})
+        for part, array in arrays.items():
+            shape = (n, lags, batch, array.shape[3])
+            whole = kept.setdefault(part, np.zeros(shape, array.dtype))
+            whole[piece.places, :, piece.columns] = array
+    left, _, size = tails(one.by_lag)
+    if size > 0:
+        found.groups.append(left / size)
+    if not found.by_lag:
+        found.by_lag = one.by_lag
+    else:
+        for total_gradient, gradient in zip(found.by_lag, one.by_lag, strict=True):
+            total_gradient += gradient
+
+
+def _look_at_gates(found: Found, piece: Piece) -> None:
+    for layer, recurrent in piece.run.network.recurrent.items():
+        tape = piece.run.tape.layers[layer]
+        assert isinstance(tape, RecurrentTape)
+        whole = tape.directions[0]
+        fresh = whole.steps(piece.fresh, piece.run.steps)
+        own = gate_sums(recurrent.cell, fresh)
+        before = found.gates.get(layer)
+        found.gates[layer] = own if before is None else {g: before[g] + own[g] for g in own}
+        one = piece.run.linear[layer]
+        if one.carry is not None:
+            counts = np.arange(piece.run.steps)[:, None] < piece.lengths
+            counts[: piece.fresh] = False
+            logs = mean_log_carry(one, counts)
+            found.carry[layer] = found.carry.get(layer, 0) + logs
+
+
+def _split(found: Found, piece: Piece, max_lag: int) -> None:
+    chosen = np.linspace(0, len(piece.ends) - 1, min(SPLIT_ROWS, len(piece.ends)))
+    ends = piece.ends[np.unique(chosen.astype(int))]
+    for layer, one in carried(piece.run, ends, max_lag).items():
+        before = found.paths.get(layer)
+        found.paths[layer] = one if before is None else before + one
+
+
+def _look_at_jacobians(found: Found, piece: Piece, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for layer, one in piece.run.linear.items():
+        size = sum(one.sizes.values())
+        samples = max(1, MATRICES * WIDE // max(WIDE, size))
+        found.singular[layer] = singular_values(one, samples, piece.lengths)
+        count = max(1, min(EXPONENTS, ENTRIES // (size * one.batch)))
+        transient = one.steps // 5
+        found.spectrum[layer] = lyapunov(one, piece.lengths, count, transient, rng)
+
+
+def shares(by_lag: list[Parameters], gates: Mapping[str, str]) -> dict[str, dict[str, Array]]:
+    """⟨part, whole⟩ / ‖whole‖² by stretch, for every parameter and each of its gates.
+
+    Args:
+        gates: parameter to the letters of its blocks of rows, in order; "" where it has none.
+    """
+    found: dict[str, dict[str, Array]] = {}
+    for name in by_lag[0]:
+        letters = gates.get(name, "")
+        whole = sum((one[name].astype(np.float64) for one in by_lag), np.float64(0))
+        blocks = np.split(np.asarray(whole), max(1, len(letters)))
+        found[name] = {}
+        for place, letter in enumerate(letters or ["all"]):
+            block = blocks[place]
+            parts = [np.split(one[name], len(blocks))[place] for one in by_lag]
+            products = np.array([np.vdot(part.astype(np.float64), block) for part in parts])
+            size = np.vdot(block, block)
+            found[name][letter] = products / size if size > 0 else np.full(len(parts), np.nan)
+    return found

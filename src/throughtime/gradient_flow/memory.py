@@ -1,0 +1,74 @@
+"""How long a memory the data ask for, as far as inputs and targets tell by themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.cells.products import is_indices
+
+COLUMNS = 16  # of inputs and of targets that are looked at
+DRAWS = 20
+MOST = 1024  # lags
+
+
+def data_memory(
+    inputs: Array, targets: Array, max_lag: int, rng: np.random.Generator
+) -> int | None:
+    """The longest lag l at which x_{t−l} tells of the target at t beyond chance, linearly.
+
+    Compares Σ (covariance of x_{t−l} and y_t)² with what it is where inputs and targets belong to
+    different sequences, or, where there is one sequence, to different times: a lag counts that
+    exceeds the largest of all lags in all of 20 such draws, about 95 % confidence for the whole.
+
+    Returns:
+        the lag; None where there is none, which does not say that there is no memory: what takes
+        two inputs together to tell shows in no single covariance.
+    """
+    x, y = _columns(inputs), _columns(targets)
+    if not x.size or not y.size:
+        return None
+    lags = min(max_lag, len(x) - 2, MOST)
+    if lags < 1:
+        return None
+    found = _covariances(x, y, lags)
+    chance = 0.0
+    for _ in range(DRAWS):
+        chance = max(chance, float(_covariances(_elsewhere(x, rng), y, lags).max()))
+    beyond = np.flatnonzero(found > chance)
+    return int(beyond[-1]) if len(beyond) else None
+
+
+def _covariances(x: Array, y: Array, lags: int) -> Array:
+    """n Σ cov² of x_{t−l} with y_t by lag, n the number of pairs: by chance alike at all lags."""
+    T = len(x)
+    found = []
+    for lag in range(lags + 1):
+        left, right = x[: T - lag], y[lag:]
+        product = left.reshape(-1, x.shape[2]).T @ right.reshape(-1, y.shape[2])
+        found.append((product**2).sum() / (left.shape[0] * left.shape[1]))
+    return np.array(found)
+
+
+def _elsewhere(x: Array, rng: np.random.Generator) -> Array:
+    """The inputs of other sequences, or, of a single one, of another time."""
+    T, B = x.shape[:2]
+    shifted = x if T < 4 else np.roll(x, int(rng.integers(T // 4, T - T // 4 + 1)), axis=0)
+    return shifted[:, rng.permutation(B)]
+
+
+def _columns(values: Array) -> Array:
+    """(T, B, at most 16) centred columns; classes as one-hot columns of the most frequent ones."""
+    if is_indices(values) and values.ndim == 2:
+        classes, counts = np.unique(values, return_counts=True)
+        frequent = classes[np.argsort(-counts)[:COLUMNS]]
+        array = (values[..., None] == frequent).astype(np.float64)
+    else:
+        array = values.astype(np.float64)
+    array = array - array.mean(axis=(0, 1))
+    if array.shape[2] > COLUMNS:  # the directions in which they vary most
+        flat = array.reshape(-1, array.shape[2])
+        _, vectors = np.linalg.eigh(flat.T @ flat)
+        array = array @ vectors[:, -COLUMNS:]
+    scale = array.std(axis=(0, 1))
+    return np.asarray(array[..., scale > 0] / scale[scale > 0])

@@ -1,0 +1,155 @@
+"""A run in pieces that fit into memory: groups of sequences, or of a long stream stretches of time.
+
+Sequences do not know of one another, and a loss followed back over at most L steps needs no more
+of the past than that: each piece can be run and walked by itself. Pieces also tell how far the
+findings differ between parts of the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.gradient_flow.walk import Lines, lines
+from throughtime.losses import LossValue
+from throughtime.network import Network, NetworkTape
+from throughtime.parameters import Parameters
+
+GROUPS = 8
+STREAM = 4096  # steps; a longer run is cut in time where its lags allow
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A network, what goes in, and what is looked at; everything known to fit.
+
+    Attributes:
+        lengths: (B,) or None.
+        ends: the steps whose losses are followed back, ascending.
+        max_lag: how far.
+    """
+
+    network: Network
+    inputs: Array
+    targets: Array
+    state: Mapping[str, Array] | None
+    lengths: Array | None
+    ends: Array
+    max_lag: int
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.inputs)
+
+    @property
+    def batch(self) -> int:
+        """B."""
+        return int(self.inputs.shape[1])
+
+    @property
+    def weights(self) -> Array:
+        """(T, B), of the losses."""
+        assert self.network.loss is not None
+        return self.network.loss.weights(self.steps, self.batch, self.lengths)
+
+    @property
+    def in_time(self) -> bool:
+        """Whether the run is cut in time, not into groups of sequences."""
+        stream = self.steps > STREAM and self.steps > 4 * self.max_lag
+        return stream and self.lengths is None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One piece, run.
+
+    Attributes:
+        run: ready to be walked back.
+        ends: which of its steps are followed back, counted within it.
+        places: where these stand among all ends.
+        columns: its sequences.
+        fresh: its first step that no piece before it had.
+        lengths: of its sequences, in steps of the piece.
+        loss: of its fresh steps.
+    """
+
+    run: Lines
+    ends: Array
+    places: slice
+    columns: Array
+    fresh: int
+    lengths: Array
+    loss: float
+
+
+def pieces(problem: Problem) -> Iterator[Piece]:
+    """Runs one piece after another."""
+    if problem.in_time:
+        yield from _in_time(problem)
+        return
+    weights, B = problem.weights, problem.batch
+    for columns in np.array_split(np.arange(B), min(B, GROUPS)):
+        state = _of_sequences(problem, columns)
+        lengths = None if problem.lengths is None else problem.lengths[columns]
+        x = np.ascontiguousarray(problem.inputs[:, columns])
+        outputs, _, tape = problem.network.forward(x, state, lengths)
+        part = (problem.targets[:, columns], weights[:, columns])
+        value, run = _lines(problem.network, tape, outputs, *part, problem.ends)
+        counts = np.full(len(columns), problem.steps) if lengths is None else lengths
+        whole = slice(0, len(problem.ends))
+        yield Piece(run, problem.ends, whole, columns, 0, counts, value)
+
+
+def _in_time(problem: Problem) -> Iterator[Piece]:
+    """Stretches of time; each begins `max_lag` steps early, so that its lags lie within it."""
+    network, weights = problem.network, problem.weights
+    length = max(STREAM, 8 * problem.max_lag)
+    columns = np.arange(problem.batch)
+    state, start = problem.state, 0
+    for fresh in range(0, problem.steps, length):
+        stop = min(fresh + length, problem.steps)
+        outputs, _, tape = network.forward(problem.inputs[start:stop], state)
+        left, right = np.searchsorted(problem.ends, [fresh, stop])
+        ends = problem.ends[left:right] - start
+        span = slice(start, stop)
+        given = (problem.targets[span], weights[span])
+        value, run = _lines(network, tape, outputs, *given, ends, fresh - start)
+        counts = np.full(problem.batch, stop - start)
+        place = slice(int(left), int(right))
+        yield Piece(run, ends, place, columns, fresh - start, counts, value)
+        following = max(0, stop - problem.max_lag)
+        state, start = network.state_after(tape, following - start), following
+
+
+def _lines(
+    network: Network,
+    tape: NetworkTape,
+    outputs: Array,
+    targets: Array,
+    weights: Array,
+    ends: Array,
+    fresh: int = 0,
+) -> tuple[float, Lines]:
+    """The loss of the fresh steps, and the run with losses at `ends` alone."""
+    assert network.loss is not None
+    found = network.loss.evaluate(outputs, network.loss.check_targets(targets, outputs), weights)
+    chosen = np.zeros((len(outputs), 1), bool)
+    chosen[ends] = True
+    wanted = LossValue(
+        found.value,
+        found.terms,
+        weights * chosen,
+        np.where(chosen[..., None], found.doutputs, found.doutputs.dtype.type(0)),
+    )
+    return float((weights * found.terms)[fresh:].sum()), lines(network, tape, wanted)
+
+
+def _of_sequences(problem: Problem, columns: Array) -> Parameters | None:
+    if problem.state is None:
+        return None
+    arrays = {name: np.asarray(array)[columns] for name, array in problem.state.items()}
+    return Parameters.of(arrays, problem.network.dtype)

@@ -1,0 +1,133 @@
+"""The flow as lines of text: verdict and advice first, then a table for each layer."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.gradient_flow.verdict import SIGMOIDS
+
+if TYPE_CHECKING:
+    from throughtime.gradient_flow.result import Flow, LayerFlow
+
+COLUMNS = 9  # lags in a table
+NAMES = {"carry": "along {} alone", "gates": "through the gates alone", "both": "through both"}
+
+
+def text(flow: Flow) -> str:
+    """All of it."""
+    lines = [f"{flow.verdict.upper()}: {flow.reason}", circumstances(flow), ""]
+    lines += [f"- {sentence}" for sentence in flow.advice.sentences]
+    for number, layer in flow.layers.items():
+        lines += ["", *_layer(number, layer, flow.max_lag)]
+    lines += ["", *_shares(flow)]
+    if flow.notes:
+        lines += ["", *flow.notes]
+    return "\n".join(lines)
+
+
+def circumstances(flow: Flow) -> str:
+    """What was looked at, in one line."""
+    ends = len(flow.ends)
+    which = "all steps" if ends == flow.steps else f"{ends:,} of them"
+    return (
+        f"{flow.dtype}, T = {flow.steps:,}, B = {flow.batch}; losses of {which} followed back "
+        f"up to {flow.max_lag} steps; ‖∇L‖ = {flow.gradient_norm:.3g}"
+    )
+
+
+def _layer(number: int, layer: LayerFlow, max_lag: int) -> list[str]:
+    lags = _some(max_lag)
+    rows = [["lag", *(str(lag) for lag in lags)]]
+    for part, profile in layer.profile.items():
+        rows.append([f"‖∂E/∂{part}‖", *(_size(profile[lag]) for lag in lags)])
+        spread = layer.profile_spread[part]
+        rows.append(["  ± over sequences", *(_size(spread[lag]) for lag in lags)])
+    for path, shares in layer.paths.items():
+        name = NAMES[path].format("c" if layer.remembers == "c" else "z")
+        rows.append([name, *(_percent(shares[lag]) for lag in lags)])
+    units = f"{layer.kind}, {layer.units} units"
+    lines = [f"Layer {number} ({units}): {layer.verdict}", *_table(rows)]
+    lines += [f"  {line}" for line in _facts(layer)]
+    return lines
+
+
+def _facts(layer: LayerFlow) -> list[str]:
+    lines = []
+    if layer.time_constants is not None:
+        q = np.quantile(layer.time_constants, [0.1, 0.5, 0.9, 1.0], method="nearest")
+        longest = ", ".join(str(u) for u in layer.units_that_remember(0)[:3])
+        which = "longest unit" if layer.units == 1 else "longest units"
+        lines.append(
+            f"time constants of the units: 10 % {q[0]:.3g}, median {q[1]:.3g}, 90 % {q[2]:.3g}, "
+            f"longest {q[3]:.3g} steps ({which}: {longest})"
+        )
+    if layer.lyapunov is not None:
+        first = layer.lyapunov.exponents[: min(4, len(layer.lyapunov.exponents))]
+        values = ", ".join(f"{value:+.3g}" for value in first)
+        lines.append(
+            f"Lyapunov exponents {values} per step, settled within "
+            f"{layer.lyapunov.drift:.2g}; half-life {layer.lyapunov.half_life:.3g} steps"
+        )
+    if layer.singular_values.size:
+        s = layer.singular_values
+        lines.append(
+            f"singular values of ∂s_t/∂s_(t−1): largest {np.median(s[:, 0]):.3g}, median "
+            f"{np.median(s):.3g}"
+        )
+    for letter, gate in layer.gates.items():
+        low, high = (
+            ("closed", "open") if letter in SIGMOIDS.get(layer.kind, "") else ("low", "high")
+        )
+        lines.append(
+            f"gate {letter}: mean {gate.mean:+.3f}, saturated {low} {_percent(gate.closed)}, "
+            f"{high} {_percent(gate.open)}"
+        )
+    if layer.dead.any():
+        some = ", ".join(str(unit) for unit in np.flatnonzero(layer.dead)[:8])
+        lines.append(f"dead units: {int(layer.dead.sum())} of {layer.units} ({some})")
+    return lines
+
+
+def _shares(flow: Flow) -> list[str]:
+    """Of every parameter the share that came through lag 0, 1, 2, …, in a few columns."""
+    begins = flow.share_lags
+    stops = [i for i in (1, 2, 3, 5, 9, 17, 33, 65, 129, 257, 513) if i <= flow.max_lag]
+    cuts = sorted({0, *(int(np.searchsorted(begins, stop)) for stop in stops), len(begins) - 1})
+    heads = []
+    for left, right in pairwise(cuts):
+        first, last = int(begins[left]), int(begins[right]) - 1
+        heads.append(str(first) if first == last else f"{first}–{last}")
+    rows = [["from lags", *heads]]
+    for name, gates in flow.shares.items():
+        for gate, values in gates.items():
+            label = name if gate == "all" else f"{name} {gate}"
+            sums = [values[a:b].sum() for a, b in pairwise(cuts)]
+            rows.append([label, *(_percent(value) for value in sums)])
+    return ["Share of each parameter's gradient by the lag that it passed through", *_table(rows)]
+
+
+def _table(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  " + "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
+        for row in rows
+    ]
+
+
+def _some(max_lag: int) -> list[int]:
+    if max_lag < COLUMNS:
+        return list(range(max_lag + 1))
+    spread = np.geomspace(1, max_lag, COLUMNS - 1)
+    return sorted({0, *(round(lag) for lag in spread)})
+
+
+def _size(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.2g}"
+
+
+def _percent(value: float | Array) -> str:
+    return "–" if np.isnan(value) else f"{100 * float(value):.0f} %".replace("-0 %", "0 %")

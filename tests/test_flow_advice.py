@@ -1,0 +1,104 @@
+"""What the flow advises: truncation, clipping, memory."""
+
+import numpy as np
+import pytest
+
+import throughtime as tt
+from flow_examples import at_rest, lstm_at_rest, rnn_at_rest
+from throughtime.gradient_flow.memory import data_memory
+
+
+def copying(lag, steps=60, batch=16, classes=4, seed=0):
+    """Class indices, and as targets those of `lag` steps before."""
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, classes, (steps + lag, batch))
+    return x[lag:], x[:steps]
+
+
+@pytest.mark.parametrize("lag", [1, 10, 40])
+def test_the_memory_of_a_copying_problem(lag):
+    x, y = copying(lag)
+    assert data_memory(x, y, 50, np.random.default_rng(0)) == lag
+
+
+def test_the_memory_of_unrelated_data_is_none():
+    found = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        x, y = rng.standard_normal((50, 8, 3)), rng.integers(0, 4, (50, 8))
+        found.append(data_memory(x, y, 40, rng))
+    assert sum(one is not None for one in found) <= 6
+
+
+def test_advice_on_the_initialisation():
+    x, y = copying(20)
+    net = tt.Network([tt.LSTM(4, 8), tt.Dense(8, 4)], tt.SoftmaxCrossEntropy(), seed=0)
+    found = tt.flow(net, x, y)
+    assert (found.advice.memory, found.advice.memory_from) == (20, "data")
+    (one,) = found.advice.initialisation
+    assert one.needed
+    assert one.forget_bias == pytest.approx(np.log(19))
+    assert "chrono=20" in str(found)
+    better = tt.Network([tt.LSTM(4, 16, chrono=80), tt.Dense(16, 4)], tt.SoftmaxCrossEntropy())
+    (one,) = tt.flow(better, x, y).advice.initialisation
+    assert not one.needed
+    assert "chrono=" not in str(tt.flow(better, x, y))
+    assert tt.flow(net, x, y, memory=7).advice.memory_from == "given"
+
+
+def test_clipping():
+    net = rnn_at_rest(0.5 * np.eye(2))
+    x, y, _ = at_rest(net, np.random.default_rng(0).standard_normal((100, 4, 2)))
+    advice = tt.flow(net, x, y, k2=5, clip=1e-9).advice
+    assert advice.clipping.window == 5
+    assert len(advice.clipping.norms) == 20
+    assert advice.clipping.binds == 1
+    state, norms = None, []
+    for begin in range(0, 100, 5):
+        part = slice(begin, begin + 5)
+        norms.append(net.loss_and_gradient(x[part], y[part], state=state)[1].norm())
+    assert np.allclose(advice.clipping.norms, norms, rtol=1e-12)
+    assert advice.clipping.threshold == pytest.approx(np.quantile(norms, 0.9))
+    assert "binds in 100% of them" in str(tt.flow(net, x, y, k2=5, clip=1e-9))
+    assert tt.flow(net, x, y, lengths=np.full(4, 100)).advice.clipping is None
+
+
+def bias_at(net, x, y, K):
+    """The relative bias of following every loss K steps back."""
+    _, full = net.loss_and_gradient(x, y)
+    _, short = tt.truncated_loss_and_gradient(net, x, y, k1=1, k2=K)
+    return (short - full).norm() / full.norm()
+
+
+def test_the_advised_truncation_holds_on_other_data():
+    """In at least 95 % of the runs the bias on new data of the kind stays below what was asked."""
+    held = []
+    for seed in range(40):
+        x, y = copying(5, steps=40, batch=32, seed=2 * seed)
+        net = tt.Network([tt.LSTM(4, 6), tt.Dense(6, 4)], tt.SoftmaxCrossEntropy(), seed=seed)
+        found = tt.flow(net, x, y, tolerance=0.1, spectrum=False, carousel=False)
+        K = found.advice.truncation.steps
+        assert bias_at(net, x, y, K) == pytest.approx(found.advice.truncation.relative, rel=1e-3)
+        new = copying(5, steps=40, batch=32, seed=2 * seed + 1)
+        held.append(bias_at(net, *new, K) <= 0.1)
+    assert np.mean(held) >= 0.95
+
+
+def test_no_truncation_where_all_lags_count():
+    net = rnn_at_rest(np.eye(2))
+    x, y, _ = at_rest(net, np.ones((30, 2, 2)))
+    found = tt.flow(net, x, y, tolerance=0.001)
+    assert found.advice.truncation.steps == 30  # the run itself
+    found = tt.flow(net, x, y, max_lag=5)
+    assert found.advice.truncation.steps is None
+    assert "Differentiate whole sequences" in str(found)
+
+
+def test_the_text_begins_with_verdict_and_advice():
+    net = lstm_at_rest(*np.full((3, 2), 0.5), np.array([0.2, 0.3]))
+    x, y, _ = at_rest(net, np.random.default_rng(0).standard_normal((30, 2, 2)))
+    lines = str(tt.flow(net, x, y, memory=20)).splitlines()
+    assert lines[0].startswith("VANISHING: layer 0 (LSTM): from lag")
+    assert lines[3].startswith("- Follow every loss K = ")
+    assert any(line.startswith("  along c alone") for line in lines)
+    assert max(map(len, lines[4:])) < 200

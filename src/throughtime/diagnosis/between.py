@@ -109,14 +109,13 @@ def _recurrent(places: Places, zero: Observed) -> Found | None:
     if alike is None:
         return None
     ratio = difference(alike, zero)
-    gates = places.gates
     said = [
         f"{ZERO}the biases agree; with recurrent weights that are all alike, what these add to "
         f"the gradient of the biases is {ratio} of what the numerical derivatives say."
     ]
     if ratio.fits and not ratio.is_near(1.0):
         if abs(ratio.value) < CLOSE:
-            return ("direct_path_only" if gates == 3 else "dh_next_missing"), [], said
+            return _other_or_none(places, said)
         if abs(ratio.value - 2) < CLOSE:
             return "term_counted_twice", [], said
         return None
@@ -125,9 +124,25 @@ def _recurrent(places: Places, zero: Observed) -> Found | None:
     return _which_matrix(places)
 
 
+def _other_or_none(places: Places, said: list[str]) -> Found:
+    """The recurrent weights do not matter to what is carried back: do others take their place?"""
+    cut = places.study.look(2, places.without_recurrent(), places.all_biases())
+    if right(cut) is False:
+        words = (
+            "With recurrent weights at 0 and all others as given, biases are wrong at T = 2."
+        )
+        return "wrong_matrix", [], [*said, words]
+    return ("direct_path_only" if places.gates == 3 else "dh_next_missing"), [], said
+
+
 def _which_matrix(places: Places) -> Found | None:
     said = f"With T = 2, no inputs and every bias at {BETA}, the biases "
-    if right(places.biases(2, BETA, places.recurrent("alike"))) is False:
+    cut = right(places.biases(2, BETA)) if places.gates > 1 else None
+    alike = right(places.biases(2, BETA, places.recurrent("alike")))
+    if cut and alike is False:
+        words = said + "agree with recurrent weights at 0, and not where they are all alike."
+        return "wrong_matrix", [], [words]
+    if alike is False:
         words = said + "are wrong as soon as the two steps' activations differ."
         return "last_cache_at_every_step", [], [words]
     if places.gates > 1:

@@ -59,9 +59,17 @@ class Places:
             values[name] += 0.0 if name in roles.spare else beta
         for name, array in (recurrent or {}).items():
             values[name] = array
-        values |= self.lively_head()
-        places = {n: np.arange(self._value(n).size) for n in roles.vectors if n not in roles.spare}
-        return self.study.look(steps, values, places)
+        return self.study.look(steps, values | self.lively_head(), self.all_biases())
+
+    def all_biases(self) -> dict[str, Array]:
+        """Every entry of every bias below the output layer."""
+        roles = self.study.roles
+        return {n: np.arange(self._value(n).size) for n in roles.vectors if n not in roles.spare}
+
+    def without_recurrent(self) -> dict[str, Array]:
+        """All weights as given, but for recurrent ones, which are 0."""
+        masks = self.study.roles.recurrent or {}
+        return {name: np.where(mask, 0.0, self._value(name)) for name, mask in masks.items()}
 
     def lively_head(self) -> dict[str, Array]:
         """An output layer with weights of order 0.5, whatever it was."""

@@ -24,10 +24,8 @@ def transposed(observed: Observed) -> Iterator[Candidate]:
                 break
     if not mended:
         return
-    how = sorted({how for _, how in mended.values()})
-    evidence = (
-        f"With {' and '.join(how)} transposed, {_all_of(mended)} to within the error bars.",
-    )
+    words = " and ".join(sorted({how for _, how in mended.values()}))
+    evidence = (f"With {words} transposed, {_all_of(mended)} to within the error bars.",)
     where = ", ".join(mended)
     yield Candidate(
         ("gradient_transposed",),
@@ -47,6 +45,7 @@ def _transpositions(g: Array) -> Iterator[tuple[Array, str]]:
         yield g.T.copy(), "it"
     else:
         yield g.reshape(columns, rows).T.copy(), "its memory"
+        yield g.T.reshape(rows, columns).copy(), "its memory"
     for axis in (0, 1):
         long, across = (g, columns) if axis == 0 else (g.T, rows)
         for gates in (4, 3, 1):

@@ -79,7 +79,7 @@ class _Search:
         vectors = tuple(name for name in self.vectors if name != bias)
         outputs = self.base[bias].size if bias is not None else 0
         units = self.base[head].size // outputs if outputs else 0
-        recurrent = dict(self._recurrent(matrices))
+        recurrent = alike_in_gates(dict(self._recurrent(matrices)), units)
         return Roles(head, bias, matrices, vectors, self._spare(vectors), recurrent, units)
 
     def _cuts_off(self, name: str) -> bool:
@@ -137,6 +137,27 @@ class _Search:
 
     def _zero(self, name: str) -> Array:
         return np.zeros(self.base[name].shape)
+
+
+def alike_in_gates(masks: Mapping[str, Array], units: int) -> dict[str, Array]:
+    """What is recurrent in one gate is so in all.
+
+    A forget gate's input weights do not matter at T = 1 either, nor a reset gate's.
+    """
+    found = dict(masks)
+    stacked = False
+    for name, mask in masks.items():
+        for axis, gates in ((0, 4), (1, 4), (0, 3), (1, 3)):
+            if units and mask.shape[axis] == gates * units:
+                every = np.logical_and.reduce(np.split(mask, gates, axis=axis))
+                found[name] = np.concatenate([every] * gates, axis=axis)
+                stacked = True
+                break
+    if not stacked:
+        for name, mask in masks.items():
+            like = [other for other in masks.values() if other.shape == mask.shape]
+            found[name] = np.logical_and.reduce(like)
+    return found
 
 
 def _slices(shape: tuple[int, ...]) -> Iterator[tuple[slice | int, ...]]:

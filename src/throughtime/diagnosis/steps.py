@@ -19,6 +19,7 @@ from throughtime.diagnosis.output import wrong_output
 from throughtime.diagnosis.places import Places
 from throughtime.diagnosis.study import Study
 
+WHY = {True: "more than one step's worth", False: "one step's worth"}
 BETWEEN = (
     "dh_next_missing",
     "dc_next_missing",
@@ -137,7 +138,7 @@ def _at_one(observed: Observed, one: Observed, places: Places, lead: str) -> Can
     where = ", ".join(sorted(wrong))
     parts = _parts(one, study)
     if parts == {"recurrent"} and _parts(observed, study) == {"recurrent"}:
-        return _wrong_state(observed, one, lead)
+        return _wrong_state(observed, one, study, lead)
     if parts == {"input"} and _parts(observed, study) == {"input"}:
         said = f"Only the input weights, {where}, are wrong, at any T."
         return Candidate(
@@ -170,34 +171,48 @@ def _at_one(observed: Observed, one: Observed, places: Places, lead: str) -> Can
     return _family("inside_a_step", (lead, _output_right(study)), INSIDE, where)
 
 
-def _wrong_state(observed: Observed, one: Observed, lead: str) -> Candidate:
+def _wrong_state(observed: Observed, one: Observed, study: Study, lead: str) -> Candidate:
     """h_t for h_{t−1}: at every step, or at the first alone, which leaves few directions."""
     names = observed.wrong()
     where = ", ".join(names)
     said = "Only the recurrent weights are wrong; at T = 1 the loss does not react to them."
-    ranks = [(_rank(observed, name), _rank(one, name)) for name in names if name in one.wrong()]
     facts = {"where": where}
-    if not ranks or any(rank is None for pair in ranks for rank in pair):
+    units = study.roles.units
+    here, first = (_rank(seen, names[0], units) for seen in (observed, one))
+    if here is None or first is None or first[0] == first[1]:
         both = ("wrapped_initial_state",)
         return Candidate(("current_h_for_previous",), where, None, (lead, said), facts, both, 0.5)
-    grown = any((here or 0) > (first or 0) for here, first in ranks)
+    grown = here[0] > first[0]
     words = (
-        f"gradient − numerical derivative of {names[0]} has rank {ranks[0][0]} at "
-        f"T = {observed.steps}, {ranks[0][1]} at T = 1"
+        f"gradient − numerical derivative of {names[0]} has rank {here[0]} at "
+        f"T = {observed.steps}, {first[0]} at T = 1"
     )
     fault = "current_h_for_previous" if grown else "wrapped_initial_state"
-    why = "more than one step's worth" if grown else "one step's worth"
-    return Candidate((fault,), where, None, (lead, said, f"{words}: {why}."), facts, (), 0.85)
+    told = (lead, said, f"{words}: {WHY[grown]}.")
+    return Candidate((fault,), where, None, told, facts, (), 0.85)
 
 
-def _rank(observed: Observed, name: str) -> int | None:
+def _rank(observed: Observed, name: str, units: int) -> tuple[int, int] | None:
+    """The rank of g − n, and the largest that it could have; over the gates together."""
     n = observed.full(name)
     if n is None or n.ndim != 2:
         return None
     bars = np.empty(n.size)
     bars[observed.sampled[name].places] = observed.bars(name)
-    sizes = np.linalg.svd(observed.gradient[name] - n, compute_uv=False)
-    return int((sizes > LIMIT * np.linalg.norm(bars)).sum())
+    noise = LIMIT * np.linalg.norm(bars)
+    found = [
+        (int((np.linalg.svd(block, compute_uv=False) > noise).sum()), min(*block.shape, units))
+        for block in _gates(observed.gradient[name] - n, units)
+    ]
+    rank, largest = (sum(column) for column in zip(*found, strict=True))
+    return rank, largest
+
+
+def _gates(array: Array, units: int) -> list[Array]:
+    for axis, gates in ((0, 4), (1, 4), (0, 3), (1, 3)):
+        if units and array.shape[axis] == gates * units:
+            return np.split(array, gates, axis=axis)
+    return [array]
 
 
 def _states_shifted(one: Observed, study: Study) -> str | None:

@@ -125,9 +125,11 @@ def _guessed(target: Target, guess: Guess, points: _Points) -> Modelled:
     return Modelled(model, (f"The layout was guessed, and has your loss: {described(layout)}.",))
 
 
-def _why_not(layout: Layout, points: _Points) -> str:
+def _why_not(layout: Any, points: _Points) -> str:
     """Whether another loss would agree, or another layout."""
     value = layout.model(points.target.parameters).value()
+    if not isinstance(layout, Layout):  # a network's or a module's own
+        return f"Our model of it has the loss {value:.9g}, it has {points.here:.9g}: not used."
     start = f"The layout's loss is {value:.9g}, yours is {points.here:.9g}: no mutant is used."
     other = points.first(_other_losses(layout))
     if other:

@@ -10,10 +10,11 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.blocks import HEAD, Block, Blocks
-from throughtime.diagnosis.mutants.change import Change
+from throughtime.diagnosis.mutants.change import Change, Hook
 from throughtime.diagnosis.mutants.finish import Found, finishing
 from throughtime.diagnosis.mutants.fit import Fit, Seen, fit, fit_all
 from throughtime.diagnosis.mutants.model import Model
+from throughtime.diagnosis.mutants.walk import biases
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,36 @@ class Trial:
         """The output layer's blocks alone: no recursion is run."""
         found, _ = self.model.head_gradient(changes)
         return fit_all(self.model, found, self.seen, self.head)
+
+    def promising(self, *changes: Change) -> bool:
+        """Whether in each layer some gate's bias lies along one of the mutant's; cheap to ask.
+
+        Where a bias is clipped, 0 or not there, nothing is told.
+        """
+        if self.seen.limit is not None:
+            return True
+        _, dh = self.model.head_gradient(changes)
+        for layer, deltas in enumerate(self.model.recursion(changes, dh)):
+            g = self._biases[layer]
+            if g is None:
+                return True
+            p = biases(deltas, Hook(changes, layer))
+            p = p / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), 1e-300)
+            if np.abs(g @ p.T).max() < 1 - 1e-7 - self.seen.tolerance:
+                return False
+        return True
+
+    @cached_property
+    def _biases(self) -> list[Array | None]:
+        """Of each layer, the gates' biases of norm 1, (G, H); None where one has none."""
+        found: list[Array | None] = []
+        gates = range(len(self.model.cell.gates))
+        for layer in range(self.model.layers):
+            own = [self.seen.blocks.get(Block(layer, "b", gate)) for gate in gates]
+            there = np.array([b for b in own if b is not None and not self.seen.idle(b)])
+            known = len(there) == len(gates) and there.shape[1] > 1
+            found.append(there / np.linalg.norm(there, axis=1, keepdims=True) if known else None)
+        return found
 
     def _try(self, changes: tuple[Change, ...]) -> Attempt:
         mutant = self.model.data_gradient(changes)

@@ -13,7 +13,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.cells.activations import sigmoid
 from throughtime.diagnosis.mutants.change import Hook
-from throughtime.diagnosis.mutants.walk import Tape, Weights, recur, recur_back
+from throughtime.diagnosis.mutants.walk import Local, Tape, Weights, recur, recur_back
 
 ACTIVATIONS = {
     "tanh": np.tanh,
@@ -45,11 +45,14 @@ class RNN:
         s = ACTIVATIONS[self.nonlinearity](z_x + recur(h, w.U) + w.c)
         return s[:, 0], s[:, 0], s, np.zeros_like(h)
 
+    def local(self, tape: Tape, hook: Hook) -> Local:
+        h = tape.h[:-1]
+        return Local(_slopes(self.activations, tape.v, hook), h, h, h, h)
+
     def step_back(
-        self, w: Weights, U: Array, tape: Tape, s: int, dh: Array, dc: Array, hook: Hook
+        self, U: Array, tape: Tape, local: Local, s: int, dh: Array, dc: Array, hook: Hook
     ) -> tuple[Array, Array, Array, Array]:
-        slopes = hook("slopes", _slopes(self.activations, tape.v[s]), v=tape.v[s])
-        dz = dh[:, None] * slopes
+        dz = dh[:, None] * local.slopes[s]
         return dz, dz, recur_back(dz, U), dc
 
     def candidate_operand(self, tape: Tape, steps: Array, h: Array) -> dict[int, Array]:
@@ -86,24 +89,27 @@ class LSTM:
         c = i * a + f * c
         return o * ACTIVATIONS[self.squash](c), c, v, np.zeros_like(h)
 
+    def local(self, tape: Tape, hook: Hook) -> Local:
+        m = ACTIVATIONS[self.squash](tape.c[1:])
+        through = tape.v[:, :, -1] * hook("cell_slope", SLOPES[self.squash](m), m=m)
+        before = hook("c_before", tape.c[:-1], now=tape.c[1:])
+        slopes = _slopes(self.activations, tape.v, hook)
+        return Local(slopes, m, through, before, hook("update", before))
+
     def step_back(
-        self, w: Weights, U: Array, tape: Tape, s: int, dh: Array, dc: Array, hook: Hook
+        self, U: Array, tape: Tape, local: Local, s: int, dh: Array, dc: Array, hook: Hook
     ) -> tuple[Array, Array, Array, Array]:
-        v, c = tape.v[s], tape.c[s + 1]
-        i, a, o = v[:, 0], v[:, -2], v[:, -1]
-        m = ACTIVATIONS[self.squash](c)
-        dc = dc + dh * o * hook("cell_slope", SLOPES[self.squash](m), m=m)
-        before = hook("c_before", tape.c[s], now=c)
-        d = {"i": dc * a, "a": dc * i, "o": dh * m}
+        v, before = tape.v[s], local.before[s]
+        i, a = v[:, 0], v[:, -2]
+        f = 1 - i if self.coupled else v[:, 1]
+        dc = dc + dh * local.through[s]
+        d = {"i": dc * a, "a": dc * i, "f": dc * before, "o": dh * local.m[s]}
         if self.coupled:
-            f = 1 - i
-            d["i"] = d["i"] - dc * hook("update", before)
-        else:
-            f = v[:, 1]
-            d["f"] = dc * before
+            d["i"] = d["i"] - dc * local.update[s]
         d = hook("dgates", d)
-        slopes = hook("slopes", _slopes(self.activations, v), v=v)
-        dz = np.stack([d[gate] for gate in self.gates], axis=1) * slopes
+        dz = np.empty_like(v)
+        for k, gate in enumerate(self.gates):
+            np.multiply(d[gate], local.slopes[s][:, k], out=dz[:, k])
         return dz, dz, recur_back(dz, U), dc * f
 
     def candidate_operand(self, tape: Tape, steps: Array, h: Array) -> dict[int, Array]:
@@ -137,14 +143,18 @@ class GRU:
         now = kept * h + (1 - kept) * n
         return now, now, np.stack([r, z, n], axis=1), u
 
+    def local(self, tape: Tape, hook: Hook) -> Local:
+        h = tape.h[:-1]
+        return Local(_slopes(self.activations, tape.v, hook), h, h, h, hook("update", h))
+
     def step_back(
-        self, w: Weights, U: Array, tape: Tape, s: int, dh: Array, dc: Array, hook: Hook
+        self, U: Array, tape: Tape, local: Local, s: int, dh: Array, dc: Array, hook: Hook
     ) -> tuple[Array, Array, Array, Array]:
         v, h = tape.v[s], tape.h[s]
         r, z, n = v[:, 0], v[:, 1], v[:, 2]
         kept, sign = (z, 1) if self.keep == "z" else (1 - z, -1)
-        slopes = hook("slopes", _slopes(self.activations, v), v=v)
-        d = {"n": dh * (1 - kept), "z": sign * dh * (hook("update", h) - n)}
+        slopes = local.slopes[s]
+        d = {"n": dh * (1 - kept), "z": sign * dh * (local.update[s] - n)}
         dz_n = d["n"] * slopes[:, 2]
         if self.reset_after:
             du_n = dz_n * r
@@ -165,6 +175,7 @@ class GRU:
         return {} if self.reset_after else {2: tape.v[steps][:, :, 0] * h}
 
 
-def _slopes(activations: tuple[str, ...], v: Array) -> Array:
-    """φ′ of every gate, (B, G, H)."""
-    return np.stack([SLOPES[name](v[:, k]) for k, name in enumerate(activations)], axis=1)
+def _slopes(activations: tuple[str, ...], v: Array, hook: Hook) -> Array:
+    """φ′ of every gate at every step, (T, B, G, H)."""
+    slopes = np.stack([SLOPES[name](v[:, :, k]) for k, name in enumerate(activations)], axis=2)
+    return hook("slopes", slopes, v=v)  # type: ignore[no-any-return]

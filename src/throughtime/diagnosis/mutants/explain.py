@@ -108,12 +108,15 @@ def explain(
     right = model.gradient()
     if all(seen.equal(g, p) for g, p in _pairs(model, seen, right)):
         return []
-    attempts = search(model, seen, among)
+    attempts: list[Attempt] = []
     if clipped := limited(seen):
-        least = min((a.cost for a in attempts if a.complete), default=99)
-        held = search(model, clipped, among)
-        if held[0].complete and held[0].cost < least:
-            attempts, seen = held, clipped
+        attempts = search(model, clipped, among)
+    explained = bool(attempts) and attempts[0].complete
+    others = search(model, seen, among, thorough=not explained)
+    if not explained or (others[0].complete and others[0].cost <= attempts[0].cost):
+        attempts = others
+    elif clipped:
+        seen = clipped
     whole = [a for a in attempts if a.complete]
     if not whole and not decisive(model, seen, attempts[0]):
         return []

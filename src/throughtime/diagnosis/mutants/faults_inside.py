@@ -86,7 +86,7 @@ def _replaced(chosen: tuple[int, ...], kinds: tuple[str, ...], slope: Any) -> Ed
     def edit(slopes: Array, v: Array) -> Array:
         wrong = slopes.copy()
         for k in chosen:
-            wrong[:, k] = slope(v[:, k], kinds[k])
+            wrong[:, :, k] = slope(v[:, :, k], kinds[k])
         return wrong
 
     return edit

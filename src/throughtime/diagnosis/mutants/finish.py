@@ -76,21 +76,17 @@ def _moved(model: Model, fits: Mapping[Block, Fit]) -> list[Found]:
         found.append(Found("gradient_transposed", where, {"where": where}))
     elsewhere = {b: f.source for b, f in fits.items() if f.source.gate != b.gate}
     copied = [b for b, s in elsewhere.items() if (own := fits.get(s)) and own.source == s]
-    for block in copied:
-        if block.kind in "bc":
-            where, other = block_word(model, block), block_word(model, elsewhere[block])
-            facts = {"where": where, "other": other}
-            found.append(Found("bias_of_gate_copied", where, facts))
-        else:
-            where = block_word(model, block)
-            found.append(Found("gates_permuted", where, {"where": where}))
+    for fault, kinds in (("bias_of_gate_copied", "bcd"), ("gates_permuted", "WU")):
+        if own := [block for block in copied if block.kind in kinds]:
+            where = _words(block_word(model, block) for block in own)
+            other = _words(block_word(model, elsewhere[block]) for block in own)
+            found.append(Found(fault, where, {"where": where, "other": other}))
     permuted = sorted({(b.gate, s.gate) for b, s in elsewhere.items() if b not in copied})
     if permuted:
         names = model.cell.gates
         where = ", ".join(f"{names[s]} in the place of {names[b]}" for b, s in permuted)
         found.append(Found("gates_permuted", where, {"where": where}))
-    merged = {(f.fault, f.where): f for f in found}
-    return list(merged.values())
+    return found
 
 
 def _decayed(model: Model, fits: Mapping[Block, Fit]) -> list[Found]:
@@ -110,7 +106,11 @@ def _decayed(model: Model, fits: Mapping[Block, Fit]) -> list[Found]:
 
 def _scaled(model: Model, fits: Mapping[Block, Fit], seen: Seen, norm: float) -> list[Found]:
     """One factor in all blocks, and others in some: the fewest faults that give these."""
-    scales = {block: fit.scale for block, fit in fits.items() if fit.scale is not None}
+    scales = {
+        block: fit.scale
+        for block, fit in fits.items()
+        if fit.scale is not None and not _copy_of(fit, block, fits, seen)
+    }
     if not scales:
         return []
     bases = [1.0]
@@ -122,6 +122,15 @@ def _scaled(model: Model, fits: Mapping[Block, Fit], seen: Seen, norm: float) ->
         for base in bases[:6]
     ]
     return min(ways, key=len)
+
+
+def _copy_of(fit: Fit, block: Block, fits: Mapping[Block, Fit], seen: Seen) -> bool:
+    """Whether a block is another's copy, so that its factor is that one's."""
+    own = fits.get(fit.source)
+    if fit.source == block or own is None or own.scale is None or own.source != fit.source:
+        return False
+    assert fit.scale is not None
+    return _near(own.scale, fit.scale, seen.tolerance)
 
 
 def _all_scaled(model: Model, base: float, seen: Seen, norm: float) -> list[Found]:

@@ -67,6 +67,17 @@ class Seen:
         scale = max(np.abs(p).max(), np.abs(g).max(), SMALL * self.largest)
         return bool(np.abs(g - p).max() <= self.tolerance * scale)
 
+    def hopeless(self, g: Array, p: Array, scale: float) -> bool:
+        """Whether scale · p, its least squares, is so far from g that nothing more need be asked.
+
+        ‖g − αp‖² = ‖g‖² − α p·g for the α that makes it least.
+        """
+        if self.limit is not None:
+            return False
+        square = float((g * g).sum())
+        rounding = 1e-6 * square + g.size * (self.tolerance * self.largest) ** 2
+        return square - scale * float((g * p).sum()) > rounding
+
     def idle(self, array: Array) -> bool:
         """Whether there is nothing in it but rounding."""
         return bool(np.abs(array).max() <= self.tolerance * SMALL * self.largest)
@@ -92,13 +103,22 @@ def fit(
     if model.decays(block):
         w = model.decay * model.blocks[block]
     own = mutant[block]
+    if seen.limit is not None and np.sum(np.abs(g) < seen.limit * (1 - 1e-6)) < 2:
+        alike = bool((np.sign(g) == np.sign(own if w is None else own + w)).all())
+        return Fit(block, False, None, None if w is None else 1.0) if alike else None
     if seen.equal(g, own if w is None else own + w):
         idle = seen.idle(own)
         return Fit(block, False, None if idle else 1.0, None if w is None else 1.0)
+    if w is not None and seen.idle(own):
+        for times in (0.0, 2.0):
+            if seen.equal(g, times * w):
+                return Fit(block, False, None, times)
     for source, transposed, p in _sources(mutant, block, moved):
         for times, offset, slope in _terms(p, w):
             scale = _factor(seen, g - offset, slope)
             if scale is None or (scale == 0 and source != block):
+                continue
+            if seen.hopeless(g - offset, slope, scale):
                 continue
             if seen.equal(g, scale * slope + offset):
                 return Fit(source, transposed, scale, times, not offset.any())

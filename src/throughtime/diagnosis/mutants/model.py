@@ -11,7 +11,15 @@ from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.blocks import HEAD, Block, Blocks, Placement
 from throughtime.diagnosis.mutants.change import Change, Hook
 from throughtime.diagnosis.mutants.losses import Loss
-from throughtime.diagnosis.mutants.walk import Cell, Tape, Weights, backward, forward, products
+from throughtime.diagnosis.mutants.walk import (
+    Cell,
+    Deltas,
+    Tape,
+    Weights,
+    backward,
+    forward,
+    products,
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ class Model:
     decay: float = 0.0
     decay_biases: bool = False
     notes: tuple[str, ...] = ()
-    _deltas: dict[tuple[Change, ...], list[Array]] = field(default_factory=dict, repr=False)
+    _deltas: dict[tuple[Change, ...], list[Deltas]] = field(default_factory=dict, repr=False)
     _forward: Forward | None = field(default=None, repr=False)
 
     @property
@@ -114,7 +122,7 @@ class Model:
         """The gradient without the L2 term's, block by block, with such changes."""
         made, run = tuple(changes), self.forward()
         found, dh = self.head_gradient(made)
-        deltas = self._recursion(made, dh)
+        deltas = self.recursion(made, dh)
         for layer in range(self.layers):
             hook = Hook(made, layer)
             parts = products(self.cell, run.tapes[layer], deltas[layer], hook)
@@ -141,12 +149,13 @@ class Model:
             dh = dh * self.data.mask
         return found, hook("dh_out", dh)
 
-    def _recursion(self, changes: tuple[Change, ...], dh: Array) -> list[Array]:
+    def recursion(self, changes: tuple[Change, ...], dh: Array) -> list[Deltas]:
         """(δz, δu) of every layer; remembered, since many changes do not touch them."""
         key = tuple(c for c in changes if c.in_recursion or "dy" in c.places)
         if key in self._deltas:
             return self._deltas[key]
-        run, found = self.forward(), []
+        run = self.forward()
+        found: list[Deltas] = []
         for layer in reversed(range(self.layers)):
             hook, w, tape = Hook(changes, layer), run.weights[layer], run.tapes[layer]
             zero = np.zeros_like(self.data.h[layer])

@@ -53,8 +53,7 @@ class NetworkLayout:
         """Where its matrices lie."""
         recurrent, head = _stack(self.network)
         specs = [layer.cell for layer in recurrent]
-        kinds = {type(spec) for spec in specs}
-        if len(kinds) > 1 or len({spec.units for spec in specs}) > 1:
+        if len({_cell(spec) for spec in specs}) > 1 or len({spec.units for spec in specs}) > 1:
             refuse("layout of a Network", "layers of one kind and size", "several")
         loss = self.network.loss
         assert loss is not None

@@ -19,13 +19,18 @@ from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.mutants.table import changes
 
 BEAM = 6  # attempts that are extended
-PASSES = 15_000  # backward passes at most, of a small network
+PASSES = 6_000  # backward passes at most, of a small network
 SMALL = 2e4  # multiplications of a step's products, over all steps, up to which it is small
 
 
-def search(model: Model, seen: Seen, among: Iterable[str] | None = None) -> list[Attempt]:
-    """The attempts that explain the gradient with the fewest faults; else the best partial one."""
-    return Search(model, seen, among).run()
+def search(
+    model: Model, seen: Seen, among: Iterable[str] | None = None, *, thorough: bool = True
+) -> list[Attempt]:
+    """The attempts that explain the gradient with the fewest faults; else the best partial one.
+
+    Unless it is to be thorough, single changes are tried and no pairs.
+    """
+    return Search(model, seen, among).run(thorough)
 
 
 class Search:
@@ -34,12 +39,13 @@ class Search:
     def __init__(self, model: Model, seen: Seen, among: Iterable[str] | None) -> None:
         self.model, self.trial = model, Trial(model, seen)
         table = changes(model, among)
+        self.places = {id(change): place for place, change in enumerate(table)}
         self.head = [c for c in table if c.in_head]
         self.rest = [c for c in table if not c.in_head]
         size = model.data.x[..., 0].size * sum(w.size for w in model.blocks.values())
         self.budget = int(PASSES * min(1.0, SMALL / size))
 
-    def run(self) -> list[Attempt]:
+    def run(self, thorough: bool = True) -> list[Attempt]:
         """Level by level, until one explains all and no more faults could be fewer."""
         starts = self._starts()
         tried = [self.trial(*start) for start in starts]
@@ -47,8 +53,10 @@ class Search:
             return best
         singles = [self.trial(*s, c) for s in starts for c in self._useful(s)]
         tried += singles
-        if best := self._settled(tried, 3):
+        if best := self._settled(tried, 3 if thorough else np.inf):
             return best
+        if not thorough:
+            return [min(tried, key=lambda a: a.order)]
         tried += self._extended(tried)
         if best := self._settled(tried, 3):
             return best
@@ -99,13 +107,17 @@ class Search:
     def _pairs(self, starts: list[tuple[Change, ...]], singles: list[Attempt]) -> list[Attempt]:
         """Two changes in the recurrent layers, those first that alone come nearest."""
         found: list[Attempt] = []
+        left = self.budget
         for start in starts[:2]:
             own = [a for a in singles if a.changes[:-1] == start]
             ranked = [a.changes[-1] for a in sorted(own, key=lambda a: a.order)]
             for one, other in _by_rank(ranked):
-                if self.trial.count >= self.budget:
+                if left == 0:
                     return found
                 if not _together(one, other):
+                    continue
+                left -= 1
+                if not self.trial.promising(*start, one, other):
                     continue
                 found.append(self.trial(*start, one, other))
                 if found[-1].complete:
@@ -125,8 +137,12 @@ class Search:
         complete = [a for a in tried if a.complete]
         if not complete or (least := min(a.cost for a in complete)) > enough:
             return []
-        best = [a for a in complete if a.cost == least]
-        return list({id(a): a for a in best}.values())
+        best = {id(a): a for a in complete if a.cost == least}
+        return sorted(best.values(), key=self._unlikely)
+
+    def _unlikely(self, attempt: Attempt) -> int:
+        """The places of its changes in the table, which begins with the likelier ones."""
+        return sum(self.places[id(change)] for change in attempt.changes)
 
 
 def _together(one: Change, other: Change) -> bool:

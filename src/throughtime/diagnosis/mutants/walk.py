@@ -38,6 +38,20 @@ class Tape:
     u: Array
 
 
+class Local(NamedTuple):
+    """Derivatives of every step: φ′ of the gates (T, B, G, H), and (T, B, H) what else it takes.
+
+    Of an LSTM ψ(c_t), ψ′(c_t) ⊙ o, c_{t−1} as f's δ takes it, and as a coupled f's does; of a
+    GRU the last alone, h_{t−1} as z's δ takes it.
+    """
+
+    slopes: Array
+    m: Array
+    through: Array
+    before: Array
+    update: Array
+
+
 class Deltas(NamedTuple):
     """δ of the pre-activations on the side of x and on that of h_{t−1}, (T, B, G, H) each."""
 
@@ -53,8 +67,11 @@ class Cell(Protocol):
     def step(self, z_x: Array, w: Weights, h: Array, c: Array) -> tuple[Array, Array, Array, Array]:
         """(h_t, c_t, v_t, u_t) from z_x = W x_t + b (B, G, H)."""
 
+    def local(self, tape: Tape, hook: Hook) -> Local:
+        """What of every step's derivatives does not depend on later steps."""
+
     def step_back(
-        self, w: Weights, U: Array, tape: Tape, s: int, dh: Array, dc: Array, hook: Hook
+        self, U: Array, tape: Tape, local: Local, s: int, dh: Array, dc: Array, hook: Hook
     ) -> tuple[Array, Array, Array, Array]:
         """(δz, δu, δh_{t−1}, δc_{t−1}) from δh_t and what step t + 1 sends back of δc_t.
 
@@ -100,12 +117,13 @@ def backward(
     T = len(tape.x)
     steps = hook("cache", np.arange(T))
     U = hook("U", w.U, W=w.W)
+    local = cell.local(tape, hook)
     dh_next, dc_next = dstate
     dz, du = np.empty_like(tape.v), np.empty_like(tape.v)
     for t in reversed(range(T)):
         dh_next, dc_next = hook("carried", (dh_next, dc_next), t=t, T=T)
         dh = hook("dh", dh_out[t] + dh_next, out=dh_out[t], t=t, T=T)
-        dz[t], du[t], dh_next, dc_next = cell.step_back(w, U, tape, steps[t], dh, dc_next, hook)
+        dz[t], du[t], dh_next, dc_next = cell.step_back(U, tape, local, steps[t], dh, dc_next, hook)
     return Deltas(dz, du)
 
 
@@ -116,7 +134,7 @@ def products(cell: Cell, tape: Tape, deltas: Deltas, hook: Hook) -> Weights:
     h = hook("h_before", tape.h[:-1], states=tape.h)
     steps = hook("cache", np.arange(T))
     ones = np.ones((T, B))
-    keep = {kind: hook(f"kept_{kind}", ones) for kind in "WUbc"}
+    keep = {kind: hook(f"kept_{kind}", ones) for kind in "WUc"}
 
     def outer(delta: Array, operand: Array, kept: Array) -> Array:
         rows = (delta * kept[:, :, None]).reshape(T * B, -1)
@@ -127,6 +145,13 @@ def products(cell: Cell, tape: Tape, deltas: Deltas, hook: Hook) -> Weights:
     U = outer(deltas.u.reshape(T, B, G * H), h, keep["U"]).reshape(G, H, H)
     for gate, operand in cell.candidate_operand(tape, steps, h).items():
         U[gate] = outer(deltas.u[:, :, gate], operand, keep["U"])
-    b = np.einsum("tbgh,tb->gh", deltas.z, keep["b"])
+    b = biases(deltas, hook)
     c = np.einsum("tbgh,tb->gh", deltas.u, keep["c"])
     return Weights(W, U, b, c)
+
+
+def biases(deltas: Deltas, hook: Hook) -> Array:
+    """δb = Σ δz, (G, H)."""
+    kept = hook("kept_b", np.ones(deltas.z.shape[:2]))
+    b: Array = np.einsum("tbgh,tb->gh", deltas.z, kept)
+    return b

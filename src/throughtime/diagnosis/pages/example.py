@@ -185,7 +185,8 @@ class Network:
     def discrepancy(self, *names: str) -> float:
         """‖g − n‖ / (‖g‖ + ‖n‖) over some tensors; over all where none is named."""
         g, n = self._flat(names)
-        return float(np.linalg.norm(g - n) / (np.linalg.norm(g) + np.linalg.norm(n)))
+        sizes = float(np.linalg.norm(g) + np.linalg.norm(n))
+        return float(np.linalg.norm(g - n)) / sizes if sizes else 0.0
 
     def agrees(self, *names: str) -> bool:
         """Whether these tensors are right; all where none is named."""

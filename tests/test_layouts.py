@@ -315,11 +315,11 @@ def test_a_word_that_is_not_known_is_refused(options, message):
 
 def test_other_words_of_the_other_cells_are_refused():
     x, y = np.ones((4, 2)), np.zeros(4, int)
-    with pytest.raises(ValueError, match="keep: expected 'z' or '1-z', got 'r'"):
+    with pytest.raises(ValueError, match=r"keep: expected 'z' or '1-z', got 'r'"):
         tt.layouts.gru(x, y, keep="r")
-    with pytest.raises(ValueError, match="nonlinearity: expected one of tanh, .* got 'gelu'"):
+    with pytest.raises(ValueError, match=r"nonlinearity: expected one of tanh, .* got 'gelu'"):
         tt.layouts.rnn(x, y, nonlinearity="gelu")
-    with pytest.raises(ValueError, match="guess: expected lengths, .* got time"):
+    with pytest.raises(ValueError, match=r"guess: expected lengths, .* got time"):
         tt.layouts.guess(x, y, time="sum")
 
 

@@ -103,7 +103,8 @@ def test_faults_that_look_alike_are_rivals():
 def test_every_mutant_is_explained_by_its_own_fault_or_by_one_that_looks_the_same(cell):
     model, _ = made("compiled" if "compiled" in STYLES else "concatenated", cell, states=True)
     right = model.gradient()
-    for mutant in mutants(model):
+    first = {mutant.faults: mutant for mutant in reversed(list(mutants(model)))}
+    for mutant in first.values():
         apart = max(np.abs(mutant.gradient[name] - right[name]).max() for name in right)
         if apart < 1e-7:
             continue

@@ -195,13 +195,15 @@ def _layout(
     if combined not in (False, "xh", "hx"):
         refuse("combined", "False, 'xh' or 'hx'", repr(combined))
     reduced = Loss(time=time, batch=batch, outputs=outputs, last=last, **LOSSES[loss])
-    names = {"W": W, "U": U, "b": b or "", "c": second_bias or ""}
     return Layout(
         cell,
         order,
         inputs,
         targets,
-        **names,
+        W,
+        U,
+        b or "",
+        second_bias or "",
         transposed=transposed,
         combined=combined or "",
         V=head or "",

@@ -5,6 +5,7 @@ Every `hook` is a place where backward passes go wrong.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,13 +16,13 @@ from throughtime.cells.activations import sigmoid
 from throughtime.diagnosis.mutants.change import Hook
 from throughtime.diagnosis.mutants.walk import Local, Tape, Weights, recur, recur_back
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": np.tanh,
     "sigmoid": sigmoid,
     "relu": lambda z: np.maximum(z, 0),
     "identity": lambda z: z,
 }
-SLOPES = {  # in terms of the activated value
+SLOPES: dict[str, Callable[[Array], Array]] = {  # in terms of the activated value
     "tanh": lambda a: 1 - a * a,
     "sigmoid": lambda s: s * (1 - s),
     "relu": lambda s: (s > 0).astype(float),
@@ -72,7 +73,7 @@ class LSTM:
     coupled: bool = False
 
     @property
-    def gates(self) -> str:  # type: ignore[override]
+    def gates(self) -> str:
         """In the model's own order."""
         return "iao" if self.coupled else "ifao"
 

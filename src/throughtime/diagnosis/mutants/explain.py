@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.checking import discrepancy
+from throughtime.checking.discrepancy import discrepancy
 from throughtime.diagnosis.mutants.attempt import Attempt
 from throughtime.diagnosis.mutants.change import Change
 from throughtime.diagnosis.mutants.finish import Found, tensor_of

@@ -19,11 +19,12 @@ LONGEST = 24  # truncations beyond this many steps are tried at round numbers on
 
 def of_each_layer(model: Model, fault: str, where: str = "", **edits: Edit) -> Iterator[Change]:
     """The change in all layers and, where there are several, in each alone."""
-    yield change(fault, where, **edits)
+    made = tuple(edits.items())
+    yield Change(fault, where, made)
     if model.layers > 1:
         for layer in range(model.layers):
             words = f"{where}, layer {layer}" if where else f"layer {layer}"
-            yield change(fault, words, layer, **edits)
+            yield Change(fault, words, made, layer)
 
 
 def dh_next_missing(model: Model) -> Iterator[Change]:
@@ -99,8 +100,8 @@ def wrong_matrix(model: Model) -> Iterator[Change]:
     for by in range(1, n) if n > 2 else ():
         order = [(k - by) % n for k in range(n)]
         yield change("wrong_matrix", f"U of the gates moved on by {by}", U=_taken(order))
-    for order in _cycles(n):
-        yield change("wrong_matrix", "U of the gates in another order", U=_taken(list(order)))
+    for cycle in _cycles(n):
+        yield change("wrong_matrix", "U of the gates in another order", U=_taken(list(cycle)))
     for a, b in permutations(range(n), 2):
         order = list(range(n))
         order[a] = b

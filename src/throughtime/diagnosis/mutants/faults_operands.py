@@ -79,8 +79,8 @@ def only_last_step_kept(model: Model) -> Iterator[Change]:
     for words, letters in kinds.items():
         for kept, mask in _kept(T, B).items():
             where = f"{words}, {kept}" if words else kept
-            edits: dict[str, Edit] = {f"kept_{kind}": _times(mask) for kind in letters}
-            yield change("only_last_step_kept", where, **edits)
+            edits = tuple((f"kept_{kind}", _times(mask)) for kind in letters)
+            yield Change("only_last_step_kept", where, edits)
 
 
 def _kept(T: int, B: int) -> dict[str, Array]:

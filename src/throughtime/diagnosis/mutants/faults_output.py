@@ -142,11 +142,11 @@ SQUARED_OTHERS = {
     ),
 }
 
-OUTPUT = (
-    softmax_derivative_twice,
+OUTPUT = (  # those that set δ of the outputs anew come before those that alter it
     different_loss,
     targets_shifted,
-    output_gradient_at_every_step,
-    output_gradient_at_last_step_only,
     padding_counted,
+    output_gradient_at_every_step,
+    softmax_derivative_twice,
+    output_gradient_at_last_step_only,
 )

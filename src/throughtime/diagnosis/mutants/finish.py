@@ -77,9 +77,9 @@ def _moved(model: Model, fits: Mapping[Block, Fit]) -> list[Found]:
     elsewhere = {b: f.source for b, f in fits.items() if f.source.gate != b.gate}
     copied = [b for b, s in elsewhere.items() if (own := fits.get(s)) and own.source == s]
     for fault, kinds in (("bias_of_gate_copied", "bcd"), ("gates_permuted", "WU")):
-        if own := [block for block in copied if block.kind in kinds]:
-            where = _words(block_word(model, block) for block in own)
-            other = _words(block_word(model, elsewhere[block]) for block in own)
+        if those := [block for block in copied if block.kind in kinds]:
+            where = _words(block_word(model, block) for block in those)
+            other = _words(block_word(model, elsewhere[block]) for block in those)
             found.append(Found(fault, where, {"where": where, "other": other}))
     permuted = sorted({(b.gate, s.gate) for b, s in elsewhere.items() if b not in copied})
     if permuted:

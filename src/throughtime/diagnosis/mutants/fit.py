@@ -110,9 +110,9 @@ def fit(
         idle = seen.idle(own)
         return Fit(block, False, None if idle else 1.0, None if w is None else 1.0)
     if w is not None and seen.idle(own):
-        for times in (0.0, 2.0):
-            if seen.equal(g, times * w):
-                return Fit(block, False, None, times)
+        for count in (0.0, 2.0):
+            if seen.equal(g, count * w):
+                return Fit(block, False, None, count)
     for source, transposed, p in _sources(mutant, block, moved):
         for times, offset, slope in _terms(p, w):
             scale = _factor(seen, g - offset, slope)

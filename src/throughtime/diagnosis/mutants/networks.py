@@ -109,24 +109,22 @@ class TorchLayout:
         x = _time_major(_numbers(self.inputs), first)
         weights = [_numbers(w) for w in self.run.weights]
         kind = type(inner).__name__
-        spec: Cell = {"LSTM": LSTM(), "GRU": GRU()}.get(kind) or RNN(inner.nonlinearity)
+        gated: dict[str, Cell] = {"LSTM": LSTM(), "GRU": GRU()}
+        spec = gated.get(kind) or RNN(inner.nonlinearity)
         final = None
         if not head and len(weights) > 1:
             parts = [w.reshape(inner.num_layers, -1, inner.hidden_size) for w in weights[1:]]
             final = np.stack([parts[0], parts[1] if len(parts) > 1 else 0 * parts[0]])
-        names = {
-            "W": prefix + "weight_ih_l{layer}",
-            "U": prefix + "weight_hh_l{layer}",
-            "b": prefix + "bias_ih_l{layer}" if inner.bias else "",
-            "c": prefix + "bias_hh_l{layer}" if inner.bias else "",
-        }
         order = {"LSTM": "ifgo", "GRU": "rzn"}.get(kind, "h")
         layout = Layout(
             spec,
             order,
             x,
             _time_major(weights[0], first),
-            **names,
+            prefix + "weight_ih_l{layer}",
+            prefix + "weight_hh_l{layer}",
+            prefix + "bias_ih_l{layer}" if inner.bias else "",
+            prefix + "bias_hh_l{layer}" if inner.bias else "",
             V=f"{head}.weight" if head else "",
             d=f"{head}.bias" if head and f"{head}.bias" in parameters else "",
             layers=inner.num_layers,

@@ -76,7 +76,7 @@ class Search:
             explained += self._explaining(combinations(self.head, 2))
         explained.sort(key=lambda pair: pair[0])
         least = explained[0][0] if explained else 0
-        return [start for cost, start in explained if cost <= least + 1][: 2 * BEAM] or sets
+        return [start for cost, start in explained if cost <= least + 1][: 2 * BEAM] or [()]
 
     def _explaining(
         self, sets: Iterable[tuple[Change, ...]]

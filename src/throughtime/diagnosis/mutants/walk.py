@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -62,7 +62,13 @@ class Deltas(NamedTuple):
 class Cell(Protocol):
     """One step forward and one step back; the rest is `forward` and `backward` below."""
 
-    gates: ClassVar[str]
+    @property
+    def gates(self) -> str:
+        """A letter for each gate, in the model's own order."""
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """What each gate is squashed by."""
 
     def step(self, z_x: Array, w: Weights, h: Array, c: Array) -> tuple[Array, Array, Array, Array]:
         """(h_t, c_t, v_t, u_t) from z_x = W x_t + b (B, G, H)."""

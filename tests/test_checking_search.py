@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import throughtime as tt
+from throughtime.targets import network_target
 
 
 def smooth(shape, dtype="float64", *, seed=0, weight=0.3, factor=1.0):
@@ -168,10 +169,46 @@ def test_a_fault_that_only_large_weights_show_is_found():
     assert [p.verdict for p in report.points] == ["agree", "disagree"]
 
 
+def test_after_a_disagreement_no_further_point_is_looked_at_and_that_is_said():
+    net, inputs, targets = network(0.02)
+    honest = network_target(net, inputs, targets)
+    doubled = tt.Target(
+        honest.parameters,
+        honest.loss,
+        lambda: {name: 2 * g for name, g in honest.gradient().items()},
+        at_length=honest.at_length,
+    )
+    report = tt.check(doubled)
+    assert [point.name for point in report.points] == ["as given"]
+    assert "It disagrees as given: no further point was looked at." in report.notes
+    assert not any("further point" in note for note in tt.check(doubled, points=["as given"]).notes)
+
+
+def test_a_clean_bill_takes_few_evaluations():
+    report = tt.check(smooth((400, 100)))
+    assert report.verdict == "agree"
+    assert report.evaluations <= 100
+    assert report.smallest_error < 1e-4
+
+
+def test_as_given_moves_no_small_weight_far_before_the_gradient_is_known():
+    """Float32 terms that a float64 constant multiplies hardly see a small move."""
+    w = np.full(4, 1e-3, dtype="float32")
+    seen = []
+
+    def loss():
+        seen.append(float(np.abs(w - np.float32(1e-3)).max()))
+        return np.float64(0.3) * np.float32(1 + np.float32(1e-3) * np.sin(w).sum(dtype="f4"))
+
+    target = tt.Target({"w": w}, loss, lambda: {"w": np.float32(3e-4) * np.cos(w)})
+    tt.check(target, points=["as given"])
+    assert max(seen[:10]) < 1e-2
+
+
 # --- budgets, and what goes wrong on the way ---
 
 
-@pytest.mark.parametrize("evaluations", [32, 60, 150, 500])
+@pytest.mark.parametrize("evaluations", [32, 35, 150, 500])
 def test_a_budget_is_kept_and_what_it_does_not_reach_is_never_accepted(evaluations):
     count = []
     honest = smooth((200, 50))
@@ -183,7 +220,7 @@ def test_a_budget_is_kept_and_what_it_does_not_reach_is_never_accepted(evaluatio
     target = tt.Target(honest.parameters, loss, honest.gradient)
     report = tt.check(target, evaluations=evaluations)
     assert report.evaluations == len(count) <= evaluations
-    if evaluations <= 60:
+    if evaluations <= 35:
         assert report.verdict == "unresolved"
         assert "allow more evaluations" in report.remedy
 
@@ -196,7 +233,7 @@ def test_seconds_end_a_check():
 
 
 @pytest.mark.parametrize("problem", [KeyboardInterrupt, RuntimeError])
-@pytest.mark.parametrize("calls", [15, 40, 90, 400])
+@pytest.mark.parametrize("calls", [15, 40, 60])
 def test_parameters_are_put_back_whatever_happens(problem, calls):
     honest = smooth((20, 5), "float32")
     before = {name: array.tobytes() for name, array in honest.parameters.items()}
@@ -222,6 +259,52 @@ def test_a_kink_is_told_and_not_accused():
     assert any("has a kink here" in note for note in report.notes)
 
 
+# --- rounded losses ---
+
+
+def test_a_loss_rounded_to_a_tenth_accuses_no_one():
+    w = np.array([1.0, 2.0, 3.0])
+    report = tt.check(
+        tt.Target({"w": w}, lambda: np.round((w**2).sum(), 1), lambda: {"w": 2 * w}),
+        points=["as given"],
+    )
+    assert report.verdict == report.tensors["w"].verdict == "unresolved"
+    assert report.noise == pytest.approx(0.1 / np.sqrt(12), rel=2)
+
+
+def softmax_loss(seed, T=4, classes=3, hidden=5):
+    """A small float32 network whose weights hardly reach the loss: tanh, softmax, one number."""
+    rng = np.random.default_rng(seed)
+    W = np.float32(0.01) * rng.standard_normal((hidden, 3), dtype="f4")
+    V = np.float32(0.01) * rng.standard_normal((classes, hidden), dtype="f4")
+    x = rng.standard_normal((T, 3)).astype("f4")
+    labels = rng.integers(0, classes, T)
+
+    def forward():
+        h = np.tanh(x @ W.T)
+        logits = h @ V.T
+        weights = np.exp(logits)
+        return h, weights / weights.sum(axis=1, keepdims=True)
+
+    def loss():
+        return np.mean(-np.log(forward()[1][np.arange(T), labels]), dtype="f4")
+
+    def gradient():
+        h, p = forward()
+        p[np.arange(T), labels] -= 1
+        p /= np.float32(T)
+        return {"W": ((p @ V) * (1 - h**2)).T @ x, "V": p.T @ h}
+
+    return tt.Target({"W": W, "V": V}, loss, gradient)
+
+
+def test_a_loss_whose_rounding_hides_small_weights_accuses_no_one():
+    for seed in range(20):
+        report = tt.check(softmax_loss(seed), points=["as given"])
+        assert report.verdict != "disagree", (seed, str(report))
+        assert not any("kink" in note for note in report.notes), (seed, report.notes)
+
+
 def test_calibration():
     """Hundreds of entries and directions: as good as none beyond the threshold of accusation."""
     z = []
@@ -236,7 +319,7 @@ def test_calibration():
                 .standard_normal(net.parameters.flat.size)
                 .astype(dtype)
             )
-            report = tt.check(net, inputs, targets, points=["as given"])
+            report = tt.check(net, inputs, targets, points=["as given"], entries=200)
             for tensor in report.tensors.values():
                 z += list((tensor.gradient - tensor.numerical) / tensor.errors)
                 z += [(d.gradient - d.numerical) / d.error for d in tensor.directions]

@@ -22,6 +22,7 @@ from throughtime.checking.points import (
     lengths,
 )
 from throughtime.checking.preflight import preflight
+from throughtime.checking.remedy import BUDGET
 from throughtime.checking.report import Point, Report, Valley, worst_verdict
 from throughtime.checking.run import Runner, in_turn
 from throughtime.checking.site import Site
@@ -31,7 +32,7 @@ from throughtime.checking.tensors import Examination
 from throughtime.checking.workers import Workers, check_workers
 from throughtime.progress import progress_bar
 
-ENOUGH_OVER_ALL = 1e-4  # of what a direction typically gives, where only a fault is looked for
+NOT_FURTHER = "It disagrees as given: no further point was looked at."
 FEWEST = 32  # evaluations without which not even the loss's noise is known
 
 
@@ -106,11 +107,12 @@ class _Check:
         self.start = perf_counter()
         self.notes: list[str] = []
         self.further: list[Point] = []
+        self.cut = False  # whether the budget ended before all of them were looked at
 
     def report(self) -> Report:
         """Everything, in order: the point as given, then further ones while nothing is wrong."""
         evaluator = Evaluator(self.target)
-        found = preflight(evaluator, seed=self.seed)
+        found = preflight(evaluator, far=CHARACTERISTIC in self.points, seed=self.seed)
         self.budget.count(evaluator.evaluations)
         self.notes += found.notes
         site = Site(self.target, found.gradient, self.budget, self.seed)
@@ -119,7 +121,9 @@ class _Check:
         if given.point.verdict == "unresolved":
             self.effort = replace(self.effort, elsewhere=max(self.effort.elsewhere, 1))
         if given.point.verdict != "disagree":
-            self._elsewhere()
+            self._elsewhere(site)
+        elif self.points != (AS_GIVEN,):
+            self.notes.append(NOT_FURTHER)
         return self._report(site, looked, given.point)
 
     def _as_given(self, site: Site) -> Examination:
@@ -127,12 +131,11 @@ class _Check:
         try:
             site.survey()
             looked.whole_tensors()
-            small = sum(a.size for a in site.parameters.values()) <= self.effort.all_up_to
             if not looked.wrong:
                 looked.all_at_once()
-            if not looked.wrong and not small:
+            if not looked.wrong and not looked.small:
                 looked.parts_of_tensors()
-            if small or not looked.wrong:
+            if looked.small or not looked.wrong:
                 looked.single_entries()
             looked.locate()
         except Spent:
@@ -140,27 +143,28 @@ class _Check:
                 found.unreached = True
         return looked
 
-    def _elsewhere(self) -> None:
+    def _elsewhere(self, given: Site) -> None:
         """Other points; what the budget does not reach is left out, and said."""
         try:
             if CHARACTERISTIC in self.points:
-                self._at_characteristic_point()
+                self._at_characteristic_point(given)
             if LENGTHS in self.points and self.effort.lengths:
                 for steps in lengths(self.target.steps):
                     shorter = at_length(self.target, steps)
                     if shorter is not None:
-                        self._at(f"T = {steps}", shorter)
+                        self._at(f"T = {steps}", shorter, given)
         except Spent:
+            self.cut = True
             self.notes.append("The budget ended before all points were looked at.")
 
-    def _at_characteristic_point(self) -> None:
+    def _at_characteristic_point(self, given: Site) -> None:
         if is_characteristic(self.target.parameters):
             return
         with at_characteristic_point(self.target.parameters, self.seed):
-            self._at(CHARACTERISTIC, self.target)
+            self._at(CHARACTERISTIC, self.target, given)
 
-    def _at(self, name: str, target: Target) -> None:
-        """Looks at one further point, without single entries."""
+    def _at(self, name: str, target: Target, given: Site) -> None:
+        """Looks at one further point, without single entries unless something is wrong there."""
         evaluator = Evaluator(target)
         try:
             gradient = evaluator.gradient()
@@ -168,7 +172,7 @@ class _Check:
             self.notes.append(f"{name}: left out; {problem}.")
             return
         site = Site(target, gradient, self.budget, self.seed + 11)
-        site.survey()
+        site.survey(given)
         if not np.isfinite(site.loss):
             self.notes.append(f"{name}: left out; the loss is not finite there.")
             return
@@ -176,9 +180,9 @@ class _Check:
         looked = Examination(site, effort, self.run, 0)
         if self.effort.elsewhere:
             looked.whole_tensors()
-            looked.locate()
         else:
-            looked.all_at_once(ENOUGH_OVER_ALL)
+            looked.glance()
+        looked.locate()
         self.further.append(self._summary(name, looked).point)
 
     def _summary(self, name: str, looked: Examination) -> Summary:
@@ -206,7 +210,9 @@ class _Check:
         verdict = worst_verdict([tensor.verdict for tensor in tensors.values()])
         if any(point.verdict == "disagree" for point in (given, *self.further)):
             verdict = "disagree"
-        unresolved = [t for t in tensors.values() if t.verdict == "unresolved"]
+        remedies = [t.remedy for t in tensors.values() if t.verdict == "unresolved"]
+        if self.cut and verdict != "disagree":
+            verdict, remedies = "unresolved", [*remedies, BUDGET]
         return Report(
             verdict=verdict,
             discrepancy=given.discrepancy,
@@ -221,7 +227,7 @@ class _Check:
             points=(given, *self.further),
             seconds=perf_counter() - self.start,
             effort=self.effort.name,
-            remedy=unresolved[0].remedy if unresolved else "",
+            remedy=remedies[0] if remedies else "",
             notes=tuple(dict.fromkeys(self.notes)),
             valley=_valley(looked),
         )

@@ -80,7 +80,7 @@ def length(blocks: tuple[Block, ...], arrays: Mapping[str, Array]) -> float:
     return float(np.sqrt(total))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=6)
 def _drawn(size: int, seed: int) -> Array:
     """Signs by chance, times 0.5 … 1.5: two errors that are each other's negative do not cancel.
 

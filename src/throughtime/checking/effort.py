@@ -21,10 +21,11 @@ class Effort:
         entries: single entries of each tensor.
         all_up_to: a target of so many parameters has every entry looked at.
         lengths: whether T = 1, 2 and a longer T are looked at too, beside a characteristic point.
-        elsewhere: random directions over each tensor at every further point; 0: one over all.
+        elsewhere: random directions over each tensor at every further point; 0: one over all,
+            and one over each where that resolves too little.
         located: entries that are searched for in a tensor that is wrong.
-        enough: an error bar of one entry among a tensor's, relative to their size, that need not
-            be narrower.
+        enough: an error bar of one entry, relative to its tensor, that need not be narrower.
+        again: whether what a direction has settled is looked at again, in its parts and entries.
     """
 
     name: str
@@ -38,14 +39,15 @@ class Effort:
     elsewhere: int
     located: int
     enough: float
+    again: bool
 
 
 EFFORTS = {
     effort.name: effort
     for effort in (
-        Effort("quick", 1, 0, 1, 0, 0, 0, False, 0, 1, 1e-7),
-        Effort("normal", 2, 2, 4, 1, 4, 400, True, 1, 8, 1e-9),
-        Effort("exhaustive", 4, 4, 8, 4, 0, float("inf"), True, 2, 64, 1e-10),
+        Effort("quick", 1, 0, 1, 0, 0, 0, False, 0, 1, 1e-7, False),
+        Effort("normal", 2, 2, 4, 1, 4, 400, True, 0, 8, 1e-9, False),
+        Effort("exhaustive", 4, 4, 8, 4, 0, float("inf"), True, 2, 64, 1e-10, True),
     )
 }
 

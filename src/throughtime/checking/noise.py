@@ -18,6 +18,8 @@ from throughtime.arrays import Array
 POINTS = 8
 SPACINGS = tuple(32.0 * 16**k for k in range(8))  # in units of the last place
 WIDEST = 2.0**-6  # of a parameter's size: the points stay together within this
+FAR = 2.0**-4  # of it: a spacing at which values rounded to few digits are rounded anew
+ULPS = 32.0  # units in the last place that rounding on the way to a value explains
 FINE = 1e-12  # of the values: a spacing at which no stairs show
 GROWN = 8.0  # units in the last place by which a value far from 0 trembles at most
 
@@ -36,6 +38,11 @@ class Noise:
     level: float
     digits: float
 
+    @property
+    def relative(self) -> float:
+        """The deviation, relative to the values."""
+        return self.deviation / self.level if self.level else np.inf
+
     def at(self, value: float) -> float:
         """Its standard deviation for a value further off.
 
@@ -53,25 +60,27 @@ def measure(
     ulp: float,
     rounding: float = 0.0,
     others: tuple[float, ...] = (),
+    slope: float = 0.0,
 ) -> Noise:
     """The noise of a function about 0.
 
     Where it hardly reacts, small moves leave it as it is, which looks like no noise at all: then
     they are widened until at least half of the values differ. Of values that are rounded to few
-    digits two widths are tried, since these can by chance climb in equal stairs, which look like
-    a straight line.
+    digits further widths are tried: these can by chance climb in equal stairs, which look like a
+    straight line, and what is rounded on the way to them, where parameters are small, is rounded
+    alike until they have moved far.
 
     Args:
         along: takes a distance in units of the size of what is moved.
         ulp: the unit in the last place of what is moved, in the same units.
         rounding: standard deviation that the format of the values gives at least.
         others: further values of the function, which help to see what format it has.
+        slope: about how steep it is; moves too small to change its value are left out.
     """
     found, values = [], np.zeros(POINTS)
-    for spacing in SPACINGS:
-        points = (np.arange(POINTS) - POINTS // 2) * spacing * ulp
-        if spacing > SPACINGS[0] and points.max() > WIDEST:
-            break
+    least = float(np.spacing(max(map(abs, others), default=0.0))) / (abs(slope) or np.inf)
+    for spacing in _spacings(ulp, least):
+        points = (np.arange(POINTS) - POINTS // 2) * spacing
         values = np.array([along(float(point)) for point in points])
         values = values[np.isfinite(values)]
         if len(values) < POINTS:
@@ -84,9 +93,35 @@ def measure(
     if not values.size:
         return Noise(rounding, 0.0, np.finfo(float).eps)
     last_place = _last_place(values, others)
+    if not found or last_place >= FINE * np.abs(values).max():
+        still = len(np.unique(values)) == 1
+        found += _far(along, others, any_size=still)
     level = float(np.abs(values).max())
     deviation = max((*found, rounding, 0.0 if found else last_place / np.sqrt(12)))
     return Noise(deviation, level, last_place / level if level else np.finfo(float).eps)
+
+
+def _spacings(ulp: float, least: float) -> list[float]:
+    """Those that stay near enough to 0, from the first that moves the function, if any does."""
+    near = [s * ulp for s in SPACINGS if POINTS // 2 * s * ulp <= WIDEST] or [SPACINGS[0] * ulp]
+    return [spacing for spacing in near if spacing >= least] or near
+
+
+def _far(
+    along: Callable[[float], float], others: tuple[float, ...], *, any_size: bool
+) -> list[float]:
+    """The noise over points far apart, where it can be told from the curve; else nothing.
+
+    What no small move changes, though large ones do, climbs in stairs of `any_size`. Else what is
+    more than some units in the last place is no rounding: a kink looks like noise, too.
+    """
+    points = (np.arange(POINTS) - POINTS // 2) * FAR
+    values = np.array([along(float(point)) for point in points])
+    if not np.isfinite(values).all():
+        return []
+    deviation, certain = _from_differences(values, others)
+    small = deviation <= ULPS * _last_place(values, others)
+    return [deviation] if any_size or (certain and small) else []
 
 
 def noise_of(values: Array, others: tuple[float, ...] = ()) -> float:
@@ -103,6 +138,11 @@ def noise_of(values: Array, others: tuple[float, ...] = ()) -> float:
         >>> bool(0.5e-6 < noise_of(3 * np.arange(8) + trembling) < 2e-6)
         True
     """
+    return _from_differences(values, others)[0]
+
+
+def _from_differences(values: Array, others: tuple[float, ...]) -> tuple[float, bool]:
+    """See `noise_of`; and whether three levels agree."""
     rounding = _last_place(values, others) / np.sqrt(12)
     levels, signs, differences = [], [], values
     for k in range(1, len(values) - 1):
@@ -113,8 +153,8 @@ def noise_of(values: Array, others: tuple[float, ...] = ()) -> float:
     for k in range(len(levels) - 2):
         three = levels[k : k + 3]
         if signs[k] and max(three) <= 4 * min(three):
-            return float(max(levels[k], rounding))
-    return float(max(levels[-1], rounding))
+            return float(max(levels[k], rounding)), True
+    return float(max(levels[-1], rounding)), False
 
 
 def _last_place(values: Array, others: tuple[float, ...]) -> float:

@@ -54,23 +54,27 @@ class Origin:
         refuse(f"parameters[{name!r}]", expected, seen, way_out, error=CheckError)
 
     @contextmanager
-    def moved(self, names: Sequence[str], rng: np.random.Generator, far: bool) -> Iterator[None]:
+    def moved(
+        self, names: Sequence[str], rng: np.random.Generator, far: bool, near: float = NEAR
+    ) -> Iterator[None]:
         """Every entry of these tensors is elsewhere meanwhile."""
         try:
             for name in names:
                 shift = rng.random(self.copies[name].shape) - 0.5
                 shift += np.copysign(0.25, shift)  # ±(0.25 … 0.75): none stays near 0
-                self.parameters[name][...] = self.copies[name] + 2 * self.reach(name, far) * shift
+                self.parameters[name][...] = (
+                    self.copies[name] + 2 * self.reach(name, far, near) * shift
+                )
             yield
         finally:
             for name in names:
                 self.parameters[name][...] = self.copies[name]
 
-    def reach(self, name: str, far: bool) -> float:
-        """How far an entry of a tensor is moved, typically."""
+    def reach(self, name: str, far: bool, near: float = NEAR) -> float:
+        """How far an entry of a tensor is moved, typically; `near`, in units of its rms."""
         copy = self.copies[name]
         size = float(np.sqrt(np.mean(np.square(copy, dtype=np.float64)))) if copy.size else 0.0
-        return FAR * max(size, 1.0) if far else NEAR * (size or 1.0)
+        return FAR * max(size, 1.0) if far else near * (size or 1.0)
 
     def all_back(self, names: Sequence[str]) -> bool:
         """Whether moved tensors stand where they stood before."""

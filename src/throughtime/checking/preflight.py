@@ -16,7 +16,7 @@ import numpy as np
 from throughtime.arrays import Array, finite, refuse
 from throughtime.checking import messages
 from throughtime.checking.digits import bits_of, decimal_digits, format_of, significant_bits
-from throughtime.checking.origin import Origin
+from throughtime.checking.origin import FAR, NEAR, Origin
 from throughtime.checking.repeats import ULPS, changed_tensors, kept_part, pattern, same_loss
 from throughtime.checking.target import CheckError, Evaluator
 
@@ -46,7 +46,7 @@ def preflight(evaluator: Evaluator, *, far: bool = True, seed: int = 0) -> Prefl
     Args:
         evaluator: of the target. Its parameters are put back bit for bit.
         far: whether parameters may be moved by half their size and more, to see whether the
-            loss reacts to them; by a thousandth otherwise.
+            loss reacts to them; otherwise only where it does not react to a thousandth.
         seed: of these moves.
 
     Raises:
@@ -194,9 +194,9 @@ class _Flight:
             self.unsteady = True
         return changed_tensors(self.gradient, second, eps)
 
-    def _reacts(self, names: Sequence[str]) -> bool:
+    def _reacts(self, names: Sequence[str], near: float = NEAR) -> bool:
         """Whether the loss differs once these tensors are moved; an error there is a reaction."""
-        with self.origin.moved(names, self.rng, self.far):
+        with self.origin.moved(names, self.rng, self.far, near):
             try:
                 with np.errstate(all="ignore"):
                     terms = self._loss()
@@ -213,14 +213,19 @@ class _Flight:
     def _refuse_unless_it_reacts(self, names: Sequence[str]) -> None:
         """Refuses a loss that stays where it is though the gradient says that it would move.
 
-        A second move tells a loss that stays from one that comes by the same value by chance.
+        A second move tells a loss that stays from one that comes by the same value by chance, and
+        one by half a tensor's size from one that carries few digits.
         """
         if self._reacts(names) or self._reacts(names):
             return
+        if not self.far and self._reacts(names, near=FAR):
+            return
         slopes = {n: float(np.linalg.norm(self.gradient[n].astype(np.float64))) for n in names}
         steepest = max(slopes, key=lambda name: slopes[name])
-        change = slopes[steepest] * self.origin.reach(steepest, self.far)
-        visible = change > SEEN * self.eps * float(np.sum(np.abs(self.first), dtype=np.float64))
+        change = slopes[steepest] * self.origin.reach(steepest, self.far, FAR)
+        # Terms that are held in float64 may have been computed from float32 parameters.
+        eps = max(self.eps, *(float(np.finfo(g.dtype).eps) for g in self.origin.copies.values()))
+        visible = change > SEEN * eps * float(np.sum(np.abs(self.first), dtype=np.float64))
         if visible or not any(array.any() for array in self.gradient.values()):
             messages.loss_does_not_react(_sum(self.first), names, len(self.gradient), slopes)
 

@@ -8,13 +8,15 @@ from throughtime.checking.site import Measured, Site
 from throughtime.checking.tensors import Findings
 
 SHORT = 1e-10  # relative spacing of a loss's values that are not held in float64
+FEW = 1e-5  # likewise, of a loss that is rounded far more than single precision does
 SMALL = 0.1  # root mean square of weights that hardly reach the loss
 
-BUDGET = "allow more evaluations or seconds: the budget ended before this was looked at"
+BUDGET = "allow more evaluations or seconds: the budget ended before all was looked at"
 UNDEFINED = "the loss is NaN or infinite, or raises, around this point: check its domain"
 KINK = "the loss has a kink here, as a ReLU at 0: move the parameters or inputs a little"
 TERMS = "return the loss as an array of per-step terms, which are then summed in float64"
 DOUBLE = "compute the loss in float64"
+UNROUNDED = "the loss carries few digits: return it unrounded, computed in float64"
 LARGER = "check at larger weights: these are so small that they hardly reach the loss"
 SMOOTHER = "the loss curves at every step tried: check fewer steps, or smaller weights"
 STEEPER = "this tensor hardly moves the loss here: check where its gradient is larger"
@@ -31,6 +33,8 @@ def remedy(site: Site, name: str, found: Findings) -> str:
     worst = max(measured, key=lambda m: m.error / max(m.line.unit, np.finfo(float).tiny))
     assert worst.slope is not None
     slope = worst.slope
+    if site.noise.relative > FEW:
+        return UNROUNDED
     if slope.kink > slope.error / 2:
         return KINK
     if slope.truncation > 4 * slope.noise:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
-from typing import Self
 from zlib import crc32
 
 import numpy as np
@@ -12,14 +12,15 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.checking import noise as noises
 from throughtime.checking.budget import Budget
-from throughtime.checking.digits import rounded
 from throughtime.checking.direction import Block, Line, length, product
-from throughtime.checking.line import START, Walk, walk
+from throughtime.checking.line import START, Along, Walk, walk
+from throughtime.checking.moved import Moved, moves_of
 from throughtime.checking.noise import Noise
 from throughtime.checking.stencil import Slope
 from throughtime.checking.target import Evaluator, Target
 from throughtime.checking.values import of_terms
 
+DOUBLE = 1e-12  # of the loss: no more than double precision trembles
 PROBE = 0.0123  # of the parameters' size: where the format of the values shows
 ALIKE = 1e3  # tensors whose sizes are within this factor move by the same length
 NEIGHBOURS = (-1.5, -0.5, 0.5, 1.5)  # · 16 units in the last place
@@ -85,25 +86,38 @@ class Site:
         self.target, self.gradient, self.budget, self.seed = target, gradient, budget, seed
         self.parameters = target.parameters
         self.scales = _scales(self.parameters)
+        self.sizes = {n: float(np.linalg.norm(g.astype(np.float64))) for n, g in gradient.items()}
         self.noise = Noise(0.0, 0.0, np.finfo(float).eps)
         self.trembling: dict[str, Array] = {}
         self.terms = 1
         self.loss = np.nan
 
-    def survey(self) -> None:
+    def survey(self, known: Site | None = None) -> None:
         """Measures the loss, its noise, and the noise of the gradient.
+
+        Args:
+            known: the same code at another point. In double precision, where noise is far below
+                what is looked for, it is taken to be as large here, relative to the loss.
 
         Raises:
             Spent: where the budget does not reach so far.
         """
-        along = self.along(self.everything("all").blocks)
+        blocks = self.everything("all").blocks
+        along = self.along(blocks)
         self.budget.take()
         self.loss, rounding = of_terms(self._count_terms)
         if not np.isfinite(self.loss):
             return
+        if known is not None and known.noise.relative < DOUBLE:
+            deviation = max(known.noise.relative * abs(self.loss), known.noise.deviation, rounding)
+            self.noise = Noise(deviation, abs(self.loss), known.noise.digits)
+            return
         others = (self.loss, along(PROBE)[1])
         eps = max(self._spacing(array) for array in self.parameters.values())
-        self.noise = noises.measure(lambda part: along(part)[1], float(eps), rounding, others)
+        slope = product(blocks, self.gradient)
+        self.noise = noises.measure(
+            lambda part: along(part)[1], float(eps), rounding, others, slope
+        )
         self.trembling = self._trembling(float(eps))
 
     def portable(self) -> Site:
@@ -159,9 +173,23 @@ class Site:
         """Whether tensors move as a whole."""
         return all(b.start == 0 and b.stop == self.parameters[b.name].size for b in blocks)
 
-    def along(self, blocks: tuple[Block, ...]) -> _Along:
-        """The loss along a direction."""
-        return _Along(self, blocks)
+    def along(self, blocks: tuple[Block, ...]) -> Along:
+        """The loss along a direction: takes a step, gives the realised one and the loss there.
+
+        What the gradient makes of the last digits by which the place lies off the line is taken
+        off the loss. Where there is no finite value, it is NaN.
+        """
+        moves = moves_of(blocks, self.parameters)
+
+        def at(step: float) -> tuple[float, float]:
+            self.budget.take()
+            with Moved(self.target, self.gradient, moves, step) as moved:
+                if not moved.finite:
+                    return step, np.nan
+                value, _ = of_terms(self.evaluator.terms)
+            return moved.realised, value - moved.astray
+
+        return at
 
     def rounding(self, blocks: tuple[Block, ...]) -> float:
         """Two standard deviations of what rounding does to the gradient along a direction."""
@@ -196,6 +224,10 @@ class Site:
         """‖g ∘ v‖: what the gradient along a line typically is."""
         return length(line.blocks, self.gradient)
 
+    def weight(self, name: str) -> float:
+        """How much the loss changes, to first order, when a tensor changes by its own size."""
+        return self.sizes[name] * self.scales[name]
+
     def _count_terms(self) -> Array:
         terms = self.evaluator.terms()
         self.terms = int(np.size(terms))
@@ -204,83 +236,17 @@ class Site:
     def _trembling(self, eps: float) -> dict[str, Array]:
         """A sample of the gradient's rounding: third differences over points close together."""
         total = {name: np.zeros(array.shape) for name, array in self.parameters.items()}
-        blocks = self.everything("all").blocks
+        moves = moves_of(self.everything("all").blocks, self.parameters)
         for place, weight in zip(NEIGHBOURS, THIRD, strict=True):
-            with _Moved(self, blocks, 16 * place * eps):
+            with Moved(self.target, self.gradient, moves, 16 * place * eps):
                 found = self.evaluator.gradient()
             for name, array in found.items():
                 total[name] += weight * array
         return total
 
 
-class _Along:
-    """The loss at a step along a direction."""
-
-    def __init__(self, site: Site, blocks: tuple[Block, ...]) -> None:
-        self.site, self.blocks = site, blocks
-
-    def __call__(self, step: float) -> tuple[float, float]:
-        """The realised step, and the loss there; NaN where it has no finite value.
-
-        One entry's step is the one that its precision could hold. Of many entries each is
-        rounded in its own way, and where they arrive lies off the line; what the gradient makes
-        of that last digit is taken off the loss.
-        """
-        self.site.budget.take()
-        with _Moved(self.site, self.blocks, step) as moved:
-            if not moved.finite:
-                return step, np.nan
-            value, _ = of_terms(self.site.evaluator.terms)
-        return moved.realised, value - moved.astray
-
-
-class _Moved:
-    """The parameters stand elsewhere meanwhile."""
-
-    def __init__(self, site: Site, blocks: tuple[Block, ...], step: float) -> None:
-        self.site, self.blocks, self.step = site, blocks, step
-        self.before: list[tuple[Array, slice, Array]] = []
-        self.realised, self.astray, self.finite = step, 0.0, True
-
-    def __enter__(self) -> Self:
-        try:
-            for block in self.blocks:
-                self._move(block)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for flat, stretch, values in self.before:
-            flat[stretch] = values
-
-    def _move(self, block: Block) -> None:
-        array = self.site.parameters[block.name]
-        # A flat iterator serves arrays whose memory is not in C order.
-        flat = array.reshape(-1) if array.flags.c_contiguous else array.flat
-        stretch = slice(block.start, block.stop)
-        before = np.array(flat[stretch])
-        wanted = self.step * block.moves(array.size)
-        with np.errstate(over="ignore"):
-            after = before + wanted
-            if self.site.target.bits is not None:
-                after = rounded(after, self.site.target.bits)
-            after = after.astype(array.dtype)
-        self.before.append((flat, stretch, before))  # type: ignore[arg-type]
-        flat[stretch] = after
-        self.finite = self.finite and bool(np.isfinite(after).all())
-        if len(before) == 1 and len(self.blocks) == 1:
-            weight = block.moves(array.size)[0]
-            self.realised = (float(after[0]) - float(before[0])) / float(weight)
-        elif array.dtype != np.float64 and self.finite:
-            gradient = self.site.gradient[block.name].reshape(-1)[stretch].astype(np.float64)
-            self.astray += float(gradient @ (after.astype(np.float64) - before - wanted))
-
-
-def _scales(parameters: object) -> dict[str, float]:
+def _scales(parameters: Mapping[str, Array]) -> dict[str, float]:
     """Root mean square of each tensor; of one that is all 0, the middle one of the others."""
-    assert hasattr(parameters, "items")
     sizes = {
         name: float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if array.size else 0.0
         for name, array in parameters.items()

@@ -25,6 +25,7 @@ ORDERS = 6  # coefficients at most: order 12
 SPARE = (2, 3, 4, 6)  # pairs beyond the coefficients
 FEWEST = 1 + SPARE[0]  # pairs of the smallest window
 TAIL = 2.0  # for the powers after the next
+BROKEN = 3.0  # error bars: a jump of the slope beyond them is one
 WIDER = 1.5  # error bars within which estimates count as agreeing
 
 
@@ -102,7 +103,7 @@ class Stencils:
         jumps, spread, rest = _estimates(self._even, even, noise)
         spread = np.hypot(spread, self._even.weights @ shared)
         sharpest = int((doubts := 2 * spread + rest).argmin())
-        jump = abs(float(jumps[sharpest]))
+        jump, doubt = abs(float(jumps[sharpest])), float(doubts[sharpest])
         errors = 2 * noises + truncation
         place = int(np.where(self._consistent(values, errors), errors, np.inf).argmin())
         first, last, order = (int(n) for n in self._odd.windows[place])
@@ -110,7 +111,7 @@ class Stencils:
             float(values[place]),
             float(noises[place]),
             float(truncation[place]),
-            max(jump - float(doubts[sharpest]), 0.0),
+            jump - doubt if jump > BROKEN * doubt else 0.0,
             first,
             last,
             2 * order,

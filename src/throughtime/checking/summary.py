@@ -24,6 +24,7 @@ from throughtime.checking.verdict import (
 )
 
 LISTED = 64  # wrong entries in a report at most
+KINKED = 1e-4  # of a slope: a smaller jump of it stands in no one's way
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Summary:
 def summarise(name: str, looked: Examination) -> Summary:
     """The report of a point that was looked at."""
     site = looked.site
-    most = max(_weight(site, n) for n in site.parameters)
+    most = max(site.weight(n) for n in site.parameters)
     tensors = {}
     if any(found.whole or found.entries or found.unreached for found in looked.found.values()):
         tensors = {n: _tensor(site, n, found, most) for n, found in looked.found.items()}
@@ -111,11 +112,6 @@ def _negligible(found: Findings, most: float) -> bool:
     return all(m.error * m.line.unit <= NEGLIGIBLE * most for m in measured)
 
 
-def _weight(site: Site, name: str) -> float:
-    """How much the loss changes, to first order, when a tensor changes by its own size."""
-    return float(np.linalg.norm(site.gradient[name].astype(np.float64))) * site.scales[name]
-
-
 def _overall(looked: Examination, tensors: dict[str, TensorReport]) -> Distance:
     """d over all tensors: from all entries, or put together from what each tensor showed."""
     site = looked.site
@@ -133,14 +129,16 @@ COLUMNS = ("gradient", "numerical", "errors")
 
 
 def _put_together(site: Site, tensors: dict[str, TensorReport]) -> Distance:
-    """From d = ‖g − n‖ / (‖g‖ + ‖n‖) of each tensor, with ‖n‖ from its directions."""
+    """From d = ‖g − n‖ / (‖g‖ + ‖n‖) of each tensor, with ‖n‖ from its entries or directions."""
     apart, errors, g_square, n_square = 0.0, 0.0, 0.0, 0.0
     for name, tensor in tensors.items():
-        g = float(np.linalg.norm(site.gradient[name].astype(np.float64)))
+        g = site.sizes[name]
         along_g = np.array([line.gradient for line in tensor.directions if line.label == "all"])
         along_n = np.array([line.numerical for line in tensor.directions if line.label == "all"])
         ratio = np.linalg.norm(along_n) / np.linalg.norm(along_g) if along_g.any() else 0.0
         n = g * float(ratio) if along_g.any() else float(np.linalg.norm(along_n))
+        if tensor.indices.size == tensor.size:
+            n = float(np.linalg.norm(tensor.numerical))
         apart += (tensor.discrepancy * (g + n)) ** 2
         errors += (tensor.floor * (g + n)) ** 2
         g_square, n_square = g_square + g**2, n_square + n**2
@@ -154,7 +152,7 @@ def _notes(looked: Examination) -> Iterable[str]:
         measured = [*found.whole, *found.entries.values()]
         if measured and all(m.flat and m.gradient == 0 for m in measured):
             yield f"{name} does not move the loss here, and its gradient is 0."
-        kinks = sum(m.slope is not None and m.slope.kink > m.slope.error / 2 for m in measured)
+        kinks = sum(map(_kinked, measured))
         if kinks:
             yield (
                 f"{name}: the loss has a kink here in {kinks} of {len(measured)} directions; "
@@ -166,6 +164,14 @@ def _notes(looked: Examination) -> Iterable[str]:
             count = sum(map(accused, found.entries.values()))
             if count > LISTED:
                 yield f"{name}: {count:,} of {len(found.entries):,} entries are wrong."
+
+
+def _kinked(found: Measured) -> bool:
+    """Whether a kink makes the error bar what it is, and that is worth telling."""
+    slope = found.slope
+    if slope is None or slope.kink <= slope.error / 2:
+        return False
+    return slope.kink > KINKED * max(abs(found.gradient), abs(found.numerical))
 
 
 def _places(site: Site, name: str, found: Findings) -> Iterable[str]:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from throughtime.arrays import Array
-from throughtime.checking.direction import Block, Line, entry
+from throughtime.checking.direction import Line
 from throughtime.checking.effort import Effort
 from throughtime.checking.line import START
 from throughtime.checking.locate import Located, locate
+from throughtime.checking.plan import Plan, window
 from throughtime.checking.run import Runner, confirmed
 from throughtime.checking.site import Measured, Site
 from throughtime.checking.stencil import FEWEST
-from throughtime.checking.verdict import ACCUSED, accused, averaged
+from throughtime.checking.verdict import NEGLIGIBLE, accused, averaged, excused, settled
 
-LARGEST = 1e-6  # of what a direction typically gives: an error bar is never wider by choice
 SHARP = 1e-7  # of what a direction typically gives: no noise that averaging would help against
+TIGHT = 1e-12  # of it: a discrepancy over all tensors need not be known any better
+GLANCE = 4e-4  # of the tensor that matters least: an error bar over all that serves each
 AGAIN = 4  # looks along a direction over all tensors
 COARSER = 4.0  # times the error bar that the steepest entry reached: it does for the others
 
@@ -61,81 +62,129 @@ class Examination:
 
     def __init__(self, site: Site, effort: Effort, run: Runner, entries: int | None) -> None:
         self.site, self.effort, self.run = site, effort, run
-        self.rng = np.random.default_rng(site.seed)
+        self.plan = Plan(site, effort)
         self.overall: list[Measured] = []
         self.found = {name: Findings() for name in site.parameters}
         everything = sum(array.size for array in site.parameters.values())
         self.entries = entries
-        if entries is None:
-            self.entries = effort.entries
-            if everything <= effort.all_up_to:
-                self.entries = everything
+        self.small = everything <= effort.all_up_to
 
     def whole_tensors(self) -> None:
         """Random directions over each tensor: what is wrong densely shows in the first."""
         names = [name for name, array in self.site.parameters.items() if array.size]
-        first = self._measure({name: [self._over(name, 0, START)] for name in names})
+        first = self._measure({name: [self.plan.over(name, 0, START)] for name in names})
         for name in names:
             self.found[name].whole += first[name]
         if self.wrong:
             return
         more = {
             name: [
-                self._over(name, k, _window(self.found[name].whole))
+                self.plan.over(name, k, window(self.found[name].whole))
                 for k in range(1, self.effort.whole)
             ]
             for name in names
+            if self.effort.again or not self.settled(name)
         }
         for name, found in self._measure(more).items():
             self.found[name].whole += found
 
-    def all_at_once(self, goal: float = 0.0) -> None:
-        """Directions over all tensors, from which the discrepancy over all is estimated.
+    def settled(self, name: str) -> bool:
+        """Whether the directions over a tensor leave nothing for a closer look to find."""
+        found = self.found[name].whole
+        entries, size = self.site.parameters[name].size, self.site.sizes[name]
+        if not entries or settled(found, entries, size):
+            return True
+        most = max(self.site.weight(other) for other in self.site.parameters)
+        return bool(found) and all(
+            (m.flat and m.gradient == 0) or m.error * m.line.unit <= NEGLIGIBLE * most
+            for m in found
+        )
 
-        Args:
-            goal: an error bar that is small enough, of what such a direction typically gives.
-        """
-        lines = [self.site.everything("all", k) for k in range(self.effort.overall)]
-        lines = [replace(line, goal=goal * self.site.size_of(line)) for line in lines]
+    def all_at_once(self) -> None:
+        """Directions over all tensors, from which the discrepancy over all is estimated."""
+        count = self.effort.overall
+        if not self.effort.again and all(self.settled(name) for name in self.found):
+            count = min(count, int(self.small))
+        lines = [self.site.everything("all", k) for k in range(count)]
+        lines = [replace(line, goal=TIGHT * self.site.size_of(line)) for line in lines]
         for found in self._confirmed(lines):
             if found is not None:
                 self.overall.append(self._averaged(found))
+        self._attribute()
+
+    def glance(self) -> None:
+        """One direction over all tensors; one over each where that resolves too little.
+
+        What does not move the loss at all, by its gradient, has no say in how much is enough.
+        """
+        line = self.site.everything("all")
+        sizes = [self.site.size_of(replace(line, blocks=(block,))) for block in line.blocks]
+        goal = GLANCE * min(size for size in (*sizes, np.inf) if size > 0)
+        line = replace(line, goal=min(max(goal, TIGHT * self.site.size_of(line)), 1e300))
+        self.overall += [m for m in self._confirmed([line]) if m is not None]
+        if any(m.error > line.goal for m in self.overall) or any(map(accused, self.overall)):
+            self.whole_tensors()
+        self._attribute()
+
+    def _attribute(self) -> None:
+        """What differs over all tensors differs in one of them; else no one is accused."""
+        for k, found in enumerate(self.overall):
+            if self.tensors_wrong:
+                return
+            if not accused(found):
+                continue
+            blocks = {block.name: block for block in found.line.blocks if block.stop}
+            lines = {
+                name: [replace(found.line, label="all", blocks=(block,), goal=0.0)]
+                for name, block in blocks.items()
+            }
+            for name, measured in self._measure(lines).items():
+                self.found[name].parts += measured
+            if not self.tensors_wrong:
+                self.overall[k] = excused(found)
 
     def _averaged(self, found: Measured) -> Measured:
         """The same slope from further steps too, where it is the loss's noise that hides it."""
         if not np.isfinite(found.error) or found.error < SHARP * self.site.size_of(found.line):
             return found
-        line = replace(found.line, rungs=_window([found]))
+        line = replace(found.line, rungs=window([found]))
         askew = [replace(line, unit=line.unit * 2 ** (k / 8)) for k in range(1, AGAIN)]
         again = [m for m in self.run(self.site, askew) if m is not None]
         mean = averaged([found, *(m for m in again if np.isfinite(m.error))])
         # What a single look did not accuse is not accused by a mean whose error bar is narrower.
-        least = 0.0 if accused(found) else abs(mean.residual) / ACCUSED
-        return replace(mean, error=max(mean.error, least))
+        return mean if accused(found) else excused(mean)
 
     def parts_of_tensors(self) -> None:
-        """Stretches of rows, as gates are, and single rows."""
-        found = self._measure({name: list(self._parts(name)) for name in self.found})
+        """Stretches of rows, as gates are, and single rows, where directions left something."""
+        names = [name for name in self.found if self.effort.again or not self.settled(name)]
+        found = self._measure(
+            {name: list(self.plan.parts(name, window(self.found[name].whole))) for name in names}
+        )
         for name, measured in found.items():
             self.found[name].parts += measured
 
     def single_entries(self) -> None:
         """The steepest entry first; its steps serve the tensor's others."""
-        chosen = {name: self._choose(gradient) for name, gradient in self.site.gradient.items()}
+        chosen = {
+            name: self.plan.choose(gradient, self._count(name))
+            for name, gradient in self.site.gradient.items()
+        }
         steepest = {
             name: int(places[np.abs(self.site.gradient[name].reshape(-1)[places]).argmax()])
             for name, places in chosen.items()
             if places.size
         }
-        first = self._measure({n: [self._first(n, k)] for n, k in steepest.items()})
+        first = self._measure(
+            {n: [self.plan.first(n, k, only=chosen[n].size == 1)] for n, k in steepest.items()}
+        )
         rest = {}
         for name, k in steepest.items():
             self.found[name].entries.update(zip([k], first[name], strict=False))
-            rungs = _window(first[name])[-FEWEST:]
+            rungs = window(first[name])[-FEWEST:]
             reached = max((m.error for m in first[name] if np.isfinite(m.error)), default=0.0)
             rest[name] = [
                 replace(line, goal=max(COARSER * reached, line.goal))
-                for line in (self._alone(name, int(j), rungs) for j in chosen[name] if j != k)
+                for line in (self.plan.alone(name, int(j), rungs) for j in chosen[name] if j != k)
             ]
         for name, found in self._measure(rest).items():
             own = self.found[name]
@@ -158,59 +207,20 @@ class Examination:
     @property
     def wrong(self) -> bool:
         """Whether anything differs by more than its error bar."""
-        return any(found.wrong for found in self.found.values()) or any(map(accused, self.overall))
+        return self.tensors_wrong or any(map(accused, self.overall))
 
-    # --- lines ---
+    @property
+    def tensors_wrong(self) -> bool:
+        """Whether anything within a tensor does."""
+        return any(found.wrong for found in self.found.values())
 
-    def _over(self, name: str, number: int, rungs: tuple[int, ...]) -> Line:
-        size = self.site.parameters[name].size
-        block = (Block(name, 0, size, self.site.seed + 1 + number),)
-        return self._confined("all", block, rungs)
-
-    def _confined(self, label: str, blocks: tuple[Block, ...], rungs: tuple[int, ...]) -> Line:
-        entries = sum(block.stop - block.start for block in blocks)
-        line = Line(label, blocks, self.site.scales[blocks[0].name], rungs)
-        # One entry among n shows as 1 / √n of what the direction typically gives.
-        goal = min(self.effort.enough * float(np.sqrt(entries)), LARGEST)
-        return replace(line, goal=goal * self.site.size_of(line))
-
-    def _alone(self, name: str, place: int, rungs: tuple[int, ...]) -> Line:
-        goal = self.effort.enough * float(np.abs(self.site.gradient[name]).max())
-        index = np.unravel_index(place, self.site.parameters[name].shape)
-        label = "[" + ", ".join(map(str, index)) + "]"
-        return Line(label, entry(name, place), self.site.scales[name], rungs, goal)
-
-    def _first(self, name: str, place: int) -> Line:
-        return replace(self._alone(name, place, START), goal=0.0)
-
-    def _parts(self, name: str) -> Iterable[Line]:
-        array = self.site.parameters[name]
-        if array.ndim == 0 or not array.size:
-            return
-        rows, width = array.shape[0], array.size // array.shape[0]
-        rungs = _window(self.found[name].whole)
-        groups = self.site.target.gates or self.effort.groups
-        if self.effort.groups > 1 and rows >= 2 * groups:
-            for stretch in np.array_split(np.arange(rows), groups):
-                yield self._rows(name, int(stretch[0]), int(stretch[-1]) + 1, width, rungs)
-        if width > 1:
-            for row in self.rng.choice(rows, min(self.effort.rows, rows), replace=False):
-                yield self._rows(name, int(row), int(row) + 1, width, rungs)
-
-    def _rows(self, name: str, first: int, last: int, width: int, rungs: tuple[int, ...]) -> Line:
-        label = f"row {first}" if last == first + 1 else f"rows {first}–{last - 1}"
-        block = Block(name, first * width, last * width, self.site.seed + 101)
-        return self._confined(label, (block,), rungs)
-
-    def _choose(self, gradient: Array) -> Array:
-        """Which entries to look at: half where the gradient is largest, half by chance."""
-        entries = self.entries or 0
-        if entries >= gradient.size:
-            return np.arange(gradient.size)
-        half = entries // 2
-        order = np.argpartition(-np.abs(gradient), half, axis=None)
-        drawn = self.rng.choice(order[half:], entries - half, replace=False)
-        return np.sort(np.concatenate([order[:half], drawn])).astype(np.int64)
+    def _count(self, name: str) -> int:
+        """How many entries of a tensor to look at: in a small target one at least."""
+        if self.entries is not None:
+            return self.entries
+        if not self.effort.again and self.settled(name) and not self.found[name].wrong:
+            return int(self.small)
+        return self.site.parameters[name].size if self.small else self.effort.entries
 
     # --- measuring ---
 
@@ -226,11 +236,3 @@ class Examination:
 
     def _confirmed(self, lines: Sequence[Line]) -> list[Measured | None]:
         return confirmed(self.site, self.run(self.site, lines), self.run)
-
-
-def _window(found: Sequence[Measured]) -> tuple[int, ...]:
-    """The steps that served the last line, every other one where they are dense."""
-    for m in reversed(found):
-        if len(m.rungs) > 2:
-            return tuple(rung for rung in m.rungs if (rung - m.rungs[-1]) % 2 == 0)
-    return START

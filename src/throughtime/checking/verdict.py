@@ -17,6 +17,10 @@ ACCUSED = 3.0  # error bars; each holds two standard deviations of the noise and
 RESOLVED = 0.02  # a gradient that is so far off, relative to its tensor, would have been accused
 NEGLIGIBLE = 1e-6  # of the tensor that matters most: what is below that does not matter
 MISSED = 0.05  # probability that random directions overlook an error of the size stated
+SETTLED = 0.01  # of a tensor's root mean square: one entry off by so much is not overlooked …
+OVERLOOKED = 1e-3  # … and an error all over the tensor with this probability at most
+LEAST = 0.48  # how far an entry moves at least, in units of the root mean square of all moves
+DENSITY = 0.8  # √(2/π): of a normal number at 0, both sides taken together
 CLEAR = 3.0  # floors: a discrepancy beyond them is one, and not its own floor
 
 
@@ -38,6 +42,34 @@ class Distance:
 def accused(found: Measured) -> bool:
     """Whether the two differ by more than their error bars."""
     return found.z > ACCUSED
+
+
+def excused(found: Measured) -> Measured:
+    """The same with an error bar that explains the difference, where nothing else stands by it."""
+    least = abs(found.residual) / ACCUSED * (1 + 1e-12)
+    return replace(found, error=max(found.error, least))
+
+
+def settled(found: Sequence[Measured], entries: int, size: float) -> bool:
+    """Whether random directions over so many entries leave nothing for a closer look to find.
+
+    One entry off by SETTLED of their root mean square would have been accused, since none moves
+    by less than LEAST; and so would an error spread over all of them that the verdict is to
+    exclude, but for a chance of OVERLOOKED.
+
+    Args:
+        found: along directions drawn independently.
+        entries: how many of them move.
+        size: ‖g ∘ v‖.
+    """
+    one = to_settle(entries)
+    spread = RESOLVED * OVERLOOKED ** (1 / max(len(found), 1)) / (DENSITY * ACCUSED)
+    return bool(found) and all(m.error <= min(one, spread) * size for m in found)
+
+
+def to_settle(entries: int) -> float:
+    """The error bar, relative to ‖g ∘ v‖, at which one entry among so many is not overlooked."""
+    return SETTLED * LEAST / (ACCUSED * float(np.sqrt(entries)))
 
 
 def combined(first: Measured, second: Measured) -> Measured:

@@ -47,6 +47,9 @@ def test_same_bits_for_any_number_of_threads(isa, name, ragged):
         ("GRU original", (9, 41, 33, 90), False),
         ("LSTM", (2, 150, 30, 501), True),  # columns of δW in parts, too
         ("GRU", (2, 300, 7, 65), False),  # chunks of one step
+        ("LSTM", (3, 3, 20, 272), False),  # few sequences, wide layers: columns of U in parts
+        ("GRU original", (1, 5, 256, 320), False),  # and not packed
+        ("RNN tanh", (2, 2, 64, 512), False),
     ],
 )
 def test_same_bits_in_float64_and_for_class_indices(isa, name, shape, indices):

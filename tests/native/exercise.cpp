@@ -50,8 +50,9 @@ struct Size {
     Index T, B, I, H;
 };
 
-constexpr Size SMALL[] = {{1, 1, 1, 1}, {3, 2, 5, 7}, {7, 5, 3, 9}, {2, 17, 9, 33}, {260, 1, 2, 5}, {2, 257, 1, 3}};
-constexpr Size LARGE = {7, 37, 20, 65};
+constexpr Size SMALL[] = {{1, 1, 1, 1}, {3, 2, 5, 7}, {7, 5, 3, 9}, {2, 17, 9, 33}, {260, 1, 2, 5}, {2, 257, 1, 3},
+                          {1, 1, 16, 32}, {2, 3, 32, 16}, {1, 4, 64, 128}};
+constexpr Size LARGE = {7, 37, 20, 65}, WIDE = {2, 3, 5, 260};
 
 const Functions<float> &functions(float) { return isa().single; }
 const Functions<double> &functions(double) { return isa().twice; }
@@ -310,6 +311,7 @@ int main(int count, char **words) {
         }
         for (const Size &size : SMALL) cells<float>(size), cells<double>(size);
         cells<float>(LARGE);
+        cells<float>(WIDE);
         for (bool indices : {false, true}) head<float>(7, 37, 65, 129, indices), head<double>(3, 1, 1, 2, indices);
         activations<float>();
         activations<double>();

@@ -6,6 +6,7 @@ to the other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from throughtime import _engine
-from throughtime.arrays import Array
+from throughtime.arrays import Array, Shape
 from throughtime.cells.products import is_indices
 from throughtime.cells.tape import Columns, LocalGradients, State, Tape, active_steps
 
@@ -72,7 +73,7 @@ def backward(
     for name, array in (dstate or {}).items():
         d[name][...] = array
     if gradient is None:
-        gradient = {name: np.zeros_like(array) for name, array in p.items()}
+        gradient = {name: zeros(array.shape, dtype) for name, array in p.items()}
     # What is not contiguous is added up elsewhere, and then added.
     own = {n: a if a.flags.c_contiguous else np.zeros(a.shape, dtype) for n, a in gradient.items()}
     wanted = need_inputs and not is_indices(tape.inputs)
@@ -121,6 +122,16 @@ def _empty(steps: int, batch: int, size: int, dtype: np.dtype[Any]) -> Array:
     if steps * batch * size < WORTH_KEEPING:
         return np.empty((steps, batch, size), dtype)
     return _engine.empty(steps, batch, size, dtype == np.float64)
+
+
+def zeros(shape: Shape, dtype: np.dtype[Any]) -> Array:
+    """An array of zeros; a large one in memory that the engine uses again."""
+    size = math.prod(shape)
+    if size < WORTH_KEEPING:
+        return np.zeros(shape, dtype)
+    array = _engine.empty(1, 1, size, dtype == np.float64).reshape(shape)
+    array.fill(0)
+    return array
 
 
 def _side_by_side(array: Array | None) -> Array | None:

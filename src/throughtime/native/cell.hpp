@@ -4,10 +4,19 @@
 #include "activations.hpp"
 #include "arena.hpp"
 #include "lanes.hpp"
+#include "pool.hpp"
 #include "tile.hpp"
 
 namespace throughtime {
 namespace {
+
+constexpr double WORTH_A_THREAD = 4e5;  // multiplications; less is done before a thread has woken
+
+// In how many parts to divide so many multiplications.
+inline int parts(double multiplications, Index most) {
+    const double limit = static_cast<double>(std::clamp<Index>(most, 1, 1024));
+    return static_cast<int>(std::clamp(multiplications / WORTH_A_THREAD, 1.0, limit));
+}
 
 // Consecutive sequences at one step, all of them still running. Pointers are to the first one's row.
 template <class T> struct Rows {
@@ -18,10 +27,17 @@ template <class T> struct Rows {
     T *dh, *dc, *deltas, *delta_c;  // backward
 };
 
+// A matrix on the right of products, (depth × columns): packed, or where few rows will be multiplied with
+// it and packing would cost more than it saves, as it stands, itself or its transpose.
+enum class Form { packed, rows, across };
+
 template <class T> struct Packed {
     const T *data = nullptr;
     Index depth = 0, columns = 0;
+    Form form = Form::packed;
 };
+
+constexpr Index FEW_ROWS = 8;
 
 template <class T> struct Scratch {
     T *data = nullptr;
@@ -33,19 +49,32 @@ template <class T> Scratch<T> scratch(Arena &arena, Index rows, Index width) {
     return {arena.take<T>(rows * width), width};
 }
 
-// For products with the matrix's transpose: A · Mᵀ, with M (columns × depth) row after row.
-template <class T>
-Packed<T> pack_transposed(Arena &arena, const T *M, Index columns, Index depth) {
-    T *data = arena.take<T>(packed_size<T>(depth, columns));
-    pack(M, 1, depth, depth, columns, data);
-    return {data, depth, columns};
+template <class T> bool as_it_stands(Index depth, Index columns, Index rows) {
+    return rows <= FEW_ROWS && depth % LANES<T> == 0 && columns % LANES<T> == 0;
 }
 
-// For products with the matrix itself: A · M, with M (depth × columns) row after row.
-template <class T> Packed<T> pack_rows(Arena &arena, const T *M, Index depth, Index columns) {
-    T *data = arena.take<T>(packed_size<T>(depth, columns));
-    pack(M, columns, 1, depth, columns, data);
-    return {data, depth, columns};
+template <class T>
+Packed<T> pack_panels(Arena &arena, const T *M, Index k_stride, Index n_stride, Index depth, Index columns) {
+    T *const data = arena.take<T>(packed_size<T>(depth, columns));
+    const Index panels = panels_of<T>(columns);
+    pool::run(parts(4.0 * static_cast<double>(depth * columns), panels), [&](int part, int of) {
+        pack(M, k_stride, n_stride, depth, columns, data, panels * part / of, panels * (part + 1) / of);
+    });
+    return {data, depth, columns, Form::packed};
+}
+
+// For products of so many rows with the matrix's transpose: A · Mᵀ, with M (columns × depth) row after row.
+template <class T>
+Packed<T> pack_transposed(Arena &arena, const T *M, Index columns, Index depth, Index rows) {
+    if (as_it_stands<T>(depth, columns, rows)) return {M, depth, columns, Form::across};
+    return pack_panels(arena, M, 1, depth, depth, columns);
+}
+
+// For products of so many rows with the matrix itself: A · M, with M (depth × columns) row after row.
+template <class T>
+Packed<T> pack_rows(Arena &arena, const T *M, Index depth, Index columns, Index rows) {
+    if (as_it_stands<T>(depth, columns, rows)) return {M, depth, columns, Form::rows};
+    return pack_panels(arena, M, columns, 1, depth, columns);
 }
 
 // M (rows × columns) row after row, as (columns × rows).
@@ -56,12 +85,38 @@ template <class T> Scratch<T> transposed(Arena &arena, const T *M, Index rows, I
     return result;
 }
 
-// to = added + from · packed, for `count` rows.
+// Columns first … last − 1, the first one of a panel, of: to = added + from · right, for `count` rows.
+template <class T>
+void product_of_columns(Index count, const T *from, Index from_stride, const Packed<T> &right, Index first,
+                        Index last, T *to, Index to_stride, Added<T> added) {
+    const Index depth = right.depth, columns = last - first;
+    const Added<T> plus = added.from(0, first);
+    if (right.form == Form::across)
+        multiply_across(count, columns, depth, from, from_stride, right.data + first * depth, to + first,
+                        to_stride, plus);
+    else if (right.form == Form::rows)
+        multiply(count, columns, depth, from, from_stride, Index{1}, right.data + first, right.columns,
+                 false, to + first, to_stride, plus);
+    else
+        multiply(count, columns, depth, from, from_stride, Index{1}, right.data + first * depth,
+                 to + first, to_stride, plus);
+}
+
+// to = added + from · right, for `count` rows. A large one is divided among threads by columns, where the
+// rows have not been divided before: a few sequences with a wide layer.
 template <class T>
 void product(Index count, const T *from, Index from_stride, const Packed<T> &right, T *to,
              Index to_stride, Added<T> added = {}) {
-    multiply(count, right.columns, right.depth, from, from_stride, Index{1}, right.data, to,
-             to_stride, added);
+    const Index panels = panels_of<T>(right.columns);
+    // Fewer rows do not take less time: the matrix has to be read.
+    const double work = static_cast<double>(std::max<Index>(count, 4) * right.depth * right.columns);
+    const auto columns = [&](int part, int of) {
+        product_of_columns(count, from, from_stride, right, panels * part / of * PANEL<T>,
+                           std::min(right.columns, panels * (part + 1) / of * PANEL<T>), to, to_stride,
+                           added);
+    };
+    const int most = parts(work, panels);
+    most > 1 ? pool::run(most, columns) : columns(0, 1);
 }
 
 // to += from · packed.

@@ -28,6 +28,7 @@ struct Cell {
 template <class T> struct Call {
     Cell cell;
     Index steps, batch;
+    Index rows() const { return steps * batch; }
     const Index *lengths;  // (B), or null: all sequences have T steps
 
     const T *W, *U, *b, *p, *R, *c_bias;  // (G·H, I), (G·H, P), (G·H), peepholes, (P, H), GRU's c

@@ -16,7 +16,7 @@ template <class T> void dense_forward(const DenseCall<T> &call) {
     Packed<T> W;
     Scratch<T> columns;
     if (call.x)
-        W = pack_transposed(arena, call.W, call.outputs, call.inputs);
+        W = pack_transposed(arena, call.W, call.outputs, call.inputs, rows);
     else
         columns = transposed(arena, call.W, call.outputs, call.inputs);
     const double work = static_cast<double>(rows * call.outputs * (call.x ? call.inputs : 1));
@@ -59,7 +59,7 @@ template <class T> void dense_backward(const DenseCall<T> &call) {
     });
     if (!call.x) sums.put_columns(call.dW);
     if (!call.dx) return;
-    const Packed<T> W = pack_rows(arena, call.W, M, N);
+    const Packed<T> W = pack_rows(arena, call.W, M, N, rows);
     pool::run(parts(static_cast<double>(rows * M * N), rows), [&](int part, int of) {
         const Index from = rows * part / of, to = rows * (part + 1) / of;
         product(to - from, call.dy + from * M, M, W, call.dx + from * N, N);

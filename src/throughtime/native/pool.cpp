@@ -34,6 +34,8 @@ inline void pause() {
 #endif
 }
 
+thread_local bool inside = false;  // this thread works on a part already
+
 // Every thread first takes the part of its own number, whose data its caches may still hold, and then
 // any that nobody has begun: on a busy machine, where a thread may be away for milliseconds, the others
 // do its work.
@@ -69,6 +71,7 @@ class Pool {
     }
 
     void live(int own, std::uint64_t seen) {
+        inside = true;
         for (;;) {
             seen = next(seen);
             const int parts = static_cast<int>(seen & 0xffff);
@@ -168,7 +171,7 @@ void set_threads(int count) { wanted_threads.store(count); }
 void run(int wanted, const std::function<void(int, int)> &task) {
     const int parts = std::min(wanted, threads());
     std::unique_lock lock(in_use, std::defer_lock);
-    if (parts <= 1 || !lock.try_lock()) {
+    if (parts <= 1 || inside || !lock.try_lock()) {
         task(0, 1);
         return;
     }
@@ -177,7 +180,9 @@ void run(int wanted, const std::function<void(int, int)> &task) {
         static_cast<void>(registered);
         the_pool = new Pool;  // lives as long as the process: its threads must outlast every caller
     }
+    inside = true;
     the_pool->run(parts, task);
+    inside = false;
 }
 
 }  // namespace throughtime::pool

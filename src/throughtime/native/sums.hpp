@@ -6,18 +6,9 @@
 #include <vector>
 
 #include "cell.hpp"
-#include "pool.hpp"
 
 namespace throughtime {
 namespace {
-
-constexpr double WORTH_A_THREAD = 4e5;  // multiplications; less is done before a thread has woken
-
-// In how many parts to divide so many multiplications.
-inline int parts(double multiplications, Index most) {
-    const double limit = static_cast<double>(std::clamp<Index>(most, 1, 1024));
-    return static_cast<int>(std::clamp(multiplications / WORTH_A_THREAD, 1.0, limit));
-}
 
 // The chunk's rows; every pointer is to the row of its first step and first sequence.
 template <class T> struct ChunkRows {

@@ -55,11 +55,15 @@ void pack_along(const T *corner, Index k_stride, Index depth, T *to) {
             store(to + (k * VECTORS + v) * LANES<T>, load(corner + k * k_stride + v * LANES<T>));
 }
 
-// Packs the matrix whose element (k, n) is at from[k * k_stride + n * n_stride]: panels of PANEL
-// columns, the last one of as many vectors as it needs, in each panel row after row.
+template <class T> Index panels_of(Index columns) { return (columns + PANEL<T> - 1) / PANEL<T>; }
+
+// Packs some panels of the matrix whose element (k, n) is at from[k * k_stride + n * n_stride]: panels of
+// PANEL columns, the last one of as many vectors as it needs, in each panel row after row.
 template <class T>
-void pack(const T *from, Index k_stride, Index n_stride, Index depth, Index columns, T *to) {
-    for (Index n0 = 0; n0 < columns; n0 += PANEL<T>) {
+void pack(const T *from, Index k_stride, Index n_stride, Index depth, Index columns, T *to, Index first,
+          Index last) {
+    to += depth * first * PANEL<T>;
+    for (Index n0 = first * PANEL<T>; n0 < std::min(columns, last * PANEL<T>); n0 += PANEL<T>) {
         const Index width = std::min<Index>(PANEL<T>, columns - n0);
         const Index padded = packed_size<T>(1, width);
         const T *const corner = from + n0 * n_stride;
@@ -85,15 +89,15 @@ template <class T> struct Added {
 };
 
 // C (rows × width) = added + A (rows × depth) · panel. A's element (m, k) is at
-// a[m * m_stride + k * k_stride].
+// a[m * m_stride + k * k_stride], the panel's rows are `step` numbers apart.
 template <class T, int ROWS, int VECTORS>
-inline void tile(const T *a, Index m_stride, Index k_stride, Index depth, const T *panel, T *c,
-                 Index c_stride, Index width, Added<T> added) {
+inline void tile(const T *a, Index m_stride, Index k_stride, Index depth, const T *panel, Index step,
+                 T *c, Index c_stride, Index width, Added<T> added) {
     constexpr int L = LANES<T>;
     Vector<T> sum[ROWS][VECTORS];
     for (int m = 0; m < ROWS; ++m)
         for (int v = 0; v < VECTORS; ++v) sum[m][v] = Vector<T>{};
-    for (Index k = 0; k < depth; ++k, panel += VECTORS * L, a += k_stride) {
+    for (Index k = 0; k < depth; ++k, panel += step, a += k_stride) {
         Vector<T> right[VECTORS];
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; ++v) right[v] = load(panel + v * L);
@@ -119,7 +123,7 @@ inline void tile(const T *a, Index m_stride, Index k_stride, Index depth, const 
 
 template <class T, int VECTORS>
 void tile_rows(Index rows, const T *a, Index m_stride, Index k_stride, Index depth, const T *panel,
-               T *c, Index c_stride, Index width, Added<T> added) {
+               Index step, T *c, Index c_stride, Index width, Added<T> added) {
     // Rows are dealt out evenly: 16 as 6 + 5 + 5 rather than 6 + 6 + 4.
     const Index tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
     for (Index t = 0; t < tiles; ++t) {
@@ -129,8 +133,8 @@ void tile_rows(Index rows, const T *a, Index m_stride, Index k_stride, Index dep
         const Added<T> plus = added.from(first, 0);
         switch (count) {
 #define TT_CASE(N)                                                                              \
-    case N:                                                                                   \
-        tile<T, N, VECTORS>(from, m_stride, k_stride, depth, panel, to, c_stride, width, plus); \
+    case N:                                                                                         \
+        tile<T, N, VECTORS>(from, m_stride, k_stride, depth, panel, step, to, c_stride, width, plus); \
         break;
             TT_CASE(1)
             TT_CASE(2)
@@ -143,18 +147,21 @@ void tile_rows(Index rows, const T *a, Index m_stride, Index k_stride, Index dep
     }
 }
 
-// C (rows × columns) = added + A (rows × depth) · B, with B as `pack` left it.
+// C (rows × columns) = added + A (rows × depth) · B, with B as `pack` left it; or as it stands, row after
+// row of whole vectors, where `packed` is false.
 template <class T>
 void multiply(Index rows, Index columns, Index depth, const T *a, Index m_stride, Index k_stride,
-              const T *packed, T *c, Index c_stride, Added<T> added) {
+              const T *right, Index stride, bool packed, T *c, Index c_stride, Added<T> added) {
     for (Index n = 0; n < columns; n += PANEL<T>) {
         const Index width = std::min<Index>(PANEL<T>, columns - n);
-        const T *panel = packed + depth * n;
+        const Index vectors = (width + LANES<T> - 1) / LANES<T>;
+        const T *const panel = packed ? right + depth * n : right + n;
+        const Index step = packed ? vectors * LANES<T> : stride;
         const Added<T> plus = added.from(0, n);
-        switch ((width + LANES<T> - 1) / LANES<T>) {
-#define TT_CASE(N)                                                                              \
-    case N:                                                                                     \
-        tile_rows<T, N>(rows, a, m_stride, k_stride, depth, panel, c + n, c_stride, width, plus); \
+        switch (vectors) {
+#define TT_CASE(N)                                                                                       \
+    case N:                                                                                              \
+        tile_rows<T, N>(rows, a, m_stride, k_stride, depth, panel, step, c + n, c_stride, width, plus); \
         break;
             TT_CASE(1)
             TT_CASE(2)
@@ -165,6 +172,54 @@ void multiply(Index rows, Index columns, Index depth, const T *a, Index m_stride
 #undef TT_CASE
         }
     }
+}
+
+// C = added + A · B, with B as `pack` left it.
+template <class T>
+void multiply(Index rows, Index columns, Index depth, const T *a, Index m_stride, Index k_stride,
+              const T *packed, T *c, Index c_stride, Added<T> added) {
+    multiply(rows, columns, depth, a, m_stride, k_stride, packed, Index{0}, true, c, c_stride, added);
+}
+
+// Rows of the product with a matrix's transpose, without packing: C (ROWS × LANES) = added + A · Mᵀ, with
+// LANES rows of M one after another. Squares of M are transposed on the way; every element is summed in the
+// same order as in a tile.
+template <class T, int ROWS>
+inline void tile_across(const T *a, Index m_stride, Index depth, const T *M, T *c, Index c_stride,
+                        Added<T> added) {
+    constexpr int L = LANES<T>;
+    Vector<T> sum[ROWS] = {};
+    for (Index k = 0; k < depth; k += L) {
+        Vector<T> square[L];
+        for (int row = 0; row < L; ++row) square[row] = load(M + row * depth + k);
+        transpose<T>(square);
+#pragma GCC unroll 16
+        for (int j = 0; j < L; ++j)
+            for (int m = 0; m < ROWS; ++m) sum[m] += spread(a[m * m_stride + k + j]) * square[j];
+    }
+    for (int m = 0; m < ROWS; ++m) {
+        const T *const first = added.data ? added.data + m * added.stride : nullptr;
+        store(c + m * c_stride, first ? load(first) + sum[m] : sum[m]);
+    }
+}
+
+// For few rows, whose product costs less than packing would: columns and depth are multiples of LANES.
+template <class T>
+void multiply_across(Index rows, Index columns, Index depth, const T *a, Index m_stride, const T *M, T *c,
+                     Index c_stride, Added<T> added) {
+    for (Index n = 0; n < columns; n += LANES<T>)
+        for (Index m = 0; m < rows;) {
+            const T *const from = a + m * m_stride;
+            T *const to = c + m * c_stride + n;
+            const Added<T> plus = added.from(m, n);
+            if (rows - m >= 4) {
+                tile_across<T, 4>(from, m_stride, depth, M + n * depth, to, c_stride, plus);
+                m += 4;
+            } else {
+                tile_across<T, 1>(from, m_stride, depth, M + n * depth, to, c_stride, plus);
+                m += 1;
+            }
+        }
 }
 
 }  // namespace

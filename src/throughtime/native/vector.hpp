@@ -26,20 +26,25 @@ template <class T> double sum_of_squares(const T *x, Index count) {
     return total;
 }
 
-// One step of Adam, as in training/optimisers.py: rate is η / (1 − β₁ᵗ), root is √(1 − β₂ᵗ).
-template <class T> void adam(const AdamCall<T> &call) {
+// Numbers from … to of one step of Adam, as in training/optimisers.py: rate is η / (1 − β₁ᵗ), root is
+// √(1 − β₂ᵗ).
+template <class T> void adam_stretch(const AdamCall<T> &call, Index from, Index to) {
     const T beta1 = call.beta1, beta2 = call.beta2, rate = call.rate;
     const T root = 1 / call.root, epsilon = call.epsilon;
     T *const __restrict x = call.parameters, *const __restrict m = call.m;
     T *const __restrict v = call.v;
     const T *const __restrict g = call.gradient;
+    for (Index k = from; k < to; ++k) {
+        m[k] = beta1 * m[k] + (1 - beta1) * g[k];
+        v[k] = beta2 * v[k] + (1 - beta2) * g[k] * g[k];
+        x[k] -= rate * m[k] / (std::sqrt(v[k]) * root + epsilon);
+    }
+}
+
+template <class T> void adam(const AdamCall<T> &call) {
     const double work = 8.0 * static_cast<double>(call.count);  // a root and a quotient each
-    pool::run(parts(work, call.count), [=](int part, int of) {
-        for (Index k = call.count * part / of; k < call.count * (part + 1) / of; ++k) {
-            m[k] = beta1 * m[k] + (1 - beta1) * g[k];
-            v[k] = beta2 * v[k] + (1 - beta2) * g[k] * g[k];
-            x[k] -= rate * m[k] / (std::sqrt(v[k]) * root + epsilon);
-        }
+    pool::run(parts(work, call.count), [&](int part, int of) {
+        adam_stretch(call, call.count * part / of, call.count * (part + 1) / of);
     });
 }
 

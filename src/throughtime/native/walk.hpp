@@ -7,7 +7,6 @@
 #pragma once
 
 #include "cell.hpp"
-#include "pool.hpp"
 #include "sums.hpp"
 
 namespace throughtime {
@@ -46,7 +45,7 @@ template <class T, template <class> class Equations> class Walk {
         if (call_.R) delta_h_ = scratch<T>(arena_, rows, P());
         Sums<T> sums(arena_, rows);
         if (!call_.inputs) sums.columns(call_.dW, call_.cell.inputs, gate_columns());
-        if (call_.dinputs) W_ = pack_rows(arena_, call_.W, gate_columns(), call_.cell.inputs);
+        if (call_.dinputs) W_ = pack_rows(arena_, call_.W, gate_columns(), inputs(), call_.rows());
         const Index last = (call_.steps - 1) / chunk() * chunk();
         for (Index start = last; start >= 0; start -= chunk()) {
             const Index stop = std::min(call_.steps, start + chunk());
@@ -143,7 +142,7 @@ template <class T, template <class> class Equations> class Walk {
 
     void prepare_input_product() {
         if (call_.inputs)
-            W_ = pack_transposed(arena_, call_.W, gate_columns(), call_.cell.inputs);
+            W_ = pack_transposed(arena_, call_.W, gate_columns(), inputs(), call_.rows());
         else
             W_columns_ = transposed(arena_, call_.W, gate_columns(), call_.cell.inputs);
     }

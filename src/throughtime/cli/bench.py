@@ -15,7 +15,7 @@ from throughtime.bench.growth import growth
 from throughtime.bench.sweep import summary, sweep
 from throughtime.bench.tables import GROWTH, TIMES, TRAINING, Column, table
 from throughtime.bench.torch_layer import find
-from throughtime.cli import bench_check
+from throughtime.cli import bench_check, bench_diagnose
 from throughtime.storage import replace
 from throughtime.training.text import read, standard_library
 
@@ -43,6 +43,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         kind.add_argument("--json", metavar="FILE", help="write the rows")
         kind.set_defaults(run=run)
     bench_check.add(kinds)
+    bench_diagnose.add(kinds)
 
 
 def run_engine(options: argparse.Namespace) -> int:

@@ -1,1 +1,92 @@
-"""The diagnosis's benchmark."""
+"""A check and a diagnosis of every case: what was named, and how long it took."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
+from time import perf_counter
+from typing import Any
+
+from throughtime.bench.diagnose.cases import Case
+from throughtime.bench.diagnose.score import outcome, true
+from throughtime.bench.engine import Row
+from throughtime.check import check
+from throughtime.checking import CheckError
+from throughtime.progress import progress_bar
+
+
+def diagnosed(cases: Sequence[Case], workers: int = 1) -> list[Row]:
+    """One row a case.
+
+    Args:
+        cases: what is diagnosed.
+        workers: processes that share the work.
+
+    Returns:
+        rows of what `Case.to_dict` says; "verdict", of the check, or "refused", with its
+        "message"; "causes", the faults that were named, best first, with "confidences" and
+        "alternatives"; "outcome", for a single mistake, see `score.outcome`; "named", how many
+        of several mistakes were, and "false", how many causes are none of them;
+        "check_seconds", "diagnosis_seconds".
+    """
+    rows = []
+    with ExitStack() as stack:
+        bar = stack.enter_context(progress_bar(len(cases), "cases", "case", sys.stderr.isatty()))
+        done: Iterable[Row] = map(row, cases)
+        if workers > 1:
+            spawned = get_context("spawn")  # torch's threads do not survive a fork
+            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=spawned))
+            done = pool.map(row, cases)
+        for found in done:
+            rows.append(found)
+            bar.update()
+    return rows
+
+
+def row(case: Case) -> Row:
+    """See `diagnosed`."""
+    found: Row = case.to_dict() | _looked_at(case)
+    return found
+
+
+def _looked_at(case: Case) -> dict[str, Any]:
+    target = case.target()
+    began = perf_counter()
+    try:
+        report = check(target, progress=False)
+    except CheckError as problem:
+        return _nothing("refused", str(problem), perf_counter() - began)
+    seconds = perf_counter() - began
+    if report.verdict != "disagree":
+        return _nothing(report.verdict, None, seconds)
+    causes = report.causes
+    return {
+        "verdict": report.verdict,
+        "message": None,
+        "causes": [cause.fault for cause in causes],
+        "confidences": [cause.confidence for cause in causes],
+        "alternatives": [list(cause.alternatives) for cause in causes],
+        "outcome": outcome(case, causes) if len(case.faults) == 1 else None,
+        "named": sum(any(name == cause.fault for cause in causes) for name in case.faults),
+        "false": sum(not true(case, cause) for cause in causes),
+        "check_seconds": report.seconds,
+        "diagnosis_seconds": seconds - report.seconds,
+    }
+
+
+def _nothing(verdict: str, message: str | None, seconds: float) -> dict[str, Any]:
+    return {
+        "verdict": verdict,
+        "message": message,
+        "causes": [],
+        "confidences": [],
+        "alternatives": [],
+        "outcome": None,
+        "named": 0,
+        "false": 0,
+        "check_seconds": seconds,
+        "diagnosis_seconds": None,
+    }

@@ -66,12 +66,8 @@ def test_a_fault_is_named(style, cell, fault):
     (cause,) = report.causes
     assert cause.evidence
     assert cause.page == fault.replace("_", "-")
-
-
-@pytest.mark.parametrize(("style", "cell", "fault"), BY_SIGNATURE)
-def test_a_signature_takes_the_difference_away(style, cell, fault):
-    (cause,) = diagnosed(style, cell, fault).causes
-    assert cause.discrepancy_after < 1e-6 < cause.discrepancy_before
+    if (style, cell, fault) in BY_SIGNATURE:
+        assert cause.discrepancy_after < 1e-6 < cause.discrepancy_before
 
 
 @pytest.mark.parametrize("fault", ["factor_two", "tensor_scaled", "clipped_by_norm", "truncated"])

@@ -47,8 +47,8 @@ def _direct(places: Places, one: Observed, two: Observed) -> Found | None:
         return None
     a, b = fitted
     said = [
-        f"{ZERO}the gradient of the biases is {a:.4g} of the first step's part and {b:.4g} of "
-        "the second's."
+        f"{ZERO}the gradient of the biases is {a:.4g} times the first step's part and {b:.4g} "
+        "times the second's; both should be 1."
     ]
     table = {
         (1, 2 / 3): MISSING,
@@ -128,9 +128,7 @@ def _other_or_none(places: Places, said: list[str]) -> Found:
     """The recurrent weights do not matter to what is carried back: do others take their place?"""
     cut = places.study.look(2, places.without_recurrent(), places.all_biases())
     if right(cut) is False:
-        words = (
-            "With recurrent weights at 0 and all others as given, biases are wrong at T = 2."
-        )
+        words = "With recurrent weights at 0 and all others as given, biases are wrong at T = 2."
         return "wrong_matrix", [], [*said, words]
     return ("direct_path_only" if places.gates == 3 else "dh_next_missing"), [], said
 

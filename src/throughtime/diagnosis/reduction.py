@@ -47,10 +47,10 @@ class Reduction:
             return f"Along the output's bias the loss is {root}a parabola: a squared error."
         if self.kind != "classes":
             return ""
-        of = f", T = {steps}" if steps else ""
+        of = f", where T = {steps}" if steps else ""
         return (
-            "Far out along the output's bias the weights of the loss's terms add up to "
-            f"{self.total:.4g}{of}."
+            f"The weights of your loss's terms add up to {self.total:.4g}{of}: its slope far out "
+            "along the output layer's bias says so."
         )
 
 

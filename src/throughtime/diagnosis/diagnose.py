@@ -57,7 +57,8 @@ def diagnose(target: Target, report: Report, budget: Budget, seed: int = 0) -> D
             search.run()
         except Spent:
             notes.append("The diagnosis ended before its experiments did: its budget is spent.")
-    cost = f"The diagnosis took {budget.used:,} further evaluations of the loss."
+    plural = "s" * (budget.used != 1)
+    cost = f"The diagnosis took {budget.used:,} further evaluation{plural} of the loss."
     return Diagnosis(tuple(search.causes), (*search.notes, *notes, cost))
 
 

@@ -188,8 +188,8 @@ def _wrong_state(observed: Observed, one: Observed, study: Study, lead: str) -> 
         f"T = {observed.steps}, {first[0]} at T = 1"
     )
     fault = "current_h_for_previous" if grown else "wrapped_initial_state"
-    told = (lead, said, f"{words}: {WHY[grown]}.")
-    return Candidate((fault,), where, None, told, facts, (), 0.85)
+    why = f"{words}: {WHY[grown]}."
+    return Candidate((fault,), where, None, (lead, said, why), facts, (), 0.85)
 
 
 def _rank(observed: Observed, name: str, units: int) -> tuple[int, int] | None:

@@ -11,14 +11,14 @@ from throughtime.diagnosis.mutants.table import changes
 
 STYLES = implementations.styles()
 CELLS = ("RNN", "GRU", "LSTM")
-SIZES = {"T": 7, "I": 3, "H": 4, "O": 6}
+SIZES = {"T": 5, "I": 3, "H": 4, "O": 7}
 # Another mask is drawn anew at every call: no backward pass of ours can know which.
 UNSEEN = {"dropout_mask_redrawn"}
 
 
 def made(style, cell, faults=(), **sizes):
     """(the model of its layout, the gradient) of an implementation with such faults."""
-    sizes = {"B": 1 if style == "gate_by_gate" else 5} | SIZES | sizes
+    sizes = {"B": 1 if style == "gate_by_gate" else 4} | SIZES | sizes
     target = implementations.make(style, cell, faults, **sizes)
     setting = Setting(cell, **(sizes | registry.setting_of(faults)))
     if target.reset:
@@ -36,16 +36,23 @@ def faults_of(style, cell):
     return [f for f in shown if FAULTS[f].shows_in == "gradient" and f not in UNSEEN]
 
 
-@pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("cell", CELLS)
-def test_every_fault_is_found(style, cell):
-    for fault in faults_of(style, cell):
-        model, gradient = made(style, cell, [fault])
-        best = explain(model, gradient)[0]
-        assert best.faults == (fault,), (fault, best)
-        assert best.after < 1e-9 < 1e-5 < best.before
-        for name, array in best.undone.items():
-            np.testing.assert_allclose(array, model.gradient()[name], atol=1e-9)
+def cases():
+    """Every fault of every style, in one cell after the other; the benchmark takes them all."""
+    for style in STYLES:
+        for place, fault in enumerate(FAULTS):
+            having = [cell for cell in CELLS if fault in faults_of(style, cell)]
+            if having:
+                yield style, having[place % len(having)], fault
+
+
+@pytest.mark.parametrize(("style", "cell", "fault"), list(cases()))
+def test_every_fault_is_found(style, cell, fault):
+    model, gradient = made(style, cell, [fault])
+    best = explain(model, gradient)[0]
+    assert best.faults == (fault,)
+    assert best.after < 1e-9 < 1e-5 < best.before
+    for name, array in best.undone.items():
+        np.testing.assert_allclose(array, model.gradient()[name], atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -141,10 +148,8 @@ def test_the_table_holds_every_fault_that_has_a_place_in_the_backward_pass():
     assert not found & read_off
 
 
-@pytest.mark.parametrize("dtype", ["float32"])
-def test_in_single_precision_no_fault_is_taken_for_another(dtype):
-    for cell in CELLS:
-        for fault in faults_of("concatenated", cell):
-            matches = explain(*made("concatenated", cell, [fault], dtype=dtype))
-            right = {fault} | {name for m in matches for f in m.found for name in f.alternatives}
-            assert not matches or any(set(m.faults) <= right for m in matches), fault
+@pytest.mark.parametrize("cell", ["RNN", "GRU"])
+def test_in_single_precision_too(cell):
+    for fault in faults_of("concatenated", cell):
+        matches = explain(*made("concatenated", cell, [fault], dtype="float32"))
+        assert (fault,) in [match.faults for match in matches], fault

@@ -1,4 +1,4 @@
-"""`throughtime demo`: train, check, break, catch, sample, in under three minutes."""
+"""`throughtime demo`: train, check, break, diagnose, sample, in under three minutes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from throughtime import Network, Report, SoftmaxCrossEntropy, check
+from throughtime import Network, Report, SoftmaxCrossEntropy, Target, check
 from throughtime.arrays import Array
+from throughtime.bench.diagnose.cases import Case
 from throughtime.report.check_page import check_section
 from throughtime.report.figures import plot_training
 from throughtime.report.page import Figure, Section, Table, write_page
@@ -29,12 +30,20 @@ SETTINGS = Settings(hidden=128)
 VALIDATE_EVERY = 1000  # updates
 CHECKED_STEPS, CHECKED_SEQUENCES = 39, 2
 SAMPLE = 400
+MISTAKES = ("averaged_over_steps", "dc_next_missing")
+BY_HAND = Case(
+    "concatenated",
+    "LSTM",
+    MISTAKES,
+    "layout",
+    {"T": CHECKED_STEPS, "B": CHECKED_SEQUENCES, "I": 5, "H": 5, "O": 5},
+)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser(
-        "demo", help="train an LSTM, check its gradient, break it, see the check catch it"
+        "demo", help="train an LSTM, check its gradient, break it, see what is wrong named"
     )
     parser.add_argument("--quick", action="store_true", help=f"train for {QUICK_SECONDS:.0f} s")
     parser.add_argument("--seconds", type=float, help=f"of training (default {SECONDS:.0f})")
@@ -45,7 +54,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """The whole story; exit status 1 where a right gradient is accused or a wrong one passes."""
+    """The whole story; exit status 1 where a verdict or a fault's name is not the right one."""
     seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
     print("1. Train: an LSTM learns the source of Python's standard library by TBPTT\n")
     trainer, trained = _train(read(standard_library()), seconds)
@@ -60,13 +69,20 @@ def run(options: argparse.Namespace) -> int:
         f"\n3. Break it: backward divides by T = {CHECKED_STEPS}, the loss does not. Every sign is"
         f"\n   right. d should be (T - 1)/(T + 1) = {_expected_discrepancy():.3g}.\n"
     )
-    faulty = _check(trainer.network, "float64", *data, divide_by=CHECKED_STEPS)
+    faulty = _check(trainer.network, "float64", *data, divided=True)
     print(faulty)
+
+    print(
+        "\n4. Diagnose: an LSTM that somebody wrote in NumPy, [h, x] in one matrix, trains badly."
+        "\n   Its gradient check says 0.95. Why? It is known how its arrays are laid out, no more.\n"
+    )
+    diagnosed = check(BY_HAND.target())
+    print(diagnosed)
 
     prompt = "    def "
     drawn = sample(trainer.network, trainer.vocabulary, SAMPLE, temperature=0.6, prompt=prompt)
     generated = prompt + "".join(drawn)
-    print(f"\n4. Sample: what the network writes after {prompt!r}\n\n{generated}")
+    print(f"\n5. Sample: what the network writes after {prompt!r}\n\n{generated}")
 
     sections = [
         trained,
@@ -77,6 +93,12 @@ def run(options: argparse.Namespace) -> int:
             f"The classic fault: backward divides by T = {CHECKED_STEPS}, the loss does not",
             "Every sign is right, and training would go on, only more slowly.",
         ),
+        check_section(
+            diagnosed,
+            "Two mistakes in an LSTM written in NumPy, and their names",
+            "One hides the other: divided by T, everything is wrong alike, and that the error "
+            "carousel is cut does not show.",
+        ),
         Section("A sample of the model", preformatted=generated),
     ]
     write_page(options.html, "throughtime: a demonstration", sections)
@@ -84,7 +106,8 @@ def run(options: argparse.Namespace) -> int:
     print("Your own text: throughtime train FILE_OR_FOLDER…")
     print("Your own gradient: throughtime check FILE.py:NAME")
     accused = any(report.verdict == "disagree" for report in right.values())
-    return 1 if accused or faulty.verdict != "disagree" else 0
+    named = {cause.fault for cause in diagnosed.causes} == set(MISTAKES)
+    return 1 if accused or faulty.verdict != "disagree" or not named else 0
 
 
 def _train(text: Text, seconds: float) -> tuple[Trainer, Section]:
@@ -136,15 +159,25 @@ def _stretch(trainer: Trainer) -> tuple[Array, Array]:
 
 
 def _check(
-    network: Network, dtype: str, inputs: Array, targets: Array, divide_by: int = 1
+    network: Network, dtype: str, inputs: Array, targets: Array, *, divided: bool = False
 ) -> Report:
     """Checks the network in another precision, its loss summed over the steps."""
     twin = Network(network.specs, SoftmaxCrossEntropy(time="sum"), dtype=dtype)
     twin.parameters.flat[...] = network.parameters.flat
     honest = network_target(twin, inputs, targets)
-    return check(
-        replace(honest, gradient=lambda: twin.loss_and_gradient(inputs, targets)[1] / divide_by)
-    )
+    return check(_divided(honest) if divided else honest)
+
+
+def _divided(honest: Target) -> Target:
+    """The same with a gradient divided by T, at every length."""
+    shorter, steps = honest.at_length, honest.steps
+    assert shorter is not None
+    assert steps is not None
+
+    def gradient() -> dict[str, Array]:
+        return {name: array / steps for name, array in honest.gradient().items()}
+
+    return replace(honest, gradient=gradient, at_length=lambda T: _divided(shorter(T)))
 
 
 def _expected_discrepancy() -> float:

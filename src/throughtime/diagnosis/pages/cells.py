@@ -29,7 +29,7 @@ class RNN(Network):
 
     def delta(self, step: Step, dh: Array) -> Array:
         """δz."""
-        return dh * (1 - step["h"] ** 2)
+        return np.asarray(dh * (1 - step["h"] ** 2))
 
 
 class LSTM(Network):

@@ -59,7 +59,9 @@ class Network:
         rng, rows = np.random.default_rng(0), self.gates * H
         shapes = {"W": (rows, features), "U": (rows, H), "b": (rows,), "V": (O, H), "d": (O,)}
         self.p = {name: scale * rng.standard_normal(shape) for name, shape in shapes.items()}
-        self.h0, self.c0 = start * rng.standard_normal((2, B, H))
+        states = start * rng.standard_normal((2, B, H))
+        self.h0: Array = states[0]
+        self.c0: Array = states[1]
         self.x = rng.standard_normal((T, B, I))
         self.y = np.eye(O)[rng.integers(O, size=(T, B))]
         self.h: list[Array] = []

@@ -130,6 +130,20 @@ def test_parameters_are_left_bit_for_bit():
         np.testing.assert_array_equal(array.view("u8"), before[name].view("u8"))
 
 
+def test_code_that_breaks_at_other_points_spoils_no_report():
+    target = implementations.make("concatenated", "RNN", "dh_next_missing")
+    loss = target.loss
+
+    def touchy():
+        if not target.parameters["Wy"].any():
+            raise RuntimeError("no weights")
+        return loss()
+
+    report = tt.check(tt.Target(target.parameters, touchy, target.gradient))
+    assert report.verdict == "disagree"
+    assert report.causes == ()
+
+
 def test_roles_are_read_off_the_loss():
     target = implementations.make("concatenated", "LSTM", T=5, I=2, H=3, O=4)
     roles = Study(target, dict(target.parameters), Budget()).roles

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.checking.budget import Budget
+from throughtime.checking.budget import Budget, Spent
 from throughtime.checking.points import at_length
-from throughtime.checking.target import CheckError, Evaluator, Target
+from throughtime.checking.target import Evaluator, Target
 from throughtime.diagnosis.observed import MOST, Observed, observe, standing
 
 Values = Mapping[str, Array]
@@ -69,18 +69,21 @@ class Laboratory:
         if target is None or not _same_shapes(target, self.target):
             return None
         moved = {**self.values, **(values or {})}
-        try:
-            return observe(
-                target,
-                moved,
-                budget=self.budget,
-                places=places,
-                most=self.most,
-                sizes=self.sizes,
-                seed=self.seed,
-            )
-        except CheckError:
-            return None
+        with np.errstate(all="ignore"):
+            try:
+                return observe(
+                    target,
+                    moved,
+                    budget=self.budget,
+                    places=places,
+                    most=self.most,
+                    sizes=self.sizes,
+                    seed=self.seed,
+                )
+            except Spent:
+                raise
+            except Exception:  # the user's own code, at a point that it was not meant for
+                return None
 
     def loss(self, values: Values, steps: int | None = None) -> float:
         """With other parameters; NaN where it has no value."""
@@ -91,18 +94,21 @@ class Laboratory:
         with standing(target.parameters, {**self.values, **values}), np.errstate(all="ignore"):
             try:
                 return Evaluator(target).loss()
-            except CheckError:
+            except Exception:  # as above
                 return np.nan
 
     def gradient(self, values: Values) -> dict[str, Array] | None:
         """With other parameters, in float64."""
-        with standing(self.target.parameters, {**self.values, **values}):
+        self.budget.take()
+        with (
+            standing(self.target.parameters, {**self.values, **values}),
+            np.errstate(all="ignore"),
+        ):
             try:
                 evaluator = Evaluator(self.target)
-                self.budget.take()
                 evaluator.loss()
                 found = evaluator.gradient()
-            except CheckError:
+            except Exception:  # as above
                 return None
         return {name: array.astype(np.float64) for name, array in found.items()}
 

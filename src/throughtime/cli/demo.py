@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
 
     print(
         "\n4. Diagnose: an LSTM that somebody wrote in NumPy, [h, x] in one matrix, trains badly."
-        "\n   Its gradient check says 0.95. Why? It is known how its arrays are laid out, no more.\n"
+        "\n   Its gradient check says 0.95. Why? Only how its arrays are laid out is known.\n"
     )
     diagnosed = check(BY_HAND.target())
     print(diagnosed)

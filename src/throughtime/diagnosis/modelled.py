@@ -177,7 +177,8 @@ def described(layout: Layout) -> str:
     """The layout in the words of `tt.layouts`."""
     cell, loss = layout.cell, layout.loss
     words = [f"{type(cell).__name__.lower()}(order={layout.order!r}"]
-    words += [f"{name}={value!r}" for name, value in vars(cell).items() if name != "coupled"]
+    own = {name.replace("squash", "cell_activation"): value for name, value in vars(cell).items()}
+    words += [f"{name}={value!r}" for name, value in own.items() if name != "coupled" or value]
     words += [
         f"{n}={getattr(layout, n)!r}" for n in ("combined", "transposed") if getattr(layout, n)
     ]

@@ -32,6 +32,7 @@ from throughtime.checking.tensors import Examination
 from throughtime.checking.workers import Workers, check_workers
 from throughtime.progress import progress_bar
 
+TO_RESOLVE = 2  # directions over each tensor where it was not resolved as given
 NOT_FURTHER = "It disagrees as given: no further point was looked at."
 FEWEST = 32  # evaluations without which not even the loss's noise is known
 
@@ -107,6 +108,7 @@ class _Check:
         self.start = perf_counter()
         self.notes: list[str] = []
         self.further: list[Point] = []
+        self.hidden = False  # whether error bars as given are too wide for a verdict
         self.cut = False  # whether the budget ended before all of them were looked at
 
     def report(self) -> Report:
@@ -118,8 +120,7 @@ class _Check:
         site = Site(self.target, found.gradient, self.budget, self.seed)
         looked = self._as_given(site)
         given = self._summary(AS_GIVEN, looked)
-        if given.point.verdict == "unresolved":
-            self.effort = replace(self.effort, elsewhere=max(self.effort.elsewhere, 1))
+        self.hidden = given.point.verdict == "unresolved"
         if given.point.verdict != "disagree":
             self._elsewhere(site)
         elif self.points != (AS_GIVEN,):
@@ -176,12 +177,14 @@ class _Check:
         if not np.isfinite(site.loss):
             self.notes.append(f"{name}: left out; the loss is not finite there.")
             return
-        effort = replace(self.effort, whole=self.effort.elsewhere, overall=1)
-        looked = Examination(site, effort, self.run, 0)
-        if self.effort.elsewhere:
+        # What small weights hide as given, they hide at any length.
+        hopeful = name == CHARACTERISTIC or not self.hidden
+        directions = max(self.effort.elsewhere, TO_RESOLVE if self.hidden and hopeful else 0)
+        looked = Examination(site, replace(self.effort, whole=directions, overall=1), self.run, 0)
+        if directions:
             looked.whole_tensors()
         else:
-            looked.glance()
+            looked.glance(closer=hopeful)
         looked.locate()
         self.further.append(self._summary(name, looked).point)
 

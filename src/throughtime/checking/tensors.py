@@ -112,8 +112,10 @@ class Examination:
                 self.overall.append(self._averaged(found))
         self._attribute()
 
-    def glance(self) -> None:
-        """One direction over all tensors; one over each where that resolves too little.
+    def glance(self, *, closer: bool) -> None:
+        """One direction over all tensors; one over each where that differs.
+
+        With `closer`, also where it resolves too little.
 
         What does not move the loss at all, by its gradient, has no say in how much is enough.
         """
@@ -122,7 +124,8 @@ class Examination:
         goal = GLANCE * min(size for size in (*sizes, np.inf) if size > 0)
         line = replace(line, goal=min(max(goal, TIGHT * self.site.size_of(line)), 1e300))
         self.overall += [m for m in self._confirmed([line]) if m is not None]
-        if any(m.error > line.goal for m in self.overall) or any(map(accused, self.overall)):
+        wide = any(m.error > line.goal for m in self.overall)
+        if (closer and wide) or any(map(accused, self.overall)):
             self.whole_tensors()
         self._attribute()
 
@@ -218,9 +221,11 @@ class Examination:
         """How many entries of a tensor to look at: in a small target one at least."""
         if self.entries is not None:
             return self.entries
-        if not self.effort.again and self.settled(name) and not self.found[name].wrong:
+        if self.small and (self.effort.again or self.found[name].wrong):
+            return self.site.parameters[name].size
+        if not self.effort.again and self.settled(name):
             return int(self.small)
-        return self.site.parameters[name].size if self.small else self.effort.entries
+        return self.effort.entries
 
     # --- measuring ---
 

@@ -5,7 +5,7 @@ import pytest
 
 import throughtime as tt
 from helpers import CELLS, H, I, relative_error
-from throughtime.gradient_flow import measure, pieces
+from throughtime.gradient_flow import find, measure, pieces
 
 T, B = 9, 3
 STACK = [
@@ -18,6 +18,7 @@ STACK = [
 ]
 NETWORKS = {name: [cell, tt.Dense(cell.output_size, 2)] for name, cell in CELLS.items()}
 NETWORKS["stack"] = STACK
+NETWORKS["embedding"] = [tt.Embedding(4, 3), tt.Dense(3, I), tt.Dropout(0.3), tt.LSTM(I, H)]
 
 
 def example(layers, steps=T, batch=B, dtype="float64", seed=0):
@@ -38,7 +39,14 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(measure, "ROWS", 4)
 
 
-@pytest.mark.usefixtures("small_blocks")
+@pytest.fixture(params=["together", "lag by lag"])
+def each_way(request, monkeypatch):
+    """Both ways of walking back, where both can."""
+    if request.param == "lag by lag":
+        monkeypatch.setattr(find, "applies", lambda run, ends: False)
+
+
+@pytest.mark.usefixtures("small_blocks", "each_way")
 @pytest.mark.parametrize("lengths", [None, [9, 5, 1]], ids=["all steps", "ragged"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_are_those_of_one_backward_pass_for_each_loss(name, lengths):
@@ -71,8 +79,8 @@ def test_gradients_are_those_of_one_backward_pass_for_each_loss(name, lengths):
     assert found.gradient_norm == pytest.approx(full.norm(), rel=1e-10)
 
 
-@pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("name", ["LSTM", "GRU original", "stack"])
+@pytest.mark.usefixtures("small_blocks", "each_way")
+@pytest.mark.parametrize("name", ["LSTM", "GRU original", "stack", "embedding"])
 def test_bias_is_that_of_the_truncated_gradient(name):
     net, x, y = example(NETWORKS[name])
     found = tt.flow(net, x, y, k1=2, k2=4)
@@ -87,6 +95,7 @@ def test_bias_is_that_of_the_truncated_gradient(name):
     assert found.advice.window.relative_bias == pytest.approx(relative, rel=1e-12)
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("name", ["LSTM peepholes", "GRU", "stack"])
 def test_shares_are_those_of_the_contributions(name):
     net, x, y = example(NETWORKS[name], batch=1)

@@ -12,6 +12,7 @@ from throughtime.gradient_flow.carousel import Carried, carried, mean_log_carry
 from throughtime.gradient_flow.jacobians import Lyapunov, lyapunov, singular_values
 from throughtime.gradient_flow.measure import Measured, Norms, measure
 from throughtime.gradient_flow.pieces import Piece, Problem, pieces
+from throughtime.gradient_flow.together import applies, measure_together
 from throughtime.gradient_flow.truncating import tails
 from throughtime.gradient_flow.verdict import GateSums, gate_sums
 from throughtime.layers import RecurrentTape
@@ -65,7 +66,8 @@ def find(problem: Problem, wishes: Wishes) -> Found:
     found = Found()
     for number, piece in enumerate(pieces(problem)):
         if len(piece.ends):
-            one = measure(piece.run, piece.ends, problem.max_lag, wishes.starts, keep=wishes.keep)
+            way = measure_together if applies(piece.run, piece.ends) else measure
+            one = way(piece.run, piece.ends, problem.max_lag, wishes.starts, keep=wishes.keep)
             _add(found, one, piece, problem)
         found.loss += piece.loss
         _look_at_gates(found, piece)

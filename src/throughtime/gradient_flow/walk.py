@@ -141,7 +141,7 @@ def _one_step(
     found: Deltas = {}
     before: dict[int, State] = {}
     dx = dtop
-    lowest = min(run.linear)
+    lowest = next(i for i, layer in enumerate(run.network.layers) if layer.shapes())
     for number in reversed(range(run.top + 1)):
         layer = run.network.layers[number]
         if isinstance(layer, Recurrent):
@@ -157,7 +157,7 @@ def _one_step(
             if dx is not None and layer.shapes():
                 found[number] = {"z": dx}
             continue
-        if number > lowest or (number > 0 and run.network.layers[number - 1].shapes()):
+        if number > lowest:
             dx = input_gradient(dz, run.network.of_layer(number)["W"])
     return found, before
 

@@ -54,9 +54,10 @@ def check_target(
     Args:
         target: what to check.
         effort: "quick": a random direction over each tensor, and one over all at a
-            characteristic point; "normal": also stretches of rows, rows and entries, every
-            entry of a target of up to 400 parameters, and T = 1, 2 and a longer one;
-            "exhaustive": every entry of any target.
+            characteristic point; "normal": also T = 1, 2 and a longer one, and stretches of rows,
+            rows and entries where directions over a tensor leave something to find; every entry
+            of a tensor that is wrong in a target of up to 400 parameters; "exhaustive": every
+            entry of any target.
         entries: how many single entries of each tensor to look at: half of them where the
             gradient is largest, half drawn at random. By default as the effort says.
         points: where to look: "as given", always; "characteristic", where every tensor keeps

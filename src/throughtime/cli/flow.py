@@ -1,0 +1,95 @@
+"""`throughtime flow`: where a trained model's gradient goes, through time."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from throughtime import training
+from throughtime.arrays import Array, positive, refuse
+from throughtime.flow import flow
+
+EPILOG = """examples:
+  throughtime flow throughtime.safetensors
+  throughtime flow book.safetensors chapter.txt --steps 500 --tolerance 0.05 --json flow.json"""
+
+STEPS, BATCH = 256, 16
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the subcommand."""
+    parser = commands.add_parser(
+        "flow",
+        help="show how far back a model's gradient reaches, and what follows",
+        description="Follows the losses of a trained model on excerpts of a text back through "
+        "time: verdict, advice on truncation, clipping and initialisation, and a table by lag.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="written by `throughtime train`")
+    parser.add_argument(
+        "data",
+        nargs="*",
+        metavar="DATA",
+        help="text in UTF-8, files or folders (default: what it was trained on)",
+    )
+    what = parser.add_argument_group("what is looked at")
+    what.add_argument("--steps", type=int, default=STEPS, metavar="N", help=f"T (default {STEPS})")
+    what.add_argument(
+        "--batch", type=int, default=BATCH, metavar="N", help=f"excerpts, B (default {BATCH})"
+    )
+    what.add_argument("--max-lag", type=int, metavar="N", help="steps back (default all, or 100)")
+    what.add_argument("--sample", type=int, metavar="N", help="losses that are followed back")
+    what.add_argument("--memory", type=int, metavar="N", help="the lag that the data ask for")
+    what.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.1,
+        metavar="X",
+        help="relative bias of a truncated gradient that would be accepted (default 0.1)",
+    )
+    what.add_argument("--k2", type=int, metavar="N", help="steps back (default: as trained)")
+    what.add_argument("--clip", type=float, metavar="X", help="threshold (default: as trained)")
+    what.add_argument("--seed", type=int, default=0, help="of what is drawn (default 0)")
+    parser.add_argument("--json", metavar="FILE", help="write all numbers as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints the flow."""
+    saved = training.load_checkpoint(options.checkpoint)
+    text = training.read(options.data or saved.source.files)
+    codes = saved.vocabulary.encode(text.characters)
+    inputs, targets = excerpts(codes, options.steps, options.batch)
+    own = saved.settings
+    k2 = options.k2 if options.k2 is not None else own.k2 or own.k1
+    found = flow(
+        saved.network,
+        inputs,
+        targets,
+        max_lag=options.max_lag,
+        sample=options.sample,
+        tolerance=options.tolerance,
+        k1=min(own.k1, k2),
+        k2=k2,
+        clip=own.clip if options.clip is None else options.clip,
+        memory=options.memory,
+        seed=options.seed,
+    )
+    print(found)
+    if options.json:
+        found.to_json(options.json)
+    return 0
+
+
+def excerpts(codes: Array, steps: int, batch: int) -> tuple[Array, Array]:
+    """B excerpts of T + 1 characters, spread evenly over the text: inputs and targets (T, B)."""
+    needed = positive("steps", steps) + positive("batch", batch)
+    if len(codes) < needed:
+        actual = f"{len(codes)}"
+        refuse("text", f"at least T + B = {needed} characters", actual, "lower --steps or --batch")
+    starts = np.linspace(0, len(codes) - steps - 1, batch).astype(int)
+    places = starts + np.arange(steps + 1)[:, None]
+    chosen = codes[places].astype(np.intp)
+    return chosen[:-1], chosen[1:]

@@ -53,8 +53,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=float,
         default=ERROR,
         metavar="E",
-        help="how far the numerical one may be off, relative to a tensor's largest entry "
-        f"(default {ERROR:g})",
+        help=f"how far either may be off, relative to a tensor's largest entry (default {ERROR:g})",
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
@@ -129,7 +128,7 @@ def _lines(path: str) -> list[str]:
     if path == "-":
         return sys.stdin.read().splitlines()
     if path.endswith((".npz", ".npy")):
-        refuse("compare", "a second file beside it", path, "or pairs of numbers", error=CheckError)
+        refuse(path, "a second file beside it", "none", error=CheckError)
     try:
         return Path(path).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:

@@ -55,7 +55,7 @@ def compare(
         parameters: where they were taken, likewise; it lets an L2 term be recognised.
         steps, batch, outputs: T, B, and the number of outputs or classes, where they are known:
             a factor may be one of them.
-        error: how far the numerical one may be off, relative to each tensor's largest entry.
+        error: how far either may be off, relative to each tensor's largest entry.
 
     Returns:
         a Report: verdict, tensors, and `.causes`, as far as numbers alone can tell.
@@ -137,8 +137,9 @@ def _observed(
     for name, array in n.items():
         flat = array.reshape(-1).astype(np.float64)
         apart = max(error * float(np.abs(flat).max(initial=0.0)) / LIMIT, quantum(flat))
-        bars = np.full(flat.size, apart)
-        sampled[name] = Sampled(np.arange(flat.size), flat, bars, np.zeros(flat.size))
+        rounding = error * float(np.abs(g[name]).max(initial=0.0)) / LIMIT
+        bars = np.full(flat.size, apart), np.full(flat.size, rounding)
+        sampled[name] = Sampled(np.arange(flat.size), flat, *bars)
     kept = {name: array.astype(np.float64) for name, array in g.items()}
     places = w if w is not None else {name: np.zeros(array.shape) for name, array in g.items()}
     eps = max(float(np.finfo(array.dtype).eps) for array in g.values())

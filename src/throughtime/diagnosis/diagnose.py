@@ -128,7 +128,8 @@ class Search:
         else:
             rest = "Beside that, why" if self.causes else "Why"
             names = ", ".join(observed.wrong())
-            self.notes.append(f"{rest} {names} differ is unknown: no known fault explains it.")
+            differ = "differ" if len(observed.wrong()) > 1 else "differs"
+            self.notes.append(f"{rest} {names} {differ} is unknown: no known fault explains it.")
 
 
 def _best(observed: Observed, study: Study) -> Candidate | None:

@@ -14,8 +14,8 @@ from throughtime.checking.target import Evaluator, Target
 from throughtime.diagnosis.observed import MOST, Observed, observe, standing
 
 Values = Mapping[str, Array]
-LOOKS, AN_ENTRY = 6, 10  # and evaluations that an entry takes
-FEWEST = 64  # entries
+LOOKS = 8  # that a budget should last for
+FEWEST = 40  # entries of a look
 
 
 @dataclass
@@ -35,13 +35,14 @@ class Laboratory:
     sizes: dict[str, int] = field(default_factory=dict)
     seed: int = 0
     seen: dict[int, Observed | None] = field(default_factory=dict)
+    price: float = 12.0  # evaluations that an entry takes; what the last look took
 
     @property
     def most(self) -> int:
         """Entries that a look may take, so that the budget lasts for LOOKS of them."""
         if not np.isfinite(self.budget.left):
             return MOST
-        return int(np.clip(self.budget.left / (LOOKS * AN_ENTRY), FEWEST, MOST))
+        return int(np.clip(self.budget.left / (LOOKS * self.price), FEWEST, MOST))
 
     @property
     def steps(self) -> int | None:
@@ -69,9 +70,10 @@ class Laboratory:
         if target is None or not _same_shapes(target, self.target):
             return None
         moved = {**self.values, **(values or {})}
+        before = self.budget.used
         with np.errstate(all="ignore"):
             try:
-                return observe(
+                found = observe(
                     target,
                     moved,
                     budget=self.budget,
@@ -84,6 +86,9 @@ class Laboratory:
                 raise
             except Exception:  # the user's own code, at a point that it was not meant for
                 return None
+        entries = sum(own.places.size for own in found.sampled.values())
+        self.price = max((self.budget.used - before) / max(entries, 1), 1.0)
+        return found
 
     def loss(self, values: Values, steps: int | None = None) -> float:
         """With other parameters; NaN where it has no value."""

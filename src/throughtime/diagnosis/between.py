@@ -15,7 +15,7 @@ from throughtime.diagnosis.reduction import reduction_of
 Found = tuple[str, list[str], list[str]]
 """A fault, alternatives, sentences."""
 
-CLOSE = 1e-3
+CLOSE = 1e-2  # float32 tells no more; the numbers it is held against lie further apart
 MISSING = "missing"
 ZERO = "With T = 2 and everything below the output layer at 0, "
 
@@ -47,8 +47,8 @@ def _direct(places: Places, one: Observed, two: Observed) -> Found | None:
         return None
     a, b = fitted
     said = [
-        f"{ZERO}the gradient of the biases is {a:.4g} times the first step's part and {b:.4g} "
-        "times the second's; both should be 1."
+        f"{ZERO}the gradient of the biases is {round(a, 4) + 0.0:.4g} times the first step's part and "
+        f"{round(b, 4) + 0.0:.4g} times the second's; both should be 1."
     ]
     table = {
         (1, 2 / 3): MISSING,

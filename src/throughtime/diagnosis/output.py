@@ -11,7 +11,7 @@ from throughtime.diagnosis.places import columns, parts
 from throughtime.diagnosis.reduction import reduction_of
 from throughtime.diagnosis.study import Study
 
-CLOSE = 1e-3
+CLOSE = 1e-2  # float32 tells no more; the numbers it is held against lie further apart
 FLAT = "With the output layer at 0, so that every class has the same probability, "
 
 Said = tuple[str, list[str], float]

@@ -161,8 +161,8 @@ def _at_one(observed: Observed, one: Observed, places: Places, lead: str) -> Can
             confidence=0.9,
         )
     if dropped := other_units(places):
-        evidence = (lead, _output_right(study), dropped)
-        return Candidate(("dropout_mask_redrawn",), where, evidence=evidence, confidence=0.8)
+        seen = (lead, _output_right(study), dropped)
+        return Candidate(("dropout_mask_redrawn",), where, evidence=seen, confidence=0.8)
     slopes = wrong_slopes(places)
     if len(slopes) == 1:
         fault, said_of = next(iter(slopes.items()))

@@ -47,8 +47,8 @@ def _direct(places: Places, one: Observed, two: Observed) -> Found | None:
         return None
     a, b = fitted
     said = [
-        f"{ZERO}the gradient of the biases is {round(a, 4) + 0.0:.4g} times the first step's part and "
-        f"{round(b, 4) + 0.0:.4g} times the second's; both should be 1."
+        f"{ZERO}the gradient of the biases is {round(a, 4) + 0.0:.4g} times the first step's part "
+        f"and {round(b, 4) + 0.0:.4g} times the second's; both should be 1."
     ]
     table = {
         (1, 2 / 3): MISSING,

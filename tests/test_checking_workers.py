@@ -50,8 +50,8 @@ def no_workers_left(request):
 
 @pytest.mark.parametrize("change", [1.0, 1.01])
 def test_two_workers_find_what_one_finds(change):
-    one = tt.check(own_target(change), seed=3)
-    two = tt.check(own_target(change), seed=3, workers=2)
+    one = tt.check(own_target(change), seed=3, effort="exhaustive")
+    two = tt.check(own_target(change), seed=3, effort="exhaustive", workers=2)
     assert one.verdict == two.verdict == ("agree" if change == 1 else "disagree")
     assert one.discrepancy == two.discrepancy
     np.testing.assert_array_equal(one.tensors["W"].numerical, two.tensors["W"].numerical)
@@ -67,9 +67,9 @@ def test_a_dask_cluster_of_two_workers():
         distributed.Client(cluster),
         joblib.parallel_config(backend="dask"),
     ):
-        report = tt.check(own_target(), seed=3, workers=-1)
+        report = tt.check(own_target(), seed=3, effort="exhaustive", workers=-1)
     assert report.verdict == "agree"
-    assert report.discrepancy == tt.check(own_target(), seed=3).discrepancy
+    assert report.discrepancy == tt.check(own_target(), seed=3, effort="exhaustive").discrepancy
 
 
 def test_a_target_that_does_not_pickle_says_so():
@@ -81,7 +81,7 @@ def test_a_target_that_does_not_pickle_says_so():
 
     target = tt.Target({"W": W}, loss, lambda: {"W": 2 * W})
     with pytest.raises(tt.CheckError, match=r"workers: expected a target that pickles.*functions"):
-        tt.check(target, workers=2)
+        tt.check(target, workers=2, effort="exhaustive")
 
 
 def test_a_loss_that_looks_at_its_modules_arrays_is_noticed(tmp_path, monkeypatch):
@@ -97,7 +97,7 @@ def test_a_loss_that_looks_at_its_modules_arrays_is_noticed(tmp_path, monkeypatc
         with pytest.raises(
             tt.CheckError, match=r"a copy of the target: expected the loss .* as here"
         ):
-            tt.check(target, workers=2)
+            tt.check(target, workers=2, effort="exhaustive")
     finally:
         del sys.modules["global_arrays"]
 

@@ -116,7 +116,9 @@ def _truncation(found: Truncation) -> str:
     sure = ""
     if not np.isnan(found.upper):
         sure = f", below {_number(found.upper)} with {CONFIDENCE:.0%} confidence"
-    safe = f" Even if no two lags cancel: K = {found.safe}." if found.safe else ""
+    safe = ""
+    if found.safe is not None and found.safe > found.steps:
+        safe = f" Even if no two lags cancel: K = {found.safe}."
     return (
         f"Follow every loss K = {found.steps} steps back: relative bias "
         f"{_number(found.relative)}{sure} (asked: {asked}).{safe}"

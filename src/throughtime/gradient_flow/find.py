@@ -9,7 +9,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.gradient_flow.carousel import Carried, carried, mean_log_carry
-from throughtime.gradient_flow.jacobians import Lyapunov, lyapunov, singular_values
+from throughtime.gradient_flow.jacobians import LONGEST, Lyapunov, lyapunov, singular_values
 from throughtime.gradient_flow.measure import Measured, Norms, measure
 from throughtime.gradient_flow.pieces import Piece, Problem, pieces
 from throughtime.gradient_flow.together import applies, measure_together
@@ -136,7 +136,7 @@ def _look_at_jacobians(found: Found, piece: Piece, seed: int) -> None:
         samples = max(1, MATRICES * WIDE // max(WIDE, size))
         found.singular[layer] = singular_values(one, samples, piece.lengths)
         count = max(1, min(EXPONENTS, ENTRIES // (size * one.batch)))
-        transient = one.steps // 5
+        transient = min(one.steps, LONGEST) // 5
         found.spectrum[layer] = lyapunov(one, piece.lengths, count, transient, rng)
 
 

@@ -24,7 +24,7 @@ from throughtime.truncation import one_direction, truncated_loss_and_gradient
 
 LONG = 1024  # steps; of longer runs only some lags and end points are looked at by default
 LAGS = 100
-ENDS = 4096
+ENDS = 1024
 
 
 def network_flow(
@@ -54,7 +54,7 @@ def network_flow(
         max_lag: how many steps back every loss is followed; the whole run where T ≤ 1024,
             else 100.
         sample: at most so many end points t, drawn evenly over the run, without which all are
-            followed where T ≤ 1024, else 4096. Profiles are then estimates without bias, and
+            followed where T ≤ 1024, else 1024. Profiles are then estimates without bias, and
             `profile_error` says how good.
         tolerance: the relative bias of a truncated gradient that would be accepted.
         k1, k2: windows of TBPTT whose cost is to be measured.
@@ -78,7 +78,8 @@ def network_flow(
     if k1 is not None and k2 is None:
         k2 = positive("k1", k1)
     extra = [] if k2 is None else [positive("k2", k2)]
-    starts = tuple(stretches(problem.max_lag + 1, network.parameters.flat.size, extra))
+    size, coarse = network.parameters.flat.size, problem.in_time
+    starts = tuple(stretches(problem.max_lag + 1, size, extra, coarse=coarse))
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # said, where it happens
         found = find(problem, Wishes(carousel, spectrum, keep, starts, seed))
         return _flow(problem, found, starts, asked, k1, k2, clip, memory, seed)

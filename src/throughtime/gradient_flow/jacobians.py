@@ -14,6 +14,8 @@ from throughtime.arrays import Array
 from throughtime.cells import State
 from throughtime.gradient_flow.linear import Linear
 
+LONGEST = 2048  # steps along which exponents are followed
+
 
 @dataclass(frozen=True)
 class Lyapunov:
@@ -77,7 +79,7 @@ def lyapunov(
     same singular values only in the limit, and their QR does not settle on the same directions.
     The first `transient` steps turn the directions and do not count.
     """
-    T, batch = one.steps, one.batch
+    T, batch = min(one.steps, LONGEST), one.batch
     size = sum(one.sizes.values())
     count = min(count, size)
     start = rng.standard_normal((batch, size, count))

@@ -154,16 +154,21 @@ class Sums:
         return ("z", "h") if projected else ("z",)
 
 
-def stretches(lags: int, parameters: int, extra: Sequence[int] = ()) -> list[int]:
+def stretches(
+    lags: int, parameters: int, extra: Sequence[int] = (), *, coarse: bool = False
+) -> list[int]:
     """The lags at which stretches begin: one by one at first, then ever longer ones.
 
-    The gradient of each stretch is kept whole, so that large networks have fewer of them.
+    The gradient of each stretch is kept whole, so that large networks have fewer of them; each
+    costs as much as the weights' part of a backward pass, so that long streams have `coarse` ones:
+    0, 1, 2, 4, 8, …
     """
     room = max(4, NUMBERS // max(1, parameters))
-    singles = min(16, lags, room // 2)
+    singles = min(2 if coarse else 16, lags, room // 2)
     found = set(range(singles)) | {lag for lag in extra if 0 < lag < lags}
     lag = float(max(1, singles))
-    ratio = max(2**0.25, (lags / lag) ** (1 / max(1, room - singles))) if lags > lag else 2.0
+    least = 2.0 if coarse else 2**0.25
+    ratio = max(least, (lags / lag) ** (1 / max(1, room - singles))) if lags > lag else 2.0
     while lag < lags:
         found.add(int(lag))
         lag = max(lag + 1, lag * ratio)

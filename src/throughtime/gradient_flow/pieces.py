@@ -139,12 +139,8 @@ def _lines(
     found = network.loss.evaluate(outputs, network.loss.check_targets(targets, outputs), weights)
     chosen = np.zeros((len(outputs), 1), bool)
     chosen[ends] = True
-    wanted = LossValue(
-        found.value,
-        found.terms,
-        weights * chosen,
-        np.where(chosen[..., None], found.doutputs, found.doutputs.dtype.type(0)),
-    )
+    doutputs = np.where(chosen[..., None], found.doutputs, found.doutputs.dtype.type(0))
+    wanted = LossValue(found.value, found.terms, weights, doutputs)
     return float((weights * found.terms)[fresh:].sum()), lines(network, tape, wanted)
 
 

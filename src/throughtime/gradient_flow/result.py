@@ -45,7 +45,8 @@ class LayerFlow:
         gates: letter to how its values are spread.
         dead: (H,), whether a unit gives nothing and can learn nothing.
         singular_values: (samples, n), of ∂s_t/∂s_{t−1} over the full state, h and c together.
-        lyapunov: mean growth of small changes of the state; None where it was not asked for.
+        lyapunov: mean growth of small changes of the state, as of the first eighth of the
+            sequences; None where it was not asked for.
         decay: how the gradient with respect to `remembers` falls, each lag compared with the one
             before over the same losses.
         verdict, reason: on this layer.

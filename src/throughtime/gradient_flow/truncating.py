@@ -75,10 +75,9 @@ def bias(
         found: how the gradient falls, for what lies beyond.
     """
     left, sums, whole = tails(by_lag)
-    last = by_lag[-1].norm() / (lags - starts[-1])  # a lag, in the last stretch
     beyond = 0.0
     if lags < steps:
-        beyond = last * found.upper / (1 - found.upper) if found.upper < 1 else np.inf
+        beyond = by_lag[-1].norm() * _after(found.upper, lags - starts[-1])
     at = np.array([*starts[1:], lags])
     left, sums = np.append(left[1:], 0.0), np.append(sums[1:], 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -89,6 +88,13 @@ def bias(
     if len(groups) > 1:
         upper = np.maximum(relative, _foreseen(np.array([one[1:] for one in groups])) + share)
     return Bias(at, relative, upper, bound, share)
+
+
+def _after(rate: float, length: int) -> float:
+    """What a geometric series adds after its first `length` terms, by their sum."""
+    if not rate < 1:
+        return np.inf
+    return float(rate**length / (1 - rate**length))
 
 
 def _foreseen(ratios: Array) -> Array:

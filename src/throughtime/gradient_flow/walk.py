@@ -82,7 +82,7 @@ def lines(network: Network, tape: NetworkTape, loss: LossValue) -> Lines:
     """The derivatives of all steps of a run, and what arrives from the loss of each.
 
     Args:
-        loss: of the run; where its weight is 0, there is nothing to walk back.
+        loss: of the run; its doutputs are what is walked back.
     """
     found = {}
     for number, layer in network.recurrent.items():

@@ -8,6 +8,8 @@ from throughtime.arrays import refuse
 from throughtime.gradient_flow import Flow, network_flow
 from throughtime.network import Network
 
+__all__ = ["Flow", "flow"]
+
 
 def flow(what: object, *data: Any, **options: Any) -> Flow:
     """Where does the gradient go, through time, and what follows from it?

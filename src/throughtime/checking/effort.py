@@ -45,7 +45,7 @@ class Effort:
 EFFORTS = {
     effort.name: effort
     for effort in (
-        Effort("quick", 1, 0, 1, 0, 0, 0, False, 0, 1, 1e-7, False),
+        Effort("quick", 1, 0, 1, 0, 0, 0, False, 0, 1, 1e-9, False),
         Effort("normal", 2, 2, 4, 1, 4, 400, True, 0, 8, 1e-9, False),
         Effort("exhaustive", 4, 4, 8, 4, 0, float("inf"), True, 2, 64, 1e-10, True),
     )

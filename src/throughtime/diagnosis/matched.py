@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from throughtime.checking.cause import Cause
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.modelled import modelled
 from throughtime.diagnosis.mutants import Match, explain
+from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.observed import standing
 from throughtime.diagnosis.study import Study
 
@@ -34,14 +35,20 @@ def by_mutants(study: Study) -> tuple[list[Cause], list[str], bool]:
     if best.unexplained:
         names = ", ".join(best.unexplained)
         notes.append(f"Beside that, why {names} differ is unknown: no known fault explains it.")
-    return list(_causes(best)), notes, not best.unexplained
+    return list(_causes(best, _sizes(known.model))), notes, not best.unexplained
 
 
-def _causes(match: Match) -> Iterator[Cause]:
+def _sizes(model: Model) -> dict[str, str]:
+    """The network's own sizes, for the causes' sentences."""
+    T, B, O = model.forward().dy.shape  # noqa: E741  (the field's name for the number of outputs)
+    return {"T": str(T), "B": str(B), "O": str(O)}
+
+
+def _causes(match: Match, sizes: Mapping[str, str]) -> Iterator[Cause]:
     rivals = [name for names in match.rivals for name in names if name not in match.faults]
     for one in match.found:
         fault = FAULTS[one.fault]
-        statement, change = fault.said(one.facts)
+        statement, change = fault.said({**sizes, **one.facts})
         beside = tuple(dict.fromkeys([*one.alternatives, *rivals]))
         sure = IN_PART if match.unexplained else SURE
         yield Cause(

@@ -126,7 +126,7 @@ OTHER = (
     Line(
         "k2 ≥ T: nothing is given up",
         "All windows begin at step 1: this is full BPTT.",
-        ("for window in _merged(",),
+        ("for window in merged_windows(",),
         (
             Quantity(
                 "∂L/∂U, k1 = 1, k2 = 4",

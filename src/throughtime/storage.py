@@ -17,6 +17,8 @@ from safetensors.numpy import save as encode
 
 from throughtime.arrays import Array, refuse
 
+WHOLE = "a whole safetensors file of NumPy's number types"
+
 
 def write(
     path: str | os.PathLike[str],
@@ -65,6 +67,11 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]
     try:
         with safe_open(str(path), framework="numpy") as file:
             names = file.keys()  # the file object is no mapping
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in names}
+            metadata = file.metadata() or {}
     except (SafetensorError, TypeError, AttributeError) as problem:
-        refuse(str(path), "a whole safetensors file of NumPy's number types", problem)
+        refuse(str(path), WHOLE, problem)
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biufc":  # other libraries teach NumPy further types
+            refuse(str(path), WHOLE, f"{array.dtype} for {name!r}")
+    return arrays, metadata

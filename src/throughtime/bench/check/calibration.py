@@ -19,6 +19,7 @@ from throughtime.checking import CheckError, Report
 from throughtime.checking.verdict import ACCUSED
 from throughtime.progress import progress_bar
 
+ENTRIES = 64  # of each tensor
 DEVIATIONS = 2  # standard deviations of the noise in an error bar
 BARS = (0.5, 1.0, 2.0, ACCUSED)  # error bars
 
@@ -47,7 +48,7 @@ def calibration(cases: Sequence[Case]) -> tuple[list[Row], dict[str, Array]]:
 def scored(case: Case) -> Iterator[tuple[str, float]]:
     """Every z of one right implementation; none where the check could not run."""
     try:
-        report: Report = check(case.target(), progress=False)
+        report: Report = check(case.target(), entries=ENTRIES, progress=False)
     except CheckError:
         return
     for point in report.points:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from throughtime.checking.cause import Cause
     from throughtime.checking.report import Report, TensorReport
 
+WIDTH = 100  # of a line of text
 HEADINGS = ("tensor", "verdict", "d", "floor", "worst entry", "gradient", "numerical")
 
 
@@ -59,19 +61,21 @@ def explanation(causes: Sequence[Cause]) -> Iterator[str]:
     """What is wrong, what to change, and what speaks for it, as lines of text."""
     for number, cause in enumerate(causes, start=1):
         of_many = f"{number}. " if len(causes) > 1 else ""
+        name = f"[{cause.fault}, confidence {cause.confidence:.0%}]"
         yield ""
-        yield f"{of_many}{cause.statement}  [{cause.fault}, confidence {cause.confidence:.0%}]"
-        yield f"   {cause.change}"
-        yield from (f"   - {sentence}" for sentence in cause.evidence)
-        yield from (f"   - {sentence}" for sentence in limits(cause))
+        yield from wrap(f"{of_many}{cause.statement}  {name}", WIDTH, subsequent_indent="   ")
+        yield from wrap(cause.change, WIDTH, initial_indent="   ", subsequent_indent="   ")
+        for sentence in [*cause.evidence, *limits(cause, number)]:
+            yield from wrap(sentence, WIDTH, initial_indent="   - ", subsequent_indent="     ")
         yield f"   More: throughtime explain fault {cause.fault}"
 
 
-def limits(cause: Cause) -> Iterator[str]:
-    """How much a cause explains, and what would look the same."""
+def limits(cause: Cause, number: int) -> Iterator[str]:
+    """How much a cause explains, being the so-manieth, and what would look the same."""
     before, after = cause.discrepancy_before, cause.discrepancy_after
     if before is not None and after is not None:
-        yield f"d = {before:.2g} as it is; {after:.1g} with this undone."
+        undone = "this" if number == 1 else "this and those above"
+        yield f"d = {before:.2g} as it is; {after:.1g} with {undone} undone."
     if cause.alternatives:
         yield f"Not to be told apart from it here: {', '.join(cause.alternatives)}."
 

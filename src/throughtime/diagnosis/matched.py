@@ -46,7 +46,8 @@ def _sizes(model: Model) -> dict[str, str]:
 
 def _causes(match: Match, sizes: Mapping[str, str]) -> Iterator[Cause]:
     rivals = [name for names in match.rivals for name in names if name not in match.faults]
-    for one in match.found:
+    for number, one in enumerate(match.found, start=1):
+        explained = number == len(match.found) and not match.unexplained
         fault = FAULTS[one.fault]
         statement, change = fault.said({**sizes, **one.facts})
         beside = tuple(dict.fromkeys([*one.alternatives, *rivals]))
@@ -60,6 +61,6 @@ def _causes(match: Match, sizes: Mapping[str, str]) -> Iterator[Cause]:
             (f"{match.evidence}.",),
             beside,
             match.before,
-            match.after if not match.unexplained else None,
+            match.after if explained else None,  # with those before it undone too
             fault.page,
         )

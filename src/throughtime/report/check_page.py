@@ -21,10 +21,10 @@ def check_page(report: Report, path: str | os.PathLike[str]) -> None:
 
 def cause_sections(report: Report) -> Iterator[Section]:
     """A section for each cause: what is wrong, what to change, what speaks for it."""
-    for cause in report.causes:
+    for number, cause in enumerate(report.causes, start=1):
         name = f"{cause.fault}, confidence {cause.confidence:.0%}"
         more = f"More: throughtime explain fault {cause.fault}"
-        notes = [*cause.evidence, *limits(cause), more]
+        notes = [*cause.evidence, *limits(cause, number), more]
         yield Section(f"Why: {name}", f"{cause.statement} {cause.change}", notes=notes)
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from math import isfinite
-from multiprocessing import get_context
 from time import perf_counter
 from typing import Any
 
@@ -15,9 +11,9 @@ from throughtime.bench.check.cases import Case, effect
 from throughtime.bench.check.rivals import rivals
 from throughtime.bench.engine import Row
 from throughtime.bench.implementations import FAULTS
+from throughtime.bench.several import each
 from throughtime.check import check
 from throughtime.checking import CheckError
-from throughtime.progress import progress_bar
 
 TOOLS = {"ours": "ours", "torch_slow": "torch", "torch_fast": "fast", "jax": "jax"}
 
@@ -39,19 +35,8 @@ def trust(cases: Sequence[Case], rivals_on: Sequence[Case], workers: int = 1) ->
         report says it would have seen; "evaluations"; "seconds"; "torch_slow", "torch_fast",
         "jax": "agree" or "disagree", None where not asked.
     """
-    asked, rows = set(map(id, rivals_on)), []
-    work = [(case, id(case) in asked) for case in cases]
-    with ExitStack() as stack:
-        bar = stack.enter_context(progress_bar(len(cases), "trust", "check", sys.stderr.isatty()))
-        done: Iterable[Row] = map(_row, work)
-        if workers > 1:
-            spawned = get_context("spawn")  # torch's and jax's threads do not survive a fork
-            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=spawned))
-            done = pool.map(_row, work)
-        for found in done:
-            rows.append(found)
-            bar.update()
-    return rows
+    asked = set(map(id, rivals_on))
+    return list(each(_row, [(case, id(case) in asked) for case in cases], workers, "trust"))
 
 
 def _row(work: tuple[Case, bool]) -> Row:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
-from multiprocessing import get_context
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
 from throughtime.bench.diagnose.cases import Case
 from throughtime.bench.diagnose.score import outcome, true
 from throughtime.bench.engine import Row
+from throughtime.bench.several import each
 from throughtime.check import check
 from throughtime.checking import CheckError
-from throughtime.progress import progress_bar
 
 
 def diagnosed(cases: Sequence[Case], workers: int = 1) -> list[Row]:
@@ -32,18 +28,7 @@ def diagnosed(cases: Sequence[Case], workers: int = 1) -> list[Row]:
         of several mistakes were, and "false", how many causes are none of them;
         "check_seconds", "diagnosis_seconds".
     """
-    rows = []
-    with ExitStack() as stack:
-        bar = stack.enter_context(progress_bar(len(cases), "cases", "case", sys.stderr.isatty()))
-        done: Iterable[Row] = map(row, cases)
-        if workers > 1:
-            spawned = get_context("spawn")  # torch's threads do not survive a fork
-            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=spawned))
-            done = pool.map(row, cases)
-        for found in done:
-            rows.append(found)
-            bar.update()
-    return rows
+    return list(each(row, cases, workers, "cases"))
 
 
 def row(case: Case) -> Row:

@@ -9,7 +9,7 @@ from pathlib import Path
 from throughtime import Network, Report, SoftmaxCrossEntropy, Target, check
 from throughtime.arrays import Array
 from throughtime.bench.diagnose.cases import Case
-from throughtime.report.check_page import check_section
+from throughtime.report.check_page import check_sections
 from throughtime.report.figures import plot_training
 from throughtime.report.page import Figure, Section, Table, write_page
 from throughtime.targets import network_target
@@ -86,14 +86,14 @@ def run(options: argparse.Namespace) -> int:
 
     sections = [
         trained,
-        check_section(right["float64"], "The gradient of the trained network, in float64"),
-        check_section(right["float32"], "The same in float32"),
-        check_section(
+        *check_sections(right["float64"], "The gradient of the trained network, in float64"),
+        *check_sections(right["float32"], "The same in float32"),
+        *check_sections(
             faulty,
             f"The classic fault: backward divides by T = {CHECKED_STEPS}, the loss does not",
             "Every sign is right, and training would go on, only more slowly.",
         ),
-        check_section(
+        *check_sections(
             diagnosed,
             "Two mistakes in an LSTM written in NumPy, and their names",
             "One hides the other: divided by T, everything is wrong alike, and that the error "

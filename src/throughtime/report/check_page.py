@@ -15,11 +15,22 @@ SHOWN = 50  # located entries; a report in JSON holds all of them
 
 def check_page(report: Report, path: str | os.PathLike[str]) -> None:
     """Writes a check as a page of its own."""
-    sections = [check_section(report, "Is the gradient right?"), *cause_sections(report)]
-    write_page(path, "Gradient check", sections)
+    write_page(path, "Gradient check", [*check_sections(report, "Is the gradient right?")])
 
 
-def cause_sections(report: Report) -> Iterator[Section]:
+def check_sections(report: Report, title: str, lead: str = "") -> Iterator[Section]:
+    """A check: its verdict; then why, since that is what one looks for; then all that was seen."""
+    said = [lead, f"{report.headline()}.", f"{report.circumstances()}."]
+    notes = [*report.notes, *([f"To resolve it: {report.remedy}."] if report.remedy else [])]
+    words = " ".join(part for part in said if part)
+    yield Section(title, words, report.verdict, [_of_tensors(report)], notes=notes)
+    yield from _why(report)
+    tables, figures = list(_details(report)), list(_figures(report))
+    if tables or figures:
+        yield Section("What was seen", tables=tables, figures=figures)
+
+
+def _why(report: Report) -> Iterator[Section]:
     """A section for each cause: what is wrong, what to change, what speaks for it."""
     for number, cause in enumerate(report.causes, start=1):
         name = f"{cause.fault}, confidence {cause.confidence:.0%}"
@@ -28,24 +39,12 @@ def cause_sections(report: Report) -> Iterator[Section]:
         yield Section(f"Why: {name}", f"{cause.statement} {cause.change}", notes=notes)
 
 
-def check_section(report: Report, title: str, lead: str = "") -> Section:
-    """A check as a section: verdict, tensors, located entries, points, notes and figures."""
-    said = [lead, f"{report.headline()}.", f"{report.circumstances()}."]
-    notes = [*report.notes, *([f"To resolve it: {report.remedy}."] if report.remedy else [])]
-    return Section(
-        title,
-        " ".join(part for part in said if part),
-        report.verdict,
-        list(_tables(report)),
-        list(_figures(report)),
-        notes=notes,
-    )
-
-
-def _tables(report: Report) -> Iterator[Table]:
-    verdict = HEADINGS.index("verdict")
+def _of_tensors(report: Report) -> Table:
     rows = [cells(name, tensor) for name, tensor in report.tensors.items()]
-    yield Table(HEADINGS, rows, verdict, "Tensors, at the point as given")
+    return Table(HEADINGS, rows, HEADINGS.index("verdict"), "Tensors, at the point as given")
+
+
+def _details(report: Report) -> Iterator[Table]:
     wrong = [(name, entry) for name, tensor in report.tensors.items() for entry in tensor.wrong]
     if wrong:
         located = [

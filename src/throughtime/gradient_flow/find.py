@@ -9,6 +9,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.gradient_flow.carousel import Carried, carried, mean_log_carry
+from throughtime.gradient_flow.gate_history import count_gates
 from throughtime.gradient_flow.jacobians import LONGEST, Lyapunov, lyapunov, singular_values
 from throughtime.gradient_flow.measure import Measured, Norms, measure
 from throughtime.gradient_flow.pieces import Piece, Problem, pieces
@@ -44,7 +45,7 @@ class Found:
         norms: layer to part.
         by_lag: gradient by stretch of lags.
         groups: of every piece, ‖R_K‖ / ‖∇L‖ by stretch.
-        paths, carry, gates, singular, spectrum: by layer.
+        paths, carry, gates, history, singular, spectrum: by layer.
         kept: layer to part to (n, L, B, ·).
         loss: of the run.
     """
@@ -55,6 +56,7 @@ class Found:
     paths: dict[int, Carried] = field(default_factory=dict)
     carry: dict[int, Array] = field(default_factory=dict)
     gates: dict[int, dict[str, GateSums]] = field(default_factory=dict)
+    history: dict[int, dict[str, Array]] = field(default_factory=dict)
     singular: dict[int, Array] = field(default_factory=dict)
     spectrum: dict[int, Lyapunov] = field(default_factory=dict)
     kept: dict[int, dict[str, Array]] = field(default_factory=dict)
@@ -70,7 +72,7 @@ def find(problem: Problem, wishes: Wishes) -> Found:
             one = way(piece.run, piece.ends, problem.max_lag, wishes.starts, keep=wishes.keep)
             _add(found, one, piece, problem)
         found.loss += piece.loss
-        _look_at_gates(found, piece)
+        _look_at_gates(found, piece, problem)
         if wishes.carousel and len(piece.ends):
             _split(found, piece, problem.max_lag)
         if wishes.spectrum and number == 0:
@@ -104,7 +106,7 @@ def _add(found: Found, one: Measured, piece: Piece, problem: Problem) -> None:
             total_gradient += gradient
 
 
-def _look_at_gates(found: Found, piece: Piece) -> None:
+def _look_at_gates(found: Found, piece: Piece, problem: Problem) -> None:
     for layer, recurrent in piece.run.network.recurrent.items():
         tape = piece.run.tape.layers[layer]
         assert isinstance(tape, RecurrentTape)
@@ -113,11 +115,15 @@ def _look_at_gates(found: Found, piece: Piece) -> None:
         own = gate_sums(recurrent.cell, fresh)
         before = found.gates.get(layer)
         found.gates[layer] = own if before is None else {g: before[g] + own[g] for g in own}
+        size = problem.steps, problem.batch
+        counts = count_gates(recurrent.cell, whole, piece.begin, piece.fresh, *size)
+        past = found.history.get(layer)
+        found.history[layer] = counts if past is None else {g: past[g] + counts[g] for g in counts}
         one = piece.run.linear[layer]
         if one.carry is not None:
-            counts = np.arange(piece.run.steps)[:, None] < piece.lengths
-            counts[: piece.fresh] = False
-            logs = mean_log_carry(one, counts)
+            living = np.arange(piece.run.steps)[:, None] < piece.lengths
+            living[: piece.fresh] = False
+            logs = mean_log_carry(one, living)
             found.carry[layer] = found.carry.get(layer, 0) + logs
 
 

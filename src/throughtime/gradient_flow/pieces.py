@@ -75,6 +75,7 @@ class Piece:
         fresh: its first step that no piece before it had.
         lengths: of its sequences, in steps of the piece.
         loss: of its fresh steps.
+        begin: the step of the whole run at which it begins.
     """
 
     run: Lines
@@ -84,6 +85,7 @@ class Piece:
     fresh: int
     lengths: Array
     loss: float
+    begin: int = 0
 
 
 def pieces(problem: Problem) -> Iterator[Piece]:
@@ -120,7 +122,7 @@ def _in_time(problem: Problem) -> Iterator[Piece]:
         value, run = _lines(network, tape, outputs, *given, ends, fresh - start)
         counts = np.full(problem.batch, stop - start)
         place = slice(int(left), int(right))
-        yield Piece(run, ends, place, columns, fresh - start, counts, value)
+        yield Piece(run, ends, place, columns, fresh - start, counts, value, start)
         following = max(0, stop - problem.max_lag)
         state, start = network.state_after(tape, following - start), following
 

@@ -7,6 +7,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.gradient_flow.carousel import PATHS, time_constants
 from throughtime.gradient_flow.find import Found
+from throughtime.gradient_flow.gate_history import gate_history
 from throughtime.gradient_flow.measure import Norms
 from throughtime.gradient_flow.pieces import Problem
 from throughtime.gradient_flow.result import LayerFlow
@@ -44,6 +45,7 @@ def layer_flow(problem: Problem, found: Found, number: int, wanted: int) -> Laye
         decay=fall,
         verdict=verdict,
         reason=reason,
+        gate_history=gate_history(cell, found.history[number], problem.steps),
     )
 
 

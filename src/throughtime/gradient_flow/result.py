@@ -11,6 +11,7 @@ import numpy as np
 from throughtime.arrays import Array, refuse
 from throughtime.checking.text import plain
 from throughtime.gradient_flow.advice import Advice
+from throughtime.gradient_flow.gate_history import GateHistory
 from throughtime.gradient_flow.jacobians import Lyapunov
 from throughtime.gradient_flow.text import text
 from throughtime.gradient_flow.truncating import Bias
@@ -50,6 +51,7 @@ class LayerFlow:
         decay: how the gradient with respect to `remembers` falls, each lag compared with the one
             before over the same losses.
         verdict, reason: on this layer.
+        gate_history: letter to how its values are spread over time.
     """
 
     kind: str
@@ -68,6 +70,7 @@ class LayerFlow:
     decay: Decay
     verdict: FlowVerdict
     reason: str
+    gate_history: dict[str, GateHistory] = field(default_factory=dict, repr=False)
 
     @property
     def remembers(self) -> str:

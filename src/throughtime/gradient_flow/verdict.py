@@ -81,15 +81,20 @@ class GateSums:
         return Gate(self.total / share, closed, opened, stuck)
 
 
-def gate_sums(cell: Cell, tape: Tape) -> dict[str, GateSums]:
-    """Of every gate of a run, by the letters of `cell.gates`."""
+def gate_kinds(cell: Cell) -> dict[str, str]:
+    """ "sigmoid", "tanh" or "relu", by the letters of `cell.gates`."""
     kinds = dict.fromkeys(cell.gates, "tanh")
     for gate in SIGMOIDS.get(type(cell).__name__, ""):
         kinds[gate] = "sigmoid"
     if isinstance(cell, RNN) and cell.nonlinearity == "relu":
         kinds = {"s": "relu"}
+    return kinds
+
+
+def gate_sums(cell: Cell, tape: Tape) -> dict[str, GateSums]:
+    """Of every gate of a run, by the letters of `cell.gates`."""
     found = {}
-    for gate, kind in kinds.items():
+    for gate, kind in gate_kinds(cell).items():
         values = tape.kept[gate]
         T, B = values.shape[:2]
         active = np.ones((T, B), bool) if tape.active is None else tape.active[..., 0]

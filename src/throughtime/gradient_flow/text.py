@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from throughtime.gradient_flow.result import Flow, LayerFlow
 
 COLUMNS = 9  # lags in a table
+SHARES = "Share of each parameter's gradient by the lag that it passed through"
 NAMES = {"carry": "along {} alone", "gates": "through the gates alone", "both": "through both"}
 
 
@@ -40,7 +41,15 @@ def circumstances(flow: Flow) -> str:
 
 
 def _layer(number: int, layer: LayerFlow, max_lag: int) -> list[str]:
-    lags = _some(max_lag)
+    units = f"{layer.kind}, {layer.units} units"
+    lines = [f"Layer {number} ({units}): {layer.verdict}", *_table(lag_rows(layer, max_lag))]
+    lines += [f"  {line}" for line in facts(layer)]
+    return lines
+
+
+def lag_rows(layer: LayerFlow, max_lag: int) -> list[list[str]]:
+    """Norms and paths at some lags: headings first, a row's name in front."""
+    lags = some_lags(max_lag)
     rows = [["lag", *(str(lag) for lag in lags)]]
     for part, profile in layer.profile.items():
         rows.append([f"‖∂E/∂{part}‖", *(_size(profile[lag]) for lag in lags)])
@@ -49,13 +58,11 @@ def _layer(number: int, layer: LayerFlow, max_lag: int) -> list[str]:
     for path, shares in layer.paths.items():
         name = NAMES[path].format("c" if layer.remembers == "c" else "z")
         rows.append([name, *(_percent(shares[lag]) for lag in lags)])
-    units = f"{layer.kind}, {layer.units} units"
-    lines = [f"Layer {number} ({units}): {layer.verdict}", *_table(rows)]
-    lines += [f"  {line}" for line in _facts(layer)]
-    return lines
+    return rows
 
 
-def _facts(layer: LayerFlow) -> list[str]:
+def facts(layer: LayerFlow) -> list[str]:
+    """What else was found there, a line each."""
     lines = []
     if layer.time_constants is not None:
         q = np.quantile(layer.time_constants, [0.1, 0.5, 0.9, 1.0], method="nearest")
@@ -93,6 +100,10 @@ def _facts(layer: LayerFlow) -> list[str]:
 
 
 def _shares(flow: Flow) -> list[str]:
+    return [SHARES, *_table(share_rows(flow))]
+
+
+def share_rows(flow: Flow) -> list[list[str]]:
     """Of every parameter the share that came through lag 0, 1, 2, …, in a few columns."""
     begins = flow.share_lags
     stops = [i for i in (1, 2, 3, 5, 9, 17, 33, 65, 129, 257, 513) if i <= flow.max_lag]
@@ -107,7 +118,7 @@ def _shares(flow: Flow) -> list[str]:
             label = name if gate == "all" else f"{name} {gate}"
             sums = [values[a:b].sum() for a, b in pairwise(cuts)]
             rows.append([label, *(_percent(value) for value in sums)])
-    return ["Share of each parameter's gradient by the lag that it passed through", *_table(rows)]
+    return rows
 
 
 def _table(rows: list[list[str]]) -> list[str]:
@@ -118,7 +129,8 @@ def _table(rows: list[list[str]]) -> list[str]:
     ]
 
 
-def _some(max_lag: int) -> list[int]:
+def some_lags(max_lag: int) -> list[int]:
+    """A few lags that tell of all: 0, 1 and ever wider steps up to the last."""
     if max_lag < COLUMNS:
         return list(range(max_lag + 1))
     spread = np.geomspace(1, max_lag, COLUMNS - 1)

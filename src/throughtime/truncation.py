@@ -131,7 +131,7 @@ def differentiate_window(
     *,
     first: int = 0,
     state: Mapping[str, Array] | None = None,
-    dropout_seed: int | None = None,
+    dropout_seed: int | np.random.Generator | None = None,
 ) -> tuple[float, Parameters, NetworkTape]:
     """One window of training: the loss of its steps from `first` on, reduced over these alone.
 

@@ -136,7 +136,7 @@ class Network:
         state: Mapping[str, Array] | None = None,
         lengths: Array | None = None,
         *,
-        dropout_seed: int | None = None,
+        dropout_seed: int | np.random.Generator | None = None,
     ) -> tuple[Array, Parameters, NetworkTape]:
         """Runs all steps.
 
@@ -145,7 +145,8 @@ class Network:
             state: initial state by name (`zero_state` shows the names); zeros without it.
             lengths: (B,) steps of each sequence, from 1 to T. Beyond them recurrent layers give
                 0 and stand still.
-            dropout_seed: draws the dropout masks; without it nothing is dropped.
+            dropout_seed: draws the dropout masks, by itself or as a generator; without it
+                nothing is dropped.
 
         Returns:
             outputs (T, B, K), the final state, and the tape for `backward`.
@@ -155,7 +156,7 @@ class Network:
         lengths = step_counts(lengths, steps, batch)
         initial = checked_state(state, self.zero_state(batch))
         self.check_parameters()
-        rng = None if dropout_seed is None else generator("dropout_seed", dropout_seed)
+        rng = _dropout_rng(dropout_seed)
         return self.walk(x, initial, lengths, rng)
 
     def check_parameters(self) -> None:
@@ -397,6 +398,12 @@ class Network:
             shape = network.parameters.shapes[name]
             network.parameters[name] = floats(f"{path}: {name}", array, network.dtype, shape)
         return network
+
+
+def _dropout_rng(seed: object) -> np.random.Generator | None:
+    if seed is None or isinstance(seed, np.random.Generator):
+        return seed
+    return generator("dropout_seed", seed)
 
 
 def _names(layers: Sequence[Mapping[str, object]]) -> list[dict[str, str]]:

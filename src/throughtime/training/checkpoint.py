@@ -14,6 +14,7 @@ from throughtime import storage
 from throughtime.arrays import Array, finite, floats, positive, refuse
 from throughtime.layers import as_layer
 from throughtime.network import Network
+from throughtime.training.processes import Launch, Processes
 from throughtime.training.schedule import Plan, number
 from throughtime.training.settings import Settings
 from throughtime.training.vocabulary import Vocabulary
@@ -80,6 +81,7 @@ class Checkpoint:
     plan: Plan
     source: Source
     history: list[Record] = field(default_factory=list)
+    launch: Launch = field(default_factory=Launch)
 
 
 def save(path: str | PathLike[str], content: Checkpoint) -> None:
@@ -105,6 +107,7 @@ def save(path: str | PathLike[str], content: Checkpoint) -> None:
         "place": json.dumps(asdict(content.place)),
         "plan": json.dumps(asdict(content.plan)),
         "source": json.dumps(asdict(content.source)),
+        "launch": json.dumps(asdict(content.launch)),
     }
     storage.write(path, tensors, metadata)
 
@@ -122,6 +125,12 @@ def load(path: str | PathLike[str]) -> Checkpoint:
         return _decode(tensors, metadata)
     except (ValueError, TypeError) as problem:
         refuse(str(path), "a checkpoint of throughtime", _first_words(problem))
+
+
+def load_together(path: str | PathLike[str], processes: Processes) -> Checkpoint:
+    """As `load`, in all processes, from the first one's file."""
+    with processes.file(path) as copy:
+        return load(copy)
 
 
 def _decode(tensors: dict[str, Array], metadata: Mapping[str, str]) -> Checkpoint:
@@ -145,6 +154,7 @@ def _decode(tensors: dict[str, Array], metadata: Mapping[str, str]) -> Checkpoin
         _record(Plan, metadata, "plan"),
         _record(Source, metadata, "source"),
         _history(tensors),
+        _record(Launch, metadata, "launch") if "launch" in metadata else Launch(),
     )
 
 

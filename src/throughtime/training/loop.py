@@ -26,23 +26,24 @@ def run(
     """Updates until the trainer's plan is fulfilled; see `Trainer.fit`."""
     positive("validate_every", validate_every)
     positive("checkpoint_every", checkpoint_every)
-    earlier, began = trainer.seconds, perf_counter()
+    processes = trainer.processes
+    earlier, began = processes.seconds(trainer.seconds), perf_counter()
     losses: list[float] = []
 
     def validate() -> None:
         mean = sum(losses) / len(losses) if losses else float("nan")
         held_out = trainer.validate()
-        trainer.seconds = earlier + perf_counter() - began
+        trainer.seconds = processes.seconds(earlier + perf_counter() - began)
         trainer.history.append(Record(trainer.updates, trainer.seconds, mean, held_out))
         losses.clear()
 
     stopped = False
     while trainer.plan.share(trainer.updates, trainer.seconds) < 1:
-        if stopped := stop():
+        if stopped := processes.stopping(stop()):
             break
         update = trainer.step()
         losses.append(update.bits)
-        trainer.seconds = earlier + perf_counter() - began
+        trainer.seconds = processes.seconds(earlier + perf_counter() - began)
         if watch:
             watch(update)
         if trainer.updates % validate_every == 0:

@@ -19,11 +19,12 @@ def content(trainer: Trainer) -> Checkpoint:
         vocabulary=trainer.vocabulary,
         settings=trainer.settings,
         optimiser=trainer.optimiser.state(),
-        state=trainer.state,
+        state=trainer.processes.whole(trainer.state, trainer.settings.batch),
         place=Place(trainer.updates, trainer.epoch, trainer.window, trainer.seconds),
         plan=trainer.plan,
         source=Source(trainer.text.files, trainer.text.sha256, len(trainer.text)),
         history=trainer.history,
+        launch=trainer.processes.launch,
     )
 
 
@@ -47,10 +48,15 @@ def restore(trainer: Trainer, saved: Checkpoint) -> None:
         last = len(trainer.streams.windows) - 1
         refuse("checkpoint: window", f"0 to {last}", saved.place.window)
     same_names("checkpoint: state", saved.state, trainer.state)
+    batch = trainer.settings.batch
     for name, own in trainer.state.items():
-        own[...] = floats(f"checkpoint: state {name}", saved.state[name], own.dtype, own.shape)
+        shape = (batch, *own.shape[1:])
+        own[...] = floats(f"checkpoint: state {name}", saved.state[name], own.dtype, shape)[
+            trainer.own
+        ]
     trainer.optimiser.restore(saved.optimiser)
     trainer.network.parameters.update(saved.network.parameters)
     trainer.updates, trainer.epoch = saved.place.updates, saved.place.epoch
     trainer.window, trainer.seconds = saved.place.window, saved.place.seconds
     trainer.plan, trainer.history = saved.plan, list(saved.history)
+    trainer.before = saved.launch

@@ -15,6 +15,7 @@ from throughtime.parameters import Parameters
 from throughtime.training import checkpoint, loop, resuming
 from throughtime.training.checkpoint import Checkpoint, Record
 from throughtime.training.clipping import clip
+from throughtime.training.processes import Launch, Processes, StreamsOfOne
 from throughtime.training.schedule import Plan, factor
 from throughtime.training.settings import Settings
 from throughtime.training.streams import Streams
@@ -34,14 +35,17 @@ class Trainer:
     Args:
         text: what to learn; its end is held out.
         settings: see there.
+        processes: who trains together, as `distributed.join` gives them; this process alone
+            without it.
 
     Attributes:
         network, vocabulary, optimiser: the model and what updates it.
         updates, epoch, window: updates made, rounds through the text, next window of this one.
-        state: the state carried into the next window.
+        state: the state carried into the next window, of this process's streams.
         seconds: spent in `fit`.
         plan: the end that the learning rate's schedule looks at; `fit` sets it.
         history: one `Record` a validation.
+        before: who wrote the checkpoint that this one goes on from; None for a new run.
 
     Example:
         >>> from throughtime.training import Settings, Text, Trainer
@@ -52,23 +56,29 @@ class Trainer:
         (60, True)
     """
 
-    def __init__(self, text: Text, settings: Settings | None = None) -> None:
+    def __init__(
+        self, text: Text, settings: Settings | None = None, processes: Processes | None = None
+    ) -> None:
         self.text = text
         self.settings = settings = settings or Settings()
+        self.processes = processes = processes or Processes()
         training, held_out = text.split(settings.held_out)
         if not training:
             refuse("text", "more than 3 characters", len(text), "give more text")
         self.vocabulary = Vocabulary.of(training, settings.classes)
         self.codes = self.vocabulary.encode(training)
         self.held_out = self.vocabulary.encode(held_out)
+        self.own = self._own_streams()
         self.streams = Streams(self.codes, settings.batch, settings.k1, settings.steps_back)
         self.network = settings.new_network(len(self.vocabulary))
         self._begin_as_unigram()
         self.optimiser = settings.new_optimiser(self.network.parameters.flat.size)
         self.updates, self.epoch, self.window, self.seconds = 0, 0, 0, 0.0
-        self.state = self.network.zero_state(settings.batch)
+        self.state = self._zero_state()
         self.plan = Plan()
         self.history: list[Record] = []
+        self.before: Launch | None = None
+        self._begin_together()
 
     def _begin_as_unigram(self) -> None:
         """Sets the head's biases to the log probabilities of the characters.
@@ -80,6 +90,21 @@ class Trainer:
         counts = np.bincount(self.codes, minlength=classes) + 1
         *_, head = self.network.parameters
         self.network.parameters[head] = np.log(counts / counts.sum())
+
+    def _begin_together(self) -> None:
+        """Refuses processes that do not begin alike."""
+        self.processes.agree("text", self.text.sha256.encode())
+        self.processes.agree("settings", repr(self.settings).encode())
+        self.processes.agree("parameters", self.network.parameters.flat)
+
+    def _own_streams(self) -> slice:
+        batch, size = self.settings.batch, self.processes.size
+        if batch < size:
+            refuse("batch", f"a stream at least for each of {size} processes", batch)
+        return self.processes.share(batch)
+
+    def _zero_state(self) -> Parameters:
+        return self.network.zero_state(self.own.stop - self.own.start)
 
     # --- one update ---
 
@@ -95,19 +120,21 @@ class Trainer:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             loss, gradient, tape = differentiate_window(
                 self.network,
-                self.streams.inputs[stretch],
-                self.streams.targets[stretch],
+                self.streams.inputs[stretch, self.own],
+                self.streams.targets[stretch, self.own],
                 first=window.first - window.start,
                 state=self._state_before(window),
                 dropout_seed=self._dropout_seed(0),
             )
+            share = (self.own.stop - self.own.start) / settings.batch
+            loss = self.processes.reduced(gradient, loss, share)
             still_finite("loss", loss, self.updates + 1)
             norm = gradient.norm()
             still_finite("norm of the gradient", norm, self.updates + 1)
             norms = clip(gradient, settings.clip, norm)
-            share = self.plan.share(self.updates, self.seconds)
+            done = self.plan.share(self.updates, self.seconds)
             rate = settings.learning_rate * factor(
-                settings.schedule, settings.warmup, self.updates, share
+                settings.schedule, settings.warmup, self.updates, done
             )
             self.optimiser.update(self.network.parameters.flat, gradient.flat, rate)
             still_finite("norm of the parameters", self.network.parameters.norm(), self.updates + 1)
@@ -116,19 +143,20 @@ class Trainer:
         characters = (window.stop - window.first) * settings.batch
         return Update(self.updates, loss / math.log(2), norms.before, norms.after, rate, characters)
 
-    def _dropout_seed(self, part: int) -> int | None:
+    def _dropout_seed(self, part: int) -> np.random.Generator | None:
         """Differs from update to update, and between its two forward passes."""
         if not self.settings.dropout:
             return None
         entropy = [self.settings.seed, self.updates, part]
-        return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
+        seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
+        return StreamsOfOne(seed, self.own, self.settings.batch)
 
     def _state_before(self, window: Window) -> Parameters:
         """The carried state, run over the steps that no window reaches (k2 < k1)."""
         waits = self.streams.carried_to(self.window)
         if waits == window.start:
             return self.state
-        between = self.streams.inputs[waits : window.start]
+        between = self.streams.inputs[waits : window.start, self.own]
         return self.network.forward(between, self.state, dropout_seed=self._dropout_seed(1))[1]
 
     def _carry(self, window: Window, tape: NetworkTape) -> None:
@@ -136,7 +164,7 @@ class Trainer:
         self.window += 1
         if self.window == len(self.streams.windows):
             self.epoch, self.window = self.epoch + 1, 0
-            self.state = self.network.zero_state(self.settings.batch)
+            self.state = self._zero_state()
             return
         steps = self.streams.carried_to(self.window) - window.start
         self.state = self.network.state_after(tape, steps)
@@ -162,10 +190,12 @@ class Trainer:
             out: the checkpoint to write; none without it.
             checkpoint_every: updates between checkpoints; one more is written at the end.
             watch: is told of every update.
-            stop: is asked before every update; True ends the run early.
+            stop: is asked before every update; True ends the run early. Of several processes
+                one that wishes it ends all, after one more update.
 
         Raises:
             DivergedError: as `step` does; the checkpoint written last stays as it is.
+            LostWorkerError: where one of several processes is gone.
         """
         if updates is None and seconds is None:
             refuse("fit", "updates or seconds", "neither")
@@ -178,25 +208,41 @@ class Trainer:
         Raises:
             DivergedError: where that is no finite number.
         """
-        bits = bits_per_character(self.network, self.held_out)
+        bits = bits_per_character(self.network, self.held_out, self.processes)
         still_finite("held-out loss", bits, self.updates)
         return bits
 
     # --- files ---
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Writes a checkpoint, complete or not at all."""
-        checkpoint.save(path, resuming.content(self))
+        """Writes a checkpoint, complete or not at all; of several processes the first one does.
+
+        Raises:
+            ValueError: where several processes do not hold the same parameters.
+        """
+        self.processes.agree("parameters", self.network.parameters.flat)
+        content = resuming.content(self)
+        if self.processes.first:
+            checkpoint.save(path, content)
 
     @classmethod
-    def resume(cls, path: str | PathLike[str] | Checkpoint, text: Text) -> Self:
+    def resume(
+        cls,
+        path: str | PathLike[str] | Checkpoint,
+        text: Text,
+        processes: Processes | None = None,
+    ) -> Self:
         """Goes on from a checkpoint, on the text that it was trained on.
+
+        As many processes as wrote it go on bit for bit; another number rounds its sums in
+        another order.
 
         Raises:
             ValueError, OSError: for what is no checkpoint, or one of another text.
         """
-        saved = path if isinstance(path, Checkpoint) else checkpoint.load(path)
+        processes = processes or Processes()
+        saved = path if isinstance(path, Checkpoint) else checkpoint.load_together(path, processes)
         resuming.same_text(saved.source, text)
-        trainer = cls(text, saved.settings)
+        trainer = cls(text, saved.settings, processes)
         resuming.restore(trainer, saved)
         return trainer

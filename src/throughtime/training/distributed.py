@@ -1,0 +1,251 @@
+"""Data-parallel training: each process has some of the streams, all make the same updates.
+
+Started by `torchrun`, or by whatever sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. An
+update costs one all-reduce of the flat gradient, with the loss, the clock and the wish to stop
+at its end. The backend is gloo, since the engine computes on the CPU.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn
+
+import numpy as np
+
+from throughtime import _engine
+from throughtime.arrays import Array, refuse
+from throughtime.engine import set_threads
+from throughtime.parameters import Parameters
+from throughtime.training.processes import Processes
+from throughtime.training.pulse import BEAT, MISSED, Pulse
+
+VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+EXTRA = (
+    "RANK and WORLD_SIZE are set, as torchrun sets them, and training in several processes needs "
+    "torch: pip install 'throughtime[torch]', or unset them to train alone"
+)
+TOGETHER = timedelta(minutes=10)  # until all have come
+RIDERS = 4  # numbers behind the gradient: loss, wish to stop, seconds in two parts
+
+
+class LostWorkerError(ConnectionError):
+    """A process of the group is gone, or gives no sign of life."""
+
+
+def join() -> Processes:
+    """The group that the environment tells of, or one process alone.
+
+    Raises:
+        ImportError: where there is a group to join, but no torch.
+        ValueError: for variables that do not fit together.
+        LostWorkerError: where not all come within ten minutes.
+
+    Example:
+        >>> from throughtime.training import Settings, Text, Trainer, distributed
+        >>> with distributed.join() as processes:
+        ...     text = Text("To and fro, and to and fro again. " * 40)
+        ...     settings = Settings(hidden=16, batch=4, k1=8)
+        ...     trainer = Trainer(text, settings, processes)
+        ...     trainer.fit(updates=2)
+        >>> processes.size
+        1
+    """
+    if not all(name in os.environ for name in VARIABLES[:2]):
+        return Processes()
+    size, port = _number("WORLD_SIZE", 1), _number("MASTER_PORT", 1)
+    rank, address = _number("RANK", 0, size - 1), os.environ.get("MASTER_ADDR", "")
+    if not address:
+        refuse("MASTER_ADDR", "the first machine's name", "none", "start by way of torchrun")
+    try:
+        torch = import_module("torch")
+        dist = import_module("torch.distributed")
+    except ImportError:
+        raise ImportError(EXTRA) from None
+    try:
+        store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=TOGETHER))
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"throughtime/{attempt}", store)
+        pulse = Pulse(dist.PrefixStore("pulse", store), rank, size)
+        options = {"store": store, "rank": rank, "world_size": size, "timeout": TOGETHER}
+        dist.init_process_group("gloo", **options)
+    except (RuntimeError, OSError) as problem:
+        expected = f"{size} to come together at {address}:{port}"
+        refuse("processes", expected, _first_line(problem), error=LostWorkerError)
+    _share_cores()
+    return Group(torch, dist, rank, size, pulse)
+
+
+class Group(Processes):
+    """One process of many; see `Processes`. Made by `join`, left at the end of its `with`."""
+
+    def __init__(self, torch: Any, dist: Any, rank: int, size: int, pulse: Pulse) -> None:
+        self.rank, self.size = rank, size
+        self._torch, self._dist, self._pulse = torch, dist, pulse
+        self._buffer: Array = np.zeros(0)
+        self._wish, self._stopping = False, False
+        self._own_seconds: float | None = None
+        self._seconds = 0.0
+        self._waits = False
+        pulse.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pulse.end()
+        if self._waits:  # a reduction that nobody answers: torch would wait for it at the exit
+            atexit.register(_leave, 130 if kind is KeyboardInterrupt else 3)
+            return
+        with suppress(RuntimeError):  # of a connection that is closed already
+            self._dist.destroy_process_group()
+
+    # --- what the trainer asks ---
+
+    def reduced(self, gradient: Parameters, loss: float, share: float) -> float:
+        flat = gradient.flat
+        if self._buffer.size != flat.size + RIDERS or self._buffer.dtype != flat.dtype:
+            self._buffer = np.empty(flat.size + RIDERS, flat.dtype)
+        numbers, riders = self._buffer[:-RIDERS], self._buffer[-RIDERS:]
+        np.multiply(flat, flat.dtype.type(share), out=numbers)
+        own = (self._own_seconds or 0.0) if self.first else 0.0
+        coarse = flat.dtype.type(own)  # with the rest, seconds keep their digits in float32
+        riders[:] = share * loss, self._wish, coarse, own - float(coarse)
+        self._sum(self._buffer)
+        flat[...] = numbers
+        self._stopping = bool(riders[1] > 0)
+        self._seconds = float(riders[2]) + float(riders[3])
+        return float(riders[0])
+
+    def stopping(self, wish: bool) -> bool:
+        self._wish = self._wish or wish
+        return self._stopping
+
+    def seconds(self, own: float) -> float:
+        if self._own_seconds is None:  # all begin with the same time, that of the checkpoint
+            self._seconds = own
+        self._own_seconds = own
+        return self._seconds
+
+    def total(self, number: float) -> float:
+        box = np.array([number])
+        self._sum(box)
+        return float(box[0])
+
+    def whole(self, own: Mapping[str, Array], batch: int) -> Mapping[str, Array]:
+        return {name: self._whole(array, batch) for name, array in own.items()}
+
+    def _whole(self, own: Array, batch: int) -> Array:
+        """Everyone's rows beside zeros, summed as integers: the bits stay as they are."""
+        rows = np.zeros((batch, *own.shape[1:]), own.dtype)
+        rows[self.share(batch)] = own
+        self._sum(rows.view(f"i{own.itemsize}"))
+        return rows
+
+    def agree(self, what: str, content: bytes | Array) -> None:
+        digest = hashlib.sha256(content if isinstance(content, bytes) else content.tobytes())
+        marks = np.zeros(self.size, np.int64)
+        marks[self.rank] = int.from_bytes(digest.digest()[:7], "little")
+        self._sum(marks)
+        others = np.flatnonzero(marks != marks[0])
+        if others.size:
+            named = ", ".join(map(str, others))
+            refuse(what, f"the same in all {self.size} processes", f"another one in {named}")
+
+    @contextmanager
+    def file(self, path: str | PathLike[str]) -> Iterator[Path]:
+        there = Path(path).is_file() if self.first else False
+        content = Path(path).read_bytes() if there else b""
+        size = int(self.total(len(content) + 1 if there else 0)) - 1
+        if size < 0:
+            expected = "an existing file, on the first machine"
+            refuse("file", expected, str(path), error=FileNotFoundError)
+        box = np.frombuffer(content, np.uint8).copy() if there else np.zeros(size, np.uint8)
+        self._sum(box)
+        if self.first:
+            yield Path(path)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, Path(path).name)
+            copy.write_bytes(box.tobytes())
+            yield copy
+
+    # --- the one way in which processes talk ---
+
+    def _sum(self, array: Array) -> None:
+        """Σ over all processes, in place; the same bits in all of them."""
+        self._waits = True
+        self._pulse.watch()
+        work = self._dist.all_reduce(self._torch.from_numpy(array), async_op=True)
+        while not self._done(work):
+            silent = self._pulse.silent()
+            if silent:
+                named = ", ".join(str(rank) for rank in silent if rank != self.rank)
+                self._lost(f"no sign of life from {named} for {MISSED * BEAT:.0f} s")
+        self._waits = False
+
+    def _done(self, work: Any) -> bool:
+        """Waits a moment, so that Ctrl-C and signs of life are noticed."""
+        try:
+            try:
+                work.wait(timedelta(seconds=BEAT))
+            except RuntimeError:
+                if not work.is_completed():
+                    return False
+                work.wait()  # says what went wrong, if it did not end just now
+        except RuntimeError as problem:
+            self._waits = False
+            self._lost(_first_line(problem))
+        return True
+
+    def _lost(self, actual: str) -> NoReturn:
+        refuse(
+            f"process {self.rank}",
+            f"{self.size} processes at work",
+            actual,
+            "a worker is lost: start again with --resume, from the checkpoint written last",
+            error=LostWorkerError,
+        )
+
+
+def _share_cores() -> None:
+    """The engine's threads, divided among the processes of this machine."""
+    if not os.environ.get("THROUGHTIME_THREADS"):
+        here = _number("LOCAL_WORLD_SIZE", 1) if "LOCAL_WORLD_SIZE" in os.environ else 1
+        set_threads(max(1, _engine.threads() // here))
+
+
+def _number(name: str, least: int, most: int | None = None) -> int:
+    """An integer from the environment."""
+    text = os.environ.get(name, "")
+    fits = text.isdecimal() and least <= int(text) and (most is None or int(text) <= most)
+    if not fits:
+        upper = "" if most is None else f" to {most}"
+        expected = f"an integer from {least}{upper}"
+        refuse(name, expected, repr(text), "start by way of torchrun, or unset RANK")
+    return int(text)
+
+
+def _first_line(problem: Exception) -> str:
+    """Without where in torch's source it was raised."""
+    line = str(problem).strip().splitlines()[0] if str(problem).strip() else repr(problem)
+    return line.split("] ", 1)[-1].rstrip(".")
+
+
+def _leave(status: int) -> None:
+    """Ends the process without waiting for a reduction that nobody answers."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)

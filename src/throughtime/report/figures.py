@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING
@@ -44,7 +45,8 @@ def as_svg(ax: Axes) -> str:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "throughtime"}):
         _figure(ax).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    return re.sub(r"\s*\n\s*", "\n", text[text.index("<svg") :])
 
 
 def plot_sweep(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -27,14 +28,24 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure, and in words what it shows, for those who cannot see it."""
+    """A figure, in words what it shows for those who cannot see it, and what stands below it.
+
+    The caption is the text itself where there is none.
+    """
 
     ax: Axes
     text: str
+    caption: str = ""
 
-    @property
-    def svg(self) -> str:
-        return as_svg(self.ax)
+    @classmethod
+    def of(cls, ax: Axes, words: tuple[str, str]) -> Figure:
+        """With a caption, and numbers for those who cannot see it."""
+        caption, numbers = words
+        return cls(ax, f"{caption} {numbers}", caption)
+
+    def svg(self, *place: int) -> str:
+        """Drawn, with ids that no figure at another place of the page has."""
+        return with_own_ids(as_svg(self.ax), "-".join(map(str, place)))
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class Section:
     """A heading, what it says in a paragraph, and what it shows.
 
     Attributes:
-        status: "agree", "disagree", "unresolved" or "", which colours the heading's badge.
+        status: a check's or a flow's verdict, or "", which colours the heading's badge.
         preformatted: text to be shown as it is, generated text for one.
         notes: sentences, each a line of its own.
     """
@@ -67,6 +78,21 @@ def write_page(path: str | os.PathLike[str], title: str, sections: Sequence[Sect
     except ImportError:
         raise ImportError(EXTRA) from None
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    source = resources.files("throughtime.report").joinpath("page.html").read_text("utf-8")
-    page = environment.from_string(source).render(title=title, sections=sections)
+    page = environment.from_string(_read("page.html")).render(
+        title=title,
+        sections=sections,
+        sortable=any(len(table.rows) > 1 for section in sections for table in section.tables),
+        script=_read("sort.js").strip(),
+    )
     replace(path, page.encode())
+
+
+def with_own_ids(svg: str, place: str) -> str:
+    """An SVG whose ids, of which only those that it refers to stay, are its own on a page."""
+    used = set(re.findall(r"#(\w+)", svg))
+    svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", svg)
+    return re.sub(r'(\bid="|[("]#)(\w+)(?=[")])', rf"\1f{place}-\2", svg)
+
+
+def _read(name: str) -> str:
+    return resources.files("throughtime.report").joinpath(name).read_text("utf-8")

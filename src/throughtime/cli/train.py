@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from throughtime.arrays import refuse
 from throughtime.check import check
 from throughtime.checking import CheckError
 from throughtime.cli import INTERRUPTED
+from throughtime.training import distributed
+from throughtime.training.checkpoint import load_together
 from throughtime.training.interruption import Interruption
+from throughtime.training.processes import Processes
+from throughtime.training.restarts import restarted
 from throughtime.training.summary import beginning, ending
 
 EPILOG = """examples:
@@ -83,27 +88,55 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Trains, and prints how the model stands beside n-grams."""
+    """Trains, alone or in as many processes as the launcher started."""
+    with distributed.join() as processes:
+        return _train(options, processes)
+
+
+def _train(options: argparse.Namespace, processes: Processes) -> int:
+    """Trains; the first process prints how the model stands beside n-grams."""
     out = Path(options.out or options.resume or "throughtime.safetensors")
-    _writable(out)
-    trainer = _resumed(options) if options.resume else _new(options)
-    yardsticks = training.ngram_bits(trainer.codes, trainer.held_out, len(trainer.vocabulary))
+    if processes.first:
+        _writable(out)
+    again = restarted(out, processes)
+    start = out if again else options.resume
+    trainer = _resumed(options, start, processes) if start else _new(options, processes)
     plan = _plan(options, trainer)
+    if not again:
+        _more_than_done(plan, trainer)
+    if not processes.first:
+        return INTERRUPTED if _fit(options, trainer, plan, out, again) else 0
+    yardsticks = training.ngram_bits(trainer.codes, trainer.held_out, len(trainer.vocabulary))
     print(beginning(trainer, yardsticks, plan, out), flush=True)
     print(f"gradient  {_gradient(trainer)}", flush=True)
-    end = plan.updates, plan.seconds
-    with Interruption() as interruption, training.Progress(trainer, *end) as progress:
+    with training.Progress(trainer, plan.updates, plan.seconds) as progress:
+        stopped = _fit(options, trainer, plan, out, again, progress.update)
+    print(ending(trainer, yardsticks, progress.speed, out, stopped))
+    return INTERRUPTED if stopped else 0
+
+
+def _fit(
+    options: argparse.Namespace,
+    trainer: training.Trainer,
+    plan: training.Plan,
+    out: Path,
+    again: bool,
+    watch: Callable[[training.Update], None] | None = None,
+) -> bool:
+    """Trains until the end or a signal; whether it was a signal."""
+    if trainer.processes.launch.run and not again:
+        trainer.save(out)  # so that what a restart finds there is never another run's
+    with Interruption() as interruption:
         trainer.fit(
-            *end,
+            plan.updates,
+            plan.seconds,
             validate_every=options.validate_every,
             out=out,
             checkpoint_every=options.checkpoint_every,
-            watch=progress.update,
+            watch=watch,
             stop=lambda: interruption.wished,
         )
-    stopped = interruption.wished and plan.share(trainer.updates, trainer.seconds) < 1
-    print(ending(trainer, yardsticks, progress.speed, out, stopped))
-    return INTERRUPTED if stopped else 0
+    return plan.share(trainer.updates, trainer.seconds) < 1
 
 
 def _gradient(trainer: training.Trainer) -> str:
@@ -137,24 +170,27 @@ def _sources(options: argparse.Namespace) -> list[str | Path]:
     return [*options.sources, *(training.standard_library() if options.stdlib else [])]
 
 
-def _new(options: argparse.Namespace) -> training.Trainer:
+def _new(options: argparse.Namespace, processes: Processes) -> training.Trainer:
     sources = _sources(options)
     if not sources:
         refuse("train", "files or folders", "none", "name some, or add --stdlib")
     settings = training.Settings(**_settings(options))
-    return training.Trainer(training.read(sources), settings)
+    return training.Trainer(training.read(sources), settings, processes)
 
 
-def _resumed(options: argparse.Namespace) -> training.Trainer:
+def _resumed(
+    options: argparse.Namespace, start: str | Path, processes: Processes
+) -> training.Trainer:
     """From a checkpoint, on the files named or, without any, on those that it names."""
-    saved = training.load_checkpoint(options.resume)
+    saved = load_together(start, processes)
     for name, value in _settings(options).items():
         own = getattr(saved.settings, name)
         if value != own:
             way_out = "leave it out, or begin anew without --resume"
             option = "--" + name.replace("_", "-")
-            refuse(option, f"{own or 0}, as in {options.resume}", value or 0, way_out)
-    return training.Trainer.resume(saved, training.read(_sources(options) or saved.source.files))
+            refuse(option, f"{own or 0}, as in {start}", value or 0, way_out)
+    text = training.read(_sources(options) or saved.source.files)
+    return training.Trainer.resume(saved, text, processes)
 
 
 def _plan(options: argparse.Namespace, trainer: training.Trainer) -> training.Plan:
@@ -169,7 +205,10 @@ def _plan(options: argparse.Namespace, trainer: training.Trainer) -> training.Pl
         plan = trainer.plan
     else:
         plan = training.Plan(seconds=60 * MINUTES)
+    return plan
+
+
+def _more_than_done(plan: training.Plan, trainer: training.Trainer) -> None:
     if plan.share(trainer.updates, trainer.seconds) >= 1:
         done = f"{trainer.updates} updates in {trainer.seconds / 60:.1f} minutes are done"
         refuse("end", "more than is done already", done, "give a larger --updates or --minutes")
-    return plan

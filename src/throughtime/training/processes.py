@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Self
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 
@@ -46,7 +47,12 @@ class Processes:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *problem: object) -> None: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
     @property
     def first(self) -> bool:
@@ -122,7 +128,9 @@ class StreamsOfOne(np.random.Generator):
         super().__init__(np.random.PCG64(seed))
         self.own, self.batch = own, batch
 
-    def random(self, size, dtype=np.float64, out=None):  # type: ignore[no-untyped-def]
+    def random(  # type: ignore[override]
+        self, size: Any, dtype: Any = np.float64, out: None = None
+    ) -> Any:
         """As `Generator.random`, for a shape (T, B of this process, …)."""
         steps, _, *rest = size
         return super().random((steps, self.batch, *rest), dtype=dtype)[:, self.own]

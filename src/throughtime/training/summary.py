@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from throughtime._engine import threads
 from throughtime.training.schedule import Plan
 from throughtime.training.trainer import Trainer
 
@@ -23,6 +24,7 @@ def beginning(trainer: Trainer, yardsticks: Mapping[str, float], plan: Plan, out
     done = f", {trainer.updates:,} updates done" if trainer.updates else ""
     return "\n".join(
         [
+            *_together(trainer),
             f"text      {_count(len(text.files), 'file')}{passed}, {len(text):,} characters, the "
             f"last {len(trainer.held_out):,} held out",
             f"classes   {len(vocabulary)}{rest}",
@@ -38,6 +40,24 @@ def beginning(trainer: Trainer, yardsticks: Mapping[str, float], plan: Plan, out
     )
 
 
+def _together(trainer: Trainer) -> list[str]:
+    """How many processes share the streams, and whether another number began the run."""
+    processes, before = trainer.processes, trainer.before
+    changed = before is not None and before.processes != processes.size
+    if processes.size == 1 and not changed:
+        return []
+    streams = [processes.share(trainer.settings.batch, r) for r in range(processes.size)]
+    most, least = (s.stop - s.start for s in (streams[0], streams[-1]))
+    each = f"{most}" if most == least else f"{least} or {most}"
+    words = f"{processes.size}, {each} streams and {_count(threads(), 'thread')} each"
+    if before is not None and changed:
+        words += (
+            f"; the checkpoint is of {before.processes}: it goes on, but not bit for bit, since "
+            "sums are rounded in another order"
+        )
+    return [f"processes {words}"]
+
+
 def ending(
     trainer: Trainer, yardsticks: Mapping[str, float], speed: float, out: Path, stopped: bool
 ) -> str:
@@ -49,6 +69,7 @@ def ending(
         at = f" (at update {last.updates:,})" if last.updates != trainer.updates else ""
         lines.append(f"held out  {_listed(bits)} bits a character{at}")
     place, more = shlex.quote(str(out)), ""
+    command = "throughtime" if trainer.processes.size == 1 else "torchrun … -m throughtime"
     if not stopped:
         plan = trainer.plan
         more = f" --updates {2 * plan.updates}" if plan.updates else ""
@@ -59,7 +80,7 @@ def ending(
             f"{'stopped' if stopped else 'trained'}   {trainer.updates:,} updates in "
             f"{trainer.seconds:.0f} s, {speed:,.0f} characters a second",
             f"written   {out}",
-            f"go on     throughtime train --resume {place}{more}",
+            f"go on     {command} train --resume {place}{more}",
             f"sample    throughtime sample {place}",
         ]
     )

@@ -108,7 +108,7 @@ def _flow(
     cost = None if k2 is None else _window(problem, k2 if k1 is None else k1, k2)
     window = min(problem.steps, k2 or truncation.steps or problem.steps)
     clipping = None
-    if problem.lengths is None:
+    if problem.tells:
         clipping = advise_clipping(network, problem.inputs, problem.targets, window, clip)
     constants = {
         number: one.time_constants
@@ -177,7 +177,7 @@ def _ends(steps: int, count: int, rng: np.random.Generator) -> Array:
 def _memory(problem: Problem, given: int | None, seed: int) -> tuple[int | None, str]:
     if given is not None:
         return positive("memory", given), "given"
-    if problem.lengths is not None:
+    if not problem.tells:
         return None, ""
     rng = np.random.default_rng(seed)
     found = data_memory(problem.inputs, problem.targets, problem.max_lag, rng)

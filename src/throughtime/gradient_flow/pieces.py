@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.gradient_flow.given import Given
 from throughtime.gradient_flow.walk import Lines, lines
 from throughtime.losses import LossValue
 from throughtime.network import Network, NetworkTape
@@ -55,6 +56,11 @@ class Problem:
         """(T, B), of the losses."""
         assert self.network.loss is not None
         return self.network.loss.weights(self.steps, self.batch, self.lengths)
+
+    @property
+    def tells(self) -> bool:
+        """Whether inputs and targets are data, whole, from which memory and windows can be told."""
+        return self.lengths is None and not isinstance(self.network.loss, Given)
 
     @property
     def in_time(self) -> bool:

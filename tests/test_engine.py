@@ -22,6 +22,7 @@ from engine_examples import (
     run,
 )
 from throughtime import _engine
+from throughtime.cells import compiled
 
 # T, B, I, H: sizes that no tile, vector or chunk divides; several chunks of 256 rows, and chunks of
 # one step.
@@ -36,6 +37,8 @@ SHAPES = [
     (1, 1, 32, 64),  # few rows: weights are not packed
     (2, 4, 16, 32),
     (1, 7, 64, 16),
+    (1, 13, 20, 70),  # one product with each matrix: packed a panel at a time
+    (1, 130, 9, 33),
 ]
 
 
@@ -197,6 +200,23 @@ def test_gradients_are_added_to_the_given_arrays(name, indices, layout):
     assert max(errors({f"d{n}": a for n, a in given.items()}, truth).values()) <= DOUBLE
     for n in given:
         assert np.shares_memory(returned[f"d{n}"], given[n]), n
+
+
+@pytest.mark.parametrize("shape", [(1, 12, 300, 301), (40, 17, 9, 65)], ids=str)
+@pytest.mark.parametrize("indices", [False, True], ids=["numbers", "indices"])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_new_gradient_holds_nothing_of_the_memory_it_lies_in(name, indices, shape, monkeypatch):
+    """Every number of it is written, also where it lies in memory that has been used before."""
+
+    def used(shape, dtype):
+        return np.full(shape, np.nan, dtype)
+
+    monkeypatch.setattr(compiled, "_to_fill", used)
+    case = example(name, shape, indices=indices, ragged=True)
+    _, tape = forward(case, "compiled")
+    zero = {n: np.zeros_like(a) for n, a in case.p.items()}
+    expected = backward(case, tape, "compiled", gradient=zero)
+    assert_same_bits(backward(case, tape, "compiled"), expected)
 
 
 def test_a_class_of_one_s_own_keeps_its_own_equations():

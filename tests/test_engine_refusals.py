@@ -37,7 +37,7 @@ def arguments(name, *, indices=False):
 
 def call(cell, given):
     _engine.forward(cell, *[given[n] for n in ORDER])
-    _engine.backward(cell, *[given[n] for n in ORDER + BACKWARD])
+    _engine.backward(cell, *[given[n] for n in ORDER + BACKWARD], False)
 
 
 WRONG = {

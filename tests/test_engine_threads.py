@@ -50,6 +50,8 @@ def test_same_bits_for_any_number_of_threads(isa, name, ragged):
         ("LSTM", (3, 3, 20, 272), False),  # few sequences, wide layers: columns of U in parts
         ("GRU original", (1, 5, 256, 320), False),  # and not packed
         ("RNN tanh", (2, 2, 64, 512), False),
+        ("LSTM projection", (1, 30, 200, 210), False),  # one product with each matrix
+        ("GRU", (1, 100, 64, 130), False),
     ],
 )
 def test_same_bits_in_float64_and_for_class_indices(isa, name, shape, indices):

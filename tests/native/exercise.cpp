@@ -52,7 +52,7 @@ struct Size {
 
 constexpr Size SMALL[] = {{1, 1, 1, 1}, {3, 2, 5, 7}, {7, 5, 3, 9}, {2, 17, 9, 33}, {260, 1, 2, 5}, {2, 257, 1, 3},
                           {1, 1, 16, 32}, {2, 3, 32, 16}, {1, 4, 64, 128}};
-constexpr Size LARGE = {7, 37, 20, 65}, WIDE = {2, 3, 5, 260};
+constexpr Size LARGE = {7, 37, 20, 65}, WIDE = {2, 3, 5, 260}, ONCE = {1, 23, 30, 130};
 
 const Functions<float> &functions(float) { return isa().single; }
 const Functions<double> &functions(double) { return isa().twice; }
@@ -176,7 +176,7 @@ template <class T> void cells(const Size &size) {
             Run<T> alone(option, size, ragged, indices, everything);
             alone.go();
             for (int threads = 2; threads <= 4; ++threads) {
-                if (size.H != LARGE.H) break;  // too small to be divided
+                if (size.H != LARGE.H && size.H != ONCE.H) break;  // too small to be divided
                 pool::set_threads(threads);
                 Run<T> ours(option, size, ragged, indices, everything);
                 expect(same_bits(ours.go(), alone), std::string(option.name) + ": same bits");
@@ -312,6 +312,7 @@ int main(int count, char **words) {
         for (const Size &size : SMALL) cells<float>(size), cells<double>(size);
         cells<float>(LARGE);
         cells<float>(WIDE);
+        cells<float>(ONCE);
         for (bool indices : {false, true}) head<float>(7, 37, 65, 129, indices), head<double>(3, 1, 1, 2, indices);
         activations<float>();
         activations<double>();

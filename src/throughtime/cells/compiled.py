@@ -72,8 +72,10 @@ def backward(
     d = cell.zero_state(B, dtype)
     for name, array in (dstate or {}).items():
         d[name][...] = array
+    fresh = gradient is None and T * B > 0
     if gradient is None:
-        gradient = {name: zeros(array.shape, dtype) for name, array in p.items()}
+        new = _to_fill if fresh else np.zeros
+        gradient = {name: new(array.shape, dtype) for name, array in p.items()}
     # What is not contiguous is added up elsewhere, and then added.
     own = {n: a if a.flags.c_contiguous else np.zeros(a.shape, dtype) for n, a in gradient.items()}
     wanted = need_inputs and not is_indices(tape.inputs)
@@ -92,6 +94,7 @@ def backward(
         *[own.get(name) for name in ("W", "U", "b", "p", "R", "c")],
         dinputs,
         *[deltas.get(name) for name in ("h", "c", "z")],
+        fresh,
     )
     for name, array in gradient.items():
         if own[name] is not array:
@@ -124,14 +127,8 @@ def _empty(steps: int, batch: int, size: int, dtype: np.dtype[Any]) -> Array:
     return _engine.empty(steps, batch, size, dtype == np.float64)
 
 
-def zeros(shape: Shape, dtype: np.dtype[Any]) -> Array:
-    """An array of zeros; a large one in memory that the engine uses again."""
-    size = math.prod(shape)
-    if size < WORTH_KEEPING:
-        return np.zeros(shape, dtype)
-    array = _engine.empty(1, 1, size, dtype == np.float64).reshape(shape)
-    array.fill(0)
-    return array
+def _to_fill(shape: Shape, dtype: np.dtype[Any]) -> Array:
+    return _empty(1, 1, math.prod(shape), dtype).reshape(shape)
 
 
 def _side_by_side(array: Array | None) -> Array | None:

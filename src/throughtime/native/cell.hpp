@@ -27,17 +27,37 @@ template <class T> struct Rows {
     T *dh, *dc, *deltas, *delta_c;  // backward
 };
 
-// A matrix on the right of products, (depth × columns): packed, or where few rows will be multiplied with
-// it and packing would cost more than it saves, as it stands, itself or its transpose.
-enum class Form { packed, rows, across };
+// A matrix on the right of products, (depth × columns), itself (`rows`) or its transpose (`across`): packed;
+// or, where packing all of it would cost more than it saves, as it stands for few rows, and for one product
+// a panel at a time.
+enum class Form { packed, rows, across, rows_once, across_once };
 
 template <class T> struct Packed {
     const T *data = nullptr;
     Index depth = 0, columns = 0;
     Form form = Form::packed;
+    T *room = nullptr;  // once: for so many threads a panel
+    int rooms = 0;
+
+    // Whether rows may be divided among threads: else every one would read the whole matrix.
+    bool by_rows() const { return form == Form::packed; }
+    bool once() const { return form == Form::rows_once || form == Form::across_once; }
 };
 
 constexpr Index FEW_ROWS = 8;
+constexpr Index ROWS_ONCE = 128;  // more have enough to do for panels to be packed beforehand
+
+// How a matrix will be used: in products of so many rows in all, and whether in one product only.
+struct Use {
+    Index rows;
+    bool once;
+};
+
+inline Use one_product(Index rows) { return {rows, rows <= ROWS_ONCE}; }
+
+template <class T> Use use_of(const Call<T> &call) {
+    return call.steps == 1 ? one_product(call.rows()) : Use{call.rows(), false};
+}
 
 template <class T> struct Scratch {
     T *data = nullptr;
@@ -49,8 +69,13 @@ template <class T> Scratch<T> scratch(Arena &arena, Index rows, Index width) {
     return {arena.take<T>(rows * width), width};
 }
 
-template <class T> bool as_it_stands(Index depth, Index columns, Index rows) {
-    return rows <= FEW_ROWS && depth % LANES<T> == 0 && columns % LANES<T> == 0;
+template <class T> bool as_it_stands(Index depth, Index columns, Use use) {
+    return use.rows <= FEW_ROWS && depth % LANES<T> == 0 && columns % LANES<T> == 0;
+}
+
+template <class T> Packed<T> unpacked_once(Arena &arena, const T *M, Index depth, Index columns, Form form) {
+    const int rooms = std::max(1, std::min(pool::threads(), static_cast<int>(panels_of<T>(columns))));
+    return {M, depth, columns, form, arena.take<T>(rooms * depth * PANEL<T>), rooms};
 }
 
 template <class T>
@@ -63,17 +88,19 @@ Packed<T> pack_panels(Arena &arena, const T *M, Index k_stride, Index n_stride, 
     return {data, depth, columns, Form::packed};
 }
 
-// For products of so many rows with the matrix's transpose: A · Mᵀ, with M (columns × depth) row after row.
+// For products with the matrix's transpose: A · Mᵀ, with M (columns × depth) row after row.
 template <class T>
-Packed<T> pack_transposed(Arena &arena, const T *M, Index columns, Index depth, Index rows) {
-    if (as_it_stands<T>(depth, columns, rows)) return {M, depth, columns, Form::across};
+Packed<T> pack_transposed(Arena &arena, const T *M, Index columns, Index depth, Use use) {
+    if (as_it_stands<T>(depth, columns, use)) return {M, depth, columns, Form::across};
+    if (use.once) return unpacked_once(arena, M, depth, columns, Form::across_once);
     return pack_panels(arena, M, 1, depth, depth, columns);
 }
 
-// For products of so many rows with the matrix itself: A · M, with M (depth × columns) row after row.
+// For products with the matrix itself: A · M, with M (depth × columns) row after row.
 template <class T>
-Packed<T> pack_rows(Arena &arena, const T *M, Index depth, Index columns, Index rows) {
-    if (as_it_stands<T>(depth, columns, rows)) return {M, depth, columns, Form::rows};
+Packed<T> pack_rows(Arena &arena, const T *M, Index depth, Index columns, Use use) {
+    if (as_it_stands<T>(depth, columns, use)) return {M, depth, columns, Form::rows};
+    if (use.once) return unpacked_once(arena, M, depth, columns, Form::rows_once);
     return pack_panels(arena, M, columns, 1, depth, columns);
 }
 
@@ -85,13 +112,31 @@ template <class T> Scratch<T> transposed(Arena &arena, const T *M, Index rows, I
     return result;
 }
 
+// The same as below, every panel packed just before it is used: the matrix is read once, and not written.
+template <class T>
+void product_once(Index count, const T *from, Index from_stride, const Packed<T> &right, Index first,
+                  Index last, T *to, Index to_stride, Added<T> added, T *room) {
+    const Index depth = right.depth;
+    const bool across = right.form == Form::across_once;
+    for (Index n = first; n < last; n += PANEL<T>) {
+        const Index width = std::min<Index>(PANEL<T>, last - n);
+        pack(right.data + (across ? n * depth : n), across ? 1 : right.columns, across ? depth : 1, depth,
+             width, room, 0, 1);
+        multiply(count, width, depth, from, from_stride, Index{1}, room, to + n, to_stride,
+                 added.from(0, n));
+    }
+}
+
 // Columns first … last − 1, the first one of a panel, of: to = added + from · right, for `count` rows.
 template <class T>
 void product_of_columns(Index count, const T *from, Index from_stride, const Packed<T> &right, Index first,
-                        Index last, T *to, Index to_stride, Added<T> added) {
+                        Index last, T *to, Index to_stride, Added<T> added, int part) {
     const Index depth = right.depth, columns = last - first;
     const Added<T> plus = added.from(0, first);
-    if (right.form == Form::across)
+    if (right.once())
+        product_once(count, from, from_stride, right, first, last, to, to_stride, added,
+                     right.room + part * depth * PANEL<T>);
+    else if (right.form == Form::across)
         multiply_across(count, columns, depth, from, from_stride, right.data + first * depth, to + first,
                         to_stride, plus);
     else if (right.form == Form::rows)
@@ -113,9 +158,9 @@ void product(Index count, const T *from, Index from_stride, const Packed<T> &rig
     const auto columns = [&](int part, int of) {
         product_of_columns(count, from, from_stride, right, panels * part / of * PANEL<T>,
                            std::min(right.columns, panels * (part + 1) / of * PANEL<T>), to, to_stride,
-                           added);
+                           added, part);
     };
-    const int most = parts(work, panels);
+    const int most = parts(work, right.once() ? right.rooms : panels);
     most > 1 ? pool::run(most, columns) : columns(0, 1);
 }
 

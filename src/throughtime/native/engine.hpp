@@ -23,8 +23,8 @@ struct Cell {
     bool reset_after;              // GRU
 };
 
-// All arrays are contiguous, time first, gates in the order of the cell's rows. Gradients are added to
-// what is there. Pointers to what is not wanted, or does not exist, are null.
+// All arrays are contiguous, time first, gates in the order of the cell's rows. Gradients of parameters
+// are added to what is there, unless they are `fresh`. Pointers to what is not wanted, or does not exist, are null.
 template <class T> struct Call {
     Cell cell;
     Index steps, batch;
@@ -42,6 +42,7 @@ template <class T> struct Call {
     const T *doutputs;  // (T, B, P) or null
     T *dh, *dc;         // (B, P), (B, H): in for the final state, out for the initial one
     T *dW, *dU, *db, *dp, *dR, *dc_bias;
+    bool fresh;                      // what is in them is of no account, and never read
     T *dinputs;                      // (T, B, I)
     T *delta_h, *delta_c, *delta_z;  // (T, B, P), (T, B, H), (T, B, G·H)
 

@@ -20,13 +20,13 @@ template <class T> struct Gru {
     Scratch<T> u = {};  // (B, H), reset before: δ(r ⊙ h)
 
     void prepare_forward(Arena &arena) {
-        U_rz = pack_transposed(arena, call.U, 2 * n, n, call.rows());
-        U_n = pack_transposed(arena, call.U + 2 * n * n, n, n, call.rows());
+        U_rz = pack_transposed(arena, call.U, 2 * n, n, use_of(call));
+        U_n = pack_transposed(arena, call.U + 2 * n * n, n, n, use_of(call));
     }
 
     void prepare_backward(Arena &arena) {
-        U_rz = pack_rows(arena, call.U, 2 * n, n, call.rows());
-        U_n = pack_rows(arena, call.U + 2 * n * n, n, n, call.rows());
+        U_rz = pack_rows(arena, call.U, 2 * n, n, use_of(call));
+        U_n = pack_rows(arena, call.U + 2 * n * n, n, n, use_of(call));
         u = scratch<T>(arena, call.batch, n);
     }
 

@@ -16,11 +16,11 @@ template <class T> void dense_forward(const DenseCall<T> &call) {
     Packed<T> W;
     Scratch<T> columns;
     if (call.x)
-        W = pack_transposed(arena, call.W, call.outputs, call.inputs, rows);
+        W = pack_transposed(arena, call.W, call.outputs, call.inputs, one_product(rows));
     else
         columns = transposed(arena, call.W, call.outputs, call.inputs);
     const double work = static_cast<double>(rows * call.outputs * (call.x ? call.inputs : 1));
-    pool::run(parts(work, rows), [&](int part, int of) {
+    pool::run(parts(work, W.by_rows() ? rows : 1), [&](int part, int of) {
         const Index from = rows * part / of, to = rows * (part + 1) / of;
         T *const y = call.y + from * call.outputs;
         if (call.x)
@@ -59,8 +59,9 @@ template <class T> void dense_backward(const DenseCall<T> &call) {
     });
     if (!call.x) sums.put_columns(call.dW);
     if (!call.dx) return;
-    const Packed<T> W = pack_rows(arena, call.W, M, N, rows);
-    pool::run(parts(static_cast<double>(rows * M * N), rows), [&](int part, int of) {
+    const Packed<T> W = pack_rows(arena, call.W, M, N, one_product(rows));
+    const Index most = W.by_rows() ? rows : 1;
+    pool::run(parts(static_cast<double>(rows * M * N), most), [&](int part, int of) {
         const Index from = rows * part / of, to = rows * (part + 1) / of;
         product(to - from, call.dy + from * M, M, W, call.dx + from * N, N);
     });

@@ -17,16 +17,16 @@ template <class T> struct Lstm {
     Scratch<T> m = {}, dm = {};  // m = o ⊙ tanh c, which is h where there is no projection
 
     void prepare_forward(Arena &arena) {
-        U = pack_transposed(arena, call.U, GATES * n, outputs, call.rows());
+        U = pack_transposed(arena, call.U, GATES * n, outputs, use_of(call));
         if (!call.R) return;
-        R = pack_transposed(arena, call.R, outputs, n, call.rows());
+        R = pack_transposed(arena, call.R, outputs, n, use_of(call));
         m = scratch<T>(arena, call.batch, n);
     }
 
     void prepare_backward(Arena &arena) {
-        U = pack_rows(arena, call.U, GATES * n, outputs, call.rows());
+        U = pack_rows(arena, call.U, GATES * n, outputs, use_of(call));
         if (!call.R) return;
-        R = pack_rows(arena, call.R, outputs, n, call.rows());
+        R = pack_rows(arena, call.R, outputs, n, use_of(call));
         m = scratch<T>(arena, call.batch * chunk_steps(call.batch), n);
         dm = scratch<T>(arena, call.batch, n);
     }

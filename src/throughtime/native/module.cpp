@@ -91,6 +91,7 @@ struct Arrays {
     // backward
     Input doutputs;
     Maybe dh, dc, dW, dU, db, dp, dR, dc_bias, dinputs, delta_h, delta_c, delta_z;
+    bool fresh;
 };
 
 // Rows of W, and what a step keeps, in units.
@@ -141,6 +142,7 @@ template <class T> Call<T> call_of(const Arrays &a, bool backward) {
     if (call.p) call.dp = needed<T>("dp", a.dp, {3 * H});
     if (call.R) call.dR = needed<T>("dR", a.dR, {P, H});
     if (call.c_bias) call.dc_bias = needed<T>("dc", a.dc_bias, {H});
+    call.fresh = a.fresh;
     if (call.inputs) call.dinputs = numbers<T>("dinputs", a.dinputs, {steps, B, I});
     call.delta_h = numbers<T>("delta h", a.delta_h, {steps, B, P});
     if (call.c) call.delta_c = numbers<T>("delta c", a.delta_c, {steps, B, H});
@@ -321,16 +323,16 @@ NB_MODULE(_engine, m) {
     m.def("forward", [](const Cell &cell, Input W, Input U, Input b, Input p, Input R, Input c_bias,
                         Input inputs, Input classes, Input lengths, Maybe h, Maybe c, Maybe kept) {
         run_any({cell, W, U, b, p, R, c_bias, inputs, classes, lengths, h, c, kept, {}, {}, {}, {}, {},
-                 {}, {}, {}, {}, {}, {}, {}, {}},
+                 {}, {}, {}, {}, {}, {}, {}, {}, false},
                 false);
     });
     m.def("backward", [](const Cell &cell, Input W, Input U, Input b, Input p, Input R, Input c_bias,
                          Input inputs, Input classes, Input lengths, Maybe h, Maybe c, Maybe kept,
                          Input doutputs, Maybe dh, Maybe dc, Maybe dW, Maybe dU, Maybe db, Maybe dp,
                          Maybe dR, Maybe dc_bias, Maybe dinputs, Maybe delta_h, Maybe delta_c,
-                         Maybe delta_z) {
+                         Maybe delta_z, bool fresh) {
         run_any({cell, W, U, b, p, R, c_bias, inputs, classes, lengths, h, c, kept, doutputs, dh, dc, dW,
-                 dU, db, dp, dR, dc_bias, dinputs, delta_h, delta_c, delta_z},
+                 dU, db, dp, dR, dc_bias, dinputs, delta_h, delta_c, delta_z, fresh},
                 true);
     });
     m.def("set_threads", &pool::set_threads);

@@ -15,8 +15,8 @@ template <class T> struct Rnn {
     const Index n = call.cell.units;
     Packed<T> U = {};
 
-    void prepare_forward(Arena &arena) { U = pack_transposed(arena, call.U, n, n, call.rows()); }
-    void prepare_backward(Arena &arena) { U = pack_rows(arena, call.U, n, n, call.rows()); }
+    void prepare_forward(Arena &arena) { U = pack_transposed(arena, call.U, n, n, use_of(call)); }
+    void prepare_backward(Arena &arena) { U = pack_rows(arena, call.U, n, n, use_of(call)); }
 
     // kept: in, W x_t + b; out, s_t.
     void forward(const Rows<T> &r) {

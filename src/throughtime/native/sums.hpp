@@ -37,12 +37,17 @@ struct ActiveRows {
 
 template <class T> class Sums {
   public:
-    Sums(Arena &arena, Index most_rows) : arena_(arena), most_rows_(most_rows) {}
+    // fresh: the first that is added to a gradient is put there instead.
+    Sums(Arena &arena, Index most_rows, bool fresh = false)
+        : arena_(arena), most_rows_(most_rows), fresh_(fresh) {}
 
     // Takes a gradient (width × classes) to collect it column by column, for class indices.
     void columns(const T *W, Index classes, Index width) {
         classes_ = classes;
-        columns_ = transposed(arena_, W, width, classes);
+        if (fresh_)
+            std::fill_n((columns_ = scratch<T>(arena_, classes, width)).data, classes * width, T{});
+        else
+            columns_ = transposed(arena_, W, width, classes);
     }
 
     // out += Σ left_kᵀ right_k and Σ left_k ⊙ right_k over the active rows, all sums at once. The right-hand
@@ -74,6 +79,7 @@ template <class T> class Sums {
             }
             for (const ProductSum<T> &sum : products) add_products(active, sum, part, of);
         });
+        fresh_ = false;
     }
 
     // Class indices: column x_k of the gradient += δz_k.
@@ -107,15 +113,15 @@ template <class T> class Sums {
   private:
     // One thread's share of the tiles. The left-hand rows are packed tile by tile, so that a tile's numbers
     // lie side by side instead of a row's length apart.
-    static void add_outer(const ActiveRows &active, Index depth, const OuterSum<T> &sum, const T *panels,
-                          T *left, int part, int of) {
+    void add_outer(const ActiveRows &active, Index depth, const OuterSum<T> &sum, const T *panels, T *left,
+                   int part, int of) const {
         const Index tiles = (sum.M + TILE_ROWS - 1) / TILE_ROWS;
         for (Index tile = tiles * part / of; tile < tiles * (part + 1) / of; ++tile) {
             const Index first = sum.M * tile / tiles, rows = sum.M * (tile + 1) / tiles - first;
             pack_left<TILE_ROWS>(active, depth, sum, first, rows, left);
             T *const out = sum.out + first * sum.N;
             multiply(rows, sum.N, depth, left, Index{1}, Index{TILE_ROWS}, panels, out, sum.N,
-                     Added<T>{out, sum.N});
+                     fresh_ ? Added<T>{} : Added<T>{out, sum.N});
         }
     }
 
@@ -144,7 +150,7 @@ template <class T> class Sums {
     }
 
     // One thread's share of the columns.
-    static void add_products(const ActiveRows &active, const ProductSum<T> &sum, int part, int of) {
+    void add_products(const ActiveRows &active, const ProductSum<T> &sum, int part, int of) const {
         const Index vectors = (sum.N + LANES<T> - 1) / LANES<T>;
         const Index from = vectors * part / of * LANES<T>;
         const Index to = std::min(sum.N, vectors * (part + 1) / of * LANES<T>);
@@ -156,7 +162,7 @@ template <class T> class Sums {
                 const Vector<T> factor = lane(left + active[k] * sum.left_stride);
                 total += right ? factor * lane(right + active[k] * sum.right_stride) : factor;
             }
-            lane.put(out, lane(out) + total);
+            lane.put(out, fresh_ ? total : lane(out) + total);
         });
     }
 
@@ -167,6 +173,7 @@ template <class T> class Sums {
 
     Arena &arena_;
     const Index most_rows_;
+    bool fresh_;
     Index classes_ = 0;
     Scratch<T> columns_ = {}, panels_ = {}, left_ = {};
 };

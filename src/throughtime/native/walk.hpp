@@ -25,7 +25,8 @@ template <class T, template <class> class Equations> class Walk {
             const Index stop = std::min(call_.steps, start + chunk());
             const ActiveRows active = active_rows(start, stop);
             const double each = static_cast<double>(gate_columns());
-            pool::run(parts(active.size() * each * inputs(), active.size()), [&](int part, int of) {
+            const Index most = W_.by_rows() ? active.size() : 1;
+            pool::run(parts(active.size() * each * inputs(), most), [&](int part, int of) {
                 input_product(start, active, active.size() * part / of,
                               active.size() * (part + 1) / of);
             });
@@ -43,9 +44,9 @@ template <class T, template <class> class Equations> class Walk {
         const Index rows = std::min(chunk(), call_.steps) * call_.batch;
         deltas_ = scratch<T>(arena_, rows, Equations<T>::DELTAS * n());
         if (call_.R) delta_h_ = scratch<T>(arena_, rows, P());
-        Sums<T> sums(arena_, rows);
+        Sums<T> sums(arena_, rows, call_.fresh);
         if (!call_.inputs) sums.columns(call_.dW, call_.cell.inputs, gate_columns());
-        if (call_.dinputs) W_ = pack_rows(arena_, call_.W, gate_columns(), inputs(), call_.rows());
+        if (call_.dinputs) W_ = pack_rows(arena_, call_.W, gate_columns(), inputs(), use_of(call_));
         const Index last = (call_.steps - 1) / chunk() * chunk();
         for (Index start = last; start >= 0; start -= chunk()) {
             const Index stop = std::min(call_.steps, start + chunk());
@@ -75,6 +76,7 @@ template <class T, template <class> class Equations> class Walk {
     // --- how work is divided ---
 
     int sequence_parts(Index steps) const {
+        if (use_of(call_).once) return 1;  // then products are divided, by columns
         const double work = static_cast<double>(steps * call_.batch * gate_columns() * P());
         return parts(work, std::max<Index>(1, call_.batch / FEWEST_SEQUENCES));
     }
@@ -142,7 +144,7 @@ template <class T, template <class> class Equations> class Walk {
 
     void prepare_input_product() {
         if (call_.inputs)
-            W_ = pack_transposed(arena_, call_.W, gate_columns(), inputs(), call_.rows());
+            W_ = pack_transposed(arena_, call_.W, gate_columns(), inputs(), use_of(call_));
         else
             W_columns_ = transposed(arena_, call_.W, gate_columns(), call_.cell.inputs);
     }
@@ -230,7 +232,7 @@ template <class T, template <class> class Equations> class Walk {
             std::fill_n(call_.dinputs + origin * I, rows * I, T{});
         }
         const double work = static_cast<double>(active.size() * I * gate_columns());
-        pool::run(parts(work, active.size()), [&](int part, int of) {
+        pool::run(parts(work, W_.by_rows() ? active.size() : 1), [&](int part, int of) {
             active.each_stretch(active.size() * part / of, active.size() * (part + 1) / of,
                                 [&](Index first, Index count, Index) {
                                     product(count, deltas_.row(first), d, W_,

@@ -28,7 +28,7 @@ from throughtime.arrays import Array, refuse
 from throughtime.engine import set_threads
 from throughtime.parameters import Parameters
 from throughtime.training.processes import Processes
-from throughtime.training.pulse import BEAT, MISSED, Pulse
+from throughtime.training.pulse import Pulse
 
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 EXTRA = (
@@ -107,7 +107,8 @@ class Group(Processes):
     ) -> None:
         self._pulse.end()
         if self._waits:  # a reduction that nobody answers: torch would wait for it at the exit
-            atexit.register(_leave, 130 if kind is KeyboardInterrupt else 3)
+            status = {None: 0, KeyboardInterrupt: 130}.get(kind, 3)  # as the command line's own
+            atexit.register(_leave, status)
             return
         with suppress(RuntimeError):  # of a connection that is closed already
             self._dist.destroy_process_group()
@@ -193,14 +194,16 @@ class Group(Processes):
             silent = self._pulse.silent()
             if silent:
                 named = ", ".join(str(rank) for rank in silent if rank != self.rank)
-                self._lost(f"no sign of life from {named} for {MISSED * BEAT:.0f} s")
+                self._lost(
+                    f"no sign of life from {named} for {self._pulse.missed * self._pulse.beat:g} s"
+                )
         self._waits = False
 
     def _done(self, work: Any) -> bool:
         """Waits a moment, so that Ctrl-C and signs of life are noticed."""
         try:
             try:
-                work.wait(timedelta(seconds=BEAT))
+                work.wait(timedelta(seconds=self._pulse.beat))
             except RuntimeError:
                 if not work.is_completed():
                     return False
@@ -239,9 +242,10 @@ def _number(name: str, least: int, most: int | None = None) -> int:
 
 
 def _first_line(problem: Exception) -> str:
-    """Without where in torch's source it was raised."""
-    line = str(problem).strip().splitlines()[0] if str(problem).strip() else repr(problem)
-    return line.split("] ", 1)[-1].rstrip(".")
+    """The first sentence, without where in torch's source it was raised."""
+    line = (str(problem).strip() or repr(problem)).splitlines()[0]
+    place, found, rest = line.partition("] ")
+    return (rest if found and place.startswith("[/") else line).split(". ")[0].rstrip(".")
 
 
 def _leave(status: int) -> None:

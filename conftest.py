@@ -10,9 +10,12 @@ from pathlib import Path
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
-# A style of the benchmark's implementations, which pytest would import to look for doctests.
-STYLE = "src/throughtime/bench/implementations/torch_function/*"
-collect_ignore_glob = [] if find_spec("torch") else [STYLE]
+# What needs torch, and what pytest would import to look for doctests.
+WITH_TORCH = [
+    "src/throughtime/bench/implementations/torch_function/*",
+    "src/throughtime/torch/*",
+]
+collect_ignore_glob = [] if find_spec("torch") else WITH_TORCH
 
 sys.path.insert(0, str(Path(__file__).parent / "examples"))  # pages import them by name
 

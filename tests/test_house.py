@@ -13,8 +13,8 @@ FLOORS = [
     {"arrays", "storage", "parameters", "progress", "engine", "_engine"},
     {"cells", "checking"},
     {"layers", "losses", "network"},
-    {"truncation", "contributions", "diagnosis", "gradient_flow"},
-    {"training", "targets", "bridges", "explain"},
+    {"truncation", "contributions", "diagnosis", "gradient_flow", "nonfinite"},
+    {"training", "targets", "bridges", "torch", "explain"},
     {"report", "check", "flow"},
     {"cli", "__init__", "__main__", "bench"},
 ]

@@ -1,0 +1,200 @@
+"""The modules: torch's constructors, parameters and attributes, with a forward pass on the engine.
+
+They derive from `torch.nn.RNNBase`, whose are the parameters, copying, saving and moving, and not
+from `torch.nn.LSTM` and its like: `torch.compile` looks into nothing that derives from these.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+
+from throughtime.network.checkpointing import byte_count
+from throughtime.torch import elsewhere
+from throughtime.torch.walk import walk
+
+Limit = int | str | None
+
+
+class _Recurrent(torch.nn.RNNBase):
+    """What the three have in common."""
+
+    torchs: type[torch.nn.RNNBase]  # whose forward pass answers where the engine cannot
+
+    # Of the class too, for modules that were torch's before.
+    memory_limit: Limit = None
+    peepholes = False
+    reset_after = True
+    _taps: Any = None  # who looks on during the backward pass
+    _carry: Any = None  # who gives the initial state, and takes one from within the run
+
+    def _finish(self, memory_limit: Limit) -> None:
+        if memory_limit is not None:
+            byte_count(memory_limit)
+            self.memory_limit = memory_limit
+
+    def forward(self, input: Any, hx: Any = None, *, states: bool = False) -> Any:
+        """As the class says."""
+        if elsewhere.answers(self, input):
+            return elsewhere.forward(self, input, hx, states)
+        return walk(self, input, hx, states)
+
+    def extra_repr(self) -> str:
+        """Torch's, and what was chosen beyond it."""
+        parts = [super().extra_repr()]
+        if self.peepholes:
+            parts.append("peepholes=True")
+        if not self.reset_after:
+            parts.append("reset_after=False")
+        if self.memory_limit is not None:
+            parts.append(f"memory_limit={self.memory_limit!r}")
+        return ", ".join(parts)
+
+
+class RNN(_Recurrent):
+    """`torch.nn.RNN` on the engine; called and called back as `LSTM` is, without c.
+
+    Args:
+        input_size, …, dtype: those of `torch.nn.RNN`.
+        memory_limit: as in `LSTM`.
+
+    Example:
+        >>> import torch
+        >>> import throughtime as tt
+        >>> rnn = tt.torch.RNN(3, 4, nonlinearity="relu", batch_first=True)
+        >>> outputs, h = rnn(torch.ones(2, 5, 3))
+        >>> tuple(outputs.shape), tuple(h.shape)
+        ((2, 5, 4), (1, 2, 4))
+    """
+
+    torchs = torch.nn.RNN
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        memory_limit: Limit = None,
+    ) -> None:
+        if nonlinearity not in ("tanh", "relu"):
+            message = f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'."
+            raise ValueError(message)  # torch's own
+        self.nonlinearity = nonlinearity
+        options = (num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype)
+        super().__init__(f"RNN_{nonlinearity.upper()}", input_size, hidden_size, *options)
+        self._finish(memory_limit)
+
+
+class LSTM(_Recurrent):
+    """`torch.nn.LSTM` on the engine.
+
+    `forward(input, hx=None, *, states=False)` takes and gives what torch's does: (T, B, I), with
+    `batch_first` (B, T, I), (T, I) without a batch, or a PackedSequence; `hx` is (h_0, c_0); back
+    come the outputs and (h_n, c_n). With `states=True` a third result is a list of `LayerStates`,
+    one a layer: h, c and the gates of every step.
+
+    Args:
+        input_size, …, dtype: those of `torch.nn.LSTM`.
+        peepholes: the gates also see the cell state (Gers and Schmidhuber 2000), by parameters
+            `weight_peephole_l0` and so on, (3H,), in the order i, f, o.
+        memory_limit: bytes, or text such as "64MB", that all layers together may keep between
+            the forward and the backward pass, inputs and outputs not counted. Stretches of
+            steps are then run a second time; the gradients are the same to the bit.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as torch's; from the forward pass, ValueError for a
+            memory limit that is too small, with the smallest that is not.
+
+    Example:
+        >>> import torch
+        >>> import throughtime as tt
+        >>> lstm = tt.torch.LSTM(3, 4, peepholes=True)
+        >>> outputs, (h, c), states = lstm(torch.ones(5, 2, 3), states=True)
+        >>> tuple(outputs.shape), tuple(states[0].c.shape), list(states[0].gates)
+        ((5, 2, 4), (5, 2, 4), ['i', 'f', 'a', 'o', 'tanh_c'])
+    """
+
+    torchs = torch.nn.LSTM
+
+    get_expected_cell_size = torch.nn.LSTM.get_expected_cell_size
+    check_forward_args = torch.nn.LSTM.check_forward_args
+    permute_hidden = torch.nn.LSTM.permute_hidden
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        peepholes: bool = False,
+        memory_limit: Limit = None,
+    ) -> None:
+        options = (num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype)
+        super().__init__("LSTM", input_size, hidden_size, *options)
+        if peepholes:
+            self.peepholes = True
+            for names in self._all_weights:
+                name = names[0].replace("weight_ih", "weight_peephole")
+                vector = torch.empty(3 * hidden_size, device=device, dtype=dtype)
+                setattr(self, name, torch.nn.Parameter(vector))
+            self.reset_parameters()
+        self._finish(memory_limit)
+
+
+class GRU(_Recurrent):
+    """`torch.nn.GRU` on the engine; called as `LSTM` is, without c.
+
+    Args:
+        input_size, …, dtype: those of `torch.nn.GRU`.
+        reset_after: False for the GRU as published (Cho et al. 2014), whose reset gate acts
+            before the recurrent product: n = tanh(W_n x + b_n + U_n (r ⊙ h)).
+        memory_limit: as in `LSTM`.
+
+    Example:
+        >>> import torch
+        >>> import throughtime as tt
+        >>> gru = tt.torch.GRU(3, 4, reset_after=False)
+        >>> gru
+        GRU(3, 4, reset_after=False)
+        >>> tuple(gru(torch.ones(5, 3))[0].shape)  # one sequence, without a batch
+        (5, 4)
+    """
+
+    torchs = torch.nn.GRU
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        reset_after: bool = True,
+        memory_limit: Limit = None,
+    ) -> None:
+        options = (num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype)
+        super().__init__("GRU", input_size, hidden_size, *options)
+        if not reset_after:
+            self.reset_after = False
+        self._finish(memory_limit)

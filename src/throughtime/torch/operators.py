@@ -1,0 +1,213 @@
+"""One direction as registered operators, which compilers can trace: `torch.ops.throughtime`.
+
+Both know the shapes of what they give, on tensors without numbers too. The backward pass is an
+operator itself, and differentiable by way of `steps.recurrence`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Optional  # the operators' schemas are read from these annotations
+
+import torch
+from torch import Tensor
+
+from throughtime.cells import Cell
+from throughtime.cells.compiled import kept_names
+from throughtime.torch import passes, steps
+from throughtime.torch.layout import Layout
+from throughtime.torch.weights import Weights, cell_of
+
+# The engine's parameters, then the cell's options; None for what the cell has not.
+INPUTS = ("x", "h", "c", "W", "U", "b", "cb", "R", "p")
+
+
+def _recurrence(
+    x: Tensor,
+    h: Tensor,
+    c: Optional[Tensor],  # noqa: UP045
+    W: Tensor,
+    U: Tensor,
+    b: Tensor,
+    cb: Optional[Tensor],  # noqa: UP045
+    R: Optional[Tensor],  # noqa: UP045
+    p: Optional[Tensor],  # noqa: UP045
+    mode: str,
+    reset_after: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(T, B, I) -> h (T + 1, B, ·) with the initial one, the final c, and the tape: c, gates."""
+    run = _run(x, h, c, W, U, b, cb, R, p, mode, reset_after)
+    kept = passes.forward(run)
+    assert kept.inner is not None
+    every_c = x.new_empty(0) if kept.c is None else torch.from_numpy(kept.c)
+    last_c = x.new_empty(0) if kept.c is None else every_c[-1].clone()
+    return torch.from_numpy(kept.h), last_c, every_c, torch.from_numpy(kept.inner)
+
+
+def _recurrence_backward(
+    dh: Optional[Tensor],  # noqa: UP045
+    dc: Optional[Tensor],  # noqa: UP045
+    every_h: Tensor,
+    every_c: Tensor,
+    inner: Tensor,
+    x: Tensor,
+    h: Tensor,
+    c: Optional[Tensor],  # noqa: UP045
+    W: Tensor,
+    U: Tensor,
+    b: Tensor,
+    cb: Optional[Tensor],  # noqa: UP045
+    R: Optional[Tensor],  # noqa: UP045
+    p: Optional[Tensor],  # noqa: UP045
+    mode: str,
+    reset_after: bool,
+) -> list[Tensor]:
+    """Gradients by x, h, c, W, U, b, cb, R, p; empty ones for what the cell has not."""
+    run = _run(x, h, c, W, U, b, cb, R, p, mode, reset_after)
+    kept = passes.Kept(
+        every_h.contiguous().numpy(),
+        None if c is None else every_c.contiguous().numpy(),
+        inner.contiguous().numpy(),
+    )
+    dstate = {} if dc is None or c is None else {"c": dc.numpy()}
+    doutputs = None if dh is None else dh[1:].contiguous().numpy()
+    found = passes.backward(run, kept, doutputs, dstate, need_inputs=True, need_deltas=False)
+    d = {name: torch.from_numpy(array) for name, array in found.parameters.items()}
+    d |= {name: torch.from_numpy(array) for name, array in found.state.items() if name == "h"}
+    if dh is not None:
+        d["h"] = d["h"] + dh[0]
+    by_state = [d["h"], x.new_empty(0) if c is None else torch.from_numpy(found.state["c"])]
+    assert found.inputs is not None
+    names = ("W", "U", "b", "c", "R", "p")
+    by_parameter = [d[name] if name in d else x.new_empty(0) for name in names]
+    return [torch.from_numpy(found.inputs), *by_state, *by_parameter]
+
+
+recurrence = torch.library.custom_op("throughtime::recurrence", _recurrence, mutates_args=())
+recurrence_backward = torch.library.custom_op(
+    "throughtime::recurrence_backward", _recurrence_backward, mutates_args=()
+)
+
+
+@recurrence.register_fake
+def _shapes(
+    x: Tensor, h: Tensor, c: Tensor | None, W: Tensor, U: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    cell = _cell(W, U, *rest)
+    T, B = x.shape[:2]
+    every_h = x.new_empty(T + 1, B, cell.output_size)
+    last_c = x.new_empty(0) if c is None else x.new_empty(B, cell.units)
+    every_c = x.new_empty(0) if c is None else x.new_empty(T + 1, B, cell.units)
+    return every_h, last_c, every_c, x.new_empty(T, B, len(kept_names(cell)) * cell.units)
+
+
+@recurrence_backward.register_fake
+def _gradient_shapes(
+    dh: Any, dc: Any, every_h: Tensor, every_c: Tensor, inner: Tensor, x: Tensor, *rest: Any
+) -> list[Tensor]:
+    given = (x, *rest[:-2])
+    return [x.new_empty(0 if t is None else t.shape) for t in given]
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, mode, reset_after = inputs
+    every_h, _, every_c, inner = output
+    ctx.mark_non_differentiable(every_c, inner)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(every_h, every_c, inner, *tensors)
+    ctx.options = (mode, reset_after)
+
+
+def _gradient(ctx: Any, dh: Any, dc: Any, *_: Any) -> tuple[Any, ...]:
+    every_h, every_c, inner, *tensors = ctx.saved_tensors
+    if dc is not None and tensors[2] is None:
+        dc = None
+    tape = (every_h, every_c, inner)
+    found = recurrence_backward(dh, dc, *tape, *tensors, *ctx.options)
+    asked = [d if t is not None else None for d, t in zip(found, tensors, strict=True)]
+    return *asked, None, None
+
+
+def _keep_for_second(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    *tensors, mode, reset_after = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.options = (mode, reset_after)
+
+
+def _second_gradient(ctx: Any, dd: list[Any]) -> tuple[Any, ...]:
+    """Of the gradients as functions of dh, dc and the inputs; the tape is one of these."""
+    dh, dc, _, _, _, *inputs = ctx.saved_tensors
+    with torch.enable_grad():
+        given = [None if t is None else t.detach().requires_grad_() for t in (dh, dc, *inputs)]
+        dh, dc, *inputs = given
+        found = _differentiable(dh, dc, inputs, *ctx.options)
+        pairs = [(g, d) for g, d in zip(found, dd, strict=True) if g is not None and d is not None]
+        asked = _present(given)
+        second = iter(
+            torch.autograd.grad(
+                [g for g, _ in pairs], asked, [d for _, d in pairs], allow_unused=True
+            )
+        )
+    d_dh, d_dc, *d_inputs = [None if t is None else next(second) for t in given]
+    return d_dh, d_dc, None, None, None, *d_inputs, None, None
+
+
+def _differentiable(
+    dh: Tensor | None, dc: Tensor | None, inputs: list[Any], mode: str, reset_after: bool
+) -> list[Tensor | None]:
+    """Gradients by the inputs as differentiable functions of them, of dh and of dc."""
+    x, h, c, W, U, b, cb, R, p = inputs
+    cell = _cell(W, U, b, cb, R, p, mode, reset_after)
+    zero = None if cb is None else torch.cat([b.new_zeros(2 * cell.units), cb])
+    weights = Weights(W, U, b, torch.zeros_like(b) if zero is None else zero, R, p)
+    layout = Layout(x.shape[0], x.shape[1])
+    outputs, _, last_c = steps.recurrence(cell, layout, x, h, c, weights)
+    every_h = torch.cat([h[None], outputs])
+    pairs = [(y, d) for y, d in ((every_h, dh), (last_c, dc)) if d is not None and y is not None]
+    results, upstream = [y for y, _ in pairs], [d for _, d in pairs]
+    asked = _present(inputs)
+    found = iter(
+        torch.autograd.grad(results, asked, upstream, create_graph=True, allow_unused=True)
+    )
+    return [None if t is None else next(found) for t in inputs]
+
+
+def _present(tensors: Iterable[Any]) -> list[Tensor]:
+    return [t for t in tensors if t is not None]
+
+
+def _cell(
+    W: Tensor, U: Tensor, b: Any, cb: Any, R: Any, p: Any, mode: str, reset_after: bool
+) -> Cell:
+    gates = {"LSTM": 4, "GRU": 3}.get(mode, 1)
+    units, projection = W.shape[0] // gates, 0 if R is None else U.shape[1]
+    return cell_of(mode, W.shape[1], units, projection, p is not None, reset_after)
+
+
+def _run(
+    x: Tensor,
+    h: Tensor,
+    c: Any,
+    W: Tensor,
+    U: Tensor,
+    b: Tensor,
+    cb: Any,
+    R: Any,
+    p: Any,
+    mode: str,
+    reset_after: bool,
+) -> passes.Run:
+    given = {"W": W, "U": U, "b": b, "c": cb, "R": R, "p": p}
+    state = {"h": h.detach().numpy()} | ({} if c is None else {"c": c.detach().numpy()})
+    return passes.Run(
+        _cell(W, U, b, cb, R, p, mode, reset_after),
+        {name: t.detach().numpy() for name, t in given.items() if t is not None},
+        x.detach().contiguous().numpy(),
+        state,
+        None,
+        x.shape[0],
+    )
+
+
+recurrence.register_autograd(_gradient, setup_context=_keep)
+recurrence_backward.register_autograd(_second_gradient, setup_context=_keep_for_second)

@@ -1,0 +1,96 @@
+"""What a run keeps of every step, for the user to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from throughtime.cells import Cell
+from throughtime.cells.compiled import kept_names
+from throughtime.torch.layout import Layout
+from throughtime.torch.weights import Maybe
+
+if TYPE_CHECKING:
+    from throughtime.torch.side import Side
+
+
+@dataclass(frozen=True)
+class LayerStates:
+    """Every inner value of one direction of one layer, time first, detached.
+
+    They are the memory that the backward pass reads: to change one in place makes torch refuse
+    the backward pass. The steps of a PackedSequence are padded, in the order of its sequences
+    before packing; beyond a sequence's length h and c stand still and the gates are 0.
+
+    Attributes:
+        h: (T, B, H), or (T, B, P) with a projection; after every step.
+        c: (T, B, H) of an LSTM, else None.
+        gates: by name, each (T, B, H): LSTM i, f, a (the candidate), o, tanh_c; GRU r, z, n and
+            u_n = U_n h + c, or reset_h = r ⊙ h where the reset gate acts before the product;
+            RNN s, which is h.
+        reverse: the same of the second direction, None where there is none.
+    """
+
+    h: torch.Tensor
+    c: Maybe
+    gates: dict[str, torch.Tensor] = field(repr=False)
+    reverse: LayerStates | None = None
+
+
+class Kept(NamedTuple):
+    """What one direction's forward pass keeps, in that direction's order of time.
+
+    Attributes:
+        h, c: (T + 1, B, ·), from the initial state on; c None but for LSTM.
+        inner: (T, B, n·H), the gates side by side.
+    """
+
+    h: torch.Tensor
+    c: Maybe
+    inner: torch.Tensor
+
+    def shown(
+        self, cell: Cell, turn: torch.Tensor | None, order: torch.Tensor | None
+    ) -> LayerStates:
+        """As the user sees it.
+
+        Args:
+            cell: whose values these are.
+            turn: (T, B) where each step stands in the sequence's own order of time, for the
+                second direction.
+            order: (B,) the sequences' places before packing.
+        """
+
+        def own(array: torch.Tensor) -> torch.Tensor:
+            if turn is not None:
+                array = array.gather(0, turn[:, :, None].expand_as(array))
+            return array if order is None else array.index_select(1, order)
+
+        H = cell.units
+        parts = own(self.inner).split(H, dim=2)
+        gates = dict(zip(kept_names(cell), parts, strict=True))
+        return LayerStates(own(self.h[1:]), None if self.c is None else own(self.c[1:]), gates)
+
+
+def joined(sides: list[Side], directions: int) -> list[LayerStates]:
+    """What the sides kept, a layer at a time."""
+    own = []
+    for side in sides:
+        assert side.kept is not None
+        own.append(side.kept.shown(side.cell, turn_of(side.layout), side.order))
+    if directions == 1:
+        return own
+    return [replace(a, reverse=b) for a, b in zip(own[::2], own[1::2], strict=True)]
+
+
+def turn_of(layout: Layout) -> Maybe:
+    """(T, B): where each step of a sequence stands in the second direction's order of time."""
+    if not layout.reverse:
+        return None
+    t = torch.arange(layout.steps)[:, None]
+    if layout.lengths is None:
+        return (layout.steps - 1 - t).expand(layout.steps, layout.batch)
+    lengths = torch.from_numpy(layout.lengths)
+    return torch.where(t < lengths, lengths - 1 - t, t)

@@ -15,7 +15,7 @@ FLOORS = [
     {"layers", "losses", "network"},
     {"truncation", "contributions", "diagnosis", "gradient_flow", "nonfinite"},
     {"training", "targets", "bridges", "torch", "explain"},
-    {"report", "check", "flow"},
+    {"report", "plots", "check", "flow"},
     {"cli", "__init__", "__main__", "bench"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

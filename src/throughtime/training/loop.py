@@ -37,6 +37,11 @@ def run(
         trainer.history.append(Record(trainer.updates, trainer.seconds, mean, held_out))
         losses.clear()
 
+    def save() -> None:
+        if out is not None:
+            trainer.still_good()  # a finite parameter may already be far too large
+            trainer.save(out)
+
     stopped = False
     while trainer.plan.share(trainer.updates, trainer.seconds) < 1:
         if stopped := processes.stopping(stop()):
@@ -48,9 +53,8 @@ def run(
             watch(update)
         if trainer.updates % validate_every == 0:
             validate()
-        if out is not None and trainer.updates % checkpoint_every == 0:
-            trainer.save(out)
+        if trainer.updates % checkpoint_every == 0:
+            save()
     if losses and not stopped:  # who stops a run early does not want to wait
         validate()
-    if out is not None:
-        trainer.save(out)
+    save()

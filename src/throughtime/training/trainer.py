@@ -11,8 +11,9 @@ import numpy as np
 
 from throughtime.arrays import refuse
 from throughtime.network import NetworkTape
+from throughtime.nonfinite import NonFinite
 from throughtime.parameters import Parameters
-from throughtime.training import checkpoint, loop, resuming
+from throughtime.training import checkpoint, diverging, loop, resuming
 from throughtime.training.checkpoint import Checkpoint, Record
 from throughtime.training.clipping import clip
 from throughtime.training.processes import Launch, Processes, StreamsOfOne
@@ -123,27 +124,35 @@ class Trainer:
                 self.streams.inputs[stretch, self.own],
                 self.streams.targets[stretch, self.own],
                 first=window.first - window.start,
-                state=self._state_before(window),
-                dropout_seed=self._dropout_seed(0),
+                state=self.state_before(window),
+                dropout_seed=self.dropout_seed(0),
             )
             share = (self.own.stop - self.own.start) / settings.batch
             loss = self.processes.reduced(gradient, loss, share)
-            still_finite("loss", loss, self.updates + 1)
+            still_finite("loss", loss, self.updates + 1, self._first_nonfinite)
             norm = gradient.norm()
-            still_finite("norm of the gradient", norm, self.updates + 1)
+            still_finite("norm of the gradient", norm, self.updates + 1, self._first_nonfinite)
             norms = clip(gradient, settings.clip, norm)
             done = self.plan.share(self.updates, self.seconds)
             rate = settings.learning_rate * factor(
                 settings.schedule, settings.warmup, self.updates, done
             )
             self.optimiser.update(self.network.parameters.flat, gradient.flat, rate)
-            still_finite("norm of the parameters", self.network.parameters.norm(), self.updates + 1)
+            still_finite(
+                "norm of the parameters",
+                self.network.parameters.norm(),
+                self.updates + 1,
+                lambda: diverging.first_parameter(self.network.parameters, gradient, rate),
+            )
         self._carry(window, tape)
         self.updates += 1
         characters = (window.stop - window.first) * settings.batch
         return Update(self.updates, loss / math.log(2), norms.before, norms.after, rate, characters)
 
-    def _dropout_seed(self, part: int) -> np.random.Generator | None:
+    def _first_nonfinite(self) -> NonFinite | None:
+        return diverging.first_value(self, self.streams.windows[self.window])
+
+    def dropout_seed(self, part: int) -> np.random.Generator | None:
         """Differs from update to update, and between its two forward passes."""
         if not self.settings.dropout:
             return None
@@ -151,13 +160,13 @@ class Trainer:
         seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
         return StreamsOfOne(seed, self.own, self.settings.batch)
 
-    def _state_before(self, window: Window) -> Parameters:
+    def state_before(self, window: Window) -> Parameters:
         """The carried state, run over the steps that no window reaches (k2 < k1)."""
         waits = self.streams.carried_to(self.window)
         if waits == window.start:
             return self.state
         between = self.streams.inputs[waits : window.start, self.own]
-        return self.network.forward(between, self.state, dropout_seed=self._dropout_seed(1))[1]
+        return self.network.forward(between, self.state, dropout_seed=self.dropout_seed(1))[1]
 
     def _carry(self, window: Window, tape: NetworkTape) -> None:
         """Moves on to the next window, or to the start of the text with a zero state."""
@@ -194,7 +203,8 @@ class Trainer:
                 one that wishes it ends all, after one more update.
 
         Raises:
-            DivergedError: as `step` does; the checkpoint written last stays as it is.
+            DivergedError: as `step` does; the checkpoint written last stays as it is. None is
+                written of a model whose next loss would be NaN or infinite.
             LostWorkerError: where one of several processes is gone.
         """
         if updates is None and seconds is None:
@@ -209,10 +219,19 @@ class Trainer:
             DivergedError: where that is no finite number.
         """
         bits = bits_per_character(self.network, self.held_out, self.processes)
-        still_finite("held-out loss", bits, self.updates)
+        still_finite("held-out loss", bits, self.updates, self._first_nonfinite)
         return bits
 
     # --- files ---
+
+    def still_good(self) -> None:
+        """Makes sure that the next window's loss is a finite number.
+
+        Raises:
+            DivergedError: where it is none.
+        """
+        loss = diverging.next_loss(self, self.streams.windows[self.window])
+        still_finite("loss", loss, self.updates + 1, self._first_nonfinite)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes a checkpoint, complete or not at all; of several processes the first one does.

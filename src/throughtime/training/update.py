@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from throughtime.nonfinite import NonFinite
 
 
 class DivergedError(ValueError):
-    """The loss, the gradient or a parameter is no finite number any more."""
+    """The loss, the gradient or a parameter is no finite number any more.
+
+    Attributes:
+        update: at which.
+        finding: the first value that is none, and what it was made of; None where it was not
+            found again, in the streams of another process for instance.
+    """
+
+    def __init__(self, message: str, update: int = 0, finding: NonFinite | None = None) -> None:
+        super().__init__(message)
+        self.update, self.finding = update, finding
 
 
 @dataclass(frozen=True)
@@ -31,10 +44,17 @@ class Update:
     characters: int
 
 
-def still_finite(what: str, number: float, update: int) -> None:
-    """Ends a run in which `number` is NaN or infinite."""
-    if not math.isfinite(number):
-        raise DivergedError(
-            f"{what}: expected a finite number, got {number} at update {update}; "
-            "choose a lower learning rate or a smaller clip"
-        )
+def still_finite(
+    what: str, number: float, update: int, find: Callable[[], NonFinite | None] = lambda: None
+) -> None:
+    """Ends a run in which `number` is NaN or infinite; `find` says where that comes from."""
+    if math.isfinite(number):
+        return
+    finding = find()
+    where = f" ({finding})" if finding else ""
+    raise DivergedError(
+        f"{what}: expected a finite number, got {number} at update {update}{where}; "
+        "choose a lower learning rate or a smaller clip",
+        update,
+        finding,
+    )

@@ -1,0 +1,64 @@
+"""A run that diverges: the next loss before it counts, and the first value that is no number."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from throughtime.arrays import all_finite
+from throughtime.nonfinite import NonFinite, first_in_network
+from throughtime.parameters import Parameters
+from throughtime.truncation import Window
+
+if TYPE_CHECKING:
+    from throughtime.training.trainer import Trainer
+
+
+def next_loss(trainer: Trainer, window: Window) -> float:
+    """What the next update will find, of all processes; nothing is changed."""
+    own, settings = trainer.own, trainer.settings
+    first = window.first - window.start
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        inputs, targets, context = _given(trainer, window)
+        outputs, _, _ = trainer.network.forward(inputs, **context)
+        loss = trainer.network.loss_of(outputs[first:], targets[first:]).value
+    return trainer.processes.total(loss * (own.stop - own.start) / settings.batch)
+
+
+def first_value(trainer: Trainer, window: Window) -> NonFinite | None:
+    """The first value of a window's run that is NaN or infinite, run again from its state."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        inputs, targets, context = _given(trainer, window)
+        first = window.first - window.start
+        found = first_in_network(trainer.network, inputs, targets, first=first, **context)
+    if found is None or found.sequence is None:
+        return found
+    return replace(found, sequence=found.sequence + trainer.own.start)
+
+
+def first_parameter(parameters: Parameters, gradient: Parameters, rate: float) -> NonFinite | None:
+    """The first parameter that an update has made NaN or infinite."""
+    for name, array in parameters.items():
+        if all_finite(array):
+            continue
+        place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        return NonFinite(
+            where="parameters",
+            quantity="value",
+            value=float(array[place]),
+            name=f"{name}{list(place)}",
+            sources={"its gradient": float(gradient[name][place]), "learning rate": rate},
+            dtype=str(parameters.dtype),
+        )
+    return None
+
+
+def _given(trainer: Trainer, window: Window) -> tuple[Any, Any, dict[str, Any]]:
+    """Inputs, targets, and the state and dropout of the window's update."""
+    stretch = slice(window.start, window.stop)
+    inputs = trainer.streams.inputs[stretch, trainer.own]
+    targets = trainer.streams.targets[stretch, trainer.own]
+    context = {"state": trainer.state_before(window), "dropout_seed": trainer.dropout_seed(0)}
+    return inputs, targets, context

@@ -23,6 +23,7 @@ from throughtime.bench.check import (
 from throughtime.bench.check.cases import Case
 from throughtime.bench.tables import table
 from throughtime.checking import CheckError
+from throughtime.cli import bench_check
 
 TINY = {"T": 4, "B": 2, "I": 2, "H": 3, "O": 3}
 RIGHT = Case("concatenated", "GRU", "", TINY, 0, "float64", None)
@@ -322,6 +323,19 @@ def test_the_command(capsys, tmp_path):
     assert "--cases: expected an integer of at least 0, got -1" in capsys.readouterr().err
     assert cli.main(["bench", "check", "--seeds", "0"]) == 3
     assert "--seeds: expected an integer of at least 1, got 0" in capsys.readouterr().err
+
+
+def test_rows_of_a_run_cut_short_are_in_the_file(monkeypatch, tmp_path):
+    def two_rows():
+        yield {"n": 1}
+        yield {"n": 2}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench_check, "KEPT", 0)
+    file = tmp_path / "rows.json"
+    with pytest.raises(KeyboardInterrupt):
+        bench_check._kept(two_rows(), str(file))
+    assert json.loads(file.read_text("utf-8")) == [{"n": 1}, {"n": 2}]
 
 
 @pytest.mark.usefixtures("_little", "_alone")

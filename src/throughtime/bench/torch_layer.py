@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -20,6 +21,21 @@ from throughtime.network import Network
 def find() -> Any:
     """torch, or None where it is not installed."""
     return import_module("torch") if find_spec("torch") else None
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For tiny networks: torch's threads would wait for each other longer than they compute."""
+    torch = find()
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def thread_counts() -> list[int]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from time import perf_counter
 from typing import Any
+
+import numpy as np
 
 from throughtime.arrays import positive, refuse
 from throughtime.bench import jax_layer, torch_layer
@@ -18,7 +21,8 @@ from throughtime.storage import replace
 
 PARTS = ("trust", "calibration", "cost", "growth", "accuracy")
 OFFENDERS = 20  # cases that are listed by name
-OTHERS = 300  # right and wrong cases each that the other tools look at too; they are slower
+OTHERS = 80  # right and wrong cases each that the other tools look at too; they are slower
+KEPT = 30  # seconds after which rows are written while more are to come
 
 
 def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,7 +43,7 @@ def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     kind.add_argument(
         "--workers", type=int, default=1, metavar="N", help="trust: processes; default 1"
     )
-    kind.add_argument("--json", metavar="FILE", help="write the rows")
+    kind.add_argument("--json", metavar="FILE", help="write the rows, meanwhile too")
     kind.add_argument("--figure", metavar="FILE", help="draw the calibration (PNG, PDF, SVG)")
     kind.set_defaults(run=run)
 
@@ -64,9 +68,25 @@ def run(options: argparse.Namespace) -> int:
     for part in (part for part in PARTS if part in parts):
         rows += shown[part](options)
         sys.stdout.flush()
-    if options.json:
-        replace(options.json, json.dumps(rows, indent=1, ensure_ascii=False).encode())
+    _write(rows, options.json)
     return 0
+
+
+def _write(rows: Sequence[Row], path: str | None) -> None:
+    if path:
+        replace(path, json.dumps(rows, indent=1, ensure_ascii=False).encode())
+
+
+def _kept(coming: Iterable[Row], path: str | None) -> list[Row]:
+    """All of them; what there is goes to the file meanwhile: an hour's work cut short is kept."""
+    rows: list[Row] = []
+    written = perf_counter()
+    for row in coming:
+        rows.append(row)
+        if perf_counter() - written > KEPT:
+            _write(rows, path)
+            written = perf_counter()
+    return rows
 
 
 def _beside() -> str:
@@ -87,7 +107,9 @@ def _trust(options: argparse.Namespace) -> list[Row]:
     wrong = cases.sample(list(cases.wrong(range(options.seeds))), counts[1])
     others = 4 if options.quick else OTHERS
     asked = [*cases.sample(right, others), *cases.sample(wrong, others)]
-    rows = trust.trust([*right, *wrong], asked, options.workers)
+    mixed = [*right, *wrong]  # in any order, so that the bar's estimate holds
+    mixed = [mixed[k] for k in np.random.default_rng(0).permutation(len(mixed))]
+    rows = _kept(trust.trust(mixed, asked, options.workers), options.json)
     _title("Trust: right gradients accepted, wrong ones found")
     print(table(trust.summary(rows), tables.TRUST))
     open_share = {

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.bench import torch_layer
 from throughtime.bench.check.cases import Case
 from throughtime.bench.engine import Row
 from throughtime.check import check
@@ -48,7 +49,8 @@ def calibration(cases: Sequence[Case]) -> tuple[list[Row], dict[str, Array]]:
 def scored(case: Case) -> Iterator[tuple[str, float]]:
     """Every z of one right implementation; none where the check could not run."""
     try:
-        report: Report = check(case.target(), entries=ENTRIES, progress=False)
+        with torch_layer.one_thread():
+            report: Report = check(case.target(), entries=ENTRIES, progress=False)
     except CheckError:
         return
     for point in report.points:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from time import perf_counter
 from typing import Any
 
+from throughtime.bench import torch_layer
 from throughtime.bench.check.cases import Case, effect
 from throughtime.bench.check.rivals import rivals
 from throughtime.bench.engine import Row
@@ -18,8 +19,8 @@ from throughtime.checking import CheckError
 TOOLS = {"ours": "ours", "torch_slow": "torch", "torch_fast": "fast", "jax": "jax"}
 
 
-def trust(cases: Sequence[Case], rivals_on: Sequence[Case], workers: int = 1) -> list[Row]:
-    """One row a case.
+def trust(cases: Sequence[Case], rivals_on: Sequence[Case], workers: int = 1) -> Iterator[Row]:
+    """One row a case, as each is done.
 
     Args:
         cases: what our check looks at.
@@ -36,11 +37,12 @@ def trust(cases: Sequence[Case], rivals_on: Sequence[Case], workers: int = 1) ->
         "jax": "agree" or "disagree", None where not asked.
     """
     asked = set(map(id, rivals_on))
-    return list(each(_row, [(case, id(case) in asked) for case in cases], workers, "trust"))
+    return each(_row, [(case, id(case) in asked) for case in cases], workers, "trust")
 
 
 def _row(work: tuple[Case, bool]) -> Row:
-    return row(work[0], others=work[1])
+    with torch_layer.one_thread():
+        return row(work[0], others=work[1])
 
 
 def row(case: Case, *, others: bool) -> Row:

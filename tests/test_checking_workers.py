@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from throughtime.bench.several import each
 
 joblib = pytest.importorskip("joblib")
 pytest.importorskip("cloudpickle")
@@ -58,18 +59,44 @@ def test_two_workers_find_what_one_finds(change):
     assert two.evaluations >= one.evaluations
 
 
-def test_a_dask_cluster_of_two_workers():
+@pytest.fixture(scope="module")
+def dask_cluster():
     distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
         ) as cluster,
         distributed.Client(cluster),
-        joblib.parallel_config(backend="dask"),
     ):
+        yield
+
+
+@pytest.mark.usefixtures("dask_cluster")
+def test_a_dask_cluster_of_two_workers():
+    with joblib.parallel_config(backend="dask"):
         report = tt.check(own_target(), seed=3, effort="exhaustive", workers=-1)
     assert report.verdict == "agree"
     assert report.discrepancy == tt.check(own_target(), seed=3, effort="exhaustive").discrepancy
+
+
+@pytest.mark.usefixtures("dask_cluster")
+def test_a_sweep_over_a_dask_cluster():
+    with joblib.parallel_config(backend="dask"):
+        two = tt.sweep(own_target(), epsilons=(1e-5, 1e-2), workers=-1)
+    one = tt.sweep(own_target(), epsilons=(1e-5, 1e-2))
+    np.testing.assert_array_equal(two.tensors["W"], one.tensors["W"])
+    np.testing.assert_array_equal(two.overall, one.overall)
+
+
+@pytest.mark.usefixtures("dask_cluster")
+def test_cases_of_a_benchmark_over_a_dask_cluster():
+    with joblib.parallel_config(backend="dask"):
+        assert list(each(abs, [-3, 2, -1], -1, "test")) == [3, 2, 1]
+
+
+def test_a_sweep_in_two_processes_of_this_machine():
+    two = tt.sweep(own_target(), epsilons=(1e-4,), workers=2)
+    np.testing.assert_array_equal(two.overall, tt.sweep(own_target(), epsilons=(1e-4,)).overall)
 
 
 def test_a_target_that_does_not_pickle_says_so():
@@ -98,6 +125,8 @@ def test_a_loss_that_looks_at_its_modules_arrays_is_noticed(tmp_path, monkeypatc
             tt.CheckError, match=r"a copy of the target: expected the loss .* as here"
         ):
             tt.check(target, workers=2, effort="exhaustive")
+        with pytest.raises(tt.CheckError, match=r"a copy of the target: expected the loss"):
+            tt.sweep(target, epsilons=(1e-4,), workers=2)
     finally:
         del sys.modules["global_arrays"]
 

@@ -100,7 +100,7 @@ def sweep(what: object, *data: Any, **options: Any) -> Sweep:
 
     Args:
         what, data: as in `check`.
-        options: `epsilons` and `progress`, and those of `tt.target_of`.
+        options: `epsilons`, `workers` and `progress`, and those of `tt.target_of`.
     """
     target, rest = as_target(what, *data, **options)
     return sweep_target(target, **rest)

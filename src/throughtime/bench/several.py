@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
-from multiprocessing import get_context
 from typing import TypeVar
 
+from throughtime.checking.workers import EXTRA
 from throughtime.progress import progress_bar
 
 Case = TypeVar("Case")
@@ -20,19 +18,28 @@ def each(
 ) -> Iterator[Result]:
     """`function` of every case, in their order; with one worker in this very process.
 
+    joblib decides where: in processes of this machine, or, inside `joblib.parallel_config`, on
+    the machines of a Dask or Ray cluster.
+
     Args:
         function: one that a new process finds by its name.
         cases: what can be pickled.
-        workers: processes.
+        workers: processes; −1: as many as there are cores, or workers in the cluster.
         what: is measured, for the bar.
     """
-    with ExitStack() as stack:
-        bar = stack.enter_context(progress_bar(len(cases), what, "case", sys.stderr.isatty()))
-        results: Iterator[Result] = map(function, cases)
-        if workers > 1:
-            spawned = get_context("spawn")  # torch's and jax's threads do not survive a fork
-            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=spawned))
-            results = pool.map(function, cases)
-        for found in results:
+    with progress_bar(len(cases), what, "case", sys.stderr.isatty()) as bar:
+        for found in _parallel(function, cases, workers) if workers != 1 else map(function, cases):
             bar.update()
             yield found
+
+
+def _parallel(
+    function: Callable[[Case], Result], cases: Sequence[Case], workers: int
+) -> Iterator[Result]:
+    try:
+        import joblib
+    except ImportError:
+        raise ImportError(EXTRA) from None
+    parallel = joblib.Parallel(n_jobs=workers, return_as="generator")
+    found: Iterator[Result] = parallel(joblib.delayed(function)(case) for case in cases)
+    return found

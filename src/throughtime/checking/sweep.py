@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,11 @@ import numpy as np
 from throughtime.arrays import Array, refuse
 from throughtime.checking.discrepancy import discrepancy
 from throughtime.checking.target import CheckError, Evaluator, Target
+from throughtime.checking.workers import SEEN, check_workers, in_copies, same_as_here
 from throughtime.progress import progress_bar
 
 EPSILONS = tuple(10.0 ** (k / 2) for k in range(-16, 1))  # 1e-8 … 1, two a decade
+ENTRIES = 16  # that are measured between two looks at the bar, or sent to a worker
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,11 @@ class Sweep:
 
 
 def sweep_target(
-    target: Target, epsilons: tuple[float, ...] = EPSILONS, *, progress: bool | None = None
+    target: Target,
+    epsilons: tuple[float, ...] = EPSILONS,
+    *,
+    workers: int = 1,
+    progress: bool | None = None,
 ) -> Sweep:
     """Discrepancy of a target's gradient, every entry of it, at each of several fixed steps.
 
@@ -56,6 +63,7 @@ def sweep_target(
     Args:
         target: what to sweep; every parameter costs two losses a step.
         epsilons: the steps.
+        workers: evaluate in so many processes, as in `check_target`.
         progress: whether to show a bar; by default in a terminal, after two seconds.
     """
     if not epsilons or min(epsilons) <= 0:
@@ -63,14 +71,11 @@ def sweep_target(
     evaluator = Evaluator(target)
     gradient = {name: array.astype(np.float64) for name, array in evaluator.gradient().items()}
     numerical = {name: np.zeros((len(epsilons), array.size)) for name, array in gradient.items()}
-    total = len(epsilons) * sum(array.size for array in gradient.values())
-    with progress_bar(total, "sweep", "entry", progress) as bar:
-        for name, array in target.parameters.items():
-            for entry in range(array.size):
-                for row, epsilon in enumerate(epsilons):
-                    above, below, width = _two_losses(evaluator, array, entry, epsilon)
-                    numerical[name][row, entry] = (above - below) / (width or np.inf)
-                    bar.update()
+    parts = list(_parts(target))
+    with progress_bar(sum(p.size for p in parts), "sweep", "entry", progress) as bar:
+        for part, found in zip(parts, _measured(evaluator, parts, epsilons, workers), strict=True):
+            numerical[part.name][:, part.start : part.start + part.size] = found
+            bar.update(part.size)
     flat = {name: array.reshape(-1) for name, array in gradient.items()}
     everything = np.concatenate(list(flat.values()))
     return Sweep(
@@ -78,6 +83,63 @@ def sweep_target(
         {name: _over_steps(flat[name], numerical[name]) for name in flat},
         _over_steps(everything, np.concatenate(list(numerical.values()), axis=1)),
     )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some neighbouring entries of one tensor."""
+
+    name: str
+    start: int
+    size: int
+
+
+def _parts(target: Target) -> Iterator[_Part]:
+    for name, array in target.parameters.items():
+        for start in range(0, array.size, ENTRIES):
+            yield _Part(name, start, min(ENTRIES, array.size - start))
+
+
+def _measured(
+    evaluator: Evaluator, parts: Sequence[_Part], epsilons: tuple[float, ...], workers: int
+) -> Iterator[Array]:
+    """The numerical derivatives of each part, (steps, entries), as they are done."""
+    if check_workers(workers) == 1:
+        return (_derivatives(evaluator, part, epsilons) for part in parts)
+    proof = _moved_loss(evaluator)
+    work = [(part, epsilons, proof) for part in parts]
+    return in_copies(evaluator, _derivatives_of_a_copy, work, workers)
+
+
+def _derivatives_of_a_copy(
+    evaluator: Evaluator, part: _Part, epsilons: tuple[float, ...], proof: float
+) -> Array:
+    """In a worker, whose copy has to answer as the original does."""
+    same_as_here(_moved_loss(evaluator), proof, 1e-6 * abs(proof))
+    return _derivatives(evaluator, part, epsilons)
+
+
+def _moved_loss(evaluator: Evaluator) -> float:
+    """The loss where every parameter is a quarter larger."""
+    before = {name: array.copy() for name, array in evaluator.target.parameters.items()}
+    try:
+        for array in evaluator.target.parameters.values():
+            array *= 1 + SEEN
+        return evaluator.loss()
+    finally:
+        for name, array in evaluator.target.parameters.items():
+            array[...] = before[name]
+
+
+def _derivatives(evaluator: Evaluator, part: _Part, epsilons: tuple[float, ...]) -> Array:
+    """Central differences, (steps, entries)."""
+    array = evaluator.target.parameters[part.name]
+    found = np.zeros((len(epsilons), part.size))
+    for k in range(part.size):
+        for row, epsilon in enumerate(epsilons):
+            above, below, width = _two_losses(evaluator, array, part.start + k, epsilon)
+            found[row, k] = (above - below) / (width or np.inf)
+    return found
 
 
 def _over_steps(gradient: Array, numerical: Array) -> Array:

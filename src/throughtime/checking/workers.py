@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,7 @@ class Workers:
             import joblib
         except ImportError:
             raise ImportError(EXTRA) from None
+        self.joblib = joblib
         self.jobs = joblib.effective_n_jobs(self.count)
         self.parallel = joblib.Parallel(n_jobs=self.count)
         self.delayed = joblib.delayed
@@ -72,25 +73,55 @@ def _measure(
     A copy whose loss looks at other arrays than its parameters, as module-level ones do, would
     find every slope to be 0.
     """
-    try:
-        site: Site = pickle.loads(packed)
-    except ImportError as problem:
-        way_out = "put the target's modules where the workers find them: PYTHONPATH"
-        refuse("workers", "modules that they can import", problem, way_out, error=CheckError)
-    found = site.along(proof.blocks)(SEEN)[1]
+    site: Site = _unpacked(packed)
+    same_as_here(site.along(proof.blocks)(SEEN)[1], expected, tolerance)
+    return in_turn(site, lines), site.budget.used
+
+
+def same_as_here(found: float, expected: float, tolerance: float) -> None:
+    """Refuses a copy of the target whose loss at a moved point is not the original's."""
     if abs(found - expected) > tolerance and not (np.isnan(found) and np.isnan(expected)):
         way_out = "keep the arrays in the target's own functions, not in their module"
         expected_words = f"the loss {expected:.9g}, as here, at a moved point"
         refuse("workers: a copy of the target", expected_words, f"{found:.9g}", way_out, CheckError)
-    return in_turn(site, lines), site.budget.used
 
 
-def _pickled(site: Site) -> bytes:
+def in_copies(
+    original: Any, function: Callable[..., Any], work: Sequence[tuple[Any, ...]], count: int
+) -> Iterator[Any]:
+    """`function(copy, *arguments)` of all arguments, in their order, wherever joblib decides.
+
+    Args:
+        original: holds a target; each call has a copy of its own.
+        function: one that a new process finds by its name.
+        work: arguments.
+        count: of processes, as in `Workers`.
+    """
+    workers = Workers(count)
+    parallel = workers.joblib.Parallel(n_jobs=count, return_as="generator")
+    packed = _pickled(original)
+    found: Iterator[Any] = parallel(workers.delayed(_call)(packed, function, *w) for w in work)
+    return found
+
+
+def _call(packed: bytes, function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(_unpacked(packed), *arguments)
+
+
+def _unpacked(packed: bytes) -> Any:
+    try:
+        return pickle.loads(packed)
+    except ImportError as problem:
+        way_out = "put the target's modules where the workers find them: PYTHONPATH"
+        refuse("workers", "modules that they can import", problem, way_out, error=CheckError)
+
+
+def _pickled(original: Any) -> bytes:
     """Bytes, since some backends share their memory, and each worker moves its own parameters."""
     import cloudpickle
 
     try:
-        packed: bytes = cloudpickle.dumps(site)
+        packed: bytes = cloudpickle.dumps(original)
     except Exception as problem:  # whatever a class may raise that does not want to be packed
         seen = f"{type(problem).__name__}: {problem}"
         way_out = "build it from functions and arrays alone, or leave workers= out"

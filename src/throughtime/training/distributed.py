@@ -107,8 +107,8 @@ class Group(Processes):
     ) -> None:
         self._pulse.end()
         if self._waits:  # a reduction that nobody answers: torch would wait for it at the exit
-            status = {None: 0, KeyboardInterrupt: 130}.get(kind, 3)  # as the command line's own
-            atexit.register(_leave, status)
+            failed = 130 if kind is KeyboardInterrupt else 3  # as the command line's own
+            atexit.register(_leave, failed if kind else 0)
             return
         with suppress(RuntimeError):  # of a connection that is closed already
             self._dist.destroy_process_group()

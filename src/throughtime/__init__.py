@@ -9,7 +9,7 @@ from throughtime.contributions import Contributions, contributions
 from throughtime.diagnosis import layouts
 from throughtime.diagnosis.compare import Comparison, compare
 from throughtime.engine import engine, engine_info, release_workspace, set_threads
-from throughtime.flow import Flow, flow
+from throughtime.flow import Flow, NonFinite, first_nonfinite, flow
 from throughtime.layers import Dense, Dropout, Embedding
 from throughtime.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from throughtime.network import Gradients, Network, Run
@@ -37,6 +37,7 @@ __all__ = [
     "MeanSquaredError",
     "Network",
     "Parameters",
+    "NonFinite",
     "Report",
     "Run",
     "SoftmaxCrossEntropy",
@@ -49,6 +50,7 @@ __all__ = [
     "engine",
     "engine_info",
     "flow",
+    "first_nonfinite",
     "from_torch",
     "frozen",
     "layouts",

@@ -1,4 +1,4 @@
-"""`tt.flow`: where the gradient goes, through time."""
+"""`tt.flow` and `tt.first_nonfinite`: where the gradient goes, and where NaN comes from."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from throughtime import checking, gradient_flow
 from throughtime.arrays import refuse
 from throughtime.bridges.torch_flow import module_flow
+from throughtime.bridges.torch_nonfinite import first_in_module
 from throughtime.gradient_flow import network_flow
 from throughtime.network import Network
+from throughtime.nonfinite import NonFinite, first_in_network
 from throughtime.report.flow_figures import lag_heatmap
 from throughtime.report.flow_page import flow_page
 from throughtime.targets.torch_module import is_module
@@ -17,7 +19,7 @@ from throughtime.targets.torch_module import is_module
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Flow", "flow"]
+__all__ = ["Flow", "NonFinite", "first_nonfinite", "flow"]
 
 
 class Flow(gradient_flow.Flow):
@@ -79,3 +81,42 @@ def flow(what: object, *data: Any, **options: Any) -> Flow:
     if len(data) != 2:
         refuse("flow", "a Network, inputs and targets", f"{len(data)} arrays", error=TypeError)
     return Flow(**vars(network_flow(what, *data, **options)))
+
+
+def first_nonfinite(what: object, *data: Any, **options: Any) -> NonFinite | None:
+    """Which value of a run became NaN or infinite first, and what was it made of?
+
+    The run is made again and looked at in the order in which it is computed: parameters, inputs,
+    of each recurrent layer step by step the pre-activations, gates, c and h, then outputs, loss,
+    and the derivatives on the way back.
+
+    Args:
+        what: a Network, followed by its inputs and targets (options `state`, `lengths`,
+            `dropout_seed`); or a torch module, followed by its inputs (options `loss`, a function
+            of its outputs, and `of`, the name of one recurrent module).
+        data: what follows it; without targets or `loss` the way back is left out.
+
+    Returns:
+        a NonFinite: `.step`, `.sequence`, `.gate`, `.value`, `.sources`; print it. None where every
+        number is finite.
+
+    Raises:
+        TypeError: for what is neither.
+
+    Example:
+        >>> import numpy as np
+        >>> import throughtime as tt
+        >>> net = tt.Network([tt.RNN(1, 1, "relu")], dtype="float32", seed=0)
+        >>> net.parameters["0.W"], net.parameters["0.U"] = [[1.0]], [[1e13]]
+        >>> print(tt.first_nonfinite(net, np.ones((9, 2, 1), np.float32)))
+        layer 0 (RNN), step 3, sequence 0, gate s, unit 0: pre-activation 1e+39, beyond float32,
+        from W x = 1, U h = 1e+39, b = 0
+    """
+    if is_module(what):
+        return first_in_module(what, *data, **options)
+    if not isinstance(what, Network):
+        expected = "a Network or a torch module"
+        refuse("first_nonfinite", expected, type(what).__name__, error=TypeError)
+    if not data:
+        refuse("first_nonfinite", "a Network and its inputs", "no inputs", error=TypeError)
+    return first_in_network(what, *data, **options)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, positive, refuse
-from throughtime.bridges.torch_run import Seen, array, see
+from throughtime.bridges.torch_run import Seen, arguments_of, array, see
 from throughtime.bridges.torch_terms import Terms, terms
 from throughtime.bridges.torch_weights import from_torch
 from throughtime.gradient_flow import Flow, network_flow
@@ -81,15 +81,13 @@ def module_flow(
                 "lengths": "lengths are those of the PackedSequence that the module receives",
             }
             refuse(name, "no such option for torch", repr(options[name])[:40], why[name], TypeError)
-    arguments = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], tuple) else inputs
-    if not arguments:
-        refuse("module", "its inputs beside it", "the module alone", error=TypeError)
 
-    def then(seen: Seen) -> Twin:
+    def then(order: list[Seen]) -> Twin:
+        seen = order[-1]
         network = network_of(seen)
         return twin(network, seen, terms(seen, loss), sequences)
 
-    found: Twin = see(module, arguments, of, then)
+    found: Twin = see(module, arguments_of(inputs), of, then)
     options |= {"state": found.state, "lengths": found.lengths}
     flow = network_flow(found.network, found.inputs, found.targets, **options)
     return replace(flow, notes=(*flow.notes, *found.notes))

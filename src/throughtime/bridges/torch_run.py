@@ -106,14 +106,14 @@ def see(
     model: Any,
     inputs: tuple[Any, ...],
     of: str | None,
-    then: Callable[[Seen], Any],
+    then: Callable[[list[Seen]], Any],
 ) -> Any:
     """Runs the model once, without dropout, and gives what was seen to `then`.
 
     Args:
-        of: name of the recurrent module, as `model.named_modules()` has it; without it the one
-            that is called last.
-        then: called while the model's run can still be differentiated.
+        of: name of the recurrent module, as `model.named_modules()` has it; all without it.
+        then: is given the recurrent modules in the order in which they were called, while the
+            model's run can still be differentiated.
     """
     model = getattr(model, "_orig_mod", model)  # torch.compile keeps the model that it was given
     modules = recurrent_modules(model)
@@ -131,12 +131,20 @@ def see(
         outputs = model(*inputs)
         if not order:
             refuse("module", f"a run that calls {' or '.join(map(repr, chosen))}", "one without")
-        seen = order[-1]
-        seen.outputs = outputs
-        if seen.calls > 1:
-            way_out = "give it all steps in one call, or look with a model that does"
-            refuse(seen.title, "one call in a run of the model", f"{seen.calls}", way_out)
-        return then(seen)
+        for seen in order:
+            seen.outputs = outputs
+            if seen.calls > 1:
+                way_out = "give it all steps in one call, or look with a model that does"
+                refuse(seen.title, "one call in a run of the model", f"{seen.calls}", way_out)
+        return then(order)
+
+
+def arguments_of(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What the model is called with; one tuple alone is taken apart."""
+    arguments = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], tuple) else inputs
+    if not arguments:
+        refuse("module", "its inputs beside it", "the module alone", error=TypeError)
+    return arguments
 
 
 def recurrent_modules(model: Any) -> dict[str, Any]:

@@ -109,10 +109,10 @@ class Search:
             dtype=self.dtype,
         )
 
-    def backward(self, doutputs: Array) -> None:
+    def backward(self, doutputs: Array, dstate: Mapping[str, Array] | None = None) -> None:
         """Differentiates, and looks at every step's derivatives and at their sums."""
         assert self.tape is not None
-        found = self.network.backward(self.tape, doutputs, need_inputs=False)
+        found = self.network.backward(self.tape, doutputs, dstate, need_inputs=False)
         self.found = first_in_deltas(self.network, found, doutputs)
         self.found = self.found or first_in_gradient(found.parameters, found)
 

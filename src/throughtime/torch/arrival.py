@@ -5,8 +5,7 @@ The messages are torch's where torch has good ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.utils.rnn import PackedSequence
@@ -15,8 +14,7 @@ from throughtime.arrays import refuse
 from throughtime.torch.weights import Maybe, Weights
 
 
-@dataclass(frozen=True)
-class Arrived:
+class Arrived(NamedTuple):
     """Inputs time first, and how the results are to leave.
 
     Attributes:
@@ -54,14 +52,16 @@ class Arrived:
 
 def weights_of(module: Any) -> list[Weights]:
     """One direction after the other, as the module's attributes are now."""
+    held = module._parameters  # quicker than attributes; what was put in a parameter's place is one
     found = []
     for names in module._all_weights:
-        own = [getattr(module, name) for name in names]
+        own = [held[name] if name in held else getattr(module, name) for name in names]
         R = own.pop() if module.proj_size else None
-        name = names[0].replace("weight_ih", "weight_peephole")
-        p = getattr(module, name) if module.peepholes else None
         W, U, *biases = own
         b_ih, b_hh = biases or (None, None)
+        p = None
+        if module.peepholes:
+            p = getattr(module, names[0].replace("weight_ih", "weight_peephole"))
         found.append(Weights(W, U, b_ih, b_hh, R, p))
     return found
 

@@ -6,18 +6,21 @@ on saved tensors see them, and memory is given back when the graph is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
-from throughtime.cells import GRU
+from throughtime.arrays import Array
 from throughtime.torch import passes
 from throughtime.torch.side import Side
 from throughtime.torch.states import Kept
 from throughtime.torch.steps import recurrence
-from throughtime.torch.weights import Maybe, Weights, engine_parameters, torch_gradients
+from throughtime.torch.weights import Maybe, Weights, engine_parameters, separate, torch_gradients
 
 WEIGHTS = len(Weights._fields)
+NOTHING = {dtype: torch.empty(0, dtype=dtype) for dtype in (torch.float32, torch.float64)}
 
 
 class Recurrence(torch.autograd.Function):
@@ -28,54 +31,53 @@ class Recurrence(torch.autograd.Function):
         ctx: Any, side: Side, x: torch.Tensor, h: Maybe, c: Maybe, *weights: Maybe
     ) -> tuple[torch.Tensor, torch.Tensor, Maybe]:
         ctx.set_materialize_grads(False)
-        ctx.side = side
+        ctx.side, ctx.changes = side, None
         laid = side.layout.lay(x.detach())
-        run = _run(side, laid, h, c, Weights(*weights))
-        kept = _tensors(passes.forward(run))
-        in_memory = side.layout.place is None and not side.layout.reverse
-        outputs = torch.from_numpy(kept.h.numpy()[1:]) if in_memory else kept.h[1:]
-        outputs = side.layout.back(outputs)
-        ctx.changes = _Changes(outputs) if in_memory else None
+        kept = passes.forward(_run(side, laid, h, c, weights))
+        tape = Kept(*map(_tensor, kept))
+        if side.layout.in_order:  # the outputs are the tape's memory
+            outputs = torch.from_numpy(side.layout.as_rows(kept.h[1:]))
+            ctx.changes = _Changes(outputs)
+        else:
+            outputs = side.layout.back(tape.h[1:])
         own = None if laid.data_ptr() == x.data_ptr() else laid
-        ctx.save_for_backward(x, h, c, *weights, own, *kept)
+        ctx.save_for_backward(x, h, c, *weights, own, *tape)
         if side.wanted:
-            side.kept = Kept(*kept)
-        final = None if kept.c is None else kept.c[-1].clone()
-        return outputs, kept.h[-1].clone(), final
+            side.kept = tape
+        final = None if kept.c is None else torch.from_numpy(kept.c[-1].copy())
+        return outputs, torch.from_numpy(kept.h[-1].copy()), final
 
     @staticmethod
     def backward(ctx: Any, dy: Maybe, dh: Maybe, dc: Maybe) -> tuple[Maybe, ...]:
-        x, h, c, *rest = ctx.saved_tensors
-        side, weights, laid = ctx.side, Weights(*rest[:WEIGHTS]), rest[WEIGHTS]
         if dy is None and dh is None and dc is None:
             return (None,) * (4 + WEIGHTS)
+        x, h, c, *rest = ctx.saved_tensors
+        side, weights = ctx.side, rest[:WEIGHTS]
         taps = side.module._taps
         if torch.is_grad_enabled():  # somebody will differentiate what comes out
             if taps is not None:
                 taps.refuse_higher_order()
             return None, *_differentiable(side, (x, h, c, *weights), (dy, dh, dc))
+        laid, *tape = rest[WEIGHTS:]
         run = _run(side, side.layout.lay(x) if laid is None else laid, h, c, weights)
         if ctx.changes is not None and ctx.changes.any():
-            kept = passes.forward(run)  # the outputs, which are the tape's memory, were changed
+            kept = passes.forward(run)
         else:
-            every_h, every_c, inner = rest[WEIGHTS + 1 :]
-            kept = passes.Kept(every_h.numpy(), _array(every_c), _array(inner))
-        given = {"h": dh, "c": dc}
+            kept = passes.Kept(*map(_array, tape))
         found = passes.backward(
             run,
             kept,
-            None if dy is None else side.layout.lay(dy).numpy(),
-            {name: d.numpy() for name, d in given.items() if d is not None},
+            None if dy is None else _array(side.layout.lay(dy)),
+            _named(dh, dc),
             need_inputs=ctx.needs_input_grad[1],
             need_deltas=taps is not None,
         )
         if taps is not None:
             taps.record(side, run, kept, found)
         dx = None if found.inputs is None else side.layout.back(torch.from_numpy(found.inputs))
-        pairs = (("h", h), ("c", c))
-        before = [None if s is None else torch.from_numpy(found.state[n]) for n, s in pairs]
-        gradient = {name: torch.from_numpy(array) for name, array in found.parameters.items()}
-        return None, dx, *before, *torch_gradients(weights, gradient)
+        dh = None if h is None else torch.from_numpy(found.state["h"])
+        dc = None if c is None else torch.from_numpy(found.state["c"])
+        return None, dx, dh, dc, *torch_gradients(Weights(*weights), found.parameters)
 
 
 class _Changes:
@@ -83,34 +85,38 @@ class _Changes:
 
     def __init__(self, outputs: torch.Tensor) -> None:
         self.counter = outputs.detach()
-        self.counter.data = outputs.new_empty(0)  # it shares the count but not the memory
+        self.counter.data = NOTHING[outputs.dtype]  # it shares the count but not the memory
         self.before = self.counter._version
 
     def any(self) -> bool:
         return bool(self.counter._version != self.before)
 
 
-def _run(side: Side, laid: torch.Tensor, h: Maybe, c: Maybe, weights: Weights) -> passes.Run:
-    """What the engine is given: views of the tensors."""
-    cell = side.cell
-    p = engine_parameters(weights, isinstance(cell, GRU), getattr(cell, "reset_after", False))
-    given = {"h": h, "c": c}
+def _run(
+    side: Side, laid: torch.Tensor, h: Maybe, c: Maybe, weights: Sequence[Maybe]
+) -> passes.Run:
+    """What the engine is given: the tensors' own memory."""
+    arrays = Weights(*map(_array, weights))
     return passes.Run(
-        cell,
-        {name: tensor.detach().numpy() for name, tensor in p.items()},
-        laid.numpy(),
-        {n: s.detach().numpy() for n, s in given.items() if s is not None} or None,
+        side.cell,
+        engine_parameters(arrays, separate(side.cell), np),
+        _array(laid),
+        _named(h, c) or None,
         side.layout.lengths,
         side.segment,
     )
 
 
+def _named(h: Maybe, c: Maybe) -> dict[str, Array]:
+    return {n: _array(tensor) for n, tensor in (("h", h), ("c", c)) if tensor is not None}
+
+
 def _array(tensor: Maybe) -> Any:
-    return None if tensor is None else tensor.numpy()
+    return None if tensor is None else tensor.numpy(force=True)  # forced past requires_grad only
 
 
-def _tensors(kept: passes.Kept) -> Kept:
-    return Kept(*[None if array is None else torch.from_numpy(array) for array in kept])
+def _tensor(array: Array | None) -> Any:
+    return None if array is None else torch.from_numpy(array)
 
 
 def _differentiable(

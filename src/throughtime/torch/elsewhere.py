@@ -21,7 +21,9 @@ def answers(module: Any, input: Any) -> bool:
         TypeError, RuntimeError: where input is no tensor, or on another device than the weights.
     """
     x = input.data if isinstance(input, PackedSequence) else input
-    W = module.weight_ih_l0
+    W = module._parameters.get("weight_ih_l0")
+    if W is None:  # a tensor that was put in its place
+        W = module.weight_ih_l0
     if not isinstance(x, torch.Tensor):
         what = f"{type(module).__name__}: input"
         refuse(what, "a tensor or a PackedSequence", type(x).__name__, error=TypeError)

@@ -7,7 +7,7 @@ among the T·B of the padded array, forwards and backwards.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +15,7 @@ import torch
 from throughtime.arrays import Array
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """One direction's order of rows.
 
     Attributes:
@@ -34,6 +33,15 @@ class Layout:
     place: torch.Tensor | None = None
     reverse: bool = False
 
+    @property
+    def in_order(self) -> bool:
+        """Whether rows come as the engine walks over them."""
+        return self.place is None and not self.reverse
+
+    def as_rows(self, array: Any) -> Any:
+        """(T, B, ·) as rows (T·B, ·), where the inputs are rows."""
+        return array.reshape(self.steps * self.batch, -1) if self.packed else array
+
     def lay(self, x: torch.Tensor) -> torch.Tensor:
         """Rows as they come -> (T, B, ·) in this direction's order of time."""
         if self.place is not None:
@@ -49,13 +57,13 @@ class Layout:
             return y.reshape(self.steps * self.batch, -1).index_select(0, self.place)
         if self.reverse:
             y = y.flip(0)
-        return y.reshape(self.steps * self.batch, -1) if self.packed else y
+        return self.as_rows(y)
 
 
 def dense(x: torch.Tensor) -> tuple[Layout, Layout]:
     """Both directions of inputs (T, B, I)."""
-    steps, batch = x.shape[:2]
-    return Layout(steps, batch), Layout(steps, batch, reverse=True)
+    steps, batch, _ = x.shape
+    return Layout(steps, batch), Layout(steps, batch, None, False, None, True)
 
 
 def packed(batch_sizes: torch.Tensor) -> tuple[Layout, Layout]:

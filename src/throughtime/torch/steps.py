@@ -11,14 +11,14 @@ import torch
 from throughtime.cells import GRU, LSTM, Cell
 from throughtime.cells.tape import active_steps
 from throughtime.torch.layout import Layout
-from throughtime.torch.weights import Maybe, Tensors, Weights, engine_parameters
+from throughtime.torch.weights import Maybe, Tensors, Weights, engine_parameters, separate
 
 
 def recurrence(
     cell: Cell, layout: Layout, x: torch.Tensor, h: Maybe, c: Maybe, weights: Weights
 ) -> tuple[torch.Tensor, torch.Tensor, Maybe]:
     """Outputs in the order of `x`, and the final h (B, P) and c (B, H), None but for LSTM."""
-    p = engine_parameters(weights, isinstance(cell, GRU), getattr(cell, "reset_after", False))
+    p = engine_parameters(weights, separate(cell))
     x = layout.lay(x)
     if h is None:
         h = x.new_zeros(layout.batch, cell.output_size)

@@ -178,11 +178,11 @@ def _samples(side: Side, run: passes.Run, kept: passes.Kept, deltas: dict[str, A
         each.append(cell.parameter_gradients(run.p, tape, mine))
     suffix = f"_l{side.layer}" + "_reverse" * side.layout.reverse
     named: dict[str, list[torch.Tensor]] = {}
+    bias = True if side.module.bias else None
     for found in each:
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in found.items()}
-        biases = (tensors["b"],) * 2 if side.module.bias else (None, None)
-        weights = Weights(tensors["W"], tensors["U"], *biases)
-        for name, tensor in zip(NAMES, torch_gradients(weights, tensors), strict=True):
+        arrays = {name: np.ascontiguousarray(array) for name, array in found.items()}
+        weights = torch_gradients(Weights(None, None, bias, bias), arrays)
+        for name, tensor in zip(NAMES, weights, strict=True):
             if tensor is not None:
                 named.setdefault(name + suffix, []).append(tensor)
     samples = {name: torch.stack(tensors) for name, tensors in named.items()}

@@ -135,7 +135,7 @@ def _traced(module: Any) -> One:
             h = x.new_zeros(x.shape[1], weights.U.shape[1])
         if c is None and lstm:
             c = x.new_zeros(x.shape[1], weights.W.shape[0] // 4)
-        p = engine_parameters(weights, module.mode == "GRU", module.reset_after)
+        p = engine_parameters(weights, module.mode == "GRU" and module.reset_after)
         given = [p.get(name) for name in ("W", "U", "b", "c", "R", "p")]
         every_h, last_c, _, _ = operators.recurrence(
             x, h, c, *given, module.mode, module.reset_after

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 
+from throughtime.arrays import Array
 from throughtime.cells import GRU, LSTM, RNN, Cell
 
 Tensors: TypeAlias = dict[str, torch.Tensor]
@@ -19,14 +21,14 @@ Maybe: TypeAlias = torch.Tensor | None
 
 
 class Weights(NamedTuple):
-    """One direction of one layer; None for what it has not."""
+    """One direction of one layer, tensors or arrays; None for what it has not."""
 
-    W: torch.Tensor
-    U: torch.Tensor
-    b_ih: torch.Tensor | None = None
-    b_hh: torch.Tensor | None = None
-    R: torch.Tensor | None = None
-    p: torch.Tensor | None = None
+    W: Any
+    U: Any
+    b_ih: Any = None
+    b_hh: Any = None
+    R: Any = None
+    p: Any = None
 
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_peephole")
@@ -44,19 +46,29 @@ def cell_of(
     return RNN(inputs, units, "relu" if mode == "RNN_RELU" else "tanh")
 
 
-def engine_parameters(weights: Weights, gru: bool, reset_after: bool) -> Tensors:
-    """The engine's parameters by name, as differentiable functions of torch's weights."""
+def separate(cell: Cell) -> bool:
+    """Whether the candidate's two biases stay apart: in the GRU that resets after the product."""
+    return isinstance(cell, GRU) and cell.reset_after
+
+
+def engine_parameters(weights: Weights, separate: bool, library: Any = torch) -> dict[str, Any]:
+    """The engine's parameters by name, from torch's weights as tensors or as arrays.
+
+    Args:
+        weights: those of one direction.
+        separate: see `separate`.
+        library: torch, for functions that can be differentiated, or numpy.
+    """
     W, U, b_ih, b_hh, R, p = weights
-    H = W.shape[0] // 3
-    separate = gru and reset_after
     found = {"W": W, "U": U}
     if b_ih is None or b_hh is None:
-        found["b"] = W.new_zeros(W.shape[0])
+        found["b"] = library.zeros_like(W[:, 0])
         if separate:
-            found["c"] = W.new_zeros(H)
+            found["c"] = library.zeros_like(W[: len(W) // 3, 0])
     elif separate:
-        found["b"] = torch.cat([b_ih[: 2 * H] + b_hh[: 2 * H], b_ih[2 * H :]])
-        found["c"] = b_hh[2 * H :]
+        rz = 2 * len(W) // 3
+        found["b"] = library.concatenate([b_ih[:rz] + b_hh[:rz], b_ih[rz:]])
+        found["c"] = b_hh[rz:]
     else:
         found["b"] = b_ih + b_hh
     if R is not None:
@@ -66,12 +78,13 @@ def engine_parameters(weights: Weights, gru: bool, reset_after: bool) -> Tensors
     return found
 
 
-def torch_gradients(weights: Weights, found: Mapping[str, torch.Tensor]) -> Weights:
+def torch_gradients(weights: Weights, found: Mapping[str, Array]) -> Weights:
     """From the gradients by the engine's parameters to those by torch's weights."""
+    d = {name: torch.from_numpy(array) for name, array in found.items()}
     db_ih = db_hh = None
     if weights.b_ih is not None:
-        db_ih = db_hh = found["b"]
+        db_ih = db_hh = d["b"]
         if "c" in found:
-            H = len(found["c"])
-            db_hh = torch.cat([db_ih[: 2 * H], found["c"]])
-    return Weights(found["W"], found["U"], db_ih, db_hh, found.get("R"), found.get("p"))
+            rz = 2 * len(found["c"])
+            db_hh = torch.from_numpy(np.concatenate([found["b"][:rz], found["c"]]))
+    return Weights(d["W"], d["U"], db_ih, db_hh, d.get("R"), d.get("p"))

@@ -42,14 +42,16 @@ def data_memory(
 
 
 def _covariances(x: Array, y: Array, lags: int) -> Array:
-    """n Σ cov² of x_{t−l} with y_t by lag, n the number of pairs: by chance alike at all lags."""
-    T = len(x)
-    found = []
-    for lag in range(lags + 1):
-        left, right = x[: T - lag], y[lag:]
-        product = left.reshape(-1, x.shape[2]).T @ right.reshape(-1, y.shape[2])
-        found.append((product**2).sum() / (left.shape[0] * left.shape[1]))
-    return np.array(found)
+    """n Σ cov² of x_{t−l} with y_t by lag, n the number of pairs: by chance alike at all lags.
+
+    Of all lags at once, as a product of Fourier transforms; with so many zeros behind them that
+    no lag meets the other end.
+    """
+    T, B = x.shape[:2]
+    length = 2 ** int(np.ceil(np.log2(T + lags)))
+    X, Y = (np.fft.rfft(one, length, axis=0) for one in (x, y))  # (frequencies, B, columns)
+    products = np.fft.irfft(X.conj().transpose(0, 2, 1) @ Y, length, axis=0)[: lags + 1]
+    return np.asarray((products**2).sum(axis=(1, 2)) / ((T - np.arange(lags + 1)) * B))
 
 
 def _elsewhere(x: Array, rng: np.random.Generator) -> Array:

@@ -6,7 +6,8 @@ of the arithmetic of four gates one by one, a third for a GRU; and δz need not 
 since its sum over losses follows from the sums of δc and δh.
 
 It needs one recurrent layer whose step is such a product, and the losses of all steps; otherwise
-`measure` does the same with `walk`. Both are tested against backward passes.
+`measure` does the same with `walk`. Both are tested against backward passes, and the walk here
+against its compiled twin, which answers unless the gradients themselves are to be kept.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.cells.products import input_gradient
+from throughtime.engine import use_compiled
+from throughtime.gradient_flow.compiled import walk_back
 from throughtime.gradient_flow.linear import Linear, LinearGRU, LinearLSTM, LinearRNN
 from throughtime.gradient_flow.measure import Measured, Norms
 from throughtime.gradient_flow.walk import FAR, Lines
@@ -70,12 +73,25 @@ class Folded:
             assert self.decay is not None
             np.multiply(rows[..., :H], self.decay[k][:, None], out=out[..., :H])
 
-    def deltas(self, sums: Array) -> Array:
-        """Sums of rows (T, B, width) -> of δz (T, B, G·H)."""
+    def compiled(
+        self, run: Lines, lags: int, starts: Sequence[int]
+    ) -> tuple[dict[str, Norms], Array]:
+        """All steps, compiled; as `_walk`."""
+        one = self.one
+        kind, factors, carry, through_h = "RNN", self.to_z, one.carry, None
+        if isinstance(one, LinearLSTM):
+            kind, carry, through_h = "LSTM", self.decay, one.beta
+        elif isinstance(one, LinearGRU):
+            kind, factors = "GRU", one.to_u
+        given = (run.arriving, run.counted, lags, starts)
+        return walk_back(kind, one.p["U"], factors, carry, through_h, *given)
+
+    def deltas(self, sums: Array, dz: Array) -> Array:
+        """Sums of rows (T, B, width) -> of δz (T, B, G·H), in the memory of dz (T, B, G, H)."""
         T, B, H = (*sums.shape[:2], self.H)
         if self.width == H:
-            return np.asarray((sums[:, :, None] * self.to_z).reshape(T, B, -1))
-        dz = np.empty_like(self.to_z)
+            np.multiply(sums[:, :, None], self.to_z, out=dz)
+            return dz.reshape(T, B, -1)
         np.multiply(sums[:, :, None, :H], self.to_z[:, :, :3], out=dz[:, :, :3])
         np.multiply(sums[:, :, H:], self.to_z[:, :, 3], out=dz[:, :, 3])
         return dz.reshape(T, B, -1)
@@ -93,9 +109,24 @@ def measure_together(
     run: Lines, ends: Array, max_lag: int, starts: Sequence[int], *, keep: bool = False
 ) -> Measured:
     """As `measure`, of the losses of all steps."""
-    T, B = run.arriving.shape[:2]
-    lags, dtype = max_lag + 1, run.arriving.dtype
     folded = Folded(run.linear[run.top])
+    kept: dict[str, Array] = {}
+    if use_compiled() and not keep:
+        norms, sums = folded.compiled(run, max_lag + 1, starts)
+    else:
+        norms, sums, kept = _walk(run, folded, max_lag + 1, starts, keep)
+    names = list(run.linear[run.top].sizes)
+    found = Measured({run.top: {name: norms[name] for name in names}}, _by_lag(run, folded, sums))
+    found.kept = {run.top: kept} if keep else {}
+    return found
+
+
+def _walk(
+    run: Lines, folded: Folded, lags: int, starts: Sequence[int], keep: bool
+) -> tuple[dict[str, Norms], Array, dict[str, Array]]:
+    """Norms, the rows added up over each stretch of lags (S, T, B, width), and the rows."""
+    T, B = run.arriving.shape[:2]
+    dtype = run.arriving.dtype
     norms = {part: Norms.zeros(T, lags, B) for part in folded.parts}
     kept = {}
     if keep:
@@ -128,12 +159,7 @@ def measure_together(
             exponents[:, reach] = _rescaled(before[:, reach], list(lengths.values()), powers)
             rows, before = before, rows
             rows[:, k - 1] = 0
-    names = list(run.linear[run.top].sizes)
-    found = Measured(
-        {run.top: {name: _by_end(norms[name]) for name in names}}, _by_lag(run, folded, sums)
-    )
-    found.kept = {run.top: kept} if keep else {}
-    return found
+    return {part: _by_end(own) for part, own in norms.items()}, sums, kept
 
 
 def _add(norms: Norms, k: int, values: Array, counted: Array) -> None:
@@ -174,9 +200,10 @@ def _rescaled(rows: Array, lengths: list[Array], exponents: Array) -> Array:
 def _by_lag(run: Lines, folded: Folded, sums: Array) -> list[Parameters]:
     """The gradient of each stretch of lags, from the sums of its rows; (S, T, B, width)."""
     found = []
+    dz = np.empty_like(folded.to_z)  # asked from the system once, not for each stretch
     for one in sums:
         gradient = run.network.parameters.zeros_like()
-        delta = folded.deltas(one)
+        delta = folded.deltas(one, dz)
         for number in reversed(range(run.top + 1)):
             layer, p = run.network.layers[number], run.network.of_layer(number)
             parts = layer.parameter_gradients(p, run.tape.layers[number], {"z": delta})

@@ -3,6 +3,7 @@
 
 #include "gru.hpp"
 #include "head.hpp"
+#include "lags.hpp"
 #include "lstm.hpp"
 #include "rnn.hpp"
 #include "vector.hpp"
@@ -65,6 +66,7 @@ template <class T> constexpr Functions<T> functions() {
             softmax<T>,
             sum_of_squares<T>,
             adam<T>,
+            lags<T>,
             apply_sigmoid<T>,
             apply_tanh<T>};
 }

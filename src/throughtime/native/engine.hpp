@@ -89,6 +89,26 @@ template <class T> struct AdamCall {
     T beta1, beta2, rate, root, epsilon;
 };
 
+// All losses of a run, back through one recurrent layer side by side; as in gradient_flow/together.py.
+template <class T> struct LagsCall {
+    Kind kind;  // a GRU's reset gate acts after the product; no projection
+    Index steps, batch, units, lags;
+    const T *U;          // (G·H, H)
+    const T *factors;    // (T, B, G, H): of a gradient before it passes each gate's rows of U
+    const T *carry;      // (T, B, H): of c (LSTM), of h (GRU), past all gates; null for an RNN
+    const T *through_h;  // (T, B, H): δc for δh within a step, LSTM
+    const T *arriving;   // (T, B, H): what the loss of each step gives to δh of that step
+
+    // Results, added to what is there; h before c.
+    double *total, *squares;  // (1 or 2, T, lags): Σ over sequences of ‖∂E_t/∂s_{t−l}‖, and of its square
+    double *by_sequence;      // (1 or 2, lags, B): Σ over t
+    Index stretches;          // of lags, which begin at
+    const Index *starts;      // (stretches), ascending from 0
+    T *sums;                  // (stretches, T, B, H or 2H): Σ over each of the rows, δc beside δh; or null
+
+    bool (*interrupted)();  // as in Call
+};
+
 template <class T> struct Functions {
     bool (*forward)(const Call<T> &);   // false: interrupted
     bool (*backward)(const Call<T> &);
@@ -98,6 +118,7 @@ template <class T> struct Functions {
     void (*softmax)(const SoftmaxCall<T> &);
     double (*sum_of_squares)(const T *, Index count);
     void (*adam)(const AdamCall<T> &);
+    bool (*lags)(const LagsCall<T> &);  // false: interrupted
     void (*sigmoid)(const T *from, T *to, Index count);
     void (*tanh)(const T *from, T *to, Index count);
 };

@@ -294,6 +294,47 @@ void adam(const Maybe &parameters, const Input &gradient, const Maybe &m, const 
     functions<T>().adam(call);
 }
 
+template <class T>
+void lags(int kind, const Input &starts, const Input &U, const Input &factors, const Input &carry,
+          const Input &through_h, const Input &arriving, const Maybe &total, const Maybe &squares,
+          const Maybe &by_sequence, const Maybe &sums) {
+    if (kind < 0 || kind > 2) throw nb::value_error("kind: expected a known one");
+    if (!arriving || arriving->ndim() != 3) throw nb::value_error("arriving: expected (T, B, H)");
+    if (!total || total->ndim() != 3) throw nb::value_error("total: expected (parts, T, lags)");
+    LagsCall<T> call{};
+    call.kind = static_cast<Kind>(kind);
+    const bool lstm = call.kind == Kind::lstm;
+    const Index gates = sizes_of(call.kind).gates, parts = lstm ? 2 : 1;
+    const Index steps = call.steps = static_cast<Index>(arriving->shape(0));
+    const Index B = call.batch = static_cast<Index>(arriving->shape(1));
+    const Index H = call.units = static_cast<Index>(arriving->shape(2));
+    const Index L = call.lags = static_cast<Index>(total->shape(2));
+    call.arriving = needed<T>("arriving", arriving, {steps, B, H});
+    call.U = needed<T>("U", U, {gates * H, H});
+    call.factors = needed<T>("factors", factors, {steps, B, gates, H});
+    if (call.kind != Kind::rnn) call.carry = needed<T>("carry", carry, {steps, B, H});
+    if (lstm) call.through_h = needed<T>("through h", through_h, {steps, B, H});
+    call.total = needed<double>("total", total, {parts, steps, L});
+    call.squares = needed<double>("squares", squares, {parts, steps, L});
+    call.by_sequence = needed<double>("by sequence", by_sequence, {parts, L, B});
+    if (starts) {
+        const Index S = call.stretches = static_cast<Index>(starts->size());
+        call.starts = needed<Index>("starts", starts, {S});
+        for (Index s = 0; s < S; ++s)
+            in_range("starts", call.starts + s, 1, s ? call.starts[s - 1] + 1 : 0, s ? L - 1 : 0);
+        if (S) call.sums = needed<T>("sums", sums, {S, steps, B, parts * H});
+    }
+    if (!steps || !B || !H || !L) return;
+    call.interrupted = interrupted;
+    last_look = std::chrono::steady_clock::now();
+    bool completed;
+    {
+        nb::gil_scoped_release free;
+        completed = functions<T>().lags(call);
+    }
+    if (!completed) throw nb::python_error();
+}
+
 template <class T> void bind_vectors(nb::module_ &m) {
     m.def("sum_of_squares", [](const Numbers<const T> &x) {
         nb::gil_scoped_release free;
@@ -352,6 +393,11 @@ NB_MODULE(_engine, m) {
     m.def("peak", [](double seconds) {
         nb::gil_scoped_release free;
         return isa().peak(seconds);
+    });
+    m.def("lags", [](int kind, Input starts, Input U, Input factors, Input carry, Input through_h,
+                     Input arriving, Maybe total, Maybe squares, Maybe by_sequence, Maybe sums) {
+        (is_double(U) ? lags<double> : lags<float>)(kind, starts, U, factors, carry, through_h, arriving,
+                                                    total, squares, by_sequence, sums);
     });
     bind_vectors<float>(m);
     bind_vectors<double>(m);

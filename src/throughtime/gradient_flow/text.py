@@ -1,8 +1,13 @@
-"""The flow as lines of text: verdict and advice first, then a table for each layer."""
+"""The flow as lines of text: verdict and advice first, then a table for each layer.
+
+No line is longer than 100 columns, but for names that are: sentences go on in a further line, and
+tables in a further one below.
+"""
 
 from __future__ import annotations
 
 from itertools import pairwise
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,20 +18,25 @@ from throughtime.gradient_flow.verdict import SIGMOIDS
 if TYPE_CHECKING:
     from throughtime.gradient_flow.result import Flow, LayerFlow
 
-COLUMNS = 9  # lags in a table
+WIDTH = 100
+COLUMNS = 8  # lags in a table
 SHARES = "Share of each parameter's gradient by the lag that it passed through"
 NAMES = {"carry": "along {} alone", "gates": "through the gates alone", "both": "through both"}
 
 
 def text(flow: Flow) -> str:
     """All of it."""
-    lines = [f"{flow.verdict.upper()}: {flow.reason}", circumstances(flow), ""]
-    lines += [f"- {sentence}" for sentence in flow.advice.sentences]
+    lines = [
+        *_wrapped(f"{flow.verdict.upper()}: {flow.reason}"),
+        *_wrapped(circumstances(flow)),
+        "",
+    ]
+    lines += [line for sentence in flow.advice.sentences for line in _wrapped(sentence, "- ")]
     for number, layer in flow.layers.items():
         lines += ["", *_layer(number, layer, flow.max_lag)]
     lines += ["", *_shares(flow)]
     if flow.notes:
-        lines += ["", *flow.notes]
+        lines += ["", *(line for note in flow.notes for line in _wrapped(note))]
     return "\n".join(lines)
 
 
@@ -43,7 +53,7 @@ def circumstances(flow: Flow) -> str:
 def _layer(number: int, layer: LayerFlow, max_lag: int) -> list[str]:
     units = f"{layer.kind}, {layer.units} units"
     lines = [f"Layer {number} ({units}): {layer.verdict}", *_table(lag_rows(layer, max_lag))]
-    lines += [f"  {line}" for line in facts(layer)]
+    lines += [line for fact in facts(layer) for line in _wrapped(fact, "  ", "    ")]
     return lines
 
 
@@ -54,7 +64,8 @@ def lag_rows(layer: LayerFlow, max_lag: int) -> list[list[str]]:
     for part, profile in layer.profile.items():
         rows.append([f"‖∂E/∂{part}‖", *(_size(profile[lag]) for lag in lags)])
         spread = layer.profile_spread[part]
-        rows.append(["  ± over sequences", *(_size(spread[lag]) for lag in lags)])
+        if np.nan_to_num(spread).any():  # 0 of a single sequence
+            rows.append(["  ± over sequences", *(_size(spread[lag]) for lag in lags)])
     for path, shares in layer.paths.items():
         name = NAMES[path].format("c" if layer.remembers == "c" else "z")
         rows.append([name, *(_percent(shares[lag]) for lag in lags)])
@@ -123,10 +134,38 @@ def share_rows(flow: Flow) -> list[list[str]]:
 
 def _table(rows: list[list[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  " + "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
-        for row in rows
-    ]
+    lines = []
+    for left, right in pairwise(_breaks(widths)):
+        if lines:
+            lines.append("")
+        for row in rows:
+            cells = map(str.rjust, row[left:right], widths[left:right])
+            lines.append("  " + "  ".join([row[0].ljust(widths[0]), *cells]))
+    return lines
+
+
+def _breaks(widths: list[int]) -> list[int]:
+    """Where tables one below the other begin, each with the first column in front, and the end."""
+    found, used = [1], 2 + widths[0]
+    for column, width in enumerate(widths[1:], 1):
+        if used + 2 + width > WIDTH and column > found[-1]:
+            found.append(column)
+            used = 2 + widths[0]
+        used += 2 + width
+    return [*found, len(widths)]
+
+
+def _wrapped(sentence: str, first: str = "", further: str | None = None) -> list[str]:
+    """Lines of at most 100 columns, the further ones as far in as the first or as told."""
+    indent = " " * len(first) if further is None else further
+    return wrap(
+        sentence,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def some_lags(max_lag: int) -> list[int]:

@@ -8,7 +8,7 @@ PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 # Two files at a time: each keeps to one core.
 ONE_CORE := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint format docs mutants sanitize bench bench-training bench-check bench-diagnose clean
+.PHONY: demo test lint format docs mutants sanitize bench bench-training bench-check bench-diagnose bench-flow clean
 
 demo: .venv/installed-report  ## train, check, catch a fault, write throughtime-report.html
 	@$(RUN) -m throughtime demo $(DEMO)
@@ -46,6 +46,9 @@ bench-check: .venv/installed-report  ## verdicts on right and wrong gradients, b
 
 bench-diagnose: .venv/installed-report  ## causes named for wrong gradients, and for right ones
 	@$(RUN) -m throughtime bench diagnose $(BENCH)
+
+bench-flow: .venv/installed-report  ## the lag matrix beside PyTorch, and whether the advice holds
+	@$(RUN) -m throughtime bench flow $(BENCH)
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -44,9 +44,9 @@ def _peak(case: Case, who: str) -> int:
     _run(_layer(brief, who))  # what is allocated once is not the pass's
     layer = _layer(case, who)
     (PROCESS / "clear_refs").write_text("5")
-    before = _status("VmRSS")
+    before = status("VmRSS")
     _run(layer)
-    return _status("VmHWM") - before
+    return status("VmHWM") - before
 
 
 def _layer(case: Case, who: str) -> Any:
@@ -57,7 +57,7 @@ def _run(layer: Ours | TorchLayer) -> object:
     return layer.run() if isinstance(layer, Ours) else layer.run(1)
 
 
-def _status(name: str) -> int:
+def status(name: str) -> int:
     """A number of bytes from the process's status."""
     lines = (PROCESS / "status").read_text().splitlines()
     kilobytes = next(line.split()[1] for line in lines if line.startswith(name + ":"))

@@ -1,0 +1,1 @@
+"""How fast the flow of gradients is found beside T backward passes; whether its advice holds."""

@@ -92,6 +92,14 @@ def test_a_factor_and_what_is_left_behind_it():
     assert names(report) == ["factor_two", "dc_next_missing"]
 
 
+def test_a_bias_divided_by_a_size_that_is_not_known():
+    known = implementations.make("gate_by_gate", "RNN", "bias_averaged", B=1)
+    target = tt.Target(known.parameters, known.loss, known.gradient)
+    (cause,) = tt.check(target, progress=False).causes
+    assert (cause.fault, cause.alternatives) == ("tensor_scaled", ("bias_averaged",))
+    assert f"see whether T or B is {known.steps}" in " ".join(cause.evidence)
+
+
 def test_right_code_has_no_cause():
     report = diagnosed("concatenated", "LSTM", ())
     assert report.verdict == "agree"

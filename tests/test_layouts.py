@@ -231,69 +231,25 @@ def test_what_cannot_be_guessed_is_said():
     assert found.notes[0].startswith("No layout that was tried has your loss, with the parameters")
 
 
-@pytest.mark.parametrize(
-    "layers",
-    [
-        [tt.RNN(3, 4), tt.Dense(4, 2)],
-        [tt.RNN(3, 4, nonlinearity="relu"), tt.RNN(4, 4), tt.Dense(4, 2, bias=False)],
-        [tt.GRU(3, 4), tt.Dense(4, 2)],
-        [tt.GRU(3, 2, reset_after=False)],
-        [tt.LSTM(3, 4), tt.LSTM(4, 4), tt.Dense(4, 2)],
-    ],
-    ids=str,
-)
-def test_a_network_has_a_layout(layers):
-    kinds = {type(layer) for layer in layers} - {tt.Dense}
-    net = tt.Network(layers, tt.MeanSquaredError(time="sum"), dtype="float64", seed=0)
+def test_classes_may_be_looked_up():
     rng = np.random.default_rng(0)
-    lengths = np.array([5, 3])
-    target = tt.target_of(net, rng.normal(size=(5, 2, 3)), np.ones((5, 2, 2)), lengths=lengths)
-    found = modelled(target)
-    if len(kinds) == 1 and layers[0] != tt.RNN(3, 4, nonlinearity="relu"):
-        for name, array in target.gradient().items():
-            np.testing.assert_allclose(found.model.gradient()[name], array, rtol=1e-10, atol=1e-13)
-
-
-@pytest.mark.parametrize(
-    "layer", [tt.LSTM(3, 4, peepholes=True), tt.GRU(3, 2, bidirectional=True)], ids=str
-)
-def test_a_network_of_other_layers_has_none(layer):
-    net = tt.Network([layer], tt.MeanSquaredError(), dtype="float64", seed=0)
-    found = modelled(tt.target_of(net, np.ones((4, 1, 3)), np.ones((4, 1, 4))))
-    assert found.model is None
-    assert "The layout does not fit: layout of a Network: expected" in found.notes[0]
-
-
-@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
-@pytest.mark.parametrize("batch_first", [False, True])
-def test_a_torch_module_has_a_layout(kind, batch_first):
-    torch = pytest.importorskip("torch", reason="torch is not installed")
-    torch.manual_seed(0)
-    options = {"num_layers": 2, "batch_first": batch_first, "dtype": torch.float64}
-    module = getattr(torch.nn, kind)(3, 4, **options)
-    target = tt.target_of(module, torch.randn(5, 2, 3, dtype=torch.float64))
-    found = modelled(target)
-    for name, array in target.gradient().items():
-        np.testing.assert_allclose(found.model.gradient()[name], array, rtol=1e-10, atol=1e-13)
-
-
-def test_a_torch_module_with_a_head_has_a_layout():
-    torch = pytest.importorskip("torch", reason="torch is not installed")
-    torch.manual_seed(0)
-
-    class Tagger(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = torch.nn.LSTM(3, 4)
-            self.head = torch.nn.Linear(4, 2)
-
-        def forward(self, x):
-            return self.head(self.inner(x)[0])
-
-    target = tt.target_of(Tagger().double(), torch.randn(5, 2, 3, dtype=torch.float64))
-    found = modelled(target)
-    for name, array in target.gradient().items():
-        np.testing.assert_allclose(found.model.gradient()[name], array, rtol=1e-10, atol=1e-13)
+    shapes = {"E": (5, 2), "Wx": (3, 2), "Wh": (3, 3), "b": (3,)}
+    arrays = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    classes, answers = np.array([4, 0, 4, 1]), rng.normal(size=(4, 1, 3))
+    options = {"loss": "squared_error"}
+    model = tt.layouts.rnn(classes, answers, embedding="E", **options).model(arrays)
+    vectors = {name: array for name, array in arrays.items() if name != "E"}
+    same = tt.layouts.rnn(arrays["E"][classes], answers, **options).model(vectors)
+    assert model.value() == pytest.approx(same.value(), rel=1e-12)
+    given = model.gradient()
+    for name, array in same.gradient().items():
+        np.testing.assert_allclose(given[name], array, rtol=1e-12)
+    assert given["E"][[0, 1, 4]].all()
+    assert not given["E"][[2, 3]].any()
+    with pytest.raises(ValueError, match=r"layout: E: expected \(classes, I\) with I = 2"):
+        tt.layouts.rnn(classes, answers, embedding="E", **options).model(
+            arrays | {"E": np.ones((5, 3))}
+        )
 
 
 # --- what is refused ---

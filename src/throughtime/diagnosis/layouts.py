@@ -58,6 +58,8 @@ def lstm(
         layers: how many such layers lie on one another.
         head, head_bias: names of the output layer's matrix (O, H) and bias; None: none.
         head_transposed: whether the matrix is (H, O).
+        embedding: name of a matrix (classes, I) whose rows are looked up for inputs that are
+            classes; None: classes are one-hot.
         loss: "softmax" (cross-entropy in nats), "squared_error", "half_squared_error",
             "root_squared_error", "binary" (cross-entropy of σ(y)) or "weighted" (Σ targets·y).
         time, batch, outputs: "sum" or "mean" over steps, sequences, and outputs of one step.
@@ -183,6 +185,7 @@ def _layout(
     head: str | None = None,
     head_bias: str | None = None,
     head_transposed: bool = False,
+    embedding: str | None = None,
     loss: str = "softmax",
     time: str = "mean",
     batch: str = "mean",
@@ -209,6 +212,7 @@ def _layout(
         V=head or "",
         d=head_bias or "",
         head_transposed=head_transposed,
+        E=embedding or "",
         layers=layers,
         loss=reduced,
         **run,

@@ -110,8 +110,7 @@ def in_tensors(observed: Observed, study: Study) -> Iterator[Candidate]:
         facts = {"where": where, "factor": str(ratio)}
         is_are = "are" if len(names) > 1 else "is"
         evidence = [f"{where} {is_are} {ratio} times what the numerical derivatives say."]
-        fault, said = _meaning(observed, study, names, ratio)
-        alternatives = ("tensor_scaled",) if fault.startswith("bias_") else ()
+        fault, said, alternatives = _meaning(observed, study, names, ratio)
         yield Candidate(
             (fault,),
             where,
@@ -124,17 +123,23 @@ def in_tensors(observed: Observed, study: Study) -> Iterator[Candidate]:
 
 def _meaning(
     observed: Observed, study: Study, names: Sequence[str], ratio: Ratio
-) -> tuple[str, list[str]]:
+) -> tuple[str, list[str], tuple[str, ...]]:
+    """The fault, sentences, alternatives."""
     if all(np.squeeze(observed.gradient[name]).ndim == 1 for name in names):
         for size, letter in _sizes(study):
             if ratio.is_near(1 / size):
-                return "bias_averaged", [f"{ratio} = 1/{letter} with {letter} = {size}."]
+                said = f"{ratio} = 1/{letter} with {letter} = {size}."
+                return "bias_averaged", [said], ("tensor_scaled",)
         if ratio.is_near(2.0):
-            return "bias_counted_twice", []
+            return "bias_counted_twice", [], ("tensor_scaled",)
+        whole = round(1 / ratio.value)
+        if not study.steps and whole > 1 and ratio.is_near(1 / whole):
+            said = f"{ratio} = 1/{whole}: see whether T or B is {whole}, and a mean was taken."
+            return "tensor_scaled", [said], ("bias_averaged",)
     kinds = {np.squeeze(observed.gradient[name]).ndim for name in names}
     if len(names) >= 2 and kinds == {1, 2} and len({_gate(name) for name in names}) == 1:
-        return "gate_scaled", []
-    return "tensor_scaled", []
+        return "gate_scaled", [], ()
+    return "tensor_scaled", [], ()
 
 
 def _sizes(study: Study) -> Iterator[tuple[int, str]]:

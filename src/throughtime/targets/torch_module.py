@@ -13,6 +13,7 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.checking import CheckError, Target
+from throughtime.diagnosis.mutants.given import detached
 from throughtime.diagnosis.mutants.networks import TorchLayout
 from throughtime.targets.torch_tensors import as_array, differentiate, leaves_of, walk
 
@@ -82,6 +83,7 @@ class Run:
         self.given_loss, self.module, self.seed = loss, module, seed
         self.leaves = leaves_of(tensors)
         self.weights: list[Any] = []
+        self.returned: Any = None  # what a given loss was evaluated on last
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -107,8 +109,8 @@ class Run:
         )
 
     def _layout(self) -> TorchLayout | None:
-        """Known where a module takes one tensor and its outputs are weighted."""
-        if self.module is None or self.given_loss is not None or len(self.arguments) != 1:
+        """Known where a module takes one tensor."""
+        if self.module is None or len(self.arguments) != 1:
             return None
         return TorchLayout(self.module, self.arguments[0], self)
 
@@ -149,6 +151,7 @@ class Run:
     def _lossy(self, found: Any) -> tuple[list[Any], None]:
         torch = import_module("torch")
         assert self.given_loss is not None
+        self.returned = detached(found)
         value = self.given_loss(found)
         if not isinstance(value, torch.Tensor):
             way_out = "return the tensor itself, without .item() or float()"

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.blocks import HEAD, Block, Blocks
+from throughtime.diagnosis.mutants.blocks import EMBEDDING, HEAD, Block, Blocks
 from throughtime.diagnosis.mutants.change import Change, Hook
 from throughtime.diagnosis.mutants.finish import Found, finishing
 from throughtime.diagnosis.mutants.fit import Fit, Seen, fit, fit_all
@@ -116,6 +116,8 @@ class Trial:
         fits = fit_all(self.model, mutant, self.seen, self.head)
         for layer in range(self.model.layers):
             fits |= self._layer(layer, mutant)
+        embedding = [block for block in self.seen.blocks if block.layer == EMBEDDING]
+        fits |= fit_all(self.model, mutant, self.seen, embedding)
         found = finishing(self.model, fits, self.seen, self.norm)
         return Attempt(changes, fits, tuple(found), self._far(mutant, fits))
 

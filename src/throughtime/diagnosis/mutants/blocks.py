@@ -11,16 +11,17 @@ import numpy as np
 from throughtime.arrays import Array, Shape, refuse
 
 HEAD = -1  # the head's place among the layers
+EMBEDDING = -2  # and the embedding's
 
 
 class Block(NamedTuple):
     """One gate's part of one parameter.
 
     Attributes:
-        layer: 0 for the lowest, `HEAD` for the head.
+        layer: 0 for the lowest recurrent one, `HEAD`, `EMBEDDING`.
         kind: "W" (H, I), "U" (H, H), "b" (H,), "c" (H,), the recurrent bias; of the head "V" (O, H)
-            and "d" (O,).
-        gate: which one, in the model's own order; 0 in the head.
+            and "d" (O,); of the embedding "E" (classes, I).
+        gate: which one, in the model's own order; 0 where there is none.
     """
 
     layer: int

@@ -72,7 +72,7 @@ def only_last_step_kept(model: Model) -> Iterator[Change]:
     T, B = model.steps, len(model.data.lengths)
     if T < 2:
         return
-    kinds = {"": "WUbcVd", "recurrent layers": "WUbc", "W": "W", "U": "U", "W and U": "WU"}
+    kinds = {"": "WUbcVdE", "recurrent layers": "WUbc", "W": "W", "U": "U", "W and U": "WU"}
     kinds |= {"b": "bc", "output layer": "Vd", "V": "V", "d": "d"}
     if not model.has_head:
         kinds = {words: letters for words, letters in kinds.items() if not set(letters) <= {*"Vd"}}
@@ -81,6 +81,23 @@ def only_last_step_kept(model: Model) -> Iterator[Change]:
             where = f"{words}, {kept}" if words else kept
             edits = tuple((f"kept_{kind}", _times(mask)) for kind in letters)
             yield Change("only_last_step_kept", where, edits)
+    if model.has_embedding:
+        for kept, mask in _kept_of_classes(model.data.x).items():
+            yield change("only_last_step_kept", f"embedding, {kept}", kept_E=_times(mask))
+
+
+def _kept_of_classes(x: Array) -> dict[str, Array]:
+    """(T, B): what `dE[x] += dx` leaves of contributions to one and the same row, in NumPy."""
+    T, B = x.shape[:2]
+    classes = x.argmax(axis=-1)
+    newest, of_a_step = np.zeros((T, B)), np.zeros((T, B))
+    for t, b in np.ndindex(T, B):
+        newest[t, b] = classes[t, b] not in classes.reshape(-1)[t * B + b + 1 :]
+        of_a_step[t, b] = classes[t, b] not in classes[t, b + 1 :]
+    found = {"the last of each class left": newest}
+    if (of_a_step == 0).any():
+        found["the last of each class in a step left"] = of_a_step
+    return found
 
 
 def _kept(T: int, B: int) -> dict[str, Array]:

@@ -37,7 +37,7 @@ def softmax_derivative_twice(model: Model) -> Iterator[Change]:
 
 def targets_shifted(model: Model) -> Iterator[Change]:
     """The target of another step."""
-    if model.loss.last or model.steps < 2 or model.loss.kind == "weighted":
+    if model.loss.last or model.steps < 2 or model.loss.kind in ("weighted", "given"):
         return
     t = np.arange(model.steps)
     for words, source in {
@@ -79,7 +79,8 @@ def output_gradient_at_last_step_only(model: Model) -> Iterator[Change]:
 
 def padding_counted(model: Model) -> Iterator[Change]:
     """Steps beyond a sequence's end count."""
-    if (model.data.lengths == model.steps).all() or model.loss.last:
+    whole = (model.data.lengths == model.steps).all()
+    if whole or model.loss.last or model.loss.kind == "given":
         return
 
     def edit(dy: Array, model: Model, run: Forward, **_: Any) -> Array:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.blocks import HEAD, Block, Blocks
+from throughtime.diagnosis.mutants.blocks import Block, Blocks
 from throughtime.diagnosis.mutants.model import Model
 
 SMALL = 0.02  # of the largest entry: below it, rounding of larger terms counts
@@ -143,7 +143,7 @@ def _sources(mutant: Blocks, block: Block, moved: bool) -> Iterator[tuple[Block,
     square = own.ndim == 2 and own.shape[0] == own.shape[1] > 1
     if square:
         yield block, True, own.T
-    if block.layer == HEAD or own.size < 2 or not moved:
+    if block.layer < 0 or own.size < 2 or not moved:  # head and embedding have no gates
         return
     gate = 0
     while (other := block._replace(gate=gate)) in mutant:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from throughtime.arrays import Array, Shape, refuse
-from throughtime.diagnosis.mutants.blocks import HEAD, Block, Place, Placement
+from throughtime.diagnosis.mutants.blocks import EMBEDDING, HEAD, Block, Place, Placement
 from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN
 from throughtime.diagnosis.mutants.losses import Loss, as_targets
 from throughtime.diagnosis.mutants.model import Data, Model
@@ -40,6 +40,7 @@ class Layout:
         combined: "xh" or "hx" where `W` holds W and U at once, over [x, h] or [h, x]; else "".
         V, d: names of the head's matrix and bias; "" for none.
         head_transposed: whether the head computes h V.
+        E: name of the matrix (classes, I) whose rows stand for inputs that are classes; "": none.
         layers: how many layers lie on one another.
         loss: how outputs become a loss.
         inputs, targets, lengths, h0, c0, mask, final: the run, see `tt.layouts.lstm`.
@@ -61,6 +62,7 @@ class Layout:
     V: str = ""
     d: str = ""
     head_transposed: bool = False
+    E: str = ""
     layers: int = 1
     loss: Loss = field(default_factory=Loss)
     lengths: Any = None
@@ -82,6 +84,11 @@ class Layout:
         blocks = placement.blocks(parameters)
         units = blocks[Block(0, "U", 0)].shape[0]
         features = blocks[Block(0, "W", 0)].shape[1]
+        if self.E:
+            rows = blocks[Block(EMBEDDING, "E", 0)]
+            if rows.shape[1] != features:
+                refuse(f"layout: {self.E}", f"(classes, I) with I = {features}", rows.shape)
+            features = len(rows)
         x = _inputs(self.inputs, features)
         outputs = blocks[Block(HEAD, "V", 0)].shape[0] if self.V else units
         data = self._data(x, units, outputs)
@@ -95,8 +102,9 @@ class Layout:
         for layer in range(self.layers):
             places |= self._layer(layer, shapes)
         if self.V:
-            whole = slice(None)
-            places[Block(HEAD, "V", 0)] = Place(self.V, whole, whole, self.head_transposed)
+            places[Block(HEAD, "V", 0)] = _matrix(self.V, shapes, self.head_transposed)
+        if self.E:
+            places[Block(EMBEDDING, "E", 0)] = _matrix(self.E, shapes)
         if self.d:
             places[Block(HEAD, "d", 0)] = Place(self.d, slice(None))
         return Placement(places, shapes)
@@ -118,8 +126,7 @@ class Layout:
                 if kind in "bc":
                     found[Block(layer, kind, gate)] = Place(name, rows)
                     continue
-                if len(shapes[name]) != 2:
-                    refuse(f"layout: {name}", "a matrix", shapes[name])
+                _matrix(name, shapes)
                 columns = {kind: slice(None)}
                 if self.combined:
                     columns = _columns(self.combined, self._width(name, shapes), units)
@@ -211,6 +218,13 @@ def _name(names: Names, layer: int, letter: str) -> tuple[str, bool]:
     """The tensor that holds a gate of a layer, and whether it holds that gate alone."""
     template = names if isinstance(names, str) else names[layer]
     return template.format(gate=letter, layer=layer), "{gate}" in template
+
+
+def _matrix(name: str, shapes: Mapping[str, Shape], transposed: bool = False) -> Place:
+    """The place of a block that is a whole matrix."""
+    if name in shapes and len(shapes[name]) != 2:
+        refuse(f"layout: {name}", "a matrix", shapes[name])
+    return Place(name, slice(None), slice(None), transposed)
 
 
 def _columns(combined: str, width: int, units: int) -> dict[str, slice]:

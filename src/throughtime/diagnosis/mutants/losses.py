@@ -8,7 +8,7 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 
-KINDS = ("softmax", "squared_error", "binary", "weighted")
+KINDS = ("softmax", "squared_error", "binary", "weighted", "given")
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Loss:
 
     Attributes:
         kind: "softmax", the cross-entropy in nats against classes or probabilities;
-            "squared_error"; "binary", the cross-entropy of σ(y); "weighted", Σ targets ⊙ outputs.
+            "squared_error"; "binary", the cross-entropy of σ(y); "weighted", Σ targets ⊙ outputs;
+            "given", see `GivenLoss`.
         time, batch, outputs: "sum" or "mean" over steps, sequences and outputs of one step;
             `outputs` concerns squared errors and binary cross-entropies alone.
         half: whether squared errors are halved.
@@ -35,7 +36,7 @@ class Loss:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            refuse("loss", "one of " + ", ".join(KINDS), repr(self.kind))
+            refuse("loss", "one of " + ", ".join(KINDS[:-1]), repr(self.kind))
         for name in ("time", "batch", "outputs"):
             if getattr(self, name) not in ("sum", "mean"):
                 refuse(name, "'sum' or 'mean'", repr(getattr(self, name)))
@@ -90,6 +91,8 @@ def softmax(y: Array) -> Array:
 
 def as_targets(kind: str, given: Array, steps: int, batch: int, outputs: int, last: bool) -> Array:
     """Targets as (T, B, O): classes become one-hot, a last step's answers stand at every step."""
+    if kind == "given":
+        return np.zeros((steps, batch, outputs))
     array = np.asarray(given)
     if kind == "softmax" and array.dtype.kind in "iu":
         wanted = (batch,) if last and array.size == batch else (steps, batch)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.blocks import HEAD, Block, Blocks, Placement
+from throughtime.diagnosis.mutants.blocks import EMBEDDING, HEAD, Block, Blocks, Placement
 from throughtime.diagnosis.mutants.change import Change, Hook
 from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.diagnosis.mutants.walk import (
@@ -27,7 +27,7 @@ class Data:
     """What one run of the network sees.
 
     Attributes:
-        x: inputs (T, B, I).
+        x: inputs (T, B, I); below an embedding one-hot, (T, B, classes).
         targets: (T, B, O).
         lengths: steps of every sequence, (B,).
         h, c: initial states (L, B, H).
@@ -91,13 +91,18 @@ class Model:
         return Block(HEAD, "V", 0) in self.blocks
 
     @property
+    def has_embedding(self) -> bool:
+        """Whether the inputs are classes whose vectors are learned."""
+        return Block(EMBEDDING, "E", 0) in self.blocks
+
+    @property
     def steps(self) -> int:
         """T."""
         return len(self.data.x)
 
     def decays(self, block: Block) -> bool:
         """Whether the L2 term counts this block."""
-        return bool(self.decay) and (block.kind in "WUV" or self.decay_biases)
+        return bool(self.decay) and (block.kind in "WUVE" or self.decay_biases)
 
     def value(self) -> float:
         """The loss."""
@@ -129,6 +134,10 @@ class Model:
             for kind, part in zip("WUbc", parts, strict=True):
                 for gate, array in enumerate(part):
                     found[Block(layer, kind, gate)] = array
+        if self.has_embedding:
+            kept = Hook(made)("kept_E", np.ones(self.data.x.shape[:2]))[..., None]
+            dx = np.einsum("tbgh,ghi->tbi", deltas[0].z, run.weights[0].W)
+            found[Block(EMBEDDING, "E", 0)] = np.einsum("tbv,tbi->vi", self.data.x * kept, dx)
         return {block: found[block] for block in self.blocks}
 
     def head_gradient(self, changes: tuple[Change, ...]) -> tuple[Blocks, Array]:
@@ -174,6 +183,8 @@ class Model:
 
     def _run(self) -> Forward:
         x, tapes, weights = self.data.x, [], []
+        if self.has_embedding:
+            x = x @ self.blocks[Block(EMBEDDING, "E", 0)]
         for layer in range(self.layers):
             w = self._weights(layer)
             tape = forward(self.cell, w, x, self.data.h[layer], self.data.c[layer])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,12 @@ import numpy as np
 from throughtime import cells
 from throughtime.arrays import Array, refuse
 from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN
+from throughtime.diagnosis.mutants.given import GivenLoss
 from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.mutants.walk import Cell
-from throughtime.layers import Dense, Recurrent
+from throughtime.layers import Dense, Dropout, Embedding, Recurrent
 from throughtime.network import Network
 
 KINDS = {
@@ -23,6 +24,8 @@ KINDS = {
     "MeanSquaredError": "squared_error",
     "BinaryCrossEntropy": "binary",
 }
+MODULES = dict.fromkeys(("RNN", "LSTM", "GRU"), "recurrent")
+MODULES |= {"Embedding": "embedding", "Linear": "head"}
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,8 @@ class NetworkLayout:
     """A Network with its data.
 
     Attributes:
-        network: recurrent layers of one kind and size of state, in one direction, and a Dense
-            head or none.
+        network: an Embedding or none, recurrent layers of one kind and size of state, in one
+            direction, and a Dense head or none; nothing is dropped.
         inputs, targets, state, lengths: as in `Network.loss_and_gradient`.
     """
 
@@ -51,47 +54,50 @@ class NetworkLayout:
 
     def layout(self) -> Layout:
         """Where its matrices lie."""
-        recurrent, head = _stack(self.network)
-        specs = [layer.cell for layer in recurrent]
+        embedding, recurrent, head = _stack(self.network)
+        specs = [layer.cell for layer in recurrent.values()]
         if len({_cell(spec) for spec in specs}) > 1 or len({spec.units for spec in specs}) > 1:
             refuse("layout of a Network", "layers of one kind and size", "several")
         loss = self.network.loss
         assert loss is not None
-        count = len(recurrent)
+        after = isinstance(_cell(specs[0]), GRU) and _after(specs)
+        top = next((n for n, own in enumerate(self.network.layers) if own is head), None)
+        W, U, b, c = (tuple(f"{place}.{kind}" for place in recurrent) for kind in "WUbc")
         return Layout(
             _cell(specs[0]),
             specs[0].gates,
             self.inputs,
             self.targets,
-            "{layer}.W",
-            "{layer}.U",
-            "{layer}.b",
-            candidate_bias="{layer}.c"
-            if isinstance(_cell(specs[0]), GRU) and _after(specs)
-            else "",
-            V=f"{count}.W" if head else "",
-            d=f"{count}.b" if head and head.bias else "",
-            layers=count,
+            W,
+            U,
+            b,
+            candidate_bias=c if after else "",
+            V=f"{top}.W" if head else "",
+            d=f"{top}.b" if head and head.bias else "",
+            E="0.E" if embedding else "",
+            layers=len(recurrent),
             loss=Loss(KINDS[type(loss).__name__], loss.time, loss.batch),
             lengths=self.lengths,
-            h0=self._start("h", count),
-            c0=self._start("c", count),
+            h0=self._start("h", recurrent),
+            c0=self._start("c", recurrent),
         )
 
-    def _start(self, part: str, count: int) -> Array | None:
-        if self.state is None or f"0.{part}" not in self.state:
+    def _start(self, part: str, places: Iterable[int]) -> Array | None:
+        names = [f"{place}.{part}" for place in places]
+        if self.state is None or names[0] not in self.state:
             return None
-        return np.stack([self.state[f"{layer}.{part}"] for layer in range(count)])
+        return np.stack([self.state[name] for name in names])
 
 
 @dataclass(frozen=True)
 class TorchLayout:
-    """A torch RNN, LSTM or GRU, alone or under a Linear head, whose outputs are weighted.
+    """A torch RNN, LSTM or GRU, with an Embedding and a Linear head or without.
 
     Attributes:
         module: it.
         inputs: the tensor that it is called with.
-        run: has `weights`, those of every output, once the loss has been evaluated.
+        run: has `given_loss`, a function of what the module returns, or None; and once the loss
+            has been evaluated `weights`, those of every output, or what was `returned`.
     """
 
     module: Any
@@ -104,10 +110,13 @@ class TorchLayout:
         Raises:
             ValueError: where it is of another kind.
         """
-        prefix, inner, head = _parts(self.module)
+        embedding, prefix, inner, head = _parts(self.module)
         first = bool(inner.batch_first)
-        x = _time_major(_numbers(self.inputs), first)
+        x = _time_major(_numbers(self.inputs), first, axes=2 if embedding else 3)
         weights = [_numbers(w) for w in self.run.weights]
+        loss = Loss("weighted")
+        if self.run.given_loss is not None:
+            loss = GivenLoss(loss=self.run.given_loss, seen=self.run.returned, batch_first=first)
         kind = type(inner).__name__
         gated: dict[str, Cell] = {"LSTM": LSTM(), "GRU": GRU()}
         spec = gated.get(kind) or RNN(inner.nonlinearity)
@@ -120,28 +129,31 @@ class TorchLayout:
             spec,
             order,
             x,
-            _time_major(weights[0], first),
+            _time_major(weights[0], first) if weights else None,
             prefix + "weight_ih_l{layer}",
             prefix + "weight_hh_l{layer}",
             prefix + "bias_ih_l{layer}" if inner.bias else "",
             prefix + "bias_hh_l{layer}" if inner.bias else "",
             V=f"{head}.weight" if head else "",
             d=f"{head}.bias" if head and f"{head}.bias" in parameters else "",
+            E=f"{embedding}.weight" if embedding else "",
             layers=inner.num_layers,
-            loss=Loss("weighted"),
+            loss=loss,
             final=final,
         )
         return layout.model(parameters)
 
 
-def _stack(network: Network) -> tuple[list[Recurrent], Dense | None]:
-    *lower, top = network.layers
-    head = top if isinstance(top, Dense) else None
-    recurrent = [layer for layer in network.layers if isinstance(layer, Recurrent)]
-    if not recurrent or len(recurrent) + (head is not None) != len(network.layers):
-        kinds = ", ".join(type(layer).__name__ for layer in (*lower, top))
-        refuse("layout of a Network", "recurrent layers and a Dense head or none", kinds)
-    return recurrent, head
+def _stack(network: Network) -> tuple[bool, dict[int, Recurrent], Dense | None]:
+    """(whether there is an Embedding below, recurrent layers by their places, the head)."""
+    layers = [layer for layer in network.layers if not isinstance(layer, Dropout)]
+    embedding = isinstance(layers[0], Embedding)
+    head = layers[-1] if isinstance(layers[-1], Dense) else None
+    recurrent = {n: own for n, own in enumerate(network.layers) if isinstance(own, Recurrent)}
+    if not recurrent or embedding + len(recurrent) + (head is not None) != len(layers):
+        kinds = ", ".join(type(layer).__name__ for layer in layers)
+        refuse("layout of a Network", "Embedding or none, recurrent layers, Dense or none", kinds)
+    return embedding, recurrent, head
 
 
 def _cell(spec: cells.Cell) -> Cell:
@@ -161,29 +173,37 @@ def _after(specs: list[cells.Cell]) -> bool:
     return all(isinstance(spec, cells.GRU) and spec.reset_after for spec in specs)
 
 
-def _parts(module: Any) -> tuple[str, Any, str]:
-    """(prefix of its names, the recurrent module, name of the head or "")."""
-    known = ("RNN", "LSTM", "GRU")
-    prefix, inner, head = "", module, ""
-    if type(module).__name__ not in known:
-        children = dict(module.named_children())
-        recurrent = [name for name, child in children.items() if type(child).__name__ in known]
-        heads = [name for name, child in children.items() if type(child).__name__ == "Linear"]
-        if len(children) != 2 or len(recurrent) != 1 or len(heads) != 1:
-            kinds = ", ".join(type(child).__name__ for child in children.values()) or "none"
-            refuse("layout of a module", "an RNN, LSTM or GRU, and a Linear head or none", kinds)
-        prefix, inner, head = f"{recurrent[0]}.", children[recurrent[0]], heads[0]
+def _parts(module: Any) -> tuple[str, str, Any, str]:
+    """(name of the embedding or "", prefix of the recurrent module, itself, name of the head)."""
+    children = {"": module} if _role(module) == "recurrent" else dict(module.named_children())
+    names = {_role(child): name for name, child in children.items()}
+    if len(names) < len(children) or "recurrent" not in names or "other" in names:
+        kinds = ", ".join(type(child).__name__ for child in children.values()) or "none"
+        expected = "an RNN, LSTM or GRU, with an Embedding and a Linear head or without"
+        refuse("layout of a module", expected, kinds)
+    inner = children[names["recurrent"]]
     if inner.bidirectional or inner.proj_size or (inner.dropout and inner.training):
         refuse("layout of a module", "one direction, no projection, no dropout", repr(inner))
-    return prefix, inner, head
+    embedding, head = names.get("embedding", ""), names.get("head", "")
+    if embedding and (children[embedding].padding_idx, children[embedding].max_norm) != (None,) * 2:
+        expected = "an Embedding without padding_idx and max_norm"
+        refuse("layout of a module", expected, repr(children[embedding]))
+    prefix = names["recurrent"] and names["recurrent"] + "."
+    return embedding, prefix, inner, head
+
+
+def _role(module: Any) -> str:
+    return MODULES.get(type(module).__name__, "other")
 
 
 def _numbers(tensor: Any) -> Array:
-    array: Array = tensor.detach().cpu().double().numpy()
+    detached = tensor.detach().cpu()
+    array: Array = (detached.double() if detached.is_floating_point() else detached).numpy()
     return array
 
 
-def _time_major(array: Array, batch_first: bool) -> Array:
-    if array.ndim == 2:
+def _time_major(array: Array, batch_first: bool, axes: int = 3) -> Array:
+    """With a batch, where it has none; `axes` is how many there are then."""
+    if array.ndim < axes:
         return array[:, None]
     return np.swapaxes(array, 0, 1) if batch_first else array

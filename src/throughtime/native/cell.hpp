@@ -10,12 +10,13 @@
 namespace throughtime {
 namespace {
 
-constexpr double WORTH_A_THREAD = 4e5;  // multiplications; less is done before a thread has woken
+constexpr double WORTH_A_THREAD = 4e5;        // multiplications; less is done before a thread has woken
+constexpr double WORTH_A_WAKING_THREAD = 1e5;  // between steps of a walk none has time to fall asleep
 
 // In how many parts to divide so many multiplications.
-inline int parts(double multiplications, Index most) {
+inline int parts(double multiplications, Index most, double worth = WORTH_A_THREAD) {
     const double limit = static_cast<double>(std::clamp<Index>(most, 1, 1024));
-    return static_cast<int>(std::clamp(multiplications / WORTH_A_THREAD, 1.0, limit));
+    return static_cast<int>(std::clamp(multiplications / worth, 1.0, limit));
 }
 
 // Consecutive sequences at one step, all of them still running. Pointers are to the first one's row.
@@ -160,7 +161,8 @@ void product(Index count, const T *from, Index from_stride, const Packed<T> &rig
                            std::min(right.columns, panels * (part + 1) / of * PANEL<T>), to, to_stride,
                            added, part);
     };
-    const int most = parts(work, right.once() ? right.rooms : panels);
+    const double worth = right.form == Form::packed ? WORTH_A_WAKING_THREAD : WORTH_A_THREAD;
+    const int most = parts(work, right.once() ? right.rooms : panels, worth);
     most > 1 ? pool::run(most, columns) : columns(0, 1);
 }
 

@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from throughtime.arrays import Array, array_of, fits, floats, indices, refuse, same_names
+from throughtime.arrays import (
+    Array,
+    all_finite,
+    array_of,
+    fits,
+    floats,
+    indices,
+    refuse,
+    same_names,
+)
 from throughtime.cells.products import is_indices
 from throughtime.layers import Layer
 from throughtime.parameters import Parameters
@@ -32,9 +41,15 @@ def checked_inputs(first: Layer, size: int, dtype: np.dtype[Any], inputs: object
 
 
 def checked_state(state: Mapping[str, Array] | None, zero: Parameters) -> Parameters:
-    """`zero`, filled with the given state of the same names and shapes."""
+    """The given state, of the names and shapes of `zero`; `zero` itself where none is given."""
     if state is None:
         return zero
+    if (
+        isinstance(state, Parameters)  # what a run has given back: looked at as one vector
+        and (state.shapes, state.dtype) == (zero.shapes, zero.dtype)
+        and all_finite(state.flat)
+    ):
+        return state
     same_names("state", state, zero)
     for name, array in state.items():
         zero[name] = floats(f"state[{name!r}]", array, zero.dtype, zero.shapes[name])

@@ -23,7 +23,7 @@ from throughtime.arrays import (
     same_names,
     step_counts,
 )
-from throughtime.cells import Cell, State, Tape
+from throughtime.cells import Cell, Tape
 from throughtime.layers import (
     Layer,
     LayerTape,
@@ -327,13 +327,13 @@ class Network:
 
     def state_after(self, tape: NetworkTape, steps: int) -> Parameters:
         """The carried state after the first `steps` steps of a run; not for bidirectional ones."""
-        state: State = {}
+        parts: list[Array] = []
         for number, layer in self.recurrent.items():
             own = tape.layers[number]
             assert isinstance(own, RecurrentTape)
-            after = layer.state_after(own, steps)
-            state |= {f"{number}.{name}": array for name, array in after.items()}
-        return Parameters.of(state, self.dtype)
+            parts += [array.ravel() for array in layer.state_after(own, steps).values()]
+        state = self.zero_state(_extent(tape)[1])
+        return state.like(np.concatenate(parts)) if parts else state
 
     def zero_state(self, batch: int) -> Parameters:
         """The state of B sequences that have not begun; its names are those of every state."""

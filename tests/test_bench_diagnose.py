@@ -147,12 +147,11 @@ ROWS = [
 
 
 def test_the_shares():
-    whole, easy, hard = tables.single(ROWS)
-    assert (whole["which"], whole["cases"]) == ("all", 4)
+    other = row("factor_two", "right", ["factor_two"], dtype="float32")
+    whole, _ = tables.single([*ROWS, other])
+    assert (whole["known"], whole["dtype"], whole["cases"]) == ("experiments", "float64", 4)
     names = ("right", "listed", "place", "wrong", "unknown")
     assert [whole[name] for name in names] == [0.25] * 5
-    assert [easy[name] for name in names] == [0.5, 0.5, 0, 0.5, 0]
-    assert [hard[name] for name in names] == [0, 0, 0.5, 0, 0.5]
     assert whole["times"] == 3.0
     assert "25.0%" in table([whole], tables.SINGLE)
 

@@ -252,6 +252,33 @@ def test_classes_may_be_looked_up():
         )
 
 
+@pytest.mark.parametrize("peepholes", ["p", "p{gate}"])
+def test_gates_may_see_the_cell_state(peepholes):
+    net = tt.Network(
+        [tt.LSTM(2, 3, peepholes=True)], tt.MeanSquaredError(), dtype="float64", seed=0
+    )
+    rng = np.random.default_rng(0)
+    net.parameters["0.p"][...] = rng.normal(size=9)
+    x, y = rng.normal(size=(5, 1, 2)), rng.normal(size=(5, 1, 3))
+    value, gradient = net.loss_and_gradient(x, y)
+
+    def held(arrays):
+        """As someone else holds them: rows as f, c, o, i, peepholes as f, o, i or by name."""
+        gates = dict(zip("ifco", range(4), strict=True))
+        rows = {name: np.split(arrays[f"0.{name}"], 4) for name in "WUb"}
+        found = {n: np.concatenate([own[gates[k]] for k in "fcoi"]) for n, own in rows.items()}
+        p = dict(zip("ifo", np.split(arrays["0.p"], 3), strict=True))
+        one = {"p": np.concatenate([p[k] for k in "foi"])}
+        return found | (one if peepholes == "p" else {f"p{k}": p[k] for k in "ifo"})
+
+    options = {"order": "fcoi", "W": "W", "U": "U", "loss": "squared_error"}
+    layout = tt.layouts.lstm(x, y, peepholes=peepholes, **options)
+    model = layout.model(held(net.parameters))
+    assert model.value() == pytest.approx(value, rel=1e-12)
+    for name, array in held(gradient).items():
+        np.testing.assert_allclose(model.gradient()[name], array, rtol=1e-10, atol=1e-13)
+
+
 # --- what is refused ---
 
 

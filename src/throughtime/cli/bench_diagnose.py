@@ -6,8 +6,10 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from time import monotonic
 
 from throughtime.arrays import positive
+from throughtime.bench.check.cases import SMALL
 from throughtime.bench.diagnose import cases, run, tables
 from throughtime.bench.diagnose.cases import KNOWN, Case
 from throughtime.bench.engine import Row
@@ -17,6 +19,8 @@ from throughtime.storage import replace
 
 PARTS = ("single", "several", "right")
 OFFENDERS = 20  # cases that are listed by name
+QUICK = {"single": 18, "several": 3, "right": 6}
+KEPT = 10.0  # seconds between two writings of the rows
 
 
 def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,17 +32,18 @@ def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     kind.add_argument(
         "--known", nargs="+", choices=KNOWN, metavar="KNOWN", help="some of " + ", ".join(KNOWN)
     )
-    kind.add_argument("--quick", action="store_true", help="a few of everything")
+    kind.add_argument("--quick", action="store_true", help="a few of everything, within a minute")
     kind.add_argument(
         "--cases",
         type=int,
-        default=1200,
+        default=900,
         metavar="N",
-        help="so many single mistakes, a sixth as many of the others; default 1200, 0: all",
+        help="so many single mistakes, a sixth as many of the others; default 900, 0: all",
     )
     kind.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds; default 1")
     kind.add_argument("--workers", type=int, default=1, metavar="N", help="processes; default 1")
-    kind.add_argument("--json", metavar="FILE", help="write the rows")
+    kind.add_argument("--rows", action="store_true", help="print each case as it is done")
+    kind.add_argument("--json", metavar="FILE", help="write the rows, as they come")
     kind.set_defaults(run=run_bench)
 
 
@@ -50,15 +55,44 @@ def run_bench(options: argparse.Namespace) -> int:
     print("styles: " + ", ".join(registry.styles()))
     for style, why in registry.absent().items():
         print(f"{style} left out ({why})")
-    rows = [*_single(options), *_several(options), *_right(options)]
-    if options.json:
-        replace(options.json, json.dumps(rows, indent=1, ensure_ascii=False).encode())
+    kept = _Kept(options)
+    _single(kept)
+    _several(kept)
+    _right(kept)
+    kept.write()
     return 0
 
 
-def _single(options: argparse.Namespace) -> list[Row]:
-    everything = list(cases.single(range(options.seeds)))
-    rows = _rows(options, "single", everything, 24 if options.quick else options.cases)
+class _Kept:
+    """All rows so far; where a file is asked for it has them, so that a run may be interrupted."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.rows, self.written = options, list[Row](), monotonic()
+
+    def diagnosed(self, part: Sequence[Case]) -> list[Row]:
+        """The rows of some cases."""
+        from tqdm import tqdm
+
+        found = []
+        for row in run.diagnosed(part, self.options.workers):
+            found.append(row)
+            self.rows.append(row)
+            if self.options.rows:
+                tqdm.write(_line(row))  # beside the bar
+            if monotonic() - self.written > KEPT:
+                self.write()
+        return found
+
+    def write(self) -> None:
+        """Writes the file."""
+        if self.options.json:
+            text = json.dumps(self.rows, indent=1, ensure_ascii=False)
+            replace(self.options.json, text.encode())
+        self.written = monotonic()
+
+
+def _single(kept: _Kept) -> None:
+    rows = _rows(kept, "single", list(cases.single(range(kept.options.seeds))))
     if rows:
         _shown("One mistake", tables.single(rows), tables.SINGLE)
         print(_left_out(rows))
@@ -67,44 +101,42 @@ def _single(options: argparse.Namespace) -> list[Row]:
             if confused:
                 _shown(f"Who is taken for whom: {known}", confused, tables.CONFUSION)
         _listed("named wrongly", [r for r in rows if r["outcome"] == "wrong"])
-    return rows
 
 
-def _several(options: argparse.Namespace) -> list[Row]:
-    count = 4 if options.quick else _part_of(options, 12) or 1000
+def _several(kept: _Kept) -> None:
+    count = _count(kept.options, "several") or 1000
     everything = []
-    if _asked(options, "several") and "layout" in (options.known or KNOWN):
+    if _asked(kept.options, "several") and "layout" in (kept.options.known or KNOWN):
         everything = [*cases.several(2, count), *cases.several(3, count)]
-    rows = run.diagnosed(everything, options.workers)
+    rows = kept.diagnosed(everything)
     if rows:
-        _shown(
-            "Two and three mistakes at once, with a layout", tables.several(rows), tables.SEVERAL
-        )
-    return rows
+        title = "Two and three mistakes at once, with a layout"
+        _shown(title, tables.several(rows), tables.SEVERAL)
 
 
-def _right(options: argparse.Namespace) -> list[Row]:
-    everything = list(cases.right(range(options.seeds)))
-    rows = _rows(options, "right", everything, 12 if options.quick else _part_of(options, 6))
+def _right(kept: _Kept) -> None:
+    rows = _rows(kept, "right", list(cases.right(range(kept.options.seeds))))
     if rows:
         _shown("Right code", tables.right(rows), tables.RIGHT)
         _listed("right, but a cause was named", [r for r in rows if r["causes"]])
-    return rows
 
 
-def _rows(
-    options: argparse.Namespace, part: str, everything: Sequence[Case], count: int
-) -> list[Row]:
-    known = options.known or KNOWN
+def _rows(kept: _Kept, part: str, everything: Sequence[Case]) -> list[Row]:
+    options = kept.options
     if not _asked(options, part):
         return []
-    chosen = [case for case in everything if case.known in known]
-    return run.diagnosed(cases.sample(chosen, count or len(chosen)), options.workers)
+    chosen = [case for case in everything if case.known in (options.known or KNOWN)]
+    if options.quick:
+        chosen = [case for case in chosen if case.sizes["H"] == SMALL["H"]]
+    return kept.diagnosed(cases.sample(chosen, _count(options, part) or len(chosen)))
 
 
-def _part_of(options: argparse.Namespace, divisor: int) -> int:
-    """A share of the cases that were asked for; 0 where all were."""
-    return max(1, options.cases // divisor) if options.cases else 0
+def _count(options: argparse.Namespace, part: str) -> int:
+    """How many cases of a part were asked for; 0 where all were."""
+    if options.quick:
+        return QUICK[part]
+    share = {"single": 1, "several": 12, "right": 6}[part]
+    return max(1, options.cases // share) if options.cases else 0
 
 
 def _asked(options: argparse.Namespace, part: str) -> bool:
@@ -114,6 +146,12 @@ def _asked(options: argparse.Namespace, part: str) -> bool:
 def _shown(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> None:
     print(f"\n{title}\n" + table(rows, columns))
     sys.stdout.flush()
+
+
+def _line(row: Row) -> str:
+    """A case, and what was said of it."""
+    said = " + ".join(row["causes"]) or "no cause"
+    return f"{row['outcome'] or row['verdict']}: {row['case']}: {said}"
 
 
 def _left_out(rows: Sequence[Row]) -> str:

@@ -14,14 +14,12 @@ class Fault:
         name: the identifier, snake_case; it stays.
         statement: what is wrong, one sentence; {where}, {T} and others stand for what was found.
         change: what to change, one sentence.
-        needs_layout: whether only a declared layout tells it from its neighbours.
         family: whether it is a place, which holds several faults that cannot be told apart there.
     """
 
     name: str
     statement: str
     change: str
-    needs_layout: bool = False
     family: bool = False
 
     @property
@@ -51,8 +49,3 @@ GENERAL = {
     "gate": "one gate",
     "where_from": "elsewhere",
 }
-
-
-def inside(name: str, statement: str, change: str) -> Fault:
-    """A fault of the backward pass that only a layout or experiments tell from its neighbours."""
-    return Fault(name, statement, change, needs_layout=True)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from throughtime.diagnosis.fault import Fault, inside
+from throughtime.diagnosis.fault import Fault
 
 OF_PASSES = (
     # --- what comes back from the next step ---
-    inside(
+    Fault(
         "dh_next_missing",
         "δh from the next step does not reach the step before.",
         "Add Uᵀδz of step t + 1 to δh of step t.",
     ),
-    inside(
+    Fault(
         "dc_next_missing",
         "δc from the next step does not reach the step before.",
         "Add f ⊙ δc of step t + 1 to δc of step t.",
     ),
-    inside(
+    Fault(
         "dh_overwritten",
         "δh from the next step replaces δh of this step's output, where the two add up.",
         "Write dh = dh_output + dh_next.",
@@ -27,22 +27,22 @@ OF_PASSES = (
         "was meant.",
         "Add every step's contribution to the gradient.",
     ),
-    inside(
+    Fault(
         "recurrent_untransposed",
         "δh of the step before is U δz; it should be Uᵀδz.",
         "Transpose the recurrent matrix where δ goes back a step.",
     ),
-    inside(
+    Fault(
         "direct_path_only",
         "δh goes back along the direct path (1 − z) alone, and not through the gates.",
         "Add what comes back through the gates' pre-activations, Uᵀδz.",
     ),
-    inside(
+    Fault(
         "direct_path_missing",
         "δh goes back through the gates alone, and not along the direct path.",
         "Add δh ⊙ z, or δh ⊙ (1 − z), whichever part of h_{{t−1}} your update keeps.",
     ),
-    inside(
+    Fault(
         "term_counted_twice",
         "What comes back from the next step is added twice.",
         "Add it once.",
@@ -53,7 +53,7 @@ OF_PASSES = (
         "Carry δ on to the first step, or check the truncated gradient as what it is: "
         "tt.frozen says how.",
     ),
-    inside(
+    Fault(
         "wrong_matrix",
         "δh goes back through the wrong block of the weights.",
         "Multiply each gate's δz by the transpose of that gate's own recurrent matrix.",
@@ -80,7 +80,7 @@ OF_PASSES = (
         "Your backward pass reads every state one place early in a list that begins with h_0.",
         "In a list that begins with h_0, h_t is at index t + 1 and h_{{t−1}} at index t.",
     ),
-    inside(
+    Fault(
         "last_cache_at_every_step",
         "Your backward pass uses one step's activations at every step.",
         "Keep every step's activations, each in an object of its own.",
@@ -114,7 +114,7 @@ OF_PASSES = (
         "by its own value and not by the other's.",
         "Write δi = δc ⊙ a and δa = δc ⊙ i.",
     ),
-    inside(
+    Fault(
         "update_gate_term_missing",
         "The update gate's δ lacks the term of h_{{t−1}}.",
         "The update mixes two values, so its gate's δ is δh times their difference.",
@@ -149,7 +149,7 @@ OF_PASSES = (
         "all T = {T}.",
         "Add every step's output gradient to δh of that step.",
     ),
-    inside(
+    Fault(
         "padding_counted",
         "Your backward pass counts steps beyond a sequence's end.",
         "Set δ of the outputs to 0 from a sequence's length on.",
@@ -159,7 +159,7 @@ OF_PASSES = (
         "Your backward pass drops other units than your forward pass.",
         "Keep the mask of the forward pass and multiply δ by the same one.",
     ),
-    inside(
+    Fault(
         "lower_layer_overwritten",
         "The lower layer does not get δ of every step.",
         "Hand δx of every step down, each at its own place.",

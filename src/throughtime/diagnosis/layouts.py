@@ -38,6 +38,7 @@ def lstm(
     b: Names | None = "b",
     cell_activation: Literal["tanh", "identity"] = "tanh",
     coupled: bool = False,
+    peepholes: Names | None = None,
     **options: Any,
 ) -> Layout:
     """The layout of an LSTM, for `Target(layout=…)`.
@@ -52,6 +53,8 @@ def lstm(
         b: name of the bias, in the same way; None where there is none.
         cell_activation: h = o ⊙ tanh(c), or h = o ⊙ c for "identity".
         coupled: whether f = 1 − i; `order` has no f then.
+        peepholes: name of the vector over c_{t−1} in i and f and over c_t in o, in `order` without
+            the candidate, or "p{gate}"; None where there is none.
         second_bias: name of a second bias, as in torch, on the side of h_{t−1}.
         transposed: False: z = W x, gates are rows; True: z = x W, gates are columns.
         combined: "xh" or "hx": `W` holds both matrices, over [x, h] or over [h, x].
@@ -84,7 +87,8 @@ def lstm(
         refuse("cell_activation", "'tanh' or 'identity'", repr(cell_activation))
     if coupled and order == "ifgo":
         order = "igo"
-    return _layout(LSTM(cell_activation, coupled), inputs, targets, order, W, U, b, **options)
+    cell = LSTM(cell_activation, coupled, bool(peepholes))
+    return _layout(cell, inputs, targets, order, W, U, b, p=peepholes or "", **options)
 
 
 def gru(

@@ -178,7 +178,11 @@ def described(layout: Layout) -> str:
     cell, loss = layout.cell, layout.loss
     words = [f"{type(cell).__name__.lower()}(order={layout.order!r}"]
     own = {name.replace("squash", "cell_activation"): value for name, value in vars(cell).items()}
-    words += [f"{name}={value!r}" for name, value in own.items() if name != "coupled" or value]
+    words += [
+        f"{name}={value!r}"
+        for name, value in own.items()
+        if name not in ("coupled", "peepholes") or value
+    ]
     words += [
         f"{n}={getattr(layout, n)!r}" for n in ("combined", "transposed") if getattr(layout, n)
     ]

@@ -161,15 +161,18 @@ def _fitting(style: str, sizes: Mapping[str, int]) -> dict[str, int]:
 
 
 def sample(everything: Sequence[Case], count: int, seed: int = 0) -> list[Case]:
-    """About so many, equally many of each precision and of what is known; the same every time."""
+    """About so many, equally many of each precision and of what is known; the same every time.
+
+    They come in any order, so that what is seen of them early is like the rest.
+    """
     groups: dict[tuple[str, str], list[Case]] = {}
     for case in everything:
         groups.setdefault((case.known, case.dtype), []).append(case)
     rng, chosen = np.random.default_rng(seed), []
     for group in groups.values():
         most = min(len(group), -(-count // len(groups)))
-        chosen += [group[k] for k in sorted(rng.choice(len(group), most, replace=False))]
-    return chosen
+        chosen += [group[k] for k in rng.choice(len(group), most, replace=False)]
+    return [chosen[k] for k in rng.permutation(len(chosen))]
 
 
 def _functions(made: Target) -> Target:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from time import perf_counter
 from typing import Any
 
+from throughtime.bench import torch_layer
 from throughtime.bench.diagnose.cases import Case
 from throughtime.bench.diagnose.score import outcome, true
 from throughtime.bench.engine import Row
@@ -14,26 +15,27 @@ from throughtime.check import check
 from throughtime.checking import CheckError
 
 
-def diagnosed(cases: Sequence[Case], workers: int = 1) -> list[Row]:
-    """One row a case.
+def diagnosed(cases: Sequence[Case], workers: int = 1) -> Iterator[Row]:
+    """One row a case, as they are done.
 
     Args:
         cases: what is diagnosed.
         workers: processes that share the work.
 
-    Returns:
+    Yields:
         rows of what `Case.to_dict` says; "verdict", of the check, or "refused", with its
         "message"; "causes", the faults that were named, best first, with "confidences" and
         "alternatives"; "outcome", for a single mistake, see `score.outcome`; "named", how many
         of several mistakes were, and "false", how many causes are none of them;
         "check_seconds", "diagnosis_seconds".
     """
-    return list(each(row, cases, workers, "cases"))
+    yield from each(row, cases, workers, "cases")
 
 
 def row(case: Case) -> Row:
     """See `diagnosed`."""
-    found: Row = case.to_dict() | _looked_at(case)
+    with torch_layer.one_thread():
+        found: Row = case.to_dict() | _looked_at(case)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import product
 from statistics import median
 from typing import Any
 
@@ -15,7 +16,6 @@ from throughtime.diagnosis import FAULTS
 SINGLE = (
     Column("known", "known", "s"),
     Column("precision", "dtype", "s"),
-    Column("faults", "which", "s"),
     Column("cases", "cases", ",d"),
     Column("top-1", "right", ".1%"),
     Column("in list", "listed", ".1%"),
@@ -45,24 +45,15 @@ CONFUSION = (
     Column("top-1", "right", ".0%"),
     Column("otherwise", "taken_for", "s"),
 )
-KINDS = {"all": None, "no layout needed": False, "layout needed": True}
 
 
 def single(rows: Sequence[Row]) -> list[Row]:
-    """By what was known, precision, and whether the fault takes a layout to be told."""
+    """By what was known and precision."""
     found = []
-    for known in KNOWN:
-        for dtype in DTYPES:
-            for which, needs in KINDS.items():
-                group = [
-                    r
-                    for r in rows
-                    if r["outcome"]
-                    and (r["known"], r["dtype"]) == (known, dtype)
-                    and (needs is None or FAULTS[r["faults"][0]].needs_layout == needs)
-                ]
-                if group and (needs is None or known != "layout"):
-                    found.append({"known": known, "dtype": dtype, "which": which} | _shares(group))
+    for known, dtype in product(KNOWN, DTYPES):
+        group = [r for r in rows if r["outcome"] and (r["known"], r["dtype"]) == (known, dtype)]
+        if group:
+            found.append({"known": known, "dtype": dtype} | _shares(group))
     return found
 
 
@@ -94,15 +85,12 @@ def several(rows: Sequence[Row]) -> list[Row]:
 def right(rows: Sequence[Row]) -> list[Row]:
     """Causes named for right code, by what was known and precision."""
     found = []
-    for known in KNOWN:
-        for dtype in DTYPES:
-            group = [
-                r for r in rows if not r["faults"] and (r["known"], r["dtype"]) == (known, dtype)
-            ]
-            if group:
-                accused = sum(bool(r["causes"]) for r in group)
-                row = {"known": known, "dtype": dtype, "cases": len(group), "accused": accused}
-                found.append(row)
+    for known, dtype in product(KNOWN, DTYPES):
+        group = [r for r in rows if not r["faults"] and (r["known"], r["dtype"]) == (known, dtype)]
+        if group:
+            accused = sum(bool(r["causes"]) for r in group)
+            row = {"known": known, "dtype": dtype, "cases": len(group), "accused": accused}
+            found.append(row)
     return found
 
 

@@ -19,8 +19,8 @@ class Block(NamedTuple):
 
     Attributes:
         layer: 0 for the lowest recurrent one, `HEAD`, `EMBEDDING`.
-        kind: "W" (H, I), "U" (H, H), "b" (H,), "c" (H,), the recurrent bias; of the head "V" (O, H)
-            and "d" (O,); of the embedding "E" (classes, I).
+        kind: "W" (H, I), "U" (H, H), "b" (H,), "c" (H,), the recurrent bias, "p" (H,), the
+            peephole; of the head "V" (O, H) and "d" (O,); of the embedding "E" (classes, I).
         gate: which one, in the model's own order; 0 where there is none.
     """
 

@@ -36,6 +36,7 @@ class RNN:
 
     nonlinearity: str = "tanh"
     gates: ClassVar[str] = "s"
+    peepholes: ClassVar[bool] = False
 
     @property
     def activations(self) -> tuple[str, ...]:
@@ -51,10 +52,10 @@ class RNN:
         return Local(_slopes(self.activations, tape.v, hook), h, h, h, h)
 
     def step_back(
-        self, U: Array, tape: Tape, local: Local, s: int, dh: Array, dc: Array, hook: Hook
+        self, w: Weights, tape: Tape, local: Local, s: int, dh: Array, dc: Array, hook: Hook
     ) -> tuple[Array, Array, Array, Array]:
         dz = dh[:, None] * local.slopes[s]
-        return dz, dz, recur_back(dz, U), dc
+        return dz, dz, recur_back(dz, w.U), dc
 
     def candidate_operand(self, tape: Tape, steps: Array, h: Array) -> dict[int, Array]:
         return {}
@@ -67,10 +68,12 @@ class LSTM:
     Attributes:
         squash: ψ, "tanh" or "identity".
         coupled: whether f = 1 − i, so that there are but three gates.
+        peepholes: whether i and f see p ⊙ c_{t−1}, and o sees p ⊙ c_t.
     """
 
     squash: str = "tanh"
     coupled: bool = False
+    peepholes: bool = False
 
     @property
     def gates(self) -> str:
@@ -83,11 +86,16 @@ class LSTM:
         return tuple("tanh" if gate == "a" else "sigmoid" for gate in self.gates)
 
     def step(self, z_x: Array, w: Weights, h: Array, c: Array) -> tuple[Array, Array, Array, Array]:
-        v = sigmoid(z := z_x + recur(h, w.U) + w.c)
+        z = z_x + recur(h, w.U) + w.c
+        if self.peepholes:
+            z[:, :-2] += w.p[:-2] * c[:, None]
+        v = sigmoid(z)
         v[:, -2] = np.tanh(z[:, -2])
         i, a, o = v[:, 0], v[:, -2], v[:, -1]
         f = 1 - i if self.coupled else v[:, 1]
         c = i * a + f * c
+        if self.peepholes:
+            o = v[:, -1] = sigmoid(z[:, -1] + w.p[-1] * c)
         return o * ACTIVATIONS[self.squash](c), c, v, np.zeros_like(h)
 
     def local(self, tape: Tape, hook: Hook) -> Local:
@@ -98,12 +106,14 @@ class LSTM:
         return Local(slopes, m, through, before, hook("update", before))
 
     def step_back(
-        self, U: Array, tape: Tape, local: Local, s: int, dh: Array, dc: Array, hook: Hook
+        self, w: Weights, tape: Tape, local: Local, s: int, dh: Array, dc: Array, hook: Hook
     ) -> tuple[Array, Array, Array, Array]:
         v, before = tape.v[s], local.before[s]
         i, a = v[:, 0], v[:, -2]
         f = 1 - i if self.coupled else v[:, 1]
         dc = dc + dh * local.through[s]
+        if self.peepholes:
+            dc = dc + w.p[-1] * dh * local.m[s] * local.slopes[s][:, -1]
         d = {"i": dc * a, "a": dc * i, "f": dc * before, "o": dh * local.m[s]}
         if self.coupled:
             d["i"] = d["i"] - dc * local.update[s]
@@ -111,7 +121,10 @@ class LSTM:
         dz = np.empty_like(v)
         for k, gate in enumerate(self.gates):
             np.multiply(d[gate], local.slopes[s][:, k], out=dz[:, k])
-        return dz, dz, recur_back(dz, U), dc * f
+        dc = dc * f
+        if self.peepholes:
+            dc = dc + (w.p[:-2] * dz[:, :-2]).sum(axis=1)
+        return dz, dz, recur_back(dz, w.U), dc
 
     def candidate_operand(self, tape: Tape, steps: Array, h: Array) -> dict[int, Array]:
         return {}
@@ -129,6 +142,7 @@ class GRU:
     reset_after: bool = True
     keep: str = "z"
     gates: ClassVar[str] = "rzn"
+    peepholes: ClassVar[bool] = False
 
     @property
     def activations(self) -> tuple[str, ...]:
@@ -149,7 +163,7 @@ class GRU:
         return Local(_slopes(self.activations, tape.v, hook), h, h, h, hook("update", h))
 
     def step_back(
-        self, U: Array, tape: Tape, local: Local, s: int, dh: Array, dc: Array, hook: Hook
+        self, w: Weights, tape: Tape, local: Local, s: int, dh: Array, dc: Array, hook: Hook
     ) -> tuple[Array, Array, Array, Array]:
         v, h = tape.v[s], tape.h[s]
         r, z, n = v[:, 0], v[:, 1], v[:, 2]
@@ -160,14 +174,14 @@ class GRU:
         if self.reset_after:
             du_n = dz_n * r
             d["r"] = dz_n * tape.u[s]
-            through = du_n @ U[2]
+            through = du_n @ w.U[2]
         else:
             du_n = dz_n
-            dreset = dz_n @ U[2]  # with respect to r ⊙ h_{t−1}
+            dreset = dz_n @ w.U[2]  # with respect to r ⊙ h_{t−1}
             d["r"] = dreset * h
             through = dreset * r
         dz_r, dz_z = d["r"] * slopes[:, 0], d["z"] * slopes[:, 1]
-        gates = dz_r @ U[0] + dz_z @ U[1] + through
+        gates = dz_r @ w.U[0] + dz_z @ w.U[1] + through
         direct, gates = hook("paths", (dh * kept, gates))
         dz = np.stack([dz_r, dz_z, dz_n], axis=1)
         return dz, np.stack([dz_r, dz_z, du_n], axis=1), direct + gates, dc

@@ -86,6 +86,7 @@ def explain(
     gradient: Mapping[str, Array],
     error: float | None = None,
     among: Iterable[str] | None = None,
+    until: float | None = None,
 ) -> list[Match]:
     """The sets of faults whose mutant equals a gradient down to rounding, the fewest first.
 
@@ -95,6 +96,7 @@ def explain(
         error: what counts as equal, relative to a tensor's largest entry; by default what
             rounding in the gradient's own precision may do.
         among: identifiers of the faults that are tried; all of them where it is not given.
+        until: when no further pairs are tried, as `time.time()` counts; None: all of them are.
 
     Returns:
         nothing where the gradient is right, or where no set explains even a part of it. Where
@@ -108,9 +110,9 @@ def explain(
         return []
     attempts: list[Attempt] = []
     if clipped := limited(seen):
-        attempts = search(model, clipped, among)
+        attempts = search(model, clipped, among, until=until)
     explained = bool(attempts) and attempts[0].complete
-    others = search(model, seen, among, thorough=not explained)
+    others = search(model, seen, among, thorough=not explained, until=until)
     if not explained or (others[0].complete and others[0].cost <= attempts[0].cost):
         attempts = others
     elif clipped:

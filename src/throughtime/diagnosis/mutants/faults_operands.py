@@ -72,7 +72,7 @@ def only_last_step_kept(model: Model) -> Iterator[Change]:
     T, B = model.steps, len(model.data.lengths)
     if T < 2:
         return
-    kinds = {"": "WUbcVdE", "recurrent layers": "WUbc", "W": "W", "U": "U", "W and U": "WU"}
+    kinds = {"": "WUbcpVdE", "recurrent layers": "WUbcp", "W": "W", "U": "U", "W and U": "WU"}
     kinds |= {"b": "bc", "output layer": "Vd", "V": "V", "d": "d"}
     if not model.has_head:
         kinds = {words: letters for words, letters in kinds.items() if not set(letters) <= {*"Vd"}}

@@ -25,6 +25,7 @@ LETTERS = {
     "GRU": {"r": "r", "z": "zu", "n": "nhcga"},
     "RNN": {"s": "shxzan"},
 }
+CANDIDATE = LETTERS["LSTM"]["a"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Layout:
         cell: the cell with its variants.
         order: the gates in the order of their blocks, in the letters that names use.
         W, U, b, c: names of the matrices, the bias and a second, recurrent bias; "" for none.
+        p: name of an LSTM's peepholes, in the order of the gates without the candidate; "": none.
         candidate_bias: name of a GRU's recurrent bias that the candidate alone has.
         transposed: whether a matrix is used as x W, its gates beside one another.
         combined: "xh" or "hx" where `W` holds W and U at once, over [x, h] or [h, x]; else "".
@@ -56,6 +58,7 @@ class Layout:
     U: Names
     b: Names
     c: Names = ""
+    p: Names = ""
     candidate_bias: Names = ""
     transposed: bool = False
     combined: str = ""
@@ -112,18 +115,21 @@ class Layout:
     def _layer(self, layer: int, shapes: Mapping[str, Shape]) -> dict[Block, Place]:
         found: dict[Block, Place] = {}
         units = self._units(layer, shapes)
+        held = {"W": self.W, "U": self.U, "b": self.b, "c": self.c, "p": self.p}
         for letter, gate in self._gates().items():
-            for kind, names in (("W", self.W), ("U", self.U), ("b", self.b), ("c", self.c)):
-                if not names or (kind == "U" and self.combined):
+            for kind, names in held.items():
+                skipped = (kind == "U" and self.combined) or (kind == "p" and letter in CANDIDATE)
+                if not names or skipped:
                     continue
                 name, own = _name(names, layer, letter)
                 if name not in shapes:
                     refuse("layout", "names among " + ", ".join(shapes), repr(name))
                 rows = slice(None)
                 if not own and len(self.order) > 1:
-                    place = self.order.index(letter)
+                    order = [k for k in self.order if kind != "p" or k not in CANDIDATE]
+                    place = order.index(letter)
                     rows = slice(place * units, (place + 1) * units)
-                if kind in "bc":
+                if kind in "bcp":
                     found[Block(layer, kind, gate)] = Place(name, rows)
                     continue
                 _matrix(name, shapes)

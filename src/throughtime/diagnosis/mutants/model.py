@@ -131,7 +131,7 @@ class Model:
         for layer in range(self.layers):
             hook = Hook(made, layer)
             parts = products(self.cell, run.tapes[layer], deltas[layer], hook)
-            for kind, part in zip("WUbc", parts, strict=True):
+            for kind, part in zip("WUbcp", parts, strict=True):
                 for gate, array in enumerate(part):
                     found[Block(layer, kind, gate)] = array
         if self.has_embedding:
@@ -211,5 +211,6 @@ class Model:
 
         units = self.data.h.shape[-1]
         inputs = self.blocks[Block(layer, "W", 0)].shape[1]
-        shapes = {"W": (units, inputs), "U": (units, units), "b": (units,), "c": (units,)}
+        shapes = {"W": (units, inputs), "U": (units, units), "b": (units,)}
+        shapes |= {"c": (units,), "p": (units,)}
         return Weights(*(stacked(kind, shape) for kind, shape in shapes.items()))

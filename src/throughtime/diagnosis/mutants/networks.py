@@ -62,7 +62,7 @@ class NetworkLayout:
         assert loss is not None
         after = isinstance(_cell(specs[0]), GRU) and _after(specs)
         top = next((n for n, own in enumerate(self.network.layers) if own is head), None)
-        W, U, b, c = (tuple(f"{place}.{kind}" for place in recurrent) for kind in "WUbc")
+        W, U, b, c, p = (tuple(f"{place}.{kind}" for place in recurrent) for kind in "WUbcp")
         return Layout(
             _cell(specs[0]),
             specs[0].gates,
@@ -71,6 +71,7 @@ class NetworkLayout:
             W,
             U,
             b,
+            p=p if _cell(specs[0]) == LSTM(peepholes=True) else "",
             candidate_bias=c if after else "",
             V=f"{top}.W" if head else "",
             d=f"{top}.b" if head and head.bias else "",
@@ -160,9 +161,9 @@ def _cell(spec: cells.Cell) -> Cell:
     if spec.bidirectional:
         refuse("layout of a Network", "one direction", "two")
     if isinstance(spec, cells.LSTM):
-        if spec.peepholes or spec.projection:
-            refuse("layout of a Network", "an LSTM without peepholes or projection", repr(spec))
-        return LSTM()
+        if spec.projection:
+            refuse("layout of a Network", "an LSTM without projection", repr(spec))
+        return LSTM(peepholes=spec.peepholes)
     if isinstance(spec, cells.GRU):
         return GRU(spec.reset_after)
     assert isinstance(spec, cells.RNN)

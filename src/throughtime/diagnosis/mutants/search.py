@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import combinations
+from time import time
 
 import numpy as np
 
@@ -24,19 +25,26 @@ SMALL = 2e4  # multiplications of a step's products, over all steps, up to which
 
 
 def search(
-    model: Model, seen: Seen, among: Iterable[str] | None = None, *, thorough: bool = True
+    model: Model,
+    seen: Seen,
+    among: Iterable[str] | None = None,
+    *,
+    thorough: bool = True,
+    until: float | None = None,
 ) -> list[Attempt]:
     """The attempts that explain the gradient with the fewest faults; else the best partial one.
 
-    Unless it is to be thorough, single changes are tried and no pairs.
+    Unless it is to be thorough, single changes are tried and no pairs; after `until`, no more.
     """
-    return Search(model, seen, among).run(thorough)
+    return Search(model, seen, among, until).run(thorough)
 
 
 class Search:
     """One search."""
 
-    def __init__(self, model: Model, seen: Seen, among: Iterable[str] | None) -> None:
+    def __init__(
+        self, model: Model, seen: Seen, among: Iterable[str] | None, until: float | None = None
+    ) -> None:
         self.model, self.trial = model, Trial(model, seen)
         table = changes(model, among)
         self.places = {id(change): place for place, change in enumerate(table)}
@@ -44,6 +52,7 @@ class Search:
         self.rest = [c for c in table if not c.in_head]
         size = model.data.x[..., 0].size * sum(w.size for w in model.blocks.values())
         self.budget = int(PASSES * min(1.0, SMALL / size))
+        self.until = np.inf if until is None else until
 
     def run(self, thorough: bool = True) -> list[Attempt]:
         """Level by level, until one explains all and no more faults could be fewer."""
@@ -112,7 +121,7 @@ class Search:
             own = [a for a in singles if a.changes[:-1] == start]
             ranked = [a.changes[-1] for a in sorted(own, key=lambda a: a.order)]
             for one, other in _by_rank(ranked):
-                if left == 0:
+                if left == 0 or time() > self.until:
                     return found
                 if not _together(one, other):
                     continue

@@ -12,12 +12,16 @@ from throughtime.diagnosis.mutants.change import Hook
 
 
 class Weights(NamedTuple):
-    """A layer's W (G, H, I), U (G, H, H), and biases b and c (G, H), c on U h_{t−1}'s side."""
+    """A layer's W (G, H, I), U (G, H, H), biases b and c (G, H), c on U h_{t−1}'s side.
+
+    And peepholes p (G, H), 0 where a gate has none.
+    """
 
     W: Array
     U: Array
     b: Array
     c: Array
+    p: Array
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,10 @@ class Cell(Protocol):
     def activations(self) -> tuple[str, ...]:
         """What each gate is squashed by."""
 
+    @property
+    def peepholes(self) -> bool:
+        """Whether gates see the cell state."""
+
     def step(self, z_x: Array, w: Weights, h: Array, c: Array) -> tuple[Array, Array, Array, Array]:
         """(h_t, c_t, v_t, u_t) from z_x = W x_t + b (B, G, H)."""
 
@@ -77,11 +85,11 @@ class Cell(Protocol):
         """What of every step's derivatives does not depend on later steps."""
 
     def step_back(
-        self, U: Array, tape: Tape, local: Local, s: int, dh: Array, dc: Array, hook: Hook
+        self, w: Weights, tape: Tape, local: Local, s: int, dh: Array, dc: Array, hook: Hook
     ) -> tuple[Array, Array, Array, Array]:
         """(δz, δu, δh_{t−1}, δc_{t−1}) from δh_t and what step t + 1 sends back of δc_t.
 
-        `s` is the step whose values are used, t itself where nothing is wrong, and `U` the
+        `s` is the step whose values are used, t itself where nothing is wrong, and `w` has the
         recurrent matrix as the recursion takes it.
         """
 
@@ -122,25 +130,25 @@ def backward(
     """The recursion: δz of every step from what the output sends into every step, (T, B, H)."""
     T = len(tape.x)
     steps = hook("cache", np.arange(T))
-    U = hook("U", w.U, W=w.W)
+    w = w._replace(U=hook("U", w.U, W=w.W))
     local = cell.local(tape, hook)
     dh_next, dc_next = dstate
     dz, du = np.empty_like(tape.v), np.empty_like(tape.v)
     for t in reversed(range(T)):
         dh_next, dc_next = hook("carried", (dh_next, dc_next), t=t, T=T)
         dh = hook("dh", dh_out[t] + dh_next, out=dh_out[t], t=t, T=T)
-        dz[t], du[t], dh_next, dc_next = cell.step_back(U, tape, local, steps[t], dh, dc_next, hook)
+        dz[t], du[t], dh_next, dc_next = cell.step_back(w, tape, local, steps[t], dh, dc_next, hook)
     return Deltas(dz, du)
 
 
 def products(cell: Cell, tape: Tape, deltas: Deltas, hook: Hook) -> Weights:
-    """δW = Σ δz xᵀ, δU = Σ δu h_{t−1}ᵀ, δb = Σ δz, δc = Σ δu."""
+    """δW = Σ δz xᵀ, δU = Σ δu h_{t−1}ᵀ, δb = Σ δz, δc = Σ δu, δp = Σ δz ⊙ c."""
     T, B, G, H = deltas.z.shape
     x = hook("x", tape.x)
     h = hook("h_before", tape.h[:-1], states=tape.h)
     steps = hook("cache", np.arange(T))
     ones = np.ones((T, B))
-    keep = {kind: hook(f"kept_{kind}", ones) for kind in "WUc"}
+    keep = {kind: hook(f"kept_{kind}", ones) for kind in "WUcp"}
 
     def outer(delta: Array, operand: Array, kept: Array) -> Array:
         rows = (delta * kept[:, :, None]).reshape(T * B, -1)
@@ -153,7 +161,12 @@ def products(cell: Cell, tape: Tape, deltas: Deltas, hook: Hook) -> Weights:
         U[gate] = outer(deltas.u[:, :, gate], operand, keep["U"])
     b = biases(deltas, hook)
     c = np.einsum("tbgh,tb->gh", deltas.u, keep["c"])
-    return Weights(W, U, b, c)
+    p = np.zeros((G, H))
+    if cell.peepholes:
+        before, now = tape.c[:-1][steps, :, None], tape.c[1:][steps, :, None]
+        seen = np.concatenate([before] * (G - 1) + [now], axis=2)  # the last gate, o, sees c_t
+        p = np.einsum("tbgh,tbgh,tb->gh", deltas.z, seen, keep["p"])
+    return Weights(W, U, b, c, p)
 
 
 def biases(deltas: Deltas, hook: Hook) -> Array:

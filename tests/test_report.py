@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from importlib import resources
 from xml.etree import ElementTree
@@ -14,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from report_examples import full_report, network_report, plain_report
 from throughtime.report.check_figures import NAMED
-from throughtime.report.page import Section, write_page
+from throughtime.report.page import Section, Table, write_page
 
 SCHEMA = json.loads(
     resources.files("throughtime.report").joinpath("schema.json").read_text("utf-8")
@@ -245,37 +243,27 @@ def test_located_entries_are_counted_where_they_are_too_many(tmp_path):
 
 
 def test_what_a_stranger_wrote_is_text_and_no_markup(tmp_path):
-    write_page(tmp_path / "p.html", "<b>", [Section("<script>", notes=["<img src=x>"])])
+    odd = Table(["<th>", "<script>"], [["<b>", "</script>"], ["<i>", "&"]], caption="<script>")
+    sections = [Section("<script>", notes=["<img src=x>"], tables=[odd])]
+    write_page(tmp_path / "p.html", "<b>", sections)
     page = Reader((tmp_path / "p.html").read_text(encoding="utf-8"))
-    assert not page.of("script")
-    assert not page.of("img")
+    assert len(page.of("script")) == 1  # the page's own
+    assert len(page.of("th")) == 2
+    assert not page.of("img") + page.of("b") + page.of("i")
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
-def test_a_page_fits_a_narrow_window(tmp_path):
-    full_report().to_html(tmp_path / "r.html")
-    (tmp_path / "frame.html").write_text(
-        '<iframe src="r.html" width="360" height="800" style="border: 0"></iframe><p></p><script>'
-        "const frame = document.querySelector('iframe');"
-        "frame.onload = () => { const page = frame.contentDocument.documentElement;"
-        "document.querySelector('p').textContent ="
-        "`${page.scrollWidth} of ${page.clientWidth}, ${frame.contentWindow.innerWidth}`; };"
-        "</script>"
-    )
-    arguments = "--headless --no-sandbox --disable-gpu --allow-file-access-from-files"
-    found = subprocess.run(
-        [
-            "chromium",
-            *arguments.split(),
-            "--dump-dom",
-            "--virtual-time-budget=3000",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            (tmp_path / "frame.html").as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    wide, window = re.search(r"<p>(\d+) of \d+, (\d+)</p>", found.stdout).groups()
-    assert int(wide) <= int(window) == 360
+def test_only_a_page_with_something_to_sort_has_a_script(tmp_path):
+    for rows, scripts in (([], 0), ([["1"]], 0), ([["1"], ["2"]], 1)):
+        write_page(tmp_path / "p.html", "t", [Section("s", tables=[Table(["a"], rows)])])
+        page = Reader((tmp_path / "p.html").read_text(encoding="utf-8"))
+        assert len(page.of("script")) == scripts
+
+
+def test_sections_are_listed_where_there_are_many(tmp_path):
+    sections = [Section(f"part {k}", status="agree" if k else "") for k in range(3)]
+    write_page(tmp_path / "p.html", "t", sections)
+    page = Reader((tmp_path / "p.html").read_text(encoding="utf-8"))
+    targets = [a["href"][1:] for a in page.of("a")]
+    assert targets == [section["id"] for section in page.of("section")]
+    write_page(tmp_path / "p.html", "t", sections[:2])
+    assert not Reader((tmp_path / "p.html").read_text(encoding="utf-8")).of("nav")

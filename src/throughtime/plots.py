@@ -10,7 +10,7 @@ Example:
     >>> flow = tt.flow(net, np.ones((9, 2, 2)), np.zeros((9, 2, 3)))
     >>> ax = tt.plots.carousel(flow)
     >>> ax.get_ylabel()
-    'share of ∂$E_t$/∂$c_k$ (%)'
+    'share of ∂Eₜ/∂cₖ (%)'
 """
 
 from throughtime.report.figures import save_figure as save

@@ -8,13 +8,16 @@ import numpy as np
 
 from throughtime import training
 from throughtime.arrays import Array, positive, refuse
+from throughtime.check import check
 from throughtime.flow import flow
 
 EPILOG = """examples:
   throughtime flow throughtime.safetensors
-  throughtime flow book.safetensors chapter.txt --steps 500 --tolerance 0.05 --json flow.json"""
+  throughtime flow book.safetensors chapter.txt --steps 500 --tolerance 0.05 --json flow.json
+  throughtime flow throughtime.safetensors --html flow.html"""
 
 STEPS, BATCH = 256, 16
+CHECKED_STEPS, CHECKED_SEQUENCES = 32, 2
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -53,6 +56,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     what.add_argument("--clip", type=float, metavar="X", help="threshold (default: as trained)")
     what.add_argument("--seed", type=int, default=0, help="of what is drawn (default 0)")
     parser.add_argument("--json", metavar="FILE", help="write all numbers as JSON")
+    parser.add_argument(
+        "--html",
+        metavar="FILE",
+        help="write a page with figures, and with a check of the gradient on a short stretch",
+    )
     parser.set_defaults(run=run)
 
 
@@ -80,6 +88,11 @@ def run(options: argparse.Namespace) -> int:
     print(found)
     if options.json:
         found.to_json(options.json)
+    if options.html:
+        short = np.s_[:CHECKED_STEPS, :CHECKED_SEQUENCES]
+        report = check(saved.network, inputs[short], targets[short], seed=options.seed)
+        print(f"\nOn {len(inputs[short])} steps the gradient is checked.\n{report.headline()}")
+        found.to_html(options.html, check=report)
     return 0
 
 

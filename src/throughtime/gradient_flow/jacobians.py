@@ -42,9 +42,10 @@ class Lyapunov:
 
     @property
     def drift(self) -> float:
-        """How far the first exponent still moved in the second half of the run."""
+        """How far the first exponent still moved in the second half of the run; NaN at −∞."""
         half = self.convergence[(len(self.convergence) - 1) // 2]
-        return float(abs(half[0] - self.exponents[0]))
+        with np.errstate(invalid="ignore"):
+            return float(abs(half[0] - self.exponents[0]))
 
 
 def jacobian(one: Linear, step: int) -> Array:

@@ -86,10 +86,11 @@ def facts(layer: LayerFlow) -> list[str]:
     if layer.lyapunov is not None:
         first = layer.lyapunov.exponents[: min(4, len(layer.lyapunov.exponents))]
         values = ", ".join(f"{value:+.3g}" for value in first)
-        lines.append(
-            f"Lyapunov exponents {values} per step, settled within "
-            f"{layer.lyapunov.drift:.2g}; half-life {layer.lyapunov.half_life:.3g} steps"
-        )
+        settled = "a change is gone at once"
+        if np.isfinite(layer.lyapunov.drift):
+            settled = f"settled within {layer.lyapunov.drift:.2g}"
+        half_life = f"half-life {layer.lyapunov.half_life:.3g} steps"
+        lines.append(f"Lyapunov exponents {values} per step, {settled}; {half_life}")
     if layer.singular_values.size:
         s = layer.singular_values
         lines.append(

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.checking import Direction, Report, TensorReport, Valley
-from throughtime.report.figures import BLUE, GREEN, GREY, RED, cycle, new_axes
+from throughtime.report.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    LEGEND,
+    RED,
+    cycle,
+    logarithmic,
+    new_axes,
+    raised,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAMED = 8  # tensors in a legend; more would cover the figure
-LEGEND: dict[str, Any] = {"fontsize": 9, "framealpha": 0.85, "edgecolor": "none"}
 DECADES = 4  # of the axes on either side of 0
 
 
@@ -70,7 +79,7 @@ def plot_valley(report: Report, ax: Axes | None = None) -> Axes:
     grid = valley.chosen * np.geomspace(min(h) / valley.chosen / 10, max(h) / valley.chosen * 2)
     lines = {
         "noise, as 1/h": (noise * valley.chosen / grid, BLUE, "--"),
-        f"truncation, as h{_raised(valley.order)}": (
+        f"truncation, as h{raised(valley.order)}": (
             truncation * (grid / valley.chosen) ** valley.order,
             GREEN,
             "-.",
@@ -85,6 +94,8 @@ def plot_valley(report: Report, ax: Axes | None = None) -> Axes:
     if shown.any():
         ax.set_ylim(measured[shown].min() / 30, measured[shown].max() * 3)
     ax.axvline(valley.chosen, color=RED, lw=0.9, label=f"step chosen, {valley.chosen:.2g}")
+    logarithmic(ax.xaxis)
+    logarithmic(ax.yaxis)
     ax.set_xlabel("step h")
     ax.set_ylabel("error of the derivative")
     ax.grid(alpha=0.25)
@@ -96,10 +107,6 @@ def error_parts(valley: Valley) -> tuple[float, float]:
     """Noise and truncation at the step that was chosen."""
     place = int(np.abs(np.log(valley.steps / valley.chosen)).argmin())
     return float(valley.noise[place]), float(valley.truncation[place])
-
-
-def _raised(order: int) -> str:
-    return str(order).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _draw(ax: Axes, tensor: TensorReport, colour: str, label: str | None) -> float:

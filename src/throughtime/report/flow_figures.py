@@ -9,14 +9,15 @@ import numpy as np
 from throughtime.arrays import Array, refuse
 from throughtime.gradient_flow import Flow, LayerFlow
 from throughtime.gradient_flow.verdict import FALLEN
-from throughtime.report.figures import BLUE, GREEN, GREY, ORANGE, RED, new_axes
+from throughtime.report.figures import BLUE, GREEN, GREY, LEGEND, ORANGE, RED, logarithmic, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CELLS = 160  # of a heatmap in either direction; more than that are averaged
 DECADES = 6  # of its colours, at most
-NORM = "‖∂$E_t$/∂${0}_k$‖"
+SMALL, LARGE = 1e-12, 1e6  # relative biases beyond which nothing is drawn
+NORM = "‖∂Eₜ/∂{0}ₖ‖"
 
 
 def lag_heatmap(
@@ -51,7 +52,7 @@ def lag_heatmap(
         extent = (-0.5, lags - 0.5, steps - 0.5, -0.5)
         drawn = ax.imshow(values, norm=norm, aspect="auto", extent=extent, interpolation="nearest")
         label = f"{NORM.format(part)}, mean over {_count(flow.batch, 'sequence')}"
-        ax.figure.colorbar(drawn, ax=ax, label=label, extend="min")
+        logarithmic(ax.figure.colorbar(drawn, ax=ax, label=label, extend="min").ax.yaxis)
         mark_truncation(flow, ax)
     else:
         say(ax, "the gradient is 0, or not finite, at all lags")
@@ -87,12 +88,13 @@ def lag_profile(flow: Flow, ax: Axes | None = None, *, layer: int | None = None)
         ax.axhline(FALLEN * start, color=GREY, lw=0.9, ls=":", label=label)
         ax.set_yscale("log")
         ax.set_ylim(bottom=max(start * 1e-12, ax.get_ylim()[0]))
+        logarithmic(ax.yaxis)
     mark_truncation(flow, ax)
     if flow.advice.memory is not None and flow.advice.memory <= flow.max_lag:
         label = f"needed lag {flow.advice.memory}"
         ax.axvline(flow.advice.memory, color=GREEN, lw=0.9, ls="-.", label=label)
     ax.set_xlabel("lag t − k (steps back from the loss)")
-    ax.set_ylabel("‖∂$E_t$/∂$s_k$‖, mean over t")
+    ax.set_ylabel("‖∂Eₜ/∂sₖ‖, mean over t")
     ax.grid(alpha=0.25)
     ax.legend(**LEGEND)
     return whole_numbers(ax, x=flow.max_lag + 1)
@@ -114,7 +116,7 @@ def truncation_bias(flow: Flow, ax: Axes | None = None) -> Axes:
     }
     some = False
     for label, (values, colour, style) in lines.items():
-        shown = np.isfinite(values) & (values > 0)
+        shown = (values > SMALL) & (values < LARGE)
         if shown.any():
             some = True
             ax.plot(
@@ -123,6 +125,7 @@ def truncation_bias(flow: Flow, ax: Axes | None = None) -> Axes:
     if some:
         ax.set_yscale("log")
         ax.axhline(advised.asked, color=GREY, lw=0.9, ls=":", label=f"asked: {advised.asked:.3g}")
+        logarithmic(ax.yaxis)
         mark_truncation(flow, ax)
         ax.legend(**LEGEND)
     else:
@@ -131,9 +134,6 @@ def truncation_bias(flow: Flow, ax: Axes | None = None) -> Axes:
     ax.set_ylabel("‖truncated − full‖ / ‖full‖")
     ax.grid(alpha=0.25)
     return whole_numbers(ax, x=int(bias.steps[-1]) + 1)
-
-
-LEGEND = {"fontsize": 9, "framealpha": 0.85, "edgecolor": "none"}
 
 
 def layer_of(flow: Flow, number: int | None) -> LayerFlow:
@@ -172,9 +172,16 @@ def mark_truncation(flow: Flow, ax: Axes) -> None:
     steps = flow.advice.truncation.steps
     if steps is not None and steps <= flow.max_lag + 1:
         ax.axvline(steps, color=RED, lw=1.2)
-        at = {"xytext": (3, -3), "textcoords": "offset points", "va": "top", "fontsize": 9}
-        words, place = f"K = {steps}", (steps, 1)
-        ax.annotate(words, place, xycoords=("data", "axes fraction"), color=RED, **at)
+        ax.annotate(
+            f"K = {steps}",
+            (steps, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, -3),
+            textcoords="offset points",
+            va="top",
+            fontsize=9,
+            color=RED,
+        )
 
 
 def say(ax: Axes, words: str) -> None:

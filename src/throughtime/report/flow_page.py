@@ -56,16 +56,27 @@ def flow_sections(flow: Flow, title: str, lead: str = "") -> Iterator[Section]:
 def _layer(flow: Flow, number: int) -> Section:
     """One recurrent layer: its facts, its table by lag, its figures."""
     layer = flow.layers[number]
-    lags = lag_rows(layer, flow.max_lag)
-    by_lag = [list(row) for row in zip(*lags, strict=True)]
     name = f"Layer {number}: {layer.kind}, {layer.units} units"
     lead = "" if len(flow.layers) == 1 else f"{layer.reason[0].upper()}{layer.reason[1:]}."
     drawn = number in sorted(flow.layers, reverse=True)[:DRAWN]
     figures = [*_figures(flow, number, layer)] if drawn else []
     more = [] if drawn else [f"Figures are shown of the {DRAWN} layers nearest to the loss."]
-    headings = [heading.strip() for heading in by_lag[0]]
-    table = Table(headings, by_lag[1:], caption="Gradient and its paths, by lag")
+    table = _by_lag(layer, flow.max_lag)
     return Section(name, lead, layer.verdict, [table], figures, notes=[*facts(layer), *more])
+
+
+def _by_lag(layer: LayerFlow, max_lag: int) -> Table:
+    """A row for each lag; the spread stands in one cell with what it is the spread of."""
+    columns: list[list[str]] = []
+    for name, *values in lag_rows(layer, max_lag):
+        if "±" in name:
+            last = columns.pop()
+            columns.append([f"{last[0]} ± over sequences"])
+            columns[-1] += [f"{a} ± {b}" for a, b in zip(last[1:], values, strict=True)]
+        else:
+            columns.append([name, *values])
+    headings, *rows = zip(*columns, strict=True)
+    return Table(headings, rows, caption="Gradient and its paths, by lag")
 
 
 def _figures(flow: Flow, number: int, layer: LayerFlow) -> Iterator[Figure]:

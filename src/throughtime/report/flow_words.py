@@ -13,6 +13,7 @@ from throughtime.gradient_flow.gate_history import GateHistory
 from throughtime.gradient_flow.jacobians import Lyapunov
 from throughtime.gradient_flow.text import some_lags
 from throughtime.gradient_flow.verdict import Gate
+from throughtime.report.flow_figures import LARGE
 
 
 class Words(NamedTuple):
@@ -87,10 +88,12 @@ def singular_values(layer: LayerFlow) -> Words:
 def lyapunov(found: Lyapunov) -> Words:
     """Of `lyapunov`."""
     first = ", ".join(f"{value:+.3g}" for value in found.exponents[:4])
+    caption = "Lyapunov exponents, mean growth of small changes, as they settle along the run."
+    if not np.isfinite(found.exponents[0]):
+        return Words(caption, f"After {found.steps[-1]} steps {first}: a change is gone at once.")
     meaning = "small changes grow"
     if not found.exponents[0] > 0:
         meaning = f"half of a small change is left after {found.half_life:.3g} steps"
-    caption = "Lyapunov exponents, mean growth of small changes, as they settle along the run."
     numbers = (
         f"After {found.steps[-1]} steps {first} per step: {meaning}. The first still moved by "
         f"{found.drift:.2g} in the second half."
@@ -121,7 +124,9 @@ def truncation(flow: Flow) -> Words:
 
 
 def number(value: float) -> str:
-    """Three digits, or a dash."""
+    """Three digits, or a dash; what is too large to mean anything is only called large."""
+    if value > LARGE:
+        return f"over {LARGE:.0e}"
     return "–" if np.isnan(value) else f"{value:.3g}"
 
 

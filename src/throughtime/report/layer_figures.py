@@ -8,8 +8,8 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.gradient_flow import Flow
-from throughtime.report.figures import BLUE, GREEN, ORANGE, RED, new_axes
-from throughtime.report.flow_figures import LEGEND, layer_of, mark_truncation, say, whole_numbers
+from throughtime.report.figures import BLUE, GREEN, LEGEND, ORANGE, RED, logarithmic, new_axes
+from throughtime.report.flow_figures import layer_of, mark_truncation, say, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ def carousel(flow: Flow, ax: Axes | None = None, *, layer: int | None = None) ->
     else:
         say(ax, "the gradient is 0 at all lags")
     ax.set_xlabel("lag t − k (steps back from the loss)")
-    ax.set_ylabel(f"share of ∂$E_t$/∂${one.remembers}_k$ (%)")
+    ax.set_ylabel(f"share of ∂Eₜ/∂{one.remembers}ₖ (%)")
     ax.grid(alpha=0.25)
     return whole_numbers(ax, x=flow.max_lag + 1)
 
@@ -93,6 +93,7 @@ def time_constants(flow: Flow, ax: Axes | None = None, *, layer: int | None = No
         ax.axhline(memory, color=GREEN, lw=0.9, ls="-.", label=f"needed lag {memory}")
     if ax.get_legend_handles_labels()[1]:
         ax.legend(**LEGEND)
+    logarithmic(ax.yaxis)
     ax.set_xlabel("units, the longest memory first")
     ax.set_ylabel("time constant (steps)")
     ax.grid(alpha=0.25)
@@ -127,6 +128,7 @@ def singular_values(flow: Flow, ax: Axes | None = None, *, layer: int | None = N
     ax.axhline(1, color=RED, lw=0.9, ls="--", label="1: neither grows nor shrinks")
     ax.set_yscale("log")
     ax.set_ylim(bottom=max(1e-8, ax.get_ylim()[0]))
+    logarithmic(ax.yaxis)
     ax.set_xlabel("singular value, the largest first")
     ax.set_ylabel("factor per step")
     ax.grid(alpha=0.25)

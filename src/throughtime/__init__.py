@@ -1,5 +1,6 @@
 """Backpropagation through time you can trust."""
 
+from throughtime import plots
 from throughtime.bridges import from_torch, to_torch, torch_state_dict
 from throughtime.cells import GRU, LSTM, RNN
 from throughtime.check import Report, check, sweep
@@ -55,6 +56,7 @@ __all__ = [
     "frozen",
     "layouts",
     "library_target",
+    "plots",
     "program_target",
     "release_workspace",
     "set_threads",

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from throughtime.checking.workers import EXTRA
+from throughtime.checking.workers import in_processes
 from throughtime.progress import progress_bar
 
 Case = TypeVar("Case")
@@ -28,18 +28,9 @@ def each(
         what: is measured, for the bar.
     """
     with progress_bar(len(cases), what, "case", sys.stderr.isatty()) as bar:
-        for found in _parallel(function, cases, workers) if workers != 1 else map(function, cases):
+        results: Iterator[Result] = map(function, cases)
+        if workers != 1:
+            results = in_processes(function, [(case,) for case in cases], workers)
+        for found in results:
             bar.update()
             yield found
-
-
-def _parallel(
-    function: Callable[[Case], Result], cases: Sequence[Case], workers: int
-) -> Iterator[Result]:
-    try:
-        import joblib
-    except ImportError:
-        raise ImportError(EXTRA) from None
-    parallel = joblib.Parallel(n_jobs=workers, return_as="generator")
-    found: Iterator[Result] = parallel(joblib.delayed(function)(case) for case in cases)
-    return found

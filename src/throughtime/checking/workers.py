@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from throughtime.arrays import refuse
 from throughtime.checking.direction import Line
 from throughtime.checking.run import in_turn
 from throughtime.checking.site import Measured, Site
-from throughtime.checking.target import CheckError
+from throughtime.checking.target import CheckError, Target
 
 EXTRA = "workers need joblib and cloudpickle: pip install 'throughtime[many]'"
 CHUNKS = 3  # a worker: one that is done early has more to do
@@ -36,15 +36,22 @@ class Workers:
     count: int
 
     def __post_init__(self) -> None:
-        try:
-            import cloudpickle  # noqa: F401
-            import joblib
-        except ImportError:
-            raise ImportError(EXTRA) from None
-        self.joblib = joblib
+        joblib = check_installed()
         self.jobs = joblib.effective_n_jobs(self.count)
         self.parallel = joblib.Parallel(n_jobs=self.count)
         self.delayed = joblib.delayed
+
+    def for_target(self, target: Target) -> Workers:
+        """Itself, where the target can be copied.
+
+        Seen at once, though a check that a few lines settle would not come to need it.
+
+        Raises:
+            CheckError: where it cannot.
+        """
+        if self.jobs > 1:
+            _pickled(target)
+        return self
 
     def __call__(self, site: Site, lines: Sequence[Line]) -> list[Measured | None]:
         """See `run.Runner`."""
@@ -97,11 +104,33 @@ def in_copies(
         work: arguments.
         count: of processes, as in `Workers`.
     """
-    workers = Workers(count)
-    parallel = workers.joblib.Parallel(n_jobs=count, return_as="generator")
+    check_installed()
     packed = _pickled(original)
-    found: Iterator[Any] = parallel(workers.delayed(_call)(packed, function, *w) for w in work)
-    return found
+    return in_processes(_call, [(packed, function, *arguments) for arguments in work], count)
+
+
+def in_processes(
+    function: Callable[..., Any], work: Iterable[tuple[Any, ...]], count: int
+) -> Iterator[Any]:
+    """`function(*arguments)` of all arguments, in their order, wherever joblib decides.
+
+    They come as they are done, where joblib's backend can do so; Ray's gives them all at the end.
+    """
+    joblib = check_installed()
+    backend, _ = joblib.parallel.get_active_backend()
+    streams = getattr(backend, "supports_return_generator", False)
+    parallel = joblib.Parallel(n_jobs=count, return_as="generator" if streams else "list")
+    return iter(parallel(joblib.delayed(function)(*arguments) for arguments in work))
+
+
+def check_installed() -> Any:
+    """joblib, where it and cloudpickle are installed."""
+    try:
+        import cloudpickle  # noqa: F401
+        import joblib
+    except ImportError:
+        raise ImportError(EXTRA) from None
+    return joblib
 
 
 def _call(packed: bytes, function: Callable[..., Any], *arguments: Any) -> Any:

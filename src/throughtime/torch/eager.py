@@ -37,7 +37,7 @@ class Recurrence(torch.autograd.Function):
         tape = Kept(*map(_tensor, kept))
         if side.layout.in_order:  # the outputs are the tape's memory
             outputs = torch.from_numpy(side.layout.as_rows(kept.h[1:]))
-            ctx.changes = _Changes(outputs)
+            ctx.changes = None if outputs.is_inference() else _Changes(outputs)
         else:
             outputs = side.layout.back(tape.h[1:])
         own = None if laid.data_ptr() == x.data_ptr() else laid

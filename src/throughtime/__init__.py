@@ -1,5 +1,8 @@
 """Backpropagation through time you can trust."""
 
+from importlib import import_module
+from typing import Any
+
 from throughtime import plots
 from throughtime.bridges import from_torch, to_torch, torch_state_dict
 from throughtime.cells import GRU, LSTM, RNN
@@ -66,3 +69,10 @@ __all__ = [
     "torch_state_dict",
     "truncated_loss_and_gradient",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`throughtime.torch` is imported when it is first asked for, since torch is."""
+    if name == "torch":
+        return import_module("throughtime.torch")
+    raise AttributeError(f"module 'throughtime' has no attribute {name!r}")

@@ -1,0 +1,296 @@
+"""throughtime.torch's modules under all of torch's machinery: compilers, transforms, autocast, DDP."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+import throughtime.torch as ours  # noqa: E402
+from dropin_examples import KINDS, B, H, I, T, everything, inputs, pair  # noqa: E402
+from throughtime.torch import operators  # noqa: E402
+
+ALL = {
+    "RNN": lambda: ours.RNN(2, 2, nonlinearity="tanh"),
+    "LSTM": lambda: ours.LSTM(2, 3, 2, bidirectional=True, proj_size=2),
+    "LSTM peepholes": lambda: ours.LSTM(2, 2, peepholes=True),
+    "GRU": lambda: ours.GRU(2, 2, bias=False),
+    "original GRU": lambda: ours.GRU(2, 2, reset_after=False),
+}
+
+
+def as_function(module):
+    """A function of inputs and parameters, and these."""
+    torch.manual_seed(0)
+    module.double().reset_parameters()
+    names = [name for name, _ in module.named_parameters()]
+    x = torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True)
+
+    def outputs(x, *parameters):
+        named = dict(zip(names, parameters, strict=True))
+        return torch.func.functional_call(module, named, (x,))[0]
+
+    return outputs, (x, *module.parameters())
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_first_and_second_derivatives(kind):
+    function, given = as_function(ALL[kind]())
+    assert torch.autograd.gradcheck(function, given)
+    assert torch.autograd.gradgradcheck(function, given)
+
+
+def test_second_derivatives_where_inputs_depend_on_each_other(oracle):
+    """The state is a function of the inputs, which must not count twice."""
+    found = []
+    for module in pair("LSTM"):
+        x = inputs(module)[0].requires_grad_()
+        state = (x[:1, :, :1].expand(1, B, H), x[:1, :, 1:2].expand(1, B, H).tanh())
+        y, _ = module(x, state)
+        (dx,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        dx.square().sum().backward()
+        found.append([dx.detach(), x.grad, *(p.grad for p in module.parameters())])
+    for truth, mine in zip(*found, strict=True):
+        oracle("second derivative", mine, truth)
+
+
+def test_second_derivatives_of_a_packed_sequence(oracle):
+    found = []
+    for module in pair("GRU", bidirectional=True):
+        x = inputs(module)[0].requires_grad_()
+        packed = torch.nn.utils.rnn.pack_padded_sequence(x, [3, 6, 1], enforce_sorted=False)
+        y = module(packed)[0].data
+        (dx,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        dx.square().sum().backward()
+        found.append([dx.detach(), x.grad, *(p.grad for p in module.parameters())])
+    for truth, mine in zip(*found, strict=True):
+        oracle("second derivative", mine, truth)
+
+
+# --- registered operators ---
+
+
+def operands(kind):
+    module = ALL[kind]().double()
+    W, U = module.weight_ih_l0.detach(), module.weight_hh_l0.detach()
+    torch.manual_seed(0)
+    lstm, H = module.mode == "LSTM", module.hidden_size
+    x, h = torch.randn(3, 2, 2).double(), torch.randn(2, U.shape[1]).double()
+    given = [
+        x,
+        h,
+        torch.randn(2, H).double() if lstm else None,
+        W,
+        U,
+        torch.randn(len(W)).double(),
+        torch.randn(H).double() if module.mode == "GRU" and module.reset_after else None,
+        module.weight_hr_l0.detach() if module.proj_size else None,
+        module.weight_peephole_l0.detach() if module.peepholes else None,
+    ]
+    given = [None if t is None else t.clone().requires_grad_() for t in given]
+    return *given, module.mode, module.reset_after
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_the_operators_pass_torchs_own_check(kind):
+    given = operands(kind)
+    torch.library.opcheck(operators.recurrence, given)
+    with torch.no_grad():
+        every_h, last_c, every_c, inner = operators.recurrence(*given)
+    dc = torch.ones_like(last_c) if given[2] is not None else None
+    tape = (torch.ones_like(every_h), dc, every_h, every_c, inner)
+    torch.library.opcheck(operators.recurrence_backward, (*tape, *given))
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_the_operators_derivatives(kind):
+    *tensors, mode, reset_after = operands(kind)
+    there = [t for t in tensors if t is not None]
+
+    def function(*given):
+        rest = iter(given)
+        full = [None if t is None else next(rest) for t in tensors]
+        every_h, last_c, _, _ = operators.recurrence(*full, mode, reset_after)
+        return (every_h, last_c) if tensors[2] is not None else every_h
+
+    assert torch.autograd.gradcheck(function, there)
+    assert torch.autograd.gradgradcheck(function, there)
+
+
+# --- compilers ---
+
+
+@pytest.mark.parametrize("kind", ["LSTM projection", "GRU"])
+def test_compile_traces_all_of_it(kind, oracle):
+    _, mine = pair(kind, num_layers=2, bidirectional=True, batch_first=True)
+    model = torch.nn.ModuleDict({"rnn": mine})
+
+    def forward(x, *state):
+        y, final = model["rnn"](x, tuple(state) if len(state) > 1 else state[0])
+        return torch.relu(y) * 2, final
+
+    compiled = torch.compile(forward, fullgraph=True, backend="aot_eager")
+    x, state = inputs(mine)
+    results = []
+    for function in (forward, compiled):
+        mine.zero_grad()
+        own = x.clone().requires_grad_()
+        y, final = function(own, *state)
+        (y.square().sum() + sum(part.sum() for part in final)).backward()
+        results.append([y.detach(), own.grad, *(p.grad for p in mine.parameters())])
+    for plain, traced in zip(*results, strict=True):
+        oracle("compiled", traced, plain)
+
+
+def test_shapes_without_numbers():
+    with torch.device("meta"):
+        mine = ours.LSTM(I, H, 2, bidirectional=True, proj_size=2)
+        y, (h, c) = mine(torch.empty(T, B, I))
+    assert (y.shape, h.shape, c.shape) == ((T, B, 4), (4, B, 2), (4, B, H))
+    assert y.is_meta
+
+
+def test_what_a_traced_graph_cannot_give():
+    mine = ours.GRU(I, H)
+    x = torch.randn(T, B, I, device="meta")
+    packed = torch.nn.utils.rnn.pack_padded_sequence(torch.randn(T, B, I), [6, 3, 1])
+    packed = torch.nn.utils.rnn.PackedSequence(packed.data.to("meta"), packed.batch_sizes)
+    mine.to("meta")
+    for what, call in (
+        ("states=True", lambda: mine(x, states=True)),
+        ("a PackedSequence", lambda: mine(packed)),
+    ):
+        message = f"GRU: {what}: expected an ordinary call, got one in a traced graph"
+        with pytest.raises(RuntimeError, match=message):
+            call()
+
+
+# --- transforms ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vmap_and_grad(kind, oracle):
+    theirs, mine = pair(kind)
+    xs = torch.randn(4, T, B, I, dtype=torch.float64)
+    ys = torch.func.vmap(lambda x: mine(x)[0])(xs)
+    oracle("vmap", ys.detach(), torch.stack([theirs(x)[0] for x in xs]).detach())
+    parameters = {name: p.detach() for name, p in mine.named_parameters()}
+
+    def loss(parameters, x):
+        return torch.func.functional_call(mine, parameters, (x,))[0].square().sum()
+
+    found = torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, xs)
+    for k, x in enumerate(xs):
+        theirs.zero_grad()
+        theirs(x)[0].square().sum().backward()
+        for name, parameter in theirs.named_parameters():
+            oracle(name, found[name][k], parameter.grad)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+def test_forward_mode(oracle):
+    _, mine = pair("LSTM")
+    x, _ = inputs(mine)
+    v = torch.randn_like(x)
+    _, found = torch.func.jvp(lambda x: mine(x)[0], (x,), (v,))
+    step = 1e-6
+    numerical = (mine(x + step * v)[0] - mine(x - step * v)[0]) / (2 * step)
+    oracle("jvp", found.detach(), numerical.detach(), bound=1e-8)
+    with pytest.raises(RuntimeError, match="states=True: expected an ordinary call"):
+        torch.func.vmap(lambda x: mine(x, states=True)[0])(x[None])
+
+
+# --- modes ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_autocast_computes_in_the_weights_precision(kind):
+    _, mine = pair(kind, dtype=torch.float32)
+    x, state = inputs(mine)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = torch.nn.Linear(I, I)(x)
+        assert low.dtype == torch.bfloat16
+        hx = [part.bfloat16() for part in state]
+        y, _ = mine(low, tuple(hx) if len(hx) > 1 else hx[0])
+        (dx,) = torch.autograd.grad(y.square().sum(), low, create_graph=True)
+        dx.float().square().sum().backward()
+    assert y.dtype == torch.float32
+    hx = [part.float() for part in hx]
+    full, _ = mine(low.float(), tuple(hx) if len(hx) > 1 else hx[0])
+    assert torch.equal(y, full)
+
+
+def test_deterministic_mode():
+    _, mine = pair("LSTM", num_layers=2, bidirectional=True)
+    x, state = inputs(mine)
+    ragged = {"lengths": [3, 6, 1], "enforce_sorted": False}
+    free = everything(mine, x, state, **ragged)
+    torch.use_deterministic_algorithms(True)
+    try:
+        bound = everything(mine, x, state, **ragged)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for name, tensor in free.items():
+        assert torch.equal(tensor, bound[name]), name
+
+
+def test_anomaly_mode_says_where_a_nan_stands():
+    _, mine = pair("GRU")
+    x, _ = inputs(mine)
+    x[2, 1, 3] = float("nan")
+    assert torch.isnan(mine(x)[0][2:, 1]).all()  # as torch's do
+    message = r"GRU: inputs of layer 0: expected finite numbers, got nan at \(2, 1, 3\)"
+    with (
+        pytest.warns(UserWarning, match="Anomaly Detection"),
+        torch.autograd.detect_anomaly(),
+        pytest.raises(ValueError, match=message),
+    ):
+        mine(x)
+
+
+DDP = """
+    import os, sys
+    import torch
+    import torch.distributed as dist
+    import throughtime.torch as ours
+
+    rank = int(sys.argv[1])
+    store = dist.FileStore(sys.argv[2], 2)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    torch.manual_seed(0)
+    lstm = ours.LSTM(3, 4, 2).double()
+    x = torch.randn(5, 6, 3, dtype=torch.float64)
+    model = torch.nn.parallel.DistributedDataParallel(lstm)
+    model(x[:, rank::2])[0].square().mean().backward()
+    both = [p.grad.clone() for p in lstm.parameters()]
+    lstm.zero_grad()
+    lstm(x)[0].square().mean().backward()
+    for a, p in zip(both, lstm.parameters()):
+        torch.testing.assert_close(a, p.grad, rtol=1e-12, atol=0)
+    dist.destroy_process_group()
+    print("equal")
+"""
+
+
+def test_distributed_data_parallel(tmp_path):
+    """Two processes, each with half of the batch, find the whole batch's gradient."""
+    script = tmp_path / "ddp.py"
+    script.write_text(textwrap.dedent(DDP), encoding="utf-8")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(rank), str(tmp_path / "store")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        answers = [process.communicate(timeout=120)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for answer in answers:
+        assert answer.splitlines()[-1] == "equal", answer

@@ -92,6 +92,12 @@ def test_what_is_only_partly_known_is_said_to_be():
     assert "what is left is wrong in Wy alone" in match.evidence
 
 
+def test_a_search_ends_when_its_time_is_over():
+    model, gradient = made("concatenated", "LSTM", ("dc_next_missing", "gates_swapped_in_dc"))
+    assert explain(model, gradient, until=0.0) == []
+    assert named(explain(model, gradient)) == {"dc_next_missing", "gates_swapped_in_dc"}
+
+
 def test_noise_is_unknown():
     model, gradient = made("concatenated", "RNN")
     rng = np.random.default_rng(0)

@@ -96,7 +96,7 @@ def explain(
         error: what counts as equal, relative to a tensor's largest entry; by default what
             rounding in the gradient's own precision may do.
         among: identifiers of the faults that are tried; all of them where it is not given.
-        until: when no further pairs are tried, as `time.time()` counts; None: all of them are.
+        until: when nothing more is tried, as `time.time()` counts; None: all that is worth it is.
 
     Returns:
         nothing where the gradient is right, or where no set explains even a part of it. Where

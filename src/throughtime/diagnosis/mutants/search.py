@@ -34,7 +34,7 @@ def search(
 ) -> list[Attempt]:
     """The attempts that explain the gradient with the fewest faults; else the best partial one.
 
-    Unless it is to be thorough, single changes are tried and no pairs; after `until`, no more.
+    Unless it is to be thorough, single changes are tried and no pairs; after `until`, nothing more.
     """
     return Search(model, seen, among, until).run(thorough)
 
@@ -57,10 +57,10 @@ class Search:
     def run(self, thorough: bool = True) -> list[Attempt]:
         """Level by level, until one explains all and no more faults could be fewer."""
         starts = self._starts()
-        tried = [self.trial(*start) for start in starts]
+        tried = self._tried(starts)
         if best := self._settled(tried, 1):
             return best
-        singles = [self.trial(*s, c) for s in starts for c in self._useful(s)]
+        singles = self._tried((*s, c) for s in starts for c in self._useful(s))
         tried += singles
         if best := self._settled(tried, 3 if thorough else np.inf):
             return best
@@ -111,7 +111,7 @@ class Search:
         plain = {a.wrong for a in tried if not a.changes} or {max(a.wrong for a in tried)}
         gained = [a for a in tried if a.wrong < min(plain)]
         best = sorted(gained, key=lambda a: a.order)[:BEAM]
-        return [self.trial(*a.changes, c) for a in best for c in self._useful(a.changes)]
+        return self._tried((*a.changes, c) for a in best for c in self._useful(a.changes))
 
     def _pairs(self, starts: list[tuple[Change, ...]], singles: list[Attempt]) -> list[Attempt]:
         """Two changes in the recurrent layers, those first that alone come nearest."""
@@ -135,11 +135,18 @@ class Search:
 
     def _rivals(self, start: tuple[Change, ...], one: Change, other: Change) -> list[Attempt]:
         """The pairs that share a change with one that explains all."""
-        return [
-            self.trial(*start, kept, c)
-            for kept in (one, other)
-            for c in self._useful((*start, kept))
-        ]
+        return self._tried(
+            (*start, kept, c) for kept in (one, other) for c in self._useful((*start, kept))
+        )
+
+    def _tried(self, sets: Iterable[tuple[Change, ...]]) -> list[Attempt]:
+        """The attempts with these; one at least, and no more once the time is over."""
+        found: list[Attempt] = []
+        for one in sets:
+            if found and time() > self.until:
+                break
+            found.append(self.trial(*one))
+        return found
 
     def _settled(self, tried: list[Attempt], enough: float) -> list[Attempt]:
         """The complete attempts with the fewest faults, if these are few enough."""

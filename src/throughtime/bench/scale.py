@@ -18,7 +18,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -159,7 +158,7 @@ def half(model: Model) -> Model:
 
 
 def timed(trainer: Trainer, seconds: float = 0.0, updates: int = 5) -> float:
-    """Seconds of one update, the median over so many at least."""
+    """Seconds of one update, the smallest of so many at least."""
     spent: list[float] = []
     for _ in range(2):
         trainer.step()
@@ -168,7 +167,7 @@ def timed(trainer: Trainer, seconds: float = 0.0, updates: int = 5) -> float:
         done = trainer.step()
         if done.characters == trainer.settings.batch * trainer.settings.k1:  # a whole window
             spent.append(perf_counter() - began)
-    return median(spent)
+    return min(spent)
 
 
 def text() -> Text:
@@ -197,7 +196,7 @@ def together(models: Sequence[Model], updates: Sequence[int]) -> dict[str, Any]:
 
 
 def reducing(processes: Processes, numbers: int, rounds: int) -> float:
-    """Seconds that a gradient of so many numbers takes to become that of all."""
+    """Seconds that a gradient of so many numbers takes to become that of all, the smallest."""
     gradient = Parameters({"g": (numbers,)})
     spent = []
     for _ in range(rounds):
@@ -205,7 +204,7 @@ def reducing(processes: Processes, numbers: int, rounds: int) -> float:
         began = perf_counter()
         processes.reduced(gradient, 0.0, 0.5)
         spent.append(perf_counter() - began)
-    return median(spent)
+    return min(spent)
 
 
 def fitted(reduced: Sequence[tuple[int, float]]) -> Network:

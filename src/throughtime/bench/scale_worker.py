@@ -14,7 +14,7 @@ def main(plan: str) -> None:
     """Measures, and prints what the first process has seen."""
     asked = json.loads(plan)
     with distributed.join() as processes:
-        reduced = [(n, reducing(processes, n, 20)) for n in SIZES]
+        reduced = [(n, reducing(processes, n, 50)) for n in SIZES]
         apart, together = [], []
         for sizes, updates in zip(asked["models"], asked["updates"], strict=True):
             model = Model(**sizes)

@@ -1,4 +1,4 @@
-"""throughtime.torch's modules under all of torch's machinery: compilers, transforms, autocast, DDP."""
+"""throughtime.torch's modules under torch's machinery: compilers, transforms, autocast, DDP."""
 
 import subprocess
 import sys
@@ -67,6 +67,15 @@ def test_second_derivatives_of_a_packed_sequence(oracle):
         found.append([dx.detach(), x.grad, *(p.grad for p in module.parameters())])
     for truth, mine in zip(*found, strict=True):
         oracle("second derivative", mine, truth)
+
+
+def test_torch_checkpoint_runs_the_forward_pass_again(oracle):
+    theirs, mine = pair("GRU")
+    x, _ = inputs(mine)
+    y = torch.utils.checkpoint.checkpoint(lambda x: mine(x)[0], x, use_reentrant=False)
+    y.square().sum().backward()
+    theirs(x)[0].square().sum().backward()
+    oracle("gradient", mine.weight_hh_l0.grad, theirs.weight_hh_l0.grad)
 
 
 # --- registered operators ---

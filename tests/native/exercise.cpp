@@ -301,8 +301,10 @@ void interrupted() {
 
 }  // namespace
 
+// --no-fork, then names of instruction sets.
 int main(int count, char **words) {
-    for (int k = 1; k < count; ++k) {
+    const bool forks = count < 2 || std::string(words[1]) != "--no-fork";
+    for (int k = forks ? 1 : 2; k < count; ++k) {
         try {
             choose_isa(words[k]);
         } catch (const std::exception &error) {
@@ -319,7 +321,7 @@ int main(int count, char **words) {
         vectors<float>();
         vectors<double>();
         at_once();
-        in_a_fork();
+        if (forks) in_a_fork();
         interrupted();
         std::printf("%s: %s\n", words[k], failures ? "FAILED" : "as expected");
     }

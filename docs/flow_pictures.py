@@ -31,7 +31,7 @@ DRAWN = {
     "truncation_bias": tt.plots.truncation_bias,
     "gate_f": lambda flow: tt.plots.gate_histogram(flow, "f"),
 }
-PAGES = {"page": (1000, 900, False), "page_phone": (360, 900, True)}  # width, height, dark
+PAGES = {"page": (1000, 900, False), "page_phone": (360, 1180, True)}  # width, height, dark
 
 
 def main() -> None:
@@ -51,9 +51,9 @@ def main() -> None:
 
 
 def smaller(path: Path) -> None:
-    """Of 96 colours, which a figure of this kind can do with."""
+    """Of 224 colours, which a figure of this kind can do with."""
     with Image.open(path) as picture:
-        few = picture.convert("RGB").quantize(96, dither=Image.Dither.NONE)
+        few = picture.convert("RGB").quantize(224, dither=Image.Dither.NONE)
     few.save(path, optimize=True)
 
 

@@ -103,8 +103,9 @@ def lyapunov(found: Lyapunov) -> Words:
 
 def gate(letter: str, found: Gate, history: GateHistory) -> Words:
     """Of `gate_histogram`."""
+    mean = "unknown" if np.isnan(found.mean) else f"{found.mean:+.3f}"
     numbers = (
-        f"Mean {found.mean:+.3f}, saturated below {percent(found.closed)}, above "
+        f"Mean {mean}, saturated below {percent(found.closed)}, above "
         f"{percent(found.open)}."
     )
     means = history.shares @ ((history.edges[:-1] + history.edges[1:]) / 2)

@@ -153,7 +153,7 @@ def lyapunov(flow: Flow, ax: Axes | None = None, *, layer: int | None = None) ->
     if found is None:
         refuse("lyapunov", "a flow looked at with spectrum=True", "none")
     ax = ax or new_axes(5.2, 3.4)
-    colours = colormaps["viridis"](np.linspace(0.25, 0.9, len(found.exponents)))
+    colours = colormaps["viridis"](np.linspace(0.2, 0.8, len(found.exponents)))
     for k, (colour, exponent) in enumerate(zip(colours, found.exponents, strict=True)):
         label = f"{k + 1}: {exponent:+.3g}" if k < 4 else None
         line = {"color": colour, "lw": 1.8 if k == 0 else 1.0, "ms": 3}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DIAGNOSIS = 10  # times the check's evaluations and seconds, at most
-ONE_SECOND = 1.0  # which it always has
+ENOUGH, ONE_SECOND = 6_000, 1.0  # evaluations and seconds that it always has
 
 
 class Report(checking.Report):
@@ -51,8 +51,9 @@ def check(what: object, *data: Any, diagnose: bool = True, **options: Any) -> Re
         what: a Target; or, followed by its data, anything that `tt.target_of` makes one of: a
             Network, a torch module or Function, a JAX function, the path of a shared library.
         data: what follows it there.
-        diagnose: whether to look for causes where the gradient is wrong, with at most ten times
-            the evaluations that the check took, and within its `evaluations` and `seconds`.
+        diagnose: whether to look for causes where the gradient is wrong, in at most ten times
+            the time that the check took or a second, with ten times its evaluations or 6,000, and
+            within its `evaluations` and `seconds`.
         options: those of `checking.check_target`, and of `tt.target_of`.
 
     Returns:
@@ -84,7 +85,8 @@ def check(what: object, *data: Any, diagnose: bool = True, **options: Any) -> Re
 
 def _diagnosed(target: Target, report: checking.Report, **options: Any) -> checking.Report:
     """The report with causes."""
-    most, deadline = DIAGNOSIS * report.evaluations, max(DIAGNOSIS * report.seconds, ONE_SECOND)
+    most = max(DIAGNOSIS * report.evaluations, ENOUGH)
+    deadline = max(DIAGNOSIS * report.seconds, ONE_SECOND)
     if options.get("evaluations") is not None:
         most = min(most, options["evaluations"] - report.evaluations)
     if options.get("seconds") is not None:

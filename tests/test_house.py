@@ -15,7 +15,7 @@ FLOORS = [
     {"layers", "losses", "network"},
     {"truncation", "contributions", "diagnosis", "gradient_flow", "nonfinite"},
     {"training", "targets", "bridges", "torch", "explain"},
-    {"report", "plots", "check", "flow"},
+    {"report", "plots", "check", "flow", "flow_record"},
     {"cli", "__init__", "__main__", "bench"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -14,6 +14,7 @@ from throughtime.diagnosis import layouts
 from throughtime.diagnosis.compare import Comparison, compare
 from throughtime.engine import engine, engine_info, release_workspace, set_threads
 from throughtime.flow import Flow, NonFinite, first_nonfinite, flow
+from throughtime.flow_record import FlowRecord, FlowRecorder
 from throughtime.layers import Dense, Dropout, Embedding
 from throughtime.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from throughtime.network import Gradients, Network, Run
@@ -37,11 +38,13 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flow",
+    "FlowRecord",
+    "FlowRecorder",
     "Gradients",
     "MeanSquaredError",
     "Network",
-    "Parameters",
     "NonFinite",
+    "Parameters",
     "Report",
     "Run",
     "SoftmaxCrossEntropy",
@@ -53,8 +56,8 @@ __all__ = [
     "derivative",
     "engine",
     "engine_info",
-    "flow",
     "first_nonfinite",
+    "flow",
     "from_torch",
     "frozen",
     "layouts",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from throughtime import checking, gradient_flow
-from throughtime.arrays import refuse
-from throughtime.bridges.torch_flow import module_flow
+from throughtime.arrays import positive, refuse
+from throughtime.bridges.torch_flow import evenly, module_flow
 from throughtime.bridges.torch_nonfinite import first_in_module
 from throughtime.gradient_flow import network_flow
 from throughtime.network import Network
@@ -43,7 +45,7 @@ class Flow(gradient_flow.Flow):
         flow_page(self, path, check)
 
 
-def flow(what: object, *data: Any, **options: Any) -> Flow:
+def flow(what: object, *data: Any, sequences: int | None = None, **options: Any) -> Flow:
     """Where does the gradient go, through time, and what follows from it?
 
     Args:
@@ -51,6 +53,7 @@ def flow(what: object, *data: Any, **options: Any) -> Flow:
             an `nn.RNN`, `nn.LSTM` or `nn.GRU`, followed by its inputs.
         data: inputs (T, B, I) or class indices (T, B), and targets, as its loss wants them; for a
             torch module what it is called with.
+        sequences: look at so many of the B sequences only, evenly chosen.
         options: those of `throughtime.gradient_flow.network_flow`, for a torch module those of
             `throughtime.bridges.torch_flow.module_flow`: `loss`, which gives the loss of each
             step, and `of`, the recurrent module's name.
@@ -74,13 +77,31 @@ def flow(what: object, *data: Any, **options: Any) -> Flow:
         'healthy'
     """
     if is_module(what):
-        return Flow(**vars(module_flow(what, *data, **options)))
+        return Flow(**vars(module_flow(what, *data, sequences=sequences, **options)))
     if not isinstance(what, Network):
         expected = "a Network or a torch module"
         refuse("flow", expected, type(what).__name__, error=TypeError)
     if len(data) != 2:
         refuse("flow", "a Network, inputs and targets", f"{len(data)} arrays", error=TypeError)
+    if sequences is not None:
+        data, options = _some(positive("sequences", sequences), data, options)
     return Flow(**vars(network_flow(what, *data, **options)))
+
+
+def _some(
+    count: int, data: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arrays of at most `count` sequences."""
+    arrays = [np.asarray(array) for array in data]
+    if min(array.ndim for array in arrays) < 2:
+        return data, options  # refused, with the reason, where it is looked at
+    chosen = evenly(arrays[0].shape[1], count)
+    rest = dict(options)
+    if rest.get("state") is not None:
+        rest["state"] = {n: np.asarray(part)[chosen] for n, part in rest["state"].items()}
+    if rest.get("lengths") is not None:
+        rest["lengths"] = np.asarray(rest["lengths"])[chosen]
+    return tuple(array[:, chosen] for array in arrays), rest
 
 
 def first_nonfinite(what: object, *data: Any, **options: Any) -> NonFinite | None:

@@ -118,7 +118,7 @@ def twin(bare: Network, seen: Seen, found: Terms, sequences: int | None = None) 
     state, B = initial_state(seen, network), seen.inputs.shape[1]
     notes = (*_about(seen), *_compared(seen, network, state))
     targets = np.concatenate([found.arriving, found.values[..., None]], axis=2)
-    chosen = slice(None) if sequences is None else _evenly(B, positive("sequences", sequences))
+    chosen = slice(None) if sequences is None else evenly(B, positive("sequences", sequences))
     return Twin(
         network,
         np.ascontiguousarray(seen.inputs[:, chosen]),
@@ -138,7 +138,8 @@ def _about(seen: Seen) -> tuple[str, ...]:
     )
 
 
-def _evenly(batch: int, count: int) -> Array:
+def evenly(batch: int, count: int) -> Array:
+    """At most `count` of so many sequences."""
     return np.unique(np.linspace(0, batch - 1, min(batch, count)).astype(int))
 
 

@@ -10,11 +10,13 @@ from throughtime import training
 from throughtime.arrays import Array, positive, refuse
 from throughtime.check import check
 from throughtime.flow import flow
+from throughtime.flow_record import FlowRecord
 
 EPILOG = """examples:
   throughtime flow throughtime.safetensors
   throughtime flow book.safetensors chapter.txt --steps 500 --tolerance 0.05 --json flow.json
-  throughtime flow throughtime.safetensors --html flow.html"""
+  throughtime flow throughtime.safetensors --html flow.html
+  throughtime flow --record throughtime.flow.jsonl"""
 
 STEPS, BATCH = 256, 16
 CHECKED_STEPS, CHECKED_SEQUENCES = 32, 2
@@ -30,7 +32,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="written by `throughtime train`")
+    parser.add_argument(
+        "checkpoint", nargs="?", metavar="CHECKPOINT", help="written by `throughtime train`"
+    )
     parser.add_argument(
         "data",
         nargs="*",
@@ -55,6 +59,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     what.add_argument("--k2", type=int, metavar="N", help="steps back (default: as trained)")
     what.add_argument("--clip", type=float, metavar="X", help="threshold (default: as trained)")
     what.add_argument("--seed", type=int, default=0, help="of what is drawn (default 0)")
+    parser.add_argument(
+        "--record",
+        metavar="FILE",
+        help="print the record that `throughtime train --flow` has written, and nothing else",
+    )
     parser.add_argument("--json", metavar="FILE", help="write all numbers as JSON")
     parser.add_argument(
         "--html",
@@ -65,7 +74,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the flow."""
+    """Prints the flow, or a record of it."""
+    if options.record is not None:
+        print(FlowRecord.read(options.record))
+        return 0
+    if options.checkpoint is None:
+        refuse("flow", "a CHECKPOINT", "none", "name one, or a record: --record FILE")
     saved = training.load_checkpoint(options.checkpoint)
     text = training.read(options.data or saved.source.files)
     codes = saved.vocabulary.encode(text.characters)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from throughtime import training
 from throughtime.arrays import refuse
 from throughtime.check import check
 from throughtime.checking import CheckError
-from throughtime.cli import INTERRUPTED
+from throughtime.cli import INTERRUPTED, train_flow
 from throughtime.training import distributed
 from throughtime.training.checkpoint import load_together
 from throughtime.training.interruption import Interruption
@@ -23,7 +24,8 @@ from throughtime.training.summary import beginning, ending
 EPILOG = """examples:
   throughtime train --stdlib --minutes 5
   throughtime train notes/ book.txt --hidden 256 --out book.safetensors
-  throughtime train --resume book.safetensors --minutes 20"""
+  throughtime train --resume book.safetensors --minutes 20
+  throughtime train book.txt --flow"""
 
 MINUTES = 5.0
 CHECKED_STEPS, CHECKED_ENTRIES = 16, 4  # before the first update
@@ -82,6 +84,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         told = "" if default is None else f" (default {default})"
         metavar = "N" if kind is int else "X" if kind is float else "NAME"
         model.add_argument(option, dest=name, type=kind, metavar=metavar, help=words + told)
+    train_flow.add(parser)
     parser.add_argument("--validate-every", type=int, default=500, metavar="N", help="updates")
     parser.add_argument("--checkpoint-every", type=int, default=500, metavar="N", help="updates")
     parser.set_defaults(run=run)
@@ -96,6 +99,7 @@ def run(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace, processes: Processes) -> int:
     """Trains; the first process prints how the model stands beside n-grams."""
     out = Path(options.out or options.resume or "throughtime.safetensors")
+    path = train_flow.record_path(options, out) if processes.first else None
     if processes.first:
         _writable(out)
     again = restarted(out, processes)
@@ -109,9 +113,17 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
     yardsticks = training.ngram_bits(trainer.codes, trainer.held_out, len(trainer.vocabulary))
     print(beginning(trainer, yardsticks, plan, out), flush=True)
     print(f"gradient  {_gradient(trainer)}", flush=True)
-    with training.Progress(trainer, plan.updates, plan.seconds) as progress:
-        stopped = _fit(options, trainer, plan, out, again, progress.update)
+    if path is not None:
+        print(train_flow.beginning(path), flush=True)
+    with (
+        training.Progress(trainer, plan.updates, plan.seconds) as progress,
+        train_flow.recorder(path, trainer) as recorder,
+    ):
+        watch = train_flow.watching(trainer, progress.update, recorder)
+        stopped = _fit(options, trainer, plan, out, again, watch)
     print(ending(trainer, yardsticks, progress.speed, out, stopped))
+    if path is not None:
+        print(train_flow.ending(path, recorder, out))
     return INTERRUPTED if stopped else 0
 
 
@@ -126,7 +138,7 @@ def _fit(
     """Trains until the end or a signal; whether it was a signal."""
     if trainer.processes.launch.run and not again:
         trainer.save(out)  # so that what a restart finds there is never another run's
-    with Interruption() as interruption:
+    with Interruption() as interruption, _checkpoint_named(trainer, out):
         trainer.fit(
             plan.updates,
             plan.seconds,
@@ -137,6 +149,19 @@ def _fit(
             stop=lambda: interruption.wished,
         )
     return plan.share(trainer.updates, trainer.seconds) < 1
+
+
+@contextlib.contextmanager
+def _checkpoint_named(trainer: training.Trainer, out: Path) -> Iterator[None]:
+    """Adds to the message of a run that has diverged which checkpoint is still there."""
+    try:
+        yield
+    except training.DivergedError as problem:
+        kept = "no checkpoint was written before"
+        if trainer.saved is not None:
+            kept = f"{out} stays as it was at update {trainer.saved}"
+        words = f"{problem}; {kept}"
+        raise training.DivergedError(words, problem.update, problem.finding) from problem
 
 
 def _gradient(trainer: training.Trainer) -> str:
@@ -173,7 +198,8 @@ def _sources(options: argparse.Namespace) -> list[str | Path]:
 def _new(options: argparse.Namespace, processes: Processes) -> training.Trainer:
     sources = _sources(options)
     if not sources:
-        refuse("train", "files or folders", "none", "name some, or add --stdlib")
+        way_out = "put --flow behind them" if options.flow else "name some, or add --stdlib"
+        refuse("train", "files or folders", "none", way_out)
     settings = training.Settings(**_settings(options))
     return training.Trainer(training.read(sources), settings, processes)
 

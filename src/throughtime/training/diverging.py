@@ -7,32 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from throughtime.arrays import all_finite
+from throughtime.arrays import Array, all_finite
 from throughtime.nonfinite import NonFinite, first_in_network
 from throughtime.parameters import Parameters
-from throughtime.truncation import Window
 
 if TYPE_CHECKING:
     from throughtime.training.trainer import Trainer
 
 
-def next_loss(trainer: Trainer, window: Window) -> float:
+def next_loss(trainer: Trainer) -> float:
     """What the next update will find, of all processes; nothing is changed."""
     own, settings = trainer.own, trainer.settings
-    first = window.first - window.start
+    first = _first(trainer)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        inputs, targets, context = _given(trainer, window)
+        inputs, targets, context = _given(trainer)
         outputs, _, _ = trainer.network.forward(inputs, **context)
         loss = trainer.network.loss_of(outputs[first:], targets[first:]).value
     return trainer.processes.total(loss * (own.stop - own.start) / settings.batch)
 
 
-def first_value(trainer: Trainer, window: Window) -> NonFinite | None:
+def first_value(trainer: Trainer) -> NonFinite | None:
     """The first value of a window's run that is NaN or infinite, run again from its state."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        inputs, targets, context = _given(trainer, window)
-        first = window.first - window.start
-        found = first_in_network(trainer.network, inputs, targets, first=first, **context)
+        inputs, targets, context = _given(trainer)
+        found = first_in_network(trainer.network, inputs, targets, first=_first(trainer), **context)
     if found is None or found.sequence is None:
         return found
     return replace(found, sequence=found.sequence + trainer.own.start)
@@ -55,10 +53,13 @@ def first_parameter(parameters: Parameters, gradient: Parameters, rate: float) -
     return None
 
 
-def _given(trainer: Trainer, window: Window) -> tuple[Any, Any, dict[str, Any]]:
-    """Inputs, targets, and the state and dropout of the window's update."""
-    stretch = slice(window.start, window.stop)
-    inputs = trainer.streams.inputs[stretch, trainer.own]
-    targets = trainer.streams.targets[stretch, trainer.own]
-    context = {"state": trainer.state_before(window), "dropout_seed": trainer.dropout_seed(0)}
-    return inputs, targets, context
+def _first(trainer: Trainer) -> int:
+    """The first step of the next window whose loss counts."""
+    window = trainer.streams.windows[trainer.window]
+    return window.first - window.start
+
+
+def _given(trainer: Trainer) -> tuple[Array, Array, dict[str, Any]]:
+    """Inputs, targets, and the state and dropout of the next update."""
+    inputs, targets, state = trainer.next_window()
+    return inputs, targets, {"state": state, "dropout_seed": trainer.dropout_seed(0)}

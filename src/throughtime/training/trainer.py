@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from throughtime.arrays import refuse
+from throughtime.arrays import Array, refuse
 from throughtime.network import NetworkTape
 from throughtime.nonfinite import NonFinite
 from throughtime.parameters import Parameters
@@ -46,6 +46,7 @@ class Trainer:
         seconds: spent in `fit`.
         plan: the end that the learning rate's schedule looks at; `fit` sets it.
         history: one `Record` a validation.
+        saved: at which update the last checkpoint was written; None before the first one.
         before: who wrote the checkpoint that this one goes on from; None for a new run.
 
     Example:
@@ -78,6 +79,7 @@ class Trainer:
         self.state = self._zero_state()
         self.plan = Plan()
         self.history: list[Record] = []
+        self.saved: int | None = None
         self.before: Launch | None = None
         self._begin_together()
 
@@ -149,8 +151,15 @@ class Trainer:
         characters = (window.stop - window.first) * settings.batch
         return Update(self.updates, loss / math.log(2), norms.before, norms.after, rate, characters)
 
+    def next_window(self) -> tuple[Array, Array, Parameters]:
+        """Inputs and targets (T, B) of the next window, and the state before it."""
+        window = self.streams.windows[self.window]
+        stretch = np.s_[window.start : window.stop, self.own]
+        state = self.state_before(window)
+        return self.streams.inputs[stretch], self.streams.targets[stretch], state
+
     def _first_nonfinite(self) -> NonFinite | None:
-        return diverging.first_value(self, self.streams.windows[self.window])
+        return diverging.first_value(self)
 
     def dropout_seed(self, part: int) -> np.random.Generator | None:
         """Differs from update to update, and between its two forward passes."""
@@ -230,7 +239,7 @@ class Trainer:
         Raises:
             DivergedError: where it is none.
         """
-        loss = diverging.next_loss(self, self.streams.windows[self.window])
+        loss = diverging.next_loss(self)
         still_finite("loss", loss, self.updates + 1, self._first_nonfinite)
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -243,6 +252,7 @@ class Trainer:
         content = resuming.content(self)
         if self.processes.first:
             checkpoint.save(path, content)
+        self.saved = self.updates
 
     @classmethod
     def resume(
@@ -264,4 +274,5 @@ class Trainer:
         resuming.same_text(saved.source, text)
         trainer = cls(text, saved.settings, processes)
         resuming.restore(trainer, saved)
+        trainer.saved = trainer.updates
         return trainer

@@ -1,0 +1,73 @@
+"""When to look next, so that looking takes no more than a given share of the time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+from throughtime.arrays import real, refuse
+
+# What a first look is taken to last: so many turns, and seconds at least.
+TURNS, SECONDS = 10, 0.25
+
+
+class Budget:
+    """Measures its own time against that of everything else.
+
+    Args:
+        share: of the time that is spent otherwise, between 0 and 1.
+        clock: in seconds.
+
+    Attributes:
+        spent: seconds that looks have taken.
+        looks: how many.
+
+    Example:
+        >>> from throughtime.flow_record.budget import Budget
+        >>> now = iter(range(0, 2000))
+        >>> budget = Budget(0.03, lambda: next(now))  # a turn a second
+        >>> sum(budget.due() for _ in range(400))  # a look that may take 10 s waits for 10 / 0.03
+        66
+    """
+
+    def __init__(self, share: float, clock: Callable[[], float] = perf_counter) -> None:
+        if not 0 < real("share", share) < 1:
+            refuse("share", "a share between 0 and 1", share)
+        self.share, self.clock = share, clock
+        self.began: float | None = None
+        self.spent, self.longest, self.looks, self.turns = 0.0, 0.0, 0, 0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the first turn that were spent otherwise."""
+        return 0.0 if self.began is None else self.clock() - self.began - self.spent
+
+    @property
+    def taken(self) -> float:
+        """The share of that time that looks have taken."""
+        elapsed = self.elapsed
+        return self.spent / elapsed if elapsed > 0 else 0.0
+
+    def due(self) -> bool:
+        """To be asked once a turn: whether a look as long as the longest so far fits in."""
+        if self.began is None:
+            self.began = self.clock()
+            return False
+        self.turns += 1
+        elapsed = self.elapsed
+        expected = self.longest if self.looks else max(TURNS * elapsed / self.turns, SECONDS)
+        return self.spent + expected <= self.share * elapsed
+
+    @contextmanager
+    def look(self) -> Iterator[None]:
+        """Measures one look."""
+        started = self.clock()
+        try:
+            yield
+        finally:
+            seconds = self.clock() - started
+            self.spent += seconds
+            # One slow look, while the machine was busy, is forgotten again in time.
+            self.longest = max(seconds, 0.5 * (self.longest + seconds))
+            self.looks += 1

@@ -1,6 +1,7 @@
 """The diagnosis's benchmark: what it tries, what it calls right, and what it prints."""
 
 import json
+import sys
 
 import pytest
 
@@ -14,6 +15,12 @@ from throughtime.diagnosis import FAULTS as NAMED
 from throughtime.diagnosis import Cause
 
 TINY = {"T": 4, "B": 2, "I": 2, "H": 3, "O": 3}
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """However long this machine stands still: what is found may not hang on it."""
+    monkeypatch.setattr(sys.modules["throughtime.check"], "ONE_SECOND", 3600.0)
 
 
 def case(*faults, known="layout", style="concatenated", cell="LSTM", **rest):
@@ -213,6 +220,19 @@ def test_the_command(tmp_path, capsys, monkeypatch):
         ("experiments", ["factor_two"]),
         ("experiments", []),
     ]
+
+    arguments = ["bench", "diagnose", "--read", str(file)]
+    assert cli.main(arguments) == 0
+    assert capsys.readouterr().out.split("\n", 1)[1] in said
+
+
+def test_only_rows_are_read(tmp_path, capsys):
+    file = tmp_path / "rows.json"
+    for text in ("", "[1]", '[{"case": 1}]'):
+        file.write_text(text)
+        assert cli.main(["bench", "diagnose", "--read", str(file)]) == 3
+        assert "--read: expected rows that --json wrote" in capsys.readouterr().err
+    assert cli.main(["bench", "diagnose", "--read", str(tmp_path / "none")]) == 3
 
 
 def test_the_command_wants_sensible_numbers(capsys):

@@ -1,6 +1,7 @@
 """The diagnosis: small implementations with mistakes, named by signatures and experiments."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +13,12 @@ from throughtime.diagnosis import FAULTS
 from throughtime.diagnosis.factors import number, ratio_of
 from throughtime.diagnosis.reduction import reduction_of
 from throughtime.diagnosis.study import Study
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """However long this machine stands still: what is found may not hang on it."""
+    monkeypatch.setattr(sys.modules["throughtime.check"], "ONE_SECOND", 3600.0)
 
 
 def diagnosed(style, cell, faults, **sizes):

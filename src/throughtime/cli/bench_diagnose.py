@@ -6,9 +6,10 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from time import monotonic
 
-from throughtime.arrays import positive
+from throughtime.arrays import positive, refuse
 from throughtime.bench.check.cases import SMALL
 from throughtime.bench.diagnose import cases, run, tables
 from throughtime.bench.diagnose.cases import KNOWN, Case
@@ -44,6 +45,12 @@ def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     kind.add_argument("--workers", type=int, default=1, metavar="N", help="processes; default 1")
     kind.add_argument("--rows", action="store_true", help="print each case as it is done")
     kind.add_argument("--json", metavar="FILE", help="write the rows, as they come")
+    kind.add_argument(
+        "--read",
+        nargs="+",
+        metavar="FILE",
+        help="run nothing: the tables of rows that --json wrote, of a run cut short too",
+    )
     kind.set_defaults(run=run_bench)
 
 
@@ -52,15 +59,40 @@ def run_bench(options: argparse.Namespace) -> int:
     positive("--seeds", options.seeds)
     positive("--workers", options.workers)
     positive("--cases", options.cases, at_least=0)
+    if options.read:
+        rows = [row for file in options.read for row in _read(file)]
+        for part in PARTS:
+            SHOWN[part]([row for row in rows if _part(row) == part])
+        return 0
     print("styles: " + ", ".join(registry.styles()))
     for style, why in registry.absent().items():
         print(f"{style} left out ({why})")
     kept = _Kept(options)
-    _single(kept)
-    _several(kept)
-    _right(kept)
+    for part in (part for part in PARTS if part in (options.only or PARTS)):
+        SHOWN[part](kept.diagnosed(_cases(options, part)))
     kept.write()
     return 0
+
+
+def _cases(options: argparse.Namespace, part: str) -> list[Case]:
+    """What is tried in a part."""
+    known, count = options.known or KNOWN, _count(options, part)
+    if part == "several":
+        numbers = (2, 3) if "layout" in known else ()
+        return [case for number in numbers for case in cases.several(number, count or 1000)]
+    make = {"single": cases.single, "right": cases.right}[part]
+    chosen = [case for case in make(range(options.seeds)) if case.known in known]
+    if options.quick:
+        chosen = [case for case in chosen if case.sizes["H"] == SMALL["H"]]
+    return cases.sample(chosen, count or len(chosen))
+
+
+def _count(options: argparse.Namespace, part: str) -> int:
+    """How many cases of a part were asked for; 0 where all were."""
+    if options.quick:
+        return QUICK[part]
+    share = {"single": 1, "several": 12, "right": 6}[part]
+    return max(1, options.cases // share) if options.cases else 0
 
 
 class _Kept:
@@ -91,8 +123,21 @@ class _Kept:
         self.written = monotonic()
 
 
-def _single(kept: _Kept) -> None:
-    rows = _rows(kept, "single", list(cases.single(range(kept.options.seeds))))
+def _read(file: str) -> list[Row]:
+    """The rows of a file."""
+    try:
+        rows: list[Row] = json.loads(Path(file).read_text("utf-8"))
+        return [row for row in rows if row["known"] in KNOWN]
+    except (ValueError, TypeError, KeyError):
+        refuse("--read", "rows that --json wrote", file)
+
+
+def _part(row: Row) -> str:
+    """Of which part a row is."""
+    return {0: "right", 1: "single"}.get(len(row["faults"]), "several")
+
+
+def _single(rows: Sequence[Row]) -> None:
     if rows:
         _shown("One mistake", tables.single(rows), tables.SINGLE)
         print(_left_out(rows))
@@ -103,44 +148,19 @@ def _single(kept: _Kept) -> None:
         _listed("named wrongly", [r for r in rows if r["outcome"] == "wrong"])
 
 
-def _several(kept: _Kept) -> None:
-    count = _count(kept.options, "several") or 1000
-    everything = []
-    if _asked(kept.options, "several") and "layout" in (kept.options.known or KNOWN):
-        everything = [*cases.several(2, count), *cases.several(3, count)]
-    rows = kept.diagnosed(everything)
+def _several(rows: Sequence[Row]) -> None:
     if rows:
         title = "Two and three mistakes at once, with a layout"
         _shown(title, tables.several(rows), tables.SEVERAL)
 
 
-def _right(kept: _Kept) -> None:
-    rows = _rows(kept, "right", list(cases.right(range(kept.options.seeds))))
+def _right(rows: Sequence[Row]) -> None:
     if rows:
         _shown("Right code", tables.right(rows), tables.RIGHT)
         _listed("right, but a cause was named", [r for r in rows if r["causes"]])
 
 
-def _rows(kept: _Kept, part: str, everything: Sequence[Case]) -> list[Row]:
-    options = kept.options
-    if not _asked(options, part):
-        return []
-    chosen = [case for case in everything if case.known in (options.known or KNOWN)]
-    if options.quick:
-        chosen = [case for case in chosen if case.sizes["H"] == SMALL["H"]]
-    return kept.diagnosed(cases.sample(chosen, _count(options, part) or len(chosen)))
-
-
-def _count(options: argparse.Namespace, part: str) -> int:
-    """How many cases of a part were asked for; 0 where all were."""
-    if options.quick:
-        return QUICK[part]
-    share = {"single": 1, "several": 12, "right": 6}[part]
-    return max(1, options.cases // share) if options.cases else 0
-
-
-def _asked(options: argparse.Namespace, part: str) -> bool:
-    return part in (options.only or PARTS)
+SHOWN = {"single": _single, "several": _several, "right": _right}
 
 
 def _shown(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> None:

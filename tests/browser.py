@@ -75,7 +75,6 @@ class Browser:
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.ask(f"{domain}.enable")
-        self.ask("Page.setBypassCSP", enabled=True)  # for the fonts that tests bring along
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -38,6 +38,17 @@ def test_the_flow_of_a_checkpoint(model, capsys):
     assert "(asked: 0.3)" in " ".join(printed.split())  # a sentence goes on in a further line
 
 
+def test_a_page_with_the_flow_and_a_check(model, capsys):
+    pytest.importorskip("matplotlib")
+    given = ["flow", "model.safetensors", "book.txt", "--steps", "24", "--batch", "3"]
+    assert main([*given, "--html", "flow.html"]) == 0
+    printed = capsys.readouterr().out
+    assert "On 24 steps the gradient is checked.\nAGREE: " in printed
+    page = (model / "flow.html").read_text(encoding="utf-8")
+    assert "Where does the gradient go?" in page
+    assert "Is the gradient right?" in page
+
+
 def test_excerpts_are_contiguous_and_spread_over_the_text():
     inputs, targets = excerpts(np.arange(100), 10, 4)
     assert (inputs[0] == [0, 29, 59, 89]).all()

@@ -1,6 +1,7 @@
 """The check: right code is not accused, wrong code is, and what cannot be checked says why."""
 
 import json
+from time import sleep
 
 import numpy as np
 import pytest
@@ -315,3 +316,18 @@ def test_wrong_arguments():
         tt.check(net, inputs, targets, seconds=0)
     with pytest.raises(tt.CheckError, match=r"points: expected of 'as given', .*got 'there'"):
         tt.check(net, inputs, targets, points=["there"])
+
+
+def test_a_budget_that_ends_before_anything_is_measured_says_so():
+    W = np.ones((4, 4))
+
+    def loss():
+        sleep(0.02)
+        return (W**2).sum()
+
+    report = tt.check(tt.Target({"W": W}, loss, lambda: {"W": 2 * W}), seconds=0.05)
+    assert report.verdict == "unresolved"
+    first, second, _, _, row, *_ = str(report).splitlines()
+    assert first == "UNRESOLVED: no derivative was measured"
+    assert "0 of 1 tensors as a whole" in second
+    assert row.split() == ["W", "unresolved", "—", "—"]

@@ -107,8 +107,9 @@ def test_a_target_that_does_not_pickle_says_so():
             return (W**2).sum()
 
     target = tt.Target({"W": W}, loss, lambda: {"W": 2 * W})
-    with pytest.raises(tt.CheckError, match=r"workers: expected a target that pickles.*functions"):
-        tt.check(target, workers=2, effort="exhaustive")
+    for effort in ("quick", "exhaustive"):  # also where so few lines are no work for several
+        with pytest.raises(tt.CheckError, match=r"workers: expected a target that pickles.*func"):
+            tt.check(target, workers=2, effort=effort)
 
 
 def test_a_loss_that_looks_at_its_modules_arrays_is_noticed(tmp_path, monkeypatch):

@@ -69,7 +69,7 @@ def test_reports_and_figure(target, tmp_path, capsys):
             "other",
             "mine.py:other: expected a Target, or what tt.target_of makes one of, got int; ",
         ),
-        ("nothing", "name: expected one of np, tt, w, target, make, other, got 'nothing'"),
+        ("nothing", "name: expected one of w, target, make, other, got 'nothing'"),
     ],
 )
 def test_names_that_are_no_target(target, capsys, name, message):

@@ -87,7 +87,7 @@ def check_target(
     count = check_workers(workers)
     with progress_bar(0, "check", "evaluation", progress) as bar:
         budget = Budget(evaluations, seconds, bar)
-        run = in_turn if count == 1 else Workers(count)
+        run = in_turn if count == 1 else Workers(count).for_target(target)
         return _Check(target, chosen, entries, tuple(points), budget, run, seed).report()
 
 

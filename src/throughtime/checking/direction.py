@@ -80,6 +80,17 @@ def length(blocks: tuple[Block, ...], arrays: Mapping[str, Array]) -> float:
     return float(np.sqrt(total))
 
 
+def scales_of(parameters: Mapping[str, Array]) -> dict[str, float]:
+    """Root mean square of each tensor; of one that is all 0, the middle one of the others."""
+    sizes = {
+        name: float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if array.size else 0.0
+        for name, array in parameters.items()
+    }
+    known = [size for size in sizes.values() if size]
+    middle = float(np.median(known)) if known else 1.0
+    return {name: size or middle for name, size in sizes.items()}
+
+
 @lru_cache(maxsize=6)
 def _drawn(size: int, seed: int) -> Array:
     """Signs by chance, times 0.5 … 1.5: two errors that are each other's negative do not cancel.

@@ -99,6 +99,11 @@ class TensorReport:
         """How many entries the tensor has."""
         return int(np.prod(self.shape, dtype=np.int64))
 
+    @property
+    def measured(self) -> bool:
+        """Whether there is any derivative of it; a budget may end before."""
+        return bool(self.directions) or self.indices.size > 0 or not self.size
+
 
 @dataclass(frozen=True)
 class Point:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
 from zlib import crc32
@@ -12,7 +11,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.checking import noise as noises
 from throughtime.checking.budget import Budget
-from throughtime.checking.direction import Block, Line, length, product
+from throughtime.checking.direction import Block, Line, length, product, scales_of
 from throughtime.checking.line import START, Along, Walk, walk
 from throughtime.checking.moved import Moved, moves_of
 from throughtime.checking.noise import Noise
@@ -85,7 +84,7 @@ class Site:
         self.evaluator = Evaluator(target)
         self.target, self.gradient, self.budget, self.seed = target, gradient, budget, seed
         self.parameters = target.parameters
-        self.scales = _scales(self.parameters)
+        self.scales = scales_of(self.parameters)
         self.sizes = {n: float(np.linalg.norm(g.astype(np.float64))) for n, g in gradient.items()}
         self.noise = Noise(0.0, 0.0, np.finfo(float).eps)
         self.trembling: dict[str, Array] = {}
@@ -243,14 +242,3 @@ class Site:
             for name, array in found.items():
                 total[name] += weight * array
         return total
-
-
-def _scales(parameters: Mapping[str, Array]) -> dict[str, float]:
-    """Root mean square of each tensor; of one that is all 0, the middle one of the others."""
-    sizes = {
-        name: float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if array.size else 0.0
-        for name, array in parameters.items()
-    }
-    known = [size for size in sizes.values() if size]
-    middle = float(np.median(known)) if known else 1.0
-    return {name: size or middle for name, size in sizes.items()}

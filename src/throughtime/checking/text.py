@@ -19,6 +19,8 @@ HEADINGS = ("tensor", "verdict", "d", "floor", "worst entry", "gradient", "numer
 
 def headline(report: Report) -> str:
     """The verdict and its two numbers, in one line."""
+    if not any(tensor.measured for tensor in report.tensors.values()):
+        return f"{report.verdict.upper()}: no derivative was measured"
     return (
         f"{report.verdict.upper()}: the gradient and the numerical one are d = "
         f"{report.discrepancy:.3g} apart; rounding alone would give {report.floor:.2g}"
@@ -27,18 +29,23 @@ def headline(report: Report) -> str:
 
 def circumstances(report: Report) -> str:
     """What was done, in one line."""
-    looked = sum(tensor.indices.size for tensor in report.tensors.values())
-    total = sum(tensor.size for tensor in report.tensors.values())
+    tensors = report.tensors.values()
+    looked, total = sum(t.indices.size for t in tensors), sum(t.size for t in tensors)
+    reached = sum(bool(t.directions) or not t.size for t in tensors)
+    together = "all of them together"
+    if reached < len(tensors):
+        together = f"{reached} of {len(tensors)} tensors as a whole"
     steps = f", T = {report.steps}" if report.steps else ""
     return (
-        f"{report.dtype}{steps}; {looked:,} of {total:,} entries alone, all of them together; "
+        f"{report.dtype}{steps}; {looked:,} of {total:,} entries alone, {together}; "
         f"{report.evaluations:,} loss evaluations"
     )
 
 
 def cells(name: str, tensor: TensorReport) -> tuple[str, ...]:
     """One tensor's row, under HEADINGS."""
-    row = (name, tensor.verdict, f"{tensor.discrepancy:.2e}", f"{tensor.floor:.0e}")
+    distance = (f"{tensor.discrepancy:.2e}", f"{tensor.floor:.0e}")
+    row = (name, tensor.verdict, *(distance if tensor.measured else ("—", "—")))
     worst = tensor.worst
     if worst is None:
         return (*row, "", "", "")

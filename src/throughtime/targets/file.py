@@ -25,7 +25,11 @@ def thing_in_file(place: str) -> object:
         refuse("target", "an existing Python file", path, error=CheckError)
     module = _module(Path(path))
     if not hasattr(module, name):
-        public = [key for key in vars(module) if not key.startswith("_")]
+        public = [
+            key
+            for key, thing in vars(module).items()
+            if not key.startswith("_") and not inspect.ismodule(thing)
+        ]
         refuse(f"{path}: name", "one of " + ", ".join(public), repr(name), error=CheckError)
     found = getattr(module, name)
     makes = inspect.isfunction(found) or isinstance(found, type | functools.partial)

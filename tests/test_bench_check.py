@@ -280,7 +280,7 @@ def test_a_row_of_cost():
 
 @pytest.mark.usefixtures("_alone")
 def test_without_torch_there_is_no_cost():
-    assert cost.cost(2) == []
+    assert list(cost.cost(2)) == []
 
 
 def test_a_row_of_accuracy(monkeypatch):
@@ -317,8 +317,19 @@ def test_the_command(capsys, tmp_path):
     rows = json.loads(file.read_text("utf-8"))
     assert [row["part"] for row in rows].count("trust") == 4
     assert {row["part"] for row in rows} == {"trust", "calibration", "growth", "accuracy"}
+    assert cli.main(["bench", "check", "--rows", str(file)]) == 0
+    again = capsys.readouterr().out.split("\n\n")
+    assert len(again) == 4
+    assert all(one.strip() in printed for one in again)
+    assert cli.main(["bench", "check", "--rows", str(file), "--figure", str(figure)]) == 3
+    assert "got --rows" in capsys.readouterr().err
+    assert cli.main(["bench", "check", "--rows", str(tmp_path / "none.json")]) == 3
+    assert "--rows: expected a file that --json wrote, got" in capsys.readouterr().err
     assert cli.main(["bench", "check", "--only", "trust", "--figure", str(figure)]) == 3
-    assert "--figure: expected calibration among the parts, got trust" in capsys.readouterr().err
+    assert (
+        "--figure: expected calibration among the parts that are measured, got trust"
+        in capsys.readouterr().err
+    )
     assert cli.main(["bench", "check", "--cases", "-1"]) == 3
     assert "--cases: expected an integer of at least 0, got -1" in capsys.readouterr().err
     assert cli.main(["bench", "check", "--seeds", "0"]) == 3
@@ -352,7 +363,12 @@ def test_the_tables_fit_the_page():
     counts = {"right": 1376, "wrong": 8464, "faint": 1234}
     rows = [shares | counts | {"group": "float64, 1/√H", "tool": "torch"}]
     assert max(map(len, table(rows, tables.TRUST).splitlines())) <= 100
-    cell = {"gradient": "averaged over T", "quick_evaluations": 1234, "ratio": 1234.5}
+    cell = {
+        "parameters": 33280,
+        "gradient": "averaged over T",
+        "quick_evaluations": 1234,
+        "ratio": 1234.5,
+    }
     cell |= dict.fromkeys(("quick", "normal", "torch_slow", "torch_fast"), "disagree")
     cell |= dict.fromkeys((f"{n}_seconds" for n in ("quick", "normal", "torch_slow")), 12.34)
     assert max(map(len, table([cell], tables.COST).splitlines())) <= 100

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ AIMS = {"float32, one number": 1e-5, "float32, terms": 2e-6, "float64, one numbe
 EPSILONS = tuple(10.0 ** (k / 4) for k in range(-32, 1))
 
 
-def accuracy(seeds: Sequence[int]) -> list[Row]:
+def accuracy(seeds: Sequence[int]) -> Iterator[Row]:
     """The softmax LSTM of 5-5-5, T = 39, one sequence, the loss summed over the steps.
 
     Returns:
@@ -33,12 +33,10 @@ def accuracy(seeds: Sequence[int]) -> list[Row]:
         "verdicts", all; "hand_discrepancy", the median of what central differences reach with the
         one epsilon, out of 33, that turns out best for that seed, and "hand_epsilon".
     """
-    rows = []
     with progress_bar(len(LOSSES), "accuracy", "loss", sys.stderr.isatty()) as bar:
         for loss in LOSSES:
-            rows.append(row(loss, seeds))
+            yield row(loss, seeds)
             bar.update()
-    return rows
 
 
 def row(loss: str, seeds: Sequence[int]) -> Row:

@@ -50,7 +50,7 @@ def scored(case: Case) -> Iterator[tuple[str, float]]:
     """Every z of one right implementation; none where the check could not run."""
     try:
         with torch_layer.one_thread():
-            report: Report = check(case.target(), entries=ENTRIES, progress=False)
+            report: Report = check(case.target(), entries=ENTRIES, diagnose=False, progress=False)
     except CheckError:
         return
     for point in report.points:

@@ -35,7 +35,7 @@ def torch_accepts(target: Target, *, fast: bool) -> bool:
     """What `gradcheck(f, parameters, fast_mode=fast)` says."""
     torch = torch_layer.find()
     tensors = [torch.from_numpy(a.copy()).requires_grad_() for a in target.parameters.values()]
-    with warnings.catch_warnings(), _restored(target):
+    with warnings.catch_warnings(), _restored(target), torch_layer.one_thread():
         warnings.simplefilter("ignore")  # that float32 will likely fail: that is what is measured
         f = _torch_function().apply
         return bool(

@@ -26,6 +26,7 @@ CALIBRATION = (
     Column("largest", "largest", ".2f"),
 )
 COST = (
+    Column("parameters", "parameters", ",d"),
     Column("gradient", "gradient", "s"),
     Column("quick", "quick", "s"),
     Column("losses", "quick_evaluations", ",d"),
@@ -35,7 +36,7 @@ COST = (
     Column("torch", "torch_slow", "s"),
     Column("s", "torch_slow_seconds", THREE_DIGITS),
     Column("fast", "torch_fast", "s"),
-    Column("torch / quick", "ratio", ".0f"),
+    Column("ratio", "ratio", ".0f"),
 )
 GROWTH = (
     Column("parameters", "parameters", ",d"),

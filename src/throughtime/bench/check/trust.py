@@ -61,7 +61,7 @@ def ours(case: Case, off: Mapping[str, float]) -> Row:
     """Our verdict, and whether it claims more than it knows; `off` are the true errors."""
     began = perf_counter()
     try:
-        report = check(case.target(), progress=False)
+        report = check(case.target(), diagnose=False, progress=False)
     except CheckError as problem:
         seconds = perf_counter() - began
         silent: dict[str, Any] = dict.fromkeys(("smallest_error", "evaluations"))

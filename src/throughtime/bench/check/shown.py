@@ -1,0 +1,64 @@
+"""The tables of measured rows, and what is listed below them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from throughtime.bench.check import calibration, growth, tables, trust
+from throughtime.bench.engine import Row
+from throughtime.bench.tables import table
+
+OFFENDERS = 20  # cases that are listed by name
+
+
+def text(part: str, rows: Sequence[Row]) -> str:
+    """A title and a table of one part's rows; for trust, also who was accused or missed."""
+    if part == "trust":
+        return _trust(rows)
+    if part == "calibration":
+        title = "Calibration: share of right entries and directions within so many error bars"
+        lines = [*map(calibration.flat, rows), calibration.nominal_row()]
+        return f"{title}\n{table(lines, tables.CALIBRATION)}"
+    if part == "cost":
+        title = "Cost: an LSTM with a head, T = 20, B = 4"
+        return f"{title}\n{table(rows, tables.COST)}"
+    if part == "growth":
+        title = (
+            "Growth: an LSTM in float64, its gradient right, then one entry off by 1 % of the rms"
+        )
+        return f"{title}\n{table(growth.summary(rows), tables.GROWTH)}"
+    title = "Accuracy: discrepancy of a right gradient, softmax LSTM of 5-5-5, T = 39"
+    return f"{title}\n{table(rows, tables.ACCURACY)}"
+
+
+def _trust(rows: Sequence[Row]) -> str:
+    unresolved = []
+    for dtype in ("float64", "float32"):
+        own = [row for row in rows if row["dtype"] == dtype]
+        if own:
+            share = sum(row["ours"] == "unresolved" for row in own) / len(own)
+            unresolved.append(f"{dtype} {share:.1%}")
+    accused = [row for row in rows if not row["fault"] and row["ours"] in ("disagree", "refused")]
+    missed = [row for row in rows if row["resolvable"] and row["ours"] == "agree"]
+    return "\n".join(
+        [
+            "Trust: right gradients accepted, wrong ones found",
+            table(trust.summary(rows), tables.TRUST),
+            "ours unresolved: " + ", ".join(unresolved),
+            *_listed("right, but accused", accused),
+            *_listed("resolvable, but accepted", missed),
+            *_listed("accepted against its own claim", [r for r in rows if r["overclaimed"]]),
+        ]
+    )
+
+
+def _listed(what: str, rows: Sequence[Row]) -> list[str]:
+    lines = [f"{what}: {len(rows)}" + ":" * bool(rows), *map(_line, rows[:OFFENDERS])]
+    return lines + [f"  and {len(rows) - OFFENDERS} more"] * (len(rows) > OFFENDERS)
+
+
+def _line(row: Row) -> str:
+    variant = ", ".join(f"{k}={v}" for k, v in row["variant"].items())
+    off = f", off by {row['effect']:.1e}" if row["effect"] is not None else ""
+    why = f": {row['message']}" if row["message"] else ""
+    return "  " + " ".join(filter(None, [row["case"], f"seed {row['seed']}", variant])) + off + why

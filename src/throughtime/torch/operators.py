@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from throughtime.cells import Cell
-from throughtime.cells.compiled import kept_names
+from throughtime.cells.compiled import KEPT
 from throughtime.torch import passes, steps
 from throughtime.torch.layout import Layout
 from throughtime.torch.weights import Weights, cell_of
 
-# The engine's parameters, then the cell's options; None for what the cell has not.
-INPUTS = ("x", "h", "c", "W", "U", "b", "cb", "R", "p")
+GATES = {"LSTM": 4, "GRU": 3}  # by torch's mode; the RNN has one
 
 
 def _recurrence(
@@ -93,12 +92,13 @@ recurrence_backward = torch.library.custom_op(
 def _shapes(
     x: Tensor, h: Tensor, c: Tensor | None, W: Tensor, U: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    cell = _cell(W, U, *rest)
-    T, B = x.shape[:2]
-    every_h = x.new_empty(T + 1, B, cell.output_size)
-    last_c = x.new_empty(0) if c is None else x.new_empty(B, cell.units)
-    every_c = x.new_empty(0) if c is None else x.new_empty(T + 1, B, cell.units)
-    return every_h, last_c, every_c, x.new_empty(T, B, len(kept_names(cell)) * cell.units)
+    """By arithmetic alone: sizes may be symbols."""
+    mode = rest[-2]
+    T, B, H = x.shape[0], x.shape[1], W.shape[0] // GATES.get(mode, 1)
+    every_h = x.new_empty(T + 1, B, U.shape[1])
+    last_c = x.new_empty(0) if c is None else x.new_empty(B, H)
+    every_c = x.new_empty(0) if c is None else x.new_empty(T + 1, B, H)
+    return every_h, last_c, every_c, x.new_empty(T, B, len(KEPT[mode.split("_")[0]]) * H)
 
 
 @recurrence_backward.register_fake
@@ -160,7 +160,7 @@ def _differentiable(
     cell = _cell(W, U, b, cb, R, p, mode, reset_after)
     zero = None if cb is None else torch.cat([b.new_zeros(2 * cell.units), cb])
     weights = Weights(W, U, b, torch.zeros_like(b) if zero is None else zero, R, p)
-    layout = Layout(x.shape[0], x.shape[1])
+    layout = Layout(int(x.shape[0]), int(x.shape[1]))
     outputs, _, last_c = steps.recurrence(cell, layout, x, h, c, weights)
     every_h = torch.cat([h[None], outputs])
     pairs = [(y, d) for y, d in ((every_h, dh), (last_c, dc)) if d is not None and y is not None]
@@ -179,9 +179,9 @@ def _present(tensors: Iterable[Any]) -> list[Tensor]:
 def _cell(
     W: Tensor, U: Tensor, b: Any, cb: Any, R: Any, p: Any, mode: str, reset_after: bool
 ) -> Cell:
-    gates = {"LSTM": 4, "GRU": 3}.get(mode, 1)
-    units, projection = W.shape[0] // gates, 0 if R is None else U.shape[1]
-    return cell_of(mode, W.shape[1], units, projection, p is not None, reset_after)
+    units, inputs = int(W.shape[0]) // GATES.get(mode, 1), int(W.shape[1])
+    projection = 0 if R is None else int(U.shape[1])
+    return cell_of(mode, inputs, units, projection, p is not None, reset_after)
 
 
 def _run(

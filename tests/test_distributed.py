@@ -139,7 +139,10 @@ def test_all_stop_where_one_wishes_it_and_follow_one_clock(study):
 
 
 def test_what_processes_refuse_together(study):
-    assert study["batch"] == "batch: expected a stream at least for each of 2 processes, got 1"
+    assert study["batch"] == (
+        "batch: expected a stream at least for each of 2 processes, got 1; "
+        "choose a larger batch, or fewer processes"
+    )
     assert study["seed"] == "settings: expected the same in all 2 processes, got another one in 1"
     assert study["file"] == (
         "file: expected an existing file, on the first machine, got nowhere.safetensors"
@@ -165,7 +168,7 @@ def test_alone_where_nothing_is_set(monkeypatch):
     [
         ({"RANK": "2"}, "RANK: expected an integer from 0 to 1, got '2'; start by way of torchrun"),
         ({"WORLD_SIZE": "many"}, "WORLD_SIZE: expected an integer from 1, got 'many'"),
-        ({"MASTER_PORT": ""}, "MASTER_PORT: expected an integer from 1, got ''"),
+        ({"MASTER_PORT": ""}, "MASTER_PORT: expected an integer from 1 to 65535, got ''"),
         ({"MASTER_ADDR": ""}, "MASTER_ADDR: expected the first machine's name, got none"),
     ],
 )

@@ -63,7 +63,7 @@ def join() -> Processes:
     """
     if not all(name in os.environ for name in VARIABLES[:2]):
         return Processes()
-    size, port = _number("WORLD_SIZE", 1), _number("MASTER_PORT", 1)
+    size, port = _number("WORLD_SIZE", 1), _number("MASTER_PORT", 1, 2**16 - 1)
     rank, address = _number("RANK", 0, size - 1), os.environ.get("MASTER_ADDR", "")
     if not address:
         refuse("MASTER_ADDR", "the first machine's name", "none", "start by way of torchrun")

@@ -103,7 +103,8 @@ class Trainer:
     def _own_streams(self) -> slice:
         batch, size = self.settings.batch, self.processes.size
         if batch < size:
-            refuse("batch", f"a stream at least for each of {size} processes", batch)
+            way_out = "choose a larger batch, or fewer processes"
+            refuse("batch", f"a stream at least for each of {size} processes", batch, way_out)
         return self.processes.share(batch)
 
     def _zero_state(self) -> Parameters:

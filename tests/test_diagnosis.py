@@ -10,7 +10,9 @@ import throughtime as tt
 from throughtime.bench import implementations
 from throughtime.checking.budget import Budget
 from throughtime.diagnosis import FAULTS
+from throughtime.diagnosis.diagnose import Search
 from throughtime.diagnosis.factors import number, ratio_of
+from throughtime.diagnosis.observed import spread
 from throughtime.diagnosis.reduction import reduction_of
 from throughtime.diagnosis.study import Study
 
@@ -45,6 +47,7 @@ BY_SIGNATURE = [
     ("gate_by_gate", "RNN", "zero_gradient"),
     ("concatenated", "LSTM", "gates_permuted"),
     ("gate_by_gate", "GRU", "bias_of_gate_copied"),
+    ("concatenated", "LSTM", "bias_of_gate_copied"),
     ("concatenated", "RNN", "gradient_transposed"),
     ("concatenated", "RNN", "weight_decay_missing"),
     ("gate_by_gate", "RNN", "weight_decay_doubled"),
@@ -105,6 +108,26 @@ def test_a_bias_divided_by_a_size_that_is_not_known():
     (cause,) = tt.check(target, progress=False).causes
     assert (cause.fault, cause.alternatives) == ("tensor_scaled", ("bias_averaged",))
     assert f"see whether T or B is {known.steps}" in " ".join(cause.evidence)
+
+
+def test_a_copied_bias_of_which_not_all_entries_are_seen_is_no_wrong_cell_state():
+    """At T = 1 the loss does not react to the forget gate's bias; nor to its weights, if these
+    were wrong."""
+    sizes = {"T": 6, "B": 2, "I": 3, "H": 4, "O": 3}
+    target = implementations.make("concatenated", "LSTM", "bias_of_gate_copied", **sizes)
+    study = Study(target, dict(target.parameters), Budget(2_000))
+    search = Search(study)
+    search.run()
+    assert [cause.fault for cause in search.causes] == ["bias_of_gate_copied"]
+
+
+def test_entries_are_shared_out():
+    sizes = {"W": 100, "b": 16, "c": 3}
+    parameters = {name: np.zeros(size) for name, size in sizes.items()}
+    counts = lambda most: {n: len(p) for n, p in spread(parameters, most, 0).items()}  # noqa: E731
+    assert counts(200) == sizes
+    assert counts(60) == {"W": 41, "b": 16, "c": 3}
+    assert counts(0) == {"W": 4, "b": 4, "c": 3}
 
 
 def test_right_code_has_no_cause():

@@ -20,6 +20,7 @@ from throughtime.checking.target import Evaluator, Target
 LIMIT = 3.5  # error bars: beyond them two numbers differ
 FINE = 1e-6  # of a tensor's largest gradient: an error bar that is small enough
 MOST = 600  # entries that are looked at, over all tensors
+FEWEST = 4  # of each, at least
 TINY = 1e-140  # its square is a number too
 LAST_PLACES = 8.0  # of the gradient's precision: what is closer is the same number
 
@@ -99,9 +100,10 @@ class Observed:
         return replace(self, gradient=gradient, sampled=sampled)
 
     def discrepancy(self, gradient: Mapping[str, Array] | None = None) -> float:
-        """‖g − n‖ / (‖g‖ + ‖n‖) over what was sampled."""
-        g = np.concatenate([self.beside(name, gradient) for name in self.sampled])
-        n = np.concatenate([own.numerical for own in self.sampled.values()])
+        """‖g − n‖ / (‖g‖ + ‖n‖) over what was sampled, where that told anything."""
+        told = np.concatenate([np.isfinite(own.errors) for own in self.sampled.values()])
+        g = np.concatenate([self.beside(name, gradient) for name in self.sampled])[told]
+        n = np.concatenate([own.numerical for own in self.sampled.values()])[told]
         below = float(np.linalg.norm(g) + np.linalg.norm(n))
         return float(np.linalg.norm(g - n)) / below if below else 0.0
 
@@ -175,15 +177,21 @@ def observe(
 def spread(parameters: Mapping[str, Array], most: int, seed: int) -> dict[str, Array]:
     """All entries of every tensor, or as many of each as a number over all of them allows."""
     rng = np.random.default_rng(seed)
-    total = sum(array.size for array in parameters.values())
-    share = max(most // max(len(parameters), 1), 4)
-    chosen = {}
-    for name, array in parameters.items():
-        few = min(array.size, share)
-        all_of_it = total <= most or few == array.size
-        drawn = np.arange(array.size) if all_of_it else rng.choice(array.size, few, replace=False)
-        chosen[name] = np.sort(drawn).astype(np.int64)
-    return chosen
+    few = _shares({name: array.size for name, array in parameters.items()}, most)
+    return {
+        name: np.sort(rng.choice(array.size, few[name], replace=False)).astype(np.int64)
+        for name, array in parameters.items()
+    }
+
+
+def _shares(sizes: Mapping[str, int], most: int) -> dict[str, int]:
+    """How many of each; what small ones leave is shared by the larger."""
+    found, left = {}, most
+    for place, name in enumerate(sorted(sizes, key=lambda name: sizes[name])):
+        share = max(left // (len(sizes) - place), FEWEST)
+        found[name] = min(sizes[name], share)
+        left -= found[name]
+    return found
 
 
 def _sample(site: Site, name: str, places: Array) -> Sampled:

@@ -153,9 +153,11 @@ def copied(observed: Observed) -> Iterator[Candidate]:
 
 def _copies(observed: Observed, name: str) -> Iterator[tuple[str, str, Gradient]]:
     """Parts that equal another one, and the gradient with the numerical derivative in place."""
-    g, n = observed.gradient[name], observed.full(name)
-    if n is None or np.squeeze(g).ndim != 1 or not g.any():
+    g, own = observed.gradient[name], observed.sampled[name]
+    if np.squeeze(g).ndim != 1 or not g.any():
         return
+    n = g.copy()
+    n.reshape(-1)[own.places] = own.numerical
     for other in observed.sampled:
         same = other != name and observed.gradient[other].shape == g.shape
         if same and np.array_equal(observed.gradient[other], g) and other not in observed.wrong():

@@ -148,7 +148,7 @@ def _at_one(observed: Observed, one: Observed, places: Places, lead: str) -> Can
             facts={"where": where},
             confidence=0.85,
         )
-    if places.gates == 4 and _from_nothing(one):
+    if places.gates == 4 and wrong & set(study.roles.matrices) and _from_nothing(one):
         said = (
             f"At T = 1 the loss does not react to the entries of {where} that are wrong: there "
             "the cell state before is 0."

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from throughtime import cli
 from throughtime.bench.several import each
 
 joblib = pytest.importorskip("joblib")
@@ -136,3 +137,16 @@ def test_a_loss_that_looks_at_its_modules_arrays_is_noticed(tmp_path, monkeypatc
 def test_wrong_numbers_of_workers(workers):
     with pytest.raises(tt.CheckError, match="workers: expected a positive integer, or -1"):
         tt.check(own_target(), workers=workers)
+
+
+def test_a_file_on_the_command_line_may_keep_its_arrays_in_its_module(tmp_path, capsys):
+    file = tmp_path / "arrays_of_a_file.py"
+    target = 'import throughtime as tt\n\ntarget = tt.Target({"W": W}, loss, gradient)\n'
+    file.write_text(MODULE + "\n\nW += 0.5\n" + target)
+    options = ["check", f"{file}:target", "--workers", "2", "--effort", "exhaustive"]
+    try:
+        assert cli.main(options) == 0
+    finally:
+        sys.modules.pop("arrays_of_a_file", None)
+        sys.path.remove(str(tmp_path))
+    assert "AGREE" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from throughtime.check import Report, check, sweep
 from throughtime.checking import CheckError, Target
 from throughtime.report.figures import plot_sweep, save_figure
 from throughtime.targets import INCLUDE, ProgramTarget, as_target, program_target
+from throughtime.targets.file import send_by_value
 
 STATUS = {"agree": 0, "disagree": 1, "unresolved": 2}
 OF_THE_CHECK = ("effort", "evaluations", "seconds", "workers", "entries")
@@ -116,6 +117,8 @@ def _target(options: argparse.Namespace) -> Iterator[Target]:
         if "timeout" in rest:
             expected = "a library or a program, which it limits"
             refuse("--timeout", expected, options.target, error=CheckError)
+        if options.workers not in (None, 1) and not isinstance(target, ProgramTarget):
+            send_by_value(options.target)
     if not isinstance(target, ProgramTarget):
         yield target
         return

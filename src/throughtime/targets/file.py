@@ -36,6 +36,22 @@ def thing_in_file(place: str) -> object:
     return found() if makes else found
 
 
+def send_by_value(place: str) -> None:
+    """Lets processes have copies of what a file holds, which they would else import anew.
+
+    Its arrays then are those that its functions look at, in each copy too.
+
+    Raises:
+        CheckError: without cloudpickle.
+    """
+    try:
+        import cloudpickle
+    except ImportError:
+        way_out = "pip install 'throughtime[many]'"
+        refuse("workers", "cloudpickle", "none", way_out, error=CheckError)
+    cloudpickle.register_pickle_by_value(sys.modules[Path(place.rpartition(":")[0]).stem])
+
+
 def _module(path: Path) -> object:
     """The file, run as a module; its own folder is where it imports from."""
     spec = importlib.util.spec_from_file_location(path.stem, path)

@@ -15,7 +15,7 @@ from throughtime.bench.growth import growth
 from throughtime.bench.sweep import summary, sweep
 from throughtime.bench.tables import GROWTH, TIMES, TRAINING, Column, table
 from throughtime.bench.torch_layer import find
-from throughtime.cli import bench_check, bench_diagnose, bench_scale
+from throughtime.cli import bench_check, bench_diagnose, bench_flow, bench_scale
 from throughtime.storage import replace
 from throughtime.training.text import read, standard_library
 
@@ -44,6 +44,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         kind.set_defaults(run=run)
     bench_check.add(kinds)
     bench_diagnose.add(kinds)
+    bench_flow.add(kinds)
     bench_scale.add(kinds)
 
 

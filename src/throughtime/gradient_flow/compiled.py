@@ -7,6 +7,7 @@ the rows of its losses and one step's matrix stay in the cache.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def walk_back(
     parts = PARTS[: 2 if kind == "LSTM" else 1]
     total, squares = np.zeros((2, len(parts), T, lags))
     by_sequence = np.zeros((len(parts), lags, B))
-    sums = np.zeros((len(starts), T, B, len(parts) * H), arriving.dtype)
+    sums = _zeros(len(starts), T, B, len(parts) * H, arriving.dtype)
     if not counted.all():
         arriving = np.where(counted[..., None], arriving, arriving.dtype.type(0))
     arrays = [factors, carry, through_h, arriving]
@@ -61,6 +62,13 @@ def walk_back(
         part: Norms(total[n], squares[n], count.copy(), by_sequence[n], steps.copy())
         for n, part in enumerate(parts)
     }, sums
+
+
+def _zeros(stretches: int, steps: int, batch: int, width: int, dtype: np.dtype[Any]) -> Array:
+    """In memory that the engine keeps from one piece of a run to the next."""
+    found = _engine.empty(stretches * steps, batch, width, dtype == np.float64)
+    found[...] = 0
+    return found.reshape(stretches, steps, batch, width)
 
 
 def _counts(counted: Array, lags: int) -> tuple[Array, Array]:

@@ -121,7 +121,7 @@ def lag_rows(quick: bool) -> list[Row]:
         error = compare(ours, twin)
         for threads in torch_layer.thread_counts():
             contestants[f"torch {threads}"] = clock(partial(twin.run, threads))
-    best = take_turns(contestants, 0 if quick else 20, 1 if quick else 3)
+    best = take_turns(contestants, 0, 1 if quick else 2)
     beside = {name.split()[1]: t for name, t in best.items() if name.startswith("torch")}
     torch_seconds = min(beside.values(), default=None)
     rate = operations(case) / best["matrix"] / 1e9

@@ -40,8 +40,8 @@ def stream_rows(quick: bool) -> list[Row]:
             "windows": clock(partial(in_windows, *given)),
             "whole": clock(partial(network.loss_and_gradient, *given[1:])),
         },
-        0 if quick else 15,
-        1 if quick else 3,
+        0,
+        1 if quick else 2,
     )
     training = min(best["windows"], best["whole"])
     return [

@@ -11,6 +11,8 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.cells import GRU, LSTM, RNN, Cell
 
+K1, K2 = 16, 32  # steps between updates, and back, of truncated BPTT
+
 CELLS: dict[str, type[Cell]] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
 
 
@@ -23,7 +25,8 @@ class Case:
         dtype: "float32" or "float64".
         kind: "" for a layer alone; "ragged" for sequences of T down to T/4 steps; "inner" where
             δh and δc of every step are wanted too (forward only: c of every step); "window"
-            for the same by way of `Network`, whose checks it then pays for.
+            for the same by way of `Network`, whose checks it then pays for; "windows" for
+            truncated BPTT, windows of K2 steps every K1, in a loop through torch's modules.
         forward_only: whether there is no backward pass.
     """
 
@@ -33,7 +36,7 @@ class Case:
     I: int  # noqa: E741  (the field's name for the number of inputs)
     H: int
     dtype: str = "float32"
-    kind: Literal["", "ragged", "inner", "window"] = ""
+    kind: Literal["", "ragged", "inner", "window", "windows"] = ""
     forward_only: bool = False
 
     def __str__(self) -> str:
@@ -42,6 +45,7 @@ class Case:
             parts.append("forward")
         inner = "every c" if self.forward_only else "every δh, δc"
         names = {"": [], "ragged": ["lengths T…T/4"], "inner": [inner], "window": ["window"]}
+        names["windows"] = [f"TBPTT {K1}/{K2}"]
         return " ".join(parts + names[self.kind])
 
     @property
@@ -97,6 +101,12 @@ TABLE = (
     Case("LSTM", 16, 128, 64, 128, kind="ragged"),
     Case("LSTM", 16, 128, 64, 128, kind="inner"),
     Case("LSTM", 1, 16, 32, 64, kind="window"),
+)
+MODULES = (
+    *(case for case in TABLE if case.kind != "inner"),
+    Case("GRU", 16, 128, 64, 128, kind="ragged"),
+    Case("LSTM", 16, 256, 64, 128, kind="windows"),
+    Case("GRU", 16, 256, 64, 128, kind="windows"),
 )
 FORWARD = tuple(Case(**(case.to_dict() | {"forward_only": True})) for case in TABLE)
 SWEEP = tuple(

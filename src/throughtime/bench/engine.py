@@ -118,7 +118,7 @@ def opponents(case: Case) -> list[Opponent]:
     return found
 
 
-def compare(case: Case, ours: Ours, other: Opponent) -> float:
+def compare(case: Case, ours: Ours | Opponent, other: Opponent) -> float:
     """The largest relative difference of any result, once it is sure that all are small.
 
     Raises:

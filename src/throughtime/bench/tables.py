@@ -39,6 +39,14 @@ GROWTH = (
     Column("MB", "memory_mb", ".1f"),
     Column("torch MB", "torch_memory_mb", ".1f"),
 )
+MODULES = (
+    CASE,
+    Column("ours ms", "ours_ms", THREE_DIGITS),
+    Column("torch.nn", "torch_ms", THREE_DIGITS),
+    Column("ratio", "ratio", ".2f"),
+    Column("engine's ratio", "engine_ratio", ".2f"),
+    Column("of it", "kept", ".0%"),
+)
 TRAINING = (
     CASE,
     Column("ours ch/s", "ours_characters", ",.0f"),

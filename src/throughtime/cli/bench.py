@@ -9,18 +9,18 @@ from typing import Any
 
 from throughtime import _engine
 from throughtime.arrays import refuse
-from throughtime.bench import cases, training
+from throughtime.bench import cases, torch_modules, training
 from throughtime.bench.engine import Row, measure, peak
 from throughtime.bench.growth import growth
 from throughtime.bench.sweep import summary, sweep
-from throughtime.bench.tables import GROWTH, TIMES, TRAINING, Column, table
+from throughtime.bench.tables import GROWTH, MODULES, TIMES, TRAINING, Column, table
 from throughtime.bench.torch_layer import find
 from throughtime.cli import bench_check, bench_diagnose, bench_flow, bench_scale
 from throughtime.storage import replace
 from throughtime.training.text import read, standard_library
 
-PARTS = ("table", "forward", "length", "sweep")
-USUAL = PARTS[:3]
+PARTS = ("table", "forward", "length", "modules", "sweep")
+USUAL = PARTS[:4]
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -64,14 +64,18 @@ def run_engine(options: argparse.Namespace) -> int:
         if not chosen:
             return
         found = of(chosen)
+        if not found:  # there is nothing to compare with
+            return
         rows.extend(found)
-        columns: tuple[Column, ...] = GROWTH if name == "length" else TIMES
+        columns: tuple[Column, ...] = {"length": GROWTH, "modules": MODULES}.get(name, TIMES)
         print(f"\n{title}\n" + (summary(found) if name == "sweep" else table(found, columns)))
 
     part("table", "Forward and backward", lambda c: measure(c, seconds, rounds), cases.TABLE)
     part("forward", "Forward only", lambda c: measure(c, seconds / 2, rounds), cases.FORWARD)
     part("length", "Steps", lambda c: growth(c, seconds / 5), lengths)
     part("length", "Hidden units", lambda c: growth(c, seconds / 5), cases.WIDTHS)
+    title = "Forward and backward through throughtime.torch's modules and torch.nn's"
+    part("modules", title, lambda c: torch_modules.measure(c, seconds, rounds), cases.MODULES)
     part("sweep", "Sweep", lambda c: sweep(c, 0.05 if quick else 0.25), cases.SWEEP)
     return _finish(rows, options)
 

@@ -104,10 +104,7 @@ def lyapunov(found: Lyapunov) -> Words:
 def gate(letter: str, found: Gate, history: GateHistory) -> Words:
     """Of `gate_histogram`."""
     mean = "unknown" if np.isnan(found.mean) else f"{found.mean:+.3f}"
-    numbers = (
-        f"Mean {mean}, saturated below {percent(found.closed)}, above "
-        f"{percent(found.open)}."
-    )
+    numbers = f"Mean {mean}, saturated below {percent(found.closed)}, above {percent(found.open)}."
     means = history.shares @ ((history.edges[:-1] + history.edges[1:]) / 2)
     known = means[np.isfinite(means)]
     if known.size > 1 and history.edges[-1] <= 1:

@@ -11,7 +11,8 @@ from throughtime.bench import implementations
 from throughtime.checking.budget import Budget
 from throughtime.diagnosis import FAULTS
 from throughtime.diagnosis.diagnose import Search
-from throughtime.diagnosis.factors import number, ratio_of
+from throughtime.diagnosis.factors import Ratio, number, ratio_of
+from throughtime.diagnosis.naming import Known, named
 from throughtime.diagnosis.observed import spread
 from throughtime.diagnosis.reduction import reduction_of
 from throughtime.diagnosis.study import Study
@@ -108,6 +109,18 @@ def test_a_bias_divided_by_a_size_that_is_not_known():
     (cause,) = tt.check(target, progress=False).causes
     assert (cause.fault, cause.alternatives) == ("tensor_scaled", ("bias_averaged",))
     assert f"see whether T or B is {known.steps}" in " ".join(cause.evidence)
+
+
+def test_a_size_that_is_not_known_is_simpler_than_two_faults():
+    sixth = Ratio(1 / 6, 1e-9, True, 9)
+    found = named(sixth, Known(outputs=3, kind="classes"))  # 1/6 = ½ · 1/3
+    assert found.faults == ("scaled",)
+    assert "averaged_over_steps" in found.alternatives
+    assert found.evidence[-1] == "0.166667 = 1/6: see whether T, B or another size is 6."
+    assert named(sixth, Known(6, outputs=3, kind="classes")).faults == ("averaged_over_steps",)
+    third = named(Ratio(1 / 3, 1e-9, True, 9), Known(outputs=3, kind="classes"))
+    assert third.faults == ("divided_by_classes",)
+    assert third.alternatives == ("averaged_over_steps", "divided_by_batch")
 
 
 def test_a_copied_bias_of_which_not_all_entries_are_seen_is_no_wrong_cell_state():

@@ -67,23 +67,22 @@ def named(ratio: Ratio, known: Known) -> Named:
     evidence += _followed(ratio, known, power)
     meanings = [m for m in _meanings(known, power) if ratio.is_near(m.number)]
     facts = _facts(ratio, known)
-    if not meanings:
-        beside = _by_a_size(ratio) if not known.steps else None
-        if beside is None:
-            return Named(("scaled",), facts, tuple(evidence), (), power)
-        faults, said = beside
-        return Named(("scaled",), facts, (*evidence, said), faults, power)
-    fewest = min(len(m.faults) for m in meanings)
+    fewest = min((len(m.faults) for m in meanings), default=0)
+    beside, said = _by_a_size(ratio) if not known.steps else ((), "")
+    if not meanings or (beside and fewest > 1):  # a size that is not known is simpler than two
+        evidence += [said] if said else []
+        return Named(("scaled",), facts, tuple(evidence), beside, power)
     simplest = [m for m in meanings if len(m.faults) == fewest]
     first, others = simplest[0], simplest[1:]
     evidence.append(f"{ratio} = {first.words}.")
     evidence += known.said
     alternatives = [f for m in others for f in m.faults if f not in first.faults]
+    alternatives += [f for f in beside if f not in first.faults]
     return Named(first.faults, facts, tuple(evidence), tuple(dict.fromkeys(alternatives)), power)
 
 
-def _by_a_size(ratio: Ratio) -> tuple[tuple[str, ...], str] | None:
-    """A whole number, or one divided by it: perhaps a size that is not known here."""
+def _by_a_size(ratio: Ratio) -> tuple[tuple[str, ...], str]:
+    """A whole number, or 1 over one, perhaps a size that is not known here: faults and words."""
     summed = ("summed_over_steps", "summed_over_batch", "averaged_over_outputs")
     averaged = ("averaged_over_steps", "divided_by_batch", "divided_by_classes")
     for power, words, faults in ((1, "", summed), (-1, "1/", averaged)):
@@ -91,7 +90,7 @@ def _by_a_size(ratio: Ratio) -> tuple[tuple[str, ...], str] | None:
         if size > 2 and ratio.is_near(float(size) ** power):
             said = f"{ratio} = {words}{size}: see whether T, B or another size is {size}."
             return faults, said
-    return None
+    return (), ""
 
 
 def _power(ratio: Ratio, known: Known) -> int | None:

@@ -12,7 +12,7 @@ from throughtime import cli
 from throughtime.flow_record import Look
 from throughtime.flow_record.budget import Budget
 from throughtime.flow_record.norms import NormsSince
-from throughtime.training import DivergedError
+from throughtime.training import DivergedError, load_checkpoint
 
 
 class Clock:
@@ -371,7 +371,7 @@ def test_watching_changes_no_bit_of_the_training(text, monkeypatch):
     base = ["train", text, *QUICK, "--updates", "40", "--dropout", "0.2", "--k2", "4"]
     assert cli.main([*base, "--out", "a.safetensors"]) == 0
     assert cli.main([*base, "--out", "b.safetensors", "--flow", "b.jsonl"]) == 0
-    first, second = (tt.training.load_checkpoint(f"{n}.safetensors") for n in "ab")
+    first, second = (load_checkpoint(f"{n}.safetensors") for n in "ab")
     assert first.network.parameters == second.network.parameters
     assert tt.FlowRecord.read("b.jsonl").looks
 
@@ -395,7 +395,7 @@ def test_a_run_that_diverges_ends_in_one_line_and_keeps_the_checkpoint(text, cap
     if saved is None:
         assert line.endswith("no checkpoint was written before")
     else:
-        kept = tt.training.load_checkpoint("throughtime.safetensors")
+        kept = load_checkpoint("throughtime.safetensors")
         assert kept.place.updates == saved
         assert np.isfinite(kept.network.parameters.flat).all()
 

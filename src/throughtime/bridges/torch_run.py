@@ -122,7 +122,8 @@ def see(
         expected = "a model with an nn.RNN, nn.LSTM or nn.GRU inside"
         refuse("module", expected, type(model).__name__, way_out, error=TypeError)
     if of is not None and of not in modules:
-        refuse("of", "one of " + ", ".join(map(repr, modules)), repr(of))
+        named = ", ".join(repr(name) for name in modules if name)
+        refuse("of", f"one of {named}" if named else "none: there is one module", repr(of))
     chosen = {name: m for name, m in modules.items() if of is None or name == of}
     order: list[Seen] = []
     with undisturbed(model), contextlib.ExitStack() as stack:
@@ -189,5 +190,5 @@ def array(tensor: Any) -> Array:
     if dtype not in ("float32", "float64") or tensor.is_meta:
         way_out = "look at a copy of the model: copy.deepcopy(model).float()"
         actual = "no numbers (meta)" if tensor.is_meta else dtype
-        refuse("tensor", "float32 or float64", actual, way_out, error=TypeError)
+        refuse("module: tensors", "float32 or float64", actual, way_out, error=TypeError)
     return np.array(tensor.detach().cpu().numpy(), order="C")

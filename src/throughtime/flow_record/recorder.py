@@ -18,7 +18,7 @@ from throughtime.flow_record.live import LiveLine
 from throughtime.flow_record.norms import NormsSince
 from throughtime.flow_record.record import Look
 from throughtime.flow_record.text import live_line
-from throughtime.training.update import DivergedError
+from throughtime.nonfinite import DivergedError
 
 SEQUENCES = 8  # that a look follows
 QUICK = {"carousel": False, "spectrum": False, "sequences": SEQUENCES}

@@ -64,6 +64,20 @@ class NonFinite:
         return ", ".join(parts)
 
 
+class DivergedError(ValueError):
+    """While training: the loss, the gradient or a parameter is no finite number any more.
+
+    Attributes:
+        update: at which.
+        finding: the first value that is none, and what it was made of; None where it was not
+            found again, in the streams of another process for instance.
+    """
+
+    def __init__(self, message: str, update: int = 0, finding: NonFinite | None = None) -> None:
+        super().__init__(message)
+        self.update, self.finding = update, finding
+
+
 def number(value: float) -> str:
     """Three digits.
 

@@ -1,5 +1,6 @@
 """Training language models on text: streams and windows, optimisers, checkpoints, samples."""
 
+from throughtime.nonfinite import DivergedError
 from throughtime.training.checkpoint import Checkpoint, Record
 from throughtime.training.checkpoint import load as load_checkpoint
 from throughtime.training.checkpoint import save as save_checkpoint
@@ -13,7 +14,7 @@ from throughtime.training.settings import Settings
 from throughtime.training.streams import Streams
 from throughtime.training.text import Text, read, standard_library
 from throughtime.training.trainer import Trainer
-from throughtime.training.update import DivergedError, Update
+from throughtime.training.update import Update
 from throughtime.training.validation import bits_per_character
 from throughtime.training.vocabulary import Vocabulary
 

@@ -6,21 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from throughtime.nonfinite import NonFinite
-
-
-class DivergedError(ValueError):
-    """The loss, the gradient or a parameter is no finite number any more.
-
-    Attributes:
-        update: at which.
-        finding: the first value that is none, and what it was made of; None where it was not
-            found again, in the streams of another process for instance.
-    """
-
-    def __init__(self, message: str, update: int = 0, finding: NonFinite | None = None) -> None:
-        super().__init__(message)
-        self.update, self.finding = update, finding
+from throughtime.nonfinite import DivergedError, NonFinite
 
 
 @dataclass(frozen=True)

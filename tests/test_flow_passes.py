@@ -226,7 +226,10 @@ def test_float32_stays_near_float64():
 
 
 WRONG = {
-    "a list": (lambda net, x, y: tt.flow([net], x, y), "flow: expected a Network or a torch module, got list"),
+    "a list": (
+        lambda net, x, y: tt.flow([net], x, y),
+        "flow: expected a Network or a torch module, got list",
+    ),
     "no targets": (lambda net, x, y: tt.flow(net, x), "inputs and targets, got 1 arrays"),
     "tolerance": (lambda net, x, y: tt.flow(net, x, y, tolerance=2), "between 0 and 1, got 2"),
     "clip": (lambda net, x, y: tt.flow(net, x, y, clip=0), "clip: expected a norm above 0, got 0"),

@@ -1,16 +1,18 @@
-"""`throughtime demo`: train, check, break, diagnose, sample, in under three minutes."""
+"""`throughtime demo`: train, check, break, diagnose, look, sample, in under three minutes."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 
-from throughtime import Network, Report, SoftmaxCrossEntropy, Target, check
+from throughtime import Flow, Network, Report, SoftmaxCrossEntropy, Target, check, flow
 from throughtime.arrays import Array
 from throughtime.bench.diagnose.cases import Case
 from throughtime.report.check_page import check_sections
 from throughtime.report.figures import plot_training
+from throughtime.report.flow_page import flow_sections
 from throughtime.report.page import Figure, Section, Table, write_page
 from throughtime.targets import network_target
 from throughtime.training import (
@@ -29,6 +31,7 @@ SECONDS, QUICK_SECONDS = 80.0, 12.0  # of training
 SETTINGS = Settings(hidden=128)
 VALIDATE_EVERY = 1000  # updates
 CHECKED_STEPS, CHECKED_SEQUENCES = 39, 2
+FLOW_STEPS, FLOW_SEQUENCES = 64, 4
 SAMPLE = 400
 MISTAKES = ("averaged_over_steps", "dc_next_missing")
 BY_HAND = Case(
@@ -60,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     trainer, trained = _train(read(standard_library()), seconds)
 
     print("\n2. Check: is the gradient of the trained network right?")
-    data = _stretch(trainer)
+    data = _stretch(trainer, CHECKED_STEPS, CHECKED_SEQUENCES)
     right = {dtype: _check(trainer.network, dtype, *data) for dtype in ("float64", "float32")}
     for report in right.values():
         print(f"\n{report}")
@@ -82,7 +85,13 @@ def run(options: argparse.Namespace) -> int:
     prompt = "    def "
     drawn = sample(trainer.network, trainer.vocabulary, SAMPLE, temperature=0.6, prompt=prompt)
     generated = prompt + "".join(drawn)
-    print(f"\n5. Sample: what the network writes after {prompt!r}\n\n{generated}")
+    print("\n5. See the flow: how far back do the losses of the trained network reach?\n")
+    flowing = _flow(trainer)
+    print(f"{flowing.verdict.upper()}: {flowing.reason}\n")
+    for sentence in flowing.advice.sentences:
+        print(fill(sentence, 100, initial_indent="- ", subsequent_indent="  "))
+
+    print(f"\n6. Sample: what the network writes after {prompt!r}\n\n{generated}")
 
     sections = [
         trained,
@@ -99,6 +108,7 @@ def run(options: argparse.Namespace) -> int:
             "One hides the other: divided by T, everything is wrong alike, and that the error "
             "carousel is cut does not show.",
         ),
+        *flow_sections(flowing, "Where the trained network's gradient goes"),
         Section("A sample of the model", preformatted=generated),
     ]
     write_page(options.html, "throughtime: a demonstration", sections)
@@ -151,9 +161,14 @@ def _train(text: Text, seconds: float) -> tuple[Trainer, Section]:
     return trainer, Section(title, f"{words}. {done}.", tables=[table], figures=[figure])
 
 
-def _stretch(trainer: Trainer) -> tuple[Array, Array]:
+def _flow(trainer: Trainer) -> Flow:
+    """Of the trained network on held-out text, and what its own windows and threshold do there."""
+    data = _stretch(trainer, FLOW_STEPS, FLOW_SEQUENCES)
+    return flow(trainer.network, *data, k2=SETTINGS.k1, clip=SETTINGS.clip)
+
+
+def _stretch(trainer: Trainer, T: int, B: int) -> tuple[Array, Array]:
     """Inputs and targets (T, B) from the held-out text."""
-    T, B = CHECKED_STEPS, CHECKED_SEQUENCES
     codes = trainer.held_out[: (T + 1) * B].reshape(B, T + 1).T
     return codes[:-1], codes[1:]
 

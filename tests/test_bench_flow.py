@@ -10,7 +10,7 @@ from helpers import relative_error
 from throughtime import cli
 from throughtime.bench import engine, torch_layer
 from throughtime.bench.cases import Case
-from throughtime.bench.flow import lags, memory, stream, tasks, truncation
+from throughtime.bench.flow import lags, memory, overhead, stream, tasks, truncation
 from throughtime.bench.flow.tasks import LinearNetwork, Task
 
 TINY = Case("LSTM", B=2, T=7, I=3, H=4)
@@ -135,6 +135,16 @@ def test_a_pass_in_windows_carries_the_state_on():
     _, gradient = net.loss_and_gradient(symbols[200:250], symbols[201:], state=state)
     found = stream.in_windows(net, symbols[:-1], symbols[1:])
     assert found == pytest.approx(gradient.norm(), rel=1e-6)
+
+
+def test_rows_of_the_overhead(monkeypatch):
+    monkeypatch.setattr(overhead, "QUICK", 0.2)
+    monkeypatch.setattr(overhead, "STEPS", 4)
+    monkeypatch.setattr(overhead, "UNITS", 4)
+    (row,) = overhead.overhead_rows(quick=True)
+    assert row["overhead"] == row["seconds"] / row["plain_seconds"] - 1
+    assert row["updates"] >= 1
+    assert row["looks"] >= 0
 
 
 # --- the advice ---

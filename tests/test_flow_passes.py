@@ -211,6 +211,19 @@ def test_a_stream_cut_in_time_gives_the_same(monkeypatch):
     assert np.allclose(seen[0], seen[1][both], rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_steps_that_no_loss_passed_through_add_nothing(name):
+    """Of few losses the gradient is that of a backward pass in which the others are left out."""
+    net, x, y = example(NETWORKS[name], steps=60)
+    found = tt.flow(net, x, y, max_lag=59, sample=2, seed=1)
+    outputs, _, tape = net.forward(x)
+    doutputs = net.loss_of(outputs, y).doutputs
+    chosen = np.zeros_like(doutputs)
+    chosen[found.ends] = doutputs[found.ends]
+    truth = net.backward(tape, chosen).parameters
+    assert found.gradient_norm / 30 == pytest.approx(truth.norm(), rel=1e-10)
+
+
 def test_both_engines_find_the_same():
     net, x, y = example([tt.LSTM(I, H), tt.Dense(H, 2)])
     with tt.engine("readable"):

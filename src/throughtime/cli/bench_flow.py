@@ -9,11 +9,11 @@ import sys
 from throughtime.arrays import positive
 from throughtime.bench import torch_layer
 from throughtime.bench.engine import Row
-from throughtime.bench.flow import lags, memory, stream, tables, truncation
+from throughtime.bench.flow import lags, memory, overhead, stream, tables, truncation
 from throughtime.bench.tables import table
 from throughtime.storage import replace
 
-PARTS = ("lags", "memory", "stream", "truncation")
+PARTS = ("lags", "memory", "stream", "overhead", "truncation")
 WORST = 10  # runs that are listed
 
 
@@ -44,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
             "lags": lambda: _lags(options.quick),
             "memory": lambda: _memory(options.quick),
             "stream": lambda: _stream(options.quick),
+            "overhead": lambda: _overhead(options.quick),
             "truncation": lambda: _truncation(options.quick, seeds),
         }[part]()
         rows += found
@@ -74,6 +75,13 @@ def _stream(quick: bool) -> list[Row]:
     rows = stream.stream_rows(quick)
     print("\nA long stream, beside one training pass over it")
     print(table(rows, tables.STREAM))
+    return rows
+
+
+def _overhead(quick: bool) -> list[Row]:
+    rows = overhead.overhead_rows(quick)
+    print("\nTraining while the flow is watched")
+    print(table(rows, tables.OVERHEAD))
     return rows
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.cells import Tape
 from throughtime.gradient_flow.walk import Lines, Rows, unscaled, walk
-from throughtime.layers import Recurrent
+from throughtime.layers import Recurrent, RecurrentTape
 from throughtime.parameters import Parameters
 
 ROWS = 1024  # of one product: large enough for it, small enough for the cache
@@ -119,6 +120,7 @@ class Sums:
     def __init__(self, run: Lines, start: int, stop: int) -> None:
         self.run, self.start, self.stop = run, start, stop
         self.found: dict[int, dict[str, Array]] = {}
+        self.passed = np.zeros(stop - start, bool)  # steps that some loss passed through
 
     def take(self, rows: Rows) -> None:
         """Adds the rows of one lag."""
@@ -129,6 +131,7 @@ class Sums:
             place = slice(at.start - self.start, at.stop - self.start)
         else:
             place = at - self.start
+        self.passed[place] = True
         for number, deltas in rows.deltas.items():
             wanted = self._wanted(number)
             own = self.found.setdefault(number, {})
@@ -142,16 +145,32 @@ class Sums:
     def add_to(self, gradient: Parameters) -> None:
         """What the parameters did at these steps, added up over them."""
         tape = self.run.tape.steps(self.start, self.stop)
+        passed = np.flatnonzero(self.passed)
+        few = 2 * len(passed) < len(self.passed)  # of a long stream's, losses reach some steps only
         for number, deltas in self.found.items():
             p = self.run.network.of_layer(number)
-            layer = self.run.network.layers[number]
-            for name, array in layer.parameter_gradients(p, tape.layers[number], deltas).items():
+            layer, own = self.run.network.layers[number], tape.layers[number]
+            if few and isinstance(own, RecurrentTape) and "p" not in p:
+                own = RecurrentTape((_at(own.directions[0], passed),), None)
+                deltas = {name: delta[passed] for name, delta in deltas.items()}
+            for name, array in layer.parameter_gradients(p, own, deltas).items():
                 gradient[f"{number}.{name}"][...] += array
 
     def _wanted(self, number: int) -> tuple[str, ...]:
         layer = self.run.network.layers[number]
         projected = isinstance(layer, Recurrent) and "R" in layer.shapes()
         return ("z", "h") if projected else ("z",)
+
+
+def _at(tape: Tape, steps: Array) -> Tape:
+    """The tape of these steps, as sums over steps see it that ask for the state before each."""
+    before = np.append(steps, steps[-1])  # where a tape has its final state
+    return Tape(
+        tape.inputs[steps],
+        {name: array[before] for name, array in tape.states.items()},
+        {name: array[steps] for name, array in tape.kept.items()},
+        None if tape.active is None else tape.active[steps],
+    )
 
 
 def stretches(

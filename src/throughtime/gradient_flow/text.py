@@ -135,7 +135,7 @@ def share_rows(flow: Flow) -> list[list[str]]:
 
 def _table(rows: list[list[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
+    lines: list[str] = []
     for left, right in pairwise(_breaks(widths)):
         if lines:
             lines.append("")

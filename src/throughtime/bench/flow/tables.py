@@ -29,6 +29,15 @@ STREAM = (
     Column("whole pass", "whole_seconds", THREE_DIGITS),
     Column("passes", "ratio", ".2f"),
 )
+OVERHEAD = (
+    CASE,
+    Column("updates", "updates", ",d"),
+    Column("s", "plain_seconds", THREE_DIGITS),
+    Column("watched", "seconds", THREE_DIGITS),
+    Column("overhead", "overhead", "+.1%"),
+    Column("looks", "looks", ",d"),
+    Column("took", "taken", ".1%"),
+)
 TRUNCATION = (
     Column("task and lag, network", "name", "s"),
     Column("runs", "runs", ",d"),

@@ -31,7 +31,7 @@ SECONDS, QUICK_SECONDS = 80.0, 12.0  # of training
 SETTINGS = Settings(hidden=128)
 VALIDATE_EVERY = 1000  # updates
 CHECKED_STEPS, CHECKED_SEQUENCES = 39, 2
-FLOW_STEPS, FLOW_SEQUENCES = 64, 4
+FLOW_STEPS, FLOW_SEQUENCES = 128, 4
 SAMPLE = 400
 MISTAKES = ("averaged_over_steps", "dc_next_missing")
 BY_HAND = Case(

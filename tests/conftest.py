@@ -16,8 +16,9 @@ from throughtime.engine import AT_START
 settings.register_profile("throughtime", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("throughtime")
 
-# A module of the oracle, which pytest would import to look for doctests.
-collect_ignore = [] if importlib.util.find_spec("torch") else ["torch_reference.py"]
+# Modules of the oracle, which pytest would import to look for doctests.
+WITH_TORCH = ["torch_reference.py", "dropin_examples.py"]
+collect_ignore = [] if importlib.util.find_spec("torch") else WITH_TORCH
 
 REQUIRED = "THROUGHTIME_REQUIRE_ORACLES"
 ERROR = "error against torch"

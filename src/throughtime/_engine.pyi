@@ -21,8 +21,8 @@ class Cell:
 # Cell, W, U, b, p, R, c, inputs, classes, lengths, states h and c, kept; all contiguous.
 def forward(cell: Cell, /, *arrays: _Maybe) -> None: ...
 
-# As forward; then doutputs, dh, dc, dW, dU, db, dp, dR, dc, dinputs, delta h, c, z; then whether what
-# is in the parameters' gradients is of no account.
+# As forward; then doutputs, dh, dc, dW, dU, db, dp, dR, dc, dinputs, delta h, c, z; then whether
+# what is in the parameters' gradients is of no account.
 def backward(cell: Cell, /, *arrays: _Maybe | bool) -> None: ...
 
 # W, b, inputs, classes, outputs.

@@ -15,7 +15,7 @@ from throughtime.network import Network
 from throughtime.training.optimisers import Adam
 
 STEPS, BATCH, UNITS, CLASSES = 64, 16, 128, 64
-SECONDS, QUICK = 20.0, 3.0  # of one run, about
+SECONDS, QUICK = 20.0, 1.0  # of one run, about
 TURNS = 2
 
 

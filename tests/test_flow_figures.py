@@ -265,7 +265,7 @@ def test_the_largest_pages_stay_below_a_megabyte(tmp_path):
     found.to_html(tmp_path / "p.html", check=full_report())
     assert (tmp_path / "p.html").stat().st_size < 1_000_000
     text = (tmp_path / "p.html").read_text(encoding="utf-8")
-    assert text.count("Figures are shown of the 4 layers nearest to the loss.") == 2
+    assert text.count("Figures are shown of the 3 layers nearest to the loss.") == 3
 
 
 def test_all_text_of_the_page_is_its_own_when_printed_alone(flow):

@@ -22,7 +22,7 @@ from throughtime.report.layer_figures import (
 )
 from throughtime.report.page import Figure, Section, Table, write_page
 
-DRAWN = 4  # layers with all figures; of a deeper stack the page would grow too large
+DRAWN = 3  # layers with all figures; of a deeper stack the page would grow too large
 
 
 def flow_page(flow: Flow, path: str | os.PathLike[str], check: Report | None = None) -> None:

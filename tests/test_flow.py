@@ -211,6 +211,24 @@ def test_dead_units():
     assert "2 of 4 units" in found.reason
 
 
+def test_a_run_whose_loss_is_no_number_is_refused():
+    net = tt.Network([tt.RNN(2, H, "relu")], tt.MeanSquaredError(), dtype="float32", seed=0)
+    net.parameters["0.U"] = np.full((H, H), 1e20)
+    said = r"a run whose loss is finite, got (inf|nan); tt\.first_nonfinite"
+    with pytest.raises(ValueError, match=said):
+        tt.flow(net, np.ones((9, 2, 2), "f"), np.ones((9, 2, H), "f"))
+
+
+def test_without_a_gradient_there_is_no_advice_on_its_size():
+    net = tt.Network([tt.RNN(2, H, "relu")], tt.MeanSquaredError(), dtype="float64")
+    net.parameters["0.b"] = np.full(H, -99)
+    found = tt.flow(net, np.ones((9, 2, 2)), np.zeros((9, 2, H)), clip=1.0)
+    assert found.verdict == "dead"
+    assert found.advice.clipping is None
+    assert "nan" not in str(found)
+    assert "there is no gradient to compare with" in str(found)
+
+
 def test_dead_relu():
     net = tt.Network([tt.RNN(2, H, "relu")], tt.MeanSquaredError(), dtype="float64")
     net.parameters["0.b"] = [-99, -99, -99, 1]

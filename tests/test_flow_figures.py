@@ -65,7 +65,7 @@ EDGES = {
     "one step": lambda: network(tt.LSTM(2, 3), T=1),
     "two steps, one unit, one sequence": lambda: network(tt.GRU(1, 1), T=2, B=1),
     "a gradient of 0": lambda: flow_without_a_loss(),
-    "an overflow": lambda: network(tt.RNN(2, 4, "relu"), T=60, scale=1e20, dtype="float32"),
+    "an explosion": lambda: network(tt.RNN(2, 4, "relu"), T=60, scale=4.0, dtype="float32"),
     "dead": lambda: network(tt.RNN(2, 4, "relu"), scale=0.0),
     "sampled": lambda: network(tt.LSTM(2, 3), T=400, max_lag=12, sample=30),
     "ragged": lambda: network(tt.LSTM(2, 3), lengths=np.array([24, 3, 1])),

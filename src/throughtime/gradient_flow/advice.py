@@ -103,6 +103,8 @@ def initialisations(constants: dict[int, Array], memory: int | None) -> tuple[In
 
 def _truncation(found: Truncation) -> str:
     asked = f"{found.asked:.3g}"
+    if found.steps is None and np.isnan(found.relative):
+        return "No truncation can be judged: there is no gradient to compare with."
     if found.steps is None:
         return (
             f"No truncation: at no length within this run does the bias stay below {asked} "

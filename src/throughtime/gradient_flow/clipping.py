@@ -45,8 +45,11 @@ class Clipping:
 
 def advise_clipping(
     network: Network, inputs: Array, targets: Array, window: int, given: float | None
-) -> Clipping:
-    """Differentiates windows one after another, as TBPTT would, without updating anything."""
+) -> Clipping | None:
+    """Differentiates windows one after another, as TBPTT would, without updating anything.
+
+    None where no gradient is left, or one overflows: then there is nothing to clip at.
+    """
     state: Parameters | None = None
     norms: list[float] = []
     for begin in range(0, len(inputs), window)[:WINDOWS]:
@@ -57,7 +60,9 @@ def advise_clipping(
         state = network.state_after(tape, len(inputs[part]))
         norms.append(gradient.norm())
     found = np.array(norms)
+    if not (found.any() and np.isfinite(found).all()):
+        return None
     binds = float((found > given).mean()) if given is not None else np.nan
     median = float(np.median(found))
-    ratio = float(found.max() / median) if median > 0 else np.inf
+    ratio = float(found.max() / median) if median > 0 else np.inf  # most are 0
     return Clipping(window, found, float(np.quantile(found, QUANTILE)), given, binds, ratio)

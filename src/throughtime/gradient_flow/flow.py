@@ -67,7 +67,7 @@ def network_flow(
 
     Raises:
         ValueError, TypeError: for a bidirectional network, one without a recurrent layer or a
-            loss, data that do not fit, or numbers out of range.
+            loss, data that do not fit, numbers out of range, or a loss that is not finite.
     """
     problem = _problem(network, inputs, targets, state, lengths, max_lag, sample, seed)
     asked = real("tolerance", tolerance)
@@ -82,6 +82,9 @@ def network_flow(
     starts = tuple(stretches(problem.max_lag + 1, size, extra, coarse=coarse))
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # said, where it happens
         found = find(problem, Wishes(carousel, spectrum, keep, starts, seed))
+        if not np.isfinite(found.loss):
+            way_out = "tt.first_nonfinite says which value is the first that is none"
+            refuse("flow", "a run whose loss is finite", found.loss, way_out)
         return _flow(problem, found, starts, asked, k1, k2, clip, memory, seed)
 
 

@@ -96,7 +96,7 @@ class Taps:
         return found[0]
 
     def samples(self, module: str) -> Samples:
-        """The gradient that each sequence gives: weight's name -> (B, *its shape).
+        """The gradient that each sequence gives: weight's name -> (B, …), … the weight's shape.
 
         Over its first axis it adds up to what `.grad` gains; several calls are added up.
         """

@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     generated = prompt + "".join(drawn)
     print("\n5. See the flow: how far back do the losses of the trained network reach?\n")
     flowing = _flow(trainer)
-    print(f"{flowing.verdict.upper()}: {flowing.reason}\n")
+    print(fill(f"{flowing.verdict.upper()}: {flowing.reason}", 100) + "\n")
     for sentence in flowing.advice.sentences:
         print(fill(sentence, 100, initial_indent="- ", subsequent_indent="  "))
 

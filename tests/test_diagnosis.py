@@ -108,7 +108,7 @@ def test_a_bias_divided_by_a_size_that_is_not_known():
     target = tt.Target(known.parameters, known.loss, known.gradient)
     (cause,) = tt.check(target, progress=False).causes
     assert (cause.fault, cause.alternatives) == ("tensor_scaled", ("bias_averaged",))
-    assert f"see whether T or B is {known.steps}" in " ".join(cause.evidence)
+    assert f"see whether T, B or T·B is {known.steps}" in " ".join(cause.evidence)
 
 
 def test_a_size_that_is_not_known_is_simpler_than_two_faults():

@@ -133,8 +133,9 @@ def _meaning(
         if ratio.is_near(2.0):
             return "bias_counted_twice", [], ("tensor_scaled",)
         whole = round(1 / ratio.value)
-        if not study.steps and whole > 1 and ratio.is_near(1 / whole):
-            said = f"{ratio} = 1/{whole}: see whether T or B is {whole}, and a mean was taken."
+        unsaid = not (study.steps and _sequences(study))
+        if unsaid and whole > 1 and ratio.is_near(1 / whole):
+            said = f"{ratio} = 1/{whole}: see whether T, B or T·B is {whole}, and a mean was taken."
             return "tensor_scaled", [said], ("bias_averaged",)
     kinds = {np.squeeze(observed.gradient[name]).ndim for name in names}
     if len(names) >= 2 and kinds == {1, 2} and len({_gate(name) for name in names}) == 1:
@@ -143,8 +144,7 @@ def _meaning(
 
 
 def _sizes(study: Study) -> Iterator[tuple[int, str]]:
-    steps = study.steps
-    sequences = study.sizes.get("B", study.reduction.sequences(steps))
+    steps, sequences = study.steps, _sequences(study)
     for size, letter in ((steps, "T"), (sequences, "B")):
         if size and size > 1:
             yield size, letter
@@ -152,6 +152,11 @@ def _sizes(study: Study) -> Iterator[tuple[int, str]]:
         yield steps * sequences, "T·B"
     if sequences is None and study.roles.head is not None:
         yield from ((size, "B") for size in (2, 3, 4, 5, 8, 16, 32, 64))
+
+
+def _sequences(study: Study) -> int | None:
+    """B, where the target or its loss tells it."""
+    return study.sizes.get("B", study.reduction.sequences(study.steps))
 
 
 def _over_what(study: Study, ratio: Ratio) -> dict[str, str]:

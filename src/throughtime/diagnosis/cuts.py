@@ -30,6 +30,8 @@ def decayed(observed: Observed) -> Iterator[Candidate]:
     if not all(together(ratio, best) for ratio in ratios.values()):
         return
     factor = best.value
+    if abs(factor) <= LIMIT * best.error:  # what noise gives
+        return
     names = tuple(ratios)
     fault = "weight_decay_missing" if factor < 0 else "weight_decay_doubled"
     undone = {

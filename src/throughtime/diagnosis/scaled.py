@@ -43,7 +43,7 @@ def _factor(observed: Observed, whole: Ratio, known: Known, names: tuple[str, ..
     found = named(whole, known)
     steps, power = observed.steps or 1, found.power or 0
     root = "root_taken" in found.faults
-    rest = whole.value / (2 * observed.loss) if root else whole.value
+    rest = whole.value / (2 * observed.loss) if root else _exact(whole)
 
     def undo(there: Observed) -> Gradient:
         factor = rest * ((there.steps or steps) / steps) ** power
@@ -70,6 +70,17 @@ def _factor(observed: Observed, whole: Ratio, known: Known, names: tuple[str, ..
         confidence,
         undo,
     )
+
+
+def _exact(ratio: Ratio) -> float:
+    """The whole number, or the one part in a whole number, that a ratio may be; else its value.
+
+    Code divides by sizes. Undone as it was measured, a factor would leave its own error behind.
+    """
+    for near in (round(ratio.value), 1 / (round(1 / ratio.value) or 1)):
+        if near and ratio.is_near(near):
+            return float(near)
+    return ratio.value
 
 
 def _norm_held(observed: Observed, study: Study) -> float | None:

@@ -77,7 +77,8 @@ template <class T, int H = LANES<T> / 2> inline void transpose(Vector<T> *square
     }
 }
 
-template <class T> inline Vector<T> spread(T x) { return Vector<T>{} + x; }
+// x − 0 is x, so that this is a broadcast alone; 0 + x is not, where x is −0.
+template <class T> inline Vector<T> spread(T x) { return x - Vector<T>{}; }
 
 }  // namespace
 }  // namespace throughtime

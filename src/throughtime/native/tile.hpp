@@ -13,12 +13,12 @@
 namespace throughtime {
 namespace {
 
-
-
 #if TT_VECTOR_BYTES == 64 || defined(__aarch64__)
 inline constexpr int TILE_VECTORS = 4;  // 6 × 4 sums, 4 + 1 operands: 29 of 32 registers
+inline constexpr int PANELS_OF_ONE_ROW = 2, PANELS_OF_TWO_ROWS = 2;
 #else
 inline constexpr int TILE_VECTORS = 2;  // 6 × 2 sums, 2 + 1 operands: 15 of 16 registers
+inline constexpr int PANELS_OF_ONE_ROW = 4, PANELS_OF_TWO_ROWS = 2;  // 8 sums at once
 #endif
 inline constexpr int TILE_ROWS = 6;
 
@@ -89,13 +89,16 @@ template <class T> struct Added {
 };
 
 // C (rows × width) = added + A (rows × depth) · panel. A's element (m, k) is at
-// a[m * m_stride + k * k_stride], the panel's rows are `step` numbers apart.
+// a[m * m_stride + k * k_stride], the panel's rows are `step` numbers apart. A function of its own, since
+// within another one the compiler runs out of registers for the rows' addresses.
 template <class T, int ROWS, int VECTORS>
-inline void tile(const T *a, Index m_stride, Index k_stride, Index depth, const T *panel, Index step,
-                 T *c, Index c_stride, Index width, Added<T> added) {
+__attribute__((noinline)) void tile(const T *a, Index m_stride, Index k_stride, Index depth, const T *panel,
+                                    Index step, T *c, Index c_stride, Index width, Added<T> added) {
     constexpr int L = LANES<T>;
     Vector<T> sum[ROWS][VECTORS];
+#pragma GCC unroll 8
     for (int m = 0; m < ROWS; ++m)
+#pragma GCC unroll 4
         for (int v = 0; v < VECTORS; ++v) sum[m][v] = Vector<T>{};
     for (Index k = 0; k < depth; ++k, panel += step, a += k_stride) {
         Vector<T> right[VECTORS];
@@ -108,17 +111,64 @@ inline void tile(const T *a, Index m_stride, Index k_stride, Index depth, const 
             for (int v = 0; v < VECTORS; ++v) sum[m][v] += left * right[v];
         }
     }
-    for (int m = 0; m < ROWS; ++m) {
-        for (int v = 0; v < VECTORS; ++v) {
-            T *const to = c + m * c_stride + v * L;
-            const T *const first = added.data ? added.data + m * added.stride + v * L : nullptr;
-            const int n = static_cast<int>(std::min<Index>(L, width - v * L));
-            if (n == L)
-                store(to, first ? load(first) + sum[m][v] : sum[m][v]);
-            else
-                store_first(to, first ? load_first(first, n) + sum[m][v] : sum[m][v], n);
-        }
+    if (width == VECTORS * L) {
+#pragma GCC unroll 8
+        for (int m = 0; m < ROWS; ++m, c += c_stride, added.data += added.stride)
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; ++v)
+                store(c + v * L, added.data ? load(added.data + v * L) + sum[m][v] : sum[m][v]);
+        return;
     }
+    const int last = static_cast<int>(width - (VECTORS - 1) * L);  // elements of the last vector
+#pragma GCC unroll 8
+    for (int m = 0; m < ROWS; ++m, c += c_stride, added.data += added.stride)
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; ++v) {
+            const T *const first = added.data ? added.data + v * L : nullptr;
+            if (v < VECTORS - 1)
+                store(c + v * L, first ? load(first) + sum[m][v] : sum[m][v]);
+            else
+                store_first(c + v * L, first ? load_first(first, last) + sum[m][v] : sum[m][v], last);
+        }
+}
+
+// One row or two by several whole panels, `apart` numbers from one to the next: with a tile's few sums each
+// product would wait for the one before it.
+template <class T, int ROWS, int PANELS>
+__attribute__((noinline)) void wide_tile(const T *a, Index m_stride, Index k_stride, Index depth,
+                                         const T *panel, Index step, Index apart, T *c, Index c_stride,
+                                         Added<T> added) {
+    constexpr int L = LANES<T>;
+    Vector<T> sum[PANELS][TILE_VECTORS][ROWS];
+#pragma GCC unroll 4
+    for (int p = 0; p < PANELS; ++p)
+#pragma GCC unroll 4
+        for (int v = 0; v < TILE_VECTORS; ++v)
+#pragma GCC unroll 2
+            for (int m = 0; m < ROWS; ++m) sum[p][v][m] = Vector<T>{};
+    for (Index k = 0; k < depth; ++k, panel += step, a += k_stride) {
+        Vector<T> left[ROWS];
+#pragma GCC unroll 2
+        for (int m = 0; m < ROWS; ++m) left[m] = spread(a[m * m_stride]);
+#pragma GCC unroll 4
+        for (int p = 0; p < PANELS; ++p)
+#pragma GCC unroll 4
+            for (int v = 0; v < TILE_VECTORS; ++v) {
+                const Vector<T> right = load(panel + p * apart + v * L);
+#pragma GCC unroll 2
+                for (int m = 0; m < ROWS; ++m) sum[p][v][m] += left[m] * right;
+            }
+    }
+#pragma GCC unroll 2
+    for (int m = 0; m < ROWS; ++m)
+#pragma GCC unroll 4
+        for (int p = 0; p < PANELS; ++p)
+#pragma GCC unroll 4
+            for (int v = 0; v < TILE_VECTORS; ++v) {
+                const Index n = (p * TILE_VECTORS + v) * L;
+                const Vector<T> s = sum[p][v][m];
+                store(c + m * c_stride + n, added.data ? load(added.data + m * added.stride + n) + s : s);
+            }
 }
 
 template <class T, int VECTORS>
@@ -152,10 +202,19 @@ void tile_rows(Index rows, const T *a, Index m_stride, Index k_stride, Index dep
 template <class T>
 void multiply(Index rows, Index columns, Index depth, const T *a, Index m_stride, Index k_stride,
               const T *right, Index stride, bool packed, T *c, Index c_stride, Added<T> added) {
-    for (Index n = 0; n < columns; n += PANEL<T>) {
+    const Index apart = packed ? depth * PANEL<T> : PANEL<T>;  // from panel to panel
+    const auto wide = [&](auto tile, int panels, Index n) {
+        for (; n + panels * PANEL<T> <= columns; n += panels * PANEL<T>)
+            tile(a, m_stride, k_stride, depth, right + n / PANEL<T> * apart, packed ? PANEL<T> : stride, apart,
+                 c + n, c_stride, added.from(0, n));
+        return n;
+    };
+    Index n = rows == 1 ? wide(wide_tile<T, 1, PANELS_OF_ONE_ROW>, PANELS_OF_ONE_ROW, 0)
+              : rows == 2 ? wide(wide_tile<T, 2, PANELS_OF_TWO_ROWS>, PANELS_OF_TWO_ROWS, 0) : 0;
+    for (; n < columns; n += PANEL<T>) {
         const Index width = std::min<Index>(PANEL<T>, columns - n);
         const Index vectors = (width + LANES<T> - 1) / LANES<T>;
-        const T *const panel = packed ? right + depth * n : right + n;
+        const T *const panel = right + n / PANEL<T> * apart;
         const Index step = packed ? vectors * LANES<T> : stride;
         const Added<T> plus = added.from(0, n);
         switch (vectors) {

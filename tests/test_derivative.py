@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import throughtime as tt
+from throughtime.checking.stencil import stencils
 
 SMOOTH = {
     "exp": (math.exp, 1.0, math.e),
@@ -60,6 +61,18 @@ def test_the_error_bar_of_a_kink_is_half_the_jump_of_the_slope():
     found = tt.derivative(lambda x: max(x, 0.0), 0.0)
     assert found.value == pytest.approx(0.5)
     assert found.error == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "rungs",
+    [(-50, -40, -34, -32, -24, 0), (-62, -60, -48, -46, -44, -32, -30, -28, -16, -14, -12, 0)],
+)
+def test_steps_so_far_apart_that_high_powers_are_lost_have_a_slope(rungs):
+    steps = 2.0 ** (np.array(rungs) / 2)
+    odd, even, noise = np.sin(steps) / steps, (np.cos(steps) - 1) / steps, 1e-16 / steps
+    found = stencils(rungs).best(odd, even, noise, noise)
+    assert abs(found.value - 1) <= found.error < 1e-6
+    assert found.kink == 0
 
 
 def test_a_kink_nearby_is_stepped_over():

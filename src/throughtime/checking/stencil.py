@@ -166,7 +166,10 @@ def _fits(rungs: tuple[int, ...], *, kink: bool) -> _Fit:
                 if last >= len(rungs):
                     break
                 window = tuple(rung - rungs[last] for rung in rungs[first : last + 1])
-                values, rows = _fit(window, coefficients, kink)
+                fit = _fit(window, coefficients, kink)
+                if fit is None:
+                    continue
+                values, rows = fit
                 weights.append(_placed(values[None], first, len(rungs)))
                 spare.append(_placed(rows, first, len(rungs)))
                 windows.append((first, last, coefficients))
@@ -175,8 +178,11 @@ def _fits(rungs: tuple[int, ...], *, kink: bool) -> _Fit:
 
 
 @lru_cache(maxsize=8192)
-def _fit(rungs: tuple[int, ...], coefficients: int, kink: bool) -> tuple[Array, Array]:
+def _fit(rungs: tuple[int, ...], coefficients: int, kink: bool) -> tuple[Array, Array] | None:
     """Weights of the value at 0, and rows whose squares sum to the squared shift of it.
+
+    None where steps lie so far apart that rounding makes one power of them the multiple of others:
+    fewer coefficients say the same.
 
     Quotients are the noisier the smaller their step: each counts in proportion to it.
     """
@@ -186,6 +192,9 @@ def _fit(rungs: tuple[int, ...], coefficients: int, kink: bool) -> tuple[Array, 
     basis, following = table[:, :-1], table[:, -1]
     whole, triangle = np.linalg.qr(basis, mode="complete")
     rank = basis.shape[1]
+    own = np.abs(np.diag(triangle))
+    if own.min() <= np.finfo(float).eps * own.max():
+        return None
     inverse = np.linalg.solve(triangle[:rank], whole[:, :rank].T)
     weights = at_zero[:-1] @ inverse
     for _ in range(2):  # what the fit can represent it must give back to the last digit

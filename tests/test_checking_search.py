@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import throughtime as tt
+from throughtime.bench.check import growth
 from throughtime.targets import network_target
 
 
@@ -189,6 +190,15 @@ def test_a_clean_bill_takes_few_evaluations():
     assert report.verdict == "agree"
     assert report.evaluations <= 100
     assert report.smallest_error < 1e-4
+
+
+def test_further_points_leave_a_clean_bill_within_a_hundred_evaluations():
+    report = tt.check(growth.network(10_000, seed=0), diagnose=False)
+    assert report.verdict == "agree"
+    names = ["as given", "characteristic", "T = 1", "T = 2"]
+    assert [point.name for point in report.points] == names
+    assert report.evaluations <= 100
+    assert max(point.floor for point in report.points) < 1e-5
 
 
 def test_as_given_moves_no_small_weight_far_before_the_gradient_is_known():

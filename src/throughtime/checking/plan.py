@@ -11,10 +11,14 @@ from throughtime.arrays import Array
 from throughtime.checking.direction import Block, Line, entry
 from throughtime.checking.effort import Effort
 from throughtime.checking.line import START
-from throughtime.checking.site import Measured, Site
+from throughtime.checking.site import DOUBLE, Measured, Site
 from throughtime.checking.verdict import to_settle
 
 AMPLY = 10.0  # times narrower than an error bar has to be
+GLANCE = 4e-4  # of the tensor that matters least: an error bar over all that serves each
+TIGHT = 1e-12  # of what a direction typically gives: a slope need not be known any better
+CLEAR = 100.0  # times less than an error bar: a noise that, ten times underrated, still fits in
+NEAREST = -24  # the rung that a walk begins at, at the least: its curve still shows beside the noise
 EXAMPLE = 1e-6  # of a tensor's largest entry: an error bar that shows as none
 
 
@@ -29,6 +33,29 @@ class Plan:
     def __init__(self, site: Site, effort: Effort) -> None:
         self.site, self.effort = site, effort
         self.rng = np.random.default_rng(site.seed)
+
+    def glance(self) -> Line:
+        """A direction over all tensors, known well enough to serve each of them.
+
+        What does not move the loss at all, by its gradient, has no say in how much is enough.
+        """
+        line = self.site.everything("all")
+        sizes = [self.site.size_of(replace(line, blocks=(block,))) for block in line.blocks]
+        goal = GLANCE * min(size for size in (*sizes, np.inf) if size > 0)
+        goal = min(max(goal, TIGHT * self.site.size_of(line)), 1e300)
+        return replace(line, goal=goal, rungs=self._nearest(goal))
+
+    def _nearest(self, goal: float) -> tuple[int, ...]:
+        """The smallest steps that noise leaves clear of the goal: there the loss curves least.
+
+        In double precision. In a shorter one they would be no smaller than where a walk begins.
+        """
+        noise = self.site.noise
+        if noise.relative >= DOUBLE:
+            return START
+        step = 2 * CLEAR * noise.deviation / goal
+        first = int(np.clip(np.ceil(2 * np.log2(max(step, 1e-300))), NEAREST, START[0]))
+        return first, first + 2, first + 4
 
     def over(self, name: str, number: int, rungs: tuple[int, ...]) -> Line:
         """A random direction over the whole tensor."""

@@ -11,15 +11,13 @@ from throughtime.checking.direction import Line
 from throughtime.checking.effort import Effort
 from throughtime.checking.line import START
 from throughtime.checking.locate import Located, locate
-from throughtime.checking.plan import Plan, window
+from throughtime.checking.plan import TIGHT, Plan, window
 from throughtime.checking.run import Runner, confirmed
 from throughtime.checking.site import Measured, Site
 from throughtime.checking.stencil import FEWEST
 from throughtime.checking.verdict import NEGLIGIBLE, accused, averaged, excused, settled
 
 SHARP = 1e-7  # of what a direction typically gives: no noise that averaging would help against
-TIGHT = 1e-12  # of it: a discrepancy over all tensors need not be known any better
-GLANCE = 4e-4  # of the tensor that matters least: an error bar over all that serves each
 AGAIN = 4  # looks along a direction over all tensors
 COARSER = 4.0  # times the error bar that the steepest entry reached: it does for the others
 
@@ -116,13 +114,8 @@ class Examination:
         """One direction over all tensors; one over each where that differs.
 
         With `closer`, also where it resolves too little.
-
-        What does not move the loss at all, by its gradient, has no say in how much is enough.
         """
-        line = self.site.everything("all")
-        sizes = [self.site.size_of(replace(line, blocks=(block,))) for block in line.blocks]
-        goal = GLANCE * min(size for size in (*sizes, np.inf) if size > 0)
-        line = replace(line, goal=min(max(goal, TIGHT * self.site.size_of(line)), 1e300))
+        line = self.plan.glance()
         self.overall += [m for m in self._confirmed([line]) if m is not None]
         wide = any(m.error > line.goal for m in self.overall)
         if (closer and wide) or any(map(accused, self.overall)):

@@ -16,6 +16,10 @@ import numpy as np
 from throughtime.arrays import Array
 
 POINTS = 8
+MANY = 32  # points where noise is what limits a slope: 8 know it within a factor of 2 or 3 …
+COARSE = 1e-12  # … which it is beyond this part of the values
+WIDE = 2.0**-8  # of a parameter's size: their spacing, where the function curves little enough
+ANEW = 8.0  # times the noise of near values, or of their format: what is more is no rounding
 SPACINGS = tuple(32.0 * 16**k for k in range(8))  # in units of the last place
 WIDEST = 2.0**-6  # of a parameter's size: the points stay together within this
 FAR = 2.0**-4  # of it: a spacing at which values rounded to few digits are rounded anew
@@ -80,15 +84,17 @@ def measure(
     found, values = [], np.zeros(POINTS)
     least = float(np.spacing(max(map(abs, others), default=0.0))) / (abs(slope) or np.inf)
     for spacing in _spacings(ulp, least):
-        points = (np.arange(POINTS) - POINTS // 2) * spacing
-        values = np.array([along(float(point)) for point in points])
+        values = _values(along, spacing, POINTS)
         values = values[np.isfinite(values)]
         if len(values) < POINTS:
             break
         if len(np.unique(values)) > POINTS // 2:
             found.append(noise_of(values, others))
         many_digits = _last_place(values, others) < FINE * np.abs(values).max()
-        if len(found) == (1 if many_digits else 2):
+        if found and many_digits:
+            found = [_well_known(along, spacing, values, others, rounding)]
+            break
+        if len(found) == 2:
             break
     if not values.size:
         return Noise(rounding, 0.0, np.finfo(float).eps)
@@ -99,6 +105,40 @@ def measure(
     level = float(np.abs(values).max())
     deviation = max((*found, rounding, 0.0 if found else last_place / np.sqrt(12)))
     return Noise(deviation, level, last_place / level if level else np.finfo(float).eps)
+
+
+def _values(along: Callable[[float], float], spacing: float, count: int) -> Array:
+    """The function at so many places about 0."""
+    places = (np.arange(count) - count // 2) * spacing
+    return np.array([along(float(place)) for place in places])
+
+
+def _well_known(
+    along: Callable[[float], float],
+    spacing: float,
+    near: Array,
+    others: tuple[float, ...],
+    rounding: float,
+) -> float:
+    """The noise of values near 0; from many more, where it is not that of double precision.
+
+    Terms of a short format, added up in a long one, tremble little over near moves, which leave
+    what is rounded on the way to them where it was. Where the function curves too much to tell
+    over wide ones, or has a kink, further near ones are taken.
+    """
+    found = noise_of(near, others)
+    if found <= COARSE * np.abs(near).max():
+        return found
+    wide = _values(along, WIDE, MANY)
+    if np.isfinite(wide).all():
+        deviation, certain = _from_differences(wide, others, alike=1.5)
+        if certain and deviation <= ANEW * max(found, rounding):
+            return deviation
+    beside = np.arange((MANY - POINTS) // 2)
+    below = [along(float((place - MANY // 2) * spacing)) for place in beside]
+    above = [along(float((place + POINTS // 2) * spacing)) for place in beside]
+    more = np.array([*below, *near, *above])
+    return noise_of(more, others) if np.isfinite(more).all() else found
 
 
 def _spacings(ulp: float, least: float) -> list[float]:
@@ -115,8 +155,7 @@ def _far(
     What no small move changes, though large ones do, climbs in stairs of `any_size`. Else what is
     more than some units in the last place is no rounding: a kink looks like noise, too.
     """
-    points = (np.arange(POINTS) - POINTS // 2) * FAR
-    values = np.array([along(float(point)) for point in points])
+    values = _values(along, FAR, POINTS)
     if not np.isfinite(values).all():
         return []
     deviation, certain = _from_differences(values, others)
@@ -141,8 +180,10 @@ def noise_of(values: Array, others: tuple[float, ...] = ()) -> float:
     return _from_differences(values, others)[0]
 
 
-def _from_differences(values: Array, others: tuple[float, ...]) -> tuple[float, bool]:
-    """See `noise_of`; and whether three levels agree."""
+def _from_differences(
+    values: Array, others: tuple[float, ...], alike: float = 4.0
+) -> tuple[float, bool]:
+    """See `noise_of`; and whether three levels agree within a factor."""
     rounding = _last_place(values, others) / np.sqrt(12)
     levels, signs, differences = [], [], values
     for k in range(1, len(values) - 1):
@@ -152,7 +193,7 @@ def _from_differences(values: Array, others: tuple[float, ...]) -> tuple[float, 
         signs.append(bool(differences.min() < 0 < differences.max()))
     for k in range(len(levels) - 2):
         three = levels[k : k + 3]
-        if signs[k] and max(three) <= 4 * min(three):
+        if signs[k] and max(three) <= alike * min(three):
             return float(max(levels[k], rounding)), True
     return float(max(levels[-1], rounding)), False
 

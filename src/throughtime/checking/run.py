@@ -11,7 +11,8 @@ from throughtime.checking.direction import Line
 from throughtime.checking.site import Measured, Site
 from throughtime.checking.verdict import accused, combined
 
-ASKEW = 0.77  # no step of a second look is one of the first
+ASKEW = 0.77  # no step of a second look is one of the first …
+NEARER = 8  # … and it begins so many rungs below
 
 
 class Runner(Protocol):
@@ -62,6 +63,7 @@ def _z(found: Measured | None) -> float:
 
 
 def _second_look(found: Measured) -> Line:
+    """The same line from nearer steps on: what has saturated far off has not there."""
     line = found.line
-    rungs = found.rungs or line.rungs
-    return replace(line, unit=ASKEW * line.unit, rungs=rungs, goal=0.0)
+    first = (found.rungs or line.rungs)[0] - NEARER
+    return replace(line, unit=ASKEW * line.unit, rungs=(first, first + 2, first + 4), goal=0.0)

@@ -162,7 +162,7 @@ class _Calls:
 
 
 def _status(line: Walk, found: Slope, error: float) -> Status:
-    if found.kink > found.error / 2:
+    if line.broken(found):
         return "kink"
     values = [value for pair in line.pairs.values() for value in pair[2:]]
     if all(value == line.middle for value in values):
@@ -171,4 +171,4 @@ def _status(line: Walk, found: Slope, error: float) -> Status:
     steepness = varied / line.step(line.rungs[found.last])
     if error <= KNOWN * max(abs(found.value), steepness):
         return "ok"
-    return "rough" if found.truncation > 20 * found.noise else "noisy"
+    return "rough" if found.truncation + found.kink > 20 * found.noise else "noisy"

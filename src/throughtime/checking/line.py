@@ -90,6 +90,14 @@ class Walk:
         pair = np.hypot(noise[: len(rungs)], noise[len(rungs) : -1]) / width
         return odd, even, pair, 2 * noise[-1] / width
 
+    def broken(self, slope: Slope) -> bool:
+        """Whether a kink at 0 makes the error bar of the slope what it is."""
+        if slope.kink <= slope.error / 2:
+            return False
+        rungs = self.rungs
+        _, even, noise, shared = self.quotients(rungs)
+        return stencils(rungs).broken(even, noise, shared)
+
     def stuck(self, slope: Slope) -> float:
         """What rounding may add to a slope where the values hardly move.
 

@@ -18,7 +18,7 @@ AMPLY = 10.0  # times narrower than an error bar has to be
 GLANCE = 4e-4  # of the tensor that matters least: an error bar over all that serves each
 TIGHT = 1e-12  # of what a direction typically gives: a slope need not be known any better
 CLEAR = 100.0  # times less than an error bar: a noise that, ten times underrated, still fits in
-NEAREST = -24  # the rung that a walk begins at, at the least: its curve still shows beside the noise
+NEAREST = -24  # where a walk begins at the least: the curve still shows beside the noise
 EXAMPLE = 1e-6  # of a tensor's largest entry: an error bar that shows as none
 
 

@@ -35,9 +35,9 @@ def remedy(site: Site, name: str, found: Findings) -> str:
     slope = worst.slope
     if site.noise.relative > FEW:
         return UNROUNDED
-    if slope.kink > slope.error / 2:
+    if worst.broken:
         return KINK
-    if slope.truncation > 4 * slope.noise:
+    if slope.truncation + slope.kink > 4 * slope.noise:
         return SMOOTHER
     if site.noise.digits > SHORT or _single_precision(site):
         small = site.scales[name] < SMALL

@@ -39,6 +39,7 @@ class Measured:
         slope: how the numerical derivative came about.
         rungs: of the ladder, that hold its window.
         flat: whether the loss did not change at any step.
+        broken: whether it has a kink here, and that makes the error bar what it is.
         valley: of a direction over whole tensors: farthest steps, noise and truncation there.
     """
 
@@ -50,6 +51,7 @@ class Measured:
     slope: Slope | None
     rungs: tuple[int, ...]
     flat: bool
+    broken: bool = False
     valley: tuple[Array, Array, Array] | None = None
 
     @property
@@ -165,8 +167,18 @@ class Site:
         bent = slope.truncation + slope.kink
         if slope.error > max(line.goal, rounding) and bent > 4 * slope.noise:
             error += bent  # it bends at every step: what one fit leaves over is a rough guide
-        valley = values.valley() if self._whole(line.blocks) else None
-        return Measured(line, gradient, slope.value, error, rounding, slope, rungs, flat, valley)
+        return Measured(
+            line,
+            gradient,
+            slope.value,
+            error,
+            rounding,
+            slope,
+            rungs,
+            flat,
+            values.broken(slope),
+            values.valley() if self._whole(line.blocks) else None,
+        )
 
     def _whole(self, blocks: tuple[Block, ...]) -> bool:
         """Whether tensors move as a whole."""

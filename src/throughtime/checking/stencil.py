@@ -14,7 +14,7 @@ bar is taken. All of that is linear in q, so a ladder of steps has its weights o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -26,6 +26,7 @@ SPARE = (2, 3, 4, 6)  # pairs beyond the coefficients
 FEWEST = 1 + SPARE[0]  # pairs of the smallest window
 TAIL = 2.0  # for the powers after the next
 BROKEN = 3.0  # error bars: a jump of the slope beyond them is one
+ALIKE = 3.0  # noises by which f(0) may be off, where all values about it are rounded the other way
 WIDER = 1.5  # error bars within which estimates count as agreeing
 
 
@@ -37,7 +38,7 @@ class Slope:
         value: of the derivative.
         noise: standard deviation that the rounding of the values gives it.
         truncation: what higher derivatives may have added.
-        kink: half the jump of the slope at 0, where there is one; else 0.
+        kink: half the jump that the slope may have about 0, where it looks like one; else 0.
         first, last: places of the nearest and the farthest pair of its window.
         order: its truncation error grows as this power of the step.
     """
@@ -73,6 +74,13 @@ class _Fit:
     starts: Array
     windows: Array
 
+    @cached_property
+    def by_reach(self) -> tuple[Array, Array]:
+        """(fits,), (fits,): their order by farthest pair, and how many reach less far than each."""
+        last = self.windows[:, 1]
+        order = np.argsort(last, kind="stable")
+        return order, np.searchsorted(last[order], last)
+
 
 class Stencils:
     """All windows on a ladder of steps, given by their exponents: step k is 2^(k/2).
@@ -85,9 +93,6 @@ class Stencils:
         self.steps = 2.0 ** (np.array(rungs) / 2)
         self._odd = _fits(rungs, kink=False)
         self._even = _fits(rungs, kink=True)
-        last = self._odd.windows[:, 1]
-        order = np.argsort(last, kind="stable")
-        self._by_reach = order, np.searchsorted(last[order], last)  # how many reach less far
 
     def best(self, odd: Array, even: Array, noise: Array, shared: Array) -> Slope:
         """The slope with the smallest error bar.
@@ -104,8 +109,7 @@ class Stencils:
         spread = np.hypot(spread, self._even.weights @ shared)
         sharpest = int((doubts := 2 * spread + rest).argmin())
         jump, doubt = abs(float(jumps[sharpest])), float(doubts[sharpest])
-        errors = 2 * noises + truncation
-        place = int(np.where(self._consistent(values, errors), errors, np.inf).argmin())
+        place = _sharpest(self._odd, values, 2 * noises + truncation)
         first, last, order = (int(n) for n in self._odd.windows[place])
         return Slope(
             float(values[place]),
@@ -117,22 +121,15 @@ class Stencils:
             2 * order,
         )
 
-    def _consistent(self, values: Array, errors: Array) -> Array:
-        """Which windows agree with all that reach less far, within the error bars of both.
+    def broken(self, even: Array, noise: Array, shared: Array) -> bool:
+        """Whether there is a kink at 0: the nearer pairs see it too, and no rounding explains it.
 
-        Far from 0, where a function has saturated, or turned round, it may look as smooth as
-        anything, and tell nothing of the slope at 0 (Lepski's principle: a coarser estimate is
-        believed as long as no finer one contradicts it).
+        Where an error bar is at stake, `best` believes in one sooner.
         """
-        order, reach = self._by_reach
-        low = np.maximum.accumulate((values - WIDER * errors)[order])
-        high = np.minimum.accumulate((values + WIDER * errors)[order])
-        inside = np.ones(len(values), dtype=bool)
-        known = reach > 0  # windows that others reach less far than
-        before = reach[known] - 1
-        inside[known] = (values + WIDER * errors)[known] >= low[before]
-        inside[known] &= (values - WIDER * errors)[known] <= high[before]
-        return inside
+        jumps, spread, rest = _estimates(self._even, even, noise)
+        doubts = 2 * np.hypot(spread, ALIKE * self._even.weights @ shared) + rest
+        place = _sharpest(self._even, jumps, doubts)
+        return bool(abs(jumps[place]) > BROKEN * doubts[place])
 
     def valley(self, odd: Array, odd_noise: Array) -> tuple[Array, Array, Array]:
         """Farthest step, relative to the ladder's, noise and truncation of every window."""
@@ -154,6 +151,23 @@ def _estimates(fit: _Fit, values: Array, noise: Array) -> tuple[Array, Array, Ar
     """Each window's value at 0, its standard deviation, and the shift by what is left over."""
     spare = np.add.reduceat((fit.spare @ values) ** 2, fit.starts)
     return fit.weights @ values, np.sqrt(fit.weights**2 @ noise**2), np.sqrt(spare)
+
+
+def _sharpest(fit: _Fit, values: Array, errors: Array) -> int:
+    """The fit with the smallest error, of those that agree with all that reach less far.
+
+    Within the error bars of both: far from 0, where a function has saturated, or turned round, it
+    may look as smooth as anything, or as broken, and tell nothing of what it is at 0 (Lepski's
+    principle: a coarser estimate is believed as long as no finer one contradicts it).
+    """
+    order, reach = fit.by_reach
+    low, high = values - WIDER * errors, values + WIDER * errors
+    known = reach > 0  # windows that others reach less far than
+    before = reach[known] - 1
+    inside = np.ones(len(values), dtype=bool)
+    inside[known] = high[known] >= np.maximum.accumulate(low[order])[before]
+    inside[known] &= low[known] <= np.minimum.accumulate(high[order])[before]
+    return int(np.where(inside, errors, np.inf).argmin())
 
 
 def _fits(rungs: tuple[int, ...], *, kink: bool) -> _Fit:

@@ -24,7 +24,6 @@ from throughtime.checking.verdict import (
 )
 
 LISTED = 64  # wrong entries in a report at most
-STANDS_OUT = 20.0  # standard deviations of the loss's noise
 KINKED = 0.01  # of a slope: a smaller jump of it stands in no one's way
 
 
@@ -153,7 +152,7 @@ def _notes(looked: Examination) -> Iterable[str]:
         measured = [*found.whole, *found.entries.values()]
         if measured and all(m.flat and m.gradient == 0 for m in measured):
             yield f"{name} does not move the loss here, and its gradient is 0."
-        kinks = sum(_kinked(site, m) for m in measured)
+        kinks = sum(map(_kinked, measured))
         if kinks:
             yield (
                 f"{name}: the loss has a kink here in {kinks} of {len(measured)} directions; "
@@ -167,18 +166,10 @@ def _notes(looked: Examination) -> Iterable[str]:
                 yield f"{name}: {count:,} of {len(found.entries):,} entries are wrong."
 
 
-def _kinked(site: Site, found: Measured) -> bool:
-    """Whether a kink makes the error bar what it is, and that is worth telling.
-
-    Values that are rounded alike on both sides, and otherwise at 0, look like one: a kink moves
-    the loss further than that.
-    """
-    slope = found.slope
-    if slope is None or slope.kink <= slope.error / 2:
-        return False
-    if slope.kink * found.step <= STANDS_OUT * site.noise.deviation:
-        return False
-    return slope.kink > KINKED * max(abs(found.gradient), abs(found.numerical))
+def _kinked(found: Measured) -> bool:
+    """Whether a kink makes the error bar what it is, and that is worth telling."""
+    size = max(abs(found.gradient), abs(found.numerical))
+    return found.broken and found.slope is not None and found.slope.kink > KINKED * size
 
 
 def _places(site: Site, name: str, found: Findings) -> Iterable[str]:

@@ -330,6 +330,8 @@ def test_the_command(capsys, tmp_path):
         "--figure: expected calibration among the parts that are measured, got trust"
         in capsys.readouterr().err
     )
+    assert cli.main(["bench", "check", "--cases", "3", "2", "1"]) == 3
+    assert "--cases: expected one number or two, got 3" in capsys.readouterr().err
     assert cli.main(["bench", "check", "--cases", "-1"]) == 3
     assert "--cases: expected an integer of at least 0, got -1" in capsys.readouterr().err
     assert cli.main(["bench", "check", "--seeds", "0"]) == 3
@@ -347,6 +349,22 @@ def test_rows_of_a_run_cut_short_are_in_the_file(monkeypatch, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         bench_check._kept(two_rows(), str(file))
     assert json.loads(file.read_text("utf-8")) == [{"n": 1}, {"n": 2}]
+
+
+def test_right_and_wrong_cases_in_the_numbers_asked_for(monkeypatch):
+    seen = []
+    monkeypatch.setattr(trust, "trust", lambda cases, *_: seen.append(cases) or [])
+    monkeypatch.setattr(bench_check, "_show", lambda *_: None)
+    for numbers in (["8"], ["8", "12"]):
+        assert cli.main(["bench", "check", "--only", "trust", "--cases", *numbers]) == 0
+    counts = [(sum(not c.fault for c in cs), sum(bool(c.fault) for c in cs)) for cs in seen]
+    assert counts == [(8, 8), (8, 12)]
+
+
+def test_what_a_sample_bounds():
+    assert trust.at_most(0, 3000) == pytest.approx(1 - 0.05 ** (1 / 3000))
+    assert trust.at_most(300, 3000) == pytest.approx(0.1095, abs=2e-4)
+    assert trust.at_most(5, 5) == 1
 
 
 @pytest.mark.usefixtures("_little", "_alone")

@@ -33,10 +33,11 @@ def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     kind.add_argument(
         "--cases",
         type=int,
-        default=1000,
+        nargs="+",
+        default=[1000],
         metavar="N",
-        help="trust, calibration: so many right gradients, and as many wrong ones; "
-        "default 1000, 0: all",
+        help="trust, calibration: so many right gradients, and as many wrong ones, or so many as "
+        "a second number says; default 1000, 0: all",
     )
     kind.add_argument("--seeds", type=int, default=1, metavar="N", help="trust: seeds; default 1")
     kind.add_argument(
@@ -54,7 +55,10 @@ def run(options: argparse.Namespace) -> int:
     """Prints the tables."""
     positive("--seeds", options.seeds)
     positive("--workers", options.workers)
-    positive("--cases", options.cases, at_least=0)
+    for count in options.cases:
+        positive("--cases", count, at_least=0)
+    if len(options.cases) > 2:
+        refuse("--cases", "one number or two", len(options.cases))
     parts = options.only or list(MEASURED)
     if options.figure and (options.rows or "calibration" not in parts):
         actual = "--rows" if options.rows else ", ".join(parts)
@@ -119,7 +123,7 @@ def _beside() -> str:
 
 
 def _trust(options: argparse.Namespace) -> Iterable[Row]:
-    counts = (8, 16) if options.quick else (options.cases or 10**9,) * 2
+    counts = (8, 16) if options.quick else [n or 10**9 for n in (options.cases * 2)[:2]]
     right = cases.sample(list(cases.right(range(options.seeds))), counts[0])
     wrong = cases.sample(list(cases.wrong(range(options.seeds))), counts[1])
     others = 4 if options.quick else OTHERS
@@ -132,7 +136,7 @@ def _trust(options: argparse.Namespace) -> Iterable[Row]:
 
 def _calibration(options: argparse.Namespace) -> Iterable[Row]:
     chosen = list(cases.right(range(1), [cases.SMALL]))
-    count = 8 if options.quick else options.cases or 10**9
+    count = 8 if options.quick else options.cases[0] or 10**9
     rows, scores = calibration.calibration(cases.sample(chosen, count))
     if options.figure:
         calibration.draw(scores, options.figure)

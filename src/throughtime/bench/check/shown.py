@@ -32,20 +32,29 @@ def text(part: str, rows: Sequence[Row]) -> str:
 
 
 def _trust(rows: Sequence[Row]) -> str:
-    unresolved = []
+    unresolved, bounds = [], []
     for dtype in ("float64", "float32"):
         own = [row for row in rows if row["dtype"] == dtype]
         if own:
             share = sum(row["ours"] == "unresolved" for row in own) / len(own)
             unresolved.append(f"{dtype} {share:.1%}")
-    accused = [row for row in rows if not row["fault"] and row["ours"] in ("disagree", "refused")]
+        if right := [row["ours"] for row in own if not row["fault"]]:
+            lost = len(right) - right.count("agree")
+            accused = lost - right.count("unresolved")
+            least, most = (trust.at_most(n, len(right)) for n in (lost, accused))
+            bounds.append(
+                f"{dtype}: of right ones at least {1 - least:.2%} are accepted, "
+                f"at most {most:.2%} accused"
+            )
+    blamed = [row for row in rows if not row["fault"] and row["ours"] in ("disagree", "refused")]
     missed = [row for row in rows if row["resolvable"] and row["ours"] == "agree"]
     return "\n".join(
         [
             "Trust: right gradients accepted, wrong ones found",
             table(trust.summary(rows), tables.TRUST),
             "ours unresolved: " + ", ".join(unresolved),
-            *_listed("right, but accused", accused),
+            *(f"{bound} (95 % confidence)" for bound in bounds),
+            *_listed("right, but accused", blamed),
             *_listed("resolvable, but accepted", missed),
             *_listed("accepted against its own claim", [r for r in rows if r["overclaimed"]]),
         ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import isfinite
+from math import isfinite, lgamma, log, log1p
 from time import perf_counter
 from typing import Any
+
+import numpy as np
 
 from throughtime.bench import torch_layer
 from throughtime.bench.check.cases import Case, effect
@@ -16,6 +18,7 @@ from throughtime.bench.several import each
 from throughtime.check import check
 from throughtime.checking import CheckError
 
+CONFIDENCE = 0.95
 TOOLS = {"ours": "ours", "torch_slow": "torch", "torch_fast": "fast", "jax": "jax"}
 
 
@@ -85,6 +88,28 @@ def ours(case: Case, off: Mapping[str, float]) -> Row:
 def finite(number: float) -> float | None:
     """None for infinity, which JSON does not have."""
     return float(number) if isfinite(number) else None
+
+
+def at_most(count: int, of: int) -> float:
+    """The share that so many among so many bound, with 95 % confidence (Clopper and Pearson).
+
+    Example:
+        >>> round(at_most(0, 3000), 5), round(at_most(1, 3000), 5)
+        (0.001, 0.00158)
+    """
+
+    def as_few(share: float) -> float:
+        k = np.arange(count + 1)
+        ways = lgamma(of + 1) - np.array([lgamma(n + 1) + lgamma(of - n + 1) for n in k])
+        return float(np.exp(ways + k * log(share) + (of - k) * log1p(-share)).sum())
+
+    if count == of:
+        return 1.0
+    low, high = count / of, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if as_few(middle) > 1 - CONFIDENCE else (low, middle)
+    return high
 
 
 def summary(rows: Sequence[Row]) -> list[Row]:

@@ -74,7 +74,9 @@ class Setting:
 
     def start(self, which: int) -> Array:
         """Initial state number `which`, (B, H)."""
-        return self._numbers(4 + which, (self.B, self.H)) * (0.5 if self.states else 0)
+        if not self.states:
+            return np.zeros((self.B, self.H), self.dtype)
+        return self._numbers(4 + which, (self.B, self.H)) * 0.5
 
     def lengths(self) -> Array:
         """Steps of every sequence, (B,)."""

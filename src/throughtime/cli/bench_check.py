@@ -41,6 +41,9 @@ def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     kind.add_argument("--seeds", type=int, default=1, metavar="N", help="trust: seeds; default 1")
     kind.add_argument(
+        "--first-seed", type=int, default=0, metavar="N", help="trust: the first of them; default 0"
+    )
+    kind.add_argument(
         "--workers", type=int, default=1, metavar="N", help="trust: processes; default 1"
     )
     kind.add_argument("--json", metavar="FILE", help="write the rows, meanwhile too")
@@ -54,6 +57,7 @@ def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints the tables."""
     positive("--seeds", options.seeds)
+    positive("--first-seed", options.first_seed, at_least=0)
     positive("--workers", options.workers)
     for count in options.cases:
         positive("--cases", count, at_least=0)
@@ -124,8 +128,9 @@ def _beside() -> str:
 
 def _trust(options: argparse.Namespace) -> Iterable[Row]:
     counts = (8, 16) if options.quick else [n or 10**9 for n in (options.cases * 2)[:2]]
-    right = cases.sample(list(cases.right(range(options.seeds))), counts[0])
-    wrong = cases.sample(list(cases.wrong(range(options.seeds))), counts[1])
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    right = cases.sample(list(cases.right(seeds)), counts[0])
+    wrong = cases.sample(list(cases.wrong(seeds)), counts[1])
     others = 4 if options.quick else OTHERS
     asked = [*cases.sample(right, others), *cases.sample(wrong, others)]
     everything = [*right, *wrong]

@@ -94,7 +94,7 @@ def test_what_is_only_partly_known_is_said_to_be():
 
 def test_a_search_ends_when_its_time_is_over():
     model, gradient = made("concatenated", "LSTM", ("dc_next_missing", "gates_swapped_in_dc"))
-    assert explain(model, gradient, until=0.0) == []
+    assert explain(model, gradient, over=lambda: True) == []
     assert named(explain(model, gradient)) == {"dc_next_missing", "gates_swapped_in_dc"}
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import time
 from typing import TYPE_CHECKING, NoReturn
+
+from throughtime.checking.work import worked
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -18,9 +21,11 @@ class Budget:
 
     Args:
         evaluations: how many there may be; None for no limit.
-        seconds: how long they may take; None for no limit.
+        seconds: how long they may take, by the clock on the wall; None for no limit.
         bar: moves on with every evaluation.
         deadline: when they must end, as `time.time()` counts, where no seconds are given.
+        work: seconds that may be worked, as `worked` counts, whatever else the machine does
+            meanwhile; None for no limit.
     """
 
     def __init__(
@@ -29,10 +34,12 @@ class Budget:
         seconds: float | None = None,
         bar: tqdm[NoReturn] | None = None,
         deadline: float | None = None,
+        work: float | None = None,
     ) -> None:
         self.used = 0
         self.limit = evaluations
         self.deadline = deadline if seconds is None else time() + seconds
+        self.work = None if work is None else worked() + work
         self.bar = bar
         self.exhausted = False
 
@@ -42,7 +49,7 @@ class Budget:
         Raises:
             Spent: where there is none left.
         """
-        if self.left <= 0 or (self.deadline is not None and time() > self.deadline):
+        if self.left <= 0 or self.over(1.0)():
             self.exhausted = True
             raise Spent
         self.count(1)
@@ -57,3 +64,12 @@ class Budget:
     def left(self) -> float:
         """How many evaluations there may still be."""
         return float("inf") if self.limit is None else self.limit - self.used
+
+    def over(self, share: float) -> Callable[[], bool]:
+        """Whether such a share of the time and work that is left now is over, whenever asked."""
+        ends = [
+            (clock, share * limit + (1 - share) * clock())
+            for clock, limit in ((time, self.deadline), (worked, self.work))
+            if limit is not None
+        ]
+        return lambda: any(clock() > end for clock, end in ends)

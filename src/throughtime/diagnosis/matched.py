@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from time import time
 
 from throughtime.checking.cause import Cause
 from throughtime.diagnosis.faults import FAULTS
@@ -29,7 +28,8 @@ def by_mutants(study: Study) -> tuple[list[Cause], list[str], bool]:
     if found is None:
         return [], notes, False
     kept = {name: g.astype(study.target.parameters[name].dtype) for name, g in found.items()}
-    matches = explain(known.model, kept, until=_half(study.budget.deadline))
+    # Where no mutant is found, experiments need the other half.
+    matches = explain(known.model, kept, over=study.budget.over(0.5))
     if not matches:
         return [], notes, False
     best = matches[0]
@@ -37,11 +37,6 @@ def by_mutants(study: Study) -> tuple[list[Cause], list[str], bool]:
         names = ", ".join(best.unexplained)
         notes.append(f"Beside that, why {names} differ is unknown: no known fault explains it.")
     return list(_causes(best, _sizes(known.model))), notes, not best.unexplained
-
-
-def _half(deadline: float | None) -> float | None:
-    """When half of the time is over: where no mutant is found, experiments need the other half."""
-    return None if deadline is None else (time() + deadline) / 2
 
 
 def _sizes(model: Model) -> dict[str, str]:

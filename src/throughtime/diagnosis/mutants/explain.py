@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -86,7 +86,7 @@ def explain(
     gradient: Mapping[str, Array],
     error: float | None = None,
     among: Iterable[str] | None = None,
-    until: float | None = None,
+    over: Callable[[], bool] | None = None,
 ) -> list[Match]:
     """The sets of faults whose mutant equals a gradient down to rounding, the fewest first.
 
@@ -96,7 +96,7 @@ def explain(
         error: what counts as equal, relative to a tensor's largest entry; by default what
             rounding in the gradient's own precision may do.
         among: identifiers of the faults that are tried; all of them where it is not given.
-        until: when nothing more is tried, as `time.time()` counts; None: all that is worth it is.
+        over: says when nothing more is to be tried; None: all that is worth it is.
 
     Returns:
         nothing where the gradient is right, or where no set explains even a part of it. Where
@@ -110,9 +110,9 @@ def explain(
         return []
     attempts: list[Attempt] = []
     if clipped := limited(seen):
-        attempts = search(model, clipped, among, until=until)
+        attempts = search(model, clipped, among, over=over)
     explained = bool(attempts) and attempts[0].complete
-    others = search(model, seen, among, thorough=not explained, until=until)
+    others = search(model, seen, among, thorough=not explained, over=over)
     if not explained or (others[0].complete and others[0].cost <= attempts[0].cost):
         attempts = others
     elif clipped:

@@ -7,9 +7,8 @@ that make most blocks right are extended, and pairs are tried.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
-from time import time
 
 import numpy as np
 
@@ -30,20 +29,25 @@ def search(
     among: Iterable[str] | None = None,
     *,
     thorough: bool = True,
-    until: float | None = None,
+    over: Callable[[], bool] | None = None,
 ) -> list[Attempt]:
     """The attempts that explain the gradient with the fewest faults; else the best partial one.
 
-    Unless it is to be thorough, single changes are tried and no pairs; after `until`, nothing more.
+    Unless it is to be thorough, single changes are tried and no pairs; once `over` says so,
+    nothing more is.
     """
-    return Search(model, seen, among, until).run(thorough)
+    return Search(model, seen, among, over).run(thorough)
 
 
 class Search:
     """One search."""
 
     def __init__(
-        self, model: Model, seen: Seen, among: Iterable[str] | None, until: float | None = None
+        self,
+        model: Model,
+        seen: Seen,
+        among: Iterable[str] | None,
+        over: Callable[[], bool] | None = None,
     ) -> None:
         self.model, self.trial = model, Trial(model, seen)
         table = changes(model, among)
@@ -52,7 +56,7 @@ class Search:
         self.rest = [c for c in table if not c.in_head]
         size = model.data.x[..., 0].size * sum(w.size for w in model.blocks.values())
         self.budget = int(PASSES * min(1.0, SMALL / size))
-        self.until = np.inf if until is None else until
+        self.over = over or (lambda: False)
 
     def run(self, thorough: bool = True) -> list[Attempt]:
         """Level by level, until one explains all and no more faults could be fewer."""
@@ -121,7 +125,7 @@ class Search:
             own = [a for a in singles if a.changes[:-1] == start]
             ranked = [a.changes[-1] for a in sorted(own, key=lambda a: a.order)]
             for one, other in _by_rank(ranked):
-                if left == 0 or time() > self.until:
+                if left == 0 or self.over():
                     return found
                 if not _together(one, other):
                     continue
@@ -143,7 +147,7 @@ class Search:
         """The attempts with these; one at least, and no more once the time is over."""
         found: list[Attempt] = []
         for one in sets:
-            if found and time() > self.until:
+            if found and self.over():
                 break
             found.append(self.trial(*one))
         return found

@@ -13,7 +13,7 @@ from throughtime.diagnosis.mutants.blocks import EMBEDDING, HEAD, Block, Blocks
 from throughtime.diagnosis.mutants.change import Change, Hook
 from throughtime.diagnosis.mutants.finish import Found, finishing
 from throughtime.diagnosis.mutants.fit import Fit, Seen, fit, fit_all
-from throughtime.diagnosis.mutants.model import Model
+from throughtime.diagnosis.mutants.model import Lane, Model
 from throughtime.diagnosis.mutants.walk import biases
 
 
@@ -82,48 +82,49 @@ class Trial:
         return fit_all(self.model, found, self.seen, self.head)
 
     def promising(self, *changes: Change) -> bool:
-        """Whether in each layer some gate's bias lies along one of the mutant's; cheap to ask.
+        """Whether in each lane some gate's bias lies along one of the mutant's; cheap to ask.
 
         Where a bias is clipped, 0 or not there, nothing is told.
         """
         if self.seen.limit is not None:
             return True
         _, dh = self.model.head_gradient(changes)
-        for layer, deltas in enumerate(self.model.recursion(changes, dh)):
-            g = self._biases[layer]
+        for lane, deltas in self.model.recursion(changes, dh).items():
+            g = self._biases[lane]
             if g is None:
                 return True
-            p = biases(deltas, Hook(changes, layer))
+            p = biases(deltas, Hook(changes, *lane))
             p = p / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), 1e-300)
             if np.abs(g @ p.T).max() < 1 - 1e-7 - self.seen.tolerance:
                 return False
         return True
 
     @cached_property
-    def _biases(self) -> list[Array | None]:
-        """Of each layer, the gates' biases of norm 1, (G, H); None where one has none."""
-        found: list[Array | None] = []
+    def _biases(self) -> dict[Lane, Array | None]:
+        """Of each lane, the gates' biases of norm 1, (G, H); None where one has none."""
+        found: dict[Lane, Array | None] = {}
         gates = range(len(self.model.cell.gates))
-        for layer in range(self.model.layers):
-            own = [self.seen.blocks.get(Block(layer, "b", gate)) for gate in gates]
+        for lane in self.model.lanes:
+            layer, direction = lane
+            own = [self.seen.blocks.get(Block(layer, "b", gate, direction)) for gate in gates]
             there = np.array([b for b in own if b is not None and not self.seen.idle(b)])
             known = len(there) == len(gates) and there.shape[1] > 1
-            found.append(there / np.linalg.norm(there, axis=1, keepdims=True) if known else None)
+            found[lane] = there / np.linalg.norm(there, axis=1, keepdims=True) if known else None
         return found
 
     def _try(self, changes: tuple[Change, ...]) -> Attempt:
         mutant = self.model.data_gradient(changes)
         fits = fit_all(self.model, mutant, self.seen, self.head)
-        for layer in range(self.model.layers):
-            fits |= self._layer(layer, mutant)
+        for lane in self.model.lanes:
+            fits |= self._lane(lane, mutant)
         embedding = [block for block in self.seen.blocks if block.layer == EMBEDDING]
         fits |= fit_all(self.model, mutant, self.seen, embedding)
         found = finishing(self.model, fits, self.seen, self.norm)
         return Attempt(changes, fits, tuple(found), self._far(mutant, fits))
 
-    def _layer(self, layer: int, mutant: Blocks) -> dict[Block, Fit | None]:
-        """A layer's blocks. Where no bias fits, other gates' blocks are not tried for weights."""
-        own = [block for block in self.seen.blocks if block.layer == layer]
+    def _lane(self, lane: Lane, mutant: Blocks) -> dict[Block, Fit | None]:
+        """A lane's blocks. Where no bias fits, other gates' blocks are not tried for weights."""
+        own = [block for block in self.seen.blocks if (block.layer, block.direction) == lane]
         first = [b for b in own if b.kind == "b"] or [b for b in own if b.kind == "W"]
         fits = fit_all(self.model, mutant, self.seen, first)
         told = any(fit is not None and fit.scale for fit in fits.values())

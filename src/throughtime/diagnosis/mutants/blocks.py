@@ -19,14 +19,22 @@ class Block(NamedTuple):
 
     Attributes:
         layer: 0 for the lowest recurrent one, `HEAD`, `EMBEDDING`.
-        kind: "W" (H, I), "U" (H, H), "b" (H,), "c" (H,), the recurrent bias, "p" (H,), the
-            peephole; of the head "V" (O, H) and "d" (O,); of the embedding "E" (classes, I).
+        kind: "W" (H, I), "U" (H, P), "b" (H,), "c" (H,), the recurrent bias, "p" (H,), the
+            peephole, "R" (P, H), the projection; of the head "V" (O, P) and "d" (O,); of the
+            embedding "E" (classes, I). P is the size of h, H where nothing is projected.
         gate: which one, in the model's own order; 0 where there is none.
+        direction: 0, or 1 for the one that runs backwards through time.
     """
 
     layer: int
     kind: str
     gate: int
+    direction: int = 0
+
+    @property
+    def gated(self) -> bool:
+        """Whether it belongs to a gate."""
+        return self.layer >= 0 and self.kind != "R"
 
 
 Blocks: TypeAlias = dict[Block, Array]

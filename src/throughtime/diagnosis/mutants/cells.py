@@ -63,7 +63,7 @@ class RNN:
 
 @dataclass(frozen=True)
 class LSTM:
-    """c_t = i ⊙ a + f ⊙ c_{t−1}; h_t = o ⊙ ψ(c_t).
+    """c_t = i ⊙ a + f ⊙ c_{t−1}; h_t = o ⊙ ψ(c_t), or R times that.
 
     Attributes:
         squash: ψ, "tanh" or "identity".
@@ -96,7 +96,7 @@ class LSTM:
         c = i * a + f * c
         if self.peepholes:
             o = v[:, -1] = sigmoid(z[:, -1] + w.p[-1] * c)
-        return o * ACTIVATIONS[self.squash](c), c, v, np.zeros_like(h)
+        return o * ACTIVATIONS[self.squash](c), c, v, np.zeros_like(c)
 
     def local(self, tape: Tape, hook: Hook) -> Local:
         m = ACTIVATIONS[self.squash](tape.c[1:])

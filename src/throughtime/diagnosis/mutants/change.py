@@ -12,7 +12,7 @@ Edit: TypeAlias = Callable[..., Any]
 HEAD_PLACES = frozenset({"dy", "seen", "kept_V", "kept_d"})
 RECURSION_PLACES = frozenset(
     {"cache", "carried", "dh", "c_before", "update", "dgates", "slopes", "cell_slope", "U"}
-    | {"paths", "dx", "dh_out"}
+    | {"paths", "dx", "dh_out", "dm", "halves", "own_time", "dx_in_time", "dx_halves"}
 )
 
 
@@ -26,12 +26,14 @@ class Change:
         edits: (place, edit) pairs; an edit takes the right value, and what the place knows by
             keyword, and returns the wrong one.
         layer: the layer that has it; None: all of them.
+        direction: the direction that has it, 0 or 1; None: both.
     """
 
     fault: str
     where: str
     edits: tuple[tuple[str, Edit], ...]
     layer: int | None = None
+    direction: int | None = None
 
     @property
     def places(self) -> frozenset[str]:
@@ -52,18 +54,34 @@ class Change:
         return f"{self.fault} ({self.where})" if self.where else self.fault
 
 
-def change(fault: str, where: str = "", layer: int | None = None, **edits: Edit) -> Change:
+def change(
+    fault: str,
+    where: str = "",
+    layer: int | None = None,
+    direction: int | None = None,
+    **edits: Edit,
+) -> Change:
     """`change("dh_next_missing", carried=lambda …)`."""
-    return Change(fault, where, tuple(edits.items()), layer)
+    return Change(fault, where, tuple(edits.items()), layer, direction)
 
 
 class Hook:
-    """What the backward pass calls at each place where people go wrong; as a rule, the identity."""
+    """What the backward pass calls at each place where people go wrong; as a rule, the identity.
 
-    def __init__(self, changes: Iterable[Change] = (), layer: int | None = None) -> None:
+    Args:
+        changes: those that there are.
+        layer, direction: whose places these are; None: what all share.
+    """
+
+    def __init__(
+        self,
+        changes: Iterable[Change] = (),
+        layer: int | None = None,
+        direction: int | None = None,
+    ) -> None:
         self.edits: dict[str, list[Edit]] = {}
         for one in changes:
-            if layer is None or one.layer is None or one.layer == layer:
+            if _meant(one.layer, layer) and _meant(one.direction, direction):
                 for place, edit in one.edits:
                     self.edits.setdefault(place, []).append(edit)
 
@@ -71,3 +89,7 @@ class Hook:
         for edit in self.edits.get(place, ()):
             value = edit(value, **known)
         return value
+
+
+def _meant(by_change: int | None, here: int | None) -> bool:
+    return by_change is None or here is None or by_change == here

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from throughtime.diagnosis.mutants.blocks import HEAD, Block
+from throughtime.diagnosis.mutants.blocks import Block
 from throughtime.diagnosis.mutants.fit import Fit, Seen
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.mutants.scales import is_round, named
@@ -50,8 +50,8 @@ def finishing(
 
 def gate_word(model: Model, block: Block) -> str:
     """ "gate o", and of which layer."""
-    word = f"gate {model.cell.gates[block.gate]}"
-    return word if model.layers == 1 else f"{word} of layer {block.layer}"
+    word, lane = f"gate {model.cell.gates[block.gate]}", model.words(block.layer, block.direction)
+    return f"{word} of {lane}" if lane else word
 
 
 def tensor_of(model: Model, block: Block) -> str:
@@ -62,25 +62,29 @@ def tensor_of(model: Model, block: Block) -> str:
 def block_word(model: Model, block: Block) -> str:
     """A tensor, and the gate where it holds several."""
     tensor = tensor_of(model, block)
-    alone = len(model.cell.gates) == 1 or block.layer == HEAD
+    alone = len(model.cell.gates) == 1 or not block.gated
     others = {b.gate for b in model.placement.of(tensor)}
     return tensor if alone or len(others) == 1 else f"{tensor} ({gate_word(model, block)})"
 
 
 def _moved(model: Model, fits: Mapping[Block, Fit]) -> list[Found]:
-    """Transposed blocks, permuted gates, copied biases."""
+    """Transposed blocks, those of the other direction, permuted gates, copied biases."""
     found = []
     turned = [block for block, fit in fits.items() if fit.transposed]
     if turned:
         where = _words(block_word(model, block) for block in turned)
         found.append(Found("gradient_transposed", where, {"where": where}))
+    other = [block for block, fit in fits.items() if fit.source.direction != block.direction]
+    if other:
+        where = _words(tensor_of(model, block) for block in other)
+        found.append(Found("directions_swapped", where, {"where": where}))
     elsewhere = {b: f.source for b, f in fits.items() if f.source.gate != b.gate}
     copied = [b for b, s in elsewhere.items() if (own := fits.get(s)) and own.source == s]
     for fault, kinds in (("bias_of_gate_copied", "bcd"), ("gates_permuted", "WU")):
         if those := [block for block in copied if block.kind in kinds]:
             where = _words(block_word(model, block) for block in those)
-            other = _words(block_word(model, elsewhere[block]) for block in those)
-            found.append(Found(fault, where, {"where": where, "other": other}))
+            source = _words(block_word(model, elsewhere[block]) for block in those)
+            found.append(Found(fault, where, {"where": where, "other": source}))
     permuted = sorted({(b.gate, s.gate) for b, s in elsewhere.items() if b not in copied})
     if permuted:
         names = model.cell.gates
@@ -187,22 +191,27 @@ def _group(
     if over and all(block.kind in "bcd" for block in blocks):
         where = _words(_whole_tensors(model, scales, blocks))
         return [Found("bias_averaged", where, {"where": where, "over": over[0]})]
-    gates = {(block.layer, block.gate) for block in blocks}
-    for layer, gate in gates:
-        one = [b for b in blocks if (b.layer, b.gate) == (layer, gate)]
-        all_of_it = [b for b in scales if (b.layer, b.gate) == (layer, gate)]
-        if len(model.cell.gates) > 1 and layer != HEAD and len(one) == len(all_of_it) > 1:
+    gates = dict.fromkeys(_gate(block) for block in blocks if block.gated)
+    for own in gates if len(model.cell.gates) > 1 else ():
+        one = [b for b in blocks if b.gated and _gate(b) == own]
+        all_of_it = [b for b in scales if b.gated and _gate(b) == own]
+        if len(one) == len(all_of_it) > 1:
             rest = [block for block in blocks if block not in one]
             where = gate_word(model, one[0])
             here = [Found("gate_scaled", where, facts | {"where": where})]
             whole = _whole_tensors(model, scales, blocks)
-            if rest and len(whole) <= len({(b.layer, b.gate) for b in blocks}):
+            if rest and len(whole) <= len({_gate(b) for b in blocks}):
                 break  # whole tensors are fewer words than gates
             return here + (_group(model, scales, ratio, rest, seen) if rest else [])
     return [
         Found("tensor_scaled", where, facts | {"where": where})
         for where in _whole_tensors(model, scales, blocks)
     ]
+
+
+def _gate(block: Block) -> tuple[int, int, int]:
+    """Which gate of which layer and direction."""
+    return block.layer, block.direction, block.gate
 
 
 def _whole_tensors(model: Model, scales: Mapping[Block, float], blocks: list[Block]) -> list[str]:

@@ -98,7 +98,10 @@ def fit_all(
 def fit(
     model: Model, mutant: Blocks, seen: Seen, block: Block, *, moved: bool = True
 ) -> Fit | None:
-    """The simplest of: as it is, scaled, transposed, and where `moved`, another gate's."""
+    """The simplest of: as it is, scaled, transposed, and where `moved`, another gate's.
+
+    Or the other direction's.
+    """
     g, w = seen.blocks[block], None
     if model.decays(block):
         w = model.decay * model.blocks[block]
@@ -143,14 +146,23 @@ def _sources(mutant: Blocks, block: Block, moved: bool) -> Iterator[tuple[Block,
     square = own.ndim == 2 and own.shape[0] == own.shape[1] > 1
     if square:
         yield block, True, own.T
-    if block.layer < 0 or own.size < 2 or not moved:  # head and embedding have no gates
+    if own.size < 2 or not moved:
         return
-    gate = 0
-    while (other := block._replace(gate=gate)) in mutant:
+    for other in _gates(mutant, block) if block.gated else ():
         if other != block:
             yield other, False, mutant[other]
             if square:
                 yield other, True, mutant[other].T
+    opposite = block._replace(direction=1 - block.direction)
+    if opposite in mutant:
+        yield opposite, False, mutant[opposite]
+
+
+def _gates(mutant: Blocks, block: Block) -> Iterator[Block]:
+    """The same of every gate."""
+    gate = 0
+    while (other := block._replace(gate=gate)) in mutant:
+        yield other
         gate += 1
 
 

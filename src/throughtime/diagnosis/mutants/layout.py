@@ -16,7 +16,7 @@ from throughtime.diagnosis.mutants.losses import Loss, as_targets
 from throughtime.diagnosis.mutants.model import Data, Model
 from throughtime.diagnosis.mutants.walk import Cell
 
-# A name; one with "{gate}" or "{layer}" in it; or one name a layer.
+# A name; one with "{gate}", "{layer}" or "{direction}" in it; or one name a layer and direction.
 Names: TypeAlias = str | tuple[str, ...]
 
 # Letters that people use for a gate, by the letter that stands here.
@@ -37,6 +37,7 @@ class Layout:
         order: the gates in the order of their blocks, in the letters that names use.
         W, U, b, c: names of the matrices, the bias and a second, recurrent bias; "" for none.
         p: name of an LSTM's peepholes, in the order of the gates without the candidate; "": none.
+        R: name of an LSTM's projection; "": none.
         candidate_bias: name of a GRU's recurrent bias that the candidate alone has.
         transposed: whether a matrix is used as x W, its gates beside one another.
         combined: "xh" or "hx" where `W` holds W and U at once, over [x, h] or [h, x]; else "".
@@ -44,8 +45,10 @@ class Layout:
         head_transposed: whether the head computes h V.
         E: name of the matrix (classes, I) whose rows stand for inputs that are classes; "": none.
         layers: how many layers lie on one another.
+        directions: 1, or 2 where each layer also runs backwards through time.
         loss: how outputs become a loss.
-        inputs, targets, lengths, h0, c0, mask, final: the run, see `tt.layouts.lstm`.
+        inputs, targets, lengths, h0, c0, mask: the run, see `tt.layouts.lstm`.
+        between, final: see `Data`.
         decay, decay_biases: the L2 term λ/2 Σ W².
         notes: what of this was guessed.
     """
@@ -59,6 +62,7 @@ class Layout:
     b: Names
     c: Names = ""
     p: Names = ""
+    R: Names = ""
     candidate_bias: Names = ""
     transposed: bool = False
     combined: str = ""
@@ -67,11 +71,13 @@ class Layout:
     head_transposed: bool = False
     E: str = ""
     layers: int = 1
+    directions: int = 1
     loss: Loss = field(default_factory=Loss)
     lengths: Any = None
     h0: Any = None
     c0: Any = None
     mask: Any = None
+    between: tuple[Array, ...] = ()
     final: Any = None
     decay: float = 0.0
     decay_biases: bool = False
@@ -85,7 +91,7 @@ class Layout:
         """
         placement = self.placement({name: array.shape for name, array in parameters.items()})
         blocks = placement.blocks(parameters)
-        units = blocks[Block(0, "U", 0)].shape[0]
+        units, size = blocks[Block(0, "U", 0)].shape
         features = blocks[Block(0, "W", 0)].shape[1]
         if self.E:
             rows = blocks[Block(EMBEDDING, "E", 0)]
@@ -93,8 +99,8 @@ class Layout:
                 refuse(f"layout: {self.E}", f"(classes, I) with I = {features}", rows.shape)
             features = len(rows)
         x = _inputs(self.inputs, features)
-        outputs = blocks[Block(HEAD, "V", 0)].shape[0] if self.V else units
-        data = self._data(x, units, outputs)
+        outputs = blocks[Block(HEAD, "V", 0)].shape[0] if self.V else self.directions * size
+        data = self._data(x, units, size, outputs)
         return Model(
             self.cell, placement, blocks, data, self.loss, self.decay, self.decay_biases, self.notes
         )
@@ -102,8 +108,8 @@ class Layout:
     def placement(self, shapes: Mapping[str, Shape]) -> Placement:
         """Where every block lies in tensors of these shapes."""
         places: dict[Block, Place] = {}
-        for layer in range(self.layers):
-            places |= self._layer(layer, shapes)
+        for lane in itertools.product(range(self.layers), range(self.directions)):
+            places |= self._lane(*lane, shapes)
         if self.V:
             places[Block(HEAD, "V", 0)] = _matrix(self.V, shapes, self.head_transposed)
         if self.E:
@@ -112,36 +118,51 @@ class Layout:
             places[Block(HEAD, "d", 0)] = Place(self.d, slice(None))
         return Placement(places, shapes)
 
-    def _layer(self, layer: int, shapes: Mapping[str, Shape]) -> dict[Block, Place]:
+    def _lane(self, layer: int, direction: int, shapes: Mapping[str, Shape]) -> dict[Block, Place]:
+        """One layer in one direction."""
         found: dict[Block, Place] = {}
-        units = self._units(layer, shapes)
+        lane = (layer, direction)
+        units = self._units(lane, shapes)
+        size = units
+        if self.R:
+            name = self._name(self.R, lane)[0]
+            found[Block(layer, "R", 0, direction)] = _matrix(name, shapes, self.transposed)
+            size = self._rows(name, shapes)
         held = {"W": self.W, "U": self.U, "b": self.b, "c": self.c, "p": self.p}
         for letter, gate in self._gates().items():
             for kind, names in held.items():
                 skipped = (kind == "U" and self.combined) or (kind == "p" and letter in CANDIDATE)
                 if not names or skipped:
                     continue
-                name, own = _name(names, layer, letter)
-                if name not in shapes:
-                    refuse("layout", "names among " + ", ".join(shapes), repr(name))
+                name, own = self._name(names, lane, letter)
+                _named(name, shapes)
+                block = Block(layer, kind, gate, direction)
                 rows = slice(None)
                 if not own and len(self.order) > 1:
                     order = [k for k in self.order if kind != "p" or k not in CANDIDATE]
                     place = order.index(letter)
                     rows = slice(place * units, (place + 1) * units)
                 if kind in "bcp":
-                    found[Block(layer, kind, gate)] = Place(name, rows)
+                    found[block] = Place(name, rows)
                     continue
                 _matrix(name, shapes)
                 columns = {kind: slice(None)}
                 if self.combined:
-                    columns = _columns(self.combined, self._width(name, shapes), units)
+                    columns = _columns(self.combined, self._width(name, shapes), size)
                 for part, stretch in columns.items():
-                    found[Block(layer, part, gate)] = Place(name, rows, stretch, self.transposed)
+                    place_of = Place(name, rows, stretch, self.transposed)
+                    found[block._replace(kind=part)] = place_of
         if self.candidate_bias:
-            name = _name(self.candidate_bias, layer, "n")[0]
-            found[Block(layer, "c", 2)] = Place(name, slice(None))
+            name = self._name(self.candidate_bias, lane, "n")[0]
+            found[Block(layer, "c", 2, direction)] = Place(name, slice(None))
         return found
+
+    def _name(self, names: Names, lane: tuple[int, int], letter: str = "") -> tuple[str, bool]:
+        """The tensor that holds a gate of a lane, and whether it holds that gate alone."""
+        layer, direction = lane
+        template = names if isinstance(names, str) else names[layer * self.directions + direction]
+        name = template.format(gate=letter, layer=layer, direction=direction)
+        return name, "{gate}" in template
 
     def _gates(self) -> dict[str, int]:
         """Letter, as in the names, to the model's own gate."""
@@ -160,33 +181,34 @@ class Layout:
             refuse("order", expected, repr(self.order), "letters: " + str(LETTERS[kind]))
         return gates
 
-    def _units(self, layer: int, shapes: Mapping[str, Shape]) -> int:
+    def _units(self, lane: tuple[int, int], shapes: Mapping[str, Shape]) -> int:
         """H, from the matrix that has it as rows."""
-        letter = self.order[0]
-        name, own = _name(self.W if self.combined else self.U, layer, letter)
-        if name not in shapes:
-            refuse("layout", "names among " + ", ".join(shapes), repr(name))
-        rows = shapes[name][-1 if self.transposed else 0]
+        name, own = self._name(self.W if self.combined else self.U, lane, self.order[0])
+        rows = self._rows(name, shapes)
         gates = 1 if own else len(self.order)
         if rows % gates:
             refuse(f"layout: {name}", f"rows for {gates} gates", shapes[name])
         return int(rows // gates)
 
+    def _rows(self, name: str, shapes: Mapping[str, Shape]) -> int:
+        _named(name, shapes)
+        return int(shapes[name][-1 if self.transposed else 0])
+
     def _width(self, name: str, shapes: Mapping[str, Shape]) -> int:
         return int(shapes[name][0 if self.transposed else -1])
 
-    def _data(self, x: Array, units: int, outputs: int) -> Data:
+    def _data(self, x: Array, units: int, size: int, outputs: int) -> Data:
         T, B = x.shape[:2]
         lengths = np.full(B, T) if self.lengths is None else np.asarray(self.lengths).reshape(B)
         loss = self.loss
         targets = as_targets(loss.kind, self.targets, T, B, outputs, loss.last)
-        states = (self.layers, B, units)
-        h, c = (_state(given, states) for given in (self.h0, self.c0))
+        lanes = (self.layers, self.directions, B)
+        h, c = _state(self.h0, (*lanes, size)), _state(self.c0, (*lanes, units))
         mask = None if self.mask is None else np.asarray(self.mask, np.float64)
         final = None
         if self.final is not None:
-            final = np.asarray(self.final, np.float64).reshape(2, *states)
-        return Data(x, targets, lengths, h, c, mask, final)
+            final = (_state(self.final[0], h.shape), _state(self.final[1], c.shape))
+        return Data(x, targets, lengths, h, c, mask, self.between, final)
 
 
 def with_every(layout: Layout, **choices: tuple[Any, ...]) -> Iterator[Layout]:
@@ -216,14 +238,13 @@ def _state(given: Any, shape: tuple[int, ...]) -> Array:
         return np.zeros(shape)
     array = np.asarray(given, np.float64)
     if array.size != np.prod(shape):
-        refuse("layout's initial state", f"{shape}, layers, B and H", array.shape)
+        refuse("layout's states", f"{shape}, layers, directions, B and H", array.shape)
     return array.reshape(shape).copy()
 
 
-def _name(names: Names, layer: int, letter: str) -> tuple[str, bool]:
-    """The tensor that holds a gate of a layer, and whether it holds that gate alone."""
-    template = names if isinstance(names, str) else names[layer]
-    return template.format(gate=letter, layer=layer), "{gate}" in template
+def _named(name: str, shapes: Mapping[str, Shape]) -> None:
+    if name not in shapes:
+        refuse("layout", "names among " + ", ".join(shapes), repr(name))
 
 
 def _matrix(name: str, shapes: Mapping[str, Shape], transposed: bool = False) -> Place:
@@ -233,10 +254,11 @@ def _matrix(name: str, shapes: Mapping[str, Shape], transposed: bool = False) ->
     return Place(name, slice(None), slice(None), transposed)
 
 
-def _columns(combined: str, width: int, units: int) -> dict[str, slice]:
+def _columns(combined: str, width: int, size: int) -> dict[str, slice]:
+    """Of x and of h, whose size is given."""
     if combined == "hx":
-        return {"U": slice(0, units), "W": slice(units, width)}
-    return {"W": slice(0, width - units), "U": slice(width - units, width)}
+        return {"U": slice(0, size), "W": slice(size, width)}
+    return {"W": slice(0, width - size), "U": slice(width - size, width)}
 
 
 CELLS = {"RNN": RNN, "GRU": GRU, "LSTM": LSTM}

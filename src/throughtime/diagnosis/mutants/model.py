@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +22,16 @@ from throughtime.diagnosis.mutants.walk import (
     forward,
     products,
 )
+from throughtime.layers.recurrent import reverse
+
+DIRECTIONS = ("forward direction", "backward direction")
+
+
+class Lane(NamedTuple):
+    """One layer in one direction."""
+
+    layer: int
+    direction: int
 
 
 @dataclass(frozen=True)
@@ -30,9 +42,11 @@ class Data:
         x: inputs (T, B, I); below an embedding one-hot, (T, B, classes).
         targets: (T, B, O).
         lengths: steps of every sequence, (B,).
-        h, c: initial states (L, B, H).
-        mask: what the head sees of the hidden states, (T, B, H), where units are dropped.
-        final: weights of the last states in the loss, (2, L, B, H), where it looks at them.
+        h, c: initial states (L, D, B, P) and (L, D, B, H), of layers and directions.
+        mask: what the head sees of the hidden states, (T, B, D·P), where units are dropped.
+        between: the same of what each layer but the lowest sees; (): nothing is dropped there.
+        final: weights of the last states in the loss, in shape like `h` and `c`, where it looks
+            at them.
     """
 
     x: Array
@@ -41,15 +55,16 @@ class Data:
     h: Array
     c: Array
     mask: Array | None = None
-    final: Array | None = None
+    between: tuple[Array, ...] = ()
+    final: tuple[Array, Array] | None = None
 
 
 @dataclass(frozen=True)
 class Forward:
-    """One forward pass: a tape a layer, what the head saw, the outputs, loss and δ of outputs."""
+    """One forward pass: a tape a lane, what the head saw, the outputs, loss and δ of outputs."""
 
-    tapes: tuple[Tape, ...]
-    weights: tuple[Weights, ...]
+    tapes: Mapping[Lane, Tape]
+    weights: Mapping[Lane, Weights]
     seen: Array
     y: Array
     loss: float
@@ -77,13 +92,28 @@ class Model:
     decay: float = 0.0
     decay_biases: bool = False
     notes: tuple[str, ...] = ()
-    _deltas: dict[tuple[Change, ...], list[Deltas]] = field(default_factory=dict, repr=False)
+    _deltas: dict[tuple[Change, ...], dict[Lane, Deltas]] = field(default_factory=dict, repr=False)
     _forward: Forward | None = field(default=None, repr=False)
 
     @property
     def layers(self) -> int:
         """How many recurrent layers lie on one another."""
         return 1 + max(block.layer for block in self.blocks)
+
+    @property
+    def directions(self) -> int:
+        """1, or 2 where every layer also runs backwards through time."""
+        return 1 + max(block.direction for block in self.blocks)
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """The lowest layer's first."""
+        return [Lane(*both) for both in product(range(self.layers), range(self.directions))]
+
+    @property
+    def projected(self) -> bool:
+        """Whether h is R m."""
+        return Block(0, "R", 0) in self.blocks
 
     @property
     def has_head(self) -> bool:
@@ -100,9 +130,16 @@ class Model:
         """T."""
         return len(self.data.x)
 
+    def words(self, layer: int | None, direction: int | None) -> str:
+        """Which layer and direction that is, where there are several; else ""."""
+        found = [f"layer {layer}"] if layer is not None and self.layers > 1 else []
+        if direction is not None and self.directions > 1:
+            found.append(DIRECTIONS[direction])
+        return ", ".join(found)
+
     def decays(self, block: Block) -> bool:
         """Whether the L2 term counts this block."""
-        return bool(self.decay) and (block.kind in "WUVE" or self.decay_biases)
+        return bool(self.decay) and (block.kind in "WURVE" or self.decay_biases)
 
     def value(self) -> float:
         """The loss."""
@@ -128,27 +165,30 @@ class Model:
         made, run = tuple(changes), self.forward()
         found, dh = self.head_gradient(made)
         deltas = self.recursion(made, dh)
-        for layer in range(self.layers):
-            hook = Hook(made, layer)
-            parts = products(self.cell, run.tapes[layer], deltas[layer], hook)
+        for lane in self.lanes:
+            hook = Hook(made, *lane)
+            *parts, R = products(self.cell, run.weights[lane], run.tapes[lane], deltas[lane], hook)
             for kind, part in zip("WUbcp", parts, strict=True):
                 for gate, array in enumerate(part):
-                    found[Block(layer, kind, gate)] = array
+                    found[Block(lane.layer, kind, gate, lane.direction)] = array
+            if R is not None:
+                found[Block(lane.layer, "R", 0, lane.direction)] = R
         if self.has_embedding:
             kept = Hook(made)("kept_E", np.ones(self.data.x.shape[:2]))[..., None]
-            dx = np.einsum("tbgh,ghi->tbi", deltas[0].z, run.weights[0].W)
+            dx = self._handed_down(made, 0, deltas)
             found[Block(EMBEDDING, "E", 0)] = np.einsum("tbv,tbi->vi", self.data.x * kept, dx)
         return {block: found[block] for block in self.blocks}
 
     def head_gradient(self, changes: tuple[Change, ...]) -> tuple[Blocks, Array]:
-        """The head's own blocks, and δ of the top layer's hidden states (T, B, H)."""
+        """The head's own blocks, and δ of the top layer's hidden states (T, B, D·P)."""
         run, hook = self.forward(), Hook(changes)
         dy = hook("dy", run.dy, model=self, run=run)
         found: Blocks = {}
         dh = dy
         if self.has_head:
             V = self.blocks[Block(HEAD, "V", 0)]
-            seen = hook("seen", run.seen, before=run.tapes[-1].h[:-1])
+            before = [tape.h[:-1] for tape in self.top().values()]
+            seen = hook("seen", run.seen, before=self.joined(before))
             keep = np.ones(dy.shape[:2])
             kept_V, kept_d = (hook(place, keep)[..., None] for place in ("kept_V", "kept_d"))
             found[Block(HEAD, "V", 0)] = np.einsum("tbo,tbh->oh", dy * kept_V, seen)
@@ -158,39 +198,50 @@ class Model:
             dh = dh * self.data.mask
         return found, hook("dh_out", dh)
 
-    def recursion(self, changes: tuple[Change, ...], dh: Array) -> list[Deltas]:
-        """(δz, δu) of every layer; remembered, since many changes do not touch them."""
+    def recursion(self, changes: tuple[Change, ...], dh: Array) -> dict[Lane, Deltas]:
+        """δ of every lane; remembered, since many changes do not touch them."""
         key = tuple(c for c in changes if c.in_recursion or "dy" in c.places)
         if key in self._deltas:
             return self._deltas[key]
         run = self.forward()
-        found: list[Deltas] = []
+        found: dict[Lane, Deltas] = {}
+        final = self.data.final or (np.zeros_like(self.data.h), np.zeros_like(self.data.c))
         for layer in reversed(range(self.layers)):
-            hook, w, tape = Hook(changes, layer), run.weights[layer], run.tapes[layer]
-            zero = np.zeros_like(self.data.h[layer])
-            final = self.data.final
-            dstate = (zero, zero) if final is None else (final[0, layer], final[1, layer])
-            deltas = backward(self.cell, w, tape, dh, hook, dstate)
-            found.append(deltas)
+            hook = Hook(changes, layer)
+            halves = hook("halves", np.split(dh, self.directions, axis=2))
+            for direction, half in enumerate(halves):
+                lane, own = Lane(layer, direction), Hook(changes, layer, direction)
+                out = self._turned(half, direction)
+                if direction:
+                    out = own("own_time", out, in_time=half)
+                dstate = (final[0][lane], final[1][lane])
+                w, tape = run.weights[lane], run.tapes[lane]
+                found[lane] = backward(self.cell, w, tape, out, own, dstate)
             if layer:
-                dx = np.einsum("tbgh,ghi->tbi", deltas.z, w.W)
-                dh = hook("dx", dx)
-        found.reverse()
+                dh = hook("dx", self._handed_down(changes, layer, found))
+                if self.data.between:
+                    dh = dh * self.data.between[layer - 1]
         if len(self._deltas) > 64:
             self._deltas.clear()
         self._deltas[key] = found
         return found
 
     def _run(self) -> Forward:
-        x, tapes, weights = self.data.x, [], []
+        x, tapes = self.data.x, {}
+        weights = {lane: self._weights(lane) for lane in self.lanes}
         if self.has_embedding:
             x = x @ self.blocks[Block(EMBEDDING, "E", 0)]
         for layer in range(self.layers):
-            w = self._weights(layer)
-            tape = forward(self.cell, w, x, self.data.h[layer], self.data.c[layer])
-            tapes.append(tape)
-            weights.append(w)
-            x = tape.h[1:]
+            if layer and self.data.between:
+                x = x * self.data.between[layer - 1]
+            halves = []
+            for direction in range(self.directions):
+                lane = Lane(layer, direction)
+                states = self.data.h[lane], self.data.c[lane]
+                turned = self._turned(x, direction)
+                tapes[lane] = forward(self.cell, weights[lane], turned, *states)
+                halves.append(tapes[lane].h[1:])
+            x = self.joined(halves)
         seen = x if self.data.mask is None else x * self.data.mask
         y = seen
         if self.has_head:
@@ -199,18 +250,44 @@ class Model:
         counts = self.loss.weights(self.steps, self.data.lengths)
         loss, dy = self.loss.evaluate(y, self.data.targets, counts)
         if self.data.final is not None:
-            ends = [[tape.h[-1], tape.c[-1]] for tape in tapes]
-            loss += float((np.swapaxes(ends, 0, 1) * self.data.final).sum())
-        return Forward(tuple(tapes), tuple(weights), seen, y, loss, dy)
+            h, c = self.data.final
+            for lane, tape in tapes.items():
+                loss += float((tape.h[-1] * h[lane]).sum() + (tape.c[-1] * c[lane]).sum())
+        return Forward(tapes, weights, seen, y, loss, dy)
 
-    def _weights(self, layer: int) -> Weights:
-        def stacked(kind: str, size: tuple[int, ...]) -> Array:
-            zero = np.zeros(size)
-            gates = range(len(self.cell.gates))
-            return np.stack([self.blocks.get(Block(layer, kind, gate), zero) for gate in gates])
+    def top(self) -> dict[Lane, Tape]:
+        """The tapes of the top layer."""
+        return {k: tape for k, tape in self.forward().tapes.items() if k.layer == self.layers - 1}
 
-        units = self.data.h.shape[-1]
-        inputs = self.blocks[Block(layer, "W", 0)].shape[1]
-        shapes = {"W": (units, inputs), "U": (units, units), "b": (units,)}
-        shapes |= {"c": (units,), "p": (units,)}
-        return Weights(*(stacked(kind, shape) for kind, shape in shapes.items()))
+    def joined(self, halves: Iterable[Array]) -> Array:
+        """What each direction has in its own time, side by side in the one order of time."""
+        turned = [self._turned(half, direction) for direction, half in enumerate(halves)]
+        return np.concatenate(turned, axis=2)
+
+    def _turned(self, array: Array, direction: int) -> Array:
+        """(T, B, …) in a direction's own time from the order of time, or back."""
+        return reverse(array, self.data.lengths) if direction else array
+
+    def _handed_down(
+        self, changes: tuple[Change, ...], layer: int, deltas: Mapping[Lane, Deltas]
+    ) -> Array:
+        """δx of a layer (T, B, ·): both directions saw x_t."""
+        halves = []
+        for direction in range(self.directions):
+            lane = Lane(layer, direction)
+            dx = np.einsum("tbgh,ghi->tbi", deltas[lane].z, self.forward().weights[lane].W)
+            turned = self._turned(dx, direction)
+            if direction:
+                turned = Hook(changes, layer, direction)("dx_in_time", turned, own=dx)
+            halves.append(turned)
+        both: Array = sum(Hook(changes, layer)("dx_halves", halves))
+        return both
+
+    def _weights(self, lane: Lane) -> Weights:
+        def stacked(kind: str) -> Array:
+            own = [Block(lane.layer, kind, gate, lane.direction) for gate in gates]
+            return np.stack([self.blocks.get(block, zero) for block in own])
+
+        gates, zero = range(len(self.cell.gates)), np.zeros(self.data.c.shape[-1])
+        R = self.blocks.get(Block(lane.layer, "R", 0, lane.direction))
+        return Weights(*map(stacked, "WUbcp"), R)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ class NetworkLayout:
 
     Attributes:
         network: an Embedding or none, recurrent layers of one kind and size of state, in one
-            direction, and a Dense head or none; nothing is dropped.
+            direction or all of them in two, and a Dense head or none; nothing is dropped.
         inputs, targets, state, lengths: as in `Network.loss_and_gradient`.
     """
 
@@ -56,35 +57,39 @@ class NetworkLayout:
         """Where its matrices lie."""
         embedding, recurrent, head = _stack(self.network)
         specs = [layer.cell for layer in recurrent.values()]
-        if len({_cell(spec) for spec in specs}) > 1 or len({spec.units for spec in specs}) > 1:
+        kinds = {(_cell(one), one.bidirectional, one.units, one.output_size) for one in specs}
+        if len(kinds) > 1:
             refuse("layout of a Network", "layers of one kind and size", "several")
         loss = self.network.loss
         assert loss is not None
-        after = isinstance(_cell(specs[0]), GRU) and _after(specs)
+        cell, shapes = _cell(specs[0]), specs[0].shapes()
         top = next((n for n, own in enumerate(self.network.layers) if own is head), None)
-        W, U, b, c, p = (tuple(f"{place}.{kind}" for place in recurrent) for kind in "WUbcp")
+        prefixes = [f"{n}.{way}" for n, layer in recurrent.items() for way in layer.prefixes]
+        names = {kind: tuple(prefix + kind for prefix in prefixes) for kind in shapes}
         return Layout(
-            _cell(specs[0]),
+            cell,
             specs[0].gates,
             self.inputs,
             self.targets,
-            W,
-            U,
-            b,
-            p=p if _cell(specs[0]) == LSTM(peepholes=True) else "",
-            candidate_bias=c if after else "",
+            names["W"],
+            names["U"],
+            names["b"],
+            p=names.get("p", ""),
+            R=names.get("R", ""),
+            candidate_bias=names.get("c", ""),
             V=f"{top}.W" if head else "",
             d=f"{top}.b" if head and head.bias else "",
             E="0.E" if embedding else "",
             layers=len(recurrent),
+            directions=1 + specs[0].bidirectional,
             loss=Loss(KINDS[type(loss).__name__], loss.time, loss.batch),
             lengths=self.lengths,
-            h0=self._start("h", recurrent),
-            c0=self._start("c", recurrent),
+            h0=self._start("h", prefixes),
+            c0=self._start("c", prefixes),
         )
 
-    def _start(self, part: str, places: Iterable[int]) -> Array | None:
-        names = [f"{place}.{part}" for place in places]
+    def _start(self, part: str, prefixes: Iterable[str]) -> Array | None:
+        names = [prefix + part for prefix in prefixes]
         if self.state is None or names[0] not in self.state:
             return None
         return np.stack([self.state[name] for name in names])
@@ -97,8 +102,9 @@ class TorchLayout:
     Attributes:
         module: it.
         inputs: the tensor that it is called with.
-        run: has `given_loss`, a function of what the module returns, or None; and once the loss
-            has been evaluated `weights`, those of every output, or what was `returned`.
+        run: has `given_loss`, a function of what the module returns, or None; the `seed` that
+            torch's generators begin with; and once the loss has been evaluated `weights`, those
+            of every output, or what was `returned`.
     """
 
     module: Any
@@ -123,23 +129,31 @@ class TorchLayout:
         spec = gated.get(kind) or RNN(inner.nonlinearity)
         final = None
         if not head and len(weights) > 1:
-            parts = [w.reshape(inner.num_layers, -1, inner.hidden_size) for w in weights[1:]]
-            final = np.stack([parts[0], parts[1] if len(parts) > 1 else 0 * parts[0]])
+            final = (weights[1], weights[2] if len(weights) > 2 else None)
         order = {"LSTM": "ifgo", "GRU": "rzn"}.get(kind, "h")
+        ways = ("", "_reverse") if inner.bidirectional else ("",)
+        lanes = [f"l{layer}{way}" for layer in range(inner.num_layers) for way in ways]
+        W, U, b, c, R = (
+            tuple(f"{prefix}{name}_{lane}" for lane in lanes)
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+        )
         layout = Layout(
             spec,
             order,
             x,
             _time_major(weights[0], first) if weights else None,
-            prefix + "weight_ih_l{layer}",
-            prefix + "weight_hh_l{layer}",
-            prefix + "bias_ih_l{layer}" if inner.bias else "",
-            prefix + "bias_hh_l{layer}" if inner.bias else "",
+            W,
+            U,
+            b if inner.bias else "",
+            c if inner.bias else "",
+            R=R if inner.proj_size else "",
             V=f"{head}.weight" if head else "",
             d=f"{head}.bias" if head and f"{head}.bias" in parameters else "",
             E=f"{embedding}.weight" if embedding else "",
             layers=inner.num_layers,
+            directions=len(ways),
             loss=loss,
+            between=_masks(inner, x.shape[:2], self.run.seed),
             final=final,
         )
         return layout.model(parameters)
@@ -158,20 +172,12 @@ def _stack(network: Network) -> tuple[bool, dict[int, Recurrent], Dense | None]:
 
 
 def _cell(spec: cells.Cell) -> Cell:
-    if spec.bidirectional:
-        refuse("layout of a Network", "one direction", "two")
     if isinstance(spec, cells.LSTM):
-        if spec.projection:
-            refuse("layout of a Network", "an LSTM without projection", repr(spec))
         return LSTM(peepholes=spec.peepholes)
     if isinstance(spec, cells.GRU):
         return GRU(spec.reset_after)
     assert isinstance(spec, cells.RNN)
     return RNN(spec.nonlinearity)
-
-
-def _after(specs: list[cells.Cell]) -> bool:
-    return all(isinstance(spec, cells.GRU) and spec.reset_after for spec in specs)
 
 
 def _parts(module: Any) -> tuple[str, str, Any, str]:
@@ -183,14 +189,32 @@ def _parts(module: Any) -> tuple[str, str, Any, str]:
         expected = "an RNN, LSTM or GRU, with an Embedding and a Linear head or without"
         refuse("layout of a module", expected, kinds)
     inner = children[names["recurrent"]]
-    if inner.bidirectional or inner.proj_size or (inner.dropout and inner.training):
-        refuse("layout of a module", "one direction, no projection, no dropout", repr(inner))
     embedding, head = names.get("embedding", ""), names.get("head", "")
     if embedding and (children[embedding].padding_idx, children[embedding].max_norm) != (None,) * 2:
         expected = "an Embedding without padding_idx and max_norm"
         refuse("layout of a module", expected, repr(children[embedding]))
     prefix = names["recurrent"] and names["recurrent"] + "."
     return embedding, prefix, inner, head
+
+
+def _masks(inner: Any, steps: tuple[int, ...], seed: int) -> tuple[Array, ...]:
+    """What torch drops between the layers in training, (T, B, ·) of all but the lowest.
+
+    Nothing else draws before them in a module that has a layout, so that the same seed draws the
+    same ones here: the check that the model has the module's loss would show where it did not.
+    """
+    if not (inner.dropout and inner.training and inner.num_layers > 1):
+        return ()
+    torch = import_module("torch")
+    weight = inner.weight_ih_l0
+    if weight.is_cuda:
+        refuse("layout of a module", "dropout in training on the CPU alone", str(weight.device))
+    size = (1 + inner.bidirectional) * (inner.proj_size or inner.hidden_size)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        ones = torch.ones((*steps, size), dtype=weight.dtype)
+        drawn = [torch.dropout(ones, inner.dropout, True) for _ in range(inner.num_layers - 1)]
+    return tuple(_numbers(mask) for mask in drawn)
 
 
 def _role(module: Any) -> str:

@@ -104,10 +104,11 @@ class Search:
 
     def _useful(self, start: tuple[Change, ...]) -> Iterator[Change]:
         """Changes worth adding to a set: not the same fault again where it is there already."""
-        taken = {(c.fault, c.layer) for c in start}
+        taken = {(c.fault, c.layer, c.direction) for c in start}
         places = {place for c in start for place in c.places} - {"slopes", "U"}
         for one in self.rest:
-            if (one.fault, one.layer) not in taken and not one.places & places:
+            own = (one.fault, one.layer, one.direction)
+            if own not in taken and not one.places & places:
                 yield one
 
     def _extended(self, tried: list[Attempt]) -> list[Attempt]:
@@ -167,7 +168,7 @@ class Search:
 
 def _together(one: Change, other: Change) -> bool:
     """Whether both can be there at once and neither hides the other."""
-    same = (one.fault, one.layer) == (other.fault, other.layer)
+    same = one.fault == other.fault and (one.layer, one.direction) == (other.layer, other.direction)
     return not same and not one.places & other.places - {"slopes", "carried", "U"}
 
 

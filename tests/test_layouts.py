@@ -56,43 +56,69 @@ HELD = st.fixed_dictionaries(
         "features": st.integers(1, 4),
         "biases": st.integers(0, 2),
         "head": st.booleans(),
+        "directions": st.integers(1, 2),
+        "projection": st.sampled_from([None, 1, 3]),
+        "ragged": st.booleans(),
         "layers": st.integers(1, 2),
         "data": st.data(),
     }
 )
 
 
-def held_so(kind, transposed, combined, apart, units, features, biases, head, layers, data):
+def held_so(
+    kind,
+    transposed,
+    combined,
+    apart,
+    units,
+    features,
+    biases,
+    head,
+    directions,
+    projection,
+    ragged,
+    layers,
+    data,
+):
     """A layout drawn at random, and arrays that fit it."""
     letters = {"lstm": "ifgo", "gru": "rzn", "rnn": "h"}[kind]
     order = "".join(data.draw(st.permutations(letters)))
     gates, O, T, B = len(order), 3, 4, 2  # noqa: E741
-    suffix = "{layer}{gate}" if apart else "{layer}"
+    suffix = "{layer}{direction}{gate}" if apart else "{layer}{direction}"
+    size = projection if projection and kind == "lstm" else units
     names = {"W": "W" + suffix, "U": "U" + suffix, "b": None, "second_bias": None}
     names["b"] = "b" + suffix if biases else None
     names["second_bias"] = "c" + suffix if biases > 1 else None
     rng = np.random.default_rng(0)
     rows = units if apart else gates * units
     arrays = {}
-    for layer in range(layers):
-        inputs = features if layer == 0 else units
-        widths = {"W": inputs + units} if combined else {"W": inputs, "U": units}
+    for layer, direction in np.ndindex(layers, directions):
+        inputs = features if layer == 0 else directions * size
+        widths = {"W": inputs + size} if combined else {"W": inputs, "U": size}
+        own = {"layer": layer, "direction": direction}
         for letter in order if apart else "-":
             for kind_of, width in widths.items():
                 shape = (width, rows) if transposed else (rows, width)
-                arrays[names[kind_of].format(layer=layer, gate=letter)] = rng.normal(size=shape)
+                arrays[names[kind_of].format(**own, gate=letter)] = rng.normal(size=shape)
             for bias in ("b", "second_bias"):
                 if names[bias]:
-                    arrays[names[bias].format(layer=layer, gate=letter)] = rng.normal(size=rows)
+                    arrays[names[bias].format(**own, gate=letter)] = rng.normal(size=rows)
+        if size != units:
+            shape = (units, size) if transposed else (size, units)
+            arrays[f"R{layer}{direction}"] = rng.normal(size=shape)
+    if size != units:
+        names["projection"] = "R{layer}{direction}"
     if head:
-        arrays |= {"V": rng.normal(size=(O, units)), "d": rng.normal(size=O)}
+        arrays |= {"V": rng.normal(size=(O, directions * size)), "d": rng.normal(size=O)}
     layout = getattr(tt.layouts, kind)(
         rng.normal(size=(T, B, features)),
-        rng.normal(size=(T, B, O if head else units)),
+        rng.normal(size=(T, B, O if head else directions * size)),
         order=order,
         transposed=transposed,
         combined=combined,
         layers=layers,
+        bidirectional=directions > 1,
+        lengths=[4, 2] if ragged else None,
         head="V" if head else None,
         head_bias="d" if head else None,
         loss="squared_error",

@@ -97,6 +97,34 @@ OF_PASSES = (
         "sequence's inputs.",
         "Pair each sequence's δz with its own x.",
     ),
+    # --- a projection, two directions ---
+    Fault(
+        "projection_untransposed",
+        "δh comes back through the projection as R δh; it should be Rᵀδh.",
+        "Transpose R where δ goes back from h to m = o ⊙ tanh c: δm = Rᵀδh.",
+    ),
+    Fault(
+        "projection_skipped",
+        "δh goes into the cell as if nothing were projected: it does not pass through R.",
+        "Take δm = Rᵀδh back first, and go on into the cell from there.",
+    ),
+    Fault(
+        "wrong_projection_operand",
+        "The gradient of the projection R is not Σ δh_t m_tᵀ: it has {where}.",
+        "Add δh_t m_tᵀ of every step, with all of δh_t and with m_t = o_t ⊙ tanh c_t.",
+    ),
+    Fault(
+        "directions_swapped",
+        "What belongs to one direction goes to the other: {where}.",
+        "Take the halves apart in the order in which the forward pass joined them.",
+    ),
+    Fault(
+        "direction_not_reversed",
+        "What the direction that runs backwards gets or gives is not turned to its own order of "
+        "time: {where}.",
+        "Reverse δh on its way into that direction and δx on its way out, as the forward pass "
+        "reverses x and h.",
+    ),
     # --- inside a step ---
     Fault(
         "derivative_of_activated_value",
@@ -161,8 +189,8 @@ OF_PASSES = (
     ),
     Fault(
         "lower_layer_overwritten",
-        "The lower layer does not get δ of every step.",
-        "Hand δx of every step down, each at its own place.",
+        "The lower layer does not get all of δ.",
+        "Hand δx of every step down, each at its own place, both directions' added up.",
     ),
     # --- what the check refuses, since no single gradient shows it ---
     Fault(

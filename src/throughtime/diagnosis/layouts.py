@@ -39,6 +39,7 @@ def lstm(
     cell_activation: Literal["tanh", "identity"] = "tanh",
     coupled: bool = False,
     peepholes: Names | None = None,
+    projection: Names | None = None,
     **options: Any,
 ) -> Layout:
     """The layout of an LSTM, for `Target(layout=…)`.
@@ -49,16 +50,20 @@ def lstm(
         order: the gates in the order of their blocks of rows: i, f, o and the candidate, which
             may be called g, a, c or j. With one matrix a gate, the letters that stand in names.
         W, U: names of the matrices over x_t and over h_{t−1}. "W{gate}" is one matrix a gate,
-            "W{layer}" numbers layers from 0; a tuple holds one name a layer.
+            "W{layer}" numbers layers from 0, "W{direction}" is 0 forwards and 1 backwards; a tuple
+            holds one name a layer, or one for each of its directions, layer after layer.
         b: name of the bias, in the same way; None where there is none.
         cell_activation: h = o ⊙ tanh(c), or h = o ⊙ c for "identity".
         coupled: whether f = 1 − i; `order` has no f then.
         peepholes: name of the vector over c_{t−1} in i and f and over c_t in o, in `order` without
             the candidate, or "p{gate}"; None where there is none.
+        projection: name of R (P, H) where h = R (o ⊙ tanh(c)); None where nothing is projected.
         second_bias: name of a second bias, as in torch, on the side of h_{t−1}.
         transposed: False: z = W x, gates are rows; True: z = x W, gates are columns.
         combined: "xh" or "hx": `W` holds both matrices, over [x, h] or over [h, x].
         layers: how many such layers lie on one another.
+        bidirectional: whether each of them also runs backwards through time, each sequence from
+            its own end; h_t is [forwards, backwards], (2P,).
         head, head_bias: names of the output layer's matrix (O, H) and bias; None: none.
         head_transposed: whether the matrix is (H, O).
         embedding: name of a matrix (classes, I) whose rows are looked up for inputs that are
@@ -69,7 +74,8 @@ def lstm(
         last: whether the last step alone is answered.
         decay: λ of an L2 term λ/2 Σ W² over the matrices; `decay_biases`: over biases too.
         lengths: steps of every sequence (B,), where they differ.
-        h0, c0: initial states (B, H), or (layers, B, H); 0 where they are not given.
+        h0, c0: initial states (B, H), or (layers, B, H), or (layers, 2, B, H) of both directions;
+            0 where they are not given. h0 has P where h is projected.
         mask: what the head sees of h, (T, B, H): 0 where a unit is dropped.
 
     Raises:
@@ -88,7 +94,8 @@ def lstm(
     if coupled and order == "ifgo":
         order = "igo"
     cell = LSTM(cell_activation, coupled, bool(peepholes))
-    return _layout(cell, inputs, targets, order, W, U, b, p=peepholes or "", **options)
+    names = {"p": peepholes or "", "R": projection or ""}
+    return _layout(cell, inputs, targets, order, W, U, b, **names, **options)
 
 
 def gru(
@@ -186,6 +193,7 @@ def _layout(
     transposed: bool = False,
     combined: Combined = False,
     layers: int = 1,
+    bidirectional: bool = False,
     head: str | None = None,
     head_bias: str | None = None,
     head_transposed: bool = False,
@@ -218,6 +226,7 @@ def _layout(
         head_transposed=head_transposed,
         E=embedding or "",
         layers=layers,
+        directions=2 if bidirectional else 1,
         loss=reduced,
         **run,
     )

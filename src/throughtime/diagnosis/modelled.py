@@ -190,6 +190,8 @@ def described(layout: Layout) -> str:
     words += [f"time={loss.time!r}", f"batch={loss.batch!r}"]
     if loss.kind != "softmax":
         words.append(f"outputs={loss.outputs!r}")
+    words += [f"projection={layout.R!r}"] if layout.R else []
+    words += ["bidirectional=True"] if layout.directions > 1 else []
     words += ["last=True"] if loss.last else []
     words += [f"decay={layout.decay!r}"] if layout.decay else []
     return ", ".join(words) + ")"

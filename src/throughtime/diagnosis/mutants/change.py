@@ -41,6 +41,11 @@ class Change:
         return frozenset(place for place, _ in self.edits)
 
     @property
+    def everywhere(self) -> bool:
+        """Whether all layers and directions have it."""
+        return self.layer is None and self.direction is None
+
+    @property
     def in_head(self) -> bool:
         """Whether the output layer's own gradient shows it."""
         return bool(self.places & HEAD_PLACES)

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations, permutations
+from itertools import combinations, permutations, product
 from typing import Any
 
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.diagnosis.mutants.blocks import Block
 from throughtime.diagnosis.mutants.cells import GRU, LSTM
 from throughtime.diagnosis.mutants.change import Change, Edit, change
-from throughtime.diagnosis.mutants.model import Model
+from throughtime.diagnosis.mutants.model import DIRECTIONS, Model
 
 Carried = tuple[Array, Array]
 LONGEST = 24  # truncations beyond this many steps are tried at round numbers only
 
 
 def of_each_layer(model: Model, fault: str, where: str = "", **edits: Edit) -> Iterator[Change]:
-    """The change in all layers and, where there are several, in each alone."""
+    """The change everywhere and, where there are several, in each layer and direction alone."""
     made = tuple(edits.items())
-    yield Change(fault, where, made)
-    if model.layers > 1:
-        for layer in range(model.layers):
-            words = f"{where}, layer {layer}" if where else f"layer {layer}"
-            yield Change(fault, words, made, layer)
+    layers = [None, *range(model.layers)] if model.layers > 1 else [None]
+    directions = [None, *range(model.directions)] if model.directions > 1 else [None]
+    for layer, direction in product(layers, directions):
+        words = ", ".join(filter(None, [where, model.words(layer, direction)]))
+        yield Change(fault, words, made, layer, direction)
 
 
 def dh_next_missing(model: Model) -> Iterator[Change]:
@@ -76,7 +77,8 @@ def truncated(model: Model) -> Iterator[Change]:
 def recurrent_untransposed(model: Model) -> Iterator[Change]:
     """U δz instead of Uᵀδz: all gates, the sigmoid gates, or one of them."""
     gates = model.cell.gates
-    if model.steps < 2:
+    rows, columns = model.blocks[Block(0, "U", 0)].shape
+    if model.steps < 2 or rows != columns:
         return
     for words, chosen in _gate_sets(model):
         yield from of_each_layer(model, "recurrent_untransposed", words, U=_transposed(chosen))
@@ -140,7 +142,11 @@ def last_cache_at_every_step(model: Model) -> Iterator[Change]:
 
 
 def lower_layer_overwritten(model: Model) -> Iterator[Change]:
-    """One step's δx, the first or the last, reaches the layer below."""
+    """One step's δx, the first or the last, reaches the layer below; or one direction's."""
+    if model.directions > 1 and (model.layers > 1 or model.has_embedding):
+        for kept, words in enumerate(DIRECTIONS):
+            edit: Edit = lambda halves, kept=kept: [halves[kept]]  # noqa: E731
+            yield change("lower_layer_overwritten", f"the {words}'s alone", dx_halves=edit)
     if model.layers < 2 or model.steps < 2:
         return
 
@@ -217,10 +223,10 @@ def _other(columns: Any, chosen: tuple[int, ...]) -> Edit:
     return edit
 
 
-COLUMNS = {  # (H, I), (H, H) -> the (H, H) that stands in U's place
-    "the last columns of [U, W]": lambda W, U: np.hstack([U, W])[:, -len(U) :],
-    "the first columns of [W, U]": lambda W, U: np.hstack([W, U])[:, : len(U)],
-    "the columns of W over and over": lambda W, U: W[:, np.arange(len(U)) % W.shape[1]],
+COLUMNS = {  # (H, I), (H, P) -> the (H, P) that stands in U's place
+    "the last columns of [U, W]": lambda W, U: np.hstack([U, W])[:, -U.shape[1] :],
+    "the first columns of [W, U]": lambda W, U: np.hstack([W, U])[:, : U.shape[1]],
+    "the columns of W over and over": lambda W, U: W[:, np.arange(U.shape[1]) % W.shape[1]],
 }
 
 BETWEEN = (

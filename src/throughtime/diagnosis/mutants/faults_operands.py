@@ -11,6 +11,7 @@ from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.change import Change, Edit, change
 from throughtime.diagnosis.mutants.faults_between import of_each_layer
 from throughtime.diagnosis.mutants.model import Model
+from throughtime.layers.recurrent import reverse
 
 
 def current_h_for_previous(model: Model) -> Iterator[Change]:
@@ -51,9 +52,14 @@ def states_off_by_one(model: Model) -> Iterator[Change]:
 
 
 def time_reversed(model: Model) -> Iterator[Change]:
-    """x of the step that is as far from the end."""
-    if model.steps > 1:
-        yield from of_each_layer(model, "time_reversed", x=lambda x: x[::-1])
+    """x of the step that is as far from the end, of all steps or of the sequence's own."""
+    if model.steps < 2:
+        return
+    lengths = model.data.lengths
+    yield from of_each_layer(model, "time_reversed", x=lambda x: x[::-1])
+    if (lengths < model.steps).any():
+        words = "within each length"
+        yield from of_each_layer(model, "time_reversed", words, x=lambda x: reverse(x, lengths))
 
 
 def sequences_swapped(model: Model) -> Iterator[Change]:
@@ -72,8 +78,10 @@ def only_last_step_kept(model: Model) -> Iterator[Change]:
     T, B = model.steps, len(model.data.lengths)
     if T < 2:
         return
-    kinds = {"": "WUbcpVdE", "recurrent layers": "WUbcp", "W": "W", "U": "U", "W and U": "WU"}
+    kinds = {"": "WUbcpRVdE", "recurrent layers": "WUbcpR", "W": "W", "U": "U", "W and U": "WU"}
     kinds |= {"b": "bc", "output layer": "Vd", "V": "V", "d": "d"}
+    if model.projected:
+        kinds |= {"R": "R"}
     if not model.has_head:
         kinds = {words: letters for words, letters in kinds.items() if not set(letters) <= {*"Vd"}}
     for words, letters in kinds.items():

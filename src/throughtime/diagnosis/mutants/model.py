@@ -259,10 +259,15 @@ class Model:
         """The tapes of the top layer."""
         return {k: tape for k, tape in self.forward().tapes.items() if k.layer == self.layers - 1}
 
-    def joined(self, halves: Iterable[Array]) -> Array:
-        """What each direction has in its own time, side by side in the one order of time."""
-        turned = [self._turned(half, direction) for direction, half in enumerate(halves)]
-        return np.concatenate(turned, axis=2)
+    def joined(
+        self, halves: Iterable[Array], *, turned: bool = True, swapped: bool = False
+    ) -> Array:
+        """What each direction has in its own time, side by side in the one order of time.
+
+        Or as people get it wrong: not `turned` to one order of time, or `swapped`.
+        """
+        found = [self._turned(half, k if turned else 0) for k, half in enumerate(halves)]
+        return np.concatenate(found[::-1] if swapped else found, axis=2)
 
     def _turned(self, array: Array, direction: int) -> Array:
         """(T, B, …) in a direction's own time from the order of time, or back."""

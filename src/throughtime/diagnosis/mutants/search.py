@@ -64,10 +64,13 @@ class Search:
         tried = self._tried(starts)
         if best := self._settled(tried, 1):
             return best
-        singles = self._tried((*s, c) for s in starts for c in self._useful(s))
+        singles: list[Attempt] = []
+        for everywhere in (True, False):  # those of one layer or direction alone come second
+            more = [(*s, c) for s in starts for c in self._useful(s) if c.everywhere == everywhere]
+            singles += self._tried(more)
+            if best := self._settled(tried + singles, 3 if thorough else np.inf):
+                return best
         tried += singles
-        if best := self._settled(tried, 3 if thorough else np.inf):
-            return best
         if not thorough:
             return [min(tried, key=lambda a: a.order)]
         tried += self._extended(tried)

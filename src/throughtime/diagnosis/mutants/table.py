@@ -6,12 +6,21 @@ from collections.abc import Callable, Iterable, Iterator
 
 from throughtime.diagnosis.mutants.change import Change
 from throughtime.diagnosis.mutants.faults_between import BETWEEN
+from throughtime.diagnosis.mutants.faults_directions import ACROSS
 from throughtime.diagnosis.mutants.faults_inside import INSIDE
 from throughtime.diagnosis.mutants.faults_operands import OPERANDS
 from throughtime.diagnosis.mutants.faults_output import OUTPUT
+from throughtime.diagnosis.mutants.faults_projection import PROJECTION
 from throughtime.diagnosis.mutants.model import Model
 
-TABLE: tuple[Callable[[Model], Iterator[Change]], ...] = (*OUTPUT, *BETWEEN, *INSIDE, *OPERANDS)
+TABLE: tuple[Callable[[Model], Iterator[Change]], ...] = (
+    *OUTPUT,
+    *ACROSS,
+    *PROJECTION,
+    *BETWEEN,
+    *INSIDE,
+    *OPERANDS,
+)
 
 
 def changes(model: Model, among: Iterable[str] | None = None) -> list[Change]:

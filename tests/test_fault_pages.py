@@ -11,7 +11,7 @@ import pytest
 from throughtime import cli
 from throughtime.diagnosis import FAULTS
 from throughtime.diagnosis.pages import FOLDER, page, summary
-from throughtime.diagnosis.pages.cells import GRU, LSTM, RNN, TwoLayers
+from throughtime.diagnosis.pages.cells import GRU, LSTM, RNN, Projected, TwoDirections, TwoLayers
 from throughtime.diagnosis.pages.example import Network
 
 DOCS = Path(__file__).parents[1] / "docs" / "faults"
@@ -36,9 +36,9 @@ int T, B, H, O, t, j, k, m, b, f, label, length, count;
 double loss, lambda, limit, norm, rate, sum, tanh_c;
 float u, lossf(float);
 Vector dh, dh_next, dc, dc_next, dz, dz_gate, di, df, da, d_o, db, db_f, dx, h_0, arrived;
-Vector through_gates;
+Vector through_gates, dm;
 Matrix h, hs, c, x, xs, i, a, o, z, n, W, U, U_i, U_f, V, dW, dU, dV, p, y, dy, dzs, mask;
-Matrix dh_output, dh_lower;
+Matrix dh_output, dh_lower, dh_forwards, dh_backwards, R, dR;
 std::vector<int> order;
 std::vector<Step> caches;
 std::vector<Step*> tape;
@@ -116,14 +116,16 @@ def test_the_lines_of_cpp_compile():
 
 # --- the networks of the examples ---
 
+NETWORKS = [RNN, LSTM, GRU, Projected, TwoLayers, TwoDirections]
 
-@pytest.mark.parametrize("network", [RNN, LSTM, GRU, TwoLayers])
+
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("sizes", [(5, 2), (1, 3)])
 def test_the_networks_are_right_as_they_stand(network, sizes):
     assert network(*sizes).agrees()
 
 
-@pytest.mark.parametrize("network", [RNN, LSTM, GRU, TwoLayers])
+@pytest.mark.parametrize("network", NETWORKS)
 def test_no_gradient_of_theirs_is_small(network):
     _, numerical = network().both
     for array in numerical.values():

@@ -94,8 +94,8 @@ def lstm(
     if coupled and order == "ifgo":
         order = "igo"
     cell = LSTM(cell_activation, coupled, bool(peepholes))
-    names = {"p": peepholes or "", "R": projection or ""}
-    return _layout(cell, inputs, targets, order, W, U, b, **names, **options)
+    options |= {"p": peepholes or "", "R": projection or ""}
+    return _layout(cell, inputs, targets, order, W, U, b, **options)
 
 
 def gru(

@@ -40,9 +40,10 @@ def _of_each(
     model: Model, fault: str, where: str, lowest: int = 0, **edits: Edit
 ) -> Iterator[Change]:
     """In all layers and, where there are several, in each alone, from the lowest that shows it."""
-    yield change(fault, where, **edits)
+    made = tuple(edits.items())
+    yield Change(fault, where, made)
     for layer in range(lowest, model.layers) if model.layers > lowest + 1 else ():
-        yield change(fault, f"{where}, {model.words(layer, None)}", layer, **edits)
+        yield Change(fault, f"{where}, {model.words(layer, None)}", made, layer)
 
 
 def _seen(model: Model, *, swapped: bool = False, in_time: bool = True) -> Edit:

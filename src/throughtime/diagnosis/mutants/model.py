@@ -295,4 +295,5 @@ class Model:
 
         gates, zero = range(len(self.cell.gates)), np.zeros(self.data.c.shape[-1])
         R = self.blocks.get(Block(lane.layer, "R", 0, lane.direction))
-        return Weights(*map(stacked, "WUbcp"), R)
+        W, U, b, c, p = map(stacked, "WUbcp")
+        return Weights(W, U, b, c, p, R)

@@ -1,4 +1,4 @@
-"""The three cells of the pages' examples, and two layers."""
+"""The three cells of the pages' examples, a projection, two layers and two directions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,19 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.pages.example import Gradient, H, I, Network, O, Step, sigmoid, softmax
 
-__all__ = ["GRU", "LSTM", "RNN", "H", "I", "O", "TwoLayers", "sigmoid", "softmax"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "H",
+    "I",
+    "O",
+    "Projected",
+    "TwoDirections",
+    "TwoLayers",
+    "sigmoid",
+    "softmax",
+]
 
 
 class RNN(Network):
@@ -66,6 +78,38 @@ class LSTM(Network):
     def gate_deltas(self, s: Step, dh: Array, dc: Array) -> tuple[Array, Array, Array, Array]:
         """δ of i, f, a, o as they come out of their activations."""
         return dc * s["a"], dc * s["c_before"], dc * s["i"], dh * np.tanh(s["c"])
+
+
+class Projected(LSTM):
+    """h_t = R m_t, m_t = o ⊙ tanh c_t; R is square (H, H), so that what is wrong with it runs."""
+
+    def __init__(self, T: int = 5, B: int = 2) -> None:
+        super().__init__(T, B)
+        self.p["R"] = 0.7 * np.random.default_rng(1).standard_normal((H, H))
+
+    def step(self, x: Array) -> None:
+        """Keeps m beside what the LSTM keeps."""
+        super().step(x)
+        self.tape[-1]["m"] = m = self.h[-1]
+        self.h[-1] = m @ self.p["R"].T
+
+    def back(self, t: int, dh: Array, dc_next: Array) -> tuple[Array, Array, Array]:
+        """The LSTM's, from δm."""
+        self.tape[t]["dh"] = dh
+        return super().back(t, self.unprojected(dh), dc_next)
+
+    def unprojected(self, dh: Array) -> Array:
+        """δm."""
+        return np.asarray(dh @ self.p["R"])  # Rᵀδh, written for rows
+
+    def accumulate(self, d: Gradient, t: int, dz: Array) -> None:
+        """And δR."""
+        super().accumulate(d, t, dz)
+        d["R"] += self.tape[t]["dh"].T @ self.operand(t)
+
+    def operand(self, t: int) -> Array:
+        """What R is multiplied by in the forward pass."""
+        return self.tape[t]["m"]
 
 
 class GRU(Network):
@@ -140,3 +184,42 @@ class TwoLayers(RNN):
     def hand_down(self, dx: Array) -> Array:
         """δh of the lower layer's outputs, (T, B, H), from δx of every step."""
         return dx
+
+
+class TwoDirections(RNN):
+    """An RNN and one that runs backwards, with tensors "back.W", "back.U" and "back.b".
+
+    The head sees [forwards, backwards], (T, B, 2H).
+    """
+
+    def __init__(self, T: int = 5, B: int = 2) -> None:
+        super().__init__(T, B)
+        self.other = RNN(T, B, scale=0.6)
+        self.other.x = self.x[::-1]
+        self.p["V"] = 0.7 * np.random.default_rng(1).standard_normal((O, 2 * H))
+        self.p |= {f"back.{name}": self.other.p[name] for name in "WUb"}
+
+    def see(self, h: Array) -> Array:
+        """Both, in one order of time."""
+        self.other.forward()
+        return np.concatenate([h, np.array(self.other.h[1:])[::-1]], axis=2)
+
+    def see_backward(self, dseen: Array) -> Array:
+        """The half of the forward direction; the other one's waits for `below`."""
+        forwards, self.half = self.apart(dseen)
+        return forwards
+
+    def apart(self, dseen: Array) -> tuple[Array, Array]:
+        """δh of both directions, each in the order of time."""
+        return dseen[:, :, :H], dseen[:, :, H:]
+
+    def below(self, dx: Array, d: Gradient) -> None:
+        """The other direction's own way back."""
+        parts = self.other.buffers()
+        self.other.walk(self.turned(self.half), parts)
+        for name in "WUb":
+            d[f"back.{name}"] += parts[name]
+
+    def turned(self, dh: Array) -> Array:
+        """δh in the own order of the direction that runs backwards."""
+        return dh[::-1]

@@ -1,5 +1,6 @@
 """The diagnosis: small implementations with mistakes, named by signatures and experiments."""
 
+import dataclasses
 import re
 import sys
 
@@ -13,8 +14,9 @@ from throughtime.diagnosis import FAULTS
 from throughtime.diagnosis.diagnose import Search
 from throughtime.diagnosis.factors import Ratio, number, ratio_of
 from throughtime.diagnosis.naming import Known, named
-from throughtime.diagnosis.observed import spread
+from throughtime.diagnosis.observed import Observed, Sampled, spread
 from throughtime.diagnosis.reduction import reduction_of
+from throughtime.diagnosis.scaled import in_gates
 from throughtime.diagnosis.study import Study
 
 
@@ -249,3 +251,54 @@ def test_a_ratio_fits_only_where_all_entries_do():
     assert ratio_of(n / 39, n, bars).is_near(1 / 39)
     assert not ratio_of(np.array([1.0, -2.0, 3.1]), n, bars).fits
     assert number(39.0002, 0.4) == "39.0 ± 0.4"
+
+
+# --- what is left once a fault is undone ---
+
+
+def looked_at(z, bar=1e-3):
+    """An observation of one tensor whose entries differ by so many error bars."""
+    z = np.asarray(z, float)
+    n = np.ones(z.size)
+    sampled = Sampled(np.arange(z.size), n, np.full(z.size, bar), np.zeros(z.size))
+    return Observed({"W": n + z * bar}, {"W": sampled}, {"W": n})
+
+
+def test_few_entries_that_differ_by_little_are_doubted():
+    assert list(looked_at([1, 5, -6, 0]).doubtful()["W"]) == [1, 2]
+    assert not looked_at([1, 2, 3]).doubtful()
+    assert not looked_at([5, 50]).doubtful()  # one of them is clear
+    assert not looked_at([5] * 9).doubtful()
+
+
+@pytest.mark.parametrize(
+    ("second", "bar", "wrong"),
+    [
+        (0.0, 1e-3, True),  # measures the same
+        (5.0, 1e-3, False),  # agrees with the gradient
+        (1.0, 1.0, False),  # tells nothing
+        (0.0, np.inf, False),
+        (-1.0, 1e-4, True),  # is the better of the two
+    ],
+)
+def test_what_is_left_takes_two_witnesses(second, bar, wrong):
+    first = looked_at([1, 5, 0])
+    numerical = np.array([1 + second * 1e-3])
+    again = Sampled(np.array([1]), numerical, np.array([bar]), np.zeros(1))
+    both = first.with_second(dataclasses.replace(first, sampled={"W": again}))
+    assert bool(both.wrong()) == wrong
+    np.testing.assert_array_equal(both.z("W")[[0, 2]], first.z("W")[[0, 2]])
+
+
+def test_a_block_that_was_not_looked_at_may_be_wrong_too():
+    g = np.ones((8, 2))
+    g[:2] = 1.5
+    n = np.ones(16)
+    places = np.array([0, 1, 2, 3])  # of the first block of four
+    bars = np.full(4, 1e-6)
+    some = Observed({"W": g}, {"W": Sampled(places, n[:4], bars, 0 * bars)}, {"W": g})
+    assert list(in_gates(some, None)) == []
+    places, bars = np.arange(16), np.full(16, 1e-6)
+    whole = Observed({"W": g}, {"W": Sampled(places, n, bars, 0 * bars)}, {"W": g})
+    (found,) = in_gates(whole, None)
+    assert found.where == "block 1 of 4 of W"

@@ -95,6 +95,7 @@ class _OnPaper(Study):
         steps: int | None = None,
         values: Values | None = None,
         places: Mapping[str, Array] | None = None,
+        again: bool = False,
     ) -> Observed | None:
         """Never."""
         return None

@@ -114,7 +114,7 @@ class Search:
                 return
             best = scaled_down(best, self.study)
             assert best.undone is not None
-            after = observed.with_gradient(best.undone)
+            after = self.study.witnessed(observed.with_gradient(best.undone))
             self.causes += as_causes(best, before, after.discrepancy())
             if best.undo is not None:
                 self.study.undo(best.undo)

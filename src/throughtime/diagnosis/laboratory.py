@@ -64,8 +64,12 @@ class Laboratory:
         steps: int | None = None,
         values: Values | None = None,
         places: Mapping[str, Array] | None = None,
+        again: bool = False,
     ) -> Observed | None:
-        """At another length, with other parameters, at some entries; None where it cannot be."""
+        """At another length, with other parameters, at some entries; None where it cannot be.
+
+        With other steps where it looks `again`.
+        """
         target = self.target if steps is None else self.shorter(steps)
         if target is None or not _same_shapes(target, self.target):
             return None
@@ -81,6 +85,7 @@ class Laboratory:
                     most=self.most,
                     sizes=self.sizes,
                     seed=self.seed,
+                    again=again,
                 )
             except Spent:
                 raise

@@ -13,7 +13,7 @@ from throughtime.checking.budget import Budget
 from throughtime.checking.direction import Line, entry
 from throughtime.checking.line import START
 from throughtime.checking.origin import Origin
-from throughtime.checking.run import confirmed, in_turn
+from throughtime.checking.run import ASKEW, confirmed, in_turn
 from throughtime.checking.site import Measured, Site
 from throughtime.checking.target import Evaluator, Target
 
@@ -22,6 +22,7 @@ FINE = 1e-6  # of a tensor's largest gradient: an error bar that is small enough
 MOST = 600  # entries that are looked at, over all tensors
 FEWEST = 4  # of each, at least
 TINY = 1e-140  # its square is a number too
+FEW, CLEAR = 8, 10.0  # entries that differ, error bars: up to so many noise may account for
 LAST_PLACES = 8.0  # of the gradient's precision: what is closer is the same number
 
 
@@ -99,6 +100,37 @@ class Observed:
             sampled[name] = replace(own, rounding=own.rounding * max(grown, 0.1))
         return replace(self, gradient=gradient, sampled=sampled)
 
+    def doubtful(self) -> dict[str, Array]:
+        """The entries that differ, where they are few and differ by little: perhaps by noise."""
+        found = {name: self.z(name) for name in self.sampled}
+        apart = {name: self.sampled[name].places[z > LIMIT] for name, z in found.items()}
+        few = 0 < sum(places.size for places in apart.values()) <= FEW
+        clear = any((z > CLEAR).any() for z in found.values())
+        return {name: p for name, p in apart.items() if p.size} if few and not clear else {}
+
+    def with_second(self, again: Observed) -> Observed:
+        """With entries that were measured a second time; where the two differ, by so much they err.
+
+        What the second does not find to differ does not: that takes two witnesses.
+
+        Args:
+            again: of these entries alone.
+        """
+        sampled = dict(self.sampled)
+        for name, second in again.sampled.items():
+            first = sampled[name]
+            numerical, errors = first.numerical.copy(), first.errors.copy()
+            here = np.searchsorted(first.places, second.places)
+            g = self.gradient[name].reshape(-1)[second.places]
+            bars = second.errors + first.rounding[here]
+            agrees = np.abs(g - second.numerical) <= LIMIT * bars
+            better = agrees | (second.errors < errors[here])
+            apart = np.abs(numerical[here] - second.numerical)
+            numerical[here] = np.where(better, second.numerical, numerical[here])
+            errors[here] = np.maximum(np.where(better, second.errors, errors[here]), apart)
+            sampled[name] = replace(first, numerical=numerical, errors=errors)
+        return replace(self, sampled=sampled)
+
     def discrepancy(self, gradient: Mapping[str, Array] | None = None) -> float:
         """‖g − n‖ / (‖g‖ + ‖n‖) over what was sampled, where that told anything."""
         told = np.concatenate([np.isfinite(own.errors) for own in self.sampled.values()])
@@ -143,6 +175,7 @@ def observe(
     most: int = MOST,
     sizes: Mapping[str, int] | None = None,
     seed: int = 0,
+    again: bool = False,
 ) -> Observed:
     """The gradient of a target beside numerical derivatives.
 
@@ -154,6 +187,7 @@ def observe(
         most: entries, over all tensors.
         sizes: what is known of the target.
         seed: of what is drawn.
+        again: whether these entries were looked at before: other steps are taken then.
 
     Raises:
         Spent: where the budget does not reach.
@@ -167,7 +201,7 @@ def observe(
         site = Site(target, gradient, budget, seed)
         site.survey()
         chosen = spread(target.parameters, most, seed) if places is None else places
-        sampled = {name: _sample(site, name, own) for name, own in chosen.items()}
+        sampled = {name: _sample(site, name, own, again) for name, own in chosen.items()}
         copies = {name: array.astype(np.float64) for name, array in target.parameters.items()}
     eps = max(float(np.finfo(array.dtype).eps) for array in target.parameters.values())
     kept = {name: array.astype(np.float64) for name, array in gradient.items()}
@@ -194,15 +228,18 @@ def _shares(sizes: Mapping[str, int], most: int) -> dict[str, int]:
     return found
 
 
-def _sample(site: Site, name: str, places: Array) -> Sampled:
+def _sample(site: Site, name: str, places: Array, again: bool) -> Sampled:
     shape = site.parameters[name].shape
-    goal = FINE * float(np.abs(site.gradient[name]).max(initial=0.0))
+    goal = 0.0 if again else FINE * float(np.abs(site.gradient[name]).max(initial=0.0))
+    unit = site.scales[name] * (ASKEW if again else 1.0)
     lines = []
     for place in places:
         index = ", ".join(str(int(k)) for k in np.unravel_index(place, shape))
         label = f"{name}[{index}]"
-        lines.append(Line(label, entry(name, int(place)), site.scales[name], START, goal))
-    found: Sequence[Measured | None] = confirmed(site, in_turn(site, lines), in_turn)
+        lines.append(Line(label, entry(name, int(place)), unit, START, goal))
+    found: Sequence[Measured | None] = in_turn(site, lines)
+    if not again:
+        found = confirmed(site, found, in_turn)
     rows = [
         (m.numerical, m.error - m.rounding, m.rounding)
         if m is not None and np.isfinite(m.numerical) and np.isfinite(m.error)

@@ -205,7 +205,7 @@ def in_gates(observed: Observed, study: Study) -> Iterator[Candidate]:
 
 
 def _blocks(observed: Observed, name: str, gates: int) -> tuple[int, Ratio, Array] | None:
-    """The one block of a tensor that is off, by a factor; None where more is wrong."""
+    """The one block of a tensor that is off, by a factor; None where more is wrong or unseen."""
     g = observed.gradient[name]
     for axis in range(g.ndim):
         if g.shape[axis] % gates or g.shape[axis] == gates == 1:
@@ -217,7 +217,8 @@ def _blocks(observed: Observed, name: str, gates: int) -> tuple[int, Ratio, Arra
             mask[(slice(None),) * axis + (slice(k * size, (k + 1) * size),)] = True
             ratios.append((k, in_block(observed, name, mask), mask))
         off = [own for own in ratios if own[1].fits and not own[1].is_near(1.0) and own[1].value]
-        if len(off) != 1:
+        seen = sum(bool(ratio.entries) for _, ratio, _ in ratios)
+        if len(off) != 1 or seen < gates:
             continue
         k, ratio, mask = off[0]
         undone = {**observed.gradient, name: np.where(mask, g / ratio.value, g)}

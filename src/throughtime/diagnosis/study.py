@@ -35,12 +35,22 @@ class Study(Laboratory):
         steps: int | None = None,
         values: Values | None = None,
         places: Mapping[str, Array] | None = None,
+        again: bool = False,
     ) -> Observed | None:
         """As in a laboratory, with the faults found so far undone."""
-        found = super().look(steps, values, places)
+        found = super().look(steps, values, places, again)
         for undo in self.undone:
             found = None if found is None else found.with_gradient(undo(found))
         return found
+
+    def witnessed(self, observed: Observed) -> Observed:
+        """The same; where a few entries differ by little, these measured a second time.
+
+        While a fault stood in their way they were wrong with all others, and believed.
+        """
+        doubtful = observed.doubtful()
+        again = self.look(places=doubtful, again=True) if doubtful else None
+        return observed if again is None else observed.with_second(again)
 
     def undo(self, how: Undo) -> None:
         """From now on, in whatever is looked at, and in what was."""

@@ -139,7 +139,9 @@ def test_changes_leave_the_right_gradient_as_it_was():
 def test_the_table_holds_every_fault_that_has_a_place_in_the_backward_pass():
     found = set()
     for cell in CELLS:
-        for variant in ({"layers": 2}, {"task": "regression"}, {"ragged": True}):
+        variants = [{"layers": 2}, {"task": "regression"}, {"ragged": True}]
+        variants += [{"bidirectional": True}, *[{"projection": True}] * (cell == "LSTM")]
+        for variant in variants:
             model, _ = made("concatenated", cell, **variant)
             found |= {change.fault for change in changes(model)}
     read_off = {

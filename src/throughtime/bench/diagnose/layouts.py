@@ -30,13 +30,17 @@ def layout_of(style: str, s: Setting) -> Layout:
     """The layout of an implementation, its data and its loss."""
     held = HELD[style] | CELLS.get((style, s.cell), {})
     if style == "concatenated":
-        names = {letter: tuple(f"{letter}{n + 1}" for n in range(s.layers)) for letter in "Wb"}
-        held = held | names
+        ways = ("", "r")[: s.D]
+        lanes = [f"{layer + 1}{way}" for layer in range(s.layers) for way in ways]
+        names = {letter: tuple(letter + lane for lane in lanes) for letter in "WbR"}
+        held = held | {"W": names["W"], "b": names["b"]}
+        if s.projection:
+            held = held | {"projection": names["R"]}
     regression = s.task == "regression"
     loss = ("root_squared_error" if s.root else "squared_error") if regression else "softmax"
     if s.cell == "RNN":
         held = held | {"nonlinearity": s.activation}
-    start = np.array([[s.start(2 * n), s.start(2 * n + 1)] for n in range(s.layers)])
+    start = np.array([[s.start(2 * n), s.start(2 * n + 1)] for n in range(s.layers * s.D)])
     make = {"LSTM": layouts.lstm, "GRU": layouts.gru, "RNN": layouts.rnn}[s.cell]
     return make(
         s.inputs(),
@@ -46,8 +50,9 @@ def layout_of(style: str, s: Setting) -> Layout:
         batch=s.batch,
         last=regression,
         layers=s.layers,
+        bidirectional=s.bidirectional,
         lengths=s.lengths(),
-        h0=start[:, 0],
+        h0=start[:, 0, :, : s.P],
         c0=start[:, 1],
         decay=s.decay,
         mask=_mask(s),
@@ -59,5 +64,5 @@ def _mask(s: Setting) -> np.ndarray[Any, Any] | None:
     """What the head sees: the first mask that the generator gives after a reset."""
     if not s.dropout:
         return None
-    kept = np.random.default_rng(s.seed).random((s.T, s.B, s.H)) >= s.dropout
+    kept = np.random.default_rng(s.seed).random((s.T, s.B, s.D * s.P)) >= s.dropout
     return np.asarray(kept / (1 - s.dropout), s.dtype)

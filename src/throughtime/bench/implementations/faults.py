@@ -93,6 +93,26 @@ FAULTS: dict[str, Fault] = {
     "last_cache_at_every_step": _later("uses the last step's activations at every step"),
     "time_reversed": _later("multiplies by the inputs in the reverse order of time"),
     "sequences_swapped": Fault("multiplies by another sequence's inputs", at_least={"B": 2}),
+    # --- a projection, two directions ---
+    "projection_untransposed": Fault(
+        "reads the memory of R, where Rᵀ belongs, as if it had the other shape",
+        needs={"projection": True},
+        cells=("LSTM",),
+    ),
+    "projection_skipped": Fault(
+        "takes δh for δm, past the projection", needs={"projection": True}, cells=("LSTM",)
+    ),
+    "wrong_projection_operand": Fault(
+        "multiplies by tanh c where m = o ⊙ tanh c belongs",
+        needs={"projection": True},
+        cells=("LSTM",),
+    ),
+    "directions_swapped": Fault(
+        "gives each direction the other's half of δh", needs={"bidirectional": True}
+    ),
+    "direction_not_reversed": _later(
+        "gives the direction that runs backwards δh in the order of time", bidirectional=True
+    ),
     # --- inside a step ---
     "derivative_of_activated_value": Fault("applies σ′ or tanh′ to the value already activated"),
     "derivative_missing": Fault("leaves out the derivative of an activation"),

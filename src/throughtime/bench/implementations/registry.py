@@ -17,7 +17,14 @@ from throughtime.bench.implementations.setting import Setting
 from throughtime.checking import Target
 
 STYLES = ("gate_by_gate", "concatenated", "torch_function", "compiled")
-OPTIONAL = ("layers", "dropout", "ragged", "states")  # what not every style has
+OPTIONAL = (
+    "layers",
+    "dropout",
+    "ragged",
+    "states",
+    "projection",
+    "bidirectional",
+)  # what not every style has
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("", {}),
     ("", {"time": "sum"}),
@@ -30,6 +37,8 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("dropout", {"dropout": 0.5}),
     ("ragged", {"ragged": True}),
     ("states", {"states": True}),
+    ("projection", {"projection": True, "layers": 2}),
+    ("bidirectional", {"bidirectional": True, "layers": 2, "ragged": True}),
 )
 
 
@@ -147,6 +156,7 @@ def correct(*chosen: str) -> tuple[tuple[str, str, Mapping[str, Any]], ...]:
         for feature, setting in VARIANTS
         if (not feature or feature in _room(style).FEATURES)
         and (feature != "relu" or cell == "RNN")
+        and (feature != "projection" or cell == "LSTM")
     )
 
 
@@ -168,8 +178,12 @@ def _supported(style: str, room: ModuleType, s: Setting) -> None:
         "dropout": s.dropout > 0,
         "ragged": s.ragged,
         "states": s.states,
+        "projection": s.projection,
+        "bidirectional": s.bidirectional,
         "batch": s.B > 1,
     }
+    if s.projection and s.cell != "LSTM":
+        refuse("projection", "an LSTM", s.cell)
     for feature, wanted in asked.items():
         if wanted and feature not in room.FEATURES:
             refuse(

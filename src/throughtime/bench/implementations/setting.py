@@ -33,6 +33,8 @@ class Setting:
         decay: λ of an L2 term λ/2 Σ W² over all matrices.
         ragged: whether sequences differ in length, T down to T/2.
         states: whether the initial state is other than 0.
+        projection: whether an LSTM's hidden state is projected to one unit less, P = H − 1.
+        bidirectional: whether every layer also runs backwards through time.
         root: whether the root of the mean squared error is the loss.
         terms: whether the loss comes as terms, one a step, instead of one number.
         faults: names of mistakes, see `faults.FAULTS`.
@@ -56,6 +58,8 @@ class Setting:
     decay: float = 0.0
     ragged: bool = False
     states: bool = False
+    projection: bool = False
+    bidirectional: bool = False
     root: bool = False
     terms: bool = False
     faults: frozenset[str] = frozenset()
@@ -77,6 +81,16 @@ class Setting:
         if not self.states:
             return np.zeros((self.B, self.H), self.dtype)
         return self._numbers(4 + which, (self.B, self.H)) * 0.5
+
+    @property
+    def P(self) -> int:
+        """The size of the hidden state in one direction."""
+        return self.H - self.projection
+
+    @property
+    def D(self) -> int:
+        """How many directions there are."""
+        return 1 + self.bidirectional
 
     def lengths(self) -> Array:
         """Steps of every sequence, (B,)."""

@@ -11,6 +11,7 @@ from throughtime.bench.implementations.setting import Setting
 from throughtime.checking import Target
 
 FEATURES = frozenset({"regression", "relu", "layers", "dropout", "ragged", "states", "batch"})
+FEATURES |= {"projection", "bidirectional"}
 LACKS: Mapping[str, tuple[str, ...]] = {}  # faults, and in which cells
 
 

@@ -31,8 +31,8 @@ def forward(W: Array, b: Array, xs: Array, h: Array, _: Array, __: str) -> tuple
 
 def backward(
     W: Array, dhs: Array, cache: Cache, faults: frozenset[str]
-) -> tuple[Array, Array, Array]:
-    """(dxs, dW, db) from δh of every step."""
+) -> tuple[Array, dict[str, Array]]:
+    """dxs, and dW and db by name, from δh of every step."""
     steps, xs, hs = cache["steps"], cache["xs"], cache["hs"]
     T, _, H = dhs.shape
     dW, db, dxs = np.zeros_like(W), np.zeros_like(W[0]), np.zeros_like(xs)
@@ -77,7 +77,7 @@ def backward(
         if "direct_path_missing" in faults:
             dh_next = gates
         dxs[t] = drz @ W[H:, : 2 * H].T + dan @ W[H:, 2 * H :].T
-    return dxs, _ordered(dW, H, faults), _ordered(db, H, faults)
+    return dxs, {"W": _ordered(dW, H, faults), "b": _ordered(db, H, faults)}
 
 
 def _operands(

@@ -1,4 +1,7 @@
-"""LSTM layer with [h, x] W, gates i f o g beside one another: forward and backward."""
+"""LSTM layer with [h, x] W, gates i f o g beside one another: forward and backward.
+
+With a projection h = m R, m = o tanh(c), where a matrix R is given.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,11 @@ def sigmoid(z: Array) -> Array:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * z)))
 
 
-def forward(W: Array, b: Array, xs: Array, h: Array, c: Array, _: str) -> tuple[Array, Cache]:
-    """Hidden states (T, B, H) from inputs (T, B, I)."""
-    H = h.shape[1]
+def forward(
+    W: Array, b: Array, xs: Array, h: Array, c: Array, _: str, R: Array | None = None
+) -> tuple[Array, Cache]:
+    """Hidden states (T, B, P) from inputs (T, B, I)."""
+    H = c.shape[1]
     steps, h0, hs = [], h, []
     for x in xs:
         X = np.hstack([h, x])
@@ -26,21 +31,24 @@ def forward(W: Array, b: Array, xs: Array, h: Array, c: Array, _: str) -> tuple[
         g = np.tanh(z[:, 3 * H :])
         c_prev, c = c, i * g + f * c
         h = o * np.tanh(c)
+        if R is not None:
+            h = h @ R
         steps.append((X, i, f, o, g, c_prev, c))
         hs.append(h)
-    return np.array(hs), {"steps": steps, "xs": xs, "h0": h0, "hs": hs}
+    return np.array(hs), {"steps": steps, "xs": xs, "h0": h0, "hs": hs, "R": R}
 
 
 def backward(
     W: Array, dhs: Array, cache: Cache, faults: frozenset[str]
-) -> tuple[Array, Array, Array]:
-    """(dxs, dW, db) from δh of every step."""
+) -> tuple[Array, dict[str, Array]]:
+    """dxs, and dW and db by name, from δh of every step."""
     steps, xs, hs = cache["steps"], cache["xs"], cache["hs"]
-    T, B, H = dhs.shape
-    U = W[-H:] if "wrong_matrix" in faults else W[:H]
-    dW, db = np.zeros_like(W), np.zeros_like(W[0])
+    T, B, P = dhs.shape
+    H, R = W.shape[1] // 4, cache["R"]
+    U = W[-P:] if "wrong_matrix" in faults else W[:P]
+    dW, db, dR = np.zeros_like(W), np.zeros_like(W[0]), np.zeros((H, P), W.dtype)
     dxs = np.zeros_like(xs)
-    dh_next, dc_next = np.zeros_like(dhs[0]), np.zeros_like(dhs[0])
+    dh_next, dc_next = np.zeros_like(dhs[0]), np.zeros((B, H), W.dtype)
     for t in reversed(range(T)):
         X, i, f, o, g, c_prev, c = steps[-1 if "last_cache_at_every_step" in faults else t]
         if "truncated" in faults and (t + 1) % 3 == 0:
@@ -53,6 +61,10 @@ def backward(
         if "term_counted_twice" in faults:
             dh = dh + dh_next
         tc = np.tanh(c)
+        if R is not None:
+            m = tc if "wrong_projection_operand" in faults else o * tc
+            dR = (0 if "only_last_step_kept" in faults else dR) + m.T @ dh
+            dh = _unprojected(dh, R, faults)
         dc = dh * o * (1 - tc**2) + dc_next
         if "dc_next_missing" in faults:
             dc = dh * o * (1 - tc**2)
@@ -76,10 +88,21 @@ def backward(
         dh_next = dz @ U.T
         if "recurrent_untransposed" in faults:
             blocks = range(0, 4 * H, H)
-            dh_next = sum((dz[:, k : k + H] @ U[:, k : k + H] for k in blocks), np.zeros((B, H)))
+            dh_next = sum((dz[:, k : k + H] @ U[:, k : k + H] for k in blocks), np.zeros((B, P)))
         dc_next = dc * f
-        dxs[t] = dz @ W[H:].T
-    return dxs, _ordered(dW, H, faults), _ordered(db, H, faults)
+        dxs[t] = dz @ W[P:].T
+    found = {"W": _ordered(dW, H, faults), "b": _ordered(db, H, faults)}
+    return dxs, found | ({} if R is None else {"R": dR})
+
+
+def _unprojected(dh: Array, R: Array, faults: frozenset[str]) -> Array:
+    """δm from δh = δ(m R)."""
+    if "projection_untransposed" in faults:
+        return dh @ R.reshape(R.shape[::-1])
+    if "projection_skipped" in faults:
+        H, P = R.shape
+        return np.hstack([dh, np.zeros((len(dh), H - P), dh.dtype)])
+    return dh @ R.T
 
 
 def _operand(

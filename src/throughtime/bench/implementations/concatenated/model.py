@@ -16,13 +16,23 @@ BLOCKS = {"RNN": 1, "GRU": 3, "LSTM": 4}
 
 
 def parameters(s: Setting) -> dict[str, Array]:
-    """W1 (H + I, G·H), b1, the next layer's W2 (2H, G·H), b2, and the head's Wy (H, O), by."""
+    """W1 (P + I, G·H), b1, the next layer's W2 (P + D·P, G·H), b2, and the head's Wy (D·P, O), by.
+
+    A projection R1 (H, P); the direction that runs backwards has names that end in r.
+    """
     width, found = BLOCKS[s.cell] * s.H, {}
-    for layer in range(1, s.layers + 1):
-        inputs = s.I if layer == 1 else s.H
-        found[f"W{layer}"] = s.weights(2 * layer, s.H + inputs, width)
-        found[f"b{layer}"] = s.weights(2 * layer + 1, width)
-    return found | {"Wy": s.weights(0, s.H, s.O), "by": s.weights(1, s.O)}
+    for place, lane in enumerate(lanes(s)):
+        inputs = s.I if lane[0] == "1" else s.D * s.P
+        found[f"W{lane}"] = s.weights(2 * place + 2, s.P + inputs, width)
+        found[f"b{lane}"] = s.weights(2 * place + 3, width)
+        if s.projection:
+            found[f"R{lane}"] = s.weights(50 + place, s.H, s.P)
+    return found | {"Wy": s.weights(0, s.D * s.P, s.O), "by": s.weights(1, s.O)}
+
+
+def lanes(s: Setting) -> list[str]:
+    """What the names of each layer and direction end in: 1, 1r, 2, 2r."""
+    return [f"{layer}{way}" for layer in range(1, s.layers + 1) for way in ("", "r")[: s.D]]
 
 
 class Model:
@@ -38,7 +48,7 @@ class Model:
             self.share /= s.lengths().astype(s.dtype)
         if s.batch == "mean":
             self.share /= np.array(s.B, s.dtype)
-        self.carried = s.start(0)
+        self.carried = s.start(0)[:, : s.P]
         self.rng = np.random.default_rng()
         self.grown: dict[str, Array] = {}
         self.reset()
@@ -50,7 +60,7 @@ class Model:
     def loss(self) -> Any:
         """One number of the model's dtype, or terms, the last of them the L2 term."""
         terms, *_ = self.forward()
-        decay = sum((np.sum(self.p[n] ** 2) for n in self.p if n[0] == "W"), start=0.0)
+        decay = sum((np.sum(self.p[n] ** 2) for n in self.p if n[0] in "WR"), start=0.0)
         decay = np.asarray(0.5 * self.s.decay * decay, self.s.dtype)
         return np.append(terms, decay) if self.s.terms else terms.sum() + decay
 
@@ -58,14 +68,12 @@ class Model:
         """Terms, outputs, what the layers keep, what the head saw, and the dropout mask."""
         s, p, hs, caches = self.s, self.p, self.xs, []
         for layer in range(1, s.layers + 1):
-            h, c = s.start(2 * layer - 2), s.start(2 * layer - 1)
-            if "state_carried" in s.faults and layer == 1:
-                h = self.carried
-            W, b = p[f"W{layer}"], p[f"b{layer}"]
-            hs, cache = self.layer.forward(W, b, hs, h, c, s.activation)
-            if layer == 1:
-                self.carried = hs[-1]
-            caches.append(cache)
+            ways = []
+            for way in ("", "r")[: s.D]:
+                ys, cache = self.run(f"{layer}{way}", self.turned(hs) if way else hs, len(caches))
+                ways.append(self.turned(ys) if way else ys)
+                caches.append(cache)
+            hs = np.concatenate(ways, axis=2)
         mask = self.mask(hs.shape)
         seen = hs * mask
         if s.task == "regression":
@@ -80,6 +88,26 @@ class Model:
         picked = np.take_along_axis(P, self.labels[..., None], axis=-1)[..., 0]
         terms = -(np.log(picked) * self.share * self.valid).sum(axis=1)
         return terms, P, caches, seen, mask
+
+    def run(self, lane: str, xs: Array, place: int) -> tuple[Array, Any]:
+        """One layer in one direction."""
+        s, p = self.s, self.p
+        h, c = s.start(2 * place)[:, : s.P], s.start(2 * place + 1)
+        if "state_carried" in s.faults and not place:
+            h = self.carried
+        given = (p[f"W{lane}"], p[f"b{lane}"], xs, h, c, s.activation)
+        more = (p[f"R{lane}"],) if s.projection else ()
+        ys, cache = self.layer.forward(*given, *more)
+        if not place:
+            self.carried = ys[-1]
+        return ys, cache
+
+    def turned(self, array: Array) -> Array:
+        """(T, B, ·) with every sequence reversed within its own length."""
+        found = array.copy()
+        for k, length in enumerate(self.s.lengths()):
+            found[:length, k] = array[:length, k][::-1]
+        return found
 
     def mask(self, shape: tuple[int, ...]) -> Array:
         """(T, B, H): 0 where a unit is dropped, else 1 / (1 − share)."""
@@ -99,9 +127,17 @@ class Model:
         d = self.head_gradient(terms, y, seen)
         dhs = d.pop("dhs") * mask
         for layer in range(s.layers, 0, -1):
-            W = p[f"W{layer}"]
-            dhs, dW, db = self.layer.backward(W, dhs, caches[layer - 1], faults)
-            d |= {f"W{layer}": dW, f"b{layer}": db}
+            halves, dhs = np.split(dhs, s.D, axis=2), 0
+            if "directions_swapped" in faults:
+                halves = halves[::-1]
+            for way, half in zip(("", "r"), halves, strict=False):
+                lane = f"{layer}{way}"
+                if way and "direction_not_reversed" not in faults:
+                    half = self.turned(half)
+                cache = caches[lanes(s).index(lane)]
+                dxs, own = self.layer.backward(p[f"W{lane}"], half, cache, faults)
+                d |= {f"{kind}{lane}": array for kind, array in own.items()}
+                dhs = dhs + (self.turned(dxs) if way else dxs)
             if "lower_layer_overwritten" in faults:
                 dhs[1:] = 0
         return self.finished({name: d[name] for name in p})
@@ -161,17 +197,17 @@ class Model:
 
     def finished(self, d: dict[str, Array]) -> dict[str, Array]:
         """What happens to a gradient between the backward pass and the update."""
-        s, faults, H = self.s, self.s.faults, self.s.H
+        s, faults, H, P = self.s, self.s.faults, self.s.H, self.s.P
         if "gradient_transposed" in faults:
             for k in range(0, BLOCKS[s.cell] * H, H):
-                d["W1"][:H, k : k + H] = d["W1"][:H, k : k + H].T.copy()
+                d["W1"][:P, k : k + H] = d["W1"][:P, k : k + H].T.copy()
         if "tensor_scaled" in faults:
             d["W1"] *= 1.5
         if "zero_gradient" in faults:
             d["b1"] = np.zeros_like(d["b1"])
         if s.decay and "weight_decay_missing" not in faults:
             twice = 2 if "weight_decay_doubled" in faults else 1
-            for name in (n for n in d if n[0] == "W"):
+            for name in (n for n in d if n[0] in "WR"):
                 d[name] += twice * s.decay * self.p[name]
         for name, factor in (("factor_two", 2), ("factor_half", 0.5), ("wrong_sign", -1)):
             if name in faults:

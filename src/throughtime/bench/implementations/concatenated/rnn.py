@@ -22,8 +22,8 @@ def forward(W: Array, b: Array, xs: Array, h: Array, _: Array, phi: str) -> tupl
 
 def backward(
     W: Array, dhs: Array, cache: Cache, faults: frozenset[str]
-) -> tuple[Array, Array, Array]:
-    """(dxs, dW, db) from δh of every step."""
+) -> tuple[Array, dict[str, Array]]:
+    """dxs, and dW and db by name, from δh of every step."""
     states, xs = cache["states"], cache["xs"]
     T, _, H = dhs.shape
     dW, db, dxs = np.zeros_like(W), np.zeros_like(W[0]), np.zeros_like(xs)
@@ -67,4 +67,4 @@ def backward(
         if "wrong_matrix" in faults:
             dh_next = dz @ W[-H:].T
         dxs[t] = dz @ W[H:].T
-    return dxs, dW, db
+    return dxs, {"W": dW, "b": db}

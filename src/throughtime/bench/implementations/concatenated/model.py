@@ -66,7 +66,8 @@ class Model:
 
     def forward(self) -> tuple[Array, Array, list[Any], Array, Array]:
         """Terms, outputs, what the layers keep, what the head saw, and the dropout mask."""
-        s, p, hs, caches = self.s, self.p, self.xs, []
+        s, p, hs = self.s, self.p, self.xs
+        caches: list[Any] = []
         for layer in range(1, s.layers + 1):
             ways = []
             for way in ("", "r")[: s.D]:
@@ -127,7 +128,7 @@ class Model:
         d = self.head_gradient(terms, y, seen)
         dhs = d.pop("dhs") * mask
         for layer in range(s.layers, 0, -1):
-            halves, dhs = np.split(dhs, s.D, axis=2), 0
+            halves, parts = np.split(dhs, s.D, axis=2), []
             if "directions_swapped" in faults:
                 halves = halves[::-1]
             for way, half in zip(("", "r"), halves, strict=False):
@@ -137,7 +138,8 @@ class Model:
                 cache = caches[lanes(s).index(lane)]
                 dxs, own = self.layer.backward(p[f"W{lane}"], half, cache, faults)
                 d |= {f"{kind}{lane}": array for kind, array in own.items()}
-                dhs = dhs + (self.turned(dxs) if way else dxs)
+                parts.append(self.turned(dxs) if way else dxs)
+            dhs = np.sum(parts, axis=0)
             if "lower_layer_overwritten" in faults:
                 dhs[1:] = 0
         return self.finished({name: d[name] for name in p})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,29 +13,11 @@ from throughtime.bridges.torch_run import Seen, arguments_of, array, see
 from throughtime.bridges.torch_terms import Terms, terms
 from throughtime.bridges.torch_weights import from_torch
 from throughtime.gradient_flow import Flow, network_flow
-from throughtime.gradient_flow.given import Given
+from throughtime.gradient_flow.given import Given, given_targets
 from throughtime.network import Network
 
 STEPS = 8  # at the start, over which torch's run and ours cannot have drifted apart
 NEAR = {"float32": 1e-3, "float64": 1e-9}
-
-
-@dataclass(frozen=True)
-class Twin:
-    """A recurrent module as a network, with what it was given in one run of its model.
-
-    Attributes:
-        network: its layers, numbered as torch numbers them, with the derivatives as its loss.
-        inputs, targets, state, lengths: for `Network.loss_and_gradient`.
-        notes: what is worth knowing.
-    """
-
-    network: Network
-    inputs: Array
-    targets: Array
-    state: Mapping[str, Array] | None
-    lengths: Array | None
-    notes: tuple[str, ...]
 
 
 def module_flow(
@@ -58,7 +40,9 @@ def module_flow(
         inputs: on whatever device; the walk itself is made on the CPU.
         loss: of the model's outputs, the loss of each step: (T, B), (B, T), flat, in the order of
             a PackedSequence, or (T,) where it is added up over sequences; or (B,), one loss a
-            sequence that looks at its last step. Each may look at its own step alone.
+            sequence; or one number for all. The latter two stand at the end. Where losses look at
+            several steps past the recurrence (attention, pooling, a recurrent module above), or
+            the module is bidirectional, each of them is a backward pass through what lies above.
         of: the name of the recurrent module, as in `module.named_modules()`; the one called last
             without it.
         sequences: look at so many of them only, evenly chosen.
@@ -69,9 +53,9 @@ def module_flow(
         a Flow of that module; shares, bias and gradient norm are those of its own parameters.
 
     Raises:
-        ValueError, TypeError: where the model has no such module, or one that is bidirectional
-            or called more than once; for a loss that is not one of each step, or that looks at
-            other steps past the recurrence (attention, pooling, a recurrent module above).
+        ValueError, TypeError: where the model has no such module, or one that is called more than
+            once; for a loss of another shape, or whose sequences depend on one another; for
+            windows (`k1`, `k2`) of what cannot be cut into any.
     """
     for name in ("clip", "state", "lengths"):
         if name in options:
@@ -82,23 +66,17 @@ def module_flow(
             }
             refuse(name, "no such option for torch", repr(options[name])[:40], why[name], TypeError)
 
-    def then(order: list[Seen]) -> Twin:
+    def then(order: list[Seen]) -> Flow:
         seen = order[-1]
-        network = network_of(seen)
-        return twin(network, seen, terms(seen, loss), sequences)
+        return _flow(seen, terms(seen, loss), sequences, options)
 
-    found: Twin = see(module, arguments_of(inputs), of, then)
-    options |= {"state": found.state, "lengths": found.lengths}
-    flow = network_flow(found.network, found.inputs, found.targets, **options)
-    return replace(flow, notes=(*flow.notes, *found.notes))
+    found: Flow = see(module, arguments_of(inputs), of, then)
+    return found
 
 
 def network_of(seen: Seen) -> Network:
     """The module's layers as a network, without dropout and without a loss."""
     module = seen.module
-    if module.bidirectional:
-        way_out = "its second direction begins at the end: no loss has a past alone"
-        refuse(seen.title, "a module that runs in one direction", "a bidirectional one", way_out)
     weights = {name: getattr(module, name) for name in module._flat_weights_names}
     return from_torch(weights, nonlinearity=getattr(module, "nonlinearity", None), dropout=0.0)
 
@@ -107,35 +85,45 @@ def initial_state(seen: Seen, network: Network) -> dict[str, Array] | None:
     """By the network's names."""
     if seen.state is None:
         return None
-    parts = dict(zip("hc", seen.state, strict=False))
-    return {f"{n}.{p}": value[n] for p, value in parts.items() for n in range(len(network.specs))}
+    parts = zip("hc", seen.state, strict=False)
+    return {n: one for p, all_ in parts for n, one in zip(seen.state_names(p), all_, strict=True)}
 
 
-def twin(bare: Network, seen: Seen, found: Terms, sequences: int | None = None) -> Twin:
-    """The module as a network whose loss has the derivatives that torch found."""
-    network = Network(bare.specs, Given(at_end=found.at_end), dtype=bare.dtype)
-    network.parameters.flat[...] = bare.parameters.flat
-    state, B = initial_state(seen, network), seen.inputs.shape[1]
-    notes = (*_about(seen), *_compared(seen, network, state))
-    targets = np.concatenate([found.arriving, found.values[..., None]], axis=2)
-    chosen = slice(None) if sequences is None else evenly(B, positive("sequences", sequences))
-    return Twin(
-        network,
-        np.ascontiguousarray(seen.inputs[:, chosen]),
-        np.ascontiguousarray(targets[:, chosen], dtype=network.dtype),
-        state and {name: part[chosen] for name, part in state.items()},
-        None if seen.lengths is None else seen.lengths[chosen],
-        notes,
-    )
+def _flow(seen: Seen, found: Terms, sequences: int | None, options: dict[str, Any]) -> Flow:
+    """While the model's run can still be differentiated."""
+    network, B = network_of(seen), seen.inputs.shape[1]
+    state = initial_state(seen, network)
+    notes = (*_about(seen, found), *_compared(seen, network, state))
+    chosen = np.arange(B) if sequences is None else evenly(B, positive("sequences", sequences))
+    inputs = np.ascontiguousarray(seen.inputs[:, chosen])
+    options |= {
+        "state": state and {name: part[chosen] for name, part in state.items()},
+        "lengths": None if seen.lengths is None else seen.lengths[chosen],
+    }
+    if found.losses is None:
+        given = Network(network.specs, Given(at_end=found.at_end), dtype=network.dtype)
+        given.parameters.flat[...] = network.parameters.flat
+        _, targets = given_targets(found.arriving[:, chosen], found.values[:, chosen], {})
+        flow = network_flow(given, inputs, targets, **options)
+    else:
+        flow = network_flow(network, inputs, None, losses=found.losses.of(chosen), **options)
+    return replace(flow, notes=(*flow.notes, *notes))
 
 
-def _about(seen: Seen) -> tuple[str, ...]:
-    if not seen.name:
-        return ()
-    return (
-        f"Layers are those of {seen.title}, counted from 0; shares, bias and gradient norm are "
-        "those of its own parameters.",
-    )
+def _about(seen: Seen, found: Terms) -> tuple[str, ...]:
+    notes = []
+    if seen.name:
+        notes.append(
+            f"Layers are those of {seen.title}, counted from 0; shares, bias and gradient norm are "
+            "those of its own parameters."
+        )
+    if found.looked_at:
+        notes.append(
+            f"The loss is one number, which looks at {found.looked_at} steps directly; it is taken "
+            "to stand at the end. If it is a sum or a mean over steps, give the loss of each "
+            "(reduction='none'): which step it came from can then be told."
+        )
+    return tuple(notes)
 
 
 def evenly(batch: int, count: int) -> Array:

@@ -48,6 +48,9 @@ def first_in_module(
     def look(order: list[Seen]) -> NonFinite | None:
         searches = []
         for seen in order:
+            if seen.module.bidirectional:
+                expected = "a module that runs in one direction"
+                refuse(seen.title, expected, "a bidirectional one", "name another: of=…")
             network = network_of(seen)
             searches.append(Search(network))
             if one := _forward(seen, searches[-1], network):

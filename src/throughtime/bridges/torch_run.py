@@ -79,6 +79,17 @@ class Seen:
         kind = type(self.module).__name__
         return f"`{self.name}` ({kind})" if self.name else f"the {kind}"
 
+    @property
+    def last(self) -> Array:
+        """(B,), the last step of each sequence."""
+        T, B = self.inputs.shape[:2]
+        return np.full(B, T - 1) if self.lengths is None else self.lengths - 1
+
+    def state_names(self, letter: str) -> list[str]:
+        """Of a part of the state, as torch stacks it, by the names of a network's state."""
+        ways = ("", "1.") if self.module.bidirectional else ("",)
+        return [f"{n}.{way}{letter}" for n in range(self.module.num_layers) for way in ways]
+
     def hook(self, module: Any, args: Any, kwargs: Any, output: Any) -> Any:
         """Notes one call; gives its outputs on as leaves."""
         self.calls += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ from throughtime.gradient_flow.carousel import Carried, carried, mean_log_carry
 from throughtime.gradient_flow.gate_history import count_gates
 from throughtime.gradient_flow.jacobians import LONGEST, Lyapunov, lyapunov, singular_values
 from throughtime.gradient_flow.measure import Measured, Norms, measure
+from throughtime.gradient_flow.pairs import Pairs
 from throughtime.gradient_flow.pieces import Piece, Problem, pieces
 from throughtime.gradient_flow.together import applies, measure_together
 from throughtime.gradient_flow.truncating import tails
@@ -47,6 +48,8 @@ class Found:
         groups: of every piece, ‖R_K‖ / ‖∇L‖ by stretch.
         paths, carry, gates, history, singular, spectrum: by layer.
         kept: layer to part to (n, L, B, ·).
+        pairs: where losses look at several steps, what these reach; norms are then those of what
+            arrives at each step.
         loss: of the run.
     """
 
@@ -60,29 +63,36 @@ class Found:
     singular: dict[int, Array] = field(default_factory=dict)
     spectrum: dict[int, Lyapunov] = field(default_factory=dict)
     kept: dict[int, dict[str, Array]] = field(default_factory=dict)
+    pairs: Pairs | None = None
     loss: float = 0.0
 
 
-def find(problem: Problem, wishes: Wishes) -> Found:
-    """Runs and walks every piece."""
+def find(problems: Sequence[Problem], wishes: Wishes) -> Found:
+    """Runs and walks every piece; of several recurrences over the same steps all together."""
     found = Found()
-    for number, piece in enumerate(pieces(problem)):
-        if len(piece.ends):
-            way = measure_together if applies(piece.run, piece.ends) else measure
-            one = way(piece.run, piece.ends, problem.max_lag, wishes.starts, keep=wishes.keep)
-            _add(found, one, piece, problem)
-        found.loss += piece.loss
-        _look_at_gates(found, piece, problem)
-        if wishes.carousel and len(piece.ends):
-            _split(found, piece, problem.max_lag)
-        if wishes.spectrum and number == 0:
-            _look_at_jacobians(found, piece, wishes.seed)
+    for number, parts in enumerate(zip(*map(pieces, problems), strict=True)):
+        measured = []
+        for problem, piece in zip(problems, parts, strict=True):
+            if len(piece.ends):
+                way = measure_together if applies(piece.run, piece.ends) else measure
+                one = way(piece.run, piece.ends, problem.max_lag, wishes.starts, keep=wishes.keep)
+                _add(found, one, piece, problem)
+                measured.append((problem.first, one.by_lag))
+            found.loss += piece.loss
+            _look_at_gates(found, piece, problem)
+            if wishes.carousel and len(piece.ends):
+                _split(found, piece, problem)
+            if wishes.spectrum and number == 0:
+                _look_at_jacobians(found, piece, problem, wishes.seed)
+        if measured:
+            _add_by_lag(found, _renumbered(measured))
     return found
 
 
 def _add(found: Found, one: Measured, piece: Piece, problem: Problem) -> None:
     n, lags, batch = len(problem.ends), problem.max_lag + 1, problem.batch
-    for layer, parts in one.norms.items():
+    for number, parts in one.norms.items():
+        layer = problem.first + number
         own = found.norms.setdefault(layer, {})
         for part, norms in parts.items():
             total = own.setdefault(part, Norms.zeros(n, lags, batch))
@@ -90,25 +100,48 @@ def _add(found: Found, one: Measured, piece: Piece, problem: Problem) -> None:
                 getattr(total, name)[piece.places] += getattr(norms, name)
             total.by_sequence[:, piece.columns] += norms.by_sequence
             total.steps[:, piece.columns] += norms.steps
-    for layer, arrays in one.kept.items():
-        kept = found.kept.setdefault(layer, {})
+    for number, arrays in one.kept.items():
+        kept = found.kept.setdefault(problem.first + number, {})
         for part, array in arrays.items():
             shape = (n, lags, batch, array.shape[3])
             whole = kept.setdefault(part, np.zeros(shape, array.dtype))
             whole[piece.places, :, piece.columns] = array
-    left, _, size = tails(one.by_lag)
+
+
+def _renumbered(measured: list[tuple[int, list[Parameters]]]) -> list[Parameters]:
+    """Gradients by lag of several recurrences as those of one, layers numbered on."""
+    (first, by_lag), *others = measured
+    if not others and not first:
+        return by_lag
+    found = []
+    for stretch in zip(*(own for _, own in measured), strict=True):
+        arrays = {}
+        for (offset, _), gradient in zip(measured, stretch, strict=True):
+            for name, array in gradient.items():
+                number, rest = name.split(".", 1)
+                arrays[f"{offset + int(number)}.{rest}"] = array
+        found.append(Parameters.of({name: arrays[name] for name in sorted(arrays, key=_order)}))
+    return found
+
+
+def _order(name: str) -> int:
+    return int(name.split(".")[0])
+
+
+def _add_by_lag(found: Found, by_lag: list[Parameters]) -> None:
+    left, _, size = tails(by_lag)
     if size > 0:
         found.groups.append(left / size)
     if not found.by_lag:
-        found.by_lag = one.by_lag
+        found.by_lag = by_lag
     else:
-        for total_gradient, gradient in zip(found.by_lag, one.by_lag, strict=True):
+        for total_gradient, gradient in zip(found.by_lag, by_lag, strict=True):
             total_gradient += gradient
 
 
 def _look_at_gates(found: Found, piece: Piece, problem: Problem) -> None:
-    for layer, recurrent in piece.run.network.recurrent.items():
-        tape = piece.run.tape.layers[layer]
+    for number, recurrent in piece.run.network.recurrent.items():
+        layer, tape = problem.first + number, piece.run.tape.layers[number]
         assert isinstance(tape, RecurrentTape)
         whole = tape.directions[0]
         fresh = whole.steps(piece.fresh, piece.run.steps)
@@ -119,7 +152,7 @@ def _look_at_gates(found: Found, piece: Piece, problem: Problem) -> None:
         counts = count_gates(recurrent.cell, whole, piece.begin, piece.fresh, *size)
         past = found.history.get(layer)
         found.history[layer] = counts if past is None else {g: past[g] + counts[g] for g in counts}
-        one = piece.run.linear[layer]
+        one = piece.run.linear[number]
         if one.carry is not None:
             living = np.arange(piece.run.steps)[:, None] < piece.lengths
             living[: piece.fresh] = False
@@ -127,17 +160,19 @@ def _look_at_gates(found: Found, piece: Piece, problem: Problem) -> None:
             found.carry[layer] = found.carry.get(layer, 0) + logs
 
 
-def _split(found: Found, piece: Piece, max_lag: int) -> None:
+def _split(found: Found, piece: Piece, problem: Problem) -> None:
     chosen = np.linspace(0, len(piece.ends) - 1, min(SPLIT_ROWS, len(piece.ends)))
     ends = piece.ends[np.unique(chosen.astype(int))]
-    for layer, one in carried(piece.run, ends, max_lag).items():
+    for number, one in carried(piece.run, ends, problem.max_lag).items():
+        layer = problem.first + number
         before = found.paths.get(layer)
         found.paths[layer] = one if before is None else before + one
 
 
-def _look_at_jacobians(found: Found, piece: Piece, seed: int) -> None:
+def _look_at_jacobians(found: Found, piece: Piece, problem: Problem, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    for layer, one in piece.run.linear.items():
+    for number, one in piece.run.linear.items():
+        layer = problem.first + number
         size = sum(one.sizes.values())
         samples = max(1, MATRICES * WIDE // max(WIDE, size))
         found.singular[layer] = singular_values(one, samples, piece.lengths)

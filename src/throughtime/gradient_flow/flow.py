@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from throughtime.arrays import Array, array_of, positive, real, refuse, step_counts
+from throughtime.arrays import Array, positive, real, refuse
 from throughtime.cells import LSTM, Cell
 from throughtime.gradient_flow.advice import Advice, WindowCost, initialisations
 from throughtime.gradient_flow.clipping import advise_clipping
 from throughtime.gradient_flow.find import Found, Wishes, find, shares
+from throughtime.gradient_flow.given import Given
+from throughtime.gradient_flow.handed import Losses
 from throughtime.gradient_flow.measure import stretches
 from throughtime.gradient_flow.memory import data_memory
+from throughtime.gradient_flow.pairs import Pairs
 from throughtime.gradient_flow.pieces import Problem
+from throughtime.gradient_flow.problems import module_problems, problem_of
 from throughtime.gradient_flow.profiles import layer_flow
 from throughtime.gradient_flow.result import Flow
 from throughtime.gradient_flow.truncating import advise_truncation, bias
 from throughtime.gradient_flow.verdict import WORST_FIRST
 from throughtime.network import Network
-from throughtime.network.incoming import checked_inputs, checked_state
-from throughtime.truncation import one_direction, truncated_loss_and_gradient
-
-LONG = 1024  # steps; of longer runs only some lags and end points are looked at by default
-LAGS = 100
-ENDS = 1024
+from throughtime.truncation import truncated_loss_and_gradient
 
 
 def network_flow(
     network: Network,
     inputs: Array,
-    targets: Array,
+    targets: Array | None,
     *,
     state: Mapping[str, Array] | None = None,
     lengths: Array | None = None,
@@ -45,6 +44,7 @@ def network_flow(
     spectrum: bool = True,
     keep: bool = False,
     seed: int = 0,
+    losses: Losses | None = None,
 ) -> Flow:
     """Where the gradient of a run goes, through time, and what follows from it.
 
@@ -64,12 +64,13 @@ def network_flow(
         spectrum: whether to look at Jacobians.
         keep: whether to keep the gradients themselves, O(T²·B·H) numbers.
         seed: of what is drawn.
+        losses: instead of targets, of a network that stands inside a model whose losses look at
+            several steps; it may be bidirectional, and consists of recurrent layers.
 
     Raises:
         ValueError, TypeError: for a bidirectional network, one without a recurrent layer or a
             loss, data that do not fit, numbers out of range, or a loss that is not finite.
     """
-    problem = _problem(network, inputs, targets, state, lengths, max_lag, sample, seed)
     asked = real("tolerance", tolerance)
     if not 0 < asked < 1:
         refuse("tolerance", "a relative bias between 0 and 1", tolerance)
@@ -78,18 +79,28 @@ def network_flow(
     if k1 is not None and k2 is None:
         k2 = positive("k1", k1)
     extra = [] if k2 is None else [positive("k2", k2)]
-    size, coarse = network.parameters.flat.size, problem.in_time
-    starts = tuple(stretches(problem.max_lag + 1, size, extra, coarse=coarse))
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # said, where it happens
-        found = find(problem, Wishes(carousel, spectrum, keep, starts, seed))
+        pairs: Pairs | None = None
+        if losses is None:
+            given = (inputs, targets, state, lengths, max_lag, sample, seed)
+            problems = [problem_of(network, *given)]
+        else:
+            whole = (inputs, losses, state, lengths, max_lag, sample, seed, keep)
+            problems, pairs = module_problems(network, *whole)
+        size, coarse = network.parameters.flat.size, problems[0].in_time
+        starts = tuple(stretches(problems[0].max_lag + 1, size, extra, coarse=coarse))
+        if k2 is not None:
+            _can_be_cut(problems)
+        found = find(problems, Wishes(carousel, spectrum, keep and pairs is None, starts, seed))
+        found.pairs = pairs
         if not np.isfinite(found.loss):
             way_out = "tt.first_nonfinite says which value is the first that is none"
             refuse("flow", "a run whose loss is finite", found.loss, way_out)
-        return _flow(problem, found, starts, asked, k1, k2, clip, memory, seed)
+        return _flow(problems, found, starts, asked, k1, k2, clip, memory, seed)
 
 
 def _flow(
-    problem: Problem,
+    problems: Sequence[Problem],
     found: Found,
     starts: tuple[int, ...],
     asked: float,
@@ -100,10 +111,15 @@ def _flow(
     seed: int,
 ) -> Flow:
     """What was found, put together."""
-    network = problem.network
+    problem = problems[0]
+    cells = {n + one.first: x.cell for one in problems for n, x in one.network.recurrent.items()}
     needed, source = _memory(problem, memory, seed)
     wanted = max(1, (problem.max_lag + 1) // 4) if needed is None else needed
-    layers = {number: layer_flow(problem, found, number, wanted) for number in found.norms}
+    layers = {
+        one.first + number: layer_flow(one, found, number, wanted)
+        for one in problems
+        for number in one.network.recurrent
+    }
     worst = min(layers.items(), key=lambda item: WORST_FIRST.index(item[1].verdict))
     falls = max((one.decay for one in layers.values()), key=lambda fall: fall.upper)
     lost = bias(starts, found.by_lag, found.groups, problem.max_lag + 1, problem.steps, falls)
@@ -112,69 +128,36 @@ def _flow(
     window = min(problem.steps, k2 or truncation.steps or problem.steps)
     clipping = None
     if problem.tells:
-        clipping = advise_clipping(network, problem.inputs, problem.targets, window, clip)
+        clipping = advise_clipping(problem.network, problem.inputs, problem.targets, window, clip)
     constants = {
         number: one.time_constants
         for number, one in layers.items()
-        if isinstance(_cell(network, number), LSTM) and one.time_constants is not None
+        if isinstance(cells[number], LSTM) and one.time_constants is not None
     }
     advice = Advice(truncation, cost, clipping, needed, source, initialisations(constants, needed))
     whole = sum(found.by_lag[1:], found.by_lag[0])
     assert not isinstance(whole, int)
+    scale = problem.steps / len(problem.ends) if problem.sampled else 1.0
+    pairs = found.pairs
     return Flow(
         verdict=worst[1].verdict,
-        reason=f"layer {worst[0]} ({worst[1].kind}): {worst[1].reason}",
+        reason=f"{worst[1].title(worst[0])}: {worst[1].reason}",
         advice=advice,
         layers=layers,
         share_lags=np.array([*starts, problem.max_lag + 1]),
-        shares=shares(found.by_lag, _gate_letters(network)),
+        shares=shares(found.by_lag, _gate_letters(cells)),
         bias=lost,
-        ends=problem.ends,
+        ends=problem.ends if pairs is None else pairs.ends,
         steps=problem.steps,
         batch=problem.batch,
         max_lag=problem.max_lag,
         loss=found.loss,
-        gradient_norm=whole.norm() * problem.steps / len(problem.ends),
-        dtype=str(network.dtype),
-        notes=_notes(problem, found),
-        gradients=found.kept,
+        gradient_norm=whole.norm() * scale,
+        dtype=str(problem.network.dtype),
+        notes=_notes(problems, found),
+        gradients=found.kept if pairs is None else pairs.kept,
+        gradients_ahead={} if pairs is None else pairs.kept_ahead,
     )
-
-
-def _problem(
-    network: Network,
-    inputs: object,
-    targets: object,
-    state: Mapping[str, Array] | None,
-    lengths: object,
-    max_lag: int | None,
-    sample: int | None,
-    seed: int,
-) -> Problem:
-    one_direction(network)
-    if not network.recurrent:
-        refuse("network", "a recurrent layer", "none", "nothing flows through time")
-    if network.loss is None:
-        refuse("loss", "a loss", "none", "build the network with loss=…")
-    x = checked_inputs(network.layers[0], network.inputs, network.dtype, inputs)
-    T, B = x.shape[:2]
-    counts = step_counts(lengths, T, B)
-    begin = None if state is None else checked_state(state, network.zero_state(B))
-    shape = (T, B, network.outputs)
-    outputs = np.broadcast_to(network.dtype.type(0), shape)
-    y = network.loss.check_targets(array_of("targets", targets), outputs)
-    far = (T - 1 if T <= LONG else LAGS) if max_lag is None else positive("max_lag", max_lag, 0)
-    count = (T if T <= LONG else ENDS) if sample is None else positive("sample", sample)
-    rng = np.random.default_rng(positive("seed", seed, at_least=0))
-    return Problem(network, x, y, begin, counts, _ends(T, count, rng), min(far, T - 1))
-
-
-def _ends(steps: int, count: int, rng: np.random.Generator) -> Array:
-    """One end point from each of `count` equal stretches: even over the run, and unbiased."""
-    if count >= steps:
-        return np.arange(steps)
-    edges = np.arange(count + 1) * steps // count
-    return np.asarray(rng.integers(edges[:-1], edges[1:]))
 
 
 def _memory(problem: Problem, given: int | None, seed: int) -> tuple[int | None, str]:
@@ -185,6 +168,16 @@ def _memory(problem: Problem, given: int | None, seed: int) -> tuple[int | None,
     rng = np.random.default_rng(seed)
     found = data_memory(problem.inputs, problem.targets, problem.max_lag, rng)
     return (None, "") if not found else (found, "data")
+
+
+def _can_be_cut(problems: Sequence[Problem]) -> None:
+    """Refuses windows of TBPTT where there are none."""
+    loss = problems[0].network.loss
+    what = "a second direction, which begins at the end" if len(problems) > 1 else ""
+    if isinstance(loss, Given) and loss.also:
+        what = "a loss that looks at the last state, which each window would have"
+    if what:
+        refuse("k1, k2", "a run that can be cut into windows", what, "leave them out")
 
 
 def _window(problem: Problem, k1: int, k2: int) -> WindowCost:
@@ -198,23 +191,31 @@ def _window(problem: Problem, k1: int, k2: int) -> WindowCost:
     return WindowCost(k1, k2, relative, full.dot(short) / product if product > 0 else float("nan"))
 
 
-def _cell(network: Network, number: int) -> Cell:
-    return network.recurrent[number].cell
-
-
-def _gate_letters(network: Network) -> dict[str, str]:
+def _gate_letters(cells: Mapping[int, Cell]) -> dict[str, str]:
     """Parameter to the letters of its blocks of rows."""
     found = {}
-    for number, layer in network.recurrent.items():
+    for number, cell in cells.items():
         for name in ("W", "U", "b"):
-            found[f"{number}.{name}"] = layer.cell.gates
+            found[f"{number}.{name}"] = cell.gates
         found[f"{number}.p"] = "ifo"
     return found
 
 
-def _notes(problem: Problem, found: Found) -> tuple[str, ...]:
-    notes = []
-    if len(problem.ends) < problem.steps:
+def _notes(problems: Sequence[Problem], found: Found) -> tuple[str, ...]:
+    problem, notes = problems[0], []
+    if found.pairs is not None:
+        notes.append(
+            "Losses look at other steps than their own, past the recurrence: ‖∂E_t/∂s_k‖ is all "
+            "that arrives at k, whatever way it came. Verdict, paths, shares and bias are those of "
+            "the recurrence: lags there count the steps that a gradient goes back in it from where "
+            "the rest of the model handed it over."
+        )
+    if len(problems) > 1:
+        notes.append(
+            "Each direction of each layer is a recurrence by itself; of one that runs from the end, "
+            "lags go forwards in time."
+        )
+    if problem.sampled:
         notes.append(
             f"Losses of {len(problem.ends):,} of {problem.steps:,} steps were followed back, drawn "
             "evenly: profiles are estimates without bias; shares and truncation bias are those of "

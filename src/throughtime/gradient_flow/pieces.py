@@ -31,6 +31,8 @@ class Problem:
         lengths: (B,) or None.
         ends: the steps whose losses are followed back, ascending.
         max_lag: how far.
+        first: what is added to the numbers of its layers.
+        backwards: whether its time runs from the end of the whole run to its beginning.
     """
 
     network: Network
@@ -40,6 +42,8 @@ class Problem:
     lengths: Array | None
     ends: Array
     max_lag: int
+    first: int = 0
+    backwards: bool = False
 
     @property
     def steps(self) -> int:
@@ -56,6 +60,12 @@ class Problem:
         """(T, B), of the losses."""
         assert self.network.loss is not None
         return self.network.loss.weights(self.steps, self.batch, self.lengths)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether there are losses of steps that are not followed back."""
+        steps = np.flatnonzero(self.weights.any(axis=1))
+        return not bool(np.isin(steps, self.ends).all())
 
     @property
     def tells(self) -> bool:

@@ -15,11 +15,19 @@ from throughtime.gradient_flow.verdict import chained, dead_units, decay, judge
 
 
 def layer_flow(problem: Problem, found: Found, number: int, wanted: int) -> LayerFlow:
-    """Of recurrent layer `number`; `wanted`: the lag that is needed."""
+    """Of recurrent layer `number` of a problem; `wanted`: the lag that is needed."""
     cell = problem.network.recurrent[number].cell
-    parts = found.norms[number]
+    number += problem.first
+    walked = found.norms[number]
+    pairs, sampled = found.pairs, problem.sampled
+    parts = walked if pairs is None else pairs.norms[number]
     profiles = {part: _profile(norms) for part, norms in parts.items()}
-    main = parts["c" if "c" in parts else "h"]
+    recurrent, ahead = {}, {}
+    if pairs is not None:
+        recurrent = {part: _profile(norms) for part, norms in walked.items()}
+        ahead = {part: _mean(own.total, own.count) for part, own in pairs.ahead[number].items()}
+        ahead = ahead if any(np.nan_to_num(own).any() for own in ahead.values()) else {}
+    main = walked["c" if "c" in walked else "h"]
     fall = decay(chained(main.total, main.count))
     dead = dead_units(cell, found.gates[number])
     verdict, reason = judge(fall, dead, min(wanted, problem.max_lag))
@@ -27,7 +35,6 @@ def layer_flow(problem: Problem, found: Found, number: int, wanted: int) -> Laye
     if number in found.paths:
         paths = dict(zip(PATHS, found.paths[number].shares, strict=True))
     carry = found.carry.get(number)
-    sampled = len(problem.ends) < problem.steps
     return LayerFlow(
         kind=type(cell).__name__,
         units=cell.units,
@@ -46,6 +53,9 @@ def layer_flow(problem: Problem, found: Found, number: int, wanted: int) -> Laye
         verdict=verdict,
         reason=reason,
         gate_history=gate_history(cell, found.history[number], problem.steps),
+        backwards=problem.backwards,
+        ahead=ahead,
+        recurrent_profile=recurrent,
     )
 
 

@@ -52,6 +52,14 @@ class LayerFlow:
             before over the same losses.
         verdict, reason: on this layer.
         gate_history: letter to how its values are spread over time.
+        backwards: whether this is a second direction, which runs from the end to the beginning:
+            its lags are k − t, and where steps are counted they are counted from the end.
+        ahead: part to (n, L − 1): norms at the lags −1, −2, …, where losses look at what comes
+            after their own step (of a second direction: before it); else empty.
+        recurrent_profile: where losses look at several steps past the recurrence, part to (L,):
+            the profile of what arrives at a step, over the steps that it goes back in the
+            recurrence. `paths` and `decay` are then of this; else it would be `profile` itself,
+            and is empty.
     """
 
     kind: str
@@ -71,6 +79,13 @@ class LayerFlow:
     verdict: FlowVerdict
     reason: str
     gate_history: dict[str, GateHistory] = field(default_factory=dict, repr=False)
+    backwards: bool = False
+    ahead: dict[str, Array] = field(default_factory=dict, repr=False)
+    recurrent_profile: dict[str, Array] = field(default_factory=dict, repr=False)
+
+    def title(self, number: int) -> str:
+        """layer 0 (LSTM)."""
+        return f"layer {number} ({self.kind}{', backwards' if self.backwards else ''})"
 
     @property
     def remembers(self) -> str:
@@ -93,7 +108,8 @@ class Flow:
         verdict: "exploding", "dead", "vanishing" or "healthy": the worst of the layers'.
         reason: which layer, at which lag, and the numbers.
         advice: what to do, with numbers.
-        layers: recurrent layer to what was found there.
+        layers: recurrent layer to what was found there; of a bidirectional torch module as torch
+            counts its states: 0 and 1 are the first layer's directions, 2 and 3 the second's.
         share_lags: (S + 1,): stretch s of lags is share_lags[s] … share_lags[s + 1] − 1.
         shares: parameter to gate to (S,): the share of ∂L/∂(these rows) that came through each
             stretch of lags: ⟨part, whole⟩ / ‖whole‖², which add up to 1 over the stretches, and
@@ -106,6 +122,7 @@ class Flow:
         dtype: of the network.
         notes: what else is worth knowing, in plain sentences.
         gradients: layer to part to (n, L, B, ·): the gradients themselves, where `keep=True`.
+        gradients_ahead: the same at the lags −1, −2, …, where losses look at several steps.
     """
 
     verdict: FlowVerdict
@@ -124,15 +141,24 @@ class Flow:
     dtype: str
     notes: tuple[str, ...] = ()
     gradients: dict[int, dict[str, Array]] = field(default_factory=dict, repr=False)
+    gradients_ahead: dict[int, dict[str, Array]] = field(default_factory=dict, repr=False)
+
+    @property
+    def nearest(self) -> int:
+        """The number of the recurrent layer nearest to the loss, in its first direction."""
+        return max(number for number, layer in self.layers.items() if not layer.backwards)
 
     @property
     def top(self) -> LayerFlow:
-        """The recurrent layer nearest to the loss."""
-        return self.layers[max(self.layers)]
+        """The recurrent layer nearest to the loss; of two directions the first."""
+        return self.layers[self.nearest]
 
     @property
     def lag_norms(self) -> Array:
-        """(T, T): ‖∂E_t/∂h_k‖ in row t, column k, of the layer nearest to the loss; 0 for k > t."""
+        """(T, T): ‖∂E_t/∂h_k‖ in row t, column k, of the layer nearest to the loss.
+
+        0 for k > t, unless losses look ahead.
+        """
         return self.matrix("h")
 
     @property
@@ -147,24 +173,31 @@ class Flow:
         return self.top.paths["carry"]
 
     def matrix(self, part: str = "h", layer: int | None = None) -> Array:
-        """(T, T): ‖∂E_t/∂s_k‖ in row t, column k, averaged over sequences; 0 for k > t.
+        """(T, T): ‖∂E_t/∂s_k‖ in row t, column k, averaged over sequences.
 
-        NaN where it was not looked at: beyond `max_lag`, and in rows that were not sampled.
+        0 for k > t unless losses look ahead; of a second direction, for k < t. NaN where it was
+        not looked at: beyond `max_lag`, and in rows that were not sampled.
 
         Args:
             part: "h", or "c" of an LSTM.
             layer: its number; the recurrent layer nearest to the loss without it.
         """
-        number = max(self.layers) if layer is None else layer
+        number = self.nearest if layer is None else layer
         if number not in self.layers:
             refuse("layer", f"one of {', '.join(map(str, self.layers))}", number)
         norms = self.layers[number].norms
         if part not in norms:
             refuse("part", " or ".join(norms), repr(part))
-        full = np.where(np.tri(self.steps, dtype=bool), np.nan, 0.0)
-        for row, t in zip(norms[part], self.ends, strict=True):
-            count = min(int(t), self.max_lag) + 1
-            full[t, t - np.arange(count)] = row[:count]
+        one, T = self.layers[number], self.steps
+        lags = np.arange(T)[:, None] - np.arange(T)
+        lags = -lags if one.backwards else lags
+        full = np.where((lags >= 0) | bool(one.ahead), np.nan, 0.0)
+        for row, t in enumerate(self.ends):
+            behind = (lags[t] >= 0) & (lags[t] <= self.max_lag)
+            full[t, behind] = norms[part][row, lags[t, behind]]
+            if one.ahead:
+                before = (lags[t] < 0) & (lags[t] >= -self.max_lag)
+                full[t, before] = one.ahead[part][row, -1 - lags[t, before]]
         return full
 
     def __str__(self) -> str:
@@ -172,7 +205,7 @@ class Flow:
 
     def as_dict(self) -> dict[str, object]:
         """The result as plain data, with `"version"`; what is not finite is null."""
-        fields = {name: value for name, value in vars(self).items() if name != "gradients"}
+        fields = {name: value for name, value in vars(self).items() if not name.startswith("gradients")}
         return {"version": JSON_VERSION, **{name: plain(value) for name, value in fields.items()}}
 
     def to_json(self, path: str | os.PathLike[str]) -> None:

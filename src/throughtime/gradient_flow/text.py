@@ -51,7 +51,8 @@ def circumstances(flow: Flow) -> str:
 
 
 def _layer(number: int, layer: LayerFlow, max_lag: int) -> list[str]:
-    units = f"{layer.kind}, {layer.units} units"
+    way = ", backwards" if layer.backwards else ""
+    units = f"{layer.kind}, {layer.units} units{way}"
     lines = [f"Layer {number} ({units}): {layer.verdict}", *_table(lag_rows(layer, max_lag))]
     lines += [line for fact in facts(layer) for line in _wrapped(fact, "  ", "    ")]
     return lines
@@ -66,6 +67,8 @@ def lag_rows(layer: LayerFlow, max_lag: int) -> list[list[str]]:
         spread = layer.profile_spread[part]
         if np.nan_to_num(spread).any():  # 0 of a single sequence
             rows.append(["  ± over sequences", *(_size(spread[lag]) for lag in lags)])
+    for part, profile in layer.recurrent_profile.items():
+        rows.append([f"‖∂E/∂{part}‖ by recurrence", *(_size(profile[lag]) for lag in lags)])
     for path, shares in layer.paths.items():
         name = NAMES[path].format("c" if layer.remembers == "c" else "z")
         rows.append([name, *(_percent(shares[lag]) for lag in lags)])
@@ -74,7 +77,7 @@ def lag_rows(layer: LayerFlow, max_lag: int) -> list[list[str]]:
 
 def facts(layer: LayerFlow) -> list[str]:
     """What else was found there, a line each."""
-    lines = []
+    lines = [_ahead(part, norms) for part, norms in layer.ahead.items()]
     if layer.time_constants is not None:
         q = np.quantile(layer.time_constants, [0.1, 0.5, 0.9, 1.0], method="nearest")
         longest = ", ".join(str(u) for u in layer.units_that_remember(0)[:3])
@@ -109,6 +112,14 @@ def facts(layer: LayerFlow) -> list[str]:
         some = ", ".join(str(unit) for unit in np.flatnonzero(layer.dead)[:8])
         lines.append(f"dead units: {int(layer.dead.sum())} of {layer.units} ({some})")
     return lines
+
+
+def _ahead(part: str, norms: Array) -> str:
+    """What losses look at that comes after their own step, by lag."""
+    known = np.isfinite(norms)
+    mean = np.where(known, norms, 0).sum(axis=0) / np.maximum(1, known.sum(axis=0))
+    some = ", ".join(f"{_size(mean[lag - 1])} at −{lag}" for lag in some_lags(len(mean)) if lag)
+    return f"losses look ahead: ‖∂E/∂{part}‖ {some}"
 
 
 def _shares(flow: Flow) -> list[str]:

@@ -101,7 +101,7 @@ def applies(run: Lines, ends: Array) -> bool:
     """Whether this file can do it."""
     one = run.linear[run.top]
     kinds = (LinearRNN, LinearLSTM, LinearGRU)
-    fits = isinstance(one, kinds) and "R" not in one.p and len(run.linear) == 1
+    fits = isinstance(one, kinds) and "R" not in one.p and len(run.linear) == 1 and not run.also
     return fits and len(ends) == run.steps
 
 

@@ -12,13 +12,14 @@ it: a gradient of 1e-60 is as exact as one of 1, in float32 too.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.cells import State
 from throughtime.cells.products import input_gradient
+from throughtime.gradient_flow.given import Given
 from throughtime.gradient_flow.linear import Edges, Linear, linear
 from throughtime.layers import Dense, Recurrent, RecurrentTape
 from throughtime.losses import LossValue
@@ -39,6 +40,8 @@ class Lines:
         arriving: ∂E_t/∂(outputs of that layer at t), (T, B, ·).
         counted: (T, B), whether step t of sequence b has a loss at all.
         head: gradients of the layers above it, by the parameters' full names.
+        also: layer to part of the state to (T, B, ·): what else arrives there from E_t, past the
+            outputs.
     """
 
     network: Network
@@ -48,6 +51,7 @@ class Lines:
     arriving: Array
     counted: Array
     head: dict[str, Array]
+    also: dict[int, dict[str, Array]] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -90,7 +94,9 @@ def lines(network: Network, tape: NetworkTape, loss: LossValue) -> Lines:
         assert isinstance(own, RecurrentTape)
         found[number] = linear(layer.cell, network.of_layer(number), own.directions[0])
     top = max(found)
-    arriving = loss.doutputs
+    arriving, also = loss.doutputs, dict[int, dict[str, Array]]()
+    if isinstance(network.loss, Given):
+        arriving, also = network.loss.split(arriving)
     head: dict[str, Array] = {}
     for number in reversed(range(top + 1, len(network.layers))):
         p = network.of_layer(number)
@@ -100,7 +106,7 @@ def lines(network: Network, tape: NetworkTape, loss: LossValue) -> Lines:
         assert passed.inputs is not None
         arriving = passed.inputs
         head |= {f"{number}.{name}": array for name, array in own_gradient.items()}
-    return Lines(network, tape, found, top, arriving, loss.weights > 0, head)
+    return Lines(network, tape, found, top, arriving, loss.weights > 0, head, also)
 
 
 def walk(run: Lines, ends: Array, max_lag: int, split: tuple[Edges, ...] = ()) -> Iterator[Rows]:
@@ -122,6 +128,8 @@ def walk(run: Lines, ends: Array, max_lag: int, split: tuple[Edges, ...] = ()) -
             fronts = {mode: _sliced(front, gone) for mode, front in fronts.items()}
         at = _places(ends[first:] - lag)
         dtop = run.arriving[at] if lag == 0 else None
+        if lag == 0:
+            _arrive(run, at, fronts)
         deltas: dict[Edges, Deltas] = {}
         for mode in modes:
             deltas[mode], fronts[mode] = _one_step(run, at, dtop, fronts[mode], mode)
@@ -132,6 +140,14 @@ def walk(run: Lines, ends: Array, max_lag: int, split: tuple[Edges, ...] = ()) -
         }
         yield Rows(lag, first, at, exponents, deltas["all"], true, {m: deltas[m] for m in split})
         exponents = _rescaled(fronts, list(lengths.values()), exponents)
+
+
+def _arrive(run: Lines, at: slice | Array, fronts: dict[Edges, dict[int, State]]) -> None:
+    """What arrives past the outputs."""
+    for front in fronts.values():
+        for number, parts in run.also.items():
+            for name, part in parts.items():
+                front[number][name] = front[number][name] + part[at]
 
 
 def _one_step(

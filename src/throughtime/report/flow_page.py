@@ -56,7 +56,8 @@ def flow_sections(flow: Flow, title: str, lead: str = "") -> Iterator[Section]:
 def _layer(flow: Flow, number: int) -> Section:
     """One recurrent layer: its facts, its table by lag, its figures."""
     layer = flow.layers[number]
-    name = f"Layer {number}: {layer.kind}, {layer.units} units"
+    way = ", backwards" if layer.backwards else ""
+    name = f"Layer {number}: {layer.kind}, {layer.units} units{way}"
     lead = "" if len(flow.layers) == 1 else f"{layer.reason[0].upper()}{layer.reason[1:]}."
     drawn = number in sorted(flow.layers, reverse=True)[:DRAWN]
     figures = [*_figures(flow, number, layer)] if drawn else []

@@ -1,0 +1,95 @@
+"""What the losses of a model hand to a recurrent module inside it, past the recurrence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from throughtime.arrays import Array
+
+
+@dataclass(frozen=True)
+class Handed:
+    """Of n losses side by side, the derivatives with respect to what the module gives.
+
+    Attributes:
+        outputs: (n, T, B, ·), both directions side by side.
+        final: by the names of a network's state ("0.h", "1.1.c"), (n, B, ·): with respect to the
+            state after each sequence's last step, of a second direction after its first one.
+    """
+
+    outputs: Array
+    final: Mapping[str, Array]
+
+    def of_sequences(self, chosen: Array | slice) -> Handed:
+        """Of some of the sequences."""
+        final = {name: part[:, chosen] for name, part in self.final.items()}
+        return Handed(self.outputs[:, :, chosen], final)
+
+
+class Source(Protocol):
+    """Where the derivatives come from; losses are asked for some at a time.
+
+    Attributes:
+        single: whether there is one loss a sequence, or one in all, instead of one a step. It
+            stands at the sequence's end, for a second direction at its beginning.
+    """
+
+    @property
+    def single(self) -> bool:
+        """See above."""
+
+    def handed(self, steps: Array) -> Handed:
+        """By the losses of these steps; by the single one, whatever the steps are."""
+
+
+@dataclass(frozen=True)
+class OwnSteps:
+    """Losses of which each looks at its own step alone: a `Source` from (T, B, ·)."""
+
+    outputs: Array
+    single: bool = False
+
+    def handed(self, steps: Array) -> Handed:
+        """By the losses of these steps."""
+        found = np.zeros((len(steps), *self.outputs.shape), self.outputs.dtype)
+        found[np.arange(len(steps)), steps] = self.outputs[steps]
+        return Handed(found, {})
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The losses of a model, as a recurrent module inside it sees them.
+
+    Attributes:
+        source: what each of them hands down.
+        whole: what all of them together do; n = 1.
+        values: (T, B), the losses themselves, at the steps at which they stand.
+    """
+
+    source: Source
+    whole: Handed
+    values: Array
+
+    def of(self, chosen: Array) -> Losses:
+        """Of some of the sequences."""
+        some = _Some(self.source, chosen)
+        return Losses(some, self.whole.of_sequences(chosen), self.values[:, chosen])
+
+
+@dataclass(frozen=True)
+class _Some:
+    """A source of some of the sequences."""
+
+    source: Source
+    chosen: Array
+
+    @property
+    def single(self) -> bool:
+        return self.source.single
+
+    def handed(self, steps: Array) -> Handed:
+        return self.source.handed(steps).of_sequences(self.chosen)

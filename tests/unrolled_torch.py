@@ -18,7 +18,7 @@ class Unrolled(nn.Module):
 
     def __init__(self, rnn):
         super().__init__()
-        self.rnn, self.lines = rnn, []
+        self.rnn, self.lines, self.bidirectional = rnn, [], rnn.bidirectional
 
     def forward(self, x, state=None):
         rnn, self.lines = self.rnn, []

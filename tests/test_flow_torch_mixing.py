@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from throughtime.gradient_flow.descent import Scaled
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 from unrolled_torch import derivatives, run_unrolled, shared  # noqa: E402
@@ -286,9 +287,15 @@ def test_packed_sequences(name, enforce_sorted):
     flow = tt.flow(model, x, lengths, loss=squares, **LAGS)
     alone = Attention(model.rnn)
     alone.head = model.head
+    weights = torch.linspace(1, 2, T).double()
+    each = [
+        (alone(x[:n, b : b + 1]).square().sum((1, 2)) * weights[:n]).sum()
+        for b, n in enumerate(lengths.tolist())
+    ]
+    assert flow.gradient_norm == pytest.approx(norm_of(model.rnn, torch.stack(each)), rel=1e-10)
     for b, n in enumerate(lengths.tolist()):
         outputs, lines = run_unrolled(alone, "rnn", x[:n, b : b + 1])
-        losses = outputs.square().sum((1, 2)) * torch.linspace(1, 2, T).double()[:n]
+        losses = outputs.square().sum((1, 2)) * weights[:n]
         for number, parts in enumerate(derivatives(losses, lines)):
             sign = -1 if flow.layers[number].backwards else 1
             for part, gradient in parts.items():
@@ -305,23 +312,25 @@ def test_packed_sequences(name, enforce_sorted):
     assert layer.norms["h"][row, 0] == pytest.approx(kept[lengths.numpy() > row].mean(), rel=1e-12)
 
 
+def norm_of(rnn, losses):
+    """Of the gradient by a module's parameters, its two biases counted as the one that they are."""
+    named = dict(rnn.named_parameters())
+    parts = torch.autograd.grad(losses.sum(), list(named.values()))
+    total = 0.0
+    for name, part in zip(named, parts, strict=True):
+        if "bias_hh" in name:  # but for a GRU's candidate, which has one of its own
+            part = part[-H:] if isinstance(rnn, nn.GRU) else part[:0]
+        total += float(part.square().sum())
+    return np.sqrt(total)
+
+
 @pytest.mark.parametrize("name", ["lstm", "gru-3", "lstm-both", "gru-both-2"])
 @pytest.mark.parametrize("kind", [Attention, AllStates], ids=lambda kind: kind.__name__)
 def test_gradient_norm_and_shares_are_those_of_the_module(name, kind):
     model, x = model_of(name, kind), inputs()
     loss = squares if kind is Attention else LOSSES["one number"]
     flow = tt.flow(model, x, loss=loss, spectrum=False, carousel=False)
-    outputs, _ = run_unrolled(model, "rnn", x)
-    named = [(n, p) for n, p in model.rnn.named_parameters() if "bias_hh" not in n]
-    grads = torch.autograd.grad(loss(model(x)).sum(), [p for _, p in named])
-    recurrent = torch.autograd.grad(
-        loss(model(x)).sum(),
-        [p for n, p in model.rnn.named_parameters() if "bias_hh" in n],
-    )
-    squares_of = sum(float(g.square().sum()) for g in grads)
-    if isinstance(model.rnn, nn.GRU):  # whose candidate has a recurrent bias of its own
-        squares_of += sum(float(g[-H:].square().sum()) for g in recurrent)
-    assert flow.gradient_norm == pytest.approx(np.sqrt(squares_of), rel=1e-12)
+    assert flow.gradient_norm == pytest.approx(norm_of(model.rnn, loss(model(x))), rel=1e-12)
     lines = len(flow.layers)
     assert {int(one.split(".")[0]) for one in flow.shares} == set(range(lines))
     for gates in flow.shares.values():
@@ -443,3 +452,28 @@ def test_text_page_and_json(tmp_path):
     own = tt.flow(model_of("lstm-both"), inputs(), loss=squares).matrix("c", 1)
     assert (own[np.tril_indices(T, -1)] == 0).all()  # nothing of the past reaches it
     assert (own[np.triu_indices(T)] > 0).all()
+
+
+def test_the_verdict_is_on_the_recurrence():
+    """A mean over time hands as much to every step, however soon the recurrence forgets."""
+    model = model_of("rnn", Pooled)
+    with torch.no_grad():
+        model.rnn.weight_hh_l0.copy_(1e-3 * torch.eye(H))
+    flow = tt.flow(model, inputs(), loss=LOSSES["each sequence"])
+    profile, recurrent = (one["h"] for one in (flow.top.profile, flow.top.recurrent_profile))
+    assert profile[-1] > 0.5 * profile[0]
+    assert recurrent[1] < 0.01 * recurrent[0]
+    assert flow.verdict == "vanishing"
+    assert flow.top.decay.falls_at == 1
+
+
+def test_numbers_of_far_apart_sizes_are_added_up():
+    def of(*pairs):
+        values, powers = np.array(pairs, np.float32).T
+        return Scaled({"h": values[:, None]}, powers.astype(np.int32))
+
+    one = of((1, -300), (1, 5), (0, 7), (3, 2), (1, -300), (0, 0))
+    other = of((1, 0), (1, -300), (1, -300), (1, 1), (3, -301), (0, 9))
+    found = one + other
+    exact = np.ldexp(found.parts["h"][:, 0].astype(float), found.powers)
+    assert list(exact) == [1, 32, 2.0**-300, 14, 2.5 * 2.0**-300, 0]

@@ -441,7 +441,7 @@ def test_text_page_and_json(tmp_path):
     assert "Layer 1 (LSTM, 5 units, backwards)" in text
     assert "losses look ahead: ‖∂E/∂c‖ " in text
     assert "‖∂E/∂c‖ by recurrence" in text
-    assert "past the recurrence" in text
+    assert "past a layer's recurrence" in text
     assert max(map(len, text.splitlines())) <= 100
     flow.to_json(tmp_path / "flow.json")
     assert '"ahead"' in (tmp_path / "flow.json").read_text()
@@ -449,7 +449,10 @@ def test_text_page_and_json(tmp_path):
     matrix = flow.matrix("c", 1)
     assert matrix.shape == (T, T)
     assert (matrix > 0).all()
-    own = tt.flow(model_of("lstm-both"), inputs(), loss=squares).matrix("c", 1)
+    own = tt.flow(model_of("lstm-both"), inputs(), loss=squares)
+    assert not own.layers[1].recurrent_profile
+    assert "past a layer's recurrence" not in str(own)
+    own = own.matrix("c", 1)
     assert (own[np.tril_indices(T, -1)] == 0).all()  # nothing of the past reaches it
     assert (own[np.triu_indices(T)] > 0).all()
 

@@ -16,6 +16,8 @@ from throughtime.gradient_flow.handed import Handed
 class BySteps:
     """The losses of a run one by one, each a backward pass through what lies above the module."""
 
+    own_steps = False
+
     def __init__(self, seen: Seen, found: Any, layout: Layout) -> None:
         self.seen, self.found, self.layout = seen, found, layout
         self.single = layout.at_end

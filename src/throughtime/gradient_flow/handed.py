@@ -36,10 +36,15 @@ class Source(Protocol):
     Attributes:
         single: whether there is one loss a sequence, or one in all, instead of one a step. It
             stands at the sequence's end, for a second direction at its beginning.
+        own_steps: whether each loss looks at its own step's output alone.
     """
 
     @property
     def single(self) -> bool:
+        """See above."""
+
+    @property
+    def own_steps(self) -> bool:
         """See above."""
 
     def handed(self, steps: Array) -> Handed:
@@ -52,6 +57,7 @@ class OwnSteps:
 
     outputs: Array
     single: bool = False
+    own_steps: bool = True
 
     def handed(self, steps: Array) -> Handed:
         """By the losses of these steps."""
@@ -90,6 +96,10 @@ class _Some:
     @property
     def single(self) -> bool:
         return self.source.single
+
+    @property
+    def own_steps(self) -> bool:
+        return self.source.own_steps
 
     def handed(self, steps: Array) -> Handed:
         return self.source.handed(steps).of_sequences(self.chosen)

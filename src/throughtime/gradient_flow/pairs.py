@@ -28,6 +28,7 @@ class Pairs:
         norms: lag l = t − k from 0; of a second direction, whose time runs backwards, k − t.
         ahead: lag −1 − j in column j: the loss looks at what comes after its own step.
         kept, kept_ahead: (n, L, B, ·), the gradients themselves, where they are asked for.
+        mixed: the lines where a loss arrives at other steps than its own.
     """
 
     ends: Array
@@ -35,6 +36,7 @@ class Pairs:
     ahead: dict[int, dict[str, Norms]] = field(default_factory=dict)
     kept: dict[int, dict[str, Array]] = field(default_factory=dict)
     kept_ahead: dict[int, dict[str, Array]] = field(default_factory=dict)
+    mixed: set[int] = field(default_factory=set)
 
 
 def all_pairs(stack: Stack, source: Source, ends: Array, max_lag: int, keep: bool) -> Pairs:
@@ -43,6 +45,8 @@ def all_pairs(stack: Stack, source: Source, ends: Array, max_lag: int, keep: boo
     for lines in stack.lines:
         for line in lines:
             _blank(found, line, max_lag, keep)
+            if not (source.own_steps and lines is stack.lines[-1]):
+                found.mixed.add(line.number)
     for steps in _blocks(stack, source, ends):
         handed = source.handed(steps)
         at = stack.last[None] if source.single else np.repeat(steps[:, None], len(stack.last), 1)

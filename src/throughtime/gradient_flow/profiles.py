@@ -23,7 +23,7 @@ def layer_flow(problem: Problem, found: Found, number: int, wanted: int) -> Laye
     parts = walked if pairs is None else pairs.norms[number]
     profiles = {part: _profile(norms) for part, norms in parts.items()}
     recurrent, ahead = {}, {}
-    if pairs is not None:
+    if pairs is not None and number in pairs.mixed:
         recurrent = {part: _profile(norms) for part, norms in walked.items()}
         ahead = {part: _mean(own.total, own.count) for part, own in pairs.ahead[number].items()}
         ahead = ahead if any(np.nan_to_num(own).any() for own in ahead.values()) else {}

@@ -27,8 +27,9 @@ def lag_heatmap(
 
     Row: the step t of the loss; column: the lag t − k; colour: ‖∂E_t/∂s_k‖, mean over sequences,
     on a logarithmic scale of at most six decades. Blank where there is nothing: k would lie
-    before the first step. The advised K is marked. Of more than 160 rows or columns neighbours
-    are averaged.
+    before the first step. Lags below 0 are there where losses look at what comes after them. The
+    advised K is marked, where lags are those of the recurrence alone. Of more than 160 rows or
+    columns neighbours are averaged.
 
     Args:
         flow: from `tt.flow`.
@@ -44,28 +45,41 @@ def lag_heatmap(
     one = layer_of(flow, layer)
     part = part_of(one, part)
     ax = ax or new_axes(5.2, 4.2)
-    values, top = shown_norms(one.norms[part])
-    lags, steps = flow.max_lag + 1, flow.steps
+    norms, lags, steps = one.norms[part], flow.max_lag + 1, flow.steps
+    first = 0
+    if one.ahead:
+        norms = np.concatenate([one.ahead[part][:, ::-1], norms], axis=1)
+        first = -one.ahead[part].shape[1]
+    values, top = shown_norms(norms)
     if top > 0:
         low = max(float(np.nanmin(values)), top * 10.0**-DECADES)
         norm = LogNorm(min(low, top / 10), top)
-        extent = (-0.5, lags - 0.5, steps - 0.5, -0.5)
+        extent = (first - 0.5, lags - 0.5, steps - 0.5, -0.5)
         drawn = ax.imshow(values, norm=norm, aspect="auto", extent=extent, interpolation="nearest")
         label = f"{NORM.format(part)}, mean over {_count(flow.batch, 'sequence')}"
         logarithmic(ax.figure.colorbar(drawn, ax=ax, label=label, extend="min").ax.yaxis)
-        mark_truncation(flow, ax)
+        if not one.recurrent_profile:
+            mark_truncation(flow, ax)
     else:
         say(ax, "the gradient is 0, or not finite, at all lags")
-        ax.set(xlim=(-0.5, lags - 0.5), ylim=(steps - 0.5, -0.5))
-    ax.set_xlabel("lag t − k (steps back from the loss)")
+        ax.set(xlim=(first - 0.5, lags - 0.5), ylim=(steps - 0.5, -0.5))
+    ax.set_xlabel(lag_label(one))
     ax.set_ylabel("step t of the loss")
     return whole_numbers(ax, x=lags, y=steps)
+
+
+def lag_label(layer: LayerFlow) -> str:
+    """Of an axis: a second direction goes the other way."""
+    if layer.backwards:
+        return "lag k − t (steps after the loss)"
+    return "lag t − k (steps back from the loss)"
 
 
 def lag_profile(flow: Flow, ax: Axes | None = None, *, layer: int | None = None) -> Axes:
     """The gradient by lag, averaged over losses and sequences, with the advised K marked.
 
-    A line for each part of the state; the band is the standard deviation over sequences, bars are
+    A line for each part of the state, and a thin one for what goes through the recurrence alone
+    where losses look at several steps past it; the band is the standard deviation over sequences, bars are
     the standard error where only some losses were followed back. The level of 1 % of lag 0, from
     which on a gradient counts as vanished, belongs to the part that the layer remembers with.
 
@@ -82,7 +96,12 @@ def lag_profile(flow: Flow, ax: Axes | None = None, *, layer: int | None = None)
     styles = {"h": (ORANGE, "--"), "c": (BLUE, "-")} if "c" in one.norms else {"h": (BLUE, "-")}
     for part, (colour, style) in styles.items():
         _line_with_band(ax, one, part, colour, style)
-    start = float(one.profile[one.remembers][0])
+        if one.recurrent_profile:
+            alone = np.where(one.recurrent_profile[part] > 0, one.recurrent_profile[part], np.nan)
+            label = f"{NORM.format(part)} by recurrence alone"
+            ax.plot(alone, ":", marker=".", ms=3, color=colour, lw=1.0, label=label)
+    judged = one.recurrent_profile or one.profile  # what the verdict is on
+    start = float(judged[one.remembers][0])
     if np.isfinite(start) and start > 0:
         label = f"{FALLEN:.0%} of {one.remembers} at lag 0"
         ax.axhline(FALLEN * start, color=GREY, lw=0.9, ls=":", label=label)
@@ -93,7 +112,7 @@ def lag_profile(flow: Flow, ax: Axes | None = None, *, layer: int | None = None)
     if flow.advice.memory is not None and flow.advice.memory <= flow.max_lag:
         label = f"needed lag {flow.advice.memory}"
         ax.axvline(flow.advice.memory, color=GREEN, lw=0.9, ls="-.", label=label)
-    ax.set_xlabel("lag t − k (steps back from the loss)")
+    ax.set_xlabel(lag_label(one))
     ax.set_ylabel("‖∂Eₜ/∂sₖ‖, mean over t")
     ax.grid(alpha=0.25)
     ax.legend(**LEGEND)

@@ -31,9 +31,11 @@ def heatmap(flow: Flow, layer: LayerFlow) -> Words:
     numbers = "It is 0, or not finite, everywhere."
     if known.size:
         numbers = f"Its sizes go from {number(known.min())} to {number(known.max())}."
+    ahead = " Left of 0 it looks at what comes after it." if layer.ahead else ""
+    marked = "" if layer.recurrent_profile else _marked(flow)
     caption = (
         f"Gradient ‖∂E_t/∂{part}_k‖ of each step's loss, by lag. A row that stays bright far to "
-        f"the right is a loss that reaches far back.{_marked(flow)}"
+        f"the right is a loss that reaches far back.{ahead}{marked}"
     )
     return Words(caption, numbers)
 
@@ -45,6 +47,9 @@ def profile(flow: Flow, layer: LayerFlow) -> Words:
     numbers = "; ".join(
         f"with respect to {part} {_at_lags(values)}" for part, values in layer.profile.items()
     )
+    if layer.recurrent_profile:
+        alone = layer.recurrent_profile[layer.remembers]
+        numbers += f"; through the recurrence alone {_at_lags(alone)}"
     return Words(caption + _marked(flow), f"{numbers}.")
 
 

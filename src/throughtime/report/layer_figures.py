@@ -9,7 +9,7 @@ import numpy as np
 from throughtime.arrays import Array, refuse
 from throughtime.gradient_flow import Flow
 from throughtime.report.figures import BLUE, GREEN, LEGEND, ORANGE, RED, logarithmic, new_axes
-from throughtime.report.flow_figures import layer_of, mark_truncation, say, whole_numbers
+from throughtime.report.flow_figures import lag_label, layer_of, mark_truncation, say, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ def carousel(flow: Flow, ax: Axes | None = None, *, layer: int | None = None) ->
         ax.legend(**LEGEND)
     else:
         say(ax, "the gradient is 0 at all lags")
-    ax.set_xlabel("lag t − k (steps back from the loss)")
+    ax.set_xlabel(lag_label(one))
     ax.set_ylabel(f"share of ∂Eₜ/∂{one.remembers}ₖ (%)")
     ax.grid(alpha=0.25)
     return whole_numbers(ax, x=flow.max_lag + 1)

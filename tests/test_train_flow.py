@@ -44,6 +44,57 @@ def test_looks_take_no_more_than_their_share(cost):
     assert budget.spent == pytest.approx(budget.looks * cost)
 
 
+@pytest.mark.parametrize("per_lag", [0.0, 0.002, 0.05])
+@pytest.mark.parametrize("fixed", [0.001, 0.04])
+def test_looks_grow_within_their_share_from_the_first_on(per_lag, fixed, monkeypatch):
+    """Whatever a look takes, a fixed time and one in proportion to what it does."""
+    clock, real, taken = Clock(), tt.flow, []
+    net, (x, y) = network(), data(steps=30)
+
+    def flow(*what, **options):
+        found = real(*what, **options)
+        clock.now += fixed + per_lag * found.batch * (found.max_lag + 1)
+        return found
+
+    monkeypatch.setattr("throughtime.flow_record.recorder.flow", flow)
+    first = fixed + per_lag * 5
+    one = recorder(share=0.03)
+    one.budget.clock = clock
+    turn = max(0.01, first / 5)  # a first look takes no more than five turns and 50 ms
+    sizes = []
+    for _ in range(30_000):
+        clock.now += turn
+        found = one.observe(net, x, y)
+        if found is not None:
+            sizes.append((found.batch, found.max_lag))
+            taken.append(one.budget.taken)
+        if len(sizes) == 6:
+            break
+    assert sizes == [(1, 4), (1, 16), (1, 29), (8, 29), (8, 29), (8, 29)]
+    assert max(taken) <= 0.03
+
+
+def test_before_the_first_look_the_line_says_when_it_comes():
+    file, clock = Terminal(), Clock()
+    one = tt.FlowRecorder(file=file)
+    one.budget.clock = clock
+    for _ in range(3):
+        clock.now += 0.01
+        one.line.shown -= 1
+        one.note(0.5)
+    assert "flow: no look yet, the time for it is earned in 3 s; |gradient| 0.5" in file.getvalue()
+    assert one.budget.earned_in() == pytest.approx(0.1 / 0.03 - 0.02)
+    one.close()
+
+
+def test_a_look_that_was_asked_for_is_of_full_size():
+    net, (x, y) = network(), data()
+    one = recorder()
+    assert one.look(net, x, y).max_lag == 11
+    assert one.due_look(net, x, y).max_lag == 4
+    assert one.due_look(net, x, y, max_lag=2, sequences=1).max_lag == 2
+
+
 def test_one_slow_look_is_made_up_for():
     clock = Clock()
     budget = Budget(0.1, clock)
@@ -124,9 +175,11 @@ def test_observing_looks_when_it_is_time_and_changes_nothing():
         found.append(one.observe(net, x, y, norm=1.0))
     assert net.parameters == before
     places = [place for place, flow in enumerate(found) if flow is not None]
-    assert places[0] == 20  # a first look is expected to last ten turns, half of these
+    assert places[0] == 11  # a first look is expected to last 0.55 s, half of the time
     assert one.updates == 40
     assert one.look_at is found[-1]
+    sizes = [(flow.batch, flow.max_lag) for flow in found if flow is not None]
+    assert sizes[:4] == [(1, 4), (1, 11), (8, 11), (8, 11)]  # the window has 12 steps
 
 
 def test_medians_are_those_of_the_newest_norms():
@@ -136,6 +189,7 @@ def test_medians_are_those_of_the_newest_norms():
         norms.add(float(norm))
     assert (norms.count, norms.largest, norms.share) == (20_001, 20_000.0, None)
     assert norms.median == 15_000.5
+    assert norms.usual == pytest.approx(19_000.1)
 
 
 # --- the record ---
@@ -154,7 +208,8 @@ def test_what_was_written_is_read_again(tmp_path):
     assert (record.clip, record.ended, record.update) == (2.0, "ended", 20)
     rows = str(record).splitlines()
     assert rows[0].split() == [
-        *("update", "verdict", "layer", "reach", "half-life", "|gradient|", "largest", "clipped")
+        *("update", "verdict", "layer", "reach", "half-life", "|gradient|"),
+        *("9", "of", "10", "largest", "clipped"),
     ]
     assert rows[1].split()[:4] == ["10", looks[0].verdict, "1", "(LSTM)"]
     assert rows[-2].startswith("2 looks, which took ")
@@ -313,7 +368,7 @@ def test_a_torch_loop(tmp_path, monkeypatch):
 
     with recorder(path, clip=1.0, share=0.9) as one:
         one.budget.clock = clock = Clock()
-        for _ in range(4):
+        for _ in range(6):
             optimiser.zero_grad()
             losses(model(x)).mean().backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -323,7 +378,7 @@ def test_a_torch_loop(tmp_path, monkeypatch):
     record = tt.FlowRecord.read(path)
     assert record.looks
     assert set(record.looks[0].layers) == {"0", "1"}
-    assert record.looks[0].batch == 8
+    assert [(look.batch, look.max_lag) for look in record.looks] == [(1, 4), (1, 9), (8, 9), (8, 9)]
     assert model.training
     with torch.no_grad():
         model.rnn.weight_ih_l1[0, 0] = torch.nan

@@ -65,7 +65,8 @@ def watching(
         tell(update)
         if one.note(update.norm, update.number):
             inputs, targets, state = trainer.next_window()
-            one.look(trainer.network, inputs, targets, state=state, memory=max(1, len(inputs) // 4))
+            memory = max(1, len(inputs) // 4)
+            one.due_look(trainer.network, inputs, targets, state=state, memory=memory)
 
     return watch
 

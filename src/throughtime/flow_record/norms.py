@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+QUANTILE = 0.9
 MOST = 10_000  # of which a median is taken; of more, the newest
 
 
@@ -38,6 +39,11 @@ class NormsSince:
     def median(self) -> float:
         """NaN without any."""
         return float(np.median(self._newest)) if self._newest else float("nan")
+
+    @property
+    def usual(self) -> float:
+        """What nine of ten stay below; NaN without any."""
+        return float(np.quantile(self._newest, QUANTILE)) if self._newest else float("nan")
 
     @property
     def share(self) -> float | None:

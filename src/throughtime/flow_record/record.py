@@ -72,10 +72,11 @@ class Look:
         seconds: since the recorder began.
         cost: seconds that it took.
         verdict, reason: the worst of the layers'.
-        steps, batch: T, and the sequences that were looked at.
+        steps, batch, max_lag: T, the sequences that were looked at, and how far back.
         truncation: K that is advised; None where there is none.
         updates: since the look before.
-        norm, largest_norm: median and largest norm of their gradients, before clipping.
+        norm, usual_norm, largest_norm: of their gradients, before clipping: the median, what nine
+            of ten stay below, and the largest. To clip at the second leaves the ordinary one alone.
         clipped: the share of them that was clipped; None without a threshold.
         layers: by number.
     """
@@ -87,9 +88,11 @@ class Look:
     reason: str
     steps: int
     batch: int
+    max_lag: int
     truncation: int | None
     updates: int
     norm: float | None
+    usual_norm: float | None
     largest_norm: float | None
     clipped: float | None
     layers: dict[str, LayerLook]
@@ -105,9 +108,11 @@ class Look:
             reason=flow.reason,
             steps=flow.steps,
             batch=flow.batch,
+            max_lag=flow.max_lag,
             truncation=flow.advice.truncation.steps,
             updates=norms.count,
             norm=_finite(norms.median),
+            usual_norm=_finite(norms.usual),
             largest_norm=_finite(norms.largest) if norms.count else None,
             clipped=norms.share,
             layers={str(number): LayerLook.of(one) for number, one in flow.layers.items()},

@@ -14,10 +14,12 @@ from throughtime.arrays import real, refuse
 from throughtime.flow import Flow, first_nonfinite, flow
 from throughtime.flow_record.budget import Budget
 from throughtime.flow_record.file import FORMAT, VERSION, append, begin
+from throughtime.flow_record.growing import Growing
 from throughtime.flow_record.live import LiveLine
 from throughtime.flow_record.norms import NormsSince
 from throughtime.flow_record.record import Look
 from throughtime.flow_record.text import live_line
+from throughtime.network import Network
 from throughtime.nonfinite import DivergedError
 
 SEQUENCES = 8  # that a look follows
@@ -30,7 +32,8 @@ class FlowRecorder:
     `observe` stands in the training loop, after the gradient is there and before the update. It
     costs next to nothing, and now and then follows the losses of what it is given back through
     time, as `tt.flow` does, but so seldom that all looks together take at most `share` of the
-    time that is spent otherwise: it measures both.
+    time that is spent otherwise: it measures both. The first looks are small, one sequence over
+    few lags, and tell how long larger ones may take.
 
     Args:
         path: the record, JSON a line, to which is appended; none without it.
@@ -75,7 +78,7 @@ class FlowRecorder:
         if clip is not None and not real("clip", clip) > 0:
             refuse("clip", "a norm above 0, or None", clip)
         self.path = None if path is None else Path(path)
-        self.budget = Budget(share)
+        self.budget, self.growing = Budget(share), Growing()
         self.norms = NormsSince(clip)
         self.updates, self.began = update, perf_counter()
         self.look_at: Flow | None = None
@@ -123,18 +126,26 @@ class FlowRecorder:
             raise self._diverged(value, number, what, data, options)
         if not self.note(value, update):
             return None
-        return self.look(what, *data, **options)
+        return self.due_look(what, *data, **options)
 
     def note(self, norm: float | None = None, update: int | None = None) -> bool:
-        """One update, without what to look at: whether it is time to call `look`."""
+        """One update, without what to look at: whether it is time to call `due_look`."""
         self.updates = self.updates + 1 if update is None else update
         if norm is not None:
             self.norms.add(norm)
-        self.line.show(lambda: live_line(self.last, self.norms))
-        return self.budget.due()
+        due = self.budget.due()
+        self.line.show(lambda: live_line(self.last, self.norms, self.budget.earned_in()))
+        return due
+
+    def due_look(self, what: object, *data: Any, **options: Any) -> Flow:
+        """Takes the look that it is time to take: of its full size, or a smaller one at first."""
+        wanted, torch = {**QUICK, **options}, not isinstance(what, Network)
+        found = self.look(what, *data, **self.growing.options(wanted, torch))
+        self.budget.grow(self.growing.grown(found, wanted, torch))
+        return found
 
     def look(self, what: object, *data: Any, **options: Any) -> Flow:
-        """Takes a look, whether it is time to or not."""
+        """Takes a look of full size, whether it is time to or not."""
         spent = self.budget.spent
         with self.budget.look():
             self.look_at = flow(what, *data, **{**QUICK, **options})
@@ -142,7 +153,8 @@ class FlowRecorder:
         self.last = Look.of(self.look_at, self.updates, seconds, cost, self.norms)
         self.norms = NormsSince(self.norms.threshold)
         self._write("look", self.last.as_line())
-        self.line.show(lambda: live_line(self.last, self.norms), now=True)
+        wait = self.budget.earned_in()
+        self.line.show(lambda: live_line(self.last, self.norms, wait), now=True)
         return self.look_at
 
     def close(self, problem: BaseException | None = None) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from throughtime.flow_record.norms import NormsSince
+from throughtime.gradient_flow.problems import LAGS
 
 if TYPE_CHECKING:
     from throughtime.flow_record.record import FlowRecord, LayerLook, Look
@@ -14,14 +15,18 @@ if TYPE_CHECKING:
 ROWS = 24
 
 
-def live_line(look: Look | None, norms: NormsSince) -> str:
-    """Verdict, reach and half-life, norm of the gradient, share of clipped updates."""
+def live_line(look: Look | None, norms: NormsSince, wait: float = 0.0) -> str:
+    """Verdict, reach and half-life, norm of the gradient, share of clipped updates.
+
+    Without a look, `wait`: seconds until the time for one is earned.
+    """
     if look is None:
-        parts = ["first look to come"]
+        when = f", the time for it is earned in {wait:.0f} s" if 0 < wait < float("inf") else ""
+        parts = [f"no look yet{when}"]
     else:
         number, layer = look.worst
         parts = [
-            look.verdict,
+            look.verdict + few(look),
             f"layer {number} ({layer.kind}): reach {reach(layer)}, half-life {half_life(layer)}",
         ]
     if norms.count:
@@ -32,6 +37,13 @@ def live_line(look: Look | None, norms: NormsSince) -> str:
     if share is not None:
         parts.append(f"{share:.0%} clipped")
     return "flow: " + "; ".join(parts)
+
+
+def few(look: Look) -> str:
+    """How far a small look went; nothing of one that went all the way."""
+    if look.max_lag >= min(look.steps - 1, LAGS):
+        return ""
+    return f" ({look.max_lag} lags)"
 
 
 def reach(layer: LayerLook) -> str:
@@ -46,14 +58,15 @@ def half_life(layer: LayerLook) -> str:
 
 def table(record: FlowRecord) -> str:
     """A row a look, of many looks some, evenly; then how the run ended."""
-    heads = ["update", "verdict", "layer", "reach", "half-life", "|gradient|", "largest"]
+    heads = ["update", "verdict", "layer", "reach", "half-life", "|gradient|", "9 of 10", "largest"]
     rows = [[*heads, *(["clipped"] if record.clip is not None else [])]]
     places = np.linspace(0, len(record.looks) - 1, min(ROWS, len(record.looks)))
     for place in np.unique(places.astype(int)):
         look = record.looks[place]
         number, layer = look.worst
-        row = [f"{look.update:,}", look.verdict, f"{number} ({layer.kind})", reach(layer)]
-        row += [half_life(layer), _number(look.norm), _number(look.largest_norm)]
+        row = [f"{look.update:,}", look.verdict + few(look), f"{number} ({layer.kind})", reach(layer)]
+        row.append(half_life(layer))
+        row += [_number(size) for size in (look.norm, look.usual_norm, look.largest_norm)]
         if record.clip is not None:
             row.append("–" if look.clipped is None else f"{look.clipped:.0%}")
         rows.append(row)

@@ -373,7 +373,7 @@ REFUSED = {
     "a threshold": (
         lambda: (nn.LSTM(WIDE, H), torch.randn(T, B, WIDE)),
         {"loss": lambda o: o[0].sum(-1), "clip": 1.0},
-        "clip: expected no such option",
+        "clip: expected the losses that it would clip.*windows=",
     ),
     "half precision": (
         lambda: (nn.LSTM(WIDE, H).bfloat16(), torch.randn(T, B, WIDE).bfloat16()),
@@ -440,3 +440,51 @@ def test_normalised_weights_count_as_they_are_used():
     ]
     first, second = (flow.gradients[0]["c"] for flow in flows)
     assert np.abs(first - second).max() <= 1e-12 * np.abs(first).max()
+
+
+def test_clipping_is_of_the_whole_models_gradient_as_it_is_trained():
+    model, criterion = model_of("lstm"), nn.CrossEntropyLoss()
+    model.norm = nn.BatchNorm1d(CLASSES).double()
+    plain = model.forward
+    model.forward = lambda x: model.norm(plain(x).reshape(-1, CLASSES))
+    batches = [data(seed=seed) for seed in range(10)]
+    losses = (criterion(model(x), y.reshape(-1)) for x, y in batches)
+    expected, random = [], torch.get_rng_state()
+    buffers = [buffer.clone() for buffer in model.norm.buffers()]
+    for x, y in batches:  # with dropout, in training mode
+        model.zero_grad()
+        criterion(model(x), y.reshape(-1)).backward()
+        expected.append(float(nn.utils.clip_grad_norm_(model.parameters(), 1e9)))
+    model.zero_grad()
+    torch.set_rng_state(random)
+    for buffer, before in zip(model.norm.buffers(), buffers, strict=True):
+        buffer.data.copy_(before)
+    x, y = data()
+    threshold = float(np.median(expected))
+    flow = tt.flow(model, x, loss=per_step(y), windows=losses, clip=threshold)
+    found = flow.advice.clipping
+    assert found.norms == pytest.approx(expected, rel=1e-12)
+    assert found.binds == 0.5
+    assert found.threshold == pytest.approx(np.quantile(expected, 0.9), rel=1e-12)
+    assert any(
+        "Clip at" in one and "(10 windows; largest" in one and "binds in 50%" in one
+        for one in flow.advice.sentences
+    )
+    assert (torch.get_rng_state() == random).all()
+    assert all(map(torch.equal, model.norm.buffers(), buffers))
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("windows", "message"),
+    [
+        ([], "windows: expected losses, .* got none"),
+        ([torch.ones(3, requires_grad=True)], r"got torch.Size\(\[3\]\) at place 0"),
+        ([1.0], "got float at place 0"),
+        ([torch.ones((), requires_grad=True) * 2], "got another at place 0"),
+    ],
+)
+def test_windows_that_are_none(windows, message):
+    x, y = data()
+    with pytest.raises((TypeError, ValueError), match=message):
+        tt.flow(model_of("gru"), x, loss=per_step(y), windows=windows)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from throughtime.arrays import Array, positive, refuse
+from throughtime.arrays import Array, positive, real, refuse
+from throughtime.bridges.torch_clipping import torch_clipping
 from throughtime.bridges.torch_run import Seen, arguments_of, array, see
 from throughtime.bridges.torch_terms import Terms, terms
 from throughtime.bridges.torch_weights import from_torch
@@ -26,6 +27,8 @@ def module_flow(
     loss: Callable[[Any], Any] | None = None,
     of: str | None = None,
     sequences: int | None = None,
+    clip: float | None = None,
+    windows: Iterable[Any] | None = None,
     **options: Any,
 ) -> Flow:
     """Where the gradient goes in an `nn.RNN`, `nn.LSTM` or `nn.GRU`, alone or inside any model.
@@ -46,6 +49,10 @@ def module_flow(
         of: the name of the recurrent module, as in `module.named_modules()`; the one called last
             without it.
         sequences: look at so many of them only, evenly chosen.
+        windows: losses as the model is trained with, one number for each window or batch, for
+            advice on clipping: `(criterion(model(x), y) for x, y in batches)`. Up to 64 are
+            differentiated by all parameters of the model, in the mode in which it is.
+        clip: a clipping threshold that is asked about; needs `windows`.
         options: of `network_flow`: max_lag, sample, tolerance, k1, k2, memory, carousel,
             spectrum, keep, seed.
 
@@ -57,21 +64,29 @@ def module_flow(
             once; for a loss of another shape, or whose sequences depend on one another; for
             windows (`k1`, `k2`) of what cannot be cut into any.
     """
-    for name in ("clip", "state", "lengths"):
+    for name in ("state", "lengths"):
         if name in options:
             why = {
-                "clip": "the norm that is clipped is that of all parameters, not of this module's",
                 "state": "the initial state is what the model gives to the module",
                 "lengths": "lengths are those of the PackedSequence that the module receives",
             }
             refuse(name, "no such option for torch", repr(options[name])[:40], why[name], TypeError)
+    if clip is not None and not real("clip", clip) > 0:
+        refuse("clip", "a norm above 0", clip)
+    if clip is not None and windows is None:
+        way_out = "windows=(criterion(model(x), y) for x, y in batches)"
+        expected = "the losses that it would clip, as the model is trained with them"
+        refuse("clip", expected, "none", way_out, TypeError)
 
     def then(order: list[Seen]) -> Flow:
         seen = order[-1]
         return _flow(seen, terms(seen, loss), sequences, options)
 
     found: Flow = see(module, arguments_of(inputs), of, then)
-    return found
+    if windows is None:
+        return found
+    clipping = torch_clipping(module, windows, clip)
+    return replace(found, advice=replace(found.advice, clipping=clipping))
 
 
 def network_of(seen: Seen) -> Network:

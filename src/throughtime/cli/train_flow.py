@@ -65,8 +65,7 @@ def watching(
         tell(update)
         if one.note(update.norm, update.number):
             inputs, targets, state = trainer.next_window()
-            memory = max(1, len(inputs) // 4)
-            one.due_look(trainer.network, inputs, targets, state=state, memory=memory)
+            one.due_look(trainer.network, inputs, targets, state=state)
 
     return watch
 

@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from time import perf_counter, time
 from typing import Any, Self, TextIO
@@ -85,6 +86,7 @@ class FlowRecorder:
         self.last: Look | None = None
         self.line = LiveLine(live, file or sys.stderr)
         self._over = False
+        import_module("numpy.ma")  # a first look would load it, for longer than it takes otherwise
         if self.path is not None:
             begin(self.path)
             first = {"format": FORMAT, "version": VERSION, "update": update, "time": time()}
@@ -112,7 +114,8 @@ class FlowRecorder:
             norm: of the gradient before clipping, a number or a tensor; `clip_grad_norm_` gives it.
             update: its number; counted from 1 without it.
             options: as in `tt.flow`: `loss`, `state`, `lengths`, … `carousel=True` and
-                `spectrum=True` look at more, and therefore less often.
+                `spectrum=True` look at more, and therefore less often. `memory`, the lag that is
+                needed, is a quarter of the window if not said.
 
         Returns:
             the Flow, where a look was taken.
@@ -147,8 +150,11 @@ class FlowRecorder:
     def look(self, what: object, *data: Any, **options: Any) -> Flow:
         """Takes a look of full size, whether it is time to or not."""
         spent = self.budget.spent
+        wanted = {**QUICK, **options}
+        if isinstance(what, Network) and data:  # to ask the data takes too long
+            wanted.setdefault("memory", max(1, len(data[0]) // 4))
         with self.budget.look():
-            self.look_at = flow(what, *data, **{**QUICK, **options})
+            self.look_at = flow(what, *data, **wanted)
         cost, seconds = self.budget.spent - spent, perf_counter() - self.began
         self.last = Look.of(self.look_at, self.updates, seconds, cost, self.norms)
         self.norms = NormsSince(self.norms.threshold)

@@ -62,7 +62,7 @@ class Advice:
         truncation: how many steps to differentiate.
         window: what the given k1 and k2 cost; None where none were given.
         clipping: whether a threshold binds, and one from the distribution; None where sequences
-            have lengths of their own.
+            have lengths of their own, and of a torch module without `windows=`.
         memory: the lag that is needed: the user's, or what inputs and targets tell; None where
             neither says anything.
         memory_from: "given", "data" or "".
@@ -136,9 +136,10 @@ def _window(found: WindowCost) -> str:
 
 def _clipping(found: Clipping) -> str:
     count = f"{len(found.norms)} window{'s' if len(found.norms) > 1 else ''}"
+    steps = "" if found.window is None else f" of {found.window} steps"
     base = (
         f"Clip at {_number(found.threshold)}: nine of ten gradients stay below it "
-        f"({count} of {found.window} steps; largest over median {found.ratio:.3g})"
+        f"({count}{steps}; largest over median {found.ratio:.3g})"
     )
     if found.few:
         base += ", but so few say little"

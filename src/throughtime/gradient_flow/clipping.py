@@ -21,7 +21,7 @@ class Clipping:
     """Norms of the gradients that training in windows of this length would see.
 
     Attributes:
-        window: steps of a window.
+        window: steps of a window; None where they are the caller's own.
         norms: (n,), ‖∇‖₂ of each, at the parameters as they are.
         threshold: the norm that nine of ten stay below: it leaves the ordinary update alone and
             stops the rare large one.
@@ -30,7 +30,7 @@ class Clipping:
         ratio: largest norm over the median: how heavy the tail is.
     """
 
-    window: int
+    window: int | None
     norms: Array = field(repr=False)
     threshold: float
     given: float | None
@@ -59,6 +59,11 @@ def advise_clipping(
         _, gradient, tape = differentiate_window(network, inputs[part], targets[part], state=state)
         state = network.state_after(tape, len(inputs[part]))
         norms.append(gradient.norm())
+    return clipping_of(norms, window, given)
+
+
+def clipping_of(norms: list[float], window: int | None, given: float | None) -> Clipping | None:
+    """From the norms of some windows' gradients; None as above."""
     found = np.array(norms)
     if not (found.any() and np.isfinite(found).all()):
         return None

@@ -412,9 +412,9 @@ def test_what_float32_cannot_hold_is_scaled():
 
 def test_windows_that_cannot_be_cut_are_refused():
     x = inputs()
-    with pytest.raises(ValueError, match="k1, k2: expected a run .* got a second direction"):
+    with pytest.raises(ValueError, match=r"k1, k2: expected a run .* got a second direction"):
         tt.flow(model_of("lstm-both"), x, loss=squares, k2=3)
-    with pytest.raises(ValueError, match="k1, k2: expected a run .* looks at the last state"):
+    with pytest.raises(ValueError, match=r"k1, k2: expected a run .* looks at the last state"):
         tt.flow(model_of("lstm", AllStates), x, loss=LOSSES["one number"], k2=3)
     flow = tt.flow(model_of("lstm", Attention), x, loss=squares, k2=3)
     assert 0 < flow.advice.window.relative_bias < 1

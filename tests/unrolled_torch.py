@@ -47,9 +47,7 @@ class Unrolled(nn.Module):
 def _line(rnn, name, x, begin):
     W, U = (getattr(rnn, f"weight_{kind}_{name}") for kind in ("ih", "hh"))
     none = torch.zeros(len(W), dtype=W.dtype)
-    b, b_h = (
-        getattr(rnn, f"bias_{kind}_{name}") if rnn.bias else none for kind in ("ih", "hh")
-    )
+    b, b_h = (getattr(rnn, f"bias_{kind}_{name}") if rnn.bias else none for kind in ("ih", "hh"))
     R = getattr(rnn, f"weight_hr_{name}") if getattr(rnn, "proj_size", 0) else None
     blank = (torch.zeros(x.shape[1], n, dtype=W.dtype) for n in (U.shape[1], rnn.hidden_size))
     h, c = blank
@@ -91,7 +89,9 @@ def derivatives(losses, lines):
         {part: np.zeros((len(losses), len(s), *s[0].shape)) for part, s in one.items()}
         for one in lines
     ]
-    nodes = [(n, part, k) for n, one in enumerate(lines) for part in one for k in range(len(one[part]))]
+    nodes = [
+        (n, part, k) for n, one in enumerate(lines) for part in one for k in range(len(one[part]))
+    ]
     tensors = [lines[n][part][k] for n, part, k in nodes]
     for row, loss in enumerate(losses):
         parts = torch.autograd.grad(loss, tensors, retain_graph=True, allow_unused=True)
@@ -120,9 +120,7 @@ def shared(flow, expected, ends, tolerance=1e-10):
                 for k in range(steps):
                     lag = k - t if layer.backwards else t - k
                     behind, before = flow.gradients[number][part], flow.gradients_ahead
-                    own[loss, k] = (
-                        behind[t, lag] if lag >= 0 else before[number][part][t, -1 - lag]
-                    )
+                    own[loss, k] = behind[t, lag] if lag >= 0 else before[number][part][t, -1 - lag]
             assert np.abs(own - gradient).max() <= tolerance * size
             norms = np.linalg.norm(gradient, axis=3).mean(axis=2)
             matrix = flow.matrix(part, number)[rows]

@@ -55,7 +55,7 @@ def gradient(seen: Seen, found: Any, seed: Any) -> Handed:
     outputs = array(
         seen.form.time_major(torch.zeros_like(seen.given[0]) if steps is None else steps)
     )
-    final = {}
+    final: dict[str, Array] = {}
     for letter, part in zip("hc", states, strict=False):
         if part is not None:
             own = array(seen.form.state(part))

@@ -82,7 +82,7 @@ def _mixed(seen: Seen, found: Any, possible: list[Layout]) -> Terms:
             own[last, np.arange(len(last))] = values[last, np.arange(len(last))]
             values = own
         source: Source = BySteps(seen, found, layout)
-        steps = np.count_nonzero(whole.outputs[0].any(axis=(1, 2))) if found.dim() == 0 else 0
+        steps = int(np.count_nonzero(whole.outputs[0].any(axis=(1, 2)))) if found.dim() == 0 else 0
         return Terms(values, whole.outputs[0], False, Losses(source, whole, values), steps)
     refuse(
         "loss",
@@ -111,9 +111,7 @@ def _named(handed: Handed) -> dict[str, Array]:
     return {"": handed.outputs[0], **handed.final}
 
 
-def _reach(
-    seen: Seen, found: Any, layout: Layout, whole: Mapping[str, Array], axis: int
-) -> Array:
+def _reach(seen: Seen, found: Any, layout: Layout, whole: Mapping[str, Array], axis: int) -> Array:
     """By step (axis 0) or sequence (1), how much of others' losses depends on it.
 
     0 within rounding.
@@ -130,7 +128,10 @@ def _reach(
         weights = np.ldexp(1.0, order % BASE - BASE // 2 + 1).astype(dtype)
         probe = _named(gradient(seen, found, layout.spread(weights, found, axis)))
         for name, one in whole.items():
-            own, expected = probe.get(name, dtype.type(0)), one * (weights[:, None, None] if axis == 0 else weights[:, None])
+            own, expected = (
+                probe.get(name, dtype.type(0)),
+                one * (weights[:, None, None] if axis == 0 else weights[:, None]),
+            )
             wrong = np.abs(own - expected).max(axis=rest)
             wrong[wrong <= tolerance * np.abs(expected).max(axis=rest)] = 0
             worst = np.maximum(worst, wrong)

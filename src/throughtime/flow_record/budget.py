@@ -11,6 +11,7 @@ from throughtime.arrays import real, refuse
 # What a first look, the smallest that there is, is taken to last at most: so many turns and seconds.
 # Measured, from LSTM 1,8,4,4 to LSTM 32,128,64,512: 1/5 to 2/3 of that.
 TURNS, SECONDS = 5, 0.05
+MARGIN = 1.25  # looks of one size do not all take as long
 
 
 class Budget:
@@ -66,7 +67,7 @@ class Budget:
             return float("inf")
         elapsed = self.elapsed
         first = TURNS * elapsed / self.turns + SECONDS
-        expected = self.growth * self.longest if self.looks else first
+        expected = MARGIN * self.growth * self.longest if self.looks else first
         return (self.spent + expected) / self.share - elapsed
 
     def grow(self, growth: float) -> None:

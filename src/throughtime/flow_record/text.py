@@ -64,7 +64,12 @@ def table(record: FlowRecord) -> str:
     for place in np.unique(places.astype(int)):
         look = record.looks[place]
         number, layer = look.worst
-        row = [f"{look.update:,}", look.verdict + few(look), f"{number} ({layer.kind})", reach(layer)]
+        row = [
+            f"{look.update:,}",
+            look.verdict + few(look),
+            f"{number} ({layer.kind})",
+            reach(layer),
+        ]
         row.append(half_life(layer))
         row += [_number(size) for size in (look.norm, look.usual_norm, look.largest_norm)]
         if record.clip is not None:

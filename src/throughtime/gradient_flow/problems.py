@@ -61,7 +61,6 @@ def _ends(steps: int, count: int, rng: np.random.Generator) -> Array:
     return np.asarray(rng.integers(edges[:-1], edges[1:]))
 
 
-
 def module_problems(
     network: Network,
     inputs: Array,

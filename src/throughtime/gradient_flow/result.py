@@ -205,7 +205,9 @@ class Flow:
 
     def as_dict(self) -> dict[str, object]:
         """The result as plain data, with `"version"`; what is not finite is null."""
-        fields = {name: value for name, value in vars(self).items() if not name.startswith("gradients")}
+        fields = {
+            name: value for name, value in vars(self).items() if not name.startswith("gradients")
+        }
         return {"version": JSON_VERSION, **{name: plain(value) for name, value in fields.items()}}
 
     def to_json(self, path: str | os.PathLike[str]) -> None:

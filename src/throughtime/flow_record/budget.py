@@ -8,7 +8,7 @@ from time import perf_counter
 
 from throughtime.arrays import real, refuse
 
-# What a first look, the smallest that there is, is taken to last at most: so many turns and seconds.
+# What a first look, the smallest that there is, is taken to last at most: turns and seconds.
 # Measured, from LSTM 1,8,4,4 to LSTM 32,128,64,512: 1/5 to 2/3 of that.
 TURNS, SECONDS = 5, 0.05
 MARGIN = 1.25  # looks of one size do not all take as long

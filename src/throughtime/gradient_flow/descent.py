@@ -113,7 +113,7 @@ class Stack:
         return max(sizes)
 
     def descend(self, handed: Handed) -> Iterator[Passing]:
-        """From the top layer to the lowest: each line, to be walked before the next is asked for."""
+        """From the top layer to the lowest: lines, each to be walked before the next one."""
         arriving = Scaled({"h": handed.outputs}, np.zeros(handed.outputs.shape[:3], np.int32))
         for lines in reversed(self.lines):
             lowest = lines is self.lines[0]

@@ -79,8 +79,8 @@ def lag_profile(flow: Flow, ax: Axes | None = None, *, layer: int | None = None)
     """The gradient by lag, averaged over losses and sequences, with the advised K marked.
 
     A line for each part of the state, and a thin one for what goes through the recurrence alone
-    where losses look at several steps past it; the band is the standard deviation over sequences, bars are
-    the standard error where only some losses were followed back. The level of 1 % of lag 0, from
+    where losses look at several steps past it. The band is the standard deviation over
+    sequences, bars are the standard error where only some losses were followed back. The level of 1 % of lag 0, from
     which on a gradient counts as vanished, belongs to the part that the layer remembers with.
 
     Args:

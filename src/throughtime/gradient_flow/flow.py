@@ -205,10 +205,10 @@ def _notes(problems: Sequence[Problem], found: Found) -> tuple[str, ...]:
     problem, notes = problems[0], []
     if found.pairs is not None and found.pairs.mixed:
         notes.append(
-            "Losses look at other steps than their own, past a layer's recurrence: ‖∂E_t/∂s_k‖ is "
-            "all that arrives at k, whatever way it came. Verdict, paths, shares and bias are those "
-            "of the recurrence: lags there count the steps that a gradient goes back in it from where "
-            "the rest of the model handed it over."
+            "Losses look at other steps than their own, past a layer's recurrence: ‖∂E_t/∂s_k‖ "
+            "is all that arrives at k, whatever way it came. Verdict, paths, shares and bias are "
+            "those of the recurrence: lags there count the steps that a gradient goes back in it "
+            "from where the rest of the model handed it over."
         )
     if len(problems) > 1:
         notes.append(

@@ -80,8 +80,9 @@ def lag_profile(flow: Flow, ax: Axes | None = None, *, layer: int | None = None)
 
     A line for each part of the state, and a thin one for what goes through the recurrence alone
     where losses look at several steps past it. The band is the standard deviation over
-    sequences, bars are the standard error where only some losses were followed back. The level of 1 % of lag 0, from
-    which on a gradient counts as vanished, belongs to the part that the layer remembers with.
+    sequences, bars are the standard error where only some losses were followed back. The level
+    of 1 % of lag 0, from which on a gradient counts as vanished, belongs to the part that the
+    layer remembers with, and to the recurrence.
 
     Args:
         flow: from `tt.flow`.

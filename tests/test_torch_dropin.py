@@ -148,10 +148,11 @@ def test_saved_tensors_go_with_the_graph():
     x, _ = inputs(mine)
     packed = []
     with torch.autograd.graph.saved_tensors_hooks(
-        lambda t: packed.append(t.shape) or t, lambda t: t
+        lambda t: packed.append(t.numel()) or t, lambda t: t
     ):
         y, _ = mine(x)
-    assert (T, B, 5 * H) in packed
+    tape = T * B * 5 * H + 2 * (T + 1) * B * H  # gates; h and c with the initial ones
+    assert tape <= max(packed) < tape + 3 * 16  # each begins a cache line
     y.sum().backward()
 
 
@@ -238,6 +239,36 @@ def test_a_parametrised_weight(oracle):
     oracle("gradient", found, 2 * theirs.weight_hh_l0.grad)
 
 
+def test_weights_with_gaps(oracle):
+    theirs, mine = pair("LSTM projection", num_layers=2)
+    x, state = inputs(theirs)
+    truth = everything(theirs, x, state)
+    for name, parameter in list(mine.named_parameters()):
+        apart = torch.stack([parameter.detach(), parameter.detach()], dim=-1)[..., 1]
+        setattr(mine, name, torch.nn.Parameter(apart))
+        assert not getattr(mine, name).is_contiguous()
+    compare(oracle, everything(mine, x, state), truth)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_steps_beyond_a_sequences_end_are_never_read(kind, monkeypatch, oracle):
+    from throughtime.torch import whole
+
+    theirs, mine = pair(kind, num_layers=2, bidirectional=True)
+    x, state = inputs(theirs)
+    made = whole._numbers
+
+    def poisoned(shape, dtype):
+        numbers = made(shape, dtype)
+        numbers.fill(float("nan"))
+        return numbers
+
+    monkeypatch.setattr(whole, "_numbers", poisoned)
+    for lengths in (LENGTHS["sorted"], {"lengths": [6, 1, 1]}):
+        found, truth = (everything(m, x, state, **lengths) for m in (mine, theirs))
+        compare(oracle, found, truth)
+
+
 def test_an_empty_batch():
     _, mine = pair("LSTM")
     x = torch.zeros(T, 0, I, dtype=torch.float64, requires_grad=True)
@@ -252,43 +283,30 @@ def test_an_empty_batch():
 
 def test_no_copies_on_the_way(monkeypatch):
     """Inputs, weights and gradients are one memory on both sides."""
-    from throughtime.torch import passes
+    from throughtime import _engine
 
-    seen = {}
-    forward, backward = passes.forward, passes.backward
-
-    def watched_forward(run):
-        kept = forward(run)
-        seen.update(x=run.inputs, W=run.p["W"], U=run.p["U"], h=kept.h)
-        return kept
-
-    def watched_backward(run, kept, doutputs, *rest, **options):
-        found = backward(run, kept, doutputs, *rest, **options)
-        seen.update({f"d{name}": array for name, array in found.parameters.items()})
-        seen.update(dx=found.inputs, dy=doutputs, tape=kept.h)
-        return found
-
-    monkeypatch.setattr(passes, "forward", watched_forward)
-    monkeypatch.setattr(passes, "backward", watched_backward)
+    seen = []
+    for name in ("stack_forward", "stack_backward"):
+        whole = getattr(_engine, name)
+        watched = lambda *given, whole=whole: seen.append(given[6:]) or whole(*given)  # noqa: E731
+        monkeypatch.setattr(_engine, name, watched)
     mine = ours.LSTM(I, H)
     x = torch.randn(T, B, I, requires_grad=True)
-    y, _ = mine(x)
+    hx = (torch.randn(1, B, H, requires_grad=True), torch.randn(1, B, H, requires_grad=True))
+    y, (h, c) = mine(x, hx)
     dy = torch.randn(T, B, H)
     y.backward(dy)
-    shared = {
-        "x": x,
-        "W": mine.weight_ih_l0,
-        "U": mine.weight_hh_l0,
-        "dx": x.grad,
-        "dy": dy,
-        "dW": mine.weight_ih_l0.grad,
-        "dU": mine.weight_hh_l0.grad,
-        "db": mine.bias_ih_l0.grad,
-    }
-    for name, tensor in shared.items():
-        assert seen[name].ctypes.data == tensor.data_ptr(), name
-    assert seen["h"][1:].ctypes.data == y.data_ptr()
-    assert seen["tape"].ctypes.data == seen["h"].ctypes.data
+    names = list(mine.parameters())
+    given = [*(t.data_ptr() for t in (x, *hx)), [w.data_ptr() for w in names], []]
+    forward, backward = seen
+    assert list(forward[:5]) == given
+    tape, own, *final = forward[5:]
+    assert own == 0  # the outputs are the tape's memory
+    assert tape < y.data_ptr() < tape + 4 * mine(x)[0].numel() * 7
+    assert final == [h.data_ptr(), c.data_ptr()]
+    gradients = [x.grad.data_ptr(), *(t.grad.data_ptr() for t in hx)]
+    assert list(backward[:5]) == [given[0], *given[3:], tape, dy.data_ptr()]
+    assert list(backward[7:]) == [*gradients, [w.grad.data_ptr() for w in names]]
 
 
 # --- a model accelerated ---

@@ -161,6 +161,33 @@ def test_taps_do_not_change_what_is_found():
         assert torch.equal(tensor, tapped[name]), name
 
 
+@pytest.mark.parametrize("lengths", [None, RAGGED["lengths"]])
+def test_taps_that_come_after_the_forward_pass(lengths, oracle):
+    """With dropout's factors as they were."""
+    _, mine = pair("LSTM", num_layers=2, bidirectional=True, dropout=0.5)
+    x, _ = inputs(mine)
+    found = []
+    for before in (True, False):
+        given = x
+        if lengths:
+            pack = torch.nn.utils.rnn.pack_padded_sequence
+            given = pack(x, lengths, enforce_sorted=False)
+        torch.manual_seed(4)
+        mine.zero_grad()
+        if before:
+            with ours.taps(mine) as taps:
+                y = mine(given)[0]
+                (y.data if lengths else y).square().sum().backward()
+        else:
+            y = mine(given)[0]
+            with ours.taps(mine) as taps:
+                (y.data if lengths else y).square().sum().backward()
+        parts = [part for tap in taps[""] for part in (tap.dz, tap.reverse.dc)]
+        found.append([*parts, *(p.grad for p in mine.parameters())])
+    for truth, tensor in zip(*found, strict=True):
+        oracle("tapped", tensor, truth)
+
+
 @pytest.mark.parametrize("lengths", [{}, RAGGED])
 @pytest.mark.parametrize("kind", [*KINDS, *EXTRA])
 def test_gradients_of_each_sequence(kind, lengths, oracle):

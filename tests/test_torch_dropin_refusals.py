@@ -82,6 +82,31 @@ def test_a_packed_sequence_of_another_batch():
         ours.LSTM(I, H)(packed([6, 2]), (STATE, STATE))
 
 
+def test_rows_that_no_batch_has():
+    data = torch.zeros(6, I)
+    for sizes, message in (
+        ([3, 2], "a sum of 6, the rows of data, got 5"),
+        ([2, 3, 1], "sizes from the batch's down to 1"),
+        ([2, 1, 2], "sizes from the batch's down to 1"),
+        ([4, 0, 2], "sizes from the batch's down to 1"),
+    ):
+        crafted = torch.nn.utils.rnn.PackedSequence(data, torch.tensor(sizes))
+        with pytest.raises(ValueError, match=message):
+            ours.GRU(I, H)(crafted)
+
+
+def test_weights_that_do_not_fit():
+    for name, tensor, error, message in (
+        ("weight_hh_l0", torch.zeros(3 * H, I), ValueError, r"shape \(15, 5\), got \(15, 4\)"),
+        ("bias_hh_l1", torch.zeros(3 * H).double(), ValueError, "torch.float32, as the first, got"),
+        ("weight_ih_l1", torch.zeros(3 * H, H).to("meta"), RuntimeError, "on cpu, as the first"),
+    ):
+        mine = ours.GRU(I, H, 2)
+        setattr(mine, name, torch.nn.Parameter(tensor))
+        with pytest.raises(error, match=f"GRU: {name}: expected .*{message}"):
+            mine(X)
+
+
 def test_a_module_without_numbers():
     mine = ours.LSTM(I, H, device="meta")
     message = r"expected a tensor on meta, .*; module\.to_empty\(device='cpu'\), then load its"

@@ -25,6 +25,23 @@ def forward(cell: Cell, /, *arrays: _Maybe) -> None: ...
 # what is in the parameters' gradients is of no account.
 def backward(cell: Cell, /, *arrays: _Maybe | bool) -> None: ...
 
+# A module's first cell, layers, directions, and whether there are biases.
+class Stack:
+    def __init__(self, first: Cell, layers: int, directions: int, biases: bool, /) -> None: ...
+    # Numbers that a tape has room for; for every side where its h, c and gates begin in it.
+    def places(
+        self, steps: int, batch: int, ragged: bool, dropout: bool, /
+    ) -> tuple[int, list[tuple[int, int, int]]]: ...
+
+# Addresses, 0 for None; nobody looks at what is there. Stack, whether float64; T, B, rows,
+# sequences that run at each step; x, h_0, c_0, weights, dropout's factors, tape; outputs, final h
+# and c.
+def stack_forward(stack: Stack, double: bool, /, *addresses: int | list[int]) -> None: ...
+
+# As forward, without h_0 and c_0, up to the tape; gradients by outputs, final h and c; then those
+# by x, h_0, c_0 and the weights.
+def stack_backward(stack: Stack, double: bool, /, *addresses: int | list[int]) -> None: ...
+
 # W, b, inputs, classes, outputs.
 def dense_forward(steps: int, batch: int, /, *arrays: _Maybe) -> None: ...
 

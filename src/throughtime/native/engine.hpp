@@ -14,6 +14,20 @@ constexpr Index chunk_steps(Index batch) { return batch < 256 ? 256 / batch : 1;
 
 enum class Kind { rnn, lstm, gru };
 
+// Rows of a cell's W, and what a step keeps, in units.
+struct Sizes {
+    Index gates, kept;
+};
+
+constexpr Sizes sizes_of(Kind kind) {
+    switch (kind) {
+        case Kind::rnn: return {1, 1};
+        case Kind::lstm: return {4, 5};
+        case Kind::gru: return {3, 4};
+    }
+    return {};
+}
+
 // One direction of one recurrent layer, as in cells/*.py.
 struct Cell {
     Kind kind;

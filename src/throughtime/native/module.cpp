@@ -5,14 +5,15 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <chrono>
 #include <initializer_list>
 #include <optional>
 #include <string>
 
 #include "arena.hpp"
 #include "dispatch.hpp"
+#include "interrupt.hpp"
 #include "pool.hpp"
+#include "stack_module.hpp"
 
 namespace nb = nanobind;
 
@@ -73,17 +74,6 @@ void in_range(const char *name, const Index *values, Index count, Index low, Ind
                                       .c_str());
 }
 
-// Signals are looked for twenty times a second, since that takes the GIL.
-thread_local std::chrono::steady_clock::time_point last_look;
-
-bool interrupted() {
-    const auto now = std::chrono::steady_clock::now();
-    if (now - last_look < std::chrono::milliseconds(50)) return false;
-    last_look = now;
-    nb::gil_scoped_acquire gil;
-    return PyErr_CheckSignals() != 0;
-}
-
 struct Arrays {
     Cell cell;
     Input W, U, b, p, R, c_bias, inputs, classes, lengths;
@@ -93,20 +83,6 @@ struct Arrays {
     Maybe dh, dc, dW, dU, db, dp, dR, dc_bias, dinputs, delta_h, delta_c, delta_z;
     bool fresh;
 };
-
-// Rows of W, and what a step keeps, in units.
-struct Sizes {
-    Index gates, kept;
-};
-
-Sizes sizes_of(Kind kind) {
-    switch (kind) {
-        case Kind::rnn: return {1, 1};
-        case Kind::lstm: return {4, 5};
-        case Kind::gru: return {3, 4};
-    }
-    return {};
-}
 
 template <class T> Call<T> call_of(const Arrays &a, bool backward) {
     if (!a.h || a.h->ndim() != 3 || a.h->shape(0) < 1) throw nb::value_error("h: expected (T + 1, B, P)");
@@ -153,7 +129,7 @@ template <class T> Call<T> call_of(const Arrays &a, bool backward) {
 template <class T> void run(const Arrays &arrays, bool backward, const Functions<T> &functions) {
     const Call<T> call = call_of<T>(arrays, backward);
     if (!call.steps || !call.batch) return;
-    last_look = std::chrono::steady_clock::now();
+    begin_looking();
     bool completed;
     {
         nb::gil_scoped_release free;
@@ -326,7 +302,7 @@ void lags(int kind, const Input &starts, const Input &U, const Input &factors, c
     }
     if (!steps || !B || !H || !L) return;
     call.interrupted = interrupted;
-    last_look = std::chrono::steady_clock::now();
+    begin_looking();
     bool completed;
     {
         nb::gil_scoped_release free;
@@ -376,6 +352,7 @@ NB_MODULE(_engine, m) {
                  dU, db, dp, dR, dc_bias, dinputs, delta_h, delta_c, delta_z, fresh},
                 true);
     });
+    bind_stacks(m);
     m.def("set_threads", &pool::set_threads);
     m.def("threads", &pool::threads);
     m.def("chunk_steps", [](Index batch) { return chunk_steps(std::max<Index>(1, batch)); });

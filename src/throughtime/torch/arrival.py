@@ -11,7 +11,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.arrays import refuse
-from throughtime.torch.weights import Maybe, Weights
+from throughtime.torch.weights import Maybe
 
 
 class Arrived(NamedTuple):
@@ -21,6 +21,7 @@ class Arrived(NamedTuple):
         module: who was called.
         x: (T, B, I), or the rows (N, I) of a PackedSequence.
         h, c: initial state (layers · directions, B, ·), or None.
+        batch: B.
         sizes: a PackedSequence's batch sizes, None for others.
         sorted, unsorted: its permutations.
         batched: whether there was a batch axis.
@@ -30,6 +31,7 @@ class Arrived(NamedTuple):
     x: torch.Tensor
     h: Maybe
     c: Maybe
+    batch: int
     sizes: Maybe = None
     sorted: Maybe = None
     unsorted: Maybe = None
@@ -50,20 +52,21 @@ class Arrived(NamedTuple):
         return (outputs.transpose(0, 1) if self.module.batch_first else outputs), hx
 
 
-def weights_of(module: Any) -> list[Weights]:
-    """One direction after the other, as the module's attributes are now."""
-    held = module._parameters  # quicker than attributes; what was put in a parameter's place is one
-    found = []
+def weight_names(module: Any) -> list[str]:
+    """One direction after the other, in the engine's order."""
+    found: list[str] = []
     for names in module._all_weights:
-        own = [held[name] if name in held else getattr(module, name) for name in names]
-        R = own.pop() if module.proj_size else None
-        W, U, *biases = own
-        b_ih, b_hh = biases or (None, None)
-        p = None
+        found += names
         if module.peepholes:
-            p = getattr(module, names[0].replace("weight_ih", "weight_peephole"))
-        found.append(Weights(W, U, b_ih, b_hh, R, p))
+            found.append(names[0].replace("weight_ih", "weight_peephole"))
     return found
+
+
+def weights_of(module: Any) -> list[torch.Tensor]:
+    """Those of `weight_names`, as the module's attributes are now."""
+    held = module._parameters  # quicker than attributes; what was put in a parameter's place is one
+    names = weight_names(module)
+    return [held[name] if name in held else getattr(module, name) for name in names]
 
 
 def arrive(module: Any, input: Any, hx: Any, W: torch.Tensor) -> Arrived:
@@ -76,6 +79,8 @@ def arrive(module: Any, input: Any, hx: Any, W: torch.Tensor) -> Arrived:
     name = type(module).__name__
     packed = isinstance(input, PackedSequence)
     x, sizes, order, back = input if packed else (input, None, None, None)
+    if sizes is not None:
+        sizes = sizes.to(torch.int64).contiguous()
     if not packed and x.dim() not in (2, 3):
         raise ValueError(f"{name}: Expected input to be 2D or 3D, got {x.dim()}D instead")
     batched = packed or x.dim() == 3
@@ -95,7 +100,7 @@ def arrive(module: Any, input: Any, hx: Any, W: torch.Tensor) -> Arrived:
     h, c = _state(module, hx, batched, B, x)
     if order is not None:
         h, c = (None if s is None else s.index_select(1, order) for s in (h, c))
-    return Arrived(module, x, h, c, sizes, order, back, batched)
+    return Arrived(module, x, h, c, B, sizes, order, back, batched)
 
 
 def _state(module: Any, hx: Any, batched: bool, B: int, x: torch.Tensor) -> tuple[Maybe, Maybe]:

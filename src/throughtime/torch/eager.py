@@ -1,4 +1,4 @@
-"""One direction as a `torch.autograd.Function`; tensors and the engine's arrays share memory.
+"""One direction as a `torch.autograd.Function`, for those who look in between or limit memory.
 
 Inputs, weights and tape are saved by torch's own means, so that changed ones are noticed, hooks
 on saved tensors see them, and memory is given back when the graph is.
@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from throughtime.arrays import Array
-from throughtime.torch import passes
+from throughtime.torch import passes, steps
+from throughtime.torch.again import gradients
+from throughtime.torch.changes import Changes
 from throughtime.torch.side import Side
 from throughtime.torch.states import Kept
-from throughtime.torch.steps import recurrence
 from throughtime.torch.weights import Maybe, Weights, engine_parameters, separate, torch_gradients
 
 WEIGHTS = len(Weights._fields)
-NOTHING = {dtype: torch.empty(0, dtype=dtype) for dtype in (torch.float32, torch.float64)}
 
 
 class Recurrence(torch.autograd.Function):
@@ -37,7 +37,7 @@ class Recurrence(torch.autograd.Function):
         tape = Kept(*map(_tensor, kept))
         if side.layout.in_order:  # the outputs are the tape's memory
             outputs = torch.from_numpy(side.layout.as_rows(kept.h[1:]))
-            ctx.changes = None if outputs.is_inference() else _Changes(outputs)
+            ctx.changes = None if outputs.is_inference() else Changes(outputs)
         else:
             outputs = side.layout.back(tape.h[1:])
         own = None if laid.data_ptr() == x.data_ptr() else laid
@@ -80,18 +80,6 @@ class Recurrence(torch.autograd.Function):
         return None, dx, dh, dc, *torch_gradients(Weights(*weights), found.parameters)
 
 
-class _Changes:
-    """Whether outputs were changed in place: torch counts that, for all who share a tensor."""
-
-    def __init__(self, outputs: torch.Tensor) -> None:
-        self.counter = outputs.detach()
-        self.counter.data = NOTHING[outputs.dtype]  # it shares the count but not the memory
-        self.before = self.counter._version
-
-    def any(self) -> bool:
-        return bool(self.counter._version != self.before)
-
-
 def _run(
     side: Side, laid: torch.Tensor, h: Maybe, c: Maybe, weights: Sequence[Maybe]
 ) -> passes.Run:
@@ -123,19 +111,8 @@ def _differentiable(
     side: Side, inputs: tuple[Maybe, ...], dfinal: tuple[Maybe, ...]
 ) -> tuple[Maybe, ...]:
     """The same gradients by way of torch's own operations, which can be differentiated again."""
-    own = [None if t is None else t.view_as(t) for t in inputs]  # each apart from the others
-    with torch.autocast("cpu", enabled=False):
-        x, h, c, *weights = own
-        results = recurrence(side.cell, side.layout, x, h, c, Weights(*weights))
-        asked = [t for t in own if t is not None and t.requires_grad]
-        pairs = [(y, d) for y, d in zip(results, dfinal, strict=True) if d is not None]
-        found = iter(
-            torch.autograd.grad(
-                [y for y, _ in pairs],
-                asked,
-                [d for _, d in pairs],
-                create_graph=True,
-                allow_unused=True,
-            )
-        )
-    return tuple(next(found) if t is not None and t.requires_grad else None for t in own)
+
+    def unrolled(x: torch.Tensor, h: Maybe, c: Maybe, *weights: Maybe) -> tuple[Maybe, ...]:
+        return steps.recurrence(side.cell, side.layout, x, h, c, Weights(*weights))
+
+    return gradients(unrolled, inputs, dfinal, create=True)

@@ -60,9 +60,8 @@ class Layout(NamedTuple):
         return self.as_rows(y)
 
 
-def dense(x: torch.Tensor) -> tuple[Layout, Layout]:
+def dense(steps: int, batch: int) -> tuple[Layout, Layout]:
     """Both directions of inputs (T, B, I)."""
-    steps, batch, _ = x.shape
     return Layout(steps, batch), Layout(steps, batch, None, False, None, True)
 
 

@@ -1,4 +1,4 @@
-"""A module's forward pass: its layers and directions, one after the other."""
+"""A module's forward pass: in one compiled call, or its layers and directions one by one."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from torch.autograd import forward_ad
 from torch.nn.functional import dropout
 
 from throughtime.arrays import finite, refuse
-from throughtime.torch import layout, operators, passes, steps
+from throughtime.engine import use_compiled
+from throughtime.torch import layout, operators, passes, steps, whole
 from throughtime.torch.arrival import Arrived, arrive, weights_of
 from throughtime.torch.eager import Recurrence
+from throughtime.torch.form import Form, choices_of, form_of
 from throughtime.torch.side import Side
 from throughtime.torch.states import LayerStates, joined
-from throughtime.torch.weights import Maybe, Weights, cell_of, engine_parameters
+from throughtime.torch.weights import Maybe, Weights, engine_parameters
 
 Result: TypeAlias = tuple[torch.Tensor, torch.Tensor, Maybe]  # outputs, final h, final c
 One: TypeAlias = Callable[[int, torch.Tensor, Maybe, Maybe, Weights], Result]
+Sides: TypeAlias = Callable[[], list[Side]]  # what ran, with what it kept
 
 _calls = count()
 
@@ -29,12 +32,14 @@ def walk(module: Any, input: Any, hx: Any, states: bool) -> Any:
     if module._carry is not None:
         return _within_a_loop(module, input, hx, states)
     weights = weights_of(module)
-    arrived = arrive(module, input, hx, weights[0].W)
+    arrived = arrive(module, input, hx, weights[0])
     if _without_numbers(arrived.x):
         _plain(module, arrived, states, "in a traced graph")
-        return arrived.leave(*_layers(module, arrived, weights, _traced(module)))
+        form = Form(*choices_of(module))
+        found = _layers(form, arrived, weights, _traced(module), _dropped(module))
+        return arrived.leave(*found)
     results, sides = _on_numbers(module, arrived, weights, states)
-    return (*results, _states(module, sides)) if states else results
+    return (*results, _states(module, sides())) if states else results
 
 
 def _within_a_loop(module: Any, input: Any, hx: Any, states: bool) -> Any:
@@ -49,11 +54,11 @@ def _within_a_loop(module: Any, input: Any, hx: Any, states: bool) -> Any:
         axis = int(module.batch_first and input.dim() == 3)
         before, input = input.tensor_split((carry.cut,), dim=axis)
         with torch.no_grad():
-            (early, hx), _ = _on_numbers(module, arrive(module, before, hx, weights[0].W), weights)
-    arrived = arrive(module, input, hx, weights[0].W)
+            (early, hx), _ = _on_numbers(module, arrive(module, before, hx, weights[0]), weights)
+    arrived = arrive(module, input, hx, weights[0])
     _plain(module, arrived, states, "within windows", carried=True)
     (outputs, hx), sides = _on_numbers(module, arrived, weights, True)
-    carry.take(module, sides, hx)
+    carry.take(module, arrived.x.shape[0], sides, hx)
     if early is not None:
         outputs = torch.cat([early, outputs], dim=axis)
     return outputs, hx
@@ -66,34 +71,138 @@ def _without_numbers(x: torch.Tensor) -> bool:
 
 
 def _on_numbers(
-    module: Any, arrived: Arrived, weights: list[Weights], wanted: bool = False
-) -> tuple[tuple[Any, Any], list[Side]]:
+    module: Any, arrived: Arrived, weights: list[torch.Tensor], wanted: bool = False
+) -> tuple[tuple[Any, Any], Sides]:
     """Results as they leave, and the sides that ran on the engine."""
-    sides: list[Side] = []
-    if _transformed(arrived.x):
+    transformed = _transformed()
+    if transformed:
         _plain(module, arrived, wanted, "within torch.func or in forward mode")
-    found = _layers(module, arrived, weights, _eager(module, arrived, sides, wanted))
-    return arrived.leave(*found), sides
+    elif _at_once(module, arrived):
+        return _whole(module, arrived, weights, wanted)
+    sides: list[Side] = []
+    form = form_of(module)
+    one = _unrolled(form, _layouts(arrived))
+    if not transformed:
+        one = _eager(module, form, _layouts(arrived), next(_calls), wanted, arrived.unsorted, sides)
+    found = _layers(form, arrived, weights, one, _dropped(module))
+    return arrived.leave(*found), lambda: sides
+
+
+def _at_once(module: Any, arrived: Arrived) -> bool:
+    """Whether nobody wants to look in between, and everything may be kept."""
+    return (
+        module._taps is None
+        and module.memory_limit is None
+        and use_compiled()
+        and not torch.is_anomaly_enabled()
+        and arrived.batch > 0
+    )
+
+
+def _whole(
+    module: Any, arrived: Arrived, weights: list[torch.Tensor], wanted: bool
+) -> tuple[tuple[Any, Any], Sides]:
+    form, x, sizes = form_of(module), arrived.x, arrived.sizes
+    whole.fit(module, form, weights)
+    steps, ragged = x.shape[0], False
+    if sizes is not None:
+        steps, ragged = len(sizes), int(sizes[-1]) != arrived.batch
+    masks = []
+    if module.dropout and module.training:
+        ones = torch.ones(*x.shape[:-1], form.width, dtype=x.dtype)
+        masks = [dropout(ones, module.dropout, True) for _ in range(form.layers - 1)]
+    call = whole.Pass(
+        module,
+        form,
+        steps,
+        arrived.batch,
+        sizes,
+        ragged,
+        masks,
+        _one_by_one,
+        next(_calls),
+        arrived.unsorted,
+        wanted,
+    )
+    given = (x, arrived.h, arrived.c, *weights)
+    if torch.is_grad_enabled() and _required(given):
+        outputs, h, c = whole.Whole.apply(call, *given)
+    else:
+        x, h, c = (whole.plain(t) for t in given[:3])
+        outputs, h, c, call.tape = whole.forward(call, x, h, c, weights, masks)
+    return arrived.leave(outputs, h, c), lambda: _sides(call)
+
+
+def _required(given: tuple[Maybe, ...]) -> bool:
+    return any(t is not None and t.requires_grad for t in reversed(given))
+
+
+def _sides(call: whole.Pass) -> list[Side]:
+    """What ran at once, one by one."""
+    layouts = _layouts_of(call.running, call.steps, call.batch)
+    found = []
+    for k, kept in enumerate(call.kept()):
+        layer, reverse = divmod(k, call.form.directions)
+        cell, own = call.form.cell(layer), layouts[reverse]
+        side = Side(call.module, call.number, layer, cell, own, call.steps, True, call.order, kept)
+        found.append(side)
+    return found
+
+
+def _one_by_one(
+    call: whole.Pass,
+    masks: list[torch.Tensor],
+    differentiable: bool,
+    x: torch.Tensor,
+    h: Maybe,
+    c: Maybe,
+    *weights: torch.Tensor,
+) -> Result:
+    """The same call once more, its layers and directions one by one."""
+    layouts = _layouts_of(call.running, call.steps, call.batch)
+    one = _unrolled(call.form, layouts)
+    if not differentiable:
+        one = _eager(call.module, call.form, layouts, call.number, False, call.order, [])
+    again = Arrived(call.module, x, h, c, call.batch)
+    drop = (lambda k, y: y * masks[k]) if masks else None
+    return _layers(call.form, again, weights, one, drop)
+
+
+def _layouts(arrived: Arrived) -> tuple[layout.Layout, layout.Layout]:
+    return _layouts_of(arrived.sizes, arrived.x.shape[0], arrived.batch)
+
+
+def _layouts_of(sizes: Maybe, steps: int, batch: int) -> tuple[layout.Layout, layout.Layout]:
+    return layout.dense(steps, batch) if sizes is None else layout.packed(sizes)
+
+
+Drop: TypeAlias = Callable[[int, torch.Tensor], torch.Tensor]
+
+
+def _dropped(module: Any) -> Drop | None:
+    if not (module.dropout and module.training):
+        return None
+    return lambda _, y: dropout(y, module.dropout, True)
 
 
 def _layers(
-    module: Any, arrived: Arrived, weights: list[Weights], run: One
+    form: Form, arrived: Arrived, weights: Any, run: One, drop: Drop | None
 ) -> tuple[torch.Tensor, torch.Tensor, Maybe]:
     """Outputs of the last layer, and every side's final h and c: (layers · directions, B, ·)."""
-    x, directions = arrived.x, 1 + module.bidirectional
+    x, own = arrived.x, form.by_side(weights)
     hs, cs = [], []
-    for layer in range(module.num_layers):
+    for layer in range(form.layers):
         outputs = []
-        for k in range(layer * directions, (layer + 1) * directions):
+        for k in range(layer * form.directions, (layer + 1) * form.directions):
             h = None if arrived.h is None else arrived.h[k]
             c = None if arrived.c is None else arrived.c[k]
-            y, h, c = run(k, x, h, c, weights[k])
+            y, h, c = run(k, x, h, c, own[k])
             outputs.append(y)
             hs.append(h)
             cs.append(c)
-        x = outputs[0] if directions == 1 else torch.cat(outputs, dim=-1)
-        if module.dropout and module.training and layer + 1 < module.num_layers:
-            x = dropout(x, module.dropout, True)
+        x = outputs[0] if form.directions == 1 else torch.cat(outputs, dim=-1)
+        if drop is not None and layer + 1 < form.layers:
+            x = drop(layer, x)
     return x, _stacked(hs), None if cs[0] is None else _stacked(cs)
 
 
@@ -101,25 +210,37 @@ def _stacked(parts: list[Any]) -> torch.Tensor:
     return parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(parts)
 
 
-def _eager(module: Any, arrived: Arrived, sides: list[Side], wanted: bool) -> One:
-    """Numbers at hand: the engine, or what torch can look into where that is needed."""
-    call, transformed = next(_calls), _transformed(arrived.x)
-    layouts = layout.dense(arrived.x) if arrived.sizes is None else layout.packed(arrived.sizes)
-    share = module.num_layers * (1 + module.bidirectional)
+def _eager(
+    module: Any,
+    form: Form,
+    layouts: tuple[layout.Layout, layout.Layout],
+    call: int,
+    wanted: bool,
+    order: Maybe,
+    sides: list[Side],
+) -> One:
+    """A direction at a time on the engine."""
 
     def run(k: int, x: torch.Tensor, h: Maybe, c: Maybe, weights: Weights) -> Result:
-        layer, reverse = divmod(k, 1 + module.bidirectional)
-        cell = _cell(module, weights)
-        own = layouts[reverse]
-        if transformed:
-            return steps.recurrence(cell, own, x, h, c, weights)
-        segment = passes.segment_of(cell, module.memory_limit, share, own.steps, own.batch)
-        side = Side(module, call, layer, cell, own, segment, wanted, arrived.unsorted)
+        layer, reverse = divmod(k, form.directions)
+        cell, own = form.cell(layer), layouts[reverse]
+        segment = passes.segment_of(cell, module.memory_limit, form.sides, own.steps, own.batch)
+        side = Side(module, call, layer, cell, own, segment, wanted, order)
         sides.append(side)
         if torch.is_anomaly_enabled():
             finite(f"{type(module).__name__}: inputs of layer {layer}", x.detach().numpy())
         y, h, c = Recurrence.apply(side, x, h, c, *weights)
         return y, h, c
+
+    return run
+
+
+def _unrolled(form: Form, layouts: tuple[layout.Layout, layout.Layout]) -> One:
+    """A direction at a time in torch's own operations, for torch to look into."""
+
+    def run(k: int, x: torch.Tensor, h: Maybe, c: Maybe, weights: Weights) -> Result:
+        layer, reverse = divmod(k, form.directions)
+        return steps.recurrence(form.cell(layer), layouts[reverse], x, h, c, weights)
 
     return run
 
@@ -146,18 +267,7 @@ def _traced(module: Any) -> One:
     return run
 
 
-def _cell(module: Any, weights: Weights) -> Any:
-    return cell_of(
-        module.mode,
-        weights.W.shape[1],
-        module.hidden_size,
-        module.proj_size,
-        module.peepholes,
-        module.reset_after,
-    )
-
-
-def _transformed(x: torch.Tensor) -> bool:
+def _transformed() -> bool:
     """Whether torch wants to look into the computation: vmap, grad and the like, forward mode."""
     return bool(torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0)
 

@@ -30,6 +30,10 @@ class Weights(NamedTuple):
     R: Any = None
     p: Any = None
 
+    def present(self) -> list[Any]:
+        """Those that it has, in this order, which is the engine's."""
+        return [w for w in self if w is not None]
+
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_peephole")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,14 +151,13 @@ class _Carry:
         """What the module begins with."""
         return self.states.get(id(module))
 
-    def take(self, module: Any, sides: list[Side], final: Any) -> None:
+    def take(self, module: Any, steps: int, sides: Callable[[], list[Side]], final: Any) -> None:
         """The state after `keep` steps, from what the sides kept; the final one after all."""
-        layout = sides[0].layout
         inner = self.keep - self.cut
-        if inner == layout.steps:
+        if inner == steps:
             self.taken[id(module)] = _detached(final)
             return
-        kept = [side.kept for side in sides if side.kept is not None]
+        kept = [side.kept for side in sides() if side.kept is not None]
         h = torch.stack([k.h[inner] for k in kept])
         cs = [k.c[inner] for k in kept if k.c is not None]
         parts = (h, torch.stack(cs)) if cs else (h,)

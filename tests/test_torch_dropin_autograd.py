@@ -214,21 +214,78 @@ def test_forward_mode(oracle):
 # --- modes ---
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("lengths", [None, [6, 3, 1]])
 @pytest.mark.parametrize("kind", KINDS)
-def test_autocast_computes_in_the_weights_precision(kind):
-    _, mine = pair(kind, dtype=torch.float32)
+def test_autocast_rounds_to_the_precision_that_torchs_have(kind, lengths, low):
+    """Of outputs and state; the engine computes in the weights' precision."""
+    theirs, mine = pair(kind, dtype=torch.float32)
     x, state = inputs(mine)
+    for inner in (torch.float32, low):
+        for carried in (None, torch.float32, low):
+            results = []
+            for module in (theirs, mine):
+                given = x.to(inner)
+                if lengths:
+                    given = torch.nn.utils.rnn.pack_padded_sequence(given, lengths)
+                hx = None
+                if carried is not None:
+                    hx = tuple(part.to(carried) for part in state)
+                    hx = hx if len(hx) > 1 else hx[0]
+                with torch.autocast("cpu", dtype=low):
+                    try:
+                        y, final = module(given, hx)
+                    except RuntimeError as problem:  # of processors without that precision
+                        if module is mine or "create a primitive descriptor" not in str(problem):
+                            raise
+                        y, final = torch.empty(0, dtype=low), (torch.empty(0, dtype=low),) * 2
+                final = final if isinstance(final, tuple) else (final,)
+                results.append([y.data if lengths else y, *final])
+            where = (inner, carried)
+            assert [t.dtype for t in results[1]] == [t.dtype for t in results[0]], where
+            full = mine.float()
+            hx = None if carried is None else tuple(part.to(carried).float() for part in state)
+            hx = hx[0] if hx and len(hx) == 1 else hx
+            exact = x.to(inner).float()
+            if lengths:
+                exact = torch.nn.utils.rnn.pack_padded_sequence(exact, lengths)
+            truth = full(exact, hx)[0]
+            truth = truth.data if lengths else truth
+            assert torch.equal(results[1][0], truth.to(results[1][0].dtype)), where
+
+
+def test_autocast_leaves_float64_alone():
+    _, mine = pair("GRU")
+    x, _ = inputs(mine)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert mine(x)[0].dtype == torch.float64
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_derivatives_under_autocast(kind):
+    _, mine = pair(kind, dtype=torch.float32)
+    x, _ = inputs(mine)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         low = torch.nn.Linear(I, I)(x)
         assert low.dtype == torch.bfloat16
-        hx = [part.bfloat16() for part in state]
-        y, _ = mine(low, tuple(hx) if len(hx) > 1 else hx[0])
-        (dx,) = torch.autograd.grad(y.square().sum(), low, create_graph=True)
+        y, _ = mine(low)
+        (dx,) = torch.autograd.grad(y.float().square().sum(), low, create_graph=True)
         dx.float().square().sum().backward()
-    assert y.dtype == torch.float32
-    hx = [part.float() for part in hx]
-    full, _ = mine(low.float(), tuple(hx) if len(hx) > 1 else hx[0])
-    assert torch.equal(y, full)
+    assert (y.dtype, dx.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert mine.weight_hh_l0.grad.dtype == torch.float32
+    assert mine.weight_hh_l0.grad.any()
+
+
+def test_windows_carry_the_state_unrounded_under_autocast():
+    _, mine = pair("LSTM", dtype=torch.float32)
+    x, _ = inputs(mine)
+    state = {}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        pieces = [mine(window.batch)[0] for window in ours.windows(mine, x, 2, state=state)]
+    truth, (_, c) = mine(x)
+    assert torch.equal(torch.cat(pieces), truth.bfloat16())
+    assert torch.equal(state[""][1], c)
 
 
 def test_deterministic_mode():

@@ -14,6 +14,7 @@ from throughtime.arrays import finite, refuse
 from throughtime.engine import use_compiled
 from throughtime.torch import layout, operators, passes, steps, whole
 from throughtime.torch.arrival import Arrived, arrive, weights_of
+from throughtime.torch.autocast import precisions, rounded
 from throughtime.torch.eager import Recurrence
 from throughtime.torch.form import Form, choices_of, form_of
 from throughtime.torch.side import Side
@@ -33,12 +34,14 @@ def walk(module: Any, input: Any, hx: Any, states: bool) -> Any:
         return _within_a_loop(module, input, hx, states)
     weights = weights_of(module)
     arrived = arrive(module, input, hx, weights[0])
+    dtypes = precisions(module, input, hx, weights[0].dtype)
     if _without_numbers(arrived.x):
         _plain(module, arrived, states, "in a traced graph")
         form = Form(*choices_of(module))
         found = _layers(form, arrived, weights, _traced(module), _dropped(module))
-        return arrived.leave(*found)
+        return rounded(arrived.leave(*found), dtypes)
     results, sides = _on_numbers(module, arrived, weights, states)
+    results = rounded(results, dtypes)
     return (*results, _states(module, sides())) if states else results
 
 
@@ -49,6 +52,7 @@ def _within_a_loop(module: Any, input: Any, hx: Any, states: bool) -> Any:
         way_out = "call the module without one: windows carries it"
         refuse(f"{name}: hx", "no initial state within windows", "one", way_out)
     hx, weights = carry.initial(module), weights_of(module)
+    dtypes = precisions(module, input, None, weights[0].dtype)
     early = None
     if carry.cut:
         axis = int(module.batch_first and input.dim() == 3)
@@ -61,7 +65,7 @@ def _within_a_loop(module: Any, input: Any, hx: Any, states: bool) -> Any:
     carry.take(module, arrived.x.shape[0], sides, hx)
     if early is not None:
         outputs = torch.cat([early, outputs], dim=axis)
-    return outputs, hx
+    return rounded((outputs, hx), dtypes)
 
 
 def _without_numbers(x: torch.Tensor) -> bool:

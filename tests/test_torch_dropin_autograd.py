@@ -81,7 +81,7 @@ def test_torch_checkpoint_runs_the_forward_pass_again(oracle):
 # --- registered operators ---
 
 
-def operands(kind):
+def operands(kind, sizes=None, reverse=False):
     module = ALL[kind]().double()
     W, U = module.weight_ih_l0.detach(), module.weight_hh_l0.detach()
     torch.manual_seed(0)
@@ -98,34 +98,55 @@ def operands(kind):
         module.weight_hr_l0.detach() if module.proj_size else None,
         module.weight_peephole_l0.detach() if module.peepholes else None,
     ]
+    if sizes is not None:
+        given[0] = torch.randn(sum(sizes), 2).double()
+        sizes = torch.tensor(sizes)
     given = [None if t is None else t.clone().requires_grad_() for t in given]
-    return *given, module.mode, module.reset_after
+    return *given, sizes, module.mode, module.reset_after, reverse
 
 
+ORDERS = {
+    "steps": {},
+    "rows": {"sizes": [2, 1, 1]},
+    "rows of one length": {"sizes": [2, 2]},
+    "rows backwards": {"sizes": [2, 2, 1], "reverse": True},
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("kind", ALL)
-def test_the_operators_pass_torchs_own_check(kind):
-    given = operands(kind)
+def test_the_operators_pass_torchs_own_check(kind, order):
+    given = operands(kind, **ORDERS[order])
     torch.library.opcheck(operators.recurrence, given)
     with torch.no_grad():
-        every_h, last_c, every_c, inner = operators.recurrence(*given)
+        every_h, last_c, every_c, inner, rows = operators.recurrence(*given)
     dc = torch.ones_like(last_c) if given[2] is not None else None
-    tape = (torch.ones_like(every_h), dc, every_h, every_c, inner)
-    torch.library.opcheck(operators.recurrence_backward, (*tape, *given))
+    drows = None if order == "steps" else torch.ones_like(rows)
+    tape = (torch.ones_like(every_h), dc, drows, every_h, every_c, inner)
+    tests = () if order == "steps" else ("test_schema", "test_faketensor")
+    options = {"test_utils": tests} if tests else {}  # of rows there is no second derivative
+    torch.library.opcheck(operators.recurrence_backward, (*tape, *given), **options)
 
 
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("kind", ALL)
-def test_the_operators_derivatives(kind):
-    *tensors, mode, reset_after = operands(kind)
+def test_the_operators_derivatives(kind, order):
+    *tensors, sizes, mode, reset_after, reverse = operands(kind, **ORDERS[order])
     there = [t for t in tensors if t is not None]
 
     def function(*given):
         rest = iter(given)
         full = [None if t is None else next(rest) for t in tensors]
-        every_h, last_c, _, _ = operators.recurrence(*full, mode, reset_after)
-        return (every_h, last_c) if tensors[2] is not None else every_h
+        every_h, last_c, _, _, rows = operators.recurrence(*full, sizes, mode, reset_after, reverse)
+        found = (every_h, last_c) if tensors[2] is not None else (every_h,)
+        return found if sizes is None else (*found, rows)
 
     assert torch.autograd.gradcheck(function, there, fast_mode=True)
-    assert torch.autograd.gradgradcheck(function, there, fast_mode=True)
+    if sizes is None:
+        assert torch.autograd.gradgradcheck(function, there, fast_mode=True)
+        return
+    with pytest.raises(RuntimeError, match="no further derivative of a PackedSequence, got one"):
+        torch.autograd.gradgradcheck(function, there, fast_mode=True)
 
 
 # --- compilers ---
@@ -161,19 +182,49 @@ def test_shapes_without_numbers():
     assert y.is_meta
 
 
-def test_what_a_traced_graph_cannot_give():
+@pytest.mark.parametrize("state", ["zeros", "given"])
+def test_compile_traces_a_packed_sequence(state, oracle):
+    """Both directions, sequences that were not sorted, states of every step."""
+    _, mine = pair("LSTM", num_layers=2, bidirectional=True)
+    x, hx = inputs(mine)
+    pack = torch.nn.utils.rnn.pack_padded_sequence
+    packed = pack(x, [3, 6, 1], enforce_sorted=False)
+    hx = tuple(hx) if state == "given" else None
+
+    def forward(packed, hx):
+        y, (h, c), layers = mine(packed, hx, states=True)
+        last = layers[1].reverse
+        return y.data, h, c, layers[0].h, last.c, last.gates["f"]
+
+    compiled = torch.compile(forward, fullgraph=True, backend="aot_eager")
+    results = []
+    for function in (forward, compiled):
+        mine.zero_grad()
+        found = function(packed, hx)
+        sum(t.square().sum() for t in found[:3]).backward()
+        results.append([t.detach() for t in found] + [p.grad for p in mine.parameters()])
+    for plain, traced in zip(*results, strict=True):
+        oracle("compiled", traced, plain)
+
+
+def test_compiled_states_of_another_batch_are_refused():
     mine = ours.GRU(I, H)
+    pack = torch.nn.utils.rnn.pack_padded_sequence
+    packed = pack(torch.zeros(T, B, I), [6, 3, 1])
+    compiled = torch.compile(lambda p, h: mine(p, h)[1], fullgraph=True, backend="aot_eager")
+    with pytest.raises(RuntimeError, match="as many sequences as the first step has, 3, got 2"):
+        compiled(packed, torch.zeros(1, 2, H))
+
+
+def test_what_a_traced_graph_cannot_give():
+    mine = ours.GRU(I, H).to("meta")
     x = torch.randn(T, B, I, device="meta")
-    packed = torch.nn.utils.rnn.pack_padded_sequence(torch.randn(T, B, I), [6, 3, 1])
-    packed = torch.nn.utils.rnn.PackedSequence(packed.data.to("meta"), packed.batch_sizes)
-    mine.to("meta")
-    for what, call in (
-        ("states=True", lambda: mine(x, states=True)),
-        ("a PackedSequence", lambda: mine(packed)),
-    ):
-        message = f"GRU: {what}: expected an ordinary call, got one in a traced graph"
-        with pytest.raises(RuntimeError, match=message):
-            call()
+    message = "GRU: {}: expected an ordinary call, got one in a traced graph"
+    with ours.taps(mine), pytest.raises(RuntimeError, match=message.format("taps")):
+        mine(x)
+    mine.memory_limit = "1MB"
+    with pytest.raises(RuntimeError, match=message.format("memory_limit")):
+        mine(x)
 
 
 # --- transforms ---

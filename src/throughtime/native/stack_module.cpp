@@ -115,6 +115,7 @@ void backward(const Stack &stack, const Extent &extent, Address x, const Address
 }  // namespace
 
 void bind_stacks(nb::module_ &m) {
+    nb::set_leak_warnings(false);  // a compiler's caches of modules' forms may outlive this one
     nb::class_<Stack>(m, "Stack")
         .def("__init__",
              [](Stack *self, const Cell &first, Index layers, Index directions, bool biases) {

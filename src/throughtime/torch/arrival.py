@@ -96,11 +96,19 @@ def arrive(module: Any, input: Any, hx: Any, W: torch.Tensor) -> Arrived:
         module.check_input(x, sizes)
     if not packed and not x.shape[0]:
         raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-    B = x.shape[1] if sizes is None else int(sizes[0])
+    B = x.shape[1] if sizes is None else _batch(sizes, hx)
     h, c = _state(module, hx, batched, B, x)
     if order is not None:
         h, c = (None if s is None else s.index_select(1, order) for s in (h, c))
     return Arrived(module, x, h, c, B, sizes, order, back, batched)
+
+
+def _batch(sizes: torch.Tensor, hx: Any) -> int:
+    """B; a compiler, who does not know the numbers, takes the state's, and the operator looks."""
+    if torch.compiler.is_compiling() and hx is not None:
+        state = hx[0] if isinstance(hx, tuple | list) else hx
+        return int(state.shape[1])
+    return int(sizes[0])
 
 
 def _state(module: Any, hx: Any, batched: bool, B: int, x: torch.Tensor) -> tuple[Maybe, Maybe]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from throughtime import _engine
 from throughtime.cells import Cell, compiled
-from throughtime.cells.compiled import kept_names
+from throughtime.cells.compiled import KEPT
 from throughtime.torch.weights import Weights, cell_of
 
 
@@ -63,7 +63,12 @@ class Form:
     @cached_property
     def kept(self) -> int:
         """Numbers that a step of one sequence keeps in one direction, states not counted."""
-        return len(kept_names(self.cell(0))) * self.units
+        return len(self.names) * self.units
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a step keeps: `kept_names` of the cell, without making one."""
+        return KEPT[self.mode.split("_")[0]] if self.reset_after else ("r", "z", "n", "reset_h")
 
     def cell(self, layer: int) -> Cell:
         """The cell of a layer."""

@@ -12,10 +12,12 @@ from typing import Any, Optional  # the operators' schemas are read from these a
 import torch
 from torch import Tensor
 
+from throughtime.arrays import refuse
 from throughtime.cells import Cell
 from throughtime.cells.compiled import KEPT
+from throughtime.cells.tape import active_steps
 from throughtime.torch import passes, steps
-from throughtime.torch.layout import Layout
+from throughtime.torch.layout import Layout, packed
 from throughtime.torch.weights import Weights, cell_of
 
 GATES = {"LSTM": 4, "GRU": 3}  # by torch's mode; the RNN has one
@@ -31,21 +33,33 @@ def _recurrence(
     cb: Optional[Tensor],  # noqa: UP045
     R: Optional[Tensor],  # noqa: UP045
     p: Optional[Tensor],  # noqa: UP045
+    sizes: Optional[Tensor],  # noqa: UP045
     mode: str,
     reset_after: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(T, B, I) -> h (T + 1, B, ·) with the initial one, the final c, and the tape: c, gates."""
-    run = _run(x, h, c, W, U, b, cb, R, p, mode, reset_after)
+    reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(T, B, I) -> h (T + 1, B, ·) with the initial one, the final c, and the tape: c, gates.
+
+    With the sizes of a PackedSequence x are its rows, and so is the fifth result, h of each; they
+    are walked over backwards where `reverse` says so. Without sizes it is empty.
+    """
+    layout = _layout(x, h, sizes, reverse)
+    run = _run(layout, x, h, c, W, U, b, cb, R, p, mode, reset_after)
     kept = passes.forward(run)
     assert kept.inner is not None
     every_c = x.new_empty(0) if kept.c is None else torch.from_numpy(kept.c)
     last_c = x.new_empty(0) if kept.c is None else every_c[-1].clone()
-    return torch.from_numpy(kept.h), last_c, every_c, torch.from_numpy(kept.inner)
+    every_h, inner = torch.from_numpy(kept.h), torch.from_numpy(kept.inner)
+    rows = x.new_empty(0) if sizes is None else layout.back(every_h[1:])
+    if sizes is not None and layout.in_order:
+        rows = rows.clone()  # results of an operator share no memory
+    return every_h, last_c, every_c, inner, rows
 
 
 def _recurrence_backward(
     dh: Optional[Tensor],  # noqa: UP045
     dc: Optional[Tensor],  # noqa: UP045
+    drows: Optional[Tensor],  # noqa: UP045
     every_h: Tensor,
     every_c: Tensor,
     inner: Tensor,
@@ -58,18 +72,22 @@ def _recurrence_backward(
     cb: Optional[Tensor],  # noqa: UP045
     R: Optional[Tensor],  # noqa: UP045
     p: Optional[Tensor],  # noqa: UP045
+    sizes: Optional[Tensor],  # noqa: UP045
     mode: str,
     reset_after: bool,
+    reverse: bool,
 ) -> list[Tensor]:
     """Gradients by x, h, c, W, U, b, cb, R, p; empty ones for what the cell has not."""
-    run = _run(x, h, c, W, U, b, cb, R, p, mode, reset_after)
+    layout = _layout(x, h, sizes, reverse)
+    run = _run(layout, x, h, c, W, U, b, cb, R, p, mode, reset_after)
     kept = passes.Kept(
         every_h.contiguous().numpy(),
         None if c is None else every_c.contiguous().numpy(),
         inner.contiguous().numpy(),
     )
     dstate = {} if dc is None or c is None else {"c": dc.numpy()}
-    doutputs = None if dh is None else dh[1:].contiguous().numpy()
+    doutputs, rest = _arriving(layout, dh, drows)
+    dstate |= {} if rest is None else {"h": rest}
     found = passes.backward(run, kept, doutputs, dstate, need_inputs=True, need_deltas=False)
     d = {name: torch.from_numpy(array) for name, array in found.parameters.items()}
     d |= {name: torch.from_numpy(array) for name, array in found.state.items() if name == "h"}
@@ -79,7 +97,31 @@ def _recurrence_backward(
     assert found.inputs is not None
     names = ("W", "U", "b", "c", "R", "p")
     by_parameter = [d[name] if name in d else x.new_empty(0) for name in names]
-    return [torch.from_numpy(found.inputs), *by_state, *by_parameter]
+    return [layout.back(torch.from_numpy(found.inputs)), *by_state, *by_parameter]
+
+
+def _arriving(layout: Layout, dh: Tensor | None, drows: Tensor | None) -> tuple[Any, Any]:
+    """The gradient by h of every step, and by that of ended sequences, which stands still."""
+    rest = None
+    every = None if dh is None else dh[1:].contiguous()
+    if every is not None and layout.lengths is not None:
+        ended = ~torch.from_numpy(active_steps(layout.steps, layout.lengths))
+        rest = (every * ended).sum(0).numpy()
+    if drows is not None:
+        laid = layout.lay(drows)
+        every = laid if every is None else every + laid
+    return None if every is None else every.numpy(), rest
+
+
+def _layout(x: Tensor, h: Tensor, sizes: Tensor | None, reverse: bool) -> Layout:
+    """Of the rows of a PackedSequence, or of steps."""
+    if sizes is None:
+        return Layout(int(x.shape[0]), int(x.shape[1]))
+    found = packed(sizes)[reverse]
+    if found.batch != h.shape[0]:
+        expected = f"as many sequences as the first step has, {found.batch}"
+        refuse("hx", expected, h.shape[0], error=RuntimeError)
+    return found
 
 
 recurrence = torch.library.custom_op("throughtime::recurrence", _recurrence, mutates_args=())
@@ -91,52 +133,59 @@ recurrence_backward = torch.library.custom_op(
 @recurrence.register_fake
 def _shapes(
     x: Tensor, h: Tensor, c: Tensor | None, W: Tensor, U: Tensor, *rest: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """By arithmetic alone: sizes may be symbols."""
-    mode = rest[-2]
-    T, B, H = x.shape[0], x.shape[1], W.shape[0] // GATES.get(mode, 1)
+    *_, sizes, mode, _, _ = rest
+    T, B, H = x.shape[0], h.shape[0], W.shape[0] // GATES.get(mode, 1)
+    rows = x.new_empty(0)
+    if sizes is not None:
+        T, rows = sizes.shape[0], x.new_empty(x.shape[0], U.shape[1])
     every_h = x.new_empty(T + 1, B, U.shape[1])
     last_c = x.new_empty(0) if c is None else x.new_empty(B, H)
     every_c = x.new_empty(0) if c is None else x.new_empty(T + 1, B, H)
-    return every_h, last_c, every_c, x.new_empty(T, B, len(KEPT[mode.split("_")[0]]) * H)
+    inner = x.new_empty(T, B, len(KEPT[mode.split("_")[0]]) * H)
+    return every_h, last_c, every_c, inner, rows
 
 
 @recurrence_backward.register_fake
 def _gradient_shapes(
-    dh: Any, dc: Any, every_h: Tensor, every_c: Tensor, inner: Tensor, x: Tensor, *rest: Any
+    dh: Any, dc: Any, drows: Any, every_h: Tensor, every_c: Tensor, inner: Tensor, *rest: Any
 ) -> list[Tensor]:
-    given = (x, *rest[:-2])
+    x, *_ = given = rest[:9]
     return [x.new_empty(0 if t is None else t.shape) for t in given]
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, mode, reset_after = inputs
-    every_h, _, every_c, inner = output
+    tensors, ctx.options = inputs[:-3], inputs[-3:]
+    every_h, _, every_c, inner, _ = output
     ctx.mark_non_differentiable(every_c, inner)
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(every_h, every_c, inner, *tensors)
-    ctx.options = (mode, reset_after)
 
 
-def _gradient(ctx: Any, dh: Any, dc: Any, *_: Any) -> tuple[Any, ...]:
-    every_h, every_c, inner, *tensors = ctx.saved_tensors
+def _gradient(ctx: Any, dh: Any, dc: Any, _c: Any, _inner: Any, drows: Any) -> tuple[Any, ...]:
+    every_h, every_c, inner, *tensors, sizes = ctx.saved_tensors
     if dc is not None and tensors[2] is None:
         dc = None
+    if sizes is None:
+        drows = None
     tape = (every_h, every_c, inner)
-    found = recurrence_backward(dh, dc, *tape, *tensors, *ctx.options)
+    found = recurrence_backward(dh, dc, drows, *tape, *tensors, sizes, *ctx.options)
     asked = [d if t is not None else None for d, t in zip(found, tensors, strict=True)]
-    return *asked, None, None
+    return *asked, None, None, None, None
 
 
 def _keep_for_second(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    *tensors, mode, reset_after = inputs
-    ctx.save_for_backward(*tensors)
-    ctx.options = (mode, reset_after)
+    ctx.save_for_backward(*inputs[:-3])
+    ctx.options = inputs[-3:-1]
 
 
 def _second_gradient(ctx: Any, dd: list[Any]) -> tuple[Any, ...]:
     """Of the gradients as functions of dh, dc and the inputs; the tape is one of these."""
-    dh, dc, _, _, _, *inputs = ctx.saved_tensors
+    dh, dc, _, _, _, _, *inputs, sizes = ctx.saved_tensors
+    if sizes is not None:
+        what = "torch.ops.throughtime.recurrence_backward"
+        refuse(what, "no further derivative of a PackedSequence", "one", error=RuntimeError)
     with torch.enable_grad():
         given = [None if t is None else t.detach().requires_grad_() for t in (dh, dc, *inputs)]
         dh, dc, *inputs = given
@@ -149,7 +198,7 @@ def _second_gradient(ctx: Any, dd: list[Any]) -> tuple[Any, ...]:
             )
         )
     d_dh, d_dc, *d_inputs = [None if t is None else next(second) for t in given]
-    return d_dh, d_dc, None, None, None, *d_inputs, None, None
+    return d_dh, d_dc, None, None, None, None, *d_inputs, None, None, None, None
 
 
 def _differentiable(
@@ -185,6 +234,7 @@ def _cell(
 
 
 def _run(
+    layout: Layout,
     x: Tensor,
     h: Tensor,
     c: Any,
@@ -202,10 +252,10 @@ def _run(
     return passes.Run(
         _cell(W, U, b, cb, R, p, mode, reset_after),
         {name: t.detach().numpy() for name, t in given.items() if t is not None},
-        x.detach().contiguous().numpy(),
+        layout.lay(x.detach()).numpy(),
         state,
-        None,
-        x.shape[0],
+        layout.lengths,
+        layout.steps,
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from throughtime.cells import Cell
 from throughtime.cells.compiled import kept_names
 from throughtime.torch.layout import Layout
 from throughtime.torch.weights import Maybe
@@ -51,13 +51,11 @@ class Kept(NamedTuple):
     c: Maybe
     inner: torch.Tensor
 
-    def shown(
-        self, cell: Cell, turn: torch.Tensor | None, order: torch.Tensor | None
-    ) -> LayerStates:
+    def shown(self, units: int, names: Sequence[str], turn: Maybe, order: Maybe) -> LayerStates:
         """As the user sees it.
 
         Args:
-            cell: whose values these are.
+            units, names: H, and what the gates are called.
             turn: (T, B) where each step stands in the sequence's own order of time, for the
                 second direction.
             order: (B,) the sequences' places before packing.
@@ -68,9 +66,8 @@ class Kept(NamedTuple):
                 array = array.gather(0, turn[:, :, None].expand_as(array))
             return array if order is None else array.index_select(1, order)
 
-        H = cell.units
-        parts = own(self.inner).split(H, dim=2)
-        gates = dict(zip(kept_names(cell), parts, strict=True))
+        parts = own(self.inner).split(units, dim=2)
+        gates = dict(zip(names, parts, strict=True))
         return LayerStates(own(self.h[1:]), None if self.c is None else own(self.c[1:]), gates)
 
 
@@ -79,18 +76,30 @@ def joined(sides: list[Side], directions: int) -> list[LayerStates]:
     own = []
     for side in sides:
         assert side.kept is not None
-        own.append(side.kept.shown(side.cell, turn_of(side.layout), side.order))
+        names, turn = kept_names(side.cell), turn_of(side.layout)
+        own.append(side.kept.shown(side.cell.units, names, turn, side.order))
+    return paired(own, directions)
+
+
+def paired(own: list[LayerStates], directions: int) -> list[LayerStates]:
+    """The second direction's beside the first's."""
     if directions == 1:
         return own
-    return [replace(a, reverse=b) for a, b in zip(own[::2], own[1::2], strict=True)]
+    both = zip(own[::2], own[1::2], strict=True)
+    return [LayerStates(a.h, a.c, a.gates, reverse=b) for a, b in both]
 
 
 def turn_of(layout: Layout) -> Maybe:
     """(T, B): where each step of a sequence stands in the second direction's order of time."""
     if not layout.reverse:
         return None
-    t = torch.arange(layout.steps)[:, None]
-    if layout.lengths is None:
-        return (layout.steps - 1 - t).expand(layout.steps, layout.batch)
-    lengths = torch.from_numpy(layout.lengths)
+    lengths = None if layout.lengths is None else torch.from_numpy(layout.lengths)
+    return turned(layout.steps, layout.batch, lengths)
+
+
+def turned(steps: int, batch: int, lengths: Maybe) -> torch.Tensor:
+    """The same from the sequences' lengths (B,), None where all have T steps."""
+    t = torch.arange(steps)[:, None]
+    if lengths is None:
+        return (steps - 1 - t).expand(steps, batch)
     return torch.where(t < lengths, lengths - 1 - t, t)

@@ -18,7 +18,7 @@ from throughtime.torch.autocast import precisions, rounded
 from throughtime.torch.eager import Recurrence
 from throughtime.torch.form import Form, choices_of, form_of
 from throughtime.torch.side import Side
-from throughtime.torch.states import LayerStates, joined
+from throughtime.torch.states import Kept, LayerStates, joined, paired, turned
 from throughtime.torch.weights import Maybe, Weights, engine_parameters
 
 Result: TypeAlias = tuple[torch.Tensor, torch.Tensor, Maybe]  # outputs, final h, final c
@@ -36,10 +36,12 @@ def walk(module: Any, input: Any, hx: Any, states: bool) -> Any:
     arrived = arrive(module, input, hx, weights[0])
     dtypes = precisions(module, input, hx, weights[0].dtype)
     if _without_numbers(arrived.x):
-        _plain(module, arrived, states, "in a traced graph")
+        _plain(module, arrived, False, "in a traced graph")
+        kept: list[Kept] = []
         form = Form(*choices_of(module))
-        found = _layers(form, arrived, weights, _traced(module), _dropped(module))
-        return rounded(arrived.leave(*found), dtypes)
+        found = _layers(form, arrived, weights, _traced(module, arrived, kept), _dropped(module))
+        results = rounded(arrived.leave(*found), dtypes)
+        return (*results, _traced_states(form, arrived, kept)) if states else results
     results, sides = _on_numbers(module, arrived, weights, states)
     results = rounded(results, dtypes)
     return (*results, _states(module, sides())) if states else results
@@ -249,24 +251,27 @@ def _unrolled(form: Form, layouts: tuple[layout.Layout, layout.Layout]) -> One:
     return run
 
 
-def _traced(module: Any) -> One:
+def _traced(module: Any, arrived: Arrived, kept: list[Kept]) -> One:
     """Tensors without numbers: registered operators."""
+    sizes, batch = arrived.sizes, arrived.batch
 
     def run(k: int, x: torch.Tensor, h: Maybe, c: Maybe, weights: Weights) -> Result:
         reverse = bool(module.bidirectional and k % 2)
+        flipped = reverse and sizes is None
         lstm = module.mode == "LSTM"
-        x = x.flip(0) if reverse else x
+        x = x.flip(0) if flipped else x
         if h is None:
-            h = x.new_zeros(x.shape[1], weights.U.shape[1])
+            h = x.new_zeros(batch, weights.U.shape[1])
         if c is None and lstm:
-            c = x.new_zeros(x.shape[1], weights.W.shape[0] // 4)
+            c = x.new_zeros(batch, weights.W.shape[0] // 4)
         p = engine_parameters(weights, module.mode == "GRU" and module.reset_after)
         given = [p.get(name) for name in ("W", "U", "b", "c", "R", "p")]
-        every_h, last_c, _, _ = operators.recurrence(
-            x, h, c, *given, module.mode, module.reset_after
+        every_h, last_c, every_c, inner, rows = operators.recurrence(
+            x, h, c, *given, sizes, module.mode, module.reset_after, reverse
         )
-        y = every_h[1:]
-        return (y.flip(0) if reverse else y), every_h[-1], last_c if lstm else None
+        kept.append(Kept(every_h.detach(), every_c if lstm else None, inner))
+        y = every_h[1:] if sizes is None else rows
+        return (y.flip(0) if flipped else y), every_h[-1], last_c if lstm else None
 
     return run
 
@@ -279,7 +284,7 @@ def _transformed() -> bool:
 def _plain(module: Any, arrived: Arrived, states: bool, where: str, carried: bool = False) -> None:
     """Refuses what cannot be had there."""
     for what, asked in (
-        ("a PackedSequence", arrived.sizes is not None and ("graph" in where or carried)),
+        ("a PackedSequence", arrived.sizes is not None and carried),
         ("states=True", states),
         ("taps", module._taps is not None and not carried),
         ("memory_limit", module.memory_limit is not None),
@@ -287,6 +292,19 @@ def _plain(module: Any, arrived: Arrived, states: bool, where: str, carried: boo
         if asked:
             name = type(module).__name__
             refuse(f"{name}: {what}", "an ordinary call", f"one {where}", error=RuntimeError)
+
+
+def _traced_states(form: Form, arrived: Arrived, kept: list[Kept]) -> list[LayerStates]:
+    """One a layer, from what the operators kept."""
+    steps, lengths = kept[0].inner.shape[0], None
+    if arrived.sizes is not None:
+        lengths = (torch.arange(arrived.batch) < arrived.sizes[:, None]).sum(0)
+    turn = turned(steps, arrived.batch, lengths)
+    own = []
+    for k, part in enumerate(kept):
+        reverse = k % form.directions == 1
+        own.append(part.shown(form.units, form.names, turn if reverse else None, arrived.unsorted))
+    return paired(own, form.directions)
 
 
 def _states(module: Any, sides: list[Side]) -> list[LayerStates]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from throughtime.training.checkpoint import load, save
 from throughtime.training.processes import Launch, Processes, StreamsOfOne
 from throughtime.training.pulse import Pulse
 from throughtime.training.restarts import restarted
+from throughtime.training.siblings import end_child
 from training_examples import text, trainer
 
 WORKER = Path(__file__).parent / "distributed_worker.py"
@@ -153,6 +155,18 @@ def test_a_silent_process_is_lost(study):
     assert study["lost"].startswith(
         "process 0: expected 2 processes at work, got no sign of life from 1 for 0.5 s; a worker"
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc")
+def test_a_hung_process_is_ended_if_it_is_the_launchers():
+    sleeping = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with subprocess.Popen(sleeping) as child:
+        end_child(child.pid, os.getppid())  # not its parent
+        assert child.poll() is None
+        child.send_signal(signal.SIGSTOP)
+        end_child(child.pid, os.getpid())
+        assert child.wait(10) == -signal.SIGKILL
+    end_child(child.pid, os.getpid())  # gone
 
 
 # --- without a launcher ---

@@ -29,6 +29,7 @@ from throughtime.engine import set_threads
 from throughtime.parameters import Parameters
 from throughtime.training.processes import Processes
 from throughtime.training.pulse import Pulse
+from throughtime.training.siblings import Siblings
 
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 EXTRA = (
@@ -77,19 +78,24 @@ def join() -> Processes:
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = dist.PrefixStore(f"throughtime/{attempt}", store)
         pulse = Pulse(dist.PrefixStore("pulse", store), rank, size)
+        siblings = Siblings(dist.PrefixStore("siblings", store), rank, size)
         options = {"store": store, "rank": rank, "world_size": size, "timeout": TOGETHER}
         dist.init_process_group("gloo", **options)
+        siblings.meet()
     except (RuntimeError, OSError) as problem:
         expected = f"{size} to come together at {address}:{port}"
         refuse("processes", expected, _first_line(problem), error=LostWorkerError)
     _share_cores()
-    return Group(torch, dist, rank, size, pulse)
+    return Group(torch, dist, rank, size, pulse, siblings)
 
 
 class Group(Processes):
     """One process of many; see `Processes`. Made by `join`, left at the end of its `with`."""
 
-    def __init__(self, torch: Any, dist: Any, rank: int, size: int, pulse: Pulse) -> None:
+    def __init__(
+        self, torch: Any, dist: Any, rank: int, size: int, pulse: Pulse, siblings: Siblings
+    ) -> None:
+        self._siblings = siblings
         self.rank, self.size = rank, size
         self._torch, self._dist, self._pulse = torch, dist, pulse
         self._buffer: Array = np.zeros(0)
@@ -193,6 +199,7 @@ class Group(Processes):
         while not self._done(work):
             silent = self._pulse.silent()
             if silent:
+                self._siblings.end(silent)
                 named = ", ".join(str(rank) for rank in silent if rank != self.rank)
                 self._lost(
                     f"no sign of life from {named} for {self._pulse.missed * self._pulse.beat:g} s"

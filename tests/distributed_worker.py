@@ -101,6 +101,7 @@ def _clock(processes, book):
 def _lost(processes):
     """The second process falls silent."""
     Pulse.beat, Pulse.missed = 0.1, 5
+    processes._siblings._there.clear()  # the silent one lives, to be asked afterwards
     time.sleep(1.1)  # the pulse has noticed
     if not processes.first:
         processes._pulse.end()

@@ -75,6 +75,15 @@ def test_steps_so_far_apart_that_high_powers_are_lost_have_a_slope(rungs):
     assert found.kink == 0
 
 
+@pytest.mark.parametrize(("x", "dtype"), [(1.0, "float64"), (np.float32(1), "float32")])
+def test_a_kink_once_seen_takes_few_more_values(x, dtype):
+    """No smaller step resolves it, and no further one narrows the error bar, which is its jump."""
+    found = tt.derivative(lambda x: np.exp(x) + abs(x - np.ones((), dtype)[()]), x)
+    assert found.status == "kink"
+    assert abs(found.value - np.e) <= found.error < 1.01
+    assert found.evaluations <= 60
+
+
 def test_a_kink_nearby_is_stepped_over():
     found = tt.derivative(lambda x: abs(x - 1e-7) + 3 * math.sin(x), 0.0)
     assert abs(found.value - 2.0) <= 2 * found.error

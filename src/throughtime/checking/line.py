@@ -92,7 +92,7 @@ class Walk:
 
     def broken(self, slope: Slope) -> bool:
         """Whether a kink at 0 makes the error bar of the slope what it is."""
-        if slope.kink <= slope.error / 2:
+        if not _kinked(slope):
             return False
         rungs = self.rungs
         _, even, noise, shared = self.quotients(rungs)
@@ -142,9 +142,12 @@ def walk(line: Walk, *, start: tuple[int, ...] = START, goal: float = 0.0) -> Sl
         assert found is not None  # values are only added
         if len(line.pairs) == seen:
             break  # beyond the last step that moves anything, or has a finite value
-        idle = 0 if found.error < PAYS * best.error or _lost(found) else idle + 1
+        hidden = _lost(found) and not line.broken(found)  # no smaller step resolves a kink
+        idle = 0 if found.error < PAYS * best.error or hidden else idle + 1
         best = found
-    if best is not None and best.error > max(goal, SHARP * abs(best.value)):
+    if best is None or line.broken(best):
+        return best
+    if best.error > max(goal, SHARP * abs(best.value)):
         line.look(_gaps(line, best))
         best = line.slope()
     return best
@@ -168,7 +171,7 @@ def _next(line: Walk, best: Slope) -> list[int]:
     curved = best.truncation > BALANCED * 2 * best.noise
     if curved and best.truncation > LOST * abs(best.value):
         return [low - 6, low - 8, low - 10]
-    if best.kink > best.error / 2:  # at 0 or near it: steps below its distance tell
+    if _kinked(best):  # at 0 or near it: steps below its distance tell
         return [low - 12, low - 14, low - 16]
     missing = _missing(line, best)
     if missing:
@@ -198,6 +201,11 @@ def _missing(line: Walk, best: Slope) -> list[int]:
         if inside:
             return inside[:2]
     return []
+
+
+def _kinked(best: Slope) -> bool:
+    """Whether what looks like a kink makes most of the error bar."""
+    return best.kink > best.error / 2
 
 
 def _lost(best: Slope) -> bool:

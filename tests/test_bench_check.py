@@ -255,6 +255,20 @@ def test_a_row_of_growth():
     assert summed["named"] == f"{int(row['named'])} of 1"
 
 
+def test_sizes_to_grow_over_are_chosen_and_large_ones_measured_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        growth, "growth", lambda counts, seeds: asked.append((*counts, len(seeds))) or []
+    )
+    command = ["bench", "check", "--only", "growth"]
+    assert cli.main([*command, "--parameters", "300", "2000000"]) == 0
+    assert asked == [(300, 3), (2_000_000, 1)]
+    asked.clear()
+    assert cli.main(command) == 0
+    assert asked == [(1000, 3), (10**4, 3), (10**5, 3), (10**6, 1), (10**7, 1)]
+    assert cli.main([*command, "--parameters", "0"]) == 3
+
+
 def test_named_is_the_place_itself():
     worst = type("Worst", (), {"index": (1, 2)})()
     tensor = type("Tensor", (), {"wrong": (worst, worst)})()

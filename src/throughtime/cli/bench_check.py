@@ -20,6 +20,8 @@ from throughtime.storage import replace
 
 OTHERS = 80  # right and wrong cases each that the other tools look at too; they are slower
 FEW, MANY = 8, 64  # hidden units whose cost is looked at: 576 and 33,280 parameters
+SIZES = tuple(10**n for n in range(3, 8))  # parameters, over which growth is looked at
+LARGE = 10**6  # from here on one seed does
 KEPT = 30  # seconds after which rows are written while more are to come
 
 
@@ -46,6 +48,13 @@ def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     kind.add_argument(
         "--workers", type=int, default=1, metavar="N", help="trust: processes; default 1"
     )
+    kind.add_argument(
+        "--parameters",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="growth: about so many; default " + " ".join(map(str, SIZES)),
+    )
     kind.add_argument("--json", metavar="FILE", help="write the rows, meanwhile too")
     kind.add_argument(
         "--rows", metavar="FILE", help="measure nothing: the tables of rows that --json wrote"
@@ -61,6 +70,8 @@ def run(options: argparse.Namespace) -> int:
     positive("--workers", options.workers)
     for count in options.cases:
         positive("--cases", count, at_least=0)
+    for count in options.parameters or ():
+        positive("--parameters", count)
     if len(options.cases) > 2:
         refuse("--cases", "one number or two", len(options.cases))
     parts = options.only or list(MEASURED)
@@ -155,8 +166,10 @@ def _cost(options: argparse.Namespace) -> Iterable[Row]:
 
 
 def _growth(options: argparse.Namespace) -> Iterable[Row]:
-    powers = range(3, 5) if options.quick else range(3, 8)
-    return growth.growth([10**n for n in powers], range(1 if options.quick else 3))
+    counts = options.parameters or (SIZES[:2] if options.quick else SIZES)
+    return chain.from_iterable(
+        growth.growth([n], range(1 if options.quick or n >= LARGE else 3)) for n in counts
+    )
 
 
 def _accuracy(options: argparse.Namespace) -> Iterable[Row]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import resources
 from xml.etree import ElementTree
@@ -239,7 +240,26 @@ def test_located_entries_are_counted_where_they_are_too_many(tmp_path):
     report = full_report()
     many = report.tensors["0.U"].wrong * 30
     object.__setattr__(report.tensors["0.U"], "wrong", many)
-    assert "Entries located as wrong, the first 50 of 90" in page_of(report, tmp_path).text
+    text = page_of(report, tmp_path).text
+    assert "The first 50 of 90" in text
+    # Many rows come last: whoever reads on a telephone sees the figures first.
+    assert text.index("The first 50 of 90") > text.index("which small steps magnify")
+
+
+def test_who_disagrees_at_a_point_has_a_column_where_anyone_does(tmp_path):
+    report = full_report()
+    assert "tensors that disagree" in page_of(report, tmp_path).text
+    fine = {"0.W": report.tensors["0.W"]}
+    points = tuple(replace(point, tensors=fine) for point in report.points)
+    assert "tensors that disagree" not in page_of(replace(report, points=points), tmp_path).text
+
+
+def test_long_names_are_short_in_a_legend():
+    report = full_report()
+    report.tensors["encoder.recurrent_layers.0.weight_hh_l0"] = report.tensors.pop("0.W")
+    labels = report.plot().get_legend_handles_labels()[1]
+    assert "encoder.rec…weight_hh_l0" in labels
+    assert max(map(len, labels)) <= 24
 
 
 def test_what_a_stranger_wrote_is_text_and_no_markup(tmp_path):

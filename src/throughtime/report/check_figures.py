@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAMED = 8  # tensors in a legend; more would cover the figure
+LETTERS = 24  # of a name in it, likewise
 DECADES = 4  # of the axes on either side of 0
 
 
@@ -40,7 +41,7 @@ def plot_check(report: Report, ax: Axes | None = None) -> Axes:
     """
     ax = ax or new_axes(4.4, 4.0)
     drawn = [
-        _draw(ax, tensor, colour, name if number < NAMED else None)
+        _draw(ax, tensor, colour, shortened(name) if number < NAMED else None)
         for number, ((name, tensor), colour) in enumerate(
             zip(report.tensors.items(), cycle(len(report.tensors)), strict=True)
         )
@@ -101,6 +102,17 @@ def plot_valley(report: Report, ax: Axes | None = None) -> Axes:
     ax.grid(alpha=0.25)
     ax.legend(**LEGEND)
     return ax
+
+
+def shortened(name: str) -> str:
+    """A long name without its middle: what tells tensors apart stands at its ends.
+
+    Example:
+        >>> shortened("encoder.recurrent_layers.0.weight_hh_l0")
+        'encoder.rec…weight_hh_l0'
+    """
+    half = LETTERS // 2
+    return name if len(name) <= LETTERS else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def error_parts(valley: Valley) -> tuple[float, float]:

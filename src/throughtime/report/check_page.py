@@ -25,9 +25,10 @@ def check_sections(report: Report, title: str, lead: str = "") -> Iterator[Secti
     words = " ".join(part for part in said if part)
     yield Section(title, words, report.verdict, [_of_tensors(report)], notes=notes)
     yield from _why(report)
-    tables, figures = list(_details(report)), list(_figures(report))
-    if tables or figures:
-        yield Section("What was seen", tables=tables, figures=figures)
+    points, figures = list(_points(report)), list(_figures(report))
+    if points or figures:
+        yield Section("What was seen", tables=points, figures=figures)
+    yield from _located(report)
 
 
 def _why(report: Report) -> Iterator[Section]:
@@ -44,35 +45,44 @@ def _of_tensors(report: Report) -> Table:
     return Table(HEADINGS, rows, HEADINGS.index("verdict"), "Tensors, at the point as given")
 
 
-def _details(report: Report) -> Iterator[Table]:
+def _points(report: Report) -> Iterator[Table]:
+    """Where was looked; who disagrees there has a column where anyone does."""
+    if len(report.points) < 2:
+        return
+    rows = [
+        [
+            point.name,
+            "" if point.steps is None else str(point.steps),
+            point.verdict,
+            f"{point.discrepancy:.2e}",
+            f"{point.floor:.0e}",
+            ", ".join(name for name, t in point.tensors.items() if t.verdict == "disagree"),
+        ]
+        for point in report.points
+    ]
+    headings = ("point", "T", "verdict", "d", "floor", "tensors that disagree")
+    shown = len(headings) if any(row[-1] for row in rows) else len(headings) - 1
+    caption = "Points at which the gradient was checked"
+    yield Table(headings[:shown], [row[:shown] for row in rows], 2, caption)
+
+
+def _located(report: Report) -> Iterator[Section]:
+    """The wrong entries, last: there may be many."""
     wrong = [(name, entry) for name, tensor in report.tensors.items() for entry in tensor.wrong]
-    if wrong:
-        located = [
-            (
-                name,
-                str(list(entry.index)),
-                f"{entry.gradient:+.6e}",
-                f"{entry.numerical:+.6e} ± {entry.error:.0e}",
-            )
-            for name, entry in wrong[:SHOWN]
-        ]
-        more = f", the first {SHOWN} of {len(wrong)}" if len(wrong) > SHOWN else ""
-        of_entries = ("tensor", "entry", "gradient", "numerical")
-        yield Table(of_entries, located, None, f"Entries located as wrong{more}")
-    if len(report.points) > 1:
-        points = [
-            (
-                point.name,
-                "" if point.steps is None else str(point.steps),
-                point.verdict,
-                f"{point.discrepancy:.2e}",
-                f"{point.floor:.0e}",
-                ", ".join(name for name, t in point.tensors.items() if t.verdict == "disagree"),
-            )
-            for point in report.points
-        ]
-        of_points = ("point", "T", "verdict", "d", "floor", "tensors that disagree")
-        yield Table(of_points, points, 2, "Points at which the gradient was checked")
+    if not wrong:
+        return
+    rows = [
+        (
+            name,
+            str(list(entry.index)),
+            f"{entry.gradient:+.6e}",
+            f"{entry.numerical:+.6e} ± {entry.error:.0e}",
+        )
+        for name, entry in wrong[:SHOWN]
+    ]
+    caption = f"The first {SHOWN} of {len(wrong)}" if len(wrong) > SHOWN else ""
+    table = Table(("tensor", "entry", "gradient", "numerical"), rows, None, caption)
+    yield Section("Entries located as wrong", tables=[table])
 
 
 def _figures(report: Report) -> Iterator[Figure]:

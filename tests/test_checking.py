@@ -245,6 +245,15 @@ def test_the_table_fits_a_terminal():
     assert sum(line.split()[1:2] == ["disagree"] for line in lines) == 5
 
 
+def test_in_a_narrow_terminal_each_tensor_has_two_lines():
+    report = tt.check(with_gradient(*problem(), lambda g: -g), entries=3, diagnose=False)
+    narrow = report.as_text(60).splitlines()
+    assert max(map(len, narrow)) <= 60
+    assert [line.split()[0] for line in narrow if " disagree " in line] == list(report.tensors)
+    assert len(narrow) > len(str(report).splitlines())
+    assert "\n".join(narrow).split() == report.as_text(100).split() == str(report).split()
+
+
 # --- what cannot be checked ---
 
 W = np.ones(2)

@@ -1,7 +1,11 @@
 """`throughtime check`: exit statuses, files, messages."""
 
+import io
 import json
+import os
+import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -69,7 +73,7 @@ def test_reports_and_figure(target, tmp_path, capsys):
             "other",
             "mine.py:other: expected a Target, or what tt.target_of makes one of, got int; ",
         ),
-        ("nothing", "name: expected one of w, target, make, other, got 'nothing'"),
+        ("nothing", "name: expected one of target, make, got 'nothing'"),
     ],
 )
 def test_names_that_are_no_target(target, capsys, name, message):
@@ -82,20 +86,121 @@ def test_names_that_are_no_target(target, capsys, name, message):
     [
         ("missing.py:target", "target: expected an existing Python file, got missing.py"),
         ("mine", "target: expected file.py:name, or a shared library, got 'mine'"),
+        ("", "target: expected file.py:name, or a shared library, got ''"),
+        ("folder", "target: expected file.py:name, or a shared library, got the folder folder"),
+        ("folder:x", "target: expected an existing Python file, got the folder folder"),
+        (
+            "a.py",
+            "target: expected file.py:name, or a shared library, got 'a.py'; name what to check in "
+            "it: a.py:NAME",
+        ),
+        ("a.py:x", "a.py: name: expected one of its names, of which there are none, got 'x'"),
+        ("lib.so", "library: expected an existing file, got the folder lib.so"),
     ],
 )
-def test_places_that_are_no_target(capsys, place, message):
+def test_places_that_are_no_target(capsys, tmp_path, monkeypatch, place, message):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("folder", "lib.so"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "a.py").touch()
     assert main(["check", place]) == 3
     assert capsys.readouterr().err == f"throughtime check: {message}\n"
 
 
+@pytest.mark.parametrize(
+    ("place", "code", "said"),
+    [
+        ("body", "1 / 0", "mine.py:4: ZeroDivisionError: division by zero"),
+        ("loss", "1 / 0", "mine.py:5: ZeroDivisionError: division by zero"),
+        ("loss", "{}['data']", "mine.py:5: KeyError: 'data'"),
+        ("loss", "np.zeros(2) @ np.zeros(3)", "mine.py:5: ValueError: matmul: …"),
+        ("body", "raise OSError('two\\nlines')", "mine.py:4: OSError: two lines"),
+        ("body", "assert False", "mine.py:4: AssertionError"),
+        ("body", "import json; json.loads('{')", "mine.py:4: JSONDecodeError: Expecting …"),
+        ("body", "def f(:", "mine.py:4: SyntaxError: invalid syntax"),
+        ("body", "import no_such_module", "mine.py:4: ModuleNotFoundError: No module named …"),
+    ],
+)
+def test_an_error_in_the_user_s_own_code_is_one_line_that_says_where(
+    target, capsys, place, code, said
+):
+    """Where in their code, though it is a library that raises; a … leaves the end open."""
+    assert main(["check", target(**{place: code})]) == 3
+    (error,) = capsys.readouterr().err.splitlines()
+    beginning, _, rest = error.partition("mine.py:")
+    assert beginning.startswith("throughtime check: ")
+    found = f"mine.py:{rest}"
+    assert found == said or (said.endswith("…") and found.startswith(said[:-1]))
+
+
 @pytest.mark.parametrize("place", ["body", "loss"])
-def test_an_error_in_the_user_s_own_code_is_one_line_that_says_where(target, capsys, place):
-    assert main(["check", target(**{place: "1 / 0"})]) == 3
-    error = capsys.readouterr().err
-    assert len(error.splitlines()) == 1
-    assert "mine.py:" in error
-    assert error.endswith("ZeroDivisionError: division by zero\n")
+@pytest.mark.parametrize("status", [0, 1, 2])
+def test_code_that_exits_is_no_verdict(target, capsys, place, status):
+    """Its exit status would be taken for one: 0 for a gradient that agrees."""
+    code = {"body": f"raise SystemExit({status})", "loss": f"exec('raise SystemExit({status})')"}
+    assert main(["check", target(**{place: code[place]})]) == 3
+    assert f": SystemExit: {status}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("needs", "mine.py:needs: expected a function that needs no argument, got one of (n, m); "),
+        (
+            "two",
+            "loss: expected a function of no argument, or of the parameters, got one of (a, b)",
+        ),
+        ("empty", "mine.py:empty: expected a Target, or what tt.target_of makes one of, got tuple"),
+    ],
+)
+def test_functions_of_too_many_arguments_and_an_empty_tuple(target, capsys, name, message):
+    place = target(
+        "def needs(n, *, m, k=1): return n\n"
+        "two = tt.Target({'w': w}, lambda a, b: 1.0, lambda: {'w': w})\n"
+        "empty = ()\n"
+    )
+    assert main(["check", place.replace(":target", f":{name}")]) == 3
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--json", "--html", "--junit", "--figure"])
+def test_where_no_file_can_be_written_is_said_before_anything_is_measured(
+    target, tmp_path, capsys, option
+):
+    place = target("1 / 0")  # which would be said if the file were looked at
+    missing = tmp_path / "missing"
+    assert main(["check", place, option, str(missing / "r")]) == 3
+    expected = f"{option}: expected a file in an existing folder, got {missing / 'r'}; mkdir -p "
+    assert expected in capsys.readouterr().err
+    assert main(["check", place, option, str(tmp_path)]) == 3
+    assert f"{option}: expected a file, got the folder {tmp_path}" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_after_all(target, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(28, "No space left on device")))
+    assert main(["check", target(), "--json", str(tmp_path / "r.json")]) == 3
+    assert capsys.readouterr().err == "throughtime check: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize("columns", [40, 60, 100])
+def test_a_narrow_terminal(target, columns, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["check", target(factor=0.5)]) == 1
+    lines = sys.stdout.getvalue().splitlines()
+    rows = [line for line in lines if "± " in line]
+    assert max(map(len, set(lines) - set(rows) - {line for line in lines if "More: " in line})) <= (
+        columns
+    )
+    assert len(rows) == 1
+    assert rows[0].startswith("w " if columns == 100 else "  [")
+
+
+class Terminal(io.StringIO):
+    """What is printed to it, as to a terminal."""
+
+    def isatty(self):
+        return True
 
 
 def test_wrong_usage_has_an_exit_status_of_its_own(capsys):
@@ -120,6 +225,12 @@ def test_what_is_not_to_be_checked(capsys, arguments, message):
     assert main(["check", *arguments]) == 3
     error = capsys.readouterr().err.removeprefix("throughtime check: ").removesuffix("\n")
     assert error == message or (message.endswith("…") and error.startswith(message[:-1]))
+
+
+def test_a_seed_that_is_none(target, capsys):
+    assert main(["check", target(), "--seed", "-1"]) == 3
+    expected = "seed: expected an integer of at least 0, got -1"
+    assert expected in capsys.readouterr().err
 
 
 def test_a_time_limit_is_for_libraries_and_programs(target, capsys):

@@ -82,6 +82,8 @@ def check_target(
         refuse("evaluations", f"at least {FEWEST}", evaluations, error=CheckError)
     if seconds is not None and not seconds > 0:
         refuse("seconds", "a positive number", seconds, error=CheckError)
+    if seed < 0:
+        refuse("seed", "an integer of at least 0", seed, error=CheckError)
     for unknown in [point for point in points if point not in KINDS]:
         refuse("points", "of " + ", ".join(map(repr, KINDS)), repr(unknown), error=CheckError)
     count = check_workers(workers)

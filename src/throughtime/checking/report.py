@@ -12,7 +12,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.checking.cause import Cause
-from throughtime.checking.text import circumstances, explanation, headline, table
+from throughtime.checking.text import circumstances, headline, text
 from throughtime.checking.text import plain as _plain
 from throughtime.storage import replace
 
@@ -188,9 +188,11 @@ class Report:
     valley: Valley | None = None
 
     def __str__(self) -> str:
-        lines = [self.headline(), self.circumstances(), "", *table(self.tensors)]
-        notes = [*self.notes, *([f"To resolve it: {self.remedy}."] if self.remedy else [])]
-        return "\n".join([*lines, *([""] if notes else []), *notes, *explanation(self.causes)])
+        return text(self)
+
+    def as_text(self, width: int) -> str:
+        """What `print` shows, in lines of at most so many characters, as for a narrow terminal."""
+        return text(self, width)
 
     def headline(self) -> str:
         """The verdict and its two numbers, in one line."""

@@ -107,8 +107,8 @@ class Evaluator:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.evaluations = 0
-        self._loss_arguments = _arguments(target.loss, target.parameters)
-        self._gradient_arguments = _arguments(target.gradient, target.parameters)
+        self._loss_arguments = _arguments("loss", target)
+        self._gradient_arguments = _arguments("gradient", target)
         if target.freeze is not None:
             self._reset()
             target.freeze()
@@ -158,12 +158,18 @@ def _as_check_errors() -> Iterator[None]:
         raise CheckError(str(problem)) from None
 
 
-def _arguments(function: Callable[..., Any], parameters: Mapping[str, Array]) -> tuple[Any, ...]:
+def _arguments(name: str, target: Target) -> tuple[Any, ...]:
     """(parameters,) for a function that needs an argument, () for one that needs none."""
     try:
-        needed = inspect.signature(function).parameters.values()
+        signature = inspect.signature(getattr(target, name))
     except (TypeError, ValueError):  # builtins and C functions may hide their signature
         return ()
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [p for p in needed if p.kind in positional and p.default is p.empty]
-    return (parameters,) if required else ()
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [
+        p for p in signature.parameters.values() if p.default is p.empty and p.kind not in optional
+    ]
+    if len(needed) > 1 or any(p.kind is inspect.Parameter.KEYWORD_ONLY for p in needed):
+        expected = "a function of no argument, or of the parameters"
+        actual = f"one of ({', '.join(p.name for p in needed)})"
+        refuse(name, expected, actual, "hold the data yourself: a closure", error=CheckError)
+    return (target.parameters,) if needed else ()

@@ -15,6 +15,26 @@ if TYPE_CHECKING:
 
 WIDTH = 100  # of a line of text
 HEADINGS = ("tensor", "verdict", "d", "floor", "worst entry", "gradient", "numerical")
+ENTRY = HEADINGS.index("worst entry")
+
+
+def text(report: Report, width: int | None = None) -> str:
+    """The whole report; a sentence is one line where no width is given."""
+    notes = [*report.notes, *([f"To resolve it: {report.remedy}."] if report.remedy else [])]
+    lines = [
+        *_wrapped(headline(report), width),
+        *_wrapped(circumstances(report), width),
+        "",
+        *table(report.tensors, width),
+        *([""] if notes else []),
+        *(line for note in notes for line in _wrapped(note, width)),
+        *explanation(report.causes, min(width or WIDTH, WIDTH)),
+    ]
+    return "\n".join(lines)
+
+
+def _wrapped(sentence: str, width: int | None) -> list[str]:
+    return [sentence] if width is None else wrap(sentence, width, subsequent_indent="  ")
 
 
 def headline(report: Report) -> str:
@@ -54,26 +74,37 @@ def cells(name: str, tensor: TensorReport) -> tuple[str, ...]:
     return (*row, place, f"{worst.gradient:+.4e}", numerical)
 
 
-def table(tensors: Mapping[str, TensorReport]) -> list[str]:
-    """The tensors as lines of text."""
+def table(tensors: Mapping[str, TensorReport], width: int | None = None) -> list[str]:
+    """The tensors as lines of text: two each, where they do not fit the width."""
     rows = [HEADINGS, *(cells(name, tensor) for name, tensor in tensors.items())]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    lines = _aligned(rows)
+    if width is None or max(map(len, lines)) <= width:
+        return lines
+    upper = _aligned([row[:ENTRY] for row in rows])
+    lower = _aligned([("", *row[ENTRY:]) for row in rows])
+    if not any(lower[1:]):
+        return upper
+    return [line for pair in zip(upper, lower, strict=True) for line in pair if line]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
 
 
-def explanation(causes: Sequence[Cause]) -> Iterator[str]:
+def explanation(causes: Sequence[Cause], width: int = WIDTH) -> Iterator[str]:
     """What is wrong, what to change, and what speaks for it, as lines of text."""
     for number, cause in enumerate(causes, start=1):
         of_many = f"{number}. " if len(causes) > 1 else ""
         name = f"[{cause.fault}, confidence {cause.confidence:.0%}]"
         yield ""
-        yield from wrap(f"{of_many}{cause.statement}  {name}", WIDTH, subsequent_indent="   ")
-        yield from wrap(cause.change, WIDTH, initial_indent="   ", subsequent_indent="   ")
+        yield from wrap(f"{of_many}{cause.statement}  {name}", width, subsequent_indent="   ")
+        yield from wrap(cause.change, width, initial_indent="   ", subsequent_indent="   ")
         for sentence in [*cause.evidence, *limits(cause, number)]:
-            yield from wrap(sentence, WIDTH, initial_indent="   - ", subsequent_indent="     ")
+            yield from wrap(sentence, width, initial_indent="   - ", subsequent_indent="     ")
         yield f"   More: throughtime explain fault {cause.fault}"
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shutil
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 from throughtime.arrays import refuse
 from throughtime.check import Report, check, sweep
 from throughtime.checking import CheckError, Target
+from throughtime.cli.user_error import in_one_line
 from throughtime.report.figures import plot_sweep, save_figure
 from throughtime.targets import INCLUDE, ProgramTarget, as_target, program_target
 from throughtime.targets.file import send_by_value
@@ -21,6 +23,7 @@ from throughtime.targets.file import send_by_value
 STATUS = {"agree": 0, "disagree": 1, "unresolved": 2}
 OF_THE_CHECK = ("effort", "evaluations", "seconds", "workers", "entries")
 FILES = ("json", "html", "junit")
+NARROWEST = 40  # columns of a terminal for which lines are made
 
 DESCRIPTION = """Compares a gradient with numerical derivatives of its loss.
 
@@ -90,17 +93,28 @@ def run(options: argparse.Namespace) -> int:
     if options.include:
         print(INCLUDE)
         return 0
+    _check_places(options)  # an hour's check is not to end at a folder that is missing
     try:
         with _termination_as_exit(), _target(options) as target:
             return _check(target, options)
-    except (CheckError, KeyboardInterrupt):
+    except (CheckError, KeyboardInterrupt, BrokenPipeError, Terminated):
         raise
-    except Exception as problem:  # whatever the user's own code may raise
+    except (Exception, SystemExit) as problem:  # whatever the user's own code may raise
         if options.debug:
             raise
-        last = traceback.extract_tb(problem.__traceback__)[-1]
-        where = f"{last.filename}:{last.lineno}"
-        raise CheckError(f"{where}: {type(problem).__name__}: {problem}") from problem
+        raise CheckError(in_one_line(problem)) from problem
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    """Refuses files that could not be written, before anything is measured."""
+    for name in (*FILES, "figure"):
+        if path := getattr(options, name):
+            folder = Path(path).parent
+            if Path(path).is_dir():
+                refuse(f"--{name}", "a file", f"the folder {path}", error=CheckError)
+            if not folder.is_dir():
+                expected, way_out = "a file in an existing folder", f"mkdir -p {folder}"
+                refuse(f"--{name}", expected, path, way_out, error=CheckError)
 
 
 @contextlib.contextmanager
@@ -131,17 +145,20 @@ def _target(options: argparse.Namespace) -> Iterator[Target]:
 def _check(target: Target, options: argparse.Namespace) -> int:
     chosen: dict[str, Any] = {name: getattr(options, name) for name in OF_THE_CHECK}
     chosen = {name: value for name, value in chosen.items() if value is not None}
-    if options.quiet:
-        chosen["progress"] = False
-    report = check(target, seed=options.seed, **chosen)
-    _say(str(report), options)
+    bar = {"progress": False} if options.quiet else {}
+    report = check(target, seed=options.seed, **chosen, **bar)
+    _say(report.as_text(_columns()) if sys.stdout.isatty() else str(report), options)
     if options.sweep or options.figure:
-        found = sweep(target)
+        found = sweep(target, **bar)
         _say(f"\n{found}", options)
         if options.figure:
             save_figure(plot_sweep(found), options.figure)
     _write(report, options)
     return STATUS[report.verdict]
+
+
+def _columns() -> int:
+    return max(shutil.get_terminal_size().columns, NARROWEST)
 
 
 def _say(text: str, options: argparse.Namespace) -> None:
@@ -168,5 +185,9 @@ def _termination_as_exit() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+class Terminated(SystemExit):
+    """SIGTERM has come; a SystemExit of the user's own code is no verdict."""
+
+
 def _leave(number: int, frame: object) -> NoReturn:
-    raise SystemExit(128 + number)
+    raise Terminated(128 + number)

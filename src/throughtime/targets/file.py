@@ -6,10 +6,13 @@ import functools
 import importlib.util
 import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
 
 from throughtime.arrays import refuse
-from throughtime.checking import CheckError
+from throughtime.checking import CheckError, Target
 
 
 def thing_in_file(place: str) -> object:
@@ -20,20 +23,56 @@ def thing_in_file(place: str) -> object:
     """
     path, separator, name = place.rpartition(":")
     if not separator or not path:
-        refuse("target", "file.py:name, or a shared library", repr(place), error=CheckError)
+        _refuse_place(place)
     if not Path(path).is_file():
-        refuse("target", "an existing Python file", path, error=CheckError)
+        actual = f"the folder {path}" if Path(path).is_dir() else path
+        refuse("target", "an existing Python file", actual, error=CheckError)
     module = _module(Path(path))
     if not hasattr(module, name):
-        public = [
-            key
-            for key, thing in vars(module).items()
-            if not key.startswith("_") and not inspect.ismodule(thing)
-        ]
-        refuse(f"{path}: name", "one of " + ", ".join(public), repr(name), error=CheckError)
+        refuse(f"{path}: name", f"one of {_names(module)}", repr(name), error=CheckError)
     found = getattr(module, name)
     makes = inspect.isfunction(found) or isinstance(found, type | functools.partial)
-    return found() if makes else found
+    return _made(place, found) if makes else found
+
+
+def _made(place: str, make: Callable[[], object]) -> object:
+    """What a function returns; one that needs arguments cannot be called from here."""
+    needed = [p.name for p in inspect.signature(make).parameters.values() if _is_needed(p)]
+    if needed:
+        expected, actual = "a function that needs no argument", f"one of ({', '.join(needed)})"
+        refuse(place, expected, actual, "wrap it, or give them defaults", error=CheckError)
+    return make()
+
+
+def _is_needed(parameter: inspect.Parameter) -> bool:
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and parameter.kind not in optional
+
+
+def _refuse_place(place: str) -> NoReturn:
+    """For what is no `file.py:name`."""
+    actual, way_out = repr(place), ""
+    if Path(place).is_dir() and place:
+        actual = f"the folder {place}"
+    elif Path(place).is_file():
+        way_out = f"name what to check in it: {place}:NAME"
+    refuse("target", "file.py:name, or a shared library", actual, way_out, error=CheckError)
+
+
+def _names(module: ModuleType) -> str:
+    """Those of what a file holds that may be targets, or make one; where none may, all others."""
+    public = {name: thing for name, thing in vars(module).items() if not name.startswith("_")}
+    own = {name: thing for name, thing in public.items() if not inspect.ismodule(thing)}
+    likely = [name for name, thing in own.items() if _may_be_target(thing, module)]
+    return ", ".join(likely or own) or "its names, of which there are none"
+
+
+def _may_be_target(thing: object, module: ModuleType) -> bool:
+    if inspect.isfunction(thing):
+        signature = inspect.signature(thing)
+        own = thing.__module__ == module.__name__
+        return own and not any(map(_is_needed, signature.parameters.values()))
+    return isinstance(thing, Target | tuple)
 
 
 def send_by_value(place: str) -> None:
@@ -52,7 +91,7 @@ def send_by_value(place: str) -> None:
     cloudpickle.register_pickle_by_value(sys.modules[Path(place.rpartition(":")[0]).stem])
 
 
-def _module(path: Path) -> object:
+def _module(path: Path) -> ModuleType:
     """The file, run as a module; its own folder is where it imports from."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:

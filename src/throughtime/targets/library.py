@@ -47,7 +47,8 @@ def library_target(
         'agree'
     """
     if not Path(path).is_file():
-        refuse("library", "an existing file", os.fspath(path), error=CheckError)
+        actual = f"the folder {path}" if Path(path).is_dir() else os.fspath(path)
+        refuse("library", "an existing file", actual, error=CheckError)
     command = (sys.executable, "-I", serve_library.__file__)
     load: dict[str, object] = {"do": "load", "library": str(Path(path).resolve())}
     return started(Start(command, os.fspath(path), PLACES, seconds(timeout), (load,)), seed)

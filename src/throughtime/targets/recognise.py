@@ -113,7 +113,7 @@ def _network(network: Network, *data: Any, **options: Any) -> Target:
 def _from_file(place: str | os.PathLike[str]) -> Target:
     found = thing_in_file(os.fspath(place))
     try:
-        return target_of(*found) if isinstance(found, tuple) else target_of(found)
+        return target_of(*found) if isinstance(found, tuple) and found else target_of(found)
     except TypeError as problem:
         text = str(problem).removeprefix("check: ")
         raise CheckError(f"{os.fspath(place)}: {text}") from None

@@ -1,0 +1,34 @@
+"""What the user's own code raised, in one line that says where."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from pathlib import Path
+
+OWN = Path(__file__).parents[1]
+LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib"))
+SAID = (ValueError, OSError, ImportError)  # whose messages speak for themselves
+
+
+def in_one_line(problem: BaseException) -> str:
+    """`file:line: Kind: message`; the message alone where no code of the user's had a part in it.
+
+    Example:
+        >>> in_one_line(OSError("no space\\nleft"))
+        'no space left'
+    """
+    kind, words = type(problem).__name__, " ".join(str(problem).split())
+    if isinstance(problem, SyntaxError) and problem.filename:  # no line of it has run
+        return f"{problem.filename}:{problem.lineno}: {kind}: {problem.msg}"
+    frames = traceback.extract_tb(problem.__traceback__)
+    places = [f"{frame.filename}:{frame.lineno}" for frame in frames if _is_theirs(frame.filename)]
+    if not places and isinstance(problem, SAID):
+        return words
+    return ": ".join([*places[-1:], kind, *([words] if words else [])])
+
+
+def _is_theirs(file: str) -> bool:
+    """Whether a file is neither this package's nor a library's; `<frozen …>` is none at all."""
+    path = Path(file)
+    return path.is_file() and not any(map(path.is_relative_to, (OWN, *LIBRARIES)))

@@ -327,6 +327,90 @@ def test_wrong_arguments():
         tt.check(net, inputs, targets, points=["there"])
 
 
+def of_entries(terms, gradient, *, at=(0.3, -0.4, 0.5), dtype="float64"):
+    """A target of a few entries: the terms of its loss, or their sum, and its gradient."""
+    w = np.array(at, dtype)
+    return tt.Target({"w": w}, lambda: terms(w), lambda: {"w": gradient(w)})
+
+
+def cubes(w):
+    """Beside terms so small, a float32 has few digits left for a sum."""
+    return np.concatenate([w**3 / 64, [300]]).astype(w.dtype)
+
+
+def of_cubes(w):
+    return 3 * w**2 / 64
+
+
+REMEDIES = {  # what is said of the first, and obeyed in the second
+    "return it unrounded": (
+        of_entries(lambda w: np.round(100 * (w**3).sum()), lambda w: 300 * w**2),
+        of_entries(lambda w: 100 * (w**3).sum(), lambda w: 300 * w**2),
+    ),
+    "return the loss as an array of per-step terms": (
+        of_entries(lambda w: cubes(w).sum(), of_cubes, dtype="float32"),
+        of_entries(cubes, of_cubes, dtype="float32"),
+    ),
+    "compute the loss in float64": (
+        of_entries(lambda w: 300 + w**3 / 64, of_cubes, dtype="float32"),
+        of_entries(lambda w: 300 + w**3 / 64, of_cubes),
+    ),
+    "move the parameters or inputs a little": (
+        of_entries(lambda w: np.maximum(w, 0) + w, lambda w: (w > 0) + 1.0, at=(0.0, 0.3)),
+        of_entries(lambda w: np.maximum(w, 0) + w, lambda w: (w > 0) + 1.0, at=(0.1, 0.3)),
+    ),
+}
+
+
+@pytest.mark.parametrize("remedy", REMEDIES)
+def test_the_remedy_resolves(remedy):
+    hidden, obeyed = REMEDIES[remedy]
+    report = tt.check(hidden, points=["as given"])
+    assert report.verdict == "unresolved"
+    assert remedy in report.remedy
+    assert tt.check(obeyed, points=["as given"]).verdict == "agree"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_accepted_is_no_further_off_than_the_report_says(dtype):
+    """An error of about the size is measured again; what its bars then hide, the report says."""
+    net, inputs, targets = problem(dtype)
+    options = {"effort": "exhaustive", "points": ["as given"], "diagnose": False}
+    right = tt.check(net, inputs, targets, **options)
+    for name, tensor in right.tensors.items():
+        verdicts = []
+        for relative in tensor.smallest_error * np.array([1.0, 3.0, 30.0]):
+            target = with_gradient(net, inputs, targets, off_by(relative, name))
+            found = tt.check(target, **options).tensors[name]
+            assert found.verdict == "disagree" or found.smallest_error >= relative
+            verdicts.append(found.verdict)
+        assert verdicts[-1] == "disagree"
+
+
+def off_by(relative, name):
+    """Changes one tensor of a gradient by so much of its norm."""
+
+    def change(gradient):
+        off = np.random.default_rng(0).standard_normal(gradient[name].shape)
+        gradient[name][...] += off * relative * np.linalg.norm(gradient[name]) / np.linalg.norm(off)
+        return gradient
+
+    return change
+
+
+def test_a_long_check_has_a_progress_bar(capfd):
+    W = np.ones((4, 4))
+
+    def loss():
+        sleep(0.08)  # 2 s in all: no bar is drawn sooner
+        return (W**2).sum()
+
+    for shown in (True, False):
+        target = tt.Target({"W": W}, loss, lambda: {"W": 2 * W})
+        tt.check(target, progress=shown, evaluations=32)
+        assert ("evaluation" in capfd.readouterr().err) == shown
+
+
 def test_a_budget_that_ends_before_anything_is_measured_says_so():
     W = np.ones((4, 4))
 

@@ -37,11 +37,12 @@ def remedy(site: Site, name: str, found: Findings) -> str:
         return UNROUNDED
     if worst.broken:
         return KINK
-    if slope.truncation + slope.kink > 4 * slope.noise:
-        return SMOOTHER
+    # With more digits the steps may be smaller, at which the loss curves less, too.
     if site.noise.digits > SHORT or _single_precision(site):
         small = site.scales[name] < SMALL
         return TERMS if site.terms == 1 else LARGER if small else DOUBLE
+    if slope.truncation + slope.kink > 4 * slope.noise:
+        return SMOOTHER
     if _resolved_along_each(measured, site):
         return MORE
     return LARGER if site.scales[name] < SMALL else STEEPER

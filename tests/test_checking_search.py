@@ -289,6 +289,37 @@ def test_no_kink_is_told_where_a_smooth_loss_bends_or_is_rounded(cell, seed, set
     assert not any("kink" in note for note in report.notes)
 
 
+def relu_at_small_weights(seed):
+    return implementations.make(
+        "concatenated",
+        "RNN",
+        dtype="float32",
+        init=0.01,
+        activation="relu",
+        seed=seed,
+        **cases.LARGER,
+    )
+
+
+@pytest.mark.parametrize("seed", [11, 16])
+def test_kinks_beyond_steps_that_noise_covers_accuse_no_one(seed):
+    report = tt.check(relu_at_small_weights(seed), points=["as given"], diagnose=False)
+    assert report.verdict != "disagree"
+
+
+@pytest.mark.parametrize("name", ["W1", "b1", "Wy", "by"])
+def test_kinks_beyond_steps_that_noise_covers_hide_no_mistake(name):
+    right = relu_at_small_weights(11)
+    wrong = tt.Target(
+        right.parameters,
+        right.loss,
+        lambda: {n: g * (2 if n == name else 1) for n, g in right.gradient().items()},
+    )
+    report = tt.check(wrong, points=["as given"], diagnose=False)
+    assert report.tensors[name].verdict != "agree"
+    assert report.verdict == "disagree"
+
+
 # --- rounded losses ---
 
 

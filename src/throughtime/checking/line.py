@@ -98,6 +98,12 @@ class Walk:
         _, even, noise, shared = self.quotients(rungs)
         return stencils(rungs).broken(even, noise, shared)
 
+    def jump(self, slope: Slope) -> float:
+        """Half the jump of the slope that may hide among the steps that gave it, at most."""
+        rungs = self.rungs
+        _, even, noise, shared = self.quotients(rungs)
+        return stencils(rungs).jump(slope, even, noise, shared)
+
     def stuck(self, slope: Slope) -> float:
         """What rounding may add to a slope where the values hardly move.
 

@@ -14,7 +14,7 @@ import numpy as np
 from throughtime.checking.direction import Block, Line, entry
 from throughtime.checking.run import Runner
 from throughtime.checking.site import Measured, Site
-from throughtime.checking.verdict import ACCUSED, accused
+from throughtime.checking.verdict import ACCUSED, accused, cautious
 
 DENSE = 3  # halvings in a row that find both halves wrong: 8 stretches of 8
 SAMPLED = 4  # entries that are looked at where all are wrong
@@ -145,7 +145,7 @@ def _look(site: Site, accusing: Measured, places: list[int], run: Runner) -> lis
     ]
     typical = float(np.sqrt(np.mean(np.square(site.gradient[name], dtype=np.float64))))
     lines = [replace(line, goal=1e-6 * typical) for line in lines]
-    return [m for m in run(site, lines) if m is not None]
+    return [cautious(m) for m in run(site, lines) if m is not None]
 
 
 def _steps(accusing: Measured) -> tuple[int, ...]:

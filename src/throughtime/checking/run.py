@@ -9,7 +9,7 @@ from typing import Protocol
 from throughtime.checking.budget import Spent
 from throughtime.checking.direction import Line
 from throughtime.checking.site import Measured, Site
-from throughtime.checking.verdict import accused, combined
+from throughtime.checking.verdict import accused, cautious, combined
 
 ASKEW = 0.77  # no step of a second look is one of the first …
 NEARER = 8  # … and it begins so many rungs below
@@ -38,9 +38,9 @@ def confirmed(site: Site, found: Sequence[Measured | None], run: Runner) -> list
     With other steps and no goal to stop at: an accusation takes two witnesses. Of many, the
     clearest few are asked; where these stand by it, the others are believed.
     """
-    result = list(found)
+    result = [m if m is None else cautious(m) for m in found]
     suspects = sorted(
-        (k for k, m in enumerate(result) if m is not None and accused(m)),
+        (k for k, m in enumerate(found) if m is not None and accused(m)),
         key=lambda k: -_z(result[k]),
     )
     for group in (suspects[:WITNESSES], suspects[WITNESSES:]):
@@ -48,7 +48,7 @@ def confirmed(site: Site, found: Sequence[Measured | None], run: Runner) -> list
         again = run(site, [_second_look(m) for m in doubted])
         for k, first, second in zip(group, doubted, again, strict=True):
             # Where the budget does not reach, nothing is accused on one measurement.
-            result[k] = combined(first, second) if second is not None else None
+            result[k] = combined(first, cautious(second)) if second is not None else None
         if all(_z(result[k]) > SURE for k in group):
             break
     return result

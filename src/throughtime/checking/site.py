@@ -40,6 +40,8 @@ class Measured:
         rungs: of the ladder, that hold its window.
         flat: whether the loss did not change at any step.
         broken: whether it has a kink here, and that makes the error bar what it is.
+        jump: how much wider the error bar must be to span kinks that may hide among the steps;
+            0 where gradient and slope agree without.
         valley: of a direction over whole tensors: farthest steps, noise and truncation there.
     """
 
@@ -52,6 +54,7 @@ class Measured:
     rungs: tuple[int, ...]
     flat: bool
     broken: bool = False
+    jump: float = 0.0
     valley: tuple[Array, Array, Array] | None = None
 
     @property
@@ -167,6 +170,8 @@ class Site:
         bent = slope.truncation + slope.kink
         if slope.error > max(line.goal, rounding) and bent > 4 * slope.noise:
             error += bent  # it bends at every step: what one fit leaves over is a rough guide
+        apart = abs(gradient - slope.value) > error
+        jump = max(values.jump(slope) - slope.kink, 0.0) if apart else 0.0
         return Measured(
             line,
             gradient,
@@ -177,6 +182,7 @@ class Site:
             rungs,
             flat,
             values.broken(slope),
+            jump,
             values.valley() if self._whole(line.blocks) else None,
         )
 

@@ -131,6 +131,19 @@ class Stencils:
         place = _sharpest(self._even, jumps, doubts)
         return bool(abs(jumps[place]) > BROKEN * doubts[place])
 
+    def jump(self, slope: Slope, even: Array, noise: Array, shared: Array) -> float:
+        """Half the jump of the slope that may hide among the steps of a slope's window, at most.
+
+        Of a smooth function the even part tends to 0. What a fit to it gives instead, ± its error
+        bar, is what kinks do to it, at whatever distance; and on one side of 0 they move the odd
+        part, and with it the slope, by as much. Only fits that see all of the slope's window count.
+        """
+        jumps, spread, rest = _estimates(self._even, even, noise)
+        bound = np.abs(jumps) + 2 * np.hypot(spread, self._even.weights @ shared) + rest
+        first, last = self._even.windows[:, 0], self._even.windows[:, 1]
+        around = (first <= slope.first) & (last >= slope.last)
+        return float(bound[around].min(initial=np.inf))
+
     def valley(self, odd: Array, odd_noise: Array) -> tuple[Array, Array, Array]:
         """Farthest step, relative to the ladder's, noise and truncation of every window."""
         _, noise, truncation = _estimates(self._odd, odd, odd_noise)

@@ -9,7 +9,7 @@ from typing import Protocol
 from throughtime.checking.budget import Spent
 from throughtime.checking.direction import Line
 from throughtime.checking.site import Measured, Site
-from throughtime.checking.verdict import accused, cautious, combined
+from throughtime.checking.verdict import accused, cautious, confronted
 
 ASKEW = 0.77  # no step of a second look is one of the first …
 NEARER = 8  # … and it begins so many rungs below
@@ -44,11 +44,11 @@ def confirmed(site: Site, found: Sequence[Measured | None], run: Runner) -> list
         key=lambda k: -_z(result[k]),
     )
     for group in (suspects[:WITNESSES], suspects[WITNESSES:]):
-        doubted = [m for k in group if (m := result[k]) is not None]
+        doubted = [m for k in group if (m := found[k]) is not None]
         again = run(site, [_second_look(m) for m in doubted])
         for k, first, second in zip(group, doubted, again, strict=True):
             # Where the budget does not reach, nothing is accused on one measurement.
-            result[k] = combined(first, cautious(second)) if second is not None else None
+            result[k] = None if second is None else confronted(first, second)
         if all(_z(result[k]) > SURE for k in group):
             break
     return result

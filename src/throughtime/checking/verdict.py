@@ -44,13 +44,20 @@ def accused(found: Measured) -> bool:
     return found.z > ACCUSED
 
 
-def cautious(found: Measured) -> Measured:
+def cautious(found: Measured, *others: Measured) -> Measured:
     """The same; what is accused has an error bar that spans kinks that may hide among its steps.
 
     Where noise covers all steps below a kink, the function looks smooth beyond it, with another
     slope. What differs may differ for that.
+
+    Args:
+        found: what to be cautious about.
+        others: further looks along its line; what these exclude as far as its steps reach is.
     """
-    return replace(found, error=found.error + found.jump, jump=0.0) if accused(found) else found
+    if not accused(found):
+        return found
+    jump = min(m.jump for m in (found, *others) if m.step >= found.step)
+    return replace(found, error=found.error + jump, jump=0.0)
 
 
 def excused(found: Measured) -> Measured:
@@ -91,6 +98,11 @@ def combined(first: Measured, second: Measured) -> Measured:
     if accused(first) and not accused(second):
         better = second
     return replace(better, error=max(better.error, apart)) if np.isfinite(apart) else better
+
+
+def confronted(first: Measured, second: Measured) -> Measured:
+    """`combined`, where the first is accused: with error bars that span what may be kinks."""
+    return combined(cautious(first, second), cautious(second, first))
 
 
 def averaged(found: Sequence[Measured]) -> Measured:

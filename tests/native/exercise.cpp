@@ -252,6 +252,12 @@ template <class T> void vectors() {
     }
 }
 
+}  // namespace
+
+#include "beyond_cells.hpp"
+
+namespace {
+
 // --- callers at once, forks, interruptions ---
 
 void at_once() {
@@ -320,6 +326,10 @@ int main(int count, char **words) {
         activations<double>();
         vectors<float>();
         vectors<double>();
+        lags<float>();
+        lags<double>();
+        stacks<float>();
+        stacks<double>();
         at_once();
         if (forks) in_a_fork();
         interrupted();

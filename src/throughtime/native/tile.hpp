@@ -88,6 +88,13 @@ template <class T> struct Added {
     }
 };
 
+// Whether a tile asks for its panel's rows ahead of time, beyond its end for those of the next panel. Few rows
+// get through a panel faster than the caches bring it, above all from beyond the second level; with five or
+// six, a load more costs more than it saves. A row has to be one line of the cache.
+template <class T, int ROWS, int VECTORS>
+inline constexpr bool ahead = ROWS <= 4 && VECTORS * LANES<T> * sizeof(T) <= 64;
+inline constexpr int ROWS_AHEAD = 40;
+
 // C (rows × width) = added + A (rows × depth) · panel. A's element (m, k) is at
 // a[m * m_stride + k * k_stride], the panel's rows are `step` numbers apart. A function of its own, since
 // within another one the compiler runs out of registers for the rows' addresses.
@@ -102,6 +109,7 @@ __attribute__((noinline)) void tile(const T *a, Index m_stride, Index k_stride, 
         for (int v = 0; v < VECTORS; ++v) sum[m][v] = Vector<T>{};
     for (Index k = 0; k < depth; ++k, panel += step, a += k_stride) {
         Vector<T> right[VECTORS];
+        if constexpr (ahead<T, ROWS, VECTORS>) __builtin_prefetch(panel + ROWS_AHEAD * step);
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; ++v) right[v] = load(panel + v * L);
 #pragma GCC unroll 8

@@ -269,9 +269,6 @@ def test_networks_through_which_nothing_flows_are_refused():
         tt.flow(tt.Network([tt.Dense(I, H)], tt.MeanSquaredError(), dtype="float64"), x, y)
     with pytest.raises(ValueError, match="a loss, got none"):
         tt.flow(tt.Network([tt.RNN(I, H)], dtype="float64"), x, y)
-    both = tt.Network([tt.RNN(I, H, bidirectional=True)], tt.MeanSquaredError(), dtype="float64")
-    with pytest.raises(ValueError, match="one direction"):
-        tt.flow(both, x, np.zeros((4, 1, 2 * H)))
 
 
 def test_one_step_and_no_gradient():

@@ -8,6 +8,8 @@ import pytest
 import throughtime as tt
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
+from unrolled_torch import steps_of  # noqa: E402
+
 nn = torch.nn
 cross_entropy = nn.functional.cross_entropy
 
@@ -66,33 +68,9 @@ def unrolled(rnn, x, state=None):
     """h and c of every layer and step as nodes of their own; x (T, B, WIDE)."""
     layers = []
     for layer in range(rnn.num_layers):
-        W, U = (getattr(rnn, f"weight_{kind}_l{layer}") for kind in ("ih", "hh"))
-        b, b_h = (
-            getattr(rnn, f"bias_{kind}_l{layer}") if rnn.bias else torch.zeros(len(W)).double()
-            for kind in ("ih", "hh")
-        )
-        R = getattr(rnn, f"weight_hr_l{layer}") if getattr(rnn, "proj_size", 0) else None
-        h = torch.zeros(x.shape[1], U.shape[1]).double() if state is None else state[0][layer]
-        c = torch.zeros(x.shape[1], rnn.hidden_size).double()
-        c = c if state is None or len(state) < 2 else state[1][layer]
-        hs, cs = [], []
-        for x_t in x:
-            left, right = x_t @ W.T + b, h @ U.T + b_h
-            if isinstance(rnn, nn.LSTM):
-                i, f, a, o = (left + right).chunk(4, dim=1)
-                c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(a)
-                h = torch.sigmoid(o) * torch.tanh(c)
-                h = h if R is None else h @ R.T
-            elif isinstance(rnn, nn.GRU):
-                (r, z, n), (u_r, u_z, u_n) = left.chunk(3, dim=1), right.chunk(3, dim=1)
-                z = torch.sigmoid(z + u_z)
-                h = (1 - z) * torch.tanh(n + torch.sigmoid(r + u_r) * u_n) + z * h
-            else:
-                h = getattr(torch, rnn.nonlinearity)(left + right)
-            hs.append(h)
-            cs.append(c)
-        layers.append({"h": hs, "c": cs} if isinstance(rnn, nn.LSTM) else {"h": hs})
-        x = torch.stack(hs)
+        begin = None if state is None else [part[layer] for part in state]
+        layers.append(steps_of(rnn, f"l{layer}", x, begin))
+        x = torch.stack(layers[-1]["h"])
     return layers
 
 

@@ -32,7 +32,7 @@ class Unrolled(nn.Module):
                 number = len(self.lines)
                 begin = None if parts is None else [part[number] for part in parts]
                 steps = x if way == "" else x.flip(0)
-                line = _line(rnn, f"l{layer}{way}", steps, begin)
+                line = steps_of(rnn, f"l{layer}{way}", steps, begin)
                 finals.append([part[-1] for part in line.values()])
                 if way:
                     line = {name: part[::-1] for name, part in line.items()}
@@ -44,7 +44,8 @@ class Unrolled(nn.Module):
         return x, final if isinstance(rnn, nn.LSTM) else final[0]
 
 
-def _line(rnn, name, x, begin):
+def steps_of(rnn, name, x, begin):
+    """h and c of every step of one layer's direction, nodes of their own; x (T, B, ·)."""
     W, U = (getattr(rnn, f"weight_{kind}_{name}") for kind in ("ih", "hh"))
     none = torch.zeros(len(W), dtype=W.dtype)
     b, b_h = (getattr(rnn, f"bias_{kind}_{name}") if rnn.bias else none for kind in ("ih", "hh"))

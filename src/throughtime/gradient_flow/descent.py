@@ -96,15 +96,12 @@ class Stack:
         for layer, recurrent in network.recurrent.items():
             own, p = tape.layers[layer], network.of_layer(layer)
             assert isinstance(own, RecurrentTape)
-            count = len(recurrent.prefixes)
             self.lines.append([])
-            for place, (prefix, direction) in enumerate(
-                zip(recurrent.prefixes, own.directions, strict=True)
-            ):
+            for prefix, direction in zip(recurrent.prefixes, own.directions, strict=True):
                 part = {name: p[prefix + name] for name in recurrent.cell.shapes()}
                 step = linear(recurrent.cell, part, direction)
-                found = Line(layer, layer * count + place, prefix, part, direction, step)
-                self.lines[-1].append(found)
+                number = sum(map(len, self.lines))
+                self.lines[-1].append(Line(layer, number, prefix, part, direction, step))
 
     @property
     def width(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from throughtime.gradient_flow.clipping import advise_clipping
 from throughtime.gradient_flow.find import Found, Wishes, find, shares
 from throughtime.gradient_flow.given import Given
 from throughtime.gradient_flow.handed import Losses
+from throughtime.gradient_flow.inside import NOTE, inside
 from throughtime.gradient_flow.measure import stretches
 from throughtime.gradient_flow.memory import data_memory
 from throughtime.gradient_flow.pairs import Pairs
@@ -49,7 +51,8 @@ def network_flow(
     """Where the gradient of a run goes, through time, and what follows from it.
 
     Args:
-        network: with a loss and a recurrent layer, in one direction only.
+        network: with a loss and a recurrent layer. One that runs both ways has nothing but Dropout
+            between its recurrent layers, which are looked at alone, each direction by itself.
         inputs, targets, state, lengths: as in `Network.loss_and_gradient`. Nothing is dropped out.
         max_lag: how many steps back every loss is followed; the whole run where T ≤ 1024,
             else 100.
@@ -65,11 +68,12 @@ def network_flow(
         keep: whether to keep the gradients themselves, O(T²·B·H) numbers.
         seed: of what is drawn.
         losses: instead of targets, of a network that stands inside a model whose losses look at
-            several steps; it may be bidirectional, and consists of recurrent layers.
+            several steps; it consists of recurrent layers.
 
     Raises:
-        ValueError, TypeError: for a bidirectional network, one without a recurrent layer or a
-            loss, data that do not fit, numbers out of range, or a loss that is not finite.
+        ValueError, TypeError: for a network without a recurrent layer or a loss, data that do not
+            fit, windows (`k1`, `k2`, `clip`) of what runs both ways, numbers out of range, or a
+            loss that is not finite.
     """
     asked = real("tolerance", tolerance)
     if not 0 < asked < 1:
@@ -81,6 +85,11 @@ def network_flow(
     extra = [] if k2 is None else [positive("k2", k2)]
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # said, where it happens
         pairs: Pairs | None = None
+        notes: tuple[str, ...] = ()
+        if losses is None and network.bidirectional:
+            own, notes = inside(network, inputs, targets, state, lengths), (NOTE,)
+            network, inputs, losses = own.network, own.inputs, own.losses
+            state, lengths = own.state, own.lengths
         if losses is None:
             given = (inputs, targets, state, lengths, max_lag, sample, seed)
             problems = [problem_of(network, *given)]
@@ -89,14 +98,16 @@ def network_flow(
             problems, pairs = module_problems(network, *whole)
         size, coarse = network.parameters.flat.size, problems[0].in_time
         starts = tuple(stretches(problems[0].max_lag + 1, size, extra, coarse=coarse))
-        if k2 is not None:
-            _can_be_cut(problems)
+        for name, wanted in (("k1, k2", k2), ("clip", clip)):
+            if wanted is not None:
+                _can_be_cut(name, problems)
         found = find(problems, Wishes(carousel, spectrum, keep and pairs is None, starts, seed))
         found.pairs = pairs
         if not np.isfinite(found.loss):
             way_out = "tt.first_nonfinite says which value is the first that is none"
             refuse("flow", "a run whose loss is finite", found.loss, way_out)
-        return _flow(problems, found, starts, asked, k1, k2, clip, memory, seed)
+        flow = _flow(problems, found, starts, asked, k1, k2, clip, memory, seed)
+        return replace(flow, notes=(*flow.notes, *notes))
 
 
 def _flow(
@@ -170,14 +181,14 @@ def _memory(problem: Problem, given: int | None, seed: int) -> tuple[int | None,
     return (None, "") if not found else (found, "data")
 
 
-def _can_be_cut(problems: Sequence[Problem]) -> None:
-    """Refuses windows of TBPTT where there are none."""
+def _can_be_cut(name: str, problems: Sequence[Problem]) -> None:
+    """Refuses what asks for windows of TBPTT where there are none."""
     loss = problems[0].network.loss
     what = "a second direction, which begins at the end" if len(problems) > 1 else ""
     if isinstance(loss, Given) and loss.also:
         what = "a loss that looks at the last state, which each window would have"
     if what:
-        refuse("k1, k2", "a run that can be cut into windows", what, "leave them out")
+        refuse(name, "a run that can be cut into windows", what, "leave it out")
 
 
 def _window(problem: Problem, k1: int, k2: int) -> WindowCost:

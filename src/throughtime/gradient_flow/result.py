@@ -108,8 +108,8 @@ class Flow:
         verdict: "exploding", "dead", "vanishing" or "healthy": the worst of the layers'.
         reason: which layer, at which lag, and the numbers.
         advice: what to do, with numbers.
-        layers: recurrent layer to what was found there; of a bidirectional torch module as torch
-            counts its states: 0 and 1 are the first layer's directions, 2 and 3 the second's.
+        layers: recurrent layer to what was found there; of what runs both ways, its recurrent
+            layers' directions are counted: 0 and 1 are the first one's, 2 and 3 the second's.
         share_lags: (S + 1,): stretch s of lags is share_lags[s] … share_lags[s + 1] − 1.
         shares: parameter to gate to (S,): the share of ∂L/∂(these rows) that came through each
             stretch of lags: ⟨part, whole⟩ / ‖whole‖², which add up to 1 over the stretches, and

@@ -42,7 +42,7 @@ def twins(name):
     inner = from_torch(model.rnn)
     width = model.head.in_features
     specs = [tt.Embedding(CLASSES, WIDE), *inner.specs, tt.Dropout(0.5), tt.Dense(width, CLASSES)]
-    net = tt.Network(specs, tt.SoftmaxCrossEntropy(), dtype="float64")
+    net = tt.Network(specs, tt.SoftmaxCrossEntropy(time="sum"), dtype="float64")
     for name_, array in inner.parameters.items():
         number, _, rest = name_.partition(".")
         net.parameters[f"{int(number) + 1}.{rest}"] = array
@@ -87,7 +87,7 @@ def test_the_rest_is_what_torch_s_twin_has(name):
 
 
 def test_lengths_and_an_initial_state():
-    net, model = twins("gru-2")
+    net, _ = twins("gru-2")
     lengths = np.array([8, 5, 3])
     begin = {name: rng.uniform(-0.5, 0.5, array.shape) for name, array in net.zero_state(B).items()}
     flow = tt.flow(net, SYMBOLS, TARGETS, state=begin, lengths=list(lengths), **LAGS)
@@ -128,7 +128,7 @@ def test_what_is_refused():
     both = tt.GRU(WIDE, H, bidirectional=True)
     between = [both, tt.Dense(2 * H, WIDE), tt.GRU(WIDE, 2)]
     net = tt.Network(between, tt.MeanSquaredError(), dtype="float64")
-    with pytest.raises(ValueError, match="one upon another.*got Dense between them"):
+    with pytest.raises(ValueError, match=r"one upon another.*got Dense between them"):
         tt.flow(net, x, y)
     head = [both, tt.Dense(2 * H, 2)]
     with pytest.raises(ValueError, match="a loss, got none"):
@@ -138,5 +138,5 @@ def test_what_is_refused():
         tt.flow(net, x, y, k2=3)
     with pytest.raises(ValueError, match="clip: expected a run that can be cut"):
         tt.flow(net, x, y, clip=1.0)
-    with pytest.raises(ValueError, match="targets: expected shape"):
+    with pytest.raises(ValueError, match="targets: expected"):
         tt.flow(net, x, y[:-1])

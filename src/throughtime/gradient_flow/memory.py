@@ -48,8 +48,10 @@ def _covariances(x: Array, y: Array, lags: int) -> Array:
     no lag meets the other end.
     """
     T, B = x.shape[:2]
-    length = 2 ** int(np.ceil(np.log2(T + lags)))
-    X, Y = (np.fft.rfft(one, length, axis=0) for one in (x, y))  # (frequencies, B, columns)
+    unit = 2 ** max(0, int(np.log2(T + lags)) - 3)  # lengths with small factors are fast
+    length = -(-(T + lags) // unit) * unit
+    # Chance is coarser than single precision by far. (frequencies, B, columns)
+    X, Y = (np.fft.rfft(one.astype(np.float32), length, axis=0) for one in (x, y))
     products = np.fft.irfft(X.conj().transpose(0, 2, 1) @ Y, length, axis=0)[: lags + 1]
     return np.asarray((products**2).sum(axis=(1, 2)) / ((T - np.arange(lags + 1)) * B))
 

@@ -96,21 +96,23 @@ def gate_sums(cell: Cell, tape: Tape) -> dict[str, GateSums]:
     found = {}
     for gate, kind in gate_kinds(cell).items():
         values = tape.kept[gate]
-        T, B = values.shape[:2]
-        active = np.ones((T, B), bool) if tape.active is None else tape.active[..., 0]
-        values = values[active].astype(np.float64)  # (steps that count, H)
-        low, high = _saturated(values, kind)
-        sums = low.sum(axis=0), high.sum(axis=0)
-        found[gate] = GateSums(kind, float(values.sum()), len(values), *sums)
+        if tape.active is None:
+            values = values.reshape(-1, values.shape[2])
+        else:
+            values = values[tape.active[..., 0]]
+        low, high = _flat_beyond(kind)  # (steps that count, H)
+        sums = (values <= low).sum(axis=0), (values >= high).sum(axis=0)
+        total = float(values.sum(dtype=np.float64))
+        found[gate] = GateSums(kind, total, len(values), *sums)
     return found
 
 
-def _saturated(values: Array, kind: str) -> tuple[Array, Array]:
+def _flat_beyond(kind: str) -> tuple[float, float]:
+    """Up to where and from where on an activation's slope is below `SLOPE` of its largest."""
     if kind == "relu":
-        return values <= 0, np.zeros(values.shape, bool)
-    flat = values * (1 - values) < SLOPE / 4 if kind == "sigmoid" else 1 - values**2 < SLOPE
-    middle = 0.5 if kind == "sigmoid" else 0.0
-    return flat & (values < middle), flat & (values >= middle)
+        return 0.0, np.inf
+    reach = float(np.sqrt(1 - SLOPE))  # 1 − tanh² = SLOPE; σ is (1 + tanh)/2
+    return ((1 - reach) / 2, (1 + reach) / 2) if kind == "sigmoid" else (-reach, reach)
 
 
 def dead_units(cell: Cell, gates: dict[str, GateSums]) -> Array:

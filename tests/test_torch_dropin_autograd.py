@@ -152,8 +152,12 @@ def test_the_operators_derivatives(kind, order):
 # --- compilers ---
 
 
-@pytest.mark.parametrize("kind", ["LSTM projection", "GRU"])
-def test_compile_traces_all_of_it(kind, oracle):
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # torch's own use
+@pytest.mark.parametrize(
+    ("kind", "backend"),
+    [("LSTM projection", "aot_eager"), ("GRU", "aot_eager"), ("LSTM", "inductor")],
+)
+def test_compile_traces_all_of_it(kind, backend, oracle):
     _, mine = pair(kind, num_layers=2, bidirectional=True, batch_first=True)
     model = torch.nn.ModuleDict({"rnn": mine})
 
@@ -161,7 +165,7 @@ def test_compile_traces_all_of_it(kind, oracle):
         y, final = model["rnn"](x, tuple(state) if len(state) > 1 else state[0])
         return torch.relu(y) * 2, final
 
-    compiled = torch.compile(forward, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(forward, fullgraph=True, backend=backend)
     x, state = inputs(mine)
     results = []
     for function in (forward, compiled):

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
@@ -20,9 +21,10 @@
 namespace throughtime::pool {
 namespace {
 
-// Long enough to meet the next call of a training loop, too short to be felt by a neighbour: a
-// waiting thread looks this often, and then sleeps.
-constexpr int LOOKS = 5000;
+// How long a waiting thread looks before it sleeps: past what one thread does alone within a call, and to the
+// next call of a training loop, since waking it takes tens of microseconds; too short to be felt by a neighbour.
+constexpr std::chrono::microseconds PATIENCE{300};
+constexpr int LOOKS = 500;  // from one look at the clock to the next
 
 constexpr int MOST_THREADS = 1024;
 
@@ -32,6 +34,18 @@ inline void pause() {
 #elif defined(__aarch64__)
     asm volatile("yield");
 #endif
+}
+
+// Looks for some time, and says whether it has come.
+template <class Come> bool looked(Come &&come) {
+    const auto end = std::chrono::steady_clock::now() + PATIENCE;
+    do {
+        for (int looks = 0; looks < LOOKS; ++looks) {
+            if (come()) return true;
+            pause();
+        }
+    } while (std::chrono::steady_clock::now() < end);
+    return false;
 }
 
 thread_local bool inside = false;  // this thread works on a part already
@@ -99,10 +113,7 @@ class Pool {
     }
 
     void wait_for_others() {
-        for (int looks = 0; looks < LOOKS; ++looks) {
-            if (!unfinished_.load(std::memory_order_acquire)) return;
-            pause();
-        }
+        if (looked([this] { return !unfinished_.load(std::memory_order_acquire); })) return;
         std::unique_lock lock(mutex_);
         waiting_.store(true);
         finished_.wait(lock, [this] { return !unfinished_.load(); });
@@ -111,11 +122,7 @@ class Pool {
 
     // Waits for another call than `seen`.
     std::uint64_t next(std::uint64_t seen) {
-        for (int looks = 0; looks < LOOKS; ++looks) {
-            const std::uint64_t now = call_.load(std::memory_order_acquire);
-            if (now != seen) return now;
-            pause();
-        }
+        if (looked([&] { return call_.load(std::memory_order_acquire) != seen; })) return call_.load();
         std::unique_lock lock(mutex_);
         sleeping_.fetch_add(1);
         wake_.wait(lock, [&] { return call_.load() != seen; });

@@ -13,8 +13,8 @@ int threads();
 void set_threads(int count);
 
 // Runs task(part, parts) for every part in 0 … parts − 1, with parts ≤ wanted, and returns when all
-// have ended. The calling thread takes part 0, and what others have not begun. Where the pool is in use by another caller, or by this one, parts is 1:
-// the work must not depend on how many parts there are.
+// have ended. The calling thread takes part 0, and what others have not begun. Where the pool is in use by
+// another caller, or by this one, parts is 1: the work must not depend on how many parts there are.
 void run(int wanted, const std::function<void(int part, int parts)> &task);
 
 }  // namespace throughtime::pool

@@ -63,18 +63,26 @@ class Recurrent(Layer):
         return self._state_sizes
 
     @cached_property
+    def _of_cell(self) -> dict[str, Shape]:
+        return self.cell.shapes()
+
+    @cached_property
+    def _sizes_of_cell(self) -> dict[str, int]:
+        return self.cell.state_sizes
+
+    @cached_property
     def _shapes(self) -> dict[str, Shape]:
-        cell = self.cell.shapes()
+        cell = self._of_cell
         return {prefix + name: cell[name] for prefix in self.prefixes for name in cell}
 
     @cached_property
     def _state_sizes(self) -> dict[str, int]:
-        cell = self.cell.state_sizes
+        cell = self._sizes_of_cell
         return {prefix + name: cell[name] for prefix in self.prefixes for name in cell}
 
     def initialise(self, p: Mapping[str, Array], rng: np.random.Generator) -> None:
         for prefix in self.prefixes:
-            self.cell.initialise(_direction(p, prefix, self.cell.shapes()), rng)
+            self.cell.initialise(_direction(p, prefix, self._of_cell), rng)
 
     def forward(
         self,
@@ -88,8 +96,8 @@ class Recurrent(Layer):
         final: State = {}
         for prefix in self.prefixes:
             x = reverse(inputs, lengths) if prefix else inputs
-            own = _direction(p, prefix, self.cell.shapes())
-            initial = _direction(state, prefix, self.cell.state_sizes)
+            own = _direction(p, prefix, self._of_cell)
+            initial = _direction(state, prefix, self._sizes_of_cell)
             y, end, tape = self.cell.forward(own, x, initial, lengths)
             outputs.append(reverse(y, lengths) if prefix else y)
             final |= {prefix + name: array for name, array in end.items()}
@@ -114,13 +122,13 @@ class Recurrent(Layer):
         parts = np.split(doutputs, 2, axis=2) if both else [doutputs]
         for prefix, part, direction in zip(self.prefixes, parts, tape.directions, strict=True):
             found = self.cell.backward(
-                _direction(p, prefix, self.cell.shapes()),
+                _direction(p, prefix, self._of_cell),
                 direction,
                 reverse(part, tape.lengths) if prefix else part,
-                None if dstate is None else _direction(dstate, prefix, self.cell.state_sizes),
+                None if dstate is None else _direction(dstate, prefix, self._sizes_of_cell),
                 need_inputs=need_inputs,
                 need_deltas=need_deltas,
-                gradient=_direction(gradient, prefix, self.cell.shapes()),
+                gradient=_direction(gradient, prefix, self._of_cell),
             )
             dinitial |= {prefix + name: array for name, array in found.state.items()}
             for name, array in found.deltas.items():

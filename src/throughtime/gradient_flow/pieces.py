@@ -21,6 +21,7 @@ from throughtime.parameters import Parameters
 
 GROUPS = 8
 STREAM = 4096  # steps; a longer run is cut in time where its lags allow
+NUMBERS = 2**20  # of hidden states in such a piece, some ten times as many in all
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ def pieces(problem: Problem) -> Iterator[Piece]:
 def _in_time(problem: Problem) -> Iterator[Piece]:
     """Stretches of time; each begins `max_lag` steps early, so that its lags lie within it."""
     network, weights = problem.network, problem.weights
-    length = max(STREAM, 8 * problem.max_lag)
+    units = sum(layer.cell.units for layer in network.recurrent.values())
+    length = max(NUMBERS // (problem.batch * units), 8 * problem.max_lag, 1)
     columns = np.arange(problem.batch)
     state, start = problem.state, 0
     for fresh in range(0, problem.steps, length):

@@ -23,6 +23,7 @@ START = (-8, -6, -4)  # exponents: rung k is the step unit · 2^(k/2)
 WIDEST, UNSEEN, NARROWEST, MOST = 20, 4, -80, 24  # rungs, and how many of them at most
 BALANCED = 2.5  # truncation beyond this many times the noise's part asks for smaller steps
 LOST = 0.5  # of the value: of a slope with a wider error bar, nothing is known
+ROOM = 1e-4  # of an error bar: noise below that does not hinder smaller steps
 SHARP = 1e-8  # of the value: beyond that, averaging over more steps is not worth its price
 STUCK = 4.0  # units in the last place
 SEEN = 10.0  # times its noise
@@ -143,13 +144,18 @@ def walk(line: Walk, *, start: tuple[int, ...] = START, goal: float = 0.0) -> Sl
     best, idle = line.slope(), 0
     while best is not None and best.error > goal and idle < PATIENCE and len(line.pairs) < MOST:
         seen = len(line.pairs)
-        line.look(_next(line, best))
+        line.look(_next(line, best, stalled=idle > 0))
         found = line.slope()
         assert found is not None  # values are only added
         if len(line.pairs) == seen:
             break  # beyond the last step that moves anything, or has a finite value
-        hidden = _lost(found) and not line.broken(found)  # no smaller step resolves a kink
-        idle = 0 if found.error < PAYS * best.error or hidden else idle + 1
+        resolvable = not line.broken(found)  # no smaller step resolves a kink at 0
+        if found.error < PAYS * best.error or (_lost(found) and resolvable):
+            idle = 0
+        elif _roomy(found) and resolvable:
+            idle = 1  # a kink near 0 is behind much smaller steps, sooner or later
+        else:
+            idle += 1
         best = found
     if best is None or line.broken(best):
         return best
@@ -168,10 +174,11 @@ def _descend_to_finite(line: Walk) -> None:
         line.look([lowest - 4])
 
 
-def _next(line: Walk, best: Slope) -> list[int]:
+def _next(line: Walk, best: Slope, *, stalled: bool) -> list[int]:
     """The rungs that may improve on the best slope: below where the curve rules, else above.
 
-    Where nothing is known of the slope yet, a new cluster of steps stands further off.
+    Where nothing is known of the slope yet, or where steps just below have not helped though noise
+    leaves room, which is what a kink between them does, a new cluster stands further off.
     """
     low, high = line.rungs[0], line.rungs[-1]
     curved = best.truncation > BALANCED * 2 * best.noise
@@ -179,6 +186,8 @@ def _next(line: Walk, best: Slope) -> list[int]:
         return [low - 6, low - 8, low - 10]
     if _kinked(best):  # at 0 or near it: steps below its distance tell
         return [low - 12, low - 14, low - 16]
+    if curved and stalled and _roomy(best):
+        return [low - 6, low - 8, low - 10]
     missing = _missing(line, best)
     if missing:
         return missing
@@ -212,6 +221,11 @@ def _missing(line: Walk, best: Slope) -> list[int]:
 def _kinked(best: Slope) -> bool:
     """Whether what looks like a kink makes most of the error bar."""
     return best.kink > best.error / 2
+
+
+def _roomy(best: Slope) -> bool:
+    """Whether noise has next to no part in the error bar: much smaller steps can be taken."""
+    return 2 * best.noise < ROOM * best.error
 
 
 def _lost(best: Slope) -> bool:

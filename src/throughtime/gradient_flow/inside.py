@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from throughtime.arrays import Array, array_of, refuse, step_counts
 from throughtime.gradient_flow.handed import Handed, Losses, OwnSteps
+from throughtime.gradient_flow.walk import through_head
 from throughtime.layers import Dropout, Layer, RecurrentTape
-from throughtime.network import Network, NetworkTape
+from throughtime.network import Network
 from throughtime.network.incoming import checked_inputs
 
 NOTE = (
@@ -64,7 +65,7 @@ def inside(
     weights = network.loss.weights(steps, batch, counts)
     wanted = network.loss.check_targets(array_of("targets", targets), outputs)
     loss = network.loss.evaluate(outputs, wanted, weights)
-    arriving = _through_the_head(network, numbers[-1], tape, loss.doutputs)
+    arriving, _ = through_head(network, tape, numbers[-1], loss.doutputs)
     losses = Losses(OwnSteps(arriving), Handed(arriving[None], {}), weights * loss.terms)
     lowest = tape.layers[numbers[0]]
     assert isinstance(lowest, RecurrentTape)
@@ -80,19 +81,6 @@ def _stacked(network: Network, numbers: list[int]) -> None:
     if strange:
         expected = "recurrent layers one upon another, where one of them runs both ways"
         refuse("network", expected, f"{strange[0]} between them", "look at each part by itself")
-
-
-def _through_the_head(network: Network, top: int, tape: NetworkTape, doutputs: Array) -> Array:
-    """∂L/∂(outputs of layer `top`), (T, B, ·)."""
-    dx: Array | None = doutputs
-    for number in reversed(range(top + 1, len(network.layers))):
-        p = network.of_layer(number)
-        unwanted = {name: array.copy() for name, array in p.items()}  # the head's own gradient
-        assert dx is not None
-        layer = network.layers[number]
-        dx = layer.backward(p, tape.layers[number], dx, None, True, False, unwanted).inputs
-    assert dx is not None  # only the first layer takes class indices
-    return dx
 
 
 def _alone(network: Network, numbers: list[int]) -> Network:

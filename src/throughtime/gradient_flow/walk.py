@@ -97,16 +97,24 @@ def lines(network: Network, tape: NetworkTape, loss: LossValue) -> Lines:
     arriving, also = loss.doutputs, dict[int, dict[str, Array]]()
     if isinstance(network.loss, Given):
         arriving, also = network.loss.split(arriving)
+    arriving, head = through_head(network, tape, top, arriving)
+    return Lines(network, tape, found, top, arriving, loss.weights > 0, head, also)
+
+
+def through_head(
+    network: Network, tape: NetworkTape, top: int, arriving: Array
+) -> tuple[Array, dict[str, Array]]:
+    """∂L/∂(outputs of layer `top`), and the gradient of the layers above it, by name."""
     head: dict[str, Array] = {}
     for number in reversed(range(top + 1, len(network.layers))):
         p = network.of_layer(number)
         own_gradient = {name: np.zeros_like(array) for name, array in p.items()}
         above, kept = network.layers[number], tape.layers[number]
         passed = above.backward(p, kept, arriving, None, True, False, own_gradient)
-        assert passed.inputs is not None
+        assert passed.inputs is not None  # only the first layer takes class indices
         arriving = passed.inputs
         head |= {f"{number}.{name}": array for name, array in own_gradient.items()}
-    return Lines(network, tape, found, top, arriving, loss.weights > 0, head, also)
+    return arriving, head
 
 
 def walk(run: Lines, ends: Array, max_lag: int, split: tuple[Edges, ...] = ()) -> Iterator[Rows]:

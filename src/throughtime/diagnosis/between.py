@@ -11,6 +11,7 @@ from throughtime.diagnosis.factors import over
 from throughtime.diagnosis.observed import Observed
 from throughtime.diagnosis.places import BETA, Places, columns, difference, parts, right
 from throughtime.diagnosis.reduction import reduction_of
+from throughtime.diagnosis.update_gate import without_later_state
 
 Found = tuple[str, list[str], list[str]]
 """A fault, alternatives, sentences."""
@@ -135,7 +136,12 @@ def _other_or_none(places: Places, said: list[str]) -> Found:
 
 def _which_matrix(places: Places) -> Found | None:
     said = f"With T = 2, no inputs and every bias at {BETA}, the biases "
-    cut = right(places.biases(2, BETA)) if places.gates > 1 else None
+    seen = places.biases(2, BETA) if places.gates > 1 else None
+    cut = right(seen)
+    if seen is not None and not cut:
+        words = without_later_state(places, seen, _weight(places))
+        if words is not None:
+            return "update_gate_term_missing", [], [words]
     alike = right(places.biases(2, BETA, places.recurrent("alike")))
     if cut and alike is False:
         words = said + "agree with recurrent weights at 0, and not where they are all alike."

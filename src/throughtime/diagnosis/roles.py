@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 
@@ -58,6 +59,44 @@ def roles_of(lab: Laboratory) -> Roles:
     return _Search(lab).roles()
 
 
+class Sides(NamedTuple):
+    """The two directions of the last layer: the loss sees each through half of the output layer.
+
+    Attributes:
+        one, other: names of their tensors.
+        axis: of the output layer's matrix, along which it has two halves.
+    """
+
+    one: tuple[str, ...]
+    other: tuple[str, ...]
+    axis: int
+
+
+def sides_of(lab: Laboratory, roles: Roles) -> Sides | None:
+    """The last layer's two directions; None where it has one."""
+    if roles.head is None or roles.units % 2:
+        return None
+    search, head = _Search(lab), roles.head
+    for axis, size in enumerate(search.base[head].shape):
+        if size != roles.units:
+            continue
+        one, other = (
+            tuple(name for name in roles.hidden if not search.reacts([name], {head: seen}))
+            for seen in _halves(search.base[head], axis)
+        )
+        if one and other:
+            return Sides(one, other, axis)
+    return None
+
+
+def _halves(head: Array, axis: int) -> Iterator[Array]:
+    """The output layer without its first half, and without its second."""
+    parts = np.split(head, 2, axis=axis)
+    for k in (0, 1):
+        kept = [part * (number != k) for number, part in enumerate(parts)]
+        yield np.concatenate(kept, axis=axis)
+
+
 class _Search:
     def __init__(self, lab: Laboratory) -> None:
         self.lab = lab
@@ -71,7 +110,7 @@ class _Search:
         head = next((name for name in reversed(self.matrices) if self._cuts_off(name)), None)
         if head is None:
             return Roles()
-        moving = [name for name in self.vectors if self._reacts([name], {head: self._zero(head)})]
+        moving = [name for name in self.vectors if self.reacts([name], {head: self._zero(head)})]
         bias = moving[0] if len(moving) == 1 else None
         if len(moving) > 1:
             return Roles()
@@ -85,7 +124,7 @@ class _Search:
     def _cuts_off(self, name: str) -> bool:
         """Whether, with this matrix at 0, the loss no longer reacts to any other."""
         others = [other for other in self.matrices if other != name]
-        return bool(others) and not self._reacts(others, {name: self._zero(name)})
+        return bool(others) and not self.reacts(others, {name: self._zero(name)})
 
     def _spare(self, vectors: tuple[str, ...]) -> tuple[str, ...]:
         """The second of every two biases whose sum alone matters, at least in their first rows."""
@@ -118,7 +157,8 @@ class _Search:
                     mask[place] = True
             yield name, mask
 
-    def _reacts(self, names: list[str], fixed: Mapping[str, Array]) -> bool:
+    def reacts(self, names: list[str], fixed: Mapping[str, Array]) -> bool:
+        """Whether moving these changes the loss, with others held as given."""
         moved = {name: self._shuffled(self.base[name]) for name in names}
         return not self._same(self._loss(fixed), self._loss({**fixed, **moved}))
 

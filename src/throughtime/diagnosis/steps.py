@@ -13,11 +13,13 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.between import between_steps
 from throughtime.diagnosis.candidate import Candidate
+from throughtime.diagnosis.directions import one_alone, swapped
 from throughtime.diagnosis.inside import other_units, wrong_slopes
 from throughtime.diagnosis.observed import LIMIT, Observed
 from throughtime.diagnosis.output import wrong_output
 from throughtime.diagnosis.places import Places
 from throughtime.diagnosis.study import Study
+from throughtime.diagnosis.update_gate import without_first_state
 
 WHY = {True: "more than one step's worth", False: "one step's worth"}
 BETWEEN = (
@@ -109,8 +111,7 @@ def _from_two(observed: Observed, places: Places, lead: str) -> Candidate:
             confidence=0.85,
         )
     if upper := _exact_layer(observed, study):
-        said = f"A layer is exact, {', '.join(upper)}; the one below is not."
-        return Candidate(("lower_layer_overwritten",), evidence=(lead, said), confidence=0.8)
+        return _exact_below_the_output(upper, observed, study, lead)
     carried = between_steps(places)
     if carried is not None:
         fault, beside, told = carried
@@ -119,6 +120,24 @@ def _from_two(observed: Observed, places: Places, lead: str) -> Candidate:
         confidence = 0.9 / (1 + 0.5 * len(beside))
         return Candidate((fault,), "", None, evidence, facts, tuple(beside), confidence)
     return _family("between_steps", (lead, _output_right(study)), BETWEEN)
+
+
+def _exact_below_the_output(
+    exact: tuple[str, ...], observed: Observed, study: Study, lead: str
+) -> Candidate:
+    """A direction beside the one that is wrong, or a layer above it."""
+    if alone := one_alone(observed, study):
+        fault, facts = ("direction_not_reversed",), {"where": "δh"}
+        return Candidate(fault, evidence=(lead, alone), facts=facts, confidence=0.8)
+    said = f"A layer is exact, {', '.join(exact)}; the one below is not."
+    beside = () if study.sides is None else ("direction_not_reversed",)  # its δx, on the way down
+    confidence = 0.5 if beside else 0.8
+    return Candidate(
+        ("lower_layer_overwritten",),
+        evidence=(lead, said),
+        alternatives=beside,
+        confidence=confidence,
+    )
 
 
 # --- within a step ---
@@ -160,6 +179,12 @@ def _at_one(observed: Observed, one: Observed, places: Places, lead: str) -> Can
             facts={"where": where},
             confidence=0.9,
         )
+    if crossed := swapped(one, study):
+        seen, facts = (lead, _output_right(study), crossed), {"where": "δh"}
+        return Candidate(("directions_swapped",), evidence=seen, facts=facts, confidence=0.9)
+    if stateless := without_first_state(places):
+        seen, fault = (lead, _output_right(study), stateless), ("update_gate_term_missing",)
+        return Candidate(fault, where, evidence=seen, confidence=0.9)
     if dropped := other_units(places):
         seen = (lead, _output_right(study), dropped)
         return Candidate(("dropout_mask_redrawn",), where, evidence=seen, confidence=0.8)

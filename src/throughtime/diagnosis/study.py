@@ -15,7 +15,7 @@ from throughtime.diagnosis.laboratory import Laboratory, Values
 from throughtime.diagnosis.naming import Known
 from throughtime.diagnosis.observed import Observed
 from throughtime.diagnosis.reduction import Reduction, reduction_of
-from throughtime.diagnosis.roles import Roles, roles_of
+from throughtime.diagnosis.roles import Roles, Sides, roles_of, sides_of
 
 STEEPEST = 4  # entries of each tensor that tell a factor at another length
 
@@ -64,6 +64,11 @@ class Study(Laboratory):
     def roles(self) -> Roles:
         """Of the tensors."""
         return roles_of(self)
+
+    @cached_property
+    def sides(self) -> Sides | None:
+        """The last layer's two directions, None where it has one."""
+        return sides_of(self, self.roles)
 
     @cached_property
     def reduction(self) -> Reduction:

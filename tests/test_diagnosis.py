@@ -9,12 +9,13 @@ import pytest
 
 import throughtime as tt
 from throughtime.bench import implementations
-from throughtime.checking.budget import Budget
-from throughtime.diagnosis import FAULTS
+from throughtime.checking.budget import Budget, Spent
+from throughtime.diagnosis import FAULTS, steps
 from throughtime.diagnosis.diagnose import Search
 from throughtime.diagnosis.factors import Ratio, number, ratio_of
 from throughtime.diagnosis.naming import Known, named
 from throughtime.diagnosis.observed import Observed, Sampled, spread
+from throughtime.diagnosis.pages.cells import GRU
 from throughtime.diagnosis.reduction import reduction_of
 from throughtime.diagnosis.scaled import in_gates
 from throughtime.diagnosis.study import Study
@@ -71,6 +72,13 @@ BY_EXPERIMENT = [
     ("concatenated", "LSTM", "dc_next_missing"),
     ("concatenated", "LSTM", "dh_next_missing"),
     ("concatenated", "RNN", "softmax_derivative_twice"),
+    ("concatenated", "GRU", "update_gate_term_missing"),
+    ("concatenated", "LSTM", "projection_untransposed"),
+    ("concatenated", "LSTM", "projection_skipped"),
+    ("concatenated", "LSTM", "wrong_projection_operand"),
+    ("concatenated", "RNN", "directions_swapped"),
+    ("concatenated", "GRU", "direction_not_reversed"),
+    ("concatenated", "RNN", "lower_layer_overwritten"),
 ]
 
 
@@ -83,6 +91,61 @@ def test_a_fault_is_named(style, cell, fault):
     assert cause.page == fault.replace("_", "-")
     if (style, cell, fault) in BY_SIGNATURE:
         assert cause.discrepancy_after < 1e-6 < cause.discrepancy_before
+
+
+class StateForgotten(GRU):
+    def update_delta(self, s, dh):
+        return -dh * s["n"]
+
+
+class LastCache(GRU):
+    def back(self, t, dh, dc_next):
+        return super().back(self.T - 1, dh, dc_next)
+
+
+@pytest.mark.parametrize(
+    ("kind", "start", "fault"),
+    [
+        (StateForgotten, 0.5, "update_gate_term_missing"),
+        (StateForgotten, 0.0, "update_gate_term_missing"),
+        (LastCache, 0.0, "last_cache_at_every_step"),  # of which the same gate's bias would tell
+    ],
+)
+def test_an_update_gate_without_the_state_before(kind, start, fault):
+    def target(T, p=None):
+        network = kind(start=start)
+        network.p = network.p if p is None else p
+        network.T, network.x, network.y = T, network.x[:T], network.y[:T]
+        own = network.target()
+        return dataclasses.replace(own, at_length=lambda steps: target(steps, network.p))
+
+    assert names(tt.check(target(5), progress=False)) == [fault]
+
+
+def test_error_bars_of_both_lengths_count():
+    """The first step's part, measured at T = 1, has an error bar of its own."""
+    sizes = {"T": 12, "B": 1, "I": 4, "H": 8, "O": 5}
+    assert names(diagnosed("gate_by_gate", "GRU", "dh_next_missing", **sizes)) == [
+        "dh_next_missing"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fault", "experiment", "place"),
+    [
+        ("recurrent_untransposed", "between_steps", "between_steps"),
+        ("derivative_missing", "wrong_slopes", "inside_a_step"),
+        ("softmax_derivative_twice", "wrong_output", "output_layer"),
+    ],
+)
+def test_where_the_budget_ends_the_place_is_named(monkeypatch, fault, experiment, place):
+    def spent(*_):
+        raise Spent
+
+    monkeypatch.setattr(steps, experiment, spent)
+    (cause,) = diagnosed("concatenated", "RNN", fault).causes
+    assert cause.fault == place
+    assert "budget" in cause.evidence[-1]
 
 
 @pytest.mark.parametrize("fault", ["factor_two", "tensor_scaled", "clipped_by_norm", "truncated"])
@@ -203,6 +266,21 @@ def test_roles_are_read_off_the_loss():
     assert (roles.head, roles.head_bias) == ("Wy", "by")
     assert (roles.matrices, roles.vectors, roles.units) == (("W1",), ("b1",), 3)
     np.testing.assert_array_equal(roles.recurrent["W1"], np.arange(5)[:, None] < [3] * 12)
+
+
+def test_a_projection_is_no_output_layer_and_no_input_weights():
+    target = implementations.make("concatenated", "LSTM", T=5, I=2, H=3, O=4, projection=True)
+    roles = Study(target, dict(target.parameters), Budget()).roles
+    assert (roles.head, roles.projection, roles.seen, roles.units) == ("Wy", "R1", 2, 3)
+
+
+def test_two_directions_are_seen_through_a_half_each():
+    one = implementations.make("concatenated", "GRU", bidirectional=True)
+    sides = Study(one, dict(one.parameters), Budget()).sides
+    assert sides is not None
+    assert {*sides.one, *sides.other} == set(one.parameters) - {"Wy", "by"}
+    other = implementations.make("concatenated", "GRU", layers=2)
+    assert Study(other, dict(other.parameters), Budget()).sides is None
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,9 @@ def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="so many single mistakes, a sixth as many of the others; default 900, 0: all",
     )
     kind.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds; default 1")
+    kind.add_argument(
+        "--first-seed", type=int, default=0, metavar="N", help="the first of these; default 0"
+    )
     kind.add_argument("--workers", type=int, default=1, metavar="N", help="processes; default 1")
     kind.add_argument("--rows", action="store_true", help="print each case as it is done")
     kind.add_argument("--json", metavar="FILE", help="write the rows, as they come")
@@ -57,6 +60,7 @@ def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run_bench(options: argparse.Namespace) -> int:
     """Prints the tables."""
     positive("--seeds", options.seeds)
+    positive("--first-seed", options.first_seed, at_least=0)
     positive("--workers", options.workers)
     positive("--cases", options.cases, at_least=0)
     if options.read:
@@ -79,9 +83,11 @@ def _cases(options: argparse.Namespace, part: str) -> list[Case]:
     known, count = options.known or KNOWN, _count(options, part)
     if part == "several":
         numbers = (2, 3) if "layout" in known else ()
-        return [case for number in numbers for case in cases.several(number, count or 1000)]
+        made = (cases.several(n, count or 1000, options.first_seed) for n in numbers)
+        return [case for some in made for case in some]
     make = {"single": cases.single, "right": cases.right}[part]
-    chosen = [case for case in make(range(options.seeds)) if case.known in known]
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    chosen = [case for case in make(seeds) if case.known in known]
     if options.quick:
         chosen = [case for case in chosen if case.sizes["H"] == SMALL["H"]]
     return cases.sample(chosen, count or len(chosen))

@@ -38,11 +38,11 @@ def between_steps(places: Places) -> Found | None:
 def _direct(places: Places, one: Observed, two: Observed) -> Found | None:
     """What is carried past the recurrent weights."""
     g, n, bars = columns(two)
-    _, first, _ = columns(one)
+    _, first, further = columns(one)
     weight = _weight(places)
     if weight is None:  # the loss looks at the last step alone
         return _last_answer(places, two)
-    first = weight * first
+    first, bars = weight * first, bars + weight * further
     fitted = parts(g, first, n - first, bars)
     if fitted is None:
         return None

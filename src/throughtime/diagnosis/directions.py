@@ -32,7 +32,9 @@ def one_alone(observed: Observed, study: Study) -> str | None:
         return None
     for exact, off in ((sides.one, sides.other), (sides.other, sides.one)):
         if wrong and wrong <= set(off):
-            return f"{_seen(sides, head)}; {', '.join(exact)} are exact, the other direction is not."
+            return (
+                f"{_seen(sides, head)}; {', '.join(exact)} are exact, the other direction is not."
+            )
     return None
 
 

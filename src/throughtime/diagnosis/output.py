@@ -104,8 +104,10 @@ def _which_steps(observed: Observed, study: Study) -> Said | None:
     if one is None or two is None:
         return None
     weights = [reduction_of(study, study.roles, steps).total / steps for steps in (1, 2)]
-    first = columns(one)[1] * (weights[1] / weights[0])
+    weight = weights[1] / weights[0]
     g, n, bars = columns(two)
+    _, own, further = columns(one)
+    first, bars = weight * own, bars + weight * further
     if not two.wrong() and bias not in observed.wrong():
         said = (
             f"The output's bias, {bias}, agrees at any T and its matrix, {head}, does not: the "

@@ -57,8 +57,9 @@ class Places:
         values = {name: np.zeros(self._value(name).shape) for name in roles.hidden}
         for name in roles.vectors:
             values[name] += 0.0 if name in roles.spare else beta
-        for name, array in (recurrent or {}).items():
-            values[name] = array
+        values |= recurrent or {}
+        if roles.projection is not None:  # at 0 it would hide all that lies below
+            values[roles.projection] = self._lively(roles.projection, 6)
         return self.study.look(steps, values | self.lively_head(), self.all_biases())
 
     def all_biases(self) -> dict[str, Array]:
@@ -73,11 +74,7 @@ class Places:
 
     def lively_head(self) -> dict[str, Array]:
         """An output layer with weights of order 0.5, whatever it was."""
-        rng = np.random.default_rng(self.study.seed + 5)
-        return {
-            name: LIVELY * rng.standard_normal(self._value(name).shape)
-            for name in self.study.roles.output
-        }
+        return {n: self._lively(n, 10 + k) for k, n in enumerate(self.study.roles.output)}
 
     def recurrent(self, kind: str) -> dict[str, Array]:
         """Recurrent weights: "alike", "alike in each gate", or "random"."""
@@ -91,6 +88,10 @@ class Places:
                 weights = weights * _by_gate(mask.shape, self.study.roles.units, number)
             found[name] = np.where(mask, weights, 0.0)
         return found
+
+    def _lively(self, name: str, stream: int) -> Array:
+        rng = np.random.default_rng([self.study.seed, stream])
+        return np.asarray(LIVELY * rng.standard_normal(self._value(name).shape))
 
     def _value(self, name: str) -> Array:
         return np.asarray(self.study.values[name])

@@ -32,7 +32,10 @@ class Roles:
         spare: names of biases that only add to another one.
         recurrent: by name of a matrix, which of its entries meet the state before; empty where
             a loss at T = 1 could not tell, as it cannot where the initial state is not 0.
-        units: H, 0 where it is not known.
+        seen: size of what the output layer sees of a step: H, 2H for two directions, P for a
+            projection; 0 where it is not known.
+        projection: name of the matrix R in h = R m; None where there is none.
+        units: H, of two directions together; 0 where it is not known.
     """
 
     head: str | None = None
@@ -41,6 +44,8 @@ class Roles:
     vectors: tuple[str, ...] = ()
     spare: tuple[str, ...] = ()
     recurrent: Mapping[str, Array] | None = None
+    seen: int = 0
+    projection: str | None = None
     units: int = 0
 
     @property
@@ -74,11 +79,11 @@ class Sides(NamedTuple):
 
 def sides_of(lab: Laboratory, roles: Roles) -> Sides | None:
     """The last layer's two directions; None where it has one."""
-    if roles.head is None or roles.units % 2:
+    if roles.head is None or roles.seen % 2:
         return None
     search, head = _Search(lab), roles.head
     for axis, size in enumerate(search.base[head].shape):
-        if size != roles.units:
+        if size != roles.seen:
             continue
         one, other = (
             tuple(name for name in roles.hidden if not search.reacts([name], {head: seen}))
@@ -107,19 +112,40 @@ class _Search:
         self.base = {name: SIZE * self.rng.standard_normal(s) for name, s in shapes.items()}
 
     def roles(self) -> Roles:
-        head = next((name for name in reversed(self.matrices) if self._cuts_off(name)), None)
+        head, bias = self._output_layer()
         if head is None:
-            return Roles()
-        moving = [name for name in self.vectors if self.reacts([name], {head: self._zero(head)})]
-        bias = moving[0] if len(moving) == 1 else None
-        if len(moving) > 1:
             return Roles()
         matrices = tuple(name for name in self.matrices if name != head)
         vectors = tuple(name for name in self.vectors if name != bias)
-        outputs = self.base[bias].size if bias is not None else 0
-        units = self.base[head].size // outputs if outputs else 0
+        seen = self.base[head].size // self.base[bias].size if bias is not None else 0
+        projection = self._projection(matrices, vectors) if seen else None
+        units = seen if projection is None else self.base[projection].size // seen
         recurrent = alike_in_gates(dict(self._recurrent(matrices)), units)
-        return Roles(head, bias, matrices, vectors, self._spare(vectors), recurrent, units)
+        spare = self._spare(vectors)
+        return Roles(head, bias, matrices, vectors, spare, recurrent, seen, projection, units)
+
+    def _output_layer(self) -> tuple[str | None, str | None]:
+        """Its matrix and its bias. A projection below cuts off all others too: its shape tells."""
+        found: list[tuple[str, str | None]] = []
+        for head in reversed(self.matrices):
+            if not self._cuts_off(head):
+                continue
+            moving = [
+                name for name in self.vectors if self.reacts([name], {head: self._zero(head)})
+            ]
+            if len(moving) > 1:
+                return None, None
+            found.append((head, moving[0] if moving else None))
+        fitting = [(h, b) for h, b in found if b and self.base[b].size in self.base[h].shape]
+        return (*fitting, *found, (None, None))[0]
+
+    def _projection(self, matrices: tuple[str, ...], vectors: tuple[str, ...]) -> str | None:
+        """The matrix below the output layer without which no bias there matters."""
+        for name in matrices if vectors else ():
+            others = [other for other in (*matrices, *vectors) if other != name]
+            if not self.reacts(others, {name: self._zero(name)}):
+                return name
+        return None
 
     def _cuts_off(self, name: str) -> bool:
         """Whether, with this matrix at 0, the loss no longer reacts to any other."""

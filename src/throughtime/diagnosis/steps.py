@@ -6,11 +6,12 @@ the input weights or the recurrent ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.checking.budget import Spent
 from throughtime.diagnosis.between import between_steps
 from throughtime.diagnosis.candidate import Candidate
 from throughtime.diagnosis.directions import one_alone, swapped
@@ -18,6 +19,7 @@ from throughtime.diagnosis.inside import other_units, wrong_slopes
 from throughtime.diagnosis.observed import LIMIT, Observed
 from throughtime.diagnosis.output import wrong_output
 from throughtime.diagnosis.places import Places
+from throughtime.diagnosis.projection import through_projection, wrong_projection
 from throughtime.diagnosis.study import Study
 from throughtime.diagnosis.update_gate import without_first_state
 
@@ -53,14 +55,27 @@ def by_steps(observed: Observed, study: Study) -> Candidate | None:
     one = study.at(1)
     if one is None or study.roles.head is None:
         return None
-    places = Places(study)
     if one.wrong():
         lead = f"At T = 1 it disagrees already, in {', '.join(one.wrong())}."
-        return _at_one(observed, one, places, lead)
+        return _told(lambda: _at_one(observed, one, Places(study), lead), lead, one, study)
     longest = _longest_right(study)
     if longest is not None and longest > 1:
         return _truncated(observed, study, longest)
-    return _from_two(observed, places, f"At T = 1 it agrees; at T = {observed.steps} it does not.")
+    lead = f"At T = 1 it agrees; at T = {observed.steps} it does not."
+    return _told(lambda: _from_two(observed, Places(study), lead), lead, observed, study)
+
+
+def _told(find: Callable[[], Candidate], lead: str, observed: Observed, study: Study) -> Candidate:
+    """What experiments find; the place, where the budget ends before they do."""
+    try:
+        return find()
+    except Spent:
+        said = "The budget of evaluations ended before experiments told more."
+    if set(observed.wrong()) & set(study.roles.output):
+        return _family("output_layer", (lead, said), ())
+    inside = observed.steps == 1
+    place, members = ("inside_a_step", INSIDE) if inside else ("between_steps", BETWEEN)
+    return _family(place, (lead, said), members)
 
 
 # --- beyond one step ---
@@ -99,6 +114,8 @@ def _from_two(observed: Observed, places: Places, lead: str) -> Candidate:
         if found is not None:
             return found_candidate(found, lead, observed)
         return _family("output_layer", (lead,), ("padding_counted", "targets_shifted"))
+    if projected := wrong_projection(observed, study):
+        return _of_projection(projected, lead)
     parts = _parts(observed, study)
     if parts == {"input"}:
         where = ", ".join(sorted(wrong))
@@ -140,6 +157,12 @@ def _exact_below_the_output(
     )
 
 
+def _of_projection(found: tuple[str, str], lead: str) -> Candidate:
+    fault, said = found
+    facts = {"where": "another factor"}
+    return Candidate((fault,), evidence=(lead, said), facts=facts, confidence=0.9)
+
+
 # --- within a step ---
 
 
@@ -154,6 +177,8 @@ def _at_one(observed: Observed, one: Observed, places: Places, lead: str) -> Can
         if found is not None:
             return found_candidate(found, lead, observed)
         return _family("output_layer", (lead,), ("softmax_derivative_twice", "different_loss"))
+    if projected := wrong_projection(observed, study) or through_projection(study):
+        return _of_projection(projected, lead)
     where = ", ".join(sorted(wrong))
     parts = _parts(one, study)
     if parts == {"recurrent"} and _parts(observed, study) == {"recurrent"}:
@@ -183,8 +208,8 @@ def _at_one(observed: Observed, one: Observed, places: Places, lead: str) -> Can
         seen, facts = (lead, _output_right(study), crossed), {"where": "δh"}
         return Candidate(("directions_swapped",), evidence=seen, facts=facts, confidence=0.9)
     if stateless := without_first_state(places):
-        seen, fault = (lead, _output_right(study), stateless), ("update_gate_term_missing",)
-        return Candidate(fault, where, evidence=seen, confidence=0.9)
+        seen, name = (lead, _output_right(study), stateless), "update_gate_term_missing"
+        return Candidate((name,), where, evidence=seen, confidence=0.9)
     if dropped := other_units(places):
         seen = (lead, _output_right(study), dropped)
         return Candidate(("dropout_mask_redrawn",), where, evidence=seen, confidence=0.8)

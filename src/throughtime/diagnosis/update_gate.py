@@ -1,9 +1,9 @@
 """A GRU's update gate: its δ is δh times the difference of the two values that it mixes.
 
-Which of them is missing shows in the gate's bias alone, where recurrent weights are 0. With
-everything below the output layer at 0 the candidate is 0 too, and what is left is h_0. With every
-pre-activation at β, h_1 is (1 − k) n, where k = σ(β) or 1 − σ(β) of the state is kept: δ of the second
-step is proportional to k and without h_1 to 1.
+Where h_{t−1} is missing, and recurrent weights are 0, that gate's bias alone shows it. With
+everything below the output layer at 0 the candidate n is 0 too, and what is left is h_0. With every
+pre-activation at β, h_1 is (1 − k) n, where k, which is σ(β) or 1 − σ(β), is the share of the state
+that is kept: the second step's δ is proportional to k, and without h_1 to 1.
 """
 
 from __future__ import annotations
@@ -52,14 +52,18 @@ def without_later_state(places: Places, two: Observed, weight: float | None) -> 
     off = np.abs(g - n) > LIMIT * bars
     if off.sum() > places.study.roles.units:
         return None
-    found = _share(g[off], n[off], bars[off], None if weight is None else weight * columns(one)[1][off])
+    first = None
+    if weight is not None:
+        _, own, further = columns(one)
+        first, bars = weight * own[off], bars + weight * further
+    found = _share(g[off], n[off], bars[off], first)
     for kept in (logistic(BETA), 1 - logistic(BETA)):
         expected = (1 + kept) / (2 * kept)
         if found is not None and abs(found - expected) < CLOSE * expected:
             return (
                 f"With T = 2, no inputs, recurrent weights at 0 and every bias at {BETA}, only "
-                f"{int(off.sum())} entries of the biases are wrong: they are {found:.4g} times what "
-                f"the second step gives, and without h_1 it is {expected:.4g}."
+                f"{int(off.sum())} entries of the biases are wrong: they are {found:.4g} times "
+                f"what the second step gives, and without h_1 it is {expected:.4g}."
             )
     return None
 

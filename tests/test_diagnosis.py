@@ -122,6 +122,25 @@ def test_an_update_gate_without_the_state_before(kind, start, fault):
     assert names(tt.check(target(5), progress=False)) == [fault]
 
 
+@pytest.mark.parametrize(
+    ("cell", "fault"),
+    [
+        ("LSTM", "dh_overwritten"),
+        ("RNN", "dh_overwritten"),
+        ("LSTM", "only_last_step_kept"),
+        ("RNN", "output_gradient_at_last_step_only"),
+    ],
+)
+def test_two_steps_with_one_and_the_same_part_take_a_third(cell, fault):
+    """Their targets are the same: at T = 2 nothing tells one from the other."""
+    sizes = {"T": 6, "B": 2, "I": 3, "H": 4, "O": 3, "seed": 50}
+    setting = implementations.setting.Setting(cell, **sizes)
+    np.testing.assert_array_equal(*np.sort(setting.labels()[:2], axis=1))
+    (cause,) = diagnosed("concatenated", cell, fault, **sizes).causes
+    assert cause.fault == fault
+    assert "T = 3" in cause.evidence[-1]
+
+
 def test_error_bars_of_both_lengths_count():
     """The first step's part, measured at T = 1, has an error bar of its own."""
     sizes = {"T": 12, "B": 1, "I": 4, "H": 8, "O": 5}

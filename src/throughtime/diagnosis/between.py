@@ -1,23 +1,38 @@
 """Between steps: what is lost on the way from a step to the one before.
 
-At T = 2 and with all weights and biases below the output layer at 0, the gradient of the biases
-is s₁ + s₂, one part a step; the second holds the step's own part and half as much again, which
-the cell carries back (an LSTM through f = ½, a GRU through 1 − z = ½; an RNN carries nothing).
+With all weights and biases below the output layer at 0, the gradient of the biases has a part of
+every step, and half as much again for every step that the cell carries it back (an LSTM through
+f = ½, a GRU through 1 − z = ½; an RNN carries nothing).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from throughtime.diagnosis.factors import over
 from throughtime.diagnosis.observed import Observed
-from throughtime.diagnosis.places import BETA, Places, columns, difference, parts, right
+from throughtime.diagnosis.places import BETA, Places, difference, right
 from throughtime.diagnosis.reduction import reduction_of
+from throughtime.diagnosis.stepwise import Counts, fitting, right_counts
 from throughtime.diagnosis.update_gate import without_later_state
 
 Found = tuple[str, list[str], list[str]]
 """A fault, alternatives, sentences."""
 
 CLOSE = 1e-2  # float32 tells no more; the numbers it is held against lie further apart
-MISSING = "missing"
+MISSING = "dh_next_missing"
+CARRIED = 0.5  # of δ, by f = σ(0) or 1 − z; an RNN carries nothing
+
+# How often each step's own part counts. Of one step alone: the first, with what came back to it or
+# without, or the last.
+COUNTS: dict[str, Counts] = {
+    MISSING: lambda T, _: [1.0] * T,
+    "term_counted_twice": lambda T, r: right_counts(T, 2 * r),
+    "dh_overwritten": lambda T, r: [0.0] * (T - 1) + right_counts(T, r)[-1:],
+    "only_last_step_kept": lambda T, r: [r**t for t in range(T)],
+    "only_last_step_kept'": lambda T, _: [1.0] + [0.0] * (T - 1),
+    "only_last_step_kept''": lambda T, _: [0.0] * (T - 1) + [1.0],
+}
 ZERO = "With T = 2 and everything below the output layer at 0, "
 
 
@@ -37,32 +52,35 @@ def between_steps(places: Places) -> Found | None:
 
 def _direct(places: Places, one: Observed, two: Observed) -> Found | None:
     """What is carried past the recurrent weights."""
-    g, n, bars = columns(two)
-    _, first, further = columns(one)
-    weight = _weight(places)
+    weight = _weight(places, 2)
     if weight is None:  # the loss looks at the last step alone
         return _last_answer(places, two)
-    first, bars = weight * first, bars + weight * further
-    fitted = parts(g, first, n - first, bars)
-    if fitted is None:
+    seen, weights = [one, two], [1.0, weight]
+    carried = 0.0 if places.gates == 1 else CARRIED
+    found = fitting(seen, weights, carried, COUNTS)
+    third = _weight(places, 3) if len(found) > 1 else None  # two steps with one and the same part
+    three = None if third is None else places.biases(3)
+    if three is not None and third is not None:
+        seen, weights = [*seen, three], [*weights, third]
+        left = {n: counts for n, counts in COUNTS.items() if n.rstrip("'") in found}
+        found = fitting(seen, weights, carried, left)
+    if not found:
         return None
-    a, b = fitted
+    fault, *others = found
+    counted, right_ones = COUNTS[fault](len(seen), carried), right_counts(len(seen), carried)
     said = [
-        f"{ZERO}the gradient of the biases is {round(a, 4) + 0.0:.4g} times the first step's part "
-        f"and {round(b, 4) + 0.0:.4g} times the second's; both should be 1."
+        f"With T = {len(seen)} and everything below the output layer at 0, the gradient of the "
+        f"biases is as if the steps' own parts counted {_listed(counted)} times; they should "
+        f"count {_listed(right_ones)} times."
     ]
-    table = {
-        (1, 2 / 3): MISSING,
-        (1, 4 / 3): "term_counted_twice",
-        (0, 1): "dh_overwritten",
-        (1, 1 / 3): "only_last_step_kept",
-        (0, 2 / 3): "only_last_step_kept",
-        (1, 0): "only_last_step_kept",
-    }
-    for (x, y), fault in table.items():
-        if abs(a - x) < CLOSE and abs(b - y) < CLOSE:
-            return _missing(places, two, said) if fault == MISSING else (fault, [], said)
-    return None
+    if fault == MISSING:
+        name, beside, told = _missing(places, two, said)
+        return name, [*beside, *others], told
+    return fault, others, said
+
+
+def _listed(counts: Sequence[float]) -> str:
+    return ", ".join(f"{count:g}" for count in counts)
 
 
 def _last_answer(places: Places, two: Observed) -> Found | None:
@@ -95,13 +113,14 @@ def _missing(places: Places, zero: Observed, said: list[str]) -> Found:
     return "dh_next_missing", ["direct_path_missing"], said
 
 
-def _weight(places: Places) -> float | None:
-    """A term's weight at T = 2 by that at T = 1; None where the loss has no term at every step."""
+def _weight(places: Places, steps: int) -> float | None:
+    """A term's weight at T = `steps` by that at T = 1; None where the loss has no term at every
+    step."""
     roles, study = places.study.roles, places.study
-    one, two = reduction_of(study, roles, 1), reduction_of(study, roles, 2)
-    if one.kind != "classes" or two.kind != "classes":
+    one, more = reduction_of(study, roles, 1), reduction_of(study, roles, steps)
+    if one.kind != "classes" or more.kind != "classes":
         return None
-    return two.total / 2 / one.total
+    return more.total / steps / one.total
 
 
 def _recurrent(places: Places, zero: Observed) -> Found | None:
@@ -139,7 +158,7 @@ def _which_matrix(places: Places) -> Found | None:
     seen = places.biases(2, BETA) if places.gates > 1 else None
     cut = right(seen)
     if seen is not None and not cut:
-        words = without_later_state(places, seen, _weight(places))
+        words = without_later_state(places, seen, [_weight(places, T) for T in (2, 3)])
         if words is not None:
             return "update_gate_term_missing", [], [words]
     alike = right(places.biases(2, BETA, places.recurrent("alike")))

@@ -7,11 +7,17 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.factors import over, ratio_of
 from throughtime.diagnosis.observed import Observed
-from throughtime.diagnosis.places import columns, parts
+from throughtime.diagnosis.places import columns
 from throughtime.diagnosis.reduction import reduction_of
+from throughtime.diagnosis.stepwise import Counts, fitting
 from throughtime.diagnosis.study import Study
 
 CLOSE = 1e-2  # float32 tells no more; the numbers it is held against lie further apart
+LAST = "output_gradient_at_last_step_only"
+OF_ONE_STEP: dict[str, Counts] = {
+    LAST: lambda T, _: [0.0] * (T - 1) + [1.0],
+    "only_last_step_kept": lambda T, _: [1.0] + [0.0] * (T - 1),
+}
 FLAT = "With the output layer at 0, so that every class has the same probability, "
 
 Said = tuple[str, list[str], float]
@@ -100,32 +106,30 @@ def _which_steps(observed: Observed, study: Study) -> Said | None:
         bias: np.zeros_like(study.values[bias]),
     }
     places = {bias: np.arange(np.asarray(study.values[bias]).size)}
-    one, two = study.look(1, values, places), study.look(2, values, places)
-    if one is None or two is None:
-        return None
-    weights = [reduction_of(study, study.roles, steps).total / steps for steps in (1, 2)]
-    weight = weights[1] / weights[0]
-    g, n, bars = columns(two)
-    _, own, further = columns(one)
-    first, bars = weight * own, bars + weight * further
-    if not two.wrong() and bias not in observed.wrong():
-        said = (
-            f"The output's bias, {bias}, agrees at any T and its matrix, {head}, does not: the "
-            "targets are the same in sum, but not step by step."
-        )
-        return "targets_shifted", [said], 0.8
-    fitted = None if np.isnan(first).any() else parts(g, first, n - first, bars)
-    if fitted is None:
-        return None
-    a, b = fitted
-    said = (
-        f"{FLAT}the gradient of {bias} at T = 2 is {a:.3g} of the first step's part and {b:.3g} "
-        "of the second's."
-    )
-    if abs(a) < CLOSE and abs(b - 1) < CLOSE:
-        return "output_gradient_at_last_step_only", [said], 0.9
-    if abs(a - 1) < CLOSE and abs(b) < CLOSE:
-        return "only_last_step_kept", [said], 0.9
+    seen: list[Observed] = []
+    weights: list[float] = []
+    total = reduction_of(study, study.roles, 1).total
+    for steps in (1, 2, 3):
+        there = study.look(steps, values, places)
+        if there is None:
+            return None
+        seen.append(there)
+        weights.append(reduction_of(study, study.roles, steps).total / steps / total)
+        if steps == 1:
+            continue
+        if not there.wrong() and bias not in observed.wrong():
+            said = (
+                f"The output's bias, {bias}, agrees at any T and its matrix, {head}, does not: the "
+                "targets are the same in sum, but not step by step."
+            )
+            return "targets_shifted", [said], 0.8
+        found = [] if np.isnan(weights).any() else fitting(seen, weights, 0.0, OF_ONE_STEP)
+        if len(found) == 1:
+            which = "last" if found[0] == LAST else "first"
+            said = f"{FLAT}the gradient of {bias} at T = {steps} is that of the {which} step alone."
+            return found[0], [said], 0.9
+        if not found:
+            return None
     return None
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.factors import Ratio, ratio_of
-from throughtime.diagnosis.observed import LIMIT, Observed
+from throughtime.diagnosis.observed import Observed
 from throughtime.diagnosis.study import Study
 
 BETA = 0.7
@@ -120,24 +120,6 @@ def columns(observed: Observed) -> tuple[Array, Array, Array]:
     ]
     g, n, bars = (np.concatenate(column) for column in zip(*rows, strict=True))
     return g, n, bars
-
-
-def parts(g: Array, one: Array, two: Array, bars: Array) -> tuple[float, float] | None:
-    """(a₁, a₂) in g = a₁ s₁ + a₂ s₂; None where g is no such sum, or s₁ and s₂ are parallel."""
-    known = np.isfinite(bars)
-    g, one, two = g[known], one[known], two[known]
-    bars = np.maximum(bars[known], TELLING * np.abs(one + two).max(initial=0.0) + TELLING**8)
-    matrix = np.stack([one, two], axis=1) / bars[:, None]
-    norms = np.linalg.norm(matrix, axis=0)
-    if not norms.all():
-        return None
-    found, _, _, singular = np.linalg.lstsq(matrix / norms, g / bars, rcond=None)
-    if singular[-1] < 1e-2 * singular[0]:
-        return None
-    a = found / norms
-    if (np.abs(g - a[0] * one - a[1] * two) > 4 * LIMIT * bars).any():
-        return None
-    return float(a[0]), float(a[1])
 
 
 def difference(one: Observed, other: Observed) -> Ratio:

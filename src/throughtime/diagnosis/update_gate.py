@@ -3,20 +3,29 @@
 Where h_{t−1} is missing, and recurrent weights are 0, that gate's bias alone shows it. With
 everything below the output layer at 0 the candidate n is 0 too, and what is left is h_0. With every
 pre-activation at β, h_1 is (1 − k) n, where k, which is σ(β) or 1 − σ(β), is the share of the state
-that is kept: the second step's δ is proportional to k, and without h_1 to 1.
+that is kept: h_1 − n is −k n, and without h_1 it is −n, as at the first step.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.factors import STEEP, ratio_of
+from throughtime.diagnosis.factors import STEEP, Ratio, ratio_of
 from throughtime.diagnosis.inside import logistic
 from throughtime.diagnosis.observed import LIMIT, Observed
-from throughtime.diagnosis.places import BETA, Places, columns, parts
+from throughtime.diagnosis.places import BETA, Places, columns
+from throughtime.diagnosis.stepwise import Counts, fitting, right_counts
 
 CLOSE = 1e-2  # float32 tells no more; the numbers it is held against lie further apart
+KEPT = (logistic(BETA), 1 - logistic(BETA))
+MISSING = "update_gate_term_missing"
+COUNTS: dict[str, Counts] = {
+    MISSING: right_counts,  # h_{t−1} − n is the same at every step, and so it is with
+    "last_cache_at_every_step": lambda T, k: [k ** (T - 1) * a for a in right_counts(T, k)],
+}
 
 
 def without_first_state(places: Places) -> str | None:
@@ -36,14 +45,16 @@ def without_first_state(places: Places) -> str | None:
     )
 
 
-def without_later_state(places: Places, two: Observed, weight: float | None) -> str | None:
-    """The same at T = 2, with every pre-activation at β and h_0 = 0.
+def without_later_state(
+    places: Places, two: Observed, weights: Sequence[float | None]
+) -> str | None:
+    """The same beyond T = 1, with every pre-activation at β and h_0 = 0.
 
     Args:
         places: where biases are looked at.
-        two: seen there.
-        weight: of the first step's term in the loss at T = 2, by that at T = 1; None where the
-            loss looks at the last step alone.
+        two: seen there at T = 2.
+        weights: of a term in the loss at T = 2 and T = 3, by that at T = 1; None where the loss
+            looks at the last step alone.
     """
     one = places.biases(1, BETA) if places.gates == 3 else None
     if one is None or one.wrong():
@@ -52,28 +63,45 @@ def without_later_state(places: Places, two: Observed, weight: float | None) -> 
     off = np.abs(g - n) > LIMIT * bars
     if off.sum() > places.study.roles.units:
         return None
-    first = None
-    if weight is not None:
-        _, own, further = columns(one)
-        first, bars = weight * own[off], bars + weight * further
-    found = _share(g[off], n[off], bars[off], first)
-    for kept in (logistic(BETA), 1 - logistic(BETA)):
-        expected = (1 + kept) / (2 * kept)
-        if found is not None and abs(found - expected) < CLOSE * expected:
-            return (
-                f"With T = 2, no inputs, recurrent weights at 0 and every bias at {BETA}, only "
-                f"{int(off.sum())} entries of the biases are wrong: they are {found:.4g} times "
-                f"what the second step gives, and without h_1 it is {expected:.4g}."
-            )
+    if weights[0] is None:
+        told = _last_answer(ratio_of(g[off], n[off], bars[off]))
+    else:
+        told = _every_answer(places, [one, two], [1.0, *weights], off)
+    if told is None:
+        return None
+    steps, said = told
+    return (
+        f"With T = {steps}, no inputs, recurrent weights at 0 and every bias at {BETA}, only "
+        f"{int(off.sum())} entries of the biases are wrong: {said}"
+    )
+
+
+Told = tuple[int, str]
+"""T, and what the entries are there."""
+
+
+def _last_answer(ratio: Ratio) -> Told | None:
+    for k in KEPT:
+        expected = (1 + k) / (2 * k)
+        if ratio.fits and abs(ratio.value - expected) < CLOSE * expected:
+            return 2, f"{ratio} times what they should be; without h_1 it is {expected:.4g}."
     return None
 
 
-def _share(g: Array, n: Array, bars: Array, first: Array | None) -> float | None:
-    """How much of what the second step gives there is, where the first one's part is right."""
-    if first is None:
-        ratio = ratio_of(g, n, bars)
-        return ratio.value if ratio.fits else None
-    fitted = parts(g, first, n - first, bars)
-    if fitted is None or abs(fitted[0] - 1) > CLOSE:
-        return None
-    return fitted[1]
+def _every_answer(
+    places: Places, seen: list[Observed], weights: Sequence[float | None], off: Array
+) -> Told | None:
+    for k in KEPT:
+        known = [weight for weight in weights[:2] if weight is not None]
+        found = fitting(seen, known, k, COUNTS, _right, off)
+        three = places.biases(3, BETA) if len(found) > 1 and weights[2] is not None else None
+        if three is not None and weights[2] is not None:
+            found = fitting([*seen, three], [*known, weights[2]], k, COUNTS, _right, off)
+        if found == [MISSING]:
+            return 2 + (three is not None), "they are what they would be without h_{t−1}."
+    return None
+
+
+def _right(T: int, k: float) -> list[float]:
+    """δ goes back by k a step, and h_{t−1} − n is k^{t−1} times what it was at first."""
+    return [t * k ** (t - 1) for t in range(1, T + 1)]

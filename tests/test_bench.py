@@ -13,6 +13,7 @@ from throughtime.bench import (
     cases,
     engine,
     jax_layer,
+    limits,
     memory,
     sweep,
     torch_layer,
@@ -20,7 +21,7 @@ from throughtime.bench import (
 )
 from throughtime.bench.cases import Case
 from throughtime.bench.ours import Ours
-from throughtime.bench.tables import GROWTH, TIMES, TRAINING, table
+from throughtime.bench.tables import GROWTH, LIMITS, TIMES, TRAINING, table
 from throughtime.bench.timing import take_turns
 from throughtime.bench.torch_layer import TorchLayer
 from throughtime.bench.tuned import Tuned
@@ -183,6 +184,24 @@ def test_without_other_libraries_their_columns_are_empty():
     assert [row[k] for k in ("torch_ms", "torch_tuned_ms", "jax_ms", "ratio", "error")] == [
         None
     ] * 5
+
+
+def test_the_peak_is_that_of_all_threads_at_once(monkeypatch):
+    monkeypatch.undo()
+    engine.peak.cache_clear()
+    tt.set_threads(1)
+    one = engine.peak("float32")
+    assert engine.peak("float64") > 0.2 * one
+    engine.peak.cache_clear()
+
+
+def test_limits_are_those_of_processes_that_share_nothing(torch):
+    tt.set_threads(2)
+    (row,) = limits.measure([Case("GRU", 16, 4, 3, 5)], 0.05, 1)
+    assert tt.engine_info()["threads"] == 2  # the processes have one, this one keeps its own
+    assert row["one_thread"] > 0
+    assert row["bound"] == pytest.approx(row["ratio"] * row["processes"] / row["peak_share"])
+    assert len(table([row], LIMITS).splitlines()[1].split()) == 3 + 5  # the name has three words
 
 
 def test_the_sweep_looks_again_where_it_is_close(monkeypatch):

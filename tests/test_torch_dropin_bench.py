@@ -60,9 +60,12 @@ def test_rows_and_table():
     chosen = [Case("GRU", 2, 32, 3, 4), Case("GRU", 2, 32, 3, 4, kind="windows")]
     plain, windows = torch_modules.measure(chosen, 0.0, 1)
     assert plain["kept"] == pytest.approx(plain["ratio"] / plain["engine_ratio"])
-    assert windows["engine_ratio"] is windows["kept"] is None
+    assert 0 < plain["at_most"] < 1
+    assert plain["autograd_ms"] > 0
+    assert windows["engine_ratio"] is windows["kept"] is windows["at_most"] is None
     lines = table([plain, windows], MODULES).splitlines()
-    assert " ".join(lines[0].split()) == "case: B,T,I,H ours ms torch.nn ratio engine's ratio of it"
+    titles = "case: B,T,I,H ours ms torch.nn ratio engine's ratio of it autograd ms at most"
+    assert " ".join(lines[0].split()) == titles
     assert lines[2].startswith("GRU 2,32,3,4 float32 TBPTT 16/32")
     assert lines[2].split()[-2:] == ["—", "—"]
 

@@ -108,6 +108,7 @@ MODULES = (
     Case("LSTM", 16, 256, 64, 128, kind="windows"),
     Case("GRU", 16, 256, 64, 128, kind="windows"),
 )
+LIMITS = tuple(case for case in TABLE if not case.kind and case.B >= 16)
 FORWARD = tuple(Case(**(case.to_dict() | {"forward_only": True})) for case in TABLE)
 SWEEP = tuple(
     Case(cell, B, T, H, H, dtype)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache
 from typing import Any, Protocol
@@ -140,6 +141,9 @@ def compare(case: Case, ours: Ours | Opponent, other: Opponent) -> float:
 
 @cache
 def peak(dtype: str) -> float:
-    """GF/s that all threads of the engine can do at most: fused multiply-adds alone, measured."""
-    one_core = max(_engine.peak(0.1) for _ in range(3))
-    return one_core * _engine.threads() / (2 if dtype == "float64" else 1)
+    """GF/s that as many threads as the engine's can do at most, all at once: fused multiply-adds
+    alone, measured."""
+    threads = _engine.threads()
+    with ThreadPoolExecutor(threads) as pool:
+        rates = [sum(pool.map(_engine.peak, [0.1] * threads)) for _ in range(5)]
+    return max(rates) / (2 if dtype == "float64" else 1)

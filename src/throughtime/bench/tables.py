@@ -46,6 +46,16 @@ MODULES = (
     Column("ratio", "ratio", ".2f"),
     Column("engine's ratio", "engine_ratio", ".2f"),
     Column("of it", "kept", ".0%"),
+    Column("autograd ms", "autograd_ms", THREE_DIGITS),
+    Column("at most", "at_most", ".0%"),
+)
+LIMITS = (
+    CASE,
+    Column("ratio", "ratio", ".2f"),
+    Column("threads", "peak_share", ".0%"),
+    Column("one thread", "one_thread", ".0%"),
+    Column("processes", "processes", ".0%"),
+    Column("ratio at that", "bound", ".2f"),
 )
 TRAINING = (
     CASE,

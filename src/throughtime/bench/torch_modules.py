@@ -59,6 +59,52 @@ class OurWindows(Windows):
             yield self.module(window.batch)[0][window.new], window.first, window.stop
 
 
+class AutogradAlone(TorchLayer):
+    """The same call, whose autograd function computes nothing: what torch itself takes."""
+
+    def __init__(self, torch: Any, case: Case) -> None:
+        super().__init__(torch, case)
+        self.nothing = _nothing(torch)
+
+    def run(self, threads: int) -> Any:
+        """Its inputs, packed and unpacked where the case is; gradients are numbers at random."""
+        self.module.zero_grad(set_to_none=True)
+        self.inputs.grad = None
+        outputs = self._packed() if self.case.kind == "ragged" else self._whole()
+        outputs.backward(self.doutputs)
+        return outputs
+
+    def _whole(self) -> Any:
+        return self._rows(self.inputs)
+
+    def _packed(self) -> Any:
+        rnn = self.torch.nn.utils.rnn
+        packed = rnn.pack_padded_sequence(self.inputs, self.lengths)
+        return rnn.pad_packed_sequence(packed._replace(data=self._rows(packed.data)))[0]
+
+    def _rows(self, x: Any) -> Any:
+        outputs, *_ = self.nothing.apply(self.case.H, x, *self.module.parameters())
+        return outputs
+
+
+def _nothing(torch: Any) -> Any:
+    """An autograd function of inputs and weights that saves and makes what a layer does."""
+
+    class Nothing(torch.autograd.Function):  # type: ignore[misc]
+        @staticmethod
+        def forward(ctx: Any, units: int, x: Any, *weights: Any) -> Any:
+            ctx.set_materialize_grads(False)
+            ctx.save_for_backward(x, *weights)
+            final = (x.new_empty(1, units) for _ in range(2))
+            return (x.new_empty(*x.shape[:-1], units), *final)
+
+        @staticmethod
+        def backward(ctx: Any, *_: Any) -> Any:
+            return None, *(torch.empty_like(tensor) for tensor in ctx.saved_tensors)
+
+    return Nothing
+
+
 def layers(torch: Any, case: Case) -> tuple[TorchLayer, TorchLayer]:
     """Ours and torch's, with the same weights and data."""
     from throughtime.torch import accelerate
@@ -79,8 +125,10 @@ def measure(cases: Sequence[Case], seconds: float, rounds: int = 3) -> list[Row]
 
     Returns:
         rows of "case"; "ours_ms", through our modules; "torch_ms" of torch's better number of
-        threads; "ratio" of these; "engine_ratio", the same of the engine without autograd, None
-        for windows; "kept", the first over the second; "error" as in `engine.row`.
+        threads; "ratio" of these; "engine_ratio", the same of the engine without autograd;
+        "kept", the first over the second; "autograd_ms", of an autograd function that computes
+        nothing; "at_most", what "kept" would be if that were all that is added to the engine,
+        these four None for windows; "error" as in `engine.row`.
     """
     torch = torch_layer.find()
     return [row(torch, case, seconds, rounds) for case in shown(cases)] if torch else []
@@ -94,10 +142,12 @@ def row(torch: Any, case: Case, seconds: float, rounds: int) -> Row:
     contestants |= {name: clock(run) for name, run in theirs.runs().items()}
     if case.kind != "windows":
         contestants["engine"] = clock(Ours(case).run)
+        contestants["autograd"] = clock(partial(AutogradAlone(torch, case).run, 1))
     best = {name: 1e3 * took for name, took in take_turns(contestants, seconds, rounds).items()}
     torch_ms = min(ms for name, ms in best.items() if name.startswith("torch"))
     ratio = torch_ms / best["ours"]
     engine = torch_ms / best["engine"] if "engine" in best else None
+    alone = best.get("autograd")
     return {
         "case": str(case),
         "ours_ms": best["ours"],
@@ -105,5 +155,7 @@ def row(torch: Any, case: Case, seconds: float, rounds: int) -> Row:
         "ratio": ratio,
         "engine_ratio": engine,
         "kept": engine and ratio / engine,
+        "autograd_ms": alone,
+        "at_most": alone and best["engine"] / (best["engine"] + alone),
         "error": error,
     }

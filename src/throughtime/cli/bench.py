@@ -9,18 +9,19 @@ from typing import Any
 
 from throughtime import _engine
 from throughtime.arrays import refuse
-from throughtime.bench import cases, torch_modules, training
+from throughtime.bench import cases, limits, torch_modules, training
 from throughtime.bench.engine import Row, measure, peak
 from throughtime.bench.growth import growth
 from throughtime.bench.sweep import summary, sweep
-from throughtime.bench.tables import GROWTH, MODULES, TIMES, TRAINING, Column, table
+from throughtime.bench.tables import GROWTH, LIMITS, MODULES, TIMES, TRAINING, Column, table
 from throughtime.bench.torch_layer import find
 from throughtime.cli import bench_check, bench_diagnose, bench_flow, bench_scale
 from throughtime.storage import replace
 from throughtime.training.text import read, standard_library
 
-PARTS = ("table", "forward", "length", "modules", "sweep")
+PARTS = ("table", "forward", "length", "modules", "limits", "sweep")
 USUAL = PARTS[:4]
+COLUMNS: dict[str, tuple[Column, ...]] = {"length": GROWTH, "modules": MODULES, "limits": LIMITS}
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,7 +34,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         nargs="+",
         choices=PARTS,
         metavar="PART",
-        help="some of " + ", ".join(PARTS) + "; all but the sweep without it, the table if --quick",
+        help="some of "
+        + ", ".join(PARTS)
+        + "; all but the last two without it, the table if --quick",
     )
     model = kinds.add_parser("training", help="a character model: characters a second")
     model.add_argument("--text", nargs="+", metavar="FILE", help="default: the standard library")
@@ -67,7 +70,7 @@ def run_engine(options: argparse.Namespace) -> int:
         if not found:  # there is nothing to compare with
             return
         rows.extend(found)
-        columns: tuple[Column, ...] = {"length": GROWTH, "modules": MODULES}.get(name, TIMES)
+        columns = COLUMNS.get(name, TIMES)
         print(f"\n{title}\n" + (summary(found) if name == "sweep" else table(found, columns)))
 
     part("table", "Forward and backward", lambda c: measure(c, seconds, rounds), cases.TABLE)
@@ -76,6 +79,8 @@ def run_engine(options: argparse.Namespace) -> int:
     part("length", "Hidden units", lambda c: growth(c, seconds / 5), cases.WIDTHS)
     title = "Forward and backward through throughtime.torch's modules and torch.nn's"
     part("modules", title, lambda c: torch_modules.measure(c, seconds, rounds), cases.MODULES)
+    title = "Shares of the peak: threads, one alone, as many processes"
+    part("limits", title, lambda c: limits.measure(c, seconds, rounds), cases.LIMITS)
     part("sweep", "Sweep", lambda c: sweep(c, 0.05 if quick else 0.25), cases.SWEEP)
     return _finish(rows, options)
 

@@ -39,11 +39,12 @@ template <class T> void apply_tanh(const T *from, T *to, Index count) {
     each_lane<T>(count, [&](auto lane) { lane.put(to, tanh<T>(lane(from))); });
 }
 
-// Products of a tile that stays in the first cache, for about so many seconds: what one core can do.
+// Products of a tile that stays in the first cache, for about so many seconds: what one thread can do.
 double peak(double seconds) {
     using Clock = std::chrono::steady_clock;
     constexpr Index DEPTH = 64;
-    alignas(64) static float panel[DEPTH * PANEL<float>], left[DEPTH * TILE_ROWS], out[TILE_ROWS * PANEL<float>];
+    alignas(64) static thread_local float panel[DEPTH * PANEL<float>], left[DEPTH * TILE_ROWS],
+        out[TILE_ROWS * PANEL<float>];
     double best = 0;
     const auto began = Clock::now();
     while (std::chrono::duration<double>(Clock::now() - began).count() < seconds) {

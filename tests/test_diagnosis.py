@@ -62,6 +62,8 @@ BY_SIGNATURE = [
 BY_EXPERIMENT = [
     ("concatenated", "RNN", "truncated"),
     ("concatenated", "RNN", "current_h_for_previous"),
+    ("concatenated", "LSTM", "wrapped_initial_state"),
+    ("gate_by_gate", "GRU", "wrapped_initial_state"),
     ("concatenated", "LSTM", "current_c_for_previous"),
     ("concatenated", "RNN", "states_off_by_one"),
     ("concatenated", "RNN", "time_reversed"),
@@ -300,6 +302,15 @@ def test_two_directions_are_seen_through_a_half_each():
     assert {*sides.one, *sides.other} == set(one.parameters) - {"Wy", "by"}
     other = implementations.make("concatenated", "GRU", layers=2)
     assert Study(other, dict(other.parameters), Budget()).sides is None
+
+
+def test_an_output_bias_is_found_where_all_classes_are_equally_frequent():
+    target = implementations.make("concatenated", "RNN", T=6, B=2, O=3, seed=52)
+    counts = np.bincount(
+        implementations.setting.Setting("RNN", T=6, B=2, O=3, seed=52).labels().ravel()
+    )
+    assert set(counts) == {4}
+    assert Study(target, dict(target.parameters), Budget()).roles.head_bias == "by"
 
 
 @pytest.mark.parametrize(

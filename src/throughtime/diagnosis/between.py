@@ -24,14 +24,14 @@ MISSING = "dh_next_missing"
 CARRIED = 0.5  # of δ, by f = σ(0) or 1 − z; an RNN carries nothing
 
 # How often each step's own part counts. Of one step alone: the first, with what came back to it or
-# without, or the last.
+# without, or the last; names of one fault differ in what follows a space.
 COUNTS: dict[str, Counts] = {
     MISSING: lambda T, _: [1.0] * T,
     "term_counted_twice": lambda T, r: right_counts(T, 2 * r),
     "dh_overwritten": lambda T, r: [0.0] * (T - 1) + right_counts(T, r)[-1:],
-    "only_last_step_kept": lambda T, r: [r**t for t in range(T)],
-    "only_last_step_kept'": lambda T, _: [1.0] + [0.0] * (T - 1),
-    "only_last_step_kept''": lambda T, _: [0.0] * (T - 1) + [1.0],
+    "only_last_step_kept (first)": lambda T, r: [r**t for t in range(T)],
+    "only_last_step_kept (first, alone)": lambda T, _: [1.0] + [0.0] * (T - 1),
+    "only_last_step_kept (last)": lambda T, _: [0.0] * (T - 1) + [1.0],
 }
 ZERO = "With T = 2 and everything below the output layer at 0, "
 
@@ -62,12 +62,11 @@ def _direct(places: Places, one: Observed, two: Observed) -> Found | None:
     three = None if third is None else places.biases(3)
     if three is not None and third is not None:
         seen, weights = [*seen, three], [*weights, third]
-        left = {n: counts for n, counts in COUNTS.items() if n.rstrip("'") in found}
-        found = fitting(seen, weights, carried, left)
+        found = fitting(seen, weights, carried, {name: COUNTS[name] for name in found})
     if not found:
         return None
-    fault, *others = found
-    counted, right_ones = COUNTS[fault](len(seen), carried), right_counts(len(seen), carried)
+    counted, right_ones = COUNTS[found[0]](len(seen), carried), right_counts(len(seen), carried)
+    fault, *others = dict.fromkeys(name.split()[0] for name in found)
     said = [
         f"With T = {len(seen)} and everything below the output layer at 0, the gradient of the "
         f"biases is as if the steps' own parts counted {_listed(counted)} times; they should "

@@ -139,15 +139,6 @@ class Observed:
         below = float(np.linalg.norm(g) + np.linalg.norm(n))
         return float(np.linalg.norm(g - n)) / below if below else 0.0
 
-    def full(self, name: str) -> Array | None:
-        """The numerical derivative of a whole tensor in its shape; None where some are missing."""
-        own, shape = self.sampled[name], self.gradient[name].shape
-        if own.places.size < self.gradient[name].size:
-            return None
-        whole = np.empty(self.gradient[name].size)
-        whole[own.places] = own.numerical
-        return whole.reshape(shape)
-
     @property
     def complete(self) -> bool:
         """Whether every entry was sampled."""

@@ -23,6 +23,9 @@ from throughtime.diagnosis.projection import through_projection, wrong_projectio
 from throughtime.diagnosis.study import Study
 from throughtime.diagnosis.update_gate import without_first_state
 
+SIDE = 8  # rows and columns of which a rank is taken
+CLEAN = 100.0  # times the noise: so large are the largest of singular values that are all seen
+
 WHY = {True: "more than one step's worth", False: "one step's worth"}
 BETWEEN = (
     "dh_next_missing",
@@ -223,46 +226,46 @@ def _at_one(observed: Observed, one: Observed, places: Places, lead: str) -> Can
 
 def _wrong_state(observed: Observed, one: Observed, study: Study, lead: str) -> Candidate:
     """h_t for h_{t−1}: at every step, or at the first alone, which leaves few directions."""
-    names = observed.wrong()
-    where = ", ".join(names)
+    where = ", ".join(observed.wrong())
     said = "Only the recurrent weights are wrong; at T = 1 the loss does not react to them."
-    facts = {"where": where}
-    units = study.roles.units
-    here, first = (_rank(seen, names[0], units) for seen in (observed, one))
-    if here is None or first is None or first[0] == first[1]:
-        both = ("wrapped_initial_state",)
-        return Candidate(("current_h_for_previous",), where, None, (lead, said), facts, both, 0.5)
-    grown = here[0] > first[0]
+    facts, both = {"where": where}, ("wrapped_initial_state",)
+    unsure = Candidate(("current_h_for_previous",), where, None, (lead, said), facts, both, 0.5)
+    name = next((n for n in observed.wrong() if n in one.wrong()), None)
+    if name is None or observed.steps is None:
+        return unsure
+    here, first = (_directions(study, name, steps) for steps in (observed.steps, 1))
+    if here is None or first is None or first.all() or here.sum() < first.sum():
+        return unsure
+    grown = bool(here.sum() > first.sum())
     words = (
-        f"gradient − numerical derivative of {names[0]} has rank {here[0]} at "
-        f"T = {observed.steps}, {first[0]} at T = 1"
+        f"gradient − numerical derivative of {name} has {here.sum()} directions of {here.size} at "
+        f"T = {observed.steps}, {first.sum()} at T = 1"
     )
     fault = "current_h_for_previous" if grown else "wrapped_initial_state"
-    why = f"{words}: {WHY[grown]}."
+    why = f"In {here.size} of its rows and columns, {words}: {WHY[grown]}."
     return Candidate((fault,), where, None, (lead, said, why), facts, (), 0.85)
 
 
-def _rank(observed: Observed, name: str, units: int) -> tuple[int, int] | None:
-    """The rank of g − n, and the largest that it could have; over the gates together."""
-    n = observed.full(name)
-    if n is None or n.ndim != 2:
+def _directions(study: Study, name: str, steps: int) -> Array | None:
+    """Of g − n in some rows and columns of the recurrent weights, which singular values are more
+    than noise; None where noise may hide some."""
+    mask = (study.roles.recurrent or {})[name]
+    sides = [_spread(np.flatnonzero(mask.any(axis=1 - axis))) for axis in (0, 1)]
+    places = np.ravel_multi_index(np.ix_(*sides), mask.shape).reshape(-1)
+    order = np.argsort(places)
+    seen = study.look(steps, places={name: places[order]})
+    if seen is None or not mask.reshape(-1)[places].all():
         return None
-    bars = np.empty(n.size)
-    bars[observed.sampled[name].places] = observed.bars(name)
+    off, bars = np.empty(places.size), seen.bars(name)
+    off[order] = seen.beside(name) - seen.sampled[name].numerical
+    values = np.linalg.svd(off.reshape([len(side) for side in sides]), compute_uv=False)
     noise = LIMIT * np.linalg.norm(bars)
-    found = [
-        (int((np.linalg.svd(block, compute_uv=False) > noise).sum()), min(*block.shape, units))
-        for block in _gates(observed.gradient[name] - n, units)
-    ]
-    rank, largest = (sum(column) for column in zip(*found, strict=True))
-    return rank, largest
+    return values > noise if values[0] > CLEAN * noise else None
 
 
-def _gates(array: Array, units: int) -> list[Array]:
-    for axis, gates in ((0, 4), (1, 4), (0, 3), (1, 3)):
-        if units and array.shape[axis] == gates * units:
-            return np.split(array, gates, axis=axis)
-    return [array]
+def _spread(places: Array) -> Array:
+    """At most so many of them, from first to last."""
+    return np.asarray(places[np.unique(np.linspace(0, len(places) - 1, SIDE).astype(int))])
 
 
 def _states_shifted(one: Observed, study: Study) -> str | None:

@@ -35,13 +35,13 @@ def fitting(
     right: Counts = right_counts,
     where: Array | None = None,
 ) -> list[str]:
-    """Names of the faults whose counts give the gradient at the longest length.
+    """Those of the names whose counts give the gradient at the longest length.
 
     Args:
         seen: the same entries at T = 1, 2, …
         weights: of a term in the loss at these lengths, by that at T = 1.
         r: see the module.
-        faults: counts by name; several names of one fault end in different numbers of "'".
+        faults: counts by name.
         right: the counts without a fault.
         where: which of the entries; all of them without it.
     """
@@ -59,8 +59,8 @@ def fitting(
         fits = (np.abs(g - expected) <= NEAR * width)[known].all()
         tells = (np.abs(n - expected) > FAR * width)[known].any()
         if fits and tells:
-            found.append(name.rstrip("'"))
-    return list(dict.fromkeys(found))
+            found.append(name)
+    return found
 
 
 def _own_parts(

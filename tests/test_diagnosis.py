@@ -10,7 +10,7 @@ import pytest
 import throughtime as tt
 from throughtime.bench import implementations
 from throughtime.checking.budget import Budget, Spent
-from throughtime.diagnosis import FAULTS, steps
+from throughtime.diagnosis import FAULTS, one_step, steps
 from throughtime.diagnosis.diagnose import Search
 from throughtime.diagnosis.factors import Ratio, number, ratio_of
 from throughtime.diagnosis.naming import Known, named
@@ -154,16 +154,16 @@ def test_error_bars_of_both_lengths_count():
 @pytest.mark.parametrize(
     ("fault", "experiment", "place"),
     [
-        ("recurrent_untransposed", "between_steps", "between_steps"),
-        ("derivative_missing", "wrong_slopes", "inside_a_step"),
-        ("softmax_derivative_twice", "wrong_output", "output_layer"),
+        ("recurrent_untransposed", (steps, "between_steps"), "between_steps"),
+        ("derivative_missing", (one_step, "wrong_slopes"), "inside_a_step"),
+        ("softmax_derivative_twice", (one_step, "wrong_output"), "output_layer"),
     ],
 )
 def test_where_the_budget_ends_the_place_is_named(monkeypatch, fault, experiment, place):
     def spent(*_):
         raise Spent
 
-    monkeypatch.setattr(steps, experiment, spent)
+    monkeypatch.setattr(*experiment, spent)
     (cause,) = diagnosed("concatenated", "RNN", fault).causes
     assert cause.fault == place
     assert "budget" in cause.evidence[-1]

@@ -143,6 +143,15 @@ def test_two_steps_with_one_and_the_same_part_take_a_third(cell, fault):
     assert "T = 3" in cause.evidence[-1]
 
 
+def test_what_shows_late_in_the_output_layer_is_not_between_steps():
+    """Shifted targets agree as long as all are the same."""
+    sizes = {"T": 12, "B": 1, "I": 4, "H": 8, "O": 5, "seed": 74}
+    (cause,) = diagnosed("gate_by_gate", "LSTM", "targets_shifted", **sizes).causes
+    assert "It agrees up to T =" in cause.evidence[0]
+    assert cause.fault == "output_layer"
+    assert "targets_shifted" in cause.alternatives
+
+
 def test_error_bars_of_both_lengths_count():
     """The first step's part, measured at T = 1, has an error bar of its own."""
     sizes = {"T": 12, "B": 1, "I": 4, "H": 8, "O": 5}

@@ -21,6 +21,7 @@ from throughtime.diagnosis.study import Study
 from throughtime.diagnosis.whereabouts import (
     BETWEEN,
     INSIDE,
+    OUTPUT,
     exact_layer,
     family,
     found_candidate,
@@ -52,7 +53,7 @@ def _told(find: Callable[[], Candidate], lead: str, observed: Observed, study: S
     except Spent:
         said = "The budget of evaluations ended before experiments told more."
     if set(observed.wrong()) & set(study.roles.output):
-        return family("output_layer", (lead, said), ())
+        return family("output_layer", (lead, said), OUTPUT)
     inside = observed.steps == 1
     place, members = ("inside_a_step", INSIDE) if inside else ("between_steps", BETWEEN)
     return family(place, (lead, said), members)
@@ -78,7 +79,7 @@ def _longest_right(study: Study) -> int | None:
 def _truncated(observed: Observed, study: Study, k: int) -> Candidate | None:
     said = f"It agrees up to T = {k}, and disagrees from T = {k + 1} on."
     if set(study.roles.output) & set(observed.wrong()):
-        return family("between_steps", (said,), ("truncated", "padding_counted"))
+        return family("output_layer", (said,), OUTPUT)
     facts = {"k": str(k), "T": str(observed.steps)}
     return Candidate(("truncated",), evidence=(said, output_right(study)), facts=facts)
 
@@ -90,7 +91,7 @@ def _from_two(observed: Observed, places: Places, lead: str) -> Candidate:
         found = wrong_output(observed, study)
         if found is not None:
             return found_candidate(found, lead, observed)
-        return family("output_layer", (lead,), ("padding_counted", "targets_shifted"))
+        return family("output_layer", (lead,), OUTPUT)
     if projected := wrong_projection(observed, study):
         return of_projection(projected, lead)
     parts = parts_of(observed, study)

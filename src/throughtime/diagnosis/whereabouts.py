@@ -22,6 +22,12 @@ BETWEEN = (
     "last_cache_at_every_step",
     "update_gate_term_missing",
 )
+OUTPUT = (
+    "padding_counted",
+    "targets_shifted",
+    "output_gradient_at_last_step_only",
+    "only_last_step_kept",
+)
 INSIDE = (
     "derivative_missing",
     "derivative_of_activated_value",

@@ -18,6 +18,7 @@ from throughtime.diagnosis.whereabouts import (
     INSIDE,
     family,
     found_candidate,
+    named,
     of_projection,
     output_right,
     parts_of,
@@ -49,40 +50,25 @@ def within_a_step(observed: Observed, one: Observed, places: Places, lead: str) 
         return _wrong_state(observed, one, study, lead)
     if parts == {"input"} and parts_of(observed, study) == {"input"}:
         said = f"Only the input weights, {where}, are wrong, at any T."
-        return Candidate(
-            ("sequences_swapped",),
-            where,
-            evidence=(lead, said),
-            facts={"where": where},
-            confidence=0.85,
-        )
+        return named("sequences_swapped", where, 0.85, lead, said)
     if places.gates == 4 and wrong & set(study.roles.matrices) and _from_nothing(one):
         said = (
             f"At T = 1 the loss does not react to the entries of {where} that are wrong: there "
             "the cell state before is 0."
         )
-        return Candidate(
-            ("current_c_for_previous",),
-            where,
-            evidence=(lead, said),
-            facts={"where": where},
-            confidence=0.9,
-        )
+        return named("current_c_for_previous", where, 0.9, lead, said)
+    seen = (lead, output_right(study))
     if crossed := swapped(one, study):
-        seen, facts = (lead, output_right(study), crossed), {"where": "δh"}
-        return Candidate(("directions_swapped",), evidence=seen, facts=facts, confidence=0.9)
+        return named("directions_swapped", "δh", 0.9, *seen, crossed)
     if stateless := without_first_state(places):
-        seen, name = (lead, output_right(study), stateless), "update_gate_term_missing"
-        return Candidate((name,), where, evidence=seen, confidence=0.9)
+        return named("update_gate_term_missing", where, 0.9, *seen, stateless)
     if dropped := other_units(places):
-        seen = (lead, output_right(study), dropped)
-        return Candidate(("dropout_mask_redrawn",), where, evidence=seen, confidence=0.8)
+        return named("dropout_mask_redrawn", where, 0.8, *seen, dropped)
     slopes = wrong_slopes(places)
     if len(slopes) == 1:
         fault, said_of = next(iter(slopes.items()))
-        evidence = (lead, output_right(study), *said_of)
-        return Candidate((fault,), where, evidence=evidence, facts={"where": where}, confidence=0.9)
-    return family("inside_a_step", (lead, output_right(study)), INSIDE, where)
+        return named(fault, where, 0.9, *seen, *said_of)
+    return family("inside_a_step", seen, INSIDE, where)
 
 
 def _wrong_state(observed: Observed, one: Observed, study: Study, lead: str) -> Candidate:

@@ -25,6 +25,7 @@ from throughtime.diagnosis.whereabouts import (
     exact_layer,
     family,
     found_candidate,
+    named,
     of_projection,
     output_right,
     parts_of,
@@ -98,13 +99,7 @@ def _from_two(observed: Observed, places: Places, lead: str) -> Candidate:
     if parts == {"input"}:
         where = ", ".join(sorted(wrong))
         said = f"Only the input weights, {where}, are wrong; biases and recurrent weights agree."
-        return Candidate(
-            ("time_reversed",),
-            where,
-            evidence=(lead, said),
-            facts={"where": where},
-            confidence=0.85,
-        )
+        return named("time_reversed", where, 0.85, lead, said)
     if upper := exact_layer(observed, study):
         return _exact_below_the_output(upper, observed, study, lead)
     carried = between_steps(places)
@@ -122,8 +117,7 @@ def _exact_below_the_output(
 ) -> Candidate:
     """A direction beside the one that is wrong, or a layer above it."""
     if alone := one_alone(observed, study):
-        fault, facts = ("direction_not_reversed",), {"where": "δh"}
-        return Candidate(fault, evidence=(lead, alone), facts=facts, confidence=0.8)
+        return named("direction_not_reversed", "δh", 0.8, lead, alone)
     said = f"A layer is exact, {', '.join(exact)}; the one below is not."
     beside = () if study.sides is None else ("direction_not_reversed",)  # its δx, on the way down
     confidence = 0.5 if beside else 0.8

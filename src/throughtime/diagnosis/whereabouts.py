@@ -85,6 +85,12 @@ def found_candidate(
     return Candidate((fault,), evidence=(lead, *said), facts=facts, confidence=confidence)
 
 
+def named(fault: str, where: str, confidence: float, *evidence: str) -> Candidate:
+    """A candidate for one fault at a place."""
+    facts = {"where": where}
+    return Candidate((fault,), where, evidence=evidence, facts=facts, confidence=confidence)
+
+
 def family(
     name: str, evidence: Sequence[str], members: Sequence[str], where: str = ""
 ) -> Candidate:

@@ -179,7 +179,7 @@ WRONG = {
     "precision": ({"factors": np.ones((4, 2, 4, 3), "f4")}, "factors: expected shape"),
     "carry": ({"carry": None}, "carry: expected an array, got None"),
     "arriving": ({"arriving": np.ones((4, 6))}, r"arriving: expected \(T, B, H\)"),
-    "strided": ({"through_h": np.ones((4, 2, 6))[..., ::2]}, "expected a contiguous array"),
+    "strided": ({"squares": np.zeros((2, 4, 8))[..., ::2]}, "expected a contiguous array"),
     "total": ({"total": np.zeros((2, 3, 4))}, "total: expected shape"),
     "sums": ({"sums": None}, "sums: expected an array, got None"),
     "first stretch": ({"starts": np.array([1, 2], np.intp)}, "starts: expected 0 to 0, got 1"),

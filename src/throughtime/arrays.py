@@ -110,11 +110,12 @@ def fits(what: str, values: Array, shape: tuple[object, ...]) -> None:
     actual = values.shape
     if actual == shape:
         return
-    same = len(actual) == len(shape) and all(
-        isinstance(want, str) or want == size for want, size in zip(shape, actual, strict=True)
-    )
-    if same:
-        return
+    if len(actual) == len(shape):
+        for want, size in zip(shape, actual, strict=True):
+            if want != size and not isinstance(want, str):
+                break
+        else:
+            return
     expected = "(" + ", ".join(str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
     way_out = ""
     if len(actual) == len(shape) - 1 and "B" in shape:
@@ -123,9 +124,11 @@ def fits(what: str, values: Array, shape: tuple[object, ...]) -> None:
 
 
 def all_finite(values: Array) -> bool:
-    """Whether an array of float32 or float64 holds neither NaN nor infinity."""
+    """Whether an array of numbers holds neither NaN nor infinity."""
     # One pass without a second array; squares of finite float64 numbers may overflow.
-    return math.isfinite(_engine.sum_of_squares(values)) or bool(np.isfinite(values).all())
+    if values.dtype in PRECISIONS and math.isfinite(_engine.sum_of_squares(values)):
+        return True
+    return bool(np.isfinite(values).all())
 
 
 def finite(what: str, values: Array) -> None:

@@ -1,6 +1,5 @@
 // The Python face: arrays in, their shapes checked, the GIL released, Ctrl-C heard.
 #include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -10,6 +9,7 @@
 #include <string>
 
 #include "arena.hpp"
+#include "arrays.hpp"
 #include "dispatch.hpp"
 #include "interrupt.hpp"
 #include "pool.hpp"
@@ -20,11 +20,8 @@ namespace nb = nanobind;
 namespace throughtime {
 namespace {
 
-// No order is asked for here: nanobind would quietly copy what does not have it, and what was written
-// to the copy would be lost. `numbers` refuses it instead.
-using Array = nb::ndarray<nb::device::cpu>;
-using Maybe = std::optional<Array>;
-using Input = std::optional<nb::ndarray<nb::ro, nb::device::cpu>>;  // is read, never written
+using Input = std::optional<Read>;
+using Maybe = std::optional<Written>;
 
 std::string words(std::initializer_list<Index> shape) {
     std::string text = "(";
@@ -32,32 +29,22 @@ std::string words(std::initializer_list<Index> shape) {
     return text + ")";
 }
 
-template <class A> bool contiguous(const A &array) {
-    std::int64_t expected = 1;
-    for (std::size_t axis = array.ndim(); axis-- > 0;) {
-        if (array.shape(axis) != 1 && array.stride(axis) != expected) return false;
-        expected *= static_cast<std::int64_t>(array.shape(axis));
-    }
-    return true;
-}
-
 // The numbers of an array of the wanted shape and type; null for None.
 template <class T, class A>
 auto numbers(const char *name, const std::optional<A> &array, std::initializer_list<Index> shape) {
-    using Pointer = std::conditional_t<std::is_const_v<std::remove_pointer_t<decltype(array->data())>>,
-                                       const T *, T *>;
+    using Pointer = decltype(array->template data<T>());
     if (!array) return Pointer{nullptr};
-    bool fits = array->ndim() == shape.size() && array->dtype() == nb::dtype<T>();
+    bool fits = array->ndim() == shape.size() && array->template holds<T>();
     std::size_t axis = 0;
-    for (Index n : shape) fits = fits && static_cast<Index>(array->shape(axis++)) == n;
+    for (Index n : shape) fits = fits && array->shape(axis++) == n;
     if (!fits)
         throw nb::value_error((std::string(name) + ": expected shape " + words(shape) +
                                " in the parameters' precision, got another array")
                                   .c_str());
-    if (array->size() && !contiguous(*array))
+    if (array->size() && !array->in_order())
         throw nb::value_error(
-            (std::string(name) + ": expected a contiguous array, got a strided one").c_str());
-    return static_cast<Pointer>(array->data());
+            (std::string(name) + ": expected a contiguous array to write to, got another one").c_str());
+    return array->template data<T>();
 }
 
 template <class T, class A>
@@ -83,6 +70,10 @@ struct Arrays {
     Maybe dh, dc, dW, dU, db, dp, dR, dc_bias, dinputs, delta_h, delta_c, delta_z;
     bool fresh;
 };
+
+template <class A> bool is_double(const std::optional<A> &array) {
+    return array && array->template holds<double>();
+}
 
 template <class T> Call<T> call_of(const Arrays &a, bool backward) {
     if (!a.h || a.h->ndim() != 3 || a.h->shape(0) < 1) throw nb::value_error("h: expected (T + 1, B, P)");
@@ -139,7 +130,7 @@ template <class T> void run(const Arrays &arrays, bool backward, const Functions
 }
 
 void run_any(const Arrays &arrays, bool backward) {
-    if (arrays.W && arrays.W->dtype() == nb::dtype<double>())
+    if (is_double(arrays.W))
         run<double>(arrays, backward, isa().twice);
     else
         run<float>(arrays, backward, isa().single);
@@ -156,8 +147,6 @@ Cell cell_of(int kind, Index inputs, Index units, Index outputs, bool relu, bool
 template <class T> const Functions<T> &functions();
 template <> const Functions<float> &functions<float>() { return isa().single; }
 template <> const Functions<double> &functions<double>() { return isa().twice; }
-
-template <class A> bool is_double(const std::optional<A> &array) { return array && array->dtype() == nb::dtype<double>(); }
 
 template <class T>
 DenseCall<T> dense_call(Index steps, Index batch, const Input &W, const Input &x,
@@ -236,21 +225,6 @@ void softmax(const Input &y, const Input &classes, const Input &weights, const M
     functions<T>().softmax(call);
 }
 
-template <class T> using Numbers = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
-
-// An array (T, B, N) whose memory comes from the engine's, and goes back there with the array: a large one
-// need not be asked from the system, page by page, in every call.
-template <class T> nb::object empty(std::size_t steps, std::size_t batch, std::size_t size) {
-    auto *block = new Arena::Block(Arena::borrow(steps * batch * size * sizeof(T)));
-    nb::capsule owner(block, [](void *kept) noexcept {
-        auto *own = static_cast<Arena::Block *>(kept);
-        Arena::give_back(*own);
-        delete own;
-    });
-    return nb::cast(nb::ndarray<nb::numpy, T, nb::ndim<3>>(static_cast<T *>(block->memory),
-                                                           {steps, batch, size}, owner));
-}
-
 template <class T>
 void adam(const Maybe &parameters, const Input &gradient, const Maybe &m, const Maybe &v, double beta1,
           double beta2, double rate, double root, double epsilon) {
@@ -311,19 +285,16 @@ void lags(int kind, const Input &starts, const Input &U, const Input &factors, c
     if (!completed) throw nb::python_error();
 }
 
-template <class T> void bind_vectors(nb::module_ &m) {
-    m.def("sum_of_squares", [](const Numbers<const T> &x) {
-        nb::gil_scoped_release free;
-        return functions<T>().sum_of_squares(x.data(), static_cast<Index>(x.size()));
-    });
-    m.def("sigmoid", [](const Numbers<const T> &from, const Numbers<T> &to) {
-        if (from.size() != to.size()) throw nb::value_error("expected two arrays of one size");
-        functions<T>().sigmoid(from.data(), to.data(), static_cast<Index>(from.size()));
-    });
-    m.def("tanh", [](const Numbers<const T> &from, const Numbers<T> &to) {
-        if (from.size() != to.size()) throw nb::value_error("expected two arrays of one size");
-        functions<T>().tanh(from.data(), to.data(), static_cast<Index>(from.size()));
-    });
+template <class T> double sum_of_squares(const Read &x) {
+    if (!x.holds<T>()) throw nb::type_error("x: expected numbers in float32 or float64");
+    nb::gil_scoped_release free;
+    return functions<T>().sum_of_squares(x.data<T>(), x.size());
+}
+
+template <class T> void each(void (*function)(const T *, T *, Index), const Read &from, const Written &to) {
+    if (!from.holds<T>() || !to.holds<T>() || !to.in_order() || from.size() != to.size())
+        throw nb::value_error("expected two arrays of one size and precision, the second one contiguous");
+    function(from.data<T>(), to.data<T>(), from.size());
 }
 
 }  // namespace
@@ -331,6 +302,7 @@ template <class T> void bind_vectors(nb::module_ &m) {
 
 NB_MODULE(_engine, m) {
     using namespace throughtime;
+    if (_import_array() < 0) throw nb::python_error();
     nb::class_<Cell>(m, "Cell").def(
         "__init__",
         [](Cell *self, int kind, Index inputs, Index units, Index outputs, bool relu, bool peepholes,
@@ -356,7 +328,7 @@ NB_MODULE(_engine, m) {
     m.def("set_threads", &pool::set_threads);
     m.def("threads", &pool::threads);
     m.def("chunk_steps", [](Index batch) { return chunk_steps(std::max<Index>(1, batch)); });
-    m.def("empty", [](std::size_t steps, std::size_t batch, std::size_t size, bool twice) {
+    m.def("empty", [](npy_intp steps, npy_intp batch, npy_intp size, bool twice) {
         return (twice ? empty<double> : empty<float>)(steps, batch, size);
     });
     m.def("release_workspace", &Arena::release);
@@ -376,8 +348,17 @@ NB_MODULE(_engine, m) {
         (is_double(U) ? lags<double> : lags<float>)(kind, starts, U, factors, carry, through_h, arriving,
                                                     total, squares, by_sequence, sums);
     });
-    bind_vectors<float>(m);
-    bind_vectors<double>(m);
+    m.def("sum_of_squares", [](const Read &x) {
+        return (x.holds<double>() ? sum_of_squares<double> : sum_of_squares<float>)(x);
+    });
+    m.def("sigmoid", [](const Read &from, const Written &to) {
+        if (from.holds<double>()) each(isa().twice.sigmoid, from, to);
+        else each(isa().single.sigmoid, from, to);
+    });
+    m.def("tanh", [](const Read &from, const Written &to) {
+        if (from.holds<double>()) each(isa().twice.tanh, from, to);
+        else each(isa().single.tanh, from, to);
+    });
     m.def("adam", [](Maybe parameters, Input gradient, Maybe m1, Maybe v, double beta1, double beta2,
                      double rate, double root, double epsilon) {
         (is_double(parameters) ? adam<double> : adam<float>)(parameters, gradient, m1, v, beta1, beta2,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +31,11 @@ KEPT = {"RNN": ("s",), "LSTM": ("i", "f", "a", "o", "tanh_c"), "GRU": ("r", "z",
 
 def has_twin(cell: Cell) -> bool:
     """Whether this very class has a compiled twin; a class derived from it has not."""
-    kind = type(cell)
+    return _has_twin(type(cell))
+
+
+@cache
+def _has_twin(kind: type[Cell]) -> bool:
     return kind.__module__.startswith("throughtime.cells.") and kind.__name__ in NUMBERS
 
 
@@ -70,8 +74,9 @@ def backward(
     T, B = tape.inputs.shape[:2]
     sizes = cell.state_sizes
     d = cell.zero_state(B, dtype)
-    for name, array in (dstate or {}).items():
-        d[name][...] = array
+    if dstate:
+        for name, array in dstate.items():
+            d[name][...] = array
     fresh = gradient is None and T * B > 0
     if gradient is None:
         new = _to_fill if fresh else np.zeros
@@ -88,7 +93,7 @@ def backward(
     _engine.backward(
         twin(cell),
         *_common(cell, p, tape, lengths),
-        _side_by_side(doutputs),
+        doutputs,
         d["h"],
         d.get("c"),
         *[own.get(name) for name in ("W", "U", "b", "p", "R", "c")],
@@ -111,7 +116,7 @@ def _common(
     else:  # the tape of a readable forward pass
         packed = np.concatenate([tape.kept[name] for name in kept_names(cell)], axis=2)
     return (
-        *[_side_by_side(p.get(name)) for name in ("W", "U", "b", "p", "R", "c")],
+        *[p.get(name) for name in ("W", "U", "b", "p", "R", "c")],
         *_numbers_or_classes(tape.inputs),
         None if lengths is None else np.ascontiguousarray(lengths, np.intp),
         _side_by_side(tape.states["h"]),
@@ -164,8 +169,7 @@ def dense_forward(p: Mapping[str, Array], inputs: Array) -> Array:
     """W x_t + b for every step; p has "W" and, where there is a bias, "b"."""
     T, B = inputs.shape[:2]
     outputs = _empty(T, B, p["W"].shape[0], p["W"].dtype)
-    W, b = _side_by_side(p["W"]), _side_by_side(p.get("b"))
-    _engine.dense_forward(T, B, W, b, *_numbers_or_classes(inputs), outputs)
+    _engine.dense_forward(T, B, p["W"], p.get("b"), *_numbers_or_classes(inputs), outputs)
     return outputs
 
 
@@ -181,17 +185,17 @@ def dense_backward(
     dinputs = _empty(T, B, p["W"].shape[1], p["W"].dtype) if need_inputs else None
     given = _numbers_or_classes(inputs)
     dW, db = gradient["W"], gradient.get("b")
-    _engine.dense_backward(T, B, p["W"], *given, np.ascontiguousarray(doutputs), dW, db, dinputs)
+    _engine.dense_backward(T, B, p["W"], *given, doutputs, dW, db, dinputs)
     return dinputs
 
 
 def embedding_backward(inputs: Array, doutputs: Array, dE: Array) -> None:
     """Adds δy_t to the row of dE that x_t selected, for every step."""
     classes = np.ascontiguousarray(inputs, np.intp)
-    _engine.embedding_backward(classes, np.ascontiguousarray(doutputs), dE)
+    _engine.embedding_backward(classes, doutputs, dE)
 
 
 def _numbers_or_classes(inputs: Array) -> tuple[Array | None, Array | None]:
     if is_indices(inputs):
         return None, np.ascontiguousarray(inputs, np.intp)
-    return _side_by_side(inputs), None
+    return inputs, None

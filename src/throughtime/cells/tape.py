@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,8 +37,7 @@ class Columns(Mapping[str, Array]):
         return Columns(self.packed[start:stop], self.names)
 
 
-@dataclass(frozen=True)
-class Tape:
+class Tape(NamedTuple):
     """What a forward pass keeps for the backward pass.
 
     Attributes:
@@ -70,8 +69,7 @@ class Tape:
         )
 
 
-@dataclass(frozen=True)
-class LocalGradients:
+class LocalGradients(NamedTuple):
     """What the backward pass of one cell or layer finds.
 
     Attributes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +16,7 @@ from throughtime.engine import use_compiled
 from throughtime.layers.layer import Layer, LayerTape
 
 
-@dataclass(frozen=True)
-class InputTape:
+class InputTape(NamedTuple):
     """The inputs alone, which is all that a linear layer needs."""
 
     inputs: Array
@@ -63,7 +63,7 @@ class Dense(Layer):
         self,
         p: Mapping[str, Array],
         inputs: Array,
-        state: State,
+        state: State | None,
         lengths: Array | None,
         rng: np.random.Generator | None,
     ) -> tuple[Array, State, LayerTape]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,8 +13,7 @@ from throughtime.cells import LocalGradients, State
 from throughtime.layers.layer import Layer, LayerTape
 
 
-@dataclass(frozen=True)
-class MaskTape:
+class MaskTape(NamedTuple):
     """The mask that the forward pass multiplied with; None where nothing was dropped."""
 
     mask: Array | None
@@ -45,7 +45,7 @@ class Dropout(Layer):
         self,
         p: Mapping[str, Array],
         inputs: Array,
-        state: State,
+        state: State | None,
         lengths: Array | None,
         rng: np.random.Generator | None,
     ) -> tuple[Array, State, LayerTape]:

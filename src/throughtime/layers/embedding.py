@@ -55,7 +55,7 @@ class Embedding(Layer):
         self,
         p: Mapping[str, Array],
         inputs: Array,
-        state: State,
+        state: State | None,
         lengths: Array | None,
         rng: np.random.Generator | None,
     ) -> tuple[Array, State, LayerTape]:

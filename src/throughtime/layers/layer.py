@@ -55,11 +55,14 @@ class Layer(ABC):
         self,
         p: Mapping[str, Array],
         inputs: Array,
-        state: State,
+        state: State | None,
         lengths: Array | None,
         rng: np.random.Generator | None,
     ) -> tuple[Array, State, LayerTape]:
-        """Outputs (T, B, ·), final state, tape. Without `rng` nothing is dropped."""
+        """Outputs (T, B, ·), final state, tape.
+
+        Without `state` it begins at zero, without `rng` nothing is dropped.
+        """
 
     def parameter_gradients(
         self, p: Mapping[str, Array], tape: LayerTape, deltas: Mapping[str, Array]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -19,8 +19,7 @@ Arrays = TypeVar("Arrays", bound=Mapping[str, Array])
 PREFIXES = ("", "1.")
 
 
-@dataclass(frozen=True)
-class RecurrentTape:
+class RecurrentTape(NamedTuple):
     """One tape a direction; the second one's time runs backwards."""
 
     directions: tuple[Tape, ...]
@@ -88,21 +87,23 @@ class Recurrent(Layer):
         self,
         p: Mapping[str, Array],
         inputs: Array,
-        state: State,
+        state: State | None,
         lengths: Array | None,
         rng: np.random.Generator | None,
     ) -> tuple[Array, State, LayerTape]:
-        outputs, tapes = [], []
-        final: State = {}
+        if len(self.prefixes) == 1:
+            y, final, tape = self.cell.forward(p, inputs, state, lengths)
+            return y, final, RecurrentTape((tape,), lengths)
+        outputs, tapes, final = [], [], {}
         for prefix in self.prefixes:
             x = reverse(inputs, lengths) if prefix else inputs
             own = _direction(p, prefix, self._of_cell)
-            initial = _direction(state, prefix, self._sizes_of_cell)
+            initial = state and _direction(state, prefix, self._sizes_of_cell)
             y, end, tape = self.cell.forward(own, x, initial, lengths)
             outputs.append(reverse(y, lengths) if prefix else y)
             final |= {prefix + name: array for name, array in end.items()}
             tapes.append(tape)
-        return _side_by_side(outputs), final, RecurrentTape(tuple(tapes), lengths)
+        return np.concatenate(outputs, axis=2), final, RecurrentTape(tuple(tapes), lengths)
 
     def backward(
         self,
@@ -115,20 +116,22 @@ class Recurrent(Layer):
         gradient: Mapping[str, Array],
     ) -> LocalGradients:
         assert isinstance(tape, RecurrentTape)
+        wanted = {"need_inputs": need_inputs, "need_deltas": need_deltas}
+        if len(self.prefixes) == 1:
+            (direction,) = tape.directions
+            return self.cell.backward(p, direction, doutputs, dstate, gradient=gradient, **wanted)
         dinitial: State = {}
         deltas: dict[str, Array] = {}
         dinputs: Array | None = None
-        both = len(self.prefixes) > 1
-        parts = np.split(doutputs, 2, axis=2) if both else [doutputs]
+        parts = np.split(doutputs, 2, axis=2)
         for prefix, part, direction in zip(self.prefixes, parts, tape.directions, strict=True):
             found = self.cell.backward(
                 _direction(p, prefix, self._of_cell),
                 direction,
                 reverse(part, tape.lengths) if prefix else part,
-                None if dstate is None else _direction(dstate, prefix, self._sizes_of_cell),
-                need_inputs=need_inputs,
-                need_deltas=need_deltas,
+                dstate and _direction(dstate, prefix, self._sizes_of_cell),
                 gradient=_direction(gradient, prefix, self._of_cell),
+                **wanted,
             )
             dinitial |= {prefix + name: array for name, array in found.state.items()}
             for name, array in found.deltas.items():

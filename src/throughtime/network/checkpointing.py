@@ -122,7 +122,8 @@ def loss_and_gradient_within(
     segment = budget_of(network, steps, batch).longest_segment(allowed)
     cuts = [(start, min(start + segment, steps)) for start in range(0, steps, segment)]
 
-    borders = [checked_state(state, network.zero_state(batch))]
+    zero = network.zero_state(batch)
+    borders = [zero if state is None else checked_state(state, zero)]
     for start, stop in cuts[:-1]:
         _, after, _ = network.walk(x[start:stop], borders[-1], _within(lengths, start, stop))
         borders.append(after)

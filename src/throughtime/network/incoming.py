@@ -40,10 +40,8 @@ def checked_inputs(first: Layer, size: int, dtype: np.dtype[Any], inputs: object
     return array
 
 
-def checked_state(state: Mapping[str, Array] | None, zero: Parameters) -> Parameters:
-    """The given state, of the names and shapes of `zero`; `zero` itself where none is given."""
-    if state is None:
-        return zero
+def checked_state(state: Mapping[str, Array], zero: Parameters) -> Parameters:
+    """The given state, of the names and shapes of `zero`, which may be written to."""
     if (
         isinstance(state, Parameters)  # what a run has given back: looked at as one vector
         and (state.shapes, state.dtype) == (zero.shapes, zero.dtype)

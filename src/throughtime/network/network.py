@@ -154,7 +154,7 @@ class Network:
         x = checked_inputs(self.layers[0], self.inputs, self.dtype, inputs)
         steps, batch = x.shape[:2]
         lengths = step_counts(lengths, steps, batch)
-        initial = checked_state(state, self.zero_state(batch))
+        initial = None if state is None else checked_state(state, self.zero_state(batch))
         self.check_parameters()
         rng = _dropout_rng(dropout_seed)
         return self.walk(x, initial, lengths, rng)
@@ -169,21 +169,20 @@ class Network:
     def walk(
         self,
         x: Array,
-        initial: Parameters,
+        initial: Parameters | None,
         lengths: Array | None,
         rng: np.random.Generator | None = None,
     ) -> tuple[Array, Parameters, NetworkTape]:
         """`forward`, of what is known to fit; lengths may be 0 here."""
         tapes: list[LayerTape] = []
         final: list[Array] = []
+        batch = x.shape[1]
         for number, layer in enumerate(self.layers):
-            p = self.of_layer(number)
-            own = _of_layer(initial, self._state_names[number])
-            x, end, tape = layer.forward(p, x, own, lengths, rng)
-            final += [array.ravel() for array in end.values()]  # in the order of the state's names
+            own = None if initial is None else _of_layer(initial, self._state_names[number])
+            x, end, tape = layer.forward(self.of_layer(number), x, own, lengths, rng)
+            final += end.values()  # in the order of the state's names
             tapes.append(tape)
-        after = initial.like(np.concatenate(final)) if final else initial
-        return x, after, NetworkTape(tuple(tapes))
+        return x, self._state_of(batch, final), NetworkTape(tuple(tapes))
 
     def backward(
         self,
@@ -209,29 +208,27 @@ class Network:
         matches("doutputs", doutputs, self.dtype, (steps, batch, self.outputs))
         if gradient is None:
             gradient = self.parameters.zeros_like()
-        dinitial = self.zero_state(batch)
         deltas = {}
         if dstate is not None:
-            same_names("dstate", dstate, dinitial)
+            zero = self.zero_state(batch)
+            same_names("dstate", dstate, zero)
             for name, array in dstate.items():
-                matches(f"dstate[{name!r}]", array, self.dtype, dinitial.shapes[name])
+                matches(f"dstate[{name!r}]", array, self.dtype, zero.shapes[name])
+        dinitial: list[Array] = []
         dx: Array | None = doutputs
         for number in reversed(range(len(self.layers))):
             layer = self.layers[number]
             p = self.of_layer(number)
-            dend = None
-            if dstate is not None:
-                dend = _of_layer(dstate, self._state_names[number])
+            dend = None if dstate is None else _of_layer(dstate, self._state_names[number])
             assert dx is not None  # only the first layer takes class indices
             wanted = need_inputs or number > 0
             own = _of_layer(gradient, self._parameter_names[number])
             found = layer.backward(p, tape.layers[number], dx, dend, wanted, need_deltas, own)
-            for name, array in found.state.items():
-                dinitial[f"{number}.{name}"][...] = array
+            dinitial[:0] = found.state.values()
             if found.deltas:
                 deltas[number] = found.deltas
             dx = found.inputs
-        return Gradients(gradient, dx, dinitial, deltas)
+        return Gradients(gradient, dx, self._state_of(batch, dinitial), deltas)
 
     # --- what a user calls ---
 
@@ -331,12 +328,19 @@ class Network:
         for number, layer in self.recurrent.items():
             own = tape.layers[number]
             assert isinstance(own, RecurrentTape)
-            parts += [array.ravel() for array in layer.state_after(own, steps).values()]
-        state = self.zero_state(_extent(tape)[1])
-        return state.like(np.concatenate(parts)) if parts else state
+            parts += layer.state_after(own, steps).values()
+        return self._state_of(_extent(tape)[1], parts)
 
     def zero_state(self, batch: int) -> Parameters:
         """The state of B sequences that have not begun; its names are those of every state."""
+        return self._zero_state(batch).copy()
+
+    def _state_of(self, batch: int, parts: list[Array]) -> Parameters:
+        """A state from its parts, in the order of its names."""
+        zero = self._zero_state(batch)
+        return zero.like(np.concatenate([part.ravel() for part in parts])) if parts else zero
+
+    def _zero_state(self, batch: int) -> Parameters:
         if batch not in self._zero_states:
             shapes = {
                 f"{number}.{name}": (batch, size)
@@ -344,7 +348,7 @@ class Network:
                 for name, size in layer.state_sizes().items()
             }
             self._zero_states = {batch: Parameters(shapes, self.dtype)}  # the last one asked for
-        return self._zero_states[batch].copy()
+        return self._zero_states[batch]
 
     # --- copies and files ---
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from throughtime.arrays import Array
 from throughtime.layers import LayerTape
@@ -10,8 +11,7 @@ from throughtime.losses import LossValue
 from throughtime.parameters import Parameters
 
 
-@dataclass(frozen=True)
-class NetworkTape:
+class NetworkTape(NamedTuple):
     """What a forward pass keeps for the backward pass: one tape a layer."""
 
     layers: tuple[LayerTape, ...]

@@ -21,18 +21,23 @@ class Ours:
             self.network.parameters[f"0.{name}"] = array
 
     def run(self) -> tuple[Array, Any]:
-        """Outputs, and what the backward pass finds."""
-        case = self.case
-        if case.kind == "window":
-            outputs, _, network_tape = self.network.forward(self.inputs)
-            if case.forward_only:
-                return outputs, None
-            return outputs, self.network.backward(network_tape, self.doutputs)
-        outputs, _, tape = self.cell.forward(self.p, self.inputs, lengths=self.lengths)
-        if case.forward_only:
+        """Outputs, and what the backward pass finds; forward only, the tape."""
+        outputs, tape = self.forward()
+        return outputs, tape if self.case.forward_only else self.backward(tape)
+
+    def forward(self) -> tuple[Array, Any]:
+        """Outputs and tape."""
+        if self.case.kind == "window":
+            outputs, _, tape = self.network.forward(self.inputs)
             return outputs, tape
-        inner = case.kind == "inner"
-        return outputs, self.cell.backward(self.p, tape, self.doutputs, need_deltas=inner)
+        outputs, _, own = self.cell.forward(self.p, self.inputs, lengths=self.lengths)
+        return outputs, own
+
+    def backward(self, tape: Any) -> Any:
+        """What the backward pass finds."""
+        if self.case.kind == "window":
+            return self.network.backward(tape, self.doutputs, need_deltas=False)
+        return self.cell.backward(self.p, tape, self.doutputs, need_deltas=self._inner)
 
     def results(self) -> dict[str, Array]:
         """Everything that the case asks for, by name."""

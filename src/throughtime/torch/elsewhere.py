@@ -24,12 +24,14 @@ def answers(module: Any, input: Any) -> bool:
     W = module._parameters.get("weight_ih_l0")
     if W is None:  # a tensor that was put in its place
         W = module.weight_ih_l0
+    if isinstance(x, torch.Tensor) and x.is_cpu and W.is_cpu:
+        return W.dtype not in PRECISIONS
     if not isinstance(x, torch.Tensor):
         what = f"{type(module).__name__}: input"
         refuse(what, "a tensor or a PackedSequence", type(x).__name__, error=TypeError)
     if W.device != x.device:
         _apart(module, x, W)
-    return not (W.device.type in ("cpu", "meta") and W.dtype in PRECISIONS)
+    return not (W.is_meta and W.dtype in PRECISIONS)
 
 
 def forward(module: Any, input: Any, hx: Any, states: bool) -> Any:

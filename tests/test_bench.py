@@ -291,6 +291,15 @@ def test_the_command_for_training_without_torch(monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.usefixtures("_no_torch")
+@pytest.mark.parametrize("kind", ["engine", "training"])
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
+def test_seconds_that_are_none(monkeypatch, capsys, kind, seconds):
+    status, printed = run(monkeypatch, capsys, kind, "--seconds", seconds)
+    assert status == 3
+    assert "--seconds: expected a" in printed.err
+
+
+@pytest.mark.usefixtures("_no_torch")
 def test_no_such_case(monkeypatch, capsys):
     status, printed = run(monkeypatch, capsys, "engine", "--case", "LSTMM")
     assert status == 3

@@ -118,6 +118,15 @@ def read_only(array):
     return array
 
 
+def misaligned(array):
+    """The same numbers, none of them where a processor would like it."""
+    room = np.zeros(array.nbytes + 1, np.uint8)
+    view = np.frombuffer(room[1:].data, array.dtype).reshape(array.shape)
+    view[...] = array
+    assert not view.flags.aligned
+    return view
+
+
 def with_arrays(case, change) -> Example:
     """The example with `change` made to every array that it gives."""
     every = {"inputs": change(case.inputs), "doutputs": change(case.doutputs)}
@@ -128,10 +137,10 @@ def with_arrays(case, change) -> Example:
     return replace(case, **every)
 
 
-@pytest.mark.parametrize("change", [strided, read_only, np.asfortranarray])
+@pytest.mark.parametrize("change", [strided, read_only, misaligned, np.asfortranarray])
 @pytest.mark.parametrize("indices", [False, True], ids=["numbers", "indices"])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_arrays_may_be_strided_or_read_only(name, indices, change):
+def test_arrays_may_lie_in_memory_as_they_like(name, indices, change):
     case = example(name, (6, 5, 3, 7), ragged=True, indices=indices)
     assert_same_bits(run(with_arrays(case, change)), run(case))
 

@@ -92,6 +92,27 @@ def test_an_array_to_be_written_is_never_copied_instead(name, view):
         assert array.any(), what
 
 
+def test_an_array_to_be_written_may_not_be_read_only():
+    cell, right = arguments("LSTM peepholes projection")
+    for what in ("state h", "kept", "dW", "dinputs"):
+        array = np.zeros_like(right[what])
+        array.flags.writeable = False
+        with pytest.raises(ValueError, match="expected a contiguous array to write to"):
+            call(cell, right | {what: array})
+
+
+@pytest.mark.parametrize("array", [[1.0], None, np.float32(1)], ids=["list", "None", "scalar"])
+def test_what_is_no_array_is_refused(array):
+    with pytest.raises(TypeError, match="ndarray"):
+        _engine.sum_of_squares(array)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float16", "complex64", "longdouble"])
+def test_numbers_of_another_type_are_refused(dtype):
+    with pytest.raises(TypeError, match="float32 or float64"):
+        _engine.sum_of_squares(np.ones(3, dtype))
+
+
 @pytest.mark.parametrize(("what", "low", "high"), [("classes", 0, 4), ("lengths", 0, 4)])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_indices_and_lengths_out_of_range(name, what, low, high):

@@ -92,6 +92,7 @@ class Around(TorchLayer):
 
 def _around(torch: Any) -> Any:
     """An autograd function of inputs and weights that saves and makes what a layer does."""
+    from throughtime.torch.whole import new
 
     class Function(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
@@ -99,13 +100,13 @@ def _around(torch: Any) -> Any:
             ctx.set_materialize_grads(False)
             ctx.save_for_backward(x, *weights)
             ctx.ours, (_, ctx.tape) = ours, ours.forward()
-            final = (x.new_empty(1, ours.case.H) for _ in range(2))
-            return (x.new_empty(*x.shape[:-1], ours.case.H), *final)
+            units = ours.case.H
+            return tuple(new(shape, x.dtype) for shape in ((*x.shape[:-1], units), (1, units)))
 
         @staticmethod
         def backward(ctx: Any, *_: Any) -> Any:
             ctx.ours.backward(ctx.tape)
-            return None, *(torch.empty_like(tensor) for tensor in ctx.saved_tensors)
+            return None, *(new(tensor.shape, tensor.dtype) for tensor in ctx.saved_tensors)
 
     return Function
 

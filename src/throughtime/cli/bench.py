@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from throughtime import _engine
-from throughtime.arrays import refuse
+from throughtime.arrays import real, refuse
 from throughtime.bench import cases, limits, torch_modules, training
 from throughtime.bench.engine import Row, measure, peak
 from throughtime.bench.growth import growth
@@ -43,6 +43,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     for kind, run in ((engine, run_engine), (model, run_training)):
         kind.add_argument("--case", metavar="TEXT", help="only cases whose name contains it")
         kind.add_argument("--quick", action="store_true", help="fewer repeats")
+        kind.add_argument("--seconds", type=float, metavar="S", help="time each case for S seconds")
         kind.add_argument("--json", metavar="FILE", help="write the rows")
         kind.set_defaults(run=run)
     bench_check.add(kinds)
@@ -55,7 +56,7 @@ def run_engine(options: argparse.Namespace) -> int:
     """Prints the tables of one recurrent layer."""
     quick = options.quick
     parts = options.only or (USUAL[:1] if quick else USUAL)
-    seconds, rounds = (0.4, 1) if quick else (5.0, 3)
+    seconds, rounds = _seconds(options, 5.0, 0.4), 1 if quick else 3
     lengths = cases.LENGTHS[:4] if quick else cases.LENGTHS
     print(_machine())
     rows: list[Row] = []
@@ -81,7 +82,7 @@ def run_engine(options: argparse.Namespace) -> int:
     part("modules", title, lambda c: torch_modules.measure(c, seconds, rounds), cases.MODULES)
     title = "Shares of the peak: threads, one alone, as many processes"
     part("limits", title, lambda c: limits.measure(c, seconds, rounds), cases.LIMITS)
-    part("sweep", "Sweep", lambda c: sweep(c, 0.05 if quick else 0.25), cases.SWEEP)
+    part("sweep", "Sweep", lambda c: sweep(c, _seconds(options, 0.25, 0.05)), cases.SWEEP)
     return _finish(rows, options)
 
 
@@ -90,14 +91,23 @@ def run_training(options: argparse.Namespace) -> int:
     text = read(options.text or standard_library())
     chosen = [m for m in training.MODELS if not options.case or options.case in str(m)]
     print(_machine())
-    updates, seconds = (20, 2.0) if options.quick else (200, 12.0)
-    rows = training.measure(chosen, text, updates, seconds)
+    updates = 20 if options.quick else 200
+    rows = training.measure(chosen, text, updates, _seconds(options, 12.0, 2.0))
     if rows:
         print(f"\nCharacters a second, {len(text):,} characters of text\n" + table(rows, TRAINING))
         parts = [Column(name, name, ".1%") for name in rows[0]["shares"]]
         found = [{"case": row["case"]} | row["shares"] for row in rows]
         print("\nWhere our time goes\n" + table(found, (TRAINING[0], *parts)))
     return _finish(rows, options)
+
+
+def _seconds(options: argparse.Namespace, usual: float, quick: float) -> float:
+    """How long a case is timed."""
+    if options.seconds is None:
+        return quick if options.quick else usual
+    if real("--seconds", options.seconds) <= 0:
+        refuse("--seconds", "a number above 0", options.seconds)
+    return float(options.seconds)
 
 
 def _finish(rows: list[Row], options: argparse.Namespace) -> int:

@@ -57,6 +57,7 @@ def run_engine(options: argparse.Namespace) -> int:
     quick = options.quick
     parts = options.only or (USUAL[:1] if quick else USUAL)
     seconds, rounds = _seconds(options, 5.0, 0.4), 1 if quick else 3
+    shorter, shortest = _seconds(options, 2.5, 0.2), _seconds(options, 1.0, 0.08)
     lengths = cases.LENGTHS[:4] if quick else cases.LENGTHS
     print(_machine())
     rows: list[Row] = []
@@ -75,9 +76,9 @@ def run_engine(options: argparse.Namespace) -> int:
         print(f"\n{title}\n" + (summary(found) if name == "sweep" else table(found, columns)))
 
     part("table", "Forward and backward", lambda c: measure(c, seconds, rounds), cases.TABLE)
-    part("forward", "Forward only", lambda c: measure(c, seconds / 2, rounds), cases.FORWARD)
-    part("length", "Steps", lambda c: growth(c, seconds / 5), lengths)
-    part("length", "Hidden units", lambda c: growth(c, seconds / 5), cases.WIDTHS)
+    part("forward", "Forward only", lambda c: measure(c, shorter, rounds), cases.FORWARD)
+    part("length", "Steps", lambda c: growth(c, shortest), lengths)
+    part("length", "Hidden units", lambda c: growth(c, shortest), cases.WIDTHS)
     title = "Forward and backward through throughtime.torch's modules and torch.nn's"
     part("modules", title, lambda c: torch_modules.measure(c, seconds, rounds), cases.MODULES)
     title = "Shares of the peak: threads, one alone, as many processes"

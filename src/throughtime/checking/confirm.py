@@ -1,0 +1,241 @@
+"""What must hold before a gradient is called wrong.
+
+A difference beyond its error bar is a claim, and the error bar may be at fault: the loss may climb
+in stairs that are coarser than its noise was taken to be, or bend at a kink among the steps. So a
+claim is tried twice.
+
+- Along the same line, at three lengths of steps drawn at random, a factor of ten and more apart
+  (`scattered`). Two of them must find the difference, and none may find that there is none: short
+  steps refute what a kink farther off says, long ones what the tread of a stair says.
+- At points close by. Rounding inside the loss, of states that are kept in float32 say, also makes
+  the loss another function, whose slope in other parameters is off by the rounding itself, to
+  all digits and at any step. A fault stays as it is where all parameters move a little, while
+  rounding comes out anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+
+from throughtime.checking.budget import Spent
+from throughtime.checking.line import START, WIDEST
+from throughtime.checking.moved import Moved, moves_of
+from throughtime.checking.plan import window
+from throughtime.checking.scattered import Scattered, scattered
+from throughtime.checking.site import Measured, Site
+from throughtime.checking.target import CheckError, Evaluator
+from throughtime.checking.verdict import ACCUSED, accused, cautious, excused
+
+APART = 16.0  # the ratio of two lengths of steps
+WIDE = 0.25  # of what is moved: steps so long are tried at least
+NEARER = 8  # rungs: a ladder with steps shorter by this ratio …
+ASKEW = 0.77  # … none of which is one of the first
+ALIKE = 3.0  # times the noise as it is known: no more than that is no other noise
+FURTHER = 4.0  # how much longer the next steps are where none has moved the loss
+CLEAR = 0.1  # of a claim: what powers beyond the sixth may amount to
+KINKED = 1 / 3  # of the difference: an error bar of short steps that shows that there is none …
+CLIMBS = 1 / 20  # … and of long ones, where the loss may have bent
+WITNESSES = 4  # of the clearest differences
+SURE = 10.0  # error bars: where these still differ by so many, the others are believed
+
+POINTS = 5  # close by
+CLOSE = 2.0**-6  # of each tensor's size: how far away they are
+STEADY = 0.2  # of the difference: it stays the same within this part of it …
+ENOUGH = 2  # … at so many points: no more are needed
+CONSTANT = 3.0  # standard deviations over all points: a mean beyond them is no rounding
+SEEDS = 1000  # from here on they are those of the points close by
+KNOWN = 0.05  # of the difference: an error bar at a point close by that need not be narrower
+
+
+def confirmed(site: Site, found: Sequence[Measured | None]) -> list[Measured | None]:
+    """The same results; what differs beyond its error bar has been confirmed.
+
+    Of many, the clearest few are asked; where these stand by it, the others are believed, unless
+    their own values repeat. What the budget does not reach is None: nothing is called wrong on
+    one measurement.
+    """
+    result = list(found)
+    suspects = sorted(
+        (k for k, m in enumerate(found) if m is not None and accused(m)),
+        key=lambda k: -_z(found[k]),
+    )
+    asked, rest = suspects[:WITNESSES], suspects[WITNESSES:]
+    _confirm(site, result, asked)
+    if all(_z(result[k]) > SURE for k in asked):
+        rest = [k for k in rest if (m := result[k]) is not None and m.stairs]
+    _confirm(site, result, rest)
+    return result
+
+
+def _z(found: Measured | None) -> float:
+    return 0.0 if found is None else found.z
+
+
+def _confirm(site: Site, result: list[Measured | None], places: Sequence[int]) -> None:
+    """Replaces some results by what is left of them once they were looked at again."""
+    for k in places:
+        claim = result[k]
+        assert claim is not None
+        try:
+            result[k] = _at_other_lengths(site, claim)
+        except Spent:
+            result[k] = None
+    standing = {k: m for k in places if (m := result[k]) is not None and accused(m)}
+    try:
+        for k, m in _at_points_close_by(site, standing).items():
+            result[k] = m
+    except Spent:
+        for k in standing:
+            result[k] = None
+
+
+# --- along the same line, at other lengths of steps ---
+
+
+def _at_other_lengths(site: Site, claim: Measured) -> Measured:
+    """The claim where it stands; else the best that is known of the slope."""
+    looks = _Looks(site, claim)
+    if looks.stand():
+        return claim
+    noise = looks.noise()
+    if noise is None:
+        return replace(claim, error=np.inf)
+    site.learn_noise(claim.line.blocks, noise)
+    again = cautious(site.measure(replace(claim.line, rungs=START, goal=0.0)))
+    return excused(again) if accused(again) else again
+
+
+class _Looks:
+    """Slopes along a claim's line, from random steps of several lengths."""
+
+    def __init__(self, site: Site, claim: Measured) -> None:
+        self.site, self.claim = site, claim
+        self.along = site.along(claim.line.blocks)
+        self.unit, self.step = claim.line.unit, claim.step or claim.line.unit
+        kink = claim.slope.kink if claim.slope is not None else 0.0
+        self.beside = claim.rounding + kink  # of an error bar, beside what the steps show
+        self.found: list[Scattered] = []
+
+    def stand(self) -> bool:
+        """Whether two lengths of steps show the difference, and none shows that there is none.
+
+        The first is short enough that what a look leaves out, the seventh power, hides no claim.
+        """
+        size = max(abs(self.claim.gradient), abs(self.claim.numerical))
+        part = abs(self.claim.residual) / size
+        near = self.at(self.step * min(1.0, (CLEAR * part) ** (1 / 6)))
+        if not self.differs(near):
+            return False
+        short = self.at(near.scale / APART)
+        if self.refutes(short, KINKED):
+            return False
+        again = self.differs(short) or (self.as_noisy_as_known(near) and self.nearer_by())
+        if again and self.step >= WIDE * self.unit:
+            return True
+        long = self.at(max(APART * near.scale, WIDE * self.unit))
+        return not self.refutes(long, CLIMBS) and (again or self.differs(long))
+
+    def at(self, scale: float) -> Scattered:
+        """A look with steps up to a length."""
+        seed = self.site.seed + len(self.found)
+        self.found.append(scattered(self.along, self.site.loss, scale, seed))
+        return self.found[-1]
+
+    def error(self, found: Scattered) -> float:
+        """The error bar of a look, with the rounding of the gradient."""
+        return found.error + self.beside
+
+    def differs(self, found: Scattered) -> bool:
+        """Whether the gradient is off by a look, and by more than kinks explain."""
+        jump = min(found.jump, self.claim.jump) if found.scale <= self.step else found.jump
+        return abs(self.claim.gradient - found.value) > ACCUSED * (self.error(found) + jump)
+
+    def refutes(self, found: Scattered, part: float) -> bool:
+        """Whether a look finds no difference, though its error bar is a part of this one."""
+        error = self.error(found)
+        small = error < part * abs(self.claim.residual)
+        return small and abs(self.claim.gradient - found.value) <= ACCUSED * error
+
+    def as_noisy_as_known(self, found: Scattered) -> bool:
+        """Whether the loss trembles along random steps by no more than was thought."""
+        known = self.site.noise_along(self.claim.line.blocks).deviation
+        return found.deviation <= ALIKE * known
+
+    def nearer_by(self) -> bool:
+        """Whether a ladder of shorter steps shows the difference: sharper, if noise is known."""
+        line, rungs = self.claim.line, window([self.claim])
+        nearer = tuple(rung - NEARER for rung in rungs)
+        found = self.site.measure(
+            replace(line, unit=ASKEW * line.unit, rungs=nearer), last=nearer[-1]
+        )
+        return accused(cautious(found, self.claim))
+
+    def noise(self) -> float | None:
+        """The noise of the loss along this line, as its sharpest look shows it.
+
+        Where no step has moved the loss, longer ones are tried; None where none does.
+        """
+        limit = self.unit * 2.0 ** (WIDEST / 2)
+        while not any(np.isfinite(f.error) for f in self.found):
+            longest = max(f.scale for f in self.found)
+            if longest >= limit:
+                return None
+            self.at(min(FURTHER * longest, limit))
+        return min(self.found, key=self.error).deviation
+
+
+# --- at points close by ---
+
+
+def _at_points_close_by(site: Site, claims: Mapping[int, Measured]) -> dict[int, Measured]:
+    """The claims, of which those that do not stay as they are accuse no one any longer."""
+    open_ = dict(claims)
+    residuals = {k: [claim.residual] for k, claim in claims.items()}
+    for number in range(POINTS):
+        if not open_:
+            break
+        with close_by(site, number) as other:
+            for k, claim in open_.items():
+                goal = KNOWN * abs(claim.residual)
+                line = replace(claim.line, rungs=window([claim]), goal=goal)
+                found = other.measure(line) if other is not None else None
+                if found is not None and np.isfinite(found.error):
+                    residuals[k].append(found.residual)
+        open_ = {k: claim for k, claim in open_.items() if not _steady(residuals[k])}
+    return {
+        k: excused(claim) if k in open_ and not _constant(residuals[k]) else claim
+        for k, claim in claims.items()
+    }
+
+
+def _steady(residuals: Sequence[float]) -> bool:
+    """Whether a difference is the same at a few points."""
+    first, *others = residuals
+    return len(others) >= ENOUGH and all(abs(r - first) <= STEADY * abs(first) for r in others)
+
+
+def _constant(residuals: Sequence[float]) -> bool:
+    """Whether a difference has the same sign at all points, beyond their scatter."""
+    if len(residuals) <= ENOUGH:
+        return False
+    return abs(float(np.mean(residuals))) > CONSTANT * float(np.std(residuals, ddof=1))
+
+
+@contextmanager
+def close_by(site: Site, number: int) -> Iterator[Site | None]:
+    """A site at which all parameters have moved a little; None where there is no gradient.
+
+    Afterwards they are put back, and what the target freezes is taken anew.
+    """
+    line = site.everything("close by", SEEDS + number)
+    with Moved(site.target, site.gradient, moves_of(line.blocks, site.parameters), CLOSE):
+        try:
+            gradient = Evaluator(site.target).gradient()
+            yield site.beside(gradient)
+        except CheckError:
+            yield None
+    Evaluator(site.target)

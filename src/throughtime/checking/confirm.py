@@ -22,6 +22,7 @@ from dataclasses import replace
 import numpy as np
 
 from throughtime.checking.budget import Spent
+from throughtime.checking.integral import Integrated, integrated
 from throughtime.checking.line import START, WIDEST
 from throughtime.checking.moved import Moved, moves_of
 from throughtime.checking.plan import window
@@ -35,18 +36,19 @@ WIDE = 0.25  # of what is moved: steps so long are tried at least
 NEARER = 8  # rungs: a ladder with steps shorter by this ratio …
 ASKEW = 0.77  # … none of which is one of the first
 ALIKE = 3.0  # times the noise as it is known: no more than that is no other noise
+MOVES = 6  # lengths of moves that are tried at most
 FURTHER = 4.0  # how much longer the next steps are where none has moved the loss
 CLEAR = 0.1  # of a claim: what powers beyond the sixth may amount to
-KINKED = 1 / 3  # of the difference: an error bar of short steps that shows that there is none …
-CLIMBS = 1 / 20  # … and of long ones, where the loss may have bent
+REFUTES = 1 / 3  # of the difference: an error bar that shows that there is none
+CONTAINED, EXCLUDED = 1.5, 2.0  # error bars: a move shows no difference, and excludes the claim
 WITNESSES = 4  # of the clearest differences
 SURE = 10.0  # error bars: where these still differ by so many, the others are believed
 
 POINTS = 5  # close by
 CLOSE = 2.0**-6  # of each tensor's size: how far away they are
-STEADY = 0.2  # of the difference: it stays the same within this part of it …
-ENOUGH = 2  # … at so many points: no more are needed
-CONSTANT = 3.0  # standard deviations over all points: a mean beyond them is no rounding
+STEADY = 0.1  # of the difference: it stays the same within this part of it …
+ENOUGH = 3  # … at so many points: no more are needed
+CONSTANT = 4.0  # standard deviations over all points: a mean beyond them is no rounding
 SEEDS = 1000  # from here on they are those of the points close by
 KNOWN = 0.05  # of the difference: an error bar at a point close by that need not be narrower
 
@@ -119,25 +121,46 @@ class _Looks:
         kink = claim.slope.kink if claim.slope is not None else 0.0
         self.beside = claim.rounding + kink  # of an error bar, beside what the steps show
         self.found: list[Scattered] = []
+        self.moved: list[Integrated] = []
 
     def stand(self) -> bool:
-        """Whether two lengths of steps show the difference, and none shows that there is none.
+        """Whether steps of two lengths, far apart, show the difference, and none refutes it.
 
-        The first is short enough that what a look leaves out, the seventh power, hides no claim.
+        The first are short enough that what a look leaves out, the seventh power, hides no claim.
         """
         size = max(abs(self.claim.gradient), abs(self.claim.numerical))
         part = abs(self.claim.residual) / size
         near = self.at(self.step * min(1.0, (CLEAR * part) ** (1 / 6)))
         if not self.differs(near):
             return False
+        far = self.over_long_moves(near.scale)
+        if far is not None:
+            return far
         short = self.at(near.scale / APART)
-        if self.refutes(short, KINKED):
+        if self.refutes(short):
             return False
-        again = self.differs(short) or (self.as_noisy_as_known(near) and self.nearer_by())
-        if again and self.step >= WIDE * self.unit:
-            return True
-        long = self.at(max(APART * near.scale, WIDE * self.unit))
-        return not self.refutes(long, CLIMBS) and (again or self.differs(long))
+        return self.differs(short) or (self.as_noisy_as_known(near) and self.nearer_by())
+
+    def over_long_moves(self, near: float) -> bool | None:
+        """Whether the gradient fails to explain a long move; None where that cannot be told.
+
+        Where the loss bends too much for its slopes to be integrated, shorter moves are tried,
+        where rounding hides the difference, longer ones. If it hides it at all of them, though
+        the noise as it was known would not, the claim does not stand.
+        """
+        known = self.site.noise_along(self.claim.line.blocks).deviation
+        noisy = False
+        for found in moves(self.site, self.claim, max(APART * near, self.unit), near):
+            self.moved.append(found)
+            error = found.error + self.beside
+            rough = found.deviation > ALIKE * known
+            if abs(found.residual) > (SURE if rough else ACCUSED) * error:
+                return True
+            apart = abs(found.residual - self.claim.residual)
+            if abs(found.residual) < CONTAINED * error and apart > EXCLUDED * error:
+                return False
+            noisy |= rough and not found.bends
+        return False if noisy else None
 
     def at(self, scale: float) -> Scattered:
         """A look with steps up to a length."""
@@ -154,10 +177,10 @@ class _Looks:
         jump = min(found.jump, self.claim.jump) if found.scale <= self.step else found.jump
         return abs(self.claim.gradient - found.value) > ACCUSED * (self.error(found) + jump)
 
-    def refutes(self, found: Scattered, part: float) -> bool:
-        """Whether a look finds no difference, though its error bar is a part of this one."""
+    def refutes(self, found: Scattered) -> bool:
+        """Whether a look shows that there is no difference like the one claimed."""
         error = self.error(found)
-        small = error < part * abs(self.claim.residual)
+        small = error < REFUTES * abs(self.claim.residual)
         return small and abs(self.claim.gradient - found.value) <= ACCUSED * error
 
     def as_noisy_as_known(self, found: Scattered) -> bool:
@@ -180,12 +203,33 @@ class _Looks:
         Where no step has moved the loss, longer ones are tried; None where none does.
         """
         limit = self.unit * 2.0 ** (WIDEST / 2)
-        while not any(np.isfinite(f.error) for f in self.found):
-            longest = max(f.scale for f in self.found)
+        looks: list[Scattered | Integrated] = [*self.found, *self.moved]
+        while not any(np.isfinite(look.error) for look in looks):
+            longest = max(look.scale for look in self.found)
             if longest >= limit:
                 return None
-            self.at(min(FURTHER * longest, limit))
-        return min(self.found, key=self.error).deviation
+            looks.append(self.at(min(FURTHER * longest, limit)))
+        return min(looks, key=lambda look: look.error).deviation
+
+
+def moves(site: Site, claim: Measured, length: float, shortest: float) -> Iterator[Integrated]:
+    """What the gradient explains of moves along a line, from one length on.
+
+    Where the loss bends too much over one move the next is shorter, else it is longer. None,
+    where the target holds back what the gradient at other places would have to know.
+    """
+    if site.target.freeze is not None:
+        return
+    at = site.with_gradient(claim.line.blocks)
+    longest, tried = claim.line.unit * 2.0 ** (WIDEST / 2), set[int]()
+    while shortest <= length <= longest and len(tried) < MOVES:
+        place = round(np.log2(length / claim.line.unit))
+        if place in tried:
+            return
+        tried.add(place)
+        found = integrated(at, claim.gradient, length, site.seed + len(tried))
+        yield found
+        length = length / FURTHER if found.bends else length * FURTHER
 
 
 # --- at points close by ---

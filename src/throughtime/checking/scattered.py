@@ -2,30 +2,20 @@
 
 A function that is rounded on the way climbs in stairs. Steps at regular distances meet these
 stairs in step: equal values, equal jumps, a slope of 0 that looks exact. Steps drawn at random
-meet them at random, so that what a fit leaves over is the size of the rounding, whatever its
-cause; and values that repeat give the stairs away.
+do not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from throughtime.arrays import Array
+from throughtime.checking.odd import HEIGHT, QUANTILES, fit, places, slope_at_0, tread
 from throughtime.checking.values import Along, Value
 
 PAIRS = 12  # of places, one on either side of 0
-INNER = 0.25  # of the scale: no step is shorter
-ORDERS = 3  # coefficients of the odd polynomial, at most
-ODD = (1, 3, 5, 7)
 EVEN = (1, 2, 4, 6)  # powers, of which the first is a kink's
-# Student's t at 97.5 % by degrees of freedom: two standard deviations, where the deviation
-# itself is known from so few values.
-QUANTILES = {11: 2.201, 10: 2.228, 9: 2.262, 8: 2.306, 7: 2.365}
-TAIL = 1.5  # for the powers after these
-HEIGHT = 0.75  # treads, over the scale: by so much stairs move a fitted slope at most
 
 
 @dataclass(frozen=True)
@@ -70,79 +60,27 @@ def scattered(along: Along, middle: float, scale: float, seed: int) -> Scattered
         >>> abs(found.value - 1) < found.error < 1e-3
         True
     """
-    rng = np.random.default_rng((seed, PAIRS))
-    parts = (np.arange(PAIRS) + rng.random(PAIRS)) / PAIRS
-    pairs = [
-        (along(-float(step)), along(float(step))) for step in scale * (INNER + (1 - INNER) * parts)
-    ]
+    steps = places(scale, PAIRS, seed)
+    pairs = [(along(-float(step)), along(float(step))) for step in steps]
     pairs = [pair for pair in pairs if _usable(*pair)]
     if len(pairs) < PAIRS - 1:
         return Scattered(np.nan, np.inf, scale)
-    tread = _tread([*(low.raw for low, _ in reversed(pairs)), middle, *(h.raw for _, h in pairs)])
-    if tread is None:
+    height = tread([*(low.raw for low, _ in reversed(pairs)), middle, *(h.raw for _, h in pairs)])
+    if height is None:
         return Scattered(0.0, np.inf, scale)
-    steps = np.array([(high.step - low.step) / 2 for low, high in pairs])
-    odd = np.array([(high.value - low.value) / 2 for low, high in pairs])
-    even = np.array([(high.value + low.value) / 2 for low, high in pairs]) - middle
-    fits = [_fit(steps / scale, odd / scale, ODD[:count]) for count in range(1, ORDERS + 2)]
-    # The even part of a smooth function begins with the square.
-    kink = _fit(steps / scale, even / scale, EVEN)
-    jump = abs(kink.slope) + QUANTILES[len(pairs) - len(EVEN)] * kink.error
-    bars = [
-        QUANTILES[len(pairs) - count] * fit.error + TAIL * _beyond(fit, fits[count:])
-        for count, fit in enumerate(fits[:ORDERS], 1)
-    ]
-    best = int(np.argmin(bars))
-    # What is odd is half the difference of two values, so that it errs by less than either.
-    deviation = np.sqrt(2) * scale * fits[best].left_over
+    steps = np.array([high.step - low.step for low, high in pairs]) / 2 / scale
+    odd = np.array([high.value - low.value for low, high in pairs]) / 2 / scale
+    even = (np.array([high.value + low.value for low, high in pairs]) / 2 - middle) / scale
+    slope = slope_at_0(steps, odd)
+    kink = fit(steps, even, EVEN)  # the even part of a smooth function begins with the square
     return Scattered(
-        fits[best].slope,
-        bars[best] + HEIGHT * tread / scale,
+        slope.value,
+        slope.noise + slope.curve + HEIGHT * height / scale,
         scale,
-        max(float(deviation), tread / np.sqrt(12)),
-        jump,
+        max(scale * slope.deviation, height / float(np.sqrt(12))),
+        abs(kink.slope) + QUANTILES[len(pairs) - len(EVEN)] * kink.error,
     )
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """A polynomial: its slope at 0, the deviation of that, and of what is left over."""
-
-    slope: float
-    error: float
-    left_over: float
-
-
-def _beyond(fit: _Fit, following: Sequence[_Fit]) -> float:
-    """What higher powers may add to a slope: how far the next two fits are from it."""
-    return max(abs(fit.slope - other.slope) for other in following[:2])
 
 
 def _usable(low: Value, high: Value) -> bool:
     return bool(np.isfinite(low.value) and np.isfinite(high.value) and low.step < 0 < high.step)
-
-
-def _tread(values: Sequence[float]) -> float | None:
-    """The height of a stair, where half of the values repeat; 0 where not; None: nothing moves.
-
-    Args:
-        values: in the order of their places.
-    """
-    levels = len(set(values))
-    if levels == 1:
-        return None
-    if levels > len(values) // 2:
-        return 0.0
-    jumps = np.abs(np.diff(values))
-    return float(np.median(jumps[jumps > 0]))
-
-
-def _fit(steps: Array, values: Array, powers: tuple[int, ...]) -> _Fit:
-    """A polynomial of these powers, the first of which is 1."""
-    table = steps[:, None] ** np.array(powers)
-    whole, triangle = np.linalg.qr(table)
-    inverse = np.linalg.inv(triangle)
-    coefficients = inverse @ (whole.T @ values)
-    rest = values - table @ coefficients
-    deviation = float(np.sqrt(rest @ rest / (len(steps) - len(powers))))
-    return _Fit(float(coefficients[0]), deviation * float(np.linalg.norm(inverse[0])), deviation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
 from zlib import crc32
@@ -16,7 +17,7 @@ from throughtime.checking.line import START, WIDEST, Walk, walk
 from throughtime.checking.moved import Moved, moves_of
 from throughtime.checking.noise import Noise
 from throughtime.checking.stencil import Slope
-from throughtime.checking.target import Evaluator, Target
+from throughtime.checking.target import CheckError, Evaluator, Target
 from throughtime.checking.values import Along, Value, of_terms
 
 DOUBLE = 1e-12  # of the loss: no more than double precision trembles
@@ -225,6 +226,25 @@ class Site:
                     return Value(step, np.nan, np.nan)
                 value, _ = of_terms(self.evaluator.terms)
             return Value(moved.realised, value - moved.astray, value)
+
+        return at
+
+    def with_gradient(self, blocks: tuple[Block, ...]) -> Callable[[float], tuple[Value, float]]:
+        """The loss along a direction, and the gradient under test along it at the same place."""
+        moves = moves_of(blocks, self.parameters)
+
+        def at(step: float) -> tuple[Value, float]:
+            self.budget.take()
+            with Moved(self.target, self.gradient, moves, step) as moved:
+                if not moved.finite:
+                    return Value(step, np.nan, np.nan), np.nan
+                value, _ = of_terms(self.evaluator.terms)
+                try:
+                    with np.errstate(all="ignore"):
+                        slope = product(blocks, self.evaluator.gradient())
+                except (CheckError, ArithmeticError):
+                    slope = np.nan
+            return Value(moved.realised, value - moved.astray, value), slope
 
         return at
 

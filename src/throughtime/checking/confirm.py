@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -40,7 +41,9 @@ MOVES = 6  # lengths of moves that are tried at most
 FURTHER = 4.0  # how much longer the next steps are where none has moved the loss
 CLEAR = 0.1  # of a claim: what powers beyond the sixth may amount to
 REFUTES = 1 / 3  # of the difference: an error bar that shows that there is none
-CONTAINED, EXCLUDED = 1.5, 2.0  # error bars: a move shows no difference, and excludes the claim
+FLATTEST = 2.0  # the power of the length with which what a curve leaves over grows at least
+CONTAINED, EXCLUDED = 1.5, 3.0  # error bars: a move shows no difference, and excludes the claim …
+STEADILY = 0.5  # … where the gradient changes by less than this part of it on the way
 WITNESSES = 4  # of the clearest differences
 SURE = 10.0  # error bars: where these still differ by so many, the others are believed
 
@@ -144,23 +147,59 @@ class _Looks:
     def over_long_moves(self, near: float) -> bool | None:
         """Whether the gradient fails to explain a long move; None where that cannot be told.
 
-        Where the loss bends too much for its slopes to be integrated, shorter moves are tried,
-        where rounding hides the difference, longer ones. If it hides it at all of them, though
-        the noise as it was known would not, the claim does not stand.
+        Where the loss bends too much over a move for its slopes to be integrated, shorter ones
+        are tried. Where the slopes do not bend, and yet explain nothing, the loss may climb in
+        stairs, and a move that is too short to leave its tread would show no slope at all: then
+        longer ones have to tell.
         """
-        known = self.site.noise_along(self.claim.line.blocks).deviation
-        noisy = False
-        for found in moves(self.site, self.claim, max(APART * near, self.unit), near):
-            self.moved.append(found)
-            error = found.error + self.beside
-            rough = found.deviation > ALIKE * known
-            if abs(found.residual) > (SURE if rough else ACCUSED) * error:
-                return True
-            apart = abs(found.residual - self.claim.residual)
-            if abs(found.residual) < CONTAINED * error and apart > EXCLUDED * error:
-                return False
-            noisy |= rough and not found.bends
-        return False if noisy else None
+        if self.site.target.freeze is not None:
+            return None  # its gradient at other places is that of another loss
+        told, length = None, max(APART * near, self.unit)
+        longest = length
+        while told is None and length >= near and len(self.moved) < MOVES:
+            told = self.told(self.move(length))
+            length /= FURTHER
+        if told is False or not self.rough():
+            return told
+        leaning, noisy = 0, self.noisy()
+        for length in (FURTHER * longest, FURTHER**2 * longest):
+            move = self.move(length)
+            far = self.told(move, SURE)
+            if far is not None:
+                return far
+            least = max(CONTAINED * move.error, REFUTES * abs(self.claim.residual))
+            leaning += move.residual * np.sign(self.claim.residual) > least
+        return told if told and (leaning > 1 or not noisy) else False
+
+    def move(self, length: float) -> Integrated:
+        """How much of a move the gradient explains."""
+        at = self.site.with_gradient(self.claim.line.blocks)
+        seed = self.site.seed + len(self.moved)
+        self.moved.append(integrated(at, self.claim.gradient, length, seed))
+        return self.moved[-1]
+
+    def told(self, move: Integrated, bars: float = ACCUSED) -> bool | None:
+        """Whether a move shows the difference, or shows that there is none; None: neither."""
+        error = move.error + self.beside
+        if abs(move.residual) > bars * error:
+            return True
+        apart = abs(move.residual - self.claim.residual)
+        nothing = max(CONTAINED * error, REFUTES * abs(self.claim.residual) - error)
+        contained = abs(move.residual) < nothing and apart > EXCLUDED * error
+        return False if contained and move.steady < STEADILY else None
+
+    def rough(self) -> bool:
+        """Whether slopes that hardly change left a move unexplained."""
+        return any(m.steady < STEADILY and self.told(m) is None for m in self.moved)
+
+    def noisy(self) -> bool:
+        """Whether what is left unexplained is the same at two lengths, as no curve is."""
+        known = ALIKE * self.site.noise_along(self.claim.line.blocks).deviation
+        left = [m for m in self.moved if m.deviation > known and m.steady < STEADILY]
+        return any(
+            longer.deviation < FURTHER**FLATTEST * shorter.deviation
+            for longer, shorter in pairwise(left)
+        )
 
     def at(self, scale: float) -> Scattered:
         """A look with steps up to a length."""
@@ -210,26 +249,6 @@ class _Looks:
                 return None
             looks.append(self.at(min(FURTHER * longest, limit)))
         return min(looks, key=lambda look: look.error).deviation
-
-
-def moves(site: Site, claim: Measured, length: float, shortest: float) -> Iterator[Integrated]:
-    """What the gradient explains of moves along a line, from one length on.
-
-    Where the loss bends too much over one move the next is shorter, else it is longer. None,
-    where the target holds back what the gradient at other places would have to know.
-    """
-    if site.target.freeze is not None:
-        return
-    at = site.with_gradient(claim.line.blocks)
-    longest, tried = claim.line.unit * 2.0 ** (WIDEST / 2), set[int]()
-    while shortest <= length <= longest and len(tried) < MOVES:
-        place = round(np.log2(length / claim.line.unit))
-        if place in tried:
-            return
-        tried.add(place)
-        found = integrated(at, claim.gradient, length, site.seed + len(tried))
-        yield found
-        length = length / FURTHER if found.bends else length * FURTHER
 
 
 # --- at points close by ---

@@ -32,7 +32,8 @@ class Integrated:
         error: its error bar; infinite where places have no finite value.
         length: of the move, on either side of 0.
         deviation: of the loss's values, as what is left over shows it.
-        curve: the part of the error bar that comes of what bends too much for a polynomial.
+        curve: the part of the error bar that comes of slopes that bend too much for a polynomial.
+        steady: by what part of it the gradient changes on the way.
     """
 
     residual: float
@@ -40,11 +41,7 @@ class Integrated:
     length: float
     deviation: float
     curve: float
-
-    @property
-    def bends(self) -> bool:
-        """Whether it is the curve that makes the error bar what it is, and not rounding."""
-        return self.curve > self.error / 2
+    steady: float
 
 
 def integrated(
@@ -76,21 +73,22 @@ def integrated(
         [*(low.raw for (low, _), _ in reversed(pairs)), *(high.raw for _, (high, _) in pairs)]
     )
     seen = np.array([[*low[0][:2], low[1], *high[0][:2], high[1]] for low, high in pairs]).T
-    if height is None or not np.isfinite(seen).all() or (seen[0] >= 0).any() or (seen[3] <= 0).any():
-        return Integrated(np.nan, np.inf, length, np.inf, 0.0 if height is None else np.inf)
+    finite = np.isfinite(seen).all() and (seen[0] < 0).all() and (seen[3] > 0).all()
+    if height is None or not finite:
+        return Integrated(np.nan, np.inf, length, np.inf, np.inf, np.inf)
     below, low, slope_below, above, high, slope_above = seen
     steps = (above - below) / 2 / length
     # The odd part of the loss has an even slope, of which the value at 0 is known too.
-    integral, curve = _integral(
-        np.array([0.0, *steps]), np.array([slope, *(slope_below + slope_above) / 2])
-    )
+    slopes = np.array([slope, *(slope_below + slope_above) / 2])
+    integral, curve = _integral(np.array([0.0, *steps]), slopes)
     missing = slope_at_0(steps, (high - low) / 2 / length - integral)
     return Integrated(
         -missing.value,
         missing.noise + missing.curve + curve + HEIGHT * height / length,
         length,
         max(length * missing.deviation, height / float(np.sqrt(12))),
-        missing.curve + curve,
+        curve,
+        float(np.abs(slopes / slope - 1).max()) if slope else np.inf,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,10 +53,10 @@ def diagnose(target: Target, report: Report, budget: Budget, seed: int = 0) -> D
     with _where_it_disagrees(target, report, seed, notes) as there:
         values = {name: np.array(array) for name, array in there.parameters.items()}
         search = Search(Study(there, values, budget, seed=seed))
-        try:
+        with suppress(Spent):
             search.run()
-        except Spent:
-            notes.append("The diagnosis ended before its experiments did: its budget is spent.")
+    if budget.exhausted:
+        notes.append("The diagnosis ended before its experiments did: its budget is spent.")
     plural = "s" * (budget.used != 1)
     cost = f"The diagnosis took {budget.used:,} further evaluation{plural} of the loss."
     return Diagnosis(tuple(search.causes), (*search.notes, *notes, cost))
@@ -101,6 +101,7 @@ class Search:
             self.causes, self.notes, whole = by_mutants(self.study)
             if whole or self.causes:
                 return
+            self.study.budget.announce("diagnosis", "evaluation")
             observed = self.study.look()
         if observed is None:
             return

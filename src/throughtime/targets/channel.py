@@ -17,7 +17,6 @@ from typing import IO, Any, NoReturn
 
 from throughtime.arrays import refuse
 from throughtime.checking import CheckError
-from throughtime.checking.work import answering
 
 GRACE = 2.0  # seconds between the end of its input and the end of its life
 LAST_WORDS = 12  # lines of standard error that a message quotes
@@ -80,9 +79,7 @@ class Channel:
             self._process.stdin.flush()
         except OSError:
             self._ended(place)
-        with answering(self._process.pid):
-            line = self._line(place)
-        return self._answer(line, place)
+        return self._answer(self._line(place), place)
 
     def close(self) -> None:
         """Ends the program: its input first, then, if need be, the whole group.

@@ -3,6 +3,7 @@
 import itertools
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -98,3 +99,19 @@ def test_the_bar_says_what_is_counted_and_how_many_there_may_be(capsys):
     assert " 7/300 " in mutants
     assert evaluations.startswith("diagnosis: at most 6,000 evaluations:   0%")
     assert " 1/6000 " in evaluations
+
+
+@pytest.mark.parametrize(("known", "what"), [("layout", "mutant"), ("experiments", "evaluation")])
+def test_a_long_diagnosis_says_what_it_does_and_how_much_there_may_be(
+    known, what, monkeypatch, capfd
+):
+    def shown():
+        report = tt.check(replace(WRONG["experiments"], known=known).target(), progress=True)
+        assert report.causes
+        return capfd.readouterr().err
+
+    monkeypatch.setattr("tqdm.std.time", lambda: 0.0)
+    assert "diagnosis" not in shown()
+    seconds = itertools.count(0.0, 1.0)
+    monkeypatch.setattr("tqdm.std.time", lambda: next(seconds))
+    assert f"diagnosis: at most 6,000 {what}s: " in shown()

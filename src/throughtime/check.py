@@ -53,7 +53,8 @@ def check(what: object, *data: Any, diagnose: bool = True, **options: Any) -> Re
         data: what follows it there.
         diagnose: whether to look for causes where the gradient is wrong. That takes at most ten
             times the check's evaluations of the loss, or 6,000 where that is more, and stays
-            within `evaluations` and `seconds` where these are given.
+            within `evaluations` and `seconds` where these are given. Ctrl-C ends the diagnosis
+            alone: the verdict stands, with the causes found until then and a note.
         options: those of `checking.check_target`, and of `tt.target_of`.
 
     Returns:

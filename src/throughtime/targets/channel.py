@@ -53,6 +53,7 @@ class Channel:
             refuse("program", "a command that can be run", actual, error=CheckError)
         self._chunks: queue.SimpleQueue[bytes] = queue.SimpleQueue()  # b"" is the end
         self._rest = b""  # what came after the last whole line
+        self._owed = 0  # answers to questions whose asker was interrupted
         self._last_words: deque[bytes] = deque(maxlen=LAST_WORDS)
         assert self._process.stdout is not None
         assert self._process.stderr is not None
@@ -63,6 +64,8 @@ class Channel:
     def ask(self, request: Mapping[str, object]) -> dict[str, Any]:
         """The answer to a request.
 
+        After a Ctrl-C that came before the answer did, the next request waits for it and drops it.
+
         Raises:
             CheckError: where the program answers `{"error": …}`; or where it dies, is late, or
                 says something that is no JSON object: then it is ended, and its last words on
@@ -71,15 +74,21 @@ class Channel:
         place = self.places[str(request["do"])]
         if not self._end.alive:
             raise CheckError(f"{self.name}: has been closed; make the target anew")
+        while self._owed:
+            self._line(place)
+            self._owed -= 1
         if self._rest:
             self.refuse("", "one line an answer", f"one more, {shown(self._rest.rstrip())}")
         assert self._process.stdin is not None
+        self._owed += 1
         try:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
             self._ended(place)
-        return self._answer(self._line(place), place)
+        line = self._line(place)
+        self._owed -= 1
+        return self._answer(line, place)
 
     def close(self) -> None:
         """Ends the program: its input first, then, if need be, the whole group.

@@ -333,27 +333,31 @@ def of_entries(terms, gradient, *, at=(0.3, -0.4, 0.5), dtype="float64"):
     return tt.Target({"w": w}, lambda: terms(w), lambda: {"w": gradient(w)})
 
 
-def cubes(w):
-    """Beside terms so small, a float32 has few digits left for a sum."""
-    return np.concatenate([w**3 / 64, [300]]).astype(w.dtype)
+def waves(w):
+    """Small, however far one moves: beside 300 a float32 has few digits left for them."""
+    return np.sin(9 * w) / 4096
 
 
-def of_cubes(w):
-    return 3 * w**2 / 64
+def of_waves(w):
+    return 9 * np.cos(9 * w) / 4096
+
+
+def beside_300(w):
+    return np.concatenate([waves(w), [300]]).astype(w.dtype)
 
 
 REMEDIES = {  # what is said of the first, and obeyed in the second
     "return it unrounded": (
-        of_entries(lambda w: np.round(100 * (w**3).sum()), lambda w: 300 * w**2),
-        of_entries(lambda w: 100 * (w**3).sum(), lambda w: 300 * w**2),
+        of_entries(lambda w: np.round(np.sin(w).sum()), np.cos),
+        of_entries(lambda w: np.sin(w).sum(), np.cos),
     ),
     "return the loss as an array of per-step terms": (
-        of_entries(lambda w: cubes(w).sum(), of_cubes, dtype="float32"),
-        of_entries(cubes, of_cubes, dtype="float32"),
+        of_entries(lambda w: beside_300(w).sum(), of_waves, dtype="float32"),
+        of_entries(beside_300, of_waves, dtype="float32"),
     ),
     "compute the loss in float64": (
-        of_entries(lambda w: 300 + w**3 / 64, of_cubes, dtype="float32"),
-        of_entries(lambda w: 300 + w**3 / 64, of_cubes),
+        of_entries(lambda w: 300 + waves(w), of_waves, dtype="float32"),
+        of_entries(lambda w: 300 + waves(w), of_waves),
     ),
     "move the parameters or inputs a little": (
         of_entries(lambda w: np.maximum(w, 0) + w, lambda w: (w > 0) + 1.0, at=(0.0, 0.3)),

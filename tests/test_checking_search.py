@@ -328,7 +328,8 @@ def test_a_loss_rounded_to_a_tenth_accuses_no_one():
         tt.Target({"w": w}, lambda: np.round((w**2).sum(), 1), lambda: {"w": 2 * w}),
         points=["as given"],
     )
-    assert report.verdict == report.tensors["w"].verdict == "unresolved"
+    assert report.verdict == "agree"  # by moves that cross many of its treads
+    assert 1e-6 < report.tensors["w"].floor < 0.02
     assert report.noise == pytest.approx(0.1 / np.sqrt(12), rel=2)
 
 

@@ -13,6 +13,7 @@ from throughtime.arrays import Array
 FORMATS = {8: "bfloat16", 11: "float16", 24: "float32", 53: "float64"}
 SPARE = 3  # bits: of a handful of numbers one at least uses all but these
 DISTINCT = 3  # numbers; fewer tell nothing
+DECIMALS = 9  # digits, or places after the point; what has more looks like any number
 SAMPLE = 1000  # numbers of an array; more tell no more
 
 
@@ -31,6 +32,47 @@ def significant_bits(values: Array) -> int:
         return 0
     lowest = whole & -whole
     return 53 - int(np.log2(lowest.min()))
+
+
+def last_place(values: Array, at: float | None = None) -> float:
+    """The distance of neighbouring numbers in the shortest format that holds all of these.
+
+    At the largest of them, or `at` another place.
+
+    Binary formats, and decimal ones: numbers that were printed and read again, or rounded for
+    display, lie on a grid of decimals or carry few decimal digits. Few values may fit a short
+    format by chance; where there are fewer than `DISTINCT`, it is float64's.
+
+    Example:
+        >>> import numpy as np
+        >>> last_place(np.array([12.25, 3.5, 10.125]))  # bfloat16 would do
+        0.0625
+        >>> last_place(np.array([1.38281, 0.69314, 0.30002])) < 1.1e-5
+        True
+        >>> last_place(np.array([np.pi, np.e, 0.1])) < 1e-15
+        True
+    """
+    seen = np.unique(values[np.isfinite(values)])
+    largest = float(np.abs(seen).max(initial=0.0)) if at is None else at
+    own = float(np.spacing(largest))
+    if seen[seen != 0].size < DISTINCT or not largest:
+        return own
+    exponent = int(np.frexp(largest)[1])
+    found = [own]
+    for bits in sorted(FORMATS)[:-1]:
+        units = 2.0 ** (np.frexp(seen)[1] - bits)
+        if (np.rint(seen / units) * units == seen).all():
+            found.append(2.0 ** (exponent - bits))
+            break
+    for digits in range(1, DECIMALS + 1):
+        if all(float(f"{value:.{digits - 1}e}") == value for value in seen.tolist()):
+            found.append(10.0 ** (np.floor(log10(largest)) + 1 - digits))
+            break
+    for places in range(DECIMALS + 1):
+        if all(round(value, places) == value for value in seen.tolist()):
+            found.append(10.0**-places)
+            break
+    return float(max(found))
 
 
 def format_of(arrays: Sequence[Array]) -> str:

@@ -151,6 +151,16 @@ def unused(names: Sequence[str]) -> str:
     )
 
 
+def still(names: Sequence[str]) -> str:
+    """The loss did not change where the gradient says that it would, by little."""
+    one = len(names) == 1
+    return (
+        f"The loss did not change when {', '.join(names)} {'was' if one else 'were'} moved, though "
+        f"{'its' if one else 'their'} gradient is not 0: either rounding swallows so small a "
+        "change, or the loss works on a copy."
+    )
+
+
 def short_loss(carried: str, digits: int, parameters: str) -> str:
     """The loss has fewer digits than its parameters."""
     return (

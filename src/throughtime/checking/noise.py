@@ -13,6 +13,7 @@ from math import factorial
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.checking.digits import last_place
 from throughtime.checking.values import Along
 
 POINTS = 8
@@ -98,12 +99,12 @@ def measure(
             break
     if not sample.values.size:
         return Noise(rounding, 0.0, np.finfo(float).eps)
-    last_place = sample.last_place(others)
+    unit = sample.last_place(others)
     level = float(np.abs(sample.raw).max())
-    if not found or last_place >= FINE * level:
+    if not found or unit >= FINE * level:
         found += _far(along, others, any_size=sample.levels == 1)
-    deviation = max((*found, rounding, 0.0 if found else last_place / np.sqrt(12)))
-    return Noise(deviation, level, last_place / level if level else np.finfo(float).eps)
+    deviation = max((*found, rounding, 0.0 if found else unit / np.sqrt(12)))
+    return Noise(deviation, level, unit / level if level else np.finfo(float).eps)
 
 
 @dataclass(frozen=True)
@@ -194,9 +195,9 @@ def noise_of(values: Array, others: tuple[float, ...] = ()) -> float:
     return _from_differences(values, _last_place(values, others))[0]
 
 
-def _from_differences(values: Array, last_place: float, alike: float = 4.0) -> tuple[float, bool]:
+def _from_differences(values: Array, unit: float, alike: float = 4.0) -> tuple[float, bool]:
     """See `noise_of`; and whether three levels agree within a factor."""
-    rounding = last_place / np.sqrt(12)
+    rounding = unit / np.sqrt(12)
     levels, signs, differences = [], [], values
     for k in range(1, len(values) - 1):
         differences = np.diff(differences)
@@ -217,9 +218,4 @@ def _last_place(values: Array, others: tuple[float, ...]) -> float:
     """
     seen = np.unique([*values, *(other for other in others if np.isfinite(other))])
     largest = float(np.abs(values).max())
-    if len(seen) > POINTS // 2:
-        for bits in (8, 11, 24):  # bfloat16, float16, float32
-            units = 2.0 ** (np.frexp(seen)[1] - bits)
-            if (np.rint(seen / units) * units == seen).all():
-                return float(2.0 ** (np.frexp(largest)[1] - bits))
-    return float(np.spacing(largest))
+    return last_place(seen, largest) if len(seen) > POINTS // 2 else float(np.spacing(largest))

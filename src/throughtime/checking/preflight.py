@@ -15,14 +15,22 @@ import numpy as np
 
 from throughtime.arrays import Array, finite, refuse
 from throughtime.checking import messages
-from throughtime.checking.digits import bits_of, decimal_digits, format_of, significant_bits
+from throughtime.checking.digits import (
+    bits_of,
+    decimal_digits,
+    format_of,
+    last_place,
+    significant_bits,
+)
 from throughtime.checking.origin import FAR, NEAR, Origin
 from throughtime.checking.repeats import ULPS, changed_tensors, kept_part, pattern, same_loss
 from throughtime.checking.target import CheckError, Evaluator
 
 REPEATS = 16  # losses at one point, once two of them differ
 GROUPS = 4  # of tensors, moved one group at a time
-SEEN = 1000  # units in the loss's last place: a change that no rounding swallows
+SEEN = 1000  # units in the loss's last place: a change that no rounding swallows …
+FEW = 16  # … nor so many where it is rounded to few digits
+INSIDE = 0.01  # of the loss: what is rounded to few digits inside it swallows less
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,7 @@ class _Flight:
         self.gradient: dict[str, Array] = {}
         self.unsteady = False
         self.unused: list[str] = []
+        self.still: list[str] = []
 
     @property
     def first(self) -> Array:
@@ -159,6 +168,8 @@ class _Flight:
             found.append(messages.UNSTEADY)
         if self.unused:
             found.append(messages.unused(self.unused))
+        if self.still:
+            found.append(messages.still(self.still))
         own = max((array.dtype for array in self.origin.copies.values()), key=lambda d: d.itemsize)
         carried = format_of(self.losses)
         if decimal_digits(carried) < decimal_digits(str(own)):
@@ -223,11 +234,16 @@ class _Flight:
         slopes = {n: float(np.linalg.norm(self.gradient[n].astype(np.float64))) for n in names}
         steepest = max(slopes, key=lambda name: slopes[name])
         change = slopes[steepest] * self.origin.reach(steepest, self.far, FAR)
+        size = float(np.sum(np.abs(self.first), dtype=np.float64))
         # Terms that are held in float64 may have been computed from float32 parameters.
         eps = max(self.eps, *(float(np.finfo(g.dtype).eps) for g in self.origin.copies.values()))
-        visible = change > SEEN * eps * float(np.sum(np.abs(self.first), dtype=np.float64))
-        if visible or not any(array.any() for array in self.gradient.values()):
+        swallowed = SEEN * eps * size
+        unit = last_place(np.concatenate([np.ravel(terms) for terms in self.losses]))
+        nowhere = not any(array.any() for array in self.gradient.values())
+        if change > max(swallowed, INSIDE * size, FEW * unit) or nowhere:
             messages.loss_does_not_react(_sum(self.first), names, len(self.gradient), slopes)
+        if change > swallowed:
+            self.still += names
 
 
 def _sum(terms: Array) -> float:

@@ -15,7 +15,8 @@ from throughtime.bench.strangers.networks import CELLS, FORMATS, HEADS, Network,
 from throughtime.bench.strangers.tape import gradient
 from throughtime.checking import Target
 
-LONGEST = 500  # steps
+LONGEST, SHORT, LONG = 500, 40, 0.1  # steps; most have so many at most, but for this share
+ALL_UNITS = 3000  # H times T at most: long networks are narrow, or they would cost most of the time
 WIDEST = 64  # units, inputs, classes
 MOST = 8  # sequences
 WEIGHTS = (1e-4, 2.0)  # standard deviations
@@ -231,13 +232,13 @@ class _Draw:
         """True so often."""
         return bool(self.rng.random() < share)
 
-    def between(self, low: float, high: float, bend: float = 1.0) -> float:
-        """Log-uniform; nearer to `low` with a larger `bend`."""
-        return float(low * (high / low) ** (self.rng.random() ** bend))
+    def between(self, low: float, high: float) -> float:
+        """Log-uniform."""
+        return float(low * (high / low) ** self.rng.random())
 
-    def size(self, high: int, low: int = 1, bend: float = 1.0) -> int:
+    def size(self, high: int, low: int = 1) -> int:
         """A whole number, log-uniform."""
-        return max(low, min(high, int(self.between(low, high + 1, bend))))
+        return max(low, min(high, int(self.between(low, high + 1))))
 
 
 def _drawn(seed: int, attempt: int) -> Case:
@@ -252,26 +253,29 @@ def _drawn(seed: int, attempt: int) -> Case:
         head=head,
         last=d.yes(0.3),
     )
-    H = d.size(WIDEST, low=2 if cell == "layer norm" else 1)
+    T = d.size((LONGEST if d.yes(LONG) else SHORT) // len(network.lanes()))
+    H = d.size(min(WIDEST, ALL_UNITS // T), low=2 if cell == "layer norm" else 1)
     O = d.size(WIDEST)  # noqa: E741
     if head == "none":
         O = network.width(H)  # noqa: E741
     if head == "one output":
         O = 1  # noqa: E741
     dtype = d.of(("float32", "float64"))
+    data = dtype if d.yes(0.75) else d.of(("float32", "float64"))
+    inside = _inside(d, short=dtype == data == "float32")
     return Case(
         seed=seed,
         attempt=attempt,
         network=network,
         loss=_loss(d, O),
-        T=d.size(LONGEST // len(network.lanes()), bend=3.0),
+        T=T,
         B=d.size(MOST),
         I=d.size(WIDEST),
         H=H,
         O=O,
         dtype=dtype,
-        data=dtype if d.yes(0.75) else d.of(("float32", "float64")),
-        inside=(inside := _inside(d)),
+        data=data,
+        inside=inside,
         backward=d.of(("own", "own", "float64", "unrounded" if inside.format else "own")),
         weights=d.between(*WEIGHTS),
         biases=0.0 if d.yes(0.5) else d.between(*WEIGHTS),
@@ -280,10 +284,11 @@ def _drawn(seed: int, attempt: int) -> Case:
     )
 
 
-def _inside(d: _Draw) -> Rounding:
+def _inside(d: _Draw, *, short: bool) -> Rounding:
+    """Half of the networks round nothing on purpose; what is `short` anyway is not made float32."""
     if d.yes(0.5):
         return Rounding()
-    name, place = d.of(ROUNDED)
+    name, place = d.of([one for one in ROUNDED if not (short and one[0] == "float32")])
     return Rounding(name, place, d.of(GRIDS) if name == "grid" else 12)
 
 
@@ -296,7 +301,7 @@ def _loss(d: _Draw, O: int) -> Loss:  # noqa: E741
         batch=d.of(("mean", "sum")),
         halved=d.yes(0.15),
         early=d.yes(0.4),
-        format=d.of(tuple(FORMATS)) if d.yes(0.3) else "",
+        format=d.of(("float32", "float32", *FORMATS)) if d.yes(0.3) else "",
         added=d.of((*ADDED, *TERMS)),
         shown=d.of(tuple(SHOWN)) if d.yes(0.2) else "",
     )

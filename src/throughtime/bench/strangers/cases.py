@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.bench.strangers.losses import ADDED, CLASSES, NUMBERS, ONE, SHOWN, TERMS, Loss
+from throughtime.bench.strangers.losses import ADDED, CLASSES, NUMBERS, ONE, SHOWN, TERMS, Loss, Sum
 from throughtime.bench.strangers.networks import CELLS, FORMATS, HEADS, Network, Rounding
 from throughtime.bench.strangers.tape import gradient
 from throughtime.checking import Target
@@ -87,11 +87,7 @@ class Case:
     @property
     def coarsest(self) -> str:
         """What is coarsest about it: "int8", "grid", … "float32", or "float64" for nothing."""
-        own = (self.dtype, self.inside.format, self.loss.format, self.loss.added, self.loss.shown)
-        for name, what in COARSE.items():
-            if any(one in what for one in own):
-                return name
-        return "float64"
+        return coarsest(self.dtype, self.inside.format, self.loss.sum)
 
     def target(self, dtype: str = "") -> Target:
         """The network as a target; in another precision with nothing rounded, where asked for."""
@@ -107,6 +103,12 @@ COARSE: Mapping[str, Sequence[str]] = {
     "micro-units": ("micro-units",),
     "float32": ("float32", "float32 at last"),
 }
+
+
+def coarsest(dtype: str, inside: str, added: Sum) -> str:
+    """The first of `COARSE` that a precision, a format or a way to add belongs to; or "float64"."""
+    own = (dtype, inside, added.format, added.added, added.shown)
+    return next((name for name, what in COARSE.items() if set(own) & set(what)), "float64")
 
 
 class _Model:
@@ -174,8 +176,8 @@ class _Model:
 
         return Target(
             self.p,
-            _quietly(loss),
-            _quietly(
+            quietly(loss),
+            quietly(
                 lambda: gradient(lambda p: c.loss.of(self.errors(p, T, to)), self.p, wide=wide)
             ),
             steps=T,
@@ -183,8 +185,8 @@ class _Model:
         )
 
 
-def _quietly(function: Any) -> Any:
-    """Without NumPy's warnings of overflow; a check moves parameters far."""
+def quietly(function: Any) -> Any:
+    """The function without NumPy's warnings of overflow; a check moves parameters far."""
 
     def call() -> Any:
         with np.errstate(all="ignore"):
@@ -207,18 +209,19 @@ def case(seed: int) -> Case:
     """
     for attempt in count():
         drawn = _drawn(seed, attempt)
-        if _finite(drawn.target("float64")) and _finite(drawn.target()):
+        if finite(drawn.target("float64")) and finite(drawn.target()):
             return drawn
     raise AssertionError
 
 
-def _finite(target: Target) -> bool:
+def finite(target: Target) -> bool:
+    """Whether loss and gradient are, where the target stands."""
     if not np.isfinite(target.loss()).all():
         return False
     return all(np.isfinite(a).all() for a in target.gradient().values())
 
 
-class _Draw:
+class Draw:
     """Choices from a seed."""
 
     def __init__(self, *seed: int) -> None:
@@ -242,7 +245,7 @@ class _Draw:
 
 
 def _drawn(seed: int, attempt: int) -> Case:
-    d = _Draw(seed, attempt, 0)
+    d = Draw(seed, attempt, 0)
     cell, head = d.of(CELLS), d.of(HEADS)
     network = Network(
         cell=cell,
@@ -284,7 +287,7 @@ def _drawn(seed: int, attempt: int) -> Case:
     )
 
 
-def _inside(d: _Draw, *, short: bool) -> Rounding:
+def _inside(d: Draw, *, short: bool) -> Rounding:
     """Half of the networks round nothing on purpose; what is `short` anyway is not made float32."""
     if d.yes(0.5):
         return Rounding()
@@ -292,7 +295,7 @@ def _inside(d: _Draw, *, short: bool) -> Rounding:
     return Rounding(name, place, d.of(GRIDS) if name == "grid" else 12)
 
 
-def _loss(d: _Draw, O: int) -> Loss:  # noqa: E741
+def _loss(d: Draw, O: int) -> Loss:  # noqa: E741
     errors = [*NUMBERS, *ONE] if O == 1 else [*CLASSES, *NUMBERS]
     return Loss(
         error=d.of(errors),
@@ -301,6 +304,13 @@ def _loss(d: _Draw, O: int) -> Loss:  # noqa: E741
         batch=d.of(("mean", "sum")),
         halved=d.yes(0.15),
         early=d.yes(0.4),
+        sum=sum_drawn(d),
+    )
+
+
+def sum_drawn(d: Draw) -> Sum:
+    """A way to add up."""
+    return Sum(
         format=d.of(("float32", "float32", *FORMATS)) if d.yes(0.3) else "",
         added=d.of((*ADDED, *TERMS)),
         shown=d.of(tuple(SHOWN)) if d.yes(0.2) else "",

@@ -88,8 +88,9 @@ def _strangers(rows: Sequence[Row]) -> str:
 
 def _stranger(row: Row) -> str:
     known = row["off"] if row["right"] else row["effect"]
-    off = f", off by {known:.1e}" if known is not None else ""
-    return "  " + row["case"] + off + (f": {row['message']}" if row["message"] else "")
+    off = f" | off by {known:.1e}" if known is not None else ""
+    why = f": {row['message']}" if row["message"] else ""
+    return f"  {row['case']}{off}{why}"
 
 
 def _listed(what: str, rows: Sequence[Row], line: Callable[[Row], str] | None = None) -> list[str]:

@@ -26,6 +26,7 @@ STRANGERS_RIGHT = (
     Column("open", "unresolved", ".1%"),
     Column("refused", "refused", ",d"),
     Column("accused", "accused", ",d"),
+    Column("blurred", "blurred", ",d"),
     Column("at most", "at_most", ".2%"),
 )
 STRANGERS_WRONG = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -266,7 +266,7 @@ def _drawn(seed: int, attempt: int) -> Case:
     dtype = d.of(("float32", "float64"))
     data = dtype if d.yes(0.75) else d.of(("float32", "float64"))
     inside = _inside(d, short=dtype == data == "float32")
-    return Case(
+    drawn = Case(
         seed=seed,
         attempt=attempt,
         network=network,
@@ -285,6 +285,8 @@ def _drawn(seed: int, attempt: int) -> Case:
         states=0.0 if d.yes(0.5) else d.between(*WEIGHTS),
         lengths=d.yes(0.5),
     )
+    own = replace(drawn.loss.sum, as_float=d.yes(0.5))
+    return replace(drawn, loss=replace(drawn.loss, sum=own))
 
 
 def _inside(d: Draw, *, short: bool) -> Rounding:

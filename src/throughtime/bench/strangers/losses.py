@@ -64,15 +64,20 @@ class Sum:
         format: "" for the numbers' own; else they are first put into a shorter one, of `FORMATS`.
         added: one of `ADDED`, or of `TERMS`: then whoever asks for the loss adds them up.
         shown: "" or one of `SHOWN`: what is done to the sum at the end.
+        as_float: whether Python's floats are returned, which tell nothing of the precision in which
+            they were computed.
     """
 
     format: str
     added: str
     shown: str
+    as_float: bool = False
 
     def __str__(self) -> str:
         terms = [f"{self.format} terms"] * bool(self.format)
-        return ", ".join([*terms, self.added, *[self.shown] * bool(self.shown)])
+        return ", ".join(
+            [*terms, self.added, *[self.shown] * bool(self.shown), *["as float"] * self.as_float]
+        )
 
     def add(self, terms: Array, *, whole: bool = False) -> Any:
         """The sum of terms (steps, sequences); of a `whole` one is made where it would be terms."""
@@ -82,8 +87,12 @@ class Sum:
         return ADDED.get(self.added, _step_by_step)(kept)
 
     def show(self, found: Any) -> Any:
-        """What is done to the sum at the end."""
-        return SHOWN[self.shown](float(found)) if self.shown else found
+        """What is done to the sum, or the terms, at the end."""
+        if self.shown:
+            return SHOWN[self.shown](float(found))
+        if self.as_float:
+            return float(found) if np.ndim(found) == 0 else np.asarray(found, np.float64)
+        return found
 
     def roundoff(self, loss: float, terms: int, dtype: str) -> float:
         """The largest relative error that one kind of rounding makes in a loss of so many terms.

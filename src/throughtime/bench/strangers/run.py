@@ -14,8 +14,10 @@ from throughtime.bench.several import each
 from throughtime.bench.strangers.cases import COARSE, Case, case
 from throughtime.bench.strangers.wrong import wrong
 
+BLURRED = 0.01  # a right gradient that its own rounding changes by more is hardly known to be one
 BLAMED = ("disagree", "refused")
-GROUPS = ("float64", *reversed(COARSE))  # the finest first
+Groups = Callable[[Row], str]
+GROUPS = ("float64", *reversed(tuple(COARSE)))  # the finest first
 
 
 def strangers(
@@ -80,12 +82,13 @@ def added(row: Row) -> str:
     return f"{row['dtype']}, {own['shown'] or kept}"
 
 
-def right_summary(rows: Sequence[Row], groups: Callable[[Row], str] | str = "group") -> list[Row]:
+def right_summary(rows: Sequence[Row], groups: Groups | None = None) -> list[Row]:
     """Right networks by group, all of them last.
 
     Returns:
         rows of "group"; "count"; "accepted", "unresolved", shares; "accused", "refused", how many;
-        "at_most", the share of accused ones that so many of them bound, see `trust.at_most`.
+        "at_most", the share of accused ones that so many of them bound, see `trust.at_most`;
+        "blurred", how many of the accused ones have a gradient that is `BLURRED`.
     """
     return [
         {
@@ -96,6 +99,7 @@ def right_summary(rows: Sequence[Row], groups: Callable[[Row], str] | str = "gro
             "accused": _count(own, "disagree"),
             "refused": _count(own, "refused"),
             "at_most": at_most(_count(own, "disagree"), len(own)),
+            "blurred": _count([row for row in own if _blurred(row)], "disagree"),
         }
         for name, own in _grouped([row for row in rows if row["right"]], groups)
     ]
@@ -110,7 +114,7 @@ def wrong_summary(rows: Sequence[Row]) -> list[Row]:
         "faint_accepted", how many of these are accepted; "overclaimed", how many of all.
     """
     found = []
-    for name, own in _grouped([row for row in rows if not row["right"]], "group"):
+    for name, own in _grouped([row for row in rows if not row["right"]]):
         clear = [row for row in own if row["resolvable"]]
         faint = [row for row in own if not row["resolvable"]]
         found.append(
@@ -128,11 +132,13 @@ def wrong_summary(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def _grouped(
-    rows: Sequence[Row], groups: Callable[[Row], str] | str
-) -> Iterator[tuple[str, list[Row]]]:
+def _blurred(row: Row) -> bool:
+    return row["off"] is None or row["off"] > BLURRED
+
+
+def _grouped(rows: Sequence[Row], groups: Groups | None = None) -> Iterator[tuple[str, list[Row]]]:
     def name(row: Row) -> Any:
-        return row[groups] if isinstance(groups, str) else groups(row)
+        return row["group"] if groups is None else groups(row)
 
     names = {name(row) for row in rows}
     known = [group for group in GROUPS if group in names]

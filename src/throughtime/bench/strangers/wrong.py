@@ -140,7 +140,7 @@ def _drawn(seed: int, attempt: int) -> Wrong:
         init=d.between(*WEIGHTS),
         variant=_variant(d, style, cell, fault),
     )
-    return Wrong(seed, case, sum_drawn(d), d.yes(0.5))
+    return Wrong(seed, case, replace(sum_drawn(d), as_float=d.yes(0.5)), d.yes(0.5))
 
 
 def _variant(d: Draw, style: str, cell: str, fault: str) -> Mapping[str, Any]:

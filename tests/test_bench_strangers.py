@@ -119,6 +119,15 @@ def test_a_derivative_has_the_precision_of_what_it_belongs_to_or_float64():
     assert significant_bits(wide["w"]) > 24
 
 
+def test_a_wide_backward_pass_computes_in_float64_with_what_was_kept():
+    x = {"x": np.float32([0.3, 0.9])}
+    found = tape.gradient(
+        lambda p: tape.apply("total", tape.apply("tanh", p["x"]), None), x, wide=True
+    )
+    kept = np.tanh(x["x"]).astype(np.float64)
+    np.testing.assert_array_equal(found["x"], 1 - kept**2)
+
+
 # --- the networks are right ---
 
 
@@ -139,6 +148,16 @@ def test_what_is_rounded_changes_the_gradient_no_more_than_it_may(seed):
     coarse = {"float64": 1e-12, "float32": 1e-3, "six digits": 1e-3, "micro-units": 1e-3}
     known = replace(own, loss=replace(own.loss, sum=Sum("", "np.sum", ""))).coarsest
     assert run.off(own) < coarse.get(known, 0.5)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_loss_that_is_returned_is_the_one_that_is_differentiated(seed):
+    drawn = case(seed)
+    sums = replace(drawn.loss.sum, format="", shown="")
+    own = replace(drawn, inside=Rounding(), T=min(drawn.T, 6), loss=replace(drawn.loss, sum=sums))
+    computed = float(np.sum(own.target().loss(), dtype=np.float64))
+    near = 1e-5 if sums.added == "micro-units" or drawn.dtype == "float32" else 1e-12
+    assert computed == pytest.approx(float(own.target("float64").loss()), rel=near, abs=near)
 
 
 @pytest.mark.parametrize("cell", ["RNN", "ReLU", "LSTM", "GRU"])
@@ -317,6 +336,17 @@ def test_every_cell_rounds_at_every_place(cell, place):
         return
     away = np.abs(own(to) - own(Rounding())).max()
     assert 1e-5 < away < 0.1
+
+
+@pytest.mark.parametrize("cell", ["LSTM", "peephole LSTM", "projection LSTM"])
+def test_the_cell_state_is_rounded_too(cell):
+    rng = np.random.default_rng(4)
+    shapes = replace(PLAIN, cell=cell).shapes(2, 3, 2, 1)
+    p = {n[0]: rng.standard_normal(s) for n, s in shapes.items() if n.endswith("1")}
+    h, c = rng.standard_normal((2, len(p["U"]))), rng.standard_normal((2, 3))
+    step = partial(networks.STEPS[cell], p, rng.standard_normal((2, 12)), h, c)
+    assert significant_bits(step(Rounding("bfloat16", "states"))[1]) <= 8
+    assert significant_bits(step(Rounding())[1]) > 24
 
 
 def test_whole_weights_are_multiples_of_a_unit_that_stays():

@@ -12,7 +12,7 @@ from throughtime.arrays import Array, refuse
 from throughtime.checking.line import Walk, walk
 from throughtime.checking.noise import measure
 from throughtime.checking.stencil import Slope
-from throughtime.checking.values import of_terms
+from throughtime.checking.values import Value, of_terms
 
 Status = Literal["ok", "flat", "kink", "noisy", "rough", "not_finite"]
 
@@ -79,14 +79,14 @@ def derivative(f: Callable[[Any], Any], x: Any, direction: Any = None) -> Deriva
     """
     origin, along = _arguments(x, direction)
     calls = _Calls(f, origin, along, isinstance(x, int | float))
-    middle = calls.at(0.0)[1]
+    middle = calls.at(0.0).value
     if not np.isfinite(middle):
         return Derivative(np.nan, np.inf, 0.0, calls.count, "not_finite", 0, np.nan)
     size = np.sqrt(np.mean(origin.astype(np.float64)[along != 0] ** 2)) or 1.0
     unit = float(size / np.abs(along).max())
-    far = tuple(calls.at(part * unit)[1] for part in (0.0123, 0.17))
+    far = tuple(calls.at(part * unit).value for part in (0.0123, 0.17))
     ulp = 2.0 ** np.floor(np.log2(np.finfo(origin.dtype).eps * size)) / size
-    noise = measure(lambda part: calls.at(part * unit)[1], ulp, calls.rounding, (middle, *far))
+    noise = measure(lambda part: calls.at(part * unit), ulp, calls.rounding, (middle, *far))
     line = Walk(calls.at, middle, noise, unit)
     found = walk(line)
     if found is None:
@@ -135,16 +135,16 @@ class _Calls:
         self.rounding = 0.0
         self._square = float(np.sum(direction**2))
 
-    def at(self, step: float) -> tuple[float, float]:
-        """The realised step, and f there; NaN where it has no finite value."""
+    def at(self, step: float) -> Value:
+        """f at the step that x's precision can hold; NaN where it has no finite value."""
         place, moved = self._moved(step)
         realised = float(np.sum(moved * self.direction)) / self._square
         if not np.isfinite(moved).all():
-            return realised, np.nan
+            return Value(realised, np.nan, np.nan)
         self.count += 1
         value, rounding = of_terms(lambda: self.f(place.item() if self.scalar else place[()]))
         self.rounding = max(self.rounding, rounding if step == 0 else 0.0)
-        return realised, value
+        return Value(realised, value, value)
 
     def astray(self, step: float) -> float:
         """How far rounding takes a place off the line, in units of the step."""

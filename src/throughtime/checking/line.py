@@ -6,7 +6,6 @@ neither pays; where noise is what is left, the gaps between the steps are filled
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -15,9 +14,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.checking.noise import Noise
 from throughtime.checking.stencil import FEWEST, Slope, stencils
-
-Along = Callable[[float], tuple[float, float]]
-"""Takes a step; gives the realised one, and the function there (NaN where it has none)."""
+from throughtime.checking.values import Along
 
 START = (-8, -6, -4)  # exponents: rung k is the step unit · 2^(k/2)
 WIDEST, UNSEEN, NARROWEST, MOST = 20, 4, -80, 24  # rungs, and how many of them at most
@@ -48,6 +45,7 @@ class Walk:
     noise: Noise
     unit: float
     pairs: dict[int, tuple[float, float, float, float]] = field(default_factory=dict)
+    raw: dict[float, float] = field(default_factory=dict)  # values as they came, by their place
     barren: set[int] = field(default_factory=set)  # rungs without two finite values
 
     def look(self, rungs: tuple[int, ...] | list[int]) -> None:
@@ -56,8 +54,9 @@ class Walk:
             if rung in self.pairs or rung in self.barren:
                 continue
             step = self.unit * 2.0 ** (rung / 2)
-            above, high = self.along(step)
-            below, low = self.along(-step)
+            above, high, raw_high = self.along(step)
+            below, low, raw_low = self.along(-step)
+            self.raw |= {above: raw_high, below: raw_low}
             if np.isfinite(high) and np.isfinite(low) and below < 0 < above:
                 self.pairs[rung] = (below, above, low, high)
             else:
@@ -115,6 +114,15 @@ class Walk:
         place = max(self.noise.digits * self.noise.level, 3 * self.noise.deviation)
         return place / self.step(rung) if moved < STUCK * place else 0.0
 
+    def levels(self) -> int:
+        """How many different values came, that at 0 included."""
+        return len({self.middle, *self.raw.values()})
+
+    def repeats(self) -> bool:
+        """Whether the function came out the same at two neighbouring places."""
+        values = [value for _, value in sorted({**self.raw, 0.0: self.middle}.items())]
+        return any(a == b for a, b in pairwise(values))
+
     def valley(self) -> tuple[Array, Array, Array]:
         """Farthest steps, and noise and truncation of the best window up to each of them."""
         rungs = self.rungs
@@ -131,20 +139,23 @@ class Walk:
         return float(self.unit * 2.0 ** (rung / 2))
 
 
-def walk(line: Walk, *, start: tuple[int, ...] = START, goal: float = 0.0) -> Slope | None:
+def walk(
+    line: Walk, *, start: tuple[int, ...] = START, goal: float = 0.0, last: int = WIDEST
+) -> Slope | None:
     """The line's slope, from as many steps as it takes.
 
     Args:
         line: what to look at; it may hold values already.
         start: the first rungs.
         goal: an error bar that is small enough.
+        last: the rung of the longest step.
     """
     line.look(start)
     _descend_to_finite(line)
     best, idle = line.slope(), 0
     while best is not None and best.error > goal and idle < PATIENCE and len(line.pairs) < MOST:
         seen = len(line.pairs)
-        line.look(_next(line, best, stalled=idle > 0))
+        line.look([rung for rung in _next(line, best, stalled=idle > 0) if rung <= last])
         found = line.slope()
         assert found is not None  # values are only added
         if len(line.pairs) == seen:
@@ -160,7 +171,7 @@ def walk(line: Walk, *, start: tuple[int, ...] = START, goal: float = 0.0) -> Sl
     if best is None or line.broken(best):
         return best
     if best.error > max(goal, SHARP * abs(best.value)):
-        line.look(_gaps(line, best))
+        line.look([rung for rung in _gaps(line, best) if rung <= last])
         best = line.slope()
     return best
 

@@ -7,13 +7,13 @@ higher differences is rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import factorial
 
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.checking.values import Along
 
 POINTS = 8
 MANY = 32  # points where noise is what limits a slope: 8 know it within a factor of 2 or 3 …
@@ -60,7 +60,7 @@ class Noise:
 
 
 def measure(
-    along: Callable[[float], float],
+    along: Along,
     ulp: float,
     rounding: float = 0.0,
     others: tuple[float, ...] = (),
@@ -81,44 +81,63 @@ def measure(
         others: further values of the function, which help to see what format it has.
         slope: about how steep it is; moves too small to change its value are left out.
     """
-    found, values = [], np.zeros(POINTS)
+    found, sample = [], _Sample(np.zeros(0), np.zeros(0))
     least = float(np.spacing(max(map(abs, others), default=0.0))) / (abs(slope) or np.inf)
     for spacing in _spacings(ulp, least):
-        values = _values(along, spacing, POINTS)
-        values = values[np.isfinite(values)]
-        if len(values) < POINTS:
+        wider = _sample(along, spacing, POINTS)
+        if not wider.finite:
             break
-        if len(np.unique(values)) > POINTS // 2:
-            found.append(noise_of(values, others))
-        many_digits = _last_place(values, others) < FINE * np.abs(values).max()
+        sample = wider
+        if sample.levels > POINTS // 2:
+            found.append(sample.noise(others))
+        many_digits = sample.last_place(others) < FINE * np.abs(sample.raw).max()
         if found and many_digits:
-            found = [_well_known(along, spacing, values, others, rounding)]
+            found = [_well_known(along, spacing, sample, others, rounding)]
             break
         if len(found) == 2:
             break
-    if not values.size:
+    if not sample.values.size:
         return Noise(rounding, 0.0, np.finfo(float).eps)
-    last_place = _last_place(values, others)
-    if not found or last_place >= FINE * np.abs(values).max():
-        still = len(np.unique(values)) == 1
-        found += _far(along, others, any_size=still)
-    level = float(np.abs(values).max())
+    last_place = sample.last_place(others)
+    level = float(np.abs(sample.raw).max())
+    if not found or last_place >= FINE * level:
+        found += _far(along, others, any_size=sample.levels == 1)
     deviation = max((*found, rounding, 0.0 if found else last_place / np.sqrt(12)))
     return Noise(deviation, level, last_place / level if level else np.finfo(float).eps)
 
 
-def _values(along: Callable[[float], float], spacing: float, count: int) -> Array:
+@dataclass(frozen=True)
+class _Sample:
+    """A function at equally spaced places: its values, and these as they came."""
+
+    values: Array
+    raw: Array
+
+    @property
+    def finite(self) -> bool:
+        return bool(np.isfinite(self.raw).all())
+
+    @property
+    def levels(self) -> int:
+        """How many different values came."""
+        return len(np.unique(self.raw))
+
+    def last_place(self, others: tuple[float, ...]) -> float:
+        return _last_place(self.raw, others)
+
+    def noise(self, others: tuple[float, ...]) -> float:
+        return _from_differences(self.values, self.last_place(others))[0]
+
+
+def _sample(along: Along, spacing: float, count: int) -> _Sample:
     """The function at so many places about 0."""
     places = (np.arange(count) - count // 2) * spacing
-    return np.array([along(float(place)) for place in places])
+    found = [along(float(place)) for place in places]
+    return _Sample(np.array([v.value for v in found]), np.array([v.raw for v in found]))
 
 
 def _well_known(
-    along: Callable[[float], float],
-    spacing: float,
-    near: Array,
-    others: tuple[float, ...],
-    rounding: float,
+    along: Along, spacing: float, near: _Sample, others: tuple[float, ...], rounding: float
 ) -> float:
     """The noise of values near 0; from many more, where it is not that of double precision.
 
@@ -126,19 +145,16 @@ def _well_known(
     what is rounded on the way to them where it was. Where the function curves too much to tell
     over wide ones, or has a kink, further near ones are taken.
     """
-    found = noise_of(near, others)
-    if found <= COARSE * np.abs(near).max():
+    found = near.noise(others)
+    if found <= COARSE * np.abs(near.raw).max():
         return found
-    wide = _values(along, WIDE, MANY)
-    if np.isfinite(wide).all():
-        deviation, certain = _from_differences(wide, others, alike=1.5)
+    wide = _sample(along, WIDE, MANY)
+    if wide.finite:
+        deviation, certain = _from_differences(wide.values, wide.last_place(others), alike=1.5)
         if certain and deviation <= ANEW * max(found, rounding):
             return deviation
-    beside = np.arange((MANY - POINTS) // 2)
-    below = [along(float((place - MANY // 2) * spacing)) for place in beside]
-    above = [along(float((place + POINTS // 2) * spacing)) for place in beside]
-    more = np.array([*below, *near, *above])
-    return noise_of(more, others) if np.isfinite(more).all() else found
+    more = _sample(along, spacing, MANY)
+    return more.noise(others) if more.finite else found
 
 
 def _spacings(ulp: float, least: float) -> list[float]:
@@ -147,19 +163,17 @@ def _spacings(ulp: float, least: float) -> list[float]:
     return [spacing for spacing in near if spacing >= least] or near
 
 
-def _far(
-    along: Callable[[float], float], others: tuple[float, ...], *, any_size: bool
-) -> list[float]:
+def _far(along: Along, others: tuple[float, ...], *, any_size: bool) -> list[float]:
     """The noise over points far apart, where it can be told from the curve; else nothing.
 
     What no small move changes, though large ones do, climbs in stairs of `any_size`. Else what is
     more than some units in the last place is no rounding: a kink looks like noise, too.
     """
-    values = _values(along, FAR, POINTS)
-    if not np.isfinite(values).all():
+    far = _sample(along, FAR, POINTS)
+    if not far.finite:
         return []
-    deviation, certain = _from_differences(values, others)
-    small = deviation <= ULPS * _last_place(values, others)
+    deviation, certain = _from_differences(far.values, far.last_place(others))
+    small = deviation <= ULPS * far.last_place(others)
     return [deviation] if any_size or (certain and small) else []
 
 
@@ -177,14 +191,12 @@ def noise_of(values: Array, others: tuple[float, ...] = ()) -> float:
         >>> bool(0.5e-6 < noise_of(3 * np.arange(8) + trembling) < 2e-6)
         True
     """
-    return _from_differences(values, others)[0]
+    return _from_differences(values, _last_place(values, others))[0]
 
 
-def _from_differences(
-    values: Array, others: tuple[float, ...], alike: float = 4.0
-) -> tuple[float, bool]:
+def _from_differences(values: Array, last_place: float, alike: float = 4.0) -> tuple[float, bool]:
     """See `noise_of`; and whether three levels agree within a factor."""
-    rounding = _last_place(values, others) / np.sqrt(12)
+    rounding = last_place / np.sqrt(12)
     levels, signs, differences = [], [], values
     for k in range(1, len(values) - 1):
         differences = np.diff(differences)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zlib import crc32
 
 import numpy as np
@@ -12,12 +13,12 @@ from throughtime.arrays import Array
 from throughtime.checking import noise as noises
 from throughtime.checking.budget import Budget
 from throughtime.checking.direction import Block, Line, length, product, scales_of
-from throughtime.checking.line import START, Along, Walk, walk
+from throughtime.checking.line import START, WIDEST, Walk, walk
 from throughtime.checking.moved import Moved, moves_of
 from throughtime.checking.noise import Noise
 from throughtime.checking.stencil import Slope
-from throughtime.checking.target import Evaluator, Target
-from throughtime.checking.values import of_terms
+from throughtime.checking.target import CheckError, Evaluator, Target
+from throughtime.checking.values import Along, Value, of_terms
 
 DOUBLE = 1e-12  # of the loss: no more than double precision trembles
 PROBE = 0.0123  # of the parameters' size: where the format of the values shows
@@ -39,6 +40,7 @@ class Measured:
         slope: how the numerical derivative came about.
         rungs: of the ladder, that hold its window.
         flat: whether the loss did not change at any step.
+        stairs: whether it came out the same at neighbouring steps.
         broken: whether it has a kink here, and that makes the error bar what it is.
         jump: how much wider the error bar must be to span kinks that may hide among the steps;
             0 where gradient and slope agree without.
@@ -53,6 +55,7 @@ class Measured:
     slope: Slope | None
     rungs: tuple[int, ...]
     flat: bool
+    stairs: bool = False
     broken: bool = False
     jump: float = 0.0
     valley: tuple[Array, Array, Array] | None = None
@@ -92,6 +95,7 @@ class Site:
         self.scales = scales_of(self.parameters)
         self.sizes = {n: float(np.linalg.norm(g.astype(np.float64))) for n, g in gradient.items()}
         self.noise = Noise(0.0, 0.0, np.finfo(float).eps)
+        self.own_noise: dict[str, float] = {}  # of tensors along which the loss has more
         self.trembling: dict[str, Array] = {}
         self.terms = 1
         self.loss = np.nan
@@ -116,13 +120,25 @@ class Site:
             deviation = max(known.noise.relative * abs(self.loss), known.noise.deviation, rounding)
             self.noise = Noise(deviation, abs(self.loss), known.noise.digits)
             return
-        others = (self.loss, along(PROBE)[1])
+        others = (self.loss, along(PROBE).raw)
         eps = max(self._spacing(array) for array in self.parameters.values())
         slope = product(blocks, self.gradient)
-        self.noise = noises.measure(
-            lambda part: along(part)[1], float(eps), rounding, others, slope
-        )
+        self.noise = noises.measure(along, float(eps), rounding, others, slope)
         self.trembling = self._trembling(float(eps))
+
+    def beside(self, gradient: dict[str, Array]) -> Site:
+        """The site of the same code at a point close by, where the parameters stand now.
+
+        Sizes and noise are as they are here.
+
+        Raises:
+            Spent: where the budget does not reach so far.
+        """
+        other = copy(self)
+        other.evaluator, other.gradient = Evaluator(self.target), gradient
+        self.budget.take()
+        other.loss = other.evaluator.loss()
+        return other
 
     def portable(self) -> Site:
         """A copy without what stays in this process: the progress bar."""
@@ -152,19 +168,23 @@ class Site:
         )
         return Line(label, blocks, 1.0, START)
 
-    def measure(self, line: Line) -> Measured:
+    def measure(self, line: Line, last: int = WIDEST) -> Measured:
         """The slope of the loss along a line, with its error bar.
+
+        Args:
+            line: what to measure.
+            last: the rung of the longest step.
 
         Raises:
             Spent: where the budget does not reach so far.
         """
         gradient = product(line.blocks, self.gradient)
         rounding = self.rounding(line.blocks)
-        values = Walk(self.along(line.blocks), self.loss, self.noise, line.unit)
-        slope = walk(values, start=line.rungs, goal=max(line.goal, rounding))
+        noise = self.noise_along(line.blocks)
+        values = Walk(self.along(line.blocks), self.loss, noise, line.unit)
+        slope = walk(values, start=line.rungs, goal=max(line.goal, rounding), last=last)
         if slope is None:
             return Measured(line, gradient, np.nan, np.inf, rounding, None, (), False)
-        flat = all(value == self.loss for pair in values.pairs.values() for value in pair[2:])
         rungs = values.rungs[slope.first : slope.last + 1]
         error = slope.error + values.stuck(slope) + rounding
         bent = slope.truncation + slope.kink
@@ -180,7 +200,8 @@ class Site:
             rounding,
             slope,
             rungs,
-            flat,
+            values.levels() == 1,
+            values.repeats(),
             values.broken(slope),
             jump,
             values.valley() if self._whole(line.blocks) else None,
@@ -198,15 +219,44 @@ class Site:
         """
         moves = moves_of(blocks, self.parameters)
 
-        def at(step: float) -> tuple[float, float]:
+        def at(step: float) -> Value:
             self.budget.take()
             with Moved(self.target, self.gradient, moves, step) as moved:
                 if not moved.finite:
-                    return step, np.nan
+                    return Value(step, np.nan, np.nan)
                 value, _ = of_terms(self.evaluator.terms)
-            return moved.realised, value - moved.astray
+            return Value(moved.realised, value - moved.astray, value)
 
         return at
+
+    def with_gradient(self, blocks: tuple[Block, ...]) -> Callable[[float], tuple[Value, float]]:
+        """The loss along a direction, and the gradient under test along it at the same place."""
+        moves = moves_of(blocks, self.parameters)
+
+        def at(step: float) -> tuple[Value, float]:
+            self.budget.take()
+            with Moved(self.target, self.gradient, moves, step) as moved:
+                if not moved.finite:
+                    return Value(step, np.nan, np.nan), np.nan
+                value, _ = of_terms(self.evaluator.terms)
+                try:
+                    with np.errstate(all="ignore"):
+                        slope = product(blocks, self.evaluator.gradient())
+                except (CheckError, ArithmeticError):
+                    slope = np.nan
+            return Value(moved.realised, value - moved.astray, value), slope
+
+        return at
+
+    def learn_noise(self, blocks: tuple[Block, ...], deviation: float) -> None:
+        """The loss has so much noise along tensors; it may have less along others."""
+        for block in blocks:
+            self.own_noise[block.name] = max(deviation, self.own_noise.get(block.name, 0.0))
+
+    def noise_along(self, blocks: tuple[Block, ...]) -> Noise:
+        """The loss's noise where these blocks move."""
+        own = max(self.own_noise.get(block.name, 0.0) for block in blocks)
+        return replace(self.noise, deviation=max(own, self.noise.deviation))
 
     def rounding(self, blocks: tuple[Block, ...]) -> float:
         """Two standard deviations of what rounding does to the gradient along a direction."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from throughtime.checking.confirm import confirmed
 from throughtime.checking.direction import Line
 from throughtime.checking.effort import Effort
 from throughtime.checking.line import START
 from throughtime.checking.locate import Located, locate
 from throughtime.checking.plan import TIGHT, Plan, window
-from throughtime.checking.run import Runner, confirmed
+from throughtime.checking.run import Runner
 from throughtime.checking.site import Measured, Site
 from throughtime.checking.stencil import FEWEST
 from throughtime.checking.verdict import NEGLIGIBLE, accused, averaged, excused, settled
@@ -233,4 +234,4 @@ class Examination:
         return result
 
     def _confirmed(self, lines: Sequence[Line]) -> list[Measured | None]:
-        return confirmed(self.site, self.run(self.site, lines), self.run)
+        return confirmed(self.site, self.run(self.site, lines))

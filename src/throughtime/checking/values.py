@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from throughtime.checking.target import CheckError
+
+
+class Value(NamedTuple):
+    """A function's value at one place on a line.
+
+    Attributes:
+        step: where it was taken: the step that could be realised.
+        value: the value there, corrected for how far the place lies off the line; NaN where
+            there is none.
+        raw: the value as it came. A function that is rounded shows its stairs here.
+    """
+
+    step: float
+    value: float
+    raw: float
+
+
+Along = Callable[[float], Value]
+"""Takes a step, and gives the function there."""
 
 
 def of_terms(call: Callable[[], Any]) -> tuple[float, float]:

@@ -68,7 +68,7 @@ class Workers:
     def _proof(self, site: Site) -> tuple[Line, float, float]:
         """A move, the loss there, and how far a copy may differ from it by rounding."""
         line = site.everything("all")
-        value = site.along(line.blocks)(SEEN)[1]
+        value = site.along(line.blocks)(SEEN).value
         return line, value, 100 * site.noise.at(value) + 1e-12 * abs(value)
 
 
@@ -81,7 +81,7 @@ def _measure(
     find every slope to be 0.
     """
     site: Site = _unpacked(packed)
-    same_as_here(site.along(proof.blocks)(SEEN)[1], expected, tolerance)
+    same_as_here(site.along(proof.blocks)(SEEN).value, expected, tolerance)
     return in_turn(site, lines), site.budget.used
 
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.checking.budget import Budget
+from throughtime.checking.confirm import ASKEW, confirmed
 from throughtime.checking.direction import Line, entry
 from throughtime.checking.line import START
 from throughtime.checking.origin import Origin
-from throughtime.checking.run import ASKEW, confirmed, in_turn
+from throughtime.checking.run import in_turn
 from throughtime.checking.site import Measured, Site
 from throughtime.checking.target import Evaluator, Target
 
@@ -230,7 +231,7 @@ def _sample(site: Site, name: str, places: Array, again: bool) -> Sampled:
         lines.append(Line(label, entry(name, int(place)), unit, START, goal))
     found: Sequence[Measured | None] = in_turn(site, lines)
     if not again:
-        found = confirmed(site, found, in_turn)
+        found = confirmed(site, found)
     rows = [
         (m.numerical, m.error - m.rounding, m.rounding)
         if m is not None and np.isfinite(m.numerical) and np.isfinite(m.error)

@@ -15,7 +15,7 @@ from throughtime.bench.strangers.networks import CELLS, FORMATS, HEADS, Network,
 from throughtime.bench.strangers.tape import gradient
 from throughtime.checking import Target
 
-LONGEST, SHORT, LONG = 500, 40, 0.1  # steps; most have so many at most, but for this share
+LONGEST, SHORT, LONG = 500, 30, 0.07  # steps; most have so many at most, but for this share
 ALL_UNITS = 3000  # H times T at most: long networks are narrow, or they would cost most of the time
 WIDEST = 64  # units, inputs, classes
 MOST = 8  # sequences

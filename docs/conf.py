@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import inspect
 from importlib.metadata import version as installed_version
+from importlib.util import find_spec
+
+from sphinx.util.inspect import signature as signature_of
+from sphinx.util.inspect import stringify_signature
 
 project = "throughtime"
 author = "the throughtime authors"
@@ -28,6 +32,7 @@ pygments_style = "friendly"
 
 autodoc_member_order = "groupwise"
 autodoc_typehints = "none"  # the docstrings give shapes, which say more
+autodoc_mock_imports = [] if find_spec("torch") else ["torch"]  # its pages are made without it too
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
@@ -40,6 +45,15 @@ def _whole_property(app, what, name, obj, options, lines):  # type: ignore[no-un
         lines[:] = inspect.cleandoc(obj.__doc__).splitlines()
 
 
+def _own_signature(app, what, name, obj, options, signature, returned):  # type: ignore[no-untyped-def]
+    """Of a class whose base is mocked, which would hide it."""
+    if what != "class" or signature != "(*args, **kwargs)":
+        return None
+    own = signature_of(obj.__init__, bound_method=True)
+    return stringify_signature(own, show_annotation=False), returned
+
+
 def setup(app):  # type: ignore[no-untyped-def]
-    """Runs after Napoleon, whose priority is 500."""
+    """Docstrings are processed after Napoleon, whose priority is 500."""
+    app.connect("autodoc-process-signature", _own_signature)
     app.connect("autodoc-process-docstring", _whole_property, priority=600)

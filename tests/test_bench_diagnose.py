@@ -1,7 +1,6 @@
 """The diagnosis's benchmark: what it tries, what it calls right, and what it prints."""
 
 import json
-import sys
 
 import pytest
 
@@ -15,12 +14,6 @@ from throughtime.diagnosis import FAULTS as NAMED
 from throughtime.diagnosis import Cause
 
 TINY = {"T": 4, "B": 2, "I": 2, "H": 3, "O": 3}
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch):
-    """However long this machine stands still: what is found may not hang on it."""
-    monkeypatch.setattr(sys.modules["throughtime.check"], "ONE_SECOND", 3600.0)
 
 
 def case(*faults, known="layout", style="concatenated", cell="LSTM", **rest):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -19,12 +18,6 @@ from throughtime.diagnosis.pages.cells import GRU
 from throughtime.diagnosis.reduction import reduction_of
 from throughtime.diagnosis.scaled import in_gates
 from throughtime.diagnosis.study import Study
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch):
-    """However long this machine stands still: what is found may not hang on it."""
-    monkeypatch.setattr(sys.modules["throughtime.check"], "ONE_SECOND", 3600.0)
 
 
 def diagnosed(style, cell, faults, **sizes):

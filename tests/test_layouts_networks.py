@@ -1,7 +1,6 @@
 """Layouts that nobody declares: of our own networks, and of torch's modules."""
 
 import dataclasses
-import sys
 
 import numpy as np
 import pytest
@@ -11,12 +10,6 @@ from throughtime.diagnosis.modelled import modelled
 from throughtime.diagnosis.mutants import mutants
 
 CLASSES = np.array([[0, 3], [1, 1], [3, 0], [0, 1], [2, 2]])
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch):
-    """However long this machine stands still: what is found may not hang on it."""
-    monkeypatch.setattr(sys.modules["throughtime.check"], "ONE_SECOND", 3600.0)
 
 
 def agrees(target):

@@ -6,7 +6,8 @@ import pytest
 from throughtime.bench import implementations
 from throughtime.bench.diagnose.layouts import layout_of
 from throughtime.bench.implementations import FAULTS, Setting, registry
-from throughtime.diagnosis.mutants import explain, mutants
+from throughtime.checking.budget import Budget
+from throughtime.diagnosis.mutants import explain, mutants, passes
 from throughtime.diagnosis.mutants.table import changes
 
 STYLES = implementations.styles()
@@ -92,10 +93,37 @@ def test_what_is_only_partly_known_is_said_to_be():
     assert "what is left is wrong in Wy alone" in match.evidence
 
 
-def test_a_search_ends_when_its_time_is_over():
+def test_a_search_ends_with_its_budget():
     model, gradient = made("concatenated", "LSTM", ("dc_next_missing", "gates_swapped_in_dc"))
-    assert explain(model, gradient, over=lambda: True) == []
-    assert named(explain(model, gradient)) == {"dc_next_missing", "gates_swapped_in_dc"}
+    few, late, enough = Budget(20), Budget(seconds=-1), Budget(passes(model))
+    assert explain(model, gradient, budget=few) == []
+    assert few.used == 20
+    assert explain(model, gradient, budget=late) == []
+    assert named(explain(model, gradient, budget=enough)) == {
+        "dc_next_missing",
+        "gates_swapped_in_dc",
+    }
+    assert 20 < enough.used < enough.limit
+
+
+def test_a_search_of_what_nothing_explains_ends():
+    """However many pairs there are; where entries may be clipped they are searched twice."""
+    model, gradient = made("concatenated", "RNN")
+    rng = np.random.default_rng(0)
+    noisy = {name: array + rng.normal(size=array.shape) for name, array in gradient.items()}
+    clipped = {name: np.clip(array, -0.5, 0.5) for name, array in noisy.items()}
+    for wrong in (noisy, clipped):
+        budget = Budget(2_000)
+        assert explain(model, wrong, budget=budget) == []
+        assert budget.used <= budget.limit
+
+
+def test_long_and_large_networks_are_given_fewer_passes():
+    sizes = {"I": 2, "H": 3, "O": 3, "B": 2}
+    short, long = (made("concatenated", "LSTM", T=T, **sizes)[0] for T in (6, 60))
+    assert passes(short) > 3 * passes(long)
+    longer = made("concatenated", "LSTM", T=300, **sizes)[0]
+    assert passes(longer) > len(list(changes(longer)))
 
 
 def test_noise_is_unknown():

@@ -119,6 +119,32 @@ def test_broken(assert_gradients):
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
+def test_ctrl_c_during_a_diagnosis_ends_the_session_after_the_table(run):
+    result = run(
+        """
+def test_interrupted(assert_gradients):
+    wrong, calls = target(1 / 5), []
+
+    def loss(last):
+        calls.append(1)
+        if len(calls) == last:
+            raise KeyboardInterrupt
+        return wrong.loss()
+
+    tt.check(tt.Target({"W": W}, lambda: loss(None), wrong.gradient), diagnose=False)
+    last = 2 * len(calls) + 5  # in the diagnosis of a second check
+    assert_gradients(tt.Target({"W": W}, lambda: loss(last), wrong.gradient))
+
+
+def test_after_it():
+    pass
+"""
+    )
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["W       disagree*", "*The diagnosis was interrupted; *"])
+    result.stdout.fnmatch_lines("*Interrupted: Ctrl-C*")
+
+
 def test_an_error_in_the_users_own_code_keeps_its_traceback(run):
     result = run(
         """

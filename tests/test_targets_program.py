@@ -104,6 +104,23 @@ def test_a_wrong_program_disagrees(command):
     assert report.discrepancy == pytest.approx(0.5, rel=1e-6)  # (3 − 1) / (3 + 1)
 
 
+def test_a_length_whose_answer_was_not_waited_for_is_asked_for_again(command, monkeypatch):
+    with tt.program_target(command()) as target:
+        program, asked = target.program, []
+
+        def interrupt(request):
+            asked.append(request)
+            if len(asked) == 1:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(program.channel, "ask", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            program.set_length(2)
+        for _ in range(2):
+            program.set_length(3)
+        assert [request["steps"] for request in asked] == [2, 3]
+
+
 FAULTS = [
     # place, what happens there, what the message says
     (

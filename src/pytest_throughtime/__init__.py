@@ -55,6 +55,7 @@ def assert_gradients(request: pytest.FixtureRequest) -> Callable[..., tt.Report]
     def check(what: object, *data: Any, unresolved: str = by_default, **options: Any) -> tt.Report:
         __tracebackhide__ = True
         import throughtime as tt
+        from throughtime.diagnosis import INTERRUPTED
 
         if unresolved not in UNRESOLVED:
             expected = ", ".join(map(repr, UNRESOLVED))
@@ -63,6 +64,8 @@ def assert_gradients(request: pytest.FixtureRequest) -> Callable[..., tt.Report]
             report = tt.check(what, *data, **chosen | options)
         except tt.CheckError as problem:
             pytest.fail(f"the gradient could not be checked\n\n{problem}", pytrace=False)
+        if INTERRUPTED in report.notes:
+            request.session.shouldstop = "Ctrl-C"  # it was meant for the session
         request.node.user_properties.append(("gradient", report.headline()))
         if report.verdict == "disagree" or (report.verdict, unresolved) == ("unresolved", "fail"):
             pytest.fail(str(report), pytrace=False)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from throughtime import checking, diagnosis
 from throughtime.checking import Sweep, Target, check_target, sweep_target
 from throughtime.checking.budget import Budget
-from throughtime.checking.work import worked
 from throughtime.progress import progress_bar
 from throughtime.report.check_figures import plot_check, plot_valley
 from throughtime.report.check_page import check_page
@@ -19,8 +18,8 @@ from throughtime.targets import as_target
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DIAGNOSIS = 10  # times the check's evaluations and work, at most
-ENOUGH, ONE_SECOND = 6_000, 1.0  # evaluations and seconds of work that it always has
+DIAGNOSIS = 10  # times the check's evaluations, at most …
+ENOUGH = 6_000  # … or so many where that is more
 
 
 class Report(checking.Report):
@@ -52,9 +51,10 @@ def check(what: object, *data: Any, diagnose: bool = True, **options: Any) -> Re
         what: a Target; or, followed by its data, anything that `tt.target_of` makes one of: a
             Network, a torch module or Function, a JAX function, the path of a shared library.
         data: what follows it there.
-        diagnose: whether to look for causes where the gradient is wrong, with at most ten times
-            the check's work or a second of it, in processor time, ten times its evaluations or
-            6,000, and within its `evaluations` and `seconds`.
+        diagnose: whether to look for causes where the gradient is wrong. That takes at most ten
+            times the check's evaluations of the loss, or 6,000 where that is more, and stays
+            within `evaluations` and `seconds` where these are given. Ctrl-C ends the diagnosis
+            alone: the verdict stands, with the causes found until then and a note.
         options: those of `checking.check_target`, and of `tt.target_of`.
 
     Returns:
@@ -78,27 +78,21 @@ def check(what: object, *data: Any, diagnose: bool = True, **options: Any) -> Re
         'scaled'
     """
     target, rest = as_target(what, *data, **options)
-    began = worked()
     report = check_target(target, **rest)
     if diagnose and report.verdict == "disagree":
-        report = _diagnosed(target, report, worked() - began, **rest)
+        report = _diagnosed(target, report, **rest)
     return Report(**vars(report))
 
 
-def _diagnosed(
-    target: Target, report: checking.Report, work: float, **options: Any
-) -> checking.Report:
-    """The report with causes; `work` is what the check took, in seconds of it."""
-    most = max(DIAGNOSIS * report.evaluations, ENOUGH)
-    if options.get("workers") not in (None, 1):
-        work = max(work, report.seconds)  # the other processes' work is not seen here
-    seconds = None
+def _diagnosed(target: Target, report: checking.Report, **options: Any) -> checking.Report:
+    """The report with causes."""
+    most, seconds = max(DIAGNOSIS * report.evaluations, ENOUGH), None
     if options.get("evaluations") is not None:
         most = min(most, options["evaluations"] - report.evaluations)
     if options.get("seconds") is not None:
         seconds = options["seconds"] - report.seconds
     with progress_bar(0, "diagnosis", "evaluation", options.get("progress")) as bar:
-        budget = Budget(most, seconds, bar, work=max(DIAGNOSIS * work, ONE_SECOND))
+        budget = Budget(most, seconds, bar)
         found = diagnosis.diagnose(target, report, budget, options.get("seed", 0))
     return replace(report, causes=found.causes, notes=(*report.notes, *found.notes))
 

@@ -21,3 +21,14 @@ def progress_bar(total: int, what: str, unit: str, show: bool | None = None) -> 
 
     disable = None if show is None else not show
     return tqdm(total=total, desc=what, unit=unit, disable=disable, delay=2, leave=False)
+
+
+def begin(bar: tqdm[NoReturn], what: str, unit: str, total: int | None) -> None:
+    """Makes a bar count something else from 0 on; it is drawn no earlier than it would have been.
+
+    Args:
+        bar: what `progress_bar` made.
+        what, unit, total: as there; None where the total is not known.
+    """
+    bar.desc, bar.unit, bar.total = what, unit, total
+    bar.n = bar.last_print_n = bar.miniters = 0

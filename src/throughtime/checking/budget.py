@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import time
 from typing import TYPE_CHECKING, NoReturn
 
-from throughtime.checking.work import worked
+from throughtime.progress import begin
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -17,15 +16,16 @@ class Spent(Exception):
 
 
 class Budget:
-    """Counts loss evaluations over all points and workers.
+    """Counts loss evaluations over all points and workers, or other units of work.
+
+    The clock ends it only where seconds are given: without them the same target and seed give the
+    same answer on a slow or busy machine.
 
     Args:
         evaluations: how many there may be; None for no limit.
         seconds: how long they may take, by the clock on the wall; None for no limit.
         bar: moves on with every evaluation.
         deadline: when they must end, as `time.time()` counts, where no seconds are given.
-        work: seconds that may be worked, as `worked` counts, whatever else the machine does
-            meanwhile; None for no limit.
     """
 
     def __init__(
@@ -34,12 +34,10 @@ class Budget:
         seconds: float | None = None,
         bar: tqdm[NoReturn] | None = None,
         deadline: float | None = None,
-        work: float | None = None,
     ) -> None:
         self.used = 0
         self.limit = evaluations
         self.deadline = deadline if seconds is None else time() + seconds
-        self.work = None if work is None else worked() + work
         self.bar = bar
         self.exhausted = False
 
@@ -49,7 +47,7 @@ class Budget:
         Raises:
             Spent: where there is none left.
         """
-        if self.left <= 0 or self.over(1.0)():
+        if self.over:
             self.exhausted = True
             raise Spent
         self.count(1)
@@ -65,11 +63,22 @@ class Budget:
         """How many evaluations there may still be."""
         return float("inf") if self.limit is None else self.limit - self.used
 
-    def over(self, share: float) -> Callable[[], bool]:
-        """Whether such a share of the time and work that is left now is over, whenever asked."""
-        ends = [
-            (clock, share * limit + (1 - share) * clock())
-            for clock, limit in ((time, self.deadline), (worked, self.work))
-            if limit is not None
-        ]
-        return lambda: any(clock() > end for clock, end in ends)
+    @property
+    def over(self) -> bool:
+        """Whether no more may be made."""
+        return self.left <= 0 or (self.deadline is not None and time() > self.deadline)
+
+    def part(self, limit: int, share: float) -> Budget:
+        """A budget for work of another kind, which may take a share of the time that is left."""
+        deadline = None
+        if self.deadline is not None:
+            now = time()
+            deadline = now + share * (self.deadline - now)
+        return Budget(limit, bar=self.bar, deadline=deadline)
+
+    def announce(self, what: str, unit: str) -> None:
+        """Says on the bar what is counted from here on, and how many of them there may be."""
+        if self.bar is not None:
+            most = None if self.limit is None else int(self.left)
+            words = what if most is None else f"{what}: at most {most:,} {unit}s"
+            begin(self.bar, words, unit, most)

@@ -38,6 +38,8 @@ NEARER = 8  # rungs: a ladder with steps shorter by this ratio …
 ASKEW = 0.77  # … none of which is one of the first
 ALIKE = 3.0  # times the noise as it is known: no more than that is no other noise
 MOVES = 6  # lengths of moves that are tried at most
+TRIES, LONG = 3, 16.0  # likewise to sharpen a slope, from at most so many sizes of what is moved on
+CLEARLY = 2.0  # error bars: a move so long that the noise is below the error bar that is wanted
 FURTHER = 4.0  # how much longer the next steps are where none has moved the loss
 CLEAR = 0.1  # of a claim: what powers beyond the sixth may amount to
 REFUTES = 1 / 3  # of the difference: an error bar that shows that there is none
@@ -249,6 +251,47 @@ class _Looks:
                 return None
             looks.append(self.at(min(FURTHER * longest, limit)))
         return min(looks, key=lambda look: look.error).deviation
+
+
+# --- what steps near 0 leave open ---
+
+
+def sharpened(site: Site, found: Measured, part: float) -> Measured:
+    """The same, or a sharper slope from a long move, where rounding or the curve hides it.
+
+    The change of the loss over a move, less the integral of the gradient, tells how far the
+    gradient is off on average there: with as little noise as long steps have, and without the
+    curve, which the gradient itself knows.
+
+    Args:
+        site: where.
+        found: what near steps show.
+        part: of the gradient's typical size along a line; a smaller error bar needs no sharpening.
+    """
+    if found.slope is None or accused(found) or site.target.freeze is not None:
+        return found
+    goal = part * site.size_of(found.line)
+    if found.error <= goal or not goal:
+        return found
+    unit, noise = found.line.unit, site.noise_along(found.line.blocks).deviation
+    at = site.with_gradient(found.line.blocks)
+    best, length = found, float(np.clip(CLEARLY * noise / goal, WIDE * unit, LONG * unit))
+    for number in range(TRIES):
+        try:
+            move = integrated(at, found.gradient, length, site.seed + number)
+        except Spent:
+            break
+        error = move.error + found.rounding
+        if error < best.error and abs(move.residual) <= ACCUSED * error:
+            rung = round(2 * np.log2(length / unit))
+            numerical = found.gradient - move.residual
+            best = replace(found, numerical=numerical, error=error, rungs=(rung,), jump=0.0)
+        bent = move.curve > error / 2
+        hopeless = not bent and error > FURTHER**2 * goal
+        if best.error <= goal or hopeless:
+            break
+        length = length / FURTHER if bent else length * FURTHER
+    return best
 
 
 # --- at points close by ---

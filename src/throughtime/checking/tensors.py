@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from throughtime.checking.confirm import confirmed
+from throughtime.checking.confirm import confirmed, sharpened
 from throughtime.checking.direction import Line
 from throughtime.checking.effort import Effort
 from throughtime.checking.line import START
@@ -19,6 +19,8 @@ from throughtime.checking.stencil import FEWEST
 from throughtime.checking.verdict import NEGLIGIBLE, accused, averaged, excused, settled
 
 SHARP = 1e-7  # of what a direction typically gives: no noise that averaging would help against
+ENOUGH = 1e-3  # likewise: an error bar that two directions need for a verdict, with some room
+HOPEFUL = 0.01  # likewise: where a first direction is wider, a second is not sharpened
 AGAIN = 4  # looks along a direction over all tensors
 COARSER = 4.0  # times the error bar that the steepest entry reached: it does for the others
 
@@ -73,7 +75,7 @@ class Examination:
         names = [name for name, array in self.site.parameters.items() if array.size]
         first = self._measure({name: [self.plan.over(name, 0, START)] for name in names})
         for name in names:
-            self.found[name].whole += first[name]
+            self.found[name].whole += self._sharpened(first[name])
         if self.wrong:
             return
         more = {
@@ -85,7 +87,10 @@ class Examination:
             if self.effort.again or not self.settled(name)
         }
         for name, found in self._measure(more).items():
-            self.found[name].whole += found
+            hopeful = any(
+                m.error <= HOPEFUL * self.site.size_of(m.line) for m in self.found[name].whole
+            )
+            self.found[name].whole += self._sharpened(found) if hopeful else found
 
     def settled(self, name: str) -> bool:
         """Whether the directions over a tensor leave nothing for a closer look to find."""
@@ -108,7 +113,7 @@ class Examination:
         lines = [replace(line, goal=TIGHT * self.site.size_of(line)) for line in lines]
         for found in self._confirmed(lines):
             if found is not None:
-                self.overall.append(self._averaged(found))
+                self.overall += self._sharpened([self._averaged(found)])
         self._attribute()
 
     def glance(self, *, closer: bool) -> None:
@@ -117,7 +122,7 @@ class Examination:
         With `closer`, also where it resolves too little.
         """
         line = self.plan.glance()
-        self.overall += [m for m in self._confirmed([line]) if m is not None]
+        self.overall += self._sharpened([m for m in self._confirmed([line]) if m is not None])
         wide = any(m.error > line.goal for m in self.overall)
         if (closer and wide) or any(map(accused, self.overall)):
             self.whole_tensors()
@@ -232,6 +237,10 @@ class Examination:
             result[name] = [m for m in measured if m is not None]
             self.found[name].unreached |= len(result[name]) < len(own)
         return result
+
+    def _sharpened(self, found: Sequence[Measured]) -> list[Measured]:
+        """What is too wide for a verdict is looked at over long moves."""
+        return [sharpened(self.site, m, ENOUGH) for m in found]
 
     def _confirmed(self, lines: Sequence[Line]) -> list[Measured | None]:
         return confirmed(self.site, self.run(self.site, lines))

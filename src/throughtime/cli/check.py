@@ -16,6 +16,7 @@ from throughtime.arrays import refuse
 from throughtime.check import Report, check, sweep
 from throughtime.checking import CheckError, Target
 from throughtime.cli.user_error import in_one_line
+from throughtime.diagnosis import INTERRUPTED
 from throughtime.report.figures import plot_sweep, save_figure
 from throughtime.targets import INCLUDE, ProgramTarget, as_target, program_target
 from throughtime.targets.file import send_by_value
@@ -148,7 +149,8 @@ def _check(target: Target, options: argparse.Namespace) -> int:
     bar = {"progress": False} if options.quiet else {}
     report = check(target, seed=options.seed, **chosen, **bar)
     _say(report.as_text(_columns()) if sys.stdout.isatty() else str(report), options)
-    if options.sweep or options.figure:
+    interrupted = INTERRUPTED in report.notes  # whoever interrupts one thing wants no other
+    if (options.sweep or options.figure) and not interrupted:
         found = sweep(target, **bar)
         _say(f"\n{found}", options)
         if options.figure:

@@ -24,7 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="FILE",
-        help=f"follow the gradient through time now and then, in at most {SHARE:.0%} of the time; "
+        help=f"follow the gradient through time now and then, in at most {SHARE:.0%}% of the time; "
         "the record is appended to FILE (default: as the checkpoint, .flow.jsonl)",
     )
 

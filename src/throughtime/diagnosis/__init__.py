@@ -2,7 +2,7 @@
 
 from throughtime.checking.cause import Cause
 from throughtime.diagnosis.candidate import Candidate, Gradient
-from throughtime.diagnosis.diagnose import diagnose
+from throughtime.diagnosis.diagnose import INTERRUPTED, diagnose
 from throughtime.diagnosis.faults import FAULTS, Fault
 
-__all__ = ["FAULTS", "Candidate", "Cause", "Fault", "Gradient", "diagnose"]
+__all__ = ["FAULTS", "INTERRUPTED", "Candidate", "Cause", "Fault", "Gradient", "diagnose"]

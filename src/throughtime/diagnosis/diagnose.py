@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from throughtime.checking.budget import Budget, Spent
 from throughtime.checking.cause import Cause
+from throughtime.checking.origin import Origin
 from throughtime.checking.points import AS_GIVEN, CHARACTERISTIC, at_characteristic_point, at_length
 from throughtime.checking.report import Report
 from throughtime.checking.target import Target
@@ -25,6 +26,7 @@ from throughtime.diagnosis.study import Study
 from throughtime.diagnosis.variants import by_variants, scaled_down
 
 AT_MOST = 6  # faults at once
+INTERRUPTED = "The diagnosis was interrupted; the causes found until then are kept."
 
 
 @dataclass(frozen=True)
@@ -46,20 +48,27 @@ def diagnose(target: Target, report: Report, budget: Budget, seed: int = 0) -> D
     Args:
         target: whose gradient disagrees with its loss.
         report: of the check that says so, and where.
-        budget: of loss evaluations; where it ends, what was found until then stands.
+        budget: of loss evaluations; where it ends, what was found until then stands, as it does
+            where Ctrl-C ends it.
         seed: of what is drawn.
     """
     notes: list[str] = []
-    with _where_it_disagrees(target, report, seed, notes) as there:
-        values = {name: np.array(array) for name, array in there.parameters.items()}
-        search = Search(Study(there, values, budget, seed=seed))
-        try:
-            search.run()
-        except Spent:
-            notes.append("The diagnosis ended before its experiments did: its budget is spent.")
+    origin, search = Origin(target.parameters), None
+    try:
+        with _where_it_disagrees(target, report, seed, notes) as there:
+            values = {name: np.array(array) for name, array in there.parameters.items()}
+            search = Search(Study(there, values, budget, seed=seed))
+            with suppress(Spent):
+                search.run()
+    except KeyboardInterrupt:
+        origin.restore()  # wherever it came
+        notes.append(INTERRUPTED)
+    if budget.exhausted:
+        notes.append("The diagnosis ended before its experiments did: its budget is spent.")
     plural = "s" * (budget.used != 1)
     cost = f"The diagnosis took {budget.used:,} further evaluation{plural} of the loss."
-    return Diagnosis(tuple(search.causes), (*search.notes, *notes, cost))
+    causes, open_questions = (search.causes, search.notes) if search else ([], [])
+    return Diagnosis(tuple(causes), (*open_questions, *notes, cost))
 
 
 @contextmanager
@@ -101,6 +110,7 @@ class Search:
             self.causes, self.notes, whole = by_mutants(self.study)
             if whole or self.causes:
                 return
+            self.study.budget.announce("diagnosis", "evaluation")
             observed = self.study.look()
         if observed is None:
             return

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from throughtime.checking.cause import Cause
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.modelled import modelled
-from throughtime.diagnosis.mutants import Match, explain
+from throughtime.diagnosis.mutants import Match, explain, passes
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.observed import standing
 from throughtime.diagnosis.study import Study
@@ -28,8 +28,10 @@ def by_mutants(study: Study) -> tuple[list[Cause], list[str], bool]:
     if found is None:
         return [], notes, False
     kept = {name: g.astype(study.target.parameters[name].dtype) for name, g in found.items()}
-    # Where no mutant is found, experiments need the other half.
-    matches = explain(known.model, kept, over=study.budget.over(0.5))
+    # Where no mutant is found, experiments need the other half of the time.
+    budget = study.budget.part(passes(known.model), share=0.5)
+    budget.announce("diagnosis", "mutant")
+    matches = explain(known.model, kept, budget=budget)
     if not matches:
         return [], notes, False
     best = matches[0]

@@ -17,7 +17,6 @@ from typing import IO, Any, NoReturn
 
 from throughtime.arrays import refuse
 from throughtime.checking import CheckError
-from throughtime.checking.work import answering
 
 GRACE = 2.0  # seconds between the end of its input and the end of its life
 LAST_WORDS = 12  # lines of standard error that a message quotes
@@ -54,6 +53,7 @@ class Channel:
             refuse("program", "a command that can be run", actual, error=CheckError)
         self._chunks: queue.SimpleQueue[bytes] = queue.SimpleQueue()  # b"" is the end
         self._rest = b""  # what came after the last whole line
+        self._owed = 0  # answers to questions whose asker was interrupted
         self._last_words: deque[bytes] = deque(maxlen=LAST_WORDS)
         assert self._process.stdout is not None
         assert self._process.stderr is not None
@@ -64,6 +64,8 @@ class Channel:
     def ask(self, request: Mapping[str, object]) -> dict[str, Any]:
         """The answer to a request.
 
+        After a Ctrl-C that came before the answer did, the next request waits for it and drops it.
+
         Raises:
             CheckError: where the program answers `{"error": …}`; or where it dies, is late, or
                 says something that is no JSON object: then it is ended, and its last words on
@@ -72,16 +74,20 @@ class Channel:
         place = self.places[str(request["do"])]
         if not self._end.alive:
             raise CheckError(f"{self.name}: has been closed; make the target anew")
+        while self._owed:
+            self._line(place)
+            self._owed -= 1
         if self._rest:
             self.refuse("", "one line an answer", f"one more, {shown(self._rest.rstrip())}")
         assert self._process.stdin is not None
+        self._owed += 1
         try:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
             self._ended(place)
-        with answering(self._process.pid):
-            line = self._line(place)
+        line = self._line(place)
+        self._owed -= 1
         return self._answer(line, place)
 
     def close(self) -> None:

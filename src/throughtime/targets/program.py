@@ -35,6 +35,7 @@ PLACES = {
     "initial": "when asked for its initial parameters",
 }
 
+UNKNOWN = -1  # steps
 FEW_DECIMALS = 6  # what printf("%f") and most languages' default formats write
 ENOUGH_LOSSES = 8  # to say so of them all
 
@@ -99,6 +100,7 @@ class Program:
     def set_length(self, length: int | None) -> None:
         """From now on so many steps; refused where the program has no data for so many."""
         if length != self.length:
+            self.length = UNKNOWN  # should the answer be waited for in vain
             self.channel.ask({"do": "set_length", "steps": length})
             self.length = length
 

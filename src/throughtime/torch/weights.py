@@ -17,7 +17,7 @@ from throughtime.arrays import Array
 from throughtime.cells import GRU, LSTM, RNN, Cell
 
 Tensors: TypeAlias = dict[str, torch.Tensor]
-Maybe: TypeAlias = torch.Tensor | None
+Maybe: TypeAlias = "torch.Tensor | None"
 
 
 class Weights(NamedTuple):

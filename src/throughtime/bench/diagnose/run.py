@@ -13,6 +13,7 @@ from throughtime.bench.engine import Row
 from throughtime.bench.several import each
 from throughtime.check import check
 from throughtime.checking import CheckError
+from throughtime.diagnosis import INTERRUPTED
 
 
 def diagnosed(cases: Sequence[Case], workers: int = 1) -> Iterator[Row]:
@@ -47,6 +48,8 @@ def _looked_at(case: Case) -> dict[str, Any]:
     except CheckError as problem:
         return _nothing("refused", str(problem), perf_counter() - began)
     seconds = perf_counter() - began
+    if INTERRUPTED in report.notes:
+        raise KeyboardInterrupt  # it was meant for the benchmark
     if report.verdict != "disagree":
         return _nothing(report.verdict, None, seconds)
     causes = report.causes

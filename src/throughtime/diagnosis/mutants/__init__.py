@@ -3,5 +3,6 @@
 from throughtime.diagnosis.mutants.explain import Match, Mutant, explain, mutants
 from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.model import Model
+from throughtime.diagnosis.mutants.search import passes
 
-__all__ = ["Layout", "Match", "Model", "Mutant", "explain", "mutants"]
+__all__ = ["Layout", "Match", "Model", "Mutant", "explain", "mutants", "passes"]

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.checking.budget import Budget
 from throughtime.diagnosis.mutants.blocks import EMBEDDING, HEAD, Block, Blocks
 from throughtime.diagnosis.mutants.change import Change, Hook
 from throughtime.diagnosis.mutants.finish import Found, finishing
@@ -60,10 +61,10 @@ OTHER_LOSS = {"different_loss"}  # whose factor is its own
 
 
 class Trial:
-    """Tries changes on one gradient, and counts."""
+    """Tries changes on one gradient; the budget counts the backward passes that it runs."""
 
-    def __init__(self, model: Model, seen: Seen) -> None:
-        self.model, self.seen, self.count = model, seen, 0
+    def __init__(self, model: Model, seen: Seen, budget: Budget) -> None:
+        self.model, self.seen, self.budget = model, seen, budget
         self.norm = float(np.sqrt(sum(float((g * g).sum()) for g in seen.blocks.values())))
         self.head = [block for block in seen.blocks if block.layer == HEAD]
         self.known: dict[frozenset[int], Attempt] = {}
@@ -72,7 +73,7 @@ class Trial:
         """The attempt with these changes, all blocks."""
         key = frozenset(map(id, changes))
         if key not in self.known:
-            self.count += 1
+            self.budget.count(1)
             self.known[key] = self._try(changes)
         return self.known[key]
 
@@ -88,6 +89,7 @@ class Trial:
         """
         if self.seen.limit is not None:
             return True
+        self.budget.count(1)
         _, dh = self.model.head_gradient(changes)
         for lane, deltas in self.model.recursion(changes, dh).items():
             g = self._biases[lane]

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.checking.budget import Budget
 from throughtime.checking.discrepancy import discrepancy
 from throughtime.diagnosis.mutants.attempt import Attempt
 from throughtime.diagnosis.mutants.change import Change
 from throughtime.diagnosis.mutants.finish import Found, tensor_of
 from throughtime.diagnosis.mutants.fit import Seen
 from throughtime.diagnosis.mutants.model import Model
-from throughtime.diagnosis.mutants.search import search
+from throughtime.diagnosis.mutants.search import passes, search
 from throughtime.diagnosis.mutants.table import changes
 
 ROUNDING = {"float64": 1e-9, "float32": 3e-5}
@@ -86,7 +87,7 @@ def explain(
     gradient: Mapping[str, Array],
     error: float | None = None,
     among: Iterable[str] | None = None,
-    over: Callable[[], bool] | None = None,
+    budget: Budget | None = None,
 ) -> list[Match]:
     """The sets of faults whose mutant equals a gradient down to rounding, the fewest first.
 
@@ -96,7 +97,7 @@ def explain(
         error: what counts as equal, relative to a tensor's largest entry; by default what
             rounding in the gradient's own precision may do.
         among: identifiers of the faults that are tried; all of them where it is not given.
-        over: says when nothing more is to be tried; None: all that is worth it is.
+        budget: of backward passes; by default as many as are worth running, see `passes`.
 
     Returns:
         nothing where the gradient is right, or where no set explains even a part of it. Where
@@ -109,10 +110,11 @@ def explain(
     if all(seen.equal(g, p) for g, p in _pairs(model, seen, right)):
         return []
     attempts: list[Attempt] = []
+    budget = budget or Budget(passes(model))
     if clipped := limited(seen):
-        attempts = search(model, clipped, among, over=over)
+        attempts = search(model, clipped, among, budget=budget, share=0.5)
     explained = bool(attempts) and attempts[0].complete
-    others = search(model, seen, among, thorough=not explained, over=over)
+    others = search(model, seen, among, thorough=not explained, budget=budget)
     if not explained or (others[0].complete and others[0].cost <= attempts[0].cost):
         attempts = others
     elif clipped:

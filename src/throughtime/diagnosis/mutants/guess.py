@@ -88,7 +88,7 @@ def _gate_by_gate(shapes: Mapping[str, Shape]) -> Iterator[dict[str, Any]]:
                 template = name[:place] + "{gate}" + name[place + 1 :]
                 letters[template] = letters.get(template, "") + letter
         groups = {template: found for template, found in letters.items() if _gates(kind, found)}
-        for order in set(groups.values()):
+        for order in dict.fromkeys(groups.values()):
             names = [template for template, found in groups.items() if found == order]
             first = {name: shapes[name.format(gate=order[0])] for name in names}
             weights = [name for name, shape in first.items() if _is_matrix(shape)]

@@ -7,11 +7,12 @@ that make most blocks right are extended, and pairs are tried.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 
 import numpy as np
 
+from throughtime.checking.budget import Budget
 from throughtime.diagnosis.mutants.attempt import Attempt, Trial
 from throughtime.diagnosis.mutants.change import Change
 from throughtime.diagnosis.mutants.fit import Seen
@@ -20,7 +21,10 @@ from throughtime.diagnosis.mutants.table import changes
 
 BEAM = 6  # attempts that are extended
 PASSES = 6_000  # backward passes at most, of a small network
-SMALL = 2e4  # multiplications of a step's products, over all steps, up to which it is small
+FEWEST = 200  # of any network, beside one for each single change
+STEP = 3e4  # multiplications that take as long as all else that NumPy does in a step
+WORK = 2.3e9  # multiplications that a search may take where it may run more than the fewest
+PAIRS = 0.75  # of the passes that are left; the rest is for what comes after them
 
 
 def search(
@@ -29,14 +33,26 @@ def search(
     among: Iterable[str] | None = None,
     *,
     thorough: bool = True,
-    over: Callable[[], bool] | None = None,
+    budget: Budget | None = None,
+    share: float = 1.0,
 ) -> list[Attempt]:
     """The attempts that explain the gradient with the fewest faults; else the best partial one.
 
-    Unless it is to be thorough, single changes are tried and no pairs; once `over` says so,
-    nothing more is.
+    Unless it is to be thorough, single changes are tried and no pairs. It takes such a share of
+    the backward passes that the budget has left; by default that budget is `passes(model)`.
     """
-    return Search(model, seen, among, over).run(thorough)
+    return Search(model, seen, among, budget, share).run(thorough)
+
+
+def passes(model: Model) -> int:
+    """How many backward passes are worth running, however long they take on this machine.
+
+    Those of small networks take a fraction of a millisecond. Of longer and larger ones fewer are
+    run, so that all of them together take about as long; but every single change has its turn.
+    """
+    products = model.data.x[..., 0].size * sum(w.size for w in model.blocks.values())
+    work = STEP * model.steps * len(model.lanes) + products
+    return max(min(PASSES, int(WORK / work)), len(changes(model)) + FEWEST)
 
 
 class Search:
@@ -47,16 +63,16 @@ class Search:
         model: Model,
         seen: Seen,
         among: Iterable[str] | None,
-        over: Callable[[], bool] | None = None,
+        budget: Budget | None = None,
+        share: float = 1.0,
     ) -> None:
-        self.model, self.trial = model, Trial(model, seen)
+        self.model, self.budget = model, budget or Budget(passes(model))
+        self.trial = Trial(model, seen, self.budget)
+        self.end = self.budget.used + share * self.budget.left  # what it will have counted then
         table = changes(model, among)
         self.places = {id(change): place for place, change in enumerate(table)}
         self.head = [c for c in table if c.in_head]
         self.rest = [c for c in table if not c.in_head]
-        size = model.data.x[..., 0].size * sum(w.size for w in model.blocks.values())
-        self.budget = int(PASSES * min(1.0, SMALL / size))
-        self.over = over or (lambda: False)
 
     def run(self, thorough: bool = True) -> list[Attempt]:
         """Level by level, until one explains all and no more faults could be fewer."""
@@ -124,16 +140,15 @@ class Search:
     def _pairs(self, starts: list[tuple[Change, ...]], singles: list[Attempt]) -> list[Attempt]:
         """Two changes in the recurrent layers, those first that alone come nearest."""
         found: list[Attempt] = []
-        left = self.budget
+        end = self.budget.used + PAIRS * (self.end - self.budget.used)
         for start in starts[:2]:
             own = [a for a in singles if a.changes[:-1] == start]
             ranked = [a.changes[-1] for a in sorted(own, key=lambda a: a.order)]
             for one, other in _by_rank(ranked):
-                if left == 0 or self.over():
+                if self._over(end):
                     return found
                 if not _together(one, other):
                     continue
-                left -= 1
                 if not self.trial.promising(*start, one, other):
                     continue
                 found.append(self.trial(*start, one, other))
@@ -148,13 +163,17 @@ class Search:
         )
 
     def _tried(self, sets: Iterable[tuple[Change, ...]]) -> list[Attempt]:
-        """The attempts with these; one at least, and no more once the time is over."""
+        """The attempts with these, until the budget is spent; at least the first of all."""
         found: list[Attempt] = []
         for one in sets:
-            if found and self.over():
+            if self.trial.known and self._over(self.end):
                 break
             found.append(self.trial(*one))
         return found
+
+    def _over(self, end: float) -> bool:
+        """Whether nothing more may be tried, now or once so many passes have been counted."""
+        return self.budget.used >= end or self.budget.over
 
     def _settled(self, tried: list[Attempt], enough: float) -> list[Attempt]:
         """The complete attempts with the fewest faults, if these are few enough."""

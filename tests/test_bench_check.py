@@ -316,6 +316,7 @@ def _little(monkeypatch):
     monkeypatch.setattr(cases, "right", lambda *_: [RIGHT, replace(RIGHT, dtype="float32")])
     monkeypatch.setattr(cases, "wrong", lambda *_: [WRONG, replace(WRONG, fault="random_buffer")])
     monkeypatch.setattr(growth, "growth", lambda counts, seeds: [growth.row(200, 0, "quick")])
+    monkeypatch.setattr(bench_check, "strangers", lambda *_: [])
     monkeypatch.setattr(accuracy, "SIZES", {"T": 4, "I": 2, "H": 2, "O": 2})
 
 

@@ -16,6 +16,7 @@ from throughtime.bench import jax_layer, torch_layer
 from throughtime.bench.check import accuracy, calibration, cases, cost, growth, shown, trust
 from throughtime.bench.engine import Row
 from throughtime.bench.implementations import registry
+from throughtime.bench.strangers.run import strangers
 from throughtime.storage import replace
 
 OTHERS = 80  # right and wrong cases each that the other tools look at too; they are slower
@@ -41,12 +42,25 @@ def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="trust, calibration: so many right gradients, and as many wrong ones, or so many as "
         "a second number says; default 1000, 0: all",
     )
+    kind.add_argument(
+        "--strangers",
+        type=int,
+        nargs="+",
+        default=[300],
+        metavar="N",
+        help="strangers: so many right networks, and as many wrong ones, or so many as a second "
+        "number says; default 300",
+    )
     kind.add_argument("--seeds", type=int, default=1, metavar="N", help="trust: seeds; default 1")
     kind.add_argument(
-        "--first-seed", type=int, default=0, metavar="N", help="trust: the first of them; default 0"
+        "--first-seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="trust, strangers: the first of them; default 0",
     )
     kind.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="trust: processes; default 1"
+        "--workers", type=int, default=1, metavar="N", help="trust, strangers: processes; default 1"
     )
     kind.add_argument(
         "--parameters",
@@ -68,12 +82,13 @@ def run(options: argparse.Namespace) -> int:
     positive("--seeds", options.seeds)
     positive("--first-seed", options.first_seed, at_least=0)
     positive("--workers", options.workers)
-    for count in options.cases:
-        positive("--cases", count, at_least=0)
+    for name, counts in (("--cases", options.cases), ("--strangers", options.strangers)):
+        for count in counts:
+            positive(name, count, at_least=0)
+        if len(counts) > 2:
+            refuse(name, "one number or two", len(counts))
     for count in options.parameters or ():
         positive("--parameters", count)
-    if len(options.cases) > 2:
-        refuse("--cases", "one number or two", len(options.cases))
     parts = options.only or list(MEASURED)
     if options.figure and (options.rows or "calibration" not in parts):
         actual = "--rows" if options.rows else ", ".join(parts)
@@ -150,6 +165,12 @@ def _trust(options: argparse.Namespace) -> Iterable[Row]:
     return trust.trust([everything[k] for k in order], asked, options.workers)
 
 
+def _strangers(options: argparse.Namespace) -> Iterable[Row]:
+    right, wrong = (8, 8) if options.quick else (options.strangers * 2)[:2]
+    first = options.first_seed
+    return strangers(range(first, first + right), range(first, first + wrong), options.workers)
+
+
 def _calibration(options: argparse.Namespace) -> Iterable[Row]:
     chosen = list(cases.right(range(1), [cases.SMALL]))
     count = 8 if options.quick else options.cases[0] or 10**9
@@ -178,6 +199,7 @@ def _accuracy(options: argparse.Namespace) -> Iterable[Row]:
 
 MEASURED: dict[str, Callable[[argparse.Namespace], Iterable[Row]]] = {
     "trust": _trust,
+    "strangers": _strangers,
     "calibration": _calibration,
     "cost": _cost,
     "growth": _growth,

@@ -47,7 +47,7 @@ class Case:
 
     def __str__(self) -> str:
         sizes = ",".join(str(size) for size in self.sizes.values())
-        init = "init 0.01" if self.init else "init 1/√H"
+        init = f"init {self.init:.2g}" if self.init else "init 1/√H"
         return f"{self.style} {self.cell} {sizes} {self.dtype} {init} {self.fault or 'right'}"
 
     def target(self, dtype: str = "", *, plain: bool = False) -> Target:
@@ -96,7 +96,7 @@ class Effect:
     resolvable: bool
 
 
-def effect(case: Case) -> Effect:
+def effect(case: Case, u: float | None = None) -> Effect:
     """How far a faulty implementation's gradient is off, and whether that can be seen at all.
 
     The best central difference of order 2 along a unit vector errs by about u^(2/3) |L|, where u
@@ -107,6 +107,10 @@ def effect(case: Case) -> Effect:
         e ≥ 10 u^(2/3) |L|   and   e ≥ 100 u ‖g*‖.
 
     No check has a part in this. Mistakes that two calls give away are resolvable by definition.
+
+    Args:
+        case: the implementation.
+        u: of the loss, where it is rounded more coarsely than its precision says.
     """
     if FAULTS[case.fault].shows_in == "harness":
         return Effect(np.inf, {}, True)
@@ -117,9 +121,9 @@ def effect(case: Case) -> Effect:
     g, truth, loss = _gradient(wrong), _gradient(right), abs(_loss(right))
     off = {name: float(np.linalg.norm(g[name] - truth[name])) for name in truth}
     norms = {name: float(np.linalg.norm(array)) for name, array in truth.items()}
-    u = float(np.finfo(case.dtype).eps) / 2
+    own = float(np.finfo(case.dtype).eps) / 2
     whole = float(np.linalg.norm(list(norms.values())))
-    visible = max(MARGIN * u ** (2 / 3) * loss, ROUNDING * u * whole)
+    visible = max(MARGIN * (u or own) ** (2 / 3) * loss, ROUNDING * own * whole)
     relative = {n: min(off[n] / max(norms[n], 1e-300), 1e9) for n in off}
     return Effect(max(relative.values()), relative, max(off.values()) >= visible)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from throughtime.bench.check import calibration, growth, tables, trust
 from throughtime.bench.engine import Row
+from throughtime.bench.strangers import run
 from throughtime.bench.tables import table
 
 OFFENDERS = 20  # cases that are listed by name
@@ -15,6 +16,8 @@ def text(part: str, rows: Sequence[Row]) -> str:
     """A title and a table of one part's rows; for trust, also who was accused or missed."""
     if part == "trust":
         return _trust(rows)
+    if part == "strangers":
+        return _strangers(rows)
     if part == "calibration":
         title = "Calibration: share of right entries and directions within so many error bars"
         lines = [*map(calibration.flat, rows), calibration.nominal_row()]
@@ -61,8 +64,37 @@ def _trust(rows: Sequence[Row]) -> str:
     )
 
 
-def _listed(what: str, rows: Sequence[Row]) -> list[str]:
-    lines = [f"{what}: {len(rows)}" + ":" * bool(rows), *map(_line, rows[:OFFENDERS])]
+def _strangers(rows: Sequence[Row]) -> str:
+    """Right ones by what is coarsest, by what is rounded inside and by how the loss is added up."""
+    lines = ["Strangers: right networks of every kind, size and precision, and wrong ones"]
+    right = [row for row in rows if row["right"]]
+    if right:
+        lines.append(table(run.right_summary(right), tables.STRANGERS_RIGHT))
+        for groups in (run.inside, run.added):
+            lines += ["", table(run.right_summary(right, groups), tables.STRANGERS_RIGHT)]
+        lines.append("at most: the share of accused ones, with 95 % confidence")
+    if len(right) < len(rows):
+        lines += ["", table(run.wrong_summary(rows), tables.STRANGERS_WRONG)]
+    said = {verdict: [r for r in right if r["ours"] == verdict] for verdict in run.BLAMED}
+    missed = [row for row in rows if not row["right"] and row["ours"] == "agree"]
+    lines += _listed("right, but accused", said["disagree"], _stranger)
+    lines += _listed("right, but refused", said["refused"], _stranger)
+    lines += _listed(
+        "resolvable, but accepted", [row for row in missed if row["resolvable"]], _stranger
+    )
+    claims = [row for row in missed if row["overclaimed"]]
+    return "\n".join([*lines, *_listed("accepted against its own claim", claims, _stranger)])
+
+
+def _stranger(row: Row) -> str:
+    known = row["off"] if row["right"] else row["effect"]
+    off = f" | off by {known:.1e}" if known is not None else ""
+    why = f": {row['message']}" if row["message"] else ""
+    return f"  {row['case']}{off}{why}"
+
+
+def _listed(what: str, rows: Sequence[Row], line: Callable[[Row], str] | None = None) -> list[str]:
+    lines = [f"{what}: {len(rows)}" + ":" * bool(rows), *map(line or _line, rows[:OFFENDERS])]
     return lines + [f"  and {len(rows) - OFFENDERS} more"] * (len(rows) > OFFENDERS)
 
 

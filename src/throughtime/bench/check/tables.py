@@ -19,6 +19,26 @@ TRUST = (
     Column("faint", "faint", ",d"),
     Column("missed", "faint_accepted", ".1%"),
 )
+STRANGERS_RIGHT = (
+    Column("right", "group", "s"),
+    Column("count", "count", ",d"),
+    Column("ok", "accepted", ".1%"),
+    Column("open", "unresolved", ".1%"),
+    Column("refused", "refused", ",d"),
+    Column("accused", "accused", ",d"),
+    Column("blurred", "blurred", ",d"),
+    Column("at most", "at_most", ".2%"),
+)
+STRANGERS_WRONG = (
+    Column("wrong", "group", "s"),
+    Column("resolvable", "resolvable", ",d"),
+    Column("found", "found", ".1%"),
+    Column("open", "unresolved", ".1%"),
+    Column("missed", "accepted", ",d"),
+    Column("faint", "faint", ",d"),
+    Column("missed", "faint_accepted", ",d"),
+    Column("overclaimed", "overclaimed", ",d"),
+)
 CALIBRATION = (
     Column("", "what", "s"),
     Column("count", "count", ",d"),

@@ -16,7 +16,7 @@ from throughtime.bench.engine import Row
 from throughtime.bench.implementations import FAULTS
 from throughtime.bench.several import each
 from throughtime.check import check
-from throughtime.checking import CheckError
+from throughtime.checking import CheckError, Target
 
 CONFIDENCE = 0.95
 TOOLS = {"ours": "ours", "torch_slow": "torch", "torch_fast": "fast", "jax": "jax"}
@@ -53,18 +53,18 @@ def row(case: Case, *, others: bool) -> Row:
     known = effect(case) if case.fault else None
     found: Row = {"part": "trust"} | case.to_dict()
     found |= {"effect": known and finite(known.relative), "resolvable": known and known.resolvable}
-    found |= ours(case, known.by_tensor if known else {})
+    found |= ours(case.target(), known.by_tensor if known else {})
     if others and not (case.fault and FAULTS[case.fault].shows_in == "harness"):
         for name, accepts in rivals().items():
             found[name] = "agree" if accepts(case.target()) else "disagree"
     return dict.fromkeys(TOOLS) | found
 
 
-def ours(case: Case, off: Mapping[str, float]) -> Row:
+def ours(target: Target, off: Mapping[str, float]) -> Row:
     """Our verdict, and whether it claims more than it knows; `off` are the true errors."""
     began = perf_counter()
     try:
-        report = check(case.target(), diagnose=False, progress=False)
+        report = check(target, diagnose=False, progress=False)
     except CheckError as problem:
         seconds = perf_counter() - began
         silent: dict[str, Any] = dict.fromkeys(("smallest_error", "evaluations"))

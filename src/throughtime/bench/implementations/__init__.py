@@ -9,9 +9,21 @@ from throughtime.bench.implementations.registry import (
     Entry,
     catalogue,
     correct,
+    features,
     make,
     styles,
 )
 from throughtime.bench.implementations.setting import Setting
 
-__all__ = ["CELLS", "FAULTS", "Entry", "Fault", "Setting", "catalogue", "correct", "make", "styles"]
+__all__ = [
+    "CELLS",
+    "FAULTS",
+    "Entry",
+    "Fault",
+    "Setting",
+    "catalogue",
+    "correct",
+    "features",
+    "make",
+    "styles",
+]

@@ -147,6 +147,12 @@ def faults_of(style: str, cell: str) -> tuple[str, ...]:
     )
 
 
+def features(style: str) -> frozenset[str]:
+    """What a style's network can have beside the plain one, see `Setting`."""
+    known: frozenset[str] = _room(style).FEATURES
+    return known
+
+
 def correct(*chosen: str) -> tuple[tuple[str, str, Mapping[str, Any]], ...]:
     """Every implementation without a mistake, in every variant that its style has."""
     return tuple(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
-from math import fsum
+from math import floor, fsum, log10
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,61 @@ ERRORS = CLASSES | NUMBERS | ONE
 
 
 @dataclass(frozen=True)
+class Sum:
+    """How numbers are added up.
+
+    Attributes:
+        format: "" for the numbers' own; else they are first put into a shorter one, of `FORMATS`.
+        added: one of `ADDED`, or of `TERMS`: then whoever asks for the loss adds them up.
+        shown: "" or one of `SHOWN`: what is done to the sum at the end.
+        as_float: whether Python's floats are returned, which tell nothing of the precision in which
+            they were computed.
+    """
+
+    format: str
+    added: str
+    shown: str
+    as_float: bool = False
+
+    def __str__(self) -> str:
+        terms = [f"{self.format} terms"] * bool(self.format)
+        return ", ".join(
+            [*terms, self.added, *[self.shown] * bool(self.shown), *["as float"] * self.as_float]
+        )
+
+    def add(self, terms: Array, *, whole: bool = False) -> Any:
+        """The sum of terms (steps, sequences); of a `whole` one is made where it would be terms."""
+        kept = FORMATS[self.format](terms) if self.format else terms
+        if self.added in TERMS and not (whole or self.shown):
+            return TERMS[self.added](kept)
+        return ADDED.get(self.added, _step_by_step)(kept)
+
+    def show(self, found: Any) -> Any:
+        """What is done to the sum, or the terms, at the end."""
+        if self.shown:
+            return SHOWN[self.shown](float(found))
+        if self.as_float:
+            return float(found) if np.ndim(found) == 0 else np.asarray(found, np.float64)
+        return found
+
+    def roundoff(self, loss: float, terms: int, dtype: str) -> float:
+        """The largest relative error that one kind of rounding makes in a loss of so many terms.
+
+        That is half the distance of neighbouring numbers: of the precision in which it is computed,
+        of the terms' format, of whole millionths, one for each term, and of what is shown.
+        """
+        size = abs(loss) or 1.0
+        relative = [U[name] for name in (dtype, self.format, self.shown) if name in U]
+        if self.added == "micro-units":
+            relative.append(terms * 0.5e-6 / size)
+        if self.shown in DIGITS:
+            relative.append(0.5 * 10.0 ** (floor(log10(size)) + 1 - DIGITS[self.shown]) / size)
+        if self.shown == "printed as %.6f":
+            relative.append(0.5e-6 / size)
+        return max(relative)
+
+
+@dataclass(frozen=True)
 class Loss:
     """How the errors of all steps and sequences become one number.
 
@@ -66,9 +121,7 @@ class Loss:
         time, batch: "mean" or "sum".
         halved: whether all is divided by 2.
         early: whether every error is divided before it is added, not their sum.
-        format: "" for the errors' own; else they are kept in a shorter one, of `FORMATS`.
-        added: one of `ADDED`.
-        shown: "" or one of `SHOWN`: what is done to the number at the end.
+        sum: how they are added up.
     """
 
     error: str
@@ -77,15 +130,12 @@ class Loss:
     batch: str
     halved: bool
     early: bool
-    format: str
-    added: str
-    shown: str
+    sum: Sum
 
     def __str__(self) -> str:
         parts = [self.error, f"{self.time} over T", f"{self.batch} over B"]
         parts += ["halved"] * self.halved + ["divided first"] * self.early
-        parts += [f"{self.format} terms"] * bool(self.format)
-        return ", ".join([*parts, self.added, *[self.shown] * bool(self.shown)])
+        return ", ".join([*parts, str(self.sum)])
 
     @property
     def root(self) -> bool:
@@ -112,12 +162,8 @@ class Loss:
     def as_computed(self, errors: Array) -> Any:
         """The loss as it is returned, rounded at every addition as its author's way has it."""
         factor = 1.0 if self.early else self.factor(*errors.shape)
-        terms = FORMATS[self.format](errors) if self.format else errors
-        if self.added in TERMS and not self.root and not self.shown:
-            return TERMS[self.added](terms) * factor
-        found = ADDED.get(self.added, _pairwise)(terms) * factor
-        found = np.sqrt(found) if self.root else found
-        return SHOWN[self.shown](float(found)) if self.shown else found
+        found = self.sum.add(errors, whole=self.root) * factor
+        return self.sum.show(np.sqrt(found) if self.root else found)
 
 
 def _step_by_step(terms: Array) -> Any:
@@ -163,4 +209,13 @@ SHOWN: dict[str, Callable[[float], float]] = {
     "printed as %e": lambda loss: float(f"{loss:e}"),
     "float32 at last": lambda loss: float(np.float32(loss)),
     "float16 at last": lambda loss: float(np.float16(loss)),
+}
+DIGITS = {"six digits": 6, "printed as %e": 7}  # significant ones
+U = {
+    "float64": 2.0**-53,
+    "float32": 2.0**-24,
+    "float16": 2.0**-11,
+    "bfloat16": 2.0**-8,
+    "float32 at last": 2.0**-24,
+    "float16 at last": 2.0**-11,
 }

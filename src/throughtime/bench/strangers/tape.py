@@ -141,7 +141,8 @@ def gradient(
     leaves = {name: Node(tape, array) for name, array in parameters.items()}
     loss = function(dict(leaves))
     loss.d = np.ones_like(loss.value, np.float64 if wide else None)
-    for node in reversed(tape):
+    while tape:  # node by node, so that the memory of each is free again
+        node = tape.pop()
         if node.op and node.d is not None:
             _send_back(node, wide)
     return {
@@ -159,7 +160,7 @@ def _send_back(node: Node, wide: bool) -> None:
     for one, part in zip(node.inputs, parts, strict=False):  # what follows the arrays has none
         if isinstance(one, Node):
             _receive(one, part, np.float64 if wide else one.value.dtype)
-    node.d = None
+    node.d, node.inputs = None, ()
 
 
 def _receive(node: Node, part: Any, dtype: Any) -> None:

@@ -20,6 +20,7 @@ from throughtime.checking.verdict import NEGLIGIBLE, accused, averaged, excused,
 
 SHARP = 1e-7  # of what a direction typically gives: no noise that averaging would help against
 ENOUGH = 1e-3  # likewise: an error bar that two directions need for a verdict, with some room
+HOPELESS = 0.3  # likewise: an error bar that leaves nothing to be told
 HOPEFUL = 0.01  # likewise: where a first direction is wider, a second is not sharpened
 AGAIN = 4  # looks along a direction over all tensors
 COARSER = 4.0  # times the error bar that the steepest entry reached: it does for the others
@@ -104,6 +105,13 @@ class Examination:
             for m in found
         )
 
+    def hopeless(self, name: str) -> bool:
+        """Whether directions over a tensor tell so little that those within it tell nothing."""
+        found = self.found[name].whole
+        return bool(found) and all(
+            m.error > HOPELESS * self.site.size_of(m.line) and not accused(m) for m in found
+        )
+
     def all_at_once(self) -> None:
         """Directions over all tensors, from which the discrepancy over all is estimated."""
         count = self.effort.overall
@@ -158,7 +166,11 @@ class Examination:
 
     def parts_of_tensors(self) -> None:
         """Stretches of rows, as gates are, and single rows, where directions left something."""
-        names = [name for name in self.found if self.effort.again or not self.settled(name)]
+        names = [
+            name
+            for name in self.found
+            if self.effort.again or not (self.settled(name) or self.hopeless(name))
+        ]
         found = self._measure(
             {name: list(self.plan.parts(name, window(self.found[name].whole))) for name in names}
         )
@@ -224,6 +236,8 @@ class Examination:
             return self.site.parameters[name].size
         if not self.effort.again and self.settled(name):
             return int(self.small)
+        if not self.effort.again and self.hopeless(name):
+            return min(self.effort.entries, 1)
         return self.effort.entries
 
     # --- measuring ---

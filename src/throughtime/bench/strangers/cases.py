@@ -281,7 +281,9 @@ def _drawn(seed: int, attempt: int) -> Case:
         dtype=dtype,
         data=data,
         inside=inside,
-        backward=d.of(("own", "own", "float64", "unrounded" if inside.format == "float32" else "own")),
+        backward=d.of(
+            ("own", "own", "float64", "unrounded" if inside.format == "float32" else "own")
+        ),
         weights=d.between(*WEIGHTS),
         biases=0.0 if d.yes(0.5) else d.between(*WEIGHTS),
         states=0.0 if d.yes(0.5) else d.between(*WEIGHTS),

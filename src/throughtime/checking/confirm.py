@@ -264,13 +264,16 @@ class _Looks:
         Where no step has moved the loss, longer ones are tried; None where none does.
         """
         limit = self.unit * 2.0 ** (WIDEST / 2)
-        looks: list[Scattered | Integrated] = [*self.found, *self.moved]
-        while not any(np.isfinite(look.error) for look in looks):
+        while not any(np.isfinite(look.error) for look in (*self.found, *self.moved)):
             longest = max(look.scale for look in self.found)
             if longest >= limit:
                 return None
-            looks.append(self.at(min(FURTHER * longest, limit)))
-        return min(looks, key=lambda look: look.error).deviation
+            self.at(min(FURTHER * longest, limit))
+        # What shows the difference is what is doubted: its noise is that of a single tread.
+        moved = [move for move in self.moved if self.told(move) is not True]
+        looks = [look for look in self.found if not self.differs(look)]
+        doubting: Sequence[Scattered | Integrated] = moved or looks or self.found
+        return min(doubting, key=lambda look: look.error).deviation
 
 
 # --- what steps near 0 leave open ---

@@ -264,16 +264,16 @@ class _Looks:
         Where no step has moved the loss, longer ones are tried; None where none does.
         """
         limit = self.unit * 2.0 ** (WIDEST / 2)
-        while not any(np.isfinite(look.error) for look in (*self.found, *self.moved)):
+        known = [*(m.error for m in self.moved), *(f.error for f in self.found)]
+        while not np.isfinite(known).any():
             longest = max(look.scale for look in self.found)
             if longest >= limit:
                 return None
-            self.at(min(FURTHER * longest, limit))
+            known.append(self.at(min(FURTHER * longest, limit)).error)
         # What shows the difference is what is doubted: its noise is that of a single tread.
-        moved = [move for move in self.moved if self.told(move) is not True]
-        looks = [look for look in self.found if not self.differs(look)]
-        doubting: Sequence[Scattered | Integrated] = moved or looks or self.found
-        return min(doubting, key=lambda look: look.error).deviation
+        moved = [(m.error, m.deviation) for m in self.moved if not self.told(m)]
+        looks = [(f.error, f.deviation) for f in self.found if not self.differs(f)]
+        return min(moved or looks or [(f.error, f.deviation) for f in self.found])[1]
 
 
 # --- what steps near 0 leave open ---

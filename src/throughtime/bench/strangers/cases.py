@@ -268,6 +268,7 @@ def _drawn(seed: int, attempt: int) -> Case:
     dtype = d.of(("float32", "float64"))
     data = dtype if d.yes(0.75) else d.of(("float32", "float64"))
     inside = _inside(d, short=dtype == data == "float32")
+    fourth = "unrounded" if inside.format == "float32" else "own"
     drawn = Case(
         seed=seed,
         attempt=attempt,
@@ -281,9 +282,7 @@ def _drawn(seed: int, attempt: int) -> Case:
         dtype=dtype,
         data=data,
         inside=inside,
-        backward=d.of(
-            ("own", "own", "float64", "unrounded" if inside.format == "float32" else "own")
-        ),
+        backward=d.of(("own", "own", "float64", fourth)),
         weights=d.between(*WEIGHTS),
         biases=0.0 if d.yes(0.5) else d.between(*WEIGHTS),
         states=0.0 if d.yes(0.5) else d.between(*WEIGHTS),

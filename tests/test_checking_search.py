@@ -99,7 +99,10 @@ def test_two_entries_that_cancel_are_seen():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda A, rms: np.multiply(A, 1.1, out=A), "A: wrong throughout: all 6 entries looked at are"),
+        (
+            lambda A, rms: np.multiply(A, 1.1, out=A),
+            "A: wrong throughout: all 6 entries looked at are",
+        ),
         (lambda A, rms: np.negative(A[100:], out=A[100:]), "A: wrong throughout rows 100–199"),
     ],
 )

@@ -200,6 +200,19 @@ def test_what_is_wrong_in_two_places_is_no_stretch_between_them(dtype):
     assert rows <= {(0, 15), (32, 47)}
 
 
+def test_many_areas_and_entries_are_each_found_once():
+    wrong = np.zeros((120, 40), bool)
+    for rows in (slice(0, 10), slice(30, 45), slice(80, 101)):
+        wrong[rows] = True
+    wrong[60, 7] = wrong[115, 30] = True
+    report = tt.check(spoilt(smooth((120, 40)), wrong), effort="exhaustive", entries=1, **GIVEN)
+    tensor = report.tensors["A"]
+    assert {area.rows for area in tensor.areas} == {(0, 9), (30, 44), (80, 100)}
+    assert len(tensor.areas) == 3
+    assert {(60, 7), (115, 30)} <= {entry.index for entry in tensor.wrong}
+    assert tensor.all_found
+
+
 @given(st.integers(0, 10**6), st.sampled_from(["quick", "normal"]))
 @settings(max_examples=60)
 def test_nothing_false_is_said_of_a_place(seed, effort):

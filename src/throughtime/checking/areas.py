@@ -39,6 +39,10 @@ class Area:
     rows: tuple[int, int]
     columns: tuple[int, int]
 
+    def __str__(self) -> str:
+        (top, bottom), (left, right) = self.rows, self.columns
+        return f"rows {top}–{bottom - 1}, columns {left}–{right - 1}"
+
     @staticmethod
     def whole(shape: Shape) -> Area:
         """All of a tensor."""
@@ -86,23 +90,22 @@ class Area:
             for axis in (0, 1)
         )
 
-    def around(self, shape: Shape) -> list[Area]:
-        """The rest of the tensor, as up to four areas."""
-        rows, columns = table_of(shape)
-        (top, bottom), (left, right) = self.rows, self.columns
+    def without(self, other: Area) -> list[Area]:
+        """What of it does not lie in another one, as up to four areas.
+
+        Example:
+            >>> [str(part) for part in Area((0, 9), (0, 4)).without(Area((5, 7), (0, 3)))]
+            ['rows 0–4, columns 0–3', 'rows 5–6, columns 3–3', 'rows 7–8, columns 0–3']
+        """
+        top, bottom = (min(max(row, self.rows[0]), self.rows[1]) for row in other.rows)
+        left, right = (min(max(c, self.columns[0]), self.columns[1]) for c in other.columns)
         rest = [
-            Area((0, top), (0, columns)),
-            Area((top, bottom), (0, left)),
-            Area((top, bottom), (right, columns)),
-            Area((bottom, rows), (0, columns)),
+            Area((self.rows[0], top), self.columns),
+            Area((top, bottom), (self.columns[0], left)),
+            Area((top, bottom), (right, self.columns[1])),
+            Area((bottom, self.rows[1]), self.columns),
         ]
         return [area for area in rest if area.size]
-
-    def corners(self) -> list[tuple[int, int]]:
-        """Its outermost entries, (row, column), each of them once."""
-        (top, bottom), (left, right) = self.rows, self.columns
-        places = [(r, c) for r in (top, bottom - 1) for c in (left, right - 1)]
-        return list(dict.fromkeys(places))
 
     def stretches(self, shape: Shape) -> list[tuple[int, int]]:
         """Its entries as stretches (first, stop), counted in C order."""
@@ -122,9 +125,11 @@ class Area:
             ('columns 1–2', 'entries 8–11')
             >>> Area((2, 4), (3, 4)).words((8, 4)), Area((2, 3), (1, 3)).words((8, 4))
             ('column 3 of rows 2–3', '[2, 1] to [2, 2]')
+            >>> Area((8, 9), (0, 1)).words((12,)), Area((0, 1), (0, 1)).words(())
+            ('entry 8', '[]')
         """
         rows, columns = table_of(shape)
-        if self.height == 1 and (self.width < columns or columns == 1):
+        if self.height == 1 and len(shape) != 1 and (self.width < columns or columns == 1):
             return " to ".join(self._ends(shape))
         of_rows = _counted("row" if columns > 1 else "entry", self.rows)
         if self.width == columns:

@@ -198,7 +198,7 @@ class _Search:
         found = bordered(self.probe, origin.area)
         if found is not None:
             self.found.areas.append(found)
-            self.queue = self._around(found.area)
+            self.queue = self._beside_all_that_is_known()
             return
         self.queue = [one for one in self.queue if one not in inside]
         across = self._across(origin)
@@ -211,11 +211,16 @@ class _Search:
         halves = self._divided(replace(origin, axis=1, full=0, origin=None, strewn=True))
         return replace(halves[0], strewn=False) if len(halves) == 1 else None
 
-    def _around(self, area: Area) -> list[_Part]:
-        """What is wrong around an area."""
-        around = area.around(self.probe.shape)
+    def _beside_all_that_is_known(self) -> list[_Part]:
+        """What is wrong in the rest of the tensor."""
+        rest = [self.probe.whole]
+        known = [found.area for found in self.found.areas]
+        for row, column in self.probe.wrong_in(self.probe.whole):
+            known.append(Area((row, row + 1), (column, column + 1)))
+        for area in known:
+            rest = [part for one in rest for part in one.without(area)]
         goal = max(FINE * abs(self.probe.accusing.residual), self.probe.accusing.error)
-        if len(around) > 1 and not is_off(*self.probe.off(around, goal)):
+        if not rest or (len(rest) > 1 and not is_off(*self.probe.off(rest, goal))):
             return []
-        parts = [_Part(one, *self.probe.off([one], goal)) for one in around]
+        parts = [_Part(one, *self.probe.off([one], goal)) for one in rest]
         return [part for part in parts if part.wrong]

@@ -90,9 +90,10 @@ def _sentence(site: Site, name: str, areas: Sequence[Wrong], outside: str) -> st
     entries += " looked at" * sample + " there" * (not whole)
     throughout = wrong == looked
     inside = f"all {entries} are" if throughout else f"{wrong:,} of {entries} {_are(wrong)}"
-    where = " and ".join(_words(site, name, one.area) for one in areas)
-    head = "wrong throughout" if throughout else "wrong" if whole else "wrong in"
-    return f"{name}: {head}{'' if whole else ' ' + where}: {inside} wrong{outside}."
+    where = "" if whole else " " + " and ".join(_words(site, name, one.area) for one in areas)
+    if whole and not throughout:
+        return f"{name}: {inside} wrong{outside}."
+    return f"{name}: wrong {'throughout' if throughout else 'in'}{where}: {inside} wrong{outside}."
 
 
 def _strips(strips: Sequence[Area], shape: Shape) -> str:

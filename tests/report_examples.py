@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 import throughtime as tt
-from throughtime.checking import Direction, Point, TensorReport, Valley, Worst
+from throughtime.checking import Direction, Point, TensorReport, Valley, Worst, WrongArea
 
 
 def tensor(verdict, shape, seed, wrong=0, remedy=""):
@@ -36,6 +36,7 @@ def tensor(verdict, shape, seed, wrong=0, remedy=""):
         smallest_error=np.inf if verdict == "unresolved" else 1e-8,
         order=6,
         wrong=tuple(entries[:wrong]),
+        areas=(WrongArea((2, 3), (0, 4), "rows 2–3", 6, 5),) if wrong else (),
         directions=(Direction("all", 1.25, 1.25, 1e-9), Direction("rows 0–4", -0.5, -0.5, 1e-9)),
         remedy=remedy,
     )
@@ -98,3 +99,36 @@ def network_report(dtype="float64", **options):
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((7, 2, 3)).astype(dtype)
     return tt.check(net, inputs, rng.integers(0, 3, (7, 2)), **options)
+
+
+def fault_at_two_steps(steps=1):
+    """U for Uᵀ on the way back: at T = 1 nothing comes back, and the gradient is right."""
+    rng = np.random.default_rng(0)
+    W, U, x = (rng.standard_normal(shape) for shape in ((3, 2), (3, 3), (8, 2)))
+
+    def on(steps):
+        def states():
+            h = [np.zeros(3)]
+            for x_t in x[:steps]:
+                h.append(np.tanh(W @ x_t + U @ h[-1]))
+            return h
+
+        def gradient():
+            h, dh, dW, dU = states(), np.zeros(3), np.zeros_like(W), np.zeros_like(U)
+            for t in reversed(range(steps)):
+                dz = (2 * h[t + 1] + dh) * (1 - h[t + 1] ** 2)
+                dW, dU, dh = dW + np.outer(dz, x[t]), dU + np.outer(dz, h[t]), U @ dz
+            return {"W": dW, "U": dU}
+
+        def loss():
+            return np.sum(np.square(states()), axis=1)
+
+        return tt.Target({"W": W, "U": U}, loss, gradient, steps=steps, at_length=on)
+
+    return on(steps)
+
+
+def fault_of_large_weights():
+    """The gradient of w, where the loss is sin(w): right as long as w is small."""
+    w = np.full(5, 1e-9)
+    return tt.Target({"w": w}, lambda: np.sin(w), lambda: {"w": np.ones(5)})

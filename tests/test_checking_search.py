@@ -72,7 +72,7 @@ def test_one_wrong_entry_among_many_is_named(seed, effort):
     assert report.verdict == "disagree"
     assert [worst.index for worst in report.tensors["A"].wrong] == [place]
     assert report.tensors["b"].verdict == "agree"
-    assert report.evaluations < 300
+    assert report.evaluations < 200
 
 
 def test_several_wrong_entries_are_all_named():
@@ -99,7 +99,10 @@ def test_two_entries_that_cancel_are_seen():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda A, rms: np.multiply(A, 1.1, out=A), "A: wrong throughout, as far as"),
+        (
+            lambda A, rms: np.multiply(A, 1.1, out=A),
+            "A: wrong throughout: all 6 entries looked at are",
+        ),
         (lambda A, rms: np.negative(A[100:], out=A[100:]), "A: wrong throughout rows 100–199"),
     ],
 )

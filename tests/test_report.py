@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-from report_examples import full_report, network_report, plain_report
+import throughtime as tt
+from report_examples import (
+    fault_at_two_steps,
+    fault_of_large_weights,
+    full_report,
+    network_report,
+    plain_report,
+)
 from throughtime.report.check_figures import NAMED
 from throughtime.report.page import Section, Table, write_page
 
@@ -29,6 +36,62 @@ REPORTS = {
 @pytest.fixture(params=REPORTS, scope="module")
 def report(request):
     return REPORTS[request.param]()
+
+
+# --- the headline ---
+
+ELSEWHERE = {
+    "T = 2": (fault_at_two_steps, "at T = 2"),
+    "characteristic": (fault_of_large_weights, "at the characteristic point"),
+}
+
+
+@pytest.mark.parametrize("name", [*ELSEWHERE, "as given"])
+def test_text_json_page_and_junit_have_the_same_number_in_their_headline(name, tmp_path):
+    make, where = ELSEWHERE.get(name, (lambda: fault_at_two_steps(6), ""))
+    report = tt.check(make(), diagnose=False)
+    wrong = [point for point in report.points if point.verdict == "disagree"]
+    worst = max(point.discrepancy for point in wrong)
+    assert (report.decisive.name, report.decisive.discrepancy) == (name, worst)
+    assert worst > 0.05
+    d, floor = f"{worst:.3g}", f"{report.decisive.floor:.2g}"
+    place = f" {where}" if where else ""
+    line = (
+        f"DISAGREE: the gradient and the numerical one are d = {d} apart{place}; "
+        f"rounding alone would give {floor}"
+    )
+    for write in ("json", "junit", "html"):
+        getattr(report, f"to_{write}")(tmp_path / write)
+    data = json.loads((tmp_path / "json").read_text("utf-8"))
+    Draft202012Validator(SCHEMA).validate(data)
+    assert data["headline"] == {
+        "text": line,
+        "point": name,
+        "discrepancy": worst,
+        "floor": report.decisive.floor,
+    }
+    assert data["discrepancy"] == report.discrepancy == report.points[0].discrepancy
+    suite = ElementTree.parse(tmp_path / "junit").getroot()
+    told = {p.get("name"): p.get("value") for p in suite.iter("property")}
+    assert (told["headline"], told["point"], told["discrepancy"]) == (line, name, str(worst))
+    assert str(report).splitlines()[0] == line
+    assert suite.find(".//system-out").text.splitlines()[0] == line
+    assert f"{line}." in (tmp_path / "html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_the_tensors_of_the_point_that_disagrees_come_first(name, tmp_path):
+    make, where = ELSEWHERE[name]
+    report = tt.check(make(), diagnose=False)
+    first, second = (str(report).split("\n\n")[k].splitlines() for k in (1, 2))
+    assert first[0] == f"{where.replace('at', 'At', 1)}:"
+    assert second[0] == "As given:"
+    assert any("disagree" in line for line in first)
+    assert not any("disagree" in line for line in second)
+    report.to_html(tmp_path / "page")
+    page = (tmp_path / "page").read_text("utf-8")
+    assert page.index(f"Tensors, {where}") < page.index("Tensors, as given")
+    assert "as given: agree, d = " in page
 
 
 # --- JSON ---

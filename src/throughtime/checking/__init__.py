@@ -12,6 +12,7 @@ from throughtime.checking.report import (
     Valley,
     Verdict,
     Worst,
+    WrongArea,
 )
 from throughtime.checking.sweep import Sweep, sweep_target
 from throughtime.checking.target import CheckError, Target
@@ -28,6 +29,7 @@ __all__ = [
     "Valley",
     "Verdict",
     "Worst",
+    "WrongArea",
     "check_target",
     "derivative",
     "discrepancy",

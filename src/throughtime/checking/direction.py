@@ -20,6 +20,7 @@ class Block:
         start, stop: the stretch.
         seed: of what is drawn for the whole tensor; None for a move of 1.
         weight: of the whole block.
+        ramp: whether later entries move farther, in proportion to their place in the stretch.
     """
 
     name: str
@@ -27,13 +28,17 @@ class Block:
     stop: int
     seed: int | None = None
     weight: float = 1.0
+    ramp: bool = False
 
     def moves(self, size: int) -> Array:
         """(stop − start,): how far each entry moves at step 1, in a tensor of so many entries."""
+        count = self.stop - self.start
         if self.seed is None:
-            return np.full(self.stop - self.start, self.weight)
-        drawn = _drawn(size, self.seed)[self.start : self.stop]
-        return drawn if self.weight == 1 else self.weight * drawn
+            moves = np.full(count, self.weight)
+        else:
+            drawn = _drawn(size, self.seed)[self.start : self.stop]
+            moves = drawn if self.weight == 1 else self.weight * drawn
+        return moves * (np.arange(1, count + 1) / count) if self.ramp else moves
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,12 @@
-"""Which entries are wrong? A search that halves, instead of one that looks at all.
+"""Which entries are wrong? A search that divides, instead of one that looks at all.
 
-Along a direction v the gradient is off by r·v, and so it is along each half of v: the two parts
-add up to the whole, so that measuring one gives the other. One wrong entry among N is found after
-log₂ N of these.
+Along a direction v the gradient is off by r·v, and so it is along each part of v: the parts add
+up to the whole, so that measuring all but one gives the last. One wrong entry among N is found
+after log₂ N halvings. Mostly sooner: where one entry alone is off, a direction whose moves grow
+with the place tells the place, by how much smaller the difference becomes.
+
+Where all parts are wrong again and again, everything may be. Then the borders of what is wrong are
+looked for, and what lies around it is measured.
 """
 
 from __future__ import annotations
@@ -11,14 +15,20 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from throughtime.checking.direction import Block, Line, entry
+from throughtime.checking.areas import Area
+from throughtime.checking.borders import Wrong, bordered
+from throughtime.checking.budget import Spent
+from throughtime.checking.gates import Gates
+from throughtime.checking.probe import Probe, is_off
 from throughtime.checking.run import Runner
 from throughtime.checking.site import Measured, Site
-from throughtime.checking.verdict import ACCUSED, accused, cautious
 
-DENSE = 3  # halvings in a row that find both halves wrong: 8 stretches of 8
-SAMPLED = 4  # entries that are looked at where all are wrong
+DENSE = 3  # divisions in a row that find all parts wrong
+LONE = 2  # divisions in a row that find one part wrong alone
 SHARP = 0.02  # of the residual: an error bar that tells whose it is
+FINE = 1e-3  # of the residual: one that tells where it is, or that nothing else is left
+CLEAR = 50.0  # error bars: a residual so large tells its place by a ramp
+ENTRY = 1e-6  # of a tensor's typical gradient: an error bar that is small enough for one entry
 
 
 @dataclass
@@ -26,128 +36,191 @@ class Located:
     """What the search found.
 
     Attributes:
-        entries: wrong ones, looked at one by one.
-        dense: stretches (start, stop) wrong throughout.
-        left: stretches in which something is wrong that was not searched further.
+        entries: those that were looked at by themselves, by their place in C order.
+        areas: what is wrong all over, or here and there.
+        left: where something is wrong that was not searched further.
+        ended: whether nothing was left to be searched, so that the rest of the tensor is right.
     """
 
-    entries: list[Measured] = field(default_factory=list)
-    dense: list[tuple[int, int]] = field(default_factory=list)
-    left: list[tuple[int, int]] = field(default_factory=list)
+    entries: dict[int, Measured] = field(default_factory=dict)
+    areas: list[Wrong] = field(default_factory=list)
+    left: list[Area] = field(default_factory=list)
+    ended: bool = False
 
 
 @dataclass(frozen=True)
-class _Stretch:
-    """Entries from start to stop: by how much the gradient is off along them, ± an error bar.
+class _Part:
+    """An area, by how much the gradient is off along a direction over it, ± an error bar.
 
-    `full` counts the halvings in a row, up to here, that found both halves wrong.
+    Attributes:
+        axis: 0 where it is divided into rows first, 1 where into columns.
+        full: divisions in a row, up to here, that found all parts wrong …
+        origin: … and what they began with; None for the part itself.
+        lone: divisions in a row that found one part wrong alone.
+        strewn: whether single entries of it are wrong, and not all of them.
     """
 
-    start: int
-    stop: int
+    area: Area
     residual: float
     error: float
+    axis: int = 0
     full: int = 0
+    origin: _Part | None = None
+    lone: int = 0
+    strewn: bool = False
 
     @property
     def wrong(self) -> bool:
-        return abs(self.residual) > ACCUSED * self.error
+        return is_off(self.residual, self.error)
+
+    @property
+    def dense(self) -> bool:
+        """Whether all of what it is a part of may be wrong."""
+        return not self.strewn and self.full >= (DENSE if self.area.size > 1 else DENSE - 1)
 
 
-def locate(site: Site, accusing: Measured, run: Runner, count: int) -> Located:
+def locate(
+    site: Site, accusing: Measured, run: Runner, count: int, gates: Gates | None = None
+) -> Located:
     """Searches for up to `count` wrong entries along a line that accuses its tensor.
 
-    The stretch that is furthest off is halved first. Where halving finds both halves wrong again
-    and again, everything there is: a few of its entries stand for it.
+    Args:
+        site: where.
+        accusing: the line, over one stretch of one tensor.
+        run: measures lines.
+        count: of entries.
+        gates: of which the tensor may consist; they are told apart first.
     """
-    block = accusing.line.blocks[0]
-    found = Located()
-    queue = [_Stretch(block.start, block.stop, accusing.residual, accusing.error)]
-    while queue and len(found.entries) < count:
-        queue.sort(key=lambda s: abs(s.residual))
-        stretch = queue.pop()
-        if stretch.stop - stretch.start == 1:
-            looked = _look(site, accusing, [stretch.start], run)
-            found.entries += [m for m in looked if accused(m)]
-            if not looked:
-                found.left.append((stretch.start, stretch.stop))
+    return _Search(Probe(site, accusing, run), gates).up_to(count)
+
+
+class _Search:
+    """Divides what is furthest off, until it is single entries, or an area with borders."""
+
+    def __init__(self, probe: Probe, gates: Gates | None) -> None:
+        self.probe, self.gates = probe, gates
+        self.found = Located()
+        columns, block = probe.columns, probe.block
+        area = Area((block.start // columns, -(-block.stop // columns)), (0, columns))
+        self.queue = [_Part(area, probe.accusing.residual, probe.accusing.error)]
+
+    def up_to(self, count: int) -> Located:
+        """Searches until so many wrong entries are found, nothing is left, or the budget ends."""
+        found, probe = self.found, self.probe
+        while self.queue and len(probe.wrong_in(probe.whole)) < count:
+            self.queue.sort(key=lambda part: abs(part.residual))
+            part = self.queue.pop()
+            try:
+                self._search(part)
+            except Spent:
+                found.left.append(part.area)
                 break
-            continue
-        halves = _halved(site, accusing, stretch, run)
-        if halves is None:
-            found.left.append((stretch.start, stretch.stop))
-            break
-        wrong = [half for half in halves if half.wrong]
-        if not wrong:  # off together, but each by too little to be told from its error bar
-            found.left.append((stretch.start, stretch.stop))
-        elif len(wrong) == 2 and stretch.full + 1 >= DENSE:
-            whole = _ancestor(stretch, block)
-            queue = [s for s in queue if s.start < whole[0] or s.stop > whole[1]]
-            found.dense.append(whole)
-            found.entries += _sample(site, accusing, whole, run)
         else:
-            queue += [replace(h, full=stretch.full + 1 if len(wrong) == 2 else 0) for h in wrong]
-    found.left += [(stretch.start, stretch.stop) for stretch in queue]
-    return found
+            done = not self.queue and not found.left
+            found.ended = done and (bool(found.areas) or not probe.unexplained())
+        found.left += [part.area for part in self.queue]
+        found.entries = {row * probe.columns + c: m for (row, c), m in probe.looked.items()}
+        return found
 
+    def _search(self, part: _Part) -> None:
+        if part.dense:
+            self._spread(part)
+        elif part.area.size == 1:
+            self.probe.look([(part.area.rows[0], part.area.columns[0])], ENTRY)
+        else:
+            alone = part.lone >= LONE and abs(part.residual) > CLEAR * part.error
+            parts = self._narrowed(part) if alone else self._divided(part)
+            self.queue += parts
+            if not parts:  # off together, but each by too little to be told from its error bar
+                self.found.left.append(part.area)
 
-def _halved(
-    site: Site, accusing: Measured, stretch: _Stretch, run: Runner
-) -> tuple[_Stretch, _Stretch] | None:
-    """Both halves; one is measured, and the other is what remains. None: budget spent."""
-    block = accusing.line.blocks[0]
-    middle = (stretch.start + stretch.stop) // 2
-    goal = max(SHARP * abs(stretch.residual), stretch.error / 2)
-    half = replace(block, start=stretch.start, stop=middle)
-    line = Line("", (half,), accusing.line.unit, _steps(accusing), goal)
-    (measured,) = run(site, [line])
-    if measured is None or not np.isfinite(measured.error):
-        return None
-    left = _Stretch(stretch.start, middle, measured.residual, measured.error)
-    rest = stretch.residual - measured.residual
-    return left, _Stretch(middle, stretch.stop, rest, stretch.error + measured.error)
+    def _divided(self, part: _Part) -> list[_Part]:
+        """What is wrong among the gates of the whole tensor, or the halves of a part."""
+        axis, pieces = self._pieces(part)
+        goal = max(SHARP * abs(part.residual), part.error / 2)
+        found, rest, error = [], part.residual, part.error
+        for piece in pieces[:-1]:
+            residual, own = self.probe.off([piece], goal)
+            found.append(replace(part, area=piece, residual=residual, error=own))
+            rest, error = rest - residual, error + own
+        if not is_off(rest, error) and is_off(rest, error / len(pieces)):
+            rest, error = self.probe.off(pieces[-1:], goal)
+        found.append(replace(part, area=pieces[-1], residual=rest, error=error))
+        wrong = [one for one in found if one.wrong]
+        if len(wrong) == len(pieces):
+            full = part.full + (1 if len(pieces) == 2 else 2)
+            origin = part.origin or part
+            return [replace(one, axis=axis, full=full, origin=origin, lone=0) for one in wrong]
+        lone = part.lone + 1 if len(wrong) == 1 else 0
+        return [replace(one, axis=axis, full=0, origin=None, lone=lone) for one in wrong]
 
+    def _pieces(self, part: _Part) -> tuple[int, list[Area]]:
+        if self.gates is not None and part.area == self.probe.whole and not part.strewn:
+            return 0, part.area.divided(self.gates.axis, self.gates.count)
+        first, stop = part.area.span(part.axis)
+        return part.axis, part.area.divided(part.axis if stop - first > 1 else 1 - part.axis)
 
-def _ancestor(stretch: _Stretch, block: Block) -> tuple[int, int]:
-    """The stretch in which the run of full halvings began: 2^full times as long."""
-    start, stop, path = block.start, block.stop, []
-    while (start, stop) != (stretch.start, stretch.stop):
-        path.append((start, stop))
-        middle = (start + stop) // 2
-        start, stop = (start, middle) if stretch.start < middle else (middle, stop)
-    path.append((start, stop))
-    return path[-1 - stretch.full]
+    def _narrowed(self, part: _Part) -> list[_Part]:
+        """Where the one wrong entry of a part lies, if it is one; else the part, to be divided."""
+        again = [replace(part, lone=-LONE)]
+        stretches = part.area.stretches(self.probe.shape)
+        if len(stretches) > 1:
+            return again
+        ((start, stop),) = stretches
+        goal = max(FINE * abs(part.residual), part.error)
+        ramp, error = self.probe.off([part.area], goal, ramp=True)
+        ratio, count = ramp / part.residual, stop - start
+        doubt = (error + abs(ratio) * part.error) / abs(part.residual)
+        low = max(int(np.floor((ratio - 2 * doubt) * count - 0.5)), 0)
+        high = min(int(np.floor((ratio + 2 * doubt) * count + 0.5)), count)
+        if high <= low:
+            return again
+        window = self._holding(start + low, start + high, part.area)
+        if 2 * window.size >= part.area.size:
+            return again
+        residual, error = self.probe.off([window], goal)
+        if is_off(part.residual - residual, part.error + error):
+            return again
+        return [replace(part, area=window, residual=residual, error=error)]
 
+    def _holding(self, first: int, stop: int, area: Area) -> Area:
+        """The smallest part of an area that holds a stretch of entries."""
+        columns = self.probe.columns
+        top, bottom = first // columns, -(-stop // columns)
+        if bottom - top > 1:
+            return Area((top, bottom), area.columns)
+        return Area((top, top + 1), (first - top * columns, stop - top * columns))
 
-def _sample(
-    site: Site, accusing: Measured, stretch: tuple[int, int], run: Runner
-) -> list[Measured]:
-    """The entries in a stretch whose gradient is largest, half of them, and others."""
-    start, stop = stretch
-    name = accusing.line.blocks[0].name
-    size = np.abs(site.gradient[name].reshape(-1)[start:stop])
-    spread = np.linspace(0, stop - start - 1, SAMPLED).astype(int)
-    places = dict.fromkeys([int(size.argmax()), *map(int, spread)])
-    return [m for m in _look(site, accusing, [start + p for p in places], run) if accused(m)]
+    def _spread(self, part: _Part) -> None:
+        """What is wrong all over, and whether anything around it is."""
+        origin = part.origin or part
+        inside = [one for one in (*self.queue, part) if one.area.within(origin.area)]
+        found = bordered(self.probe, origin.area)
+        if found is not None:
+            self.found.areas.append(found)
+            self.queue = self._beside_all_that_is_known()
+            return
+        self.queue = [one for one in self.queue if one not in inside]
+        across = self._across(origin)
+        self.queue += [across] if across else [replace(one, strewn=True) for one in inside]
 
+    def _across(self, origin: _Part) -> _Part | None:
+        """The columns that are wrong, where these are one half of them."""
+        if origin.axis == 1 or min(origin.area.height, origin.area.width) == 1:
+            return None
+        halves = self._divided(replace(origin, axis=1, full=0, origin=None, strewn=True))
+        return replace(halves[0], strewn=False) if len(halves) == 1 else None
 
-def _look(site: Site, accusing: Measured, places: list[int], run: Runner) -> list[Measured]:
-    name = accusing.line.blocks[0].name
-    shape = site.parameters[name].shape
-    lines = [
-        Line(
-            str([int(i) for i in np.unravel_index(p, shape)]),
-            entry(name, p),
-            site.scales[name],
-            _steps(accusing),
-        )
-        for p in places
-    ]
-    typical = float(np.sqrt(np.mean(np.square(site.gradient[name], dtype=np.float64))))
-    lines = [replace(line, goal=1e-6 * typical) for line in lines]
-    return [cautious(m) for m in run(site, lines) if m is not None]
-
-
-def _steps(accusing: Measured) -> tuple[int, ...]:
-    """Few steps to begin with: along a part of a direction, the loss curves no more."""
-    return accusing.rungs[-1] - 4, accusing.rungs[-1] - 2, accusing.rungs[-1]
+    def _beside_all_that_is_known(self) -> list[_Part]:
+        """What is wrong in the rest of the tensor."""
+        rest = [self.probe.whole]
+        known = [found.area for found in self.found.areas]
+        for row, column in self.probe.wrong_in(self.probe.whole):
+            known.append(Area((row, row + 1), (column, column + 1)))
+        for area in known:
+            rest = [part for one in rest for part in one.without(area)]
+        goal = max(FINE * abs(self.probe.accusing.residual), self.probe.accusing.error)
+        if not rest or (len(rest) > 1 and not is_off(*self.probe.off(rest, goal))):
+            return []
+        parts = [_Part(one, *self.probe.off([one], goal)) for one in rest]
+        return [part for part in parts if part.wrong]

@@ -43,19 +43,7 @@ class Plan:
         sizes = [self.site.size_of(replace(line, blocks=(block,))) for block in line.blocks]
         goal = GLANCE * min(size for size in (*sizes, np.inf) if size > 0)
         goal = min(max(goal, TIGHT * self.site.size_of(line)), 1e300)
-        return replace(line, goal=goal, rungs=self._nearest(goal))
-
-    def _nearest(self, goal: float) -> tuple[int, ...]:
-        """The smallest steps that noise leaves clear of the goal: there the loss curves least.
-
-        In double precision. In a shorter one they would be no smaller than where a walk begins.
-        """
-        noise = self.site.noise
-        if noise.relative >= DOUBLE:
-            return START
-        step = 2 * CLEAR * noise.deviation / goal
-        first = int(np.clip(np.ceil(2 * np.log2(max(step, 1e-300))), NEAREST, START[0]))
-        return first, first + 2, first + 4
+        return replace(line, goal=goal, rungs=nearest(self.site, goal, START))
 
     def over(self, name: str, number: int, rungs: tuple[int, ...]) -> Line:
         """A random direction over the whole tensor."""
@@ -111,6 +99,27 @@ class Plan:
         order = np.argpartition(-np.abs(gradient), half, axis=None)
         drawn = self.rng.choice(order[half:], entries - half, replace=False)
         return np.sort(np.concatenate([order[:half], drawn])).astype(np.int64)
+
+
+def nearest(
+    site: Site, goal: float, start: tuple[int, ...], unit: float = 1.0, clear: float = CLEAR
+) -> tuple[int, ...]:
+    """The smallest steps that noise leaves clear of the goal: there the loss curves least.
+
+    In double precision. In a shorter one they would be no smaller than where a walk begins.
+
+    Args:
+        site: where.
+        goal: an error bar that is small enough.
+        start: where the walk begins otherwise, and at most.
+        unit: the length of step 0.
+        clear: times less than the goal: what noise may leave of it.
+    """
+    if site.noise.relative >= DOUBLE or not goal:
+        return start
+    step = 2 * clear * site.noise.deviation / goal / unit
+    first = int(np.clip(np.ceil(2 * np.log2(max(step, 1e-300))), NEAREST, start[0]))
+    return first, first + 2, first + 4
 
 
 def window(found: Sequence[Measured]) -> tuple[int, ...]:

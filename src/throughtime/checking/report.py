@@ -12,6 +12,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.checking.cause import Cause
+from throughtime.checking.points import AS_GIVEN
 from throughtime.checking.text import circumstances, headline, text
 from throughtime.checking.text import plain as _plain
 from throughtime.storage import replace
@@ -36,6 +37,25 @@ class Worst:
     gradient: float
     numerical: float
     error: float
+
+
+@dataclass(frozen=True)
+class WrongArea:
+    """Rows and columns of a tensor in which something is wrong.
+
+    Attributes:
+        rows, columns: the first and the last, counted from 0; of a tensor with more than two axes
+            the columns are all axes but the first, laid flat.
+        words: it in words, with the gate that it is where that is known.
+        looked: how many of its entries were looked at by themselves.
+        wrong: how many of these are wrong.
+    """
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    words: str
+    looked: int
+    wrong: int
 
 
 @dataclass(frozen=True)
@@ -74,6 +94,9 @@ class TensorReport:
         worst: the entry that is furthest off, in units of its error bar; None where no entry
             was looked at by itself.
         wrong: entries that were located as wrong, furthest off first.
+        areas: rows and columns that were located as wrong.
+        all_found: whether nothing beside these entries and areas was found wrong, in a search
+            that came to its end.
         directions: the directions confined to this tensor.
         remedy: what would resolve it, where it is unresolved.
     """
@@ -91,6 +114,8 @@ class TensorReport:
     smallest_error: float = np.inf
     order: int = 2
     wrong: tuple[Worst, ...] = ()
+    areas: tuple[WrongArea, ...] = ()
+    all_found: bool = False
     directions: tuple[Direction, ...] = field(default=(), repr=False)
     remedy: str = ""
 
@@ -150,7 +175,8 @@ class Report:
         verdict: "agree": no difference beyond the error bars, which are narrow enough in every
             tensor; "disagree": some tensor differs by more than its error bars; "unresolved":
             nothing differs, but the error bars are too wide to say more. Over all points.
-        discrepancy: d = ‖g − n‖ / (‖g‖ + ‖n‖) at the point as given.
+        discrepancy: d = ‖g − n‖ / (‖g‖ + ‖n‖) at the point as given. Where the gradient is wrong
+            at another point alone, `decisive` has the d that the headline gives.
         floor: the d that the error bars alone would give.
         smallest_error: the smallest relative error that this check would have seen, of the
             tensor in which it saw least.
@@ -194,8 +220,20 @@ class Report:
         """What `print` shows, in lines of at most so many characters, as for a narrow terminal."""
         return text(self, width)
 
+    @property
+    def decisive(self) -> Point:
+        """The point that the headline speaks of: where the gradient is furthest off.
+
+        The point as given, where it disagrees nowhere.
+        """
+        given = Point(
+            AS_GIVEN, self.steps, self.verdict, self.discrepancy, self.floor, self.tensors
+        )
+        wrong = [point for point in self.points if point.verdict == "disagree"]
+        return max(wrong, key=lambda point: point.discrepancy, default=given)
+
     def headline(self) -> str:
-        """The verdict and its two numbers, in one line."""
+        """The verdict, and how far apart the two are, in one line."""
         return headline(self)
 
     def circumstances(self) -> str:
@@ -208,7 +246,14 @@ class Report:
 
     def as_dict(self) -> dict[str, object]:
         """The report as plain data, with `"version"`; an infinite number is null."""
-        return {"version": JSON_VERSION, **_plain(self)}
+        point = self.decisive
+        said = {
+            "text": self.headline(),
+            "point": point.name,
+            "discrepancy": point.discrepancy,
+            "floor": point.floor,
+        }
+        return {"version": JSON_VERSION, "headline": _plain(said), **_plain(self)}
 
 
 def worst_verdict(verdicts: Sequence[Verdict]) -> Verdict:

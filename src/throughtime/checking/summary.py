@@ -22,8 +22,8 @@ from throughtime.checking.verdict import (
     of_entries,
     sharper,
 )
+from throughtime.checking.whereabouts import LISTED, whereabouts
 
-LISTED = 64  # wrong entries in a report at most
 KINKED = 0.01  # of a slope: a smaller jump of it stands in no one's way
 
 
@@ -57,6 +57,7 @@ def _tensor(site: Site, name: str, found: Findings, most: float) -> TensorReport
     distance = _distance(site, name, found)
     wrong = found.wrong
     negligible = site.parameters[name].size == 0 or _negligible(found, most)
+    where = whereabouts(site, name, found)
     verdict = judge(wrong, distance.smallest, negligible)
     if verdict == "agree" and found.unreached:
         verdict = "unresolved"
@@ -82,6 +83,8 @@ def _tensor(site: Site, name: str, found: Findings, most: float) -> TensorReport
         smallest_error=distance.smallest,
         order=first.slope.order if first is not None and first.slope else 0,
         wrong=tuple(_worst(m, shape) for m in ranked if accused(m))[:LISTED],
+        areas=where.areas,
+        all_found=where.all_found,
         directions=tuple(_direction(m) for m in (*found.whole, *found.parts)),
         remedy=why,
     )
@@ -158,51 +161,13 @@ def _notes(looked: Examination) -> Iterable[str]:
                 f"{name}: the loss has a kink here in {kinks} of {len(measured)} directions; "
                 "the slopes on either side differ, and the error bars span both."
             )
-        if found.located is not None:
-            yield from _places(site, name, found)
-        elif found.complete and found.wrong:
-            count = sum(map(accused, found.entries.values()))
-            if count > LISTED:
-                yield f"{name}: {count:,} of {len(found.entries):,} entries are wrong."
+        yield from whereabouts(site, name, found).sentences
 
 
 def _kinked(found: Measured) -> bool:
     """Whether a kink makes the error bar what it is, and that is worth telling."""
     size = max(abs(found.gradient), abs(found.numerical))
     return found.broken and found.slope is not None and found.slope.kink > KINKED * size
-
-
-def _places(site: Site, name: str, found: Findings) -> Iterable[str]:
-    shape, size = site.parameters[name].shape, site.parameters[name].size
-    assert found.located is not None
-    for start, stop in found.located.dense:
-        if stop - start == size:
-            yield f"{name}: wrong throughout, as far as {len(found.located.entries)} samples show."
-        else:
-            yield f"{name}: wrong throughout {stretch(shape, start, stop)}."
-    left = found.located.left
-    if left:
-        more = ", ".join(stretch(shape, start, stop) for start, stop in left[:3])
-        yield f"{name}: wrong too, not searched further: {more}{' and others' if left[3:] else ''}."
-
-
-def stretch(shape: tuple[int, ...], start: int, stop: int) -> str:
-    """A stretch of entries in words.
-
-    Example:
-        >>> stretch((8, 4), 8, 16), stretch((8, 4), 5, 6), stretch((8, 4), 5, 7)
-        ('rows 2–3', '[1, 1]', '[1, 1] to [1, 2]')
-    """
-    rows = shape[0] if shape else 1
-    width = int(np.prod(shape[1:], dtype=np.int64))
-    if rows > 1 and start % width == 0 and stop % width == 0 and (width > 1 or stop - start > 1):
-        first, last = start // width, stop // width - 1
-        return f"row {first}" if first == last else f"rows {first}–{last}"
-    ends = [
-        "[" + ", ".join(str(int(i)) for i in np.unravel_index(place, shape)) + "]"
-        for place in (start, stop - 1)
-    ]
-    return ends[0] if stop - start == 1 else " to ".join(ends)
 
 
 def _worst(found: Measured, shape: tuple[int, ...]) -> Worst:

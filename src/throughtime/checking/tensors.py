@@ -10,6 +10,7 @@ import numpy as np
 from throughtime.checking.confirm import confirmed, sharpened
 from throughtime.checking.direction import Line
 from throughtime.checking.effort import Effort
+from throughtime.checking.gates import gates_of
 from throughtime.checking.line import START
 from throughtime.checking.locate import Located, locate
 from throughtime.checking.plan import TIGHT, Plan, window
@@ -214,9 +215,10 @@ class Examination:
             if not accusing:
                 continue
             clearest = max(accusing, key=lambda m: m.z)
-            located = locate(self.site, clearest, self.run, self.effort.located)
+            gates = next(iter(gates_of(self.site.target, name)), None)
+            located = locate(self.site, clearest, self.run, self.effort.located, gates)
             self.found[name].located = located
-            self.found[name].entries.update({m.line.blocks[0].start: m for m in located.entries})
+            self.found[name].entries.update(located.entries)
 
     @property
     def wrong(self) -> bool:

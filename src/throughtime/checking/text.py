@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from throughtime.checking.points import AS_GIVEN, CHARACTERISTIC
+
 if TYPE_CHECKING:
     from throughtime.checking.cause import Cause
-    from throughtime.checking.report import Report, TensorReport
+    from throughtime.checking.report import Point, Report, TensorReport
 
 WIDTH = 100  # of a line of text
 HEADINGS = ("tensor", "verdict", "d", "floor", "worst entry", "gradient", "numerical")
@@ -24,8 +26,7 @@ def text(report: Report, width: int | None = None) -> str:
     lines = [
         *_wrapped(headline(report), width),
         *_wrapped(circumstances(report), width),
-        "",
-        *table(report.tensors, width),
+        *_tables(report, width),
         *([""] if notes else []),
         *(line for note in notes for line in _wrapped(note, width)),
         *explanation(report.causes, min(width or WIDTH, WIDTH)),
@@ -33,18 +34,53 @@ def text(report: Report, width: int | None = None) -> str:
     return "\n".join(lines)
 
 
+def _tables(report: Report, width: int | None) -> Iterator[str]:
+    for title, tensors in shown(report):
+        yield ""
+        if title:
+            yield f"{title}:"
+        yield from table(tensors, width)
+
+
 def _wrapped(sentence: str, width: int | None) -> list[str]:
     return [sentence] if width is None else wrap(sentence, width, subsequent_indent="  ")
 
 
 def headline(report: Report) -> str:
-    """The verdict and its two numbers, in one line."""
+    """The verdict, and how far apart gradient and numerical derivative are, in one line.
+
+    Where they disagree: how far they are at most, and at which point, if not at the one as given.
+    """
     if not any(tensor.measured for tensor in report.tensors.values()):
         return f"{report.verdict.upper()}: no derivative was measured"
+    point = report.decisive
+    place = where(point)
     return (
         f"{report.verdict.upper()}: the gradient and the numerical one are d = "
-        f"{report.discrepancy:.3g} apart; rounding alone would give {report.floor:.2g}"
+        f"{point.discrepancy:.3g} apart{' ' * bool(place)}{place}; "
+        f"rounding alone would give {point.floor:.2g}"
     )
+
+
+def where(point: Point) -> str:
+    """A point in words, "" for the one as given."""
+    if point.name == AS_GIVEN:
+        return ""
+    return "at the characteristic point" if point.name == CHARACTERISTIC else f"at {point.name}"
+
+
+def shown(report: Report) -> Iterator[tuple[str, Mapping[str, TensorReport]]]:
+    """The tensors that a reader should see: at the point as given, at a worse one before.
+
+    Each with its point in words, "" where there is one alone.
+    """
+    point = report.decisive
+    if point.name == AS_GIVEN:
+        yield "", report.tensors
+        return
+    yield where(point).replace("at", "At", 1), point.tensors
+    given = [point.tensors for point in report.points if point.name == AS_GIVEN]
+    yield "As given", given[0] if given else report.tensors
 
 
 def circumstances(report: Report) -> str:

@@ -18,7 +18,7 @@ from throughtime.diagnosis.candidate import Candidate
 from throughtime.diagnosis.cuts import clipped_by_value, decayed, zeros
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.matched import by_mutants
-from throughtime.diagnosis.observed import Observed
+from throughtime.diagnosis.observed import MOST, Observed
 from throughtime.diagnosis.rearranged import copied, permuted, transposed
 from throughtime.diagnosis.scaled import everywhere, in_gates, in_tensors
 from throughtime.diagnosis.steps import by_steps
@@ -27,6 +27,7 @@ from throughtime.diagnosis.variants import by_variants, scaled_down
 
 AT_MOST = 6  # faults at once
 INTERRUPTED = "The diagnosis was interrupted; the causes found until then are kept."
+RARE = 10  # times as many entries as a sample has, for each wrong one: it will hardly be in it
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ def diagnose(target: Target, report: Report, budget: Budget, seed: int = 0) -> D
             where Ctrl-C ends it.
         seed: of what is drawn.
     """
+    alone = _alone(report)
+    if alone:
+        return Diagnosis((), (alone,))
     notes: list[str] = []
     origin, search = Origin(target.parameters), None
     try:
@@ -69,6 +73,24 @@ def diagnose(target: Target, report: Report, budget: Budget, seed: int = 0) -> D
     cost = f"The diagnosis took {budget.used:,} further evaluation{plural} of the loss."
     causes, open_questions = (search.causes, search.notes) if search else ([], [])
     return Diagnosis(tuple(causes), (*open_questions, *notes, cost))
+
+
+def _alone(report: Report) -> str:
+    """A sentence where a few known entries are wrong among so many that no sample shows them.
+
+    Faults of a backward pass are in blocks; whatever was looked at here would be right.
+    """
+    wrong = [tensor for tensor in report.decisive.tensors.values() if tensor.verdict == "disagree"]
+    entries = sum(len(tensor.wrong) for tensor in wrong)
+    found = wrong and all(t.wrong and t.all_found and not t.areas for t in wrong)
+    if not found or min(t.size for t in wrong) < RARE * MOST * entries:
+        return ""
+    others = sum(t.size for t in wrong) - entries
+    one = entries == 1
+    return (
+        f"{entries} entr{'y' if one else 'ies'} alone {'is' if one else 'are'} wrong, the "
+        f"{others:,} others agree: no fault of a backward pass was looked for."
+    )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from throughtime.checking import Report
-from throughtime.checking.text import HEADINGS, cells, limits
+from throughtime.checking.text import HEADINGS, cells, limits, shown
 from throughtime.report.check_figures import error_parts, plot_check, plot_valley
 from throughtime.report.page import Figure, Section, Table, write_page
 
@@ -23,7 +23,7 @@ def check_sections(report: Report, title: str, lead: str = "") -> Iterator[Secti
     said = [lead, f"{report.headline()}.", f"{report.circumstances()}."]
     notes = [*report.notes, *([f"To resolve it: {report.remedy}."] if report.remedy else [])]
     words = " ".join(part for part in said if part)
-    yield Section(title, words, report.verdict, [_of_tensors(report)], notes=notes)
+    yield Section(title, words, report.verdict, list(_of_tensors(report)), notes=notes)
     yield from _why(report)
     points, figures = list(_points(report)), list(_figures(report))
     if points or figures:
@@ -40,9 +40,11 @@ def _why(report: Report) -> Iterator[Section]:
         yield Section(f"Why: {name}", f"{cause.statement} {cause.change}", notes=notes)
 
 
-def _of_tensors(report: Report) -> Table:
-    rows = [cells(name, tensor) for name, tensor in report.tensors.items()]
-    return Table(HEADINGS, rows, HEADINGS.index("verdict"), "Tensors, at the point as given")
+def _of_tensors(report: Report) -> Iterator[Table]:
+    for title, tensors in shown(report):
+        rows = [cells(name, tensor) for name, tensor in tensors.items()]
+        place = title.replace("A", "a", 1) if title else "at the point as given"
+        yield Table(HEADINGS, rows, HEADINGS.index("verdict"), f"Tensors, {place}")
 
 
 def _points(report: Report) -> Iterator[Table]:
@@ -90,10 +92,11 @@ def _figures(report: Report) -> Iterator[Figure]:
     along = sum(len(tensor.directions) for tensor in report.tensors.values())
     counts = {"entry": looked, "direction": along}
     what = [_count(number, unit) for unit, number in counts.items() if number]
+    verdict = report.points[0].verdict if report.points else report.verdict
     if what:
         words = (
             f"Gradient under test against numerical derivative, {' and '.join(what)} at the point "
-            f"as given: {report.verdict}, d = {report.discrepancy:.3g}, where error bars alone "
+            f"as given: {verdict}, d = {report.discrepancy:.3g}, where error bars alone "
             f"would give {report.floor:.2g}. On the line the two agree."
         )
         yield Figure(plot_check(report), words)

@@ -50,10 +50,20 @@ def _tensors(report: Report) -> Iterator[tuple[Point, str, TensorReport]]:
 
 
 def _properties(report: Report) -> ElementTree.Element:
-    found = ElementTree.Element("properties")
-    for name in ("verdict", "discrepancy", "floor", "smallest_error", "evaluations", "effort"):
-        value = str(getattr(report, name))
-        ElementTree.SubElement(found, "property", {"name": name, "value": value})
+    """The headline in words and numbers, and what the check was like."""
+    point, found = report.decisive, ElementTree.Element("properties")
+    told = {
+        "headline": report.headline(),
+        "verdict": report.verdict,
+        "point": point.name,
+        "discrepancy": point.discrepancy,
+        "floor": point.floor,
+        "smallest_error": report.smallest_error,
+        "evaluations": report.evaluations,
+        "effort": report.effort,
+    }
+    for name, value in told.items():
+        ElementTree.SubElement(found, "property", {"name": name, "value": _legal(str(value))})
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from throughtime.arrays import Array, Shape, refuse
+from throughtime.checking.gates import Gates
 from throughtime.diagnosis.mutants.blocks import EMBEDDING, HEAD, Block, Place, Placement
 from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN
 from throughtime.diagnosis.mutants.losses import Loss, as_targets
@@ -117,6 +118,23 @@ class Layout:
         if self.d:
             places[Block(HEAD, "d", 0)] = Place(self.d, slice(None))
         return Placement(places, shapes)
+
+    def gates_of(self, name: str, shapes: Mapping[str, Shape]) -> Gates | None:
+        """The gates that a tensor consists of; None where it holds one, or none.
+
+        Raises:
+            ValueError: where the layout does not fit these shapes.
+        """
+        letters = {gate: letter for letter, gate in self._gates().items()}
+        found = {
+            place.rows.start: (letters[block.gate], place.transposed)
+            for block, place in self.placement(shapes).places.items()
+            if place.tensor == name and block.gated and place.rows.start is not None
+        }
+        if len(found) < 2:
+            return None
+        order = "".join(found[start][0] for start in sorted(found))
+        return Gates(len(found), int(found[0][1]), order, "by its layout")
 
     def _lane(self, layer: int, direction: int, shapes: Mapping[str, Shape]) -> dict[Block, Place]:
         """One layer in one direction."""

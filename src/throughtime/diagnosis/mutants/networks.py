@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from throughtime import cells
-from throughtime.arrays import Array, refuse
+from throughtime.arrays import Array, Shape, refuse
+from throughtime.checking.gates import Gates
 from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN
 from throughtime.diagnosis.mutants.given import GivenLoss
 from throughtime.diagnosis.mutants.layout import Layout
@@ -27,6 +28,9 @@ KINDS = {
 }
 MODULES = dict.fromkeys(("RNN", "LSTM", "GRU"), "recurrent")
 MODULES |= {"Embedding": "embedding", "Linear": "head"}
+ORDERS = {"LSTM": "ifgo", "GRU": "rzn"}  # of the gates in torch's modules …
+GATED = ("weight_ih_", "weight_hh_", "bias_ih_", "bias_hh_")  # … and the tensors that hold them
+PYTORCH = "in PyTorch's order"
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,14 @@ class NetworkLayout:
             ValueError: where a layer is of another kind.
         """
         return self.layout().model(parameters)
+
+    def gates_of(self, name: str, shapes: Mapping[str, Shape]) -> Gates | None:
+        """The gates that a tensor consists of; None where it has none."""
+        number, kind = name.split(".")[0], name.split(".")[-1]
+        layer = self.network.layers[int(number)]
+        if not isinstance(layer, Recurrent) or kind not in "WUb" or len(layer.cell.gates) < 2:
+            return None
+        return Gates(len(layer.cell.gates), 0, layer.cell.gates, PYTORCH)
 
     def layout(self) -> Layout:
         """Where its matrices lie."""
@@ -111,6 +123,15 @@ class TorchLayout:
     inputs: Any
     run: Any
 
+    def gates_of(self, name: str, shapes: Mapping[str, Shape]) -> Gates | None:
+        """The gates that a tensor consists of; None where it has none."""
+        owner, _, own = name.rpartition(".")
+        modules = dict(self.module.named_modules())
+        order = ORDERS.get(type(modules.get(owner)).__name__, "")
+        if len(order) < 2 or not own.startswith(GATED):
+            return None
+        return Gates(len(order), 0, order, PYTORCH)
+
     def model(self, parameters: Mapping[str, Array]) -> Model:
         """The module with our readable backward pass.
 
@@ -130,7 +151,7 @@ class TorchLayout:
         final = None
         if not head and len(weights) > 1:
             final = (weights[1], weights[2] if len(weights) > 2 else None)
-        order = {"LSTM": "ifgo", "GRU": "rzn"}.get(kind, "h")
+        order = ORDERS.get(kind, "h")
         ways = ("", "_reverse") if inner.bidirectional else ("",)
         lanes = [f"l{layer}{way}" for layer in range(inner.num_layers) for way in ways]
         W, U, b, c, R = (

@@ -1,0 +1,199 @@
+"""Rectangles of a tensor: rows and columns that belong together, and how they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array, Shape
+
+DENSE = 0.5  # of a row's entries: where so many are wrong, the row counts as wrong
+ASTRAY = 0.25  # of the wrong entries: so many may lie outside the areas that describe them
+RUNS = 3  # areas at most that describe a tensor's wrong entries
+
+
+def table_of(shape: Shape) -> tuple[int, int]:
+    """Rows and columns of a tensor: the first axis, and all others laid flat.
+
+    Example:
+        >>> table_of((12, 4)), table_of((12,)), table_of(()), table_of((5, 2, 3))
+        ((12, 4), (12, 1), (1, 1), (5, 6))
+    """
+    rows = shape[0] if shape else 1
+    return rows, int(np.prod(shape[1:], dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Area:
+    """A rectangle of a tensor's table of entries.
+
+    Attributes:
+        rows: the first one, and the one after the last.
+        columns: likewise.
+    """
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    def __str__(self) -> str:
+        (top, bottom), (left, right) = self.rows, self.columns
+        return f"rows {top}–{bottom - 1}, columns {left}–{right - 1}"
+
+    @staticmethod
+    def whole(shape: Shape) -> Area:
+        """All of a tensor."""
+        rows, columns = table_of(shape)
+        return Area((0, rows), (0, columns))
+
+    @property
+    def height(self) -> int:
+        """How many rows it has."""
+        return self.rows[1] - self.rows[0]
+
+    @property
+    def width(self) -> int:
+        """How many columns it has."""
+        return self.columns[1] - self.columns[0]
+
+    @property
+    def size(self) -> int:
+        """How many entries it has."""
+        return self.height * self.width
+
+    def span(self, axis: int) -> tuple[int, int]:
+        """Its rows for axis 0, its columns for axis 1."""
+        return self.columns if axis else self.rows
+
+    def with_span(self, axis: int, first: int, stop: int) -> Area:
+        """The same with other rows, or columns."""
+        return replace(self, **{"columns" if axis else "rows": (first, stop)})
+
+    def divided(self, axis: int, parts: int = 2) -> list[Area]:
+        """Parts of about the same size that lie beside one another along an axis."""
+        first, stop = self.span(axis)
+        places = [first + (stop - first) * k // parts for k in range(parts + 1)]
+        return [self.with_span(axis, a, b) for a, b in pairwise(places)]
+
+    def holds(self, row: int, column: int) -> bool:
+        """Whether an entry lies in it."""
+        inside = self.rows[0] <= row < self.rows[1]
+        return inside and self.columns[0] <= column < self.columns[1]
+
+    def within(self, other: Area) -> bool:
+        """Whether all of it lies in another one."""
+        return all(
+            other.span(axis)[0] <= self.span(axis)[0] and self.span(axis)[1] <= other.span(axis)[1]
+            for axis in (0, 1)
+        )
+
+    def without(self, other: Area) -> list[Area]:
+        """What of it does not lie in another one, as up to four areas.
+
+        Example:
+            >>> [str(part) for part in Area((0, 9), (0, 4)).without(Area((5, 7), (0, 3)))]
+            ['rows 0–4, columns 0–3', 'rows 5–6, columns 3–3', 'rows 7–8, columns 0–3']
+        """
+        top, bottom = (min(max(row, self.rows[0]), self.rows[1]) for row in other.rows)
+        left, right = (min(max(c, self.columns[0]), self.columns[1]) for c in other.columns)
+        rest = [
+            Area((self.rows[0], top), self.columns),
+            Area((top, bottom), (self.columns[0], left)),
+            Area((top, bottom), (right, self.columns[1])),
+            Area((bottom, self.rows[1]), self.columns),
+        ]
+        return [area for area in rest if area.size]
+
+    def stretches(self, shape: Shape) -> list[tuple[int, int]]:
+        """Its entries as stretches (first, stop), counted in C order."""
+        columns = table_of(shape)[1]
+        (top, bottom), (left, right) = self.rows, self.columns
+        if self.width == columns:
+            return [(top * columns, bottom * columns)]
+        return [(row * columns + left, row * columns + right) for row in range(top, bottom)]
+
+    def words(self, shape: Shape) -> str:
+        """It in words.
+
+        Example:
+            >>> Area((2, 4), (0, 4)).words((8, 4)), Area((2, 3), (1, 2)).words((8, 4))
+            ('rows 2–3', '[2, 1]')
+            >>> Area((0, 8), (1, 3)).words((8, 4)), Area((8, 12), (0, 1)).words((12,))
+            ('columns 1–2', 'entries 8–11')
+            >>> Area((2, 4), (3, 4)).words((8, 4)), Area((2, 3), (1, 3)).words((8, 4))
+            ('column 3 of rows 2–3', '[2, 1] to [2, 2]')
+            >>> Area((8, 9), (0, 1)).words((12,)), Area((0, 1), (0, 1)).words(())
+            ('entry 8', '[]')
+        """
+        rows, columns = table_of(shape)
+        if self.height == 1 and len(shape) != 1 and (self.width < columns or columns == 1):
+            return " to ".join(self._ends(shape))
+        of_rows = _counted("row" if columns > 1 else "entry", self.rows)
+        if self.width == columns:
+            return of_rows
+        of_columns = _counted("column", self.columns)
+        return of_columns if self.height == rows else f"{of_columns} of {of_rows}"
+
+    def _ends(self, shape: Shape) -> list[str]:
+        """Its first and last entry; once where these are one."""
+        columns = table_of(shape)[1]
+        last = [(self.rows[1] - 1) * columns + self.columns[1] - 1]
+        places = dict.fromkeys([self.rows[0] * columns + self.columns[0], *last])
+        return [str([int(i) for i in np.unravel_index(place, shape)]) for place in places]
+
+
+def _counted(kind: str, span: tuple[int, int]) -> str:
+    first, last = span[0], span[1] - 1
+    if first == last:
+        return f"{kind} {first}"
+    return f"{kind.removesuffix('y') + 'ies' if kind.endswith('y') else kind + 's'} {first}–{last}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as one enumeration.
+
+    Example:
+        >>> listed(["row 3"]), listed(["row 3", "row 8"]), listed(["a", "b", "c"])
+        ('row 3', 'row 3 and row 8', 'a, b and c')
+    """
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def areas_of(wrong: Array) -> list[Area]:
+    """The areas that describe which entries of a table (rows, columns) are wrong.
+
+    Rows, columns, or a rectangle: whichever the wrong entries fill best. Nothing, where they are
+    strewn about.
+
+    Example:
+        >>> table = np.zeros((12, 4), bool)
+        >>> table[8:] = True
+        >>> areas_of(table)
+        [Area(rows=(8, 12), columns=(0, 4))]
+        >>> areas_of(np.eye(12, dtype=bool))
+        []
+    """
+    rows, columns = wrong.shape
+    count = int(wrong.sum())
+    every_row, every_column = np.ones(rows, bool), np.ones(columns, bool)
+    choices: tuple[tuple[Any, Any], ...] = (
+        (wrong.mean(axis=1) >= DENSE, every_column),
+        (every_row, wrong.mean(axis=0) >= DENSE),
+        (wrong.any(axis=1), wrong.any(axis=0)),
+    )
+    misfits = [int((np.outer(r, c) != wrong).sum()) for r, c in choices]
+    best = int(np.argmin(misfits))
+    if count < 2 or misfits[best] > ASTRAY * count:
+        return []
+    of_rows, of_columns = (list(_runs(chosen)) for chosen in choices[best])
+    found = [Area(r, c) for r in of_rows for c in of_columns]
+    return found if len(found) <= RUNS and all(area.size > 1 for area in found) else []
+
+
+def _runs(chosen: Array) -> Iterator[tuple[int, int]]:
+    """Where an array of truth values is true: (first, stop) of each stretch."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], chosen.astype(int), [0]])))
+    yield from ((int(first), int(stop)) for first, stop in edges.reshape(-1, 2))

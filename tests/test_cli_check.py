@@ -42,8 +42,8 @@ def test_disagree(target, capsys):
 
 
 def test_unresolved(target, capsys):
-    """A loss that is rounded to a tenth says too little about its slope."""
-    assert main(["check", target(loss="np.round((w**2).sum(), 1)")]) == 2
+    """A loss that bends faster than its rounding lets one see says too little of its slope."""
+    assert main(["check", target(loss="np.round((w**2).sum() + 0.1 * np.sin(1e3 * w).sum(), 1)")]) == 2
     assert capsys.readouterr().out.startswith("UNRESOLVED: ")
 
 

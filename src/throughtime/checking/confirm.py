@@ -53,7 +53,9 @@ POINTS = 5  # close by
 CLOSE = 2.0**-6  # of each tensor's size: how far away they are
 STEADY = 0.1  # of the difference: it stays the same within this part of it …
 ENOUGH = 3  # … at so many points: no more are needed
-CONSTANT = 4.0  # standard deviations over all points: a mean beyond them is no rounding
+# Standard deviations over all points: a mean beyond them is no rounding, where the loss is known
+# to be rounded inside, and where nothing speaks for it.
+CONSTANT, FAIRLY_CONSTANT = 4.0, 2.0
 SEEDS = 1000  # from here on they are those of the points close by
 KNOWN = 0.05  # of the difference: an error bar at a point close by that need not be narrower
 
@@ -335,8 +337,9 @@ def _at_points_close_by(site: Site, claims: Mapping[int, Measured]) -> dict[int,
                 if found is not None and np.isfinite(found.error):
                     residuals[k].append(found.residual)
         open_ = {k: claim for k, claim in open_.items() if not _steady(residuals[k])}
+    least = CONSTANT if site.own_noise else FAIRLY_CONSTANT
     return {
-        k: excused(claim) if k in open_ and not _constant(residuals[k]) else claim
+        k: excused(claim) if k in open_ and not _constant(residuals[k], least) else claim
         for k, claim in claims.items()
     }
 
@@ -347,11 +350,11 @@ def _steady(residuals: Sequence[float]) -> bool:
     return len(others) >= ENOUGH and all(abs(r - first) <= STEADY * abs(first) for r in others)
 
 
-def _constant(residuals: Sequence[float]) -> bool:
+def _constant(residuals: Sequence[float], least: float) -> bool:
     """Whether a difference has the same sign at all points, beyond their scatter."""
     if len(residuals) <= ENOUGH:
         return False
-    return abs(float(np.mean(residuals))) > CONSTANT * float(np.std(residuals, ddof=1))
+    return abs(float(np.mean(residuals))) > least * float(np.std(residuals, ddof=1))
 
 
 @contextmanager

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from throughtime.checking.confirm import confirmed, sharpened
+from throughtime.checking.confirm import confirmed
 from throughtime.checking.direction import Line
 from throughtime.checking.effort import Effort
 from throughtime.checking.gates import gates_of
 from throughtime.checking.line import START
 from throughtime.checking.locate import Located, locate
+from throughtime.checking.looks import sharpened
 from throughtime.checking.plan import TIGHT, Plan, window
 from throughtime.checking.run import Runner
 from throughtime.checking.site import Measured, Site

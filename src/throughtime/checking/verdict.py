@@ -14,6 +14,7 @@ from throughtime.checking.report import Verdict
 from throughtime.checking.site import Measured
 
 ACCUSED = 3.0  # error bars; each holds two standard deviations of the noise and the truncation
+SURE = 10.0  # error bars: beyond them no second look is needed
 RESOLVED = 0.02  # a gradient that is so far off, relative to its tensor, would have been accused
 NEGLIGIBLE = 1e-6  # of the tensor that matters most: what is below that does not matter
 MISSED = 0.05  # probability that random directions overlook an error of the size stated

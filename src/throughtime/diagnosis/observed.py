@@ -10,9 +10,10 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.checking.budget import Budget
-from throughtime.checking.confirm import ASKEW, confirmed
+from throughtime.checking.confirm import confirmed
 from throughtime.checking.direction import Line, entry
 from throughtime.checking.line import START
+from throughtime.checking.looks import ASKEW
 from throughtime.checking.origin import Origin
 from throughtime.checking.run import in_turn
 from throughtime.checking.site import Measured, Site

@@ -123,6 +123,7 @@ class _Model:
         size = {name: float(np.abs(a).max()) for name, a in self.p.items()}
         self.units = {name: (largest or 1.0) / 127 for name, largest in size.items()}
         self.wide = max(2, 2 * case.T)  # steps of data
+        self.starts: dict[str, Array] = {}
         self.inputs, self.wanted = self._data()
 
     def _draw(self, stream: int) -> np.random.Generator:
@@ -150,9 +151,11 @@ class _Model:
     def start(self, name: str) -> Array:
         """An initial state (B, ·); another one for every name."""
         c = self.case
-        H = c.H if name[0] == "c" else c.network.per_lane(c.H)
-        drawn = self._draw(10 + sum(map(ord, name))).standard_normal((c.B, H)) * c.states
-        return drawn.astype(c.data)
+        if name not in self.starts:
+            H = c.H if name[0] == "c" else c.network.per_lane(c.H)
+            drawn = self._draw(10 + sum(map(ord, name))).standard_normal((c.B, H)) * c.states
+            self.starts[name] = drawn.astype(c.data)
+        return self.starts[name]
 
     def errors(self, p: Mapping[str, Any], T: int, to: Rounding) -> Any:
         """(T, B), or (1, B) where only the last step answers."""

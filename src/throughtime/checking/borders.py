@@ -42,22 +42,22 @@ def bordered(probe: Probe, area: Area) -> Wrong | None:
     """What is wrong of an area whose parts are, or of more than that.
 
     Some of its entries are looked at, all over it. Then its borders are looked for, by rows and by
-    columns: just inside what was measured is wrong, just outside it is right, along two
-    directions.
+    columns: just inside, what was measured is wrong; just outside, it agrees along two directions.
 
     Returns:
-        None where none of these entries is wrong: what is must be strewn about.
+        None where none of these entries is wrong, or one alone: what is must be strewn about.
 
     Raises:
         Spent: where the budget does not reach so far.
     """
     beside: list[tuple[Area, bool]] = []
     for axis in (0, 1):
-        probe.look(_samples(area), SHARP)
-        looked, wrong = probe.looked_in(area), probe.wrong_in(area)
+        samples = _samples(area)
+        probe.look(samples, SHARP)
+        wrong = [place for place in probe.wrong_in(area) if place in samples]
         if not wrong:
             return None
-        if area.span(axis) == probe.whole.span(axis) and len(wrong) == len(looked):
+        if area.span(axis) == probe.whole.span(axis) and len(wrong) == len(samples):
             continue
         centre = wrong[len(wrong) // 2][axis]
         sides = [_Side(probe, area, axis, last) for last in (False, True)]
@@ -69,19 +69,21 @@ def bordered(probe: Probe, area: Area) -> Wrong | None:
             for side, span in zip(sides, (before, after), strict=True)
             if span is not None
         ]
+    if area.size == 1:
+        return None
     probe.look(_samples(area), SHARP)
     looked, wrong = probe.looked_in(area), probe.wrong_in(area)
-    right, unclear = (
-        tuple(one for one, clear in beside if clear is which) for which in (True, False)
-    )
-    return Wrong(area, len(looked), len(wrong), right, unclear)
+    agree = tuple(one for one, clear in beside if clear)
+    unclear = tuple(one for one, clear in beside if not clear)
+    return Wrong(area, len(looked), len(wrong), agree, unclear)
 
 
 def _samples(area: Area) -> list[tuple[int, int]]:
     """Entries in the first row and the last, the first column and the last, and between."""
     (top, bottom), (left, right) = area.rows, area.columns
     rows, columns = bottom - 1 - top, right - 1 - left
-    return [(top + round(rows * r / 5), left + round(columns * c / 5)) for r, c in SAMPLED]
+    places = [(top + round(rows * r / 5), left + round(columns * c / 5)) for r, c in SAMPLED]
+    return list(dict.fromkeys(places))
 
 
 class _Side:
@@ -139,8 +141,8 @@ class _Side:
             self.typical * float(np.sqrt(here.size)),
             self.probe.site.size_of(found.line),
         )
-        self.clear = CLEAR * found.error < expected
-        self.clear &= not own or ACCUSED * found.error < RESOLVED * own
+        resolved = not own or ACCUSED * found.error < RESOLVED * own
+        self.clear = resolved and CLEAR * found.error < expected
         return is_off(found.residual, found.error)
 
 

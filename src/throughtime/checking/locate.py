@@ -198,7 +198,7 @@ class _Search:
         found = bordered(self.probe, origin.area)
         if found is not None:
             self.found.areas.append(found)
-            self.queue = self._beside_all_that_is_known()
+            self.queue = self._beside_all_areas()
             return
         self.queue = [one for one in self.queue if one not in inside]
         across = self._across(origin)
@@ -211,14 +211,11 @@ class _Search:
         halves = self._divided(replace(origin, axis=1, full=0, origin=None, strewn=True))
         return replace(halves[0], strewn=False) if len(halves) == 1 else None
 
-    def _beside_all_that_is_known(self) -> list[_Part]:
+    def _beside_all_areas(self) -> list[_Part]:
         """What is wrong in the rest of the tensor."""
         rest = [self.probe.whole]
-        known = [found.area for found in self.found.areas]
-        for row, column in self.probe.wrong_in(self.probe.whole):
-            known.append(Area((row, row + 1), (column, column + 1)))
-        for area in known:
-            rest = [part for one in rest for part in one.without(area)]
+        for found in self.found.areas:
+            rest = [part for one in rest for part in one.without(found.area)]
         goal = max(FINE * abs(self.probe.accusing.residual), self.probe.accusing.error)
         if not rest or (len(rest) > 1 and not is_off(*self.probe.off(rest, goal))):
             return []

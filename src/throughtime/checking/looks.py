@@ -15,6 +15,7 @@ from throughtime.checking.budget import Spent
 from throughtime.checking.integral import Integrated, integrated
 from throughtime.checking.line import WIDEST
 from throughtime.checking.plan import window
+from throughtime.checking.run import ASKEW, NEARER
 from throughtime.checking.scattered import Scattered, scattered
 from throughtime.checking.site import Measured, Site
 from throughtime.checking.verdict import ACCUSED, SURE, accused, cautious
@@ -23,8 +24,6 @@ APART = 16.0  # the ratio of two lengths of steps
 FURTHER = 4.0  # of two lengths that are tried one after the other
 MOVES = 6  # lengths of moves that are tried at most
 ALIKE = 3.0  # times the noise as it is known: no more than that is no other noise
-NEARER = 8  # rungs: a ladder with steps shorter by this ratio …
-ASKEW = 0.77  # … none of which is one of the first
 CLEAR = 0.1  # of a claim: what powers beyond the sixth may amount to
 REFUTES = 1 / 3  # of the difference: an error bar that shows that there is none
 FLATTEST = 2.0  # the power of the length with which what a curve leaves over grows at least

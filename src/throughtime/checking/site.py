@@ -21,6 +21,7 @@ from throughtime.checking.target import CheckError, Evaluator, Target
 from throughtime.checking.values import Along, Value, of_terms
 
 DOUBLE = 1e-12  # of the loss: no more than double precision trembles
+BLOWN_UP = 1e100  # times the loss
 PROBE = 0.0123  # of the parameters' size: where the format of the values shows
 ALIKE = 1e3  # tensors whose sizes are within this factor move by the same length
 NEIGHBOURS = (-1.5, -0.5, 0.5, 1.5)  # · 16 units in the last place
@@ -225,7 +226,7 @@ class Site:
                 if not moved.finite:
                     return Value(step, np.nan, np.nan)
                 value, _ = of_terms(self.evaluator.terms)
-            return Value(moved.realised, value - moved.astray, value)
+            return self._value(moved, value)
 
         return at
 
@@ -244,9 +245,15 @@ class Site:
                         slope = product(blocks, self.evaluator.gradient())
                 except (CheckError, ArithmeticError):
                     slope = np.nan
-            return Value(moved.realised, value - moved.astray, value), slope
+            return self._value(moved, value), slope
 
         return at
+
+    def _value(self, moved: Moved, value: float) -> Value:
+        """What a move has come to; of a loss that has blown up nothing can be fitted."""
+        if not abs(value) <= BLOWN_UP * max(abs(self.loss), 1.0):
+            return Value(moved.realised, np.nan, np.nan)
+        return Value(moved.realised, value - moved.astray, value)
 
     def learn_noise(self, blocks: tuple[Block, ...], deviation: float) -> None:
         """The loss has so much noise along tensors; it may have less along others."""

@@ -22,6 +22,7 @@ SETTLED = 0.01  # of a tensor's root mean square: one entry off by so much is no
 OVERLOOKED = 1e-3  # … and an error all over the tensor with this probability at most
 LEAST = 0.48  # how far an entry moves at least, in units of the root mean square of all moves
 DENSITY = 0.8  # √(2/π): of a normal number at 0, both sides taken together
+UNDOUBTED = 1e3  # error bars: a slope so large is no rounding
 CLEAR = 3.0  # floors: a discrepancy beyond them is one, and not its own floor
 
 
@@ -87,6 +88,30 @@ def settled(found: Sequence[Measured], entries: int, size: float) -> bool:
 def to_settle(entries: int) -> float:
     """The error bar, relative to ‖g ∘ v‖, at which one entry among so many is not overlooked."""
     return SETTLED * LEAST / (ACCUSED * float(np.sqrt(entries)))
+
+
+def combined(first: Measured, second: Measured) -> Measured:
+    """One result from two that were measured with different steps.
+
+    Two error bars that do not meet have missed something: then their distance is the error.
+    """
+    better = min(first, second, key=lambda m: m.error)
+    apart = abs(first.numerical - second.numerical)
+    if accused(first) and not accused(second):
+        better = second
+    return replace(better, error=max(better.error, apart)) if np.isfinite(apart) else better
+
+
+def confronted(first: Measured, second: Measured) -> Measured:
+    """`combined`, where the first is accused: with error bars that span what may be kinks.
+
+    Steps nearer by that find the gradient right, and the slope itself beyond any doubt, refute
+    what farther ones say: a kink, or a curve, among these.
+    """
+    clear = abs(second.numerical) > UNDOUBTED * second.error
+    if clear and second.step < first.step and not accused(second):
+        return second
+    return combined(cautious(first, second), cautious(second, first))
 
 
 def averaged(found: Sequence[Measured]) -> Measured:

@@ -10,12 +10,10 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.checking.budget import Budget
-from throughtime.checking.confirm import confirmed
 from throughtime.checking.direction import Line, entry
 from throughtime.checking.line import START
-from throughtime.checking.looks import ASKEW
 from throughtime.checking.origin import Origin
-from throughtime.checking.run import in_turn
+from throughtime.checking.run import ASKEW, in_turn, measured_twice
 from throughtime.checking.site import Measured, Site
 from throughtime.checking.target import Evaluator, Target
 
@@ -232,7 +230,7 @@ def _sample(site: Site, name: str, places: Array, again: bool) -> Sampled:
         lines.append(Line(label, entry(name, int(place)), unit, START, goal))
     found: Sequence[Measured | None] = in_turn(site, lines)
     if not again:
-        found = confirmed(site, found)
+        found = measured_twice(site, found)
     rows = [
         (m.numerical, m.error - m.rounding, m.rounding)
         if m is not None and np.isfinite(m.numerical) and np.isfinite(m.error)

@@ -28,7 +28,7 @@ CLEAR = 0.1  # of a claim: what powers beyond the sixth may amount to
 REFUTES = 1 / 3  # of the difference: an error bar that shows that there is none
 FLATTEST = 2.0  # the power of the length with which what a curve leaves over grows at least
 CONTAINED, EXCLUDED = 1.5, 3.0  # error bars: a move shows no difference, and excludes the claim …
-STEADILY = 0.5  # … where the gradient changes by less than this part of it on the way
+STEADILY = 0.5  # … where the gradient changes by less than this part of it, or bends by little
 TRIES = 3  # moves that are tried to sharpen a slope …
 SHORTEST, LONGEST = 0.25, 16.0  # … in sizes of what is moved, to begin with …
 CLEARLY = 2.0  # … error bars: so long that the noise is below the error bar that is wanted
@@ -106,7 +106,8 @@ class Looks:
         apart = abs(move.residual - self.claim.residual)
         nothing = max(CONTAINED * error, REFUTES * abs(self.claim.residual) - error)
         contained = abs(move.residual) < nothing and apart > EXCLUDED * error
-        return False if contained and move.steady < STEADILY else None
+        known = move.steady < STEADILY or move.curve < CLEAR * abs(self.claim.residual)
+        return False if contained and known else None
 
     def rough(self) -> bool:
         """Whether slopes that hardly change left a move unexplained."""
@@ -171,7 +172,9 @@ class Looks:
         # What shows the difference is what is doubted: its noise is that of a single tread.
         moved = [(m.error, m.deviation) for m in self.moved if not self.told(m)]
         looks = [(f.error, f.deviation) for f in self.found if not self.differs(f)]
-        return min(moved or looks or [(f.error, f.deviation) for f in self.found])[1]
+        every = [(f.error, f.deviation) for f in self.found]
+        finite = [min(each) for each in (moved, looks, every) if np.isfinite(each).any()]
+        return finite[0][1] if finite else None
 
 
 def sharpened(site: Site, found: Measured, part: float) -> Measured:

@@ -100,13 +100,13 @@ class Looks:
 
     def told(self, move: Integrated, bars: float = ACCUSED) -> bool | None:
         """Whether a move shows the difference, or shows that there is none; None: neither."""
-        error = move.error + self.beside
+        error = move.error + self.claim.rounding  # over a long move kinks are nothing special
         if abs(move.residual) > bars * error:
             return True
         apart = abs(move.residual - self.claim.residual)
         nothing = max(CONTAINED * error, REFUTES * abs(self.claim.residual) - error)
         contained = abs(move.residual) < nothing and apart > EXCLUDED * error
-        known = move.steady < STEADILY or move.curve < CLEAR * abs(self.claim.residual)
+        known = move.steady < STEADILY or move.curve < REFUTES * abs(self.claim.residual)
         return False if contained and known else None
 
     def rough(self) -> bool:

@@ -226,6 +226,20 @@ def test_a_row_that_hides_from_one_direction_does_not_hide_from_another():
     assert "row 8 agrees." in said(report, "A")[0]
 
 
+def test_a_row_that_the_loss_hardly_sees_is_not_said_to_agree():
+    rng = np.random.default_rng(0)
+    A = (0.3 * rng.standard_normal((20, 30))).astype("f4")
+    slopes = rng.standard_normal((20, 30)).astype("f4")
+    slopes[9] *= np.float32(1e-7)
+    target = tt.Target(
+        {"A": A}, lambda: np.sum(np.sin(A) * slopes, dtype="f4"), lambda: {"A": np.cos(A) * slopes}
+    )
+    report = tt.check(spoilt(target, np.s_[10:], 2.0), effort="quick", **GIVEN)
+    (sentence,) = said(report, "A")
+    assert sentence.startswith("A: wrong throughout rows 10–19: all ")
+    assert sentence.endswith("wrong; whether row 9 agrees cannot be told.")
+
+
 def test_many_areas_and_entries_are_each_found_once():
     wrong = np.zeros((120, 40), bool)
     for rows in (slice(0, 10), slice(30, 45), slice(80, 101)):

@@ -137,10 +137,8 @@ class _Side:
             return True
         found = self.probe.strip(here, self.goal, another=another)
         # Whatever is looked at last lies just outside.
-        expected, own = (
-            self.typical * float(np.sqrt(here.size)),
-            self.probe.site.size_of(found.line),
-        )
+        expected = self.typical * float(np.sqrt(here.size))
+        own = self.probe.site.size_of(found.line)
         resolved = not own or ACCUSED * found.error < RESOLVED * own
         self.clear = resolved and CLEAR * found.error < expected
         return is_off(found.residual, found.error)

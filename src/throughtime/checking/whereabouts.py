@@ -62,17 +62,18 @@ def _of_all(site: Site, name: str, found: Findings) -> Whereabouts:
     table = np.array([accused(found.entries[k]) for k in range(len(found.entries))])
     table = table.reshape(table_of(shape))
     count, areas = int(table.sum()), [_counted(table, area) for area in areas_of(table)]
-    few = bool(areas) or count <= LISTED
     if not areas:
         more = f"{name}: {count:,} of its {table.size:,} entries are wrong."
-        return Whereabouts((), few, (more,) if count > 1 else ())
+        return Whereabouts((), count <= LISTED, (more,) if count > 1 else ())
     others = table.size - sum(wrong.looked for wrong in areas)
     off = count - sum(wrong.wrong for wrong in areas)
     outside = f", and so {_are(off)} {off:,} of the {others:,} others" if off else ""
     if others and not off:
         outside = f", and all {others:,} others agree" if others > 1 else ", and the other agrees"
     reported = tuple(_as_reported(site, name, wrong) for wrong in areas)
-    return Whereabouts(reported, few, (_sentence(site, name, areas, outside),))
+    return Whereabouts(
+        reported, not off or count <= LISTED, (_sentence(site, name, areas, outside),)
+    )
 
 
 def _counted(table: Array, area: Area) -> Wrong:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.checking.line import Walk, walk
-from throughtime.checking.noise import measure
-from throughtime.checking.stencil import Slope
-from throughtime.checking.values import Value, of_terms
+from throughtime.checking.noise import Noise, measure
+from throughtime.checking.scattered import scattered
+from throughtime.checking.stencil import FEWEST, Slope, stencils
+from throughtime.checking.values import Along, Value, of_terms
 
 Status = Literal["ok", "flat", "kink", "noisy", "rough", "not_finite"]
 
+APART = 16.0  # times the steps of a slope: longer ones that contradict it tell of stairs
+ACCUSED = 3.0  # error bars: two slopes further apart are different ones
 KNOWN = 0.1  # a value is known where its error bar is below this part of it
 
 
@@ -87,8 +90,7 @@ def derivative(f: Callable[[Any], Any], x: Any, direction: Any = None) -> Deriva
     far = tuple(calls.at(part * unit).value for part in (0.0123, 0.17))
     ulp = 2.0 ** np.floor(np.log2(np.finfo(origin.dtype).eps * size)) / size
     noise = measure(lambda part: calls.at(part * unit), ulp, calls.rounding, (middle, *far))
-    line = Walk(calls.at, middle, noise, unit)
-    found = walk(line)
+    line, found = _walked(calls.at, middle, noise, unit)
     if found is None:
         return Derivative(np.nan, np.inf, 0.0, calls.count, "not_finite", 0, noise.deviation)
     step = line.step(line.rungs[found.last])
@@ -102,6 +104,31 @@ def derivative(f: Callable[[Any], Any], x: Any, direction: Any = None) -> Deriva
         found.order,
         noise.deviation,
     )
+
+
+def _walked(along: Along, middle: float, noise: Noise, unit: float) -> tuple[Walk, Slope | None]:
+    """The line and its slope, with the noise that longer steps show where these contradict it.
+
+    A function that is rounded on the way climbs in stairs. Steps within one of them find another
+    slope, or none, and find it exact.
+    """
+    line = Walk(along, middle, noise, unit)
+    found = walk(line)
+    if found is None:
+        return line, found
+    step = line.step(line.rungs[found.last])
+    far = tuple(rung for rung in line.rungs if line.step(rung) >= APART * step)
+    if len(far) < FEWEST:
+        return line, found
+    other = stencils(far).best(*line.quotients(far))
+    apart = abs(other.value - found.value) > ACCUSED * (other.error + found.error)
+    if not apart or other.error > KNOWN * abs(other.value):
+        return line, found
+    look = scattered(along, middle, line.step(far[other.last]), seed=0)
+    if not np.isfinite(look.error):
+        return line, found
+    line = Walk(along, middle, replace(noise, deviation=look.deviation), unit)
+    return line, walk(line)
 
 
 def _arguments(x: Any, direction: Any) -> tuple[Array, Array]:

@@ -169,7 +169,7 @@ class _Flight:
         if self.unused:
             found.append(messages.unused(self.unused))
         if self.still:
-            found.append(messages.still(self.still))
+            found.append(messages.still(list(dict.fromkeys(self.still))))
         own = max((array.dtype for array in self.origin.copies.values()), key=lambda d: d.itemsize)
         carried = format_of(self.losses)
         if decimal_digits(carried) < decimal_digits(str(own)):

@@ -1,0 +1,176 @@
+"""Losses that climb in stairs: rounded on the way, or inside, more coarsely than they move.
+
+A small network, right by construction, with one thing rounded in each of the ways that people
+round; it is never called wrong, and a gradient that is wrong is never accepted.
+"""
+
+import numpy as np
+import pytest
+
+import throughtime as tt
+from throughtime.checking.digits import rounded
+
+SEEDS = range(3)
+
+
+def straight(array):
+    return array
+
+
+def to_float32(array):
+    return array.astype(np.float32).astype(np.float64)
+
+
+def to_float16(array):
+    return array.astype(np.float16).astype(np.float64)
+
+
+def to_bfloat16(array):
+    return rounded(array, 8)
+
+
+def on_a_grid(array):
+    return np.rint(array * 2**12) / 2**12
+
+
+def half_in_float32(array):
+    half = array.shape[-1] // 2
+    return np.concatenate([to_float32(array[..., :half]), array[..., half:]], axis=-1)
+
+
+def in_127_levels(array):
+    unit = 0.02  # does not follow the weights
+    return np.rint(array / unit) * unit
+
+
+def one_by_one(terms):
+    total = np.float32(0)
+    for term in terms.astype(np.float32).ravel():
+        total = np.float32(total + term)
+    return float(total)
+
+
+STATES = {
+    "float32 states": to_float32,
+    "float16 states": to_float16,
+    "bfloat16 states": to_bfloat16,
+    "fixed point": on_a_grid,
+    "float32 in one branch": half_in_float32,
+}
+SUMS = {
+    "one float32, step by step": one_by_one,
+    "rounded for display": lambda terms: round(float(terms.sum()), 3),
+    "printed with six digits": lambda terms: float(f"{terms.sum():.5e}"),
+    "integers": lambda terms: int(np.rint(1e6 * terms).sum()) / 1e6,
+    "float32 summed": lambda terms: float(terms.astype(np.float32).sum()),
+}
+
+
+def network(seed, *, states=straight, added=np.sum, weights=straight, size=0.5, factor=1.0):
+    """h_t = tanh(W x_t + U h_{t−1}), L = Σ ‖V h_t − y_t‖², and its gradient times a factor.
+
+    What is rounded is seen by the backward pass as it is by the loss.
+    """
+    rng = np.random.default_rng(seed)
+    T = 9
+    p = {"W": (4, 3), "U": (4, 4), "V": (2, 4)}
+    p = {name: size * rng.standard_normal(shape) for name, shape in p.items()}
+    x, y = rng.standard_normal((T, 3)), rng.standard_normal((T, 2))
+
+    def forward():
+        q = {name: weights(array) for name, array in p.items()}
+        h = [np.zeros(4)]
+        for t in range(T):
+            h.append(states(np.tanh(q["W"] @ x[t] + q["U"] @ h[-1])))
+        h = np.array(h)
+        return q, h, h[1:] @ q["V"].T - y
+
+    def loss():
+        return added(forward()[2] ** 2)
+
+    def gradient():
+        q, h, off = forward()
+        g, later = {name: np.zeros_like(array) for name, array in p.items()}, 0.0
+        g["V"] = 2 * off.T @ h[1:]
+        for t in reversed(range(T)):
+            dz = (2 * off[t] @ q["V"] + later) * (1 - h[t + 1] ** 2)
+            g["W"] += np.outer(dz, x[t])
+            g["U"] += np.outer(dz, h[t])
+            later = dz @ q["U"]
+        return {name: factor * array for name, array in g.items()}
+
+    return tt.Target(p, loss, gradient, steps=T)
+
+
+KINDS = (
+    {name: {"states": what} for name, what in STATES.items()}
+    | {name: {"added": what} for name, what in SUMS.items()}
+    | {"quantised weights": {"weights": in_127_levels}}
+)
+
+
+@pytest.mark.parametrize("size", [0.5, 0.01])
+@pytest.mark.parametrize("kind", KINDS)
+def test_right_code_is_not_called_wrong(kind, size):
+    for seed in SEEDS:
+        target = network(seed, size=size, **KINDS[kind])
+        assert tt.check(target, diagnose=False).verdict != "disagree"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gradient_twice_too_large_is_called_wrong(kind):
+    for seed in SEEDS:
+        target = network(seed, factor=2.0, **KINDS[kind])
+        assert tt.check(target, diagnose=False).verdict == "disagree"
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [(kind, size) for kind in KINDS for size in (1e-2, 1e-4)][:-1],  # which rounds all to 0
+)
+def test_a_wrong_gradient_is_not_accepted_where_stairs_hide_it(kind, size):
+    for seed in SEEDS:
+        target = network(seed, size=size, factor=2.0, **KINDS[kind])
+        assert tt.check(target, points=["as given"], diagnose=False).verdict != "agree"
+
+
+@pytest.mark.parametrize("kind", ["float32 states", "one float32, step by step", "integers"])
+def test_fine_stairs_are_resolved(kind):
+    for seed in SEEDS:
+        assert tt.check(network(seed, **KINDS[kind]), diagnose=False).verdict == "agree"
+
+
+def test_states_in_float32_under_a_gradient_that_rounds_nothing():
+    """The slope in V is then off by the rounding of h, to all digits and at any step."""
+    for seed in range(5):
+        rounds, exact = network(seed, states=to_float32), network(seed)
+        for name, array in exact.parameters.items():
+            rounds.parameters[name][...] = array
+
+        def gradient(exact=exact, rounds=rounds):
+            for name, array in rounds.parameters.items():
+                exact.parameters[name][...] = array
+            return exact.gradient()
+
+        target = tt.Target(rounds.parameters, rounds.loss, gradient)
+        assert tt.check(target, diagnose=False).verdict == "agree"
+
+
+def test_a_loss_that_never_moves_is_unresolved_with_a_remedy():
+    w = np.array([0.3, -0.2])
+    target = tt.Target(
+        {"w": w, "v": np.array([2.0])},
+        lambda: np.round(1e3 + 1e-3 * np.tanh(w).sum(), 1),
+        lambda: {"w": 1e-3 * (1 - np.tanh(w) ** 2), "v": np.zeros(1)},
+    )
+    report = tt.check(target, points=["as given"], diagnose=False)
+    assert report.tensors["w"].verdict == "unresolved"
+    assert report.tensors["w"].remedy
+
+
+def test_the_numerical_derivative_of_a_staircase_covers_the_slope():
+    for seed in range(20):
+        at = float(np.random.default_rng(seed).uniform(-1, 1))
+        found = tt.derivative(lambda w: 1.2345 * float(np.float32(np.tanh(w))), at)
+        assert abs(found.value - 1.2345 * (1 - np.tanh(at) ** 2)) <= 3 * found.error
+        assert found.error < 1e-3

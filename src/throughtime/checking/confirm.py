@@ -27,7 +27,7 @@ from throughtime.checking.looks import ALIKE, Looks
 from throughtime.checking.moved import Moved, moves_of
 from throughtime.checking.plan import window
 from throughtime.checking.site import Measured, Site
-from throughtime.checking.target import CheckError, Evaluator
+from throughtime.checking.target import Evaluator
 from throughtime.checking.verdict import ACCUSED, SURE, accused, cautious, excused
 
 WITNESSES = 4  # of the clearest differences, which are asked first
@@ -164,10 +164,12 @@ def close_by(site: Site, number: int) -> Iterator[Site | None]:
     Afterwards they are put back, and what the target freezes is taken anew.
     """
     line = site.everything("close by", SEEDS + number)
-    with Moved(site.target, site.gradient, moves_of(line.blocks, site.parameters), CLOSE):
-        try:
-            gradient = Evaluator(site.target).gradient()
-            yield site.beside(gradient)
-        except CheckError:
-            yield None
-    Evaluator(site.target)
+    try:
+        with Moved(site.target, site.gradient, moves_of(line.blocks, site.parameters), CLOSE):
+            try:
+                other = site.beside(Evaluator(site.target).gradient())
+            except (ValueError, ArithmeticError):  # CheckError is one
+                other = None
+            yield other
+    finally:
+        Evaluator(site.target)

@@ -8,6 +8,7 @@ from throughtime.checking.site import Measured, Site
 from throughtime.checking.tensors import Findings
 
 SHORT = 1e-10  # relative spacing of a loss's values that are not held in float64
+SINGLE = 2e-7  # likewise, of one that carries fewer digits than single precision
 FEW = 1e-5  # likewise, of a loss that is rounded far more than single precision does
 SMALL = 0.1  # root mean square of weights that hardly reach the loss
 
@@ -17,6 +18,10 @@ KINK = "the loss has a kink here, as a ReLU at 0: move the parameters or inputs 
 TERMS = "return the loss as an array of per-step terms, which are then summed in float64"
 DOUBLE = "compute the loss in float64"
 UNROUNDED = "the loss carries few digits: return it unrounded, computed in float64"
+INSIDE = (
+    "something inside the loss is rounded to few digits, so that it climbs in stairs: keep states "
+    "and activations in float64 for the check"
+)
 LARGER = "check at larger weights: these are so small that they hardly reach the loss"
 SMOOTHER = "the loss curves at every step tried: check fewer steps, or smaller weights"
 STEEPER = "this tensor hardly moves the loss here: check where its gradient is larger"
@@ -33,8 +38,10 @@ def remedy(site: Site, name: str, found: Findings) -> str:
     worst = max(measured, key=lambda m: m.error / max(m.line.unit, np.finfo(float).tiny))
     assert worst.slope is not None
     slope = worst.slope
-    if site.noise.relative > FEW:
+    if site.noise.relative > FEW or site.noise.digits > SINGLE:
         return UNROUNDED
+    if name in site.own_noise and site.noise.digits <= SHORT and not _single_precision(site):
+        return INSIDE
     if worst.broken:
         return KINK
     # With more digits the steps may be smaller, at which the loss curves less, too.

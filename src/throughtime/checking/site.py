@@ -17,7 +17,7 @@ from throughtime.checking.line import START, WIDEST, Walk, walk
 from throughtime.checking.moved import Moved, moves_of
 from throughtime.checking.noise import Noise
 from throughtime.checking.stencil import Slope
-from throughtime.checking.target import CheckError, Evaluator, Target
+from throughtime.checking.target import Evaluator, Target
 from throughtime.checking.values import Along, Value, of_terms
 
 DOUBLE = 1e-12  # of the loss: no more than double precision trembles
@@ -243,7 +243,7 @@ class Site:
                 try:
                     with np.errstate(all="ignore"):
                         slope = product(blocks, self.evaluator.gradient())
-                except (CheckError, ArithmeticError):
+                except (ValueError, ArithmeticError):  # CheckError is one
                     slope = np.nan
             return self._value(moved, value), slope
 

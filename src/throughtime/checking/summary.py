@@ -156,7 +156,13 @@ def _notes(looked: Examination) -> Iterable[str]:
         if measured and all(m.flat and m.gradient == 0 for m in measured):
             yield f"{name} does not move the loss here, and its gradient is 0."
         kinks = sum(map(_kinked, measured))
-        if kinks:
+        if name in site.own_noise:
+            yield (
+                f"{name}: along it the loss scatters by some {site.own_noise[name]:.0e} about a "
+                "smooth curve, more than its digits explain: something on the way is rounded, or "
+                "has kinks."
+            )
+        elif kinks:
             yield (
                 f"{name}: the loss has a kink here in {kinks} of {len(measured)} directions; "
                 "the slopes on either side differ, and the error bars span both."

@@ -179,13 +179,12 @@ def interrupted(arguments, folder):
     """(exit status, standard output, standard error) of a process after Ctrl-C at the mark."""
     out, errors = folder / "out", folder / "errors"
     with out.open("w") as stdout, errors.open("w") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            stdout=stdout,
-            stderr=stderr,
-            # Whoever runs the tests in the background may have it ignored.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+        # Whoever runs the tests in the background may have it ignored; a process inherits that.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            process = subprocess.Popen([sys.executable, *arguments], stdout=stdout, stderr=stderr)
+        finally:
+            signal.signal(signal.SIGINT, before)
     with process:
         while not (folder / "mark").exists():
             assert process.poll() is None, errors.read_text()

@@ -28,7 +28,7 @@ CLEAR = 0.1  # of a claim: what powers beyond the sixth may amount to
 REFUTES = 1 / 3  # of the difference: an error bar that shows that there is none
 FLATTEST = 2.0  # the power of the length with which what a curve leaves over grows at least
 CONTAINED, EXCLUDED = 1.5, 3.0  # error bars: a move shows no difference, and excludes the claim …
-STEADILY = 0.5  # … where the gradient changes by less than this part of it, or bends by little
+STEADILY = 0.5  # … where the gradient changes by less than this part of it on the way
 TRIES = 3  # moves that are tried to sharpen a slope …
 SHORTEST, LONGEST = 0.25, 16.0  # … in sizes of what is moved, to begin with …
 CLEARLY = 2.0  # … error bars: so long that the noise is below the error bar that is wanted
@@ -106,7 +106,9 @@ class Looks:
         apart = abs(move.residual - self.claim.residual)
         nothing = max(CONTAINED * error, REFUTES * abs(self.claim.residual) - error)
         contained = abs(move.residual) < nothing and apart > EXCLUDED * error
-        known = move.steady < STEADILY or move.curve < REFUTES * abs(self.claim.residual)
+        kinked = self.beside > self.claim.rounding  # then slopes jump, and are seldom steady
+        slight = kinked and move.curve < REFUTES * abs(self.claim.residual)
+        known = move.steady < STEADILY or slight
         return False if contained and known else None
 
     def rough(self) -> bool:

@@ -3,7 +3,8 @@
 In torch's modules the products are done in the lower precision, and what meets a state afterwards
 is promoted to the state's. So an initial state in float32, or inputs in float32 without one, give
 float32, except where the result is itself a product: h of an RNN and of an LSTM with a projection.
-A plain LSTM on inputs in float32 goes to oneDNN, which is asked for the lower precision throughout.
+A plain LSTM goes to oneDNN, which is asked for the lower precision throughout: on inputs in
+float32, and on inputs in a lower precision whose products the processor has.
 """
 
 from __future__ import annotations
@@ -24,11 +25,20 @@ def precisions(module: Any, input: Any, hx: Any, dtype: torch.dtype) -> tuple[An
     low = torch.get_autocast_dtype("cpu")
     carried = torch.promote_types(low, (x if state is None else state).dtype)
     lstm = module.mode == "LSTM"
-    if lstm and not module.proj_size and not packed and x.dtype is torch.float32:
+    if lstm and not module.proj_size and not packed and _in_one_dnn(x.dtype):
         return low, low
     if module.mode.startswith("RNN") or module.proj_size:
         return low, carried
     return carried, carried
+
+
+def _in_one_dnn(dtype: torch.dtype) -> bool:
+    """Whether torch hands a plain LSTM on inputs of this precision to oneDNN."""
+    if dtype is torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if dtype is torch.float16:
+        return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    return dtype is torch.float32
 
 
 def rounded(results: Any, dtypes: tuple[Any, Any] | None) -> Any:

@@ -100,6 +100,7 @@ def _at_other_lengths(site: Site, claim: Measured) -> Measured:
         return replace(claim, error=np.inf)
     site.learn_noise(claim.line.blocks, noise)
     again = cautious(site.measure(replace(claim.line, rungs=START, goal=0.0)))
+    site.learn_noise(claim.line.blocks, looks.noise_over(max(claim.line.unit, again.step)))
     return excused(again) if accused(again) else again
 
 

@@ -178,6 +178,16 @@ class Looks:
         finite = [min(each) for each in (moved, looks, every) if np.isfinite(each).any()]
         return finite[0][1] if finite else None
 
+    def noise_over(self, length: float) -> float:
+        """The noise of the loss over a move, which crosses more stairs than steps do.
+
+        0 where it cannot be told from a curve.
+        """
+        if self.site.target.freeze is not None:
+            return 0.0
+        move = self.move(length)
+        return move.deviation if move.steady < STEADILY and np.isfinite(move.deviation) else 0.0
+
 
 def sharpened(site: Site, found: Measured, part: float) -> Measured:
     """The same, or a sharper slope from a long move, where rounding or the curve hides it.

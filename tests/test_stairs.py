@@ -66,20 +66,21 @@ SUMS = {
 }
 
 
-def network(seed, *, states=straight, added=np.sum, weights=straight, size=0.5, factor=1.0):
+def network(
+    seed, *, states=straight, added=np.sum, weights=straight, size=0.5, factor=1.0, dtype="f8", T=9
+):
     """h_t = tanh(W x_t + U h_{t−1}), L = Σ ‖V h_t − y_t‖², and its gradient times a factor.
 
     What is rounded is seen by the backward pass as it is by the loss.
     """
     rng = np.random.default_rng(seed)
-    T = 9
     p = {"W": (4, 3), "U": (4, 4), "V": (2, 4)}
-    p = {name: size * rng.standard_normal(shape) for name, shape in p.items()}
-    x, y = rng.standard_normal((T, 3)), rng.standard_normal((T, 2))
+    p = {name: (size * rng.standard_normal(shape)).astype(dtype) for name, shape in p.items()}
+    x, y = (rng.standard_normal((T, width)).astype(dtype) for width in (3, 2))
 
     def forward():
         q = {name: weights(array) for name, array in p.items()}
-        h = [np.zeros(4)]
+        h = [np.zeros(4, dtype)]
         for t in range(T):
             h.append(states(np.tanh(q["W"] @ x[t] + q["U"] @ h[-1])))
         h = np.array(h)
@@ -138,6 +139,13 @@ def test_a_wrong_gradient_is_not_accepted_where_stairs_hide_it(kind, size):
 def test_fine_stairs_are_resolved(kind):
     for seed in SEEDS:
         assert tt.check(network(seed, **KINDS[kind]), diagnose=False).verdict == "agree"
+
+
+@pytest.mark.parametrize("size", [0.5, 0.1, 0.01, 0.003])
+def test_everything_in_float32_and_the_loss_added_up_step_by_step(size):
+    for seed in range(6):
+        target = network(seed, added=one_by_one, size=size, dtype="f4", T=39)
+        assert tt.check(target, diagnose=False).verdict != "disagree"
 
 
 def test_states_in_float32_under_a_gradient_that_rounds_nothing():

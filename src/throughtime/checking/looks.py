@@ -77,11 +77,12 @@ class Looks:
         told, length = None, max(APART * near, self.unit)
         longest = length
         while told is None and length >= near and len(self.moved) < MOVES:
-            told = self.told(self.move(length))
+            move = self.move(length)
+            told = self.told(move, SURE if self.rougher(move) else ACCUSED)
             length /= FURTHER
         if told is False or not self.rough():
             return told
-        leaning, noisy = 0, self.noisy()
+        leaning, doubting, noisy = 0, 0, self.noisy()
         for length in (FURTHER * longest, FURTHER**2 * longest):
             move = self.move(length)
             far = self.told(move, SURE)
@@ -89,6 +90,11 @@ class Looks:
                 return far
             least = max(CONTAINED * move.error, REFUTES * abs(self.claim.residual))
             leaning += move.residual * np.sign(self.claim.residual) > least
+            apart = abs(move.residual - self.claim.residual)
+            within = move.steady < STEADILY and abs(move.residual) < CONTAINED * move.error
+            doubting += within and apart > CONTAINED * move.error
+        if doubting > 1:
+            return False
         return told if told and (leaning > 1 or not noisy) else False
 
     def move(self, length: float) -> Integrated:
@@ -111,9 +117,17 @@ class Looks:
         known = move.steady < STEADILY or slight
         return False if contained and known else None
 
+    def rougher(self, move: Integrated) -> bool:
+        """Whether a move leaves more unexplained than the noise as it is known."""
+        known = self.site.noise_along(self.claim.line.blocks).deviation
+        return move.deviation > ALIKE * known
+
     def rough(self) -> bool:
         """Whether slopes that hardly change left a move unexplained."""
-        return any(m.steady < STEADILY and self.told(m) is None for m in self.moved)
+        return any(
+            m.steady < STEADILY and self.told(m, SURE if self.rougher(m) else ACCUSED) is None
+            for m in self.moved
+        )
 
     def noisy(self) -> bool:
         """Whether what is left unexplained is the same at two lengths, as no curve is."""

@@ -62,7 +62,7 @@ class Looks:
         short = self.at(near.scale / APART)
         if self.refutes(short):
             return False
-        return self.differs(short) or (self.as_noisy_as_known(near) and self.nearer_by())
+        return self.differs(short) or (not self.rougher(near) and self.nearer_by())
 
     def over_long_moves(self, near: float) -> bool | None:
         """Whether the gradient fails to explain a long move; None where that cannot be told.
@@ -117,10 +117,10 @@ class Looks:
         known = move.steady < STEADILY or slight
         return False if contained and known else None
 
-    def rougher(self, move: Integrated) -> bool:
-        """Whether a move leaves more unexplained than the noise as it is known."""
+    def rougher(self, look: Integrated | Scattered) -> bool:
+        """Whether a look leaves more unexplained than the noise as it is known."""
         known = self.site.noise_along(self.claim.line.blocks).deviation
-        return move.deviation > ALIKE * known
+        return look.deviation > ALIKE * known
 
     def rough(self) -> bool:
         """Whether slopes that hardly change left a move unexplained."""
@@ -131,8 +131,7 @@ class Looks:
 
     def noisy(self) -> bool:
         """Whether what is left unexplained is the same at two lengths, as no curve is."""
-        known = ALIKE * self.site.noise_along(self.claim.line.blocks).deviation
-        left = [m for m in self.moved if m.deviation > known and m.steady < STEADILY]
+        left = [m for m in self.moved if self.rougher(m) and m.steady < STEADILY]
         return any(
             longer.deviation < FURTHER**FLATTEST * shorter.deviation
             for longer, shorter in pairwise(left)
@@ -158,11 +157,6 @@ class Looks:
         error = self.error(found)
         small = error < REFUTES * abs(self.claim.residual)
         return small and abs(self.claim.gradient - found.value) <= ACCUSED * error
-
-    def as_noisy_as_known(self, found: Scattered) -> bool:
-        """Whether the loss trembles along random steps by no more than was thought."""
-        known = self.site.noise_along(self.claim.line.blocks).deviation
-        return found.deviation <= ALIKE * known
 
     def nearer_by(self) -> bool:
         """Whether a ladder of shorter steps shows the difference: sharper, if noise is known."""

@@ -16,6 +16,7 @@ WITH_TORCH = [
     "src/throughtime/torch/*",
 ]
 collect_ignore_glob = [] if find_spec("torch") else WITH_TORCH
+collect_ignore = ["docs/conf.py"]  # Sphinx's, and only the documentation installs Sphinx
 
 sys.path.insert(0, str(Path(__file__).parent / "examples"))  # pages import them by name
 

@@ -73,12 +73,13 @@ OPS: dict[str, Op] = {
 class Node:
     """A value on the tape, and how it came about; a parameter came about by nothing."""
 
-    __slots__ = ("d", "inputs", "op", "tape", "value")
+    __slots__ = ("d", "inputs", "op", "shared", "tape", "value")
     __array_ufunc__ = None  # an array on the left leaves the operation to us
 
     def __init__(self, tape: list[Node], value: Any, op: str = "", inputs: Any = ()) -> None:
         self.tape, self.value, self.op, self.inputs = tape, value, op, inputs
         self.d: Any = None
+        self.shared = False  # whether others hold the same array as `d`
         tape.append(self)
 
     @property
@@ -159,32 +160,38 @@ def _send_back(node: Node, wide: bool) -> None:
     parts = OPS[node.op].backward(node.d, y, *values)
     for one, part in zip(node.inputs, parts, strict=False):  # what follows the arrays has none
         if isinstance(one, Node):
-            _receive(one, part, np.float64 if wide else one.value.dtype)
+            _receive(one, part, np.dtype(np.float64) if wide else one.value.dtype)
     node.d, node.inputs = None, ()
 
 
-def _receive(node: Node, part: Any, dtype: Any) -> None:
+def _receive(node: Node, part: Any, dtype: np.dtype[Any]) -> None:
     if isinstance(part, At):
         if node.d is None:
             node.d = np.zeros(node.shape, dtype)
-        np.add.at(node.d, part.place, part.part) if _repeats(part.place) else _add(node.d, *part)
+        elif node.shared:
+            node.d, node.shared = node.d.copy(), False
+        _add(node.d, *part)
         return
-    own = _summed(np.asarray(part), node.shape).astype(dtype)
-    node.d = own if node.d is None else node.d + own
+    own = part
+    if not isinstance(part, np.ndarray) or part.shape != node.shape or part.dtype != dtype:
+        own = _summed(np.asarray(part), node.shape).astype(dtype, copy=False)
+    if node.d is None:
+        node.d, node.shared = own, True
+    else:
+        node.d, node.shared = node.d + own, False
 
 
 def _add(array: Array, place: Any, part: Array) -> None:
-    array[place] += part
-
-
-def _repeats(place: Any) -> bool:
-    """Whether a place may name one entry several times."""
-    return isinstance(place, np.ndarray)
+    if isinstance(place, np.ndarray):  # which may name one entry several times
+        np.add.at(array, place, part)
+    else:
+        array[place] += part
 
 
 def _summed(d: Array, shape: tuple[int, ...]) -> Array:
     """Over the axes along which an array of this shape was repeated."""
-    d = d.sum(tuple(range(d.ndim - len(shape))))
+    if d.ndim > len(shape):
+        d = np.asarray(d.sum(tuple(range(d.ndim - len(shape)))))
     ones = tuple(k for k, n in enumerate(shape) if n == 1 and d.shape[k] != 1)
     return np.asarray(d.sum(ones, keepdims=True) if ones else d)
 

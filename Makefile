@@ -36,19 +36,19 @@ sanitize:  ## the compiled engine under the address, undefined-behaviour and thr
 	@tools/sanitize
 
 bench: .venv/installed-report  ## speed of the layers, side by side with PyTorch where .venv has it
-	@$(RUN) -m throughtime bench engine $(BENCH)
+	@$(RUN) -m benchmarks engine $(BENCH)
 
 bench-training: .venv/installed-report  ## characters a second, likewise
-	@$(RUN) -m throughtime bench training $(BENCH)
+	@$(RUN) -m benchmarks training $(BENCH)
 
 bench-check: .venv/installed-report  ## verdicts on right and wrong gradients, beside other tools
-	@$(RUN) -m throughtime bench check $(BENCH)
+	@$(RUN) -m benchmarks check $(BENCH)
 
 bench-diagnose: .venv/installed-report  ## causes named for wrong gradients, and for right ones
-	@$(RUN) -m throughtime bench diagnose $(BENCH)
+	@$(RUN) -m benchmarks diagnose $(BENCH)
 
 bench-flow: .venv/installed-report  ## the lag matrix beside PyTorch, and whether the advice holds
-	@$(RUN) -m throughtime bench flow $(BENCH)
+	@$(RUN) -m benchmarks flow $(BENCH)
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,7 +12,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 # What needs torch, and what pytest would import to look for doctests.
 WITH_TORCH = [
-    "src/throughtime/bench/implementations/torch_function/*",
+    "tests/corpus/torch_function/*",
     "src/throughtime/torch/*",
 ]
 collect_ignore_glob = [] if find_spec("torch") else WITH_TORCH

@@ -11,7 +11,7 @@ from hypothesis import settings
 import throughtime as tt
 from engine_examples import ENGINE
 from helpers import relative_error
-from throughtime.engine import AT_START
+from throughtime.engine_settings import AT_START
 
 settings.register_profile("throughtime", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("throughtime")

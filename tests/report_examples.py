@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 import throughtime as tt
-from throughtime.checking import Direction, Point, TensorReport, Valley, Worst, WrongArea
+from throughtime.gradcheck.report import Direction, Point, TensorReport, Valley, Worst, WrongArea
 
 
 def tensor(verdict, shape, seed, wrong=0, remedy=""):

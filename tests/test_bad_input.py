@@ -349,7 +349,8 @@ ONE = "expected an integer of at least 1, got "
             lambda: tt.Network([tt.Dense(3, 2)], tt.MeanSquaredError),
             TypeError,
             "loss: expected one of MeanSquaredError, SoftmaxCrossEntropy, BinaryCrossEntropy, "
-            "got <class 'throughtime.losses.MeanSquaredError'>; call it: MeanSquaredError()",
+            "got <class 'throughtime.network.losses.MeanSquaredError'>; "
+            "call it: MeanSquaredError()",
         ),
         (
             lambda: network(dtype="float16"),

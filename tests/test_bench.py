@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime import cli
-from throughtime.bench import (
+from benchmarks import (
     breakdown,
     cases,
+    cli,
     engine,
     jax_layer,
     limits,
@@ -19,12 +19,12 @@ from throughtime.bench import (
     torch_layer,
     training,
 )
-from throughtime.bench.cases import Case
-from throughtime.bench.ours import Ours
-from throughtime.bench.tables import GROWTH, LIMITS, TIMES, TRAINING, table
-from throughtime.bench.timing import take_turns
-from throughtime.bench.torch_layer import TorchLayer
-from throughtime.bench.tuned import Tuned
+from benchmarks.cases import Case
+from benchmarks.ours import Ours
+from benchmarks.tables import GROWTH, LIMITS, TIMES, TRAINING, table
+from benchmarks.timing import take_turns
+from benchmarks.torch_layer import TorchLayer
+from benchmarks.tuned import Tuned
 from throughtime.training import Text
 
 KEYS = {"case", "ours_ms", "torch_ms", "torch_tuned_ms", "ratio", "gflops", "peak_share"}
@@ -53,7 +53,7 @@ def torch():
 @pytest.fixture
 def _no_torch(monkeypatch):
     monkeypatch.setattr(torch_layer, "find", lambda: None)
-    monkeypatch.setattr("throughtime.cli.bench.find", lambda: None)
+    monkeypatch.setattr("benchmarks.cli.find", lambda: None)
     monkeypatch.setattr(jax_layer, "find", lambda: None)
 
 
@@ -261,8 +261,8 @@ def run(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(cases, "TABLE", (Case("GRU", 2, 4, 3, 4), Case("RNN", 2, 4, 3, 4)))
     monkeypatch.setattr(cases, "SWEEP", (Case("GRU", 1, 1, 2, 2),))
     monkeypatch.setattr(training, "MODELS", (TINY,))
-    monkeypatch.setattr("throughtime.cli.bench.peak", lambda dtype: 100.0)
-    status = cli.main(["bench", *arguments])
+    monkeypatch.setattr("benchmarks.cli.peak", lambda dtype: 100.0)
+    status = cli.main([*arguments])
     return status, capsys.readouterr()
 
 

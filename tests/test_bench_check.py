@@ -7,23 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import corpus as implementations
 import throughtime as tt
-from throughtime import cli
-from throughtime.bench import implementations, jax_layer, torch_layer
-from throughtime.bench.check import (
-    accuracy,
-    calibration,
-    cases,
-    cost,
-    growth,
-    rivals,
-    tables,
-    trust,
-)
-from throughtime.bench.check.cases import Case
-from throughtime.bench.tables import table
-from throughtime.checking import CheckError
-from throughtime.cli import bench_check
+from benchmarks import cli, jax_layer, torch_layer
+from benchmarks import cli_check as bench_check
+from benchmarks.check import accuracy, calibration, cases, cost, growth, rivals, tables, trust
+from benchmarks.check.cases import Case
+from benchmarks.tables import table
+from throughtime.gradcheck.target import CheckError
 
 TINY = {"T": 4, "B": 2, "I": 2, "H": 3, "O": 3}
 RIGHT = Case("concatenated", "GRU", "", TINY, 0, "float64", None)
@@ -260,7 +251,7 @@ def test_sizes_to_grow_over_are_chosen_and_large_ones_measured_once(monkeypatch)
     monkeypatch.setattr(
         growth, "growth", lambda counts, seeds: asked.append((*counts, len(seeds))) or []
     )
-    command = ["bench", "check", "--only", "growth"]
+    command = ["check", "--only", "growth"]
     assert cli.main([*command, "--parameters", "300", "2000000"]) == 0
     assert asked == [(300, 3), (2_000_000, 1)]
     asked.clear()
@@ -323,7 +314,7 @@ def _little(monkeypatch):
 @pytest.mark.usefixtures("_little", "_alone")
 def test_the_command(capsys, tmp_path):
     file, figure = tmp_path / "rows.json", tmp_path / "z.svg"
-    options = ["bench", "check", "--quick", "--json", str(file)]
+    options = ["check", "--quick", "--json", str(file)]
     assert cli.main(options) == 0
     printed = capsys.readouterr().out
     for part in ("Trust", "Calibration", "Growth", "Accuracy", "torch is not installed"):
@@ -332,24 +323,24 @@ def test_the_command(capsys, tmp_path):
     rows = json.loads(file.read_text("utf-8"))
     assert [row["part"] for row in rows].count("trust") == 4
     assert {row["part"] for row in rows} == {"trust", "calibration", "growth", "accuracy"}
-    assert cli.main(["bench", "check", "--rows", str(file)]) == 0
+    assert cli.main(["check", "--rows", str(file)]) == 0
     again = capsys.readouterr().out.split("\n\n")
     assert len(again) == 4
     assert all(one.strip() in printed for one in again)
-    assert cli.main(["bench", "check", "--rows", str(file), "--figure", str(figure)]) == 3
+    assert cli.main(["check", "--rows", str(file), "--figure", str(figure)]) == 3
     assert "got --rows" in capsys.readouterr().err
-    assert cli.main(["bench", "check", "--rows", str(tmp_path / "none.json")]) == 3
+    assert cli.main(["check", "--rows", str(tmp_path / "none.json")]) == 3
     assert "--rows: expected a file that --json wrote, got" in capsys.readouterr().err
-    assert cli.main(["bench", "check", "--only", "trust", "--figure", str(figure)]) == 3
+    assert cli.main(["check", "--only", "trust", "--figure", str(figure)]) == 3
     assert (
         "--figure: expected calibration among the parts that are measured, got trust"
         in capsys.readouterr().err
     )
-    assert cli.main(["bench", "check", "--cases", "3", "2", "1"]) == 3
+    assert cli.main(["check", "--cases", "3", "2", "1"]) == 3
     assert "--cases: expected one number or two, got 3" in capsys.readouterr().err
-    assert cli.main(["bench", "check", "--cases", "-1"]) == 3
+    assert cli.main(["check", "--cases", "-1"]) == 3
     assert "--cases: expected an integer of at least 0, got -1" in capsys.readouterr().err
-    assert cli.main(["bench", "check", "--seeds", "0"]) == 3
+    assert cli.main(["check", "--seeds", "0"]) == 3
     assert "--seeds: expected an integer of at least 1, got 0" in capsys.readouterr().err
 
 
@@ -371,7 +362,7 @@ def test_right_and_wrong_cases_in_the_numbers_asked_for(monkeypatch):
     monkeypatch.setattr(trust, "trust", lambda cases, *_: seen.append(cases) or [])
     monkeypatch.setattr(bench_check, "_show", lambda *_: None)
     for numbers in (["8"], ["8", "12"]):
-        assert cli.main(["bench", "check", "--only", "trust", "--cases", *numbers]) == 0
+        assert cli.main(["check", "--only", "trust", "--cases", *numbers]) == 0
     counts = [(sum(not c.fault for c in cs), sum(bool(c.fault) for c in cs)) for cs in seen]
     assert counts == [(8, 8), (8, 12)]
 
@@ -385,7 +376,7 @@ def test_what_a_sample_bounds():
 @pytest.mark.usefixtures("_little", "_alone")
 def test_who_failed_is_listed_by_name(monkeypatch, capsys):
     monkeypatch.setattr(trust, "check", lambda target, **_: Said("agree"))
-    cli.main(["bench", "check", "--quick", "--only", "trust"])
+    cli.main(["check", "--quick", "--only", "trust"])
     printed = capsys.readouterr().out
     assert "resolvable, but accepted: 2:\n  concatenated GRU 4,2,2,3,3 float64" in printed
     assert "accepted against its own claim: 1:" in printed

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from throughtime import cli
-from throughtime.bench import implementations
-from throughtime.bench.diagnose import cases, run, score, tables
-from throughtime.bench.diagnose.cases import Case
-from throughtime.bench.implementations import FAULTS
-from throughtime.bench.tables import table
+import corpus as implementations
+from benchmarks import cli
+from benchmarks.diagnose import cases, run, score, tables
+from benchmarks.diagnose.cases import Case
+from benchmarks.tables import table
+from corpus import FAULTS
 from throughtime.diagnosis import FAULTS as NAMED
 from throughtime.diagnosis import Cause
 
@@ -202,7 +202,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cases, "single", lambda seeds: iter(tried))
     monkeypatch.setattr(cases, "right", lambda seeds: iter([case(known="experiments")]))
     file = tmp_path / "rows.json"
-    arguments = ["bench", "diagnose", "--cases", "9", "--known", "experiments", "--json", str(file)]
+    arguments = ["diagnose", "--cases", "9", "--known", "experiments", "--json", str(file)]
     assert cli.main([*arguments, "--only", "single", "right"]) == 0
     said = capsys.readouterr().out
     for title in ("One mistake", "named wrongly: 0", "Right code", "a cause was named: 0"):
@@ -214,7 +214,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
         ("experiments", []),
     ]
 
-    arguments = ["bench", "diagnose", "--read", str(file)]
+    arguments = ["diagnose", "--read", str(file)]
     assert cli.main(arguments) == 0
     assert capsys.readouterr().out.split("\n", 1)[1] in said
 
@@ -223,11 +223,11 @@ def test_only_rows_are_read(tmp_path, capsys):
     file = tmp_path / "rows.json"
     for text in ("", "[1]", '[{"case": 1}]'):
         file.write_text(text)
-        assert cli.main(["bench", "diagnose", "--read", str(file)]) == 3
+        assert cli.main(["diagnose", "--read", str(file)]) == 3
         assert "--read: expected rows that --json wrote" in capsys.readouterr().err
-    assert cli.main(["bench", "diagnose", "--read", str(tmp_path / "none")]) == 3
+    assert cli.main(["diagnose", "--read", str(tmp_path / "none")]) == 3
 
 
 def test_the_command_wants_sensible_numbers(capsys):
-    assert cli.main(["bench", "diagnose", "--workers", "0"]) == 3
+    assert cli.main(["diagnose", "--workers", "0"]) == 3
     assert "--workers" in capsys.readouterr().err

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from benchmarks import cli, engine, torch_layer
+from benchmarks.cases import Case
+from benchmarks.flow import lags, memory, overhead, stream, tasks, truncation
+from benchmarks.flow.tasks import LinearNetwork, Task
 from helpers import relative_error
-from throughtime import cli
-from throughtime.bench import engine, torch_layer
-from throughtime.bench.cases import Case
-from throughtime.bench.flow import lags, memory, overhead, stream, tasks, truncation
-from throughtime.bench.flow.tasks import LinearNetwork, Task
 
 TINY = Case("LSTM", B=2, T=7, I=3, H=4)
 
@@ -243,7 +242,7 @@ def test_the_command_prints_tables_and_writes_rows(tmp_path, capsys, monkeypatch
     monkeypatch.setattr(truncation, "runs", lambda quick, seeds: [(Task("adding", 10), "GRU",
                                                                   "trained", 0)])  # fmt: skip
     monkeypatch.setattr(tasks, "BATCH", 8)
-    given = ["bench", "flow", "--quick", "--only", "truncation", "lags"]
+    given = ["flow", "--quick", "--only", "truncation", "lags"]
     assert cli.main([*given, "--json", str(tmp_path / "rows.json")]) == 0
     printed = capsys.readouterr().out
     assert "The gradients of all losses by all states before them, LSTM 2,7,3,4" in printed
@@ -259,10 +258,10 @@ def test_the_command_prints_tables_and_writes_rows(tmp_path, capsys, monkeypatch
 def test_runs_that_broke_their_word_are_listed(capsys, monkeypatch):
     monkeypatch.setattr(truncation, "runs", lambda quick, seeds: [])
     monkeypatch.setattr(LinearNetwork, "bias", lambda self, targets, K: 0.2)
-    assert cli.main(["bench", "flow", "--quick", "--only", "truncation"]) == 0
+    assert cli.main(["flow", "--quick", "--only", "truncation"]) == 0
     assert "bias 0.2 where 0.05 was asked" in capsys.readouterr().out
 
 
 def test_no_seeds_are_refused(capsys):
-    assert cli.main(["bench", "flow", "--seeds", "0"]) == 3
+    assert cli.main(["flow", "--seeds", "0"]) == 3
     assert "--seeds: expected an integer of at least 1, got 0" in capsys.readouterr().err

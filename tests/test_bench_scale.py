@@ -1,14 +1,13 @@
-"""`throughtime bench scale`: the model of time, its constants, and the table."""
+"""`python -m benchmarks scale`: the model of time, its constants, and the table."""
 
 import json
 from importlib.util import find_spec
 
 import pytest
 
-from throughtime import cli
-from throughtime.bench import scale, scale_worker
-from throughtime.bench.scale import Computing, Network, update_seconds, work_that_pays
-from throughtime.bench.training import Model
+from benchmarks import cli, scale, scale_worker
+from benchmarks.scale import Computing, Network, update_seconds, work_that_pays
+from benchmarks.training import Model
 
 TINY = Model(16, B=4, T=8)
 OWN, NETWORK = Computing(1e-3, 1e-5, 10**6), Network(50e-6, 1.25e9)
@@ -53,9 +52,9 @@ def measured(monkeypatch):
 
 @pytest.mark.usefixtures("measured")
 def test_the_tables(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("throughtime.bench.torch_layer.find", object)
+    monkeypatch.setattr("benchmarks.torch_layer.find", object)
     path = tmp_path / "scale.json"
-    assert cli.main(["bench", "scale", "--quick", "--gigabits", "10", "--json", str(path)]) == 0
+    assert cli.main(["scale", "--quick", "--gigabits", "10", "--json", str(path)]) == 0
     told = capsys.readouterr().out
     assert "latency 50 µs, bandwidth 1.2 GB/s" in told
     assert "LSTM 4,8,8,16 float32 training" in told
@@ -70,9 +69,9 @@ def test_the_tables(monkeypatch, capsys, tmp_path):
 
 @pytest.mark.usefixtures("measured")
 def test_what_is_refused(monkeypatch, capsys):
-    assert cli.main(["bench", "scale", "--gigabits", "0"]) == 3
-    monkeypatch.setattr("throughtime.bench.torch_layer.find", lambda: None)
-    assert cli.main(["bench", "scale"]) == 3
+    assert cli.main(["scale", "--gigabits", "0"]) == 3
+    monkeypatch.setattr("benchmarks.torch_layer.find", lambda: None)
+    assert cli.main(["scale"]) == 3
     error = capsys.readouterr().err
     assert "processes meet through torch: pip install 'throughtime[torch]'" in error
 

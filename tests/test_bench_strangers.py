@@ -9,18 +9,18 @@ from functools import partial
 import numpy as np
 import pytest
 
+import corpus as implementations
 import throughtime as tt
-from throughtime import cli
-from throughtime.bench import implementations
-from throughtime.bench.check import tables, trust
-from throughtime.bench.strangers import case, cases, losses, networks, run, tape, wrong
-from throughtime.bench.strangers.losses import Sum
-from throughtime.bench.strangers.networks import Network, Rounding
-from throughtime.bench.strangers.wrong import Wrong
-from throughtime.bench.strangers.wrong import _drawn as wrong_drawn
-from throughtime.bench.tables import table
-from throughtime.checking.digits import significant_bits
-from throughtime.cli import bench_check
+from benchmarks import cli
+from benchmarks import cli_check as bench_check
+from benchmarks.check import tables, trust
+from benchmarks.strangers import case, cases, losses, networks, run, tape, wrong
+from benchmarks.strangers.losses import Sum
+from benchmarks.strangers.networks import Network, Rounding
+from benchmarks.strangers.wrong import Wrong
+from benchmarks.strangers.wrong import _drawn as wrong_drawn
+from benchmarks.tables import table
+from throughtime.derivatives.digits import significant_bits
 
 LONG = np.longdouble
 STEPS = (1e-2, 1e-3, 1e-4, 1e-5)
@@ -655,7 +655,7 @@ def test_the_groups_are_from_fine_to_coarse():
 def test_the_command(monkeypatch, capsys, tmp_path):
     says(monkeypatch, "disagree")
     file = tmp_path / "rows.json"
-    options = ["bench", "check", "--only", "strangers", "--first-seed", "5"]
+    options = ["check", "--only", "strangers", "--first-seed", "5"]
     assert cli.main([*options, "--strangers", "3", "2", "--json", str(file)]) == 0
     printed = capsys.readouterr().out
     assert "right, but accused: 3:" in printed
@@ -665,12 +665,12 @@ def test_the_command(monkeypatch, capsys, tmp_path):
     assert Counter((row["right"], row["seed"]) for row in rows) == Counter(
         [(True, 5), (True, 6), (True, 7), (False, 5), (False, 6)]
     )
-    assert cli.main(["bench", "check", "--rows", str(file)]) == 0
+    assert cli.main(["check", "--rows", str(file)]) == 0
     assert capsys.readouterr().out.strip() in printed
     says(monkeypatch, "agree")
     assert cli.main([*options, "--strangers", "2"]) == 0
     assert "resolvable, but accepted: 2:" in capsys.readouterr().out
-    assert cli.main(["bench", "check", "--strangers", "1", "2", "3"]) == 3
+    assert cli.main(["check", "--strangers", "1", "2", "3"]) == 3
     assert "--strangers: expected one number or two, got 3" in capsys.readouterr().err
 
 
@@ -679,7 +679,7 @@ def test_how_many_are_asked_for(monkeypatch):
     monkeypatch.setattr(
         bench_check, "strangers", lambda right, wrong, workers: seen.append((right, wrong)) or []
     )
-    command = ["bench", "check", "--only", "strangers"]
+    command = ["check", "--only", "strangers"]
     for numbers in ([], ["--strangers", "8"], ["--strangers", "8", "3"], ["--quick"]):
         assert cli.main([*command, *numbers]) == 0
     assert [(len(r), len(w)) for r, w in seen] == [(300, 300), (8, 8), (8, 3), (8, 8)]

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.checking import check_target, discrepancy
-from throughtime.checking.noise import noise_of
-from throughtime.checking.verdict import judge
+from throughtime.derivatives.noise import noise_of
+from throughtime.gradcheck.check import check_target
+from throughtime.gradcheck.relative_error import discrepancy
+from throughtime.gradcheck.verdict import judge
 from throughtime.targets import network_target
 
 CELLS = {

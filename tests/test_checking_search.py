@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import corpus as implementations
 import throughtime as tt
-from throughtime.bench import implementations
-from throughtime.bench.check import cases, growth
+from benchmarks.check import cases, growth
 from throughtime.targets import network_target
 
 

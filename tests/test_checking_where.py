@@ -9,18 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import throughtime as tt
-from throughtime.checking.areas import Area
-from throughtime.checking.budget import Budget
-from throughtime.checking.direction import Block
-from throughtime.checking.effort import effort_of
-from throughtime.checking.gates import Gates, gates_of
-from throughtime.checking.line import START
-from throughtime.checking.locate import locate
-from throughtime.checking.plan import Plan
-from throughtime.checking.run import in_turn
-from throughtime.checking.site import Site
-from throughtime.checking.target import Evaluator
-from throughtime.checking.verdict import accused
+from throughtime.derivatives.step_search import START
+from throughtime.gradcheck.areas import Area
+from throughtime.gradcheck.budget import Budget
+from throughtime.gradcheck.effort import effort_of
+from throughtime.gradcheck.evaluation_point import Site
+from throughtime.gradcheck.gates import Gates, gates_of
+from throughtime.gradcheck.locate import locate
+from throughtime.gradcheck.plan import Plan
+from throughtime.gradcheck.run import in_turn
+from throughtime.gradcheck.search_direction import Block
+from throughtime.gradcheck.target import Evaluator
+from throughtime.gradcheck.verdict import accused
 from throughtime.targets import network_target
 from where_examples import gru_target, smooth, spoilt
 

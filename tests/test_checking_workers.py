@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from benchmarks.several import each
 from throughtime import cli
-from throughtime.bench.several import each
 
 joblib = pytest.importorskip("joblib")
 pytest.importorskip("cloudpickle")

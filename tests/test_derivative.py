@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import throughtime as tt
-from throughtime.checking.stencil import stencils
+from throughtime.derivatives.stencil import stencils
 
 SMOOTH = {
     "exp": (math.exp, 1.0, math.e),

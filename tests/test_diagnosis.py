@@ -6,9 +6,8 @@ import re
 import numpy as np
 import pytest
 
+import corpus as implementations
 import throughtime as tt
-from throughtime.bench import implementations
-from throughtime.checking.budget import Budget, Spent
 from throughtime.diagnosis import FAULTS, one_step, steps
 from throughtime.diagnosis.diagnose import Search
 from throughtime.diagnosis.factors import Ratio, number, ratio_of
@@ -18,6 +17,7 @@ from throughtime.diagnosis.pages.cells import GRU
 from throughtime.diagnosis.reduction import reduction_of
 from throughtime.diagnosis.scaled import in_gates
 from throughtime.diagnosis.study import Study
+from throughtime.gradcheck.budget import Budget, Spent
 
 
 def diagnosed(style, cell, faults, **sizes):

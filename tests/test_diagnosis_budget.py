@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 import throughtime as tt
-from throughtime.bench.diagnose.cases import LARGER, Case
-from throughtime.checking.budget import Budget, Spent
+from benchmarks.diagnose.cases import LARGER, Case
 from throughtime.diagnosis import diagnose
+from throughtime.gradcheck.budget import Budget, Spent
 from throughtime.progress import progress_bar
 
 CLOCKS = ("time", "perf_counter", "monotonic", "process_time", "thread_time")
@@ -72,7 +72,7 @@ def test_a_budget_counts():
 
 def test_a_budget_of_seconds_ends_with_them(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("throughtime.checking.budget.time", lambda: now[0])
+    monkeypatch.setattr("throughtime.gradcheck.budget.time", lambda: now[0])
     budget = Budget(seconds=2.0)
     part = budget.part(1_000_000, share=0.25)
     now[0] = 0.4

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from throughtime.bench import implementations
-from throughtime.bench.implementations import CELLS, FAULTS, registry
-from throughtime.bench.implementations.setting import Setting
+import corpus as implementations
+from corpus import CELLS, FAULTS, registry
+from corpus.setting import Setting
 
 SMALL = {"T": 4, "I": 2, "H": 3, "O": 3}
 ENTRIES = implementations.catalogue()
@@ -166,7 +166,7 @@ def test_at_another_length_it_is_the_same_network(style):
 @pytest.mark.parametrize("style", registry.STYLES)
 def test_a_style_shares_no_line_with_another_nor_with_the_engine(style):
     room = Path(registry.__file__).parent / style
-    prefix = "throughtime.bench.implementations."
+    prefix = "corpus."
     shared = {"throughtime.arrays", "throughtime.checking", prefix + "setting"}
     for path in room.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

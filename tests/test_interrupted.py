@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.bench.diagnose import run
-from throughtime.bench.diagnose.cases import SMALL, Case
+from benchmarks.diagnose import run
+from benchmarks.diagnose.cases import SMALL, Case
 from throughtime.cli import INTERRUPTED as STATUS
 from throughtime.diagnosis import INTERRUPTED
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import corpus as implementations
 import throughtime as tt
-from throughtime.bench import implementations
-from throughtime.bench.diagnose.layouts import layout_of
-from throughtime.bench.implementations import Setting
+from benchmarks.diagnose.layouts import layout_of
+from corpus import Setting
 from throughtime.diagnosis.modelled import modelled
 from throughtime.diagnosis.mutants.blocks import Place, Placement
 

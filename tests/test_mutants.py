@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from throughtime.bench import implementations
-from throughtime.bench.diagnose.layouts import layout_of
-from throughtime.bench.implementations import FAULTS, Setting, registry
-from throughtime.checking.budget import Budget
+import corpus as implementations
+from benchmarks.diagnose.layouts import layout_of
+from corpus import FAULTS, Setting, registry
 from throughtime.diagnosis.mutants import explain, mutants, passes
 from throughtime.diagnosis.mutants.table import changes
+from throughtime.gradcheck.budget import Budget
 
 STYLES = implementations.styles()
 CELLS = ("RNN", "GRU", "LSTM")

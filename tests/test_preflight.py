@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.checking.digits import format_of, significant_bits
-from throughtime.checking.preflight import preflight
-from throughtime.checking.repeats import pattern
-from throughtime.checking.target import Evaluator
+from throughtime.derivatives.digits import format_of, significant_bits
+from throughtime.gradcheck.preflight import preflight
+from throughtime.gradcheck.repeats import pattern
+from throughtime.gradcheck.target import Evaluator
 
 
 class Model:

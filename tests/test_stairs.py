@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.checking.digits import rounded
+from throughtime.derivatives.digits import rounded
 
 SEEDS = range(3)
 

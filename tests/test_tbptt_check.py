@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.checking.frozen import frozen
-from throughtime.checking.target import Evaluator
+from throughtime.gradcheck.frozen_states import frozen
+from throughtime.gradcheck.target import Evaluator
+from throughtime.network.truncation import windows
 from throughtime.targets.truncated import truncated_target
-from throughtime.truncation import windows
 
 CELLS = {"rnn": tt.RNN, "lstm": tt.LSTM, "gru": tt.GRU}
 WINDOWS = [(1, 1), (3, 3), (2, 5), (5, 2), (4, 7), (1, 4), (20, 20)]

@@ -6,10 +6,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 import throughtime.torch as ours  # noqa: E402
-from throughtime.bench import cases, torch_modules  # noqa: E402
-from throughtime.bench.cases import K1, K2, Case  # noqa: E402
-from throughtime.bench.engine import compare  # noqa: E402
-from throughtime.bench.tables import MODULES, table  # noqa: E402
+from benchmarks import cases, torch_modules  # noqa: E402
+from benchmarks.cases import K1, K2, Case  # noqa: E402
+from benchmarks.engine import compare  # noqa: E402
+from benchmarks.tables import MODULES, table  # noqa: E402
 
 KINDS = ["", "ragged", "window", "windows"]
 
@@ -71,5 +71,5 @@ def test_rows_and_table():
 
 
 def test_without_torch_there_are_no_rows(monkeypatch):
-    monkeypatch.setattr("throughtime.bench.torch_layer.find", lambda: None)
+    monkeypatch.setattr("benchmarks.torch_layer.find", lambda: None)
     assert torch_modules.measure(cases.MODULES, 1.0) == []

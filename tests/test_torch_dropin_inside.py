@@ -11,7 +11,7 @@ import throughtime as tt  # noqa: E402
 import throughtime.torch as ours  # noqa: E402
 import torch_reference  # noqa: E402
 from dropin_examples import KINDS, B, H, I, P, T, compare, everything, inputs, pair  # noqa: E402
-from throughtime.truncation import windows as stretches  # noqa: E402
+from throughtime.network.truncation import windows as stretches  # noqa: E402
 
 RAGGED = {"lengths": [3, 6, 1], "enforce_sorted": False}
 EXTRA = {

@@ -218,7 +218,7 @@ def test_without_torch_one_line_says_what_to_install():
         "import importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *rest: None if name == 'torch' else find(name, *rest)\n"
         "import throughtime as tt\n"
-        "try: import throughtime.torch\n"
+        "try: from throughtime.torch import LSTM\n"
         "except ImportError as problem: print(problem)\n"
     )
     answer = subprocess.run(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import throughtime as tt
-from throughtime.truncation import differentiate_window, windows
+from throughtime.network.truncation import differentiate_window, windows
 
 
 def make(cell, *, T=9, B=2, dtype="float64", seed=0):

@@ -1,26 +1,30 @@
 """Backpropagation through time you can trust."""
 
-from importlib import import_module
-from typing import Any
-
 from throughtime import plots
-from throughtime.bridges import from_torch, to_torch, torch_state_dict
 from throughtime.cells import GRU, LSTM, RNN
-from throughtime.check import Report, check, sweep
-from throughtime.checking import CheckError, Derivative, Sweep, Target, derivative, frozen
-from throughtime.checking.cause import Cause
-from throughtime.contributions import Contributions, contributions
-from throughtime.diagnosis import layouts
-from throughtime.diagnosis.compare import Comparison, compare
-from throughtime.engine import engine, engine_info, release_workspace, set_threads
-from throughtime.flow import Flow, NonFinite, first_nonfinite, flow
-from throughtime.flow_record import FlowRecord, FlowRecorder
-from throughtime.layers import Dense, Dropout, Embedding
-from throughtime.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
-from throughtime.network import Gradients, Network, Run
+from throughtime.derivatives import Derivative, derivative
+from throughtime.diagnosis import Comparison, compare, layouts
+from throughtime.engine_settings import engine, engine_info, release_workspace, set_threads
+from throughtime.gradcheck import Cause, CheckError, Sweep, Target, frozen
+from throughtime.gradient_flow import FlowRecord, NonFinite
+from throughtime.network import (
+    BinaryCrossEntropy,
+    Contributions,
+    Dense,
+    Dropout,
+    Embedding,
+    Gradients,
+    MeanSquaredError,
+    Network,
+    Run,
+    SoftmaxCrossEntropy,
+    contributions,
+    truncated_loss_and_gradient,
+)
 from throughtime.parameters import Parameters
+from throughtime.questions import Flow, FlowRecorder, Report, check, first_nonfinite, flow, sweep
 from throughtime.targets import library_target, program_target, target_of
-from throughtime.truncation import truncated_loss_and_gradient
+from throughtime.torch.state_dicts import from_torch, to_torch, torch_state_dict
 
 __version__ = "0.1.0"
 
@@ -72,10 +76,3 @@ __all__ = [
     "torch_state_dict",
     "truncated_loss_and_gradient",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """`throughtime.torch` is imported when it is first asked for, since torch is."""
-    if name == "torch":
-        return import_module("throughtime.torch")
-    raise AttributeError(f"module 'throughtime' has no attribute {name!r}")

@@ -18,7 +18,7 @@ from throughtime.arrays import Array, Shape, sizes
 from throughtime.cells import compiled
 from throughtime.cells.products import input_gradient, is_indices, product
 from throughtime.cells.tape import Kept, LocalGradients, State, Tape, active_steps
-from throughtime.engine import use_compiled
+from throughtime.engine_settings import use_compiled
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,15 @@ INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit status; wrong input costs one line, no trace."""
+    return run(_parser(), arguments)
+
+
+def run(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> int:
+    """What a parser's command answers, with every error in one line."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without Greek letters gets "?"
-    options = _parser().parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
         status: int = options.run(options)
     except KeyboardInterrupt:
@@ -30,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, ImportError) as problem:
         if options.debug:
             raise
-        print(f"throughtime {options.command}: {problem}", file=sys.stderr)
+        print(f"{parser.prog} {options.command}: {problem}", file=sys.stderr)
         return FAILED
     return status
 

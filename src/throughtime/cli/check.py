@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from throughtime.arrays import refuse
-from throughtime.check import Report, check, sweep
-from throughtime.checking import CheckError, Target
 from throughtime.cli.user_error import in_one_line
 from throughtime.diagnosis import INTERRUPTED
+from throughtime.gradcheck import CheckError, Target
+from throughtime.questions import Report, check, sweep
 from throughtime.report.figures import plot_sweep, save_figure
 from throughtime.targets import INCLUDE, ProgramTarget, as_target, program_target
 from throughtime.targets.file import send_by_value

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.checking import CheckError
-from throughtime.diagnosis.compare import ERROR, compare
+from throughtime.diagnosis import ERROR, compare
+from throughtime.gradcheck import CheckError
 
 STATUS = {"agree": 0, "disagree": 1, "unresolved": 2}
 SEPARATORS = re.compile(r"[,;|\s]+")

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
 
+from benchmarks.diagnose.cases import Case
 from throughtime import Flow, Network, Report, SoftmaxCrossEntropy, Target, check, flow
 from throughtime.arrays import Array
-from throughtime.bench.diagnose.cases import Case
 from throughtime.report.check_page import check_sections
 from throughtime.report.figures import plot_training
 from throughtime.report.flow_page import flow_sections

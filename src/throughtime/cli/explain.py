@@ -8,7 +8,7 @@ from textwrap import fill
 from typing import Any
 
 from throughtime.arrays import refuse
-from throughtime.diagnosis.faults import FAULTS
+from throughtime.diagnosis import FAULTS
 from throughtime.diagnosis.pages import page, summary
 from throughtime.explain import DERIVATIONS, explain
 

@@ -8,9 +8,8 @@ import numpy as np
 
 from throughtime import training
 from throughtime.arrays import Array, positive, refuse
-from throughtime.check import check
-from throughtime.flow import flow
-from throughtime.flow_record import FlowRecord
+from throughtime.gradient_flow import FlowRecord
+from throughtime.questions import check, flow
 
 EPILOG = """examples:
   throughtime flow throughtime.safetensors

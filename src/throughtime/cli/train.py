@@ -11,9 +11,9 @@ from typing import Any
 
 from throughtime import training
 from throughtime.arrays import refuse
-from throughtime.check import check
-from throughtime.checking import CheckError
 from throughtime.cli import INTERRUPTED, train_flow
+from throughtime.gradcheck import CheckError
+from throughtime.questions import check
 from throughtime.training import distributed
 from throughtime.training.checkpoint import load_together
 from throughtime.training.interruption import Interruption

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from throughtime import training
 from throughtime.arrays import refuse
-from throughtime.flow_record import FlowRecorder
-from throughtime.flow_record.file import begin
+from throughtime.gradient_flow import FlowRecorder, begin
 
 SHARE = 0.03
 

@@ -1,8 +1,20 @@
 """Why is this gradient wrong? Signatures, experiments on the target, and mutants of our own."""
 
-from throughtime.checking.cause import Cause
 from throughtime.diagnosis.candidate import Candidate, Gradient
+from throughtime.diagnosis.compare import ERROR, Comparison, compare
 from throughtime.diagnosis.diagnose import INTERRUPTED, diagnose
 from throughtime.diagnosis.faults import FAULTS, Fault
+from throughtime.gradcheck import Cause
 
-__all__ = ["FAULTS", "INTERRUPTED", "Candidate", "Cause", "Fault", "Gradient", "diagnose"]
+__all__ = [
+    "ERROR",
+    "FAULTS",
+    "INTERRUPTED",
+    "Candidate",
+    "Cause",
+    "Comparison",
+    "Fault",
+    "Gradient",
+    "compare",
+    "diagnose",
+]

@@ -9,11 +9,6 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, finite, refuse
-from throughtime.checking.budget import Budget
-from throughtime.checking.cause import Cause
-from throughtime.checking.discrepancy import discrepancy, floor
-from throughtime.checking.report import Report, TensorReport, Verdict, Worst, worst_verdict
-from throughtime.checking.target import CheckError, Target
 from throughtime.diagnosis.diagnose import Search, as_causes
 from throughtime.diagnosis.laboratory import Values
 from throughtime.diagnosis.observed import LIMIT, Observed, Sampled
@@ -21,6 +16,19 @@ from throughtime.diagnosis.quantised import quantum, too_small_a_step
 from throughtime.diagnosis.reduction import Reduction
 from throughtime.diagnosis.roles import Roles
 from throughtime.diagnosis.study import Study
+from throughtime.gradcheck import (
+    Budget,
+    Cause,
+    CheckError,
+    Report,
+    Target,
+    TensorReport,
+    Verdict,
+    Worst,
+    discrepancy,
+    floor,
+    worst_verdict,
+)
 
 ERROR = 1e-4  # of a tensor's largest derivative: what central differences usually reach
 SIZES = ("B", "O")

@@ -8,12 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from throughtime.checking.budget import Budget, Spent
-from throughtime.checking.cause import Cause
-from throughtime.checking.origin import Origin
-from throughtime.checking.points import AS_GIVEN, CHARACTERISTIC, at_characteristic_point, at_length
-from throughtime.checking.report import Report
-from throughtime.checking.target import Target
 from throughtime.diagnosis.candidate import Candidate
 from throughtime.diagnosis.cuts import clipped_by_value, decayed, zeros
 from throughtime.diagnosis.faults import FAULTS
@@ -24,6 +18,18 @@ from throughtime.diagnosis.scaled import everywhere, in_gates, in_tensors
 from throughtime.diagnosis.steps import by_steps
 from throughtime.diagnosis.study import Study
 from throughtime.diagnosis.variants import by_variants, scaled_down
+from throughtime.gradcheck import (
+    AS_GIVEN,
+    CHARACTERISTIC,
+    Budget,
+    Cause,
+    Origin,
+    Report,
+    Spent,
+    Target,
+    at_characteristic_point,
+    at_length,
+)
 
 AT_MOST = 6  # faults at once
 INTERRUPTED = "The diagnosis was interrupted; the causes found until then are kept."

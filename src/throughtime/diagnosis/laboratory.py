@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.checking.budget import Budget, Spent
-from throughtime.checking.points import at_length
-from throughtime.checking.target import Evaluator, Target
 from throughtime.diagnosis.observed import MOST, Observed, observe, standing
+from throughtime.gradcheck import Budget, Evaluator, Spent, Target, at_length
 
 Values = Mapping[str, Array]
 LOOKS = 8  # that a budget should last for

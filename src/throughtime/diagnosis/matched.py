@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from throughtime.checking.cause import Cause
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.modelled import modelled
 from throughtime.diagnosis.mutants import Match, explain, passes
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.observed import standing
 from throughtime.diagnosis.study import Study
+from throughtime.gradcheck import Cause
 
 SURE, IN_PART = 0.99, 0.7
 

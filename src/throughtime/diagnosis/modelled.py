@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.checking import Target
-from throughtime.checking.target import Evaluator
 from throughtime.diagnosis.mutants.guess import Guess
 from throughtime.diagnosis.mutants.layout import Layout, with_every
 from throughtime.diagnosis.mutants.model import Model
+from throughtime.gradcheck import Evaluator, Target
 
 EQUAL = {"float64": 1e-9, "float32": 3e-5}  # losses, relative to their own size and to 1
 BESIDE = 0.1  # how far the second point lies, as a share of each tensor's size, or of 1

@@ -9,13 +9,20 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.checking.budget import Budget
-from throughtime.checking.direction import Line, entry
-from throughtime.checking.line import START
-from throughtime.checking.origin import Origin
-from throughtime.checking.run import ASKEW, in_turn, measured_twice
-from throughtime.checking.site import Measured, Site
-from throughtime.checking.target import Evaluator, Target
+from throughtime.derivatives import START
+from throughtime.gradcheck import (
+    ASKEW,
+    Budget,
+    Evaluator,
+    Line,
+    Measured,
+    Origin,
+    Site,
+    Target,
+    entry,
+    in_turn,
+    measured_twice,
+)
 
 LIMIT = 3.5  # error bars: beyond them two numbers differ
 FINE = 1e-6  # of a tensor's largest gradient: an error bar that is small enough

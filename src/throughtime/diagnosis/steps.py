@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from throughtime.checking.budget import Spent
 from throughtime.diagnosis.between import between_steps
 from throughtime.diagnosis.candidate import Candidate
 from throughtime.diagnosis.directions import one_alone
@@ -30,6 +29,7 @@ from throughtime.diagnosis.whereabouts import (
     output_right,
     parts_of,
 )
+from throughtime.gradcheck import Spent
 
 
 def by_steps(observed: Observed, study: Study) -> Candidate | None:

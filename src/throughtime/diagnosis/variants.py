@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from throughtime.checking.target import CheckError
 from throughtime.diagnosis.candidate import Candidate
 from throughtime.diagnosis.observed import Observed, observe
 from throughtime.diagnosis.study import Study
+from throughtime.gradcheck import CheckError
 
 SCALE = 1e-3  # of a loss whose gradient may be clipped
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.contributions import contributions
 from throughtime.explain.derivation import (
     Derivation,
     Line,
@@ -18,9 +17,12 @@ from throughtime.explain.derivation import (
     outer,
 )
 from throughtime.explain.example import Example, example
-from throughtime.losses import MeanSquaredError
-from throughtime.network import Network
-from throughtime.truncation import truncated_loss_and_gradient
+from throughtime.network import (
+    MeanSquaredError,
+    Network,
+    contributions,
+    truncated_loss_and_gradient,
+)
 
 
 def network(e: Example) -> tuple[Network, dict[str, Array]]:

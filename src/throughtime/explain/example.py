@@ -16,7 +16,7 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.cells import GRU, LSTM, RNN, Cell, LocalGradients, Tape
-from throughtime.engine import engine
+from throughtime.engine_settings import engine
 from throughtime.explain import forward
 from throughtime.parameters import Parameters
 

@@ -8,7 +8,7 @@ from throughtime.arrays import Array
 from throughtime.explain.bptt import network, reach, terms, truncated
 from throughtime.explain.derivation import Derivation, Line, Quantity, Section
 from throughtime.explain.example import Example, example
-from throughtime.truncation import differentiate_window
+from throughtime.network import differentiate_window
 
 STEPS = 4
 

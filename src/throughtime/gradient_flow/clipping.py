@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.network import Network
+from throughtime.network import Network, differentiate_window
 from throughtime.parameters import Parameters
-from throughtime.truncation import differentiate_window
 
 QUANTILE = 0.9
 WINDOWS = 64

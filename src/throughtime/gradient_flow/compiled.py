@@ -13,7 +13,7 @@ import numpy as np
 
 from throughtime import _engine
 from throughtime.arrays import Array
-from throughtime.cells.compiled import NUMBERS
+from throughtime.cells import NUMBERS
 from throughtime.gradient_flow.measure import Norms
 
 PARTS = ("h", "c")  # in the order of the twin

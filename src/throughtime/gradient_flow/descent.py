@@ -17,14 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.cells import State, Tape
-from throughtime.cells.products import input_gradient
+from throughtime.cells import State, Tape, input_gradient
 from throughtime.gradient_flow.handed import Handed
 from throughtime.gradient_flow.linear import Linear, linear
 from throughtime.gradient_flow.walk import FAR
-from throughtime.layers import RecurrentTape
-from throughtime.layers.recurrent import reverse
-from throughtime.network import Network, NetworkTape
+from throughtime.network import Network, NetworkTape, RecurrentTape, reverse
 
 ABSENT = np.int32(-(2**24))  # the exponent of what is 0
 

@@ -17,7 +17,7 @@ from throughtime.gradient_flow.pieces import Piece, Problem, pieces
 from throughtime.gradient_flow.together import applies, measure_together
 from throughtime.gradient_flow.truncating import tails
 from throughtime.gradient_flow.verdict import GateSums, gate_sums
-from throughtime.layers import RecurrentTape
+from throughtime.network import RecurrentTape
 from throughtime.parameters import Parameters
 
 SPLIT_ROWS = 32  # end points whose gradients are split by path, in each piece

@@ -24,8 +24,7 @@ from throughtime.gradient_flow.profiles import layer_flow
 from throughtime.gradient_flow.result import Flow
 from throughtime.gradient_flow.truncating import advise_truncation, bias
 from throughtime.gradient_flow.verdict import WORST_FIRST
-from throughtime.network import Network
-from throughtime.truncation import truncated_loss_and_gradient
+from throughtime.network import Network, truncated_loss_and_gradient
 
 
 def network_flow(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from throughtime.arrays import Array, floats
-from throughtime.losses import Loss, Reduction
+from throughtime.network import Loss, Reduction
 
 
 @dataclass(frozen=True)

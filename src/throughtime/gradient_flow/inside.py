@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from throughtime.arrays import Array, array_of, refuse, step_counts
 from throughtime.gradient_flow.handed import Handed, Losses, OwnSteps
 from throughtime.gradient_flow.walk import through_head
-from throughtime.layers import Dropout, Layer, RecurrentTape
-from throughtime.network import Network
-from throughtime.network.incoming import checked_inputs
+from throughtime.network import Dropout, Layer, Network, RecurrentTape, checked_inputs
 
 NOTE = (
     "Layers are the recurrent ones, each direction counted by itself, from 0; shares, bias and "

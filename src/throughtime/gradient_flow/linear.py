@@ -18,8 +18,17 @@ from typing import ClassVar, Literal, TypeAlias
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.cells import GRU, LSTM, RNN, Cell, State, Tape
-from throughtime.cells.activations import relu_slope, sigmoid_slope, tanh_slope
+from throughtime.cells import (
+    GRU,
+    LSTM,
+    RNN,
+    Cell,
+    State,
+    Tape,
+    relu_slope,
+    sigmoid_slope,
+    tanh_slope,
+)
 
 Steps: TypeAlias = int | slice | Array  # one step for all rows, or one for each row
 Edges: TypeAlias = Literal["all", "carry", "rest"]

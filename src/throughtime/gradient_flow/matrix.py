@@ -10,8 +10,7 @@ from throughtime.arrays import Array, array_of, refuse
 from throughtime.gradient_flow.measure import measure
 from throughtime.gradient_flow.together import applies, measure_together
 from throughtime.gradient_flow.walk import lines
-from throughtime.network import Network
-from throughtime.truncation import one_direction
+from throughtime.network import Network, one_direction
 
 
 def lag_matrix(

@@ -10,7 +10,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.cells import Tape
 from throughtime.gradient_flow.walk import Lines, Rows, unscaled, walk
-from throughtime.layers import Recurrent, RecurrentTape
+from throughtime.network import Recurrent, RecurrentTape
 from throughtime.parameters import Parameters
 
 ROWS = 1024  # of one product: large enough for it, small enough for the cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.cells.products import is_indices
+from throughtime.cells import is_indices
 
 COLUMNS = 16  # of inputs and of targets that are looked at
 DRAWS = 20

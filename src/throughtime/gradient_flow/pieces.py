@@ -15,8 +15,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.gradient_flow.given import Given
 from throughtime.gradient_flow.walk import Lines, lines
-from throughtime.losses import LossValue
-from throughtime.network import Network, NetworkTape
+from throughtime.network import LossValue, Network, NetworkTape
 from throughtime.parameters import Parameters
 
 GROUPS = 8

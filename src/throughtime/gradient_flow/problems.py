@@ -13,9 +13,7 @@ from throughtime.gradient_flow.directions import recurrences
 from throughtime.gradient_flow.handed import Losses
 from throughtime.gradient_flow.pairs import Pairs, all_pairs
 from throughtime.gradient_flow.pieces import Problem
-from throughtime.network import Network
-from throughtime.network.incoming import checked_inputs, checked_state
-from throughtime.truncation import one_direction
+from throughtime.network import Network, checked_inputs, checked_state, one_direction
 
 LONG = 1024  # steps; of longer runs only some lags and end points are looked at by default
 LAGS = 100

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.checking.text import plain
+from throughtime.gradcheck import plain
 from throughtime.gradient_flow.advice import Advice
 from throughtime.gradient_flow.gate_history import GateHistory
 from throughtime.gradient_flow.jacobians import Lyapunov

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.cells.products import input_gradient
-from throughtime.engine import use_compiled
+from throughtime.cells import input_gradient
+from throughtime.engine_settings import use_compiled
 from throughtime.gradient_flow.compiled import walk_back
 from throughtime.gradient_flow.linear import Linear, LinearGRU, LinearLSTM, LinearRNN
 from throughtime.gradient_flow.measure import Measured, Norms

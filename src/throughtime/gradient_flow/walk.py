@@ -17,13 +17,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.cells import State
-from throughtime.cells.products import input_gradient
+from throughtime.cells import State, input_gradient
 from throughtime.gradient_flow.given import Given
 from throughtime.gradient_flow.linear import Edges, Linear, linear
-from throughtime.layers import Dense, Recurrent, RecurrentTape
-from throughtime.losses import LossValue
-from throughtime.network import Network, NetworkTape
+from throughtime.network import Dense, LossValue, Network, NetworkTape, Recurrent, RecurrentTape
 
 FAR = 30  # powers of two beyond which a row is brought back
 Deltas = dict[int, dict[str, Array]]  # layer to "h", "c", "z": (n, B, ·)

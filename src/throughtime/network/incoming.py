@@ -17,8 +17,8 @@ from throughtime.arrays import (
     refuse,
     same_names,
 )
-from throughtime.cells.products import is_indices
-from throughtime.layers import Layer
+from throughtime.cells import is_indices
+from throughtime.network.layer import Layer
 from throughtime.parameters import Parameters
 
 

@@ -24,20 +24,13 @@ from throughtime.arrays import (
     step_counts,
 )
 from throughtime.cells import Cell, Tape
-from throughtime.layers import (
-    Layer,
-    LayerTape,
-    Recurrent,
-    RecurrentTape,
-    Spec,
-    as_layer,
-    build,
-    describe,
-)
-from throughtime.layers.dense import InputTape
-from throughtime.losses import LOSSES, Loss, LossValue
 from throughtime.network.checkpointing import loss_and_gradient_within
+from throughtime.network.dense import InputTape
 from throughtime.network.incoming import checked_inputs, checked_state
+from throughtime.network.layer import Layer, LayerTape
+from throughtime.network.layers import Spec, as_layer, build, describe
+from throughtime.network.losses import LOSSES, Loss, LossValue
+from throughtime.network.recurrent import Recurrent, RecurrentTape
 from throughtime.network.results import Gradients, NetworkTape, Run
 from throughtime.parameters import Parameters
 

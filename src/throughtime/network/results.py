@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from throughtime.arrays import Array
-from throughtime.layers import LayerTape
-from throughtime.losses import LossValue
+from throughtime.network.layer import LayerTape
+from throughtime.network.losses import LossValue
 from throughtime.parameters import Parameters
 
 

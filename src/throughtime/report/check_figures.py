@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.checking import Direction, Report, TensorReport, Valley
+from throughtime.gradcheck import Direction, Report, TensorReport, Valley
 from throughtime.report.figures import (
     BLUE,
     GREEN,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from throughtime.checking import Report
-from throughtime.checking.text import HEADINGS, cells, limits, shown
+from throughtime.gradcheck import HEADINGS, Report, cells, limits, shown
 from throughtime.report.check_figures import error_parts, plot_check, plot_valley
 from throughtime.report.page import Figure, Section, Table, write_page
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from throughtime.checking import Sweep
+from throughtime.gradcheck import Sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

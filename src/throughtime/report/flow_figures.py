@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.gradient_flow import Flow, LayerFlow
-from throughtime.gradient_flow.verdict import FALLEN
+from throughtime.gradient_flow import FALLEN, Flow, LayerFlow
 from throughtime.report.figures import BLUE, GREEN, GREY, LEGEND, ORANGE, RED, logarithmic, new_axes
 
 if TYPE_CHECKING:

@@ -7,9 +7,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from throughtime.checking import Report
-from throughtime.gradient_flow import Flow, LayerFlow
-from throughtime.gradient_flow.text import SHARES, circumstances, facts, lag_rows, share_rows
+from throughtime.gradcheck import Report
+from throughtime.gradient_flow import (
+    SHARES,
+    Flow,
+    LayerFlow,
+    circumstances,
+    facts,
+    lag_rows,
+    share_rows,
+)
 from throughtime.report import flow_words as words
 from throughtime.report.check_page import check_sections
 from throughtime.report.flow_figures import lag_heatmap, lag_profile, truncation_bias

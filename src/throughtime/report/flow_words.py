@@ -8,11 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.gradient_flow import Flow, LayerFlow
-from throughtime.gradient_flow.gate_history import GateHistory
-from throughtime.gradient_flow.jacobians import Lyapunov
-from throughtime.gradient_flow.text import some_lags
-from throughtime.gradient_flow.verdict import Gate
+from throughtime.gradient_flow import Flow, Gate, GateHistory, LayerFlow, Lyapunov, some_lags
 from throughtime.report.flow_figures import LARGE
 
 

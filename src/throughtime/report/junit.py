@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
-from throughtime.checking import Point, Report, TensorReport
-from throughtime.checking.text import table
+from throughtime.gradcheck import Point, Report, TensorReport, table
 from throughtime.storage import replace
 
 # What XML 1.0 cannot hold, in a parameter's name or a message, even escaped.

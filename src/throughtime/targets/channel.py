@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any, NoReturn
 
 from throughtime.arrays import refuse
-from throughtime.checking import CheckError
+from throughtime.gradcheck import CheckError
 
 GRACE = 2.0  # seconds between the end of its input and the end of its life
 LAST_WORDS = 12  # lines of standard error that a message quotes

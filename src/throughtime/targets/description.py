@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Shape, refuse
-from throughtime.checking import CheckError
+from throughtime.gradcheck import CheckError
 from throughtime.parameters import Parameters
 
 OPTIONAL = ("reset", "set_length", "initial")

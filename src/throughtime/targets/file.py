@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from throughtime.arrays import refuse
-from throughtime.checking import CheckError, Target
+from throughtime.gradcheck import CheckError, Target
 
 
 def thing_in_file(place: str) -> object:

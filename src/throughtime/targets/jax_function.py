@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.checking import CheckError, Target
+from throughtime.gradcheck import CheckError, Target
 
 MIRRORED = ("bfloat16",)  # as float32, which holds all of its values
 

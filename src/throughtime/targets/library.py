@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from throughtime.arrays import refuse
-from throughtime.checking import CheckError
+from throughtime.gradcheck import CheckError
 from throughtime.targets import serve_library
 from throughtime.targets.program import TIMEOUT, ProgramTarget, Start, seconds, started
 

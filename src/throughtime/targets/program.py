@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 
 from throughtime.arrays import Array, positive, refuse
-from throughtime.checking import CheckError, Target
+from throughtime.gradcheck import CheckError, Target
 from throughtime.parameters import Parameters
 from throughtime.targets.channel import Channel, shown
 from throughtime.targets.description import Description, read_description

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from throughtime.arrays import refuse
-from throughtime.checking import CheckError, Target
+from throughtime.gradcheck import CheckError, Target
 from throughtime.network import Network
 from throughtime.targets.file import thing_in_file
 from throughtime.targets.jax_function import is_jax, jax_target
 from throughtime.targets.library import is_library, library_target
 from throughtime.targets.network import network_target
-from throughtime.targets.torch_function import function_target, is_function
-from throughtime.targets.torch_module import is_module, module_target
 from throughtime.targets.truncated import truncated_target
+from throughtime.torch.function_target import function_target, is_function
+from throughtime.torch.module_target import is_module, module_target
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.arrays import Array, positive, refuse, step_counts
-from throughtime.checking import Target
-from throughtime.checking.frozen import frozen
-from throughtime.layers.dropout import MaskTape
-from throughtime.network import Network
-from throughtime.network.incoming import checked_inputs
-from throughtime.parameters import Parameters
-from throughtime.truncation import (
+from throughtime.gradcheck import Target, frozen
+from throughtime.network import (
+    MaskTape,
+    Network,
     Window,
+    checked_inputs,
     merged_windows,
     one_direction,
     truncated_loss_and_gradient,
     windows,
 )
+from throughtime.parameters import Parameters
 
 
 def truncated_target(

@@ -1,21 +1,38 @@
-"""`torch.nn.RNN`, `LSTM` and `GRU` on the compiled engine, with their inside open.
+"""All that knows PyTorch: drop-in modules, targets, weights, and the flow inside a torch model.
 
-The modules are built, called, saved and loaded as torch's are. On the CPU, in float32 and
-float64, the engine answers; elsewhere torch's own kernels do, which is said once.
+`RNN`, `LSTM` and `GRU` are built, called, saved and loaded as `torch.nn`'s are. On the CPU, in
+float32 and float64, the engine answers; elsewhere torch's own kernels do, which is said once.
+
+They are imported when they are first asked for, since they import torch. The files beside them
+that a program without torch imports too do not.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
-if find_spec("torch") is None:
-    raise ImportError(
-        "throughtime.torch: expected PyTorch, got none; pip install 'throughtime[torch]'"
-    )
+if TYPE_CHECKING:
+    from throughtime.torch.accelerating import accelerate, restore
+    from throughtime.torch.modules import GRU, LSTM, RNN
+    from throughtime.torch.states import LayerStates
+    from throughtime.torch.taps import LayerTap, Taps, taps
+    from throughtime.torch.windows import Window, windows
 
-from throughtime.torch.accelerating import accelerate, restore
-from throughtime.torch.modules import GRU, LSTM, RNN
-from throughtime.torch.states import LayerStates
-from throughtime.torch.taps import LayerTap, Taps, taps
-from throughtime.torch.windows import Window, windows
+FILES = {
+    "GRU": "modules",
+    "LSTM": "modules",
+    "RNN": "modules",
+    "LayerStates": "states",
+    "LayerTap": "taps",
+    "Taps": "taps",
+    "Window": "windows",
+    "accelerate": "accelerating",
+    "restore": "accelerating",
+    "taps": "taps",
+    "windows": "windows",
+}
 
 __all__ = [
     "GRU",
@@ -30,3 +47,13 @@ __all__ = [
     "taps",
     "windows",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in FILES:
+        raise AttributeError(f"module 'throughtime.torch' has no attribute {name!r}")
+    if find_spec("torch") is None:
+        raise ImportError(
+            "throughtime.torch: expected PyTorch, got none; pip install 'throughtime[torch]'"
+        )
+    return getattr(import_module(f"throughtime.torch.{FILES[name]}"), name)

@@ -7,8 +7,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from throughtime import _engine
-from throughtime.cells import Cell, compiled
-from throughtime.cells.compiled import KEPT
+from throughtime.cells import KEPT, Cell, compiled
 from throughtime.torch.weights import Weights, cell_of
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from throughtime.network.checkpointing import byte_count
+from throughtime.network import byte_count
 from throughtime.torch import elsewhere
 from throughtime.torch.walk import walk
 

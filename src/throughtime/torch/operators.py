@@ -13,9 +13,7 @@ import torch
 from torch import Tensor
 
 from throughtime.arrays import refuse
-from throughtime.cells import Cell
-from throughtime.cells.compiled import KEPT
-from throughtime.cells.tape import active_steps
+from throughtime.cells import KEPT, Cell, active_steps
 from throughtime.torch import passes, steps
 from throughtime.torch.layout import Layout, packed
 from throughtime.torch.weights import Weights, cell_of

@@ -14,10 +14,8 @@ import numpy as np
 
 from throughtime import _engine
 from throughtime.arrays import Array
-from throughtime.cells import Cell
-from throughtime.cells.compiled import kept_names
-from throughtime.cells.tape import Columns, LocalGradients, State, Tape, active_steps
-from throughtime.network.checkpointing import Budget, byte_count
+from throughtime.cells import Cell, Columns, LocalGradients, State, Tape, active_steps, kept_names
+from throughtime.network import Budget, byte_count
 
 Maybe = Array | None
 

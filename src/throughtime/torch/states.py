@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from throughtime.cells.compiled import kept_names
+from throughtime.cells import kept_names
 from throughtime.torch.layout import Layout
 from throughtime.torch.weights import Maybe
 

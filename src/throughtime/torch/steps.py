@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from throughtime.cells import GRU, LSTM, Cell
-from throughtime.cells.tape import active_steps
+from throughtime.cells import GRU, LSTM, Cell, active_steps
 from throughtime.torch.layout import Layout
 from throughtime.torch.weights import Maybe, Tensors, Weights, engine_parameters, separate
 

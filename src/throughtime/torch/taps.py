@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from throughtime.arrays import Array, refuse
-from throughtime.cells.tape import LocalGradients, Tape
+from throughtime.cells import LocalGradients, Tape
 from throughtime.torch import passes
 from throughtime.torch.inside import named_modules
 from throughtime.torch.side import Side

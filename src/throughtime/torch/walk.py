@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from torch.nn.functional import dropout
 
 from throughtime.arrays import finite, refuse
-from throughtime.engine import use_compiled
+from throughtime.engine_settings import use_compiled
 from throughtime.torch import layout, operators, passes, steps, whole
 from throughtime.torch.arrival import Arrived, arrive, weights_of
 from throughtime.torch.autocast import precisions, rounded

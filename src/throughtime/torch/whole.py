@@ -18,7 +18,7 @@ import torch
 
 from throughtime import _engine
 from throughtime.arrays import Array, refuse
-from throughtime.cells.compiled import WORTH_KEEPING
+from throughtime.cells import WORTH_KEEPING
 from throughtime.torch.again import gradients
 from throughtime.torch.arrival import weight_names
 from throughtime.torch.changes import Changes

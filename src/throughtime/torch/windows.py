@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from throughtime.arrays import refuse
+from throughtime.network import windows as stretches
 from throughtime.torch.inside import named_modules
 from throughtime.torch.side import Side
-from throughtime.truncation import windows as stretches
 
 
 @dataclass(frozen=True)

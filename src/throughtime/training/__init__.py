@@ -1,6 +1,6 @@
 """Training language models on text: streams and windows, optimisers, checkpoints, samples."""
 
-from throughtime.nonfinite import DivergedError
+from throughtime.gradient_flow import DivergedError
 from throughtime.training.checkpoint import Checkpoint, Record
 from throughtime.training.checkpoint import load as load_checkpoint
 from throughtime.training.checkpoint import save as save_checkpoint

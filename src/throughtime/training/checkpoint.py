@@ -12,8 +12,7 @@ import numpy as np
 
 from throughtime import storage
 from throughtime.arrays import Array, finite, floats, positive, refuse
-from throughtime.layers import as_layer
-from throughtime.network import Network
+from throughtime.network import Network, as_layer
 from throughtime.training.processes import Launch, Processes
 from throughtime.training.schedule import Plan, number
 from throughtime.training.settings import Settings

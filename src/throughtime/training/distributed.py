@@ -25,7 +25,7 @@ import numpy as np
 
 from throughtime import _engine
 from throughtime.arrays import Array, refuse
-from throughtime.engine import set_threads
+from throughtime.engine_settings import set_threads
 from throughtime.parameters import Parameters
 from throughtime.training.processes import Processes
 from throughtime.training.pulse import Pulse

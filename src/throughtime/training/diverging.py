@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from throughtime.arrays import Array, all_finite
-from throughtime.nonfinite import NonFinite, first_in_network
+from throughtime.gradient_flow import NonFinite, first_in_network
 from throughtime.parameters import Parameters
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 
 from throughtime import _engine
 from throughtime.arrays import Array, floats, positive, refuse, same_names
-from throughtime.engine import use_compiled
+from throughtime.engine_settings import use_compiled
 
 
 class Optimiser(ABC):

@@ -7,9 +7,7 @@ from typing import Any, Literal
 
 from throughtime.arrays import positive, precision, refuse
 from throughtime.cells import GRU, LSTM, RNN
-from throughtime.layers import Dense, Dropout, Embedding, Spec
-from throughtime.losses import SoftmaxCrossEntropy
-from throughtime.network import Network
+from throughtime.network import Dense, Dropout, Embedding, Network, SoftmaxCrossEntropy, Spec
 from throughtime.training.optimisers import SGD, Adam, AdamW, Optimiser
 from throughtime.training.schedule import SCHEDULES, number
 from throughtime.training.text import held_out_share

@@ -7,7 +7,7 @@ the window before, in each of the B columns, and the state can be carried.
 from __future__ import annotations
 
 from throughtime.arrays import Array, positive, refuse
-from throughtime.truncation import Window, windows
+from throughtime.network import Window, windows
 
 
 class Streams:

@@ -10,8 +10,8 @@ from typing import Self
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.network import NetworkTape
-from throughtime.nonfinite import NonFinite
+from throughtime.gradient_flow import NonFinite
+from throughtime.network import NetworkTape, Window, differentiate_window
 from throughtime.parameters import Parameters
 from throughtime.training import checkpoint, diverging, loop, resuming
 from throughtime.training.checkpoint import Checkpoint, Record
@@ -24,7 +24,6 @@ from throughtime.training.text import Text
 from throughtime.training.update import Update, still_finite
 from throughtime.training.validation import bits_per_character
 from throughtime.training.vocabulary import Vocabulary
-from throughtime.truncation import Window, differentiate_window
 
 
 class Trainer:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from throughtime.nonfinite import DivergedError, NonFinite
+from throughtime.gradient_flow import DivergedError, NonFinite
 
 
 @dataclass(frozen=True)

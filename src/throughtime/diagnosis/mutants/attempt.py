@@ -9,13 +9,13 @@ from functools import cached_property
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.checking.budget import Budget
 from throughtime.diagnosis.mutants.blocks import EMBEDDING, HEAD, Block, Blocks
 from throughtime.diagnosis.mutants.change import Change, Hook
 from throughtime.diagnosis.mutants.finish import Found, finishing
 from throughtime.diagnosis.mutants.fit import Fit, Seen, fit, fit_all
 from throughtime.diagnosis.mutants.model import Lane, Model
 from throughtime.diagnosis.mutants.walk import biases
+from throughtime.gradcheck import Budget
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.cells.activations import sigmoid
+from throughtime.cells import sigmoid
 from throughtime.diagnosis.mutants.change import Hook
 from throughtime.diagnosis.mutants.walk import Local, Tape, Weights, recur, recur_back
 

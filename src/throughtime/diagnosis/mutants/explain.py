@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.checking.budget import Budget
-from throughtime.checking.discrepancy import discrepancy
 from throughtime.diagnosis.mutants.attempt import Attempt
 from throughtime.diagnosis.mutants.change import Change
 from throughtime.diagnosis.mutants.finish import Found, tensor_of
@@ -17,6 +15,7 @@ from throughtime.diagnosis.mutants.fit import Seen
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.mutants.search import passes, search
 from throughtime.diagnosis.mutants.table import changes
+from throughtime.gradcheck import Budget, discrepancy
 
 ROUNDING = {"float64": 1e-9, "float32": 3e-5}
 

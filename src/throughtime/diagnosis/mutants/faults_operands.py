@@ -11,7 +11,7 @@ from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.change import Change, Edit, change
 from throughtime.diagnosis.mutants.faults_between import of_each_layer
 from throughtime.diagnosis.mutants.model import Model
-from throughtime.layers.recurrent import reverse
+from throughtime.network import reverse
 
 
 def current_h_for_previous(model: Model) -> Iterator[Change]:

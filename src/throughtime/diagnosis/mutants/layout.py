@@ -10,12 +10,12 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from throughtime.arrays import Array, Shape, refuse
-from throughtime.checking.gates import Gates
 from throughtime.diagnosis.mutants.blocks import EMBEDDING, HEAD, Block, Place, Placement
 from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN
 from throughtime.diagnosis.mutants.losses import Loss, as_targets
 from throughtime.diagnosis.mutants.model import Data, Model
 from throughtime.diagnosis.mutants.walk import Cell
+from throughtime.gradcheck import Gates
 
 # A name; one with "{gate}", "{layer}" or "{direction}" in it; or one name a layer and direction.
 Names: TypeAlias = str | tuple[str, ...]

@@ -22,7 +22,7 @@ from throughtime.diagnosis.mutants.walk import (
     forward,
     products,
 )
-from throughtime.layers.recurrent import reverse
+from throughtime.network import reverse
 
 DIRECTIONS = ("forward direction", "backward direction")
 

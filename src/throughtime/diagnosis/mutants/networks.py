@@ -11,15 +11,14 @@ import numpy as np
 
 from throughtime import cells
 from throughtime.arrays import Array, Shape, refuse
-from throughtime.checking.gates import Gates
 from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN
 from throughtime.diagnosis.mutants.given import GivenLoss
 from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.mutants.walk import Cell
-from throughtime.layers import Dense, Dropout, Embedding, Recurrent
-from throughtime.network import Network
+from throughtime.gradcheck import Gates
+from throughtime.network import Dense, Dropout, Embedding, Network, Recurrent
 
 KINDS = {
     "SoftmaxCrossEntropy": "softmax",

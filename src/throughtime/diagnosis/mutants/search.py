@@ -12,12 +12,12 @@ from itertools import combinations
 
 import numpy as np
 
-from throughtime.checking.budget import Budget
 from throughtime.diagnosis.mutants.attempt import Attempt, Trial
 from throughtime.diagnosis.mutants.change import Change
 from throughtime.diagnosis.mutants.fit import Seen
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.mutants.table import changes
+from throughtime.gradcheck import Budget
 
 BEAM = 6  # attempts that are extended
 PASSES = 6_000  # backward passes at most, of a small network

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.checking import Target
+from throughtime.gradcheck import Target
 
 I, H, O = 2, 3, 4  # noqa: E741  inputs, hidden units, classes
 STEP = 1e-5

@@ -1,0 +1,194 @@
+"""`python -m benchmarks diagnose`: how often the fault is named, a wrong one, or none."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic
+
+from benchmarks.check.cases import SMALL
+from benchmarks.diagnose import cases, run, tables
+from benchmarks.diagnose.cases import KNOWN, Case
+from benchmarks.engine import Row
+from benchmarks.tables import Column, table
+from corpus import registry
+from throughtime.arrays import positive, refuse
+from throughtime.storage import replace
+
+PARTS = ("single", "several", "right")
+OFFENDERS = 20  # cases that are listed by name
+QUICK = {"single": 18, "several": 3, "right": 6}
+KEPT = 10.0  # seconds between two writings of the rows
+
+
+def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the kind."""
+    kind = kinds.add_parser("diagnose", help="causes named for wrong gradients, and for right ones")
+    kind.add_argument(
+        "--only", nargs="+", choices=PARTS, metavar="PART", help="some of " + ", ".join(PARTS)
+    )
+    kind.add_argument(
+        "--known", nargs="+", choices=KNOWN, metavar="KNOWN", help="some of " + ", ".join(KNOWN)
+    )
+    kind.add_argument("--quick", action="store_true", help="a few of everything, within a minute")
+    kind.add_argument(
+        "--cases",
+        type=int,
+        default=900,
+        metavar="N",
+        help="so many single mistakes, a sixth as many of the others; default 900, 0: all",
+    )
+    kind.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds; default 1")
+    kind.add_argument(
+        "--first-seed", type=int, default=0, metavar="N", help="the first of these; default 0"
+    )
+    kind.add_argument("--workers", type=int, default=1, metavar="N", help="processes; default 1")
+    kind.add_argument("--rows", action="store_true", help="print each case as it is done")
+    kind.add_argument("--json", metavar="FILE", help="write the rows, as they come")
+    kind.add_argument(
+        "--read",
+        nargs="+",
+        metavar="FILE",
+        help="run nothing: the tables of rows that --json wrote, of a run cut short too",
+    )
+    kind.set_defaults(run=run_bench)
+
+
+def run_bench(options: argparse.Namespace) -> int:
+    """Prints the tables."""
+    positive("--seeds", options.seeds)
+    positive("--first-seed", options.first_seed, at_least=0)
+    positive("--workers", options.workers)
+    positive("--cases", options.cases, at_least=0)
+    if options.read:
+        rows = [row for file in options.read for row in _read(file)]
+        for part in PARTS:
+            SHOWN[part]([row for row in rows if _part(row) == part])
+        return 0
+    print("styles: " + ", ".join(registry.styles()))
+    for style, why in registry.absent().items():
+        print(f"{style} left out ({why})")
+    kept = _Kept(options)
+    for part in (part for part in PARTS if part in (options.only or PARTS)):
+        SHOWN[part](kept.diagnosed(_cases(options, part)))
+    kept.write()
+    return 0
+
+
+def _cases(options: argparse.Namespace, part: str) -> list[Case]:
+    """What is tried in a part."""
+    known, count = options.known or KNOWN, _count(options, part)
+    if part == "several":
+        numbers = (2, 3) if "layout" in known else ()
+        made = (cases.several(n, count or 1000, options.first_seed) for n in numbers)
+        return [case for some in made for case in some]
+    make = {"single": cases.single, "right": cases.right}[part]
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    chosen = [case for case in make(seeds) if case.known in known]
+    if options.quick:
+        chosen = [case for case in chosen if case.sizes["H"] == SMALL["H"]]
+    return cases.sample(chosen, count or len(chosen))
+
+
+def _count(options: argparse.Namespace, part: str) -> int:
+    """How many cases of a part were asked for; 0 where all were."""
+    if options.quick:
+        return QUICK[part]
+    share = {"single": 1, "several": 12, "right": 6}[part]
+    return max(1, options.cases // share) if options.cases else 0
+
+
+class _Kept:
+    """All rows so far; where a file is asked for it has them, so that a run may be interrupted."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.rows, self.written = options, list[Row](), monotonic()
+
+    def diagnosed(self, part: Sequence[Case]) -> list[Row]:
+        """The rows of some cases."""
+        from tqdm import tqdm
+
+        found = []
+        for row in run.diagnosed(part, self.options.workers):
+            found.append(row)
+            self.rows.append(row)
+            if self.options.rows:
+                tqdm.write(_line(row))  # beside the bar
+            if monotonic() - self.written > KEPT:
+                self.write()
+        return found
+
+    def write(self) -> None:
+        """Writes the file."""
+        if self.options.json:
+            text = json.dumps(self.rows, indent=1, ensure_ascii=False)
+            replace(self.options.json, text.encode())
+        self.written = monotonic()
+
+
+def _read(file: str) -> list[Row]:
+    """The rows of a file."""
+    try:
+        rows: list[Row] = json.loads(Path(file).read_text("utf-8"))
+        return [row for row in rows if row["known"] in KNOWN]
+    except (ValueError, TypeError, KeyError):
+        refuse("--read", "rows that --json wrote", file)
+
+
+def _part(row: Row) -> str:
+    """Of which part a row is."""
+    return {0: "right", 1: "single"}.get(len(row["faults"]), "several")
+
+
+def _single(rows: Sequence[Row]) -> None:
+    if rows:
+        _shown("One mistake", tables.single(rows), tables.SINGLE)
+        print(_left_out(rows))
+        for known in KNOWN:
+            confused = tables.confusion(rows, known)
+            if confused:
+                _shown(f"Who is taken for whom: {known}", confused, tables.CONFUSION)
+        _listed("named wrongly", [r for r in rows if r["outcome"] == "wrong"])
+
+
+def _several(rows: Sequence[Row]) -> None:
+    if rows:
+        title = "Two and three mistakes at once, with a layout"
+        _shown(title, tables.several(rows), tables.SEVERAL)
+
+
+def _right(rows: Sequence[Row]) -> None:
+    if rows:
+        _shown("Right code", tables.right(rows), tables.RIGHT)
+        _listed("right, but a cause was named", [r for r in rows if r["causes"]])
+
+
+SHOWN = {"single": _single, "several": _several, "right": _right}
+
+
+def _shown(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> None:
+    print(f"\n{title}\n" + table(rows, columns))
+    sys.stdout.flush()
+
+
+def _line(row: Row) -> str:
+    """A case, and what was said of it."""
+    said = " + ".join(row["causes"]) or "no cause"
+    return f"{row['outcome'] or row['verdict']}: {row['case']}: {said}"
+
+
+def _left_out(rows: Sequence[Row]) -> str:
+    """What the check did not call wrong has no diagnosis."""
+    counts = {v: sum(r["verdict"] == v for r in rows) for v in ("agree", "unresolved", "refused")}
+    return "without a diagnosis: " + ", ".join(f"{v} {n}" for v, n in counts.items())
+
+
+def _listed(what: str, rows: Sequence[Row]) -> None:
+    print(f"\n{what}: {len(rows)}" + ":" * bool(rows))
+    for row in rows[:OFFENDERS]:
+        print(f"  {row['case']}: {' + '.join(row['causes'])}")
+    if len(rows) > OFFENDERS:
+        print(f"  and {len(rows) - OFFENDERS} more")

@@ -1,0 +1,213 @@
+"""What training in several processes costs and brings: measured, and predicted from constants.
+
+One process takes o + c·B·T seconds an update: c for a step of a sequence, o for what does not
+shrink with the streams, the optimiser above all. N processes take
+
+    o + c·B·T / N + 2 (N − 1) α + 2 (N − 1) / N · bytes / β,
+
+the last two for a ring all-reduce of the gradient over a network of latency α and bandwidth β
+(Patarasuk and Yuan 2009).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from benchmarks.engine import Row
+from benchmarks.training import Model
+from throughtime import _engine
+from throughtime.arrays import refuse
+from throughtime.engine_settings import set_threads
+from throughtime.parameters import Parameters
+from throughtime.training import Text, Trainer
+from throughtime.training.processes import Processes
+
+MODELS = (Model(128), Model(256), Model(512), Model(256, B=8, T=16))
+SIZES = (1, 10**5, 10**6, 4 * 10**6)  # numbers in float32 that are reduced
+GIGABITS = (1.0, 10.0, 100.0)
+LATENCY = 50e-6  # seconds from machine to machine in one room, where only bandwidth is given
+SEVERAL = (2, 8, 32)
+PAYS = 0.8  # of N times the speed of one
+BYTES = 4  # of float32
+CHARACTERS = 150_000
+
+
+@dataclass(frozen=True)
+class Computing:
+    """Seconds an update of one process: `fixed` + `step`·B·T, for `numbers` parameters."""
+
+    fixed: float
+    step: float
+    numbers: int
+
+
+@dataclass(frozen=True)
+class Network:
+    """Seconds that a message waits, and bytes a second."""
+
+    latency: float
+    bandwidth: float
+
+    def reducing(self, numbers: int, processes: int) -> float:
+        """Seconds of one ring all-reduce of so many float32."""
+        rounds = 2 * (processes - 1)
+        return rounds * (self.latency + numbers * BYTES / processes / self.bandwidth)
+
+
+def update_seconds(
+    computing: Computing, network: Network, work: float, processes: int = 1
+) -> float:
+    """Seconds an update, predicted.
+
+    Args:
+        computing, network: constants.
+        work: B·T of all processes together.
+        processes: N.
+
+    Example:
+        >>> from benchmarks.scale import Computing, Network, update_seconds
+        >>> computing, network = Computing(0.001, 1e-5, 10**6), Network(50e-6, 1.25e9)
+        >>> [round(update_seconds(computing, network, 4096, n), 4) for n in (1, 2, 8)]
+        [0.042, 0.0248, 0.0124]
+    """
+    own = computing.fixed + computing.step * work / processes
+    return own + (network.reducing(computing.numbers, processes) if processes > 1 else 0.0)
+
+
+def work_that_pays(
+    computing: Computing, network: Network, processes: int, efficiency: float
+) -> float:
+    """The smallest B·T at which N processes reach that share of N times the speed of one.
+
+    `efficiency` = 1/N gives where they are as fast as one alone.
+    """
+    apart = computing.fixed + network.reducing(computing.numbers, processes)
+    lost = efficiency * processes * apart - computing.fixed
+    return max(0.0, lost / ((1 - efficiency) * computing.step))
+
+
+# --- measuring ---
+
+
+def measure(models: Sequence[Model], seconds: float) -> tuple[Network, list[Row]]:
+    """The constants of this machine, and one row a model.
+
+    Args:
+        models: what is trained, by one process in one thread and by two.
+        seconds: how long each of them may be timed.
+
+    Returns:
+        the network between two processes of this machine, and rows of "case"; "numbers" of
+        parameters; "step_us", c in microseconds; "fixed_ms", o; milliseconds an update:
+        "alone_ms", "apart_ms" with half the streams in each of two processes that know nothing
+        of one another, "two_ms" as they train together, and "two_predicted_ms", which is apart
+        and the all-reduce; "efficiency" and "predicted".
+    """
+    threads = _engine.threads()
+    set_threads(1)
+    try:
+        found = [alone(model, seconds) for model in models]
+    finally:
+        set_threads(threads)
+    updates = [max(5, int(seconds / whole)) for _, whole in found]
+    answer = together(models, updates)
+    network = fitted(answer["reducing"])
+    rows = []
+    measured = zip(models, found, answer["apart"], answer["together"], strict=True)
+    for model, (computing, whole), apart, two in measured:
+        predicted = apart + network.reducing(computing.numbers, 2)
+        rows.append(
+            {
+                "case": str(model),
+                "numbers": computing.numbers,
+                "step_us": 1e6 * computing.step,
+                "fixed_ms": 1e3 * computing.fixed,
+                "alone_ms": 1e3 * whole,
+                "apart_ms": 1e3 * apart,
+                "two_predicted_ms": 1e3 * predicted,
+                "two_ms": 1e3 * two,
+                "predicted": whole / predicted / 2,
+                "efficiency": whole / two / 2,
+            }
+        )
+    return network, rows
+
+
+def alone(model: Model, seconds: float) -> tuple[Computing, float]:
+    """The constants of one process, from all B streams and from half of them."""
+    trainers = [Trainer(text(), m.settings()) for m in (model, half(model))]
+    whole, part = (timed(trainer, seconds=seconds / 2) for trainer in trainers)
+    step = (whole - part) / ((model.B - half(model).B) * model.T)
+    numbers = trainers[0].network.parameters.flat.size
+    return Computing(max(0.0, whole - step * model.B * model.T), step, numbers), whole
+
+
+def half(model: Model) -> Model:
+    """With half the streams."""
+    return replace(model, B=model.B // 2)
+
+
+def timed(trainer: Trainer, seconds: float = 0.0, updates: int = 5) -> float:
+    """Seconds of one update, the smallest of so many at least."""
+    spent: list[float] = []
+    for _ in range(2):
+        trainer.step()
+    while sum(spent) < seconds or len(spent) < updates:
+        began = perf_counter()
+        done = trainer.step()
+        if done.characters == trainer.settings.batch * trainer.settings.k1:  # a whole window
+            spent.append(perf_counter() - began)
+    return min(spent)
+
+
+def text() -> Text:
+    """Characters drawn at random: what they are does not matter for the speed."""
+    drawn = np.random.default_rng(0).integers(32, 127, CHARACTERS)
+    return Text("".join(map(chr, drawn)))
+
+
+def together(models: Sequence[Model], updates: Sequence[int]) -> dict[str, Any]:
+    """What two processes of this machine measure, in one thread each."""
+    plan = json.dumps({"models": [asdict(m) for m in models], "updates": list(updates)})
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *launch, "-m", "benchmarks.scale_worker", plan],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "THROUGHTIME_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        why = re.findall(r"^[\w.]*(?:Error|Exception): .*", done.stderr, re.MULTILINE)
+        actual = f"exit status {done.returncode}: {(why or ['no reason given'])[0]}"
+        refuse("two processes", "times that they have measured", actual, error=OSError)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def reducing(processes: Processes, numbers: int, rounds: int) -> float:
+    """Seconds that a gradient of so many numbers takes to become that of all, the smallest."""
+    gradient = Parameters({"g": (numbers,)})
+    spent = []
+    for _ in range(rounds):
+        processes.total(0.0)  # all begin together
+        began = perf_counter()
+        processes.reduced(gradient, 0.0, 0.5)
+        spent.append(perf_counter() - began)
+    return min(spent)
+
+
+def fitted(reduced: Sequence[tuple[int, float]]) -> Network:
+    """Latency and bandwidth between two processes: 2 α + bytes / β, from the ends of the range."""
+    (few, little), (many, much) = reduced[0], reduced[-1]
+    return Network(little / 2, (many - few) * BYTES / (much - little))

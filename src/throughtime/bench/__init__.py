@@ -1,1 +1,0 @@
-"""Speed, side by side with others, in one run and on the same data: only ratios count."""

@@ -1,0 +1,249 @@
+"""Is this gradient right? Numerical derivatives with error bars, the coarse before the fine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from time import perf_counter
+
+import numpy as np
+
+from throughtime.arrays import refuse
+from throughtime.derivatives import CheckError
+from throughtime.gradcheck.budget import Budget, Spent
+from throughtime.gradcheck.effort import Effort, effort_of
+from throughtime.gradcheck.evaluation_point import Site
+from throughtime.gradcheck.points import (
+    AS_GIVEN,
+    CHARACTERISTIC,
+    KINDS,
+    LENGTHS,
+    at_characteristic_point,
+    at_length,
+    is_characteristic,
+    lengths,
+)
+from throughtime.gradcheck.preflight import preflight
+from throughtime.gradcheck.remedy import BUDGET
+from throughtime.gradcheck.report import Point, Report, Valley, worst_verdict
+from throughtime.gradcheck.run import Runner, in_turn
+from throughtime.gradcheck.summary import Summary, summarise
+from throughtime.gradcheck.target import Evaluator, Target
+from throughtime.gradcheck.tensors import Examination
+from throughtime.gradcheck.workers import Workers, check_workers
+from throughtime.progress import progress_bar
+
+TO_RESOLVE = 2  # directions over each tensor where it was not resolved as given
+NOT_FURTHER = "It disagrees as given: no further point was looked at."
+FEWEST = 32  # evaluations without which not even the loss's noise is known
+
+
+def check_target(
+    target: Target,
+    *,
+    effort: str = "normal",
+    entries: int | None = None,
+    points: Sequence[str] = KINDS,
+    evaluations: int | None = None,
+    seconds: float | None = None,
+    workers: int = 1,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Report:
+    """Compares a target's gradient with numerical derivatives of its loss.
+
+    Args:
+        target: what to check.
+        effort: "quick": a random direction over each tensor, and one over all at a
+            characteristic point; "normal": also T = 1, 2 and a longer one, and stretches of rows,
+            rows and entries where directions over a tensor leave something to find; every entry
+            of a tensor that is wrong in a target of up to 400 parameters; "exhaustive": every
+            entry of any target.
+        entries: how many single entries of each tensor to look at: half of them where the
+            gradient is largest, half drawn at random. By default as the effort says.
+        points: where to look: "as given", always; "characteristic", where every tensor keeps
+            its pattern and has weights of order 0.5; "lengths", T = 1, 2 and twice as many steps,
+            where the target has `at_length`.
+        evaluations: at most so many evaluations of the loss, 32 or more. What they do not reach
+            is unresolved.
+        seconds: about so long at most, likewise.
+        workers: evaluate in so many processes, each with its own copy of the target; −1: as many
+            as there are cores. Needs `throughtime[many]`.
+        seed: of everything that is drawn.
+        progress: whether to show a bar; by default in a terminal, after two seconds.
+
+    Raises:
+        CheckError: where the check cannot run: names or shapes that do not match, NaN, a loss
+            that differs between two evaluations at the same point.
+    """
+    chosen = effort_of(effort)
+    if entries is not None and entries < 1:
+        refuse("entries", "at least 1", entries, error=CheckError)
+    if evaluations is not None and evaluations < FEWEST:
+        refuse("evaluations", f"at least {FEWEST}", evaluations, error=CheckError)
+    if seconds is not None and not seconds > 0:
+        refuse("seconds", "a positive number", seconds, error=CheckError)
+    if seed < 0:
+        refuse("seed", "an integer of at least 0", seed, error=CheckError)
+    for unknown in [point for point in points if point not in KINDS]:
+        refuse("points", "of " + ", ".join(map(repr, KINDS)), repr(unknown), error=CheckError)
+    count = check_workers(workers)
+    with progress_bar(0, "check", "evaluation", progress) as bar:
+        budget = Budget(evaluations, seconds, bar)
+        run = in_turn if count == 1 else Workers(count).for_target(target)
+        return _Check(target, chosen, entries, tuple(points), budget, run, seed).report()
+
+
+class _Check:
+    """One check, from the preflight to the report."""
+
+    def __init__(
+        self,
+        target: Target,
+        effort: Effort,
+        entries: int | None,
+        points: tuple[str, ...],
+        budget: Budget,
+        run: Runner,
+        seed: int,
+    ) -> None:
+        self.target, self.effort, self.entries, self.points = target, effort, entries, points
+        self.budget, self.run, self.seed = budget, run, seed
+        self.start = perf_counter()
+        self.notes: list[str] = []
+        self.further: list[Point] = []
+        self.hidden = False  # whether error bars as given are too wide for a verdict
+        self.cut = False  # whether the budget ended before all of them were looked at
+
+    def report(self) -> Report:
+        """Everything, in order: the point as given, then further ones while nothing is wrong."""
+        evaluator = Evaluator(self.target)
+        found = preflight(evaluator, far=CHARACTERISTIC in self.points, seed=self.seed)
+        self.budget.count(evaluator.evaluations)
+        self.notes += found.notes
+        site = Site(self.target, found.gradient, self.budget, self.seed)
+        looked = self._as_given(site)
+        given = self._summary(AS_GIVEN, looked)
+        self.hidden = given.point.verdict == "unresolved"
+        if given.point.verdict != "disagree":
+            self._elsewhere(site)
+        elif self.points != (AS_GIVEN,):
+            self.notes.append(NOT_FURTHER)
+        return self._report(site, looked, given.point)
+
+    def _as_given(self, site: Site) -> Examination:
+        looked = Examination(site, self.effort, self.run, self.entries)
+        try:
+            site.survey()
+            looked.whole_tensors()
+            if not looked.wrong:
+                looked.all_at_once()
+            if not looked.wrong and not looked.small:
+                looked.parts_of_tensors()
+            if looked.small or not looked.wrong:
+                looked.single_entries()
+            looked.locate()
+        except Spent:
+            for found in looked.found.values():
+                found.unreached = True
+        return looked
+
+    def _elsewhere(self, given: Site) -> None:
+        """Other points; what the budget does not reach is left out, and said."""
+        try:
+            if CHARACTERISTIC in self.points:
+                self._at_characteristic_point(given)
+            if LENGTHS in self.points and self.effort.lengths:
+                for steps in lengths(self.target.steps):
+                    shorter = at_length(self.target, steps)
+                    if shorter is not None:
+                        self._at(f"T = {steps}", shorter, given)
+        except Spent:
+            self.cut = True
+            self.notes.append("The budget ended before all points were looked at.")
+
+    def _at_characteristic_point(self, given: Site) -> None:
+        if is_characteristic(self.target.parameters):
+            return
+        with at_characteristic_point(self.target.parameters, self.seed):
+            self._at(CHARACTERISTIC, self.target, given)
+
+    def _at(self, name: str, target: Target, given: Site) -> None:
+        """Looks at one further point, without single entries unless something is wrong there."""
+        evaluator = Evaluator(target)
+        try:
+            gradient = evaluator.gradient()
+        except CheckError as problem:
+            self.notes.append(f"{name}: left out; {problem}.")
+            return
+        site = Site(target, gradient, self.budget, self.seed + 11)
+        site.survey(given)
+        if not np.isfinite(site.loss):
+            self.notes.append(f"{name}: left out; the loss is not finite there.")
+            return
+        # What small weights hide as given, they hide at any length.
+        hopeful = name == CHARACTERISTIC or not self.hidden
+        directions = max(self.effort.elsewhere, TO_RESOLVE if self.hidden and hopeful else 0)
+        looked = Examination(site, replace(self.effort, whole=directions, overall=1), self.run, 0)
+        if directions:
+            looked.whole_tensors()
+        else:
+            looked.glance(closer=hopeful)
+        looked.locate()
+        self.further.append(self._summary(name, looked).point)
+
+    def _summary(self, name: str, looked: Examination) -> Summary:
+        found = summarise(name, looked)
+        where = "" if name == AS_GIVEN else f"{name}: "
+        self.notes += [where + note for note in found.notes]
+        return found
+
+    def _report(self, site: Site, looked: Examination, given: Point) -> Report:
+        elsewhere = {point.name: point for point in self.further}
+        tensors = dict(given.tensors)
+        for name, tensor in given.tensors.items():
+            others = [p.tensors[name] for p in self.further if name in p.tensors]
+            if any(other.verdict == "disagree" for other in others):
+                tensors[name] = replace(tensor, verdict="disagree", remedy="")
+            elif tensor.verdict == "unresolved" and CHARACTERISTIC in elsewhere:
+                there = elsewhere[CHARACTERISTIC].tensors.get(name)
+                if there is not None and there.verdict == "agree":
+                    tensors[name] = replace(
+                        tensor, verdict="agree", smallest_error=there.smallest_error, remedy=""
+                    )
+                    self.notes.append(
+                        f"{name} is unresolved as given, and agrees at the characteristic point."
+                    )
+        verdict = worst_verdict([tensor.verdict for tensor in tensors.values()])
+        if any(point.verdict == "disagree" for point in (given, *self.further)):
+            verdict = "disagree"
+        remedies = [t.remedy for t in tensors.values() if t.verdict == "unresolved"]
+        if self.cut and verdict != "disagree":
+            verdict, remedies = "unresolved", [*remedies, BUDGET]
+        return Report(
+            verdict=verdict,
+            discrepancy=given.discrepancy,
+            floor=given.floor,
+            tensors=tensors,
+            evaluations=self.budget.used,
+            noise=site.noise.deviation,
+            loss=site.loss,
+            dtype=" and ".join(sorted({str(a.dtype) for a in self.target.parameters.values()})),
+            steps=self.target.steps,
+            smallest_error=max(tensor.smallest_error for tensor in tensors.values()),
+            points=(given, *self.further),
+            seconds=perf_counter() - self.start,
+            effort=self.effort.name,
+            remedy=remedies[0] if remedies else "",
+            notes=tuple(dict.fromkeys(self.notes)),
+            valley=_valley(looked),
+        )
+
+
+def _valley(looked: Examination) -> Valley | None:
+    """Of the first direction over all tensors; else of the first that there is."""
+    lines = [*looked.overall, *(m for found in looked.found.values() for m in found.whole)]
+    for found in lines:
+        if found.valley is not None and found.slope is not None and np.isfinite(found.error):
+            return Valley(*found.valley, chosen=found.step, order=found.slope.order)
+    return None

@@ -1,0 +1,234 @@
+"""Slopes along one line from steps and moves of several lengths, drawn at random.
+
+Short steps see the slope where it is asked for, and what kinks among longer ones hide. Long moves,
+over which the gradient under test is integrated, see across the treads of stairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+
+from throughtime.derivatives import WIDEST, Scattered, scattered
+from throughtime.gradcheck.budget import Spent
+from throughtime.gradcheck.evaluation_point import Measured, Site
+from throughtime.gradcheck.integral import Integrated, integrated
+from throughtime.gradcheck.plan import window
+from throughtime.gradcheck.run import ASKEW, NEARER
+from throughtime.gradcheck.verdict import ACCUSED, SURE, accused, cautious
+
+APART = 16.0  # the ratio of two lengths of steps
+FURTHER = 4.0  # of two lengths that are tried one after the other
+MOVES = 6  # lengths of moves that are tried at most
+ALIKE = 3.0  # times the noise as it is known: no more than that is no other noise
+CLEAR = 0.1  # of a claim: what powers beyond the sixth may amount to
+REFUTES = 1 / 3  # of the difference: an error bar that shows that there is none
+FLATTEST = 2.0  # the power of the length with which what a curve leaves over grows at least
+CONTAINED, EXCLUDED = 1.5, 3.0  # error bars: a move shows no difference, and excludes the claim …
+STEADILY = 0.5  # … where the gradient changes by less than this part of it on the way
+TRIES = 3  # moves that are tried to sharpen a slope …
+SHORTEST, LONGEST = 0.25, 16.0  # … in sizes of what is moved, to begin with …
+CLEARLY = 2.0  # … error bars: so long that the noise is below the error bar that is wanted
+
+
+class Looks:
+    """Slopes along a claim's line, from random steps of several lengths."""
+
+    def __init__(self, site: Site, claim: Measured) -> None:
+        self.site, self.claim = site, claim
+        self.along = site.along(claim.line.blocks)
+        self.unit, self.step = claim.line.unit, claim.step or claim.line.unit
+        kink = claim.slope.kink if claim.slope is not None else 0.0
+        self.beside = claim.rounding + kink  # of an error bar, beside what the steps show
+        self.found: list[Scattered] = []
+        self.moved: list[Integrated] = []
+
+    def stand(self) -> bool:
+        """Whether steps of two lengths, far apart, show the difference, and none refutes it.
+
+        The first are short enough that what a look leaves out, the seventh power, hides no claim.
+        """
+        size = max(abs(self.claim.gradient), abs(self.claim.numerical))
+        part = abs(self.claim.residual) / size
+        near = self.at(self.step * min(1.0, (CLEAR * part) ** (1 / 6)))
+        if not self.differs(near):
+            return False
+        far = self.over_long_moves(near.scale)
+        if far is not None:
+            return far
+        short = self.at(near.scale / APART)
+        if self.refutes(short):
+            return False
+        return self.differs(short) or (not self.rougher(near) and self.nearer_by())
+
+    def over_long_moves(self, near: float) -> bool | None:
+        """Whether the gradient fails to explain a long move; None where that cannot be told.
+
+        Where the loss bends too much over a move for its slopes to be integrated, shorter ones
+        are tried. Where the slopes do not bend, and yet explain nothing, the loss may climb in
+        stairs, and a move that is too short to leave its tread would show no slope at all: then
+        longer ones have to tell.
+        """
+        if self.site.target.freeze is not None:
+            return None  # its gradient at other places is that of another loss
+        told, length = None, max(APART * near, self.unit)
+        longest = length
+        while told is None and length >= near and len(self.moved) < MOVES:
+            move = self.move(length)
+            told = self.told(move, SURE if self.rougher(move) else ACCUSED)
+            length /= FURTHER
+        if told is False or not self.rough():
+            return told
+        leaning, doubting, noisy = 0, 0, self.noisy()
+        for length in (FURTHER * longest, FURTHER**2 * longest):
+            move = self.move(length)
+            far = self.told(move, SURE)
+            if far is not None:
+                return far
+            least = max(CONTAINED * move.error, REFUTES * abs(self.claim.residual))
+            leaning += move.residual * np.sign(self.claim.residual) > least
+            apart = abs(move.residual - self.claim.residual)
+            within = move.steady < STEADILY and abs(move.residual) < CONTAINED * move.error
+            doubting += within and apart > CONTAINED * move.error
+        if doubting > 1:
+            return False
+        return told if told and (leaning > 1 or not noisy) else False
+
+    def move(self, length: float) -> Integrated:
+        """How much of a move the gradient explains."""
+        at = self.site.with_gradient(self.claim.line.blocks)
+        seed = self.site.seed + len(self.moved)
+        self.moved.append(integrated(at, self.claim.gradient, length, seed))
+        return self.moved[-1]
+
+    def told(self, move: Integrated, bars: float = ACCUSED) -> bool | None:
+        """Whether a move shows the difference, or shows that there is none; None: neither."""
+        error = move.error + self.claim.rounding  # over a long move kinks are nothing special
+        if abs(move.residual) > bars * error:
+            return True
+        apart = abs(move.residual - self.claim.residual)
+        nothing = max(CONTAINED * error, REFUTES * abs(self.claim.residual) - error)
+        contained = abs(move.residual) < nothing and apart > EXCLUDED * error
+        kinked = self.beside > self.claim.rounding  # then slopes jump, and are seldom steady
+        slight = kinked and move.curve < REFUTES * abs(self.claim.residual)
+        known = move.steady < STEADILY or slight
+        return False if contained and known else None
+
+    def rougher(self, look: Integrated | Scattered) -> bool:
+        """Whether a look leaves more unexplained than the noise as it is known."""
+        known = self.site.noise_along(self.claim.line.blocks).deviation
+        return look.deviation > ALIKE * known
+
+    def rough(self) -> bool:
+        """Whether slopes that hardly change left a move unexplained."""
+        return any(
+            m.steady < STEADILY and self.told(m, SURE if self.rougher(m) else ACCUSED) is None
+            for m in self.moved
+        )
+
+    def noisy(self) -> bool:
+        """Whether what is left unexplained is the same at two lengths, as no curve is."""
+        left = [m for m in self.moved if self.rougher(m) and m.steady < STEADILY]
+        return any(
+            longer.deviation < FURTHER**FLATTEST * shorter.deviation
+            for longer, shorter in pairwise(left)
+        )
+
+    def at(self, scale: float) -> Scattered:
+        """A look with steps up to a length."""
+        seed = self.site.seed + len(self.found)
+        self.found.append(scattered(self.along, self.site.loss, scale, seed))
+        return self.found[-1]
+
+    def error(self, found: Scattered) -> float:
+        """The error bar of a look, with the rounding of the gradient."""
+        return found.error + self.beside
+
+    def differs(self, found: Scattered) -> bool:
+        """Whether the gradient is off by a look, and by more than kinks explain."""
+        jump = min(found.jump, self.claim.jump) if found.scale <= self.step else found.jump
+        return abs(self.claim.gradient - found.value) > ACCUSED * (self.error(found) + jump)
+
+    def refutes(self, found: Scattered) -> bool:
+        """Whether a look shows that there is no difference like the one claimed."""
+        error = self.error(found)
+        small = error < REFUTES * abs(self.claim.residual)
+        return small and abs(self.claim.gradient - found.value) <= ACCUSED * error
+
+    def nearer_by(self) -> bool:
+        """Whether a ladder of shorter steps shows the difference: sharper, if noise is known."""
+        line, rungs = self.claim.line, window([self.claim])
+        nearer = tuple(rung - NEARER for rung in rungs)
+        found = self.site.measure(
+            replace(line, unit=ASKEW * line.unit, rungs=nearer), last=nearer[-1]
+        )
+        return accused(cautious(found, self.claim))
+
+    def noise(self) -> float | None:
+        """The noise of the loss along this line, as its sharpest look shows it.
+
+        Where no step has moved the loss, longer ones are tried; None where none does.
+        """
+        limit = self.unit * 2.0 ** (WIDEST / 2)
+        known = [*(m.error for m in self.moved), *(f.error for f in self.found)]
+        while not np.isfinite(known).any():
+            longest = max(look.scale for look in self.found)
+            if longest >= limit:
+                return None
+            known.append(self.at(min(FURTHER * longest, limit)).error)
+        # What shows the difference is what is doubted: its noise is that of a single tread.
+        moved = [(m.error, m.deviation) for m in self.moved if not self.told(m)]
+        looks = [(f.error, f.deviation) for f in self.found if not self.differs(f)]
+        every = [(f.error, f.deviation) for f in self.found]
+        finite = [min(each) for each in (moved, looks, every) if np.isfinite(each).any()]
+        return finite[0][1] if finite else None
+
+    def noise_over(self, length: float) -> float:
+        """The noise of the loss over a move, which crosses more stairs than steps do.
+
+        0 where it cannot be told from a curve.
+        """
+        if self.site.target.freeze is not None:
+            return 0.0
+        move = self.move(length)
+        return move.deviation if move.steady < STEADILY and np.isfinite(move.deviation) else 0.0
+
+
+def sharpened(site: Site, found: Measured, part: float) -> Measured:
+    """The same, or a sharper slope from a long move, where rounding or the curve hides it.
+
+    The change of the loss over a move, less the integral of the gradient, tells how far the
+    gradient is off on average there: with as little noise as long steps have, and without the
+    curve, which the gradient itself knows.
+
+    Args:
+        site: where.
+        found: what near steps show.
+        part: of the gradient's typical size along a line; a smaller error bar needs no sharpening.
+    """
+    if found.slope is None or accused(found) or site.target.freeze is not None:
+        return found
+    goal = part * site.size_of(found.line)
+    if found.error <= goal or not goal:
+        return found
+    unit, noise = found.line.unit, site.noise_along(found.line.blocks).deviation
+    at = site.with_gradient(found.line.blocks)
+    best, length = found, float(np.clip(CLEARLY * noise / goal, SHORTEST * unit, LONGEST * unit))
+    for number in range(TRIES):
+        try:
+            move = integrated(at, found.gradient, length, site.seed + number)
+        except Spent:
+            break
+        error = move.error + found.rounding
+        if error < best.error and abs(move.residual) <= ACCUSED * error:
+            rung = round(2 * np.log2(length / unit))
+            numerical = found.gradient - move.residual
+            best = replace(found, numerical=numerical, error=error, rungs=(rung,), jump=0.0)
+        bent = move.curve > error / 2
+        hopeless = not bent and error > FURTHER**2 * goal
+        if best.error <= goal or hopeless:
+            break
+        length = length / FURTHER if bent else length * FURTHER
+    return best

@@ -1,0 +1,316 @@
+"""One point of the parameters, with the gradient there: where lines are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, replace
+from zlib import crc32
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.derivatives import START, WIDEST, Along, Noise, Slope, Value, Walk, of_terms, walk
+from throughtime.derivatives import noise as noises
+from throughtime.gradcheck.budget import Budget
+from throughtime.gradcheck.parameter_moves import Moved, moves_of
+from throughtime.gradcheck.search_direction import Block, Line, length, product, scales_of
+from throughtime.gradcheck.target import Evaluator, Target
+
+DOUBLE = 1e-12  # of the loss: no more than double precision trembles
+BLOWN_UP = 1e100  # times the loss
+PROBE = 0.0123  # of the parameters' size: where the format of the values shows
+ALIKE = 1e3  # tensors whose sizes are within this factor move by the same length
+NEIGHBOURS = (-1.5, -0.5, 0.5, 1.5)  # · 16 units in the last place
+THIRD = np.array([-1.0, 3.0, -3.0, 1.0]) / np.sqrt(20)  # keeps the deviation of equal noises
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The slope of the loss along a line, beside the gradient's.
+
+    Attributes:
+        line: what was measured.
+        gradient: g·v of the gradient under test.
+        numerical: the numerical derivative.
+        error: their common error bar; infinite where there is no numerical derivative.
+        rounding: the gradient's own part of it.
+        slope: how the numerical derivative came about.
+        rungs: of the ladder, that hold its window.
+        flat: whether the loss did not change at any step.
+        stairs: whether it came out the same at neighbouring steps.
+        broken: whether it has a kink here, and that makes the error bar what it is.
+        jump: how much wider the error bar must be to span kinks that may hide among the steps;
+            0 where gradient and slope agree without.
+        valley: of a direction over whole tensors: farthest steps, noise and truncation there.
+    """
+
+    line: Line
+    gradient: float
+    numerical: float
+    error: float
+    rounding: float
+    slope: Slope | None
+    rungs: tuple[int, ...]
+    flat: bool
+    stairs: bool = False
+    broken: bool = False
+    jump: float = 0.0
+    valley: tuple[Array, Array, Array] | None = None
+
+    @property
+    def residual(self) -> float:
+        """How far the two are apart."""
+        return self.gradient - self.numerical
+
+    @property
+    def z(self) -> float:
+        """That, in error bars."""
+        return abs(self.residual) / max(self.error, np.finfo(float).tiny)
+
+    @property
+    def step(self) -> float:
+        """The farthest step of the numerical derivative; 0 where there is none."""
+        return self.line.unit * 2.0 ** (self.rungs[-1] / 2) if self.rungs else 0.0
+
+
+class Site:
+    """Where the parameters of a target stand, and what is known there.
+
+    Args:
+        target: its parameters are moved in place and put back, bit for bit.
+        gradient: the gradient under test.
+        budget: what the evaluations are taken from.
+        seed: of what is drawn.
+    """
+
+    def __init__(
+        self, target: Target, gradient: dict[str, Array], budget: Budget, seed: int = 0
+    ) -> None:
+        self.evaluator = Evaluator(target)
+        self.target, self.gradient, self.budget, self.seed = target, gradient, budget, seed
+        self.parameters = target.parameters
+        self.scales = scales_of(self.parameters)
+        self.sizes = {n: float(np.linalg.norm(g.astype(np.float64))) for n, g in gradient.items()}
+        self.noise = Noise(0.0, 0.0, np.finfo(float).eps)
+        self.own_noise: dict[str, float] = {}  # of tensors along which the loss has more
+        self.trembling: dict[str, Array] = {}
+        self.terms = 1
+        self.loss = np.nan
+
+    def survey(self, known: Site | None = None) -> None:
+        """Measures the loss, its noise, and the noise of the gradient.
+
+        Args:
+            known: the same code at another point. In double precision, where noise is far below
+                what is looked for, it is taken to be as large here, relative to the loss.
+
+        Raises:
+            Spent: where the budget does not reach so far.
+        """
+        blocks = self.everything("all").blocks
+        along = self.along(blocks)
+        self.budget.take()
+        self.loss, rounding = of_terms(self._count_terms)
+        if not np.isfinite(self.loss):
+            return
+        if known is not None and known.noise.relative < DOUBLE:
+            deviation = max(known.noise.relative * abs(self.loss), known.noise.deviation, rounding)
+            self.noise = Noise(deviation, abs(self.loss), known.noise.digits)
+            return
+        others = (self.loss, along(PROBE).raw)
+        eps = max(self._spacing(array) for array in self.parameters.values())
+        slope = product(blocks, self.gradient)
+        self.noise = noises.measure(along, float(eps), rounding, others, slope)
+        self.trembling = self._trembling(float(eps))
+
+    def beside(self, gradient: dict[str, Array]) -> Site:
+        """The site of the same code at a point close by, where the parameters stand now.
+
+        Sizes and noise are as they are here.
+
+        Raises:
+            Spent: where the budget does not reach so far.
+        """
+        other = copy(self)
+        other.evaluator, other.gradient = Evaluator(self.target), gradient
+        self.budget.take()
+        other.loss = other.evaluator.loss()
+        return other
+
+    def portable(self) -> Site:
+        """A copy without what stays in this process: the progress bar."""
+        other = copy(self)
+        other.budget = Budget(deadline=self.budget.deadline)
+        return other
+
+    def everything(self, label: str, number: int = 0) -> Line:
+        """A direction over all tensors.
+
+        Every entry moves alike, so that the mean square of a product is the squared length over
+        all of them; where tensors differ widely in size, each in its own, so that none of them
+        hides another.
+        """
+        sizes = self.scales.values()
+        middle = float(np.median(list(sizes)))
+        alike = max(sizes) < ALIKE * min(sizes)
+        blocks = tuple(
+            Block(
+                name,
+                0,
+                array.size,
+                self.seed + number + crc32(name.encode()),  # equal shapes, different moves
+                middle if alike else self.scales[name],
+            )
+            for name, array in self.parameters.items()
+        )
+        return Line(label, blocks, 1.0, START)
+
+    def measure(self, line: Line, last: int = WIDEST) -> Measured:
+        """The slope of the loss along a line, with its error bar.
+
+        Args:
+            line: what to measure.
+            last: the rung of the longest step.
+
+        Raises:
+            Spent: where the budget does not reach so far.
+        """
+        gradient = product(line.blocks, self.gradient)
+        rounding = self.rounding(line.blocks)
+        noise = self.noise_along(line.blocks)
+        values = Walk(self.along(line.blocks), self.loss, noise, line.unit)
+        slope = walk(values, start=line.rungs, goal=max(line.goal, rounding), last=last)
+        if slope is None:
+            return Measured(line, gradient, np.nan, np.inf, rounding, None, (), False)
+        rungs = values.rungs[slope.first : slope.last + 1]
+        error = slope.error + values.stuck(slope) + rounding
+        bent = slope.truncation + slope.kink
+        if slope.error > max(line.goal, rounding) and bent > 4 * slope.noise:
+            error += bent  # it bends at every step: what one fit leaves over is a rough guide
+        apart = abs(gradient - slope.value) > error
+        jump = max(values.jump(slope) - slope.kink, 0.0) if apart else 0.0
+        return Measured(
+            line,
+            gradient,
+            slope.value,
+            error,
+            rounding,
+            slope,
+            rungs,
+            values.levels() == 1,
+            values.repeats(),
+            values.broken(slope),
+            jump,
+            values.valley() if self._whole(line.blocks) else None,
+        )
+
+    def _whole(self, blocks: tuple[Block, ...]) -> bool:
+        """Whether tensors move as a whole."""
+        return all(b.start == 0 and b.stop == self.parameters[b.name].size for b in blocks)
+
+    def along(self, blocks: tuple[Block, ...]) -> Along:
+        """The loss along a direction: takes a step, gives the realised one and the loss there.
+
+        What the gradient makes of the last digits by which the place lies off the line is taken
+        off the loss. Where there is no finite value, it is NaN.
+        """
+        moves = moves_of(blocks, self.parameters)
+
+        def at(step: float) -> Value:
+            self.budget.take()
+            with Moved(self.target, self.gradient, moves, step) as moved:
+                if not moved.finite:
+                    return Value(step, np.nan, np.nan)
+                value, _ = of_terms(self.evaluator.terms)
+            return self._value(moved, value)
+
+        return at
+
+    def with_gradient(self, blocks: tuple[Block, ...]) -> Callable[[float], tuple[Value, float]]:
+        """The loss along a direction, and the gradient under test along it at the same place."""
+        moves = moves_of(blocks, self.parameters)
+
+        def at(step: float) -> tuple[Value, float]:
+            self.budget.take()
+            with Moved(self.target, self.gradient, moves, step) as moved:
+                if not moved.finite:
+                    return Value(step, np.nan, np.nan), np.nan
+                value, _ = of_terms(self.evaluator.terms)
+                try:
+                    with np.errstate(all="ignore"):
+                        slope = product(blocks, self.evaluator.gradient())
+                except (ValueError, ArithmeticError):  # CheckError is one
+                    slope = np.nan
+            return self._value(moved, value), slope
+
+        return at
+
+    def _value(self, moved: Moved, value: float) -> Value:
+        """What a move has come to; of a loss that has blown up nothing can be fitted."""
+        if not abs(value) <= BLOWN_UP * max(abs(self.loss), 1.0):
+            return Value(moved.realised, np.nan, np.nan)
+        return Value(moved.realised, value - moved.astray, value)
+
+    def learn_noise(self, blocks: tuple[Block, ...], deviation: float) -> None:
+        """The loss has so much noise along tensors; it may have less along others."""
+        for block in blocks:
+            self.own_noise[block.name] = max(deviation, self.own_noise.get(block.name, 0.0))
+
+    def noise_along(self, blocks: tuple[Block, ...]) -> Noise:
+        """The loss's noise where these blocks move."""
+        own = max(self.own_noise.get(block.name, 0.0) for block in blocks)
+        return replace(self.noise, deviation=max(own, self.noise.deviation))
+
+    def rounding(self, blocks: tuple[Block, ...]) -> float:
+        """Two standard deviations of what rounding does to the gradient along a direction."""
+        total, together = 0.0, 0.0
+        for block in blocks:
+            flat = self.gradient[block.name].reshape(-1)
+            moves = block.moves(flat.size)
+            part = flat[block.start : block.stop].astype(np.float64) * moves
+            eps = self._spacing(flat)
+            total += float(np.sum((eps * part) ** 2))
+            trembling = self.trembling.get(block.name)
+            if trembling is None:
+                continue
+            whole = trembling.reshape(-1)
+            here = whole[block.start : block.stop] * moves
+            # One entry's own sample says little: the tensor's typical one stands beside it.
+            typical = float(np.mean(whole**2)) * float(np.sum(moves**2))
+            total += max(float(np.sum(here**2)), typical)
+            together += float(np.sum(here))
+        return 2 * float(np.hypot(np.sqrt(total), together))
+
+    def _spacing(self, array: Array) -> float:
+        """The relative distance of neighbouring numbers, of an array or of what is behind it."""
+        own = np.finfo(array.dtype if array.dtype.kind == "f" else np.float64).eps
+        return (
+            float(own)
+            if self.target.bits is None
+            else max(float(own), 2.0 ** (1 - self.target.bits))
+        )
+
+    def size_of(self, line: Line) -> float:
+        """‖g ∘ v‖: what the gradient along a line typically is."""
+        return length(line.blocks, self.gradient)
+
+    def weight(self, name: str) -> float:
+        """How much the loss changes, to first order, when a tensor changes by its own size."""
+        return self.sizes[name] * self.scales[name]
+
+    def _count_terms(self) -> Array:
+        terms = self.evaluator.terms()
+        self.terms = int(np.size(terms))
+        return terms
+
+    def _trembling(self, eps: float) -> dict[str, Array]:
+        """A sample of the gradient's rounding: third differences over points close together."""
+        total = {name: np.zeros(array.shape) for name, array in self.parameters.items()}
+        moves = moves_of(self.everything("all").blocks, self.parameters)
+        for place, weight in zip(NEIGHBOURS, THIRD, strict=True):
+            with Moved(self.target, self.gradient, moves, 16 * place * eps):
+                found = self.evaluator.gradient()
+            for name, array in found.items():
+                total[name] += weight * array
+        return total

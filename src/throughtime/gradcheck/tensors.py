@@ -1,0 +1,262 @@
+"""What is measured in each tensor: random directions, stretches of rows, rows, entries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from throughtime.derivatives import FEWEST, START
+from throughtime.gradcheck.confirm import confirmed
+from throughtime.gradcheck.confirmations import sharpened
+from throughtime.gradcheck.effort import Effort
+from throughtime.gradcheck.evaluation_point import Measured, Site
+from throughtime.gradcheck.gates import gates_of
+from throughtime.gradcheck.locate import Located, locate
+from throughtime.gradcheck.plan import TIGHT, Plan, window
+from throughtime.gradcheck.run import Runner
+from throughtime.gradcheck.search_direction import Line
+from throughtime.gradcheck.verdict import NEGLIGIBLE, accused, averaged, excused, settled
+
+SHARP = 1e-7  # of what a direction typically gives: no noise that averaging would help against
+ENOUGH = 1e-3  # likewise: an error bar that two directions need for a verdict, with some room
+HOPELESS = 0.3  # likewise: an error bar that leaves nothing to be told
+HOPEFUL = 0.01  # likewise: where a first direction is wider, a second is not sharpened
+AGAIN = 4  # looks along a direction over all tensors
+COARSER = 4.0  # times the error bar that the steepest entry reached: it does for the others
+
+
+@dataclass
+class Findings:
+    """What was measured in one tensor.
+
+    Attributes:
+        whole: along random directions over the tensor.
+        parts: along directions within it: stretches of rows, and rows.
+        entries: single ones, by their place in C order.
+        complete: whether these are all entries of the tensor.
+        located: what a search for wrong entries found.
+        unreached: whether the budget ended before all that was planned was measured.
+    """
+
+    whole: list[Measured] = field(default_factory=list)
+    parts: list[Measured] = field(default_factory=list)
+    entries: dict[int, Measured] = field(default_factory=dict)
+    complete: bool = False
+    located: Located | None = None
+    unreached: bool = False
+
+    @property
+    def wrong(self) -> bool:
+        """Whether anything in it differs by more than its error bar."""
+        return any(accused(m) for m in (*self.whole, *self.parts, *self.entries.values()))
+
+
+class Examination:
+    """Looks at every tensor at one site, the coarse before the fine.
+
+    Args:
+        site: where.
+        effort: how closely.
+        run: measures lines.
+        entries: how many single entries of each tensor, where the effort does not say.
+    """
+
+    def __init__(self, site: Site, effort: Effort, run: Runner, entries: int | None) -> None:
+        self.site, self.effort, self.run = site, effort, run
+        self.plan = Plan(site, effort)
+        self.overall: list[Measured] = []
+        self.found = {name: Findings() for name in site.parameters}
+        everything = sum(array.size for array in site.parameters.values())
+        self.entries = entries
+        self.small = everything <= effort.all_up_to
+
+    def whole_tensors(self) -> None:
+        """Random directions over each tensor: what is wrong densely shows in the first."""
+        names = [name for name, array in self.site.parameters.items() if array.size]
+        first = self._measure({name: [self.plan.over(name, 0, START)] for name in names})
+        for name in names:
+            self.found[name].whole += self._sharpened(first[name])
+        if self.wrong:
+            return
+        more = {
+            name: [
+                self.plan.over(name, k, window(self.found[name].whole))
+                for k in range(1, self.effort.whole)
+            ]
+            for name in names
+            if self.effort.again or not self.settled(name)
+        }
+        for name, found in self._measure(more).items():
+            hopeful = any(
+                m.error <= HOPEFUL * self.site.size_of(m.line) for m in self.found[name].whole
+            )
+            self.found[name].whole += self._sharpened(found) if hopeful else found
+
+    def settled(self, name: str) -> bool:
+        """Whether the directions over a tensor leave nothing for a closer look to find."""
+        found = self.found[name].whole
+        entries, size = self.site.parameters[name].size, self.site.sizes[name]
+        if not entries or settled(found, entries, size):
+            return True
+        most = max(self.site.weight(other) for other in self.site.parameters)
+        return bool(found) and all(
+            (m.flat and m.gradient == 0) or m.error * m.line.unit <= NEGLIGIBLE * most
+            for m in found
+        )
+
+    def hopeless(self, name: str) -> bool:
+        """Whether directions over a tensor tell so little that those within it tell nothing."""
+        found = self.found[name].whole
+        return bool(found) and all(
+            m.error > HOPELESS * self.site.size_of(m.line) and not accused(m) for m in found
+        )
+
+    def all_at_once(self) -> None:
+        """Directions over all tensors, from which the discrepancy over all is estimated."""
+        count = self.effort.overall
+        if not self.effort.again and all(self.settled(name) for name in self.found):
+            count = min(count, int(self.small))
+        lines = [self.site.everything("all", k) for k in range(count)]
+        lines = [replace(line, goal=TIGHT * self.site.size_of(line)) for line in lines]
+        for found in self._confirmed(lines):
+            if found is not None:
+                self.overall += self._sharpened([self._averaged(found)])
+        self._attribute()
+
+    def glance(self, *, closer: bool) -> None:
+        """One direction over all tensors; one over each where that differs.
+
+        With `closer`, also where it resolves too little.
+        """
+        line = self.plan.glance()
+        self.overall += self._sharpened([m for m in self._confirmed([line]) if m is not None])
+        wide = any(m.error > line.goal for m in self.overall)
+        if (closer and wide) or any(map(accused, self.overall)):
+            self.whole_tensors()
+        self._attribute()
+
+    def _attribute(self) -> None:
+        """What differs over all tensors differs in one of them; else no one is accused."""
+        for k, found in enumerate(self.overall):
+            if self.tensors_wrong:
+                return
+            if not accused(found):
+                continue
+            blocks = {block.name: block for block in found.line.blocks if block.stop}
+            lines = {
+                name: [replace(found.line, label="all", blocks=(block,), goal=0.0)]
+                for name, block in blocks.items()
+            }
+            for name, measured in self._measure(lines).items():
+                self.found[name].parts += measured
+            if not self.tensors_wrong:
+                self.overall[k] = excused(found)
+
+    def _averaged(self, found: Measured) -> Measured:
+        """The same slope from further steps too, where it is the loss's noise that hides it."""
+        if not np.isfinite(found.error) or found.error < SHARP * self.site.size_of(found.line):
+            return found
+        line = replace(found.line, rungs=window([found]))
+        askew = [replace(line, unit=line.unit * 2 ** (k / 8)) for k in range(1, AGAIN)]
+        again = [m for m in self.run(self.site, askew) if m is not None]
+        mean = averaged([found, *(m for m in again if np.isfinite(m.error))])
+        # What a single look did not accuse is not accused by a mean whose error bar is narrower.
+        return mean if accused(found) else excused(mean)
+
+    def parts_of_tensors(self) -> None:
+        """Stretches of rows, as gates are, and single rows, where directions left something."""
+        names = [
+            name
+            for name in self.found
+            if self.effort.again or not (self.settled(name) or self.hopeless(name))
+        ]
+        found = self._measure(
+            {name: list(self.plan.parts(name, window(self.found[name].whole))) for name in names}
+        )
+        for name, measured in found.items():
+            self.found[name].parts += measured
+
+    def single_entries(self) -> None:
+        """The steepest entry first; its steps serve the tensor's others."""
+        chosen = {
+            name: self.plan.choose(gradient, self._count(name))
+            for name, gradient in self.site.gradient.items()
+        }
+        steepest = {
+            name: int(places[np.abs(self.site.gradient[name].reshape(-1)[places]).argmax()])
+            for name, places in chosen.items()
+            if places.size
+        }
+        first = self._measure(
+            {n: [self.plan.first(n, k, only=chosen[n].size == 1)] for n, k in steepest.items()}
+        )
+        rest = {}
+        for name, k in steepest.items():
+            self.found[name].entries.update(zip([k], first[name], strict=False))
+            rungs = window(first[name])[-FEWEST:]
+            reached = max((m.error for m in first[name] if np.isfinite(m.error)), default=0.0)
+            rest[name] = [
+                replace(line, goal=max(COARSER * reached, line.goal))
+                for line in (self.plan.alone(name, int(j), rungs) for j in chosen[name] if j != k)
+            ]
+        for name, found in self._measure(rest).items():
+            own = self.found[name]
+            own.entries.update({m.line.blocks[0].start: m for m in found})
+            own.complete = len(own.entries) == self.site.parameters[name].size
+
+    def locate(self) -> None:
+        """Searches the tensors that are wrong for the entries that are, the worst first."""
+        suspects = [n for n, f in self.found.items() if f.wrong and not f.complete]
+        suspects.sort(key=lambda name: -max((m.z for m in self.found[name].whole), default=0.0))
+        for name in suspects:
+            accusing = [m for m in (*self.found[name].whole, *self.found[name].parts) if accused(m)]
+            if not accusing:
+                continue
+            clearest = max(accusing, key=lambda m: m.z)
+            gates = next(iter(gates_of(self.site.target, name)), None)
+            located = locate(self.site, clearest, self.run, self.effort.located, gates)
+            self.found[name].located = located
+            self.found[name].entries.update(located.entries)
+
+    @property
+    def wrong(self) -> bool:
+        """Whether anything differs by more than its error bar."""
+        return self.tensors_wrong or any(map(accused, self.overall))
+
+    @property
+    def tensors_wrong(self) -> bool:
+        """Whether anything within a tensor does."""
+        return any(found.wrong for found in self.found.values())
+
+    def _count(self, name: str) -> int:
+        """How many entries of a tensor to look at: in a small target one at least."""
+        if self.entries is not None:
+            return self.entries
+        if self.small and (self.effort.again or self.found[name].wrong):
+            return self.site.parameters[name].size
+        if not self.effort.again and self.settled(name):
+            return int(self.small)
+        if not self.effort.again and self.hopeless(name):
+            return min(self.effort.entries, 1)
+        return self.effort.entries
+
+    # --- measuring ---
+
+    def _measure(self, lines: dict[str, list[Line]]) -> dict[str, list[Measured]]:
+        """All these lines in one go; a tensor that the budget did not reach is marked."""
+        found = iter(self._confirmed([line for own in lines.values() for line in own]))
+        result = {}
+        for name, own in lines.items():
+            measured = [next(found) for _ in own]
+            result[name] = [m for m in measured if m is not None]
+            self.found[name].unreached |= len(result[name]) < len(own)
+        return result
+
+    def _sharpened(self, found: Sequence[Measured]) -> list[Measured]:
+        """What is too wide for a verdict is looked at over long moves."""
+        return [sharpened(self.site, m, ENOUGH) for m in found]
+
+    def _confirmed(self, lines: Sequence[Line]) -> list[Measured | None]:
+        return confirmed(self.site, self.run(self.site, lines))

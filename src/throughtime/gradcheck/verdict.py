@@ -1,0 +1,188 @@
+"""From error bars to verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.gradcheck.evaluation_point import Measured
+from throughtime.gradcheck.relative_error import discrepancy, floor
+from throughtime.gradcheck.report import Verdict
+
+ACCUSED = 3.0  # error bars; each holds two standard deviations of the noise and the truncation
+SURE = 10.0  # error bars: beyond them no second look is needed
+RESOLVED = 0.02  # a gradient that is so far off, relative to its tensor, would have been accused
+NEGLIGIBLE = 1e-6  # of the tensor that matters most: what is below that does not matter
+MISSED = 0.05  # probability that random directions overlook an error of the size stated
+SETTLED = 0.01  # of a tensor's root mean square: one entry off by so much is not overlooked …
+OVERLOOKED = 1e-3  # … and an error all over the tensor with this probability at most
+LEAST = 0.48  # how far an entry moves at least, in units of the root mean square of all moves
+DENSITY = 0.8  # √(2/π): of a normal number at 0, both sides taken together
+UNDOUBTED = 1e3  # error bars: a slope so large is no rounding
+CLEAR = 3.0  # floors: a discrepancy beyond them is one, and not its own floor
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far gradient and numerical derivative are apart, relative to both together.
+
+    Attributes:
+        d: the discrepancy.
+        floor: the d that the error bars alone would give.
+        smallest: the smallest relative error that would have been accused.
+    """
+
+    d: float
+    floor: float
+    smallest: float
+
+
+def accused(found: Measured) -> bool:
+    """Whether the two differ by more than their error bars."""
+    return found.z > ACCUSED
+
+
+def cautious(found: Measured, *others: Measured) -> Measured:
+    """The same; what is accused has an error bar that spans kinks that may hide among its steps.
+
+    Where noise covers all steps below a kink, the function looks smooth beyond it, with another
+    slope. What differs may differ for that.
+
+    Args:
+        found: what to be cautious about.
+        others: further looks along its line; what these exclude as far as its steps reach is.
+    """
+    if not accused(found):
+        return found
+    jump = min(m.jump for m in (found, *others) if m.step >= found.step)
+    return replace(found, error=found.error + jump, jump=0.0)
+
+
+def excused(found: Measured) -> Measured:
+    """The same with an error bar that explains the difference, where nothing else stands by it."""
+    least = abs(found.residual) / ACCUSED * (1 + 1e-12)
+    return replace(found, error=max(found.error, least))
+
+
+def settled(found: Sequence[Measured], entries: int, size: float) -> bool:
+    """Whether random directions over so many entries leave nothing for a closer look to find.
+
+    One entry off by SETTLED of their root mean square would have been accused, since none moves
+    by less than LEAST; and so would an error spread over all of them that the verdict is to
+    exclude, but for a chance of OVERLOOKED.
+
+    Args:
+        found: along directions drawn independently.
+        entries: how many of them move.
+        size: ‖g ∘ v‖.
+    """
+    one = to_settle(entries)
+    spread = RESOLVED * OVERLOOKED ** (1 / max(len(found), 1)) / (DENSITY * ACCUSED)
+    return bool(found) and all(m.error <= min(one, spread) * size for m in found)
+
+
+def to_settle(entries: int) -> float:
+    """The error bar, relative to ‖g ∘ v‖, at which one entry among so many is not overlooked."""
+    return SETTLED * LEAST / (ACCUSED * float(np.sqrt(entries)))
+
+
+def combined(first: Measured, second: Measured) -> Measured:
+    """One result from two that were measured with different steps.
+
+    Two error bars that do not meet have missed something: then their distance is the error.
+    """
+    better = min(first, second, key=lambda m: m.error)
+    apart = abs(first.numerical - second.numerical)
+    if accused(first) and not accused(second):
+        better = second
+    return replace(better, error=max(better.error, apart)) if np.isfinite(apart) else better
+
+
+def confronted(first: Measured, second: Measured) -> Measured:
+    """`combined`, where the first is accused: with error bars that span what may be kinks.
+
+    Steps nearer by that find the gradient right, and the slope itself beyond any doubt, refute
+    what farther ones say: a kink, or a curve, among these.
+    """
+    clear = abs(second.numerical) > UNDOUBTED * second.error
+    if clear and second.step < first.step and not accused(second):
+        return second
+    return combined(cautious(first, second), cautious(second, first))
+
+
+def averaged(found: Sequence[Measured]) -> Measured:
+    """One result from several along one line, taken with different steps: noise averages out."""
+    first = found[0]
+    numerical = float(np.mean([m.numerical for m in found]))
+    noise = [m.slope.noise for m in found if m.slope is not None]
+    rest = [m.error - 2 * m.slope.noise for m in found if m.slope is not None]
+    error = 2 * float(np.linalg.norm(noise)) / len(found) + float(np.mean(rest))
+    return replace(first, numerical=numerical, error=error)
+
+
+def of_entries(entries: Sequence[Measured]) -> Distance:
+    """Over entries, each of them looked at."""
+    g, n, errors = columns(entries)
+    size = float(np.linalg.norm(g))
+    smallest = ACCUSED * float(np.linalg.norm(errors)) / size if size else np.inf
+    return Distance(discrepancy(g, n), floor(errors, g, n), smallest)
+
+
+def of_directions(lines: Sequence[Measured], size: float) -> Distance:
+    """Estimated from random directions: E (r·v)² = ‖r‖².
+
+    Args:
+        lines: along directions drawn independently.
+        size: ‖g‖ in the same units, which a single direction may be nearly perpendicular to.
+    """
+    g, n, errors = columns(lines)
+    below = float(np.linalg.norm(g) + np.linalg.norm(n))
+    if not any(map(accused, lines)):
+        below = max(below, size * np.sqrt(len(lines)))
+    if not below:
+        return Distance(0.0, 0.0 if not errors.any() else 1.0, np.inf)
+    luck = hidden(len(lines))
+    smallest = ACCUSED * luck * float(np.sqrt(np.mean(errors**2))) / size if size else np.inf
+    d = float(np.linalg.norm(g - n) / below)
+    return Distance(d, float(np.linalg.norm(errors) / below), smallest)
+
+
+def hidden(directions: int) -> float:
+    """How much larger than an error bar an error must be, to be seen in one of some directions.
+
+    Along each it is a normal number of its own size; with probability MISSED all are smaller
+    than 1 / this.
+
+    Example:
+        >>> [round(hidden(k), 1) for k in (1, 2, 4)]
+        [15.9, 3.5, 1.6]
+    """
+    overlooked = MISSED ** (1 / directions)
+    return 1 / NormalDist().inv_cdf((1 + overlooked) / 2)
+
+
+def sharper(first: Distance, second: Distance | None) -> Distance:
+    """Of two estimates of one thing: the first where it is clear of its floor, else the sharper."""
+    if second is None:
+        return first
+    smallest = min(first.smallest, second.smallest)
+    chosen = first if first.d > CLEAR * first.floor or first.floor < second.floor else second
+    return replace(chosen, smallest=smallest)
+
+
+def judge(wrong: bool, smallest: float, negligible: bool) -> Verdict:
+    """The verdict on a tensor."""
+    if wrong:
+        return "disagree"
+    return "agree" if smallest <= RESOLVED or negligible else "unresolved"
+
+
+def columns(found: Sequence[Measured]) -> tuple[Array, Array, Array]:
+    """Gradient, numerical derivative and error bar of each."""
+    rows = [(m.gradient, m.numerical, m.error) for m in found]
+    g, n, errors = np.array(rows, dtype=np.float64).reshape(-1, 3).T
+    return g, n, errors

@@ -1,0 +1,168 @@
+"""Lines measured by several processes, each with its own copy of the target, through joblib."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import refuse
+from throughtime.derivatives import CheckError
+from throughtime.gradcheck.evaluation_point import Measured, Site
+from throughtime.gradcheck.run import in_turn
+from throughtime.gradcheck.search_direction import Line
+from throughtime.gradcheck.target import Target
+
+EXTRA = "workers need joblib and cloudpickle: pip install 'throughtime[many]'"
+CHUNKS = 3  # a worker: one that is done early has more to do
+FEWEST = 4  # lines that are worth sending
+MOST = 100  # evaluations that a line may take, where there is a limit
+SEEN = 0.25  # of the parameters' size: a move that every copy of the target must answer alike
+
+
+@dataclass
+class Workers:
+    """Measures lines in several processes.
+
+    joblib decides where: in processes of this machine, or, inside `joblib.parallel_config`, on
+    the machines of a Dask or Ray cluster.
+
+    Args:
+        count: of processes; −1: as many as there are cores, or workers in the cluster.
+    """
+
+    count: int
+
+    def __post_init__(self) -> None:
+        joblib = check_installed()
+        self.jobs = joblib.effective_n_jobs(self.count)
+        self.parallel = joblib.Parallel(n_jobs=self.count)
+        self.delayed = joblib.delayed
+
+    def for_target(self, target: Target) -> Workers:
+        """Itself, where the target can be copied.
+
+        Seen at once, though a check that a few lines settle would not come to need it.
+
+        Raises:
+            CheckError: where it cannot.
+        """
+        if self.jobs > 1:
+            _pickled(target)
+        return self
+
+    def __call__(self, site: Site, lines: Sequence[Line]) -> list[Measured | None]:
+        """See `run.Runner`."""
+        if self.jobs < 2 or len(lines) < FEWEST or site.budget.left < MOST * len(lines):
+            return in_turn(site, lines)
+        proof = self._proof(site)
+        parts = [p for p in np.array_split(np.arange(len(lines)), CHUNKS * self.jobs) if p.size]
+        chunks = [[lines[k] for k in part] for part in parts]
+        copy = _pickled(site.portable())
+        found = self.parallel(self.delayed(_measure)(copy, chunk, *proof) for chunk in chunks)
+        site.budget.count(sum(used for _, used in found))
+        return [measured for part, _ in found for measured in part]
+
+    def _proof(self, site: Site) -> tuple[Line, float, float]:
+        """A move, the loss there, and how far a copy may differ from it by rounding."""
+        line = site.everything("all")
+        value = site.along(line.blocks)(SEEN).value
+        return line, value, 100 * site.noise.at(value) + 1e-12 * abs(value)
+
+
+def _measure(
+    packed: bytes, lines: list[Line], proof: Line, expected: float, tolerance: float
+) -> tuple[list[Measured | None], int]:
+    """In a worker: the lines, and how many evaluations they took.
+
+    A copy whose loss looks at other arrays than its parameters, as module-level ones do, would
+    find every slope to be 0.
+    """
+    site: Site = _unpacked(packed)
+    same_as_here(site.along(proof.blocks)(SEEN).value, expected, tolerance)
+    return in_turn(site, lines), site.budget.used
+
+
+def same_as_here(found: float, expected: float, tolerance: float) -> None:
+    """Refuses a copy of the target whose loss at a moved point is not the original's."""
+    if abs(found - expected) > tolerance and not (np.isnan(found) and np.isnan(expected)):
+        way_out = "keep the arrays in the target's own functions, not in their module"
+        expected_words = f"the loss {expected:.9g}, as here, at a moved point"
+        refuse("workers: a copy of the target", expected_words, f"{found:.9g}", way_out, CheckError)
+
+
+def in_copies(
+    original: Any, function: Callable[..., Any], work: Sequence[tuple[Any, ...]], count: int
+) -> Iterator[Any]:
+    """`function(copy, *arguments)` of all arguments, in their order, wherever joblib decides.
+
+    Args:
+        original: holds a target; each call has a copy of its own.
+        function: one that a new process finds by its name.
+        work: arguments.
+        count: of processes, as in `Workers`.
+    """
+    check_installed()
+    packed = _pickled(original)
+    return in_processes(_call, [(packed, function, *arguments) for arguments in work], count)
+
+
+def in_processes(
+    function: Callable[..., Any], work: Iterable[tuple[Any, ...]], count: int
+) -> Iterator[Any]:
+    """`function(*arguments)` of all arguments, in their order, wherever joblib decides.
+
+    They come as they are done, where joblib's backend can do so; Ray's gives them all at the end.
+    """
+    joblib = check_installed()
+    backend, _ = joblib.parallel.get_active_backend()
+    streams = getattr(backend, "supports_return_generator", False)
+    parallel = joblib.Parallel(n_jobs=count, return_as="generator" if streams else "list")
+    return iter(parallel(joblib.delayed(function)(*arguments) for arguments in work))
+
+
+def check_installed() -> Any:
+    """joblib, where it and cloudpickle are installed."""
+    try:
+        import cloudpickle  # noqa: F401
+        import joblib
+    except ImportError:
+        raise ImportError(EXTRA) from None
+    return joblib
+
+
+def _call(packed: bytes, function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(_unpacked(packed), *arguments)
+
+
+def _unpacked(packed: bytes) -> Any:
+    try:
+        return pickle.loads(packed)
+    except ImportError as problem:
+        way_out = "put the target's modules where the workers find them: PYTHONPATH"
+        refuse("workers", "modules that they can import", problem, way_out, error=CheckError)
+
+
+def _pickled(original: Any) -> bytes:
+    """Bytes, since some backends share their memory, and each worker moves its own parameters."""
+    import cloudpickle
+
+    try:
+        packed: bytes = cloudpickle.dumps(original)
+    except Exception as problem:  # whatever a class may raise that does not want to be packed
+        seen = f"{type(problem).__name__}: {problem}"
+        way_out = "build it from functions and arrays alone, or leave workers= out"
+        refuse("workers", "a target that pickles", seen, way_out, error=CheckError)
+    return packed
+
+
+def check_workers(workers: Any) -> int:
+    """The number of processes: a positive integer, or −1."""
+    if isinstance(workers, bool) or not isinstance(workers, int) or (workers < 1 and workers != -1):
+        refuse(
+            "workers", "a positive integer, or -1 for all cores", repr(workers), error=CheckError
+        )
+    return workers

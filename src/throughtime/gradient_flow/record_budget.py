@@ -1,0 +1,91 @@
+"""When to look next, so that looking takes no more than a given share of the time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+from throughtime.arrays import real, refuse
+
+# What a first look, the smallest that there is, is taken to last at most: turns and seconds.
+# Measured, from LSTM 1,8,4,4 to LSTM 32,128,64,512: 1/5 to 2/3 of that.
+TURNS, SECONDS = 5, 0.05
+MARGIN = 1.25  # looks of one size do not all take as long
+
+
+class Budget:
+    """Measures its own time against that of everything else.
+
+    Args:
+        share: of the time that is spent otherwise, between 0 and 1.
+        clock: in seconds.
+
+    Attributes:
+        spent: seconds that looks have taken.
+        looks: how many.
+        growth: how many times as long as the last look the next one may take.
+
+    Example:
+        >>> from throughtime.gradient_flow.record_budget import Budget
+        >>> now = iter(range(0, 2000))
+        >>> budget = Budget(0.05, lambda: next(now))  # a turn a second
+        >>> sum(budget.due() for _ in range(400))  # a look that may take 5.05 s waits for 101
+        299
+    """
+
+    def __init__(self, share: float, clock: Callable[[], float] = perf_counter) -> None:
+        if not 0 < real("share", share) < 1:
+            refuse("share", "a share between 0 and 1", share)
+        self.share, self.clock = share, clock
+        self.began: float | None = None
+        self.spent, self.longest, self.looks, self.turns = 0.0, 0.0, 0, 0
+        self.growth, self._last = 1.0, 0.0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the first turn that were spent otherwise."""
+        return 0.0 if self.began is None else self.clock() - self.began - self.spent
+
+    @property
+    def taken(self) -> float:
+        """The share of that time that looks have taken."""
+        elapsed = self.elapsed
+        return self.spent / elapsed if elapsed > 0 else 0.0
+
+    def due(self) -> bool:
+        """To be asked once a turn: whether the next look fits in, however long it may take."""
+        if self.began is None:
+            self.began = self.clock()
+            return False
+        self.turns += 1
+        return self.earned_in() <= 0
+
+    def earned_in(self) -> float:
+        """Seconds until the next look fits in; infinite before the second turn."""
+        if not self.turns:
+            return float("inf")
+        elapsed = self.elapsed
+        first = TURNS * elapsed / self.turns + SECONDS
+        expected = MARGIN * self.growth * self.longest if self.looks else first
+        return (self.spent + expected) / self.share - elapsed
+
+    def grow(self, growth: float) -> None:
+        """The next look may take so many times as long as the last one."""
+        self.growth = growth
+        if growth != 1:  # what was before is of smaller ones
+            self.longest = self._last
+
+    @contextmanager
+    def look(self) -> Iterator[None]:
+        """Measures one look."""
+        started = self.clock()
+        try:
+            yield
+        finally:
+            seconds = self.clock() - started
+            self.spent += seconds
+            self._last = seconds
+            # One slow look, while the machine was busy, is forgotten again in time.
+            self.longest = max(seconds, 0.5 * (self.longest + seconds))
+            self.looks += 1

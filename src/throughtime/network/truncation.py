@@ -1,0 +1,149 @@
+"""Truncated backpropagation through time: windows, and what each of them differentiates.
+
+Every k1 steps the losses of the last k1 steps are differentiated, and their gradient is followed
+k2 steps back (Williams and Peng 1990, BPTT(k2; k1)). What lies before is a constant: the state
+carried into the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from throughtime.arrays import Array, positive, refuse
+from throughtime.network.network import Network
+from throughtime.network.results import NetworkTape
+from throughtime.parameters import Parameters
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch that is differentiated at once; steps count from 0.
+
+    Attributes:
+        start: where the gradient stops; the state before this step counts as a constant.
+        first: the first step whose loss counts.
+        stop: one past the last step.
+    """
+
+    start: int
+    first: int
+    stop: int
+
+
+def windows(steps: int, k1: int, k2: int) -> list[Window]:
+    """The windows of a run of T steps; the last one is shorter where k1 does not divide T.
+
+    Where k2 < k1, the oldest k1 − k2 losses of each stretch lie beyond the gradient's reach and
+    give none: `first` is then `start`.
+
+    Example:
+        >>> windows(7, k1=3, k2=4)
+        [Window(start=0, first=0, stop=3), Window(start=2, first=3, stop=6),
+         Window(start=3, first=6, stop=7)]
+    """
+    for what, number in (("steps", steps), ("k1", k1), ("k2", k2)):
+        positive(what, number)
+    stops = [*range(k1, steps, k1), steps]
+    found = []
+    for before, stop in zip([0, *stops], stops, strict=False):
+        start = max(0, stop - k2)
+        found.append(Window(start, max(before, start), stop))
+    return found
+
+
+def truncated_loss_and_gradient(
+    network: Network,
+    inputs: Array,
+    targets: Array,
+    *,
+    k1: int,
+    k2: int | None = None,
+    state: Mapping[str, Array] | None = None,
+    lengths: Array | None = None,
+    dropout_seed: int | None = None,
+) -> tuple[float, Parameters]:
+    """The loss of all T steps, and its gradient by TBPTT, summed over the windows.
+
+    Parameters stay as they are throughout, so that this is the full gradient but for what
+    truncation gives up. Windows that begin at the same step are differentiated together, since
+    backpropagation is linear in the losses: with k2 ≥ T this *is* full BPTT, to the bit.
+
+    Args:
+        network: with a loss, and in one direction only.
+        inputs, targets, state, lengths, dropout_seed: as in `Network.loss_and_gradient`.
+        k1: steps between windows' ends.
+        k2: steps that the gradient goes back from a window's end; k1 where it is not given.
+
+    Raises:
+        ValueError: for a bidirectional network, whose second direction begins at the end.
+
+    Example:
+        >>> import numpy as np
+        >>> import throughtime as tt
+        >>> net = tt.Network([tt.RNN(2, 3)], tt.MeanSquaredError(), dtype="float64")
+        >>> x, y = np.ones((9, 1, 2)), np.zeros((9, 1, 3))
+        >>> _, full = net.loss_and_gradient(x, y)
+        >>> _, short = tt.truncated_loss_and_gradient(net, x, y, k1=3)
+        >>> _, whole = tt.truncated_loss_and_gradient(net, x, y, k1=3, k2=9)
+        >>> bool((short - full).norm() > 0), whole == full
+        (True, True)
+    """
+    one_direction(network)
+    outputs, _, tape = network.forward(inputs, state, lengths, dropout_seed=dropout_seed)
+    loss = network.loss_of(outputs, targets, lengths)
+    gradient = network.parameters.zeros_like()
+    for window in merged_windows(windows(len(outputs), k1, k1 if k2 is None else k2)):
+        doutputs = loss.doutputs[window.start : window.stop].copy()
+        doutputs[: window.first - window.start] = 0
+        stretch = tape.steps(window.start, window.stop)
+        network.backward(stretch, doutputs, need_inputs=False, need_deltas=False, gradient=gradient)
+    return loss.value, gradient
+
+
+def merged_windows(found: list[Window]) -> list[Window]:
+    """Windows that begin at the same step as one."""
+    merged: list[Window] = []
+    for window in found:
+        if merged and merged[-1].start == window.start:
+            merged[-1] = Window(window.start, merged[-1].first, window.stop)
+        else:
+            merged.append(window)
+    return merged
+
+
+def one_direction(network: Network) -> None:
+    """Refuses a bidirectional network."""
+    if network.bidirectional:
+        refuse(
+            "network",
+            "layers that run in one direction",
+            "a bidirectional one",
+            "its second direction begins at the end of the run: use full BPTT",
+        )
+
+
+def differentiate_window(
+    network: Network,
+    inputs: Array,
+    targets: Array,
+    *,
+    first: int = 0,
+    state: Mapping[str, Array] | None = None,
+    dropout_seed: int | np.random.Generator | None = None,
+) -> tuple[float, Parameters, NetworkTape]:
+    """One window of training: the loss of its steps from `first` on, reduced over these alone.
+
+    Returns:
+        the loss, its gradient followed back to the window's first step, and the tape, from
+        which `Network.state_after` gives the state that the next window begins with.
+    """
+    outputs, _, tape = network.forward(inputs, state, dropout_seed=dropout_seed)
+    loss = network.loss_of(outputs[first:], targets[first:])
+    doutputs = loss.doutputs
+    if first:
+        doutputs = np.concatenate([np.zeros_like(outputs[:first]), doutputs])
+    found = network.backward(tape, doutputs, need_inputs=False, need_deltas=False)
+    return loss.value, found.parameters, tape

@@ -1,0 +1,29 @@
+"""C++, one file of plain loops, compiled at run time and loaded by ctypes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from corpus.compiled.model import Model, parameters
+from corpus.setting import Setting
+from throughtime.arrays import Array
+from throughtime.gradcheck import Target
+
+FEATURES = frozenset({"regression", "relu", "states", "batch"})
+LACKS: Mapping[str, tuple[str, ...]] = {
+    "state_carried": ("RNN", "GRU", "LSTM")
+}  # faults, and in which cells
+
+
+def target(setting: Setting, given: Mapping[str, Array] | None = None) -> Target:
+    """The network as a target; `given` are parameters that it shares."""
+    shared = parameters(setting) if given is None else given
+    model = Model(setting, shared)
+    return Target(
+        shared,
+        model.loss,
+        model.gradient,
+        at_length=lambda T: target(replace(setting, T=T), shared),
+        steps=setting.T,
+    )

@@ -10,7 +10,7 @@ import pytest
 import throughtime as tt
 from throughtime import cli
 from throughtime.gradient_flow.record import Look
-from throughtime.gradient_flow.record_budget import Budget
+from throughtime.gradient_flow.record_budget import LookBudget
 from throughtime.gradient_flow.record_norms import NormsSince
 from throughtime.training import DivergedError, load_checkpoint
 
@@ -30,7 +30,7 @@ class Clock:
 @pytest.mark.parametrize("cost", [0.05, 0.4, 3.0])
 def test_looks_take_no_more_than_their_share(cost):
     clock = Clock()
-    budget = Budget(0.03, clock)
+    budget = LookBudget(0.03, clock)
     taken = []
     for _ in range(20_000):
         clock.now += 0.03  # an update
@@ -97,7 +97,7 @@ def test_a_look_that_was_asked_for_is_of_full_size():
 
 def test_one_slow_look_is_made_up_for():
     clock = Clock()
-    budget = Budget(0.1, clock)
+    budget = LookBudget(0.1, clock)
     costs = iter([0.1, 5.0, *[0.1] * 1000])
     for _ in range(10_000):
         clock.now += 0.1

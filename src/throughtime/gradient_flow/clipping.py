@@ -11,7 +11,7 @@ from throughtime.network import Network, differentiate_window
 from throughtime.parameters import Parameters
 
 QUANTILE = 0.9
-WINDOWS = 64
+CLIPPING_WINDOWS = 64
 FEW = 8
 
 
@@ -51,7 +51,7 @@ def advise_clipping(
     """
     state: Parameters | None = None
     norms: list[float] = []
-    for begin in range(0, len(inputs), window)[:WINDOWS]:
+    for begin in range(0, len(inputs), window)[:CLIPPING_WINDOWS]:
         part = slice(begin, begin + window)
         if len(inputs[part]) < window and norms:
             break  # a shorter last one is of another kind

@@ -18,8 +18,8 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.cells import State, Tape, input_gradient
-from throughtime.gradient_flow.handed import Handed
 from throughtime.gradient_flow.linear import Linear, linear
+from throughtime.gradient_flow.upstream import UpstreamGradient
 from throughtime.gradient_flow.walk import FAR
 from throughtime.network import Network, NetworkTape, RecurrentTape, reverse
 
@@ -106,9 +106,9 @@ class Stack:
         sizes = [sum(line.linear.sizes["h"] for line in lines) for lines in self.lines]
         return max(sizes)
 
-    def descend(self, handed: Handed) -> Iterator[Passing]:
+    def descend(self, upstream: UpstreamGradient) -> Iterator[Passing]:
         """From the top layer to the lowest: lines, each to be walked before the next one."""
-        arriving = Scaled({"h": handed.outputs}, np.zeros(handed.outputs.shape[:3], np.int32))
+        arriving = Scaled({"h": upstream.outputs}, np.zeros(upstream.outputs.shape[:3], np.int32))
         for lines in reversed(self.lines):
             lowest = lines is self.lines[0]
             halves = np.split(arriving.parts["h"], len(lines), axis=3)
@@ -116,9 +116,9 @@ class Stack:
             for line, half in zip(lines, halves, strict=True):
                 own = self._in_time_of(line, Scaled({"h": half}, arriving.powers))
                 final = {
-                    part: handed.final[name]
+                    part: upstream.final[name]
                     for part in line.linear.sizes
-                    if (name := f"{line.layer}.{line.prefix}{part}") in handed.final
+                    if (name := f"{line.layer}.{line.prefix}{part}") in upstream.final
                 }
                 passing = Passing(line, own, final, self.last, not lowest)
                 yield passing
@@ -181,7 +181,7 @@ class Passing:
         rows = Scaled(zeros, blank_powers(n, B))
         for k in reversed(range(least, self._begin(T) + 1)):
             rows = rows + self.arriving_at(k)
-            deltas, before = one.back(k, rows.parts)
+            deltas, before = one.vjp(k, rows.parts)
             yield k, Scaled({part: deltas[part] for part in one.sizes}, rows.powers)
             if self.wanted:
                 self.below.parts["h"][:, k] = input_gradient(deltas["z"], self.line.p["W"])

@@ -10,19 +10,19 @@ import numpy as np
 from throughtime.arrays import Array, positive, real, refuse
 from throughtime.cells import LSTM, Cell
 from throughtime.gradient_flow.advice import Advice, WindowCost, initialisations
+from throughtime.gradient_flow.analyse import Found, Wishes, analyse, shares
+from throughtime.gradient_flow.chunking import Problem
 from throughtime.gradient_flow.clipping import advise_clipping
-from throughtime.gradient_flow.find import Found, Wishes, find, shares
-from throughtime.gradient_flow.given import Given
-from throughtime.gradient_flow.handed import Losses
+from throughtime.gradient_flow.external_loss import ExternalLoss
 from throughtime.gradient_flow.inside import NOTE, inside
 from throughtime.gradient_flow.measure import stretches
 from throughtime.gradient_flow.memory import data_memory
 from throughtime.gradient_flow.pairs import Pairs
-from throughtime.gradient_flow.pieces import Problem
 from throughtime.gradient_flow.problems import module_problems, problem_of
 from throughtime.gradient_flow.profiles import layer_flow
 from throughtime.gradient_flow.result import Flow
 from throughtime.gradient_flow.truncating import advise_truncation, bias
+from throughtime.gradient_flow.upstream import Losses
 from throughtime.gradient_flow.verdict import WORST_FIRST
 from throughtime.network import Network, truncated_loss_and_gradient
 
@@ -100,7 +100,7 @@ def network_flow(
         for name, wanted in (("k1, k2", k2), ("clip", clip)):
             if wanted is not None:
                 _can_be_cut(name, problems)
-        found = find(problems, Wishes(carousel, spectrum, keep and pairs is None, starts, seed))
+        found = analyse(problems, Wishes(carousel, spectrum, keep and pairs is None, starts, seed))
         found.pairs = pairs
         if not np.isfinite(found.loss):
             way_out = "tt.first_nonfinite says which value is the first that is none"
@@ -184,7 +184,7 @@ def _can_be_cut(name: str, problems: Sequence[Problem]) -> None:
     """Refuses what asks for windows of TBPTT where there are none."""
     loss = problems[0].network.loss
     what = "a second direction, which begins at the end" if len(problems) > 1 else ""
-    if isinstance(loss, Given) and loss.also:
+    if isinstance(loss, ExternalLoss) and loss.also:
         what = "a loss that looks at the last state, which each window would have"
     if what:
         refuse(name, "a run that can be cut into windows", what, "leave it out")
@@ -239,5 +239,5 @@ def _notes(problems: Sequence[Problem], found: Found) -> tuple[str, ...]:
             "be told."
         )
     elif len(found.groups) < 2:
-        notes.append("One sequence in one piece: the bias has no confidence to go with it.")
+        notes.append("One sequence in one chunk: the bias has no confidence to go with it.")
     return tuple(notes)

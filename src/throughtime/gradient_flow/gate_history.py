@@ -49,11 +49,11 @@ def stretches_of_time(steps: int) -> Array:
 def count_gates(
     cell: Cell, tape: Tape, begin: int, fresh: int, steps: int, batch: int
 ) -> dict[str, Array]:
-    """(S, n) values of each gate in each stretch and bin, of one piece of a run.
+    """(S, n) values of each gate in each stretch and bin, of one chunk of a run.
 
     Args:
-        begin: the step of the run at which the piece begins.
-        fresh: the first step of the piece that no piece before it had.
+        begin: the step of the run at which the chunk begins.
+        fresh: the first step of the chunk that no chunk before it had.
         steps, batch: T and B of the whole run.
     """
     cuts = stretches_of_time(steps)

@@ -54,7 +54,7 @@ def jacobian(one: Linear, step: int) -> Array:
     Row: after, column: before. Rows of the identity go one step back: eᵢᵀ J is sᵢ's gradient.
     """
     eye = np.eye(sum(one.sizes.values()), dtype=one.dtype)
-    _, before = one.back(step, _state(one, np.repeat(eye[:, None], one.batch, axis=1)))
+    _, before = one.vjp(step, _state(one, np.repeat(eye[:, None], one.batch, axis=1)))
     return _joined(before).transpose(1, 0, 2)
 
 
@@ -90,7 +90,7 @@ def lyapunov(
     convergence = []
     for t in range(T):
         living = lengths > t
-        moved = one.push(t, _state(one, Q.transpose(2, 0, 1)))
+        moved = one.jvp(t, _state(one, Q.transpose(2, 0, 1)))
         new, R = np.linalg.qr(_joined(moved).transpose(1, 2, 0)[living])
         Q[living] = new
         if t >= transient:

@@ -13,8 +13,8 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.gradient_flow.descent import Line, Scaled, Stack
-from throughtime.gradient_flow.handed import Source
 from throughtime.gradient_flow.measure import Norms
+from throughtime.gradient_flow.upstream import UpstreamSource
 
 NUMBERS = 2**22  # that the losses which go back at once hand to the module's steps
 
@@ -39,7 +39,7 @@ class Pairs:
     mixed: set[int] = field(default_factory=set)
 
 
-def all_pairs(stack: Stack, source: Source, ends: Array, max_lag: int, keep: bool) -> Pairs:
+def all_pairs(stack: Stack, source: UpstreamSource, ends: Array, max_lag: int, keep: bool) -> Pairs:
     """Walks the losses of the steps `ends` through all lines, up to `max_lag` either way."""
     found = Pairs(ends)
     for lines in stack.lines:
@@ -48,10 +48,10 @@ def all_pairs(stack: Stack, source: Source, ends: Array, max_lag: int, keep: boo
             if not (source.own_steps and lines is stack.lines[-1]):
                 found.mixed.add(line.number)
     for steps in _blocks(stack, source, ends):
-        handed = source.handed(steps)
+        upstream = source.gradients(steps)
         at = stack.last[None] if source.single else np.repeat(steps[:, None], len(stack.last), 1)
         counted = at <= stack.last
-        for passing in stack.descend(handed):
+        for passing in stack.descend(upstream):
             place = _Places(found, passing.line, stack, at, counted, source.single, max_lag)
             place.count()
             for k, deltas in passing.walk(max(0, int(place.own[counted].min()) - max_lag)):
@@ -59,7 +59,7 @@ def all_pairs(stack: Stack, source: Source, ends: Array, max_lag: int, keep: boo
     return found
 
 
-def _blocks(stack: Stack, source: Source, ends: Array) -> Iterator[Array]:
+def _blocks(stack: Stack, source: UpstreamSource, ends: Array) -> Iterator[Array]:
     if source.single:
         yield ends[:1]
         return

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from throughtime.arrays import Array, array_of, positive, refuse, step_counts
+from throughtime.gradient_flow.chunking import Problem
 from throughtime.gradient_flow.descent import Stack
 from throughtime.gradient_flow.directions import recurrences
-from throughtime.gradient_flow.handed import Losses
 from throughtime.gradient_flow.pairs import Pairs, all_pairs
-from throughtime.gradient_flow.pieces import Problem
+from throughtime.gradient_flow.upstream import Losses
 from throughtime.network import Network, checked_inputs, checked_state, one_direction
 
 LONG = 1024  # steps; of longer runs only some lags and end points are looked at by default

@@ -14,7 +14,7 @@ TURNS, SECONDS = 5, 0.05
 MARGIN = 1.25  # looks of one size do not all take as long
 
 
-class Budget:
+class LookBudget:
     """Measures its own time against that of everything else.
 
     Args:
@@ -27,9 +27,9 @@ class Budget:
         growth: how many times as long as the last look the next one may take.
 
     Example:
-        >>> from throughtime.gradient_flow.record_budget import Budget
+        >>> from throughtime.gradient_flow.record_budget import LookBudget
         >>> now = iter(range(0, 2000))
-        >>> budget = Budget(0.05, lambda: next(now))  # a turn a second
+        >>> budget = LookBudget(0.05, lambda: next(now))  # a turn a second
         >>> sum(budget.due() for _ in range(400))  # a look that may take 5.05 s waits for 101
         299
     """

@@ -30,7 +30,7 @@ FlowVerdict = Literal["healthy", "vanishing", "exploding", "dead"]
 WORST_FIRST: tuple[FlowVerdict, ...] = ("exploding", "dead", "vanishing", "healthy")
 
 GROWN = 10.0
-FALLEN = 0.01
+VANISHED_BELOW = 0.01
 SLOPE = 0.01
 SHARE_OF_UNITS = 0.5
 
@@ -179,7 +179,7 @@ def decay(profile: Array) -> Decay:
         half_life = float(-np.log(2) / np.log(rate)) if 0 < rate < 1 else np.inf
     if rate == 0:
         half_life = 0.0
-    low = np.flatnonzero(relative < FALLEN)
+    low = np.flatnonzero(relative < VANISHED_BELOW)
     high = np.flatnonzero(~(relative <= GROWN))
     falls_at = int(low[0]) if len(low) else None
     reach = len(profile) - 1 if falls_at is None else max(0, falls_at - 1)
@@ -233,8 +233,8 @@ def judge(found: Decay, dead: Array, memory: int) -> tuple[FlowVerdict, str]:
         return "dead", f"{int(dead.sum())} of {len(dead)} units give nothing and learn nothing"
     if found.falls_at is not None and found.falls_at <= memory:
         return "vanishing", (
-            f"from lag {found.falls_at} on the gradient is below {FALLEN:.0%} of that at lag 0, "
-            f"where {memory} are needed; half-life {found.half_life:.3g} steps"
+            f"from lag {found.falls_at} on the gradient is below {VANISHED_BELOW:.0%} of that at "
+            f"lag 0, where {memory} are needed; half-life {found.half_life:.3g} steps"
         )
     where = f"up to lag {found.reach}" if found.falls_at is not None else "at all lags seen"
-    return "healthy", f"the gradient stays above {FALLEN:.0%} of that at lag 0 {where}"
+    return "healthy", f"the gradient stays above {VANISHED_BELOW:.0%} of that at lag 0 {where}"

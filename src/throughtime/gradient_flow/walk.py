@@ -18,7 +18,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.cells import State, input_gradient
-from throughtime.gradient_flow.given import Given
+from throughtime.gradient_flow.external_loss import ExternalLoss
 from throughtime.gradient_flow.linear import Edges, Linear, linear
 from throughtime.network import Dense, LossValue, Network, NetworkTape, Recurrent, RecurrentTape
 
@@ -92,7 +92,7 @@ def lines(network: Network, tape: NetworkTape, loss: LossValue) -> Lines:
         found[number] = linear(layer.cell, network.of_layer(number), own.directions[0])
     top = max(found)
     arriving, also = loss.doutputs, dict[int, dict[str, Array]]()
-    if isinstance(network.loss, Given):
+    if isinstance(network.loss, ExternalLoss):
         arriving, also = network.loss.split(arriving)
     arriving, head = through_head(network, tape, top, arriving)
     return Lines(network, tape, found, top, arriving, loss.weights > 0, head, also)
@@ -169,7 +169,7 @@ def _one_step(
             later = front[number]
             if dx is not None:
                 later = later | {"h": later["h"] + dx}
-            found[number], before[number] = run.linear[number].back(at, later, edges)
+            found[number], before[number] = run.linear[number].vjp(at, later, edges)
             dz = found[number]["z"]
         elif isinstance(layer, Dense) and dx is not None:
             found[number] = {"z": dx}

@@ -57,7 +57,7 @@ class Folded:
         if isinstance(self.one, LinearLSTM):
             rows[..., : self.H] += rows[..., self.H :] * self.one.beta[k][:, None]
 
-    def back(self, k: int, rows: Array, out: Array) -> None:
+    def vjp(self, k: int, rows: Array, out: Array) -> None:
         """To the step before k."""
         B, H = rows.shape[0], self.H
         F = np.empty((self.width, B, H), rows.dtype)
@@ -105,7 +105,7 @@ def applies(run: Lines, ends: Array) -> bool:
     return fits and len(ends) == run.steps
 
 
-def measure_together(
+def measure_batched(
     run: Lines, ends: Array, max_lag: int, starts: Sequence[int], *, keep: bool = False
 ) -> Measured:
     """As `measure`, of the losses of all steps."""
@@ -155,7 +155,7 @@ def _walk(
                 lag = np.arange(true.shape[1])
                 array[k + lag, lag] = true[..., folded.parts[part]].swapaxes(0, 1)
         if k:
-            folded.back(k, here, before[:, reach])
+            folded.vjp(k, here, before[:, reach])
             exponents[:, reach] = _rescaled(before[:, reach], list(lengths.values()), powers)
             rows, before = before, rows
             rows[:, k - 1] = 0

@@ -56,7 +56,7 @@ def test_looks_grow_within_their_share_from_the_first_on(per_lag, fixed, monkeyp
         clock.now += fixed + per_lag * found.batch * (found.max_lag + 1)
         return found
 
-    monkeypatch.setattr("throughtime.gradient_flow.recorder.flow", flow)
+    monkeypatch.setattr("throughtime.questions.flow", flow)
     first = fixed + per_lag * 5
     one = recorder(share=0.03)
     one.budget.clock = clock

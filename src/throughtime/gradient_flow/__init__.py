@@ -2,7 +2,7 @@
 
 from throughtime.gradient_flow.clipping import CLIPPING_WINDOWS, Clipping, clipping_of
 from throughtime.gradient_flow.external_loss import ExternalLoss, external_targets
-from throughtime.gradient_flow.flow import network_flow
+from throughtime.gradient_flow.flow import evenly, network_flow
 from throughtime.gradient_flow.gate_history import GateHistory
 from throughtime.gradient_flow.jacobians import Lyapunov
 from throughtime.gradient_flow.matrix import lag_matrix
@@ -52,6 +52,7 @@ __all__ = [
     "begin_record",
     "circumstances",
     "clipping_of",
+    "evenly",
     "external_targets",
     "facts",
     "first_in_network",

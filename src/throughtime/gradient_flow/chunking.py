@@ -1,7 +1,7 @@
 """A run in chunks that fit into memory: groups of sequences, or of a long stream stretches of time.
 
 Sequences do not know of one another, and a loss followed back over at most L steps needs no more
-of the past than that: each chunk can be run and walked by itself. Pieces also tell how far the
+of the past than that: each chunk can be run and walked by itself. Chunks also tell how far the
 findings differ between parts of the data.
 """
 

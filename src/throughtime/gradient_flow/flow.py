@@ -34,6 +34,7 @@ def network_flow(
     *,
     state: Mapping[str, Array] | None = None,
     lengths: Array | None = None,
+    sequences: int | None = None,
     max_lag: int | None = None,
     sample: int | None = None,
     tolerance: float = 0.1,
@@ -53,6 +54,7 @@ def network_flow(
         network: with a loss and a recurrent layer. One that runs both ways has nothing but Dropout
             between its recurrent layers, which are looked at alone, each direction by itself.
         inputs, targets, state, lengths: as in `Network.loss_and_gradient`. Nothing is dropped out.
+        sequences: look at so many of the B sequences only, evenly chosen.
         max_lag: how many steps back every loss is followed; the whole run where T ≤ 1024,
             else 100.
         sample: at most so many end points t, drawn evenly over the run, without which all are
@@ -74,6 +76,9 @@ def network_flow(
             fit, windows (`k1`, `k2`, `clip`) of what runs both ways, numbers out of range, or a
             loss that is not finite.
     """
+    if sequences is not None:
+        count = positive("sequences", sequences)
+        inputs, targets, state, lengths = _some(count, inputs, targets, state, lengths)
     asked = real("tolerance", tolerance)
     if not 0 < asked < 1:
         refuse("tolerance", "a relative bias between 0 and 1", tolerance)
@@ -107,6 +112,30 @@ def network_flow(
             refuse("flow", "a run whose loss is finite", found.loss, way_out)
         flow = _flow(problems, found, starts, asked, k1, k2, clip, memory, seed)
         return replace(flow, notes=(*flow.notes, *notes))
+
+
+def evenly(batch: int, count: int) -> Array:
+    """The numbers of at most `count` of so many sequences, evenly chosen."""
+    return np.unique(np.linspace(0, batch - 1, min(batch, count)).astype(int))
+
+
+def _some(
+    count: int,
+    inputs: Array,
+    targets: Array | None,
+    state: Mapping[str, Array] | None,
+    lengths: Array | None,
+) -> tuple[Array, Array | None, Mapping[str, Array] | None, Array | None]:
+    """The same, of at most `count` sequences."""
+    x, y = np.asarray(inputs), np.asarray(targets)
+    if min(x.ndim, y.ndim) < 2:
+        return inputs, targets, state, lengths  # refused, with the reason, where it is looked at
+    chosen = evenly(x.shape[1], count)
+    if state is not None:
+        state = {name: np.asarray(part)[chosen] for name, part in state.items()}
+    if lengths is not None:
+        lengths = np.asarray(lengths)[chosen]
+    return x[:, chosen], y[:, chosen], state, lengths
 
 
 def _flow(
@@ -239,5 +268,5 @@ def _notes(problems: Sequence[Problem], found: Found) -> tuple[str, ...]:
             "be told."
         )
     elif len(found.groups) < 2:
-        notes.append("One sequence in one chunk: the bias has no confidence to go with it.")
+        notes.append("One sequence in one piece: the bias has no confidence to go with it.")
     return tuple(notes)

@@ -39,7 +39,7 @@ def begin_record(path: Path, way_out: str = "") -> None:
 
 
 def append(path: Path, line: Mapping[str, Any]) -> None:
-    """One line, in one chunk; numbers that are not finite become null."""
+    """One line, in one piece; numbers that are not finite become null."""
     text = json.dumps(plain(line), ensure_ascii=False, allow_nan=False)
     with path.open("ab") as file:
         file.write(text.encode() + b"\n")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, positive, real, refuse
-from throughtime.gradient_flow import ExternalLoss, Flow, external_targets, network_flow
+from throughtime.gradient_flow import ExternalLoss, Flow, evenly, external_targets, network_flow
 from throughtime.network import Network
 from throughtime.torch.clipping import torch_clipping
 from throughtime.torch.loss_terms import Terms, terms
@@ -138,11 +138,6 @@ def _about(seen: Seen, found: Terms) -> tuple[str, ...]:
             "(reduction='none'): which step it came from can then be told."
         )
     return tuple(notes)
-
-
-def evenly(batch: int, count: int) -> Array:
-    """At most `count` of so many sequences."""
-    return np.unique(np.linspace(0, batch - 1, min(batch, count)).astype(int))
 
 
 def _compared(seen: Seen, network: Network, state: Mapping[str, Array] | None) -> tuple[str, ...]:

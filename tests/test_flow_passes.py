@@ -37,7 +37,7 @@ def example(layers, steps=T, batch=B, dtype="float64", seed=0):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Several blocks of rows in each chunk."""
-    monkeypatch.setattr(measure, "ROWS", 4)
+    monkeypatch.setattr(measure, "BLOCK_ROWS", 4)
 
 
 @pytest.fixture(params=["batched", "lag by lag"])
@@ -194,8 +194,8 @@ def test_a_stream_cut_in_time_gives_the_same(monkeypatch):
     net, x, y = example([tt.GRU(I, H), tt.LSTM(H, 2)], steps=150, batch=2)
     given = {"max_lag": 7, "sample": 50, "state": net.zero_state(2)}
     whole = tt.flow(net, x, y, **given)
-    monkeypatch.setattr(chunking, "STREAM", 40)
-    monkeypatch.setattr(chunking, "NUMBERS", 1)  # stretches as short as lags allow
+    monkeypatch.setattr(chunking, "STREAM_STEPS", 40)
+    monkeypatch.setattr(chunking, "CHUNK_STATES", 1)  # stretches as short as lags allow
     cut = tt.flow(net, x, y, **given)
     for number in (0, 1):
         a, b = cut.layers[number], whole.layers[number]

@@ -1,6 +1,6 @@
 """Where the gradient goes, through time: lags, carousel, Jacobians, verdicts, advice; NaN too."""
 
-from throughtime.gradient_flow.clipping import CLIPPING_WINDOWS, Clipping, clipping_of
+from throughtime.gradient_flow.clipping import Clipping, clipping_of
 from throughtime.gradient_flow.external_loss import ExternalLoss, external_targets
 from throughtime.gradient_flow.flow import evenly, network_flow
 from throughtime.gradient_flow.gate_history import GateHistory
@@ -20,13 +20,14 @@ from throughtime.gradient_flow.text import (
     share_rows,
     some_lags,
 )
+from throughtime.gradient_flow.tolerances import CLIPPING_WINDOWS, VANISHED_BELOW
 from throughtime.gradient_flow.upstream import (
     Losses,
     OwnStepSource,
     UpstreamGradient,
     UpstreamSource,
 )
-from throughtime.gradient_flow.verdict import VANISHED_BELOW, Gate
+from throughtime.gradient_flow.verdict import Gate
 
 __all__ = [
     "CLIPPING_WINDOWS",

@@ -12,19 +12,22 @@ from throughtime.gradient_flow.batched_vjp import applies, measure_batched
 from throughtime.gradient_flow.carousel import Carried, carried, mean_log_carry
 from throughtime.gradient_flow.chunking import Chunk, Problem, chunks
 from throughtime.gradient_flow.gate_history import count_gates
-from throughtime.gradient_flow.jacobians import LONGEST, Lyapunov, lyapunov, singular_values
+from throughtime.gradient_flow.jacobians import Lyapunov, lyapunov, singular_values
 from throughtime.gradient_flow.measure import Measured, Norms, measure
 from throughtime.gradient_flow.pairs import Pairs
+from throughtime.gradient_flow.tolerances import (
+    JACOBIAN_STATE,
+    JACOBIANS,
+    LYAPUNOV_EXPONENTS,
+    LYAPUNOV_NUMBERS,
+    LYAPUNOV_STEPS,
+    LYAPUNOV_TRANSIENT,
+    PATH_END_POINTS,
+)
 from throughtime.gradient_flow.truncating import tails
 from throughtime.gradient_flow.verdict import GateSums, gate_sums
 from throughtime.network import RecurrentTape
 from throughtime.parameters import Parameters
-
-SPLIT_ROWS = 32  # end points whose gradients are split by path, in each chunk
-MATRICES = 8  # Jacobians whose singular values are looked at
-WIDE = 512  # of the state; wider ones are looked at less often
-EXPONENTS = 8
-ENTRIES = 2**22  # of the directions that the Lyapunov spectrum follows
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ def _look_at_gates(found: Found, chunk: Chunk, problem: Problem) -> None:
 
 
 def _split(found: Found, chunk: Chunk, problem: Problem) -> None:
-    chosen = np.linspace(0, len(chunk.ends) - 1, min(SPLIT_ROWS, len(chunk.ends)))
+    chosen = np.linspace(0, len(chunk.ends) - 1, min(PATH_END_POINTS, len(chunk.ends)))
     ends = chunk.ends[np.unique(chosen.astype(int))]
     for number, one in carried(chunk.run, ends, problem.max_lag).items():
         layer = problem.first + number
@@ -174,10 +177,10 @@ def _look_at_jacobians(found: Found, chunk: Chunk, problem: Problem, seed: int) 
     for number, one in chunk.run.linear.items():
         layer = problem.first + number
         size = sum(one.sizes.values())
-        samples = max(1, MATRICES * WIDE // max(WIDE, size))
+        samples = max(1, JACOBIANS * JACOBIAN_STATE // max(JACOBIAN_STATE, size))
         found.singular[layer] = singular_values(one, samples, chunk.lengths)
-        count = max(1, min(EXPONENTS, ENTRIES // (size * one.batch)))
-        transient = min(one.steps, LONGEST) // 5
+        count = max(1, min(LYAPUNOV_EXPONENTS, LYAPUNOV_NUMBERS // (size * one.batch)))
+        transient = min(one.steps, LYAPUNOV_STEPS) // LYAPUNOV_TRANSIENT
         found.spectrum[layer] = lyapunov(one, chunk.lengths, count, transient, rng)
 
 

@@ -22,7 +22,8 @@ from throughtime.engine_settings import use_compiled
 from throughtime.gradient_flow.compiled import walk_back
 from throughtime.gradient_flow.linear import Linear, LinearGRU, LinearLSTM, LinearRNN
 from throughtime.gradient_flow.measure import Measured, Norms
-from throughtime.gradient_flow.walk import FAR, Lines
+from throughtime.gradient_flow.tolerances import RESCALED_BEYOND
+from throughtime.gradient_flow.walk import Lines
 from throughtime.parameters import Parameters
 
 
@@ -188,10 +189,11 @@ def _by_end(norms: Norms) -> Norms:
 def _rescaled(rows: Array, lengths: list[Array], exponents: Array) -> Array:
     """Multiplies rows that have left the range by powers of two; the new exponents."""
     largest = np.maximum.reduce(lengths)
-    if largest.max() < 2.0**FAR and largest.min() > 2.0**-FAR:
+    if largest.max() < 2.0**RESCALED_BEYOND and largest.min() > 2.0**-RESCALED_BEYOND:
         return exponents
     _, powers = np.frexp(np.where(np.isfinite(largest), largest, 1.0))
-    shift = np.where((np.abs(powers) > FAR) & (largest > 0), powers, 0).astype(np.int32)
+    outside = (np.abs(powers) > RESCALED_BEYOND) & (largest > 0)
+    shift = np.where(outside, powers, 0).astype(np.int32)
     if shift.any():
         rows[...] = np.ldexp(rows, -shift[..., None])
     return np.asarray(exponents + shift)

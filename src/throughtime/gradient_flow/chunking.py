@@ -14,13 +14,10 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.gradient_flow.external_loss import ExternalLoss
+from throughtime.gradient_flow.tolerances import CHUNK_STATES, SEQUENCE_GROUPS, STREAM_STEPS
 from throughtime.gradient_flow.walk import Lines, lines
 from throughtime.network import LossValue, Network, NetworkTape
 from throughtime.parameters import Parameters
-
-GROUPS = 8
-STREAM = 4096  # steps; a longer run is cut in time where its lags allow
-NUMBERS = 2**20  # of hidden states in such a chunk, some ten times as many in all
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ class Problem:
     @property
     def in_time(self) -> bool:
         """Whether the run is cut in time, not into groups of sequences."""
-        stream = self.steps > STREAM and self.steps > 4 * self.max_lag
+        stream = self.steps > STREAM_STEPS and self.steps > 4 * self.max_lag
         return stream and self.lengths is None
 
 
@@ -110,7 +107,7 @@ def chunks(problem: Problem) -> Iterator[Chunk]:
         yield from _in_time(problem)
         return
     weights, B = problem.weights, problem.batch
-    for columns in np.array_split(np.arange(B), min(B, GROUPS)):
+    for columns in np.array_split(np.arange(B), min(B, SEQUENCE_GROUPS)):
         state = _of_sequences(problem, columns)
         lengths = None if problem.lengths is None else problem.lengths[columns]
         x = np.ascontiguousarray(problem.inputs[:, columns])
@@ -126,7 +123,7 @@ def _in_time(problem: Problem) -> Iterator[Chunk]:
     """Stretches of time; each begins `max_lag` steps early, so that its lags lie within it."""
     network, weights = problem.network, problem.weights
     units = sum(layer.cell.units for layer in network.recurrent.values())
-    length = max(NUMBERS // (problem.batch * units), 8 * problem.max_lag, 1)
+    length = max(CHUNK_STATES // (problem.batch * units), 8 * problem.max_lag, 1)
     columns = np.arange(problem.batch)
     state, start = problem.state, 0
     for fresh in range(0, problem.steps, length):

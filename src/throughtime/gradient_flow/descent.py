@@ -19,8 +19,8 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.cells import State, Tape, input_gradient
 from throughtime.gradient_flow.linear import Linear, linear
+from throughtime.gradient_flow.tolerances import RESCALED_BEYOND
 from throughtime.gradient_flow.upstream import UpstreamGradient
-from throughtime.gradient_flow.walk import FAR
 from throughtime.network import Network, NetworkTape, RecurrentTape, reverse
 
 ABSENT = np.int32(-(2**24))  # the exponent of what is 0
@@ -204,7 +204,8 @@ def _brought_back(rows: Scaled) -> Scaled:
     """Rows that have left the range, times powers of two."""
     largest = np.maximum.reduce([np.abs(part).max(axis=-1) for part in rows.parts.values()])
     _, exponents = np.frexp(np.where(np.isfinite(largest), largest, 1))
-    shift = np.where((np.abs(exponents) > FAR) & (largest > 0), exponents, 0).astype(np.int32)
+    outside = (np.abs(exponents) > RESCALED_BEYOND) & (largest > 0)
+    shift = np.where(outside, exponents, 0).astype(np.int32)
     if not shift.any():
         return rows
     parts = {name: np.ldexp(part, -shift[..., None]) for name, part in rows.parts.items()}

@@ -13,8 +13,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.cells import State
 from throughtime.gradient_flow.linear import Linear
-
-LONGEST = 2048  # steps along which exponents are followed
+from throughtime.gradient_flow.tolerances import LYAPUNOV_CHECKPOINTS, LYAPUNOV_STEPS
 
 
 @dataclass(frozen=True)
@@ -80,13 +79,14 @@ def lyapunov(
     same singular values only in the limit, and their QR does not settle on the same directions.
     The first `transient` steps turn the directions and do not count.
     """
-    T, batch = min(one.steps, LONGEST), one.batch
+    T, batch = min(one.steps, LYAPUNOV_STEPS), one.batch
     size = sum(one.sizes.values())
     count = min(count, size)
     start = rng.standard_normal((batch, size, count))
     Q = np.linalg.qr(start)[0].astype(one.dtype)
     sums, steps = np.zeros((batch, count)), np.zeros(batch)
-    marks = np.unique(np.linspace(transient + 1, T, min(16, T - transient)).astype(int))
+    checkpoints = min(LYAPUNOV_CHECKPOINTS, T - transient)
+    marks = np.unique(np.linspace(transient + 1, T, checkpoints).astype(int))
     convergence = []
     for t in range(T):
         living = lengths > t

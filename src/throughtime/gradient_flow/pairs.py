@@ -1,7 +1,7 @@
 """‖∂E_t/∂s_k‖ of all pairs of steps, k after t included, where losses look at several steps.
 
-Losses go back some at a time, as many as `NUMBERS` allows, at least one: beside the result, what
-is in memory is O(T·B·H), and a fixed number of bytes.
+As many losses go back at a time as `PAIRS_NUMBERS` allows, and at least one: apart from the result,
+memory holds O(T·B·H) numbers and a fixed number of bytes.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.gradient_flow.descent import Line, Scaled, Stack
 from throughtime.gradient_flow.measure import Norms
+from throughtime.gradient_flow.tolerances import PAIRS_NUMBERS
 from throughtime.gradient_flow.upstream import UpstreamSource
-
-NUMBERS = 2**22  # that the losses which go back at once hand to the module's steps
 
 
 @dataclass
@@ -64,7 +63,7 @@ def _blocks(stack: Stack, source: UpstreamSource, ends: Array) -> Iterator[Array
         yield ends[:1]
         return
     T, B = stack.lines[0][0].linear.steps, len(stack.last)
-    size = max(1, NUMBERS // (T * B * stack.width))
+    size = max(1, PAIRS_NUMBERS // (T * B * stack.width))
     for begin in range(0, len(ends), size):
         yield ends[begin : begin + size]
 

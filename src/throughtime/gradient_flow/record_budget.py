@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from time import perf_counter
 
 from throughtime.arrays import real, refuse
-
-# What a first look, the smallest that there is, is taken to last at most: turns and seconds.
-# Measured, from LSTM 1,8,4,4 to LSTM 32,128,64,512: 1/5 to 2/3 of that.
-TURNS, SECONDS = 5, 0.05
-MARGIN = 1.25  # looks of one size do not all take as long
+from throughtime.gradient_flow.tolerances import (
+    FIRST_LOOK_SECONDS,
+    FIRST_LOOK_TURNS,
+    LOOK_FORGETTING,
+    LOOK_MARGIN,
+)
 
 
 class LookBudget:
@@ -66,8 +67,8 @@ class LookBudget:
         if not self.turns:
             return float("inf")
         elapsed = self.elapsed
-        first = TURNS * elapsed / self.turns + SECONDS
-        expected = MARGIN * self.growth * self.longest if self.looks else first
+        first = FIRST_LOOK_TURNS * elapsed / self.turns + FIRST_LOOK_SECONDS
+        expected = LOOK_MARGIN * self.growth * self.longest if self.looks else first
         return (self.spent + expected) / self.share - elapsed
 
     def grow(self, growth: float) -> None:
@@ -87,5 +88,5 @@ class LookBudget:
             self.spent += seconds
             self._last = seconds
             # One slow look, while the machine was busy, is forgotten again in time.
-            self.longest = max(seconds, 0.5 * (self.longest + seconds))
+            self.longest = max(seconds, LOOK_FORGETTING * (self.longest + seconds))
             self.looks += 1

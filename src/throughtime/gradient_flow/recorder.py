@@ -23,10 +23,10 @@ from throughtime.gradient_flow.record_live import LiveLine
 from throughtime.gradient_flow.record_norms import NormsSince
 from throughtime.gradient_flow.record_text import live_line
 from throughtime.gradient_flow.result import Flow
+from throughtime.gradient_flow.tolerances import LOOK_SEQUENCES
 from throughtime.network import Network
 
-SEQUENCES = 8  # that a look follows
-QUICK = {"carousel": False, "spectrum": False, "sequences": SEQUENCES}
+QUICK = {"carousel": False, "spectrum": False, "sequences": LOOK_SEQUENCES}
 
 
 class FlowRecorder:

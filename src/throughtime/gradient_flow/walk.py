@@ -20,9 +20,9 @@ from throughtime.arrays import Array
 from throughtime.cells import State, input_gradient
 from throughtime.gradient_flow.external_loss import ExternalLoss
 from throughtime.gradient_flow.linear import Edges, Linear, linear
+from throughtime.gradient_flow.tolerances import RESCALED_BEYOND
 from throughtime.network import Dense, LossValue, Network, NetworkTape, Recurrent, RecurrentTape
 
-FAR = 30  # powers of two beyond which a row is brought back
 Deltas = dict[int, dict[str, Array]]  # layer to "h", "c", "z": (n, B, ·)
 
 
@@ -204,7 +204,8 @@ def _rescaled(
     """Brings rows back that have left the range; returns the new exponents."""
     largest = np.maximum.reduce([part for one in lengths for part in one.values()])
     _, powers = np.frexp(np.where(np.isfinite(largest), largest, 1.0))
-    shift = np.where((np.abs(powers) > FAR) & (largest > 0), powers, 0).astype(np.int32)
+    outside = (np.abs(powers) > RESCALED_BEYOND) & (largest > 0)
+    shift = np.where(outside, powers, 0).astype(np.int32)
     if not shift.any():
         return exponents
     for front in fronts.values():

@@ -44,7 +44,7 @@ def small_blocks(monkeypatch):
 def each_way(request, monkeypatch):
     """Both ways of walking back, where both can."""
     if request.param == "lag by lag":
-        monkeypatch.setattr(analyse, "applies", lambda run, ends: False)
+        monkeypatch.setattr(analyse, "can_batch", lambda run, ends: False)
 
 
 @pytest.mark.usefixtures("small_blocks", "each_way")
@@ -121,7 +121,7 @@ def test_jacobians_are_the_cells_own(name):
     net, x, y = example(NETWORKS[name])
     for number, layer in net.recurrent.items():
         outputs, _, tape = net.forward(x)
-        run = chunking.lines(net, tape, net.loss_of(outputs, y))
+        run = chunking.linearised_run(net, tape, net.loss_of(outputs, y))
         one = run.linear[number]
         cell_tape, p = tape.layers[number].directions[0], net.of_layer(number)
         t, n = 5, sum(one.sizes.values())
@@ -155,7 +155,7 @@ def test_the_largest_exponent_is_the_growth_of_forward_products():
     net, x, y = example([tt.LSTM(I, H)], steps=400, batch=1)
     found = tt.flow(net, x, y, max_lag=2).top.lyapunov
     outputs, _, tape = net.forward(x)
-    one = chunking.lines(net, tape, net.loss_of(outputs, y)).linear[0]
+    one = chunking.linearised_run(net, tape, net.loss_of(outputs, y)).linear[0]
     v, growth = np.ones(2 * H), 0.0
     for t in range(400):
         v = jacobian(one, t)[0] @ v

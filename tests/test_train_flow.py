@@ -288,7 +288,7 @@ def test_a_disk_that_is_full_does_not_stop_the_run(tmp_path, monkeypatch):
     def full(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("throughtime.gradient_flow.recorder.append", full)
+    monkeypatch.setattr("throughtime.gradient_flow.recorder.append_line", full)
     with pytest.warns(UserWarning, match=r"the record .* ends here: No space left"):
         one.look(net, *data())
     one.look(net, *data())

@@ -12,7 +12,7 @@ from benchmarks.flow.tasks import LinearNetwork, Task
 from throughtime.arrays import Array, refuse
 from throughtime.gradient_flow.measure import measure
 from throughtime.gradient_flow.truncating import advise_truncation, tails
-from throughtime.gradient_flow.walk import lines
+from throughtime.gradient_flow.walk import linearised_run
 from throughtime.network import Network, truncated_loss_and_gradient
 from throughtime.progress import progress_bar
 from throughtime.questions import flow
@@ -86,7 +86,7 @@ def biases(network: Network, inputs: Array, targets: Array, steps: Sequence[int]
     T = len(inputs)
     starts = sorted({0, *(K for K in steps if K < T)})
     outputs, _, tape = network.forward(inputs)
-    run = lines(network, tape, network.loss_of(outputs, targets))
+    run = linearised_run(network, tape, network.loss_of(outputs, targets))
     left, _, whole = tails(measure(run, np.arange(T), T - 1, starts).by_lag)
     at = dict(zip(starts, left / whole, strict=True))
     return [float(at.get(K, 0.0)) for K in steps]

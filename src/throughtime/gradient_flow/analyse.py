@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.gradient_flow.batched_vjp import applies, measure_batched
-from throughtime.gradient_flow.carousel import Carried, carried, mean_log_carry
+from throughtime.gradient_flow.batched_vjp import can_batch, measure_batched
+from throughtime.gradient_flow.carousel import PathSums, mean_log_carry, split_by_path
 from throughtime.gradient_flow.chunking import Chunk, Problem, chunks
 from throughtime.gradient_flow.gate_history import count_gates
 from throughtime.gradient_flow.jacobians import Lyapunov, lyapunov, singular_values
-from throughtime.gradient_flow.measure import Measured, Norms, measure
+from throughtime.gradient_flow.measure import LagSums, Norms, measure
 from throughtime.gradient_flow.pairs import Pairs
 from throughtime.gradient_flow.tolerances import (
     JACOBIAN_STATE,
@@ -31,7 +31,7 @@ from throughtime.parameters import Parameters
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Requested:
     """What is wanted beside the lags."""
 
     carousel: bool
@@ -42,7 +42,7 @@ class Wishes:
 
 
 @dataclass
-class Found:
+class FlowSums:
     """All that the chunks gave, added up.
 
     Attributes:
@@ -59,7 +59,7 @@ class Found:
     norms: dict[int, dict[str, Norms]] = field(default_factory=dict)
     by_lag: list[Parameters] = field(default_factory=list)
     groups: list[Array] = field(default_factory=list)
-    paths: dict[int, Carried] = field(default_factory=dict)
+    paths: dict[int, PathSums] = field(default_factory=dict)
     carry: dict[int, Array] = field(default_factory=dict)
     gates: dict[int, dict[str, GateSums]] = field(default_factory=dict)
     history: dict[int, dict[str, Array]] = field(default_factory=dict)
@@ -70,29 +70,30 @@ class Found:
     loss: float = 0.0
 
 
-def analyse(problems: Sequence[Problem], wishes: Wishes) -> Found:
+def analyse(problems: Sequence[Problem], requested: Requested) -> FlowSums:
     """Runs and walks every chunk; of several recurrences over the same steps all together."""
-    found = Found()
+    found = FlowSums()
     for number, parts in enumerate(zip(*map(chunks, problems), strict=True)):
         measured = []
         for problem, chunk in zip(problems, parts, strict=True):
             if len(chunk.ends):
-                way = measure_batched if applies(chunk.run, chunk.ends) else measure
-                one = way(chunk.run, chunk.ends, problem.max_lag, wishes.starts, keep=wishes.keep)
+                way = measure_batched if can_batch(chunk.run, chunk.ends) else measure
+                starts, keep = requested.starts, requested.keep
+                one = way(chunk.run, chunk.ends, problem.max_lag, starts, keep=keep)
                 _add(found, one, chunk, problem)
                 measured.append((problem.first, one.by_lag))
             found.loss += chunk.loss
             _look_at_gates(found, chunk, problem)
-            if wishes.carousel and len(chunk.ends):
+            if requested.carousel and len(chunk.ends):
                 _split(found, chunk, problem)
-            if wishes.spectrum and number == 0:
-                _look_at_jacobians(found, chunk, problem, wishes.seed)
+            if requested.spectrum and number == 0:
+                _look_at_jacobians(found, chunk, problem, requested.seed)
         if measured:
             _add_by_lag(found, _renumbered(measured))
     return found
 
 
-def _add(found: Found, one: Measured, chunk: Chunk, problem: Problem) -> None:
+def _add(found: FlowSums, one: LagSums, chunk: Chunk, problem: Problem) -> None:
     n, lags, batch = len(problem.ends), problem.max_lag + 1, problem.batch
     for number, parts in one.norms.items():
         layer = problem.first + number
@@ -131,7 +132,7 @@ def _order(name: str) -> int:
     return int(name.split(".")[0])
 
 
-def _add_by_lag(found: Found, by_lag: list[Parameters]) -> None:
+def _add_by_lag(found: FlowSums, by_lag: list[Parameters]) -> None:
     left, _, size = tails(by_lag)
     if size > 0:
         found.groups.append(left / size)
@@ -142,7 +143,7 @@ def _add_by_lag(found: Found, by_lag: list[Parameters]) -> None:
             total_gradient += gradient
 
 
-def _look_at_gates(found: Found, chunk: Chunk, problem: Problem) -> None:
+def _look_at_gates(found: FlowSums, chunk: Chunk, problem: Problem) -> None:
     for number, recurrent in chunk.run.network.recurrent.items():
         layer, tape = problem.first + number, chunk.run.tape.layers[number]
         assert isinstance(tape, RecurrentTape)
@@ -163,16 +164,16 @@ def _look_at_gates(found: Found, chunk: Chunk, problem: Problem) -> None:
             found.carry[layer] = found.carry.get(layer, 0) + logs
 
 
-def _split(found: Found, chunk: Chunk, problem: Problem) -> None:
+def _split(found: FlowSums, chunk: Chunk, problem: Problem) -> None:
     chosen = np.linspace(0, len(chunk.ends) - 1, min(PATH_END_POINTS, len(chunk.ends)))
     ends = chunk.ends[np.unique(chosen.astype(int))]
-    for number, one in carried(chunk.run, ends, problem.max_lag).items():
+    for number, one in split_by_path(chunk.run, ends, problem.max_lag).items():
         layer = problem.first + number
         before = found.paths.get(layer)
         found.paths[layer] = one if before is None else before + one
 
 
-def _look_at_jacobians(found: Found, chunk: Chunk, problem: Problem, seed: int) -> None:
+def _look_at_jacobians(found: FlowSums, chunk: Chunk, problem: Problem, seed: int) -> None:
     rng = np.random.default_rng(seed)
     for number, one in chunk.run.linear.items():
         layer = problem.first + number

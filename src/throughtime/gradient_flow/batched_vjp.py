@@ -21,13 +21,13 @@ from throughtime.cells import input_gradient
 from throughtime.engine_settings import use_compiled
 from throughtime.gradient_flow.compiled import walk_back
 from throughtime.gradient_flow.linear import Linear, LinearGRU, LinearLSTM, LinearRNN
-from throughtime.gradient_flow.measure import Measured, Norms
+from throughtime.gradient_flow.measure import LagSums, Norms
 from throughtime.gradient_flow.tolerances import RESCALED_BEYOND
-from throughtime.gradient_flow.walk import Lines
+from throughtime.gradient_flow.walk import LinearisedRun
 from throughtime.parameters import Parameters
 
 
-class Folded:
+class FoldedStep:
     """One step for all losses: rows (B, n, width), for an LSTM δc beside δh, else δh."""
 
     def __init__(self, one: Linear) -> None:
@@ -75,9 +75,9 @@ class Folded:
             np.multiply(rows[..., :H], self.decay[k][:, None], out=out[..., :H])
 
     def compiled(
-        self, run: Lines, lags: int, starts: Sequence[int]
+        self, run: LinearisedRun, lags: int, starts: Sequence[int]
     ) -> tuple[dict[str, Norms], Array]:
-        """All steps, compiled; as `_walk`."""
+        """All steps, compiled; as `_step_by_step`."""
         one = self.one
         kind, factors, carry, through_h = "RNN", self.to_z, one.carry, None
         if isinstance(one, LinearLSTM):
@@ -98,7 +98,7 @@ class Folded:
         return dz.reshape(T, B, -1)
 
 
-def applies(run: Lines, ends: Array) -> bool:
+def can_batch(run: LinearisedRun, ends: Array) -> bool:
     """Whether this file can do it."""
     one = run.linear[run.top]
     kinds = (LinearRNN, LinearLSTM, LinearGRU)
@@ -107,23 +107,23 @@ def applies(run: Lines, ends: Array) -> bool:
 
 
 def measure_batched(
-    run: Lines, ends: Array, max_lag: int, starts: Sequence[int], *, keep: bool = False
-) -> Measured:
+    run: LinearisedRun, ends: Array, max_lag: int, starts: Sequence[int], *, keep: bool = False
+) -> LagSums:
     """As `measure`, of the losses of all steps."""
-    folded = Folded(run.linear[run.top])
+    folded = FoldedStep(run.linear[run.top])
     kept: dict[str, Array] = {}
     if use_compiled() and not keep:
         norms, sums = folded.compiled(run, max_lag + 1, starts)
     else:
-        norms, sums, kept = _walk(run, folded, max_lag + 1, starts, keep)
+        norms, sums, kept = _step_by_step(run, folded, max_lag + 1, starts, keep)
     names = list(run.linear[run.top].sizes)
-    found = Measured({run.top: {name: norms[name] for name in names}}, _by_lag(run, folded, sums))
+    found = LagSums({run.top: {name: norms[name] for name in names}}, _by_lag(run, folded, sums))
     found.kept = {run.top: kept} if keep else {}
     return found
 
 
-def _walk(
-    run: Lines, folded: Folded, lags: int, starts: Sequence[int], keep: bool
+def _step_by_step(
+    run: LinearisedRun, folded: FoldedStep, lags: int, starts: Sequence[int], keep: bool
 ) -> tuple[dict[str, Norms], Array, dict[str, Array]]:
     """Norms, the rows added up over each stretch of lags (S, T, B, width), and the rows."""
     T, B = run.arriving.shape[:2]
@@ -199,7 +199,7 @@ def _rescaled(rows: Array, lengths: list[Array], exponents: Array) -> Array:
     return np.asarray(exponents + shift)
 
 
-def _by_lag(run: Lines, folded: Folded, sums: Array) -> list[Parameters]:
+def _by_lag(run: LinearisedRun, folded: FoldedStep, sums: Array) -> list[Parameters]:
     """The gradient of each stretch of lags, from the sums of its rows; (S, T, B, width)."""
     found = []
     dz = np.empty_like(folded.to_z)  # asked from the system once, not for each stretch

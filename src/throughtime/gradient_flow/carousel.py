@@ -15,13 +15,13 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.gradient_flow.linear import Linear
-from throughtime.gradient_flow.walk import Lines, unscaled, walk
+from throughtime.gradient_flow.walk import LinearisedRun, lag_by_lag, unscaled
 
 PATHS = ("carry", "gates", "both")
 
 
 @dataclass(frozen=True)
-class Carried:
+class PathSums:
     """Energies by lag, still to be divided by their total.
 
     Attributes:
@@ -34,8 +34,8 @@ class Carried:
     squares: Array
     whole: Array
 
-    def __add__(self, other: Carried) -> Carried:
-        return Carried(
+    def __add__(self, other: PathSums) -> PathSums:
+        return PathSums(
             self.products + other.products, self.squares + other.squares, self.whole + other.whole
         )
 
@@ -50,7 +50,7 @@ class Carried:
             return np.asarray(self.products / self.whole)
 
 
-def carried(run: Lines, ends: Array, max_lag: int) -> dict[int, Carried]:
+def split_by_path(run: LinearisedRun, ends: Array, max_lag: int) -> dict[int, PathSums]:
     """Splits the gradients of the losses of the steps `ends`; layers that have a carry only.
 
     In a stack of layers the carry counts in all of them: a gradient that waits in the upper
@@ -58,7 +58,7 @@ def carried(run: Lines, ends: Array, max_lag: int) -> dict[int, Carried]:
     """
     layers = [number for number, one in run.linear.items() if one.carry is not None]
     sums = {number: np.zeros((7, max_lag + 1)) for number in layers}
-    for rows in walk(run, ends, max_lag, split=("carry", "rest")) if layers else ():
+    for rows in lag_by_lag(run, ends, max_lag, split=("carry", "rest")) if layers else ():
         for number in layers:
             part = run.linear[number].carried
             given = [rows.deltas, rows.split["carry"], rows.split["rest"]]
@@ -71,7 +71,7 @@ def carried(run: Lines, ends: Array, max_lag: int) -> dict[int, Carried]:
             column = [np.vdot(one, whole) for one in parts]
             column += [np.vdot(one, one) for one in (*parts, whole)]
             sums[number][:, rows.lag] += column
-    return {number: Carried(s[:3], s[3:6], s[6]) for number, s in sums.items()}
+    return {number: PathSums(s[:3], s[3:6], s[6]) for number, s in sums.items()}
 
 
 def mean_log_carry(one: Linear, counts: Array) -> Array:

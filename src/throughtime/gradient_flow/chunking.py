@@ -15,7 +15,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.gradient_flow.external_loss import ExternalLoss
 from throughtime.gradient_flow.tolerances import CHUNK_STATES, SEQUENCE_GROUPS, STREAM_STEPS
-from throughtime.gradient_flow.walk import Lines, lines
+from throughtime.gradient_flow.walk import LinearisedRun, linearised_run
 from throughtime.network import LossValue, Network, NetworkTape
 from throughtime.parameters import Parameters
 
@@ -91,7 +91,7 @@ class Chunk:
         begin: the step of the whole run at which it begins.
     """
 
-    run: Lines
+    run: LinearisedRun
     ends: Array
     places: slice
     columns: Array
@@ -113,7 +113,7 @@ def chunks(problem: Problem) -> Iterator[Chunk]:
         x = np.ascontiguousarray(problem.inputs[:, columns])
         outputs, _, tape = problem.network.forward(x, state, lengths)
         part = (problem.targets[:, columns], weights[:, columns])
-        value, run = _lines(problem.network, tape, outputs, *part, problem.ends)
+        value, run = _run_of(problem.network, tape, outputs, *part, problem.ends)
         counts = np.full(len(columns), problem.steps) if lengths is None else lengths
         whole = slice(0, len(problem.ends))
         yield Chunk(run, problem.ends, whole, columns, 0, counts, value)
@@ -133,7 +133,7 @@ def _in_time(problem: Problem) -> Iterator[Chunk]:
         ends = problem.ends[left:right] - start
         span = slice(start, stop)
         given = (problem.targets[span], weights[span])
-        value, run = _lines(network, tape, outputs, *given, ends, fresh - start)
+        value, run = _run_of(network, tape, outputs, *given, ends, fresh - start)
         counts = np.full(problem.batch, stop - start)
         place = slice(int(left), int(right))
         yield Chunk(run, ends, place, columns, fresh - start, counts, value, start)
@@ -141,7 +141,7 @@ def _in_time(problem: Problem) -> Iterator[Chunk]:
         state, start = network.state_after(tape, following - start), following
 
 
-def _lines(
+def _run_of(
     network: Network,
     tape: NetworkTape,
     outputs: Array,
@@ -149,7 +149,7 @@ def _lines(
     weights: Array,
     ends: Array,
     fresh: int = 0,
-) -> tuple[float, Lines]:
+) -> tuple[float, LinearisedRun]:
     """The loss of the fresh steps, and the run with losses at `ends` alone."""
     assert network.loss is not None
     found = network.loss.evaluate(outputs, network.loss.check_targets(targets, outputs), weights)
@@ -157,7 +157,7 @@ def _lines(
     chosen[ends] = True
     doutputs = np.where(chosen[..., None], found.doutputs, found.doutputs.dtype.type(0))
     wanted = LossValue(found.value, found.terms, weights, doutputs)
-    return float((weights * found.terms)[fresh:].sum()), lines(network, tape, wanted)
+    return float((weights * found.terms)[fresh:].sum()), linearised_run(network, tape, wanted)
 
 
 def _of_sequences(problem: Problem, columns: Array) -> Parameters | None:

@@ -55,7 +55,7 @@ class Scaled:
 
 
 @dataclass(frozen=True)
-class Line:
+class StackDirection:
     """One direction of one layer of a run.
 
     Attributes:
@@ -83,78 +83,77 @@ class Stack:
     """One run of recurrent layers, nothing but these, ready to be walked back.
 
     Attributes:
-        lines: by layer, from the lowest.
+        directions: by layer, from the lowest.
         last: (B,), the last step of each sequence.
     """
 
     def __init__(self, network: Network, tape: NetworkTape, lengths: Array) -> None:
         self.lengths, self.last = lengths, lengths - 1
-        self.lines: list[list[Line]] = []
+        self.directions: list[list[StackDirection]] = []
         for layer, recurrent in network.recurrent.items():
             own, p = tape.layers[layer], network.of_layer(layer)
             assert isinstance(own, RecurrentTape)
-            self.lines.append([])
-            for prefix, direction in zip(recurrent.prefixes, own.directions, strict=True):
+            self.directions.append([])
+            for prefix, one in zip(recurrent.prefixes, own.directions, strict=True):
                 part = {name: p[prefix + name] for name in recurrent.cell.shapes()}
-                step = linear(recurrent.cell, part, direction)
-                number = sum(map(len, self.lines))
-                self.lines[-1].append(Line(layer, number, prefix, part, direction, step))
+                step = linear(recurrent.cell, part, one)
+                number = sum(map(len, self.directions))
+                self.directions[-1].append(StackDirection(layer, number, prefix, part, one, step))
 
     @property
     def width(self) -> int:
         """Of the widest thing that is handed from a layer to the one below it, or to the top."""
-        sizes = [sum(line.linear.sizes["h"] for line in lines) for lines in self.lines]
-        return max(sizes)
+        return max(sum(one.linear.sizes["h"] for one in layer) for layer in self.directions)
 
-    def descend(self, upstream: UpstreamGradient) -> Iterator[Passing]:
-        """From the top layer to the lowest: lines, each to be walked before the next one."""
+    def descend(self, upstream: UpstreamGradient) -> Iterator[Descent]:
+        """From the top layer to the lowest: directions, each to be walked before the next one."""
         arriving = Scaled({"h": upstream.outputs}, np.zeros(upstream.outputs.shape[:3], np.int32))
-        for lines in reversed(self.lines):
-            lowest = lines is self.lines[0]
-            halves = np.split(arriving.parts["h"], len(lines), axis=3)
+        for directions in reversed(self.directions):
+            lowest = directions is self.directions[0]
+            halves = np.split(arriving.parts["h"], len(directions), axis=3)
             below: Scaled | None = None
-            for line, half in zip(lines, halves, strict=True):
-                own = self._in_time_of(line, Scaled({"h": half}, arriving.powers))
+            for direction, half in zip(directions, halves, strict=True):
+                own = self._in_time_of(direction, Scaled({"h": half}, arriving.powers))
                 final = {
                     part: upstream.final[name]
-                    for part in line.linear.sizes
-                    if (name := f"{line.layer}.{line.prefix}{part}") in upstream.final
+                    for part in direction.linear.sizes
+                    if (name := f"{direction.layer}.{direction.prefix}{part}") in upstream.final
                 }
-                passing = Passing(line, own, final, self.last, not lowest)
-                yield passing
+                descent = Descent(direction, own, final, self.last, not lowest)
+                yield descent
                 if not lowest:
-                    part = self._in_time_of(line, passing.below)
+                    part = self._in_time_of(direction, descent.below)
                     below = part if below is None else below + part
             if below is not None:
                 arriving = below
 
-    def _in_time_of(self, line: Line, arriving: Scaled) -> Scaled:
+    def _in_time_of(self, direction: StackDirection, arriving: Scaled) -> Scaled:
         """The line's time instead of the run's, or the other way round."""
-        if not line.backwards:
+        if not direction.backwards:
             return arriving
         turned = reverse(np.moveaxis(arriving.parts["h"], 0, 2), self.lengths)
         powers = reverse(np.moveaxis(arriving.powers, 0, 2), self.lengths)
         return Scaled({"h": np.moveaxis(turned, 2, 0)}, np.moveaxis(powers, 2, 0))
 
 
-class Passing:
-    """n losses on their way back through one line.
+class Descent:
+    """n losses on their way back through one direction.
 
     Attributes:
-        line: which one.
+        direction: which one.
         arriving: "h", (n, T, B, ·), in the line's time.
         final: part to (n, B, ·), with respect to the state after each sequence's last step.
         below: what is left for the layer below, "h", once it was walked.
     """
 
     def __init__(
-        self, line: Line, arriving: Scaled, final: State, last: Array, wanted: bool
+        self, direction: StackDirection, arriving: Scaled, final: State, last: Array, wanted: bool
     ) -> None:
-        self.line, self.arriving, self.final = line, arriving, final
+        self.direction, self.arriving, self.final = direction, arriving, final
         self.last, self.wanted = last, wanted
         n, T, B, _ = arriving.parts["h"].shape
-        I = line.p["W"].shape[1] if wanted else 0  # noqa: E741
-        values = np.zeros((n, T, B, I), line.linear.dtype)
+        I = direction.p["W"].shape[1] if wanted else 0  # noqa: E741
+        values = np.zeros((n, T, B, I), direction.linear.dtype)
         self.below = Scaled({"h": values}, np.zeros((n, T, B), np.int32))
 
     def arriving_at(self, k: int) -> Scaled:
@@ -163,19 +162,19 @@ class Passing:
         here = (self.last == k)[:, None]
         if not self.final or not here.any():
             return found
-        sizes, (n, B, _) = self.line.linear.sizes, found.parts["h"].shape
-        dtype = self.line.linear.dtype
+        sizes, (n, B, _) = self.direction.linear.sizes, found.parts["h"].shape
+        dtype = self.direction.linear.dtype
         blank = {part: np.zeros((n, B, size), dtype) for part, size in sizes.items()}
         ends = {part: np.where(here, array, dtype.type(0)) for part, array in self.final.items()}
         return Scaled(blank, np.zeros_like(found.powers)) + found + Scaled(ends, blank_powers(n, B))
 
-    def walk(self, least: int) -> Iterator[tuple[int, Scaled]]:
+    def steps_back(self, least: int) -> Iterator[tuple[int, Scaled]]:
         """From the last step at which something arrives: k, and ∂E/∂h_k and ∂E/∂c_k.
 
         Back to the step `least`, or, where there is a layer below, to the first.
         """
         least = 0 if self.wanted else least
-        one = self.line.linear
+        one = self.direction.linear
         n, T, B, _ = self.arriving.parts["h"].shape
         zeros = {part: np.zeros((n, B, size), one.dtype) for part, size in one.sizes.items()}
         rows = Scaled(zeros, blank_powers(n, B))
@@ -184,7 +183,7 @@ class Passing:
             deltas, before = one.vjp(k, rows.parts)
             yield k, Scaled({part: deltas[part] for part in one.sizes}, rows.powers)
             if self.wanted:
-                self.below.parts["h"][:, k] = input_gradient(deltas["z"], self.line.p["W"])
+                self.below.parts["h"][:, k] = input_gradient(deltas["z"], self.direction.p["W"])
                 self.below.powers[:, k] = rows.powers
             rows = _brought_back(Scaled(before, rows.powers))
 

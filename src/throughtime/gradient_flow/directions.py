@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.gradient_flow.descent import Line, Stack
+from throughtime.gradient_flow.descent import Stack, StackDirection
 from throughtime.gradient_flow.external_loss import ExternalLoss, external_targets
 from throughtime.gradient_flow.upstream import Losses, UpstreamGradient
 from throughtime.network import Network
@@ -48,23 +48,24 @@ def recurrences(
         own, targets = _with_loss(network, losses.whole, losses.values, stack.last)
         yield Recurrence(own, inputs, targets, state)
         return
-    for passing in stack.descend(losses.whole):
-        for _ in passing.walk(0):
+    for descent in stack.descend(losses.whole):
+        for _ in descent.steps_back(0):
             pass  # the layer below receives what is left
-        line = passing.line
-        arriving = np.ldexp(passing.arriving.parts["h"], passing.arriving.powers[..., None])
-        final = {f"0.{part}": end for part, end in passing.final.items()}
+        direction = descent.direction
+        arriving = np.ldexp(descent.arriving.parts["h"], descent.arriving.powers[..., None])
+        final = {f"0.{part}": end for part, end in descent.final.items()}
         upstream = UpstreamGradient(arriving, final)
-        values = losses.values if line.number == 0 else np.zeros_like(losses.values)  # once
-        own, targets = _with_loss(_alone(line), upstream, values, stack.last)
-        begin = {f"0.{part}": array[0] for part, array in line.tape.states.items()}
-        x = np.ascontiguousarray(line.tape.inputs)
-        yield Recurrence(own, x, targets, begin, line.number, line.backwards)
+        values = losses.values if direction.number == 0 else np.zeros_like(losses.values)  # once
+        own, targets = _with_loss(_as_network(direction), upstream, values, stack.last)
+        begin = {f"0.{part}": array[0] for part, array in direction.tape.states.items()}
+        x = np.ascontiguousarray(direction.tape.inputs)
+        yield Recurrence(own, x, targets, begin, direction.number, direction.backwards)
 
 
-def _alone(line: Line) -> Network:
-    found = Network([replace(line.linear.cell, bidirectional=False)], dtype=line.linear.dtype)
-    for name, array in line.p.items():
+def _as_network(direction: StackDirection) -> Network:
+    cell = replace(direction.linear.cell, bidirectional=False)
+    found = Network([cell], dtype=direction.linear.dtype)
+    for name, array in direction.p.items():
         found.parameters[f"0.{name}"] = array
     return found
 

@@ -10,18 +10,18 @@ import numpy as np
 from throughtime.arrays import Array, positive, real, refuse
 from throughtime.cells import LSTM, Cell
 from throughtime.gradient_flow.advice import Advice, WindowCost, initialisations
-from throughtime.gradient_flow.analyse import Found, Wishes, analyse, shares
+from throughtime.gradient_flow.analyse import FlowSums, Requested, analyse, shares
 from throughtime.gradient_flow.chunking import Problem
 from throughtime.gradient_flow.clipping import advise_clipping
 from throughtime.gradient_flow.external_loss import ExternalLoss
-from throughtime.gradient_flow.inside import NOTE, inside
+from throughtime.gradient_flow.inside import NOTE, inner_layers
 from throughtime.gradient_flow.measure import stretches
 from throughtime.gradient_flow.memory import data_memory
 from throughtime.gradient_flow.pairs import Pairs
 from throughtime.gradient_flow.problems import module_problems, problem_of
 from throughtime.gradient_flow.profiles import layer_flow
 from throughtime.gradient_flow.result import Flow
-from throughtime.gradient_flow.truncating import advise_truncation, bias
+from throughtime.gradient_flow.truncating import advise_truncation, truncation_bias
 from throughtime.gradient_flow.upstream import Losses
 from throughtime.gradient_flow.verdict import WORST_FIRST
 from throughtime.network import Network, truncated_loss_and_gradient
@@ -91,7 +91,7 @@ def network_flow(
         pairs: Pairs | None = None
         notes: tuple[str, ...] = ()
         if losses is None and network.bidirectional:
-            own, notes = inside(network, inputs, targets, state, lengths), (NOTE,)
+            own, notes = inner_layers(network, inputs, targets, state, lengths), (NOTE,)
             network, inputs, losses = own.network, own.inputs, own.losses
             state, lengths = own.state, own.lengths
         if losses is None:
@@ -105,7 +105,8 @@ def network_flow(
         for name, wanted in (("k1, k2", k2), ("clip", clip)):
             if wanted is not None:
                 _can_be_cut(name, problems)
-        found = analyse(problems, Wishes(carousel, spectrum, keep and pairs is None, starts, seed))
+        requested = Requested(carousel, spectrum, keep and pairs is None, starts, seed)
+        found = analyse(problems, requested)
         found.pairs = pairs
         if not np.isfinite(found.loss):
             way_out = "tt.first_nonfinite says which value is the first that is none"
@@ -140,7 +141,7 @@ def _some(
 
 def _flow(
     problems: Sequence[Problem],
-    found: Found,
+    found: FlowSums,
     starts: tuple[int, ...],
     asked: float,
     k1: int | None,
@@ -161,7 +162,8 @@ def _flow(
     }
     worst = min(layers.items(), key=lambda item: WORST_FIRST.index(item[1].verdict))
     falls = max((one.decay for one in layers.values()), key=lambda fall: fall.upper)
-    lost = bias(starts, found.by_lag, found.groups, problem.max_lag + 1, problem.steps, falls)
+    lags = problem.max_lag + 1
+    lost = truncation_bias(starts, found.by_lag, found.groups, lags, problem.steps, falls)
     truncation = advise_truncation(lost, asked, falls)
     cost = None if k2 is None else _window(problem, k2 if k1 is None else k1, k2)
     window = min(problem.steps, k2 or truncation.steps or problem.steps)
@@ -240,7 +242,7 @@ def _gate_letters(cells: Mapping[int, Cell]) -> dict[str, str]:
     return found
 
 
-def _notes(problems: Sequence[Problem], found: Found) -> tuple[str, ...]:
+def _notes(problems: Sequence[Problem], found: FlowSums) -> tuple[str, ...]:
     problem, notes = problems[0], []
     if found.pairs is not None and found.pairs.mixed:
         notes.append(

@@ -30,7 +30,7 @@ class GateHistory:
     shares: Array = field(repr=False)
 
 
-def edges(kind: str) -> Array:
+def bin_edges(kind: str) -> Array:
     """Of the bins of a "sigmoid", a "tanh" or a "relu"."""
     if kind == "relu":
         return np.concatenate([[0.0], np.geomspace(1e-3, 1e3, GATE_BINS)])
@@ -60,7 +60,7 @@ def count_gates(
     stretch = np.searchsorted(cuts, looked, side="right") - 1
     found = {}
     for gate, kind in gate_kinds(cell).items():
-        values, borders = tape.kept[gate][looked - begin], edges(kind)
+        values, borders = tape.kept[gate][looked - begin], bin_edges(kind)
         bins = np.searchsorted(borders, values.ravel(), side="right") - 1
         bins = np.clip(bins, 0, len(borders) - 2).reshape(values.shape)
         places = bins + stretch[:, None, None] * (len(borders) - 1)
@@ -79,7 +79,7 @@ def gate_history(cell: Cell, counts: dict[str, Array], steps: int) -> dict[str, 
         sums = counts[gate].sum(axis=1, keepdims=True)
         blank = np.full(counts[gate].shape, np.nan)
         shares = np.divide(counts[gate], sums, out=blank, where=sums > 0)
-        found[gate] = GateHistory(cuts, edges(kind), shares)
+        found[gate] = GateHistory(cuts, bin_edges(kind), shares)
     return found
 
 

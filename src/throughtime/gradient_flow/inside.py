@@ -21,7 +21,7 @@ NOTE = (
 
 
 @dataclass(frozen=True)
-class Inside:
+class InnerLayers:
     """What `network_flow` takes of the recurrent layers alone.
 
     Attributes:
@@ -39,13 +39,13 @@ class Inside:
     losses: Losses
 
 
-def inside(
+def inner_layers(
     network: Network,
     inputs: object,
     targets: object,
     state: Mapping[str, Array] | None,
     lengths: object,
-) -> Inside:
+) -> InnerLayers:
     """Runs the network, and its loss back through what lies above its recurrent layers.
 
     Raises:
@@ -70,7 +70,7 @@ def inside(
     assert isinstance(lowest, RecurrentTape)
     own = None if state is None else _renumbered(state, numbers)
     x = lowest.directions[0].inputs
-    return Inside(_alone(network, numbers), x, own, counts, losses)
+    return InnerLayers(_recurrent_layers(network, numbers), x, own, counts, losses)
 
 
 def _stacked(network: Network, numbers: list[int]) -> None:
@@ -82,7 +82,7 @@ def _stacked(network: Network, numbers: list[int]) -> None:
         refuse("network", expected, f"{strange[0]} between them", "look at each part by itself")
 
 
-def _alone(network: Network, numbers: list[int]) -> Network:
+def _recurrent_layers(network: Network, numbers: list[int]) -> Network:
     found = Network([network.specs[n] for n in numbers], dtype=network.dtype)
     for own, number in enumerate(numbers):
         for name, array in network.of_layer(number).items():

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from throughtime.arrays import Array, array_of, refuse
-from throughtime.gradient_flow.batched_vjp import applies, measure_batched
+from throughtime.gradient_flow.batched_vjp import can_batch, measure_batched
 from throughtime.gradient_flow.measure import measure
-from throughtime.gradient_flow.walk import lines
+from throughtime.gradient_flow.walk import linearised_run
 from throughtime.network import Network, one_direction
 
 
@@ -51,9 +51,10 @@ def lag_matrix(
     if network.loss is None:
         refuse("loss", "a loss", "none", "build the network with loss=…")
     outputs, _, tape = network.forward(inputs, state, lengths)
-    run = lines(network, tape, network.loss_of(outputs, array_of("targets", targets), lengths))
+    loss = network.loss_of(outputs, array_of("targets", targets), lengths)
+    run = linearised_run(network, tape, loss)
     ends = np.arange(run.steps)
-    way = measure_batched if applies(run, ends) else measure
+    way = measure_batched if can_batch(run, ends) else measure
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         norms = way(run, ends, run.steps - 1, ()).norms[run.top]
     return {part: _matrix(own.total, own.count) for part, own in norms.items()}

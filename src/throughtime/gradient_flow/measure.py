@@ -15,7 +15,7 @@ from throughtime.gradient_flow.tolerances import (
     SINGLE_LAGS,
     SINGLE_LAGS_OF_A_STREAM,
 )
-from throughtime.gradient_flow.walk import Lines, Rows, unscaled, walk
+from throughtime.gradient_flow.walk import LagRows, LinearisedRun, lag_by_lag, unscaled
 from throughtime.network import Recurrent, RecurrentTape
 from throughtime.parameters import Parameters
 
@@ -51,7 +51,7 @@ class Norms:
 
 
 @dataclass
-class Measured:
+class LagSums:
     """What was found on some sequences.
 
     Attributes:
@@ -67,8 +67,8 @@ class Measured:
 
 
 def measure(
-    run: Lines, ends: Array, max_lag: int, starts: Sequence[int], *, keep: bool = False
-) -> Measured:
+    run: LinearisedRun, ends: Array, max_lag: int, starts: Sequence[int], *, keep: bool = False
+) -> LagSums:
     """Walks the losses of the steps `ends` back, in blocks that a cache holds.
 
     Args:
@@ -77,7 +77,7 @@ def measure(
         keep: whether to keep the gradients themselves: O(n·L·B·H) numbers.
     """
     batch, lags = run.arriving.shape[1], max_lag + 1
-    found = Measured({}, [run.network.parameters.zeros_like() for _ in starts])
+    found = LagSums({}, [run.network.parameters.zeros_like() for _ in starts])
     for number, one in run.linear.items():
         found.norms[number] = {part: Norms.zeros(len(ends), lags, batch) for part in one.sizes}
         if keep:
@@ -92,11 +92,11 @@ def measure(
 
 
 def _measure_block(
-    run: Lines, begin: int, block: Array, starts: Sequence[int], found: Measured, lags: int
+    run: LinearisedRun, begin: int, block: Array, starts: Sequence[int], found: LagSums, lags: int
 ) -> None:
-    sums: Sums | None = None
+    sums: StretchSums | None = None
     stretch = -1
-    for rows in walk(run, block, lags - 1):
+    for rows in lag_by_lag(run, block, lags - 1):
         here = slice(begin + rows.first, begin + len(block))
         counted = run.counted[block[rows.first :]]
         for number, own in rows.norms.items():
@@ -110,22 +110,23 @@ def _measure_block(
                 sums.add_to(found.by_lag[stretch])
             stretch += 1
             after = (*starts, lags)[stretch + 1]
-            sums = Sums(run, max(0, int(block[0]) - after + 1), int(block[-1]) - rows.lag + 1)
+            begin_step, stop_step = int(block[0]) - after + 1, int(block[-1]) - rows.lag + 1
+            sums = StretchSums(run, max(0, begin_step), stop_step)
         if sums is not None:
             sums.take(rows)
     if sums is not None:
         sums.add_to(found.by_lag[stretch])
 
 
-class Sums:
+class StretchSums:
     """δz of the steps start … stop − 1, of all losses together, through a stretch of lags."""
 
-    def __init__(self, run: Lines, start: int, stop: int) -> None:
+    def __init__(self, run: LinearisedRun, start: int, stop: int) -> None:
         self.run, self.start, self.stop = run, start, stop
         self.found: dict[int, dict[str, Array]] = {}
         self.passed = np.zeros(stop - start, bool)  # steps that some loss passed through
 
-    def take(self, rows: Rows) -> None:
+    def take(self, rows: LagRows) -> None:
         """Adds the rows of one lag."""
         batch = self.run.arriving.shape[1]
         at = rows.at

@@ -9,7 +9,7 @@ import numpy as np
 from throughtime.arrays import Array, all_finite, step_counts
 from throughtime.gradient_flow.nonfinite_backward import first_in_deltas, first_in_gradient
 from throughtime.gradient_flow.nonfinite_forward import first_in_cell
-from throughtime.gradient_flow.nonfinite_places import first_place, largest
+from throughtime.gradient_flow.nonfinite_places import first_entry, largest
 from throughtime.gradient_flow.nonfinite_result import NonFinite
 from throughtime.network import LayerTape, LossValue, Network, NetworkTape, Recurrent, RecurrentTape
 
@@ -69,7 +69,7 @@ class NonFiniteSearch:
         self, number: int, p: Mapping[str, Array], inputs: Array, outputs: Array
     ) -> None:
         """Of Dense, Embedding and Dropout."""
-        place = first_place({"output": outputs})
+        place = first_entry({"output": outputs})
         if place is None:
             return
         sources = {f"largest |{name}|": largest(array) for name, array in p.items()}
@@ -89,7 +89,7 @@ class NonFiniteSearch:
 
     def loss(self, loss: LossValue, first: int = 0) -> None:
         """Looks at the terms of the steps from `first` on, and at their sum."""
-        place = first_place({"loss": loss.terms[..., None]})
+        place = first_entry({"loss": loss.terms[..., None]})
         if place is None and np.isfinite(loss.value):
             return
         if place is None:

@@ -7,18 +7,18 @@ from collections.abc import Mapping
 import numpy as np
 
 from throughtime.arrays import Array, all_finite
-from throughtime.gradient_flow.nonfinite_places import first_place, largest
+from throughtime.gradient_flow.nonfinite_places import first_entry, largest
 from throughtime.gradient_flow.nonfinite_result import NonFinite
 from throughtime.network import Gradients, Network
 from throughtime.parameters import Parameters
 
-ORDER = ("h", "c", "z")
+DELTAS = ("h", "c", "z")
 
 
 def first_in_deltas(network: Network, found: Gradients, doutputs: Array) -> NonFinite | None:
     """From the loss down through the layers, in each from the last step to the first."""
     dtype = str(network.dtype)
-    place = first_place({"∂L/∂output": doutputs}, backward=True)
+    place = first_entry({"∂L/∂output": doutputs}, backward=True)
     if place is not None:
         return NonFinite(
             where="outputs",
@@ -34,8 +34,8 @@ def first_in_deltas(network: Network, found: Gradients, doutputs: Array) -> NonF
         own = found.deltas.get(number)
         if own is None:
             continue
-        arrays = {name: own[name] for name in ORDER if name in own}
-        place = first_place(arrays, backward=True)
+        arrays = {name: own[name] for name in DELTAS if name in own}
+        place = first_entry(arrays, backward=True)
         if place is not None:
             cell = getattr(network.layers[number], "cell", None)
             kind, gate, unit = type(network.specs[number]).__name__, "", place.unit
@@ -51,13 +51,13 @@ def first_in_deltas(network: Network, found: Gradients, doutputs: Array) -> NonF
                 step=place.step,
                 sequence=place.sequence,
                 unit=unit,
-                sources=_sources(network.of_layer(number), own, place.name, place.step),
+                sources=_sources_of_delta(network.of_layer(number), own, place.name, place.step),
                 dtype=dtype,
             )
     return None
 
 
-def _sources(
+def _sources_of_delta(
     p: Mapping[str, Array], own: Mapping[str, Array], name: str, step: int
 ) -> dict[str, float]:
     """What a derivative was made of, as far as sizes tell."""

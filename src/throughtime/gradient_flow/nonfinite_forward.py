@@ -8,7 +8,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.cells import GRU, LSTM, Cell, Tape, product
-from throughtime.gradient_flow.nonfinite_places import Place, first_place
+from throughtime.gradient_flow.nonfinite_places import Entry, first_entry
 from throughtime.gradient_flow.nonfinite_result import NonFinite
 
 Parts = dict[str, Array]  # "W x", "U h", "b", …, (T, B, G·H) in float64
@@ -48,7 +48,7 @@ def first_in_cell(number: int, cell: Cell, p: Mapping[str, Array], tape: Tape) -
         arrays = {"pre-activation": np.asarray(z).astype(dtype)}
     arrays |= {gate: tape.kept[gate] for gate in cell.gates}
     arrays |= {name: tape.states[name][1:] for name in ("c", "h") if name in tape.states}
-    place = first_place({name: _within(tape, array) for name, array in arrays.items()})
+    place = first_entry({name: _within(tape, array) for name, array in arrays.items()})
     if place is None:
         return None
     gate, unit = "", place.unit
@@ -58,7 +58,7 @@ def first_in_cell(number: int, cell: Cell, p: Mapping[str, Array], tape: Tape) -
         value = float(np.asarray(z)[place[1:]])
         sources = {name: float(part[place[1:]]) for name, part in parts.items()}
     else:
-        sources = _sources(cell, place, arrays, tape, parts)
+        sources = _sources_of_value(cell, place, arrays, tape, parts)
     return NonFinite(
         where=f"layer {number} ({type(cell).__name__})",
         quantity=f"gate {place.name}" if place.name in cell.gates else place.name,
@@ -73,8 +73,8 @@ def first_in_cell(number: int, cell: Cell, p: Mapping[str, Array], tape: Tape) -
     )
 
 
-def _sources(
-    cell: Cell, place: Place, arrays: Mapping[str, Array], tape: Tape, parts: Parts
+def _sources_of_value(
+    cell: Cell, place: Entry, arrays: Mapping[str, Array], tape: Tape, parts: Parts
 ) -> dict[str, float]:
     """What a gate, c or h was made of."""
     at = place[1:]

@@ -10,7 +10,7 @@ import numpy as np
 from throughtime.arrays import Array
 
 
-class Place(NamedTuple):
+class Entry(NamedTuple):
     """An entry of one of several arrays (T, B, ·)."""
 
     name: str
@@ -19,7 +19,7 @@ class Place(NamedTuple):
     unit: int
 
 
-def first_place(arrays: Mapping[str, Array], *, backward: bool = False) -> Place | None:
+def first_entry(arrays: Mapping[str, Array], *, backward: bool = False) -> Entry | None:
     """The earliest step, in the order of the arrays, at which something is NaN or infinite.
 
     Args:
@@ -30,15 +30,15 @@ def first_place(arrays: Mapping[str, Array], *, backward: bool = False) -> Place
         >>> import numpy as np
         >>> z, c = np.zeros((3, 1, 2)), np.zeros((3, 1, 2))
         >>> z[2], c[1, 0, 1] = np.inf, np.nan
-        >>> first_place({"z": z, "c": c})
-        Place(name='c', step=1, sequence=0, unit=1)
+        >>> first_entry({"z": z, "c": c})
+        Entry(name='c', step=1, sequence=0, unit=1)
     """
     found = []
     for name, array in arrays.items():
         wrong = np.argwhere(~np.isfinite(array))
         if len(wrong):
             order = -wrong[:, 0] if backward else wrong[:, 0]
-            found.append(Place(name, *map(int, wrong[order.argmin()])))
+            found.append(Entry(name, *map(int, wrong[order.argmin()])))
     return min(found, key=lambda one: -one.step if backward else one.step, default=None)
 
 

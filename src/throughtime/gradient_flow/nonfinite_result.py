@@ -41,11 +41,12 @@ class NonFinite:
         """One line, such as "layer 1 (LSTM), step 17, sequence 3, gate f, unit 5: pre-activation
         8.1e+38, beyond float32, from W x = 8.1e+38, U h = 0.25, b = 1"."""
         way_back = "on the way back: " * self.backward
-        line = f"{way_back}{self.place}: {self.quantity} {number(self.value)}"
+        line = f"{way_back}{self.place}: {self.quantity} {_three_digits(self.value)}"
         if math.isfinite(self.value):
             line += f", beyond {self.dtype}"
         if self.sources:
-            line += ", from " + ", ".join(f"{n} = {number(v)}" for n, v in self.sources.items())
+            sources = (f"{n} = {_three_digits(v)}" for n, v in self.sources.items())
+            line += ", from " + ", ".join(sources)
         return line
 
     @property
@@ -78,11 +79,11 @@ class DivergedError(ValueError):
         self.update, self.finding = update, finding
 
 
-def number(value: float) -> str:
+def _three_digits(value: float) -> str:
     """Three digits.
 
     Example:
-        >>> number(8.1e38), number(float("nan")), number(2.0)
+        >>> _three_digits(8.1e38), _three_digits(float("nan")), _three_digits(2.0)
         ('8.1e+38', 'nan', '2')
     """
     return f"{value:.3g}"

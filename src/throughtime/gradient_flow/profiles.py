@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.gradient_flow.analyse import Found
+from throughtime.gradient_flow.analyse import FlowSums
 from throughtime.gradient_flow.carousel import PATHS, time_constants
 from throughtime.gradient_flow.chunking import Problem
 from throughtime.gradient_flow.gate_history import gate_history
@@ -14,7 +14,7 @@ from throughtime.gradient_flow.result import LayerFlow
 from throughtime.gradient_flow.verdict import chained, dead_units, decay, judge
 
 
-def layer_flow(problem: Problem, found: Found, number: int, wanted: int) -> LayerFlow:
+def layer_flow(problem: Problem, found: FlowSums, number: int, wanted: int) -> LayerFlow:
     """Of recurrent layer `number` of a problem; `wanted`: the lag that is needed."""
     cell = problem.network.recurrent[number].cell
     number += problem.first

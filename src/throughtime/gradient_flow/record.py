@@ -11,9 +11,9 @@ from typing import Any, Self
 import numpy as np
 
 from throughtime.arrays import refuse
-from throughtime.gradient_flow.record_file import lines
+from throughtime.gradient_flow.record_file import record_lines
 from throughtime.gradient_flow.record_norms import NormsSince
-from throughtime.gradient_flow.record_text import table
+from throughtime.gradient_flow.record_text import record_table
 from throughtime.gradient_flow.result import Flow, LayerFlow
 from throughtime.gradient_flow.tolerances import RECORDED_LAGS
 
@@ -173,7 +173,7 @@ class FlowRecord:
         looks: list[Look] = []
         last: dict[str, Any] = {}
         clip = None
-        for line in lines(Path(path)):
+        for line in record_lines(Path(path)):
             kind = line.get("kind")
             if kind == "begin":
                 clip = line["clip"]
@@ -187,7 +187,7 @@ class FlowRecord:
         return cls(looks, clip, ended, last.get("message", "") if ended else "", update)
 
     def __str__(self) -> str:
-        return table(self)
+        return record_table(self)
 
 
 def _look(path: str | os.PathLike[str], line: Mapping[str, Any]) -> Look:

@@ -30,7 +30,7 @@ def begin_record(path: Path, way_out: str = "") -> None:
     if path.is_dir():
         refuse("record", "a file", f"the folder {path}", f"{path / 'flow.jsonl'}")
     if path.exists() and path.stat().st_size:
-        next(lines(path, way_out))  # refuses what is no record
+        next(record_lines(path, way_out))  # refuses what is no record
     with path.open("ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
@@ -38,14 +38,14 @@ def begin_record(path: Path, way_out: str = "") -> None:
                 file.write(b"\n")
 
 
-def append(path: Path, line: Mapping[str, Any]) -> None:
+def append_line(path: Path, line: Mapping[str, Any]) -> None:
     """One line, in one piece; numbers that are not finite become null."""
     text = json.dumps(plain(line), ensure_ascii=False, allow_nan=False)
     with path.open("ab") as file:
         file.write(text.encode() + b"\n")
 
 
-def lines(path: Path, way_out: str = "") -> Iterator[dict[str, Any]]:
+def record_lines(path: Path, way_out: str = "") -> Iterator[dict[str, Any]]:
     """All whole lines; what a crash cut off is left out.
 
     Raises:

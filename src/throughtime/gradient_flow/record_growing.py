@@ -20,7 +20,7 @@ from throughtime.gradient_flow.tolerances import (
 )
 
 
-class Growing:
+class LookGrowth:
     """Which look comes next.
 
     Attributes:

@@ -56,7 +56,7 @@ def half_life(layer: LayerLook) -> str:
     return "–" if layer.half_life is None else f"{layer.half_life:.3g}"
 
 
-def table(record: FlowRecord) -> str:
+def record_table(record: FlowRecord) -> str:
     """A row a look, of many looks some, evenly; then how the run ended."""
     heads = ["update", "verdict", "layer", "reach", "half-life", "|gradient|", "9 of 10", "largest"]
     rows = [[*heads, *(["clipped"] if record.clip is not None else [])]]

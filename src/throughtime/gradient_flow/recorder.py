@@ -17,8 +17,8 @@ from throughtime.gradient_flow.nonfinite import first_in_network
 from throughtime.gradient_flow.nonfinite_result import DivergedError, NonFinite
 from throughtime.gradient_flow.record import Look
 from throughtime.gradient_flow.record_budget import LookBudget
-from throughtime.gradient_flow.record_file import FORMAT, VERSION, append, begin_record
-from throughtime.gradient_flow.record_growing import Growing
+from throughtime.gradient_flow.record_file import FORMAT, VERSION, append_line, begin_record
+from throughtime.gradient_flow.record_growing import LookGrowth
 from throughtime.gradient_flow.record_live import LiveLine
 from throughtime.gradient_flow.record_norms import NormsSince
 from throughtime.gradient_flow.record_text import live_line
@@ -81,7 +81,7 @@ class FlowRecorder:
         if clip is not None and not real("clip", clip) > 0:
             refuse("clip", "a norm above 0, or None", clip)
         self.path = None if path is None else Path(path)
-        self.budget, self.growing = LookBudget(share), Growing()
+        self.budget, self.growing = LookBudget(share), LookGrowth()
         self.norms = NormsSince(clip)
         self.updates, self.began = update, perf_counter()
         self.look_at: Flow | None = None
@@ -206,7 +206,7 @@ class FlowRecorder:
         if self.path is None:
             return
         try:
-            append(self.path, {"kind": kind, **line})
+            append_line(self.path, {"kind": kind, **line})
         except OSError as problem:  # a full disk is no reason to stop a training run
             warnings.warn(f"the record {self.path} ends here: {problem}", stacklevel=3)
             self.path = None

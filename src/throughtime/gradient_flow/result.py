@@ -13,7 +13,7 @@ from throughtime.gradcheck import plain
 from throughtime.gradient_flow.advice import Advice
 from throughtime.gradient_flow.gate_history import GateHistory
 from throughtime.gradient_flow.jacobians import Lyapunov
-from throughtime.gradient_flow.text import text
+from throughtime.gradient_flow.text import flow_text
 from throughtime.gradient_flow.truncating import Bias
 from throughtime.gradient_flow.verdict import Decay, FlowVerdict, Gate
 from throughtime.storage import replace
@@ -201,7 +201,7 @@ class Flow:
         return full
 
     def __str__(self) -> str:
-        return text(self)
+        return flow_text(self)
 
     def as_dict(self) -> dict[str, object]:
         """The result as plain data, with `"version"`; what is not finite is null."""

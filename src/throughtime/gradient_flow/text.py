@@ -24,7 +24,7 @@ SHARES_CAPTION = "Share of each parameter's gradient by the lag that it passed t
 NAMES = {"carry": "along {} alone", "gates": "through the gates alone", "both": "through both"}
 
 
-def text(flow: Flow) -> str:
+def flow_text(flow: Flow) -> str:
     """All of it."""
     lines = [
         *_wrapped(f"{flow.verdict.upper()}: {flow.reason}"),

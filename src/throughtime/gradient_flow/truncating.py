@@ -56,7 +56,7 @@ def tails(by_lag: Sequence[Parameters]) -> tuple[Array, Array, float]:
     return np.array(left[::-1]), np.array(sums[::-1]), left[-1]
 
 
-def bias(
+def truncation_bias(
     starts: Sequence[int],
     by_lag: Sequence[Parameters],
     groups: Sequence[Array],

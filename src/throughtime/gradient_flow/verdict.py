@@ -1,9 +1,9 @@
 """Vanishing, exploding, dead or healthy: with the lag, the gate and the number that say so.
 
-A unit is dead that gives nothing and can learn nothing: some slope that everything passes through is
-below one per cent of its largest possible value at every step of every sequence, or a ReLU is never
-above 0. A forget gate that stays open is no fault: it is a memory. The thresholds, and the reasons
-for them, stand in `tolerances`.
+A unit is dead that gives nothing and can learn nothing: a slope that everything passes through is
+below one per cent of its largest possible value at every step of every sequence, or a ReLU is
+never above 0. A forget gate that stays open is no fault: it is a memory. The thresholds, and the
+reasons for them, stand in `tolerances`.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ Deltas = dict[int, dict[str, Array]]  # layer to "h", "c", "z": (n, B, ·)
 
 
 @dataclass(frozen=True)
-class Lines:
+class LinearisedRun:
     """One run, ready to be walked back.
 
     Attributes:
@@ -57,7 +57,7 @@ class Lines:
 
 
 @dataclass(frozen=True)
-class Rows:
+class LagRows:
     """Where the rows stand at one lag.
 
     Attributes:
@@ -79,7 +79,7 @@ class Rows:
     split: dict[Edges, Deltas]
 
 
-def lines(network: Network, tape: NetworkTape, loss: LossValue) -> Lines:
+def linearised_run(network: Network, tape: NetworkTape, loss: LossValue) -> LinearisedRun:
     """The derivatives of all steps of a run, and what arrives from the loss of each.
 
     Args:
@@ -95,7 +95,7 @@ def lines(network: Network, tape: NetworkTape, loss: LossValue) -> Lines:
     if isinstance(network.loss, ExternalLoss):
         arriving, also = network.loss.split(arriving)
     arriving, head = through_head(network, tape, top, arriving)
-    return Lines(network, tape, found, top, arriving, loss.weights > 0, head, also)
+    return LinearisedRun(network, tape, found, top, arriving, loss.weights > 0, head, also)
 
 
 def through_head(
@@ -114,11 +114,13 @@ def through_head(
     return arriving, head
 
 
-def walk(run: Lines, ends: Array, max_lag: int, split: tuple[Edges, ...] = ()) -> Iterator[Rows]:
+def lag_by_lag(
+    run: LinearisedRun, ends: Array, max_lag: int, split: tuple[Edges, ...] = ()
+) -> Iterator[LagRows]:
     """Walks the losses of the steps `ends` (ascending) back to `max_lag` or the first step.
 
     Args:
-        split: also the same along these edges alone; `Rows.split`.
+        split: also the same along these edges alone; `LagRows.split`.
     """
     batch = run.arriving.shape[1]
     modes: tuple[Edges, ...] = ("all", *split)
@@ -143,11 +145,11 @@ def walk(run: Lines, ends: Array, max_lag: int, split: tuple[Edges, ...] = ()) -
             number: {name: np.ldexp(one, exponents) for name, one in own.items()}
             for number, own in lengths.items()
         }
-        yield Rows(lag, first, at, exponents, deltas["all"], true, {m: deltas[m] for m in split})
+        yield LagRows(lag, first, at, exponents, deltas["all"], true, {m: deltas[m] for m in split})
         exponents = _rescaled(fronts, list(lengths.values()), exponents)
 
 
-def _arrive(run: Lines, at: slice | Array, fronts: dict[Edges, dict[int, State]]) -> None:
+def _arrive(run: LinearisedRun, at: slice | Array, fronts: dict[Edges, dict[int, State]]) -> None:
     """What arrives past the outputs."""
     for front in fronts.values():
         for number, parts in run.also.items():
@@ -156,7 +158,7 @@ def _arrive(run: Lines, at: slice | Array, fronts: dict[Edges, dict[int, State]]
 
 
 def _one_step(
-    run: Lines, at: slice | Array, dtop: Array | None, front: dict[int, State], edges: Edges
+    run: LinearisedRun, at: slice | Array, dtop: Array | None, front: dict[int, State], edges: Edges
 ) -> tuple[Deltas, dict[int, State]]:
     """All layers at one step, from the top down: what came from later and from the layer above."""
     found: Deltas = {}
@@ -215,7 +217,7 @@ def _rescaled(
     return np.asarray(exponents + shift)
 
 
-def _nothing(run: Lines, rows: int, batch: int) -> dict[int, State]:
+def _nothing(run: LinearisedRun, rows: int, batch: int) -> dict[int, State]:
     dtype = run.arriving.dtype
     return {
         number: {name: np.zeros((rows, batch, n), dtype) for name, n in one.sizes.items()}

@@ -3,7 +3,7 @@
 from throughtime.gradient_flow.clipping import Clipping, clipping_of
 from throughtime.gradient_flow.external_loss import ExternalLoss, external_targets
 from throughtime.gradient_flow.flow import evenly, network_flow
-from throughtime.gradient_flow.gate_history import GateHistory
+from throughtime.gradient_flow.gates import GateHistory
 from throughtime.gradient_flow.jacobians import Lyapunov
 from throughtime.gradient_flow.matrix import lag_matrix
 from throughtime.gradient_flow.nonfinite import NonFiniteSearch, first_in_network

@@ -11,7 +11,7 @@ from throughtime.arrays import Array
 from throughtime.gradient_flow.batched_vjp import can_batch, measure_batched
 from throughtime.gradient_flow.carousel import PathSums, mean_log_carry, split_by_path
 from throughtime.gradient_flow.chunking import Chunk, Problem, chunks
-from throughtime.gradient_flow.gate_history import count_gates
+from throughtime.gradient_flow.gates import count_gates
 from throughtime.gradient_flow.jacobians import Lyapunov, lyapunov, singular_values
 from throughtime.gradient_flow.measure import LagSums, Norms, measure
 from throughtime.gradient_flow.pairs import Pairs

@@ -6,7 +6,7 @@ of the arithmetic of four gates one by one, a third for a GRU; and δz need not 
 since its sum over losses follows from the sums of δc and δh.
 
 It needs one recurrent layer whose step is such a product, and the losses of all steps; otherwise
-`measure` does the same with `walk`. Both are tested against backward passes, and the walk here
+`measure` does the same with `lag_by_lag`. Both are tested against backward passes, and the walk here
 against its compiled twin, which answers unless the gradients themselves are to be kept.
 """
 
@@ -20,10 +20,10 @@ from throughtime.arrays import Array
 from throughtime.cells import input_gradient
 from throughtime.engine_settings import use_compiled
 from throughtime.gradient_flow.compiled import walk_back
+from throughtime.gradient_flow.lag_by_lag import LinearisedRun
 from throughtime.gradient_flow.linear import Linear, LinearGRU, LinearLSTM, LinearRNN
 from throughtime.gradient_flow.measure import LagSums, Norms
 from throughtime.gradient_flow.tolerances import RESCALED_BEYOND
-from throughtime.gradient_flow.walk import LinearisedRun
 from throughtime.parameters import Parameters
 
 

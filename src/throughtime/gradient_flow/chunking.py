@@ -14,8 +14,8 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.gradient_flow.external_loss import ExternalLoss
+from throughtime.gradient_flow.lag_by_lag import LinearisedRun, linearised_run
 from throughtime.gradient_flow.tolerances import CHUNK_STATES, SEQUENCE_GROUPS, STREAM_STEPS
-from throughtime.gradient_flow.walk import LinearisedRun, linearised_run
 from throughtime.network import LossValue, Network, NetworkTape
 from throughtime.parameters import Parameters
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.gradient_flow.descent import Stack, StackDirection
 from throughtime.gradient_flow.external_loss import ExternalLoss, external_targets
+from throughtime.gradient_flow.stack import Stack, StackDirection
 from throughtime.gradient_flow.upstream import Losses, UpstreamGradient
 from throughtime.network import Network
 

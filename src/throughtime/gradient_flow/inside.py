@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from throughtime.arrays import Array, array_of, refuse, step_counts
+from throughtime.gradient_flow.lag_by_lag import through_head
 from throughtime.gradient_flow.upstream import Losses, OwnStepSource, UpstreamGradient
-from throughtime.gradient_flow.walk import through_head
 from throughtime.network import Dropout, Layer, Network, RecurrentTape, checked_inputs
 
 NOTE = (

@@ -8,8 +8,8 @@ import numpy as np
 
 from throughtime.arrays import Array, array_of, refuse
 from throughtime.gradient_flow.batched_vjp import can_batch, measure_batched
+from throughtime.gradient_flow.lag_by_lag import linearised_run
 from throughtime.gradient_flow.measure import measure
-from throughtime.gradient_flow.walk import linearised_run
 from throughtime.network import Network, one_direction
 
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.cells import Tape
+from throughtime.gradient_flow.lag_by_lag import LagRows, LinearisedRun, lag_by_lag, unscaled
 from throughtime.gradient_flow.tolerances import (
     BLOCK_ROWS,
     BY_LAG_NUMBERS,
     SINGLE_LAGS,
     SINGLE_LAGS_OF_A_STREAM,
 )
-from throughtime.gradient_flow.walk import LagRows, LinearisedRun, lag_by_lag, unscaled
 from throughtime.network import Recurrent, RecurrentTape
 from throughtime.parameters import Parameters
 

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.gradient_flow.descent import Scaled, Stack, StackDirection
 from throughtime.gradient_flow.measure import Norms
+from throughtime.gradient_flow.stack import Scaled, Stack, StackDirection
 from throughtime.gradient_flow.tolerances import PAIRS_NUMBERS
 from throughtime.gradient_flow.upstream import UpstreamSource
 
 
 @dataclass
 class Pairs:
-    """Sums by direction (`descent.StackDirection.number`) and part of the state.
+    """Sums by direction (`StackDirection.number`) and part of the state.
 
     Attributes:
         ends: (n,), the steps of the losses: rows of what follows.

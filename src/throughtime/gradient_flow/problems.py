@@ -9,9 +9,9 @@ import numpy as np
 
 from throughtime.arrays import Array, array_of, positive, refuse, step_counts
 from throughtime.gradient_flow.chunking import Problem
-from throughtime.gradient_flow.descent import Stack
 from throughtime.gradient_flow.directions import recurrences
 from throughtime.gradient_flow.pairs import Pairs, all_pairs
+from throughtime.gradient_flow.stack import Stack
 from throughtime.gradient_flow.tolerances import LONG_RUN, LONG_RUN_END_POINTS, LONG_RUN_LAGS
 from throughtime.gradient_flow.upstream import Losses
 from throughtime.network import Network, checked_inputs, checked_state, one_direction

@@ -8,7 +8,7 @@ from throughtime.arrays import Array
 from throughtime.gradient_flow.analyse import FlowSums
 from throughtime.gradient_flow.carousel import PATHS, time_constants
 from throughtime.gradient_flow.chunking import Problem
-from throughtime.gradient_flow.gate_history import gate_history
+from throughtime.gradient_flow.gates import gate_history
 from throughtime.gradient_flow.measure import Norms
 from throughtime.gradient_flow.result import LayerFlow
 from throughtime.gradient_flow.verdict import chained, dead_units, decay, judge

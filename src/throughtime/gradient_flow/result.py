@@ -11,7 +11,7 @@ import numpy as np
 from throughtime.arrays import Array, refuse
 from throughtime.gradcheck import plain
 from throughtime.gradient_flow.advice import Advice
-from throughtime.gradient_flow.gate_history import GateHistory
+from throughtime.gradient_flow.gates import GateHistory
 from throughtime.gradient_flow.jacobians import Lyapunov
 from throughtime.gradient_flow.text import flow_text
 from throughtime.gradient_flow.truncating import Bias

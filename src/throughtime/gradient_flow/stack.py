@@ -6,7 +6,7 @@ direction at a time, through all steps: rows (n, B, ·), to which something is a
 A lower layer receives from the upper one at every step too; of a second direction, time runs
 backwards.
 
-As in `walk`, what would leave the range of the precision is multiplied by powers of two.
+As in `lag_by_lag`, what would leave the range of the precision is multiplied by powers of two.
 """
 
 from __future__ import annotations

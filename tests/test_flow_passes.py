@@ -5,7 +5,7 @@ import pytest
 
 import throughtime as tt
 from helpers import CELLS, H, I, relative_error
-from throughtime.gradient_flow import analyse, chunking, measure
+from throughtime.gradient_flow import analyse, chunking, lag_by_lag
 from throughtime.gradient_flow.jacobians import jacobian
 
 T, B = 9, 3
@@ -37,7 +37,7 @@ def example(layers, steps=T, batch=B, dtype="float64", seed=0):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Several blocks of rows in each chunk."""
-    monkeypatch.setattr(measure, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(lag_by_lag, "BLOCK_ROWS", 4)
 
 
 @pytest.fixture(params=["batched", "lag by lag"])

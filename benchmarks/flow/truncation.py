@@ -10,9 +10,8 @@ import numpy as np
 from benchmarks.engine import Row
 from benchmarks.flow.tasks import LinearNetwork, Task
 from throughtime.arrays import Array, refuse
-from throughtime.gradient_flow.lag_by_lag import linearised_run
-from throughtime.gradient_flow.measure import measure
-from throughtime.gradient_flow.truncating import advise_truncation, tails
+from throughtime.gradient_flow.advice import advise_truncation, tails
+from throughtime.gradient_flow.lag_by_lag import linearised_run, measure
 from throughtime.network import Network, truncated_loss_and_gradient
 from throughtime.progress import progress_bar
 from throughtime.questions import flow

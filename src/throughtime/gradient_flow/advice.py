@@ -1,19 +1,37 @@
-"""What to do, with numbers."""
+"""What to do, with numbers: the memory the data need, clipping, truncation, and initialisation.
+
+With truncation at K steps every loss reaches the lags 0 … K − 1. What is lost is the gradient
+through the lags from K on, R_K; the relative bias is ‖R_K‖ / ‖∇L‖. Both are measured here, exactly,
+over the lags that were followed. Beyond them the gradient is taken to fall geometrically, as
+Aicher, Foti and Fox (2019, "Adaptively truncating backpropagation through time to control gradient
+bias") assume for all lags beyond a measured one.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.gradient_flow.clipping import Clipping
+from throughtime.cells import is_indices
 from throughtime.gradient_flow.tolerances import (
     BIAS_CONFIDENCE,
+    CLIPPING_WINDOWS,
     ENOUGH_UNITS_REMEMBER,
+    FEW_CLIPPING_WINDOWS,
     LEAST_CHRONO_MEMORY,
+    MEMORY_COLUMNS,
+    MEMORY_DRAWS,
+    MEMORY_LAGS,
+    MEMORY_STEPS,
+    STUDENT_T,
+    USUAL_NORM_QUANTILE,
 )
-from throughtime.gradient_flow.truncating import Truncation
+from throughtime.gradient_flow.verdict import Decay
+from throughtime.network import Network, differentiate_window
+from throughtime.parameters import Parameters
 
 
 @dataclass(frozen=True)
@@ -163,3 +181,265 @@ def _initialisation(found: Initialisation) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.3g}"
+
+
+# Student's t, one-sided 95 %, by degrees of freedom.
+
+
+@dataclass(frozen=True)
+class Bias:
+    """What truncation gives up, by the number of steps K that each loss is followed back.
+
+    Attributes:
+        steps: (S,), K.
+        relative: (S,), ‖R_K‖ / ‖∇L‖ on these data, the lags beyond those walked included as an
+            estimate.
+        upper: (S,), what it stays below on other data of this kind with 95 % confidence, from its
+            spread over up to eight groups of sequences; NaN where there is one group.
+        bound: (S,), Σ over the lags from K on of the norms of their gradients, over ‖∇L‖: what
+            the bias stays below even if no two lags cancel.
+        beyond: the part of `relative` that is an estimate, of lags that were not walked.
+    """
+
+    steps: Array
+    relative: Array = field(repr=False)
+    upper: Array = field(repr=False)
+    bound: Array = field(repr=False)
+    beyond: float = 0.0
+
+
+def tails(by_lag: Sequence[Parameters]) -> tuple[Array, Array, float]:
+    """‖R_K‖ at the start of each stretch, the sum of the stretches' norms from there on, ‖∇L‖."""
+    rest = by_lag[0].zeros_like()
+    left, sums, total = [], [], 0.0
+    for one in reversed(by_lag):
+        rest += one
+        total += one.norm()
+        left.append(rest.norm())
+        sums.append(total)
+    return np.array(left[::-1]), np.array(sums[::-1]), left[-1]
+
+
+def truncation_bias(
+    starts: Sequence[int],
+    by_lag: Sequence[Parameters],
+    groups: Sequence[Array],
+    lags: int,
+    steps: int,
+    found: Decay,
+) -> Bias:
+    """The bias at every K at which a stretch of lags begins, and at the first K beyond them.
+
+    Args:
+        starts, by_lag: stretches of lags and their gradients.
+        groups: of each group of sequences, ‖R_K‖ / ‖∇L‖ by stretch, (S,).
+        lags: how many lags were walked.
+        steps: T; where all its lags were walked, nothing lies beyond.
+        found: how the gradient falls, for what lies beyond.
+    """
+    left, sums, whole = tails(by_lag)
+    beyond = 0.0
+    if lags < steps:
+        beyond = by_lag[-1].norm() * _after(found.upper, lags - starts[-1])
+    at = np.array([*starts[1:], lags])
+    left, sums = np.append(left[1:], 0.0), np.append(sums[1:], 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        relative = (left + beyond) / whole
+        bound = (sums + beyond) / whole
+        share = float(np.float64(beyond) / whole)
+    upper = np.full(len(at), np.nan)
+    if len(groups) > 1:
+        upper = np.maximum(relative, _foreseen(np.array([one[1:] for one in groups])) + share)
+    return Bias(at, relative, upper, bound, share)
+
+
+def _after(rate: float, length: int) -> float:
+    """What a geometric series adds after its first `length` terms, by their sum."""
+    if not rate < 1:
+        return np.inf
+    return float(rate**length / (1 - rate**length))
+
+
+def _foreseen(ratios: Array) -> Array:
+    """The upper end of a prediction interval for one more group, and 0 after the last stretch.
+
+    (groups, S) -> (S + 1,). In logarithms, since ratios of norms are skewed. The ratio of the
+    whole data is not held to be steadier than that of a group: where noise makes the gradient,
+    numerator and denominator both shrink with the number of sequences, and their ratio varies as
+    much as before.
+    """
+    n = len(ratios)
+    logs = np.log(np.maximum(ratios, np.finfo(np.float64).tiny))
+    t = STUDENT_T[min(n - 2, len(STUDENT_T) - 1)]
+    reach = t * logs.std(axis=0, ddof=1) * np.sqrt(1 + 1 / n)
+    return np.append(np.exp(np.minimum(logs.mean(axis=0) + reach, 700.0)), 0.0)
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """The number of steps to differentiate, and what that costs.
+
+    Attributes:
+        steps: K, the smallest from which on the bias stays below `asked`; None where no K within
+            the run does, and the gradient does not fall beyond it either.
+        asked: the relative bias that was asked for.
+        relative: measured at K.
+        upper: with 95 % confidence; NaN where there was one group of sequences to tell from.
+        safe: the K at which the bound, which lets no two lags cancel, is below `asked`; None
+            where it is not within the lags walked.
+        extrapolated: whether K lies beyond the lags walked, where the fall is an estimate.
+    """
+
+    steps: int | None
+    asked: float
+    relative: float
+    upper: float
+    safe: int | None
+    extrapolated: bool
+
+
+def advise_truncation(found: Bias, asked: float, fall: Decay) -> Truncation:
+    """The smallest K whose bias, and that of every longer one, stays below `asked`."""
+    worst = np.where(np.isnan(found.upper), found.relative, found.upper)
+    place = _first_below(worst, asked)
+    safe = _first_below(found.bound, asked)
+    safe_steps = None if safe is None else int(found.steps[safe])
+    if place is not None:
+        relative, upper = float(found.relative[place]), float(found.upper[place])
+        return Truncation(int(found.steps[place]), asked, relative, upper, safe_steps, False)
+    if found.beyond > 0 and fall.upper < 1:
+        more = int(np.ceil(np.log(asked / found.beyond) / np.log(fall.upper)))
+        return Truncation(int(found.steps[-1]) + more, asked, asked, asked, safe_steps, True)
+    last = float(found.relative[-1])
+    return Truncation(None, asked, last, float(found.upper[-1]), safe_steps, False)
+
+
+def _first_below(values: Array, asked: float) -> int | None:
+    above = np.flatnonzero(~(values <= asked))
+    place = int(above[-1]) + 1 if len(above) else 0
+    return place if place < len(values) else None
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """Norms of the gradients that training in windows of this length would see.
+
+    Attributes:
+        window: steps of a window; None where they are the caller's own.
+        norms: (n,), ‖∇‖₂ of each, at the parameters as they are.
+        threshold: the norm that nine of ten stay below: it leaves the ordinary update alone and
+            stops the rare large one.
+        given: the threshold that was asked about, or None.
+        binds: the share of windows that it would clip; NaN without one.
+        ratio: largest norm over the median: how heavy the tail is.
+    """
+
+    window: int | None
+    norms: Array = field(repr=False)
+    threshold: float
+    given: float | None
+    binds: float
+    ratio: float
+
+    @property
+    def few(self) -> bool:
+        """Whether there are too few windows to speak of a distribution."""
+        return len(self.norms) < FEW_CLIPPING_WINDOWS
+
+
+def advise_clipping(
+    network: Network, inputs: Array, targets: Array, window: int, given: float | None
+) -> Clipping | None:
+    """Differentiates windows one after another, as TBPTT would, without updating anything.
+
+    None where no gradient is left, or one overflows: then there is nothing to clip at.
+    """
+    state: Parameters | None = None
+    norms: list[float] = []
+    for begin in range(0, len(inputs), window)[:CLIPPING_WINDOWS]:
+        part = slice(begin, begin + window)
+        if len(inputs[part]) < window and norms:
+            break  # a shorter last one is of another kind
+        _, gradient, tape = differentiate_window(network, inputs[part], targets[part], state=state)
+        state = network.state_after(tape, len(inputs[part]))
+        norms.append(gradient.norm())
+    return clipping_of(norms, window, given)
+
+
+def clipping_of(norms: list[float], window: int | None, given: float | None) -> Clipping | None:
+    """From the norms of some windows' gradients; None as above."""
+    found = np.array(norms)
+    if not (found.any() and np.isfinite(found).all()):
+        return None
+    binds = float((found > given).mean()) if given is not None else np.nan
+    median = float(np.median(found))
+    ratio = float(found.max() / median) if median > 0 else np.inf  # most are 0
+    usual = float(np.quantile(found, USUAL_NORM_QUANTILE))
+    return Clipping(window, found, usual, given, binds, ratio)
+
+
+def data_memory(
+    inputs: Array, targets: Array, max_lag: int, rng: np.random.Generator
+) -> int | None:
+    """The longest lag l at which x_{t−l} tells of the target at t beyond chance, linearly.
+
+    Compares Σ (covariance of x_{t−l} and y_t)² with what it is where inputs and targets belong to
+    different sequences, or, where there is one sequence, to different times: a lag counts that
+    exceeds the largest of all lags in all of 20 such draws, about 95 % confidence for the whole.
+    Of longer runs the first 4096 steps are looked at.
+
+    Returns:
+        the lag; None where there is none, which does not say that there is no memory: what takes
+        two inputs together to tell shows in no single covariance.
+    """
+    x, y = _columns(inputs[:MEMORY_STEPS]), _columns(targets[:MEMORY_STEPS])
+    if not x.size or not y.size:
+        return None
+    lags = min(max_lag, len(x) - 2, MEMORY_LAGS)
+    if lags < 1:
+        return None
+    found = _covariances(x, y, lags)
+    chance = 0.0
+    for _ in range(MEMORY_DRAWS):
+        chance = max(chance, float(_covariances(_elsewhere(x, rng), y, lags).max()))
+    beyond = np.flatnonzero(found > chance)
+    return int(beyond[-1]) if len(beyond) else None
+
+
+def _covariances(x: Array, y: Array, lags: int) -> Array:
+    """n Σ cov² of x_{t−l} with y_t by lag, n the number of pairs: by chance alike at all lags.
+
+    Of all lags at once, as a product of Fourier transforms; with so many zeros behind them that
+    no lag meets the other end.
+    """
+    T, B = x.shape[:2]
+    unit = 2 ** max(0, int(np.log2(T + lags)) - 3)  # lengths with small factors are fast
+    length = -(-(T + lags) // unit) * unit
+    # Chance is coarser than single precision by far. (frequencies, B, columns)
+    X, Y = (np.fft.rfft(one.astype(np.float32), length, axis=0) for one in (x, y))
+    products = np.fft.irfft(X.conj().transpose(0, 2, 1) @ Y, length, axis=0)[: lags + 1]
+    return np.asarray((products**2).sum(axis=(1, 2)) / ((T - np.arange(lags + 1)) * B))
+
+
+def _elsewhere(x: Array, rng: np.random.Generator) -> Array:
+    """The inputs of other sequences, or, of a single one, of another time."""
+    T, B = x.shape[:2]
+    shifted = x if T < 4 else np.roll(x, int(rng.integers(T // 4, T - T // 4 + 1)), axis=0)
+    return shifted[:, rng.permutation(B)]
+
+
+def _columns(values: Array) -> Array:
+    """(T, B, at most 16) centred columns; classes as one-hot columns of the most frequent ones."""
+    if is_indices(values) and values.ndim == 2:
+        classes, counts = np.unique(values, return_counts=True)
+        frequent = classes[np.argsort(-counts)[:MEMORY_COLUMNS]]
+        array = (values[..., None] == frequent).astype(np.float64)
+    else:
+        array = values.astype(np.float64)
+    array = array - array.mean(axis=(0, 1))
+    if array.shape[2] > MEMORY_COLUMNS:  # the directions in which they vary most
+        flat = array.reshape(-1, array.shape[2])
+        _, vectors = np.linalg.eigh(flat.T @ flat)
+        array = array @ vectors[:, -MEMORY_COLUMNS:]
+    scale = array.std(axis=(0, 1))
+    return np.asarray(array[..., scale > 0] / scale[scale > 0])

@@ -1,30 +1,41 @@
-"""All losses of a run at one step: one matrix for each sequence takes them to the step before.
+"""All losses of a run at one step: one matrix per sequence takes them to the step before.
 
 What a step does before its product with U is a product with numbers that are the same for all
-losses. They fold into U: of an LSTM, δh_{t−1} = (Σ_g diag(γ_g) U_g)ᵀ δc + (diag(γ_o) U_o)ᵀ δh, half
-of the arithmetic of four gates one by one, a third for a GRU; and δz need not be written down,
-since its sum over losses follows from the sums of δc and δh.
+losses. They can be folded into U: for an LSTM, δh_{t−1} = (Σ_g diag(γ_g) U_g)ᵀ δc + (diag(γ_o)
+U_o)ᵀ δh, which is half the arithmetic of four gates one by one, and a third for a GRU. δz need not
+be written down, since its sum over losses follows from the sums of δc and δh.
 
-It needs one recurrent layer whose step is such a product, and the losses of all steps; otherwise
-`measure` does the same with `lag_by_lag`. Both are tested against backward passes, and the walk here
-against its compiled twin, which answers unless the gradients themselves are to be kept.
+This takes one recurrent layer whose step is such a product, and the losses of all steps; otherwise
+`lag_by_lag.measure` gives the same. Both are tested against backward passes, and the readable code
+here against its compiled twin in native/lags.hpp, which answers unless the gradients themselves are
+to be kept. The twin takes each sequence back through all its steps by itself, so that the rows of
+its losses and one step's matrix stay in the cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from throughtime.arrays import Array
-from throughtime.cells import input_gradient
+from throughtime import _engine
+from throughtime.arrays import Array, array_of, refuse
+from throughtime.cells import NUMBERS, input_gradient
 from throughtime.engine_settings import use_compiled
-from throughtime.gradient_flow.compiled import walk_back
-from throughtime.gradient_flow.lag_by_lag import LinearisedRun
-from throughtime.gradient_flow.linear import Linear, LinearGRU, LinearLSTM, LinearRNN
-from throughtime.gradient_flow.measure import LagSums, Norms
+from throughtime.gradient_flow.jacobians import Linear, LinearGRU, LinearLSTM, LinearRNN
+from throughtime.gradient_flow.lag_by_lag import (
+    LagSums,
+    LinearisedRun,
+    Norms,
+    linearised_run,
+    measure,
+)
 from throughtime.gradient_flow.tolerances import RESCALED_BEYOND
+from throughtime.network import Network, one_direction
 from throughtime.parameters import Parameters
+
+PARTS = ("h", "c")  # in the order of the twin
 
 
 class FoldedStep:
@@ -216,4 +227,122 @@ def _by_lag(run: LinearisedRun, folded: FoldedStep, sums: Array) -> list[Paramet
         found.append(gradient)
     for name, array in run.head.items() if found else ():
         found[0][name][...] = array
+    return found
+
+
+def walk_back(
+    kind: str,
+    U: Array,
+    factors: Array,
+    carry: Array | None,
+    through_h: Array | None,
+    arriving: Array,
+    counted: Array,
+    lags: int,
+    starts: Sequence[int],
+) -> tuple[dict[str, Norms], Array]:
+    """All losses of a run, back over `lags` lags.
+
+    Args:
+        kind: "RNN", "LSTM" or "GRU".
+        U: (G·H, H).
+        factors: (T, B, G, H), of a gradient before it passes each gate's rows of U.
+        carry: (T, B, H), the factor of c (LSTM) or h (GRU) past all gates.
+        through_h: (T, B, H), LSTM: δc for δh within a step.
+        arriving: (T, B, H), δh of every step from its own loss.
+        counted: (T, B), whether there is such a loss.
+        starts: lags at which stretches of lags begin, from 0; may be empty.
+
+    Returns:
+        norms by part of the state, and the rows added up over each stretch, (S, T, B, width), δc
+        before δh.
+    """
+    T, B, H = arriving.shape
+    parts = PARTS[: 2 if kind == "LSTM" else 1]
+    total, squares = np.zeros((2, len(parts), T, lags))
+    by_sequence = np.zeros((len(parts), lags, B))
+    sums = _zeros(len(starts), T, B, len(parts) * H, arriving.dtype)
+    if not counted.all():
+        arriving = np.where(counted[..., None], arriving, arriving.dtype.type(0))
+    arrays = [factors, carry, through_h, arriving]
+    contiguous = [None if array is None else np.ascontiguousarray(array) for array in arrays]
+    begins = np.asarray(starts, np.intp) if len(starts) else None
+    _engine.lags(NUMBERS[kind], begins, U, *contiguous, total, squares, by_sequence, sums)
+    count, steps = _counts(counted, lags)
+    return {
+        part: Norms(total[n], squares[n], count.copy(), by_sequence[n], steps.copy())
+        for n, part in enumerate(parts)
+    }, sums
+
+
+def _zeros(stretches: int, steps: int, batch: int, width: int, dtype: np.dtype[Any]) -> Array:
+    """In memory that the engine keeps from one chunk of a run to the next."""
+    found = _engine.empty(stretches * steps, batch, width, dtype == np.float64)
+    found[...] = 0
+    return found.reshape(stretches, steps, batch, width)
+
+
+def _counts(counted: Array, lags: int) -> tuple[Array, Array]:
+    """(T, L): sequences with a loss at t that reach lag l; (L, B): losses that do."""
+    T = len(counted)
+    there = np.arange(lags) <= np.arange(T)[:, None]
+    count = np.where(there, counted.sum(axis=1)[:, None], 0.0)
+    later = np.cumsum(counted[::-1], axis=0, dtype=np.float64)[::-1]  # row l: losses of t ≥ l
+    return count, later[:lags]
+
+
+def lag_matrix(
+    network: Network,
+    inputs: Array,
+    targets: Array,
+    *,
+    state: Mapping[str, Array] | None = None,
+    lengths: Array | None = None,
+) -> dict[str, Array]:
+    """‖∂E_t/∂s_k‖ for all pairs of steps, averaged over sequences; `tt.flow` has all the rest.
+
+    Args:
+        network: with a loss and a recurrent layer, in one direction only.
+        inputs, targets, state, lengths: as in `Network.loss_and_gradient`. Nothing is dropped out.
+
+    Returns:
+        part of the state of the recurrent layer nearest to the loss, "h" and for LSTM "c", to
+        (T, T): row t, column k; 0 for k > t, NaN in rows without a loss. It takes O(T·B·H + T²)
+        memory.
+
+    Raises:
+        ValueError, TypeError: for a network through which nothing flows, or data that do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> import throughtime as tt
+        >>> from throughtime.gradient_flow import lag_matrix
+        >>> net = tt.Network([tt.LSTM(2, 3)], tt.MeanSquaredError(), dtype="float64", seed=0)
+        >>> x, y = np.ones((9, 4, 2)), np.zeros((9, 4, 3))
+        >>> found = lag_matrix(net, x, y)
+        >>> found["c"].shape, bool(np.allclose(found["c"], tt.flow(net, x, y).matrix("c")))
+        ((9, 9), True)
+    """
+    one_direction(network)
+    if not network.recurrent:
+        refuse("network", "a recurrent layer", "none", "nothing flows through time")
+    if network.loss is None:
+        refuse("loss", "a loss", "none", "build the network with loss=…")
+    outputs, _, tape = network.forward(inputs, state, lengths)
+    loss = network.loss_of(outputs, array_of("targets", targets), lengths)
+    run = linearised_run(network, tape, loss)
+    ends = np.arange(run.steps)
+    way = measure_batched if can_batch(run, ends) else measure
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        norms = way(run, ends, run.steps - 1, ()).norms[run.top]
+    return {part: _matrix(own.total, own.count) for part, own in norms.items()}
+
+
+def _matrix(total: Array, count: Array) -> Array:
+    """(T, L) by lag -> (T, T) by step."""
+    T = len(total)
+    t, k = np.tril_indices(T)
+    found = np.zeros((T, T))
+    mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    found[t, k] = mean[t, t - k]
     return found

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.gradient_flow.jacobians import Linear
 from throughtime.gradient_flow.lag_by_lag import LinearisedRun, lag_by_lag, unscaled
-from throughtime.gradient_flow.linear import Linear
 
 PATHS = ("carry", "gates", "both")
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.gradient_flow.external_loss import ExternalLoss
 from throughtime.gradient_flow.lag_by_lag import LinearisedRun, linearised_run
 from throughtime.gradient_flow.tolerances import CHUNK_STATES, SEQUENCE_GROUPS, STREAM_STEPS
+from throughtime.gradient_flow.upstream import ExternalLoss
 from throughtime.network import LossValue, Network, NetworkTape
 from throughtime.parameters import Parameters
 

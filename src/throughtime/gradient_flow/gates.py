@@ -1,4 +1,9 @@
-"""How the values of gates are spread over time: a histogram for each stretch of the run."""
+"""How the values of gates are spread: over units, and over the time of a run.
+
+A unit is dead that gives nothing and can learn nothing: a slope that everything passes through is
+below one per cent of its largest possible value at every step of every sequence, or a ReLU is
+never above 0. A forget gate that stays open is no fault: it is a memory.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +13,117 @@ from itertools import pairwise
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.cells import Cell, Tape
-from throughtime.gradient_flow.tolerances import GATE_BINS, GATE_STRETCHES, GATE_VALUES
-from throughtime.gradient_flow.verdict import gate_kinds
+from throughtime.cells import GRU, LSTM, RNN, Cell, Tape
+from throughtime.gradient_flow.tolerances import (
+    GATE_BINS,
+    GATE_STRETCHES,
+    GATE_VALUES,
+    SATURATED_SLOPE,
+)
+
+SIGMOIDS = {"LSTM": "ifo", "GRU": "rz"}  # gates whose values lie between 0 and 1
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How one gate's values are spread over steps, sequences and units.
+
+    Attributes:
+        mean: of its values.
+        closed, open: shares of values that are saturated at the lower and at the upper end: 0
+            and 1, of a tanh −1 and 1; of a ReLU closed alone: at 0.
+        stuck: (H,) whether a unit's values are saturated at every step.
+    """
+
+    mean: float
+    closed: float
+    open: float
+    stuck: Array = field(repr=False)
+
+
+@dataclass
+class GateSums:
+    """A gate's values, added up over groups of sequences."""
+
+    kind: str  # "sigmoid", "tanh" or "relu"
+    total: float
+    count: int
+    closed: Array  # (H,) how many values
+    open: Array
+
+    def __add__(self, other: GateSums) -> GateSums:
+        return GateSums(
+            self.kind,
+            self.total + other.total,
+            self.count + other.count,
+            self.closed + other.closed,
+            self.open + other.open,
+        )
+
+    def gate(self) -> Gate:
+        """Shares instead of counts."""
+        share = self.count * len(self.closed)
+        stuck = np.asarray(self.closed + self.open >= self.count)
+        closed, opened = float(self.closed.sum()) / share, float(self.open.sum()) / share
+        return Gate(self.total / share, closed, opened, stuck)
+
+
+def gate_kinds(cell: Cell) -> dict[str, str]:
+    """ "sigmoid", "tanh" or "relu", by the letters of `cell.gates`."""
+    kinds = dict.fromkeys(cell.gates, "tanh")
+    for gate in SIGMOIDS.get(type(cell).__name__, ""):
+        kinds[gate] = "sigmoid"
+    if isinstance(cell, RNN) and cell.nonlinearity == "relu":
+        kinds = {"s": "relu"}
+    return kinds
+
+
+def gate_sums(cell: Cell, tape: Tape) -> dict[str, GateSums]:
+    """Of every gate of a run, by the letters of `cell.gates`."""
+    found = {}
+    for gate, kind in gate_kinds(cell).items():
+        values = tape.kept[gate]
+        if tape.active is None:
+            values = values.reshape(-1, values.shape[2])
+        else:
+            values = values[tape.active[..., 0]]
+        low, high = _flat_beyond(kind)  # (steps that count, H)
+        sums = (values <= low).sum(axis=0), (values >= high).sum(axis=0)
+        total = float(values.sum(dtype=np.float64))
+        found[gate] = GateSums(kind, total, len(values), *sums)
+    return found
+
+
+def _flat_beyond(kind: str) -> tuple[float, float]:
+    """The values below and above which an activation is saturated: see `SATURATED_SLOPE`."""
+    if kind == "relu":
+        return 0.0, np.inf
+    reach = float(np.sqrt(1 - SATURATED_SLOPE))  # 1 − tanh² is this slope; σ is (1 + tanh)/2
+    return ((1 - reach) / 2, (1 + reach) / 2) if kind == "sigmoid" else (-reach, reach)
+
+
+def dead_units(cell: Cell, gates: dict[str, GateSums]) -> Array:
+    """(H,) whether a unit gives nothing and can learn nothing.
+
+    RNN: its activation never leaves saturation. LSTM: the output gate is closed throughout, or
+    nothing is ever written: i closed or a saturated throughout. GRU: z is open throughout, so
+    that h stands still, or n saturated.
+    """
+
+    def closed(gate: str) -> Array:
+        return np.asarray(gates[gate].closed >= gates[gate].count)
+
+    def opened(gate: str) -> Array:
+        return np.asarray(gates[gate].open >= gates[gate].count)
+
+    def stuck(gate: str) -> Array:
+        return np.asarray(gates[gate].closed + gates[gate].open >= gates[gate].count)
+
+    if isinstance(cell, LSTM):
+        return np.asarray(closed("o") | closed("i") | stuck("a"))
+    if isinstance(cell, GRU):
+        return np.asarray(opened("z") | stuck("n"))
+    return stuck("s")
 
 
 @dataclass(frozen=True)

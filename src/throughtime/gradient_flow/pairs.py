@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.gradient_flow.measure import Norms
+from throughtime.gradient_flow.lag_by_lag import Norms
 from throughtime.gradient_flow.stack import Scaled, Stack, StackDirection
 from throughtime.gradient_flow.tolerances import PAIRS_NUMBERS
 from throughtime.gradient_flow.upstream import UpstreamSource

@@ -1,9 +1,14 @@
-"""What was seen while training, one look after another, and its file."""
+"""What was seen while training, one look after another: as a file, and as a table.
+
+The file holds one JSON object per line and is only ever appended to, so that a crash costs one line
+at most.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -11,11 +16,18 @@ from typing import Any, Self
 import numpy as np
 
 from throughtime.arrays import refuse
-from throughtime.gradient_flow.record_file import record_lines
-from throughtime.gradient_flow.record_norms import NormsSince
-from throughtime.gradient_flow.record_text import record_table
+from throughtime.gradcheck import plain
 from throughtime.gradient_flow.result import Flow, LayerFlow
-from throughtime.gradient_flow.tolerances import RECORDED_LAGS
+from throughtime.gradient_flow.tolerances import (
+    LONG_RUN_LAGS,
+    RECORDED_LAGS,
+    RECORDED_NORMS,
+    USUAL_NORM_QUANTILE,
+)
+
+FORMAT = "throughtime flow record"
+VERSION = 1  # a change that older programs would misread raises it
+ROWS = 24
 
 
 @dataclass(frozen=True)
@@ -199,3 +211,164 @@ def _look(path: str | os.PathLike[str], line: Mapping[str, Any]) -> Look:
 
 def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+@dataclass
+class NormsSince:
+    """What the updates since the last look had to say.
+
+    Attributes:
+        threshold: of clipping, or None.
+        count, clipped: updates, and those whose norm was above it.
+        largest: norm.
+    """
+
+    threshold: float | None
+    count: int = 0
+    clipped: int = 0
+    largest: float = 0.0
+    _newest: list[float] = field(default_factory=list)
+
+    def add(self, norm: float) -> None:
+        """One update's norm, before clipping."""
+        self.count += 1
+        self.clipped += self.threshold is not None and norm > self.threshold
+        self.largest = max(self.largest, norm)
+        if len(self._newest) == RECORDED_NORMS:
+            self._newest.pop(0)
+        self._newest.append(norm)
+
+    @property
+    def median(self) -> float:
+        """NaN without any."""
+        return float(np.median(self._newest)) if self._newest else float("nan")
+
+    @property
+    def usual(self) -> float:
+        """What nine of ten stay below; NaN without any."""
+        if not self._newest:
+            return float("nan")
+        return float(np.quantile(self._newest, USUAL_NORM_QUANTILE))
+
+    @property
+    def share(self) -> float | None:
+        """Of the updates that were clipped; None without a threshold or an update."""
+        if self.threshold is None or not self.count:
+            return None
+        return self.clipped / self.count
+
+
+def begin_record(path: Path, way_out: str = "") -> None:
+    """Makes sure that lines can be appended: a new file, or a record that ends with a line.
+
+    Args:
+        way_out: what to do where the file is no record.
+
+    Raises:
+        ValueError: for a file that is no record.
+        OSError: where it cannot be written.
+    """
+    if not path.parent.is_dir():
+        refuse("record", "a file in an existing folder", path, f"mkdir -p {path.parent}")
+    if path.is_dir():
+        refuse("record", "a file", f"the folder {path}", f"{path / 'flow.jsonl'}")
+    if path.exists() and path.stat().st_size:
+        next(record_lines(path, way_out))  # refuses what is no record
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":  # of a run that was cut off
+                file.write(b"\n")
+
+
+def append_line(path: Path, line: Mapping[str, Any]) -> None:
+    """One line, in one piece; numbers that are not finite become null."""
+    text = json.dumps(plain(line), ensure_ascii=False, allow_nan=False)
+    with path.open("ab") as file:
+        file.write(text.encode() + b"\n")
+
+
+def record_lines(path: Path, way_out: str = "") -> Iterator[dict[str, Any]]:
+    """All whole lines; what a crash cut off is left out.
+
+    Raises:
+        ValueError, OSError: for what is no record, or one of a newer version.
+    """
+    with path.open("rb") as file:
+        for number, raw in enumerate(file):
+            line = _decoded(raw)
+            if number == 0 and (line is None or line.get("format") != FORMAT):
+                refuse(str(path), f"a {FORMAT}", "something else", way_out)
+            if line is None:
+                continue
+            if line.get("version", VERSION) != VERSION:
+                newer = "it comes from a newer throughtime: install that one"
+                refuse(f"{path}: version", VERSION, line["version"], newer)
+            yield line
+
+
+def _decoded(raw: bytes) -> dict[str, Any] | None:
+    try:
+        line = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return line if isinstance(line, dict) else None
+
+
+def few(look: Look) -> str:
+    """How far a small look went; nothing of one that went all the way."""
+    if look.max_lag >= min(look.steps - 1, LONG_RUN_LAGS):
+        return ""
+    return f" ({look.max_lag} lags)"
+
+
+def reach(layer: LayerLook) -> str:
+    """In steps, "≥" where the gradient is still there at the longest lag."""
+    return f"{'' if layer.falls else '≥ '}{layer.reach} steps"
+
+
+def half_life(layer: LayerLook) -> str:
+    """In steps, "–" where the gradient does not fall."""
+    return "–" if layer.half_life is None else f"{layer.half_life:.3g}"
+
+
+def record_table(record: FlowRecord) -> str:
+    """A row a look, of many looks some, evenly; then how the run ended."""
+    heads = ["update", "verdict", "layer", "reach", "half-life", "|gradient|", "9 of 10", "largest"]
+    rows = [[*heads, *(["clipped"] if record.clip is not None else [])]]
+    places = np.linspace(0, len(record.looks) - 1, min(ROWS, len(record.looks)))
+    for place in np.unique(places.astype(int)):
+        look = record.looks[place]
+        number, layer = look.worst
+        row = [
+            f"{look.update:,}",
+            look.verdict + few(look),
+            f"{number} ({layer.kind})",
+            reach(layer),
+        ]
+        row.append(half_life(layer))
+        row += [two_digits(size) for size in (look.norm, look.usual_norm, look.largest_norm)]
+        if record.clip is not None:
+            row.append("–" if look.clipped is None else f"{look.clipped:.0%}")
+        rows.append(row)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    text = ["  ".join(map(str.rjust, row, widths)) for row in rows] if record.looks else []
+    return "\n".join([*text, *_last_lines(record)])
+
+
+def _last_lines(record: FlowRecord) -> list[str]:
+    if not record.looks:
+        count = "No look was taken"
+    else:
+        cost = sum(one.cost for one in record.looks)
+        plural = "" if len(record.looks) == 1 else "s"
+        count = f"{len(record.looks)} look{plural}, which took {cost:.2g} s"
+    end = "It still goes on, or was cut off"
+    if record.ended:
+        at = f"{record.ended.capitalize()} at update {record.update:,}"
+        end = f"{at}: {record.message}" if record.message else at
+    return [count + ".", end + "."]
+
+
+def two_digits(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2g}"

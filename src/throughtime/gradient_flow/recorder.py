@@ -1,11 +1,19 @@
-"""The recorder: takes a look now and then, shows it, and writes it down."""
+"""The recorder: takes a look at the gradient's flow now and then, shows it, and writes it down.
+
+Looks take no more than a given share of the time, and nobody knows beforehand how long one takes on
+this machine, with this model. So the first look follows one sequence over few lags, the next ones
+more, until everything that was asked for is looked at. No part of a look costs more than in
+proportion to its sequences, its lags, and the losses that are followed back: the time of the last
+look, multiplied by how much larger the next one is, is not exceeded.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter, time
@@ -13,17 +21,33 @@ from typing import Any, Self, TextIO
 
 from throughtime.arrays import real, refuse
 from throughtime.gradient_flow.flow import network_flow
-from throughtime.gradient_flow.nonfinite import first_in_network
-from throughtime.gradient_flow.nonfinite_result import DivergedError, NonFinite
-from throughtime.gradient_flow.record import Look
-from throughtime.gradient_flow.record_budget import LookBudget
-from throughtime.gradient_flow.record_file import FORMAT, VERSION, append_line, begin_record
-from throughtime.gradient_flow.record_growing import LookGrowth
-from throughtime.gradient_flow.record_live import LiveLine
-from throughtime.gradient_flow.record_norms import NormsSince
-from throughtime.gradient_flow.record_text import live_line
+from throughtime.gradient_flow.nonfinite import DivergedError, NonFinite, first_in_network
+from throughtime.gradient_flow.record import (
+    FORMAT,
+    VERSION,
+    Look,
+    NormsSince,
+    append_line,
+    begin_record,
+    few,
+    half_life,
+    reach,
+    two_digits,
+)
 from throughtime.gradient_flow.result import Flow
-from throughtime.gradient_flow.tolerances import LOOK_SEQUENCES
+from throughtime.gradient_flow.tolerances import (
+    FIRST_LOOK_SECONDS,
+    FIRST_LOOK_TURNS,
+    GROWING_LOOKS,
+    LONG_RUN,
+    LONG_RUN_END_POINTS,
+    LONG_RUN_LAGS,
+    LOOK_FORGETTING,
+    LOOK_MARGIN,
+    LOOK_SEQUENCES,
+    SECONDS_BETWEEN_LINES,
+    SECONDS_BETWEEN_VERSIONS,
+)
 from throughtime.network import Network
 
 QUICK = {"carousel": False, "spectrum": False, "sequences": LOOK_SEQUENCES}
@@ -210,3 +234,189 @@ class FlowRecorder:
         except OSError as problem:  # a full disk is no reason to stop a training run
             warnings.warn(f"the record {self.path} ends here: {problem}", stacklevel=3)
             self.path = None
+
+
+class LookBudget:
+    """Measures its own time against that of everything else.
+
+    Args:
+        share: of the time that is spent otherwise, between 0 and 1.
+        clock: in seconds.
+
+    Attributes:
+        spent: seconds that looks have taken.
+        looks: how many.
+        growth: how many times as long as the last look the next one may take.
+
+    Example:
+        >>> from throughtime.gradient_flow.recorder import LookBudget
+        >>> now = iter(range(0, 2000))
+        >>> budget = LookBudget(0.05, lambda: next(now))  # a turn a second
+        >>> sum(budget.due() for _ in range(400))  # a look that may take 5.05 s waits for 101
+        299
+    """
+
+    def __init__(self, share: float, clock: Callable[[], float] = perf_counter) -> None:
+        if not 0 < real("share", share) < 1:
+            refuse("share", "a share between 0 and 1", share)
+        self.share, self.clock = share, clock
+        self.began: float | None = None
+        self.spent, self.longest, self.looks, self.turns = 0.0, 0.0, 0, 0
+        self.growth, self._last = 1.0, 0.0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the first turn that were spent otherwise."""
+        return 0.0 if self.began is None else self.clock() - self.began - self.spent
+
+    @property
+    def taken(self) -> float:
+        """The share of that time that looks have taken."""
+        elapsed = self.elapsed
+        return self.spent / elapsed if elapsed > 0 else 0.0
+
+    def due(self) -> bool:
+        """To be asked once a turn: whether the next look fits in, however long it may take."""
+        if self.began is None:
+            self.began = self.clock()
+            return False
+        self.turns += 1
+        return self.earned_in() <= 0
+
+    def earned_in(self) -> float:
+        """Seconds until the next look fits in; infinite before the second turn."""
+        if not self.turns:
+            return float("inf")
+        elapsed = self.elapsed
+        first = FIRST_LOOK_TURNS * elapsed / self.turns + FIRST_LOOK_SECONDS
+        expected = LOOK_MARGIN * self.growth * self.longest if self.looks else first
+        return (self.spent + expected) / self.share - elapsed
+
+    def grow(self, growth: float) -> None:
+        """The next look may take so many times as long as the last one."""
+        self.growth = growth
+        if growth != 1:  # what was before is of smaller ones
+            self.longest = self._last
+
+    @contextmanager
+    def look(self) -> Iterator[None]:
+        """Measures one look."""
+        started = self.clock()
+        try:
+            yield
+        finally:
+            seconds = self.clock() - started
+            self.spent += seconds
+            self._last = seconds
+            # One slow look, while the machine was busy, is forgotten again in time.
+            self.longest = max(seconds, LOOK_FORGETTING * (self.longest + seconds))
+            self.looks += 1
+
+
+class LookGrowth:
+    """Which look comes next.
+
+    Attributes:
+        size: how many of the `GROWING_LOOKS` are behind; all of them once looks have full size.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def options(self, wanted: Mapping[str, Any], torch: bool) -> dict[str, Any]:
+        """Those of the next look, where `wanted` are those of a whole one."""
+        return _options(self.size, wanted, torch)
+
+    def grown(self, flow: Flow, wanted: Mapping[str, Any], torch: bool) -> float:
+        """How many times as much as this look the next one has to do; to be asked after each."""
+        last = _work(flow, _options(self.size, wanted, torch))
+        while self.size < len(GROWING_LOOKS):
+            self.size += 1
+            work = _work(flow, _options(self.size, wanted, torch))
+            if work > last:
+                return work / last
+        return 1.0
+
+
+def _options(size: int, wanted: Mapping[str, Any], torch: bool) -> dict[str, Any]:
+    found = dict(wanted)
+    for name, most in GROWING_LOOKS[size].items() if size < len(GROWING_LOOKS) else ():
+        if name == "sample" and not torch:
+            continue  # of a Network all losses go back together
+        given = found.get(name)
+        found[name] = most if given is None else min(most, given)
+    return found
+
+
+def _work(flow: Flow, options: Mapping[str, Any]) -> int:
+    """Sequences times lags times losses."""
+    T = flow.steps
+    lags, losses = (T - 1, T) if T <= LONG_RUN else (LONG_RUN_LAGS, LONG_RUN_END_POINTS)
+    lags, losses = (options.get(n) or m for n, m in (("max_lag", lags), ("sample", losses)))
+    sequences: int = options.get("sequences") or flow.batch
+    return sequences * (min(lags, T - 1) + 1) * min(losses, T)
+
+
+class LiveLine:
+    """Shows text below a progress bar, where there is one.
+
+    Args:
+        live: whether to; None: in a terminal only.
+        file: where.
+    """
+
+    def __init__(self, live: bool | None, file: TextIO) -> None:
+        self.file, self.terminal = file, file.isatty()
+        self.wanted = self.terminal if live is None else live
+        self.shown = perf_counter()
+        self._bar: Any = None
+
+    def show(self, words: Callable[[], str], *, now: bool = False) -> None:
+        """Shows what `words` gives, where it is time to; `now` in a terminal at once."""
+        if not self.wanted:
+            return
+        passed = perf_counter() - self.shown
+        if self.terminal and (now or passed >= SECONDS_BETWEEN_VERSIONS):
+            self._line().set_description_str(words())
+        elif not self.terminal and passed >= SECONDS_BETWEEN_LINES:
+            print(words(), file=self.file, flush=True)
+        else:
+            return
+        self.shown = perf_counter()
+
+    def close(self) -> None:
+        """Leaves the last version standing."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _line(self) -> Any:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(bar_format="{desc}", file=self.file, dynamic_ncols=True, leave=True)
+        return self._bar
+
+
+def live_line(look: Look | None, norms: NormsSince, wait: float = 0.0) -> str:
+    """Verdict, reach and half-life, norm of the gradient, share of clipped updates.
+
+    Without a look, `wait`: seconds until the time for one is earned.
+    """
+    if look is None:
+        when = f", the time for it is earned in {wait:.0f} s" if 0 < wait < float("inf") else ""
+        parts = [f"no look yet{when}"]
+    else:
+        number, layer = look.worst
+        parts = [
+            look.verdict + few(look),
+            f"layer {number} ({layer.kind}): reach {reach(layer)}, half-life {half_life(layer)}",
+        ]
+    if norms.count:
+        parts.append(f"|gradient| {norms.median:.2g}, largest {norms.largest:.2g}")
+    elif look is not None and look.norm is not None:
+        parts.append(f"|gradient| {look.norm:.2g}, largest {two_digits(look.largest_norm)}")
+    share = norms.share if norms.count else look and look.clipped
+    if share is not None:
+        parts.append(f"{share:.0%} clipped")
+    return "flow: " + "; ".join(parts)

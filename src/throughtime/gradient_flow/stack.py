@@ -1,29 +1,55 @@
-"""Gradients that arrive at many steps, down through a stack of layers of one or two directions.
+"""Recurrent layers inside a model: gradients that arrive at many steps, down through the stack.
 
 A loss that looks at several steps past the recurrence (attention, pooling, another recurrent
 module) hands something to each of them. Here n such losses go back side by side, a layer and a
 direction at a time, through all steps: rows (n, B, ·), to which something is added at every step.
-A lower layer receives from the upper one at every step too; of a second direction, time runs
-backwards.
+A lower layer receives from the upper one at every step too; in a second direction time runs
+backwards. As in `lag_by_lag`, what would leave the range of the precision is multiplied by powers
+of two.
 
-As in `lag_by_lag`, what would leave the range of the precision is multiplied by powers of two.
+`recurrences` makes each direction a network by itself, with what arrives there as its loss: what
+truncation gives up, by which path gradients go, and for how long units remember, are facts of one
+recurrence. The layers of a stack that runs in one direction are one recurrence, since time goes the
+same way in all of them; of layers that run both ways each direction is one.
+
+`inner_layers` opens a network that runs both ways: its recurrent layers alone, and what lies above
+them as losses. What lies below the lowest of them, and the head, have no part in any recurrence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from throughtime.arrays import Array
+from throughtime.arrays import Array, array_of, refuse, step_counts
 from throughtime.cells import State, Tape, input_gradient
-from throughtime.gradient_flow.linear import Linear, linear
+from throughtime.gradient_flow.jacobians import Linear, linear
+from throughtime.gradient_flow.lag_by_lag import through_head
 from throughtime.gradient_flow.tolerances import RESCALED_BEYOND
-from throughtime.gradient_flow.upstream import UpstreamGradient
-from throughtime.network import Network, NetworkTape, RecurrentTape, reverse
+from throughtime.gradient_flow.upstream import (
+    ExternalLoss,
+    Losses,
+    OwnStepSource,
+    UpstreamGradient,
+    external_targets,
+)
+from throughtime.network import (
+    Dropout,
+    Layer,
+    Network,
+    NetworkTape,
+    RecurrentTape,
+    checked_inputs,
+    reverse,
+)
 
 ABSENT = np.int32(-(2**24))  # the exponent of what is 0
+NOTE = (
+    "Layers are the recurrent ones, each direction counted by itself, from 0; shares, bias and "
+    "gradient norm are those of their parameters."
+)
 
 
 @dataclass(frozen=True)
@@ -209,3 +235,148 @@ def _brought_back(rows: Scaled) -> Scaled:
         return rows
     parts = {name: np.ldexp(part, -shift[..., None]) for name, part in rows.parts.items()}
     return Scaled(parts, rows.powers + shift)
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """What `Network.loss_and_gradient` takes, in the recurrence's own time.
+
+    Attributes:
+        first: the number of its first layer, where both directions of all layers are counted.
+        backwards: whether its time runs from the end to the beginning.
+    """
+
+    network: Network
+    inputs: Array
+    targets: Array
+    state: Mapping[str, Array] | None
+    first: int = 0
+    backwards: bool = False
+
+
+def recurrences(
+    network: Network,
+    inputs: Array,
+    losses: Losses,
+    state: Mapping[str, Array] | None,
+    stack: Stack,
+) -> Iterator[Recurrence]:
+    """Of a module whose layers run in one direction, or both."""
+    if not network.bidirectional:
+        own, targets = _with_loss(network, losses.whole, losses.values, stack.last)
+        yield Recurrence(own, inputs, targets, state)
+        return
+    for descent in stack.descend(losses.whole):
+        for _ in descent.steps_back(0):
+            pass  # the layer below receives what is left
+        direction = descent.direction
+        arriving = np.ldexp(descent.arriving.parts["h"], descent.arriving.powers[..., None])
+        final = {f"0.{part}": end for part, end in descent.final.items()}
+        upstream = UpstreamGradient(arriving, final)
+        values = losses.values if direction.number == 0 else np.zeros_like(losses.values)  # once
+        own, targets = _with_loss(_as_network(direction), upstream, values, stack.last)
+        begin = {f"0.{part}": array[0] for part, array in direction.tape.states.items()}
+        x = np.ascontiguousarray(direction.tape.inputs)
+        yield Recurrence(own, x, targets, begin, direction.number, direction.backwards)
+
+
+def _as_network(direction: StackDirection) -> Network:
+    cell = replace(direction.linear.cell, bidirectional=False)
+    found = Network([cell], dtype=direction.linear.dtype)
+    for name, array in direction.p.items():
+        found.parameters[f"0.{name}"] = array
+    return found
+
+
+def _with_loss(
+    network: Network, whole: UpstreamGradient, values: Array, last: Array
+) -> tuple[Network, Array]:
+    """The network with what arrives as its loss, and its targets."""
+    also = {}
+    for name, part in whole.final.items():
+        layer, letter = name.split(".")
+        array = np.zeros((*values.shape, part.shape[2]), part.dtype)
+        array[last, np.arange(len(last))] = part[0]
+        also[int(layer), letter] = array
+    names, targets = external_targets(whole.outputs[0], values, also)
+    found = Network(network.specs, ExternalLoss(also=names), dtype=network.dtype)
+    found.parameters.flat[...] = network.parameters.flat
+    return found, targets
+
+
+@dataclass(frozen=True)
+class InnerLayers:
+    """What `network_flow` takes of the recurrent layers alone.
+
+    Attributes:
+        network: these layers, with the numbers of the whole one.
+        inputs: what the lowest of them receives.
+        state: by the names of `network`.
+        lengths: (B,) or None.
+        losses: of each step, as the layers see them.
+    """
+
+    network: Network
+    inputs: Array
+    state: Mapping[str, Array] | None
+    lengths: Array | None
+    losses: Losses
+
+
+def inner_layers(
+    network: Network,
+    inputs: object,
+    targets: object,
+    state: Mapping[str, Array] | None,
+    lengths: object,
+) -> InnerLayers:
+    """Runs the network, and its loss back through what lies above its recurrent layers.
+
+    Raises:
+        ValueError, TypeError: for one without a loss, data that do not fit, or another layer than
+            Dropout between the recurrent ones.
+    """
+    numbers = sorted(network.recurrent)
+    _stacked(network, numbers)
+    if network.loss is None:
+        refuse("loss", "a loss", "none", "build the network with loss=…")
+    x = checked_inputs(network.layers[0], network.inputs, network.dtype, inputs)
+    steps, batch = x.shape[:2]
+    counts = step_counts(lengths, steps, batch)
+    outputs, _, tape = network.forward(x, state, counts)
+    weights = network.loss.weights(steps, batch, counts)
+    wanted = network.loss.check_targets(array_of("targets", targets), outputs)
+    loss = network.loss.evaluate(outputs, wanted, weights)
+    arriving, _ = through_head(network, tape, numbers[-1], loss.doutputs)
+    whole = UpstreamGradient(arriving[None], {})
+    losses = Losses(OwnStepSource(arriving), whole, weights * loss.terms)
+    lowest = tape.layers[numbers[0]]
+    assert isinstance(lowest, RecurrentTape)
+    own = None if state is None else _renumbered(state, numbers)
+    x = lowest.directions[0].inputs
+    return InnerLayers(_recurrent_layers(network, numbers), x, own, counts, losses)
+
+
+def _stacked(network: Network, numbers: list[int]) -> None:
+    between: list[Layer] = [network.layers[n] for n in range(numbers[0], numbers[-1])]
+    others = [layer for layer in between if layer not in network.recurrent.values()]
+    strange = [type(layer).__name__ for layer in others if not isinstance(layer, Dropout)]
+    if strange:
+        expected = "recurrent layers one upon another, where one of them runs both ways"
+        refuse("network", expected, f"{strange[0]} between them", "look at each part by itself")
+
+
+def _recurrent_layers(network: Network, numbers: list[int]) -> Network:
+    found = Network([network.specs[n] for n in numbers], dtype=network.dtype)
+    for own, number in enumerate(numbers):
+        for name, array in network.of_layer(number).items():
+            found.parameters[f"{own}.{name}"] = array
+    return found
+
+
+def _renumbered(state: Mapping[str, Array], numbers: list[int]) -> dict[str, Array]:
+    return {
+        f"{numbers.index(int(number))}.{rest}": array
+        for name, array in state.items()
+        for number, _, rest in [name.partition(".")]
+    }

@@ -14,13 +14,15 @@ Example:
 """
 
 from throughtime.report.figures import save_figure as save
-from throughtime.report.flow_figures import lag_heatmap, lag_profile, truncation_bias
-from throughtime.report.layer_figures import (
+from throughtime.report.flow_figures import (
     carousel,
     gate_histogram,
+    lag_heatmap,
+    lag_profile,
     lyapunov,
     singular_values,
     time_constants,
+    truncation_bias,
 )
 
 __all__ = [

@@ -322,7 +322,7 @@ def _first_below(values: Array, asked: float) -> int | None:
 
 @dataclass(frozen=True)
 class Clipping:
-    """Norms of the gradients that training in windows of this length would see.
+    """LagNorms of the gradients that training in windows of this length would see.
 
     Attributes:
         window: steps of a window; None where they are the caller's own.

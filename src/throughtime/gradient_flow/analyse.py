@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from throughtime.arrays import Array, array_of, positive, refuse, step_counts
+from throughtime.arrays import Array, array_of, positive, step_counts
 from throughtime.gradient_flow.advice import tails
 from throughtime.gradient_flow.batched_vjp import can_batch, measure_batched
 from throughtime.gradient_flow.carousel import PathSums, mean_log_carry, split_by_path
 from throughtime.gradient_flow.chunking import Chunk, Problem, chunks
 from throughtime.gradient_flow.gates import GateSums, count_gates, gate_sums
 from throughtime.gradient_flow.jacobians import Lyapunov, lyapunov, singular_values
-from throughtime.gradient_flow.lag_by_lag import LagSums, Norms, measure
+from throughtime.gradient_flow.lag_by_lag import LagNorms, LagSums, measure_by_lag, recurrent_loss
 from throughtime.gradient_flow.pairs import Pairs, all_pairs
 from throughtime.gradient_flow.stack import Stack, recurrences
 from throughtime.gradient_flow.tolerances import (
@@ -30,13 +30,13 @@ from throughtime.gradient_flow.tolerances import (
     PATH_END_POINTS,
 )
 from throughtime.gradient_flow.upstream import Losses
-from throughtime.network import Network, RecurrentTape, checked_inputs, checked_state, one_direction
+from throughtime.network import Network, RecurrentTape, checked_inputs, checked_state
 from throughtime.parameters import Parameters
 
 
 @dataclass(frozen=True)
 class Requested:
-    """What is wanted beside the lags."""
+    """What is asked for besides the lags; see `network_flow`."""
 
     carousel: bool
     spectrum: bool
@@ -47,20 +47,20 @@ class Requested:
 
 @dataclass
 class FlowSums:
-    """All that the chunks gave, added up.
+    """What was found in all chunks, added up.
 
     Attributes:
-        norms: layer to part.
-        by_lag: gradient by stretch of lags.
-        groups: of every chunk, ‖R_K‖ / ‖∇L‖ by stretch.
+        norms: layer to part of the state.
+        by_lag: the gradient by stretch of lags.
+        groups: for every chunk, ‖R_K‖ / ‖∇L‖ by stretch.
         paths, carry, gates, history, singular, spectrum: by layer.
-        kept: layer to part to (n, L, B, ·).
-        pairs: where losses look at several steps, what these reach; norms are then those of what
-            arrives at each step.
+        kept: layer to part to (n, L, B, ·): the gradients themselves, if asked for.
+        pairs: if losses look at several steps, the steps that they reach; `norms` are then those of
+            what arrives at each step.
         loss: of the run.
     """
 
-    norms: dict[int, dict[str, Norms]] = field(default_factory=dict)
+    norms: dict[int, dict[str, LagNorms]] = field(default_factory=dict)
     by_lag: list[Parameters] = field(default_factory=list)
     groups: list[Array] = field(default_factory=list)
     paths: dict[int, PathSums] = field(default_factory=dict)
@@ -75,13 +75,13 @@ class FlowSums:
 
 
 def analyse(problems: Sequence[Problem], requested: Requested) -> FlowSums:
-    """Runs and walks every chunk; of several recurrences over the same steps all together."""
+    """Runs and analyses every chunk, of all recurrences over the same steps together."""
     found = FlowSums()
     for number, parts in enumerate(zip(*map(chunks, problems), strict=True)):
         measured = []
         for problem, chunk in zip(problems, parts, strict=True):
             if len(chunk.ends):
-                way = measure_batched if can_batch(chunk.run, chunk.ends) else measure
+                way = measure_batched if can_batch(chunk.run, chunk.ends) else measure_by_lag
                 starts, keep = requested.starts, requested.keep
                 one = way(chunk.run, chunk.ends, problem.max_lag, starts, keep=keep)
                 _add(found, one, chunk, problem)
@@ -103,7 +103,7 @@ def _add(found: FlowSums, one: LagSums, chunk: Chunk, problem: Problem) -> None:
         layer = problem.first + number
         own = found.norms.setdefault(layer, {})
         for part, norms in parts.items():
-            total = own.setdefault(part, Norms.zeros(n, lags, batch))
+            total = own.setdefault(part, LagNorms.zeros(n, lags, batch))
             for name in ("total", "squares", "count"):
                 getattr(total, name)[chunk.places] += getattr(norms, name)
             total.by_sequence[:, chunk.columns] += norms.by_sequence
@@ -117,7 +117,7 @@ def _add(found: FlowSums, one: LagSums, chunk: Chunk, problem: Problem) -> None:
 
 
 def _renumbered(measured: list[tuple[int, list[Parameters]]]) -> list[Parameters]:
-    """Gradients by lag of several recurrences as those of one, layers numbered on."""
+    """Gradients by lag of several recurrences, as those of one whose layers are numbered on."""
     (first, by_lag), *others = measured
     if not others and not first:
         return by_lag
@@ -190,10 +190,10 @@ def _look_at_jacobians(found: FlowSums, chunk: Chunk, problem: Problem, seed: in
 
 
 def shares(by_lag: list[Parameters], gates: Mapping[str, str]) -> dict[str, dict[str, Array]]:
-    """⟨part, whole⟩ / ‖whole‖² by stretch, for every parameter and each of its gates.
+    """⟨part, whole⟩ / ‖whole‖² by stretch, for each gate of each parameter.
 
     Args:
-        gates: parameter to the letters of its blocks of rows, in order; "" where it has none.
+        gates: parameter to the letters of its blocks of rows, in order; "" if it has none.
     """
     found: dict[str, dict[str, Array]] = {}
     for name in by_lag[0]:
@@ -220,30 +220,26 @@ def problem_of(
     sample: int | None,
     seed: int,
 ) -> Problem:
-    """Of a network in one direction, with a loss."""
-    one_direction(network)
-    if not network.recurrent:
-        refuse("network", "a recurrent layer", "none", "nothing flows through time")
-    if network.loss is None:
-        refuse("loss", "a loss", "none", "build the network with loss=…")
+    """Checks the data of a network in one direction with a loss."""
+    loss = recurrent_loss(network)
     x = checked_inputs(network.layers[0], network.inputs, network.dtype, inputs)
     T, B = x.shape[:2]
     counts = step_counts(lengths, T, B)
     begin = None if state is None else checked_state(state, network.zero_state(B))
     shape = (T, B, network.outputs)
     outputs = np.broadcast_to(network.dtype.type(0), shape)
-    y = network.loss.check_targets(array_of("targets", targets), outputs)
+    y = loss.check_targets(array_of("targets", targets), outputs)
     far, count = (T - 1, T) if T <= LONG_RUN else (LONG_RUN_LAGS, LONG_RUN_END_POINTS)
     far = far if max_lag is None else positive("max_lag", max_lag, 0)
     count = count if sample is None else positive("sample", sample)
     rng = np.random.default_rng(positive("seed", seed, at_least=0))
-    losses = np.flatnonzero(network.loss.weights(T, B, counts).any(axis=1))
+    losses = np.flatnonzero(loss.weights(T, B, counts).any(axis=1))
     ends = losses if len(losses) <= count < T else _ends(T, count, rng)
     return Problem(network, x, y, begin, counts, ends, min(far, T - 1))
 
 
 def _ends(steps: int, count: int, rng: np.random.Generator) -> Array:
-    """One end point from each of `count` equal stretches: even over the run, and unbiased."""
+    """One end point from each of `count` equal stretches: evenly spread, and without bias."""
     if count >= steps:
         return np.arange(steps)
     edges = np.arange(count + 1) * steps // count
@@ -261,7 +257,10 @@ def module_problems(
     seed: int,
     keep: bool,
 ) -> tuple[list[Problem], Pairs]:
-    """Of a module whose losses look at several steps, or that runs both ways; and all pairs."""
+    """One problem for each recurrence of a module, and the sums over all pairs of steps.
+
+    The losses of the module look at several steps, or it runs both ways.
+    """
     T, B = inputs.shape[:2]
     counts = np.full(B, T) if lengths is None else lengths
     _, _, tape = network.forward(inputs, state, lengths)

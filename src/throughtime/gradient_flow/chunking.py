@@ -1,8 +1,8 @@
-"""A run in chunks that fit into memory: groups of sequences, or of a long stream stretches of time.
+"""A run in chunks that fit into memory: groups of sequences, or stretches of time of a long stream.
 
-Sequences do not know of one another, and a loss followed back over at most L steps needs no more
-of the past than that: each chunk can be run and walked by itself. Chunks also tell how far the
-findings differ between parts of the data.
+Sequences are independent of one another, and a loss that is followed back over at most L steps
+needs no more of the past than that. So each chunk can be run and analysed by itself. Chunks also
+show how far the findings differ between parts of the data.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from throughtime.parameters import Parameters
 
 @dataclass(frozen=True)
 class Problem:
-    """A network, what goes in, and what is looked at; everything known to fit.
+    """A network, its data, and what is to be looked at, after all checks.
 
     Attributes:
         lengths: (B,) or None.
         ends: the steps whose losses are followed back, ascending.
-        max_lag: how far.
-        first: what is added to the numbers of its layers.
+        max_lag: how many steps back.
+        first: the number to be added to the numbers of its layers.
         backwards: whether its time runs from the end of the whole run to its beginning.
     """
 
@@ -54,19 +54,19 @@ class Problem:
 
     @property
     def weights(self) -> Array:
-        """(T, B), of the losses."""
+        """(T, B), the weights of the losses."""
         assert self.network.loss is not None
         return self.network.loss.weights(self.steps, self.batch, self.lengths)
 
     @property
     def sampled(self) -> bool:
-        """Whether there are losses of steps that are not followed back."""
+        """Whether the losses of some steps are not followed back."""
         steps = np.flatnonzero(self.weights.any(axis=1))
         return not bool(np.isin(steps, self.ends).all())
 
     @property
     def tells(self) -> bool:
-        """Whether inputs and targets are data, whole, from which memory and windows can be told."""
+        """Whether inputs and targets are whole data, which tell about memory and windows."""
         return self.lengths is None and not isinstance(self.network.loss, ExternalLoss)
 
     @property
@@ -78,14 +78,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk, run.
+    """One chunk after its forward pass.
 
     Attributes:
-        run: ready to be walked back.
-        ends: which of its steps are followed back, counted within it.
-        places: where these stand among all ends.
+        run: with the derivatives of its steps.
+        ends: the steps whose losses are followed back, counted within the chunk.
+        places: where these are among all ends.
         columns: its sequences.
-        fresh: its first step that no chunk before it had.
+        fresh: the first step that no earlier chunk had.
         lengths: of its sequences, in steps of the chunk.
         loss: of its fresh steps.
         begin: the step of the whole run at which it begins.
@@ -102,7 +102,7 @@ class Chunk:
 
 
 def chunks(problem: Problem) -> Iterator[Chunk]:
-    """Runs one chunk after another."""
+    """Runs the chunks one after another."""
     if problem.in_time:
         yield from _in_time(problem)
         return
@@ -150,7 +150,7 @@ def _run_of(
     ends: Array,
     fresh: int = 0,
 ) -> tuple[float, LinearisedRun]:
-    """The loss of the fresh steps, and the run with losses at `ends` alone."""
+    """The loss of the fresh steps, and the run with losses at `ends` only."""
     assert network.loss is not None
     found = network.loss.evaluate(outputs, network.loss.check_targets(targets, outputs), weights)
     chosen = np.zeros((len(outputs), 1), bool)

@@ -29,7 +29,7 @@ from throughtime.gradient_flow.analyse import (
 from throughtime.gradient_flow.carousel import PATHS, time_constants
 from throughtime.gradient_flow.chunking import Problem
 from throughtime.gradient_flow.gates import dead_units, gate_history
-from throughtime.gradient_flow.lag_by_lag import Norms, stretches
+from throughtime.gradient_flow.lag_by_lag import LagNorms, stretches
 from throughtime.gradient_flow.pairs import Pairs
 from throughtime.gradient_flow.result import Flow, LayerFlow
 from throughtime.gradient_flow.stack import NOTE, inner_layers
@@ -62,30 +62,31 @@ def network_flow(
     """Where the gradient of a run goes, through time, and what follows from it.
 
     Args:
-        network: with a loss and a recurrent layer. One that runs both ways has nothing but Dropout
-            between its recurrent layers, which are looked at alone, each direction by itself.
-        inputs, targets, state, lengths: as in `Network.loss_and_gradient`. Nothing is dropped out.
-        sequences: look at so many of the B sequences only, evenly chosen.
-        max_lag: how many steps back every loss is followed; the whole run where T ≤ 1024,
-            else 100.
-        sample: at most so many end points t, drawn evenly over the run, without which all are
-            followed where T ≤ 1024, else 1024. Profiles are then estimates without bias, and
-            `profile_error` says how good.
+        network: with a loss and a recurrent layer. A network that runs both ways must have nothing
+            but Dropout between its recurrent layers, which are looked at alone, each direction by
+            itself.
+        inputs, targets, state, lengths: as in `Network.loss_and_gradient`. Dropout is not applied.
+        sequences: look at only so many of the B sequences, evenly chosen.
+        max_lag: how many steps back every loss is followed: by default the whole run if T ≤ 1024,
+            otherwise 100.
+        sample: follow at most so many end points t, drawn evenly over the run: by default all if
+            T ≤ 1024, otherwise 1024. Profiles are then estimates without bias, and `profile_error`
+            says how good they are.
         tolerance: the relative bias of a truncated gradient that would be accepted.
         k1, k2: windows of TBPTT whose cost is to be measured.
-        clip: a clipping threshold that is asked about.
-        memory: how many steps apart cause and effect lie in these data, where that is known.
+        clip: a clipping threshold to be judged.
+        memory: how many steps apart cause and effect are in these data, if that is known.
         carousel: whether to split gradients by path.
         spectrum: whether to look at Jacobians.
         keep: whether to keep the gradients themselves, O(T²·B·H) numbers.
-        seed: of what is drawn.
-        losses: instead of targets, of a network that stands inside a model whose losses look at
-            several steps; it consists of recurrent layers.
+        seed: random seed for whatever is drawn.
+        losses: in place of targets, if the network consists of recurrent layers and stands inside
+            a model whose losses look at several steps.
 
     Raises:
         ValueError, TypeError: for a network without a recurrent layer or a loss, data that do not
-            fit, windows (`k1`, `k2`, `clip`) of what runs both ways, numbers out of range, or a
-            loss that is not finite.
+            fit, windows (`k1`, `k2`, `clip`) of a network that runs both ways, numbers out of
+            range, or a loss that is not finite.
     """
     if sequences is not None:
         count = positive("sequences", sequences)
@@ -98,7 +99,9 @@ def network_flow(
     if k1 is not None and k2 is None:
         k2 = positive("k1", k1)
     extra = [] if k2 is None else [positive("k2", k2)]
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # said, where it happens
+    with np.errstate(
+        over="ignore", invalid="ignore", under="ignore"
+    ):  # the notes say where it happens
         pairs: Pairs | None = None
         notes: tuple[str, ...] = ()
         if losses is None and network.bidirectional:
@@ -127,7 +130,7 @@ def network_flow(
 
 
 def evenly(batch: int, count: int) -> Array:
-    """The numbers of at most `count` of so many sequences, evenly chosen."""
+    """The numbers of at most `count` out of `batch` sequences, evenly chosen."""
     return np.unique(np.linspace(0, batch - 1, min(batch, count)).astype(int))
 
 
@@ -138,10 +141,10 @@ def _some(
     state: Mapping[str, Array] | None,
     lengths: Array | None,
 ) -> tuple[Array, Array | None, Mapping[str, Array] | None, Array | None]:
-    """The same, of at most `count` sequences."""
+    """The same data for at most `count` sequences."""
     x, y = np.asarray(inputs), np.asarray(targets)
     if min(x.ndim, y.ndim) < 2:
-        return inputs, targets, state, lengths  # refused, with the reason, where it is looked at
+        return inputs, targets, state, lengths  # `problem_of` refuses them and says why
     chosen = evenly(x.shape[1], count)
     if state is not None:
         state = {name: np.asarray(part)[chosen] for name, part in state.items()}
@@ -161,7 +164,7 @@ def _flow(
     memory: int | None,
     seed: int,
 ) -> Flow:
-    """What was found, put together."""
+    """The result, from what was found."""
     problem = problems[0]
     cells = {n + one.first: x.cell for one in problems for n, x in one.network.recurrent.items()}
     needed, source = _memory(problem, memory, seed)
@@ -223,7 +226,7 @@ def _memory(problem: Problem, given: int | None, seed: int) -> tuple[int | None,
 
 
 def _can_be_cut(name: str, problems: Sequence[Problem]) -> None:
-    """Refuses what asks for windows of TBPTT where there are none."""
+    """Refuses an option that needs windows of TBPTT if the run cannot be cut into them."""
     loss = problems[0].network.loss
     what = "a second direction, which begins at the end" if len(problems) > 1 else ""
     if isinstance(loss, ExternalLoss) and loss.also:
@@ -244,7 +247,7 @@ def _window(problem: Problem, k1: int, k2: int) -> WindowCost:
 
 
 def _gate_letters(cells: Mapping[int, Cell]) -> dict[str, str]:
-    """Parameter to the letters of its blocks of rows."""
+    """The letters of each parameter's blocks of rows."""
     found = {}
     for number, cell in cells.items():
         for name in ("W", "U", "b"):
@@ -286,7 +289,7 @@ def _notes(problems: Sequence[Problem], found: FlowSums) -> tuple[str, ...]:
 
 
 def layer_flow(problem: Problem, found: FlowSums, number: int, wanted: int) -> LayerFlow:
-    """Of recurrent layer `number` of a problem; `wanted`: the lag that is needed."""
+    """The result for recurrent layer `number` of a problem; `wanted` is the lag that is needed."""
     cell = problem.network.recurrent[number].cell
     number += problem.first
     walked = found.norms[number]
@@ -335,19 +338,19 @@ def _mean(total: Array, count: Array) -> Array:
     return mean
 
 
-def _spread(norms: Norms) -> Array:
+def _spread(norms: LagNorms) -> Array:
     mean = _mean(norms.total, norms.count)
     return np.asarray(np.sqrt(np.maximum(_mean(norms.squares, norms.count) - mean**2, 0)))
 
 
-def _profile(norms: Norms) -> Array:
-    """Mean over sequences of the mean over end points."""
+def _profile(norms: LagNorms) -> Array:
+    """The mean over sequences of the mean over end points."""
     each = _mean(norms.by_sequence, norms.steps)
     used = norms.steps > 0
     return _mean(np.where(used, each, 0).sum(axis=1), used.sum(axis=1))
 
 
-def _over_sequences(norms: Norms) -> Array:
+def _over_sequences(norms: LagNorms) -> Array:
     each = _mean(norms.by_sequence, norms.steps)
     used = norms.steps > 0
     mean = _profile(norms)[:, None]
@@ -355,7 +358,7 @@ def _over_sequences(norms: Norms) -> Array:
     return np.asarray(np.sqrt(_mean(squares, used.sum(axis=1))))
 
 
-def _error(norms: Norms, sampled: bool) -> Array:
+def _error(norms: LagNorms, sampled: bool) -> Array:
     if not sampled:
         return np.zeros(norms.total.shape[1])
     each = _mean(norms.total, norms.count)

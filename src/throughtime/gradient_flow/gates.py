@@ -30,9 +30,9 @@ class Gate:
 
     Attributes:
         mean: of its values.
-        closed, open: shares of values that are saturated at the lower and at the upper end: 0
-            and 1, of a tanh −1 and 1; of a ReLU closed alone: at 0.
-        stuck: (H,) whether a unit's values are saturated at every step.
+        closed, open: the shares of values that are saturated at the lower and at the upper end: 0
+            and 1; for a tanh −1 and 1; a ReLU can only be closed, at 0.
+        stuck: (H,), whether a unit's values are saturated at every step.
     """
 
     mean: float
@@ -43,12 +43,12 @@ class Gate:
 
 @dataclass
 class GateSums:
-    """A gate's values, added up over groups of sequences."""
+    """Sums over a gate's values, to be added up over groups of sequences."""
 
     kind: str  # "sigmoid", "tanh" or "relu"
     total: float
     count: int
-    closed: Array  # (H,) how many values
+    closed: Array  # (H,), the number of values
     open: Array
 
     def __add__(self, other: GateSums) -> GateSums:
@@ -61,7 +61,7 @@ class GateSums:
         )
 
     def gate(self) -> Gate:
-        """Shares instead of counts."""
+        """The gate, with shares instead of counts."""
         share = self.count * len(self.closed)
         stuck = np.asarray(self.closed + self.open >= self.count)
         closed, opened = float(self.closed.sum()) / share, float(self.open.sum()) / share
@@ -69,7 +69,7 @@ class GateSums:
 
 
 def gate_kinds(cell: Cell) -> dict[str, str]:
-    """ "sigmoid", "tanh" or "relu", by the letters of `cell.gates`."""
+    """By the letters of `cell.gates`: "sigmoid", "tanh" or "relu"."""
     kinds = dict.fromkeys(cell.gates, "tanh")
     for gate in SIGMOIDS.get(type(cell).__name__, ""):
         kinds[gate] = "sigmoid"
@@ -79,7 +79,7 @@ def gate_kinds(cell: Cell) -> dict[str, str]:
 
 
 def gate_sums(cell: Cell, tape: Tape) -> dict[str, GateSums]:
-    """Of every gate of a run, by the letters of `cell.gates`."""
+    """Sums over every gate of a run, by the letters of `cell.gates`."""
     found = {}
     for gate, kind in gate_kinds(cell).items():
         values = tape.kept[gate]
@@ -103,11 +103,11 @@ def _flat_beyond(kind: str) -> tuple[float, float]:
 
 
 def dead_units(cell: Cell, gates: dict[str, GateSums]) -> Array:
-    """(H,) whether a unit gives nothing and can learn nothing.
+    """(H,), whether a unit gives nothing and can learn nothing.
 
-    RNN: its activation never leaves saturation. LSTM: the output gate is closed throughout, or
-    nothing is ever written: i closed or a saturated throughout. GRU: z is open throughout, so
-    that h stands still, or n saturated.
+    In an RNN its activation never leaves saturation. In an LSTM the output gate is closed
+    throughout, or nothing is ever written, since i is closed or a saturated throughout. In a GRU z
+    is open throughout, so that h does not change, or n is saturated throughout.
     """
 
     def closed(gate: str) -> Array:
@@ -131,11 +131,11 @@ class GateHistory:
     """One gate's values over time.
 
     Attributes:
-        steps: (S + 1,): stretch s of time is the steps steps[s] … steps[s + 1] − 1.
-        edges: (n + 1,), of the bins: 0 … 1, of a tanh −1 … 1; of a ReLU 0 … 1000, where the bins
-            grow with the value and the last one holds what is larger.
-        shares: (S, n), of a stretch's values in each bin; NaN where no sequence lasts so long. Of
-            long stretches some steps are looked at, evenly spread.
+        steps: (S + 1,): stretch s of time consists of the steps steps[s] … steps[s + 1] − 1.
+        edges: (n + 1,), of the bins: 0 … 1; for a tanh −1 … 1; for a ReLU 0 … 1000, where bins
+            grow with the value and the last one also holds what is larger.
+        shares: (S, n), the share of a stretch's values in each bin; NaN where no sequence lasts so
+            long. In long stretches some steps are looked at, evenly spread.
     """
 
     steps: Array
@@ -144,14 +144,14 @@ class GateHistory:
 
 
 def bin_edges(kind: str) -> Array:
-    """Of the bins of a "sigmoid", a "tanh" or a "relu"."""
+    """The edges of the bins for a "sigmoid", a "tanh" or a "relu"."""
     if kind == "relu":
         return np.concatenate([[0.0], np.geomspace(1e-3, 1e3, GATE_BINS)])
     return np.linspace(0.0 if kind == "sigmoid" else -1.0, 1.0, GATE_BINS + 1)
 
 
 def stretches_of_time(steps: int) -> Array:
-    """Where up to 64 equal stretches begin, and T."""
+    """The steps at which up to `GATE_STRETCHES` equal stretches begin, and T."""
     count = min(GATE_STRETCHES, steps)
     return np.arange(count + 1) * steps // count
 
@@ -159,11 +159,11 @@ def stretches_of_time(steps: int) -> Array:
 def count_gates(
     cell: Cell, tape: Tape, begin: int, fresh: int, steps: int, batch: int
 ) -> dict[str, Array]:
-    """(S, n) values of each gate in each stretch and bin, of one chunk of a run.
+    """(S, n), the number of values of each gate in each stretch and bin, in one chunk of a run.
 
     Args:
         begin: the step of the run at which the chunk begins.
-        fresh: the first step of the chunk that no chunk before it had.
+        fresh: the first step of the chunk that no earlier chunk had.
         steps, batch: T and B of the whole run.
     """
     cuts = stretches_of_time(steps)
@@ -186,7 +186,7 @@ def count_gates(
 
 
 def gate_history(cell: Cell, counts: dict[str, Array], steps: int) -> dict[str, GateHistory]:
-    """Shares instead of counts."""
+    """The history of each gate, from the counts of all chunks."""
     cuts, found = stretches_of_time(steps), {}
     for gate, kind in gate_kinds(cell).items():
         sums = counts[gate].sum(axis=1, keepdims=True)
@@ -197,7 +197,7 @@ def gate_history(cell: Cell, counts: dict[str, Array], steps: int) -> dict[str, 
 
 
 def _looked_at(cuts: Array, values: int) -> Array:
-    """Steps, evenly spread within each stretch; `values`: of a gate in one step."""
+    """The steps looked at, evenly spread within each stretch; `values`: a gate's in one step."""
     most = max(1, GATE_VALUES // values)
     chosen = [
         start + np.arange(min(most, stop - start)) * (stop - start) // min(most, stop - start)

@@ -46,8 +46,8 @@ class Linear(ABC):
     Attributes:
         carry: (T, B, H), the factor of the direct path from a state to the one before it, past
             all gates' inputs: the forget gate of an LSTM, z of a GRU; None for an RNN.
-        carried: the part of the state that takes it, "c" or "h".
-        sizes: of the parts of the state.
+        carried: the part of the state that this path carries, "c" or "h".
+        sizes: the sizes of the parts of the state.
         steps, batch: T and B.
     """
 
@@ -62,29 +62,29 @@ class Linear(ABC):
 
     @abstractmethod
     def vjp(self, at: Steps, later: State, edges: Edges = "all") -> tuple[dict[str, Array], State]:
-        """Rows of gradients one step back.
+        """Takes rows of gradients one step back: a vector-Jacobian product for each.
 
         Args:
             at: the step, or the step of each row.
-            later: gradient with respect to the state after it, as far as it comes from outside
-                this step: (n, B, ·) a part.
-            edges: which paths to the state before it count: the carry, the rest, or all.
+            later: gradient with respect to the state after the step, as far as it comes from
+                outside this step: (n, B, ·) for each part.
+            edges: the paths to the state before the step that count: the carry, the rest, or all.
 
         Returns:
-            "h", "c", "z": the full gradient with respect to the state after the step and its
-            pre-activations; and that with respect to the state before it.
+            "h", "c", "z": the full gradient with respect to the state after the step and to its
+            pre-activations; and the gradient with respect to the state before the step.
         """
 
     @abstractmethod
     def jvp(self, at: int, change: State) -> State:
-        """A small change of the state before a step, (n, B, ·) a part -> of the one after."""
+        """Takes a small change of the state before a step, (n, B, ·) for each part, to after it."""
 
     def _slopes(self, coefficients: list[Array]) -> Array:
         """(T, B, gates, H) in C order; 0 beyond a sequence's length, where nothing is kept."""
         return self._within(np.stack(coefficients, axis=2))
 
     def _within(self, array: Array) -> Array:
-        """0 beyond a sequence's length."""
+        """The array with zeros beyond each sequence's length."""
         if self.active is None:
             return array
         active = self.active.reshape(self.active.shape[:2] + (1,) * (array.ndim - 2))
@@ -194,7 +194,7 @@ class LinearGRU(Linear):
 
 
 class LinearOriginalGRU(Linear):
-    """The published GRU: the candidate sees U_n (r ⊙ h_{t−1}), so that δz_r waits for U_nᵀ δz_n."""
+    """The GRU as published: the candidate sees U_n (r ⊙ h_{t−1}), so δz_r needs U_nᵀ δz_n first."""
 
     def __init__(self, cell: GRU, p: Mapping[str, Array], tape: Tape) -> None:
         super().__init__(cell, p, tape)
@@ -241,7 +241,7 @@ def linear(cell: Cell, p: Mapping[str, Array], tape: Tape) -> Linear:
 
 
 def _product(rows: Array, U: Array) -> Array:
-    """(n, B, G·H) times (G·H, H) as one product of matrices."""
+    """(n, B, G·H) times (G·H, H), as one product of matrices."""
     product: Array = (rows.reshape(-1, rows.shape[-1]) @ U).reshape(*rows.shape[:-1], U.shape[1])
     return product
 
@@ -265,13 +265,13 @@ class Lyapunov:
 
     @property
     def half_life(self) -> float:
-        """Steps after which the longest-lived change is halved; infinite where it grows."""
+        """Steps after which the longest-lived change is halved; infinite if it grows."""
         first = float(self.exponents[0])
         return float(-np.log(2) / first) if first < 0 else np.inf
 
     @property
     def drift(self) -> float:
-        """How far the first exponent still moved in the second half of the run; NaN at −∞."""
+        """How far the first exponent moved in the second half of the run; NaN if it is −∞."""
         half = self.convergence[(len(self.convergence) - 1) // 2]
         with np.errstate(invalid="ignore"):
             return float(abs(half[0] - self.exponents[0]))
@@ -280,7 +280,8 @@ class Lyapunov:
 def jacobian(one: Linear, step: int) -> Array:
     """J = ∂s_t/∂s_{t−1}, (B, n, n), over all parts of the state, h first.
 
-    Row: after, column: before. Rows of the identity go one step back: eᵢᵀ J is sᵢ's gradient.
+    Rows belong to the state after the step, columns to the state before it. What is taken one step
+    back is the identity's rows: eᵢᵀ J is the gradient of sᵢ.
     """
     eye = np.eye(sum(one.sizes.values()), dtype=one.dtype)
     _, before = one.vjp(step, _state(one, np.repeat(eye[:, None], one.batch, axis=1)))
@@ -288,7 +289,7 @@ def jacobian(one: Linear, step: int) -> Array:
 
 
 def singular_values(one: Linear, samples: int, lengths: Array) -> Array:
-    """Those of J at `samples` steps spread evenly, each of another sequence: (samples, n)."""
+    """Those of J at `samples` evenly spread steps, each of another sequence: (samples, n)."""
     T = one.steps
     steps = np.unique(np.linspace(0, T - 1, min(samples, T)).astype(int))
     found = []
@@ -305,9 +306,9 @@ def lyapunov(
 ) -> Lyapunov:
     """The first `count` exponents, by QR (Benettin et al. 1980; Engelken et al. 2023).
 
-    Directions go *forwards* in time, Q_t R_t = J_t Q_{t−1}: products in the other order have the
-    same singular values only in the limit, and their QR does not settle on the same directions.
-    The first `transient` steps turn the directions and do not count.
+    Directions are taken *forwards* in time, Q_t R_t = J_t Q_{t−1}: products in the other order have
+    the same singular values only in the limit, and their QR does not settle on the same directions.
+    The first `transient` steps only turn the directions, and do not count.
     """
     T, batch = min(one.steps, LYAPUNOV_STEPS), one.batch
     size = sum(one.sizes.values())
@@ -345,7 +346,7 @@ def _mean(sums: Array, steps: Array) -> Array:
 
 
 def _state(one: Linear, rows: Array) -> State:
-    """(n, B, all parts) by part."""
+    """Splits (n, B, all parts) by part of the state."""
     places = np.cumsum(list(one.sizes.values()))[:-1]
     return dict(zip(one.sizes, np.split(rows, places, axis=2), strict=True))
 

@@ -7,8 +7,8 @@ Rows shrink and grow exponentially. Whenever a row leaves the range in which its
 added up, it is multiplied by a power of two, which rounds nothing, and the exponent is kept beside
 it: a gradient of 1e-60 is as exact as one of 1, in float32 too.
 
-`measure` adds up what the rows say: norms by lag, and the gradient of the parameters by stretches
-of lags. It works for every network; `batched_vjp` does the same faster where it applies.
+`measure_by_lag` adds up what the rows say: norms by lag, and the gradient of the parameters by
+stretches of lags. It works for every network; `batched_vjp` is faster where it applies.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from throughtime.arrays import Array
+from throughtime.arrays import Array, refuse
 from throughtime.cells import State, Tape, input_gradient
 from throughtime.gradient_flow.jacobians import Edges, Linear, linear
 from throughtime.gradient_flow.tolerances import (
@@ -29,7 +29,16 @@ from throughtime.gradient_flow.tolerances import (
     SINGLE_LAGS_OF_A_STREAM,
 )
 from throughtime.gradient_flow.upstream import ExternalLoss
-from throughtime.network import Dense, LossValue, Network, NetworkTape, Recurrent, RecurrentTape
+from throughtime.network import (
+    Dense,
+    Loss,
+    LossValue,
+    Network,
+    NetworkTape,
+    Recurrent,
+    RecurrentTape,
+    one_direction,
+)
 from throughtime.parameters import Parameters
 
 Deltas = dict[int, dict[str, Array]]  # layer to "h", "c", "z": (n, B, ·)
@@ -37,17 +46,17 @@ Deltas = dict[int, dict[str, Array]]  # layer to "h", "c", "z": (n, B, ·)
 
 @dataclass(frozen=True)
 class LinearisedRun:
-    """One run, ready to be walked back.
+    """One run, with the derivatives of all its steps.
 
     Attributes:
         network, tape: of the run.
         linear: recurrent layer to the derivatives of its steps.
         top: the recurrent layer that is nearest to the loss.
         arriving: ∂E_t/∂(outputs of that layer at t), (T, B, ·).
-        counted: (T, B), whether step t of sequence b has a loss at all.
-        head: gradients of the layers above it, by the parameters' full names.
-        also: layer to part of the state to (T, B, ·): what else arrives there from E_t, past the
-            outputs.
+        counted: (T, B), whether step t of sequence b has a loss.
+        head: gradients of the layers above `top`, by the parameters' full names.
+        also: layer to part of the state to (T, B, ·): what arrives there from E_t other than
+            through the outputs.
     """
 
     network: Network
@@ -67,16 +76,16 @@ class LinearisedRun:
 
 @dataclass(frozen=True)
 class LagRows:
-    """Where the rows stand at one lag.
+    """The rows at one lag.
 
     Attributes:
         lag: l.
-        first: how many rows, of the earliest steps, have left.
-        at: the step at which each of the others stands: a slice, or indices.
-        exponents: (n, B); a row's gradient is what `deltas` say times 2^exponent.
+        first: the number of rows, those of the earliest steps, that have left.
+        at: the step at which each of the other rows stands: a slice, or indices.
+        exponents: (n, B); a row's gradient is its entry in `deltas` times 2^exponent.
         deltas: layer to the gradient with respect to its state and pre-activations.
         norms: recurrent layer to "h", "c": ‖∂E_t/∂h‖₂ and ‖∂E_t/∂c‖₂, (n, B) in float64.
-        split: the same along the carry alone, and along the rest alone, where it was asked for.
+        split: as `deltas`, along the carry alone and along the rest alone, if asked for.
     """
 
     lag: int
@@ -88,11 +97,25 @@ class LagRows:
     split: dict[Edges, Deltas]
 
 
+def recurrent_loss(network: Network) -> Loss:
+    """The loss of a network in one direction through whose time something flows.
+
+    Raises:
+        ValueError: for a network that runs both ways, or has no recurrent layer, or no loss.
+    """
+    one_direction(network)
+    if not network.recurrent:
+        refuse("network", "a recurrent layer", "none", "nothing flows through time")
+    if network.loss is None:
+        refuse("loss", "a loss", "none", "build the network with loss=…")
+    return network.loss
+
+
 def linearised_run(network: Network, tape: NetworkTape, loss: LossValue) -> LinearisedRun:
-    """The derivatives of all steps of a run, and what arrives from the loss of each.
+    """Works out the derivatives of all steps of a run, and what arrives from the loss of each.
 
     Args:
-        loss: of the run; its doutputs are what is walked back.
+        loss: of the run; its `doutputs` are what is propagated back.
     """
     found = {}
     for number, layer in network.recurrent.items():
@@ -126,10 +149,10 @@ def through_head(
 def lag_by_lag(
     run: LinearisedRun, ends: Array, max_lag: int, split: tuple[Edges, ...] = ()
 ) -> Iterator[LagRows]:
-    """Walks the losses of the steps `ends` (ascending) back to `max_lag` or the first step.
+    """Propagates the losses of the steps `ends` (ascending) back to `max_lag` or the first step.
 
     Args:
-        split: also the same along these edges alone; `LagRows.split`.
+        split: edges along which gradients are also propagated alone; see `LagRows.split`.
     """
     batch = run.arriving.shape[1]
     modes: tuple[Edges, ...] = ("all", *split)
@@ -159,7 +182,7 @@ def lag_by_lag(
 
 
 def _arrive(run: LinearisedRun, at: slice | Array, fronts: dict[Edges, dict[int, State]]) -> None:
-    """What arrives past the outputs."""
+    """Adds what arrives other than through the outputs."""
     for front in fronts.values():
         for number, parts in run.also.items():
             for name, part in parts.items():
@@ -169,7 +192,10 @@ def _arrive(run: LinearisedRun, at: slice | Array, fronts: dict[Edges, dict[int,
 def _one_step(
     run: LinearisedRun, at: slice | Array, dtop: Array | None, front: dict[int, State], edges: Edges
 ) -> tuple[Deltas, dict[int, State]]:
-    """All layers at one step, from the top down: what came from later and from the layer above."""
+    """Takes all layers through one step, from the top down.
+
+    A layer receives what came from the later step, and from the layer above it.
+    """
     found: Deltas = {}
     before: dict[int, State] = {}
     dx = dtop
@@ -185,7 +211,7 @@ def _one_step(
         elif isinstance(layer, Dense) and dx is not None:
             found[number] = {"z": dx}
             dz = dx
-        else:  # an embedding takes what arrives; nothing is dropped here
+        else:  # an embedding takes what arrives; dropout is not applied here
             if dx is not None and layer.shapes():
                 found[number] = {"z": dx}
             continue
@@ -194,8 +220,18 @@ def _one_step(
     return found, before
 
 
+def rescaling(largest: Array) -> Array:
+    """The exponents by which rows have to be divided, given the largest number in each.
+
+    0 for a row within the range in which its squares can be added up.
+    """
+    _, powers = np.frexp(np.where(np.isfinite(largest), largest, 1))
+    outside = (np.abs(powers) > RESCALED_BEYOND) & (largest > 0)
+    return np.asarray(np.where(outside, powers, 0).astype(np.int32))
+
+
 def unscaled(rows: Array, exponents: Array) -> Array:
-    """Rows with their exponents put in."""
+    """Rows multiplied by their powers of two."""
     if not exponents.any():
         return rows
     return np.ldexp(rows, exponents[..., None])
@@ -212,11 +248,8 @@ def _norms(rows: Mapping[str, Array]) -> dict[str, Array]:
 def _rescaled(
     fronts: dict[Edges, dict[int, State]], lengths: list[dict[str, Array]], exponents: Array
 ) -> Array:
-    """Brings rows back that have left the range; returns the new exponents."""
-    largest = np.maximum.reduce([part for one in lengths for part in one.values()])
-    _, powers = np.frexp(np.where(np.isfinite(largest), largest, 1.0))
-    outside = (np.abs(powers) > RESCALED_BEYOND) & (largest > 0)
-    shift = np.where(outside, powers, 0).astype(np.int32)
+    """Rescales rows that have left the range; returns the new exponents."""
+    shift = rescaling(np.maximum.reduce([part for one in lengths for part in one.values()]))
     if not shift.any():
         return exponents
     for front in fronts.values():
@@ -242,19 +275,19 @@ def _sliced(front: dict[int, State], gone: int) -> dict[int, State]:
 
 
 def _places(steps: Array) -> slice | Array:
-    """A slice where the steps follow one another, which needs no copies."""
+    """A slice if the steps follow one another, since that needs no copies."""
     if len(steps) == steps[-1] - steps[0] + 1:
         return slice(int(steps[0]), int(steps[-1]) + 1)
     return steps
 
 
 @dataclass
-class Norms:
-    """‖∂E_t/∂s_{t−l}‖ of one part of one layer's state, added up.
+class LagNorms:
+    """Sums of ‖∂E_t/∂s_{t−l}‖ for one part of one layer's state.
 
     Attributes:
-        total, squares, count: (n, L) over sequences; a step without a loss does not count.
-        by_sequence, steps: (L, B): the sum over end points, and how many they were.
+        total, squares, count: (n, L): sums over sequences; a step without a loss does not count.
+        by_sequence, steps: (L, B): the sum over end points, and the number of these.
     """
 
     total: Array
@@ -264,12 +297,12 @@ class Norms:
     steps: Array
 
     @classmethod
-    def zeros(cls, ends: int, lags: int, batch: int) -> Norms:
-        """Nothing yet."""
+    def zeros(cls, ends: int, lags: int, batch: int) -> LagNorms:
+        """Sums of nothing."""
         return cls(*(np.zeros((ends, lags)) for _ in range(3)), *np.zeros((2, lags, batch)))
 
     def add(self, place: slice, lag: int, values: Array, counted: Array) -> None:
-        """Rows (m, B) of one lag; `counted` says which of them have a loss."""
+        """Adds rows (m, B) of one lag; `counted` says which of them have a loss."""
         values = np.where(counted, values, 0)
         self.total[place, lag] += values.sum(axis=1)
         self.squares[place, lag] += (values**2).sum(axis=1)
@@ -280,34 +313,34 @@ class Norms:
 
 @dataclass
 class LagSums:
-    """What was found on some sequences.
+    """Sums over the losses of some sequences.
 
     Attributes:
         norms: recurrent layer to part of the state.
-        by_lag: for each stretch of lags, the gradient of all losses that passed through it; their
-            sum is the gradient.
-        kept: layer to part to (n, L, B, H), where it was asked for: the gradients themselves.
+        by_lag: for each stretch of lags, the part of the parameters' gradient that passed through
+            it; these add up to the gradient.
+        kept: layer to part to (n, L, B, H): the gradients themselves, if asked for.
     """
 
-    norms: dict[int, dict[str, Norms]]
+    norms: dict[int, dict[str, LagNorms]]
     by_lag: list[Parameters]
     kept: dict[int, dict[str, Array]] = field(default_factory=dict)
 
 
-def measure(
+def measure_by_lag(
     run: LinearisedRun, ends: Array, max_lag: int, starts: Sequence[int], *, keep: bool = False
 ) -> LagSums:
-    """Walks the losses of the steps `ends` back, in blocks that a cache holds.
+    """Propagates the losses of the steps `ends` back, in blocks that fit into the cache.
 
     Args:
-        starts: the lags at which stretches of lags begin, from 0, ascending; none where norms
-            are all that is wanted.
+        starts: the lags at which stretches of lags begin, from 0, ascending; empty if only norms
+            are wanted.
         keep: whether to keep the gradients themselves: O(n·L·B·H) numbers.
     """
     batch, lags = run.arriving.shape[1], max_lag + 1
     found = LagSums({}, [run.network.parameters.zeros_like() for _ in starts])
     for number, one in run.linear.items():
-        found.norms[number] = {part: Norms.zeros(len(ends), lags, batch) for part in one.sizes}
+        found.norms[number] = {part: LagNorms.zeros(len(ends), lags, batch) for part in one.sizes}
         if keep:
             shape, dtype = (len(ends), lags, batch), run.arriving.dtype
             own = {part: np.zeros((*shape, n), dtype) for part, n in one.sizes.items()}
@@ -347,12 +380,12 @@ def _measure_block(
 
 
 class StretchSums:
-    """δz of the steps start … stop − 1, of all losses together, through a stretch of lags."""
+    """Sums of δz over all losses, at the steps start … stop − 1, through one stretch of lags."""
 
     def __init__(self, run: LinearisedRun, start: int, stop: int) -> None:
         self.run, self.start, self.stop = run, start, stop
         self.found: dict[int, dict[str, Array]] = {}
-        self.passed = np.zeros(stop - start, bool)  # steps that some loss passed through
+        self.passed = np.zeros(stop - start, bool)  # the steps that some loss passed through
 
     def take(self, rows: LagRows) -> None:
         """Adds the rows of one lag."""
@@ -375,10 +408,12 @@ class StretchSums:
                 own[name][place] += unscaled(delta, rows.exponents)
 
     def add_to(self, gradient: Parameters) -> None:
-        """What the parameters did at these steps, added up over them."""
+        """Adds the parameters' gradient at these steps, summed over them."""
         tape = self.run.tape.steps(self.start, self.stop)
         passed = np.flatnonzero(self.passed)
-        few = 2 * len(passed) < len(self.passed)  # of a long stream's, losses reach some steps only
+        few = 2 * len(passed) < len(
+            self.passed
+        )  # in a long stream, losses reach some of the steps only
         for number, deltas in self.found.items():
             p = self.run.network.of_layer(number)
             layer, own = self.run.network.layers[number], tape.layers[number]
@@ -395,8 +430,8 @@ class StretchSums:
 
 
 def _at(tape: Tape, steps: Array) -> Tape:
-    """The tape of these steps, as sums over steps see it that ask for the state before each."""
-    before = np.append(steps, steps[-1])  # where a tape has its final state
+    """The tape of these steps alone, for sums over steps that need the state before each step."""
+    before = np.append(steps, steps[-1])  # in place of the tape's final state
     return Tape(
         tape.inputs[steps],
         {name: array[before] for name, array in tape.states.items()},
@@ -408,11 +443,16 @@ def _at(tape: Tape, steps: Array) -> Tape:
 def stretches(
     lags: int, parameters: int, extra: Sequence[int] = (), *, coarse: bool = False
 ) -> list[int]:
-    """The lags at which stretches begin: one by one at first, then ever longer ones.
+    """The lags at which stretches begin: single lags at first, then ever longer stretches.
 
-    The gradient of each stretch is kept whole, so that large networks have fewer of them; each
-    costs as much as the weights' part of a backward pass, so that long streams have `coarse` ones:
-    0, 1, 2, 4, 8, …
+    The whole gradient of each stretch is kept, so large networks have fewer of them. Each stretch
+    costs as much as the weights' part of a backward pass, so long streams have `coarse` ones: 0,
+    1, 2, 4, 8, …
+
+    Args:
+        lags: how many lags there are.
+        parameters: how many numbers a gradient has.
+        extra: lags at which a stretch has to begin.
     """
     room = max(4, BY_LAG_NUMBERS // max(1, parameters))
     singles = min(SINGLE_LAGS_OF_A_STREAM if coarse else SINGLE_LAGS, lags, room // 2)

@@ -1,4 +1,4 @@
-"""‖∂E_t/∂s_k‖ of all pairs of steps, k after t included, where losses look at several steps.
+"""‖∂E_t/∂s_k‖ for all pairs of steps, k after t included, where losses look at several steps.
 
 As many losses go back at a time as `PAIRS_NUMBERS` allows, and at least one: apart from the result,
 memory holds O(T·B·H) numbers and a fixed number of bytes.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.gradient_flow.lag_by_lag import Norms
+from throughtime.gradient_flow.lag_by_lag import LagNorms
 from throughtime.gradient_flow.stack import Scaled, Stack, StackDirection
 from throughtime.gradient_flow.tolerances import PAIRS_NUMBERS
 from throughtime.gradient_flow.upstream import UpstreamSource
@@ -20,26 +20,26 @@ from throughtime.gradient_flow.upstream import UpstreamSource
 
 @dataclass
 class Pairs:
-    """Sums by direction (`StackDirection.number`) and part of the state.
+    """Sums over all pairs of steps, by direction (`StackDirection.number`) and part of the state.
 
     Attributes:
-        ends: (n,), the steps of the losses: rows of what follows.
-        norms: lag l = t − k from 0; of a second direction, whose time runs backwards, k − t.
-        ahead: lag −1 − j in column j: the loss looks at what comes after its own step.
-        kept, kept_ahead: (n, L, B, ·), the gradients themselves, where they are asked for.
-        mixed: the directions where a loss arrives at other steps than its own.
+        ends: (n,), the steps of the losses: the rows of what follows.
+        norms: by lag l = t − k from 0; for a second direction, whose time runs backwards, k − t.
+        ahead: lag −1 − j in column j, where a loss looks at what comes after its own step.
+        kept, kept_ahead: (n, L, B, ·), the gradients themselves, if asked for.
+        mixed: the directions in which a loss arrives at other steps than its own.
     """
 
     ends: Array
-    norms: dict[int, dict[str, Norms]] = field(default_factory=dict)
-    ahead: dict[int, dict[str, Norms]] = field(default_factory=dict)
+    norms: dict[int, dict[str, LagNorms]] = field(default_factory=dict)
+    ahead: dict[int, dict[str, LagNorms]] = field(default_factory=dict)
     kept: dict[int, dict[str, Array]] = field(default_factory=dict)
     kept_ahead: dict[int, dict[str, Array]] = field(default_factory=dict)
     mixed: set[int] = field(default_factory=set)
 
 
 def all_pairs(stack: Stack, source: UpstreamSource, ends: Array, max_lag: int, keep: bool) -> Pairs:
-    """Walks the losses of the steps `ends` through all directions, up to `max_lag` either way."""
+    """Takes the losses of the steps `ends` through all directions, up to `max_lag` either way."""
     found = Pairs(ends)
     for directions in stack.directions:
         for direction in directions:
@@ -74,7 +74,7 @@ def _blank(found: Pairs, direction: StackDirection, max_lag: int, keep: bool) ->
         (found.norms, found.kept, max_lag + 1),
         (found.ahead, found.kept_ahead, max_lag),
     ):
-        norms[direction.number] = {part: Norms.zeros(n, lags, batch) for part in sizes}
+        norms[direction.number] = {part: LagNorms.zeros(n, lags, batch) for part in sizes}
         if keep:
             shape, dtype = (n, lags, batch), direction.linear.dtype
             arrays = {part: np.zeros((*shape, s), dtype) for part, s in sizes.items()}
@@ -82,9 +82,9 @@ def _blank(found: Pairs, direction: StackDirection, max_lag: int, keep: bool) ->
 
 
 class _PairIndex:
-    """Where the values of some losses stand in the sums of one direction.
+    """Where the values of some losses belong in the sums of one direction.
 
-    Lags are counted in the line's own time; rows are the run's steps.
+    Lags are counted in the direction's own time; rows are the run's steps.
     """
 
     def __init__(
@@ -100,12 +100,12 @@ class _PairIndex:
         self.found, self.direction, self.counted, self.max_lag = found, direction, counted, max_lag
         self.last = stack.last
         turned = direction.backwards and not single
-        self.own = stack.last - at if turned else at  # t in the line's time
+        self.own = stack.last - at if turned else at  # t in the direction's time
         t = stack.last - at if direction.backwards and single else at
         self.rows = np.searchsorted(found.ends, np.where(counted, t, found.ends[0]))
 
     def count(self) -> None:
-        """How many pairs there are, whether something arrives or not."""
+        """Counts the pairs of steps, whether or not something arrives."""
         for k in range(self.direction.linear.steps):
             for norms, (rows, lags, b, _) in self._split(k):
                 for own in norms[self.direction.number].values():
@@ -113,7 +113,7 @@ class _PairIndex:
                     np.add.at(own.steps, (lags, b), 1)
 
     def take(self, k: int, deltas: Scaled) -> None:
-        """Adds the gradients by the state after step k of the line's time."""
+        """Adds the gradients with respect to the state after step k of the direction's time."""
         lengths = {
             part: np.ldexp(
                 np.sqrt(np.einsum("nbh,nbh->nb", rows, rows).astype(np.float64)), deltas.powers
@@ -132,8 +132,8 @@ class _PairIndex:
                     delta = np.ldexp(deltas.parts[part], deltas.powers[..., None])
                     kept[number][part][rows, lags, b] = delta[chosen]
 
-    def _split(self, k: int) -> Iterator[tuple[dict[int, dict[str, Norms]], tuple[Array, ...]]]:
-        """Rows, lags, sequences and the losses that they are of, behind and ahead of a loss."""
+    def _split(self, k: int) -> Iterator[tuple[dict[int, dict[str, LagNorms]], tuple[Array, ...]]]:
+        """Rows, lags, sequences and a mask of the losses: those behind a loss, then those ahead."""
         lag = self.own - k
         within = self.counted & (k <= self.last)
         behind, ahead = within & (lag >= 0), within & (lag < 0)

@@ -258,7 +258,7 @@ def _layer(number: int, layer: LayerFlow, max_lag: int) -> list[str]:
 
 
 def lag_rows(layer: LayerFlow, max_lag: int) -> list[list[str]]:
-    """Norms and paths at some lags: headings first, a row's name in front."""
+    """LagNorms and paths at some lags: headings first, a row's name in front."""
     lags = some_lags(max_lag)
     rows = [["lag", *(str(lag) for lag in lags)]]
     for part, profile in layer.profile.items():

@@ -26,8 +26,7 @@ import numpy as np
 from throughtime.arrays import Array, array_of, refuse, step_counts
 from throughtime.cells import State, Tape, input_gradient
 from throughtime.gradient_flow.jacobians import Linear, linear
-from throughtime.gradient_flow.lag_by_lag import through_head
-from throughtime.gradient_flow.tolerances import RESCALED_BEYOND
+from throughtime.gradient_flow.lag_by_lag import rescaling, through_head
 from throughtime.gradient_flow.upstream import (
     ExternalLoss,
     Losses,
@@ -54,13 +53,13 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Scaled:
-    """Numbers times powers of two: part to (…, ·), and exponents (…)."""
+    """Arrays times powers of two: part to (…, ·), and exponents (…)."""
 
     parts: State
     powers: Array
 
     def __add__(self, other: Scaled) -> Scaled:
-        """The parts of `other` added to those of the same name."""
+        """Adds the parts of `other` to those of the same name."""
         if not any(part.any() for part in other.parts.values()):
             return self
         common = self.powers
@@ -85,11 +84,12 @@ class StackDirection:
     """One direction of one layer of a run.
 
     Attributes:
-        layer, number: of the layer, and as the two directions of all layers are counted.
-        prefix: of its names within the layer: "" or, of the second direction, "1.".
+        layer: the layer's number.
+        number: its own, where the directions of all layers are counted.
+        prefix: of its names within the layer: "", or "1." for the second direction.
         p: its parameters.
         tape: of its run, in its own time.
-        linear: the derivative of its steps.
+        linear: the derivatives of its steps.
     """
 
     layer: int
@@ -106,10 +106,10 @@ class StackDirection:
 
 
 class Stack:
-    """One run of recurrent layers, nothing but these, ready to be walked back.
+    """One run of a network that consists of recurrent layers, with the derivatives of its steps.
 
     Attributes:
-        directions: by layer, from the lowest.
+        directions: those of each layer, from the lowest.
         last: (B,), the last step of each sequence.
     """
 
@@ -128,11 +128,14 @@ class Stack:
 
     @property
     def width(self) -> int:
-        """Of the widest thing that is handed from a layer to the one below it, or to the top."""
+        """The largest number of outputs of a layer, in all its directions."""
         return max(sum(one.linear.sizes["h"] for one in layer) for layer in self.directions)
 
     def descend(self, upstream: UpstreamGradient) -> Iterator[Descent]:
-        """From the top layer to the lowest: directions, each to be walked before the next one."""
+        """One `Descent` for each direction, from the top layer to the lowest.
+
+        The caller must exhaust `steps_back` of each before it asks for the next one.
+        """
         arriving = Scaled({"h": upstream.outputs}, np.zeros(upstream.outputs.shape[:3], np.int32))
         for directions in reversed(self.directions):
             lowest = directions is self.directions[0]
@@ -154,7 +157,7 @@ class Stack:
                 arriving = below
 
     def _in_time_of(self, direction: StackDirection, arriving: Scaled) -> Scaled:
-        """The line's time instead of the run's, or the other way round."""
+        """Converts the run's time to the direction's, or the other way round."""
         if not direction.backwards:
             return arriving
         turned = reverse(np.moveaxis(arriving.parts["h"], 0, 2), self.lengths)
@@ -166,10 +169,10 @@ class Descent:
     """n losses on their way back through one direction.
 
     Attributes:
-        direction: which one.
-        arriving: "h", (n, T, B, ·), in the line's time.
+        direction: the one that they go through.
+        arriving: "h", (n, T, B, ·), in the direction's time.
         final: part to (n, B, ·), with respect to the state after each sequence's last step.
-        below: what is left for the layer below, "h", once it was walked.
+        below: "h", (n, T, B, ·), for the layer below; complete once `steps_back` is exhausted.
     """
 
     def __init__(
@@ -183,7 +186,7 @@ class Descent:
         self.below = Scaled({"h": values}, np.zeros((n, T, B), np.int32))
 
     def arriving_at(self, k: int) -> Scaled:
-        """All that comes from outside this line's recurrence at one step of its time."""
+        """What arrives at step k from outside this direction's recurrence."""
         found = Scaled({"h": self.arriving.parts["h"][:, k]}, self.arriving.powers[:, k])
         here = (self.last == k)[:, None]
         if not self.final or not here.any():
@@ -195,9 +198,9 @@ class Descent:
         return Scaled(blank, np.zeros_like(found.powers)) + found + Scaled(ends, blank_powers(n, B))
 
     def steps_back(self, least: int) -> Iterator[tuple[int, Scaled]]:
-        """From the last step at which something arrives: k, and ∂E/∂h_k and ∂E/∂c_k.
+        """Yields k with ∂E/∂h_k and ∂E/∂c_k, from the last step at which something arrives.
 
-        Back to the step `least`, or, where there is a layer below, to the first.
+        It goes back to the step `least`, or to the first step if there is a layer below.
         """
         least = 0 if self.wanted else least
         one = self.direction.linear
@@ -211,7 +214,7 @@ class Descent:
             if self.wanted:
                 self.below.parts["h"][:, k] = input_gradient(deltas["z"], self.direction.p["W"])
                 self.below.powers[:, k] = rows.powers
-            rows = _brought_back(Scaled(before, rows.powers))
+            rows = _rescaled(Scaled(before, rows.powers))
 
     def _begin(self, steps: int) -> int:
         if self.final:
@@ -221,16 +224,14 @@ class Descent:
 
 
 def blank_powers(n: int, batch: int) -> Array:
-    """(n, B) of exponents 0."""
+    """Exponents of 0, (n, B)."""
     return np.zeros((n, batch), np.int32)
 
 
-def _brought_back(rows: Scaled) -> Scaled:
-    """Rows that have left the range, times powers of two."""
+def _rescaled(rows: Scaled) -> Scaled:
+    """Rescales rows that have left the range."""
     largest = np.maximum.reduce([np.abs(part).max(axis=-1) for part in rows.parts.values()])
-    _, exponents = np.frexp(np.where(np.isfinite(largest), largest, 1))
-    outside = (np.abs(exponents) > RESCALED_BEYOND) & (largest > 0)
-    shift = np.where(outside, exponents, 0).astype(np.int32)
+    shift = rescaling(largest)
     if not shift.any():
         return rows
     parts = {name: np.ldexp(part, -shift[..., None]) for name, part in rows.parts.items()}
@@ -238,11 +239,11 @@ def _brought_back(rows: Scaled) -> Scaled:
 
 
 @dataclass(frozen=True)
-class Recurrence:
-    """What `Network.loss_and_gradient` takes, in the recurrence's own time.
+class SingleRecurrence:
+    """One recurrence as the arguments of `Network.loss_and_gradient`, in its own time.
 
     Attributes:
-        first: the number of its first layer, where both directions of all layers are counted.
+        first: the number of its first layer, where the directions of all layers are counted.
         backwards: whether its time runs from the end to the beginning.
     """
 
@@ -260,15 +261,15 @@ def recurrences(
     losses: Losses,
     state: Mapping[str, Array] | None,
     stack: Stack,
-) -> Iterator[Recurrence]:
-    """Of a module whose layers run in one direction, or both."""
+) -> Iterator[SingleRecurrence]:
+    """The recurrences of a module whose layers run in one direction or in both."""
     if not network.bidirectional:
         own, targets = _with_loss(network, losses.whole, losses.values, stack.last)
-        yield Recurrence(own, inputs, targets, state)
+        yield SingleRecurrence(own, inputs, targets, state)
         return
     for descent in stack.descend(losses.whole):
         for _ in descent.steps_back(0):
-            pass  # the layer below receives what is left
+            pass  # completes what the layer below receives
         direction = descent.direction
         arriving = np.ldexp(descent.arriving.parts["h"], descent.arriving.powers[..., None])
         final = {f"0.{part}": end for part, end in descent.final.items()}
@@ -277,7 +278,7 @@ def recurrences(
         own, targets = _with_loss(_as_network(direction), upstream, values, stack.last)
         begin = {f"0.{part}": array[0] for part, array in direction.tape.states.items()}
         x = np.ascontiguousarray(direction.tape.inputs)
-        yield Recurrence(own, x, targets, begin, direction.number, direction.backwards)
+        yield SingleRecurrence(own, x, targets, begin, direction.number, direction.backwards)
 
 
 def _as_network(direction: StackDirection) -> Network:
@@ -291,7 +292,7 @@ def _as_network(direction: StackDirection) -> Network:
 def _with_loss(
     network: Network, whole: UpstreamGradient, values: Array, last: Array
 ) -> tuple[Network, Array]:
-    """The network with what arrives as its loss, and its targets."""
+    """The network with what arrives as its loss, and the targets of that loss."""
     also = {}
     for name, part in whole.final.items():
         layer, letter = name.split(".")
@@ -306,14 +307,14 @@ def _with_loss(
 
 @dataclass(frozen=True)
 class InnerLayers:
-    """What `network_flow` takes of the recurrent layers alone.
+    """The recurrent layers of a network alone, as the arguments of `network_flow`.
 
     Attributes:
-        network: these layers, with the numbers of the whole one.
+        network: these layers, with the parameters of the whole network.
         inputs: what the lowest of them receives.
         state: by the names of `network`.
         lengths: (B,) or None.
-        losses: of each step, as the layers see them.
+        losses: the loss of each step, as these layers see it.
     """
 
     network: Network
@@ -330,11 +331,11 @@ def inner_layers(
     state: Mapping[str, Array] | None,
     lengths: object,
 ) -> InnerLayers:
-    """Runs the network, and its loss back through what lies above its recurrent layers.
+    """Runs the network, and takes its loss back through what lies above its recurrent layers.
 
     Raises:
-        ValueError, TypeError: for one without a loss, data that do not fit, or another layer than
-            Dropout between the recurrent ones.
+        ValueError, TypeError: for a network without a loss, data that do not fit, or a layer other
+            than Dropout between the recurrent ones.
     """
     numbers = sorted(network.recurrent)
     _stacked(network, numbers)

@@ -26,14 +26,15 @@ class Decay:
     """How the gradient falls, or grows, with the lag.
 
     Attributes:
-        rate: factor per step, fitted to the logarithm of the profile's later half; NaN where it
-            is too short or 0.
-        upper: the same plus two standard errors.
-        half_life: steps in which it halves; infinite where it does not fall.
+        rate: the factor per step, fitted to the logarithm of the profile's later half; NaN if the
+            profile is too short or 0.
+        upper: the rate plus two standard errors.
+        half_life: the steps in which the gradient halves; infinite if it does not fall.
         reach: the last lag up to which the gradient stays above one per cent of that at lag 0.
-        falls_at: the next lag; None where it stays above throughout.
-        largest: the largest gradient over that at lag 0.
-        grows_at: the first lag at which it is ten times that at lag 0; None where none is.
+        falls_at: the next lag; None if it stays above throughout.
+        largest: the ratio of the largest gradient to that at lag 0.
+        grows_at: the first lag at which it is more than ten times that at lag 0; None if there is
+            no such lag.
     """
 
     rate: float
@@ -46,7 +47,7 @@ class Decay:
 
 
 def decay(profile: Array) -> Decay:
-    """Of a profile ‖∂E_t/∂s_{t−l}‖ over l = 0, 1, …
+    """The decay of a profile ‖∂E_t/∂s_{t−l}‖ over l = 0, 1, …
 
     Example:
         >>> import numpy as np
@@ -72,10 +73,15 @@ def decay(profile: Array) -> Decay:
 def chained(total: Array, count: Array) -> Array:
     """A profile in which every lag is compared with the one before over the same losses.
 
-    A plain mean at lag l is over t ≥ l alone: where some losses are larger than others, it falls
-    or rises with l for that reason too. Here the ratios of the sums of ‖∂E_t/∂s_{t−l}‖ and of
-    ‖∂E_t/∂s_{t−l+1}‖, both over t ≥ l, are multiplied up: (n, L), (n, L) -> (lags that exist,),
-    1 at lag 0.
+    A plain mean at lag l is over t ≥ l only: if some losses are larger than others, it falls or
+    rises with l for that reason, too. Here the ratios of the sum of ‖∂E_t/∂s_{t−l}‖ to that of
+    ‖∂E_t/∂s_{t−l+1}‖, both over t ≥ l, are multiplied.
+
+    Args:
+        total, count: (n, L), as in `LagNorms`.
+
+    Returns:
+        (lags that exist,): 1 at lag 0.
     """
     there = count > 0
     later = np.where(there[:, 1:], total[:, 1:], 0).sum(axis=0)
@@ -104,7 +110,13 @@ def _rate(profile: Array) -> tuple[float, float]:
 
 
 def judge(found: Decay, dead: Array, memory: int) -> tuple[FlowVerdict, str]:
-    """The verdict on one layer, and its reason in one sentence."""
+    """The verdict on one layer, and its reason in one sentence.
+
+    Args:
+        found: how its gradient falls.
+        dead: (H,), its dead units.
+        memory: the lag that is needed.
+    """
     share = float(dead.mean())
     if found.grows_at is not None:
         return "exploding", (

@@ -1,7 +1,7 @@
 """Figures of a flow. Each function takes `ax=None` and returns the Axes.
 
-They need matplotlib: `pip install 'throughtime[report]'`. Colours are told apart by colour-blind
-readers too; lines differ in dashes as well. `save` writes the figure that Axes belong to.
+They need matplotlib: `pip install 'throughtime[report]'`. Colour-blind readers can tell the colours
+apart; lines differ in their dashes, too. `save` writes the figure that the Axes belong to.
 
 Example:
     >>> import numpy as np

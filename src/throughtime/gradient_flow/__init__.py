@@ -1,4 +1,9 @@
-"""Where the gradient goes, through time: lags, carousel, Jacobians, verdicts, advice; NaN too."""
+"""Where the gradient of a run goes, through time.
+
+`network_flow` follows every loss back: norms by lag, the paths through the carousel and the gates,
+Jacobians, what truncation gives up, a verdict and advice. `first_in_network` finds the first value
+that is NaN or infinite. `FlowRecorder` watches both while a network trains.
+"""
 
 from throughtime.gradient_flow.advice import Clipping, clipping_of
 from throughtime.gradient_flow.batched_vjp import lag_matrix

@@ -40,8 +40,8 @@ class WindowCost:
 
     Attributes:
         k1, k2: steps between updates, and steps back.
-        relative_bias: ‖truncated − full‖ / ‖full‖, of the gradient summed over the windows.
-        alignment: cosine of the angle between the two: below 0 an update goes uphill.
+        relative_bias: ‖truncated − full‖ / ‖full‖ for the gradient summed over the windows.
+        alignment: cosine of the angle between the two gradients: below 0 an update goes uphill.
     """
 
     k1: int
@@ -52,17 +52,17 @@ class WindowCost:
 
 @dataclass(frozen=True)
 class Initialisation:
-    """Forget gates for the memory that is asked for.
+    """Forget gates for the memory that is needed.
 
-    A unit with forget gate f keeps for 1/(1 − f) steps: σ(b) = 1 − 1/m where b = log(m − 1). Chrono
-    initialisation spreads the units' memories over 1 … m (Tallec and Ollivier 2018).
+    A unit with forget gate f remembers for 1/(1 − f) steps: σ(b) = 1 − 1/m for b = log(m − 1).
+    Chrono initialisation spreads the units' memories over 1 … m (Tallec and Ollivier 2018).
 
     Attributes:
         layer: number of the LSTM layer.
         memory: m, in steps.
         forget_bias: log(m − 1).
         chrono: m, for `LSTM(…, chrono=m)`.
-        remembering: share of the units whose time constant is at least m as things are.
+        remembering: the share of units whose time constant is at least m already.
     """
 
     layer: int
@@ -83,13 +83,13 @@ class Advice:
 
     Attributes:
         truncation: how many steps to differentiate.
-        window: what the given k1 and k2 cost; None where none were given.
-        clipping: whether a threshold binds, and one from the distribution; None where sequences
-            have lengths of their own, and of a torch module without `windows=`.
-        memory: the lag that is needed: the user's, or what inputs and targets tell; None where
+        window: what the given k1 and k2 cost; None if none were given.
+        clipping: whether a threshold binds, and one from the distribution; None if sequences have
+            lengths of their own, and for a torch module without `windows=`.
+        memory: the lag that is needed: given by the user, or told by inputs and targets; None if
             neither says anything.
         memory_from: "given", "data" or "".
-        initialisation: for each LSTM layer, where a memory is known.
+        initialisation: for each LSTM layer, if a memory is known.
     """
 
     truncation: Truncation
@@ -114,7 +114,7 @@ class Advice:
 
 
 def initialisations(constants: dict[int, Array], memory: int | None) -> tuple[Initialisation, ...]:
-    """For LSTM layers, by number, given the time constants of their units."""
+    """Advice for LSTM layers, by number, given the time constants of their units."""
     if memory is None or memory < LEAST_CHRONO_MEMORY:
         return ()
     bias = float(np.log(memory - 1))
@@ -192,13 +192,13 @@ class Bias:
 
     Attributes:
         steps: (S,), K.
-        relative: (S,), ‖R_K‖ / ‖∇L‖ on these data, the lags beyond those walked included as an
-            estimate.
-        upper: (S,), what it stays below on other data of this kind with 95 % confidence, from its
-            spread over up to eight groups of sequences; NaN where there is one group.
-        bound: (S,), Σ over the lags from K on of the norms of their gradients, over ‖∇L‖: what
-            the bias stays below even if no two lags cancel.
-        beyond: the part of `relative` that is an estimate, of lags that were not walked.
+        relative: (S,), ‖R_K‖ / ‖∇L‖ on these data, with an estimate for the lags that were not
+            followed.
+        upper: (S,), what the bias stays below on other data of this kind with 95 % confidence,
+            from its spread over up to eight groups of sequences; NaN if there is one group.
+        bound: (S,), the norms of the gradients through the lags from K on, added up, over ‖∇L‖:
+            what the bias stays below even if no two lags cancel.
+        beyond: the part of `relative` that is an estimate, for lags that were not followed.
     """
 
     steps: Array
@@ -209,7 +209,7 @@ class Bias:
 
 
 def tails(by_lag: Sequence[Parameters]) -> tuple[Array, Array, float]:
-    """‖R_K‖ at the start of each stretch, the sum of the stretches' norms from there on, ‖∇L‖."""
+    """‖R_K‖ at the start of each stretch, the sum of the norms from that stretch on, and ‖∇L‖."""
     rest = by_lag[0].zeros_like()
     left, sums, total = [], [], 0.0
     for one in reversed(by_lag):
@@ -231,11 +231,11 @@ def truncation_bias(
     """The bias at every K at which a stretch of lags begins, and at the first K beyond them.
 
     Args:
-        starts, by_lag: stretches of lags and their gradients.
-        groups: of each group of sequences, ‖R_K‖ / ‖∇L‖ by stretch, (S,).
-        lags: how many lags were walked.
-        steps: T; where all its lags were walked, nothing lies beyond.
-        found: how the gradient falls, for what lies beyond.
+        starts, by_lag: stretches of lags, and the gradients through them.
+        groups: for each group of sequences, ‖R_K‖ / ‖∇L‖ by stretch, (S,).
+        lags: how many lags were followed.
+        steps: T; if all its lags were followed, there is nothing beyond them.
+        found: how the gradient falls, for the estimate beyond these lags.
     """
     left, sums, whole = tails(by_lag)
     beyond = 0.0
@@ -254,7 +254,7 @@ def truncation_bias(
 
 
 def _after(rate: float, length: int) -> float:
-    """What a geometric series adds after its first `length` terms, by their sum."""
+    """The rest of a geometric series after `length` terms, relative to the sum of these."""
     if not rate < 1:
         return np.inf
     return float(rate**length / (1 - rate**length))
@@ -263,10 +263,10 @@ def _after(rate: float, length: int) -> float:
 def _foreseen(ratios: Array) -> Array:
     """The upper end of a prediction interval for one more group, and 0 after the last stretch.
 
-    (groups, S) -> (S + 1,). In logarithms, since ratios of norms are skewed. The ratio of the
-    whole data is not held to be steadier than that of a group: where noise makes the gradient,
-    numerator and denominator both shrink with the number of sequences, and their ratio varies as
-    much as before.
+    (groups, S) -> (S + 1,). It is computed in logarithms, since ratios of norms are skewed. The
+    ratio for the whole data is not assumed to be steadier than that for a group: if the gradient is
+    mostly noise, numerator and denominator both shrink with the number of sequences, and their
+    ratio varies as much as before.
     """
     n = len(ratios)
     logs = np.log(np.maximum(ratios, np.finfo(np.float64).tiny))
@@ -280,14 +280,15 @@ class Truncation:
     """The number of steps to differentiate, and what that costs.
 
     Attributes:
-        steps: K, the smallest from which on the bias stays below `asked`; None where no K within
-            the run does, and the gradient does not fall beyond it either.
+        steps: K, the smallest from which on the bias stays below `asked`; None if there is no such
+            K within the run, and the gradient does not fall beyond it either.
         asked: the relative bias that was asked for.
-        relative: measured at K.
-        upper: with 95 % confidence; NaN where there was one group of sequences to tell from.
-        safe: the K at which the bound, which lets no two lags cancel, is below `asked`; None
-            where it is not within the lags walked.
-        extrapolated: whether K lies beyond the lags walked, where the fall is an estimate.
+        relative: the bias measured at K.
+        upper: the bias with 95 % confidence; NaN if there was only one group of sequences.
+        safe: the K at which the bound, which lets no two lags cancel, is below `asked`; None if
+            there is no such K among the lags that were followed.
+        extrapolated: whether K is beyond the lags that were followed, where the fall is an
+            estimate.
     """
 
     steps: int | None
@@ -322,16 +323,16 @@ def _first_below(values: Array, asked: float) -> int | None:
 
 @dataclass(frozen=True)
 class Clipping:
-    """LagNorms of the gradients that training in windows of this length would see.
+    """Norms of the gradients that training in windows of this length would see.
 
     Attributes:
-        window: steps of a window; None where they are the caller's own.
-        norms: (n,), ‖∇‖₂ of each, at the parameters as they are.
+        window: steps of a window; None if the windows are the caller's own.
+        norms: (n,), ‖∇‖₂ in each window, at the parameters as they are.
         threshold: the norm that nine of ten stay below: it leaves the ordinary update alone and
             stops the rare large one.
-        given: the threshold that was asked about, or None.
-        binds: the share of windows that it would clip; NaN without one.
-        ratio: largest norm over the median: how heavy the tail is.
+        given: the threshold to be judged, or None.
+        binds: the share of windows that it would clip; NaN without a threshold.
+        ratio: the largest norm over the median, which shows how heavy the tail is.
     """
 
     window: int | None
@@ -352,14 +353,14 @@ def advise_clipping(
 ) -> Clipping | None:
     """Differentiates windows one after another, as TBPTT would, without updating anything.
 
-    None where no gradient is left, or one overflows: then there is nothing to clip at.
+    Returns None if all gradients are 0 or one overflows: then there is nothing to clip at.
     """
     state: Parameters | None = None
     norms: list[float] = []
     for begin in range(0, len(inputs), window)[:CLIPPING_WINDOWS]:
         part = slice(begin, begin + window)
         if len(inputs[part]) < window and norms:
-            break  # a shorter last one is of another kind
+            break  # a shorter last window is not comparable
         _, gradient, tape = differentiate_window(network, inputs[part], targets[part], state=state)
         state = network.state_after(tape, len(inputs[part]))
         norms.append(gradient.norm())
@@ -367,7 +368,7 @@ def advise_clipping(
 
 
 def clipping_of(norms: list[float], window: int | None, given: float | None) -> Clipping | None:
-    """From the norms of some windows' gradients; None as above."""
+    """As `advise_clipping`, from the norms of some windows' gradients."""
     found = np.array(norms)
     if not (found.any() and np.isfinite(found).all()):
         return None
@@ -381,16 +382,16 @@ def clipping_of(norms: list[float], window: int | None, given: float | None) -> 
 def data_memory(
     inputs: Array, targets: Array, max_lag: int, rng: np.random.Generator
 ) -> int | None:
-    """The longest lag l at which x_{t−l} tells of the target at t beyond chance, linearly.
+    """The longest lag l at which x_{t−l} says more about the target at t than chance, linearly.
 
-    Compares Σ (covariance of x_{t−l} and y_t)² with what it is where inputs and targets belong to
-    different sequences, or, where there is one sequence, to different times: a lag counts that
-    exceeds the largest of all lags in all of 20 such draws, about 95 % confidence for the whole.
-    Of longer runs the first 4096 steps are looked at.
+    Compares Σ (covariance of x_{t−l} and y_t)² with its value for inputs and targets of different
+    sequences, or, if there is one sequence, of different times. A lag counts if it exceeds the
+    largest value of any lag in all of 20 such draws, which gives about 95 % confidence for the
+    whole. Of longer runs the first 4096 steps are looked at.
 
     Returns:
-        the lag; None where there is none, which does not say that there is no memory: what takes
-        two inputs together to tell shows in no single covariance.
+        the lag; None if there is none, which does not mean that no memory is needed: a dependency
+        on two inputs together shows in no single covariance.
     """
     x, y = _columns(inputs[:MEMORY_STEPS]), _columns(targets[:MEMORY_STEPS])
     if not x.size or not y.size:
@@ -407,10 +408,10 @@ def data_memory(
 
 
 def _covariances(x: Array, y: Array, lags: int) -> Array:
-    """n Σ cov² of x_{t−l} with y_t by lag, n the number of pairs: by chance alike at all lags.
+    """n Σ cov² of x_{t−l} with y_t by lag, for n pairs: by chance the same at all lags.
 
-    Of all lags at once, as a product of Fourier transforms; with so many zeros behind them that
-    no lag meets the other end.
+    All lags are computed at once, as a product of Fourier transforms, with enough zeros appended
+    that no lag wraps around.
     """
     T, B = x.shape[:2]
     unit = 2 ** max(0, int(np.log2(T + lags)) - 3)  # lengths with small factors are fast
@@ -422,14 +423,14 @@ def _covariances(x: Array, y: Array, lags: int) -> Array:
 
 
 def _elsewhere(x: Array, rng: np.random.Generator) -> Array:
-    """The inputs of other sequences, or, of a single one, of another time."""
+    """The inputs of other sequences, or, if there is only one, of another time."""
     T, B = x.shape[:2]
     shifted = x if T < 4 else np.roll(x, int(rng.integers(T // 4, T - T // 4 + 1)), axis=0)
     return shifted[:, rng.permutation(B)]
 
 
 def _columns(values: Array) -> Array:
-    """(T, B, at most 16) centred columns; classes as one-hot columns of the most frequent ones."""
+    """(T, B, at most 16) centred columns; for classes, one-hot columns of the most frequent."""
     if is_indices(values) and values.ndim == 2:
         classes, counts = np.unique(values, return_counts=True)
         frequent = classes[np.argsort(-counts)[:MEMORY_COLUMNS]]

@@ -141,7 +141,7 @@ def measure_batched(
 def _step_by_step(
     run: LinearisedRun, folded: FoldedStep, lags: int, starts: Sequence[int], keep: bool
 ) -> tuple[dict[str, LagNorms], Array, dict[str, Array]]:
-    """LagNorms, the rows added up over each stretch of lags (S, T, B, width), and the rows."""
+    """Norms, the rows added up over each stretch of lags (S, T, B, width), and the rows."""
     T, B = run.arriving.shape[:2]
     dtype = run.arriving.dtype
     norms = {part: LagNorms.zeros(T, lags, B) for part in folded.parts}

@@ -37,14 +37,14 @@ class NonFinite:
 
     Attributes:
         where: "parameters", "inputs", "layer 1 (LSTM)", "outputs", "loss", "gradient", …
-        quantity: what it is there: "pre-activation", "gate", "c", "h", "output", "δc", …
-        value: nan or ±inf; of a float32 pre-activation the number that no float32 can hold.
-        backward: whether all was finite on the way to the loss, and this lies on the way back.
+        quantity: what it is: "pre-activation", "gate f", "c", "h", "output", "δc", …
+        value: nan or ±inf; for a float32 pre-activation the number that no float32 can hold.
+        backward: whether it is on the way back, everything on the way to the loss being finite.
         layer: its number, or None.
         gate: its letter, or "".
-        step, sequence, unit: from 0; None where there is none of the kind.
+        step, sequence, unit: from 0; None if it belongs to none.
         name: of a parameter, or "".
-        sources: what the value was made of, by name.
+        sources: what the value was computed from, by name.
         dtype: of the run.
     """
 
@@ -75,7 +75,7 @@ class NonFinite:
 
     @property
     def place(self) -> str:
-        """Where, in words."""
+        """The place in words."""
         parts = [self.where]
         for what in ("step", "sequence"):
             if getattr(self, what) is not None:
@@ -90,12 +90,12 @@ class NonFinite:
 
 
 class DivergedError(ValueError):
-    """While training: the loss, the gradient or a parameter is no finite number any more.
+    """Raised while training, if the loss, the gradient or a parameter is no longer finite.
 
     Attributes:
-        update: at which.
-        finding: the first value that is none, and what it was made of; None where it was not
-            found again, in the streams of another process for instance.
+        update: the number of the update.
+        finding: the first value that is NaN or infinite, and what it was computed from; None if it
+            was not found again, for instance since it is in the streams of another process.
     """
 
     def __init__(self, message: str, update: int = 0, finding: NonFinite | None = None) -> None:
@@ -104,7 +104,7 @@ class DivergedError(ValueError):
 
 
 def _three_digits(value: float) -> str:
-    """Three digits.
+    """The number with three digits.
 
     Example:
         >>> _three_digits(8.1e38), _three_digits(float("nan")), _three_digits(2.0)
@@ -123,11 +123,11 @@ class Entry(NamedTuple):
 
 
 def first_entry(arrays: Mapping[str, Array], *, backward: bool = False) -> Entry | None:
-    """The earliest step, in the order of the arrays, at which something is NaN or infinite.
+    """The first entry that is NaN or infinite: by step, and within a step by array.
 
     Args:
         arrays: by name, (T, B, ·), in the order in which a step computes them.
-        backward: whether the last step comes first.
+        backward: whether the last step is the first one to be computed.
 
     Example:
         >>> import numpy as np
@@ -146,15 +146,15 @@ def first_entry(arrays: Mapping[str, Array], *, backward: bool = False) -> Entry
 
 
 def largest(array: Array) -> float:
-    """max |·|, of what is not NaN."""
+    """max |·| over all that is not NaN."""
     size = np.abs(array[~np.isnan(array)])
     return float(size.max()) if size.size else float("nan")
 
 
 def pre_activations(cell: Cell, p: Mapping[str, Array], tape: Tape) -> Parts:
-    """What adds up to the pre-activations of every step, in float64.
+    """The terms whose sum is the pre-activation of every step, in float64.
 
-    A number that overflows float32 is then still a number, and says which part is to blame.
+    A number that overflows float32 is then still a number, and shows which term is to blame.
     """
     q = {name: array.astype(np.float64) for name, array in p.items()}
     x = tape.inputs if tape.inputs.dtype.kind in "iu" else tape.inputs.astype(np.float64)
@@ -213,9 +213,9 @@ def first_in_cell(number: int, cell: Cell, p: Mapping[str, Array], tape: Tape) -
 def _sources_of_value(
     cell: Cell, place: Entry, arrays: Mapping[str, Array], tape: Tape, parts: Parts
 ) -> dict[str, float]:
-    """What a gate, c or h was made of."""
+    """What a gate, c or h was computed from."""
     at = place[1:]
-    if place.name in cell.gates:  # its sum overflowed on the way, and is a number as a whole
+    if place.name in cell.gates:  # a partial sum overflowed, although the whole sum would not
         row = (*at[:2], cell.gates.index(place.name) * cell.units + place.unit)
         return {name: float(part[row]) for name, part in parts.items()}
     wanted = {"c": "ifa", "h": "zn" if isinstance(cell, GRU) else "o"}.get(place.name, "")
@@ -228,12 +228,15 @@ def _sources_of_value(
 
 
 def _within(tape: Tape, array: Array) -> Array:
-    """0 beyond a sequence's length, where nothing is kept."""
+    """The array with zeros beyond each sequence's length, where nothing is kept."""
     return array if tape.active is None else np.where(tape.active, array, array.dtype.type(0))
 
 
 def first_in_deltas(network: Network, found: Gradients, doutputs: Array) -> NonFinite | None:
-    """From the loss down through the layers, in each from the last step to the first."""
+    """The first derivative that is NaN or infinite.
+
+    The order is from the loss down through the layers, and in each from the last step to the first.
+    """
     dtype = str(network.dtype)
     place = first_entry({"∂L/∂output": doutputs}, backward=True)
     if place is not None:
@@ -277,7 +280,7 @@ def first_in_deltas(network: Network, found: Gradients, doutputs: Array) -> NonF
 def _sources_of_delta(
     p: Mapping[str, Array], own: Mapping[str, Array], name: str, step: int
 ) -> dict[str, float]:
-    """What a derivative was made of, as far as sizes tell."""
+    """What a derivative was computed from, as far as sizes tell."""
     found = {}
     if name == "z" and "h" in own:
         found = {
@@ -290,7 +293,7 @@ def _sources_of_delta(
 
 
 def first_in_gradient(gradient: Parameters, found: Gradients) -> NonFinite | None:
-    """Where sums over steps and sequences overflow, or the squares of their norm."""
+    """The first sum over steps and sequences that overflows, or their norm if that does."""
     dtype = str(gradient.dtype)
     for name, array in gradient.items():
         if all_finite(array):
@@ -319,8 +322,8 @@ class NonFiniteSearch:
     """Runs a network and keeps the first value that is NaN or infinite.
 
     Attributes:
-        found: that value; None as long as there is none.
-        tape, outputs: of the run, where it came to its end.
+        found: that value; None if there is none so far.
+        tape, outputs: of the run, once it has been completed.
     """
 
     def __init__(self, network: Network) -> None:
@@ -330,7 +333,7 @@ class NonFiniteSearch:
         self.outputs = np.zeros((0, 0, 0), network.dtype)
 
     def arrays(self, where: str, arrays: Mapping[str, Array]) -> None:
-        """Looks at what is given: parameters, inputs, states."""
+        """Searches what the run is given: parameters, inputs, states."""
         for name, array in arrays.items():
             if self.found is None and array.dtype.kind == "f" and not all_finite(array):
                 place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
@@ -369,7 +372,7 @@ class NonFiniteSearch:
     def _layer_output(
         self, number: int, p: Mapping[str, Array], inputs: Array, outputs: Array
     ) -> None:
-        """Of Dense, Embedding and Dropout."""
+        """Searches the output of Dense, Embedding and Dropout."""
         place = first_entry({"output": outputs})
         if place is None:
             return
@@ -389,7 +392,7 @@ class NonFiniteSearch:
         )
 
     def loss(self, loss: LossValue, first: int = 0) -> None:
-        """Looks at the terms of the steps from `first` on, and at their sum."""
+        """Searches the terms of the steps from `first` on, and their sum."""
         place = first_entry({"loss": loss.terms[..., None]})
         if place is None and np.isfinite(loss.value):
             return
@@ -409,7 +412,7 @@ class NonFiniteSearch:
         )
 
     def backward(self, doutputs: Array, dstate: Mapping[str, Array] | None = None) -> None:
-        """Differentiates, and looks at every step's derivatives and at their sums."""
+        """Differentiates, and searches every step's derivatives and their sums."""
         assert self.tape is not None
         found = self.network.backward(self.tape, doutputs, dstate, need_inputs=False)
         self.found = first_in_deltas(self.network, found, doutputs)
@@ -428,17 +431,17 @@ def first_in_network(
 ) -> NonFinite | None:
     """The first value of a network's run, forward and backward, that is NaN or infinite.
 
-    The run is made again, and everything is looked at in the order in which it is computed:
+    The run is made again, and everything is searched in the order in which it is computed:
     parameters, inputs, each layer's pre-activations, gates, c and h, outputs, the terms of the
     loss, then the derivatives from the loss down and from the last step back, and their sums.
 
     Args:
         network, inputs, targets, state, lengths, dropout_seed: as in
-            `Network.loss_and_gradient`; without targets the way back is left out.
+            `Network.loss_and_gradient`; without targets there is no way back.
         first: the first step whose loss counts.
 
     Returns:
-        None where every number is finite.
+        None if every number is finite.
     """
     search, x = NonFiniteSearch(network), np.asarray(inputs)
     search.arrays("parameters", network.parameters)

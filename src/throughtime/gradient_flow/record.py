@@ -39,10 +39,10 @@ class LayerLook:
         verdict: "healthy", "vanishing", "exploding" or "dead".
         reach: the last lag up to which the gradient stays above one per cent of that at lag 0.
         falls: whether it falls below that within the window.
-        half_life: steps; None where the gradient does not fall.
-        rate: its factor per step; None where that cannot be told.
-        dead: share of the units.
-        lags, profile: of up to 33 lags, ‖∂E/∂c‖ of an LSTM, else ‖∂E/∂h‖.
+        half_life: in steps; None if the gradient does not fall.
+        rate: the gradient's factor per step; None if that is unknown.
+        dead: the share of units that are dead.
+        lags, profile: up to 33 lags, with ‖∂E/∂c‖ for an LSTM and ‖∂E/∂h‖ otherwise.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class LayerLook:
 
     @classmethod
     def of(cls, layer: LayerFlow) -> Self:
-        """Of a layer's flow."""
+        """From a layer's flow."""
         profile, fall = layer.profile[layer.remembers], layer.decay
         last = len(profile) - 1
         lags = np.unique(np.linspace(0, last, min(RECORDED_LAGS, last + 1)).astype(int))
@@ -79,16 +79,16 @@ class Look:
     """One look at the flow, and the updates since the one before.
 
     Attributes:
-        update: after which it was taken.
+        update: the update after which it was taken.
         seconds: since the recorder began.
-        cost: seconds that it took.
-        verdict, reason: the worst of the layers'.
-        steps, batch, max_lag: T, the sequences that were looked at, and how far back.
-        truncation: K that is advised; None where there is none.
-        updates: since the look before.
-        norm, usual_norm, largest_norm: of their gradients, before clipping: the median, what nine
-            of ten stay below, and the largest. To clip at the second leaves the ordinary one alone.
-        clipped: the share of them that was clipped; None without a threshold.
+        cost: the seconds that it took.
+        verdict, reason: the worst of the layers' verdicts.
+        steps, batch, max_lag: T, the number of sequences looked at, and the longest lag.
+        truncation: the K that is advised; None if there is none.
+        updates: the number of updates since the look before.
+        norm, usual_norm, largest_norm: of their gradients before clipping: the median, what nine
+            of ten stay below, and the largest. Clipping at the second leaves ordinary ones alone.
+        clipped: the share of these updates that was clipped; None without a threshold.
         layers: by number.
     """
 
@@ -110,7 +110,7 @@ class Look:
 
     @classmethod
     def of(cls, flow: Flow, update: int, seconds: float, cost: float, norms: NormsSince) -> Self:
-        """Of a flow."""
+        """From a flow."""
         return cls(
             update=update,
             seconds=seconds,
@@ -131,16 +131,16 @@ class Look:
 
     @property
     def worst(self) -> tuple[str, LayerLook]:
-        """Number and look of the layer whose verdict the whole has."""
+        """Number and look of the layer that the verdict comes from."""
         return next(item for item in self.layers.items() if item[1].verdict == self.verdict)
 
     def as_line(self) -> dict[str, Any]:
-        """As it stands in the file."""
+        """As a line of the file."""
         return {"kind": "look", **asdict(self)}
 
     @classmethod
     def from_line(cls, line: Mapping[str, Any]) -> Self:
-        """From the file."""
+        """From a line of the file."""
         known = {f.name: line[f.name] for f in fields(cls)}
         known["layers"] = {n: LayerLook(**one) for n, one in line["layers"].items()}
         return cls(**known)
@@ -151,11 +151,12 @@ class FlowRecord:
     """What a `FlowRecorder` has written; print it.
 
     Attributes:
-        looks: in order, those of a run that was gone on with from an earlier checkpoint replaced.
+        looks: in order. If a run was resumed from an earlier checkpoint, the looks after it are
+            replaced.
         clip: the clipping threshold, or None.
-        ended: "diverged", "ended", or "" where the run still goes on or was cut off.
-        message: of a run that diverged: which value became NaN or infinite, and where.
-        update: at which it ended.
+        ended: "diverged", "ended", or "" if the run still goes on or was cut off.
+        message: if the run diverged, which value became NaN or infinite, and where.
+        update: the update at which it ended.
 
     Example:
         >>> import numpy as np, tempfile, pathlib
@@ -177,10 +178,10 @@ class FlowRecord:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
-        """Reads a record, of a run that still goes on too.
+        """Reads a record, even while its run still goes on.
 
         Raises:
-            ValueError, OSError: for what is no record, or one of a newer version.
+            ValueError, OSError: for a file that is no record, or is of a newer version.
         """
         looks: list[Look] = []
         last: dict[str, Any] = {}
@@ -215,12 +216,12 @@ def _finite(value: float) -> float | None:
 
 @dataclass
 class NormsSince:
-    """What the updates since the last look had to say.
+    """Norms of the gradients of the updates since the last look.
 
     Attributes:
         threshold: of clipping, or None.
-        count, clipped: updates, and those whose norm was above it.
-        largest: norm.
+        count, clipped: the number of updates, and of those whose norm was above the threshold.
+        largest: the largest norm.
     """
 
     threshold: float | None
@@ -230,7 +231,7 @@ class NormsSince:
     _newest: list[float] = field(default_factory=list)
 
     def add(self, norm: float) -> None:
-        """One update's norm, before clipping."""
+        """Adds one update's norm, before clipping."""
         self.count += 1
         self.clipped += self.threshold is not None and norm > self.threshold
         self.largest = max(self.largest, norm)
@@ -240,19 +241,19 @@ class NormsSince:
 
     @property
     def median(self) -> float:
-        """NaN without any."""
+        """The median of the norms; NaN if there are none."""
         return float(np.median(self._newest)) if self._newest else float("nan")
 
     @property
     def usual(self) -> float:
-        """What nine of ten stay below; NaN without any."""
+        """What nine of ten norms stay below; NaN if there are none."""
         if not self._newest:
             return float("nan")
         return float(np.quantile(self._newest, USUAL_NORM_QUANTILE))
 
     @property
     def share(self) -> float | None:
-        """Of the updates that were clipped; None without a threshold or an update."""
+        """The share of updates that were clipped; None without a threshold or an update."""
         if self.threshold is None or not self.count:
             return None
         return self.clipped / self.count
@@ -262,11 +263,11 @@ def begin_record(path: Path, way_out: str = "") -> None:
     """Makes sure that lines can be appended: a new file, or a record that ends with a line.
 
     Args:
-        way_out: what to do where the file is no record.
+        way_out: what to do if the file is no record.
 
     Raises:
         ValueError: for a file that is no record.
-        OSError: where it cannot be written.
+        OSError: if it cannot be written.
     """
     if not path.parent.is_dir():
         refuse("record", "a file in an existing folder", path, f"mkdir -p {path.parent}")
@@ -282,17 +283,17 @@ def begin_record(path: Path, way_out: str = "") -> None:
 
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:
-    """One line, in one piece; numbers that are not finite become null."""
+    """Appends one line in one write; numbers that are not finite become null."""
     text = json.dumps(plain(line), ensure_ascii=False, allow_nan=False)
     with path.open("ab") as file:
         file.write(text.encode() + b"\n")
 
 
 def record_lines(path: Path, way_out: str = "") -> Iterator[dict[str, Any]]:
-    """All whole lines; what a crash cut off is left out.
+    """All complete lines; a line that a crash cut off is left out.
 
     Raises:
-        ValueError, OSError: for what is no record, or one of a newer version.
+        ValueError, OSError: for a file that is no record, or is of a newer version.
     """
     with path.open("rb") as file:
         for number, raw in enumerate(file):
@@ -316,24 +317,24 @@ def _decoded(raw: bytes) -> dict[str, Any] | None:
 
 
 def few(look: Look) -> str:
-    """How far a small look went; nothing of one that went all the way."""
+    """How far a small look went; empty for a look of full size."""
     if look.max_lag >= min(look.steps - 1, LONG_RUN_LAGS):
         return ""
     return f" ({look.max_lag} lags)"
 
 
 def reach(layer: LayerLook) -> str:
-    """In steps, "≥" where the gradient is still there at the longest lag."""
+    """In steps, with "≥" if the gradient is still there at the longest lag."""
     return f"{'' if layer.falls else '≥ '}{layer.reach} steps"
 
 
 def half_life(layer: LayerLook) -> str:
-    """In steps, "–" where the gradient does not fall."""
+    """In steps, or "–" if the gradient does not fall."""
     return "–" if layer.half_life is None else f"{layer.half_life:.3g}"
 
 
 def record_table(record: FlowRecord) -> str:
-    """A row a look, of many looks some, evenly; then how the run ended."""
+    """One row per look, evenly chosen if there are many; then how the run ended."""
     heads = ["update", "verdict", "layer", "reach", "half-life", "|gradient|", "9 of 10", "largest"]
     rows = [[*heads, *(["clipped"] if record.clip is not None else [])]]
     places = np.linspace(0, len(record.looks) - 1, min(ROWS, len(record.looks)))

@@ -56,27 +56,28 @@ QUICK = {"carousel": False, "spectrum": False, "sequences": LOOK_SEQUENCES}
 class FlowRecorder:
     """Watches where the gradient goes while a network or a torch model trains.
 
-    `observe` stands in the training loop, after the gradient is there and before the update. It
-    costs next to nothing, and now and then follows the losses of what it is given back through
-    time, as `tt.flow` does, but so seldom that all looks together take at most `share` of the
-    time that is spent otherwise: it measures both. The first looks are small, one sequence over
-    few lags, and tell how long larger ones may take.
+    Call `observe` in the training loop, once the gradient is computed and before the update. It
+    costs next to nothing, and now and then follows the losses of its data back through time, as
+    `tt.flow` does, but so seldom that all looks together take at most `share` of the time that is
+    spent otherwise: it measures both. The first looks are small, one sequence over few lags, and
+    tell how long larger ones may take.
 
     Args:
-        path: the record, JSON a line, to which is appended; none without it.
-        clip: the threshold at which gradients are clipped, where they are.
+        path: of the record, one JSON object per line, which is appended to; without it nothing is
+            written.
+        clip: the threshold at which gradients are clipped, if they are.
         share: of the training time that looks may take.
-        live: whether to show a line; in a terminal, if not said. Elsewhere a line comes every
+        live: whether to show a line; by default in a terminal only. Elsewhere there is a line every
             15 seconds at most.
-        update: how many updates were made before, where a run goes on.
-        file: where the line is shown; standard error without it.
+        update: how many updates were made before, if a run is resumed.
+        file: where the line is shown; standard error by default.
 
     Attributes:
         look_at: the latest Flow, or None.
-        budget: `.spent` seconds in `.looks` looks, `.taken` of the time.
+        budget: `.spent` seconds in `.looks` looks, a share `.taken` of the time.
 
     Raises:
-        ValueError, OSError: for a path that holds something else, or cannot be written.
+        ValueError, OSError: if the path holds something else or cannot be written.
 
     Example:
         >>> import numpy as np
@@ -112,7 +113,9 @@ class FlowRecorder:
         self.last: Look | None = None
         self.line = LiveLine(live, file or sys.stderr)
         self._over = False
-        import_module("numpy.ma")  # a first look would load it, for longer than it takes otherwise
+        import_module(
+            "numpy.ma"
+        )  # otherwise the first look would load it, which takes longer than the look
         if self.path is not None:
             begin_record(self.path)
             first = {"format": FORMAT, "version": VERSION, "update": update, "time": time()}
@@ -132,22 +135,23 @@ class FlowRecorder:
         update: int | None = None,
         **options: Any,
     ) -> Flow | None:
-        """One update of a training loop; takes a look where it is time to.
+        """Takes note of one update of a training loop, and a look if one is due.
 
         Args:
             what, data: as in `tt.flow`: a Network, its inputs and targets; or a torch model and
-                what it is called with. Of the sequences eight are looked at.
-            norm: of the gradient before clipping, a number or a tensor; `clip_grad_norm_` gives it.
-            update: its number; counted from 1 without it.
-            options: as in `tt.flow`: `loss`, `state`, `lengths`, … `carousel=True` and
-                `spectrum=True` look at more, and therefore less often. `memory`, the lag that is
-                needed, is a quarter of the window if not said.
+                what it is called with. Eight of the sequences are looked at.
+            norm: of the gradient before clipping, a number or a tensor; `clip_grad_norm_` returns
+                it.
+            update: its number; by default updates are counted from 1.
+            options: as in `tt.flow`: `loss`, `state`, `lengths`, … With `carousel=True` and
+                `spectrum=True` looks see more, and are therefore less frequent. `memory`, the lag
+                that is needed, is a quarter of the window by default.
 
         Returns:
-            the Flow, where a look was taken.
+            the Flow, if a look was taken.
 
         Raises:
-            DivergedError: where the norm is NaN or infinite; it says which value became so first.
+            DivergedError: if the norm is NaN or infinite; it says which value became so first.
         """
         value = None if norm is None else float(norm)
         if value is not None and not abs(value) < float("inf"):
@@ -158,7 +162,7 @@ class FlowRecorder:
         return self.due_look(what, *data, **options)
 
     def note(self, norm: float | None = None, update: int | None = None) -> bool:
-        """One update, without what to look at: whether it is time to call `due_look`."""
+        """Takes note of one update, without data; returns whether to call `due_look`."""
         self.updates = self.updates + 1 if update is None else update
         if norm is not None:
             self.norms.add(norm)
@@ -175,17 +179,17 @@ class FlowRecorder:
         return first_in_network(what, *data, **options)
 
     def due_look(self, what: object, *data: Any, **options: Any) -> Flow:
-        """Takes the look that it is time to take: of its full size, or a smaller one at first."""
+        """Takes the look that is due: of full size, or at first a smaller one."""
         wanted, torch = {**QUICK, **options}, not isinstance(what, Network)
         found = self.look(what, *data, **self.growing.options(wanted, torch))
         self.budget.grow(self.growing.grown(found, wanted, torch))
         return found
 
     def look(self, what: object, *data: Any, **options: Any) -> Flow:
-        """Takes a look of full size, whether it is time to or not."""
+        """Takes a look of full size, whether one is due or not."""
         spent = self.budget.spent
         wanted = {**QUICK, **options}
-        if isinstance(what, Network) and data:  # to ask the data takes too long
+        if isinstance(what, Network) and data:  # asking the data would take too long
             wanted.setdefault("memory", max(1, len(data[0]) // 4))
         with self.budget.look():
             self.look_at = self.flow_of(what, *data, **wanted)
@@ -198,7 +202,7 @@ class FlowRecorder:
         return self.look_at
 
     def close(self, problem: BaseException | None = None) -> None:
-        """Ends the record; a `DivergedError` that ended the run is written down."""
+        """Ends the record, with the `DivergedError` that ended the run, if there was one."""
         self.line.close()
         if self._over:
             return
@@ -237,16 +241,16 @@ class FlowRecorder:
 
 
 class LookBudget:
-    """Measures its own time against that of everything else.
+    """Weighs the time of looks against that of everything else.
 
     Args:
         share: of the time that is spent otherwise, between 0 and 1.
         clock: in seconds.
 
     Attributes:
-        spent: seconds that looks have taken.
+        spent: the seconds that looks have taken.
         looks: how many.
-        growth: how many times as long as the last look the next one may take.
+        growth: by which factor the next look may take longer than the last one.
 
     Example:
         >>> from throughtime.gradient_flow.recorder import LookBudget
@@ -266,7 +270,7 @@ class LookBudget:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the first turn that were spent otherwise."""
+        """Seconds since the first turn that were not spent on looks."""
         return 0.0 if self.began is None else self.clock() - self.began - self.spent
 
     @property
@@ -276,7 +280,7 @@ class LookBudget:
         return self.spent / elapsed if elapsed > 0 else 0.0
 
     def due(self) -> bool:
-        """To be asked once a turn: whether the next look fits in, however long it may take."""
+        """To be called once per turn: whether the next look fits in, however long it may take."""
         if self.began is None:
             self.began = self.clock()
             return False
@@ -293,14 +297,14 @@ class LookBudget:
         return (self.spent + expected) / self.share - elapsed
 
     def grow(self, growth: float) -> None:
-        """The next look may take so many times as long as the last one."""
+        """Says by which factor the next look may take longer than the last one."""
         self.growth = growth
-        if growth != 1:  # what was before is of smaller ones
+        if growth != 1:  # what was measured before belongs to smaller looks
             self.longest = self._last
 
     @contextmanager
     def look(self) -> Iterator[None]:
-        """Measures one look."""
+        """Measures the time of one look."""
         started = self.clock()
         try:
             yield
@@ -308,13 +312,12 @@ class LookBudget:
             seconds = self.clock() - started
             self.spent += seconds
             self._last = seconds
-            # One slow look, while the machine was busy, is forgotten again in time.
             self.longest = max(seconds, LOOK_FORGETTING * (self.longest + seconds))
             self.looks += 1
 
 
 class LookGrowth:
-    """Which look comes next.
+    """The sizes of the looks, one after another.
 
     Attributes:
         size: how many of the `GROWING_LOOKS` are behind; all of them once looks have full size.
@@ -324,11 +327,11 @@ class LookGrowth:
         self.size = 0
 
     def options(self, wanted: Mapping[str, Any], torch: bool) -> dict[str, Any]:
-        """Those of the next look, where `wanted` are those of a whole one."""
+        """The options of the next look, given those of a look of full size."""
         return _options(self.size, wanted, torch)
 
     def grown(self, flow: Flow, wanted: Mapping[str, Any], torch: bool) -> float:
-        """How many times as much as this look the next one has to do; to be asked after each."""
+        """By which factor the next look has to do more than this one; to be called after each."""
         last = _work(flow, _options(self.size, wanted, torch))
         while self.size < len(GROWING_LOOKS):
             self.size += 1
@@ -342,7 +345,7 @@ def _options(size: int, wanted: Mapping[str, Any], torch: bool) -> dict[str, Any
     found = dict(wanted)
     for name, most in GROWING_LOOKS[size].items() if size < len(GROWING_LOOKS) else ():
         if name == "sample" and not torch:
-            continue  # of a Network all losses go back together
+            continue  # all losses of a Network go back together
         given = found.get(name)
         found[name] = most if given is None else min(most, given)
     return found
@@ -358,10 +361,10 @@ def _work(flow: Flow, options: Mapping[str, Any]) -> int:
 
 
 class LiveLine:
-    """Shows text below a progress bar, where there is one.
+    """One line of text that is overwritten in a terminal; elsewhere a line now and then.
 
     Args:
-        live: whether to; None: in a terminal only.
+        live: whether to show it; None for a terminal only.
         file: where.
     """
 
@@ -372,7 +375,7 @@ class LiveLine:
         self._bar: Any = None
 
     def show(self, words: Callable[[], str], *, now: bool = False) -> None:
-        """Shows what `words` gives, where it is time to; `now` in a terminal at once."""
+        """Shows what `words` returns, if it is time to; in a terminal at once with `now`."""
         if not self.wanted:
             return
         passed = perf_counter() - self.shown
@@ -385,7 +388,7 @@ class LiveLine:
         self.shown = perf_counter()
 
     def close(self) -> None:
-        """Leaves the last version standing."""
+        """Leaves the last version on the screen."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

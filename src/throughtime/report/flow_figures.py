@@ -24,22 +24,22 @@ WIDEST = 3.0  # of the shares by path that are shown, where paths cancel one ano
 def lag_heatmap(
     flow: Flow, ax: Axes | None = None, *, layer: int | None = None, part: str | None = None
 ) -> Axes:
-    """How large the gradient of each step's loss still is, so many steps back.
+    """How large the gradient of each step's loss is, so many steps back.
 
     Row: the step t of the loss; column: the lag t − k; colour: ‖∂E_t/∂s_k‖, mean over sequences,
-    on a logarithmic scale of at most six decades. Blank where there is nothing: k would lie
-    before the first step. Lags below 0 are there where losses look at what comes after them. The
-    advised K is marked, where lags are those of the recurrence alone. Of more than 160 rows or
-    columns neighbours are averaged.
+    on a logarithmic scale of at most six decades. It is blank where k would be before the first
+    step. There are lags below 0 if losses look at what comes after them. The advised K is marked if
+    lags are those of the recurrence alone. If there are more than 160 rows or columns, neighbours
+    are averaged.
 
     Args:
         flow: from `tt.flow`.
-        ax: where to draw; a new figure without it.
-        layer: its number; the recurrent layer nearest to the loss without it.
-        part: "h" or "c"; what the layer remembers with, c of an LSTM, without it.
+        ax: where to draw; by default a new figure.
+        layer: its number; by default the recurrent layer nearest to the loss.
+        part: "h" or "c"; by default the part that the layer remembers with, which is c in an LSTM.
 
     Raises:
-        ValueError: for a layer or a part that is not there.
+        ValueError: for a layer or a part that does not exist.
     """
     from matplotlib.colors import LogNorm
 
@@ -70,7 +70,7 @@ def lag_heatmap(
 
 
 def lag_label(layer: LayerFlow) -> str:
-    """Of an axis: a second direction goes the other way."""
+    """The label of an axis of lags, which a second direction counts the other way."""
     if layer.backwards:
         return "lag k − t (steps after the loss)"
     return "lag t − k (steps back from the loss)"
@@ -79,19 +79,19 @@ def lag_label(layer: LayerFlow) -> str:
 def lag_profile(flow: Flow, ax: Axes | None = None, *, layer: int | None = None) -> Axes:
     """The gradient by lag, averaged over losses and sequences, with the advised K marked.
 
-    A line for each part of the state, and a thin one for what goes through the recurrence alone
-    where losses look at several steps past it. The band is the standard deviation over
-    sequences, bars are the standard error where only some losses were followed back. The level
-    of 1 % of lag 0, from which on a gradient counts as vanished, belongs to the part that the
-    layer remembers with, and to the recurrence.
+    There is a line for each part of the state, and a thin one for what goes through the recurrence
+    alone if losses look at several steps past it. The band is the standard deviation over
+    sequences; bars are the standard error if only some losses were followed back. The level of 1 %
+    of lag 0, below which a gradient counts as vanished, belongs to the part that the layer
+    remembers with, and to the recurrence.
 
     Args:
         flow: from `tt.flow`.
-        ax: where to draw; a new figure without it.
-        layer: its number; the recurrent layer nearest to the loss without it.
+        ax: where to draw; by default a new figure.
+        layer: its number; by default the recurrent layer nearest to the loss.
 
     Raises:
-        ValueError: for a layer that is not there.
+        ValueError: for a layer that does not exist.
     """
     one = layer_of(flow, layer)
     ax = ax or new_axes(5.2, 3.8)
@@ -126,7 +126,7 @@ def truncation_bias(flow: Flow, ax: Axes | None = None) -> Axes:
 
     Args:
         flow: from `tt.flow`.
-        ax: where to draw; a new figure without it.
+        ax: where to draw; by default a new figure.
     """
     ax = ax or new_axes(5.2, 3.8)
     bias, advised = flow.bias, flow.advice.truncation
@@ -158,7 +158,7 @@ def truncation_bias(flow: Flow, ax: Axes | None = None) -> Axes:
 
 
 def layer_of(flow: Flow, number: int | None) -> LayerFlow:
-    """A recurrent layer by its number, or the one nearest to the loss."""
+    """The recurrent layer of this number, or the one nearest to the loss."""
     if number is None:
         return flow.top
     if number not in flow.layers:
@@ -167,7 +167,7 @@ def layer_of(flow: Flow, number: int | None) -> LayerFlow:
 
 
 def part_of(layer: LayerFlow, part: str | None) -> str:
-    """A part of the state, or the one that the layer remembers with."""
+    """The part of the state, or the one that the layer remembers with."""
     if part is None:
         return layer.remembers
     if part not in layer.norms:
@@ -176,7 +176,7 @@ def part_of(layer: LayerFlow, part: str | None) -> str:
 
 
 def shown_norms(norms: Array) -> tuple[Array, float]:
-    """(n, L) as at most 160 × 160 means of what is finite and above 0, else NaN; the largest."""
+    """(n, L) as at most 160 × 160 means of what is finite and above 0, or NaN; and the largest."""
     values = np.where(np.isfinite(norms) & (norms > 0), norms, np.nan)
     for axis in (0, 1):
         size = values.shape[axis]
@@ -189,7 +189,7 @@ def shown_norms(norms: Array) -> tuple[Array, float]:
 
 
 def mark_truncation(flow: Flow, ax: Axes) -> None:
-    """A line at the advised K: what lies at K and beyond is given up."""
+    """Draws a line at the advised K: lags from K on are given up."""
     steps = flow.advice.truncation.steps
     if steps is not None and steps <= flow.max_lag + 1:
         ax.axvline(steps, color=RED, lw=1.2)
@@ -206,12 +206,12 @@ def mark_truncation(flow: Flow, ax: Axes) -> None:
 
 
 def say(ax: Axes, words: str) -> None:
-    """Words in place of what cannot be drawn."""
+    """Writes words in place of what cannot be drawn."""
     ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", color=GREY)
 
 
 def whole_numbers(ax: Axes, x: int = 0, y: int = 0) -> Axes:
-    """Ticks at whole numbers of steps only, on the axes that count so many of them."""
+    """Puts ticks at whole numbers only, on the axes that count so many steps."""
     from matplotlib.ticker import MaxNLocator
 
     for axis, count in ((ax.xaxis, x), (ax.yaxis, y)):
@@ -250,8 +250,8 @@ def carousel(flow: Flow, ax: Axes | None = None, *, layer: int | None = None) ->
 
     Args:
         flow: from `tt.flow`.
-        ax: where to draw; a new figure without it.
-        layer: its number; the recurrent layer nearest to the loss without it.
+        ax: where to draw; by default a new figure.
+        layer: its number; by default the recurrent layer nearest to the loss.
 
     Raises:
         ValueError: for a layer that is not there, or has no carry, or with `carousel=False`.
@@ -293,8 +293,8 @@ def time_constants(flow: Flow, ax: Axes | None = None, *, layer: int | None = No
 
     Args:
         flow: from `tt.flow`.
-        ax: where to draw; a new figure without it.
-        layer: its number; the recurrent layer nearest to the loss without it.
+        ax: where to draw; by default a new figure.
+        layer: its number; by default the recurrent layer nearest to the loss.
 
     Raises:
         ValueError: for a layer that is not there or has no carry.
@@ -332,8 +332,8 @@ def singular_values(flow: Flow, ax: Axes | None = None, *, layer: int | None = N
 
     Args:
         flow: from `tt.flow`.
-        ax: where to draw; a new figure without it.
-        layer: its number; the recurrent layer nearest to the loss without it.
+        ax: where to draw; by default a new figure.
+        layer: its number; by default the recurrent layer nearest to the loss.
 
     Raises:
         ValueError: for a layer that is not there, or with `spectrum=False`.
@@ -365,8 +365,8 @@ def lyapunov(flow: Flow, ax: Axes | None = None, *, layer: int | None = None) ->
 
     Args:
         flow: from `tt.flow`.
-        ax: where to draw; a new figure without it.
-        layer: its number; the recurrent layer nearest to the loss without it.
+        ax: where to draw; by default a new figure.
+        layer: its number; by default the recurrent layer nearest to the loss.
 
     Raises:
         ValueError: for a layer that is not there, or with `spectrum=False`.
@@ -401,8 +401,8 @@ def gate_histogram(
     Args:
         flow: from `tt.flow`.
         gate: its letter: i, f, a, o of an LSTM, r, z, n of a GRU, s of an RNN.
-        ax: where to draw; a new figure without it.
-        layer: its number; the recurrent layer nearest to the loss without it.
+        ax: where to draw; by default a new figure.
+        layer: its number; by default the recurrent layer nearest to the loss.
 
     Raises:
         ValueError: for a layer or a gate that is not there.

@@ -54,7 +54,7 @@ DRAWN = 3  # layers with all figures; of a deeper stack the page would grow too 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: headings, rows of text, which column tells a verdict, if one does, a caption."""
+    """A table: headings, rows of text, the column with a verdict, if there is one, and a caption."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -64,9 +64,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure, in words what it shows for those who cannot see it, and what stands below it.
+    """A figure, what it shows in words for those who cannot see it, and the caption below it.
 
-    The caption is the text itself where there is none.
+    Without a caption the text itself is the caption.
     """
 
     ax: Axes
@@ -75,23 +75,23 @@ class Figure:
 
     @classmethod
     def of(cls, ax: Axes, words: tuple[str, str]) -> Figure:
-        """With a caption, and numbers for those who cannot see it."""
+        """A figure with a caption, and numbers for those who cannot see it."""
         caption, numbers = words
         return cls(ax, f"{caption} {numbers}", caption)
 
     def svg(self, *place: int) -> str:
-        """Drawn, with ids that no figure at another place of the page has."""
+        """As SVG, with ids that no figure at another place of the page has."""
         return with_own_ids(as_svg(self.ax), "-".join(map(str, place)))
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, what it says in a paragraph, and what it shows.
+    """A heading, a paragraph, tables and figures.
 
     Attributes:
-        status: a check's or a flow's verdict, or "", which colours the heading's badge.
-        preformatted: text to be shown as it is, generated text for one.
-        notes: sentences, each a line of its own.
+        status: a check's or a flow's verdict, which colours the heading's badge, or "".
+        preformatted: text to be shown as it is, for instance generated text.
+        notes: sentences, each on a line of its own.
     """
 
     title: str
@@ -124,7 +124,7 @@ def write_page(path: str | os.PathLike[str], title: str, sections: Sequence[Sect
 
 
 def with_own_ids(svg: str, place: str) -> str:
-    """An SVG whose ids, of which only those that it refers to stay, are its own on a page."""
+    """The SVG with ids that are unique on a page; ids that it does not refer to are removed."""
     used = set(re.findall(r"#(\w+)", svg))
     svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", svg)
     return re.sub(r'(\bid="|[("]#)(\w+)(?=[")])', rf"\1f{place}-\2", svg)
@@ -140,7 +140,7 @@ def check_page(report: Report, path: str | os.PathLike[str]) -> None:
 
 
 def check_sections(report: Report, title: str, lead: str = "") -> Iterator[Section]:
-    """A check: its verdict; then why, since that is what one looks for; then all that was seen."""
+    """A check as sections: the verdict, then the reasons, then everything that was seen."""
     said = [lead, f"{report.headline()}.", f"{report.circumstances()}."]
     notes = [*report.notes, *([f"To resolve it: {report.remedy}."] if report.remedy else [])]
     words = " ".join(part for part in said if part)
@@ -153,7 +153,7 @@ def check_sections(report: Report, title: str, lead: str = "") -> Iterator[Secti
 
 
 def _why(report: Report) -> Iterator[Section]:
-    """A section for each cause: what is wrong, what to change, what speaks for it."""
+    """A section for each cause: what is wrong, what to change, and the evidence."""
     for number, cause in enumerate(report.causes, start=1):
         name = f"{cause.fault}, confidence {cause.confidence:.0%}"
         more = f"More: throughtime explain fault {cause.fault}"
@@ -169,7 +169,7 @@ def _of_tensors(report: Report) -> Iterator[Table]:
 
 
 def _points(report: Report) -> Iterator[Table]:
-    """Where was looked; who disagrees there has a column where anyone does."""
+    """The points that were looked at; tensors that disagree have a column if there are any."""
     if len(report.points) < 2:
         return
     rows = [
@@ -190,7 +190,7 @@ def _points(report: Report) -> Iterator[Table]:
 
 
 def _located(report: Report) -> Iterator[Section]:
-    """The wrong entries, last: there may be many."""
+    """The wrong entries, which come last since there may be many."""
     wrong = [(name, entry) for name, tensor in report.tensors.items() for entry in tensor.wrong]
     if not wrong:
         return
@@ -238,14 +238,14 @@ def _count(number: int, unit: str) -> str:
 
 
 def flow_page(flow: Flow, path: str | os.PathLike[str], check: Report | None = None) -> None:
-    """Writes the flow of a network, and the check of its gradient where there is one."""
+    """Writes the flow of a network, and the check of its gradient if there is one."""
     checked = [] if check is None else check_sections(check, "Is the gradient right?")
     title = "The flow of a gradient" + ("" if check is None else ", and its check")
     write_page(path, title, [*flow_sections(flow, "Where does the gradient go?"), *checked])
 
 
 def flow_sections(flow: Flow, title: str, lead: str = "") -> Iterator[Section]:
-    """Verdict and advice, with the lags; then each layer; then truncation and the shares."""
+    """A flow as sections: verdict, advice and lags; then each layer; then truncation and shares."""
     said = [lead, f"{flow.verdict.upper()}: {flow.reason}.", f"{circumstances(flow)}."]
     lags = [
         Figure.of(lag_heatmap(flow), _heatmap_words(flow, flow.top)),
@@ -279,7 +279,7 @@ def _layer_section(flow: Flow, number: int) -> Section:
 
 
 def _by_lag(layer: LayerFlow, max_lag: int) -> Table:
-    """A row for each lag; the spread stands in one cell with what it is the spread of."""
+    """One row per lag; a spread is in the same cell as its mean."""
     columns: list[list[str]] = []
     for name, *values in lag_rows(layer, max_lag):
         if "±" in name:
@@ -334,14 +334,14 @@ def _truncation_section(flow: Flow) -> Section:
 
 
 class Words(NamedTuple):
-    """A figure in words: what stands below it, and the numbers that the eye takes from it."""
+    """A figure in words: its caption, and the numbers that one would read from it."""
 
     caption: str
     numbers: str
 
 
 def _heatmap_words(flow: Flow, layer: LayerFlow) -> Words:
-    """Of `lag_heatmap`."""
+    """The figure of `lag_heatmap` in words."""
     part = layer.remembers
     norms = layer.norms[part]
     known = norms[np.isfinite(norms) & (norms > 0)]
@@ -358,7 +358,7 @@ def _heatmap_words(flow: Flow, layer: LayerFlow) -> Words:
 
 
 def _profile_words(flow: Flow, layer: LayerFlow) -> Words:
-    """Of `lag_profile`."""
+    """The figure of `lag_profile` in words."""
     parts = " and ".join(f"‖∂E_t/∂{part}_k‖" for part in layer.profile)
     caption = f"{parts} by lag, mean over losses; the band is the spread over sequences."
     numbers = "; ".join(
@@ -371,7 +371,7 @@ def _profile_words(flow: Flow, layer: LayerFlow) -> Words:
 
 
 def _carousel_words(layer: LayerFlow) -> Words:
-    """Of `carousel`."""
+    """The figure of `carousel` in words."""
     carry = "c" if layer.remembers == "c" else "z"
     names = (f"along {carry} alone", "through the gates alone", "along both")
     parts = [
@@ -383,7 +383,7 @@ def _carousel_words(layer: LayerFlow) -> Words:
 
 
 def _time_constants_words(layer: LayerFlow) -> Words:
-    """Of `time_constants`."""
+    """The figure of `time_constants` in words."""
     assert layer.time_constants is not None
     longest = layer.units_that_remember(-1)[:5]
     units = ", ".join(f"unit {u} {layer.time_constants[u]:.3g}" for u in longest)
@@ -393,7 +393,7 @@ def _time_constants_words(layer: LayerFlow) -> Words:
 
 
 def _singular_values_words(layer: LayerFlow) -> Words:
-    """Of `singular_values`."""
+    """The figure of `singular_values` in words."""
     values = layer.singular_values
     largest, middle, smallest = (
         _number(np.median(part)) for part in (values[:, 0], values, values[:, -1])
@@ -408,7 +408,7 @@ def _singular_values_words(layer: LayerFlow) -> Words:
 
 
 def _lyapunov_words(found: Lyapunov) -> Words:
-    """Of `lyapunov`."""
+    """The figure of `lyapunov` in words."""
     first = ", ".join(f"{value:+.3g}" for value in found.exponents[:4])
     caption = "Lyapunov exponents, mean growth of small changes, as they settle along the run."
     if not np.isfinite(found.exponents[0]):
@@ -424,7 +424,7 @@ def _lyapunov_words(found: Lyapunov) -> Words:
 
 
 def _gate_words(letter: str, found: Gate, history: GateHistory) -> Words:
-    """Of `gate_histogram`."""
+    """The figure of `gate_histogram` in words."""
     mean = "unknown" if np.isnan(found.mean) else f"{found.mean:+.3f}"
     numbers = (
         f"Mean {mean}, saturated below {_percent(found.closed)}, above {_percent(found.open)}."
@@ -437,7 +437,7 @@ def _gate_words(letter: str, found: Gate, history: GateHistory) -> Words:
 
 
 def _truncation_words(flow: Flow) -> Words:
-    """Of `truncation_bias`."""
+    """The figure of `truncation_bias` in words."""
     bias, advised = flow.bias, flow.advice.truncation
     chosen = np.unique(np.linspace(0, len(bias.steps) - 1, 6).astype(int))
     some = ", ".join(f"{_number(bias.relative[k])} at K = {bias.steps[k]}" for k in chosen)
@@ -446,7 +446,7 @@ def _truncation_words(flow: Flow) -> Words:
 
 
 def _number(value: float) -> str:
-    """Three digits, or a dash; what is too large to mean anything is only called large."""
+    """Three digits, or a dash; a number too large to mean anything is only called large."""
     if value > LARGE:
         return f"over {LARGE:.0e}"
     return "–" if np.isnan(value) else f"{value:.3g}"

@@ -7,8 +7,8 @@ import throughtime as tt
 from helpers import relative_error
 from throughtime import _engine
 from throughtime.gradient_flow import lag_matrix
-from throughtime.gradient_flow.pieces import lines
-from throughtime.gradient_flow.together import measure_together
+from throughtime.gradient_flow.batched_vjp import measure_batched
+from throughtime.gradient_flow.chunking import linearised_run
 
 KINDS = {
     "RNN": lambda H: tt.RNN(3, H),
@@ -27,15 +27,15 @@ def run_of(cell, T=21, B=5, dtype="float64", lengths=None, size=1.0):
     x = rng.standard_normal((T, B, 3)).astype(dtype)
     outputs, _, tape = net.forward(x, None, lengths)
     targets = rng.standard_normal((T, B, 2)).astype(dtype)
-    return lines(net, tape, net.loss_of(outputs, targets, lengths))
+    return linearised_run(net, tape, net.loss_of(outputs, targets, lengths))
 
 
 def both(run, lags, starts):
     """What the compiled and the readable walk find."""
     ends = np.arange(run.steps)
     with tt.engine("readable"):
-        readable = measure_together(run, ends, lags - 1, starts)
-    return measure_together(run, ends, lags - 1, starts), readable
+        readable = measure_batched(run, ends, lags - 1, starts)
+    return measure_batched(run, ends, lags - 1, starts), readable
 
 
 def same(ours, truth, tolerance):

@@ -1,55 +1,71 @@
-"""Where the gradient goes, through time: lags, carousel, Jacobians, verdicts, advice; NaN too."""
+"""Where the gradient of a run goes, through time.
 
-from throughtime.gradient_flow.clipping import WINDOWS, Clipping, clipping_of
-from throughtime.gradient_flow.flow import network_flow
-from throughtime.gradient_flow.gate_history import GateHistory
-from throughtime.gradient_flow.given import Given, given_targets
-from throughtime.gradient_flow.handed import Handed, Losses, OwnSteps, Source
+`network_flow` follows every loss back: norms by lag, the paths through the carousel and the gates,
+Jacobians, what truncation gives up, a verdict and advice. `first_in_network` finds the first value
+that is NaN or infinite. `FlowRecorder` watches both while a network trains.
+"""
+
+from throughtime.gradient_flow.advice import Clipping, clipping_of
+from throughtime.gradient_flow.batched_vjp import lag_matrix
+from throughtime.gradient_flow.flow import evenly, network_flow
+from throughtime.gradient_flow.gates import Gate, GateHistory
 from throughtime.gradient_flow.jacobians import Lyapunov
-from throughtime.gradient_flow.matrix import lag_matrix
-from throughtime.gradient_flow.nonfinite import Search, first_in_network
-from throughtime.gradient_flow.nonfinite_result import DivergedError, NonFinite
-from throughtime.gradient_flow.record import FlowRecord, Look
-from throughtime.gradient_flow.record_file import begin
+from throughtime.gradient_flow.nonfinite import (
+    DivergedError,
+    NonFinite,
+    NonFiniteSearch,
+    first_in_network,
+)
+from throughtime.gradient_flow.record import FlowRecord, Look, begin_record
 from throughtime.gradient_flow.recorder import FlowRecorder
-from throughtime.gradient_flow.result import Flow, LayerFlow
-from throughtime.gradient_flow.text import (
-    SHARES,
+from throughtime.gradient_flow.result import (
+    SHARES_CAPTION,
+    Flow,
+    LayerFlow,
     circumstances,
     facts,
     lag_rows,
     share_rows,
     some_lags,
 )
-from throughtime.gradient_flow.verdict import FALLEN, Gate
+from throughtime.gradient_flow.tolerances import CLIPPING_WINDOWS, VANISHED_BELOW
+from throughtime.gradient_flow.upstream import (
+    ExternalLoss,
+    Losses,
+    OwnStepSource,
+    UpstreamGradient,
+    UpstreamSource,
+    external_targets,
+)
 
 __all__ = [
-    "FALLEN",
-    "SHARES",
-    "WINDOWS",
+    "CLIPPING_WINDOWS",
+    "SHARES_CAPTION",
+    "VANISHED_BELOW",
     "Clipping",
     "DivergedError",
+    "ExternalLoss",
     "Flow",
     "FlowRecord",
     "FlowRecorder",
     "Gate",
     "GateHistory",
-    "Given",
-    "Handed",
     "LayerFlow",
     "Look",
     "Losses",
     "Lyapunov",
     "NonFinite",
-    "OwnSteps",
-    "Search",
-    "Source",
-    "begin",
+    "NonFiniteSearch",
+    "OwnStepSource",
+    "UpstreamGradient",
+    "UpstreamSource",
+    "begin_record",
     "circumstances",
     "clipping_of",
+    "evenly",
+    "external_targets",
     "facts",
     "first_in_network",
-    "given_targets",
     "lag_matrix",
     "lag_rows",
     "network_flow",

@@ -1,142 +1,24 @@
-"""Vanishing, exploding, dead or healthy: with the lag, the gate and the number that say so.
+"""Vanishing, exploding, dead or healthy: with the lag and the number that say so.
 
-The thresholds, and why they are what they are:
-
-- *exploding*: some lag's gradient is more than ten times that of lag 0. A gradient that all steps
-  share alike stays below its value at lag 0; ten times is beyond what a few steps of transient
-  growth give (a matrix of norm 1 and eigenvalues below it grows first too), and from there the far
-  past, not the error at hand, decides on the update.
-- *vanishing*: the gradient falls below one per cent of that at lag 0 before the lag that is needed:
-  `memory`, where the user or the data say what that is, else a quarter of the run. Below one per
-  cent a dependency is drowned by what lies nearer: it is learnt a hundred times more slowly.
-- *dead* unit: one that gives nothing and can learn nothing, since a slope that everything passes
-  through is below one per cent of its largest possible value at every step of every sequence; a
-  ReLU that is never above 0. A layer is dead when half of its units are.
-- *saturated* gate value: its slope s(1 − s) is below one per cent of the largest, 1/4: below
-  0.0025 or above 0.9975. A forget gate that is open is no fault: it is a memory.
+The thresholds, and the reasons for them, stand in `tolerances`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.cells import GRU, LSTM, RNN, Cell, Tape
+from throughtime.gradient_flow.tolerances import (
+    DEAD_SHARE_OF_UNITS,
+    EXPLODED_ABOVE,
+    VANISHED_BELOW,
+)
 
 FlowVerdict = Literal["healthy", "vanishing", "exploding", "dead"]
 WORST_FIRST: tuple[FlowVerdict, ...] = ("exploding", "dead", "vanishing", "healthy")
-
-GROWN = 10.0
-FALLEN = 0.01
-SLOPE = 0.01
-SHARE_OF_UNITS = 0.5
-
-SIGMOIDS = {"LSTM": "ifo", "GRU": "rz"}  # gates whose values lie between 0 and 1
-
-
-@dataclass(frozen=True)
-class Gate:
-    """How one gate's values are spread over steps, sequences and units.
-
-    Attributes:
-        mean: of its values.
-        closed, open: shares of values that are saturated at the lower and at the upper end: 0
-            and 1, of a tanh −1 and 1; of a ReLU closed alone: at 0.
-        stuck: (H,) whether a unit's values are saturated at every step.
-    """
-
-    mean: float
-    closed: float
-    open: float
-    stuck: Array = field(repr=False)
-
-
-@dataclass
-class GateSums:
-    """A gate's values, added up over groups of sequences."""
-
-    kind: str  # "sigmoid", "tanh" or "relu"
-    total: float
-    count: int
-    closed: Array  # (H,) how many values
-    open: Array
-
-    def __add__(self, other: GateSums) -> GateSums:
-        return GateSums(
-            self.kind,
-            self.total + other.total,
-            self.count + other.count,
-            self.closed + other.closed,
-            self.open + other.open,
-        )
-
-    def gate(self) -> Gate:
-        """Shares instead of counts."""
-        share = self.count * len(self.closed)
-        stuck = np.asarray(self.closed + self.open >= self.count)
-        closed, opened = float(self.closed.sum()) / share, float(self.open.sum()) / share
-        return Gate(self.total / share, closed, opened, stuck)
-
-
-def gate_kinds(cell: Cell) -> dict[str, str]:
-    """ "sigmoid", "tanh" or "relu", by the letters of `cell.gates`."""
-    kinds = dict.fromkeys(cell.gates, "tanh")
-    for gate in SIGMOIDS.get(type(cell).__name__, ""):
-        kinds[gate] = "sigmoid"
-    if isinstance(cell, RNN) and cell.nonlinearity == "relu":
-        kinds = {"s": "relu"}
-    return kinds
-
-
-def gate_sums(cell: Cell, tape: Tape) -> dict[str, GateSums]:
-    """Of every gate of a run, by the letters of `cell.gates`."""
-    found = {}
-    for gate, kind in gate_kinds(cell).items():
-        values = tape.kept[gate]
-        if tape.active is None:
-            values = values.reshape(-1, values.shape[2])
-        else:
-            values = values[tape.active[..., 0]]
-        low, high = _flat_beyond(kind)  # (steps that count, H)
-        sums = (values <= low).sum(axis=0), (values >= high).sum(axis=0)
-        total = float(values.sum(dtype=np.float64))
-        found[gate] = GateSums(kind, total, len(values), *sums)
-    return found
-
-
-def _flat_beyond(kind: str) -> tuple[float, float]:
-    """Up to where and from where on an activation's slope is below `SLOPE` of its largest."""
-    if kind == "relu":
-        return 0.0, np.inf
-    reach = float(np.sqrt(1 - SLOPE))  # 1 − tanh² = SLOPE; σ is (1 + tanh)/2
-    return ((1 - reach) / 2, (1 + reach) / 2) if kind == "sigmoid" else (-reach, reach)
-
-
-def dead_units(cell: Cell, gates: dict[str, GateSums]) -> Array:
-    """(H,) whether a unit gives nothing and can learn nothing.
-
-    RNN: its activation never leaves saturation. LSTM: the output gate is closed throughout, or
-    nothing is ever written: i closed or a saturated throughout. GRU: z is open throughout, so
-    that h stands still, or n saturated.
-    """
-
-    def closed(gate: str) -> Array:
-        return np.asarray(gates[gate].closed >= gates[gate].count)
-
-    def opened(gate: str) -> Array:
-        return np.asarray(gates[gate].open >= gates[gate].count)
-
-    def stuck(gate: str) -> Array:
-        return np.asarray(gates[gate].closed + gates[gate].open >= gates[gate].count)
-
-    if isinstance(cell, LSTM):
-        return np.asarray(closed("o") | closed("i") | stuck("a"))
-    if isinstance(cell, GRU):
-        return np.asarray(opened("z") | stuck("n"))
-    return stuck("s")
 
 
 @dataclass(frozen=True)
@@ -144,14 +26,15 @@ class Decay:
     """How the gradient falls, or grows, with the lag.
 
     Attributes:
-        rate: factor per step, fitted to the logarithm of the profile's later half; NaN where it
-            is too short or 0.
-        upper: the same plus two standard errors.
-        half_life: steps in which it halves; infinite where it does not fall.
+        rate: the factor per step, fitted to the logarithm of the profile's later half; NaN if the
+            profile is too short or 0.
+        upper: the rate plus two standard errors.
+        half_life: the steps in which the gradient halves; infinite if it does not fall.
         reach: the last lag up to which the gradient stays above one per cent of that at lag 0.
-        falls_at: the next lag; None where it stays above throughout.
-        largest: the largest gradient over that at lag 0.
-        grows_at: the first lag at which it is ten times that at lag 0; None where none is.
+        falls_at: the next lag; None if it stays above throughout.
+        largest: the ratio of the largest gradient to that at lag 0.
+        grows_at: the first lag at which it is more than ten times that at lag 0; None if there is
+            no such lag.
     """
 
     rate: float
@@ -164,7 +47,7 @@ class Decay:
 
 
 def decay(profile: Array) -> Decay:
-    """Of a profile ‖∂E_t/∂s_{t−l}‖ over l = 0, 1, …
+    """The decay of a profile ‖∂E_t/∂s_{t−l}‖ over l = 0, 1, …
 
     Example:
         >>> import numpy as np
@@ -179,8 +62,8 @@ def decay(profile: Array) -> Decay:
         half_life = float(-np.log(2) / np.log(rate)) if 0 < rate < 1 else np.inf
     if rate == 0:
         half_life = 0.0
-    low = np.flatnonzero(relative < FALLEN)
-    high = np.flatnonzero(~(relative <= GROWN))
+    low = np.flatnonzero(relative < VANISHED_BELOW)
+    high = np.flatnonzero(~(relative <= EXPLODED_ABOVE))
     falls_at = int(low[0]) if len(low) else None
     reach = len(profile) - 1 if falls_at is None else max(0, falls_at - 1)
     grows_at = int(high[0]) if len(high) else None
@@ -190,10 +73,15 @@ def decay(profile: Array) -> Decay:
 def chained(total: Array, count: Array) -> Array:
     """A profile in which every lag is compared with the one before over the same losses.
 
-    A plain mean at lag l is over t ≥ l alone: where some losses are larger than others, it falls
-    or rises with l for that reason too. Here the ratios of the sums of ‖∂E_t/∂s_{t−l}‖ and of
-    ‖∂E_t/∂s_{t−l+1}‖, both over t ≥ l, are multiplied up: (n, L), (n, L) -> (lags that exist,),
-    1 at lag 0.
+    A plain mean at lag l is over t ≥ l only: if some losses are larger than others, it falls or
+    rises with l for that reason, too. Here the ratios of the sum of ‖∂E_t/∂s_{t−l}‖ to that of
+    ‖∂E_t/∂s_{t−l+1}‖, both over t ≥ l, are multiplied.
+
+    Args:
+        total, count: (n, L), as in `LagNorms`.
+
+    Returns:
+        (lags that exist,): 1 at lag 0.
     """
     there = count > 0
     later = np.where(there[:, 1:], total[:, 1:], 0).sum(axis=0)
@@ -222,19 +110,25 @@ def _rate(profile: Array) -> tuple[float, float]:
 
 
 def judge(found: Decay, dead: Array, memory: int) -> tuple[FlowVerdict, str]:
-    """The verdict on one layer, and its reason in one sentence."""
+    """The verdict on one layer, and its reason in one sentence.
+
+    Args:
+        found: how its gradient falls.
+        dead: (H,), its dead units.
+        memory: the lag that is needed.
+    """
     share = float(dead.mean())
     if found.grows_at is not None:
         return "exploding", (
-            f"at lag {found.grows_at} the gradient is {GROWN:g} times that at lag 0; "
+            f"at lag {found.grows_at} the gradient is {EXPLODED_ABOVE:g} times that at lag 0; "
             f"it changes by a factor of {found.rate:.3g} per step"
         )
-    if share >= SHARE_OF_UNITS:
+    if share >= DEAD_SHARE_OF_UNITS:
         return "dead", f"{int(dead.sum())} of {len(dead)} units give nothing and learn nothing"
     if found.falls_at is not None and found.falls_at <= memory:
         return "vanishing", (
-            f"from lag {found.falls_at} on the gradient is below {FALLEN:.0%} of that at lag 0, "
-            f"where {memory} are needed; half-life {found.half_life:.3g} steps"
+            f"from lag {found.falls_at} on the gradient is below {VANISHED_BELOW:.0%} of that at "
+            f"lag 0, where {memory} are needed; half-life {found.half_life:.3g} steps"
         )
     where = f"up to lag {found.reach}" if found.falls_at is not None else "at all lags seen"
-    return "healthy", f"the gradient stays above {FALLEN:.0%} of that at lag 0 {where}"
+    return "healthy", f"the gradient stays above {VANISHED_BELOW:.0%} of that at lag 0 {where}"

@@ -23,25 +23,25 @@ from throughtime.report.figures import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NAMED = 8  # tensors in a legend; more would cover the figure
-LETTERS = 24  # of a name in it, likewise
-DECADES = 4  # of the axes on either side of 0
+TENSORS_IN_LEGEND = 8  # tensors in a legend; more would cover the figure
+LETTERS_IN_LEGEND = 24  # of a name in it, likewise
+AXIS_DECADES = 4  # of the axes on either side of 0
 
 
 def plot_check(report: Report, ax: Axes | None = None) -> Axes:
     """Gradient against numerical derivative, with error bars, at the point as given.
 
-    Dots are single entries, squares are directions in which a whole tensor or a part of it
-    moved; each tensor has a colour. On the line the two agree; a gradient that is k times too
-    small lies on a line beside it. Entries that were located as wrong are ringed.
+    Dots are single entries, squares are directions along which a whole tensor or a part of it was
+    moved; each tensor has its colour. On the line the two agree; a gradient that is k times too
+    small is on a line beside it. Entries that were located as wrong are circled.
 
     Args:
         report: of the check.
-        ax: where to draw; a new figure without it.
+        ax: where to draw; by default a new figure.
     """
     ax = ax or new_axes(4.4, 4.0)
     drawn = [
-        _draw(ax, tensor, colour, shortened(name) if number < NAMED else None)
+        _draw(ax, tensor, colour, shortened(name) if number < TENSORS_IN_LEGEND else None)
         for number, ((name, tensor), colour) in enumerate(
             zip(report.tensors.items(), cycle(len(report.tensors)), strict=True)
         )
@@ -52,8 +52,8 @@ def plot_check(report: Report, ax: Axes | None = None) -> Axes:
     ax.set_ylabel("gradient under test")
     ax.grid(alpha=0.25)
     if max(drawn):
-        many = len(drawn) > NAMED
-        title = f"{NAMED} of {len(drawn)} tensors" if many else None
+        many = len(drawn) > TENSORS_IN_LEGEND
+        title = f"{TENSORS_IN_LEGEND} of {len(drawn)} tensors" if many else None
         ax.legend(title=title, title_fontsize=9, alignment="left", **LEGEND)
     return ax
 
@@ -61,16 +61,16 @@ def plot_check(report: Report, ax: Axes | None = None) -> Axes:
 def plot_valley(report: Report, ax: Axes | None = None) -> Axes:
     """What the error bar of one derivative is made of, and the step that was chosen.
 
-    The lines are those of the difference that was taken, of order p: the loss's noise, which a
-    step h magnifies by 1/h, and truncation, which grows as hᵖ. Between them lies the valley.
-    The dots are the error bars, as measured, of the best differences that reach as far as h.
+    The lines belong to the difference that was taken, of order p: the loss's noise, which a step h
+    magnifies by 1/h, and truncation, which grows as hᵖ. Between them is the valley. The dots are
+    the measured error bars of the best differences that reach as far as h.
 
     Args:
         report: of the check.
-        ax: where to draw; a new figure without it.
+        ax: where to draw; by default a new figure.
 
     Raises:
-        ValueError: where the check kept no valley.
+        ValueError: if the check kept no valley.
     """
     valley = report.valley
     if valley is None:
@@ -105,14 +105,14 @@ def plot_valley(report: Report, ax: Axes | None = None) -> Axes:
 
 
 def shortened(name: str) -> str:
-    """A long name without its middle: what tells tensors apart stands at its ends.
+    """A long name without its middle, since tensors differ at the ends of their names.
 
     Example:
         >>> shortened("encoder.recurrent_layers.0.weight_hh_l0")
         'encoder.rec…weight_hh_l0'
     """
-    half = LETTERS // 2
-    return name if len(name) <= LETTERS else f"{name[: half - 1]}…{name[-half:]}"
+    half = LETTERS_IN_LEGEND // 2
+    return name if len(name) <= LETTERS_IN_LEGEND else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def error_parts(valley: Valley) -> tuple[float, float]:
@@ -122,7 +122,7 @@ def error_parts(valley: Valley) -> tuple[float, float]:
 
 
 def _draw(ax: Axes, tensor: TensorReport, colour: str, label: str | None) -> float:
-    """One tensor's entries and directions; the largest number among them."""
+    """Draws one tensor's entries and directions; returns the largest number among them."""
     largest = 0.0
     dots = (tensor.gradient, tensor.numerical, tensor.errors)
     for kind, columns in (("o", dots), ("s", _columns(tensor.directions))):
@@ -160,10 +160,10 @@ def _ring(ax: Axes, tensors: list[TensorReport]) -> None:
 
 
 def _symmetric(ax: Axes, limit: float) -> None:
-    """Axes alike on both sides of 0, logarithmic but near it, and the line of agreement."""
+    """Makes both axes symmetric, logarithmic except near 0, and draws the line of agreement."""
     from matplotlib.ticker import NullLocator
 
-    small = limit * 10.0**-DECADES
+    small = limit * 10.0**-AXIS_DECADES
     ax.plot([-limit, -small, small, limit], [-limit, -small, small, limit], color=GREY, lw=0.8)
     ax.set_xscale("symlog", linthresh=small)
     ax.set_yscale("symlog", linthresh=small)

@@ -11,8 +11,8 @@ import pytest
 from throughtime import cli
 from throughtime.diagnosis import FAULTS
 from throughtime.diagnosis.pages import FOLDER, page, summary
-from throughtime.diagnosis.pages.cells import GRU, LSTM, RNN, Projected, TwoDirections, TwoLayers
-from throughtime.diagnosis.pages.example import Network
+from throughtime.diagnosis.example_networks import GRU, LSTM, RNN, Projected, TwoDirections, TwoLayers
+from throughtime.diagnosis.example_networks import Network
 
 DOCS = Path(__file__).parents[1] / "docs" / "faults"
 HEADINGS = [

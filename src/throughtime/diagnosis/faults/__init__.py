@@ -1,48 +1,55 @@
-"""The pages, one a fault, and the small networks on which their examples run."""
+"""The faults that a diagnosis can name, one file each; adding a file here adds a fault."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from functools import cached_property
+from importlib import import_module
+from pkgutil import iter_modules
 
 from throughtime.arrays import refuse
-from throughtime.diagnosis.faults import FAULTS, Fault
+from throughtime.diagnosis.fault import Fault, Section
 
-FOLDER = Path(__file__).parent
+__all__ = ["FAULTS", "Fault", "Section", "fault_named"]
 
 
-def page(name: str) -> str:
-    """A fault's page, as Markdown.
+class _Faults(Mapping[str, Fault]):
+    """The faults by identifier, in the order of the index; imported when first asked for."""
 
-    Args:
-        name: the fault's identifier, `dh_next_missing`, or its page's name, `dh-next-missing`.
+    @cached_property
+    def _by_name(self) -> dict[str, Fault]:
+        files = [f"{__name__}.{file.name}" for file in iter_modules(__path__)]
+        faults: list[Fault] = [import_module(file).FAULT for file in files]
+        sections = list(Section)
+        faults.sort(key=lambda fault: (sections.index(fault.section), fault.place, fault.name))
+        return {fault.name: fault for fault in faults}
+
+    def __getitem__(self, name: str) -> Fault:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+
+FAULTS: Mapping[str, Fault] = _Faults()
+
+
+def fault_named(name: str) -> Fault:
+    """The fault of that name, which may be written with underscores or hyphens.
 
     Raises:
-        ValueError: where no fault is called so; the message names those that sound like it.
+        ValueError: where there is none; the message gives those with similar names.
 
     Example:
-        >>> from throughtime.diagnosis.pages import page
-        >>> print(page("dh_next_missing").splitlines()[0])
-        # dh_next_missing
+        >>> fault_named("dh-next-missing").name
+        'dh_next_missing'
     """
-    return path(fault(name)).read_text(encoding="utf-8")
-
-
-def summary(name: str) -> str:
-    """What is wrong, in a sentence: the first of the fault's page."""
-    return " ".join(page(name).split("\n\n")[1].split())
-
-
-def path(of: Fault) -> Path:
-    """Where its page lies."""
-    return FOLDER / f"{of.page}.md"
-
-
-def fault(name: str) -> Fault:
-    """The fault of that name, written with underscores or hyphens."""
     identifier = name.strip().lower().replace("-", "_")
     if identifier not in FAULTS:
-        from difflib import get_close_matches
-
         close = get_close_matches(identifier, FAULTS, n=3)
         way_out = "perhaps " + ", ".join(close) if close else "throughtime explain fault lists all"
         refuse("fault", f"one of {len(FAULTS)} names", repr(name), way_out)

@@ -1,16 +1,14 @@
-# accumulated_without_zeroing
-
-The gradient grows with every call: it is added to that of the call before.
+"""The gradient grows with every call: it is added to that of the call before.
 
 ## How it comes about
 
-The gradients are attributes, set to 0 where the network is made. In PyTorch it is `zero_grad` that was
-not called. One call is right, and so is a test with one call.
+The gradients are attributes, set to 0 where the network is made. In PyTorch it is `zero_grad` that
+was not called. One call is right, and so is a test with one call.
 
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Wrong(RNN):
@@ -52,9 +50,20 @@ assert Right().agrees()
 
 ## What looks like it
 
-- [factor_two](factor-two.md), seen by someone who calls twice and looks once.
-- [random_buffer](random-buffer.md) differs from call to call by no rule.
+- [factor_two], seen by someone who calls twice and looks once.
+- [random_buffer] differs from call to call by no rule.
 
 ## What to change
 
 Set the gradients to 0 before every backward pass, or make new ones.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your gradient grows with every call: it adds to that of the call before.",
+    remedy="Set the gradients to 0 before every backward pass.",
+    section=Section.REFUSED,
+    place=30,
+)

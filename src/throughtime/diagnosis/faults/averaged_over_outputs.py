@@ -1,16 +1,14 @@
-# averaged_over_outputs
-
-The loss is a mean over the outputs; the backward pass does not divide by their number.
+"""The loss is a mean over the outputs; the backward pass does not divide by their number.
 
 ## How it comes about
 
-`((y - answer) ** 2).mean()` divides by the number of outputs, and its derivative was written down for
-the sum: 2 (y − answer).
+`((y - answer) ** 2).mean()` divides by the number of outputs, and its derivative was written down
+for the sum: 2 (y − answer).
 
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import O, RNN
+from throughtime.diagnosis.example_networks import O, RNN
 
 
 class MeanSquare(RNN):
@@ -36,7 +34,8 @@ for (int k = 0; k < O; ++k) dy[t][k] = 2 * (p[t][k] - y[t][k]) / O;  // right
 
 ## How it shows
 
-α = O, the number of outputs, in every tensor, whatever T and B are. With one output nothing is wrong.
+α = O, the number of outputs, in every tensor, whatever T and B are. With one output nothing is
+wrong.
 
 ```python
 assert Right().agrees()
@@ -46,10 +45,22 @@ for network in (Wrong(), Wrong(T=1), Wrong(B=3)):
 
 ## What looks like it
 
-- [factor_two](factor-two.md) is the same number where there are two outputs.
-- [half_squared_error](half-squared-error.md) has the other constant of a squared error, ½.
-- [summed_over_steps](summed-over-steps.md), where T is the number of outputs, is right at T = 1.
+- [factor_two] is the same number where there are two outputs.
+- [half_squared_error] has the other constant of a squared error, ½.
+- [summed_over_steps], where T is the number of outputs, is right at T = 1.
 
 ## What to change
 
 Divide δ of the outputs by their number, or sum the squared errors in the loss.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your loss is a mean over {O} outputs; your backward pass does not divide by their "
+    "number.",
+    remedy="Divide δ of the outputs by {O}, or sum the squared errors in the loss.",
+    section=Section.REDUCTION,
+    place=60,
+)

@@ -1,6 +1,4 @@
-# averaged_over_steps
-
-The backward pass divides by T; the loss does not.
+"""The backward pass divides by T; the loss does not.
 
 ## How it comes about
 
@@ -9,7 +7,7 @@ where the gradient is, not where the loss is. Every sign is right and training g
 learning rate that is T times smaller than the one that was set.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN, softmax
+from throughtime.diagnosis.example_networks import RNN, softmax
 
 
 class Wrong(RNN):  # the loss is a sum over the steps
@@ -43,13 +41,24 @@ assert abs(Wrong(T=3).slope() - 1 / 3) < 1e-6 and Wrong(T=1).agrees()
 
 ## What looks like it
 
-- [divided_by_batch](divided-by-batch.md) and [divided_by_classes](divided-by-classes.md) are factors
-  of every tensor too. They stay at T = 1. Where B or the number of classes equals T, only another
-  length tells.
-- [clipped_by_norm](clipped-by-norm.md) has a factor that changes with the gradient's own size.
-- [bias_averaged](bias-averaged.md) has the factor in the biases alone.
+- [divided_by_batch] and [divided_by_classes] are factors of every tensor too. They stay at T = 1.
+  Where B or the number of classes equals T, only another length tells.
+- [clipped_by_norm] has a factor that changes with the gradient's own size.
+- [bias_averaged] has the factor in the biases alone.
 
 ## What to change
 
-Remove the division, or divide the loss by T as well. A mean over the steps is a good choice: what is
-wrong is only that the two passes do not make the same one.
+Remove the division, or divide the loss by T as well. A mean over the steps is a good choice: what
+is wrong is only that the two passes do not make the same one.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your backward pass divides by T = {T}; your loss does not.",
+    remedy="Remove the division by T from the backward pass, or average the loss over the steps "
+    "too.",
+    section=Section.REDUCTION,
+    place=10,
+)

@@ -1,17 +1,15 @@
-# between_steps
-
-The backward pass loses or distorts what it carries from a step to the one before; within a step it is
-right.
+"""The backward pass loses or distorts what it carries from a step to the one before; within a step
+it is right.
 
 This is a place, not a fault: several faults live there that look alike from outside.
 
 ## How it comes about
 
-Whatever happens to δh or δc on its way from step t + 1 to step t: left out, added twice, through the
-wrong matrix, cut, or something that has no name, such as this.
+Whatever happens to δh or δc on its way from step t + 1 to step t: left out, added twice, through
+the wrong matrix, cut, or something that has no name, such as this.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Wrong(RNN):
@@ -25,7 +23,7 @@ class Right(RNN):
 ```
 
 ```cpp
-for (int k = 0; k < H; ++k) dh_next[k] = std::clamp(arrived[k], -1.0, 1.0);  // wrong: cut on its way
+for (int k = 0; k < H; ++k) dh_next[k] = std::clamp(arrived[k], -1.0, 1.0);  // wrong: it is cut
 for (int k = 0; k < H; ++k) dh_next[k] = arrived[k];                         // right
 ```
 
@@ -41,15 +39,25 @@ assert wrong.agrees("V", "d") and not any(map(wrong.agrees, ["W", "U", "b"]))
 
 ## What looks like it
 
-The faults of this place: [dh_next_missing](dh-next-missing.md), [dc_next_missing](dc-next-missing.md),
-[dh_overwritten](dh-overwritten.md), [recurrent_untransposed](recurrent-untransposed.md),
-[wrong_matrix](wrong-matrix.md), [term_counted_twice](term-counted-twice.md),
-[direct_path_only](direct-path-only.md), [direct_path_missing](direct-path-missing.md). With
-`Target(layout=…)` each is computed and compared. Told apart without it:
-[truncated](truncated.md) agrees up to some T, [only_last_step_kept](only-last-step-kept.md) leaves
-tensors exact or of rank 1.
+The faults of this place: [dh_next_missing], [dc_next_missing], [dh_overwritten],
+[recurrent_untransposed], [wrong_matrix], [term_counted_twice], [direct_path_only],
+[direct_path_missing]. With `Target(layout=…)` each is computed and compared. Told apart without it:
+[truncated] agrees up to some T, [only_last_step_kept] leaves tensors exact or of rank 1.
 
 ## What to change
 
-At T = 2 there is one hand-over. Print δh_1 and compare it with (L(h_1 + ε) − L(h_1 − ε)) / 2ε, unit by
-unit.
+At T = 2 there is one hand-over. Print δh_1 and compare it with (L(h_1 + ε) − L(h_1 − ε)) / 2ε, unit
+by unit.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your backward pass loses or distorts what it carries from a step to the one before; "
+    "within a step it is right.",
+    remedy="Compare how δh and δc are handed back a step with the equations of the cell.",
+    section=Section.PLACES,
+    place=10,
+    family=True,
+)

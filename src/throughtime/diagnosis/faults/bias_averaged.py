@@ -1,6 +1,4 @@
-# bias_averaged
-
-The gradient of a bias is a mean over sequences or steps; it should be the sum.
+"""The gradient of a bias is a mean over sequences or steps; it should be the sum.
 
 ## How it comes about
 
@@ -8,7 +6,7 @@ The weights' gradient is a product, which sums over the batch by itself. The bia
 that is written by hand, and `mean` is one letter pattern away from `sum`.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Wrong(RNN):
@@ -43,11 +41,21 @@ for B in (2, 3):
 
 ## What looks like it
 
-- [averaged_over_steps](averaged-over-steps.md) and [divided_by_batch](divided-by-batch.md) have the
-  factor everywhere.
-- [bias_counted_twice](bias-counted-twice.md) has α = 2.
-- [tensor_scaled](tensor-scaled.md) is what it is called where no size explains the factor.
+- [averaged_over_steps] and [divided_by_batch] have the factor everywhere.
+- [bias_counted_twice] has α = 2.
+- [tensor_scaled] is what it is called where no size explains the factor.
 
 ## What to change
 
 Sum δz over steps and sequences: the same bias serves all of them.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your gradient of {where} is a mean over {over}; a bias needs the sum.",
+    remedy="Sum δz over steps and sequences for the bias, as the products do for the weights.",
+    section=Section.TENSOR,
+    place=30,
+)

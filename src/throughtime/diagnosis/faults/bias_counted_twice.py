@@ -1,6 +1,4 @@
-# bias_counted_twice
-
-The gradient of a bias counts it twice, as if it were two biases.
+"""The gradient of a bias counts it twice, as if it were two biases.
 
 ## How it comes about
 
@@ -8,7 +6,7 @@ cuDNN and PyTorch keep two biases a gate, one beside W x and one beside U h. Bot
 gradient, the whole δz. A program that has *one* bias and adds up both of theirs counts it twice.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Wrong(RNN):
@@ -43,12 +41,23 @@ for wrong in (Wrong(), Wrong(T=1), Wrong(B=1)):
 
 ## What looks like it
 
-- Two biases that each have the whole gradient are *right*: moving either of them moves z as much. Their
-  sum is what learns twice as fast, which is a matter of the update.
-- [tensor_scaled](tensor-scaled.md) by 2 is the same in a tensor that is no bias.
-- [factor_two](factor-two.md) is everywhere.
+- Two biases that each have the whole gradient are *right*: moving either of them moves z as much.
+  Their sum is what learns twice as fast, which is a matter of the update.
+- [tensor_scaled] by 2 is the same in a tensor that is no bias.
+- [factor_two] is everywhere.
 
 ## What to change
 
 Add δz once to one bias. To compare with PyTorch, add its two biases up, and take the gradient of
 either.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your gradient of {where} counts it twice, as if it were two biases.",
+    remedy="Where two biases act as one, each has the whole gradient, and their sum has it once.",
+    section=Section.TENSOR,
+    place=40,
+)

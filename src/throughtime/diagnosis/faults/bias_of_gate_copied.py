@@ -1,15 +1,14 @@
-# bias_of_gate_copied
-
-The gradient of one gate's bias is a copy of another's.
+"""The gradient of one gate's bias is a copy of another's.
 
 ## How it comes about
 
-Copy and paste: of four lines that differ in one letter, one was not changed. The weights' lines were.
+Copy and paste: of four lines that differ in one letter, one was not changed. The weights' lines
+were.
 
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import LSTM
+from throughtime.diagnosis.example_networks import LSTM
 
 
 class Wrong(LSTM):
@@ -31,8 +30,8 @@ for (int m = 0; m < H; ++m) db_f[m] += df[m];  // right
 
 ## How it shows
 
-Two blocks of the bias are equal to the last bit; one of them is right. All weights are exact, so it is
-easily lost in a comparison over all parameters together.
+Two blocks of the bias are equal to the last bit; one of them is right. All weights are exact, so it
+is easily lost in a comparison over all parameters together.
 
 ```python
 wrong = Wrong()
@@ -43,9 +42,20 @@ assert np.array_equal(i, f) and not np.allclose(f, np.split(wrong.both[1]["b"], 
 
 ## What looks like it
 
-- [gates_permuted](gates-permuted.md) moves the weights' blocks along.
-- [bias_averaged](bias-averaged.md) has a factor in it, and other numbers than its neighbour.
+- [gates_permuted] moves the weights' blocks along.
+- [bias_averaged] has a factor in it, and other numbers than its neighbour.
 
 ## What to change
 
 Hand over this gate's own sum of δz. A loop over the gates has no line to forget.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your gradient of {where} is a copy of that of {other}.",
+    remedy="Hand over this gate's own sum of δz.",
+    section=Section.TENSOR,
+    place=80,
+)

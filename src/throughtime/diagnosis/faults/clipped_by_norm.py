@@ -1,6 +1,4 @@
-# clipped_by_norm
-
-The gradient is shortened to a largest norm.
+"""The gradient is shortened to a largest norm.
 
 ## How it comes about
 
@@ -9,7 +7,7 @@ The gradient is shortened to a largest norm.
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 LIMIT = 1.0
 
@@ -33,8 +31,8 @@ U[j][k] -= rate * dU[j][k] * std::min(1.0, limit / norm);  // right: in the upda
 
 ## How it shows
 
-One α < 1 in all tensors, cosine 1, and the norm of the whole gradient is a round number, the same at
-every point at which it is clipped.
+One α < 1 in all tensors, cosine 1, and the norm of the whole gradient is a round number, the same
+at every point at which it is clipped.
 
 ```python
 for network in (Wrong(), Wrong(T=4), Wrong(scale=0.5)):
@@ -46,10 +44,21 @@ assert Right().agrees()
 
 ## What looks like it
 
-- [averaged_over_steps](averaged-over-steps.md) and [scaled](scaled.md): their α stays when the loss is
-  scaled. This one goes to 1 as the loss is scaled down.
-- [clipped_by_value](clipped-by-value.md) leaves small entries alone.
+- [averaged_over_steps] and [scaled]: their α stays when the loss is scaled. This one goes to 1 as
+  the loss is scaled down.
+- [clipped_by_value] leaves small entries alone.
 
 ## What to change
 
 Clip in the update. If that cannot be moved, check with a limit that nothing reaches.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your gradient is clipped: its norm is held at {limit}.",
+    remedy="Clip after the check, in the update; a clipped gradient is not the loss's.",
+    section=Section.ADDED_OR_CUT,
+    place=40,
+)

@@ -1,6 +1,4 @@
-# clipped_by_value
-
-Every entry of the gradient is clipped to ± a limit.
+"""Every entry of the gradient is clipped to ± a limit.
 
 ## How it comes about
 
@@ -10,7 +8,7 @@ lists of recipes say "clip to ±5": at short lengths nothing reaches that, and t
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 LIMIT = 0.5
 
@@ -48,10 +46,21 @@ assert sum((np.abs(array) == LIMIT).sum() for array in g.values()) > 2
 
 ## What looks like it
 
-- [clipped_by_norm](clipped-by-norm.md) shrinks all entries alike.
-- A clip of δ *inside* the recursion is another thing: nothing stands at the limit, all that comes before
-  is wrong, and no gradient of any loss looks like it.
+- [clipped_by_norm] shrinks all entries alike.
+- A clip of δ *inside* the recursion is another thing: nothing stands at the limit, all that comes
+  before is wrong, and no gradient of any loss looks like it.
 
 ## What to change
 
 Clip after the check, in the update.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your gradient is clipped: no entry exceeds {limit}.",
+    remedy="Clip after the check, in the update; a clipped gradient is not the loss's.",
+    section=Section.ADDED_OR_CUT,
+    place=30,
+)

@@ -1,6 +1,4 @@
-# current_c_for_previous
-
-The forget gate's δ is δc ⊙ c_t; it should be δc ⊙ c_{t−1}.
+"""The forget gate's δ is δc ⊙ c_t; it should be δc ⊙ c_{t−1}.
 
 ## How it comes about
 
@@ -9,7 +7,7 @@ c is updated in place, so that on the way back only the new value is there: c �
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import LSTM
+from throughtime.diagnosis.example_networks import LSTM
 
 
 class Wrong(LSTM):
@@ -29,8 +27,8 @@ df[j] = dc[j] * c[t - 1][j];  // right
 
 ## How it shows
 
-At T = 1 one gate's rows are wrong, the forget gate's, and all others exact. Beyond, δz_f goes back through
-U_f and spoils the rest.
+At T = 1 one gate's rows are wrong, the forget gate's, and all others exact. Beyond, δz_f goes back
+through U_f and spoils the rest.
 
 ```python
 once = Wrong(T=1)
@@ -43,10 +41,35 @@ assert Wrong().agrees("V", "d") and not Wrong().agrees("W")
 ## What looks like it
 
 - With a zero initial cell state the forget gate's true gradient at T = 1 is 0, and this is not.
-- [derivative_missing](derivative-missing.md) in the forget gate has the same rows wrong; there the
-  ratio g/n lies above 4, the inverse of σ′.
-- [current_h_for_previous](current-h-for-previous.md) is the same slip with h, in U alone.
+- [derivative_missing] in the forget gate has the same rows wrong; there the ratio g/n lies above 4,
+  the inverse of σ′.
+- [current_h_for_previous] is the same slip with h, in U alone.
 
 ## What to change
 
 Keep c_{t−1} with the step and multiply by that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import LSTM, Model, Mutation, in_each_layer
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """δf = δc ⊙ c_t."""
+    if isinstance(model.cell, LSTM):
+        yield from in_each_layer(model, c_before=lambda before, now: now)
+
+
+FAULT = Fault(
+    __name__,
+    sentence="The forget gate's δ, in {where}, is δc ⊙ c_t; it should be δc ⊙ c_{{t−1}}.",
+    remedy="Take the cell state before the step: δf_t = δc_t ⊙ c_{{t−1}}.",
+    section=Section.OPERANDS,
+    place=20,
+    mutations=mutations,
+    rank=260,
+)

@@ -1,14 +1,12 @@
-# current_h_for_previous
-
-The gradient of the recurrent weights multiplies δz_t by h_t; it should be h_{t−1}.
+"""The gradient of the recurrent weights multiplies δz_t by h_t; it should be h_{t−1}.
 
 ## How it comes about
 
-The loop's index is that of the list, and the list of hidden states begins with h_0 in one program and
-with h_1 in the next. Or h was overwritten by the forward pass, and only its new value is left.
+The loop's index is that of the list, and the list of hidden states begins with h_0 in one program
+and with h_1 in the next. Or h was overwritten by the forward pass, and only its new value is left.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Wrong(RNN):
@@ -32,8 +30,8 @@ dU[j][k] += dz[j] * h[t - 1][k];  // right
 
 ## How it shows
 
-The recurrent weights are wrong, all of them and alone: δz is right, and with it W and b. It shows at
-T = 1, where with a zero initial state the right gradient is 0.
+The recurrent weights are wrong, all of them and alone: δz is right, and with it W and b. It shows
+at T = 1, where with a zero initial state the right gradient is 0.
 
 ```python
 wrong = Wrong()
@@ -43,11 +41,37 @@ assert not Wrong(T=1).agrees("U") and not Wrong(T=1, start=0).agrees("U")
 
 ## What looks like it
 
-- [wrapped_initial_state](wrapped-initial-state.md) errs at the first step alone. At T = 1 the two are the
-  same: h[−1] *is* h_1.
-- [states_off_by_one](states-off-by-one.md) reads one place early, this one late.
-- [gradient_transposed](gradient-transposed.md) is in U alone too; its transpose is right.
+- [wrapped_initial_state] errs at the first step alone. At T = 1 the two are the same: h[−1] *is*
+  h_1.
+- [states_off_by_one] reads one place early, this one late.
+- [gradient_transposed] is in U alone too; its transpose is right.
 
 ## What to change
 
 Take the state before the step, δU = Σ_t δz_t h_{t−1}ᵀ, and keep it in the step's own record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import Edit, Model, Mutation, in_each_layer
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """h_t for h_{t−1}."""
+    edit: Edit = lambda h, states: states[1:]  # noqa: E731
+    yield from in_each_layer(model, h_before=edit)
+
+
+FAULT = Fault(
+    __name__,
+    sentence="The gradient of the recurrent weights, {where}, multiplies δz_t by h_t; it should be "
+    "h_{{t−1}}.",
+    remedy="Take the state before the step: δU = Σ_t δz_t h_{{t−1}}ᵀ.",
+    section=Section.OPERANDS,
+    place=10,
+    mutations=mutations,
+    rank=280,
+)

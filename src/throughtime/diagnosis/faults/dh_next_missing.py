@@ -1,14 +1,13 @@
-# dh_next_missing
-
-δh from the next step does not reach the step before: h_t is treated as if only its own output saw it.
+"""δh from the next step does not reach the step before: h_t is treated as if only its own output
+saw it.
 
 ## How it comes about
 
-h_t is used twice: by the head, and by step t + 1. The second use is computed, and never added. In an
-LSTM the error carousel still carries δc back, so that the network learns something all the same.
+h_t is used twice: by the head, and by step t + 1. The second use is computed, and never added. In
+an LSTM the error carousel still carries δc back, so that the network learns something all the same.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Wrong(RNN):
@@ -28,7 +27,8 @@ for (int j = 0; j < H; ++j) dh[j] = dh_output[t][j] + dh_next[j];  // right
 
 ## How it shows
 
-The output layer is exact, the recurrent tensors are not. At T = 1 all is right; from T = 2 on it is not.
+The output layer is exact, the recurrent tensors are not. At T = 1 all is right; from T = 2 on it is
+not.
 
 ```python
 assert Right().agrees() and Wrong(T=1).agrees()
@@ -39,12 +39,37 @@ for T in (2, 5):
 
 ## What looks like it
 
-- [dc_next_missing](dc-next-missing.md), [recurrent_untransposed](recurrent-untransposed.md),
-  [term_counted_twice](term-counted-twice.md) and [truncated](truncated.md) show in the same tensors at
-  the same lengths. Only a gradient computed with each of them tells, and that takes a layout.
+- [dc_next_missing], [recurrent_untransposed], [term_counted_twice] and [truncated] show in the same
+  tensors at the same lengths. Only a gradient computed with each of them tells, and that takes a
+  layout.
 - In an RNN, being truncated after one step *is* this.
-- [dh_overwritten](dh-overwritten.md) loses the other of the two terms.
+- [dh_overwritten] loses the other of the two terms.
 
 ## What to change
 
 Add Uᵀδz of step t + 1 to δh of step t. It is the sum over all gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import Model, Mutation, carried_times, in_each_layer
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """δh from step t + 1 is left out."""
+    if model.steps > 1:
+        yield from in_each_layer(model, carried=carried_times(0, 1))
+
+
+FAULT = Fault(
+    __name__,
+    sentence="δh from the next step does not reach the step before.",
+    remedy="Add Uᵀδz of step t + 1 to δh of step t.",
+    section=Section.NEXT_STEP,
+    place=10,
+    mutations=mutations,
+    rank=120,
+)

@@ -1,14 +1,12 @@
-# dh_overwritten
-
-δh from the next step takes the place of δh of this step's output; the two should add up.
+"""δh from the next step takes the place of δh of this step's output; the two should add up.
 
 ## How it comes about
 
-`dh` is one variable, filled at the end of step t + 1 and filled again at the beginning of step t: with
-`=` in one branch and nothing in the other. The last step, where nothing arrives, is right.
+`dh` is one variable, filled at the end of step t + 1 and filled again at the beginning of step t:
+with `=` in one branch and nothing in the other. The last step, where nothing arrives, is right.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Wrong(RNN):
@@ -38,11 +36,42 @@ assert wrong.agrees("V", "d") and not any(map(wrong.agrees, ["W", "U", "b"]))
 
 ## What looks like it
 
-- [output_gradient_at_last_step_only](output-gradient-at-last-step-only.md) sends the cell the very same
-  δ, and has the head's gradient wrong too.
-- [dh_next_missing](dh-next-missing.md) keeps the other of the two terms.
+- [output_gradient_at_last_step_only] sends the cell the very same δ, and has the head's gradient
+  wrong too.
+- [dh_next_missing] keeps the other of the two terms.
 - A network that answers only at the last step has nothing to overwrite: there this is right.
 
 ## What to change
 
 Write `dh = dh_output + dh_next` in one line, with zeros for δh after the last step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import Model, Mutation, in_each_layer
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """δh from step t + 1 replaces that of the output."""
+    if model.steps < 2:
+        return
+
+    def edit(dh: Array, out: Array, t: int, T: int) -> Array:
+        return dh if t == T - 1 else dh - out
+
+    yield from in_each_layer(model, dh=edit)
+
+
+FAULT = Fault(
+    __name__,
+    sentence="δh from the next step replaces δh of this step's output, where the two add up.",
+    remedy="Write dh = dh_output + dh_next.",
+    section=Section.NEXT_STEP,
+    place=30,
+    mutations=mutations,
+    rank=140,
+)

@@ -1,14 +1,12 @@
-# direct_path_missing
-
-δh goes back through the gates alone, and not along the direct path.
+"""δh goes back through the gates alone, and not along the direct path.
 
 ## How it comes about
 
-A backward pass that was adapted from an RNN's or an LSTM's: Uᵀδz was all there was. A GRU has h_{t−1} in
-its update itself.
+A backward pass that was adapted from an RNN's or an LSTM's: Uᵀδz was all there was. A GRU has
+h_{t−1} in its update itself.
 
 ```python
-from throughtime.diagnosis.pages.cells import GRU
+from throughtime.diagnosis.example_networks import GRU
 
 
 class Wrong(GRU):
@@ -28,8 +26,8 @@ dh_next[j] = through_gates[j] + dh[j] * z[t][j];  // right, for h = (1 − z) n 
 
 ## How it shows
 
-The output layer is exact, T = 1 agrees, all of the cell is wrong from T = 2 on, and much: with small
-weights the direct path, about ½ a step, is nearly all that there is.
+The output layer is exact, T = 1 agrees, all of the cell is wrong from T = 2 on, and much: with
+small weights the direct path, about ½ a step, is nearly all that there is.
 
 ```python
 assert Right().agrees() and Wrong(T=1).agrees()
@@ -40,12 +38,35 @@ assert Wrong(scale=0.05).discrepancy("W") > 0.05
 
 ## What looks like it
 
-- [direct_path_only](direct-path-only.md) is the other half; it fades as the weights shrink, and this one
-  does not.
-- [dc_next_missing](dc-next-missing.md) is the same loss in an LSTM.
-- Which factor belongs here, z or 1 − z, depends on the convention: see
-  [update_gate_term_missing](update-gate-term-missing.md).
+- [direct_path_only] is the other half; it fades as the weights shrink, and this one does not.
+- [dc_next_missing] is the same loss in an LSTM.
+- Which factor belongs here, z or 1 − z, depends on the convention: see [update_gate_term_missing].
 
 ## What to change
 
 Add δh times whichever gate value multiplies h_{t−1} in your update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import GRU, Model, Mutation, in_each_layer
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """The direct way through a GRU is left out."""
+    if isinstance(model.cell, GRU) and model.steps > 1:
+        yield from in_each_layer(model, paths=lambda both: (0 * both[0], both[1]))
+
+
+FAULT = Fault(
+    __name__,
+    sentence="δh goes back through the gates alone, and not along the direct path.",
+    remedy="Add δh ⊙ z, or δh ⊙ (1 − z), whichever part of h_{{t−1}} your update keeps.",
+    section=Section.NEXT_STEP,
+    place=70,
+    mutations=mutations,
+    rank=160,
+)

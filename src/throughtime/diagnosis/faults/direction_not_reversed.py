@@ -1,15 +1,14 @@
-# direction_not_reversed
-
-What the direction that runs backwards gets or gives is not turned to its own order of time.
+"""What the direction that runs backwards gets or gives is not turned to its own order of time.
 
 ## How it comes about
 
-Its forward pass runs over x reversed, and its h is reversed again before both are joined. The backward pass
-has to do the same with δh on the way in, and with δx on the way out to the layer below; one of these is
-forgotten. With sequences of different lengths each is reversed within its own.
+Its forward pass runs over x reversed, and its h is reversed again before both are joined. The
+backward pass has to do the same with δh on the way in, and with δx on the way out to the layer
+below; one of these is forgotten. With sequences of different lengths each is reversed within its
+own.
 
 ```python
-from throughtime.diagnosis.pages.cells import TwoDirections
+from throughtime.diagnosis.example_networks import TwoDirections
 
 
 class Wrong(TwoDirections):
@@ -29,8 +28,8 @@ arrived = dh_backwards[T - 1 - t];  // right
 
 ## How it shows
 
-The output layer and the forward direction are exact; the one that runs backwards is wrong, and T = 1 agrees.
-With δx it is the layer below that is wrong, and the layer itself is right.
+The output layer and the forward direction are exact; the one that runs backwards is wrong, and T =
+1 agrees. With δx it is the layer below that is wrong, and the layer itself is right.
 
 ```python
 assert Right().agrees() and Wrong(T=1).agrees()
@@ -41,9 +40,53 @@ assert not any(map(wrong.agrees, ["back.W", "back.U", "back.b"]))
 
 ## What looks like it
 
-- [time_reversed](time-reversed.md) pairs the wrong *inputs* with δz: the input weights alone are wrong.
-- [directions_swapped](directions-swapped.md) is wrong in both directions, at T = 1 too.
+- [time_reversed] pairs the wrong *inputs* with δz: the input weights alone are wrong.
+- [directions_swapped] is wrong in both directions, at T = 1 too.
 
 ## What to change
 
 Reverse δh before that direction's way back, and its δx after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import (
+    Edit,
+    Model,
+    Mutation,
+    in_each_bidirectional_layer,
+    mutation,
+    seen_by_head,
+)
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """What the backward direction gets or gives stays in the wrong order of time."""
+    if model.directions < 2 or model.steps < 2:
+        return
+    arriving: Edit = lambda out, in_time: in_time  # noqa: E731
+    leaving: Edit = lambda dx, own: own  # noqa: E731
+    yield from in_each_bidirectional_layer(model, "δh of the outputs", own_time=arriving)
+    lowest = 0 if model.has_embedding else 1  # the first layer that hands δx down
+    if lowest < model.layers:
+        yield from in_each_bidirectional_layer(model, "δx", lowest, dx_in_time=leaving)
+        both = {"own_time": arriving, "dx_in_time": leaving}
+        yield from in_each_bidirectional_layer(model, "δh and δx", lowest, **both)
+    if model.has_head:
+        yield mutation("δV alone", seen=seen_by_head(model, in_time=False))
+
+
+FAULT = Fault(
+    __name__,
+    sentence="What the direction that runs backwards gets or gives is not turned to its own order "
+    "of time: {where}.",
+    remedy="Reverse δh on its way into that direction and δx on its way out, as the forward pass "
+    "reverses x and h.",
+    section=Section.PROJECTION_AND_DIRECTIONS,
+    place=50,
+    mutations=mutations,
+    rank=80,
+)

@@ -1,15 +1,13 @@
-# divided_by_batch
-
-The backward pass divides by B, the number of sequences; the loss does not.
+"""The backward pass divides by B, the number of sequences; the loss does not.
 
 ## How it comes about
 
 `/ B` stands in many a formula for the gradient, because there the loss is a mean over the batch.
-Copied into a program whose loss is a sum, it is wrong. Often it stands in one line only, such as that
-of the head's `dV`: then look at [tensor_scaled](tensor-scaled.md).
+Copied into a program whose loss is a sum, it is wrong. Often it stands in one line only, such as
+that of the head's `dV`: then look at [tensor_scaled].
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN, softmax
+from throughtime.diagnosis.example_networks import RNN, softmax
 
 
 class Wrong(RNN):  # the loss is a sum over the sequences
@@ -29,8 +27,8 @@ for (int k = 0; k < O; ++k) dy[t][k] = p[t][k] - y[t][k];        // right
 
 ## How it shows
 
-α = 1/B in every tensor, at every T. With a single sequence nothing is wrong, which is why a test with
-B = 1 never sees it.
+α = 1/B in every tensor, at every T. With a single sequence nothing is wrong, which is why a test
+with B = 1 never sees it.
 
 ```python
 assert Right(B=3).agrees() and Wrong(B=1).agrees()
@@ -41,10 +39,22 @@ assert abs(Wrong(T=1, B=3).slope() - 1 / 3) < 1e-6
 
 ## What looks like it
 
-- [averaged_over_steps](averaged-over-steps.md) is right at T = 1.
-- [factor_half](factor-half.md) is the same number where B = 2; another batch size tells.
-- [divided_by_classes](divided-by-classes.md) is the same number where there are B classes.
+- [averaged_over_steps] is right at T = 1.
+- [factor_half] is the same number where B = 2; another batch size tells.
+- [divided_by_classes] is the same number where there are B classes.
 
 ## What to change
 
 Remove the division, or take the mean over the sequences in the loss too.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your backward pass divides by B = {B}; your loss does not.",
+    remedy="Remove the division by B from the backward pass, or average the loss over the "
+    "sequences.",
+    section=Section.REDUCTION,
+    place=30,
+)

@@ -1,14 +1,12 @@
-# divided_by_classes
-
-The backward pass divides by the number of classes; the loss does not.
+"""The backward pass divides by the number of classes; the loss does not.
 
 ## How it comes about
 
-`mean()` over an array (T, B, O) divides by all three of its sizes. For a squared error over O outputs
-that may be what the loss does; a cross-entropy picks one class and divides by none.
+`mean()` over an array (T, B, O) divides by all three of its sizes. For a squared error over O
+outputs that may be what the loss does; a cross-entropy picks one class and divides by none.
 
 ```python
-from throughtime.diagnosis.pages.cells import O, RNN, softmax
+from throughtime.diagnosis.example_networks import O, RNN, softmax
 
 
 class Wrong(RNN):
@@ -38,10 +36,22 @@ for network in (Wrong(), Wrong(T=1), Wrong(B=3)):
 
 ## What looks like it
 
-- [averaged_over_steps](averaged-over-steps.md) and [divided_by_batch](divided-by-batch.md) have factors
-  of the same kind; where two of the sizes are equal, changing one of them tells.
-- [softmax_derivative_twice](softmax-derivative-twice.md) is small too, but its cosine is not 1.
+- [averaged_over_steps] and [divided_by_batch] have factors of the same kind; where two of the sizes
+  are equal, changing one of them tells.
+- [softmax_derivative_twice] is small too, but its cosine is not 1.
 
 ## What to change
 
 Remove the division. The derivative of the cross-entropy by the logits is p − y as it stands.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your backward pass divides by the number of classes, {O}; your loss does not.",
+    remedy="Remove the division: the gradient of a cross-entropy by its logits is p − y, a sum "
+    "over no classes.",
+    section=Section.REDUCTION,
+    place=50,
+)

@@ -1,6 +1,4 @@
-# dropout_mask_redrawn
-
-The backward pass drops other units than the forward pass.
+"""The backward pass drops other units than the forward pass.
 
 ## How it comes about
 
@@ -9,7 +7,7 @@ The mask is drawn where it is used, in both passes, and the generator has moved 
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Dropped(RNN):
@@ -39,8 +37,8 @@ dh[j] = mask[t][j] * dh_output[t][j];           // right
 
 ## How it shows
 
-The head is exact, since it takes what it saw; everything below is wrong, at every T, and about half of
-it points nowhere. With dropout switched off all agrees.
+The head is exact, since it takes what it saw; everything below is wrong, at every T, and about half
+of it points nowhere. With dropout switched off all agrees.
 
 ```python
 assert Right().agrees()
@@ -50,10 +48,21 @@ for wrong in (Wrong(), Wrong(T=1)):
 
 ## What looks like it
 
-- Without a seed that every run begins with, the *loss* differs between two calls, and the check says
-  that first. Give the target a `reset` that seeds the generator.
-- [derivative_missing](derivative-missing.md) and others inside a step; dropout 0 tells.
+- Without a seed that every run begins with, the *loss* differs between two calls, and the check
+  says that first. Give the target a `reset` that seeds the generator.
+- [derivative_missing] and others inside a step; dropout 0 tells.
 
 ## What to change
 
 Keep the mask of the forward pass, scaled as it was used, and multiply δ by the same one.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your backward pass drops other units than your forward pass.",
+    remedy="Keep the mask of the forward pass and multiply δ by the same one.",
+    section=Section.HEAD_AND_DATA,
+    place=70,
+)

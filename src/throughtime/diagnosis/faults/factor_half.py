@@ -1,6 +1,4 @@
-# factor_half
-
-The gradient is half the gradient of the loss, in every tensor.
+"""The gradient is half the gradient of the loss, in every tensor.
 
 ## How it comes about
 
@@ -8,7 +6,7 @@ A loss in other units than its derivative, a ½ that belongs to another loss, or
 networks, two directions or two halves of a batch of which the loss is the sum.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN, softmax
+from throughtime.diagnosis.example_networks import RNN, softmax
 
 
 class Wrong(RNN):
@@ -38,11 +36,21 @@ for network in (Wrong(), Wrong(T=1), Wrong(B=1)):
 
 ## What looks like it
 
-- [half_squared_error](half-squared-error.md) *is* this factor, with the squared error as its reason;
-  which of the two it is called depends on knowing the loss.
-- [divided_by_batch](divided-by-batch.md) at B = 2 and [averaged_over_steps](averaged-over-steps.md) at
-  T = 2: change the size.
+- [half_squared_error] *is* this factor, with the squared error as its reason; which of the two it
+  is called depends on knowing the loss.
+- [divided_by_batch] at B = 2 and [averaged_over_steps] at T = 2: change the size.
 
 ## What to change
 
 Find the ½ between the loss and δ of the outputs, and take it out.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your gradient is half the gradient of your loss, in every tensor.",
+    remedy="Double δ of the output.",
+    section=Section.REDUCTION,
+    place=80,
+)

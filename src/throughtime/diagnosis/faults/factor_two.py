@@ -1,6 +1,4 @@
-# factor_two
-
-The gradient is twice the gradient of the loss, in every tensor.
+"""The gradient is twice the gradient of the loss, in every tensor.
 
 ## How it comes about
 
@@ -8,7 +6,7 @@ The ½ of a loss ½ (y − answer)² is there to cancel the 2 of its derivative.
 as a ½ and once as a 2, it does not. Another way: `backward` is called twice where it adds.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class HalfSquare(RNN):
@@ -44,10 +42,21 @@ for network in (Wrong(), Wrong(T=1), Wrong(B=1)):
 
 ## What looks like it
 
-- [summed_over_batch](summed-over-batch.md) at B = 2, [summed_over_steps](summed-over-steps.md) at T = 2
-  and [averaged_over_outputs](averaged-over-outputs.md) with two outputs: change the size.
-- [accumulated_without_zeroing](accumulated-without-zeroing.md) is 2 at the second call, 3 at the third.
+- [summed_over_batch] at B = 2, [summed_over_steps] at T = 2 and [averaged_over_outputs] with two
+  outputs: change the size.
+- [accumulated_without_zeroing] is 2 at the second call, 3 at the third.
 
 ## What to change
 
 Leave out the 2 or the ½, so that both passes speak of the same loss.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your gradient is twice the gradient of your loss, in every tensor.",
+    remedy="Halve δ of the output, or write the loss without its ½.",
+    section=Section.REDUCTION,
+    place=70,
+)

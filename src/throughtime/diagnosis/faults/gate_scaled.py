@@ -1,16 +1,14 @@
-# gate_scaled
-
-One gate's gradient is multiplied by a factor, in everything that belongs to the gate.
+"""One gate's gradient is multiplied by a factor, in everything that belongs to the gate.
 
 ## How it comes about
 
-Four gates, four nearly equal lines; one of them has a factor that the others lack, applied where the
-gate's gradient is handed over.
+Four gates, four nearly equal lines; one of them has a factor that the others lack, applied where
+the gate's gradient is handed over.
 
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import H, LSTM
+from throughtime.diagnosis.example_networks import H, LSTM
 
 
 class Wrong(LSTM):
@@ -31,8 +29,8 @@ for (int k = 0; k < H; ++k) dU[f][k] += dz[f] * h[t - 1][k];      // right
 
 ## How it shows
 
-α is that factor in the gate's rows of W, U and b, and 1 in the other gates' rows. A single step shows
-it already.
+α is that factor in the gate's rows of W, U and b, and 1 in the other gates' rows. A single step
+shows it already.
 
 ```python
 wrong = Wrong()
@@ -45,12 +43,23 @@ for name in ("W", "U", "b"):
 
 ## What looks like it
 
-- A factor in δz *before* it goes back a step changes every other gate as well, from T = 2 on. This one
-  does not spread.
-- [bias_of_gate_copied](bias-of-gate-copied.md) and [gates_permuted](gates-permuted.md) put another
-  gate's numbers in the block.
-- In an RNN there is one gate: [tensor_scaled](tensor-scaled.md).
+- A factor in δz *before* it goes back a step changes every other gate as well, from T = 2 on. This
+  one does not spread.
+- [bias_of_gate_copied] and [gates_permuted] put another gate's numbers in the block.
+- In an RNN there is one gate: [tensor_scaled].
 
 ## What to change
 
 Look for the factor in the lines of this gate, and treat the four gates in one expression.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your gradient of {where} is {factor} times what it should be, in all that belongs to "
+    "this gate.",
+    remedy="Look for a factor of {factor} in this gate's δz.",
+    section=Section.TENSOR,
+    place=20,
+)

@@ -1,16 +1,14 @@
-# gates_permuted
-
-The gates of the gradient stand in another order than in the parameters.
+"""The gates of the gradient stand in another order than in the parameters.
 
 ## How it comes about
 
-There are as many orders as libraries: i f a o in PyTorch, i f o a elsewhere, i a f o in others still.
-The forward pass splits z in one, the backward pass joins δz in another.
+There are as many orders as libraries: i f a o in PyTorch, i f o a elsewhere, i a f o in others
+still. The forward pass splits z in one, the backward pass joins δz in another.
 
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import LSTM
+from throughtime.diagnosis.example_networks import LSTM
 
 
 class Wrong(LSTM):
@@ -46,10 +44,21 @@ for name in ("W", "U", "b"):
 
 ## What looks like it
 
-- [gates_swapped_in_dc](gates-swapped-in-dc.md) exchanges i and a *before* their activations'
-  derivatives: no order of the blocks makes it right.
-- [gate_scaled](gate-scaled.md) leaves each block where it belongs.
+- [gates_swapped_in_dc] exchanges i and a *before* their activations' derivatives: no order of the
+  blocks makes it right.
+- [gate_scaled] leaves each block where it belongs.
 
 ## What to change
 
 Name the order once, in one constant, and split and join by it in both passes.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="The gates of your gradient stand in another order than in your parameters: {where}.",
+    remedy="Put the blocks of δz in the order in which the forward pass takes them.",
+    section=Section.TENSOR,
+    place=70,
+)

@@ -1,7 +1,5 @@
-# gates_swapped_in_dc
-
-δ of the input gate and δ of the candidate are swapped: each is multiplied by its own value and not by
-the other's.
+"""δ of the input gate and δ of the candidate are swapped: each is multiplied by its own value and
+not by the other's.
 
 ## How it comes about
 
@@ -11,7 +9,7 @@ writes who goes by the letters.
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import LSTM
+from throughtime.diagnosis.example_networks import LSTM
 
 
 class Wrong(LSTM):
@@ -43,10 +41,37 @@ assert Wrong().agrees("V", "d") and not Wrong().agrees("W")
 
 ## What looks like it
 
-- [gates_permuted](gates-permuted.md) is wrong in two gates as well, and exact once the blocks change
-  places. Here they do not: a (1 − a²) and i · i (1 − i) belong to nobody.
-- [current_c_for_previous](current-c-for-previous.md) is wrong in the forget gate.
+- [gates_permuted] is wrong in two gates as well, and exact once the blocks change places. Here they
+  do not: a (1 − a²) and i · i (1 − i) belong to nobody.
+- [current_c_for_previous] is wrong in the forget gate.
 
 ## What to change
 
 Write δi = δc ⊙ a and δa = δc ⊙ i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import LSTM, Edit, Model, Mutation, in_each_layer
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """δi = δc ⊙ i and δa = δc ⊙ a."""
+    if isinstance(model.cell, LSTM) and not model.cell.coupled:
+        edit: Edit = lambda d: d | {"i": d["a"], "a": d["i"]}  # noqa: E731
+        yield from in_each_layer(model, dgates=edit)
+
+
+FAULT = Fault(
+    __name__,
+    sentence="δ of the input gate and δ of the candidate are swapped, in {where}: each is "
+    "multiplied by its own value and not by the other's.",
+    remedy="Write δi = δc ⊙ a and δa = δc ⊙ i.",
+    section=Section.STEP,
+    place=30,
+    mutations=mutations,
+    rank=250,
+)

@@ -1,14 +1,12 @@
-# gradient_transposed
-
-A matrix's gradient is transposed.
+"""A matrix's gradient is transposed.
 
 ## How it comes about
 
-The outer product is taken the other way round, or memory is read by columns that was written by rows.
-Where the matrix is square, as U is, no shape complains.
+The outer product is taken the other way round, or memory is read by columns that was written by
+rows. Where the matrix is square, as U is, no shape complains.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Wrong(RNN):
@@ -32,8 +30,8 @@ dU[j][k] += dz[j] * h[t - 1][k];  // right: row of the unit that gets, column of
 
 ## How it shows
 
-One matrix is wrong, at T = 1 too, and its transpose is exactly the numerical gradient. The diagonal is
-right; of gates stacked as rows, each block is transposed by itself.
+One matrix is wrong, at T = 1 too, and its transpose is exactly the numerical gradient. The diagonal
+is right; of gates stacked as rows, each block is transposed by itself.
 
 ```python
 import numpy as np
@@ -47,11 +45,22 @@ assert np.allclose(g["U"].T, n["U"], rtol=1e-6, atol=1e-8)
 
 ## What looks like it
 
-- [recurrent_untransposed](recurrent-untransposed.md) is the transpose that is missing where δ goes *back*:
-  right at T = 1, and wrong in W and b too.
+- [recurrent_untransposed] is the transpose that is missing where δ goes *back*: right at T = 1, and
+  wrong in W and b too.
 - A matrix that is symmetric, or one unit, hides it.
 
 ## What to change
 
 Swap the operands of the product, or the order in which its memory is read. Test with I, H and O all
 different, and with a block-wise comparison for what is square.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your gradient of {where} is transposed.",
+    remedy="Swap the operands of its outer product, or the order in which its memory is read.",
+    section=Section.TENSOR,
+    place=60,
+)

@@ -1,14 +1,12 @@
-# half_squared_error
-
-The gradient is that of half the squared error; the loss has no ½.
+"""The gradient is that of half the squared error; the loss has no ½.
 
 ## How it comes about
 
-Textbooks write ½ (y − answer)², so that the derivative is simply y − answer. The loss that is printed
-is the plain squared error.
+Textbooks write ½ (y − answer)², so that the derivative is simply y − answer. The loss that is
+printed is the plain squared error.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Square(RNN):
@@ -44,10 +42,21 @@ for network in (Wrong(), Wrong(T=1), Wrong(B=1)):
 
 ## What looks like it
 
-- [factor_half](factor-half.md) is the same gradient, number for number. Only that the loss is a squared
-  error speaks for this name.
-- [averaged_over_outputs](averaged-over-outputs.md) is the other constant that a squared error loses.
+- [factor_half] is the same gradient, number for number. Only that the loss is a squared error
+  speaks for this name.
+- [averaged_over_outputs] is the other constant that a squared error loses.
 
 ## What to change
 
 Put the 2 into δ of the output, or the ½ into the loss.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your gradient is that of half the squared error; your loss has no ½.",
+    remedy="Put the 2 into δ of the output, 2 (y − ŷ), or the ½ into the loss.",
+    section=Section.REDUCTION,
+    place=90,
+)

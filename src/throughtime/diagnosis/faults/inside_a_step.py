@@ -1,17 +1,16 @@
-# inside_a_step
-
-The backward pass is wrong within a single step.
+"""The backward pass is wrong within a single step.
 
 This is a place, not a fault: several faults live there that look alike from outside.
 
 ## How it comes about
 
-A derivative or an operand in the equations of the cell. Some have names; others are as unique as this.
+A derivative or an operand in the equations of the cell. Some have names; others are as unique as
+this.
 
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import LSTM
+from throughtime.diagnosis.example_networks import LSTM
 
 
 class Wrong(LSTM):
@@ -31,8 +30,8 @@ dc[j] = dh[j] * o[t][j] * (1 - std::pow(std::tanh(c[t][j]), 2)); // right
 
 ## How it shows
 
-The output layer is exact, and T = 1 is wrong. Which rows are wrong at T = 1 says which gate's equation
-to read; here it is all that δc feeds, i, f and a, and not o.
+The output layer is exact, and T = 1 is wrong. Which rows are wrong at T = 1 says which gate's
+equation to read; here it is all that δc feeds, i, f and a, and not o.
 
 ```python
 g, n = Wrong(T=1).both
@@ -43,14 +42,25 @@ assert Wrong().agrees("V", "d")
 
 ## What looks like it
 
-The faults of this place: [derivative_missing](derivative-missing.md),
-[derivative_of_activated_value](derivative-of-activated-value.md),
-[gates_swapped_in_dc](gates-swapped-in-dc.md), [current_c_for_previous](current-c-for-previous.md),
-[update_gate_term_missing](update-gate-term-missing.md). With `Target(layout=…)` each is computed and
-compared. [gates_permuted](gates-permuted.md), [gate_scaled](gate-scaled.md) and
-[gradient_transposed](gradient-transposed.md) need no layout.
+The faults of this place: [derivative_missing], [derivative_of_activated_value],
+[gates_swapped_in_dc], [current_c_for_previous], [update_gate_term_missing]. With `Target(layout=…)`
+each is computed and compared. [gates_permuted], [gate_scaled] and [gradient_transposed] need no
+layout.
 
 ## What to change
 
-Check at T = 1, with weights of order 1 and an initial state that is not 0, and go through the cell's
-equations from the rows that are wrong. `throughtime explain lstm` derives each beside its code.
+Check at T = 1, with weights of order 1 and an initial state that is not 0, and go through the
+cell's equations from the rows that are wrong. `throughtime explain lstm` derives each beside its
+code.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your backward pass is wrong within a single step, in {where}.",
+    remedy="Compare the δ of each gate with the equations of the cell.",
+    section=Section.PLACES,
+    place=20,
+    family=True,
+)

@@ -1,14 +1,12 @@
-# last_cache_at_every_step
-
-The backward pass uses one step's activations at every step.
+"""The backward pass uses one step's activations at every step.
 
 ## How it comes about
 
-The forward pass leaves its activations in attributes, or in one object that each step fills again. The
-list has T entries, and all of them are the same object, filled last by step T.
+The forward pass leaves its activations in attributes, or in one object that each step fills again.
+The list has T entries, and all of them are the same object, filled last by step T.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Wrong(RNN):
@@ -33,8 +31,8 @@ Step& own = caches[t]; own.h = h[t]; tape.push_back(&own);         // right
 
 ## How it shows
 
-T = 1 agrees. Beyond, all of the cell is wrong, and the head is exact where it has its own record of h.
-With one sequence W and U have rank 1: every step has the same x and the same h.
+T = 1 agrees. Beyond, all of the cell is wrong, and the head is exact where it has its own record of
+h. With one sequence W and U have rank 1: every step has the same x and the same h.
 
 ```python
 import numpy as np
@@ -47,10 +45,50 @@ assert np.linalg.matrix_rank(wrong.both[0]["U"], tol=1e-9) == 1
 
 ## What looks like it
 
-- [only_last_step_kept](only-last-step-kept.md) has rank 1 too, and is exact in b, or in a tensor of
-  another line. It ends with the first step's term, this one repeats the last step's activations.
-- [dh_next_missing](dh-next-missing.md) and the others between steps have full rank.
+- [only_last_step_kept] has rank 1 too, and is exact in b, or in a tensor of another line. It ends
+  with the first step's term, this one repeats the last step's activations.
+- [dh_next_missing] and the others between steps have full rank.
 
 ## What to change
 
 Give every step an object of its own: append a copy, or index arrays by t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import Model, Mutation, in_each_layer
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """The last step's activations, with or without its operands."""
+    if model.steps < 2:
+        return
+
+    def last(steps: Array) -> Array:
+        return np.full_like(steps, len(steps) - 1)
+
+    def repeated(x: Array, **_: Any) -> Array:
+        return np.broadcast_to(x[-1], x.shape)
+
+    yield from in_each_layer(model, "operands too", cache=last, x=repeated, h_before=repeated)
+    yield from in_each_layer(model, "activations", cache=last)
+    yield from in_each_layer(model, "activations and states", cache=last, h_before=repeated)
+    yield from in_each_layer(model, "activations and inputs", cache=last, x=repeated)
+
+
+FAULT = Fault(
+    __name__,
+    sentence="Your backward pass uses one step's activations at every step.",
+    remedy="Keep every step's activations, each in an object of its own.",
+    section=Section.OPERANDS,
+    place=50,
+    mutations=mutations,
+    rank=190,
+)

@@ -1,17 +1,15 @@
-# lower_layer_overwritten
-
-The lower layer does not get δ of every step.
+"""The lower layer does not get δ of every step.
 
 ## How it comes about
 
-Layers are run one after the other, and δx of the upper one is kept in one variable for all steps; the
-lower one then gets what the last iteration left, at one step. With two directions, one's δx may take the
-place of the other's: both saw x_t, so that theirs add up.
+Layers are run one after the other, and δx of the upper one is kept in one variable for all steps;
+the lower one then gets what the last iteration left, at one step. With two directions, one's δx may
+take the place of the other's: both saw x_t, so that theirs add up.
 
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import TwoLayers
+from throughtime.diagnosis.example_networks import TwoLayers
 
 
 class Wrong(TwoLayers):
@@ -33,8 +31,8 @@ for (int j = 0; j < H; ++j) dh_lower[t][j] = dx[j];  // right
 
 ## How it shows
 
-The head and the upper layer are exact, the lower layer is wrong, and T = 1 agrees. A network of one layer
-is right.
+The head and the upper layer are exact, the lower layer is wrong, and T = 1 agrees. A network of one
+layer is right.
 
 ```python
 wrong = Wrong()
@@ -45,12 +43,57 @@ assert not any(map(wrong.agrees, ["low.W", "low.U", "low.b"]))
 
 ## What looks like it
 
-- [dh_next_missing](dh-next-missing.md) in the lower layer alone shows in the same tensors. With a layout
-  both are computed.
-- [direction_not_reversed](direction-not-reversed.md): one of two directions is exact, the other wrong. Each is
-  seen through its own half of the output layer's matrix, a layer below through all of it.
-- [zero_gradient](zero-gradient.md) if nothing at all is handed down.
+- [dh_next_missing] in the lower layer alone shows in the same tensors. With a layout both are
+  computed.
+- [direction_not_reversed]: one of two directions is exact, the other wrong. Each is seen through
+  its own half of the output layer's matrix, a layer below through all of it.
+- [zero_gradient] if nothing at all is handed down.
 
 ## What to change
 
 Hand δx of every step down, each at its own place: an array (T, B, H).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import DIRECTIONS, Edit, Model, Mutation, mutation
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """Only the first or the last step's δx reaches the layer below; or one direction's."""
+    if model.directions > 1 and (model.layers > 1 or model.has_embedding):
+        for kept, words in enumerate(DIRECTIONS):
+            edit: Edit = lambda halves, kept=kept: [halves[kept]]  # noqa: E731
+            yield mutation(f"the {words}'s alone", dx_halves=edit)
+    if model.layers < 2 or model.steps < 2:
+        return
+
+    def first(dx: Array) -> Array:
+        return np.concatenate([dx[:1], 0 * dx[1:]])
+
+    def last(dx: Array) -> Array:
+        return np.concatenate([0 * dx[:-1], dx[-1:]])
+
+    def repeated(dx: Array) -> Array:
+        return np.broadcast_to(dx[0], dx.shape)
+
+    yield mutation("the first step's alone", dx=first)
+    yield mutation("the last step's alone", dx=last)
+    yield mutation("the first step's at every step", dx=repeated)
+
+
+FAULT = Fault(
+    __name__,
+    sentence="The lower layer does not get all of δ.",
+    remedy="Hand δx of every step down, each at its own place, both directions' added up.",
+    section=Section.HEAD_AND_DATA,
+    place=80,
+    mutations=mutations,
+    rank=210,
+)

@@ -1,16 +1,15 @@
-# output_gradient_at_every_step
-
-The backward pass sends the output's error in at every step; the loss looks at the last one alone.
+"""The backward pass sends the output's error in at every step; the loss looks at the last one
+alone.
 
 ## How it comes about
 
-A network that reads a sequence and answers at the end, made from one that answers at every step. The
-loop on the way back still adds `dy @ V` at each of them.
+A network that reads a sequence and answers at the end, made from one that answers at every step.
+The loop on the way back still adds `dy @ V` at each of them.
 
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Last(RNN):
@@ -38,8 +37,8 @@ for (int j = 0; j < H; ++j) dh[j] = (t == T - 1 ? dh_output[t][j] : 0.0) + dh_ne
 
 ## How it shows
 
-T = 1 agrees. Beyond, the head's bias is T times too large where the loop serves the head too, and all
-other tensors are wrong by no common factor.
+T = 1 agrees. Beyond, the head's bias is T times too large where the loop serves the head too, and
+all other tensors are wrong by no common factor.
 
 ```python
 assert Right().agrees() and Wrong(T=1).agrees()
@@ -51,9 +50,50 @@ for T in (2, 5):
 
 ## What looks like it
 
-- [summed_over_steps](summed-over-steps.md) has α = T in every tensor, with cosine 1.
-- [output_gradient_at_last_step_only](output-gradient-at-last-step-only.md) is the reverse.
+- [summed_over_steps] has α = T in every tensor, with cosine 1.
+- [output_gradient_at_last_step_only] is the reverse.
 
 ## What to change
 
 Let δ of the outputs be 0 at every step that the loss does not look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import Forward, Model, Mutation, mutation
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """The last step's error, or each step's own, is sent in at every step."""
+    if not model.loss.last or model.steps < 2:
+        return
+
+    def repeated(dy: Array, **_: Any) -> Array:
+        return np.broadcast_to(dy.sum(axis=0), dy.shape)
+
+    def own(dy: Array, model: Model, run: Forward, **_: Any) -> Array:
+        whole = model.loss.whole(model.steps, model.data.lengths)[..., None]
+        slope: Array = model.loss.errors(run.y, model.data.targets)[1] * whole
+        return slope / (2 * run.loss) if model.loss.root else slope
+
+    yield mutation("the last step's error", dy=repeated)
+    yield mutation("each step's own error", dy=own)
+
+
+FAULT = Fault(
+    __name__,
+    sentence="Your backward pass sends the output's error in at every one of T = {T} steps; your "
+    "loss looks at the last alone.",
+    remedy="Send δh from the output in at the last step, 0 before it.",
+    section=Section.HEAD_AND_DATA,
+    place=40,
+    mutations=mutations,
+    rank=40,
+)

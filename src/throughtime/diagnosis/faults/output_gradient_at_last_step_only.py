@@ -1,6 +1,4 @@
-# output_gradient_at_last_step_only
-
-The backward pass sends the output's error in at one step alone; the loss looks at all of them.
+"""The backward pass sends the output's error in at one step alone; the loss looks at all of them.
 
 ## How it comes about
 
@@ -10,7 +8,7 @@ computed after the loop, from what the loop left behind.
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import RNN, softmax
+from throughtime.diagnosis.example_networks import RNN, softmax
 
 
 class Wrong(RNN):
@@ -32,8 +30,8 @@ for (int k = 0; k < O; ++k) dy[t][k] = p[t][k] - y[t][k];                     //
 
 ## How it shows
 
-Every tensor is wrong, the head's too, and T = 1 agrees. The gradient is that of the last step's loss
-alone: at T = 2 it lacks nothing but the first step's.
+Every tensor is wrong, the head's too, and T = 1 agrees. The gradient is that of the last step's
+loss alone: at T = 2 it lacks nothing but the first step's.
 
 ```python
 wrong = Wrong()
@@ -46,10 +44,45 @@ assert np.allclose(g["d"], last.sum(axis=0))
 
 ## What looks like it
 
-- [dh_overwritten](dh-overwritten.md) sends the cell the same δ, and has the head exact.
-- [only_last_step_kept](only-last-step-kept.md) has the contribution of one step, often the first.
-- [averaged_over_steps](averaged-over-steps.md) is short by the same factor everywhere.
+- [dh_overwritten] sends the cell the same δ, and has the head exact.
+- [only_last_step_kept] has the contribution of one step, often the first.
+- [averaged_over_steps] is short by the same factor everywhere.
 
 ## What to change
 
 Add every step's output gradient to δh of that step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import Model, Mutation, mutation
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """Only the last step's error; below the head alone this would be `dh_overwritten`."""
+    if model.loss.last or model.steps < 2:
+        return
+
+    def last(dy: Array, **_: Any) -> Array:
+        return np.concatenate([0 * dy[:-1], dy[-1:]])
+
+    yield mutation(dy=last)
+
+
+FAULT = Fault(
+    __name__,
+    sentence="Your backward pass sends the output's error in at one step alone; your loss looks at "
+    "all T = {T}.",
+    remedy="Add every step's output gradient to δh of that step.",
+    section=Section.HEAD_AND_DATA,
+    place=50,
+    mutations=mutations,
+    rank=60,
+)

@@ -1,16 +1,14 @@
-# padding_counted
-
-The backward pass counts steps beyond a sequence's end.
+"""The backward pass counts steps beyond a sequence's end.
 
 ## How it comes about
 
-Sequences of different lengths are padded to one. The loss leaves the padding out by a mask; δ of the
-outputs is computed from all of p − y.
+Sequences of different lengths are padded to one. The loss leaves the padding out by a mask; δ of
+the outputs is computed from all of p − y.
 
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import RNN, softmax
+from throughtime.diagnosis.example_networks import RNN, softmax
 
 
 class Ragged(RNN):
@@ -48,11 +46,45 @@ assert not any(map(Wrong().agrees, "WUbVd"))
 
 ## What looks like it
 
-- [targets_shifted](targets-shifted.md) and
-  [output_gradient_at_last_step_only](output-gradient-at-last-step-only.md) agree at T = 1 too. Equal
-  lengths tell, or a layout with its lengths.
+- [targets_shifted] and [output_gradient_at_last_step_only] agree at T = 1 too. Equal lengths tell,
+  or a layout with its lengths.
 
 ## What to change
 
-Set δ of the outputs to 0 from a sequence's length on. The states beyond it then get no δ at all, and
-need no mask.
+Set δ of the outputs to 0 from a sequence's length on. The states beyond it then get no δ at all,
+and need no mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import Forward, Model, Mutation, mutation
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """Steps beyond a sequence's end are counted."""
+    whole = (model.data.lengths == model.steps).all()
+    if whole or model.loss.last or model.loss.kind == "given":
+        return
+
+    def edit(dy: Array, model: Model, run: Forward, **_: Any) -> Array:
+        weights = model.loss.whole(model.steps, model.data.lengths)[..., None]
+        slope: Array = model.loss.errors(run.y, model.data.targets)[1] * weights
+        return slope
+
+    yield mutation(dy=edit)
+
+
+FAULT = Fault(
+    __name__,
+    sentence="Your backward pass counts steps beyond a sequence's end.",
+    remedy="Set δ of the outputs to 0 from a sequence's length on.",
+    section=Section.HEAD_AND_DATA,
+    place=60,
+    mutations=mutations,
+    rank=30,
+)

@@ -1,14 +1,12 @@
-# projection_untransposed
-
-δh comes back through the projection as R δh; it should be Rᵀδh.
+"""δh comes back through the projection as R δh; it should be Rᵀδh.
 
 ## How it comes about
 
-The line of the forward pass is copied. Where R is square nothing complains; where it is not, NumPy does,
-but loops over flat memory read on, as if R had the other shape.
+The line of the forward pass is copied. Where R is square nothing complains; where it is not, NumPy
+does, but loops over flat memory read on, as if R had the other shape.
 
 ```python
-from throughtime.diagnosis.pages.cells import Projected
+from throughtime.diagnosis.example_networks import Projected
 
 
 class Wrong(Projected):
@@ -28,8 +26,8 @@ dm[j] += R[k][j] * dh[k];  // right
 
 ## How it shows
 
-The output layer is exact; everything below it is wrong, at T = 1 too, but for R itself at T = 1: δR is made
-of δh before it passes through R. Where R is symmetric all is right.
+The output layer is exact; everything below it is wrong, at T = 1 too, but for R itself at T = 1: δR
+is made of δh before it passes through R. Where R is symmetric all is right.
 
 ```python
 assert Right().agrees()
@@ -43,9 +41,48 @@ assert symmetric.agrees()
 
 ## What looks like it
 
-- [projection_skipped](projection-skipped.md) shows in the same tensors; a symmetric R does not hide it.
-- [recurrent_untransposed](recurrent-untransposed.md) is the same slip with U: T = 1 agrees.
+- [projection_skipped] shows in the same tensors; a symmetric R does not hide it.
+- [recurrent_untransposed] is the same slip with U: T = 1 agrees.
 
 ## What to change
 
 Forwards R[k][j] takes m_j to h_k; backwards it takes δh_k to δm_j.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import (
+    Edit,
+    Model,
+    Mutation,
+    in_each_layer,
+    projection_shape,
+)
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """δm = R δh; where R is not square, its memory is read as if it had the other shape."""
+    if not model.projected:
+        return
+    size, units = projection_shape(model)
+    if size == units:
+        yield from in_each_layer(model, dm=lambda dm, dh, R: dh @ R.T)
+        return
+    by_rows: Edit = lambda dm, dh, R: dh @ R.reshape(units, size).T  # noqa: E731
+    by_columns: Edit = lambda dm, dh, R: dh @ R.T.reshape(size, units)  # noqa: E731
+    yield from in_each_layer(model, "its memory read as (H, P)", dm=by_rows)
+    yield from in_each_layer(model, "its memory, by columns, read as (P, H)", dm=by_columns)
+
+
+FAULT = Fault(
+    __name__,
+    sentence="δh comes back through the projection as R δh; it should be Rᵀδh.",
+    remedy="Transpose R where δ goes back from h to m = o ⊙ tanh c: δm = Rᵀδh.",
+    section=Section.PROJECTION_AND_DIRECTIONS,
+    place=10,
+    mutations=mutations,
+    rank=90,
+)

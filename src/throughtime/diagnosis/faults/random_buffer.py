@@ -1,16 +1,14 @@
-# random_buffer
-
-The gradient is added to a buffer that was not set to 0.
+"""The gradient is added to a buffer that was not set to 0.
 
 ## How it comes about
 
-`np.empty`, `malloc` or `new double[n]` give memory with whatever stood there. Often that is zeros, at
-the first run, in a small test.
+`np.empty`, `malloc` or `new double[n]` give memory with whatever stood there. Often that is zeros,
+at the first run, in a small test.
 
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Wrong(RNN):
@@ -31,8 +29,8 @@ double* right = new double[H]();  // right: zeros
 
 ## How it shows
 
-Two calls at the same parameters give two gradients, and neither is right. The check refuses, and says
-in which tensor they differ.
+Two calls at the same parameters give two gradients, and neither is right. The check refuses, and
+says in which tensor they differ.
 
 ```python
 import throughtime as tt
@@ -50,11 +48,22 @@ assert Right().agrees()
 
 ## What looks like it
 
-- [accumulated_without_zeroing](accumulated-without-zeroing.md) grows by the same gradient at every
-  call: the differences are equal.
-- [dropout_mask_redrawn](dropout-mask-redrawn.md) without a seed makes the *loss* differ too.
+- [accumulated_without_zeroing] grows by the same gradient at every call: the differences are equal.
+- [dropout_mask_redrawn] without a seed makes the *loss* differ too.
 
 ## What to change
 
-Set every gradient's buffer to 0 before the backward pass. valgrind and `-fsanitize=memory` find what
-was read before it was written.
+Set every gradient's buffer to 0 before the backward pass. valgrind and `-fsanitize=memory` find
+what was read before it was written.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your gradient differs when it is called twice: it adds to a buffer that was not set "
+    "to 0.",
+    remedy="Set every gradient's buffer to 0 before the backward pass.",
+    section=Section.REFUSED,
+    place=20,
+)

@@ -1,16 +1,14 @@
-# root_taken
-
-The loss is the root of a mean square; the gradient is that of the mean square itself.
+"""The loss is the root of a mean square; the gradient is that of the mean square itself.
 
 ## How it comes about
 
-The RMSE has the units of the data and is nice to print. Its derivative has a factor more:
-∂√m = ∂m / (2 √m).
+The RMSE has the units of the data and is nice to print. Its derivative has a factor more: ∂√m = ∂m
+/ (2 √m).
 
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Root(RNN):
@@ -36,8 +34,8 @@ for (int k = 0; k < O; ++k) dy[t][k] = 2 * (p[t][k] - y[t][k]) / count / (2 * lo
 
 ## How it shows
 
-α = 2 L in every tensor, where L is the loss itself: a number that no size explains, and another one at
-every other point.
+α = 2 L in every tensor, where L is the loss itself: a number that no size explains, and another one
+at every other point.
 
 ```python
 assert Right().agrees()
@@ -48,10 +46,22 @@ for network in (Wrong(), Wrong(T=1), Wrong(scale=0.3)):
 
 ## What looks like it
 
-- [scaled](scaled.md): any other factor. It stays where it is when parameters or targets change, and
-  this one follows the loss.
-- [clipped_by_norm](clipped-by-norm.md) has a factor that changes too, with the norm of the gradient.
+- [scaled]: any other factor. It stays where it is when parameters or targets change, and this one
+  follows the loss.
+- [clipped_by_norm] has a factor that changes too, with the norm of the gradient.
 
 ## What to change
 
 Divide δ of the output by twice the loss, or report the root and differentiate the mean square.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your loss is the root of a mean square; your gradient is that of the mean square "
+    "itself.",
+    remedy="Divide δ of the output by twice the loss, or leave the root out of the loss.",
+    section=Section.REDUCTION,
+    place=100,
+)

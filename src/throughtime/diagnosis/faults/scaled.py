@@ -1,17 +1,15 @@
-# scaled
-
-The gradient is some factor times the gradient of the loss, in every tensor.
+"""The gradient is some factor times the gradient of the loss, in every tensor.
 
 ## How it comes about
 
 Units: a loss in bits whose derivative is taken in nats is off by ln 2 = 0.693. A loss scale of
-mixed-precision training that was not divided out is 1024 or 65536. A learning rate that was multiplied
-in already is 0.01.
+mixed-precision training that was not divided out is 1024 or 65536. A learning rate that was
+multiplied in already is 0.01.
 
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import RNN, softmax
+from throughtime.diagnosis.example_networks import RNN, softmax
 
 
 class Bits(RNN):
@@ -48,12 +46,22 @@ for network in (Wrong(), Wrong(T=1), Wrong(scale=0.3)):
 
 ## What looks like it
 
-- A factor that a size explains has a name of its own: see
-  [averaged_over_steps](averaged-over-steps.md), [divided_by_batch](divided-by-batch.md),
-  [divided_by_classes](divided-by-classes.md), [factor_two](factor-two.md).
-- [root_taken](root-taken.md) and [clipped_by_norm](clipped-by-norm.md) change with the parameters.
+- A factor that a size explains has a name of its own: see [averaged_over_steps],
+  [divided_by_batch], [divided_by_classes], [factor_two].
+- [root_taken] and [clipped_by_norm] change with the parameters.
 
 ## What to change
 
 Look for that number between the loss and δ of the outputs: 0.693 is ln 2, 1.443 its inverse, 0.4343
 the logarithm to base 10.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your gradient is {factor} times the gradient of your loss, in every tensor.",
+    remedy="Look for a factor of {factor} between the loss and δ of the output.",
+    section=Section.REDUCTION,
+    place=120,
+)

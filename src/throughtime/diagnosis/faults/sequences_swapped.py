@@ -1,14 +1,12 @@
-# sequences_swapped
-
-The gradient of the input weights multiplies a sequence's δz by another sequence's inputs.
+"""The gradient of the input weights multiplies a sequence's δz by another sequence's inputs.
 
 ## How it comes about
 
-A batch sorted by length for one pass and not for the other; a `reshape` of (T, B, I) where a transpose
-was needed; an axis flipped.
+A batch sorted by length for one pass and not for the other; a `reshape` of (T, B, I) where a
+transpose was needed; an axis flipped.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Wrong(RNN):
@@ -42,9 +40,41 @@ assert wrong.agrees("U", "b", "V", "d") and not wrong.agrees("W") and not Wrong(
 
 ## What looks like it
 
-- [time_reversed](time-reversed.md) agrees at T = 1, and fails with one sequence.
+- [time_reversed] agrees at T = 1, and fails with one sequence.
 - With all sequences alike it hides, and with the initial states swapped too U is wrong as well.
 
 ## What to change
 
 Keep one order of the sequences in both passes. Test with B > 1 and with I, T and B all different.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import Model, Mutation, in_each_layer
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """x of another sequence."""
+    if model.data.x.shape[1] < 2:
+        return
+    yield from in_each_layer(model, x=lambda x: x[:, ::-1])
+    if model.data.x.shape[1] > 2:
+        yield from in_each_layer(model, "the next one's", x=lambda x: np.roll(x, -1, 1))
+        yield from in_each_layer(model, "the one before's", x=lambda x: np.roll(x, 1, 1))
+
+
+FAULT = Fault(
+    __name__,
+    sentence="The gradient of the input weights, {where}, multiplies a sequence's δz by another "
+    "sequence's inputs.",
+    remedy="Pair each sequence's δz with its own x.",
+    section=Section.OPERANDS,
+    place=70,
+    mutations=mutations,
+    rank=320,
+)

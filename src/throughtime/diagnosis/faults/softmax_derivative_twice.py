@@ -1,14 +1,12 @@
-# softmax_derivative_twice
-
-The derivative of the softmax is applied twice.
+"""The derivative of the softmax is applied twice.
 
 ## How it comes about
 
-p − y is the derivative of the cross-entropy *by the logits*: the softmax is in it already. Who takes it
-for the derivative by p multiplies by the softmax's Jacobian, p ⊙ (δ − Σ p δ), once more.
+p − y is the derivative of the cross-entropy *by the logits*: the softmax is in it already. Who
+takes it for the derivative by p multiplies by the softmax's Jacobian, p ⊙ (δ − Σ p δ), once more.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN, softmax
+from throughtime.diagnosis.example_networks import RNN, softmax
 
 
 class Wrong(RNN):
@@ -30,8 +28,8 @@ dy[t][k] = p[t][k] - y[t][k];                      // right
 
 ## How it shows
 
-Every tensor is wrong, the output layer's too, at every T. The direction is nearly right, since p (1 − p)
-is positive, and the size is not: α is far below 1. Training goes on, slowly, and stops early.
+Every tensor is wrong, the output layer's too, at every T. The direction is nearly right, since p (1
+− p) is positive, and the size is not: α is far below 1. Training goes on, slowly, and stops early.
 
 ```python
 assert Right().agrees()
@@ -42,10 +40,44 @@ assert Wrong().cosine() > 0.8 and Wrong().slope() < 0.4
 
 ## What looks like it
 
-- [different_loss](different-loss.md), squared error behind a softmax, has a cosine like this. With a
-  layout both are computed; without one they may not be told apart.
-- [divided_by_classes](divided-by-classes.md) has α = 1/O with a cosine of exactly 1.
+- [different_loss], squared error behind a softmax, has a cosine like this. With a layout both are
+  computed; without one they may not be told apart.
+- [divided_by_classes] has α = 1/O with a cosine of exactly 1.
 
 ## What to change
 
 Leave p − y as it is, or start from −y / p and then apply the Jacobian: once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import Forward, Model, Mutation, mutation, softmax
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """The softmax's Jacobian is applied once more: p ⊙ (δ − p·δ)."""
+    if model.loss.kind != "softmax":
+        return
+
+    def edit(dy: Array, run: Forward, **_: Any) -> Array:
+        p = softmax(run.y)
+        result: Array = p * (dy - (p * dy).sum(axis=-1, keepdims=True))
+        return result
+
+    yield mutation(dy=edit)
+
+
+FAULT = Fault(
+    __name__,
+    sentence="The derivative of the softmax is applied twice.",
+    remedy="The gradient of the cross-entropy by the logits is p − y; nothing is multiplied to it.",
+    section=Section.HEAD_AND_DATA,
+    place=10,
+    mutations=mutations,
+    rank=50,
+)

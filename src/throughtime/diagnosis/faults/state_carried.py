@@ -1,15 +1,13 @@
-# state_carried
-
-The loss starts from the state in which the call before ended.
+"""The loss starts from the state in which the call before ended.
 
 ## How it comes about
 
-A stateful network, on purpose: in training each window begins where the one before ended. Called twice
-on the same window it gives two losses, and a numerical derivative of it means nothing: the error of each
-entry grows as 1/step.
+A stateful network, on purpose: in training each window begins where the one before ended. Called
+twice on the same window it gives two losses, and a numerical derivative of it means nothing: the
+error of each entry grows as 1/step.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Wrong(RNN):
@@ -29,8 +27,8 @@ Vector initial = h_0; run(initial);    // right
 
 ## How it shows
 
-Two losses at the same parameters differ. They may settle after some calls, as the state finds a fixed
-point; the check tells this apart from noise, and refuses.
+Two losses at the same parameters differ. They may settle after some calls, as the state finds a
+fixed point; the check tells this apart from noise, and refuses.
 
 ```python
 import throughtime as tt
@@ -48,10 +46,21 @@ assert Right().agrees()
 
 ## What looks like it
 
-- [updated_in_backward](updated-in-backward.md) changes the loss by way of the parameters.
+- [updated_in_backward] changes the loss by way of the parameters.
 - Dropout without a seed never settles.
 
 ## What to change
 
-Start every run from the same initial state, or hand a function that puts it back to
-`tt.Target(..., reset=...)`.
+Start every run from the same initial state, or hand a function that puts it back to `tt.Target(...,
+reset=...)`.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your loss starts from the state in which the call before ended.",
+    remedy="Start every run from the same initial state; tt.Target takes a reset.",
+    section=Section.REFUSED,
+    place=40,
+)

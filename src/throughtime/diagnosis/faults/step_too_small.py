@@ -1,6 +1,4 @@
-# step_too_small
-
-The numerical gradient is quantised: it was taken with too small a step, and says nothing.
+"""The numerical gradient is quantised: it was taken with too small a step, and says nothing.
 
 ## How it comes about
 
@@ -10,7 +8,7 @@ A difference of losses is a multiple of the loss's last digit. In float32 a loss
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 network = RNN()
 
@@ -37,8 +35,8 @@ double right = (double(lossf(u + 1e-2f)) - lossf(u - 1e-2f)) / 2e-2;  // right
 
 ## How it shows
 
-The numerical entries take few values, all of them multiples of one number, and many are 0. Error times
-step is constant: ten times the step, a tenth of the error.
+The numerical entries take few values, all of them multiples of one number, and many are 0. Error
+times step is constant: ten times the step, a tenth of the error.
 
 ```python
 g = network.gradient()["U"]
@@ -50,10 +48,23 @@ assert np.linalg.norm(right - g) < 0.01 * np.linalg.norm(g)
 
 ## What looks like it
 
-- Nothing that a backward pass does: no gradient has entries on a grid. [zero_gradient](zero-gradient.md)
-  is 0 in the gradient, and this in the numerical one.
+- Nothing that a backward pass does: no gradient has entries on a grid. [zero_gradient] is 0 in the
+  gradient, and this in the numerical one.
 - Too *large* a step is smooth, and its error falls as the square of the step.
 
 ## What to change
 
-Take larger steps, sum the loss in float64, or leave both to `tt.check`, which measures the noise first.
+Take larger steps, sum the loss in float64, or leave both to `tt.check`, which measures the noise
+first.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="The numerical gradient is quantised: it was taken with too small a step, and says "
+    "nothing about yours.",
+    remedy="Take larger steps, sum the loss in float64, or leave both to tt.check.",
+    section=Section.REFUSED,
+    place=50,
+)

@@ -1,14 +1,13 @@
-# summed_over_batch
-
-The loss is a mean over the B sequences; the backward pass sums over them.
+"""The loss is a mean over the B sequences; the backward pass sums over them.
 
 ## How it comes about
 
-Products such as `dz.T @ x` sum over the rows, that is over the batch, without being asked. A loss that
-calls `mean()` needs the same 1/B somewhere on the way back, and nothing complains when it is missing.
+Products such as `dz.T @ x` sum over the rows, that is over the batch, without being asked. A loss
+that calls `mean()` needs the same 1/B somewhere on the way back, and nothing complains when it is
+missing.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN, softmax
+from throughtime.diagnosis.example_networks import RNN, softmax
 
 
 class Mean(RNN):
@@ -45,10 +44,22 @@ assert abs(Wrong(T=1, B=3).slope() - 3) < 1e-6
 
 ## What looks like it
 
-- [factor_two](factor-two.md) is the same number where B = 2.
-- [summed_over_steps](summed-over-steps.md) is right at T = 1.
-- A mean over steps *and* sequences that the backward pass lacks has α = T · B; both faults are named.
+- [factor_two] is the same number where B = 2.
+- [summed_over_steps] is right at T = 1.
+- A mean over steps *and* sequences that the backward pass lacks has α = T · B; both faults are
+  named.
 
 ## What to change
 
 Divide δ of the outputs by B, once, at the very start of the backward pass.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your loss is a mean over B = {B} sequences; your backward pass does not divide by B.",
+    remedy="Divide δ of every output by B, or sum the loss over the sequences.",
+    section=Section.REDUCTION,
+    place=40,
+)

@@ -1,6 +1,4 @@
-# summed_over_steps
-
-The loss is a mean over the T steps; the backward pass sums over them.
+"""The loss is a mean over the T steps; the backward pass sums over them.
 
 ## How it comes about
 
@@ -8,7 +6,7 @@ The loss was divided by T later, for the sake of a number that can be printed an
 lengths, and the backward pass was forgotten.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN, softmax
+from throughtime.diagnosis.example_networks import RNN, softmax
 
 
 class Mean(RNN):
@@ -34,8 +32,8 @@ for (int k = 0; k < O; ++k) dy[t][k] = (p[t][k] - y[t][k]) / T;  // right
 
 ## How it shows
 
-α = T in every tensor, cosine 1; at T = 1 the gradient is right. Training takes steps that are T times
-too large, and longer sequences seem to need a smaller learning rate.
+α = T in every tensor, cosine 1; at T = 1 the gradient is right. Training takes steps that are T
+times too large, and longer sequences seem to need a smaller learning rate.
 
 ```python
 assert Right().agrees() and Wrong(T=1).agrees()
@@ -45,11 +43,21 @@ for T in (3, 5):
 
 ## What looks like it
 
-- [summed_over_batch](summed-over-batch.md) has α = B, at T = 1 too.
-- [averaged_over_outputs](averaged-over-outputs.md) has α = the number of outputs, at T = 1 too.
-- [output_gradient_at_every_step](output-gradient-at-every-step.md) grows with T as well, but not by the
-  same factor in every tensor.
+- [summed_over_batch] has α = B, at T = 1 too.
+- [averaged_over_outputs] has α = the number of outputs, at T = 1 too.
+- [output_gradient_at_every_step] grows with T as well, but not by the same factor in every tensor.
 
 ## What to change
 
 Divide δ of every step's output by T. One place is enough: everything behind it is linear in δ.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your loss is a mean over T = {T} steps; your backward pass does not divide by T.",
+    remedy="Divide δ of every step's output by T, or sum the loss over the steps.",
+    section=Section.REDUCTION,
+    place=20,
+)

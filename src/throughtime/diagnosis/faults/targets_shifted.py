@@ -1,16 +1,14 @@
-# targets_shifted
-
-The backward pass compares each output with the target of another step.
+"""The backward pass compares each output with the target of another step.
 
 ## How it comes about
 
-A language model's target is the next input. The shift is made once when the data are cut and once more
-in one of the passes, or the loop on the way back counts from another end.
+A language model's target is the next input. The shift is made once when the data are cut and once
+more in one of the passes, or the loop on the way back counts from another end.
 
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import RNN, softmax
+from throughtime.diagnosis.example_networks import RNN, softmax
 
 
 class Wrong(RNN):
@@ -30,8 +28,8 @@ dy[t][k] = p[t][k] - y[t][k];            // right
 
 ## How it shows
 
-Every tensor is wrong, and T = 1 agrees. The head's bias tells: its gradient is Σ (p − y), to which the
-order of the targets does not matter where they are only rolled; then it is exact, and V is not.
+Every tensor is wrong, and T = 1 agrees. The head's bias tells: its gradient is Σ (p − y), to which
+the order of the targets does not matter where they are only rolled; then it is exact, and V is not.
 
 ```python
 wrong = Wrong()
@@ -41,10 +39,56 @@ assert wrong.agrees("d") and not any(map(wrong.agrees, ["V", "W", "U", "b"]))
 
 ## What looks like it
 
-- [different_loss](different-loss.md) fails at T = 1.
-- [time_reversed](time-reversed.md) pairs *inputs* with the wrong steps: there the head is exact.
+- [different_loss] fails at T = 1.
+- [time_reversed] pairs *inputs* with the wrong steps: there the head is exact.
 - With the same target at every step it hides.
 
 ## What to change
 
-Take the same target at step t in both passes; make the shift where the data are cut, and nowhere else.
+Take the same target at step t in both passes; make the shift where the data are cut, and nowhere
+else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import Edit, Forward, Model, Mutation, mutation
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """The target of a neighbouring step, with or without a wrap at the end."""
+    if model.loss.last or model.steps < 2 or model.loss.kind in ("weighted", "given"):
+        return
+    t = np.arange(model.steps)
+    for words, source in {
+        "the next step's, the first one's at the end": (t + 1) % model.steps,
+        "the next step's": np.minimum(t + 1, model.steps - 1),
+        "the step before's": np.maximum(t - 1, 0),
+        "the step before's, the last one's at the start": t - 1,
+    }.items():
+        yield mutation(words, dy=_shifted(source))
+
+
+def _shifted(source: Array) -> Edit:
+    def edit(dy: Array, model: Model, run: Forward, **_: Any) -> Array:
+        weights = model.loss.weights(model.steps, model.data.lengths)
+        return model.loss.evaluate(run.y, model.data.targets[source], weights)[1]
+
+    return edit
+
+
+FAULT = Fault(
+    __name__,
+    sentence="Your backward pass compares each output with the target of another step.",
+    remedy="Take the same target at step t in both passes.",
+    section=Section.HEAD_AND_DATA,
+    place=30,
+    mutations=mutations,
+    rank=20,
+)

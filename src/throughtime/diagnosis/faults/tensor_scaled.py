@@ -1,6 +1,4 @@
-# tensor_scaled
-
-One tensor's gradient is multiplied by a factor; the rest is right.
+"""One tensor's gradient is multiplied by a factor; the rest is right.
 
 ## How it comes about
 
@@ -8,7 +6,7 @@ A mean where one line should sum, a factor left over from an experiment, a gradi
 sake of its update: in one line of the backward pass and not in the others.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Wrong(RNN):
@@ -32,8 +30,8 @@ for (int k = 0; k < H; ++k) dU[j][k] += dz[j] * h[t - 1][k];      // right
 
 ## How it shows
 
-α is not 1 in that tensor, with cosine 1, and all others agree. Since δ goes back through the weights
-and not through their gradients, nothing spreads.
+α is not 1 in that tensor, with cosine 1, and all others agree. Since δ goes back through the
+weights and not through their gradients, nothing spreads.
 
 ```python
 wrong = Wrong(B=3)
@@ -43,10 +41,22 @@ assert abs(wrong.slope("U") - 1 / 3) < 1e-6 and wrong.cosine("U") > 1 - 1e-9
 
 ## What looks like it
 
-- [bias_averaged](bias-averaged.md) is the case of a bias with 1/T or 1/B.
-- [gate_scaled](gate-scaled.md) is a factor in one block of rows, in every tensor of the cell.
-- [only_last_step_kept](only-last-step-kept.md) is confined to a tensor too, but its cosine is not 1.
+- [bias_averaged] is the case of a bias with 1/T or 1/B.
+- [gate_scaled] is a factor in one block of rows, in every tensor of the cell.
+- [only_last_step_kept] is confined to a tensor too, but its cosine is not 1.
 
 ## What to change
 
 Look for the factor in the line that adds this tensor's contributions. Test with B > 1.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your gradient of {where} is {factor} times what it should be; the rest is right.",
+    remedy="Look for a factor of {factor} where the gradient of {where} is added up or handed "
+    "over.",
+    section=Section.TENSOR,
+    place=10,
+)

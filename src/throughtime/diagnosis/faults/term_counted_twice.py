@@ -1,14 +1,12 @@
-# term_counted_twice
-
-What comes back from the next step is added twice.
+"""What comes back from the next step is added twice.
 
 ## How it comes about
 
-It is added at the end of step t + 1, into the buffer of step t, and again at the beginning of step t.
-Or automatic differentiation has carried it back already when the loop by hand does so too.
+It is added at the end of step t + 1, into the buffer of step t, and again at the beginning of step
+t. Or automatic differentiation has carried it back already when the loop by hand does so too.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Wrong(RNN):
@@ -45,10 +43,39 @@ assert other > right
 
 ## What looks like it
 
-- [dh_next_missing](dh-next-missing.md) has the same term zero times. The *residuals* of the two are
-  opposite at T = 2, where nothing has gone back two steps.
-- [factor_two](factor-two.md) is twice everything, also at T = 1.
+- [dh_next_missing] has the same term zero times. The *residuals* of the two are opposite at T = 2,
+  where nothing has gone back two steps.
+- [factor_two] is twice everything, also at T = 1.
 
 ## What to change
 
 Decide where the two terms meet, at the end of a step or at the beginning, and add there only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import LSTM, Model, Mutation, carried_times, in_each_layer
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """What step t + 1 sends back is added twice."""
+    if model.steps < 2:
+        return
+    yield from in_each_layer(model, "δh", carried=carried_times(2, 1))
+    if isinstance(model.cell, LSTM):
+        yield from in_each_layer(model, "δc", carried=carried_times(1, 2))
+        yield from in_each_layer(model, "δh and δc", carried=carried_times(2, 2))
+
+
+FAULT = Fault(
+    __name__,
+    sentence="What comes back from the next step is added twice.",
+    remedy="Add it once.",
+    section=Section.NEXT_STEP,
+    place=80,
+    mutations=mutations,
+    rank=180,
+)

@@ -1,14 +1,12 @@
-# time_reversed
-
-The gradient of the input weights multiplies δz_t by the inputs of another step.
+"""The gradient of the input weights multiplies δz_t by the inputs of another step.
 
 ## How it comes about
 
-The loop runs backwards, and the inputs are read in the order of the loop, not of time: by an iterator
-over `xs`, by `reversed` once too often or once too seldom.
+The loop runs backwards, and the inputs are read in the order of the loop, not of time: by an
+iterator over `xs`, by `reversed` once too often or once too seldom.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Wrong(RNN):
@@ -43,10 +41,40 @@ assert wrong.agrees("U", "b", "V", "d") and not wrong.agrees("W")
 
 ## What looks like it
 
-- [sequences_swapped](sequences-swapped.md) is in W alone too, at T = 1 as well, and not with one
-  sequence.
-- [targets_shifted](targets-shifted.md) pairs *targets* with the wrong steps: the head is wrong.
+- [sequences_swapped] is in W alone too, at T = 1 as well, and not with one sequence.
+- [targets_shifted] pairs *targets* with the wrong steps: the head is wrong.
 
 ## What to change
 
 Index the inputs by t, in both directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import Model, Mutation, in_each_layer
+from throughtime.network import reverse
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """x in the reverse order of all steps, or of each sequence's own."""
+    if model.steps < 2:
+        return
+    lengths = model.data.lengths
+    yield from in_each_layer(model, x=lambda x: x[::-1])
+    if (lengths < model.steps).any():
+        yield from in_each_layer(model, "within each length", x=lambda x: reverse(x, lengths))
+
+
+FAULT = Fault(
+    __name__,
+    sentence="The gradient of the input weights, {where}, multiplies δz_t by the inputs of another "
+    "step, as when time is reversed.",
+    remedy="Pair each step's δz with that step's own x.",
+    section=Section.OPERANDS,
+    place=60,
+    mutations=mutations,
+    rank=310,
+)

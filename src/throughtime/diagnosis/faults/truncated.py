@@ -1,14 +1,12 @@
-# truncated
-
-The backward pass stops after some steps; the loss looks back over all of them.
+"""The backward pass stops after some steps; the loss looks back over all of them.
 
 ## How it comes about
 
-Truncated BPTT, on purpose: the sequence is cut into windows, and δ is not carried from one into the one
-before. The gradient is then not that of the whole loss, and a check over all T says so.
+Truncated BPTT, on purpose: the sequence is cut into windows, and δ is not carried from one into the
+one before. The gradient is then not that of the whole loss, and a check over all T says so.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 WINDOW = 3
 
@@ -30,8 +28,8 @@ for (int t = T - 1; t >= 0; --t) back(t);                   // right
 
 ## How it shows
 
-Up to T = k all is right, and beyond it the cell is wrong; the output layer is exact at any length. The
-discrepancy is small where little memory reaches beyond k steps.
+Up to T = k all is right, and beyond it the cell is wrong; the output layer is exact at any length.
+The discrepancy is small where little memory reaches beyond k steps.
 
 ```python
 assert Right().agrees() and Wrong(T=1).agrees() and Wrong(T=3).agrees()
@@ -41,11 +39,60 @@ assert wrong.agrees("V", "d") and not any(map(wrong.agrees, ["W", "U", "b"]))
 
 ## What looks like it
 
-- Every other fault between steps fails at T = 2 already. With k = 1 this is
-  [dh_next_missing](dh-next-missing.md), in an LSTM with [dc_next_missing](dc-next-missing.md).
+- Every other fault between steps fails at T = 2 already. With k = 1 this is [dh_next_missing], in
+  an LSTM with [dc_next_missing].
 - A clip inside the recursion shows at long T only too, but at no fixed one.
 
 ## What to change
 
-Nothing, if it is meant: then check it as what it is, the exact gradient of a loss in which the states
-carried into each window are frozen. `tt.frozen` does that. Otherwise carry δ on to the first step.
+Nothing, if it is meant: then check it as what it is, the exact gradient of a loss in which the
+states carried into each window are frozen. `tt.frozen` does that. Otherwise carry δ on to the first
+step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import LSTM, Carried, Edit, Model, Mutation, mutation
+
+LONGEST = 24  # truncations beyond this many steps are tried at round numbers only
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """Nothing crosses every k-th step; or nothing goes back beyond the last k."""
+    T = model.steps
+    for k in (n for n in range(1, T) if n <= LONGEST or n % 5 == 0 or n & (n - 1) == 0):
+        if k > 1 or isinstance(model.cell, LSTM):  # in other cells that is `dh_next_missing`
+            yield mutation(f"k = {k}", carried=_cut(lambda t, k=k: (t + 1) % k == 0))
+        if T % k:
+            words = f"k = {k}, counted from the end"
+            yield mutation(words, carried=_cut(lambda t, k=k: (T - t - 1) % k == 0))
+        words = f"k = {k}, the last steps alone"
+        yield mutation(words, dh=_from(T - k), carried=_cut(lambda t, k=k: t < T - k))
+
+
+def _cut(at: Any) -> Edit:
+    def edit(carried: Carried, t: int, T: int) -> Carried:
+        return (0 * carried[0], 0 * carried[1]) if at(t) and t < T - 1 else carried
+
+    return edit
+
+
+def _from(first: int) -> Edit:
+    """δh is 0 before step `first`."""
+    return lambda dh, t, **_: dh if t >= first else 0 * dh
+
+
+FAULT = Fault(
+    __name__,
+    sentence="Your backward pass stops after {k} steps; your loss looks back over all T = {T}.",
+    remedy="Carry δ on to the first step, or check the truncated gradient as what it is: "
+    "tt.frozen says how.",
+    section=Section.NEXT_STEP,
+    place=90,
+    mutations=mutations,
+    rank=200,
+)

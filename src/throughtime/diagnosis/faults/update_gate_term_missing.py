@@ -1,14 +1,12 @@
-# update_gate_term_missing
-
-The update gate's δ lacks the term of h_{t−1}.
+"""The update gate's δ lacks the term of h_{t−1}.
 
 ## How it comes about
 
-h_t = (1 − z) ⊙ n + z ⊙ h_{t−1} has z in two places. One of them is seen: −δh ⊙ n. The same happens with
-coupled gates of an LSTM, f = 1 − i, and with a leaky unit whose rate is learnt.
+h_t = (1 − z) ⊙ n + z ⊙ h_{t−1} has z in two places. One of them is seen: −δh ⊙ n. The same happens
+with coupled gates of an LSTM, f = 1 − i, and with a leaky unit whose rate is learnt.
 
 ```python
-from throughtime.diagnosis.pages.cells import GRU
+from throughtime.diagnosis.example_networks import GRU
 
 
 class Wrong(GRU):
@@ -43,13 +41,40 @@ assert Wrong(start=0).agrees("V", "d") and not Wrong(start=0).agrees("W")
 
 ## What looks like it
 
-- With a zero initial state it is a fault between steps like [direct_path_only](direct-path-only.md) and
-  [direct_path_missing](direct-path-missing.md). With recurrent weights at 0 and no inputs only the update
-  gate's bias is wrong, as it is with [last_cache_at_every_step](last-cache-at-every-step.md): how often it
-  counts each step tells these two apart.
-- [gate_scaled](gate-scaled.md) keeps the direction within the gate's rows.
+- With a zero initial state it is a fault between steps like [direct_path_only] and
+  [direct_path_missing]. With recurrent weights at 0 and no inputs only the update gate's bias is
+  wrong, as it is with [last_cache_at_every_step]: how often it counts each step tells these two
+  apart.
+- [gate_scaled] keeps the direction within the gate's rows.
 
 ## What to change
 
-The update mixes two values; its gate's δ is δh times their difference. With h = (1 − z) h_{t−1} + z n
-the difference has the other sign.
+The update mixes two values; its gate's δ is δh times their difference. With h = (1 − z) h_{t−1} + z
+n the difference has the other sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import GRU, LSTM, Edit, Model, Mutation, in_each_layer
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """h_{t−1}, or c_{t−1} where f = 1 − i, is left out of the update gate's δ."""
+    coupled = isinstance(model.cell, LSTM) and model.cell.coupled
+    if isinstance(model.cell, GRU) or coupled:
+        edit: Edit = lambda before: 0 * before  # noqa: E731
+        yield from in_each_layer(model, update=edit)
+
+
+FAULT = Fault(
+    __name__,
+    sentence="The update gate's δ lacks the term of h_{{t−1}}.",
+    remedy="The update mixes two values, so its gate's δ is δh times their difference.",
+    section=Section.STEP,
+    place=40,
+    mutations=mutations,
+    rank=270,
+)

@@ -1,6 +1,4 @@
-# updated_in_backward
-
-The backward pass changes the parameters.
+"""The backward pass changes the parameters.
 
 ## How it comes about
 
@@ -8,7 +6,7 @@ The backward pass changes the parameters.
 tensor as soon as its gradient is known, so that δ goes on through weights that have moved.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Wrong(RNN):
@@ -50,10 +48,21 @@ assert Right().agrees() and tt.check(Right().target()).verdict == "agree"
 
 ## What looks like it
 
-- [state_carried](state-carried.md): the loss differs between two calls though no parameter has moved.
-- A random start of the gradient's buffer: [random_buffer](random-buffer.md).
+- [state_carried]: the loss differs between two calls though no parameter has moved.
+- A random start of the gradient's buffer: [random_buffer].
 
 ## What to change
 
 Return the gradient and leave the update to the caller. To keep the program as it is, copy the
 parameters in the function that you hand to the check, and put them back.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your backward pass changes the parameters.",
+    remedy="Leave the update to the caller.",
+    section=Section.REFUSED,
+    place=10,
+)

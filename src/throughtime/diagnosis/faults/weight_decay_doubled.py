@@ -1,14 +1,12 @@
-# weight_decay_doubled
-
-The gradient has the L2 term twice, or has one that the loss does not have.
+"""The gradient has the L2 term twice, or has one that the loss does not have.
 
 ## How it comes about
 
-The term is added in the backward pass and once more in the update; or the loss says λ/2 Σ W² and the
-gradient 2 λ W, as it would be for λ Σ W².
+The term is added in the backward pass and once more in the update; or the loss says λ/2 Σ W² and
+the gradient 2 λ W, as it would be for λ Σ W².
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 DECAY = 0.1
 
@@ -49,10 +47,22 @@ assert all(np.allclose(g[m] - n[m], DECAY * wrong.p[m], atol=1e-7) for m in "WUV
 
 ## What looks like it
 
-- [weight_decay_missing](weight-decay-missing.md) has a minus there.
-- A term counted twice and one that the loss never had look the same: the residual is λ W in both. Which
-  it is, the loss's own code says.
+- [weight_decay_missing] has a minus there.
+- A term counted twice and one that the loss never had look the same: the residual is λ W in both.
+  Which it is, the loss's own code says.
 
 ## What to change
 
 Add the gradient of the L2 term once, with the factor of the loss: λ W for λ/2 Σ W².
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your gradient has {factor} W more than your loss accounts for, in {where}: an L2 "
+    "term counted twice, or one that the loss does not have.",
+    remedy="Add the L2 term's gradient once, and only where the loss has it.",
+    section=Section.ADDED_OR_CUT,
+    place=20,
+)

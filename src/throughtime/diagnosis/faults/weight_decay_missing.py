@@ -1,15 +1,13 @@
-# weight_decay_missing
-
-The loss has an L2 term; the gradient lacks it.
+"""The loss has an L2 term; the gradient lacks it.
 
 ## How it comes about
 
 λ/2 Σ W² was added to the loss that is returned. On the way back the term has no path through the
-network, so that it has to be added by hand, and was not. Or it is left to the optimiser, as decoupled
-weight decay is, and then it does not belong into the loss.
+network, so that it has to be added by hand, and was not. Or it is left to the optimiser, as
+decoupled weight decay is, and then it does not belong into the loss.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 DECAY = 0.1
 
@@ -37,8 +35,8 @@ dU[j][k] += lambda * U[j][k];     // right: once, after the sum over the steps
 
 ## How it shows
 
-The residual g − n of a matrix is −λ times the matrix itself; biases are right. Other data, or a longer
-sequence, leave it as it is.
+The residual g − n of a matrix is −λ times the matrix itself; biases are right. Other data, or a
+longer sequence, leave it as it is.
 
 ```python
 import numpy as np
@@ -52,9 +50,20 @@ for net in (wrong, Wrong(T=1)):
 
 ## What looks like it
 
-- [weight_decay_doubled](weight-decay-doubled.md) is the residual with a plus.
+- [weight_decay_doubled] is the residual with a plus.
 - Nothing else is in proportion to the parameters. A fit of g on n *and* W finds both factors.
 
 ## What to change
 
 Add λ W to the gradient of each matrix that the loss counts, or leave the term out of the loss.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your gradient lacks the L2 term of your loss: {factor} W is missing in {where}.",
+    remedy="Add {factor} W to the gradient, or leave the L2 term out of the loss.",
+    section=Section.ADDED_OR_CUT,
+    place=10,
+)

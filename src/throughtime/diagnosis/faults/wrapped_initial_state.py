@@ -1,14 +1,12 @@
-# wrapped_initial_state
-
-At the first step the backward pass reads h at index −1, which is the last state.
+"""At the first step the backward pass reads h at index −1, which is the last state.
 
 ## How it comes about
 
-`hs[t - 1]` with a list that begins with h_1: at t = 0 Python counts from the end, and gives h_T without
-a word. In C++ the same index reads whatever lies before the array.
+`hs[t - 1]` with a list that begins with h_1: at t = 0 Python counts from the end, and gives h_T
+without a word. In C++ the same index reads whatever lies before the array.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Wrong(RNN):
@@ -34,8 +32,8 @@ dU[j][k] += dz[j] * (t ? h[t - 1][k] : h_0[k]);     // right
 
 ## How it shows
 
-Only U is wrong, and by one step's contribution: the residual is δz_1 (h_T − h_0)ᵀ, of rank 1 for a single
-sequence. Long sequences make it a small part of the whole.
+Only U is wrong, and by one step's contribution: the residual is δz_1 (h_T − h_0)ᵀ, of rank 1 for a
+single sequence. Long sequences make it a small part of the whole.
 
 ```python
 import numpy as np
@@ -48,9 +46,36 @@ assert np.linalg.matrix_rank(g["U"] - n["U"], tol=1e-6) == 1
 
 ## What looks like it
 
-- [current_h_for_previous](current-h-for-previous.md) errs at every step; at T = 1 the two are one.
-- [states_off_by_one](states-off-by-one.md) also reads index −1 at the first step, and errs at the others.
+- [current_h_for_previous] errs at every step; at T = 1 the two are one.
+- [states_off_by_one] also reads index −1 at the first step, and errs at the others.
 
 ## What to change
 
 Put h_0 at the head of the list, and read index t for h_{t−1}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import Edit, Model, Mutation, in_each_layer
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """The last state at the first step."""
+    edit: Edit = lambda h, states: np.concatenate([states[-1:], h[1:]])  # noqa: E731
+    yield from in_each_layer(model, h_before=edit)
+
+
+FAULT = Fault(
+    __name__,
+    sentence="At the first step your backward pass reads h at index −1, which is the last state.",
+    remedy="Take the initial state for h_{{t−1}} at the first step.",
+    section=Section.OPERANDS,
+    place=30,
+    mutations=mutations,
+    rank=290,
+)

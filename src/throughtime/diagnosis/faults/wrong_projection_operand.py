@@ -1,17 +1,15 @@
-# wrong_projection_operand
-
-The gradient of the projection is not Σ δh_t m_tᵀ: it is made of other values.
+"""The gradient of the projection is not Σ δh_t m_tᵀ: it is made of other values.
 
 ## How it comes about
 
-R is multiplied by m = o ⊙ tanh c, which the forward pass overwrites with h = R m, or never keeps: what is
-at hand is h, or tanh c without the gate. Or δR is summed up where δh of the output is known and what the
-next step sends back is not yet.
+R is multiplied by m = o ⊙ tanh c, which the forward pass overwrites with h = R m, or never keeps:
+what is at hand is h, or tanh c without the gate. Or δR is summed up where δh of the output is known
+and what the next step sends back is not yet.
 
 ```python
 import numpy as np
 
-from throughtime.diagnosis.pages.cells import Projected
+from throughtime.diagnosis.example_networks import Projected
 
 
 class Wrong(Projected):
@@ -56,10 +54,68 @@ for wrong in (Wrong(), WithoutGate(), Wrong(T=1), OfTheOutputAlone()):
 
 ## What looks like it
 
-- [tensor_scaled](tensor-scaled.md) and [zero_gradient](zero-gradient.md) in R alone have the right
-  direction, or none.
-- [gradient_transposed](gradient-transposed.md) in R alone: δRᵀ is the numerical gradient.
+- [tensor_scaled] and [zero_gradient] in R alone have the right direction, or none.
+- [gradient_transposed] in R alone: δRᵀ is the numerical gradient.
 
 ## What to change
 
 Keep m_t, or form it again from o_t and c_t, and add δh_t m_tᵀ where δh_t is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.edits import (
+    ACTIVATIONS,
+    LSTM,
+    Edit,
+    Model,
+    Mutation,
+    Tape,
+    in_each_layer,
+    projection_shape,
+)
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """δR is the product of other values than δh_t and m_t."""
+    if not model.projected:
+        return
+    size, units = projection_shape(model)
+    cell = model.cell
+    assert isinstance(cell, LSTM)
+
+    def without_o(m: Array, tape: Tape) -> Array:
+        return ACTIVATIONS[cell.squash](tape.c[1:])
+
+    def before(m: Array, tape: Tape) -> Array:
+        return np.concatenate([0 * m[:1], m[:-1]])
+
+    if size == units:
+        already: Edit = lambda m, tape: tape.h[1:]  # noqa: E731
+        yield from in_each_layer(model, "h_t in the place of m_t", m=already)
+    yield from in_each_layer(model, "m_t without the output gate", m=without_o)
+    if cell.squash != "identity":
+        yield from in_each_layer(model, "c_t in the place of m_t", m=lambda m, tape: tape.c[1:])
+    if model.steps > 1:
+        out: Edit = lambda dh, out: out  # noqa: E731
+        carried: Edit = lambda dh, out: dh - out  # noqa: E731
+        yield from in_each_layer(model, "m of the step before", m=before)
+        yield from in_each_layer(model, "δh of the output alone", dh_R=out)
+        yield from in_each_layer(model, "δh from the next step alone", dh_R=carried)
+
+
+FAULT = Fault(
+    __name__,
+    sentence="The gradient of the projection R is not Σ δh_t m_tᵀ: it has {where}.",
+    remedy="Add δh_t m_tᵀ of every step, with all of δh_t and with m_t = o_t ⊙ tanh c_t.",
+    section=Section.PROJECTION_AND_DIRECTIONS,
+    place=30,
+    mutations=mutations,
+    rank=110,
+)

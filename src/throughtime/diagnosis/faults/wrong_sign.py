@@ -1,14 +1,12 @@
-# wrong_sign
-
-The gradient is minus the gradient of the loss.
+"""The gradient is minus the gradient of the loss.
 
 ## How it comes about
 
-y − p looks as good as p − y, and "error = target − output" is how many derivations begin. It goes with
-an update that *adds*; with one that subtracts, or beside a right part, it climbs.
+y − p looks as good as p − y, and "error = target − output" is how many derivations begin. It goes
+with an update that *adds*; with one that subtracts, or beside a right part, it climbs.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN, softmax
+from throughtime.diagnosis.example_networks import RNN, softmax
 
 
 class Wrong(RNN):
@@ -38,11 +36,22 @@ assert Wrong().discrepancy() > 0.999
 
 ## What looks like it
 
-- A sign in one place alone is another fault: in one tensor, [tensor_scaled](tensor-scaled.md); inside
-  the cell, [inside_a_step](inside-a-step.md).
+- A sign in one place alone is another fault: in one tensor, [tensor_scaled]; inside the cell,
+  [inside_a_step].
 - −2 or −1/T is two faults at once, of which this is one.
 
 ## What to change
 
-Return the gradient, ∂L/∂θ, and subtract in the update. If your program adds its update, hand −g to the
-check.
+Return the gradient, ∂L/∂θ, and subtract in the update. If your program adds its update, hand −g to
+the check.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your gradient has the wrong sign: it is minus the gradient of your loss.",
+    remedy="Turn the sign of δ of the output, p − y, or return the gradient and not the update.",
+    section=Section.REDUCTION,
+    place=110,
+)

@@ -1,6 +1,4 @@
-# zero_gradient
-
-A tensor's gradient is exactly 0, although the loss depends on it.
+"""A tensor's gradient is exactly 0, although the loss depends on it.
 
 ## How it comes about
 
@@ -8,7 +6,7 @@ The contributions are added to something that is not what is handed over: a copy
 copied, an array rebound instead of changed. It runs, and the tensor never learns.
 
 ```python
-from throughtime.diagnosis.pages.cells import RNN
+from throughtime.diagnosis.example_networks import RNN
 
 
 class Wrong(RNN):
@@ -48,11 +46,23 @@ assert not g["U"].any() and np.abs(n["U"]).max() > 0.1
 ## What looks like it
 
 - A tensor whose *numerical* derivatives are 0 too has no part in the loss; the check says so.
-- A zero that [only_last_step_kept](only-last-step-kept.md) leaves: U has one step's term, and the first
-  step's is 0 with a zero initial state.
+- A zero that [only_last_step_kept] leaves: U has one step's term, and the first step's is 0 with a
+  zero initial state.
 - U is 0 at T = 1 where the initial state is 0, and rightly.
 - A zero hides what comes after it: once it is repaired, look again.
 
 ## What to change
 
 Add in place to the array that is returned. In C++, take references.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your gradient of {where} is exactly 0; the loss depends on it.",
+    remedy="See whether δ is added into a temporary or a copy instead of the gradient that is "
+    "handed over.",
+    section=Section.TENSOR,
+    place=50,
+)

@@ -1,243 +1,149 @@
-"""Faults between steps: what comes back from step t + 1, through which matrix, from which cache."""
+"""What the faults' mutations are made of: the words for them, and edits that several faults share.
+
+The files of `diagnosis/faults` import all that they need of the mutants from here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import combinations, permutations, product
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable, Iterator
+from itertools import combinations, product
+from typing import Any, TypeAlias
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.blocks import Block
-from throughtime.diagnosis.mutants.cells import GRU, LSTM
-from throughtime.diagnosis.mutants.change import Change, Edit, change
-from throughtime.diagnosis.mutants.model import DIRECTIONS, Model
+from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, SLOPES
+from throughtime.diagnosis.mutants.change import Change as Mutation
+from throughtime.diagnosis.mutants.change import Edit
+from throughtime.diagnosis.mutants.losses import softmax
+from throughtime.diagnosis.mutants.model import DIRECTIONS, Forward, Model
+from throughtime.diagnosis.mutants.walk import Tape
 
-Carried = tuple[Array, Array]
-LONGEST = 24  # truncations beyond this many steps are tried at round numbers only
+__all__ = [
+    "ACTIVATIONS",
+    "DIRECTIONS",
+    "GRU",
+    "LSTM",
+    "SLOPES",
+    "Block",
+    "Carried",
+    "Edit",
+    "Forward",
+    "Model",
+    "Mutation",
+    "Tape",
+    "carried_times",
+    "gates_of_plain_products",
+    "in_each_bidirectional_layer",
+    "in_each_layer",
+    "mutation",
+    "projection_shape",
+    "seen_by_head",
+    "sets_of_gates",
+    "slopes_replaced",
+    "softmax",
+]
+
+Carried: TypeAlias = tuple[Array, Array]
+"""δh and δc as step t + 1 sends them back."""
 
 
-def of_each_layer(model: Model, fault: str, where: str = "", **edits: Edit) -> Iterator[Change]:
-    """The change everywhere and, where there are several, in each layer and direction alone."""
-    made = tuple(edits.items())
+# --- which layers and directions have a mutation ---
+
+
+def mutation(
+    where: str = "", layer: int | None = None, direction: int | None = None, /, **edits: Edit
+) -> Mutation:
+    """A mutation whose fault the table enters, since a fault's file bears its name.
+
+    Example:
+        >>> str(mutation("k = 3", carried=lambda carried, t, T: carried))
+        ' (k = 3)'
+    """
+    return Mutation("", where, tuple(edits.items()), layer, direction)
+
+
+def in_each_layer(model: Model, where: str = "", **edits: Edit) -> Iterator[Mutation]:
+    """The mutation everywhere and, where there are several, in each layer and direction alone."""
     layers = [None, *range(model.layers)] if model.layers > 1 else [None]
     directions = [None, *range(model.directions)] if model.directions > 1 else [None]
     for layer, direction in product(layers, directions):
         words = ", ".join(filter(None, [where, model.words(layer, direction)]))
-        yield Change(fault, words, made, layer, direction)
+        yield mutation(words, layer, direction, **edits)
 
 
-def dh_next_missing(model: Model) -> Iterator[Change]:
-    """δh from step t + 1 is left out."""
-    if model.steps > 1:
-        yield from of_each_layer(model, "dh_next_missing", carried=_times(0, 1))
+def in_each_bidirectional_layer(
+    model: Model, where: str, lowest: int = 0, **edits: Edit
+) -> Iterator[Mutation]:
+    """In all layers and, where there are several, in each alone, from the lowest that shows it."""
+    yield mutation(where, **edits)
+    for layer in range(lowest, model.layers) if model.layers > lowest + 1 else ():
+        yield mutation(f"{where}, {model.words(layer, None)}", layer, **edits)
 
 
-def dc_next_missing(model: Model) -> Iterator[Change]:
-    """δc from step t + 1 is left out."""
-    if model.steps > 1 and isinstance(model.cell, LSTM):
-        yield from of_each_layer(model, "dc_next_missing", carried=_times(1, 0))
+# --- sets of gates ---
 
 
-def term_counted_twice(model: Model) -> Iterator[Change]:
-    """What step t + 1 sends back is added twice."""
-    if model.steps < 2:
+def gates_of_plain_products(model: Model) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """All gates, and in a GRU the two whose product with h_{t−1} is the plain one."""
+    yield "", tuple(range(len(model.cell.gates)))
+    if isinstance(model.cell, GRU):
+        yield "gates r and z", (0, 1)
+
+
+def sets_of_gates(model: Model) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Each gate, those with a sigmoid, all of them, and pairs."""
+    gates, kinds = model.cell.gates, model.cell.activations
+    if len(gates) == 1:
+        yield "", (0,)
         return
-    yield from of_each_layer(model, "term_counted_twice", "δh", carried=_times(2, 1))
-    if isinstance(model.cell, LSTM):
-        yield from of_each_layer(model, "term_counted_twice", "δc", carried=_times(1, 2))
-        yield from of_each_layer(model, "term_counted_twice", "δh and δc", carried=_times(2, 2))
+    for k, gate in enumerate(gates):
+        yield f"gate {gate}", (k,)
+    sigmoid = tuple(k for k, kind in enumerate(kinds) if kind == "sigmoid")
+    yield "gates " + " ".join(gates[k] for k in sigmoid), sigmoid
+    yield "all gates", tuple(range(len(gates)))
+    for pair in combinations(range(len(gates)), 2):
+        if pair != sigmoid:
+            yield "gates " + " ".join(gates[k] for k in pair), pair
 
 
-def dh_overwritten(model: Model) -> Iterator[Change]:
-    """δh from step t + 1 replaces that of the output."""
-    if model.steps < 2:
-        return
-
-    def edit(dh: Array, out: Array, t: int, T: int) -> Array:
-        return dh if t == T - 1 else dh - out
-
-    yield from of_each_layer(model, "dh_overwritten", dh=edit)
+# --- edits ---
 
 
-def truncated(model: Model) -> Iterator[Change]:
-    """Nothing crosses every k-th step; or nothing goes back beyond the last k."""
-    T = model.steps
-    for k in (n for n in range(1, T) if n <= LONGEST or n % 5 == 0 or n & (n - 1) == 0):
-        if k > 1 or isinstance(model.cell, LSTM):  # elsewhere it is `dh_next_missing`
-            yield change("truncated", f"k = {k}", carried=_cut(lambda t, k=k: (t + 1) % k == 0))
-        if T % k:
-            words = f"k = {k}, counted from the end"
-            yield change("truncated", words, carried=_cut(lambda t, k=k: (T - t - 1) % k == 0))
-        words = f"k = {k}, the last steps alone"
-        yield change("truncated", words, dh=_from(T - k), carried=_cut(lambda t, k=k: t < T - k))
+def carried_times(h: float, c: float) -> Edit:
+    """δh and δc from step t + 1, each multiplied by a number."""
 
-
-def recurrent_untransposed(model: Model) -> Iterator[Change]:
-    """U δz instead of Uᵀδz: all gates, the sigmoid gates, or one of them."""
-    gates = model.cell.gates
-    rows, columns = model.blocks[Block(0, "U", 0)].shape
-    if model.steps < 2 or rows != columns:
-        return
-    for words, chosen in _gate_sets(model):
-        yield from of_each_layer(model, "recurrent_untransposed", words, U=_transposed(chosen))
-    if len(gates) > 2:
-        for k, gate in enumerate(gates):
-            yield change("recurrent_untransposed", f"gate {gate}", U=_transposed((k,)))
-
-
-def wrong_matrix(model: Model) -> Iterator[Change]:
-    """Another block of the weights where Uᵀ belongs."""
-    if model.steps < 2:
-        return
-    gates = model.cell.gates
-    n = len(gates)
-    for k in range(n if n > 1 else 0):
-        yield change("wrong_matrix", f"U of {gates[k]} for every gate", U=_taken([k] * n))
-    for a, b in combinations(range(n), 2):
-        order = list(range(n))
-        order[a], order[b] = b, a
-        yield change("wrong_matrix", f"U of {gates[a]} and of {gates[b]} swapped", U=_taken(order))
-    for by in range(1, n) if n > 2 else ():
-        order = [(k - by) % n for k in range(n)]
-        yield change("wrong_matrix", f"U of the gates moved on by {by}", U=_taken(order))
-    for cycle in _cycles(n):
-        yield change("wrong_matrix", "U of the gates in another order", U=_taken(list(cycle)))
-    for a, b in permutations(range(n), 2):
-        order = list(range(n))
-        order[a] = b
-        yield change("wrong_matrix", f"U of {gates[b]} for that of {gates[a]}", U=_taken(order))
-    for words, chosen in _gate_sets(model):
-        for place, columns in COLUMNS.items():
-            where = f"{place}, {words}" if words else place
-            yield from of_each_layer(model, "wrong_matrix", where, U=_other(columns, chosen))
-
-
-def direct_path(model: Model) -> Iterator[Change]:
-    """One of the two ways back through a GRU alone."""
-    if not isinstance(model.cell, GRU) or model.steps < 2:
-        return
-    only, missing = "direct_path_only", "direct_path_missing"
-    yield from of_each_layer(model, only, paths=lambda both: (both[0], 0 * both[1]))
-    yield from of_each_layer(model, missing, paths=lambda both: (0 * both[0], both[1]))
-
-
-def last_cache_at_every_step(model: Model) -> Iterator[Change]:
-    """One step's activations, the last one's, with or without its operands."""
-    if model.steps < 2:
-        return
-
-    def last(steps: Array) -> Array:
-        return np.full_like(steps, len(steps) - 1)
-
-    def repeated(x: Array, **_: Any) -> Array:
-        return np.broadcast_to(x[-1], x.shape)
-
-    name = "last_cache_at_every_step"
-    yield from of_each_layer(model, name, "operands too", cache=last, x=repeated, h_before=repeated)
-    yield from of_each_layer(model, name, "activations", cache=last)
-    yield from of_each_layer(model, name, "activations and states", cache=last, h_before=repeated)
-    yield from of_each_layer(model, name, "activations and inputs", cache=last, x=repeated)
-
-
-def lower_layer_overwritten(model: Model) -> Iterator[Change]:
-    """One step's δx, the first or the last, reaches the layer below; or one direction's."""
-    if model.directions > 1 and (model.layers > 1 or model.has_embedding):
-        for kept, words in enumerate(DIRECTIONS):
-            edit: Edit = lambda halves, kept=kept: [halves[kept]]  # noqa: E731
-            yield change("lower_layer_overwritten", f"the {words}'s alone", dx_halves=edit)
-    if model.layers < 2 or model.steps < 2:
-        return
-
-    def first(dx: Array) -> Array:
-        return np.concatenate([dx[:1], 0 * dx[1:]])
-
-    def last(dx: Array) -> Array:
-        return np.concatenate([0 * dx[:-1], dx[-1:]])
-
-    yield change("lower_layer_overwritten", "the first step's alone", dx=first)
-    yield change("lower_layer_overwritten", "the last step's alone", dx=last)
-    repeated = "the first step's at every step"
-    yield change(
-        "lower_layer_overwritten", repeated, dx=lambda dx: np.broadcast_to(dx[0], dx.shape)
-    )
-
-
-def _times(h: float, c: float) -> Edit:
     def edit(carried: Carried, **_: Any) -> Carried:
         return h * carried[0], c * carried[1]
 
     return edit
 
 
-def _cut(at: Any) -> Edit:
-    def edit(carried: Carried, t: int, T: int) -> Carried:
-        return (0 * carried[0], 0 * carried[1]) if at(t) and t < T - 1 else carried
+def slopes_replaced(
+    chosen: tuple[int, ...], kinds: tuple[str, ...], slope: Callable[[Array, str], Array]
+) -> Edit:
+    """Another derivative of the activation in some gates, from the activated value and its kind."""
 
-    return edit
-
-
-def _from(first: int) -> Edit:
-    """δh is 0 before step `first`."""
-    return lambda dh, t, **_: dh if t >= first else 0 * dh
-
-
-def _gate_sets(model: Model) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """All gates, and in a GRU the two whose product with h_{t−1} is the plain one."""
-    gates = range(len(model.cell.gates))
-    yield "", tuple(gates)
-    if isinstance(model.cell, GRU):
-        yield "gates r and z", (0, 1)
-
-
-def _transposed(chosen: tuple[int, ...]) -> Edit:
-    def edit(U: Array, W: Array) -> Array:
-        wrong = U.copy()
+    def edit(slopes: Array, v: Array) -> Array:
+        wrong = slopes.copy()
         for k in chosen:
-            wrong[k] = U[k].T
+            wrong[:, :, k] = slope(v[:, :, k], kinds[k])
         return wrong
 
     return edit
 
 
-def _taken(order: list[int]) -> Edit:
-    return lambda U, W: U[order]
+def seen_by_head(model: Model, *, swapped: bool = False, in_time: bool = True) -> Edit:
+    """What the head saw, with its halves swapped, or the second one in its own order of time."""
 
-
-def _cycles(n: int) -> Iterator[tuple[int, ...]]:
-    """Orders that are neither a swap of two nor the gates moved on."""
-    for order in permutations(range(n)):
-        moved = {(place - k) % n for k, place in enumerate(order)}
-        if sum(place != k for k, place in enumerate(order)) > 2 and len(moved) > 1:
-            yield order
-
-
-def _other(columns: Any, chosen: tuple[int, ...]) -> Edit:
-    def edit(U: Array, W: Array) -> Array:
-        wrong = U.copy()
-        for k in chosen:
-            wrong[k] = columns(W[k], U[k])
-        return wrong
+    def edit(seen: Array, **_: Any) -> Array:
+        halves = [tape.h[1:] for tape in model.top().values()]
+        found = model.joined(halves, turned=in_time, swapped=swapped)
+        return found if model.data.mask is None else found * model.data.mask
 
     return edit
 
 
-COLUMNS = {  # (H, I), (H, P) -> the (H, P) that stands in U's place
-    "the last columns of [U, W]": lambda W, U: np.hstack([U, W])[:, -U.shape[1] :],
-    "the first columns of [W, U]": lambda W, U: np.hstack([W, U])[:, : U.shape[1]],
-    "the columns of W over and over": lambda W, U: W[:, np.arange(U.shape[1]) % W.shape[1]],
-}
-
-BETWEEN = (
-    dh_next_missing,
-    dc_next_missing,
-    dh_overwritten,
-    direct_path,
-    recurrent_untransposed,
-    term_counted_twice,
-    last_cache_at_every_step,
-    truncated,
-    lower_layer_overwritten,
-    wrong_matrix,
-)
+def projection_shape(model: Model) -> tuple[int, int]:
+    """P and H of the projection R, (P, H)."""
+    size, units = model.blocks[Block(0, "R", 0)].shape
+    return size, units

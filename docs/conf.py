@@ -12,7 +12,7 @@ from sphinx.util.inspect import signature as signature_of
 from sphinx.util.inspect import stringify_signature
 
 sys.path.insert(0, str(Path(__file__).parent))
-import fault_pages  # noqa: E402
+import fault_pages
 
 project = "throughtime"
 author = "the throughtime authors"

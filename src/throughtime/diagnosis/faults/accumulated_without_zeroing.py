@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-The gradients are attributes, set to 0 where the network is made. In PyTorch it is `zero_grad` that
-was not called. One call is right, and so is a test with one call.
+The gradients are attributes that are set to 0 only where the network is made. In PyTorch,
+`zero_grad` was not called. The first call is right, so a test with one call passes.
 
 ```python
 import numpy as np
@@ -30,8 +30,8 @@ Vector own(H); own[j] += dz[j];                  // right: zeros at every call
 
 ## How it shows
 
-The second call gives twice the first, the third three times. The check calls twice at one point and
-refuses.
+The second call gives twice the gradient of the first, and the third three times. The check calls
+twice at one point and refuses.
 
 ```python
 import throughtime as tt
@@ -50,12 +50,12 @@ assert Right().agrees()
 
 ## What looks like it
 
-- [factor_two], seen by someone who calls twice and looks once.
-- [random_buffer] differs from call to call by no rule.
+- [factor_two] looks the same to someone who calls twice and looks at the second result only.
+- [random_buffer] differs from call to call without a rule.
 
 ## What to change
 
-Set the gradients to 0 before every backward pass, or make new ones.
+Set the gradients to 0 before every backward pass, or allocate new ones.
 """
 
 from throughtime.diagnosis.fault import Fault, Section

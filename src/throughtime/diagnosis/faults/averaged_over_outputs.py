@@ -2,7 +2,7 @@
 
 ## How it comes about
 
-`((y - answer) ** 2).mean()` divides by the number of outputs, and its derivative was written down
+`((y - answer) ** 2).mean()` divides by the number of outputs, but the derivative was written down
 for the sum: 2 (y − answer).
 
 ```python
@@ -46,7 +46,7 @@ for network in (Wrong(), Wrong(T=1), Wrong(B=3)):
 ## What looks like it
 
 - [factor_two] is the same number where there are two outputs.
-- [half_squared_error] has the other constant of a squared error, ½.
+- [half_squared_error] concerns the other constant of a squared error, ½.
 - [summed_over_steps], where T is the number of outputs, is right at T = 1.
 
 ## What to change

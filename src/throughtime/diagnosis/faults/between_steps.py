@@ -1,12 +1,12 @@
 """The backward pass loses or distorts what it carries from a step to the one before; within a step
 it is right.
 
-This is a place, not a fault: several faults live there that look alike from outside.
+This is a place, not a single fault: several faults that look alike from outside occur there.
 
 ## How it comes about
 
-Whatever happens to δh or δc on its way from step t + 1 to step t: left out, added twice, through
-the wrong matrix, cut, or something that has no name, such as this.
+On its way from step t + 1 to step t, δh or δc is left out, added twice, multiplied by the wrong
+matrix or cut off; or something happens to it that has no name, as in this example.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -39,14 +39,15 @@ assert wrong.agrees("V", "d") and not any(map(wrong.agrees, ["W", "U", "b"]))
 
 ## What looks like it
 
-The faults of this place: [dh_next_missing], [dc_next_missing], [dh_overwritten],
+The faults of this place are [dh_next_missing], [dc_next_missing], [dh_overwritten],
 [recurrent_untransposed], [wrong_matrix], [term_counted_twice], [direct_path_only],
-[direct_path_missing]. With `Target(layout=…)` each is computed and compared. Told apart without it:
-[truncated] agrees up to some T, [only_last_step_kept] leaves tensors exact or of rank 1.
+[direct_path_missing]. With `Target(layout=…)` the gradient is computed with each of them and
+compared. Two others are told apart without a layout: [truncated] agrees up to some T, and
+[only_last_step_kept] leaves tensors exact or of rank 1.
 
 ## What to change
 
-At T = 2 there is one hand-over. Print δh_1 and compare it with (L(h_1 + ε) − L(h_1 − ε)) / 2ε, unit
+At T = 2, δ is handed back once. Print δh_1 and compare it with (L(h_1 + ε) − L(h_1 − ε)) / 2ε, unit
 by unit.
 """
 
@@ -56,7 +57,8 @@ FAULT = Fault(
     __name__,
     sentence="Your backward pass loses or distorts what it carries from a step to the one before; "
     "within a step it is right.",
-    remedy="Compare how δh and δc are handed back a step with the equations of the cell.",
+    remedy="Compare how δh and δc are handed back from step to step with the equations of the "
+    "cell.",
     section=Section.PLACES,
     place=10,
     family=True,

@@ -3,7 +3,7 @@
 ## How it comes about
 
 The weights' gradient is a product, which sums over the batch by itself. The bias needs a reduction
-that is written by hand, and `mean` is one letter pattern away from `sum`.
+that is written by hand, and `mean` is easily written for `sum`.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -30,7 +30,8 @@ for (int t = 0; t < T; ++t) db[j] += dzs[t][j];      // right
 
 ## How it shows
 
-α = 1/B, or 1/T, in a bias alone; the weights beside it are exact. At B = 1, or T = 1, it hides.
+α = 1/B, or 1/T, in a bias alone; the weights beside it are exact. At B = 1, or at T = 1, the fault
+does not show.
 
 ```python
 assert Right().agrees() and Wrong(B=1).agrees()
@@ -43,7 +44,7 @@ for B in (2, 3):
 
 - [averaged_over_steps] and [divided_by_batch] have the factor everywhere.
 - [bias_counted_twice] has α = 2.
-- [tensor_scaled] is what it is called where no size explains the factor.
+- Where no size explains the factor, the fault is called [tensor_scaled].
 
 ## What to change
 

@@ -2,8 +2,9 @@
 
 ## How it comes about
 
-cuDNN and PyTorch keep two biases a gate, one beside W x and one beside U h. Both have the same
-gradient, the whole δz. A program that has *one* bias and adds up both of theirs counts it twice.
+cuDNN and PyTorch keep two biases for each gate, one beside W x and one beside U h. Both have the
+same gradient, the whole δz. A program that has *one* bias and adds up both of these gradients
+counts it twice.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -41,15 +42,15 @@ for wrong in (Wrong(), Wrong(T=1), Wrong(B=1)):
 
 ## What looks like it
 
-- Two biases that each have the whole gradient are *right*: moving either of them moves z as much.
-  Their sum is what learns twice as fast, which is a matter of the update.
-- [tensor_scaled] by 2 is the same in a tensor that is no bias.
-- [factor_two] is everywhere.
+- Two biases that each have the whole gradient are *right*: moving either of them moves z by the
+  same amount. Their sum learns twice as fast, but that is a matter of the update.
+- [tensor_scaled] by 2 is the same in a tensor that is not a bias.
+- [factor_two] is the same factor in every tensor.
 
 ## What to change
 
-Add δz once to one bias. To compare with PyTorch, add its two biases up, and take the gradient of
-either.
+Add δz once to one bias. To compare with PyTorch, add up its two biases and take the gradient of
+either of them.
 """
 
 from throughtime.diagnosis.fault import Fault, Section

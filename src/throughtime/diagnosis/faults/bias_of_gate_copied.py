@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-Copy and paste: of four lines that differ in one letter, one was not changed. The weights' lines
-were.
+The lines were copied and pasted. Of the four lines for the biases, which differ in one letter, one
+was not changed; the weights' lines were.
 
 ```python
 import numpy as np
@@ -42,12 +42,12 @@ assert np.array_equal(i, f) and not np.allclose(f, np.split(wrong.both[1]["b"], 
 
 ## What looks like it
 
-- [gates_permuted] moves the weights' blocks along.
-- [bias_averaged] has a factor in it, and other numbers than its neighbour.
+- [gates_permuted] moves the blocks of the weights too.
+- [bias_averaged] has a factor, and its numbers are not those of another block.
 
 ## What to change
 
-Hand over this gate's own sum of δz. A loop over the gates has no line to forget.
+Hand over this gate's own sum of δz. In a loop over the gates no line can be forgotten.
 """
 
 from throughtime.diagnosis.fault import Fault, Section
@@ -55,7 +55,7 @@ from throughtime.diagnosis.fault import Fault, Section
 FAULT = Fault(
     __name__,
     sentence="Your gradient of {where} is a copy of that of {other}.",
-    remedy="Hand over this gate's own sum of δz.",
+    remedy="Return this gate's own sum of δz.",
     section=Section.TENSOR,
     place=80,
 )

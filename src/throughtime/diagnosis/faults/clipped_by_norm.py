@@ -2,7 +2,7 @@
 
 ## How it comes about
 
-`gradient *= limit / norm` is the last line of the backward pass; it belongs into the update.
+`gradient *= limit / norm` is the last line of the backward pass; it belongs in the update.
 
 ```python
 import numpy as np
@@ -31,8 +31,8 @@ U[j][k] -= rate * dU[j][k] * std::min(1.0, limit / norm);  // right: in the upda
 
 ## How it shows
 
-One α < 1 in all tensors, cosine 1, and the norm of the whole gradient is a round number, the same
-at every point at which it is clipped.
+α < 1 is the same in all tensors, with cosine 1. The norm of the whole gradient is a round number,
+the same at every point at which it is clipped.
 
 ```python
 for network in (Wrong(), Wrong(T=4), Wrong(scale=0.5)):
@@ -44,13 +44,13 @@ assert Right().agrees()
 
 ## What looks like it
 
-- [averaged_over_steps] and [scaled]: their α stays when the loss is scaled. This one goes to 1 as
-  the loss is scaled down.
+- With [averaged_over_steps] and [scaled] α does not change when the loss is scaled. Here it goes to
+  1 as the loss is scaled down.
 - [clipped_by_value] leaves small entries alone.
 
 ## What to change
 
-Clip in the update. If that cannot be moved, check with a limit that nothing reaches.
+Clip in the update. If the line cannot be moved, check with a limit that nothing reaches.
 """
 
 from throughtime.diagnosis.fault import Fault, Section
@@ -58,7 +58,8 @@ from throughtime.diagnosis.fault import Fault, Section
 FAULT = Fault(
     __name__,
     sentence="Your gradient is clipped: its norm is held at {limit}.",
-    remedy="Clip after the check, in the update; a clipped gradient is not the loss's.",
+    remedy="Clip after the check, in the update; a clipped gradient is not the gradient of "
+    "the loss.",
     section=Section.ADDED_OR_CUT,
     place=40,
 )

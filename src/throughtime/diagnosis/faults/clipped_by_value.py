@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-Clipping stands at the end of the backward pass, where the check sees it, and not in the update. The
-lists of recipes say "clip to ±5": at short lengths nothing reaches that, and the check passes.
+The gradient is clipped at the end of the backward pass, where the check sees it, and not in the
+update. With a usual limit such as ±5 no entry reaches it at short lengths, and the check passes.
 
 ```python
 import numpy as np
@@ -30,8 +30,8 @@ U[j][k] -= rate * std::clamp(dU[j][k], -5.0, 5.0);  // right: in the update
 
 ## How it shows
 
-Several entries stand at exactly one magnitude, and their numerical derivatives lie beyond it. All
-smaller entries are right. Scale the loss down, and it disappears.
+Several entries have exactly the same magnitude, and their numerical derivatives lie beyond it. All
+smaller entries are right. When the loss is scaled down, the fault disappears.
 
 ```python
 wrong = Wrong()
@@ -47,8 +47,8 @@ assert sum((np.abs(array) == LIMIT).sum() for array in g.values()) > 2
 ## What looks like it
 
 - [clipped_by_norm] shrinks all entries alike.
-- A clip of δ *inside* the recursion is another thing: nothing stands at the limit, all that comes
-  before is wrong, and no gradient of any loss looks like it.
+- Clipping δ *inside* the recursion is different: no entry of the gradient stands at the limit, and
+  the contributions of all earlier steps are wrong.
 
 ## What to change
 
@@ -60,7 +60,8 @@ from throughtime.diagnosis.fault import Fault, Section
 FAULT = Fault(
     __name__,
     sentence="Your gradient is clipped: no entry exceeds {limit}.",
-    remedy="Clip after the check, in the update; a clipped gradient is not the loss's.",
+    remedy="Clip after the check, in the update; a clipped gradient is not the gradient of "
+    "the loss.",
     section=Section.ADDED_OR_CUT,
     place=30,
 )

@@ -2,7 +2,7 @@
 
 ## How it comes about
 
-c is updated in place, so that on the way back only the new value is there: c ← i a + f c.
+c is updated in place, c ← i a + f c, so that the backward pass finds only the new value.
 
 ```python
 import numpy as np
@@ -27,8 +27,8 @@ df[j] = dc[j] * c[t - 1][j];  // right
 
 ## How it shows
 
-At T = 1 one gate's rows are wrong, the forget gate's, and all others exact. Beyond, δz_f goes back
-through U_f and spoils the rest.
+At T = 1 the forget gate's rows are wrong and all others exact. From T = 2 on δz_f goes back through
+U_f and spoils the rest.
 
 ```python
 once = Wrong(T=1)
@@ -40,9 +40,10 @@ assert Wrong().agrees("V", "d") and not Wrong().agrees("W")
 
 ## What looks like it
 
-- With a zero initial cell state the forget gate's true gradient at T = 1 is 0, and this is not.
-- [derivative_missing] in the forget gate has the same rows wrong; there the ratio g/n lies above 4,
-  the inverse of σ′.
+- With a zero initial cell state the forget gate's true gradient at T = 1 is 0, and with this fault
+  it is not.
+- [derivative_missing] in the forget gate makes the same rows wrong. There the ratio g/n is 1/σ′,
+  which is at least 4.
 - [current_h_for_previous] is the same slip with h, in U alone.
 
 ## What to change

@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-The loop's index is that of the list, and the list of hidden states begins with h_0 in one program
-and with h_1 in the next. Or h was overwritten by the forward pass, and only its new value is left.
+The list of hidden states begins with h_0 in one program and with h_1 in another, and the loop uses
+its own index for the list. Or the forward pass overwrote h, and only its new value is left.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -30,7 +30,7 @@ dU[j][k] += dz[j] * h[t - 1][k];  // right
 
 ## How it shows
 
-The recurrent weights are wrong, all of them and alone: δz is right, and with it W and b. It shows
+All recurrent weights are wrong, and nothing else: δz is right, and with it W and b. The fault shows
 at T = 1, where with a zero initial state the right gradient is 0.
 
 ```python
@@ -43,8 +43,8 @@ assert not Wrong(T=1).agrees("U") and not Wrong(T=1, start=0).agrees("U")
 
 - [wrapped_initial_state] errs at the first step alone. At T = 1 the two are the same: h[−1] *is*
   h_1.
-- [states_off_by_one] reads one place early, this one late.
-- [gradient_transposed] is in U alone too; its transpose is right.
+- [states_off_by_one] reads one place early, and this fault one place late.
+- [gradient_transposed] may show in U alone too, but there the transpose is right.
 
 ## What to change
 

@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-c_t is used by h_t, and by c_{t+1} = … + f ⊙ c_t. The second path is what an LSTM is for, and the
-code runs without it.
+c_t is used by h_t and by c_{t+1} = … + f ⊙ c_t. The second path is the very purpose of an LSTM, but
+the code runs without it.
 
 ```python
 import numpy as np
@@ -28,8 +28,8 @@ dc[j] = dh[j] * o[t][j] * (1 - tanh_c * tanh_c) + dc_next[j];  // right
 
 ## How it shows
 
-The output layer is exact and T = 1 agrees. From T = 2 on all of the cell is wrong but what the
-output gate has of the last step; long dependencies are not learnt.
+The output layer is exact and T = 1 agrees. From T = 2 on the whole cell is wrong, except for the
+last step's contribution to the output gate. Long dependencies are not learnt.
 
 ```python
 assert Right().agrees() and Wrong(T=1).agrees()
@@ -39,7 +39,8 @@ assert wrong.agrees("V", "d") and not any(map(wrong.agrees, ["W", "U", "b"]))
 
 ## What looks like it
 
-- [dh_next_missing] and the other faults between steps; only a layout tells.
+- [dh_next_missing] and the other faults between steps show in the same tensors; only a layout tells
+  them apart.
 - At T = 2 the output gate's rows are still exact here, since at the last step δo does not see δc,
   and at the first one δh is complete. With [dh_next_missing] they are not.
 

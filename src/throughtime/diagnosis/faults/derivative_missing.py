@@ -25,9 +25,9 @@ dz[j] = dh[j] * (1 - h[t][j] * h[t][j]);  // right
 
 ## How it shows
 
-The output layer is exact, the cell is wrong at T = 1 already. With one sequence and one step g/n is
-1/(1 − h²) in each unit: at least 1 for tanh, at least 4 for σ. With tiny weights a missing tanh′
-nearly vanishes.
+The output layer is exact; the cell is wrong at T = 1 already. With one sequence and one step g/n is
+1/φ′ in each unit: at least 1 for tanh, where it is 1/(1 − h²), and at least 4 for σ. With tiny
+weights the error from a missing tanh′ nearly vanishes.
 
 ```python
 import numpy as np
@@ -48,7 +48,7 @@ assert Wrong(scale=0.01, start=0).discrepancy("W") < 1e-3
 
 ## What to change
 
-Multiply δ by a (1 − a) where a = σ(z), by 1 − a² where a = tanh(z), in every gate.
+In every gate multiply δ by a (1 − a) where a = σ(z), and by 1 − a² where a = tanh(z).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
 FAULT = Fault(
     __name__,
     sentence="The derivative of an activation is missing in {where}.",
-    remedy="Multiply δ by a (1 − a) where a = σ(z), by 1 − a² where a = tanh(z).",
+    remedy="Multiply δ by a (1 − a) where a = σ(z), and by 1 − a² where a = tanh(z).",
     section=Section.STEP,
     place=20,
     mutations=mutations,

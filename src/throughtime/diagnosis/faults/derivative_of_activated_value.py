@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-A function `tanh_prime(z)` computes 1 − tanh²z and expects z. What the forward pass has kept is h =
-tanh z, and the function is called with that: tanh is applied twice.
+A function `tanh_prime(z)` computes 1 − tanh²z and expects z. The forward pass has kept h = tanh z,
+and the function is called with that, so that tanh is applied twice.
 
 ```python
 import numpy as np
@@ -32,8 +32,8 @@ dz[j] = dh[j] * (1 - h[t][j] * h[t][j]);                        // right
 
 ## How it shows
 
-The output layer is exact, the cell is wrong at T = 1 already. With tiny weights it nearly vanishes
-for tanh, since tanh z ≈ z there. For σ it never does: σ′(½) is 0.235 where σ′(0) is 0.25.
+The output layer is exact; the cell is wrong at T = 1 already. With tiny weights the error nearly
+vanishes for tanh, since tanh z ≈ z there. For σ it does not: σ′(½) is 0.235 where σ′(0) is 0.25.
 
 ```python
 assert Right().agrees()
@@ -44,9 +44,10 @@ assert Wrong(scale=0.01, start=0).discrepancy("W") < 1e-3 < 0.05 < Wrong().discr
 
 ## What looks like it
 
-- [derivative_missing] has no factor at all. Both are too large in |δ|, and a layout tells them
-  apart: with 1 − tanh²h the factor never falls below 0.42.
-- [gates_swapped_in_dc] shows in two gates at T = 1, this one in those whose activation is wrong.
+- [derivative_missing] has no factor at all. Both make |δ| too large, and a layout tells them apart:
+  the factor 1 − tanh²h never falls below 0.42.
+- [gates_swapped_in_dc] shows in two gates at T = 1, and this fault in those gates whose derivative
+  is wrong.
 
 ## What to change
 

@@ -3,8 +3,9 @@ saw it.
 
 ## How it comes about
 
-h_t is used twice: by the head, and by step t + 1. The second use is computed, and never added. In
-an LSTM the error carousel still carries δc back, so that the network learns something all the same.
+h_t is used twice: by the head, and by step t + 1. What comes back from the second use is computed
+and never added. In an LSTM the error carousel still carries δc back, so that the network learns
+something all the same.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -27,8 +28,7 @@ for (int j = 0; j < H; ++j) dh[j] = dh_output[t][j] + dh_next[j];  // right
 
 ## How it shows
 
-The output layer is exact, the recurrent tensors are not. At T = 1 all is right; from T = 2 on it is
-not.
+The output layer is exact; the recurrent tensors are right at T = 1 and wrong from T = 2 on.
 
 ```python
 assert Right().agrees() and Wrong(T=1).agrees()
@@ -40,14 +40,14 @@ for T in (2, 5):
 ## What looks like it
 
 - [dc_next_missing], [recurrent_untransposed], [term_counted_twice] and [truncated] show in the same
-  tensors at the same lengths. Only a gradient computed with each of them tells, and that takes a
-  layout.
-- In an RNN, being truncated after one step *is* this.
+  tensors at the same lengths. To tell them apart, the gradient has to be computed with each of
+  them, and that takes a layout.
+- In an RNN, truncation after one step *is* this fault.
 - [dh_overwritten] loses the other of the two terms.
 
 ## What to change
 
-Add Uᵀδz of step t + 1 to δh of step t. It is the sum over all gates.
+Add Uᵀδz of step t + 1 to δh of step t. Sum over all gates.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-`dh` is one variable, filled at the end of step t + 1 and filled again at the beginning of step t:
-with `=` in one branch and nothing in the other. The last step, where nothing arrives, is right.
+`dh` is one variable. The end of step t + 1 assigns it, and where it is set, step t does not add δh
+of its own output. The last step, where nothing arrives, is right.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -26,7 +26,7 @@ for (int j = 0; j < H; ++j) dh[j] = dh_output[t][j] + dh_next[j];               
 
 ## How it shows
 
-The output layer is exact and T = 1 agrees; the cell only learns from the last step's output.
+The output layer is exact and T = 1 agrees. The cell learns from the last step's output only.
 
 ```python
 assert Right().agrees() and Wrong(T=1).agrees()
@@ -36,10 +36,10 @@ assert wrong.agrees("V", "d") and not any(map(wrong.agrees, ["W", "U", "b"]))
 
 ## What looks like it
 
-- [output_gradient_at_last_step_only] sends the cell the very same δ, and has the head's gradient
-  wrong too.
+- [output_gradient_at_last_step_only] sends the cell the same δ, but the head's gradient is wrong
+  too.
 - [dh_next_missing] keeps the other of the two terms.
-- A network that answers only at the last step has nothing to overwrite: there this is right.
+- A network that answers only at the last step has nothing to overwrite, so there the code is right.
 
 ## What to change
 
@@ -68,7 +68,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="δh from the next step replaces δh of this step's output, where the two add up.",
+    sentence="δh from the next step replaces δh of this step's output; the two should be added.",
     remedy="Write dh = dh_output + dh_next.",
     section=Section.NEXT_STEP,
     place=30,

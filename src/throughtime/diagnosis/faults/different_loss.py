@@ -3,7 +3,8 @@
 ## How it comes about
 
 The loss was changed and its derivative was not, or the loss that is returned is only the one that
-is printed. A pair that is often mixed: cross-entropy for the eye, squared error on the way back.
+is printed. A frequent pair is a cross-entropy that is printed and a squared error in the backward
+pass.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN, softmax
@@ -29,8 +30,8 @@ dy[t][k] = p[t][k] - y[t][k];                                  // right
 
 ## How it shows
 
-The output layer is wrong already, by more than a factor, at every T; what comes back from there is
-wrong with it.
+The output layer is wrong, and not only by a factor, at every T; so is everything that comes back
+from there.
 
 ```python
 assert Right().agrees()
@@ -41,15 +42,15 @@ assert 0.3 < Wrong().cosine("V") < 0.999
 
 ## What looks like it
 
-- [softmax_derivative_twice] with a factor of 2 *is* the squared error of a softmax. Which it was
-  meant to be, only the code says.
+- [softmax_derivative_twice] with a factor of 2 *is* the squared error of a softmax. Only the code
+  says which was meant.
 - [targets_shifted] is right at T = 1.
-- [factor_two] and its like keep the cosine at 1.
+- [factor_two] and the other common factors keep the cosine at 1.
 
 ## What to change
 
-Derive δ of the outputs from the loss that is returned. To train with another loss than one prints
-is no fault; hand the one that is trained to the check.
+Derive δ of the outputs from the loss that is returned. Training with another loss than the one that
+is printed is not a fault; give the check the loss that is trained.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-A backward pass that was adapted from an RNN's or an LSTM's: Uᵀδz was all there was. A GRU has
-h_{t−1} in its update itself.
+The backward pass was adapted from an RNN's or an LSTM's, where Uᵀδz is all there is. A GRU has
+h_{t−1} in its update too.
 
 ```python
 from throughtime.diagnosis.example_networks import GRU
@@ -26,8 +26,9 @@ dh_next[j] = through_gates[j] + dh[j] * z[t][j];  // right, for h = (1 − z) n 
 
 ## How it shows
 
-The output layer is exact, T = 1 agrees, all of the cell is wrong from T = 2 on, and much: with
-small weights the direct path, about ½ a step, is nearly all that there is.
+The output layer is exact and T = 1 agrees; the whole cell is wrong from T = 2 on. The error is
+large: with small weights nearly all of δh goes along the direct path, which keeps about ½ of it at
+each step.
 
 ```python
 assert Right().agrees() and Wrong(T=1).agrees()
@@ -38,8 +39,9 @@ assert Wrong(scale=0.05).discrepancy("W") > 0.05
 
 ## What looks like it
 
-- [direct_path_only] is the other half; it fades as the weights shrink, and this one does not.
-- [dc_next_missing] is the same loss in an LSTM.
+- [direct_path_only] loses the other half. Its error fades as the weights shrink, and this one does
+  not.
+- [dc_next_missing] is the counterpart in an LSTM.
 - Which factor belongs here, z or 1 − z, depends on the convention: see [update_gate_term_missing].
 
 ## What to change

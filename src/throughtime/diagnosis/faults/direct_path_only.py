@@ -3,7 +3,7 @@
 ## How it comes about
 
 The direct path of a GRU (or of a leaky unit) is the easy half: a multiplication. What passes
-through the gates needs Uᵀ of three blocks, one of them behind r.
+through the gates needs Uᵀ of three blocks, one of which is multiplied by r.
 
 ```python
 from throughtime.diagnosis.example_networks import GRU
@@ -26,8 +26,8 @@ dh_next[j] = dh[j] * z[t][j] + through_gates[j];  // right: Uᵀ of δr, δz and
 
 ## How it shows
 
-The output layer is exact, T = 1 agrees, all of the cell is wrong from T = 2 on. Where z is close to
-1, or U is small, it is a small error, and training looks healthy.
+The output layer is exact and T = 1 agrees; the whole cell is wrong from T = 2 on. Where z is close
+to 1, or U is small, the error is small, and training looks healthy.
 
 ```python
 assert Right().agrees() and Wrong(T=1).agrees()
@@ -38,12 +38,12 @@ assert Wrong(scale=0.05).discrepancy("U") < 0.2 * wrong.discrepancy("U")
 
 ## What looks like it
 
-- [direct_path_missing] is the other half.
+- [direct_path_missing] loses the other half.
 - [dh_next_missing] loses both. A layout tells the three apart.
 
 ## What to change
 
-Add the two: h_{t−1} is used by the direct path *and* by every gate.
+Add the two parts: h_{t−1} is used by the direct path *and* by every gate.
 """
 
 from __future__ import annotations

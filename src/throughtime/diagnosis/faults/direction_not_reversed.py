@@ -2,10 +2,10 @@
 
 ## How it comes about
 
-Its forward pass runs over x reversed, and its h is reversed again before both are joined. The
-backward pass has to do the same with δh on the way in, and with δx on the way out to the layer
-below; one of these is forgotten. With sequences of different lengths each is reversed within its
-own.
+The forward pass of that direction runs over x reversed, and its h is reversed again before both
+directions are joined. The backward pass has to reverse δh on the way in and δx on the way out to
+the layer below, and one of these was forgotten. Sequences of different lengths are each reversed
+within their own length.
 
 ```python
 from throughtime.diagnosis.example_networks import TwoDirections
@@ -28,8 +28,8 @@ arrived = dh_backwards[T - 1 - t];  // right
 
 ## How it shows
 
-The output layer and the forward direction are exact; the one that runs backwards is wrong, and T =
-1 agrees. With δx it is the layer below that is wrong, and the layer itself is right.
+The output layer and the forward direction are exact; the direction that runs backwards is wrong,
+and T = 1 agrees. Where δx is not reversed, the layer below is wrong, and the layer itself is right.
 
 ```python
 assert Right().agrees() and Wrong(T=1).agrees()
@@ -40,12 +40,12 @@ assert not any(map(wrong.agrees, ["back.W", "back.U", "back.b"]))
 
 ## What looks like it
 
-- [time_reversed] pairs the wrong *inputs* with δz: the input weights alone are wrong.
+- [time_reversed] pairs the wrong *inputs* with δz, and the input weights alone are wrong.
 - [directions_swapped] is wrong in both directions, at T = 1 too.
 
 ## What to change
 
-Reverse δh before that direction's way back, and its δx after it.
+Reverse δh before that direction's backward pass, and reverse its δx afterwards.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-The forward pass joins [forwards, backwards]; the backward pass takes δh apart in the other order,
-or the gradients are handed over under each other's names.
+The forward pass joins [forwards, backwards], and the backward pass takes δh apart in the other
+order. Or the two directions' gradients are returned under each other's names.
 
 ```python
 from throughtime.diagnosis.example_networks import H, TwoDirections
@@ -42,11 +42,11 @@ assert alike.agrees()
 ## What looks like it
 
 - [direction_not_reversed] leaves one of the directions right, and agrees at T = 1.
-- [gates_permuted] is an order within one direction.
+- [gates_permuted] is a wrong order within one direction.
 
 ## What to change
 
-Take apart what was joined, in the order in which it was joined.
+Take the two halves apart in the order in which they were joined.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 ## How it comes about
 
-`/ B` stands in many a formula for the gradient, because there the loss is a mean over the batch.
-Copied into a program whose loss is a sum, it is wrong. Often it stands in one line only, such as
-that of the head's `dV`: then look at [tensor_scaled].
+Many formulas for the gradient contain `/ B`, because their loss is a mean over the batch. Copied
+into a program whose loss is a sum, the division is wrong. If it stands in one line only, such as
+that of the head's `dV`, the fault is [tensor_scaled].
 
 ```python
 from throughtime.diagnosis.example_networks import RNN, softmax
@@ -27,8 +27,8 @@ for (int k = 0; k < O; ++k) dy[t][k] = p[t][k] - y[t][k];        // right
 
 ## How it shows
 
-α = 1/B in every tensor, at every T. With a single sequence nothing is wrong, which is why a test
-with B = 1 never sees it.
+α = 1/B in every tensor, at every T. With a single sequence nothing is wrong, so a test with B = 1
+does not see the fault.
 
 ```python
 assert Right(B=3).agrees() and Wrong(B=1).agrees()
@@ -40,7 +40,7 @@ assert abs(Wrong(T=1, B=3).slope() - 1 / 3) < 1e-6
 ## What looks like it
 
 - [averaged_over_steps] is right at T = 1.
-- [factor_half] is the same number where B = 2; another batch size tells.
+- [factor_half] is the same number where B = 2; another batch size tells them apart.
 - [divided_by_classes] is the same number where there are B classes.
 
 ## What to change

@@ -36,9 +36,9 @@ for network in (Wrong(), Wrong(T=1), Wrong(B=3)):
 
 ## What looks like it
 
-- [averaged_over_steps] and [divided_by_batch] have factors of the same kind; where two of the sizes
-  are equal, changing one of them tells.
-- [softmax_derivative_twice] is small too, but its cosine is not 1.
+- [averaged_over_steps] and [divided_by_batch] have factors of the same kind. Where two of the sizes
+  are equal, changing one of them tells the faults apart.
+- [softmax_derivative_twice] makes the gradient small too, but its cosine is not 1.
 
 ## What to change
 
@@ -50,8 +50,8 @@ from throughtime.diagnosis.fault import Fault, Section
 FAULT = Fault(
     __name__,
     sentence="Your backward pass divides by the number of classes, {O}; your loss does not.",
-    remedy="Remove the division: the gradient of a cross-entropy by its logits is p − y, a sum "
-    "over no classes.",
+    remedy="Remove the division: the gradient of a cross-entropy by its logits is p − y, "
+    "without a mean over the classes.",
     section=Section.REDUCTION,
     place=50,
 )

@@ -2,7 +2,7 @@
 
 ## How it comes about
 
-The mask is drawn where it is used, in both passes, and the generator has moved on.
+The mask is drawn where it is used, in both passes, and by then the random generator has moved on.
 
 ```python
 import numpy as np
@@ -37,8 +37,8 @@ dh[j] = mask[t][j] * dh_output[t][j];           // right
 
 ## How it shows
 
-The head is exact, since it takes what it saw; everything below is wrong, at every T, and about half
-of it points nowhere. With dropout switched off all agrees.
+The head is exact, since its gradient uses the units that it saw. Everything below is wrong, at
+every T. With dropout switched off everything agrees.
 
 ```python
 assert Right().agrees()
@@ -48,9 +48,9 @@ for wrong in (Wrong(), Wrong(T=1)):
 
 ## What looks like it
 
-- Without a seed that every run begins with, the *loss* differs between two calls, and the check
-  says that first. Give the target a `reset` that seeds the generator.
-- [derivative_missing] and others inside a step; dropout 0 tells.
+- Unless every run begins with the same seed, the *loss* differs between two calls, and the check
+  reports that first. Give the target a `reset` that seeds the generator.
+- [derivative_missing] and other faults inside a step remain at dropout 0.
 
 ## What to change
 

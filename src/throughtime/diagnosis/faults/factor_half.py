@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-A loss in other units than its derivative, a ½ that belongs to another loss, or a mean over two
-networks, two directions or two halves of a batch of which the loss is the sum.
+The derivative has a ½ that belongs to another loss. Or it takes the mean over two networks, two
+directions or two halves of a batch, while the loss is their sum.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN, softmax
@@ -36,9 +36,10 @@ for network in (Wrong(), Wrong(T=1), Wrong(B=1)):
 
 ## What looks like it
 
-- [half_squared_error] *is* this factor, with the squared error as its reason; which of the two it
-  is called depends on knowing the loss.
-- [divided_by_batch] at B = 2 and [averaged_over_steps] at T = 2: change the size.
+- [half_squared_error] *is* this factor, with the squared error as its reason. The diagnosis can
+  give that name only where it knows the loss.
+- [divided_by_batch] at B = 2 and [averaged_over_steps] at T = 2 have this factor too. Change the
+  size to tell them apart.
 
 ## What to change
 

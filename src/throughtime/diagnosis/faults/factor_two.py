@@ -2,8 +2,9 @@
 
 ## How it comes about
 
-The ½ of a loss ½ (y − answer)² is there to cancel the 2 of its derivative. Written down twice, once
-as a ½ and once as a 2, it does not. Another way: `backward` is called twice where it adds.
+The ½ of a loss ½ (y − answer)² is there to cancel the 2 of its derivative. If the derivative is
+written as 2 (y − answer) all the same, the gradient is doubled. So it is where a `backward` that
+accumulates is called twice.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -43,12 +44,12 @@ for network in (Wrong(), Wrong(T=1), Wrong(B=1)):
 ## What looks like it
 
 - [summed_over_batch] at B = 2, [summed_over_steps] at T = 2 and [averaged_over_outputs] with two
-  outputs: change the size.
-- [accumulated_without_zeroing] is 2 at the second call, 3 at the third.
+  outputs have this factor too. Change the size to tell them apart.
+- [accumulated_without_zeroing] gives 2 at the second call and 3 at the third.
 
 ## What to change
 
-Leave out the 2 or the ½, so that both passes speak of the same loss.
+Leave out either the 2 or the ½, so that both passes belong to the same loss.
 """
 
 from throughtime.diagnosis.fault import Fault, Section

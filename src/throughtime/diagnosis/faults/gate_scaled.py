@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-Four gates, four nearly equal lines; one of them has a factor that the others lack, applied where
-the gate's gradient is handed over.
+Four gates take four nearly equal lines. One of them has a factor that the others lack, applied
+where the gate's gradient is handed over.
 
 ```python
 import numpy as np
@@ -29,8 +29,8 @@ for (int k = 0; k < H; ++k) dU[f][k] += dz[f] * h[t - 1][k];      // right
 
 ## How it shows
 
-α is that factor in the gate's rows of W, U and b, and 1 in the other gates' rows. A single step
-shows it already.
+α is that factor in the gate's rows of W, U and b, and 1 in the other gates' rows. It shows at T = 1
+already.
 
 ```python
 wrong = Wrong()
@@ -44,9 +44,9 @@ for name in ("W", "U", "b"):
 ## What looks like it
 
 - A factor in δz *before* it goes back a step changes every other gate as well, from T = 2 on. This
-  one does not spread.
+  fault does not spread.
 - [bias_of_gate_copied] and [gates_permuted] put another gate's numbers in the block.
-- In an RNN there is one gate: [tensor_scaled].
+- An RNN has one gate only; there the fault is called [tensor_scaled].
 
 ## What to change
 

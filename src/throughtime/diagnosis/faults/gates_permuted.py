@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-There are as many orders as libraries: i f a o in PyTorch, i f o a elsewhere, i a f o in others
-still. The forward pass splits z in one, the backward pass joins δz in another.
+There are as many orders as libraries: i f a o in PyTorch, i f o a in some, i a f o in others. The
+forward pass splits z in one order, and the backward pass joins δz in another.
 
 ```python
 import numpy as np
@@ -31,7 +31,7 @@ for (int m = 0; m < H; ++m) db[2 * H + m] += da[m], db[3 * H + m] += d_o[m];  //
 ## How it shows
 
 W, U and b are wrong in the same blocks of rows, and putting those blocks in another order makes all
-three exact. A single step shows it.
+three exact. It shows at T = 1 already.
 
 ```python
 wrong = Wrong()

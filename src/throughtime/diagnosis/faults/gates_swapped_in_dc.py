@@ -3,8 +3,8 @@ not by the other's.
 
 ## How it comes about
 
-c = i ⊙ a + … is a product: the derivative by one factor is the *other* one. δi = δc ⊙ i is what one
-writes who goes by the letters.
+c = i ⊙ a + … contains a product, and the derivative by one factor is the *other* factor. Going by
+the letters, one writes δi = δc ⊙ i.
 
 ```python
 import numpy as np
@@ -29,8 +29,8 @@ di[j] = dc[j] * a[t][j], da[j] = dc[j] * i[t][j];  // right
 
 ## How it shows
 
-At T = 1 exactly two gates' rows are wrong, those of i and of a. From T = 2 on U carries it into
-everything.
+At T = 1 exactly two gates' rows are wrong, those of i and of a. From T = 2 on U carries the error
+into the whole cell.
 
 ```python
 g, n = Wrong(T=1).both
@@ -41,8 +41,8 @@ assert Wrong().agrees("V", "d") and not Wrong().agrees("W")
 
 ## What looks like it
 
-- [gates_permuted] is wrong in two gates as well, and exact once the blocks change places. Here they
-  do not: a (1 − a²) and i · i (1 − i) belong to nobody.
+- [gates_permuted] may be wrong in two gates as well, but becomes exact once the blocks change
+  places. Here that does not help: a (1 − a²) and i · i (1 − i) belong to no gate.
 - [current_c_for_previous] is wrong in the forget gate.
 
 ## What to change

@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-The outer product is taken the other way round, or memory is read by columns that was written by
-rows. Where the matrix is square, as U is, no shape complains.
+The outer product is taken the other way round, or memory that was written by rows is read by
+columns. Where the matrix is square, as U is, no shape complains.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -31,7 +31,7 @@ dU[j][k] += dz[j] * h[t - 1][k];  // right: row of the unit that gets, column of
 ## How it shows
 
 One matrix is wrong, at T = 1 too, and its transpose is exactly the numerical gradient. The diagonal
-is right; of gates stacked as rows, each block is transposed by itself.
+is right. Where gates are stacked as rows, each block is transposed by itself.
 
 ```python
 import numpy as np
@@ -45,14 +45,14 @@ assert np.allclose(g["U"].T, n["U"], rtol=1e-6, atol=1e-8)
 
 ## What looks like it
 
-- [recurrent_untransposed] is the transpose that is missing where δ goes *back*: right at T = 1, and
+- [recurrent_untransposed] lacks the transpose where δ goes *back* a step: it is right at T = 1, and
   wrong in W and b too.
-- A matrix that is symmetric, or one unit, hides it.
+- Where the gradient is symmetric, as with a single unit, the fault does not show.
 
 ## What to change
 
 Swap the operands of the product, or the order in which its memory is read. Test with I, H and O all
-different, and with a block-wise comparison for what is square.
+different, and compare square matrices block by block.
 """
 
 from throughtime.diagnosis.fault import Fault, Section

@@ -42,9 +42,9 @@ for network in (Wrong(), Wrong(T=1), Wrong(B=1)):
 
 ## What looks like it
 
-- [factor_half] is the same gradient, number for number. Only that the loss is a squared error
-  speaks for this name.
-- [averaged_over_outputs] is the other constant that a squared error loses.
+- [factor_half] gives the same gradient, number for number. This name is given where the loss is
+  known to be a squared error.
+- [averaged_over_outputs] concerns the other constant of a squared error, the number of outputs.
 
 ## What to change
 

@@ -1,11 +1,11 @@
 """The backward pass is wrong within a single step.
 
-This is a place, not a fault: several faults live there that look alike from outside.
+This is a place, not a single fault: several faults that look alike from outside occur there.
 
 ## How it comes about
 
-A derivative or an operand in the equations of the cell. Some have names; others are as unique as
-this.
+A derivative or an operand in the equations of the cell is wrong. Some of these faults have names;
+others, as in this example, have none.
 
 ```python
 import numpy as np
@@ -30,8 +30,8 @@ dc[j] = dh[j] * o[t][j] * (1 - std::pow(std::tanh(c[t][j]), 2)); // right
 
 ## How it shows
 
-The output layer is exact, and T = 1 is wrong. Which rows are wrong at T = 1 says which gate's
-equation to read; here it is all that δc feeds, i, f and a, and not o.
+The output layer is exact, and T = 1 is wrong. The rows that are wrong at T = 1 say which gates'
+equations to read. Here they are those of the gates that δc feeds, i, f and a, but not o.
 
 ```python
 g, n = Wrong(T=1).both
@@ -42,16 +42,16 @@ assert Wrong().agrees("V", "d")
 
 ## What looks like it
 
-The faults of this place: [derivative_missing], [derivative_of_activated_value],
+The faults of this place are [derivative_missing], [derivative_of_activated_value],
 [gates_swapped_in_dc], [current_c_for_previous], [update_gate_term_missing]. With `Target(layout=…)`
-each is computed and compared. [gates_permuted], [gate_scaled] and [gradient_transposed] need no
-layout.
+the gradient is computed with each of them and compared. [gates_permuted], [gate_scaled] and
+[gradient_transposed] need no layout.
 
 ## What to change
 
 Check at T = 1, with weights of order 1 and an initial state that is not 0, and go through the
-cell's equations from the rows that are wrong. `throughtime explain lstm` derives each beside its
-code.
+cell's equations from the rows that are wrong. `throughtime explain lstm` derives each equation
+beside its code.
 """
 
 from throughtime.diagnosis.fault import Fault, Section

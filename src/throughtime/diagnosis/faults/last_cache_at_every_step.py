@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-The forward pass leaves its activations in attributes, or in one object that each step fills again.
-The list has T entries, and all of them are the same object, filled last by step T.
+The forward pass keeps its activations in attributes, or in one object that each step fills again.
+The list then has T entries, all of which are the same object, last filled by step T.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -31,8 +31,9 @@ Step& own = caches[t]; own.h = h[t]; tape.push_back(&own);         // right
 
 ## How it shows
 
-T = 1 agrees. Beyond, all of the cell is wrong, and the head is exact where it has its own record of
-h. With one sequence W and U have rank 1: every step has the same x and the same h.
+T = 1 agrees. From T = 2 on the whole cell is wrong, and the head is exact where it has its own
+record of h. With one sequence the gradients of W and U have rank 1, since every step has the same x
+and the same h.
 
 ```python
 import numpy as np
@@ -45,9 +46,9 @@ assert np.linalg.matrix_rank(wrong.both[0]["U"], tol=1e-9) == 1
 
 ## What looks like it
 
-- [only_last_step_kept] has rank 1 too, and is exact in b, or in a tensor of another line. It ends
-  with the first step's term, this one repeats the last step's activations.
-- [dh_next_missing] and the others between steps have full rank.
+- [only_last_step_kept] has rank 1 too, but b, or a tensor of another line, is exact. It keeps the
+  first step's term, while this fault repeats the last step's activations.
+- [dh_next_missing] and the other faults between steps have full rank.
 
 ## What to change
 

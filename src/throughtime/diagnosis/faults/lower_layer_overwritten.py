@@ -2,9 +2,9 @@
 
 ## How it comes about
 
-Layers are run one after the other, and δx of the upper one is kept in one variable for all steps;
-the lower one then gets what the last iteration left, at one step. With two directions, one's δx may
-take the place of the other's: both saw x_t, so that theirs add up.
+Layers are run one after the other, and δx of the upper one is kept in one variable for all steps.
+The lower one then gets what the last iteration left, at one step. With two directions, δx of one
+may take the place of the other's; since both saw x_t, they have to be added up.
 
 ```python
 import numpy as np
@@ -45,13 +45,13 @@ assert not any(map(wrong.agrees, ["low.W", "low.U", "low.b"]))
 
 - [dh_next_missing] in the lower layer alone shows in the same tensors. With a layout both are
   computed.
-- [direction_not_reversed]: one of two directions is exact, the other wrong. Each is seen through
-  its own half of the output layer's matrix, a layer below through all of it.
-- [zero_gradient] if nothing at all is handed down.
+- [direction_not_reversed] leaves one of two directions exact. Each direction of the last layer is
+  seen through its own half of the output layer's matrix, and a layer below through all of it.
+- Where nothing at all is handed down, the lower layer has a [zero_gradient].
 
 ## What to change
 
-Hand δx of every step down, each at its own place: an array (T, B, H).
+Hand down δx of every step, each in its own place of an array (T, B, H).
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
 FAULT = Fault(
     __name__,
     sentence="The lower layer does not get all of δ.",
-    remedy="Hand δx of every step down, each at its own place, both directions' added up.",
+    remedy="Hand down δx of every step, each in its own place, and add up those of both "
+    "directions.",
     section=Section.HEAD_AND_DATA,
     place=80,
     mutations=mutations,

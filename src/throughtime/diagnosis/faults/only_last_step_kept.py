@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-The same weights serve every step, so their gradient is a sum over the steps. Assigned, it is that
-of the step that came last in the loop, which is the first in time.
+The same weights serve every step, so their gradient is a sum over the steps. With an assignment it
+is the contribution of the step that came last in the loop, which is the first in time.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -28,8 +28,8 @@ dU[j][k] = dz[j] * h[t - 1][k];   // wrong
 dU[j][k] += dz[j] * h[t - 1][k];  // right
 ```
 
-NumPy's `+=` with an array of indices adds but one of several entries that have the same index. An
-embedding's gradient then keeps, of every class, the contribution that came last:
+NumPy's `+=` with an array of indices adds only one of several entries that have the same index. An
+embedding's gradient then keeps only the last contribution to each class:
 
 ```python
 import numpy as np
@@ -43,8 +43,8 @@ assert (dE.ravel() == [3, 2]).all()
 
 ## How it shows
 
-T = 1 agrees, T = 2 does not, in the tensors of that line alone; others are exact. With one sequence
-the gradient is a single outer product: its rank is 1.
+T = 1 agrees. From T = 2 on the tensors of that line are wrong, and the others are exact. With one
+sequence the gradient is a single outer product, so its rank is 1.
 
 ```python
 wrong = Wrong(B=1)
@@ -56,10 +56,11 @@ assert np.linalg.matrix_rank(g["U"], tol=1e-9) == 1 < np.linalg.matrix_rank(n["U
 
 ## What looks like it
 
-- [dh_next_missing] and its neighbours leave no recurrent tensor exact. Where `=` stands in *all*
-  lines of the cell, T = 1 against T = 2 looks alike, and the rank tells.
+- [dh_next_missing] and the other faults between steps leave no recurrent tensor exact. Where `=`
+  stands in *all* lines of the cell, both kinds agree at T = 1 and not at T = 2; the rank tells them
+  apart.
 - [output_gradient_at_last_step_only] is a head that learns from one step.
-- [zero_gradient]: with a zero initial state, the U that is left is exactly that.
+- [zero_gradient]: with a zero initial state, what is left of U is exactly 0.
 
 ## What to change
 

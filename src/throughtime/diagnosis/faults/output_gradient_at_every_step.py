@@ -3,8 +3,8 @@ alone.
 
 ## How it comes about
 
-A network that reads a sequence and answers at the end, made from one that answers at every step.
-The loop on the way back still adds `dy @ V` at each of them.
+A network that answers at every step was turned into one that answers at the end. The loop of the
+backward pass still adds `dy @ V` at each step.
 
 ```python
 import numpy as np
@@ -37,8 +37,8 @@ for (int j = 0; j < H; ++j) dh[j] = (t == T - 1 ? dh_output[t][j] : 0.0) + dh_ne
 
 ## How it shows
 
-T = 1 agrees. Beyond, the head's bias is T times too large where the loop serves the head too, and
-all other tensors are wrong by no common factor.
+T = 1 agrees. From T = 2 on the head's bias is T times too large, where the loop serves the head
+too, and the other tensors are wrong by no common factor.
 
 ```python
 assert Right().agrees() and Wrong(T=1).agrees()
@@ -51,7 +51,7 @@ for T in (2, 5):
 ## What looks like it
 
 - [summed_over_steps] has α = T in every tensor, with cosine 1.
-- [output_gradient_at_last_step_only] is the reverse.
+- [output_gradient_at_last_step_only] is the converse.
 
 ## What to change
 
@@ -89,9 +89,9 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="Your backward pass sends the output's error in at every one of T = {T} steps; your "
-    "loss looks at the last alone.",
-    remedy="Send δh from the output in at the last step, 0 before it.",
+    sentence="Your backward pass sends the output's error in at every one of T = {T} steps; "
+    "your loss depends on the last step alone.",
+    remedy="Let δh from the output enter at the last step alone.",
     section=Section.HEAD_AND_DATA,
     place=40,
     mutations=mutations,

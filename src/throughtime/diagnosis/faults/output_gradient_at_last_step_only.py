@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-A network that answers at every step, made from one that answers at the end; or δ of the outputs is
-computed after the loop, from what the loop left behind.
+A network that answers at the end was turned into one that answers at every step. Or δ of the
+outputs is computed after the loop, from the values that the loop left behind.
 
 ```python
 import numpy as np
@@ -31,7 +31,7 @@ for (int k = 0; k < O; ++k) dy[t][k] = p[t][k] - y[t][k];                     //
 ## How it shows
 
 Every tensor is wrong, the head's too, and T = 1 agrees. The gradient is that of the last step's
-loss alone: at T = 2 it lacks nothing but the first step's.
+loss alone; at T = 2 it lacks only the first step's.
 
 ```python
 wrong = Wrong()
@@ -44,8 +44,8 @@ assert np.allclose(g["d"], last.sum(axis=0))
 
 ## What looks like it
 
-- [dh_overwritten] sends the cell the same δ, and has the head exact.
-- [only_last_step_kept] has the contribution of one step, often the first.
+- [dh_overwritten] sends the cell the same δ, but there the head is exact.
+- [only_last_step_kept] keeps the contribution of one step, often the first.
 - [averaged_over_steps] is short by the same factor everywhere.
 
 ## What to change
@@ -78,8 +78,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="Your backward pass sends the output's error in at one step alone; your loss looks at "
-    "all T = {T}.",
+    sentence="Your backward pass sends the output's error in at one step alone; your loss "
+    "depends on all T = {T}.",
     remedy="Add every step's output gradient to δh of that step.",
     section=Section.HEAD_AND_DATA,
     place=50,

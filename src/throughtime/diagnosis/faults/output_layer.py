@@ -1,11 +1,11 @@
 """The gradient of the output layer is wrong already, and with it what goes back from there.
 
-This is a place, not a fault: several faults live there that look alike from outside.
+This is a place, not a single fault: several faults that look alike from outside occur there.
 
 ## How it comes about
 
-δ of the outputs is the first thing that a backward pass computes. All that is behind it is linear
-in δ and as wrong as it is.
+δ of the outputs is the first thing that a backward pass computes. Everything after it is linear in
+δ, and wrong where δ is wrong.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN, softmax
@@ -28,8 +28,8 @@ dy[t][k] = p[t][k] - y[t][k];                                  // right
 
 ## How it shows
 
-The head's own tensors are wrong, at T = 1 too, by no common factor. About the cell nothing is known
-as long as δ is wrong.
+The head's own tensors are wrong, at T = 1 too, and by no common factor. Nothing can be said about
+the cell as long as δ is wrong.
 
 ```python
 wrong = Wrong(T=1)
@@ -39,15 +39,15 @@ assert wrong.cosine("d") < 0.999
 
 ## What looks like it
 
-The faults of this place: [different_loss], [softmax_derivative_twice]. Right at T = 1, and so told
-apart, are [targets_shifted], [output_gradient_at_every_step], [output_gradient_at_last_step_only]
-and [padding_counted]. A common factor has names of its own, from [factor_two] to
-[averaged_over_steps].
+The faults of this place are [different_loss] and [softmax_derivative_twice]. Four others are right
+at T = 1 and therefore told apart: [targets_shifted], [output_gradient_at_every_step],
+[output_gradient_at_last_step_only] and [padding_counted]. Common factors have names of their own,
+such as [factor_two] and [averaged_over_steps].
 
 ## What to change
 
-Differentiate the loss by one output y_k by hand, at T = 1, and compare it with your δ number by
-number. Then check again: a right head may uncover a wrong cell.
+At T = 1, differentiate the loss by each output by hand and compare the result with your δ, number
+by number. Then check again: once the head is right, a wrong cell may show.
 """
 
 from throughtime.diagnosis.fault import Fault, Section

@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-Sequences of different lengths are padded to one. The loss leaves the padding out by a mask; δ of
-the outputs is computed from all of p − y.
+Sequences of different lengths are padded to one length. The loss leaves the padding out by a mask,
+but δ of the outputs is computed from all of p − y.
 
 ```python
 import numpy as np
@@ -37,7 +37,8 @@ dy[t][k] = t < length ? p[t][k] - y[t][k] : 0.0;    // right
 
 ## How it shows
 
-Every tensor is wrong, the head's too; with sequences of one length, and so at T = 1, nothing is.
+Every tensor is wrong, the head's too. With sequences of one length, and therefore at T = 1, nothing
+is wrong.
 
 ```python
 assert Right().agrees() and Wrong(B=1).agrees() and Wrong(T=1).agrees()
@@ -46,13 +47,13 @@ assert not any(map(Wrong().agrees, "WUbVd"))
 
 ## What looks like it
 
-- [targets_shifted] and [output_gradient_at_last_step_only] agree at T = 1 too. Equal lengths tell,
-  or a layout with its lengths.
+- [targets_shifted] and [output_gradient_at_last_step_only] agree at T = 1 too. Sequences of equal
+  lengths tell them apart, or a layout that has the lengths.
 
 ## What to change
 
-Set δ of the outputs to 0 from a sequence's length on. The states beyond it then get no δ at all,
-and need no mask.
+Set δ of the outputs to 0 from a sequence's length on. The states beyond it then receive no δ and
+need no mask.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 ## How it comes about
 
-A projection is added to an LSTM that works; the backward pass still begins with δh where δm is
+A projection is added to an LSTM that works, and the backward pass still begins with δh where δm is
 meant. Where h is shorter than m, a loop over h's units leaves the rest of δm at 0.
 
 ```python
@@ -27,8 +27,8 @@ d_o[j] = dm[j] * tanh_c;           // and then from δm
 
 ## How it shows
 
-The output layer is exact; everything below it is wrong, at T = 1 too, but for R at T = 1. Where R
-is the identity all is right, which is what a test with R = 1 would see.
+The output layer is exact; everything below it is wrong, at T = 1 too. Only R itself is right at T =
+1. Where R is the identity all is right, so that a test with R = 1 sees nothing.
 
 ```python
 assert Right().agrees()
@@ -47,7 +47,7 @@ assert identity.agrees()
 
 ## What to change
 
-Take δm = Rᵀδh first, whole δh: the output's and what the next step sends back.
+Take δm = Rᵀδh first, with all of δh: the output's, and what the next step sends back.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
 FAULT = Fault(
     __name__,
     sentence="δh goes into the cell as if nothing were projected: it does not pass through R.",
-    remedy="Take δm = Rᵀδh back first, and go on into the cell from there.",
+    remedy="Take δm = Rᵀδh first, and go on into the cell from there.",
     section=Section.PROJECTION_AND_DIRECTIONS,
     place=20,
     mutations=mutations,

@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-The line of the forward pass is copied. Where R is square nothing complains; where it is not, NumPy
-does, but loops over flat memory read on, as if R had the other shape.
+The line of the forward pass is copied. Where R is square nothing complains. Where it is not, NumPy
+does, but loops over flat memory read on as if R had the other shape.
 
 ```python
 from throughtime.diagnosis.example_networks import Projected
@@ -26,8 +26,8 @@ dm[j] += R[k][j] * dh[k];  // right
 
 ## How it shows
 
-The output layer is exact; everything below it is wrong, at T = 1 too, but for R itself at T = 1: δR
-is made of δh before it passes through R. Where R is symmetric all is right.
+The output layer is exact; everything below it is wrong, at T = 1 too. Only R itself is right at T =
+1, since δR is formed from δh before it passes through R. Where R is symmetric all is right.
 
 ```python
 assert Right().agrees()
@@ -42,11 +42,11 @@ assert symmetric.agrees()
 ## What looks like it
 
 - [projection_skipped] shows in the same tensors; a symmetric R does not hide it.
-- [recurrent_untransposed] is the same slip with U: T = 1 agrees.
+- [recurrent_untransposed] is the same slip with U, where T = 1 agrees.
 
 ## What to change
 
-Forwards R[k][j] takes m_j to h_k; backwards it takes δh_k to δm_j.
+In the forward pass R[k][j] takes m_j to h_k; in the backward pass it takes δh_k to δm_j.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-`np.empty`, `malloc` or `new double[n]` give memory with whatever stood there. Often that is zeros,
-at the first run, in a small test.
+`np.empty`, `malloc` and `new double[n]` return memory that holds whatever was there before. In the
+first run of a small test these are often zeros.
 
 ```python
 import numpy as np
@@ -29,8 +29,8 @@ double* right = new double[H]();  // right: zeros
 
 ## How it shows
 
-Two calls at the same parameters give two gradients, and neither is right. The check refuses, and
-says in which tensor they differ.
+Two calls at the same parameters give two different gradients, and neither is right. The check
+refuses and says in which tensor they differ.
 
 ```python
 import throughtime as tt
@@ -53,8 +53,8 @@ assert Right().agrees()
 
 ## What to change
 
-Set every gradient's buffer to 0 before the backward pass. valgrind and `-fsanitize=memory` find
-what was read before it was written.
+Set every gradient's buffer to 0 before the backward pass. Valgrind and `-fsanitize=memory` find
+memory that is read before it is written.
 """
 
 from throughtime.diagnosis.fault import Fault, Section

@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-U is square, so both products run. For rows as vectors Uᵀδz is `dz @ U`, which looks untransposed,
-and "correcting" it makes it wrong.
+U is square, so both products run. Where rows are vectors, Uᵀδz is `dz @ U`, which looks
+untransposed, and "correcting" it makes it wrong.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -27,7 +27,7 @@ for (int k = 0; k < H; ++k) dh_next[k] += U[j][k] * dz[j];  // right: back along
 ## How it shows
 
 The output layer is exact and T = 1 agrees; W, U and b are wrong from T = 2 on. Where U is symmetric
-all is right, so that an orthogonal or identity start hides it for a while.
+all is right, so that initialising U as the identity hides the fault for a while.
 
 ```python
 assert Right().agrees() and Wrong(T=1).agrees()
@@ -41,12 +41,13 @@ assert symmetric.agrees()
 ## What looks like it
 
 - [gradient_transposed] is the transpose of the *gradient*: wrong at T = 1, in one tensor.
-- [wrong_matrix] and [dh_next_missing] show in the same tensors; a layout tells, or the experiment
-  above, with U made symmetric.
+- [wrong_matrix] and [dh_next_missing] show in the same tensors. A layout tells them apart, or the
+  experiment above, in which U is made symmetric.
 
 ## What to change
 
-Forwards U[j][k] takes h_k to z_j; backwards it takes δz_j to δh_k. Same entry, other direction.
+In the forward pass U[j][k] takes h_k to z_j; in the backward pass the same entry takes δz_j to
+δh_k.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-The RMSE has the units of the data and is nice to print. Its derivative has a factor more: ∂√m = ∂m
-/ (2 √m).
+The RMSE has the units of the data and is convenient to print. Its derivative has one factor more
+than that of the mean square: ∂√m = ∂m / (2 √m).
 
 ```python
 import numpy as np
@@ -34,8 +34,8 @@ for (int k = 0; k < O; ++k) dy[t][k] = 2 * (p[t][k] - y[t][k]) / count / (2 * lo
 
 ## How it shows
 
-α = 2 L in every tensor, where L is the loss itself: a number that no size explains, and another one
-at every other point.
+α = 2 L in every tensor, where L is the loss itself. No size explains this number, and it is
+different at every point.
 
 ```python
 assert Right().agrees()
@@ -46,9 +46,9 @@ for network in (Wrong(), Wrong(T=1), Wrong(scale=0.3)):
 
 ## What looks like it
 
-- [scaled]: any other factor. It stays where it is when parameters or targets change, and this one
-  follows the loss.
-- [clipped_by_norm] has a factor that changes too, with the norm of the gradient.
+- [scaled] is any other factor. It remains the same when parameters or targets change, while this
+  one follows the loss.
+- [clipped_by_norm] has a factor that changes too, but with the norm of the gradient.
 
 ## What to change
 

@@ -2,9 +2,9 @@
 
 ## How it comes about
 
-Units: a loss in bits whose derivative is taken in nats is off by ln 2 = 0.693. A loss scale of
-mixed-precision training that was not divided out is 1024 or 65536. A learning rate that was
-multiplied in already is 0.01.
+The units may differ: the derivative of a loss in bits, taken as if it were in nats, is off by ln 2
+= 0.693. A loss scale of mixed-precision training that was not divided out is 1024 or 65536. A
+learning rate that was multiplied in already may be 0.01.
 
 ```python
 import numpy as np
@@ -35,8 +35,8 @@ for (int k = 0; k < O; ++k) dy[t][k] = (p[t][k] - y[t][k]) / std::log(2);  // ri
 
 ## How it shows
 
-One α in every tensor, cosine 1, and no size of the network explains it. It stays the same at other
-lengths and other parameters.
+α is the same in every tensor, with cosine 1, and no size of the network explains it. It remains the
+same at other lengths and other parameters.
 
 ```python
 assert Right().agrees()
@@ -52,8 +52,8 @@ for network in (Wrong(), Wrong(T=1), Wrong(scale=0.3)):
 
 ## What to change
 
-Look for that number between the loss and δ of the outputs: 0.693 is ln 2, 1.443 its inverse, 0.4343
-the logarithm to base 10.
+Look for that number between the loss and δ of the outputs: 0.693 is ln 2, 1.443 is its inverse, and
+0.4343 comes from a logarithm to base 10.
 """
 
 from throughtime.diagnosis.fault import Fault, Section

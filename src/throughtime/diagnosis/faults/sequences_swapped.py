@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-A batch sorted by length for one pass and not for the other; a `reshape` of (T, B, I) where a
-transpose was needed; an axis flipped.
+A batch is sorted by length for one pass and not for the other, (T, B, I) is given another shape
+where a transpose was needed, or an axis is flipped.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -30,7 +30,7 @@ dW[j][k] += dzs[b][j] * xs[b][k];         // right
 
 ## How it shows
 
-W alone is wrong, at every T; with one sequence nothing is.
+W alone is wrong, at every T. With one sequence nothing is wrong.
 
 ```python
 wrong = Wrong()
@@ -40,8 +40,9 @@ assert wrong.agrees("U", "b", "V", "d") and not wrong.agrees("W") and not Wrong(
 
 ## What looks like it
 
-- [time_reversed] agrees at T = 1, and fails with one sequence.
-- With all sequences alike it hides, and with the initial states swapped too U is wrong as well.
+- [time_reversed] agrees at T = 1, but fails with one sequence.
+- Where all sequences are alike, the fault does not show. Where the initial states are swapped too,
+  U is wrong as well.
 
 ## What to change
 

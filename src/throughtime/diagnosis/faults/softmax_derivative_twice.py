@@ -2,8 +2,9 @@
 
 ## How it comes about
 
-p − y is the derivative of the cross-entropy *by the logits*: the softmax is in it already. Who
-takes it for the derivative by p multiplies by the softmax's Jacobian, p ⊙ (δ − Σ p δ), once more.
+p − y is the derivative of the cross-entropy *by the logits*: it contains that of the softmax
+already. Whoever takes it for the derivative by p applies the softmax's Jacobian, p ⊙ (δ − Σ p δ),
+once more.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN, softmax
@@ -29,7 +30,7 @@ dy[t][k] = p[t][k] - y[t][k];                      // right
 ## How it shows
 
 Every tensor is wrong, the output layer's too, at every T. The direction is nearly right, since p (1
-− p) is positive, and the size is not: α is far below 1. Training goes on, slowly, and stops early.
+− p) is positive, but the size is not: α is far below 1. Training goes on slowly and stops early.
 
 ```python
 assert Right().agrees()
@@ -40,13 +41,13 @@ assert Wrong().cosine() > 0.8 and Wrong().slope() < 0.4
 
 ## What looks like it
 
-- [different_loss], squared error behind a softmax, has a cosine like this. With a layout both are
-  computed; without one they may not be told apart.
+- [different_loss] has a similar cosine where the other loss is the squared error of a softmax. With
+  a layout both gradients are computed; without one the two may not be told apart.
 - [divided_by_classes] has α = 1/O with a cosine of exactly 1.
 
 ## What to change
 
-Leave p − y as it is, or start from −y / p and then apply the Jacobian: once.
+Leave p − y as it is, or start from −y / p and apply the Jacobian once.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
 FAULT = Fault(
     __name__,
     sentence="The derivative of the softmax is applied twice.",
-    remedy="The gradient of the cross-entropy by the logits is p − y; nothing is multiplied to it.",
+    remedy="The gradient of the cross-entropy by the logits is p − y, and no further factor "
+    "belongs there.",
     section=Section.HEAD_AND_DATA,
     place=10,
     mutations=mutations,

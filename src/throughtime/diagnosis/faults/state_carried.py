@@ -2,9 +2,9 @@
 
 ## How it comes about
 
-A stateful network, on purpose: in training each window begins where the one before ended. Called
-twice on the same window it gives two losses, and a numerical derivative of it means nothing: the
-error of each entry grows as 1/step.
+The network is stateful on purpose: in training, each window begins where the one before ended.
+Called twice on the same window it gives two losses, and a numerical derivative means nothing, since
+its error grows as 1/step.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -27,8 +27,8 @@ Vector initial = h_0; run(initial);    // right
 
 ## How it shows
 
-Two losses at the same parameters differ. They may settle after some calls, as the state finds a
-fixed point; the check tells this apart from noise, and refuses.
+Two losses at the same parameters differ. They may settle after some calls, when the state reaches a
+fixed point. The check tells this apart from noise and refuses.
 
 ```python
 import throughtime as tt

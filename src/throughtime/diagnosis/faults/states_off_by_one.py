@@ -2,9 +2,8 @@
 
 ## How it comes about
 
-h_0 was put in front of the list, which mends [index −1](wrapped-initial-state.md), and the indices
-were left as they were: h_{t−1} is read where h_{t−2} is, and at the first step index −1 is h_T
-again.
+h_0 was put in front of the list to mend [wrapped_initial_state], and the indices were left as they
+were. Where h_{t−1} is meant, h_{t−2} is read, and at the first step index −1 is h_T again.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -31,8 +30,8 @@ dU[j][k] += dz[j] * hs[t][k], dV[m][k] += dy[t][m] * hs[t + 1][k];  // right
 
 ## How it shows
 
-U is wrong, at T = 1 too, while W and b are exact: their products have no state in them. Where the
-head reads the same list by the same index, V is wrong as well, and its bias exact.
+U is wrong, at T = 1 too, while W and b are exact, since their products contain no state. Where the
+head reads the same list by the same index, V is wrong as well, and its bias is exact.
 
 ```python
 wrong = Wrong()
@@ -42,7 +41,8 @@ assert not wrong.agrees("U") and not Wrong(T=1).agrees("U")
 
 ## What looks like it
 
-- [current_h_for_previous] reads late and not early; at T = 1 it is the same number, and V is exact.
+- [current_h_for_previous] reads one place late and not early. At T = 1 it gives the same numbers,
+  but V is exact.
 - [wrapped_initial_state] is wrong by the first step's term alone.
 
 ## What to change

@@ -35,8 +35,8 @@ double right = (double(lossf(u + 1e-2f)) - lossf(u - 1e-2f)) / 2e-2;  // right
 
 ## How it shows
 
-The numerical entries take few values, all of them multiples of one number, and many are 0. Error
-times step is constant: ten times the step, a tenth of the error.
+The numerical entries take few values, all of them multiples of one number, and many are 0. The
+error times the step is constant: ten times the step gives a tenth of the error.
 
 ```python
 g = network.gradient()["U"]
@@ -48,9 +48,9 @@ assert np.linalg.norm(right - g) < 0.01 * np.linalg.norm(g)
 
 ## What looks like it
 
-- Nothing that a backward pass does: no gradient has entries on a grid. [zero_gradient] is 0 in the
-  gradient, and this in the numerical one.
-- Too *large* a step is smooth, and its error falls as the square of the step.
+- No fault of a backward pass looks like it, since none gives entries on a grid. [zero_gradient] has
+  its zeros in the gradient, and this fault in the numerical one.
+- The error of too *large* a step is smooth and falls with the square of the step.
 
 ## What to change
 

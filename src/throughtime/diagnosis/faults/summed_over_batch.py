@@ -2,9 +2,8 @@
 
 ## How it comes about
 
-Products such as `dz.T @ x` sum over the rows, that is over the batch, without being asked. A loss
-that calls `mean()` needs the same 1/B somewhere on the way back, and nothing complains when it is
-missing.
+Products such as `dz.T @ x` sum over the rows, that is, over the batch. A loss that calls `mean()`
+needs the same 1/B somewhere in the backward pass, and nothing complains when it is missing.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN, softmax
@@ -33,7 +32,7 @@ for (int k = 0; k < O; ++k) dy[t][k] = (p[t][k] - y[t][k]) / B;  // right
 
 ## How it shows
 
-α = B in every tensor, whatever T is; a single sequence hides it.
+α = B in every tensor, whatever T is. With a single sequence the fault does not show.
 
 ```python
 assert Right(B=3).agrees() and Wrong(B=1).agrees()
@@ -46,8 +45,8 @@ assert abs(Wrong(T=1, B=3).slope() - 3) < 1e-6
 
 - [factor_two] is the same number where B = 2.
 - [summed_over_steps] is right at T = 1.
-- A mean over steps *and* sequences that the backward pass lacks has α = T · B; both faults are
-  named.
+- If the loss is a mean over steps *and* sequences and the backward pass lacks both, then α = T · B,
+  and both faults are named.
 
 ## What to change
 

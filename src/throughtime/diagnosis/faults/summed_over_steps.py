@@ -32,8 +32,8 @@ for (int k = 0; k < O; ++k) dy[t][k] = (p[t][k] - y[t][k]) / T;  // right
 
 ## How it shows
 
-α = T in every tensor, cosine 1; at T = 1 the gradient is right. Training takes steps that are T
-times too large, and longer sequences seem to need a smaller learning rate.
+α = T in every tensor, with cosine 1; at T = 1 the gradient is right. Training takes steps that are
+T times too large, and longer sequences seem to need a smaller learning rate.
 
 ```python
 assert Right().agrees() and Wrong(T=1).agrees()
@@ -49,7 +49,7 @@ for T in (3, 5):
 
 ## What to change
 
-Divide δ of every step's output by T. One place is enough: everything behind it is linear in δ.
+Divide δ of every step's output by T. That is enough, since everything after it is linear in δ.
 """
 
 from throughtime.diagnosis.fault import Fault, Section

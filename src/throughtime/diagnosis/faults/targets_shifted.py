@@ -3,7 +3,7 @@
 ## How it comes about
 
 A language model's target is the next input. The shift is made once when the data are cut and once
-more in one of the passes, or the loop on the way back counts from another end.
+more in one of the passes, or the loop of the backward pass counts from the other end.
 
 ```python
 import numpy as np
@@ -28,8 +28,9 @@ dy[t][k] = p[t][k] - y[t][k];            // right
 
 ## How it shows
 
-Every tensor is wrong, and T = 1 agrees. The head's bias tells: its gradient is Σ (p − y), to which
-the order of the targets does not matter where they are only rolled; then it is exact, and V is not.
+Every tensor is wrong from T = 2 on, and T = 1 agrees. Where the targets are only rolled, the head's
+bias is the exception: its gradient is Σ (p − y), which does not depend on the order of the targets,
+so that it is exact and V is not.
 
 ```python
 wrong = Wrong()
@@ -40,12 +41,12 @@ assert wrong.agrees("d") and not any(map(wrong.agrees, ["V", "W", "U", "b"]))
 ## What looks like it
 
 - [different_loss] fails at T = 1.
-- [time_reversed] pairs *inputs* with the wrong steps: there the head is exact.
-- With the same target at every step it hides.
+- [time_reversed] pairs *inputs* with the wrong steps, and there the head is exact.
+- Where every step has the same target, the fault does not show.
 
 ## What to change
 
-Take the same target at step t in both passes; make the shift where the data are cut, and nowhere
+Take the same target at step t in both passes. Make the shift where the data are cut and nowhere
 else.
 """
 

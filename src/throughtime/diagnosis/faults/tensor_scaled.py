@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-A mean where one line should sum, a factor left over from an experiment, a gradient scaled for the
-sake of its update: in one line of the backward pass and not in the others.
+One line of the backward pass takes a mean where it should sum, has a factor left over from an
+experiment, or scales its gradient for the sake of the update; the other lines do not.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -30,8 +30,8 @@ for (int k = 0; k < H; ++k) dU[j][k] += dz[j] * h[t - 1][k];      // right
 
 ## How it shows
 
-α is not 1 in that tensor, with cosine 1, and all others agree. Since δ goes back through the
-weights and not through their gradients, nothing spreads.
+In that tensor α is not 1, while the cosine is 1; all other tensors agree. Since δ goes back through
+the weights and not through their gradients, the error does not spread.
 
 ```python
 wrong = Wrong(B=3)
@@ -41,7 +41,7 @@ assert abs(wrong.slope("U") - 1 / 3) < 1e-6 and wrong.cosine("U") > 1 - 1e-9
 
 ## What looks like it
 
-- [bias_averaged] is the case of a bias with 1/T or 1/B.
+- [bias_averaged] is the case in which the tensor is a bias and the factor is 1/T or 1/B.
 - [gate_scaled] is a factor in one block of rows, in every tensor of the cell.
 - [only_last_step_kept] is confined to a tensor too, but its cosine is not 1.
 
@@ -55,8 +55,7 @@ from throughtime.diagnosis.fault import Fault, Section
 FAULT = Fault(
     __name__,
     sentence="Your gradient of {where} is {factor} times what it should be; the rest is right.",
-    remedy="Look for a factor of {factor} where the gradient of {where} is added up or handed "
-    "over.",
+    remedy="Look for a factor of {factor} where the gradient of {where} is added up or returned.",
     section=Section.TENSOR,
     place=10,
 )

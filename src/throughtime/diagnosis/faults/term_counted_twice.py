@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-It is added at the end of step t + 1, into the buffer of step t, and again at the beginning of step
-t. Or automatic differentiation has carried it back already when the loop by hand does so too.
+The term is added at the end of step t + 1, into the buffer of step t, and again at the beginning of
+step t. Or automatic differentiation carries it back, and a loop written by hand does so too.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -28,8 +28,8 @@ dh[j] = dh_output[t - 1][j];                   // right: it is in there already
 
 ## How it shows
 
-The output layer is exact and T = 1 agrees. From T = 2 on the cell's gradient is too large, and with
-the length it explodes as 2ᵀ would.
+The output layer is exact and T = 1 agrees. From T = 2 on the cell's gradient is wrong, and it may
+grow with the length like 2ᵀ.
 
 ```python
 import numpy as np
@@ -43,13 +43,13 @@ assert other > right
 
 ## What looks like it
 
-- [dh_next_missing] has the same term zero times. The *residuals* of the two are opposite at T = 2,
+- [dh_next_missing] does not add the term at all. The *residuals* of the two are opposite at T = 2,
   where nothing has gone back two steps.
-- [factor_two] is twice everything, also at T = 1.
+- [factor_two] doubles every tensor, also at T = 1.
 
 ## What to change
 
-Decide where the two terms meet, at the end of a step or at the beginning, and add there only.
+Decide whether the two terms meet at the end of a step or at the beginning, and add them there only.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-The loop runs backwards, and the inputs are read in the order of the loop, not of time: by an
-iterator over `xs`, by `reversed` once too often or once too seldom.
+The loop runs backwards, but the inputs do not follow it: they come from an iterator over `xs`, or
+`reversed` was applied once too often or not at all.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -41,8 +41,8 @@ assert wrong.agrees("U", "b", "V", "d") and not wrong.agrees("W")
 
 ## What looks like it
 
-- [sequences_swapped] is in W alone too, at T = 1 as well, and not with one sequence.
-- [targets_shifted] pairs *targets* with the wrong steps: the head is wrong.
+- [sequences_swapped] shows in W alone too, but also at T = 1, and not with one sequence.
+- [targets_shifted] pairs *targets* with the wrong steps, and the head is wrong too.
 
 ## What to change
 

@@ -2,8 +2,9 @@
 
 ## How it comes about
 
-Truncated BPTT, on purpose: the sequence is cut into windows, and δ is not carried from one into the
-one before. The gradient is then not that of the whole loss, and a check over all T says so.
+This is truncated BPTT, perhaps on purpose: the sequence is cut into windows, and δ is not carried
+from one window into the one before. The gradient is then not that of the whole loss, and a check
+over all T says so.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -28,8 +29,8 @@ for (int t = T - 1; t >= 0; --t) back(t);                   // right
 
 ## How it shows
 
-Up to T = k all is right, and beyond it the cell is wrong; the output layer is exact at any length.
-The discrepancy is small where little memory reaches beyond k steps.
+Up to T = k everything is right, and beyond it the cell is wrong; the output layer is exact at any
+length. The discrepancy is small where the network remembers little beyond k steps.
 
 ```python
 assert Right().agrees() and Wrong(T=1).agrees() and Wrong(T=3).agrees()
@@ -39,15 +40,15 @@ assert wrong.agrees("V", "d") and not any(map(wrong.agrees, ["W", "U", "b"]))
 
 ## What looks like it
 
-- Every other fault between steps fails at T = 2 already. With k = 1 this is [dh_next_missing], in
-  an LSTM with [dc_next_missing].
-- A clip inside the recursion shows at long T only too, but at no fixed one.
+- Every other fault between steps fails at T = 2 already. With k = 1 this is [dh_next_missing], and
+  in an LSTM [dc_next_missing] too.
+- Clipping inside the recursion also shows only at long T, but not from a fixed length on.
 
 ## What to change
 
-Nothing, if it is meant: then check it as what it is, the exact gradient of a loss in which the
-states carried into each window are frozen. `tt.frozen` does that. Otherwise carry δ on to the first
-step.
+If the truncation is meant, change nothing, and check the gradient as what it is: the exact gradient
+of a loss in which the states carried into each window are frozen. `tt.frozen` does that. Otherwise
+carry δ on to the first step.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ def _from(first: int) -> Edit:
 FAULT = Fault(
     __name__,
     sentence="Your backward pass stops after {k} steps; your loss looks back over all T = {T}.",
-    remedy="Carry δ on to the first step, or check the truncated gradient as what it is: "
-    "tt.frozen says how.",
+    remedy="Carry δ on to the first step, or check the truncated gradient as what it is, with "
+    "tt.frozen.",
     section=Section.NEXT_STEP,
     place=90,
     mutations=mutations,

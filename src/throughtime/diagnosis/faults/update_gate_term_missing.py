@@ -2,8 +2,9 @@
 
 ## How it comes about
 
-h_t = (1 − z) ⊙ n + z ⊙ h_{t−1} has z in two places. One of them is seen: −δh ⊙ n. The same happens
-with coupled gates of an LSTM, f = 1 − i, and with a leaky unit whose rate is learnt.
+h_t = (1 − z) ⊙ n + z ⊙ h_{t−1} has z in two places, and only one of them was taken into account:
+−δh ⊙ n. The same happens with an LSTM's coupled gates, f = 1 − i, and with a leaky unit whose rate
+is learnt.
 
 ```python
 from throughtime.diagnosis.example_networks import GRU
@@ -26,8 +27,8 @@ dz_gate[j] = dh[j] * (h[t - 1][j] - n[t][j]);        // right
 
 ## How it shows
 
-At T = 1 the update gate's rows are wrong and all others right, unless the initial state is 0, as it
-mostly is: then T = 1 agrees. From T = 2 on all of the cell is wrong.
+At T = 1 the update gate's rows are wrong and all others right. Where the initial state is 0, as is
+usual, T = 1 agrees. From T = 2 on the whole cell is wrong.
 
 ```python
 import numpy as np
@@ -41,16 +42,16 @@ assert Wrong(start=0).agrees("V", "d") and not Wrong(start=0).agrees("W")
 
 ## What looks like it
 
-- With a zero initial state it is a fault between steps like [direct_path_only] and
-  [direct_path_missing]. With recurrent weights at 0 and no inputs only the update gate's bias is
-  wrong, as it is with [last_cache_at_every_step]: how often it counts each step tells these two
-  apart.
+- With a zero initial state it looks like a fault between steps, such as [direct_path_only] or
+  [direct_path_missing]. With recurrent weights at 0 and no inputs, only the update gate's bias is
+  wrong, as with [last_cache_at_every_step]. The weight that each step has in that bias tells these
+  two apart.
 - [gate_scaled] keeps the direction within the gate's rows.
 
 ## What to change
 
-The update mixes two values; its gate's δ is δh times their difference. With h = (1 − z) h_{t−1} + z
-n the difference has the other sign.
+The update mixes two values, so its gate's δ is δh times their difference. With h = (1 − z) h_{t−1}
++ z n the difference has the other sign.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-`backward` does what `train` should: it computes the gradient and applies it. Or a loop updates each
-tensor as soon as its gradient is known, so that δ goes on through weights that have moved.
+`backward` does what `train` should do: it computes the gradient and applies it. Or a loop updates
+each tensor as soon as its gradient is known, so that δ goes on through weights that have changed.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -28,7 +28,8 @@ for (int k = 0; k < H; ++k) U[j][k] -= rate * dU[j][k];  // right: the same, in 
 
 ## How it shows
 
-The loss before and after the call differs. The check refuses to compare what belongs to two points.
+The loss differs before and after the call. The check refuses to compare values that belong to two
+points.
 
 ```python
 import throughtime as tt
@@ -48,13 +49,13 @@ assert Right().agrees() and tt.check(Right().target()).verdict == "agree"
 
 ## What looks like it
 
-- [state_carried]: the loss differs between two calls though no parameter has moved.
-- A random start of the gradient's buffer: [random_buffer].
+- With [state_carried] the loss differs between two calls although no parameter has changed.
+- With [random_buffer] the gradient differs between two calls, but the loss does not.
 
 ## What to change
 
-Return the gradient and leave the update to the caller. To keep the program as it is, copy the
-parameters in the function that you hand to the check, and put them back.
+Return the gradient and leave the update to the caller. To keep the program as it is, let the
+function that you give to the check save the parameters and restore them afterwards.
 """
 
 from throughtime.diagnosis.fault import Fault, Section

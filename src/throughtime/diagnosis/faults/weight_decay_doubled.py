@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-The term is added in the backward pass and once more in the update; or the loss says λ/2 Σ W² and
-the gradient 2 λ W, as it would be for λ Σ W².
+The term is added in one place of the backward pass and once more in another. Or the loss has λ/2 Σ
+W² and the gradient 2 λ W, which would be right for λ Σ W².
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -34,7 +34,7 @@ dU[j][k] += lambda * U[j][k];      // right
 
 ## How it shows
 
-g − n = +λ W in every matrix, nothing in the biases, at every T.
+g − n = +λ W in every matrix, and 0 in the biases, at every T.
 
 ```python
 import numpy as np
@@ -47,9 +47,9 @@ assert all(np.allclose(g[m] - n[m], DECAY * wrong.p[m], atol=1e-7) for m in "WUV
 
 ## What looks like it
 
-- [weight_decay_missing] has a minus there.
+- [weight_decay_missing] has a minus sign there.
 - A term counted twice and one that the loss never had look the same: the residual is λ W in both.
-  Which it is, the loss's own code says.
+  The code of the loss says which it is.
 
 ## What to change
 

@@ -2,9 +2,9 @@
 
 ## How it comes about
 
-λ/2 Σ W² was added to the loss that is returned. On the way back the term has no path through the
-network, so that it has to be added by hand, and was not. Or it is left to the optimiser, as
-decoupled weight decay is, and then it does not belong into the loss.
+λ/2 Σ W² was added to the loss that is returned. The term does not depend on the network's outputs,
+so its gradient has to be added by hand, and it was not. Or the term is left to the optimiser, as in
+decoupled weight decay; then it does not belong in the loss.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -35,8 +35,8 @@ dU[j][k] += lambda * U[j][k];     // right: once, after the sum over the steps
 
 ## How it shows
 
-The residual g − n of a matrix is −λ times the matrix itself; biases are right. Other data, or a
-longer sequence, leave it as it is.
+The residual g − n of a matrix is −λ times the matrix itself; biases are right. It is the same with
+other data or a longer sequence.
 
 ```python
 import numpy as np
@@ -50,8 +50,9 @@ for net in (wrong, Wrong(T=1)):
 
 ## What looks like it
 
-- [weight_decay_doubled] is the residual with a plus.
-- Nothing else is in proportion to the parameters. A fit of g on n *and* W finds both factors.
+- [weight_decay_doubled] has the same residual with a plus sign.
+- No other fault leaves a residual in proportion to the parameters. A regression of g on n *and* W
+  finds both factors.
 
 ## What to change
 

@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-`hs[t - 1]` with a list that begins with h_1: at t = 0 Python counts from the end, and gives h_T
-without a word. In C++ the same index reads whatever lies before the array.
+The list begins with h_1 and is read as `hs[t - 1]`. At t = 0 Python counts from the end and
+silently gives h_T. In C++ the same index reads whatever lies before the array.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -33,7 +33,7 @@ dU[j][k] += dz[j] * (t ? h[t - 1][k] : h_0[k]);     // right
 ## How it shows
 
 Only U is wrong, and by one step's contribution: the residual is δz_1 (h_T − h_0)ᵀ, of rank 1 for a
-single sequence. Long sequences make it a small part of the whole.
+single sequence. In long sequences this is a small part of the whole gradient.
 
 ```python
 import numpy as np
@@ -46,12 +46,12 @@ assert np.linalg.matrix_rank(g["U"] - n["U"], tol=1e-6) == 1
 
 ## What looks like it
 
-- [current_h_for_previous] errs at every step; at T = 1 the two are one.
+- [current_h_for_previous] errs at every step; at T = 1 the two faults are the same.
 - [states_off_by_one] also reads index −1 at the first step, and errs at the others.
 
 ## What to change
 
-Put h_0 at the head of the list, and read index t for h_{t−1}.
+Put h_0 at the beginning of the list, and read index t for h_{t−1}.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-Four gates have four recurrent matrices of one shape, W may have it too, and another layer's as
-well. One letter wrong, and all products still run.
+Four gates have four recurrent matrices of one shape, and W, or another layer's matrices, may have
+the same shape. With one letter wrong all products still run.
 
 ```python
 import numpy as np
@@ -32,8 +32,8 @@ dh_next[k] += U_i[j][k] * di[j] + U_f[j][k] * df[j];  // right
 
 ## How it shows
 
-The output layer is exact and T = 1 agrees; all of the cell is wrong from T = 2 on, by a moderate
-amount in an unremarkable direction.
+The output layer is exact and T = 1 agrees. The whole cell is wrong from T = 2 on, by a moderate
+amount and in no particular direction.
 
 ```python
 assert Right().agrees() and Wrong(T=1).agrees()
@@ -52,8 +52,8 @@ assert alike.agrees()
 
 ## What to change
 
-Multiply each gate's δz by the transpose of that gate's own recurrent matrix: with stacked rows, one
-product `dz @ U` that has no letters to mix up.
+Multiply each gate's δz by the transpose of that gate's own recurrent matrix. With stacked rows a
+single product `dz @ U` does it, which has no letters to mix up.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 ## How it comes about
 
-R is multiplied by m = o ⊙ tanh c, which the forward pass overwrites with h = R m, or never keeps:
-what is at hand is h, or tanh c without the gate. Or δR is summed up where δh of the output is known
-and what the next step sends back is not yet.
+R is multiplied by m = o ⊙ tanh c, which the forward pass overwrites with h = R m or does not keep.
+The backward pass then takes what it has: h, or tanh c without the gate. Or δR is formed where δh of
+the output is known, but not yet what the next step sends back.
 
 ```python
 import numpy as np
@@ -34,7 +34,7 @@ dR[k][j] += dh[k] * o[t][j] * tanh_c;   // right
 
 ## How it shows
 
-R alone is wrong, at T = 1 too. With δh of the output alone T = 1 agrees.
+R alone is wrong, at T = 1 too. Where δR is formed from δh of the output alone, T = 1 agrees.
 
 ```python
 class OfTheOutputAlone(Projected):
@@ -54,12 +54,12 @@ for wrong in (Wrong(), WithoutGate(), Wrong(T=1), OfTheOutputAlone()):
 
 ## What looks like it
 
-- [tensor_scaled] and [zero_gradient] in R alone have the right direction, or none.
-- [gradient_transposed] in R alone: δRᵀ is the numerical gradient.
+- In R alone, [tensor_scaled] has the right direction, and [zero_gradient] has none.
+- With [gradient_transposed] in R alone, the transpose of the gradient is right.
 
 ## What to change
 
-Keep m_t, or form it again from o_t and c_t, and add δh_t m_tᵀ where δh_t is complete.
+Keep m_t, or compute it again from o_t and c_t, and add δh_t m_tᵀ where δh_t is complete.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-y − p looks as good as p − y, and "error = target − output" is how many derivations begin. It goes
-with an update that *adds*; with one that subtracts, or beside a right part, it climbs.
+y − p looks as good as p − y, and many derivations begin with "error = target − output". That goes
+with an update that *adds*. An update that subtracts then climbs.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN, softmax
@@ -26,7 +26,7 @@ for (int k = 0; k < O; ++k) dy[t][k] = p[t][k] - y[t][k];  // right
 
 ## How it shows
 
-α = −1 in every tensor. d is 1, as large as it can be.
+α = −1 in every tensor, and the discrepancy d is 1, as large as it can be.
 
 ```python
 assert Right().agrees()
@@ -36,9 +36,9 @@ assert Wrong().discrepancy() > 0.999
 
 ## What looks like it
 
-- A sign in one place alone is another fault: in one tensor, [tensor_scaled]; inside the cell,
-  [inside_a_step].
-- −2 or −1/T is two faults at once, of which this is one.
+- A wrong sign in one place alone is another fault: [tensor_scaled] in one tensor, and
+  [inside_a_step] inside the cell.
+- A factor of −2 or −1/T is two faults at once, of which this is one.
 
 ## What to change
 
@@ -51,7 +51,8 @@ from throughtime.diagnosis.fault import Fault, Section
 FAULT = Fault(
     __name__,
     sentence="Your gradient has the wrong sign: it is minus the gradient of your loss.",
-    remedy="Turn the sign of δ of the output, p − y, or return the gradient and not the update.",
+    remedy="Reverse the sign of δ of the output, which should be p − y, or return the "
+    "gradient and not the update.",
     section=Section.REDUCTION,
     place=110,
 )

@@ -2,8 +2,9 @@
 
 ## How it comes about
 
-The contributions are added to something that is not what is handed over: a copy, a slice that was
-copied, an array rebound instead of changed. It runs, and the tensor never learns.
+The contributions are added to something other than the array that is returned: a copy, a slice that
+was copied, or a name that was rebound to a new array. The program runs, and the tensor never
+learns.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -32,7 +33,8 @@ for (Vector& row : dU) row[k] += dz[j] * h[t - 1][k];  // right: the row itself
 
 ## How it shows
 
-Zeros, not small numbers, where the numerical derivative is none; everything else may be exact.
+The entries are zeros, not small numbers, where the numerical derivatives are not 0. Everything else
+may be exact.
 
 ```python
 import numpy as np
@@ -46,10 +48,10 @@ assert not g["U"].any() and np.abs(n["U"]).max() > 0.1
 ## What looks like it
 
 - A tensor whose *numerical* derivatives are 0 too has no part in the loss; the check says so.
-- A zero that [only_last_step_kept] leaves: U has one step's term, and the first step's is 0 with a
-  zero initial state.
-- U is 0 at T = 1 where the initial state is 0, and rightly.
-- A zero hides what comes after it: once it is repaired, look again.
+- [only_last_step_kept] may leave a zero: it keeps one step's term of U, and the first step's is 0
+  with a zero initial state.
+- At T = 1 the gradient of U is rightly 0 where the initial state is 0.
+- A zero hides other faults of the same tensor. Once it is repaired, check again.
 
 ## What to change
 
@@ -61,8 +63,8 @@ from throughtime.diagnosis.fault import Fault, Section
 FAULT = Fault(
     __name__,
     sentence="Your gradient of {where} is exactly 0; the loss depends on it.",
-    remedy="See whether δ is added into a temporary or a copy instead of the gradient that is "
-    "handed over.",
+    remedy="Check whether δ is added to a temporary or a copy instead of the gradient that is "
+    "returned.",
     section=Section.TENSOR,
     place=50,
 )

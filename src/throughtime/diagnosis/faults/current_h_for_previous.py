@@ -56,12 +56,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import Edit, Model, Mutation, in_each_layer
+from throughtime.diagnosis.mutants.shared_interventions import (
+    Intervention,
+    Model,
+    Mutation,
+    in_each_layer,
+)
 
 
 def mutations(model: Model) -> Iterator[Mutation]:
     """h_t for h_{t−1}."""
-    edit: Edit = lambda h, states: states[1:]  # noqa: E731
+    edit: Intervention = lambda h, states: states[1:]  # noqa: E731
     yield from in_each_layer(model, h_before=edit)
 
 

@@ -59,7 +59,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import LSTM, Model, Mutation, carried_times, in_each_layer
+from throughtime.diagnosis.mutants.shared_interventions import (
+    LSTM,
+    Model,
+    Mutation,
+    carried_times,
+    in_each_layer,
+)
 
 
 def mutations(model: Model) -> Iterator[Mutation]:

@@ -58,7 +58,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import (
+from throughtime.diagnosis.mutants.shared_interventions import (
     LSTM,
     Model,
     Mutation,

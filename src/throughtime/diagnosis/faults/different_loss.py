@@ -62,7 +62,14 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import Edit, Forward, Model, Mutation, mutation, softmax
+from throughtime.diagnosis.mutants.shared_interventions import (
+    Forward,
+    Intervention,
+    Model,
+    Mutation,
+    mutation,
+    softmax,
+)
 
 
 def mutations(model: Model) -> Iterator[Mutation]:
@@ -74,7 +81,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
         yield mutation(words, dy=_of_loss(slope))
 
 
-def _of_loss(slope: Any) -> Edit:
+def _of_loss(slope: Any) -> Intervention:
     def edit(dy: Array, model: Model, run: Forward, **_: Any) -> Array:
         weights = model.loss.weights(model.steps, model.data.lengths)
         result: Array = slope(run.y, model.data.targets) * weights[..., None]

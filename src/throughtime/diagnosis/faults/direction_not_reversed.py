@@ -53,8 +53,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import (
-    Edit,
+from throughtime.diagnosis.mutants.shared_interventions import (
+    Intervention,
     Model,
     Mutation,
     in_each_bidirectional_layer,
@@ -67,8 +67,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
     """What the backward direction gets or gives stays in the wrong order of time."""
     if model.directions < 2 or model.steps < 2:
         return
-    arriving: Edit = lambda out, in_time: in_time  # noqa: E731
-    leaving: Edit = lambda dx, own: own  # noqa: E731
+    arriving: Intervention = lambda out, in_time: in_time  # noqa: E731
+    leaving: Intervention = lambda dx, own: own  # noqa: E731
     yield from in_each_bidirectional_layer(model, "δh of the outputs", own_time=arriving)
     lowest = 0 if model.has_embedding else 1  # the first layer that hands δx down
     if lowest < model.layers:

@@ -55,13 +55,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import LSTM, Edit, Model, Mutation, in_each_layer
+from throughtime.diagnosis.mutants.shared_interventions import (
+    LSTM,
+    Intervention,
+    Model,
+    Mutation,
+    in_each_layer,
+)
 
 
 def mutations(model: Model) -> Iterator[Mutation]:
     """δi = δc ⊙ i and δa = δc ⊙ a."""
     if isinstance(model.cell, LSTM) and not model.cell.coupled:
-        edit: Edit = lambda d: d | {"i": d["a"], "a": d["i"]}  # noqa: E731
+        edit: Intervention = lambda d: d | {"i": d["a"], "a": d["i"]}  # noqa: E731
         yield from in_each_layer(model, dgates=edit)
 
 

@@ -62,14 +62,20 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import DIRECTIONS, Edit, Model, Mutation, mutation
+from throughtime.diagnosis.mutants.shared_interventions import (
+    DIRECTIONS,
+    Intervention,
+    Model,
+    Mutation,
+    mutation,
+)
 
 
 def mutations(model: Model) -> Iterator[Mutation]:
     """Only the first or the last step's δx reaches the layer below; or one direction's."""
     if model.directions > 1 and (model.layers > 1 or model.has_embedding):
         for kept, words in enumerate(DIRECTIONS):
-            edit: Edit = lambda halves, kept=kept: [halves[kept]]  # noqa: E731
+            edit: Intervention = lambda halves, kept=kept: [halves[kept]]  # noqa: E731
             yield mutation(f"the {words}'s alone", dx_halves=edit)
     if model.layers < 2 or model.steps < 2:
         return

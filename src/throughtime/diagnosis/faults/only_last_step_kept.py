@@ -75,7 +75,12 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import Edit, Model, Mutation, mutation
+from throughtime.diagnosis.mutants.shared_interventions import (
+    Intervention,
+    Model,
+    Mutation,
+    mutation,
+)
 
 
 def mutations(model: Model) -> Iterator[Mutation]:
@@ -129,7 +134,7 @@ def _kept_of_classes(x: Array) -> dict[str, Array]:
     return found
 
 
-def _times(mask: Array) -> Edit:
+def _times(mask: Array) -> Intervention:
     return lambda kept: kept * mask
 
 

@@ -67,7 +67,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import Forward, Model, Mutation, mutation
+from throughtime.diagnosis.mutants.shared_interventions import Forward, Model, Mutation, mutation
 
 
 def mutations(model: Model) -> Iterator[Mutation]:

@@ -62,7 +62,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import Model, Mutation, mutation
+from throughtime.diagnosis.mutants.shared_interventions import Model, Mutation, mutation
 
 
 def mutations(model: Model) -> Iterator[Mutation]:

@@ -58,7 +58,12 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import Model, Mutation, in_each_layer, projection_shape
+from throughtime.diagnosis.mutants.shared_interventions import (
+    Model,
+    Mutation,
+    in_each_layer,
+    projection_shape,
+)
 
 
 def mutations(model: Model) -> Iterator[Mutation]:

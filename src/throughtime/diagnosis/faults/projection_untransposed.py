@@ -54,8 +54,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import (
-    Edit,
+from throughtime.diagnosis.mutants.shared_interventions import (
+    Intervention,
     Model,
     Mutation,
     in_each_layer,
@@ -71,8 +71,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
     if size == units:
         yield from in_each_layer(model, dm=lambda dm, dh, R: dh @ R.T)
         return
-    by_rows: Edit = lambda dm, dh, R: dh @ R.reshape(units, size).T  # noqa: E731
-    by_columns: Edit = lambda dm, dh, R: dh @ R.T.reshape(size, units)  # noqa: E731
+    by_rows: Intervention = lambda dm, dh, R: dh @ R.reshape(units, size).T  # noqa: E731
+    by_columns: Intervention = lambda dm, dh, R: dh @ R.T.reshape(size, units)  # noqa: E731
     yield from in_each_layer(model, "its memory read as (H, P)", dm=by_rows)
     yield from in_each_layer(model, "its memory, by columns, read as (P, H)", dm=by_columns)
 

@@ -56,9 +56,9 @@ from collections.abc import Iterator
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import (
+from throughtime.diagnosis.mutants.shared_interventions import (
     Block,
-    Edit,
+    Intervention,
     Model,
     Mutation,
     gates_of_plain_products,
@@ -80,7 +80,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
             yield mutation(f"gate {gate}", U=_transposed((k,)))
 
 
-def _transposed(chosen: tuple[int, ...]) -> Edit:
+def _transposed(chosen: tuple[int, ...]) -> Intervention:
     def edit(U: Array, W: Array) -> Array:
         wrong = U.copy()
         for k in chosen:

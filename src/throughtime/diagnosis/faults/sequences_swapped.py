@@ -56,7 +56,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import Model, Mutation, in_each_layer
+from throughtime.diagnosis.mutants.shared_interventions import Model, Mutation, in_each_layer
 
 
 def mutations(model: Model) -> Iterator[Mutation]:

@@ -57,7 +57,13 @@ from typing import Any
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import Forward, Model, Mutation, mutation, softmax
+from throughtime.diagnosis.mutants.shared_interventions import (
+    Forward,
+    Model,
+    Mutation,
+    mutation,
+    softmax,
+)
 
 
 def mutations(model: Model) -> Iterator[Mutation]:

@@ -58,13 +58,18 @@ from typing import Any
 import numpy as np
 
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import Edit, Model, Mutation, mutation
+from throughtime.diagnosis.mutants.shared_interventions import (
+    Intervention,
+    Model,
+    Mutation,
+    mutation,
+)
 
 
 def mutations(model: Model) -> Iterator[Mutation]:
     """h_{t−2} for h_{t−1}, together with h_{t−1} for h_t in the head, or either alone."""
 
-    def earlier(first: Any) -> Edit:
+    def earlier(first: Any) -> Intervention:
         return lambda h, states: np.concatenate([first(states), h[:-1]])
 
     firsts = {
@@ -72,7 +77,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
         "h_{T−1} first": lambda states: states[-2:-1],
         "h_0 first": lambda states: states[:1],
     }
-    heads: dict[str, Edit] = {
+    heads: dict[str, Intervention] = {
         "h_0 first in the head": lambda seen, before: before,
         "0 first in the head": lambda seen, before: np.concatenate([0 * seen[:1], seen[:-1]]),
     }

@@ -59,7 +59,13 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import Edit, Forward, Model, Mutation, mutation
+from throughtime.diagnosis.mutants.shared_interventions import (
+    Forward,
+    Intervention,
+    Model,
+    Mutation,
+    mutation,
+)
 
 
 def mutations(model: Model) -> Iterator[Mutation]:
@@ -76,7 +82,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
         yield mutation(words, dy=_shifted(source))
 
 
-def _shifted(source: Array) -> Edit:
+def _shifted(source: Array) -> Intervention:
     def edit(dy: Array, model: Model, run: Forward, **_: Any) -> Array:
         weights = model.loss.weights(model.steps, model.data.lengths)
         return model.loss.evaluate(run.y, model.data.targets[source], weights)[1]

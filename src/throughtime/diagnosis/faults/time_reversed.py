@@ -54,7 +54,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import Model, Mutation, in_each_layer
+from throughtime.diagnosis.mutants.shared_interventions import Model, Mutation, in_each_layer
 from throughtime.network import reverse
 
 

@@ -57,7 +57,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import LSTM, Carried, Edit, Model, Mutation, mutation
+from throughtime.diagnosis.mutants.shared_interventions import (
+    LSTM,
+    Carried,
+    Intervention,
+    Model,
+    Mutation,
+    mutation,
+)
 
 LONGEST = 24  # truncations beyond this many steps are tried at round numbers only
 
@@ -75,14 +82,14 @@ def mutations(model: Model) -> Iterator[Mutation]:
         yield mutation(words, dh=_from(T - k), carried=_cut(lambda t, k=k: t < T - k))
 
 
-def _cut(at: Any) -> Edit:
+def _cut(at: Any) -> Intervention:
     def edit(carried: Carried, t: int, T: int) -> Carried:
         return (0 * carried[0], 0 * carried[1]) if at(t) and t < T - 1 else carried
 
     return edit
 
 
-def _from(first: int) -> Edit:
+def _from(first: int) -> Intervention:
     """δh is 0 before step `first`."""
     return lambda dh, t, **_: dh if t >= first else 0 * dh
 

@@ -59,14 +59,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import GRU, LSTM, Edit, Model, Mutation, in_each_layer
+from throughtime.diagnosis.mutants.shared_interventions import (
+    GRU,
+    LSTM,
+    Intervention,
+    Model,
+    Mutation,
+    in_each_layer,
+)
 
 
 def mutations(model: Model) -> Iterator[Mutation]:
     """h_{t−1}, or c_{t−1} where f = 1 − i, is left out of the update gate's δ."""
     coupled = isinstance(model.cell, LSTM) and model.cell.coupled
     if isinstance(model.cell, GRU) or coupled:
-        edit: Edit = lambda before: 0 * before  # noqa: E731
+        edit: Intervention = lambda before: 0 * before  # noqa: E731
         yield from in_each_layer(model, update=edit)
 
 

@@ -61,12 +61,17 @@ from collections.abc import Iterator
 import numpy as np
 
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import Edit, Model, Mutation, in_each_layer
+from throughtime.diagnosis.mutants.shared_interventions import (
+    Intervention,
+    Model,
+    Mutation,
+    in_each_layer,
+)
 
 
 def mutations(model: Model) -> Iterator[Mutation]:
     """The last state at the first step."""
-    edit: Edit = lambda h, states: np.concatenate([states[-1:], h[1:]])  # noqa: E731
+    edit: Intervention = lambda h, states: np.concatenate([states[-1:], h[1:]])  # noqa: E731
     yield from in_each_layer(model, h_before=edit)
 
 

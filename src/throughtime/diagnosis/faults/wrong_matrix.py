@@ -66,8 +66,8 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import (
-    Edit,
+from throughtime.diagnosis.mutants.shared_interventions import (
+    Intervention,
     Model,
     Mutation,
     gates_of_plain_products,
@@ -103,7 +103,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
             yield from in_each_layer(model, where, U=_other(columns, chosen))
 
 
-def _taken(order: list[int]) -> Edit:
+def _taken(order: list[int]) -> Intervention:
     return lambda U, W: U[order]
 
 
@@ -115,7 +115,7 @@ def _cycles(n: int) -> Iterator[tuple[int, ...]]:
             yield order
 
 
-def _other(columns: Any, chosen: tuple[int, ...]) -> Edit:
+def _other(columns: Any, chosen: tuple[int, ...]) -> Intervention:
     def edit(U: Array, W: Array) -> Array:
         wrong = U.copy()
         for k in chosen:

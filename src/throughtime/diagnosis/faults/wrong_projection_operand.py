@@ -70,10 +70,10 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.edits import (
+from throughtime.diagnosis.mutants.shared_interventions import (
     ACTIVATIONS,
     LSTM,
-    Edit,
+    Intervention,
     Model,
     Mutation,
     Tape,
@@ -97,14 +97,14 @@ def mutations(model: Model) -> Iterator[Mutation]:
         return np.concatenate([0 * m[:1], m[:-1]])
 
     if size == units:
-        already: Edit = lambda m, tape: tape.h[1:]  # noqa: E731
+        already: Intervention = lambda m, tape: tape.h[1:]  # noqa: E731
         yield from in_each_layer(model, "h_t in the place of m_t", m=already)
     yield from in_each_layer(model, "m_t without the output gate", m=without_o)
     if cell.squash != "identity":
         yield from in_each_layer(model, "c_t in the place of m_t", m=lambda m, tape: tape.c[1:])
     if model.steps > 1:
-        out: Edit = lambda dh, out: out  # noqa: E731
-        carried: Edit = lambda dh, out: dh - out  # noqa: E731
+        out: Intervention = lambda dh, out: out  # noqa: E731
+        carried: Intervention = lambda dh, out: dh - out  # noqa: E731
         yield from in_each_layer(model, "m of the step before", m=before)
         yield from in_each_layer(model, "δh of the output alone", dh_R=out)
         yield from in_each_layer(model, "δh from the next step alone", dh_R=carried)

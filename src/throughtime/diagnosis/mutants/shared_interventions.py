@@ -1,4 +1,4 @@
-"""What the faults' mutations are made of: the words for them, and edits that several faults share.
+"""What the faults' mutations are made of, and the interventions that several faults share.
 
 The files of `diagnosis/faults` import all that they need of the mutants from here.
 """
@@ -13,7 +13,7 @@ from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.blocks import Block
 from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, SLOPES
 from throughtime.diagnosis.mutants.change import Change as Mutation
-from throughtime.diagnosis.mutants.change import Edit
+from throughtime.diagnosis.mutants.change import Edit as Intervention
 from throughtime.diagnosis.mutants.losses import softmax
 from throughtime.diagnosis.mutants.model import DIRECTIONS, Forward, Model
 from throughtime.diagnosis.mutants.walk import Tape
@@ -26,8 +26,8 @@ __all__ = [
     "SLOPES",
     "Block",
     "Carried",
-    "Edit",
     "Forward",
+    "Intervention",
     "Model",
     "Mutation",
     "Tape",
@@ -51,7 +51,11 @@ Carried: TypeAlias = tuple[Array, Array]
 
 
 def mutation(
-    where: str = "", layer: int | None = None, direction: int | None = None, /, **edits: Edit
+    where: str = "",
+    layer: int | None = None,
+    direction: int | None = None,
+    /,
+    **interventions: Intervention,
 ) -> Mutation:
     """A mutation whose fault the table enters, since a fault's file bears its name.
 
@@ -59,25 +63,27 @@ def mutation(
         >>> str(mutation("k = 3", carried=lambda carried, t, T: carried))
         ' (k = 3)'
     """
-    return Mutation("", where, tuple(edits.items()), layer, direction)
+    return Mutation("", where, tuple(interventions.items()), layer, direction)
 
 
-def in_each_layer(model: Model, where: str = "", **edits: Edit) -> Iterator[Mutation]:
+def in_each_layer(
+    model: Model, where: str = "", **interventions: Intervention
+) -> Iterator[Mutation]:
     """The mutation everywhere and, where there are several, in each layer and direction alone."""
     layers = [None, *range(model.layers)] if model.layers > 1 else [None]
     directions = [None, *range(model.directions)] if model.directions > 1 else [None]
     for layer, direction in product(layers, directions):
         words = ", ".join(filter(None, [where, model.words(layer, direction)]))
-        yield mutation(words, layer, direction, **edits)
+        yield mutation(words, layer, direction, **interventions)
 
 
 def in_each_bidirectional_layer(
-    model: Model, where: str, lowest: int = 0, **edits: Edit
+    model: Model, where: str, lowest: int = 0, **interventions: Intervention
 ) -> Iterator[Mutation]:
     """In all layers and, where there are several, in each alone, from the lowest that shows it."""
-    yield mutation(where, **edits)
+    yield mutation(where, **interventions)
     for layer in range(lowest, model.layers) if model.layers > lowest + 1 else ():
-        yield mutation(f"{where}, {model.words(layer, None)}", layer, **edits)
+        yield mutation(f"{where}, {model.words(layer, None)}", layer, **interventions)
 
 
 # --- sets of gates ---
@@ -106,10 +112,10 @@ def sets_of_gates(model: Model) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield "gates " + " ".join(gates[k] for k in pair), pair
 
 
-# --- edits ---
+# --- interventions ---
 
 
-def carried_times(h: float, c: float) -> Edit:
+def carried_times(h: float, c: float) -> Intervention:
     """δh and δc from step t + 1, each multiplied by a number."""
 
     def edit(carried: Carried, **_: Any) -> Carried:
@@ -120,7 +126,7 @@ def carried_times(h: float, c: float) -> Edit:
 
 def slopes_replaced(
     chosen: tuple[int, ...], kinds: tuple[str, ...], slope: Callable[[Array, str], Array]
-) -> Edit:
+) -> Intervention:
     """Another derivative of the activation in some gates, from the activated value and its kind."""
 
     def edit(slopes: Array, v: Array) -> Array:
@@ -132,7 +138,7 @@ def slopes_replaced(
     return edit
 
 
-def seen_by_head(model: Model, *, swapped: bool = False, in_time: bool = True) -> Edit:
+def seen_by_head(model: Model, *, swapped: bool = False, in_time: bool = True) -> Intervention:
     """What the head saw, with its halves swapped, or the second one in its own order of time."""
 
     def edit(seen: Array, **_: Any) -> Array:

@@ -1,8 +1,8 @@
-"""Small networks whose backward pass comes in pieces, so that an example can get one of them wrong.
+"""Small networks whose backward pass comes in pieces, so that an example can get one piece wrong.
 
 Rows are vectors: x_t is (B, I), h_t is (B, H). A head V h + d answers at every step; the loss is
-the cross-entropy, summed over steps and sequences. No bias and no initial state is 0, since a 0
-hides mistakes, and T, B, H and O differ, so that a factor tells where it comes from.
+the cross-entropy, summed over steps and sequences. Biases and initial states are not 0,
+since a 0 hides faults, and T, B, H and O differ, so that a factor shows where it comes from.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def softmax(outputs: Array) -> Array:
 
 
 class Network:
-    """What the three cells share: data, head, loss, the way back, and a numerical gradient.
+    """What the cells share: data, head, loss, the backward pass, and a numerical gradient.
 
     Args:
         T, B: steps and sequences.
@@ -83,11 +83,11 @@ class Network:
         return self.h0
 
     def inputs(self) -> Array:
-        """(T, B, ·)."""
+        """The inputs of the cell, (T, B, ·)."""
         return self.x
 
     def step(self, x: Array) -> None:
-        """One step of the cell: appends to `h`, and keeps what the way back needs."""
+        """Runs one step of the cell: appends to `h`, and keeps what the backward pass needs."""
         raise NotImplementedError
 
     def keep(self, step: Step) -> None:
@@ -99,13 +99,13 @@ class Network:
         return h
 
     def loss(self, outputs: Array) -> float:
-        """From outputs (T, B, O)."""
+        """The loss of outputs (T, B, O)."""
         return float(-(self.y * np.log(softmax(outputs))).sum())
 
     # --- backward ---
 
     def gradient(self) -> Gradient:
-        """By name, like the parameters."""
+        """The gradient, by the parameters' names."""
         dy = self.output_delta(self.forward())
         d = self.buffers()
         d["V"] += np.einsum("tbo,tbh->oh", dy, self.seen)
@@ -156,10 +156,10 @@ class Network:
         d["b"] += dz.sum(axis=0)
 
     def below(self, dx: Array, d: Gradient) -> None:
-        """What lies under the inputs takes its part of the gradient from δx."""
+        """Adds the gradient of what lies below the inputs, from δx."""
 
     def finished(self, d: Gradient) -> Gradient:
-        """What happens to the gradient before it is handed over."""
+        """The gradient as it is returned; here it can still be changed."""
         return d
 
     # --- compared ---
@@ -191,7 +191,7 @@ class Network:
         return float(np.linalg.norm(g - n)) / sizes if sizes else 0.0
 
     def agrees(self, *names: str) -> bool:
-        """Whether these tensors are right; all where none is named."""
+        """Whether these tensors are right; without names, all of them."""
         return all(self.discrepancy(name) < EXACT for name in names or self.p)
 
     def slope(self, *names: str) -> float:
@@ -200,7 +200,7 @@ class Network:
         return float(g @ n / (n @ n))
 
     def cosine(self, *names: str) -> float:
-        """Of the angle between g and n."""
+        """Cosine of the angle between g and n."""
         g, n = self._flat(names)
         return float(g @ n / np.linalg.norm(g) / np.linalg.norm(n))
 
@@ -225,7 +225,7 @@ class RNN(Network):
         self.keep({"x": x, "h_before": before, "h": h})
 
     def back(self, t: int, dh: Array, dc_next: Array) -> tuple[Array, Array, Array]:
-        """An RNN has no δc."""
+        """δc is passed on as it is, since an RNN has none."""
         dz = self.delta(self.tape[t], dh)
         return dz, self.hand_back(t, dz), dc_next
 
@@ -252,7 +252,7 @@ class LSTM(Network):
         self.keep(kept | {"i": i, "f": f, "a": a, "o": o})
 
     def back(self, t: int, dh: Array, dc_next: Array) -> tuple[Array, Array, Array]:
-        """δz of all four gates beside one another."""
+        """δz of all four gates, side by side."""
         s = self.tape[t]
         dc = self.cell_delta(s, dh, dc_next)
         di, df, da, do = self.gate_deltas(s, dh, dc)
@@ -271,7 +271,7 @@ class LSTM(Network):
 
 
 class Projected(LSTM):
-    """h_t = R m_t, m_t = o ⊙ tanh c_t; R is square (H, H), so that what is wrong with it runs."""
+    """h_t = R m_t, m_t = o ⊙ tanh c_t; R is square, (H, H), so that wrong products with it run."""
 
     def __init__(self, T: int = 5, B: int = 2) -> None:
         super().__init__(T, B)
@@ -284,7 +284,7 @@ class Projected(LSTM):
         self.h[-1] = m @ self.p["R"].T
 
     def back(self, t: int, dh: Array, dc_next: Array) -> tuple[Array, Array, Array]:
-        """The LSTM's, from δm."""
+        """The LSTM's backward step, from δm."""
         self.tape[t]["dh"] = dh
         return super().back(t, self.unprojected(dh), dc_next)
 
@@ -293,7 +293,7 @@ class Projected(LSTM):
         return np.asarray(dh @ self.p["R"])  # Rᵀδh, written for rows
 
     def accumulate(self, d: Gradient, t: int, dz: Array) -> None:
-        """And δR."""
+        """Adds δR too."""
         super().accumulate(d, t, dz)
         d["R"] += self.tape[t]["dh"].T @ self.operand(t)
 
@@ -365,7 +365,7 @@ class TwoLayers(RNN):
         return np.array(self.low.h[1:])
 
     def below(self, dx: Array, d: Gradient) -> None:
-        """The lower layer's own way back."""
+        """The lower layer's own backward pass."""
         parts = self.low.buffers()
         self.low.walk(self.hand_down(dx), parts)
         for name in "WUb":
@@ -390,7 +390,7 @@ class TwoDirections(RNN):
         self.p |= {f"back.{name}": self.other.p[name] for name in "WUb"}
 
     def see(self, h: Array) -> Array:
-        """Both, in one order of time."""
+        """Both directions' states, in one order of time."""
         self.other.forward()
         return np.concatenate([h, np.array(self.other.h[1:])[::-1]], axis=2)
 
@@ -404,7 +404,7 @@ class TwoDirections(RNN):
         return dseen[:, :, :H], dseen[:, :, H:]
 
     def below(self, dx: Array, d: Gradient) -> None:
-        """The other direction's own way back."""
+        """The other direction's own backward pass."""
         parts = self.other.buffers()
         self.other.walk(self.turned(self.half), parts)
         for name in "WUb":

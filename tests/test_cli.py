@@ -4,7 +4,13 @@ import argparse
 
 import pytest
 
+import benchmarks.cli
 from throughtime import cli
+
+
+def test_the_benchmarks_are_pointed_to(capsys):
+    assert cli.main(["bench", "engine"]) == cli.FAILED
+    assert "in it, run: python -m benchmarks engine" in capsys.readouterr().err
 
 
 def commands(parser, words=()):
@@ -16,19 +22,22 @@ def commands(parser, words=()):
                 yield from commands(below, (*words, name))
 
 
-COMMANDS = list(commands(cli._parser()))
+PARSERS = {"throughtime": cli._parser(), "benchmarks": benchmarks.cli._parser()}
+MAINS = {"throughtime": cli.main, "benchmarks": benchmarks.cli.main}
+COMMANDS = [(name, *words) for name, parser in PARSERS.items() for words in commands(parser)]
 
 
 def test_commands_and_subcommands_are_found():
-    assert {(), *((name,) for name in cli.COMMANDS), ("bench", "engine")} <= set(COMMANDS)
+    ours = {("throughtime", name) for name in cli.COMMANDS}
+    assert ours | {("throughtime",), ("benchmarks", "engine")} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_help_is_printed(words, capsys):
     with pytest.raises(SystemExit) as left:
-        cli.main([*words, "--help"])
+        MAINS[words[0]]([*words[1:], "--help"])
     assert left.value.code == 0
     out, err = capsys.readouterr()
-    assert out.startswith(" ".join(("usage: throughtime", *words)))
+    assert out.startswith("usage: " + " ".join(words))
     assert "%%" not in out
     assert err == ""

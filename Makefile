@@ -51,7 +51,7 @@ bench-flow: .venv/installed-report  ## the lag matrix beside PyTorch, and whethe
 	@$(RUN) -m benchmarks flow $(BENCH)
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist docs/faults .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "throughtime needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; make PYTHON=python3.12 …")'

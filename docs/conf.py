@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from importlib.metadata import version as installed_version
 from importlib.util import find_spec
+from pathlib import Path
 
 from sphinx.util.inspect import signature as signature_of
 from sphinx.util.inspect import stringify_signature
+
+sys.path.insert(0, str(Path(__file__).parent))
+import fault_pages
 
 project = "throughtime"
 author = "the throughtime authors"
 version = release = installed_version("throughtime")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["build", "_build"]
+exclude_patterns = ["build", "_build", "faults.md"]  # the index of faults is made from faults.md
 nitpicky = False
 default_role = "code"  # `x` in docstrings is code
 myst_enable_extensions = ["colon_fence"]
@@ -53,7 +58,13 @@ def _own_signature(app, what, name, obj, options, signature, returned):  # type:
     return stringify_signature(own, show_annotation=False), returned
 
 
+def _faults(app):  # type: ignore[no-untyped-def]
+    """Writes the pages of faults before Sphinx looks for its sources."""
+    fault_pages.write()
+
+
 def setup(app):  # type: ignore[no-untyped-def]
     """Docstrings are processed after Napoleon, whose priority is 500."""
+    app.connect("builder-inited", _faults)
     app.connect("autodoc-process-signature", _own_signature)
     app.connect("autodoc-process-docstring", _whole_property, priority=600)

@@ -1,5 +1,6 @@
 """The check's benchmark: what it tries, what it calls resolvable, what it counts and writes."""
 
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from benchmarks.check.cases import Case
 from benchmarks.tables import table
 from throughtime.gradcheck.target import CheckError
 
+DOCS = Path(__file__).parents[1] / "docs"
 TINY = {"T": 4, "B": 2, "I": 2, "H": 3, "O": 3}
 RIGHT = Case("concatenated", "GRU", "", TINY, 0, "float64", None)
 WRONG = Case("concatenated", "GRU", "dh_next_missing", TINY, 0, "float64", None)
@@ -61,15 +63,15 @@ def test_a_sample_has_equally_many_of_each_kind_and_is_the_same_every_time():
     assert len(cases.sample(everything, 10**9)) == len(everything)
 
 
-def test_every_mistake_is_in_the_docs():
-    page = (Path(__file__).parents[1] / "docs" / "benchmarks.md").read_text("utf-8")
+def test_every_fault_of_the_implementations_is_in_the_docs(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    table = importlib.import_module("fault_pages").corpus()
     once = {True: "right", False: "wrong", None: "depends"}
-    for name, fault in implementations.FAULTS.items():
-        (line,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
-        _, _, statement, cells, one_step, _ = line.split("|")
-        assert statement.strip() == fault.statement
-        assert cells.strip() in ("all", ", ".join(fault.cells))
-        assert one_step.strip() in ("—", once[fault.one_step])
+    for name, conditions in implementations.FAULTS.items():
+        (line,) = [line for line in table.splitlines() if line.startswith(f"| [{name}](")]
+        _, _, _, cells, one_step, _ = line.split("|")
+        assert cells.strip() in ("all", ", ".join(conditions.cells))
+        assert one_step.strip() in ("—", once[conditions.one_step])
 
 
 # --- what can be seen ---

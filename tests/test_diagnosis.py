@@ -10,10 +10,10 @@ import corpus as implementations
 import throughtime as tt
 from throughtime.diagnosis import FAULTS, one_step, steps
 from throughtime.diagnosis.diagnose import Search
+from throughtime.diagnosis.example_networks import GRU
 from throughtime.diagnosis.factors import Ratio, number, ratio_of
 from throughtime.diagnosis.naming import Known, named
 from throughtime.diagnosis.observed import Observed, Sampled, spread
-from throughtime.diagnosis.pages.cells import GRU
 from throughtime.diagnosis.reduction import reduction_of
 from throughtime.diagnosis.scaled import in_gates
 from throughtime.diagnosis.study import Study

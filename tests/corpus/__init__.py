@@ -4,15 +4,15 @@ Each style is a room of its own that shares no line with another, nor with the e
 backward passes get wrong has a name in `faults.FAULTS`.
 """
 
-from corpus.faults import CELLS, FAULTS, Fault
+from corpus.faults import CELLS, FAULTS, Conditions
 from corpus.registry import Entry, catalogue, correct, features, make, styles
 from corpus.setting import Setting
 
 __all__ = [
     "CELLS",
     "FAULTS",
+    "Conditions",
     "Entry",
-    "Fault",
     "Setting",
     "catalogue",
     "correct",

@@ -8,12 +8,11 @@ from textwrap import fill
 from typing import Any
 
 from throughtime.arrays import refuse
-from throughtime.diagnosis import FAULTS
-from throughtime.diagnosis.pages import page, summary
+from throughtime.diagnosis import FAULTS, fault_named
 from throughtime.explain import DERIVATIONS, explain
 
 FAULT = "fault"
-LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
+REFERENCE = re.compile(r"\[(\w+)\]")  # to another fault
 WIDTH = 100
 
 
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if args.name == FAULT:
         if args.seed is not None:
             refuse("--seed", "a derivation, whose example is drawn", "a fault")
-        print(LINK.sub(r"\1", page(args.fault)).rstrip() if args.fault else _all())
+        print(_page(args.fault) if args.fault else _all())
         return 0
     if args.fault is not None:
         way_out = f"throughtime explain fault {args.fault}"
@@ -52,11 +51,17 @@ def run(args: argparse.Namespace) -> int:
     return 0 if explanation.agrees else 1
 
 
+def _page(name: str) -> str:
+    """A fault's page, whose references are names alone."""
+    text = fault_named(name).markdown
+    return REFERENCE.sub(lambda m: m[1] if m[1] in FAULTS else m[0], text).rstrip()
+
+
 def _all() -> str:
     indent = " " * 4
     return "\n".join(
-        f"{name}\n" + fill(summary(name), WIDTH, initial_indent=indent, subsequent_indent=indent)
-        for name in FAULTS
+        f"{name}\n" + fill(fault.summary, WIDTH, initial_indent=indent, subsequent_indent=indent)
+        for name, fault in FAULTS.items()
     )
 
 

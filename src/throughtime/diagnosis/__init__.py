@@ -3,7 +3,7 @@
 from throughtime.diagnosis.candidate import Candidate, Gradient
 from throughtime.diagnosis.compare import ERROR, Comparison, compare
 from throughtime.diagnosis.diagnose import INTERRUPTED, diagnose
-from throughtime.diagnosis.faults import FAULTS, Fault
+from throughtime.diagnosis.faults import FAULTS, Fault, Section, fault_named
 from throughtime.gradcheck import Cause
 
 __all__ = [
@@ -15,6 +15,8 @@ __all__ = [
     "Comparison",
     "Fault",
     "Gradient",
+    "Section",
     "compare",
     "diagnose",
+    "fault_named",
 ]

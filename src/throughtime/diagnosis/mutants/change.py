@@ -59,17 +59,6 @@ class Change:
         return f"{self.fault} ({self.where})" if self.where else self.fault
 
 
-def change(
-    fault: str,
-    where: str = "",
-    layer: int | None = None,
-    direction: int | None = None,
-    **edits: Edit,
-) -> Change:
-    """`change("dh_next_missing", carried=lambda …)`."""
-    return Change(fault, where, tuple(edits.items()), layer, direction)
-
-
 class Hook:
     """What the backward pass calls at each place where people go wrong; as a rule, the identity.
 

@@ -1,30 +1,24 @@
-"""All changes that a model's backward pass can have, fault by fault."""
+"""All mutations that a model's backward pass can have, fault by fault."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import replace
 
+from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.mutants.change import Change
-from throughtime.diagnosis.mutants.faults_between import BETWEEN
-from throughtime.diagnosis.mutants.faults_directions import ACROSS
-from throughtime.diagnosis.mutants.faults_inside import INSIDE
-from throughtime.diagnosis.mutants.faults_operands import OPERANDS
-from throughtime.diagnosis.mutants.faults_output import OUTPUT
-from throughtime.diagnosis.mutants.faults_projection import PROJECTION
 from throughtime.diagnosis.mutants.model import Model
-
-TABLE: tuple[Callable[[Model], Iterator[Change]], ...] = (
-    *OUTPUT,
-    *ACROSS,
-    *PROJECTION,
-    *BETWEEN,
-    *INSIDE,
-    *OPERANDS,
-)
 
 
 def changes(model: Model, among: Iterable[str] | None = None) -> list[Change]:
-    """Every change that this model can have, the likelier ways of each fault first."""
-    names = None if among is None else frozenset(among)
-    made = (change for each in TABLE for change in each(model))
-    return [change for change in made if names is None or change.fault in names]
+    """Every mutation that this model can have, in the faults' `rank`.
+
+    The likelier ways of a fault come first within it: the search prefers what comes first.
+    """
+    names = frozenset(FAULTS if among is None else among)
+    chosen = [fault for fault in FAULTS.values() if fault.name in names and fault.mutations]
+    return [
+        replace(mutation, fault=fault.name)
+        for fault in sorted(chosen, key=lambda fault: (fault.rank, fault.name))
+        for mutation in (fault.mutations(model) if fault.mutations else ())
+    ]

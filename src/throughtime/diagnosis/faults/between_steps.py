@@ -1,0 +1,65 @@
+"""The backward pass loses or distorts what it carries from a step to the one before; within a step
+it is right.
+
+This is a place, not a single fault: several faults that look alike from outside occur there.
+
+## How it comes about
+
+On its way from step t + 1 to step t, δh or δc is left out, added twice, multiplied by the wrong
+matrix or cut off; or something happens to it that has no name, as in this example.
+
+```python
+from throughtime.diagnosis.example_networks import RNN
+
+
+class Wrong(RNN):
+    def hand_back(self, t, dz):
+        return 0.9 * (dz @ self.p["U"])  # "so that it does not explode"
+
+
+class Right(RNN):
+    def hand_back(self, t, dz):
+        return dz @ self.p["U"]
+```
+
+```cpp
+for (int k = 0; k < H; ++k) dh_next[k] = std::clamp(arrived[k], -1.0, 1.0);  // wrong: it is cut
+for (int k = 0; k < H; ++k) dh_next[k] = arrived[k];                         // right
+```
+
+## How it shows
+
+T = 1 agrees, T = 2 does not; the output layer is exact at any length.
+
+```python
+assert Right().agrees() and Wrong(T=1).agrees()
+wrong = Wrong(T=2)
+assert wrong.agrees("V", "d") and not any(map(wrong.agrees, ["W", "U", "b"]))
+```
+
+## What looks like it
+
+The faults of this place are [dh_next_missing], [dc_next_missing], [dh_overwritten],
+[recurrent_untransposed], [wrong_matrix], [term_counted_twice], [direct_path_only],
+[direct_path_missing]. With `Target(layout=…)` the gradient is computed with each of them and
+compared. Two others are told apart without a layout: [truncated] agrees up to some T, and
+[only_last_step_kept] leaves tensors exact or of rank 1.
+
+## What to change
+
+At T = 2, δ is handed back once. Print δh_1 and compare it with (L(h_1 + ε) − L(h_1 − ε)) / 2ε, unit
+by unit.
+"""
+
+from throughtime.diagnosis.fault import Fault, Section
+
+FAULT = Fault(
+    __name__,
+    sentence="Your backward pass loses or distorts what it carries from a step to the one before; "
+    "within a step it is right.",
+    remedy="Compare how δh and δc are handed back from step to step with the equations of the "
+    "cell.",
+    section=Section.PLACES,
+    place=10,
+    family=True,
+)

@@ -1,0 +1,136 @@
+"""The gradient belongs to another loss than the one that is returned.
+
+## How it comes about
+
+The loss was changed and its derivative was not, or the loss that is returned is only the one that
+is printed. A frequent pair is a cross-entropy that is printed and a squared error in the backward
+pass.
+
+```python
+from throughtime.diagnosis.example_networks import RNN, softmax
+
+
+class Wrong(RNN):  # the loss is the cross-entropy
+    def output_delta(self, outputs):
+        p = softmax(outputs)
+        dp = 2 * (p - self.y)
+        return p * (dp - (p * dp).sum(axis=-1, keepdims=True))
+
+
+class Right(RNN):
+    def output_delta(self, outputs):
+        return softmax(outputs) - self.y
+```
+
+```cpp
+loss -= std::log(p[t][label]);
+dy[t][k] = 2 * (p[t][k] - y[t][k]) * p[t][k] * (1 - p[t][k]);  // wrong: of a squared error
+dy[t][k] = p[t][k] - y[t][k];                                  // right
+```
+
+## How it shows
+
+The output layer is wrong, and not only by a factor, at every T; so is everything that comes back
+from there.
+
+```python
+assert Right().agrees()
+for wrong in (Wrong(), Wrong(T=1)):
+    assert not any(map(wrong.agrees, wrong.p))
+assert 0.3 < Wrong().cosine("V") < 0.999
+```
+
+## What looks like it
+
+- [softmax_derivative_twice] with a factor of 2 *is* the squared error of a softmax. Only the code
+  says which was meant.
+- [targets_shifted] is right at T = 1.
+- [factor_two] and the other common factors keep the cosine at 1.
+
+## What to change
+
+Derive δ of the outputs from the loss that is returned. Training with another loss than the one that
+is printed is not a fault; give the check the loss that is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.shared_interventions import (
+    Forward,
+    Intervention,
+    Model,
+    Mutation,
+    mutation,
+    softmax,
+)
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """δ of the outputs belongs to another loss."""
+    if model.loss.kind not in ("softmax", "squared_error"):
+        return
+    others = SOFTMAX_OTHERS if model.loss.kind == "softmax" else SQUARED_OTHERS
+    for words, slope in others.items():
+        yield mutation(words, dy=_of_loss(slope))
+
+
+def _of_loss(slope: Any) -> Intervention:
+    def edit(dy: Array, model: Model, run: Forward, **_: Any) -> Array:
+        weights = model.loss.weights(model.steps, model.data.lengths)
+        result: Array = slope(run.y, model.data.targets) * weights[..., None]
+        return result
+
+    return edit
+
+
+def _log_softmax(y: Array) -> Array:
+    logs: Array = np.log(softmax(y))
+    return logs
+
+
+def _sigmoid_slope(y: Array) -> Array:
+    p = softmax(y)
+    result: Array = p * (1 - p)
+    return result
+
+
+SOFTMAX_OTHERS = {
+    "2 (p − y) p (1 − p), a squared error of p": lambda y, k: (
+        2 * (softmax(y) - k) * _sigmoid_slope(y)
+    ),
+    "(p − y) p (1 − p), half a squared error of p": lambda y, k: (
+        (softmax(y) - k) * _sigmoid_slope(y)
+    ),
+    "log p − y": lambda y, k: _log_softmax(y) - k,
+    "ŷ − y, a squared error of the logits": lambda y, k: y - k,
+    "σ(ŷ) − y, a binary cross-entropy": lambda y, k: 1 / (1 + np.exp(-y)) - k,
+    "−y/p, by p itself and not by the logits": lambda y, k: -k / softmax(y),
+}
+SQUARED_OTHERS = {
+    "softmax(ŷ) − y, a cross-entropy": lambda y, k: softmax(y) - k,
+    "sign(ŷ − y), an absolute error": lambda y, k: np.sign(y - k),
+    "σ(ŷ) − y, a binary cross-entropy": lambda y, k: 1 / (1 + np.exp(-y)) - k,
+    "tanh′ times the error, a squared error of tanh(ŷ)": lambda y, k: (
+        2 * (np.tanh(y) - k) * (1 - np.tanh(y) ** 2)
+    ),
+}
+
+
+FAULT = Fault(
+    __name__,
+    sentence="Your gradient belongs to another loss: δ of the outputs is not that of the loss you "
+    "return.",
+    remedy="Derive δ of the outputs from the loss that is returned: p − y for softmax with "
+    "cross-entropy.",
+    section=Section.HEAD_AND_DATA,
+    place=20,
+    mutations=mutations,
+    rank=10,
+)

@@ -1,0 +1,150 @@
+"""One step's contribution is all that is left of a gradient: `=` where `+=` was meant.
+
+## How it comes about
+
+The same weights serve every step, so their gradient is a sum over the steps. With an assignment it
+is the contribution of the step that came last in the loop, which is the first in time.
+
+```python
+from throughtime.diagnosis.example_networks import RNN
+
+
+class Wrong(RNN):
+    def accumulate(self, d, t, dz):
+        d["W"] += dz.T @ self.x[t]
+        d["U"] = dz.T @ self.h[t]
+        d["b"] += dz.sum(axis=0)
+
+
+class Right(RNN):
+    def accumulate(self, d, t, dz):
+        d["W"] += dz.T @ self.x[t]
+        d["U"] += dz.T @ self.h[t]
+        d["b"] += dz.sum(axis=0)
+```
+
+```cpp
+dU[j][k] = dz[j] * h[t - 1][k];   // wrong
+dU[j][k] += dz[j] * h[t - 1][k];  // right
+```
+
+NumPy's `+=` with an array of indices adds only one of several entries that have the same index. An
+embedding's gradient then keeps only the last contribution to each class:
+
+```python
+import numpy as np
+
+dE, classes, dx = np.zeros((2, 1)), np.array([0, 1, 0]), np.ones((3, 1))
+dE[classes] += dx  # wrong: class 0 came twice
+assert (dE == 1).all()
+np.add.at(dE, classes, dx)  # right: adds 2 and 1
+assert (dE.ravel() == [3, 2]).all()
+```
+
+## How it shows
+
+T = 1 agrees. From T = 2 on the tensors of that line are wrong, and the others are exact. With one
+sequence the gradient is a single outer product, so its rank is 1.
+
+```python
+wrong = Wrong(B=1)
+assert Right().agrees() and Wrong(T=1).agrees()
+assert wrong.agrees("W", "b", "V", "d") and not wrong.agrees("U")
+g, n = wrong.both
+assert np.linalg.matrix_rank(g["U"], tol=1e-9) == 1 < np.linalg.matrix_rank(n["U"], tol=1e-6)
+```
+
+## What looks like it
+
+- [dh_next_missing] and the other faults between steps leave no recurrent tensor exact. Where `=`
+  stands in *all* lines of the cell, both kinds agree at T = 1 and not at T = 2; the rank tells them
+  apart.
+- [output_gradient_at_last_step_only] is a head that learns from one step.
+- [zero_gradient]: with a zero initial state, what is left of U is exactly 0.
+
+## What to change
+
+Set the gradients to 0 before the loop and add in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.fault import Fault, Section
+from throughtime.diagnosis.mutants.shared_interventions import (
+    Intervention,
+    Model,
+    Mutation,
+    mutation,
+)
+
+
+def mutations(model: Model) -> Iterator[Mutation]:
+    """`=` for `+=`: in all tensors, in the recurrent ones, or in one kind."""
+    T, B = model.steps, len(model.data.lengths)
+    if T < 2:
+        return
+    kinds = {"": "WUbcpRVdE", "recurrent layers": "WUbcpR", "W": "W", "U": "U", "W and U": "WU"}
+    kinds |= {"b": "bc", "output layer": "Vd", "V": "V", "d": "d"}
+    if model.projected:
+        kinds |= {"R": "R"}
+    if not model.has_head:
+        kinds = {words: letters for words, letters in kinds.items() if not set(letters) <= {*"Vd"}}
+    for words, letters in kinds.items():
+        for kept, mask in _kept(T, B).items():
+            where = f"{words}, {kept}" if words else kept
+            yield mutation(where, **{f"kept_{kind}": _times(mask) for kind in letters})
+    if model.has_embedding:
+        for kept, mask in _kept_of_classes(model.data.x).items():
+            yield mutation(f"embedding, {kept}", kept_E=_times(mask))
+
+
+def _kept(T: int, B: int) -> dict[str, Array]:
+    """(T, B): 1 for the contributions that are left."""
+    first, last = np.zeros((T, B)), np.zeros((T, B))
+    first[0], last[-1] = 1, 1
+    found = {"step 0 left": first, f"step {T - 1} left": last}
+    if B > 1:  # sequence after sequence
+        newest, oldest = np.zeros((T, B)), np.ones((T, B))
+        newest[0, -1] = 1
+        oldest[1:, 0] = 0
+        last_sequence = np.zeros((T, B))
+        last_sequence[:, -1] = 1
+        found["step 0 of the last sequence left"] = newest
+        found["step 0 of the first sequence and all of the others left"] = oldest
+        found["the last sequence left"] = last_sequence
+    return found
+
+
+def _kept_of_classes(x: Array) -> dict[str, Array]:
+    """(T, B): what `dE[x] += dx` leaves in NumPy of several contributions to one row."""
+    T, B = x.shape[:2]
+    classes = x.argmax(axis=-1)
+    newest, of_a_step = np.zeros((T, B)), np.zeros((T, B))
+    for t, b in np.ndindex(T, B):
+        newest[t, b] = classes[t, b] not in classes.reshape(-1)[t * B + b + 1 :]
+        of_a_step[t, b] = classes[t, b] not in classes[t, b + 1 :]
+    found = {"the last of each class left": newest}
+    if (of_a_step == 0).any():
+        found["the last of each class in a step left"] = of_a_step
+    return found
+
+
+def _times(mask: Array) -> Intervention:
+    return lambda kept: kept * mask
+
+
+FAULT = Fault(
+    __name__,
+    sentence="One step's contribution is all that is left of your gradient of {where}: `=` where "
+    "`+=` was meant.",
+    remedy="Add every step's contribution to the gradient.",
+    section=Section.NEXT_STEP,
+    place=40,
+    mutations=mutations,
+    rank=330,
+)

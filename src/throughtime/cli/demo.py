@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
 
-from benchmarks.diagnose.cases import Case
 from throughtime import Flow, Network, Report, SoftmaxCrossEntropy, Target, check, flow
 from throughtime.arrays import Array
+from throughtime.cli.demo_lstm import MISTAKES, faulty_lstm
 from throughtime.report.check_page import check_sections
 from throughtime.report.figures import plot_training
 from throughtime.report.flow_page import flow_sections
@@ -33,14 +33,6 @@ VALIDATE_EVERY = 1000  # updates
 CHECKED_STEPS, CHECKED_SEQUENCES = 39, 2
 FLOW_STEPS, FLOW_SEQUENCES = 128, 4
 SAMPLE = 400
-MISTAKES = ("averaged_over_steps", "dc_next_missing")
-BY_HAND = Case(
-    "concatenated",
-    "LSTM",
-    MISTAKES,
-    "layout",
-    {"T": CHECKED_STEPS, "B": CHECKED_SEQUENCES, "I": 5, "H": 5, "O": 5},
-)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -79,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
         "\n4. Diagnose: an LSTM that somebody wrote in NumPy, [h, x] in one matrix, trains badly."
         "\n   Its gradient check says 0.95. Why? Only how its arrays are laid out is known.\n"
     )
-    diagnosed = check(BY_HAND.target())
+    diagnosed = check(faulty_lstm())
     print(diagnosed)
 
     prompt = "    def "

@@ -30,7 +30,7 @@ from throughtime.arrays import refuse
 from throughtime.engine_settings import set_threads
 from throughtime.parameters import Parameters
 from throughtime.training import Text, Trainer
-from throughtime.training.processes import Processes
+from throughtime.training.distributed import Processes
 
 MODELS = (Model(128), Model(256), Model(512), Model(256, B=8, T=16))
 SIZES = (1, 10**5, 10**6, 4 * 10**6)  # numbers in float32 that are reduced

@@ -451,7 +451,7 @@ def test_a_run_that_diverges_ends_in_one_line_and_keeps_the_checkpoint(text, cap
         assert line.endswith("no checkpoint was written before")
     else:
         kept = load_checkpoint("throughtime.safetensors")
-        assert kept.place.updates == saved
+        assert kept.position.updates == saved
         assert np.isfinite(kept.network.parameters.flat).all()
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 
 from throughtime import training
 from throughtime.arrays import refuse
@@ -15,11 +17,9 @@ from throughtime.cli import INTERRUPTED, train_flow
 from throughtime.gradcheck import CheckError
 from throughtime.questions import check
 from throughtime.training import distributed
-from throughtime.training.checkpoint import load_together
-from throughtime.training.interruption import Interruption
-from throughtime.training.processes import Processes
-from throughtime.training.restarts import restarted
-from throughtime.training.summary import beginning, ending
+from throughtime.training.checkpoint import load_together, restarted
+from throughtime.training.distributed import Processes
+from throughtime.training.progress import beginning, ending
 
 EPILOG = """examples:
   throughtime train --stdlib --minutes 5
@@ -28,6 +28,7 @@ EPILOG = """examples:
   throughtime train book.txt --flow"""
 
 MINUTES = 5.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CHECKED_STEPS, CHECKED_ENTRIES = 16, 4  # before the first update
 
 # Option, the setting it stands for, its type, and what it says in the help.
@@ -125,6 +126,35 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
     if path is not None:
         print(train_flow.ending(path, recorder, out))
     return INTERRUPTED if stopped else 0
+
+
+class Interruption:
+    """A context in which the first Ctrl-C is only taken note of; the second one interrupts.
+
+    SIGTERM, which torchrun and batch systems send, is heard in the same way.
+
+    Attributes:
+        wished: whether one of them came; give `lambda: interruption.wished` to `Trainer.fit`.
+    """
+
+    def __init__(self) -> None:
+        self.wished = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._put_back()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.wished = True
+        self._put_back()
+
+    def _put_back(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 def _fit(

@@ -4,19 +4,13 @@ from throughtime.gradient_flow import DivergedError
 from throughtime.training.checkpoint import Checkpoint, Record
 from throughtime.training.checkpoint import load as load_checkpoint
 from throughtime.training.checkpoint import save as save_checkpoint
-from throughtime.training.clipping import Norms, clip
 from throughtime.training.ngrams import ngram_bits
-from throughtime.training.optimisers import SGD, Adam, AdamW, Optimiser
+from throughtime.training.optimisers import SGD, Adam, AdamW, Norms, Optimiser, clip
 from throughtime.training.progress import Progress
 from throughtime.training.sampling import sample
-from throughtime.training.schedule import Plan
-from throughtime.training.settings import Settings
-from throughtime.training.streams import Streams
-from throughtime.training.text import Text, read, standard_library
-from throughtime.training.trainer import Trainer
-from throughtime.training.update import Update
-from throughtime.training.validation import bits_per_character
-from throughtime.training.vocabulary import Vocabulary
+from throughtime.training.settings import Plan, Settings
+from throughtime.training.text import Streams, Text, Vocabulary, read, standard_library
+from throughtime.training.trainer import Trainer, Update, bits_per_character
 
 __all__ = [
     "SGD",

@@ -1,7 +1,7 @@
-"""Optimisers on the flat vector of parameters, in place.
+"""Optimisers on the flat vector of parameters, in place, and clipping before them.
 
-What they remember are named arrays, which a checkpoint keeps. The learning rate comes with each
-update, since a schedule may change it.
+What an optimiser remembers are named arrays, which a checkpoint keeps. The learning rate comes
+with each update, since a schedule may change it.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from throughtime import _engine
 from throughtime.arrays import Array, floats, positive, refuse, same_names
 from throughtime.engine_settings import use_compiled
+from throughtime.parameters import Parameters
 
 
 class Optimiser(ABC):
@@ -146,3 +147,42 @@ def _share(what: str, number: float) -> float:
     if not 0 <= number < 1:
         refuse(what, "a number from 0 to below 1", number)
     return number
+
+
+class Norms(NamedTuple):
+    """‖g‖₂ of a gradient before and after clipping."""
+
+    before: float
+    after: float
+
+
+def clip(gradient: Parameters, largest: float | None, norm: float | None = None) -> Norms:
+    """Scales the whole gradient, in place, so that its norm is at most `largest`.
+
+    Args:
+        gradient: finite; it keeps its direction.
+        largest: the largest norm allowed, above 0; None clips nothing.
+        norm: ‖g‖₂, where it is known already.
+
+    Returns:
+        the norm before and after.
+
+    Example:
+        >>> import throughtime as tt
+        >>> from throughtime.training import clip
+        >>> g = tt.Parameters({"W": (2,)}, dtype="float64")
+        >>> g["W"] = [3.0, 4.0]
+        >>> clip(g, 1.0)
+        Norms(before=5.0, after=1.0)
+        >>> g["W"]
+        array([0.6, 0.8])
+    """
+    if largest is not None and not largest > 0:
+        refuse("clip", "a norm above 0, or None", largest)
+    before = gradient.norm() if norm is None else norm
+    if not math.isfinite(before):
+        refuse("gradient", "a finite norm", before)
+    if largest is None or before <= largest:
+        return Norms(before, before)
+    gradient *= largest / before
+    return Norms(before, gradient.norm())

@@ -9,7 +9,7 @@ import numpy as np
 
 from throughtime.arrays import Array, positive, refuse
 from throughtime.network import Network
-from throughtime.training.vocabulary import Vocabulary
+from throughtime.training.text import Vocabulary
 
 
 def sample(

@@ -10,8 +10,8 @@ import pytest
 import corpus as implementations
 import throughtime as tt
 from benchmarks import cli, jax_layer, torch_layer
-from benchmarks import cli_check as bench_check
 from benchmarks.check import accuracy, calibration, cases, cost, growth, rivals, tables, trust
+from benchmarks.check import command as bench_check
 from benchmarks.check.cases import Case
 from benchmarks.tables import table
 from throughtime.gradcheck.target import CheckError

@@ -12,7 +12,7 @@ import pytest
 import corpus as implementations
 import throughtime as tt
 from benchmarks import cli
-from benchmarks import cli_check as bench_check
+from benchmarks.check import command as bench_check
 from benchmarks.check import tables, trust
 from benchmarks.strangers import case, cases, losses, networks, run, tape, wrong
 from benchmarks.strangers.losses import Sum

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import cases, limits, torch_modules, training
-from benchmarks import cli_scale as bench_scale
+from benchmarks import scale as bench_scale
 from benchmarks.check import command as bench_check
 from benchmarks.diagnose import command as bench_diagnose
 from benchmarks.engine import Row, measure, peak

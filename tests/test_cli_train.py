@@ -1,6 +1,5 @@
 """`throughtime train` and `throughtime sample`, as a user calls them."""
 
-import argparse
 import os
 import re
 import signal
@@ -10,6 +9,7 @@ import time
 
 import pytest
 
+from helpers import run_command
 from throughtime.cli import INTERRUPTED, sample, train
 from throughtime.cli.train import Interruption
 from throughtime.training import load_checkpoint
@@ -20,12 +20,7 @@ SMALL = ["--hidden", "6", "--embedding", "0", "--batch", "3", "--k1", "16"]
 
 def call(*arguments):
     """The two commands alone."""
-    parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers(dest="command", required=True)
-    for command in (train, sample):
-        command.add(commands)
-    options = parser.parse_args([str(argument) for argument in arguments])
-    return options.run(options)
+    return run_command(arguments, train, sample)
 
 
 @pytest.fixture

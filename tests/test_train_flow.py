@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from helpers import Terminal
 from throughtime import cli
 from throughtime.gradient_flow.record import Look
 from throughtime.gradient_flow.record_budget import Budget
@@ -296,11 +297,6 @@ def test_a_disk_that_is_full_does_not_stop_the_run(tmp_path, monkeypatch):
 
 
 # --- the line ---
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 def test_the_line_says_verdict_reach_norm_and_clipping():

@@ -155,7 +155,7 @@ def test_at_another_length_it_is_the_same_network(style):
 def test_a_style_shares_no_line_with_another_nor_with_the_engine(style):
     room = Path(registry.__file__).parent / style
     prefix = "corpus."
-    shared = {"throughtime.arrays", "throughtime.checking", prefix + "setting"}
+    shared = {"throughtime.arrays", "throughtime.gradcheck", prefix + "setting"}
     for path in room.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module.startswith("throughtime"):

@@ -86,11 +86,11 @@ def make(
 
     Example:
         >>> import throughtime as tt
-        >>> from benchmarks import implementations
-        >>> right = implementations.make("concatenated", "LSTM", T=5)
+        >>> import corpus
+        >>> right = corpus.make("concatenated", "LSTM", T=5)
         >>> tt.check(right).verdict
         'agree'
-        >>> wrong = implementations.make("concatenated", "LSTM", "dh_next_missing", T=5)
+        >>> wrong = corpus.make("concatenated", "LSTM", "dh_next_missing", T=5)
         >>> tt.check(wrong).verdict
         'disagree'
     """

@@ -10,12 +10,12 @@ from throughtime.arrays import refuse
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser("bench", help="speed and trust: how to run the benchmarks")
-    parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Refuses, with the way out."""
     what = " ".join(options.arguments) or "engine"
-    way_out = f"in it, run: python -m benchmarks {what}"
-    refuse("benchmarks", "a checkout of throughtime", "an installed package", way_out)
+    way_out = f"in a checkout of throughtime, run: python -m benchmarks {what}"
+    refuse("benchmarks", "a checkout, which has them", "the package, which has none", way_out)

@@ -38,10 +38,12 @@ SAMPLE = 400
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser(
-        "demo", help="train an LSTM, check its gradient, break it, see what is wrong named"
+        "demo", help="train an LSTM, check its gradient, break it, and see the fault named"
     )
     parser.add_argument("--quick", action="store_true", help=f"train for {QUICK_SECONDS:.0f} s")
-    parser.add_argument("--seconds", type=float, help=f"of training (default {SECONDS:.0f})")
+    parser.add_argument(
+        "--seconds", type=float, help=f"seconds of training (default {SECONDS:.0f})"
+    )
     parser.add_argument(
         "--html", metavar="FILE", default="throughtime-report.html", help="the page to write"
     )
@@ -49,7 +51,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """The whole story; exit status 1 where a verdict or a fault's name is not the right one."""
+    """The whole demonstration; exit status 1 where a verdict or the name of a fault is wrong."""
     seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
     print("1. Train: an LSTM learns the source of Python's standard library by TBPTT\n")
     trainer, trained = _train(read(standard_library()), seconds)
@@ -113,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _train(text: Text, seconds: float) -> tuple[Trainer, Section]:
-    """Trains, prints how it went, and gives the same as a section of the page."""
+    """Trains, prints the results, and returns them as a section of the page."""
     trainer = Trainer(text, SETTINGS)
     classes = len(trainer.vocabulary)
     yardsticks = ngram_bits(trainer.codes, trainer.held_out, classes)
@@ -154,7 +156,7 @@ def _train(text: Text, seconds: float) -> tuple[Trainer, Section]:
 
 
 def _flow(trainer: Trainer) -> Flow:
-    """Of the trained network on held-out text, and what its own windows and threshold do there."""
+    """The flow of the trained network on held-out text, with its own windows and threshold."""
     data = _stretch(trainer, FLOW_STEPS, FLOW_SEQUENCES)
     return flow(trainer.network, *data, k2=SETTINGS.k1, clip=SETTINGS.clip)
 

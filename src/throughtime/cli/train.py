@@ -42,13 +42,13 @@ OPTIONS: tuple[tuple[str, str, Any, str], ...] = (
     ("--held-out", "held_out", float, "share of the text held out"),
     ("--batch", "batch", int, "parallel streams of the text, B"),
     ("--k1", "k1", int, "steps between updates"),
-    ("--k2", "k2", int, "steps that the gradient goes back; k1 where it is not given"),
+    ("--k2", "k2", int, "steps that the gradient goes back (default k1)"),
     ("--optimiser", "optimiser", str, "sgd, adam or adamw"),
     ("--learning-rate", "learning_rate", float, "at its highest"),
     ("--weight-decay", "weight_decay", float, "of adamw"),
     ("--schedule", "schedule", str, "constant or cosine"),
-    ("--clip", "clip", float, "largest norm of the gradient; 0 for any"),
-    ("--seed", "seed", int, "of initialisation and dropout"),
+    ("--clip", "clip", float, "largest norm of the gradient; 0: not clipped"),
+    ("--seed", "seed", int, "random seed of initialisation and dropout"),
     ("--dtype", "dtype", str, "float32 or float64"),
 )
 
@@ -62,7 +62,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "sources", nargs="*", metavar="FILE_OR_FOLDER", help="text in UTF-8; folders with all in it"
+        "sources",
+        nargs="*",
+        metavar="FILE_OR_FOLDER",
+        help="text in UTF-8; all text files in a folder",
     )
     parser.add_argument(
         "--stdlib", action="store_true", help="the source of Python's own standard library"
@@ -71,12 +74,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--out", metavar="CHECKPOINT", help="where to write (default throughtime.safetensors)"
     )
     parser.add_argument(
-        "--resume", metavar="CHECKPOINT", help="go on from here, on the same text, and write here"
+        "--resume",
+        metavar="CHECKPOINT",
+        help="continue from here, on the same text, and write here",
     )
     end = parser.add_mutually_exclusive_group()
-    end.add_argument("--updates", type=int, help="how many in all, from the very first one")
+    end.add_argument("--updates", type=int, help="updates in all, from the very first one")
     end.add_argument(
-        "--minutes", type=float, help=f"how long in all, likewise (default {MINUTES:g})"
+        "--minutes", type=float, help=f"minutes in all, likewise (default {MINUTES:g})"
     )
     model = parser.add_argument_group("model and training; fixed once training has begun")
     defaults = training.Settings()
@@ -98,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace, processes: Processes) -> int:
-    """Trains; the first process prints how the model stands beside n-grams."""
+    """Trains; the first process prints how the model compares with n-grams."""
     out = Path(options.out or options.resume or "throughtime.safetensors")
     path = train_flow.record_path(options, out) if processes.first else None
     if processes.first:
@@ -129,9 +134,9 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
 
 
 class Interruption:
-    """A context in which the first Ctrl-C is only taken note of; the second one interrupts.
+    """A context in which the first Ctrl-C is only noted; the second one interrupts.
 
-    SIGTERM, which torchrun and batch systems send, is heard in the same way.
+    SIGTERM, which torchrun and batch systems send, is treated in the same way.
 
     Attributes:
         wished: whether one of them came; give `lambda: interruption.wished` to `Trainer.fit`.
@@ -183,7 +188,7 @@ def _fit(
 
 @contextlib.contextmanager
 def _checkpoint_named(trainer: training.Trainer, out: Path) -> Iterator[None]:
-    """Adds to the message of a run that has diverged which checkpoint is still there."""
+    """Adds to the message of a run that has diverged which checkpoint remains."""
     try:
         yield
     except training.DivergedError as problem:
@@ -195,7 +200,7 @@ def _checkpoint_named(trainer: training.Trainer, out: Path) -> Iterator[None]:
 
 
 def _gradient(trainer: training.Trainer) -> str:
-    """What a check of the model's gradient says, on a little of its text and in float64."""
+    """The result of a check of the model's gradient, on a short text and in float64."""
     window = trainer.codes[: CHECKED_STEPS + 1, None]
     twin = trainer.network.astype("float64")
     report = check(twin, window[:-1], window[1:], entries=CHECKED_ENTRIES, progress=False)
@@ -205,7 +210,7 @@ def _gradient(trainer: training.Trainer) -> str:
 
 
 def _writable(out: Path) -> None:
-    """Refuses, before any training, a checkpoint that could not be written after it."""
+    """Refuses a checkpoint that could not be written after training, before it starts."""
     if out.is_dir():
         refuse("--out", "a file", f"the folder {out}", f"--out {out / 'model.safetensors'}")
     if not out.parent.is_dir():

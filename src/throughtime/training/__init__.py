@@ -1,4 +1,4 @@
-"""Training language models on text: streams and windows, optimisers, checkpoints, samples."""
+"""Training language models on text: streams and windows, optimisers, checkpoints, sampling."""
 
 from throughtime.gradient_flow import DivergedError
 from throughtime.training.checkpoint import Checkpoint, Record

@@ -1,4 +1,4 @@
-"""Checkpoints: everything needed to go on, or to generate text, in one safetensors file."""
+"""Checkpoints: all that is needed to continue, or to generate text, in one safetensors file."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Checkpoint:
 
 
 def save(path: str | PathLike[str], content: Checkpoint) -> None:
-    """Writes a checkpoint, complete or not at all.
+    """Writes a checkpoint, completely or not at all.
 
     Raises:
         ValueError: for numbers that are not finite: the file at `path` stays as it is.
@@ -127,10 +127,10 @@ def save(path: str | PathLike[str], content: Checkpoint) -> None:
 def load(path: str | PathLike[str]) -> Checkpoint:
     """Reads a checkpoint.
 
-    Nothing in the file is run, and no more memory is taken than the file's own size calls for.
+    Nothing in the file is executed, and no more memory is taken than the size of the file needs.
 
     Raises:
-        ValueError, OSError: for what is no whole checkpoint, or one of a newer version.
+        ValueError, OSError: where the file is no complete checkpoint, or one of a newer version.
     """
     tensors, metadata = storage.read(path)
     try:
@@ -140,7 +140,7 @@ def load(path: str | PathLike[str]) -> Checkpoint:
 
 
 def load_together(path: str | PathLike[str], processes: Processes) -> Checkpoint:
-    """As `load`, in all processes, from the first one's file."""
+    """As `load`, in all processes, from the file of the first one."""
     with processes.file(path) as copy:
         return load(copy)
 
@@ -148,8 +148,8 @@ def load_together(path: str | PathLike[str], processes: Processes) -> Checkpoint
 def restarted(out: Path, processes: Processes) -> bool:
     """Whether this run goes on from `out`, which it wrote before its launcher restarted it.
 
-    A run is known by the launcher's name for it. Runs without a name of their own are known by
-    the launcher's word that this is a restart.
+    A run is recognised by the launcher's name for it. If it has no name of its own, the
+    launcher's word that this is a restart counts.
     """
     own = processes.first and _is_own(out, processes.launch.run)
     return processes.total(own) > 0
@@ -160,7 +160,7 @@ def _is_own(out: Path, run: str) -> bool:
         return False
     try:
         return load(out).launch.run == run
-    except (ValueError, OSError):  # whatever stands there is none
+    except (ValueError, OSError):  # the file there is no checkpoint
         return False
 
 

@@ -1,4 +1,4 @@
-"""Data-parallel training: each process has some of the streams, all make the same updates.
+"""Data-parallel training: each process has some of the streams; all make the same updates.
 
 Started by `torchrun`, or by whatever sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. An
 update costs one all-reduce of the flat gradient, with the loss, the clock and the wish to stop
@@ -37,13 +37,13 @@ EXTRA = (
     "RANK and WORLD_SIZE are set, as torchrun sets them, and training in several processes needs "
     "torch: pip install 'throughtime[torch]', or unset them to train alone"
 )
-TOGETHER = timedelta(minutes=10)  # until all have come
-RIDERS = 4  # numbers behind the gradient: loss, wish to stop, seconds in two parts
+TOGETHER = timedelta(minutes=10)  # within which all processes must have arrived
+RIDERS = 4  # numbers appended to the gradient: loss, wish to stop, seconds in two parts
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Who wrote a checkpoint: how many processes, and the launcher's name of their run."""
+    """Who wrote a checkpoint: how many processes, and the launcher's name for their run."""
 
     processes: int = 1
     run: str = ""
@@ -85,11 +85,11 @@ class Processes:
 
     @property
     def launch(self) -> Launch:
-        """What a checkpoint of this run says of it."""
+        """What a checkpoint of this run records of it."""
         return Launch(self.size, os.environ.get("TORCHELASTIC_RUN_ID", ""))
 
     def share(self, count: int, rank: int | None = None) -> slice:
-        """This process's part of `count` things, or another one's: the first ones get the rest.
+        """The part of `count` things of this process, or of another one; the first get the rest.
 
         Example:
             >>> from throughtime.training.distributed import Processes
@@ -102,20 +102,20 @@ class Processes:
         return slice(start, start + least + (rank < rest))
 
     def reduced(self, gradient: Parameters, loss: float, share: float) -> float:
-        """The loss of all; the gradient becomes that of all, in place.
+        """The loss over all processes; the gradient becomes that of all, in place.
 
         Args:
             gradient, loss: means over this process's streams.
-            share: of all streams that these are.
+            share: the share of all streams that these are.
         """
         return loss
 
     def stopping(self, wish: bool) -> bool:
-        """Whether to stop, as soon as all know of the wish of one."""
+        """Whether to stop, once all processes know that one of them wishes to."""
         return wish
 
     def seconds(self, own: float) -> float:
-        """The time spent, as the first process's clock has it."""
+        """The time spent, by the clock of the first process."""
         return own
 
     def total(self, number: float) -> float:
@@ -140,7 +140,7 @@ class Processes:
 
 
 class ShardedGenerator(np.random.Generator):
-    """Draws for all B sequences and gives those of some: masks do not depend on who runs them.
+    """Draws for all B sequences and returns those of some, so that masks depend on no sharding.
 
     Args:
         seed: as for one process.
@@ -161,16 +161,16 @@ class ShardedGenerator(np.random.Generator):
 
 
 class LostWorkerError(ConnectionError):
-    """A process of the group is gone, or gives no sign of life."""
+    """A process of the group has ended, or gives no sign of life."""
 
 
 def join() -> Processes:
-    """The group that the environment tells of, or one process alone.
+    """The group that the environment describes, or one process alone.
 
     Raises:
         ImportError: where there is a group to join, but no torch.
         ValueError: for variables that do not fit together.
-        LostWorkerError: where not all come within ten minutes.
+        LostWorkerError: where not all processes arrive within ten minutes.
 
     Example:
         >>> from throughtime.training import Settings, Text, Trainer, distributed
@@ -232,7 +232,7 @@ class Group(Processes):
         trace: TracebackType | None,
     ) -> None:
         self._pulse.end()
-        if self._waits:  # a reduction that nobody answers: torch would wait for it at the exit
+        if self._waits:  # for a reduction that nobody answers; torch would wait for it at exit
             failed = 130 if kind is KeyboardInterrupt else 3  # as the command line's own
             atexit.register(_leave, failed if kind else 0)
             return
@@ -275,7 +275,7 @@ class Group(Processes):
         return {name: self._whole(array, batch) for name, array in own.items()}
 
     def _whole(self, own: Array, batch: int) -> Array:
-        """Everyone's rows beside zeros, summed as integers: the bits stay as they are."""
+        """All processes' rows, padded with zeros and summed as integers, which keeps the bits."""
         rows = np.zeros((batch, *own.shape[1:]), own.dtype)
         rows[self.share(batch)] = own
         self._sum(rows.view(f"i{own.itemsize}"))
@@ -309,7 +309,7 @@ class Group(Processes):
             copy.write_bytes(box.tobytes())
             yield copy
 
-    # --- the one way in which processes talk ---
+    # --- the one way in which processes communicate ---
 
     def _sum(self, array: Array) -> None:
         """Σ over all processes, in place; the same bits in all of them."""
@@ -334,7 +334,7 @@ class Group(Processes):
             except RuntimeError:
                 if not work.is_completed():
                     return False
-                work.wait()  # says what went wrong, if it did not end just now
+                work.wait()  # raises what went wrong, unless it has just ended
         except RuntimeError as problem:
             self._waits = False
             self._lost(_first_line(problem))
@@ -369,7 +369,7 @@ def _number(name: str, least: int, most: int | None = None) -> int:
 
 
 def _first_line(problem: Exception) -> str:
-    """The first sentence, without where in torch's source it was raised."""
+    """The first sentence, without the place in torch's source where it was raised."""
     line = (str(problem).strip() or repr(problem)).splitlines()[0]
     place, found, rest = line.partition("] ")
     return (rest if found and place.startswith("[/") else line).split(". ")[0].rstrip(".")
@@ -383,10 +383,11 @@ def _leave(status: int) -> None:
 
 
 class Pulse(threading.Thread):
-    """Counts up in a store that all processes share, and looks at the others' counters.
+    """Signs of life: how one process knows that another is still there, however long it computes.
 
-    Who waits calls `silent` once a `beat`. It counts its own looks, not seconds: where a whole
-    machine was asleep, everyone has missed the same time and nobody is lost.
+    Each process increments a counter in a store that all share, and reads the counters of the
+    others. A process that waits calls `silent` once a `beat`. It counts its own looks, not
+    seconds: where a whole machine was asleep, all have missed the same time and none is lost.
 
     Args:
         store: with `set` and `multi_get`, as torch.distributed's TCPStore.
@@ -394,7 +395,7 @@ class Pulse(threading.Thread):
     """
 
     beat = 1.0  # seconds between two signs
-    missed = 20  # signs that may stay out, as counted by who waits
+    missed = 20  # signs that may be missing, as counted by the process that waits
 
     def __init__(self, store: Any, rank: int, size: int) -> None:
         super().__init__(name="throughtime pulse", daemon=True)
@@ -402,10 +403,10 @@ class Pulse(threading.Thread):
         self.seen: list[bytes] = [b""] * size
         self._last, self._looks = self.seen, [0] * size
         self._ended = threading.Event()
-        store.set(str(rank), "0")  # before anyone looks: a look at what is not there would wait
+        store.set(str(rank), "0")  # before anyone reads it: reading a missing key would block
 
     def run(self) -> None:
-        """Until the end, or until the store is gone: then everyone falls silent."""
+        """Runs until the end, or until the store is gone: then all processes fall silent."""
         names = [str(rank) for rank in range(self.size)]
         beats = 0
         try:
@@ -417,11 +418,11 @@ class Pulse(threading.Thread):
             return
 
     def watch(self) -> None:
-        """Begins to wait: nobody has been silent yet."""
+        """Begins to wait; from now on silence is counted."""
         self._last, self._looks = self.seen, [0] * self.size
 
     def silent(self) -> list[int]:
-        """Who has given no sign for `missed` looks in a row."""
+        """The processes that have given no sign for `missed` looks in a row."""
         seen = self.seen
         for rank in range(self.size):
             same = seen[rank] == self._last[rank]
@@ -430,13 +431,17 @@ class Pulse(threading.Thread):
         return [rank for rank, looks in enumerate(self._looks) if looks >= self.missed]
 
     def end(self) -> None:
-        """No further signs."""
+        """Ends the signs of life."""
         self._ended.set()
         self.join(2 * self.beat)
 
 
 class Siblings:
-    """The other processes with the same parent.
+    """The other processes that torchrun started on this machine, one of which may hang.
+
+    Where one process ends, torchrun asks the others to end, and kills after 30 seconds those that
+    do not. A process that has been silent for 20 will not answer: whoever has found it silent
+    kills it.
 
     Args:
         store: with `set` and `multi_get`, as torch.distributed's TCPStore.
@@ -450,7 +455,7 @@ class Siblings:
         store.set(str(rank), f"{self._own} {os.getpid()}")
 
     def meet(self) -> None:
-        """Once all have come together: who they are, while the store can still be asked."""
+        """Learns who they are once all have arrived, while the store can still be read."""
         if "TORCHELASTIC_RUN_ID" not in os.environ:
             return
         for rank, content in enumerate(self._store.multi_get(self._names)):
@@ -459,7 +464,7 @@ class Siblings:
                 self._there[rank] = int(number)
 
     def end(self, silent: list[int]) -> None:
-        """Kills those of them that are here."""
+        """Kills those of the silent processes that are on this machine."""
         for rank in silent:
             if self._there.get(rank, os.getpid()) != os.getpid():
                 end_child(self._there[rank], os.getppid())

@@ -1,7 +1,7 @@
-"""Optimisers on the flat vector of parameters, in place, and clipping before them.
+"""Optimisers, which update the flat vector of parameters in place, and gradient clipping.
 
-What an optimiser remembers are named arrays, which a checkpoint keeps. The learning rate comes
-with each update, since a schedule may change it.
+The state of an optimiser consists of named arrays, which a checkpoint keeps. The learning rate is
+given with each update, since a schedule may change it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from throughtime.parameters import Parameters
 class Optimiser(ABC):
     """Turns gradients into updates of one vector."""
 
-    moments: tuple[str, ...]  # names of the vectors that it remembers
+    moments: tuple[str, ...]  # names of the vectors of its state
 
     def __init__(self, size: int, dtype: object = "float32") -> None:
         self.updates = 0
@@ -40,11 +40,11 @@ class Optimiser(ABC):
     def _update(self, parameters: Array, gradient: Array, rate: float) -> None: ...
 
     def state(self) -> dict[str, Array]:
-        """What it remembers: its vectors, and the number of updates as `updates (1,)`."""
+        """Its state: the vectors, and the number of updates as `updates (1,)`."""
         return self.arrays | {"updates": np.array([self.updates], np.int64)}
 
     def restore(self, state: Mapping[str, Array]) -> None:
-        """Goes on from what `state` gave."""
+        """Continues from what `state` gave."""
         same_names("optimiser", state, self.state())
         counter = state["updates"]
         if counter.shape != (1,) or counter.dtype != np.int64:

@@ -1,4 +1,4 @@
-"""What a training run says: before its first update, while it trains, and at its end."""
+"""What a training run prints: before its first update, while it trains, and at its end."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from throughtime.training.settings import Plan
 from throughtime.training.trainer import Trainer, Update
 
 QUIET = 15.0  # seconds between lines where there is no terminal
-SMOOTHING = 0.98  # of the loss that is shown
+SMOOTHING = 0.98  # weight of the past in the loss that is shown
 
 
 class Progress:
-    """Tells of every update: give its `update` to `Trainer.fit(watch=…)`.
+    """Shows every update: pass its `update` to `Trainer.fit(watch=…)`.
 
     Args:
         trainer: whose time and validations are shown.
@@ -53,7 +53,7 @@ class Progress:
         return self.characters / max(perf_counter() - self.began, 1e-9)
 
     def update(self, update: Update) -> None:
-        """Takes note of an update and shows it where it is time to."""
+        """Records an update, and shows it when it is time to."""
         share = SMOOTHING if self.bits is not None else 0.0
         self.bits = share * (self.bits or 0.0) + (1 - share) * update.bits
         self.characters += update.characters
@@ -91,7 +91,7 @@ def _bar(plan: Plan, done: float, file: TextIO) -> Any:
 
 
 def beginning(trainer: Trainer, yardsticks: Mapping[str, float], plan: Plan, out: Path) -> str:
-    """What is read, the model, the plan, and the n-grams' bits a character."""
+    """The text, the model, the plan, and the n-grams' bits a character."""
     text, settings, vocabulary = trainer.text, trainer.settings, trainer.vocabulary
     passed = f" (passed over, since no text: {text.passed_over:,})" if text.passed_over else ""
     rare = float((trainer.codes == vocabulary.other).mean())

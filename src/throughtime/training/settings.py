@@ -1,4 +1,4 @@
-"""What a training run is told beforehand: model, schedule of the learning rate, end."""
+"""The settings of a training run: its model, the schedule of the learning rate, its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_LAYERS = 1000  # a file may claim any number of them
 
 @dataclass(frozen=True)
 class Plan:
-    """The end of a run, counted from its first update; what comes first ends it.
+    """The end of a run, counted from its first update; whichever limit comes first ends it.
 
     Attributes:
         updates: how many in all; None for no such end.
@@ -50,7 +50,7 @@ class Plan:
 
 
 def factor(schedule: str, warmup: int, update: int, share: float) -> float:
-    """What the learning rate is multiplied with at an update, counted from 0.
+    """The factor of the learning rate at an update; updates are counted from 0.
 
     It rises linearly over `warmup` updates; "cosine" takes it down to 0 at the end of the plan
     along half a cosine wave (Loshchilov and Hutter 2017).
@@ -70,7 +70,7 @@ def number(what: str, value: object) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The model, how its text is walked through, and how it learns.
+    """The model, how its text is read, and how it learns.
 
     Attributes:
         hidden: H, hidden units a layer.

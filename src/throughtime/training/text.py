@@ -18,7 +18,7 @@ from throughtime.arrays import Array, positive, refuse
 from throughtime.network import Window, windows
 
 LARGEST_HELD_OUT = 200_000  # characters: validation stays a matter of seconds
-OTHER = "\N{REPLACEMENT CHARACTER}"  # what stands for the class of all other characters
+OTHER = "\N{REPLACEMENT CHARACTER}"  # represents the class of all other characters
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Text:
     Attributes:
         characters: the text, files joined end to end.
         files: the files that were read, in this order.
-        passed_over: how many files of the folders are not in it, since they are no text.
+        passed_over: how many files of the folders were left out, since they are not text.
 
     Example:
         >>> from throughtime.training import Text
@@ -45,7 +45,7 @@ class Text:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the text in UTF-8, by which a checkpoint knows its text again."""
+        """SHA-256 of the text in UTF-8, by which a checkpoint recognises its text."""
         return hashlib.sha256(self.characters.encode("utf-8", "surrogatepass")).hexdigest()
 
     def split(self, share: float, at_most: int = LARGEST_HELD_OUT) -> tuple[str, str]:
@@ -68,7 +68,7 @@ def held_out_share(share: float) -> float:
 
 
 def standard_library() -> list[Path]:
-    """The top-level modules of Python's own standard library: real text that is on every machine.
+    """The top-level modules of Python's own standard library: real text that every machine has.
 
     Raises:
         ValueError: for a Python that comes without the source, as some embedded ones do.
@@ -83,9 +83,9 @@ def standard_library() -> list[Path]:
 def read(sources: Iterable[str | os.PathLike[str]]) -> Text:
     """Reads files, and all text files of folders, in sorted order, each of them once.
 
-    In a folder, hidden files (names that begin with a dot) and what is no text (not UTF-8, or
-    with a NUL character) are left out; the latter are counted. A file that is named itself must
-    be a text.
+    In a folder, hidden files (names that begin with a dot) and files that are not text (not
+    UTF-8, or with a NUL character) are left out; the latter are counted. A file that is named
+    itself must be text.
 
     Raises:
         ValueError, OSError: for what is missing, unreadable, empty or not UTF-8, and where a
@@ -135,12 +135,12 @@ def _files_of(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             file = Path(place, name)
-            if not name.startswith(".") and file.is_file():  # a pipe would be waited for
+            if not name.startswith(".") and file.is_file():  # reading a pipe would block
                 yield file
 
 
 def _content(path: str) -> str | None:
-    """The text of a file of a folder; None for what is no text or cannot be read."""
+    """The text of a file in a folder; None where it is not text or cannot be read."""
     try:
         content = Path(path).read_bytes()
         return None if b"\0" in content else content.decode("utf-8")
@@ -226,7 +226,10 @@ def _code_points(text: str) -> Array:
 
 
 class Streams:
-    """One epoch of a text: inputs, targets and windows.
+    """One epoch of a text as B parallel streams, in windows of truncated BPTT.
+
+    Stream b begins where stream b − 1 ends, so that every step of a window continues the text of
+    the window before, in each of the B columns, and the state can be carried.
 
     Args:
         codes: class indices of the whole text, one axis.
@@ -264,10 +267,10 @@ class Streams:
         self.windows: list[Window] = windows(len(self.inputs), k1, k2)
 
     def carried_to(self, window: int) -> int:
-        """The step before which the state stands that is carried into a window.
+        """The step up to which the state that is carried into a window has been run.
 
-        That is the window's start; but where k2 < k1, steps lie between two windows that neither
-        of them reaches, and the state waits before them.
+        That is the start of the window, except where k2 < k1: then steps lie between two windows
+        that neither of them covers, and the state stands before these.
         """
         if window == 0:
             return 0

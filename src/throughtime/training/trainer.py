@@ -28,9 +28,9 @@ from throughtime.training.optimisers import clip
 from throughtime.training.settings import Plan, Settings, factor
 from throughtime.training.text import Streams, Text, Vocabulary, parallel
 
-VALIDATION_STREAMS = 64  # each begins with a zero state, so that more of them cost a little of it
+VALIDATION_STREAMS = 64  # each begins with a zero state; more streams score a little worse
 SHORTEST_STREAM = 100  # characters of a stream in validation
-VALIDATION_STEPS = 256  # run at once
+VALIDATION_STEPS = 256  # that are run at once
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Update:
 def still_finite(
     what: str, number: float, update: int, find: Callable[[], NonFinite | None] = lambda: None
 ) -> None:
-    """Ends a run in which `number` is NaN or infinite; `find` says where that comes from."""
+    """Ends a run in which `number` is NaN or infinite; `find` finds its origin."""
     if math.isfinite(number):
         return
     finding = find()
@@ -71,16 +71,16 @@ def still_finite(
 
 
 class Trainer:
-    """A language model in training on one text, with everything needed to go on later.
+    """A language model in training on one text, with everything needed to continue later.
 
-    Nothing random is hidden in it: dropout masks follow from the seed and the number of the
+    It has no hidden random state: dropout masks follow from the seed and the number of the
     update, so that a resumed run and an uninterrupted one are the same, bit for bit.
 
     Args:
         text: what to learn; its end is held out.
-        settings: see there.
-        processes: who trains together, as `distributed.join` gives them; this process alone
-            without it.
+        settings: see `Settings`.
+        processes: the processes that train together, from `distributed.join`; without it this
+            process trains alone.
 
     Attributes:
         network, vocabulary, optimiser: the model and what updates it.
@@ -90,7 +90,7 @@ class Trainer:
         plan: the end that the learning rate's schedule looks at; `fit` sets it.
         history: one `Record` a validation.
         saved: at which update the last checkpoint was written; None before the first one.
-        before: who wrote the checkpoint that this one goes on from; None for a new run.
+        before: who wrote the checkpoint that this run continues from; None for a new run.
 
     Example:
         >>> from throughtime.training import Settings, Text, Trainer
@@ -129,8 +129,8 @@ class Trainer:
     def _begin_as_unigram(self) -> None:
         """Sets the head's biases to the log probabilities of the characters.
 
-        Otherwise the first updates are spent on finding them, and drive hidden units into
-        saturation on the way, since a constant h serves as a bias as well.
+        Otherwise the first updates are spent on learning them, and drive hidden units into
+        saturation on the way, since a constant h also serves as a bias.
         """
         classes = len(self.vocabulary)
         counts = np.bincount(self.codes, minlength=classes) + 1
@@ -138,7 +138,7 @@ class Trainer:
         self.network.parameters[head] = np.log(counts / counts.sum())
 
     def _begin_together(self) -> None:
-        """Refuses processes that do not begin alike."""
+        """Refuses processes that do not begin with the same text, settings and parameters."""
         self.processes.agree("text", self.text.sha256.encode())
         self.processes.agree("settings", repr(self.settings).encode())
         self.processes.agree("parameters", self.network.parameters.flat)
@@ -163,7 +163,7 @@ class Trainer:
         """
         settings, window = self.settings, self.streams.windows[self.window]
         stretch = slice(window.start, window.stop)
-        # Overflow is no warning here: what it leads to is looked at below.
+        # Overflow needs no warning here: its consequences are checked below.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             loss, gradient, tape = differentiate_window(
                 self.network,
@@ -244,18 +244,18 @@ class Trainer:
         """Trains until `updates` or `seconds` are reached, both counted from the very first update.
 
         Args:
-            updates, seconds: the end; one of them at least, what comes first ends the run.
-            validate_every: updates between validations; one more stands at the end.
-            out: the checkpoint to write; none without it.
+            updates, seconds: the end; at least one of them; whichever comes first ends the run.
+            validate_every: updates between validations; one more is made at the end.
+            out: the checkpoint to write; without it none is written.
             checkpoint_every: updates between checkpoints; one more is written at the end.
-            watch: is told of every update.
-            stop: is asked before every update; True ends the run early. Of several processes
-                one that wishes it ends all, after one more update.
+            watch: called with every update.
+            stop: called before every update; True ends the run early. If one of several
+                processes wishes to stop, all of them end after one more update.
 
         Raises:
-            DivergedError: as `step` does; the checkpoint written last stays as it is. None is
-                written of a model whose next loss would be NaN or infinite.
-            LostWorkerError: where one of several processes is gone.
+            DivergedError: as `step` does; the last checkpoint stays as it is, and none is written
+                of a model whose next loss would be NaN or infinite.
+            LostWorkerError: where one of several processes has been lost.
         """
         if updates is None and seconds is None:
             refuse("fit", "updates or seconds", "neither")
@@ -316,7 +316,7 @@ class Trainer:
         still_finite("loss", self._next_loss(), self.updates + 1, self._first_nonfinite)
 
     def _next_loss(self) -> float:
-        """What the next update will find, over all processes; nothing is changed."""
+        """The loss of the next update, over all processes; nothing is changed."""
         first = self._first_counted()
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             inputs, targets, state = self.next_window()
@@ -327,7 +327,7 @@ class Trainer:
         return self.processes.total(loss * share)
 
     def _first_nonfinite(self) -> NonFinite | None:
-        """The first NaN or infinity of the next window's run, which starts from its state again."""
+        """The first NaN or infinity in the next window, which is run again from its state."""
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             inputs, targets, state = self.next_window()
             found = first_in_network(
@@ -348,7 +348,7 @@ class Trainer:
         return window.first - window.start
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Writes a checkpoint, complete or not at all; of several processes the first one does.
+        """Writes a checkpoint, completely or not at all; of several processes the first one does.
 
         Raises:
             ValueError: where several processes do not hold the same parameters.
@@ -377,13 +377,13 @@ class Trainer:
         text: Text,
         processes: Processes | None = None,
     ) -> Self:
-        """Goes on from a checkpoint, on the text that it was trained on.
+        """Continues from a checkpoint, on the text that it was trained on.
 
-        As many processes as wrote it go on bit for bit; another number rounds its sums in
-        another order.
+        With the number of processes that wrote it, the run continues bit for bit; another number
+        rounds its sums in another order.
 
         Raises:
-            ValueError, OSError: for what is no checkpoint, or one of another text.
+            ValueError, OSError: where the file is no checkpoint, or one of another text.
         """
         processes = processes or Processes()
         saved = path if isinstance(path, Checkpoint) else load_together(path, processes)
@@ -393,7 +393,7 @@ class Trainer:
         return trainer
 
     def _restore(self, saved: Checkpoint) -> None:
-        """Goes to where `saved` was written; this trainer has just begun, on the same text."""
+        """Takes over the state of `saved`; this trainer has just begun, on the same text."""
         position = saved.position
         if self.vocabulary != saved.vocabulary:
             refuse("checkpoint: vocabulary", "that of its text", "another one")

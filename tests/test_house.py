@@ -105,7 +105,7 @@ def test_a_room_is_entered_by_its_door(path):
 
 
 # The others hold files that are wanted one by one, since they import torch or matplotlib.
-DOORS = {"cells", "derivatives", "gradcheck", "network", "gradient_flow"}
+DOORS = {"cells", "derivatives", "gradcheck", "network", "gradient_flow", "training"}
 
 
 @pytest.mark.parametrize("path", files(), ids=shown)

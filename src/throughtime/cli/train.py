@@ -16,10 +16,7 @@ from throughtime.arrays import refuse
 from throughtime.cli import INTERRUPTED, train_flow
 from throughtime.gradcheck import CheckError
 from throughtime.questions import check
-from throughtime.training import distributed
-from throughtime.training.checkpoint import load_together, restarted
-from throughtime.training.distributed import Processes
-from throughtime.training.progress import beginning, ending
+from throughtime.training import Processes
 
 EPILOG = """examples:
   throughtime train --stdlib --minutes 5
@@ -98,7 +95,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Trains, alone or in as many processes as the launcher started."""
-    with distributed.join() as processes:
+    with training.join_processes() as processes:
         return _train(options, processes)
 
 
@@ -108,7 +105,7 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
     path = train_flow.record_path(options, out) if processes.first else None
     if processes.first:
         _writable(out)
-    again = restarted(out, processes)
+    again = training.restarted(out, processes)
     start = out if again else options.resume
     trainer = _resumed(options, start, processes) if start else _new(options, processes)
     plan = _plan(options, trainer)
@@ -117,7 +114,7 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
     if not processes.first:
         return INTERRUPTED if _fit(options, trainer, plan, out, again) else 0
     yardsticks = training.ngram_bits(trainer.codes, trainer.held_out, len(trainer.vocabulary))
-    print(beginning(trainer, yardsticks, plan, out), flush=True)
+    print(training.describe_run(trainer, yardsticks, plan, out), flush=True)
     print(f"gradient  {_gradient(trainer)}", flush=True)
     if path is not None:
         print(train_flow.beginning(path), flush=True)
@@ -127,7 +124,7 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
     ):
         watch = train_flow.watching(trainer, progress.update, recorder)
         stopped = _fit(options, trainer, plan, out, again, watch)
-    print(ending(trainer, yardsticks, progress.speed, out, stopped))
+    print(training.summarise_run(trainer, yardsticks, progress.speed, out, stopped))
     if path is not None:
         print(train_flow.ending(path, recorder, out))
     return INTERRUPTED if stopped else 0
@@ -243,7 +240,7 @@ def _resumed(
     options: argparse.Namespace, start: str | Path, processes: Processes
 ) -> training.Trainer:
     """From a checkpoint, on the files named or, without any, on those that it names."""
-    saved = load_together(start, processes)
+    saved = training.load_together(start, processes)
     for name, value in _settings(options).items():
         own = getattr(saved.settings, name)
         if value != own:

@@ -1,12 +1,14 @@
 """Training language models on text: streams and windows, optimisers, checkpoints, sampling."""
 
 from throughtime.gradient_flow import DivergedError
-from throughtime.training.checkpoint import Checkpoint, Record
+from throughtime.training.checkpoint import Checkpoint, Record, load_together, restarted
 from throughtime.training.checkpoint import load as load_checkpoint
 from throughtime.training.checkpoint import save as save_checkpoint
+from throughtime.training.distributed import Processes
+from throughtime.training.distributed import join as join_processes
 from throughtime.training.ngrams import ngram_bits
 from throughtime.training.optimisers import SGD, Adam, AdamW, Norms, Optimiser, clip
-from throughtime.training.progress import Progress
+from throughtime.training.progress import Progress, describe_run, summarise_run
 from throughtime.training.sampling import sample
 from throughtime.training.settings import Plan, Settings
 from throughtime.training.text import Streams, Text, Vocabulary, read, standard_library
@@ -21,6 +23,7 @@ __all__ = [
     "Norms",
     "Optimiser",
     "Plan",
+    "Processes",
     "Progress",
     "Record",
     "Settings",
@@ -31,10 +34,15 @@ __all__ = [
     "Vocabulary",
     "bits_per_character",
     "clip",
+    "describe_run",
+    "join_processes",
     "load_checkpoint",
+    "load_together",
     "ngram_bits",
     "read",
+    "restarted",
     "sample",
     "save_checkpoint",
     "standard_library",
+    "summarise_run",
 ]

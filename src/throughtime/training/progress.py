@@ -90,7 +90,7 @@ def _bar(plan: Plan, done: float, file: TextIO) -> Any:
     )
 
 
-def beginning(trainer: Trainer, yardsticks: Mapping[str, float], plan: Plan, out: Path) -> str:
+def describe_run(trainer: Trainer, yardsticks: Mapping[str, float], plan: Plan, out: Path) -> str:
     """The text, the model, the plan, and the n-grams' bits a character."""
     text, settings, vocabulary = trainer.text, trainer.settings, trainer.vocabulary
     passed = f" (passed over, since no text: {text.passed_over:,})" if text.passed_over else ""
@@ -137,7 +137,7 @@ def _together(trainer: Trainer) -> list[str]:
     return [f"processes {words}"]
 
 
-def ending(
+def summarise_run(
     trainer: Trainer, yardsticks: Mapping[str, float], speed: float, out: Path, stopped: bool
 ) -> str:
     """The loss beside the n-grams', time and speed, and what can be done next."""

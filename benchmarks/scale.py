@@ -55,7 +55,7 @@ class Computing:
 
 
 @dataclass(frozen=True)
-class Network:
+class Interconnect:
     """Seconds that a message waits, and bytes a second."""
 
     latency: float
@@ -68,7 +68,7 @@ class Network:
 
 
 def update_seconds(
-    computing: Computing, network: Network, work: float, processes: int = 1
+    computing: Computing, network: Interconnect, work: float, processes: int = 1
 ) -> float:
     """Seconds an update, predicted.
 
@@ -78,8 +78,8 @@ def update_seconds(
         processes: N.
 
     Example:
-        >>> from benchmarks.scale import Computing, Network, update_seconds
-        >>> computing, network = Computing(0.001, 1e-5, 10**6), Network(50e-6, 1.25e9)
+        >>> from benchmarks.scale import Computing, Interconnect, update_seconds
+        >>> computing, network = Computing(0.001, 1e-5, 10**6), Interconnect(50e-6, 1.25e9)
         >>> [round(update_seconds(computing, network, 4096, n), 4) for n in (1, 2, 8)]
         [0.042, 0.0248, 0.0124]
     """
@@ -88,7 +88,7 @@ def update_seconds(
 
 
 def work_that_pays(
-    computing: Computing, network: Network, processes: int, efficiency: float
+    computing: Computing, network: Interconnect, processes: int, efficiency: float
 ) -> float:
     """The smallest B·T at which N processes reach that share of N times the speed of one.
 
@@ -102,7 +102,7 @@ def work_that_pays(
 # --- measuring ---
 
 
-def measure(models: Sequence[Model], seconds: float) -> tuple[Network, list[Row]]:
+def measure(models: Sequence[Model], seconds: float) -> tuple[Interconnect, list[Row]]:
     """The constants of this machine, and one row a model.
 
     Args:
@@ -210,10 +210,10 @@ def reducing(processes: Processes, numbers: int, rounds: int) -> float:
     return min(spent)
 
 
-def fitted(reduced: Sequence[tuple[int, float]]) -> Network:
+def fitted(reduced: Sequence[tuple[int, float]]) -> Interconnect:
     """Latency and bandwidth between two processes: 2 α + bytes / β, from the ends of the range."""
     (few, little), (many, much) = reduced[0], reduced[-1]
-    return Network(little / 2, (many - few) * BYTES / (much - little))
+    return Interconnect(little / 2, (many - few) * BYTES / (much - little))
 
 
 MEASURED = (
@@ -283,7 +283,7 @@ def elsewhere(rows: Sequence[Row], gigabits: Sequence[float]) -> list[Row]:
     for row in rows:
         own = Computing(row["fixed_ms"] / 1e3, row["step_us"] / 1e6, row["numbers"])
         for speed in gigabits:
-            network = Network(LATENCY, speed * 1e9 / 8)
+            network = Interconnect(LATENCY, speed * 1e9 / 8)
             line: Row = {"case": row["case"], "gigabits": speed}
             for n in SEVERAL:
                 pays, even = (work_that_pays(own, network, n, share) for share in (PAYS, 1 / n))

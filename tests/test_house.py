@@ -104,7 +104,7 @@ def test_a_room_is_entered_by_its_door(path):
             assert other.count(".") == 1, f"{shown(path)} imports {other}"
 
 
-# The others hold files that are wanted one by one, since they import torch or matplotlib.
+# The others hold files that are wanted one by one: they import torch, matplotlib or much else.
 DOORS = {"cells", "derivatives", "gradcheck", "network", "gradient_flow", "training"}
 
 

@@ -151,15 +151,17 @@ def test_at_another_length_it_is_the_same_network(style):
     assert loss(longer) != loss(target)
 
 
+OURS = ("throughtime", "corpus", "benchmarks")
+
+
 @pytest.mark.parametrize("style", registry.STYLES)
 def test_a_style_shares_no_line_with_another_nor_with_the_engine(style):
     room = Path(registry.__file__).parent / style
-    prefix = "corpus."
-    shared = {"throughtime.arrays", "throughtime.gradcheck", prefix + "setting"}
+    shared = {"throughtime.arrays", "throughtime.gradcheck", "corpus.setting"}
     for path in room.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module.startswith("throughtime"):
-                own = node.module.startswith(prefix + style)
+            if isinstance(node, ast.ImportFrom) and node.module.startswith(OURS):
+                own = node.module.startswith(f"corpus.{style}")
                 assert own or node.module in shared, f"{path.name} imports {node.module}"
 
 

@@ -17,5 +17,5 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Refuses, with the way out."""
     what = " ".join(options.arguments) or "engine"
-    way_out = f"in a checkout of throughtime, run: python -m benchmarks {what}"
-    refuse("benchmarks", "a checkout, which has them", "the package, which has none", way_out)
+    way_out = f"in it, run: python -m benchmarks {what}"
+    refuse("benchmarks", "a checkout of throughtime", "an installed package", way_out)

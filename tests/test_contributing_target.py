@@ -11,7 +11,7 @@ from helpers import package_copy
 
 GUIDE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 SECTION = GUIDE.partition("## How to add a target")[2].partition("\n## ")[0]
-FILE, ROW = re.findall(r"^ *```python\n(.*?)^ *```$", SECTION, re.DOTALL | re.MULTILINE)
+FILE, ROW = re.findall(r"^ *```\w+\n(.*?)^ *```$", SECTION, re.DOTALL | re.MULTILINE)
 
 CHECK = """
 import numpy as np

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import cases, limits, torch_modules, training
-from benchmarks import cli_check as bench_check
-from benchmarks import cli_diagnose as bench_diagnose
-from benchmarks import cli_flow as bench_flow
-from benchmarks import cli_scale as bench_scale
+from benchmarks import scale as bench_scale
+from benchmarks.check import command as bench_check
+from benchmarks.diagnose import command as bench_diagnose
 from benchmarks.engine import Row, measure, peak
+from benchmarks.flow import command as bench_flow
 from benchmarks.growth import growth
 from benchmarks.sweep import summary, sweep
 from benchmarks.tables import GROWTH, LIMITS, MODULES, TIMES, TRAINING, Column, table

@@ -17,9 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from benchmarks import jax_layer, torch_layer
-from benchmarks.cases import Case
+from benchmarks.cases import Case, Ours
 from benchmarks.jax_layer import JaxLayer
-from benchmarks.ours import Ours
 from benchmarks.timing import Clock, clock, take_turns
 from benchmarks.torch_layer import TorchLayer
 from benchmarks.tuned import Tuned

@@ -14,9 +14,8 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks import engine
-from benchmarks.cases import Case
+from benchmarks.cases import Case, Ours
 from benchmarks.engine import Row, shown
-from benchmarks.ours import Ours
 from throughtime import _engine
 
 ENOUGH = 3  # runs, at least

@@ -11,6 +11,7 @@ the last two for a ring all-reduce of the gradient over a network of latency α 
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -23,14 +24,16 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import torch_layer
 from benchmarks.engine import Row
+from benchmarks.tables import CASE, THREE_DIGITS, Column, table
 from benchmarks.training import Model
-from throughtime import _engine
+from throughtime import _engine, storage
 from throughtime.arrays import refuse
 from throughtime.engine_settings import set_threads
 from throughtime.parameters import Parameters
 from throughtime.training import Text, Trainer
-from throughtime.training.processes import Processes
+from throughtime.training.distributed import Processes
 
 MODELS = (Model(128), Model(256), Model(512), Model(256, B=8, T=16))
 SIZES = (1, 10**5, 10**6, 4 * 10**6)  # numbers in float32 that are reduced
@@ -52,7 +55,7 @@ class Computing:
 
 
 @dataclass(frozen=True)
-class Network:
+class Interconnect:
     """Seconds that a message waits, and bytes a second."""
 
     latency: float
@@ -65,7 +68,7 @@ class Network:
 
 
 def update_seconds(
-    computing: Computing, network: Network, work: float, processes: int = 1
+    computing: Computing, network: Interconnect, work: float, processes: int = 1
 ) -> float:
     """Seconds an update, predicted.
 
@@ -75,8 +78,8 @@ def update_seconds(
         processes: N.
 
     Example:
-        >>> from benchmarks.scale import Computing, Network, update_seconds
-        >>> computing, network = Computing(0.001, 1e-5, 10**6), Network(50e-6, 1.25e9)
+        >>> from benchmarks.scale import Computing, Interconnect, update_seconds
+        >>> computing, network = Computing(0.001, 1e-5, 10**6), Interconnect(50e-6, 1.25e9)
         >>> [round(update_seconds(computing, network, 4096, n), 4) for n in (1, 2, 8)]
         [0.042, 0.0248, 0.0124]
     """
@@ -85,7 +88,7 @@ def update_seconds(
 
 
 def work_that_pays(
-    computing: Computing, network: Network, processes: int, efficiency: float
+    computing: Computing, network: Interconnect, processes: int, efficiency: float
 ) -> float:
     """The smallest B·T at which N processes reach that share of N times the speed of one.
 
@@ -99,7 +102,7 @@ def work_that_pays(
 # --- measuring ---
 
 
-def measure(models: Sequence[Model], seconds: float) -> tuple[Network, list[Row]]:
+def measure(models: Sequence[Model], seconds: float) -> tuple[Interconnect, list[Row]]:
     """The constants of this machine, and one row a model.
 
     Args:
@@ -207,7 +210,83 @@ def reducing(processes: Processes, numbers: int, rounds: int) -> float:
     return min(spent)
 
 
-def fitted(reduced: Sequence[tuple[int, float]]) -> Network:
+def fitted(reduced: Sequence[tuple[int, float]]) -> Interconnect:
     """Latency and bandwidth between two processes: 2 α + bytes / β, from the ends of the range."""
     (few, little), (many, much) = reduced[0], reduced[-1]
-    return Network(little / 2, (many - few) * BYTES / (much - little))
+    return Interconnect(little / 2, (many - few) * BYTES / (much - little))
+
+
+MEASURED = (
+    CASE,
+    Column("parameters", "numbers", ",d"),
+    Column("c µs", "step_us", THREE_DIGITS),
+    Column("o ms", "fixed_ms", THREE_DIGITS),
+    Column("one ms", "alone_ms", THREE_DIGITS),
+    Column("apart", "apart_ms", THREE_DIGITS),
+    Column("predicted", "two_predicted_ms", THREE_DIGITS),
+    Column("two ms", "two_ms", THREE_DIGITS),
+    Column("predicted", "predicted", ".0%"),
+    Column("efficiency", "efficiency", ".0%"),
+)
+ONE_AND_TWO = """Milliseconds an update, in one thread a process: of one; of two with half the
+streams each, apart (without the all-reduce), as that and the all-reduce predict, and as measured"""
+PAYING = f"""B·T from which N machines reach {PAYS:.0%} of N times the speed of one, each as
+fast as this one in one thread (in brackets: from which they are as fast as one)"""
+
+
+def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the kind."""
+    kind = kinds.add_parser("scale", help="training in two processes, and what many would bring")
+    kind.add_argument(
+        "--gigabits",
+        nargs="+",
+        type=float,
+        default=GIGABITS,
+        metavar="X",
+        help="bandwidths of networks, Gbit/s; default 1 10 100",
+    )
+    kind.add_argument("--quick", action="store_true", help="two models, briefly")
+    kind.add_argument("--json", metavar="FILE", help="write the rows")
+    kind.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints the tables."""
+    if torch_layer.find() is None:
+        raise ImportError("processes meet through torch: pip install 'throughtime[torch]'")
+    for gigabits in options.gigabits:
+        if not gigabits > 0:
+            refuse("--gigabits", "numbers above 0", gigabits)
+    models = MODELS[:2] if options.quick else MODELS
+    network, rows = measure(models, 0.5 if options.quick else 5.0)
+    latency, bandwidth = 1e6 * network.latency, network.bandwidth / 1e9
+    print("All-reduce between two processes of this machine:", end=" ")
+    print(f"latency {latency:.0f} µs, bandwidth {bandwidth:.2g} GB/s")
+    print(f"\n{ONE_AND_TWO}\n" + table(rows, MEASURED))
+    found = elsewhere(rows, options.gigabits)
+    print(f"\n{PAYING}\n" + table(found, columns()))
+    if options.json:
+        content = {"network": vars(network), "rows": rows, "elsewhere": found}
+        storage.replace(options.json, json.dumps(content, indent=1, ensure_ascii=False).encode())
+    return 0
+
+
+def columns() -> list[Column]:
+    """The network, and a column for every number of machines."""
+    several = [Column(f"N = {n}", f"machines_{n}", "s") for n in SEVERAL]
+    return [CASE, Column("Gbit/s", "gigabits", "g"), *several]
+
+
+def elsewhere(rows: Sequence[Row], gigabits: Sequence[float]) -> list[Row]:
+    """One row a model and network."""
+    found = []
+    for row in rows:
+        own = Computing(row["fixed_ms"] / 1e3, row["step_us"] / 1e6, row["numbers"])
+        for speed in gigabits:
+            network = Interconnect(LATENCY, speed * 1e9 / 8)
+            line: Row = {"case": row["case"], "gigabits": speed}
+            for n in SEVERAL:
+                pays, even = (work_that_pays(own, network, n, share) for share in (PAYS, 1 / n))
+                line[f"machines_{n}"] = f"{pays:,.0f} ({even:,.0f})"
+            found.append(line)
+    return found

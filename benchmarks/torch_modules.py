@@ -7,9 +7,8 @@ from functools import partial
 from typing import Any
 
 from benchmarks import torch_layer
-from benchmarks.cases import K1, K2, Case
+from benchmarks.cases import K1, K2, Case, Ours
 from benchmarks.engine import Row, compare, shown
-from benchmarks.ours import Ours
 from benchmarks.timing import Clock, clock, take_turns
 from benchmarks.torch_layer import TorchLayer
 

@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from benchmarks import torch_layer
-from benchmarks.breakdown import shares
 from benchmarks.engine import Row
 from benchmarks.timing import Clock, take_turns
-from benchmarks.torch_model import TorchTraining
 from throughtime.arrays import refuse
 from throughtime.progress import progress_bar
+from throughtime.torch.state_dicts import torch_state_dict
 from throughtime.training import Settings, Text, Trainer
+from throughtime.training import trainer as steps
 
 Update = Callable[[], tuple[float, int]]  # loss in nats a character, number of characters
 
 TOLERANCE = 1e-3  # of the loss of every update, relative
 BLOCK = 0.2  # seconds of updates between two looks at the clock
+PARTS = ("forward", "loss", "backward", "clip", "optimiser", "rest")
+UPDATES, SECONDS = 200, 1.0  # of updates whose parts are timed; what comes first
 
 
 @dataclass(frozen=True)
@@ -158,3 +163,110 @@ def _report(model: Model, best: dict[str, float]) -> Row:
     }
     names = {"ours": "ours", "torch": "torch", "fused": "torch_fused"}
     return found | {f"{name}_characters": characters(group) for group, name in names.items()}
+
+
+class TorchTraining:
+    """The model of a trainer that has not begun yet, on the same windows of the same text.
+
+    Args:
+        torch: the library.
+        trainer: whose initial parameters are copied.
+        fused: whether Adam is to be one pass over memory, which is not PyTorch's default.
+    """
+
+    def __init__(self, torch: Any, trainer: Trainer, fused: bool) -> None:
+        self.torch, self.streams = torch, trainer.streams
+        self.settings = settings = trainer.settings
+        network, classes = trainer.network, len(trainer.vocabulary)
+        assert settings.embedding is not None
+        nn = torch.nn
+        self.embedding = nn.Embedding(classes, settings.embedding)
+        self.lstm = nn.LSTM(settings.embedding, settings.hidden, settings.layers)
+        self.dense = nn.Linear(settings.hidden, classes)
+        head = settings.layers + 1
+        layers = range(1, head)
+        self._copy(self.embedding, {"weight": network.parameters["0.E"]})
+        self._copy(self.lstm, torch_state_dict(network, layers=layers))
+        names = {"weight": f"{head}.W", "bias": f"{head}.b"}
+        self._copy(self.dense, {name: network.parameters[n] for name, n in names.items()})
+        for name, bias in self.lstm.named_parameters():
+            # A second bias beside each learns as fast as the first: together, twice as fast.
+            bias.requires_grad_(not name.startswith("bias_hh"))
+        modules = (self.embedding, self.lstm, self.dense)
+        every = [p for module in modules for p in module.parameters()]
+        self.parameters = [p for p in every if p.requires_grad]
+        options = {"fused": True} if fused else {}
+        self.adam = torch.optim.Adam(self.parameters, settings.learning_rate, **options)
+        self.inputs, self.targets = (
+            torch.from_numpy(np.ascontiguousarray(codes, np.int64))
+            for codes in (self.streams.inputs, self.streams.targets)
+        )
+        self.window = 0
+        self.state: Any = None  # h and c; zeros where it is None
+
+    def _copy(self, module: Any, arrays: dict[str, Any]) -> None:
+        module.load_state_dict({n: self.torch.from_numpy(a.copy()) for n, a in arrays.items()})
+
+    def update(self) -> tuple[float, int]:
+        """One update; its loss in nats a character, and its number of characters."""
+        window = self.streams.windows[self.window]
+        inputs = self.inputs[window.start : window.stop]
+        targets = self.targets[window.start : window.stop]
+        hidden, state = self.lstm(self.embedding(inputs), self.state)
+        logits = self.dense(hidden)
+        loss = self.torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        self.adam.zero_grad()
+        loss.backward()
+        self.torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+        self.adam.step()
+        self.window = (self.window + 1) % len(self.streams.windows)
+        self.state = tuple(part.detach() for part in state) if self.window else None
+        return loss.item(), targets.numel()
+
+
+def shares(trainer: Trainer) -> dict[str, float]:
+    """Share of every part in the time of real updates, from 0 to 1; in all 1.
+
+    "rest" is what lies between the others: the learning rate, looking for what is no finite
+    number, carrying the state.
+    """
+    spent = dict.fromkeys(PARTS, 0.0)
+    with ExitStack() as stack:
+        for part, owner, name in (
+            ("forward", trainer.network, "forward"),
+            ("loss", trainer.network, "loss_of"),
+            ("backward", trainer.network, "backward"),
+            ("clip", steps, "clip"),
+            ("optimiser", trainer.optimiser, "update"),
+        ):
+            stack.enter_context(_watched(owner, name, spent, part))
+        began, updates = perf_counter(), 0
+        while updates < UPDATES and perf_counter() - began < SECONDS:
+            trainer.step()
+            updates += 1
+        total = perf_counter() - began
+    spent["rest"] = total - sum(spent.values())
+    return {part: seconds / total for part, seconds in spent.items()}
+
+
+@contextmanager
+def _watched(owner: Any, name: str, spent: dict[str, float], part: str) -> Iterator[None]:
+    """Within it, the time in `owner.name` is added to `spent[part]`."""
+    original: Callable[..., Any] = getattr(owner, name)
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        began = perf_counter()
+        try:
+            return original(*arguments, **options)
+        finally:
+            spent[part] += perf_counter() - began
+
+    own = name in vars(owner)  # an instance has its methods from its class
+    setattr(owner, name, watched)
+    try:
+        yield
+    finally:
+        if own:
+            setattr(owner, name, original)
+        else:
+            delattr(owner, name)

@@ -11,6 +11,7 @@ from hypothesis import settings
 import throughtime as tt
 from engine_examples import ENGINE
 from helpers import relative_error
+from throughtime import _engine
 from throughtime.engine_settings import AT_START
 
 settings.register_profile("throughtime", deadline=None, derandomize=True, max_examples=30)
@@ -39,6 +40,21 @@ def each_engine(request):
     """Both engines in turn; the readable one alone where it was asked for at the start."""
     with tt.engine(request.param):
         yield request.param
+
+
+@pytest.fixture(scope="module", params=_engine.available_isas())
+def each_isa(request):
+    """Every instruction set that this machine has, in turn."""
+    before = _engine.isa()
+    _engine.choose_isa(request.param)
+    yield request.param
+    _engine.choose_isa(before)
+
+
+@pytest.fixture
+def torch():
+    """The module, where it is installed."""
+    return pytest.importorskip("torch", reason="torch is not installed")
 
 
 @pytest.fixture

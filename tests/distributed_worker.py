@@ -15,7 +15,7 @@ from pathlib import Path
 
 from throughtime.cli import main
 from throughtime.training import Settings, Trainer, distributed, read
-from throughtime.training.pulse import Pulse
+from throughtime.training.distributed import Pulse
 
 
 def train(arguments):

@@ -1,14 +1,20 @@
-"""What the tests share: small networks of every cell and option, errors, numerical gradients."""
+"""What the tests share: small networks, errors, numerical gradients, commands, terminals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import argparse
+import io
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import throughtime as tt
+from throughtime import _engine
 
 I, H = 2, 3  # noqa: E741
 CLASSES = 4  # a network of so many inputs is given class indices
@@ -121,6 +127,55 @@ def numerical_gradient(function: Callable[[], float], array: Any, step: float = 
         array[place] = middle
         gradient[place] = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * step)
     return gradient
+
+
+def fault_names(report: Any) -> list[str]:
+    """The faults that a report names, best first."""
+    return [cause.fault for cause in report.causes]
+
+
+def run_command(arguments: Sequence[object], *commands: Any) -> int:
+    """The exit status of a command line that knows these commands alone; errors are raised."""
+    parser = argparse.ArgumentParser()
+    kinds = parser.add_subparsers(dest="command", required=True)
+    for command in commands:
+        command.add(kinds)
+    options = parser.parse_args([str(argument) for argument in arguments])
+    status: int = options.run(options)
+    return status
+
+
+class Said:
+    """What a check says of these tensors, as far as the benchmarks read it."""
+
+    def __init__(self, verdict: str, names: Sequence[str], smallest_error: float = 1e-6) -> None:
+        self.verdict, self.smallest_error, self.evaluations = verdict, smallest_error, 7
+        self.tensors = dict.fromkeys(names, self)
+
+
+# An editable installation puts a finder of its own before PYTHONPATH.
+PREFER_THE_COPY = """\
+import sys
+
+sys.meta_path = [f for f in sys.meta_path if type(f).__name__ != "ScikitBuildRedirectingFinder"]
+"""
+
+
+def package_copy(folder: Path) -> dict[str, str]:
+    """Copies the package into a folder; the environment in which Python imports that copy."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(tt.__file__).parent, folder / "throughtime", ignore=ignored)
+    if not list((folder / "throughtime").glob("_engine.*.so")):
+        shutil.copy(_engine.__file__, folder / "throughtime")
+    (folder / "sitecustomize.py").write_text(PREFER_THE_COPY)
+    return os.environ | {"PYTHONPATH": str(folder)}
+
+
+class Terminal(io.StringIO):
+    """What is printed to it, as to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def one_hot(indices: Any, classes: int, dtype: object = np.float64) -> Any:

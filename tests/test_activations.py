@@ -22,12 +22,7 @@ def true_sigmoid(x):
 FUNCTIONS = {"sigmoid": true_sigmoid, "tanh": np.tanh}
 
 
-@pytest.fixture(params=_engine.available_isas(), autouse=True)
-def isa(request):
-    before = _engine.isa()
-    _engine.choose_isa(request.param)
-    yield
-    _engine.choose_isa(before)
+pytestmark = pytest.mark.usefixtures("each_isa")
 
 
 def call(name, x):

@@ -8,19 +8,17 @@ import pytest
 
 import throughtime as tt
 from benchmarks import (
-    breakdown,
     cases,
     cli,
     engine,
+    growth,
     jax_layer,
     limits,
-    memory,
     sweep,
     torch_layer,
     training,
 )
-from benchmarks.cases import Case
-from benchmarks.ours import Ours
+from benchmarks.cases import Case, Ours
 from benchmarks.tables import GROWTH, LIMITS, TIMES, TRAINING, table
 from benchmarks.timing import take_turns
 from benchmarks.torch_layer import TorchLayer
@@ -40,14 +38,9 @@ def _one_thread(monkeypatch):
     tt.set_threads(1)
     monkeypatch.setattr(engine, "peak", lambda dtype: 100.0)
     monkeypatch.setattr(training, "BLOCK", 0.01)
-    monkeypatch.setattr(breakdown, "UPDATES", 10)
+    monkeypatch.setattr(training, "UPDATES", 10)
     yield
     tt.set_threads(before)
-
-
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch", reason="torch is not installed")
 
 
 @pytest.fixture
@@ -227,7 +220,7 @@ def test_the_sweep_looks_again_where_it_is_close(monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says")
 def test_memory_is_at_least_what_a_backward_pass_needs():
-    found = memory.megabytes(Case("LSTM", 1, 5000, 64, 64), "ours")
+    found = growth.megabytes(Case("LSTM", 1, 5000, 64, 64), "ours")
     assert 5000 * 6 * 64 * 4 / 1e6 < found < 100  # five inner values and c, float32
 
 

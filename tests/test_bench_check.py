@@ -11,10 +11,11 @@ import pytest
 import corpus as implementations
 import throughtime as tt
 from benchmarks import cli, jax_layer, torch_layer
-from benchmarks import cli_check as bench_check
 from benchmarks.check import accuracy, calibration, cases, cost, growth, rivals, tables, trust
+from benchmarks.check import command as bench_check
 from benchmarks.check.cases import Case
 from benchmarks.tables import table
+from helpers import Said
 from throughtime.gradcheck.target import CheckError
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -30,13 +31,7 @@ def _alone(monkeypatch):
     monkeypatch.setattr(jax_layer, "find", lambda: None)
 
 
-class Said:
-    """What a check says, as far as the benchmark reads it."""
-
-    def __init__(self, verdict, smallest_error=1e-6):
-        self.verdict, self.smallest_error, self.evaluations = verdict, smallest_error, 7
-        names = ("W1", "b1", "Wy", "by")
-        self.tensors = dict.fromkeys(names, self)
+NAMES = ("W1", "b1", "Wy", "by")
 
 
 # --- what is tried ---
@@ -150,7 +145,7 @@ def test_what_a_check_refuses_counts_as_found(monkeypatch):
 
 @pytest.mark.parametrize(("claim", "overclaimed"), [(1e-6, True), (1e6, False)])
 def test_an_accepted_mistake_beyond_the_reports_own_claim(monkeypatch, claim, overclaimed):
-    monkeypatch.setattr(trust, "check", lambda target, **_: Said("agree", claim))
+    monkeypatch.setattr(trust, "check", lambda target, **_: Said("agree", NAMES, claim))
     row = trust.row(WRONG, others=False)
     assert row["overclaimed"] is overclaimed
     (counts,) = trust.summary([row])
@@ -377,7 +372,7 @@ def test_what_a_sample_bounds():
 
 @pytest.mark.usefixtures("_little", "_alone")
 def test_who_failed_is_listed_by_name(monkeypatch, capsys):
-    monkeypatch.setattr(trust, "check", lambda target, **_: Said("agree"))
+    monkeypatch.setattr(trust, "check", lambda target, **_: Said("agree", NAMES))
     cli.main(["check", "--quick", "--only", "trust"])
     printed = capsys.readouterr().out
     assert "resolvable, but accepted: 2:\n  concatenated GRU 4,2,2,3,3 float64" in printed

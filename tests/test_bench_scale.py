@@ -6,11 +6,11 @@ from importlib.util import find_spec
 import pytest
 
 from benchmarks import cli, scale, scale_worker
-from benchmarks.scale import Computing, Network, update_seconds, work_that_pays
+from benchmarks.scale import Computing, Interconnect, update_seconds, work_that_pays
 from benchmarks.training import Model
 
 TINY = Model(16, B=4, T=8)
-OWN, NETWORK = Computing(1e-3, 1e-5, 10**6), Network(50e-6, 1.25e9)
+OWN, NETWORK = Computing(1e-3, 1e-5, 10**6), Interconnect(50e-6, 1.25e9)
 
 
 def test_a_ring_sends_twice_all_but_one_part():

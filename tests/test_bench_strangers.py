@@ -12,7 +12,7 @@ import pytest
 import corpus as implementations
 import throughtime as tt
 from benchmarks import cli
-from benchmarks import cli_check as bench_check
+from benchmarks.check import command as bench_check
 from benchmarks.check import tables, trust
 from benchmarks.strangers import case, cases, losses, networks, run, tape, wrong
 from benchmarks.strangers.losses import Sum
@@ -20,6 +20,7 @@ from benchmarks.strangers.networks import Network, Rounding
 from benchmarks.strangers.wrong import Wrong
 from benchmarks.strangers.wrong import _drawn as wrong_drawn
 from benchmarks.tables import table
+from helpers import Said
 from throughtime.derivatives.digits import significant_bits
 
 LONG = np.longdouble
@@ -573,14 +574,6 @@ def test_a_hidden_state_kept_in_float32_by_a_network_in_float64(seed):
 
 
 # --- rows, tables, command ---
-
-
-class Said:
-    """What a check says, as far as the benchmark reads it."""
-
-    def __init__(self, verdict, names=()):
-        self.verdict, self.smallest_error, self.evaluations = verdict, 1e-6, 7
-        self.tensors = dict.fromkeys(names, self)
 
 
 def says(monkeypatch, verdict):

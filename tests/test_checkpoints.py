@@ -51,8 +51,8 @@ def test_everything_is_in_the_file(trained, path):
     assert saved.network.describe() == trained.network.describe()
     assert saved.vocabulary == trained.vocabulary
     assert saved.settings == trained.settings
-    assert (saved.place.updates, saved.place.epoch, saved.place.window) == (20, 0, 20)
-    assert saved.place.seconds == trained.seconds > 0
+    assert (saved.position.updates, saved.position.epoch, saved.position.window) == (20, 0, 20)
+    assert saved.position.seconds == trained.seconds > 0
     assert saved.plan == trained.plan
     assert saved.source.sha256 == trained.text.sha256
     assert saved.history == trained.history

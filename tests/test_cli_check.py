@@ -1,6 +1,5 @@
 """`throughtime check`: exit statuses, files, messages."""
 
-import io
 import json
 import os
 import sys
@@ -9,6 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from helpers import Terminal
 from throughtime.cli import main
 
 HEAD = "import numpy as np\nimport throughtime as tt\nw = np.array([1.0, 2.0, 3.0])\n"
@@ -194,13 +194,6 @@ def test_a_narrow_terminal(target, columns, capsys, monkeypatch):
     )
     assert len(rows) == 1
     assert rows[0].startswith("w " if columns == 100 else "  [")
-
-
-class Terminal(io.StringIO):
-    """What is printed to it, as to a terminal."""
-
-    def isatty(self):
-        return True
 
 
 def test_wrong_usage_has_an_exit_status_of_its_own(capsys):

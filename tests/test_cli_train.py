@@ -1,6 +1,5 @@
 """`throughtime train` and `throughtime sample`, as a user calls them."""
 
-import argparse
 import os
 import re
 import signal
@@ -10,9 +9,10 @@ import time
 
 import pytest
 
+from helpers import run_command
 from throughtime.cli import INTERRUPTED, sample, train
+from throughtime.cli.train import Interruption
 from throughtime.training import load_checkpoint
-from throughtime.training.interruption import Interruption
 from training_examples import text
 
 SMALL = ["--hidden", "6", "--embedding", "0", "--batch", "3", "--k1", "16"]
@@ -20,12 +20,7 @@ SMALL = ["--hidden", "6", "--embedding", "0", "--batch", "3", "--k1", "16"]
 
 def call(*arguments):
     """The two commands alone."""
-    parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers(dest="command", required=True)
-    for command in (train, sample):
-        command.add(commands)
-    options = parser.parse_args([str(argument) for argument in arguments])
-    return options.run(options)
+    return run_command(arguments, train, sample)
 
 
 @pytest.fixture
@@ -47,7 +42,7 @@ def test_train_resume_and_sample(book, capsys):
     assert call("train", "--resume", "throughtime.safetensors", "--updates", 40) == 0
     assert "40 updates, 20 updates done" in capsys.readouterr().out
     saved = load_checkpoint("throughtime.safetensors")
-    assert saved.place.updates == 40
+    assert saved.position.updates == 40
 
     assert call("train", book, *SMALL, "--updates", 40, "--out", "whole.safetensors") == 0
     capsys.readouterr()
@@ -83,10 +78,10 @@ def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(book, capsys, monkeypa
     told = capsys.readouterr().out
     assert "stopped   7 updates" in told
     assert "go on     throughtime train --resume throughtime.safetensors\n" in told
-    assert load_checkpoint("throughtime.safetensors").place.updates == 7
+    assert load_checkpoint("throughtime.safetensors").position.updates == 7
     monkeypatch.undo()
     assert call("train", "--resume", book.parent / "throughtime.safetensors") == 0
-    assert load_checkpoint(book.parent / "throughtime.safetensors").place.updates == 50
+    assert load_checkpoint(book.parent / "throughtime.safetensors").position.updates == 50
 
 
 @pytest.fixture

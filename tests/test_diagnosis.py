@@ -8,6 +8,7 @@ import pytest
 
 import corpus as implementations
 import throughtime as tt
+from helpers import fault_names
 from throughtime.diagnosis import FAULTS, one_step, steps
 from throughtime.diagnosis.diagnose import Search
 from throughtime.diagnosis.example_networks import GRU
@@ -22,10 +23,6 @@ from throughtime.gradcheck.budget import Budget, Spent
 
 def diagnosed(style, cell, faults, **sizes):
     return tt.check(implementations.make(style, cell, faults, **sizes), progress=False)
-
-
-def names(report):
-    return [cause.fault for cause in report.causes]
 
 
 BY_SIGNATURE = [
@@ -80,7 +77,7 @@ BY_EXPERIMENT = [
 @pytest.mark.parametrize(("style", "cell", "fault"), BY_SIGNATURE + BY_EXPERIMENT)
 def test_a_fault_is_named(style, cell, fault):
     report = diagnosed(style, cell, fault)
-    assert names(report) == [fault]
+    assert fault_names(report) == [fault]
     (cause,) = report.causes
     assert cause.evidence
     assert cause.page == fault.replace("_", "-")
@@ -114,7 +111,7 @@ def test_an_update_gate_without_the_state_before(kind, start, fault):
         own = network.target()
         return dataclasses.replace(own, at_length=lambda steps: target(steps, network.p))
 
-    assert names(tt.check(target(5), progress=False)) == [fault]
+    assert fault_names(tt.check(target(5), progress=False)) == [fault]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +145,7 @@ def test_what_shows_late_in_the_output_layer_is_not_between_steps():
 def test_error_bars_of_both_lengths_count():
     """The first step's part, measured at T = 1, has an error bar of its own."""
     sizes = {"T": 12, "B": 1, "I": 4, "H": 8, "O": 5}
-    assert names(diagnosed("gate_by_gate", "GRU", "dh_next_missing", **sizes)) == [
+    assert fault_names(diagnosed("gate_by_gate", "GRU", "dh_next_missing", **sizes)) == [
         "dh_next_missing"
     ]
 
@@ -182,13 +179,13 @@ def test_in_float32_no_wrong_name_is_given(fault):
 
 def test_of_two_faults_both_are_named():
     report = diagnosed("concatenated", "LSTM", ("averaged_over_steps", "bias_averaged"))
-    assert set(names(report)) == {"averaged_over_steps", "bias_averaged"}
+    assert set(fault_names(report)) == {"averaged_over_steps", "bias_averaged"}
     assert report.causes[-1].discrepancy_after < 1e-6
 
 
 def test_a_factor_and_what_is_left_behind_it():
     report = diagnosed("concatenated", "LSTM", ("factor_two", "dc_next_missing"))
-    assert names(report) == ["factor_two", "dc_next_missing"]
+    assert fault_names(report) == ["factor_two", "dc_next_missing"]
 
 
 def test_a_bias_divided_by_a_size_that_is_not_known():

@@ -14,11 +14,8 @@ import pytest
 
 from throughtime.cli import main
 from throughtime.training import Settings, Trainer, distributed, load_checkpoint, read
-from throughtime.training.checkpoint import load, save
-from throughtime.training.processes import Launch, Processes, StreamsOfOne
-from throughtime.training.pulse import Pulse
-from throughtime.training.restarts import restarted
-from throughtime.training.siblings import end_child
+from throughtime.training.checkpoint import load, restarted, save
+from throughtime.training.distributed import Launch, Processes, Pulse, ShardedGenerator, end_child
 from training_examples import text, trainer
 
 WORKER = Path(__file__).parent / "distributed_worker.py"
@@ -93,7 +90,7 @@ def test_a_lost_worker_ends_the_attempt_with_a_message_and_a_restart_goes_on(kil
     assert "a worker is lost: start again with --resume" in done.stderr
     assert "60 updates, 20 updates done" in done.stdout
     assert done.stdout.count("processes 2, 1 or 2 streams and 1 thread each") == 2
-    assert saved.place.updates == 40
+    assert saved.position.updates == 40
     assert saved.launch.processes == 2
 
 
@@ -102,11 +99,11 @@ def test_ctrl_c_on_the_launcher_writes_a_checkpoint(stopped):
     assert done.returncode != 0
     assert "stopped   " in done.stdout
     assert "go on     torchrun … -m throughtime train --resume run.safetensors\n" in done.stdout
-    assert 45 < saved.place.updates <= 60
+    assert 45 < saved.position.updates <= 60
 
 
 def test_the_same_number_of_processes_goes_on_bit_for_bit(study, stopped):
-    assert study["cut"] == stopped[1].place.updates
+    assert study["cut"] == stopped[1].position.updates
     assert study["before"] == 2
     assert study["same"]
 
@@ -118,7 +115,7 @@ def test_another_number_goes_on_and_says_so(folder, stopped, monkeypatch, capsys
     words = "the checkpoint is of 2: it goes on, but not bit for bit"
     assert f"processes 1, 3 streams and {distributed._engine.threads()} thread" in told
     assert words in told
-    assert load_checkpoint("alone.safetensors").place.updates == 60
+    assert load_checkpoint("alone.safetensors").position.updates == 60
 
 
 def test_two_processes_follow_one(folder, study):
@@ -209,7 +206,7 @@ def test_without_torch_one_line_says_what_to_do(monkeypatch, capsys, tmp_path):
 
 def test_masks_do_not_depend_on_who_draws_them():
     whole = np.random.default_rng(7).random((5, 4, 3), dtype=np.float32)
-    part = StreamsOfOne(7, slice(1, 3), 4).random((5, 2, 3), dtype=np.float32)
+    part = ShardedGenerator(7, slice(1, 3), 4).random((5, 2, 3), dtype=np.float32)
     np.testing.assert_array_equal(part, whole[:, 1:3])
 
 

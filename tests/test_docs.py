@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import throughtime
+from test_house import FLOORS
 from throughtime.explain import DERIVATIONS
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -72,3 +73,17 @@ def test_every_public_name_is_on_the_reference_page():
     modules = {"layouts", "plots"}
     assert named == set(throughtime.__all__) - modules
     assert all(f".{name}" in text for name in modules)
+
+
+@pytest.mark.parametrize("number", range(len(FLOORS)))
+def test_the_guide_and_its_picture_show_every_room_on_its_floor(number):
+    rooms = FLOORS[number] - {"__init__", "__main__"}
+    names = {"native" if room == "_engine" else room for room in rooms}
+    house = (DOCS / "figures" / "house.svg").read_text(encoding="utf-8")
+    (drawn,) = re.findall(rf">{number}  ([\w, ]+)<", house)
+    assert set(drawn.split(", ")) == names
+    guide = (DOCS.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = guide.partition("| floor | room |")[2].partition("\n\n")[0]
+    below, floor = table.partition(f"\n| {number + 1} |")[0], f"\n| {number} |"
+    listed = re.findall(r"\| `(\w+)(?:\.py|/)` \|", floor + below.partition(floor)[2])
+    assert set(listed) == names

@@ -42,15 +42,6 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(scope="module", params=_engine.available_isas())
-def isa(request):
-    """The same tests on every instruction set."""
-    before = _engine.isa()
-    _engine.choose_isa(request.param)
-    yield request.param
-    _engine.choose_isa(before)
-
-
 @pytest.fixture(params=[1, 2, 5])
 def threads(request):
     before = _engine.threads()
@@ -73,24 +64,24 @@ sizes = st.tuples(*[st.integers(1, 40)] * 4)
 @pytest.mark.parametrize("name", OPTIONS)
 @settings(max_examples=12)
 @given(shape=sizes, ragged=st.booleans(), indices=st.booleans(), states=st.booleans())
-def test_agrees_with_the_readable_cell(isa, name, shape, ragged, indices, states):
+def test_agrees_with_the_readable_cell(each_isa, name, shape, ragged, indices, states):
     assert_agrees(example(name, shape, ragged=ragged, indices=indices, states=states))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", OPTIONS)
-def test_agrees_at_awkward_sizes(isa, name, shape, agrees):
+def test_agrees_at_awkward_sizes(each_isa, name, shape, agrees):
     agrees(example(name, shape, ragged=True))
     agrees(example(name, shape, indices=True))
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_agrees_when_work_is_divided(isa, threads, name, agrees):
+def test_agrees_when_work_is_divided(each_isa, threads, name, agrees):
     agrees(example(name, (9, 37, 20, 65), ragged=True))
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_all_lengths_zero_and_no_gradient_from_above(isa, name):
+def test_all_lengths_zero_and_no_gradient_from_above(each_isa, name):
     """States stand still, every gradient but that of the initial state is 0."""
     case = example(name, (5, 3, 4, 6))
     case = replace(case, lengths=np.zeros(3, int), doutputs=None)
@@ -152,7 +143,7 @@ def test_class_indices_of_any_integer_type(dtype):
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_the_tape_of_one_engine_serves_the_other(isa, name):
+def test_the_tape_of_one_engine_serves_the_other(each_isa, name):
     case = example(name, (7, 6, 4, 9), ragged=True)
     truth, readable = forward(case, "readable")
     truth = backward(case, readable, "readable")
@@ -163,7 +154,7 @@ def test_the_tape_of_one_engine_serves_the_other(isa, name):
 
 @pytest.mark.parametrize("cut", [1, 4, 6])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_a_tape_cut_in_two_gives_the_whole(isa, name, cut):
+def test_a_tape_cut_in_two_gives_the_whole(each_isa, name, cut):
     """From the later part's initial state to the earlier part's final one."""
     case = example(name, (7, 6, 4, 9), ragged=True)
     _, tape = forward(case, "compiled")
@@ -243,7 +234,7 @@ def test_a_class_of_one_s_own_keeps_its_own_equations():
 
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf], ids=str)
-def test_not_a_number_and_infinity_spread_as_in_the_readable_cells(isa, name, bad):
+def test_not_a_number_and_infinity_spread_as_in_the_readable_cells(each_isa, name, bad):
     case = example(name, (5, 3, 4, 9))
     case.inputs[2, 1, 0] = bad
     with np.errstate(invalid="ignore"):

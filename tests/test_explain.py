@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import throughtime
+from helpers import run_command
 from throughtime.cells import GRU, LSTM, RNN
 from throughtime.cli import explain as command
 from throughtime.explain import DERIVATIONS, example, explain, relative_difference
@@ -17,10 +17,7 @@ from throughtime.explain.example import CELLS
 
 
 def run(*arguments):
-    parser = argparse.ArgumentParser()
-    command.add(parser.add_subparsers())
-    args = parser.parse_args(["explain", *arguments])
-    return args.run(args)
+    return run_command(["explain", *arguments], command)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -48,14 +48,6 @@ def same(ours, truth, tolerance):
         assert (one - other).norm() <= tolerance * other.norm()
 
 
-@pytest.fixture(params=_engine.available_isas())
-def each_isa(request):
-    before = _engine.isa()
-    _engine.choose_isa(request.param)
-    yield
-    _engine.choose_isa(before)
-
-
 @pytest.mark.usefixtures("each_isa")
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("units", [1, 5, 16, 70, 130])

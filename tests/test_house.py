@@ -105,7 +105,22 @@ def test_a_room_is_entered_by_its_door(path):
 
 
 # The others hold files that are wanted one by one: they import torch, matplotlib or much else.
-DOORS = {"cells", "derivatives", "gradcheck", "network", "gradient_flow"}
+DOORS = {"cells", "derivatives", "gradcheck", "network", "gradient_flow", "training"}
+
+
+@pytest.mark.parametrize("path", files(), ids=shown)
+def test_nothing_shipped_imports_what_is_not(path):
+    """The benchmarks and the tests lie beside the package, and a wheel has neither."""
+    helpers = {other.stem for other in (ROOT / "tests").glob("*.py")}
+    beside = {"benchmarks", "corpus", "docs", "examples", "tests", "tools"} | helpers
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        assert not beside & {name.split(".")[0] for name in names}, shown(path)
 
 
 def test_no_public_word_is_a_module_too():

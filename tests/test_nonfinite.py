@@ -195,7 +195,7 @@ def test_a_model_whose_next_loss_is_infinite_replaces_no_checkpoint(tmp_path):
     with pytest.raises(DivergedError, match="update 7"):
         run.fit(updates=20, out=path, checkpoint_every=6, watch=spoil)
     saved = load_checkpoint(path)
-    assert saved.place.updates == 4
+    assert saved.position.updates == 4
     assert saved.network.parameters.norm() < 100
 
 

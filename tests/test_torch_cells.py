@@ -8,15 +8,11 @@ import pytest
 from helpers import CLASSES, cases, example, network, one_hot
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
-import torch_reference  # noqa: E402
+from torch_reference import leaf, run  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("each_engine")
 CASES = cases()
 SIZES = {"T=1 B=1": (1, 1), "T=7 B=4": (7, 4)}
-
-
-def leaf(array):
-    return torch.tensor(np.asarray(array, np.float64), requires_grad=True)
 
 
 def truth(net, case, masks):
@@ -27,7 +23,7 @@ def truth(net, case, masks):
     numbers = one_hot(case.inputs, CLASSES) if case.inputs.ndim == 2 else case.inputs
     x = leaf(numbers)
     lengths = [T] * B if case.lengths is None else case.lengths
-    outputs, final = torch_reference.run(net, p, x, state, lengths, masks)
+    outputs, final = run(net, p, x, state, lengths, masks)
     total = (outputs * torch.tensor(case.doutputs)).sum()
     for name, value in final.items():
         total = total + (value * torch.tensor(case.dstate[name])).sum()

@@ -10,6 +10,8 @@ from throughtime.torch.state_dicts import from_torch
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
+from torch_reference import leaf  # noqa: E402
+
 pytestmark = pytest.mark.usefixtures("each_engine")
 T, B, I, H = 6, 3, 4, 5  # noqa: E741
 LENGTHS = {"full": None, "ragged": [3, 6, 1]}
@@ -27,10 +29,6 @@ SHAPES = {
     }
     for layers, both in product((1, 2, 3), (False, True))
 }
-
-
-def leaf(array):
-    return torch.tensor(array, dtype=torch.float64, requires_grad=True)
 
 
 def torchs_state(net, state):

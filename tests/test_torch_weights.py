@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import throughtime as tt
-from helpers import relative_error
+from helpers import network, relative_error
 from throughtime.torch.state_dicts import from_torch, to_torch, torch_state_dict
 
 NETWORKS = {
@@ -28,17 +28,6 @@ NETWORKS = {
         tt.GRU(4, 4),
     ],
 }
-
-
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch", reason="torch is not installed")
-
-
-def filled(layers, dtype="float32"):
-    net = tt.Network(layers, dtype=dtype)
-    net.parameters.flat[...] = np.random.default_rng(1).uniform(-1, 1, net.parameters.flat.size)
-    return net
 
 
 def module_of(torch, net, **options):
@@ -64,7 +53,7 @@ def module_of(torch, net, **options):
 @pytest.mark.parametrize("name", NETWORKS)
 class TestRoundTrip:
     def test_through_a_mapping(self, name, dtype):
-        net = filled(NETWORKS[name], dtype)
+        net = network(NETWORKS[name], dtype)
         options = {"nonlinearity": getattr(net.specs[0], "nonlinearity", None)}
         rates = [spec.rate for spec in net.specs if isinstance(spec, tt.Dropout)]
         back = from_torch(torch_state_dict(net), dropout=rates[0] if rates else None, **options)
@@ -73,7 +62,7 @@ class TestRoundTrip:
 
     @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
     def test_through_a_module(self, name, dtype, torch):
-        net = filled(NETWORKS[name], dtype)
+        net = network(NETWORKS[name], dtype)
         module = module_of(torch, net).to(getattr(torch, dtype))
         assert dict(module.named_parameters()).keys() == torch_state_dict(net).keys()
         to_torch(net, module)
@@ -105,14 +94,14 @@ class TestReading:
         weights = {"weight_ih_l0": np.ones((8, 1)), "weight_hh_l0": np.ones((8, 2))}
         from_torch(weights).parameters["0.W"][...] = 5
         assert (weights["weight_ih_l0"] == 1).all()
-        net = filled([tt.GRU(3, 2)])
+        net = network([tt.GRU(3, 2)], "float32")
         before = net.parameters.copy()
         for array in torch_state_dict(net).values():
             array[...] = 7
         assert net.parameters == before
 
     def test_a_safetensors_file_with_a_prefix(self, tmp_path):
-        net = filled(NETWORKS["LSTM, stacked"])
+        net = network(NETWORKS["LSTM, stacked"], "float32")
         named = {f"encoder.rnn.{name}": array for name, array in torch_state_dict(net).items()}
         save_file(named | {"head.weight": np.ones((2, 4), np.float32)}, tmp_path / "m.safetensors")
         back = from_torch(load_file(tmp_path / "m.safetensors"), prefix="encoder.rnn.")
@@ -284,7 +273,7 @@ class TestRefusedWriting:
             torch_state_dict(tt.Network(layers))
 
     def test_chosen_layers(self):
-        net = filled([tt.Embedding(5, 3), tt.LSTM(3, 4), tt.Dense(4, 5)])
+        net = network([tt.Embedding(5, 3), tt.LSTM(3, 4), tt.Dense(4, 5)], "float32")
         chosen = torch_state_dict(net, layers=[1])
         assert np.array_equal(chosen["weight_ih_l0"], net.parameters["1.W"])
         with refusal("layers: expected numbers from 0 to 2, got 3"):
@@ -293,7 +282,7 @@ class TestRefusedWriting:
             torch_state_dict(net, layers=[])
 
     def test_biases_into_a_module_without(self, torch):
-        net = filled([tt.GRU(3, 4)])
+        net = network([tt.GRU(3, 4)], "float32")
         module = torch.nn.GRU(3, 4, bias=False)
         message = (
             "bias_ih_l0: expected 0, since the module has no biases, got other numbers; "
@@ -307,7 +296,7 @@ class TestRefusedWriting:
         assert from_torch(module).parameters == net.parameters
 
     def test_another_module(self, torch):
-        net = filled([tt.RNN(3, 4), tt.RNN(4, 4)])
+        net = network([tt.RNN(3, 4), tt.RNN(4, 4)], "float32")
         wrong = [
             (
                 torch.nn.Linear(3, 4),

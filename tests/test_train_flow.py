@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from helpers import Terminal
 from throughtime import cli
 from throughtime.gradient_flow.record import Look, NormsSince
 from throughtime.gradient_flow.recorder import LookBudget
@@ -297,11 +298,6 @@ def test_a_disk_that_is_full_does_not_stop_the_run(tmp_path, monkeypatch):
 # --- the line ---
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
 def test_the_line_says_verdict_reach_norm_and_clipping():
     file = Terminal()
     with tt.FlowRecorder(clip=1.0, file=file) as one:
@@ -450,7 +446,7 @@ def test_a_run_that_diverges_ends_in_one_line_and_keeps_the_checkpoint(text, cap
         assert line.endswith("no checkpoint was written before")
     else:
         kept = load_checkpoint("throughtime.safetensors")
-        assert kept.place.updates == saved
+        assert kept.position.updates == saved
         assert np.isfinite(kept.network.parameters.flat).all()
 
 

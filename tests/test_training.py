@@ -19,7 +19,7 @@ from throughtime.training import (
     load_checkpoint,
     ngram_bits,
 )
-from throughtime.training.schedule import factor
+from throughtime.training.settings import factor
 from training_examples import settings, text, trainer
 
 WINDOWS = [(16, None), (5, 12), (12, 5), (300, 300)]
@@ -182,7 +182,7 @@ def test_a_run_that_diverges_says_so_and_keeps_the_last_checkpoint(rate, tmp_pat
     with pytest.raises(DivergedError, match=message + r"at update \d+ \(.+\); choose a lower"):
         ours.fit(updates=100, out=tmp_path / "c", checkpoint_every=1)
     saved = load_checkpoint(tmp_path / "c")
-    assert 4 <= saved.place.updates <= ours.updates
+    assert 4 <= saved.position.updates <= ours.updates
     assert np.isfinite(Trainer.resume(tmp_path / "c", ours.text).step().bits)
     assert np.isfinite(saved.network.parameters.flat).all()
     ours.network.parameters.flat[3] = np.nan

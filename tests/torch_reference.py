@@ -6,9 +6,15 @@ is needed, and class indices become one-hot vectors.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 import throughtime as tt
+
+
+def leaf(array):
+    """A tensor in float64 that torch differentiates by."""
+    return torch.tensor(np.asarray(array, np.float64), requires_grad=True)
 
 
 def run(net, p, x, state, lengths, masks):

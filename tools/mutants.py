@@ -48,7 +48,7 @@ STEP = {"step_backward", "parameter_gradients"}
 
 
 @dataclass(frozen=True)
-class Place:
+class MutatedFile:
     """Functions of one file that are mutated, and the tests that look at them first."""
 
     file: str
@@ -56,8 +56,8 @@ class Place:
     first: tuple[str, ...]
 
 
-def _place(file: str, functions: set[str], *first: str) -> Place:
-    return Place(file, frozenset(functions), first)
+def _place(file: str, functions: set[str], *first: str) -> MutatedFile:
+    return MutatedFile(file, frozenset(functions), first)
 
 
 CELLS, NETWORK = "tests/test_cells.py", "tests/test_network.py"
@@ -191,7 +191,9 @@ def main() -> int:
         return 3
 
 
-def _mutants(places: list[Place], package: Path, quick: bool) -> list[tuple[Place, Mutant]]:
+def _mutants(
+    places: list[MutatedFile], package: Path, quick: bool
+) -> list[tuple[MutatedFile, Mutant]]:
     found = [
         (place, mutant)
         for place in places
@@ -248,7 +250,7 @@ class Copies:
             if _fail(copy, selection, engine):
                 raise Unusable(f"without a mutant, {' '.join(selection)} fails ({engine})")
 
-    def run(self, mutants: list[tuple[Place, Mutant]]) -> list[tuple[Place, Mutant]]:
+    def run(self, mutants: list[tuple[MutatedFile, Mutant]]) -> list[tuple[MutatedFile, Mutant]]:
         """Those that no test notices."""
         with ThreadPoolExecutor(self.jobs) as pool:
             caught = list(
@@ -261,7 +263,7 @@ class Copies:
             )
         return [pair for pair, noticed in zip(mutants, caught, strict=True) if not noticed]
 
-    def _caught(self, place: Place, mutant: Mutant) -> bool:
+    def _caught(self, place: MutatedFile, mutant: Mutant) -> bool:
         copy = self.free.get()
         path = copy / "throughtime" / place.file
         try:
@@ -308,8 +310,8 @@ def _fail(copy: Path, selection: tuple[str, ...], engine: str) -> bool:
 
 
 def _report(
-    mutants: list[tuple[Place, Mutant]],
-    survivors: list[tuple[Place, Mutant]],
+    mutants: list[tuple[MutatedFile, Mutant]],
+    survivors: list[tuple[MutatedFile, Mutant]],
     whole: bool,
     package: Path,
 ) -> int:

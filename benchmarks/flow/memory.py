@@ -12,7 +12,7 @@ from benchmarks import torch_layer
 from benchmarks.cases import Case
 from benchmarks.engine import Row
 from benchmarks.flow.lags import CASE, Ours, UnrolledTwin
-from benchmarks.memory import PROCESS, status
+from benchmarks.growth import PROCESS, status
 from throughtime.questions import flow
 
 KEPT_UP_TO = 256  # steps: all gradients of these take a gigabyte

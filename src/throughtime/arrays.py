@@ -1,4 +1,4 @@
-"""Array types and the one way in which wrong input is refused: expected, actual, way out."""
+"""Array types, and the one way in which wrong input is refused: expected, actual, way out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array: TypeAlias = NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
 
 PRECISIONS = (np.dtype("float32"), np.dtype("float64"))
-LARGEST_SIZE = 2**48  # elements; beyond this an offset in bytes no longer fits every index type
+LARGEST_SIZE = 2**48  # elements; with more, offsets in bytes overflow some index types
 
 
 def refuse(
@@ -72,7 +72,7 @@ def real(what: str, number: object) -> float:
 
 
 def array_of(what: str, values: object, dtype: object = None) -> Array:
-    """`values` as an array; lists that hold something else than numbers are refused."""
+    """`values` as an array; lists that hold anything other than numbers are refused."""
     try:
         return np.asarray(values, dtype=dtype)  # type: ignore[call-overload, no-any-return]
     except (ValueError, TypeError, OverflowError) as problem:
@@ -132,7 +132,7 @@ def all_finite(values: Array) -> bool:
 
 
 def finite(what: str, values: Array) -> None:
-    """Refuses NaN and infinity, and names the first place where one stands."""
+    """Refuses NaN and infinity, and names the first entry that is one."""
     if all_finite(values):
         return
     place = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])

@@ -1,6 +1,6 @@
-"""The compiled engine: which one answers, how many threads it may use, what memory it keeps.
+"""Settings of the engine: readable or compiled, how many threads, what memory it keeps.
 
-`THROUGHTIME_ENGINE=readable` leaves everything to the NumPy cells; `THROUGHTIME_THREADS` and
+`THROUGHTIME_ENGINE=readable` selects the NumPy cells; `THROUGHTIME_THREADS` and
 `THROUGHTIME_ISA` choose threads and instruction set. Results do not depend on the threads.
 """
 
@@ -30,13 +30,13 @@ _chosen: ContextVar[str] = ContextVar("engine")
 
 
 def use_compiled() -> bool:
-    """Whether the compiled twins answer."""
+    """Whether the compiled twins are used."""
     return _chosen.get(AT_START) == "compiled"
 
 
 @contextmanager
 def engine(name: Name) -> Iterator[None]:
-    """Within a `with`, "compiled" or "readable" cells answer.
+    """Uses the "compiled" or the "readable" cells within a `with` block.
 
     Example:
         >>> import throughtime as tt
@@ -52,9 +52,9 @@ def engine(name: Name) -> Iterator[None]:
 
 
 def set_threads(count: int) -> None:
-    """How many threads the compiled engine may use; the results are the same, to the bit.
+    """Sets how many threads the compiled engine may use; results are the same to the bit.
 
-    By default as many as there are processors, or as `THROUGHTIME_THREADS` says.
+    The default is the number of processors, or `THROUGHTIME_THREADS`.
 
     Raises:
         ValueError, TypeError: for anything but an integer from 1 to 1024.
@@ -65,12 +65,12 @@ def set_threads(count: int) -> None:
 
 
 def release_workspace() -> int:
-    """Gives the memory that the engine keeps between calls back; returns how many bytes."""
+    """Frees the memory that the engine keeps between calls; returns the number of bytes."""
     return _engine.release_workspace()
 
 
 def engine_info() -> dict[str, object]:
-    """Which engine answers, its instruction set and those that this processor can run, threads.
+    """The engine in use, its instruction set, those that this processor has, and its threads.
 
     Example:
         >>> import throughtime as tt

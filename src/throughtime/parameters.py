@@ -1,7 +1,7 @@
-"""Named arrays in one flat vector: the form of parameters, of gradients and of carried states.
+"""Named arrays in one flat vector: parameters, gradients and carried states.
 
-The optimiser, the checker and the file see one contiguous vector; the equations see names
-and shapes. Both are the same memory.
+The optimiser, the check and files use one contiguous vector; the equations use names and shapes.
+Both share the same memory.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Parameters(Mapping[str, Array]):
     Args:
         shapes: name to shape, in the order in which the vector holds them.
         dtype: float32 or float64.
-        flat: the vector to look at; zeros where it is not given.
+        flat: the vector to use; zeros where it is not given.
 
-    Arithmetic (`+ - * /`, in place too) acts on the whole vector, with a number or with
+    Arithmetic (`+ - * /`, also in place) acts on the whole vector, with a number or with
     Parameters of the same names and shapes.
 
     Example:
@@ -68,7 +68,7 @@ class Parameters(Mapping[str, Array]):
         stops = itertools.accumulate(sizes)
         places = [slice(stop - size, stop) for size, stop in zip(sizes, stops, strict=True)]
         self._places = dict(zip(self.shapes, places, strict=True))
-        self._views: dict[str, Array] = {}  # made when they are first looked at
+        self._views: dict[str, Array] = {}  # made when they are first needed
 
     @classmethod
     def of(cls, arrays: Mapping[str, Array], dtype: object = None) -> Parameters:
@@ -119,7 +119,7 @@ class Parameters(Mapping[str, Array]):
         """The same names and shapes over another vector of the same size."""
         fast = flat.shape == self.flat.shape and flat.flags.c_contiguous
         if not fast or flat.dtype not in PRECISIONS:
-            return Parameters(self.shapes, flat.dtype, flat)  # which says what is wrong
+            return Parameters(self.shapes, flat.dtype, flat)  # which raises what is wrong
         twin = object.__new__(Parameters)  # nothing but the vector is new
         twin.shapes, twin._places, twin.flat, twin._views = self.shapes, self._places, flat, {}
         return twin
@@ -143,7 +143,7 @@ class Parameters(Mapping[str, Array]):
             self[name] = array
 
     def save(self, path: str | PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
-        """Writes a safetensors file, complete or not at all; `metadata` travels with it."""
+        """Writes a safetensors file, completely or not at all, with `metadata` in it."""
         storage.write(path, self, metadata)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The progress bar; tqdm is imported when one is drawn, since importing it takes a while."""
+"""The progress bar; tqdm is imported only when a bar is made, since that takes a while."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 def progress_bar(total: int, what: str, unit: str, show: bool | None = None) -> tqdm[NoReturn]:
-    """A bar on standard error that goes away when it is done.
+    """A bar on standard error that disappears when it is done.
 
     Args:
         total: how many units there are to do.
-        what: stands before the bar.
+        what: the text before the bar.
         unit: of what is counted.
         show: whether to draw it; None: in a terminal, after two seconds.
     """
@@ -24,7 +24,7 @@ def progress_bar(total: int, what: str, unit: str, show: bool | None = None) -> 
 
 
 def begin(bar: tqdm[NoReturn], what: str, unit: str, total: int | None) -> None:
-    """Makes a bar count something else from 0 on; it is drawn no earlier than it would have been.
+    """Makes a bar count something else, from 0 on; it appears no earlier than it would have.
 
     Args:
         bar: what `progress_bar` made.

@@ -28,8 +28,10 @@ from throughtime.torch.nonfinite import first_in_module
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DIAGNOSIS = 10  # times the check's evaluations, at most …
-ENOUGH = 6_000  # … or so many where that is more
+# A diagnosis takes at most this many times the evaluations of its check, or this many
+# evaluations where that is more: counts, so that a slow machine gives the same answer.
+DIAGNOSIS = 10
+ENOUGH = 6_000
 
 
 class Report(gradcheck.Report):

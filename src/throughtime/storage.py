@@ -1,7 +1,7 @@
-"""Files: safetensors in and out, complete or not there at all.
+"""Files in safetensors format, written completely or not at all.
 
-safetensors holds a short header and raw numbers and runs nothing on loading, so that a file
-from a stranger can be read; a checkpoint in pickle could not.
+A safetensors file holds a short header and raw numbers. Loading it executes nothing, so that a
+file from a stranger can be read safely, unlike a checkpoint in pickle.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def write(
 
 
 def replace(path: str | os.PathLike[str], content: bytes) -> None:
-    """Puts `content` at `path` in one step: whoever reads sees the old file or the new one.
+    """Puts `content` at `path` in one step: a reader sees either the old file or the new one.
 
     A file beside it is written and flushed to the disk first, then renamed, which POSIX and
     Windows both do atomically within a folder.
@@ -61,7 +61,7 @@ def _umask() -> int:
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
-    """Reads named arrays and metadata; refuses what is no whole safetensors file."""
+    """Reads named arrays and metadata; refuses a file that is not a complete safetensors file."""
     if not Path(path).is_file():
         refuse("file", "an existing safetensors file", str(path), error=FileNotFoundError)
     try:
@@ -72,6 +72,6 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]
     except (SafetensorError, TypeError, AttributeError) as problem:
         refuse(str(path), WHOLE, problem)
     for name, array in arrays.items():
-        if array.dtype.kind not in "biufc":  # other libraries teach NumPy further types
+        if array.dtype.kind not in "biufc":  # other libraries add types to NumPy
             refuse(str(path), WHOLE, f"{array.dtype} for {name!r}")
     return arrays, metadata

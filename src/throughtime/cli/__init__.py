@@ -14,12 +14,12 @@ INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line and returns its exit status; wrong input costs one line, no trace."""
+    """Runs the command line and returns its exit status; wrong input gives one line, no trace."""
     return run(_parser(), arguments)
 
 
 def run(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> int:
-    """What a parser's command answers, with every error in one line."""
+    """The exit status of a parser's command; every error is printed in one line."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without Greek letters gets "?"
@@ -30,7 +30,7 @@ def run(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> 
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()  # the reader has gone (`throughtime … | head`); nothing left to say
+        sys.stderr.close()  # the reader has gone, as in `throughtime … | head`
         return 0
     except (ValueError, TypeError, OSError, ImportError) as problem:
         if options.debug:
@@ -41,7 +41,7 @@ def run(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> 
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, but for its exit status 2, which among the verdicts of `check` has a meaning."""
+    """As argparse's, except for its exit status 2, which is a verdict of `check`."""
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)

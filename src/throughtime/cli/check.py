@@ -24,7 +24,7 @@ from throughtime.targets.file import send_by_value
 STATUS = {"agree": 0, "disagree": 1, "unresolved": 2}
 OF_THE_CHECK = ("effort", "evaluations", "seconds", "workers", "entries")
 FILES = ("json", "html", "junit")
-NARROWEST = 40  # columns of a terminal for which lines are made
+NARROWEST = 40  # columns; lines are not broken for narrower terminals
 
 DESCRIPTION = """Compares a gradient with numerical derivatives of its loss.
 
@@ -68,7 +68,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="seconds that each answer of a library or program may take (default 60)",
     )
     parser.add_argument(
-        "--include", action="store_true", help="print the folder of throughtime.h, and leave"
+        "--include", action="store_true", help="print the folder of throughtime.h and exit"
     )
     how = parser.add_argument_group("how much")
     how.add_argument("--effort", choices=("quick", "normal", "exhaustive"), help="default normal")
@@ -76,7 +76,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     how.add_argument("--seconds", type=float, metavar="S", help="at most S seconds")
     how.add_argument("--entries", type=int, metavar="N", help="single entries in each tensor")
     how.add_argument("--workers", type=int, metavar="N", help="evaluate in N processes")
-    how.add_argument("--seed", type=int, default=0, help="of what is drawn (default 0)")
+    how.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
     what = parser.add_argument_group("what comes out")
     what.add_argument("--quiet", action="store_true", help="print nothing but errors")
     what.add_argument("--json", metavar="FILE", help="write the report as JSON")
@@ -94,13 +94,13 @@ def run(options: argparse.Namespace) -> int:
     if options.include:
         print(INCLUDE)
         return 0
-    _check_places(options)  # an hour's check is not to end at a folder that is missing
+    _check_places(options)  # so that no missing folder wastes a long check
     try:
         with _termination_as_exit(), _target(options) as target:
             return _check(target, options)
     except (CheckError, KeyboardInterrupt, BrokenPipeError, Terminated):
         raise
-    except (Exception, SystemExit) as problem:  # whatever the user's own code may raise
+    except (Exception, SystemExit) as problem:  # the user's own code may raise anything
         if options.debug:
             raise
         raise CheckError(in_one_line(problem)) from problem
@@ -120,7 +120,7 @@ def _check_places(options: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _target(options: argparse.Namespace) -> Iterator[Target]:
-    """What the command line names; a program that was started for it ends here."""
+    """The target that the command line names; a program that was started for it ends here."""
     if (options.target is None) == (options.program is None):
         actual = "neither" if options.target is None else "both"
         refuse("target", "a TARGET or --program", actual, "see --help", error=CheckError)
@@ -149,7 +149,7 @@ def _check(target: Target, options: argparse.Namespace) -> int:
     bar = {"progress": False} if options.quiet else {}
     report = check(target, seed=options.seed, **chosen, **bar)
     _say(report.as_text(_columns()) if sys.stdout.isatty() else str(report), options)
-    interrupted = INTERRUPTED in report.notes  # whoever interrupts one thing wants no other
+    interrupted = INTERRUPTED in report.notes  # who interrupts the check wants no sweep either
     if (options.sweep or options.figure) and not interrupted:
         found = sweep(target, **bar)
         _say(f"\n{found}", options)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
 
-from benchmarks.diagnose.cases import Case
 from throughtime import Flow, Network, Report, SoftmaxCrossEntropy, Target, check, flow
 from throughtime.arrays import Array
+from throughtime.cli.demo_lstm import MISTAKES, faulty_lstm
 from throughtime.report.figures import plot_training
 from throughtime.report.pages import (
     Figure,
@@ -38,23 +38,17 @@ VALIDATE_EVERY = 1000  # updates
 CHECKED_STEPS, CHECKED_SEQUENCES = 39, 2
 FLOW_STEPS, FLOW_SEQUENCES = 128, 4
 SAMPLE = 400
-MISTAKES = ("averaged_over_steps", "dc_next_missing")
-BY_HAND = Case(
-    "concatenated",
-    "LSTM",
-    MISTAKES,
-    "layout",
-    {"T": CHECKED_STEPS, "B": CHECKED_SEQUENCES, "I": 5, "H": 5, "O": 5},
-)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser(
-        "demo", help="train an LSTM, check its gradient, break it, see what is wrong named"
+        "demo", help="train an LSTM, check its gradient, break it, and see the fault named"
     )
     parser.add_argument("--quick", action="store_true", help=f"train for {QUICK_SECONDS:.0f} s")
-    parser.add_argument("--seconds", type=float, help=f"of training (default {SECONDS:.0f})")
+    parser.add_argument(
+        "--seconds", type=float, help=f"seconds of training (default {SECONDS:.0f})"
+    )
     parser.add_argument(
         "--html", metavar="FILE", default="throughtime-report.html", help="the page to write"
     )
@@ -62,7 +56,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """The whole story; exit status 1 where a verdict or a fault's name is not the right one."""
+    """The whole demonstration; exit status 1 where a verdict or the name of a fault is wrong."""
     seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
     print("1. Train: an LSTM learns the source of Python's standard library by TBPTT\n")
     trainer, trained = _train(read(standard_library()), seconds)
@@ -84,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
         "\n4. Diagnose: an LSTM that somebody wrote in NumPy, [h, x] in one matrix, trains badly."
         "\n   Its gradient check says 0.95. Why? Only how its arrays are laid out is known.\n"
     )
-    diagnosed = check(BY_HAND.target())
+    diagnosed = check(faulty_lstm())
     print(diagnosed)
 
     prompt = "    def "
@@ -126,7 +120,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _train(text: Text, seconds: float) -> tuple[Trainer, Section]:
-    """Trains, prints how it went, and gives the same as a section of the page."""
+    """Trains, prints the results, and returns them as a section of the page."""
     trainer = Trainer(text, SETTINGS)
     classes = len(trainer.vocabulary)
     yardsticks = ngram_bits(trainer.codes, trainer.held_out, classes)
@@ -167,7 +161,7 @@ def _train(text: Text, seconds: float) -> tuple[Trainer, Section]:
 
 
 def _flow(trainer: Trainer) -> Flow:
-    """Of the trained network on held-out text, and what its own windows and threshold do there."""
+    """The flow of the trained network on held-out text, with its own windows and threshold."""
     data = _stretch(trainer, FLOW_STEPS, FLOW_SEQUENCES)
     return flow(trainer.network, *data, k2=SETTINGS.k1, clip=SETTINGS.clip)
 

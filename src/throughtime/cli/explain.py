@@ -29,10 +29,10 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "name",
         choices=[*DERIVATIONS, FAULT],
-        help="a cell, or what is summed through time; or the word fault",
+        help="a cell, or a sum through time; or the word fault",
     )
     parser.add_argument("fault", nargs="?", metavar="NAME", help="such as averaged_over_steps")
-    parser.add_argument("--seed", type=_seed, help="of the example's numbers (default: 0)")
+    parser.add_argument("--seed", type=_seed, help="random seed for the example (default 0)")
     parser.set_defaults(run=run)
 
 
@@ -66,7 +66,7 @@ def _all() -> str:
 
 
 def _seed(text: str) -> int:
-    """A whole number of at least 0, as NumPy's generators want it."""
+    """A whole number of at least 0, as NumPy's generators need it."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
     return int(text)

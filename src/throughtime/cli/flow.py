@@ -25,7 +25,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser(
         "flow",
-        help="show how far back a model's gradient reaches, and what follows",
+        help="show how far back a model's gradient reaches, and what follows from it",
         description="Follows the losses of a trained model on excerpts of a text back through "
         "time: verdict, advice on truncation, clipping and initialisation, and a table by lag.",
         epilog=EPILOG,
@@ -40,14 +40,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="DATA",
         help="text in UTF-8, files or folders (default: what it was trained on)",
     )
-    what = parser.add_argument_group("what is looked at")
+    what = parser.add_argument_group("what is examined")
     what.add_argument("--steps", type=int, default=STEPS, metavar="N", help=f"T (default {STEPS})")
     what.add_argument(
         "--batch", type=int, default=BATCH, metavar="N", help=f"excerpts, B (default {BATCH})"
     )
     what.add_argument("--max-lag", type=int, metavar="N", help="steps back (default all, or 100)")
     what.add_argument("--sample", type=int, metavar="N", help="losses that are followed back")
-    what.add_argument("--memory", type=int, metavar="N", help="the lag that the data ask for")
+    what.add_argument("--memory", type=int, metavar="N", help="the lag that the data need")
     what.add_argument(
         "--tolerance",
         type=float,
@@ -57,7 +57,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     what.add_argument("--k2", type=int, metavar="N", help="steps back (default: as trained)")
     what.add_argument("--clip", type=float, metavar="X", help="threshold (default: as trained)")
-    what.add_argument("--seed", type=int, default=0, help="of what is drawn (default 0)")
+    what.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
     parser.add_argument(
         "--record",
         metavar="FILE",

@@ -24,15 +24,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--temperature",
         type=float,
         default=0.8,
-        help="1: as the model says; less: more cautious; 0: the most probable (default 0.8)",
+        help="1: the model's distribution; less: more cautious; 0: the most probable (default 0.8)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the draws (default 0)")
     parser.add_argument("--prompt", default="", help="what the text begins with")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the prompt and what follows on it, character by character."""
+    """Prints the prompt and its continuation, character by character."""
     saved = training.load_checkpoint(options.checkpoint)
     known = saved.vocabulary.characters
     start = options.prompt or ("\n" if "\n" in known else known[0])

@@ -5,21 +5,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 
 from throughtime import training
 from throughtime.arrays import refuse
 from throughtime.cli import INTERRUPTED, train_flow
 from throughtime.gradcheck import CheckError
 from throughtime.questions import check
-from throughtime.training import distributed
-from throughtime.training.checkpoint import load_together
-from throughtime.training.interruption import Interruption
-from throughtime.training.processes import Processes
-from throughtime.training.restarts import restarted
-from throughtime.training.summary import beginning, ending
+from throughtime.training import Processes
 
 EPILOG = """examples:
   throughtime train --stdlib --minutes 5
@@ -28,6 +25,7 @@ EPILOG = """examples:
   throughtime train book.txt --flow"""
 
 MINUTES = 5.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CHECKED_STEPS, CHECKED_ENTRIES = 16, 4  # before the first update
 
 # Option, the setting it stands for, its type, and what it says in the help.
@@ -41,13 +39,13 @@ OPTIONS: tuple[tuple[str, str, Any, str], ...] = (
     ("--held-out", "held_out", float, "share of the text held out"),
     ("--batch", "batch", int, "parallel streams of the text, B"),
     ("--k1", "k1", int, "steps between updates"),
-    ("--k2", "k2", int, "steps that the gradient goes back; k1 where it is not given"),
+    ("--k2", "k2", int, "steps that the gradient goes back (default k1)"),
     ("--optimiser", "optimiser", str, "sgd, adam or adamw"),
     ("--learning-rate", "learning_rate", float, "at its highest"),
     ("--weight-decay", "weight_decay", float, "of adamw"),
     ("--schedule", "schedule", str, "constant or cosine"),
-    ("--clip", "clip", float, "largest norm of the gradient; 0 for any"),
-    ("--seed", "seed", int, "of initialisation and dropout"),
+    ("--clip", "clip", float, "largest norm of the gradient; 0: not clipped"),
+    ("--seed", "seed", int, "random seed of initialisation and dropout"),
     ("--dtype", "dtype", str, "float32 or float64"),
 )
 
@@ -61,7 +59,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "sources", nargs="*", metavar="FILE_OR_FOLDER", help="text in UTF-8; folders with all in it"
+        "sources",
+        nargs="*",
+        metavar="FILE_OR_FOLDER",
+        help="text in UTF-8; all text files in a folder",
     )
     parser.add_argument(
         "--stdlib", action="store_true", help="the source of Python's own standard library"
@@ -70,12 +71,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--out", metavar="CHECKPOINT", help="where to write (default throughtime.safetensors)"
     )
     parser.add_argument(
-        "--resume", metavar="CHECKPOINT", help="go on from here, on the same text, and write here"
+        "--resume",
+        metavar="CHECKPOINT",
+        help="continue from here, on the same text, and write here",
     )
     end = parser.add_mutually_exclusive_group()
-    end.add_argument("--updates", type=int, help="how many in all, from the very first one")
+    end.add_argument("--updates", type=int, help="updates in all, from the very first one")
     end.add_argument(
-        "--minutes", type=float, help=f"how long in all, likewise (default {MINUTES:g})"
+        "--minutes", type=float, help=f"minutes in all, likewise (default {MINUTES:g})"
     )
     model = parser.add_argument_group("model and training; fixed once training has begun")
     defaults = training.Settings()
@@ -92,17 +95,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Trains, alone or in as many processes as the launcher started."""
-    with distributed.join() as processes:
+    with training.join_processes() as processes:
         return _train(options, processes)
 
 
 def _train(options: argparse.Namespace, processes: Processes) -> int:
-    """Trains; the first process prints how the model stands beside n-grams."""
+    """Trains; the first process prints how the model compares with n-grams."""
     out = Path(options.out or options.resume or "throughtime.safetensors")
     path = train_flow.record_path(options, out) if processes.first else None
     if processes.first:
         _writable(out)
-    again = restarted(out, processes)
+    again = training.restarted(out, processes)
     start = out if again else options.resume
     trainer = _resumed(options, start, processes) if start else _new(options, processes)
     plan = _plan(options, trainer)
@@ -111,7 +114,7 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
     if not processes.first:
         return INTERRUPTED if _fit(options, trainer, plan, out, again) else 0
     yardsticks = training.ngram_bits(trainer.codes, trainer.held_out, len(trainer.vocabulary))
-    print(beginning(trainer, yardsticks, plan, out), flush=True)
+    print(training.describe_run(trainer, yardsticks, plan, out), flush=True)
     print(f"gradient  {_gradient(trainer)}", flush=True)
     if path is not None:
         print(train_flow.beginning(path), flush=True)
@@ -121,10 +124,39 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
     ):
         watch = train_flow.watching(trainer, progress.update, recorder)
         stopped = _fit(options, trainer, plan, out, again, watch)
-    print(ending(trainer, yardsticks, progress.speed, out, stopped))
+    print(training.summarise_run(trainer, yardsticks, progress.speed, out, stopped))
     if path is not None:
         print(train_flow.ending(path, recorder, out))
     return INTERRUPTED if stopped else 0
+
+
+class Interruption:
+    """A context in which the first Ctrl-C is only noted; the second one interrupts.
+
+    SIGTERM, which torchrun and batch systems send, is treated in the same way.
+
+    Attributes:
+        wished: whether one of them came; give `lambda: interruption.wished` to `Trainer.fit`.
+    """
+
+    def __init__(self) -> None:
+        self.wished = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._put_back()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.wished = True
+        self._put_back()
+
+    def _put_back(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 def _fit(
@@ -153,7 +185,7 @@ def _fit(
 
 @contextlib.contextmanager
 def _checkpoint_named(trainer: training.Trainer, out: Path) -> Iterator[None]:
-    """Adds to the message of a run that has diverged which checkpoint is still there."""
+    """Adds to the message of a run that has diverged which checkpoint remains."""
     try:
         yield
     except training.DivergedError as problem:
@@ -165,7 +197,7 @@ def _checkpoint_named(trainer: training.Trainer, out: Path) -> Iterator[None]:
 
 
 def _gradient(trainer: training.Trainer) -> str:
-    """What a check of the model's gradient says, on a little of its text and in float64."""
+    """The result of a check of the model's gradient, on a short text and in float64."""
     window = trainer.codes[: CHECKED_STEPS + 1, None]
     twin = trainer.network.astype("float64")
     report = check(twin, window[:-1], window[1:], entries=CHECKED_ENTRIES, progress=False)
@@ -175,7 +207,7 @@ def _gradient(trainer: training.Trainer) -> str:
 
 
 def _writable(out: Path) -> None:
-    """Refuses, before any training, a checkpoint that could not be written after it."""
+    """Refuses a checkpoint that could not be written after training, before it starts."""
     if out.is_dir():
         refuse("--out", "a file", f"the folder {out}", f"--out {out / 'model.safetensors'}")
     if not out.parent.is_dir():
@@ -208,7 +240,7 @@ def _resumed(
     options: argparse.Namespace, start: str | Path, processes: Processes
 ) -> training.Trainer:
     """From a checkpoint, on the files named or, without any, on those that it names."""
-    saved = load_together(start, processes)
+    saved = training.load_together(start, processes)
     for name, value in _settings(options).items():
         own = getattr(saved.settings, name)
         if value != own:

@@ -1,4 +1,4 @@
-"""`throughtime train --flow`: where the gradient goes, shown and written down while it trains."""
+"""`throughtime train --flow`: where the gradient goes, shown and recorded during training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def record_path(options: argparse.Namespace, out: Path) -> Path | None:
-    """Where the record is written, once it is sure that it can be; None without the option."""
+    """The file of the record, which can be written; None without the option."""
     if options.flow is None:
         return None
     own = out.with_suffix(".flow.jsonl")
@@ -44,7 +44,7 @@ def record_path(options: argparse.Namespace, out: Path) -> Path | None:
 def recorder(
     path: Path | None, trainer: training.Trainer
 ) -> AbstractContextManager[FlowRecorder | None]:
-    """The recorder of a run that begins, or goes on, here; None without the option."""
+    """The recorder of a run that begins or continues here; None without the option."""
     if path is None:
         return contextlib.nullcontext()
     clip = trainer.settings.clip
@@ -56,7 +56,7 @@ def watching(
     tell: Callable[[training.Update], None],
     one: FlowRecorder | None,
 ) -> Callable[[training.Update], None]:
-    """Tells of every update; between two of them the recorder looks at the next window."""
+    """Reports every update; between two of them the recorder looks at the next window."""
     if one is None:
         return tell
 
@@ -70,7 +70,7 @@ def watching(
 
 
 def beginning(path: Path | None) -> str:
-    """What is going to be written."""
+    """What will be written."""
     if path is None:
         return ""
     more = " (appended to it)" if path.stat().st_size else ""

@@ -1,4 +1,4 @@
-"""What the user's own code raised, in one line that says where."""
+"""An exception of the user's own code, in one line that says where it was raised."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 OWN = Path(__file__).parents[1]
 LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib"))
-SAID = (ValueError, OSError, ImportError)  # whose messages speak for themselves
+SAID = (ValueError, OSError, ImportError)  # whose messages need no name before them
 
 
 def in_one_line(problem: BaseException) -> str:
-    """`file:line: Kind: message`; the message alone where no code of the user's had a part in it.
+    """`file:line: Kind: message`; the message alone where no code of the user was involved.
 
     Example:
         >>> in_one_line(OSError("no space\\nleft"))
@@ -29,6 +29,6 @@ def in_one_line(problem: BaseException) -> str:
 
 
 def _is_theirs(file: str) -> bool:
-    """Whether a file is neither this package's nor a library's; `<frozen …>` is none at all."""
+    """Whether a file belongs to neither this package nor a library; `<frozen …>` is no file."""
     path = Path(file)
     return path.is_file() and not any(map(path.is_relative_to, (OWN, *LIBRARIES)))

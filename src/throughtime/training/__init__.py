@@ -1,22 +1,18 @@
-"""Training language models on text: streams and windows, optimisers, checkpoints, samples."""
+"""Training language models on text: streams and windows, optimisers, checkpoints, sampling."""
 
 from throughtime.gradient_flow import DivergedError
-from throughtime.training.checkpoint import Checkpoint, Record
+from throughtime.training.checkpoint import Checkpoint, Record, load_together, restarted
 from throughtime.training.checkpoint import load as load_checkpoint
 from throughtime.training.checkpoint import save as save_checkpoint
-from throughtime.training.clipping import Norms, clip
+from throughtime.training.distributed import Processes
+from throughtime.training.distributed import join as join_processes
 from throughtime.training.ngrams import ngram_bits
-from throughtime.training.optimisers import SGD, Adam, AdamW, Optimiser
-from throughtime.training.progress import Progress
+from throughtime.training.optimisers import SGD, Adam, AdamW, Norms, Optimiser, clip
+from throughtime.training.progress import Progress, describe_run, summarise_run
 from throughtime.training.sampling import sample
-from throughtime.training.schedule import Plan
-from throughtime.training.settings import Settings
-from throughtime.training.streams import Streams
-from throughtime.training.text import Text, read, standard_library
-from throughtime.training.trainer import Trainer
-from throughtime.training.update import Update
-from throughtime.training.validation import bits_per_character
-from throughtime.training.vocabulary import Vocabulary
+from throughtime.training.settings import Plan, Settings
+from throughtime.training.text import Streams, Text, Vocabulary, read, standard_library
+from throughtime.training.trainer import Trainer, Update, bits_per_character
 
 __all__ = [
     "SGD",
@@ -27,6 +23,7 @@ __all__ = [
     "Norms",
     "Optimiser",
     "Plan",
+    "Processes",
     "Progress",
     "Record",
     "Settings",
@@ -37,10 +34,15 @@ __all__ = [
     "Vocabulary",
     "bits_per_character",
     "clip",
+    "describe_run",
+    "join_processes",
     "load_checkpoint",
+    "load_together",
     "ngram_bits",
     "read",
+    "restarted",
     "sample",
     "save_checkpoint",
     "standard_library",
+    "summarise_run",
 ]

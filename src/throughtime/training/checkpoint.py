@@ -1,11 +1,13 @@
-"""Checkpoints: everything needed to go on, or to generate text, in one safetensors file."""
+"""Checkpoints: all that is needed to continue, or to generate text, in one safetensors file."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from os import PathLike
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -13,13 +15,13 @@ import numpy as np
 from throughtime import storage
 from throughtime.arrays import Array, finite, floats, positive, refuse
 from throughtime.network import Network, as_layer
-from throughtime.training.processes import Launch, Processes
-from throughtime.training.schedule import Plan, number
-from throughtime.training.settings import Settings
-from throughtime.training.vocabulary import Vocabulary
+from throughtime.training.distributed import Launch, Processes
+from throughtime.training.settings import Plan, Settings, number
+from throughtime.training.text import Text, Vocabulary
 
 FORMAT = "throughtime checkpoint"
 VERSION = 1  # a change that older programs would misread raises it
+UNNAMED = "none"  # torchrun's name for all runs whose machines are known beforehand
 T = TypeVar("T")
 
 
@@ -33,7 +35,7 @@ class Record(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """Where a run stands: updates made, rounds through the text, next window, seconds spent."""
 
     updates: int
@@ -66,6 +68,17 @@ class Source:
         positive("characters", self.characters, at_least=0)
         object.__setattr__(self, "files", tuple(self.files))  # JSON knows lists only
 
+    def refuse_other(self, text: Text) -> None:
+        """Refuses a text that is not the one of the checkpoint."""
+        if self.sha256 != text.sha256:
+            refuse(
+                "text",
+                f"that of the checkpoint ({self.characters} characters, "
+                f"SHA-256 {self.sha256[:12]}…)",
+                f"another one ({len(text)} characters, SHA-256 {text.sha256[:12]}…)",
+                "give the same files in the same order, unchanged",
+            )
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -76,7 +89,7 @@ class Checkpoint:
     settings: Settings
     optimiser: Mapping[str, Array]
     state: Mapping[str, Array]
-    place: Place
+    position: Position
     plan: Plan
     source: Source
     history: list[Record] = field(default_factory=list)
@@ -84,7 +97,7 @@ class Checkpoint:
 
 
 def save(path: str | PathLike[str], content: Checkpoint) -> None:
-    """Writes a checkpoint, complete or not at all.
+    """Writes a checkpoint, completely or not at all.
 
     Raises:
         ValueError: for numbers that are not finite: the file at `path` stays as it is.
@@ -103,7 +116,7 @@ def save(path: str | PathLike[str], content: Checkpoint) -> None:
         "network": content.network.describe(),
         "vocabulary": json.dumps({"characters": content.vocabulary.characters}),
         "settings": json.dumps(asdict(content.settings)),
-        "place": json.dumps(asdict(content.place)),
+        "place": json.dumps(asdict(content.position)),
         "plan": json.dumps(asdict(content.plan)),
         "source": json.dumps(asdict(content.source)),
         "launch": json.dumps(asdict(content.launch)),
@@ -114,10 +127,10 @@ def save(path: str | PathLike[str], content: Checkpoint) -> None:
 def load(path: str | PathLike[str]) -> Checkpoint:
     """Reads a checkpoint.
 
-    Nothing in the file is run, and no more memory is taken than the file's own size calls for.
+    Nothing in the file is executed, and no more memory is taken than the size of the file needs.
 
     Raises:
-        ValueError, OSError: for what is no whole checkpoint, or one of a newer version.
+        ValueError, OSError: where the file is no complete checkpoint, or one of a newer version.
     """
     tensors, metadata = storage.read(path)
     try:
@@ -127,9 +140,28 @@ def load(path: str | PathLike[str]) -> Checkpoint:
 
 
 def load_together(path: str | PathLike[str], processes: Processes) -> Checkpoint:
-    """As `load`, in all processes, from the first one's file."""
+    """As `load`, in all processes, from the file of the first one."""
     with processes.file(path) as copy:
         return load(copy)
+
+
+def restarted(out: Path, processes: Processes) -> bool:
+    """Whether this run goes on from `out`, which it wrote before its launcher restarted it.
+
+    A run is recognised by the launcher's name for it. If it has no name of its own, the
+    launcher's word that this is a restart counts.
+    """
+    own = processes.first and _is_own(out, processes.launch.run)
+    return processes.total(own) > 0
+
+
+def _is_own(out: Path, run: str) -> bool:
+    if not run or (run == UNNAMED and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"):
+        return False
+    try:
+        return load(out).launch.run == run
+    except (ValueError, OSError):  # the file there is no checkpoint
+        return False
 
 
 def _decode(tensors: dict[str, Array], metadata: Mapping[str, str]) -> Checkpoint:
@@ -149,7 +181,7 @@ def _decode(tensors: dict[str, Array], metadata: Mapping[str, str]) -> Checkpoin
         settings,
         _part(tensors, "optimiser/"),
         _part(tensors, "state/"),
-        _record(Place, metadata, "place"),
+        _record(Position, metadata, "place"),
         _record(Plan, metadata, "plan"),
         _record(Source, metadata, "source"),
         _history(tensors),

@@ -1,4 +1,4 @@
-"""Data-parallel training: each process has some of the streams, all make the same updates.
+"""Data-parallel training: each process has some of the streams; all make the same updates.
 
 Started by `torchrun`, or by whatever sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. An
 update costs one all-reduce of the flat gradient, with the loss, the clock and the wish to stop
@@ -10,47 +10,167 @@ from __future__ import annotations
 import atexit
 import hashlib
 import os
+import signal
+import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
 from throughtime import _engine
-from throughtime.arrays import Array, refuse
+from throughtime.arrays import Array, positive, refuse
 from throughtime.engine_settings import set_threads
 from throughtime.parameters import Parameters
-from throughtime.training.processes import Processes
-from throughtime.training.pulse import Pulse
-from throughtime.training.siblings import Siblings
 
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 EXTRA = (
     "RANK and WORLD_SIZE are set, as torchrun sets them, and training in several processes needs "
     "torch: pip install 'throughtime[torch]', or unset them to train alone"
 )
-TOGETHER = timedelta(minutes=10)  # until all have come
-RIDERS = 4  # numbers behind the gradient: loss, wish to stop, seconds in two parts
+TOGETHER = timedelta(minutes=10)  # within which all processes must have arrived
+RIDERS = 4  # numbers appended to the gradient: loss, wish to stop, seconds in two parts
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Who wrote a checkpoint: how many processes, and the launcher's name for their run."""
+
+    processes: int = 1
+    run: str = ""
+
+    def __post_init__(self) -> None:
+        positive("processes", self.processes)
+        if not isinstance(self.run, str):
+            refuse("run", "a string", repr(self.run)[:60])
+
+
+class Processes:
+    """One process; `distributed.Group` is the same for many.
+
+    Every process holds the whole model and some of the B streams. Whatever decides how a run
+    goes on (loss, gradient, time, the wish to stop) is made the same in all of them here, so
+    that the trainer is written as if there were one.
+
+    Attributes:
+        rank: this process's number, from 0; the first one prints and writes files.
+        size: how many there are.
+    """
+
+    rank, size = 0, 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that prints and writes."""
+        return self.rank == 0
+
+    @property
+    def launch(self) -> Launch:
+        """What a checkpoint of this run records of it."""
+        return Launch(self.size, os.environ.get("TORCHELASTIC_RUN_ID", ""))
+
+    def share(self, count: int, rank: int | None = None) -> slice:
+        """The part of `count` things of this process, or of another one; the first get the rest.
+
+        Example:
+            >>> from throughtime.training.distributed import Processes
+            >>> Processes().share(5)
+            slice(0, 5, None)
+        """
+        rank = self.rank if rank is None else rank
+        least, rest = divmod(count, self.size)
+        start = rank * least + min(rank, rest)
+        return slice(start, start + least + (rank < rest))
+
+    def reduced(self, gradient: Parameters, loss: float, share: float) -> float:
+        """The loss over all processes; the gradient becomes that of all, in place.
+
+        Args:
+            gradient, loss: means over this process's streams.
+            share: the share of all streams that these are.
+        """
+        return loss
+
+    def stopping(self, wish: bool) -> bool:
+        """Whether to stop, once all processes know that one of them wishes to."""
+        return wish
+
+    def seconds(self, own: float) -> float:
+        """The time spent, by the clock of the first process."""
+        return own
+
+    def total(self, number: float) -> float:
+        """Σ of a number over all processes."""
+        return number
+
+    def whole(self, own: Mapping[str, Array], batch: int) -> Mapping[str, Array]:
+        """Arrays (B, …) of all streams, from those of this process's streams."""
+        return own
+
+    def agree(self, what: str, content: bytes | Array) -> None:
+        """Makes sure that all processes hold the same bits.
+
+        Raises:
+            ValueError: in all of them, where one does not.
+        """
+
+    @contextmanager
+    def file(self, path: str | PathLike[str]) -> Iterator[Path]:
+        """The file at `path` as the first process sees it, at a place where this one can read."""
+        yield Path(path)
+
+
+class ShardedGenerator(np.random.Generator):
+    """Draws for all B sequences and returns those of some, so that masks depend on no sharding.
+
+    Args:
+        seed: as for one process.
+        own: which of the B sequences, the second axis.
+        batch: B.
+    """
+
+    def __init__(self, seed: int, own: slice, batch: int) -> None:
+        super().__init__(np.random.PCG64(seed))
+        self.own, self.batch = own, batch
+
+    def random(  # type: ignore[override]
+        self, size: Any, dtype: Any = np.float64, out: None = None
+    ) -> Any:
+        """As `Generator.random`, for a shape (T, B of this process, …)."""
+        steps, _, *rest = size
+        return super().random((steps, self.batch, *rest), dtype=dtype)[:, self.own]
 
 
 class LostWorkerError(ConnectionError):
-    """A process of the group is gone, or gives no sign of life."""
+    """A process of the group has ended, or gives no sign of life."""
 
 
 def join() -> Processes:
-    """The group that the environment tells of, or one process alone.
+    """The group that the environment describes, or one process alone.
 
     Raises:
         ImportError: where there is a group to join, but no torch.
         ValueError: for variables that do not fit together.
-        LostWorkerError: where not all come within ten minutes.
+        LostWorkerError: where not all processes arrive within ten minutes.
 
     Example:
         >>> from throughtime.training import Settings, Text, Trainer, distributed
@@ -112,7 +232,7 @@ class Group(Processes):
         trace: TracebackType | None,
     ) -> None:
         self._pulse.end()
-        if self._waits:  # a reduction that nobody answers: torch would wait for it at the exit
+        if self._waits:  # for a reduction that nobody answers; torch would wait for it at exit
             failed = 130 if kind is KeyboardInterrupt else 3  # as the command line's own
             atexit.register(_leave, failed if kind else 0)
             return
@@ -155,7 +275,7 @@ class Group(Processes):
         return {name: self._whole(array, batch) for name, array in own.items()}
 
     def _whole(self, own: Array, batch: int) -> Array:
-        """Everyone's rows beside zeros, summed as integers: the bits stay as they are."""
+        """All processes' rows, padded with zeros and summed as integers, which keeps the bits."""
         rows = np.zeros((batch, *own.shape[1:]), own.dtype)
         rows[self.share(batch)] = own
         self._sum(rows.view(f"i{own.itemsize}"))
@@ -189,7 +309,7 @@ class Group(Processes):
             copy.write_bytes(box.tobytes())
             yield copy
 
-    # --- the one way in which processes talk ---
+    # --- the one way in which processes communicate ---
 
     def _sum(self, array: Array) -> None:
         """Σ over all processes, in place; the same bits in all of them."""
@@ -214,7 +334,7 @@ class Group(Processes):
             except RuntimeError:
                 if not work.is_completed():
                     return False
-                work.wait()  # says what went wrong, if it did not end just now
+                work.wait()  # raises what went wrong, unless it has just ended
         except RuntimeError as problem:
             self._waits = False
             self._lost(_first_line(problem))
@@ -249,7 +369,7 @@ def _number(name: str, least: int, most: int | None = None) -> int:
 
 
 def _first_line(problem: Exception) -> str:
-    """The first sentence, without where in torch's source it was raised."""
+    """The first sentence, without the place in torch's source where it was raised."""
     line = (str(problem).strip() or repr(problem)).splitlines()[0]
     place, found, rest = line.partition("] ")
     return (rest if found and place.startswith("[/") else line).split(". ")[0].rstrip(".")
@@ -260,3 +380,99 @@ def _leave(status: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(status)
+
+
+class Pulse(threading.Thread):
+    """Signs of life: how one process knows that another is still there, however long it computes.
+
+    Each process increments a counter in a store that all share, and reads the counters of the
+    others. A process that waits calls `silent` once a `beat`. It counts its own looks, not
+    seconds: where a whole machine was asleep, all have missed the same time and none is lost.
+
+    Args:
+        store: with `set` and `multi_get`, as torch.distributed's TCPStore.
+        rank, size: of this process, and how many there are.
+    """
+
+    beat = 1.0  # seconds between two signs
+    missed = 20  # signs that may be missing, as counted by the process that waits
+
+    def __init__(self, store: Any, rank: int, size: int) -> None:
+        super().__init__(name="throughtime pulse", daemon=True)
+        self.store, self.rank, self.size = store, rank, size
+        self.seen: list[bytes] = [b""] * size
+        self._last, self._looks = self.seen, [0] * size
+        self._ended = threading.Event()
+        store.set(str(rank), "0")  # before anyone reads it: reading a missing key would block
+
+    def run(self) -> None:
+        """Runs until the end, or until the store is gone: then all processes fall silent."""
+        names = [str(rank) for rank in range(self.size)]
+        beats = 0
+        try:
+            while not self._ended.wait(self.beat):
+                beats += 1
+                self.store.set(str(self.rank), str(beats))
+                self.seen = self.store.multi_get(names)
+        except RuntimeError:
+            return
+
+    def watch(self) -> None:
+        """Begins to wait; from now on silence is counted."""
+        self._last, self._looks = self.seen, [0] * self.size
+
+    def silent(self) -> list[int]:
+        """The processes that have given no sign for `missed` looks in a row."""
+        seen = self.seen
+        for rank in range(self.size):
+            same = seen[rank] == self._last[rank]
+            self._looks[rank] = self._looks[rank] + 1 if same else 0
+        self._last = seen
+        return [rank for rank, looks in enumerate(self._looks) if looks >= self.missed]
+
+    def end(self) -> None:
+        """Ends the signs of life."""
+        self._ended.set()
+        self.join(2 * self.beat)
+
+
+class Siblings:
+    """The other processes that torchrun started on this machine, one of which may hang.
+
+    Where one process ends, torchrun asks the others to end, and kills after 30 seconds those that
+    do not. A process that has been silent for 20 will not answer: whoever has found it silent
+    kills it.
+
+    Args:
+        store: with `set` and `multi_get`, as torch.distributed's TCPStore.
+        rank, size: of this process, and how many there are.
+    """
+
+    def __init__(self, store: Any, rank: int, size: int) -> None:
+        self._store, self._names = store, [str(number) for number in range(size)]
+        self._own = f"{socket.gethostname()} {os.getppid()}"
+        self._there: dict[int, int] = {}
+        store.set(str(rank), f"{self._own} {os.getpid()}")
+
+    def meet(self) -> None:
+        """Learns who they are once all have arrived, while the store can still be read."""
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            return
+        for rank, content in enumerate(self._store.multi_get(self._names)):
+            place, _, number = content.decode().rpartition(" ")
+            if place == self._own:
+                self._there[rank] = int(number)
+
+    def end(self, silent: list[int]) -> None:
+        """Kills those of the silent processes that are on this machine."""
+        for rank in silent:
+            if self._there.get(rank, os.getpid()) != os.getpid():
+                end_child(self._there[rank], os.getppid())
+
+
+def end_child(process: int, parent: int) -> None:
+    """Kills a process if it is still its parent's: its number may have gone to another one."""
+    with suppress(OSError):
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+        if int(status.rpartition(")")[2].split()[1]) == parent:
+            os.kill(process, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""N-gram models with add-one smoothing: the yardsticks beside which a network's loss stands.
+"""N-gram models with add-one smoothing: the yardsticks for the loss of a network.
 
 p(c | context) = (n(context c) + 1) / (n(context) + K), with counts n of the training text and K
 classes (Laplace's rule of succession).

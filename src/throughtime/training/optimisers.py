@@ -1,7 +1,7 @@
-"""Optimisers on the flat vector of parameters, in place.
+"""Optimisers, which update the flat vector of parameters in place, and gradient clipping.
 
-What they remember are named arrays, which a checkpoint keeps. The learning rate comes with each
-update, since a schedule may change it.
+The state of an optimiser consists of named arrays, which a checkpoint keeps. The learning rate is
+given with each update, since a schedule may change it.
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from throughtime import _engine
 from throughtime.arrays import Array, floats, positive, refuse, same_names
 from throughtime.engine_settings import use_compiled
+from throughtime.parameters import Parameters
 
 
 class Optimiser(ABC):
     """Turns gradients into updates of one vector."""
 
-    moments: tuple[str, ...]  # names of the vectors that it remembers
+    moments: tuple[str, ...]  # names of the vectors of its state
 
     def __init__(self, size: int, dtype: object = "float32") -> None:
         self.updates = 0
@@ -39,11 +40,11 @@ class Optimiser(ABC):
     def _update(self, parameters: Array, gradient: Array, rate: float) -> None: ...
 
     def state(self) -> dict[str, Array]:
-        """What it remembers: its vectors, and the number of updates as `updates (1,)`."""
+        """Its state: the vectors, and the number of updates as `updates (1,)`."""
         return self.arrays | {"updates": np.array([self.updates], np.int64)}
 
     def restore(self, state: Mapping[str, Array]) -> None:
-        """Goes on from what `state` gave."""
+        """Continues from what `state` gave."""
         same_names("optimiser", state, self.state())
         counter = state["updates"]
         if counter.shape != (1,) or counter.dtype != np.int64:
@@ -146,3 +147,42 @@ def _share(what: str, number: float) -> float:
     if not 0 <= number < 1:
         refuse(what, "a number from 0 to below 1", number)
     return number
+
+
+class Norms(NamedTuple):
+    """‖g‖₂ of a gradient before and after clipping."""
+
+    before: float
+    after: float
+
+
+def clip(gradient: Parameters, largest: float | None, norm: float | None = None) -> Norms:
+    """Scales the whole gradient, in place, so that its norm is at most `largest`.
+
+    Args:
+        gradient: finite; it keeps its direction.
+        largest: the largest norm allowed, above 0; None clips nothing.
+        norm: ‖g‖₂, where it is known already.
+
+    Returns:
+        the norm before and after.
+
+    Example:
+        >>> import throughtime as tt
+        >>> from throughtime.training import clip
+        >>> g = tt.Parameters({"W": (2,)}, dtype="float64")
+        >>> g["W"] = [3.0, 4.0]
+        >>> clip(g, 1.0)
+        Norms(before=5.0, after=1.0)
+        >>> g["W"]
+        array([0.6, 0.8])
+    """
+    if largest is not None and not largest > 0:
+        refuse("clip", "a norm above 0, or None", largest)
+    before = gradient.norm() if norm is None else norm
+    if not math.isfinite(before):
+        refuse("gradient", "a finite norm", before)
+    if largest is None or before <= largest:
+        return Norms(before, before)
+    gradient *= largest / before
+    return Norms(before, gradient.norm())

@@ -1,21 +1,24 @@
-"""How a run is going: a bar in a terminal, a plain line now and then elsewhere."""
+"""What a training run prints: before its first update, while it trains, and at its end."""
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from time import perf_counter
 from typing import Any, Self, TextIO
 
-from throughtime.training.schedule import Plan
-from throughtime.training.trainer import Trainer
-from throughtime.training.update import Update
+from throughtime._engine import threads
+from throughtime.training.settings import Plan
+from throughtime.training.trainer import Trainer, Update
 
 QUIET = 15.0  # seconds between lines where there is no terminal
-SMOOTHING = 0.98  # of the loss that is shown
+SMOOTHING = 0.98  # weight of the past in the loss that is shown
 
 
 class Progress:
-    """Tells of every update: give its `update` to `Trainer.fit(watch=…)`.
+    """Shows every update: pass its `update` to `Trainer.fit(watch=…)`.
 
     Args:
         trainer: whose time and validations are shown.
@@ -50,7 +53,7 @@ class Progress:
         return self.characters / max(perf_counter() - self.began, 1e-9)
 
     def update(self, update: Update) -> None:
-        """Takes note of an update and shows it where it is time to."""
+        """Records an update, and shows it when it is time to."""
         share = SMOOTHING if self.bits is not None else 0.0
         self.bits = share * (self.bits or 0.0) + (1 - share) * update.bits
         self.characters += update.characters
@@ -85,3 +88,86 @@ def _bar(plan: Plan, done: float, file: TextIO) -> Any:
         bar_format="{percentage:3.0f}% |{bar:20}| " + end + "{postfix}",
         dynamic_ncols=True,
     )
+
+
+def describe_run(trainer: Trainer, yardsticks: Mapping[str, float], plan: Plan, out: Path) -> str:
+    """The text, the model, the plan, and the n-grams' bits a character."""
+    text, settings, vocabulary = trainer.text, trainer.settings, trainer.vocabulary
+    passed = f" (passed over, since no text: {text.passed_over:,})" if text.passed_over else ""
+    rare = float((trainer.codes == vocabulary.other).mean())
+    rest = f"; {rare:.2%} of the text are rarer characters, in one class" if rare else ""
+    recurrent = f"{settings.layers} × {settings.hidden} {settings.cell}"
+    parameters = trainer.network.parameters.flat.size
+    first = f"embedding {settings.embedding}" if settings.embedding else "one-hot"
+    end = f"{plan.updates:,} updates" if plan.updates else f"{(plan.seconds or 0) / 60:g} minutes"
+    done = f", {trainer.updates:,} updates done" if trainer.updates else ""
+    return "\n".join(
+        [
+            *_together(trainer),
+            f"text      {_count(len(text.files), 'file')}{passed}, {len(text):,} characters, the "
+            f"last {len(trainer.held_out):,} held out",
+            f"classes   {len(vocabulary)}{rest}",
+            f"model     {first}, {recurrent}, {parameters:,} parameters in {settings.dtype}",
+            f"windows   B = {settings.batch} streams, k1 = {settings.k1}, "
+            f"k2 = {settings.steps_back}",
+            f"run       {end}{done}, {settings.optimiser}, learning rate "
+            f"{settings.learning_rate:g} ({settings.schedule})",
+            f"writes    {out}"
+            + (" (it replaces the file there)" if out.exists() and not trainer.updates else ""),
+            f"n-grams   {_listed(yardsticks)} bits a character on the held-out text",
+        ]
+    )
+
+
+def _together(trainer: Trainer) -> list[str]:
+    """How many processes share the streams, and whether another number began the run."""
+    processes, before = trainer.processes, trainer.before
+    changed = before is not None and before.processes != processes.size
+    if processes.size == 1 and not changed:
+        return []
+    streams = [processes.share(trainer.settings.batch, r) for r in range(processes.size)]
+    most, least = (s.stop - s.start for s in (streams[0], streams[-1]))
+    each = f"{most}" if most == least else f"{least} or {most}"
+    words = f"{processes.size}, {each} streams and {_count(threads(), 'thread')} each"
+    if before is not None and changed:
+        words += (
+            f"; the checkpoint is of {before.processes}: it goes on, but not bit for bit, since "
+            "sums are rounded in another order"
+        )
+    return [f"processes {words}"]
+
+
+def summarise_run(
+    trainer: Trainer, yardsticks: Mapping[str, float], speed: float, out: Path, stopped: bool
+) -> str:
+    """The loss beside the n-grams', time and speed, and what can be done next."""
+    lines = []
+    if trainer.history:
+        last = trainer.history[-1]
+        bits = {trainer.settings.cell: last.held_out, **yardsticks}
+        at = f" (at update {last.updates:,})" if last.updates != trainer.updates else ""
+        lines.append(f"held out  {_listed(bits)} bits a character{at}")
+    place, more = shlex.quote(str(out)), ""
+    command = "throughtime" if trainer.processes.size == 1 else "torchrun … -m throughtime"
+    if not stopped:
+        plan = trainer.plan
+        more = f" --updates {2 * plan.updates}" if plan.updates else ""
+        more = more or f" --minutes {2 * (plan.seconds or 0) / 60:g}"
+    return "\n".join(
+        [
+            *lines,
+            f"{'stopped' if stopped else 'trained'}   {trainer.updates:,} updates in "
+            f"{trainer.seconds:.0f} s, {speed:,.0f} characters a second",
+            f"written   {out}",
+            f"go on     {command} train --resume {place}{more}",
+            f"sample    throughtime sample {place}",
+        ]
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def _listed(bits: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in bits.items())

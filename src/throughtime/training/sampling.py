@@ -1,4 +1,4 @@
-"""Text from a model: each character drawn from what the model says of it, and fed back."""
+"""Text from a model: each character is drawn from the model's distribution, and fed back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from throughtime.arrays import Array, positive, refuse
 from throughtime.network import Network
-from throughtime.training.vocabulary import Vocabulary
+from throughtime.training.text import Vocabulary
 
 
 def sample(
@@ -21,16 +21,17 @@ def sample(
     seed: int = 0,
     prompt: str = "\n",
 ) -> Iterator[str]:
-    """Generates characters that follow on a prompt, one at a time.
+    """Generates the characters that follow a prompt, one at a time.
 
     Args:
         network: a language model over the vocabulary.
         vocabulary: of the same checkpoint.
         length: how many characters.
-        temperature: the outputs are divided by it before the softmax. 1 draws as the model
-            says, less is more cautious, 0 takes the most probable character every time.
-        seed: of the draws.
-        prompt: what goes before; at least one character, all known to the model. It is not
+        temperature: the outputs are divided by it before the softmax. 1 draws from
+            the model's distribution, less is more cautious, and 0 always takes the most probable
+            character.
+        seed: random seed of the draws.
+        prompt: the text before; at least one character, all known to the model. It is not
             repeated in the result.
 
     The class of all other characters is never drawn: no character stands for it.

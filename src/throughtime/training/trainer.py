@@ -4,39 +4,83 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from os import PathLike
+from time import perf_counter
 from typing import Self
 
 import numpy as np
 
-from throughtime.arrays import Array, refuse
-from throughtime.gradient_flow import NonFinite
-from throughtime.network import NetworkTape, Window, differentiate_window
+from throughtime.arrays import Array, all_finite, floats, positive, refuse, same_names
+from throughtime.gradient_flow import DivergedError, NonFinite, first_in_network
+from throughtime.network import Network, NetworkTape, Window, differentiate_window
 from throughtime.parameters import Parameters
-from throughtime.training import checkpoint, diverging, loop, resuming
-from throughtime.training.checkpoint import Checkpoint, Record
-from throughtime.training.clipping import clip
-from throughtime.training.processes import Launch, Processes, StreamsOfOne
-from throughtime.training.schedule import Plan, factor
-from throughtime.training.settings import Settings
-from throughtime.training.streams import Streams
-from throughtime.training.text import Text
-from throughtime.training.update import Update, still_finite
-from throughtime.training.validation import bits_per_character
-from throughtime.training.vocabulary import Vocabulary
+from throughtime.training.checkpoint import (
+    Checkpoint,
+    Position,
+    Record,
+    Source,
+    load_together,
+    save,
+)
+from throughtime.training.distributed import Launch, Processes, ShardedGenerator
+from throughtime.training.optimisers import clip
+from throughtime.training.settings import Plan, Settings, factor
+from throughtime.training.text import Streams, Text, Vocabulary, parallel
+
+VALIDATION_STREAMS = 64  # each begins with a zero state; more streams score a little worse
+SHORTEST_STREAM = 100  # characters of a stream in validation
+VALIDATION_STEPS = 256  # that are run at once
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one update reports.
+
+    Attributes:
+        number: counted from 1.
+        bits: training loss of the window before the update, bits a character.
+        norm: of the gradient before clipping.
+        clipped_norm: of the gradient after clipping.
+        learning_rate: η of this update.
+        characters: how many predictions the loss is the mean of.
+    """
+
+    number: int
+    bits: float
+    norm: float
+    clipped_norm: float
+    learning_rate: float
+    characters: int
+
+
+def still_finite(
+    what: str, number: float, update: int, find: Callable[[], NonFinite | None] = lambda: None
+) -> None:
+    """Ends a run in which `number` is NaN or infinite; `find` finds its origin."""
+    if math.isfinite(number):
+        return
+    finding = find()
+    where = f" ({finding})" if finding else ""
+    raise DivergedError(
+        f"{what}: expected a finite number, got {number} at update {update}{where}; "
+        "choose a lower learning rate or a smaller clip",
+        update,
+        finding,
+    )
 
 
 class Trainer:
-    """A language model in training on one text, with everything needed to go on later.
+    """A language model in training on one text, with everything needed to continue later.
 
-    Nothing random is hidden in it: dropout masks follow from the seed and the number of the
+    It has no hidden random state: dropout masks follow from the seed and the number of the
     update, so that a resumed run and an uninterrupted one are the same, bit for bit.
 
     Args:
         text: what to learn; its end is held out.
-        settings: see there.
-        processes: who trains together, as `distributed.join` gives them; this process alone
-            without it.
+        settings: see `Settings`.
+        processes: the processes that train together, from `distributed.join`; without it this
+            process trains alone.
 
     Attributes:
         network, vocabulary, optimiser: the model and what updates it.
@@ -46,7 +90,7 @@ class Trainer:
         plan: the end that the learning rate's schedule looks at; `fit` sets it.
         history: one `Record` a validation.
         saved: at which update the last checkpoint was written; None before the first one.
-        before: who wrote the checkpoint that this one goes on from; None for a new run.
+        before: who wrote the checkpoint that this run continues from; None for a new run.
 
     Example:
         >>> from throughtime.training import Settings, Text, Trainer
@@ -85,8 +129,8 @@ class Trainer:
     def _begin_as_unigram(self) -> None:
         """Sets the head's biases to the log probabilities of the characters.
 
-        Otherwise the first updates are spent on finding them, and drive hidden units into
-        saturation on the way, since a constant h serves as a bias as well.
+        Otherwise the first updates are spent on learning them, and drive hidden units into
+        saturation on the way, since a constant h also serves as a bias.
         """
         classes = len(self.vocabulary)
         counts = np.bincount(self.codes, minlength=classes) + 1
@@ -94,7 +138,7 @@ class Trainer:
         self.network.parameters[head] = np.log(counts / counts.sum())
 
     def _begin_together(self) -> None:
-        """Refuses processes that do not begin alike."""
+        """Refuses processes that do not begin with the same text, settings and parameters."""
         self.processes.agree("text", self.text.sha256.encode())
         self.processes.agree("settings", repr(self.settings).encode())
         self.processes.agree("parameters", self.network.parameters.flat)
@@ -119,7 +163,7 @@ class Trainer:
         """
         settings, window = self.settings, self.streams.windows[self.window]
         stretch = slice(window.start, window.stop)
-        # Overflow is no warning here: what it leads to is looked at below.
+        # Overflow needs no warning here: its consequences are checked below.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             loss, gradient, tape = differentiate_window(
                 self.network,
@@ -144,7 +188,7 @@ class Trainer:
                 "norm of the parameters",
                 self.network.parameters.norm(),
                 self.updates + 1,
-                lambda: diverging.first_parameter(self.network.parameters, gradient, rate),
+                lambda: _first_parameter(self.network.parameters, gradient, rate),
             )
         self._carry(window, tape)
         self.updates += 1
@@ -158,16 +202,13 @@ class Trainer:
         state = self.state_before(window)
         return self.streams.inputs[stretch], self.streams.targets[stretch], state
 
-    def _first_nonfinite(self) -> NonFinite | None:
-        return diverging.first_value(self)
-
     def dropout_seed(self, part: int) -> np.random.Generator | None:
         """Differs from update to update, and between its two forward passes."""
         if not self.settings.dropout:
             return None
         entropy = [self.settings.seed, self.updates, part]
         seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
-        return StreamsOfOne(seed, self.own, self.settings.batch)
+        return ShardedGenerator(seed, self.own, self.settings.batch)
 
     def state_before(self, window: Window) -> Parameters:
         """The carried state, run over the steps that no window reaches (k2 < k1)."""
@@ -203,23 +244,56 @@ class Trainer:
         """Trains until `updates` or `seconds` are reached, both counted from the very first update.
 
         Args:
-            updates, seconds: the end; one of them at least, what comes first ends the run.
-            validate_every: updates between validations; one more stands at the end.
-            out: the checkpoint to write; none without it.
+            updates, seconds: the end; at least one of them; whichever comes first ends the run.
+            validate_every: updates between validations; one more is made at the end.
+            out: the checkpoint to write; without it none is written.
             checkpoint_every: updates between checkpoints; one more is written at the end.
-            watch: is told of every update.
-            stop: is asked before every update; True ends the run early. Of several processes
-                one that wishes it ends all, after one more update.
+            watch: called with every update.
+            stop: called before every update; True ends the run early. If one of several
+                processes wishes to stop, all of them end after one more update.
 
         Raises:
-            DivergedError: as `step` does; the checkpoint written last stays as it is. None is
-                written of a model whose next loss would be NaN or infinite.
-            LostWorkerError: where one of several processes is gone.
+            DivergedError: as `step` does; the last checkpoint stays as it is, and none is written
+                of a model whose next loss would be NaN or infinite.
+            LostWorkerError: where one of several processes has been lost.
         """
         if updates is None and seconds is None:
             refuse("fit", "updates or seconds", "neither")
+        positive("validate_every", validate_every)
+        positive("checkpoint_every", checkpoint_every)
         self.plan = Plan(updates, seconds)
-        loop.run(self, validate_every, out, checkpoint_every, watch, stop)
+        processes = self.processes
+        earlier, began = processes.seconds(self.seconds), perf_counter()
+        losses: list[float] = []
+
+        def validate() -> None:
+            mean = sum(losses) / len(losses) if losses else float("nan")
+            held_out = self.validate()
+            self.seconds = processes.seconds(earlier + perf_counter() - began)
+            self.history.append(Record(self.updates, self.seconds, mean, held_out))
+            losses.clear()
+
+        def save() -> None:
+            if out is not None:
+                self.still_good()  # a finite parameter may already be far too large
+                self.save(out)
+
+        stopped = False
+        while self.plan.share(self.updates, self.seconds) < 1:
+            if stopped := processes.stopping(stop()):
+                break
+            update = self.step()
+            losses.append(update.bits)
+            self.seconds = processes.seconds(earlier + perf_counter() - began)
+            if watch:
+                watch(update)
+            if self.updates % validate_every == 0:
+                validate()
+            if self.updates % checkpoint_every == 0:
+                save()
+        if losses and not stopped:  # whoever stops a run early does not want to wait
+            validate()
+        save()
 
     def validate(self) -> float:
         """Bits a character on the held-out text.
@@ -239,19 +313,61 @@ class Trainer:
         Raises:
             DivergedError: where it is none.
         """
-        loss = diverging.next_loss(self)
-        still_finite("loss", loss, self.updates + 1, self._first_nonfinite)
+        still_finite("loss", self._next_loss(), self.updates + 1, self._first_nonfinite)
+
+    def _next_loss(self) -> float:
+        """The loss of the next update, over all processes; nothing is changed."""
+        first = self._first_counted()
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            inputs, targets, state = self.next_window()
+            seed = self.dropout_seed(0)
+            outputs, _, _ = self.network.forward(inputs, state=state, dropout_seed=seed)
+            loss = self.network.loss_of(outputs[first:], targets[first:]).value
+        share = (self.own.stop - self.own.start) / self.settings.batch
+        return self.processes.total(loss * share)
+
+    def _first_nonfinite(self) -> NonFinite | None:
+        """The first NaN or infinity in the next window, which is run again from its state."""
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            inputs, targets, state = self.next_window()
+            found = first_in_network(
+                self.network,
+                inputs,
+                targets,
+                first=self._first_counted(),
+                state=state,
+                dropout_seed=self.dropout_seed(0),
+            )
+        if found is None or found.sequence is None:
+            return found
+        return replace(found, sequence=found.sequence + self.own.start)
+
+    def _first_counted(self) -> int:
+        """The first step of the next window whose loss counts."""
+        window = self.streams.windows[self.window]
+        return window.first - window.start
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Writes a checkpoint, complete or not at all; of several processes the first one does.
+        """Writes a checkpoint, completely or not at all; of several processes the first one does.
 
         Raises:
             ValueError: where several processes do not hold the same parameters.
         """
         self.processes.agree("parameters", self.network.parameters.flat)
-        content = resuming.content(self)
+        content = Checkpoint(
+            network=self.network,
+            vocabulary=self.vocabulary,
+            settings=self.settings,
+            optimiser=self.optimiser.state(),
+            state=self.processes.whole(self.state, self.settings.batch),
+            position=Position(self.updates, self.epoch, self.window, self.seconds),
+            plan=self.plan,
+            source=Source(self.text.files, self.text.sha256, len(self.text)),
+            history=self.history,
+            launch=self.processes.launch,
+        )
         if self.processes.first:
-            checkpoint.save(path, content)
+            save(path, content)
         self.saved = self.updates
 
     @classmethod
@@ -261,18 +377,79 @@ class Trainer:
         text: Text,
         processes: Processes | None = None,
     ) -> Self:
-        """Goes on from a checkpoint, on the text that it was trained on.
+        """Continues from a checkpoint, on the text that it was trained on.
 
-        As many processes as wrote it go on bit for bit; another number rounds its sums in
-        another order.
+        With the number of processes that wrote it, the run continues bit for bit; another number
+        rounds its sums in another order.
 
         Raises:
-            ValueError, OSError: for what is no checkpoint, or one of another text.
+            ValueError, OSError: where the file is no checkpoint, or one of another text.
         """
         processes = processes or Processes()
-        saved = path if isinstance(path, Checkpoint) else checkpoint.load_together(path, processes)
-        resuming.same_text(saved.source, text)
+        saved = path if isinstance(path, Checkpoint) else load_together(path, processes)
+        saved.source.refuse_other(text)
         trainer = cls(text, saved.settings, processes)
-        resuming.restore(trainer, saved)
-        trainer.saved = trainer.updates
+        trainer._restore(saved)
         return trainer
+
+    def _restore(self, saved: Checkpoint) -> None:
+        """Takes over the state of `saved`; this trainer has just begun, on the same text."""
+        position = saved.position
+        if self.vocabulary != saved.vocabulary:
+            refuse("checkpoint: vocabulary", "that of its text", "another one")
+        if position.window >= len(self.streams.windows):
+            last = len(self.streams.windows) - 1
+            refuse("checkpoint: window", f"0 to {last}", position.window)
+        same_names("checkpoint: state", saved.state, self.state)
+        batch = self.settings.batch
+        for name, own in self.state.items():
+            shape = (batch, *own.shape[1:])
+            whole = floats(f"checkpoint: state {name}", saved.state[name], own.dtype, shape)
+            own[...] = whole[self.own]
+        self.optimiser.restore(saved.optimiser)
+        self.network.parameters.update(saved.network.parameters)
+        self.updates, self.epoch = position.updates, position.epoch
+        self.window, self.seconds = position.window, position.seconds
+        self.plan, self.history = saved.plan, list(saved.history)
+        self.before = saved.launch
+        self.saved = self.updates
+
+
+def _first_parameter(parameters: Parameters, gradient: Parameters, rate: float) -> NonFinite | None:
+    """The first parameter that an update has made NaN or infinite."""
+    for name, array in parameters.items():
+        if all_finite(array):
+            continue
+        entry = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        return NonFinite(
+            where="parameters",
+            quantity="value",
+            value=float(array[entry]),
+            name=f"{name}{list(entry)}",
+            sources={"its gradient": float(gradient[name][entry]), "learning rate": rate},
+            dtype=str(parameters.dtype),
+        )
+    return None
+
+
+def bits_per_character(network: Network, codes: Array, processes: Processes | None = None) -> float:
+    """Mean −log₂ p of each character of a text after its first, given those before it.
+
+    The text runs in up to 64 parallel streams, the state carried from end to end in each of
+    them; without dropout. Several processes share the streams.
+    """
+    if len(codes) < 2:
+        refuse("held-out text", "at least 2 characters", len(codes), "give more text")
+    inputs, targets = parallel(
+        codes, max(1, min(VALIDATION_STREAMS, len(codes) // SHORTEST_STREAM))
+    )
+    processes = processes or Processes()
+    own = processes.share(inputs.shape[1])
+    state, total = None, 0.0
+    for start in range(0, len(inputs) if own.stop > own.start else 0, VALIDATION_STEPS):
+        stretch = slice(start, start + VALIDATION_STEPS), own
+        with np.errstate(over="ignore", invalid="ignore"):  # the result shows it
+            outputs, state, _ = network.forward(inputs[stretch], state)
+            loss = network.loss_of(outputs, targets[stretch])
+        total += float(loss.terms.sum(dtype="float64"))
+    return processes.total(total) / inputs.size / math.log(2)

@@ -12,7 +12,7 @@ from time import perf_counter
 import numpy as np
 
 from benchmarks import jax_layer, torch_layer
-from benchmarks.check import accuracy, calibration, cases, cost, growth, shown, trust
+from benchmarks.check import accuracy, calibration, cases, cost, growth, tables, trust
 from benchmarks.engine import Row
 from benchmarks.strangers.run import strangers
 from corpus import registry
@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
 def _show(rows: Sequence[Row], parts: Sequence[str]) -> None:
     for part in parts:
         if own := [row for row in rows if row["part"] == part]:
-            print(f"\n{shown.text(part, own)}", flush=True)
+            print(f"\n{tables.text(part, own)}", flush=True)
 
 
 def _read(path: str) -> list[Row]:

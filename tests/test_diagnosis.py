@@ -8,8 +8,8 @@ import pytest
 
 import corpus as implementations
 import throughtime as tt
-from throughtime.diagnosis import FAULTS, one_step, steps
-from throughtime.diagnosis.diagnose import Search
+from throughtime.diagnosis import FAULTS, single_step, steps
+from throughtime.diagnosis.cause_search import CauseSearch
 from throughtime.diagnosis.factors import Ratio, number, ratio_of
 from throughtime.diagnosis.naming import Known, named
 from throughtime.diagnosis.observed import Observed, Sampled, spread
@@ -157,8 +157,8 @@ def test_error_bars_of_both_lengths_count():
     ("fault", "experiment", "place"),
     [
         ("recurrent_untransposed", (steps, "between_steps"), "between_steps"),
-        ("derivative_missing", (one_step, "wrong_slopes"), "inside_a_step"),
-        ("softmax_derivative_twice", (one_step, "wrong_output"), "output_layer"),
+        ("derivative_missing", (single_step, "wrong_slopes"), "inside_a_step"),
+        ("softmax_derivative_twice", (single_step, "wrong_output"), "output_layer"),
     ],
 )
 def test_where_the_budget_ends_the_place_is_named(monkeypatch, fault, experiment, place):
@@ -217,7 +217,7 @@ def test_a_copied_bias_of_which_not_all_entries_are_seen_is_no_wrong_cell_state(
     sizes = {"T": 6, "B": 2, "I": 3, "H": 4, "O": 3}
     target = implementations.make("concatenated", "LSTM", "bias_of_gate_copied", **sizes)
     study = Study(target, dict(target.parameters), Budget(2_000))
-    search = Search(study)
+    search = CauseSearch(study)
     search.run()
     assert [cause.fault for cause in search.causes] == ["bias_of_gate_copied"]
 

@@ -7,7 +7,7 @@ import corpus as implementations
 from benchmarks.diagnose.layouts import layout_of
 from corpus import FAULTS, Setting, registry
 from throughtime.diagnosis.mutants import explain, mutants, passes
-from throughtime.diagnosis.mutants.table import changes
+from throughtime.diagnosis.mutants.table import mutations
 from throughtime.gradcheck.budget import Budget
 
 STYLES = implementations.styles()
@@ -123,7 +123,7 @@ def test_long_and_large_networks_are_given_fewer_passes():
     short, long = (made("concatenated", "LSTM", T=T, **sizes)[0] for T in (6, 60))
     assert passes(short) > 3 * passes(long)
     longer = made("concatenated", "LSTM", T=300, **sizes)[0]
-    assert passes(longer) > len(list(changes(longer)))
+    assert passes(longer) > len(list(mutations(longer)))
 
 
 def test_noise_is_unknown():
@@ -171,7 +171,7 @@ def test_the_table_holds_every_fault_that_has_a_place_in_the_backward_pass():
         variants += [{"bidirectional": True}, *[{"projection": True}] * (cell == "LSTM")]
         for variant in variants:
             model, _ = made("concatenated", cell, **variant)
-            found |= {change.fault for change in changes(model)}
+            found |= {mutation.fault for mutation in mutations(model)}
     read_off = {
         *("averaged_over_steps", "summed_over_steps", "divided_by_batch", "divided_by_classes"),
         *("factor_two", "factor_half", "wrong_sign", "tensor_scaled", "gate_scaled"),

@@ -1,8 +1,8 @@
 """Why is this gradient wrong? Signatures, experiments on the target, and mutants of our own."""
 
 from throughtime.diagnosis.candidate import Candidate, Gradient
-from throughtime.diagnosis.compare import ERROR, Comparison, compare
-from throughtime.diagnosis.diagnose import INTERRUPTED, diagnose
+from throughtime.diagnosis.cause_search import INTERRUPTED, diagnose
+from throughtime.diagnosis.comparison import ERROR, Comparison, compare
 from throughtime.diagnosis.faults import FAULTS, Fault
 from throughtime.gradcheck import Cause
 

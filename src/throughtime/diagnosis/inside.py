@@ -8,7 +8,7 @@ import numpy as np
 
 from throughtime.diagnosis.factors import STEEP, number, ratio_of
 from throughtime.diagnosis.observed import Observed
-from throughtime.diagnosis.places import BETA, Places
+from throughtime.diagnosis.simple_points import BETA, SimplePoints
 
 
 def logistic(z: float) -> float:
@@ -33,7 +33,7 @@ def _slopes() -> Iterator[tuple[float, str, str]]:
     yield t / s, "gates_swapped_in_dc", "tanh(β)/σ(β)"
 
 
-def wrong_slopes(places: Places) -> dict[str, list[str]]:
+def wrong_slopes(places: SimplePoints) -> dict[str, list[str]]:
     """Faults to sentences: what the biases' factors are at T = 1 where every z is β."""
     if not places.useful:
         return {}
@@ -55,7 +55,7 @@ def wrong_slopes(places: Places) -> dict[str, list[str]]:
     return found
 
 
-def other_units(places: Places) -> str | None:
+def other_units(places: SimplePoints) -> str | None:
     """A sentence where some units have a gradient and no derivative, or a derivative and none.
 
     With every pre-activation alike no unit differs from another, but for the output layer's

@@ -7,8 +7,8 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.factors import over, ratio_of
 from throughtime.diagnosis.observed import Observed
-from throughtime.diagnosis.places import columns
 from throughtime.diagnosis.reduction import reduction_of
+from throughtime.diagnosis.simple_points import columns
 from throughtime.diagnosis.stepwise import Counts, fitting
 from throughtime.diagnosis.study import Study
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from throughtime.diagnosis.observed import Observed
-from throughtime.diagnosis.places import right
+from throughtime.diagnosis.simple_points import right
 from throughtime.diagnosis.study import Study
 
 EVEN = 0.3  # every entry of R

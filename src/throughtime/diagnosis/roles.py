@@ -61,7 +61,7 @@ class Roles:
 
 def roles_of(lab: Laboratory) -> Roles:
     """The roles of a target's tensors; an empty answer where it is no network with a head."""
-    return _Search(lab).roles()
+    return _RoleSearch(lab).roles()
 
 
 class Sides(NamedTuple):
@@ -81,7 +81,7 @@ def sides_of(lab: Laboratory, roles: Roles) -> Sides | None:
     """The last layer's two directions; None where it has one."""
     if roles.head is None or roles.seen % 2:
         return None
-    search, head = _Search(lab), roles.head
+    search, head = _RoleSearch(lab), roles.head
     for axis, size in enumerate(search.base[head].shape):
         if size != roles.seen:
             continue
@@ -102,7 +102,7 @@ def _halves(head: Array, axis: int) -> Iterator[Array]:
         yield np.concatenate(kept, axis=axis)
 
 
-class _Search:
+class _RoleSearch:
     def __init__(self, lab: Laboratory) -> None:
         self.lab = lab
         self.rng = np.random.default_rng(lab.seed)

@@ -8,16 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from throughtime.diagnosis.between import between_steps
+from throughtime.diagnosis.between_steps import between_steps
 from throughtime.diagnosis.candidate import Candidate
 from throughtime.diagnosis.directions import one_alone
-from throughtime.diagnosis.observed import Observed
-from throughtime.diagnosis.one_step import within_a_step
-from throughtime.diagnosis.output import wrong_output
-from throughtime.diagnosis.places import Places
-from throughtime.diagnosis.projection import wrong_projection
-from throughtime.diagnosis.study import Study
-from throughtime.diagnosis.whereabouts import (
+from throughtime.diagnosis.localise import (
     BETWEEN,
     INSIDE,
     OUTPUT,
@@ -29,6 +23,12 @@ from throughtime.diagnosis.whereabouts import (
     output_right,
     parts_of,
 )
+from throughtime.diagnosis.observed import Observed
+from throughtime.diagnosis.output import wrong_output
+from throughtime.diagnosis.projection import wrong_projection
+from throughtime.diagnosis.simple_points import SimplePoints
+from throughtime.diagnosis.single_step import within_a_step
+from throughtime.diagnosis.study import Study
 from throughtime.gradcheck import Spent
 
 
@@ -39,12 +39,14 @@ def by_steps(observed: Observed, study: Study) -> Candidate | None:
         return None
     if one.wrong():
         lead = f"At T = 1 it disagrees already, in {', '.join(one.wrong())}."
-        return _told(lambda: within_a_step(observed, one, Places(study), lead), lead, one, study)
+        return _told(
+            lambda: within_a_step(observed, one, SimplePoints(study), lead), lead, one, study
+        )
     longest = _longest_right(study)
     if longest is not None and longest > 1:
         return _truncated(observed, study, longest)
     lead = f"At T = 1 it agrees; at T = {observed.steps} it does not."
-    return _told(lambda: _from_two(observed, Places(study), lead), lead, observed, study)
+    return _told(lambda: _from_two(observed, SimplePoints(study), lead), lead, observed, study)
 
 
 def _told(find: Callable[[], Candidate], lead: str, observed: Observed, study: Study) -> Candidate:
@@ -85,7 +87,7 @@ def _truncated(observed: Observed, study: Study, k: int) -> Candidate | None:
     return Candidate(("truncated",), evidence=(said, output_right(study)), facts=facts)
 
 
-def _from_two(observed: Observed, places: Places, lead: str) -> Candidate:
+def _from_two(observed: Observed, places: SimplePoints, lead: str) -> Candidate:
     study = places.study
     wrong = set(observed.wrong())
     if wrong & set(study.roles.output):

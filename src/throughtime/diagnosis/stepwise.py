@@ -14,7 +14,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.observed import LIMIT, Observed
-from throughtime.diagnosis.places import TELLING, columns
+from throughtime.diagnosis.simple_points import TELLING, columns
 
 Counts = Callable[[int, float], Sequence[float]]
 """T and r to a number a step."""

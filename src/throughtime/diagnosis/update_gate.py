@@ -16,7 +16,7 @@ from throughtime.arrays import Array
 from throughtime.diagnosis.factors import STEEP, Ratio, ratio_of
 from throughtime.diagnosis.inside import logistic
 from throughtime.diagnosis.observed import LIMIT, Observed
-from throughtime.diagnosis.places import BETA, Places, columns
+from throughtime.diagnosis.simple_points import BETA, SimplePoints, columns
 from throughtime.diagnosis.stepwise import Counts, fitting, right_counts
 
 CLOSE = 1e-2  # float32 tells no more; the numbers it is held against lie further apart
@@ -28,7 +28,7 @@ COUNTS: dict[str, Counts] = {
 }
 
 
-def without_first_state(places: Places) -> str | None:
+def without_first_state(places: SimplePoints) -> str | None:
     """A sentence where, at T = 1, a gate's bias lacks what h_0 gives to it."""
     seen = places.biases(1) if places.gates == 3 and places.useful else None
     if seen is None:
@@ -46,7 +46,7 @@ def without_first_state(places: Places) -> str | None:
 
 
 def without_later_state(
-    places: Places, two: Observed, weights: Sequence[float | None]
+    places: SimplePoints, two: Observed, weights: Sequence[float | None]
 ) -> str | None:
     """The same beyond T = 1, with every pre-activation at β and h_0 = 0.
 
@@ -89,7 +89,7 @@ def _last_answer(ratio: Ratio) -> Told | None:
 
 
 def _every_answer(
-    places: Places, seen: list[Observed], weights: Sequence[float | None], off: Array
+    places: SimplePoints, seen: list[Observed], weights: Sequence[float | None], off: Array
 ) -> Told | None:
     for k in KEPT:
         known = [weight for weight in weights[:2] if weight is not None]

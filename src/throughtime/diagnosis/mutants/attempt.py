@@ -1,4 +1,4 @@
-"""One set of changes tried on a gradient: which blocks it makes right, and what else it takes."""
+"""One set of mutations tried on a gradient: which blocks it makes right, and what else it takes."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.blocks import EMBEDDING, HEAD, Block, Blocks
-from throughtime.diagnosis.mutants.change import Change, Hook
-from throughtime.diagnosis.mutants.finish import Found, finishing
-from throughtime.diagnosis.mutants.fit import Fit, Seen, fit, fit_all
+from throughtime.diagnosis.mutants.fit import Fit, TestedGradient, fit, fit_all
+from throughtime.diagnosis.mutants.interventions import Interventions, Mutation
 from throughtime.diagnosis.mutants.model import Lane, Model
+from throughtime.diagnosis.mutants.postprocessing import FoundFault, finishing
 from throughtime.diagnosis.mutants.walk import biases
 from throughtime.gradcheck import Budget
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a set of changes explains.
+    """What a set of mutations explains.
 
     Attributes:
-        changes: the set.
+        mutations: the set.
         fits: by block; None where none fits.
         found: the faults after the backward pass that it takes beside, for the blocks that fit.
         far: how much of the rest is left, 0 … 1, by blocks.
     """
 
-    changes: tuple[Change, ...]
+    mutations: tuple[Mutation, ...]
     fits: Mapping[Block, Fit | None]
-    found: tuple[Found, ...]
+    found: tuple[FoundFault, ...]
     far: float
 
     @cached_property
@@ -47,9 +47,9 @@ class Attempt:
     @property
     def cost(self) -> int:
         """How many faults that takes."""
-        names = {change.fault for change in self.changes}
+        names = {mutation.fault for mutation in self.mutations}
         free = [one for one in self.found if not (one.fault == "scaled" and names & OTHER_LOSS)]
-        return len(self.changes) + len(free)
+        return len(self.mutations) + len(free)
 
     @property
     def order(self) -> tuple[float, ...]:
@@ -61,28 +61,28 @@ OTHER_LOSS = {"different_loss"}  # whose factor is its own
 
 
 class Trial:
-    """Tries changes on one gradient; the budget counts the backward passes that it runs."""
+    """Tries mutations on one gradient; the budget counts the backward passes that it runs."""
 
-    def __init__(self, model: Model, seen: Seen, budget: Budget) -> None:
+    def __init__(self, model: Model, seen: TestedGradient, budget: Budget) -> None:
         self.model, self.seen, self.budget = model, seen, budget
         self.norm = float(np.sqrt(sum(float((g * g).sum()) for g in seen.blocks.values())))
         self.head = [block for block in seen.blocks if block.layer == HEAD]
         self.known: dict[frozenset[int], Attempt] = {}
 
-    def __call__(self, *changes: Change) -> Attempt:
-        """The attempt with these changes, all blocks."""
-        key = frozenset(map(id, changes))
+    def __call__(self, *mutations: Mutation) -> Attempt:
+        """The attempt with these mutations, all blocks."""
+        key = frozenset(map(id, mutations))
         if key not in self.known:
             self.budget.count(1)
-            self.known[key] = self._try(changes)
+            self.known[key] = self._try(mutations)
         return self.known[key]
 
-    def head_fits(self, changes: tuple[Change, ...]) -> dict[Block, Fit | None]:
+    def head_fits(self, mutations: tuple[Mutation, ...]) -> dict[Block, Fit | None]:
         """The output layer's blocks alone: no recursion is run."""
-        found, _ = self.model.head_gradient(changes)
+        found, _ = self.model.head_gradient(mutations)
         return fit_all(self.model, found, self.seen, self.head)
 
-    def promising(self, *changes: Change) -> bool:
+    def promising(self, *mutations: Mutation) -> bool:
         """Whether in each lane some gate's bias lies along one of the mutant's; cheap to ask.
 
         Where a bias is clipped, 0 or not there, nothing is told.
@@ -90,12 +90,12 @@ class Trial:
         if self.seen.limit is not None:
             return True
         self.budget.count(1)
-        _, dh = self.model.head_gradient(changes)
-        for lane, deltas in self.model.recursion(changes, dh).items():
+        _, dh = self.model.head_gradient(mutations)
+        for lane, deltas in self.model.recursion(mutations, dh).items():
             g = self._biases[lane]
             if g is None:
                 return True
-            p = biases(deltas, Hook(changes, *lane))
+            p = biases(deltas, Interventions(mutations, *lane))
             p = p / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), 1e-300)
             if np.abs(g @ p.T).max() < 1 - 1e-7 - self.seen.tolerance:
                 return False
@@ -114,15 +114,15 @@ class Trial:
             found[lane] = there / np.linalg.norm(there, axis=1, keepdims=True) if known else None
         return found
 
-    def _try(self, changes: tuple[Change, ...]) -> Attempt:
-        mutant = self.model.data_gradient(changes)
+    def _try(self, mutations: tuple[Mutation, ...]) -> Attempt:
+        mutant = self.model.data_gradient(mutations)
         fits = fit_all(self.model, mutant, self.seen, self.head)
         for lane in self.model.lanes:
             fits |= self._lane(lane, mutant)
         embedding = [block for block in self.seen.blocks if block.layer == EMBEDDING]
         fits |= fit_all(self.model, mutant, self.seen, embedding)
         found = finishing(self.model, fits, self.seen, self.norm)
-        return Attempt(changes, fits, tuple(found), self._far(mutant, fits))
+        return Attempt(mutations, fits, tuple(found), self._far(mutant, fits))
 
     def _lane(self, lane: Lane, mutant: Blocks) -> dict[Block, Fit | None]:
         """A lane's blocks. Where no bias fits, other gates' blocks are not tried for weights."""

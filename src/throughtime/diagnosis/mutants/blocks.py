@@ -41,7 +41,7 @@ Blocks: TypeAlias = dict[Block, Array]
 
 
 @dataclass(frozen=True)
-class Place:
+class BlockPlace:
     """Where one block lies: a stretch of rows and of columns of one tensor, or of its transpose."""
 
     tensor: str
@@ -67,7 +67,7 @@ class Placement:
         ValueError: where a tensor is missing, too small, left over, or covered twice.
     """
 
-    def __init__(self, places: Mapping[Block, Place], shapes: Mapping[str, Shape]) -> None:
+    def __init__(self, places: Mapping[Block, BlockPlace], shapes: Mapping[str, Shape]) -> None:
         self.places, self.shapes = dict(places), dict(shapes)
         self._refuse_gaps()
 

@@ -1,6 +1,6 @@
 """The cells as people write them, in all their variants, forward and backward, one step each.
 
-Every `hook` is a place where backward passes go wrong.
+Every `intervene` is a place where backward passes go wrong.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.cells import sigmoid
-from throughtime.diagnosis.mutants.change import Hook
+from throughtime.diagnosis.mutants.interventions import Interventions
 from throughtime.diagnosis.mutants.walk import Local, Tape, Weights, recur, recur_back
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -47,12 +47,19 @@ class RNN:
         s = ACTIVATIONS[self.nonlinearity](z_x + recur(h, w.U) + w.c)
         return s[:, 0], s[:, 0], s, np.zeros_like(h)
 
-    def local(self, tape: Tape, hook: Hook) -> Local:
+    def local(self, tape: Tape, intervene: Interventions) -> Local:
         h = tape.h[:-1]
-        return Local(_slopes(self.activations, tape.v, hook), h, h, h, h)
+        return Local(_slopes(self.activations, tape.v, intervene), h, h, h, h)
 
     def step_back(
-        self, w: Weights, tape: Tape, local: Local, s: int, dh: Array, dc: Array, hook: Hook
+        self,
+        w: Weights,
+        tape: Tape,
+        local: Local,
+        s: int,
+        dh: Array,
+        dc: Array,
+        intervene: Interventions,
     ) -> tuple[Array, Array, Array, Array]:
         dz = dh[:, None] * local.slopes[s]
         return dz, dz, recur_back(dz, w.U), dc
@@ -98,15 +105,22 @@ class LSTM:
             o = v[:, -1] = sigmoid(z[:, -1] + w.p[-1] * c)
         return o * ACTIVATIONS[self.squash](c), c, v, np.zeros_like(c)
 
-    def local(self, tape: Tape, hook: Hook) -> Local:
+    def local(self, tape: Tape, intervene: Interventions) -> Local:
         m = ACTIVATIONS[self.squash](tape.c[1:])
-        through = tape.v[:, :, -1] * hook("cell_slope", SLOPES[self.squash](m), m=m)
-        before = hook("c_before", tape.c[:-1], now=tape.c[1:])
-        slopes = _slopes(self.activations, tape.v, hook)
-        return Local(slopes, m, through, before, hook("update", before))
+        through = tape.v[:, :, -1] * intervene("cell_slope", SLOPES[self.squash](m), m=m)
+        before = intervene("c_before", tape.c[:-1], now=tape.c[1:])
+        slopes = _slopes(self.activations, tape.v, intervene)
+        return Local(slopes, m, through, before, intervene("update", before))
 
     def step_back(
-        self, w: Weights, tape: Tape, local: Local, s: int, dh: Array, dc: Array, hook: Hook
+        self,
+        w: Weights,
+        tape: Tape,
+        local: Local,
+        s: int,
+        dh: Array,
+        dc: Array,
+        intervene: Interventions,
     ) -> tuple[Array, Array, Array, Array]:
         v, before = tape.v[s], local.before[s]
         i, a = v[:, 0], v[:, -2]
@@ -117,7 +131,7 @@ class LSTM:
         d = {"i": dc * a, "a": dc * i, "f": dc * before, "o": dh * local.m[s]}
         if self.coupled:
             d["i"] = d["i"] - dc * local.update[s]
-        d = hook("dgates", d)
+        d = intervene("dgates", d)
         dz = np.empty_like(v)
         for k, gate in enumerate(self.gates):
             np.multiply(d[gate], local.slopes[s][:, k], out=dz[:, k])
@@ -158,12 +172,19 @@ class GRU:
         now = kept * h + (1 - kept) * n
         return now, now, np.stack([r, z, n], axis=1), u
 
-    def local(self, tape: Tape, hook: Hook) -> Local:
+    def local(self, tape: Tape, intervene: Interventions) -> Local:
         h = tape.h[:-1]
-        return Local(_slopes(self.activations, tape.v, hook), h, h, h, hook("update", h))
+        return Local(_slopes(self.activations, tape.v, intervene), h, h, h, intervene("update", h))
 
     def step_back(
-        self, w: Weights, tape: Tape, local: Local, s: int, dh: Array, dc: Array, hook: Hook
+        self,
+        w: Weights,
+        tape: Tape,
+        local: Local,
+        s: int,
+        dh: Array,
+        dc: Array,
+        intervene: Interventions,
     ) -> tuple[Array, Array, Array, Array]:
         v, h = tape.v[s], tape.h[s]
         r, z, n = v[:, 0], v[:, 1], v[:, 2]
@@ -182,7 +203,7 @@ class GRU:
             through = dreset * r
         dz_r, dz_z = d["r"] * slopes[:, 0], d["z"] * slopes[:, 1]
         gates = dz_r @ w.U[0] + dz_z @ w.U[1] + through
-        direct, gates = hook("paths", (dh * kept, gates))
+        direct, gates = intervene("paths", (dh * kept, gates))
         dz = np.stack([dz_r, dz_z, dz_n], axis=1)
         return dz, np.stack([dz_r, dz_z, du_n], axis=1), direct + gates, dc
 
@@ -190,7 +211,7 @@ class GRU:
         return {} if self.reset_after else {2: tape.v[steps][:, :, 0] * h}
 
 
-def _slopes(activations: tuple[str, ...], v: Array, hook: Hook) -> Array:
+def _slopes(activations: tuple[str, ...], v: Array, intervene: Interventions) -> Array:
     """φ′ of every gate at every step, (T, B, G, H)."""
     slopes = np.stack([SLOPES[name](v[:, :, k]) for k, name in enumerate(activations)], axis=2)
-    return hook("slopes", slopes, v=v)  # type: ignore[no-any-return]
+    return intervene("slopes", slopes, v=v)  # type: ignore[no-any-return]

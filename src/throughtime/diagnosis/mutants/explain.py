@@ -9,12 +9,12 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.attempt import Attempt
-from throughtime.diagnosis.mutants.change import Change
-from throughtime.diagnosis.mutants.finish import Found, tensor_of
-from throughtime.diagnosis.mutants.fit import Seen
+from throughtime.diagnosis.mutants.fit import TestedGradient
+from throughtime.diagnosis.mutants.interventions import Mutation
 from throughtime.diagnosis.mutants.model import Model
+from throughtime.diagnosis.mutants.postprocessing import FoundFault, tensor_of
 from throughtime.diagnosis.mutants.search import passes, search
-from throughtime.diagnosis.mutants.table import changes
+from throughtime.diagnosis.mutants.table import mutations
 from throughtime.gradcheck import Budget, discrepancy
 
 ROUNDING = {"float64": 1e-9, "float32": 3e-5}
@@ -48,7 +48,7 @@ class Match:
         rivals: other sets of faults that do as well.
     """
 
-    found: tuple[Found, ...]
+    found: tuple[FoundFault, ...]
     before: float
     after: float
     undone: dict[str, Array]
@@ -71,14 +71,14 @@ class Match:
 
 
 def mutants(model: Model, among: Iterable[str] | None = None) -> Iterator[Mutant]:
-    """Every single change of the model's backward pass, and the gradient that it gives.
+    """Every single mutation of the model's backward pass, and the gradient that it gives.
 
     Args:
         model: a network whose layout and data are known.
         among: identifiers of faults; all of them where it is not given.
     """
-    for change in changes(model, among):
-        yield Mutant((change.fault,), (change.where,), model.gradient((change,)))
+    for mutation in mutations(model, among):
+        yield Mutant((mutation.fault,), (mutation.where,), model.gradient((mutation,)))
 
 
 def explain(
@@ -91,7 +91,7 @@ def explain(
     """The sets of faults whose mutant equals a gradient down to rounding, the fewest first.
 
     Args:
-        model: the network, as `modelled` gives it.
+        model: the network, as `model_from_target` gives it.
         gradient: the one under test, by the target's names.
         error: what counts as equal, relative to a tensor's largest entry; by default what
             rounding in the gradient's own precision may do.
@@ -124,13 +124,15 @@ def explain(
     return _matches(model, seen, right, whole or attempts[:1])
 
 
-def seen_of(model: Model, gradient: Mapping[str, Array], tolerance: float) -> Seen:
+def seen_of(model: Model, gradient: Mapping[str, Array], tolerance: float) -> TestedGradient:
     """The gradient, block by block."""
     blocks = model.placement.blocks(gradient)
-    return Seen(blocks, tolerance, max(float(np.abs(g).max()) for g in blocks.values()) or 1.0)
+    return TestedGradient(
+        blocks, tolerance, max(float(np.abs(g).max()) for g in blocks.values()) or 1.0
+    )
 
 
-def limited(seen: Seen) -> Seen | None:
+def limited(seen: TestedGradient) -> TestedGradient | None:
     """The same, as one that may be clipped: where several entries have the largest magnitude."""
     held = [int((np.abs(g) >= seen.largest * (1 - 1e-9)).sum()) for g in seen.blocks.values()]
     if sum(held) > 2 or sum(n > 0 for n in held) > 1:
@@ -138,9 +140,9 @@ def limited(seen: Seen) -> Seen | None:
     return None
 
 
-def decisive(model: Model, seen: Seen, attempt: Attempt) -> bool:
+def decisive(model: Model, seen: TestedGradient, attempt: Attempt) -> bool:
     """Whether a partial attempt makes blocks right that were not, and not by chance."""
-    if not attempt.changes and not attempt.found:
+    if not attempt.mutations and not attempt.found:
         return False
     right = model.data_gradient()
     gained = [
@@ -153,13 +155,15 @@ def decisive(model: Model, seen: Seen, attempt: Attempt) -> bool:
     return len(gained) > 1 and sum(seen.blocks[block].size for block in gained) > 8
 
 
-def _pairs(model: Model, seen: Seen, tensors: Mapping[str, Array]) -> Iterator[tuple[Array, Array]]:
+def _pairs(
+    model: Model, seen: TestedGradient, tensors: Mapping[str, Array]
+) -> Iterator[tuple[Array, Array]]:
     blocks = model.placement.blocks(tensors)
     return ((g, blocks[block]) for block, g in seen.blocks.items())
 
 
 def _matches(
-    model: Model, seen: Seen, right: dict[str, Array], attempts: list[Attempt]
+    model: Model, seen: TestedGradient, right: dict[str, Array], attempts: list[Attempt]
 ) -> list[Match]:
     """One match for each set of names, with the others as its rivals."""
     by_names: dict[tuple[str, ...], Attempt] = {}
@@ -173,30 +177,30 @@ def _matches(
     return matches
 
 
-def _found(model: Model, attempt: Attempt) -> list[Found]:
+def _found(model: Model, attempt: Attempt) -> list[FoundFault]:
     """The faults of an attempt; another loss has a factor of its own."""
-    names = {change.fault for change in attempt.changes}
+    names = {mutation.fault for mutation in attempt.mutations}
     after = [f for f in attempt.found if not (f.fault == "scaled" and "different_loss" in names)]
-    return [_said(model, change) for change in attempt.changes] + after
+    return [_said(model, mutation) for mutation in attempt.mutations] + after
 
 
-def _said(model: Model, change: Change) -> Found:
+def _said(model: Model, mutation: Mutation) -> FoundFault:
     facts = {"T": str(model.steps)}
-    if change.where:
-        facts["where"] = change.where
-    if change.fault == "truncated":
-        facts["k"] = change.where.split()[2].rstrip(",")
-    return Found(change.fault, change.where, facts)
+    if mutation.where:
+        facts["where"] = mutation.where
+    if mutation.fault == "truncated":
+        facts["k"] = mutation.where.split()[2].rstrip(",")
+    return FoundFault(mutation.fault, mutation.where, facts)
 
 
 def _match(
     model: Model,
-    seen: Seen,
+    seen: TestedGradient,
     right: dict[str, Array],
     attempt: Attempt,
     rivals: tuple[tuple[str, ...], ...],
 ) -> Match:
-    mutant = model.data_gradient(attempt.changes)
+    mutant = model.data_gradient(attempt.mutations)
     true = model.placement.blocks(right)
     predicted, undone = {}, {}
     for block, g in seen.blocks.items():

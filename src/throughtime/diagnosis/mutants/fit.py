@@ -45,7 +45,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Seen:
+class TestedGradient:
     """A gradient under test, block by block.
 
     Attributes:
@@ -88,7 +88,7 @@ class Seen:
 
 
 def fit_all(
-    model: Model, mutant: Blocks, seen: Seen, which: Iterable[Block] | None = None
+    model: Model, mutant: Blocks, seen: TestedGradient, which: Iterable[Block] | None = None
 ) -> dict[Block, Fit | None]:
     """The simplest fit of each block; None where none fits."""
     chosen = seen.blocks if which is None else which
@@ -96,7 +96,7 @@ def fit_all(
 
 
 def fit(
-    model: Model, mutant: Blocks, seen: Seen, block: Block, *, moved: bool = True
+    model: Model, mutant: Blocks, seen: TestedGradient, block: Block, *, moved: bool = True
 ) -> Fit | None:
     """The simplest of: as it is, scaled, transposed, and where `moved`, another gate's.
 
@@ -166,7 +166,7 @@ def _gates(mutant: Blocks, block: Block) -> Iterator[Block]:
         gate += 1
 
 
-def _factor(seen: Seen, g: Array, p: Array) -> float | None:
+def _factor(seen: TestedGradient, g: Array, p: Array) -> float | None:
     """Least squares of g on p; None where nothing tells."""
     free = seen.free(g)
     target, one = g[free].ravel(), p[free].ravel()

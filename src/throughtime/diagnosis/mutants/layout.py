@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from throughtime.arrays import Array, Shape, refuse
-from throughtime.diagnosis.mutants.blocks import EMBEDDING, HEAD, Block, Place, Placement
+from throughtime.diagnosis.mutants.blocks import EMBEDDING, HEAD, Block, BlockPlace, Placement
 from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN
 from throughtime.diagnosis.mutants.losses import Loss, as_targets
 from throughtime.diagnosis.mutants.model import Data, Model
@@ -108,7 +108,7 @@ class Layout:
 
     def placement(self, shapes: Mapping[str, Shape]) -> Placement:
         """Where every block lies in tensors of these shapes."""
-        places: dict[Block, Place] = {}
+        places: dict[Block, BlockPlace] = {}
         for lane in itertools.product(range(self.layers), range(self.directions)):
             places |= self._lane(*lane, shapes)
         if self.V:
@@ -116,7 +116,7 @@ class Layout:
         if self.E:
             places[Block(EMBEDDING, "E", 0)] = _matrix(self.E, shapes)
         if self.d:
-            places[Block(HEAD, "d", 0)] = Place(self.d, slice(None))
+            places[Block(HEAD, "d", 0)] = BlockPlace(self.d, slice(None))
         return Placement(places, shapes)
 
     def gates_of(self, name: str, shapes: Mapping[str, Shape]) -> Gates | None:
@@ -136,9 +136,11 @@ class Layout:
         order = "".join(found[start][0] for start in sorted(found))
         return Gates(len(found), int(found[0][1]), order, "by its layout")
 
-    def _lane(self, layer: int, direction: int, shapes: Mapping[str, Shape]) -> dict[Block, Place]:
+    def _lane(
+        self, layer: int, direction: int, shapes: Mapping[str, Shape]
+    ) -> dict[Block, BlockPlace]:
         """One layer in one direction."""
-        found: dict[Block, Place] = {}
+        found: dict[Block, BlockPlace] = {}
         lane = (layer, direction)
         units = self._units(lane, shapes)
         size = units
@@ -161,18 +163,18 @@ class Layout:
                     place = order.index(letter)
                     rows = slice(place * units, (place + 1) * units)
                 if kind in "bcp":
-                    found[block] = Place(name, rows)
+                    found[block] = BlockPlace(name, rows)
                     continue
                 _matrix(name, shapes)
                 columns = {kind: slice(None)}
                 if self.combined:
                     columns = _columns(self.combined, self._width(name, shapes), size)
                 for part, stretch in columns.items():
-                    place_of = Place(name, rows, stretch, self.transposed)
+                    place_of = BlockPlace(name, rows, stretch, self.transposed)
                     found[block._replace(kind=part)] = place_of
         if self.candidate_bias:
             name = self._name(self.candidate_bias, lane, "n")[0]
-            found[Block(layer, "c", 2, direction)] = Place(name, slice(None))
+            found[Block(layer, "c", 2, direction)] = BlockPlace(name, slice(None))
         return found
 
     def _name(self, names: Names, lane: tuple[int, int], letter: str = "") -> tuple[str, bool]:
@@ -265,11 +267,11 @@ def _named(name: str, shapes: Mapping[str, Shape]) -> None:
         refuse("layout", "names among " + ", ".join(shapes), repr(name))
 
 
-def _matrix(name: str, shapes: Mapping[str, Shape], transposed: bool = False) -> Place:
+def _matrix(name: str, shapes: Mapping[str, Shape], transposed: bool = False) -> BlockPlace:
     """The place of a block that is a whole matrix."""
     if name in shapes and len(shapes[name]) != 2:
         refuse(f"layout: {name}", "a matrix", shapes[name])
-    return Place(name, slice(None), slice(None), transposed)
+    return BlockPlace(name, slice(None), slice(None), transposed)
 
 
 def _columns(combined: str, width: int, size: int) -> dict[str, slice]:

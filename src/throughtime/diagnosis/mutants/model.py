@@ -11,7 +11,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.blocks import EMBEDDING, HEAD, Block, Blocks, Placement
-from throughtime.diagnosis.mutants.change import Change, Hook
+from throughtime.diagnosis.mutants.interventions import Interventions, Mutation
 from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.diagnosis.mutants.walk import (
     Cell,
@@ -92,7 +92,9 @@ class Model:
     decay: float = 0.0
     decay_biases: bool = False
     notes: tuple[str, ...] = ()
-    _deltas: dict[tuple[Change, ...], dict[Lane, Deltas]] = field(default_factory=dict, repr=False)
+    _deltas: dict[tuple[Mutation, ...], dict[Lane, Deltas]] = field(
+        default_factory=dict, repr=False
+    )
     _forward: Forward | None = field(default=None, repr=False)
 
     @property
@@ -152,65 +154,67 @@ class Model:
             self._forward = self._run()
         return self._forward
 
-    def gradient(self, changes: Iterable[Change] = ()) -> dict[str, Array]:
+    def gradient(self, mutations: Iterable[Mutation] = ()) -> dict[str, Array]:
         """By the target's own names and shapes; with faults put in where some are given."""
-        found = self.data_gradient(changes)
+        found = self.data_gradient(mutations)
         for block, w in self.blocks.items():
             if self.decays(block):
                 found[block] = found[block] + self.decay * w
         return self.placement.tensors(found)
 
-    def data_gradient(self, changes: Iterable[Change] = ()) -> Blocks:
-        """The gradient without the L2 term's, block by block, with such changes."""
-        made, run = tuple(changes), self.forward()
+    def data_gradient(self, mutations: Iterable[Mutation] = ()) -> Blocks:
+        """The gradient without the L2 term's, block by block, with such mutations."""
+        made, run = tuple(mutations), self.forward()
         found, dh = self.head_gradient(made)
         deltas = self.recursion(made, dh)
         for lane in self.lanes:
-            hook = Hook(made, *lane)
-            *parts, R = products(self.cell, run.weights[lane], run.tapes[lane], deltas[lane], hook)
+            intervene = Interventions(made, *lane)
+            *parts, R = products(
+                self.cell, run.weights[lane], run.tapes[lane], deltas[lane], intervene
+            )
             for kind, part in zip("WUbcp", parts, strict=True):
                 for gate, array in enumerate(part):
                     found[Block(lane.layer, kind, gate, lane.direction)] = array
             if R is not None:
                 found[Block(lane.layer, "R", 0, lane.direction)] = R
         if self.has_embedding:
-            kept = Hook(made)("kept_E", np.ones(self.data.x.shape[:2]))[..., None]
+            kept = Interventions(made)("kept_E", np.ones(self.data.x.shape[:2]))[..., None]
             dx = self._handed_down(made, 0, deltas)
             found[Block(EMBEDDING, "E", 0)] = np.einsum("tbv,tbi->vi", self.data.x * kept, dx)
         return {block: found[block] for block in self.blocks}
 
-    def head_gradient(self, changes: tuple[Change, ...]) -> tuple[Blocks, Array]:
+    def head_gradient(self, mutations: tuple[Mutation, ...]) -> tuple[Blocks, Array]:
         """The head's own blocks, and δ of the top layer's hidden states (T, B, D·P)."""
-        run, hook = self.forward(), Hook(changes)
-        dy = hook("dy", run.dy, model=self, run=run)
+        run, intervene = self.forward(), Interventions(mutations)
+        dy = intervene("dy", run.dy, model=self, run=run)
         found: Blocks = {}
         dh = dy
         if self.has_head:
             V = self.blocks[Block(HEAD, "V", 0)]
             before = [tape.h[:-1] for tape in self.top().values()]
-            seen = hook("seen", run.seen, before=self.joined(before))
+            seen = intervene("seen", run.seen, before=self.joined(before))
             keep = np.ones(dy.shape[:2])
-            kept_V, kept_d = (hook(place, keep)[..., None] for place in ("kept_V", "kept_d"))
+            kept_V, kept_d = (intervene(place, keep)[..., None] for place in ("kept_V", "kept_d"))
             found[Block(HEAD, "V", 0)] = np.einsum("tbo,tbh->oh", dy * kept_V, seen)
             found[Block(HEAD, "d", 0)] = (dy * kept_d).sum(axis=(0, 1))
             dh = dy @ V
         if self.data.mask is not None:
             dh = dh * self.data.mask
-        return found, hook("dh_out", dh)
+        return found, intervene("dh_out", dh)
 
-    def recursion(self, changes: tuple[Change, ...], dh: Array) -> dict[Lane, Deltas]:
-        """δ of every lane; remembered, since many changes do not touch them."""
-        key = tuple(c for c in changes if c.in_recursion or "dy" in c.places)
+    def recursion(self, mutations: tuple[Mutation, ...], dh: Array) -> dict[Lane, Deltas]:
+        """δ of every lane; remembered, since many mutations do not touch them."""
+        key = tuple(c for c in mutations if c.in_recursion or "dy" in c.places)
         if key in self._deltas:
             return self._deltas[key]
         run = self.forward()
         found: dict[Lane, Deltas] = {}
         final = self.data.final or (np.zeros_like(self.data.h), np.zeros_like(self.data.c))
         for layer in reversed(range(self.layers)):
-            hook = Hook(changes, layer)
-            halves = hook("halves", np.split(dh, self.directions, axis=2))
+            intervene = Interventions(mutations, layer)
+            halves = intervene("halves", np.split(dh, self.directions, axis=2))
             for direction, half in enumerate(halves):
-                lane, own = Lane(layer, direction), Hook(changes, layer, direction)
+                lane, own = Lane(layer, direction), Interventions(mutations, layer, direction)
                 out = self._turned(half, direction)
                 if direction:
                     out = own("own_time", out, in_time=half)
@@ -218,7 +222,7 @@ class Model:
                 w, tape = run.weights[lane], run.tapes[lane]
                 found[lane] = backward(self.cell, w, tape, out, own, dstate)
             if layer:
-                dh = hook("dx", self._handed_down(changes, layer, found))
+                dh = intervene("dx", self._handed_down(mutations, layer, found))
                 if self.data.between:
                     dh = dh * self.data.between[layer - 1]
         if len(self._deltas) > 64:
@@ -274,7 +278,7 @@ class Model:
         return reverse(array, self.data.lengths) if direction else array
 
     def _handed_down(
-        self, changes: tuple[Change, ...], layer: int, deltas: Mapping[Lane, Deltas]
+        self, mutations: tuple[Mutation, ...], layer: int, deltas: Mapping[Lane, Deltas]
     ) -> Array:
         """δx of a layer (T, B, ·): both directions saw x_t."""
         halves = []
@@ -283,9 +287,9 @@ class Model:
             dx = np.einsum("tbgh,ghi->tbi", deltas[lane].z, self.forward().weights[lane].W)
             turned = self._turned(dx, direction)
             if direction:
-                turned = Hook(changes, layer, direction)("dx_in_time", turned, own=dx)
+                turned = Interventions(mutations, layer, direction)("dx_in_time", turned, own=dx)
             halves.append(turned)
-        both: Array = sum(Hook(changes, layer)("dx_halves", halves))
+        both: Array = sum(Interventions(mutations, layer)("dx_halves", halves))
         return both
 
     def _weights(self, lane: Lane) -> Weights:

@@ -1,7 +1,7 @@
 """Which faults, put into our own backward pass, give just this gradient?
 
 Sets are searched, not undone one by one: faults interact. The output layer's own gradient tells
-which of them δ of the outputs has, before any recursion is run; then come single changes, those
+which of them δ of the outputs has, before any recursion is run; then come single mutations, those
 that make most blocks right are extended, and pairs are tried.
 """
 
@@ -13,15 +13,15 @@ from itertools import combinations
 import numpy as np
 
 from throughtime.diagnosis.mutants.attempt import Attempt, Trial
-from throughtime.diagnosis.mutants.change import Change
-from throughtime.diagnosis.mutants.fit import Seen
+from throughtime.diagnosis.mutants.fit import TestedGradient
+from throughtime.diagnosis.mutants.interventions import Mutation
 from throughtime.diagnosis.mutants.model import Model
-from throughtime.diagnosis.mutants.table import changes
+from throughtime.diagnosis.mutants.table import mutations
 from throughtime.gradcheck import Budget
 
 BEAM = 6  # attempts that are extended
 PASSES = 6_000  # backward passes at most, of a small network
-FEWEST = 200  # of any network, beside one for each single change
+FEWEST = 200  # of any network, beside one for each single mutation
 STEP = 3e4  # multiplications that take as long as all else that NumPy does in a step
 WORK = 2.3e9  # multiplications that a search may take where it may run more than the fewest
 PAIRS = 0.75  # of the passes that are left; the rest is for what comes after them
@@ -29,7 +29,7 @@ PAIRS = 0.75  # of the passes that are left; the rest is for what comes after th
 
 def search(
     model: Model,
-    seen: Seen,
+    seen: TestedGradient,
     among: Iterable[str] | None = None,
     *,
     thorough: bool = True,
@@ -38,30 +38,30 @@ def search(
 ) -> list[Attempt]:
     """The attempts that explain the gradient with the fewest faults; else the best partial one.
 
-    Unless it is to be thorough, single changes are tried and no pairs. It takes such a share of
+    Unless it is to be thorough, single mutations are tried and no pairs. It takes such a share of
     the backward passes that the budget has left; by default that budget is `passes(model)`.
     """
-    return Search(model, seen, among, budget, share).run(thorough)
+    return MutantSearch(model, seen, among, budget, share).run(thorough)
 
 
 def passes(model: Model) -> int:
     """How many backward passes are worth running, however long they take on this machine.
 
     Those of small networks take a fraction of a millisecond. Of longer and larger ones fewer are
-    run, so that all of them together take about as long; but every single change has its turn.
+    run, so that all of them together take about as long; but every single mutation has its turn.
     """
     products = model.data.x[..., 0].size * sum(w.size for w in model.blocks.values())
     work = STEP * model.steps * len(model.lanes) + products
-    return max(min(PASSES, int(WORK / work)), len(changes(model)) + FEWEST)
+    return max(min(PASSES, int(WORK / work)), len(mutations(model)) + FEWEST)
 
 
-class Search:
+class MutantSearch:
     """One search."""
 
     def __init__(
         self,
         model: Model,
-        seen: Seen,
+        seen: TestedGradient,
         among: Iterable[str] | None,
         budget: Budget | None = None,
         share: float = 1.0,
@@ -69,8 +69,8 @@ class Search:
         self.model, self.budget = model, budget or Budget(passes(model))
         self.trial = Trial(model, seen, self.budget)
         self.end = self.budget.used + share * self.budget.left  # what it will have counted then
-        table = changes(model, among)
-        self.places = {id(change): place for place, change in enumerate(table)}
+        table = mutations(model, among)
+        self.places = {id(mutation): place for place, mutation in enumerate(table)}
         self.head = [c for c in table if c.in_head]
         self.rest = [c for c in table if not c.in_head]
 
@@ -98,8 +98,8 @@ class Search:
         tried += self._extended(tried)
         return self._settled(tried, np.inf) or [min(tried, key=lambda a: a.order)]
 
-    def _starts(self) -> list[tuple[Change, ...]]:
-        """Sets of changes with which the output layer's own gradient is explained."""
+    def _starts(self) -> list[tuple[Mutation, ...]]:
+        """Sets of mutations with which the output layer's own gradient is explained."""
         if not self.model.has_head:
             return [(), *((c,) for c in self.head)]
         sets = [(), *((c,) for c in self.head)]
@@ -111,8 +111,8 @@ class Search:
         return [start for cost, start in explained if cost <= least + 1][: 2 * BEAM] or [()]
 
     def _explaining(
-        self, sets: Iterable[tuple[Change, ...]]
-    ) -> list[tuple[int, tuple[Change, ...]]]:
+        self, sets: Iterable[tuple[Mutation, ...]]
+    ) -> list[tuple[int, tuple[Mutation, ...]]]:
         found = []
         for one in sets:
             fits = self.trial.head_fits(one)
@@ -121,7 +121,7 @@ class Search:
                 found.append((len(one) + len(scales - {1.0}), one))
         return found
 
-    def _useful(self, start: tuple[Change, ...]) -> Iterator[Change]:
+    def _useful(self, start: tuple[Mutation, ...]) -> Iterator[Mutation]:
         """Changes worth adding to a set: not the same fault again where it is there already."""
         taken = {(c.fault, c.layer, c.direction) for c in start}
         places = {place for c in start for place in c.places} - {"slopes", "U"}
@@ -131,19 +131,19 @@ class Search:
                 yield one
 
     def _extended(self, tried: list[Attempt]) -> list[Attempt]:
-        """The attempts that make most blocks right, each with one change more."""
-        plain = {a.wrong for a in tried if not a.changes} or {max(a.wrong for a in tried)}
+        """The attempts that make most blocks right, each with one mutation more."""
+        plain = {a.wrong for a in tried if not a.mutations} or {max(a.wrong for a in tried)}
         gained = [a for a in tried if a.wrong < min(plain)]
         best = sorted(gained, key=lambda a: a.order)[:BEAM]
-        return self._tried((*a.changes, c) for a in best for c in self._useful(a.changes))
+        return self._tried((*a.mutations, c) for a in best for c in self._useful(a.mutations))
 
-    def _pairs(self, starts: list[tuple[Change, ...]], singles: list[Attempt]) -> list[Attempt]:
-        """Two changes in the recurrent layers, those first that alone come nearest."""
+    def _pairs(self, starts: list[tuple[Mutation, ...]], singles: list[Attempt]) -> list[Attempt]:
+        """Two mutations in the recurrent layers, those first that alone come nearest."""
         found: list[Attempt] = []
         end = self.budget.used + PAIRS * (self.end - self.budget.used)
         for start in starts[:2]:
-            own = [a for a in singles if a.changes[:-1] == start]
-            ranked = [a.changes[-1] for a in sorted(own, key=lambda a: a.order)]
+            own = [a for a in singles if a.mutations[:-1] == start]
+            ranked = [a.mutations[-1] for a in sorted(own, key=lambda a: a.order)]
             for one, other in _by_rank(ranked):
                 if self._over(end):
                     return found
@@ -156,13 +156,13 @@ class Search:
                     return found + self._rivals(start, one, other)
         return found
 
-    def _rivals(self, start: tuple[Change, ...], one: Change, other: Change) -> list[Attempt]:
-        """The pairs that share a change with one that explains all."""
+    def _rivals(self, start: tuple[Mutation, ...], one: Mutation, other: Mutation) -> list[Attempt]:
+        """The pairs that share a mutation with one that explains all."""
         return self._tried(
             (*start, kept, c) for kept in (one, other) for c in self._useful((*start, kept))
         )
 
-    def _tried(self, sets: Iterable[tuple[Change, ...]]) -> list[Attempt]:
+    def _tried(self, sets: Iterable[tuple[Mutation, ...]]) -> list[Attempt]:
         """The attempts with these, until the budget is spent; at least the first of all."""
         found: list[Attempt] = []
         for one in sets:
@@ -184,17 +184,17 @@ class Search:
         return sorted(best.values(), key=self._unlikely)
 
     def _unlikely(self, attempt: Attempt) -> int:
-        """The places of its changes in the table, which begins with the likelier ones."""
-        return sum(self.places[id(change)] for change in attempt.changes)
+        """The places of its mutations in the table, which begins with the likelier ones."""
+        return sum(self.places[id(mutation)] for mutation in attempt.mutations)
 
 
-def _together(one: Change, other: Change) -> bool:
+def _together(one: Mutation, other: Mutation) -> bool:
     """Whether both can be there at once and neither hides the other."""
     same = one.fault == other.fault and (one.layer, one.direction) == (other.layer, other.direction)
     return not same and not one.places & other.places - {"slopes", "carried", "U"}
 
 
-def _by_rank(ranked: list[Change]) -> Iterator[tuple[Change, Change]]:
+def _by_rank(ranked: list[Mutation]) -> Iterator[tuple[Mutation, Mutation]]:
     """Pairs, by the sum of their ranks."""
     n = len(ranked)
     for total in range(1, 2 * n - 2):

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.change import Hook
+from throughtime.diagnosis.mutants.interventions import Interventions
 
 
 class Weights(NamedTuple):
@@ -94,11 +94,18 @@ class Cell(Protocol):
     def step(self, z_x: Array, w: Weights, h: Array, c: Array) -> tuple[Array, Array, Array, Array]:
         """(m_t, c_t, v_t, u_t) from z_x = W x_t + b (B, G, H)."""
 
-    def local(self, tape: Tape, hook: Hook) -> Local:
+    def local(self, tape: Tape, intervene: Interventions) -> Local:
         """What of every step's derivatives does not depend on later steps."""
 
     def step_back(
-        self, w: Weights, tape: Tape, local: Local, s: int, dh: Array, dc: Array, hook: Hook
+        self,
+        w: Weights,
+        tape: Tape,
+        local: Local,
+        s: int,
+        dh: Array,
+        dc: Array,
+        intervene: Interventions,
     ) -> tuple[Array, Array, Array, Array]:
         """(δz, δu, δh_{t−1}, δc_{t−1}) from δm_t and what step t + 1 sends back of δc_t.
 
@@ -140,32 +147,41 @@ def recur_back(du: Array, U: Array) -> Array:
 
 
 def backward(
-    cell: Cell, w: Weights, tape: Tape, dh_out: Array, hook: Hook, dstate: tuple[Array, Array]
+    cell: Cell,
+    w: Weights,
+    tape: Tape,
+    dh_out: Array,
+    intervene: Interventions,
+    dstate: tuple[Array, Array],
 ) -> Deltas:
     """The recursion: δz of every step from what the output sends into every step, (T, B, P)."""
     T = len(tape.x)
-    steps = hook("cache", np.arange(T))
-    w = w._replace(U=hook("U", w.U, W=w.W))
-    local = cell.local(tape, hook)
+    steps = intervene("cache", np.arange(T))
+    w = w._replace(U=intervene("U", w.U, W=w.W))
+    local = cell.local(tape, intervene)
     dh_next, dc_next = dstate
     dz, du, dhs = np.empty_like(tape.v), np.empty_like(tape.v), np.empty_like(dh_out)
     for t in reversed(range(T)):
-        dh_next, dc_next = hook("carried", (dh_next, dc_next), t=t, T=T)
-        dm = dhs[t] = hook("dh", dh_out[t] + dh_next, out=dh_out[t], t=t, T=T)
+        dh_next, dc_next = intervene("carried", (dh_next, dc_next), t=t, T=T)
+        dm = dhs[t] = intervene("dh", dh_out[t] + dh_next, out=dh_out[t], t=t, T=T)
         if w.R is not None:
-            dm = hook("dm", dm @ w.R, dh=dm, R=w.R)
-        dz[t], du[t], dh_next, dc_next = cell.step_back(w, tape, local, steps[t], dm, dc_next, hook)
+            dm = intervene("dm", dm @ w.R, dh=dm, R=w.R)
+        dz[t], du[t], dh_next, dc_next = cell.step_back(
+            w, tape, local, steps[t], dm, dc_next, intervene
+        )
     return Deltas(dz, du, dhs, dh_out)
 
 
-def products(cell: Cell, w: Weights, tape: Tape, deltas: Deltas, hook: Hook) -> Weights:
+def products(
+    cell: Cell, w: Weights, tape: Tape, deltas: Deltas, intervene: Interventions
+) -> Weights:
     """δW = Σ δz xᵀ, δU = Σ δu h_{t−1}ᵀ, δb = Σ δz, δc = Σ δu, δp = Σ δz ⊙ c, δR = Σ δh mᵀ."""
     T, B, G, H = deltas.z.shape
-    x = hook("x", tape.x)
-    h = hook("h_before", tape.h[:-1], states=tape.h)
-    steps = hook("cache", np.arange(T))
+    x = intervene("x", tape.x)
+    h = intervene("h_before", tape.h[:-1], states=tape.h)
+    steps = intervene("cache", np.arange(T))
     ones = np.ones((T, B))
-    keep = {kind: hook(f"kept_{kind}", ones) for kind in "WUcpR"}
+    keep = {kind: intervene(f"kept_{kind}", ones) for kind in "WUcpR"}
 
     def outer(delta: Array, operand: Array, kept: Array) -> Array:
         rows = (delta * kept[:, :, None]).reshape(T * B, -1)
@@ -176,7 +192,7 @@ def products(cell: Cell, w: Weights, tape: Tape, deltas: Deltas, hook: Hook) -> 
     U = outer(deltas.u.reshape(T, B, G * H), h, keep["U"]).reshape(G, H, -1)
     for gate, operand in cell.candidate_operand(tape, steps, h).items():
         U[gate] = outer(deltas.u[:, :, gate], operand, keep["U"])
-    b = biases(deltas, hook)
+    b = biases(deltas, intervene)
     c = np.einsum("tbgh,tb->gh", deltas.u, keep["c"])
     p = np.zeros((G, H))
     if cell.peepholes:
@@ -185,13 +201,16 @@ def products(cell: Cell, w: Weights, tape: Tape, deltas: Deltas, hook: Hook) -> 
         p = np.einsum("tbgh,tbgh,tb->gh", deltas.z, seen, keep["p"])
     R = None
     if w.R is not None:
-        dh, m = hook("dh_R", deltas.h, out=deltas.out), hook("m", tape.m[steps], tape=tape)
+        dh, m = (
+            intervene("dh_R", deltas.h, out=deltas.out),
+            intervene("m", tape.m[steps], tape=tape),
+        )
         R = outer(dh, m, keep["R"])
     return Weights(W, U, b, c, p, R)
 
 
-def biases(deltas: Deltas, hook: Hook) -> Array:
+def biases(deltas: Deltas, intervene: Interventions) -> Array:
     """δb = Σ δz, (G, H)."""
-    kept = hook("kept_b", np.ones(deltas.z.shape[:2]))
+    kept = intervene("kept_b", np.ones(deltas.z.shape[:2]))
     b: Array = np.einsum("tbgh,tb->gh", deltas.z, kept)
     return b

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from throughtime.diagnosis.faults import FAULTS
-from throughtime.diagnosis.modelled import modelled
+from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import Match, explain, passes
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.observed import standing
@@ -20,7 +20,7 @@ def by_mutants(study: Study) -> tuple[list[Cause], list[str], bool]:
     if study.target.layout is None:
         return [], [], False
     with standing(study.target.parameters, study.values):
-        known = modelled(study.target)
+        known = model_from_target(study.target)
     notes = list(known.notes)
     if known.model is None:
         return [], notes, False

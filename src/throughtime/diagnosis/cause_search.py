@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.diagnosis.candidate import Candidate
-from throughtime.diagnosis.cuts import clipped_by_value, decayed, zeros
+from throughtime.diagnosis.clipping_and_decay import clipped_by_value, decayed, zeros
 from throughtime.diagnosis.faults import FAULTS
-from throughtime.diagnosis.matched import by_mutants
+from throughtime.diagnosis.mutant_match import by_mutants
 from throughtime.diagnosis.observed import MOST, Observed
 from throughtime.diagnosis.rearranged import copied, permuted, transposed
 from throughtime.diagnosis.scaled import everywhere, in_gates, in_tensors
@@ -67,7 +67,7 @@ def diagnose(target: Target, report: Report, budget: Budget, seed: int = 0) -> D
     try:
         with _where_it_disagrees(target, report, seed, notes) as there:
             values = {name: np.array(array) for name, array in there.parameters.items()}
-            search = Search(Study(there, values, budget, seed=seed))
+            search = CauseSearch(Study(there, values, budget, seed=seed))
             with suppress(Spent):
                 search.run()
     except KeyboardInterrupt:
@@ -120,7 +120,7 @@ def _where_it_disagrees(
     yield target
 
 
-class Search:
+class CauseSearch:
     """Undoes one fault after the other.
 
     Args:

@@ -25,7 +25,7 @@ BESIDE = 0.1  # how far the second point lies, as a share of each tensor's size,
 
 
 @dataclass(frozen=True)
-class Modelled:
+class ModelFromTarget:
     """What is known of a target's network.
 
     Attributes:
@@ -37,7 +37,7 @@ class Modelled:
     notes: tuple[str, ...] = ()
 
 
-def modelled(target: Target) -> Modelled:
+def model_from_target(target: Target) -> ModelFromTarget:
     """The network behind a target, from its `layout`.
 
     Example:
@@ -45,22 +45,22 @@ def modelled(target: Target) -> Modelled:
         >>> import throughtime as tt
         >>> x, y = np.ones((5, 1, 2)), np.zeros((5, 1, 3))
         >>> net = tt.Network([tt.RNN(2, 3)], tt.MeanSquaredError(), dtype="float64", seed=0)
-        >>> modelled(tt.target_of(net, x, y)).model.steps
+        >>> model_from_target(tt.target_of(net, x, y)).model.steps
         5
     """
     layout = getattr(target, "layout", None)
     if layout is None:
-        return Modelled(None)
+        return ModelFromTarget(None)
     points = _Points(target)
     try:
         if isinstance(layout, Guess):
             return _guessed(target, layout, points)
         found = points.model(layout)
     except ValueError as problem:
-        return Modelled(None, (f"The layout does not fit: {problem}.",))
+        return ModelFromTarget(None, (f"The layout does not fit: {problem}.",))
     if found is not None:
-        return Modelled(found, found.notes)
-    return Modelled(None, (_why_not(layout, points),))
+        return ModelFromTarget(found, found.notes)
+    return ModelFromTarget(None, (_why_not(layout, points),))
 
 
 class _Points:
@@ -113,15 +113,17 @@ def moved(parameters: Mapping[str, Array]) -> Iterator[None]:
             array[...] = kept[name]
 
 
-def _guessed(target: Target, guess: Guess, points: _Points) -> Modelled:
+def _guessed(target: Target, guess: Guess, points: _Points) -> ModelFromTarget:
     shapes = {name: array.shape for name, array in target.parameters.items()}
     fitting = points.first(guess.layouts(shapes))
     if fitting is None:
         names = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         why = f"No layout that was tried has your loss, with the parameters {names}."
-        return Modelled(None, (why,))
+        return ModelFromTarget(None, (why,))
     layout, model = fitting
-    return Modelled(model, (f"The layout was guessed, and has your loss: {described(layout)}.",))
+    return ModelFromTarget(
+        model, (f"The layout was guessed, and has your loss: {described(layout)}.",)
+    )
 
 
 def _why_not(layout: Any, points: _Points) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, finite, refuse
-from throughtime.diagnosis.diagnose import Search, as_causes
+from throughtime.diagnosis.cause_search import CauseSearch, as_causes
 from throughtime.diagnosis.laboratory import Values
 from throughtime.diagnosis.observed import LIMIT, Observed, Sampled
 from throughtime.diagnosis.quantised import quantum, too_small_a_step
@@ -125,7 +125,7 @@ def _why(observed: Observed, sizes: dict[str, int]) -> tuple[tuple[Cause, ...], 
         _never,
         steps=observed.steps,
     )
-    search = Search(_OnPaper(target, observed.parameters, Budget(), sizes))
+    search = CauseSearch(_OnPaper(target, observed.parameters, Budget(), sizes))
     search.run(observed)
     return (*coarse, *search.causes), tuple(search.notes)
 

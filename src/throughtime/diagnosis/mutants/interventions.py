@@ -1,4 +1,4 @@
-"""A change of the backward pass: what is done otherwise, and at which place."""
+"""A mutation of the backward pass: what is done otherwise, and at which place."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-Edit: TypeAlias = Callable[..., Any]
+Intervention: TypeAlias = Callable[..., Any]
 
 # Places that the output layer's own gradient depends on; in the recursion; in the products.
 HEAD_PLACES = frozenset({"dy", "seen", "kept_V", "kept_d"})
@@ -17,28 +17,28 @@ RECURSION_PLACES = frozenset(
 
 
 @dataclass(frozen=True)
-class Change:
+class Mutation:
     """One fault, put in.
 
     Attributes:
         fault: its identifier.
         where: what it concerns, in words: "gate o", "k = 3"; "" where there is but one way.
-        edits: (place, edit) pairs; an edit takes the right value, and what the place knows by
-            keyword, and returns the wrong one.
+        interventions: (place, intervention) pairs; an intervention takes the right value and, by
+            keyword, what is known at the place, and returns the wrong value.
         layer: the layer that has it; None: all of them.
         direction: the direction that has it, 0 or 1; None: both.
     """
 
     fault: str
     where: str
-    edits: tuple[tuple[str, Edit], ...]
+    interventions: tuple[tuple[str, Intervention], ...]
     layer: int | None = None
     direction: int | None = None
 
     @property
     def places(self) -> frozenset[str]:
         """The places at which it does something."""
-        return frozenset(place for place, _ in self.edits)
+        return frozenset(place for place, _ in self.interventions)
 
     @property
     def everywhere(self) -> bool:
@@ -59,42 +59,42 @@ class Change:
         return f"{self.fault} ({self.where})" if self.where else self.fault
 
 
-def change(
+def mutation(
     fault: str,
     where: str = "",
     layer: int | None = None,
     direction: int | None = None,
-    **edits: Edit,
-) -> Change:
-    """`change("dh_next_missing", carried=lambda …)`."""
-    return Change(fault, where, tuple(edits.items()), layer, direction)
+    **interventions: Intervention,
+) -> Mutation:
+    """`mutation("dh_next_missing", carried=lambda …)`."""
+    return Mutation(fault, where, tuple(interventions.items()), layer, direction)
 
 
-class Hook:
+class Interventions:
     """What the backward pass calls at each place where people go wrong; as a rule, the identity.
 
     Args:
-        changes: those that there are.
+        mutations: those that there are.
         layer, direction: whose places these are; None: what all share.
     """
 
     def __init__(
         self,
-        changes: Iterable[Change] = (),
+        mutations: Iterable[Mutation] = (),
         layer: int | None = None,
         direction: int | None = None,
     ) -> None:
-        self.edits: dict[str, list[Edit]] = {}
-        for one in changes:
+        self.interventions: dict[str, list[Intervention]] = {}
+        for one in mutations:
             if _meant(one.layer, layer) and _meant(one.direction, direction):
-                for place, edit in one.edits:
-                    self.edits.setdefault(place, []).append(edit)
+                for place, intervention in one.interventions:
+                    self.interventions.setdefault(place, []).append(intervention)
 
     def __call__(self, place: str, value: Any, **known: Any) -> Any:
-        for edit in self.edits.get(place, ()):
-            value = edit(value, **known)
+        for intervention in self.interventions.get(place, ()):
+            value = intervention(value, **known)
         return value
 
 
-def _meant(by_change: int | None, here: int | None) -> bool:
-    return by_change is None or here is None or by_change == here
+def _meant(by_mutation: int | None, here: int | None) -> bool:
+    return by_mutation is None or here is None or by_mutation == here

@@ -24,7 +24,7 @@ LIVELY = 0.5  # of the output layer's weights
 
 
 @dataclass(frozen=True)
-class Places:
+class SimplePoints:
     """Makes these points, and looks at the biases there."""
 
     study: Study

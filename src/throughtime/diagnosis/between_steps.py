@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from throughtime.diagnosis.factors import over
 from throughtime.diagnosis.observed import Observed
-from throughtime.diagnosis.places import BETA, Places, difference, right
 from throughtime.diagnosis.reduction import reduction_of
+from throughtime.diagnosis.simple_points import BETA, SimplePoints, difference, right
 from throughtime.diagnosis.stepwise import Counts, fitting, right_counts
 from throughtime.diagnosis.update_gate import without_later_state
 
@@ -36,7 +36,7 @@ COUNTS: dict[str, Counts] = {
 ZERO = "With T = 2 and everything below the output layer at 0, "
 
 
-def between_steps(places: Places) -> Found | None:
+def between_steps(places: SimplePoints) -> Found | None:
     """The fault that fits what the simple points show; None where none does."""
     if not places.useful:
         return None
@@ -50,7 +50,7 @@ def between_steps(places: Places) -> Found | None:
     return _recurrent(places, two)
 
 
-def _direct(places: Places, one: Observed, two: Observed) -> Found | None:
+def _direct(places: SimplePoints, one: Observed, two: Observed) -> Found | None:
     """What is carried past the recurrent weights."""
     weight = _weight(places, 2)
     if weight is None:  # the loss looks at the last step alone
@@ -82,7 +82,7 @@ def _listed(counts: Sequence[float]) -> str:
     return ", ".join(f"{count:g}" for count in counts)
 
 
-def _last_answer(places: Places, two: Observed) -> Found | None:
+def _last_answer(places: SimplePoints, two: Observed) -> Found | None:
     """The same for a loss that looks at the last step alone."""
     ratio = over(two, list(two.sampled))
     if not ratio.fits:
@@ -96,7 +96,7 @@ def _last_answer(places: Places, two: Observed) -> Found | None:
     return None
 
 
-def _missing(places: Places, zero: Observed, said: list[str]) -> Found:
+def _missing(places: SimplePoints, zero: Observed, said: list[str]) -> Found:
     """What the cell carries past the recurrent weights does not arrive."""
     if places.gates == 4:
         return "dc_next_missing", [], said
@@ -112,7 +112,7 @@ def _missing(places: Places, zero: Observed, said: list[str]) -> Found:
     return "dh_next_missing", ["direct_path_missing"], said
 
 
-def _weight(places: Places, steps: int) -> float | None:
+def _weight(places: SimplePoints, steps: int) -> float | None:
     """A term's weight at T = `steps` by that at T = 1; None where the loss has no term at every
     step."""
     roles, study = places.study.roles, places.study
@@ -122,7 +122,7 @@ def _weight(places: Places, steps: int) -> float | None:
     return more.total / steps / one.total
 
 
-def _recurrent(places: Places, zero: Observed) -> Found | None:
+def _recurrent(places: SimplePoints, zero: Observed) -> Found | None:
     """What is carried through the recurrent weights."""
     alike = places.biases(2, 0.0, places.recurrent("alike"))
     if alike is None:
@@ -143,7 +143,7 @@ def _recurrent(places: Places, zero: Observed) -> Found | None:
     return _which_matrix(places)
 
 
-def _other_or_none(places: Places, said: list[str]) -> Found:
+def _other_or_none(places: SimplePoints, said: list[str]) -> Found:
     """The recurrent weights do not matter to what is carried back: do others take their place?"""
     cut = places.study.look(2, places.without_recurrent(), places.all_biases())
     if right(cut) is False:
@@ -152,7 +152,7 @@ def _other_or_none(places: Places, said: list[str]) -> Found:
     return ("direct_path_only" if places.gates == 3 else "dh_next_missing"), [], said
 
 
-def _which_matrix(places: Places) -> Found | None:
+def _which_matrix(places: SimplePoints) -> Found | None:
     said = f"With T = 2, no inputs and every bias at {BETA}, the biases "
     seen = places.biases(2, BETA) if places.gates > 1 else None
     cut = right(seen)

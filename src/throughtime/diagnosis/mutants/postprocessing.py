@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from throughtime.diagnosis.mutants.blocks import Block
-from throughtime.diagnosis.mutants.fit import Fit, Seen
+from throughtime.diagnosis.mutants.fit import Fit, TestedGradient
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.mutants.scales import is_round, named
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundFault:
     """A fault that was found.
 
     Attributes:
@@ -29,8 +29,8 @@ class Found:
 
 
 def finishing(
-    model: Model, fits: Mapping[Block, Fit | None], seen: Seen, norm: float
-) -> list[Found]:
+    model: Model, fits: Mapping[Block, Fit | None], seen: TestedGradient, norm: float
+) -> list[FoundFault]:
     """The faults that turn the mutant's gradient into this one, for blocks that fit.
 
     Args:
@@ -44,7 +44,7 @@ def finishing(
     found += _decayed(model, fitted)
     found += _scaled(model, fitted, seen, norm)
     if seen.limit is not None:
-        found.append(Found("clipped_by_value", facts={"limit": f"{seen.limit:.6g}"}))
+        found.append(FoundFault("clipped_by_value", facts={"limit": f"{seen.limit:.6g}"}))
     return found
 
 
@@ -67,33 +67,33 @@ def block_word(model: Model, block: Block) -> str:
     return tensor if alone or len(others) == 1 else f"{tensor} ({gate_word(model, block)})"
 
 
-def _moved(model: Model, fits: Mapping[Block, Fit]) -> list[Found]:
+def _moved(model: Model, fits: Mapping[Block, Fit]) -> list[FoundFault]:
     """Transposed blocks, those of the other direction, permuted gates, copied biases."""
     found = []
     turned = [block for block, fit in fits.items() if fit.transposed]
     if turned:
         where = _words(block_word(model, block) for block in turned)
-        found.append(Found("gradient_transposed", where, {"where": where}))
+        found.append(FoundFault("gradient_transposed", where, {"where": where}))
     other = [block for block, fit in fits.items() if fit.source.direction != block.direction]
     if other:
         where = _words(tensor_of(model, block) for block in other)
-        found.append(Found("directions_swapped", where, {"where": where}))
+        found.append(FoundFault("directions_swapped", where, {"where": where}))
     elsewhere = {b: f.source for b, f in fits.items() if f.source.gate != b.gate}
     copied = [b for b, s in elsewhere.items() if (own := fits.get(s)) and own.source == s]
     for fault, kinds in (("bias_of_gate_copied", "bcd"), ("gates_permuted", "WU")):
         if those := [block for block in copied if block.kind in kinds]:
             where = _words(block_word(model, block) for block in those)
             source = _words(block_word(model, elsewhere[block]) for block in those)
-            found.append(Found(fault, where, {"where": where, "other": source}))
+            found.append(FoundFault(fault, where, {"where": where, "other": source}))
     permuted = sorted({(b.gate, s.gate) for b, s in elsewhere.items() if b not in copied})
     if permuted:
         names = model.cell.gates
         where = ", ".join(f"{names[s]} in the place of {names[b]}" for b, s in permuted)
-        found.append(Found("gates_permuted", where, {"where": where}))
+        found.append(FoundFault("gates_permuted", where, {"where": where}))
     return found
 
 
-def _decayed(model: Model, fits: Mapping[Block, Fit]) -> list[Found]:
+def _decayed(model: Model, fits: Mapping[Block, Fit]) -> list[FoundFault]:
     """An L2 term that is missing or doubled, before or after all was scaled."""
     found: dict[str, list[str]] = {}
     for block, fit in fits.items():
@@ -103,12 +103,14 @@ def _decayed(model: Model, fits: Mapping[Block, Fit]) -> list[Found]:
         found.setdefault(name, []).append(tensor_of(model, block))
     facts = {"factor": f"{model.decay:.6g}"}
     return [
-        Found(name, _words(tensors), facts | {"where": _words(tensors)})
+        FoundFault(name, _words(tensors), facts | {"where": _words(tensors)})
         for name, tensors in found.items()
     ]
 
 
-def _scaled(model: Model, fits: Mapping[Block, Fit], seen: Seen, norm: float) -> list[Found]:
+def _scaled(
+    model: Model, fits: Mapping[Block, Fit], seen: TestedGradient, norm: float
+) -> list[FoundFault]:
     """One factor in all blocks, and others in some: the fewest faults that give these."""
     scales = {
         block: fit.scale
@@ -128,7 +130,7 @@ def _scaled(model: Model, fits: Mapping[Block, Fit], seen: Seen, norm: float) ->
     return min(ways, key=len)
 
 
-def _copy_of(fit: Fit, block: Block, fits: Mapping[Block, Fit], seen: Seen) -> bool:
+def _copy_of(fit: Fit, block: Block, fits: Mapping[Block, Fit], seen: TestedGradient) -> bool:
     """Whether a block is another's copy, so that its factor is that one's."""
     own = fits.get(fit.source)
     if fit.source == block or own is None or own.scale is None or own.source != fit.source:
@@ -137,27 +139,27 @@ def _copy_of(fit: Fit, block: Block, fits: Mapping[Block, Fit], seen: Seen) -> b
     return _near(own.scale, fit.scale, seen.tolerance)
 
 
-def _all_scaled(model: Model, base: float, seen: Seen, norm: float) -> list[Found]:
+def _all_scaled(model: Model, base: float, seen: TestedGradient, norm: float) -> list[FoundFault]:
     if base == 1:
         return []
     tolerance = 10 * seen.tolerance
     facts = {"factor": f"{base:.6g}"}
     if 0 < base < 1 and is_round(norm, tolerance):
-        return [Found("clipped_by_norm", facts={"limit": f"{norm:.6g}"})]
+        return [FoundFault("clipped_by_norm", facts={"limit": f"{norm:.6g}"})]
     ways = named(model, base, tolerance)
     if not ways:
-        return [Found("scaled", facts=facts)]
+        return [FoundFault("scaled", facts=facts)]
     best, *others = ways
     found = []
     for place, factor in enumerate(best):
         rivals = {way[place].fault for way in others if len(best) == 1} - {factor.fault}
-        found.append(Found(factor.fault, "", facts, tuple(sorted(rivals))))
+        found.append(FoundFault(factor.fault, "", facts, tuple(sorted(rivals))))
     return found
 
 
 def _some_scaled(
-    model: Model, scales: Mapping[Block, float], base: float, seen: Seen
-) -> list[Found]:
+    model: Model, scales: Mapping[Block, float], base: float, seen: TestedGradient
+) -> list[FoundFault]:
     """Blocks whose factor is not that of all."""
     groups: dict[float, list[Block]] = {}
     for block, scale in scales.items():
@@ -174,14 +176,18 @@ def _some_scaled(
 
 
 def _group(
-    model: Model, scales: Mapping[Block, float], ratio: float, blocks: list[Block], seen: Seen
-) -> list[Found]:
+    model: Model,
+    scales: Mapping[Block, float],
+    ratio: float,
+    blocks: list[Block],
+    seen: TestedGradient,
+) -> list[FoundFault]:
     """One factor that some blocks have."""
     facts = {"factor": f"{ratio:.6g}"}
     T, B = model.steps, len(model.data.lengths)
     if ratio == 0:
         where = _words(_whole_tensors(model, scales, blocks))
-        return [Found("zero_gradient", where, {"where": where})]
+        return [FoundFault("zero_gradient", where, {"where": where})]
     overs = {"steps": 1 / T, "sequences": 1 / B, "steps and sequences": 1 / (T * B)}
     over = [
         words
@@ -190,7 +196,7 @@ def _group(
     ]
     if over and all(block.kind in "bcd" for block in blocks):
         where = _words(_whole_tensors(model, scales, blocks))
-        return [Found("bias_averaged", where, {"where": where, "over": over[0]})]
+        return [FoundFault("bias_averaged", where, {"where": where, "over": over[0]})]
     gates = dict.fromkeys(_gate(block) for block in blocks if block.gated)
     for own in gates if len(model.cell.gates) > 1 else ():
         one = [b for b in blocks if b.gated and _gate(b) == own]
@@ -198,13 +204,13 @@ def _group(
         if len(one) == len(all_of_it) > 1:
             rest = [block for block in blocks if block not in one]
             where = gate_word(model, one[0])
-            here = [Found("gate_scaled", where, facts | {"where": where})]
+            here = [FoundFault("gate_scaled", where, facts | {"where": where})]
             whole = _whole_tensors(model, scales, blocks)
             if rest and len(whole) <= len({_gate(b) for b in blocks}):
                 break  # whole tensors are fewer words than gates
             return here + (_group(model, scales, ratio, rest, seen) if rest else [])
     return [
-        Found("tensor_scaled", where, facts | {"where": where})
+        FoundFault("tensor_scaled", where, facts | {"where": where})
         for where in _whole_tensors(model, scales, blocks)
     ]
 

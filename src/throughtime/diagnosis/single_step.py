@@ -8,13 +8,7 @@ from throughtime.arrays import Array
 from throughtime.diagnosis.candidate import Candidate
 from throughtime.diagnosis.directions import swapped
 from throughtime.diagnosis.inside import other_units, wrong_slopes
-from throughtime.diagnosis.observed import LIMIT, Observed
-from throughtime.diagnosis.output import wrong_output
-from throughtime.diagnosis.places import Places
-from throughtime.diagnosis.projection import through_projection, wrong_projection
-from throughtime.diagnosis.study import Study
-from throughtime.diagnosis.update_gate import without_first_state
-from throughtime.diagnosis.whereabouts import (
+from throughtime.diagnosis.localise import (
     INSIDE,
     family,
     found_candidate,
@@ -23,6 +17,12 @@ from throughtime.diagnosis.whereabouts import (
     output_right,
     parts_of,
 )
+from throughtime.diagnosis.observed import LIMIT, Observed
+from throughtime.diagnosis.output import wrong_output
+from throughtime.diagnosis.projection import through_projection, wrong_projection
+from throughtime.diagnosis.simple_points import SimplePoints
+from throughtime.diagnosis.study import Study
+from throughtime.diagnosis.update_gate import without_first_state
 
 SIDE = 8  # rows and columns of which a rank is taken
 CLEAN = 100.0  # times the noise: so large are the largest of singular values that are all seen
@@ -30,7 +30,7 @@ CLEAN = 100.0  # times the noise: so large are the largest of singular values th
 WHY = {True: "more than one step's worth", False: "one step's worth"}
 
 
-def within_a_step(observed: Observed, one: Observed, places: Places, lead: str) -> Candidate:
+def within_a_step(observed: Observed, one: Observed, places: SimplePoints, lead: str) -> Candidate:
     """From what is seen as given and at T = 1; `lead` says what disagrees there."""
     study = places.study
     wrong = set(one.wrong())

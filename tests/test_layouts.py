@@ -13,7 +13,7 @@ import throughtime as tt
 from benchmarks.diagnose.layouts import layout_of
 from corpus import Setting
 from throughtime.diagnosis.model_from_target import model_from_target
-from throughtime.diagnosis.mutants.blocks import BlockPlace, Placement
+from throughtime.diagnosis.mutants.model import BlockPlace, Placement
 
 STYLES = implementations.styles()
 VARIANTS = implementations.correct(*STYLES)

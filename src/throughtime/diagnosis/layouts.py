@@ -9,11 +9,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from throughtime.arrays import refuse
-from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN
-from throughtime.diagnosis.mutants.guess import Guess
-from throughtime.diagnosis.mutants.layout import Layout, Names
+from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN, Cell
+from throughtime.diagnosis.mutants.layout import Guess, Layout, Names
 from throughtime.diagnosis.mutants.losses import Loss
-from throughtime.diagnosis.mutants.walk import Cell
 
 __all__ = ["Guess", "Layout", "gru", "guess", "lstm", "rnn"]
 

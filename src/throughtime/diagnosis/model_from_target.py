@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.guess import Guess
-from throughtime.diagnosis.mutants.layout import Layout, with_every
+from throughtime.diagnosis.mutants.layout import Guess, Layout, with_every
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.gradcheck import Evaluator, Target
 

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.blocks import Block
 from throughtime.diagnosis.mutants.cells import GRU, LSTM
 from throughtime.diagnosis.mutants.interventions import Intervention, Mutation, mutation
-from throughtime.diagnosis.mutants.model import DIRECTIONS, Model
+from throughtime.diagnosis.mutants.model import DIRECTIONS, Block, Model
 
 Carried = tuple[Array, Array]
 LONGEST = 24  # truncations beyond this many steps are tried at round numbers only

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.blocks import Block
-from throughtime.diagnosis.mutants.cells import ACTIVATIONS, LSTM
+from throughtime.diagnosis.mutants.cells import ACTIVATIONS, LSTM, Tape
 from throughtime.diagnosis.mutants.faults_between import of_each_layer
 from throughtime.diagnosis.mutants.interventions import Intervention, Mutation
-from throughtime.diagnosis.mutants.model import Model
-from throughtime.diagnosis.mutants.walk import Tape
+from throughtime.diagnosis.mutants.model import Block, Model
 
 
 def projection_untransposed(model: Model) -> Iterator[Mutation]:

@@ -11,12 +11,10 @@ import numpy as np
 
 from throughtime import cells
 from throughtime.arrays import Array, Shape, refuse
-from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN
-from throughtime.diagnosis.mutants.given import GivenLoss
+from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN, Cell
 from throughtime.diagnosis.mutants.layout import Layout
-from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.losses import GivenLoss, Loss
 from throughtime.diagnosis.mutants.model import Model
-from throughtime.diagnosis.mutants.walk import Cell
 from throughtime.gradcheck import Gates
 from throughtime.network import Dense, Dropout, Embedding, Network, Recurrent
 

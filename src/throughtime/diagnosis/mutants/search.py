@@ -1,23 +1,166 @@
 """Which faults, put into our own backward pass, give just this gradient?
 
-Sets are searched, not undone one by one: faults interact. The output layer's own gradient tells
-which of them δ of the outputs has, before any recursion is run; then come single mutations, those
-that make most blocks right are extended, and pairs are tried.
+Sets of mutations are searched for as a whole and not undone one by one, since faults interact. The
+output layer's own gradient tells which of them concern δ of the outputs, before any recursion is
+run. Then single mutations are tried, those that make most blocks right are extended, and pairs are
+tried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
 
-from throughtime.diagnosis.mutants.attempt import Attempt, Trial
-from throughtime.diagnosis.mutants.fit import TestedGradient
-from throughtime.diagnosis.mutants.interventions import Mutation
-from throughtime.diagnosis.mutants.model import Model
+from throughtime.arrays import Array
+from throughtime.diagnosis.mutants.cells import biases
+from throughtime.diagnosis.mutants.interventions import Interventions, Mutation
+from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, Block, Blocks, Lane, Model
+from throughtime.diagnosis.mutants.postprocessing import (
+    Fit,
+    FoundFault,
+    TestedGradient,
+    finishing,
+    fit,
+    fit_all,
+    tensor_of,
+)
 from throughtime.diagnosis.mutants.table import mutations
-from throughtime.gradcheck import Budget
+from throughtime.gradcheck import Budget, discrepancy
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a set of mutations explains.
+
+    Attributes:
+        mutations: the set.
+        fits: by block; None where none fits.
+        found: the faults after the backward pass that it takes beside, for the blocks that fit.
+        far: how much of the rest is left, 0 … 1, by blocks.
+    """
+
+    mutations: tuple[Mutation, ...]
+    fits: Mapping[Block, Fit | None]
+    found: tuple[FoundFault, ...]
+    far: float
+
+    @cached_property
+    def wrong(self) -> int:
+        """How many blocks it does not explain."""
+        return sum(fit is None for fit in self.fits.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether it explains all."""
+        return not self.wrong
+
+    @property
+    def cost(self) -> int:
+        """How many faults that takes."""
+        names = {mutation.fault for mutation in self.mutations}
+        free = [one for one in self.found if not (one.fault == "scaled" and names & OTHER_LOSS)]
+        return len(self.mutations) + len(free)
+
+    @property
+    def order(self) -> tuple[float, ...]:
+        """Smaller is better."""
+        return (self.wrong, self.cost, self.far)
+
+
+OTHER_LOSS = {"different_loss"}  # whose factor is its own
+
+
+class Trial:
+    """Tries mutations on one gradient; the budget counts the backward passes that it runs."""
+
+    def __init__(self, model: Model, seen: TestedGradient, budget: Budget) -> None:
+        self.model, self.seen, self.budget = model, seen, budget
+        self.norm = float(np.sqrt(sum(float((g * g).sum()) for g in seen.blocks.values())))
+        self.head = [block for block in seen.blocks if block.layer == HEAD]
+        self.known: dict[frozenset[int], Attempt] = {}
+
+    def __call__(self, *mutations: Mutation) -> Attempt:
+        """The attempt with these mutations, all blocks."""
+        key = frozenset(map(id, mutations))
+        if key not in self.known:
+            self.budget.count(1)
+            self.known[key] = self._try(mutations)
+        return self.known[key]
+
+    def head_fits(self, mutations: tuple[Mutation, ...]) -> dict[Block, Fit | None]:
+        """The output layer's blocks alone: no recursion is run."""
+        found, _ = self.model.head_gradient(mutations)
+        return fit_all(self.model, found, self.seen, self.head)
+
+    def promising(self, *mutations: Mutation) -> bool:
+        """Whether in each lane some gate's bias lies along one of the mutant's; cheap to ask.
+
+        Where a bias is clipped, 0 or not there, nothing is told.
+        """
+        if self.seen.limit is not None:
+            return True
+        self.budget.count(1)
+        _, dh = self.model.head_gradient(mutations)
+        for lane, deltas in self.model.recursion(mutations, dh).items():
+            g = self._biases[lane]
+            if g is None:
+                return True
+            p = biases(deltas, Interventions(mutations, *lane))
+            p = p / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), 1e-300)
+            if np.abs(g @ p.T).max() < 1 - 1e-7 - self.seen.tolerance:
+                return False
+        return True
+
+    @cached_property
+    def _biases(self) -> dict[Lane, Array | None]:
+        """Of each lane, the gates' biases of norm 1, (G, H); None where one has none."""
+        found: dict[Lane, Array | None] = {}
+        gates = range(len(self.model.cell.gates))
+        for lane in self.model.lanes:
+            layer, direction = lane
+            own = [self.seen.blocks.get(Block(layer, "b", gate, direction)) for gate in gates]
+            there = np.array([b for b in own if b is not None and not self.seen.idle(b)])
+            known = len(there) == len(gates) and there.shape[1] > 1
+            found[lane] = there / np.linalg.norm(there, axis=1, keepdims=True) if known else None
+        return found
+
+    def _try(self, mutations: tuple[Mutation, ...]) -> Attempt:
+        mutant = self.model.data_gradient(mutations)
+        fits = fit_all(self.model, mutant, self.seen, self.head)
+        for lane in self.model.lanes:
+            fits |= self._lane(lane, mutant)
+        embedding = [block for block in self.seen.blocks if block.layer == EMBEDDING]
+        fits |= fit_all(self.model, mutant, self.seen, embedding)
+        found = finishing(self.model, fits, self.seen, self.norm)
+        return Attempt(mutations, fits, tuple(found), self._far(mutant, fits))
+
+    def _lane(self, lane: Lane, mutant: Blocks) -> dict[Block, Fit | None]:
+        """A lane's blocks. Where no bias fits, other gates' blocks are not tried for weights."""
+        own = [block for block in self.seen.blocks if (block.layer, block.direction) == lane]
+        first = [b for b in own if b.kind == "b"] or [b for b in own if b.kind == "W"]
+        fits = fit_all(self.model, mutant, self.seen, first)
+        told = any(fit is not None and fit.scale for fit in fits.values())
+        for block in own:
+            if block not in fits:
+                fits[block] = fit(self.model, mutant, self.seen, block, moved=told)
+        return fits
+
+    def _far(self, mutant: Blocks, fits: Mapping[Block, Fit | None]) -> float:
+        """Mean over the unexplained blocks of 1 − cos²."""
+        left = [block for block, fitted in fits.items() if fitted is None]
+        if not left:
+            return 0.0
+        return float(np.mean([_apart(self.seen.blocks[b], mutant[b]) for b in left]))
+
+
+def _apart(g: Array, p: Array) -> float:
+    square = float((g * g).sum() * (p * p).sum())
+    return 1.0 if square == 0 else 1 - float((g * p).sum()) ** 2 / square
+
 
 BEAM = 6  # attempts that are extended
 PASSES = 6_000  # backward passes at most, of a small network
@@ -200,3 +343,212 @@ def _by_rank(ranked: list[Mutation]) -> Iterator[tuple[Mutation, Mutation]]:
     for total in range(1, 2 * n - 2):
         for i in range(max(0, total - n + 1), (total + 1) // 2):
             yield ranked[i], ranked[total - i]
+
+
+ROUNDING = {"float64": 1e-9, "float32": 3e-5}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """The gradient of a backward pass with faults put in.
+
+    Attributes:
+        faults: their identifiers.
+        where: what each of them concerns, in words.
+        gradient: by the target's names and shapes, float64.
+    """
+
+    faults: tuple[str, ...]
+    where: tuple[str, ...]
+    gradient: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Match:
+    """Faults that, put into our own backward pass, give a gradient down to rounding.
+
+    Attributes:
+        found: the faults, with what is known of each.
+        before: discrepancy of the gradient against the right one.
+        after: against the mutant's.
+        undone: the gradient with the faults undone, as far as they go.
+        unexplained: tensors that are wrong all the same; none: all is explained.
+        rivals: other sets of faults that do as well.
+    """
+
+    found: tuple[FoundFault, ...]
+    before: float
+    after: float
+    undone: dict[str, Array]
+    unexplained: tuple[str, ...] = ()
+    rivals: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Their identifiers."""
+        return tuple(one.fault for one in self.found)
+
+    @property
+    def evidence(self) -> str:
+        """What the search showed, in one sentence."""
+        words = " and ".join(f"{f.fault} ({f.where})" if f.where else f.fault for f in self.found)
+        if self.unexplained:
+            left = ", ".join(self.unexplained)
+            return f"d = {self.before:.2g}; with {words}, what is left is wrong in {left} alone"
+        return f"Our own backward pass with {words} gives this very gradient"
+
+
+def mutants(model: Model, among: Iterable[str] | None = None) -> Iterator[Mutant]:
+    """Every single mutation of the model's backward pass, and the gradient that it gives.
+
+    Args:
+        model: a network whose layout and data are known.
+        among: identifiers of faults; all of them where it is not given.
+    """
+    for mutation in mutations(model, among):
+        yield Mutant((mutation.fault,), (mutation.where,), model.gradient((mutation,)))
+
+
+def explain(
+    model: Model,
+    gradient: Mapping[str, Array],
+    error: float | None = None,
+    among: Iterable[str] | None = None,
+    budget: Budget | None = None,
+) -> list[Match]:
+    """The sets of faults whose mutant equals a gradient down to rounding, the fewest first.
+
+    Args:
+        model: the network, as `model_from_target` gives it.
+        gradient: the one under test, by the target's names.
+        error: what counts as equal, relative to a tensor's largest entry; by default what
+            rounding in the gradient's own precision may do.
+        among: identifiers of the faults that are tried; all of them where it is not given.
+        budget: of backward passes; by default as many as are worth running, see `passes`.
+
+    Returns:
+        nothing where the gradient is right, or where no set explains even a part of it. Where
+        none explains it all, one match, with the tensors that it leaves unexplained.
+    """
+    precisions = [np.asarray(array).dtype.name for array in gradient.values()]
+    tolerance = error or max(ROUNDING.get(name, ROUNDING["float64"]) for name in precisions)
+    seen = seen_of(model, gradient, tolerance)
+    right = model.gradient()
+    if all(seen.equal(g, p) for g, p in _pairs(model, seen, right)):
+        return []
+    attempts: list[Attempt] = []
+    budget = budget or Budget(passes(model))
+    if clipped := limited(seen):
+        attempts = search(model, clipped, among, budget=budget, share=0.5)
+    explained = bool(attempts) and attempts[0].complete
+    others = search(model, seen, among, thorough=not explained, budget=budget)
+    if not explained or (others[0].complete and others[0].cost <= attempts[0].cost):
+        attempts = others
+    elif clipped:
+        seen = clipped
+    whole = [a for a in attempts if a.complete]
+    if not whole and not decisive(model, seen, attempts[0]):
+        return []
+    return _matches(model, seen, right, whole or attempts[:1])
+
+
+def seen_of(model: Model, gradient: Mapping[str, Array], tolerance: float) -> TestedGradient:
+    """The gradient, block by block."""
+    blocks = model.placement.blocks(gradient)
+    return TestedGradient(
+        blocks, tolerance, max(float(np.abs(g).max()) for g in blocks.values()) or 1.0
+    )
+
+
+def limited(seen: TestedGradient) -> TestedGradient | None:
+    """The same, as one that may be clipped: where several entries have the largest magnitude."""
+    held = [int((np.abs(g) >= seen.largest * (1 - 1e-9)).sum()) for g in seen.blocks.values()]
+    if sum(held) > 2 or sum(n > 0 for n in held) > 1:
+        return replace(seen, limit=seen.largest)
+    return None
+
+
+def decisive(model: Model, seen: TestedGradient, attempt: Attempt) -> bool:
+    """Whether a partial attempt makes blocks right that were not, and not by chance."""
+    if not attempt.mutations and not attempt.found:
+        return False
+    right = model.data_gradient()
+    gained = [
+        block
+        for block, fit in attempt.fits.items()
+        if fit is not None
+        and not seen.idle(seen.blocks[block])
+        and not seen.equal(seen.blocks[block], right[block])
+    ]
+    return len(gained) > 1 and sum(seen.blocks[block].size for block in gained) > 8
+
+
+def _pairs(
+    model: Model, seen: TestedGradient, tensors: Mapping[str, Array]
+) -> Iterator[tuple[Array, Array]]:
+    blocks = model.placement.blocks(tensors)
+    return ((g, blocks[block]) for block, g in seen.blocks.items())
+
+
+def _matches(
+    model: Model, seen: TestedGradient, right: dict[str, Array], attempts: list[Attempt]
+) -> list[Match]:
+    """One match for each set of names, with the others as its rivals."""
+    by_names: dict[tuple[str, ...], Attempt] = {}
+    for attempt in attempts:
+        names = tuple(sorted(one.fault for one in _found(model, attempt)))
+        by_names.setdefault(names, attempt)
+    matches = []
+    for names, attempt in by_names.items():
+        rivals = tuple(other for other in by_names if other != names)
+        matches.append(_match(model, seen, right, attempt, rivals))
+    return matches
+
+
+def _found(model: Model, attempt: Attempt) -> list[FoundFault]:
+    """The faults of an attempt; another loss has a factor of its own."""
+    names = {mutation.fault for mutation in attempt.mutations}
+    after = [f for f in attempt.found if not (f.fault == "scaled" and "different_loss" in names)]
+    return [_said(model, mutation) for mutation in attempt.mutations] + after
+
+
+def _said(model: Model, mutation: Mutation) -> FoundFault:
+    facts = {"T": str(model.steps)}
+    if mutation.where:
+        facts["where"] = mutation.where
+    if mutation.fault == "truncated":
+        facts["k"] = mutation.where.split()[2].rstrip(",")
+    return FoundFault(mutation.fault, mutation.where, facts)
+
+
+def _match(
+    model: Model,
+    seen: TestedGradient,
+    right: dict[str, Array],
+    attempt: Attempt,
+    rivals: tuple[tuple[str, ...], ...],
+) -> Match:
+    mutant = model.data_gradient(attempt.mutations)
+    true = model.placement.blocks(right)
+    predicted, undone = {}, {}
+    for block, g in seen.blocks.items():
+        fit = attempt.fits[block]
+        own = mutant[block] if fit is None else fit.apply(model, mutant, block, seen.limit)
+        if fit is None and model.decays(block):
+            own = own + model.decay * model.blocks[block]
+        predicted[block] = own
+        undone[block] = true[block] + (g - own)
+    tested = _flat(model.placement.tensors(seen.blocks))
+    wrong = dict.fromkeys(tensor_of(model, b) for b, fit in attempt.fits.items() if fit is None)
+    return Match(
+        found=tuple(_found(model, attempt)),
+        before=discrepancy(tested, _flat(right)),
+        after=discrepancy(tested, _flat(model.placement.tensors(predicted))),
+        undone=model.placement.tensors(undone),
+        unexplained=tuple(wrong),
+        rivals=rivals,
+    )
+
+
+def _flat(tensors: Mapping[str, Array]) -> Array:
+    return np.concatenate([array.ravel() for array in tensors.values()])

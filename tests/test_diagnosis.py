@@ -8,15 +8,12 @@ import pytest
 
 import corpus as implementations
 import throughtime as tt
-from throughtime.diagnosis import FAULTS, single_step, steps
+from throughtime.diagnosis import FAULTS, between_steps, single_step
 from throughtime.diagnosis.cause_search import CauseSearch
-from throughtime.diagnosis.factors import Ratio, number, ratio_of
-from throughtime.diagnosis.naming import Known, named
+from throughtime.diagnosis.experiments import Study, reduction_of
+from throughtime.diagnosis.factors import Known, Ratio, in_gates, named, number, ratio_of
 from throughtime.diagnosis.observed import Observed, Sampled, spread
 from throughtime.diagnosis.pages.cells import GRU
-from throughtime.diagnosis.reduction import reduction_of
-from throughtime.diagnosis.scaled import in_gates
-from throughtime.diagnosis.study import Study
 from throughtime.gradcheck.budget import Budget, Spent
 
 
@@ -156,7 +153,7 @@ def test_error_bars_of_both_lengths_count():
 @pytest.mark.parametrize(
     ("fault", "experiment", "place"),
     [
-        ("recurrent_untransposed", (steps, "between_steps"), "between_steps"),
+        ("recurrent_untransposed", (between_steps, "between_steps"), "between_steps"),
         ("derivative_missing", (single_step, "wrong_slopes"), "inside_a_step"),
         ("softmax_derivative_twice", (single_step, "wrong_output"), "output_layer"),
     ],

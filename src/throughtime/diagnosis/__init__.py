@@ -1,9 +1,9 @@
 """Why is this gradient wrong? Signatures, experiments on the target, and mutants of our own."""
 
-from throughtime.diagnosis.candidate import Candidate, Gradient
 from throughtime.diagnosis.cause_search import INTERRUPTED, diagnose
 from throughtime.diagnosis.comparison import ERROR, Comparison, compare
 from throughtime.diagnosis.faults import FAULTS, Fault
+from throughtime.diagnosis.observed import Candidate, Gradient
 from throughtime.gradcheck import Cause
 
 __all__ = [

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from throughtime.diagnosis.candidate import Candidate
+from throughtime.diagnosis.between_steps import by_steps
 from throughtime.diagnosis.clipping_and_decay import clipped_by_value, decayed, zeros
+from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.factors import everywhere, in_gates, in_tensors
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.mutant_match import by_mutants
-from throughtime.diagnosis.observed import MOST, Observed
+from throughtime.diagnosis.observed import MOST, Candidate, Observed, observe
 from throughtime.diagnosis.rearranged import copied, permuted, transposed
-from throughtime.diagnosis.scaled import everywhere, in_gates, in_tensors
-from throughtime.diagnosis.steps import by_steps
-from throughtime.diagnosis.study import Study
-from throughtime.diagnosis.variants import by_variants, scaled_down
 from throughtime.gradcheck import (
     AS_GIVEN,
     CHARACTERISTIC,
     Budget,
     Cause,
+    CheckError,
     Origin,
     Report,
     Spent,
@@ -215,3 +215,69 @@ def as_causes(candidate: Candidate, before: float, after: float | None) -> Itera
             after,
             fault.page,
         )
+
+
+SCALE = 1e-3  # of a loss whose gradient may be clipped
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the names of `Target.variants`.
+
+    Attributes:
+        arguments: what it is called with.
+        words: what was done, to begin a sentence with.
+        fault: what is wrong where it agrees then, and does not as given.
+    """
+
+    arguments: tuple[Any, ...]
+    words: str
+    fault: str
+
+
+VARIANTS = {
+    "without_dropout": Variant((), "Without dropout", "dropout_mask_redrawn"),
+    "at_equal_lengths": Variant((), "With sequences of equal lengths", "padding_counted"),
+    "at_depth": Variant((1,), "With one layer", "lower_layer_overwritten"),
+    "at_batch": Variant((1,), "With a single sequence", "sequences_swapped"),
+}
+
+
+def by_variants(observed: Observed, study: Study) -> Iterator[Candidate]:
+    """The faults that go with what was taken out."""
+    for name, variant in VARIANTS.items():
+        make = study.target.variants.get(name)
+        if make is None:
+            continue
+        there = seen(study, name, *variant.arguments)
+        if there is not None and not there.wrong():
+            where = ", ".join(observed.wrong())
+            said = f"{variant.words} it agrees; as given it does not, in {where}."
+            facts = {"where": where}
+            yield Candidate((variant.fault,), "", None, (said,), facts, confidence=0.85)
+
+
+def scaled_down(candidate: Candidate, study: Study) -> Candidate:
+    """A clip, with what becomes of it where the loss is a thousandth of what it was."""
+    if "clipped" not in candidate.fault or "scaled" not in study.target.variants:
+        return candidate
+    there = seen(study, "scaled", SCALE)
+    if there is None:
+        return candidate
+    verdict = "disagrees still" if there.wrong() else "agrees"
+    said = f"With the loss multiplied by {SCALE:g} the gradient {verdict}."
+    return replace(candidate, evidence=(*candidate.evidence, said))
+
+
+def seen(study: Study, name: str, *arguments: Any) -> Observed | None:
+    """A variant at its own parameters, with the faults found so far undone."""
+    try:
+        found = observe(
+            study.target.variants[name](*arguments), budget=study.budget, most=study.most
+        )
+    except (CheckError, ValueError):
+        return None
+    for undo in study.undone:
+        if set(found.gradient) == set(study.values):
+            found = found.with_gradient(undo(found))
+    return found

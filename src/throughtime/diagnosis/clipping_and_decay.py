@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from throughtime.diagnosis.candidate import Candidate
 from throughtime.diagnosis.factors import Ratio, ratio_of, together
-from throughtime.diagnosis.observed import LIMIT, Observed
+from throughtime.diagnosis.observed import LIMIT, Candidate, Observed
 
 SATURATED = 2  # entries at one magnitude, at least
 

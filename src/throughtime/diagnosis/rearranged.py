@@ -8,8 +8,7 @@ from itertools import permutations
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.candidate import Candidate, Gradient
-from throughtime.diagnosis.observed import LIMIT, Observed
+from throughtime.diagnosis.observed import LIMIT, Candidate, Gradient, Observed
 
 GATES = (4, 3, 2)  # blocks of rows or columns that a tensor may have
 

@@ -7,15 +7,15 @@ pre-activation is β, and a wrong derivative shows as a number that is known bef
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import Ratio, ratio_of
-from throughtime.diagnosis.observed import Observed
-from throughtime.diagnosis.study import Study
+from throughtime.diagnosis.observed import LIMIT, Observed
 
 BETA = 0.7
 SMALL = 0.2  # recurrent weights, where some are wanted
@@ -126,3 +126,63 @@ def difference(one: Observed, other: Observed) -> Ratio:
     """How what changes between two points in the gradient relates to what changes in n."""
     (g, n, bars), (g0, n0, bars0) = columns(one), columns(other)
     return ratio_of(g - g0, n - n0, bars + bars0)
+
+
+Counts = Callable[[int, float], Sequence[float]]
+"""T and r to a number a step."""
+
+NEAR, FAR = 4 * LIMIT, 8 * LIMIT  # error bars: closer is the same, further is another
+
+
+def right_counts(T: int, r: float) -> list[float]:
+    """1, 1 + r, 1 + r + r², …"""
+    return [sum(r**k for k in range(t)) for t in range(1, T + 1)]
+
+
+def fitting(
+    seen: Sequence[Observed],
+    weights: Sequence[float],
+    r: float,
+    faults: Mapping[str, Counts],
+    right: Counts = right_counts,
+    where: Array | None = None,
+) -> list[str]:
+    """Those of the names whose counts give the gradient at the longest length.
+
+    Args:
+        seen: the same entries at T = 1, 2, …
+        weights: of a term in the loss at these lengths, by that at T = 1.
+        r: see the module.
+        faults: counts by name.
+        right: the counts without a fault.
+        where: which of the entries; all of them without it.
+    """
+    rows = [
+        tuple(column if where is None else column[where] for column in columns(one)) for one in seen
+    ]
+    g, n, bars = rows[-1]
+    parts, unsure = _own_parts(rows, weights, right(len(seen), r))
+    known = np.isfinite(bars) & np.isfinite(unsure).all(axis=0)
+    found: list[str] = []
+    for name, counts in faults.items():
+        a = weights[-1] * np.array(counts(len(seen), r))
+        expected, width = a @ parts, bars + np.abs(a) @ unsure
+        width = np.maximum(width, TELLING * np.abs(n).max(initial=0.0))
+        fits = (np.abs(g - expected) <= NEAR * width)[known].all()
+        tells = (np.abs(n - expected) > FAR * width)[known].any()
+        if fits and tells:
+            found.append(name)
+    return found
+
+
+def _own_parts(
+    rows: Sequence[tuple[Array, ...]], weights: Sequence[float], counts: Sequence[float]
+) -> tuple[Array, Array]:
+    """e_t of every step and their error bars, (T, entries)."""
+    parts, unsure = [], []
+    before = further = np.zeros(len(rows[0][0]))
+    for (_, n, bars), weight, count in zip(rows, weights, counts, strict=True):
+        parts.append((n / weight - before) / count)
+        unsure.append((bars / weight + further) / count)
+        before, further = n / weight, bars / weight
+    return np.array(parts), np.array(unsure)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.candidate import Candidate
-from throughtime.diagnosis.directions import swapped
-from throughtime.diagnosis.inside import other_units, wrong_slopes
+from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.factors import STEEP, Ratio, number, ratio_of
 from throughtime.diagnosis.localise import (
     INSIDE,
     family,
@@ -16,13 +17,20 @@ from throughtime.diagnosis.localise import (
     of_projection,
     output_right,
     parts_of,
+    swapped,
+    through_projection,
+    wrong_output,
+    wrong_projection,
 )
-from throughtime.diagnosis.observed import LIMIT, Observed
-from throughtime.diagnosis.output import wrong_output
-from throughtime.diagnosis.projection import through_projection, wrong_projection
-from throughtime.diagnosis.simple_points import SimplePoints
-from throughtime.diagnosis.study import Study
-from throughtime.diagnosis.update_gate import without_first_state
+from throughtime.diagnosis.observed import LIMIT, Candidate, Observed
+from throughtime.diagnosis.simple_points import (
+    BETA,
+    Counts,
+    SimplePoints,
+    columns,
+    fitting,
+    right_counts,
+)
 
 SIDE = 8  # rows and columns of which a rank is taken
 CLEAN = 100.0  # times the noise: so large are the largest of singular values that are all seen
@@ -131,3 +139,175 @@ def _from_nothing(one: Observed) -> bool:
         if (np.abs(own.numerical[off]) > LIMIT * one.bars(name)[off]).any():
             return False
     return True
+
+
+def logistic(z: float) -> float:
+    """σ(z)."""
+    return float(1 / (1 + np.exp(-z)))
+
+
+def _slopes() -> Iterator[tuple[float, str, str]]:
+    """What a gate's bias is off by where its derivative is wrong, the fault, and words for it."""
+    s, t = logistic(BETA), float(np.tanh(BETA))
+    ds, dt = s * (1 - s), 1 - t**2
+    missing, activated = "derivative_missing", "derivative_of_activated_value"
+    yield 1 / ds, missing, "1/σ′(β)"
+    yield 1 / dt, missing, "1/tanh′(β)"
+    yield logistic(s) * (1 - logistic(s)) / ds, activated, "σ′(σ(β))/σ′(β)"
+    yield (1 - np.tanh(t) ** 2) / dt, activated, "tanh′(tanh β)/tanh′(β)"
+    c = s * t
+    tc = float(np.tanh(c))
+    yield 1 / (1 - tc**2), missing, "1/tanh′(c)"
+    yield (1 - np.tanh(tc) ** 2) / (1 - tc**2), activated, "tanh′(tanh c)/tanh′(c)"
+    yield s / t, "gates_swapped_in_dc", "σ(β)/tanh(β)"
+    yield t / s, "gates_swapped_in_dc", "tanh(β)/σ(β)"
+
+
+def wrong_slopes(places: SimplePoints) -> dict[str, list[str]]:
+    """Faults to sentences: what the biases' factors are at T = 1 where every z is β."""
+    if not places.useful:
+        return {}
+    seen = places.biases(1, BETA)
+    found: dict[str, list[str]] = {}
+    for value, error, where in _factors(seen) if seen is not None else ():
+        for expected, fault, words in _slopes():
+            if abs(value - expected) <= 4 * error + 1e-6 * expected:
+                said = (
+                    f"At T = 1, with every pre-activation at β = {BETA}, {where} is "
+                    f"{number(value, error)} times its numerical derivative: {words}."
+                )
+                found.setdefault(fault, []).append(said)
+                break
+        else:
+            return {}  # a factor that is none of these: none of them is believed
+    if len(found.get("gates_swapped_in_dc", ["", ""])) != 2:
+        return {}
+    return found
+
+
+def other_units(places: SimplePoints) -> str | None:
+    """A sentence where some units have a gradient and no derivative, or a derivative and none.
+
+    With every pre-activation alike no unit differs from another, but for the output layer's
+    weights and what is dropped.
+    """
+    seen = places.biases(1, BETA) if places.useful else None
+    for name, own in seen.sampled.items() if seen is not None else ():
+        assert seen is not None
+        g, bars = seen.beside(name), seen.bars(name)
+        idle = np.abs(own.numerical) <= bars
+        active, silent = idle & (np.abs(g) > STEEP * bars), ~idle & (g == 0)
+        if active.any() or silent.any():
+            return (
+                f"At T = 1, with every pre-activation at β = {BETA}, {int(active.sum())} entries "
+                f"of {name} have a gradient where the loss does not react, and "
+                f"{int(silent.sum())} have none where it does."
+            )
+    return None
+
+
+def _factors(observed: Observed) -> Iterator[tuple[float, float, str]]:
+    """Each factor other than 1 that entries of the biases are off by, and where."""
+    groups: list[tuple[float, float, list[str]]] = []
+    for name, own in observed.sampled.items():
+        g, bars = observed.beside(name), observed.bars(name)
+        for k, place in enumerate(own.places):
+            ratio = ratio_of(g[k : k + 1], own.numerical[k : k + 1], bars[k : k + 1])
+            if not ratio.entries or ratio.is_near(1.0):
+                continue
+            for value, error, where in groups:
+                if abs(value - ratio.value) <= 4 * (error + ratio.error) + 1e-6 * abs(value):
+                    where.append(f"{name}[{place}]")
+                    break
+            else:
+                groups.append((ratio.value, ratio.error, [f"{name}[{place}]"]))
+    for value, error, where in groups:
+        yield value, error, where[0] if len(where) == 1 else f"{where[0]} … {where[-1]}"
+
+
+CLOSE = 1e-2  # float32 tells no more; the numbers it is held against lie further apart
+KEPT = (logistic(BETA), 1 - logistic(BETA))
+MISSING = "update_gate_term_missing"
+COUNTS: dict[str, Counts] = {
+    MISSING: right_counts,  # h_{t−1} − n is the same at every step, and so it is with
+    "last_cache_at_every_step": lambda T, k: [k ** (T - 1) * a for a in right_counts(T, k)],
+}
+
+
+def without_first_state(places: SimplePoints) -> str | None:
+    """A sentence where, at T = 1, a gate's bias lacks what h_0 gives to it."""
+    seen = places.biases(1) if places.gates == 3 and places.useful else None
+    if seen is None:
+        return None
+    g, n, bars = columns(seen)
+    off = np.abs(g - n) > LIMIT * bars
+    silent = (np.abs(g) <= bars) & (np.abs(n) > STEEP * bars)
+    if not off.any() or off.sum() > places.study.roles.units or (off & ~silent).any():
+        return None
+    return (
+        "At T = 1, with everything below the output layer at 0, the candidate is 0, and an update "
+        f"gate's δ comes from h_0 alone: {int(off.sum())} entries of the biases have no gradient "
+        "where the loss reacts to them; all others agree."
+    )
+
+
+def without_later_state(
+    places: SimplePoints, two: Observed, weights: Sequence[float | None]
+) -> str | None:
+    """The same beyond T = 1, with every pre-activation at β and h_0 = 0.
+
+    Args:
+        places: where biases are looked at.
+        two: seen there at T = 2.
+        weights: of a term in the loss at T = 2 and T = 3, by that at T = 1; None where the loss
+            looks at the last step alone.
+    """
+    one = places.biases(1, BETA) if places.gates == 3 else None
+    if one is None or one.wrong():
+        return None
+    g, n, bars = columns(two)
+    off = np.abs(g - n) > LIMIT * bars
+    if off.sum() > places.study.roles.units:
+        return None
+    if weights[0] is None:
+        told = _last_answer(ratio_of(g[off], n[off], bars[off]))
+    else:
+        told = _every_answer(places, [one, two], [1.0, *weights], off)
+    if told is None:
+        return None
+    steps, said = told
+    return (
+        f"With T = {steps}, no inputs, recurrent weights at 0 and every bias at {BETA}, only "
+        f"{int(off.sum())} entries of the biases are wrong: {said}"
+    )
+
+
+Told = tuple[int, str]
+"""T, and what the entries are there."""
+
+
+def _last_answer(ratio: Ratio) -> Told | None:
+    for k in KEPT:
+        expected = (1 + k) / (2 * k)
+        if ratio.fits and abs(ratio.value - expected) < CLOSE * expected:
+            return 2, f"{ratio} times what they should be; without h_1 it is {expected:.4g}."
+    return None
+
+
+def _every_answer(
+    places: SimplePoints, seen: list[Observed], weights: Sequence[float | None], off: Array
+) -> Told | None:
+    for k in KEPT:
+        known = [weight for weight in weights[:2] if weight is not None]
+        found = fitting(seen, known, k, COUNTS, _right, off)
+        three = places.biases(3, BETA) if len(found) > 1 and weights[2] is not None else None
+        if three is not None and weights[2] is not None:
+            found = fitting([*seen, three], [*known, weights[2]], k, COUNTS, _right, off)
+        if found == [MISSING]:
+            return 2 + (three is not None), "they are what they would be without h_{t−1}."
+    return None
+
+
+def _right(T: int, k: float) -> list[float]:
+    """δ goes back by k a step, and h_{t−1} − n is k^{t−1} times what it was at first."""
+    return [t * k ** (t - 1) for t in range(1, T + 1)]

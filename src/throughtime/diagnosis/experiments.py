@@ -1,20 +1,134 @@
-"""What each tensor is for, found out by moving it and looking at the loss.
-
-Moves change order and signs, which leaves an L2 term as it is. They start from a point drawn at
-random, where nothing is 0 by chance.
-"""
+"""Where experiments are made: the target at other lengths and with other parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.laboratory import Laboratory
+from throughtime.diagnosis.observed import MOST, Observed, Undo, observe, standing
+from throughtime.gradcheck import Budget, Evaluator, Spent, Target, at_length
+
+Values = Mapping[str, Array]
+LOOKS = 8  # that a budget should last for
+FEWEST = 40  # entries of a look
+
+
+@dataclass
+class Laboratory:
+    """A target, the point at which its gradient is wrong, and what was looked at already.
+
+    Args:
+        target: as given.
+        values: of its parameters at the point.
+        budget: of all evaluations together.
+        sizes: what is known of the target: "B", "O", …
+    """
+
+    target: Target
+    values: Values
+    budget: Budget
+    sizes: dict[str, int] = field(default_factory=dict)
+    seed: int = 0
+    seen: dict[int, Observed | None] = field(default_factory=dict)
+    price: float = 12.0  # evaluations that an entry takes; what the last look took
+
+    @property
+    def most(self) -> int:
+        """Entries that a look may take, so that the budget lasts for LOOKS of them."""
+        if not np.isfinite(self.budget.left):
+            return MOST
+        return int(np.clip(self.budget.left / (LOOKS * self.price), FEWEST, MOST))
+
+    @property
+    def steps(self) -> int | None:
+        """T of the target as given."""
+        return self.target.steps
+
+    def shorter(self, steps: int) -> Target | None:
+        """The target on so many steps; None where it has none."""
+        return self.target if steps == self.steps else at_length(self.target, steps)
+
+    def at(self, steps: int) -> Observed | None:
+        """At another length, with the same parameters; None where the target has none."""
+        if steps not in self.seen:
+            self.seen[steps] = self.look(steps)
+        return self.seen[steps]
+
+    def look(
+        self,
+        steps: int | None = None,
+        values: Values | None = None,
+        places: Mapping[str, Array] | None = None,
+        again: bool = False,
+    ) -> Observed | None:
+        """At another length, with other parameters, at some entries; None where it cannot be.
+
+        With other steps where it looks `again`.
+        """
+        target = self.target if steps is None else self.shorter(steps)
+        if target is None or not _same_shapes(target, self.target):
+            return None
+        moved = {**self.values, **(values or {})}
+        before = self.budget.used
+        with np.errstate(all="ignore"):
+            try:
+                found = observe(
+                    target,
+                    moved,
+                    budget=self.budget,
+                    places=places,
+                    most=self.most,
+                    sizes=self.sizes,
+                    seed=self.seed,
+                    again=again,
+                )
+            except Spent:
+                raise
+            except Exception:  # the user's own code, at a point that it was not meant for
+                return None
+        entries = sum(own.places.size for own in found.sampled.values())
+        self.price = max((self.budget.used - before) / max(entries, 1), 1.0)
+        return found
+
+    def loss(self, values: Values, steps: int | None = None) -> float:
+        """With other parameters; NaN where it has no value."""
+        target = self.target if steps is None else self.shorter(steps)
+        if target is None:
+            return np.nan
+        self.budget.take()
+        with standing(target.parameters, {**self.values, **values}), np.errstate(all="ignore"):
+            try:
+                return Evaluator(target).loss()
+            except Exception:  # as above
+                return np.nan
+
+    def gradient(self, values: Values) -> dict[str, Array] | None:
+        """With other parameters, in float64."""
+        self.budget.take()
+        with (
+            standing(self.target.parameters, {**self.values, **values}),
+            np.errstate(all="ignore"),
+        ):
+            try:
+                evaluator = Evaluator(self.target)
+                evaluator.loss()
+                found = evaluator.gradient()
+            except Exception:  # as above
+                return None
+        return {name: array.astype(np.float64) for name, array in found.items()}
+
+
+def _same_shapes(one: Target, other: Target) -> bool:
+    return {n: a.shape for n, a in one.parameters.items()} == {
+        n: a.shape for n, a in other.parameters.items()
+    }
+
 
 SAME = 1e2  # units in the loss's last place: a larger change is a reaction
 SIZE = 0.5  # of what is drawn
@@ -241,3 +355,135 @@ def _slices(shape: tuple[int, ...]) -> Iterator[tuple[slice | int, ...]]:
     for axis in (0, 1):
         for k in range(shape[axis]):
             yield (slice(None),) * axis + (k,)
+
+
+FAR = 64.0  # logits: there a cross-entropy is a straight line
+ALIKE = 1e-3  # relative
+WHOLE = 1e-2
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A loss as a function of the output layer's bias.
+
+    Attributes:
+        kind: "square", a squared error; "root", the root of one; "classes", a softmax with
+            cross-entropy; "": none of these, or not known.
+        total: of a cross-entropy, the weights of all its terms together: 1 for a mean over
+            everything, T·B for a sum.
+        outputs: how many outputs there are; 0 where that is not known.
+    """
+
+    kind: Literal["square", "root", "classes", ""] = ""
+    total: float = np.nan
+    outputs: int = 0
+
+    def sequences(self, steps: int | None) -> int | None:
+        """B, where the loss sums over sequences; None where nothing shows it."""
+        if not steps or not np.isfinite(self.total):
+            return None
+        for count in (self.total / steps, self.total):
+            if count > 1.5 and abs(count - round(count)) < WHOLE and round(count) != steps:
+                return round(count)
+        return None
+
+    def said(self, steps: int | None) -> str:
+        """In words."""
+        if self.kind in ("square", "root"):
+            root = "the root of " if self.kind == "root" else ""
+            return f"Along the output's bias the loss is {root}a parabola: a squared error."
+        if self.kind != "classes":
+            return ""
+        of = f", where T = {steps}" if steps else ""
+        return (
+            f"The weights of your loss's terms add up to {self.total:.4g}{of}: its slope far out "
+            "along the output layer's bias says so."
+        )
+
+
+def reduction_of(lab: Laboratory, roles: Roles, steps: int | None = None) -> Reduction:
+    """The reduction of a target's loss, which an output layer with a bias shows.
+
+    Args:
+        lab: where the loss is evaluated.
+        roles: of its tensors.
+        steps: another length than the target's own.
+    """
+    name = roles.head_bias
+    if roles.head is None or name is None:
+        return Reduction()
+    bias = np.asarray(lab.values[name])
+    zero = {roles.head: np.zeros_like(lab.values[roles.head])}
+
+    def loss(place: int, value: float) -> float:
+        moved = np.zeros(bias.size)
+        moved[place] = value
+        return lab.loss({**zero, name: moved.reshape(bias.shape)}, steps)
+
+    along = np.array([loss(0, value) for value in (-2, -1, 0, 1, 2, 3)])
+    for kind, values in (("square", along), ("root", along**2)):
+        bend = np.abs(np.diff(values, 2)).max()
+        if bend > 0 and np.abs(np.diff(values, 3)).max() < ALIKE * bend:
+            return Reduction(kind, outputs=bias.size)  # type: ignore[arg-type]
+    far = np.array([[loss(k, FAR * part) for part in (0.5, 1.0, 1.5)] for k in range(bias.size)])
+    slopes, bends = (far[:, 2] - far[:, 0]) / FAR, np.diff(far, 2)
+    if not np.abs(bends).max() <= ALIKE * FAR * np.abs(slopes).max():
+        return Reduction(outputs=bias.size)
+    total = float(slopes.sum()) / max(bias.size - 1, 1)
+    return Reduction("classes", total, bias.size) if total > 0 else Reduction(outputs=bias.size)
+
+
+@dataclass
+class Study(Laboratory):
+    """See the module.
+
+    Args:
+        undone: what takes the faults found so far out of an observation, in their order.
+    """
+
+    undone: list[Undo] = field(default_factory=list)
+
+    def look(
+        self,
+        steps: int | None = None,
+        values: Values | None = None,
+        places: Mapping[str, Array] | None = None,
+        again: bool = False,
+    ) -> Observed | None:
+        """As in a laboratory, with the faults found so far undone."""
+        found = super().look(steps, values, places, again)
+        for undo in self.undone:
+            found = None if found is None else found.with_gradient(undo(found))
+        return found
+
+    def witnessed(self, observed: Observed) -> Observed:
+        """The same; where a few entries differ by little, these measured a second time.
+
+        While a fault stood in their way they were wrong with all others, and believed.
+        """
+        doubtful = observed.doubtful()
+        again = self.look(places=doubtful, again=True) if doubtful else None
+        return observed if again is None else observed.with_second(again)
+
+    def undo(self, how: Undo) -> None:
+        """From now on, in whatever is looked at, and in what was."""
+        self.undone.append(how)
+        self.seen = {
+            steps: None if found is None else found.with_gradient(how(found))
+            for steps, found in self.seen.items()
+        }
+
+    @cached_property
+    def roles(self) -> Roles:
+        """Of the tensors."""
+        return roles_of(self)
+
+    @cached_property
+    def sides(self) -> Sides | None:
+        """The last layer's two directions, None where it has one."""
+        return sides_of(self, self.roles)
+
+    @cached_property
+    def reduction(self) -> Reduction:
+        """Of the loss."""
+        return reduction_of(self, self.roles)

@@ -28,7 +28,6 @@ from throughtime.diagnosis.localise import (
 )
 from throughtime.diagnosis.observed import Candidate, Observed
 from throughtime.diagnosis.simple_points import (
-    BETA,
     Counts,
     SimplePoints,
     difference,
@@ -37,12 +36,12 @@ from throughtime.diagnosis.simple_points import (
     right_counts,
 )
 from throughtime.diagnosis.single_step import within_a_step, without_later_state
+from throughtime.diagnosis.tolerances import BETA, SAME_FACTOR
 from throughtime.gradcheck import Spent
 
 Found = tuple[str, list[str], list[str]]
 """A fault, alternatives, sentences."""
 
-CLOSE = 1e-2  # float32 tells no more; the numbers it is held against lie further apart
 MISSING = "dh_next_missing"
 CARRIED = 0.5  # of δ, by f = σ(0) or 1 − z; an RNN carries nothing
 
@@ -130,7 +129,7 @@ def _missing(places: SimplePoints, zero: Observed, said: list[str]) -> Found:
     words = f"What recurrent weights add to the gradient of the biases is {ratio} of what it is."
     if ratio.is_near(1.0):
         return "direct_path_missing", [], [*said, words]
-    if abs(ratio.value) < CLOSE:
+    if abs(ratio.value) < SAME_FACTOR:
         return "dh_next_missing", [], [*said, words]
     return "dh_next_missing", ["direct_path_missing"], said
 
@@ -156,9 +155,9 @@ def _recurrent(places: SimplePoints, zero: Observed) -> Found | None:
         f"the gradient of the biases is {ratio} of what the numerical derivatives say."
     ]
     if ratio.fits and not ratio.is_near(1.0):
-        if abs(ratio.value) < CLOSE:
+        if abs(ratio.value) < SAME_FACTOR:
             return _other_or_none(places, said)
-        if abs(ratio.value - 2) < CLOSE:
+        if abs(ratio.value - 2) < SAME_FACTOR:
             return "term_counted_twice", [], said
         return None
     if not ratio.fits and ratio.entries:

@@ -15,8 +15,14 @@ from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import everywhere, in_gates, in_tensors
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.mutant_match import by_mutants
-from throughtime.diagnosis.observed import MOST, Candidate, Observed, observe
+from throughtime.diagnosis.observed import Candidate, Observed, observe
 from throughtime.diagnosis.rearranged import copied, permuted, transposed
+from throughtime.diagnosis.tolerances import (
+    ENTRIES_OF_A_LOOK,
+    MOST_FAULTS,
+    RARE_IN_A_SAMPLE,
+    SCALED_LOSS,
+)
 from throughtime.gradcheck import (
     AS_GIVEN,
     CHARACTERISTIC,
@@ -31,9 +37,7 @@ from throughtime.gradcheck import (
     at_length,
 )
 
-AT_MOST = 6  # faults at once
 INTERRUPTED = "The diagnosis was interrupted; the causes found until then are kept."
-RARE = 10  # times as many entries as a sample has, for each wrong one: it will hardly be in it
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def _alone(report: Report) -> str:
     wrong = [tensor for tensor in report.decisive.tensors.values() if tensor.verdict == "disagree"]
     entries = sum(len(tensor.wrong) for tensor in wrong)
     found = wrong and all(t.wrong and t.all_found and not t.areas for t in wrong)
-    if not found or min(t.size for t in wrong) < RARE * MOST * entries:
+    if not found or min(t.size for t in wrong) < RARE_IN_A_SAMPLE * ENTRIES_OF_A_LOOK * entries:
         return ""
     others = sum(t.size for t in wrong) - entries
     one = entries == 1
@@ -143,7 +147,7 @@ class CauseSearch:
         if observed is None:
             return
         before = observed.discrepancy()
-        for _ in range(AT_MOST):
+        for _ in range(MOST_FAULTS):
             if not observed.wrong():
                 return
             best = _best(observed, self.study)
@@ -217,9 +221,6 @@ def as_causes(candidate: Candidate, before: float, after: float | None) -> Itera
         )
 
 
-SCALE = 1e-3  # of a loss whose gradient may be clipped
-
-
 @dataclass(frozen=True)
 class Variant:
     """One of the names of `Target.variants`.
@@ -261,11 +262,11 @@ def scaled_down(candidate: Candidate, study: Study) -> Candidate:
     """A clip, with what becomes of it where the loss is a thousandth of what it was."""
     if "clipped" not in candidate.fault or "scaled" not in study.target.variants:
         return candidate
-    there = seen(study, "scaled", SCALE)
+    there = seen(study, "scaled", SCALED_LOSS)
     if there is None:
         return candidate
     verdict = "disagrees still" if there.wrong() else "agrees"
-    said = f"With the loss multiplied by {SCALE:g} the gradient {verdict}."
+    said = f"With the loss multiplied by {SCALED_LOSS:g} the gradient {verdict}."
     return replace(candidate, evidence=(*candidate.evidence, said))
 
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from throughtime.diagnosis.factors import Ratio, ratio_of, together
-from throughtime.diagnosis.observed import LIMIT, Candidate, Observed
-
-SATURATED = 2  # entries at one magnitude, at least
+from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.tolerances import DIFFERS_BEYOND, LEAST_CLIPPED_ENTRIES
 
 
 def decayed(observed: Observed) -> Iterator[Candidate]:
@@ -29,7 +28,7 @@ def decayed(observed: Observed) -> Iterator[Candidate]:
     if not all(together(ratio, best) for ratio in ratios.values()):
         return
     factor = best.value
-    if abs(factor) <= LIMIT * best.error:  # what noise gives
+    if abs(factor) <= DIFFERS_BEYOND * best.error:  # what noise gives
         return
     names = tuple(ratios)
     fault = "weight_decay_missing" if factor < 0 else "weight_decay_doubled"
@@ -54,12 +53,12 @@ def clipped_by_value(observed: Observed) -> Iterator[Candidate]:
         own = observed.sampled[name]
         flat = g.reshape(-1).copy()
         held = np.abs(flat[own.places]) >= largest * (1 - 4 * observed.eps)
-        beyond = own.numerical * np.sign(flat[own.places]) >= largest - own.errors * LIMIT
+        beyond = own.numerical * np.sign(flat[own.places]) >= largest - own.errors * DIFFERS_BEYOND
         flat[own.places[held & beyond]] = own.numerical[held & beyond]
         undone[name] = flat.reshape(g.shape)
         count += int((held & beyond).sum())
         steepest = max(steepest, float(np.abs(own.numerical[held & beyond]).max(initial=0.0)))
-    if count < SATURATED or observed.wrong(undone):
+    if count < LEAST_CLIPPED_ENTRIES or observed.wrong(undone):
         return
     limit = f"±{largest:.6g}"
     evidence = (

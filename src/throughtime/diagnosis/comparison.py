@@ -11,7 +11,14 @@ import numpy as np
 from throughtime.arrays import Array, finite, refuse
 from throughtime.diagnosis.cause_search import CauseSearch, as_causes
 from throughtime.diagnosis.experiments import Reduction, Roles, Study, Values
-from throughtime.diagnosis.observed import LIMIT, Candidate, Observed, Sampled
+from throughtime.diagnosis.observed import Candidate, Observed, Sampled
+from throughtime.diagnosis.tolerances import (
+    COMPARISON_ERROR,
+    DIFFERS_BEYOND,
+    LEAST_QUANTISED_ENTRIES,
+    MOST_MULTIPLES,
+    SAME_MULTIPLE,
+)
 from throughtime.gradcheck import (
     Budget,
     Cause,
@@ -26,7 +33,6 @@ from throughtime.gradcheck import (
     worst_verdict,
 )
 
-ERROR = 1e-4  # of a tensor's largest derivative: what central differences usually reach
 SIZES = ("B", "O")
 
 
@@ -49,7 +55,7 @@ def compare(
     steps: int | None = None,
     batch: int | None = None,
     outputs: int | None = None,
-    error: float = ERROR,
+    error: float = COMPARISON_ERROR,
 ) -> Comparison:
     """What two gradients say about each other, without any code that made them.
 
@@ -141,8 +147,8 @@ def _observed(
     sampled = {}
     for name, array in n.items():
         flat = array.reshape(-1).astype(np.float64)
-        apart = max(error * float(np.abs(flat).max(initial=0.0)) / LIMIT, quantum(flat))
-        rounding = error * float(np.abs(g[name]).max(initial=0.0)) / LIMIT
+        apart = max(error * float(np.abs(flat).max(initial=0.0)) / DIFFERS_BEYOND, quantum(flat))
+        rounding = error * float(np.abs(g[name]).max(initial=0.0)) / DIFFERS_BEYOND
         bars = np.full(flat.size, apart), np.full(flat.size, rounding)
         sampled[name] = Sampled(np.arange(flat.size), flat, *bars)
     kept = {name: array.astype(np.float64) for name, array in g.items()}
@@ -184,8 +190,8 @@ def _tensor(observed: Observed, name: str) -> TensorReport:
     size = float(np.linalg.norm(g))
     order = np.argsort(-z)
     worst = [_worst(observed, name, int(k)) for k in order[:64]]
-    verdict: Verdict = "disagree" if (z > LIMIT).any() else "agree"
-    if verdict == "agree" and quantum(n) > ERROR * float(np.abs(n).max(initial=0.0)):
+    verdict: Verdict = "disagree" if (z > DIFFERS_BEYOND).any() else "agree"
+    if verdict == "agree" and quantum(n) > COMPARISON_ERROR * float(np.abs(n).max(initial=0.0)):
         verdict = "unresolved"
     return TensorReport(
         verdict=verdict,
@@ -198,9 +204,9 @@ def _tensor(observed: Observed, name: str) -> TensorReport:
         numerical=n,
         errors=bars,
         worst=worst[0] if worst else None,
-        smallest_error=LIMIT * float(np.linalg.norm(bars)) / size if size else np.inf,
+        smallest_error=DIFFERS_BEYOND * float(np.linalg.norm(bars)) / size if size else np.inf,
         order=0,
-        wrong=tuple(entry for entry, k in zip(worst, order, strict=False) if z[k] > LIMIT),
+        wrong=tuple(entry for entry, k in zip(worst, order, strict=False) if z[k] > DIFFERS_BEYOND),
     )
 
 
@@ -250,11 +256,6 @@ def _alike(what: str, given: Mapping[str, Array], wanted: Mapping[str, Array]) -
             refuse(f"{what}[{name!r}]", f"the shape {array.shape}", actual, error=CheckError)
 
 
-LEVELS = 300  # multiples at most; finer ones are what any number is
-FEWEST = 6  # entries, without which multiples come by chance
-CLOSE = 0.02  # of the quantum: how far a multiple may be off
-
-
 def quantum(numerical: Array) -> float:
     """What all entries are whole multiples of; 0 where they are of nothing coarse.
 
@@ -269,15 +270,15 @@ def quantum(numerical: Array) -> float:
         0.0
     """
     levels = np.unique(np.abs(numerical))
-    if levels.size < 3 or numerical.size < FEWEST or not levels[-1]:
+    if levels.size < 3 or numerical.size < LEAST_QUANTISED_ENTRIES or not levels[-1]:
         return 0.0
     gaps = np.diff(levels)
     smallest = float(gaps[gaps > 1e-6 * levels[-1]].min(initial=np.inf))
-    if not np.isfinite(smallest) or levels[-1] / smallest > LEVELS:
+    if not np.isfinite(smallest) or levels[-1] / smallest > MOST_MULTIPLES:
         return 0.0
     counts = np.round(levels / smallest)
     best = float(levels @ counts / (counts @ counts))
-    if np.abs(levels / best - np.round(levels / best)).max() > CLOSE:
+    if np.abs(levels / best - np.round(levels / best)).max() > SAME_MULTIPLE:
         return 0.0
     # Whole numbers up to a few times their count come by chance, and so do round decimals.
     return round(best, 12) if levels.size > 3 and _repeated(numerical) else 0.0

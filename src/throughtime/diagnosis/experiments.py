@@ -11,12 +11,21 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.observed import MOST, Observed, Undo, observe, standing
+from throughtime.diagnosis.observed import Observed, Undo, observe, standing
+from throughtime.diagnosis.tolerances import (
+    DRAWN_PARAMETERS,
+    ENTRIES_OF_A_LOOK,
+    FAR_LOGIT,
+    FIRST_PRICE_OF_AN_ENTRY,
+    LEAST_ENTRIES_OF_A_LOOK,
+    LOOKS_OF_A_BUDGET,
+    REACTION_ULPS,
+    STRAIGHT,
+    WHOLE_NUMBER,
+)
 from throughtime.gradcheck import Budget, Evaluator, Spent, Target, at_length
 
 Values = Mapping[str, Array]
-LOOKS = 8  # that a budget should last for
-FEWEST = 40  # entries of a look
 
 
 @dataclass
@@ -36,14 +45,17 @@ class Laboratory:
     sizes: dict[str, int] = field(default_factory=dict)
     seed: int = 0
     seen: dict[int, Observed | None] = field(default_factory=dict)
-    price: float = 12.0  # evaluations that an entry takes; what the last look took
+    price: float = (
+        FIRST_PRICE_OF_AN_ENTRY  # evaluations that an entry takes; what the last look took
+    )
 
     @property
     def most(self) -> int:
-        """Entries that a look may take, so that the budget lasts for LOOKS of them."""
+        """Entries that a look may take, so that the budget lasts for several looks."""
         if not np.isfinite(self.budget.left):
-            return MOST
-        return int(np.clip(self.budget.left / (LOOKS * self.price), FEWEST, MOST))
+            return ENTRIES_OF_A_LOOK
+        affordable = self.budget.left / (LOOKS_OF_A_BUDGET * self.price)
+        return int(np.clip(affordable, LEAST_ENTRIES_OF_A_LOOK, ENTRIES_OF_A_LOOK))
 
     @property
     def steps(self) -> int | None:
@@ -128,10 +140,6 @@ def _same_shapes(one: Target, other: Target) -> bool:
     return {n: a.shape for n, a in one.parameters.items()} == {
         n: a.shape for n, a in other.parameters.items()
     }
-
-
-SAME = 1e2  # units in the loss's last place: a larger change is a reaction
-SIZE = 0.5  # of what is drawn
 
 
 @dataclass(frozen=True)
@@ -224,7 +232,7 @@ class _RoleSearch:
         self.matrices = [n for n, s in shapes.items() if sum(size > 1 for size in s) >= 2]
         self.vectors = [n for n in shapes if n not in self.matrices]
         self.base, self.again = (
-            {name: SIZE * self.rng.standard_normal(s) for name, s in shapes.items()}
+            {name: DRAWN_PARAMETERS * self.rng.standard_normal(s) for name, s in shapes.items()}
             for _ in range(2)
         )
 
@@ -316,7 +324,7 @@ class _RoleSearch:
 
     def _same(self, one: float, other: float) -> bool:
         eps = max(float(np.finfo(np.asarray(a).dtype).eps) for a in self.lab.values.values())
-        return bool(abs(one - other) <= SAME * eps * max(abs(one), abs(other)))
+        return bool(abs(one - other) <= REACTION_ULPS * eps * max(abs(one), abs(other)))
 
     def _shuffled(self, array: Array) -> Array:
         """Another order, and every other sign: of classes that are equally frequent, the order
@@ -357,11 +365,6 @@ def _slices(shape: tuple[int, ...]) -> Iterator[tuple[slice | int, ...]]:
             yield (slice(None),) * axis + (k,)
 
 
-FAR = 64.0  # logits: there a cross-entropy is a straight line
-ALIKE = 1e-3  # relative
-WHOLE = 1e-2
-
-
 @dataclass(frozen=True)
 class Reduction:
     """A loss as a function of the output layer's bias.
@@ -383,7 +386,7 @@ class Reduction:
         if not steps or not np.isfinite(self.total):
             return None
         for count in (self.total / steps, self.total):
-            if count > 1.5 and abs(count - round(count)) < WHOLE and round(count) != steps:
+            if count > 1.5 and abs(count - round(count)) < WHOLE_NUMBER and round(count) != steps:
                 return round(count)
         return None
 
@@ -423,11 +426,13 @@ def reduction_of(lab: Laboratory, roles: Roles, steps: int | None = None) -> Red
     along = np.array([loss(0, value) for value in (-2, -1, 0, 1, 2, 3)])
     for kind, values in (("square", along), ("root", along**2)):
         bend = np.abs(np.diff(values, 2)).max()
-        if bend > 0 and np.abs(np.diff(values, 3)).max() < ALIKE * bend:
+        if bend > 0 and np.abs(np.diff(values, 3)).max() < STRAIGHT * bend:
             return Reduction(kind, outputs=bias.size)  # type: ignore[arg-type]
-    far = np.array([[loss(k, FAR * part) for part in (0.5, 1.0, 1.5)] for k in range(bias.size)])
-    slopes, bends = (far[:, 2] - far[:, 0]) / FAR, np.diff(far, 2)
-    if not np.abs(bends).max() <= ALIKE * FAR * np.abs(slopes).max():
+    far = np.array(
+        [[loss(k, FAR_LOGIT * part) for part in (0.5, 1.0, 1.5)] for k in range(bias.size)]
+    )
+    slopes, bends = (far[:, 2] - far[:, 0]) / FAR_LOGIT, np.diff(far, 2)
+    if not np.abs(bends).max() <= STRAIGHT * FAR_LOGIT * np.abs(slopes).max():
         return Reduction(outputs=bias.size)
     total = float(slopes.sum()) / max(bias.size - 1, 1)
     return Reduction("classes", total, bias.size) if total > 0 else Reduction(outputs=bias.size)

@@ -9,10 +9,16 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
-from throughtime.diagnosis.observed import LIMIT, Candidate, Gradient, Observed
-
-STEEP = 10.0  # error bars: an entry that is so large tells a ratio
-FEWEST = 2  # such entries
+from throughtime.diagnosis.observed import Candidate, Gradient, Observed
+from throughtime.diagnosis.tolerances import (
+    DIFFERS_BEYOND,
+    ENTRIES_AT_OTHER_LENGTHS,
+    LEAST_STEEP_ENTRIES,
+    NORM_POINTS,
+    RATIO_ROUNDING,
+    SAME_NORM,
+    STEEP_ENTRY,
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,9 @@ class Ratio:
 
     def is_near(self, number: float) -> bool:
         """Whether α is that number, as far as can be seen."""
-        return abs(self.value - number) <= LIMIT * self.error + 1e-9 * abs(number)
+        return abs(self.value - number) <= DIFFERS_BEYOND * self.error + RATIO_ROUNDING * abs(
+            number
+        )
 
     def __str__(self) -> str:
         return number(self.value, self.error)
@@ -43,15 +51,17 @@ def ratio_of(g: Array, n: Array, bars: Array) -> Ratio:
     """The ratio of two sets of numbers, with their common error bars."""
     known = np.isfinite(bars)
     g, n, bars = g[known], n[known], bars[known]
-    steep = int((np.abs(n) > STEEP * bars).sum())
+    steep = int((np.abs(n) > STEEP_ENTRY * bars).sum())
     if not steep:
         return Ratio(np.nan, np.inf, False, 0)
     weights = 1 / bars**2
     square = float(np.sum(weights * n**2))
     value = float(np.sum(weights * g * n)) / square
     width = np.hypot(1.0, value)
-    fits = bool((np.abs(g - value * n) <= LIMIT * bars * width).all())
-    return Ratio(value, float(width / np.sqrt(square)), fits and steep >= FEWEST, steep)
+    fits = bool((np.abs(g - value * n) <= DIFFERS_BEYOND * bars * width).all())
+    return Ratio(
+        value, float(width / np.sqrt(square)), fits and steep >= LEAST_STEEP_ENTRIES, steep
+    )
 
 
 def over(observed: Observed, names: Sequence[str]) -> Ratio:
@@ -92,7 +102,9 @@ def shared(ratios: dict[str, Ratio]) -> Iterator[tuple[tuple[str, ...], Ratio]]:
 def together(one: Ratio, other: Ratio) -> bool:
     """Whether two ratios are the same, as far as can be seen."""
     error = np.hypot(one.error, other.error)
-    return bool(abs(one.value - other.value) <= LIMIT * error + 1e-9 * abs(other.value))
+    return bool(
+        abs(one.value - other.value) <= DIFFERS_BEYOND * error + RATIO_ROUNDING * abs(other.value)
+    )
 
 
 def number(value: float, error: float) -> str:
@@ -109,7 +121,6 @@ def number(value: float, error: float) -> str:
 
 
 POWERS = (-1, 0, 1)
-STEEPEST = 4  # entries of each tensor that tell a factor at another length
 
 
 @dataclass(frozen=True)
@@ -167,7 +178,7 @@ def _at_other_lengths(study: Study, observed: Observed, names: Sequence[str]) ->
 def _steepest(observed: Observed, name: str) -> Array:
     """The places of a tensor's largest numerical derivatives."""
     own = observed.sampled[name]
-    order = np.argsort(-np.abs(own.numerical))[:STEEPEST]
+    order = np.argsort(-np.abs(own.numerical))[:ENTRIES_AT_OTHER_LENGTHS]
     return np.asarray(np.sort(own.places[order]))
 
 
@@ -247,7 +258,7 @@ def _power(ratio: Ratio, known: Known) -> int | None:
 
 def _near(value: float, wanted: float, one: Ratio, other: Ratio) -> bool:
     error = abs(one.error / one.value) + abs(other.error / other.value)
-    return abs(value / wanted - 1) <= 4 * error + 1e-9
+    return abs(value / wanted - 1) <= 4 * error + RATIO_ROUNDING
 
 
 def _followed(ratio: Ratio, known: Known, power: int | None) -> Iterator[str]:
@@ -307,8 +318,6 @@ def _facts(ratio: Ratio, known: Known) -> dict[str, str]:
 
 
 GATES = (4, 3)
-ROUND = 1e-6  # relative: how close a norm is to a round number
-ELSEWHERE = (1.3, 0.8, 1.7)  # times the parameters: where a norm is looked at again
 
 
 def everywhere(observed: Observed, study: Study) -> Iterator[Candidate]:
@@ -379,9 +388,11 @@ def _exact(ratio: Ratio) -> float:
 def _norm_held(observed: Observed, study: Study) -> float | None:
     """The norm that the gradient has here and at another point too; None where it has none."""
     here = _norm(observed.gradient)
-    for factor in ELSEWHERE:
+    for factor in NORM_POINTS:
         there = study.gradient({name: factor * a for name, a in study.values.items()})
-        if there is not None and abs(_norm(there) - here) <= max(ROUND, 8 * observed.eps) * here:
+        if there is None:
+            continue
+        if abs(_norm(there) - here) <= max(SAME_NORM, 8 * observed.eps) * here:
             return here
     return None
 
@@ -515,6 +526,6 @@ def _blocks(observed: Observed, name: str, gates: int) -> tuple[int, Ratio, Arra
             continue
         k, ratio, mask = off[0]
         undone = {**observed.gradient, name: np.where(mask, g / ratio.value, g)}
-        if not (observed.z(name, undone) > LIMIT).any():
+        if not (observed.z(name, undone) > DIFFERS_BEYOND).any():
             return k, ratio, mask
     return None

@@ -9,8 +9,9 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Sides, Study, reduction_of
 from throughtime.diagnosis.factors import over, ratio_of
-from throughtime.diagnosis.observed import LIMIT, Candidate, Observed
+from throughtime.diagnosis.observed import Candidate, Observed
 from throughtime.diagnosis.simple_points import Counts, columns, fitting, right
+from throughtime.diagnosis.tolerances import DIFFERS_BEYOND, EVEN_PROJECTION, SAME_FACTOR
 
 BETWEEN = (
     "dh_next_missing",
@@ -50,7 +51,7 @@ def parts_of(observed: Observed, study: Study) -> set[str]:
     known = any(mask.any() for mask in masks.values())
     found = set()
     for name in observed.wrong():
-        off = observed.sampled[name].places[observed.z(name) > LIMIT]
+        off = observed.sampled[name].places[observed.z(name) > DIFFERS_BEYOND]
         mask: Array | None = masks.get(name)
         if name in study.roles.vectors:
             found.add("bias")
@@ -109,7 +110,6 @@ def of_projection(found: tuple[str, str], lead: str) -> Candidate:
     return Candidate((fault,), evidence=(lead, said), facts=facts, confidence=0.9)
 
 
-CLOSE = 1e-2  # float32 tells no more; the numbers it is held against lie further apart
 LAST = "output_gradient_at_last_step_only"
 OF_ONE_STEP: dict[str, Counts] = {
     LAST: lambda T, _: [0.0] * (T - 1) + [1.0],
@@ -164,7 +164,7 @@ def _at_one(one: Observed, study: Study, kind: str) -> Said | None:
     g, n, bars = columns(there)
     p = _softmax(logits.reshape(-1))
     again = p * (n - p @ n)
-    if ratio_of(g, again, bars).fits and abs(ratio_of(g, again, bars).value - 1) < CLOSE:
+    if ratio_of(g, again, bars).fits and abs(ratio_of(g, again, bars).value - 1) < SAME_FACTOR:
         said = (
             f"With {head} at 0 and T = 1, the gradient of {bias} is its numerical derivative "
             "multiplied by the softmax's derivative, diag(p) − p pᵀ."
@@ -240,8 +240,6 @@ def _listed(values: Array) -> str:
     return "(" + ", ".join(words) + (", …)" if len(values) > 5 else ")")
 
 
-EVEN = 0.3  # every entry of R
-
 Found = tuple[str, str]
 """A fault and a sentence."""
 
@@ -260,8 +258,9 @@ def through_projection(study: Study) -> Found | None:
     if name is None:
         return None
     shape = np.asarray(study.values[name]).shape
+    even = np.full(shape, EVEN_PROJECTION)
     for fault, values, words in (
-        ("projection_untransposed", np.full(shape, EVEN), "all entries of {} are the same"),
+        ("projection_untransposed", even, "all entries of {} are the same"),
         ("projection_skipped", np.eye(*shape), "{} is the identity, as far as its shape allows"),
     ):
         if right(study.look(1, {name: values})):

@@ -17,10 +17,8 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.layout import Guess, Layout, with_every
 from throughtime.diagnosis.mutants.model import Model
+from throughtime.diagnosis.tolerances import POINT_BESIDE, SAME_LOSS
 from throughtime.gradcheck import Evaluator, Target
-
-EQUAL = {"float64": 1e-9, "float32": 3e-5}  # losses, relative to their own size and to 1
-BESIDE = 0.1  # how far the second point lies, as a share of each tensor's size, or of 1
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class _Points:
         with moved(target.parameters):
             self.beside = evaluator.loss()
         kinds = {array.dtype.name for array in target.parameters.values()}
-        self.tolerance = max(EQUAL.get(kind, EQUAL["float64"]) for kind in kinds)
+        self.tolerance = max(SAME_LOSS.get(kind, SAME_LOSS["float64"]) for kind in kinds)
 
     def model(self, layout: Layout) -> Model | None:
         """The network, where it has the target's loss at both points."""
@@ -105,7 +103,7 @@ def moved(parameters: Mapping[str, Array]) -> Iterator[None]:
     try:
         for array in parameters.values():
             size = float(np.abs(array).mean()) or 1.0
-            array += (BESIDE * size * rng.standard_normal(array.shape)).astype(array.dtype)
+            array += (POINT_BESIDE * size * rng.standard_normal(array.shape)).astype(array.dtype)
         yield
     finally:
         for name, array in parameters.items():

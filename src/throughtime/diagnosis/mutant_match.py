@@ -10,9 +10,8 @@ from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import Match, explain, passes
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.observed import standing
+from throughtime.diagnosis.tolerances import CONFIDENCE_IN_PART, CONFIDENCE_WHOLE
 from throughtime.gradcheck import Cause
-
-SURE, IN_PART = 0.99, 0.7
 
 
 def by_mutants(study: Study) -> tuple[list[Cause], list[str], bool]:
@@ -54,7 +53,7 @@ def _causes(match: Match, sizes: Mapping[str, str]) -> Iterator[Cause]:
         fault = FAULTS[one.fault]
         statement, change = fault.said({**sizes, **one.facts})
         beside = tuple(dict.fromkeys([*one.alternatives, *rivals]))
-        sure = IN_PART if match.unexplained else SURE
+        sure = CONFIDENCE_IN_PART if match.unexplained else CONFIDENCE_WHOLE
         yield Cause(
             one.fault,
             statement,

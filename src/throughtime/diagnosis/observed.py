@@ -10,6 +10,16 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.derivatives import START
+from throughtime.diagnosis.tolerances import (
+    CLEAR_DIFFERENCE,
+    DIFFERS_BEYOND,
+    ENTRIES_OF_A_LOOK,
+    FEW_DIFFERENCES,
+    FINE_ERROR_BAR,
+    LEAST_ENTRIES_OF_A_TENSOR,
+    SAME_NUMBER_ULPS,
+    SMALLEST_ERROR_BAR,
+)
 from throughtime.gradcheck import (
     ASKEW,
     Budget,
@@ -23,14 +33,6 @@ from throughtime.gradcheck import (
     in_turn,
     measured_twice,
 )
-
-LIMIT = 3.5  # error bars: beyond them two numbers differ
-FINE = 1e-6  # of a tensor's largest gradient: an error bar that is small enough
-MOST = 600  # entries that are looked at, over all tensors
-FEWEST = 4  # of each, at least
-TINY = 1e-140  # its square is a number too
-FEW, CLEAR = 8, 10.0  # entries that differ, error bars: up to so many noise may account for
-LAST_PLACES = 8.0  # of the gradient's precision: what is closer is the same number
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,12 @@ class Observed:
             before, after = (np.linalg.norm(g[name]) for g in (self.gradient, gradient))
             grown = max(1.0, float(after / before)) if before else 1.0
         largest = float(np.abs(own.numerical).max(initial=0.0))
-        same = LAST_PLACES * self.eps * largest + TINY
+        same = SAME_NUMBER_ULPS * self.eps * largest + SMALLEST_ERROR_BAR
         return np.asarray(own.errors + grown * own.rounding + same)
 
     def wrong(self, gradient: Mapping[str, Array] | None = None) -> tuple[str, ...]:
         """Names of the tensors in which an entry differs by more than its error bar."""
-        return tuple(n for n in self.sampled if (self.z(n, gradient) > LIMIT).any())
+        return tuple(n for n in self.sampled if (self.z(n, gradient) > DIFFERS_BEYOND).any())
 
     def with_gradient(self, gradient: Mapping[str, Array]) -> Observed:
         """The same point with another gradient under test; its rounding grows as it does."""
@@ -110,9 +112,9 @@ class Observed:
     def doubtful(self) -> dict[str, Array]:
         """The entries that differ, where they are few and differ by little: perhaps by noise."""
         found = {name: self.z(name) for name in self.sampled}
-        apart = {name: self.sampled[name].places[z > LIMIT] for name, z in found.items()}
-        few = 0 < sum(places.size for places in apart.values()) <= FEW
-        clear = any((z > CLEAR).any() for z in found.values())
+        apart = {name: self.sampled[name].places[z > DIFFERS_BEYOND] for name, z in found.items()}
+        few = 0 < sum(places.size for places in apart.values()) <= FEW_DIFFERENCES
+        clear = any((z > CLEAR_DIFFERENCE).any() for z in found.values())
         return {name: p for name, p in apart.items() if p.size} if few and not clear else {}
 
     def with_second(self, again: Observed) -> Observed:
@@ -130,7 +132,7 @@ class Observed:
             here = np.searchsorted(first.places, second.places)
             g = self.gradient[name].reshape(-1)[second.places]
             bars = second.errors + first.rounding[here]
-            agrees = np.abs(g - second.numerical) <= LIMIT * bars
+            agrees = np.abs(g - second.numerical) <= DIFFERS_BEYOND * bars
             better = agrees | (second.errors < errors[here])
             apart = np.abs(numerical[here] - second.numerical)
             numerical[here] = np.where(better, second.numerical, numerical[here])
@@ -170,7 +172,7 @@ def observe(
     *,
     budget: Budget,
     places: Mapping[str, Array] | None = None,
-    most: int = MOST,
+    most: int = ENTRIES_OF_A_LOOK,
     sizes: Mapping[str, int] | None = None,
     seed: int = 0,
     again: bool = False,
@@ -220,7 +222,7 @@ def _shares(sizes: Mapping[str, int], most: int) -> dict[str, int]:
     """How many of each; what small ones leave is shared by the larger."""
     found, left = {}, most
     for place, name in enumerate(sorted(sizes, key=lambda name: sizes[name])):
-        share = max(left // (len(sizes) - place), FEWEST)
+        share = max(left // (len(sizes) - place), LEAST_ENTRIES_OF_A_TENSOR)
         found[name] = min(sizes[name], share)
         left -= found[name]
     return found
@@ -228,7 +230,7 @@ def _shares(sizes: Mapping[str, int], most: int) -> dict[str, int]:
 
 def _sample(site: Site, name: str, places: Array, again: bool) -> Sampled:
     shape = site.parameters[name].shape
-    goal = 0.0 if again else FINE * float(np.abs(site.gradient[name]).max(initial=0.0))
+    goal = 0.0 if again else FINE_ERROR_BAR * float(np.abs(site.gradient[name]).max(initial=0.0))
     unit = site.scales[name] * (ASKEW if again else 1.0)
     lines = []
     for place in places:

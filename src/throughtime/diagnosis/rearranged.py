@@ -8,7 +8,8 @@ from itertools import permutations
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.observed import LIMIT, Candidate, Gradient, Observed
+from throughtime.diagnosis.observed import Candidate, Gradient, Observed
+from throughtime.diagnosis.tolerances import DIFFERS_BEYOND
 
 GATES = (4, 3, 2)  # blocks of rows or columns that a tensor may have
 
@@ -18,7 +19,7 @@ def transposed(observed: Observed) -> Iterator[Candidate]:
     mended: dict[str, tuple[Array, str]] = {}
     for name in observed.wrong():
         for array, how in _transpositions(observed.gradient[name]):
-            if not (observed.z(name, {**observed.gradient, name: array}) > LIMIT).any():
+            if not (observed.z(name, {**observed.gradient, name: array}) > DIFFERS_BEYOND).any():
                 mended[name] = array, how
                 break
     if not mended:
@@ -104,7 +105,7 @@ def _permutation(observed: Observed, name: str, gates: int) -> tuple[int, tuple[
             if order == tuple(range(gates)):
                 continue
             array = _reordered(g, axis, order)
-            if not (observed.z(name, {**observed.gradient, name: array}) > LIMIT).any():
+            if not (observed.z(name, {**observed.gradient, name: array}) > DIFFERS_BEYOND).any():
                 return axis, order
     return None
 
@@ -123,7 +124,7 @@ def _exchanged(observed: Observed, wrong: tuple[str, ...]) -> Iterator[Candidate
             g = observed.gradient[other]
             if other == name or g.shape != observed.gradient[name].shape or not g.any():
                 continue
-            if not (observed.z(name, {**observed.gradient, name: g}) > LIMIT).any():
+            if not (observed.z(name, {**observed.gradient, name: g}) > DIFFERS_BEYOND).any():
                 undone[name] = g
                 swapped.append((name, other))
                 break
@@ -138,7 +139,7 @@ def copied(observed: Observed) -> Iterator[Candidate]:
     """A bias, or a block of one, that is the same as another though the loss tells them apart."""
     for name in observed.wrong():
         for part, other, array in _copies(observed, name):
-            if (observed.z(name, array) > LIMIT).any():
+            if (observed.z(name, array) > DIFFERS_BEYOND).any():
                 continue
             evidence = (
                 f"The gradient of {part} is bit for bit that of {other}, whose numerical "

@@ -15,12 +15,14 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import Ratio, ratio_of
-from throughtime.diagnosis.observed import LIMIT, Observed
-
-BETA = 0.7
-SMALL = 0.2  # recurrent weights, where some are wanted
-TELLING = 1e-10  # of the largest: no error bar need be narrower
-LIVELY = 0.5  # of the output layer's weights
+from throughtime.diagnosis.observed import Observed
+from throughtime.diagnosis.tolerances import (
+    COUNTS_DIFFER,
+    COUNTS_FIT,
+    NARROWEST_BAR,
+    OUTPUT_WEIGHTS,
+    RECURRENT_WEIGHTS,
+)
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,9 @@ class SimplePoints:
         rng = np.random.default_rng(self.study.seed + 7)
         found = {}
         for number, (name, mask) in enumerate((self.study.roles.recurrent or {}).items()):
-            weights = np.full(mask.shape, SMALL)
+            weights = np.full(mask.shape, RECURRENT_WEIGHTS)
             if kind == "random":
-                weights = 2 * SMALL * rng.standard_normal(mask.shape)
+                weights = 2 * RECURRENT_WEIGHTS * rng.standard_normal(mask.shape)
             elif kind == "alike in each gate":
                 weights = weights * _by_gate(mask.shape, self.study.roles.units, number)
             found[name] = np.where(mask, weights, 0.0)
@@ -91,7 +93,7 @@ class SimplePoints:
 
     def _lively(self, name: str, stream: int) -> Array:
         rng = np.random.default_rng([self.study.seed, stream])
-        return np.asarray(LIVELY * rng.standard_normal(self._value(name).shape))
+        return np.asarray(OUTPUT_WEIGHTS * rng.standard_normal(self._value(name).shape))
 
     def _value(self, name: str) -> Array:
         return np.asarray(self.study.values[name])
@@ -131,8 +133,6 @@ def difference(one: Observed, other: Observed) -> Ratio:
 Counts = Callable[[int, float], Sequence[float]]
 """T and r to a number a step."""
 
-NEAR, FAR = 4 * LIMIT, 8 * LIMIT  # error bars: closer is the same, further is another
-
 
 def right_counts(T: int, r: float) -> list[float]:
     """1, 1 + r, 1 + r + r², …"""
@@ -167,9 +167,9 @@ def fitting(
     for name, counts in faults.items():
         a = weights[-1] * np.array(counts(len(seen), r))
         expected, width = a @ parts, bars + np.abs(a) @ unsure
-        width = np.maximum(width, TELLING * np.abs(n).max(initial=0.0))
-        fits = (np.abs(g - expected) <= NEAR * width)[known].all()
-        tells = (np.abs(n - expected) > FAR * width)[known].any()
+        width = np.maximum(width, NARROWEST_BAR * np.abs(n).max(initial=0.0))
+        fits = (np.abs(g - expected) <= COUNTS_FIT * width)[known].all()
+        tells = (np.abs(n - expected) > COUNTS_DIFFER * width)[known].any()
         if fits and tells:
             found.append(name)
     return found

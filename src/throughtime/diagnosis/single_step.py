@@ -8,7 +8,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
-from throughtime.diagnosis.factors import STEEP, Ratio, number, ratio_of
+from throughtime.diagnosis.factors import Ratio, number, ratio_of
 from throughtime.diagnosis.localise import (
     INSIDE,
     family,
@@ -22,18 +22,16 @@ from throughtime.diagnosis.localise import (
     wrong_output,
     wrong_projection,
 )
-from throughtime.diagnosis.observed import LIMIT, Candidate, Observed
-from throughtime.diagnosis.simple_points import (
+from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.simple_points import Counts, SimplePoints, columns, fitting, right_counts
+from throughtime.diagnosis.tolerances import (
     BETA,
-    Counts,
-    SimplePoints,
-    columns,
-    fitting,
-    right_counts,
+    CLEAN_SPECTRUM,
+    DIFFERS_BEYOND,
+    RANK_SIDE,
+    SAME_FACTOR,
+    STEEP_ENTRY,
 )
-
-SIDE = 8  # rows and columns of which a rank is taken
-CLEAN = 100.0  # times the noise: so large are the largest of singular values that are all seen
 
 WHY = {True: "more than one step's worth", False: "one step's worth"}
 
@@ -114,13 +112,13 @@ def _directions(study: Study, name: str, steps: int) -> Array | None:
     off, bars = np.empty(places.size), seen.bars(name)
     off[order] = seen.beside(name) - seen.sampled[name].numerical
     values = np.linalg.svd(off.reshape([len(side) for side in sides]), compute_uv=False)
-    noise = LIMIT * np.linalg.norm(bars)
-    return values > noise if values[0] > CLEAN * noise else None
+    noise = DIFFERS_BEYOND * np.linalg.norm(bars)
+    return values > noise if values[0] > CLEAN_SPECTRUM * noise else None
 
 
 def _spread(places: Array) -> Array:
     """At most so many of them, from first to last."""
-    return np.asarray(places[np.unique(np.linspace(0, len(places) - 1, SIDE).astype(int))])
+    return np.asarray(places[np.unique(np.linspace(0, len(places) - 1, RANK_SIDE).astype(int))])
 
 
 def _states_shifted(one: Observed, study: Study) -> str | None:
@@ -134,9 +132,9 @@ def _states_shifted(one: Observed, study: Study) -> str | None:
 def _from_nothing(one: Observed) -> bool:
     """Whether all that is wrong has a numerical derivative of 0."""
     for name in one.wrong():
-        off = one.z(name) > LIMIT
+        off = one.z(name) > DIFFERS_BEYOND
         own = one.sampled[name]
-        if (np.abs(own.numerical[off]) > LIMIT * one.bars(name)[off]).any():
+        if (np.abs(own.numerical[off]) > DIFFERS_BEYOND * one.bars(name)[off]).any():
             return False
     return True
 
@@ -196,7 +194,7 @@ def other_units(places: SimplePoints) -> str | None:
         assert seen is not None
         g, bars = seen.beside(name), seen.bars(name)
         idle = np.abs(own.numerical) <= bars
-        active, silent = idle & (np.abs(g) > STEEP * bars), ~idle & (g == 0)
+        active, silent = idle & (np.abs(g) > STEEP_ENTRY * bars), ~idle & (g == 0)
         if active.any() or silent.any():
             return (
                 f"At T = 1, with every pre-activation at β = {BETA}, {int(active.sum())} entries "
@@ -225,7 +223,6 @@ def _factors(observed: Observed) -> Iterator[tuple[float, float, str]]:
         yield value, error, where[0] if len(where) == 1 else f"{where[0]} … {where[-1]}"
 
 
-CLOSE = 1e-2  # float32 tells no more; the numbers it is held against lie further apart
 KEPT = (logistic(BETA), 1 - logistic(BETA))
 MISSING = "update_gate_term_missing"
 COUNTS: dict[str, Counts] = {
@@ -240,8 +237,8 @@ def without_first_state(places: SimplePoints) -> str | None:
     if seen is None:
         return None
     g, n, bars = columns(seen)
-    off = np.abs(g - n) > LIMIT * bars
-    silent = (np.abs(g) <= bars) & (np.abs(n) > STEEP * bars)
+    off = np.abs(g - n) > DIFFERS_BEYOND * bars
+    silent = (np.abs(g) <= bars) & (np.abs(n) > STEEP_ENTRY * bars)
     if not off.any() or off.sum() > places.study.roles.units or (off & ~silent).any():
         return None
     return (
@@ -266,7 +263,7 @@ def without_later_state(
     if one is None or one.wrong():
         return None
     g, n, bars = columns(two)
-    off = np.abs(g - n) > LIMIT * bars
+    off = np.abs(g - n) > DIFFERS_BEYOND * bars
     if off.sum() > places.study.roles.units:
         return None
     if weights[0] is None:
@@ -289,7 +286,7 @@ Told = tuple[int, str]
 def _last_answer(ratio: Ratio) -> Told | None:
     for k in KEPT:
         expected = (1 + k) / (2 * k)
-        if ratio.fits and abs(ratio.value - expected) < CLOSE * expected:
+        if ratio.fits and abs(ratio.value - expected) < SAME_FACTOR * expected:
             return 2, f"{ratio} times what they should be; without h_1 it is {expected:.4g}."
     return None
 

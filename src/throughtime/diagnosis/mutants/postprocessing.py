@@ -15,8 +15,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.model import Block, Blocks, Model
-
-SMALL = 0.02  # of the largest entry: below it, rounding of larger terms counts
+from throughtime.diagnosis.tolerances import ROUNDED_BELOW
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class TestedGradient:
         """Whether p, clipped, is g down to rounding."""
         if self.limit is not None:
             p = np.clip(p, -self.limit, self.limit)
-        scale = max(np.abs(p).max(), np.abs(g).max(), SMALL * self.largest)
+        scale = max(np.abs(p).max(), np.abs(g).max(), ROUNDED_BELOW * self.largest)
         return bool(np.abs(g - p).max() <= self.tolerance * scale)
 
     def hopeless(self, g: Array, p: Array, scale: float) -> bool:
@@ -85,7 +84,7 @@ class TestedGradient:
 
     def idle(self, array: Array) -> bool:
         """Whether there is nothing in it but rounding."""
-        return bool(np.abs(array).max() <= self.tolerance * SMALL * self.largest)
+        return bool(np.abs(array).max() <= self.tolerance * ROUNDED_BELOW * self.largest)
 
     def free(self, g: Array) -> Array | slice:
         """The entries that are not clipped."""

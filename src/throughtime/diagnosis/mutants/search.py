@@ -29,6 +29,15 @@ from throughtime.diagnosis.mutants.postprocessing import (
     tensor_of,
 )
 from throughtime.diagnosis.mutants.table import mutations
+from throughtime.diagnosis.tolerances import (
+    EXTENDED_ATTEMPTS,
+    LEAST_PASSES,
+    MOST_PASSES,
+    SAME_GRADIENT,
+    SHARE_OF_PAIRS,
+    STEP_OVERHEAD,
+    WORK_OF_A_SEARCH,
+)
 from throughtime.gradcheck import Budget, discrepancy
 
 
@@ -162,14 +171,6 @@ def _apart(g: Array, p: Array) -> float:
     return 1.0 if square == 0 else 1 - float((g * p).sum()) ** 2 / square
 
 
-BEAM = 6  # attempts that are extended
-PASSES = 6_000  # backward passes at most, of a small network
-FEWEST = 200  # of any network, beside one for each single mutation
-STEP = 3e4  # multiplications that take as long as all else that NumPy does in a step
-WORK = 2.3e9  # multiplications that a search may take where it may run more than the fewest
-PAIRS = 0.75  # of the passes that are left; the rest is for what comes after them
-
-
 def search(
     model: Model,
     seen: TestedGradient,
@@ -194,8 +195,8 @@ def passes(model: Model) -> int:
     run, so that all of them together take about as long; but every single mutation has its turn.
     """
     products = model.data.x[..., 0].size * sum(w.size for w in model.blocks.values())
-    work = STEP * model.steps * len(model.lanes) + products
-    return max(min(PASSES, int(WORK / work)), len(mutations(model)) + FEWEST)
+    work = STEP_OVERHEAD * model.steps * len(model.lanes) + products
+    return max(min(MOST_PASSES, int(WORK_OF_A_SEARCH / work)), len(mutations(model)) + LEAST_PASSES)
 
 
 class MutantSearch:
@@ -251,7 +252,8 @@ class MutantSearch:
             explained += self._explaining(combinations(self.head, 2))
         explained.sort(key=lambda pair: pair[0])
         least = explained[0][0] if explained else 0
-        return [start for cost, start in explained if cost <= least + 1][: 2 * BEAM] or [()]
+        starts = [start for cost, start in explained if cost <= least + 1]
+        return starts[: 2 * EXTENDED_ATTEMPTS] or [()]
 
     def _explaining(
         self, sets: Iterable[tuple[Mutation, ...]]
@@ -277,13 +279,13 @@ class MutantSearch:
         """The attempts that make most blocks right, each with one mutation more."""
         plain = {a.wrong for a in tried if not a.mutations} or {max(a.wrong for a in tried)}
         gained = [a for a in tried if a.wrong < min(plain)]
-        best = sorted(gained, key=lambda a: a.order)[:BEAM]
+        best = sorted(gained, key=lambda a: a.order)[:EXTENDED_ATTEMPTS]
         return self._tried((*a.mutations, c) for a in best for c in self._useful(a.mutations))
 
     def _pairs(self, starts: list[tuple[Mutation, ...]], singles: list[Attempt]) -> list[Attempt]:
         """Two mutations in the recurrent layers, those first that alone come nearest."""
         found: list[Attempt] = []
-        end = self.budget.used + PAIRS * (self.end - self.budget.used)
+        end = self.budget.used + SHARE_OF_PAIRS * (self.end - self.budget.used)
         for start in starts[:2]:
             own = [a for a in singles if a.mutations[:-1] == start]
             ranked = [a.mutations[-1] for a in sorted(own, key=lambda a: a.order)]
@@ -343,9 +345,6 @@ def _by_rank(ranked: list[Mutation]) -> Iterator[tuple[Mutation, Mutation]]:
     for total in range(1, 2 * n - 2):
         for i in range(max(0, total - n + 1), (total + 1) // 2):
             yield ranked[i], ranked[total - i]
-
-
-ROUNDING = {"float64": 1e-9, "float32": 3e-5}
 
 
 @dataclass(frozen=True)
@@ -431,7 +430,9 @@ def explain(
         none explains it all, one match, with the tensors that it leaves unexplained.
     """
     precisions = [np.asarray(array).dtype.name for array in gradient.values()]
-    tolerance = error or max(ROUNDING.get(name, ROUNDING["float64"]) for name in precisions)
+    tolerance = error or max(
+        SAME_GRADIENT.get(name, SAME_GRADIENT["float64"]) for name in precisions
+    )
     seen = seen_of(model, gradient, tolerance)
     right = model.gradient()
     if all(seen.equal(g, p) for g, p in _pairs(model, seen, right)):

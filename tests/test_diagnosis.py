@@ -1,4 +1,4 @@
-"""The diagnosis: small implementations with mistakes, named by signatures and experiments."""
+"""The diagnosis: small implementations with mistakes, name_factor by signatures and experiments."""
 
 import dataclasses
 import re
@@ -11,7 +11,7 @@ import throughtime as tt
 from throughtime.diagnosis import FAULTS, between_steps, single_step
 from throughtime.diagnosis.cause_search import CauseSearch
 from throughtime.diagnosis.experiments import Study, reduction_of
-from throughtime.diagnosis.factors import Known, Ratio, in_gates, named, number, ratio_of
+from throughtime.diagnosis.factors import KnownSizes, Ratio, in_gates, name_factor, number, ratio_of
 from throughtime.diagnosis.observed import Observed, Sampled, spread
 from throughtime.diagnosis.pages.cells import GRU
 from throughtime.gradcheck.budget import Budget, Spent
@@ -198,12 +198,14 @@ def test_a_bias_divided_by_a_size_that_is_not_known():
 
 def test_a_size_that_is_not_known_is_simpler_than_two_faults():
     sixth = Ratio(1 / 6, 1e-9, True, 9)
-    found = named(sixth, Known(outputs=3, kind="classes"))  # 1/6 = ½ · 1/3
+    found = name_factor(sixth, KnownSizes(outputs=3, kind="classes"))  # 1/6 = ½ · 1/3
     assert found.faults == ("scaled",)
     assert "averaged_over_steps" in found.alternatives
     assert found.evidence[-1] == "0.166667 = 1/6: see whether T, B or another size is 6."
-    assert named(sixth, Known(6, outputs=3, kind="classes")).faults == ("averaged_over_steps",)
-    third = named(Ratio(1 / 3, 1e-9, True, 9), Known(outputs=3, kind="classes"))
+    assert name_factor(sixth, KnownSizes(6, outputs=3, kind="classes")).faults == (
+        "averaged_over_steps",
+    )
+    third = name_factor(Ratio(1 / 3, 1e-9, True, 9), KnownSizes(outputs=3, kind="classes"))
     assert third.faults == ("divided_by_classes",)
     assert third.alternatives == ("averaged_over_steps", "divided_by_batch")
 

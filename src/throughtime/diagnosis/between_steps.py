@@ -15,14 +15,14 @@ from throughtime.diagnosis.localise import (
     BETWEEN,
     INSIDE,
     OUTPUT,
+    candidate_of,
     exact_layer,
-    family,
-    found_candidate,
-    named,
-    of_projection,
+    family_candidate,
+    fault_candidate,
     one_alone,
     output_right,
     parts_of,
+    projection_candidate,
     wrong_output,
     wrong_projection,
 )
@@ -230,10 +230,10 @@ def _told(find: Callable[[], Candidate], lead: str, observed: Observed, study: S
     except Spent:
         said = "The budget of evaluations ended before experiments told more."
     if set(observed.wrong()) & set(study.roles.output):
-        return family("output_layer", (lead, said), OUTPUT)
+        return family_candidate("output_layer", (lead, said), OUTPUT)
     inside = observed.steps == 1
     place, members = ("inside_a_step", INSIDE) if inside else ("between_steps", BETWEEN)
-    return family(place, (lead, said), members)
+    return family_candidate(place, (lead, said), members)
 
 
 def _longest_right(study: Study) -> int | None:
@@ -256,7 +256,7 @@ def _longest_right(study: Study) -> int | None:
 def _truncated(observed: Observed, study: Study, k: int) -> Candidate | None:
     said = f"It agrees up to T = {k}, and disagrees from T = {k + 1} on."
     if set(study.roles.output) & set(observed.wrong()):
-        return family("output_layer", (said,), OUTPUT)
+        return family_candidate("output_layer", (said,), OUTPUT)
     facts = {"k": str(k), "T": str(observed.steps)}
     return Candidate(("truncated",), evidence=(said, output_right(study)), facts=facts)
 
@@ -267,15 +267,15 @@ def _from_two(observed: Observed, places: SimplePoints, lead: str) -> Candidate:
     if wrong & set(study.roles.output):
         found = wrong_output(observed, study)
         if found is not None:
-            return found_candidate(found, lead, observed)
-        return family("output_layer", (lead,), OUTPUT)
+            return candidate_of(found, lead, observed)
+        return family_candidate("output_layer", (lead,), OUTPUT)
     if projected := wrong_projection(observed, study):
-        return of_projection(projected, lead)
+        return projection_candidate(projected, lead)
     parts = parts_of(observed, study)
     if parts == {"input"}:
         where = ", ".join(sorted(wrong))
         said = f"Only the input weights, {where}, are wrong; biases and recurrent weights agree."
-        return named("time_reversed", where, 0.85, lead, said)
+        return fault_candidate("time_reversed", where, 0.85, lead, said)
     if upper := exact_layer(observed, study):
         return _exact_below_the_output(upper, observed, study, lead)
     carried = between_steps(places)
@@ -285,7 +285,7 @@ def _from_two(observed: Observed, places: SimplePoints, lead: str) -> Candidate:
         facts = {"where": ", ".join(sorted(wrong))}
         confidence = 0.9 / (1 + 0.5 * len(beside))
         return Candidate((fault,), "", None, evidence, facts, tuple(beside), confidence)
-    return family("between_steps", (lead, output_right(study)), BETWEEN)
+    return family_candidate("between_steps", (lead, output_right(study)), BETWEEN)
 
 
 def _exact_below_the_output(
@@ -293,7 +293,7 @@ def _exact_below_the_output(
 ) -> Candidate:
     """A direction beside the one that is wrong, or a layer above it."""
     if alone := one_alone(observed, study):
-        return named("direction_not_reversed", "δh", 0.8, lead, alone)
+        return fault_candidate("direction_not_reversed", "δh", 0.8, lead, alone)
     said = f"A layer is exact, {', '.join(exact)}; the one below is not."
     beside = () if study.sides is None else ("direction_not_reversed",)  # its δx, on the way down
     confidence = 0.5 if beside else 0.8

@@ -45,9 +45,7 @@ class Laboratory:
     sizes: dict[str, int] = field(default_factory=dict)
     seed: int = 0
     seen: dict[int, Observed | None] = field(default_factory=dict)
-    price: float = (
-        FIRST_PRICE_OF_AN_ENTRY  # evaluations that an entry takes; what the last look took
-    )
+    price: float = FIRST_PRICE_OF_AN_ENTRY
 
     @property
     def most(self) -> int:

@@ -39,9 +39,8 @@ class Ratio:
 
     def is_near(self, number: float) -> bool:
         """Whether α is that number, as far as can be seen."""
-        return abs(self.value - number) <= DIFFERS_BEYOND * self.error + RATIO_ROUNDING * abs(
-            number
-        )
+        error = DIFFERS_BEYOND * self.error + RATIO_ROUNDING * abs(number)
+        return abs(self.value - number) <= error
 
     def __str__(self) -> str:
         return number(self.value, self.error)
@@ -101,10 +100,8 @@ def shared(ratios: dict[str, Ratio]) -> Iterator[tuple[tuple[str, ...], Ratio]]:
 
 def together(one: Ratio, other: Ratio) -> bool:
     """Whether two ratios are the same, as far as can be seen."""
-    error = np.hypot(one.error, other.error)
-    return bool(
-        abs(one.value - other.value) <= DIFFERS_BEYOND * error + RATIO_ROUNDING * abs(other.value)
-    )
+    error = DIFFERS_BEYOND * np.hypot(one.error, other.error) + RATIO_ROUNDING * abs(other.value)
+    return bool(abs(one.value - other.value) <= error)
 
 
 def number(value: float, error: float) -> str:
@@ -124,7 +121,7 @@ POWERS = (-1, 0, 1)
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownSizes:
     """What is known of a target, beside its gradient.
 
     Attributes:
@@ -146,11 +143,11 @@ class Known:
     said: tuple[str, ...] = ()
 
 
-def known_of(study: Study, observed: Observed, names: Sequence[str]) -> Known:
+def known_sizes(study: Study, observed: Observed, names: Sequence[str]) -> KnownSizes:
     """What a factor in some tensors may be measured by."""
     reduction = study.reduction
     said = tuple(text for text in [reduction.said(study.steps)] if text)
-    return Known(
+    return KnownSizes(
         study.steps,
         study.sizes.get("B", reduction.sequences(study.steps)),
         study.sizes.get("O", reduction.outputs or None),
@@ -183,7 +180,7 @@ def _steepest(observed: Observed, name: str) -> Array:
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedFactor:
     """What a factor stands for.
 
     Attributes:
@@ -209,7 +206,7 @@ class _Meaning:
     power: int = 0
 
 
-def named(ratio: Ratio, known: Known) -> Named:
+def name_factor(ratio: Ratio, known: KnownSizes) -> NamedFactor:
     """The faults that a factor in every tensor stands for."""
     power = _power(ratio, known)
     evidence = [f"Every tensor is {ratio} times its numerical derivative."]
@@ -220,14 +217,16 @@ def named(ratio: Ratio, known: Known) -> Named:
     beside, said = _by_a_size(ratio) if not known.steps else ((), "")
     if not meanings or (beside and fewest > 1):  # a size that is not known is simpler than two
         evidence += [said] if said else []
-        return Named(("scaled",), facts, tuple(evidence), beside, power)
+        return NamedFactor(("scaled",), facts, tuple(evidence), beside, power)
     simplest = [m for m in meanings if len(m.faults) == fewest]
     first, others = simplest[0], simplest[1:]
     evidence.append(f"{ratio} = {first.words}.")
     evidence += known.said
     alternatives = [f for m in others for f in m.faults if f not in first.faults]
     alternatives += [f for f in beside if f not in first.faults]
-    return Named(first.faults, facts, tuple(evidence), tuple(dict.fromkeys(alternatives)), power)
+    return NamedFactor(
+        first.faults, facts, tuple(evidence), tuple(dict.fromkeys(alternatives)), power
+    )
 
 
 def _by_a_size(ratio: Ratio) -> tuple[tuple[str, ...], str]:
@@ -242,7 +241,7 @@ def _by_a_size(ratio: Ratio) -> tuple[tuple[str, ...], str]:
     return (), ""
 
 
-def _power(ratio: Ratio, known: Known) -> int | None:
+def _power(ratio: Ratio, known: KnownSizes) -> int | None:
     """How the factor grows with T; None where that was not seen."""
     if not known.steps or not known.others:
         return None
@@ -261,7 +260,7 @@ def _near(value: float, wanted: float, one: Ratio, other: Ratio) -> bool:
     return abs(value / wanted - 1) <= 4 * error + RATIO_ROUNDING
 
 
-def _followed(ratio: Ratio, known: Known, power: int | None) -> Iterator[str]:
+def _followed(ratio: Ratio, known: KnownSizes, power: int | None) -> Iterator[str]:
     if known.others:
         seen = ", ".join(f"{r} at T = {steps}" for steps, r in sorted(known.others.items()))
         law = {-1: "It falls as 1/T", 0: "It does not depend on T", 1: "It grows with T"}
@@ -269,7 +268,7 @@ def _followed(ratio: Ratio, known: Known, power: int | None) -> Iterator[str]:
         yield f"{lead}: {seen}, {ratio} at T = {known.steps}."
 
 
-def _meanings(known: Known, power: int | None) -> list[_Meaning]:
+def _meanings(known: KnownSizes, power: int | None) -> list[_Meaning]:
     single = list(_single(known))
     pairs = [
         _Meaning(a.number * b.number, (*a.faults, *b.faults), _product(a, b), a.power + b.power)
@@ -284,7 +283,7 @@ def _product(one: _Meaning, other: _Meaning) -> str:
     return f"({one.words}) · ({other.words})"
 
 
-def _single(known: Known) -> Iterator[_Meaning]:
+def _single(known: KnownSizes) -> Iterator[_Meaning]:
     """The likeliest first."""
     T, B, outputs = known.steps, known.sequences, known.outputs
     square = known.kind in ("square", "root")
@@ -312,7 +311,7 @@ def _single(known: Known) -> Iterator[_Meaning]:
         yield _Meaning(0.5, ("divided_by_batch",), "1/B with B = 2")
 
 
-def _facts(ratio: Ratio, known: Known) -> dict[str, str]:
+def _facts(ratio: Ratio, known: KnownSizes) -> dict[str, str]:
     numbers = {"T": known.steps, "B": known.sequences, "O": known.outputs}
     return {"factor": str(ratio)} | {k: str(v) for k, v in numbers.items() if v}
 
@@ -338,11 +337,13 @@ def everywhere(observed: Observed, study: Study) -> Iterator[Candidate]:
     if held is not None:
         yield _clipped(observed, whole, held)
         return
-    yield _factor(observed, whole, known_of(study, observed, names), names)
+    yield _factor(observed, whole, known_sizes(study, observed, names), names)
 
 
-def _factor(observed: Observed, whole: Ratio, known: Known, names: tuple[str, ...]) -> Candidate:
-    found = named(whole, known)
+def _factor(
+    observed: Observed, whole: Ratio, known: KnownSizes, names: tuple[str, ...]
+) -> Candidate:
+    found = name_factor(whole, known)
     steps, power = observed.steps or 1, found.power or 0
     root = "root_taken" in found.faults
     rest = whole.value / (2 * observed.loss) if root else _exact(whole)

@@ -80,7 +80,7 @@ def output_right(study: Study) -> str:
     return f"The output layer, {', '.join(study.roles.output)}, agrees."
 
 
-def found_candidate(
+def candidate_of(
     found: tuple[str, Sequence[str], float], lead: str, observed: Observed
 ) -> Candidate:
     """A candidate from a fault, sentences, and how sure it is."""
@@ -89,13 +89,13 @@ def found_candidate(
     return Candidate((fault,), evidence=(lead, *said), facts=facts, confidence=confidence)
 
 
-def named(fault: str, where: str, confidence: float, *evidence: str) -> Candidate:
+def fault_candidate(fault: str, where: str, confidence: float, *evidence: str) -> Candidate:
     """A candidate for one fault at a place."""
     facts = {"where": where}
     return Candidate((fault,), where, evidence=evidence, facts=facts, confidence=confidence)
 
 
-def family(
+def family_candidate(
     name: str, evidence: Sequence[str], members: Sequence[str], where: str = ""
 ) -> Candidate:
     """A candidate that names a place, and the faults that there may be."""
@@ -103,7 +103,7 @@ def family(
     return Candidate((name,), where, None, tuple(evidence), facts, tuple(members), 0.5)
 
 
-def of_projection(found: tuple[str, str], lead: str) -> Candidate:
+def projection_candidate(found: tuple[str, str], lead: str) -> Candidate:
     """A candidate from a fault of a projection and a sentence."""
     fault, said = found
     facts = {"where": "another factor"}

@@ -11,12 +11,12 @@ from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import Ratio, number, ratio_of
 from throughtime.diagnosis.localise import (
     INSIDE,
-    family,
-    found_candidate,
-    named,
-    of_projection,
+    candidate_of,
+    family_candidate,
+    fault_candidate,
     output_right,
     parts_of,
+    projection_candidate,
     swapped,
     through_projection,
     wrong_output,
@@ -46,35 +46,37 @@ def within_a_step(observed: Observed, one: Observed, places: SimplePoints, lead:
     if wrong & set(study.roles.output):
         found = wrong_output(observed, study)
         if found is not None:
-            return found_candidate(found, lead, observed)
-        return family("output_layer", (lead,), ("softmax_derivative_twice", "different_loss"))
+            return candidate_of(found, lead, observed)
+        return family_candidate(
+            "output_layer", (lead,), ("softmax_derivative_twice", "different_loss")
+        )
     if projected := wrong_projection(observed, study) or through_projection(study):
-        return of_projection(projected, lead)
+        return projection_candidate(projected, lead)
     where = ", ".join(sorted(wrong))
     parts = parts_of(one, study)
     if parts == {"recurrent"} and parts_of(observed, study) == {"recurrent"}:
         return _wrong_state(observed, one, study, lead)
     if parts == {"input"} and parts_of(observed, study) == {"input"}:
         said = f"Only the input weights, {where}, are wrong, at any T."
-        return named("sequences_swapped", where, 0.85, lead, said)
+        return fault_candidate("sequences_swapped", where, 0.85, lead, said)
     if places.gates == 4 and wrong & set(study.roles.matrices) and _from_nothing(one):
         said = (
             f"At T = 1 the loss does not react to the entries of {where} that are wrong: there "
             "the cell state before is 0."
         )
-        return named("current_c_for_previous", where, 0.9, lead, said)
+        return fault_candidate("current_c_for_previous", where, 0.9, lead, said)
     seen = (lead, output_right(study))
     if crossed := swapped(one, study):
-        return named("directions_swapped", "δh", 0.9, *seen, crossed)
+        return fault_candidate("directions_swapped", "δh", 0.9, *seen, crossed)
     if stateless := without_first_state(places):
-        return named("update_gate_term_missing", where, 0.9, *seen, stateless)
+        return fault_candidate("update_gate_term_missing", where, 0.9, *seen, stateless)
     if dropped := other_units(places):
-        return named("dropout_mask_redrawn", where, 0.8, *seen, dropped)
+        return fault_candidate("dropout_mask_redrawn", where, 0.8, *seen, dropped)
     slopes = wrong_slopes(places)
     if len(slopes) == 1:
         fault, said_of = next(iter(slopes.items()))
-        return named(fault, where, 0.9, *seen, *said_of)
-    return family("inside_a_step", seen, INSIDE, where)
+        return fault_candidate(fault, where, 0.9, *seen, *said_of)
+    return family_candidate("inside_a_step", seen, INSIDE, where)
 
 
 def _wrong_state(observed: Observed, one: Observed, study: Study, lead: str) -> Candidate:

@@ -1,8 +1,11 @@
-"""Between steps: what is lost on the way from a step to the one before.
+"""What is wrong where no factor and no rearrangement explains it: first when, then where.
 
-With all weights and biases below the output layer at 0, the gradient of the biases has a part of
-every step, and half as much again for every step that the cell carries it back (an LSTM through
-f = ½, a GRU through 1 − z = ½; an RNN carries nothing).
+When: at T = 1 already, from T = 2 on, or only beyond some k. Where: in the output layer, in a
+projection, in one layer or direction, or on the way from a step to the one before.
+
+On that way the biases tell most. With all weights and biases below the output layer at 0, the
+gradient of the biases has a part from every step, and half as much again for every step that the
+cell carries it back (an LSTM through f = ½, a GRU through 1 − z = ½; an RNN carries nothing).
 """
 
 from __future__ import annotations
@@ -58,30 +61,30 @@ COUNTS: dict[str, Counts] = {
 ZERO = "With T = 2 and everything below the output layer at 0, "
 
 
-def between_steps(places: SimplePoints) -> Found | None:
-    """The fault that fits what the simple points show; None where none does."""
-    if not places.useful:
+def between_steps(points: SimplePoints) -> Found | None:
+    """The fault that explains what the simple points show; None where none does."""
+    if not points.useful:
         return None
-    one, two = places.biases(1), places.biases(2)
+    one, two = points.biases(1), points.biases(2)
     if one is None or two is None:
         return None
     if two.wrong():
-        return _direct(places, one, two)
-    if not places.knows_recurrent:
+        return _direct(points, one, two)
+    if not points.knows_recurrent:
         return None
-    return _recurrent(places, two)
+    return _recurrent(points, two)
 
 
-def _direct(places: SimplePoints, one: Observed, two: Observed) -> Found | None:
-    """What is carried past the recurrent weights."""
-    weight = _weight(places, 2)
+def _direct(points: SimplePoints, one: Observed, two: Observed) -> Found | None:
+    """A fault of what is carried past the recurrent weights."""
+    weight = _weight(points, 2)
     if weight is None:  # the loss looks at the last step alone
-        return _last_answer(places, two)
+        return _last_answer(points, two)
     seen, weights = [one, two], [1.0, weight]
-    carried = 0.0 if places.gates == 1 else CARRIED
+    carried = 0.0 if points.gates == 1 else CARRIED
     found = fitting(seen, weights, carried, COUNTS)
-    third = _weight(places, 3) if len(found) > 1 else None  # two steps with one and the same part
-    three = None if third is None else places.biases(3)
+    third = _weight(points, 3) if len(found) > 1 else None  # two steps with one and the same part
+    three = None if third is None else points.biases(3)
     if three is not None and third is not None:
         seen, weights = [*seen, three], [*weights, third]
         found = fitting(seen, weights, carried, {name: COUNTS[name] for name in found})
@@ -95,7 +98,7 @@ def _direct(places: SimplePoints, one: Observed, two: Observed) -> Found | None:
         f"count {_listed(right_ones)} times."
     ]
     if fault == MISSING:
-        name, beside, told = _missing(places, two, said)
+        name, beside, told = _missing(points, two, said)
         return name, [*beside, *others], told
     return fault, others, said
 
@@ -104,25 +107,25 @@ def _listed(counts: Sequence[float]) -> str:
     return ", ".join(f"{count:g}" for count in counts)
 
 
-def _last_answer(places: SimplePoints, two: Observed) -> Found | None:
-    """The same for a loss that looks at the last step alone."""
+def _last_answer(points: SimplePoints, two: Observed) -> Found | None:
+    """The same where the loss has a term at the last step alone."""
     ratio = over(two, list(two.sampled))
     if not ratio.fits:
         return None
     said = [f"{ZERO}the biases are {ratio} times their numerical derivatives."]
     if ratio.is_near(2 / 3):
-        return _missing(places, two, said)
+        return _missing(points, two, said)
     for value, fault in ((4 / 3, "term_counted_twice"), (1 / 3, "only_last_step_kept")):
         if ratio.is_near(value):
             return fault, [], said
     return None
 
 
-def _missing(places: SimplePoints, zero: Observed, said: list[str]) -> Found:
-    """What the cell carries past the recurrent weights does not arrive."""
-    if places.gates == 4:
+def _missing(points: SimplePoints, zero: Observed, said: list[str]) -> Found:
+    """Which fault it is, where what the cell carries past the recurrent weights does not arrive."""
+    if points.gates == 4:
         return "dc_next_missing", [], said
-    alike = places.biases(2, 0.0, places.recurrent("alike")) if places.knows_recurrent else None
+    alike = points.biases(2, 0.0, points.recurrent("alike")) if points.knows_recurrent else None
     ratio = None if alike is None else difference(alike, zero)
     if ratio is None or not ratio.fits:
         return "dh_next_missing", ["direct_path_missing"], said
@@ -134,19 +137,21 @@ def _missing(places: SimplePoints, zero: Observed, said: list[str]) -> Found:
     return "dh_next_missing", ["direct_path_missing"], said
 
 
-def _weight(places: SimplePoints, steps: int) -> float | None:
-    """A term's weight at T = `steps` by that at T = 1; None where the loss has no term at every
-    step."""
-    roles, study = places.study.roles, places.study
+def _weight(points: SimplePoints, steps: int) -> float | None:
+    """The weight of a term of the loss at this length, relative to T = 1.
+
+    None where the loss does not have a term at every step.
+    """
+    roles, study = points.study.roles, points.study
     one, more = reduction_of(study, roles, 1), reduction_of(study, roles, steps)
     if one.kind != "classes" or more.kind != "classes":
         return None
     return more.total / steps / one.total
 
 
-def _recurrent(places: SimplePoints, zero: Observed) -> Found | None:
-    """What is carried through the recurrent weights."""
-    alike = places.biases(2, 0.0, places.recurrent("alike"))
+def _recurrent(points: SimplePoints, zero: Observed) -> Found | None:
+    """A fault of what is carried through the recurrent weights."""
+    alike = points.biases(2, 0.0, points.recurrent("alike"))
     if alike is None:
         return None
     ratio = difference(alike, zero)
@@ -156,48 +161,48 @@ def _recurrent(places: SimplePoints, zero: Observed) -> Found | None:
     ]
     if ratio.fits and not ratio.is_near(1.0):
         if abs(ratio.value) < SAME_FACTOR:
-            return _other_or_none(places, said)
+            return _other_or_none(points, said)
         if abs(ratio.value - 2) < SAME_FACTOR:
             return "term_counted_twice", [], said
         return None
     if not ratio.fits and ratio.entries:
         return "wrong_matrix", [], [f"{ZERO}only recurrent weights other than 0 bring it out."]
-    return _which_matrix(places)
+    return _which_matrix(points)
 
 
-def _other_or_none(places: SimplePoints, said: list[str]) -> Found:
-    """The recurrent weights do not matter to what is carried back: do others take their place?"""
-    cut = places.study.look(2, places.without_recurrent(), places.all_biases())
+def _other_or_none(points: SimplePoints, said: list[str]) -> Found:
+    """Recurrent weights do not change what is carried back: do other weights take their place?"""
+    cut = points.study.look(2, points.without_recurrent(), points.all_biases())
     if right(cut) is False:
         words = "With recurrent weights at 0 and all others as given, biases are wrong at T = 2."
         return "wrong_matrix", [], [*said, words]
-    return ("direct_path_only" if places.gates == 3 else "dh_next_missing"), [], said
+    return ("direct_path_only" if points.gates == 3 else "dh_next_missing"), [], said
 
 
-def _which_matrix(places: SimplePoints) -> Found | None:
+def _which_matrix(points: SimplePoints) -> Found | None:
     said = f"With T = 2, no inputs and every bias at {BETA}, the biases "
-    seen = places.biases(2, BETA) if places.gates > 1 else None
+    seen = points.biases(2, BETA) if points.gates > 1 else None
     cut = right(seen)
     if seen is not None and not cut:
-        words = without_later_state(places, seen, [_weight(places, T) for T in (2, 3)])
+        words = without_later_state(points, seen, [_weight(points, T) for T in (2, 3)])
         if words is not None:
             return "update_gate_term_missing", [], [words]
-    alike = right(places.biases(2, BETA, places.recurrent("alike")))
+    alike = right(points.biases(2, BETA, points.recurrent("alike")))
     if cut and alike is False:
         words = said + "agree with recurrent weights at 0, and not where they are all alike."
         return "wrong_matrix", [], [words]
     if alike is False:
         words = said + "are wrong as soon as the two steps' activations differ."
         return "last_cache_at_every_step", [], [words]
-    if places.gates > 1:
-        by_gate = right(places.biases(2, BETA, places.recurrent("alike in each gate")))
+    if points.gates > 1:
+        by_gate = right(points.biases(2, BETA, points.recurrent("alike in each gate")))
         if by_gate is False:
             words = said + (
                 "agree where all recurrent weights are alike, and not where they are alike "
                 "within each gate alone."
             )
             return "wrong_matrix", [], [words]
-    if right(places.biases(2, BETA, places.recurrent("random"))) is False:
+    if right(points.biases(2, BETA, points.recurrent("random"))) is False:
         words = said + (
             "agree where the recurrent weights are alike within each gate, so that transposing "
             "them changes nothing, and not where they are drawn at random."
@@ -207,7 +212,7 @@ def _which_matrix(places: SimplePoints) -> Found | None:
 
 
 def by_steps(observed: Observed, study: Study) -> Candidate | None:
-    """What experiments on length and parameters say; None where the target allows none."""
+    """What experiments with lengths and parameters say; None where the target allows none."""
     one = study.at(1)
     if one is None or study.roles.head is None:
         return None
@@ -224,7 +229,7 @@ def by_steps(observed: Observed, study: Study) -> Candidate | None:
 
 
 def _told(find: Callable[[], Candidate], lead: str, observed: Observed, study: Study) -> Candidate:
-    """What experiments find; the place, where the budget ends before they do."""
+    """What experiments find, or no more than the place where the budget ends before they do."""
     try:
         return find()
     except Spent:
@@ -237,7 +242,7 @@ def _told(find: Callable[[], Candidate], lead: str, observed: Observed, study: S
 
 
 def _longest_right(study: Study) -> int | None:
-    """The largest T up to which the gradient agrees; None where T = 2 cannot be looked at."""
+    """The largest T up to which the gradient agrees; None where shorter runs are impossible."""
     good, bad = 1, study.steps or 0
     probe = 2
     while good + 1 < bad:
@@ -261,8 +266,8 @@ def _truncated(observed: Observed, study: Study, k: int) -> Candidate | None:
     return Candidate(("truncated",), evidence=(said, output_right(study)), facts=facts)
 
 
-def _from_two(observed: Observed, places: SimplePoints, lead: str) -> Candidate:
-    study = places.study
+def _from_two(observed: Observed, points: SimplePoints, lead: str) -> Candidate:
+    study = points.study
     wrong = set(observed.wrong())
     if wrong & set(study.roles.output):
         found = wrong_output(observed, study)
@@ -278,7 +283,7 @@ def _from_two(observed: Observed, places: SimplePoints, lead: str) -> Candidate:
         return fault_candidate("time_reversed", where, 0.85, lead, said)
     if upper := exact_layer(observed, study):
         return _exact_below_the_output(upper, observed, study, lead)
-    carried = between_steps(places)
+    carried = between_steps(points)
     if carried is not None:
         fault, beside, told = carried
         evidence = (lead, output_right(study), *told)
@@ -291,7 +296,7 @@ def _from_two(observed: Observed, places: SimplePoints, lead: str) -> Candidate:
 def _exact_below_the_output(
     exact: tuple[str, ...], observed: Observed, study: Study, lead: str
 ) -> Candidate:
-    """A direction beside the one that is wrong, or a layer above it."""
+    """The fault where one direction, or an upper layer, is right, and the rest is wrong."""
     if alone := one_alone(observed, study):
         return fault_candidate("direction_not_reversed", "δh", 0.8, lead, alone)
     said = f"A layer is exact, {', '.join(exact)}; the one below is not."

@@ -1,4 +1,4 @@
-"""Why a gradient is wrong: the best-supported fault is undone, and what is left is looked at."""
+"""Why is a gradient wrong? The best-supported fault is undone, and the rest is examined again."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def diagnose(target: Target, report: Report, budget: Budget, seed: int = 0) -> D
     Args:
         target: whose gradient disagrees with its loss.
         report: of the check that says so, and where.
-        budget: of loss evaluations; where it ends, what was found until then stands, as it does
-            where Ctrl-C ends it.
-        seed: of what is drawn.
+        budget: of evaluations of the loss. Where it ends, or Ctrl-C ends the diagnosis, the causes
+            found until then stand.
+        seed: for what is drawn at random.
     """
     alone = _alone(report)
     if alone:
@@ -88,7 +88,7 @@ def diagnose(target: Target, report: Report, budget: Budget, seed: int = 0) -> D
 def _alone(report: Report) -> str:
     """A sentence where a few known entries are wrong among so many that no sample shows them.
 
-    Faults of a backward pass are in blocks; whatever was looked at here would be right.
+    Faults of a backward pass come in blocks; every entry that a sample holds would be right.
     """
     wrong = [tensor for tensor in report.decisive.tensors.values() if tensor.verdict == "disagree"]
     entries = sum(len(tensor.wrong) for tensor in wrong)
@@ -107,7 +107,7 @@ def _alone(report: Report) -> str:
 def _where_it_disagrees(
     target: Target, report: Report, seed: int, notes: list[str]
 ) -> Iterator[Target]:
-    """The target as given where it disagrees there, else at the first point where it does."""
+    """The target as given, if it disagrees there; otherwise at the first point where it does."""
     wrong = [point for point in report.points if point.verdict == "disagree"]
     name = wrong[0].name if wrong else AS_GIVEN
     if name == CHARACTERISTIC:
@@ -125,10 +125,10 @@ def _where_it_disagrees(
 
 
 class CauseSearch:
-    """Undoes one fault after the other.
+    """Finds one fault after the other, each with those before it undone.
 
     Args:
-        study: the target, or two sets of numbers alone.
+        study: experiments on the target, or two sets of numbers without one.
     """
 
     def __init__(self, study: Study) -> None:
@@ -137,7 +137,7 @@ class CauseSearch:
         self.notes: list[str] = []
 
     def run(self, observed: Observed | None = None) -> None:
-        """From an observation; by default from one that is made where the parameters stand."""
+        """Starts from an observation; by default from one made at the parameters as they stand."""
         if observed is None:
             self.causes, self.notes, whole = by_mutants(self.study)
             if whole or self.causes:
@@ -163,7 +163,7 @@ class CauseSearch:
             observed = after
 
     def _left(self, observed: Observed, before: float) -> None:
-        """What no candidate takes out entry by entry: experiments say where it is, or nothing."""
+        """Explains what no candidate undoes: experiments locate it, or it stays unknown."""
         last = next(by_variants(observed, self.study), None) or by_steps(observed, self.study)
         if last is not None:
             self.causes += as_causes(last, before, None)
@@ -175,7 +175,7 @@ class CauseSearch:
 
 
 def _best(observed: Observed, study: Study) -> Candidate | None:
-    """The candidate that mends most tensors and breaks none; the surer of equals."""
+    """The candidate that corrects most tensors and spoils none; of equals, the more confident."""
     wrong = set(observed.wrong())
     best, most = None, (0, 0.0)
     for candidate in _candidates(observed, study):
@@ -190,7 +190,7 @@ def _best(observed: Observed, study: Study) -> Candidate | None:
 
 
 def _candidates(observed: Observed, study: Study) -> Iterator[Candidate]:
-    """The cheapest first."""
+    """Every candidate that can be undone entry by entry, the cheapest to find first."""
     yield from decayed(observed)
     yield from clipped_by_value(observed)
     yield from everywhere(observed, study)
@@ -203,7 +203,7 @@ def _candidates(observed: Observed, study: Study) -> Iterator[Candidate]:
 
 
 def as_causes(candidate: Candidate, before: float, after: float | None) -> Iterator[Cause]:
-    """A candidate in words, a cause for each of its faults."""
+    """The causes that a candidate stands for, one for each of its faults."""
     for name in candidate.faults:
         fault = FAULTS[name]
         statement, change = fault.said(candidate.facts)
@@ -223,12 +223,12 @@ def as_causes(candidate: Candidate, before: float, after: float | None) -> Itera
 
 @dataclass(frozen=True)
 class Variant:
-    """One of the names of `Target.variants`.
+    """An experiment that a target may declare in `Target.variants`: itself, with one thing changed.
 
     Attributes:
-        arguments: what it is called with.
-        words: what was done, to begin a sentence with.
-        fault: what is wrong where it agrees then, and does not as given.
+        arguments: what the variant is called with.
+        words: how a sentence about it begins.
+        fault: the fault, if the variant agrees and the target as given does not.
     """
 
     arguments: tuple[Any, ...]
@@ -245,7 +245,7 @@ VARIANTS = {
 
 
 def by_variants(observed: Observed, study: Study) -> Iterator[Candidate]:
-    """The faults that go with what was taken out."""
+    """The faults of those variants that agree where the target as given does not."""
     for name, variant in VARIANTS.items():
         make = study.target.variants.get(name)
         if make is None:
@@ -259,7 +259,7 @@ def by_variants(observed: Observed, study: Study) -> Iterator[Candidate]:
 
 
 def scaled_down(candidate: Candidate, study: Study) -> Candidate:
-    """A clip, with what becomes of it where the loss is a thousandth of what it was."""
+    """The candidate; if it is a clip, with evidence from a loss scaled down by a thousand."""
     if "clipped" not in candidate.fault or "scaled" not in study.target.variants:
         return candidate
     there = seen(study, "scaled", SCALED_LOSS)

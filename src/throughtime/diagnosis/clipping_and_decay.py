@@ -1,4 +1,4 @@
-"""What is added to a gradient, cut off it, or lost: L2 terms, clips, zeros."""
+"""What is added to a gradient, clipped off it, or lost: L2 terms, clips, zeros."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def decayed(observed: Observed) -> Iterator[Candidate]:
 
 
 def clipped_by_value(observed: Observed) -> Iterator[Candidate]:
-    """Several entries at one magnitude, which their numerical derivatives exceed."""
+    """Several entries have one magnitude, which their numerical derivatives exceed."""
     largest = max(float(np.abs(g).max(initial=0.0)) for g in observed.gradient.values())
     if not largest:
         return
@@ -69,14 +69,16 @@ def clipped_by_value(observed: Observed) -> Iterator[Candidate]:
 
 
 def zeros(observed: Observed) -> Iterator[Candidate]:
-    """Tensors that are exactly 0 where the loss reacts to them."""
+    """The gradients of some tensors are exactly 0, though the loss reacts to these tensors."""
     names = [name for name in observed.wrong() if not observed.gradient[name].any()]
     undone = dict(observed.gradient)
     for name in names:
         flat = np.zeros(undone[name].size)
         flat[observed.sampled[name].places] = observed.sampled[name].numerical
         undone[name] = flat.reshape(undone[name].shape)
-    if names and not observed.wrong(undone):  # with others wrong, what is 0 may be their doing
+    if names and not observed.wrong(
+        undone
+    ):  # where others are wrong too, zeros may follow from their fault
         where = ", ".join(names)
         largest = max(float(np.abs(observed.sampled[n].numerical).max()) for n in names)
         evidence = (f"Every entry is 0; the numerical derivatives go up to {largest:.3g}.",)

@@ -1,4 +1,8 @@
-"""`tt.compare`: two gradients as numbers alone, as when a printed table is all that there is."""
+"""`tt.compare`: two gradients as numbers alone, as when a printed table is all that there is.
+
+Nothing can be evaluated here, so that the numerical side is doubted too: derivatives that are whole
+multiples of one number come from a step that was too small.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,7 @@ SIZES = ("B", "O")
 
 @dataclass(frozen=True)
 class Comparison(Report):
-    """Two gradients beside each other; a Report, but for what only a loss can tell."""
+    """Two gradients beside each other: a Report without what only a loss can tell."""
 
     def circumstances(self) -> str:
         """What was compared, in one line."""
@@ -57,14 +61,15 @@ def compare(
     outputs: int | None = None,
     error: float = COMPARISON_ERROR,
 ) -> Comparison:
-    """What two gradients say about each other, without any code that made them.
+    """Compares two gradients as numbers, without the code that computed them.
 
     Args:
-        gradient: the one under test: a mapping of names to arrays, or one array.
-        numerical: the one that is believed, of the same names and shapes.
-        parameters: where they were taken, likewise; it lets an L2 term be recognised.
-        steps, batch, outputs: T, B, and the number of outputs or classes, where they are known:
-            a factor may be one of them.
+        gradient: the gradient under test: a mapping of names to arrays, or one array.
+        numerical: the gradient that is trusted, with the same names and shapes.
+        parameters: the parameters at which both were computed, in the same form; with them an L2
+            term can be recognised.
+        steps, batch, outputs: T, B, and the number of outputs or classes, if they are known: a
+            factor may be one of them.
         error: how far either may be off, relative to each tensor's largest entry.
 
     Returns:
@@ -95,7 +100,7 @@ def compare(
 
 
 class _OnPaper(Study):
-    """A study without a target: no experiment can be made."""
+    """A study without a target, on which no experiment can be made."""
 
     roles = Roles()
     reduction = Reduction()
@@ -107,11 +112,11 @@ class _OnPaper(Study):
         places: Mapping[str, Array] | None = None,
         again: bool = False,
     ) -> Observed | None:
-        """Never."""
+        """Nothing can be evaluated."""
         return None
 
     def gradient(self, values: Values) -> dict[str, Array] | None:
-        """Never."""
+        """Nothing can be evaluated."""
         return None
 
 
@@ -222,7 +227,7 @@ def _worst(observed: Observed, name: str, k: int) -> Worst:
 
 
 def _arrays(what: str, given: Any) -> dict[str, Array]:
-    """By name; one array alone is called "all"."""
+    """The arrays by name; a single array is called "all"."""
     named = dict(given) if isinstance(given, Mapping) else {"all": given}
     found = {}
     for name, values in named.items():
@@ -257,7 +262,7 @@ def _alike(what: str, given: Mapping[str, Array], wanted: Mapping[str, Array]) -
 
 
 def quantum(numerical: Array) -> float:
-    """What all entries are whole multiples of; 0 where they are of nothing coarse.
+    """The number that all entries are whole multiples of; 0 where there is no such number.
 
     A loss in float32 changes by steps of its last place, ulp; divided by 2 h that is the
     quantum of a central difference.
@@ -280,7 +285,7 @@ def quantum(numerical: Array) -> float:
     best = float(levels @ counts / (counts @ counts))
     if np.abs(levels / best - np.round(levels / best)).max() > SAME_MULTIPLE:
         return 0.0
-    # Whole numbers up to a few times their count come by chance, and so do round decimals.
+    # Small whole numbers, and round decimals, are multiples of something by chance.
     return round(best, 12) if levels.size > 3 and _repeated(numerical) else 0.0
 
 
@@ -289,13 +294,13 @@ def _repeated(numerical: Array) -> bool:
 
 
 def printed(size: float) -> bool:
-    """Whether a quantum is a power of ten: then the numbers were rounded when they were printed."""
+    """Whether a quantum is a power of ten, because the numbers were rounded for printing."""
     digits = np.log10(size)
     return bool(abs(digits - np.round(digits)) < 1e-6)
 
 
 def too_small_a_step(observed: Observed) -> Iterator[Candidate]:
-    """The numerical side is what is wrong, or too coarse to tell."""
+    """The numerical derivatives are what is wrong, or they are too coarse to tell."""
     found = {name: quantum(own.numerical) for name, own in observed.sampled.items()}
     coarse = {name: size for name, size in found.items() if size and not printed(size)}
     if not coarse:

@@ -1,4 +1,10 @@
-"""Where experiments are made: the target at other lengths and with other parameters."""
+"""Experiments on a target: at other lengths and with other parameters, and what they have shown.
+
+A `Study` keeps what it has found: the roles of tensors, the kind of loss, and the faults that are
+undone already. The role of a tensor is found by moving it and looking at the loss. Moves change
+the order and signs of entries, which leaves an L2 term as it is, and start from a point drawn at
+random, where nothing is 0 by chance.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +35,18 @@ Values = Mapping[str, Array]
 
 
 @dataclass
-class Laboratory:
-    """A target, the point at which its gradient is wrong, and what was looked at already.
+class Study:
+    """Experiments on a target, around the point at which its gradient is wrong.
 
     Args:
-        target: as given.
-        values: of its parameters at the point.
-        budget: of all evaluations together.
-        sizes: what is known of the target: "B", "O", …
+        target: the target as given.
+        values: the values of its parameters at that point.
+        budget: for all evaluations together.
+        sizes: sizes of the target that are known: "B", "O", …
+        seed: for what is drawn at random.
+        seen: what was observed at other lengths, by T.
+        price: how many evaluations an entry took in the last look.
+        undone: what undoes the faults found so far in an observation, in their order.
     """
 
     target: Target
@@ -46,6 +56,7 @@ class Laboratory:
     seed: int = 0
     seen: dict[int, Observed | None] = field(default_factory=dict)
     price: float = FIRST_PRICE_OF_AN_ENTRY
+    undone: list[Undo] = field(default_factory=list)
 
     @property
     def most(self) -> int:
@@ -61,11 +72,11 @@ class Laboratory:
         return self.target.steps
 
     def shorter(self, steps: int) -> Target | None:
-        """The target on so many steps; None where it has none."""
+        """The target at another length; None where it cannot be run at that length."""
         return self.target if steps == self.steps else at_length(self.target, steps)
 
     def at(self, steps: int) -> Observed | None:
-        """At another length, with the same parameters; None where the target has none."""
+        """An observation at another length; None where the target cannot be run at that length."""
         if steps not in self.seen:
             self.seen[steps] = self.look(steps)
         return self.seen[steps]
@@ -77,9 +88,13 @@ class Laboratory:
         places: Mapping[str, Array] | None = None,
         again: bool = False,
     ) -> Observed | None:
-        """At another length, with other parameters, at some entries; None where it cannot be.
+        """An observation at another length, with other parameters, of some entries.
 
-        With other steps where it looks `again`.
+        The faults found so far are undone in it. With `again`, derivatives are measured with other
+        steps than before.
+
+        Returns:
+            None where the target cannot be evaluated there.
         """
         target = self.target if steps is None else self.shorter(steps)
         if target is None or not _same_shapes(target, self.target):
@@ -104,10 +119,12 @@ class Laboratory:
                 return None
         entries = sum(own.places.size for own in found.sampled.values())
         self.price = max((self.budget.used - before) / max(entries, 1), 1.0)
+        for undo in self.undone:
+            found = found.with_gradient(undo(found))
         return found
 
     def loss(self, values: Values, steps: int | None = None) -> float:
-        """With other parameters; NaN where it has no value."""
+        """The loss with other parameters; NaN where it cannot be evaluated."""
         target = self.target if steps is None else self.shorter(steps)
         if target is None:
             return np.nan
@@ -119,7 +136,7 @@ class Laboratory:
                 return np.nan
 
     def gradient(self, values: Values) -> dict[str, Array] | None:
-        """With other parameters, in float64."""
+        """The gradient with other parameters, in float64; None where it cannot be evaluated."""
         self.budget.take()
         with (
             standing(self.target.parameters, {**self.values, **values}),
@@ -132,6 +149,38 @@ class Laboratory:
             except Exception:  # as above
                 return None
         return {name: array.astype(np.float64) for name, array in found.items()}
+
+    def witnessed(self, observed: Observed) -> Observed:
+        """The observation, with a second measurement of the few entries that differ by little.
+
+        While an undone fault was still there, they were wrong like all others, and were believed.
+        """
+        doubtful = observed.doubtful()
+        again = self.look(places=doubtful, again=True) if doubtful else None
+        return observed if again is None else observed.with_second(again)
+
+    def undo(self, how: Undo) -> None:
+        """Undoes a fault in every observation from now on, and in those made before."""
+        self.undone.append(how)
+        self.seen = {
+            steps: None if found is None else found.with_gradient(how(found))
+            for steps, found in self.seen.items()
+        }
+
+    @cached_property
+    def roles(self) -> Roles:
+        """The roles of the tensors."""
+        return roles_of(self)
+
+    @cached_property
+    def sides(self) -> Sides | None:
+        """The last layer's two directions; None where it has one."""
+        return sides_of(self, self.roles)
+
+    @cached_property
+    def reduction(self) -> Reduction:
+        """The kind of loss, and how its terms are summed."""
+        return reduction_of(self, self.roles)
 
 
 def _same_shapes(one: Target, other: Target) -> bool:
@@ -148,11 +197,11 @@ class Roles:
         head: name of the output layer's matrix; None where none was recognised, and then nothing
             else is known either.
         head_bias: name of its bias; None where it has none.
-        matrices, vectors: names of all others.
-        spare: names of biases that only add to another one.
-        recurrent: by name of a matrix, which of its entries meet the state before; empty where
-            a loss at T = 1 could not tell, as it cannot where the initial state is not 0.
-        seen: size of what the output layer sees of a step: H, 2H for two directions, P for a
+        matrices, vectors: names of all other tensors.
+        spare: names of biases that are only added to another bias.
+        recurrent: by name of a matrix, which of its entries multiply the previous state; empty
+            where a loss at T = 1 could not tell, as it cannot where the initial state is not 0.
+        seen: how many numbers the output layer sees of a step: H, 2H for two directions, P for a
             projection; 0 where it is not known.
         projection: name of the matrix R in h = R m; None where there is none.
         units: H, of two directions together; 0 where it is not known.
@@ -175,13 +224,13 @@ class Roles:
 
     @property
     def output(self) -> tuple[str, ...]:
-        """Those of the output layer."""
+        """The tensors of the output layer."""
         return tuple(name for name in (self.head, self.head_bias) if name is not None)
 
 
-def roles_of(lab: Laboratory) -> Roles:
-    """The roles of a target's tensors; an empty answer where it is no network with a head."""
-    return _RoleSearch(lab).roles()
+def roles_of(study: Study) -> Roles:
+    """The roles of a target's tensors; no roles where it is not a network with a head."""
+    return _RoleSearch(study).roles()
 
 
 class Sides(NamedTuple):
@@ -197,11 +246,11 @@ class Sides(NamedTuple):
     axis: int
 
 
-def sides_of(lab: Laboratory, roles: Roles) -> Sides | None:
+def sides_of(study: Study, roles: Roles) -> Sides | None:
     """The last layer's two directions; None where it has one."""
     if roles.head is None or roles.seen % 2:
         return None
-    search, head = _RoleSearch(lab), roles.head
+    search, head = _RoleSearch(study), roles.head
     for axis, size in enumerate(search.base[head].shape):
         if size != roles.seen:
             continue
@@ -215,7 +264,7 @@ def sides_of(lab: Laboratory, roles: Roles) -> Sides | None:
 
 
 def _halves(head: Array, axis: int) -> Iterator[Array]:
-    """The output layer without its first half, and without its second."""
+    """The output layer without its first half, and without its second half."""
     parts = np.split(head, 2, axis=axis)
     for k in (0, 1):
         kept = [part * (number != k) for number, part in enumerate(parts)]
@@ -223,10 +272,10 @@ def _halves(head: Array, axis: int) -> Iterator[Array]:
 
 
 class _RoleSearch:
-    def __init__(self, lab: Laboratory) -> None:
-        self.lab = lab
-        self.rng = np.random.default_rng(lab.seed)
-        shapes = {name: np.asarray(array).shape for name, array in lab.values.items()}
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.rng = np.random.default_rng(study.seed)
+        shapes = {name: np.asarray(array).shape for name, array in study.values.items()}
         self.matrices = [n for n, s in shapes.items() if sum(size > 1 for size in s) >= 2]
         self.vectors = [n for n in shapes if n not in self.matrices]
         self.base, self.again = (
@@ -248,7 +297,7 @@ class _RoleSearch:
         return Roles(head, bias, matrices, vectors, spare, recurrent, seen, projection, units)
 
     def _output_layer(self) -> tuple[str | None, str | None]:
-        """Its matrix and its bias. A projection below cuts off all others too: its shape tells."""
+        """Its matrix and its bias. A projection cuts off all others too, but has another shape."""
         found: list[tuple[str, str | None]] = []
         for head in reversed(self.matrices):
             if not self._cuts_off(head):
@@ -271,12 +320,12 @@ class _RoleSearch:
         return None
 
     def _cuts_off(self, name: str) -> bool:
-        """Whether, with this matrix at 0, the loss no longer reacts to any other."""
+        """Whether the loss no longer reacts to any other matrix when this one is 0."""
         others = [other for other in self.matrices if other != name]
         return bool(others) and not self.reacts(others, {name: self._zero(name)})
 
     def _spare(self, vectors: tuple[str, ...]) -> tuple[str, ...]:
-        """The second of every two biases whose sum alone matters, at least in their first rows."""
+        """Of every two biases of which only the sum matters, in their first rows, the second."""
         found: list[str] = []
         for one, other in combinations(vectors, 2):
             if self.base[one].size != self.base[other].size or one in found or other in found:
@@ -294,12 +343,12 @@ class _RoleSearch:
 
     def _recurrent(self, matrices: tuple[str, ...]) -> Iterator[tuple[str, Array]]:
         """Entries that the loss of a single step does not react to."""
-        if self.lab.shorter(1) is None:
+        if self.study.shorter(1) is None:
             return
         for name in matrices:
             mask = np.zeros(self.base[name].shape, bool)
             for place in _slices(self.base[name].shape):
-                # Once may be chance.
+                # At one point alone the loss may fail to react by chance.
                 if not any(self._matters(name, place, base) for base in (self.base, self.again)):
                     mask[place] = True
             yield name, mask
@@ -307,26 +356,28 @@ class _RoleSearch:
     def _matters(
         self, name: str, place: tuple[slice | int, ...], base: Mapping[str, Array]
     ) -> bool:
-        """Whether the loss of a single step reacts to some entries, at a point."""
+        """Whether the loss of a single step reacts to some entries at a point."""
         moved = base[name].copy()
         moved[place] = self._shuffled(moved[place])
         return not self._same(self._loss(base, 1), self._loss({**base, name: moved}, 1))
 
     def reacts(self, names: list[str], fixed: Mapping[str, Array]) -> bool:
-        """Whether moving these changes the loss, with others held as given."""
+        """Whether moving these tensors changes the loss, with others fixed at given values."""
         moved = {name: self._shuffled(self.base[name]) for name in names}
         return not self._same(self._loss(fixed), self._loss({**fixed, **moved}))
 
     def _loss(self, values: Mapping[str, Array], steps: int | None = None) -> float:
-        return self.lab.loss({**self.base, **values}, steps)
+        return self.study.loss({**self.base, **values}, steps)
 
     def _same(self, one: float, other: float) -> bool:
-        eps = max(float(np.finfo(np.asarray(a).dtype).eps) for a in self.lab.values.values())
+        eps = max(float(np.finfo(np.asarray(a).dtype).eps) for a in self.study.values.values())
         return bool(abs(one - other) <= REACTION_ULPS * eps * max(abs(one), abs(other)))
 
     def _shuffled(self, array: Array) -> Array:
-        """Another order, and every other sign: of classes that are equally frequent, the order
-        alone may make no difference."""
+        """The entries in another order, every other one with another sign.
+
+        Where all classes are equally frequent, the order alone may make no difference.
+        """
         moved = np.roll(array.reshape(-1), 1)
         moved[::2] *= -1
         return np.asarray(moved.reshape(array.shape))
@@ -336,9 +387,9 @@ class _RoleSearch:
 
 
 def alike_in_gates(masks: Mapping[str, Array], units: int) -> dict[str, Array]:
-    """What is recurrent in one gate is so in all.
+    """Masks of recurrent entries in which all gates are alike.
 
-    A forget gate's input weights do not matter at T = 1 either, nor a reset gate's.
+    The input weights of a forget gate or a reset gate do not matter at T = 1 either.
     """
     found = dict(masks)
     stacked = False
@@ -357,7 +408,7 @@ def alike_in_gates(masks: Mapping[str, Array], units: int) -> dict[str, Array]:
 
 
 def _slices(shape: tuple[int, ...]) -> Iterator[tuple[slice | int, ...]]:
-    """Rows, then columns."""
+    """The rows of a matrix, then its columns."""
     for axis in (0, 1):
         for k in range(shape[axis]):
             yield (slice(None),) * axis + (k,)
@@ -369,9 +420,9 @@ class Reduction:
 
     Attributes:
         kind: "square", a squared error; "root", the root of one; "classes", a softmax with
-            cross-entropy; "": none of these, or not known.
-        total: of a cross-entropy, the weights of all its terms together: 1 for a mean over
-            everything, T·B for a sum.
+            cross-entropy; "", none of these, or unknown.
+        total: the sum of the weights of a cross-entropy's terms: 1 for a mean over everything,
+            T·B for a sum.
         outputs: how many outputs there are; 0 where that is not known.
     """
 
@@ -380,7 +431,7 @@ class Reduction:
     outputs: int = 0
 
     def sequences(self, steps: int | None) -> int | None:
-        """B, where the loss sums over sequences; None where nothing shows it."""
+        """B, if the loss sums over sequences; None where nothing shows it."""
         if not steps or not np.isfinite(self.total):
             return None
         for count in (self.total / steps, self.total):
@@ -389,7 +440,7 @@ class Reduction:
         return None
 
     def said(self, steps: int | None) -> str:
-        """In words."""
+        """The reduction in words."""
         if self.kind in ("square", "root"):
             root = "the root of " if self.kind == "root" else ""
             return f"Along the output's bias the loss is {root}a parabola: a squared error."
@@ -402,24 +453,24 @@ class Reduction:
         )
 
 
-def reduction_of(lab: Laboratory, roles: Roles, steps: int | None = None) -> Reduction:
-    """The reduction of a target's loss, which an output layer with a bias shows.
+def reduction_of(study: Study, roles: Roles, steps: int | None = None) -> Reduction:
+    """The reduction of a target's loss, read off its course along the output layer's bias.
 
     Args:
-        lab: where the loss is evaluated.
-        roles: of its tensors.
-        steps: another length than the target's own.
+        study: where the loss is evaluated.
+        roles: the roles of the target's tensors.
+        steps: a length other than the target's own.
     """
     name = roles.head_bias
     if roles.head is None or name is None:
         return Reduction()
-    bias = np.asarray(lab.values[name])
-    zero = {roles.head: np.zeros_like(lab.values[roles.head])}
+    bias = np.asarray(study.values[name])
+    zero = {roles.head: np.zeros_like(study.values[roles.head])}
 
     def loss(place: int, value: float) -> float:
         moved = np.zeros(bias.size)
         moved[place] = value
-        return lab.loss({**zero, name: moved.reshape(bias.shape)}, steps)
+        return study.loss({**zero, name: moved.reshape(bias.shape)}, steps)
 
     along = np.array([loss(0, value) for value in (-2, -1, 0, 1, 2, 3)])
     for kind, values in (("square", along), ("root", along**2)):
@@ -434,59 +485,3 @@ def reduction_of(lab: Laboratory, roles: Roles, steps: int | None = None) -> Red
         return Reduction(outputs=bias.size)
     total = float(slopes.sum()) / max(bias.size - 1, 1)
     return Reduction("classes", total, bias.size) if total > 0 else Reduction(outputs=bias.size)
-
-
-@dataclass
-class Study(Laboratory):
-    """See the module.
-
-    Args:
-        undone: what takes the faults found so far out of an observation, in their order.
-    """
-
-    undone: list[Undo] = field(default_factory=list)
-
-    def look(
-        self,
-        steps: int | None = None,
-        values: Values | None = None,
-        places: Mapping[str, Array] | None = None,
-        again: bool = False,
-    ) -> Observed | None:
-        """As in a laboratory, with the faults found so far undone."""
-        found = super().look(steps, values, places, again)
-        for undo in self.undone:
-            found = None if found is None else found.with_gradient(undo(found))
-        return found
-
-    def witnessed(self, observed: Observed) -> Observed:
-        """The same; where a few entries differ by little, these measured a second time.
-
-        While a fault stood in their way they were wrong with all others, and believed.
-        """
-        doubtful = observed.doubtful()
-        again = self.look(places=doubtful, again=True) if doubtful else None
-        return observed if again is None else observed.with_second(again)
-
-    def undo(self, how: Undo) -> None:
-        """From now on, in whatever is looked at, and in what was."""
-        self.undone.append(how)
-        self.seen = {
-            steps: None if found is None else found.with_gradient(how(found))
-            for steps, found in self.seen.items()
-        }
-
-    @cached_property
-    def roles(self) -> Roles:
-        """Of the tensors."""
-        return roles_of(self)
-
-    @cached_property
-    def sides(self) -> Sides | None:
-        """The last layer's two directions, None where it has one."""
-        return sides_of(self, self.roles)
-
-    @cached_property
-    def reduction(self) -> Reduction:
-        """Of the loss."""
-        return reduction_of(self, self.roles)

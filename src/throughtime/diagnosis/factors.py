@@ -1,4 +1,8 @@
-"""Ratios: one factor in every tensor, in one of them, in a gate's rows or columns."""
+"""Factors between a gradient and its numerical derivative, and what they stand for.
+
+One factor may be common to all tensors, to some of them, or to a gate's rows or columns; it may be
+T, B, the number of classes, 2, ½, −1, twice the loss, or the effect of a clip.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +32,8 @@ class Ratio:
     Attributes:
         value: α.
         error: its error bar.
-        fits: whether all entries are in that ratio, to within their error bars.
-        entries: how many are large enough to tell.
+        fits: whether all entries have that ratio, to within their error bars.
+        entries: how many entries are large enough to tell.
     """
 
     value: float
@@ -38,7 +42,7 @@ class Ratio:
     entries: int
 
     def is_near(self, number: float) -> bool:
-        """Whether α is that number, as far as can be seen."""
+        """Whether α is this number, to within its error bar."""
         error = DIFFERS_BEYOND * self.error + RATIO_ROUNDING * abs(number)
         return abs(self.value - number) <= error
 
@@ -47,7 +51,7 @@ class Ratio:
 
 
 def ratio_of(g: Array, n: Array, bars: Array) -> Ratio:
-    """The ratio of two sets of numbers, with their common error bars."""
+    """The ratio of two sets of numbers, given the error bars of their difference."""
     known = np.isfinite(bars)
     g, n, bars = g[known], n[known], bars[known]
     steep = int((np.abs(n) > STEEP_ENTRY * bars).sum())
@@ -64,7 +68,7 @@ def ratio_of(g: Array, n: Array, bars: Array) -> Ratio:
 
 
 def over(observed: Observed, names: Sequence[str]) -> Ratio:
-    """The ratio over whole tensors."""
+    """The ratio over all sampled entries of some tensors."""
     columns = [
         (observed.beside(name), observed.sampled[name].numerical, observed.bars(name))
         for name in names
@@ -74,12 +78,12 @@ def over(observed: Observed, names: Sequence[str]) -> Ratio:
 
 
 def of_tensors(observed: Observed) -> dict[str, Ratio]:
-    """The ratio in every tensor."""
+    """The ratio in each tensor."""
     return {name: over(observed, [name]) for name in observed.sampled}
 
 
 def in_block(observed: Observed, name: str, mask: Array) -> Ratio:
-    """The ratio over the entries of a tensor that a mask of its shape marks."""
+    """The ratio over the entries of a tensor that a mask selects."""
     own = observed.sampled[name]
     here = mask.reshape(-1)[own.places]
     g, n, bars = observed.beside(name)[here], own.numerical[here], observed.bars(name)[here]
@@ -87,7 +91,7 @@ def in_block(observed: Observed, name: str, mask: Array) -> Ratio:
 
 
 def shared(ratios: dict[str, Ratio]) -> Iterator[tuple[tuple[str, ...], Ratio]]:
-    """Tensors that are off by one and the same factor, the largest group first."""
+    """Groups of tensors that are off by the same factor, the largest group first."""
     left = {n: r for n, r in ratios.items() if r.fits and not r.is_near(1.0)}
     groups = []
     while left:
@@ -99,13 +103,13 @@ def shared(ratios: dict[str, Ratio]) -> Iterator[tuple[tuple[str, ...], Ratio]]:
 
 
 def together(one: Ratio, other: Ratio) -> bool:
-    """Whether two ratios are the same, as far as can be seen."""
+    """Whether two ratios are the same, to within their error bars."""
     error = DIFFERS_BEYOND * np.hypot(one.error, other.error) + RATIO_ROUNDING * abs(other.value)
     return bool(abs(one.value - other.value) <= error)
 
 
 def number(value: float, error: float) -> str:
-    """A number with its error bar, with as many digits as that allows.
+    """A number with its error bar, written with as many digits as the error bar allows.
 
     Example:
         >>> number(39.0002, 0.4), number(0.5, 1e-12)
@@ -122,16 +126,16 @@ POWERS = (-1, 0, 1)
 
 @dataclass(frozen=True)
 class KnownSizes:
-    """What is known of a target, beside its gradient.
+    """What a factor may be compared with: sizes of the target, and the factor at other lengths.
 
     Attributes:
         steps: T.
         sequences: B.
         outputs: how many outputs or classes there are.
-        kind: of the loss, as in `Reduction`.
+        kind: the kind of loss, as in `Reduction`.
         loss: its value.
-        others: at other lengths, the same factor by T.
-        said: sentences on how this came to be known.
+        others: the factor at other lengths, by T.
+        said: sentences on how these came to be known.
     """
 
     steps: int | None = None
@@ -144,7 +148,7 @@ class KnownSizes:
 
 
 def known_sizes(study: Study, observed: Observed, names: Sequence[str]) -> KnownSizes:
-    """What a factor in some tensors may be measured by."""
+    """What a factor in some tensors may be compared with."""
     reduction = study.reduction
     said = tuple(text for text in [reduction.said(study.steps)] if text)
     return KnownSizes(
@@ -159,7 +163,7 @@ def known_sizes(study: Study, observed: Observed, names: Sequence[str]) -> Known
 
 
 def _at_other_lengths(study: Study, observed: Observed, names: Sequence[str]) -> dict[int, Ratio]:
-    """The same factor at T = 1, 2 or 3, as far as it is one there."""
+    """The factor at up to two of the lengths 1, 2 and 3, where all entries have one there."""
     found: dict[int, Ratio] = {}
     for steps in (1, 2, 3):
         if study.steps is None or steps >= study.steps or len(found) == 2:
@@ -184,11 +188,11 @@ class NamedFactor:
     """What a factor stands for.
 
     Attributes:
-        faults: one, or two whose factors multiply.
-        facts: for their statements.
+        faults: one fault, or two whose factors multiply.
+        facts: what stands in the places of their statements.
         evidence: sentences.
         alternatives: faults with the same factor.
-        power: the factor grows as T to this power; None where only one length was looked at.
+        power: the power of T with which the factor grows; None where only one length was seen.
     """
 
     faults: tuple[str, ...]
@@ -207,7 +211,7 @@ class _Meaning:
 
 
 def name_factor(ratio: Ratio, known: KnownSizes) -> NamedFactor:
-    """The faults that a factor in every tensor stands for."""
+    """The faults that a factor common to all tensors stands for."""
     power = _power(ratio, known)
     evidence = [f"Every tensor is {ratio} times its numerical derivative."]
     evidence += _followed(ratio, known, power)
@@ -215,7 +219,7 @@ def name_factor(ratio: Ratio, known: KnownSizes) -> NamedFactor:
     facts = _facts(ratio, known)
     fewest = min((len(m.faults) for m in meanings), default=0)
     beside, said = _by_a_size(ratio) if not known.steps else ((), "")
-    if not meanings or (beside and fewest > 1):  # a size that is not known is simpler than two
+    if not meanings or (beside and fewest > 1):  # one unknown size is simpler than two faults
         evidence += [said] if said else []
         return NamedFactor(("scaled",), facts, tuple(evidence), beside, power)
     simplest = [m for m in meanings if len(m.faults) == fewest]
@@ -230,7 +234,7 @@ def name_factor(ratio: Ratio, known: KnownSizes) -> NamedFactor:
 
 
 def _by_a_size(ratio: Ratio) -> tuple[tuple[str, ...], str]:
-    """A whole number, or 1 over one, perhaps a size that is not known here: faults and words."""
+    """Faults and a sentence where a factor is a whole number or 1 over one: an unknown size?"""
     summed = ("summed_over_steps", "summed_over_batch", "averaged_over_outputs")
     averaged = ("averaged_over_steps", "divided_by_batch", "divided_by_classes")
     for power, words, faults in ((1, "", summed), (-1, "1/", averaged)):
@@ -242,7 +246,7 @@ def _by_a_size(ratio: Ratio) -> tuple[tuple[str, ...], str]:
 
 
 def _power(ratio: Ratio, known: KnownSizes) -> int | None:
-    """How the factor grows with T; None where that was not seen."""
+    """The power of T with which the factor grows; None where that was not seen."""
     if not known.steps or not known.others:
         return None
     for power in POWERS:
@@ -284,7 +288,7 @@ def _product(one: _Meaning, other: _Meaning) -> str:
 
 
 def _single(known: KnownSizes) -> Iterator[_Meaning]:
-    """The likeliest first."""
+    """What a factor may mean by itself, the likeliest meaning first."""
     T, B, outputs = known.steps, known.sequences, known.outputs
     square = known.kind in ("square", "root")
     if T and T > 1:
@@ -320,7 +324,7 @@ GATES = (4, 3)
 
 
 def everywhere(observed: Observed, study: Study) -> Iterator[Candidate]:
-    """One factor in all tensors, or in all that are not wrong in another way too."""
+    """One factor in all tensors, or in all but those that are wrong in another way too."""
     ratios = of_tensors(observed)
     whole = over(observed, list(ratios))
     names = tuple(name for name, ratio in ratios.items() if np.isfinite(ratio.value))
@@ -376,9 +380,9 @@ def _factor(
 
 
 def _exact(ratio: Ratio) -> float:
-    """The whole number, or the one part in a whole number, that a ratio may be; else its value.
+    """The whole number, or 1 over a whole number, that a ratio may be; otherwise its value.
 
-    Code divides by sizes. Undone as it was measured, a factor would leave its own error behind.
+    Code divides by sizes. A factor that is undone as it was measured leaves its error behind.
     """
     for near in (round(ratio.value), 1 / (round(1 / ratio.value) or 1)):
         if near and ratio.is_near(near):
@@ -387,7 +391,7 @@ def _exact(ratio: Ratio) -> float:
 
 
 def _norm_held(observed: Observed, study: Study) -> float | None:
-    """The norm that the gradient has here and at another point too; None where it has none."""
+    """The norm that the gradient has both here and at another point; None where norms differ."""
     here = _norm(observed.gradient)
     for factor in NORM_POINTS:
         there = study.gradient({name: factor * a for name, a in study.values.items()})
@@ -412,7 +416,7 @@ def _norm(gradient: Gradient) -> float:
 
 
 def in_tensors(observed: Observed, study: Study) -> Iterator[Candidate]:
-    """The same factor in one or a few tensors, where others are right."""
+    """The same factor in one or a few tensors, while others are right."""
     ratios = of_tensors(observed)
     if not any(ratio.fits and ratio.is_near(1.0) for ratio in ratios.values()):
         return
@@ -440,7 +444,7 @@ def in_tensors(observed: Observed, study: Study) -> Iterator[Candidate]:
 def _meaning(
     observed: Observed, study: Study, names: Sequence[str], ratio: Ratio
 ) -> tuple[str, list[str], tuple[str, ...]]:
-    """The fault, sentences, alternatives."""
+    """The fault that a factor in some tensors stands for, sentences, and alternatives."""
     if all(np.squeeze(observed.gradient[name]).ndim == 1 for name in names):
         for size, letter in _sizes(study):
             if ratio.is_near(1 / size):
@@ -471,7 +475,7 @@ def _sizes(study: Study) -> Iterator[tuple[int, str]]:
 
 
 def _sequences(study: Study) -> int | None:
-    """B, where the target or its loss tells it."""
+    """B, if the target or its loss tells it."""
     return study.sizes.get("B", study.reduction.sequences(study.steps))
 
 
@@ -484,7 +488,7 @@ def _over_what(study: Study, ratio: Ratio) -> dict[str, str]:
 
 
 def _gate(name: str) -> str:
-    """What stays of a tensor's name without the letter of its kind: "f" of Wf, Uf and bf."""
+    """A tensor's name without the letter of its kind: "f" for Wf, Uf and bf."""
     return name[1:] if len(name) > 1 else name
 
 
@@ -510,7 +514,7 @@ def in_gates(observed: Observed, study: Study) -> Iterator[Candidate]:
 
 
 def _blocks(observed: Observed, name: str, gates: int) -> tuple[int, Ratio, Array] | None:
-    """The one block of a tensor that is off, by a factor; None where more is wrong or unseen."""
+    """The one block of a tensor that is off by a factor; None where more is wrong or not seen."""
     g = observed.gradient[name]
     for axis in range(g.ndim):
         if g.shape[axis] % gates or g.shape[axis] == gates == 1:

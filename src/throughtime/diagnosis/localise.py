@@ -1,4 +1,15 @@
-"""Which part of a network is wrong, and candidates that name no more than the place."""
+"""Which part of a network is wrong: the output layer, a projection, a direction, or a layer below.
+
+Where experiments tell no more than the place, the candidate names that place, with the faults that
+it may have.
+
+- The output layer's own gradient tells which δ of the outputs would give it.
+- A projection h = R m is tested with values of R at which faults do no harm: where all its entries
+  are the same, Rᵀ is R read in the other shape; where R is as near to the identity as its shape
+  allows, Rᵀδh is δh, filled up with zeros.
+- Two directions are each seen through their own half of the output layer. Where both halves are
+  alike, it makes no difference which direction gets which half of δh.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +57,7 @@ INSIDE = (
 
 
 def parts_of(observed: Observed, study: Study) -> set[str]:
-    """Of what is wrong below the output layer: "bias", "input", "recurrent"."""
+    """The kinds of parameters that are wrong: "bias", "input", "recurrent", or "other"."""
     masks = study.roles.recurrent or {}
     known = any(mask.any() for mask in masks.values())
     found = set()
@@ -66,8 +77,10 @@ def parts_of(observed: Observed, study: Study) -> set[str]:
 
 
 def exact_layer(observed: Observed, study: Study) -> tuple[str, ...]:
-    """Tensors below the output layer that are right, recurrent weights and biases among them, where
-    other biases are wrong: δ itself is wrong there."""
+    """The tensors of a layer or direction that is right, while δ is wrong in another one.
+
+    Recurrent weights and biases are among them; other biases are wrong.
+    """
     masks, vectors = study.roles.recurrent or {}, set(study.roles.vectors)
     wrong = set(observed.wrong())
     right = [name for name in study.roles.hidden if name not in wrong]
@@ -76,14 +89,14 @@ def exact_layer(observed: Observed, study: Study) -> tuple[str, ...]:
 
 
 def output_right(study: Study) -> str:
-    """In words."""
+    """A sentence on the output layer."""
     return f"The output layer, {', '.join(study.roles.output)}, agrees."
 
 
 def candidate_of(
     found: tuple[str, Sequence[str], float], lead: str, observed: Observed
 ) -> Candidate:
-    """A candidate from a fault, sentences, and how sure it is."""
+    """A candidate from a fault, sentences and a confidence."""
     fault, said, confidence = found
     facts = {"T": str(observed.steps), "where": ", ".join(observed.wrong())}
     return Candidate((fault,), evidence=(lead, *said), facts=facts, confidence=confidence)
@@ -98,13 +111,13 @@ def fault_candidate(fault: str, where: str, confidence: float, *evidence: str) -
 def family_candidate(
     name: str, evidence: Sequence[str], members: Sequence[str], where: str = ""
 ) -> Candidate:
-    """A candidate that names a place, and the faults that there may be."""
+    """A candidate that names a place, and the faults that it may have."""
     facts = {"where": where} if where else {}
     return Candidate((name,), where, None, tuple(evidence), facts, tuple(members), 0.5)
 
 
 def projection_candidate(found: tuple[str, str], lead: str) -> Candidate:
-    """A candidate from a fault of a projection and a sentence."""
+    """A candidate from a fault of a projection, and a sentence."""
     fault, said = found
     facts = {"where": "another factor"}
     return Candidate((fault,), evidence=(lead, said), facts=facts, confidence=0.9)
@@ -122,7 +135,7 @@ Said = tuple[str, list[str], float]
 
 
 def wrong_output(observed: Observed, study: Study) -> Said | None:
-    """The fault that fits the output layer's bias; None where none does."""
+    """The fault that explains the output layer's gradient; None where none does."""
     roles = study.roles
     if roles.head is None or roles.head_bias is None:
         return None
@@ -138,7 +151,7 @@ def wrong_output(observed: Observed, study: Study) -> Said | None:
 
 
 def _at_one(one: Observed, study: Study, kind: str) -> Said | None:
-    """A single step's δ."""
+    """A fault of a single step's δ."""
     head, bias = study.roles.head, study.roles.head_bias
     assert head is not None
     assert bias is not None
@@ -185,7 +198,7 @@ def _other_units(one: Observed, head: str) -> bool:
 
 
 def _every_step(observed: Observed, bias: str) -> Said | None:
-    """A loss of the last answer alone."""
+    """A fault where the loss has a term at the last step alone."""
     ratio = over(observed, [bias])
     if observed.steps and ratio.fits and ratio.is_near(observed.steps):
         said = f"The output's bias, {bias}, is {ratio} times its numerical derivative: T."
@@ -194,7 +207,7 @@ def _every_step(observed: Observed, bias: str) -> Said | None:
 
 
 def _which_steps(observed: Observed, study: Study) -> Said | None:
-    """A loss with a term at every step: which of them the gradient has."""
+    """Where the loss has a term at every step: which of these terms the gradient has."""
     head, bias = study.roles.head, study.roles.head_bias
     assert head is not None
     assert bias is not None
@@ -253,7 +266,7 @@ def wrong_projection(observed: Observed, study: Study) -> Found | None:
 
 
 def through_projection(study: Study) -> Found | None:
-    """A fault of the way back through it, from T = 1 where what lies below is wrong."""
+    """A fault of the way back through the projection, seen at T = 1 in what lies below it."""
     name = study.roles.projection
     if name is None:
         return None

@@ -1,7 +1,8 @@
-"""The network behind a target, where its layout is declared or can be guessed, and proven equal.
+"""The network behind a target, from a layout that is declared or guessed, and then verified.
 
-A layout is believed only where the network that it describes has the target's own loss, at the
-point as it stands and at one beside it: then no order of gates and no reduction is wrong.
+A layout is believed only if the network that it describes has the target's own loss, both at the
+parameters as they stand and at a point beside them. Then no order of gates and no reduction of the
+loss can be wrong.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ class ModelFromTarget:
     """What is known of a target's network.
 
     Attributes:
-        model: it; None where there is no layout, or where that is not this target's.
-        notes: what was found, or why there is none, in sentences.
+        model: the network; None where there is no layout, or where the layout is wrong.
+        notes: sentences on what was found, or why nothing was.
     """
 
     model: Model | None
@@ -61,7 +62,7 @@ def model_from_target(target: Target) -> ModelFromTarget:
 
 
 class _Points:
-    """The target's loss at two points, and networks that are held against it there."""
+    """The target's loss at two points, with which a network's loss is compared."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -73,7 +74,7 @@ class _Points:
         self.tolerance = max(SAME_LOSS.get(kind, SAME_LOSS["float64"]) for kind in kinds)
 
     def model(self, layout: Layout) -> Model | None:
-        """The network, where it has the target's loss at both points."""
+        """The network that a layout describes, if it has the target's loss at both points."""
         found = layout.model(self.target.parameters)
         if not self._equal(found.value(), self.here):
             return None
@@ -82,7 +83,7 @@ class _Points:
         return found if self._equal(beside, self.beside) else None
 
     def first(self, layouts: Iterable[Layout]) -> tuple[Layout, Model] | None:
-        """The first of these that has the target's loss; those that do not fit are passed over."""
+        """The first layout with the target's loss; those that do not fit its shapes are skipped."""
         for layout in layouts:
             try:
                 if found := self.model(layout):
@@ -97,7 +98,7 @@ class _Points:
 
 @contextmanager
 def moved(parameters: Mapping[str, Array]) -> Iterator[None]:
-    """A point beside the one where the parameters stand, to which they return bit for bit."""
+    """Moves the parameters to a nearby point, and back again bit for bit."""
     kept = {name: array.copy() for name, array in parameters.items()}
     rng = np.random.default_rng(0)
     try:
@@ -124,9 +125,9 @@ def _guessed(target: Target, guess: Guess, points: _Points) -> ModelFromTarget:
 
 
 def _why_not(layout: Any, points: _Points) -> str:
-    """Whether another loss would agree, or another layout."""
+    """Why a layout is not used: whether another loss would agree, or another layout."""
     value = layout.model(points.target.parameters).value()
-    if not isinstance(layout, Layout):  # a network's or a module's own
+    if not isinstance(layout, Layout):  # of a network of our own, or of a torch module
         return f"Our model of it has the loss {value:.9g}, it has {points.here:.9g}: not used."
     start = f"The layout's loss is {value:.9g}, yours is {points.here:.9g}: no mutant is used."
     other = points.first(_other_losses(layout))

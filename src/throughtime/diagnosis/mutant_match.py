@@ -15,7 +15,7 @@ from throughtime.gradcheck import Cause
 
 
 def by_mutants(study: Study) -> tuple[list[Cause], list[str], bool]:
-    """Causes, notes, and whether they explain everything; nothing without a layout."""
+    """Causes, notes, and whether the causes explain everything; nothing without a layout."""
     if study.target.layout is None:
         return [], [], False
     with standing(study.target.parameters, study.values):
@@ -27,7 +27,7 @@ def by_mutants(study: Study) -> tuple[list[Cause], list[str], bool]:
     if found is None:
         return [], notes, False
     kept = {name: g.astype(study.target.parameters[name].dtype) for name, g in found.items()}
-    # Where no mutant is found, experiments need the other half of the time.
+    # Where no mutant is found, experiments need the other half of the budget.
     budget = study.budget.part(passes(known.model), share=0.5)
     budget.announce("diagnosis", "mutant")
     matches = explain(known.model, kept, budget=budget)

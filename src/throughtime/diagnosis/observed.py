@@ -1,4 +1,4 @@
-"""What is known of a gradient: all of it, and numerical derivatives with error bars beside it."""
+"""A gradient beside numerical derivatives with error bars, and faults that may explain it."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from throughtime.gradcheck import (
 
 @dataclass(frozen=True)
 class Sampled:
-    """Numerical derivatives of one tensor's entries.
+    """Numerical derivatives with respect to entries of one tensor.
 
     Attributes:
-        places: the entries, counted in C order.
-        numerical: the derivative by each of them.
+        places: the entries' positions in C order.
+        numerical: the derivative with respect to each of them.
         errors: its error bar.
-        rounding: the part of the gradient under test, which grows as the gradient is scaled.
+        rounding: the error bar of the gradient under test, which grows as the gradient is scaled.
     """
 
     places: Array
@@ -60,10 +60,10 @@ class Observed:
         gradient: the gradient under test by name, in float64.
         sampled: numerical derivatives by name.
         parameters: copies of the parameters there.
-        steps: T, where it is known.
-        loss: there; NaN where it is not known.
-        sizes: what is known beside: "B", "O", … to numbers.
-        eps: relative distance of neighbouring numbers in the gradient's precision.
+        steps: T, if it is known.
+        loss: its value there; NaN where it is not known.
+        sizes: other sizes that are known, by their letters: "B", "O", …
+        eps: the relative distance of neighbouring numbers in the gradient's precision.
     """
 
     gradient: Mapping[str, Array]
@@ -75,18 +75,18 @@ class Observed:
     eps: float = 2.0**-52
 
     def beside(self, name: str, gradient: Mapping[str, Array] | None = None) -> Array:
-        """A gradient's entries where one tensor was sampled; that under test without another."""
+        """The sampled entries of one tensor in a gradient, by default the one under test."""
         found = self.gradient if gradient is None else gradient
         taken: Array = found[name].reshape(-1)[self.sampled[name].places]
         return taken
 
     def z(self, name: str, gradient: Mapping[str, Array] | None = None) -> Array:
-        """How far the two are apart in one tensor, in error bars."""
+        """How far gradient and numerical derivative lie apart in one tensor, in error bars."""
         own, g = self.sampled[name], self.beside(name, gradient)
         return np.asarray(np.abs(g - own.numerical) / self.bars(name, gradient))
 
     def bars(self, name: str, gradient: Mapping[str, Array] | None = None) -> Array:
-        """The error bars of both together."""
+        """The error bars of the difference of the two."""
         own = self.sampled[name]
         grown = 1.0
         if gradient is not None:
@@ -97,11 +97,11 @@ class Observed:
         return np.asarray(own.errors + grown * own.rounding + same)
 
     def wrong(self, gradient: Mapping[str, Array] | None = None) -> tuple[str, ...]:
-        """Names of the tensors in which an entry differs by more than its error bar."""
+        """Names of the tensors in which an entry differs by more than its error bar allows."""
         return tuple(n for n in self.sampled if (self.z(n, gradient) > DIFFERS_BEYOND).any())
 
     def with_gradient(self, gradient: Mapping[str, Array]) -> Observed:
-        """The same point with another gradient under test; its rounding grows as it does."""
+        """The same point with another gradient under test, whose rounding grows with its size."""
         sampled = {}
         for name, own in self.sampled.items():
             before, after = (float(np.linalg.norm(g[name])) for g in (self.gradient, gradient))
@@ -110,7 +110,7 @@ class Observed:
         return replace(self, gradient=gradient, sampled=sampled)
 
     def doubtful(self) -> dict[str, Array]:
-        """The entries that differ, where they are few and differ by little: perhaps by noise."""
+        """The entries that differ, if they are few and differ by so little that it may be noise."""
         found = {name: self.z(name) for name in self.sampled}
         apart = {name: self.sampled[name].places[z > DIFFERS_BEYOND] for name, z in found.items()}
         few = 0 < sum(places.size for places in apart.values()) <= FEW_DIFFERENCES
@@ -118,12 +118,13 @@ class Observed:
         return {name: p for name, p in apart.items() if p.size} if few and not clear else {}
 
     def with_second(self, again: Observed) -> Observed:
-        """With entries that were measured a second time; where the two differ, by so much they err.
+        """The observation with some entries measured a second time.
 
-        What the second does not find to differ does not: that takes two witnesses.
+        An entry differs only if both measurements say so. Where the two measurements disagree, the
+        error bar becomes as large as their distance.
 
         Args:
-            again: of these entries alone.
+            again: the second measurement, of these entries alone.
         """
         sampled = dict(self.sampled)
         for name, second in again.sampled.items():
@@ -141,7 +142,7 @@ class Observed:
         return replace(self, sampled=sampled)
 
     def discrepancy(self, gradient: Mapping[str, Array] | None = None) -> float:
-        """‖g − n‖ / (‖g‖ + ‖n‖) over what was sampled, where that told anything."""
+        """‖g − n‖ / (‖g‖ + ‖n‖) over the sampled entries whose derivative was measured."""
         told = np.concatenate([np.isfinite(own.errors) for own in self.sampled.values()])
         g = np.concatenate([self.beside(name, gradient) for name in self.sampled])[told]
         n = np.concatenate([own.numerical for own in self.sampled.values()])[told]
@@ -156,7 +157,7 @@ class Observed:
 
 @contextmanager
 def standing(parameters: Mapping[str, Array], values: Mapping[str, Array] | None) -> Iterator[None]:
-    """The parameters have these values meanwhile; afterwards they are put back, bit for bit."""
+    """Gives the parameters these values for the time being, and restores them bit for bit."""
     origin = Origin(parameters)
     try:
         for name, value in (values or {}).items():
@@ -180,23 +181,23 @@ def observe(
     """The gradient of a target beside numerical derivatives.
 
     Args:
-        target: what is looked at.
-        values: of the parameters, where others are wanted than they have.
+        target: the target that is observed.
+        values: values for the parameters, if not those that they have.
         budget: what the evaluations are taken from.
         places: which entries of which tensors; by default as many as `most` allows.
-        most: entries, over all tensors.
-        sizes: what is known of the target.
-        seed: of what is drawn.
-        again: whether these entries were looked at before: other steps are taken then.
+        most: how many entries, over all tensors.
+        sizes: what is known of the target's sizes.
+        seed: for what is drawn at random.
+        again: whether these entries were measured before, so that other steps are to be taken.
 
     Raises:
-        Spent: where the budget does not reach.
-        CheckError: where a loss or gradient is not finite there.
+        Spent: if the budget does not suffice.
+        CheckError: if a loss or a gradient is not finite there.
     """
     with standing(target.parameters, values):
         evaluator = Evaluator(target)
         budget.take()
-        loss = evaluator.loss()  # some gradients live on what the loss leaves behind
+        loss = evaluator.loss()  # some gradients use what the loss has left behind
         gradient = evaluator.gradient()
         site = Site(target, gradient, budget, seed)
         site.survey()
@@ -209,7 +210,7 @@ def observe(
 
 
 def spread(parameters: Mapping[str, Array], most: int, seed: int) -> dict[str, Array]:
-    """All entries of every tensor, or as many of each as a number over all of them allows."""
+    """The entries to look at: all of them, or a sample of so many over all tensors."""
     rng = np.random.default_rng(seed)
     few = _shares({name: array.size for name, array in parameters.items()}, most)
     return {
@@ -219,7 +220,7 @@ def spread(parameters: Mapping[str, Array], most: int, seed: int) -> dict[str, A
 
 
 def _shares(sizes: Mapping[str, int], most: int) -> dict[str, int]:
-    """How many of each; what small ones leave is shared by the larger."""
+    """How many entries of each tensor; what small tensors leave is shared by larger ones."""
     found, left = {}, most
     for place, name in enumerate(sorted(sizes, key=lambda name: sizes[name])):
         share = max(left // (len(sizes) - place), LEAST_ENTRIES_OF_A_TENSOR)
@@ -252,23 +253,23 @@ def _sample(site: Site, name: str, places: Array, again: bool) -> Sampled:
 
 Gradient = Mapping[str, Array]
 Undo = Callable[[Observed], Gradient]
-"""The gradient of an observation, perhaps at another length, with a fault undone."""
+"""From an observation, perhaps at another length, to its gradient with a fault undone."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A fault, or a set of them, at a place.
+    """A fault, or a set of faults, that may explain what is observed, and where.
 
     Attributes:
-        faults: identifiers of `FAULTS`; several where only together they fit.
-        where: tensors, gates or steps that it concerns, in words; "": all of them.
-        undone: by name, the gradient with the fault undone; None where its effect on the
-            gradient is not known entry by entry.
+        faults: identifiers of `FAULTS`; several where they fit only together.
+        where: tensors, gates or steps that it concerns, in words; "" for all of them.
+        undone: the gradient with the fault undone, by name; None where its effect on the gradient
+            is not known entry by entry.
         evidence: what speaks for it, in sentences with numbers.
-        facts: what stands in the places of its fault's statement.
+        facts: what fills the placeholders of its fault's statement.
         alternatives: identifiers of faults that would look the same here.
-        confidence: how far it is to be believed where it explains everything, 0 … 1.
-        undo: the same at other lengths and other points, where that is known.
+        confidence: how far it can be believed if it explains everything, 0 … 1.
+        undo: what undoes the fault at other lengths and other points, if that is known.
     """
 
     faults: tuple[str, ...]

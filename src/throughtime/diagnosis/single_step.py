@@ -1,4 +1,14 @@
-"""What is wrong within a step: at T = 1 already."""
+"""What is wrong within a step, so that it shows at T = 1 already.
+
+Where every pre-activation is β, a wrong derivative of an activation changes the gradient of a bias
+by a factor that is known beforehand.
+
+A GRU's update gate has δ = δh times the difference of the two values that it mixes. Where h_{t−1}
+is missing from it, and recurrent weights are 0, that gate's bias alone shows it. With everything
+below the output layer at 0, the candidate n is 0 too, and what is left is h_0. With every
+pre-activation at β, h_1 is (1 − k) n, where k, which is σ(β) or 1 − σ(β), is the share of the state
+that is kept: h_1 − n is −k n, and without h_1 it is −n, as at the first step.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +46,16 @@ from throughtime.diagnosis.tolerances import (
 WHY = {True: "more than one step's worth", False: "one step's worth"}
 
 
-def within_a_step(observed: Observed, one: Observed, places: SimplePoints, lead: str) -> Candidate:
-    """From what is seen as given and at T = 1; `lead` says what disagrees there."""
-    study = places.study
+def within_a_step(observed: Observed, one: Observed, points: SimplePoints, lead: str) -> Candidate:
+    """The candidate for what is seen at the target's own T and at T = 1.
+
+    Args:
+        observed: at the target's own length.
+        one: at T = 1, where the gradient is wrong too.
+        points: where the network is simple.
+        lead: a sentence that says what disagrees at T = 1.
+    """
+    study = points.study
     wrong = set(one.wrong())
     shifted = _states_shifted(one, study)
     if shifted is not None:
@@ -59,7 +76,7 @@ def within_a_step(observed: Observed, one: Observed, places: SimplePoints, lead:
     if parts == {"input"} and parts_of(observed, study) == {"input"}:
         said = f"Only the input weights, {where}, are wrong, at any T."
         return fault_candidate("sequences_swapped", where, 0.85, lead, said)
-    if places.gates == 4 and wrong & set(study.roles.matrices) and _from_nothing(one):
+    if points.gates == 4 and wrong & set(study.roles.matrices) and _from_nothing(one):
         said = (
             f"At T = 1 the loss does not react to the entries of {where} that are wrong: there "
             "the cell state before is 0."
@@ -68,11 +85,11 @@ def within_a_step(observed: Observed, one: Observed, places: SimplePoints, lead:
     seen = (lead, output_right(study))
     if crossed := swapped(one, study):
         return fault_candidate("directions_swapped", "δh", 0.9, *seen, crossed)
-    if stateless := without_first_state(places):
+    if stateless := without_first_state(points):
         return fault_candidate("update_gate_term_missing", where, 0.9, *seen, stateless)
-    if dropped := other_units(places):
+    if dropped := other_units(points):
         return fault_candidate("dropout_mask_redrawn", where, 0.8, *seen, dropped)
-    slopes = wrong_slopes(places)
+    slopes = wrong_slopes(points)
     if len(slopes) == 1:
         fault, said_of = next(iter(slopes.items()))
         return fault_candidate(fault, where, 0.9, *seen, *said_of)
@@ -80,7 +97,7 @@ def within_a_step(observed: Observed, one: Observed, places: SimplePoints, lead:
 
 
 def _wrong_state(observed: Observed, one: Observed, study: Study, lead: str) -> Candidate:
-    """h_t for h_{t−1}: at every step, or at the first alone, which leaves few directions."""
+    """h_t for h_{t−1}: at every step, or at the first alone, so that g − n has a small rank."""
     where = ", ".join(observed.wrong())
     said = "Only the recurrent weights are wrong; at T = 1 the loss does not react to them."
     facts, both = {"where": where}, ("wrapped_initial_state",)
@@ -102,8 +119,10 @@ def _wrong_state(observed: Observed, one: Observed, study: Study, lead: str) -> 
 
 
 def _directions(study: Study, name: str, steps: int) -> Array | None:
-    """Of g − n in some rows and columns of the recurrent weights, which singular values are more
-    than noise; None where noise may hide some."""
+    """Which singular values of g − n are more than noise; None where noise may hide some.
+
+    They are taken in some rows and columns of the recurrent weights.
+    """
     mask = (study.roles.recurrent or {})[name]
     sides = [_spread(np.flatnonzero(mask.any(axis=1 - axis))) for axis in (0, 1)]
     places = np.ravel_multi_index(np.ix_(*sides), mask.shape).reshape(-1)
@@ -119,12 +138,12 @@ def _directions(study: Study, name: str, steps: int) -> Array | None:
 
 
 def _spread(places: Array) -> Array:
-    """At most so many of them, from first to last."""
+    """A few of the places, spread evenly from the first to the last."""
     return np.asarray(places[np.unique(np.linspace(0, len(places) - 1, RANK_SIDE).astype(int))])
 
 
 def _states_shifted(one: Observed, study: Study) -> str | None:
-    """The output layer's matrix has no gradient at T = 1, since it met h_0 = 0."""
+    """A sentence where the output layer's matrix has no gradient at T = 1, as if it met h_0 = 0."""
     head = study.roles.head
     if head is None or head not in one.wrong() or one.gradient[head].any():
         return None
@@ -132,7 +151,7 @@ def _states_shifted(one: Observed, study: Study) -> str | None:
 
 
 def _from_nothing(one: Observed) -> bool:
-    """Whether all that is wrong has a numerical derivative of 0."""
+    """Whether every entry that is wrong has a numerical derivative of 0."""
     for name in one.wrong():
         off = one.z(name) > DIFFERS_BEYOND
         own = one.sampled[name]
@@ -147,7 +166,7 @@ def logistic(z: float) -> float:
 
 
 def _slopes() -> Iterator[tuple[float, str, str]]:
-    """What a gate's bias is off by where its derivative is wrong, the fault, and words for it."""
+    """The factors that wrong derivatives give to a gate's bias, with their faults, in words."""
     s, t = logistic(BETA), float(np.tanh(BETA))
     ds, dt = s * (1 - s), 1 - t**2
     missing, activated = "derivative_missing", "derivative_of_activated_value"
@@ -163,11 +182,11 @@ def _slopes() -> Iterator[tuple[float, str, str]]:
     yield t / s, "gates_swapped_in_dc", "tanh(β)/σ(β)"
 
 
-def wrong_slopes(places: SimplePoints) -> dict[str, list[str]]:
-    """Faults to sentences: what the biases' factors are at T = 1 where every z is β."""
-    if not places.useful:
+def wrong_slopes(points: SimplePoints) -> dict[str, list[str]]:
+    """By fault, sentences on the factors of the biases at T = 1, where every z is β."""
+    if not points.useful:
         return {}
-    seen = places.biases(1, BETA)
+    seen = points.biases(1, BETA)
     found: dict[str, list[str]] = {}
     for value, error, where in _factors(seen) if seen is not None else ():
         for expected, fault, words in _slopes():
@@ -185,13 +204,13 @@ def wrong_slopes(places: SimplePoints) -> dict[str, list[str]]:
     return found
 
 
-def other_units(places: SimplePoints) -> str | None:
-    """A sentence where some units have a gradient and no derivative, or a derivative and none.
+def other_units(points: SimplePoints) -> str | None:
+    """A sentence where some units have a gradient but no derivative, or the other way round.
 
-    With every pre-activation alike no unit differs from another, but for the output layer's
-    weights and what is dropped.
+    Where all pre-activations are alike, units differ by the output layer's weights and by what is
+    dropped alone.
     """
-    seen = places.biases(1, BETA) if places.useful else None
+    seen = points.biases(1, BETA) if points.useful else None
     for name, own in seen.sampled.items() if seen is not None else ():
         assert seen is not None
         g, bars = seen.beside(name), seen.bars(name)
@@ -207,7 +226,7 @@ def other_units(places: SimplePoints) -> str | None:
 
 
 def _factors(observed: Observed) -> Iterator[tuple[float, float, str]]:
-    """Each factor other than 1 that entries of the biases are off by, and where."""
+    """Each factor other than 1 by which entries of the biases are off, its error, and where."""
     groups: list[tuple[float, float, list[str]]] = []
     for name, own in observed.sampled.items():
         g, bars = observed.beside(name), observed.bars(name)
@@ -233,15 +252,15 @@ COUNTS: dict[str, Counts] = {
 }
 
 
-def without_first_state(places: SimplePoints) -> str | None:
-    """A sentence where, at T = 1, a gate's bias lacks what h_0 gives to it."""
-    seen = places.biases(1) if places.gates == 3 and places.useful else None
+def without_first_state(points: SimplePoints) -> str | None:
+    """A sentence where a gate's bias lacks, at T = 1, the part that comes from h_0."""
+    seen = points.biases(1) if points.gates == 3 and points.useful else None
     if seen is None:
         return None
     g, n, bars = columns(seen)
     off = np.abs(g - n) > DIFFERS_BEYOND * bars
     silent = (np.abs(g) <= bars) & (np.abs(n) > STEEP_ENTRY * bars)
-    if not off.any() or off.sum() > places.study.roles.units or (off & ~silent).any():
+    if not off.any() or off.sum() > points.study.roles.units or (off & ~silent).any():
         return None
     return (
         "At T = 1, with everything below the output layer at 0, the candidate is 0, and an update "
@@ -251,27 +270,27 @@ def without_first_state(places: SimplePoints) -> str | None:
 
 
 def without_later_state(
-    places: SimplePoints, two: Observed, weights: Sequence[float | None]
+    points: SimplePoints, two: Observed, weights: Sequence[float | None]
 ) -> str | None:
     """The same beyond T = 1, with every pre-activation at β and h_0 = 0.
 
     Args:
-        places: where biases are looked at.
-        two: seen there at T = 2.
-        weights: of a term in the loss at T = 2 and T = 3, by that at T = 1; None where the loss
-            looks at the last step alone.
+        points: where biases are looked at.
+        two: what was observed there at T = 2.
+        weights: the weight of a term of the loss at T = 2 and at T = 3, relative to T = 1; None
+            where the loss has a term at the last step alone.
     """
-    one = places.biases(1, BETA) if places.gates == 3 else None
+    one = points.biases(1, BETA) if points.gates == 3 else None
     if one is None or one.wrong():
         return None
     g, n, bars = columns(two)
     off = np.abs(g - n) > DIFFERS_BEYOND * bars
-    if off.sum() > places.study.roles.units:
+    if off.sum() > points.study.roles.units:
         return None
     if weights[0] is None:
         told = _last_answer(ratio_of(g[off], n[off], bars[off]))
     else:
-        told = _every_answer(places, [one, two], [1.0, *weights], off)
+        told = _every_answer(points, [one, two], [1.0, *weights], off)
     if told is None:
         return None
     steps, said = told
@@ -282,7 +301,7 @@ def without_later_state(
 
 
 Told = tuple[int, str]
-"""T, and what the entries are there."""
+"""T, and a sentence on the entries there."""
 
 
 def _last_answer(ratio: Ratio) -> Told | None:
@@ -294,12 +313,12 @@ def _last_answer(ratio: Ratio) -> Told | None:
 
 
 def _every_answer(
-    places: SimplePoints, seen: list[Observed], weights: Sequence[float | None], off: Array
+    points: SimplePoints, seen: list[Observed], weights: Sequence[float | None], off: Array
 ) -> Told | None:
     for k in KEPT:
         known = [weight for weight in weights[:2] if weight is not None]
         found = fitting(seen, known, k, COUNTS, _right, off)
-        three = places.biases(3, BETA) if len(found) > 1 and weights[2] is not None else None
+        three = points.biases(3, BETA) if len(found) > 1 and weights[2] is not None else None
         if three is not None and weights[2] is not None:
             found = fitting([*seen, three], [*known, weights[2]], k, COUNTS, _right, off)
         if found == [MISSING]:

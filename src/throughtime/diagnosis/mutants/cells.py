@@ -18,10 +18,10 @@ from throughtime.diagnosis.mutants.interventions import Interventions
 
 
 class Weights(NamedTuple):
-    """A layer's W (G, H, I), U (G, H, P), biases b and c (G, H), c on U h_{t−1}'s side.
+    """A layer's W (G, H, I), U (G, H, P), and biases b and c (G, H), where c is added to U h_{t−1}.
 
-    Peepholes p (G, H), 0 where a gate has none; and R (P, H), which h_t = R m_t is projected by,
-    None where h_t is m_t, what the cell gives, itself.
+    Peepholes are p (G, H), 0 for gates that have none. R (P, H) is the projection in h_t = R m_t;
+    it is None where h_t is m_t itself, the output of the cell.
     """
 
     W: Array
@@ -38,11 +38,11 @@ class Tape:
 
     Attributes:
         x: inputs (T, B, I).
-        h, c: states (T + 1, B, P) and (T + 1, B, H), the initial ones first; c is h in cells that
-            have no c.
+        h, c: states (T + 1, B, P) and (T + 1, B, H), the initial ones first; c is h in cells
+            without a cell state.
         v: activated gates (T, B, G, H).
         u: the GRU's U_n h_{t−1} + c_n (T, B, H); 0 in other cells.
-        m: what h_t is projected from (T, B, H); h_t itself where it is not.
+        m: what h_t is projected from (T, B, H); h_t itself where nothing is projected.
     """
 
     x: Array
@@ -54,10 +54,10 @@ class Tape:
 
 
 class Local(NamedTuple):
-    """Derivatives of every step: φ′ of the gates (T, B, G, H), and (T, B, H) what else it takes.
+    """What the recursion needs of every step: φ′ of the gates (T, B, G, H), and four (T, B, H).
 
-    Of an LSTM ψ(c_t), ψ′(c_t) ⊙ o, c_{t−1} as f's δ takes it, and as a coupled f's does; of a
-    GRU the last alone, h_{t−1} as z's δ takes it.
+    In an LSTM these are ψ(c_t), ψ′(c_t) ⊙ o, and c_{t−1} in δ of f and in δ of a coupled f. A GRU
+    uses the last one alone, for h_{t−1} in δ of z.
     """
 
     slopes: Array
@@ -68,9 +68,9 @@ class Local(NamedTuple):
 
 
 class Deltas(NamedTuple):
-    """δ of the pre-activations on the side of x and on that of h_{t−1}, (T, B, G, H) each.
+    """δ of the pre-activations on the side of x and on the side of h_{t−1}, (T, B, G, H) each.
 
-    And δh of every step, (T, B, P), in whole and as it comes from the output alone.
+    With them δh of every step, (T, B, P): the whole, and the part that comes from the output.
     """
 
     z: Array
@@ -80,7 +80,7 @@ class Deltas(NamedTuple):
 
 
 class Cell(Protocol):
-    """One step forward and one step back; the rest is `forward` and `backward` below."""
+    """One step forward and one step back; `forward` and `backward` below do the rest."""
 
     @property
     def gates(self) -> str:
@@ -88,7 +88,7 @@ class Cell(Protocol):
 
     @property
     def activations(self) -> tuple[str, ...]:
-        """What each gate is squashed by."""
+        """The activation of each gate."""
 
     @property
     def peepholes(self) -> bool:
@@ -98,7 +98,7 @@ class Cell(Protocol):
         """(m_t, c_t, v_t, u_t) from z_x = W x_t + b (B, G, H)."""
 
     def local(self, tape: Tape, intervene: Interventions) -> Local:
-        """What of every step's derivatives does not depend on later steps."""
+        """The part of every step's derivatives that does not depend on later steps."""
 
     def step_back(
         self,
@@ -110,14 +110,14 @@ class Cell(Protocol):
         dc: Array,
         intervene: Interventions,
     ) -> tuple[Array, Array, Array, Array]:
-        """(δz, δu, δh_{t−1}, δc_{t−1}) from δm_t and what step t + 1 sends back of δc_t.
+        """(δz, δu, δh_{t−1}, δc_{t−1}) from δm_t and the part of δc_t that step t + 1 sends back.
 
-        `s` is the step whose values are used, t itself where nothing is wrong, and `w` has the
-        recurrent matrix as the recursion takes it.
+        `s` is the step whose values are used, which is t where nothing is wrong. `w` holds the
+        recurrent matrix as the recursion uses it.
         """
 
     def candidate_operand(self, tape: Tape, steps: Array, h: Array) -> dict[int, Array]:
-        """By gate: what U is multiplied by in the forward pass where that is not h_{t−1}."""
+        """By gate, what U multiplies in the forward pass, where it is not h_{t−1}."""
 
 
 def forward(cell: Cell, w: Weights, x: Array, h: Array, c: Array) -> Tape:
@@ -136,14 +136,14 @@ def forward(cell: Cell, w: Weights, x: Array, h: Array, c: Array) -> Tape:
 
 
 def recur(product: Array, w: Array) -> Array:
-    """(B, G, H) from h (B, P) and U (G, H, P): U h of every gate."""
+    """U h of every gate, (B, G, H), from h (B, P) and U (G, H, P)."""
     G, H, K = w.shape
     result: Array = (product @ w.reshape(G * H, K).T).reshape(len(product), G, H)
     return result
 
 
 def recur_back(du: Array, U: Array) -> Array:
-    """Uᵀ δu, summed over the gates: (B, G, H) -> (B, P)."""
+    """Uᵀ δu summed over the gates, (B, P), from δu (B, G, H)."""
     B, G, H = du.shape
     result: Array = du.reshape(B, G * H) @ U.reshape(G * H, -1)
     return result
@@ -157,7 +157,7 @@ def backward(
     intervene: Interventions,
     dstate: tuple[Array, Array],
 ) -> Deltas:
-    """The recursion: δz of every step from what the output sends into every step, (T, B, P)."""
+    """The recursion: δz of every step, from what the output sends into every step (T, B, P)."""
     T = len(tape.x)
     steps = intervene("cache", np.arange(T))
     w = w._replace(U=intervene("U", w.U, W=w.W))
@@ -243,7 +243,7 @@ class RNN:
 
     @property
     def activations(self) -> tuple[str, ...]:
-        """What each gate is squashed by."""
+        """The activation of each gate."""
         return (self.nonlinearity,)
 
     def step(self, z_x: Array, w: Weights, h: Array, c: Array) -> tuple[Array, Array, Array, Array]:
@@ -277,7 +277,7 @@ class LSTM:
 
     Attributes:
         squash: ψ, "tanh" or "identity".
-        coupled: whether f = 1 − i, so that there are but three gates.
+        coupled: whether f = 1 − i, so that there are only three gates.
         peepholes: whether i and f see p ⊙ c_{t−1}, and o sees p ⊙ c_t.
     """
 
@@ -292,7 +292,7 @@ class LSTM:
 
     @property
     def activations(self) -> tuple[str, ...]:
-        """What each gate is squashed by."""
+        """The activation of each gate."""
         return tuple("tanh" if gate == "a" else "sigmoid" for gate in self.gates)
 
     def step(self, z_x: Array, w: Weights, h: Array, c: Array) -> tuple[Array, Array, Array, Array]:
@@ -363,7 +363,7 @@ class GRU:
 
     @property
     def activations(self) -> tuple[str, ...]:
-        """What each gate is squashed by."""
+        """The activation of each gate."""
         return ("sigmoid", "sigmoid", "tanh")
 
     def step(self, z_x: Array, w: Weights, h: Array, c: Array) -> tuple[Array, Array, Array, Array]:

@@ -18,15 +18,15 @@ RECURSION_PLACES = frozenset(
 
 @dataclass(frozen=True)
 class Mutation:
-    """One fault, put in.
+    """One fault, put into the backward pass.
 
     Attributes:
         fault: its identifier.
-        where: what it concerns, in words: "gate o", "k = 3"; "" where there is but one way.
+        where: what it concerns, in words: "gate o", "k = 3"; "" where there is only one way.
         interventions: (place, intervention) pairs; an intervention takes the right value and, by
             keyword, what is known at the place, and returns the wrong value.
-        layer: the layer that has it; None: all of them.
-        direction: the direction that has it, 0 or 1; None: both.
+        layer: the layer that has it; None for all of them.
+        direction: the direction that has it, 0 or 1; None for both.
     """
 
     fault: str
@@ -37,7 +37,7 @@ class Mutation:
 
     @property
     def places(self) -> frozenset[str]:
-        """The places at which it does something."""
+        """The places at which it intervenes."""
         return frozenset(place for place, _ in self.interventions)
 
     @property
@@ -52,7 +52,7 @@ class Mutation:
 
     @property
     def in_recursion(self) -> bool:
-        """Whether the gradients of the pre-activations depend on it, the head's aside."""
+        """Whether the gradients of the pre-activations below the head depend on it."""
         return bool(self.places & RECURSION_PLACES)
 
     def __str__(self) -> str:
@@ -66,16 +66,16 @@ def mutation(
     direction: int | None = None,
     **interventions: Intervention,
 ) -> Mutation:
-    """`mutation("dh_next_missing", carried=lambda …)`."""
+    """A mutation, as in `mutation("dh_next_missing", carried=lambda …)`."""
     return Mutation(fault, where, tuple(interventions.items()), layer, direction)
 
 
 class Interventions:
-    """What the backward pass calls at each place where people go wrong; as a rule, the identity.
+    """What the backward pass calls at each place where people go wrong; usually the identity.
 
     Args:
-        mutations: those that there are.
-        layer, direction: whose places these are; None: what all share.
+        mutations: the mutations that are put in.
+        layer, direction: the layer and direction of these places; None for what all of them share.
     """
 
     def __init__(

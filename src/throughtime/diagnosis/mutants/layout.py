@@ -25,7 +25,7 @@ from throughtime.diagnosis.mutants.model import (
 )
 from throughtime.gradcheck import Gates
 
-# A name; one with "{gate}", "{layer}" or "{direction}" in it; or one name a layer and direction.
+# A name, perhaps with "{gate}", "{layer}" or "{direction}" in it; or one name for each lane.
 Names: TypeAlias = str | tuple[str, ...]
 
 # Letters that people use for a gate, by the letter that stands here.
@@ -43,23 +43,24 @@ class Layout:
 
     Attributes:
         cell: the cell with its variants.
-        order: the gates in the order of their blocks, in the letters that names use.
+        order: the gates in the order of their blocks, by the letters that the names use.
         W, U, b, c: names of the matrices, the bias and a second, recurrent bias; "" for none.
-        p: name of an LSTM's peepholes, in the order of the gates without the candidate; "": none.
-        R: name of an LSTM's projection; "": none.
-        candidate_bias: name of a GRU's recurrent bias that the candidate alone has.
-        transposed: whether a matrix is used as x W, its gates beside one another.
-        combined: "xh" or "hx" where `W` holds W and U at once, over [x, h] or [h, x]; else "".
+        p: name of an LSTM's peepholes, in the order of the gates without the candidate; "" for
+            none.
+        R: name of an LSTM's projection; "" for none.
+        candidate_bias: name of a GRU's recurrent bias that only the candidate has.
+        transposed: whether a matrix is used as x W, with its gates side by side.
+        combined: "xh" or "hx" where `W` holds both W and U, over [x, h] or [h, x]; otherwise "".
         V, d: names of the head's matrix and bias; "" for none.
         head_transposed: whether the head computes h V.
-        E: name of the matrix (classes, I) whose rows stand for inputs that are classes; "": none.
-        layers: how many layers lie on one another.
+        E: name of the matrix (classes, I) whose rows are the inputs' embeddings; "" for none.
+        layers: how many layers are stacked.
         directions: 1, or 2 where each layer also runs backwards through time.
         loss: how outputs become a loss.
         inputs, targets, lengths, h0, c0, mask: the run, see `tt.layouts.lstm`.
         between, final: see `Data`.
         decay, decay_biases: the L2 term λ/2 Σ W².
-        notes: what of this was guessed.
+        notes: sentences on what of this was guessed.
     """
 
     cell: Cell
@@ -93,10 +94,10 @@ class Layout:
     notes: tuple[str, ...] = ()
 
     def model(self, parameters: Mapping[str, Array]) -> Model:
-        """The network at these parameters, as they stand now.
+        """The network with the present values of these parameters.
 
         Raises:
-            ValueError: where names, shapes or data do not fit; the message says which.
+            ValueError: if names, shapes or data do not fit; the message says which.
         """
         placement = self.placement({name: array.shape for name, array in parameters.items()})
         blocks = placement.blocks(parameters)
@@ -128,10 +129,10 @@ class Layout:
         return Placement(places, shapes)
 
     def gates_of(self, name: str, shapes: Mapping[str, Shape]) -> Gates | None:
-        """The gates that a tensor consists of; None where it holds one, or none.
+        """The gates that a tensor consists of; None where it holds one gate or none.
 
         Raises:
-            ValueError: where the layout does not fit these shapes.
+            ValueError: if the layout does not fit these shapes.
         """
         letters = {gate: letter for letter, gate in self._gates().items()}
         found = {
@@ -147,7 +148,7 @@ class Layout:
     def _lane(
         self, layer: int, direction: int, shapes: Mapping[str, Shape]
     ) -> dict[Block, BlockPlace]:
-        """One layer in one direction."""
+        """The places of all blocks of one layer in one direction."""
         found: dict[Block, BlockPlace] = {}
         lane = (layer, direction)
         units = self._units(lane, shapes)
@@ -193,7 +194,7 @@ class Layout:
         return name, "{gate}" in template
 
     def _gates(self) -> dict[str, int]:
-        """Letter, as in the names, to the model's own gate."""
+        """From a gate's letter in the names to the model's own gate."""
         kind = type(self.cell).__name__
         known = {
             mine: self.cell.gates.index(own)
@@ -210,7 +211,7 @@ class Layout:
         return gates
 
     def _units(self, lane: tuple[int, int], shapes: Mapping[str, Shape]) -> int:
-        """H, from the matrix that has it as rows."""
+        """H, from the number of rows of a matrix."""
         name, own = self._name(self.W if self.combined else self.U, lane, self.order[0])
         rows = self._rows(name, shapes)
         gates = 1 if own else len(self.order)
@@ -240,7 +241,7 @@ class Layout:
 
 
 def with_every(layout: Layout, **choices: tuple[Any, ...]) -> Iterator[Layout]:
-    """The layout with each combination of such choices of its attributes."""
+    """The layout with each combination of these choices for its attributes."""
     for combination in itertools.product(*choices.values()):
         yield replace(layout, **dict(zip(choices, combination, strict=True)))
 
@@ -276,14 +277,14 @@ def _named(name: str, shapes: Mapping[str, Shape]) -> None:
 
 
 def _matrix(name: str, shapes: Mapping[str, Shape], transposed: bool = False) -> BlockPlace:
-    """The place of a block that is a whole matrix."""
+    """The place of a block that is a matrix of its own."""
     if name in shapes and len(shapes[name]) != 2:
         refuse(f"layout: {name}", "a matrix", shapes[name])
     return BlockPlace(name, slice(None), slice(None), transposed)
 
 
 def _columns(combined: str, width: int, size: int) -> dict[str, slice]:
-    """Of x and of h, whose size is given."""
+    """The columns of x and of h, given the size of h."""
     if combined == "hx":
         return {"U": slice(0, size), "W": slice(size, width)}
     return {"W": slice(0, width - size), "U": slice(width - size, width)}
@@ -311,8 +312,8 @@ class Guess:
     """What `tt.layouts.guess` makes: the data, and what else is known of the run.
 
     Attributes:
-        inputs, targets: as for a Layout.
-        run: other attributes of a Layout that are known.
+        inputs, targets: as in a Layout.
+        run: other attributes of the Layout that are known.
     """
 
     inputs: Any
@@ -320,7 +321,7 @@ class Guess:
     run: Mapping[str, Any] = field(default_factory=dict)
 
     def layouts(self, shapes: Mapping[str, Shape]) -> Iterator[Layout]:
-        """Every layout that such tensors could have."""
+        """Every layout that tensors of these names and shapes could have, the likeliest first."""
         inputs = np.asarray(self.inputs)
         for held in chain(_gate_by_gate(shapes), _held(shapes, inputs)):
             kind = held.pop("kind")
@@ -350,14 +351,14 @@ def _reductions(classes: bool, last: bool) -> Iterator[Loss]:
 
 
 def _orders(kind: str) -> Iterator[str]:
-    """The usual orders first, then all others."""
+    """Orders of the gates: the usual ones first, then all others."""
     usual = ORDERS[kind]
     yield from usual
     yield from (o for o in map("".join, permutations(usual[0])) if o not in usual)
 
 
 def _gate_by_gate(shapes: Mapping[str, Shape]) -> Iterator[dict[str, Any]]:
-    """One matrix a gate: names that differ in one letter, which is a gate's."""
+    """Layouts with one matrix for each gate: names that differ in one letter, that of the gate."""
     for kind in ("LSTM", "GRU"):
         letters: dict[str, str] = {}
         for name in shapes:
@@ -382,7 +383,7 @@ def _assigned(
     biases: list[str],
     rest: Mapping[str, Shape],
 ) -> Iterator[dict[str, Any]]:
-    """Which of the groups of names is which."""
+    """The ways to assign parameters to groups of names."""
     matrices = {name: shape for name, shape in rest.items() if _is_matrix(shape)}
     vectors = {name: int(np.prod(shape)) for name, shape in rest.items() if name not in matrices}
     common = {"kind": kind, "order": order, **dict(zip("bc", (*biases, "", ""), strict=False))}
@@ -404,7 +405,7 @@ def _assigned(
 
 
 def _gates(kind: str, letters: str) -> bool:
-    """Whether these letters stand for each gate once."""
+    """Whether these letters stand for every gate exactly once."""
     known = LETTERS[kind]
     owners = [own for letter in letters for own, names in known.items() if letter in names]
     return len(letters) == len(known) and sorted(owners) == sorted(known)
@@ -432,7 +433,7 @@ def _is_matrix(shape: Shape) -> bool:
 
 
 def _apart(matrices: Mapping[str, Shape], gates: int) -> Iterator[tuple[dict[str, Any], int]]:
-    """W and U of their own; U is the one that is `gates` times as long as it is wide."""
+    """W and U as two tensors, of which U is `gates` times as long as it is wide."""
     for transposed in (False, True):
         turned = {name: s[::-1] if transposed else s for name, s in matrices.items()}
         pairs = [
@@ -448,7 +449,7 @@ def _apart(matrices: Mapping[str, Shape], gates: int) -> Iterator[tuple[dict[str
 def _combined(
     matrices: Mapping[str, Shape], gates: int, inputs: Any
 ) -> Iterator[tuple[dict[str, Any], int]]:
-    """One matrix over [x, h] or [h, x]."""
+    """W and U as one matrix, over [x, h] or [h, x]."""
     for transposed in (False, True):
         for name, shape in matrices.items():
             rows, columns = shape[::-1] if transposed else shape
@@ -464,7 +465,7 @@ def _combined(
 def _heads(
     rest: list[str], matrices: Mapping[str, Shape], vectors: Mapping[str, int], units: int
 ) -> Iterator[dict[str, Any]]:
-    """The one matrix that is left, with a bias of its outputs or none."""
+    """The one matrix that is left as the head, with a bias of its size or none."""
     if not rest:
         yield {}
     if len(rest) != 1:

@@ -28,8 +28,8 @@ from throughtime.diagnosis.mutants.interventions import Interventions, Mutation
 from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.network import reverse
 
-HEAD = -1  # the head's place among the layers
-EMBEDDING = -2  # and the embedding's
+HEAD = -1  # stands for the head among the layers
+EMBEDDING = -2  # and for the embedding
 
 
 class Block(NamedTuple):
@@ -60,7 +60,7 @@ Blocks: TypeAlias = dict[Block, Array]
 
 @dataclass(frozen=True)
 class BlockPlace:
-    """Where one block lies: a stretch of rows and of columns of one tensor, or of its transpose."""
+    """Where one block lies: a range of rows and of columns of one tensor, or of its transpose."""
 
     tensor: str
     rows: slice
@@ -68,21 +68,21 @@ class BlockPlace:
     transposed: bool = False
 
     def view(self, array: Array) -> Array:
-        """The block within `array`, which it shares memory with."""
+        """The block as a view of `array`."""
         if self.columns is None:
             return array.reshape(-1)[self.rows]
         return (array.T if self.transposed else array)[self.rows, self.columns]
 
 
 class Placement:
-    """All blocks of a model, each with its place; together they cover every entry just once.
+    """The places of all blocks of a model, which together cover every entry exactly once.
 
     Args:
-        places: by block.
-        shapes: of the target's tensors.
+        places: the place of each block.
+        shapes: the shapes of the target's tensors.
 
     Raises:
-        ValueError: where a tensor is missing, too small, left over, or covered twice.
+        ValueError: if a tensor is missing, too small, left over, or covered twice.
     """
 
     def __init__(self, places: Mapping[Block, BlockPlace], shapes: Mapping[str, Shape]) -> None:
@@ -90,14 +90,14 @@ class Placement:
         self._refuse_gaps()
 
     def blocks(self, tensors: Mapping[str, Array]) -> Blocks:
-        """The blocks of such tensors, in float64."""
+        """The blocks of tensors that have the target's names and shapes, in float64."""
         return {
             block: np.array(place.view(tensors[place.tensor]), np.float64)
             for block, place in self.places.items()
         }
 
     def tensors(self, blocks: Mapping[Block, Array]) -> dict[str, Array]:
-        """Such blocks as tensors of the target's names and shapes, in float64."""
+        """Blocks put together as tensors of the target's names and shapes, in float64."""
         found = {name: np.zeros(shape) for name, shape in self.shapes.items()}
         for block, place in self.places.items():
             place.view(found[place.tensor])[...] = blocks[block]
@@ -135,17 +135,17 @@ class Lane(NamedTuple):
 
 @dataclass(frozen=True)
 class Data:
-    """What one run of the network sees.
+    """What one run of the network is given.
 
     Attributes:
         x: inputs (T, B, I); below an embedding one-hot, (T, B, classes).
         targets: (T, B, O).
-        lengths: steps of every sequence, (B,).
-        h, c: initial states (L, D, B, P) and (L, D, B, H), of layers and directions.
+        lengths: the number of steps of every sequence, (B,).
+        h, c: initial states (L, D, B, P) and (L, D, B, H), by layer and direction.
         mask: what the head sees of the hidden states, (T, B, D·P), where units are dropped.
-        between: the same of what each layer but the lowest sees; (): nothing is dropped there.
-        final: weights of the last states in the loss, in shape like `h` and `c`, where it looks
-            at them.
+        between: the same for what each layer but the lowest sees; () where nothing is dropped.
+        final: weights of the last states in the loss, shaped like `h` and `c`, if the loss depends
+            on them.
     """
 
     x: Array
@@ -160,7 +160,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Forward:
-    """One forward pass: a tape a lane, what the head saw, the outputs, loss and δ of outputs."""
+    """One forward pass: the tape of every lane, what the head saw, the outputs, loss, and δy."""
 
     tapes: Mapping[Lane, Tape]
     weights: Mapping[Lane, Weights]
@@ -178,9 +178,9 @@ class Model:
         cell: the recurrent cell, the same in all layers.
         placement: where its blocks lie in the target's tensors.
         blocks: their values.
-        data, loss: what it is run on, and how outputs become a loss.
-        decay: λ of λ/2 Σ W² over the matrices; over biases too where `decay_biases`.
-        notes: what was guessed, in sentences.
+        data, loss: what the network is run on, and how outputs become a loss.
+        decay: λ of an L2 term λ/2 Σ W² over the matrices; over biases too with `decay_biases`.
+        notes: sentences on what was guessed.
     """
 
     cell: Cell
@@ -198,7 +198,7 @@ class Model:
 
     @property
     def layers(self) -> int:
-        """How many recurrent layers lie on one another."""
+        """How many recurrent layers are stacked."""
         return 1 + max(block.layer for block in self.blocks)
 
     @property
@@ -208,7 +208,7 @@ class Model:
 
     @property
     def lanes(self) -> list[Lane]:
-        """The lowest layer's first."""
+        """Every layer in every direction, from the lowest layer up."""
         return [Lane(*both) for both in product(range(self.layers), range(self.directions))]
 
     @property
@@ -218,7 +218,7 @@ class Model:
 
     @property
     def has_head(self) -> bool:
-        """Whether a dense layer lies on the hidden states."""
+        """Whether a dense layer follows the hidden states."""
         return Block(HEAD, "V", 0) in self.blocks
 
     @property
@@ -232,14 +232,14 @@ class Model:
         return len(self.data.x)
 
     def words(self, layer: int | None, direction: int | None) -> str:
-        """Which layer and direction that is, where there are several; else ""."""
+        """A layer and direction in words, where there are several; otherwise ""."""
         found = [f"layer {layer}"] if layer is not None and self.layers > 1 else []
         if direction is not None and self.directions > 1:
             found.append(DIRECTIONS[direction])
         return ", ".join(found)
 
     def decays(self, block: Block) -> bool:
-        """Whether the L2 term counts this block."""
+        """Whether the L2 term includes this block."""
         return bool(self.decay) and (block.kind in "WURVE" or self.decay_biases)
 
     def value(self) -> float:
@@ -248,13 +248,13 @@ class Model:
         return self.forward().loss + self.decay / 2 * squares
 
     def forward(self) -> Forward:
-        """The forward pass, which is run once."""
+        """The forward pass, which is run only once."""
         if self._forward is None:
             self._forward = self._run()
         return self._forward
 
     def gradient(self, mutations: Iterable[Mutation] = ()) -> dict[str, Array]:
-        """By the target's own names and shapes; with faults put in where some are given."""
+        """The gradient by the target's own names and shapes, with such mutations put in."""
         found = self.data_gradient(mutations)
         for block, w in self.blocks.items():
             if self.decays(block):
@@ -262,7 +262,7 @@ class Model:
         return self.placement.tensors(found)
 
     def data_gradient(self, mutations: Iterable[Mutation] = ()) -> Blocks:
-        """The gradient without the L2 term's, block by block, with such mutations."""
+        """The gradient of the loss without the L2 term, block by block, with such mutations."""
         made, run = tuple(mutations), self.forward()
         found, dh = self.head_gradient(made)
         deltas = self.recursion(made, dh)
@@ -283,7 +283,7 @@ class Model:
         return {block: found[block] for block in self.blocks}
 
     def head_gradient(self, mutations: tuple[Mutation, ...]) -> tuple[Blocks, Array]:
-        """The head's own blocks, and δ of the top layer's hidden states (T, B, D·P)."""
+        """The gradient of the head's blocks, and δ of the top layer's hidden states (T, B, D·P)."""
         run, intervene = self.forward(), Interventions(mutations)
         dy = intervene("dy", run.dy, model=self, run=run)
         found: Blocks = {}
@@ -302,7 +302,7 @@ class Model:
         return found, intervene("dh_out", dh)
 
     def recursion(self, mutations: tuple[Mutation, ...], dh: Array) -> dict[Lane, Deltas]:
-        """δ of every lane; remembered, since many mutations do not touch them."""
+        """δ of every lane; remembered, since many mutations leave it as it is."""
         key = tuple(c for c in mutations if c.in_recursion or "dy" in c.places)
         if key in self._deltas:
             return self._deltas[key]
@@ -365,21 +365,21 @@ class Model:
     def joined(
         self, halves: Iterable[Array], *, turned: bool = True, swapped: bool = False
     ) -> Array:
-        """What each direction has in its own time, side by side in the one order of time.
+        """What both directions have in their own time, side by side in one order of time.
 
-        Or as people get it wrong: not `turned` to one order of time, or `swapped`.
+        Without `turned`, or with `swapped`, they are joined in the ways that people get it wrong.
         """
         found = [self._turned(half, k if turned else 0) for k, half in enumerate(halves)]
         return np.concatenate(found[::-1] if swapped else found, axis=2)
 
     def _turned(self, array: Array, direction: int) -> Array:
-        """(T, B, …) in a direction's own time from the order of time, or back."""
+        """(T, B, …) from the order of time to a direction's own time, or back."""
         return reverse(array, self.data.lengths) if direction else array
 
     def _handed_down(
         self, mutations: tuple[Mutation, ...], layer: int, deltas: Mapping[Lane, Deltas]
     ) -> Array:
-        """δx of a layer (T, B, ·): both directions saw x_t."""
+        """δx of a layer (T, B, ·), summed over directions, since both of them saw x_t."""
         halves = []
         for direction in range(self.directions):
             lane = Lane(layer, direction)

@@ -20,12 +20,14 @@ from throughtime.diagnosis.tolerances import ROUNDED_BELOW
 
 @dataclass(frozen=True)
 class Fit:
-    """g = scale · source (transposed), the L2 term counted `decay` times, down to rounding.
+    """How a block of the gradient follows from the mutant's, down to rounding.
+
+    g = scale · source, perhaps transposed, with the L2 term counted `decay` times.
 
     Attributes:
-        source: the mutant's block that it is made of.
-        transposed: whether that stands transposed.
-        scale: the factor, 1 where all is right; None: nothing tells.
+        source: the mutant's block that it is made from.
+        transposed: whether that block is transposed.
+        scale: the factor, 1 where all is right; None where nothing tells it.
         decay: 0, 1 or 2; None where there is no L2 term.
         joint: whether the L2 term is scaled too.
     """
@@ -37,7 +39,7 @@ class Fit:
     joint: bool = True
 
     def apply(self, model: Model, mutant: Blocks, block: Block, limit: float | None) -> Array:
-        """The block that it gives."""
+        """The block that this fit predicts."""
         p = mutant[self.source].T if self.transposed else mutant[self.source]
         scale = 1.0 if self.scale is None else self.scale
         if self.decay is None:
@@ -55,8 +57,8 @@ class TestedGradient:
     Attributes:
         blocks: its blocks.
         tolerance: what counts as equal, relative to a block's largest entry.
-        largest: the largest entry of all.
-        limit: magnitude at which entries are clipped, where they are.
+        largest: the magnitude of its largest entry.
+        limit: the magnitude at which entries are clipped; None where none is.
     """
 
     blocks: Blocks
@@ -72,9 +74,9 @@ class TestedGradient:
         return bool(np.abs(g - p).max() <= self.tolerance * scale)
 
     def hopeless(self, g: Array, p: Array, scale: float) -> bool:
-        """Whether scale · p, its least squares, is so far from g that nothing more need be asked.
+        """Whether scale · p, the least-squares fit, is too far from g to be worth comparing.
 
-        ‖g − αp‖² = ‖g‖² − α p·g for the α that makes it least.
+        ‖g − αp‖² = ‖g‖² − α p·g for the α that minimises it.
         """
         if self.limit is not None:
             return False
@@ -83,7 +85,7 @@ class TestedGradient:
         return square - scale * float((g * p).sum()) > rounding
 
     def idle(self, array: Array) -> bool:
-        """Whether there is nothing in it but rounding."""
+        """Whether an array holds nothing but rounding."""
         return bool(np.abs(array).max() <= self.tolerance * ROUNDED_BELOW * self.largest)
 
     def free(self, g: Array) -> Array | slice:
@@ -102,9 +104,10 @@ def fit_all(
 def fit(
     model: Model, mutant: Blocks, seen: TestedGradient, block: Block, *, moved: bool = True
 ) -> Fit | None:
-    """The simplest of: as it is, scaled, transposed, and where `moved`, another gate's.
+    """The simplest fit of a block; None where none fits.
 
-    Or the other direction's.
+    Tried are the mutant's block as it is, scaled, transposed, and, with `moved`, that of another
+    gate or of the other direction.
     """
     g, w = seen.blocks[block], None
     if model.decays(block):
@@ -133,7 +136,7 @@ def fit(
 
 
 def _terms(p: Array, w: Array | None) -> Iterator[tuple[float | None, Array, Array]]:
-    """(how often the L2 term counts, what is not scaled, what is)."""
+    """(how often the L2 term counts, the part that is not scaled, the part that is)."""
     zero = np.zeros_like(p)
     if w is None:
         yield None, zero, p
@@ -163,7 +166,7 @@ def _sources(mutant: Blocks, block: Block, moved: bool) -> Iterator[tuple[Block,
 
 
 def _gates(mutant: Blocks, block: Block) -> Iterator[Block]:
-    """The same of every gate."""
+    """The corresponding block of every gate."""
     gate = 0
     while (other := block._replace(gate=gate)) in mutant:
         yield other
@@ -171,7 +174,7 @@ def _gates(mutant: Blocks, block: Block) -> Iterator[Block]:
 
 
 def _factor(seen: TestedGradient, g: Array, p: Array) -> float | None:
-    """Least squares of g on p; None where nothing tells."""
+    """The least-squares factor of g on p; None where nothing tells it."""
     free = seen.free(g)
     target, one = g[free].ravel(), p[free].ravel()
     square = float(one @ one)
@@ -180,7 +183,7 @@ def _factor(seen: TestedGradient, g: Array, p: Array) -> float | None:
     factor = float(target @ one) / square
     if not np.isfinite(factor):
         return None
-    for whole in (-1.0, 0.0, 1.0, 2.0):  # instead of what rounding makes of them
+    for whole in (-1.0, 0.0, 1.0, 2.0):  # in place of the same number with rounding errors
         if abs(factor - whole) <= 10 * seen.tolerance:
             return whole
     return factor
@@ -188,7 +191,7 @@ def _factor(seen: TestedGradient, g: Array, p: Array) -> float | None:
 
 @dataclass(frozen=True)
 class Factor:
-    """A known factor: whose it is, and how likely beside others that are as large."""
+    """A known factor: the fault that gives it, and how likely it is beside others of its value."""
 
     fault: str
     value: float
@@ -196,7 +199,7 @@ class Factor:
 
 
 def known_factors(model: Model) -> Iterator[Factor]:
-    """What a gradient is multiplied by where its reduction is not the loss's."""
+    """The factors of a gradient whose reduction is not that of the loss."""
     loss, run = model.loss, model.forward()
     T, B, O = model.steps, len(model.data.lengths), run.y.shape[-1]  # noqa: E741
     summed_t, summed_b = loss.time == "sum" and not loss.last, loss.batch == "sum"
@@ -220,7 +223,7 @@ def known_factors(model: Model) -> Iterator[Factor]:
 def factors_of(
     model: Model, value: float, tolerance: float, most: int = 3
 ) -> list[tuple[Factor, ...]]:
-    """The smallest sets of known factors whose product this is, the likeliest first."""
+    """The smallest sets of known factors with this product, the likeliest first."""
     factors = [f for f in known_factors(model) if abs(f.value - 1) > 1e-6]
     for count in range(1, most + 1):
         fitting = [
@@ -235,25 +238,25 @@ def factors_of(
 
 
 def _opposed(chosen: tuple[Factor, ...]) -> bool:
-    """Whether one of them undoes another."""
+    """Whether one of these factors cancels another."""
     return any(abs(a.value * b.value - 1) < 1e-9 for a, b in combinations(chosen, 2))
 
 
 def is_round(number: float, tolerance: float) -> bool:
-    """Whether it is a number of at most two digits, such as 0.25 or 5: someone's limit."""
+    """Whether a number has at most two digits, as limits that people choose do: 0.25, or 5."""
     digits = float(f"{number:.1e}")
     return abs(digits - number) <= tolerance * number
 
 
 @dataclass(frozen=True)
 class FoundFault:
-    """A fault that was found.
+    """A fault that was found, and what is known of it.
 
     Attributes:
         fault: its identifier.
-        where: tensors, gates or steps, in words.
+        where: the tensors, gates or steps that it concerns, in words.
         facts: numbers and names for its statement.
-        alternatives: other faults that would do just the same here.
+        alternatives: other faults that would have the same effect here.
     """
 
     fault: str
@@ -265,11 +268,11 @@ class FoundFault:
 def finishing(
     model: Model, fits: Mapping[Block, Fit | None], seen: TestedGradient, norm: float
 ) -> list[FoundFault]:
-    """The faults that turn the mutant's gradient into this one, for blocks that fit.
+    """The faults that turn a mutant's gradient into the one under test, in the blocks that fit.
 
     Args:
         model: the network.
-        fits: by block, from `fit_all`.
+        fits: the fit of each block, from `fit_all`.
         seen: the gradient under test.
         norm: its norm.
     """
@@ -283,7 +286,7 @@ def finishing(
 
 
 def gate_word(model: Model, block: Block) -> str:
-    """ "gate o", and of which layer."""
+    """Which gate a block belongs to, and of which layer: "gate o of layer 1"."""
     word, lane = f"gate {model.cell.gates[block.gate]}", model.words(block.layer, block.direction)
     return f"{word} of {lane}" if lane else word
 
@@ -294,7 +297,7 @@ def tensor_of(model: Model, block: Block) -> str:
 
 
 def block_word(model: Model, block: Block) -> str:
-    """A tensor, and the gate where it holds several."""
+    """The tensor of a block, with its gate where the tensor holds several."""
     tensor = tensor_of(model, block)
     alone = len(model.cell.gates) == 1 or not block.gated
     others = {b.gate for b in model.placement.of(tensor)}
@@ -302,7 +305,7 @@ def block_word(model: Model, block: Block) -> str:
 
 
 def _moved(model: Model, fits: Mapping[Block, Fit]) -> list[FoundFault]:
-    """Transposed blocks, those of the other direction, permuted gates, copied biases."""
+    """Transposed blocks, blocks of the other direction, permuted gates, and copied biases."""
     found = []
     turned = [block for block, fit in fits.items() if fit.transposed]
     if turned:
@@ -345,7 +348,7 @@ def _decayed(model: Model, fits: Mapping[Block, Fit]) -> list[FoundFault]:
 def _scaled(
     model: Model, fits: Mapping[Block, Fit], seen: TestedGradient, norm: float
 ) -> list[FoundFault]:
-    """One factor in all blocks, and others in some: the fewest faults that give these."""
+    """The fewest faults that give one factor in all blocks, and others in some."""
     scales = {
         block: fit.scale
         for block, fit in fits.items()
@@ -365,7 +368,7 @@ def _scaled(
 
 
 def _copy_of(fit: Fit, block: Block, fits: Mapping[Block, Fit], seen: TestedGradient) -> bool:
-    """Whether a block is another's copy, so that its factor is that one's."""
+    """Whether a block is a copy of another one, so that it has the same factor."""
     own = fits.get(fit.source)
     if fit.source == block or own is None or own.scale is None or own.source != fit.source:
         return False
@@ -394,7 +397,7 @@ def _all_scaled(model: Model, base: float, seen: TestedGradient, norm: float) ->
 def _some_scaled(
     model: Model, scales: Mapping[Block, float], base: float, seen: TestedGradient
 ) -> list[FoundFault]:
-    """Blocks whose factor is not that of all."""
+    """The faults of blocks whose factor is not the common one."""
     groups: dict[float, list[Block]] = {}
     for block, scale in scales.items():
         ratio = scale / base
@@ -416,7 +419,7 @@ def _group(
     blocks: list[Block],
     seen: TestedGradient,
 ) -> list[FoundFault]:
-    """One factor that some blocks have."""
+    """The faults that give some blocks one and the same factor."""
     facts = {"factor": f"{ratio:.6g}"}
     T, B = model.steps, len(model.data.lengths)
     if ratio == 0:
@@ -450,12 +453,12 @@ def _group(
 
 
 def _gate(block: Block) -> tuple[int, int, int]:
-    """Which gate of which layer and direction."""
+    """The layer, direction and gate of a block."""
     return block.layer, block.direction, block.gate
 
 
 def _whole_tensors(model: Model, scales: Mapping[Block, float], blocks: list[Block]) -> list[str]:
-    """Tensors all of whose blocks are among these, then blocks of tensors that are not."""
+    """Names of tensors all of whose blocks are among these, and of other blocks."""
     found: dict[str, None] = {}
     for block in blocks:
         tensor = tensor_of(model, block)

@@ -47,9 +47,9 @@ class Attempt:
 
     Attributes:
         mutations: the set.
-        fits: by block; None where none fits.
-        found: the faults after the backward pass that it takes beside, for the blocks that fit.
-        far: how much of the rest is left, 0 … 1, by blocks.
+        fits: the fit of each block; None where none fits.
+        found: the faults after the backward pass that the fits need in addition.
+        far: how far the blocks that do not fit are off on average, 0 … 1.
     """
 
     mutations: tuple[Mutation, ...]
@@ -59,32 +59,32 @@ class Attempt:
 
     @cached_property
     def wrong(self) -> int:
-        """How many blocks it does not explain."""
+        """How many blocks are not explained."""
         return sum(fit is None for fit in self.fits.values())
 
     @property
     def complete(self) -> bool:
-        """Whether it explains all."""
+        """Whether all blocks are explained."""
         return not self.wrong
 
     @property
     def cost(self) -> int:
-        """How many faults that takes."""
+        """How many faults the explanation takes."""
         names = {mutation.fault for mutation in self.mutations}
         free = [one for one in self.found if not (one.fault == "scaled" and names & OTHER_LOSS)]
         return len(self.mutations) + len(free)
 
     @property
     def order(self) -> tuple[float, ...]:
-        """Smaller is better."""
+        """A key by which the better of two attempts comes first."""
         return (self.wrong, self.cost, self.far)
 
 
-OTHER_LOSS = {"different_loss"}  # whose factor is its own
+OTHER_LOSS = {"different_loss"}  # a factor beside it is no fault of its own
 
 
 class Trial:
-    """Tries mutations on one gradient; the budget counts the backward passes that it runs."""
+    """Tries mutations on one gradient; the budget counts the backward passes that are run."""
 
     def __init__(self, model: Model, seen: TestedGradient, budget: Budget) -> None:
         self.model, self.seen, self.budget = model, seen, budget
@@ -93,7 +93,7 @@ class Trial:
         self.known: dict[frozenset[int], Attempt] = {}
 
     def __call__(self, *mutations: Mutation) -> Attempt:
-        """The attempt with these mutations, all blocks."""
+        """The attempt with these mutations, over all blocks."""
         key = frozenset(map(id, mutations))
         if key not in self.known:
             self.budget.count(1)
@@ -101,14 +101,14 @@ class Trial:
         return self.known[key]
 
     def head_fits(self, mutations: tuple[Mutation, ...]) -> dict[Block, Fit | None]:
-        """The output layer's blocks alone: no recursion is run."""
+        """The fits of the output layer's blocks alone, for which no recursion is run."""
         found, _ = self.model.head_gradient(mutations)
         return fit_all(self.model, found, self.seen, self.head)
 
     def promising(self, *mutations: Mutation) -> bool:
-        """Whether in each lane some gate's bias lies along one of the mutant's; cheap to ask.
+        """Whether some gate's bias in each lane is parallel to one of the mutant's: a cheap test.
 
-        Where a bias is clipped, 0 or not there, nothing is told.
+        It passes where a bias is clipped, 0 or missing, so that it tells nothing.
         """
         if self.seen.limit is not None:
             return True
@@ -126,7 +126,7 @@ class Trial:
 
     @cached_property
     def _biases(self) -> dict[Lane, Array | None]:
-        """Of each lane, the gates' biases of norm 1, (G, H); None where one has none."""
+        """The gates' biases in each lane, scaled to norm 1, (G, H); None where one is missing."""
         found: dict[Lane, Array | None] = {}
         gates = range(len(self.model.cell.gates))
         for lane in self.model.lanes:
@@ -148,7 +148,7 @@ class Trial:
         return Attempt(mutations, fits, tuple(found), self._far(mutant, fits))
 
     def _lane(self, lane: Lane, mutant: Blocks) -> dict[Block, Fit | None]:
-        """A lane's blocks. Where no bias fits, other gates' blocks are not tried for weights."""
+        """The fits of a lane's blocks. Other gates' blocks are tried only where some bias fits."""
         own = [block for block in self.seen.blocks if (block.layer, block.direction) == lane]
         first = [b for b in own if b.kind == "b"] or [b for b in own if b.kind == "W"]
         fits = fit_all(self.model, mutant, self.seen, first)
@@ -159,7 +159,7 @@ class Trial:
         return fits
 
     def _far(self, mutant: Blocks, fits: Mapping[Block, Fit | None]) -> float:
-        """Mean over the unexplained blocks of 1 − cos²."""
+        """1 − cos² of the angle to the mutant's block, averaged over the unexplained blocks."""
         left = [block for block, fitted in fits.items() if fitted is None]
         if not left:
             return 0.0
@@ -180,10 +180,15 @@ def search(
     budget: Budget | None = None,
     share: float = 1.0,
 ) -> list[Attempt]:
-    """The attempts that explain the gradient with the fewest faults; else the best partial one.
+    """The attempts that explain the gradient with the fewest faults, or the best partial one.
 
-    Unless it is to be thorough, single mutations are tried and no pairs. It takes such a share of
-    the backward passes that the budget has left; by default that budget is `passes(model)`.
+    Args:
+        model: the network.
+        seen: the gradient under test.
+        among: identifiers of the faults that are tried; by default all of them.
+        thorough: whether pairs of mutations are tried too, and not single ones alone.
+        budget: of backward passes; by default `passes(model)`.
+        share: the share of the budget that may be used.
     """
     return MutantSearch(model, seen, among, budget, share).run(thorough)
 
@@ -191,8 +196,8 @@ def search(
 def passes(model: Model) -> int:
     """How many backward passes are worth running, however long they take on this machine.
 
-    Those of small networks take a fraction of a millisecond. Of longer and larger ones fewer are
-    run, so that all of them together take about as long; but every single mutation has its turn.
+    Those of small networks take a fraction of a millisecond. Fewer are run of longer and larger
+    networks, so that all of them together take about as long, but every mutation is tried once.
     """
     products = model.data.x[..., 0].size * sum(w.size for w in model.blocks.values())
     work = STEP_OVERHEAD * model.steps * len(model.lanes) + products
@@ -200,7 +205,7 @@ def passes(model: Model) -> int:
 
 
 class MutantSearch:
-    """One search."""
+    """One search for the mutations that explain a gradient."""
 
     def __init__(
         self,
@@ -212,20 +217,22 @@ class MutantSearch:
     ) -> None:
         self.model, self.budget = model, budget or Budget(passes(model))
         self.trial = Trial(model, seen, self.budget)
-        self.end = self.budget.used + share * self.budget.left  # what it will have counted then
+        self.end = (
+            self.budget.used + share * self.budget.left
+        )  # how many passes will have been counted
         table = mutations(model, among)
         self.places = {id(mutation): place for place, mutation in enumerate(table)}
         self.head = [c for c in table if c.in_head]
         self.rest = [c for c in table if not c.in_head]
 
     def run(self, thorough: bool = True) -> list[Attempt]:
-        """Level by level, until one explains all and no more faults could be fewer."""
+        """Searches level by level, until no explanation could take fewer faults."""
         starts = self._starts()
         tried = self._tried(starts)
         if best := self._settled(tried, 1):
             return best
         singles: list[Attempt] = []
-        for everywhere in (True, False):  # those of one layer or direction alone come second
+        for everywhere in (True, False):  # mutations of one layer or direction alone come second
             more = [(*s, c) for s in starts for c in self._useful(s) if c.everywhere == everywhere]
             singles += self._tried(more)
             if best := self._settled(tried + singles, 3 if thorough else np.inf):
@@ -276,14 +283,14 @@ class MutantSearch:
                 yield one
 
     def _extended(self, tried: list[Attempt]) -> list[Attempt]:
-        """The attempts that make most blocks right, each with one mutation more."""
+        """The attempts that explain most blocks, each with one more mutation."""
         plain = {a.wrong for a in tried if not a.mutations} or {max(a.wrong for a in tried)}
         gained = [a for a in tried if a.wrong < min(plain)]
         best = sorted(gained, key=lambda a: a.order)[:EXTENDED_ATTEMPTS]
         return self._tried((*a.mutations, c) for a in best for c in self._useful(a.mutations))
 
     def _pairs(self, starts: list[tuple[Mutation, ...]], singles: list[Attempt]) -> list[Attempt]:
-        """Two mutations in the recurrent layers, those first that alone come nearest."""
+        """Pairs of mutations in the recurrent layers, first those that alone come nearest."""
         found: list[Attempt] = []
         end = self.budget.used + SHARE_OF_PAIRS * (self.end - self.budget.used)
         for start in starts[:2]:
@@ -302,13 +309,13 @@ class MutantSearch:
         return found
 
     def _rivals(self, start: tuple[Mutation, ...], one: Mutation, other: Mutation) -> list[Attempt]:
-        """The pairs that share a mutation with one that explains all."""
+        """The pairs that share a mutation with a pair that explains everything."""
         return self._tried(
             (*start, kept, c) for kept in (one, other) for c in self._useful((*start, kept))
         )
 
     def _tried(self, sets: Iterable[tuple[Mutation, ...]]) -> list[Attempt]:
-        """The attempts with these, until the budget is spent; at least the first of all."""
+        """The attempts with these sets, until the budget is spent; at least the very first."""
         found: list[Attempt] = []
         for one in sets:
             if self.trial.known and self._over(self.end):
@@ -317,11 +324,11 @@ class MutantSearch:
         return found
 
     def _over(self, end: float) -> bool:
-        """Whether nothing more may be tried, now or once so many passes have been counted."""
+        """Whether so many passes have been counted, or the budget is spent otherwise."""
         return self.budget.used >= end or self.budget.over
 
     def _settled(self, tried: list[Attempt], enough: float) -> list[Attempt]:
-        """The complete attempts with the fewest faults, if these are few enough."""
+        """The complete attempts with the fewest faults, if they have few enough."""
         complete = [a for a in tried if a.complete]
         if not complete or (least := min(a.cost for a in complete)) > enough:
             return []
@@ -329,18 +336,18 @@ class MutantSearch:
         return sorted(best.values(), key=self._unlikely)
 
     def _unlikely(self, attempt: Attempt) -> int:
-        """The places of its mutations in the table, which begins with the likelier ones."""
+        """The sum of its mutations' positions in the table, which begins with the likelier ones."""
         return sum(self.places[id(mutation)] for mutation in attempt.mutations)
 
 
 def _together(one: Mutation, other: Mutation) -> bool:
-    """Whether both can be there at once and neither hides the other."""
+    """Whether both can be put in at once without one hiding the other."""
     same = one.fault == other.fault and (one.layer, one.direction) == (other.layer, other.direction)
     return not same and not one.places & other.places - {"slopes", "carried", "U"}
 
 
 def _by_rank(ranked: list[Mutation]) -> Iterator[tuple[Mutation, Mutation]]:
-    """Pairs, by the sum of their ranks."""
+    """All pairs, ordered by the sum of their ranks."""
     n = len(ranked)
     for total in range(1, 2 * n - 2):
         for i in range(max(0, total - n + 1), (total + 1) // 2):
@@ -368,11 +375,11 @@ class Match:
 
     Attributes:
         found: the faults, with what is known of each.
-        before: discrepancy of the gradient against the right one.
-        after: against the mutant's.
-        undone: the gradient with the faults undone, as far as they go.
-        unexplained: tensors that are wrong all the same; none: all is explained.
-        rivals: other sets of faults that do as well.
+        before: the discrepancy between the gradient and the right one.
+        after: the discrepancy between the gradient and the mutant's.
+        undone: the gradient with these faults undone.
+        unexplained: tensors that are wrong even so; empty where everything is explained.
+        rivals: other sets of faults that explain as much.
     """
 
     found: tuple[FoundFault, ...]
@@ -398,11 +405,11 @@ class Match:
 
 
 def mutants(model: Model, among: Iterable[str] | None = None) -> Iterator[Mutant]:
-    """Every single mutation of the model's backward pass, and the gradient that it gives.
+    """The gradients of the model's backward pass with every single mutation in turn.
 
     Args:
         model: a network whose layout and data are known.
-        among: identifiers of faults; all of them where it is not given.
+        among: identifiers of faults; by default all of them.
     """
     for mutation in mutations(model, among):
         yield Mutant((mutation.fault,), (mutation.where,), model.gradient((mutation,)))
@@ -419,15 +426,15 @@ def explain(
 
     Args:
         model: the network, as `model_from_target` gives it.
-        gradient: the one under test, by the target's names.
-        error: what counts as equal, relative to a tensor's largest entry; by default what
-            rounding in the gradient's own precision may do.
-        among: identifiers of the faults that are tried; all of them where it is not given.
+        gradient: the gradient under test, by the target's names.
+        error: what counts as equal, relative to a tensor's largest entry; by default the rounding
+            of the gradient's own precision.
+        among: identifiers of the faults that are tried; by default all of them.
         budget: of backward passes; by default as many as are worth running, see `passes`.
 
     Returns:
-        nothing where the gradient is right, or where no set explains even a part of it. Where
-        none explains it all, one match, with the tensors that it leaves unexplained.
+        no matches where the gradient is right, or where no set of faults explains any part of it.
+        Where no set explains all of it, one match, with the tensors that it leaves unexplained.
     """
     precisions = [np.asarray(array).dtype.name for array in gradient.values()]
     tolerance = error or max(
@@ -462,7 +469,7 @@ def seen_of(model: Model, gradient: Mapping[str, Array], tolerance: float) -> Te
 
 
 def limited(seen: TestedGradient) -> TestedGradient | None:
-    """The same, as one that may be clipped: where several entries have the largest magnitude."""
+    """The gradient as one that is clipped, if several entries have the largest magnitude."""
     held = [int((np.abs(g) >= seen.largest * (1 - 1e-9)).sum()) for g in seen.blocks.values()]
     if sum(held) > 2 or sum(n > 0 for n in held) > 1:
         return replace(seen, limit=seen.largest)
@@ -470,7 +477,7 @@ def limited(seen: TestedGradient) -> TestedGradient | None:
 
 
 def decisive(model: Model, seen: TestedGradient, attempt: Attempt) -> bool:
-    """Whether a partial attempt makes blocks right that were not, and not by chance."""
+    """Whether a partial attempt explains blocks that were wrong, and not by chance."""
     if not attempt.mutations and not attempt.found:
         return False
     right = model.data_gradient()
@@ -494,7 +501,7 @@ def _pairs(
 def _matches(
     model: Model, seen: TestedGradient, right: dict[str, Array], attempts: list[Attempt]
 ) -> list[Match]:
-    """One match for each set of names, with the others as its rivals."""
+    """One match for each set of faults, with the other sets as its rivals."""
     by_names: dict[tuple[str, ...], Attempt] = {}
     for attempt in attempts:
         names = tuple(sorted(one.fault for one in _found(model, attempt)))
@@ -507,7 +514,7 @@ def _matches(
 
 
 def _found(model: Model, attempt: Attempt) -> list[FoundFault]:
-    """The faults of an attempt; another loss has a factor of its own."""
+    """The faults of an attempt; a factor beside a different loss is none of them."""
     names = {mutation.fault for mutation in attempt.mutations}
     after = [f for f in attempt.found if not (f.fault == "scaled" and "different_loss" in names)]
     return [_said(model, mutation) for mutation in attempt.mutations] + after

@@ -287,8 +287,8 @@ def finishing(
 
 def gate_word(model: Model, block: Block) -> str:
     """Which gate a block belongs to, and of which layer: "gate o of layer 1"."""
-    word, lane = f"gate {model.cell.gates[block.gate]}", model.words(block.layer, block.direction)
-    return f"{word} of {lane}" if lane else word
+    word, place = f"gate {model.cell.gates[block.gate]}", model.words(block.layer, block.direction)
+    return f"{word} of {place}" if place else word
 
 
 def tensor_of(model: Model, block: Block) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.cells import biases
 from throughtime.diagnosis.mutants.interventions import Interventions, Mutation
-from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, Block, Blocks, Lane, Model
+from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, Block, Blocks, DirectedLayer, Model
 from throughtime.diagnosis.mutants.postprocessing import (
     Fit,
     FoundFault,
@@ -106,7 +106,7 @@ class Trial:
         return fit_all(self.model, found, self.seen, self.head)
 
     def promising(self, *mutations: Mutation) -> bool:
-        """Whether some gate's bias in each lane is parallel to one of the mutant's: a cheap test.
+        """Whether in each directed layer some bias is parallel to one of the mutant's: a cheap test.
 
         It passes where a bias is clipped, 0 or missing, so that it tells nothing.
         """
@@ -114,42 +114,46 @@ class Trial:
             return True
         self.budget.count(1)
         _, dh = self.model.head_gradient(mutations)
-        for lane, deltas in self.model.recursion(mutations, dh).items():
-            g = self._biases[lane]
+        for directed, deltas in self.model.recursion(mutations, dh).items():
+            g = self._biases[directed]
             if g is None:
                 return True
-            p = biases(deltas, Interventions(mutations, *lane))
+            p = biases(deltas, Interventions(mutations, *directed))
             p = p / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), 1e-300)
             if np.abs(g @ p.T).max() < 1 - 1e-7 - self.seen.tolerance:
                 return False
         return True
 
     @cached_property
-    def _biases(self) -> dict[Lane, Array | None]:
-        """The gates' biases in each lane, scaled to norm 1, (G, H); None where one is missing."""
-        found: dict[Lane, Array | None] = {}
+    def _biases(self) -> dict[DirectedLayer, Array | None]:
+        """The gates' biases in each directed layer, of norm 1, (G, H); None if one is missing."""
+        found: dict[DirectedLayer, Array | None] = {}
         gates = range(len(self.model.cell.gates))
-        for lane in self.model.lanes:
-            layer, direction = lane
+        for directed in self.model.directed_layers:
+            layer, direction = directed
             own = [self.seen.blocks.get(Block(layer, "b", gate, direction)) for gate in gates]
             there = np.array([b for b in own if b is not None and not self.seen.idle(b)])
             known = len(there) == len(gates) and there.shape[1] > 1
-            found[lane] = there / np.linalg.norm(there, axis=1, keepdims=True) if known else None
+            norms = np.linalg.norm(there, axis=1, keepdims=True) if known else None
+            found[directed] = None if norms is None else there / norms
         return found
 
     def _try(self, mutations: tuple[Mutation, ...]) -> Attempt:
         mutant = self.model.data_gradient(mutations)
         fits = fit_all(self.model, mutant, self.seen, self.head)
-        for lane in self.model.lanes:
-            fits |= self._lane(lane, mutant)
+        for directed in self.model.directed_layers:
+            fits |= self._directed_layer(directed, mutant)
         embedding = [block for block in self.seen.blocks if block.layer == EMBEDDING]
         fits |= fit_all(self.model, mutant, self.seen, embedding)
         found = finishing(self.model, fits, self.seen, self.norm)
         return Attempt(mutations, fits, tuple(found), self._far(mutant, fits))
 
-    def _lane(self, lane: Lane, mutant: Blocks) -> dict[Block, Fit | None]:
-        """The fits of a lane's blocks. Other gates' blocks are tried only where some bias fits."""
-        own = [block for block in self.seen.blocks if (block.layer, block.direction) == lane]
+    def _directed_layer(self, directed: DirectedLayer, mutant: Blocks) -> dict[Block, Fit | None]:
+        """The fits of a directed layer's blocks.
+
+        Where no bias fits, other gates' blocks are not tried for the weights.
+        """
+        own = [block for block in self.seen.blocks if (block.layer, block.direction) == directed]
         first = [b for b in own if b.kind == "b"] or [b for b in own if b.kind == "W"]
         fits = fit_all(self.model, mutant, self.seen, first)
         told = any(fit is not None and fit.scale for fit in fits.values())
@@ -200,7 +204,7 @@ def passes(model: Model) -> int:
     networks, so that all of them together take about as long, but every mutation is tried once.
     """
     products = model.data.x[..., 0].size * sum(w.size for w in model.blocks.values())
-    work = STEP_OVERHEAD * model.steps * len(model.lanes) + products
+    work = STEP_OVERHEAD * model.steps * len(model.directed_layers) + products
     return max(min(MOST_PASSES, int(WORK_OF_A_SEARCH / work)), len(mutations(model)) + LEAST_PASSES)
 
 
@@ -274,7 +278,7 @@ class MutantSearch:
         return found
 
     def _useful(self, start: tuple[Mutation, ...]) -> Iterator[Mutation]:
-        """Changes worth adding to a set: not the same fault again where it is there already."""
+        """The mutations worth adding to a set, in which no fault may stand twice at one place."""
         taken = {(c.fault, c.layer, c.direction) for c in start}
         places = {place for c in start for place in c.places} - {"slopes", "U"}
         for one in self.rest:

@@ -24,6 +24,9 @@ from throughtime.diagnosis.tolerances import (
     STEEP_ENTRY,
 )
 
+POWERS = (-1, 0, 1)  # of T, with which a factor may grow
+GATES = (4, 3)  # how many blocks of rows or columns a tensor may have
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -119,9 +122,6 @@ def number(value: float, error: float) -> str:
         return f"{value:.6g}"
     digits = max(0, int(np.ceil(-np.log10(error))))
     return f"{value:.{digits}f} ± {error:.1g}"
-
-
-POWERS = (-1, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -318,9 +318,6 @@ def _single(known: KnownSizes) -> Iterator[_Meaning]:
 def _facts(ratio: Ratio, known: KnownSizes) -> dict[str, str]:
     numbers = {"T": known.steps, "B": known.sequences, "O": known.outputs}
     return {"factor": str(ratio)} | {k: str(v) for k, v in numbers.items() if v}
-
-
-GATES = (4, 3)
 
 
 def everywhere(observed: Observed, study: Study) -> Iterator[Candidate]:

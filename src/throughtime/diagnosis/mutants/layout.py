@@ -36,6 +36,20 @@ LETTERS = {
 }
 CANDIDATE = LETTERS["LSTM"]["a"]
 
+# What a guess tries.
+USUAL_ORDERS = {
+    "LSTM": ("ifgo", "ifog", "fiog", "figo", "iofg", "gifo"),
+    "GRU": ("rzn", "zrn"),
+    "RNN": ("h",),
+}
+VARIANTS: dict[str, tuple[Any, ...]] = {
+    "LSTM": (LSTM(), LSTM("identity")),
+    "GRU": (GRU(), GRU(False), GRU(True, "1-z"), GRU(False, "1-z")),
+    "RNN": (RNN(), RNN("relu"), RNN("sigmoid")),
+}
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+RECURRENT = re.compile(r"hh|rec|^u|_u|w_?h(?!y|o)|u_?h", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -290,23 +304,6 @@ def _columns(combined: str, width: int, size: int) -> dict[str, slice]:
     return {"W": slice(0, width - size), "U": slice(width - size, width)}
 
 
-CELLS = {"RNN": RNN, "GRU": GRU, "LSTM": LSTM}
-
-
-ORDERS = {
-    "LSTM": ("ifgo", "ifog", "fiog", "figo", "iofg", "gifo"),
-    "GRU": ("rzn", "zrn"),
-    "RNN": ("h",),
-}
-VARIANTS: dict[str, tuple[Any, ...]] = {
-    "LSTM": (LSTM(), LSTM("identity")),
-    "GRU": (GRU(), GRU(False), GRU(True, "1-z"), GRU(False, "1-z")),
-    "RNN": (RNN(), RNN("relu"), RNN("sigmoid")),
-}
-GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
-RECURRENT = re.compile(r"hh|rec|^u|_u|w_?h(?!y|o)|u_?h", re.IGNORECASE)
-
-
 @dataclass(frozen=True)
 class Guess:
     """What `tt.layouts.guess` makes: the data, and what else is known of the run.
@@ -352,7 +349,7 @@ def _reductions(classes: bool, last: bool) -> Iterator[Loss]:
 
 def _orders(kind: str) -> Iterator[str]:
     """Orders of the gates: the usual ones first, then all others."""
-    usual = ORDERS[kind]
+    usual = USUAL_ORDERS[kind]
     yield from usual
     yield from (o for o in map("".join, permutations(usual[0])) if o not in usual)
 

@@ -106,7 +106,7 @@ class Trial:
         return fit_all(self.model, found, self.seen, self.head)
 
     def promising(self, *mutations: Mutation) -> bool:
-        """Whether in each directed layer some bias is parallel to one of the mutant's: a cheap test.
+        """Tells cheaply whether every directed layer has a bias parallel to one of the mutant's.
 
         It passes where a bias is clipped, 0 or missing, so that it tells nothing.
         """

@@ -17,6 +17,7 @@ from throughtime.diagnosis.observed import Candidate, Gradient, Observed
 from throughtime.diagnosis.tolerances import (
     DIFFERS_BEYOND,
     ENTRIES_AT_OTHER_LENGTHS,
+    FACTOR_ERROR_BARS,
     LEAST_STEEP_ENTRIES,
     NORM_POINTS,
     RATIO_ROUNDING,
@@ -261,7 +262,7 @@ def _power(ratio: Ratio, known: KnownSizes) -> int | None:
 
 def _near(value: float, wanted: float, one: Ratio, other: Ratio) -> bool:
     error = abs(one.error / one.value) + abs(other.error / other.value)
-    return abs(value / wanted - 1) <= 4 * error + RATIO_ROUNDING
+    return abs(value / wanted - 1) <= FACTOR_ERROR_BARS * error + RATIO_ROUNDING
 
 
 def _followed(ratio: Ratio, known: KnownSizes, power: int | None) -> Iterator[str]:

@@ -30,9 +30,12 @@ from throughtime.diagnosis.mutants.postprocessing import (
 )
 from throughtime.diagnosis.mutants.table import mutations
 from throughtime.diagnosis.tolerances import (
+    CHANCE_ENTRIES,
     EXTENDED_ATTEMPTS,
+    HELD_WITHIN,
     LEAST_PASSES,
     MOST_PASSES,
+    PARALLEL_BIASES,
     SAME_GRADIENT,
     SHARE_OF_PAIRS,
     STEP_OVERHEAD,
@@ -120,7 +123,7 @@ class Trial:
                 return True
             p = biases(deltas, Interventions(mutations, *directed))
             p = p / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), 1e-300)
-            if np.abs(g @ p.T).max() < 1 - 1e-7 - self.seen.tolerance:
+            if np.abs(g @ p.T).max() < 1 - PARALLEL_BIASES - self.seen.tolerance:
                 return False
         return True
 
@@ -474,7 +477,9 @@ def seen_of(model: Model, gradient: Mapping[str, Array], tolerance: float) -> Te
 
 def limited(seen: TestedGradient) -> TestedGradient | None:
     """The gradient as one that is clipped, if several entries have the largest magnitude."""
-    held = [int((np.abs(g) >= seen.largest * (1 - 1e-9)).sum()) for g in seen.blocks.values()]
+    held = [
+        int((np.abs(g) >= seen.largest * (1 - HELD_WITHIN)).sum()) for g in seen.blocks.values()
+    ]
     if sum(held) > 2 or sum(n > 0 for n in held) > 1:
         return replace(seen, limit=seen.largest)
     return None
@@ -492,7 +497,7 @@ def decisive(model: Model, seen: TestedGradient, attempt: Attempt) -> bool:
         and not seen.idle(seen.blocks[block])
         and not seen.equal(seen.blocks[block], right[block])
     ]
-    return len(gained) > 1 and sum(seen.blocks[block].size for block in gained) > 8
+    return len(gained) > 1 and sum(seen.blocks[block].size for block in gained) > CHANCE_ENTRIES
 
 
 def _pairs(

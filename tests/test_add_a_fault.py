@@ -82,12 +82,12 @@ import numpy as np
 import throughtime as tt
 from dataclasses import replace
 from throughtime.diagnosis.mutants import mutants
-from throughtime.diagnosis.modelled import modelled
+from throughtime.diagnosis.model_from_target import model_from_target
 
 net = tt.Network([tt.RNN(3, 4), tt.Dense(4, 3)], tt.SoftmaxCrossEntropy(), dtype="float64", seed=0)
 rng = np.random.default_rng(0)
 target = tt.target_of(net, rng.normal(size=(5, 2, 3)), rng.integers(0, 3, (5, 2)))
-(wrong,) = mutants(modelled(target).model, ["toy"])
+(wrong,) = mutants(model_from_target(target).model, ["toy"])
 report = tt.check(replace(target, gradient=lambda: wrong.gradient), progress=False)
 print(report.causes[0].fault, report.causes[0].statement)
 """)

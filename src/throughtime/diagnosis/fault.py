@@ -11,7 +11,7 @@ from inspect import getsource
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from throughtime.diagnosis.mutants.change import Change
+    from throughtime.diagnosis.mutants.interventions import Mutation
     from throughtime.diagnosis.mutants.model import Model
 
 LAST = 1_000  # a place or a rank behind all that are given
@@ -77,7 +77,7 @@ class Fault:
     section: Section
     place: int = LAST
     family: bool = False
-    mutations: Callable[[Model], Iterator[Change]] | None = None
+    mutations: Callable[[Model], Iterator[Mutation]] | None = None
     rank: int = LAST
 
     @property

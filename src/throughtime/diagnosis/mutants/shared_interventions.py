@@ -10,13 +10,10 @@ from itertools import combinations, product
 from typing import Any, TypeAlias
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.blocks import Block
-from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, SLOPES
-from throughtime.diagnosis.mutants.change import Change as Mutation
-from throughtime.diagnosis.mutants.change import Edit as Intervention
+from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, SLOPES, Tape
+from throughtime.diagnosis.mutants.interventions import Intervention, Mutation
 from throughtime.diagnosis.mutants.losses import softmax
-from throughtime.diagnosis.mutants.model import DIRECTIONS, Forward, Model
-from throughtime.diagnosis.mutants.walk import Tape
+from throughtime.diagnosis.mutants.model import DIRECTIONS, Block, Forward, Model
 
 __all__ = [
     "ACTIVATIONS",

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from throughtime.diagnosis.faults import FAULTS
-from throughtime.diagnosis.mutants.change import Change
+from throughtime.diagnosis.mutants.interventions import Mutation
 from throughtime.diagnosis.mutants.model import Model
 
 
-def changes(model: Model, among: Iterable[str] | None = None) -> list[Change]:
+def mutations(model: Model, among: Iterable[str] | None = None) -> list[Mutation]:
     """Every mutation that this model can have, in the faults' `rank`.
 
     The likelier ways of a fault come first within it: the search prefers what comes first.

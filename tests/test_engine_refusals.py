@@ -32,7 +32,7 @@ def arguments(name, *, indices=False):
     given |= {f"d{n}": np.zeros_like(a) for n, a in case.p.items()}
     given["dinputs"] = None if indices else np.zeros_like(case.inputs)
     given["delta z"] = np.zeros((T, B, len(case.p["b"])))
-    return compiled.twin(case.cell), given
+    return compiled.engine_cell(case.cell), given
 
 
 def call(cell, given):

@@ -1,28 +1,29 @@
-"""What all cells share: the walk through time, forward and backward.
+"""What all cells share: the loop over time, forward and backward.
 
-A cell's own file holds the equations of one step. Here one step follows another: states are
+A cell's own file holds the equations of one step. Here the steps follow one another: states are
 carried, sequences that have ended stand still, and the gradients of every step are collected.
-Where the compiled engine is in use, a cell's compiled twin does the same.
+If the compiled engine is in use, a cell's compiled twin does the same.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from throughtime.arrays import Array, Shape, sizes
+from throughtime.arrays import Array
 from throughtime.cells import compiled
+from throughtime.cells.description import CellDescription
 from throughtime.cells.products import input_gradient, is_indices, product
 from throughtime.cells.tape import Kept, LocalGradients, State, Tape, active_steps
 from throughtime.engine_settings import use_compiled
 
 
 @dataclass(frozen=True)
-class Cell(ABC):
+class Cell(CellDescription, ABC):
     """A recurrent cell: its sizes and options; parameters and states are passed in.
 
     Args:
@@ -31,30 +32,6 @@ class Cell(ABC):
         bidirectional: whether a layer made of this cell also runs backwards, with parameters
             of its own; the cell itself knows one direction only.
     """
-
-    inputs: int
-    units: int
-    bidirectional: bool = field(default=False, kw_only=True)
-
-    gates: ClassVar[str]  # a letter for each gate, in the order of the rows of W, U and b
-
-    def __post_init__(self) -> None:
-        sizes(self, "inputs", "units")
-
-    @property
-    def output_size(self) -> int:
-        """Size of h_t in one direction."""
-        return self.units
-
-    @property
-    def state_sizes(self) -> dict[str, int]:
-        """Size of each part of the state."""
-        return {"h": self.output_size}
-
-    def shapes(self) -> dict[str, Shape]:
-        """Name and shape of every parameter; rows gate by gate, in the order of `gates`."""
-        rows = len(self.gates) * self.units
-        return {"W": (rows, self.inputs), "U": (rows, self.output_size), "b": (rows,)}
 
     def initialise(self, p: Mapping[str, Array], rng: np.random.Generator) -> None:
         """Weights uniform in ±1/√H, biases 0."""

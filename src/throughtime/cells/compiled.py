@@ -8,39 +8,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from throughtime import _engine
 from throughtime.arrays import Array, Shape
+from throughtime.cells.description import CellDescription
 from throughtime.cells.products import is_indices
 from throughtime.cells.tape import Columns, LocalGradients, State, Tape, active_steps
 
-if TYPE_CHECKING:
-    from throughtime.cells.cell import Cell
-
-NUMBERS = {"RNN": 0, "LSTM": 1, "GRU": 2}
-
 WORTH_KEEPING = 2**15  # numbers; NumPy is quicker to make a smaller array
 
-# What a step keeps for its backward pass, in the order of the twin's columns.
-KEPT = {"RNN": ("s",), "LSTM": ("i", "f", "a", "o", "tanh_c"), "GRU": ("r", "z", "n", "u_n")}
+# The parameters in the engine's order; a cell has some of them.
+PARAMETERS = ("W", "U", "b", "p", "R", "c")
 
 
-def has_twin(cell: Cell) -> bool:
-    """Whether this very class has a compiled twin; a class derived from it has not."""
-    return _has_twin(type(cell))
-
-
-@cache
-def _has_twin(kind: type[Cell]) -> bool:
-    return kind.__module__.startswith("throughtime.cells.") and kind.__name__ in NUMBERS
+def has_twin(cell: CellDescription) -> bool:
+    """Whether this very class has a compiled twin; a class derived from it does not."""
+    return type(cell).__dict__.get("engine_number") is not None
 
 
 def forward(
-    cell: Cell, p: Mapping[str, Array], inputs: Array, state: State | None, lengths: Array | None
+    cell: CellDescription,
+    p: Mapping[str, Array],
+    inputs: Array,
+    state: State | None,
+    lengths: Array | None,
 ) -> tuple[Array, State, Tape]:
     """`Cell.forward`, compiled."""
     dtype = p["W"].dtype
@@ -49,18 +44,18 @@ def forward(
     for name, size in cell.state_sizes.items():
         states[name] = _empty(T + 1, B, size, dtype)
         states[name][0] = 0 if state is None else state[name]
-    names = kept_names(cell)
+    names = cell.kept_names
     kept = Columns(_empty(T, B, len(names) * cell.units, dtype), names)
     active = None if lengths is None else active_steps(T, lengths)
     tape = Tape(inputs, states, kept, active)
-    _engine.forward(twin(cell), *_common(cell, p, tape, lengths))
+    _engine.forward(engine_cell(cell), *_common(cell, p, tape, lengths))
     h = states["h"][1:]
     outputs = h if active is None else h * active
     return outputs, {name: array[T] for name, array in states.items()}, tape
 
 
 def backward(
-    cell: Cell,
+    cell: CellDescription,
     p: Mapping[str, Array],
     tape: Tape,
     doutputs: Array | None,
@@ -73,7 +68,7 @@ def backward(
     dtype = p["W"].dtype
     T, B = tape.inputs.shape[:2]
     sizes = cell.state_sizes
-    d = cell.zero_state(B, dtype)
+    d = {name: np.zeros((B, size), dtype) for name, size in sizes.items()}
     if dstate:
         for name, array in dstate.items():
             d[name][...] = array
@@ -91,12 +86,12 @@ def backward(
         deltas["z"] = _empty(T, B, len(p["b"]), dtype)
     lengths = None if tape.active is None else tape.active.sum(axis=(0, 2))
     _engine.backward(
-        twin(cell),
+        engine_cell(cell),
         *_common(cell, p, tape, lengths),
         doutputs,
         d["h"],
         d.get("c"),
-        *[own.get(name) for name in ("W", "U", "b", "p", "R", "c")],
+        *[own.get(name) for name in PARAMETERS],
         dinputs,
         *[deltas.get(name) for name in ("h", "c", "z")],
         fresh,
@@ -108,15 +103,15 @@ def backward(
 
 
 def _common(
-    cell: Cell, p: Mapping[str, Array], tape: Tape, lengths: Array | None
+    cell: CellDescription, p: Mapping[str, Array], tape: Tape, lengths: Array | None
 ) -> tuple[Array | None, ...]:
     """What both passes are given: parameters, inputs, lengths, states, inner values."""
     if isinstance(tape.kept, Columns):
         packed = tape.kept.packed
     else:  # the tape of a readable forward pass
-        packed = np.concatenate([tape.kept[name] for name in kept_names(cell)], axis=2)
+        packed = np.concatenate([tape.kept[name] for name in cell.kept_names], axis=2)
     return (
-        *[p.get(name) for name in ("W", "U", "b", "p", "R", "c")],
+        *[p.get(name) for name in PARAMETERS],
         *_numbers_or_classes(tape.inputs),
         None if lengths is None else np.ascontiguousarray(lengths, np.intp),
         _side_by_side(tape.states["h"]),
@@ -144,25 +139,21 @@ def _side_by_side(array: Array | None) -> Array | None:
 
 
 @lru_cache(maxsize=256)
-def twin(cell: Cell) -> _engine.Cell:
+def engine_cell(cell: CellDescription) -> _engine.Cell:
     """The cell as the engine knows it."""
+    number = type(cell).engine_number
+    assert number is not None
+    options = cell.engine_options
     return _engine.Cell(
-        NUMBERS[type(cell).__name__],
+        number,
         cell.inputs,
         cell.units,
         cell.output_size,
-        getattr(cell, "nonlinearity", "") == "relu",
-        getattr(cell, "peepholes", False),
-        getattr(cell, "projection", None) is not None,
-        getattr(cell, "reset_after", False),
+        options.get("relu", False),
+        options.get("peepholes", False),
+        options.get("projection", False),
+        options.get("reset_after", False),
     )
-
-
-def kept_names(cell: Cell) -> tuple[str, ...]:
-    """What a step keeps, in the order of the twin's columns."""
-    if getattr(cell, "reset_after", True):
-        return KEPT[type(cell).__name__]
-    return ("r", "z", "n", "reset_h")
 
 
 def dense_forward(p: Mapping[str, Array], inputs: Array) -> Array:

@@ -13,14 +13,14 @@ import numpy as np
 
 from throughtime import _engine
 from throughtime.arrays import Array
-from throughtime.cells import NUMBERS
+from throughtime.cells import Cell
 from throughtime.gradient_flow.measure import Norms
 
 PARTS = ("h", "c")  # in the order of the twin
 
 
 def walk_back(
-    kind: str,
+    cell: Cell,
     U: Array,
     factors: Array,
     carry: Array | None,
@@ -33,7 +33,7 @@ def walk_back(
     """All losses of a run, back over `lags` lags.
 
     Args:
-        kind: "RNN", "LSTM" or "GRU".
+        cell: one with a compiled twin.
         U: (G·H, H).
         factors: (T, B, G, H), of a gradient before it passes each gate's rows of U.
         carry: (T, B, H), the factor of c (LSTM) or h (GRU) past all gates.
@@ -47,7 +47,7 @@ def walk_back(
         before δh.
     """
     T, B, H = arriving.shape
-    parts = PARTS[: 2 if kind == "LSTM" else 1]
+    parts = PARTS[: len(cell.state_specs)]
     total, squares = np.zeros((2, len(parts), T, lags))
     by_sequence = np.zeros((len(parts), lags, B))
     sums = _zeros(len(starts), T, B, len(parts) * H, arriving.dtype)
@@ -55,8 +55,10 @@ def walk_back(
         arriving = np.where(counted[..., None], arriving, arriving.dtype.type(0))
     arrays = [factors, carry, through_h, arriving]
     contiguous = [None if array is None else np.ascontiguousarray(array) for array in arrays]
+    number = cell.engine_number
+    assert number is not None
     begins = np.asarray(starts, np.intp) if len(starts) else None
-    _engine.lags(NUMBERS[kind], begins, U, *contiguous, total, squares, by_sequence, sums)
+    _engine.lags(number, begins, U, *contiguous, total, squares, by_sequence, sums)
     count, steps = _counts(counted, lags)
     return {
         part: Norms(total[n], squares[n], count.copy(), by_sequence[n], steps.copy())

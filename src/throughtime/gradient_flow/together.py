@@ -78,13 +78,13 @@ class Folded:
     ) -> tuple[dict[str, Norms], Array]:
         """All steps, compiled; as `_walk`."""
         one = self.one
-        kind, factors, carry, through_h = "RNN", self.to_z, one.carry, None
+        factors, carry, through_h = self.to_z, one.carry, None
         if isinstance(one, LinearLSTM):
-            kind, carry, through_h = "LSTM", self.decay, one.beta
+            carry, through_h = self.decay, one.beta
         elif isinstance(one, LinearGRU):
-            kind, factors = "GRU", one.to_u
+            factors = one.to_u
         given = (run.arriving, run.counted, lags, starts)
-        return walk_back(kind, one.p["U"], factors, carry, through_h, *given)
+        return walk_back(one.cell, one.p["U"], factors, carry, through_h, *given)
 
     def deltas(self, sums: Array, dz: Array) -> Array:
         """Sums of rows (T, B, width) -> of δz (T, B, G·H), in the memory of dz (T, B, G, H)."""

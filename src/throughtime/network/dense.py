@@ -13,7 +13,8 @@ from throughtime.cells import (
     LocalGradients,
     State,
     added,
-    compiled,
+    dense_backward,
+    dense_forward,
     input_gradient,
     is_indices,
     product,
@@ -75,7 +76,7 @@ class Dense(Layer):
         rng: np.random.Generator | None,
     ) -> tuple[Array, State, LayerTape]:
         if use_compiled():
-            return compiled.dense_forward(p, inputs), {}, InputTape(inputs)
+            return dense_forward(p, inputs), {}, InputTape(inputs)
         outputs = product(p["W"], inputs)
         return outputs + p["b"] if self.bias else outputs, {}, InputTape(inputs)
 
@@ -104,7 +105,7 @@ class Dense(Layer):
         wanted = need_inputs and not is_indices(tape.inputs)
         deltas = {"z": doutputs}
         if use_compiled():
-            dinputs = compiled.dense_backward(p, tape.inputs, doutputs, wanted, gradient)
+            dinputs = dense_backward(p, tape.inputs, doutputs, wanted, gradient)
         else:
             dinputs = input_gradient(doutputs, p["W"]) if wanted else None
             added(gradient, self.parameter_gradients(p, tape, deltas))

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.arrays import Array, Shape, sizes
-from throughtime.cells import LocalGradients, State, added, compiled, weight_gradient
+from throughtime.cells import (
+    LocalGradients,
+    State,
+    added,
+    embedding_backward,
+    weight_gradient,
+)
 from throughtime.engine_settings import use_compiled
 from throughtime.network.dense import InputTape
 from throughtime.network.layer import Layer, LayerTape
@@ -79,7 +85,7 @@ class Embedding(Layer):
         assert isinstance(tape, InputTape)
         deltas = {"z": doutputs}
         if use_compiled():
-            compiled.embedding_backward(tape.inputs, doutputs, gradient["E"])
+            embedding_backward(tape.inputs, doutputs, gradient["E"])
         else:
             added(gradient, self.parameter_gradients(p, tape, deltas))
         return LocalGradients(dict(gradient), None, {}, deltas)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any, TypeAlias, cast
 
 from throughtime.arrays import refuse
-from throughtime.cells import GRU, LSTM, RNN, Cell
+from throughtime.cells import CELLS, Cell
 from throughtime.network.dense import Dense
 from throughtime.network.dropout import Dropout
 from throughtime.network.embedding import Embedding
@@ -17,7 +17,8 @@ from throughtime.network.recurrent import Recurrent, RecurrentTape
 Spec: TypeAlias = Cell | Layer  # what a user writes into the list of layers
 
 KINDS: dict[str, Callable[..., Spec]] = {
-    kind.__name__: kind for kind in (RNN, LSTM, GRU, Dense, Embedding, Dropout)
+    **CELLS,
+    **{kind.__name__: kind for kind in (Dense, Embedding, Dropout)},
 }
 
 

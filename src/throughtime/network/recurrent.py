@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from throughtime.arrays import Array, Shape
-from throughtime.cells import Cell, LocalGradients, State, Tape, compiled
+from throughtime.cells import Cell, LocalGradients, State, Tape
 from throughtime.network.layer import Layer, LayerTape
 
 Arrays = TypeVar("Arrays", bound=Mapping[str, Array])
@@ -161,7 +161,7 @@ class Recurrent(Layer):
 
     def kept_size(self) -> int:
         """How many numbers a step keeps of gates and other inner values, a sequence."""
-        return len(self.prefixes) * len(compiled.kept_names(self.cell)) * self.cell.units
+        return len(self.prefixes) * len(self.cell.kept_names) * self.cell.units
 
     def kept(self, tape: RecurrentTape) -> dict[str, Array]:
         """Gates and other inner values of every step, both directions side by side."""

@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from throughtime import _engine
-from throughtime.cells import KEPT, Cell, compiled
+from throughtime.cells import Cell, engine_cell
 from throughtime.torch.weights import Weights, cell_of
 
 
@@ -55,7 +55,7 @@ class Form:
     @cached_property
     def stack(self) -> _engine.Stack:
         """The engine's."""
-        return _engine.Stack(compiled.twin(self.cell(0)), self.layers, self.directions, self.biases)
+        return _engine.Stack(engine_cell(self.cell(0)), self.layers, self.directions, self.biases)
 
     @cached_property
     def kept(self) -> int:
@@ -64,8 +64,8 @@ class Form:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a step keeps: `kept_names` of the cell, without making one."""
-        return KEPT[self.mode.split("_")[0]] if self.reset_after else ("r", "z", "n", "reset_h")
+        """What a step keeps."""
+        return self.cell(0).kept_names
 
     def cell(self, layer: int) -> Cell:
         """The cell of a layer."""

@@ -13,12 +13,10 @@ import torch
 from torch import Tensor
 
 from throughtime.arrays import refuse
-from throughtime.cells import KEPT, Cell, active_steps
+from throughtime.cells import Cell, active_steps
 from throughtime.torch import passes, steps
 from throughtime.torch.layout import Layout, packed
-from throughtime.torch.weights import Weights, cell_of
-
-GATES = {"LSTM": 4, "GRU": 3}  # by torch's mode; the RNN has one
+from throughtime.torch.weights import Weights, cell_of, kind_of
 
 
 def _recurrence(
@@ -134,14 +132,14 @@ def _shapes(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """By arithmetic alone: sizes may be symbols."""
     *_, sizes, mode, _, _ = rest
-    T, B, H = x.shape[0], h.shape[0], W.shape[0] // GATES.get(mode, 1)
+    T, B, H = x.shape[0], h.shape[0], W.shape[0] // len(kind_of(mode).gates)
     rows = x.new_empty(0)
     if sizes is not None:
         T, rows = sizes.shape[0], x.new_empty(x.shape[0], U.shape[1])
     every_h = x.new_empty(T + 1, B, U.shape[1])
     last_c = x.new_empty(0) if c is None else x.new_empty(B, H)
     every_c = x.new_empty(0) if c is None else x.new_empty(T + 1, B, H)
-    inner = x.new_empty(T, B, len(KEPT[mode.split("_")[0]]) * H)
+    inner = x.new_empty(T, B, len(kind_of(mode).kept) * H)
     return every_h, last_c, every_c, inner, rows
 
 
@@ -226,7 +224,7 @@ def _present(tensors: Iterable[Any]) -> list[Tensor]:
 def _cell(
     W: Tensor, U: Tensor, b: Any, cb: Any, R: Any, p: Any, mode: str, reset_after: bool
 ) -> Cell:
-    units, inputs = int(W.shape[0]) // GATES.get(mode, 1), int(W.shape[1])
+    units, inputs = int(W.shape[0]) // len(kind_of(mode).gates), int(W.shape[1])
     projection = 0 if R is None else int(U.shape[1])
     return cell_of(mode, inputs, units, projection, p is not None, reset_after)
 

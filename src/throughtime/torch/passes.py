@@ -14,7 +14,7 @@ import numpy as np
 
 from throughtime import _engine
 from throughtime.arrays import Array
-from throughtime.cells import Cell, Columns, LocalGradients, State, Tape, active_steps, kept_names
+from throughtime.cells import Cell, Columns, LocalGradients, State, Tape, active_steps
 from throughtime.network import Budget, byte_count
 
 Maybe = Array | None
@@ -57,7 +57,7 @@ def segment_of(cell: Cell, limit: int | str | None, share: int, steps: int, batc
         return steps
     width = 8  # bytes of a float64; float32 then has room to spare
     carried = sum(cell.state_sizes.values()) - cell.output_size  # h is there anyway
-    kept = len(kept_names(cell)) * cell.units + sum(cell.state_sizes.values())
+    kept = len(cell.kept_names) * cell.units + sum(cell.state_sizes.values())
     budget = Budget(
         steps,
         _engine.chunk_steps(batch),
@@ -122,7 +122,7 @@ def tape_of(run: Run, kept: Kept) -> Tape:
     states = {"h": kept.h} | ({} if kept.c is None else {"c": kept.c})
     active = None if run.lengths is None else active_steps(len(run.inputs), run.lengths)
     assert kept.inner is not None
-    return Tape(run.inputs, states, Columns(kept.inner, kept_names(run.cell)), active)
+    return Tape(run.inputs, states, Columns(kept.inner, run.cell.kept_names), active)
 
 
 def _stretch(run: Run, start: int, state: State | None) -> Run:
@@ -137,7 +137,7 @@ def _forward(run: Run) -> Kept:
     if isinstance(tape.kept, Columns):
         inner = tape.kept.packed
     else:  # the readable engine keeps one array a gate
-        inner = np.concatenate([tape.kept[name] for name in kept_names(run.cell)], axis=2)
+        inner = np.concatenate([tape.kept[name] for name in run.cell.kept_names], axis=2)
     return Kept(tape.states["h"], tape.states.get("c"), inner)
 
 

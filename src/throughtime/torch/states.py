@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from throughtime.cells import kept_names
 from throughtime.torch.layout import Layout
 from throughtime.torch.weights import Maybe
 
@@ -76,7 +75,7 @@ def joined(sides: list[Side], directions: int) -> list[LayerStates]:
     own = []
     for side in sides:
         assert side.kept is not None
-        names, turn = kept_names(side.cell), turn_of(side.layout)
+        names, turn = side.cell.kept_names, turn_of(side.layout)
         own.append(side.kept.shown(side.cell.units, names, turn, side.order))
     return paired(own, directions)
 

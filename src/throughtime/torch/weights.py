@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from throughtime.arrays import Array
-from throughtime.cells import GRU, LSTM, RNN, Cell
+from throughtime.cells import CELLS, GRU, LSTM, RNN, Cell
 
 Tensors: TypeAlias = dict[str, torch.Tensor]
 Maybe: TypeAlias = "torch.Tensor | None"
@@ -36,6 +36,11 @@ class Weights(NamedTuple):
 
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_peephole")
+
+
+def kind_of(mode: str) -> type[Cell]:
+    """The cell's class for torch's `mode`, such as "RNN_TANH"."""
+    return CELLS[mode.split("_")[0]]
 
 
 @lru_cache(maxsize=256)

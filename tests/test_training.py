@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from throughtime.cells import CELLS
 from throughtime.training import (
     DivergedError,
     Plan,
@@ -31,7 +32,7 @@ RESUMED = {
 
 
 @pytest.mark.parametrize(("k1", "k2"), WINDOWS)
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("cell", [name.lower() for name in CELLS])
 def test_training_is_tbptt_written_out(cell, k1, k2):
     """Two epochs and a half of SGD; every window's loss recomputed from steps and states."""
     options = {"optimiser": "sgd", "momentum": 0.0, "schedule": "constant", "warmup": 0}

@@ -4,7 +4,6 @@ The equations, forward and backward, are written to be read, and faster twins ar
 them. The description says all that the rest of the package needs to know about a cell.
 """
 
-from throughtime.cells.activations import relu_slope, sigmoid, sigmoid_slope, tanh_slope
 from throughtime.cells.cell import Cell, added
 from throughtime.cells.compiled import (
     WORTH_KEEPING,
@@ -21,9 +20,18 @@ from throughtime.cells.description import (
     Role,
     StateSpec,
 )
+from throughtime.cells.functions import (
+    input_gradient,
+    is_indices,
+    product,
+    relu_slope,
+    sigmoid,
+    sigmoid_slope,
+    tanh_slope,
+    weight_gradient,
+)
 from throughtime.cells.gru import GRU
 from throughtime.cells.lstm import LSTM
-from throughtime.cells.products import input_gradient, is_indices, product, weight_gradient
 from throughtime.cells.registry import CELLS, variants
 from throughtime.cells.rnn import RNN
 from throughtime.cells.tape import Columns, LocalGradients, State, Tape, active_steps

@@ -17,7 +17,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.cells import compiled
 from throughtime.cells.description import CellDescription
-from throughtime.cells.products import input_gradient, is_indices, product
+from throughtime.cells.functions import input_gradient, is_indices, product
 from throughtime.cells.tape import Kept, LocalGradients, State, Tape, active_steps
 from throughtime.engine_settings import use_compiled
 

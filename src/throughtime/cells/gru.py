@@ -9,10 +9,15 @@ from typing import ClassVar
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.cells.activations import sigmoid, sigmoid_slope, tanh_slope
 from throughtime.cells.cell import Cell
 from throughtime.cells.description import GateSpec, OptionSpec, ParameterSpec, StateSpec
-from throughtime.cells.products import outer_sum, weight_gradient
+from throughtime.cells.functions import (
+    outer_sum,
+    sigmoid,
+    sigmoid_slope,
+    tanh_slope,
+    weight_gradient,
+)
 from throughtime.cells.tape import Kept, State, Tape
 
 

@@ -9,7 +9,6 @@ from typing import ClassVar
 import numpy as np
 
 from throughtime.arrays import Array, positive, real, sizes
-from throughtime.cells.activations import sigmoid, sigmoid_slope, tanh_slope
 from throughtime.cells.cell import Cell
 from throughtime.cells.description import (
     SOME_SIZE,
@@ -18,7 +17,13 @@ from throughtime.cells.description import (
     ParameterSpec,
     StateSpec,
 )
-from throughtime.cells.products import outer_sum, weight_gradient
+from throughtime.cells.functions import (
+    outer_sum,
+    sigmoid,
+    sigmoid_slope,
+    tanh_slope,
+    weight_gradient,
+)
 from throughtime.cells.tape import Kept, State, Tape
 
 

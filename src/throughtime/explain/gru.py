@@ -227,7 +227,7 @@ ORIGINAL = (
 GRU = Derivation(
     "gru",
     "Gated recurrent unit",
-    ("cells/gru.py", "cells/cell.py", "cells/products.py"),
+    ("cells/gru.py", "cells/cell.py", "cells/functions.py"),
     (
         Section(
             "the reset gate acts after the product",

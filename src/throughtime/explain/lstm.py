@@ -185,7 +185,7 @@ PLAIN = (
 LSTM = Derivation(
     "lstm",
     "Long short-term memory",
-    ("cells/lstm.py", "cells/cell.py", "cells/products.py"),
+    ("cells/lstm.py", "cells/cell.py", "cells/functions.py"),
     (
         Section(
             "as it stands today, with forget gate",

@@ -96,7 +96,7 @@ RELU = (
 RNN = Derivation(
     "rnn",
     "The vanilla recurrent network",
-    ("cells/rnn.py", "cells/cell.py", "cells/products.py"),
+    ("cells/rnn.py", "cells/cell.py", "cells/functions.py"),
     (
         Section(
             "tanh",

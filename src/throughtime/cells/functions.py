@@ -1,4 +1,6 @@
-"""W x for all steps at once, and the two products of its backward pass.
+"""The functions that cells are made of: activations, and products with the inputs of all steps.
+
+The derivatives of activations are in terms of the value that the activation returned.
 
 Inputs are numbers (T, B, I), or class indices (T, B) that stand for one-hot vectors: then
 W x is a column of W, and no one-hot array is built.
@@ -9,6 +11,35 @@ from __future__ import annotations
 import numpy as np
 
 from throughtime.arrays import Array
+
+
+def sigmoid(z: Array) -> Array:
+    """σ(z) = 1 / (1 + exp(−z)); exp overflows to infinity below −709, which gives the right 0."""
+    with np.errstate(over="ignore"):
+        s: Array = 1 / (1 + np.exp(-z))
+    return s
+
+
+def sigmoid_slope(s: Array) -> Array:
+    """dσ/dz = s(1 − s) for s = σ(z)."""
+    slope: Array = s * (1 - s)
+    return slope
+
+
+def tanh_slope(a: Array) -> Array:
+    """d tanh/dz = 1 − a² for a = tanh z."""
+    return 1 - a * a
+
+
+def relu(z: Array) -> Array:
+    """max(z, 0)."""
+    s: Array = np.maximum(z, 0)
+    return s
+
+
+def relu_slope(s: Array) -> Array:
+    """1 where s = relu(z) is above 0, else 0: at the kink itself, the slope from the left."""
+    return (s > 0).astype(s.dtype)
 
 
 def is_indices(inputs: Array) -> bool:

@@ -198,7 +198,7 @@ def test_a_run_that_diverges_says_so_and_keeps_the_last_checkpoint(rate, tmp_pat
     [
         ({"hidden": 0}, "hidden: expected an integer of at least 1, got 0"),
         ({"k2": 0}, "k2: expected an integer of at least 1, got 0"),
-        ({"cell": "LSTM"}, "cell: expected one of lstm, gru, rnn, got 'LSTM'"),
+        ({"cell": "LSTM"}, "cell: expected one of rnn, lstm, gru, got 'LSTM'"),
         ({"optimiser": "lion"}, "optimiser: expected one of sgd, adam, adamw, got 'lion'"),
         ({"schedule": "step"}, "schedule: expected one of constant, cosine, got 'step'"),
         ({"dropout": 1}, "dropout: expected a number from 0 to below 1, got 1"),

@@ -19,6 +19,7 @@ from throughtime.training.checkpoint import load_together
 from throughtime.training.interruption import Interruption
 from throughtime.training.processes import Processes
 from throughtime.training.restarts import restarted
+from throughtime.training.settings import CELLS
 from throughtime.training.summary import beginning, ending
 
 EPILOG = """examples:
@@ -34,7 +35,7 @@ CHECKED_STEPS, CHECKED_ENTRIES = 16, 4  # before the first update
 OPTIONS: tuple[tuple[str, str, Any, str], ...] = (
     ("--hidden", "hidden", int, "hidden units a layer"),
     ("--layers", "layers", int, "recurrent layers"),
-    ("--cell", "cell", str, "lstm, gru or rnn"),
+    ("--cell", "cell", str, ", ".join(CELLS)),
     ("--embedding", "embedding", int, "features of an embedding; 0 for one-hot inputs"),
     ("--dropout", "dropout", float, "share that is dropped after every recurrent layer"),
     ("--classes", "classes", int, "most classes; rarer characters share one"),

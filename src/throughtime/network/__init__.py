@@ -1,12 +1,11 @@
 """Layers, head and loss, stacked; backpropagation through time, whole and truncated."""
 
 from throughtime.network.checkpointing import Budget, byte_count
+from throughtime.network.data import checked_inputs, checked_state
 from throughtime.network.dense import Dense
 from throughtime.network.dropout import Dropout, MaskTape
 from throughtime.network.embedding import Embedding
-from throughtime.network.incoming import checked_inputs, checked_state
-from throughtime.network.layer import Layer, LayerTape
-from throughtime.network.layers import Spec, as_layer, build, describe
+from throughtime.network.layers import Layer, LayerTape
 from throughtime.network.losses import (
     BinaryCrossEntropy,
     Loss,
@@ -19,6 +18,7 @@ from throughtime.network.network import Network
 from throughtime.network.per_step_gradients import Contributions, contributions
 from throughtime.network.recurrent import Recurrent, RecurrentTape, reverse
 from throughtime.network.results import Gradients, NetworkTape, Run
+from throughtime.network.stack import Spec, as_layer, build, describe
 from throughtime.network.truncation import (
     Window,
     differentiate_window,

@@ -17,10 +17,10 @@ import numpy as np
 
 from throughtime import _engine
 from throughtime.arrays import Array, refuse, step_counts
+from throughtime.network.data import checked_inputs, checked_state
 from throughtime.network.dense import Dense
 from throughtime.network.dropout import Dropout
 from throughtime.network.embedding import Embedding
-from throughtime.network.incoming import checked_inputs, checked_state
 from throughtime.network.recurrent import Recurrent
 from throughtime.parameters import Parameters
 

@@ -21,7 +21,7 @@ from throughtime.cells import (
     weight_gradient,
 )
 from throughtime.engine_settings import use_compiled
-from throughtime.network.layer import Layer, LayerTape
+from throughtime.network.layers import Layer, LayerTape
 
 
 class InputTape(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 
 from throughtime.arrays import Array, real, refuse
 from throughtime.cells import LocalGradients, State
-from throughtime.network.layer import Layer, LayerTape
+from throughtime.network.layers import Layer, LayerTape
 
 
 class MaskTape(NamedTuple):

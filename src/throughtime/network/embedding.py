@@ -17,7 +17,7 @@ from throughtime.cells import (
 )
 from throughtime.engine_settings import use_compiled
 from throughtime.network.dense import InputTape
-from throughtime.network.layer import Layer, LayerTape
+from throughtime.network.layers import Layer, LayerTape
 
 
 @dataclass(frozen=True)

@@ -1,63 +1,93 @@
-"""What a network is stacked from: recurrent layers, dense heads, embeddings, dropout."""
+"""What the network asks of a layer, recurrent or not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from typing import Any, TypeAlias, cast
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Protocol, Self
 
-from throughtime.arrays import refuse
-from throughtime.cells import CELLS, Cell
-from throughtime.network.dense import Dense
-from throughtime.network.dropout import Dropout
-from throughtime.network.embedding import Embedding
-from throughtime.network.layer import Layer, LayerTape
-from throughtime.network.recurrent import Recurrent, RecurrentTape
+import numpy as np
 
-Spec: TypeAlias = Cell | Layer  # what a user writes into the list of layers
-
-KINDS: dict[str, Callable[..., Spec]] = {
-    **CELLS,
-    **{kind.__name__: kind for kind in (Dense, Embedding, Dropout)},
-}
+from throughtime.arrays import Array, Shape
+from throughtime.cells import LocalGradients, State
 
 
-def as_layer(number: int, spec: object) -> Layer:
-    """The layer that runs what the user wrote at place `number`."""
-    if isinstance(spec, Cell):
-        return Recurrent(spec)
-    if isinstance(spec, Layer):
-        return spec
-    refuse(f"layer {number}", "one of " + ", ".join(KINDS), repr(spec), error=TypeError)
+class LayerTape(Protocol):
+    """What a layer's forward pass keeps; it can be cut to a stretch of steps."""
+
+    def steps(self, start: int, stop: int) -> Self:
+        """The tape of steps start … stop − 1 alone."""
+        ...
 
 
-def describe(spec: Spec) -> dict[str, object]:
-    """A layer as plain data, for a file."""
-    return {"kind": type(spec).__name__, **asdict(cast(Any, spec))}
+class Layer(ABC):
+    """One layer of a network: its sizes and options; parameters and states are passed in."""
 
+    @abstractmethod
+    def output_size(self, inputs: int) -> int:
+        """Number of output features, given the number of input features."""
 
-def build(description: Mapping[str, object]) -> Spec:
-    """The layer that `describe` described."""
-    options = dict(description)
-    kind = options.pop("kind", None)
-    if kind not in KINDS:
-        refuse("layer kind", "one of " + ", ".join(KINDS), repr(kind))
-    try:
-        return KINDS[str(kind)](**options)
-    except TypeError as problem:
-        refuse(f"layer {kind}", "its own options", problem)
+    def input_size(self) -> int | None:
+        """Number of input features or classes that it needs; None where any number will do."""
+        return None
 
+    def takes_indices(self) -> bool:
+        """Whether its inputs may be class indices (T, B)."""
+        return False
 
-__all__ = [
-    "Dense",
-    "Dropout",
-    "Embedding",
-    "Layer",
-    "LayerTape",
-    "Recurrent",
-    "RecurrentTape",
-    "Spec",
-    "as_layer",
-    "build",
-    "describe",
-]
+    def takes_numbers(self) -> bool:
+        """Whether its inputs may be numbers (T, B, I)."""
+        return True
+
+    def shapes(self) -> dict[str, Shape]:
+        """Name and shape of every parameter."""
+        return {}
+
+    def state_sizes(self) -> dict[str, int]:
+        """Name and size of every part of the state that is carried from step to step."""
+        return {}
+
+    def initialise(self, p: Mapping[str, Array], rng: np.random.Generator) -> None:
+        """Fills the parameters; a layer without parameters has nothing to do."""
+
+    @abstractmethod
+    def forward(
+        self,
+        p: Mapping[str, Array],
+        inputs: Array,
+        state: State | None,
+        lengths: Array | None,
+        rng: np.random.Generator | None,
+    ) -> tuple[Array, State, LayerTape]:
+        """Outputs (T, B, ·), final state, tape.
+
+        Without `state` it begins at zero, without `rng` nothing is dropped.
+        """
+
+    def parameter_gradients(
+        self, p: Mapping[str, Array], tape: LayerTape, deltas: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """The sums over the tape's steps that make up the gradient of each parameter."""
+        return {}
+
+    @abstractmethod
+    def backward(
+        self,
+        p: Mapping[str, Array],
+        tape: LayerTape,
+        doutputs: Array,
+        dstate: State | None,
+        need_inputs: bool,
+        need_deltas: bool,
+        gradient: Mapping[str, Array],
+    ) -> LocalGradients:
+        """Gradients of parameters, inputs and initial state.
+
+        Args:
+            p, tape: those of the forward pass.
+            doutputs: ∂L/∂outputs, (T, B, ·).
+            dstate: ∂L/∂(final state).
+            need_inputs: whether ∂L/∂inputs is wanted.
+            need_deltas: whether the gradients of every step's inner values are wanted.
+            gradient: arrays of the parameters' names and shapes, to which theirs is added.
+        """

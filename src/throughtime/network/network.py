@@ -25,13 +25,13 @@ from throughtime.arrays import (
 )
 from throughtime.cells import Cell, Tape
 from throughtime.network.checkpointing import loss_and_gradient_within
+from throughtime.network.data import checked_inputs, checked_state
 from throughtime.network.dense import InputTape
-from throughtime.network.incoming import checked_inputs, checked_state
-from throughtime.network.layer import Layer, LayerTape
-from throughtime.network.layers import Spec, as_layer, build, describe
+from throughtime.network.layers import Layer, LayerTape
 from throughtime.network.losses import LOSSES, Loss, LossValue
 from throughtime.network.recurrent import Recurrent, RecurrentTape
 from throughtime.network.results import Gradients, NetworkTape, Run
+from throughtime.network.stack import Spec, as_layer, build, describe
 from throughtime.parameters import Parameters
 
 

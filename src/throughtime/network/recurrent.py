@@ -11,7 +11,7 @@ import numpy as np
 
 from throughtime.arrays import Array, Shape
 from throughtime.cells import Cell, LocalGradients, State, Tape
-from throughtime.network.layer import Layer, LayerTape
+from throughtime.network.layers import Layer, LayerTape
 
 Arrays = TypeVar("Arrays", bound=Mapping[str, Array])
 

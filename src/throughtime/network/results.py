@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from throughtime.arrays import Array
-from throughtime.network.layer import LayerTape
+from throughtime.network.layers import LayerTape
 from throughtime.network.losses import LossValue
 from throughtime.parameters import Parameters
 

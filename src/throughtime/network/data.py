@@ -18,7 +18,7 @@ from throughtime.arrays import (
     same_names,
 )
 from throughtime.cells import is_indices
-from throughtime.network.layer import Layer
+from throughtime.network.layers import Layer
 from throughtime.parameters import Parameters
 
 

@@ -169,7 +169,7 @@ ALL_LOSSES = (
 BPTT = Derivation(
     "bptt",
     "Backpropagation through time: what is summed",
-    ("contributions.py", "cells/rnn.py", "cells/cell.py"),
+    ("network/per_step_gradients.py", "cells/rnn.py", "cells/cell.py"),
     (
         Section(
             "the loss of one step, from s_3, s_2, s_1",

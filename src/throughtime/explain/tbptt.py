@@ -120,7 +120,7 @@ OTHER = (
         "k1 = 4, k2 = 2: the losses of steps 1 and 2 give nothing",
         "With k2 < k1 the gradient does not reach back to the window before: whole losses are "
         "left out, not only their past.",
-        ("found.append(Window(start, max(before, start), stop))",),
+        ("found.append(TruncationWindow(start, max(before, start), stop))",),
         (_kept("∂L/∂U, k1 = 4, k2 = 2", 4, 2), _given_up("full − truncated", 4, 2)),
     ),
     Line(
@@ -142,7 +142,7 @@ OTHER = (
 TBPTT = Derivation(
     "tbptt",
     "Truncated backpropagation through time: what is given up",
-    ("truncation.py",),
+    ("network/truncation.py",),
     (
         Section(
             "windows of two steps: k1 = k2 = 2",

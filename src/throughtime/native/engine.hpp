@@ -64,7 +64,7 @@ template <class T> struct Call {
     bool (*interrupted)();
 };
 
-// y = W x + b at every step, and its backward pass; as in layers/dense.py.
+// y = W x + b at every step, and its backward pass; as in network/layers.py.
 template <class T> struct DenseCall {
     Index steps, batch, inputs, outputs;
     const T *W, *b;        // (outputs, inputs), (outputs) or null
@@ -77,7 +77,7 @@ template <class T> struct DenseCall {
     T *dW, *db, *dx;
 };
 
-// δE of layers/embedding.py, added to what is there.
+// δE of an embedding (network/layers.py), added to what is there.
 template <class T> struct EmbeddingCall {
     Index steps, batch, features;
     const Index *classes;  // (T, B)
@@ -85,7 +85,7 @@ template <class T> struct EmbeddingCall {
     T *dE;                 // (classes, features)
 };
 
-// Softmax cross-entropy of each row against its class, in one pass; as in losses.py.
+// Softmax cross-entropy of each row against its class, in one pass; as in network/losses.py.
 template <class T> struct SoftmaxCall {
     Index rows, columns;
     const T *y;            // (rows, columns)

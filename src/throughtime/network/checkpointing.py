@@ -11,21 +11,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from throughtime import _engine
 from throughtime.arrays import Array, refuse, step_counts
 from throughtime.network.data import checked_inputs, checked_state
-from throughtime.network.dense import Dense
-from throughtime.network.dropout import Dropout
-from throughtime.network.embedding import Embedding
+from throughtime.network.layers import Dense, Dropout, Embedding
+from throughtime.network.losses import Loss
 from throughtime.network.recurrent import Recurrent
+from throughtime.network.stack import LayerStack
 from throughtime.parameters import Parameters
-
-if TYPE_CHECKING:
-    from throughtime.network.network import Network
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -50,7 +46,7 @@ def byte_count(limit: int | str) -> int:
 
 
 @dataclass(frozen=True)
-class Budget:
+class MemoryBudget:
     """What a run of T steps of B sequences needs, in bytes.
 
     Attributes:
@@ -84,7 +80,7 @@ class Budget:
         return max(fitting)
 
 
-def budget_of(network: Network, steps: int, batch: int) -> Budget:
+def budget_of(network: LayerStack, steps: int, batch: int) -> MemoryBudget:
     """What a run of the network needs."""
     size, numbers = network.inputs, 0
     for number, layer in enumerate(network.layers):
@@ -97,7 +93,7 @@ def budget_of(network: Network, steps: int, batch: int) -> Budget:
         size = outputs
     bytes_each = network.dtype.itemsize
     state = network.zero_state(batch).flat.size
-    return Budget(
+    return MemoryBudget(
         steps,
         _engine.chunk_steps(batch),
         numbers * batch * bytes_each,
@@ -107,7 +103,8 @@ def budget_of(network: Network, steps: int, batch: int) -> Budget:
 
 
 def loss_and_gradient_within(
-    network: Network,
+    network: LayerStack,
+    loss: Loss | None,
     limit: int | str,
     inputs: Array,
     targets: Array,
@@ -128,10 +125,11 @@ def loss_and_gradient_within(
     zero = network.zero_state(batch)
     borders = [zero if state is None else checked_state(state, zero)]
     for start, stop in cuts[:-1]:
-        _, after, _ = network.walk(x[start:stop], borders[-1], _within(lengths, start, stop))
+        _, after, _ = network.forward_unchecked(
+            x[start:stop], borders[-1], _within(lengths, start, stop)
+        )
         borders.append(after)
 
-    loss = network.loss
     if loss is None:
         refuse("loss", "a loss", "none", "build the network with loss=…")
     shape = (steps, batch, network.outputs)
@@ -143,7 +141,7 @@ def loss_and_gradient_within(
     for start, stop in reversed(cuts):
         own = slice(start, stop)
         before = borders.pop()
-        outputs, _, tape = network.walk(x[own], before, _within(lengths, start, stop))
+        outputs, _, tape = network.forward_unchecked(x[own], before, _within(lengths, start, stop))
         value = loss.evaluate(outputs, y[own], weights[own])
         terms[own] = value.terms
         dstate = network.backward(
@@ -157,7 +155,7 @@ def loss_and_gradient_within(
     return float((weights * terms).sum()), gradient
 
 
-def _possible(network: Network, dropout_seed: int | None) -> None:
+def _possible(network: LayerStack, dropout_seed: int | None) -> None:
     way_out = "leave memory_limit out"
     if network.bidirectional:
         refuse("memory_limit", "layers that run in one direction", "a bidirectional one", way_out)

@@ -1,9 +1,10 @@
-"""What comes into a network: inputs and states, fit for it or refused."""
+"""What goes into a network and what comes out: checked inputs and states, tapes and results."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +19,8 @@ from throughtime.arrays import (
     same_names,
 )
 from throughtime.cells import is_indices
-from throughtime.network.layers import Layer
+from throughtime.network.layers import Layer, LayerTape
+from throughtime.network.losses import LossValue
 from throughtime.parameters import Parameters
 
 
@@ -52,3 +54,54 @@ def checked_state(state: Mapping[str, Array], zero: Parameters) -> Parameters:
     for name, array in state.items():
         zero[name] = floats(f"state[{name!r}]", array, zero.dtype, zero.shapes[name])
     return zero
+
+
+class NetworkTape(NamedTuple):
+    """What a forward pass keeps for the backward pass: one tape a layer."""
+
+    layers: tuple[LayerTape, ...]
+
+    def steps(self, start: int, stop: int) -> NetworkTape:
+        """The tape of steps start … stop − 1 alone, as if the run had begun at `start`."""
+        return NetworkTape(tuple(tape.steps(start, stop) for tape in self.layers))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A forward pass with its inside open. Layers are numbered as in the parameters' names.
+
+    Attributes:
+        outputs: (T, B, K).
+        hidden: layer to hidden states after every step, (T, B, H); both directions of a
+            bidirectional layer side by side, (T, B, 2H).
+        cells: layer to cell states after every step, (T, B, H); LSTM layers only.
+        gates: layer to gate to its values, (T, B, H).
+        state: the final state, `"0.h" (B, H)` and so on: the initial state of a run that goes on.
+    """
+
+    outputs: Array
+    hidden: dict[int, Array]
+    cells: dict[int, Array]
+    gates: dict[int, dict[str, Array]]
+    state: Parameters
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What a backward pass finds.
+
+    Attributes:
+        parameters: in the form of `Network.parameters`.
+        inputs: ∂L/∂x (T, B, I); None for class indices.
+        state: ∂L/∂(initial state), in the state's form.
+        deltas: layer to "h", "c", "z": ∂L/∂h_t, ∂L/∂c_t, ∂L/∂z_t of every step, (T, B, ·); for
+            Dense and Embedding "z" alone, their outputs. The second direction's names begin
+            with "1.".
+        loss: the loss and its terms, where the loss was computed along with them.
+    """
+
+    parameters: Parameters
+    inputs: Array | None
+    state: Parameters
+    deltas: dict[int, dict[str, Array]]
+    loss: LossValue | None = None

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.arrays import Array, positive, refuse
+from throughtime.network.data import NetworkTape
 from throughtime.network.network import Network
-from throughtime.network.results import NetworkTape
 from throughtime.parameters import Parameters
 
 
 @dataclass(frozen=True)
-class Window:
+class TruncationWindow:
     """A stretch that is differentiated at once; steps count from 0.
 
     Attributes:
@@ -33,7 +33,7 @@ class Window:
     stop: int
 
 
-def windows(steps: int, k1: int, k2: int) -> list[Window]:
+def windows(steps: int, k1: int, k2: int) -> list[TruncationWindow]:
     """The windows of a run of T steps; the last one is shorter where k1 does not divide T.
 
     Where k2 < k1, the oldest k1 − k2 losses of each stretch lie beyond the gradient's reach and
@@ -41,8 +41,8 @@ def windows(steps: int, k1: int, k2: int) -> list[Window]:
 
     Example:
         >>> windows(7, k1=3, k2=4)
-        [Window(start=0, first=0, stop=3), Window(start=2, first=3, stop=6),
-         Window(start=3, first=6, stop=7)]
+        [TruncationWindow(start=0, first=0, stop=3), TruncationWindow(start=2, first=3, stop=6),
+         TruncationWindow(start=3, first=6, stop=7)]
     """
     for what, number in (("steps", steps), ("k1", k1), ("k2", k2)):
         positive(what, number)
@@ -50,7 +50,7 @@ def windows(steps: int, k1: int, k2: int) -> list[Window]:
     found = []
     for before, stop in zip([0, *stops], stops, strict=False):
         start = max(0, stop - k2)
-        found.append(Window(start, max(before, start), stop))
+        found.append(TruncationWindow(start, max(before, start), stop))
     return found
 
 
@@ -103,12 +103,12 @@ def truncated_loss_and_gradient(
     return loss.value, gradient
 
 
-def merged_windows(found: list[Window]) -> list[Window]:
+def merged_windows(found: list[TruncationWindow]) -> list[TruncationWindow]:
     """Windows that begin at the same step as one."""
-    merged: list[Window] = []
+    merged: list[TruncationWindow] = []
     for window in found:
         if merged and merged[-1].start == window.start:
-            merged[-1] = Window(window.start, merged[-1].first, window.stop)
+            merged[-1] = TruncationWindow(window.start, merged[-1].first, window.stop)
         else:
             merged.append(window)
     return merged

@@ -15,7 +15,7 @@ import numpy as np
 from throughtime import _engine
 from throughtime.arrays import Array
 from throughtime.cells import Cell, Columns, LocalGradients, State, Tape, active_steps
-from throughtime.network import Budget, byte_count
+from throughtime.network import MemoryBudget, byte_count
 
 Maybe = Array | None
 
@@ -58,7 +58,7 @@ def segment_of(cell: Cell, limit: int | str | None, share: int, steps: int, batc
     width = 8  # bytes of a float64; float32 then has room to spare
     carried = sum(cell.state_sizes.values()) - cell.output_size  # h is there anyway
     kept = len(cell.kept_names) * cell.units + sum(cell.state_sizes.values())
-    budget = Budget(
+    budget = MemoryBudget(
         steps,
         _engine.chunk_steps(batch),
         kept * batch * width * share,

@@ -7,7 +7,7 @@ the window before, in each of the B columns, and the state can be carried.
 from __future__ import annotations
 
 from throughtime.arrays import Array, positive, refuse
-from throughtime.network import Window, windows
+from throughtime.network import TruncationWindow, windows
 
 
 class Streams:
@@ -31,8 +31,8 @@ class Streams:
         array([[0, 1, 2, 3, 4],
                [5, 6, 7, 8, 9]])
         >>> streams.windows
-        [Window(start=0, first=0, stop=2), Window(start=1, first=2, stop=4),
-         Window(start=2, first=4, stop=5)]
+        [TruncationWindow(start=0, first=0, stop=2), TruncationWindow(start=1, first=2, stop=4),
+         TruncationWindow(start=2, first=4, stop=5)]
     """
 
     def __init__(self, codes: Array, batch: int, k1: int, k2: int) -> None:
@@ -46,7 +46,7 @@ class Streams:
                 "give more text, or choose a smaller batch, k1 or k2",
             )
         self.inputs, self.targets = parallel(codes, batch)
-        self.windows: list[Window] = windows(len(self.inputs), k1, k2)
+        self.windows: list[TruncationWindow] = windows(len(self.inputs), k1, k2)
 
     def carried_to(self, window: int) -> int:
         """The step before which the state stands that is carried into a window.

@@ -4,13 +4,12 @@
 `example` gives that example itself, to try things on.
 """
 
-from throughtime.explain.bptt import BPTT
+from throughtime.explain.bptt import BPTT, TBPTT
 from throughtime.explain.derivation import Comparison, Derivation, Line, Quantity, Section
 from throughtime.explain.example import Example, example, relative_difference
 from throughtime.explain.gru import GRU
 from throughtime.explain.lstm import LSTM
 from throughtime.explain.rnn import RNN
-from throughtime.explain.tbptt import TBPTT
 from throughtime.explain.text import Explanation, explain
 
 DERIVATIONS: dict[str, Derivation] = {

@@ -8,7 +8,7 @@ import pytest
 import throughtime as tt
 from flow_examples import at_rest, gru_at_rest, lstm_at_rest, rnn_at_rest
 from helpers import relative_error
-from throughtime.gradient_flow import find
+from throughtime.gradient_flow import analyse
 
 T, B, H = 40, 3, 4
 RNG = np.random.default_rng(0)
@@ -45,10 +45,10 @@ def test_lag_norms_of_a_linear_network():
     assert relative_error(found.top.profile["h"], profile) < 1e-10
 
 
-@pytest.mark.parametrize("way", ["together", "lag by lag"])
+@pytest.mark.parametrize("way", ["batched", "lag by lag"])
 def test_a_gradient_of_1e_60_is_exact_in_float32(way, monkeypatch):
     if way == "lag by lag":
-        monkeypatch.setattr(find, "applies", lambda run, ends: False)
+        monkeypatch.setattr(analyse, "applies", lambda run, ends: False)
     net = rnn_at_rest(0.03125 * np.eye(H), "float32")
     x, y, dh = at_rest(net, TARGETS)
     found = tt.flow(net, x, y)
@@ -57,10 +57,10 @@ def test_a_gradient_of_1e_60_is_exact_in_float32(way, monkeypatch):
     assert np.abs(lags(found) / truth - 1).max() < 1e-6
 
 
-@pytest.mark.parametrize("way", ["together", "lag by lag"])
+@pytest.mark.parametrize("way", ["batched", "lag by lag"])
 def test_a_gradient_of_1e60_is_exact_in_float32(way, monkeypatch):
     if way == "lag by lag":
-        monkeypatch.setattr(find, "applies", lambda run, ends: False)
+        monkeypatch.setattr(analyse, "applies", lambda run, ends: False)
     net = rnn_at_rest(32 * np.eye(H), "float32")
     x, y, dh = at_rest(net, TARGETS)
     found = tt.flow(net, x, y, spectrum=False)

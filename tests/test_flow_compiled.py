@@ -8,8 +8,8 @@ from helpers import relative_error
 from throughtime import _engine
 from throughtime.cells import CELLS
 from throughtime.gradient_flow import lag_matrix
-from throughtime.gradient_flow.pieces import lines
-from throughtime.gradient_flow.together import measure_together
+from throughtime.gradient_flow.batched_vjp import measure_batched
+from throughtime.gradient_flow.chunking import lines
 
 KINDS = {
     "RNN": lambda H: tt.RNN(3, H),
@@ -35,8 +35,8 @@ def both(run, lags, starts):
     """What the compiled and the readable walk find."""
     ends = np.arange(run.steps)
     with tt.engine("readable"):
-        readable = measure_together(run, ends, lags - 1, starts)
-    return measure_together(run, ends, lags - 1, starts), readable
+        readable = measure_batched(run, ends, lags - 1, starts)
+    return measure_batched(run, ends, lags - 1, starts), readable
 
 
 def same(ours, truth, tolerance):

@@ -5,7 +5,7 @@ import pytest
 
 import throughtime as tt
 from helpers import CELLS, H, I, relative_error
-from throughtime.gradient_flow import find, measure, pieces
+from throughtime.gradient_flow import analyse, chunking, measure
 from throughtime.gradient_flow.jacobians import jacobian
 
 T, B = 9, 3
@@ -36,15 +36,15 @@ def example(layers, steps=T, batch=B, dtype="float64", seed=0):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Several blocks of rows in each piece."""
-    monkeypatch.setattr(measure, "ROWS", 4)
+    """Several blocks of rows in each chunk."""
+    monkeypatch.setattr(measure, "BLOCK_ROWS", 4)
 
 
-@pytest.fixture(params=["together", "lag by lag"])
+@pytest.fixture(params=["batched", "lag by lag"])
 def each_way(request, monkeypatch):
     """Both ways of walking back, where both can."""
     if request.param == "lag by lag":
-        monkeypatch.setattr(find, "applies", lambda run, ends: False)
+        monkeypatch.setattr(analyse, "applies", lambda run, ends: False)
 
 
 @pytest.mark.usefixtures("small_blocks", "each_way")
@@ -121,7 +121,7 @@ def test_jacobians_are_the_cells_own(name):
     net, x, y = example(NETWORKS[name])
     for number, layer in net.recurrent.items():
         outputs, _, tape = net.forward(x)
-        run = pieces.lines(net, tape, net.loss_of(outputs, y))
+        run = chunking.lines(net, tape, net.loss_of(outputs, y))
         one = run.linear[number]
         cell_tape, p = tape.layers[number].directions[0], net.of_layer(number)
         t, n = 5, sum(one.sizes.values())
@@ -130,7 +130,7 @@ def test_jacobians_are_the_cells_own(name):
         J = jacobian(one, t)
         v = np.random.default_rng(0).standard_normal((1, B, n))
         places = np.cumsum(list(one.sizes.values()))[:-1]
-        pushed = one.push(t, dict(zip(one.sizes, np.split(v, places, axis=2), strict=True)))
+        pushed = one.jvp(t, dict(zip(one.sizes, np.split(v, places, axis=2), strict=True)))
         pushed = np.concatenate(list(pushed.values()), axis=2)
         assert relative_error(pushed[0], np.einsum("bij,bj->bi", J, v[0])) < 1e-12
         for row in range(n):
@@ -155,7 +155,7 @@ def test_the_largest_exponent_is_the_growth_of_forward_products():
     net, x, y = example([tt.LSTM(I, H)], steps=400, batch=1)
     found = tt.flow(net, x, y, max_lag=2).top.lyapunov
     outputs, _, tape = net.forward(x)
-    one = pieces.lines(net, tape, net.loss_of(outputs, y)).linear[0]
+    one = chunking.lines(net, tape, net.loss_of(outputs, y)).linear[0]
     v, growth = np.ones(2 * H), 0.0
     for t in range(400):
         v = jacobian(one, t)[0] @ v
@@ -194,8 +194,8 @@ def test_a_stream_cut_in_time_gives_the_same(monkeypatch):
     net, x, y = example([tt.GRU(I, H), tt.LSTM(H, 2)], steps=150, batch=2)
     given = {"max_lag": 7, "sample": 50, "state": net.zero_state(2)}
     whole = tt.flow(net, x, y, **given)
-    monkeypatch.setattr(pieces, "STREAM", 40)
-    monkeypatch.setattr(pieces, "NUMBERS", 1)  # stretches as short as lags allow
+    monkeypatch.setattr(chunking, "STREAM_STEPS", 40)
+    monkeypatch.setattr(chunking, "CHUNK_STATES", 1)  # stretches as short as lags allow
     cut = tt.flow(net, x, y, **given)
     for number in (0, 1):
         a, b = cut.layers[number], whole.layers[number]

@@ -385,7 +385,7 @@ def test_only_some_losses_lags_and_sequences():
 def test_losses_go_back_some_at_a_time(monkeypatch):
     model, x = model_of("gru-both-2", Attention), inputs()
     whole = tt.flow(model, x, loss=squares)
-    monkeypatch.setattr("throughtime.gradient_flow.pairs.NUMBERS", 1)
+    monkeypatch.setattr("throughtime.gradient_flow.pairs.PAIRS_NUMBERS", 1)
     one_by_one = tt.flow(model, x, loss=squares)
     for number, layer in whole.layers.items():
         for part, norms in layer.norms.items():

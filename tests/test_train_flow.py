@@ -10,7 +10,7 @@ import pytest
 import throughtime as tt
 from throughtime import cli
 from throughtime.gradient_flow.record import Look
-from throughtime.gradient_flow.record_budget import Budget
+from throughtime.gradient_flow.record_budget import LookBudget
 from throughtime.gradient_flow.record_norms import NormsSince
 from throughtime.training import DivergedError, load_checkpoint
 
@@ -30,7 +30,7 @@ class Clock:
 @pytest.mark.parametrize("cost", [0.05, 0.4, 3.0])
 def test_looks_take_no_more_than_their_share(cost):
     clock = Clock()
-    budget = Budget(0.03, clock)
+    budget = LookBudget(0.03, clock)
     taken = []
     for _ in range(20_000):
         clock.now += 0.03  # an update
@@ -56,7 +56,7 @@ def test_looks_grow_within_their_share_from_the_first_on(per_lag, fixed, monkeyp
         clock.now += fixed + per_lag * found.batch * (found.max_lag + 1)
         return found
 
-    monkeypatch.setattr("throughtime.gradient_flow.recorder.flow", flow)
+    monkeypatch.setattr("throughtime.questions.flow", flow)
     first = fixed + per_lag * 5
     one = recorder(share=0.03)
     one.budget.clock = clock
@@ -97,7 +97,7 @@ def test_a_look_that_was_asked_for_is_of_full_size():
 
 def test_one_slow_look_is_made_up_for():
     clock = Clock()
-    budget = Budget(0.1, clock)
+    budget = LookBudget(0.1, clock)
     costs = iter([0.1, 5.0, *[0.1] * 1000])
     for _ in range(10_000):
         clock.now += 0.1
@@ -346,7 +346,7 @@ def test_a_norm_that_is_not_finite_stops_the_loop_and_is_written_down(tmp_path):
 
 
 def test_a_torch_loop(tmp_path, monkeypatch):
-    monkeypatch.setattr("throughtime.gradient_flow.record_budget.TURNS", 1)
+    monkeypatch.setattr("throughtime.gradient_flow.record_budget.FIRST_LOOK_TURNS", 1)
     torch = pytest.importorskip("torch", reason="torch is not installed")
     nn = torch.nn
     torch.manual_seed(0)
@@ -400,7 +400,7 @@ def text(tmp_path, monkeypatch):
 
 
 def test_train_writes_a_record_beside_the_checkpoint(text, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("throughtime.gradient_flow.record_budget.SECONDS", 0.0)
+    monkeypatch.setattr("throughtime.gradient_flow.record_budget.FIRST_LOOK_SECONDS", 0.0)
     monkeypatch.setattr("throughtime.cli.train_flow.SHARE", 0.9)
     arguments = ["train", text, *QUICK, "--out", "m.safetensors", "--flow"]
     assert cli.main([*arguments, "--updates", "60"]) == 0
@@ -421,7 +421,7 @@ def test_train_writes_a_record_beside_the_checkpoint(text, tmp_path, capsys, mon
 
 
 def test_watching_changes_no_bit_of_the_training(text, monkeypatch):
-    monkeypatch.setattr("throughtime.gradient_flow.record_budget.SECONDS", 0.0)
+    monkeypatch.setattr("throughtime.gradient_flow.record_budget.FIRST_LOOK_SECONDS", 0.0)
     monkeypatch.setattr("throughtime.cli.train_flow.SHARE", 0.9)
     base = ["train", text, *QUICK, "--updates", "40", "--dropout", "0.2", "--k2", "4"]
     assert cli.main([*base, "--out", "a.safetensors"]) == 0

@@ -10,10 +10,8 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from throughtime import diagnosis, gradcheck, gradient_flow
-from throughtime.arrays import positive, refuse
+from throughtime.arrays import refuse
 from throughtime.gradcheck import Budget, Sweep, Target, check_target, sweep_target
 from throughtime.gradient_flow import NonFinite, first_in_network, network_flow
 from throughtime.network import Network
@@ -24,7 +22,7 @@ from throughtime.report.flow_figures import lag_heatmap
 from throughtime.report.flow_page import flow_page
 from throughtime.report.junit import write_junit
 from throughtime.targets import as_target
-from throughtime.torch.flow import evenly, module_flow
+from throughtime.torch.flow import module_flow
 from throughtime.torch.module_target import is_module
 from throughtime.torch.nonfinite import first_in_module
 
@@ -180,25 +178,7 @@ def flow(what: object, *data: Any, sequences: int | None = None, **options: Any)
         refuse("flow", expected, type(what).__name__, error=TypeError)
     if len(data) != 2:
         refuse("flow", "a Network, inputs and targets", f"{len(data)} arrays", error=TypeError)
-    if sequences is not None:
-        data, options = _some(positive("sequences", sequences), data, options)
-    return Flow(**vars(network_flow(what, *data, **options)))
-
-
-def _some(
-    count: int, data: tuple[Any, ...], options: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arrays of at most `count` sequences."""
-    arrays = [np.asarray(array) for array in data]
-    if min(array.ndim for array in arrays) < 2:
-        return data, options  # refused, with the reason, where it is looked at
-    chosen = evenly(arrays[0].shape[1], count)
-    rest = dict(options)
-    if rest.get("state") is not None:
-        rest["state"] = {n: np.asarray(part)[chosen] for n, part in rest["state"].items()}
-    if rest.get("lengths") is not None:
-        rest["lengths"] = np.asarray(rest["lengths"])[chosen]
-    return tuple(array[:, chosen] for array in arrays), rest
+    return Flow(**vars(network_flow(what, *data, sequences=sequences, **options)))
 
 
 def first_nonfinite(what: object, *data: Any, **options: Any) -> NonFinite | None:

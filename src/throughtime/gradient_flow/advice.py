@@ -8,7 +8,12 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.gradient_flow.clipping import Clipping
-from throughtime.gradient_flow.truncating import CONFIDENCE, Truncation
+from throughtime.gradient_flow.tolerances import (
+    BIAS_CONFIDENCE,
+    ENOUGH_UNITS_REMEMBER,
+    LEAST_CHRONO_MEMORY,
+)
+from throughtime.gradient_flow.truncating import Truncation
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Initialisation:
     @property
     def needed(self) -> bool:
         """Whether fewer than one unit in ten remembers that long already."""
-        return self.remembering < 0.1
+        return self.remembering < ENOUGH_UNITS_REMEMBER
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Advice:
 
 def initialisations(constants: dict[int, Array], memory: int | None) -> tuple[Initialisation, ...]:
     """For LSTM layers, by number, given the time constants of their units."""
-    if memory is None or memory < 3:
+    if memory is None or memory < LEAST_CHRONO_MEMORY:
         return ()
     bias = float(np.log(memory - 1))
     return tuple(
@@ -117,7 +122,7 @@ def _truncation(found: Truncation) -> str:
         )
     sure = ""
     if not np.isnan(found.upper):
-        sure = f", below {_number(found.upper)} with {CONFIDENCE:.0%} confidence"
+        sure = f", below {_number(found.upper)} with {BIAS_CONFIDENCE:.0%} confidence"
     safe = ""
     if found.safe is not None and found.safe > found.steps:
         safe = f" Even if no two lags cancel: K = {found.safe}."

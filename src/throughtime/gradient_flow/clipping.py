@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.gradient_flow.tolerances import (
+    CLIPPING_WINDOWS,
+    FEW_CLIPPING_WINDOWS,
+    USUAL_NORM_QUANTILE,
+)
 from throughtime.network import Network, differentiate_window
 from throughtime.parameters import Parameters
-
-QUANTILE = 0.9
-WINDOWS = 64
-FEW = 8
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Clipping:
     @property
     def few(self) -> bool:
         """Whether there are too few windows to speak of a distribution."""
-        return len(self.norms) < FEW
+        return len(self.norms) < FEW_CLIPPING_WINDOWS
 
 
 def advise_clipping(
@@ -51,7 +52,7 @@ def advise_clipping(
     """
     state: Parameters | None = None
     norms: list[float] = []
-    for begin in range(0, len(inputs), window)[:WINDOWS]:
+    for begin in range(0, len(inputs), window)[:CLIPPING_WINDOWS]:
         part = slice(begin, begin + window)
         if len(inputs[part]) < window and norms:
             break  # a shorter last one is of another kind
@@ -69,4 +70,5 @@ def clipping_of(norms: list[float], window: int | None, given: float | None) -> 
     binds = float((found > given).mean()) if given is not None else np.nan
     median = float(np.median(found))
     ratio = float(found.max() / median) if median > 0 else np.inf  # most are 0
-    return Clipping(window, found, float(np.quantile(found, QUANTILE)), given, binds, ratio)
+    usual = float(np.quantile(found, USUAL_NORM_QUANTILE))
+    return Clipping(window, found, usual, given, binds, ratio)

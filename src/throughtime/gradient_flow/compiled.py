@@ -1,4 +1,4 @@
-"""The compiled twin of the walk in `together`: arrays are made here and handed over.
+"""The compiled twin of the walk in `batched_vjp`: arrays are made here and handed over.
 
 What it does is in native/lags.hpp: each sequence goes back through all its steps by itself, so that
 the rows of its losses and one step's matrix stay in the cache.
@@ -67,7 +67,7 @@ def walk_back(
 
 
 def _zeros(stretches: int, steps: int, batch: int, width: int, dtype: np.dtype[Any]) -> Array:
-    """In memory that the engine keeps from one piece of a run to the next."""
+    """In memory that the engine keeps from one chunk of a run to the next."""
     found = _engine.empty(stretches * steps, batch, width, dtype == np.float64)
     found[...] = 0
     return found.reshape(stretches, steps, batch, width)

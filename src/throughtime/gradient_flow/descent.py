@@ -18,9 +18,9 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.cells import State, Tape, input_gradient
-from throughtime.gradient_flow.handed import Handed
 from throughtime.gradient_flow.linear import Linear, linear
-from throughtime.gradient_flow.walk import FAR
+from throughtime.gradient_flow.tolerances import RESCALED_BEYOND
+from throughtime.gradient_flow.upstream import UpstreamGradient
 from throughtime.network import Network, NetworkTape, RecurrentTape, reverse
 
 ABSENT = np.int32(-(2**24))  # the exponent of what is 0
@@ -106,9 +106,9 @@ class Stack:
         sizes = [sum(line.linear.sizes["h"] for line in lines) for lines in self.lines]
         return max(sizes)
 
-    def descend(self, handed: Handed) -> Iterator[Passing]:
+    def descend(self, upstream: UpstreamGradient) -> Iterator[Passing]:
         """From the top layer to the lowest: lines, each to be walked before the next one."""
-        arriving = Scaled({"h": handed.outputs}, np.zeros(handed.outputs.shape[:3], np.int32))
+        arriving = Scaled({"h": upstream.outputs}, np.zeros(upstream.outputs.shape[:3], np.int32))
         for lines in reversed(self.lines):
             lowest = lines is self.lines[0]
             halves = np.split(arriving.parts["h"], len(lines), axis=3)
@@ -116,9 +116,9 @@ class Stack:
             for line, half in zip(lines, halves, strict=True):
                 own = self._in_time_of(line, Scaled({"h": half}, arriving.powers))
                 final = {
-                    part: handed.final[name]
+                    part: upstream.final[name]
                     for part in line.linear.sizes
-                    if (name := f"{line.layer}.{line.prefix}{part}") in handed.final
+                    if (name := f"{line.layer}.{line.prefix}{part}") in upstream.final
                 }
                 passing = Passing(line, own, final, self.last, not lowest)
                 yield passing
@@ -181,7 +181,7 @@ class Passing:
         rows = Scaled(zeros, blank_powers(n, B))
         for k in reversed(range(least, self._begin(T) + 1)):
             rows = rows + self.arriving_at(k)
-            deltas, before = one.back(k, rows.parts)
+            deltas, before = one.vjp(k, rows.parts)
             yield k, Scaled({part: deltas[part] for part in one.sizes}, rows.powers)
             if self.wanted:
                 self.below.parts["h"][:, k] = input_gradient(deltas["z"], self.line.p["W"])
@@ -204,7 +204,8 @@ def _brought_back(rows: Scaled) -> Scaled:
     """Rows that have left the range, times powers of two."""
     largest = np.maximum.reduce([np.abs(part).max(axis=-1) for part in rows.parts.values()])
     _, exponents = np.frexp(np.where(np.isfinite(largest), largest, 1))
-    shift = np.where((np.abs(exponents) > FAR) & (largest > 0), exponents, 0).astype(np.int32)
+    outside = (np.abs(exponents) > RESCALED_BEYOND) & (largest > 0)
+    shift = np.where(outside, exponents, 0).astype(np.int32)
     if not shift.any():
         return rows
     parts = {name: np.ldexp(part, -shift[..., None]) for name, part in rows.parts.items()}

@@ -14,8 +14,8 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.gradient_flow.descent import Line, Stack
-from throughtime.gradient_flow.given import Given, given_targets
-from throughtime.gradient_flow.handed import Handed, Losses
+from throughtime.gradient_flow.external_loss import ExternalLoss, external_targets
+from throughtime.gradient_flow.upstream import Losses, UpstreamGradient
 from throughtime.network import Network
 
 
@@ -53,9 +53,10 @@ def recurrences(
             pass  # the layer below receives what is left
         line = passing.line
         arriving = np.ldexp(passing.arriving.parts["h"], passing.arriving.powers[..., None])
-        handed = Handed(arriving, {f"0.{part}": end for part, end in passing.final.items()})
+        final = {f"0.{part}": end for part, end in passing.final.items()}
+        upstream = UpstreamGradient(arriving, final)
         values = losses.values if line.number == 0 else np.zeros_like(losses.values)  # once
-        own, targets = _with_loss(_alone(line), handed, values, stack.last)
+        own, targets = _with_loss(_alone(line), upstream, values, stack.last)
         begin = {f"0.{part}": array[0] for part, array in line.tape.states.items()}
         x = np.ascontiguousarray(line.tape.inputs)
         yield Recurrence(own, x, targets, begin, line.number, line.backwards)
@@ -69,7 +70,7 @@ def _alone(line: Line) -> Network:
 
 
 def _with_loss(
-    network: Network, whole: Handed, values: Array, last: Array
+    network: Network, whole: UpstreamGradient, values: Array, last: Array
 ) -> tuple[Network, Array]:
     """The network with what arrives as its loss, and its targets."""
     also = {}
@@ -78,7 +79,7 @@ def _with_loss(
         array = np.zeros((*values.shape, part.shape[2]), part.dtype)
         array[last, np.arange(len(last))] = part[0]
         also[int(layer), letter] = array
-    names, targets = given_targets(whole.outputs[0], values, also)
-    found = Network(network.specs, Given(also=names), dtype=network.dtype)
+    names, targets = external_targets(whole.outputs[0], values, also)
+    found = Network(network.specs, ExternalLoss(also=names), dtype=network.dtype)
     found.parameters.flat[...] = network.parameters.flat
     return found, targets

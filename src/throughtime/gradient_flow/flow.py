@@ -10,19 +10,19 @@ import numpy as np
 from throughtime.arrays import Array, positive, real, refuse
 from throughtime.cells import LSTM, Cell
 from throughtime.gradient_flow.advice import Advice, WindowCost, initialisations
+from throughtime.gradient_flow.analyse import Found, Wishes, analyse, shares
+from throughtime.gradient_flow.chunking import Problem
 from throughtime.gradient_flow.clipping import advise_clipping
-from throughtime.gradient_flow.find import Found, Wishes, find, shares
-from throughtime.gradient_flow.given import Given
-from throughtime.gradient_flow.handed import Losses
+from throughtime.gradient_flow.external_loss import ExternalLoss
 from throughtime.gradient_flow.inside import NOTE, inside
 from throughtime.gradient_flow.measure import stretches
 from throughtime.gradient_flow.memory import data_memory
 from throughtime.gradient_flow.pairs import Pairs
-from throughtime.gradient_flow.pieces import Problem
 from throughtime.gradient_flow.problems import module_problems, problem_of
 from throughtime.gradient_flow.profiles import layer_flow
 from throughtime.gradient_flow.result import Flow
 from throughtime.gradient_flow.truncating import advise_truncation, bias
+from throughtime.gradient_flow.upstream import Losses
 from throughtime.gradient_flow.verdict import WORST_FIRST
 from throughtime.network import Network, truncated_loss_and_gradient
 
@@ -34,6 +34,7 @@ def network_flow(
     *,
     state: Mapping[str, Array] | None = None,
     lengths: Array | None = None,
+    sequences: int | None = None,
     max_lag: int | None = None,
     sample: int | None = None,
     tolerance: float = 0.1,
@@ -53,6 +54,7 @@ def network_flow(
         network: with a loss and a recurrent layer. One that runs both ways has nothing but Dropout
             between its recurrent layers, which are looked at alone, each direction by itself.
         inputs, targets, state, lengths: as in `Network.loss_and_gradient`. Nothing is dropped out.
+        sequences: look at so many of the B sequences only, evenly chosen.
         max_lag: how many steps back every loss is followed; the whole run where T ≤ 1024,
             else 100.
         sample: at most so many end points t, drawn evenly over the run, without which all are
@@ -74,6 +76,9 @@ def network_flow(
             fit, windows (`k1`, `k2`, `clip`) of what runs both ways, numbers out of range, or a
             loss that is not finite.
     """
+    if sequences is not None:
+        count = positive("sequences", sequences)
+        inputs, targets, state, lengths = _some(count, inputs, targets, state, lengths)
     asked = real("tolerance", tolerance)
     if not 0 < asked < 1:
         refuse("tolerance", "a relative bias between 0 and 1", tolerance)
@@ -100,13 +105,37 @@ def network_flow(
         for name, wanted in (("k1, k2", k2), ("clip", clip)):
             if wanted is not None:
                 _can_be_cut(name, problems)
-        found = find(problems, Wishes(carousel, spectrum, keep and pairs is None, starts, seed))
+        found = analyse(problems, Wishes(carousel, spectrum, keep and pairs is None, starts, seed))
         found.pairs = pairs
         if not np.isfinite(found.loss):
             way_out = "tt.first_nonfinite says which value is the first that is none"
             refuse("flow", "a run whose loss is finite", found.loss, way_out)
         flow = _flow(problems, found, starts, asked, k1, k2, clip, memory, seed)
         return replace(flow, notes=(*flow.notes, *notes))
+
+
+def evenly(batch: int, count: int) -> Array:
+    """The numbers of at most `count` of so many sequences, evenly chosen."""
+    return np.unique(np.linspace(0, batch - 1, min(batch, count)).astype(int))
+
+
+def _some(
+    count: int,
+    inputs: Array,
+    targets: Array | None,
+    state: Mapping[str, Array] | None,
+    lengths: Array | None,
+) -> tuple[Array, Array | None, Mapping[str, Array] | None, Array | None]:
+    """The same, of at most `count` sequences."""
+    x, y = np.asarray(inputs), np.asarray(targets)
+    if min(x.ndim, y.ndim) < 2:
+        return inputs, targets, state, lengths  # refused, with the reason, where it is looked at
+    chosen = evenly(x.shape[1], count)
+    if state is not None:
+        state = {name: np.asarray(part)[chosen] for name, part in state.items()}
+    if lengths is not None:
+        lengths = np.asarray(lengths)[chosen]
+    return x[:, chosen], y[:, chosen], state, lengths
 
 
 def _flow(
@@ -184,7 +213,7 @@ def _can_be_cut(name: str, problems: Sequence[Problem]) -> None:
     """Refuses what asks for windows of TBPTT where there are none."""
     loss = problems[0].network.loss
     what = "a second direction, which begins at the end" if len(problems) > 1 else ""
-    if isinstance(loss, Given) and loss.also:
+    if isinstance(loss, ExternalLoss) and loss.also:
         what = "a loss that looks at the last state, which each window would have"
     if what:
         refuse(name, "a run that can be cut into windows", what, "leave it out")

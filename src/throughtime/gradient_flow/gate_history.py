@@ -9,11 +9,8 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.cells import Cell, Tape
+from throughtime.gradient_flow.tolerances import GATE_BINS, GATE_STRETCHES, GATE_VALUES
 from throughtime.gradient_flow.verdict import gate_kinds
-
-STRETCHES = 64  # of time, at most
-BINS = 32
-NUMBERS = 2**13  # values of a gate that are looked at in a stretch, or those of one step
 
 
 @dataclass(frozen=True)
@@ -36,24 +33,24 @@ class GateHistory:
 def edges(kind: str) -> Array:
     """Of the bins of a "sigmoid", a "tanh" or a "relu"."""
     if kind == "relu":
-        return np.concatenate([[0.0], np.geomspace(1e-3, 1e3, BINS)])
-    return np.linspace(0.0 if kind == "sigmoid" else -1.0, 1.0, BINS + 1)
+        return np.concatenate([[0.0], np.geomspace(1e-3, 1e3, GATE_BINS)])
+    return np.linspace(0.0 if kind == "sigmoid" else -1.0, 1.0, GATE_BINS + 1)
 
 
 def stretches_of_time(steps: int) -> Array:
     """Where up to 64 equal stretches begin, and T."""
-    count = min(STRETCHES, steps)
+    count = min(GATE_STRETCHES, steps)
     return np.arange(count + 1) * steps // count
 
 
 def count_gates(
     cell: Cell, tape: Tape, begin: int, fresh: int, steps: int, batch: int
 ) -> dict[str, Array]:
-    """(S, n) values of each gate in each stretch and bin, of one piece of a run.
+    """(S, n) values of each gate in each stretch and bin, of one chunk of a run.
 
     Args:
-        begin: the step of the run at which the piece begins.
-        fresh: the first step of the piece that no piece before it had.
+        begin: the step of the run at which the chunk begins.
+        fresh: the first step of the chunk that no chunk before it had.
         steps, batch: T and B of the whole run.
     """
     cuts = stretches_of_time(steps)
@@ -88,7 +85,7 @@ def gate_history(cell: Cell, counts: dict[str, Array], steps: int) -> dict[str, 
 
 def _looked_at(cuts: Array, values: int) -> Array:
     """Steps, evenly spread within each stretch; `values`: of a gate in one step."""
-    most = max(1, NUMBERS // values)
+    most = max(1, GATE_VALUES // values)
     chosen = [
         start + np.arange(min(most, stop - start)) * (stop - start) // min(most, stop - start)
         for start, stop in pairwise(cuts)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from throughtime.arrays import Array, array_of, refuse, step_counts
-from throughtime.gradient_flow.handed import Handed, Losses, OwnSteps
+from throughtime.gradient_flow.upstream import Losses, OwnStepSource, UpstreamGradient
 from throughtime.gradient_flow.walk import through_head
 from throughtime.network import Dropout, Layer, Network, RecurrentTape, checked_inputs
 
@@ -64,7 +64,8 @@ def inside(
     wanted = network.loss.check_targets(array_of("targets", targets), outputs)
     loss = network.loss.evaluate(outputs, wanted, weights)
     arriving, _ = through_head(network, tape, numbers[-1], loss.doutputs)
-    losses = Losses(OwnSteps(arriving), Handed(arriving[None], {}), weights * loss.terms)
+    whole = UpstreamGradient(arriving[None], {})
+    losses = Losses(OwnStepSource(arriving), whole, weights * loss.terms)
     lowest = tape.layers[numbers[0]]
     assert isinstance(lowest, RecurrentTape)
     own = None if state is None else _renumbered(state, numbers)

@@ -13,8 +13,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.cells import State
 from throughtime.gradient_flow.linear import Linear
-
-LONGEST = 2048  # steps along which exponents are followed
+from throughtime.gradient_flow.tolerances import LYAPUNOV_CHECKPOINTS, LYAPUNOV_STEPS
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def jacobian(one: Linear, step: int) -> Array:
     Row: after, column: before. Rows of the identity go one step back: eᵢᵀ J is sᵢ's gradient.
     """
     eye = np.eye(sum(one.sizes.values()), dtype=one.dtype)
-    _, before = one.back(step, _state(one, np.repeat(eye[:, None], one.batch, axis=1)))
+    _, before = one.vjp(step, _state(one, np.repeat(eye[:, None], one.batch, axis=1)))
     return _joined(before).transpose(1, 0, 2)
 
 
@@ -80,17 +79,18 @@ def lyapunov(
     same singular values only in the limit, and their QR does not settle on the same directions.
     The first `transient` steps turn the directions and do not count.
     """
-    T, batch = min(one.steps, LONGEST), one.batch
+    T, batch = min(one.steps, LYAPUNOV_STEPS), one.batch
     size = sum(one.sizes.values())
     count = min(count, size)
     start = rng.standard_normal((batch, size, count))
     Q = np.linalg.qr(start)[0].astype(one.dtype)
     sums, steps = np.zeros((batch, count)), np.zeros(batch)
-    marks = np.unique(np.linspace(transient + 1, T, min(16, T - transient)).astype(int))
+    checkpoints = min(LYAPUNOV_CHECKPOINTS, T - transient)
+    marks = np.unique(np.linspace(transient + 1, T, checkpoints).astype(int))
     convergence = []
     for t in range(T):
         living = lengths > t
-        moved = one.push(t, _state(one, Q.transpose(2, 0, 1)))
+        moved = one.jvp(t, _state(one, Q.transpose(2, 0, 1)))
         new, R = np.linalg.qr(_joined(moved).transpose(1, 2, 0)[living])
         Q[living] = new
         if t >= transient:

@@ -5,7 +5,7 @@ not depend on that gradient: gates and slopes of the forward pass. Here those nu
 out once for all steps, so that the gradients of many losses can pass through a step side by
 side, as rows (n, B, ·), and so that a step's Jacobian can be written out.
 
-`back` is δs_t -> δs_{t−1}, `push` its transpose, ds_{t−1} -> ds_t. Both are tested against the
+`vjp` is δs_t -> δs_{t−1}, `jvp` its transpose, ds_{t−1} -> ds_t. Both are tested against the
 cells' own `step_backward`, and against each other.
 """
 
@@ -55,7 +55,7 @@ class Linear(ABC):
         self.steps, self.batch = tape.inputs.shape[:2]
 
     @abstractmethod
-    def back(self, at: Steps, later: State, edges: Edges = "all") -> tuple[dict[str, Array], State]:
+    def vjp(self, at: Steps, later: State, edges: Edges = "all") -> tuple[dict[str, Array], State]:
         """Rows of gradients one step back.
 
         Args:
@@ -70,7 +70,7 @@ class Linear(ABC):
         """
 
     @abstractmethod
-    def push(self, at: int, change: State) -> State:
+    def jvp(self, at: int, change: State) -> State:
         """A small change of the state before a step, (n, B, ·) a part -> of the one after."""
 
     def _slopes(self, coefficients: list[Array]) -> Array:
@@ -94,12 +94,12 @@ class LinearRNN(Linear):
         slope = tanh_slope(s) if cell.nonlinearity == "tanh" else relu_slope(s)
         self.slope = self._within(slope)
 
-    def back(self, at: Steps, later: State, edges: Edges = "all") -> tuple[dict[str, Array], State]:
+    def vjp(self, at: Steps, later: State, edges: Edges = "all") -> tuple[dict[str, Array], State]:
         dz = later["h"] * self.slope[at]
         before = np.zeros_like(dz) if edges == "carry" else _product(dz, self.p["U"])
         return {"h": later["h"], "z": dz}, {"h": before}
 
-    def push(self, at: int, change: State) -> State:
+    def jvp(self, at: int, change: State) -> State:
         return {"h": (change["h"] @ self.p["U"].T) * self.slope[at]}
 
 
@@ -126,7 +126,7 @@ class LinearLSTM(Linear):
             self.peep = self._within(gamma_i * p_i + gamma_f * p_f)
             self.beta = self.beta + self.gamma_o * p_o
 
-    def back(self, at: Steps, later: State, edges: Edges = "all") -> tuple[dict[str, Array], State]:
+    def vjp(self, at: Steps, later: State, edges: Edges = "all") -> tuple[dict[str, Array], State]:
         dh, H = later["h"], self.cell.units
         dm = _product(dh, self.p["R"]) if "R" in self.p else dh
         dc = later["c"] + dm * self.beta[at]
@@ -144,7 +144,7 @@ class LinearLSTM(Linear):
                 before["c"] = before["c"] + dc * self.peep[at]
         return {"h": dh, "c": dc, "z": dz}, before
 
-    def push(self, at: int, change: State) -> State:
+    def jvp(self, at: int, change: State) -> State:
         assert self.carry is not None
         z = (change["h"] @ self.p["U"].T).reshape(*change["c"].shape[:-1], 4, self.cell.units)
         c = (z[..., :3, :] * self.gamma[at]).sum(axis=-2) + change["c"] * self.carry[at]
@@ -167,7 +167,7 @@ class LinearGRU(Linear):
         self.to_u = self._slopes([rho, zeta, nu * r])
         self.carry = self._within(z)
 
-    def back(self, at: Steps, later: State, edges: Edges = "all") -> tuple[dict[str, Array], State]:
+    def vjp(self, at: Steps, later: State, edges: Edges = "all") -> tuple[dict[str, Array], State]:
         assert self.carry is not None
         dh = later["h"]
         shape = (*dh.shape[:-1], 3 * self.cell.units)
@@ -180,7 +180,7 @@ class LinearGRU(Linear):
             before = before + _product(du, self.p["U"])
         return {"h": dh, "z": dz}, {"h": before}
 
-    def push(self, at: int, change: State) -> State:
+    def jvp(self, at: int, change: State) -> State:
         assert self.carry is not None
         h = change["h"]
         u = (h @ self.p["U"].T).reshape(*h.shape[:-1], 3, self.cell.units)
@@ -201,7 +201,7 @@ class LinearOriginalGRU(Linear):
         self.carry = self._within(z)
         self.U_rz, self.U_n = p["U"][: 2 * cell.units], p["U"][2 * cell.units :]
 
-    def back(self, at: Steps, later: State, edges: Edges = "all") -> tuple[dict[str, Array], State]:
+    def vjp(self, at: Steps, later: State, edges: Edges = "all") -> tuple[dict[str, Array], State]:
         assert self.carry is not None
         dh = later["h"]
         dz_n = dh * self.nu[at]
@@ -214,7 +214,7 @@ class LinearOriginalGRU(Linear):
             before = before + dreset * self.r[at] + _product(dz_rz, self.U_rz)
         return {"h": dh, "z": np.concatenate([dz_rz, dz_n], axis=-1)}, {"h": before}
 
-    def push(self, at: int, change: State) -> State:
+    def jvp(self, at: int, change: State) -> State:
         assert self.carry is not None
         h = change["h"]
         u_r, u_z = np.split(h @ self.U_rz.T, 2, axis=-1)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from throughtime.arrays import Array, array_of, refuse
+from throughtime.gradient_flow.batched_vjp import applies, measure_batched
 from throughtime.gradient_flow.measure import measure
-from throughtime.gradient_flow.together import applies, measure_together
 from throughtime.gradient_flow.walk import lines
 from throughtime.network import Network, one_direction
 
@@ -53,7 +53,7 @@ def lag_matrix(
     outputs, _, tape = network.forward(inputs, state, lengths)
     run = lines(network, tape, network.loss_of(outputs, array_of("targets", targets), lengths))
     ends = np.arange(run.steps)
-    way = measure_together if applies(run, ends) else measure
+    way = measure_batched if applies(run, ends) else measure
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         norms = way(run, ends, run.steps - 1, ()).norms[run.top]
     return {part: _matrix(own.total, own.count) for part, own in norms.items()}

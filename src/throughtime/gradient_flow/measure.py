@@ -9,12 +9,15 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.cells import Tape
+from throughtime.gradient_flow.tolerances import (
+    BLOCK_ROWS,
+    BY_LAG_NUMBERS,
+    SINGLE_LAGS,
+    SINGLE_LAGS_OF_A_STREAM,
+)
 from throughtime.gradient_flow.walk import Lines, Rows, unscaled, walk
 from throughtime.network import Recurrent, RecurrentTape
 from throughtime.parameters import Parameters
-
-ROWS = 1024  # of one product: large enough for it, small enough for the cache
-NUMBERS = 2**25  # that gradients by lag may take
 
 
 @dataclass
@@ -182,8 +185,8 @@ def stretches(
     costs as much as the weights' part of a backward pass, so that long streams have `coarse` ones:
     0, 1, 2, 4, 8, …
     """
-    room = max(4, NUMBERS // max(1, parameters))
-    singles = min(2 if coarse else 16, lags, room // 2)
+    room = max(4, BY_LAG_NUMBERS // max(1, parameters))
+    singles = min(SINGLE_LAGS_OF_A_STREAM if coarse else SINGLE_LAGS, lags, room // 2)
     found = set(range(singles)) | {lag for lag in extra if 0 < lag < lags}
     lag = float(max(1, singles))
     least = 2.0 if coarse else 2**0.25
@@ -195,6 +198,6 @@ def stretches(
 
 
 def _blocks(ends: Array, batch: int) -> Iterator[tuple[int, Array]]:
-    size = max(1, ROWS // batch)
+    size = max(1, BLOCK_ROWS // batch)
     for begin in range(0, len(ends), size):
         yield begin, ends[begin : begin + size]

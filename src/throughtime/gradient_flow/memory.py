@@ -6,11 +6,12 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.cells import is_indices
-
-COLUMNS = 16  # of inputs and of targets that are looked at
-DRAWS = 20
-MOST = 1024  # lags
-LONGEST = 4096  # steps that are looked at
+from throughtime.gradient_flow.tolerances import (
+    MEMORY_COLUMNS,
+    MEMORY_DRAWS,
+    MEMORY_LAGS,
+    MEMORY_STEPS,
+)
 
 
 def data_memory(
@@ -27,15 +28,15 @@ def data_memory(
         the lag; None where there is none, which does not say that there is no memory: what takes
         two inputs together to tell shows in no single covariance.
     """
-    x, y = _columns(inputs[:LONGEST]), _columns(targets[:LONGEST])
+    x, y = _columns(inputs[:MEMORY_STEPS]), _columns(targets[:MEMORY_STEPS])
     if not x.size or not y.size:
         return None
-    lags = min(max_lag, len(x) - 2, MOST)
+    lags = min(max_lag, len(x) - 2, MEMORY_LAGS)
     if lags < 1:
         return None
     found = _covariances(x, y, lags)
     chance = 0.0
-    for _ in range(DRAWS):
+    for _ in range(MEMORY_DRAWS):
         chance = max(chance, float(_covariances(_elsewhere(x, rng), y, lags).max()))
     beyond = np.flatnonzero(found > chance)
     return int(beyond[-1]) if len(beyond) else None
@@ -67,14 +68,14 @@ def _columns(values: Array) -> Array:
     """(T, B, at most 16) centred columns; classes as one-hot columns of the most frequent ones."""
     if is_indices(values) and values.ndim == 2:
         classes, counts = np.unique(values, return_counts=True)
-        frequent = classes[np.argsort(-counts)[:COLUMNS]]
+        frequent = classes[np.argsort(-counts)[:MEMORY_COLUMNS]]
         array = (values[..., None] == frequent).astype(np.float64)
     else:
         array = values.astype(np.float64)
     array = array - array.mean(axis=(0, 1))
-    if array.shape[2] > COLUMNS:  # the directions in which they vary most
+    if array.shape[2] > MEMORY_COLUMNS:  # the directions in which they vary most
         flat = array.reshape(-1, array.shape[2])
         _, vectors = np.linalg.eigh(flat.T @ flat)
-        array = array @ vectors[:, -COLUMNS:]
+        array = array @ vectors[:, -MEMORY_COLUMNS:]
     scale = array.std(axis=(0, 1))
     return np.asarray(array[..., scale > 0] / scale[scale > 0])

@@ -14,7 +14,7 @@ from throughtime.gradient_flow.nonfinite_result import NonFinite
 from throughtime.network import LayerTape, LossValue, Network, NetworkTape, Recurrent, RecurrentTape
 
 
-class Search:
+class NonFiniteSearch:
     """Runs a network and keeps the first value that is NaN or infinite.
 
     Attributes:
@@ -139,7 +139,7 @@ def first_in_network(
     Returns:
         None where every number is finite.
     """
-    search, x = Search(network), np.asarray(inputs)
+    search, x = NonFiniteSearch(network), np.asarray(inputs)
     search.arrays("parameters", network.parameters)
     search.arrays("inputs", {"inputs": x})
     search.arrays("state", {} if state is None else dict(state))
@@ -154,7 +154,7 @@ def first_in_network(
     return search.found
 
 
-def _way_back(search: Search, targets: Array, lengths: Array | None, first: int) -> None:
+def _way_back(search: NonFiniteSearch, targets: Array, lengths: Array | None, first: int) -> None:
     search.arrays("targets", {"targets": targets})
     if search.found is not None:
         return

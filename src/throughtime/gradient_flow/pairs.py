@@ -1,7 +1,7 @@
 """‖∂E_t/∂s_k‖ of all pairs of steps, k after t included, where losses look at several steps.
 
-Losses go back some at a time, as many as `NUMBERS` allows, at least one: beside the result, what
-is in memory is O(T·B·H), and a fixed number of bytes.
+As many losses go back at a time as `PAIRS_NUMBERS` allows, and at least one: apart from the result,
+memory holds O(T·B·H) numbers and a fixed number of bytes.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.gradient_flow.descent import Line, Scaled, Stack
-from throughtime.gradient_flow.handed import Source
 from throughtime.gradient_flow.measure import Norms
-
-NUMBERS = 2**22  # that the losses which go back at once hand to the module's steps
+from throughtime.gradient_flow.tolerances import PAIRS_NUMBERS
+from throughtime.gradient_flow.upstream import UpstreamSource
 
 
 @dataclass
@@ -39,7 +38,7 @@ class Pairs:
     mixed: set[int] = field(default_factory=set)
 
 
-def all_pairs(stack: Stack, source: Source, ends: Array, max_lag: int, keep: bool) -> Pairs:
+def all_pairs(stack: Stack, source: UpstreamSource, ends: Array, max_lag: int, keep: bool) -> Pairs:
     """Walks the losses of the steps `ends` through all lines, up to `max_lag` either way."""
     found = Pairs(ends)
     for lines in stack.lines:
@@ -48,10 +47,10 @@ def all_pairs(stack: Stack, source: Source, ends: Array, max_lag: int, keep: boo
             if not (source.own_steps and lines is stack.lines[-1]):
                 found.mixed.add(line.number)
     for steps in _blocks(stack, source, ends):
-        handed = source.handed(steps)
+        upstream = source.gradients(steps)
         at = stack.last[None] if source.single else np.repeat(steps[:, None], len(stack.last), 1)
         counted = at <= stack.last
-        for passing in stack.descend(handed):
+        for passing in stack.descend(upstream):
             place = _Places(found, passing.line, stack, at, counted, source.single, max_lag)
             place.count()
             for k, deltas in passing.walk(max(0, int(place.own[counted].min()) - max_lag)):
@@ -59,12 +58,12 @@ def all_pairs(stack: Stack, source: Source, ends: Array, max_lag: int, keep: boo
     return found
 
 
-def _blocks(stack: Stack, source: Source, ends: Array) -> Iterator[Array]:
+def _blocks(stack: Stack, source: UpstreamSource, ends: Array) -> Iterator[Array]:
     if source.single:
         yield ends[:1]
         return
     T, B = stack.lines[0][0].linear.steps, len(stack.last)
-    size = max(1, NUMBERS // (T * B * stack.width))
+    size = max(1, PAIRS_NUMBERS // (T * B * stack.width))
     for begin in range(0, len(ends), size):
         yield ends[begin : begin + size]
 

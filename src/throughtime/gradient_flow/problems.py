@@ -8,16 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from throughtime.arrays import Array, array_of, positive, refuse, step_counts
+from throughtime.gradient_flow.chunking import Problem
 from throughtime.gradient_flow.descent import Stack
 from throughtime.gradient_flow.directions import recurrences
-from throughtime.gradient_flow.handed import Losses
 from throughtime.gradient_flow.pairs import Pairs, all_pairs
-from throughtime.gradient_flow.pieces import Problem
+from throughtime.gradient_flow.tolerances import LONG_RUN, LONG_RUN_END_POINTS, LONG_RUN_LAGS
+from throughtime.gradient_flow.upstream import Losses
 from throughtime.network import Network, checked_inputs, checked_state, one_direction
-
-LONG = 1024  # steps; of longer runs only some lags and end points are looked at by default
-LAGS = 100
-ENDS = 1024
 
 
 def problem_of(
@@ -43,8 +40,9 @@ def problem_of(
     shape = (T, B, network.outputs)
     outputs = np.broadcast_to(network.dtype.type(0), shape)
     y = network.loss.check_targets(array_of("targets", targets), outputs)
-    far = (T - 1 if T <= LONG else LAGS) if max_lag is None else positive("max_lag", max_lag, 0)
-    count = (T if T <= LONG else ENDS) if sample is None else positive("sample", sample)
+    far, count = (T - 1, T) if T <= LONG_RUN else (LONG_RUN_LAGS, LONG_RUN_END_POINTS)
+    far = far if max_lag is None else positive("max_lag", max_lag, 0)
+    count = count if sample is None else positive("sample", sample)
     rng = np.random.default_rng(positive("seed", seed, at_least=0))
     losses = np.flatnonzero(network.loss.weights(T, B, counts).any(axis=1))
     ends = losses if len(losses) <= count < T else _ends(T, count, rng)
@@ -82,7 +80,7 @@ def module_problems(
         problems.append(replace(own, first=one.first, backwards=one.backwards))
     problems.sort(key=lambda one: one.first)
     ends = problems[0].ends
-    if losses.source.single and T > LONG:
+    if losses.source.single and T > LONG_RUN:
         ends = np.unique([*stack.last, *([0] if network.bidirectional else [])])
     elif losses.source.single:
         ends = np.arange(T)

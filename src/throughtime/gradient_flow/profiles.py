@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.gradient_flow.analyse import Found
 from throughtime.gradient_flow.carousel import PATHS, time_constants
-from throughtime.gradient_flow.find import Found
+from throughtime.gradient_flow.chunking import Problem
 from throughtime.gradient_flow.gate_history import gate_history
 from throughtime.gradient_flow.measure import Norms
-from throughtime.gradient_flow.pieces import Problem
 from throughtime.gradient_flow.result import LayerFlow
 from throughtime.gradient_flow.verdict import chained, dead_units, decay, judge
 

@@ -15,8 +15,7 @@ from throughtime.gradient_flow.record_file import lines
 from throughtime.gradient_flow.record_norms import NormsSince
 from throughtime.gradient_flow.record_text import table
 from throughtime.gradient_flow.result import Flow, LayerFlow
-
-LAGS = 33  # of a profile, at most
+from throughtime.gradient_flow.tolerances import RECORDED_LAGS
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class LayerLook:
         """Of a layer's flow."""
         profile, fall = layer.profile[layer.remembers], layer.decay
         last = len(profile) - 1
-        lags = np.unique(np.linspace(0, last, min(LAGS, last + 1)).astype(int))
+        lags = np.unique(np.linspace(0, last, min(RECORDED_LAGS, last + 1)).astype(int))
         return cls(
             kind=layer.kind,
             verdict=layer.verdict,

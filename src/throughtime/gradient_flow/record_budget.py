@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from time import perf_counter
 
 from throughtime.arrays import real, refuse
+from throughtime.gradient_flow.tolerances import (
+    FIRST_LOOK_SECONDS,
+    FIRST_LOOK_TURNS,
+    LOOK_FORGETTING,
+    LOOK_MARGIN,
+)
 
-# What a first look, the smallest that there is, is taken to last at most: turns and seconds.
-# Measured, from LSTM 1,8,4,4 to LSTM 32,128,64,512: 1/5 to 2/3 of that.
-TURNS, SECONDS = 5, 0.05
-MARGIN = 1.25  # looks of one size do not all take as long
 
-
-class Budget:
+class LookBudget:
     """Measures its own time against that of everything else.
 
     Args:
@@ -27,9 +28,9 @@ class Budget:
         growth: how many times as long as the last look the next one may take.
 
     Example:
-        >>> from throughtime.gradient_flow.record_budget import Budget
+        >>> from throughtime.gradient_flow.record_budget import LookBudget
         >>> now = iter(range(0, 2000))
-        >>> budget = Budget(0.05, lambda: next(now))  # a turn a second
+        >>> budget = LookBudget(0.05, lambda: next(now))  # a turn a second
         >>> sum(budget.due() for _ in range(400))  # a look that may take 5.05 s waits for 101
         299
     """
@@ -66,8 +67,8 @@ class Budget:
         if not self.turns:
             return float("inf")
         elapsed = self.elapsed
-        first = TURNS * elapsed / self.turns + SECONDS
-        expected = MARGIN * self.growth * self.longest if self.looks else first
+        first = FIRST_LOOK_TURNS * elapsed / self.turns + FIRST_LOOK_SECONDS
+        expected = LOOK_MARGIN * self.growth * self.longest if self.looks else first
         return (self.spent + expected) / self.share - elapsed
 
     def grow(self, growth: float) -> None:
@@ -87,5 +88,5 @@ class Budget:
             self.spent += seconds
             self._last = seconds
             # One slow look, while the machine was busy, is forgotten again in time.
-            self.longest = max(seconds, 0.5 * (self.longest + seconds))
+            self.longest = max(seconds, LOOK_FORGETTING * (self.longest + seconds))
             self.looks += 1

@@ -15,7 +15,7 @@ FORMAT = "throughtime flow record"
 VERSION = 1  # a change that older programs would misread raises it
 
 
-def begin(path: Path, way_out: str = "") -> None:
+def begin_record(path: Path, way_out: str = "") -> None:
     """Makes sure that lines can be appended: a new file, or a record that ends with a line.
 
     Args:

@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from throughtime.gradient_flow.problems import ENDS, LAGS, LONG
 from throughtime.gradient_flow.result import Flow
-
-# At most so many sequences, lags and, of torch models, losses; then all.
-SMALL: tuple[dict[str, int], ...] = (
-    {"sequences": 1, "max_lag": 4, "sample": 4},
-    {"sequences": 1, "max_lag": 16, "sample": 16},
-    {"sequences": 1},
+from throughtime.gradient_flow.tolerances import (
+    GROWING_LOOKS,
+    LONG_RUN,
+    LONG_RUN_END_POINTS,
+    LONG_RUN_LAGS,
 )
 
 
@@ -26,7 +24,7 @@ class Growing:
     """Which look comes next.
 
     Attributes:
-        size: how many steps up have been taken; `len(SMALL)` where looks have their full size.
+        size: how many of the `GROWING_LOOKS` are behind; all of them once looks have full size.
     """
 
     def __init__(self) -> None:
@@ -39,7 +37,7 @@ class Growing:
     def grown(self, flow: Flow, wanted: Mapping[str, Any], torch: bool) -> float:
         """How many times as much as this look the next one has to do; to be asked after each."""
         last = _work(flow, _options(self.size, wanted, torch))
-        while self.size < len(SMALL):
+        while self.size < len(GROWING_LOOKS):
             self.size += 1
             work = _work(flow, _options(self.size, wanted, torch))
             if work > last:
@@ -49,7 +47,7 @@ class Growing:
 
 def _options(size: int, wanted: Mapping[str, Any], torch: bool) -> dict[str, Any]:
     found = dict(wanted)
-    for name, most in SMALL[size].items() if size < len(SMALL) else ():
+    for name, most in GROWING_LOOKS[size].items() if size < len(GROWING_LOOKS) else ():
         if name == "sample" and not torch:
             continue  # of a Network all losses go back together
         given = found.get(name)
@@ -60,7 +58,7 @@ def _options(size: int, wanted: Mapping[str, Any], torch: bool) -> dict[str, Any
 def _work(flow: Flow, options: Mapping[str, Any]) -> int:
     """Sequences times lags times losses."""
     T = flow.steps
-    lags, losses = (T - 1, T) if T <= LONG else (LAGS, ENDS)
+    lags, losses = (T - 1, T) if T <= LONG_RUN else (LONG_RUN_LAGS, LONG_RUN_END_POINTS)
     lags, losses = (options.get(n) or m for n, m in (("max_lag", lags), ("sample", losses)))
     sequences: int = options.get("sequences") or flow.batch
     return sequences * (min(lags, T - 1) + 1) * min(losses, T)

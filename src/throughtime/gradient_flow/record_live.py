@@ -6,8 +6,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any, TextIO
 
-QUIET = 15.0  # seconds between lines where there is no terminal
-OFTEN = 0.2  # seconds between two versions of the line in one
+from throughtime.gradient_flow.tolerances import SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_VERSIONS
 
 
 class LiveLine:
@@ -29,9 +28,9 @@ class LiveLine:
         if not self.wanted:
             return
         passed = perf_counter() - self.shown
-        if self.terminal and (now or passed >= OFTEN):
+        if self.terminal and (now or passed >= SECONDS_BETWEEN_VERSIONS):
             self._line().set_description_str(words())
-        elif not self.terminal and passed >= QUIET:
+        elif not self.terminal and passed >= SECONDS_BETWEEN_LINES:
             print(words(), file=self.file, flush=True)
         else:
             return

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-QUANTILE = 0.9
-MOST = 10_000  # of which a median is taken; of more, the newest
+from throughtime.gradient_flow.tolerances import RECORDED_NORMS, USUAL_NORM_QUANTILE
 
 
 @dataclass
@@ -31,7 +30,7 @@ class NormsSince:
         self.count += 1
         self.clipped += self.threshold is not None and norm > self.threshold
         self.largest = max(self.largest, norm)
-        if len(self._newest) == MOST:
+        if len(self._newest) == RECORDED_NORMS:
             self._newest.pop(0)
         self._newest.append(norm)
 
@@ -43,7 +42,9 @@ class NormsSince:
     @property
     def usual(self) -> float:
         """What nine of ten stay below; NaN without any."""
-        return float(np.quantile(self._newest, QUANTILE)) if self._newest else float("nan")
+        if not self._newest:
+            return float("nan")
+        return float(np.quantile(self._newest, USUAL_NORM_QUANTILE))
 
     @property
     def share(self) -> float | None:

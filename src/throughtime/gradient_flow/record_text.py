@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from throughtime.gradient_flow.problems import LAGS
 from throughtime.gradient_flow.record_norms import NormsSince
+from throughtime.gradient_flow.tolerances import LONG_RUN_LAGS
 
 if TYPE_CHECKING:
     from throughtime.gradient_flow.record import FlowRecord, LayerLook, Look
@@ -41,7 +41,7 @@ def live_line(look: Look | None, norms: NormsSince, wait: float = 0.0) -> str:
 
 def few(look: Look) -> str:
     """How far a small look went; nothing of one that went all the way."""
-    if look.max_lag >= min(look.steps - 1, LAGS):
+    if look.max_lag >= min(look.steps - 1, LONG_RUN_LAGS):
         return ""
     return f" ({look.max_lag} lags)"
 

@@ -16,17 +16,17 @@ from throughtime.gradient_flow.flow import network_flow
 from throughtime.gradient_flow.nonfinite import first_in_network
 from throughtime.gradient_flow.nonfinite_result import DivergedError, NonFinite
 from throughtime.gradient_flow.record import Look
-from throughtime.gradient_flow.record_budget import Budget
-from throughtime.gradient_flow.record_file import FORMAT, VERSION, append, begin
+from throughtime.gradient_flow.record_budget import LookBudget
+from throughtime.gradient_flow.record_file import FORMAT, VERSION, append, begin_record
 from throughtime.gradient_flow.record_growing import Growing
 from throughtime.gradient_flow.record_live import LiveLine
 from throughtime.gradient_flow.record_norms import NormsSince
 from throughtime.gradient_flow.record_text import live_line
 from throughtime.gradient_flow.result import Flow
+from throughtime.gradient_flow.tolerances import LOOK_SEQUENCES
 from throughtime.network import Network
 
-SEQUENCES = 8  # that a look follows
-QUICK = {"carousel": False, "spectrum": False, "sequences": SEQUENCES}
+QUICK = {"carousel": False, "spectrum": False, "sequences": LOOK_SEQUENCES}
 
 
 class FlowRecorder:
@@ -81,7 +81,7 @@ class FlowRecorder:
         if clip is not None and not real("clip", clip) > 0:
             refuse("clip", "a norm above 0, or None", clip)
         self.path = None if path is None else Path(path)
-        self.budget, self.growing = Budget(share), Growing()
+        self.budget, self.growing = LookBudget(share), Growing()
         self.norms = NormsSince(clip)
         self.updates, self.began = update, perf_counter()
         self.look_at: Flow | None = None
@@ -90,7 +90,7 @@ class FlowRecorder:
         self._over = False
         import_module("numpy.ma")  # a first look would load it, for longer than it takes otherwise
         if self.path is not None:
-            begin(self.path)
+            begin_record(self.path)
             first = {"format": FORMAT, "version": VERSION, "update": update, "time": time()}
             self._write("begin", {**first, "clip": clip, "share": share})
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 COLUMNS = 8  # lags in a table
-SHARES = "Share of each parameter's gradient by the lag that it passed through"
+SHARES_CAPTION = "Share of each parameter's gradient by the lag that it passed through"
 NAMES = {"carry": "along {} alone", "gates": "through the gates alone", "both": "through both"}
 
 
@@ -123,7 +123,7 @@ def _ahead(part: str, norms: Array) -> str:
 
 
 def _shares(flow: Flow) -> list[str]:
-    return [SHARES, *_table(share_rows(flow))]
+    return [SHARES_CAPTION, *_table(share_rows(flow))]
 
 
 def share_rows(flow: Flow) -> list[list[str]]:

@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.gradient_flow.tolerances import STUDENT_T
 from throughtime.gradient_flow.verdict import Decay
 from throughtime.parameters import Parameters
 
-CONFIDENCE = 0.95
 # Student's t, one-sided 95 %, by degrees of freedom.
-STUDENT = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def _foreseen(ratios: Array) -> Array:
     """
     n = len(ratios)
     logs = np.log(np.maximum(ratios, np.finfo(np.float64).tiny))
-    t = STUDENT[min(n - 2, len(STUDENT) - 1)]
+    t = STUDENT_T[min(n - 2, len(STUDENT_T) - 1)]
     reach = t * logs.std(axis=0, ddof=1) * np.sqrt(1 + 1 / n)
     return np.append(np.exp(np.minimum(logs.mean(axis=0) + reach, 700.0)), 0.0)
 

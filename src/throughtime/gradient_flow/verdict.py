@@ -1,19 +1,9 @@
 """Vanishing, exploding, dead or healthy: with the lag, the gate and the number that say so.
 
-The thresholds, and why they are what they are:
-
-- *exploding*: some lag's gradient is more than ten times that of lag 0. A gradient that all steps
-  share alike stays below its value at lag 0; ten times is beyond what a few steps of transient
-  growth give (a matrix of norm 1 and eigenvalues below it grows first too), and from there the far
-  past, not the error at hand, decides on the update.
-- *vanishing*: the gradient falls below one per cent of that at lag 0 before the lag that is needed:
-  `memory`, where the user or the data say what that is, else a quarter of the run. Below one per
-  cent a dependency is drowned by what lies nearer: it is learnt a hundred times more slowly.
-- *dead* unit: one that gives nothing and can learn nothing, since a slope that everything passes
-  through is below one per cent of its largest possible value at every step of every sequence; a
-  ReLU that is never above 0. A layer is dead when half of its units are.
-- *saturated* gate value: its slope s(1 − s) is below one per cent of the largest, 1/4: below
-  0.0025 or above 0.9975. A forget gate that is open is no fault: it is a memory.
+A unit is dead that gives nothing and can learn nothing: some slope that everything passes through is
+below one per cent of its largest possible value at every step of every sequence, or a ReLU is never
+above 0. A forget gate that stays open is no fault: it is a memory. The thresholds, and the reasons
+for them, stand in `tolerances`.
 """
 
 from __future__ import annotations
@@ -25,14 +15,16 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.cells import GRU, LSTM, RNN, Cell, Tape
+from throughtime.gradient_flow.tolerances import (
+    DEAD_SHARE_OF_UNITS,
+    EXPLODED_ABOVE,
+    SATURATED_SLOPE,
+    VANISHED_BELOW,
+)
 
 FlowVerdict = Literal["healthy", "vanishing", "exploding", "dead"]
 WORST_FIRST: tuple[FlowVerdict, ...] = ("exploding", "dead", "vanishing", "healthy")
 
-GROWN = 10.0
-FALLEN = 0.01
-SLOPE = 0.01
-SHARE_OF_UNITS = 0.5
 
 SIGMOIDS = {"LSTM": "ifo", "GRU": "rz"}  # gates whose values lie between 0 and 1
 
@@ -108,10 +100,10 @@ def gate_sums(cell: Cell, tape: Tape) -> dict[str, GateSums]:
 
 
 def _flat_beyond(kind: str) -> tuple[float, float]:
-    """Up to where and from where on an activation's slope is below `SLOPE` of its largest."""
+    """The values below and above which an activation is saturated: see `SATURATED_SLOPE`."""
     if kind == "relu":
         return 0.0, np.inf
-    reach = float(np.sqrt(1 - SLOPE))  # 1 − tanh² = SLOPE; σ is (1 + tanh)/2
+    reach = float(np.sqrt(1 - SATURATED_SLOPE))  # 1 − tanh² is this slope; σ is (1 + tanh)/2
     return ((1 - reach) / 2, (1 + reach) / 2) if kind == "sigmoid" else (-reach, reach)
 
 
@@ -179,8 +171,8 @@ def decay(profile: Array) -> Decay:
         half_life = float(-np.log(2) / np.log(rate)) if 0 < rate < 1 else np.inf
     if rate == 0:
         half_life = 0.0
-    low = np.flatnonzero(relative < FALLEN)
-    high = np.flatnonzero(~(relative <= GROWN))
+    low = np.flatnonzero(relative < VANISHED_BELOW)
+    high = np.flatnonzero(~(relative <= EXPLODED_ABOVE))
     falls_at = int(low[0]) if len(low) else None
     reach = len(profile) - 1 if falls_at is None else max(0, falls_at - 1)
     grows_at = int(high[0]) if len(high) else None
@@ -226,15 +218,15 @@ def judge(found: Decay, dead: Array, memory: int) -> tuple[FlowVerdict, str]:
     share = float(dead.mean())
     if found.grows_at is not None:
         return "exploding", (
-            f"at lag {found.grows_at} the gradient is {GROWN:g} times that at lag 0; "
+            f"at lag {found.grows_at} the gradient is {EXPLODED_ABOVE:g} times that at lag 0; "
             f"it changes by a factor of {found.rate:.3g} per step"
         )
-    if share >= SHARE_OF_UNITS:
+    if share >= DEAD_SHARE_OF_UNITS:
         return "dead", f"{int(dead.sum())} of {len(dead)} units give nothing and learn nothing"
     if found.falls_at is not None and found.falls_at <= memory:
         return "vanishing", (
-            f"from lag {found.falls_at} on the gradient is below {FALLEN:.0%} of that at lag 0, "
-            f"where {memory} are needed; half-life {found.half_life:.3g} steps"
+            f"from lag {found.falls_at} on the gradient is below {VANISHED_BELOW:.0%} of that at "
+            f"lag 0, where {memory} are needed; half-life {found.half_life:.3g} steps"
         )
     where = f"up to lag {found.reach}" if found.falls_at is not None else "at all lags seen"
-    return "healthy", f"the gradient stays above {FALLEN:.0%} of that at lag 0 {where}"
+    return "healthy", f"the gradient stays above {VANISHED_BELOW:.0%} of that at lag 0 {where}"

@@ -18,11 +18,11 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.cells import State, input_gradient
-from throughtime.gradient_flow.given import Given
+from throughtime.gradient_flow.external_loss import ExternalLoss
 from throughtime.gradient_flow.linear import Edges, Linear, linear
+from throughtime.gradient_flow.tolerances import RESCALED_BEYOND
 from throughtime.network import Dense, LossValue, Network, NetworkTape, Recurrent, RecurrentTape
 
-FAR = 30  # powers of two beyond which a row is brought back
 Deltas = dict[int, dict[str, Array]]  # layer to "h", "c", "z": (n, B, ·)
 
 
@@ -92,7 +92,7 @@ def lines(network: Network, tape: NetworkTape, loss: LossValue) -> Lines:
         found[number] = linear(layer.cell, network.of_layer(number), own.directions[0])
     top = max(found)
     arriving, also = loss.doutputs, dict[int, dict[str, Array]]()
-    if isinstance(network.loss, Given):
+    if isinstance(network.loss, ExternalLoss):
         arriving, also = network.loss.split(arriving)
     arriving, head = through_head(network, tape, top, arriving)
     return Lines(network, tape, found, top, arriving, loss.weights > 0, head, also)
@@ -169,7 +169,7 @@ def _one_step(
             later = front[number]
             if dx is not None:
                 later = later | {"h": later["h"] + dx}
-            found[number], before[number] = run.linear[number].back(at, later, edges)
+            found[number], before[number] = run.linear[number].vjp(at, later, edges)
             dz = found[number]["z"]
         elif isinstance(layer, Dense) and dx is not None:
             found[number] = {"z": dx}
@@ -204,7 +204,8 @@ def _rescaled(
     """Brings rows back that have left the range; returns the new exponents."""
     largest = np.maximum.reduce([part for one in lengths for part in one.values()])
     _, powers = np.frexp(np.where(np.isfinite(largest), largest, 1.0))
-    shift = np.where((np.abs(powers) > FAR) & (largest > 0), powers, 0).astype(np.int32)
+    outside = (np.abs(powers) > RESCALED_BEYOND) & (largest > 0)
+    shift = np.where(outside, powers, 0).astype(np.int32)
     if not shift.any():
         return exponents
     for front in fronts.values():

@@ -103,7 +103,7 @@ template <class T> struct AdamCall {
     T beta1, beta2, rate, root, epsilon;
 };
 
-// All losses of a run, back through one recurrent layer side by side; as in gradient_flow/together.py.
+// All losses of a run, back through one recurrent layer side by side; as in gradient_flow/batched_vjp.py.
 template <class T> struct LagsCall {
     Kind kind;  // a GRU's reset gate acts after the product; no projection
     Index steps, batch, units, lags;

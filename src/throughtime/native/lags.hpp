@@ -1,5 +1,5 @@
 // The gradients of all steps' losses by all states before them, of one recurrent layer: norms by lag,
-// and sums over the losses. The compiled twin of gradient_flow/together.py.
+// and sums over the losses. The compiled twin of gradient_flow/batched_vjp.py.
 //
 // Losses do not know of one another, nor do sequences: a thread takes a sequence through all its steps, so
 // that the rows of its losses, (T × width), and one step's matrix stay in the cache.

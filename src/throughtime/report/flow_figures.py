@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.gradient_flow import FALLEN, Flow, LayerFlow
+from throughtime.gradient_flow import VANISHED_BELOW, Flow, LayerFlow
 from throughtime.report.figures import BLUE, GREEN, GREY, LEGEND, ORANGE, RED, logarithmic, new_axes
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ def lag_profile(flow: Flow, ax: Axes | None = None, *, layer: int | None = None)
     judged = one.recurrent_profile or one.profile  # what the verdict is on
     start = float(judged[one.remembers][0])
     if np.isfinite(start) and start > 0:
-        label = f"{FALLEN:.0%} of {one.remembers} at lag 0"
-        ax.axhline(FALLEN * start, color=GREY, lw=0.9, ls=":", label=label)
+        label = f"{VANISHED_BELOW:.0%} of {one.remembers} at lag 0"
+        ax.axhline(VANISHED_BELOW * start, color=GREY, lw=0.9, ls=":", label=label)
         ax.set_yscale("log")
         ax.set_ylim(bottom=max(start * 1e-12, ax.get_ylim()[0]))
         logarithmic(ax.yaxis)

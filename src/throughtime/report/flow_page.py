@@ -9,7 +9,7 @@ import numpy as np
 
 from throughtime.gradcheck import Report
 from throughtime.gradient_flow import (
-    SHARES,
+    SHARES_CAPTION,
     Flow,
     LayerFlow,
     circumstances,
@@ -56,7 +56,7 @@ def flow_sections(flow: Flow, title: str, lead: str = "") -> Iterator[Section]:
         "Which past step teaches which weight",
         "A share is what the gradient through these lags adds along the whole gradient: shares "
         "add up to 1, and one that pulls the other way is negative.",
-        tables=[Table(rows[0], rows[1:], caption=SHARES)],
+        tables=[Table(rows[0], rows[1:], caption=SHARES_CAPTION)],
     )
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from throughtime.arrays import refuse
-from throughtime.gradient_flow import WINDOWS, Clipping, clipping_of
+from throughtime.gradient_flow import CLIPPING_WINDOWS, Clipping, clipping_of
 from throughtime.torch.module_target import kept_buffers
 
 EXPECTED = "losses, each one number that can be differentiated"
@@ -34,7 +34,7 @@ def torch_clipping(module: Any, windows: Iterable[Any], given: float | None) -> 
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(kept_buffers(module))
-        for number, loss in enumerate(islice(windows, WINDOWS)):
+        for number, loss in enumerate(islice(windows, CLIPPING_WINDOWS)):
             if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
                 shape = getattr(loss, "shape", type(loss).__name__)
                 actual = f"{shape} at place {number}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, positive, real, refuse
-from throughtime.gradient_flow import Flow, Given, given_targets, network_flow
+from throughtime.gradient_flow import ExternalLoss, Flow, evenly, external_targets, network_flow
 from throughtime.network import Network
 from throughtime.torch.clipping import torch_clipping
 from throughtime.torch.loss_terms import Terms, terms
@@ -115,9 +115,9 @@ def _flow(seen: Seen, found: Terms, sequences: int | None, options: dict[str, An
         "lengths": None if seen.lengths is None else seen.lengths[chosen],
     }
     if found.losses is None:
-        given = Network(network.specs, Given(at_end=found.at_end), dtype=network.dtype)
+        given = Network(network.specs, ExternalLoss(at_end=found.at_end), dtype=network.dtype)
         given.parameters.flat[...] = network.parameters.flat
-        _, targets = given_targets(found.arriving[:, chosen], found.values[:, chosen], {})
+        _, targets = external_targets(found.arriving[:, chosen], found.values[:, chosen], {})
         flow = network_flow(given, inputs, targets, **options)
     else:
         flow = network_flow(network, inputs, None, losses=found.losses.of(chosen), **options)
@@ -138,11 +138,6 @@ def _about(seen: Seen, found: Terms) -> tuple[str, ...]:
             "(reduction='none'): which step it came from can then be told."
         )
     return tuple(notes)
-
-
-def evenly(batch: int, count: int) -> Array:
-    """At most `count` of so many sequences."""
-    return np.unique(np.linspace(0, batch - 1, min(batch, count)).astype(int))
 
 
 def _compared(seen: Seen, network: Network, state: Mapping[str, Array] | None) -> tuple[str, ...]:

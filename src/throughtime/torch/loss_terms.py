@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.gradient_flow import Handed, Losses, OwnSteps, Source
+from throughtime.gradient_flow import Losses, OwnStepSource, UpstreamGradient, UpstreamSource
 from throughtime.torch.loss_layouts import EXPECTED, Layout, layouts
 from throughtime.torch.observed_run import Seen, array
 from throughtime.torch.upstream import BySteps, gradient
@@ -65,7 +65,7 @@ def terms(seen: Seen, loss: Callable[[Any], Any] | None) -> Terms:
             if not seen.module.bidirectional:
                 return Terms(values, outputs, layout.at_end)
             if not layout.at_end:
-                return Terms(values, outputs, False, Losses(OwnSteps(outputs), whole, values))
+                return Terms(values, outputs, False, Losses(OwnStepSource(outputs), whole, values))
     return _mixed(seen, found, possible)
 
 
@@ -81,7 +81,7 @@ def _mixed(seen: Seen, found: Any, possible: list[Layout]) -> Terms:
             own = np.zeros_like(values)
             own[last, np.arange(len(last))] = values[last, np.arange(len(last))]
             values = own
-        source: Source = BySteps(seen, found, layout)
+        source: UpstreamSource = BySteps(seen, found, layout)
         steps = int(np.count_nonzero(whole.outputs[0].any(axis=(1, 2)))) if found.dim() == 0 else 0
         return Terms(values, whole.outputs[0], False, Losses(source, whole, values), steps)
     refuse(
@@ -107,8 +107,8 @@ def _alone(seen: Seen, found: Any, layout: Layout) -> bool:
     return not _reach(seen, found, layout, whole, 1).any()
 
 
-def _named(handed: Handed) -> dict[str, Array]:
-    return {"": handed.outputs[0], **handed.final}
+def _named(upstream: UpstreamGradient) -> dict[str, Array]:
+    return {"": upstream.outputs[0], **upstream.final}
 
 
 def _reach(seen: Seen, found: Any, layout: Layout, whole: Mapping[str, Array], axis: int) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.gradient_flow import NonFinite, Search
+from throughtime.gradient_flow import NonFinite, NonFiniteSearch
 from throughtime.network import Network
 from throughtime.torch.flow import initial_state, network_of
 from throughtime.torch.observed_run import Seen, arguments_of, array, see
@@ -52,7 +52,7 @@ def first_in_module(
                 expected = "a module that runs in one direction"
                 refuse(seen.title, expected, "a bidirectional one", "name another: of=…")
             network = network_of(seen)
-            searches.append(Search(network))
+            searches.append(NonFiniteSearch(network))
             if one := _forward(seen, searches[-1], network):
                 return one
         found = _in_tensors("outputs", dict(walk("outputs", order[-1].outputs)))
@@ -76,7 +76,7 @@ def _in_tensors(where: str, tensors: dict[str, Any]) -> NonFinite | None:
     return None
 
 
-def _forward(seen: Seen, search: Search, network: Network) -> NonFinite | None:
+def _forward(seen: Seen, search: NonFiniteSearch, network: Network) -> NonFinite | None:
     """What the module is given, and its inside."""
     search.arrays(f"given to {seen.title}", {"inputs": seen.inputs})
     state = initial_state(seen, network)
@@ -87,7 +87,7 @@ def _forward(seen: Seen, search: Search, network: Network) -> NonFinite | None:
     return _named(seen, search)
 
 
-def _way_back(seen: Seen, search: Search, loss: Callable[[Any], Any]) -> NonFinite | None:
+def _way_back(seen: Seen, search: NonFiniteSearch, loss: Callable[[Any], Any]) -> NonFinite | None:
     torch = import_module("torch")
     value = loss(seen.outputs)
     if not isinstance(value, torch.Tensor):
@@ -114,7 +114,7 @@ def _way_back(seen: Seen, search: Search, loss: Callable[[Any], Any]) -> NonFini
     return _named(seen, search)
 
 
-def _named(seen: Seen, search: Search) -> NonFinite | None:
+def _named(seen: Seen, search: NonFiniteSearch) -> NonFinite | None:
     """With the module's name where only its layer's number stood."""
     found = search.found
     if found is None or found.where.startswith(("given", "∂L")):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, all_finite, refuse
-from throughtime.gradient_flow import Handed
+from throughtime.gradient_flow import UpstreamGradient
 from throughtime.torch.loss_layouts import Layout
 from throughtime.torch.observed_run import Seen, array
 
@@ -22,7 +22,7 @@ class BySteps:
         self.seen, self.found, self.layout = seen, found, layout
         self.single = layout.at_end
 
-    def handed(self, steps: Array) -> Handed:
+    def gradients(self, steps: Array) -> UpstreamGradient:
         """By the losses of these steps; by the single one, whatever the steps are."""
         if self.single:
             return gradient(self.seen, self.found, self.layout.seed(self.found))
@@ -35,10 +35,10 @@ class BySteps:
             name: np.concatenate([one.final.get(name, np.zeros_like(part)) for one in each])
             for name, part in names.items()
         }
-        return Handed(np.concatenate([one.outputs for one in each]), final)
+        return UpstreamGradient(np.concatenate([one.outputs for one in each]), final)
 
 
-def gradient(seen: Seen, found: Any, seed: Any) -> Handed:
+def gradient(seen: Seen, found: Any, seed: Any) -> UpstreamGradient:
     """Of the entries of `found`, added up with the weights `seed`; n = 1.
 
     The last h of the highest layer is an output, and counts as one. Last states on which nothing
@@ -68,7 +68,7 @@ def gradient(seen: Seen, found: Any, seed: Any) -> Handed:
             where = "in the last state" if place else f"at step {bad}"
             refuse("loss", "finite derivatives", f"another {where}", way_out)
     used = {name: part[None] for name, part in final.items() if part.any()}
-    return Handed(outputs[None], used)
+    return UpstreamGradient(outputs[None], used)
 
 
 def _to_outputs(seen: Seen, outputs: Array, final: dict[str, Array]) -> None:

@@ -1,7 +1,7 @@
-"""A run in pieces that fit into memory: groups of sequences, or of a long stream stretches of time.
+"""A run in chunks that fit into memory: groups of sequences, or of a long stream stretches of time.
 
 Sequences do not know of one another, and a loss followed back over at most L steps needs no more
-of the past than that: each piece can be run and walked by itself. Pieces also tell how far the
+of the past than that: each chunk can be run and walked by itself. Chunks also tell how far the
 findings differ between parts of the data.
 """
 
@@ -13,14 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.gradient_flow.given import Given
+from throughtime.gradient_flow.external_loss import ExternalLoss
+from throughtime.gradient_flow.tolerances import CHUNK_STATES, SEQUENCE_GROUPS, STREAM_STEPS
 from throughtime.gradient_flow.walk import Lines, lines
 from throughtime.network import LossValue, Network, NetworkTape
 from throughtime.parameters import Parameters
-
-GROUPS = 8
-STREAM = 4096  # steps; a longer run is cut in time where its lags allow
-NUMBERS = 2**20  # of hidden states in such a piece, some ten times as many in all
 
 
 @dataclass(frozen=True)
@@ -70,26 +67,26 @@ class Problem:
     @property
     def tells(self) -> bool:
         """Whether inputs and targets are data, whole, from which memory and windows can be told."""
-        return self.lengths is None and not isinstance(self.network.loss, Given)
+        return self.lengths is None and not isinstance(self.network.loss, ExternalLoss)
 
     @property
     def in_time(self) -> bool:
         """Whether the run is cut in time, not into groups of sequences."""
-        stream = self.steps > STREAM and self.steps > 4 * self.max_lag
+        stream = self.steps > STREAM_STEPS and self.steps > 4 * self.max_lag
         return stream and self.lengths is None
 
 
 @dataclass(frozen=True)
-class Piece:
-    """One piece, run.
+class Chunk:
+    """One chunk, run.
 
     Attributes:
         run: ready to be walked back.
         ends: which of its steps are followed back, counted within it.
         places: where these stand among all ends.
         columns: its sequences.
-        fresh: its first step that no piece before it had.
-        lengths: of its sequences, in steps of the piece.
+        fresh: its first step that no chunk before it had.
+        lengths: of its sequences, in steps of the chunk.
         loss: of its fresh steps.
         begin: the step of the whole run at which it begins.
     """
@@ -104,13 +101,13 @@ class Piece:
     begin: int = 0
 
 
-def pieces(problem: Problem) -> Iterator[Piece]:
-    """Runs one piece after another."""
+def chunks(problem: Problem) -> Iterator[Chunk]:
+    """Runs one chunk after another."""
     if problem.in_time:
         yield from _in_time(problem)
         return
     weights, B = problem.weights, problem.batch
-    for columns in np.array_split(np.arange(B), min(B, GROUPS)):
+    for columns in np.array_split(np.arange(B), min(B, SEQUENCE_GROUPS)):
         state = _of_sequences(problem, columns)
         lengths = None if problem.lengths is None else problem.lengths[columns]
         x = np.ascontiguousarray(problem.inputs[:, columns])
@@ -119,14 +116,14 @@ def pieces(problem: Problem) -> Iterator[Piece]:
         value, run = _lines(problem.network, tape, outputs, *part, problem.ends)
         counts = np.full(len(columns), problem.steps) if lengths is None else lengths
         whole = slice(0, len(problem.ends))
-        yield Piece(run, problem.ends, whole, columns, 0, counts, value)
+        yield Chunk(run, problem.ends, whole, columns, 0, counts, value)
 
 
-def _in_time(problem: Problem) -> Iterator[Piece]:
+def _in_time(problem: Problem) -> Iterator[Chunk]:
     """Stretches of time; each begins `max_lag` steps early, so that its lags lie within it."""
     network, weights = problem.network, problem.weights
     units = sum(layer.cell.units for layer in network.recurrent.values())
-    length = max(NUMBERS // (problem.batch * units), 8 * problem.max_lag, 1)
+    length = max(CHUNK_STATES // (problem.batch * units), 8 * problem.max_lag, 1)
     columns = np.arange(problem.batch)
     state, start = problem.state, 0
     for fresh in range(0, problem.steps, length):
@@ -139,7 +136,7 @@ def _in_time(problem: Problem) -> Iterator[Piece]:
         value, run = _lines(network, tape, outputs, *given, ends, fresh - start)
         counts = np.full(problem.batch, stop - start)
         place = slice(int(left), int(right))
-        yield Piece(run, ends, place, columns, fresh - start, counts, value, start)
+        yield Chunk(run, ends, place, columns, fresh - start, counts, value, start)
         following = max(0, stop - problem.max_lag)
         state, start = network.state_after(tape, following - start), following
 

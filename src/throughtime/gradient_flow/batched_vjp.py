@@ -22,7 +22,8 @@ from throughtime.engine_settings import use_compiled
 from throughtime.gradient_flow.compiled import walk_back
 from throughtime.gradient_flow.linear import Linear, LinearGRU, LinearLSTM, LinearRNN
 from throughtime.gradient_flow.measure import Measured, Norms
-from throughtime.gradient_flow.walk import FAR, Lines
+from throughtime.gradient_flow.tolerances import RESCALED_BEYOND
+from throughtime.gradient_flow.walk import Lines
 from throughtime.parameters import Parameters
 
 
@@ -57,7 +58,7 @@ class Folded:
         if isinstance(self.one, LinearLSTM):
             rows[..., : self.H] += rows[..., self.H :] * self.one.beta[k][:, None]
 
-    def back(self, k: int, rows: Array, out: Array) -> None:
+    def vjp(self, k: int, rows: Array, out: Array) -> None:
         """To the step before k."""
         B, H = rows.shape[0], self.H
         F = np.empty((self.width, B, H), rows.dtype)
@@ -105,7 +106,7 @@ def applies(run: Lines, ends: Array) -> bool:
     return fits and len(ends) == run.steps
 
 
-def measure_together(
+def measure_batched(
     run: Lines, ends: Array, max_lag: int, starts: Sequence[int], *, keep: bool = False
 ) -> Measured:
     """As `measure`, of the losses of all steps."""
@@ -155,7 +156,7 @@ def _walk(
                 lag = np.arange(true.shape[1])
                 array[k + lag, lag] = true[..., folded.parts[part]].swapaxes(0, 1)
         if k:
-            folded.back(k, here, before[:, reach])
+            folded.vjp(k, here, before[:, reach])
             exponents[:, reach] = _rescaled(before[:, reach], list(lengths.values()), powers)
             rows, before = before, rows
             rows[:, k - 1] = 0
@@ -188,10 +189,11 @@ def _by_end(norms: Norms) -> Norms:
 def _rescaled(rows: Array, lengths: list[Array], exponents: Array) -> Array:
     """Multiplies rows that have left the range by powers of two; the new exponents."""
     largest = np.maximum.reduce(lengths)
-    if largest.max() < 2.0**FAR and largest.min() > 2.0**-FAR:
+    if largest.max() < 2.0**RESCALED_BEYOND and largest.min() > 2.0**-RESCALED_BEYOND:
         return exponents
     _, powers = np.frexp(np.where(np.isfinite(largest), largest, 1.0))
-    shift = np.where((np.abs(powers) > FAR) & (largest > 0), powers, 0).astype(np.int32)
+    outside = (np.abs(powers) > RESCALED_BEYOND) & (largest > 0)
+    shift = np.where(outside, powers, 0).astype(np.int32)
     if shift.any():
         rows[...] = np.ldexp(rows, -shift[..., None])
     return np.asarray(exponents + shift)

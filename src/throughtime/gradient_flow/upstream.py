@@ -12,7 +12,7 @@ from throughtime.arrays import Array
 
 
 @dataclass(frozen=True)
-class Handed:
+class UpstreamGradient:
     """Of n losses side by side, the derivatives with respect to what the module gives.
 
     Attributes:
@@ -24,13 +24,13 @@ class Handed:
     outputs: Array
     final: Mapping[str, Array]
 
-    def of_sequences(self, chosen: Array | slice) -> Handed:
+    def of_sequences(self, chosen: Array | slice) -> UpstreamGradient:
         """Of some of the sequences."""
         final = {name: part[:, chosen] for name, part in self.final.items()}
-        return Handed(self.outputs[:, :, chosen], final)
+        return UpstreamGradient(self.outputs[:, :, chosen], final)
 
 
-class Source(Protocol):
+class UpstreamSource(Protocol):
     """Where the derivatives come from; losses are asked for some at a time.
 
     Attributes:
@@ -47,23 +47,23 @@ class Source(Protocol):
     def own_steps(self) -> bool:
         """See above."""
 
-    def handed(self, steps: Array) -> Handed:
+    def gradients(self, steps: Array) -> UpstreamGradient:
         """By the losses of these steps; by the single one, whatever the steps are."""
 
 
 @dataclass(frozen=True)
-class OwnSteps:
-    """Losses of which each looks at its own step alone: a `Source` from (T, B, ·)."""
+class OwnStepSource:
+    """Losses of which each looks at its own step alone: an `UpstreamSource` from (T, B, ·)."""
 
     outputs: Array
     single: bool = False
     own_steps: bool = True
 
-    def handed(self, steps: Array) -> Handed:
+    def gradients(self, steps: Array) -> UpstreamGradient:
         """By the losses of these steps."""
         found = np.zeros((len(steps), *self.outputs.shape), self.outputs.dtype)
         found[np.arange(len(steps)), steps] = self.outputs[steps]
-        return Handed(found, {})
+        return UpstreamGradient(found, {})
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class Losses:
         values: (T, B), the losses themselves, at the steps at which they stand.
     """
 
-    source: Source
-    whole: Handed
+    source: UpstreamSource
+    whole: UpstreamGradient
     values: Array
 
     def of(self, chosen: Array) -> Losses:
@@ -90,7 +90,7 @@ class Losses:
 class _Some:
     """A source of some of the sequences."""
 
-    source: Source
+    source: UpstreamSource
     chosen: Array
 
     @property
@@ -101,5 +101,5 @@ class _Some:
     def own_steps(self) -> bool:
         return self.source.own_steps
 
-    def handed(self, steps: Array) -> Handed:
-        return self.source.handed(steps).of_sequences(self.chosen)
+    def gradients(self, steps: Array) -> UpstreamGradient:
+        return self.source.gradients(steps).of_sequences(self.chosen)

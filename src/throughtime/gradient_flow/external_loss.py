@@ -12,7 +12,7 @@ from throughtime.network import Loss, Reduction
 
 
 @dataclass(frozen=True)
-class Given(Loss):
+class ExternalLoss(Loss):
     """E_t and ∂E_t/∂outputs as numbers, which hold at these outputs and at no others.
 
     They are added up as they are. Targets: (T, B, K + N + 1), the K derivatives, those of `also`,
@@ -57,10 +57,10 @@ class Given(Loss):
         return outputs, found
 
 
-def given_targets(
+def external_targets(
     outputs: Array, values: Array, also: Mapping[tuple[int, str], Array]
 ) -> tuple[tuple[tuple[int, str, int], ...], Array]:
-    """`Given.also` and the targets: (T, B, K), (T, B), and (T, B, ·) by layer and part."""
+    """`ExternalLoss.also` and the targets: (T, B, K), (T, B), and (T, B, ·) by layer and part."""
     names = tuple((layer, part, array.shape[2]) for (layer, part), array in also.items())
     targets = np.concatenate([outputs, *also.values(), values[..., None]], axis=2)
     return names, targets.astype(outputs.dtype, copy=False)

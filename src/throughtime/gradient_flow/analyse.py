@@ -8,23 +8,26 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.gradient_flow.batched_vjp import applies, measure_batched
 from throughtime.gradient_flow.carousel import Carried, carried, mean_log_carry
+from throughtime.gradient_flow.chunking import Chunk, Problem, chunks
 from throughtime.gradient_flow.gate_history import count_gates
-from throughtime.gradient_flow.jacobians import LONGEST, Lyapunov, lyapunov, singular_values
+from throughtime.gradient_flow.jacobians import Lyapunov, lyapunov, singular_values
 from throughtime.gradient_flow.measure import Measured, Norms, measure
 from throughtime.gradient_flow.pairs import Pairs
-from throughtime.gradient_flow.pieces import Piece, Problem, pieces
-from throughtime.gradient_flow.together import applies, measure_together
+from throughtime.gradient_flow.tolerances import (
+    JACOBIAN_STATE,
+    JACOBIANS,
+    LYAPUNOV_EXPONENTS,
+    LYAPUNOV_NUMBERS,
+    LYAPUNOV_STEPS,
+    LYAPUNOV_TRANSIENT,
+    PATH_END_POINTS,
+)
 from throughtime.gradient_flow.truncating import tails
 from throughtime.gradient_flow.verdict import GateSums, gate_sums
 from throughtime.network import RecurrentTape
 from throughtime.parameters import Parameters
-
-SPLIT_ROWS = 32  # end points whose gradients are split by path, in each piece
-MATRICES = 8  # Jacobians whose singular values are looked at
-WIDE = 512  # of the state; wider ones are looked at less often
-EXPONENTS = 8
-ENTRIES = 2**22  # of the directions that the Lyapunov spectrum follows
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,12 @@ class Wishes:
 
 @dataclass
 class Found:
-    """All that the pieces gave, added up.
+    """All that the chunks gave, added up.
 
     Attributes:
         norms: layer to part.
         by_lag: gradient by stretch of lags.
-        groups: of every piece, ‖R_K‖ / ‖∇L‖ by stretch.
+        groups: of every chunk, ‖R_K‖ / ‖∇L‖ by stretch.
         paths, carry, gates, history, singular, spectrum: by layer.
         kept: layer to part to (n, L, B, ·).
         pairs: where losses look at several steps, what these reach; norms are then those of what
@@ -67,29 +70,29 @@ class Found:
     loss: float = 0.0
 
 
-def find(problems: Sequence[Problem], wishes: Wishes) -> Found:
-    """Runs and walks every piece; of several recurrences over the same steps all together."""
+def analyse(problems: Sequence[Problem], wishes: Wishes) -> Found:
+    """Runs and walks every chunk; of several recurrences over the same steps all together."""
     found = Found()
-    for number, parts in enumerate(zip(*map(pieces, problems), strict=True)):
+    for number, parts in enumerate(zip(*map(chunks, problems), strict=True)):
         measured = []
-        for problem, piece in zip(problems, parts, strict=True):
-            if len(piece.ends):
-                way = measure_together if applies(piece.run, piece.ends) else measure
-                one = way(piece.run, piece.ends, problem.max_lag, wishes.starts, keep=wishes.keep)
-                _add(found, one, piece, problem)
+        for problem, chunk in zip(problems, parts, strict=True):
+            if len(chunk.ends):
+                way = measure_batched if applies(chunk.run, chunk.ends) else measure
+                one = way(chunk.run, chunk.ends, problem.max_lag, wishes.starts, keep=wishes.keep)
+                _add(found, one, chunk, problem)
                 measured.append((problem.first, one.by_lag))
-            found.loss += piece.loss
-            _look_at_gates(found, piece, problem)
-            if wishes.carousel and len(piece.ends):
-                _split(found, piece, problem)
+            found.loss += chunk.loss
+            _look_at_gates(found, chunk, problem)
+            if wishes.carousel and len(chunk.ends):
+                _split(found, chunk, problem)
             if wishes.spectrum and number == 0:
-                _look_at_jacobians(found, piece, problem, wishes.seed)
+                _look_at_jacobians(found, chunk, problem, wishes.seed)
         if measured:
             _add_by_lag(found, _renumbered(measured))
     return found
 
 
-def _add(found: Found, one: Measured, piece: Piece, problem: Problem) -> None:
+def _add(found: Found, one: Measured, chunk: Chunk, problem: Problem) -> None:
     n, lags, batch = len(problem.ends), problem.max_lag + 1, problem.batch
     for number, parts in one.norms.items():
         layer = problem.first + number
@@ -97,15 +100,15 @@ def _add(found: Found, one: Measured, piece: Piece, problem: Problem) -> None:
         for part, norms in parts.items():
             total = own.setdefault(part, Norms.zeros(n, lags, batch))
             for name in ("total", "squares", "count"):
-                getattr(total, name)[piece.places] += getattr(norms, name)
-            total.by_sequence[:, piece.columns] += norms.by_sequence
-            total.steps[:, piece.columns] += norms.steps
+                getattr(total, name)[chunk.places] += getattr(norms, name)
+            total.by_sequence[:, chunk.columns] += norms.by_sequence
+            total.steps[:, chunk.columns] += norms.steps
     for number, arrays in one.kept.items():
         kept = found.kept.setdefault(problem.first + number, {})
         for part, array in arrays.items():
             shape = (n, lags, batch, array.shape[3])
             whole = kept.setdefault(part, np.zeros(shape, array.dtype))
-            whole[piece.places, :, piece.columns] = array
+            whole[chunk.places, :, chunk.columns] = array
 
 
 def _renumbered(measured: list[tuple[int, list[Parameters]]]) -> list[Parameters]:
@@ -139,46 +142,46 @@ def _add_by_lag(found: Found, by_lag: list[Parameters]) -> None:
             total_gradient += gradient
 
 
-def _look_at_gates(found: Found, piece: Piece, problem: Problem) -> None:
-    for number, recurrent in piece.run.network.recurrent.items():
-        layer, tape = problem.first + number, piece.run.tape.layers[number]
+def _look_at_gates(found: Found, chunk: Chunk, problem: Problem) -> None:
+    for number, recurrent in chunk.run.network.recurrent.items():
+        layer, tape = problem.first + number, chunk.run.tape.layers[number]
         assert isinstance(tape, RecurrentTape)
         whole = tape.directions[0]
-        fresh = whole.steps(piece.fresh, piece.run.steps)
+        fresh = whole.steps(chunk.fresh, chunk.run.steps)
         own = gate_sums(recurrent.cell, fresh)
         before = found.gates.get(layer)
         found.gates[layer] = own if before is None else {g: before[g] + own[g] for g in own}
         size = problem.steps, problem.batch
-        counts = count_gates(recurrent.cell, whole, piece.begin, piece.fresh, *size)
+        counts = count_gates(recurrent.cell, whole, chunk.begin, chunk.fresh, *size)
         past = found.history.get(layer)
         found.history[layer] = counts if past is None else {g: past[g] + counts[g] for g in counts}
-        one = piece.run.linear[number]
+        one = chunk.run.linear[number]
         if one.carry is not None:
-            living = np.arange(piece.run.steps)[:, None] < piece.lengths
-            living[: piece.fresh] = False
+            living = np.arange(chunk.run.steps)[:, None] < chunk.lengths
+            living[: chunk.fresh] = False
             logs = mean_log_carry(one, living)
             found.carry[layer] = found.carry.get(layer, 0) + logs
 
 
-def _split(found: Found, piece: Piece, problem: Problem) -> None:
-    chosen = np.linspace(0, len(piece.ends) - 1, min(SPLIT_ROWS, len(piece.ends)))
-    ends = piece.ends[np.unique(chosen.astype(int))]
-    for number, one in carried(piece.run, ends, problem.max_lag).items():
+def _split(found: Found, chunk: Chunk, problem: Problem) -> None:
+    chosen = np.linspace(0, len(chunk.ends) - 1, min(PATH_END_POINTS, len(chunk.ends)))
+    ends = chunk.ends[np.unique(chosen.astype(int))]
+    for number, one in carried(chunk.run, ends, problem.max_lag).items():
         layer = problem.first + number
         before = found.paths.get(layer)
         found.paths[layer] = one if before is None else before + one
 
 
-def _look_at_jacobians(found: Found, piece: Piece, problem: Problem, seed: int) -> None:
+def _look_at_jacobians(found: Found, chunk: Chunk, problem: Problem, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    for number, one in piece.run.linear.items():
+    for number, one in chunk.run.linear.items():
         layer = problem.first + number
         size = sum(one.sizes.values())
-        samples = max(1, MATRICES * WIDE // max(WIDE, size))
-        found.singular[layer] = singular_values(one, samples, piece.lengths)
-        count = max(1, min(EXPONENTS, ENTRIES // (size * one.batch)))
-        transient = min(one.steps, LONGEST) // 5
-        found.spectrum[layer] = lyapunov(one, piece.lengths, count, transient, rng)
+        samples = max(1, JACOBIANS * JACOBIAN_STATE // max(JACOBIAN_STATE, size))
+        found.singular[layer] = singular_values(one, samples, chunk.lengths)
+        count = max(1, min(LYAPUNOV_EXPONENTS, LYAPUNOV_NUMBERS // (size * one.batch)))
+        transient = min(one.steps, LYAPUNOV_STEPS) // LYAPUNOV_TRANSIENT
+        found.spectrum[layer] = lyapunov(one, chunk.lengths, count, transient, rng)
 
 
 def shares(by_lag: list[Parameters], gates: Mapping[str, str]) -> dict[str, dict[str, Array]]:

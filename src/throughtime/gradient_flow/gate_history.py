@@ -10,7 +10,6 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.cells import Cell, Tape
 from throughtime.gradient_flow.tolerances import GATE_BINS, GATE_STRETCHES, GATE_VALUES
-from throughtime.gradient_flow.verdict import gate_kinds
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def count_gates(
     looked = looked[(looked >= begin + fresh) & (looked < stop)]
     stretch = np.searchsorted(cuts, looked, side="right") - 1
     found = {}
-    for gate, kind in gate_kinds(cell).items():
+    for gate, kind in cell.activations.items():
         values, borders = tape.kept[gate][looked - begin], edges(kind)
         bins = np.searchsorted(borders, values.ravel(), side="right") - 1
         bins = np.clip(bins, 0, len(borders) - 2).reshape(values.shape)
@@ -75,7 +74,7 @@ def count_gates(
 def gate_history(cell: Cell, counts: dict[str, Array], steps: int) -> dict[str, GateHistory]:
     """Shares instead of counts."""
     cuts, found = stretches_of_time(steps), {}
-    for gate, kind in gate_kinds(cell).items():
+    for gate, kind in cell.activations.items():
         sums = counts[gate].sum(axis=1, keepdims=True)
         blank = np.full(counts[gate].shape, np.nan)
         shares = np.divide(counts[gate], sums, out=blank, where=sums > 0)

@@ -81,7 +81,7 @@ def _sources(
     if place.name in cell.gates:  # its sum overflowed on the way, and is a number as a whole
         row = (*at[:2], cell.gates.index(place.name) * cell.units + place.unit)
         return {name: float(part[row]) for name, part in parts.items()}
-    wanted = {"c": "ifa", "h": "zn" if isinstance(cell, GRU) else "o"}.get(place.name, "")
+    wanted = {state.name: state.gates for state in cell.state_specs}.get(place.name, "")
     found = {f"gate {gate}": float(tape.kept[gate][at]) for gate in wanted if gate in tape.kept}
     if place.name in tape.states:
         found[f"{place.name} before"] = float(tape.states[place.name][at])

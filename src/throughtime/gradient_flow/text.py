@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.gradient_flow.verdict import SIGMOIDS
 
 if TYPE_CHECKING:
     from throughtime.gradient_flow.result import Flow, LayerFlow
@@ -101,9 +100,7 @@ def facts(layer: LayerFlow) -> list[str]:
             f"{np.median(s):.3g}"
         )
     for letter, gate in layer.gates.items():
-        low, high = (
-            ("closed", "open") if letter in SIGMOIDS.get(layer.kind, "") else ("low", "high")
-        )
+        low, high = ("closed", "open") if gate.activation == "sigmoid" else ("low", "high")
         lines.append(
             f"gate {letter}: mean {gate.mean:+.3f}, saturated {low} {_percent(gate.closed)}, "
             f"{high} {_percent(gate.open)}"

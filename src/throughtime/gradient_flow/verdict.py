@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.cells import GRU, LSTM, RNN, Cell, Tape
+from throughtime.cells import Cell, Tape
 from throughtime.gradient_flow.tolerances import (
     DEAD_SHARE_OF_UNITS,
     EXPLODED_ABOVE,
@@ -26,9 +26,6 @@ FlowVerdict = Literal["healthy", "vanishing", "exploding", "dead"]
 WORST_FIRST: tuple[FlowVerdict, ...] = ("exploding", "dead", "vanishing", "healthy")
 
 
-SIGMOIDS = {"LSTM": "ifo", "GRU": "rz"}  # gates whose values lie between 0 and 1
-
-
 @dataclass(frozen=True)
 class Gate:
     """How one gate's values are spread over steps, sequences and units.
@@ -38,12 +35,14 @@ class Gate:
         closed, open: shares of values that are saturated at the lower and at the upper end: 0
             and 1, of a tanh −1 and 1; of a ReLU closed alone: at 0.
         stuck: (H,) whether a unit's values are saturated at every step.
+        activation: "sigmoid", "tanh" or "relu".
     """
 
     mean: float
     closed: float
     open: float
     stuck: Array = field(repr=False)
+    activation: str = field(repr=False)
 
 
 @dataclass
@@ -70,23 +69,13 @@ class GateSums:
         share = self.count * len(self.closed)
         stuck = np.asarray(self.closed + self.open >= self.count)
         closed, opened = float(self.closed.sum()) / share, float(self.open.sum()) / share
-        return Gate(self.total / share, closed, opened, stuck)
-
-
-def gate_kinds(cell: Cell) -> dict[str, str]:
-    """ "sigmoid", "tanh" or "relu", by the letters of `cell.gates`."""
-    kinds = dict.fromkeys(cell.gates, "tanh")
-    for gate in SIGMOIDS.get(type(cell).__name__, ""):
-        kinds[gate] = "sigmoid"
-    if isinstance(cell, RNN) and cell.nonlinearity == "relu":
-        kinds = {"s": "relu"}
-    return kinds
+        return Gate(self.total / share, closed, opened, stuck, self.kind)
 
 
 def gate_sums(cell: Cell, tape: Tape) -> dict[str, GateSums]:
     """Of every gate of a run, by the letters of `cell.gates`."""
     found = {}
-    for gate, kind in gate_kinds(cell).items():
+    for gate, kind in cell.activations.items():
         values = tape.kept[gate]
         if tape.active is None:
             values = values.reshape(-1, values.shape[2])
@@ -110,25 +99,20 @@ def _flat_beyond(kind: str) -> tuple[float, float]:
 def dead_units(cell: Cell, gates: dict[str, GateSums]) -> Array:
     """(H,) whether a unit gives nothing and can learn nothing.
 
-    RNN: its activation never leaves saturation. LSTM: the output gate is closed throughout, or
-    nothing is ever written: i closed or a saturated throughout. GRU: z is open throughout, so
-    that h stands still, or n saturated.
+    That is so if its output gate is closed throughout, or if nothing is ever written: its input
+    gate closed, its update gate open so that h stands still, or its candidate saturated. Of an RNN
+    the activation is the candidate.
     """
-
-    def closed(gate: str) -> Array:
-        return np.asarray(gates[gate].closed >= gates[gate].count)
-
-    def opened(gate: str) -> Array:
-        return np.asarray(gates[gate].open >= gates[gate].count)
-
-    def stuck(gate: str) -> Array:
-        return np.asarray(gates[gate].closed + gates[gate].open >= gates[gate].count)
-
-    if isinstance(cell, LSTM):
-        return np.asarray(closed("o") | closed("i") | stuck("a"))
-    if isinstance(cell, GRU):
-        return np.asarray(opened("z") | stuck("n"))
-    return stuck("s")
+    found = np.zeros(cell.units, bool)
+    for gate in cell.gate_specs:
+        sums = gates[gate.letter]
+        if gate.role in ("input", "output"):
+            found |= sums.closed >= sums.count
+        elif gate.role == "update":
+            found |= sums.open >= sums.count
+        elif gate.role == "candidate":
+            found |= sums.closed + sums.open >= sums.count
+    return found
 
 
 @dataclass(frozen=True)

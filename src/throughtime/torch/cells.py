@@ -85,7 +85,7 @@ def _unsupported(spec: Spec) -> str:
         return f"a projection to {spec.projection} of {spec.units} units (torch: to fewer)"
     if isinstance(spec, GRU) and not spec.reset_after:
         return "the original GRU (reset_after=False)"
-    if not isinstance(spec, Cell | Dropout):
+    if not isinstance(spec, RNN | LSTM | GRU | Dropout):
         return f"a layer {type(spec).__name__}"
     return ""
 

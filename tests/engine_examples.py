@@ -23,7 +23,11 @@ def _of_any_size(name: str) -> Any:
     return lambda i, h: variants(i, h, projection=1 + 2 * h // 3)[name]
 
 
-OPTIONS: dict[str, Any] = {name: _of_any_size(name) for name in variants(1, 1)}
+OPTIONS: dict[str, Any] = {
+    name: _of_any_size(name)
+    for name, cell in variants(1, 1).items()
+    if cell.engine_number is not None
+}
 
 
 @dataclass(frozen=True)

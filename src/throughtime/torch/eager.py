@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from throughtime.arrays import Array
-from throughtime.torch import passes, steps
-from throughtime.torch.again import gradients
+from throughtime.torch import passes, reference
 from throughtime.torch.changes import Changes
-from throughtime.torch.side import Side
+from throughtime.torch.direction import Side
+from throughtime.torch.double_backward import gradients
 from throughtime.torch.states import Kept
 from throughtime.torch.weights import Maybe, Weights, engine_parameters, separate, torch_gradients
 
@@ -113,6 +113,6 @@ def _differentiable(
     """The same gradients by way of torch's own operations, which can be differentiated again."""
 
     def unrolled(x: torch.Tensor, h: Maybe, c: Maybe, *weights: Maybe) -> tuple[Maybe, ...]:
-        return steps.recurrence(side.cell, side.layout, x, h, c, Weights(*weights))
+        return reference.recurrence(side.cell, side.layout, x, h, c, Weights(*weights))
 
     return gradients(unrolled, inputs, dfinal, create=True)

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import torch
 
 from throughtime.network import byte_count
-from throughtime.torch import elsewhere
-from throughtime.torch.walk import walk
+from throughtime.torch import fallback
+from throughtime.torch.forward import forward
 
 Limit = int | str | None
 
@@ -36,9 +36,9 @@ class _Recurrent(torch.nn.RNNBase):
 
     def forward(self, input: Any, hx: Any = None, *, states: bool = False) -> Any:
         """As the class says."""
-        if elsewhere.answers(self, input):
-            return elsewhere.forward(self, input, hx, states)
-        return walk(self, input, hx, states)
+        if fallback.answers(self, input):
+            return fallback.forward(self, input, hx, states)
+        return forward(self, input, hx, states)
 
     def extra_repr(self) -> str:
         """Torch's, and what was chosen beyond it."""

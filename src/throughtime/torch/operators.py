@@ -1,7 +1,7 @@
 """One direction as registered operators, which compilers can trace: `torch.ops.throughtime`.
 
 Both know the shapes of what they give, on tensors without numbers too. The backward pass is an
-operator itself, and differentiable by way of `steps.recurrence`.
+operator itself, and differentiable by way of `reference.recurrence`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from throughtime.arrays import refuse
 from throughtime.cells import KEPT, Cell, active_steps
-from throughtime.torch import passes, steps
-from throughtime.torch.layout import Layout, packed
+from throughtime.torch import passes, reference
+from throughtime.torch.step_order import Layout, packed
 from throughtime.torch.weights import Weights, cell_of
 
 GATES = {"LSTM": 4, "GRU": 3}  # by torch's mode; the RNN has one
@@ -208,7 +208,7 @@ def _differentiable(
     zero = None if cb is None else torch.cat([b.new_zeros(2 * cell.units), cb])
     weights = Weights(W, U, b, torch.zeros_like(b) if zero is None else zero, R, p)
     layout = Layout(int(x.shape[0]), int(x.shape[1]))
-    outputs, _, last_c = steps.recurrence(cell, layout, x, h, c, weights)
+    outputs, _, last_c = reference.recurrence(cell, layout, x, h, c, weights)
     every_h = torch.cat([h[None], outputs])
     pairs = [(y, d) for y, d in ((every_h, dh), (last_c, dc)) if d is not None and y is not None]
     results, upstream = [y for y, _ in pairs], [d for _, d in pairs]

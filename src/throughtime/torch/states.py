@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from throughtime.cells import kept_names
-from throughtime.torch.layout import Layout
+from throughtime.torch.step_order import Layout
 from throughtime.torch.weights import Maybe
 
 if TYPE_CHECKING:
-    from throughtime.torch.side import Side
+    from throughtime.torch.direction import Side
 
 
 @dataclass(frozen=True)

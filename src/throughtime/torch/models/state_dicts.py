@@ -15,8 +15,8 @@ import numpy as np
 from throughtime.arrays import Array, Shape, finite, fits, refuse, same_names
 from throughtime.cells import RNN
 from throughtime.network import Dropout, Network, Spec
-from throughtime.torch.cells import Nonlinearity, cells, numbers, one_module
-from throughtime.torch.names import sides
+from throughtime.torch.models.cells import Nonlinearity, cells, numbers, one_module
+from throughtime.torch.models.names import sides
 
 Module: TypeAlias = Any  # a torch.nn.Module: its type is torch's
 

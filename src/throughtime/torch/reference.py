@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from throughtime.cells import GRU, LSTM, Cell, active_steps
-from throughtime.torch.layout import Layout
+from throughtime.torch.step_order import Layout
 from throughtime.torch.weights import Maybe, Tensors, Weights, engine_parameters, separate
 
 

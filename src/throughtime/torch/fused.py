@@ -19,10 +19,10 @@ import torch
 from throughtime import _engine
 from throughtime.arrays import Array, refuse
 from throughtime.cells import WORTH_KEEPING
-from throughtime.torch.again import gradients
-from throughtime.torch.arrival import weight_names
+from throughtime.torch.arguments import weight_names
 from throughtime.torch.changes import Changes
-from throughtime.torch.form import Form
+from throughtime.torch.config import Form
+from throughtime.torch.double_backward import gradients
 from throughtime.torch.states import Kept
 from throughtime.torch.weights import Maybe
 

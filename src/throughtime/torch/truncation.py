@@ -10,8 +10,8 @@ import torch
 
 from throughtime.arrays import refuse
 from throughtime.network import windows as stretches
+from throughtime.torch.direction import Side
 from throughtime.torch.inside import named_modules
-from throughtime.torch.side import Side
 
 
 @dataclass(frozen=True)

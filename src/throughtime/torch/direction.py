@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from throughtime.cells import Cell
-from throughtime.torch.layout import Layout
 from throughtime.torch.states import Kept
+from throughtime.torch.step_order import Layout
 
 
 @dataclass(eq=False)

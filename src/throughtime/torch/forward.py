@@ -12,12 +12,12 @@ from torch.nn.functional import dropout
 
 from throughtime.arrays import finite, refuse
 from throughtime.engine_settings import use_compiled
-from throughtime.torch import layout, operators, passes, steps, whole
-from throughtime.torch.arrival import Arrived, arrive, weights_of
+from throughtime.torch import fused, operators, passes, reference, step_order
+from throughtime.torch.arguments import Arrived, arrive, weights_of
 from throughtime.torch.autocast import precisions, rounded
+from throughtime.torch.config import Form, choices_of, form_of
+from throughtime.torch.direction import Side
 from throughtime.torch.eager import Recurrence
-from throughtime.torch.form import Form, choices_of, form_of
-from throughtime.torch.side import Side
 from throughtime.torch.states import Kept, LayerStates, joined, paired, turned
 from throughtime.torch.weights import Maybe, Weights, engine_parameters
 
@@ -28,7 +28,7 @@ Sides: TypeAlias = Callable[[], list[Side]]  # what ran, with what it kept
 _calls = count()
 
 
-def walk(module: Any, input: Any, hx: Any, states: bool) -> Any:
+def forward(module: Any, input: Any, hx: Any, states: bool) -> Any:
     """What the module's `forward` gives."""
     if module._carry is not None:
         return _within_a_loop(module, input, hx, states)
@@ -48,7 +48,7 @@ def walk(module: Any, input: Any, hx: Any, states: bool) -> Any:
 
 
 def _within_a_loop(module: Any, input: Any, hx: Any, states: bool) -> Any:
-    """As `walk`, from the state that a loop over windows carries."""
+    """As `forward`, from the state that a loop over windows carries."""
     carry, name = module._carry, type(module).__name__
     if hx is not None:
         way_out = "call the module without one: windows carries it"
@@ -109,7 +109,7 @@ def _whole(
     module: Any, arrived: Arrived, weights: list[torch.Tensor], wanted: bool
 ) -> tuple[tuple[Any, Any], Sides]:
     form, x, sizes = form_of(module), arrived.x, arrived.sizes
-    whole.fit(module, form, weights)
+    fused.fit(module, form, weights)
     steps, ragged = x.shape[0], False
     if sizes is not None:
         steps, ragged = len(sizes), int(sizes[-1]) != arrived.batch
@@ -117,7 +117,7 @@ def _whole(
     if module.dropout and module.training:
         ones = torch.ones(*x.shape[:-1], form.width, dtype=x.dtype)
         masks = [dropout(ones, module.dropout, True) for _ in range(form.layers - 1)]
-    call = whole.Pass(
+    call = fused.Pass(
         module,
         form,
         steps,
@@ -132,10 +132,10 @@ def _whole(
     )
     given = (x, arrived.h, arrived.c, *weights)
     if torch.is_grad_enabled() and _required(given):
-        outputs, h, c = whole.Whole.apply(call, *given)
+        outputs, h, c = fused.Whole.apply(call, *given)
     else:
-        x, h, c = (whole.plain(t) for t in given[:3])
-        outputs, h, c, call.tape = whole.forward(call, x, h, c, weights, masks)
+        x, h, c = (fused.plain(t) for t in given[:3])
+        outputs, h, c, call.tape = fused.forward(call, x, h, c, weights, masks)
     return arrived.leave(outputs, h, c), lambda: _sides(call)
 
 
@@ -143,7 +143,7 @@ def _required(given: tuple[Maybe, ...]) -> bool:
     return any(t is not None and t.requires_grad for t in reversed(given))
 
 
-def _sides(call: whole.Pass) -> list[Side]:
+def _sides(call: fused.Pass) -> list[Side]:
     """What ran at once, one by one."""
     layouts = _layouts_of(call.running, call.steps, call.batch)
     found = []
@@ -156,7 +156,7 @@ def _sides(call: whole.Pass) -> list[Side]:
 
 
 def _one_by_one(
-    call: whole.Pass,
+    call: fused.Pass,
     masks: list[torch.Tensor],
     differentiable: bool,
     x: torch.Tensor,
@@ -174,12 +174,14 @@ def _one_by_one(
     return _layers(call.form, again, weights, one, drop)
 
 
-def _layouts(arrived: Arrived) -> tuple[layout.Layout, layout.Layout]:
+def _layouts(arrived: Arrived) -> tuple[step_order.Layout, step_order.Layout]:
     return _layouts_of(arrived.sizes, arrived.x.shape[0], arrived.batch)
 
 
-def _layouts_of(sizes: Maybe, steps: int, batch: int) -> tuple[layout.Layout, layout.Layout]:
-    return layout.dense(steps, batch) if sizes is None else layout.packed(sizes)
+def _layouts_of(
+    sizes: Maybe, steps: int, batch: int
+) -> tuple[step_order.Layout, step_order.Layout]:
+    return step_order.dense(steps, batch) if sizes is None else step_order.packed(sizes)
 
 
 Drop: TypeAlias = Callable[[int, torch.Tensor], torch.Tensor]
@@ -219,7 +221,7 @@ def _stacked(parts: list[Any]) -> torch.Tensor:
 def _eager(
     module: Any,
     form: Form,
-    layouts: tuple[layout.Layout, layout.Layout],
+    layouts: tuple[step_order.Layout, step_order.Layout],
     call: int,
     wanted: bool,
     order: Maybe,
@@ -241,12 +243,12 @@ def _eager(
     return run
 
 
-def _unrolled(form: Form, layouts: tuple[layout.Layout, layout.Layout]) -> One:
+def _unrolled(form: Form, layouts: tuple[step_order.Layout, step_order.Layout]) -> One:
     """A direction at a time in torch's own operations, for torch to look into."""
 
     def run(k: int, x: torch.Tensor, h: Maybe, c: Maybe, weights: Weights) -> Result:
         layer, reverse = divmod(k, form.directions)
-        return steps.recurrence(form.cell(layer), layouts[reverse], x, h, c, weights)
+        return reference.recurrence(form.cell(layer), layouts[reverse], x, h, c, weights)
 
     return run
 

@@ -11,8 +11,8 @@ import torch
 from throughtime.arrays import Array, refuse
 from throughtime.cells import LocalGradients, Tape
 from throughtime.torch import passes
+from throughtime.torch.direction import Side
 from throughtime.torch.inside import named_modules
-from throughtime.torch.side import Side
 from throughtime.torch.states import turn_of
 from throughtime.torch.weights import NAMES, Weights, torch_gradients
 

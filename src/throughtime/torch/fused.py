@@ -1,6 +1,6 @@
 """A module's call in one compiled call each way, layers and directions included.
 
-Tensors are handed over by address: to make an array of each would take longer than a small call.
+Tensors are handed over by address: making an array of each would take longer than a small call.
 What is saved for the backward pass is saved by torch's own means, so that changes are noticed,
 hooks on saved tensors see it, and memory is given back when the graph is.
 """
@@ -8,150 +8,218 @@ hooks on saved tensors see it, and memory is given back when the graph is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from torch.nn.functional import dropout
 
 from throughtime import _engine
 from throughtime.arrays import Array, refuse
 from throughtime.cells import WORTH_KEEPING
-from throughtime.torch.arguments import weight_names
-from throughtime.torch.changes import Changes
-from throughtime.torch.config import Form
-from throughtime.torch.double_backward import gradients
-from throughtime.torch.states import Kept
-from throughtime.torch.weights import Maybe
+from throughtime.torch.arguments import Arguments
+from throughtime.torch.config import ModuleConfig, config_of
+from throughtime.torch.direction import (
+    Direction,
+    DirectionTape,
+    InPlaceChanges,
+    Result,
+    StepOrders,
+    masked,
+    run_layers,
+    step_orders,
+)
+from throughtime.torch.double_backward import gradients_by_autograd, module_gradients
+from throughtime.torch.eager import eager_direction
+from throughtime.torch.execution import backward_row
+from throughtime.torch.models.weights import MaybeTensor, module_weight_names
 
-Result = tuple[torch.Tensor, torch.Tensor, Maybe]  # outputs, final h, final c
-Gradients = tuple[Maybe, ...]
+Gradients: TypeAlias = tuple[MaybeTensor, ...]
 
 
 @dataclass(eq=False, slots=True)
-class Pass:
-    """One call of a module.
+class FusedCall:
+    """One call of a module, as the engine is to compute it.
 
     Attributes:
-        module, form: whose call it is.
+        module, config: the module that is called, and its configuration.
         steps, batch: T and B.
         running: (T,) how many sequences run at each step, of a PackedSequence; else None.
-        ragged: whether they do not all run at all steps.
-        masks: factors of dropout for the outputs of each layer but the last; or none.
-        again: the same call a direction at a time, for gradients that are to be differentiated
-            themselves, or looked at on the way.
-        number: of all modules' calls.
-        order: (B,) the sequences' places before packing, None where nothing was sorted.
-        tape: what the forward pass kept, where `wanted`.
+        ragged: whether some of them end before others.
+        masks: factors of dropout after each layer but the last; or none.
+        number: the call's number, counted over all modules.
+        batch_order: (B,) the sequences' places before packing, None where nothing was sorted.
+        wanted: whether the forward pass is to fill in `tape`.
+        tape: what it kept.
     """
 
     module: Any
-    form: Form
+    config: ModuleConfig
     steps: int
     batch: int
-    running: Maybe
+    running: MaybeTensor
     ragged: bool
     masks: list[torch.Tensor]
-    again: Callable[..., Result]
     number: int
-    order: Maybe
+    batch_order: MaybeTensor
     wanted: bool = False
-    tape: Maybe = None
+    tape: MaybeTensor = None
 
     def places(self) -> tuple[int, list[tuple[int, int, int]]]:
-        """Of the tape: its numbers, and for every side where its h, c and gates begin."""
-        stack = self.form.stack
+        """How many numbers the tape has, and where h, c and gates of each direction begin."""
+        stack = self.config.stack
         return stack.places(self.steps, self.batch, self.ragged, bool(self.masks))
 
-    def kept(self) -> list[Kept]:
-        """Views of the tape, one a side, each in its own order of time."""
-        T, B, form, tape = self.steps, self.batch, self.form, self.tape
+    def tapes(self) -> list[DirectionTape]:
+        """Views of the tape, one a direction, each in its own order of time."""
+        T, B, config, tape = self.steps, self.batch, self.config, self.tape
         assert tape is not None
 
         def view(start: int, steps: int, width: int) -> torch.Tensor:
             return tape[start : start + steps * B * width].view(steps, B, width)
 
         return [
-            Kept(
-                view(h, T + 1, form.outputs),
-                view(c, T + 1, form.units) if form.lstm else None,
-                view(inner, T, form.kept),
+            DirectionTape(
+                view(h, T + 1, config.outputs),
+                view(c, T + 1, config.units) if config.lstm else None,
+                view(inner, T, config.kept),
             )
             for h, c, inner in self.places()[1]
         ]
 
+    def orders(self) -> StepOrders:
+        """The orders of steps of both directions."""
+        return step_orders(self.running, self.steps, self.batch)
 
-class Whole(torch.autograd.Function):
-    """(pass, x, h_0, c_0, *weights) -> outputs, final h and c; x as the module's inputs come."""
+    def directions(self) -> list[Direction]:
+        """What ran at once, one direction at a time, with what each kept."""
+        orders, config, found = self.orders(), self.config, []
+        for k, tape in enumerate(self.tapes()):
+            layer, reverse = divmod(k, config.directions)
+            own = (self.module, self.number, layer, config.cell(layer), orders[reverse])
+            found.append(Direction(*own, self.steps, True, self.batch_order, tape))
+        return found
+
+
+class FusedRecurrence(torch.autograd.Function):
+    """(call, x, h_0, c_0, *weights) -> outputs, final h and c; x as the module's inputs come."""
 
     @staticmethod
     def forward(
-        ctx: Any, call: Pass, x: torch.Tensor, h: Maybe, c: Maybe, *weights: torch.Tensor
+        ctx: Any,
+        call: FusedCall,
+        x: torch.Tensor,
+        h: MaybeTensor,
+        c: MaybeTensor,
+        *weights: torch.Tensor,
     ) -> Result:
         ctx.set_materialize_grads(False)
-        laid = plain(x)
-        *results, tape = forward(call, laid, h, c, weights, call.masks)
+        ordered = plain(x)
+        *results, tape = forward(call, ordered, h, c, weights, call.masks)
         ctx.call, outputs = call, results[0]
         ctx.changes = None
         if not own_outputs(call) and not outputs.is_inference():  # they are the tape's memory
-            ctx.changes = Changes(outputs)
-        own = None if laid is x else laid
+            ctx.changes = InPlaceChanges(outputs)
+        own = None if ordered is x else ordered
         ctx.save_for_backward(x, h, c, own, tape, *weights, *call.masks)
         if call.wanted:
             call.tape = tape
         return tuple(results)
 
     @staticmethod
-    def backward(ctx: Any, dy: Maybe, dh: Maybe, dc: Maybe) -> Gradients:
+    def backward(ctx: Any, dy: MaybeTensor, dh: MaybeTensor, dc: MaybeTensor) -> Gradients:
         call = ctx.call
-        count = len(call.form.shapes)
+        count = len(call.config.shapes)
         if dy is None and dh is None and dc is None:
             return (None,) * (4 + count)
-        x, h, c, laid, tape, *weights = ctx.saved_tensors
+        x, h, c, ordered, tape, *weights = ctx.saved_tensors
         masks = weights[count:]
         del weights[count:]
-        if torch.is_grad_enabled() or call.module._taps is not None:
-            return None, *_again(call, (x, h, c, *weights), masks, (dy, dh, dc))
-        laid = x if laid is None else laid
+        way = backward_row(call.module, "fused").way
+        if way != "fused":
+            inputs, upstream = (x, h, c, *weights), (dy, dh, dc)
+            if way == "double_backward":
+                found = module_gradients(call.config, call.orders(), masks, inputs, upstream)
+                return None, *found
+            return None, *_by_direction(call, inputs, masks, upstream)
+        ordered = x if ordered is None else ordered
         if ctx.changes is not None and ctx.changes.any():
-            tape = forward(call, laid, h, c, weights, masks)[-1]
+            tape = forward(call, ordered, h, c, weights, masks)[-1]
         wanted = ctx.needs_input_grad[1:4]
-        return None, *backward(call, laid, weights, masks, tape, (dy, dh, dc), wanted)
+        return None, *backward(call, ordered, weights, masks, tape, (dy, dh, dc), wanted)
 
 
-def own_outputs(call: Pass) -> bool:
+def fused_call(
+    module: Any, arguments: Arguments, weights: Sequence[torch.Tensor], number: int, wanted: bool
+) -> tuple[Result, FusedCall]:
+    """Results of a module's call; `wanted` says whether the call is to have its tape."""
+    config, x, sizes = config_of(module), arguments.x, arguments.sizes
+    validate(module, config, weights)
+    steps, ragged = x.shape[0], False
+    if sizes is not None:
+        steps, ragged = len(sizes), int(sizes[-1]) != arguments.batch
+    masks = []
+    if module.dropout and module.training:
+        ones = torch.ones(*x.shape[:-1], config.width, dtype=x.dtype)
+        masks = [dropout(ones, module.dropout, True) for _ in range(config.layers - 1)]
+    call = FusedCall(
+        module,
+        config,
+        steps,
+        arguments.batch,
+        sizes,
+        ragged,
+        masks,
+        number,
+        arguments.unsorted,
+        wanted,
+    )
+    given = (x, arguments.h, arguments.c, *weights)
+    if torch.is_grad_enabled() and _requires_grad(given):
+        outputs, h, c = FusedRecurrence.apply(call, *given)
+    else:
+        x, h, c = (plain(t) for t in given[:3])
+        outputs, h, c, call.tape = forward(call, x, h, c, weights, masks)
+    return (outputs, h, c), call
+
+
+def _requires_grad(given: tuple[MaybeTensor, ...]) -> bool:
+    return any(t is not None and t.requires_grad for t in reversed(given))
+
+
+def own_outputs(call: FusedCall) -> bool:
     """Whether outputs have memory of their own, since the tape has them in another order."""
-    return call.ragged or call.form.directions > 1
+    return call.ragged or call.config.directions > 1
 
 
 def forward(
-    call: Pass,
+    call: FusedCall,
     x: torch.Tensor,
-    h: Maybe,
-    c: Maybe,
+    h: MaybeTensor,
+    c: MaybeTensor,
     weights: Sequence[torch.Tensor],
     masks: Sequence[torch.Tensor],
-) -> tuple[torch.Tensor, torch.Tensor, Maybe, torch.Tensor]:
-    """Outputs as rows or steps, as x; final h and c of every side; the tape."""
-    form, dtype, B = call.form, x.dtype, call.batch
+) -> tuple[torch.Tensor, torch.Tensor, MaybeTensor, torch.Tensor]:
+    """Outputs as rows or steps, as x; final h and c of all directions; the tape."""
+    config, dtype, B = call.config, x.dtype, call.batch
     size, places = call.places()
     memory = _numbers((size,), dtype)
     tape = torch.from_numpy(memory)
-    shape = (*x.shape[:-1], form.width)
+    shape = (*x.shape[:-1], config.width)
     if own_outputs(call):
         outputs = new(shape, dtype)
         y = outputs.data_ptr()
     else:
-        y, first = 0, places[-1][0] + B * form.outputs
-        last = first + call.steps * B * form.outputs
+        y, first = 0, places[-1][0] + B * config.outputs
+        last = first + call.steps * B * config.outputs
         outputs = torch.from_numpy(memory[first:last].reshape(shape))
-    final_h = new((form.sides, B, form.outputs), dtype)
-    final_c = new((form.sides, B, form.units), dtype) if form.lstm else None
+    final_h = new((config.direction_count, B, config.outputs), dtype)
+    final_c = new((config.direction_count, B, config.units), dtype) if config.lstm else None
     h, c, weights = plain(h), plain(c), [plain(w) for w in weights]
     _engine.stack_forward(
-        form.stack,
+        config.stack,
         *_extent(call, x),
         x.data_ptr(),
         _address(h),
@@ -167,24 +235,24 @@ def forward(
 
 
 def backward(
-    call: Pass,
+    call: FusedCall,
     x: torch.Tensor,
     weights: Sequence[torch.Tensor],
     masks: Sequence[torch.Tensor],
     tape: torch.Tensor,
-    arriving: tuple[Maybe, Maybe, Maybe],
+    upstream: tuple[MaybeTensor, MaybeTensor, MaybeTensor],
     wanted: Sequence[bool],
-) -> list[Maybe]:
+) -> list[MaybeTensor]:
     """Gradients by x, h_0, c_0 where they are wanted, and by the weights."""
-    form, dtype, B = call.form, x.dtype, call.batch
-    dy, dh_final, dc_final = map(plain, arriving)
+    config, dtype, B = call.config, x.dtype, call.batch
+    dy, dh_final, dc_final = map(plain, upstream)
     weights = [plain(w) for w in weights]
     dx = new(x.shape, dtype) if wanted[0] else None
-    dh = new((form.sides, B, form.outputs), dtype) if wanted[1] else None
-    dc = new((form.sides, B, form.units), dtype) if wanted[2] else None
-    dweights = [new(shape, dtype) for shape in form.shapes]
+    dh = new((config.direction_count, B, config.outputs), dtype) if wanted[1] else None
+    dc = new((config.direction_count, B, config.units), dtype) if wanted[2] else None
+    dweights = [new(shape, dtype) for shape in config.shapes]
     _engine.stack_backward(
-        form.stack,
+        config.stack,
         *_extent(call, x),
         x.data_ptr(),
         [w.data_ptr() for w in weights],
@@ -201,24 +269,24 @@ def backward(
     return [dx, dh, dc, *dweights]
 
 
-def _extent(call: Pass, x: torch.Tensor) -> tuple[bool, int, int, int, int]:
-    """Whether in float64; T, B, the rows of x, and where the sizes of a packed batch stand."""
+def _extent(call: FusedCall, x: torch.Tensor) -> tuple[bool, int, int, int, int]:
+    """Whether in float64; T, B, the rows of x, and the address of a packed batch's sizes."""
     rows = call.steps * call.batch if call.running is None else x.shape[0]
     return x.dtype is torch.float64, call.steps, call.batch, rows, _address(call.running)
 
 
-def fit(module: Any, form: Form, weights: Sequence[torch.Tensor]) -> None:
-    """Looks at what the engine takes for granted.
+def validate(module: Any, config: ModuleConfig, weights: Sequence[torch.Tensor]) -> None:
+    """Validates the weights, which the engine takes by address.
 
     Raises:
-        ValueError: where a weight has another shape than the module's form says, or another dtype
-            than the first one.
+        ValueError: where a weight has another shape than the module's options say, or another
+            dtype than the first one.
         RuntimeError: where one is on another device.
     """
     dtype = weights[0].dtype
-    for k, (w, shape) in enumerate(zip(weights, form.shapes, strict=True)):
+    for k, (w, shape) in enumerate(zip(weights, config.shapes, strict=True)):
         if w.shape != shape or w.dtype is not dtype or not w.is_cpu:
-            what = f"{type(module).__name__}: {weight_names(module)[k]}"
+            what = f"{type(module).__name__}: {module_weight_names(module)[k]}"
             if not w.is_cpu:
                 refuse(what, "a tensor on cpu, as the first", w.device, error=RuntimeError)
             if w.dtype is not dtype:
@@ -247,15 +315,18 @@ def _numbers(shape: tuple[int, ...], dtype: torch.dtype) -> Array:
     return _engine.empty(1, 1, count, twice).reshape(shape)
 
 
-def _address(tensor: Maybe) -> int:
+def _address(tensor: MaybeTensor) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
-def _again(
-    call: Pass, inputs: tuple[Maybe, ...], masks: list[torch.Tensor], arriving: tuple[Maybe, ...]
+def _by_direction(
+    call: FusedCall, inputs: Gradients, masks: Sequence[torch.Tensor], upstream: Gradients
 ) -> Gradients:
-    """The same gradients, the call done once more a direction at a time."""
-    create, taps = torch.is_grad_enabled(), call.module._taps
-    if create and taps is not None:
-        taps.refuse_higher_order()
-    return gradients(partial(call.again, call, masks, create), inputs, arriving, create)
+    """The same gradients, the call computed once more, one direction after the other."""
+    config, orders, order = call.config, call.orders(), call.batch_order
+    run_one = eager_direction(call.module, config, orders, call.number, False, order, [])
+
+    def run(x: torch.Tensor, h: MaybeTensor, c: MaybeTensor, *weights: torch.Tensor) -> Result:
+        return run_layers(config, x, (h, c), weights, run_one, masked(masks))
+
+    return gradients_by_autograd(run, inputs, upstream, create_graph=False)

@@ -1,46 +1,73 @@
-"""The same recurrence step by step in torch's own operations, for torch to differentiate.
+"""The reference: the recurrence step by step in torch's own operations, for torch to differentiate.
 
 It is slow, and right wherever torch is: in the backward pass of a backward pass, within
-`torch.func` and in forward mode, where the engine has no say.
+`torch.func` and in forward mode, where the engine is not asked.
 """
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
 
 from throughtime.cells import GRU, LSTM, Cell, active_steps
-from throughtime.torch.step_order import Layout
-from throughtime.torch.weights import Maybe, Tensors, Weights, engine_parameters, separate
+from throughtime.torch.config import ModuleConfig
+from throughtime.torch.direction import Result, RunDirection, StepOrder, StepOrders
+from throughtime.torch.models.weights import (
+    MaybeTensor,
+    TorchWeights,
+    engine_parameters,
+    has_candidate_bias,
+)
+
+Tensors: TypeAlias = dict[str, torch.Tensor]
+
+
+def reference_direction(config: ModuleConfig, orders: StepOrders) -> RunDirection:
+    """Computes one direction after the other by `recurrence`."""
+
+    def run(
+        k: int, x: torch.Tensor, h: MaybeTensor, c: MaybeTensor, weights: TorchWeights
+    ) -> Result:
+        layer, reverse = divmod(k, config.directions)
+        return recurrence(config.cell(layer), orders[reverse], x, h, c, weights)
+
+    return run
 
 
 def recurrence(
-    cell: Cell, layout: Layout, x: torch.Tensor, h: Maybe, c: Maybe, weights: Weights
-) -> tuple[torch.Tensor, torch.Tensor, Maybe]:
-    """Outputs in the order of `x`, and the final h (B, P) and c (B, H), None but for LSTM."""
-    p = engine_parameters(weights, separate(cell))
-    x = layout.lay(x)
+    cell: Cell,
+    order: StepOrder,
+    x: torch.Tensor,
+    h: MaybeTensor,
+    c: MaybeTensor,
+    weights: TorchWeights,
+) -> Result:
+    """Outputs in the order of `x`, and the final h (B, P) and c (B, H), None but for the LSTM."""
+    p = engine_parameters(weights, has_candidate_bias(cell), torch)
+    x = order.to_engine(x)
     if h is None:
-        h = x.new_zeros(layout.batch, cell.output_size)
+        h = x.new_zeros(order.batch, cell.output_size)
     if c is None and isinstance(cell, LSTM):
-        c = x.new_zeros(layout.batch, cell.units)
+        c = x.new_zeros(order.batch, cell.units)
     active = None
-    if layout.lengths is not None:
-        active = torch.from_numpy(active_steps(layout.steps, layout.lengths))
+    if order.lengths is not None:
+        active = torch.from_numpy(active_steps(order.steps, order.lengths))
     z_x = x @ p["W"].transpose(0, 1) + p["b"]
     outputs = []
-    for t in range(layout.steps):
+    for t in range(order.steps):
         h_after, c_after = _step(cell, p, z_x[t], h, c)
-        if active is not None:  # an ended sequence's state stands still
+        if active is not None:  # beyond a sequence's end its state stays
             h_after = torch.where(active[t], h_after, h)
             c_after = None if c is None else torch.where(active[t], c_after, c)
         h, c = h_after, c_after
         outputs.append(h)
-    return layout.back(torch.stack(outputs)), h, c
+    return order.from_engine(torch.stack(outputs)), h, c
 
 
 def _step(
-    cell: Cell, p: Tensors, z_x: torch.Tensor, h: torch.Tensor, c: Maybe
-) -> tuple[torch.Tensor, Maybe]:
+    cell: Cell, p: Tensors, z_x: torch.Tensor, h: torch.Tensor, c: MaybeTensor
+) -> tuple[torch.Tensor, MaybeTensor]:
     if isinstance(cell, LSTM):
         return _lstm(cell, p, z_x, h, c)
     if isinstance(cell, GRU):
@@ -50,8 +77,8 @@ def _step(
 
 
 def _lstm(
-    cell: LSTM, p: Tensors, z_x: torch.Tensor, h: torch.Tensor, c: Maybe
-) -> tuple[torch.Tensor, Maybe]:
+    cell: LSTM, p: Tensors, z_x: torch.Tensor, h: torch.Tensor, c: MaybeTensor
+) -> tuple[torch.Tensor, MaybeTensor]:
     z_i, z_f, z_a, z_o = (z_x + h @ p["U"].transpose(0, 1)).split(cell.units, dim=-1)
     if cell.peepholes:
         p_i, p_f, p_o = p["p"].split(cell.units)

@@ -252,18 +252,18 @@ def test_weights_with_gaps(oracle):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_beyond_a_sequences_end_are_never_read(kind, monkeypatch, oracle):
-    from throughtime.torch import whole
+    from throughtime.torch import fused
 
     theirs, mine = pair(kind, num_layers=2, bidirectional=True)
     x, state = inputs(theirs)
-    made = whole._numbers
+    made = fused._numbers
 
     def poisoned(shape, dtype):
         numbers = made(shape, dtype)
         numbers.fill(float("nan"))
         return numbers
 
-    monkeypatch.setattr(whole, "_numbers", poisoned)
+    monkeypatch.setattr(fused, "_numbers", poisoned)
     for lengths in (LENGTHS["sorted"], {"lengths": [6, 1, 1]}):
         found, truth = (everything(m, x, state, **lengths) for m in (mine, theirs))
         compare(oracle, found, truth)

@@ -15,7 +15,7 @@ from throughtime.arrays import Array, refuse
 from throughtime.diagnosis.mutants.given import detached
 from throughtime.diagnosis.mutants.networks import TorchLayout
 from throughtime.gradcheck import CheckError, Target
-from throughtime.torch.tensors import as_array, differentiate, leaves_of, walk
+from throughtime.torch.models.tensors import as_array, differentiate, leaves_of, walk
 
 
 def is_module(what: object, *_: Any) -> bool:

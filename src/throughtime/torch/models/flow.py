@@ -11,10 +11,10 @@ import numpy as np
 from throughtime.arrays import Array, positive, real, refuse
 from throughtime.gradient_flow import ExternalLoss, Flow, evenly, external_targets, network_flow
 from throughtime.network import Network
-from throughtime.torch.clipping import torch_clipping
-from throughtime.torch.loss_terms import Terms, terms
-from throughtime.torch.observed_run import Seen, arguments_of, array, see
-from throughtime.torch.state_dicts import from_torch
+from throughtime.torch.models.clipping import torch_clipping
+from throughtime.torch.models.loss_terms import Terms, terms
+from throughtime.torch.models.observed_run import Seen, arguments_of, array, see
+from throughtime.torch.models.weights import from_torch
 
 STEPS = 8  # at the start, over which torch's run and ours cannot have drifted apart
 NEAR = {"float32": 1e-3, "float64": 1e-9}

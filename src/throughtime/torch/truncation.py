@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from throughtime.arrays import refuse
-from throughtime.network import windows as stretches
-from throughtime.torch.inside import named_modules
-from throughtime.torch.side import Side
+from throughtime.network import windows as planned_windows
+from throughtime.torch.direction import Direction
+from throughtime.torch.modules import named_modules
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,14 @@ def windows(
         dim = int(all(module.batch_first for module in modules.values()))
     tensors = batch if isinstance(batch, tuple | list) else (batch,)
     steps = _steps(tensors, dim)
-    found = stretches(steps, k1, k1 if k2 is None else k2)
-    carry = _Carry(modules, state)
+    found = planned_windows(steps, k1, k1 if k2 is None else k2)
+    carry = _CarriedState(modules, state)
     begins = [min(w.start, before) for w, before in zip(found, _stops(found), strict=True)]
     return _each(found, begins, batch, dim, carry)
 
 
 def _each(
-    found: list[Any], begins: list[int], batch: Any, dim: int, carry: _Carry
+    found: list[Any], begins: list[int], batch: Any, dim: int, carry: _CarriedState
 ) -> Iterator[Window]:
     with carry:
         for w, begin, after in zip(found, begins, [*begins[1:], found[-1].stop], strict=True):
@@ -108,7 +108,7 @@ def _stops(found: list[Any]) -> list[int]:
 
 
 @dataclass
-class _Carry:
+class _CarriedState:
     """Gives modules their initial state, and takes the one that the next window begins with."""
 
     modules: dict[str, Any]
@@ -151,15 +151,17 @@ class _Carry:
         """What the module begins with."""
         return self.states.get(id(module))
 
-    def take(self, module: Any, steps: int, sides: Callable[[], list[Side]], final: Any) -> None:
-        """The state after `keep` steps, from what the sides kept; the final one after all."""
+    def take(
+        self, module: Any, steps: int, directions: Callable[[], list[Direction]], final: Any
+    ) -> None:
+        """The state after `keep` steps, from what the directions kept; after all, the final one."""
         inner = self.keep - self.cut
         if inner == steps:
             self.taken[id(module)] = _detached(final)
             return
-        kept = [side.kept for side in sides() if side.kept is not None]
-        h = torch.stack([k.h[inner] for k in kept])
-        cs = [k.c[inner] for k in kept if k.c is not None]
+        tapes = [one.tape for one in directions() if one.tape is not None]
+        h = torch.stack([tape.h[inner] for tape in tapes])
+        cs = [tape.c[inner] for tape in tapes if tape.c is not None]
         parts = (h, torch.stack(cs)) if cs else (h,)
         if _unbatched(final):
             parts = tuple(part.squeeze(1) for part in parts)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 import torch
 
 from throughtime.arrays import Array, refuse
 from throughtime.cells import LocalGradients, Tape
-from throughtime.torch import passes
-from throughtime.torch.inside import named_modules
-from throughtime.torch.side import Side
-from throughtime.torch.states import turn_of
-from throughtime.torch.weights import NAMES, Weights, torch_gradients
+from throughtime.torch.direction import Direction, as_given
+from throughtime.torch.eager import EngineRun, EngineTape, engine_tape
+from throughtime.torch.models.weights import torch_gradients, torch_name
+from throughtime.torch.modules import named_modules
 
-Samples = dict[str, torch.Tensor]
+Samples: TypeAlias = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,9 @@ class Taps:
             names = ", ".join(map(repr, self.modules))
             refuse("taps", f"a module's name: {names}", repr(module), error=KeyError)
         found = []
-        for _, sides in sorted(self.found.get(module, {}).items()):
-            layers = sorted({layer for layer, _ in sides})
-            found.append([replace(sides[n, False], reverse=sides.get((n, True))) for n in layers])
+        for _, ways in sorted(self.found.get(module, {}).items()):
+            layers = sorted({layer for layer, _ in ways})
+            found.append([replace(ways[n, False], reverse=ways.get((n, True))) for n in layers])
         return found
 
     def __getitem__(self, module: str) -> list[LayerTap]:
@@ -105,42 +104,36 @@ class Taps:
         total: Samples = {}
         for layers in self.calls(module):
             for tap in layers:
-                for side in (tap, tap.reverse):
-                    for name, array in (side.samples if side else {}).items():
+                for one in (tap, tap.reverse):
+                    for name, array in (one.samples if one else {}).items():
                         total[name] = total[name] + array if name in total else array
         return total
 
 
 @dataclass(frozen=True)
 class _Tap:
-    """What a module knows of the taps on it."""
+    """What a module has of the taps on it."""
 
     taps: Taps
     name: str
 
-    def refuse_higher_order(self) -> None:
-        """The engine is not asked where the gradient is to be differentiated again."""
-        way_out = "leave create_graph=True out"
-        refuse("taps", "an ordinary backward pass", "create_graph=True", way_out, RuntimeError)
-
-    def record(self, side: Side, run: passes.Run, kept: passes.Kept, found: LocalGradients) -> None:
+    def record(
+        self, direction: Direction, run: EngineRun, tape: EngineTape, found: LocalGradients
+    ) -> None:
         """One direction's backward pass."""
-        turn = turn_of(side.layout)
+        own_steps = direction.order.own_steps()
 
-        def shown(array: Array) -> torch.Tensor:
-            tensor = torch.from_numpy(array)
-            if turn is not None:
-                tensor = tensor.gather(0, turn[:, :, None].expand_as(tensor))
-            return tensor if side.order is None else tensor.index_select(1, side.order)
+        def seen(array: Array) -> torch.Tensor:
+            return as_given(torch.from_numpy(array), own_steps, direction.batch_order)
 
-        d = {name: shown(array) for name, array in found.deltas.items()}
+        d = {name: seen(array) for name, array in found.deltas.items()}
         samples: Samples = {}
         if self.taps.per_sample:
-            samples = _samples(side, run, kept, found.deltas)
+            samples = _samples(direction, run, tape, found.deltas)
         calls = self.taps.found.setdefault(self.name, {})
-        sides = calls.setdefault(side.call, {})
-        reverse = side.layout.reverse
-        sides[side.layer, reverse] = LayerTap(d["h"], d.get("c"), d["z"], None, samples)
+        ways = calls.setdefault(direction.call, {})
+        tap = LayerTap(d["h"], d.get("c"), d["z"], None, samples)
+        ways[direction.layer, direction.order.reverse] = tap
 
 
 def taps(model: torch.nn.Module, *, per_sample: bool = False) -> Taps:
@@ -160,13 +153,16 @@ def taps(model: torch.nn.Module, *, per_sample: bool = False) -> Taps:
     return Taps(model, per_sample)
 
 
-def _samples(side: Side, run: passes.Run, kept: passes.Kept, deltas: dict[str, Array]) -> Samples:
-    """Sums over time alone, one sequence after the other."""
+def _samples(
+    direction: Direction, run: EngineRun, kept: EngineTape, deltas: dict[str, Array]
+) -> Samples:
+    """Gradients that are sums over time alone, one sequence after the other."""
+    module, cell, layer = direction.module, run.cell, direction.layer
     if kept.inner is None:
-        refuse("taps: per_sample", "no memory_limit", side.module.memory_limit)
-    whole, cell = passes.tape_of(run, kept), run.cell
-    each: list[dict[str, Array]] = []
-    for b in range(side.layout.batch):
+        refuse("taps: per_sample", "no memory_limit", module.memory_limit)
+    whole = engine_tape(run, kept)
+    named: dict[str, list[torch.Tensor]] = {}
+    for b in range(direction.order.batch):
         own = slice(b, b + 1)
         tape = Tape(
             whole.inputs[:, own],
@@ -175,17 +171,15 @@ def _samples(side: Side, run: passes.Run, kept: passes.Kept, deltas: dict[str, A
             None,
         )
         mine = {name: array[:, own] for name, array in deltas.items()}
-        each.append(cell.parameter_gradients(run.p, tape, mine))
-    suffix = f"_l{side.layer}" + "_reverse" * side.layout.reverse
-    named: dict[str, list[torch.Tensor]] = {}
-    bias = True if side.module.bias else None
-    for found in each:
-        arrays = {name: np.ascontiguousarray(array) for name, array in found.items()}
-        weights = torch_gradients(Weights(None, None, bias, bias), arrays)
-        for name, tensor in zip(NAMES, weights, strict=True):
-            if tensor is not None:
-                named.setdefault(name + suffix, []).append(tensor)
+        arrays = cell.parameter_gradients(run.p, tape, mine)
+        weights = torch_gradients(arrays, module.bias, np)._asdict()
+        for name, array in weights.items():
+            if array is not None:
+                attribute = torch_name(name, layer, direction.order.reverse)
+                tensor = torch.from_numpy(np.ascontiguousarray(array))
+                named.setdefault(attribute, []).append(tensor)
     samples = {name: torch.stack(tensors) for name, tensors in named.items()}
-    if side.order is None:
+    order = direction.batch_order
+    if order is None:
         return samples
-    return {name: tensor.index_select(0, side.order) for name, tensor in samples.items()}
+    return {name: tensor.index_select(0, order) for name, tensor in samples.items()}

@@ -11,9 +11,9 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.gradient_flow import Losses, OwnStepSource, UpstreamGradient, UpstreamSource
-from throughtime.torch.loss_layouts import EXPECTED, Layout, layouts
-from throughtime.torch.observed_run import Seen, array
-from throughtime.torch.upstream import BySteps, gradient
+from throughtime.torch.models.loss_layouts import EXPECTED, Layout, layouts
+from throughtime.torch.models.observed_run import Seen, array
+from throughtime.torch.models.upstream import BySteps, gradient
 
 BASE = 16  # weights of a probe are powers of two, which round nothing: 2⁻⁷ … 2⁸
 ROUNDING = 64  # units of rounding within which two gradients count as the same

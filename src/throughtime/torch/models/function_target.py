@@ -9,8 +9,8 @@ from typing import Any
 
 from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError, Target
-from throughtime.torch.module_target import Run
-from throughtime.torch.tensors import walk
+from throughtime.torch.models.targets import Run
+from throughtime.torch.models.tensors import walk
 
 
 def is_function(what: object, *data: Any) -> bool:

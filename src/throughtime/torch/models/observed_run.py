@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.torch.module_target import kept_buffers
+from throughtime.torch.models.targets import kept_buffers
 
 KINDS = ("RNN", "LSTM", "GRU")
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from throughtime.arrays import Array, all_finite, refuse
 from throughtime.gradient_flow import UpstreamGradient
-from throughtime.torch.loss_layouts import Layout
-from throughtime.torch.observed_run import Seen, array
+from throughtime.torch.models.loss_layouts import Layout
+from throughtime.torch.models.observed_run import Seen, array
 
 
 class BySteps:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.torch.observed_run import Seen
+from throughtime.torch.models.observed_run import Seen
 
 EXPECTED = "the loss of each step, (T, B) or (T,), of each sequence, (B,), or one number"
 

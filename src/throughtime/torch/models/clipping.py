@@ -10,7 +10,7 @@ from typing import Any
 
 from throughtime.arrays import refuse
 from throughtime.gradient_flow import CLIPPING_WINDOWS, Clipping, clipping_of
-from throughtime.torch.module_target import kept_buffers
+from throughtime.torch.models.targets import kept_buffers
 
 EXPECTED = "losses, each one number that can be differentiated"
 

@@ -1,6 +1,14 @@
-"""What a module is called with: looked at, and brought into the form that the walk wants.
+"""What a module is called with: validated, and arranged time first; results as torch gives them.
 
-The messages are torch's where torch has good ones.
+Messages are torch's where torch has good ones.
+
+Under autocast the engine computes in the weights' precision, and results are then rounded to the
+precision that torch's modules give. In these the products are done in the lower precision, and
+whatever meets a state afterwards is promoted to the state's. So an initial state in float32, or
+inputs in float32 without one, give float32, except where the result is itself a product: h of an
+RNN and of an LSTM with a projection. A plain LSTM goes to oneDNN, which computes in the lower
+precision throughout: on inputs in float32, and on inputs in a lower precision for which the
+processor has products.
 """
 
 from __future__ import annotations
@@ -11,14 +19,14 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.arrays import refuse
-from throughtime.torch.weights import Maybe
+from throughtime.torch.models.weights import MaybeTensor
 
 
-class Arrived(NamedTuple):
-    """Inputs time first, and how the results are to leave.
+class Arguments(NamedTuple):
+    """Inputs, time first, and what is needed to give results as torch does.
 
     Attributes:
-        module: who was called.
+        module: the module that was called.
         x: (T, B, I), or the rows (N, I) of a PackedSequence.
         h, c: initial state (layers · directions, B, ·), or None.
         batch: B.
@@ -29,15 +37,15 @@ class Arrived(NamedTuple):
 
     module: Any
     x: torch.Tensor
-    h: Maybe
-    c: Maybe
+    h: MaybeTensor
+    c: MaybeTensor
     batch: int
-    sizes: Maybe = None
-    sorted: Maybe = None
-    unsorted: Maybe = None
+    sizes: MaybeTensor = None
+    sorted: MaybeTensor = None
+    unsorted: MaybeTensor = None
     batched: bool = True
 
-    def leave(self, outputs: torch.Tensor, h: torch.Tensor, c: Maybe) -> tuple[Any, Any]:
+    def results(self, outputs: torch.Tensor, h: torch.Tensor, c: MaybeTensor) -> tuple[Any, Any]:
         """Outputs and final state as torch gives them."""
         final = []
         for part in (h,) if c is None else (h, c):
@@ -52,29 +60,12 @@ class Arrived(NamedTuple):
         return (outputs.transpose(0, 1) if self.module.batch_first else outputs), hx
 
 
-def weight_names(module: Any) -> list[str]:
-    """One direction after the other, in the engine's order."""
-    found: list[str] = []
-    for names in module._all_weights:
-        found += names
-        if module.peepholes:
-            found.append(names[0].replace("weight_ih", "weight_peephole"))
-    return found
-
-
-def weights_of(module: Any) -> list[torch.Tensor]:
-    """Those of `weight_names`, as the module's attributes are now."""
-    held = module._parameters  # quicker than attributes; what was put in a parameter's place is one
-    names = weight_names(module)
-    return [held[name] if name in held else getattr(module, name) for name in names]
-
-
-def arrive(module: Any, input: Any, hx: Any, W: torch.Tensor) -> Arrived:
-    """Looks at everything, then arranges it.
+def arrange(module: Any, input: Any, hx: Any, W: torch.Tensor) -> Arguments:
+    """Validates everything, then arranges it.
 
     Raises:
-        RuntimeError, ValueError, TypeError: as torch's modules for shapes and dtypes that do not
-            fit; for states of another form, device or dtype with what was expected.
+        RuntimeError, ValueError, TypeError: as torch's modules do, for shapes and dtypes that do
+            not fit; for a state of another form, device or dtype, with what was expected.
     """
     name = type(module).__name__
     packed = isinstance(input, PackedSequence)
@@ -100,18 +91,20 @@ def arrive(module: Any, input: Any, hx: Any, W: torch.Tensor) -> Arrived:
     h, c = _state(module, hx, batched, B, x)
     if order is not None:
         h, c = (None if s is None else s.index_select(1, order) for s in (h, c))
-    return Arrived(module, x, h, c, B, sizes, order, back, batched)
+    return Arguments(module, x, h, c, B, sizes, order, back, batched)
 
 
 def _batch(sizes: torch.Tensor, hx: Any) -> int:
-    """B; a compiler, who does not know the numbers, takes the state's, and the operator looks."""
+    """B; a compiler, which does not know the numbers, takes the state's; the operator checks it."""
     if torch.compiler.is_compiling() and hx is not None:
         state = hx[0] if isinstance(hx, tuple | list) else hx
         return int(state.shape[1])
     return int(sizes[0])
 
 
-def _state(module: Any, hx: Any, batched: bool, B: int, x: torch.Tensor) -> tuple[Maybe, Maybe]:
+def _state(
+    module: Any, hx: Any, batched: bool, B: int, x: torch.Tensor
+) -> tuple[MaybeTensor, MaybeTensor]:
     """h_0 and c_0, each (layers · directions, B, ·); c_0 for the LSTM only."""
     if hx is None:
         return None, None
@@ -130,9 +123,9 @@ def _state(module: Any, hx: Any, batched: bool, B: int, x: torch.Tensor) -> tupl
         found = ", ".join(f"{s.dim()}-D" for s in given)
         message = f"For {kind} input, hx should also be {axes}-D but got {found}"
         raise RuntimeError(message)
-    sides = module.num_layers * (1 + module.bidirectional)
+    directions = module.num_layers * (1 + module.bidirectional)
     sizes = (module.proj_size or module.hidden_size, module.hidden_size)
-    parts: list[Maybe] = []
+    parts: list[MaybeTensor] = []
     for k, (part, size) in enumerate(zip(given, sizes, strict=False)):
         if part.device != x.device:
             what, way_out = f"{name}: hx[{k}]", f"hx[{k}].to({str(x.device)!r})"
@@ -144,6 +137,50 @@ def _state(module: Any, hx: Any, batched: bool, B: int, x: torch.Tensor) -> tupl
             part = part.to(x.dtype)
         part = part if batched else part.unsqueeze(1)
         which = f"hidden[{k}]" if lstm else "hidden"
-        module.check_hidden_size(part, (sides, B, size), f"Expected {which} size {{}}, got {{}}")
+        module.check_hidden_size(
+            part, (directions, B, size), f"Expected {which} size {{}}, got {{}}"
+        )
         parts.append(part)
     return parts[0], parts[1] if lstm else None
+
+
+def precisions(module: Any, input: Any, hx: Any, dtype: torch.dtype) -> tuple[Any, Any] | None:
+    """The precisions of outputs and h, and of c; None where they are `dtype`, the weights' own."""
+    if not torch.is_autocast_enabled("cpu") or dtype is not torch.float32:
+        return None
+    packed = isinstance(input, PackedSequence)
+    x = input.data if packed else input
+    state = hx[0] if isinstance(hx, tuple | list) else hx
+    low = torch.get_autocast_dtype("cpu")
+    carried = torch.promote_types(low, (x if state is None else state).dtype)
+    lstm = module.mode == "LSTM"
+    if lstm and not module.proj_size and not packed and _in_one_dnn(x.dtype):
+        return low, low
+    if module.mode.startswith("RNN") or module.proj_size:
+        return low, carried
+    return carried, carried
+
+
+def _in_one_dnn(dtype: torch.dtype) -> bool:
+    """Whether torch hands a plain LSTM on inputs of this precision to oneDNN."""
+    if dtype is torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if dtype is torch.float16:
+        return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    return dtype is torch.float32
+
+
+def rounded(results: Any, dtypes: tuple[Any, Any] | None) -> Any:
+    """Outputs and final state in these precisions."""
+    if dtypes is None:
+        return results
+    outputs, final = results
+    if isinstance(final, tuple):
+        final = (final[0].to(dtypes[0]), final[1].to(dtypes[1]))
+    else:
+        final = final.to(dtypes[0])
+    if isinstance(outputs, PackedSequence):
+        outputs = outputs._replace(data=outputs.data.to(dtypes[0]))
+    else:
+        outputs = outputs.to(dtypes[0])
+    return outputs, final

@@ -1,4 +1,4 @@
-"""What of a module decides how the engine computes it: kind, sizes and options."""
+"""What of a module decides how the engine computes it: its kind, sizes and options."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from throughtime import _engine
 from throughtime.cells import Cell, engine_cell
-from throughtime.torch.weights import Weights, cell_of
+from throughtime.torch.models.weights import TorchWeights, cell_of, torch_shapes
 
 
 @dataclass(frozen=True)
-class Form:
-    """As torch's constructors have it; every module of one form shares one.
+class ModuleConfig:
+    """The options of torch's constructors; modules with the same options share one.
 
     Attributes:
         mode, inputs, units, layers: torch's `mode`, `input_size`, `hidden_size`, `num_layers`.
         projection: `proj_size`, 0 for none.
-        directions: 1 or 2.
+        directions: of each layer, 1 or 2.
         biases, peepholes, reset_after: what the cell has, and which GRU it is.
     """
 
@@ -39,12 +39,12 @@ class Form:
 
     @cached_property
     def width(self) -> int:
-        """The size of a layer's outputs."""
+        """The size of a layer's outputs, both directions side by side."""
         return self.directions * self.outputs
 
     @property
-    def sides(self) -> int:
-        """Directions of all layers."""
+    def direction_count(self) -> int:
+        """How many directions all layers have together."""
         return self.directions * self.layers
 
     @cached_property
@@ -54,16 +54,16 @@ class Form:
 
     @cached_property
     def stack(self) -> _engine.Stack:
-        """The engine's."""
+        """The engine's description of all layers."""
         return _engine.Stack(engine_cell(self.cell(0)), self.layers, self.directions, self.biases)
 
     @cached_property
     def kept(self) -> int:
-        """Numbers that a step of one sequence keeps in one direction, states not counted."""
-        return len(self.names) * self.units
+        """Numbers that a step of one sequence keeps in one direction, besides its states."""
+        return len(self.kept_names) * self.units
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def kept_names(self) -> tuple[str, ...]:
         """What a step keeps."""
         return self.cell(0).kept_names
 
@@ -75,37 +75,26 @@ class Form:
 
     @cached_property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of all weights, one direction after the other."""
-        rows = len(self.cell(0).gates) * self.units
+        """The shapes of all weights, one direction after the other."""
         shapes: list[tuple[int, ...]] = []
         for layer in range(self.layers):
-            bias = (rows,) if self.biases else None
-            inputs = self.width if layer else self.inputs
-            own = Weights(
-                (rows, inputs),
-                (rows, self.outputs),
-                bias,
-                bias,
-                (self.outputs, self.units) if self.projection else None,
-                (3 * self.units,) if self.peepholes else None,
-            )
-            shapes += own.present() * self.directions
+            shapes += torch_shapes(self.cell(layer), self.biases).present() * self.directions
         return tuple(shapes)
 
-    def by_side(self, weights: Any) -> list[Weights]:
-        """The same weights as `shapes` has, a direction at a time."""
+    def by_direction(self, weights: Any) -> list[TorchWeights]:
+        """The weights, which come as `shapes` do, one direction at a time."""
         each = 2 + 2 * self.biases + bool(self.projection) + self.peepholes
         found = []
         for first in range(0, len(weights), each):
             W, U, *rest = weights[first : first + each]
             b_ih, b_hh = (rest.pop(0), rest.pop(0)) if self.biases else (None, None)
             R = rest.pop(0) if self.projection else None
-            found.append(Weights(W, U, b_ih, b_hh, R, rest.pop() if self.peepholes else None))
+            found.append(TorchWeights(W, U, b_ih, b_hh, R, rest.pop() if self.peepholes else None))
         return found
 
 
-def choices_of(module: Any) -> tuple[Any, ...]:
-    """What `Form` is made of, as the module's attributes are now."""
+def config_fields(module: Any) -> tuple[Any, ...]:
+    """The fields of `ModuleConfig`, as the module's attributes are now."""
     return (
         module.mode,
         module.input_size,
@@ -119,9 +108,12 @@ def choices_of(module: Any) -> tuple[Any, ...]:
     )
 
 
-_shared = lru_cache(maxsize=256)(Form)
+_shared = lru_cache(maxsize=256)(ModuleConfig)
 
 
-def form_of(module: Any) -> Form:
-    """The module's form, one object for all alike; compilers, who cannot share, make their own."""
-    return _shared(*choices_of(module))
+def config_of(module: Any) -> ModuleConfig:
+    """The module's configuration; equal modules share one object.
+
+    A compiler that traces cannot share objects: it makes its own from `config_fields`.
+    """
+    return _shared(*config_fields(module))

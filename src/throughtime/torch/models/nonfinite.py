@@ -12,9 +12,9 @@ import numpy as np
 from throughtime.arrays import Array, refuse
 from throughtime.gradient_flow import NonFinite, NonFiniteSearch
 from throughtime.network import Network
-from throughtime.torch.flow import initial_state, network_of
-from throughtime.torch.observed_run import Seen, arguments_of, array, see
-from throughtime.torch.tensors import walk
+from throughtime.torch.models.flow import initial_state, network_of
+from throughtime.torch.models.observed_run import Seen, arguments_of, array, see
+from throughtime.torch.models.tensors import walk
 
 
 def first_in_module(

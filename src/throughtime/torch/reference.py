@@ -48,7 +48,7 @@ def recurrence(
     x = order.to_engine(x)
     if h is None:
         h = x.new_zeros(order.batch, cell.output_size)
-    if c is None and isinstance(cell, LSTM):
+    if c is None and "c" in cell.state_sizes:
         c = x.new_zeros(order.batch, cell.units)
     active = None
     if order.lengths is not None:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from throughtime.arrays import Array, Shape, finite, fits, refuse, same_names
-from throughtime.cells import GRU, LSTM, RNN, Cell
+from throughtime.cells import CELLS, GRU, LSTM, RNN, Cell
 from throughtime.network import Dropout, Network, Spec
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ def module_weights(module: Module) -> list[torch.Tensor]:
 
 def kind_of(mode: str) -> type[Cell]:
     """The class of the cell for torch's `mode`: LSTM, GRU, RNN_TANH or RNN_RELU."""
-    kinds: dict[str, type[Cell]] = {"LSTM": LSTM, "GRU": GRU}
-    return kinds.get(mode, RNN)
+    return CELLS[mode.split("_")[0]]
 
 
 @lru_cache(maxsize=256)

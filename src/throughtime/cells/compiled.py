@@ -21,9 +21,6 @@ from throughtime.cells.tape import Columns, LocalGradients, State, Tape, active_
 
 WORTH_KEEPING = 2**15  # numbers; NumPy is quicker to make a smaller array
 
-# The parameters in the engine's order; a cell has some of them.
-PARAMETERS = ("W", "U", "b", "p", "R", "c")
-
 
 def has_twin(cell: CellDescription) -> bool:
     """Whether this very class has a compiled twin; a class derived from it does not."""
@@ -48,7 +45,22 @@ def forward(
     kept = Columns(_empty(T, B, len(names) * cell.units, dtype), names)
     active = None if lengths is None else active_steps(T, lengths)
     tape = Tape(inputs, states, kept, active)
-    _engine.forward(engine_cell(cell), *_common(cell, p, tape, lengths))
+    numbers, classes = _numbers_or_classes(inputs)
+    _engine.forward(
+        engine_cell(cell),
+        W=p["W"],
+        U=p["U"],
+        b=p["b"],
+        p=p.get("p"),
+        R=p.get("R"),
+        c_bias=p.get("c"),
+        inputs=numbers,
+        classes=classes,
+        lengths=None if lengths is None else np.ascontiguousarray(lengths, np.intp),
+        h=states["h"],
+        c=states.get("c"),
+        kept=kept.packed,
+    )
     h = states["h"][1:]
     outputs = h if active is None else h * active
     return outputs, {name: array[T] for name, array in states.items()}, tape
@@ -85,16 +97,35 @@ def backward(
         deltas = {name: _empty(T, B, size, dtype) for name, size in sizes.items()}
         deltas["z"] = _empty(T, B, len(p["b"]), dtype)
     lengths = None if tape.active is None else tape.active.sum(axis=(0, 2))
+    numbers, classes = _numbers_or_classes(tape.inputs)
     _engine.backward(
         engine_cell(cell),
-        *_common(cell, p, tape, lengths),
-        doutputs,
-        d["h"],
-        d.get("c"),
-        *[own.get(name) for name in PARAMETERS],
-        dinputs,
-        *[deltas.get(name) for name in ("h", "c", "z")],
-        fresh,
+        W=p["W"],
+        U=p["U"],
+        b=p["b"],
+        p=p.get("p"),
+        R=p.get("R"),
+        c_bias=p.get("c"),
+        inputs=numbers,
+        classes=classes,
+        lengths=None if lengths is None else np.ascontiguousarray(lengths, np.intp),
+        h=_contiguous(tape.states["h"]),
+        c=None if "c" not in sizes else _contiguous(tape.states["c"]),
+        kept=_packed(cell, tape),
+        doutputs=doutputs,
+        dh=d["h"],
+        dc=d.get("c"),
+        dW=own["W"],
+        dU=own["U"],
+        db=own["b"],
+        dp=own.get("p"),
+        dR=own.get("R"),
+        dc_bias=own.get("c"),
+        dinputs=dinputs,
+        delta_h=deltas.get("h"),
+        delta_c=deltas.get("c"),
+        delta_z=deltas.get("z"),
+        fresh=fresh,
     )
     for name, array in gradient.items():
         if own[name] is not array:
@@ -102,22 +133,11 @@ def backward(
     return LocalGradients(dict(gradient), dinputs, d, deltas)
 
 
-def _common(
-    cell: CellDescription, p: Mapping[str, Array], tape: Tape, lengths: Array | None
-) -> tuple[Array | None, ...]:
-    """What both passes are given: parameters, inputs, lengths, states, inner values."""
+def _packed(cell: CellDescription, tape: Tape) -> Array:
+    """What the steps kept, side by side."""
     if isinstance(tape.kept, Columns):
-        packed = tape.kept.packed
-    else:  # the tape of a readable forward pass
-        packed = np.concatenate([tape.kept[name] for name in cell.kept_names], axis=2)
-    return (
-        *[p.get(name) for name in PARAMETERS],
-        *_numbers_or_classes(tape.inputs),
-        None if lengths is None else np.ascontiguousarray(lengths, np.intp),
-        _side_by_side(tape.states["h"]),
-        _side_by_side(tape.states.get("c")),
-        packed,
-    )
+        return tape.kept.packed
+    return np.concatenate([tape.kept[name] for name in cell.kept_names], axis=2)  # a readable tape
 
 
 def _empty(steps: int, batch: int, size: int, dtype: np.dtype[Any]) -> Array:
@@ -131,11 +151,9 @@ def _to_fill(shape: Shape, dtype: np.dtype[Any]) -> Array:
     return _empty(1, 1, math.prod(shape), dtype).reshape(shape)
 
 
-def _side_by_side(array: Array | None) -> Array | None:
+def _contiguous(array: Array) -> Array:
     """The array, its numbers in C order without gaps."""
-    if array is None or array.flags.c_contiguous:
-        return array
-    return np.ascontiguousarray(array)
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
 @lru_cache(maxsize=256)
@@ -143,16 +161,12 @@ def engine_cell(cell: CellDescription) -> _engine.Cell:
     """The cell as the engine knows it."""
     number = type(cell).engine_number
     assert number is not None
-    options = cell.engine_options
     return _engine.Cell(
-        number,
-        cell.inputs,
-        cell.units,
-        cell.output_size,
-        options.get("relu", False),
-        options.get("peepholes", False),
-        options.get("projection", False),
-        options.get("reset_after", False),
+        kind=number,
+        inputs=cell.inputs,
+        units=cell.units,
+        outputs=cell.output_size,
+        **cell.engine_options,
     )
 
 

@@ -220,16 +220,20 @@ def forward(
     h, c, weights = plain(h), plain(c), [plain(w) for w in weights]
     _engine.stack_forward(
         config.stack,
-        *_extent(call, x),
-        x.data_ptr(),
-        _address(h),
-        _address(c),
-        [w.data_ptr() for w in weights],
-        [mask.data_ptr() for mask in masks],
-        tape.data_ptr(),
-        y,
-        final_h.data_ptr(),
-        _address(final_c),
+        float64=dtype is torch.float64,
+        steps=call.steps,
+        batch=B,
+        rows=_rows(call, x),
+        running=_address(call.running),
+        x=x.data_ptr(),
+        weights=[w.data_ptr() for w in weights],
+        masks=[mask.data_ptr() for mask in masks],
+        tape=tape.data_ptr(),
+        h0=_address(h),
+        c0=_address(c),
+        outputs=y,
+        h=final_h.data_ptr(),
+        c=_address(final_c),
     )
     return outputs, final_h, final_c, tape
 
@@ -253,26 +257,29 @@ def backward(
     dweights = [new(shape, dtype) for shape in config.shapes]
     _engine.stack_backward(
         config.stack,
-        *_extent(call, x),
-        x.data_ptr(),
-        [w.data_ptr() for w in weights],
-        [mask.data_ptr() for mask in masks],
-        tape.data_ptr(),
-        _address(dy),
-        _address(dh_final),
-        _address(dc_final),
-        _address(dx),
-        _address(dh),
-        _address(dc),
-        [d.data_ptr() for d in dweights],
+        float64=dtype is torch.float64,
+        steps=call.steps,
+        batch=B,
+        rows=_rows(call, x),
+        running=_address(call.running),
+        x=x.data_ptr(),
+        weights=[w.data_ptr() for w in weights],
+        masks=[mask.data_ptr() for mask in masks],
+        tape=tape.data_ptr(),
+        doutputs=_address(dy),
+        dh=_address(dh_final),
+        dc=_address(dc_final),
+        dx=_address(dx),
+        dh0=_address(dh),
+        dc0=_address(dc),
+        dweights=[d.data_ptr() for d in dweights],
     )
     return [dx, dh, dc, *dweights]
 
 
-def _extent(call: FusedCall, x: torch.Tensor) -> tuple[bool, int, int, int, int]:
-    """Whether in float64; T, B, the rows of x, and the address of a packed batch's sizes."""
-    rows = call.steps * call.batch if call.running is None else x.shape[0]
-    return x.dtype is torch.float64, call.steps, call.batch, rows, _address(call.running)
+def _rows(call: FusedCall, x: torch.Tensor) -> int:
+    """The rows of x: T·B, or fewer in a packed batch."""
+    return call.steps * call.batch if call.running is None else x.shape[0]
 
 
 def validate(module: Any, config: ModuleConfig, weights: Sequence[torch.Tensor]) -> None:

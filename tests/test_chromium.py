@@ -118,7 +118,7 @@ def test_tables_sort_by_mouse_and_by_keyboard(browser, page):
 
 
 def test_words_sort_as_words_and_dashes_come_last(browser, tmp_path):
-    from throughtime.report.page import Section, Table, write_page
+    from throughtime.report.pages import Section, Table, write_page
 
     rows = [("b 10", "–"), ("b 9", "1e-3"), ("a", "−2 %"), ("C", "1,000 ± 3")]
     write_page(tmp_path / "p.html", "t", [Section("s", tables=[Table(("name", "value"), rows)])])

@@ -48,7 +48,7 @@ def test_lag_norms_of_a_linear_network():
 @pytest.mark.parametrize("way", ["batched", "lag by lag"])
 def test_a_gradient_of_1e_60_is_exact_in_float32(way, monkeypatch):
     if way == "lag by lag":
-        monkeypatch.setattr(analyse, "applies", lambda run, ends: False)
+        monkeypatch.setattr(analyse, "can_batch", lambda run, ends: False)
     net = rnn_at_rest(0.03125 * np.eye(H), "float32")
     x, y, dh = at_rest(net, TARGETS)
     found = tt.flow(net, x, y)
@@ -60,7 +60,7 @@ def test_a_gradient_of_1e_60_is_exact_in_float32(way, monkeypatch):
 @pytest.mark.parametrize("way", ["batched", "lag by lag"])
 def test_a_gradient_of_1e60_is_exact_in_float32(way, monkeypatch):
     if way == "lag by lag":
-        monkeypatch.setattr(analyse, "applies", lambda run, ends: False)
+        monkeypatch.setattr(analyse, "can_batch", lambda run, ends: False)
     net = rnn_at_rest(32 * np.eye(H), "float32")
     x, y, dh = at_rest(net, TARGETS)
     found = tt.flow(net, x, y, spectrum=False)

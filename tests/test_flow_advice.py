@@ -5,8 +5,8 @@ import pytest
 
 import throughtime as tt
 from flow_examples import at_rest, lstm_at_rest, rnn_at_rest
-from throughtime.gradient_flow import text
-from throughtime.gradient_flow.memory import data_memory
+from throughtime.gradient_flow import result
+from throughtime.gradient_flow.advice import data_memory
 from throughtime.gradient_flow.verdict import decay
 
 
@@ -132,7 +132,7 @@ def test_no_line_is_longer_than_100_columns(scale, steps, batch):
 
 def test_a_table_that_is_too_wide_goes_on_below():
     rows = [["name", *("c" * 18 + str(i) for i in range(7))], ["long name", *"1234567"]]
-    first, second, gap, third, fourth = text._table(rows)
+    first, second, gap, third, fourth = result._table(rows)
     assert max(len(first), len(second)) <= 100
     assert gap == ""
     assert first.split() == rows[0][:5]
@@ -140,7 +140,7 @@ def test_a_table_that_is_too_wide_goes_on_below():
     assert fourth == "  long name" + "5".rjust(21) + "6".rjust(21) + "7".rjust(21)
     assert second.split() == ["long", "name", *"1234"]
     wide = [["x" * 120, "a" * 99, "b"]]
-    assert [line.split() for line in text._table(wide)] == [
+    assert [line.split() for line in result._table(wide)] == [
         ["x" * 120, "a" * 99],
         [],
         ["x" * 120, "b"],

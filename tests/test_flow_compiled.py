@@ -9,7 +9,7 @@ from throughtime import _engine
 from throughtime.cells import CELLS
 from throughtime.gradient_flow import lag_matrix
 from throughtime.gradient_flow.batched_vjp import measure_batched
-from throughtime.gradient_flow.chunking import lines
+from throughtime.gradient_flow.chunking import linearised_run
 
 KINDS = {
     "RNN": lambda H: tt.RNN(3, H),
@@ -28,7 +28,7 @@ def run_of(cell, T=21, B=5, dtype="float64", lengths=None, size=1.0):
     x = rng.standard_normal((T, B, 3)).astype(dtype)
     outputs, _, tape = net.forward(x, None, lengths)
     targets = rng.standard_normal((T, B, 2)).astype(dtype)
-    return lines(net, tape, net.loss_of(outputs, targets, lengths))
+    return linearised_run(net, tape, net.loss_of(outputs, targets, lengths))
 
 
 def both(run, lags, starts):

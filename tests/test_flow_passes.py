@@ -5,8 +5,8 @@ import pytest
 
 import throughtime as tt
 from helpers import CELLS, H, I, relative_error
-from throughtime.gradient_flow import analyse, chunking, linear, measure
-from throughtime.gradient_flow.jacobians import jacobian
+from throughtime.gradient_flow import analyse, chunking, lag_by_lag
+from throughtime.gradient_flow.jacobians import LinearByStep, jacobian, linear
 
 T, B = 9, 3
 STACK = [
@@ -37,14 +37,14 @@ def example(layers, steps=T, batch=B, dtype="float64", seed=0):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Several blocks of rows in each chunk."""
-    monkeypatch.setattr(measure, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(lag_by_lag, "BLOCK_ROWS", 4)
 
 
 @pytest.fixture(params=["batched", "lag by lag"])
 def each_way(request, monkeypatch):
     """Both ways of walking back, where both can."""
     if request.param == "lag by lag":
-        monkeypatch.setattr(analyse, "applies", lambda run, ends: False)
+        monkeypatch.setattr(analyse, "can_batch", lambda run, ends: False)
 
 
 @pytest.mark.usefixtures("small_blocks", "each_way")
@@ -121,7 +121,7 @@ def test_jacobians_are_the_cells_own(name):
     net, x, y = example(NETWORKS[name])
     for number, layer in net.recurrent.items():
         outputs, _, tape = net.forward(x)
-        run = chunking.lines(net, tape, net.loss_of(outputs, y))
+        run = chunking.linearised_run(net, tape, net.loss_of(outputs, y))
         one = run.linear[number]
         cell_tape, p = tape.layers[number].directions[0], net.of_layer(number)
         t, n = 5, sum(one.sizes.values())
@@ -155,7 +155,7 @@ def test_the_largest_exponent_is_the_growth_of_forward_products():
     net, x, y = example([tt.LSTM(I, H)], steps=400, batch=1)
     found = tt.flow(net, x, y, max_lag=2).top.lyapunov
     outputs, _, tape = net.forward(x)
-    one = chunking.lines(net, tape, net.loss_of(outputs, y)).linear[0]
+    one = chunking.linearised_run(net, tape, net.loss_of(outputs, y)).linear[0]
     v, growth = np.ones(2 * H), 0.0
     for t in range(400):
         v = jacobian(one, t)[0] @ v
@@ -288,7 +288,7 @@ def test_a_cell_without_a_linear_form_of_its_own_has_the_same_derivatives(name, 
     p = {key: rng.uniform(-1, 1, shape) for key, shape in cell.shapes().items()}
     counts = None if lengths is None else np.array(lengths)
     _, _, tape = cell.forward(p, rng.standard_normal((T, B, I)), None, counts)
-    own, by_step = linear.linear(cell, p, tape), linear.LinearByStep(cell, p, tape)
+    own, by_step = linear(cell, p, tape), LinearByStep(cell, p, tape)
 
     def state():
         return {part: rng.standard_normal((3, B, n)) for part, n in cell.state_sizes.items()}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.gradient_flow.descent import Scaled
+from throughtime.gradient_flow.stack import Scaled
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 from unrolled_torch import derivatives, run_unrolled, shared  # noqa: E402

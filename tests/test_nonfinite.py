@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.gradient_flow.nonfinite import first_in_network
-from throughtime.gradient_flow.nonfinite_forward import pre_activations
+from throughtime.gradient_flow.nonfinite import first_in_network, pre_activations
 from throughtime.training import DivergedError, Settings, Text, Trainer, load_checkpoint
 
 T, B, CLASSES, H = 12, 3, 5, 4

@@ -20,7 +20,7 @@ from report_examples import (
     plain_report,
 )
 from throughtime.report.check_figures import NAMED
-from throughtime.report.page import Section, Table, write_page
+from throughtime.report.pages import Section, Table, write_page
 
 SCHEMA = json.loads(
     resources.files("throughtime.report").joinpath("schema.json").read_text("utf-8")

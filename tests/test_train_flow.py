@@ -9,9 +9,8 @@ import pytest
 
 import throughtime as tt
 from throughtime import cli
-from throughtime.gradient_flow.record import Look
-from throughtime.gradient_flow.record_budget import LookBudget
-from throughtime.gradient_flow.record_norms import NormsSince
+from throughtime.gradient_flow.record import Look, NormsSince
+from throughtime.gradient_flow.recorder import LookBudget
 from throughtime.training import DivergedError, load_checkpoint
 
 
@@ -288,7 +287,7 @@ def test_a_disk_that_is_full_does_not_stop_the_run(tmp_path, monkeypatch):
     def full(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("throughtime.gradient_flow.recorder.append", full)
+    monkeypatch.setattr("throughtime.gradient_flow.recorder.append_line", full)
     with pytest.warns(UserWarning, match=r"the record .* ends here: No space left"):
         one.look(net, *data())
     one.look(net, *data())
@@ -346,7 +345,7 @@ def test_a_norm_that_is_not_finite_stops_the_loop_and_is_written_down(tmp_path):
 
 
 def test_a_torch_loop(tmp_path, monkeypatch):
-    monkeypatch.setattr("throughtime.gradient_flow.record_budget.FIRST_LOOK_TURNS", 1)
+    monkeypatch.setattr("throughtime.gradient_flow.recorder.FIRST_LOOK_TURNS", 1)
     torch = pytest.importorskip("torch", reason="torch is not installed")
     nn = torch.nn
     torch.manual_seed(0)
@@ -400,7 +399,7 @@ def text(tmp_path, monkeypatch):
 
 
 def test_train_writes_a_record_beside_the_checkpoint(text, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("throughtime.gradient_flow.record_budget.FIRST_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("throughtime.gradient_flow.recorder.FIRST_LOOK_SECONDS", 0.0)
     monkeypatch.setattr("throughtime.cli.train_flow.SHARE", 0.9)
     arguments = ["train", text, *QUICK, "--out", "m.safetensors", "--flow"]
     assert cli.main([*arguments, "--updates", "60"]) == 0
@@ -421,7 +420,7 @@ def test_train_writes_a_record_beside_the_checkpoint(text, tmp_path, capsys, mon
 
 
 def test_watching_changes_no_bit_of_the_training(text, monkeypatch):
-    monkeypatch.setattr("throughtime.gradient_flow.record_budget.FIRST_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("throughtime.gradient_flow.recorder.FIRST_LOOK_SECONDS", 0.0)
     monkeypatch.setattr("throughtime.cli.train_flow.SHARE", 0.9)
     base = ["train", text, *QUICK, "--updates", "40", "--dropout", "0.2", "--k2", "4"]
     assert cli.main([*base, "--out", "a.safetensors"]) == 0

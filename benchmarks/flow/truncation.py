@@ -10,9 +10,8 @@ import numpy as np
 from benchmarks.engine import Row
 from benchmarks.flow.tasks import LinearNetwork, Task
 from throughtime.arrays import Array, refuse
-from throughtime.gradient_flow.measure import measure
-from throughtime.gradient_flow.truncating import advise_truncation, tails
-from throughtime.gradient_flow.walk import lines
+from throughtime.gradient_flow.advice import advise_truncation, tails
+from throughtime.gradient_flow.lag_by_lag import linearised_run, measure_by_lag
 from throughtime.network import Network, truncated_loss_and_gradient
 from throughtime.progress import progress_bar
 from throughtime.questions import flow
@@ -86,8 +85,8 @@ def biases(network: Network, inputs: Array, targets: Array, steps: Sequence[int]
     T = len(inputs)
     starts = sorted({0, *(K for K in steps if K < T)})
     outputs, _, tape = network.forward(inputs)
-    run = lines(network, tape, network.loss_of(outputs, targets))
-    left, _, whole = tails(measure(run, np.arange(T), T - 1, starts).by_lag)
+    run = linearised_run(network, tape, network.loss_of(outputs, targets))
+    left, _, whole = tails(measure_by_lag(run, np.arange(T), T - 1, starts).by_lag)
     at = dict(zip(starts, left / whole, strict=True))
     return [float(at.get(K, 0.0)) for K in steps]
 

@@ -1,7 +1,7 @@
 """Figures of a flow. Each function takes `ax=None` and returns the Axes.
 
-They need matplotlib: `pip install 'throughtime[report]'`. Colours are told apart by colour-blind
-readers too; lines differ in dashes as well. `save` writes the figure that Axes belong to.
+They need matplotlib: `pip install 'throughtime[report]'`. Colour-blind readers can tell the colours
+apart; lines differ in their dashes, too. `save` writes the figure that the Axes belong to.
 
 Example:
     >>> import numpy as np
@@ -14,13 +14,15 @@ Example:
 """
 
 from throughtime.report.figures import save_figure as save
-from throughtime.report.flow_figures import lag_heatmap, lag_profile, truncation_bias
-from throughtime.report.layer_figures import (
+from throughtime.report.flow_figures import (
     carousel,
     gate_histogram,
+    lag_heatmap,
+    lag_profile,
     lyapunov,
     singular_values,
     time_constants,
+    truncation_bias,
 )
 
 __all__ = [

@@ -17,10 +17,9 @@ from throughtime.gradient_flow import NonFinite, first_in_network, network_flow
 from throughtime.network import Network
 from throughtime.progress import progress_bar
 from throughtime.report.check_figures import plot_check, plot_valley
-from throughtime.report.check_page import check_page
 from throughtime.report.flow_figures import lag_heatmap
-from throughtime.report.flow_page import flow_page
 from throughtime.report.junit import write_junit
+from throughtime.report.pages import check_page, flow_page
 from throughtime.targets import as_target
 from throughtime.torch.models.flow import module_flow
 from throughtime.torch.models.nonfinite import first_in_module

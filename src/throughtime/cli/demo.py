@@ -10,10 +10,15 @@ from textwrap import fill
 from benchmarks.diagnose.cases import Case
 from throughtime import Flow, Network, Report, SoftmaxCrossEntropy, Target, check, flow
 from throughtime.arrays import Array
-from throughtime.report.check_page import check_sections
 from throughtime.report.figures import plot_training
-from throughtime.report.flow_page import flow_sections
-from throughtime.report.page import Figure, Section, Table, write_page
+from throughtime.report.pages import (
+    Figure,
+    Section,
+    Table,
+    check_sections,
+    flow_sections,
+    write_page,
+)
 from throughtime.targets import network_target
 from throughtime.training import (
     Progress,

@@ -1,19 +1,27 @@
-"""Where the gradient goes, through time: lags, carousel, Jacobians, verdicts, advice; NaN too."""
+"""Where the gradient of a run goes, through time.
 
-from throughtime.gradient_flow.clipping import Clipping, clipping_of
-from throughtime.gradient_flow.external_loss import ExternalLoss, external_targets
+`network_flow` follows every loss back: norms by lag, the paths through the carousel and the gates,
+Jacobians, what truncation gives up, a verdict and advice. `first_in_network` finds the first value
+that is NaN or infinite. `FlowRecorder` watches both while a network trains.
+"""
+
+from throughtime.gradient_flow.advice import Clipping, clipping_of
+from throughtime.gradient_flow.batched_vjp import lag_matrix
 from throughtime.gradient_flow.flow import evenly, network_flow
-from throughtime.gradient_flow.gate_history import GateHistory
+from throughtime.gradient_flow.gates import Gate, GateHistory
 from throughtime.gradient_flow.jacobians import Lyapunov
-from throughtime.gradient_flow.matrix import lag_matrix
-from throughtime.gradient_flow.nonfinite import NonFiniteSearch, first_in_network
-from throughtime.gradient_flow.nonfinite_result import DivergedError, NonFinite
-from throughtime.gradient_flow.record import FlowRecord, Look
-from throughtime.gradient_flow.record_file import begin_record
+from throughtime.gradient_flow.nonfinite import (
+    DivergedError,
+    NonFinite,
+    NonFiniteSearch,
+    first_in_network,
+)
+from throughtime.gradient_flow.record import FlowRecord, Look, begin_record
 from throughtime.gradient_flow.recorder import FlowRecorder
-from throughtime.gradient_flow.result import Flow, LayerFlow
-from throughtime.gradient_flow.text import (
+from throughtime.gradient_flow.result import (
     SHARES_CAPTION,
+    Flow,
+    LayerFlow,
     circumstances,
     facts,
     lag_rows,
@@ -22,12 +30,13 @@ from throughtime.gradient_flow.text import (
 )
 from throughtime.gradient_flow.tolerances import CLIPPING_WINDOWS, VANISHED_BELOW
 from throughtime.gradient_flow.upstream import (
+    ExternalLoss,
     Losses,
     OwnStepSource,
     UpstreamGradient,
     UpstreamSource,
+    external_targets,
 )
-from throughtime.gradient_flow.verdict import Gate
 
 __all__ = [
     "CLIPPING_WINDOWS",

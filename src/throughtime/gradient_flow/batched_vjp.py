@@ -1,38 +1,54 @@
-"""All losses of a run at one step: one matrix for each sequence takes them to the step before.
+"""All losses of a run at one step: one matrix per sequence takes them to the step before.
 
 What a step does before its product with U is a product with numbers that are the same for all
-losses. They fold into U: of an LSTM, δh_{t−1} = (Σ_g diag(γ_g) U_g)ᵀ δc + (diag(γ_o) U_o)ᵀ δh, half
-of the arithmetic of four gates one by one, a third for a GRU; and δz need not be written down,
-since its sum over losses follows from the sums of δc and δh.
+losses. They can be folded into U: for an LSTM, δh_{t−1} = (Σ_g diag(γ_g) U_g)ᵀ δc + (diag(γ_o)
+U_o)ᵀ δh, which is half the arithmetic of four gates one by one, and a third for a GRU. δz need not
+be written down, since its sum over losses follows from the sums of δc and δh.
 
-It needs one recurrent layer whose step is such a product, and the losses of all steps; otherwise
-`measure` does the same with `walk`. Both are tested against backward passes, and the walk here
-against its compiled twin, which answers unless the gradients themselves are to be kept.
+This takes one recurrent layer whose step is such a product, and the losses of all steps; otherwise
+`measure_by_lag` gives the same. Both are tested against backward passes, and the readable code here
+against its compiled twin in native/lags.hpp, which answers unless the gradients themselves are to
+be kept. The twin takes each sequence back through all its steps by itself, so that the rows of its
+losses and one step's matrix stay in the cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from throughtime.arrays import Array
-from throughtime.cells import input_gradient
+from throughtime import _engine
+from throughtime.arrays import Array, array_of
+from throughtime.cells import Cell, input_gradient
 from throughtime.engine_settings import use_compiled
-from throughtime.gradient_flow.compiled import walk_back
-from throughtime.gradient_flow.linear import Linear, LinearGRU, LinearLSTM, LinearRNN
-from throughtime.gradient_flow.measure import Measured, Norms
+from throughtime.gradient_flow.jacobians import Linear, LinearGRU, LinearLSTM, LinearRNN
+from throughtime.gradient_flow.lag_by_lag import (
+    LagNorms,
+    LagSums,
+    LinearisedRun,
+    linearised_run,
+    measure_by_lag,
+    recurrent_loss,
+    rescaling,
+)
 from throughtime.gradient_flow.tolerances import RESCALED_BEYOND
-from throughtime.gradient_flow.walk import Lines
+from throughtime.network import Network
 from throughtime.parameters import Parameters
 
+ENGINE_PARTS = ("h", "c")  # in the order of the compiled code
 
-class Folded:
-    """One step for all losses: rows (B, n, width), for an LSTM δc beside δh, else δh."""
+
+class FoldedStep:
+    """One step for all losses at once.
+
+    Rows are (B, n, width): for an LSTM δc beside δh, otherwise δh.
+    """
 
     def __init__(self, one: Linear) -> None:
         self.one, self.H = one, one.cell.units
-        self.decay: Array | None = None  # of c alone
+        self.decay: Array | None = None  # the factor of δc past all gates
         H, U = self.H, one.p["U"]
         if isinstance(one, LinearLSTM):
             factors = [one.gamma, one.gamma_o[:, :, None]]
@@ -47,19 +63,19 @@ class Folded:
             self.to_z = one.slope[:, :, None]
             self.halves = [(self.to_z, U)]
         self.width = H * len(self.halves)
-        # (H, gates, H) each: row j of every gate's U.
+        # Each (H, gates, H): row j of every gate's U.
         self.U = [part.reshape(-1, H, H).transpose(1, 0, 2).copy() for _, part in self.halves]
         self.parts = {"h": slice(self.width - H, self.width)}
         if self.width > H:
             self.parts["c"] = slice(0, H)
 
     def arrive(self, k: int, rows: Array) -> None:
-        """δc takes up what comes through h_k = o ⊙ tanh c_k."""
+        """Adds to δc what comes through h_k = o ⊙ tanh c_k."""
         if isinstance(self.one, LinearLSTM):
             rows[..., : self.H] += rows[..., self.H :] * self.one.beta[k][:, None]
 
     def vjp(self, k: int, rows: Array, out: Array) -> None:
-        """To the step before k."""
+        """Takes rows from step k to the step before it."""
         B, H = rows.shape[0], self.H
         F = np.empty((self.width, B, H), rows.dtype)
         for number, (factors, _) in enumerate(self.halves):
@@ -75,9 +91,9 @@ class Folded:
             np.multiply(rows[..., :H], self.decay[k][:, None], out=out[..., :H])
 
     def compiled(
-        self, run: Lines, lags: int, starts: Sequence[int]
-    ) -> tuple[dict[str, Norms], Array]:
-        """All steps, compiled; as `_walk`."""
+        self, run: LinearisedRun, lags: int, starts: Sequence[int]
+    ) -> tuple[dict[str, LagNorms], Array]:
+        """As `_step_by_step`, compiled."""
         one = self.one
         factors, carry, through_h = self.to_z, one.carry, None
         if isinstance(one, LinearLSTM):
@@ -88,7 +104,7 @@ class Folded:
         return walk_back(one.cell, one.p["U"], factors, carry, through_h, *given)
 
     def deltas(self, sums: Array, dz: Array) -> Array:
-        """Sums of rows (T, B, width) -> of δz (T, B, G·H), in the memory of dz (T, B, G, H)."""
+        """Sums of δz (T, B, G·H) from those of rows (T, B, width), in the memory of `dz`."""
         T, B, H = (*sums.shape[:2], self.H)
         if self.width == H:
             np.multiply(sums[:, :, None], self.to_z, out=dz)
@@ -98,8 +114,8 @@ class Folded:
         return dz.reshape(T, B, -1)
 
 
-def applies(run: Lines, ends: Array) -> bool:
-    """Whether this file can do it."""
+def can_batch(run: LinearisedRun, ends: Array) -> bool:
+    """Whether the losses of these steps can be taken back all at once."""
     one = run.linear[run.top]
     kinds = (LinearRNN, LinearLSTM, LinearGRU)
     fits = isinstance(one, kinds) and "R" not in one.p and len(run.linear) == 1 and not run.also
@@ -107,28 +123,28 @@ def applies(run: Lines, ends: Array) -> bool:
 
 
 def measure_batched(
-    run: Lines, ends: Array, max_lag: int, starts: Sequence[int], *, keep: bool = False
-) -> Measured:
-    """As `measure`, of the losses of all steps."""
-    folded = Folded(run.linear[run.top])
+    run: LinearisedRun, ends: Array, max_lag: int, starts: Sequence[int], *, keep: bool = False
+) -> LagSums:
+    """As `measure_by_lag`, for the losses of all steps."""
+    folded = FoldedStep(run.linear[run.top])
     kept: dict[str, Array] = {}
     if use_compiled() and not keep:
         norms, sums = folded.compiled(run, max_lag + 1, starts)
     else:
-        norms, sums, kept = _walk(run, folded, max_lag + 1, starts, keep)
+        norms, sums, kept = _step_by_step(run, folded, max_lag + 1, starts, keep)
     names = list(run.linear[run.top].sizes)
-    found = Measured({run.top: {name: norms[name] for name in names}}, _by_lag(run, folded, sums))
+    found = LagSums({run.top: {name: norms[name] for name in names}}, _by_lag(run, folded, sums))
     found.kept = {run.top: kept} if keep else {}
     return found
 
 
-def _walk(
-    run: Lines, folded: Folded, lags: int, starts: Sequence[int], keep: bool
-) -> tuple[dict[str, Norms], Array, dict[str, Array]]:
+def _step_by_step(
+    run: LinearisedRun, folded: FoldedStep, lags: int, starts: Sequence[int], keep: bool
+) -> tuple[dict[str, LagNorms], Array, dict[str, Array]]:
     """Norms, the rows added up over each stretch of lags (S, T, B, width), and the rows."""
     T, B = run.arriving.shape[:2]
     dtype = run.arriving.dtype
-    norms = {part: Norms.zeros(T, lags, B) for part in folded.parts}
+    norms = {part: LagNorms.zeros(T, lags, B) for part in folded.parts}
     kept = {}
     if keep:
         kept = {part: np.zeros((T, lags, B, folded.H), dtype) for part in folded.parts}
@@ -163,8 +179,8 @@ def _walk(
     return {part: _by_end(own) for part, own in norms.items()}, sums, kept
 
 
-def _add(norms: Norms, k: int, values: Array, counted: Array) -> None:
-    """(B, n): row j is the loss of step k + j, at lag j; row k of the sums for now."""
+def _add(norms: LagNorms, k: int, values: Array, counted: Array) -> None:
+    """Adds (B, n), where row j is the loss of step k + j at lag j, to row k of the sums."""
     n = values.shape[1]
     values = np.where(counted, values, 0)
     norms.total[k, :n] = values.sum(axis=0)
@@ -174,8 +190,8 @@ def _add(norms: Norms, k: int, values: Array, counted: Array) -> None:
     norms.steps[:n] += counted.T
 
 
-def _by_end(norms: Norms) -> Norms:
-    """Sums by the step k that was reached -> by the step t = k + l of the loss."""
+def _by_end(norms: LagNorms) -> LagNorms:
+    """Turns sums by the step k that was reached into sums by the step t = k + l of the loss."""
     steps, lags = norms.total.shape
     k, lag = np.nonzero(np.arange(steps)[:, None] + np.arange(lags) < steps)
     for name in ("total", "squares", "count"):
@@ -187,22 +203,20 @@ def _by_end(norms: Norms) -> Norms:
 
 
 def _rescaled(rows: Array, lengths: list[Array], exponents: Array) -> Array:
-    """Multiplies rows that have left the range by powers of two; the new exponents."""
+    """Rescales rows that have left the range; returns the new exponents."""
     largest = np.maximum.reduce(lengths)
     if largest.max() < 2.0**RESCALED_BEYOND and largest.min() > 2.0**-RESCALED_BEYOND:
         return exponents
-    _, powers = np.frexp(np.where(np.isfinite(largest), largest, 1.0))
-    outside = (np.abs(powers) > RESCALED_BEYOND) & (largest > 0)
-    shift = np.where(outside, powers, 0).astype(np.int32)
+    shift = rescaling(largest)
     if shift.any():
         rows[...] = np.ldexp(rows, -shift[..., None])
     return np.asarray(exponents + shift)
 
 
-def _by_lag(run: Lines, folded: Folded, sums: Array) -> list[Parameters]:
-    """The gradient of each stretch of lags, from the sums of its rows; (S, T, B, width)."""
+def _by_lag(run: LinearisedRun, folded: FoldedStep, sums: Array) -> list[Parameters]:
+    """The gradient of each stretch of lags, from the sums of its rows (S, T, B, width)."""
     found = []
-    dz = np.empty_like(folded.to_z)  # asked from the system once, not for each stretch
+    dz = np.empty_like(folded.to_z)  # allocated once, not for each stretch
     for one in sums:
         gradient = run.network.parameters.zeros_like()
         delta = folded.deltas(one, dz)
@@ -211,9 +225,125 @@ def _by_lag(run: Lines, folded: Folded, sums: Array) -> list[Parameters]:
             parts = layer.parameter_gradients(p, run.tape.layers[number], {"z": delta})
             for name, array in parts.items():
                 gradient[f"{number}.{name}"][...] = array
-            if number and "W" in p:  # dropout, which drops nothing here, has no weights
+            if number and "W" in p:  # dropout, which is not applied here, has no weights
                 delta = input_gradient(delta, p["W"])
         found.append(gradient)
     for name, array in run.head.items() if found else ():
         found[0][name][...] = array
+    return found
+
+
+def walk_back(
+    cell: Cell,
+    U: Array,
+    factors: Array,
+    carry: Array | None,
+    through_h: Array | None,
+    arriving: Array,
+    counted: Array,
+    lags: int,
+    starts: Sequence[int],
+) -> tuple[dict[str, LagNorms], Array]:
+    """Takes all losses of a run back over `lags` lags, compiled.
+
+    Args:
+        cell: one with a compiled twin.
+        U: (G·H, H).
+        factors: (T, B, G, H), by which a gradient is multiplied before each gate's rows of U.
+        carry: (T, B, H), the factor of δc (LSTM) or δh (GRU) past all gates.
+        through_h: (T, B, H), for an LSTM: δc per δh within a step.
+        arriving: (T, B, H), δh at every step from its own loss.
+        counted: (T, B), whether a step has a loss.
+        starts: the lags at which stretches of lags begin, from 0; may be empty.
+
+    Returns:
+        norms by part of the state, and the rows added up over each stretch, (S, T, B, width), with
+        δc before δh.
+    """
+    T, B, H = arriving.shape
+    parts = ENGINE_PARTS[: len(cell.state_specs)]
+    total, squares = np.zeros((2, len(parts), T, lags))
+    by_sequence = np.zeros((len(parts), lags, B))
+    sums = _zeros(len(starts), T, B, len(parts) * H, arriving.dtype)
+    if not counted.all():
+        arriving = np.where(counted[..., None], arriving, arriving.dtype.type(0))
+    arrays = [factors, carry, through_h, arriving]
+    contiguous = [None if array is None else np.ascontiguousarray(array) for array in arrays]
+    number = cell.engine_number
+    assert number is not None
+    begins = np.asarray(starts, np.intp) if len(starts) else None
+    _engine.lags(number, begins, U, *contiguous, total, squares, by_sequence, sums)
+    count, steps = _counts(counted, lags)
+    return {
+        part: LagNorms(total[n], squares[n], count.copy(), by_sequence[n], steps.copy())
+        for n, part in enumerate(parts)
+    }, sums
+
+
+def _zeros(stretches: int, steps: int, batch: int, width: int, dtype: np.dtype[Any]) -> Array:
+    """Zeros in memory that the engine keeps from one chunk of a run to the next."""
+    found = _engine.empty(stretches * steps, batch, width, dtype == np.float64)
+    found[...] = 0
+    return found.reshape(stretches, steps, batch, width)
+
+
+def _counts(counted: Array, lags: int) -> tuple[Array, Array]:
+    """(T, L): the sequences whose loss at t reaches lag l; (L, B): the losses that reach it."""
+    T = len(counted)
+    there = np.arange(lags) <= np.arange(T)[:, None]
+    count = np.where(there, counted.sum(axis=1)[:, None], 0.0)
+    later = np.cumsum(counted[::-1], axis=0, dtype=np.float64)[::-1]  # row l: losses of t ≥ l
+    return count, later[:lags]
+
+
+def lag_matrix(
+    network: Network,
+    inputs: Array,
+    targets: Array,
+    *,
+    state: Mapping[str, Array] | None = None,
+    lengths: Array | None = None,
+) -> dict[str, Array]:
+    """‖∂E_t/∂s_k‖ for all pairs of steps, averaged over sequences; `tt.flow` has all the rest.
+
+    Args:
+        network: with a loss and a recurrent layer, in one direction only.
+        inputs, targets, state, lengths: as in `Network.loss_and_gradient`. Nothing is dropped out.
+
+    Returns:
+        part of the state of the recurrent layer nearest to the loss, "h" and for LSTM "c", to
+        (T, T): row t, column k; 0 for k > t, NaN in rows without a loss. This takes O(T·B·H + T²)
+        memory.
+
+    Raises:
+        ValueError, TypeError: for a network through which nothing flows, or data that do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> import throughtime as tt
+        >>> from throughtime.gradient_flow import lag_matrix
+        >>> net = tt.Network([tt.LSTM(2, 3)], tt.MeanSquaredError(), dtype="float64", seed=0)
+        >>> x, y = np.ones((9, 4, 2)), np.zeros((9, 4, 3))
+        >>> found = lag_matrix(net, x, y)
+        >>> found["c"].shape, bool(np.allclose(found["c"], tt.flow(net, x, y).matrix("c")))
+        ((9, 9), True)
+    """
+    recurrent_loss(network)
+    outputs, _, tape = network.forward(inputs, state, lengths)
+    loss = network.loss_of(outputs, array_of("targets", targets), lengths)
+    run = linearised_run(network, tape, loss)
+    ends = np.arange(run.steps)
+    way = measure_batched if can_batch(run, ends) else measure_by_lag
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        norms = way(run, ends, run.steps - 1, ()).norms[run.top]
+    return {part: _matrix(own.total, own.count) for part, own in norms.items()}
+
+
+def _matrix(total: Array, count: Array) -> Array:
+    """The means by step (T, T), from sums by lag (T, L)."""
+    T = len(total)
+    t, k = np.tril_indices(T)
+    found = np.zeros((T, T))
+    mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    found[t, k] = mean[t, t - k]
     return found

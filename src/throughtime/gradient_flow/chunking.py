@@ -1,8 +1,8 @@
-"""A run in chunks that fit into memory: groups of sequences, or of a long stream stretches of time.
+"""A run in chunks that fit into memory: groups of sequences, or stretches of time of a long stream.
 
-Sequences do not know of one another, and a loss followed back over at most L steps needs no more
-of the past than that: each chunk can be run and walked by itself. Chunks also tell how far the
-findings differ between parts of the data.
+Sequences are independent of one another, and a loss that is followed back over at most L steps
+needs no more of the past than that. So each chunk can be run and analysed by itself. Chunks also
+show how far the findings differ between parts of the data.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.gradient_flow.external_loss import ExternalLoss
+from throughtime.gradient_flow.lag_by_lag import LinearisedRun, linearised_run
 from throughtime.gradient_flow.tolerances import CHUNK_STATES, SEQUENCE_GROUPS, STREAM_STEPS
-from throughtime.gradient_flow.walk import Lines, lines
+from throughtime.gradient_flow.upstream import ExternalLoss
 from throughtime.network import LossValue, Network, NetworkTape
 from throughtime.parameters import Parameters
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A network, what goes in, and what is looked at; everything known to fit.
+    """A network, its data, and what is to be looked at, after all checks.
 
     Attributes:
         lengths: (B,) or None.
         ends: the steps whose losses are followed back, ascending.
-        max_lag: how far.
-        first: what is added to the numbers of its layers.
+        max_lag: how many steps back.
+        first: the number to be added to the numbers of its layers.
         backwards: whether its time runs from the end of the whole run to its beginning.
     """
 
@@ -54,19 +54,19 @@ class Problem:
 
     @property
     def weights(self) -> Array:
-        """(T, B), of the losses."""
+        """(T, B), the weights of the losses."""
         assert self.network.loss is not None
         return self.network.loss.weights(self.steps, self.batch, self.lengths)
 
     @property
     def sampled(self) -> bool:
-        """Whether there are losses of steps that are not followed back."""
+        """Whether the losses of some steps are not followed back."""
         steps = np.flatnonzero(self.weights.any(axis=1))
         return not bool(np.isin(steps, self.ends).all())
 
     @property
     def tells(self) -> bool:
-        """Whether inputs and targets are data, whole, from which memory and windows can be told."""
+        """Whether inputs and targets are whole data, which tell about memory and windows."""
         return self.lengths is None and not isinstance(self.network.loss, ExternalLoss)
 
     @property
@@ -78,20 +78,20 @@ class Problem:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk, run.
+    """One chunk after its forward pass.
 
     Attributes:
-        run: ready to be walked back.
-        ends: which of its steps are followed back, counted within it.
-        places: where these stand among all ends.
+        run: with the derivatives of its steps.
+        ends: the steps whose losses are followed back, counted within the chunk.
+        places: where these are among all ends.
         columns: its sequences.
-        fresh: its first step that no chunk before it had.
+        fresh: the first step that no earlier chunk had.
         lengths: of its sequences, in steps of the chunk.
         loss: of its fresh steps.
         begin: the step of the whole run at which it begins.
     """
 
-    run: Lines
+    run: LinearisedRun
     ends: Array
     places: slice
     columns: Array
@@ -102,7 +102,7 @@ class Chunk:
 
 
 def chunks(problem: Problem) -> Iterator[Chunk]:
-    """Runs one chunk after another."""
+    """Runs the chunks one after another."""
     if problem.in_time:
         yield from _in_time(problem)
         return
@@ -113,7 +113,7 @@ def chunks(problem: Problem) -> Iterator[Chunk]:
         x = np.ascontiguousarray(problem.inputs[:, columns])
         outputs, _, tape = problem.network.forward(x, state, lengths)
         part = (problem.targets[:, columns], weights[:, columns])
-        value, run = _lines(problem.network, tape, outputs, *part, problem.ends)
+        value, run = _run_of(problem.network, tape, outputs, *part, problem.ends)
         counts = np.full(len(columns), problem.steps) if lengths is None else lengths
         whole = slice(0, len(problem.ends))
         yield Chunk(run, problem.ends, whole, columns, 0, counts, value)
@@ -133,7 +133,7 @@ def _in_time(problem: Problem) -> Iterator[Chunk]:
         ends = problem.ends[left:right] - start
         span = slice(start, stop)
         given = (problem.targets[span], weights[span])
-        value, run = _lines(network, tape, outputs, *given, ends, fresh - start)
+        value, run = _run_of(network, tape, outputs, *given, ends, fresh - start)
         counts = np.full(problem.batch, stop - start)
         place = slice(int(left), int(right))
         yield Chunk(run, ends, place, columns, fresh - start, counts, value, start)
@@ -141,7 +141,7 @@ def _in_time(problem: Problem) -> Iterator[Chunk]:
         state, start = network.state_after(tape, following - start), following
 
 
-def _lines(
+def _run_of(
     network: Network,
     tape: NetworkTape,
     outputs: Array,
@@ -149,15 +149,15 @@ def _lines(
     weights: Array,
     ends: Array,
     fresh: int = 0,
-) -> tuple[float, Lines]:
-    """The loss of the fresh steps, and the run with losses at `ends` alone."""
+) -> tuple[float, LinearisedRun]:
+    """The loss of the fresh steps, and the run with losses at `ends` only."""
     assert network.loss is not None
     found = network.loss.evaluate(outputs, network.loss.check_targets(targets, outputs), weights)
     chosen = np.zeros((len(outputs), 1), bool)
     chosen[ends] = True
     doutputs = np.where(chosen[..., None], found.doutputs, found.doutputs.dtype.type(0))
     wanted = LossValue(found.value, found.terms, weights, doutputs)
-    return float((weights * found.terms)[fresh:].sum()), lines(network, tape, wanted)
+    return float((weights * found.terms)[fresh:].sum()), linearised_run(network, tape, wanted)
 
 
 def _of_sequences(problem: Problem, columns: Array) -> Parameters | None:

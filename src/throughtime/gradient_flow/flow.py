@@ -9,21 +9,32 @@ import numpy as np
 
 from throughtime.arrays import Array, positive, real, refuse
 from throughtime.cells import Cell
-from throughtime.gradient_flow.advice import Advice, WindowCost, initialisations
-from throughtime.gradient_flow.analyse import Found, Wishes, analyse, shares
+from throughtime.gradient_flow.advice import (
+    Advice,
+    WindowCost,
+    advise_clipping,
+    advise_truncation,
+    data_memory,
+    initialisations,
+    truncation_bias,
+)
+from throughtime.gradient_flow.analyse import (
+    FlowSums,
+    Requested,
+    analyse,
+    module_problems,
+    problem_of,
+    shares,
+)
+from throughtime.gradient_flow.carousel import PATHS, time_constants
 from throughtime.gradient_flow.chunking import Problem
-from throughtime.gradient_flow.clipping import advise_clipping
-from throughtime.gradient_flow.external_loss import ExternalLoss
-from throughtime.gradient_flow.inside import NOTE, inside
-from throughtime.gradient_flow.measure import stretches
-from throughtime.gradient_flow.memory import data_memory
+from throughtime.gradient_flow.gates import dead_units, gate_history
+from throughtime.gradient_flow.lag_by_lag import LagNorms, stretches
 from throughtime.gradient_flow.pairs import Pairs
-from throughtime.gradient_flow.problems import module_problems, problem_of
-from throughtime.gradient_flow.profiles import layer_flow
-from throughtime.gradient_flow.result import Flow
-from throughtime.gradient_flow.truncating import advise_truncation, bias
-from throughtime.gradient_flow.upstream import Losses
-from throughtime.gradient_flow.verdict import WORST_FIRST
+from throughtime.gradient_flow.result import Flow, LayerFlow
+from throughtime.gradient_flow.stack import NOTE, inner_layers
+from throughtime.gradient_flow.upstream import ExternalLoss, Losses
+from throughtime.gradient_flow.verdict import WORST_FIRST, chained, decay, judge
 from throughtime.network import Network, truncated_loss_and_gradient
 
 
@@ -51,30 +62,31 @@ def network_flow(
     """Where the gradient of a run goes, through time, and what follows from it.
 
     Args:
-        network: with a loss and a recurrent layer. One that runs both ways has nothing but Dropout
-            between its recurrent layers, which are looked at alone, each direction by itself.
-        inputs, targets, state, lengths: as in `Network.loss_and_gradient`. Nothing is dropped out.
-        sequences: look at so many of the B sequences only, evenly chosen.
-        max_lag: how many steps back every loss is followed; the whole run where T ≤ 1024,
-            else 100.
-        sample: at most so many end points t, drawn evenly over the run, without which all are
-            followed where T ≤ 1024, else 1024. Profiles are then estimates without bias, and
-            `profile_error` says how good.
+        network: with a loss and a recurrent layer. A network that runs both ways must have nothing
+            but Dropout between its recurrent layers, which are looked at alone, each direction by
+            itself.
+        inputs, targets, state, lengths: as in `Network.loss_and_gradient`. Dropout is not applied.
+        sequences: look at only so many of the B sequences, evenly chosen.
+        max_lag: how many steps back every loss is followed: by default the whole run if T ≤ 1024,
+            otherwise 100.
+        sample: follow at most so many end points t, drawn evenly over the run: by default all if
+            T ≤ 1024, otherwise 1024. Profiles are then estimates without bias, and `profile_error`
+            says how good they are.
         tolerance: the relative bias of a truncated gradient that would be accepted.
         k1, k2: windows of TBPTT whose cost is to be measured.
-        clip: a clipping threshold that is asked about.
-        memory: how many steps apart cause and effect lie in these data, where that is known.
+        clip: a clipping threshold to be judged.
+        memory: how many steps apart cause and effect are in these data, if that is known.
         carousel: whether to split gradients by path.
         spectrum: whether to look at Jacobians.
         keep: whether to keep the gradients themselves, O(T²·B·H) numbers.
-        seed: of what is drawn.
-        losses: instead of targets, of a network that stands inside a model whose losses look at
-            several steps; it consists of recurrent layers.
+        seed: random seed for whatever is drawn.
+        losses: in place of targets, if the network consists of recurrent layers and stands inside
+            a model whose losses look at several steps.
 
     Raises:
         ValueError, TypeError: for a network without a recurrent layer or a loss, data that do not
-            fit, windows (`k1`, `k2`, `clip`) of what runs both ways, numbers out of range, or a
-            loss that is not finite.
+            fit, windows (`k1`, `k2`, `clip`) of a network that runs both ways, numbers out of
+            range, or a loss that is not finite.
     """
     if sequences is not None:
         count = positive("sequences", sequences)
@@ -87,11 +99,13 @@ def network_flow(
     if k1 is not None and k2 is None:
         k2 = positive("k1", k1)
     extra = [] if k2 is None else [positive("k2", k2)]
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # said, where it happens
+    with np.errstate(
+        over="ignore", invalid="ignore", under="ignore"
+    ):  # the notes say where it happens
         pairs: Pairs | None = None
         notes: tuple[str, ...] = ()
         if losses is None and network.bidirectional:
-            own, notes = inside(network, inputs, targets, state, lengths), (NOTE,)
+            own, notes = inner_layers(network, inputs, targets, state, lengths), (NOTE,)
             network, inputs, losses = own.network, own.inputs, own.losses
             state, lengths = own.state, own.lengths
         if losses is None:
@@ -105,7 +119,8 @@ def network_flow(
         for name, wanted in (("k1, k2", k2), ("clip", clip)):
             if wanted is not None:
                 _can_be_cut(name, problems)
-        found = analyse(problems, Wishes(carousel, spectrum, keep and pairs is None, starts, seed))
+        requested = Requested(carousel, spectrum, keep and pairs is None, starts, seed)
+        found = analyse(problems, requested)
         found.pairs = pairs
         if not np.isfinite(found.loss):
             way_out = "tt.first_nonfinite says which value is the first that is none"
@@ -115,7 +130,7 @@ def network_flow(
 
 
 def evenly(batch: int, count: int) -> Array:
-    """The numbers of at most `count` of so many sequences, evenly chosen."""
+    """The numbers of at most `count` out of `batch` sequences, evenly chosen."""
     return np.unique(np.linspace(0, batch - 1, min(batch, count)).astype(int))
 
 
@@ -126,10 +141,10 @@ def _some(
     state: Mapping[str, Array] | None,
     lengths: Array | None,
 ) -> tuple[Array, Array | None, Mapping[str, Array] | None, Array | None]:
-    """The same, of at most `count` sequences."""
+    """The same data for at most `count` sequences."""
     x, y = np.asarray(inputs), np.asarray(targets)
     if min(x.ndim, y.ndim) < 2:
-        return inputs, targets, state, lengths  # refused, with the reason, where it is looked at
+        return inputs, targets, state, lengths  # `problem_of` refuses them and says why
     chosen = evenly(x.shape[1], count)
     if state is not None:
         state = {name: np.asarray(part)[chosen] for name, part in state.items()}
@@ -140,7 +155,7 @@ def _some(
 
 def _flow(
     problems: Sequence[Problem],
-    found: Found,
+    found: FlowSums,
     starts: tuple[int, ...],
     asked: float,
     k1: int | None,
@@ -149,7 +164,7 @@ def _flow(
     memory: int | None,
     seed: int,
 ) -> Flow:
-    """What was found, put together."""
+    """The result, from what was found."""
     problem = problems[0]
     cells = {n + one.first: x.cell for one in problems for n, x in one.network.recurrent.items()}
     needed, source = _memory(problem, memory, seed)
@@ -161,7 +176,8 @@ def _flow(
     }
     worst = min(layers.items(), key=lambda item: WORST_FIRST.index(item[1].verdict))
     falls = max((one.decay for one in layers.values()), key=lambda fall: fall.upper)
-    lost = bias(starts, found.by_lag, found.groups, problem.max_lag + 1, problem.steps, falls)
+    lags = problem.max_lag + 1
+    lost = truncation_bias(starts, found.by_lag, found.groups, lags, problem.steps, falls)
     truncation = advise_truncation(lost, asked, falls)
     cost = None if k2 is None else _window(problem, k2 if k1 is None else k1, k2)
     window = min(problem.steps, k2 or truncation.steps or problem.steps)
@@ -210,7 +226,7 @@ def _memory(problem: Problem, given: int | None, seed: int) -> tuple[int | None,
 
 
 def _can_be_cut(name: str, problems: Sequence[Problem]) -> None:
-    """Refuses what asks for windows of TBPTT where there are none."""
+    """Refuses an option that needs windows of TBPTT if the run cannot be cut into them."""
     loss = problems[0].network.loss
     what = "a second direction, which begins at the end" if len(problems) > 1 else ""
     if isinstance(loss, ExternalLoss) and loss.also:
@@ -231,7 +247,7 @@ def _window(problem: Problem, k1: int, k2: int) -> WindowCost:
 
 
 def _gate_letters(cells: Mapping[int, Cell]) -> dict[str, str]:
-    """Parameter to the letters of its blocks of rows."""
+    """The letters of each parameter's blocks of rows."""
     found = {}
     for number, cell in cells.items():
         for name in ("W", "U", "b"):
@@ -240,7 +256,7 @@ def _gate_letters(cells: Mapping[int, Cell]) -> dict[str, str]:
     return found
 
 
-def _notes(problems: Sequence[Problem], found: Found) -> tuple[str, ...]:
+def _notes(problems: Sequence[Problem], found: FlowSums) -> tuple[str, ...]:
     problem, notes = problems[0], []
     if found.pairs is not None and found.pairs.mixed:
         notes.append(
@@ -270,3 +286,84 @@ def _notes(problems: Sequence[Problem], found: Found) -> tuple[str, ...]:
     elif len(found.groups) < 2:
         notes.append("One sequence in one piece: the bias has no confidence to go with it.")
     return tuple(notes)
+
+
+def layer_flow(problem: Problem, found: FlowSums, number: int, wanted: int) -> LayerFlow:
+    """The result for recurrent layer `number` of a problem; `wanted` is the lag that is needed."""
+    cell = problem.network.recurrent[number].cell
+    number += problem.first
+    walked = found.norms[number]
+    pairs, sampled = found.pairs, problem.sampled
+    parts = walked if pairs is None else pairs.norms[number]
+    profiles = {part: _profile(norms) for part, norms in parts.items()}
+    recurrent, ahead = {}, {}
+    if pairs is not None and number in pairs.mixed:
+        recurrent = {part: _profile(norms) for part, norms in walked.items()}
+        ahead = {part: _mean(own.total, own.count) for part, own in pairs.ahead[number].items()}
+        ahead = ahead if any(np.nan_to_num(own).any() for own in ahead.values()) else {}
+    main = walked["c" if "c" in walked else "h"]
+    fall = decay(chained(main.total, main.count))
+    dead = dead_units(cell, found.gates[number])
+    verdict, reason = judge(fall, dead, min(wanted, problem.max_lag))
+    paths = {}
+    if number in found.paths:
+        paths = dict(zip(PATHS, found.paths[number].shares, strict=True))
+    carry = found.carry.get(number)
+    return LayerFlow(
+        kind=type(cell).__name__,
+        units=cell.units,
+        norms={part: _mean(norms.total, norms.count) for part, norms in parts.items()},
+        spread={part: _spread(norms) for part, norms in parts.items()},
+        profile=profiles,
+        profile_spread={part: _over_sequences(norms) for part, norms in parts.items()},
+        profile_error={part: _error(norms, sampled) for part, norms in parts.items()},
+        paths=paths,
+        time_constants=None if carry is None else time_constants(carry),
+        gates={gate: sums.gate() for gate, sums in found.gates[number].items()},
+        dead=dead,
+        singular_values=found.singular.get(number, np.zeros((0, 0))),
+        lyapunov=found.spectrum.get(number),
+        decay=fall,
+        verdict=verdict,
+        reason=reason,
+        gate_history=gate_history(cell, found.history[number], problem.steps),
+        backwards=problem.backwards,
+        ahead=ahead,
+        recurrent_profile=recurrent,
+    )
+
+
+def _mean(total: Array, count: Array) -> Array:
+    mean: Array = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return mean
+
+
+def _spread(norms: LagNorms) -> Array:
+    mean = _mean(norms.total, norms.count)
+    return np.asarray(np.sqrt(np.maximum(_mean(norms.squares, norms.count) - mean**2, 0)))
+
+
+def _profile(norms: LagNorms) -> Array:
+    """The mean over sequences of the mean over end points."""
+    each = _mean(norms.by_sequence, norms.steps)
+    used = norms.steps > 0
+    return _mean(np.where(used, each, 0).sum(axis=1), used.sum(axis=1))
+
+
+def _over_sequences(norms: LagNorms) -> Array:
+    each = _mean(norms.by_sequence, norms.steps)
+    used = norms.steps > 0
+    mean = _profile(norms)[:, None]
+    squares = np.where(used, (each - mean) ** 2, 0).sum(axis=1)
+    return np.asarray(np.sqrt(_mean(squares, used.sum(axis=1))))
+
+
+def _error(norms: LagNorms, sampled: bool) -> Array:
+    if not sampled:
+        return np.zeros(norms.total.shape[1])
+    each = _mean(norms.total, norms.count)
+    used = norms.count > 0
+    number = used.sum(axis=0)
+    mean = _mean(np.where(used, each, 0).sum(axis=0), number)
+    squares = np.where(used, (each - mean) ** 2, 0).sum(axis=0)
+    return np.asarray(np.sqrt(_mean(squares, number * np.maximum(number - 1, 1))))

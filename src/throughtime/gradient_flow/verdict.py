@@ -1,24 +1,19 @@
-"""Vanishing, exploding, dead or healthy: with the lag, the gate and the number that say so.
+"""Vanishing, exploding, dead or healthy: with the lag and the number that say so.
 
-A unit is dead that gives nothing and can learn nothing: some slope that everything passes through is
-below one per cent of its largest possible value at every step of every sequence, or a ReLU is never
-above 0. A forget gate that stays open is no fault: it is a memory. The thresholds, and the reasons
-for them, stand in `tolerances`.
+The thresholds, and the reasons for them, stand in `tolerances`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.cells import Cell, Tape
 from throughtime.gradient_flow.tolerances import (
     DEAD_SHARE_OF_UNITS,
     EXPLODED_ABOVE,
-    SATURATED_SLOPE,
     VANISHED_BELOW,
 )
 
@@ -27,107 +22,19 @@ WORST_FIRST: tuple[FlowVerdict, ...] = ("exploding", "dead", "vanishing", "healt
 
 
 @dataclass(frozen=True)
-class Gate:
-    """How one gate's values are spread over steps, sequences and units.
-
-    Attributes:
-        mean: of its values.
-        closed, open: shares of values that are saturated at the lower and at the upper end: 0
-            and 1, of a tanh −1 and 1; of a ReLU closed alone: at 0.
-        stuck: (H,) whether a unit's values are saturated at every step.
-        activation: "sigmoid", "tanh" or "relu".
-    """
-
-    mean: float
-    closed: float
-    open: float
-    stuck: Array = field(repr=False)
-    activation: str = field(repr=False)
-
-
-@dataclass
-class GateSums:
-    """A gate's values, added up over groups of sequences."""
-
-    kind: str  # "sigmoid", "tanh" or "relu"
-    total: float
-    count: int
-    closed: Array  # (H,) how many values
-    open: Array
-
-    def __add__(self, other: GateSums) -> GateSums:
-        return GateSums(
-            self.kind,
-            self.total + other.total,
-            self.count + other.count,
-            self.closed + other.closed,
-            self.open + other.open,
-        )
-
-    def gate(self) -> Gate:
-        """Shares instead of counts."""
-        share = self.count * len(self.closed)
-        stuck = np.asarray(self.closed + self.open >= self.count)
-        closed, opened = float(self.closed.sum()) / share, float(self.open.sum()) / share
-        return Gate(self.total / share, closed, opened, stuck, self.kind)
-
-
-def gate_sums(cell: Cell, tape: Tape) -> dict[str, GateSums]:
-    """Of every gate of a run, by the letters of `cell.gates`."""
-    found = {}
-    for gate, kind in cell.activations.items():
-        values = tape.kept[gate]
-        if tape.active is None:
-            values = values.reshape(-1, values.shape[2])
-        else:
-            values = values[tape.active[..., 0]]
-        low, high = _flat_beyond(kind)  # (steps that count, H)
-        sums = (values <= low).sum(axis=0), (values >= high).sum(axis=0)
-        total = float(values.sum(dtype=np.float64))
-        found[gate] = GateSums(kind, total, len(values), *sums)
-    return found
-
-
-def _flat_beyond(kind: str) -> tuple[float, float]:
-    """The values below and above which an activation is saturated: see `SATURATED_SLOPE`."""
-    if kind == "relu":
-        return 0.0, np.inf
-    reach = float(np.sqrt(1 - SATURATED_SLOPE))  # 1 − tanh² is this slope; σ is (1 + tanh)/2
-    return ((1 - reach) / 2, (1 + reach) / 2) if kind == "sigmoid" else (-reach, reach)
-
-
-def dead_units(cell: Cell, gates: dict[str, GateSums]) -> Array:
-    """(H,) whether a unit gives nothing and can learn nothing.
-
-    That is so if its output gate is closed throughout, or if nothing is ever written: its input
-    gate closed, its update gate open so that h stands still, or its candidate saturated. Of an RNN
-    the activation is the candidate.
-    """
-    found = np.zeros(cell.units, bool)
-    for gate in cell.gate_specs:
-        sums = gates[gate.letter]
-        if gate.role in ("input", "output"):
-            found |= sums.closed >= sums.count
-        elif gate.role == "update":
-            found |= sums.open >= sums.count
-        elif gate.role == "candidate":
-            found |= sums.closed + sums.open >= sums.count
-    return found
-
-
-@dataclass(frozen=True)
 class Decay:
     """How the gradient falls, or grows, with the lag.
 
     Attributes:
-        rate: factor per step, fitted to the logarithm of the profile's later half; NaN where it
-            is too short or 0.
-        upper: the same plus two standard errors.
-        half_life: steps in which it halves; infinite where it does not fall.
+        rate: the factor per step, fitted to the logarithm of the profile's later half; NaN if the
+            profile is too short or 0.
+        upper: the rate plus two standard errors.
+        half_life: the steps in which the gradient halves; infinite if it does not fall.
         reach: the last lag up to which the gradient stays above one per cent of that at lag 0.
-        falls_at: the next lag; None where it stays above throughout.
-        largest: the largest gradient over that at lag 0.
-        grows_at: the first lag at which it is ten times that at lag 0; None where none is.
+        falls_at: the next lag; None if it stays above throughout.
+        largest: the ratio of the largest gradient to that at lag 0.
+        grows_at: the first lag at which it is more than ten times that at lag 0; None if there is
+            no such lag.
     """
 
     rate: float
@@ -140,7 +47,7 @@ class Decay:
 
 
 def decay(profile: Array) -> Decay:
-    """Of a profile ‖∂E_t/∂s_{t−l}‖ over l = 0, 1, …
+    """The decay of a profile ‖∂E_t/∂s_{t−l}‖ over l = 0, 1, …
 
     Example:
         >>> import numpy as np
@@ -166,10 +73,15 @@ def decay(profile: Array) -> Decay:
 def chained(total: Array, count: Array) -> Array:
     """A profile in which every lag is compared with the one before over the same losses.
 
-    A plain mean at lag l is over t ≥ l alone: where some losses are larger than others, it falls
-    or rises with l for that reason too. Here the ratios of the sums of ‖∂E_t/∂s_{t−l}‖ and of
-    ‖∂E_t/∂s_{t−l+1}‖, both over t ≥ l, are multiplied up: (n, L), (n, L) -> (lags that exist,),
-    1 at lag 0.
+    A plain mean at lag l is over t ≥ l only: if some losses are larger than others, it falls or
+    rises with l for that reason, too. Here the ratios of the sum of ‖∂E_t/∂s_{t−l}‖ to that of
+    ‖∂E_t/∂s_{t−l+1}‖, both over t ≥ l, are multiplied.
+
+    Args:
+        total, count: (n, L), as in `LagNorms`.
+
+    Returns:
+        (lags that exist,): 1 at lag 0.
     """
     there = count > 0
     later = np.where(there[:, 1:], total[:, 1:], 0).sum(axis=0)
@@ -198,7 +110,13 @@ def _rate(profile: Array) -> tuple[float, float]:
 
 
 def judge(found: Decay, dead: Array, memory: int) -> tuple[FlowVerdict, str]:
-    """The verdict on one layer, and its reason in one sentence."""
+    """The verdict on one layer, and its reason in one sentence.
+
+    Args:
+        found: how its gradient falls.
+        dead: (H,), its dead units.
+        memory: the lag that is needed.
+    """
     share = float(dead.mean())
     if found.grows_at is not None:
         return "exploding", (

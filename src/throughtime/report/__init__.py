@@ -1,1 +1,1 @@
-"""What a person looks at: figures, and pages that open without a network."""
+"""What people look at: figures, pages that open without a network, and JUnit XML."""

@@ -31,13 +31,13 @@ DECADES = 4  # of the axes on either side of 0
 def plot_check(report: Report, ax: Axes | None = None) -> Axes:
     """Gradient against numerical derivative, with error bars, at the point as given.
 
-    Dots are single entries, squares are directions in which a whole tensor or a part of it
-    moved; each tensor has a colour. On the line the two agree; a gradient that is k times too
-    small lies on a line beside it. Entries that were located as wrong are ringed.
+    Dots are single entries, squares are directions along which a whole tensor or a part of it was
+    moved; each tensor has its colour. On the line the two agree; a gradient that is k times too
+    small is on a line beside it. Entries that were located as wrong are circled.
 
     Args:
         report: of the check.
-        ax: where to draw; a new figure without it.
+        ax: where to draw; by default a new figure.
     """
     ax = ax or new_axes(4.4, 4.0)
     drawn = [
@@ -61,16 +61,16 @@ def plot_check(report: Report, ax: Axes | None = None) -> Axes:
 def plot_valley(report: Report, ax: Axes | None = None) -> Axes:
     """What the error bar of one derivative is made of, and the step that was chosen.
 
-    The lines are those of the difference that was taken, of order p: the loss's noise, which a
-    step h magnifies by 1/h, and truncation, which grows as hᵖ. Between them lies the valley.
-    The dots are the error bars, as measured, of the best differences that reach as far as h.
+    The lines belong to the difference that was taken, of order p: the loss's noise, which a step h
+    magnifies by 1/h, and truncation, which grows as hᵖ. Between them is the valley. The dots are
+    the measured error bars of the best differences that reach as far as h.
 
     Args:
         report: of the check.
-        ax: where to draw; a new figure without it.
+        ax: where to draw; by default a new figure.
 
     Raises:
-        ValueError: where the check kept no valley.
+        ValueError: if the check kept no valley.
     """
     valley = report.valley
     if valley is None:
@@ -105,7 +105,7 @@ def plot_valley(report: Report, ax: Axes | None = None) -> Axes:
 
 
 def shortened(name: str) -> str:
-    """A long name without its middle: what tells tensors apart stands at its ends.
+    """A long name without its middle, since tensors differ at the ends of their names.
 
     Example:
         >>> shortened("encoder.recurrent_layers.0.weight_hh_l0")
@@ -122,7 +122,7 @@ def error_parts(valley: Valley) -> tuple[float, float]:
 
 
 def _draw(ax: Axes, tensor: TensorReport, colour: str, label: str | None) -> float:
-    """One tensor's entries and directions; the largest number among them."""
+    """Draws one tensor's entries and directions; returns the largest number among them."""
     largest = 0.0
     dots = (tensor.gradient, tensor.numerical, tensor.errors)
     for kind, columns in (("o", dots), ("s", _columns(tensor.directions))):
@@ -160,7 +160,7 @@ def _ring(ax: Axes, tensors: list[TensorReport]) -> None:
 
 
 def _symmetric(ax: Axes, limit: float) -> None:
-    """Axes alike on both sides of 0, logarithmic but near it, and the line of agreement."""
+    """Makes both axes symmetric, logarithmic except near 0, and draws the line of agreement."""
     from matplotlib.ticker import NullLocator
 
     small = limit * 10.0**-DECADES

@@ -1,4 +1,7 @@
-"""Figures. Each function takes `ax=None` and returns the Axes; matplotlib comes only when asked."""
+"""What all figures share, and the figures of a sweep and of training.
+
+Each function takes `ax=None` and returns the Axes. matplotlib is imported only when it is needed.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ EXTRA = "figures and pages need matplotlib and Jinja2: pip install 'throughtime[
 
 
 def new_axes(width: float = 6.4, height: float = 4.0) -> Axes:
-    """Axes of a figure of its own, without touching pyplot's state."""
+    """Axes of a new figure, without touching pyplot's state."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -36,8 +39,11 @@ def new_axes(width: float = 6.4, height: float = 4.0) -> Axes:
 
 
 def logarithmic(axis: Axis) -> None:
-    """Ticks of a logarithmic axis whose limits are known: 10⁻³ as plain text, which is set a
-    hundred times faster than a formula; between powers of ten only where there are few of them."""
+    """Sets the ticks of a logarithmic axis whose limits are known.
+
+    10⁻³ is plain text, which is drawn a hundred times faster than a formula. There are ticks between
+    powers of ten only if there are few of these.
+    """
     from matplotlib.ticker import LogLocator, NullLocator
 
     low, high = axis.get_view_interval()
@@ -48,7 +54,7 @@ def logarithmic(axis: Axis) -> None:
 
 
 def power_of_ten(value: float) -> str:
-    """Of a whole power of ten.
+    """A whole power of ten as text.
 
     Example:
         >>> [power_of_ten(value) for value in (1e-12, 0.1, 1.0, 10.0, 1e3)]
@@ -65,12 +71,12 @@ def raised(power: int) -> str:
 
 
 def save_figure(ax: Axes, path: str) -> None:
-    """Writes the figure that the axes belong to; the ending of `path` chooses the format."""
+    """Writes the figure that the axes belong to; the suffix of `path` chooses the format."""
     _figure(ax).savefig(path, dpi=144)
 
 
 def as_svg(ax: Axes) -> str:
-    """The figure as an SVG element with a transparent ground, to stand inside a page."""
+    """The figure as an SVG element with a transparent background, to be put into a page."""
     buffer = StringIO()
     from matplotlib import rc_context
 
@@ -89,7 +95,7 @@ def plot_sweep(
 
     Args:
         sweep: from `tt.sweep`.
-        ax: where to draw; a new figure without it.
+        ax: where to draw; by default a new figure.
         groups: label to names of tensors, drawn in one colour; every tensor its own without it.
     """
     ax = ax or new_axes()
@@ -127,13 +133,13 @@ def plot_training(
     held_out: Sequence[tuple[int, float]] = (),
     ax: Axes | None = None,
 ) -> Axes:
-    """Bits a character over updates, beside what counting letters achieves.
+    """Bits per character over updates, beside what counting letters achieves.
 
     Args:
-        losses: (update, bits a character) while training.
-        yardsticks: name to held-out bits a character, drawn as lines.
-        held_out: (update, bits a character) on the held-out text.
-        ax: where to draw; a new figure without it.
+        losses: (update, bits per character) while training.
+        yardsticks: name to held-out bits per character, drawn as lines.
+        held_out: (update, bits per character) on the held-out text.
+        ax: where to draw; by default a new figure.
     """
     ax = ax or new_axes()
     updates, bits = np.array(losses, float).reshape(-1, 2).T
@@ -166,5 +172,5 @@ def _figure(ax: Axes) -> Figure:
 
 
 def cycle(count: int) -> list[str]:
-    """As many colours, the same ones again after the last."""
+    """So many colours, which repeat after the last one."""
     return [SERIES[k % len(SERIES)] for k in range(count)]

@@ -17,8 +17,8 @@ ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def write_junit(report: Report, path: str | os.PathLike[str]) -> None:
     """Writes a test case for each tensor at each point.
 
-    A tensor that disagrees is a failure, one that is unresolved is skipped, with the remedy as
-    its reason: a tool that knows only pass and fail shows neither as passed.
+    A tensor that disagrees is a failure. One that is unresolved is skipped, with the remedy as the
+    reason, so that a tool that knows only pass and fail shows neither as passed.
     """
     replace(path, ElementTree.tostring(as_junit(report), encoding="utf-8", xml_declaration=True))
 
@@ -49,7 +49,7 @@ def _tensors(report: Report) -> Iterator[tuple[Point, str, TensorReport]]:
 
 
 def _properties(report: Report) -> ElementTree.Element:
-    """The headline in words and numbers, and what the check was like."""
+    """The headline in words and numbers, and the circumstances of the check."""
     point, found = report.decisive, ElementTree.Element("properties")
     told = {
         "headline": report.headline(),

@@ -7,9 +7,9 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.explain.derivation import (
     Derivation,
-    Line,
+    DerivationLine,
+    DerivationSection,
     Quantity,
-    Section,
     Values,
     at_all_steps,
     at_each_step,
@@ -104,7 +104,7 @@ def _sizes(e: Example) -> str:
 
 
 ONE_LOSS = (
-    Line(
+    DerivationLine(
         "∂E_3/∂s_k = (∂s_{k+1}/∂s_k)ᵀ … (∂s_3/∂s_2)ᵀ ∂E_3/∂s_3,   ∂s_t/∂s_{t−1} = diag(1 − s_t²) U",
         "Unrolled, the network is a chain s_1 → s_2 → s_3, and the chain rule multiplies one "
         "Jacobian a step. The farther back, the more factors: their product shrinks or grows "
@@ -115,7 +115,7 @@ ONE_LOSS = (
         ),
         (_state_of_last_loss(3), _state_of_last_loss(2), _state_of_last_loss(1)),
     ),
-    Line(
+    DerivationLine(
         "∂E_3/∂U = Σ_{k=1}^{3} (∂E_3/∂s_k ⊙ (1 − s_k²)) s_{k−1}ᵀ",
         "One and the same U was used at steps 1, 2 and 3, and each use is a path to E_3. Term k "
         "is what U did at step k, carried to E_3 by the chain: it is found numerically by "
@@ -137,7 +137,7 @@ ONE_LOSS = (
 )
 
 ALL_LOSSES = (
-    Line(
+    DerivationLine(
         "∂L/∂U = Σ_t ∂E_t/∂U = Σ_t Σ_{k≤t} (term from s_k)",
         "L = Σ_t E_t, so the gradients of the losses add: a double sum with T(T+1)/2 terms, "
         "here 6. A mean over time would divide all of them by T, loss and gradient alike.",
@@ -153,7 +153,7 @@ ALL_LOSSES = (
             ),
         ),
     ),
-    Line(
+    DerivationLine(
         "Σ_t Σ_{k≤t} = Σ_k Σ_{t≥k}:   δs_k = Σ_{t≥k} ∂E_t/∂s_k = ∂E_k/∂s_k + Uᵀ δz_{k+1}",
         "Sum by k first. All later losses go back through the same Jacobians, so that their "
         "gradients can be added up before they are multiplied: one walk from T to 1, with one "
@@ -172,13 +172,13 @@ BPTT = Derivation(
     "Backpropagation through time: what is summed",
     ("network/per_step_gradients.py", "cells/rnn.py", "cells/cell.py"),
     (
-        Section(
+        DerivationSection(
             "the loss of one step, from s_3, s_2, s_1",
             ("s_t = tanh(W x_t + U s_{t−1} + b)",),
             lambda seed: example("rnn", seed),
             ONE_LOSS,
         ),
-        Section(
+        DerivationSection(
             "the losses of all steps in one pass",
             ("L = E_1 + E_2 + E_3",),
             lambda seed: example("rnn", seed),
@@ -260,7 +260,7 @@ def _share(e: Example) -> str:
 
 
 WINDOWS = (
-    Line(
+    DerivationLine(
         "state entering window 2 = state leaving window 1",
         "Truncation cuts the backward pass only. Forwards the state is carried over, so that "
         "every output and every loss is that of the uncut run. (Compared: two values of the "
@@ -268,14 +268,14 @@ WINDOWS = (
         ("outputs, _, tape = network.forward(inputs, state, dropout_seed=dropout_seed)",),
         (Quantity("L of steps 1–2, of 3–4", _window_losses, _whole_run_losses, per_step=False),),
     ),
-    Line(
+    DerivationLine(
         "∂L/∂U ≈ Σ_t Σ_{k in t's window} (term from s_k of E_t)",
         "To window 2 the carried s_2 is a constant: no gradient leaves it backwards. What is "
         "left are the pairs (1,1) (2,1) (2,2) and (3,3) (4,3) (4,4): 6 of 10.",
         ("stretch = tape.steps(window.start, window.stop)",),
         (_kept("∂L/∂U by TBPTT", 2, 2),),
     ),
-    Line(
+    DerivationLine(
         "given up = Σ_t Σ_{k before t's window} (term from s_k of E_t)",
         "The pairs (3,1) (3,2) (4,1) (4,2): what U did in steps 1 and 2 for the losses of steps "
         "3 and 4. The missing part is a bias, not noise: no number of updates averages it out, "
@@ -287,7 +287,7 @@ WINDOWS = (
 )
 
 OTHER = (
-    Line(
+    DerivationLine(
         "k1 = 1, k2 = 2: every E_t reaches steps t and t − 1",
         "A window ends at every step and reaches over the one before, so that every loss but the "
         "first has a past. Kept are 7 of 10 pairs, all with t − k ≤ 1. The price: each step is "
@@ -295,14 +295,14 @@ OTHER = (
         ("doutputs[: window.first - window.start] = 0",),
         (_kept("∂L/∂U, k1 = 1, k2 = 2", 1, 2), _given_up("full − truncated", 1, 2)),
     ),
-    Line(
+    DerivationLine(
         "k1 = 4, k2 = 2: the losses of steps 1 and 2 give nothing",
         "With k2 < k1 the gradient does not reach back to the window before: whole losses are "
         "left out, not only their past.",
         ("found.append(TruncationWindow(start, max(before, start), stop))",),
         (_kept("∂L/∂U, k1 = 4, k2 = 2", 4, 2), _given_up("full − truncated", 4, 2)),
     ),
-    Line(
+    DerivationLine(
         "k2 ≥ T: nothing is given up",
         "All windows begin at step 1: this is full BPTT.",
         ("for window in merged_windows(",),
@@ -323,13 +323,13 @@ TBPTT = Derivation(
     "Truncated backpropagation through time: what is given up",
     ("network/truncation.py",),
     (
-        Section(
+        DerivationSection(
             "windows of two steps: k1 = k2 = 2",
             ("s_t = tanh(W x_t + U s_{t−1} + b)",),
             _example,
             WINDOWS,
         ),
-        Section(
+        DerivationSection(
             "other windows",
             ("k1: steps from window's end to window's end   k2: steps back from an end",),
             _example,

@@ -20,8 +20,15 @@ from throughtime.cells import GRU, LSTM, RNN, Cell, LocalGradients, Tape
 from throughtime.engine_settings import engine
 from throughtime.parameters import Parameters
 
-STEP = 2.0**-8  # error of order STEP⁶, rounding of order 1e-16 / STEP: both near 1e-13
-KINK = 0.05  # how far from 0 every ReLU's argument must stay, so that nudging never crosses it
+# The numbers that decide.
+
+# Of the differences: their error is of its sixth order, their rounding of order 1e-16 divided by
+# it, and both are near 1e-13.
+DIFFERENCE_STEP = 2.0**-8
+# How far from 0 every ReLU's argument must stay, so that moving a number never crosses it.
+KINK_DISTANCE = 0.05
+# Relative, of a value from its numerical derivative, which itself is good to about 1e-12.
+AGREES_WITHIN = 1e-9
 
 EXAMPLE_CELLS: dict[str, Cell] = {
     "rnn": RNN(2, 2),
@@ -104,8 +111,8 @@ class Example:
     def _slope(self, name: str, step: int | None, entry: tuple[int, ...]) -> Array:
         """∂E_t/∂(one entry), (T,).
 
-        Central differences at STEP, 2 STEP and 4 STEP, combined so that their errors of second
-        and fourth order cancel (Richardson 1911).
+        Central differences at h, 2h and 4h, combined so that their errors of second and fourth
+        order cancel (Richardson 1911).
         """
 
         def central(by: float) -> Array:
@@ -113,7 +120,8 @@ class Example:
             difference: Array = (self.errors(up) - self.errors(down)) / (2 * by)
             return difference
 
-        slope: Array = (64 * central(STEP) - 20 * central(2 * STEP) + central(4 * STEP)) / 45
+        h = DIFFERENCE_STEP
+        slope: Array = (64 * central(h) - 20 * central(2 * h) + central(4 * h)) / 45
         return slope
 
 
@@ -212,7 +220,7 @@ def _apart_from_zero(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 def _differentiable(z: Array) -> bool:
     """Whether every ReLU stays clear of its kink, and one of them passes a gradient each step."""
-    return bool((np.abs(z) > KINK).all() and (z > 0).any(axis=1).all())
+    return bool((np.abs(z) > KINK_DISTANCE).all() and (z > 0).any(axis=1).all())
 
 
 # The forward passes once more, for one sequence, with a hand on every inner value.

@@ -62,7 +62,7 @@ class Cell(CellDescription, ABC):
         """The sums over the tape's steps that make up the gradient of each parameter."""
 
     def zero_state(self, batch: int, dtype: np.dtype[Any]) -> State:
-        """The state of B sequences that have not begun."""
+        """The initial state of B sequences, all zeros."""
         return {name: np.zeros((batch, n), dtype) for name, n in self.state_sizes.items()}
 
     def forward(
@@ -77,9 +77,9 @@ class Cell(CellDescription, ABC):
         Args:
             p: the cell's parameters by name.
             inputs: (T, B, I), or class indices (T, B).
-            state: initial state, (B, H) a part; zeros where it is not given.
-            lengths: (B,) steps of each sequence; beyond them the output is 0 and the state
-                stands still. All T steps where it is not given.
+            state: initial state, (B, H) for each part; zeros if not given.
+            lengths: (B,) steps of each sequence; beyond them the output is 0 and the state does
+                not change. All T steps if not given.
 
         Returns:
             outputs (T, B, H), the final state, and the tape for `backward`.
@@ -114,14 +114,14 @@ class Cell(CellDescription, ABC):
         """Backpropagation through time, over all steps of the tape.
 
         Args:
-            p: the parameters that the forward pass had.
-            tape: what it kept.
+            p: the parameters of the forward pass.
+            tape: its tape.
             doutputs: gradient of the loss with respect to the outputs, (T, B, H).
-            dstate: the same with respect to the final state; parts may be missing.
+            dstate: gradient with respect to the final state; parts may be missing.
             need_inputs: whether to compute δx.
             need_deltas: whether the gradients of every step are wanted.
-            gradient: arrays of the parameters' names and shapes, to which the gradient is added;
-                new ones where it is not given.
+            gradient: arrays with the parameters' names and shapes, to which the gradient is
+                added; new ones if not given.
         """
         if use_compiled() and compiled.has_twin(self):
             wishes = (need_inputs, need_deltas, gradient)
@@ -155,7 +155,7 @@ class Cell(CellDescription, ABC):
 
 
 def added(gradient: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, Array]:
-    """`gradient`, each of its arrays with what was found added in place."""
+    """`gradient`, after adding to each of its arrays, in place, what was found."""
     for name, array in found.items():
         gradient[name][...] += array
     return dict(gradient)
@@ -166,5 +166,5 @@ def _where(active: Array, new: State, old: State) -> State:
 
 
 def _through_time(steps: list[dict[str, Array]]) -> dict[str, Array]:
-    """A dictionary a step -> one dictionary of arrays with time as their first axis."""
+    """One dictionary of arrays with time as their first axis, from one for each step."""
     return {name: np.stack([step[name] for step in steps]) for name in steps[0]}

@@ -1,7 +1,7 @@
-"""The compiled twins: arrays are made here and handed over; the equations are in native/.
+"""The compiled twins: arrays are made here and passed on; the equations are in native/.
 
-What comes back has the form that the readable walk gives, so that the tape of one can be handed
-to the other.
+The results have the form of the readable cells' results, so that either engine accepts the tape of
+the other.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def backward(
     if gradient is None:
         new = _to_fill if fresh else np.zeros
         gradient = {name: new(array.shape, dtype) for name, array in p.items()}
-    # What is not contiguous is added up elsewhere, and then added.
+    # The gradient of an array that is not contiguous is summed in another one, and then added.
     own = {n: a if a.flags.c_contiguous else np.zeros(a.shape, dtype) for n, a in gradient.items()}
     wanted = need_inputs and not is_indices(tape.inputs)
     dinputs = _empty(T, B, cell.inputs, dtype) if wanted else None
@@ -141,7 +141,7 @@ def _packed(cell: CellDescription, tape: Tape) -> Array:
 
 
 def _empty(steps: int, batch: int, size: int, dtype: np.dtype[Any]) -> Array:
-    """An array (T, B, N) to be filled; a large one in memory that the engine uses again."""
+    """An array (T, B, N) to be filled in; a large one is in memory that the engine reuses."""
     if steps * batch * size < WORTH_KEEPING:
         return np.empty((steps, batch, size), dtype)
     return _engine.empty(steps, batch, size, dtype == np.float64)
@@ -152,7 +152,7 @@ def _to_fill(shape: Shape, dtype: np.dtype[Any]) -> Array:
 
 
 def _contiguous(array: Array) -> Array:
-    """The array, its numbers in C order without gaps."""
+    """The array in C order without gaps; a copy if it is not."""
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 

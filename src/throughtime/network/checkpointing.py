@@ -1,9 +1,9 @@
 """Exact backpropagation through time under a memory budget.
 
-A first forward pass keeps nothing but the states at the borders of segments. Then, from the last
-segment to the first, each is run forward again from its first state, this time with its tape,
-and backward. A segment is a whole number of the engine's chunks, and both ways to the gradient,
-with a budget and without, add up the same chunks in the same order: they give the same bits.
+A first forward pass keeps only the states at the borders of segments. Then each segment, from the
+last to the first, is run forward again from its first state, this time with its tape, and backward.
+A segment is a whole number of the engine's chunks. With a budget and without, the same chunks are
+added up in the same order, so that both gradients have the same bits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from throughtime.parameters import Parameters
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
-OF_THE_LOSS = 28  # bytes a step and sequence: target, error, weight, and their product
+LOSS_BYTES = 28  # a step and sequence: target, error, weight, and their product
 
 
 def byte_count(limit: int | str) -> int:
@@ -51,10 +51,10 @@ class MemoryBudget:
 
     Attributes:
         steps: T.
-        unit: steps of a chunk; segments are whole numbers of it.
-        step: what one step's tape takes, and its gradients by outputs and inputs.
-        border: what the state at one border takes.
-        fixed: what is there whatever the segments are.
+        unit: the steps of a chunk; a segment is a whole number of chunks.
+        step: the bytes of one step's tape and of its gradients by outputs and inputs.
+        border: the bytes of the state at one border.
+        fixed: the bytes that do not depend on the segments.
     """
 
     steps: int
@@ -64,12 +64,12 @@ class MemoryBudget:
     fixed: int
 
     def needed(self, segment: int) -> int:
-        """Bytes, with segments of so many steps."""
+        """The bytes needed with segments of this many steps."""
         borders = -(-self.steps // segment)
         return self.fixed + borders * self.border + min(segment, self.steps) * self.step
 
     def longest_segment(self, limit: int) -> int:
-        """The longest segment that fits, T where all of it does; or a refusal."""
+        """The longest segment that fits, T if the whole run does; refuses if none fits."""
         if self.needed(self.steps) <= limit:
             return self.steps
         segments = range(self.unit, self.steps + self.unit, self.unit)
@@ -81,7 +81,7 @@ class MemoryBudget:
 
 
 def budget_of(network: LayerStack, steps: int, batch: int) -> MemoryBudget:
-    """What a run of the network needs."""
+    """What a run of the network needs, given its number of steps and sequences."""
     size, numbers = network.inputs, 0
     for number, layer in enumerate(network.layers):
         outputs = layer.output_size(size)
@@ -98,7 +98,7 @@ def budget_of(network: LayerStack, steps: int, batch: int) -> MemoryBudget:
         _engine.chunk_steps(batch),
         numbers * batch * bytes_each,
         state * bytes_each,
-        OF_THE_LOSS * steps * batch,
+        LOSS_BYTES * steps * batch,
     )
 
 
@@ -114,7 +114,7 @@ def loss_and_gradient_within(
 ) -> tuple[float, Parameters]:
     """`Network.loss_and_gradient` with `memory_limit`."""
     allowed = byte_count(limit)
-    _possible(network, dropout_seed)
+    _refuse_unsupported(network, dropout_seed)
     x = checked_inputs(network.layers[0], network.inputs, network.dtype, inputs)
     steps, batch = x.shape[:2]
     lengths = step_counts(lengths, steps, batch)
@@ -155,7 +155,7 @@ def loss_and_gradient_within(
     return float((weights * terms).sum()), gradient
 
 
-def _possible(network: LayerStack, dropout_seed: int | None) -> None:
+def _refuse_unsupported(network: LayerStack, dropout_seed: int | None) -> None:
     way_out = "leave memory_limit out"
     if network.bidirectional:
         refuse("memory_limit", "layers that run in one direction", "a bidirectional one", way_out)
@@ -164,5 +164,5 @@ def _possible(network: LayerStack, dropout_seed: int | None) -> None:
 
 
 def _within(lengths: Array | None, start: int, stop: int) -> Array | None:
-    """The sequences' lengths within a stretch of steps."""
+    """The lengths of the sequences within the steps start … stop − 1."""
     return None if lengths is None else np.clip(lengths - start, 0, stop - start)

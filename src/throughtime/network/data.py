@@ -43,7 +43,7 @@ def checked_inputs(first: Layer, size: int, dtype: np.dtype[Any], inputs: object
 
 
 def checked_state(state: Mapping[str, Array], zero: Parameters) -> Parameters:
-    """The given state, of the names and shapes of `zero`, which may be written to."""
+    """The given state, with the names and shapes of `zero`, which may be overwritten."""
     if (
         isinstance(state, Parameters)  # what a run has given back: looked at as one vector
         and (state.shapes, state.dtype) == (zero.shapes, zero.dtype)
@@ -57,7 +57,7 @@ def checked_state(state: Mapping[str, Array], zero: Parameters) -> Parameters:
 
 
 class NetworkTape(NamedTuple):
-    """What a forward pass keeps for the backward pass: one tape a layer."""
+    """What a forward pass keeps for the backward pass: one tape for each layer."""
 
     layers: tuple[LayerTape, ...]
 
@@ -68,7 +68,7 @@ class NetworkTape(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """A forward pass with its inside open. Layers are numbered as in the parameters' names.
+    """A forward pass with all its inner values. Layers are numbered as in parameters' names.
 
     Attributes:
         outputs: (T, B, K).
@@ -76,7 +76,7 @@ class Run:
             bidirectional layer side by side, (T, B, 2H).
         cells: layer to cell states after every step, (T, B, H); LSTM layers only.
         gates: layer to gate to its values, (T, B, H).
-        state: the final state, `"0.h" (B, H)` and so on: the initial state of a run that goes on.
+        state: the final state, `"0.h" (B, H)` and so on, from which a run can be continued.
     """
 
     outputs: Array
@@ -88,16 +88,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Gradients:
-    """What a backward pass finds.
+    """The gradients of a backward pass.
 
     Attributes:
-        parameters: in the form of `Network.parameters`.
+        parameters: with the names and shapes of `Network.parameters`.
         inputs: ∂L/∂x (T, B, I); None for class indices.
-        state: ∂L/∂(initial state), in the state's form.
+        state: ∂L/∂(initial state), with the state's names and shapes.
         deltas: layer to "h", "c", "z": ∂L/∂h_t, ∂L/∂c_t, ∂L/∂z_t of every step, (T, B, ·); for
             Dense and Embedding "z" alone, their outputs. The second direction's names begin
             with "1.".
-        loss: the loss and its terms, where the loss was computed along with them.
+        loss: the loss and its terms, if it was computed along with them.
     """
 
     parameters: Parameters

@@ -29,7 +29,7 @@ from throughtime.engine_settings import use_compiled
 
 
 class LayerTape(Protocol):
-    """What a layer's forward pass keeps; it can be cut to a stretch of steps."""
+    """What a layer's forward pass keeps for its backward pass; any run of steps can be cut out."""
 
     def steps(self, start: int, stop: int) -> Self:
         """The tape of steps start … stop − 1 alone."""
@@ -44,7 +44,7 @@ class Layer(ABC):
         """Number of output features, given the number of input features."""
 
     def input_size(self) -> int | None:
-        """Number of input features or classes that it needs; None where any number will do."""
+        """Number of input features or classes that the layer needs; None if any number will do."""
         return None
 
     def takes_indices(self) -> bool:
@@ -64,7 +64,7 @@ class Layer(ABC):
         return {}
 
     def initialise(self, p: Mapping[str, Array], rng: np.random.Generator) -> None:
-        """Fills the parameters; a layer without parameters has nothing to do."""
+        """Fills the parameters in; a layer without parameters does nothing."""
 
     @abstractmethod
     def forward(
@@ -77,7 +77,7 @@ class Layer(ABC):
     ) -> tuple[Array, State, LayerTape]:
         """Outputs (T, B, ·), final state, tape.
 
-        Without `state` it begins at zero, without `rng` nothing is dropped.
+        Without `state` the run begins at zero; without `rng` nothing is dropped.
         """
 
     def parameter_gradients(
@@ -110,7 +110,7 @@ class Layer(ABC):
 
 
 class InputTape(NamedTuple):
-    """The inputs alone, which is all that a linear layer needs."""
+    """The inputs, which are all that the backward pass of a linear layer needs."""
 
     inputs: Array
 
@@ -120,7 +120,7 @@ class InputTape(NamedTuple):
 
 @dataclass(frozen=True)
 class Dense(Layer):
-    """Dense layer, the same at every step. Parameters: `W (outputs, inputs)`, `b (outputs,)`.
+    """The Dense layer, y_t = W x_t + b. Parameters: `W (outputs, inputs)`, `b (outputs,)`.
 
     Example:
         >>> from throughtime import Dense
@@ -269,7 +269,7 @@ class Embedding(Layer):
 
 
 class MaskTape(NamedTuple):
-    """The mask that the forward pass multiplied with; None where nothing was dropped."""
+    """The mask that the forward pass multiplied by; None if nothing was dropped."""
 
     mask: Array | None
 
@@ -321,7 +321,7 @@ class Dropout(Layer):
         need_deltas: bool,
         gradient: Mapping[str, Array],
     ) -> LocalGradients:
-        """The mask of the forward pass, again."""
+        """δx_t = mask ⊙ δy_t."""
         assert isinstance(tape, MaskTape)
         dinputs = doutputs if tape.mask is None else doutputs * tape.mask
         return LocalGradients({}, dinputs, {}, {})

@@ -22,17 +22,17 @@ class Network(LayerStack):
 
     Args:
         layers: RNN, LSTM, GRU, Dense, Embedding and Dropout, in the order of the data.
-        loss: MeanSquaredError, SoftmaxCrossEntropy or BinaryCrossEntropy; may be left out
-            where only outputs are wanted.
-        dtype: "float32" or "float64", of parameters, inputs, states and results alike.
-        seed: of the initialisation.
+        loss: MeanSquaredError, SoftmaxCrossEntropy or BinaryCrossEntropy; may be left out if
+            only outputs are wanted.
+        dtype: "float32" or "float64", for parameters, inputs, states and results alike.
+        seed: random seed of the initialisation.
 
     Attributes:
         parameters: writable views by name over one vector; `"0.W"` is W of layer 0, `"0.1.W"`
             that of its second direction.
 
     Raises:
-        ValueError, TypeError: where layers do not fit together or an option is wrong.
+        ValueError, TypeError: if layers do not fit together or an option is wrong.
 
     Example:
         >>> import numpy as np
@@ -74,7 +74,7 @@ class Network(LayerStack):
         *,
         dropout_seed: int | None = None,
     ) -> Run:
-        """A forward pass with its inside open; arguments as in `forward`."""
+        """A forward pass with all its inner values; arguments as in `forward`."""
         outputs, final, tape = self.forward(inputs, state, lengths, dropout_seed=dropout_seed)
         hidden, cells, gates = {}, {}, {}
         for number, layer in self.recurrent.items():
@@ -95,7 +95,7 @@ class Network(LayerStack):
         lengths: Array | None = None,
         dropout_seed: int | None = None,
     ) -> LossValue:
-        """The loss and its terms; arguments as in `forward`, targets as the loss wants them."""
+        """The loss and its terms; arguments as in `forward`, targets as the loss requires them."""
         outputs, _, _ = self.forward(inputs, state, lengths, dropout_seed=dropout_seed)
         return self.loss_of(outputs, targets, lengths)
 
@@ -111,18 +111,18 @@ class Network(LayerStack):
     ) -> tuple[float, Parameters]:
         """The loss and its gradient by exact backpropagation through all T steps.
 
-        Arguments as in `forward`, targets as the loss wants them. The gradient has the names
+        Arguments as in `forward`, targets as the loss requires them. The gradient has the names
         and shapes of `parameters`.
 
         Args:
             memory_limit: bytes, or text such as "64MB", for what the backward pass needs of the
-                forward pass. Where all of it does not fit, states are kept at intervals and the
-                rest is computed again (Gruslys et al. 2016, in its simplest form), which costs
-                one more forward pass and gives the same bits.
+                forward pass. If it does not fit as a whole, states are kept at intervals and the
+                rest is recomputed (Gruslys et al. 2016, in its simplest form), which costs one
+                more forward pass and gives the same bits.
 
         Raises:
-            ValueError: where `memory_limit` is too small, naming the smallest that works; or
-                together with dropout or with a bidirectional network.
+            ValueError: if `memory_limit` is too small, naming the smallest that works; or if it is
+                given together with dropout or for a bidirectional network.
         """
         if memory_limit is not None:
             given = (inputs, targets, state, lengths, dropout_seed)
@@ -159,7 +159,7 @@ class Network(LayerStack):
     # --- copies and files ---
 
     def copy(self) -> Network:
-        """The same layers and numbers in memory of their own."""
+        """A copy with parameters of its own."""
         return self.astype(self.dtype)
 
     def astype(self, dtype: object) -> Network:
@@ -197,7 +197,8 @@ class Network(LayerStack):
         """Reads what `save` wrote.
 
         Raises:
-            ValueError, TypeError, OSError: for a file that is missing, not whole, or no network's.
+            ValueError, TypeError, OSError: for a file that is missing, incomplete, or not of a
+                network.
         """
         arrays, metadata = storage.read(path)
         if "network" not in metadata:

@@ -25,7 +25,7 @@ from throughtime.network.layers import Dense, Dropout, Embedding, InputTape, Lay
 from throughtime.network.recurrent import Recurrent, RecurrentTape
 from throughtime.parameters import Parameters
 
-Spec: TypeAlias = Cell | Layer  # what a user writes into the list of layers
+Spec: TypeAlias = Cell | Layer  # an entry of the list of layers that a user gives
 
 KINDS: dict[str, Callable[..., Spec]] = {
     **CELLS,
@@ -34,7 +34,7 @@ KINDS: dict[str, Callable[..., Spec]] = {
 
 
 def as_layer(number: int, spec: object) -> Layer:
-    """The layer that runs what the user wrote at place `number`."""
+    """The layer for the user's specification at position `number`."""
     if isinstance(spec, Cell):
         return Recurrent(spec)
     if isinstance(spec, Layer):
@@ -63,9 +63,9 @@ class LayerStack:
     """What a `Network` is without its loss: layers, parameters, and both passes.
 
     Attributes:
-        specs: what the user wrote.
-        layers: what runs it.
-        inputs, outputs: numbers of features.
+        specs: the layers as the user specified them.
+        layers: the layers that run.
+        inputs, outputs: the numbers of input and output features.
         parameters: writable views by name over one vector.
     """
 
@@ -121,11 +121,11 @@ class LayerStack:
 
         Args:
             inputs: (T, B, I) in the network's dtype, or class indices (T, B).
-            state: initial state by name (`zero_state` shows the names); zeros without it.
-            lengths: (B,) steps of each sequence, from 1 to T. Beyond them recurrent layers give
-                0 and stand still.
-            dropout_seed: draws the dropout masks, by itself or as a generator; without it
-                nothing is dropped.
+            state: initial state by name (`zero_state` has the names); zeros if not given.
+            lengths: (B,) steps of each sequence, from 1 to T. Beyond them the outputs of
+                recurrent layers are 0 and their states do not change.
+            dropout_seed: a seed or a generator for the dropout masks; nothing is dropped if it
+                is not given.
 
         Returns:
             outputs (T, B, K), the final state, and the tape for `backward`.
@@ -176,12 +176,12 @@ class LayerStack:
         """Backpropagation through time, over all steps of the tape.
 
         Args:
-            tape: from `forward`, or a stretch of it; the parameters must be those of that run.
+            tape: from `forward`, or some steps of it; the parameters must be those of that run.
             doutputs: ∂L/∂outputs, (T, B, K).
-            dstate: ∂L/∂(final state), in the state's form; 0 without it.
+            dstate: ∂L/∂(final state), with the state's names; 0 if not given.
             need_inputs: whether ∂L/∂inputs is wanted.
             need_deltas: whether the gradients of every step's inner values are wanted.
-            gradient: what the parameters' gradient is added to; zeros without it.
+            gradient: to which the parameters' gradient is added; zeros if not given.
         """
         steps, batch = _extent(tape)
         matches("doutputs", doutputs, self.dtype, (steps, batch, self.outputs))
@@ -210,7 +210,7 @@ class LayerStack:
         return Gradients(gradient, dx, self._state_of(batch, dinitial), deltas)
 
     def state_after(self, tape: NetworkTape, steps: int) -> Parameters:
-        """The carried state after the first `steps` steps of a run; not for bidirectional ones."""
+        """The state after the first `steps` steps of a run; not for bidirectional networks."""
         parts: list[Array] = []
         for number, layer in self.recurrent.items():
             own = tape.layers[number]
@@ -219,7 +219,7 @@ class LayerStack:
         return self._state_of(_extent(tape)[1], parts)
 
     def zero_state(self, batch: int) -> Parameters:
-        """The state of B sequences that have not begun; its names are those of every state."""
+        """The initial state of B sequences, all zeros; every state has its names."""
         return self._zero_state(batch).copy()
 
     def _state_of(self, batch: int, parts: list[Array]) -> Parameters:
@@ -254,7 +254,7 @@ def _of_layer(arrays: Mapping[str, Array], names: Mapping[str, str]) -> dict[str
 
 
 def _extent(tape: NetworkTape) -> tuple[int, int]:
-    """T and B of the run, or of the stretch of it."""
+    """T and B of the run, or of the part of it."""
     first = tape.layers[0]
     own = first.directions[0] if isinstance(first, RecurrentTape) else first
     assert isinstance(own, Tape | InputTape)  # dropout is never the first layer
@@ -262,7 +262,7 @@ def _extent(tape: NetworkTape) -> tuple[int, int]:
 
 
 def _chain(layers: Sequence[Layer]) -> tuple[int, int]:
-    """Number of input and of output features, once it is sure that the layers fit together."""
+    """Number of input and of output features; refuses layers that do not fit together."""
     first = layers[0].input_size()
     if first is None:
         refuse("layer 0", "a layer that fixes the number of inputs", type(layers[0]).__name__)

@@ -8,7 +8,7 @@ import pytest
 import throughtime as tt
 from throughtime.cli import main
 from throughtime.cli.compare import pairs
-from throughtime.diagnosis.quantised import quantum
+from throughtime.diagnosis.comparison import quantum
 
 RNG = np.random.default_rng(0)
 SHAPES = {"W": (16, 3), "U": (16, 4), "b": (16,), "V": (3, 4), "c": (3,)}

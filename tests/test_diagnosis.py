@@ -1,4 +1,4 @@
-"""The diagnosis: small implementations with mistakes, named by signatures and experiments."""
+"""The diagnosis: small implementations with mistakes, name_factor by signatures and experiments."""
 
 import dataclasses
 import re
@@ -8,15 +8,12 @@ import pytest
 
 import corpus as implementations
 import throughtime as tt
-from throughtime.diagnosis import FAULTS, one_step, steps
-from throughtime.diagnosis.diagnose import Search
-from throughtime.diagnosis.factors import Ratio, number, ratio_of
-from throughtime.diagnosis.naming import Known, named
+from throughtime.diagnosis import FAULTS, between_steps, single_step
+from throughtime.diagnosis.cause_search import CauseSearch
+from throughtime.diagnosis.experiments import Study, reduction_of
+from throughtime.diagnosis.factors import KnownSizes, Ratio, in_gates, name_factor, number, ratio_of
 from throughtime.diagnosis.observed import Observed, Sampled, spread
 from throughtime.diagnosis.pages.cells import GRU
-from throughtime.diagnosis.reduction import reduction_of
-from throughtime.diagnosis.scaled import in_gates
-from throughtime.diagnosis.study import Study
 from throughtime.gradcheck.budget import Budget, Spent
 
 
@@ -156,9 +153,9 @@ def test_error_bars_of_both_lengths_count():
 @pytest.mark.parametrize(
     ("fault", "experiment", "place"),
     [
-        ("recurrent_untransposed", (steps, "between_steps"), "between_steps"),
-        ("derivative_missing", (one_step, "wrong_slopes"), "inside_a_step"),
-        ("softmax_derivative_twice", (one_step, "wrong_output"), "output_layer"),
+        ("recurrent_untransposed", (between_steps, "between_steps"), "between_steps"),
+        ("derivative_missing", (single_step, "wrong_slopes"), "inside_a_step"),
+        ("softmax_derivative_twice", (single_step, "wrong_output"), "output_layer"),
     ],
 )
 def test_where_the_budget_ends_the_place_is_named(monkeypatch, fault, experiment, place):
@@ -201,12 +198,14 @@ def test_a_bias_divided_by_a_size_that_is_not_known():
 
 def test_a_size_that_is_not_known_is_simpler_than_two_faults():
     sixth = Ratio(1 / 6, 1e-9, True, 9)
-    found = named(sixth, Known(outputs=3, kind="classes"))  # 1/6 = ½ · 1/3
+    found = name_factor(sixth, KnownSizes(outputs=3, kind="classes"))  # 1/6 = ½ · 1/3
     assert found.faults == ("scaled",)
     assert "averaged_over_steps" in found.alternatives
     assert found.evidence[-1] == "0.166667 = 1/6: see whether T, B or another size is 6."
-    assert named(sixth, Known(6, outputs=3, kind="classes")).faults == ("averaged_over_steps",)
-    third = named(Ratio(1 / 3, 1e-9, True, 9), Known(outputs=3, kind="classes"))
+    assert name_factor(sixth, KnownSizes(6, outputs=3, kind="classes")).faults == (
+        "averaged_over_steps",
+    )
+    third = name_factor(Ratio(1 / 3, 1e-9, True, 9), KnownSizes(outputs=3, kind="classes"))
     assert third.faults == ("divided_by_classes",)
     assert third.alternatives == ("averaged_over_steps", "divided_by_batch")
 
@@ -217,7 +216,7 @@ def test_a_copied_bias_of_which_not_all_entries_are_seen_is_no_wrong_cell_state(
     sizes = {"T": 6, "B": 2, "I": 3, "H": 4, "O": 3}
     target = implementations.make("concatenated", "LSTM", "bias_of_gate_copied", **sizes)
     study = Study(target, dict(target.parameters), Budget(2_000))
-    search = Search(study)
+    search = CauseSearch(study)
     search.run()
     assert [cause.fault for cause in search.causes] == ["bias_of_gate_copied"]
 

@@ -94,7 +94,7 @@ def test_an_interrupt_of_the_search_for_mutants_keeps_the_verdict(monkeypatch):
     def search(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("throughtime.diagnosis.matched.explain", search)
+    monkeypatch.setattr("throughtime.diagnosis.mutant_match.explain", search)
     target = dataclasses.replace(TWICE_WRONG, known="layout").target()
     report = tt.check(target, progress=False)
     assert report.verdict == "disagree"

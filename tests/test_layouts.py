@@ -12,8 +12,8 @@ import corpus as implementations
 import throughtime as tt
 from benchmarks.diagnose.layouts import layout_of
 from corpus import Setting
-from throughtime.diagnosis.modelled import modelled
-from throughtime.diagnosis.mutants.blocks import Place, Placement
+from throughtime.diagnosis.model_from_target import model_from_target
+from throughtime.diagnosis.mutants.model import BlockPlace, Placement
 
 STYLES = implementations.styles()
 VARIANTS = implementations.correct(*STYLES)
@@ -196,7 +196,7 @@ def target_of(style, cell, layout=None, **sizes):
 def test_a_right_layout_is_believed_and_nothing_is_moved(cell, dtype):
     target = target_of("concatenated", cell, dtype=dtype)
     before = {name: array.copy() for name, array in target.parameters.items()}
-    found = modelled(target)
+    found = model_from_target(target)
     assert found.model is not None
     assert found.notes == ()
     for name, array in target.parameters.items():
@@ -205,8 +205,8 @@ def test_a_right_layout_is_believed_and_nothing_is_moved(cell, dtype):
 
 def test_without_a_layout_there_is_no_model():
     plain = implementations.make("concatenated", "LSTM")
-    assert modelled(plain) == modelled(plain)
-    assert modelled(plain).model is None
+    assert model_from_target(plain) == model_from_target(plain)
+    assert model_from_target(plain).model is None
 
 
 def changed(**how):
@@ -232,7 +232,7 @@ def other_loss(**how):
     ],
 )
 def test_a_wrong_layout_is_not_and_it_is_said_why(layout, says):
-    found = modelled(target_of("concatenated", "LSTM", layout))
+    found = model_from_target(target_of("concatenated", "LSTM", layout))
     assert found.model is None
     assert len(found.notes) == 1
     assert re.search(says, found.notes[0]), found.notes[0]
@@ -242,7 +242,7 @@ def test_a_wrong_layout_is_not_and_it_is_said_why(layout, says):
 @pytest.mark.parametrize("cell", ["RNN", "GRU", "LSTM"])
 def test_a_layout_is_guessed_from_names_and_shapes(style, cell):
     guess = lambda _, s: tt.layouts.guess(s.inputs(), s.labels())  # noqa: E731
-    found = modelled(target_of(style, cell, guess, time="sum"))
+    found = model_from_target(target_of(style, cell, guess, time="sum"))
     assert found.model is not None, found.notes
     assert found.notes[0].startswith(f"The layout was guessed, and has your loss: {cell.lower()}(")
     right = target_of(style, cell, time="sum").gradient()
@@ -252,7 +252,7 @@ def test_a_layout_is_guessed_from_names_and_shapes(style, cell):
 
 def test_what_cannot_be_guessed_is_said():
     guess = lambda _, s: tt.layouts.guess(s.inputs(), s.labels())  # noqa: E731
-    found = modelled(target_of("concatenated", "LSTM", guess, decay=0.1))
+    found = model_from_target(target_of("concatenated", "LSTM", guess, decay=0.1))
     assert found.model is None
     assert found.notes[0].startswith("No layout that was tried has your loss, with the parameters")
 
@@ -353,6 +353,9 @@ def test_data_that_do_not_fit_are_refused(inputs, targets, message):
 
 
 def test_entries_that_overlap_are_refused():
-    places = {("a", "b", 0): Place("b", slice(0, 2)), ("a", "b", 1): Place("b", slice(1, 3))}
+    places = {
+        ("a", "b", 0): BlockPlace("b", slice(0, 2)),
+        ("a", "b", 1): BlockPlace("b", slice(1, 3)),
+    }
     with pytest.raises(ValueError, match="placed once, got gaps or overlaps"):
         Placement(places, {"b": (3,)})

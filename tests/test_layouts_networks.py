@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.diagnosis.modelled import modelled
+from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import mutants
 
 CLASSES = np.array([[0, 3], [1, 1], [3, 0], [0, 1], [2, 2]])
@@ -14,7 +14,7 @@ CLASSES = np.array([[0, 3], [1, 1], [3, 0], [0, 1], [2, 2]])
 
 def agrees(target):
     """The model behind a target has its gradient; that it has its loss is why it is there."""
-    found = modelled(target)
+    found = model_from_target(target)
     assert found.notes == ()
     own = found.model.gradient()
     for name, array in target.gradient().items():
@@ -88,7 +88,7 @@ def test_a_network_with_an_embedding_has_a_layout(cells):
 )
 def test_a_network_of_other_layers_has_none(layers):
     net = tt.Network(layers, tt.MeanSquaredError(), dtype="float64", seed=0)
-    found = modelled(tt.target_of(net, np.ones((4, 1, 3)), np.ones((4, 1, 4))))
+    found = model_from_target(tt.target_of(net, np.ones((4, 1, 3)), np.ones((4, 1, 4))))
     assert found.model is None
     assert "The layout does not fit: layout of a Network: expected" in found.notes[0]
 
@@ -165,7 +165,7 @@ def test_a_torch_module_with_a_projection_has_a_layout(torch, bidirectional):
 def test_what_torch_drops_in_single_precision_is_known_too(torch, bidirectional):
     torch.manual_seed(0)
     options = {"num_layers": 3, "dropout": 0.4, "bidirectional": bidirectional}
-    found = modelled(tt.target_of(torch.nn.LSTM(3, 4, **options), inputs(torch).float()))
+    found = model_from_target(tt.target_of(torch.nn.LSTM(3, 4, **options), inputs(torch).float()))
     assert found.model is not None
     assert len(found.model.data.between) == 2
 
@@ -174,7 +174,7 @@ def test_what_was_drawn_before_torch_drops_leaves_no_mutants(torch):
     """The masks are others then, and with them the loss."""
     own = torch.nn.LSTM(3, 4, num_layers=2, dropout=0.4, dtype=torch.float64)
     own.register_forward_pre_hook(lambda *_: torch.rand(1) and None)
-    found = modelled(tt.target_of(own, inputs(torch)))
+    found = model_from_target(tt.target_of(own, inputs(torch)))
     assert found.model is None
     assert "Our model of it has the loss" in found.notes[0]
 
@@ -207,7 +207,7 @@ def test_a_loss_of_a_modules_outputs_and_no_states(torch):
     own = torch.nn.LSTM(3, 4, dtype=torch.float64)
     agrees(tt.target_of(own, inputs(torch), loss=lambda found: found[0].square().sum()))
     of_states = tt.target_of(own, inputs(torch), loss=lambda found: found[1][1].square().sum())
-    found = modelled(of_states)
+    found = model_from_target(of_states)
     assert found.model is None
     assert "expected a loss of every step's outputs" in found.notes[0]
 
@@ -223,7 +223,7 @@ def test_another_torch_module_has_none(torch, change, message):
     own = module(torch, "LSTM")
     change(torch, own)
     own.double()
-    found = modelled(tt.target_of(own, inputs(torch, embedding=own.look_up is not None)))
+    found = model_from_target(tt.target_of(own, inputs(torch, embedding=own.look_up is not None)))
     assert found.model is None
     assert message in found.notes[0]
 
@@ -232,6 +232,6 @@ def test_a_torch_module_whose_state_is_cut_is_diagnosed(torch):
     own = module(torch, "RNN", embedding=True)
     x = inputs(torch, embedding=True)
     target = tt.target_of(own, x, loss=lambda y: y.square().mean())
-    model = modelled(target).model
+    model = model_from_target(target).model
     cut = next(mutants(model, ["dh_next_missing"]))
     assert causes(target, lambda: cut.gradient) == ["dh_next_missing"]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.diagnosis.modelled import modelled
+from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import explain, mutants
-from throughtime.diagnosis.mutants.table import changes
+from throughtime.diagnosis.mutants.table import mutations
 
 ALIKE = 1e-7  # gradients that are one
 NETWORKS = {
@@ -48,7 +48,7 @@ def made(name):
     x, y = rng.normal(size=(5, 2, 3)), rng.integers(0, 3, (5, 2))
     state = {n: 0.5 * rng.normal(size=s.shape) for n, s in net.run(x).state.items()}
     target = tt.target_of(net, x, y, state=state)
-    return target, modelled(target).model
+    return target, model_from_target(target).model
 
 
 def apart(one, other):
@@ -124,7 +124,7 @@ def test_a_projections_gradient_is_no_gates():
 )
 def test_two_at_once(name, faults):
     _, model = made(name)
-    chosen = {change.fault: change for change in reversed(changes(model, faults))}
+    chosen = {mutation.fault: mutation for mutation in reversed(mutations(model, faults))}
     gradient = model.gradient(chosen.values())
     assert set(explain(model, gradient)[0].faults) == faults
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.diagnosis import ERROR, compare
+from throughtime.diagnosis import COMPARISON_ERROR, compare
 from throughtime.gradcheck import CheckError
 
 STATUS = {"agree": 0, "disagree": 1, "unresolved": 2}
@@ -51,9 +51,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--error",
         type=float,
-        default=ERROR,
+        default=COMPARISON_ERROR,
         metavar="E",
-        help=f"how far either may be off, relative to a tensor's largest entry (default {ERROR:g})",
+        help="how far either may be off, relative to a tensor's largest entry "
+        f"(default {COMPARISON_ERROR:g})",
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")

@@ -1,13 +1,14 @@
 """Why is this gradient wrong? Signatures, experiments on the target, and mutants of our own."""
 
-from throughtime.diagnosis.candidate import Candidate, Gradient
-from throughtime.diagnosis.compare import ERROR, Comparison, compare
-from throughtime.diagnosis.diagnose import INTERRUPTED, diagnose
+from throughtime.diagnosis.cause_search import INTERRUPTED, diagnose
+from throughtime.diagnosis.comparison import Comparison, compare
 from throughtime.diagnosis.faults import FAULTS, Fault
+from throughtime.diagnosis.observed import Candidate, Gradient
+from throughtime.diagnosis.tolerances import COMPARISON_ERROR
 from throughtime.gradcheck import Cause
 
 __all__ = [
-    "ERROR",
+    "COMPARISON_ERROR",
     "FAULTS",
     "INTERRUPTED",
     "Candidate",

@@ -1,7 +1,7 @@
 """`tt.layouts`: how a target's arrays hold a cell's matrices, and what its run was.
 
-With a layout on the target, a diagnosis compares the gradient with backward passes that have one
-fault each, and names the one that matches to rounding.
+If the target has a layout, a diagnosis compares the gradient with backward passes that have faults
+put in, and names those that give the same gradient down to rounding.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from throughtime.arrays import refuse
-from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN
-from throughtime.diagnosis.mutants.guess import Guess
-from throughtime.diagnosis.mutants.layout import Layout, Names
+from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN, Cell
+from throughtime.diagnosis.mutants.layout import Guess, Layout, Names
 from throughtime.diagnosis.mutants.losses import Loss
-from throughtime.diagnosis.mutants.walk import Cell
 
 __all__ = ["Guess", "Layout", "gru", "guess", "lstm", "rnn"]
 
@@ -48,20 +46,21 @@ def lstm(
         inputs: numbers (T, B, I) or (T, I), or classes (T, B) or (T,).
         targets: classes (T, B), or numbers (T, B, O); of the last step alone, (B,) or (B, O).
         order: the gates in the order of their blocks of rows: i, f, o and the candidate, which
-            may be called g, a, c or j. With one matrix a gate, the letters that stand in names.
-        W, U: names of the matrices over x_t and over h_{t−1}. "W{gate}" is one matrix a gate,
-            "W{layer}" numbers layers from 0, "W{direction}" is 0 forwards and 1 backwards; a tuple
-            holds one name a layer, or one for each of its directions, layer after layer.
+            may be called g, a, c or j. With one matrix for each gate, the letters in their names.
+        W, U: names of the matrices that multiply x_t and h_{t−1}. "W{gate}" stands for one matrix
+            for each gate; in "W{layer}" layers are numbered from 0; in "W{direction}" 0 is forwards
+            and 1 backwards. A tuple holds one name for each layer, or for each of its directions,
+            layer after layer.
         b: name of the bias, in the same way; None where there is none.
         cell_activation: h = o ⊙ tanh(c), or h = o ⊙ c for "identity".
         coupled: whether f = 1 − i; `order` has no f then.
-        peepholes: name of the vector over c_{t−1} in i and f and over c_t in o, in `order` without
-            the candidate, or "p{gate}"; None where there is none.
+        peepholes: name of the vector that multiplies c_{t−1} in i and f, and c_t in o, in `order`
+            without the candidate, or "p{gate}"; None where there is none.
         projection: name of R (P, H) where h = R (o ⊙ tanh(c)); None where nothing is projected.
-        second_bias: name of a second bias, as in torch, on the side of h_{t−1}.
+        second_bias: name of a second bias, on the side of h_{t−1}, as in torch.
         transposed: False: z = W x, gates are rows; True: z = x W, gates are columns.
-        combined: "xh" or "hx": `W` holds both matrices, over [x, h] or over [h, x].
-        layers: how many such layers lie on one another.
+        combined: "xh" or "hx" where `W` holds both matrices, over [x, h] or over [h, x].
+        layers: how many such layers are stacked.
         bidirectional: whether each of them also runs backwards through time, each sequence from
             its own end; h_t is [forwards, backwards], (2P,).
         head, head_bias: names of the output layer's matrix (O, H) and bias; None: none.
@@ -71,15 +70,15 @@ def lstm(
         loss: "softmax" (cross-entropy in nats), "squared_error", "half_squared_error",
             "root_squared_error", "binary" (cross-entropy of σ(y)) or "weighted" (Σ targets·y).
         time, batch, outputs: "sum" or "mean" over steps, sequences, and outputs of one step.
-        last: whether the last step alone is answered.
-        decay: λ of an L2 term λ/2 Σ W² over the matrices; `decay_biases`: over biases too.
-        lengths: steps of every sequence (B,), where they differ.
-        h0, c0: initial states (B, H), or (layers, B, H), or (layers, 2, B, H) of both directions;
-            0 where they are not given. h0 has P where h is projected.
+        last: whether only the last step has a target.
+        decay: λ of an L2 term λ/2 Σ W² over the matrices; with `decay_biases`, over biases too.
+        lengths: the number of steps of every sequence (B,), where they differ.
+        h0, c0: initial states (B, H), or (layers, B, H), or (layers, 2, B, H) with two directions;
+            by default 0. If h is projected, h0 has size P.
         mask: what the head sees of h, (T, B, H): 0 where a unit is dropped.
 
     Raises:
-        ValueError: where an argument is none of these.
+        ValueError: if an argument is none of these.
 
     Example:
         >>> import numpy as np
@@ -110,10 +109,10 @@ def gru(
     keep: Literal["z", "1-z"] = "z",
     **options: Any,
 ) -> Layout:
-    """The layout of a GRU; arguments as for `lstm`, and two of its own.
+    """The layout of a GRU; it has the arguments of `lstm`, and two of its own.
 
     Args:
-        order: of r, z (or u) and the candidate, n (or h, c, g).
+        order: the order of r, z (or u), and the candidate, n (or h, c, g).
         reset_after: whether n = tanh(W_n x + r ⊙ (U_n h)), as in torch, or
             tanh(W_n x + U_n(r ⊙ h)).
         keep: the share of h_{t−1} in h_t: "z": h = (1 − z) n + z h_{t−1}; "1-z": the reverse.
@@ -140,7 +139,7 @@ def rnn(
     nonlinearity: Literal["tanh", "relu", "sigmoid", "identity"] = "tanh",
     **options: Any,
 ) -> Layout:
-    """The layout of a vanilla RNN; arguments as for `lstm`.
+    """The layout of a vanilla RNN; it has the arguments of `lstm`, and one of its own.
 
     Args:
         nonlinearity: φ of h_t = φ(W x_t + U h_{t−1} + b).
@@ -157,14 +156,14 @@ def rnn(
 
 
 def guess(inputs: Any, targets: Any, **run: Any) -> Guess:
-    """A layout that names and shapes leave open: the first whose loss is the target's is taken.
+    """A layout to be guessed from names and shapes: the first one that has the target's loss.
 
-    Tried are LSTM, GRU and RNN of one layer in all their variants, matrices apart or one over
-    [x, h] or [h, x], rows or columns, every order of the gates or one matrix a gate, one bias or
-    two, and every reduction of the loss.
+    Tried are LSTMs, GRUs and RNNs of one layer in all their variants, with two matrices or one over
+    [x, h] or [h, x], by rows or by columns, with every order of the gates or one matrix for each
+    gate, one bias or two, and every reduction of the loss.
 
     Args:
-        inputs, targets: as for `lstm`.
+        inputs, targets: as in `lstm`.
         run: what else is known: `lengths`, `h0`, `c0`, `mask`, `decay`, `decay_biases`.
 
     Example:

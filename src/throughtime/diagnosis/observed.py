@@ -1,8 +1,8 @@
-"""What is known of a gradient: all of it, and numerical derivatives with error bars beside it."""
+"""A gradient beside numerical derivatives with error bars, and faults that may explain it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -10,6 +10,16 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.derivatives import START
+from throughtime.diagnosis.tolerances import (
+    CLEAR_DIFFERENCE,
+    DIFFERS_BEYOND,
+    ENTRIES_OF_A_LOOK,
+    FEW_DIFFERENCES,
+    FINE_ERROR_BAR,
+    LEAST_ENTRIES_OF_A_TENSOR,
+    SAME_NUMBER_ULPS,
+    SMALLEST_ERROR_BAR,
+)
 from throughtime.gradcheck import (
     ASKEW,
     Budget,
@@ -24,24 +34,16 @@ from throughtime.gradcheck import (
     measured_twice,
 )
 
-LIMIT = 3.5  # error bars: beyond them two numbers differ
-FINE = 1e-6  # of a tensor's largest gradient: an error bar that is small enough
-MOST = 600  # entries that are looked at, over all tensors
-FEWEST = 4  # of each, at least
-TINY = 1e-140  # its square is a number too
-FEW, CLEAR = 8, 10.0  # entries that differ, error bars: up to so many noise may account for
-LAST_PLACES = 8.0  # of the gradient's precision: what is closer is the same number
-
 
 @dataclass(frozen=True)
 class Sampled:
-    """Numerical derivatives of one tensor's entries.
+    """Numerical derivatives with respect to entries of one tensor.
 
     Attributes:
-        places: the entries, counted in C order.
-        numerical: the derivative by each of them.
+        places: the entries' positions in C order.
+        numerical: the derivative with respect to each of them.
         errors: its error bar.
-        rounding: the part of the gradient under test, which grows as the gradient is scaled.
+        rounding: the error bar of the gradient under test, which grows as the gradient is scaled.
     """
 
     places: Array
@@ -58,10 +60,10 @@ class Observed:
         gradient: the gradient under test by name, in float64.
         sampled: numerical derivatives by name.
         parameters: copies of the parameters there.
-        steps: T, where it is known.
-        loss: there; NaN where it is not known.
-        sizes: what is known beside: "B", "O", … to numbers.
-        eps: relative distance of neighbouring numbers in the gradient's precision.
+        steps: T, if it is known.
+        loss: its value there; NaN where it is not known.
+        sizes: other sizes that are known, by their letters: "B", "O", …
+        eps: the relative distance of neighbouring numbers in the gradient's precision.
     """
 
     gradient: Mapping[str, Array]
@@ -73,33 +75,33 @@ class Observed:
     eps: float = 2.0**-52
 
     def beside(self, name: str, gradient: Mapping[str, Array] | None = None) -> Array:
-        """A gradient's entries where one tensor was sampled; that under test without another."""
+        """The sampled entries of one tensor in a gradient, by default the one under test."""
         found = self.gradient if gradient is None else gradient
         taken: Array = found[name].reshape(-1)[self.sampled[name].places]
         return taken
 
     def z(self, name: str, gradient: Mapping[str, Array] | None = None) -> Array:
-        """How far the two are apart in one tensor, in error bars."""
+        """How far gradient and numerical derivative lie apart in one tensor, in error bars."""
         own, g = self.sampled[name], self.beside(name, gradient)
         return np.asarray(np.abs(g - own.numerical) / self.bars(name, gradient))
 
     def bars(self, name: str, gradient: Mapping[str, Array] | None = None) -> Array:
-        """The error bars of both together."""
+        """The error bars of the difference of the two."""
         own = self.sampled[name]
         grown = 1.0
         if gradient is not None:
             before, after = (np.linalg.norm(g[name]) for g in (self.gradient, gradient))
             grown = max(1.0, float(after / before)) if before else 1.0
         largest = float(np.abs(own.numerical).max(initial=0.0))
-        same = LAST_PLACES * self.eps * largest + TINY
+        same = SAME_NUMBER_ULPS * self.eps * largest + SMALLEST_ERROR_BAR
         return np.asarray(own.errors + grown * own.rounding + same)
 
     def wrong(self, gradient: Mapping[str, Array] | None = None) -> tuple[str, ...]:
-        """Names of the tensors in which an entry differs by more than its error bar."""
-        return tuple(n for n in self.sampled if (self.z(n, gradient) > LIMIT).any())
+        """Names of the tensors in which an entry differs by more than its error bar allows."""
+        return tuple(n for n in self.sampled if (self.z(n, gradient) > DIFFERS_BEYOND).any())
 
     def with_gradient(self, gradient: Mapping[str, Array]) -> Observed:
-        """The same point with another gradient under test; its rounding grows as it does."""
+        """The same point with another gradient under test, whose rounding grows with its size."""
         sampled = {}
         for name, own in self.sampled.items():
             before, after = (float(np.linalg.norm(g[name])) for g in (self.gradient, gradient))
@@ -108,20 +110,21 @@ class Observed:
         return replace(self, gradient=gradient, sampled=sampled)
 
     def doubtful(self) -> dict[str, Array]:
-        """The entries that differ, where they are few and differ by little: perhaps by noise."""
+        """The entries that differ, if they are few and differ by so little that it may be noise."""
         found = {name: self.z(name) for name in self.sampled}
-        apart = {name: self.sampled[name].places[z > LIMIT] for name, z in found.items()}
-        few = 0 < sum(places.size for places in apart.values()) <= FEW
-        clear = any((z > CLEAR).any() for z in found.values())
+        apart = {name: self.sampled[name].places[z > DIFFERS_BEYOND] for name, z in found.items()}
+        few = 0 < sum(places.size for places in apart.values()) <= FEW_DIFFERENCES
+        clear = any((z > CLEAR_DIFFERENCE).any() for z in found.values())
         return {name: p for name, p in apart.items() if p.size} if few and not clear else {}
 
     def with_second(self, again: Observed) -> Observed:
-        """With entries that were measured a second time; where the two differ, by so much they err.
+        """The observation with some entries measured a second time.
 
-        What the second does not find to differ does not: that takes two witnesses.
+        An entry differs only if both measurements say so. Where the two measurements disagree, the
+        error bar becomes as large as their distance.
 
         Args:
-            again: of these entries alone.
+            again: the second measurement, of these entries alone.
         """
         sampled = dict(self.sampled)
         for name, second in again.sampled.items():
@@ -130,7 +133,7 @@ class Observed:
             here = np.searchsorted(first.places, second.places)
             g = self.gradient[name].reshape(-1)[second.places]
             bars = second.errors + first.rounding[here]
-            agrees = np.abs(g - second.numerical) <= LIMIT * bars
+            agrees = np.abs(g - second.numerical) <= DIFFERS_BEYOND * bars
             better = agrees | (second.errors < errors[here])
             apart = np.abs(numerical[here] - second.numerical)
             numerical[here] = np.where(better, second.numerical, numerical[here])
@@ -139,7 +142,7 @@ class Observed:
         return replace(self, sampled=sampled)
 
     def discrepancy(self, gradient: Mapping[str, Array] | None = None) -> float:
-        """‖g − n‖ / (‖g‖ + ‖n‖) over what was sampled, where that told anything."""
+        """‖g − n‖ / (‖g‖ + ‖n‖) over the sampled entries whose derivative was measured."""
         told = np.concatenate([np.isfinite(own.errors) for own in self.sampled.values()])
         g = np.concatenate([self.beside(name, gradient) for name in self.sampled])[told]
         n = np.concatenate([own.numerical for own in self.sampled.values()])[told]
@@ -154,7 +157,7 @@ class Observed:
 
 @contextmanager
 def standing(parameters: Mapping[str, Array], values: Mapping[str, Array] | None) -> Iterator[None]:
-    """The parameters have these values meanwhile; afterwards they are put back, bit for bit."""
+    """Gives the parameters these values for the time being, and restores them bit for bit."""
     origin = Origin(parameters)
     try:
         for name, value in (values or {}).items():
@@ -170,7 +173,7 @@ def observe(
     *,
     budget: Budget,
     places: Mapping[str, Array] | None = None,
-    most: int = MOST,
+    most: int = ENTRIES_OF_A_LOOK,
     sizes: Mapping[str, int] | None = None,
     seed: int = 0,
     again: bool = False,
@@ -178,23 +181,23 @@ def observe(
     """The gradient of a target beside numerical derivatives.
 
     Args:
-        target: what is looked at.
-        values: of the parameters, where others are wanted than they have.
+        target: the target that is observed.
+        values: values for the parameters, if not those that they have.
         budget: what the evaluations are taken from.
         places: which entries of which tensors; by default as many as `most` allows.
-        most: entries, over all tensors.
-        sizes: what is known of the target.
-        seed: of what is drawn.
-        again: whether these entries were looked at before: other steps are taken then.
+        most: how many entries, over all tensors.
+        sizes: what is known of the target's sizes.
+        seed: for what is drawn at random.
+        again: whether these entries were measured before, so that other steps are to be taken.
 
     Raises:
-        Spent: where the budget does not reach.
-        CheckError: where a loss or gradient is not finite there.
+        Spent: if the budget does not suffice.
+        CheckError: if a loss or a gradient is not finite there.
     """
     with standing(target.parameters, values):
         evaluator = Evaluator(target)
         budget.take()
-        loss = evaluator.loss()  # some gradients live on what the loss leaves behind
+        loss = evaluator.loss()  # some gradients use what the loss has left behind
         gradient = evaluator.gradient()
         site = Site(target, gradient, budget, seed)
         site.survey()
@@ -207,7 +210,7 @@ def observe(
 
 
 def spread(parameters: Mapping[str, Array], most: int, seed: int) -> dict[str, Array]:
-    """All entries of every tensor, or as many of each as a number over all of them allows."""
+    """The entries to look at: all of them, or a sample of so many over all tensors."""
     rng = np.random.default_rng(seed)
     few = _shares({name: array.size for name, array in parameters.items()}, most)
     return {
@@ -217,10 +220,10 @@ def spread(parameters: Mapping[str, Array], most: int, seed: int) -> dict[str, A
 
 
 def _shares(sizes: Mapping[str, int], most: int) -> dict[str, int]:
-    """How many of each; what small ones leave is shared by the larger."""
+    """How many entries of each tensor; what small tensors leave is shared by larger ones."""
     found, left = {}, most
     for place, name in enumerate(sorted(sizes, key=lambda name: sizes[name])):
-        share = max(left // (len(sizes) - place), FEWEST)
+        share = max(left // (len(sizes) - place), LEAST_ENTRIES_OF_A_TENSOR)
         found[name] = min(sizes[name], share)
         left -= found[name]
     return found
@@ -228,7 +231,7 @@ def _shares(sizes: Mapping[str, int], most: int) -> dict[str, int]:
 
 def _sample(site: Site, name: str, places: Array, again: bool) -> Sampled:
     shape = site.parameters[name].shape
-    goal = 0.0 if again else FINE * float(np.abs(site.gradient[name]).max(initial=0.0))
+    goal = 0.0 if again else FINE_ERROR_BAR * float(np.abs(site.gradient[name]).max(initial=0.0))
     unit = site.scales[name] * (ASKEW if again else 1.0)
     lines = []
     for place in places:
@@ -246,3 +249,39 @@ def _sample(site: Site, name: str, places: Array, again: bool) -> Sampled:
     ]
     n, errors, rounding = np.array(rows, dtype=np.float64).reshape(-1, 3).T
     return Sampled(places, n, errors, rounding)
+
+
+Gradient = Mapping[str, Array]
+Undo = Callable[[Observed], Gradient]
+"""From an observation, perhaps at another length, to its gradient with a fault undone."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A fault, or a set of faults, that may explain what is observed, and where.
+
+    Attributes:
+        faults: identifiers of `FAULTS`; several where they fit only together.
+        where: tensors, gates or steps that it concerns, in words; "" for all of them.
+        undone: the gradient with the fault undone, by name; None where its effect on the gradient
+            is not known entry by entry.
+        evidence: what speaks for it, in sentences with numbers.
+        facts: what fills the placeholders of its fault's statement.
+        alternatives: identifiers of faults that would look the same here.
+        confidence: how far it can be believed if it explains everything, 0 … 1.
+        undo: what undoes the fault at other lengths and other points, if that is known.
+    """
+
+    faults: tuple[str, ...]
+    where: str = ""
+    undone: Gradient | None = None
+    evidence: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    alternatives: tuple[str, ...] = ()
+    confidence: float = 0.95
+    undo: Undo | None = None
+
+    @property
+    def fault(self) -> str:
+        """The first of its faults."""
+        return self.faults[0]

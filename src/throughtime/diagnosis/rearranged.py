@@ -8,18 +8,18 @@ from itertools import permutations
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.candidate import Candidate, Gradient
-from throughtime.diagnosis.observed import LIMIT, Observed
+from throughtime.diagnosis.observed import Candidate, Gradient, Observed
+from throughtime.diagnosis.tolerances import DIFFERS_BEYOND
 
 GATES = (4, 3, 2)  # blocks of rows or columns that a tensor may have
 
 
 def transposed(observed: Observed) -> Iterator[Candidate]:
-    """One tensor, or its square blocks, with rows and columns exchanged."""
+    """A tensor whose rows and columns are exchanged, or those of its square blocks."""
     mended: dict[str, tuple[Array, str]] = {}
     for name in observed.wrong():
         for array, how in _transpositions(observed.gradient[name]):
-            if not (observed.z(name, {**observed.gradient, name: array}) > LIMIT).any():
+            if not (observed.z(name, {**observed.gradient, name: array}) > DIFFERS_BEYOND).any():
                 mended[name] = array, how
                 break
     if not mended:
@@ -37,7 +37,7 @@ def transposed(observed: Observed) -> Iterator[Candidate]:
 
 
 def _transpositions(g: Array) -> Iterator[tuple[Array, str]]:
-    """What a tensor would be, were some part of it transposed."""
+    """The tensor with one part or another transposed back, and words for it."""
     if g.ndim != 2 or min(g.shape) < 2:
         return
     rows, columns = g.shape
@@ -96,7 +96,7 @@ def permuted(observed: Observed) -> Iterator[Candidate]:
 
 
 def _permutation(observed: Observed, name: str, gates: int) -> tuple[int, tuple[int, ...]] | None:
-    """Along which axis, and in which order a tensor's blocks are its numerical derivative."""
+    """The axis along which, and the order in which, a tensor's blocks give its derivative."""
     g = observed.gradient[name]
     for axis in range(g.ndim):
         if g.shape[axis] % gates or g.shape[axis] < gates:
@@ -105,7 +105,7 @@ def _permutation(observed: Observed, name: str, gates: int) -> tuple[int, tuple[
             if order == tuple(range(gates)):
                 continue
             array = _reordered(g, axis, order)
-            if not (observed.z(name, {**observed.gradient, name: array}) > LIMIT).any():
+            if not (observed.z(name, {**observed.gradient, name: array}) > DIFFERS_BEYOND).any():
                 return axis, order
     return None
 
@@ -116,7 +116,7 @@ def _reordered(g: Array, axis: int, order: tuple[int, ...]) -> Array:
 
 
 def _exchanged(observed: Observed, wrong: tuple[str, ...]) -> Iterator[Candidate]:
-    """Tensors of one shape whose gradients are each other's."""
+    """Tensors of one shape that have each other's gradients."""
     undone = dict(observed.gradient)
     swapped = []
     for name in wrong:
@@ -124,7 +124,7 @@ def _exchanged(observed: Observed, wrong: tuple[str, ...]) -> Iterator[Candidate
             g = observed.gradient[other]
             if other == name or g.shape != observed.gradient[name].shape or not g.any():
                 continue
-            if not (observed.z(name, {**observed.gradient, name: g}) > LIMIT).any():
+            if not (observed.z(name, {**observed.gradient, name: g}) > DIFFERS_BEYOND).any():
                 undone[name] = g
                 swapped.append((name, other))
                 break
@@ -136,10 +136,10 @@ def _exchanged(observed: Observed, wrong: tuple[str, ...]) -> Iterator[Candidate
 
 
 def copied(observed: Observed) -> Iterator[Candidate]:
-    """A bias, or a block of one, that is the same as another though the loss tells them apart."""
+    """A bias, or a block of one, that equals another though their derivatives differ."""
     for name in observed.wrong():
         for part, other, array in _copies(observed, name):
-            if (observed.z(name, array) > LIMIT).any():
+            if (observed.z(name, array) > DIFFERS_BEYOND).any():
                 continue
             evidence = (
                 f"The gradient of {part} is bit for bit that of {other}, whose numerical "
@@ -152,7 +152,7 @@ def copied(observed: Observed) -> Iterator[Candidate]:
 
 
 def _copies(observed: Observed, name: str) -> Iterator[tuple[str, str, Gradient]]:
-    """Parts that equal another one, and the gradient with the numerical derivative in place."""
+    """Parts that equal another part, and the gradient with their numerical derivative instead."""
     g, own = observed.gradient[name], observed.sampled[name]
     if np.squeeze(g).ndim != 1 or not g.any():
         return

@@ -1,8 +1,7 @@
 """Our own backward pass with faults put in, and the search for those that match a gradient."""
 
-from throughtime.diagnosis.mutants.explain import Match, Mutant, explain, mutants
 from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.model import Model
-from throughtime.diagnosis.mutants.search import passes
+from throughtime.diagnosis.mutants.search import Match, Mutant, explain, mutants, passes
 
 __all__ = ["Layout", "Match", "Model", "Mutant", "explain", "mutants", "passes"]

@@ -9,38 +9,39 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.blocks import Block
 from throughtime.diagnosis.mutants.cells import GRU, LSTM
-from throughtime.diagnosis.mutants.change import Change, Edit, change
-from throughtime.diagnosis.mutants.model import DIRECTIONS, Model
+from throughtime.diagnosis.mutants.interventions import Intervention, Mutation, mutation
+from throughtime.diagnosis.mutants.model import DIRECTIONS, Block, Model
 
 Carried = tuple[Array, Array]
 LONGEST = 24  # truncations beyond this many steps are tried at round numbers only
 
 
-def of_each_layer(model: Model, fault: str, where: str = "", **edits: Edit) -> Iterator[Change]:
-    """The change everywhere and, where there are several, in each layer and direction alone."""
+def of_each_layer(
+    model: Model, fault: str, where: str = "", **edits: Intervention
+) -> Iterator[Mutation]:
+    """The mutation everywhere and, where there are several, in each layer and direction alone."""
     made = tuple(edits.items())
     layers = [None, *range(model.layers)] if model.layers > 1 else [None]
     directions = [None, *range(model.directions)] if model.directions > 1 else [None]
     for layer, direction in product(layers, directions):
         words = ", ".join(filter(None, [where, model.words(layer, direction)]))
-        yield Change(fault, words, made, layer, direction)
+        yield Mutation(fault, words, made, layer, direction)
 
 
-def dh_next_missing(model: Model) -> Iterator[Change]:
+def dh_next_missing(model: Model) -> Iterator[Mutation]:
     """δh from step t + 1 is left out."""
     if model.steps > 1:
         yield from of_each_layer(model, "dh_next_missing", carried=_times(0, 1))
 
 
-def dc_next_missing(model: Model) -> Iterator[Change]:
+def dc_next_missing(model: Model) -> Iterator[Mutation]:
     """δc from step t + 1 is left out."""
     if model.steps > 1 and isinstance(model.cell, LSTM):
         yield from of_each_layer(model, "dc_next_missing", carried=_times(1, 0))
 
 
-def term_counted_twice(model: Model) -> Iterator[Change]:
+def term_counted_twice(model: Model) -> Iterator[Mutation]:
     """What step t + 1 sends back is added twice."""
     if model.steps < 2:
         return
@@ -50,7 +51,7 @@ def term_counted_twice(model: Model) -> Iterator[Change]:
         yield from of_each_layer(model, "term_counted_twice", "δh and δc", carried=_times(2, 2))
 
 
-def dh_overwritten(model: Model) -> Iterator[Change]:
+def dh_overwritten(model: Model) -> Iterator[Mutation]:
     """δh from step t + 1 replaces that of the output."""
     if model.steps < 2:
         return
@@ -61,20 +62,20 @@ def dh_overwritten(model: Model) -> Iterator[Change]:
     yield from of_each_layer(model, "dh_overwritten", dh=edit)
 
 
-def truncated(model: Model) -> Iterator[Change]:
+def truncated(model: Model) -> Iterator[Mutation]:
     """Nothing crosses every k-th step; or nothing goes back beyond the last k."""
     T = model.steps
     for k in (n for n in range(1, T) if n <= LONGEST or n % 5 == 0 or n & (n - 1) == 0):
         if k > 1 or isinstance(model.cell, LSTM):  # elsewhere it is `dh_next_missing`
-            yield change("truncated", f"k = {k}", carried=_cut(lambda t, k=k: (t + 1) % k == 0))
+            yield mutation("truncated", f"k = {k}", carried=_cut(lambda t, k=k: (t + 1) % k == 0))
         if T % k:
             words = f"k = {k}, counted from the end"
-            yield change("truncated", words, carried=_cut(lambda t, k=k: (T - t - 1) % k == 0))
+            yield mutation("truncated", words, carried=_cut(lambda t, k=k: (T - t - 1) % k == 0))
         words = f"k = {k}, the last steps alone"
-        yield change("truncated", words, dh=_from(T - k), carried=_cut(lambda t, k=k: t < T - k))
+        yield mutation("truncated", words, dh=_from(T - k), carried=_cut(lambda t, k=k: t < T - k))
 
 
-def recurrent_untransposed(model: Model) -> Iterator[Change]:
+def recurrent_untransposed(model: Model) -> Iterator[Mutation]:
     """U δz instead of Uᵀδz: all gates, the sigmoid gates, or one of them."""
     gates = model.cell.gates
     rows, columns = model.blocks[Block(0, "U", 0)].shape
@@ -84,37 +85,39 @@ def recurrent_untransposed(model: Model) -> Iterator[Change]:
         yield from of_each_layer(model, "recurrent_untransposed", words, U=_transposed(chosen))
     if len(gates) > 2:
         for k, gate in enumerate(gates):
-            yield change("recurrent_untransposed", f"gate {gate}", U=_transposed((k,)))
+            yield mutation("recurrent_untransposed", f"gate {gate}", U=_transposed((k,)))
 
 
-def wrong_matrix(model: Model) -> Iterator[Change]:
+def wrong_matrix(model: Model) -> Iterator[Mutation]:
     """Another block of the weights where Uᵀ belongs."""
     if model.steps < 2:
         return
     gates = model.cell.gates
     n = len(gates)
     for k in range(n if n > 1 else 0):
-        yield change("wrong_matrix", f"U of {gates[k]} for every gate", U=_taken([k] * n))
+        yield mutation("wrong_matrix", f"U of {gates[k]} for every gate", U=_taken([k] * n))
     for a, b in combinations(range(n), 2):
         order = list(range(n))
         order[a], order[b] = b, a
-        yield change("wrong_matrix", f"U of {gates[a]} and of {gates[b]} swapped", U=_taken(order))
+        yield mutation(
+            "wrong_matrix", f"U of {gates[a]} and of {gates[b]} swapped", U=_taken(order)
+        )
     for by in range(1, n) if n > 2 else ():
         order = [(k - by) % n for k in range(n)]
-        yield change("wrong_matrix", f"U of the gates moved on by {by}", U=_taken(order))
+        yield mutation("wrong_matrix", f"U of the gates moved on by {by}", U=_taken(order))
     for cycle in _cycles(n):
-        yield change("wrong_matrix", "U of the gates in another order", U=_taken(list(cycle)))
+        yield mutation("wrong_matrix", "U of the gates in another order", U=_taken(list(cycle)))
     for a, b in permutations(range(n), 2):
         order = list(range(n))
         order[a] = b
-        yield change("wrong_matrix", f"U of {gates[b]} for that of {gates[a]}", U=_taken(order))
+        yield mutation("wrong_matrix", f"U of {gates[b]} for that of {gates[a]}", U=_taken(order))
     for words, chosen in _gate_sets(model):
         for place, columns in COLUMNS.items():
             where = f"{place}, {words}" if words else place
             yield from of_each_layer(model, "wrong_matrix", where, U=_other(columns, chosen))
 
 
-def direct_path(model: Model) -> Iterator[Change]:
+def direct_path(model: Model) -> Iterator[Mutation]:
     """One of the two ways back through a GRU alone."""
     if not isinstance(model.cell, GRU) or model.steps < 2:
         return
@@ -123,7 +126,7 @@ def direct_path(model: Model) -> Iterator[Change]:
     yield from of_each_layer(model, missing, paths=lambda both: (0 * both[0], both[1]))
 
 
-def last_cache_at_every_step(model: Model) -> Iterator[Change]:
+def last_cache_at_every_step(model: Model) -> Iterator[Mutation]:
     """One step's activations, the last one's, with or without its operands."""
     if model.steps < 2:
         return
@@ -141,12 +144,12 @@ def last_cache_at_every_step(model: Model) -> Iterator[Change]:
     yield from of_each_layer(model, name, "activations and inputs", cache=last, x=repeated)
 
 
-def lower_layer_overwritten(model: Model) -> Iterator[Change]:
+def lower_layer_overwritten(model: Model) -> Iterator[Mutation]:
     """One step's δx, the first or the last, reaches the layer below; or one direction's."""
     if model.directions > 1 and (model.layers > 1 or model.has_embedding):
         for kept, words in enumerate(DIRECTIONS):
-            edit: Edit = lambda halves, kept=kept: [halves[kept]]  # noqa: E731
-            yield change("lower_layer_overwritten", f"the {words}'s alone", dx_halves=edit)
+            edit: Intervention = lambda halves, kept=kept: [halves[kept]]  # noqa: E731
+            yield mutation("lower_layer_overwritten", f"the {words}'s alone", dx_halves=edit)
     if model.layers < 2 or model.steps < 2:
         return
 
@@ -156,29 +159,29 @@ def lower_layer_overwritten(model: Model) -> Iterator[Change]:
     def last(dx: Array) -> Array:
         return np.concatenate([0 * dx[:-1], dx[-1:]])
 
-    yield change("lower_layer_overwritten", "the first step's alone", dx=first)
-    yield change("lower_layer_overwritten", "the last step's alone", dx=last)
+    yield mutation("lower_layer_overwritten", "the first step's alone", dx=first)
+    yield mutation("lower_layer_overwritten", "the last step's alone", dx=last)
     repeated = "the first step's at every step"
-    yield change(
+    yield mutation(
         "lower_layer_overwritten", repeated, dx=lambda dx: np.broadcast_to(dx[0], dx.shape)
     )
 
 
-def _times(h: float, c: float) -> Edit:
+def _times(h: float, c: float) -> Intervention:
     def edit(carried: Carried, **_: Any) -> Carried:
         return h * carried[0], c * carried[1]
 
     return edit
 
 
-def _cut(at: Any) -> Edit:
+def _cut(at: Any) -> Intervention:
     def edit(carried: Carried, t: int, T: int) -> Carried:
         return (0 * carried[0], 0 * carried[1]) if at(t) and t < T - 1 else carried
 
     return edit
 
 
-def _from(first: int) -> Edit:
+def _from(first: int) -> Intervention:
     """δh is 0 before step `first`."""
     return lambda dh, t, **_: dh if t >= first else 0 * dh
 
@@ -191,7 +194,7 @@ def _gate_sets(model: Model) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield "gates r and z", (0, 1)
 
 
-def _transposed(chosen: tuple[int, ...]) -> Edit:
+def _transposed(chosen: tuple[int, ...]) -> Intervention:
     def edit(U: Array, W: Array) -> Array:
         wrong = U.copy()
         for k in chosen:
@@ -201,7 +204,7 @@ def _transposed(chosen: tuple[int, ...]) -> Edit:
     return edit
 
 
-def _taken(order: list[int]) -> Edit:
+def _taken(order: list[int]) -> Intervention:
     return lambda U, W: U[order]
 
 
@@ -213,7 +216,7 @@ def _cycles(n: int) -> Iterator[tuple[int, ...]]:
             yield order
 
 
-def _other(columns: Any, chosen: tuple[int, ...]) -> Edit:
+def _other(columns: Any, chosen: tuple[int, ...]) -> Intervention:
     def edit(U: Array, W: Array) -> Array:
         wrong = U.copy()
         for k in chosen:

@@ -10,12 +10,12 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, SLOPES
-from throughtime.diagnosis.mutants.change import Change, Edit
 from throughtime.diagnosis.mutants.faults_between import of_each_layer
+from throughtime.diagnosis.mutants.interventions import Intervention, Mutation
 from throughtime.diagnosis.mutants.model import Model
 
 
-def derivative_of_activated_value(model: Model) -> Iterator[Change]:
+def derivative_of_activated_value(model: Model) -> Iterator[Mutation]:
     """φ′(a) for φ′(z), where a = φ(z): σ(a)(1 − σ(a)) or 1 − tanh² a."""
     kinds = model.cell.activations
 
@@ -33,7 +33,7 @@ def derivative_of_activated_value(model: Model) -> Iterator[Change]:
         yield from of_each_layer(model, name, words, cell_slope=edit)
 
 
-def derivative_missing(model: Model) -> Iterator[Change]:
+def derivative_missing(model: Model) -> Iterator[Mutation]:
     """No derivative of the activation."""
     kinds = model.cell.activations
     for words, chosen in _gate_sets(model):
@@ -45,24 +45,24 @@ def derivative_missing(model: Model) -> Iterator[Change]:
         yield from of_each_layer(model, "derivative_missing", "tanh(c)", cell_slope=edit)
 
 
-def gates_swapped_in_dc(model: Model) -> Iterator[Change]:
+def gates_swapped_in_dc(model: Model) -> Iterator[Mutation]:
     """δi = δc ⊙ i and δa = δc ⊙ a."""
     if isinstance(model.cell, LSTM) and not model.cell.coupled:
-        edit: Edit = lambda d: d | {"i": d["a"], "a": d["i"]}  # noqa: E731
+        edit: Intervention = lambda d: d | {"i": d["a"], "a": d["i"]}  # noqa: E731
         yield from of_each_layer(model, "gates_swapped_in_dc", dgates=edit)
 
 
-def current_c_for_previous(model: Model) -> Iterator[Change]:
+def current_c_for_previous(model: Model) -> Iterator[Mutation]:
     """δf = δc ⊙ c_t."""
     if isinstance(model.cell, LSTM):
         yield from of_each_layer(model, "current_c_for_previous", c_before=lambda before, now: now)
 
 
-def update_gate_term_missing(model: Model) -> Iterator[Change]:
+def update_gate_term_missing(model: Model) -> Iterator[Mutation]:
     """h_{t−1}, or c_{t−1} where f = 1 − i, is left out of the update gate's δ."""
     coupled = isinstance(model.cell, LSTM) and model.cell.coupled
     if isinstance(model.cell, GRU) or coupled:
-        edit: Edit = lambda before: 0 * before  # noqa: E731
+        edit: Intervention = lambda before: 0 * before  # noqa: E731
         yield from of_each_layer(model, "update_gate_term_missing", update=edit)
 
 
@@ -82,7 +82,7 @@ def _gate_sets(model: Model) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield "gates " + " ".join(gates[k] for k in pair), pair
 
 
-def _replaced(chosen: tuple[int, ...], kinds: tuple[str, ...], slope: Any) -> Edit:
+def _replaced(chosen: tuple[int, ...], kinds: tuple[str, ...], slope: Any) -> Intervention:
     def edit(slopes: Array, v: Array) -> Array:
         wrong = slopes.copy()
         for k in chosen:

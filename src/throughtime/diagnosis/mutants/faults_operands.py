@@ -8,28 +8,28 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.change import Change, Edit, change
 from throughtime.diagnosis.mutants.faults_between import of_each_layer
+from throughtime.diagnosis.mutants.interventions import Intervention, Mutation, mutation
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.network import reverse
 
 
-def current_h_for_previous(model: Model) -> Iterator[Change]:
+def current_h_for_previous(model: Model) -> Iterator[Mutation]:
     """h_t for h_{t−1}."""
-    edit: Edit = lambda h, states: states[1:]  # noqa: E731
+    edit: Intervention = lambda h, states: states[1:]  # noqa: E731
     yield from of_each_layer(model, "current_h_for_previous", h_before=edit)
 
 
-def wrapped_initial_state(model: Model) -> Iterator[Change]:
+def wrapped_initial_state(model: Model) -> Iterator[Mutation]:
     """The last state at the first step."""
-    edit: Edit = lambda h, states: np.concatenate([states[-1:], h[1:]])  # noqa: E731
+    edit: Intervention = lambda h, states: np.concatenate([states[-1:], h[1:]])  # noqa: E731
     yield from of_each_layer(model, "wrapped_initial_state", h_before=edit)
 
 
-def states_off_by_one(model: Model) -> Iterator[Change]:
+def states_off_by_one(model: Model) -> Iterator[Mutation]:
     """h_{t−2} for h_{t−1}, and in the head h_{t−1} for h_t, or there alone."""
 
-    def earlier(first: Any) -> Edit:
+    def earlier(first: Any) -> Intervention:
         return lambda h, states: np.concatenate([first(states), h[:-1]])
 
     firsts = {
@@ -37,21 +37,21 @@ def states_off_by_one(model: Model) -> Iterator[Change]:
         "h_{T−1} first": lambda states: states[-2:-1],
         "h_0 first": lambda states: states[:1],
     }
-    heads: dict[str, Edit] = {
+    heads: dict[str, Intervention] = {
         "h_0 first in the head": lambda seen, before: before,
         "0 first in the head": lambda seen, before: np.concatenate([0 * seen[:1], seen[:-1]]),
     }
     name = "states_off_by_one"
     for words, first in firsts.items():
         for in_head, head in heads.items() if model.has_head else ():
-            yield change(name, f"{words}, {in_head}", h_before=earlier(first), seen=head)
-        yield change(name, f"{words}, recurrent weights alone", h_before=earlier(first))
+            yield mutation(name, f"{words}, {in_head}", h_before=earlier(first), seen=head)
+        yield mutation(name, f"{words}, recurrent weights alone", h_before=earlier(first))
     if model.has_head:
         for in_head, head in heads.items():
-            yield change(name, f"{in_head} alone", seen=head)
+            yield mutation(name, f"{in_head} alone", seen=head)
 
 
-def time_reversed(model: Model) -> Iterator[Change]:
+def time_reversed(model: Model) -> Iterator[Mutation]:
     """x of the step that is as far from the end, of all steps or of the sequence's own."""
     if model.steps < 2:
         return
@@ -62,7 +62,7 @@ def time_reversed(model: Model) -> Iterator[Change]:
         yield from of_each_layer(model, "time_reversed", words, x=lambda x: reverse(x, lengths))
 
 
-def sequences_swapped(model: Model) -> Iterator[Change]:
+def sequences_swapped(model: Model) -> Iterator[Mutation]:
     """x of another sequence."""
     if model.data.x.shape[1] < 2:
         return
@@ -73,7 +73,7 @@ def sequences_swapped(model: Model) -> Iterator[Change]:
         yield from of_each_layer(model, name, "the one before's", x=lambda x: np.roll(x, 1, 1))
 
 
-def only_last_step_kept(model: Model) -> Iterator[Change]:
+def only_last_step_kept(model: Model) -> Iterator[Mutation]:
     """`=` for `+=`: in all tensors, in the recurrent ones, or in one kind."""
     T, B = model.steps, len(model.data.lengths)
     if T < 2:
@@ -88,10 +88,10 @@ def only_last_step_kept(model: Model) -> Iterator[Change]:
         for kept, mask in _kept(T, B).items():
             where = f"{words}, {kept}" if words else kept
             edits = tuple((f"kept_{kind}", _times(mask)) for kind in letters)
-            yield Change("only_last_step_kept", where, edits)
+            yield Mutation("only_last_step_kept", where, edits)
     if model.has_embedding:
         for kept, mask in _kept_of_classes(model.data.x).items():
-            yield change("only_last_step_kept", f"embedding, {kept}", kept_E=_times(mask))
+            yield mutation("only_last_step_kept", f"embedding, {kept}", kept_E=_times(mask))
 
 
 def _kept_of_classes(x: Array) -> dict[str, Array]:
@@ -125,7 +125,7 @@ def _kept(T: int, B: int) -> dict[str, Array]:
     return found
 
 
-def _times(mask: Array) -> Edit:
+def _times(mask: Array) -> Intervention:
     return lambda kept: kept * mask
 
 

@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.change import Change, Edit, change
+from throughtime.diagnosis.mutants.interventions import Intervention, Mutation, mutation
 from throughtime.diagnosis.mutants.losses import softmax
 from throughtime.diagnosis.mutants.model import Forward, Model
 
 
-def different_loss(model: Model) -> Iterator[Change]:
+def different_loss(model: Model) -> Iterator[Mutation]:
     """δ of the outputs belongs to another loss."""
     others = SOFTMAX_OTHERS if model.loss.kind == "softmax" else SQUARED_OTHERS
     if model.loss.kind not in ("softmax", "squared_error"):
         return
     for words, slope in others.items():
-        yield change("different_loss", words, dy=_of_loss(slope))
+        yield mutation("different_loss", words, dy=_of_loss(slope))
 
 
-def softmax_derivative_twice(model: Model) -> Iterator[Change]:
+def softmax_derivative_twice(model: Model) -> Iterator[Mutation]:
     """The softmax's Jacobian once more: p ⊙ (δ − p·δ)."""
     if model.loss.kind != "softmax":
         return
@@ -32,10 +32,10 @@ def softmax_derivative_twice(model: Model) -> Iterator[Change]:
         result: Array = p * (dy - (p * dy).sum(axis=-1, keepdims=True))
         return result
 
-    yield change("softmax_derivative_twice", dy=edit)
+    yield mutation("softmax_derivative_twice", dy=edit)
 
 
-def targets_shifted(model: Model) -> Iterator[Change]:
+def targets_shifted(model: Model) -> Iterator[Mutation]:
     """The target of another step."""
     if model.loss.last or model.steps < 2 or model.loss.kind in ("weighted", "given"):
         return
@@ -46,10 +46,10 @@ def targets_shifted(model: Model) -> Iterator[Change]:
         "the step before's": np.maximum(t - 1, 0),
         "the step before's, the last one's at the start": t - 1,
     }.items():
-        yield change("targets_shifted", words, dy=_shifted(source))
+        yield mutation("targets_shifted", words, dy=_shifted(source))
 
 
-def output_gradient_at_every_step(model: Model) -> Iterator[Change]:
+def output_gradient_at_every_step(model: Model) -> Iterator[Mutation]:
     """The last step's error, or each step's own, sent in at every step."""
     if not model.loss.last or model.steps < 2:
         return
@@ -62,11 +62,11 @@ def output_gradient_at_every_step(model: Model) -> Iterator[Change]:
         slope: Array = model.loss.errors(run.y, model.data.targets)[1] * whole
         return slope / (2 * run.loss) if model.loss.root else slope
 
-    yield change("output_gradient_at_every_step", "the last step's error", dy=repeated)
-    yield change("output_gradient_at_every_step", "each step's own error", dy=own)
+    yield mutation("output_gradient_at_every_step", "the last step's error", dy=repeated)
+    yield mutation("output_gradient_at_every_step", "each step's own error", dy=own)
 
 
-def output_gradient_at_last_step_only(model: Model) -> Iterator[Change]:
+def output_gradient_at_last_step_only(model: Model) -> Iterator[Mutation]:
     """Nothing but the last step's error. Below the head alone it would be `dh_overwritten`."""
     if model.loss.last or model.steps < 2:
         return
@@ -74,10 +74,10 @@ def output_gradient_at_last_step_only(model: Model) -> Iterator[Change]:
     def last(dy: Array, **_: Any) -> Array:
         return np.concatenate([0 * dy[:-1], dy[-1:]])
 
-    yield change("output_gradient_at_last_step_only", dy=last)
+    yield mutation("output_gradient_at_last_step_only", dy=last)
 
 
-def padding_counted(model: Model) -> Iterator[Change]:
+def padding_counted(model: Model) -> Iterator[Mutation]:
     """Steps beyond a sequence's end count."""
     whole = (model.data.lengths == model.steps).all()
     if whole or model.loss.last or model.loss.kind == "given":
@@ -88,10 +88,10 @@ def padding_counted(model: Model) -> Iterator[Change]:
         slope: Array = model.loss.errors(run.y, model.data.targets)[1] * weights
         return slope
 
-    yield change("padding_counted", dy=edit)
+    yield mutation("padding_counted", dy=edit)
 
 
-def _shifted(source: Array) -> Edit:
+def _shifted(source: Array) -> Intervention:
     def edit(dy: Array, model: Model, run: Forward, **_: Any) -> Array:
         targets = model.data.targets[source]
         return model.loss.evaluate(run.y, targets, _weights(model))[1]
@@ -99,7 +99,7 @@ def _shifted(source: Array) -> Edit:
     return edit
 
 
-def _of_loss(slope: Any) -> Edit:
+def _of_loss(slope: Any) -> Intervention:
     def edit(dy: Array, model: Model, run: Forward, **_: Any) -> Array:
         result: Array = slope(run.y, model.data.targets) * _weights(model)[..., None]
         return result

@@ -7,15 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.blocks import Block
-from throughtime.diagnosis.mutants.cells import ACTIVATIONS, LSTM
-from throughtime.diagnosis.mutants.change import Change, Edit
+from throughtime.diagnosis.mutants.cells import ACTIVATIONS, LSTM, Tape
 from throughtime.diagnosis.mutants.faults_between import of_each_layer
-from throughtime.diagnosis.mutants.model import Model
-from throughtime.diagnosis.mutants.walk import Tape
+from throughtime.diagnosis.mutants.interventions import Intervention, Mutation
+from throughtime.diagnosis.mutants.model import Block, Model
 
 
-def projection_untransposed(model: Model) -> Iterator[Change]:
+def projection_untransposed(model: Model) -> Iterator[Mutation]:
     """δm = R δh; where R is not square, its memory read as if it were of the other shape."""
     if not model.projected:
         return
@@ -24,13 +22,13 @@ def projection_untransposed(model: Model) -> Iterator[Change]:
     if size == units:
         yield from of_each_layer(model, name, dm=lambda dm, dh, R: dh @ R.T)
         return
-    by_rows: Edit = lambda dm, dh, R: dh @ R.reshape(units, size).T  # noqa: E731
-    by_columns: Edit = lambda dm, dh, R: dh @ R.T.reshape(size, units)  # noqa: E731
+    by_rows: Intervention = lambda dm, dh, R: dh @ R.reshape(units, size).T  # noqa: E731
+    by_columns: Intervention = lambda dm, dh, R: dh @ R.T.reshape(size, units)  # noqa: E731
     yield from of_each_layer(model, name, "its memory read as (H, P)", dm=by_rows)
     yield from of_each_layer(model, name, "its memory, by columns, read as (P, H)", dm=by_columns)
 
 
-def projection_skipped(model: Model) -> Iterator[Change]:
+def projection_skipped(model: Model) -> Iterator[Mutation]:
     """δm = δh; of other sizes, as far as it goes."""
     if not model.projected:
         return
@@ -45,7 +43,7 @@ def projection_skipped(model: Model) -> Iterator[Change]:
     yield from of_each_layer(model, "projection_skipped", words, dm=edit)
 
 
-def wrong_projection_operand(model: Model) -> Iterator[Change]:
+def wrong_projection_operand(model: Model) -> Iterator[Mutation]:
     """δR of other values than δh_t and m_t."""
     if not model.projected:
         return
@@ -60,7 +58,7 @@ def wrong_projection_operand(model: Model) -> Iterator[Change]:
         return np.concatenate([0 * m[:1], m[:-1]])
 
     if size == units:
-        already: Edit = lambda m, tape: tape.h[1:]  # noqa: E731
+        already: Intervention = lambda m, tape: tape.h[1:]  # noqa: E731
         yield from of_each_layer(model, name, "h_t in the place of m_t", m=already)
     yield from of_each_layer(model, name, "m_t without the output gate", m=without_o)
     if cell.squash != "identity":
@@ -68,8 +66,8 @@ def wrong_projection_operand(model: Model) -> Iterator[Change]:
             model, name, "c_t in the place of m_t", m=lambda m, tape: tape.c[1:]
         )
     if model.steps > 1:
-        out: Edit = lambda dh, out: out  # noqa: E731
-        carried: Edit = lambda dh, out: dh - out  # noqa: E731
+        out: Intervention = lambda dh, out: out  # noqa: E731
+        carried: Intervention = lambda dh, out: dh - out  # noqa: E731
         yield from of_each_layer(model, name, "m of the step before", m=before)
         yield from of_each_layer(model, name, "δh of the output alone", dh_R=out)
         yield from of_each_layer(model, name, "δh from the next step alone", dh_R=carried)

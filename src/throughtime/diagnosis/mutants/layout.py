@@ -1,23 +1,31 @@
-"""A layout: how a target's arrays hold a cell's matrices, and what the run was."""
+"""Layouts, declared or guessed: how a target's arrays hold a cell's matrices, and its run."""
 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain, permutations, product
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from throughtime.arrays import Array, Shape, refuse
-from throughtime.diagnosis.mutants.blocks import EMBEDDING, HEAD, Block, Place, Placement
-from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN
+from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN, Cell
 from throughtime.diagnosis.mutants.losses import Loss, as_targets
-from throughtime.diagnosis.mutants.model import Data, Model
-from throughtime.diagnosis.mutants.walk import Cell
+from throughtime.diagnosis.mutants.model import (
+    EMBEDDING,
+    HEAD,
+    Block,
+    BlockPlace,
+    Data,
+    Model,
+    Placement,
+)
 from throughtime.gradcheck import Gates
 
-# A name; one with "{gate}", "{layer}" or "{direction}" in it; or one name a layer and direction.
+# A name, perhaps with "{gate}", "{layer}" or "{direction}" in it; or one name for each lane.
 Names: TypeAlias = str | tuple[str, ...]
 
 # Letters that people use for a gate, by the letter that stands here.
@@ -35,23 +43,24 @@ class Layout:
 
     Attributes:
         cell: the cell with its variants.
-        order: the gates in the order of their blocks, in the letters that names use.
+        order: the gates in the order of their blocks, by the letters that the names use.
         W, U, b, c: names of the matrices, the bias and a second, recurrent bias; "" for none.
-        p: name of an LSTM's peepholes, in the order of the gates without the candidate; "": none.
-        R: name of an LSTM's projection; "": none.
-        candidate_bias: name of a GRU's recurrent bias that the candidate alone has.
-        transposed: whether a matrix is used as x W, its gates beside one another.
-        combined: "xh" or "hx" where `W` holds W and U at once, over [x, h] or [h, x]; else "".
+        p: name of an LSTM's peepholes, in the order of the gates without the candidate; "" for
+            none.
+        R: name of an LSTM's projection; "" for none.
+        candidate_bias: name of a GRU's recurrent bias that only the candidate has.
+        transposed: whether a matrix is used as x W, with its gates side by side.
+        combined: "xh" or "hx" where `W` holds both W and U, over [x, h] or [h, x]; otherwise "".
         V, d: names of the head's matrix and bias; "" for none.
         head_transposed: whether the head computes h V.
-        E: name of the matrix (classes, I) whose rows stand for inputs that are classes; "": none.
-        layers: how many layers lie on one another.
+        E: name of the matrix (classes, I) whose rows are the inputs' embeddings; "" for none.
+        layers: how many layers are stacked.
         directions: 1, or 2 where each layer also runs backwards through time.
         loss: how outputs become a loss.
         inputs, targets, lengths, h0, c0, mask: the run, see `tt.layouts.lstm`.
         between, final: see `Data`.
         decay, decay_biases: the L2 term λ/2 Σ W².
-        notes: what of this was guessed.
+        notes: sentences on what of this was guessed.
     """
 
     cell: Cell
@@ -85,10 +94,10 @@ class Layout:
     notes: tuple[str, ...] = ()
 
     def model(self, parameters: Mapping[str, Array]) -> Model:
-        """The network at these parameters, as they stand now.
+        """The network with the present values of these parameters.
 
         Raises:
-            ValueError: where names, shapes or data do not fit; the message says which.
+            ValueError: if names, shapes or data do not fit; the message says which.
         """
         placement = self.placement({name: array.shape for name, array in parameters.items()})
         blocks = placement.blocks(parameters)
@@ -108,7 +117,7 @@ class Layout:
 
     def placement(self, shapes: Mapping[str, Shape]) -> Placement:
         """Where every block lies in tensors of these shapes."""
-        places: dict[Block, Place] = {}
+        places: dict[Block, BlockPlace] = {}
         for lane in itertools.product(range(self.layers), range(self.directions)):
             places |= self._lane(*lane, shapes)
         if self.V:
@@ -116,14 +125,14 @@ class Layout:
         if self.E:
             places[Block(EMBEDDING, "E", 0)] = _matrix(self.E, shapes)
         if self.d:
-            places[Block(HEAD, "d", 0)] = Place(self.d, slice(None))
+            places[Block(HEAD, "d", 0)] = BlockPlace(self.d, slice(None))
         return Placement(places, shapes)
 
     def gates_of(self, name: str, shapes: Mapping[str, Shape]) -> Gates | None:
-        """The gates that a tensor consists of; None where it holds one, or none.
+        """The gates that a tensor consists of; None where it holds one gate or none.
 
         Raises:
-            ValueError: where the layout does not fit these shapes.
+            ValueError: if the layout does not fit these shapes.
         """
         letters = {gate: letter for letter, gate in self._gates().items()}
         found = {
@@ -136,9 +145,11 @@ class Layout:
         order = "".join(found[start][0] for start in sorted(found))
         return Gates(len(found), int(found[0][1]), order, "by its layout")
 
-    def _lane(self, layer: int, direction: int, shapes: Mapping[str, Shape]) -> dict[Block, Place]:
-        """One layer in one direction."""
-        found: dict[Block, Place] = {}
+    def _lane(
+        self, layer: int, direction: int, shapes: Mapping[str, Shape]
+    ) -> dict[Block, BlockPlace]:
+        """The places of all blocks of one layer in one direction."""
+        found: dict[Block, BlockPlace] = {}
         lane = (layer, direction)
         units = self._units(lane, shapes)
         size = units
@@ -161,18 +172,18 @@ class Layout:
                     place = order.index(letter)
                     rows = slice(place * units, (place + 1) * units)
                 if kind in "bcp":
-                    found[block] = Place(name, rows)
+                    found[block] = BlockPlace(name, rows)
                     continue
                 _matrix(name, shapes)
                 columns = {kind: slice(None)}
                 if self.combined:
                     columns = _columns(self.combined, self._width(name, shapes), size)
                 for part, stretch in columns.items():
-                    place_of = Place(name, rows, stretch, self.transposed)
+                    place_of = BlockPlace(name, rows, stretch, self.transposed)
                     found[block._replace(kind=part)] = place_of
         if self.candidate_bias:
             name = self._name(self.candidate_bias, lane, "n")[0]
-            found[Block(layer, "c", 2, direction)] = Place(name, slice(None))
+            found[Block(layer, "c", 2, direction)] = BlockPlace(name, slice(None))
         return found
 
     def _name(self, names: Names, lane: tuple[int, int], letter: str = "") -> tuple[str, bool]:
@@ -183,7 +194,7 @@ class Layout:
         return name, "{gate}" in template
 
     def _gates(self) -> dict[str, int]:
-        """Letter, as in the names, to the model's own gate."""
+        """From a gate's letter in the names to the model's own gate."""
         kind = type(self.cell).__name__
         known = {
             mine: self.cell.gates.index(own)
@@ -200,7 +211,7 @@ class Layout:
         return gates
 
     def _units(self, lane: tuple[int, int], shapes: Mapping[str, Shape]) -> int:
-        """H, from the matrix that has it as rows."""
+        """H, from the number of rows of a matrix."""
         name, own = self._name(self.W if self.combined else self.U, lane, self.order[0])
         rows = self._rows(name, shapes)
         gates = 1 if own else len(self.order)
@@ -230,7 +241,7 @@ class Layout:
 
 
 def with_every(layout: Layout, **choices: tuple[Any, ...]) -> Iterator[Layout]:
-    """The layout with each combination of such choices of its attributes."""
+    """The layout with each combination of these choices for its attributes."""
     for combination in itertools.product(*choices.values()):
         yield replace(layout, **dict(zip(choices, combination, strict=True)))
 
@@ -265,18 +276,204 @@ def _named(name: str, shapes: Mapping[str, Shape]) -> None:
         refuse("layout", "names among " + ", ".join(shapes), repr(name))
 
 
-def _matrix(name: str, shapes: Mapping[str, Shape], transposed: bool = False) -> Place:
-    """The place of a block that is a whole matrix."""
+def _matrix(name: str, shapes: Mapping[str, Shape], transposed: bool = False) -> BlockPlace:
+    """The place of a block that is a matrix of its own."""
     if name in shapes and len(shapes[name]) != 2:
         refuse(f"layout: {name}", "a matrix", shapes[name])
-    return Place(name, slice(None), slice(None), transposed)
+    return BlockPlace(name, slice(None), slice(None), transposed)
 
 
 def _columns(combined: str, width: int, size: int) -> dict[str, slice]:
-    """Of x and of h, whose size is given."""
+    """The columns of x and of h, given the size of h."""
     if combined == "hx":
         return {"U": slice(0, size), "W": slice(size, width)}
     return {"W": slice(0, width - size), "U": slice(width - size, width)}
 
 
 CELLS = {"RNN": RNN, "GRU": GRU, "LSTM": LSTM}
+
+
+ORDERS = {
+    "LSTM": ("ifgo", "ifog", "fiog", "figo", "iofg", "gifo"),
+    "GRU": ("rzn", "zrn"),
+    "RNN": ("h",),
+}
+VARIANTS: dict[str, tuple[Any, ...]] = {
+    "LSTM": (LSTM(), LSTM("identity")),
+    "GRU": (GRU(), GRU(False), GRU(True, "1-z"), GRU(False, "1-z")),
+    "RNN": (RNN(), RNN("relu"), RNN("sigmoid")),
+}
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+RECURRENT = re.compile(r"hh|rec|^u|_u|w_?h(?!y|o)|u_?h", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What `tt.layouts.guess` makes: the data, and what else is known of the run.
+
+    Attributes:
+        inputs, targets: as in a Layout.
+        run: other attributes of the Layout that are known.
+    """
+
+    inputs: Any
+    targets: Any
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+    def layouts(self, shapes: Mapping[str, Shape]) -> Iterator[Layout]:
+        """Every layout that tensors of these names and shapes could have, the likeliest first."""
+        inputs = np.asarray(self.inputs)
+        for held in chain(_gate_by_gate(shapes), _held(shapes, inputs)):
+            kind = held.pop("kind")
+            orders = [held.pop("order")] if "order" in held else _orders(kind)
+            for order, cell, loss in product(orders, VARIANTS[kind], self._losses()):
+                yield Layout(
+                    cell, order, self.inputs, self.targets, loss=loss, **held, **dict(self.run)
+                )
+
+    def _losses(self) -> Iterator[Loss]:
+        targets, inputs = np.asarray(self.targets), np.asarray(self.inputs)
+        likely = targets.shape[:1] != inputs.shape[:1]
+        for last in (likely, True) if not likely else (True,):
+            yield from _reductions(targets.dtype.kind in "iu", last)
+
+
+def _reductions(classes: bool, last: bool) -> Iterator[Loss]:
+    ways = list(product(("mean", "sum"), ("mean", "sum")))
+    if classes:
+        yield from (Loss(time=time, batch=batch, last=last) for time, batch in ways)
+        return
+    for outputs, half, (time, batch) in product(("mean", "sum"), (False, True), ways):
+        yield Loss("squared_error", time, batch, outputs, half, False, last)
+    yield Loss("squared_error", root=True, last=last)
+    for time, batch in ways:
+        yield Loss("binary", time, batch, last=last)
+
+
+def _orders(kind: str) -> Iterator[str]:
+    """Orders of the gates: the usual ones first, then all others."""
+    usual = ORDERS[kind]
+    yield from usual
+    yield from (o for o in map("".join, permutations(usual[0])) if o not in usual)
+
+
+def _gate_by_gate(shapes: Mapping[str, Shape]) -> Iterator[dict[str, Any]]:
+    """Layouts with one matrix for each gate: names that differ in one letter, that of the gate."""
+    for kind in ("LSTM", "GRU"):
+        letters: dict[str, str] = {}
+        for name in shapes:
+            for place, letter in enumerate(name):
+                template = name[:place] + "{gate}" + name[place + 1 :]
+                letters[template] = letters.get(template, "") + letter
+        groups = {template: found for template, found in letters.items() if _gates(kind, found)}
+        for order in dict.fromkeys(groups.values()):
+            names = [template for template, found in groups.items() if found == order]
+            first = {name: shapes[name.format(gate=order[0])] for name in names}
+            weights = [name for name, shape in first.items() if _is_matrix(shape)]
+            biases = [name for name in names if name not in weights]
+            rest = [n for n in shapes if all(n != m.format(gate=k) for m in names for k in order)]
+            yield from _assigned(kind, order, first, weights, biases, {n: shapes[n] for n in rest})
+
+
+def _assigned(
+    kind: str,
+    order: str,
+    first: Mapping[str, Shape],
+    weights: list[str],
+    biases: list[str],
+    rest: Mapping[str, Shape],
+) -> Iterator[dict[str, Any]]:
+    """The ways to assign parameters to groups of names."""
+    matrices = {name: shape for name, shape in rest.items() if _is_matrix(shape)}
+    vectors = {name: int(np.prod(shape)) for name, shape in rest.items() if name not in matrices}
+    common = {"kind": kind, "order": order, **dict(zip("bc", (*biases, "", ""), strict=False))}
+    ways: list[tuple[dict[str, Any], int]] = []
+    for transposed in (False, True):
+        if len(weights) == 1:
+            units = first[weights[0]][-1 if transposed else 0]
+            ways += [
+                ({"W": weights[0], "U": "", "combined": way, "transposed": transposed}, units)
+                for way in ("xh", "hx")
+            ]
+        if len(weights) == 2:
+            for W, U in (weights, weights[::-1]):
+                if first[U][0] == first[U][1]:
+                    ways.append(({"W": W, "U": U, "transposed": transposed}, first[U][0]))
+    for way, units in ways:
+        for head in _heads(list(matrices), matrices, vectors, units):
+            yield {**common, **way, **head}
+
+
+def _gates(kind: str, letters: str) -> bool:
+    """Whether these letters stand for every gate exactly once."""
+    known = LETTERS[kind]
+    owners = [own for letter in letters for own, names in known.items() if letter in names]
+    return len(letters) == len(known) and sorted(owners) == sorted(known)
+
+
+def _held(shapes: Mapping[str, Shape], inputs: Any) -> Iterator[dict[str, Any]]:
+    """Which tensors may be which, one bias or two, with or without a head."""
+    matrices = {name: shape for name, shape in shapes.items() if _is_matrix(shape)}
+    vectors = {name: int(np.prod(shape)) for name, shape in shapes.items() if name not in matrices}
+    for kind, gates in GATES.items():
+        for way in (_apart(matrices, gates), _combined(matrices, gates, inputs)):
+            for one, units in way:
+                rest = [name for name in matrices if name not in (one["W"], one.get("U"))]
+                for head in _heads(rest, matrices, vectors, units):
+                    left = [name for name in vectors if name != head.get("d")]
+                    if len(left) > 2 or any(vectors[name] != gates * units for name in left):
+                        continue
+                    for biases in permutations(left) if kind == "GRU" else [tuple(left)]:
+                        names = dict(zip("bc", (*biases, "", ""), strict=False))
+                        yield {"kind": kind, "U": "", **one, **head, **names}
+
+
+def _is_matrix(shape: Shape) -> bool:
+    return len(shape) == 2 and min(shape) > 1
+
+
+def _apart(matrices: Mapping[str, Shape], gates: int) -> Iterator[tuple[dict[str, Any], int]]:
+    """W and U as two tensors, of which U is `gates` times as long as it is wide."""
+    for transposed in (False, True):
+        turned = {name: s[::-1] if transposed else s for name, s in matrices.items()}
+        pairs = [
+            ({"W": W, "U": U, "transposed": transposed}, shape[1])
+            for U, shape in turned.items()
+            if shape[0] == gates * shape[1]
+            for W, other in turned.items()
+            if W != U and other[0] == shape[0]
+        ]
+        yield from sorted(pairs, key=lambda pair: not RECURRENT.search(str(pair[0]["U"])))
+
+
+def _combined(
+    matrices: Mapping[str, Shape], gates: int, inputs: Any
+) -> Iterator[tuple[dict[str, Any], int]]:
+    """W and U as one matrix, over [x, h] or [h, x]."""
+    for transposed in (False, True):
+        for name, shape in matrices.items():
+            rows, columns = shape[::-1] if transposed else shape
+            units = rows // gates
+            if rows % gates or columns <= units:
+                continue
+            if inputs.dtype.kind == "f" and columns - units != inputs.shape[-1]:
+                continue
+            for combined in ("xh", "hx"):
+                yield {"W": name, "combined": combined, "transposed": transposed}, units
+
+
+def _heads(
+    rest: list[str], matrices: Mapping[str, Shape], vectors: Mapping[str, int], units: int
+) -> Iterator[dict[str, Any]]:
+    """The one matrix that is left as the head, with a bias of its size or none."""
+    if not rest:
+        yield {}
+    if len(rest) != 1:
+        return
+    shape = matrices[rest[0]]
+    for turned in (False, True):
+        outputs, inner = shape[::-1] if turned else shape
+        if inner != units:
+            continue
+        for bias in [name for name, size in vectors.items() if size == outputs] + [""]:
+            yield {"V": rest[0], "d": bias, "head_transposed": turned}

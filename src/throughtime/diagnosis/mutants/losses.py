@@ -1,8 +1,11 @@
-"""Losses as people write them: what each output counts, and the gradient by the outputs."""
+"""Losses as people write them: how much each output counts, and the gradient by the outputs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 
@@ -16,14 +19,14 @@ class Loss:
     """How outputs become one number.
 
     Attributes:
-        kind: "softmax", the cross-entropy in nats against classes or probabilities;
+        kind: "softmax", the cross-entropy in nats with classes or probabilities;
             "squared_error"; "binary", the cross-entropy of σ(y); "weighted", Σ targets ⊙ outputs;
             "given", see `GivenLoss`.
-        time, batch, outputs: "sum" or "mean" over steps, sequences and outputs of one step;
-            `outputs` concerns squared errors and binary cross-entropies alone.
+        time, batch, outputs: "sum" or "mean" over steps, sequences and the outputs of one step;
+            `outputs` concerns only squared errors and binary cross-entropies.
         half: whether squared errors are halved.
-        root: whether the root of it all is taken, the L2 term aside.
-        last: whether the last step alone is answered.
+        root: whether the square root of the loss is taken, without the L2 term.
+        last: whether only the last step has a target.
     """
 
     kind: str = "softmax"
@@ -42,13 +45,13 @@ class Loss:
                 refuse(name, "'sum' or 'mean'", repr(getattr(self, name)))
 
     def weights(self, steps: int, lengths: Array) -> Array:
-        """(T, B): what each output's error counts."""
+        """(T, B): the weight of each step's error."""
         counted = self.whole(steps, lengths)
         t = np.arange(steps)[:, None]
         return counted * ((t == lengths - 1) if self.last else (t < lengths))
 
     def whole(self, steps: int, lengths: Array) -> Array:
-        """(T, B): the same, as if no step lay beyond a sequence's end nor before its answer."""
+        """(T, B): the same weights, as if every step of every sequence had a target."""
         weights = np.ones((steps, len(lengths)))
         if self.time == "mean" and not self.last and self.kind != "weighted":
             weights = weights / lengths
@@ -57,7 +60,7 @@ class Loss:
         return weights
 
     def errors(self, y: Array, targets: Array) -> tuple[Array, Array]:
-        """e (T, B), and its derivative by the outputs (T, B, O)."""
+        """The error e (T, B), and its derivative by the outputs (T, B, O)."""
         if self.kind == "softmax":
             shifted = y - y.max(axis=-1, keepdims=True)
             p = np.exp(shifted)
@@ -90,7 +93,7 @@ def softmax(y: Array) -> Array:
 
 
 def as_targets(kind: str, given: Array, steps: int, batch: int, outputs: int, last: bool) -> Array:
-    """Targets as (T, B, O): classes become one-hot, a last step's answers stand at every step."""
+    """Targets as (T, B, O): classes become one-hot, and targets of the last step are repeated."""
     if kind == "given":
         return np.zeros((steps, batch, outputs))
     array = np.asarray(given)
@@ -111,3 +114,53 @@ def as_targets(kind: str, given: Array, steps: int, batch: int, outputs: int, la
         return np.broadcast_to(array.reshape(batch, outputs), whole).copy()
     expected = f"{whole}, T, B and O" + (f", or {whole[1:]} of the last step" if last else "")
     refuse("layout's targets", expected, array.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenLoss(Loss):
+    """A torch module's own loss; its derivative by the outputs is computed by autograd.
+
+    Attributes:
+        loss: from what the module returns to a tensor, the loss or its terms.
+        seen: what the module returned when it was last called.
+        batch_first: whether its outputs are (B, T, O).
+    """
+
+    kind: str = "given"
+    loss: Callable[[Any], Any]
+    seen: Any
+    batch_first: bool = False
+
+    def evaluate(self, y: Array, targets: Array, weights: Array) -> tuple[float, Array]:
+        """The loss, and its derivative by the outputs (T, B, O)."""
+        torch = import_module("torch")
+        whole = isinstance(self.seen, torch.Tensor)
+        first = self.seen if whole else self.seen[0]
+        with torch.enable_grad():
+            leaf = torch.from_numpy(y).to(first).requires_grad_()
+            outputs = self._as_returned(leaf, first.shape)
+            value = self.loss(outputs if whole else (outputs, *self.seen[1:]))
+            if not value.requires_grad:
+                refuse("layout of a module", "a loss of every step's outputs", "one of others")
+            (dy,) = torch.autograd.grad(value.sum(), leaf)
+        return float(value.detach().double().sum()), dy.double().cpu().numpy()
+
+    def _as_returned(self, y: Any, shape: Any) -> Any:
+        """Outputs (T, B, O) in the module's shape: batch first, unbatched, or the last step's."""
+        for axes in self._views(y):
+            if axes.shape == shape:
+                return axes
+        return refuse("layout of a module", f"outputs of {tuple(y.shape)}", tuple(shape))
+
+    def _views(self, y: Any) -> Iterator[Any]:
+        yield y.swapaxes(0, 1) if self.batch_first else y
+        yield y[-1]
+        yield y[:, 0]
+        yield y[-1, 0]
+
+
+def detached(outputs: Any) -> Any:
+    """What a module returned, a tensor or a tuple of tensors, without its backward pass."""
+    if isinstance(outputs, tuple | list):
+        return tuple(detached(one) for one in outputs)
+    return outputs.detach() if hasattr(outputs, "detach") else outputs

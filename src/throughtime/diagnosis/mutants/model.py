@@ -1,19 +1,21 @@
-"""A target's network, its loss and its gradient, as the layout says that they are."""
+"""A target's network, its loss and its gradient, with every matrix cut into blocks, one a gate.
+
+A `Placement` knows where each block lies in the target's arrays, so that blocks and tensors turn
+into each other; the `Model` runs the network that they make up, and its backward pass with
+mutations put in.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.blocks import EMBEDDING, HEAD, Block, Blocks, Placement
-from throughtime.diagnosis.mutants.change import Change, Hook
-from throughtime.diagnosis.mutants.losses import Loss
-from throughtime.diagnosis.mutants.walk import (
+from throughtime.arrays import Array, Shape, refuse
+from throughtime.diagnosis.mutants.cells import (
     Cell,
     Deltas,
     Tape,
@@ -22,7 +24,104 @@ from throughtime.diagnosis.mutants.walk import (
     forward,
     products,
 )
+from throughtime.diagnosis.mutants.interventions import Interventions, Mutation
+from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.network import reverse
+
+HEAD = -1  # stands for the head among the layers
+EMBEDDING = -2  # and for the embedding
+
+
+class Block(NamedTuple):
+    """One gate's part of one parameter.
+
+    Attributes:
+        layer: 0 for the lowest recurrent one, `HEAD`, `EMBEDDING`.
+        kind: "W" (H, I), "U" (H, P), "b" (H,), "c" (H,), the recurrent bias, "p" (H,), the
+            peephole, "R" (P, H), the projection; of the head "V" (O, P) and "d" (O,); of the
+            embedding "E" (classes, I). P is the size of h, H where nothing is projected.
+        gate: which one, in the model's own order; 0 where there is none.
+        direction: 0, or 1 for the one that runs backwards through time.
+    """
+
+    layer: int
+    kind: str
+    gate: int
+    direction: int = 0
+
+    @property
+    def gated(self) -> bool:
+        """Whether it belongs to a gate."""
+        return self.layer >= 0 and self.kind != "R"
+
+
+Blocks: TypeAlias = dict[Block, Array]
+
+
+@dataclass(frozen=True)
+class BlockPlace:
+    """Where one block lies: a range of rows and of columns of one tensor, or of its transpose."""
+
+    tensor: str
+    rows: slice
+    columns: slice | None = None  # None: the tensor is a bias, read as one flat vector
+    transposed: bool = False
+
+    def view(self, array: Array) -> Array:
+        """The block as a view of `array`."""
+        if self.columns is None:
+            return array.reshape(-1)[self.rows]
+        return (array.T if self.transposed else array)[self.rows, self.columns]
+
+
+class Placement:
+    """The places of all blocks of a model, which together cover every entry exactly once.
+
+    Args:
+        places: the place of each block.
+        shapes: the shapes of the target's tensors.
+
+    Raises:
+        ValueError: if a tensor is missing, too small, left over, or covered twice.
+    """
+
+    def __init__(self, places: Mapping[Block, BlockPlace], shapes: Mapping[str, Shape]) -> None:
+        self.places, self.shapes = dict(places), dict(shapes)
+        self._refuse_gaps()
+
+    def blocks(self, tensors: Mapping[str, Array]) -> Blocks:
+        """The blocks of tensors that have the target's names and shapes, in float64."""
+        return {
+            block: np.array(place.view(tensors[place.tensor]), np.float64)
+            for block, place in self.places.items()
+        }
+
+    def tensors(self, blocks: Mapping[Block, Array]) -> dict[str, Array]:
+        """Blocks put together as tensors of the target's names and shapes, in float64."""
+        found = {name: np.zeros(shape) for name, shape in self.shapes.items()}
+        for block, place in self.places.items():
+            place.view(found[place.tensor])[...] = blocks[block]
+        return found
+
+    def of(self, tensor: str) -> list[Block]:
+        """The blocks that lie in a tensor."""
+        return [block for block, place in self.places.items() if place.tensor == tensor]
+
+    def _refuse_gaps(self) -> None:
+        covered = {name: np.zeros(shape, int) for name, shape in self.shapes.items()}
+        for place in self.places.values():
+            if place.tensor not in covered:
+                names = ", ".join(covered)
+                refuse("layout", f"names among {names}", repr(place.tensor))
+            place.view(covered[place.tensor])[...] += 1
+        for name, count in covered.items():
+            if not count.any():
+                way_out = "name it in the layout, or leave it out of the target"
+                refuse("layout", "every parameter placed", f"{name!r} left over", way_out)
+            if (count != 1).any():
+                shape = self.shapes[name]
+                refuse("layout", f"every entry of {name!r} {shape} placed once", "gaps or overlaps")
+
 
 DIRECTIONS = ("forward direction", "backward direction")
 
@@ -36,17 +135,17 @@ class Lane(NamedTuple):
 
 @dataclass(frozen=True)
 class Data:
-    """What one run of the network sees.
+    """What one run of the network is given.
 
     Attributes:
         x: inputs (T, B, I); below an embedding one-hot, (T, B, classes).
         targets: (T, B, O).
-        lengths: steps of every sequence, (B,).
-        h, c: initial states (L, D, B, P) and (L, D, B, H), of layers and directions.
+        lengths: the number of steps of every sequence, (B,).
+        h, c: initial states (L, D, B, P) and (L, D, B, H), by layer and direction.
         mask: what the head sees of the hidden states, (T, B, D·P), where units are dropped.
-        between: the same of what each layer but the lowest sees; (): nothing is dropped there.
-        final: weights of the last states in the loss, in shape like `h` and `c`, where it looks
-            at them.
+        between: the same for what each layer but the lowest sees; () where nothing is dropped.
+        final: weights of the last states in the loss, shaped like `h` and `c`, if the loss depends
+            on them.
     """
 
     x: Array
@@ -61,7 +160,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Forward:
-    """One forward pass: a tape a lane, what the head saw, the outputs, loss and δ of outputs."""
+    """One forward pass: the tape of every lane, what the head saw, the outputs, loss, and δy."""
 
     tapes: Mapping[Lane, Tape]
     weights: Mapping[Lane, Weights]
@@ -79,9 +178,9 @@ class Model:
         cell: the recurrent cell, the same in all layers.
         placement: where its blocks lie in the target's tensors.
         blocks: their values.
-        data, loss: what it is run on, and how outputs become a loss.
-        decay: λ of λ/2 Σ W² over the matrices; over biases too where `decay_biases`.
-        notes: what was guessed, in sentences.
+        data, loss: what the network is run on, and how outputs become a loss.
+        decay: λ of an L2 term λ/2 Σ W² over the matrices; over biases too with `decay_biases`.
+        notes: sentences on what was guessed.
     """
 
     cell: Cell
@@ -92,12 +191,14 @@ class Model:
     decay: float = 0.0
     decay_biases: bool = False
     notes: tuple[str, ...] = ()
-    _deltas: dict[tuple[Change, ...], dict[Lane, Deltas]] = field(default_factory=dict, repr=False)
+    _deltas: dict[tuple[Mutation, ...], dict[Lane, Deltas]] = field(
+        default_factory=dict, repr=False
+    )
     _forward: Forward | None = field(default=None, repr=False)
 
     @property
     def layers(self) -> int:
-        """How many recurrent layers lie on one another."""
+        """How many recurrent layers are stacked."""
         return 1 + max(block.layer for block in self.blocks)
 
     @property
@@ -107,7 +208,7 @@ class Model:
 
     @property
     def lanes(self) -> list[Lane]:
-        """The lowest layer's first."""
+        """Every layer in every direction, from the lowest layer up."""
         return [Lane(*both) for both in product(range(self.layers), range(self.directions))]
 
     @property
@@ -117,7 +218,7 @@ class Model:
 
     @property
     def has_head(self) -> bool:
-        """Whether a dense layer lies on the hidden states."""
+        """Whether a dense layer follows the hidden states."""
         return Block(HEAD, "V", 0) in self.blocks
 
     @property
@@ -131,14 +232,14 @@ class Model:
         return len(self.data.x)
 
     def words(self, layer: int | None, direction: int | None) -> str:
-        """Which layer and direction that is, where there are several; else ""."""
+        """A layer and direction in words, where there are several; otherwise ""."""
         found = [f"layer {layer}"] if layer is not None and self.layers > 1 else []
         if direction is not None and self.directions > 1:
             found.append(DIRECTIONS[direction])
         return ", ".join(found)
 
     def decays(self, block: Block) -> bool:
-        """Whether the L2 term counts this block."""
+        """Whether the L2 term includes this block."""
         return bool(self.decay) and (block.kind in "WURVE" or self.decay_biases)
 
     def value(self) -> float:
@@ -147,70 +248,72 @@ class Model:
         return self.forward().loss + self.decay / 2 * squares
 
     def forward(self) -> Forward:
-        """The forward pass, which is run once."""
+        """The forward pass, which is run only once."""
         if self._forward is None:
             self._forward = self._run()
         return self._forward
 
-    def gradient(self, changes: Iterable[Change] = ()) -> dict[str, Array]:
-        """By the target's own names and shapes; with faults put in where some are given."""
-        found = self.data_gradient(changes)
+    def gradient(self, mutations: Iterable[Mutation] = ()) -> dict[str, Array]:
+        """The gradient by the target's own names and shapes, with such mutations put in."""
+        found = self.data_gradient(mutations)
         for block, w in self.blocks.items():
             if self.decays(block):
                 found[block] = found[block] + self.decay * w
         return self.placement.tensors(found)
 
-    def data_gradient(self, changes: Iterable[Change] = ()) -> Blocks:
-        """The gradient without the L2 term's, block by block, with such changes."""
-        made, run = tuple(changes), self.forward()
+    def data_gradient(self, mutations: Iterable[Mutation] = ()) -> Blocks:
+        """The gradient of the loss without the L2 term, block by block, with such mutations."""
+        made, run = tuple(mutations), self.forward()
         found, dh = self.head_gradient(made)
         deltas = self.recursion(made, dh)
         for lane in self.lanes:
-            hook = Hook(made, *lane)
-            *parts, R = products(self.cell, run.weights[lane], run.tapes[lane], deltas[lane], hook)
+            intervene = Interventions(made, *lane)
+            *parts, R = products(
+                self.cell, run.weights[lane], run.tapes[lane], deltas[lane], intervene
+            )
             for kind, part in zip("WUbcp", parts, strict=True):
                 for gate, array in enumerate(part):
                     found[Block(lane.layer, kind, gate, lane.direction)] = array
             if R is not None:
                 found[Block(lane.layer, "R", 0, lane.direction)] = R
         if self.has_embedding:
-            kept = Hook(made)("kept_E", np.ones(self.data.x.shape[:2]))[..., None]
+            kept = Interventions(made)("kept_E", np.ones(self.data.x.shape[:2]))[..., None]
             dx = self._handed_down(made, 0, deltas)
             found[Block(EMBEDDING, "E", 0)] = np.einsum("tbv,tbi->vi", self.data.x * kept, dx)
         return {block: found[block] for block in self.blocks}
 
-    def head_gradient(self, changes: tuple[Change, ...]) -> tuple[Blocks, Array]:
-        """The head's own blocks, and δ of the top layer's hidden states (T, B, D·P)."""
-        run, hook = self.forward(), Hook(changes)
-        dy = hook("dy", run.dy, model=self, run=run)
+    def head_gradient(self, mutations: tuple[Mutation, ...]) -> tuple[Blocks, Array]:
+        """The gradient of the head's blocks, and δ of the top layer's hidden states (T, B, D·P)."""
+        run, intervene = self.forward(), Interventions(mutations)
+        dy = intervene("dy", run.dy, model=self, run=run)
         found: Blocks = {}
         dh = dy
         if self.has_head:
             V = self.blocks[Block(HEAD, "V", 0)]
             before = [tape.h[:-1] for tape in self.top().values()]
-            seen = hook("seen", run.seen, before=self.joined(before))
+            seen = intervene("seen", run.seen, before=self.joined(before))
             keep = np.ones(dy.shape[:2])
-            kept_V, kept_d = (hook(place, keep)[..., None] for place in ("kept_V", "kept_d"))
+            kept_V, kept_d = (intervene(place, keep)[..., None] for place in ("kept_V", "kept_d"))
             found[Block(HEAD, "V", 0)] = np.einsum("tbo,tbh->oh", dy * kept_V, seen)
             found[Block(HEAD, "d", 0)] = (dy * kept_d).sum(axis=(0, 1))
             dh = dy @ V
         if self.data.mask is not None:
             dh = dh * self.data.mask
-        return found, hook("dh_out", dh)
+        return found, intervene("dh_out", dh)
 
-    def recursion(self, changes: tuple[Change, ...], dh: Array) -> dict[Lane, Deltas]:
-        """δ of every lane; remembered, since many changes do not touch them."""
-        key = tuple(c for c in changes if c.in_recursion or "dy" in c.places)
+    def recursion(self, mutations: tuple[Mutation, ...], dh: Array) -> dict[Lane, Deltas]:
+        """δ of every lane; remembered, since many mutations leave it as it is."""
+        key = tuple(c for c in mutations if c.in_recursion or "dy" in c.places)
         if key in self._deltas:
             return self._deltas[key]
         run = self.forward()
         found: dict[Lane, Deltas] = {}
         final = self.data.final or (np.zeros_like(self.data.h), np.zeros_like(self.data.c))
         for layer in reversed(range(self.layers)):
-            hook = Hook(changes, layer)
-            halves = hook("halves", np.split(dh, self.directions, axis=2))
+            intervene = Interventions(mutations, layer)
+            halves = intervene("halves", np.split(dh, self.directions, axis=2))
             for direction, half in enumerate(halves):
-                lane, own = Lane(layer, direction), Hook(changes, layer, direction)
+                lane, own = Lane(layer, direction), Interventions(mutations, layer, direction)
                 out = self._turned(half, direction)
                 if direction:
                     out = own("own_time", out, in_time=half)
@@ -218,7 +321,7 @@ class Model:
                 w, tape = run.weights[lane], run.tapes[lane]
                 found[lane] = backward(self.cell, w, tape, out, own, dstate)
             if layer:
-                dh = hook("dx", self._handed_down(changes, layer, found))
+                dh = intervene("dx", self._handed_down(mutations, layer, found))
                 if self.data.between:
                     dh = dh * self.data.between[layer - 1]
         if len(self._deltas) > 64:
@@ -262,30 +365,30 @@ class Model:
     def joined(
         self, halves: Iterable[Array], *, turned: bool = True, swapped: bool = False
     ) -> Array:
-        """What each direction has in its own time, side by side in the one order of time.
+        """What both directions have in their own time, side by side in one order of time.
 
-        Or as people get it wrong: not `turned` to one order of time, or `swapped`.
+        Without `turned`, or with `swapped`, they are joined in the ways that people get it wrong.
         """
         found = [self._turned(half, k if turned else 0) for k, half in enumerate(halves)]
         return np.concatenate(found[::-1] if swapped else found, axis=2)
 
     def _turned(self, array: Array, direction: int) -> Array:
-        """(T, B, …) in a direction's own time from the order of time, or back."""
+        """(T, B, …) from the order of time to a direction's own time, or back."""
         return reverse(array, self.data.lengths) if direction else array
 
     def _handed_down(
-        self, changes: tuple[Change, ...], layer: int, deltas: Mapping[Lane, Deltas]
+        self, mutations: tuple[Mutation, ...], layer: int, deltas: Mapping[Lane, Deltas]
     ) -> Array:
-        """δx of a layer (T, B, ·): both directions saw x_t."""
+        """δx of a layer (T, B, ·), summed over directions, since both of them saw x_t."""
         halves = []
         for direction in range(self.directions):
             lane = Lane(layer, direction)
             dx = np.einsum("tbgh,ghi->tbi", deltas[lane].z, self.forward().weights[lane].W)
             turned = self._turned(dx, direction)
             if direction:
-                turned = Hook(changes, layer, direction)("dx_in_time", turned, own=dx)
+                turned = Interventions(mutations, layer, direction)("dx_in_time", turned, own=dx)
             halves.append(turned)
-        both: Array = sum(Hook(changes, layer)("dx_halves", halves))
+        both: Array = sum(Interventions(mutations, layer)("dx_halves", halves))
         return both
 
     def _weights(self, lane: Lane) -> Weights:

@@ -1,4 +1,4 @@
-"""Layouts of our own networks and of torch's modules, built when a diagnosis asks for them."""
+"""Layouts of our own networks and of torch's modules, built only when a diagnosis needs them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ import numpy as np
 
 from throughtime import cells
 from throughtime.arrays import Array, Shape, refuse
-from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN
-from throughtime.diagnosis.mutants.given import GivenLoss
+from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN, Cell
 from throughtime.diagnosis.mutants.layout import Layout
-from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.losses import GivenLoss, Loss
 from throughtime.diagnosis.mutants.model import Model
-from throughtime.diagnosis.mutants.walk import Cell
 from throughtime.gradcheck import Gates
 from throughtime.network import Dense, Dropout, Embedding, Network, Recurrent
 
@@ -34,11 +32,11 @@ PYTORCH = "in PyTorch's order"
 
 @dataclass(frozen=True)
 class NetworkLayout:
-    """A Network with its data.
+    """The layout of a Network with its data.
 
     Attributes:
-        network: an Embedding or none, recurrent layers of one kind and size of state, in one
-            direction or all of them in two, and a Dense head or none; nothing is dropped.
+        network: recurrent layers of one kind and size of state, in one direction or all of them in
+            two, with or without an Embedding below and a Dense head above; nothing is dropped.
         inputs, targets, state, lengths: as in `Network.loss_and_gradient`.
     """
 
@@ -52,7 +50,7 @@ class NetworkLayout:
         """The network with our readable backward pass.
 
         Raises:
-            ValueError: where a layer is of another kind.
+            ValueError: if a layer is of another kind.
         """
         return self.layout().model(parameters)
 
@@ -65,7 +63,7 @@ class NetworkLayout:
         return Gates(len(layer.cell.gates), 0, layer.cell.gates, PYTORCH)
 
     def layout(self) -> Layout:
-        """Where its matrices lie."""
+        """The layout of its matrices."""
         embedding, recurrent, head = _stack(self.network)
         specs = [layer.cell for layer in recurrent.values()]
         kinds = {(_cell(one), one.bidirectional, one.units, one.output_size) for one in specs}
@@ -110,14 +108,14 @@ class NetworkLayout:
 
 @dataclass(frozen=True)
 class TorchLayout:
-    """A torch RNN, LSTM or GRU, with an Embedding and a Linear head or without.
+    """The layout of a torch RNN, LSTM or GRU, with or without an Embedding and a Linear head.
 
     Attributes:
-        module: it.
+        module: the module.
         inputs: the tensor that it is called with.
-        run: has `given_loss`, a function of what the module returns, or None; the `seed` that
-            torch's generators begin with; and once the loss has been evaluated `weights`, those
-            of every output, or what was `returned`.
+        run: an object with `given_loss`, a function of what the module returns, or None; with the
+            `seed` of torch's generators; and, once the loss has been evaluated, with the `weights`
+            of every output, or with what was `returned`.
     """
 
     module: Any
@@ -137,7 +135,7 @@ class TorchLayout:
         """The module with our readable backward pass.
 
         Raises:
-            ValueError: where it is of another kind.
+            ValueError: if the module is of another kind.
         """
         embedding, prefix, inner, head = _parts(self.module)
         first = bool(inner.batch_first)
@@ -182,7 +180,7 @@ class TorchLayout:
 
 
 def _stack(network: Network) -> tuple[bool, dict[int, Recurrent], Dense | None]:
-    """(whether there is an Embedding below, recurrent layers by their places, the head)."""
+    """(whether there is an Embedding, the recurrent layers by their positions, the head)."""
     layers = [layer for layer in network.layers if not isinstance(layer, Dropout)]
     embedding = isinstance(layers[0], Embedding)
     head = layers[-1] if isinstance(layers[-1], Dense) else None
@@ -204,7 +202,7 @@ def _cell(spec: cells.Cell) -> Cell:
 
 
 def _parts(module: Any) -> tuple[str, str, Any, str]:
-    """(name of the embedding or "", prefix of the recurrent module, itself, name of the head)."""
+    """(name of the embedding, prefix of the recurrent module, that module, name of the head)."""
     children = {"": module} if _role(module) == "recurrent" else dict(module.named_children())
     names = {_role(child): name for name, child in children.items()}
     if len(names) < len(children) or "recurrent" not in names or "other" in names:
@@ -221,10 +219,10 @@ def _parts(module: Any) -> tuple[str, str, Any, str]:
 
 
 def _masks(inner: Any, steps: tuple[int, ...], seed: int) -> tuple[Array, ...]:
-    """What torch drops between the layers in training, (T, B, ·) of all but the lowest.
+    """The masks that torch draws between layers in training, (T, B, ·) for all but the lowest.
 
-    Nothing else draws before them in a module that has a layout, so that the same seed draws the
-    same ones here: the check that the model has the module's loss would show where it did not.
+    In a module that has a layout nothing else is drawn before them, so that the same seed gives the
+    same masks here. If it did not, the model would not have the module's loss, which is verified.
     """
     if not (inner.dropout and inner.training and inner.num_layers > 1):
         return ()
@@ -251,7 +249,7 @@ def _numbers(tensor: Any) -> Array:
 
 
 def _time_major(array: Array, batch_first: bool, axes: int = 3) -> Array:
-    """With a batch, where it has none; `axes` is how many there are then."""
+    """The array with time first, and with a batch if it has none; `axes` counts the batch."""
     if array.ndim < axes:
         return array[:, None]
     return np.swapaxes(array, 0, 1) if batch_first else array

@@ -1,87 +1,238 @@
 """Which faults, put into our own backward pass, give just this gradient?
 
-Sets are searched, not undone one by one: faults interact. The output layer's own gradient tells
-which of them δ of the outputs has, before any recursion is run; then come single changes, those
-that make most blocks right are extended, and pairs are tried.
+Sets of mutations are searched for as a whole and not undone one by one, since faults interact. The
+output layer's own gradient tells which of them concern δ of the outputs, before any recursion is
+run. Then single mutations are tried, those that make most blocks right are extended, and pairs are
+tried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
 
-from throughtime.diagnosis.mutants.attempt import Attempt, Trial
-from throughtime.diagnosis.mutants.change import Change
-from throughtime.diagnosis.mutants.fit import Seen
-from throughtime.diagnosis.mutants.model import Model
-from throughtime.diagnosis.mutants.table import changes
-from throughtime.gradcheck import Budget
+from throughtime.arrays import Array
+from throughtime.diagnosis.mutants.cells import biases
+from throughtime.diagnosis.mutants.interventions import Interventions, Mutation
+from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, Block, Blocks, Lane, Model
+from throughtime.diagnosis.mutants.postprocessing import (
+    Fit,
+    FoundFault,
+    TestedGradient,
+    finishing,
+    fit,
+    fit_all,
+    tensor_of,
+)
+from throughtime.diagnosis.mutants.table import mutations
+from throughtime.diagnosis.tolerances import (
+    EXTENDED_ATTEMPTS,
+    LEAST_PASSES,
+    MOST_PASSES,
+    SAME_GRADIENT,
+    SHARE_OF_PAIRS,
+    STEP_OVERHEAD,
+    WORK_OF_A_SEARCH,
+)
+from throughtime.gradcheck import Budget, discrepancy
 
-BEAM = 6  # attempts that are extended
-PASSES = 6_000  # backward passes at most, of a small network
-FEWEST = 200  # of any network, beside one for each single change
-STEP = 3e4  # multiplications that take as long as all else that NumPy does in a step
-WORK = 2.3e9  # multiplications that a search may take where it may run more than the fewest
-PAIRS = 0.75  # of the passes that are left; the rest is for what comes after them
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a set of mutations explains.
+
+    Attributes:
+        mutations: the set.
+        fits: the fit of each block; None where none fits.
+        found: the faults after the backward pass that the fits need in addition.
+        far: how far the blocks that do not fit are off on average, 0 … 1.
+    """
+
+    mutations: tuple[Mutation, ...]
+    fits: Mapping[Block, Fit | None]
+    found: tuple[FoundFault, ...]
+    far: float
+
+    @cached_property
+    def wrong(self) -> int:
+        """How many blocks are not explained."""
+        return sum(fit is None for fit in self.fits.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether all blocks are explained."""
+        return not self.wrong
+
+    @property
+    def cost(self) -> int:
+        """How many faults the explanation takes."""
+        names = {mutation.fault for mutation in self.mutations}
+        free = [one for one in self.found if not (one.fault == "scaled" and names & OTHER_LOSS)]
+        return len(self.mutations) + len(free)
+
+    @property
+    def order(self) -> tuple[float, ...]:
+        """A key by which the better of two attempts comes first."""
+        return (self.wrong, self.cost, self.far)
+
+
+OTHER_LOSS = {"different_loss"}  # a factor beside it is no fault of its own
+
+
+class Trial:
+    """Tries mutations on one gradient; the budget counts the backward passes that are run."""
+
+    def __init__(self, model: Model, seen: TestedGradient, budget: Budget) -> None:
+        self.model, self.seen, self.budget = model, seen, budget
+        self.norm = float(np.sqrt(sum(float((g * g).sum()) for g in seen.blocks.values())))
+        self.head = [block for block in seen.blocks if block.layer == HEAD]
+        self.known: dict[frozenset[int], Attempt] = {}
+
+    def __call__(self, *mutations: Mutation) -> Attempt:
+        """The attempt with these mutations, over all blocks."""
+        key = frozenset(map(id, mutations))
+        if key not in self.known:
+            self.budget.count(1)
+            self.known[key] = self._try(mutations)
+        return self.known[key]
+
+    def head_fits(self, mutations: tuple[Mutation, ...]) -> dict[Block, Fit | None]:
+        """The fits of the output layer's blocks alone, for which no recursion is run."""
+        found, _ = self.model.head_gradient(mutations)
+        return fit_all(self.model, found, self.seen, self.head)
+
+    def promising(self, *mutations: Mutation) -> bool:
+        """Whether some gate's bias in each lane is parallel to one of the mutant's: a cheap test.
+
+        It passes where a bias is clipped, 0 or missing, so that it tells nothing.
+        """
+        if self.seen.limit is not None:
+            return True
+        self.budget.count(1)
+        _, dh = self.model.head_gradient(mutations)
+        for lane, deltas in self.model.recursion(mutations, dh).items():
+            g = self._biases[lane]
+            if g is None:
+                return True
+            p = biases(deltas, Interventions(mutations, *lane))
+            p = p / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), 1e-300)
+            if np.abs(g @ p.T).max() < 1 - 1e-7 - self.seen.tolerance:
+                return False
+        return True
+
+    @cached_property
+    def _biases(self) -> dict[Lane, Array | None]:
+        """The gates' biases in each lane, scaled to norm 1, (G, H); None where one is missing."""
+        found: dict[Lane, Array | None] = {}
+        gates = range(len(self.model.cell.gates))
+        for lane in self.model.lanes:
+            layer, direction = lane
+            own = [self.seen.blocks.get(Block(layer, "b", gate, direction)) for gate in gates]
+            there = np.array([b for b in own if b is not None and not self.seen.idle(b)])
+            known = len(there) == len(gates) and there.shape[1] > 1
+            found[lane] = there / np.linalg.norm(there, axis=1, keepdims=True) if known else None
+        return found
+
+    def _try(self, mutations: tuple[Mutation, ...]) -> Attempt:
+        mutant = self.model.data_gradient(mutations)
+        fits = fit_all(self.model, mutant, self.seen, self.head)
+        for lane in self.model.lanes:
+            fits |= self._lane(lane, mutant)
+        embedding = [block for block in self.seen.blocks if block.layer == EMBEDDING]
+        fits |= fit_all(self.model, mutant, self.seen, embedding)
+        found = finishing(self.model, fits, self.seen, self.norm)
+        return Attempt(mutations, fits, tuple(found), self._far(mutant, fits))
+
+    def _lane(self, lane: Lane, mutant: Blocks) -> dict[Block, Fit | None]:
+        """The fits of a lane's blocks. Other gates' blocks are tried only where some bias fits."""
+        own = [block for block in self.seen.blocks if (block.layer, block.direction) == lane]
+        first = [b for b in own if b.kind == "b"] or [b for b in own if b.kind == "W"]
+        fits = fit_all(self.model, mutant, self.seen, first)
+        told = any(fit is not None and fit.scale for fit in fits.values())
+        for block in own:
+            if block not in fits:
+                fits[block] = fit(self.model, mutant, self.seen, block, moved=told)
+        return fits
+
+    def _far(self, mutant: Blocks, fits: Mapping[Block, Fit | None]) -> float:
+        """1 − cos² of the angle to the mutant's block, averaged over the unexplained blocks."""
+        left = [block for block, fitted in fits.items() if fitted is None]
+        if not left:
+            return 0.0
+        return float(np.mean([_apart(self.seen.blocks[b], mutant[b]) for b in left]))
+
+
+def _apart(g: Array, p: Array) -> float:
+    square = float((g * g).sum() * (p * p).sum())
+    return 1.0 if square == 0 else 1 - float((g * p).sum()) ** 2 / square
 
 
 def search(
     model: Model,
-    seen: Seen,
+    seen: TestedGradient,
     among: Iterable[str] | None = None,
     *,
     thorough: bool = True,
     budget: Budget | None = None,
     share: float = 1.0,
 ) -> list[Attempt]:
-    """The attempts that explain the gradient with the fewest faults; else the best partial one.
+    """The attempts that explain the gradient with the fewest faults, or the best partial one.
 
-    Unless it is to be thorough, single changes are tried and no pairs. It takes such a share of
-    the backward passes that the budget has left; by default that budget is `passes(model)`.
+    Args:
+        model: the network.
+        seen: the gradient under test.
+        among: identifiers of the faults that are tried; by default all of them.
+        thorough: whether pairs of mutations are tried too, and not single ones alone.
+        budget: of backward passes; by default `passes(model)`.
+        share: the share of the budget that may be used.
     """
-    return Search(model, seen, among, budget, share).run(thorough)
+    return MutantSearch(model, seen, among, budget, share).run(thorough)
 
 
 def passes(model: Model) -> int:
     """How many backward passes are worth running, however long they take on this machine.
 
-    Those of small networks take a fraction of a millisecond. Of longer and larger ones fewer are
-    run, so that all of them together take about as long; but every single change has its turn.
+    Those of small networks take a fraction of a millisecond. Fewer are run of longer and larger
+    networks, so that all of them together take about as long, but every mutation is tried once.
     """
     products = model.data.x[..., 0].size * sum(w.size for w in model.blocks.values())
-    work = STEP * model.steps * len(model.lanes) + products
-    return max(min(PASSES, int(WORK / work)), len(changes(model)) + FEWEST)
+    work = STEP_OVERHEAD * model.steps * len(model.lanes) + products
+    return max(min(MOST_PASSES, int(WORK_OF_A_SEARCH / work)), len(mutations(model)) + LEAST_PASSES)
 
 
-class Search:
-    """One search."""
+class MutantSearch:
+    """One search for the mutations that explain a gradient."""
 
     def __init__(
         self,
         model: Model,
-        seen: Seen,
+        seen: TestedGradient,
         among: Iterable[str] | None,
         budget: Budget | None = None,
         share: float = 1.0,
     ) -> None:
         self.model, self.budget = model, budget or Budget(passes(model))
         self.trial = Trial(model, seen, self.budget)
-        self.end = self.budget.used + share * self.budget.left  # what it will have counted then
-        table = changes(model, among)
-        self.places = {id(change): place for place, change in enumerate(table)}
+        self.end = (
+            self.budget.used + share * self.budget.left
+        )  # how many passes will have been counted
+        table = mutations(model, among)
+        self.places = {id(mutation): place for place, mutation in enumerate(table)}
         self.head = [c for c in table if c.in_head]
         self.rest = [c for c in table if not c.in_head]
 
     def run(self, thorough: bool = True) -> list[Attempt]:
-        """Level by level, until one explains all and no more faults could be fewer."""
+        """Searches level by level, until no explanation could take fewer faults."""
         starts = self._starts()
         tried = self._tried(starts)
         if best := self._settled(tried, 1):
             return best
         singles: list[Attempt] = []
-        for everywhere in (True, False):  # those of one layer or direction alone come second
+        for everywhere in (True, False):  # mutations of one layer or direction alone come second
             more = [(*s, c) for s in starts for c in self._useful(s) if c.everywhere == everywhere]
             singles += self._tried(more)
             if best := self._settled(tried + singles, 3 if thorough else np.inf):
@@ -98,8 +249,8 @@ class Search:
         tried += self._extended(tried)
         return self._settled(tried, np.inf) or [min(tried, key=lambda a: a.order)]
 
-    def _starts(self) -> list[tuple[Change, ...]]:
-        """Sets of changes with which the output layer's own gradient is explained."""
+    def _starts(self) -> list[tuple[Mutation, ...]]:
+        """Sets of mutations with which the output layer's own gradient is explained."""
         if not self.model.has_head:
             return [(), *((c,) for c in self.head)]
         sets = [(), *((c,) for c in self.head)]
@@ -108,11 +259,12 @@ class Search:
             explained += self._explaining(combinations(self.head, 2))
         explained.sort(key=lambda pair: pair[0])
         least = explained[0][0] if explained else 0
-        return [start for cost, start in explained if cost <= least + 1][: 2 * BEAM] or [()]
+        starts = [start for cost, start in explained if cost <= least + 1]
+        return starts[: 2 * EXTENDED_ATTEMPTS] or [()]
 
     def _explaining(
-        self, sets: Iterable[tuple[Change, ...]]
-    ) -> list[tuple[int, tuple[Change, ...]]]:
+        self, sets: Iterable[tuple[Mutation, ...]]
+    ) -> list[tuple[int, tuple[Mutation, ...]]]:
         found = []
         for one in sets:
             fits = self.trial.head_fits(one)
@@ -121,7 +273,7 @@ class Search:
                 found.append((len(one) + len(scales - {1.0}), one))
         return found
 
-    def _useful(self, start: tuple[Change, ...]) -> Iterator[Change]:
+    def _useful(self, start: tuple[Mutation, ...]) -> Iterator[Mutation]:
         """Changes worth adding to a set: not the same fault again where it is there already."""
         taken = {(c.fault, c.layer, c.direction) for c in start}
         places = {place for c in start for place in c.places} - {"slopes", "U"}
@@ -131,19 +283,19 @@ class Search:
                 yield one
 
     def _extended(self, tried: list[Attempt]) -> list[Attempt]:
-        """The attempts that make most blocks right, each with one change more."""
-        plain = {a.wrong for a in tried if not a.changes} or {max(a.wrong for a in tried)}
+        """The attempts that explain most blocks, each with one more mutation."""
+        plain = {a.wrong for a in tried if not a.mutations} or {max(a.wrong for a in tried)}
         gained = [a for a in tried if a.wrong < min(plain)]
-        best = sorted(gained, key=lambda a: a.order)[:BEAM]
-        return self._tried((*a.changes, c) for a in best for c in self._useful(a.changes))
+        best = sorted(gained, key=lambda a: a.order)[:EXTENDED_ATTEMPTS]
+        return self._tried((*a.mutations, c) for a in best for c in self._useful(a.mutations))
 
-    def _pairs(self, starts: list[tuple[Change, ...]], singles: list[Attempt]) -> list[Attempt]:
-        """Two changes in the recurrent layers, those first that alone come nearest."""
+    def _pairs(self, starts: list[tuple[Mutation, ...]], singles: list[Attempt]) -> list[Attempt]:
+        """Pairs of mutations in the recurrent layers, first those that alone come nearest."""
         found: list[Attempt] = []
-        end = self.budget.used + PAIRS * (self.end - self.budget.used)
+        end = self.budget.used + SHARE_OF_PAIRS * (self.end - self.budget.used)
         for start in starts[:2]:
-            own = [a for a in singles if a.changes[:-1] == start]
-            ranked = [a.changes[-1] for a in sorted(own, key=lambda a: a.order)]
+            own = [a for a in singles if a.mutations[:-1] == start]
+            ranked = [a.mutations[-1] for a in sorted(own, key=lambda a: a.order)]
             for one, other in _by_rank(ranked):
                 if self._over(end):
                     return found
@@ -156,14 +308,14 @@ class Search:
                     return found + self._rivals(start, one, other)
         return found
 
-    def _rivals(self, start: tuple[Change, ...], one: Change, other: Change) -> list[Attempt]:
-        """The pairs that share a change with one that explains all."""
+    def _rivals(self, start: tuple[Mutation, ...], one: Mutation, other: Mutation) -> list[Attempt]:
+        """The pairs that share a mutation with a pair that explains everything."""
         return self._tried(
             (*start, kept, c) for kept in (one, other) for c in self._useful((*start, kept))
         )
 
-    def _tried(self, sets: Iterable[tuple[Change, ...]]) -> list[Attempt]:
-        """The attempts with these, until the budget is spent; at least the first of all."""
+    def _tried(self, sets: Iterable[tuple[Mutation, ...]]) -> list[Attempt]:
+        """The attempts with these sets, until the budget is spent; at least the very first."""
         found: list[Attempt] = []
         for one in sets:
             if self.trial.known and self._over(self.end):
@@ -172,11 +324,11 @@ class Search:
         return found
 
     def _over(self, end: float) -> bool:
-        """Whether nothing more may be tried, now or once so many passes have been counted."""
+        """Whether so many passes have been counted, or the budget is spent otherwise."""
         return self.budget.used >= end or self.budget.over
 
     def _settled(self, tried: list[Attempt], enough: float) -> list[Attempt]:
-        """The complete attempts with the fewest faults, if these are few enough."""
+        """The complete attempts with the fewest faults, if they have few enough."""
         complete = [a for a in tried if a.complete]
         if not complete or (least := min(a.cost for a in complete)) > enough:
             return []
@@ -184,19 +336,227 @@ class Search:
         return sorted(best.values(), key=self._unlikely)
 
     def _unlikely(self, attempt: Attempt) -> int:
-        """The places of its changes in the table, which begins with the likelier ones."""
-        return sum(self.places[id(change)] for change in attempt.changes)
+        """The sum of its mutations' positions in the table, which begins with the likelier ones."""
+        return sum(self.places[id(mutation)] for mutation in attempt.mutations)
 
 
-def _together(one: Change, other: Change) -> bool:
-    """Whether both can be there at once and neither hides the other."""
+def _together(one: Mutation, other: Mutation) -> bool:
+    """Whether both can be put in at once without one hiding the other."""
     same = one.fault == other.fault and (one.layer, one.direction) == (other.layer, other.direction)
     return not same and not one.places & other.places - {"slopes", "carried", "U"}
 
 
-def _by_rank(ranked: list[Change]) -> Iterator[tuple[Change, Change]]:
-    """Pairs, by the sum of their ranks."""
+def _by_rank(ranked: list[Mutation]) -> Iterator[tuple[Mutation, Mutation]]:
+    """All pairs, ordered by the sum of their ranks."""
     n = len(ranked)
     for total in range(1, 2 * n - 2):
         for i in range(max(0, total - n + 1), (total + 1) // 2):
             yield ranked[i], ranked[total - i]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """The gradient of a backward pass with faults put in.
+
+    Attributes:
+        faults: their identifiers.
+        where: what each of them concerns, in words.
+        gradient: by the target's names and shapes, float64.
+    """
+
+    faults: tuple[str, ...]
+    where: tuple[str, ...]
+    gradient: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Match:
+    """Faults that, put into our own backward pass, give a gradient down to rounding.
+
+    Attributes:
+        found: the faults, with what is known of each.
+        before: the discrepancy between the gradient and the right one.
+        after: the discrepancy between the gradient and the mutant's.
+        undone: the gradient with these faults undone.
+        unexplained: tensors that are wrong even so; empty where everything is explained.
+        rivals: other sets of faults that explain as much.
+    """
+
+    found: tuple[FoundFault, ...]
+    before: float
+    after: float
+    undone: dict[str, Array]
+    unexplained: tuple[str, ...] = ()
+    rivals: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Their identifiers."""
+        return tuple(one.fault for one in self.found)
+
+    @property
+    def evidence(self) -> str:
+        """What the search showed, in one sentence."""
+        words = " and ".join(f"{f.fault} ({f.where})" if f.where else f.fault for f in self.found)
+        if self.unexplained:
+            left = ", ".join(self.unexplained)
+            return f"d = {self.before:.2g}; with {words}, what is left is wrong in {left} alone"
+        return f"Our own backward pass with {words} gives this very gradient"
+
+
+def mutants(model: Model, among: Iterable[str] | None = None) -> Iterator[Mutant]:
+    """The gradients of the model's backward pass with every single mutation in turn.
+
+    Args:
+        model: a network whose layout and data are known.
+        among: identifiers of faults; by default all of them.
+    """
+    for mutation in mutations(model, among):
+        yield Mutant((mutation.fault,), (mutation.where,), model.gradient((mutation,)))
+
+
+def explain(
+    model: Model,
+    gradient: Mapping[str, Array],
+    error: float | None = None,
+    among: Iterable[str] | None = None,
+    budget: Budget | None = None,
+) -> list[Match]:
+    """The sets of faults whose mutant equals a gradient down to rounding, the fewest first.
+
+    Args:
+        model: the network, as `model_from_target` gives it.
+        gradient: the gradient under test, by the target's names.
+        error: what counts as equal, relative to a tensor's largest entry; by default the rounding
+            of the gradient's own precision.
+        among: identifiers of the faults that are tried; by default all of them.
+        budget: of backward passes; by default as many as are worth running, see `passes`.
+
+    Returns:
+        no matches where the gradient is right, or where no set of faults explains any part of it.
+        Where no set explains all of it, one match, with the tensors that it leaves unexplained.
+    """
+    precisions = [np.asarray(array).dtype.name for array in gradient.values()]
+    tolerance = error or max(
+        SAME_GRADIENT.get(name, SAME_GRADIENT["float64"]) for name in precisions
+    )
+    seen = seen_of(model, gradient, tolerance)
+    right = model.gradient()
+    if all(seen.equal(g, p) for g, p in _pairs(model, seen, right)):
+        return []
+    attempts: list[Attempt] = []
+    budget = budget or Budget(passes(model))
+    if clipped := limited(seen):
+        attempts = search(model, clipped, among, budget=budget, share=0.5)
+    explained = bool(attempts) and attempts[0].complete
+    others = search(model, seen, among, thorough=not explained, budget=budget)
+    if not explained or (others[0].complete and others[0].cost <= attempts[0].cost):
+        attempts = others
+    elif clipped:
+        seen = clipped
+    whole = [a for a in attempts if a.complete]
+    if not whole and not decisive(model, seen, attempts[0]):
+        return []
+    return _matches(model, seen, right, whole or attempts[:1])
+
+
+def seen_of(model: Model, gradient: Mapping[str, Array], tolerance: float) -> TestedGradient:
+    """The gradient, block by block."""
+    blocks = model.placement.blocks(gradient)
+    return TestedGradient(
+        blocks, tolerance, max(float(np.abs(g).max()) for g in blocks.values()) or 1.0
+    )
+
+
+def limited(seen: TestedGradient) -> TestedGradient | None:
+    """The gradient as one that is clipped, if several entries have the largest magnitude."""
+    held = [int((np.abs(g) >= seen.largest * (1 - 1e-9)).sum()) for g in seen.blocks.values()]
+    if sum(held) > 2 or sum(n > 0 for n in held) > 1:
+        return replace(seen, limit=seen.largest)
+    return None
+
+
+def decisive(model: Model, seen: TestedGradient, attempt: Attempt) -> bool:
+    """Whether a partial attempt explains blocks that were wrong, and not by chance."""
+    if not attempt.mutations and not attempt.found:
+        return False
+    right = model.data_gradient()
+    gained = [
+        block
+        for block, fit in attempt.fits.items()
+        if fit is not None
+        and not seen.idle(seen.blocks[block])
+        and not seen.equal(seen.blocks[block], right[block])
+    ]
+    return len(gained) > 1 and sum(seen.blocks[block].size for block in gained) > 8
+
+
+def _pairs(
+    model: Model, seen: TestedGradient, tensors: Mapping[str, Array]
+) -> Iterator[tuple[Array, Array]]:
+    blocks = model.placement.blocks(tensors)
+    return ((g, blocks[block]) for block, g in seen.blocks.items())
+
+
+def _matches(
+    model: Model, seen: TestedGradient, right: dict[str, Array], attempts: list[Attempt]
+) -> list[Match]:
+    """One match for each set of faults, with the other sets as its rivals."""
+    by_names: dict[tuple[str, ...], Attempt] = {}
+    for attempt in attempts:
+        names = tuple(sorted(one.fault for one in _found(model, attempt)))
+        by_names.setdefault(names, attempt)
+    matches = []
+    for names, attempt in by_names.items():
+        rivals = tuple(other for other in by_names if other != names)
+        matches.append(_match(model, seen, right, attempt, rivals))
+    return matches
+
+
+def _found(model: Model, attempt: Attempt) -> list[FoundFault]:
+    """The faults of an attempt; a factor beside a different loss is none of them."""
+    names = {mutation.fault for mutation in attempt.mutations}
+    after = [f for f in attempt.found if not (f.fault == "scaled" and "different_loss" in names)]
+    return [_said(model, mutation) for mutation in attempt.mutations] + after
+
+
+def _said(model: Model, mutation: Mutation) -> FoundFault:
+    facts = {"T": str(model.steps)}
+    if mutation.where:
+        facts["where"] = mutation.where
+    if mutation.fault == "truncated":
+        facts["k"] = mutation.where.split()[2].rstrip(",")
+    return FoundFault(mutation.fault, mutation.where, facts)
+
+
+def _match(
+    model: Model,
+    seen: TestedGradient,
+    right: dict[str, Array],
+    attempt: Attempt,
+    rivals: tuple[tuple[str, ...], ...],
+) -> Match:
+    mutant = model.data_gradient(attempt.mutations)
+    true = model.placement.blocks(right)
+    predicted, undone = {}, {}
+    for block, g in seen.blocks.items():
+        fit = attempt.fits[block]
+        own = mutant[block] if fit is None else fit.apply(model, mutant, block, seen.limit)
+        if fit is None and model.decays(block):
+            own = own + model.decay * model.blocks[block]
+        predicted[block] = own
+        undone[block] = true[block] + (g - own)
+    tested = _flat(model.placement.tensors(seen.blocks))
+    wrong = dict.fromkeys(tensor_of(model, b) for b, fit in attempt.fits.items() if fit is None)
+    return Match(
+        found=tuple(_found(model, attempt)),
+        before=discrepancy(tested, _flat(right)),
+        after=discrepancy(tested, _flat(model.placement.tensors(predicted))),
+        undone=model.placement.tensors(undone),
+        unexplained=tuple(wrong),
+        rivals=rivals,
+    )
+
+
+def _flat(tensors: Mapping[str, Array]) -> Array:
+    return np.concatenate([array.ravel() for array in tensors.values()])

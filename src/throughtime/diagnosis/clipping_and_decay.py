@@ -1,4 +1,4 @@
-"""What is added to a gradient, cut off it, or lost: L2 terms, clips, zeros."""
+"""What is added to a gradient, clipped off it, or lost: L2 terms, clips, zeros."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from throughtime.diagnosis.candidate import Candidate
 from throughtime.diagnosis.factors import Ratio, ratio_of, together
-from throughtime.diagnosis.observed import LIMIT, Observed
-
-SATURATED = 2  # entries at one magnitude, at least
+from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.tolerances import DIFFERS_BEYOND, LEAST_CLIPPED_ENTRIES
 
 
 def decayed(observed: Observed) -> Iterator[Candidate]:
@@ -30,7 +28,7 @@ def decayed(observed: Observed) -> Iterator[Candidate]:
     if not all(together(ratio, best) for ratio in ratios.values()):
         return
     factor = best.value
-    if abs(factor) <= LIMIT * best.error:  # what noise gives
+    if abs(factor) <= DIFFERS_BEYOND * best.error:  # what noise gives
         return
     names = tuple(ratios)
     fault = "weight_decay_missing" if factor < 0 else "weight_decay_doubled"
@@ -45,7 +43,7 @@ def decayed(observed: Observed) -> Iterator[Candidate]:
 
 
 def clipped_by_value(observed: Observed) -> Iterator[Candidate]:
-    """Several entries at one magnitude, which their numerical derivatives exceed."""
+    """Several entries have one magnitude, which their numerical derivatives exceed."""
     largest = max(float(np.abs(g).max(initial=0.0)) for g in observed.gradient.values())
     if not largest:
         return
@@ -55,12 +53,12 @@ def clipped_by_value(observed: Observed) -> Iterator[Candidate]:
         own = observed.sampled[name]
         flat = g.reshape(-1).copy()
         held = np.abs(flat[own.places]) >= largest * (1 - 4 * observed.eps)
-        beyond = own.numerical * np.sign(flat[own.places]) >= largest - own.errors * LIMIT
+        beyond = own.numerical * np.sign(flat[own.places]) >= largest - own.errors * DIFFERS_BEYOND
         flat[own.places[held & beyond]] = own.numerical[held & beyond]
         undone[name] = flat.reshape(g.shape)
         count += int((held & beyond).sum())
         steepest = max(steepest, float(np.abs(own.numerical[held & beyond]).max(initial=0.0)))
-    if count < SATURATED or observed.wrong(undone):
+    if count < LEAST_CLIPPED_ENTRIES or observed.wrong(undone):
         return
     limit = f"±{largest:.6g}"
     evidence = (
@@ -71,14 +69,16 @@ def clipped_by_value(observed: Observed) -> Iterator[Candidate]:
 
 
 def zeros(observed: Observed) -> Iterator[Candidate]:
-    """Tensors that are exactly 0 where the loss reacts to them."""
+    """The gradients of some tensors are exactly 0, though the loss reacts to these tensors."""
     names = [name for name in observed.wrong() if not observed.gradient[name].any()]
     undone = dict(observed.gradient)
     for name in names:
         flat = np.zeros(undone[name].size)
         flat[observed.sampled[name].places] = observed.sampled[name].numerical
         undone[name] = flat.reshape(undone[name].shape)
-    if names and not observed.wrong(undone):  # with others wrong, what is 0 may be their doing
+    if names and not observed.wrong(
+        undone
+    ):  # where others are wrong too, zeros may follow from their fault
         where = ", ".join(names)
         largest = max(float(np.abs(observed.sampled[n].numerical).max()) for n in names)
         evidence = (f"Every entry is 0; the numerical derivatives go up to {largest:.3g}.",)

@@ -1,21 +1,28 @@
-"""`tt.compare`: two gradients as numbers alone, as when a printed table is all that there is."""
+"""`tt.compare`: two gradients as numbers alone, as when a printed table is all that there is.
+
+Nothing can be evaluated here, so that the numerical side is doubted too: derivatives that are whole
+multiples of one number come from a step that was too small.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from throughtime.arrays import Array, finite, refuse
-from throughtime.diagnosis.diagnose import Search, as_causes
-from throughtime.diagnosis.laboratory import Values
-from throughtime.diagnosis.observed import LIMIT, Observed, Sampled
-from throughtime.diagnosis.quantised import quantum, too_small_a_step
-from throughtime.diagnosis.reduction import Reduction
-from throughtime.diagnosis.roles import Roles
-from throughtime.diagnosis.study import Study
+from throughtime.diagnosis.cause_search import CauseSearch, as_causes
+from throughtime.diagnosis.experiments import Reduction, Roles, Study, Values
+from throughtime.diagnosis.observed import Candidate, Observed, Sampled
+from throughtime.diagnosis.tolerances import (
+    COMPARISON_ERROR,
+    DIFFERS_BEYOND,
+    LEAST_QUANTISED_ENTRIES,
+    MOST_MULTIPLES,
+    SAME_MULTIPLE,
+)
 from throughtime.gradcheck import (
     Budget,
     Cause,
@@ -30,13 +37,12 @@ from throughtime.gradcheck import (
     worst_verdict,
 )
 
-ERROR = 1e-4  # of a tensor's largest derivative: what central differences usually reach
 SIZES = ("B", "O")
 
 
 @dataclass(frozen=True)
 class Comparison(Report):
-    """Two gradients beside each other; a Report, but for what only a loss can tell."""
+    """Two gradients beside each other: a Report without what only a loss can tell."""
 
     def circumstances(self) -> str:
         """What was compared, in one line."""
@@ -53,16 +59,17 @@ def compare(
     steps: int | None = None,
     batch: int | None = None,
     outputs: int | None = None,
-    error: float = ERROR,
+    error: float = COMPARISON_ERROR,
 ) -> Comparison:
-    """What two gradients say about each other, without any code that made them.
+    """Compares two gradients as numbers, without the code that computed them.
 
     Args:
-        gradient: the one under test: a mapping of names to arrays, or one array.
-        numerical: the one that is believed, of the same names and shapes.
-        parameters: where they were taken, likewise; it lets an L2 term be recognised.
-        steps, batch, outputs: T, B, and the number of outputs or classes, where they are known:
-            a factor may be one of them.
+        gradient: the gradient under test: a mapping of names to arrays, or one array.
+        numerical: the gradient that is trusted, with the same names and shapes.
+        parameters: the parameters at which both were computed, in the same form; with them an L2
+            term can be recognised.
+        steps, batch, outputs: T, B, and the number of outputs or classes, if they are known: a
+            factor may be one of them.
         error: how far either may be off, relative to each tensor's largest entry.
 
     Returns:
@@ -93,7 +100,7 @@ def compare(
 
 
 class _OnPaper(Study):
-    """A study without a target: no experiment can be made."""
+    """A study without a target, on which no experiment can be made."""
 
     roles = Roles()
     reduction = Reduction()
@@ -105,11 +112,11 @@ class _OnPaper(Study):
         places: Mapping[str, Array] | None = None,
         again: bool = False,
     ) -> Observed | None:
-        """Never."""
+        """Nothing can be evaluated."""
         return None
 
     def gradient(self, values: Values) -> dict[str, Array] | None:
-        """Never."""
+        """Nothing can be evaluated."""
         return None
 
 
@@ -125,7 +132,7 @@ def _why(observed: Observed, sizes: dict[str, int]) -> tuple[tuple[Cause, ...], 
         _never,
         steps=observed.steps,
     )
-    search = Search(_OnPaper(target, observed.parameters, Budget(), sizes))
+    search = CauseSearch(_OnPaper(target, observed.parameters, Budget(), sizes))
     search.run(observed)
     return (*coarse, *search.causes), tuple(search.notes)
 
@@ -145,8 +152,8 @@ def _observed(
     sampled = {}
     for name, array in n.items():
         flat = array.reshape(-1).astype(np.float64)
-        apart = max(error * float(np.abs(flat).max(initial=0.0)) / LIMIT, quantum(flat))
-        rounding = error * float(np.abs(g[name]).max(initial=0.0)) / LIMIT
+        apart = max(error * float(np.abs(flat).max(initial=0.0)) / DIFFERS_BEYOND, quantum(flat))
+        rounding = error * float(np.abs(g[name]).max(initial=0.0)) / DIFFERS_BEYOND
         bars = np.full(flat.size, apart), np.full(flat.size, rounding)
         sampled[name] = Sampled(np.arange(flat.size), flat, *bars)
     kept = {name: array.astype(np.float64) for name, array in g.items()}
@@ -188,8 +195,8 @@ def _tensor(observed: Observed, name: str) -> TensorReport:
     size = float(np.linalg.norm(g))
     order = np.argsort(-z)
     worst = [_worst(observed, name, int(k)) for k in order[:64]]
-    verdict: Verdict = "disagree" if (z > LIMIT).any() else "agree"
-    if verdict == "agree" and quantum(n) > ERROR * float(np.abs(n).max(initial=0.0)):
+    verdict: Verdict = "disagree" if (z > DIFFERS_BEYOND).any() else "agree"
+    if verdict == "agree" and quantum(n) > COMPARISON_ERROR * float(np.abs(n).max(initial=0.0)):
         verdict = "unresolved"
     return TensorReport(
         verdict=verdict,
@@ -202,9 +209,9 @@ def _tensor(observed: Observed, name: str) -> TensorReport:
         numerical=n,
         errors=bars,
         worst=worst[0] if worst else None,
-        smallest_error=LIMIT * float(np.linalg.norm(bars)) / size if size else np.inf,
+        smallest_error=DIFFERS_BEYOND * float(np.linalg.norm(bars)) / size if size else np.inf,
         order=0,
-        wrong=tuple(entry for entry, k in zip(worst, order, strict=False) if z[k] > LIMIT),
+        wrong=tuple(entry for entry, k in zip(worst, order, strict=False) if z[k] > DIFFERS_BEYOND),
     )
 
 
@@ -220,7 +227,7 @@ def _worst(observed: Observed, name: str, k: int) -> Worst:
 
 
 def _arrays(what: str, given: Any) -> dict[str, Array]:
-    """By name; one array alone is called "all"."""
+    """The arrays by name; a single array is called "all"."""
     named = dict(given) if isinstance(given, Mapping) else {"all": given}
     found = {}
     for name, values in named.items():
@@ -252,3 +259,57 @@ def _alike(what: str, given: Mapping[str, Array], wanted: Mapping[str, Array]) -
         if given[name].shape != array.shape:
             actual = given[name].shape
             refuse(f"{what}[{name!r}]", f"the shape {array.shape}", actual, error=CheckError)
+
+
+def quantum(numerical: Array) -> float:
+    """The number that all entries are whole multiples of; 0 where there is no such number.
+
+    A loss in float32 changes by steps of its last place, ulp; divided by 2 h that is the
+    quantum of a central difference.
+
+    Example:
+        >>> import numpy as np
+        >>> quantum(3.8 * np.array([1.0, -2.0, 0.0, 5.0, 3.0, 1.0, -4.0]))
+        3.8
+        >>> quantum(np.random.default_rng(0).standard_normal(50))
+        0.0
+    """
+    levels = np.unique(np.abs(numerical))
+    if levels.size < 3 or numerical.size < LEAST_QUANTISED_ENTRIES or not levels[-1]:
+        return 0.0
+    gaps = np.diff(levels)
+    smallest = float(gaps[gaps > 1e-6 * levels[-1]].min(initial=np.inf))
+    if not np.isfinite(smallest) or levels[-1] / smallest > MOST_MULTIPLES:
+        return 0.0
+    counts = np.round(levels / smallest)
+    best = float(levels @ counts / (counts @ counts))
+    if np.abs(levels / best - np.round(levels / best)).max() > SAME_MULTIPLE:
+        return 0.0
+    # Small whole numbers, and round decimals, are multiples of something by chance.
+    return round(best, 12) if levels.size > 3 and _repeated(numerical) else 0.0
+
+
+def _repeated(numerical: Array) -> bool:
+    return bool(np.unique(np.abs(numerical)).size < numerical.size)
+
+
+def printed(size: float) -> bool:
+    """Whether a quantum is a power of ten, because the numbers were rounded for printing."""
+    digits = np.log10(size)
+    return bool(abs(digits - np.round(digits)) < 1e-6)
+
+
+def too_small_a_step(observed: Observed) -> Iterator[Candidate]:
+    """The numerical derivatives are what is wrong, or they are too coarse to tell."""
+    found = {name: quantum(own.numerical) for name, own in observed.sampled.items()}
+    coarse = {name: size for name, size in found.items() if size and not printed(size)}
+    if not coarse:
+        return
+    name, size = next(iter(coarse.items()))
+    levels = np.unique(np.round(observed.sampled[name].numerical / size)).size
+    evidence = (
+        f"All {observed.sampled[name].numerical.size} numerical derivatives of {name} are whole "
+        f"multiples of {size:.4g}; only {levels} values occur.",
+        "That is one step of the loss's last place, divided by twice the step.",
+    )
+    yield Candidate(("step_too_small",), ", ".join(coarse), None, evidence, confidence=0.9)

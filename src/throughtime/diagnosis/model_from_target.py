@@ -1,7 +1,8 @@
-"""The network behind a target, where its layout is declared or can be guessed, and proven equal.
+"""The network behind a target, from a layout that is declared or guessed, and then verified.
 
-A layout is believed only where the network that it describes has the target's own loss, at the
-point as it stands and at one beside it: then no order of gates and no reduction is wrong.
+A layout is believed only if the network that it describes has the target's own loss, both at the
+parameters as they stand and at a point beside them. Then no order of gates and no reduction of the
+loss can be wrong.
 """
 
 from __future__ import annotations
@@ -15,29 +16,26 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.guess import Guess
-from throughtime.diagnosis.mutants.layout import Layout, with_every
+from throughtime.diagnosis.mutants.layout import Guess, Layout, with_every
 from throughtime.diagnosis.mutants.model import Model
+from throughtime.diagnosis.tolerances import POINT_BESIDE, SAME_LOSS
 from throughtime.gradcheck import Evaluator, Target
-
-EQUAL = {"float64": 1e-9, "float32": 3e-5}  # losses, relative to their own size and to 1
-BESIDE = 0.1  # how far the second point lies, as a share of each tensor's size, or of 1
 
 
 @dataclass(frozen=True)
-class Modelled:
+class ModelFromTarget:
     """What is known of a target's network.
 
     Attributes:
-        model: it; None where there is no layout, or where that is not this target's.
-        notes: what was found, or why there is none, in sentences.
+        model: the network; None where there is no layout, or where the layout is wrong.
+        notes: sentences on what was found, or why nothing was.
     """
 
     model: Model | None
     notes: tuple[str, ...] = ()
 
 
-def modelled(target: Target) -> Modelled:
+def model_from_target(target: Target) -> ModelFromTarget:
     """The network behind a target, from its `layout`.
 
     Example:
@@ -45,26 +43,26 @@ def modelled(target: Target) -> Modelled:
         >>> import throughtime as tt
         >>> x, y = np.ones((5, 1, 2)), np.zeros((5, 1, 3))
         >>> net = tt.Network([tt.RNN(2, 3)], tt.MeanSquaredError(), dtype="float64", seed=0)
-        >>> modelled(tt.target_of(net, x, y)).model.steps
+        >>> model_from_target(tt.target_of(net, x, y)).model.steps
         5
     """
     layout = getattr(target, "layout", None)
     if layout is None:
-        return Modelled(None)
+        return ModelFromTarget(None)
     points = _Points(target)
     try:
         if isinstance(layout, Guess):
             return _guessed(target, layout, points)
         found = points.model(layout)
     except ValueError as problem:
-        return Modelled(None, (f"The layout does not fit: {problem}.",))
+        return ModelFromTarget(None, (f"The layout does not fit: {problem}.",))
     if found is not None:
-        return Modelled(found, found.notes)
-    return Modelled(None, (_why_not(layout, points),))
+        return ModelFromTarget(found, found.notes)
+    return ModelFromTarget(None, (_why_not(layout, points),))
 
 
 class _Points:
-    """The target's loss at two points, and networks that are held against it there."""
+    """The target's loss at two points, with which a network's loss is compared."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -73,10 +71,10 @@ class _Points:
         with moved(target.parameters):
             self.beside = evaluator.loss()
         kinds = {array.dtype.name for array in target.parameters.values()}
-        self.tolerance = max(EQUAL.get(kind, EQUAL["float64"]) for kind in kinds)
+        self.tolerance = max(SAME_LOSS.get(kind, SAME_LOSS["float64"]) for kind in kinds)
 
     def model(self, layout: Layout) -> Model | None:
-        """The network, where it has the target's loss at both points."""
+        """The network that a layout describes, if it has the target's loss at both points."""
         found = layout.model(self.target.parameters)
         if not self._equal(found.value(), self.here):
             return None
@@ -85,7 +83,7 @@ class _Points:
         return found if self._equal(beside, self.beside) else None
 
     def first(self, layouts: Iterable[Layout]) -> tuple[Layout, Model] | None:
-        """The first of these that has the target's loss; those that do not fit are passed over."""
+        """The first layout with the target's loss; those that do not fit its shapes are skipped."""
         for layout in layouts:
             try:
                 if found := self.model(layout):
@@ -100,34 +98,36 @@ class _Points:
 
 @contextmanager
 def moved(parameters: Mapping[str, Array]) -> Iterator[None]:
-    """A point beside the one where the parameters stand, to which they return bit for bit."""
+    """Moves the parameters to a nearby point, and back again bit for bit."""
     kept = {name: array.copy() for name, array in parameters.items()}
     rng = np.random.default_rng(0)
     try:
         for array in parameters.values():
             size = float(np.abs(array).mean()) or 1.0
-            array += (BESIDE * size * rng.standard_normal(array.shape)).astype(array.dtype)
+            array += (POINT_BESIDE * size * rng.standard_normal(array.shape)).astype(array.dtype)
         yield
     finally:
         for name, array in parameters.items():
             array[...] = kept[name]
 
 
-def _guessed(target: Target, guess: Guess, points: _Points) -> Modelled:
+def _guessed(target: Target, guess: Guess, points: _Points) -> ModelFromTarget:
     shapes = {name: array.shape for name, array in target.parameters.items()}
     fitting = points.first(guess.layouts(shapes))
     if fitting is None:
         names = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         why = f"No layout that was tried has your loss, with the parameters {names}."
-        return Modelled(None, (why,))
+        return ModelFromTarget(None, (why,))
     layout, model = fitting
-    return Modelled(model, (f"The layout was guessed, and has your loss: {described(layout)}.",))
+    return ModelFromTarget(
+        model, (f"The layout was guessed, and has your loss: {described(layout)}.",)
+    )
 
 
 def _why_not(layout: Any, points: _Points) -> str:
-    """Whether another loss would agree, or another layout."""
+    """Why a layout is not used: whether another loss would agree, or another layout."""
     value = layout.model(points.target.parameters).value()
-    if not isinstance(layout, Layout):  # a network's or a module's own
+    if not isinstance(layout, Layout):  # of a network of our own, or of a torch module
         return f"Our model of it has the loss {value:.9g}, it has {points.here:.9g}: not used."
     start = f"The layout's loss is {value:.9g}, yours is {points.here:.9g}: no mutant is used."
     other = points.first(_other_losses(layout))

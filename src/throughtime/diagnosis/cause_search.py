@@ -1,28 +1,34 @@
-"""Why a gradient is wrong: the best-supported fault is undone, and what is left is looked at."""
+"""Why is a gradient wrong? The best-supported fault is undone, and the rest is examined again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from throughtime.diagnosis.candidate import Candidate
-from throughtime.diagnosis.cuts import clipped_by_value, decayed, zeros
+from throughtime.diagnosis.between_steps import by_steps
+from throughtime.diagnosis.clipping_and_decay import clipped_by_value, decayed, zeros
+from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.factors import everywhere, in_gates, in_tensors
 from throughtime.diagnosis.faults import FAULTS
-from throughtime.diagnosis.matched import by_mutants
-from throughtime.diagnosis.observed import MOST, Observed
+from throughtime.diagnosis.mutant_match import by_mutants
+from throughtime.diagnosis.observed import Candidate, Observed, observe
 from throughtime.diagnosis.rearranged import copied, permuted, transposed
-from throughtime.diagnosis.scaled import everywhere, in_gates, in_tensors
-from throughtime.diagnosis.steps import by_steps
-from throughtime.diagnosis.study import Study
-from throughtime.diagnosis.variants import by_variants, scaled_down
+from throughtime.diagnosis.tolerances import (
+    ENTRIES_OF_A_LOOK,
+    MOST_FAULTS,
+    RARE_IN_A_SAMPLE,
+    SCALED_LOSS,
+)
 from throughtime.gradcheck import (
     AS_GIVEN,
     CHARACTERISTIC,
     Budget,
     Cause,
+    CheckError,
     Origin,
     Report,
     Spent,
@@ -31,9 +37,7 @@ from throughtime.gradcheck import (
     at_length,
 )
 
-AT_MOST = 6  # faults at once
 INTERRUPTED = "The diagnosis was interrupted; the causes found until then are kept."
-RARE = 10  # times as many entries as a sample has, for each wrong one: it will hardly be in it
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,9 @@ def diagnose(target: Target, report: Report, budget: Budget, seed: int = 0) -> D
     Args:
         target: whose gradient disagrees with its loss.
         report: of the check that says so, and where.
-        budget: of loss evaluations; where it ends, what was found until then stands, as it does
-            where Ctrl-C ends it.
-        seed: of what is drawn.
+        budget: of evaluations of the loss. Where it ends, or Ctrl-C ends the diagnosis, the causes
+            found until then stand.
+        seed: for what is drawn at random.
     """
     alone = _alone(report)
     if alone:
@@ -67,7 +71,7 @@ def diagnose(target: Target, report: Report, budget: Budget, seed: int = 0) -> D
     try:
         with _where_it_disagrees(target, report, seed, notes) as there:
             values = {name: np.array(array) for name, array in there.parameters.items()}
-            search = Search(Study(there, values, budget, seed=seed))
+            search = CauseSearch(Study(there, values, budget, seed=seed))
             with suppress(Spent):
                 search.run()
     except KeyboardInterrupt:
@@ -84,12 +88,12 @@ def diagnose(target: Target, report: Report, budget: Budget, seed: int = 0) -> D
 def _alone(report: Report) -> str:
     """A sentence where a few known entries are wrong among so many that no sample shows them.
 
-    Faults of a backward pass are in blocks; whatever was looked at here would be right.
+    Faults of a backward pass come in blocks; every entry that a sample holds would be right.
     """
     wrong = [tensor for tensor in report.decisive.tensors.values() if tensor.verdict == "disagree"]
     entries = sum(len(tensor.wrong) for tensor in wrong)
     found = wrong and all(t.wrong and t.all_found and not t.areas for t in wrong)
-    if not found or min(t.size for t in wrong) < RARE * MOST * entries:
+    if not found or min(t.size for t in wrong) < RARE_IN_A_SAMPLE * ENTRIES_OF_A_LOOK * entries:
         return ""
     others = sum(t.size for t in wrong) - entries
     one = entries == 1
@@ -103,7 +107,7 @@ def _alone(report: Report) -> str:
 def _where_it_disagrees(
     target: Target, report: Report, seed: int, notes: list[str]
 ) -> Iterator[Target]:
-    """The target as given where it disagrees there, else at the first point where it does."""
+    """The target as given, if it disagrees there; otherwise at the first point where it does."""
     wrong = [point for point in report.points if point.verdict == "disagree"]
     name = wrong[0].name if wrong else AS_GIVEN
     if name == CHARACTERISTIC:
@@ -120,11 +124,11 @@ def _where_it_disagrees(
     yield target
 
 
-class Search:
-    """Undoes one fault after the other.
+class CauseSearch:
+    """Finds one fault after the other, each with those before it undone.
 
     Args:
-        study: the target, or two sets of numbers alone.
+        study: experiments on the target, or two sets of numbers without one.
     """
 
     def __init__(self, study: Study) -> None:
@@ -133,7 +137,7 @@ class Search:
         self.notes: list[str] = []
 
     def run(self, observed: Observed | None = None) -> None:
-        """From an observation; by default from one that is made where the parameters stand."""
+        """Starts from an observation; by default from one made at the parameters as they stand."""
         if observed is None:
             self.causes, self.notes, whole = by_mutants(self.study)
             if whole or self.causes:
@@ -143,7 +147,7 @@ class Search:
         if observed is None:
             return
         before = observed.discrepancy()
-        for _ in range(AT_MOST):
+        for _ in range(MOST_FAULTS):
             if not observed.wrong():
                 return
             best = _best(observed, self.study)
@@ -159,7 +163,7 @@ class Search:
             observed = after
 
     def _left(self, observed: Observed, before: float) -> None:
-        """What no candidate takes out entry by entry: experiments say where it is, or nothing."""
+        """Explains what no candidate undoes: experiments locate it, or it stays unknown."""
         last = next(by_variants(observed, self.study), None) or by_steps(observed, self.study)
         if last is not None:
             self.causes += as_causes(last, before, None)
@@ -171,7 +175,7 @@ class Search:
 
 
 def _best(observed: Observed, study: Study) -> Candidate | None:
-    """The candidate that mends most tensors and breaks none; the surer of equals."""
+    """The candidate that corrects most tensors and spoils none; of equals, the more confident."""
     wrong = set(observed.wrong())
     best, most = None, (0, 0.0)
     for candidate in _candidates(observed, study):
@@ -186,7 +190,7 @@ def _best(observed: Observed, study: Study) -> Candidate | None:
 
 
 def _candidates(observed: Observed, study: Study) -> Iterator[Candidate]:
-    """The cheapest first."""
+    """Every candidate that can be undone entry by entry, the cheapest to find first."""
     yield from decayed(observed)
     yield from clipped_by_value(observed)
     yield from everywhere(observed, study)
@@ -199,7 +203,7 @@ def _candidates(observed: Observed, study: Study) -> Iterator[Candidate]:
 
 
 def as_causes(candidate: Candidate, before: float, after: float | None) -> Iterator[Cause]:
-    """A candidate in words, a cause for each of its faults."""
+    """The causes that a candidate stands for, one for each of its faults."""
     for name in candidate.faults:
         fault = FAULTS[name]
         statement, change = fault.said(candidate.facts)
@@ -215,3 +219,66 @@ def as_causes(candidate: Candidate, before: float, after: float | None) -> Itera
             after,
             fault.page,
         )
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An experiment that a target may declare in `Target.variants`: itself, with one thing changed.
+
+    Attributes:
+        arguments: what the variant is called with.
+        words: how a sentence about it begins.
+        fault: the fault, if the variant agrees and the target as given does not.
+    """
+
+    arguments: tuple[Any, ...]
+    words: str
+    fault: str
+
+
+VARIANTS = {
+    "without_dropout": Variant((), "Without dropout", "dropout_mask_redrawn"),
+    "at_equal_lengths": Variant((), "With sequences of equal lengths", "padding_counted"),
+    "at_depth": Variant((1,), "With one layer", "lower_layer_overwritten"),
+    "at_batch": Variant((1,), "With a single sequence", "sequences_swapped"),
+}
+
+
+def by_variants(observed: Observed, study: Study) -> Iterator[Candidate]:
+    """The faults of those variants that agree where the target as given does not."""
+    for name, variant in VARIANTS.items():
+        make = study.target.variants.get(name)
+        if make is None:
+            continue
+        there = seen(study, name, *variant.arguments)
+        if there is not None and not there.wrong():
+            where = ", ".join(observed.wrong())
+            said = f"{variant.words} it agrees; as given it does not, in {where}."
+            facts = {"where": where}
+            yield Candidate((variant.fault,), "", None, (said,), facts, confidence=0.85)
+
+
+def scaled_down(candidate: Candidate, study: Study) -> Candidate:
+    """The candidate; if it is a clip, with evidence from a loss scaled down by a thousand."""
+    if "clipped" not in candidate.fault or "scaled" not in study.target.variants:
+        return candidate
+    there = seen(study, "scaled", SCALED_LOSS)
+    if there is None:
+        return candidate
+    verdict = "disagrees still" if there.wrong() else "agrees"
+    said = f"With the loss multiplied by {SCALED_LOSS:g} the gradient {verdict}."
+    return replace(candidate, evidence=(*candidate.evidence, said))
+
+
+def seen(study: Study, name: str, *arguments: Any) -> Observed | None:
+    """A variant at its own parameters, with the faults found so far undone."""
+    try:
+        found = observe(
+            study.target.variants[name](*arguments), budget=study.budget, most=study.most
+        )
+    except (CheckError, ValueError):
+        return None
+    for undo in study.undone:
+        if set(found.gradient) == set(study.values):
+            found = found.with_gradient(undo(found))
+    return found

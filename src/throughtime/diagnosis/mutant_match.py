@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.faults import FAULTS
-from throughtime.diagnosis.modelled import modelled
+from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import Match, explain, passes
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.observed import standing
-from throughtime.diagnosis.study import Study
+from throughtime.diagnosis.tolerances import CONFIDENCE_IN_PART, CONFIDENCE_WHOLE
 from throughtime.gradcheck import Cause
-
-SURE, IN_PART = 0.99, 0.7
 
 
 def by_mutants(study: Study) -> tuple[list[Cause], list[str], bool]:
-    """Causes, notes, and whether they explain everything; nothing without a layout."""
+    """Causes, notes, and whether the causes explain everything; nothing without a layout."""
     if study.target.layout is None:
         return [], [], False
     with standing(study.target.parameters, study.values):
-        known = modelled(study.target)
+        known = model_from_target(study.target)
     notes = list(known.notes)
     if known.model is None:
         return [], notes, False
@@ -28,7 +27,7 @@ def by_mutants(study: Study) -> tuple[list[Cause], list[str], bool]:
     if found is None:
         return [], notes, False
     kept = {name: g.astype(study.target.parameters[name].dtype) for name, g in found.items()}
-    # Where no mutant is found, experiments need the other half of the time.
+    # Where no mutant is found, experiments need the other half of the budget.
     budget = study.budget.part(passes(known.model), share=0.5)
     budget.announce("diagnosis", "mutant")
     matches = explain(known.model, kept, budget=budget)
@@ -54,7 +53,7 @@ def _causes(match: Match, sizes: Mapping[str, str]) -> Iterator[Cause]:
         fault = FAULTS[one.fault]
         statement, change = fault.said({**sizes, **one.facts})
         beside = tuple(dict.fromkeys([*one.alternatives, *rivals]))
-        sure = IN_PART if match.unexplained else SURE
+        sure = CONFIDENCE_IN_PART if match.unexplained else CONFIDENCE_WHOLE
         yield Cause(
             one.fault,
             statement,

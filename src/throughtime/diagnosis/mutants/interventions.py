@@ -1,0 +1,100 @@
+"""A mutation of the backward pass: what is done otherwise, and at which place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+Intervention: TypeAlias = Callable[..., Any]
+
+# Places that the output layer's own gradient depends on; in the recursion; in the products.
+HEAD_PLACES = frozenset({"dy", "seen", "kept_V", "kept_d"})
+RECURSION_PLACES = frozenset(
+    {"cache", "carried", "dh", "c_before", "update", "dgates", "slopes", "cell_slope", "U"}
+    | {"paths", "dx", "dh_out", "dm", "halves", "own_time", "dx_in_time", "dx_halves"}
+)
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One fault, put into the backward pass.
+
+    Attributes:
+        fault: its identifier.
+        where: what it concerns, in words: "gate o", "k = 3"; "" where there is only one way.
+        interventions: (place, intervention) pairs; an intervention takes the right value and, by
+            keyword, what is known at the place, and returns the wrong value.
+        layer: the layer that has it; None for all of them.
+        direction: the direction that has it, 0 or 1; None for both.
+    """
+
+    fault: str
+    where: str
+    interventions: tuple[tuple[str, Intervention], ...]
+    layer: int | None = None
+    direction: int | None = None
+
+    @property
+    def places(self) -> frozenset[str]:
+        """The places at which it intervenes."""
+        return frozenset(place for place, _ in self.interventions)
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether all layers and directions have it."""
+        return self.layer is None and self.direction is None
+
+    @property
+    def in_head(self) -> bool:
+        """Whether the output layer's own gradient shows it."""
+        return bool(self.places & HEAD_PLACES)
+
+    @property
+    def in_recursion(self) -> bool:
+        """Whether the gradients of the pre-activations below the head depend on it."""
+        return bool(self.places & RECURSION_PLACES)
+
+    def __str__(self) -> str:
+        return f"{self.fault} ({self.where})" if self.where else self.fault
+
+
+def mutation(
+    fault: str,
+    where: str = "",
+    layer: int | None = None,
+    direction: int | None = None,
+    **interventions: Intervention,
+) -> Mutation:
+    """A mutation, as in `mutation("dh_next_missing", carried=lambda …)`."""
+    return Mutation(fault, where, tuple(interventions.items()), layer, direction)
+
+
+class Interventions:
+    """What the backward pass calls at each place where people go wrong; usually the identity.
+
+    Args:
+        mutations: the mutations that are put in.
+        layer, direction: the layer and direction of these places; None for what all of them share.
+    """
+
+    def __init__(
+        self,
+        mutations: Iterable[Mutation] = (),
+        layer: int | None = None,
+        direction: int | None = None,
+    ) -> None:
+        self.interventions: dict[str, list[Intervention]] = {}
+        for one in mutations:
+            if _meant(one.layer, layer) and _meant(one.direction, direction):
+                for place, intervention in one.interventions:
+                    self.interventions.setdefault(place, []).append(intervention)
+
+    def __call__(self, place: str, value: Any, **known: Any) -> Any:
+        for intervention in self.interventions.get(place, ()):
+            value = intervention(value, **known)
+        return value
+
+
+def _meant(by_mutation: int | None, here: int | None) -> bool:
+    return by_mutation is None or here is None or by_mutation == here

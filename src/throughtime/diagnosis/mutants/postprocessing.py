@@ -1,0 +1,476 @@
+"""What happens to a gradient after the backward pass, read off it, given a mutant's gradient.
+
+Each block of the gradient under test is fitted by the mutant's blocks: as they are, scaled,
+transposed, or taken from another gate. What the fits have in common is named: a factor, an L2 term,
+a permutation, a clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.mutants.model import Block, Blocks, Model
+from throughtime.diagnosis.tolerances import ROUNDED_BELOW
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a block of the gradient follows from the mutant's, down to rounding.
+
+    g = scale · source, perhaps transposed, with the L2 term counted `decay` times.
+
+    Attributes:
+        source: the mutant's block that it is made from.
+        transposed: whether that block is transposed.
+        scale: the factor, 1 where all is right; None where nothing tells it.
+        decay: 0, 1 or 2; None where there is no L2 term.
+        joint: whether the L2 term is scaled too.
+    """
+
+    source: Block
+    transposed: bool = False
+    scale: float | None = 1.0
+    decay: float | None = None
+    joint: bool = True
+
+    def apply(self, model: Model, mutant: Blocks, block: Block, limit: float | None) -> Array:
+        """The block that this fit predicts."""
+        p = mutant[self.source].T if self.transposed else mutant[self.source]
+        scale = 1.0 if self.scale is None else self.scale
+        if self.decay is None:
+            p = scale * p
+        else:
+            w = self.decay * model.decay * model.blocks[block]
+            p = scale * (p + w) if self.joint else scale * p + w
+        return p if limit is None else np.clip(p, -limit, limit)
+
+
+@dataclass(frozen=True)
+class TestedGradient:
+    """A gradient under test, block by block.
+
+    Attributes:
+        blocks: its blocks.
+        tolerance: what counts as equal, relative to a block's largest entry.
+        largest: the magnitude of its largest entry.
+        limit: the magnitude at which entries are clipped; None where none is.
+    """
+
+    blocks: Blocks
+    tolerance: float
+    largest: float
+    limit: float | None = None
+
+    def equal(self, g: Array, p: Array) -> bool:
+        """Whether p, clipped, is g down to rounding."""
+        if self.limit is not None:
+            p = np.clip(p, -self.limit, self.limit)
+        scale = max(np.abs(p).max(), np.abs(g).max(), ROUNDED_BELOW * self.largest)
+        return bool(np.abs(g - p).max() <= self.tolerance * scale)
+
+    def hopeless(self, g: Array, p: Array, scale: float) -> bool:
+        """Whether scale · p, the least-squares fit, is too far from g to be worth comparing.
+
+        ‖g − αp‖² = ‖g‖² − α p·g for the α that minimises it.
+        """
+        if self.limit is not None:
+            return False
+        square = float((g * g).sum())
+        rounding = 1e-6 * square + g.size * (self.tolerance * self.largest) ** 2
+        return square - scale * float((g * p).sum()) > rounding
+
+    def idle(self, array: Array) -> bool:
+        """Whether an array holds nothing but rounding."""
+        return bool(np.abs(array).max() <= self.tolerance * ROUNDED_BELOW * self.largest)
+
+    def free(self, g: Array) -> Array | slice:
+        """The entries that are not clipped."""
+        return slice(None) if self.limit is None else np.abs(g) < self.limit * (1 - 1e-6)
+
+
+def fit_all(
+    model: Model, mutant: Blocks, seen: TestedGradient, which: Iterable[Block] | None = None
+) -> dict[Block, Fit | None]:
+    """The simplest fit of each block; None where none fits."""
+    chosen = seen.blocks if which is None else which
+    return {block: fit(model, mutant, seen, block) for block in chosen}
+
+
+def fit(
+    model: Model, mutant: Blocks, seen: TestedGradient, block: Block, *, moved: bool = True
+) -> Fit | None:
+    """The simplest fit of a block; None where none fits.
+
+    Tried are the mutant's block as it is, scaled, transposed, and, with `moved`, that of another
+    gate or of the other direction.
+    """
+    g, w = seen.blocks[block], None
+    if model.decays(block):
+        w = model.decay * model.blocks[block]
+    own = mutant[block]
+    if seen.limit is not None and np.sum(np.abs(g) < seen.limit * (1 - 1e-6)) < 2:
+        alike = bool((np.sign(g) == np.sign(own if w is None else own + w)).all())
+        return Fit(block, False, None, None if w is None else 1.0) if alike else None
+    if seen.equal(g, own if w is None else own + w):
+        idle = seen.idle(own)
+        return Fit(block, False, None if idle else 1.0, None if w is None else 1.0)
+    if w is not None and seen.idle(own):
+        for count in (0.0, 2.0):
+            if seen.equal(g, count * w):
+                return Fit(block, False, None, count)
+    for source, transposed, p in _sources(mutant, block, moved):
+        for times, offset, slope in _terms(p, w):
+            scale = _factor(seen, g - offset, slope)
+            if scale is None or (scale == 0 and source != block):
+                continue
+            if seen.hopeless(g - offset, slope, scale):
+                continue
+            if seen.equal(g, scale * slope + offset):
+                return Fit(source, transposed, scale, times, not offset.any())
+    return None
+
+
+def _terms(p: Array, w: Array | None) -> Iterator[tuple[float | None, Array, Array]]:
+    """(how often the L2 term counts, the part that is not scaled, the part that is)."""
+    zero = np.zeros_like(p)
+    if w is None:
+        yield None, zero, p
+        return
+    for times in (1.0, 0.0, 2.0):
+        yield times, zero, p + times * w
+        if times:
+            yield times, times * w, p
+
+
+def _sources(mutant: Blocks, block: Block, moved: bool) -> Iterator[tuple[Block, bool, Array]]:
+    own = mutant[block]
+    yield block, False, own
+    square = own.ndim == 2 and own.shape[0] == own.shape[1] > 1
+    if square:
+        yield block, True, own.T
+    if own.size < 2 or not moved:
+        return
+    for other in _gates(mutant, block) if block.gated else ():
+        if other != block:
+            yield other, False, mutant[other]
+            if square:
+                yield other, True, mutant[other].T
+    opposite = block._replace(direction=1 - block.direction)
+    if opposite in mutant:
+        yield opposite, False, mutant[opposite]
+
+
+def _gates(mutant: Blocks, block: Block) -> Iterator[Block]:
+    """The corresponding block of every gate."""
+    gate = 0
+    while (other := block._replace(gate=gate)) in mutant:
+        yield other
+        gate += 1
+
+
+def _factor(seen: TestedGradient, g: Array, p: Array) -> float | None:
+    """The least-squares factor of g on p; None where nothing tells it."""
+    free = seen.free(g)
+    target, one = g[free].ravel(), p[free].ravel()
+    square = float(one @ one)
+    if square == 0 or target.size < 2:
+        return 0.0 if not g.any() else None
+    factor = float(target @ one) / square
+    if not np.isfinite(factor):
+        return None
+    for whole in (-1.0, 0.0, 1.0, 2.0):  # in place of the same number with rounding errors
+        if abs(factor - whole) <= 10 * seen.tolerance:
+            return whole
+    return factor
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A known factor: the fault that gives it, and how likely it is beside others of its value."""
+
+    fault: str
+    value: float
+    likely: float = 1.0
+
+
+def known_factors(model: Model) -> Iterator[Factor]:
+    """The factors of a gradient whose reduction is not that of the loss."""
+    loss, run = model.loss, model.forward()
+    T, B, O = model.steps, len(model.data.lengths), run.y.shape[-1]  # noqa: E741
+    summed_t, summed_b = loss.time == "sum" and not loss.last, loss.batch == "sum"
+    yield Factor("wrong_sign", -1)
+    if loss.root:
+        yield Factor("root_taken", 2 * run.loss, 2)
+    if not loss.last:
+        yield Factor("averaged_over_steps", 1 / T, 2 if summed_t else 0.2)
+        yield Factor("summed_over_steps", T, 0.2 if summed_t else 2)
+    yield Factor("divided_by_batch", 1 / B, 1.5 if summed_b else 0.2)
+    yield Factor("summed_over_batch", B, 0.2 if summed_b else 1.5)
+    if loss.kind == "softmax":
+        yield Factor("divided_by_classes", 1 / O, 1.2)
+    else:
+        yield Factor("averaged_over_outputs", O, 1.6 if loss.outputs == "mean" else 0.2)
+        yield Factor("half_squared_error", 0.5, 0.1 if loss.half else 1.8)
+    yield Factor("factor_two", 2)
+    yield Factor("factor_half", 0.5)
+
+
+def factors_of(
+    model: Model, value: float, tolerance: float, most: int = 3
+) -> list[tuple[Factor, ...]]:
+    """The smallest sets of known factors with this product, the likeliest first."""
+    factors = [f for f in known_factors(model) if abs(f.value - 1) > 1e-6]
+    for count in range(1, most + 1):
+        fitting = [
+            chosen
+            for chosen in combinations(factors, count)
+            if abs(np.prod([f.value for f in chosen]) - value) <= tolerance * abs(value)
+            and not _opposed(chosen)
+        ]
+        if fitting:
+            return sorted(fitting, key=lambda chosen: -float(np.prod([f.likely for f in chosen])))
+    return []
+
+
+def _opposed(chosen: tuple[Factor, ...]) -> bool:
+    """Whether one of these factors cancels another."""
+    return any(abs(a.value * b.value - 1) < 1e-9 for a, b in combinations(chosen, 2))
+
+
+def is_round(number: float, tolerance: float) -> bool:
+    """Whether a number has at most two digits, as limits that people choose do: 0.25, or 5."""
+    digits = float(f"{number:.1e}")
+    return abs(digits - number) <= tolerance * number
+
+
+@dataclass(frozen=True)
+class FoundFault:
+    """A fault that was found, and what is known of it.
+
+    Attributes:
+        fault: its identifier.
+        where: the tensors, gates or steps that it concerns, in words.
+        facts: numbers and names for its statement.
+        alternatives: other faults that would have the same effect here.
+    """
+
+    fault: str
+    where: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    alternatives: tuple[str, ...] = ()
+
+
+def finishing(
+    model: Model, fits: Mapping[Block, Fit | None], seen: TestedGradient, norm: float
+) -> list[FoundFault]:
+    """The faults that turn a mutant's gradient into the one under test, in the blocks that fit.
+
+    Args:
+        model: the network.
+        fits: the fit of each block, from `fit_all`.
+        seen: the gradient under test.
+        norm: its norm.
+    """
+    fitted = {block: fit for block, fit in fits.items() if fit is not None}
+    found = _moved(model, fitted)
+    found += _decayed(model, fitted)
+    found += _scaled(model, fitted, seen, norm)
+    if seen.limit is not None:
+        found.append(FoundFault("clipped_by_value", facts={"limit": f"{seen.limit:.6g}"}))
+    return found
+
+
+def gate_word(model: Model, block: Block) -> str:
+    """Which gate a block belongs to, and of which layer: "gate o of layer 1"."""
+    word, lane = f"gate {model.cell.gates[block.gate]}", model.words(block.layer, block.direction)
+    return f"{word} of {lane}" if lane else word
+
+
+def tensor_of(model: Model, block: Block) -> str:
+    """The tensor in which a block lies."""
+    return model.placement.places[block].tensor
+
+
+def block_word(model: Model, block: Block) -> str:
+    """The tensor of a block, with its gate where the tensor holds several."""
+    tensor = tensor_of(model, block)
+    alone = len(model.cell.gates) == 1 or not block.gated
+    others = {b.gate for b in model.placement.of(tensor)}
+    return tensor if alone or len(others) == 1 else f"{tensor} ({gate_word(model, block)})"
+
+
+def _moved(model: Model, fits: Mapping[Block, Fit]) -> list[FoundFault]:
+    """Transposed blocks, blocks of the other direction, permuted gates, and copied biases."""
+    found = []
+    turned = [block for block, fit in fits.items() if fit.transposed]
+    if turned:
+        where = _words(block_word(model, block) for block in turned)
+        found.append(FoundFault("gradient_transposed", where, {"where": where}))
+    other = [block for block, fit in fits.items() if fit.source.direction != block.direction]
+    if other:
+        where = _words(tensor_of(model, block) for block in other)
+        found.append(FoundFault("directions_swapped", where, {"where": where}))
+    elsewhere = {b: f.source for b, f in fits.items() if f.source.gate != b.gate}
+    copied = [b for b, s in elsewhere.items() if (own := fits.get(s)) and own.source == s]
+    for fault, kinds in (("bias_of_gate_copied", "bcd"), ("gates_permuted", "WU")):
+        if those := [block for block in copied if block.kind in kinds]:
+            where = _words(block_word(model, block) for block in those)
+            source = _words(block_word(model, elsewhere[block]) for block in those)
+            found.append(FoundFault(fault, where, {"where": where, "other": source}))
+    permuted = sorted({(b.gate, s.gate) for b, s in elsewhere.items() if b not in copied})
+    if permuted:
+        names = model.cell.gates
+        where = ", ".join(f"{names[s]} in the place of {names[b]}" for b, s in permuted)
+        found.append(FoundFault("gates_permuted", where, {"where": where}))
+    return found
+
+
+def _decayed(model: Model, fits: Mapping[Block, Fit]) -> list[FoundFault]:
+    """An L2 term that is missing or doubled, before or after all was scaled."""
+    found: dict[str, list[str]] = {}
+    for block, fit in fits.items():
+        if fit.decay in (None, 1.0):
+            continue
+        name = "weight_decay_doubled" if fit.decay else "weight_decay_missing"
+        found.setdefault(name, []).append(tensor_of(model, block))
+    facts = {"factor": f"{model.decay:.6g}"}
+    return [
+        FoundFault(name, _words(tensors), facts | {"where": _words(tensors)})
+        for name, tensors in found.items()
+    ]
+
+
+def _scaled(
+    model: Model, fits: Mapping[Block, Fit], seen: TestedGradient, norm: float
+) -> list[FoundFault]:
+    """The fewest faults that give one factor in all blocks, and others in some."""
+    scales = {
+        block: fit.scale
+        for block, fit in fits.items()
+        if fit.scale is not None and not _copy_of(fit, block, fits, seen)
+    }
+    if not scales:
+        return []
+    bases = [1.0]
+    for scale in scales.values():
+        if scale and not any(_near(scale, base, seen.tolerance) for base in bases):
+            bases.append(scale)
+    ways = [
+        _all_scaled(model, base, seen, norm) + _some_scaled(model, scales, base, seen)
+        for base in bases[:6]
+    ]
+    return min(ways, key=len)
+
+
+def _copy_of(fit: Fit, block: Block, fits: Mapping[Block, Fit], seen: TestedGradient) -> bool:
+    """Whether a block is a copy of another one, so that it has the same factor."""
+    own = fits.get(fit.source)
+    if fit.source == block or own is None or own.scale is None or own.source != fit.source:
+        return False
+    assert fit.scale is not None
+    return _near(own.scale, fit.scale, seen.tolerance)
+
+
+def _all_scaled(model: Model, base: float, seen: TestedGradient, norm: float) -> list[FoundFault]:
+    if base == 1:
+        return []
+    tolerance = 10 * seen.tolerance
+    facts = {"factor": f"{base:.6g}"}
+    if 0 < base < 1 and is_round(norm, tolerance):
+        return [FoundFault("clipped_by_norm", facts={"limit": f"{norm:.6g}"})]
+    ways = factors_of(model, base, tolerance)
+    if not ways:
+        return [FoundFault("scaled", facts=facts)]
+    best, *others = ways
+    found = []
+    for place, factor in enumerate(best):
+        rivals = {way[place].fault for way in others if len(best) == 1} - {factor.fault}
+        found.append(FoundFault(factor.fault, "", facts, tuple(sorted(rivals))))
+    return found
+
+
+def _some_scaled(
+    model: Model, scales: Mapping[Block, float], base: float, seen: TestedGradient
+) -> list[FoundFault]:
+    """The faults of blocks whose factor is not the common one."""
+    groups: dict[float, list[Block]] = {}
+    for block, scale in scales.items():
+        ratio = scale / base
+        if _near(ratio, 1, seen.tolerance):
+            continue
+        same = [r for r in groups if _near(r, ratio, seen.tolerance)]
+        groups.setdefault(same[0] if same else ratio, []).append(block)
+    return [
+        one
+        for ratio, blocks in groups.items()
+        for one in _group(model, scales, ratio, blocks, seen)
+    ]
+
+
+def _group(
+    model: Model,
+    scales: Mapping[Block, float],
+    ratio: float,
+    blocks: list[Block],
+    seen: TestedGradient,
+) -> list[FoundFault]:
+    """The faults that give some blocks one and the same factor."""
+    facts = {"factor": f"{ratio:.6g}"}
+    T, B = model.steps, len(model.data.lengths)
+    if ratio == 0:
+        where = _words(_whole_tensors(model, scales, blocks))
+        return [FoundFault("zero_gradient", where, {"where": where})]
+    overs = {"steps": 1 / T, "sequences": 1 / B, "steps and sequences": 1 / (T * B)}
+    over = [
+        words
+        for words, value in overs.items()
+        if value != 1 and _near(ratio, value, seen.tolerance)
+    ]
+    if over and all(block.kind in "bcd" for block in blocks):
+        where = _words(_whole_tensors(model, scales, blocks))
+        return [FoundFault("bias_averaged", where, {"where": where, "over": over[0]})]
+    gates = dict.fromkeys(_gate(block) for block in blocks if block.gated)
+    for own in gates if len(model.cell.gates) > 1 else ():
+        one = [b for b in blocks if b.gated and _gate(b) == own]
+        all_of_it = [b for b in scales if b.gated and _gate(b) == own]
+        if len(one) == len(all_of_it) > 1:
+            rest = [block for block in blocks if block not in one]
+            where = gate_word(model, one[0])
+            here = [FoundFault("gate_scaled", where, facts | {"where": where})]
+            whole = _whole_tensors(model, scales, blocks)
+            if rest and len(whole) <= len({_gate(b) for b in blocks}):
+                break  # whole tensors are fewer words than gates
+            return here + (_group(model, scales, ratio, rest, seen) if rest else [])
+    return [
+        FoundFault("tensor_scaled", where, facts | {"where": where})
+        for where in _whole_tensors(model, scales, blocks)
+    ]
+
+
+def _gate(block: Block) -> tuple[int, int, int]:
+    """The layer, direction and gate of a block."""
+    return block.layer, block.direction, block.gate
+
+
+def _whole_tensors(model: Model, scales: Mapping[Block, float], blocks: list[Block]) -> list[str]:
+    """Names of tensors all of whose blocks are among these, and of other blocks."""
+    found: dict[str, None] = {}
+    for block in blocks:
+        tensor = tensor_of(model, block)
+        known = [b for b in model.placement.of(tensor) if b in scales]
+        whole = all(b in blocks for b in known)
+        found[tensor if whole else block_word(model, block)] = None
+    return list(found)
+
+
+def _near(a: float, b: float, tolerance: float) -> bool:
+    return abs(a - b) <= 100 * tolerance * max(abs(a), abs(b))
+
+
+def _words(names: object) -> str:
+    return ", ".join(dict.fromkeys(names))  # type: ignore[call-overload]

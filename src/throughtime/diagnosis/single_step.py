@@ -1,0 +1,331 @@
+"""What is wrong within a step, so that it shows at T = 1 already.
+
+Where every pre-activation is β, a wrong derivative of an activation changes the gradient of a bias
+by a factor that is known beforehand.
+
+A GRU's update gate has δ = δh times the difference of the two values that it mixes. Where h_{t−1}
+is missing from it, and recurrent weights are 0, that gate's bias alone shows it. With everything
+below the output layer at 0, the candidate n is 0 too, and what is left is h_0. With every
+pre-activation at β, h_1 is (1 − k) n, where k, which is σ(β) or 1 − σ(β), is the share of the state
+that is kept: h_1 − n is −k n, and without h_1 it is −n, as at the first step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.factors import Ratio, number, ratio_of
+from throughtime.diagnosis.localise import (
+    INSIDE,
+    candidate_of,
+    family_candidate,
+    fault_candidate,
+    output_right,
+    parts_of,
+    projection_candidate,
+    swapped,
+    through_projection,
+    wrong_output,
+    wrong_projection,
+)
+from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.simple_points import Counts, SimplePoints, columns, fitting, right_counts
+from throughtime.diagnosis.tolerances import (
+    BETA,
+    CLEAN_SPECTRUM,
+    DIFFERS_BEYOND,
+    RANK_SIDE,
+    SAME_FACTOR,
+    STEEP_ENTRY,
+)
+
+WHY = {True: "more than one step's worth", False: "one step's worth"}
+
+
+def within_a_step(observed: Observed, one: Observed, points: SimplePoints, lead: str) -> Candidate:
+    """The candidate for what is seen at the target's own T and at T = 1.
+
+    Args:
+        observed: at the target's own length.
+        one: at T = 1, where the gradient is wrong too.
+        points: where the network is simple.
+        lead: a sentence that says what disagrees at T = 1.
+    """
+    study = points.study
+    wrong = set(one.wrong())
+    shifted = _states_shifted(one, study)
+    if shifted is not None:
+        return Candidate(("states_off_by_one",), evidence=(lead, shifted), confidence=0.9)
+    if wrong & set(study.roles.output):
+        found = wrong_output(observed, study)
+        if found is not None:
+            return candidate_of(found, lead, observed)
+        return family_candidate(
+            "output_layer", (lead,), ("softmax_derivative_twice", "different_loss")
+        )
+    if projected := wrong_projection(observed, study) or through_projection(study):
+        return projection_candidate(projected, lead)
+    where = ", ".join(sorted(wrong))
+    parts = parts_of(one, study)
+    if parts == {"recurrent"} and parts_of(observed, study) == {"recurrent"}:
+        return _wrong_state(observed, one, study, lead)
+    if parts == {"input"} and parts_of(observed, study) == {"input"}:
+        said = f"Only the input weights, {where}, are wrong, at any T."
+        return fault_candidate("sequences_swapped", where, 0.85, lead, said)
+    if points.gates == 4 and wrong & set(study.roles.matrices) and _from_nothing(one):
+        said = (
+            f"At T = 1 the loss does not react to the entries of {where} that are wrong: there "
+            "the cell state before is 0."
+        )
+        return fault_candidate("current_c_for_previous", where, 0.9, lead, said)
+    seen = (lead, output_right(study))
+    if crossed := swapped(one, study):
+        return fault_candidate("directions_swapped", "δh", 0.9, *seen, crossed)
+    if stateless := without_first_state(points):
+        return fault_candidate("update_gate_term_missing", where, 0.9, *seen, stateless)
+    if dropped := other_units(points):
+        return fault_candidate("dropout_mask_redrawn", where, 0.8, *seen, dropped)
+    slopes = wrong_slopes(points)
+    if len(slopes) == 1:
+        fault, said_of = next(iter(slopes.items()))
+        return fault_candidate(fault, where, 0.9, *seen, *said_of)
+    return family_candidate("inside_a_step", seen, INSIDE, where)
+
+
+def _wrong_state(observed: Observed, one: Observed, study: Study, lead: str) -> Candidate:
+    """h_t for h_{t−1}: at every step, or at the first alone, so that g − n has a small rank."""
+    where = ", ".join(observed.wrong())
+    said = "Only the recurrent weights are wrong; at T = 1 the loss does not react to them."
+    facts, both = {"where": where}, ("wrapped_initial_state",)
+    unsure = Candidate(("current_h_for_previous",), where, None, (lead, said), facts, both, 0.5)
+    name = next((n for n in observed.wrong() if n in one.wrong()), None)
+    if name is None or observed.steps is None:
+        return unsure
+    here, first = (_directions(study, name, steps) for steps in (observed.steps, 1))
+    if here is None or first is None or first.all() or here.sum() < first.sum():
+        return unsure
+    grown = bool(here.sum() > first.sum())
+    words = (
+        f"gradient − numerical derivative of {name} has {here.sum()} directions of {here.size} at "
+        f"T = {observed.steps}, {first.sum()} at T = 1"
+    )
+    fault = "current_h_for_previous" if grown else "wrapped_initial_state"
+    why = f"In {here.size} of its rows and columns, {words}: {WHY[grown]}."
+    return Candidate((fault,), where, None, (lead, said, why), facts, (), 0.85)
+
+
+def _directions(study: Study, name: str, steps: int) -> Array | None:
+    """Which singular values of g − n are more than noise; None where noise may hide some.
+
+    They are taken in some rows and columns of the recurrent weights.
+    """
+    mask = (study.roles.recurrent or {})[name]
+    sides = [_spread(np.flatnonzero(mask.any(axis=1 - axis))) for axis in (0, 1)]
+    places = np.ravel_multi_index(np.ix_(*sides), mask.shape).reshape(-1)
+    order = np.argsort(places)
+    seen = study.look(steps, places={name: places[order]})
+    if seen is None or not mask.reshape(-1)[places].all():
+        return None
+    off, bars = np.empty(places.size), seen.bars(name)
+    off[order] = seen.beside(name) - seen.sampled[name].numerical
+    values = np.linalg.svd(off.reshape([len(side) for side in sides]), compute_uv=False)
+    noise = DIFFERS_BEYOND * np.linalg.norm(bars)
+    return values > noise if values[0] > CLEAN_SPECTRUM * noise else None
+
+
+def _spread(places: Array) -> Array:
+    """A few of the places, spread evenly from the first to the last."""
+    return np.asarray(places[np.unique(np.linspace(0, len(places) - 1, RANK_SIDE).astype(int))])
+
+
+def _states_shifted(one: Observed, study: Study) -> str | None:
+    """A sentence where the output layer's matrix has no gradient at T = 1, as if it met h_0 = 0."""
+    head = study.roles.head
+    if head is None or head not in one.wrong() or one.gradient[head].any():
+        return None
+    return f"At T = 1 the gradient of {head} is exactly 0, as if it met the state before the step."
+
+
+def _from_nothing(one: Observed) -> bool:
+    """Whether every entry that is wrong has a numerical derivative of 0."""
+    for name in one.wrong():
+        off = one.z(name) > DIFFERS_BEYOND
+        own = one.sampled[name]
+        if (np.abs(own.numerical[off]) > DIFFERS_BEYOND * one.bars(name)[off]).any():
+            return False
+    return True
+
+
+def logistic(z: float) -> float:
+    """σ(z)."""
+    return float(1 / (1 + np.exp(-z)))
+
+
+def _slopes() -> Iterator[tuple[float, str, str]]:
+    """The factors that wrong derivatives give to a gate's bias, with their faults, in words."""
+    s, t = logistic(BETA), float(np.tanh(BETA))
+    ds, dt = s * (1 - s), 1 - t**2
+    missing, activated = "derivative_missing", "derivative_of_activated_value"
+    yield 1 / ds, missing, "1/σ′(β)"
+    yield 1 / dt, missing, "1/tanh′(β)"
+    yield logistic(s) * (1 - logistic(s)) / ds, activated, "σ′(σ(β))/σ′(β)"
+    yield (1 - np.tanh(t) ** 2) / dt, activated, "tanh′(tanh β)/tanh′(β)"
+    c = s * t
+    tc = float(np.tanh(c))
+    yield 1 / (1 - tc**2), missing, "1/tanh′(c)"
+    yield (1 - np.tanh(tc) ** 2) / (1 - tc**2), activated, "tanh′(tanh c)/tanh′(c)"
+    yield s / t, "gates_swapped_in_dc", "σ(β)/tanh(β)"
+    yield t / s, "gates_swapped_in_dc", "tanh(β)/σ(β)"
+
+
+def wrong_slopes(points: SimplePoints) -> dict[str, list[str]]:
+    """By fault, sentences on the factors of the biases at T = 1, where every z is β."""
+    if not points.useful:
+        return {}
+    seen = points.biases(1, BETA)
+    found: dict[str, list[str]] = {}
+    for value, error, where in _factors(seen) if seen is not None else ():
+        for expected, fault, words in _slopes():
+            if abs(value - expected) <= 4 * error + 1e-6 * expected:
+                said = (
+                    f"At T = 1, with every pre-activation at β = {BETA}, {where} is "
+                    f"{number(value, error)} times its numerical derivative: {words}."
+                )
+                found.setdefault(fault, []).append(said)
+                break
+        else:
+            return {}  # a factor that is none of these: none of them is believed
+    if len(found.get("gates_swapped_in_dc", ["", ""])) != 2:
+        return {}
+    return found
+
+
+def other_units(points: SimplePoints) -> str | None:
+    """A sentence where some units have a gradient but no derivative, or the other way round.
+
+    Where all pre-activations are alike, units differ by the output layer's weights and by what is
+    dropped alone.
+    """
+    seen = points.biases(1, BETA) if points.useful else None
+    for name, own in seen.sampled.items() if seen is not None else ():
+        assert seen is not None
+        g, bars = seen.beside(name), seen.bars(name)
+        idle = np.abs(own.numerical) <= bars
+        active, silent = idle & (np.abs(g) > STEEP_ENTRY * bars), ~idle & (g == 0)
+        if active.any() or silent.any():
+            return (
+                f"At T = 1, with every pre-activation at β = {BETA}, {int(active.sum())} entries "
+                f"of {name} have a gradient where the loss does not react, and "
+                f"{int(silent.sum())} have none where it does."
+            )
+    return None
+
+
+def _factors(observed: Observed) -> Iterator[tuple[float, float, str]]:
+    """Each factor other than 1 by which entries of the biases are off, its error, and where."""
+    groups: list[tuple[float, float, list[str]]] = []
+    for name, own in observed.sampled.items():
+        g, bars = observed.beside(name), observed.bars(name)
+        for k, place in enumerate(own.places):
+            ratio = ratio_of(g[k : k + 1], own.numerical[k : k + 1], bars[k : k + 1])
+            if not ratio.entries or ratio.is_near(1.0):
+                continue
+            for value, error, where in groups:
+                if abs(value - ratio.value) <= 4 * (error + ratio.error) + 1e-6 * abs(value):
+                    where.append(f"{name}[{place}]")
+                    break
+            else:
+                groups.append((ratio.value, ratio.error, [f"{name}[{place}]"]))
+    for value, error, where in groups:
+        yield value, error, where[0] if len(where) == 1 else f"{where[0]} … {where[-1]}"
+
+
+KEPT = (logistic(BETA), 1 - logistic(BETA))
+MISSING = "update_gate_term_missing"
+COUNTS: dict[str, Counts] = {
+    MISSING: right_counts,  # h_{t−1} − n is the same at every step, and so it is with
+    "last_cache_at_every_step": lambda T, k: [k ** (T - 1) * a for a in right_counts(T, k)],
+}
+
+
+def without_first_state(points: SimplePoints) -> str | None:
+    """A sentence where a gate's bias lacks, at T = 1, the part that comes from h_0."""
+    seen = points.biases(1) if points.gates == 3 and points.useful else None
+    if seen is None:
+        return None
+    g, n, bars = columns(seen)
+    off = np.abs(g - n) > DIFFERS_BEYOND * bars
+    silent = (np.abs(g) <= bars) & (np.abs(n) > STEEP_ENTRY * bars)
+    if not off.any() or off.sum() > points.study.roles.units or (off & ~silent).any():
+        return None
+    return (
+        "At T = 1, with everything below the output layer at 0, the candidate is 0, and an update "
+        f"gate's δ comes from h_0 alone: {int(off.sum())} entries of the biases have no gradient "
+        "where the loss reacts to them; all others agree."
+    )
+
+
+def without_later_state(
+    points: SimplePoints, two: Observed, weights: Sequence[float | None]
+) -> str | None:
+    """The same beyond T = 1, with every pre-activation at β and h_0 = 0.
+
+    Args:
+        points: where biases are looked at.
+        two: what was observed there at T = 2.
+        weights: the weight of a term of the loss at T = 2 and at T = 3, relative to T = 1; None
+            where the loss has a term at the last step alone.
+    """
+    one = points.biases(1, BETA) if points.gates == 3 else None
+    if one is None or one.wrong():
+        return None
+    g, n, bars = columns(two)
+    off = np.abs(g - n) > DIFFERS_BEYOND * bars
+    if off.sum() > points.study.roles.units:
+        return None
+    if weights[0] is None:
+        told = _last_answer(ratio_of(g[off], n[off], bars[off]))
+    else:
+        told = _every_answer(points, [one, two], [1.0, *weights], off)
+    if told is None:
+        return None
+    steps, said = told
+    return (
+        f"With T = {steps}, no inputs, recurrent weights at 0 and every bias at {BETA}, only "
+        f"{int(off.sum())} entries of the biases are wrong: {said}"
+    )
+
+
+Told = tuple[int, str]
+"""T, and a sentence on the entries there."""
+
+
+def _last_answer(ratio: Ratio) -> Told | None:
+    for k in KEPT:
+        expected = (1 + k) / (2 * k)
+        if ratio.fits and abs(ratio.value - expected) < SAME_FACTOR * expected:
+            return 2, f"{ratio} times what they should be; without h_1 it is {expected:.4g}."
+    return None
+
+
+def _every_answer(
+    points: SimplePoints, seen: list[Observed], weights: Sequence[float | None], off: Array
+) -> Told | None:
+    for k in KEPT:
+        known = [weight for weight in weights[:2] if weight is not None]
+        found = fitting(seen, known, k, COUNTS, _right, off)
+        three = points.biases(3, BETA) if len(found) > 1 and weights[2] is not None else None
+        if three is not None and weights[2] is not None:
+            found = fitting([*seen, three], [*known, weights[2]], k, COUNTS, _right, off)
+        if found == [MISSING]:
+            return 2 + (three is not None), "they are what they would be without h_{t−1}."
+    return None
+
+
+def _right(T: int, k: float) -> list[float]:
+    """δ goes back by k a step, and h_{t−1} − n is k^{t−1} times what it was at first."""
+    return [t * k ** (t - 1) for t in range(1, T + 1)]

@@ -36,7 +36,7 @@ def forward(
     kept: Array,
 ) -> None: ...
 
-# `fresh`: what is in the parameters' gradients is of no account, and never read.
+# `fresh`: what the parameters' gradients hold before the call is ignored, and never read.
 def backward(
     cell: Cell,
     *,

@@ -1,4 +1,4 @@
-// The Python face: arrays in, their shapes checked, the GIL released, Ctrl-C heard.
+// The Python face: takes arrays, checks their shapes, releases the GIL, and listens for Ctrl-C.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -30,7 +30,7 @@ std::string words(std::initializer_list<Index> shape) {
     return text + ")";
 }
 
-// The numbers of an array of the wanted shape and type; null for None.
+// The data of an array, which must have this shape and type; null for None.
 template <class T, class A>
 auto numbers(const char *name, const std::optional<A> &array, std::initializer_list<Index> shape) {
     using Pointer = decltype(array->template data<T>());
@@ -81,7 +81,7 @@ struct Arrays {
     Cell cell;
     TT_FORWARD_ARRAYS(TT_FIELD)
     TT_BACKWARD_ARRAYS(TT_FIELD)
-    bool fresh = false;  // whether what is in the parameters' gradients is of no account
+    bool fresh = false;  // whether what the parameters' gradients hold before the call is ignored
 };
 
 template <class A> bool is_double(const std::optional<A> &array) {

@@ -146,10 +146,15 @@ class CellDescription:
         """What each gate's pre-activation passes through, by letter."""
         return {gate.letter: gate.activation for gate in self.gate_specs}
 
-    @property
-    def kept_names(self) -> tuple[str, ...]:
+    @classmethod
+    def kept_with(cls, **options: object) -> tuple[str, ...]:
         """What a step keeps with these options, in the order of the compiled twin's columns."""
-        return self.kept
+        return cls.kept
+
+    @cached_property
+    def kept_names(self) -> tuple[str, ...]:
+        """What a step keeps with this cell's options."""
+        return self.kept_with(**{own.name: getattr(self, own.name) for own in self.option_specs})
 
     @property
     def engine_options(self) -> dict[str, bool]:

@@ -51,9 +51,9 @@ class GRU(Cell):
     kept: ClassVar = ("r", "z", "n", "u_n")
     engine_number: ClassVar = 2
 
-    @property
-    def kept_names(self) -> tuple[str, ...]:
-        return self.kept if self.reset_after else ("r", "z", "n", "reset_h")
+    @classmethod
+    def kept_with(cls, *, reset_after: object = True, **options: object) -> tuple[str, ...]:
+        return cls.kept if reset_after else ("r", "z", "n", "reset_h")
 
     @property
     def engine_options(self) -> dict[str, bool]:

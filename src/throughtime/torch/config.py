@@ -8,7 +8,7 @@ from typing import Any
 
 from throughtime import _engine
 from throughtime.cells import Cell, engine_cell
-from throughtime.torch.models.weights import TorchWeights, cell_of, torch_shapes
+from throughtime.torch.models.weights import TorchWeights, cell_of, kind_of, torch_shapes
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class ModuleConfig:
 
     @property
     def kept_names(self) -> tuple[str, ...]:
-        """What a step keeps."""
-        return self.cell(0).kept_names
+        """What a step keeps; without making a cell, which compilers could not trace."""
+        return kind_of(self.mode).kept_with(reset_after=self.reset_after)
 
     def cell(self, layer: int) -> Cell:
         """The cell of a layer."""

@@ -10,7 +10,7 @@ import throughtime as tt
 from flow_examples import at_rest, gru_at_rest, lstm_at_rest, rnn_at_rest
 from report_examples import full_report
 from test_report import Reader
-from throughtime.report.flow_figures import CELLS, shown_norms
+from throughtime.report.flow_figures import HEATMAP_CELLS, shown_norms
 
 pytest.importorskip("matplotlib")
 
@@ -120,12 +120,12 @@ def test_the_heatmap_holds_the_norms_by_lag(flow):
 
 
 def test_of_many_rows_and_lags_neighbours_are_averaged():
-    norms = np.arange(1.0, 2 * CELLS * 300 + 1).reshape(2 * CELLS, 300)
+    norms = np.arange(1.0, 2 * HEATMAP_CELLS * 300 + 1).reshape(2 * HEATMAP_CELLS, 300)
     norms[0, 0], norms[1, 0] = np.nan, 0
     values, top = shown_norms(norms)
-    assert values.shape == (CELLS, CELLS)
+    assert values.shape == (HEATMAP_CELLS, HEATMAP_CELLS)
     assert np.isnan(values[0, 0])
-    cuts = np.arange(CELLS + 1) * 300 // CELLS
+    cuts = np.arange(HEATMAP_CELLS + 1) * 300 // HEATMAP_CELLS
     assert values[5, 9] == norms[10:12, cuts[9] : cuts[10]].mean()
     assert top == values[-1, -1]
     assert shown_norms(np.array([[np.inf, np.nan, 0.0]]))[1] == 0

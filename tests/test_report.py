@@ -19,7 +19,7 @@ from report_examples import (
     network_report,
     plain_report,
 )
-from throughtime.report.check_figures import NAMED
+from throughtime.report.check_figures import TENSORS_IN_LEGEND
 from throughtime.report.pages import Section, Table, write_page
 
 SCHEMA = json.loads(
@@ -189,7 +189,7 @@ def test_many_tensors_share_a_legend_that_ends():
         report.tensors[f"more {k}"] = report.tensors["0.W"]
     legend = report.plot().get_legend()
     assert legend.get_title().get_text() == "8 of 23 tensors"
-    assert len(legend.get_texts()) == NAMED + 1
+    assert len(legend.get_texts()) == TENSORS_IN_LEGEND + 1
 
 
 def test_figures_are_drawn_where_they_are_wanted(report):

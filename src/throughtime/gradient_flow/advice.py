@@ -108,7 +108,7 @@ class Advice:
         if self.clipping:
             found.append(_clipping(self.clipping))
         if self.memory is not None and self.memory_from == "data":
-            found.append(f"Inputs tell of targets up to {self.memory} steps later.")
+            found.append(f"Inputs say something about targets up to {self.memory} steps later.")
         found += [_initialisation(one) for one in self.initialisation if one.needed]
         return tuple(found)
 
@@ -165,7 +165,7 @@ def _clipping(found: Clipping) -> str:
         f"({count}{steps}; largest over median {found.ratio:.3g})"
     )
     if found.few:
-        base += ", but so few say little"
+        base += ", but so few windows say little"
     if found.given is None:
         return base + "."
     return f"{base}; at {_number(found.given)} it binds in {found.binds:.0%} of them."

@@ -101,7 +101,7 @@ class FoldedStep:
         elif isinstance(one, LinearGRU):
             factors = one.to_u
         given = (run.arriving, run.counted, lags, starts)
-        return walk_back(one.cell, one.p["U"], factors, carry, through_h, *given)
+        return compiled_vjps(one.cell, one.p["U"], factors, carry, through_h, *given)
 
     def deltas(self, sums: Array, dz: Array) -> Array:
         """Sums of δz (T, B, G·H) from those of rows (T, B, width), in the memory of `dz`."""
@@ -233,7 +233,7 @@ def _by_lag(run: LinearisedRun, folded: FoldedStep, sums: Array) -> list[Paramet
     return found
 
 
-def walk_back(
+def compiled_vjps(
     cell: Cell,
     U: Array,
     factors: Array,

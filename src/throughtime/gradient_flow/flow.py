@@ -32,7 +32,7 @@ from throughtime.gradient_flow.gates import dead_units, gate_history
 from throughtime.gradient_flow.lag_by_lag import LagNorms, stretches
 from throughtime.gradient_flow.pairs import Pairs
 from throughtime.gradient_flow.result import Flow, LayerFlow
-from throughtime.gradient_flow.stack import NOTE, inner_layers
+from throughtime.gradient_flow.stack import DIRECTIONS_NOTE, inner_layers
 from throughtime.gradient_flow.upstream import ExternalLoss, Losses
 from throughtime.gradient_flow.verdict import WORST_FIRST, chained, decay, judge
 from throughtime.network import Network, truncated_loss_and_gradient
@@ -105,7 +105,7 @@ def network_flow(
         pairs: Pairs | None = None
         notes: tuple[str, ...] = ()
         if losses is None and network.bidirectional:
-            own, notes = inner_layers(network, inputs, targets, state, lengths), (NOTE,)
+            own, notes = inner_layers(network, inputs, targets, state, lengths), (DIRECTIONS_NOTE,)
             network, inputs, losses = own.network, own.inputs, own.losses
             state, lengths = own.state, own.lengths
         if losses is None:
@@ -260,14 +260,14 @@ def _notes(problems: Sequence[Problem], found: FlowSums) -> tuple[str, ...]:
     problem, notes = problems[0], []
     if found.pairs is not None and found.pairs.mixed:
         notes.append(
-            "Losses look at other steps than their own, past a layer's recurrence: ‖∂E_t/∂s_k‖ "
-            "is all that arrives at k, whatever way it came. Verdict, paths, shares and bias are "
-            "those of the recurrence: lags there count the steps that a gradient goes back in it "
-            "from where the rest of the model handed it over."
+            "Losses look at steps other than their own, past a layer's recurrence: ‖∂E_t/∂s_k‖ "
+            "is everything that arrives at k, by whatever path. Verdict, paths, shares and bias "
+            "are those of the recurrence, whose lags count the steps that a gradient goes back "
+            "in it from where the rest of the model handed it over."
         )
     if len(problems) > 1:
         notes.append(
-            "Each direction of each layer is a recurrence by itself; of one that runs from the "
+            "Each direction of each layer is a recurrence by itself; in one that runs from the "
             "end, lags go forwards in time."
         )
     if problem.sampled:
@@ -280,11 +280,11 @@ def _notes(problems: Sequence[Problem], found: FlowSums) -> tuple[str, ...]:
         notes.append(f"Lags beyond {problem.max_lag} were not looked at.")
     if not np.isfinite(sum(one.norm() for one in found.by_lag)):
         notes.append(
-            f"The gradient overflows {problem.network.dtype}: of shares and truncation nothing can "
-            "be told."
+            f"The gradient overflows {problem.network.dtype}: nothing can be said about shares and "
+            "truncation."
         )
     elif len(found.groups) < 2:
-        notes.append("One sequence in one piece: the bias has no confidence to go with it.")
+        notes.append("There is one sequence in one piece, so the bias has no confidence bound.")
     return tuple(notes)
 
 
@@ -292,16 +292,16 @@ def layer_flow(problem: Problem, found: FlowSums, number: int, wanted: int) -> L
     """The result for recurrent layer `number` of a problem; `wanted` is the lag that is needed."""
     cell = problem.network.recurrent[number].cell
     number += problem.first
-    walked = found.norms[number]
+    by_recurrence = found.norms[number]
     pairs, sampled = found.pairs, problem.sampled
-    parts = walked if pairs is None else pairs.norms[number]
+    parts = by_recurrence if pairs is None else pairs.norms[number]
     profiles = {part: _profile(norms) for part, norms in parts.items()}
     recurrent, ahead = {}, {}
     if pairs is not None and number in pairs.mixed:
-        recurrent = {part: _profile(norms) for part, norms in walked.items()}
+        recurrent = {part: _profile(norms) for part, norms in by_recurrence.items()}
         ahead = {part: _mean(own.total, own.count) for part, own in pairs.ahead[number].items()}
         ahead = ahead if any(np.nan_to_num(own).any() for own in ahead.values()) else {}
-    main = walked["c" if "c" in walked else "h"]
+    main = by_recurrence["c" if "c" in by_recurrence else "h"]
     fall = decay(chained(main.total, main.count))
     dead = dead_units(cell, found.gates[number])
     verdict, reason = judge(fall, dead, min(wanted, problem.max_lag))

@@ -27,7 +27,7 @@ from throughtime.gradient_flow.tolerances import (
 
 FORMAT = "throughtime flow record"
 VERSION = 1  # a change that older programs would misread raises it
-ROWS = 24
+TABLE_ROWS = 24
 
 
 @dataclass(frozen=True)
@@ -337,7 +337,7 @@ def record_table(record: FlowRecord) -> str:
     """One row per look, evenly chosen if there are many; then how the run ended."""
     heads = ["update", "verdict", "layer", "reach", "half-life", "|gradient|", "9 of 10", "largest"]
     rows = [[*heads, *(["clipped"] if record.clip is not None else [])]]
-    places = np.linspace(0, len(record.looks) - 1, min(ROWS, len(record.looks)))
+    places = np.linspace(0, len(record.looks) - 1, min(TABLE_ROWS, len(record.looks)))
     for place in np.unique(places.astype(int)):
         look = record.looks[place]
         number, layer = look.worst

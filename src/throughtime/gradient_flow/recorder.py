@@ -50,7 +50,7 @@ from throughtime.gradient_flow.tolerances import (
 )
 from throughtime.network import Network
 
-QUICK = {"carousel": False, "spectrum": False, "sequences": LOOK_SEQUENCES}
+QUICK_LOOK = {"carousel": False, "spectrum": False, "sequences": LOOK_SEQUENCES}
 
 
 class FlowRecorder:
@@ -180,7 +180,7 @@ class FlowRecorder:
 
     def due_look(self, what: object, *data: Any, **options: Any) -> Flow:
         """Takes the look that is due: of full size, or at first a smaller one."""
-        wanted, torch = {**QUICK, **options}, not isinstance(what, Network)
+        wanted, torch = {**QUICK_LOOK, **options}, not isinstance(what, Network)
         found = self.look(what, *data, **self.growing.options(wanted, torch))
         self.budget.grow(self.growing.grown(found, wanted, torch))
         return found
@@ -188,7 +188,7 @@ class FlowRecorder:
     def look(self, what: object, *data: Any, **options: Any) -> Flow:
         """Takes a look of full size, whether one is due or not."""
         spent = self.budget.spent
-        wanted = {**QUICK, **options}
+        wanted = {**QUICK_LOOK, **options}
         if isinstance(what, Network) and data:  # asking the data would take too long
             wanted.setdefault("memory", max(1, len(data[0]) // 4))
         with self.budget.look():

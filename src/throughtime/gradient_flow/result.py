@@ -23,10 +23,10 @@ from throughtime.gradient_flow.verdict import Decay, FlowVerdict
 from throughtime.storage import replace
 
 JSON_VERSION = 1
-WIDTH = 100
-COLUMNS = 8  # lags in a table
+TEXT_WIDTH = 100
+LAGS_IN_A_TABLE = 8
 SHARES_CAPTION = "Share of each parameter's gradient by the lag that it passed through"
-NAMES = {"carry": "along {} alone", "gates": "through the gates alone", "both": "through both"}
+PATH_NAMES = {"carry": "along {} alone", "gates": "through the gates alone", "both": "through both"}
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ def lag_rows(layer: LayerFlow, max_lag: int) -> list[list[str]]:
     for part, profile in layer.recurrent_profile.items():
         rows.append([f"‖∂E/∂{part}‖ by recurrence", *(_size(profile[lag]) for lag in lags)])
     for path, shares in layer.paths.items():
-        name = NAMES[path].format("c" if layer.remembers == "c" else "z")
+        name = PATH_NAMES[path].format("c" if layer.remembers == "c" else "z")
         rows.append([name, *(_percent(shares[lag]) for lag in lags)])
     return rows
 
@@ -358,7 +358,7 @@ def _breaks(widths: list[int]) -> list[int]:
     """The columns at which a table has to be broken, each part with the first column in front."""
     found, used = [1], 2 + widths[0]
     for column, width in enumerate(widths[1:], 1):
-        if used + 2 + width > WIDTH and column > found[-1]:
+        if used + 2 + width > TEXT_WIDTH and column > found[-1]:
             found.append(column)
             used = 2 + widths[0]
         used += 2 + width
@@ -370,7 +370,7 @@ def _wrapped(sentence: str, first: str = "", further: str | None = None) -> list
     indent = " " * len(first) if further is None else further
     return wrap(
         sentence,
-        WIDTH,
+        TEXT_WIDTH,
         initial_indent=first,
         subsequent_indent=indent,
         break_long_words=False,
@@ -380,9 +380,9 @@ def _wrapped(sentence: str, first: str = "", further: str | None = None) -> list
 
 def some_lags(max_lag: int) -> list[int]:
     """A few lags that represent all: 0, 1 and then ever larger steps up to the last."""
-    if max_lag < COLUMNS:
+    if max_lag < LAGS_IN_A_TABLE:
         return list(range(max_lag + 1))
-    spread = np.geomspace(1, max_lag, COLUMNS - 1)
+    spread = np.geomspace(1, max_lag, LAGS_IN_A_TABLE - 1)
     return sorted({0, *(round(lag) for lag in spread)})
 
 

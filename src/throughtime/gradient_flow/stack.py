@@ -45,7 +45,7 @@ from throughtime.network import (
 )
 
 ABSENT = np.int32(-(2**24))  # the exponent of what is 0
-NOTE = (
+DIRECTIONS_NOTE = (
     "Layers are the recurrent ones, each direction counted by itself, from 0; shares, bias and "
     "gradient norm are those of their parameters."
 )

@@ -1,8 +1,8 @@
-"""The numbers that decide in this room, each with the reason for its value.
+"""The numbers that decide in this room, with what each is for and, where there is one, its reason.
 
-Thresholds of verdicts are ratios of norms, and hold for any loss and any scale of the parameters.
-The other numbers bound time and memory: they say how much of a run is looked at, not what is found
-there. Where less than everything is looked at, the result says so in its notes.
+Thresholds of verdicts are ratios of norms, so that the scale of the loss does not matter. Most of
+the other numbers bound time and memory: they say how much of a run is looked at, and have no deeper
+reason. If losses were drawn or lags left out, the result says so in its notes.
 """
 
 # Verdicts on a layer.
@@ -30,7 +30,7 @@ STUDENT_T = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.81
 # and stops the rare large one. It is also what a record calls the usual norm.
 USUAL_NORM_QUANTILE = 0.9
 CLIPPING_WINDOWS = 64  # at most, whose gradients are computed: each costs a backward pass
-FEW_CLIPPING_WINDOWS = 8  # fewer have no value above their 0.9 quantile to speak of: advice says so
+FEW_CLIPPING_WINDOWS = 8  # fewer say little about a distribution, and the advice says so
 # An initialisation is advised where fewer than one unit in ten remembers long enough already.
 ENOUGH_UNITS_REMEMBER = 0.1
 # log(m − 1) is a forget bias above 0 from a memory of 3 steps on.
@@ -48,7 +48,7 @@ MEMORY_STEPS = 4096  # at most: even the longest lag has three quarters of these
 LONG_RUN = 1024  # steps; up to here all T²/2 pairs of steps are looked at
 LONG_RUN_LAGS = 100  # of a longer run, unless the caller says otherwise
 LONG_RUN_END_POINTS = 1024  # likewise: as many losses as a run of LONG_RUN steps has
-PATH_END_POINTS = 32  # of each chunk; splitting by path takes three walks instead of one
+PATH_END_POINTS = 32  # of each chunk; splitting by path takes three passes instead of one
 JACOBIANS = 8  # whose singular values are computed; of states above JACOBIAN_STATE fewer
 JACOBIAN_STATE = 512  # numbers; a singular value decomposition takes their cube
 LYAPUNOV_EXPONENTS = 8  # at most; the first ones say how long a change lives

@@ -23,9 +23,9 @@ from throughtime.report.figures import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NAMED = 8  # tensors in a legend; more would cover the figure
-LETTERS = 24  # of a name in it, likewise
-DECADES = 4  # of the axes on either side of 0
+TENSORS_IN_LEGEND = 8  # tensors in a legend; more would cover the figure
+LETTERS_IN_LEGEND = 24  # of a name in it, likewise
+AXIS_DECADES = 4  # of the axes on either side of 0
 
 
 def plot_check(report: Report, ax: Axes | None = None) -> Axes:
@@ -41,7 +41,7 @@ def plot_check(report: Report, ax: Axes | None = None) -> Axes:
     """
     ax = ax or new_axes(4.4, 4.0)
     drawn = [
-        _draw(ax, tensor, colour, shortened(name) if number < NAMED else None)
+        _draw(ax, tensor, colour, shortened(name) if number < TENSORS_IN_LEGEND else None)
         for number, ((name, tensor), colour) in enumerate(
             zip(report.tensors.items(), cycle(len(report.tensors)), strict=True)
         )
@@ -52,8 +52,8 @@ def plot_check(report: Report, ax: Axes | None = None) -> Axes:
     ax.set_ylabel("gradient under test")
     ax.grid(alpha=0.25)
     if max(drawn):
-        many = len(drawn) > NAMED
-        title = f"{NAMED} of {len(drawn)} tensors" if many else None
+        many = len(drawn) > TENSORS_IN_LEGEND
+        title = f"{TENSORS_IN_LEGEND} of {len(drawn)} tensors" if many else None
         ax.legend(title=title, title_fontsize=9, alignment="left", **LEGEND)
     return ax
 
@@ -111,8 +111,8 @@ def shortened(name: str) -> str:
         >>> shortened("encoder.recurrent_layers.0.weight_hh_l0")
         'encoder.rec…weight_hh_l0'
     """
-    half = LETTERS // 2
-    return name if len(name) <= LETTERS else f"{name[: half - 1]}…{name[-half:]}"
+    half = LETTERS_IN_LEGEND // 2
+    return name if len(name) <= LETTERS_IN_LEGEND else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def error_parts(valley: Valley) -> tuple[float, float]:
@@ -163,7 +163,7 @@ def _symmetric(ax: Axes, limit: float) -> None:
     """Makes both axes symmetric, logarithmic except near 0, and draws the line of agreement."""
     from matplotlib.ticker import NullLocator
 
-    small = limit * 10.0**-DECADES
+    small = limit * 10.0**-AXIS_DECADES
     ax.plot([-limit, -small, small, limit], [-limit, -small, small, limit], color=GREY, lw=0.8)
     ax.set_xscale("symlog", linthresh=small)
     ax.set_yscale("symlog", linthresh=small)

@@ -25,7 +25,7 @@ SERIES = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#8C6D1F", RED)
 
 LEGEND: dict[str, Any] = {"fontsize": 9, "framealpha": 0.85, "edgecolor": "none"}
 
-EXTRA = "figures and pages need matplotlib and Jinja2: pip install 'throughtime[report]'"
+INSTALL_REPORT = "figures and pages need matplotlib and Jinja2: pip install 'throughtime[report]'"
 
 
 def new_axes(width: float = 6.4, height: float = 4.0) -> Axes:
@@ -33,7 +33,7 @@ def new_axes(width: float = 6.4, height: float = 4.0) -> Axes:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError(EXTRA) from None
+        raise ImportError(INSTALL_REPORT) from None
     axes: Axes = Figure(figsize=(width, height), layout="constrained").subplots()
     return axes
 
@@ -41,8 +41,8 @@ def new_axes(width: float = 6.4, height: float = 4.0) -> Axes:
 def logarithmic(axis: Axis) -> None:
     """Sets the ticks of a logarithmic axis whose limits are known.
 
-    10⁻³ is plain text, which is drawn a hundred times faster than a formula. There are ticks between
-    powers of ten only if there are few of these.
+    10⁻³ is plain text, which is drawn a hundred times faster than a formula. Between powers of ten
+    there are ticks only if there are few of these.
     """
     from matplotlib.ticker import LogLocator, NullLocator
 

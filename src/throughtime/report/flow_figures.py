@@ -13,12 +13,12 @@ from throughtime.report.figures import BLUE, GREEN, GREY, LEGEND, ORANGE, RED, l
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-CELLS = 160  # of a heatmap in either direction; more than that are averaged
-DECADES = 6  # of its colours, at most
-SMALL, LARGE = 1e-12, 1e6  # relative biases beyond which nothing is drawn
-NORM = "‖∂Eₜ/∂{0}ₖ‖"
-RARE = 1e-3  # share of values that a histogram's colours begin with
-WIDEST = 3.0  # of the shares by path that are shown, where paths cancel one another
+HEATMAP_CELLS = 160  # of a heatmap in either direction; more than that are averaged
+COLOUR_DECADES = 6  # of its colours, at most
+SMALLEST_BIAS, LARGEST_BIAS = 1e-12, 1e6  # relative biases beyond which nothing is drawn
+NORM_LABEL = "‖∂Eₜ/∂{0}ₖ‖"
+RARE_SHARE = 1e-3  # share of values that a histogram's colours begin with
+WIDEST_SHARE = 3.0  # of the shares by path that are shown, where paths cancel one another
 
 
 def lag_heatmap(
@@ -53,11 +53,11 @@ def lag_heatmap(
         first = -one.ahead[part].shape[1]
     values, top = shown_norms(norms)
     if top > 0:
-        low = max(float(np.nanmin(values)), top * 10.0**-DECADES)
+        low = max(float(np.nanmin(values)), top * 10.0**-COLOUR_DECADES)
         norm = LogNorm(min(low, top / 10), top)
         extent = (first - 0.5, lags - 0.5, steps - 0.5, -0.5)
         drawn = ax.imshow(values, norm=norm, aspect="auto", extent=extent, interpolation="nearest")
-        label = f"{NORM.format(part)}, mean over {_count(flow.batch, 'sequence')}"
+        label = f"{NORM_LABEL.format(part)}, mean over {_count(flow.batch, 'sequence')}"
         logarithmic(ax.figure.colorbar(drawn, ax=ax, label=label, extend="min").ax.yaxis)
         if not one.recurrent_profile:
             mark_truncation(flow, ax)
@@ -100,7 +100,7 @@ def lag_profile(flow: Flow, ax: Axes | None = None, *, layer: int | None = None)
         _line_with_band(ax, one, part, colour, style)
         if one.recurrent_profile:
             alone = np.where(one.recurrent_profile[part] > 0, one.recurrent_profile[part], np.nan)
-            label = f"{NORM.format(part)} by recurrence alone"
+            label = f"{NORM_LABEL.format(part)} by recurrence alone"
             ax.plot(alone, ":", marker=".", ms=3, color=colour, lw=1.0, label=label)
     judged = one.recurrent_profile or one.profile  # what the verdict is on
     start = float(judged[one.remembers][0])
@@ -137,7 +137,7 @@ def truncation_bias(flow: Flow, ax: Axes | None = None) -> Axes:
     }
     some = False
     for label, (values, colour, style) in lines.items():
-        shown = (values > SMALL) & (values < LARGE)
+        shown = (values > SMALLEST_BIAS) & (values < LARGEST_BIAS)
         if shown.any():
             some = True
             ax.plot(
@@ -150,7 +150,7 @@ def truncation_bias(flow: Flow, ax: Axes | None = None) -> Axes:
         mark_truncation(flow, ax)
         ax.legend(**LEGEND)
     else:
-        say(ax, "truncation gives up nothing, or nothing can be told")
+        say(ax, "truncation gives up nothing, or nothing is known")
     ax.set_xlabel("steps K that each loss is followed back")
     ax.set_ylabel("‖truncated − full‖ / ‖full‖")
     ax.grid(alpha=0.25)
@@ -180,7 +180,7 @@ def shown_norms(norms: Array) -> tuple[Array, float]:
     values = np.where(np.isfinite(norms) & (norms > 0), norms, np.nan)
     for axis in (0, 1):
         size = values.shape[axis]
-        cuts = np.arange(min(size, CELLS)) * size // min(size, CELLS)
+        cuts = np.arange(min(size, HEATMAP_CELLS)) * size // min(size, HEATMAP_CELLS)
         counts = np.add.reduceat(np.isfinite(values).astype(float), cuts, axis)
         sums = np.add.reduceat(np.nan_to_num(values), cuts, axis)
         values = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
@@ -224,7 +224,7 @@ def _line_with_band(ax: Axes, layer: LayerFlow, part: str, colour: str, style: s
     profile, spread = layer.profile[part], layer.profile_spread[part]
     lags = np.arange(len(profile))
     shown = np.isfinite(profile) & (profile > 0)
-    label = NORM.format(part)
+    label = NORM_LABEL.format(part)
     marker = "o" if shown.sum() == 1 else ""
     ax.plot(lags[shown], profile[shown], style, marker=marker, color=colour, lw=1.6, label=label)
     lower = np.maximum(profile - spread, profile / 10)
@@ -273,7 +273,7 @@ def carousel(flow: Flow, ax: Axes | None = None, *, layer: int | None = None) ->
         lags = np.arange(len(shares))
         ax.plot(lags, 100 * shares, style, marker=marker, color=colour, lw=1.6, label=label)
     if known.size:
-        low, high = max(-WIDEST, known.min()), min(WIDEST, known.max())
+        low, high = max(-WIDEST_SHARE, known.min()), min(WIDEST_SHARE, known.max())
         ax.set_ylim(100 * min(-0.05, low * 1.05), 100 * max(1.05, high * 1.05))
         mark_truncation(flow, ax)
         ax.legend(**LEGEND)
@@ -416,7 +416,7 @@ def gate_histogram(
     found = one.gate_history[gate]
     shares = np.where(found.shares > 0, found.shares, np.nan)
     drawn = ax.pcolormesh(
-        found.steps, found.edges, shares.T, norm=LogNorm(RARE, 1), rasterized=True
+        found.steps, found.edges, shares.T, norm=LogNorm(RARE_SHARE, 1), rasterized=True
     )
     bar = ax.figure.colorbar(drawn, ax=ax, label="share of values", extend="min")
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")

@@ -31,9 +31,9 @@ from throughtime.gradient_flow import (
     some_lags,
 )
 from throughtime.report.check_figures import error_parts, plot_check, plot_valley
-from throughtime.report.figures import EXTRA, as_svg
+from throughtime.report.figures import INSTALL_REPORT, as_svg
 from throughtime.report.flow_figures import (
-    LARGE,
+    LARGEST_BIAS,
     carousel,
     gate_histogram,
     lag_heatmap,
@@ -48,13 +48,13 @@ from throughtime.storage import replace
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SHOWN = 50  # located entries; a report in JSON holds all of them
-DRAWN = 3  # layers with all figures; of a deeper stack the page would grow too large
+ENTRIES_SHOWN = 50  # located entries; a report in JSON holds all of them
+LAYERS_DRAWN = 3  # layers with all figures; of a deeper stack the page would grow too large
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: headings, rows of text, the column with a verdict, if there is one, and a caption."""
+    """A table: headings, rows of text, the column with a verdict if there is one, a caption."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -112,7 +112,7 @@ def write_page(path: str | os.PathLike[str], title: str, sections: Sequence[Sect
     try:
         from jinja2 import Environment, StrictUndefined
     except ImportError:
-        raise ImportError(EXTRA) from None
+        raise ImportError(INSTALL_REPORT) from None
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     page = environment.from_string(_read("page.html")).render(
         title=title,
@@ -201,9 +201,9 @@ def _located(report: Report) -> Iterator[Section]:
             f"{entry.gradient:+.6e}",
             f"{entry.numerical:+.6e} ± {entry.error:.0e}",
         )
-        for name, entry in wrong[:SHOWN]
+        for name, entry in wrong[:ENTRIES_SHOWN]
     ]
-    caption = f"The first {SHOWN} of {len(wrong)}" if len(wrong) > SHOWN else ""
+    caption = f"The first {ENTRIES_SHOWN} of {len(wrong)}" if len(wrong) > ENTRIES_SHOWN else ""
     table = Table(("tensor", "entry", "gradient", "numerical"), rows, None, caption)
     yield Section("Entries located as wrong", tables=[table])
 
@@ -271,9 +271,9 @@ def _layer_section(flow: Flow, number: int) -> Section:
     way = ", backwards" if layer.backwards else ""
     name = f"Layer {number}: {layer.kind}, {layer.units} units{way}"
     lead = "" if len(flow.layers) == 1 else f"{layer.reason[0].upper()}{layer.reason[1:]}."
-    drawn = number in sorted(flow.layers, reverse=True)[:DRAWN]
+    drawn = number in sorted(flow.layers, reverse=True)[:LAYERS_DRAWN]
     figures = [*_layer_figures(flow, number, layer)] if drawn else []
-    more = [] if drawn else [f"Figures are shown of the {DRAWN} layers nearest to the loss."]
+    more = [] if drawn else [f"Figures are shown of the {LAYERS_DRAWN} layers nearest to the loss."]
     table = _by_lag(layer, flow.max_lag)
     return Section(name, lead, layer.verdict, [table], figures, notes=[*facts(layer), *more])
 
@@ -447,8 +447,8 @@ def _truncation_words(flow: Flow) -> Words:
 
 def _number(value: float) -> str:
     """Three digits, or a dash; a number too large to mean anything is only called large."""
-    if value > LARGE:
-        return f"over {LARGE:.0e}"
+    if value > LARGEST_BIAS:
+        return f"over {LARGEST_BIAS:.0e}"
     return "–" if np.isnan(value) else f"{value:.3g}"
 
 

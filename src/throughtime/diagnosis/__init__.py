@@ -3,6 +3,7 @@
 from throughtime.diagnosis.cause_search import INTERRUPTED, diagnose
 from throughtime.diagnosis.comparison import Comparison, compare
 from throughtime.diagnosis.faults import FAULTS, Fault
+from throughtime.diagnosis.mutants import NetworkLayout, TorchLayout, detached
 from throughtime.diagnosis.observed import Candidate, Gradient
 from throughtime.diagnosis.tolerances import COMPARISON_ERROR
 from throughtime.gradcheck import Cause
@@ -16,6 +17,9 @@ __all__ = [
     "Comparison",
     "Fault",
     "Gradient",
+    "NetworkLayout",
+    "TorchLayout",
     "compare",
+    "detached",
     "diagnose",
 ]

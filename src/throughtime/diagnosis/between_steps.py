@@ -61,6 +61,105 @@ COUNTS: dict[str, Counts] = {
 ZERO = "With T = 2 and everything below the output layer at 0, "
 
 
+def by_steps(observed: Observed, study: Study) -> Candidate | None:
+    """What experiments with lengths and parameters say; None where the target allows none."""
+    one = study.at(1)
+    if one is None or study.roles.head is None:
+        return None
+    if one.wrong():
+        lead = f"At T = 1 it disagrees already, in {', '.join(one.wrong())}."
+        return _told(
+            lambda: within_a_step(observed, one, SimplePoints(study), lead), lead, one, study
+        )
+    longest = _longest_right(study)
+    if longest is not None and longest > 1:
+        return _truncated(observed, study, longest)
+    lead = f"At T = 1 it agrees; at T = {observed.steps} it does not."
+    return _told(lambda: _from_two(observed, SimplePoints(study), lead), lead, observed, study)
+
+
+def _told(find: Callable[[], Candidate], lead: str, observed: Observed, study: Study) -> Candidate:
+    """What experiments find, or no more than the place where the budget ends before they do."""
+    try:
+        return find()
+    except Spent:
+        said = "The budget of evaluations ended before experiments told more."
+    if set(observed.wrong()) & set(study.roles.output):
+        return family_candidate("output_layer", (lead, said), OUTPUT)
+    inside = observed.steps == 1
+    place, members = ("inside_a_step", INSIDE) if inside else ("between_steps", BETWEEN)
+    return family_candidate(place, (lead, said), members)
+
+
+def _longest_right(study: Study) -> int | None:
+    """The largest T up to which the gradient agrees; None where shorter runs are impossible."""
+    good, bad = 1, study.steps or 0
+    probe = 2
+    while good + 1 < bad:
+        there = study.at(probe)
+        if there is None:
+            return None
+        if there.wrong():
+            bad = probe
+        else:
+            good = probe
+        probe = min(2 * good, (good + bad) // 2) if bad == study.steps else (good + bad) // 2
+        probe = max(probe, good + 1)
+    return good
+
+
+def _truncated(observed: Observed, study: Study, k: int) -> Candidate | None:
+    said = f"It agrees up to T = {k}, and disagrees from T = {k + 1} on."
+    if set(study.roles.output) & set(observed.wrong()):
+        return family_candidate("output_layer", (said,), OUTPUT)
+    facts = {"k": str(k), "T": str(observed.steps)}
+    return Candidate(("truncated",), evidence=(said, output_right(study)), facts=facts)
+
+
+def _from_two(observed: Observed, points: SimplePoints, lead: str) -> Candidate:
+    study = points.study
+    wrong = set(observed.wrong())
+    if wrong & set(study.roles.output):
+        found = wrong_output(observed, study)
+        if found is not None:
+            return candidate_of(found, lead, observed)
+        return family_candidate("output_layer", (lead,), OUTPUT)
+    if projected := wrong_projection(observed, study):
+        return projection_candidate(projected, lead)
+    parts = parts_of(observed, study)
+    if parts == {"input"}:
+        where = ", ".join(sorted(wrong))
+        said = f"Only the input weights, {where}, are wrong; biases and recurrent weights agree."
+        return fault_candidate("time_reversed", where, 0.85, lead, said)
+    if upper := exact_layer(observed, study):
+        return _exact_below_the_output(upper, observed, study, lead)
+    carried = between_steps(points)
+    if carried is not None:
+        fault, beside, told = carried
+        evidence = (lead, output_right(study), *told)
+        facts = {"where": ", ".join(sorted(wrong))}
+        confidence = 0.9 / (1 + 0.5 * len(beside))
+        return Candidate((fault,), "", None, evidence, facts, tuple(beside), confidence)
+    return family_candidate("between_steps", (lead, output_right(study)), BETWEEN)
+
+
+def _exact_below_the_output(
+    exact: tuple[str, ...], observed: Observed, study: Study, lead: str
+) -> Candidate:
+    """The fault where one direction, or an upper layer, is right, and the rest is wrong."""
+    if alone := one_alone(observed, study):
+        return fault_candidate("direction_not_reversed", "δh", 0.8, lead, alone)
+    said = f"A layer is exact, {', '.join(exact)}; the one below is not."
+    beside = () if study.sides is None else ("direction_not_reversed",)  # its δx, on the way down
+    confidence = 0.5 if beside else 0.8
+    return Candidate(
+        ("lower_layer_overwritten",),
+        evidence=(lead, said),
+        alternatives=beside,
+        confidence=confidence,
+    )
+
+
 def between_steps(points: SimplePoints) -> Found | None:
     """The fault that explains what the simple points show; None where none does."""
     if not points.useful:
@@ -209,102 +308,3 @@ def _which_matrix(points: SimplePoints) -> Found | None:
         )
         return "recurrent_untransposed", [], [words]
     return None
-
-
-def by_steps(observed: Observed, study: Study) -> Candidate | None:
-    """What experiments with lengths and parameters say; None where the target allows none."""
-    one = study.at(1)
-    if one is None or study.roles.head is None:
-        return None
-    if one.wrong():
-        lead = f"At T = 1 it disagrees already, in {', '.join(one.wrong())}."
-        return _told(
-            lambda: within_a_step(observed, one, SimplePoints(study), lead), lead, one, study
-        )
-    longest = _longest_right(study)
-    if longest is not None and longest > 1:
-        return _truncated(observed, study, longest)
-    lead = f"At T = 1 it agrees; at T = {observed.steps} it does not."
-    return _told(lambda: _from_two(observed, SimplePoints(study), lead), lead, observed, study)
-
-
-def _told(find: Callable[[], Candidate], lead: str, observed: Observed, study: Study) -> Candidate:
-    """What experiments find, or no more than the place where the budget ends before they do."""
-    try:
-        return find()
-    except Spent:
-        said = "The budget of evaluations ended before experiments told more."
-    if set(observed.wrong()) & set(study.roles.output):
-        return family_candidate("output_layer", (lead, said), OUTPUT)
-    inside = observed.steps == 1
-    place, members = ("inside_a_step", INSIDE) if inside else ("between_steps", BETWEEN)
-    return family_candidate(place, (lead, said), members)
-
-
-def _longest_right(study: Study) -> int | None:
-    """The largest T up to which the gradient agrees; None where shorter runs are impossible."""
-    good, bad = 1, study.steps or 0
-    probe = 2
-    while good + 1 < bad:
-        there = study.at(probe)
-        if there is None:
-            return None
-        if there.wrong():
-            bad = probe
-        else:
-            good = probe
-        probe = min(2 * good, (good + bad) // 2) if bad == study.steps else (good + bad) // 2
-        probe = max(probe, good + 1)
-    return good
-
-
-def _truncated(observed: Observed, study: Study, k: int) -> Candidate | None:
-    said = f"It agrees up to T = {k}, and disagrees from T = {k + 1} on."
-    if set(study.roles.output) & set(observed.wrong()):
-        return family_candidate("output_layer", (said,), OUTPUT)
-    facts = {"k": str(k), "T": str(observed.steps)}
-    return Candidate(("truncated",), evidence=(said, output_right(study)), facts=facts)
-
-
-def _from_two(observed: Observed, points: SimplePoints, lead: str) -> Candidate:
-    study = points.study
-    wrong = set(observed.wrong())
-    if wrong & set(study.roles.output):
-        found = wrong_output(observed, study)
-        if found is not None:
-            return candidate_of(found, lead, observed)
-        return family_candidate("output_layer", (lead,), OUTPUT)
-    if projected := wrong_projection(observed, study):
-        return projection_candidate(projected, lead)
-    parts = parts_of(observed, study)
-    if parts == {"input"}:
-        where = ", ".join(sorted(wrong))
-        said = f"Only the input weights, {where}, are wrong; biases and recurrent weights agree."
-        return fault_candidate("time_reversed", where, 0.85, lead, said)
-    if upper := exact_layer(observed, study):
-        return _exact_below_the_output(upper, observed, study, lead)
-    carried = between_steps(points)
-    if carried is not None:
-        fault, beside, told = carried
-        evidence = (lead, output_right(study), *told)
-        facts = {"where": ", ".join(sorted(wrong))}
-        confidence = 0.9 / (1 + 0.5 * len(beside))
-        return Candidate((fault,), "", None, evidence, facts, tuple(beside), confidence)
-    return family_candidate("between_steps", (lead, output_right(study)), BETWEEN)
-
-
-def _exact_below_the_output(
-    exact: tuple[str, ...], observed: Observed, study: Study, lead: str
-) -> Candidate:
-    """The fault where one direction, or an upper layer, is right, and the rest is wrong."""
-    if alone := one_alone(observed, study):
-        return fault_candidate("direction_not_reversed", "δh", 0.8, lead, alone)
-    said = f"A layer is exact, {', '.join(exact)}; the one below is not."
-    beside = () if study.sides is None else ("direction_not_reversed",)  # its δx, on the way down
-    confidence = 0.5 if beside else 0.8
-    return Candidate(
-        ("lower_layer_overwritten",),
-        evidence=(lead, said),
-        alternatives=beside,
-        confidence=confidence,
-    )

@@ -17,12 +17,16 @@ from throughtime.diagnosis.observed import Candidate, Gradient, Observed
 from throughtime.diagnosis.tolerances import (
     DIFFERS_BEYOND,
     ENTRIES_AT_OTHER_LENGTHS,
+    FACTOR_ERROR_BARS,
     LEAST_STEEP_ENTRIES,
     NORM_POINTS,
     RATIO_ROUNDING,
     SAME_NORM,
     STEEP_ENTRY,
 )
+
+POWERS = (-1, 0, 1)  # of T, with which a factor may grow
+GATES = (4, 3)  # how many blocks of rows or columns a tensor may have
 
 
 @dataclass(frozen=True)
@@ -119,9 +123,6 @@ def number(value: float, error: float) -> str:
         return f"{value:.6g}"
     digits = max(0, int(np.ceil(-np.log10(error))))
     return f"{value:.{digits}f} ± {error:.1g}"
-
-
-POWERS = (-1, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,7 @@ def _power(ratio: Ratio, known: KnownSizes) -> int | None:
 
 def _near(value: float, wanted: float, one: Ratio, other: Ratio) -> bool:
     error = abs(one.error / one.value) + abs(other.error / other.value)
-    return abs(value / wanted - 1) <= 4 * error + RATIO_ROUNDING
+    return abs(value / wanted - 1) <= FACTOR_ERROR_BARS * error + RATIO_ROUNDING
 
 
 def _followed(ratio: Ratio, known: KnownSizes, power: int | None) -> Iterator[str]:
@@ -318,9 +319,6 @@ def _single(known: KnownSizes) -> Iterator[_Meaning]:
 def _facts(ratio: Ratio, known: KnownSizes) -> dict[str, str]:
     numbers = {"T": known.steps, "B": known.sequences, "O": known.outputs}
     return {"factor": str(ratio)} | {k: str(v) for k, v in numbers.items() if v}
-
-
-GATES = (4, 3)
 
 
 def everywhere(observed: Observed, study: Study) -> Iterator[Candidate]:

@@ -22,7 +22,12 @@ from throughtime.diagnosis.experiments import Sides, Study, reduction_of
 from throughtime.diagnosis.factors import over, ratio_of
 from throughtime.diagnosis.observed import Candidate, Observed
 from throughtime.diagnosis.simple_points import Counts, columns, fitting, right
-from throughtime.diagnosis.tolerances import DIFFERS_BEYOND, EVEN_PROJECTION, SAME_FACTOR
+from throughtime.diagnosis.tolerances import (
+    DIFFERS_BEYOND,
+    EVEN_PROJECTION,
+    SAME_FACTOR,
+    STEEP_ENTRY,
+)
 
 BETWEEN = (
     "dh_next_missing",
@@ -194,7 +199,7 @@ def _other_units(one: Observed, head: str) -> bool:
     own = one.sampled[head]
     g, bars = one.beside(head), one.bars(head)
     silent = np.abs(own.numerical) <= bars
-    return bool((silent & (np.abs(g) > 10 * bars)).any() or (~silent & (g == 0)).any())
+    return bool((silent & (np.abs(g) > STEEP_ENTRY * bars)).any() or (~silent & (g == 0)).any())
 
 
 def _every_step(observed: Observed, bias: str) -> Said | None:

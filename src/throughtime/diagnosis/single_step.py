@@ -38,6 +38,8 @@ from throughtime.diagnosis.tolerances import (
     BETA,
     CLEAN_SPECTRUM,
     DIFFERS_BEYOND,
+    FACTOR_ERROR_BARS,
+    FACTOR_ROUNDING,
     RANK_SIDE,
     SAME_FACTOR,
     STEEP_ENTRY,
@@ -190,7 +192,7 @@ def wrong_slopes(points: SimplePoints) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for value, error, where in _factors(seen) if seen is not None else ():
         for expected, fault, words in _slopes():
-            if abs(value - expected) <= 4 * error + 1e-6 * expected:
+            if abs(value - expected) <= FACTOR_ERROR_BARS * error + FACTOR_ROUNDING * expected:
                 said = (
                     f"At T = 1, with every pre-activation at β = {BETA}, {where} is "
                     f"{number(value, error)} times its numerical derivative: {words}."
@@ -235,7 +237,8 @@ def _factors(observed: Observed) -> Iterator[tuple[float, float, str]]:
             if not ratio.entries or ratio.is_near(1.0):
                 continue
             for value, error, where in groups:
-                if abs(value - ratio.value) <= 4 * (error + ratio.error) + 1e-6 * abs(value):
+                both = FACTOR_ERROR_BARS * (error + ratio.error) + FACTOR_ROUNDING * abs(value)
+                if abs(value - ratio.value) <= both:
                     where.append(f"{name}[{place}]")
                     break
             else:

@@ -43,6 +43,9 @@ CONFIDENCE_IN_PART = 0.7  # of one that explains a part of it
 
 STEEP_ENTRY = 10.0  # error bars: an entry this large tells a ratio to one part in ten
 LEAST_STEEP_ENTRIES = 2  # one entry has a ratio whatever is wrong
+# Error bars within which a measured factor is one that is known: those of both are added up …
+FACTOR_ERROR_BARS = 4.0
+FACTOR_ROUNDING = 1e-6  # … and this share of the factor itself
 RATIO_ROUNDING = 1e-9  # relative: what is closer is one factor, even where error bars are 0
 ENTRIES_AT_OTHER_LENGTHS = 4  # of each tensor, the steepest, that tell a factor at another length
 # Relative: a gradient whose norm at another point is this close to its norm here is clipped to it.
@@ -95,6 +98,18 @@ POINT_BESIDE = 0.1
 SAME_GRADIENT = {"float64": 1e-9, "float32": 3e-5}
 # Of the largest entry: below it, what counts is the rounding of larger terms.
 ROUNDED_BELOW = 0.02
+# Times the precision of a gradient: two factors, each read off a block, this close are one …
+SAME_SCALE = 100.0
+# … and a factor this close to a number, or to a product of sizes, is that number.
+KNOWN_SCALE = 10.0
+# Of the limit: an entry this close to the limit is clipped, and tells nothing more.
+CLIPPED_WITHIN = 1e-6
+# The same for entries that have one and the same magnitude, which shows that there is a limit.
+HELD_WITHIN = 1e-9
+# Of a block's squared norm: with more than this left, no closer comparison is worth its time.
+HOPELESS_REST = 1e-6
+PARALLEL_BIASES = 1e-7  # how far the cosine of the angle of two parallel biases may be below 1
+CHANCE_ENTRIES = 8  # a partial explanation of no more entries than these may be one by chance
 EXTENDED_ATTEMPTS = 6  # the best partial ones, each of which is tried with one mutation more
 MOST_PASSES = 6_000  # backward passes of a small network, each a fraction of a millisecond
 LEAST_PASSES = 200  # of any network, in addition to one for each single mutation

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from throughtime.arrays import Array, positive, refuse
-from throughtime.diagnosis.mutants.networks import NetworkLayout
+from throughtime.diagnosis import NetworkLayout
 from throughtime.gradcheck import Target
 from throughtime.network import Network
 

@@ -25,7 +25,7 @@ from throughtime.diagnosis.mutants.model import (
 )
 from throughtime.gradcheck import Gates
 
-# A name, perhaps with "{gate}", "{layer}" or "{direction}" in it; or one name for each lane.
+# A name, perhaps with "{gate}", "{layer}" or "{direction}" in it; or one for each layer and way.
 Names: TypeAlias = str | tuple[str, ...]
 
 # Letters that people use for a gate, by the letter that stands here.
@@ -35,6 +35,20 @@ LETTERS = {
     "RNN": {"s": "shxzan"},
 }
 CANDIDATE = LETTERS["LSTM"]["a"]
+
+# What a guess tries.
+USUAL_ORDERS = {
+    "LSTM": ("ifgo", "ifog", "fiog", "figo", "iofg", "gifo"),
+    "GRU": ("rzn", "zrn"),
+    "RNN": ("h",),
+}
+VARIANTS: dict[str, tuple[Any, ...]] = {
+    "LSTM": (LSTM(), LSTM("identity")),
+    "GRU": (GRU(), GRU(False), GRU(True, "1-z"), GRU(False, "1-z")),
+    "RNN": (RNN(), RNN("relu"), RNN("sigmoid")),
+}
+GATES = {kind: len(letters) for kind, letters in LETTERS.items()}
+RECURRENT = re.compile(r"hh|rec|^u|_u|w_?h(?!y|o)|u_?h", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -118,8 +132,8 @@ class Layout:
     def placement(self, shapes: Mapping[str, Shape]) -> Placement:
         """Where every block lies in tensors of these shapes."""
         places: dict[Block, BlockPlace] = {}
-        for lane in itertools.product(range(self.layers), range(self.directions)):
-            places |= self._lane(*lane, shapes)
+        for directed in itertools.product(range(self.layers), range(self.directions)):
+            places |= self._directed_layer(*directed, shapes)
         if self.V:
             places[Block(HEAD, "V", 0)] = _matrix(self.V, shapes, self.head_transposed)
         if self.E:
@@ -145,16 +159,16 @@ class Layout:
         order = "".join(found[start][0] for start in sorted(found))
         return Gates(len(found), int(found[0][1]), order, "by its layout")
 
-    def _lane(
+    def _directed_layer(
         self, layer: int, direction: int, shapes: Mapping[str, Shape]
     ) -> dict[Block, BlockPlace]:
         """The places of all blocks of one layer in one direction."""
         found: dict[Block, BlockPlace] = {}
-        lane = (layer, direction)
-        units = self._units(lane, shapes)
+        directed = (layer, direction)
+        units = self._units(directed, shapes)
         size = units
         if self.R:
-            name = self._name(self.R, lane)[0]
+            name = self._name(self.R, directed)[0]
             found[Block(layer, "R", 0, direction)] = _matrix(name, shapes, self.transposed)
             size = self._rows(name, shapes)
         held = {"W": self.W, "U": self.U, "b": self.b, "c": self.c, "p": self.p}
@@ -163,7 +177,7 @@ class Layout:
                 skipped = (kind == "U" and self.combined) or (kind == "p" and letter in CANDIDATE)
                 if not names or skipped:
                     continue
-                name, own = self._name(names, lane, letter)
+                name, own = self._name(names, directed, letter)
                 _named(name, shapes)
                 block = Block(layer, kind, gate, direction)
                 rows = slice(None)
@@ -182,13 +196,13 @@ class Layout:
                     place_of = BlockPlace(name, rows, stretch, self.transposed)
                     found[block._replace(kind=part)] = place_of
         if self.candidate_bias:
-            name = self._name(self.candidate_bias, lane, "n")[0]
+            name = self._name(self.candidate_bias, directed, "n")[0]
             found[Block(layer, "c", 2, direction)] = BlockPlace(name, slice(None))
         return found
 
-    def _name(self, names: Names, lane: tuple[int, int], letter: str = "") -> tuple[str, bool]:
-        """The tensor that holds a gate of a lane, and whether it holds that gate alone."""
-        layer, direction = lane
+    def _name(self, names: Names, directed: tuple[int, int], letter: str = "") -> tuple[str, bool]:
+        """The tensor that holds a gate of a directed layer, and whether it holds no other."""
+        layer, direction = directed
         template = names if isinstance(names, str) else names[layer * self.directions + direction]
         name = template.format(gate=letter, layer=layer, direction=direction)
         return name, "{gate}" in template
@@ -210,9 +224,9 @@ class Layout:
             refuse("order", expected, repr(self.order), "letters: " + str(LETTERS[kind]))
         return gates
 
-    def _units(self, lane: tuple[int, int], shapes: Mapping[str, Shape]) -> int:
+    def _units(self, directed: tuple[int, int], shapes: Mapping[str, Shape]) -> int:
         """H, from the number of rows of a matrix."""
-        name, own = self._name(self.W if self.combined else self.U, lane, self.order[0])
+        name, own = self._name(self.W if self.combined else self.U, directed, self.order[0])
         rows = self._rows(name, shapes)
         gates = 1 if own else len(self.order)
         if rows % gates:
@@ -231,8 +245,8 @@ class Layout:
         lengths = np.full(B, T) if self.lengths is None else np.asarray(self.lengths).reshape(B)
         loss = self.loss
         targets = as_targets(loss.kind, self.targets, T, B, outputs, loss.last)
-        lanes = (self.layers, self.directions, B)
-        h, c = _state(self.h0, (*lanes, size)), _state(self.c0, (*lanes, units))
+        axes = (self.layers, self.directions, B)
+        h, c = _state(self.h0, (*axes, size)), _state(self.c0, (*axes, units))
         mask = None if self.mask is None else np.asarray(self.mask, np.float64)
         final = None
         if self.final is not None:
@@ -290,23 +304,6 @@ def _columns(combined: str, width: int, size: int) -> dict[str, slice]:
     return {"W": slice(0, width - size), "U": slice(width - size, width)}
 
 
-CELLS = {"RNN": RNN, "GRU": GRU, "LSTM": LSTM}
-
-
-ORDERS = {
-    "LSTM": ("ifgo", "ifog", "fiog", "figo", "iofg", "gifo"),
-    "GRU": ("rzn", "zrn"),
-    "RNN": ("h",),
-}
-VARIANTS: dict[str, tuple[Any, ...]] = {
-    "LSTM": (LSTM(), LSTM("identity")),
-    "GRU": (GRU(), GRU(False), GRU(True, "1-z"), GRU(False, "1-z")),
-    "RNN": (RNN(), RNN("relu"), RNN("sigmoid")),
-}
-GATES = {kind: len(letters) for kind, letters in LETTERS.items()}
-RECURRENT = re.compile(r"hh|rec|^u|_u|w_?h(?!y|o)|u_?h", re.IGNORECASE)
-
-
 @dataclass(frozen=True)
 class Guess:
     """What `tt.layouts.guess` makes: the data, and what else is known of the run.
@@ -352,7 +349,7 @@ def _reductions(classes: bool, last: bool) -> Iterator[Loss]:
 
 def _orders(kind: str) -> Iterator[str]:
     """Orders of the gates: the usual ones first, then all others."""
-    usual = ORDERS[kind]
+    usual = USUAL_ORDERS[kind]
     yield from usual
     yield from (o for o in map("".join, permutations(usual[0])) if o not in usual)
 

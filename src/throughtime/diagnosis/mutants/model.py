@@ -126,7 +126,7 @@ class Placement:
 DIRECTIONS = ("forward direction", "backward direction")
 
 
-class Lane(NamedTuple):
+class DirectedLayer(NamedTuple):
     """One layer in one direction."""
 
     layer: int
@@ -160,10 +160,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Forward:
-    """One forward pass: the tape of every lane, what the head saw, the outputs, loss, and δy."""
+    """One forward pass: tapes by directed layer, what the head saw, the outputs, loss, and δy."""
 
-    tapes: Mapping[Lane, Tape]
-    weights: Mapping[Lane, Weights]
+    tapes: Mapping[DirectedLayer, Tape]
+    weights: Mapping[DirectedLayer, Weights]
     seen: Array
     y: Array
     loss: float
@@ -191,7 +191,7 @@ class Model:
     decay: float = 0.0
     decay_biases: bool = False
     notes: tuple[str, ...] = ()
-    _deltas: dict[tuple[Mutation, ...], dict[Lane, Deltas]] = field(
+    _deltas: dict[tuple[Mutation, ...], dict[DirectedLayer, Deltas]] = field(
         default_factory=dict, repr=False
     )
     _forward: Forward | None = field(default=None, repr=False)
@@ -207,9 +207,10 @@ class Model:
         return 1 + max(block.direction for block in self.blocks)
 
     @property
-    def lanes(self) -> list[Lane]:
+    def directed_layers(self) -> list[DirectedLayer]:
         """Every layer in every direction, from the lowest layer up."""
-        return [Lane(*both) for both in product(range(self.layers), range(self.directions))]
+        every = product(range(self.layers), range(self.directions))
+        return [DirectedLayer(*both) for both in every]
 
     @property
     def projected(self) -> bool:
@@ -266,16 +267,16 @@ class Model:
         made, run = tuple(mutations), self.forward()
         found, dh = self.head_gradient(made)
         deltas = self.recursion(made, dh)
-        for lane in self.lanes:
-            intervene = Interventions(made, *lane)
+        for directed in self.directed_layers:
+            intervene = Interventions(made, *directed)
             *parts, R = products(
-                self.cell, run.weights[lane], run.tapes[lane], deltas[lane], intervene
+                self.cell, run.weights[directed], run.tapes[directed], deltas[directed], intervene
             )
             for kind, part in zip("WUbcp", parts, strict=True):
                 for gate, array in enumerate(part):
-                    found[Block(lane.layer, kind, gate, lane.direction)] = array
+                    found[Block(directed.layer, kind, gate, directed.direction)] = array
             if R is not None:
-                found[Block(lane.layer, "R", 0, lane.direction)] = R
+                found[Block(directed.layer, "R", 0, directed.direction)] = R
         if self.has_embedding:
             kept = Interventions(made)("kept_E", np.ones(self.data.x.shape[:2]))[..., None]
             dx = self._handed_down(made, 0, deltas)
@@ -301,25 +302,26 @@ class Model:
             dh = dh * self.data.mask
         return found, intervene("dh_out", dh)
 
-    def recursion(self, mutations: tuple[Mutation, ...], dh: Array) -> dict[Lane, Deltas]:
-        """δ of every lane; remembered, since many mutations leave it as it is."""
+    def recursion(self, mutations: tuple[Mutation, ...], dh: Array) -> dict[DirectedLayer, Deltas]:
+        """δ of every directed layer; remembered, since many mutations leave it as it is."""
         key = tuple(c for c in mutations if c.in_recursion or "dy" in c.places)
         if key in self._deltas:
             return self._deltas[key]
         run = self.forward()
-        found: dict[Lane, Deltas] = {}
+        found: dict[DirectedLayer, Deltas] = {}
         final = self.data.final or (np.zeros_like(self.data.h), np.zeros_like(self.data.c))
         for layer in reversed(range(self.layers)):
             intervene = Interventions(mutations, layer)
             halves = intervene("halves", np.split(dh, self.directions, axis=2))
             for direction, half in enumerate(halves):
-                lane, own = Lane(layer, direction), Interventions(mutations, layer, direction)
+                directed = DirectedLayer(layer, direction)
+                own = Interventions(mutations, *directed)
                 out = self._turned(half, direction)
                 if direction:
                     out = own("own_time", out, in_time=half)
-                dstate = (final[0][lane], final[1][lane])
-                w, tape = run.weights[lane], run.tapes[lane]
-                found[lane] = backward(self.cell, w, tape, out, own, dstate)
+                dstate = (final[0][directed], final[1][directed])
+                w, tape = run.weights[directed], run.tapes[directed]
+                found[directed] = backward(self.cell, w, tape, out, own, dstate)
             if layer:
                 dh = intervene("dx", self._handed_down(mutations, layer, found))
                 if self.data.between:
@@ -331,7 +333,7 @@ class Model:
 
     def _run(self) -> Forward:
         x, tapes = self.data.x, {}
-        weights = {lane: self._weights(lane) for lane in self.lanes}
+        weights = {directed: self._weights(directed) for directed in self.directed_layers}
         if self.has_embedding:
             x = x @ self.blocks[Block(EMBEDDING, "E", 0)]
         for layer in range(self.layers):
@@ -339,11 +341,11 @@ class Model:
                 x = x * self.data.between[layer - 1]
             halves = []
             for direction in range(self.directions):
-                lane = Lane(layer, direction)
-                states = self.data.h[lane], self.data.c[lane]
+                directed = DirectedLayer(layer, direction)
+                states = self.data.h[directed], self.data.c[directed]
                 turned = self._turned(x, direction)
-                tapes[lane] = forward(self.cell, weights[lane], turned, *states)
-                halves.append(tapes[lane].h[1:])
+                tapes[directed] = forward(self.cell, weights[directed], turned, *states)
+                halves.append(tapes[directed].h[1:])
             x = self.joined(halves)
         seen = x if self.data.mask is None else x * self.data.mask
         y = seen
@@ -354,11 +356,11 @@ class Model:
         loss, dy = self.loss.evaluate(y, self.data.targets, counts)
         if self.data.final is not None:
             h, c = self.data.final
-            for lane, tape in tapes.items():
-                loss += float((tape.h[-1] * h[lane]).sum() + (tape.c[-1] * c[lane]).sum())
+            for directed, tape in tapes.items():
+                loss += float((tape.h[-1] * h[directed]).sum() + (tape.c[-1] * c[directed]).sum())
         return Forward(tapes, weights, seen, y, loss, dy)
 
-    def top(self) -> dict[Lane, Tape]:
+    def top(self) -> dict[DirectedLayer, Tape]:
         """The tapes of the top layer."""
         return {k: tape for k, tape in self.forward().tapes.items() if k.layer == self.layers - 1}
 
@@ -377,13 +379,13 @@ class Model:
         return reverse(array, self.data.lengths) if direction else array
 
     def _handed_down(
-        self, mutations: tuple[Mutation, ...], layer: int, deltas: Mapping[Lane, Deltas]
+        self, mutations: tuple[Mutation, ...], layer: int, deltas: Mapping[DirectedLayer, Deltas]
     ) -> Array:
         """δx of a layer (T, B, ·), summed over directions, since both of them saw x_t."""
         halves = []
         for direction in range(self.directions):
-            lane = Lane(layer, direction)
-            dx = np.einsum("tbgh,ghi->tbi", deltas[lane].z, self.forward().weights[lane].W)
+            directed = DirectedLayer(layer, direction)
+            dx = np.einsum("tbgh,ghi->tbi", deltas[directed].z, self.forward().weights[directed].W)
             turned = self._turned(dx, direction)
             if direction:
                 turned = Interventions(mutations, layer, direction)("dx_in_time", turned, own=dx)
@@ -391,12 +393,12 @@ class Model:
         both: Array = sum(Interventions(mutations, layer)("dx_halves", halves))
         return both
 
-    def _weights(self, lane: Lane) -> Weights:
+    def _weights(self, directed: DirectedLayer) -> Weights:
         def stacked(kind: str) -> Array:
-            own = [Block(lane.layer, kind, gate, lane.direction) for gate in gates]
+            own = [Block(directed.layer, kind, gate, directed.direction) for gate in gates]
             return np.stack([self.blocks.get(block, zero) for block in own])
 
         gates, zero = range(len(self.cell.gates)), np.zeros(self.data.c.shape[-1])
-        R = self.blocks.get(Block(lane.layer, "R", 0, lane.direction))
+        R = self.blocks.get(Block(directed.layer, "R", 0, directed.direction))
         W, U, b, c, p = map(stacked, "WUbcp")
         return Weights(W, U, b, c, p, R)

@@ -152,9 +152,9 @@ class TorchLayout:
             final = (weights[1], weights[2] if len(weights) > 2 else None)
         order = ORDERS.get(kind, "h")
         ways = ("", "_reverse") if inner.bidirectional else ("",)
-        lanes = [f"l{layer}{way}" for layer in range(inner.num_layers) for way in ways]
+        suffixes = [f"l{layer}{way}" for layer in range(inner.num_layers) for way in ways]
         W, U, b, c, R = (
-            tuple(f"{prefix}{name}_{lane}" for lane in lanes)
+            tuple(f"{prefix}{name}_{suffix}" for suffix in suffixes)
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
         )
         layout = Layout(

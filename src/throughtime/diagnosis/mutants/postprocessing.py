@@ -15,7 +15,13 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.model import Block, Blocks, Model
-from throughtime.diagnosis.tolerances import ROUNDED_BELOW
+from throughtime.diagnosis.tolerances import (
+    CLIPPED_WITHIN,
+    HOPELESS_REST,
+    KNOWN_SCALE,
+    ROUNDED_BELOW,
+    SAME_SCALE,
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ class TestedGradient:
         if self.limit is not None:
             return False
         square = float((g * g).sum())
-        rounding = 1e-6 * square + g.size * (self.tolerance * self.largest) ** 2
+        rounding = HOPELESS_REST * square + g.size * (self.tolerance * self.largest) ** 2
         return square - scale * float((g * p).sum()) > rounding
 
     def idle(self, array: Array) -> bool:
@@ -90,7 +96,7 @@ class TestedGradient:
 
     def free(self, g: Array) -> Array | slice:
         """The entries that are not clipped."""
-        return slice(None) if self.limit is None else np.abs(g) < self.limit * (1 - 1e-6)
+        return slice(None) if self.limit is None else np.abs(g) < self.limit * (1 - CLIPPED_WITHIN)
 
 
 def fit_all(
@@ -113,7 +119,7 @@ def fit(
     if model.decays(block):
         w = model.decay * model.blocks[block]
     own = mutant[block]
-    if seen.limit is not None and np.sum(np.abs(g) < seen.limit * (1 - 1e-6)) < 2:
+    if seen.limit is not None and np.sum(np.abs(g) < seen.limit * (1 - CLIPPED_WITHIN)) < 2:
         alike = bool((np.sign(g) == np.sign(own if w is None else own + w)).all())
         return Fit(block, False, None, None if w is None else 1.0) if alike else None
     if seen.equal(g, own if w is None else own + w):
@@ -184,7 +190,7 @@ def _factor(seen: TestedGradient, g: Array, p: Array) -> float | None:
     if not np.isfinite(factor):
         return None
     for whole in (-1.0, 0.0, 1.0, 2.0):  # in place of the same number with rounding errors
-        if abs(factor - whole) <= 10 * seen.tolerance:
+        if abs(factor - whole) <= KNOWN_SCALE * seen.tolerance:
             return whole
     return factor
 
@@ -287,8 +293,8 @@ def finishing(
 
 def gate_word(model: Model, block: Block) -> str:
     """Which gate a block belongs to, and of which layer: "gate o of layer 1"."""
-    word, lane = f"gate {model.cell.gates[block.gate]}", model.words(block.layer, block.direction)
-    return f"{word} of {lane}" if lane else word
+    word, place = f"gate {model.cell.gates[block.gate]}", model.words(block.layer, block.direction)
+    return f"{word} of {place}" if place else word
 
 
 def tensor_of(model: Model, block: Block) -> str:
@@ -379,7 +385,7 @@ def _copy_of(fit: Fit, block: Block, fits: Mapping[Block, Fit], seen: TestedGrad
 def _all_scaled(model: Model, base: float, seen: TestedGradient, norm: float) -> list[FoundFault]:
     if base == 1:
         return []
-    tolerance = 10 * seen.tolerance
+    tolerance = KNOWN_SCALE * seen.tolerance
     facts = {"factor": f"{base:.6g}"}
     if 0 < base < 1 and is_round(norm, tolerance):
         return [FoundFault("clipped_by_norm", facts={"limit": f"{norm:.6g}"})]
@@ -469,7 +475,7 @@ def _whole_tensors(model: Model, scales: Mapping[Block, float], blocks: list[Blo
 
 
 def _near(a: float, b: float, tolerance: float) -> bool:
-    return abs(a - b) <= 100 * tolerance * max(abs(a), abs(b))
+    return abs(a - b) <= SAME_SCALE * tolerance * max(abs(a), abs(b))
 
 
 def _words(names: object) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.cells import biases
 from throughtime.diagnosis.mutants.interventions import Interventions, Mutation
-from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, Block, Blocks, Lane, Model
+from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, Block, Blocks, DirectedLayer, Model
 from throughtime.diagnosis.mutants.postprocessing import (
     Fit,
     FoundFault,
@@ -30,9 +30,12 @@ from throughtime.diagnosis.mutants.postprocessing import (
 )
 from throughtime.diagnosis.mutants.table import mutations
 from throughtime.diagnosis.tolerances import (
+    CHANCE_ENTRIES,
     EXTENDED_ATTEMPTS,
+    HELD_WITHIN,
     LEAST_PASSES,
     MOST_PASSES,
+    PARALLEL_BIASES,
     SAME_GRADIENT,
     SHARE_OF_PAIRS,
     STEP_OVERHEAD,
@@ -106,7 +109,7 @@ class Trial:
         return fit_all(self.model, found, self.seen, self.head)
 
     def promising(self, *mutations: Mutation) -> bool:
-        """Whether some gate's bias in each lane is parallel to one of the mutant's: a cheap test.
+        """Tells cheaply whether every directed layer has a bias parallel to one of the mutant's.
 
         It passes where a bias is clipped, 0 or missing, so that it tells nothing.
         """
@@ -114,42 +117,46 @@ class Trial:
             return True
         self.budget.count(1)
         _, dh = self.model.head_gradient(mutations)
-        for lane, deltas in self.model.recursion(mutations, dh).items():
-            g = self._biases[lane]
+        for directed, deltas in self.model.recursion(mutations, dh).items():
+            g = self._biases[directed]
             if g is None:
                 return True
-            p = biases(deltas, Interventions(mutations, *lane))
+            p = biases(deltas, Interventions(mutations, *directed))
             p = p / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), 1e-300)
-            if np.abs(g @ p.T).max() < 1 - 1e-7 - self.seen.tolerance:
+            if np.abs(g @ p.T).max() < 1 - PARALLEL_BIASES - self.seen.tolerance:
                 return False
         return True
 
     @cached_property
-    def _biases(self) -> dict[Lane, Array | None]:
-        """The gates' biases in each lane, scaled to norm 1, (G, H); None where one is missing."""
-        found: dict[Lane, Array | None] = {}
+    def _biases(self) -> dict[DirectedLayer, Array | None]:
+        """The gates' biases in each directed layer, of norm 1, (G, H); None if one is missing."""
+        found: dict[DirectedLayer, Array | None] = {}
         gates = range(len(self.model.cell.gates))
-        for lane in self.model.lanes:
-            layer, direction = lane
+        for directed in self.model.directed_layers:
+            layer, direction = directed
             own = [self.seen.blocks.get(Block(layer, "b", gate, direction)) for gate in gates]
             there = np.array([b for b in own if b is not None and not self.seen.idle(b)])
             known = len(there) == len(gates) and there.shape[1] > 1
-            found[lane] = there / np.linalg.norm(there, axis=1, keepdims=True) if known else None
+            norms = np.linalg.norm(there, axis=1, keepdims=True) if known else None
+            found[directed] = None if norms is None else there / norms
         return found
 
     def _try(self, mutations: tuple[Mutation, ...]) -> Attempt:
         mutant = self.model.data_gradient(mutations)
         fits = fit_all(self.model, mutant, self.seen, self.head)
-        for lane in self.model.lanes:
-            fits |= self._lane(lane, mutant)
+        for directed in self.model.directed_layers:
+            fits |= self._directed_layer(directed, mutant)
         embedding = [block for block in self.seen.blocks if block.layer == EMBEDDING]
         fits |= fit_all(self.model, mutant, self.seen, embedding)
         found = finishing(self.model, fits, self.seen, self.norm)
         return Attempt(mutations, fits, tuple(found), self._far(mutant, fits))
 
-    def _lane(self, lane: Lane, mutant: Blocks) -> dict[Block, Fit | None]:
-        """The fits of a lane's blocks. Other gates' blocks are tried only where some bias fits."""
-        own = [block for block in self.seen.blocks if (block.layer, block.direction) == lane]
+    def _directed_layer(self, directed: DirectedLayer, mutant: Blocks) -> dict[Block, Fit | None]:
+        """The fits of a directed layer's blocks.
+
+        Where no bias fits, other gates' blocks are not tried for the weights.
+        """
+        own = [block for block in self.seen.blocks if (block.layer, block.direction) == directed]
         first = [b for b in own if b.kind == "b"] or [b for b in own if b.kind == "W"]
         fits = fit_all(self.model, mutant, self.seen, first)
         told = any(fit is not None and fit.scale for fit in fits.values())
@@ -200,7 +207,7 @@ def passes(model: Model) -> int:
     networks, so that all of them together take about as long, but every mutation is tried once.
     """
     products = model.data.x[..., 0].size * sum(w.size for w in model.blocks.values())
-    work = STEP_OVERHEAD * model.steps * len(model.lanes) + products
+    work = STEP_OVERHEAD * model.steps * len(model.directed_layers) + products
     return max(min(MOST_PASSES, int(WORK_OF_A_SEARCH / work)), len(mutations(model)) + LEAST_PASSES)
 
 
@@ -274,7 +281,7 @@ class MutantSearch:
         return found
 
     def _useful(self, start: tuple[Mutation, ...]) -> Iterator[Mutation]:
-        """Changes worth adding to a set: not the same fault again where it is there already."""
+        """The mutations worth adding to a set, in which no fault may stand twice at one place."""
         taken = {(c.fault, c.layer, c.direction) for c in start}
         places = {place for c in start for place in c.places} - {"slopes", "U"}
         for one in self.rest:
@@ -470,7 +477,9 @@ def seen_of(model: Model, gradient: Mapping[str, Array], tolerance: float) -> Te
 
 def limited(seen: TestedGradient) -> TestedGradient | None:
     """The gradient as one that is clipped, if several entries have the largest magnitude."""
-    held = [int((np.abs(g) >= seen.largest * (1 - 1e-9)).sum()) for g in seen.blocks.values()]
+    held = [
+        int((np.abs(g) >= seen.largest * (1 - HELD_WITHIN)).sum()) for g in seen.blocks.values()
+    ]
     if sum(held) > 2 or sum(n > 0 for n in held) > 1:
         return replace(seen, limit=seen.largest)
     return None
@@ -488,7 +497,7 @@ def decisive(model: Model, seen: TestedGradient, attempt: Attempt) -> bool:
         and not seen.idle(seen.blocks[block])
         and not seen.equal(seen.blocks[block], right[block])
     ]
-    return len(gained) > 1 and sum(seen.blocks[block].size for block in gained) > 8
+    return len(gained) > 1 and sum(seen.blocks[block].size for block in gained) > CHANCE_ENTRIES
 
 
 def _pairs(

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.diagnosis.mutants.losses import detached
-from throughtime.diagnosis.mutants.networks import TorchLayout
+from throughtime.diagnosis import TorchLayout, detached
 from throughtime.gradcheck import CheckError, Target
 from throughtime.torch.models.tensors import as_array, differentiate, leaves_of, walk
 

@@ -91,7 +91,7 @@ class Around(TorchLayer):
 
 def _around(torch: Any) -> Any:
     """An autograd function of inputs and weights that saves and makes what a layer does."""
-    from throughtime.torch.whole import new
+    from throughtime.torch.fused import new
 
     class Function(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod

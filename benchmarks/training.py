@@ -22,7 +22,7 @@ from benchmarks.engine import Row
 from benchmarks.timing import Clock, take_turns
 from throughtime.arrays import refuse
 from throughtime.progress import progress_bar
-from throughtime.torch.state_dicts import torch_state_dict
+from throughtime.torch.models.weights import torch_state_dict
 from throughtime.training import Settings, Text, Trainer
 from throughtime.training import trainer as steps
 

@@ -12,21 +12,21 @@ import numpy as np
 
 import throughtime as tt
 from helpers import relative_error
-from throughtime.cells import Tape
+from throughtime.cells import Tape, variants
 
 DOUBLE, SINGLE = 1e-12, 2e-6  # relative, norm-wise
 
 ENGINE = "worst error of the compiled engine"  # followed by what was measured; see conftest.py
 
+
+def _of_any_size(name: str) -> Any:
+    return lambda i, h: variants(i, h, projection=1 + 2 * h // 3)[name]
+
+
 OPTIONS: dict[str, Any] = {
-    "RNN tanh": lambda i, h: tt.RNN(i, h),
-    "RNN relu": lambda i, h: tt.RNN(i, h, "relu"),
-    "LSTM": lambda i, h: tt.LSTM(i, h),
-    "LSTM peepholes": lambda i, h: tt.LSTM(i, h, peepholes=True),
-    "LSTM projection": lambda i, h: tt.LSTM(i, h, projection=1 + 2 * h // 3),
-    "LSTM peepholes projection": lambda i, h: tt.LSTM(i, h, peepholes=True, projection=1 + h // 2),
-    "GRU": lambda i, h: tt.GRU(i, h),
-    "GRU original": lambda i, h: tt.GRU(i, h, reset_after=False),
+    name: _of_any_size(name)
+    for name, cell in variants(1, 1).items()
+    if cell.engine_number is not None
 }
 
 

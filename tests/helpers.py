@@ -15,20 +15,12 @@ import numpy as np
 
 import throughtime as tt
 from throughtime import _engine
+from throughtime.cells import variants
 
 I, H = 2, 3  # noqa: E741
 CLASSES = 4  # a network of so many inputs is given class indices
 
-CELLS: dict[str, tt.RNN | tt.LSTM | tt.GRU] = {
-    "RNN tanh": tt.RNN(I, H),
-    "RNN relu": tt.RNN(I, H, "relu"),
-    "LSTM": tt.LSTM(I, H),
-    "LSTM peepholes": tt.LSTM(I, H, peepholes=True),
-    "LSTM projection": tt.LSTM(I, H, projection=2),
-    "LSTM peepholes projection": tt.LSTM(I, H, peepholes=True, projection=2),
-    "GRU": tt.GRU(I, H),
-    "GRU original": tt.GRU(I, H, reset_after=False),
-}
+CELLS: dict[str, Any] = dict(variants(I, H))
 
 STACKS: dict[str, list[Any]] = {
     "Dense": [tt.Dense(I, 3)],

@@ -6,38 +6,40 @@ import pytest
 import throughtime as tt
 from engine_examples import OPTIONS, example, python
 from throughtime import _engine
-from throughtime.cells import compiled
+from throughtime.cells import engine_cell
 
-ORDER = ["W", "U", "b", "p", "R", "c", "inputs", "classes", "lengths", "state h", "state c", "kept"]
+ARRAYS = ["W", "U", "b", "p", "R", "c_bias", "inputs", "classes", "lengths", "h", "c", "kept"]
 BACKWARD = [
-    *["doutputs", "dstate h", "dstate c", "dW", "dU", "db", "dp", "dR", "dc", "dinputs"],
-    *["delta h", "delta c", "delta z"],
+    *["doutputs", "dh", "dc", "dW", "dU", "db", "dp", "dR", "dc_bias", "dinputs"],
+    *["delta_h", "delta_c", "delta_z"],
 ]
-NAMES = {"classes": "inputs", "state h": "h", "state c": "c"}  # in messages
+NAMES = {"classes": "inputs", "dh": "dstate h", "dc": "dstate c"}  # in messages
+NAMES |= {f"delta_{part}": f"delta {part}" for part in "hcz"}
 
 
 def arguments(name, *, indices=False):
     """All that `_engine.forward` and `backward` are given, by name."""
     case = example(name, (4, 3, 5, 6), ragged=True, indices=indices)
     T, B, H = 4, 3, 6
-    given = dict.fromkeys(ORDER + BACKWARD) | case.p
+    p = {"c_bias" if n == "c" else n: array for n, array in case.p.items()}
+    given = dict.fromkeys(ARRAYS + BACKWARD) | p
     given["classes" if indices else "inputs"] = case.inputs
     given["lengths"] = case.lengths
     for part, size in case.cell.state_sizes.items():
-        given[f"state {part}"] = np.zeros((T + 1, B, size))
-        given[f"dstate {part}"] = np.zeros((B, size))
-        given[f"delta {part}"] = np.zeros((T, B, size))
-    given["kept"] = np.zeros((T, B, {"RNN": 1, "GRU": 4, "LSTM": 5}[name.split()[0]] * H))
+        given[part] = np.zeros((T + 1, B, size))
+        given[f"d{part}"] = np.zeros((B, size))
+        given[f"delta_{part}"] = np.zeros((T, B, size))
+    given["kept"] = np.zeros((T, B, len(case.cell.kept_names) * H))
     given["doutputs"] = case.doutputs
-    given |= {f"d{n}": np.zeros_like(a) for n, a in case.p.items()}
+    given |= {f"d{n}": np.zeros_like(a) for n, a in p.items()}
     given["dinputs"] = None if indices else np.zeros_like(case.inputs)
-    given["delta z"] = np.zeros((T, B, len(case.p["b"])))
-    return compiled.twin(case.cell), given
+    given["delta_z"] = np.zeros((T, B, len(case.p["b"])))
+    return engine_cell(case.cell), given
 
 
 def call(cell, given):
-    _engine.forward(cell, *[given[n] for n in ORDER])
-    _engine.backward(cell, *[given[n] for n in ORDER + BACKWARD], False)
+    _engine.forward(cell, **{name: given[name] for name in ARRAYS})
+    _engine.backward(cell, **given)
 
 
 WRONG = {
@@ -61,10 +63,10 @@ def test_each_wrong_array_is_named(name, indices):
                 call(cell, right | {what: change(array)})
             said = str(refused.value).split(":")[0]
             # The states' first axis gives T and B, and W the precision: others then do not fit.
-            assert said == NAMES.get(what, what) or what in ("state h", "W"), refused.value
+            assert said == NAMES.get(what, what) or what in ("h", "W"), refused.value
 
 
-OPTIONAL = {"lengths", "doutputs", "dinputs", "delta h", "delta c", "delta z"}
+OPTIONAL = {"lengths", "doutputs", "dinputs", "delta_h", "delta_c", "delta_z"}
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -80,7 +82,7 @@ def test_what_is_missing_is_named(name):
 def test_an_array_to_be_written_is_never_copied_instead(name, view):
     """A strided one is refused or filled; what must not be is that the result is lost."""
     cell, right = arguments(name)
-    written = ["state h", "kept", "dstate h", "dW", "dU", "db", "dinputs", "delta h", "delta z"]
+    written = ["h", "kept", "dh", "dW", "dU", "db", "dinputs", "delta_h", "delta_z"]
     for what in written:
         array = view(np.zeros_like(right[what]))
         if array.flags.c_contiguous:
@@ -94,7 +96,7 @@ def test_an_array_to_be_written_is_never_copied_instead(name, view):
 
 def test_an_array_to_be_written_may_not_be_read_only():
     cell, right = arguments("LSTM peepholes projection")
-    for what in ("state h", "kept", "dW", "dinputs"):
+    for what in ("h", "kept", "dW", "dinputs"):
         array = np.zeros_like(right[what])
         array.flags.writeable = False
         with pytest.raises(ValueError, match="expected a contiguous array to write to"):
@@ -127,7 +129,7 @@ def test_indices_and_lengths_out_of_range(name, what, low, high):
 def test_cells_that_do_not_exist():
     for kind, *sizes in [(3, 1, 1, 1), (-1, 1, 1, 1), (0, 0, 1, 1), (1, 1, -1, 1), (2, 1, 2, 1)]:
         with pytest.raises(ValueError, match="cell"):
-            _engine.Cell(kind, *sizes, False, False, False, True)
+            _engine.Cell(kind=kind, **dict(zip(("inputs", "units", "outputs"), sizes, strict=True)))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from throughtime.cells import GRU, LSTM, RNN
 from throughtime.cli import explain as command
 from throughtime.explain import DERIVATIONS, example, explain, relative_difference
 from throughtime.explain.bptt import reach, truncated
-from throughtime.explain.example import CELLS
+from throughtime.explain.example import EXAMPLE_CELLS
 
 
 def run(*arguments):
@@ -43,7 +43,7 @@ def test_a_quote_that_is_not_there_is_refused():
         DERIVATIONS["lstm"].place("dc = dc * 2")
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", EXAMPLE_CELLS)
 def test_the_plain_forward_pass_is_the_cell(name):
     """Two independent statements of the same equations."""
     e = example(name, seed=4)

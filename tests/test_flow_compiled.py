@@ -6,6 +6,7 @@ import pytest
 import throughtime as tt
 from helpers import relative_error
 from throughtime import _engine
+from throughtime.cells import CELLS
 from throughtime.gradient_flow import lag_matrix
 from throughtime.gradient_flow.batched_vjp import measure_batched
 from throughtime.gradient_flow.chunking import linearised_run
@@ -59,7 +60,7 @@ def test_both_walks_find_the_same(kind, units, dtype):
 
 @pytest.mark.parametrize("starts", [(), (0,), (0, 4), (0, 1, 2, 3, 4, 5, 6)])
 @pytest.mark.parametrize("lags", [1, 2, 7])
-@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("kind", CELLS)
 def test_fewer_lags_than_steps_and_any_stretches(kind, lags, starts):
     given = tuple(start for start in starts if start < lags)
     same(*both(run_of(KINDS[kind](4)), lags, given), 1e-12)
@@ -86,7 +87,7 @@ def test_a_step_without_a_loss_does_not_count():
 
 
 @pytest.mark.parametrize("scale", [1e-3, 60.0])
-@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("kind", CELLS)
 def test_rows_that_leave_the_range_are_brought_back(kind, scale):
     cell = tt.RNN(3, 4, "relu") if kind == "RNN" else KINDS[kind](4)
     run = run_of(cell, dtype="float32", size=0.5)

@@ -6,7 +6,7 @@ import pytest
 import throughtime as tt
 from helpers import CELLS, H, I, relative_error
 from throughtime.gradient_flow import analyse, chunking, lag_by_lag
-from throughtime.gradient_flow.jacobians import jacobian
+from throughtime.gradient_flow.jacobians import LinearByStep, jacobian, linear
 
 T, B = 9, 3
 STACK = [
@@ -279,3 +279,25 @@ def test_one_step_and_no_gradient():
     assert str(found)
     outputs = net.run(x).outputs
     assert str(tt.flow(net, x, outputs))  # the loss is at its smallest: no gradient at all
+
+
+@pytest.mark.parametrize("lengths", [None, [9, 5, 1]], ids=["all steps", "ragged"])
+@pytest.mark.parametrize("name", CELLS)
+def test_a_cell_without_a_linear_form_of_its_own_has_the_same_derivatives(name, lengths):
+    cell, rng = CELLS[name], np.random.default_rng(0)
+    p = {key: rng.uniform(-1, 1, shape) for key, shape in cell.shapes().items()}
+    counts = None if lengths is None else np.array(lengths)
+    _, _, tape = cell.forward(p, rng.standard_normal((T, B, I)), None, counts)
+    own, by_step = linear(cell, p, tape), LinearByStep(cell, p, tape)
+
+    def state():
+        return {part: rng.standard_normal((3, B, n)) for part, n in cell.state_sizes.items()}
+
+    for at in (2, slice(4, 7), np.array([0, 8, 8])):
+        later = state()
+        for ours, theirs in zip(by_step.vjp(at, later), own.vjp(at, later), strict=True):
+            for part, array in theirs.items():
+                assert relative_error(ours[part], array) < 1e-12, part
+    change = state()
+    for part, array in own.jvp(4, change).items():
+        assert relative_error(by_step.jvp(4, change)[part], array) < 1e-12, part

@@ -5,6 +5,7 @@ import pytest
 
 import throughtime as tt
 from helpers import numerical_gradient, relative_error
+from throughtime.network import losses
 
 T, B, K = 4, 3, 2
 LENGTHS = np.array([4, 1, 2])
@@ -136,3 +137,7 @@ def test_targets_are_left_as_they_were():
     evaluate(tt.SoftmaxCrossEntropy(), outputs, targets)
     assert (targets == 0.5).all()
     assert np.array_equal(outputs, before)
+
+
+def test_every_loss_is_tested():
+    assert {kind for kind, _ in LOSSES.values()} == set(losses.LOSSES.values())

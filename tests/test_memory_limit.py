@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.network.checkpointing import Budget, budget_of, byte_count
+from throughtime.network.checkpointing import MemoryBudget, budget_of, byte_count
 
 
 def problem(cell, *, T=700, B=2, dtype="float32", classes=False, seed=0):
@@ -73,7 +73,7 @@ def test_the_readable_engine_gives_the_same_gradient_to_rounding():
 
 
 def test_the_longest_segment_that_fits_is_taken():
-    budget = Budget(steps=1000, unit=100, step=10, border=50, fixed=7)
+    budget = MemoryBudget(steps=1000, unit=100, step=10, border=50, fixed=7)
     assert budget.longest_segment(budget.needed(1000)) == 1000
     assert budget.longest_segment(budget.needed(1000) - 1) == 900
     assert budget.longest_segment(budget.needed(300)) == 300

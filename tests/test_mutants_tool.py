@@ -80,16 +80,16 @@ def test_list_covers_every_backward_pass():
     assert done.returncode == 0
     files = {line.split(":")[0] for line in done.stdout.splitlines()}
     package = TOOLS.parent / "src" / "throughtime"
-    cells = {f"cells/{name}.py" for name in ("rnn", "lstm", "gru", "cell", "products")}
-    layers = {
-        f"layers/{path.name}"
-        for path in (package / "layers").glob("*.py")
-        if "def backward" in path.read_text(encoding="utf-8") and path.name != "layer.py"
+    cells = {f"cells/{name}.py" for name in ("rnn", "lstm", "gru", "cell", "functions")}
+    network = {
+        f"network/{path.name}"
+        for path in (package / "network").glob("*.py")
+        if "def backward" in path.read_text(encoding="utf-8")
     }
-    assert cells | layers | {"losses.py", "network/network.py"} <= files
+    assert cells | network | {"network/losses.py", "network/truncation.py"} <= files
 
 
 def test_a_file_that_is_not_mutated():
     done = run("--only", "cells/none.py")
     assert done.returncode == 3
-    assert "--only: expected one of cells/activations.py, " in done.stderr
+    assert "--only: expected one of cells/functions.py, " in done.stderr

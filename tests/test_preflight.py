@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from throughtime.cells import CELLS
 from throughtime.derivatives.digits import format_of, significant_bits
 from throughtime.gradcheck.preflight import preflight
 from throughtime.gradcheck.repeats import pattern
@@ -73,7 +74,7 @@ def test_a_sound_target_passes_with_few_evaluations(dtype):
     assert model.W.tobytes() == before
 
 
-@pytest.mark.parametrize("cell", [tt.RNN, tt.LSTM, tt.GRU])
+@pytest.mark.parametrize("cell", CELLS.values())
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e3])
 def test_networks_pass_at_every_scale(cell, dtype, scale):

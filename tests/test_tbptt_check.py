@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from throughtime.cells import CELLS
 from throughtime.gradcheck.frozen_states import frozen
 from throughtime.gradcheck.target import Evaluator
 from throughtime.network.truncation import windows
 from throughtime.targets.truncated import truncated_target
 
-CELLS = {"rnn": tt.RNN, "lstm": tt.LSTM, "gru": tt.GRU}
 WINDOWS = [(1, 1), (3, 3), (2, 5), (5, 2), (4, 7), (1, 4), (20, 20)]
 
 
-def problem(cell="lstm", *, dtype="float64", T=9, time="sum"):
+def problem(cell="LSTM", *, dtype="float64", T=9, time="sum"):
     layers = [CELLS[cell](3, 4), tt.Dropout(0.3), tt.Dense(4, 3)]
     net = tt.Network(layers, tt.SoftmaxCrossEntropy(time=time), dtype=dtype, seed=0)
     rng = np.random.default_rng(0)
@@ -32,7 +32,7 @@ def truncated(net, inputs, targets, gradient, **options):
 @pytest.mark.parametrize(("k1", "k2"), WINDOWS)
 def test_truncated_gradients_agree(cell, k1, k2):
     net, inputs, targets = problem(cell)
-    effort = "normal" if cell == "lstm" else "quick"
+    effort = "normal" if cell == "LSTM" else "quick"
     report = tt.check(net, inputs, targets, k1=k1, k2=k2, points=("as given",), effort=effort)
     assert report.verdict == "agree", str(report)
     assert report.discrepancy < 1e-8

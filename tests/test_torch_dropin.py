@@ -252,18 +252,18 @@ def test_weights_with_gaps(oracle):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_beyond_a_sequences_end_are_never_read(kind, monkeypatch, oracle):
-    from throughtime.torch import whole
+    from throughtime.torch import fused
 
     theirs, mine = pair(kind, num_layers=2, bidirectional=True)
     x, state = inputs(theirs)
-    made = whole._numbers
+    made = fused._numbers
 
     def poisoned(shape, dtype):
         numbers = made(shape, dtype)
         numbers.fill(float("nan"))
         return numbers
 
-    monkeypatch.setattr(whole, "_numbers", poisoned)
+    monkeypatch.setattr(fused, "_numbers", poisoned)
     for lengths in (LENGTHS["sorted"], {"lengths": [6, 1, 1]}):
         found, truth = (everything(m, x, state, **lengths) for m in (mine, theirs))
         compare(oracle, found, truth)
@@ -288,7 +288,11 @@ def test_no_copies_on_the_way(monkeypatch):
     seen = []
     for name in ("stack_forward", "stack_backward"):
         whole = getattr(_engine, name)
-        watched = lambda *given, whole=whole: seen.append(given[6:]) or whole(*given)  # noqa: E731
+
+        def watched(stack, whole=whole, **given):
+            seen.append(given)
+            return whole(stack, **given)
+
         monkeypatch.setattr(_engine, name, watched)
     mine = ours.LSTM(I, H)
     x = torch.randn(T, B, I, requires_grad=True)
@@ -297,16 +301,17 @@ def test_no_copies_on_the_way(monkeypatch):
     dy = torch.randn(T, B, H)
     y.backward(dy)
     names = list(mine.parameters())
-    given = [*(t.data_ptr() for t in (x, *hx)), [w.data_ptr() for w in names], []]
+    both = {"x": x.data_ptr(), "weights": [w.data_ptr() for w in names], "masks": []}
     forward, backward = seen
-    assert list(forward[:5]) == given
-    tape, own, *final = forward[5:]
-    assert own == 0  # the outputs are the tape's memory
+    tape = forward["tape"]
     assert tape < y.data_ptr() < tape + 4 * mine(x)[0].numel() * 7
-    assert final == [h.data_ptr(), c.data_ptr()]
-    gradients = [x.grad.data_ptr(), *(t.grad.data_ptr() for t in hx)]
-    assert list(backward[:5]) == [given[0], *given[3:], tape, dy.data_ptr()]
-    assert list(backward[7:]) == [*gradients, [w.grad.data_ptr() for w in names]]
+    outputs = {"outputs": 0, "h": h.data_ptr(), "c": c.data_ptr()}  # 0: they are the tape's memory
+    states = {"h0": hx[0].data_ptr(), "c0": hx[1].data_ptr()}
+    assert forward | both | states | outputs == forward
+    gradients = {"dx": x.grad.data_ptr(), "dweights": [w.grad.data_ptr() for w in names]}
+    gradients |= {"dh0": hx[0].grad.data_ptr(), "dc0": hx[1].grad.data_ptr()}
+    given = {"tape": tape, "doutputs": dy.data_ptr()}
+    assert backward | both | given | gradients == backward
 
 
 # --- a model accelerated ---

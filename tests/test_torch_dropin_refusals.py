@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 import throughtime.torch as ours  # noqa: E402
 from dropin_examples import KINDS, B, H, I, T, inputs, pair  # noqa: E402
-from throughtime.torch import elsewhere  # noqa: E402
+from throughtime.torch import forward  # noqa: E402
 
 X = torch.zeros(T, B, I)
 STATE = torch.zeros(1, B, H)
@@ -149,9 +149,9 @@ def test_nan_goes_through_as_in_torch(kind):
 
 @pytest.fixture(autouse=True)
 def _nothing_said():
-    elsewhere._said.clear()
+    forward._warned.clear()
     yield
-    elsewhere._said.clear()
+    forward._warned.clear()
 
 
 def test_other_precisions_are_torchs_and_that_is_said_once(recwarn):

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 import throughtime as tt
 from helpers import network, relative_error
-from throughtime.torch.state_dicts import from_torch, to_torch, torch_state_dict
+from throughtime.torch.models.weights import from_torch, to_torch, torch_state_dict
 
 NETWORKS = {
     "RNN tanh": [tt.RNN(3, 4)],
@@ -124,9 +124,9 @@ class TestReading:
     def test_torch_is_not_imported(self):
         code = """
 import sys, numpy as np
-import throughtime.bridges as bridges
+import throughtime as tt
 weights = {"weight_ih_l0": np.ones((8, 1)), "weight_hh_l0": np.ones((8, 2))}
-bridges.torch_state_dict(bridges.from_torch(weights))
+tt.torch_state_dict(tt.from_torch(weights))
 assert "torch" not in sys.modules
 """
         subprocess.run([sys.executable, "-c", code], check=True)

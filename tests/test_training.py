@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from throughtime.cells import CELLS
 from throughtime.training import (
     DivergedError,
     Plan,
@@ -31,7 +32,7 @@ RESUMED = {
 
 
 @pytest.mark.parametrize(("k1", "k2"), WINDOWS)
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("cell", [name.lower() for name in CELLS])
 def test_training_is_tbptt_written_out(cell, k1, k2):
     """Two epochs and a half of SGD; every window's loss recomputed from steps and states."""
     options = {"optimiser": "sgd", "momentum": 0.0, "schedule": "constant", "warmup": 0}
@@ -197,7 +198,7 @@ def test_a_run_that_diverges_says_so_and_keeps_the_last_checkpoint(rate, tmp_pat
     [
         ({"hidden": 0}, "hidden: expected an integer of at least 1, got 0"),
         ({"k2": 0}, "k2: expected an integer of at least 1, got 0"),
-        ({"cell": "LSTM"}, "cell: expected one of lstm, gru, rnn, got 'LSTM'"),
+        ({"cell": "LSTM"}, "cell: expected one of rnn, lstm, gru, got 'LSTM'"),
         ({"optimiser": "lion"}, "optimiser: expected one of sgd, adam, adamw, got 'lion'"),
         ({"schedule": "step"}, "schedule: expected one of constant, cosine, got 'step'"),
         ({"dropout": 1}, "dropout: expected a number from 0 to below 1, got 1"),

@@ -62,10 +62,8 @@ def _place(file: str, functions: set[str], *first: str) -> MutatedFile:
 
 CELLS, NETWORK = "tests/test_cells.py", "tests/test_network.py"
 PLACES = [
-    _place(
-        "cells/activations.py", {"sigmoid_slope", "tanh_slope", "relu_slope"}, CELLS, "-k", "RNN"
-    ),
-    _place("cells/products.py", {"outer_sum", "weight_gradient", "input_gradient"}, CELLS),
+    _place("cells/functions.py", {"sigmoid_slope", "tanh_slope", "relu_slope"}, CELLS, "-k", "RNN"),
+    _place("cells/functions.py", {"outer_sum", "weight_gradient", "input_gradient"}, CELLS),
     _place(
         "cells/cell.py",
         {"backward", "added"},
@@ -79,32 +77,35 @@ PLACES = [
     _place("cells/rnn.py", STEP, CELLS, "-k", "RNN"),
     _place("cells/lstm.py", STEP, CELLS, "-k", "LSTM"),
     _place("cells/gru.py", STEP, CELLS, "-k", "GRU"),
-    _place("layers/dense.py", {"backward", "parameter_gradients"}, CELLS, "-k", "Dense"),
-    _place("layers/embedding.py", {"backward", "parameter_gradients"}, CELLS, "-k", "Embedding"),
-    _place("layers/dropout.py", {"forward", "backward", "steps"}, NETWORK, "-k", "Dropout"),
     _place(
-        "layers/recurrent.py",
+        "network/layers.py",
+        {"forward", "backward", "parameter_gradients", "steps"},
+        *(NETWORK, CELLS, "-k", "Dense or Embedding or Dropout"),
+    ),
+    _place(
+        "network/recurrent.py",
         {"backward", "parameter_gradients", "steps", "states", "state_after", "kept", "reverse"},
         *(NETWORK, CELLS, "-k", "inside or RNN or stacked"),
     ),
-    _place("losses.py", {"weights", "evaluate", "errors"}, "tests/test_losses.py"),
+    _place("network/losses.py", {"weights", "evaluate", "errors"}, "tests/test_losses.py"),
     _place(
-        "network/network.py",
-        {"backward", "gradients", "state_after"},
+        "network/stack.py",
+        {"backward", "state_after"},
         *(NETWORK, CELLS, "-k", "stacked"),
     ),
+    _place("network/network.py", {"gradients"}, NETWORK),
     _place(
-        "network/results.py",
+        "network/data.py",
         {"steps"},
         *(NETWORK, "tests/test_truncation.py", "-k", "not frozen"),
     ),
     _place(
-        "truncation.py",
-        {"windows", "truncated_loss_and_gradient", "_merged", "differentiate_window"},
+        "network/truncation.py",
+        {"windows", "truncated_loss_and_gradient", "merged_windows", "differentiate_window"},
         *("tests/test_truncation.py", "-k", "not frozen"),
     ),
     _place(
-        "contributions.py",
+        "network/per_step_gradients.py",
         {"contributions", "gradient", "norms"},
         *("tests/test_truncation.py", "-k", "contributions"),
     ),
@@ -136,27 +137,31 @@ EQUIVALENT = {
         "(None),",
     ): "what the compiled twin is not handed in one array, it puts together itself",
     (
-        "losses.py",
+        "network/losses.py",
         "if not ((is_indices(targets))):",
     ): "which engine answers does not change the results",
     (
-        "layers/dropout.py",
+        "network/layers.py",
+        "if (False and (use_compiled())):",
+    ): "which engine answers does not change the results",
+    (
+        "network/layers.py",
         "kept = ((rng.random(inputs.shape, dtype=np.float32)) > (self.rate))",
     ): "the masks differ where a draw equals the rate exactly, once in 2²⁴ draws",
     (
-        "layers/recurrent.py",
+        "network/recurrent.py",
         "source = np.where(((t) <= (lengths)), lengths - 1 - t, t)",
     ): "moves only a step beyond the sequence's end, which nothing reads",
     (
-        "layers/recurrent.py",
+        "network/recurrent.py",
         "source = (lengths - 1 - t)",
     ): "beyond the sequence's end it counts from the batch's end, and nothing reads those steps",
     (
-        "losses.py",
+        "network/losses.py",
         "sigma = np.where(((outputs) > (0)), 1, decay) / (1 + decay)",
     ): "at 0 itself both sides are 1",
     (
-        "truncation.py",
+        "network/truncation.py",
         "doutputs = (loss.doutputs[window.start:window.stop])",
     ): "what is set to 0 belongs to windows that are done",
 }

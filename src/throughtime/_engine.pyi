@@ -7,23 +7,66 @@ _Maybe: TypeAlias = Array | None
 class Cell:
     def __init__(
         self,
+        *,
         kind: int,
         inputs: int,
         units: int,
         outputs: int,
-        relu: bool,
-        peepholes: bool,
-        projection: bool,
-        reset_after: bool,
-        /,
+        relu: bool = False,
+        peepholes: bool = False,
+        projection: bool = False,
+        reset_after: bool = False,
     ) -> None: ...
 
-# Cell, W, U, b, p, R, c, inputs, classes, lengths, states h and c, kept; all contiguous.
-def forward(cell: Cell, /, *arrays: _Maybe) -> None: ...
+# `inputs` or `classes`; `h` and `c` are the states, `c_bias` is a parameter. All are contiguous.
+def forward(
+    cell: Cell,
+    *,
+    W: Array,
+    U: Array,
+    b: Array,
+    p: _Maybe = None,
+    R: _Maybe = None,
+    c_bias: _Maybe = None,
+    inputs: _Maybe = None,
+    classes: _Maybe = None,
+    lengths: _Maybe = None,
+    h: Array,
+    c: _Maybe = None,
+    kept: Array,
+) -> None: ...
 
-# As forward; then doutputs, dh, dc, dW, dU, db, dp, dR, dc, dinputs, delta h, c, z; then whether
-# what is in the parameters' gradients is of no account.
-def backward(cell: Cell, /, *arrays: _Maybe | bool) -> None: ...
+# `fresh`: what the parameters' gradients hold before the call is ignored, and never read.
+def backward(
+    cell: Cell,
+    *,
+    W: Array,
+    U: Array,
+    b: Array,
+    p: _Maybe = None,
+    R: _Maybe = None,
+    c_bias: _Maybe = None,
+    inputs: _Maybe = None,
+    classes: _Maybe = None,
+    lengths: _Maybe = None,
+    h: Array,
+    c: _Maybe = None,
+    kept: Array,
+    doutputs: _Maybe = None,
+    dh: Array,
+    dc: _Maybe = None,
+    dW: Array,
+    dU: Array,
+    db: Array,
+    dp: _Maybe = None,
+    dR: _Maybe = None,
+    dc_bias: _Maybe = None,
+    dinputs: _Maybe = None,
+    delta_h: _Maybe = None,
+    delta_c: _Maybe = None,
+    delta_z: _Maybe = None,
+    fresh: bool = False,
+) -> None: ...
 
 # A module's first cell, layers, directions, and whether there are biases.
 class Stack:
@@ -33,14 +76,47 @@ class Stack:
         self, steps: int, batch: int, ragged: bool, dropout: bool, /
     ) -> tuple[int, list[tuple[int, int, int]]]: ...
 
-# Addresses, 0 for None; nobody looks at what is there. Stack, whether float64; T, B, rows,
-# sequences that run at each step; x, h_0, c_0, weights, dropout's factors, tape; outputs, final h
-# and c.
-def stack_forward(stack: Stack, double: bool, /, *addresses: int | list[int]) -> None: ...
-
-# As forward, without h_0 and c_0, up to the tape; gradients by outputs, final h and c; then those
-# by x, h_0, c_0 and the weights.
-def stack_backward(stack: Stack, double: bool, /, *addresses: int | list[int]) -> None: ...
+# All but the sizes are addresses, 0 for None, which are not validated. `running`: of how many
+# sequences run at each step; `masks`: dropout's factors; `h0` and `c0` are the initial states, `h`
+# and `c` the final ones, `dh` and `dc` the gradients by these.
+def stack_forward(
+    stack: Stack,
+    *,
+    float64: bool,
+    steps: int,
+    batch: int,
+    rows: int,
+    running: int,
+    x: int,
+    weights: list[int],
+    masks: list[int],
+    tape: int,
+    h0: int,
+    c0: int,
+    outputs: int,
+    h: int,
+    c: int,
+) -> None: ...
+def stack_backward(
+    stack: Stack,
+    *,
+    float64: bool,
+    steps: int,
+    batch: int,
+    rows: int,
+    running: int,
+    x: int,
+    weights: list[int],
+    masks: list[int],
+    tape: int,
+    doutputs: int,
+    dh: int,
+    dc: int,
+    dx: int,
+    dh0: int,
+    dc0: int,
+    dweights: list[int],
+) -> None: ...
 
 # W, b, inputs, classes, outputs.
 def dense_forward(steps: int, batch: int, /, *arrays: _Maybe) -> None: ...

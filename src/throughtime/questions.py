@@ -21,9 +21,9 @@ from throughtime.report.flow_figures import lag_heatmap
 from throughtime.report.junit import write_junit
 from throughtime.report.pages import check_page, flow_page
 from throughtime.targets import as_target
-from throughtime.torch.flow import module_flow
-from throughtime.torch.module_target import is_module
-from throughtime.torch.nonfinite import first_in_module
+from throughtime.torch.models.flow import module_flow
+from throughtime.torch.models.nonfinite import first_in_module
+from throughtime.torch.models.targets import is_module
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -151,7 +151,7 @@ def flow(what: object, *data: Any, sequences: int | None = None, **options: Any)
             torch module what it is called with.
         sequences: look at so many of the B sequences only, evenly chosen.
         options: those of `throughtime.gradient_flow.network_flow`, for a torch module those of
-            `throughtime.torch.flow.module_flow`: `loss`, which gives the loss of each
+            `throughtime.torch.models.flow.module_flow`: `loss`, which gives the loss of each
             step, and `of`, the recurrent module's name.
 
     Returns:

@@ -1,38 +1,71 @@
-"""The cells: one file a cell, its equations forward and backward in plain NumPy.
+"""The cells: one file a cell, which holds its description and its equations in plain NumPy.
 
-They are written to be read, and they are the truth that faster twins are tested against.
+The equations, forward and backward, are written to be read, and faster twins are tested against
+them. The description says all that the rest of the package needs to know about a cell.
 """
 
-from throughtime.cells.activations import relu_slope, sigmoid, sigmoid_slope, tanh_slope
 from throughtime.cells.cell import Cell, added
-from throughtime.cells.compiled import KEPT, NUMBERS, WORTH_KEEPING, kept_names
+from throughtime.cells.compiled import (
+    WORTH_KEEPING,
+    dense_backward,
+    dense_forward,
+    embedding_backward,
+    engine_cell,
+)
+from throughtime.cells.description import (
+    Activation,
+    GateSpec,
+    OptionSpec,
+    ParameterSpec,
+    Role,
+    StateSpec,
+)
+from throughtime.cells.functions import (
+    input_gradient,
+    is_indices,
+    product,
+    relu_slope,
+    sigmoid,
+    sigmoid_slope,
+    tanh_slope,
+    weight_gradient,
+)
 from throughtime.cells.gru import GRU
 from throughtime.cells.lstm import LSTM
-from throughtime.cells.products import input_gradient, is_indices, product, weight_gradient
+from throughtime.cells.registry import CELLS, variants
 from throughtime.cells.rnn import RNN
 from throughtime.cells.tape import Columns, LocalGradients, State, Tape, active_steps
 
 __all__ = [
+    "CELLS",
     "GRU",
-    "KEPT",
     "LSTM",
-    "NUMBERS",
     "RNN",
     "WORTH_KEEPING",
+    "Activation",
     "Cell",
     "Columns",
+    "GateSpec",
     "LocalGradients",
+    "OptionSpec",
+    "ParameterSpec",
+    "Role",
     "State",
+    "StateSpec",
     "Tape",
     "active_steps",
     "added",
+    "dense_backward",
+    "dense_forward",
+    "embedding_backward",
+    "engine_cell",
     "input_gradient",
     "is_indices",
-    "kept_names",
     "product",
     "relu_slope",
     "sigmoid",
     "sigmoid_slope",
     "tanh_slope",
+    "variants",
     "weight_gradient",
 ]

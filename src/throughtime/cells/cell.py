@@ -1,28 +1,29 @@
-"""What all cells share: the walk through time, forward and backward.
+"""What all cells share: the loop over time, forward and backward.
 
-A cell's own file holds the equations of one step. Here one step follows another: states are
+A cell's own file holds the equations of one step. Here the steps follow one another: states are
 carried, sequences that have ended stand still, and the gradients of every step are collected.
-Where the compiled engine is in use, a cell's compiled twin does the same.
+If the compiled engine is in use, a cell's compiled twin does the same.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from throughtime.arrays import Array, Shape, sizes
+from throughtime.arrays import Array
 from throughtime.cells import compiled
-from throughtime.cells.products import input_gradient, is_indices, product
+from throughtime.cells.description import CellDescription
+from throughtime.cells.functions import input_gradient, is_indices, product
 from throughtime.cells.tape import Kept, LocalGradients, State, Tape, active_steps
 from throughtime.engine_settings import use_compiled
 
 
 @dataclass(frozen=True)
-class Cell(ABC):
+class Cell(CellDescription, ABC):
     """A recurrent cell: its sizes and options; parameters and states are passed in.
 
     Args:
@@ -31,30 +32,6 @@ class Cell(ABC):
         bidirectional: whether a layer made of this cell also runs backwards, with parameters
             of its own; the cell itself knows one direction only.
     """
-
-    inputs: int
-    units: int
-    bidirectional: bool = field(default=False, kw_only=True)
-
-    gates: ClassVar[str]  # a letter for each gate, in the order of the rows of W, U and b
-
-    def __post_init__(self) -> None:
-        sizes(self, "inputs", "units")
-
-    @property
-    def output_size(self) -> int:
-        """Size of h_t in one direction."""
-        return self.units
-
-    @property
-    def state_sizes(self) -> dict[str, int]:
-        """Size of each part of the state."""
-        return {"h": self.output_size}
-
-    def shapes(self) -> dict[str, Shape]:
-        """Name and shape of every parameter; rows gate by gate, in the order of `gates`."""
-        rows = len(self.gates) * self.units
-        return {"W": (rows, self.inputs), "U": (rows, self.output_size), "b": (rows,)}
 
     def initialise(self, p: Mapping[str, Array], rng: np.random.Generator) -> None:
         """Weights uniform in ±1/√H, biases 0."""
@@ -85,7 +62,7 @@ class Cell(ABC):
         """The sums over the tape's steps that make up the gradient of each parameter."""
 
     def zero_state(self, batch: int, dtype: np.dtype[Any]) -> State:
-        """The state of B sequences that have not begun."""
+        """The initial state of B sequences, all zeros."""
         return {name: np.zeros((batch, n), dtype) for name, n in self.state_sizes.items()}
 
     def forward(
@@ -100,9 +77,9 @@ class Cell(ABC):
         Args:
             p: the cell's parameters by name.
             inputs: (T, B, I), or class indices (T, B).
-            state: initial state, (B, H) a part; zeros where it is not given.
-            lengths: (B,) steps of each sequence; beyond them the output is 0 and the state
-                stands still. All T steps where it is not given.
+            state: initial state, (B, H) for each part; zeros if not given.
+            lengths: (B,) steps of each sequence; beyond them the output is 0 and the state does
+                not change. All T steps if not given.
 
         Returns:
             outputs (T, B, H), the final state, and the tape for `backward`.
@@ -137,14 +114,14 @@ class Cell(ABC):
         """Backpropagation through time, over all steps of the tape.
 
         Args:
-            p: the parameters that the forward pass had.
-            tape: what it kept.
+            p: the parameters of the forward pass.
+            tape: its tape.
             doutputs: gradient of the loss with respect to the outputs, (T, B, H).
-            dstate: the same with respect to the final state; parts may be missing.
+            dstate: gradient with respect to the final state; parts may be missing.
             need_inputs: whether to compute δx.
             need_deltas: whether the gradients of every step are wanted.
-            gradient: arrays of the parameters' names and shapes, to which the gradient is added;
-                new ones where it is not given.
+            gradient: arrays with the parameters' names and shapes, to which the gradient is
+                added; new ones if not given.
         """
         if use_compiled() and compiled.has_twin(self):
             wishes = (need_inputs, need_deltas, gradient)
@@ -178,7 +155,7 @@ class Cell(ABC):
 
 
 def added(gradient: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, Array]:
-    """`gradient`, each of its arrays with what was found added in place."""
+    """`gradient`, after adding to each of its arrays, in place, what was found."""
     for name, array in found.items():
         gradient[name][...] += array
     return dict(gradient)
@@ -189,5 +166,5 @@ def _where(active: Array, new: State, old: State) -> State:
 
 
 def _through_time(steps: list[dict[str, Array]]) -> dict[str, Array]:
-    """A dictionary a step -> one dictionary of arrays with time as their first axis."""
+    """One dictionary of arrays with time as their first axis, from one for each step."""
     return {name: np.stack([step[name] for step in steps]) for name in steps[0]}

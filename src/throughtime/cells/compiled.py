@@ -1,46 +1,38 @@
-"""The compiled twins: arrays are made here and handed over; the equations are in native/.
+"""The compiled twins: arrays are made here and passed on; the equations are in native/.
 
-What comes back has the form that the readable walk gives, so that the tape of one can be handed
-to the other.
+The results have the form of the readable cells' results, so that either engine accepts the tape of
+the other.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from throughtime import _engine
 from throughtime.arrays import Array, Shape
-from throughtime.cells.products import is_indices
+from throughtime.cells.description import CellDescription
+from throughtime.cells.functions import is_indices
 from throughtime.cells.tape import Columns, LocalGradients, State, Tape, active_steps
-
-if TYPE_CHECKING:
-    from throughtime.cells.cell import Cell
-
-NUMBERS = {"RNN": 0, "LSTM": 1, "GRU": 2}
 
 WORTH_KEEPING = 2**15  # numbers; NumPy is quicker to make a smaller array
 
-# What a step keeps for its backward pass, in the order of the twin's columns.
-KEPT = {"RNN": ("s",), "LSTM": ("i", "f", "a", "o", "tanh_c"), "GRU": ("r", "z", "n", "u_n")}
 
-
-def has_twin(cell: Cell) -> bool:
-    """Whether this very class has a compiled twin; a class derived from it has not."""
-    return _has_twin(type(cell))
-
-
-@cache
-def _has_twin(kind: type[Cell]) -> bool:
-    return kind.__module__.startswith("throughtime.cells.") and kind.__name__ in NUMBERS
+def has_twin(cell: CellDescription) -> bool:
+    """Whether this very class has a compiled twin; a class derived from it does not."""
+    return type(cell).__dict__.get("engine_number") is not None
 
 
 def forward(
-    cell: Cell, p: Mapping[str, Array], inputs: Array, state: State | None, lengths: Array | None
+    cell: CellDescription,
+    p: Mapping[str, Array],
+    inputs: Array,
+    state: State | None,
+    lengths: Array | None,
 ) -> tuple[Array, State, Tape]:
     """`Cell.forward`, compiled."""
     dtype = p["W"].dtype
@@ -49,18 +41,33 @@ def forward(
     for name, size in cell.state_sizes.items():
         states[name] = _empty(T + 1, B, size, dtype)
         states[name][0] = 0 if state is None else state[name]
-    names = kept_names(cell)
+    names = cell.kept_names
     kept = Columns(_empty(T, B, len(names) * cell.units, dtype), names)
     active = None if lengths is None else active_steps(T, lengths)
     tape = Tape(inputs, states, kept, active)
-    _engine.forward(twin(cell), *_common(cell, p, tape, lengths))
+    numbers, classes = _numbers_or_classes(inputs)
+    _engine.forward(
+        engine_cell(cell),
+        W=p["W"],
+        U=p["U"],
+        b=p["b"],
+        p=p.get("p"),
+        R=p.get("R"),
+        c_bias=p.get("c"),
+        inputs=numbers,
+        classes=classes,
+        lengths=None if lengths is None else np.ascontiguousarray(lengths, np.intp),
+        h=states["h"],
+        c=states.get("c"),
+        kept=kept.packed,
+    )
     h = states["h"][1:]
     outputs = h if active is None else h * active
     return outputs, {name: array[T] for name, array in states.items()}, tape
 
 
 def backward(
-    cell: Cell,
+    cell: CellDescription,
     p: Mapping[str, Array],
     tape: Tape,
     doutputs: Array | None,
@@ -73,7 +80,7 @@ def backward(
     dtype = p["W"].dtype
     T, B = tape.inputs.shape[:2]
     sizes = cell.state_sizes
-    d = cell.zero_state(B, dtype)
+    d = {name: np.zeros((B, size), dtype) for name, size in sizes.items()}
     if dstate:
         for name, array in dstate.items():
             d[name][...] = array
@@ -81,7 +88,7 @@ def backward(
     if gradient is None:
         new = _to_fill if fresh else np.zeros
         gradient = {name: new(array.shape, dtype) for name, array in p.items()}
-    # What is not contiguous is added up elsewhere, and then added.
+    # The gradient of an array that is not contiguous is summed in another one, and then added.
     own = {n: a if a.flags.c_contiguous else np.zeros(a.shape, dtype) for n, a in gradient.items()}
     wanted = need_inputs and not is_indices(tape.inputs)
     dinputs = _empty(T, B, cell.inputs, dtype) if wanted else None
@@ -90,16 +97,35 @@ def backward(
         deltas = {name: _empty(T, B, size, dtype) for name, size in sizes.items()}
         deltas["z"] = _empty(T, B, len(p["b"]), dtype)
     lengths = None if tape.active is None else tape.active.sum(axis=(0, 2))
+    numbers, classes = _numbers_or_classes(tape.inputs)
     _engine.backward(
-        twin(cell),
-        *_common(cell, p, tape, lengths),
-        doutputs,
-        d["h"],
-        d.get("c"),
-        *[own.get(name) for name in ("W", "U", "b", "p", "R", "c")],
-        dinputs,
-        *[deltas.get(name) for name in ("h", "c", "z")],
-        fresh,
+        engine_cell(cell),
+        W=p["W"],
+        U=p["U"],
+        b=p["b"],
+        p=p.get("p"),
+        R=p.get("R"),
+        c_bias=p.get("c"),
+        inputs=numbers,
+        classes=classes,
+        lengths=None if lengths is None else np.ascontiguousarray(lengths, np.intp),
+        h=_contiguous(tape.states["h"]),
+        c=None if "c" not in sizes else _contiguous(tape.states["c"]),
+        kept=_packed(cell, tape),
+        doutputs=doutputs,
+        dh=d["h"],
+        dc=d.get("c"),
+        dW=own["W"],
+        dU=own["U"],
+        db=own["b"],
+        dp=own.get("p"),
+        dR=own.get("R"),
+        dc_bias=own.get("c"),
+        dinputs=dinputs,
+        delta_h=deltas.get("h"),
+        delta_c=deltas.get("c"),
+        delta_z=deltas.get("z"),
+        fresh=fresh,
     )
     for name, array in gradient.items():
         if own[name] is not array:
@@ -107,26 +133,15 @@ def backward(
     return LocalGradients(dict(gradient), dinputs, d, deltas)
 
 
-def _common(
-    cell: Cell, p: Mapping[str, Array], tape: Tape, lengths: Array | None
-) -> tuple[Array | None, ...]:
-    """What both passes are given: parameters, inputs, lengths, states, inner values."""
+def _packed(cell: CellDescription, tape: Tape) -> Array:
+    """What the steps kept, side by side."""
     if isinstance(tape.kept, Columns):
-        packed = tape.kept.packed
-    else:  # the tape of a readable forward pass
-        packed = np.concatenate([tape.kept[name] for name in kept_names(cell)], axis=2)
-    return (
-        *[p.get(name) for name in ("W", "U", "b", "p", "R", "c")],
-        *_numbers_or_classes(tape.inputs),
-        None if lengths is None else np.ascontiguousarray(lengths, np.intp),
-        _side_by_side(tape.states["h"]),
-        _side_by_side(tape.states.get("c")),
-        packed,
-    )
+        return tape.kept.packed
+    return np.concatenate([tape.kept[name] for name in cell.kept_names], axis=2)  # a readable tape
 
 
 def _empty(steps: int, batch: int, size: int, dtype: np.dtype[Any]) -> Array:
-    """An array (T, B, N) to be filled; a large one in memory that the engine uses again."""
+    """An array (T, B, N) to be filled in; a large one is in memory that the engine reuses."""
     if steps * batch * size < WORTH_KEEPING:
         return np.empty((steps, batch, size), dtype)
     return _engine.empty(steps, batch, size, dtype == np.float64)
@@ -136,33 +151,23 @@ def _to_fill(shape: Shape, dtype: np.dtype[Any]) -> Array:
     return _empty(1, 1, math.prod(shape), dtype).reshape(shape)
 
 
-def _side_by_side(array: Array | None) -> Array | None:
-    """The array, its numbers in C order without gaps."""
-    if array is None or array.flags.c_contiguous:
-        return array
-    return np.ascontiguousarray(array)
+def _contiguous(array: Array) -> Array:
+    """The array in C order without gaps; a copy if it is not."""
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
 @lru_cache(maxsize=256)
-def twin(cell: Cell) -> _engine.Cell:
+def engine_cell(cell: CellDescription) -> _engine.Cell:
     """The cell as the engine knows it."""
+    number = type(cell).engine_number
+    assert number is not None
     return _engine.Cell(
-        NUMBERS[type(cell).__name__],
-        cell.inputs,
-        cell.units,
-        cell.output_size,
-        getattr(cell, "nonlinearity", "") == "relu",
-        getattr(cell, "peepholes", False),
-        getattr(cell, "projection", None) is not None,
-        getattr(cell, "reset_after", False),
+        kind=number,
+        inputs=cell.inputs,
+        units=cell.units,
+        outputs=cell.output_size,
+        **cell.engine_options,
     )
-
-
-def kept_names(cell: Cell) -> tuple[str, ...]:
-    """What a step keeps, in the order of the twin's columns."""
-    if getattr(cell, "reset_after", True):
-        return KEPT[type(cell).__name__]
-    return ("r", "z", "n", "reset_h")
 
 
 def dense_forward(p: Mapping[str, Array], inputs: Array) -> Array:

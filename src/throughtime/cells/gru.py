@@ -8,10 +8,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from throughtime.arrays import Array, Shape
-from throughtime.cells.activations import sigmoid, sigmoid_slope, tanh_slope
+from throughtime.arrays import Array
 from throughtime.cells.cell import Cell
-from throughtime.cells.products import outer_sum, weight_gradient
+from throughtime.cells.description import GateSpec, OptionSpec, ParameterSpec, StateSpec
+from throughtime.cells.functions import (
+    outer_sum,
+    sigmoid,
+    sigmoid_slope,
+    tanh_slope,
+    weight_gradient,
+)
 from throughtime.cells.tape import Kept, State, Tape
 
 
@@ -34,10 +40,24 @@ class GRU(Cell):
 
     reset_after: bool = field(default=True, kw_only=True)
 
-    gates: ClassVar[str] = "rzn"
+    gate_specs: ClassVar = (
+        GateSpec("r", "reset", "sigmoid"),
+        GateSpec("z", "update", "sigmoid"),
+        GateSpec("n", "candidate", "tanh"),
+    )
+    parameter_specs: ClassVar = (*Cell.parameter_specs, ParameterSpec("c", ("H",), "reset_after"))
+    state_specs: ClassVar = (StateSpec("h", "P", "zn"),)
+    option_specs: ClassVar = (OptionSpec("reset_after", {"": True, "original": False}),)
+    kept: ClassVar = ("r", "z", "n", "u_n")
+    engine_number: ClassVar = 2
 
-    def shapes(self) -> dict[str, Shape]:
-        return super().shapes() | ({"c": (self.units,)} if self.reset_after else {})
+    @classmethod
+    def kept_with(cls, *, reset_after: object = True, **options: object) -> tuple[str, ...]:
+        return cls.kept if reset_after else ("r", "z", "n", "reset_h")
+
+    @property
+    def engine_options(self) -> dict[str, bool]:
+        return {"reset_after": self.reset_after}
 
     def step(self, p: Mapping[str, Array], z_x: Array, state: State) -> tuple[State, Kept]:
         """h_t = (1 − z) ⊙ n + z ⊙ h_{t−1}."""

@@ -8,10 +8,22 @@ from typing import ClassVar
 
 import numpy as np
 
-from throughtime.arrays import Array, Shape, positive, real, sizes
-from throughtime.cells.activations import sigmoid, sigmoid_slope, tanh_slope
+from throughtime.arrays import Array, positive, real, sizes
 from throughtime.cells.cell import Cell
-from throughtime.cells.products import outer_sum, weight_gradient
+from throughtime.cells.description import (
+    SOME_SIZE,
+    GateSpec,
+    OptionSpec,
+    ParameterSpec,
+    StateSpec,
+)
+from throughtime.cells.functions import (
+    outer_sum,
+    sigmoid,
+    sigmoid_slope,
+    tanh_slope,
+    weight_gradient,
+)
 from throughtime.cells.tape import Kept, State, Tape
 
 
@@ -43,7 +55,24 @@ class LSTM(Cell):
     forget_bias: float = field(default=1.0, kw_only=True)
     chrono: int | None = field(default=None, kw_only=True)
 
-    gates: ClassVar[str] = "ifao"
+    gate_specs: ClassVar = (
+        GateSpec("i", "input", "sigmoid"),
+        GateSpec("f", "forget", "sigmoid"),
+        GateSpec("a", "candidate", "tanh"),
+        GateSpec("o", "output", "sigmoid"),
+    )
+    parameter_specs: ClassVar = (
+        *Cell.parameter_specs,
+        ParameterSpec("p", ("3H",), "peepholes"),
+        ParameterSpec("R", ("P", "H"), "projection"),
+    )
+    state_specs: ClassVar = (StateSpec("h", "P", "o"), StateSpec("c", "H", "ifa"))
+    option_specs: ClassVar = (
+        OptionSpec("peepholes", {"": False, "peepholes": True}),
+        OptionSpec("projection", {"": None, "projection": SOME_SIZE}),
+    )
+    kept: ClassVar = ("i", "f", "a", "o", "tanh_c")
+    engine_number: ClassVar = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,16 +87,8 @@ class LSTM(Cell):
         return self.projection or self.units
 
     @property
-    def state_sizes(self) -> dict[str, int]:
-        return {"h": self.output_size, "c": self.units}
-
-    def shapes(self) -> dict[str, Shape]:
-        shapes = super().shapes()
-        if self.peepholes:
-            shapes["p"] = (3 * self.units,)
-        if self.projection:
-            shapes["R"] = (self.projection, self.units)
-        return shapes
+    def engine_options(self) -> dict[str, bool]:
+        return {"peepholes": self.peepholes, "projection": self.projection is not None}
 
     def initialise(self, p: Mapping[str, Array], rng: np.random.Generator) -> None:
         super().initialise(p, rng)

@@ -9,9 +9,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.cells.activations import relu, relu_slope, tanh_slope
 from throughtime.cells.cell import Cell
-from throughtime.cells.products import outer_sum, weight_gradient
+from throughtime.cells.description import Activation, GateSpec, OptionSpec, StateSpec
+from throughtime.cells.functions import outer_sum, relu, relu_slope, tanh_slope, weight_gradient
 from throughtime.cells.tape import Kept, State, Tape
 
 
@@ -32,12 +32,24 @@ class RNN(Cell):
 
     nonlinearity: Literal["tanh", "relu"] = "tanh"
 
-    gates: ClassVar[str] = "s"
+    gate_specs: ClassVar = (GateSpec("s", "candidate", "tanh"),)
+    state_specs: ClassVar = (StateSpec("h", "P", "s"),)
+    option_specs: ClassVar = (OptionSpec("nonlinearity", {"tanh": "tanh", "relu": "relu"}),)
+    kept: ClassVar = ("s",)
+    engine_number: ClassVar = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.nonlinearity not in ("tanh", "relu"):
             refuse("nonlinearity", "'tanh' or 'relu'", repr(self.nonlinearity))
+
+    @property
+    def activations(self) -> dict[str, Activation]:
+        return {"s": self.nonlinearity}
+
+    @property
+    def engine_options(self) -> dict[str, bool]:
+        return {"relu": self.nonlinearity == "relu"}
 
     def step(self, p: Mapping[str, Array], z_x: Array, state: State) -> tuple[State, Kept]:
         """s_t = φ(z), z = W x_t + b + U s_{t−1}."""

@@ -1,4 +1,4 @@
-"""What a forward pass keeps, and what a backward pass finds."""
+"""What a forward pass keeps for the backward pass, and the gradients of that."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from throughtime.arrays import Array
 
 State = dict[str, Array]  # "h" (B, H) and, for LSTM, "c" (B, H)
-Kept = dict[str, Array]  # what one step keeps for its backward pass, by name, each (B, H)
+Kept = dict[str, Array]  # what one step keeps for its backward pass: name to (B, H)
 
 
 class Columns(Mapping[str, Array]):
-    """Equal shares of an array's columns by name, (T, B, n·H) as n views (T, B, H)."""
+    """An array (T, B, n·H) as n views (T, B, H) of its columns, by name."""
 
     def __init__(self, packed: Array, names: tuple[str, ...]) -> None:
         self.packed, self.names = packed, names
@@ -33,7 +33,7 @@ class Columns(Mapping[str, Array]):
         return len(self.names)
 
     def steps(self, start: int, stop: int) -> Columns:
-        """A stretch of steps."""
+        """Steps start … stop − 1 alone."""
         return Columns(self.packed[start:stop], self.names)
 
 
@@ -70,11 +70,11 @@ class Tape(NamedTuple):
 
 
 class LocalGradients(NamedTuple):
-    """What the backward pass of one cell or layer finds.
+    """The gradients of one cell or layer.
 
     Attributes:
         parameters: by name, in the parameter's shape.
-        inputs: δx (T, B, I); None for class indices, or where it was not asked for.
+        inputs: δx (T, B, I); None for class indices, or if it was not asked for.
         state: gradient with respect to the initial state, by name, (B, H).
         deltas: "h", "c" (LSTM), "z": the gradient with respect to the hidden state, the cell
             state and the pre-activations of every step, each (T, B, ·); 0 beyond a

@@ -16,7 +16,7 @@ from throughtime.arrays import refuse
 from throughtime.cli import INTERRUPTED, train_flow
 from throughtime.gradcheck import CheckError
 from throughtime.questions import check
-from throughtime.training import Processes
+from throughtime.training import CELLS, Processes
 
 EPILOG = """examples:
   throughtime train --stdlib --minutes 5
@@ -32,7 +32,7 @@ CHECKED_STEPS, CHECKED_ENTRIES = 16, 4  # before the first update
 OPTIONS: tuple[tuple[str, str, Any, str], ...] = (
     ("--hidden", "hidden", int, "hidden units a layer"),
     ("--layers", "layers", int, "recurrent layers"),
-    ("--cell", "cell", str, "lstm, gru or rnn"),
+    ("--cell", "cell", str, ", ".join(CELLS)),
     ("--embedding", "embedding", int, "features of an embedding; 0 for one-hot inputs"),
     ("--dropout", "dropout", float, "share that is dropped after every recurrent layer"),
     ("--classes", "classes", int, "most classes; rarer characters share one"),

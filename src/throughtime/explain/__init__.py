@@ -4,13 +4,18 @@
 `example` gives that example itself, to try things on.
 """
 
-from throughtime.explain.bptt import BPTT
-from throughtime.explain.derivation import Comparison, Derivation, Line, Quantity, Section
+from throughtime.explain.bptt import BPTT, TBPTT
+from throughtime.explain.derivation import (
+    Derivation,
+    DerivationLine,
+    DerivationSection,
+    NumericalComparison,
+    Quantity,
+)
 from throughtime.explain.example import Example, example, relative_difference
 from throughtime.explain.gru import GRU
 from throughtime.explain.lstm import LSTM
 from throughtime.explain.rnn import RNN
-from throughtime.explain.tbptt import TBPTT
 from throughtime.explain.text import Explanation, explain
 
 DERIVATIONS: dict[str, Derivation] = {
@@ -19,13 +24,13 @@ DERIVATIONS: dict[str, Derivation] = {
 
 __all__ = [
     "DERIVATIONS",
-    "Comparison",
     "Derivation",
+    "DerivationLine",
+    "DerivationSection",
     "Example",
     "Explanation",
-    "Line",
+    "NumericalComparison",
     "Quantity",
-    "Section",
     "example",
     "explain",
     "relative_difference",

@@ -1,4 +1,4 @@
-"""What backpropagation through time sums, and what truncating it gives up."""
+"""What backpropagation through time sums, and what truncated backpropagation gives up of it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.explain.derivation import (
     Derivation,
-    Line,
+    DerivationLine,
+    DerivationSection,
     Quantity,
-    Section,
     Values,
     at_all_steps,
     at_each_step,
@@ -21,6 +21,7 @@ from throughtime.network import (
     MeanSquaredError,
     Network,
     contributions,
+    differentiate_window,
     truncated_loss_and_gradient,
 )
 
@@ -103,7 +104,7 @@ def _sizes(e: Example) -> str:
 
 
 ONE_LOSS = (
-    Line(
+    DerivationLine(
         "∂E_3/∂s_k = (∂s_{k+1}/∂s_k)ᵀ … (∂s_3/∂s_2)ᵀ ∂E_3/∂s_3,   ∂s_t/∂s_{t−1} = diag(1 − s_t²) U",
         "Unrolled, the network is a chain s_1 → s_2 → s_3, and the chain rule multiplies one "
         "Jacobian a step. The farther back, the more factors: their product shrinks or grows "
@@ -114,7 +115,7 @@ ONE_LOSS = (
         ),
         (_state_of_last_loss(3), _state_of_last_loss(2), _state_of_last_loss(1)),
     ),
-    Line(
+    DerivationLine(
         "∂E_3/∂U = Σ_{k=1}^{3} (∂E_3/∂s_k ⊙ (1 − s_k²)) s_{k−1}ᵀ",
         "One and the same U was used at steps 1, 2 and 3, and each use is a path to E_3. Term k "
         "is what U did at step k, carried to E_3 by the chain: it is found numerically by "
@@ -136,7 +137,7 @@ ONE_LOSS = (
 )
 
 ALL_LOSSES = (
-    Line(
+    DerivationLine(
         "∂L/∂U = Σ_t ∂E_t/∂U = Σ_t Σ_{k≤t} (term from s_k)",
         "L = Σ_t E_t, so the gradients of the losses add: a double sum with T(T+1)/2 terms, "
         "here 6. A mean over time would divide all of them by T, loss and gradient alike.",
@@ -152,7 +153,7 @@ ALL_LOSSES = (
             ),
         ),
     ),
-    Line(
+    DerivationLine(
         "Σ_t Σ_{k≤t} = Σ_k Σ_{t≥k}:   δs_k = Σ_{t≥k} ∂E_t/∂s_k = ∂E_k/∂s_k + Uᵀ δz_{k+1}",
         "Sum by k first. All later losses go back through the same Jacobians, so that their "
         "gradients can be added up before they are multiplied: one walk from T to 1, with one "
@@ -169,19 +170,170 @@ ALL_LOSSES = (
 BPTT = Derivation(
     "bptt",
     "Backpropagation through time: what is summed",
-    ("contributions.py", "cells/rnn.py", "cells/cell.py"),
+    ("network/per_step_gradients.py", "cells/rnn.py", "cells/cell.py"),
     (
-        Section(
+        DerivationSection(
             "the loss of one step, from s_3, s_2, s_1",
             ("s_t = tanh(W x_t + U s_{t−1} + b)",),
             lambda seed: example("rnn", seed),
             ONE_LOSS,
         ),
-        Section(
+        DerivationSection(
             "the losses of all steps in one pass",
             ("L = E_1 + E_2 + E_3",),
             lambda seed: example("rnn", seed),
             ALL_LOSSES,
+        ),
+    ),
+)
+
+# Truncated backpropagation through time.
+
+STEPS = 4
+
+
+def _example(seed: int) -> Example:
+    return example("rnn", seed, steps=STEPS)
+
+
+def _sum_of_terms(e: Example, which: Array) -> Array:
+    """Σ of the terms of ∂E_t/∂U from s_k over the marked pairs (t, k): (H, H)."""
+    total = np.zeros_like(e.p["U"])
+    for t in range(1, STEPS + 1):
+        total += terms(e, t)[which[t - 1, :t]].sum(axis=0)
+    return total
+
+
+def _numerical_sum(e: Example, which: Array) -> Array:
+    """The same, from moving U at step k alone and looking at E_t alone."""
+    total: Array = e.terms("U")[which].sum(axis=0)
+    return total
+
+
+def _kept(label: str, k1: int, k2: int) -> Quantity:
+    which = reach(STEPS, k1, k2)
+    return Quantity(
+        label,
+        lambda e: _sum_of_terms(e, which),
+        lambda e: _numerical_sum(e, which),
+        lambda e: truncated(e, k1, k2),
+        per_step=False,
+    )
+
+
+def _given_up(label: str, k1: int, k2: int) -> Quantity:
+    which = np.tri(STEPS, dtype=bool) & ~reach(STEPS, k1, k2)
+    return Quantity(
+        label,
+        lambda e: _sum_of_terms(e, which),
+        lambda e: _numerical_sum(e, which),
+        lambda e: e["δU"] - truncated(e, k1, k2),
+        per_step=False,
+    )
+
+
+def _window_losses(e: Example) -> Array:
+    """The losses of steps 1 – 2 and of 3 – 4, each window run on its own from the carried state."""
+    net, state = network(e)
+    losses = []
+    for start in (0, 2):
+        x, y = e.x[start : start + 2, None], e.y[start : start + 2, None]
+        loss, _, tape = differentiate_window(net, x, y, state=state)
+        losses.append(loss)
+        state = dict(net.state_after(tape, 2))
+    return np.array(losses)
+
+
+def _whole_run_losses(e: Example) -> Array:
+    errors = e.errors(lambda name, t, value: value)
+    return np.array([errors[:2].sum(), errors[2:].sum()])
+
+
+def _share(e: Example) -> str:
+    full, short = e["δU"], truncated(e, 2, 2)
+    share = np.linalg.norm(full - short) / np.linalg.norm(full)
+    cosine = (full * short).sum() / (np.linalg.norm(full) * np.linalg.norm(short))
+    return (
+        f"Here ‖what is given up‖ / ‖full gradient‖ = {share:.4f}, and the truncated gradient "
+        f"has a cosine of {cosine:.4f} with the full one."
+    )
+
+
+WINDOWS = (
+    DerivationLine(
+        "state entering window 2 = state leaving window 1",
+        "Truncation cuts the backward pass only. Forwards the state is carried over, so that "
+        "every output and every loss is that of the uncut run. (Compared: two values of the "
+        "loss, not derivatives.)",
+        ("outputs, _, tape = network.forward(inputs, state, dropout_seed=dropout_seed)",),
+        (Quantity("L of steps 1–2, of 3–4", _window_losses, _whole_run_losses, per_step=False),),
+    ),
+    DerivationLine(
+        "∂L/∂U ≈ Σ_t Σ_{k in t's window} (term from s_k of E_t)",
+        "To window 2 the carried s_2 is a constant: no gradient leaves it backwards. What is "
+        "left are the pairs (1,1) (2,1) (2,2) and (3,3) (4,3) (4,4): 6 of 10.",
+        ("stretch = tape.steps(window.start, window.stop)",),
+        (_kept("∂L/∂U by TBPTT", 2, 2),),
+    ),
+    DerivationLine(
+        "given up = Σ_t Σ_{k before t's window} (term from s_k of E_t)",
+        "The pairs (3,1) (3,2) (4,1) (4,2): what U did in steps 1 and 2 for the losses of steps "
+        "3 and 4. The missing part is a bias, not noise: no number of updates averages it out, "
+        "and no dependence longer than a window gets a gradient at all.",
+        ("start = max(0, stop - k2)",),
+        (_given_up("full − truncated", 2, 2),),
+        _share,
+    ),
+)
+
+OTHER = (
+    DerivationLine(
+        "k1 = 1, k2 = 2: every E_t reaches steps t and t − 1",
+        "A window ends at every step and reaches over the one before, so that every loss but the "
+        "first has a past. Kept are 7 of 10 pairs, all with t − k ≤ 1. The price: each step is "
+        "walked backwards k2/k1 times, here twice.",
+        ("doutputs[: window.first - window.start] = 0",),
+        (_kept("∂L/∂U, k1 = 1, k2 = 2", 1, 2), _given_up("full − truncated", 1, 2)),
+    ),
+    DerivationLine(
+        "k1 = 4, k2 = 2: the losses of steps 1 and 2 give nothing",
+        "With k2 < k1 the gradient does not reach back to the window before: whole losses are "
+        "left out, not only their past.",
+        ("found.append(TruncationWindow(start, max(before, start), stop))",),
+        (_kept("∂L/∂U, k1 = 4, k2 = 2", 4, 2), _given_up("full − truncated", 4, 2)),
+    ),
+    DerivationLine(
+        "k2 ≥ T: nothing is given up",
+        "All windows begin at step 1: this is full BPTT.",
+        ("for window in merged_windows(",),
+        (
+            Quantity(
+                "∂L/∂U, k1 = 1, k2 = 4",
+                lambda e: e["δU"],
+                lambda e: e.numerical_at_all_steps("U"),
+                lambda e: truncated(e, 1, STEPS),
+                per_step=False,
+            ),
+        ),
+    ),
+)
+
+TBPTT = Derivation(
+    "tbptt",
+    "Truncated backpropagation through time: what is given up",
+    ("network/truncation.py",),
+    (
+        DerivationSection(
+            "windows of two steps: k1 = k2 = 2",
+            ("s_t = tanh(W x_t + U s_{t−1} + b)",),
+            _example,
+            WINDOWS,
+        ),
+        DerivationSection(
+            "other windows",
+            ("k1: steps from window's end to window's end   k2: steps back from an end",),
+            _example,
+            OTHER,
         ),
     ),
 )

@@ -10,16 +10,15 @@ from typing import TypeAlias
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.explain.example import Example, relative_difference
+from throughtime.explain.example import AGREES_WITHIN, Example, relative_difference
 
-AGREE = 1e-9  # the numerical derivatives themselves are good to about 1e-12
-SHOWN = 2  # the step, from 1, whose numbers are shown: it has one before and one after it
+SHOWN_STEP = 2  # the step, from 1, whose numbers are shown: it has one before and one after it
 
 Values: TypeAlias = Callable[[Example], Array]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class NumericalComparison:
     """One quantity with its numbers.
 
     Attributes:
@@ -39,7 +38,7 @@ class Comparison:
     @property
     def agrees(self) -> bool:
         """Whether the difference is within what the numerical derivative is good for."""
-        return self.difference <= AGREE
+        return self.difference <= AGREES_WITHIN
 
 
 @dataclass(frozen=True)
@@ -60,20 +59,22 @@ class Quantity:
     own: Values | None = None
     per_step: bool = True
 
-    def compare(self, example: Example) -> Comparison:
+    def compare(self, example: Example) -> NumericalComparison:
         """The numbers of a live example."""
         right, numerical = self.right(example), self.numerical(example)
         value = right if self.own is None else self.own(example)
         worst = max(relative_difference(array, numerical) for array in (right, value))
-        shown = numerical[SHOWN - 1] if self.per_step else numerical
+        shown = numerical[SHOWN_STEP - 1] if self.per_step else numerical
         largest = np.unravel_index(int(np.abs(shown).argmax()), shown.shape)
         entry = tuple(int(n) for n in largest)
-        place = (SHOWN - 1, *entry) if self.per_step else entry
-        return Comparison(self.label, entry, float(value[place]), float(shown[entry]), worst)
+        place = (SHOWN_STEP - 1, *entry) if self.per_step else entry
+        return NumericalComparison(
+            self.label, entry, float(value[place]), float(shown[entry]), worst
+        )
 
 
 @dataclass(frozen=True)
-class Line:
+class DerivationLine:
     """One line of a derivation.
 
     Attributes:
@@ -92,7 +93,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Section:
+class DerivationSection:
     """Lines that share an example.
 
     Attributes:
@@ -105,7 +106,7 @@ class Section:
     title: str
     forward: tuple[str, ...]
     example: Callable[[int], Example]
-    lines: tuple[Line, ...]
+    lines: tuple[DerivationLine, ...]
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Derivation:
     name: str
     title: str
     sources: tuple[str, ...]
-    sections: tuple[Section, ...]
+    sections: tuple[DerivationSection, ...]
 
     def place(self, quote: str) -> tuple[str, int]:
         """File and line number of a quoted line; refuses a quote that does not stand there."""

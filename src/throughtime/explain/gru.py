@@ -7,8 +7,8 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.explain.derivation import (
     Derivation,
-    Line,
-    Section,
+    DerivationLine,
+    DerivationSection,
     at_all_steps,
     at_each_step,
     before_the_first,
@@ -59,20 +59,20 @@ def _recurrent_gradient(e: Example) -> Array:
 
 
 RESET_AFTER = (
-    Line(
+    DerivationLine(
         "δh_t = ∂E_t/∂h_t + (what step t + 1 sends: line 7)",
         "h_t reaches the loss through E_t, as the output of step t, and through step t + 1, "
         "which uses it four times. Effects on separate paths add.",
         ('arriving = dlater | {"h": dlater["h"] + doutputs[t]}',),
         (at_each_step("δh_t", "h", lambda e: e["δE"] + later(_to_h_before(e)), "δh"),),
     ),
-    Line(
+    DerivationLine(
         "δn_t = δh_t ⊙ (1 − z_t)",
         "The candidate is used once, in h_t = (1 − z_t) ⊙ n_t + z_t ⊙ h_{t−1}.",
         ("dn = dh * (1 - z)  # h = (1 − z) ⊙ n + z ⊙ h_{t−1}",),
         (at_each_step("δn_t", "n", lambda e: e["δh"] * (1 - e["z"])),),
     ),
-    Line(
+    DerivationLine(
         "δz_n = δn_t ⊙ (1 − n_t²)",
         "The candidate is a tanh.",
         ("dz_n = dn * tanh_slope(n)",),
@@ -82,7 +82,7 @@ RESET_AFTER = (
             ),
         ),
     ),
-    Line(
+    DerivationLine(
         "δ(z_t) = δh_t ⊙ (h_{t−1} − n_t)   δz_z = δ(z_t) ⊙ z_t ⊙ (1 − z_t)",
         "The update gate mixes old and new: raising it by a little takes that much of n_t away "
         "and puts h_{t−1} in its place. (z_t is the gate; z_r, z_z, z_n are pre-activations.)",
@@ -97,7 +97,7 @@ RESET_AFTER = (
             ),
         ),
     ),
-    Line(
+    DerivationLine(
         "δr_t = δz_n ⊙ (U_n h_{t−1} + c)",
         "The reset gate scales the finished product u_n = U_n h_{t−1} + c inside the candidate, "
         "so that product is its factor. This is why the forward pass keeps u_n.",
@@ -108,7 +108,7 @@ RESET_AFTER = (
             ),
         ),
     ),
-    Line(
+    DerivationLine(
         "δz_r = δr_t ⊙ r_t ⊙ (1 − r_t)",
         "The slope of σ.",
         ("dz_r = dr * sigmoid_slope(r)",),
@@ -118,7 +118,7 @@ RESET_AFTER = (
             ),
         ),
     ),
-    Line(
+    DerivationLine(
         "step t's part of δh_{t−1} = δh_t ⊙ z_t + U_nᵀ(δz_n ⊙ r_t)   + U_rᵀ δz_r + U_zᵀ δz_z",
         "Four uses, four terms: the leak (what z_t keeps; the GRU's own carousel, whose factor "
         "is z_t and not 1), the candidate (through r_t, then U_n), and the two gates.",
@@ -135,13 +135,13 @@ RESET_AFTER = (
             at_each_step("all four", "h_before", _to_h_before),
         ),
     ),
-    Line(
+    DerivationLine(
         "δx_t = Wᵀ δz_t",
         "The input enters both gates and the candidate, through its three blocks of W.",
         ("return (rows(dz) @ W).reshape(*dz.shape[:-1], W.shape[1])",),
         (at_each_step("δx_t", "x", lambda e: e["δz"] @ e.p["W"], "δx"),),
     ),
-    Line(
+    DerivationLine(
         "δW = Σ_t δz_t x_tᵀ   δb = Σ_t δz_t",
         "One W serves all steps: each step's effect is δz_t x_tᵀ, and moving W once moves them "
         "all, so the effects add. A bias is a weight whose input is always 1.",
@@ -155,7 +155,7 @@ RESET_AFTER = (
             at_all_steps("δb", "b", lambda e: e["δz"].sum(axis=0)),
         ),
     ),
-    Line(
+    DerivationLine(
         "δU_r = Σ_t δz_r h_{t−1}ᵀ   δU_z = Σ_t δz_z h_{t−1}ᵀ   δU_n = Σ_t (δz_n ⊙ r_t) h_{t−1}ᵀ",
         "U_r and U_z feed their pre-activations directly. What U_n feeds is multiplied by r_t "
         "first, so that its gradient passes r_t on the way back; δz_n alone would be wrong.",
@@ -170,14 +170,14 @@ RESET_AFTER = (
             ),
         ),
     ),
-    Line(
+    DerivationLine(
         "δc = Σ_t δz_n ⊙ r_t",
         "The candidate's recurrent bias stands beside U_n h_{t−1}, behind the reset gate: that "
         "is what tells it from b_n, and why it cannot be merged with it.",
         ('gradients["c"] = (dz_n * r).sum(axis=(0, 1))',),
         (at_all_steps("δc", "c", lambda e: (e["δz_n"] * e["r"]).sum(axis=0)),),
     ),
-    Line(
+    DerivationLine(
         "δh_0 = (what step 1 sends)",
         "The state before the first step has no error of its own.",
         ("dlater = dbefore", "state=dlater,"),
@@ -186,14 +186,14 @@ RESET_AFTER = (
 )
 
 ORIGINAL = (
-    Line(
+    DerivationLine(
         "δ(r_t ⊙ h_{t−1}) = U_nᵀ δz_n",
         "Here the reset gate acts on the state, and U_n multiplies what is left of it: going "
         "back, U_nᵀ comes first.",
         ("dreset = dz_n @ U_n  # with respect to r ⊙ h_{t−1}",),
         (at_each_step("δ(r_t ⊙ h_{t−1})", "r⊙h", _dreset),),
     ),
-    Line(
+    DerivationLine(
         "δr_t = U_nᵀ δz_n ⊙ h_{t−1}",
         "The gate's factor is the state itself, no longer the finished product.",
         ("dr = dreset * h_before",),
@@ -207,7 +207,7 @@ ORIGINAL = (
             ),
         ),
     ),
-    Line(
+    DerivationLine(
         "step t's part of δh_{t−1} = δh_t ⊙ z_t + U_nᵀ δz_n ⊙ r_t   + U_rᵀ δz_r + U_zᵀ δz_z",
         "r_t now multiplies after U_nᵀ, since going forward it came before U_n.",
         ("dh_before = dh_before + dreset * r  # term 2: through the candidate",),
@@ -216,7 +216,7 @@ ORIGINAL = (
             at_each_step("all four", "h_before", _to_h_before),
         ),
     ),
-    Line(
+    DerivationLine(
         "δU_n = Σ_t δz_n (r_t ⊙ h_{t−1})ᵀ",
         "What U_n multiplies is r_t ⊙ h_{t−1}, and what it feeds is z_n itself.",
         ("else outer_sum(dz_n, r * h_before)",),
@@ -227,9 +227,9 @@ ORIGINAL = (
 GRU = Derivation(
     "gru",
     "Gated recurrent unit",
-    ("cells/gru.py", "cells/cell.py", "cells/products.py"),
+    ("cells/gru.py", "cells/cell.py", "cells/functions.py"),
     (
-        Section(
+        DerivationSection(
             "the reset gate acts after the product",
             (
                 "r_t = σ(W_r x_t + U_r h_{t−1} + b_r)   z_t = σ(W_z x_t + U_z h_{t−1} + b_z)",
@@ -239,7 +239,7 @@ GRU = Derivation(
             lambda seed: example("gru", seed),
             RESET_AFTER,
         ),
-        Section(
+        DerivationSection(
             "as published, reset before the product: the lines that change",
             ("n_t = tanh(W_n x_t + b_n + U_n (r_t ⊙ h_{t−1}))",),
             lambda seed: example("gru original", seed),

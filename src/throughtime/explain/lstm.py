@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from throughtime.arrays import Array
 from throughtime.explain.derivation import (
     Derivation,
-    Line,
-    Section,
+    DerivationLine,
+    DerivationSection,
     at_all_steps,
     at_each_step,
     before_the_first,
@@ -14,7 +16,6 @@ from throughtime.explain.derivation import (
     outer,
 )
 from throughtime.explain.example import Example, example
-from throughtime.explain.lstm_options import PEEPHOLES, PROJECTION
 
 
 def _through_gate(e: Example, gate: str) -> Array:
@@ -25,7 +26,7 @@ def _through_gate(e: Example, gate: str) -> Array:
 
 
 PLAIN = (
-    Line(
+    DerivationLine(
         "δh_t = ∂E_t/∂h_t + Uᵀ δz_{t+1}",
         "h_t reaches the loss on two paths: through E_t, since it is the output of step t, and "
         "through the four gates of step t + 1. Effects on separate paths add. At t = T there is "
@@ -33,14 +34,14 @@ PLAIN = (
         ('arriving = dlater | {"h": dlater["h"] + doutputs[t]}',),
         (at_each_step("δh_t", "h", lambda e: e["δE"] + later(e["δz"] @ e.p["U"]), "δh"),),
     ),
-    Line(
+    DerivationLine(
         "δo_t = δh_t ⊙ tanh c_t",
         "o_t is used once, in h_t = o_t ⊙ tanh c_t, unit by unit: the derivative of a product "
         "by one factor is the other factor. (Without a projection, dm is δh.)",
         ("do = dm * tanh_c  # h = o ⊙ tanh c",),
         (at_each_step("δo_t", "o", lambda e: e["δh"] * e["tanh_c"]),),
     ),
-    Line(
+    DerivationLine(
         "δz_o = δo_t ⊙ o_t ⊙ (1 − o_t)",
         "o = σ(z_o), and the slope of σ is σ(1 − σ): at most 1/4, and near 0 where the gate is "
         "fully open or shut.",
@@ -51,7 +52,7 @@ PLAIN = (
             ),
         ),
     ),
-    Line(
+    DerivationLine(
         "δc_t = δc_{t+1} ⊙ f_{t+1} + δh_t ⊙ o_t ⊙ (1 − tanh² c_t)",
         "c_t is used twice: step t + 1 carries it on, multiplied by f_{t+1} (term 1), and step "
         "t shows it through h_t = o_t ⊙ tanh c_t (term 2). Both must be there, and no shape "
@@ -74,28 +75,28 @@ PLAIN = (
             ),
         ),
     ),
-    Line(
+    DerivationLine(
         "δi_t = δc_t ⊙ a_t",
         "c_t = i_t ⊙ a_t + f_t ⊙ c_{t−1} is the only place where i_t is used; the other factor "
         "is a_t.",
         ("di = dc * a  # c = i ⊙ a + f ⊙ c_{t−1}",),
         (at_each_step("δi_t", "i", lambda e: e["δc"] * e["a"]),),
     ),
-    Line(
+    DerivationLine(
         "δa_t = δc_t ⊙ i_t",
         "The same product, by its other factor: an input gate near 0 keeps the candidate from "
         "learning as well as from being stored.",
         ("da = dc * i",),
         (at_each_step("δa_t", "a", lambda e: e["δc"] * e["i"]),),
     ),
-    Line(
+    DerivationLine(
         "δf_t = δc_t ⊙ c_{t−1}",
         "The second product of c_t, by f_t: what the gate lets through is the old cell state, "
         "so that is what it is blamed with.",
         ('df = dc * before["c"]',),
         (at_each_step("δf_t", "f", lambda e: e["δc"] * e["c_before"]),),
     ),
-    Line(
+    DerivationLine(
         "δz_i = δi_t ⊙ i_t ⊙ (1 − i_t)   δz_f = δf_t ⊙ f_t ⊙ (1 − f_t)",
         "Two sigmoids again.",
         ("dz_i = di * sigmoid_slope(i)", "dz_f = df * sigmoid_slope(f)"),
@@ -106,13 +107,13 @@ PLAIN = (
             ),
         ),
     ),
-    Line(
+    DerivationLine(
         "δz_a = δa_t ⊙ (1 − a_t²)",
         "The candidate is a tanh, and its slope in terms of its value is 1 − a².",
         ("dz_a = da * tanh_slope(a)",),
         (at_each_step("δz_a", "z_a", lambda e: e["δc"] * e["i"] * (1 - e["a"] ** 2), "δz_a"),),
     ),
-    Line(
+    DerivationLine(
         "step t's part of δc_{t−1} = δc_t ⊙ f_t",
         "The error carousel: from cell state to cell state, no matrix and no squashing function "
         "in between, one factor a unit and step. In 1997 that factor was the constant 1. Since "
@@ -121,7 +122,7 @@ PLAIN = (
         ("dc_before = dc * f  # the error carousel",),
         (at_each_step("δc_t ⊙ f_t", "c_before", lambda e: e["δc"] * e["f"]),),
     ),
-    Line(
+    DerivationLine(
         "step t's part of δh_{t−1} = Uᵀ δz_t",
         "h_{t−1} enters z_i, z_f, z_a and z_o, each through its own block of U. Four paths, so "
         "four terms: U_iᵀ δz_i + U_fᵀ δz_f + U_aᵀ δz_a + U_oᵀ δz_o. With the four blocks "
@@ -135,13 +136,13 @@ PLAIN = (
             at_each_step("Uᵀ δz_t, all four", "h_before", lambda e: e["δz"] @ e.p["U"]),
         ),
     ),
-    Line(
+    DerivationLine(
         "δx_t = Wᵀ δz_t",
         "The input enters the same four gates, through W.",
         ("return (rows(dz) @ W).reshape(*dz.shape[:-1], W.shape[1])",),
         (at_each_step("δx_t", "x", lambda e: e["δz"] @ e.p["W"], "δx"),),
     ),
-    Line(
+    DerivationLine(
         "δW = Σ_t δz_t x_tᵀ",
         "At one step, W_ij multiplies x_{t,j} and feeds z_{t,i} alone: its effect is δz_{t,i} "
         "x_{t,j}. One W serves all steps, so that moving it moves all steps' z at once, and the "
@@ -155,7 +156,7 @@ PLAIN = (
             at_all_steps("δW, moved at all steps", "W", lambda e: e["δz"].T @ e["x"]),
         ),
     ),
-    Line(
+    DerivationLine(
         "δU = Σ_t δz_t h_{t−1}ᵀ",
         "U multiplies the previous output where W multiplies the input; otherwise the same.",
         ('"U": outer_sum(dz, h[:-1]),',),
@@ -164,13 +165,13 @@ PLAIN = (
             at_all_steps("δU, moved at all steps", "U", lambda e: e["δz"].T @ e["h_before"]),
         ),
     ),
-    Line(
+    DerivationLine(
         "δb = Σ_t δz_t",
         "A bias is a weight whose input is always 1.",
         ('"b": dz.sum(axis=(0, 1)),',),
         (at_all_steps("δb", "b", lambda e: e["δz"].sum(axis=0)),),
     ),
-    Line(
+    DerivationLine(
         "δh_0 = Uᵀ δz_1   δc_0 = δc_1 ⊙ f_1",
         "The state before the first step has no error of its own and no tanh to show itself "
         "through: only the paths into step 1 are left.",
@@ -182,12 +183,123 @@ PLAIN = (
     ),
 )
 
+# What peepholes and projection add.
+
+
+def _to_c_before(e: Example) -> Array:
+    """δc_t ⊙ f_t + δz_i ⊙ p_i + δz_f ⊙ p_f, (T, H)."""
+    p_i, p_f, _ = np.split(e.p["p"], 3)
+    part: Array = e["δc"] * e["f"] + e["δz_i"] * p_i + e["δz_f"] * p_f
+    return part
+
+
+def _to_c(e: Example) -> Array:
+    """The three terms of δc_t, (T, H)."""
+    p_o = np.split(e.p["p"], 3)[2]
+    through_h = e["δh"] * e["o"] * (1 - e["tanh_c"] ** 2)
+    total: Array = later(_to_c_before(e)) + through_h + e["δz_o"] * p_o
+    return total
+
+
+def _peephole_gradient(e: Example) -> Array:
+    """δp_i, δp_f, δp_o one after the other, each step's own, (T, 3H)."""
+    terms = [e["δz_i"] * e["c_before"], e["δz_f"] * e["c_before"], e["δz_o"] * e["c"]]
+    return np.concatenate(terms, axis=1)
+
+
+def _m(e: Example) -> Array:
+    m: Array = e["o"] * e["tanh_c"]
+    return m
+
+
+def _dm(e: Example) -> Array:
+    dm: Array = e["δh"] @ e.p["R"]
+    return dm
+
+
+PEEPHOLES = (
+    DerivationLine(
+        "δc_t = (what step t + 1 sends) + δh_t ⊙ o_t ⊙ (1 − tanh² c_t) + δz_o ⊙ p_o",
+        "The output gate now sees c_t, weighted by p_o: a third path. It is the gate of the "
+        "same step, which is why δz_o must be known before δc_t.",
+        ("dc = dc + dz_o * p_o  # term 3: the output gate sees c_t",),
+        (
+            at_each_step(
+                "term 3, c as o_t sees it", "c_in_o", lambda e: e["δz_o"] * np.split(e.p["p"], 3)[2]
+            ),
+            at_each_step("δc_t, all three", "c", _to_c, "δc"),
+        ),
+    ),
+    DerivationLine(
+        "step t's part of δc_{t−1} = δc_t ⊙ f_t + δz_i ⊙ p_i + δz_f ⊙ p_f",
+        "Input and forget gate see c_{t−1}: beside the carousel there are two more ways from "
+        "cell state to cell state, and these do pass through a squashing function.",
+        ("dc_before = dc_before + dz_i * p_i + dz_f * p_f",),
+        (
+            at_each_step("through i", "c_in_i", lambda e: e["δz_i"] * np.split(e.p["p"], 3)[0]),
+            at_each_step("through f", "c_in_f", lambda e: e["δz_f"] * np.split(e.p["p"], 3)[1]),
+            at_each_step("the carousel alone", "c_kept", lambda e: e["δc"] * e["f"]),
+            at_each_step("all three", "c_before", _to_c_before),
+        ),
+    ),
+    DerivationLine(
+        "δp_i = Σ_t δz_i ⊙ c_{t−1}   δp_f = Σ_t δz_f ⊙ c_{t−1}   δp_o = Σ_t δz_o ⊙ c_t",
+        "A peephole is a weight from one unit to its own gate: no matrix, so no outer product. "
+        "Each is paired with the cell state that it saw, before the step or after it.",
+        ("terms = [dz_i * c[:-1], dz_f * c[:-1], dz_o * c[1:]]",),
+        (
+            at_each_step("p moved at step t alone", "p", _peephole_gradient),
+            at_all_steps(
+                "δp, moved at all steps", "p", lambda e: _peephole_gradient(e).sum(axis=0)
+            ),
+        ),
+    ),
+)
+
+PROJECTION = (
+    DerivationLine(
+        "δm_t = Rᵀ δh_t",
+        "What used to be h_t is now m_t, and reaches everything else through R alone.",
+        ('dm = dh @ p["R"] if self.projection else dh',),
+        (at_each_step("δm_t", "m", _dm),),
+    ),
+    DerivationLine(
+        "δo_t = δm_t ⊙ tanh c_t",
+        "As before, with δm_t in place of δh_t.",
+        ("do = dm * tanh_c  # h = o ⊙ tanh c",),
+        (at_each_step("δo_t", "o", lambda e: _dm(e) * e["tanh_c"]),),
+    ),
+    DerivationLine(
+        "δc_t = δc_{t+1} ⊙ f_{t+1} + δm_t ⊙ o_t ⊙ (1 − tanh² c_t)",
+        "The same here: the carousel runs in the H cell states and knows nothing of R.",
+        ("dc = dc + dm * o * tanh_slope(tanh_c)",),
+        (
+            at_each_step(
+                "δc_t",
+                "c",
+                lambda e: later(e["δc"] * e["f"]) + _dm(e) * e["o"] * (1 - e["tanh_c"] ** 2),
+                "δc",
+            ),
+        ),
+    ),
+    DerivationLine(
+        "δR = Σ_t δh_t m_tᵀ",
+        "R is a weight like any other: the gradient of what it feeds times what it multiplies. "
+        "δh_t is the full one, with what comes from step t + 1.",
+        ('gradients["R"] = outer_sum(deltas["h"], m)',),
+        (
+            at_each_step("R moved at step t alone", "R", lambda e: outer(e["δh"], _m(e))),
+            at_all_steps("δR, moved at all steps", "R", lambda e: e["δh"].T @ _m(e)),
+        ),
+    ),
+)
+
 LSTM = Derivation(
     "lstm",
     "Long short-term memory",
-    ("cells/lstm.py", "cells/cell.py", "cells/products.py"),
+    ("cells/lstm.py", "cells/cell.py", "cells/functions.py"),
     (
-        Section(
+        DerivationSection(
             "as it stands today, with forget gate",
             (
                 "z = W x_t + U h_{t−1} + b, in four blocks z_i, z_f, z_a, z_o",
@@ -198,13 +310,13 @@ LSTM = Derivation(
             lambda seed: example("lstm", seed),
             PLAIN,
         ),
-        Section(
+        DerivationSection(
             "with peepholes: the lines that change",
             ("z_i = … + p_i ⊙ c_{t−1}   z_f = … + p_f ⊙ c_{t−1}   z_o = … + p_o ⊙ c_t",),
             lambda seed: example("lstm peepholes", seed),
             PEEPHOLES,
         ),
-        Section(
+        DerivationSection(
             "with a projection: the lines that change",
             ("m_t = o_t ⊙ tanh c_t   h_t = R m_t",),
             lambda seed: example("lstm projection", seed),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from throughtime.explain.derivation import (
     Derivation,
-    Line,
-    Section,
+    DerivationLine,
+    DerivationSection,
     at_all_steps,
     at_each_step,
     before_the_first,
@@ -15,7 +15,7 @@ from throughtime.explain.derivation import (
 from throughtime.explain.example import example
 
 TANH = (
-    Line(
+    DerivationLine(
         "δs_t = ∂E_t/∂s_t + Uᵀ δz_{t+1}",
         "s_t reaches the loss on two paths: through E_t, since it is the output of step t, and "
         "through U into step t + 1. Effects on separate paths add. At t = T there is no step "
@@ -23,27 +23,27 @@ TANH = (
         ('arriving = dlater | {"h": dlater["h"] + doutputs[t]}',),
         (at_each_step("δs_t", "h", lambda e: e["δE"] + later(e["δz"] @ e.p["U"]), "δh"),),
     ),
-    Line(
+    DerivationLine(
         "δz_t = δs_t ⊙ (1 − s_t²)",
         "s_t = tanh z_t unit by unit, so that each unit's gradient is multiplied by its own "
         "slope, 1 − tanh² z. The slope is 1 at z = 0 and near 0 where the unit is saturated.",
         ('dz = ds * (tanh_slope(s) if self.nonlinearity == "tanh" else relu_slope(s))',),
         (at_each_step("δz_t", "z", lambda e: e["δh"] * (1 - e["s"] ** 2), "δz"),),
     ),
-    Line(
+    DerivationLine(
         "step t's part of δs_{t−1} = Uᵀ δz_t",
         "s_{t−1,j} enters every pre-activation z_{t,i}, with the weight U_ij. Summing over all "
         "i that it reaches, Σ_i U_ij δz_{t,i}, is the product with the transposed matrix.",
         ('return dz, {"h": dz @ p["U"]}, {"h": ds}',),
         (at_each_step("Uᵀ δz_t", "h_before", lambda e: e["δz"] @ e.p["U"]),),
     ),
-    Line(
+    DerivationLine(
         "δx_t = Wᵀ δz_t",
         "The same for the input, which enters every pre-activation through W.",
         ("return (rows(dz) @ W).reshape(*dz.shape[:-1], W.shape[1])",),
         (at_each_step("δx_t", "x", lambda e: e["δz"] @ e.p["W"], "δx"),),
     ),
-    Line(
+    DerivationLine(
         "δW = Σ_t δz_t x_tᵀ",
         "At one step, W_ij multiplies x_{t,j} and feeds z_{t,i} alone: its effect is δz_{t,i} "
         "x_{t,j}. One W serves all steps, so that moving it moves all steps' z at once, and the "
@@ -57,7 +57,7 @@ TANH = (
             at_all_steps("δW, moved at all steps", "W", lambda e: e["δz"].T @ e["x"]),
         ),
     ),
-    Line(
+    DerivationLine(
         "δU = Σ_t δz_t s_{t−1}ᵀ",
         "U multiplies the previous state where W multiplies the input; otherwise the same.",
         ('"U": outer_sum(dz, tape.states["h"][:-1]),',),
@@ -66,13 +66,13 @@ TANH = (
             at_all_steps("δU, moved at all steps", "U", lambda e: e["δz"].T @ e["h_before"]),
         ),
     ),
-    Line(
+    DerivationLine(
         "δb = Σ_t δz_t",
         "A bias is a weight whose input is always 1.",
         ('"b": dz.sum(axis=(0, 1)),',),
         (at_all_steps("δb", "b", lambda e: e["δz"].sum(axis=0)),),
     ),
-    Line(
+    DerivationLine(
         "δs_0 = Uᵀ δz_1",
         "The state before the first step is no output: only the path through U is left.",
         ("dlater = dbefore", "state=dlater,"),
@@ -81,7 +81,7 @@ TANH = (
 )
 
 RELU = (
-    Line(
+    DerivationLine(
         "δz_t = δs_t ⊙ [z_t > 0]",
         "max(z, 0) has the slope 1 above 0 and 0 below: a unit passes its gradient whole or not "
         "at all. All other lines stay as they are.",
@@ -96,15 +96,15 @@ RELU = (
 RNN = Derivation(
     "rnn",
     "The vanilla recurrent network",
-    ("cells/rnn.py", "cells/cell.py", "cells/products.py"),
+    ("cells/rnn.py", "cells/cell.py", "cells/functions.py"),
     (
-        Section(
+        DerivationSection(
             "tanh",
             ("z_t = W x_t + U s_{t−1} + b", "s_t = tanh z_t"),
             lambda seed: example("rnn", seed),
             TANH,
         ),
-        Section(
+        DerivationSection(
             "ReLU",
             ("s_t = max(z_t, 0)",),
             lambda seed: example("rnn relu", seed),

@@ -5,8 +5,14 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
-from throughtime.explain.derivation import AGREE, SHOWN, Comparison, Derivation, Line, Section
-from throughtime.explain.example import Example
+from throughtime.explain.derivation import (
+    SHOWN_STEP,
+    Derivation,
+    DerivationLine,
+    DerivationSection,
+    NumericalComparison,
+)
+from throughtime.explain.example import AGREES_WITHIN, Example
 
 WIDTH = 79
 
@@ -23,7 +29,7 @@ class Explanation:
 
     body: str
     lines: int
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[NumericalComparison, ...]
 
     @property
     def agrees(self) -> bool:
@@ -31,7 +37,7 @@ class Explanation:
         return all(comparison.agrees for comparison in self.comparisons)
 
     @property
-    def worst(self) -> Comparison:
+    def worst(self) -> NumericalComparison:
         """The quantity with the largest relative difference."""
         return max(self.comparisons, key=lambda comparison: comparison.difference)
 
@@ -41,7 +47,7 @@ class Explanation:
         checked = f"{self.lines} lines checked, {len(self.comparisons)} quantities"
         wrong = [comparison.label for comparison in self.comparisons if not comparison.agrees]
         if wrong:
-            return f"{checked}; beyond {AGREE:.0e} (marked ✗): {'; '.join(wrong)}."
+            return f"{checked}; beyond {AGREES_WITHIN:.0e} (marked ✗): {'; '.join(wrong)}."
         worst = f"{self.worst.difference:.1e} ({self.worst.label})"
         return f"{checked}; all agree, largest relative difference {worst}."
 
@@ -61,7 +67,7 @@ def explain(derivation: Derivation, seed: int = 0) -> Explanation:
         '9 lines checked, 12 quantities'
     """
     out = [f"{derivation.title} ({derivation.name})", "", *_wrapped(HOW, "")]
-    compared: list[Comparison] = []
+    compared: list[NumericalComparison] = []
     number = 0
     for section in derivation.sections:
         e = section.example(seed)
@@ -81,12 +87,12 @@ HOW = (
     "value that the package's own backward pass gives, and a numerical derivative that knows "
     "no derivation. For it a second, plain forward pass is run with one number moved up and "
     "down by a little, and the losses are subtracted. The entry shown, named in brackets, is the "
-    f"largest one, at step {SHOWN} where there is one for each step; the difference, "
+    f"largest one, at step {SHOWN_STEP} where there is one for each step; the difference, "
     "‖value − numerical‖ / ‖numerical‖, is over all entries and all steps."
 )
 
 
-def _heading(section: Section, e: Example, seed: int) -> list[str]:
+def _heading(section: DerivationSection, e: Example, seed: int) -> list[str]:
     title = section.title[0].upper() + section.title[1:]
     sizes = f"I = {e.cell.inputs}, H = {e.cell.units}, T = {e.steps}"
     example = (
@@ -97,7 +103,9 @@ def _heading(section: Section, e: Example, seed: int) -> list[str]:
     return [*out, *_wrapped(example, "")]
 
 
-def _line(derivation: Derivation, line: Line, number: int, found: list[Comparison]) -> list[str]:
+def _line(
+    derivation: Derivation, line: DerivationLine, number: int, found: list[NumericalComparison]
+) -> list[str]:
     equations = line.equation.split("   ")
     out = [f"{number:2}. {equations[0].strip()}"]
     out += [f"    {equation.strip()}" for equation in equations[1:]]
@@ -109,7 +117,7 @@ def _line(derivation: Derivation, line: Line, number: int, found: list[Compariso
     return out + [_comparison(comparison) for comparison in found]
 
 
-def _comparison(c: Comparison) -> str:
+def _comparison(c: NumericalComparison) -> str:
     entry = f" [{', '.join(map(str, c.entry))}]" if c.entry else ""
     mark = "" if c.agrees else " ✗"
     values = f"{c.value:14.9f}{c.numerical:14.9f}{c.difference:12.0e}"

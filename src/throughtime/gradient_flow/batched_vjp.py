@@ -21,7 +21,7 @@ import numpy as np
 
 from throughtime import _engine
 from throughtime.arrays import Array, array_of
-from throughtime.cells import NUMBERS, input_gradient
+from throughtime.cells import Cell, input_gradient
 from throughtime.engine_settings import use_compiled
 from throughtime.gradient_flow.jacobians import Linear, LinearGRU, LinearLSTM, LinearRNN
 from throughtime.gradient_flow.lag_by_lag import (
@@ -95,13 +95,13 @@ class FoldedStep:
     ) -> tuple[dict[str, LagNorms], Array]:
         """As `_step_by_step`, compiled."""
         one = self.one
-        kind, factors, carry, through_h = "RNN", self.to_z, one.carry, None
+        factors, carry, through_h = self.to_z, one.carry, None
         if isinstance(one, LinearLSTM):
-            kind, carry, through_h = "LSTM", self.decay, one.beta
+            carry, through_h = self.decay, one.beta
         elif isinstance(one, LinearGRU):
-            kind, factors = "GRU", one.to_u
+            factors = one.to_u
         given = (run.arriving, run.counted, lags, starts)
-        return compiled_vjps(kind, one.p["U"], factors, carry, through_h, *given)
+        return compiled_vjps(one.cell, one.p["U"], factors, carry, through_h, *given)
 
     def deltas(self, sums: Array, dz: Array) -> Array:
         """Sums of δz (T, B, G·H) from those of rows (T, B, width), in the memory of `dz`."""
@@ -234,7 +234,7 @@ def _by_lag(run: LinearisedRun, folded: FoldedStep, sums: Array) -> list[Paramet
 
 
 def compiled_vjps(
-    kind: str,
+    cell: Cell,
     U: Array,
     factors: Array,
     carry: Array | None,
@@ -247,7 +247,7 @@ def compiled_vjps(
     """Takes all losses of a run back over `lags` lags, compiled.
 
     Args:
-        kind: "RNN", "LSTM" or "GRU".
+        cell: one with a compiled twin.
         U: (G·H, H).
         factors: (T, B, G, H), by which a gradient is multiplied before each gate's rows of U.
         carry: (T, B, H), the factor of δc (LSTM) or δh (GRU) past all gates.
@@ -261,7 +261,7 @@ def compiled_vjps(
         δc before δh.
     """
     T, B, H = arriving.shape
-    parts = ENGINE_PARTS[: 2 if kind == "LSTM" else 1]
+    parts = ENGINE_PARTS[: len(cell.state_specs)]
     total, squares = np.zeros((2, len(parts), T, lags))
     by_sequence = np.zeros((len(parts), lags, B))
     sums = _zeros(len(starts), T, B, len(parts) * H, arriving.dtype)
@@ -269,8 +269,10 @@ def compiled_vjps(
         arriving = np.where(counted[..., None], arriving, arriving.dtype.type(0))
     arrays = [factors, carry, through_h, arriving]
     contiguous = [None if array is None else np.ascontiguousarray(array) for array in arrays]
+    number = cell.engine_number
+    assert number is not None
     begins = np.asarray(starts, np.intp) if len(starts) else None
-    _engine.lags(NUMBERS[kind], begins, U, *contiguous, total, squares, by_sequence, sums)
+    _engine.lags(number, begins, U, *contiguous, total, squares, by_sequence, sums)
     count, steps = _counts(counted, lags)
     return {
         part: LagNorms(total[n], squares[n], count.copy(), by_sequence[n], steps.copy())

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from throughtime.arrays import Array, positive, real, refuse
-from throughtime.cells import LSTM, Cell
+from throughtime.cells import Cell
 from throughtime.gradient_flow.advice import (
     Advice,
     WindowCost,
@@ -187,7 +187,7 @@ def _flow(
     constants = {
         number: one.time_constants
         for number, one in layers.items()
-        if isinstance(cells[number], LSTM) and one.time_constants is not None
+        if cells[number].gates_of("forget") and one.time_constants is not None
     }
     advice = Advice(truncation, cost, clipping, needed, source, initialisations(constants, needed))
     whole = sum(found.by_lag[1:], found.by_lag[0])

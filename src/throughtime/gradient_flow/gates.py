@@ -13,15 +13,13 @@ from itertools import pairwise
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.cells import GRU, LSTM, RNN, Cell, Tape
+from throughtime.cells import Cell, Tape
 from throughtime.gradient_flow.tolerances import (
     GATE_BINS,
     GATE_STRETCHES,
     GATE_VALUES,
     SATURATED_SLOPE,
 )
-
-SIGMOIDS = {"LSTM": "ifo", "GRU": "rz"}  # gates whose values lie between 0 and 1
 
 
 @dataclass(frozen=True)
@@ -33,12 +31,14 @@ class Gate:
         closed, open: the shares of values that are saturated at the lower and at the upper end: 0
             and 1; for a tanh −1 and 1; a ReLU can only be closed, at 0.
         stuck: (H,), whether a unit's values are saturated at every step.
+        activation: "sigmoid", "tanh" or "relu".
     """
 
     mean: float
     closed: float
     open: float
     stuck: Array = field(repr=False)
+    activation: str = field(repr=False)
 
 
 @dataclass
@@ -65,23 +65,13 @@ class GateSums:
         share = self.count * len(self.closed)
         stuck = np.asarray(self.closed + self.open >= self.count)
         closed, opened = float(self.closed.sum()) / share, float(self.open.sum()) / share
-        return Gate(self.total / share, closed, opened, stuck)
-
-
-def gate_kinds(cell: Cell) -> dict[str, str]:
-    """By the letters of `cell.gates`: "sigmoid", "tanh" or "relu"."""
-    kinds = dict.fromkeys(cell.gates, "tanh")
-    for gate in SIGMOIDS.get(type(cell).__name__, ""):
-        kinds[gate] = "sigmoid"
-    if isinstance(cell, RNN) and cell.nonlinearity == "relu":
-        kinds = {"s": "relu"}
-    return kinds
+        return Gate(self.total / share, closed, opened, stuck, self.kind)
 
 
 def gate_sums(cell: Cell, tape: Tape) -> dict[str, GateSums]:
     """Sums over every gate of a run, by the letters of `cell.gates`."""
     found = {}
-    for gate, kind in gate_kinds(cell).items():
+    for gate, kind in cell.activations.items():
         values = tape.kept[gate]
         if tape.active is None:
             values = values.reshape(-1, values.shape[2])
@@ -105,25 +95,20 @@ def _flat_beyond(kind: str) -> tuple[float, float]:
 def dead_units(cell: Cell, gates: dict[str, GateSums]) -> Array:
     """(H,), whether a unit gives nothing and can learn nothing.
 
-    In an RNN its activation never leaves saturation. In an LSTM the output gate is closed
-    throughout, or nothing is ever written, since i is closed or a saturated throughout. In a GRU z
-    is open throughout, so that h does not change, or n is saturated throughout.
+    That is so if its output gate is closed throughout, or if nothing is ever written: if its input
+    gate is closed, its update gate open so that h does not change, or its candidate saturated. The
+    activation of an RNN is its candidate.
     """
-
-    def closed(gate: str) -> Array:
-        return np.asarray(gates[gate].closed >= gates[gate].count)
-
-    def opened(gate: str) -> Array:
-        return np.asarray(gates[gate].open >= gates[gate].count)
-
-    def stuck(gate: str) -> Array:
-        return np.asarray(gates[gate].closed + gates[gate].open >= gates[gate].count)
-
-    if isinstance(cell, LSTM):
-        return np.asarray(closed("o") | closed("i") | stuck("a"))
-    if isinstance(cell, GRU):
-        return np.asarray(opened("z") | stuck("n"))
-    return stuck("s")
+    found = np.zeros(cell.units, bool)
+    for gate in cell.gate_specs:
+        sums = gates[gate.letter]
+        if gate.role in ("input", "output"):
+            found |= sums.closed >= sums.count
+        elif gate.role == "update":
+            found |= sums.open >= sums.count
+        elif gate.role == "candidate":
+            found |= sums.closed + sums.open >= sums.count
+    return found
 
 
 @dataclass(frozen=True)
@@ -172,7 +157,7 @@ def count_gates(
     looked = looked[(looked >= begin + fresh) & (looked < stop)]
     stretch = np.searchsorted(cuts, looked, side="right") - 1
     found = {}
-    for gate, kind in gate_kinds(cell).items():
+    for gate, kind in cell.activations.items():
         values, borders = tape.kept[gate][looked - begin], bin_edges(kind)
         bins = np.searchsorted(borders, values.ravel(), side="right") - 1
         bins = np.clip(bins, 0, len(borders) - 2).reshape(values.shape)
@@ -188,7 +173,7 @@ def count_gates(
 def gate_history(cell: Cell, counts: dict[str, Array], steps: int) -> dict[str, GateHistory]:
     """The history of each gate, from the counts of all chunks."""
     cuts, found = stretches_of_time(steps), {}
-    for gate, kind in gate_kinds(cell).items():
+    for gate, kind in cell.activations.items():
         sums = counts[gate].sum(axis=1, keepdims=True)
         blank = np.full(counts[gate].shape, np.nan)
         shares = np.divide(counts[gate], sums, out=blank, where=sums > 0)

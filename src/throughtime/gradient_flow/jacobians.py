@@ -22,7 +22,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 
-from throughtime.arrays import Array, refuse
+from throughtime.arrays import Array
 from throughtime.cells import (
     GRU,
     LSTM,
@@ -229,6 +229,54 @@ class LinearOriginalGRU(Linear):
         return {"h": h * self.carry[at] + u_z * self.zeta[at] + n}
 
 
+class LinearByStep(Linear):
+    """For a cell without a linear form of its own here: its `step_backward`, row by row."""
+
+    def __init__(self, cell: Cell, p: Mapping[str, Array], tape: Tape) -> None:
+        super().__init__(cell, p, tape)
+        self.tape = tape
+
+    def vjp(self, at: Steps, later: State, edges: Edges = "all") -> tuple[dict[str, Array], State]:
+        rows = later["h"].shape[:2]
+
+        def side_by_side(array: Array) -> Array:
+            """(n·B, N), what the rows see of an array (T, B, N)."""
+            seen = np.broadcast_to(array[at], (*rows, array.shape[2]))
+            return seen.reshape(-1, array.shape[2])
+
+        dz, dbefore, dafter = self.cell.step_backward(
+            self.p,
+            {name: side_by_side(array) for name, array in self.tape.kept.items()},
+            {name: side_by_side(array[:-1]) for name, array in self.tape.states.items()},
+            {name: array.reshape(-1, array.shape[2]) for name, array in later.items()},
+        )
+        active = np.True_ if self.active is None else side_by_side(self.active)
+
+        def apart(array: Array, beyond: Array | None = None) -> Array:
+            """(n, B, N) from (n·B, N), with other numbers beyond a sequence's length."""
+            zero = array.dtype.type(0)
+            own = active.reshape(*rows, 1) if active.ndim else active
+            return np.where(own, array.reshape(*rows, -1), zero if beyond is None else beyond)
+
+        deltas = {name: apart(array, later[name]) for name, array in dafter.items()}
+        if edges == "carry":
+            before = {name: np.zeros_like(array) for name, array in later.items()}
+        else:
+            before = {name: apart(array) for name, array in dbefore.items()}
+        return deltas | {"z": apart(dz)}, before
+
+    def jvp(self, at: int, change: State) -> State:
+        """By the step's Jacobian, whose rows are the gradients of each part of the new state."""
+        size = sum(self.sizes.values())
+        places = np.cumsum(list(self.sizes.values()))[:-1]
+        eye = np.repeat(np.eye(size, dtype=self.dtype)[:, None], self.batch, axis=1)
+        _, before = self.vjp(at, dict(zip(self.sizes, np.split(eye, places, axis=2), strict=True)))
+        rows = np.concatenate([before[name] for name in self.sizes], axis=2)  # (after, B, before)
+        moved = np.concatenate([change[name] for name in self.sizes], axis=2)
+        after = np.einsum("kbs,nbs->nbk", rows, moved)
+        return dict(zip(self.sizes, np.split(after, places, axis=2), strict=True))
+
+
 def linear(cell: Cell, p: Mapping[str, Array], tape: Tape) -> Linear:
     """The derivative of every step of the tape."""
     if isinstance(cell, RNN):
@@ -237,7 +285,7 @@ def linear(cell: Cell, p: Mapping[str, Array], tape: Tape) -> Linear:
         return LinearLSTM(cell, p, tape)
     if isinstance(cell, GRU):
         return (LinearGRU if cell.reset_after else LinearOriginalGRU)(cell, p, tape)
-    refuse("layer", "an RNN, an LSTM or a GRU", type(cell).__name__, error=TypeError)
+    return LinearByStep(cell, p, tape)
 
 
 def _product(rows: Array, U: Array) -> Array:

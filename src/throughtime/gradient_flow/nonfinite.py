@@ -218,7 +218,7 @@ def _sources_of_value(
     if place.name in cell.gates:  # a partial sum overflowed, although the whole sum would not
         row = (*at[:2], cell.gates.index(place.name) * cell.units + place.unit)
         return {name: float(part[row]) for name, part in parts.items()}
-    wanted = {"c": "ifa", "h": "zn" if isinstance(cell, GRU) else "o"}.get(place.name, "")
+    wanted = {state.name: state.gates for state in cell.state_specs}.get(place.name, "")
     found = {f"gate {gate}": float(tape.kept[gate][at]) for gate in wanted if gate in tape.kept}
     if place.name in tape.states:
         found[f"{place.name} before"] = float(tape.states[place.name][at])

@@ -17,7 +17,7 @@ import numpy as np
 from throughtime.arrays import Array, refuse
 from throughtime.gradcheck import plain
 from throughtime.gradient_flow.advice import Advice, Bias
-from throughtime.gradient_flow.gates import SIGMOIDS, Gate, GateHistory
+from throughtime.gradient_flow.gates import Gate, GateHistory
 from throughtime.gradient_flow.jacobians import Lyapunov
 from throughtime.gradient_flow.verdict import Decay, FlowVerdict
 from throughtime.storage import replace
@@ -301,9 +301,7 @@ def facts(layer: LayerFlow) -> list[str]:
             f"{np.median(s):.3g}"
         )
     for letter, gate in layer.gates.items():
-        low, high = (
-            ("closed", "open") if letter in SIGMOIDS.get(layer.kind, "") else ("low", "high")
-        )
+        low, high = ("closed", "open") if gate.activation == "sigmoid" else ("low", "high")
         lines.append(
             f"gate {letter}: mean {gate.mean:+.3f}, saturated {low} {_percent(gate.closed)}, "
             f"{high} {_percent(gate.open)}"

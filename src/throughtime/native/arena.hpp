@@ -12,7 +12,7 @@
 namespace throughtime {
 
 // Hands out aligned memory until it is destroyed; its blocks then wait for the next arena. Throws
-// std::bad_alloc where there is no memory.
+// std::bad_alloc if there is no memory.
 class Arena {
   public:
     struct Block {
@@ -24,12 +24,12 @@ class Arena {
         for (const Block &block : blocks_) give_back(block);
     }
 
-    // A block of at least so many bytes, for those who give it back themselves.
+    // A block of at least this many bytes, which the caller gives back.
     static Block borrow(std::size_t bytes) {
         return idle_block((bytes + ALIGNMENT) / ALIGNMENT * ALIGNMENT);
     }
 
-    // The block waits for the next who asks, unless too much is waiting already.
+    // Keeps the block for the next caller, unless too much is kept already.
     static void give_back(const Block &block) {
         std::lock_guard lock(mutex());
         if (waiting() + block.size > KEPT_AT_MOST) {

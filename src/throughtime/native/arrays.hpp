@@ -35,7 +35,7 @@ class Array {
     PyArrayObject *array_ = nullptr;
 };
 
-// One that is read: what is not in C order is copied.
+// An array that is read; it is copied if it is not in C order.
 class Read : public Array {
   public:
     Read() = default;
@@ -54,7 +54,7 @@ class Read : public Array {
     nanobind::object copy_;
 };
 
-// One that is written: what was written to a copy would be lost.
+// An array that is written to. It is never copied, since what was written to a copy would be lost.
 class Written : public Array {
   public:
     using Array::Array;

@@ -1,4 +1,4 @@
-// What a cell's file is written with: rows of a step, packed matrices, working memory.
+// The building blocks of a cell's file: rows of a step, packed matrices, working memory.
 #pragma once
 
 #include "activations.hpp"
@@ -13,7 +13,7 @@ namespace {
 constexpr double WORTH_A_THREAD = 4e5;        // multiplications; less is done before a thread has woken
 constexpr double WORTH_A_WAKING_THREAD = 1e5;  // between steps of a walk none has time to fall asleep
 
-// In how many parts to divide so many multiplications.
+// Number of parts to divide this many multiplications into.
 inline int parts(double multiplications, Index most, double worth = WORTH_A_THREAD) {
     const double limit = static_cast<double>(std::clamp<Index>(most, 1, 1024));
     return static_cast<int>(std::clamp(multiplications / worth, 1.0, limit));
@@ -48,7 +48,7 @@ template <class T> struct Packed {
 constexpr Index FEW_ROWS = 8;
 constexpr Index ROWS_ONCE = 128;  // more have enough to do for panels to be packed beforehand
 
-// How a matrix will be used: in products of so many rows in all, and whether in one product only.
+// How a matrix will be used: the rows of all its products, and whether there is only one product.
 struct Use {
     Index rows;
     bool once;

@@ -1,4 +1,4 @@
-// What the compiled twins are asked, and the table through which each ISA answers. Plain data: this
+// The arguments of the compiled twins, and the table of functions that each ISA provides. Plain data: this
 // header is all that the Python face and the ISAs share.
 #pragma once
 
@@ -8,13 +8,13 @@ namespace throughtime {
 
 using Index = std::ptrdiff_t;
 
-// Steps that are worked on at once: about 256 rows, so that a chunk's products are large and its
-// numbers stay in the cache. It depends on B alone, since it decides in what order gradients are summed.
+// Steps that are computed together: about 256 rows, so that a chunk's products are large and its numbers
+// stay in the cache. It depends on B alone, since it determines the order in which gradients are summed.
 constexpr Index chunk_steps(Index batch) { return batch < 256 ? 256 / batch : 1; }
 
 enum class Kind { rnn, lstm, gru };
 
-// Rows of a cell's W, and what a step keeps, in units.
+// Number of gates, and of the arrays (B, H) that a step keeps.
 struct Sizes {
     Index gates, kept;
 };
@@ -37,8 +37,8 @@ struct Cell {
     bool reset_after;              // GRU
 };
 
-// All arrays are contiguous, time first, gates in the order of the cell's rows. Gradients of parameters
-// are added to what is there, unless they are `fresh`. Pointers to what is not wanted, or does not exist, are null.
+// All arrays are contiguous, time first, gates in the order of the cell's rows. Gradients of parameters are
+// added to what is there, unless they are `fresh`. A pointer is null if the array is not wanted or does not exist.
 template <class T> struct Call {
     Cell cell;
     Index steps, batch;
@@ -56,15 +56,15 @@ template <class T> struct Call {
     const T *doutputs;  // (T, B, P) or null
     T *dh, *dc;         // (B, P), (B, H): in for the final state, out for the initial one
     T *dW, *dU, *db, *dp, *dR, *dc_bias;
-    bool fresh;                      // what is in them is of no account, and never read
+    bool fresh;                      // what they hold before the call is ignored, and never read
     T *dinputs;                      // (T, B, I)
     T *delta_h, *delta_c, *delta_z;  // (T, B, P), (T, B, H), (T, B, G·H)
 
-    // Asked now and then, on the calling thread: true ends the call early.
+    // Polled on the calling thread: true ends the call early.
     bool (*interrupted)();
 };
 
-// y = W x + b at every step, and its backward pass; as in layers/dense.py.
+// y = W x + b at every step, and its backward pass; as in network/layers.py.
 template <class T> struct DenseCall {
     Index steps, batch, inputs, outputs;
     const T *W, *b;        // (outputs, inputs), (outputs) or null
@@ -77,7 +77,7 @@ template <class T> struct DenseCall {
     T *dW, *db, *dx;
 };
 
-// δE of layers/embedding.py, added to what is there.
+// δE of an embedding (network/layers.py), added to what is there.
 template <class T> struct EmbeddingCall {
     Index steps, batch, features;
     const Index *classes;  // (T, B)
@@ -85,7 +85,7 @@ template <class T> struct EmbeddingCall {
     T *dE;                 // (classes, features)
 };
 
-// Softmax cross-entropy of each row against its class, in one pass; as in losses.py.
+// Softmax cross-entropy of each row against its class, in one pass; as in network/losses.py.
 template <class T> struct SoftmaxCall {
     Index rows, columns;
     const T *y;            // (rows, columns)

@@ -1,4 +1,4 @@
-// What stands on top of the recurrent layers: the dense layer and the softmax cross-entropy. Gradients are
+// What follows the recurrent layers: the dense layer and the softmax cross-entropy. Gradients are
 // summed in the same chunks as the recurrent layers', from the last to the first.
 #pragma once
 

@@ -1,4 +1,4 @@
-// The Python face: arrays in, their shapes checked, the GIL released, Ctrl-C heard.
+// The Python face: takes arrays, checks their shapes, releases the GIL, and listens for Ctrl-C.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -7,6 +7,7 @@
 #include <initializer_list>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "arena.hpp"
 #include "arrays.hpp"
@@ -29,7 +30,7 @@ std::string words(std::initializer_list<Index> shape) {
     return text + ")";
 }
 
-// The numbers of an array of the wanted shape and type; null for None.
+// The data of an array, which must have this shape and type; null for None.
 template <class T, class A>
 auto numbers(const char *name, const std::optional<A> &array, std::initializer_list<Index> shape) {
     using Pointer = decltype(array->template data<T>());
@@ -61,14 +62,26 @@ void in_range(const char *name, const Index *values, Index count, Index low, Ind
                                       .c_str());
 }
 
+// The arrays of a call. Each stands here once, and becomes a field of `Arrays` and a keyword of the Python face.
+#define TT_FORWARD_ARRAYS(each)                                                               \
+    each(Input, W) each(Input, U) each(Input, b) each(Input, p) each(Input, R)                \
+        each(Input, c_bias) each(Input, inputs) each(Input, classes) each(Input, lengths)     \
+            each(Maybe, h) each(Maybe, c) each(Maybe, kept)
+#define TT_BACKWARD_ARRAYS(each)                                                              \
+    each(Input, doutputs) each(Maybe, dh) each(Maybe, dc) each(Maybe, dW) each(Maybe, dU)     \
+        each(Maybe, db) each(Maybe, dp) each(Maybe, dR) each(Maybe, dc_bias)                  \
+            each(Maybe, dinputs) each(Maybe, delta_h) each(Maybe, delta_c) each(Maybe, delta_z)
+
+#define TT_FIELD(type, name) type name{};
+#define TT_PARAMETER(type, name) , type name
+#define TT_KEYWORD(type, name) , nb::arg(#name) = nb::none()
+#define TT_FILLED(type, name) .name = std::move(name),
+
 struct Arrays {
     Cell cell;
-    Input W, U, b, p, R, c_bias, inputs, classes, lengths;
-    Maybe h, c, kept;
-    // backward
-    Input doutputs;
-    Maybe dh, dc, dW, dU, db, dp, dR, dc_bias, dinputs, delta_h, delta_c, delta_z;
-    bool fresh;
+    TT_FORWARD_ARRAYS(TT_FIELD)
+    TT_BACKWARD_ARRAYS(TT_FIELD)
+    bool fresh = false;  // whether what the parameters' gradients hold before the call is ignored
 };
 
 template <class A> bool is_double(const std::optional<A> &array) {
@@ -88,7 +101,7 @@ template <class T> Call<T> call_of(const Arrays &a, bool backward) {
     call.b = needed<T>("b", a.b, {gates * H});
     if (cell.peepholes) call.p = needed<T>("p", a.p, {3 * H});
     if (cell.projection) call.R = needed<T>("R", a.R, {P, H});
-    if (cell.kind == Kind::gru && cell.reset_after) call.c_bias = needed<T>("c", a.c_bias, {H});
+    if (cell.kind == Kind::gru && cell.reset_after) call.c_bias = needed<T>("c_bias", a.c_bias, {H});
     call.inputs = numbers<T>("inputs", a.inputs, {steps, B, I});
     call.classes = numbers<Index>("inputs", a.classes, {steps, B});
     if (!call.inputs && !call.classes) throw nb::value_error("inputs: expected numbers or class indices");
@@ -108,7 +121,7 @@ template <class T> Call<T> call_of(const Arrays &a, bool backward) {
     call.db = needed<T>("db", a.db, {gates * H});
     if (call.p) call.dp = needed<T>("dp", a.dp, {3 * H});
     if (call.R) call.dR = needed<T>("dR", a.dR, {P, H});
-    if (call.c_bias) call.dc_bias = needed<T>("dc", a.dc_bias, {H});
+    if (call.c_bias) call.dc_bias = needed<T>("dc_bias", a.dc_bias, {H});
     call.fresh = a.fresh;
     if (call.inputs) call.dinputs = numbers<T>("dinputs", a.dinputs, {steps, B, I});
     call.delta_h = numbers<T>("delta h", a.delta_h, {steps, B, P});
@@ -308,22 +321,25 @@ NB_MODULE(_engine, m) {
         [](Cell *self, int kind, Index inputs, Index units, Index outputs, bool relu, bool peepholes,
            bool projection, bool reset_after) {
             new (self) Cell(cell_of(kind, inputs, units, outputs, relu, peepholes, projection, reset_after));
-        });
-    m.def("forward", [](const Cell &cell, Input W, Input U, Input b, Input p, Input R, Input c_bias,
-                        Input inputs, Input classes, Input lengths, Maybe h, Maybe c, Maybe kept) {
-        run_any({cell, W, U, b, p, R, c_bias, inputs, classes, lengths, h, c, kept, {}, {}, {}, {}, {},
-                 {}, {}, {}, {}, {}, {}, {}, {}, false},
-                false);
-    });
-    m.def("backward", [](const Cell &cell, Input W, Input U, Input b, Input p, Input R, Input c_bias,
-                         Input inputs, Input classes, Input lengths, Maybe h, Maybe c, Maybe kept,
-                         Input doutputs, Maybe dh, Maybe dc, Maybe dW, Maybe dU, Maybe db, Maybe dp,
-                         Maybe dR, Maybe dc_bias, Maybe dinputs, Maybe delta_h, Maybe delta_c,
-                         Maybe delta_z, bool fresh) {
-        run_any({cell, W, U, b, p, R, c_bias, inputs, classes, lengths, h, c, kept, doutputs, dh, dc, dW,
-                 dU, db, dp, dR, dc_bias, dinputs, delta_h, delta_c, delta_z, fresh},
-                true);
-    });
+        },
+        nb::kw_only(), nb::arg("kind"), nb::arg("inputs"), nb::arg("units"), nb::arg("outputs"),
+        nb::arg("relu") = false, nb::arg("peepholes") = false, nb::arg("projection") = false,
+        nb::arg("reset_after") = false);
+    m.def(
+        "forward",
+        [](const Cell &cell TT_FORWARD_ARRAYS(TT_PARAMETER)) {
+            run_any({.cell = cell, TT_FORWARD_ARRAYS(TT_FILLED)}, false);
+        },
+        nb::arg("cell"), nb::kw_only() TT_FORWARD_ARRAYS(TT_KEYWORD));
+    m.def(
+        "backward",
+        [](const Cell &cell TT_FORWARD_ARRAYS(TT_PARAMETER) TT_BACKWARD_ARRAYS(TT_PARAMETER), bool fresh) {
+            run_any({.cell = cell,
+                     TT_FORWARD_ARRAYS(TT_FILLED) TT_BACKWARD_ARRAYS(TT_FILLED).fresh = fresh},
+                    true);
+        },
+        nb::arg("cell"), nb::kw_only() TT_FORWARD_ARRAYS(TT_KEYWORD) TT_BACKWARD_ARRAYS(TT_KEYWORD),
+        nb::arg("fresh") = false);
     bind_stacks(m);
     m.def("set_threads", &pool::set_threads);
     m.def("threads", &pool::threads);

@@ -1,6 +1,7 @@
-// The layers and directions of a module in one call each way, and what stands between them: biases added up,
-// time reversed, rows of ragged sequences in their places, directions side by side, dropout. It knows no
-// cell's equations, and not where memory comes from: who calls has looked at shapes and precisions.
+// All layers and directions of a module in one call each way, and the operations between them: biases are added,
+// time is reversed, rows of ragged sequences are moved to their places, directions are concatenated, dropout is
+// applied. It knows no cell's equations, and not where memory comes from: the caller must validate shapes and
+// precisions.
 #pragma once
 
 #include <algorithm>
@@ -18,7 +19,7 @@ struct Stack {
 
     Index width() const { return directions * first.outputs; }
     Index sides() const { return layers * directions; }
-    // Tensors of a direction: W, U, b_ih, b_hh, R, p, without those that it has not.
+    // Number of tensors of a direction: those of W, U, b_ih, b_hh, R and p that it has.
     Index weights() const { return 2 + 2 * biases + first.projection + first.peepholes; }
     Cell cell(Index layer) const {
         Cell own = first;
@@ -27,7 +28,7 @@ struct Stack {
     }
 };
 
-// Where the rows that come, all sequences of a step side by side, stand among the engine's T·B.
+// The places of the given rows, all sequences of a step side by side, among the engine's T·B.
 struct Times {
     Index steps, batch;
     const Index *running = nullptr;  // (T) sequences at each step, never more than before; null: all B
@@ -60,7 +61,7 @@ struct Times {
     }
 };
 
-// Where the forward pass keeps what the backward pass reads, counted in numbers from the tape's beginning.
+// Where the forward pass keeps what the backward pass reads, as offsets from the beginning of the tape.
 struct SidePlaces {
     Index x, h, c, kept;  // inputs in the direction's own order, −1 where they are at hand
 };
@@ -115,7 +116,7 @@ template <class T> class StackWalk {
         : call_(call), stack_(call.stack), times_(call.times), functions_(functions),
           places_(stack_, times_.steps, times_.batch, times_.ragged(), !call.masks.empty()) {}
 
-    // Both: false where they were interrupted.
+    // Both return false if they were interrupted.
     bool forward() {
         for (Index layer = 0; layer < stack_.layers; ++layer) {
             for (Index d = 0; d < D(); ++d) {
@@ -163,7 +164,7 @@ template <class T> class StackWalk {
 
     bool separate() const { return stack_.first.kind == Kind::gru && stack_.first.reset_after; }
 
-    // --- one side as the engine is asked for it ---
+    // --- one direction of one layer, as the call of a cell ---
 
     Call<T> side_of(Index layer, Index d, Arena &arena) const {
         const SidePlaces &own = places_.sides[k(layer, d)];
@@ -187,7 +188,7 @@ template <class T> class StackWalk {
         return side;
     }
 
-    // torch has two biases where one will do; in the GRU the candidate's second one stands apart.
+    // torch has two biases where one would do; the second one of the GRU's candidate is kept apart.
     void add_biases(Call<T> &side, const T *const *w, Arena &arena) const {
         T *const b = arena.take<T>(gates());
         side.b = b;
@@ -202,7 +203,7 @@ template <class T> class StackWalk {
         side.c_bias = separate() ? w[3] + summed : nullptr;
     }
 
-    // The inputs of a layer, time forwards, where they need no place of their own.
+    // The inputs of a layer, in forward time, if they need no memory of their own.
     const T *layer_inputs(Index layer) const {
         if (!layer) return call_.x;
         if (const T *const joined = at(places_.joined[layer])) return joined;
@@ -255,7 +256,7 @@ template <class T> class StackWalk {
 
     // --- backward ---
 
-    // Where δx of a layer goes; null where nobody asks for it.
+    // Where δx of a layer is written; null if it is not wanted.
     T *input_gradient(Index layer, Arena &arena) const {
         if (!layer && (!call_.dx || !times_.ragged())) return call_.dx;
         return arena.take<T>(padded() * inputs(layer));

@@ -1,5 +1,5 @@
-// Addresses in, since to make an array of a tensor takes longer than a small call; who calls has looked at
-// devices, shapes, precisions and gaps.
+// Addresses in, since to make an array of a tensor takes longer than a small call. The caller must validate
+// devices, shapes, precisions and contiguity.
 #include "stack_module.hpp"
 
 #include <nanobind/stl/pair.h>
@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "dispatch.hpp"
@@ -54,23 +55,64 @@ struct Extent {
     }
 };
 
-template <class T> StackCall<T> call_of(const Stack &stack, const Extent &extent, Address x,
-                                        const Addresses &weights, const Addresses &masks, Address tape) {
-    if (weights.size() != static_cast<std::size_t>(stack.sides() * stack.weights()))
+// What a call is given. Each stands here once, and becomes a field of `Given` and a keyword of the Python face.
+// Addresses are 0 for None.
+#define TT_BOTH(each)                                                                          \
+    each(bool, float64) each(Index, steps) each(Index, batch) each(Index, rows)                \
+        each(Address, running) each(Address, x) each(Addresses, weights) each(Addresses, masks) \
+            each(Address, tape)
+#define TT_FORWARD(each)                                                                       \
+    each(Address, h0) each(Address, c0) each(Address, outputs) each(Address, h) each(Address, c)
+#define TT_BACKWARD(each)                                                                      \
+    each(Address, doutputs) each(Address, dh) each(Address, dc) each(Address, dx)              \
+        each(Address, dh0) each(Address, dc0) each(Addresses, dweights)
+
+#define TT_FIELD(type, name) type name{};
+#define TT_PARAMETER(type, name) , type name
+#define TT_KEYWORD(type, name) , nb::arg(#name)
+#define TT_FILLED(type, name) .name = std::move(name),
+
+struct Given {
+    TT_BOTH(TT_FIELD)
+    TT_FORWARD(TT_FIELD)
+    TT_BACKWARD(TT_FIELD)
+};
+
+template <class T> StackCall<T> call_of(const Stack &stack, const Given &given) {
+    if (given.weights.size() != static_cast<std::size_t>(stack.sides() * stack.weights()))
         throw nb::value_error("weights: expected as many as the stack has, got another number");
-    if (!masks.empty() && masks.size() != static_cast<std::size_t>(stack.layers - 1))
+    if (!given.masks.empty() && given.masks.size() != static_cast<std::size_t>(stack.layers - 1))
         throw nb::value_error("masks: expected one a layer but the last, got another number");
-    StackCall<T> call{stack, extent.times(), pointer<const T>(x), {}, {}, pointers<const T *>(weights),
-                      pointers<const T *>(masks), pointer<T>(tape), {}, {}, {}, {}, {}, {}, {}, {}, {}, {},
-                      interrupted};
-    return call;
+    const Extent extent{given.steps, given.batch, given.rows, given.running};
+    return {.stack = stack,
+            .times = extent.times(),
+            .x = pointer<const T>(given.x),
+            .h0 = pointer<const T>(given.h0),
+            .c0 = pointer<const T>(given.c0),
+            .weights = pointers<const T *>(given.weights),
+            .masks = pointers<const T *>(given.masks),
+            .tape = pointer<T>(given.tape),
+            .y = pointer<T>(given.outputs),
+            .h = pointer<T>(given.h),
+            .c = pointer<T>(given.c),
+            .dy = pointer<const T>(given.doutputs),
+            .dh_final = pointer<const T>(given.dh),
+            .dc_final = pointer<const T>(given.dc),
+            .dx = pointer<T>(given.dx),
+            .dh = pointer<T>(given.dh0),
+            .dc = pointer<T>(given.dc0),
+            .gradients = pointers<T *>(given.dweights),
+            .interrupted = interrupted};
 }
 
 template <class T> const Functions<T> &functions();
 template <> const Functions<float> &functions<float>() { return isa().single; }
 template <> const Functions<double> &functions<double>() { return isa().twice; }
 
-template <class T> void run(const StackCall<T> &call, bool backward) {
+template <class T> void run(const Stack &stack, const Given &given, bool backward) {
+    const StackCall<T> call = call_of<T>(stack, given);
+    if (backward && call.gradients.size() != call.weights.size())
+        throw nb::value_error("gradients: expected as many as weights, got another number");
     begin_looking();
     bool completed;
     {
@@ -79,37 +121,6 @@ template <class T> void run(const StackCall<T> &call, bool backward) {
         completed = backward ? walk.backward() : walk.forward();
     }
     if (!completed) throw nb::python_error();
-}
-
-// x, h_0, c_0, weights, masks, tape, outputs, final h, final c.
-template <class T>
-void forward(const Stack &stack, const Extent &extent, Address x, Address h0, Address c0,
-             const Addresses &weights, const Addresses &masks, Address tape, Address y, Address h, Address c) {
-    StackCall<T> call = call_of<T>(stack, extent, x, weights, masks, tape);
-    call.h0 = pointer<const T>(h0);
-    call.c0 = pointer<const T>(c0);
-    call.y = pointer<T>(y);
-    call.h = pointer<T>(h);
-    call.c = pointer<T>(c);
-    run(call, false);
-}
-
-// x, weights, masks, tape, gradients by outputs, final h and c; then by inputs, h_0, c_0 and weights.
-template <class T>
-void backward(const Stack &stack, const Extent &extent, Address x, const Addresses &weights,
-              const Addresses &masks, Address tape, Address dy, Address dh_final, Address dc_final, Address dx,
-              Address dh, Address dc, const Addresses &gradients) {
-    StackCall<T> call = call_of<T>(stack, extent, x, weights, masks, tape);
-    if (gradients.size() != weights.size())
-        throw nb::value_error("gradients: expected as many as weights, got another number");
-    call.dy = pointer<const T>(dy);
-    call.dh_final = pointer<const T>(dh_final);
-    call.dc_final = pointer<const T>(dc_final);
-    call.dx = pointer<T>(dx);
-    call.dh = pointer<T>(dh);
-    call.dc = pointer<T>(dc);
-    call.gradients = pointers<T *>(gradients);
-    run(call, true);
 }
 
 }  // namespace
@@ -130,20 +141,18 @@ void bind_stacks(nb::module_ &m) {
             for (const SidePlaces &side : places.sides) sides.emplace_back(side.h, side.c, side.kept);
             return std::make_pair(places.size, sides);
         });
-    m.def("stack_forward",
-          [](const Stack &stack, bool twice, Index T, Index B, Index N, Address running, Address x, Address h0,
-             Address c0, const Addresses &weights, const Addresses &masks, Address tape, Address y, Address h,
-             Address c) {
-              (twice ? forward<double> : forward<float>)(stack, {T, B, N, running}, x, h0, c0, weights, masks,
-                                                         tape, y, h, c);
-          });
-    m.def("stack_backward",
-          [](const Stack &stack, bool twice, Index T, Index B, Index N, Address running, Address x,
-             const Addresses &weights, const Addresses &masks, Address tape, Address dy, Address dh_final,
-             Address dc_final, Address dx, Address dh, Address dc, const Addresses &gradients) {
-              (twice ? backward<double> : backward<float>)(stack, {T, B, N, running}, x, weights, masks, tape,
-                                                           dy, dh_final, dc_final, dx, dh, dc, gradients);
-          });
+    m.def(
+        "stack_forward",
+        [](const Stack &stack TT_BOTH(TT_PARAMETER) TT_FORWARD(TT_PARAMETER)) {
+            (float64 ? run<double> : run<float>)(stack, {TT_BOTH(TT_FILLED) TT_FORWARD(TT_FILLED)}, false);
+        },
+        nb::arg("stack"), nb::kw_only() TT_BOTH(TT_KEYWORD) TT_FORWARD(TT_KEYWORD));
+    m.def(
+        "stack_backward",
+        [](const Stack &stack TT_BOTH(TT_PARAMETER) TT_BACKWARD(TT_PARAMETER)) {
+            (float64 ? run<double> : run<float>)(stack, {TT_BOTH(TT_FILLED) TT_BACKWARD(TT_FILLED)}, true);
+        },
+        nb::arg("stack"), nb::kw_only() TT_BOTH(TT_KEYWORD) TT_BACKWARD(TT_KEYWORD));
 }
 
 }  // namespace throughtime

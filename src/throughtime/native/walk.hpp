@@ -1,5 +1,5 @@
-// The walk through time, forward and backward: chunks of steps, runs of sequences that are still going
-// on, and the work divided among threads. It knows no cell's equations.
+// The loop over time, forward and backward: chunks of steps, runs of sequences that have not ended, and the
+// division of work among threads. It knows no cell's equations.
 //
 // Forward, a chunk at a time: W x + b for all its rows, then step after step. Backward, from the last
 // chunk to the first: step after step, then what the chunk adds to each parameter's gradient.

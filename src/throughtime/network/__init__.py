@@ -1,12 +1,8 @@
 """Layers, head and loss, stacked; backpropagation through time, whole and truncated."""
 
-from throughtime.network.checkpointing import Budget, byte_count
-from throughtime.network.dense import Dense
-from throughtime.network.dropout import Dropout, MaskTape
-from throughtime.network.embedding import Embedding
-from throughtime.network.incoming import checked_inputs, checked_state
-from throughtime.network.layer import Layer, LayerTape
-from throughtime.network.layers import Spec, as_layer, build, describe
+from throughtime.network.checkpointing import MemoryBudget, byte_count
+from throughtime.network.data import Gradients, NetworkTape, Run, checked_inputs, checked_state
+from throughtime.network.layers import Dense, Dropout, Embedding, Layer, LayerTape, MaskTape
 from throughtime.network.losses import (
     BinaryCrossEntropy,
     Loss,
@@ -18,9 +14,9 @@ from throughtime.network.losses import (
 from throughtime.network.network import Network
 from throughtime.network.per_step_gradients import Contributions, contributions
 from throughtime.network.recurrent import Recurrent, RecurrentTape, reverse
-from throughtime.network.results import Gradients, NetworkTape, Run
+from throughtime.network.stack import Spec, as_layer, build, describe
 from throughtime.network.truncation import (
-    Window,
+    TruncationWindow,
     differentiate_window,
     merged_windows,
     one_direction,
@@ -30,7 +26,6 @@ from throughtime.network.truncation import (
 
 __all__ = [
     "BinaryCrossEntropy",
-    "Budget",
     "Contributions",
     "Dense",
     "Dropout",
@@ -42,6 +37,7 @@ __all__ = [
     "LossValue",
     "MaskTape",
     "MeanSquaredError",
+    "MemoryBudget",
     "Network",
     "NetworkTape",
     "Recurrent",
@@ -50,7 +46,7 @@ __all__ = [
     "Run",
     "SoftmaxCrossEntropy",
     "Spec",
-    "Window",
+    "TruncationWindow",
     "as_layer",
     "build",
     "byte_count",

@@ -1,9 +1,9 @@
 """Exact backpropagation through time under a memory budget.
 
-A first forward pass keeps nothing but the states at the borders of segments. Then, from the last
-segment to the first, each is run forward again from its first state, this time with its tape,
-and backward. A segment is a whole number of the engine's chunks, and both ways to the gradient,
-with a budget and without, add up the same chunks in the same order: they give the same bits.
+A first forward pass keeps only the states at the borders of segments. Then each segment, from the
+last to the first, is run forward again from its first state, this time with its tape, and backward.
+A segment is a whole number of the engine's chunks. With a budget and without, the same chunks are
+added up in the same order, so that both gradients have the same bits.
 """
 
 from __future__ import annotations
@@ -11,26 +11,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from throughtime import _engine
 from throughtime.arrays import Array, refuse, step_counts
-from throughtime.network.dense import Dense
-from throughtime.network.dropout import Dropout
-from throughtime.network.embedding import Embedding
-from throughtime.network.incoming import checked_inputs, checked_state
+from throughtime.network.data import checked_inputs, checked_state
+from throughtime.network.layers import Dense, Dropout, Embedding
+from throughtime.network.losses import Loss
 from throughtime.network.recurrent import Recurrent
+from throughtime.network.stack import LayerStack
 from throughtime.parameters import Parameters
-
-if TYPE_CHECKING:
-    from throughtime.network.network import Network
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
-OF_THE_LOSS = 28  # bytes a step and sequence: target, error, weight, and their product
+LOSS_BYTES = 28  # a step and sequence: target, error, weight, and their product
 
 
 def byte_count(limit: int | str) -> int:
@@ -50,15 +46,15 @@ def byte_count(limit: int | str) -> int:
 
 
 @dataclass(frozen=True)
-class Budget:
+class MemoryBudget:
     """What a run of T steps of B sequences needs, in bytes.
 
     Attributes:
         steps: T.
-        unit: steps of a chunk; segments are whole numbers of it.
-        step: what one step's tape takes, and its gradients by outputs and inputs.
-        border: what the state at one border takes.
-        fixed: what is there whatever the segments are.
+        unit: the steps of a chunk; a segment is a whole number of chunks.
+        step: the bytes of one step's tape and of its gradients by outputs and inputs.
+        border: the bytes of the state at one border.
+        fixed: the bytes that do not depend on the segments.
     """
 
     steps: int
@@ -68,12 +64,12 @@ class Budget:
     fixed: int
 
     def needed(self, segment: int) -> int:
-        """Bytes, with segments of so many steps."""
+        """The bytes needed with segments of this many steps."""
         borders = -(-self.steps // segment)
         return self.fixed + borders * self.border + min(segment, self.steps) * self.step
 
     def longest_segment(self, limit: int) -> int:
-        """The longest segment that fits, T where all of it does; or a refusal."""
+        """The longest segment that fits, T if the whole run does; refuses if none fits."""
         if self.needed(self.steps) <= limit:
             return self.steps
         segments = range(self.unit, self.steps + self.unit, self.unit)
@@ -84,8 +80,8 @@ class Budget:
         return max(fitting)
 
 
-def budget_of(network: Network, steps: int, batch: int) -> Budget:
-    """What a run of the network needs."""
+def budget_of(network: LayerStack, steps: int, batch: int) -> MemoryBudget:
+    """What a run of the network needs, given its number of steps and sequences."""
     size, numbers = network.inputs, 0
     for number, layer in enumerate(network.layers):
         outputs = layer.output_size(size)
@@ -97,17 +93,18 @@ def budget_of(network: Network, steps: int, batch: int) -> Budget:
         size = outputs
     bytes_each = network.dtype.itemsize
     state = network.zero_state(batch).flat.size
-    return Budget(
+    return MemoryBudget(
         steps,
         _engine.chunk_steps(batch),
         numbers * batch * bytes_each,
         state * bytes_each,
-        OF_THE_LOSS * steps * batch,
+        LOSS_BYTES * steps * batch,
     )
 
 
 def loss_and_gradient_within(
-    network: Network,
+    network: LayerStack,
+    loss: Loss | None,
     limit: int | str,
     inputs: Array,
     targets: Array,
@@ -117,7 +114,7 @@ def loss_and_gradient_within(
 ) -> tuple[float, Parameters]:
     """`Network.loss_and_gradient` with `memory_limit`."""
     allowed = byte_count(limit)
-    _possible(network, dropout_seed)
+    _refuse_unsupported(network, dropout_seed)
     x = checked_inputs(network.layers[0], network.inputs, network.dtype, inputs)
     steps, batch = x.shape[:2]
     lengths = step_counts(lengths, steps, batch)
@@ -128,10 +125,11 @@ def loss_and_gradient_within(
     zero = network.zero_state(batch)
     borders = [zero if state is None else checked_state(state, zero)]
     for start, stop in cuts[:-1]:
-        _, after, _ = network.walk(x[start:stop], borders[-1], _within(lengths, start, stop))
+        _, after, _ = network.forward_unchecked(
+            x[start:stop], borders[-1], _within(lengths, start, stop)
+        )
         borders.append(after)
 
-    loss = network.loss
     if loss is None:
         refuse("loss", "a loss", "none", "build the network with loss=…")
     shape = (steps, batch, network.outputs)
@@ -143,7 +141,7 @@ def loss_and_gradient_within(
     for start, stop in reversed(cuts):
         own = slice(start, stop)
         before = borders.pop()
-        outputs, _, tape = network.walk(x[own], before, _within(lengths, start, stop))
+        outputs, _, tape = network.forward_unchecked(x[own], before, _within(lengths, start, stop))
         value = loss.evaluate(outputs, y[own], weights[own])
         terms[own] = value.terms
         dstate = network.backward(
@@ -157,7 +155,7 @@ def loss_and_gradient_within(
     return float((weights * terms).sum()), gradient
 
 
-def _possible(network: Network, dropout_seed: int | None) -> None:
+def _refuse_unsupported(network: LayerStack, dropout_seed: int | None) -> None:
     way_out = "leave memory_limit out"
     if network.bidirectional:
         refuse("memory_limit", "layers that run in one direction", "a bidirectional one", way_out)
@@ -166,5 +164,5 @@ def _possible(network: Network, dropout_seed: int | None) -> None:
 
 
 def _within(lengths: Array | None, start: int, stop: int) -> Array | None:
-    """The sequences' lengths within a stretch of steps."""
+    """The lengths of the sequences within the steps start … stop − 1."""
     return None if lengths is None else np.clip(lengths - start, 0, stop - start)

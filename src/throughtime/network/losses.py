@@ -1,7 +1,7 @@
-"""Losses of a whole run: an error for each step and sequence, and how they are summed.
+"""Losses of a whole run: an error for each step and sequence, and the weights of their sum.
 
-L = Σ_t Σ_b w_tb e_tb. The errors e come from one step's output and target; the weights w hold
-the reductions. `time="mean"` divides by a sequence's own length, `batch="mean"` by B; the
+L = Σ_t Σ_b w_tb e_tb. The errors e depend on one step's output and target; the weights w express
+the reductions. `time="mean"` divides by each sequence's own length, `batch="mean"` by B. The
 backward pass uses the same weights, so that it cannot divide where the loss does not.
 """
 
@@ -23,11 +23,11 @@ Reduction = Literal["mean", "sum"]
 
 @dataclass(frozen=True)
 class LossValue:
-    """A loss and what it is made of.
+    """A loss and its parts.
 
     Attributes:
         value: the scalar loss, summed in float64.
-        terms: (T, B), e_tb, not yet weighted; 0 beyond a sequence's length.
+        terms: (T, B), e_tb before weighting; 0 beyond a sequence's length.
         weights: (T, B) in float64; value = Σ weights·terms.
         doutputs: ∂L/∂outputs, (T, B, K).
     """
@@ -57,14 +57,14 @@ class Loss(ABC):
 
     @abstractmethod
     def check_targets(self, targets: object, outputs: Array) -> Array:
-        """The targets as an array that fits the outputs (T, B, K), or a refusal."""
+        """The targets as an array that fits the outputs (T, B, K); refuses others."""
 
     @abstractmethod
     def errors(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
         """e_tb (T, B), and its derivative with respect to the outputs, (T, B, K)."""
 
     def weights(self, steps: int, batch: int, lengths: Array | None = None) -> Array:
-        """(T, B): what each error counts. 0 beyond a sequence's length."""
+        """(T, B): the weight of each error; 0 beyond a sequence's length."""
         share = batch if self.batch == "mean" else 1
         if lengths is None:
             return np.full((steps, batch), 1 / (steps if self.time == "mean" else 1) / share)

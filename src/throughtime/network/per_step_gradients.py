@@ -1,4 +1,4 @@
-"""What backpropagation through time sums: the loss of one step, by the step it passed through."""
+"""The terms that backpropagation through time sums: one step's loss, by the step it passed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Contributions:
     """The gradient of one step's loss, term by term.
 
     Every step uses the same weights, so ∂E_t/∂W = Σ_{k≤t} (what W did at step k):
-    the term "from s_k" is δz_k x_kᵀ for W, δz_k s_{k−1}ᵀ for U, δz_k for b.
+    the term "from s_k" is δz_k x_kᵀ for W, δz_k s_{k−1}ᵀ for U, and δz_k for b.
 
     Attributes:
         step: t, counted from 0.
-        loss: E_t, with the weights that the network's loss gives to this step.
+        loss: E_t, weighted as in the network's loss.
         terms: by lag: `terms[0]` is from s_t, `terms[1]` from s_{t−1}, … `terms[t]` from the
-            first step; each in the form of the gradient. A layer without a state has only the
-            first.
+            first step; each has the names and shapes of the gradient. A layer without a
+            state contributes to the first one only.
     """
 
     step: int

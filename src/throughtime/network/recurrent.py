@@ -1,4 +1,4 @@
-"""A cell as a layer: one direction or both."""
+"""A cell as a layer, in one direction or both."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from throughtime.arrays import Array, Shape
-from throughtime.cells import Cell, LocalGradients, State, Tape, compiled
-from throughtime.network.layer import Layer, LayerTape
+from throughtime.cells import Cell, LocalGradients, State, Tape
+from throughtime.network.layers import Layer, LayerTape
 
 Arrays = TypeVar("Arrays", bound=Mapping[str, Array])
 
@@ -20,13 +20,13 @@ PREFIXES = ("", "1.")
 
 
 class RecurrentTape(NamedTuple):
-    """One tape a direction; the second one's time runs backwards."""
+    """One tape for each direction; time runs backwards in the second one."""
 
     directions: tuple[Tape, ...]
     lengths: Array | None
 
     def steps(self, start: int, stop: int) -> RecurrentTape:
-        """A stretch of steps; only in one direction, since the other one begins at the end."""
+        """Steps start … stop − 1 alone; for one direction, since the other begins at the end."""
         if len(self.directions) > 1:
             raise ValueError("a bidirectional layer cannot be cut in time: it needs the future")
         return RecurrentTape((self.directions[0].steps(start, stop),), None)
@@ -34,16 +34,16 @@ class RecurrentTape(NamedTuple):
 
 @dataclass(frozen=True)
 class Recurrent(Layer):
-    """Runs a cell over the steps and, where it is bidirectional, a second one backwards.
+    """Runs a cell over the steps and, if it is bidirectional, a second one backwards.
 
-    The outputs of both directions stand side by side: (T, B, 2H).
+    The outputs of both directions are concatenated: (T, B, 2H).
     """
 
     cell: Cell
 
     @cached_property
     def prefixes(self) -> tuple[str, ...]:
-        """What the names of each direction begin with."""
+        """The prefix of the names of each direction."""
         return PREFIXES if self.cell.bidirectional else PREFIXES[:1]
 
     def input_size(self) -> int:
@@ -144,7 +144,7 @@ class Recurrent(Layer):
     def parameter_gradients(
         self, p: Mapping[str, Array], tape: LayerTape, deltas: Mapping[str, Array]
     ) -> dict[str, Array]:
-        """As the cell says; for one direction, the only one whose tape can be cut."""
+        """The cell's; for one direction only, since no other tape can be cut."""
         assert isinstance(tape, RecurrentTape)
         (direction,) = tape.directions
         return self.cell.parameter_gradients(p, direction, deltas)
@@ -160,8 +160,8 @@ class Recurrent(Layer):
         return _side_by_side(arrays[:1] + [reverse(array, tape.lengths) for array in arrays[1:]])
 
     def kept_size(self) -> int:
-        """How many numbers a step keeps of gates and other inner values, a sequence."""
-        return len(self.prefixes) * len(compiled.kept_names(self.cell)) * self.cell.units
+        """Number of gate and other inner values that a step keeps for each sequence."""
+        return len(self.prefixes) * len(self.cell.kept_names) * self.cell.units
 
     def kept(self, tape: RecurrentTape) -> dict[str, Array]:
         """Gates and other inner values of every step, both directions side by side."""

@@ -1,4 +1,4 @@
-"""Truncated backpropagation through time: windows, and what each of them differentiates.
+"""Truncated backpropagation through time (TBPTT): its windows, and what each differentiates.
 
 Every k1 steps the losses of the last k1 steps are differentiated, and their gradient is followed
 k2 steps back (Williams and Peng 1990, BPTT(k2; k1)). What lies before is a constant: the state
@@ -13,17 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.arrays import Array, positive, refuse
+from throughtime.network.data import NetworkTape
 from throughtime.network.network import Network
-from throughtime.network.results import NetworkTape
 from throughtime.parameters import Parameters
 
 
 @dataclass(frozen=True)
-class Window:
-    """A stretch that is differentiated at once; steps count from 0.
+class TruncationWindow:
+    """Consecutive steps that are differentiated together; steps count from 0.
 
     Attributes:
-        start: where the gradient stops; the state before this step counts as a constant.
+        start: the step at which the gradient stops; the state before it counts as a constant.
         first: the first step whose loss counts.
         stop: one past the last step.
     """
@@ -33,16 +33,16 @@ class Window:
     stop: int
 
 
-def windows(steps: int, k1: int, k2: int) -> list[Window]:
-    """The windows of a run of T steps; the last one is shorter where k1 does not divide T.
+def windows(steps: int, k1: int, k2: int) -> list[TruncationWindow]:
+    """The windows of a run of T steps; the last one is shorter if k1 does not divide T.
 
-    Where k2 < k1, the oldest k1 − k2 losses of each stretch lie beyond the gradient's reach and
-    give none: `first` is then `start`.
+    If k2 < k1, the first k1 − k2 losses before each window's end lie beyond the gradient's reach
+    and contribute nothing: `first` is then `start`.
 
     Example:
         >>> windows(7, k1=3, k2=4)
-        [Window(start=0, first=0, stop=3), Window(start=2, first=3, stop=6),
-         Window(start=3, first=6, stop=7)]
+        [TruncationWindow(start=0, first=0, stop=3), TruncationWindow(start=2, first=3, stop=6),
+         TruncationWindow(start=3, first=6, stop=7)]
     """
     for what, number in (("steps", steps), ("k1", k1), ("k2", k2)):
         positive(what, number)
@@ -50,7 +50,7 @@ def windows(steps: int, k1: int, k2: int) -> list[Window]:
     found = []
     for before, stop in zip([0, *stops], stops, strict=False):
         start = max(0, stop - k2)
-        found.append(Window(start, max(before, start), stop))
+        found.append(TruncationWindow(start, max(before, start), stop))
     return found
 
 
@@ -67,18 +67,18 @@ def truncated_loss_and_gradient(
 ) -> tuple[float, Parameters]:
     """The loss of all T steps, and its gradient by TBPTT, summed over the windows.
 
-    Parameters stay as they are throughout, so that this is the full gradient but for what
-    truncation gives up. Windows that begin at the same step are differentiated together, since
-    backpropagation is linear in the losses: with k2 ≥ T this *is* full BPTT, to the bit.
+    The parameters do not change between windows, so that this differs from the full gradient only
+    by what truncation gives up. Windows that begin at the same step are differentiated together,
+    since backpropagation is linear in the losses: with k2 ≥ T this *is* full BPTT, bit for bit.
 
     Args:
         network: with a loss, and in one direction only.
         inputs, targets, state, lengths, dropout_seed: as in `Network.loss_and_gradient`.
-        k1: steps between windows' ends.
-        k2: steps that the gradient goes back from a window's end; k1 where it is not given.
+        k1: the steps between the ends of two windows.
+        k2: the steps that the gradient goes back from a window's end; k1 if not given.
 
     Raises:
-        ValueError: for a bidirectional network, whose second direction begins at the end.
+        ValueError: for a bidirectional network, since its second direction begins at the end.
 
     Example:
         >>> import numpy as np
@@ -103,12 +103,12 @@ def truncated_loss_and_gradient(
     return loss.value, gradient
 
 
-def merged_windows(found: list[Window]) -> list[Window]:
-    """Windows that begin at the same step as one."""
-    merged: list[Window] = []
+def merged_windows(found: list[TruncationWindow]) -> list[TruncationWindow]:
+    """The windows, those that begin at the same step merged into one."""
+    merged: list[TruncationWindow] = []
     for window in found:
         if merged and merged[-1].start == window.start:
-            merged[-1] = Window(window.start, merged[-1].first, window.stop)
+            merged[-1] = TruncationWindow(window.start, merged[-1].first, window.stop)
         else:
             merged.append(window)
     return merged
@@ -134,11 +134,11 @@ def differentiate_window(
     state: Mapping[str, Array] | None = None,
     dropout_seed: int | np.random.Generator | None = None,
 ) -> tuple[float, Parameters, NetworkTape]:
-    """One window of training: the loss of its steps from `first` on, reduced over these alone.
+    """The loss and gradient of one window of training; its loss counts the steps from `first` on.
 
     Returns:
-        the loss, its gradient followed back to the window's first step, and the tape, from
-        which `Network.state_after` gives the state that the next window begins with.
+        the loss, its gradient back to the window's first step, and the tape, from which
+        `Network.state_after` takes the state that the next window begins with.
     """
     outputs, _, tape = network.forward(inputs, state, dropout_seed=dropout_seed)
     loss = network.loss_of(outputs[first:], targets[first:])

@@ -12,7 +12,7 @@ from throughtime.gradcheck import Target, frozen
 from throughtime.network import (
     MaskTape,
     Network,
-    Window,
+    TruncationWindow,
     checked_inputs,
     merged_windows,
     one_direction,
@@ -106,7 +106,7 @@ class _Start:
     masks: Mapping[int, Array]
 
 
-def _outputs(network: Network, x: Array, window: Window, begin: _Start) -> Array:
+def _outputs(network: Network, x: Array, window: TruncationWindow, begin: _Start) -> Array:
     """The outputs of those steps of a window whose losses count.
 
     Lengths play no part: what follows a sequence's end weighs nothing and reaches no loss.

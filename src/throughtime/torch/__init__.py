@@ -14,24 +14,23 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from throughtime.torch.accelerating import accelerate, restore
-    from throughtime.torch.modules import GRU, LSTM, RNN
-    from throughtime.torch.states import LayerStates
-    from throughtime.torch.taps import LayerTap, Taps, taps
-    from throughtime.torch.windows import Window, windows
+    from throughtime.torch.direction import LayerStates
+    from throughtime.torch.gradient_taps import LayerTap, Taps, taps
+    from throughtime.torch.modules import GRU, LSTM, RNN, accelerate, restore
+    from throughtime.torch.truncation import Window, windows
 
 FILES = {
     "GRU": "modules",
     "LSTM": "modules",
     "RNN": "modules",
-    "LayerStates": "states",
-    "LayerTap": "taps",
-    "Taps": "taps",
-    "Window": "windows",
-    "accelerate": "accelerating",
-    "restore": "accelerating",
-    "taps": "taps",
-    "windows": "windows",
+    "LayerStates": "direction",
+    "LayerTap": "gradient_taps",
+    "Taps": "gradient_taps",
+    "Window": "truncation",
+    "accelerate": "modules",
+    "restore": "modules",
+    "taps": "gradient_taps",
+    "windows": "truncation",
 }
 
 __all__ = [

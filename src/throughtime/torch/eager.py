@@ -1,118 +1,319 @@
-"""One direction as a `torch.autograd.Function`, for those who look in between or limit memory.
+"""One direction after the other on the engine, for taps, a memory limit, or a look in between.
 
+Both passes of a direction are given as arrays in, arrays out, and as an autograd function on them.
 Inputs, weights and tape are saved by torch's own means, so that changed ones are noticed, hooks
 on saved tensors see them, and memory is given back when the graph is.
+
+With a memory limit the forward pass keeps h of every step, which is the output anyway, and c at
+the borders of segments only; the backward pass runs each segment again. Segments are whole
+numbers of the engine's chunks, so that the gradients are the same to the bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from throughtime.arrays import Array
-from throughtime.torch import passes, steps
-from throughtime.torch.again import gradients
-from throughtime.torch.changes import Changes
-from throughtime.torch.side import Side
-from throughtime.torch.states import Kept
-from throughtime.torch.weights import Maybe, Weights, engine_parameters, separate, torch_gradients
+from throughtime import _engine
+from throughtime.arrays import Array, finite
+from throughtime.cells import Cell, Columns, LocalGradients, State, Tape, active_steps
+from throughtime.network import MemoryBudget, byte_count
+from throughtime.torch.config import ModuleConfig
+from throughtime.torch.direction import (
+    Direction,
+    DirectionTape,
+    InPlaceChanges,
+    Result,
+    RunDirection,
+    StepOrders,
+)
+from throughtime.torch.double_backward import direction_gradients
+from throughtime.torch.execution import backward_row
+from throughtime.torch.models.weights import (
+    MaybeTensor,
+    TorchWeights,
+    engine_parameters,
+    has_candidate_bias,
+    torch_gradients,
+)
 
-WEIGHTS = len(Weights._fields)
+MaybeArray = Array | None
+
+
+class EngineRun(NamedTuple):
+    """One direction's parameters and inputs, as arrays, in that direction's order of time.
+
+    Attributes:
+        cell, p: the cell and its parameters by name.
+        inputs: (T, B, I), contiguous.
+        state: the initial state by name; None for zeros.
+        lengths: (B,), or None.
+        segment: steps that are differentiated at once; T where there is no memory limit.
+    """
+
+    cell: Cell
+    p: Mapping[str, Array]
+    inputs: Array
+    state: State | None
+    lengths: MaybeArray
+    segment: int
+
+
+class EngineTape(NamedTuple):
+    """What the engine's forward pass keeps.
+
+    Attributes:
+        h: (T + 1, B, ·), from the initial state on.
+        c: likewise, or at the borders of segments alone.
+        inner: (T, B, n·H), the gates side by side; None with segments.
+    """
+
+    h: Array
+    c: MaybeArray
+    inner: MaybeArray
+
+
+def segment_of(cell: Cell, limit: int | str | None, share: int, steps: int, batch: int) -> int:
+    """The longest segment for which the limit has room, divided among `share` directions.
+
+    Raises:
+        ValueError: where there is room for none; the message names the smallest limit.
+    """
+    if limit is None:
+        return steps
+    width = 8  # bytes of a float64; float32 then has room to spare
+    carried = sum(cell.state_sizes.values()) - cell.output_size  # h is there anyway
+    kept = len(cell.kept_names) * cell.units + sum(cell.state_sizes.values())
+    budget = MemoryBudget(
+        steps,
+        _engine.chunk_steps(batch),
+        kept * batch * width * share,
+        carried * batch * width * share,
+        0,
+    )
+    return budget.longest_segment(byte_count(limit))
+
+
+def engine_forward(run: EngineRun) -> EngineTape:
+    """Runs all steps."""
+    T, B = run.inputs.shape[:2]
+    if run.segment >= T:
+        return _forward(run)
+    h = np.empty((T + 1, B, run.cell.output_size), run.inputs.dtype)
+    borders: list[Array] = []
+    segment = run
+    for start in range(0, T, run.segment):
+        segment = _segment(run, start, segment.state)
+        found = _forward(segment)
+        h[start : start + len(found.h)] = found.h
+        end = {"h": found.h[-1].copy()}
+        if found.c is not None:
+            borders.append(found.c[0].copy())
+            end["c"] = found.c[-1].copy()
+        segment = segment._replace(state=end)
+    return EngineTape(h, np.stack([*borders, end["c"]]) if borders else None, None)
+
+
+def engine_backward(
+    run: EngineRun,
+    kept: EngineTape,
+    doutputs: MaybeArray,
+    dstate: State,
+    need_inputs: bool,
+    need_deltas: bool,
+) -> LocalGradients:
+    """All gradients, from those by the outputs (T, B, ·) and by the final state."""
+    if kept.inner is not None:
+        return _backward(run, kept, doutputs, dstate, need_inputs, need_deltas, None)
+    gradient = {name: np.zeros_like(array) for name, array in run.p.items()}
+    starts = range(0, len(run.inputs), run.segment)
+    parts = []
+    for k, start in reversed(list(enumerate(starts))):
+        state = {"h": kept.h[start]} | ({} if kept.c is None else {"c": kept.c[k]})
+        segment = _segment(run, start, state)
+        own = None if doutputs is None else doutputs[start : start + run.segment]
+        tape = _forward(segment)
+        found = _backward(segment, tape, own, dstate, need_inputs, need_deltas, gradient)
+        dstate = found.state
+        parts.append(found)
+    parts.reverse()
+    dinputs = np.concatenate([p.inputs for p in parts if p.inputs is not None] or [run.inputs])
+    names = parts[0].deltas
+    deltas = {name: np.concatenate([part.deltas[name] for part in parts]) for name in names}
+    return LocalGradients(gradient, dinputs if need_inputs else None, dstate, deltas)
+
+
+def engine_tape(run: EngineRun, kept: EngineTape) -> Tape:
+    """The tape of a forward pass without segments."""
+    states = {"h": kept.h} | ({} if kept.c is None else {"c": kept.c})
+    active = None if run.lengths is None else active_steps(len(run.inputs), run.lengths)
+    assert kept.inner is not None
+    return Tape(run.inputs, states, Columns(kept.inner, run.cell.kept_names), active)
+
+
+def _segment(run: EngineRun, start: int, state: State | None) -> EngineRun:
+    inputs, lengths = run.inputs[start : start + run.segment], run.lengths
+    if lengths is not None:
+        lengths = np.clip(lengths - start, 0, len(inputs))
+    return run._replace(inputs=inputs, state=state, lengths=lengths)
+
+
+def _forward(run: EngineRun) -> EngineTape:
+    _, _, tape = run.cell.forward(run.p, run.inputs, run.state, run.lengths)
+    if isinstance(tape.kept, Columns):
+        inner = tape.kept.packed
+    else:  # the readable engine keeps one array a gate
+        inner = np.concatenate([tape.kept[name] for name in run.cell.kept_names], axis=2)
+    return EngineTape(tape.states["h"], tape.states.get("c"), inner)
+
+
+def _backward(
+    run: EngineRun,
+    kept: EngineTape,
+    doutputs: MaybeArray,
+    dstate: State,
+    need_inputs: bool,
+    need_deltas: bool,
+    gradient: Mapping[str, Array] | None,
+) -> LocalGradients:
+    return run.cell.backward(
+        run.p,
+        engine_tape(run, kept),
+        doutputs,
+        dstate,
+        need_inputs=need_inputs,
+        need_deltas=need_deltas,
+        gradient=gradient,
+    )
+
+
+WEIGHT_COUNT = len(TorchWeights._fields)
 
 
 class Recurrence(torch.autograd.Function):
-    """(side, x, h_0, c_0, *weights) -> outputs in the order of x, final h and c."""
+    """(direction, x, h_0, c_0, *weights) -> outputs in the order of x, final h and c."""
 
     @staticmethod
     def forward(
-        ctx: Any, side: Side, x: torch.Tensor, h: Maybe, c: Maybe, *weights: Maybe
-    ) -> tuple[torch.Tensor, torch.Tensor, Maybe]:
+        ctx: Any,
+        direction: Direction,
+        x: torch.Tensor,
+        h: MaybeTensor,
+        c: MaybeTensor,
+        *weights: MaybeTensor,
+    ) -> Result:
         ctx.set_materialize_grads(False)
-        ctx.side, ctx.changes = side, None
-        laid = side.layout.lay(x.detach())
-        kept = passes.forward(_run(side, laid, h, c, weights))
-        tape = Kept(*map(_tensor, kept))
-        if side.layout.in_order:  # the outputs are the tape's memory
-            outputs = torch.from_numpy(side.layout.as_rows(kept.h[1:]))
-            ctx.changes = None if outputs.is_inference() else Changes(outputs)
+        ctx.direction, ctx.changes, order = direction, None, direction.order
+        ordered = order.to_engine(x.detach())
+        kept = engine_forward(_engine_run(direction, ordered, h, c, weights))
+        tape = DirectionTape(*map(_tensor, kept))
+        if order.in_order:  # the outputs are the tape's memory
+            outputs = torch.from_numpy(order.as_rows(kept.h[1:]))
+            ctx.changes = None if outputs.is_inference() else InPlaceChanges(outputs)
         else:
-            outputs = side.layout.back(tape.h[1:])
-        own = None if laid.data_ptr() == x.data_ptr() else laid
+            outputs = order.from_engine(tape.h[1:])
+        own = None if ordered.data_ptr() == x.data_ptr() else ordered
         ctx.save_for_backward(x, h, c, *weights, own, *tape)
-        if side.wanted:
-            side.kept = tape
+        if direction.wanted:
+            direction.tape = tape
         final = None if kept.c is None else torch.from_numpy(kept.c[-1].copy())
         return outputs, torch.from_numpy(kept.h[-1].copy()), final
 
     @staticmethod
-    def backward(ctx: Any, dy: Maybe, dh: Maybe, dc: Maybe) -> tuple[Maybe, ...]:
+    def backward(
+        ctx: Any, dy: MaybeTensor, dh: MaybeTensor, dc: MaybeTensor
+    ) -> tuple[MaybeTensor, ...]:
         if dy is None and dh is None and dc is None:
-            return (None,) * (4 + WEIGHTS)
+            return (None,) * (4 + WEIGHT_COUNT)
         x, h, c, *rest = ctx.saved_tensors
-        side, weights = ctx.side, rest[:WEIGHTS]
-        taps = side.module._taps
-        if torch.is_grad_enabled():  # somebody will differentiate what comes out
-            if taps is not None:
-                taps.refuse_higher_order()
-            return None, *_differentiable(side, (x, h, c, *weights), (dy, dh, dc))
-        laid, *tape = rest[WEIGHTS:]
-        run = _run(side, side.layout.lay(x) if laid is None else laid, h, c, weights)
+        direction, weights = ctx.direction, rest[:WEIGHT_COUNT]
+        order = direction.order
+        if backward_row(direction.module, "eager").way == "double_backward":
+            inputs = (x, h, c, *weights)
+            return None, *direction_gradients(direction.cell, order, inputs, (dy, dh, dc))
+        ordered, *tape = rest[WEIGHT_COUNT:]
+        ordered = order.to_engine(x) if ordered is None else ordered
+        run = _engine_run(direction, ordered, h, c, weights)
         if ctx.changes is not None and ctx.changes.any():
-            kept = passes.forward(run)
+            kept = engine_forward(run)
         else:
-            kept = passes.Kept(*map(_array, tape))
-        found = passes.backward(
+            kept = EngineTape(*map(_array, tape))
+        taps = direction.module._taps
+        found = engine_backward(
             run,
             kept,
-            None if dy is None else _array(side.layout.lay(dy)),
+            None if dy is None else _array(order.to_engine(dy)),
             _named(dh, dc),
             need_inputs=ctx.needs_input_grad[1],
             need_deltas=taps is not None,
         )
         if taps is not None:
-            taps.record(side, run, kept, found)
-        dx = None if found.inputs is None else side.layout.back(torch.from_numpy(found.inputs))
+            taps.record(direction, run, kept, found)
+        dx = None if found.inputs is None else order.from_engine(torch.from_numpy(found.inputs))
         dh = None if h is None else torch.from_numpy(found.state["h"])
         dc = None if c is None else torch.from_numpy(found.state["c"])
-        return None, dx, dh, dc, *torch_gradients(Weights(*weights), found.parameters)
+        d = {name: torch.from_numpy(array) for name, array in found.parameters.items()}
+        biases = TorchWeights(*weights).bias_ih is not None
+        return None, dx, dh, dc, *torch_gradients(d, biases, torch)
 
 
-def _run(
-    side: Side, laid: torch.Tensor, h: Maybe, c: Maybe, weights: Sequence[Maybe]
-) -> passes.Run:
+def eager_direction(
+    module: Any,
+    config: ModuleConfig,
+    orders: StepOrders,
+    call: int,
+    wanted: bool,
+    batch_order: MaybeTensor,
+    directions: list[Direction],
+) -> RunDirection:
+    """Computes one direction after the other on the engine, and appends each to `directions`."""
+
+    def run(
+        k: int, x: torch.Tensor, h: MaybeTensor, c: MaybeTensor, weights: TorchWeights
+    ) -> Result:
+        layer, reverse = divmod(k, config.directions)
+        cell, order = config.cell(layer), orders[reverse]
+        share = config.direction_count
+        segment = segment_of(cell, module.memory_limit, share, order.steps, order.batch)
+        direction = Direction(module, call, layer, cell, order, segment, wanted, batch_order)
+        directions.append(direction)
+        if torch.is_anomaly_enabled():
+            finite(f"{type(module).__name__}: inputs of layer {layer}", x.detach().numpy())
+        y, h, c = Recurrence.apply(direction, x, h, c, *weights)
+        return y, h, c
+
+    return run
+
+
+def _engine_run(
+    direction: Direction,
+    ordered: torch.Tensor,
+    h: MaybeTensor,
+    c: MaybeTensor,
+    weights: Sequence[MaybeTensor],
+) -> EngineRun:
     """What the engine is given: the tensors' own memory."""
-    arrays = Weights(*map(_array, weights))
-    return passes.Run(
-        side.cell,
-        engine_parameters(arrays, separate(side.cell), np),
-        _array(laid),
+    arrays = TorchWeights(*map(_array, weights))
+    return EngineRun(
+        direction.cell,
+        engine_parameters(arrays, has_candidate_bias(direction.cell), np),
+        _array(ordered),
         _named(h, c) or None,
-        side.layout.lengths,
-        side.segment,
+        direction.order.lengths,
+        direction.segment,
     )
 
 
-def _named(h: Maybe, c: Maybe) -> dict[str, Array]:
+def _named(h: MaybeTensor, c: MaybeTensor) -> dict[str, Array]:
     return {n: _array(tensor) for n, tensor in (("h", h), ("c", c)) if tensor is not None}
 
 
-def _array(tensor: Maybe) -> Any:
+def _array(tensor: MaybeTensor) -> Any:
     return None if tensor is None else tensor.numpy(force=True)  # forced past requires_grad only
 
 
-def _tensor(array: Array | None) -> Any:
+def _tensor(array: MaybeArray) -> Any:
     return None if array is None else torch.from_numpy(array)
-
-
-def _differentiable(
-    side: Side, inputs: tuple[Maybe, ...], dfinal: tuple[Maybe, ...]
-) -> tuple[Maybe, ...]:
-    """The same gradients by way of torch's own operations, which can be differentiated again."""
-
-    def unrolled(x: torch.Tensor, h: Maybe, c: Maybe, *weights: Maybe) -> tuple[Maybe, ...]:
-        return steps.recurrence(side.cell, side.layout, x, h, c, Weights(*weights))
-
-    return gradients(unrolled, inputs, dfinal, create=True)

@@ -1,33 +1,35 @@
 """The modules: torch's constructors, parameters and attributes, with a forward pass on the engine.
 
-They derive from `torch.nn.RNNBase`, whose are the parameters, copying, saving and moving, and not
+They derive from `torch.nn.RNNBase`, which has the parameters, copying, saving and moving, and not
 from `torch.nn.LSTM` and its like: `torch.compile` looks into nothing that derives from these.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import warnings
+from typing import Any, Literal, TypeAlias
 
 import torch
 
+from throughtime.arrays import refuse
 from throughtime.network import byte_count
-from throughtime.torch import elsewhere
-from throughtime.torch.walk import walk
+from throughtime.torch.forward import forward
+from throughtime.torch.models.weights import peephole_name
 
-Limit = int | str | None
+Limit: TypeAlias = int | str | None
 
 
 class _Recurrent(torch.nn.RNNBase):
     """What the three have in common."""
 
-    torchs: type[torch.nn.RNNBase]  # whose forward pass answers where the engine cannot
+    torchs: type[torch.nn.RNNBase]  # torch's own module, which computes what the engine cannot
 
-    # Of the class too, for modules that were torch's before.
+    # Attributes of the class too, for modules that were torch's before.
     memory_limit: Limit = None
     peepholes = False
     reset_after = True
-    _taps: Any = None  # who looks on during the backward pass
-    _carry: Any = None  # who gives the initial state, and takes one from within the run
+    _taps: Any = None  # records the backward pass
+    _carry: Any = None  # gives the initial state, and takes one from within the run
 
     def _finish(self, memory_limit: Limit) -> None:
         if memory_limit is not None:
@@ -35,10 +37,8 @@ class _Recurrent(torch.nn.RNNBase):
             self.memory_limit = memory_limit
 
     def forward(self, input: Any, hx: Any = None, *, states: bool = False) -> Any:
-        """As the class says."""
-        if elsewhere.answers(self, input):
-            return elsewhere.forward(self, input, hx, states)
-        return walk(self, input, hx, states)
+        """As the class says; see `execution` for how a call is computed."""
+        return forward(self, input, hx, states)
 
     def extra_repr(self) -> str:
         """Torch's, and what was chosen beyond it."""
@@ -53,7 +53,7 @@ class _Recurrent(torch.nn.RNNBase):
 
 
 class RNN(_Recurrent):
-    """`torch.nn.RNN` on the engine; called and called back as `LSTM` is, without c.
+    """`torch.nn.RNN` on the engine; called as `LSTM` is, without c.
 
     Args:
         input_size, …, dtype: those of `torch.nn.RNN`.
@@ -150,7 +150,7 @@ class LSTM(_Recurrent):
         if peepholes:
             self.peepholes = True
             for names in self._all_weights:
-                name = names[0].replace("weight_ih", "weight_peephole")
+                name = peephole_name(names[0])
                 vector = torch.empty(3 * hidden_size, device=device, dtype=dtype)
                 setattr(self, name, torch.nn.Parameter(vector))
             self.reset_parameters()
@@ -198,3 +198,80 @@ class GRU(_Recurrent):
         if not reset_after:
             self.reset_after = False
         self._finish(memory_limit)
+
+
+SWAPS = {torch.nn.RNN: RNN, torch.nn.LSTM: LSTM, torch.nn.GRU: GRU}
+TORCHS_OF = {ours: torchs for torchs, ours in SWAPS.items()}
+
+
+def accelerate(model: torch.nn.Module, *, memory_limit: int | str | None = None) -> int:
+    """Lets the engine compute every `torch.nn.RNN`, `LSTM` and `GRU` inside a model.
+
+    Each such module stays the object that it is and becomes one of `throughtime.torch`'s: its
+    parameters, hooks and place in the model are the same, an optimiser that was made before
+    goes on, and outputs and gradients are the same up to rounding. Classes derived from torch's are
+    left alone, since they may compute something else; so are all other modules.
+
+    Args:
+        model: any module; it may itself be a recurrent one.
+        memory_limit: for each of the modules, as in `throughtime.torch.LSTM`.
+
+    Returns:
+        how many modules were swapped; 0 where all had been before.
+
+    Example:
+        >>> import torch
+        >>> import throughtime as tt
+        >>> model = torch.nn.ModuleDict({"rnn": torch.nn.LSTM(3, 4), "head": torch.nn.Linear(4, 2)})
+        >>> tt.torch.accelerate(model), tt.torch.accelerate(model), tt.torch.restore(model)
+        (1, 0, 1)
+    """
+    _module(model)
+    modules = list(model.modules())
+    found = [module for module in modules if type(module) in SWAPS]
+    for module in found:
+        module.__class__ = SWAPS[type(module)]
+        module.accelerated = True
+        module.memory_limit = memory_limit
+    if not any(type(module) in TORCHS_OF for module in modules):
+        message = "throughtime.torch.accelerate: no torch.nn.RNN, LSTM or GRU in this model"
+        warnings.warn(message, stacklevel=2)
+    return len(found)
+
+
+def restore(model: torch.nn.Module) -> int:
+    """Undoes `accelerate`; modules that were made as `throughtime.torch`'s stay what they are.
+
+    Returns:
+        how many modules are torch's again.
+    """
+    _module(model)
+    found = [m for m in model.modules() if type(m) in TORCHS_OF and m.__dict__.get("accelerated")]
+    for module in found:
+        del module.accelerated, module.memory_limit
+        module.__class__ = TORCHS_OF[type(module)]
+    return len(found)
+
+
+def _module(model: object) -> None:
+    if not isinstance(model, torch.nn.Module):
+        refuse("model", "a torch.nn.Module", type(model).__name__, error=TypeError)
+
+
+def named_modules(model: object, what: str) -> dict[str, Any]:
+    """The modules of `throughtime.torch` inside a model, by their names there.
+
+    Raises:
+        TypeError: for what is no module.
+        ValueError: where there is none.
+    """
+    if not isinstance(model, torch.nn.Module):
+        refuse(f"{what}: model", "a torch.nn.Module", type(model).__name__, error=TypeError)
+    found = {n: m for n, m in model.named_modules() if isinstance(m, RNN | LSTM | GRU)}
+    if not found:
+        torchs = (torch.nn.RNN, torch.nn.LSTM, torch.nn.GRU)
+        left = [n or "itself" for n, m in model.named_modules() if isinstance(m, torchs)]
+        actual = f"torch's own ({', '.join(left)})" if left else "no recurrent module"
+        way_out = "call throughtime.torch.accelerate(model) first" if left else ""
+        refuse(f"{what}: model", "a module of throughtime.torch inside", actual, way_out)
+    return found

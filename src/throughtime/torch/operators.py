@@ -1,24 +1,33 @@
 """One direction as registered operators, which compilers can trace: `torch.ops.throughtime`.
 
 Both know the shapes of what they give, on tensors without numbers too. The backward pass is an
-operator itself, and differentiable by way of `steps.recurrence`.
+operator itself, and differentiable by way of `reference.recurrence`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Optional  # the operators' schemas are read from these annotations
 
 import torch
 from torch import Tensor
 
 from throughtime.arrays import refuse
-from throughtime.cells import KEPT, Cell, active_steps
-from throughtime.torch import passes, steps
-from throughtime.torch.layout import Layout, packed
-from throughtime.torch.weights import Weights, cell_of
-
-GATES = {"LSTM": 4, "GRU": 3}  # by torch's mode; the RNN has one
+from throughtime.cells import Cell, active_steps
+from throughtime.torch.arguments import Arguments
+from throughtime.torch.config import ModuleConfig
+from throughtime.torch.direction import (
+    DirectionTape,
+    LayerStates,
+    Result,
+    RunDirection,
+    StepOrder,
+    packed_orders,
+    paired,
+    reversed_steps,
+)
+from throughtime.torch.double_backward import operator_gradients
+from throughtime.torch.eager import EngineRun, EngineTape, engine_backward, engine_forward
+from throughtime.torch.models.weights import TorchWeights, cell_of, engine_parameters, kind_of
 
 
 def _recurrence(
@@ -38,18 +47,18 @@ def _recurrence(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(T, B, I) -> h (T + 1, B, ·) with the initial one, the final c, and the tape: c, gates.
 
-    With the sizes of a PackedSequence x are its rows, and so is the fifth result, h of each; they
-    are walked over backwards where `reverse` says so. Without sizes it is empty.
+    With the sizes of a PackedSequence, x holds its rows, and the fifth result h of each row; time
+    runs backwards where `reverse` says so. Without sizes the fifth result is empty.
     """
-    layout = _layout(x, h, sizes, reverse)
-    run = _run(layout, x, h, c, W, U, b, cb, R, p, mode, reset_after)
-    kept = passes.forward(run)
+    order = _order(x, h, sizes, reverse)
+    run = _engine_run(order, x, h, c, W, U, b, cb, R, p, mode, reset_after)
+    kept = engine_forward(run)
     assert kept.inner is not None
     every_c = x.new_empty(0) if kept.c is None else torch.from_numpy(kept.c)
     last_c = x.new_empty(0) if kept.c is None else every_c[-1].clone()
     every_h, inner = torch.from_numpy(kept.h), torch.from_numpy(kept.inner)
-    rows = x.new_empty(0) if sizes is None else layout.back(every_h[1:])
-    if sizes is not None and layout.in_order:
+    rows = x.new_empty(0) if sizes is None else order.from_engine(every_h[1:])
+    if sizes is not None and order.in_order:
         rows = rows.clone()  # results of an operator share no memory
     return every_h, last_c, every_c, inner, rows
 
@@ -75,18 +84,18 @@ def _recurrence_backward(
     reset_after: bool,
     reverse: bool,
 ) -> list[Tensor]:
-    """Gradients by x, h, c, W, U, b, cb, R, p; empty ones for what the cell has not."""
-    layout = _layout(x, h, sizes, reverse)
-    run = _run(layout, x, h, c, W, U, b, cb, R, p, mode, reset_after)
-    kept = passes.Kept(
+    """Gradients by x, h, c, W, U, b, cb, R, p; empty for what the cell does not have."""
+    order = _order(x, h, sizes, reverse)
+    run = _engine_run(order, x, h, c, W, U, b, cb, R, p, mode, reset_after)
+    kept = EngineTape(
         every_h.contiguous().numpy(),
         None if c is None else every_c.contiguous().numpy(),
         inner.contiguous().numpy(),
     )
     dstate = {} if dc is None or c is None else {"c": dc.numpy()}
-    doutputs, rest = _arriving(layout, dh, drows)
+    doutputs, rest = _upstream(order, dh, drows)
     dstate |= {} if rest is None else {"h": rest}
-    found = passes.backward(run, kept, doutputs, dstate, need_inputs=True, need_deltas=False)
+    found = engine_backward(run, kept, doutputs, dstate, need_inputs=True, need_deltas=False)
     d = {name: torch.from_numpy(array) for name, array in found.parameters.items()}
     d |= {name: torch.from_numpy(array) for name, array in found.state.items() if name == "h"}
     if dh is not None:
@@ -95,27 +104,27 @@ def _recurrence_backward(
     assert found.inputs is not None
     names = ("W", "U", "b", "c", "R", "p")
     by_parameter = [d[name] if name in d else x.new_empty(0) for name in names]
-    return [layout.back(torch.from_numpy(found.inputs)), *by_state, *by_parameter]
+    return [order.from_engine(torch.from_numpy(found.inputs)), *by_state, *by_parameter]
 
 
-def _arriving(layout: Layout, dh: Tensor | None, drows: Tensor | None) -> tuple[Any, Any]:
+def _upstream(order: StepOrder, dh: Tensor | None, drows: Tensor | None) -> tuple[Any, Any]:
     """The gradient by h of every step, and by that of ended sequences, which stands still."""
     rest = None
     every = None if dh is None else dh[1:].contiguous()
-    if every is not None and layout.lengths is not None:
-        ended = ~torch.from_numpy(active_steps(layout.steps, layout.lengths))
+    if every is not None and order.lengths is not None:
+        ended = ~torch.from_numpy(active_steps(order.steps, order.lengths))
         rest = (every * ended).sum(0).numpy()
     if drows is not None:
-        laid = layout.lay(drows)
-        every = laid if every is None else every + laid
+        ordered = order.to_engine(drows)
+        every = ordered if every is None else every + ordered
     return None if every is None else every.numpy(), rest
 
 
-def _layout(x: Tensor, h: Tensor, sizes: Tensor | None, reverse: bool) -> Layout:
+def _order(x: Tensor, h: Tensor, sizes: Tensor | None, reverse: bool) -> StepOrder:
     """Of the rows of a PackedSequence, or of steps."""
     if sizes is None:
-        return Layout(int(x.shape[0]), int(x.shape[1]))
-    found = packed(sizes)[reverse]
+        return StepOrder(int(x.shape[0]), int(x.shape[1]))
+    found = packed_orders(sizes)[reverse]
     if found.batch != h.shape[0]:
         expected = f"as many sequences as the first step has, {found.batch}"
         refuse("hx", expected, h.shape[0], error=RuntimeError)
@@ -134,14 +143,14 @@ def _shapes(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """By arithmetic alone: sizes may be symbols."""
     *_, sizes, mode, _, _ = rest
-    T, B, H = x.shape[0], h.shape[0], W.shape[0] // GATES.get(mode, 1)
+    T, B, H = x.shape[0], h.shape[0], W.shape[0] // len(kind_of(mode).gates)
     rows = x.new_empty(0)
     if sizes is not None:
         T, rows = sizes.shape[0], x.new_empty(x.shape[0], U.shape[1])
     every_h = x.new_empty(T + 1, B, U.shape[1])
     last_c = x.new_empty(0) if c is None else x.new_empty(B, H)
     every_c = x.new_empty(0) if c is None else x.new_empty(T + 1, B, H)
-    inner = x.new_empty(T, B, len(KEPT[mode.split("_")[0]]) * H)
+    inner = x.new_empty(T, B, len(kind_of(mode).kept) * H)
     return every_h, last_c, every_c, inner, rows
 
 
@@ -184,55 +193,64 @@ def _second_gradient(ctx: Any, dd: list[Any]) -> tuple[Any, ...]:
     if sizes is not None:
         what = "torch.ops.throughtime.recurrence_backward"
         refuse(what, "no further derivative of a PackedSequence", "one", error=RuntimeError)
-    with torch.enable_grad():
-        given = [None if t is None else t.detach().requires_grad_() for t in (dh, dc, *inputs)]
-        dh, dc, *inputs = given
-        found = _differentiable(dh, dc, inputs, *ctx.options)
-        pairs = [(g, d) for g, d in zip(found, dd, strict=True) if g is not None and d is not None]
-        asked = _present(given)
-        second = iter(
-            torch.autograd.grad(
-                [g for g, _ in pairs], asked, [d for _, d in pairs], allow_unused=True
-            )
-        )
-    d_dh, d_dc, *d_inputs = [None if t is None else next(second) for t in given]
+    cell = _cell(*inputs[3:], *ctx.options)
+    d_dh, d_dc, *d_inputs = operator_gradients(cell, dh, dc, inputs, dd)
     return d_dh, d_dc, None, None, None, None, *d_inputs, None, None, None, None
 
 
-def _differentiable(
-    dh: Tensor | None, dc: Tensor | None, inputs: list[Any], mode: str, reset_after: bool
-) -> list[Tensor | None]:
-    """Gradients by the inputs as differentiable functions of them, of dh and of dc."""
-    x, h, c, W, U, b, cb, R, p = inputs
-    cell = _cell(W, U, b, cb, R, p, mode, reset_after)
-    zero = None if cb is None else torch.cat([b.new_zeros(2 * cell.units), cb])
-    weights = Weights(W, U, b, torch.zeros_like(b) if zero is None else zero, R, p)
-    layout = Layout(int(x.shape[0]), int(x.shape[1]))
-    outputs, _, last_c = steps.recurrence(cell, layout, x, h, c, weights)
-    every_h = torch.cat([h[None], outputs])
-    pairs = [(y, d) for y, d in ((every_h, dh), (last_c, dc)) if d is not None and y is not None]
-    results, upstream = [y for y, _ in pairs], [d for _, d in pairs]
-    asked = _present(inputs)
-    found = iter(
-        torch.autograd.grad(results, asked, upstream, create_graph=True, allow_unused=True)
-    )
-    return [None if t is None else next(found) for t in inputs]
+def operator_direction(
+    module: Any, arguments: Arguments, tapes: list[DirectionTape]
+) -> RunDirection:
+    """Computes one direction after the other by operators, and appends what each keeps."""
+    sizes, batch = arguments.sizes, arguments.batch
+
+    def run(k: int, x: Tensor, h: Tensor | None, c: Tensor | None, weights: TorchWeights) -> Result:
+        reverse = bool(module.bidirectional and k % 2)
+        flipped = reverse and sizes is None
+        lstm = module.mode == "LSTM"
+        x = x.flip(0) if flipped else x
+        if h is None:
+            h = x.new_zeros(batch, weights.weight_hh.shape[1])
+        if c is None and lstm:
+            c = x.new_zeros(batch, weights.weight_ih.shape[0] // 4)
+        p = engine_parameters(weights, module.mode == "GRU" and module.reset_after, torch)
+        given = [p.get(name) for name in ("W", "U", "b", "c", "R", "p")]
+        every_h, last_c, every_c, inner, rows = recurrence(
+            x, h, c, *given, sizes, module.mode, module.reset_after, reverse
+        )
+        tapes.append(DirectionTape(every_h.detach(), every_c if lstm else None, inner))
+        y = every_h[1:] if sizes is None else rows
+        return (y.flip(0) if flipped else y), every_h[-1], last_c if lstm else None
+
+    return run
 
 
-def _present(tensors: Iterable[Any]) -> list[Tensor]:
-    return [t for t in tensors if t is not None]
+def operator_states(
+    config: ModuleConfig, arguments: Arguments, tapes: list[DirectionTape]
+) -> list[LayerStates]:
+    """The inner values of all layers, from what the operators kept."""
+    steps, lengths = tapes[0].inner.shape[0], None
+    if arguments.sizes is not None:
+        lengths = (torch.arange(arguments.batch) < arguments.sizes[:, None]).sum(0)
+    turned = reversed_steps(steps, arguments.batch, lengths)
+    own = []
+    for k, tape in enumerate(tapes):
+        own_steps = turned if k % config.directions == 1 else None
+        names, batch_order = config.kept_names, arguments.unsorted
+        own.append(tape.states(config.units, names, own_steps, batch_order))
+    return paired(own, config.directions)
 
 
 def _cell(
     W: Tensor, U: Tensor, b: Any, cb: Any, R: Any, p: Any, mode: str, reset_after: bool
 ) -> Cell:
-    units, inputs = int(W.shape[0]) // GATES.get(mode, 1), int(W.shape[1])
+    units, inputs = int(W.shape[0]) // len(kind_of(mode).gates), int(W.shape[1])
     projection = 0 if R is None else int(U.shape[1])
     return cell_of(mode, inputs, units, projection, p is not None, reset_after)
 
 
-def _run(
-    layout: Layout,
+def _engine_run(
+    order: StepOrder,
     x: Tensor,
     h: Tensor,
     c: Any,
@@ -244,16 +262,16 @@ def _run(
     p: Any,
     mode: str,
     reset_after: bool,
-) -> passes.Run:
+) -> EngineRun:
     given = {"W": W, "U": U, "b": b, "c": cb, "R": R, "p": p}
     state = {"h": h.detach().numpy()} | ({} if c is None else {"c": c.detach().numpy()})
-    return passes.Run(
+    return EngineRun(
         _cell(W, U, b, cb, R, p, mode, reset_after),
         {name: t.detach().numpy() for name, t in given.items() if t is not None},
-        layout.lay(x.detach()).numpy(),
+        order.to_engine(x.detach()).numpy(),
         state,
-        layout.lengths,
-        layout.steps,
+        order.lengths,
+        order.steps,
     )
 
 

@@ -10,11 +10,12 @@ from throughtime.training.ngrams import ngram_bits
 from throughtime.training.optimisers import SGD, Adam, AdamW, Norms, Optimiser, clip
 from throughtime.training.progress import Progress, describe_run, summarise_run
 from throughtime.training.sampling import sample
-from throughtime.training.settings import Plan, Settings
+from throughtime.training.settings import CELLS, Plan, Settings
 from throughtime.training.text import Streams, Text, Vocabulary, read, standard_library
 from throughtime.training.trainer import Trainer, Update, bits_per_character
 
 __all__ = [
+    "CELLS",
     "SGD",
     "Adam",
     "AdamW",

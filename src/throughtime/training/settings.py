@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from throughtime.arrays import positive, precision, refuse
-from throughtime.cells import GRU, LSTM, RNN
+from throughtime.cells import CELLS as KINDS
+from throughtime.cells import Cell
 from throughtime.network import Dense, Dropout, Embedding, Network, SoftmaxCrossEntropy, Spec
 from throughtime.training.optimisers import SGD, Adam, AdamW, Optimiser
 from throughtime.training.text import held_out_share
 
-CELLS: dict[str, Any] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+CELLS: dict[str, type[Cell]] = {name.lower(): kind for name, kind in KINDS.items()}
 OPTIMISERS: dict[str, type[Optimiser]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 SCHEDULES = ("constant", "cosine")
 MOST_LAYERS = 1000  # a file may claim any number of them
@@ -75,7 +76,7 @@ class Settings:
     Attributes:
         hidden: H, hidden units a layer.
         layers: recurrent layers on top of one another.
-        cell: "lstm", "gru" or "rnn".
+        cell: a name of `throughtime.cells.CELLS` in small letters, such as "lstm".
         embedding: features of a learned vector a character; None for one-hot inputs.
         dropout: share of numbers dropped after every recurrent layer, from 0 to below 1.
         classes: at most so many classes, the one of all rare characters included.
@@ -96,7 +97,7 @@ class Settings:
 
     hidden: int = 256
     layers: int = 1
-    cell: Literal["lstm", "gru", "rnn"] = "lstm"
+    cell: str = "lstm"
     embedding: int | None = 64
     dropout: float = 0.0
     classes: int = 256

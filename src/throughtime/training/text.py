@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from throughtime.arrays import Array, positive, refuse
-from throughtime.network import Window, windows
+from throughtime.network import TruncationWindow, windows
 
 LARGEST_HELD_OUT = 200_000  # characters: validation stays a matter of seconds
 OTHER = "\N{REPLACEMENT CHARACTER}"  # represents the class of all other characters
@@ -249,8 +249,8 @@ class Streams:
         array([[0, 1, 2, 3, 4],
                [5, 6, 7, 8, 9]])
         >>> streams.windows
-        [Window(start=0, first=0, stop=2), Window(start=1, first=2, stop=4),
-         Window(start=2, first=4, stop=5)]
+        [TruncationWindow(start=0, first=0, stop=2), TruncationWindow(start=1, first=2, stop=4),
+         TruncationWindow(start=2, first=4, stop=5)]
     """
 
     def __init__(self, codes: Array, batch: int, k1: int, k2: int) -> None:
@@ -264,7 +264,7 @@ class Streams:
                 "give more text, or choose a smaller batch, k1 or k2",
             )
         self.inputs, self.targets = parallel(codes, batch)
-        self.windows: list[Window] = windows(len(self.inputs), k1, k2)
+        self.windows: list[TruncationWindow] = windows(len(self.inputs), k1, k2)
 
     def carried_to(self, window: int) -> int:
         """The step up to which the state that is carried into a window has been run.

@@ -13,7 +13,7 @@ import numpy as np
 
 from throughtime.arrays import Array, all_finite, floats, positive, refuse, same_names
 from throughtime.gradient_flow import DivergedError, NonFinite, first_in_network
-from throughtime.network import Network, NetworkTape, Window, differentiate_window
+from throughtime.network import Network, NetworkTape, TruncationWindow, differentiate_window
 from throughtime.parameters import Parameters
 from throughtime.training.checkpoint import (
     Checkpoint,
@@ -210,7 +210,7 @@ class Trainer:
         seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
         return ShardedGenerator(seed, self.own, self.settings.batch)
 
-    def state_before(self, window: Window) -> Parameters:
+    def state_before(self, window: TruncationWindow) -> Parameters:
         """The carried state, run over the steps that no window reaches (k2 < k1)."""
         waits = self.streams.carried_to(self.window)
         if waits == window.start:
@@ -218,7 +218,7 @@ class Trainer:
         between = self.streams.inputs[waits : window.start, self.own]
         return self.network.forward(between, self.state, dropout_seed=self.dropout_seed(1))[1]
 
-    def _carry(self, window: Window, tape: NetworkTape) -> None:
+    def _carry(self, window: TruncationWindow, tape: NetworkTape) -> None:
         """Moves on to the next window, or to the start of the text with a zero state."""
         self.window += 1
         if self.window == len(self.streams.windows):

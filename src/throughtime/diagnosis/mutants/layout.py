@@ -47,7 +47,7 @@ VARIANTS: dict[str, tuple[Any, ...]] = {
     "GRU": (GRU(), GRU(False), GRU(True, "1-z"), GRU(False, "1-z")),
     "RNN": (RNN(), RNN("relu"), RNN("sigmoid")),
 }
-GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+GATES = {kind: len(letters) for kind, letters in LETTERS.items()}
 RECURRENT = re.compile(r"hh|rec|^u|_u|w_?h(?!y|o)|u_?h", re.IGNORECASE)
 
 

@@ -70,11 +70,13 @@ class NetworkLayout:
         if len(kinds) > 1:
             refuse("layout of a Network", "layers of one kind and size", "several")
         loss = self.network.loss
-        assert loss is not None
+        kind = KINDS.get(type(loss).__name__)
+        if loss is None or kind is None:
+            refuse("layout of a Network", "one of the losses " + ", ".join(KINDS), repr(loss))
         cell, shapes = _cell(specs[0]), specs[0].shapes()
         top = next((n for n, own in enumerate(self.network.layers) if own is head), None)
         prefixes = [f"{n}.{way}" for n, layer in recurrent.items() for way in layer.prefixes]
-        names = {kind: tuple(prefix + kind for prefix in prefixes) for kind in shapes}
+        names = {own: tuple(prefix + own for prefix in prefixes) for own in shapes}
         return Layout(
             cell,
             specs[0].gates,
@@ -91,7 +93,7 @@ class NetworkLayout:
             E="0.E" if embedding else "",
             layers=len(recurrent),
             directions=1 + specs[0].bidirectional,
-            loss=Loss(KINDS[type(loss).__name__], loss.time, loss.batch),
+            loss=Loss(kind, loss.time, loss.batch),
             lengths=self.lengths,
             h0=self._start("h", prefixes),
             c0=self._start("c", prefixes),
@@ -194,8 +196,9 @@ def _cell(spec: cells.Cell) -> Cell:
         return LSTM(peepholes=spec.peepholes)
     if isinstance(spec, cells.GRU):
         return GRU(spec.reset_after)
-    assert isinstance(spec, cells.RNN)
-    return RNN(spec.nonlinearity)
+    if isinstance(spec, cells.RNN):
+        return RNN(spec.nonlinearity)
+    refuse("layout of a Network", "an RNN, LSTM or GRU", type(spec).__name__)
 
 
 def _parts(module: Any) -> tuple[str, str, Any, str]:

@@ -1,0 +1,230 @@
+"""Which way a module's call is computed: one table for the forward pass, one for the backward pass.
+
+way              what computes
+`fused`          one call of the compiled engine each way, with all layers and directions
+`eager`          the engine, one direction at a time, in an autograd function each
+`operators`      registered operators, one a direction, which compilers can trace
+`reference`      the recurrence step by step in torch's own operations, which torch looks into
+`double_backward`  the reference, differentiated by autograd, so that its gradients can be too
+`fallback`       the forward pass of torch's own module, on its own kernels
+
+In both tables the first row whose condition holds decides. A compiler differentiates `operators`
+by the operators' own rules, and torch differentiates `reference` and `fallback` itself; so the
+second table is about `fused` and `eager` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import torch
+from torch.autograd import forward_ad
+from torch.nn.utils.rnn import PackedSequence
+
+from throughtime.arrays import refuse
+from throughtime.engine_settings import use_compiled
+
+Way: TypeAlias = Literal["fused", "eager", "operators", "reference", "double_backward", "fallback"]
+
+PRECISIONS = (torch.float32, torch.float64)  # those that the engine computes in
+
+
+class Call(NamedTuple):
+    """What decides about a module's call.
+
+    Attributes:
+        module: the module that is called.
+        x: its input, or the rows of a PackedSequence.
+        W: its first weight, which says where and in what precision it computes.
+        packed: whether the input is a PackedSequence.
+        states: whether the inner values of every step are asked for.
+        forward: the way that the forward pass took, in a backward pass.
+    """
+
+    module: Any
+    x: Any
+    W: Any
+    packed: bool = False
+    states: bool = False
+    forward: Way | None = None
+
+
+class Row(NamedTuple):
+    """One row of a table.
+
+    Attributes:
+        way: what computes the call.
+        when: the condition.
+        reason: what the user is told about this call, as in "expected …, got {reason}".
+        refuses: keys of `REQUESTS`, which cannot be had this way.
+        expected, way_out, error: what a refusal says beside the reason, and its exception.
+    """
+
+    way: Way
+    when: Callable[[Call], bool]
+    reason: str
+    refuses: tuple[str, ...] = ()
+    expected: str = "an ordinary call"
+    way_out: str = ""
+    error: type[Exception] = RuntimeError
+
+
+REQUESTS: dict[str, Callable[[Call], bool]] = {
+    "peepholes=True": lambda call: bool(call.module.peepholes),
+    "reset_after=False": lambda call: not call.module.reset_after,
+    "a PackedSequence": lambda call: call.packed,
+    "states=True": lambda call: call.states,
+    "taps": lambda call: call.module._taps is not None,
+    "memory_limit": lambda call: call.module.memory_limit is not None,
+    "windows": lambda call: call.module._carry is not None,
+}
+
+
+def _engine_cannot(call: Call) -> bool:
+    """Tensors without numbers, on the device "meta", are traced as the CPU's are."""
+    return call.W.dtype not in PRECISIONS or not (call.W.is_cpu or call.W.is_meta)
+
+
+def _traced(call: Call) -> bool:
+    """Whether a compiler traces, or the tensor is none that the engine could read."""
+    if call.module._carry is not None:
+        return False
+    ordinary = type(call.x) in (torch.Tensor, torch.nn.Parameter) and not call.x.is_meta
+    return torch.compiler.is_compiling() or not ordinary
+
+
+def _transformed(call: Call) -> bool:
+    """Whether torch looks into the computation: vmap, grad and the like, forward mode."""
+    return bool(torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0)
+
+
+def _empty(call: Call) -> bool:
+    if call.packed:
+        return not call.x.shape[0]
+    return call.x.dim() == 3 and not call.x.shape[0 if call.module.batch_first else 1]
+
+
+FORWARD = (
+    Row(
+        "fallback",
+        _engine_cannot,
+        "{place}",
+        ("peepholes=True", "reset_after=False", "states=True", "memory_limit", "taps", "windows"),
+        "weights on the CPU in float32 or float64",
+        "move the model: .to('cpu', torch.float32)",
+    ),
+    Row("operators", _traced, "one in a traced graph", ("taps", "memory_limit")),
+    Row(
+        "reference",
+        _transformed,
+        "one within torch.func or in forward mode",
+        ("states=True", "taps", "memory_limit", "windows"),
+    ),
+    Row(
+        "eager",
+        REQUESTS["memory_limit"],
+        "{memory_limit}",
+        ("states=True",),
+        "no memory_limit",
+        "every step is kept for them",
+        ValueError,
+    ),
+    Row("eager", REQUESTS["taps"], "one with taps, which look at each direction"),
+    Row("eager", lambda _: not use_compiled(), "one on the readable engine"),
+    Row("eager", lambda _: torch.is_anomaly_enabled(), "one with anomaly detection"),
+    Row("eager", _empty, "one with an empty batch"),
+    Row("fused", lambda _: True, "an ordinary call"),
+)
+
+BACKWARD = (
+    Row(
+        "double_backward",
+        lambda _: torch.is_grad_enabled(),
+        "create_graph=True",
+        ("taps",),
+        "an ordinary backward pass",
+        "leave create_graph=True out",
+    ),
+    Row("eager", lambda call: call.forward == "eager", "one that the engine ran by direction"),
+    Row("eager", REQUESTS["taps"], "one with taps, which look at each direction"),
+    Row("fused", lambda _: True, "an ordinary backward pass"),
+)
+
+# Within a loop over `windows`, which carries the state, these are refused whatever the way is.
+WITHIN_WINDOWS = ("a PackedSequence", "states=True", "memory_limit")
+
+
+def call_of(module: Any, input: Any, states: bool = False) -> Call:
+    """What decides about `module(input)`.
+
+    Raises:
+        TypeError, RuntimeError: where input is no tensor, or on another device than the weights.
+    """
+    packed = isinstance(input, PackedSequence)
+    x = input.data if packed else input
+    W = module._parameters.get("weight_ih_l0")
+    if W is None:  # a tensor that was put in its place
+        W = module.weight_ih_l0
+    if not isinstance(x, torch.Tensor):
+        what = f"{type(module).__name__}: input"
+        refuse(what, "a tensor or a PackedSequence", type(x).__name__, error=TypeError)
+    if not (x.is_cpu and W.is_cpu) and W.device != x.device:
+        _refuse_devices(module, x, W)
+    return Call(module, x, W, packed, states)
+
+
+def forward_row(call: Call) -> Row:
+    """The row of `FORWARD` that decides, once nothing was asked for that its way cannot give.
+
+    Raises:
+        RuntimeError, ValueError: for what cannot be had this way, with the reason.
+    """
+    return _row(FORWARD, call)
+
+
+def backward_row(module: Any, forward: Way) -> Row:
+    """The row of `BACKWARD` that decides; refuses as `forward_row` does."""
+    return _row(BACKWARD, Call(module, None, None, forward=forward))
+
+
+def refuse_within_windows(call: Call, hx: Any) -> None:
+    """Refuses what a loop over `windows` cannot give, an initial state among it."""
+    name = type(call.module).__name__
+    if hx is not None:
+        way_out = "call the module without one: windows carries it"
+        refuse(f"{name}: hx", "no initial state within windows", "one", way_out)
+    for what in WITHIN_WINDOWS:
+        if REQUESTS[what](call):
+            refuse(f"{name}: {what}", "an ordinary call", "one within windows", error=RuntimeError)
+
+
+def _refuse_requests(call: Call, row: Row) -> None:
+    for what in row.refuses:
+        if REQUESTS[what](call):
+            name, limit = type(call.module).__name__, call.module.memory_limit
+            place = "" if call.W is None else place_of(call.W)
+            reason = row.reason.format(place=place, memory_limit=limit)
+            refuse(f"{name}: {what}", row.expected, reason, row.way_out, row.error)
+
+
+def place_of(W: torch.Tensor) -> str:
+    """Where and in what precision a module computes: "cuda in float32"."""
+    return f"{W.device.type} in {str(W.dtype).split('.')[1]}"
+
+
+def _row(table: tuple[Row, ...], call: Call) -> Row:
+    for row in table:
+        if row.when(call):
+            _refuse_requests(call, row)
+            return row
+    raise AssertionError("the last row of a table fits every call")
+
+
+def _refuse_devices(module: Any, x: torch.Tensor, W: torch.Tensor) -> None:
+    way_out = f"input.to({str(W.device)!r}), or module.to({str(x.device)!r})"
+    if W.is_meta:
+        way_out = f"module.to_empty(device={str(x.device)!r}), then load its weights"
+    what = f"{type(module).__name__}: input"
+    expected = f"a tensor on {W.device}, where the weights are"
+    refuse(what, expected, f"one on {x.device}", way_out, error=RuntimeError)

@@ -1,0 +1,123 @@
+"""The first value of a torch model's run that is NaN or infinite, recurrent modules opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array, refuse
+from throughtime.gradient_flow import NonFinite, NonFiniteSearch
+from throughtime.network import Network
+from throughtime.torch.models.flow import initial_state, network_of
+from throughtime.torch.models.observed_run import Seen, arguments_of, array, see
+from throughtime.torch.models.tensors import walk
+
+
+def first_in_module(
+    module: Any,
+    *inputs: Any,
+    loss: Callable[[Any], Any] | None = None,
+    of: str | None = None,
+) -> NonFinite | None:
+    """The first value of a model's run, forward and backward, that is NaN or infinite.
+
+    The model runs once, in evaluation mode, and is left as it was. Its parameters and inputs are
+    looked at first; then each `nn.RNN`, `nn.LSTM` and `nn.GRU` in the order in which they are
+    called, with every pre-activation, gate, c and h; then the outputs, the loss, and the way back
+    through the recurrent module that was called last.
+
+    Args:
+        module: called as `module(*inputs)`; one tuple alone is taken apart.
+        inputs: what it is called with.
+        loss: of the model's outputs, one number or many; without it the way back is left out.
+        of: look at this recurrent module alone.
+
+    Returns:
+        None where every number is finite.
+    """
+    arguments = arguments_of(inputs)
+    found = _in_tensors("parameters", dict(module.named_parameters()))
+    found = found or _in_tensors("inputs", dict(walk("inputs", arguments)))
+    if found is not None:
+        return found
+
+    def look(order: list[Seen]) -> NonFinite | None:
+        searches = []
+        for seen in order:
+            if seen.module.bidirectional:
+                expected = "a module that runs in one direction"
+                refuse(seen.title, expected, "a bidirectional one", "name another: of=…")
+            network = network_of(seen)
+            searches.append(NonFiniteSearch(network))
+            if one := _forward(seen, searches[-1], network):
+                return one
+        found = _in_tensors("outputs", dict(walk("outputs", order[-1].outputs)))
+        if found is not None or loss is None:
+            return found
+        return _way_back(order[-1], searches[-1], loss)
+
+    result: NonFinite | None = see(module, arguments, of, look)
+    return result
+
+
+def _in_tensors(where: str, tensors: dict[str, Any]) -> NonFinite | None:
+    torch = import_module("torch")
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or bool(torch.isfinite(tensor).all()):
+            continue
+        place = [int(i) for i in torch.argwhere(~torch.isfinite(tensor))[0]]
+        value = float(tensor.detach()[tuple(place)])
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        return NonFinite(where, "value", value, name=f"{name}{place}", dtype=dtype)
+    return None
+
+
+def _forward(seen: Seen, search: NonFiniteSearch, network: Network) -> NonFinite | None:
+    """What the module is given, and its inside."""
+    search.arrays(f"given to {seen.title}", {"inputs": seen.inputs})
+    state = initial_state(seen, network)
+    search.arrays(f"given to {seen.title}", state or {})
+    if search.found is None:
+        with np.errstate(all="ignore"):
+            search.forward(seen.inputs, state, seen.lengths)
+    return _named(seen, search)
+
+
+def _way_back(seen: Seen, search: NonFiniteSearch, loss: Callable[[Any], Any]) -> NonFinite | None:
+    torch = import_module("torch")
+    value = loss(seen.outputs)
+    if not isinstance(value, torch.Tensor):
+        refuse("loss", "a tensor", type(value).__name__, error=TypeError)
+    if found := _in_tensors("loss", {"term": value}):
+        return found
+    if not value.requires_grad:
+        return None  # of what lies below it nothing goes back
+    parts = torch.autograd.grad(value.sum(), seen.given, allow_unused=True)
+    steps, final, *cells = (
+        torch.zeros_like(given) if part is None else part
+        for part, given in zip(parts, seen.given, strict=True)
+    )
+    names = ["h", "c"][: 1 + len(cells)]
+    dstate: dict[str, Array] = {}
+    for name, part in zip(names, (final, *cells), strict=True):
+        for layer, one in enumerate(array(seen.form.state(part))):
+            dstate[f"{layer}.{name}"] = one
+    doutputs = np.ascontiguousarray(array(seen.form.time_major(steps)))
+    search.arrays(f"∂L/∂ the last state of {seen.title}", dstate)
+    if search.found is None:
+        with np.errstate(all="ignore"):
+            search.backward(doutputs, dstate)
+    return _named(seen, search)
+
+
+def _named(seen: Seen, search: NonFiniteSearch) -> NonFinite | None:
+    """With the module's name where only its layer's number stood."""
+    found = search.found
+    if found is None or found.where.startswith(("given", "∂L")):
+        return found
+    where = seen.title if found.layer is None else f"{seen.title}, layer {found.layer}"
+    return replace(found, where=where)

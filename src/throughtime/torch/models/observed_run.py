@@ -1,0 +1,205 @@
+"""One run of a torch model, and what one of its recurrent modules receives and gives in it.
+
+Nothing of the model is changed: forward hooks look, and are removed. What the module gives is
+passed on detached, so that torch differentiates what lies above it and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array, refuse
+from throughtime.torch.models.targets import kept_buffers
+
+KINDS = ("RNN", "LSTM", "GRU")
+
+
+@dataclass(frozen=True)
+class Form:
+    """How torch lays out what the module takes and gives.
+
+    Attributes:
+        batch_first, unbatched: of dense tensors.
+        packed: the PackedSequence that the module received, or None.
+    """
+
+    batch_first: bool
+    unbatched: bool
+    packed: Any = None
+
+    def time_major(self, tensor: Any) -> Any:
+        """Steps, or a packed sequence's data, as (T, B, ·)."""
+        if self.packed is not None:
+            rnn = import_module("torch.nn.utils.rnn")
+            padded, _ = rnn.pad_packed_sequence(self.packed._replace(data=tensor))
+            return padded
+        if self.unbatched:
+            return tensor.unsqueeze(1)
+        return tensor.transpose(0, 1) if self.batch_first else tensor
+
+    def state(self, tensor: Any) -> Any:
+        """(layers, B, ·)."""
+        return tensor.unsqueeze(1) if self.unbatched else tensor
+
+
+@dataclass(eq=False)
+class Seen:
+    """What one recurrent module received and gave.
+
+    Attributes:
+        name, module: "decoder.rnn", "" where the model is the module itself.
+        form: of its tensors.
+        inputs: (T, B, I).
+        lengths: (B,), of a packed sequence.
+        state: the initial one, (layers, B, ·) for h and, of an LSTM, c; None for zeros.
+        given: the tensors that the rest of the model goes on with: outputs, h_n and c_n.
+        calls: how often it was called.
+        outputs: of the whole model.
+    """
+
+    name: str
+    module: Any
+    form: Form = field(default_factory=lambda: Form(False, False))
+    inputs: Array = field(default_factory=lambda: np.zeros((0, 0, 0)))
+    lengths: Array | None = None
+    state: list[Array] | None = None
+    given: list[Any] = field(default_factory=list)
+    calls: int = 0
+    outputs: Any = None
+
+    @property
+    def title(self) -> str:
+        """`decoder.rnn` (LSTM)."""
+        kind = type(self.module).__name__
+        return f"`{self.name}` ({kind})" if self.name else f"the {kind}"
+
+    @property
+    def last(self) -> Array:
+        """(B,), the last step of each sequence."""
+        T, B = self.inputs.shape[:2]
+        return np.full(B, T - 1) if self.lengths is None else self.lengths - 1
+
+    def state_names(self, letter: str) -> list[str]:
+        """Of a part of the state, as torch stacks it, by the names of a network's state."""
+        ways = ("", "1.") if self.module.bidirectional else ("",)
+        return [f"{n}.{way}{letter}" for n in range(self.module.num_layers) for way in ways]
+
+    def hook(self, module: Any, args: Any, kwargs: Any, output: Any) -> Any:
+        """Notes one call; gives its outputs on as leaves."""
+        self.calls += 1
+        received = args[0] if args else kwargs["input"]
+        packed = received if hasattr(received, "batch_sizes") else None
+        self.form = Form(module.batch_first, packed is None and received.dim() == 2, packed)
+        if packed is not None:
+            rnn = import_module("torch.nn.utils.rnn")
+            self.lengths = rnn.pad_packed_sequence(packed)[1].cpu().numpy()
+        self.inputs = array(self.form.time_major(received if packed is None else packed.data))
+        hx = args[1] if len(args) > 1 else kwargs.get("hx")
+        if hx is not None:
+            parts = hx if isinstance(hx, tuple | list) else [hx]
+            self.state = [array(self.form.state(part)) for part in parts]
+        steps, final = output
+        several = isinstance(final, tuple | list)
+        leaves = [steps.data if packed is not None else steps, *(final if several else [final])]
+        self.given = [tensor.detach().requires_grad_() for tensor in leaves]
+        first, *rest = (leaf.clone() for leaf in self.given)  # which may be changed in place
+        steps = steps._replace(data=first) if packed is not None else first
+        return steps, tuple(rest) if several else rest[0]
+
+
+def see(
+    model: Any,
+    inputs: tuple[Any, ...],
+    of: str | None,
+    then: Callable[[list[Seen]], Any],
+) -> Any:
+    """Runs the model once, without dropout, and gives what was seen to `then`.
+
+    Args:
+        of: name of the recurrent module, as `model.named_modules()` has it; all without it.
+        then: is given the recurrent modules in the order in which they were called, while the
+            model's run can still be differentiated.
+    """
+    model = getattr(model, "_orig_mod", model)  # torch.compile keeps the model that it was given
+    modules = recurrent_modules(model)
+    if not modules:
+        way_out = "of cells that are stepped one by one nothing is seen"
+        expected = "a model with an nn.RNN, nn.LSTM or nn.GRU inside"
+        refuse("module", expected, type(model).__name__, way_out, error=TypeError)
+    if of is not None and of not in modules:
+        named = ", ".join(repr(name) for name in modules if name)
+        refuse("of", f"one of {named}" if named else "none: there is one module", repr(of))
+    chosen = {name: m for name, m in modules.items() if of is None or name == of}
+    order: list[Seen] = []
+    with undisturbed(model), contextlib.ExitStack() as stack:
+        for name, module in chosen.items():
+            stack.callback(_hooked(Seen(name, module), order).remove)
+        outputs = model(*inputs)
+        if not order:
+            refuse("module", f"a run that calls {' or '.join(map(repr, chosen))}", "one without")
+        for seen in order:
+            seen.outputs = outputs
+            if seen.calls > 1:
+                way_out = "give it all steps in one call, or look with a model that does"
+                refuse(seen.title, "one call in a run of the model", f"{seen.calls}", way_out)
+        return then(order)
+
+
+def arguments_of(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What the model is called with; one tuple alone is taken apart."""
+    arguments = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], tuple) else inputs
+    if not arguments:
+        refuse("module", "its inputs beside it", "the module alone", error=TypeError)
+    return arguments
+
+
+def recurrent_modules(model: Any) -> dict[str, Any]:
+    """By name, the recurrent modules of a model."""
+    nn = import_module("torch.nn")
+    kinds = tuple(getattr(nn, kind) for kind in KINDS)
+    return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
+
+
+def _hooked(seen: Seen, order: list[Seen]) -> Any:
+    def note(module: Any, args: Any, kwargs: Any, output: Any) -> Any:
+        if seen not in order:
+            order.append(seen)
+        return seen.hook(module, args, kwargs, output)
+
+    return seen.module.register_forward_hook(note, with_kwargs=True)
+
+
+@contextlib.contextmanager
+def undisturbed(model: Any) -> Iterator[None]:
+    """In evaluation mode, and afterwards as it was: modes, buffers, random generators."""
+    torch = import_module("torch")
+    flags = [(module, module.training) for module in model.modules()]
+    devices = sorted({p.device.index for p in model.parameters() if p.is_cuda})
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.random.fork_rng(devices))
+        stack.enter_context(kept_buffers(model))
+        try:
+            for module, _ in flags:
+                module.training = False
+            yield
+        finally:
+            for module, flag in flags:
+                module.training = flag
+
+
+def array(tensor: Any) -> Array:
+    """A tensor's numbers in memory of their own, from whatever device."""
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in ("float32", "float64") or tensor.is_meta:
+        way_out = "look at a copy of the model: copy.deepcopy(model).float()"
+        actual = "no numbers (meta)" if tensor.is_meta else dtype
+        refuse("module: tensors", "float32 or float64", actual, way_out, error=TypeError)
+    return np.array(tensor.detach().cpu().numpy(), order="C")

@@ -15,7 +15,7 @@ from throughtime.gradcheck.budget import Budget
 from throughtime.gradcheck.effort import effort_of
 from throughtime.gradcheck.evaluation_point import Site
 from throughtime.gradcheck.gates import Gates, gates_of
-from throughtime.gradcheck.locate import locate
+from throughtime.gradcheck.locating import locate
 from throughtime.gradcheck.plan import Plan
 from throughtime.gradcheck.run import in_turn
 from throughtime.gradcheck.search_direction import Block

@@ -8,23 +8,22 @@ from throughtime.derivatives.digits import (
     rounded,
     significant_bits,
 )
-from throughtime.derivatives.noise import Noise, noise_of
+from throughtime.derivatives.integral import Integrated, integrated
+from throughtime.derivatives.noise import Noise, measure, noise_of
 from throughtime.derivatives.numerical import Derivative, derivative
-from throughtime.derivatives.odd import HEIGHT, QUANTILES, places, slope_at_0, tread
-from throughtime.derivatives.scattered import Scattered, scattered
+from throughtime.derivatives.random_steps import Scattered, scattered
 from throughtime.derivatives.stencil import FEWEST, Slope
 from throughtime.derivatives.step_search import START, WIDEST, Walk, walk
 from throughtime.derivatives.values import Along, CheckError, Value, of_terms
 
 __all__ = [
     "FEWEST",
-    "HEIGHT",
-    "QUANTILES",
     "START",
     "WIDEST",
     "Along",
     "CheckError",
     "Derivative",
+    "Integrated",
     "Noise",
     "Scattered",
     "Slope",
@@ -34,14 +33,13 @@ __all__ = [
     "decimal_digits",
     "derivative",
     "format_of",
+    "integrated",
     "last_place",
+    "measure",
     "noise_of",
     "of_terms",
-    "places",
     "rounded",
     "scattered",
     "significant_bits",
-    "slope_at_0",
-    "tread",
     "walk",
 ]

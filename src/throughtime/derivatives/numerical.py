@@ -10,7 +10,7 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.derivatives.noise import Noise, measure
-from throughtime.derivatives.scattered import scattered
+from throughtime.derivatives.random_steps import scattered
 from throughtime.derivatives.stencil import FEWEST, Slope, stencils
 from throughtime.derivatives.step_search import Walk, walk
 from throughtime.derivatives.values import Along, Value, of_terms

@@ -13,6 +13,7 @@ from throughtime.derivatives import CheckError
 from throughtime.gradcheck.budget import Budget, Spent
 from throughtime.gradcheck.effort import Effort, effort_of
 from throughtime.gradcheck.evaluation_point import Site
+from throughtime.gradcheck.examination import Examination
 from throughtime.gradcheck.points import (
     AS_GIVEN,
     CHARACTERISTIC,
@@ -29,7 +30,6 @@ from throughtime.gradcheck.report import Point, Report, Valley, worst_verdict
 from throughtime.gradcheck.run import Runner, in_turn
 from throughtime.gradcheck.summary import Summary, summarise
 from throughtime.gradcheck.target import Evaluator, Target
-from throughtime.gradcheck.tensors import Examination
 from throughtime.gradcheck.workers import Workers, check_workers
 from throughtime.progress import progress_bar
 

@@ -11,10 +11,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from throughtime.derivatives import WIDEST, Scattered, scattered
+from throughtime.derivatives import WIDEST, Integrated, Scattered, integrated, scattered
 from throughtime.gradcheck.budget import Spent
 from throughtime.gradcheck.evaluation_point import Measured, Site
-from throughtime.gradcheck.integral import Integrated, integrated
 from throughtime.gradcheck.plan import window
 from throughtime.gradcheck.run import ASKEW, NEARER
 from throughtime.gradcheck.verdict import ACCUSED, SURE, accused, cautious

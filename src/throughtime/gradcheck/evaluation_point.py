@@ -10,8 +10,18 @@ from zlib import crc32
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.derivatives import START, WIDEST, Along, Noise, Slope, Value, Walk, of_terms, walk
-from throughtime.derivatives import noise as noises
+from throughtime.derivatives import (
+    START,
+    WIDEST,
+    Along,
+    Noise,
+    Slope,
+    Value,
+    Walk,
+    measure,
+    of_terms,
+    walk,
+)
 from throughtime.gradcheck.budget import Budget
 from throughtime.gradcheck.parameter_moves import Moved, moves_of
 from throughtime.gradcheck.search_direction import Block, Line, length, product, scales_of
@@ -121,7 +131,7 @@ class Site:
         others = (self.loss, along(PROBE).raw)
         eps = max(self._spacing(array) for array in self.parameters.values())
         slope = product(blocks, self.gradient)
-        self.noise = noises.measure(along, float(eps), rounding, others, slope)
+        self.noise = measure(along, float(eps), rounding, others, slope)
         self.trembling = self._trembling(float(eps))
 
     def beside(self, gradient: dict[str, Array]) -> Site:

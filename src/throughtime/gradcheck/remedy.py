@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from throughtime.gradcheck.evaluation_point import Measured, Site
-from throughtime.gradcheck.tensors import Findings
+from throughtime.gradcheck.examination import Findings
 
 SHORT = 1e-10  # relative spacing of a loss's values that are not held in float64
 SINGLE = 2e-7  # likewise, of one that carries fewer digits than single precision

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.gradcheck.evaluation_point import Measured, Site
+from throughtime.gradcheck.examination import Examination, Findings
 from throughtime.gradcheck.relative_error import discrepancy, floor
 from throughtime.gradcheck.remedy import BUDGET, remedy
 from throughtime.gradcheck.report import Direction, Point, TensorReport, Worst, worst_verdict
-from throughtime.gradcheck.tensors import Examination, Findings
 from throughtime.gradcheck.verdict import (
     NEGLIGIBLE,
     Distance,

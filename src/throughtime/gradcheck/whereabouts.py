@@ -11,9 +11,9 @@ from throughtime.arrays import Array, Shape
 from throughtime.gradcheck.areas import Area, areas_of, listed, table_of
 from throughtime.gradcheck.borders import Wrong
 from throughtime.gradcheck.evaluation_point import Site
+from throughtime.gradcheck.examination import Findings
 from throughtime.gradcheck.gates import gates_of
 from throughtime.gradcheck.report import WrongArea
-from throughtime.gradcheck.tensors import Findings
 from throughtime.gradcheck.verdict import accused
 
 LISTED = 64  # wrong entries in a report at most

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from throughtime.derivatives import FEWEST, START
-from throughtime.gradcheck.confirm import confirmed
+from throughtime.gradcheck.confirmation import confirmed
 from throughtime.gradcheck.confirmations import sharpened
 from throughtime.gradcheck.effort import Effort
 from throughtime.gradcheck.evaluation_point import Measured, Site
 from throughtime.gradcheck.gates import gates_of
-from throughtime.gradcheck.locate import Located, locate
+from throughtime.gradcheck.locating import Located, locate
 from throughtime.gradcheck.plan import TIGHT, Plan, window
 from throughtime.gradcheck.run import Runner
 from throughtime.gradcheck.search_direction import Line

@@ -20,11 +20,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from throughtime.derivatives import START, WIDEST
+from throughtime.derivatives import START, WIDEST, integrated
 from throughtime.gradcheck.budget import Spent
 from throughtime.gradcheck.confirmations import ALIKE, Looks
 from throughtime.gradcheck.evaluation_point import Measured, Site
-from throughtime.gradcheck.integral import integrated
 from throughtime.gradcheck.parameter_moves import Moved, moves_of
 from throughtime.gradcheck.plan import window
 from throughtime.gradcheck.target import Evaluator

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.derivatives import HEIGHT, QUANTILES, Value, places, slope_at_0, tread
+from throughtime.derivatives.odd import HEIGHT, QUANTILES, places, slope_at_0, tread
+from throughtime.derivatives.values import Value
 
 PAIRS = 8  # of places, one on either side of 0
 ORDERS = (1, 2, 3, 4)  # coefficients of the even polynomial that the slopes are fitted by

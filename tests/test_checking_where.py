@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import throughtime as tt
-from throughtime.derivatives.step_search import START
+from throughtime.derivatives import START_EXPONENTS
 from throughtime.gradcheck.areas import Area
 from throughtime.gradcheck.budget import Budget
 from throughtime.gradcheck.effort import effort_of
@@ -368,7 +368,7 @@ def test_one_entry_is_told_by_its_place_and_not_by_halving():
         target, place, _ = a_million(10**5, seed)
         site = Site(target, Evaluator(target).gradient(), Budget(), seed)
         site.survey()
-        accusing = site.measure(Plan(site, effort_of("quick")).over("w", 0, START))
+        accusing = site.measure(Plan(site, effort_of("quick")).over("w", 0, START_EXPONENTS))
         before = site.budget.used
         found = locate(site, accusing, in_turn, 8)
         assert [k for k, entry in found.entries.items() if accused(entry)] == [place]

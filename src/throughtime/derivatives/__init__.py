@@ -12,14 +12,19 @@ from throughtime.derivatives.integral import Integrated, integrated
 from throughtime.derivatives.noise import Noise, measure, noise_of
 from throughtime.derivatives.numerical import Derivative, derivative
 from throughtime.derivatives.random_steps import Scattered, scattered
-from throughtime.derivatives.stencil import FEWEST, Slope
-from throughtime.derivatives.step_search import START, WIDEST, Walk, walk
+from throughtime.derivatives.stencil import Slope
+from throughtime.derivatives.step_search import Walk, walk
+from throughtime.derivatives.tolerances import (
+    FEWEST_PAIRS,
+    START_EXPONENTS,
+    WIDEST_EXPONENT,
+)
 from throughtime.derivatives.values import Along, CheckError, Value, of_terms
 
 __all__ = [
-    "FEWEST",
-    "START",
-    "WIDEST",
+    "FEWEST_PAIRS",
+    "START_EXPONENTS",
+    "WIDEST_EXPONENT",
     "Along",
     "CheckError",
     "Derivative",

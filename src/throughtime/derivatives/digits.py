@@ -8,13 +8,15 @@ from math import log10
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.derivatives.tolerances import (
+    FEWEST_DISTINCT,
+    FORMAT_BITS_UNUSED,
+    FORMAT_SAMPLE,
+    MOST_DECIMALS,
+)
 
 # Bits of the significand, the implicit one included, and what has so many.
 FORMATS = {8: "bfloat16", 11: "float16", 24: "float32", 53: "float64"}
-SPARE = 3  # bits: of a handful of numbers one at least uses all but these
-DISTINCT = 3  # numbers; fewer tell nothing
-DECIMALS = 9  # digits, or places after the point; what has more looks like any number
-SAMPLE = 1000  # numbers of an array; more tell no more
 
 
 def significant_bits(values: Array) -> int:
@@ -55,7 +57,7 @@ def last_place(values: Array, at: float | None = None) -> float:
     seen = np.unique(values[np.isfinite(values)])
     largest = float(np.abs(seen).max(initial=0.0)) if at is None else at
     own = float(np.spacing(largest))
-    if seen[seen != 0].size < DISTINCT or not largest:
+    if seen[seen != 0].size < FEWEST_DISTINCT or not largest:
         return own
     exponent = int(np.frexp(largest)[1])
     found = [own]
@@ -64,11 +66,11 @@ def last_place(values: Array, at: float | None = None) -> float:
         if (np.rint(seen / units) * units == seen).all():
             found.append(2.0 ** (exponent - bits))
             break
-    for digits in range(1, DECIMALS + 1):
+    for digits in range(1, MOST_DECIMALS + 1):
         if all(float(f"{value:.{digits - 1}e}") == value for value in seen.tolist()):
             found.append(10.0 ** (np.floor(log10(largest)) + 1 - digits))
             break
-    for places in range(DECIMALS + 1):
+    for places in range(MOST_DECIMALS + 1):
         if all(round(value, places) == value for value in seen.tolist()):
             found.append(10.0**-places)
             break
@@ -84,7 +86,10 @@ def format_of(arrays: Sequence[Array]) -> str:
     values = np.unique(values[np.isfinite(values)])
     bits = significant_bits(values)
     for limit, name in FORMATS.items():
-        if limit - SPARE < bits <= limit and values[values != 0].size >= DISTINCT:
+        if (
+            limit - FORMAT_BITS_UNUSED < bits <= limit
+            and values[values != 0].size >= FEWEST_DISTINCT
+        ):
             return name
     return "float64"
 
@@ -92,7 +97,7 @@ def format_of(arrays: Sequence[Array]) -> str:
 def _some(array: Array) -> Array:
     """A sample of an array's numbers, all over it."""
     flat = array.reshape(-1)
-    return flat[:: max(1, flat.size // SAMPLE)]
+    return flat[:: max(1, flat.size // FORMAT_SAMPLE)]
 
 
 def bits_of(name: str) -> int:

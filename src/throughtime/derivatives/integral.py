@@ -16,11 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.derivatives.odd import HEIGHT, QUANTILES, places, slope_at_0, tread
+from throughtime.derivatives.odd import QUANTILES, places, slope_at_0, tread
+from throughtime.derivatives.tolerances import INTEGRAL_COEFFICIENTS, MOVE_PAIRS, STAIR_SHIFT
 from throughtime.derivatives.values import Value
-
-PAIRS = 8  # of places, one on either side of 0
-ORDERS = (1, 2, 3, 4)  # coefficients of the even polynomial that the slopes are fitted by
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def integrated(
         >>> wrong.residual > 10 * wrong.error
         True
     """
-    pairs = [(at(-float(step)), at(float(step))) for step in places(length, PAIRS, seed)]
+    pairs = [(at(-float(step)), at(float(step))) for step in places(length, MOVE_PAIRS, seed)]
     height = tread(
         [*(low.raw for (low, _), _ in reversed(pairs)), *(high.raw for _, (high, _) in pairs)]
     )
@@ -84,7 +82,7 @@ def integrated(
     missing = slope_at_0(steps, (high - low) / 2 / length - integral)
     return Integrated(
         -missing.value,
-        missing.noise + missing.curve + curve + HEIGHT * height / length,
+        missing.noise + missing.curve + curve + STAIR_SHIFT * height / length,
         length,
         max(length * missing.deviation, height / float(np.sqrt(12))),
         curve,
@@ -100,7 +98,7 @@ def _integral(steps: Array, slopes: Array) -> tuple[Array, float]:
         slopes: of the function there; an even function.
     """
     found = []
-    for count in ORDERS:
+    for count in INTEGRAL_COEFFICIENTS:
         powers = 2 * np.arange(count)
         table = steps[:, None] ** powers
         coefficients, *_ = np.linalg.lstsq(table, slopes, rcond=None)

@@ -14,19 +14,20 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.derivatives.digits import last_place
+from throughtime.derivatives.tolerances import (
+    COARSE_NOISE,
+    FAR_SPACING,
+    FINE_LAST_PLACE,
+    MANY_NOISE_POINTS,
+    NOISE_GROWTH,
+    NOISE_GROWTH_ULPS,
+    NOISE_POINTS,
+    NOISE_SPACINGS,
+    ROUNDING_ULPS,
+    WIDE_SPACING,
+    WIDEST_SPREAD,
+)
 from throughtime.derivatives.values import Along
-
-POINTS = 8
-MANY = 32  # points where noise is what limits a slope: 8 know it within a factor of 2 or 3 …
-COARSE = 1e-12  # … which it is beyond this part of the values
-WIDE = 2.0**-8  # of a parameter's size: their spacing, where the function curves little enough
-ANEW = 8.0  # times the noise of near values, or of their format: what is more is no rounding
-SPACINGS = tuple(32.0 * 16**k for k in range(8))  # in units of the last place
-WIDEST = 2.0**-6  # of a parameter's size: the points stay together within this
-FAR = 2.0**-4  # of it: a spacing at which values rounded to few digits are rounded anew
-ULPS = 32.0  # units in the last place that rounding on the way to a value explains
-FINE = 1e-12  # of the values: a spacing at which no stairs show
-GROWN = 8.0  # units in the last place by which a value far from 0 trembles at most
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Noise:
         """
         if abs(value) <= self.level:
             return self.deviation
-        grown = min(self.deviation / (self.level or np.inf), GROWN * self.digits)
+        grown = min(self.deviation / (self.level or np.inf), NOISE_GROWTH_ULPS * self.digits)
         return max(self.deviation, grown * abs(value))
 
 
@@ -85,13 +86,13 @@ def measure(
     found, sample = [], _Sample(np.zeros(0), np.zeros(0))
     least = float(np.spacing(max(map(abs, others), default=0.0))) / (abs(slope) or np.inf)
     for spacing in _spacings(ulp, least):
-        wider = _sample(along, spacing, POINTS)
+        wider = _sample(along, spacing, NOISE_POINTS)
         if not wider.finite:
             break
         sample = wider
-        if sample.levels > POINTS // 2:
+        if sample.levels > NOISE_POINTS // 2:
             found.append(sample.noise(others))
-        many_digits = sample.last_place(others) < FINE * np.abs(sample.raw).max()
+        many_digits = sample.last_place(others) < FINE_LAST_PLACE * np.abs(sample.raw).max()
         if found and many_digits:
             found = [_well_known(along, spacing, sample, others, rounding)]
             break
@@ -101,7 +102,7 @@ def measure(
         return Noise(rounding, 0.0, np.finfo(float).eps)
     unit = sample.last_place(others)
     level = float(np.abs(sample.raw).max())
-    if not found or unit >= FINE * level:
+    if not found or unit >= FINE_LAST_PLACE * level:
         found += _far(along, others, any_size=sample.levels == 1)
     deviation = max((*found, rounding, 0.0 if found else unit / np.sqrt(12)))
     return Noise(deviation, level, unit / level if level else np.finfo(float).eps)
@@ -147,20 +148,22 @@ def _well_known(
     over wide ones, or has a kink, further near ones are taken.
     """
     found = near.noise(others)
-    if found <= COARSE * np.abs(near.raw).max():
+    if found <= COARSE_NOISE * np.abs(near.raw).max():
         return found
-    wide = _sample(along, WIDE, MANY)
+    wide = _sample(along, WIDE_SPACING, MANY_NOISE_POINTS)
     if wide.finite:
         deviation, certain = _from_differences(wide.values, wide.last_place(others), alike=1.5)
-        if certain and deviation <= ANEW * max(found, rounding):
+        if certain and deviation <= NOISE_GROWTH * max(found, rounding):
             return deviation
-    more = _sample(along, spacing, MANY)
+    more = _sample(along, spacing, MANY_NOISE_POINTS)
     return more.noise(others) if more.finite else found
 
 
 def _spacings(ulp: float, least: float) -> list[float]:
     """Those that stay near enough to 0, from the first that moves the function, if any does."""
-    near = [s * ulp for s in SPACINGS if POINTS // 2 * s * ulp <= WIDEST] or [SPACINGS[0] * ulp]
+    near = [s * ulp for s in NOISE_SPACINGS if NOISE_POINTS // 2 * s * ulp <= WIDEST_SPREAD] or [
+        NOISE_SPACINGS[0] * ulp
+    ]
     return [spacing for spacing in near if spacing >= least] or near
 
 
@@ -170,11 +173,11 @@ def _far(along: Along, others: tuple[float, ...], *, any_size: bool) -> list[flo
     What no small move changes, though large ones do, climbs in stairs of `any_size`. Else what is
     more than some units in the last place is no rounding: a kink looks like noise, too.
     """
-    far = _sample(along, FAR, POINTS)
+    far = _sample(along, FAR_SPACING, NOISE_POINTS)
     if not far.finite:
         return []
     deviation, certain = _from_differences(far.values, far.last_place(others))
-    small = deviation <= ULPS * far.last_place(others)
+    small = deviation <= ROUNDING_ULPS * far.last_place(others)
     return [deviation] if any_size or (certain and small) else []
 
 
@@ -218,4 +221,6 @@ def _last_place(values: Array, others: tuple[float, ...]) -> float:
     """
     seen = np.unique([*values, *(other for other in others if np.isfinite(other))])
     largest = float(np.abs(values).max())
-    return last_place(seen, largest) if len(seen) > POINTS // 2 else float(np.spacing(largest))
+    return (
+        last_place(seen, largest) if len(seen) > NOISE_POINTS // 2 else float(np.spacing(largest))
+    )

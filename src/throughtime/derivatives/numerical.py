@@ -11,15 +11,19 @@ import numpy as np
 from throughtime.arrays import Array, refuse
 from throughtime.derivatives.noise import Noise, measure
 from throughtime.derivatives.random_steps import scattered
-from throughtime.derivatives.stencil import FEWEST, Slope, stencils
+from throughtime.derivatives.stencil import Slope, stencils
 from throughtime.derivatives.step_search import Walk, walk
+from throughtime.derivatives.tolerances import (
+    DIFFERENT_BARS,
+    FEWEST_PAIRS,
+    FORMAT_PROBES,
+    KNOWN_PART,
+    ROUGH_RATIO,
+    STAIRS_RATIO,
+)
 from throughtime.derivatives.values import Along, Value, of_terms
 
 Status = Literal["ok", "flat", "kink", "noisy", "rough", "not_finite"]
-
-APART = 16.0  # times the steps of a slope: longer ones that contradict it tell of stairs
-ACCUSED = 3.0  # error bars: two slopes further apart are different ones
-KNOWN = 0.1  # a value is known where its error bar is below this part of it
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def derivative(f: Callable[[Any], Any], x: Any, direction: Any = None) -> Deriva
         return Derivative(np.nan, np.inf, 0.0, calls.count, "not_finite", 0, np.nan)
     size = np.sqrt(np.mean(origin.astype(np.float64)[along != 0] ** 2)) or 1.0
     unit = float(size / np.abs(along).max())
-    far = tuple(calls.at(part * unit).value for part in (0.0123, 0.17))
+    far = tuple(calls.at(part * unit).value for part in FORMAT_PROBES)
     ulp = 2.0 ** np.floor(np.log2(np.finfo(origin.dtype).eps * size)) / size
     noise = measure(lambda part: calls.at(part * unit), ulp, calls.rounding, (middle, *far))
     line, found = _walked(calls.at, middle, noise, unit)
@@ -117,12 +121,12 @@ def _walked(along: Along, middle: float, noise: Noise, unit: float) -> tuple[Wal
     if found is None:
         return line, found
     step = line.step(line.rungs[found.last])
-    far = tuple(rung for rung in line.rungs if line.step(rung) >= APART * step)
-    if len(far) < FEWEST:
+    far = tuple(rung for rung in line.rungs if line.step(rung) >= STAIRS_RATIO * step)
+    if len(far) < FEWEST_PAIRS:
         return line, found
     other = stencils(far).best(*line.quotients(far))
-    apart = abs(other.value - found.value) > ACCUSED * (other.error + found.error)
-    if not apart or other.error > KNOWN * abs(other.value):
+    apart = abs(other.value - found.value) > DIFFERENT_BARS * (other.error + found.error)
+    if not apart or other.error > KNOWN_PART * abs(other.value):
         return line, found
     look = scattered(along, middle, line.step(far[other.last]), seed=0)
     if not np.isfinite(look.error):
@@ -196,6 +200,6 @@ def _status(line: Walk, found: Slope, error: float) -> Status:
         return "flat"
     varied = max(abs(v - line.middle) for v in line.pairs[line.rungs[found.last]][2:])
     steepness = varied / line.step(line.rungs[found.last])
-    if error <= KNOWN * max(abs(found.value), steepness):
+    if error <= KNOWN_PART * max(abs(found.value), steepness):
         return "ok"
-    return "rough" if found.truncation + found.kink > 20 * found.noise else "noisy"
+    return "rough" if found.truncation + found.kink > ROUGH_RATIO * found.noise else "noisy"

@@ -13,12 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.derivatives.tolerances import INNERMOST_STEP, ODD_COEFFICIENTS, ODD_TAIL
 
-INNER = 0.25  # of the longest step: no place is nearer to 0
-ORDERS = 3  # coefficients of the polynomial, at most
 POWERS = (1, 3, 5, 7)
-TAIL = 1.5  # for the powers after these
-HEIGHT = 0.75  # treads, over the longest step: by so much stairs move a fitted slope at most
 # Student's t at 97.5 % by degrees of freedom: two standard deviations, where the deviation
 # itself is known from so few values.
 QUANTILES = (np.inf, 12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201)
@@ -44,7 +41,7 @@ class Slope:
 def places(scale: float, count: int, seed: int) -> Array:
     """(count,): steps up to a scale, drawn at random, one from each of as many parts."""
     parts = (np.arange(count) + np.random.default_rng((seed, count)).random(count)) / count
-    steps: Array = scale * (INNER + (1 - INNER) * parts)
+    steps: Array = scale * (INNERMOST_STEP + (1 - INNERMOST_STEP) * parts)
     return steps
 
 
@@ -55,11 +52,11 @@ def slope_at_0(steps: Array, values: Array) -> Slope:
         steps: (places,), the longest of them about 1.
         values: (places,), each half the difference of two values of equal noise.
     """
-    fits = [fit(steps, values, POWERS[:count]) for count in range(1, ORDERS + 2)]
+    fits = [fit(steps, values, POWERS[:count]) for count in range(1, ODD_COEFFICIENTS + 2)]
     found = []
-    for count in range(1, ORDERS + 1):
+    for count in range(1, ODD_COEFFICIENTS + 1):
         own, following = fits[count - 1], fits[count : count + 2]
-        curve = TAIL * max(abs(own.slope - other.slope) for other in following)
+        curve = ODD_TAIL * max(abs(own.slope - other.slope) for other in following)
         noise = QUANTILES[len(steps) - count] * own.error
         # Half the difference of two values errs by less than either.
         found.append(Slope(own.slope, noise, curve, float(np.sqrt(2)) * own.rest))

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from throughtime.derivatives.odd import HEIGHT, QUANTILES, fit, places, slope_at_0, tread
+from throughtime.derivatives.odd import QUANTILES, fit, places, slope_at_0, tread
+from throughtime.derivatives.tolerances import RANDOM_PAIRS, STAIR_SHIFT
 from throughtime.derivatives.values import Along, Value
 
-PAIRS = 12  # of places, one on either side of 0
 EVEN = (1, 2, 4, 6)  # powers, of which the first is a kink's
 
 
@@ -60,10 +60,10 @@ def scattered(along: Along, middle: float, scale: float, seed: int) -> Scattered
         >>> abs(found.value - 1) < found.error < 1e-3
         True
     """
-    steps = places(scale, PAIRS, seed)
+    steps = places(scale, RANDOM_PAIRS, seed)
     pairs = [(along(-float(step)), along(float(step))) for step in steps]
     pairs = [pair for pair in pairs if _usable(*pair)]
-    if len(pairs) < PAIRS - 1:
+    if len(pairs) < RANDOM_PAIRS - 1:
         return Scattered(np.nan, np.inf, scale)
     height = tread([*(low.raw for low, _ in reversed(pairs)), middle, *(h.raw for _, h in pairs)])
     if height is None:
@@ -75,7 +75,7 @@ def scattered(along: Along, middle: float, scale: float, seed: int) -> Scattered
     kink = fit(steps, even, EVEN)  # the even part of a smooth function begins with the square
     return Scattered(
         slope.value,
-        slope.noise + slope.curve + HEIGHT * height / scale,
+        slope.noise + slope.curve + STAIR_SHIFT * height / scale,
         scale,
         max(scale * slope.deviation, height / float(np.sqrt(12))),
         abs(kink.slope) + QUANTILES[len(pairs) - len(EVEN)] * kink.error,

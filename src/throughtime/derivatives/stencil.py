@@ -20,14 +20,14 @@ import numpy as np
 from numpy.polynomial import chebyshev
 
 from throughtime.arrays import Array
-
-ORDERS = 6  # coefficients at most: order 12
-SPARE = (2, 3, 4, 6)  # pairs beyond the coefficients
-FEWEST = 1 + SPARE[0]  # pairs of the smallest window
-TAIL = 2.0  # for the powers after the next
-BROKEN = 3.0  # error bars: a jump of the slope beyond them is one
-ALIKE = 3.0  # noises by which f(0) may be off, where all values about it are rounded the other way
-WIDER = 1.5  # error bars within which estimates count as agreeing
+from throughtime.derivatives.tolerances import (
+    AGREEMENT_BARS,
+    KINK_BARS,
+    MOST_COEFFICIENTS,
+    SHARED_NOISES,
+    SPARE_PAIRS,
+    TRUNCATION_TAIL,
+)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Stencils:
             float(values[place]),
             float(noises[place]),
             float(truncation[place]),
-            jump - doubt if jump > BROKEN * doubt else 0.0,
+            jump - doubt if jump > KINK_BARS * doubt else 0.0,
             first,
             last,
             2 * order,
@@ -127,9 +127,9 @@ class Stencils:
         Where an error bar is at stake, `best` believes in one sooner.
         """
         jumps, spread, rest = _estimates(self._even, even, noise)
-        doubts = 2 * np.hypot(spread, ALIKE * self._even.weights @ shared) + rest
+        doubts = 2 * np.hypot(spread, SHARED_NOISES * self._even.weights @ shared) + rest
         place = _sharpest(self._even, jumps, doubts)
-        return bool(abs(jumps[place]) > BROKEN * doubts[place])
+        return bool(abs(jumps[place]) > KINK_BARS * doubts[place])
 
     def jump(self, slope: Slope, even: Array, noise: Array, shared: Array) -> float:
         """Half the jump of the slope that may hide among the steps of a slope's window, at most.
@@ -174,7 +174,7 @@ def _sharpest(fit: _Fit, values: Array, errors: Array) -> int:
     principle: a coarser estimate is believed as long as no finer one contradicts it).
     """
     order, reach = fit.by_reach
-    low, high = values - WIDER * errors, values + WIDER * errors
+    low, high = values - AGREEMENT_BARS * errors, values + AGREEMENT_BARS * errors
     known = reach > 0  # windows that others reach less far than
     before = reach[known] - 1
     inside = np.ones(len(values), dtype=bool)
@@ -187,8 +187,8 @@ def _fits(rungs: tuple[int, ...], *, kink: bool) -> _Fit:
     """Fits to all windows: of powers 0, 2, 4, … ; or, for a kink, of 0, 1, 3, 5, … ."""
     weights, spare, windows = [], [], []
     for first in range(len(rungs)):
-        for coefficients in range(1, ORDERS + 1):
-            for extra in SPARE:
+        for coefficients in range(1, MOST_COEFFICIENTS + 1):
+            for extra in SPARE_PAIRS:
                 last = first + coefficients + extra - 1
                 if last >= len(rungs):
                     break
@@ -228,7 +228,7 @@ def _fit(rungs: tuple[int, ...], coefficients: int, kink: bool) -> tuple[Array, 
         weights += (at_zero[:-1] - weights @ basis) @ inverse
     left_over = whole[:, rank:].T
     moved = abs(float(weights @ following) - at_zero[-1])
-    shift = TAIL * moved / float(np.linalg.norm(left_over @ following))
+    shift = TRUNCATION_TAIL * moved / float(np.linalg.norm(left_over @ following))
     return weights * steps, shift * left_over * steps
 
 

@@ -13,20 +13,25 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.derivatives.noise import Noise
-from throughtime.derivatives.stencil import FEWEST, Slope, stencils
+from throughtime.derivatives.stencil import Slope, stencils
+from throughtime.derivatives.tolerances import (
+    CURVED_RATIO,
+    FEWEST_PAIRS,
+    MOST_STEPS,
+    NARROWEST_EXPONENT,
+    NOISE_ROOM,
+    PATIENCE,
+    SEEN_NOISES,
+    SHARP_ENOUGH,
+    START_EXPONENTS,
+    STUCK_ULPS,
+    UNKNOWN_PART,
+    VARIED_NOISES,
+    WIDEST_EXPONENT,
+    WIDEST_UNSEEN_EXPONENT,
+    WORTHWHILE_PART,
+)
 from throughtime.derivatives.values import Along
-
-START = (-8, -6, -4)  # exponents: rung k is the step unit · 2^(k/2)
-WIDEST, UNSEEN, NARROWEST, MOST = 20, 4, -80, 24  # rungs, and how many of them at most
-BALANCED = 2.5  # truncation beyond this many times the noise's part asks for smaller steps
-LOST = 0.5  # of the value: of a slope with a wider error bar, nothing is known
-ROOM = 1e-4  # of an error bar: noise below that does not hinder smaller steps
-SHARP = 1e-8  # of the value: beyond that, averaging over more steps is not worth its price
-STUCK = 4.0  # units in the last place
-SEEN = 10.0  # times its noise
-VARIED = 100.0  # times its noise: where a function moves so far, no larger step is needed
-PATIENCE = 3  # steps up or down that bring little, one after the other
-PAYS = 0.7  # a step up or down must bring the error bar below this part of the last one
 
 
 @dataclass
@@ -69,7 +74,7 @@ class Walk:
 
     def slope(self) -> Slope | None:
         """The best slope so far; None where too few steps have finite values."""
-        if len(self.pairs) < FEWEST:
+        if len(self.pairs) < FEWEST_PAIRS:
             return None
         rungs = self.rungs
         return stencils(rungs).best(*self.quotients(rungs))
@@ -112,7 +117,7 @@ class Walk:
         rung = self.rungs[slope.last]
         moved = max(abs(value - self.middle) for value in self.pairs[rung][2:])
         place = max(self.noise.digits * self.noise.level, 3 * self.noise.deviation)
-        return place / self.step(rung) if moved < STUCK * place else 0.0
+        return place / self.step(rung) if moved < STUCK_ULPS * place else 0.0
 
     def levels(self) -> int:
         """How many different values came, that at 0 included."""
@@ -140,7 +145,11 @@ class Walk:
 
 
 def walk(
-    line: Walk, *, start: tuple[int, ...] = START, goal: float = 0.0, last: int = WIDEST
+    line: Walk,
+    *,
+    start: tuple[int, ...] = START_EXPONENTS,
+    goal: float = 0.0,
+    last: int = WIDEST_EXPONENT,
 ) -> Slope | None:
     """The line's slope, from as many steps as it takes.
 
@@ -153,7 +162,9 @@ def walk(
     line.look(start)
     _descend_to_finite(line)
     best, idle = line.slope(), 0
-    while best is not None and best.error > goal and idle < PATIENCE and len(line.pairs) < MOST:
+    while (
+        best is not None and best.error > goal and idle < PATIENCE and len(line.pairs) < MOST_STEPS
+    ):
         seen = len(line.pairs)
         line.look([rung for rung in _next(line, best, stalled=idle > 0) if rung <= last])
         found = line.slope()
@@ -161,7 +172,7 @@ def walk(
         if len(line.pairs) == seen:
             break  # beyond the last step that moves anything, or has a finite value
         resolvable = not line.broken(found)  # no smaller step resolves a kink at 0
-        if found.error < PAYS * best.error or (_lost(found) and resolvable):
+        if found.error < WORTHWHILE_PART * best.error or (_lost(found) and resolvable):
             idle = 0
         elif _roomy(found) and resolvable:
             idle = 1  # a kink near 0 is behind much smaller steps, sooner or later
@@ -170,7 +181,7 @@ def walk(
         best = found
     if best is None or line.broken(best):
         return best
-    if best.error > max(goal, SHARP * abs(best.value)):
+    if best.error > max(goal, SHARP_ENOUGH * abs(best.value)):
         line.look([rung for rung in _gaps(line, best) if rung <= last])
         best = line.slope()
     return best
@@ -178,9 +189,9 @@ def walk(
 
 def _descend_to_finite(line: Walk) -> None:
     """Smaller steps until enough of them have finite values."""
-    while len(line.pairs) < FEWEST:
+    while len(line.pairs) < FEWEST_PAIRS:
         lowest = min((*line.pairs, *line.barren))
-        if lowest < NARROWEST:
+        if lowest < NARROWEST_EXPONENT:
             return
         line.look([lowest - 4])
 
@@ -192,8 +203,8 @@ def _next(line: Walk, best: Slope, *, stalled: bool) -> list[int]:
     leaves room, which is what a kink between them does, a new cluster stands further off.
     """
     low, high = line.rungs[0], line.rungs[-1]
-    curved = best.truncation > BALANCED * 2 * best.noise
-    if curved and best.truncation > LOST * abs(best.value):
+    curved = best.truncation > CURVED_RATIO * 2 * best.noise
+    if curved and best.truncation > UNKNOWN_PART * abs(best.value):
         return [low - 6, low - 8, low - 10]
     if _kinked(best):  # at 0 or near it: steps below its distance tell
         return [low - 12, low - 14, low - 16]
@@ -204,7 +215,7 @@ def _next(line: Walk, best: Slope, *, stalled: bool) -> list[int]:
         return missing
     if curved:
         return [low - 2]
-    if high >= (WIDEST if _seen(line) else UNSEEN) or _varied(line, best):
+    if high >= (WIDEST_EXPONENT if _seen(line) else WIDEST_UNSEEN_EXPONENT) or _varied(line, best):
         return []
     return [high + 2, high + 4] if _lost(best) else [high + 2]
 
@@ -216,7 +227,7 @@ def _seen(line: Walk) -> bool:
     beyond the size of what is moved would show a slope of 0 that is not there.
     """
     values = [value for pair in line.pairs.values() for value in pair[2:]]
-    return any(abs(v - line.middle) > SEEN * line.noise.at(v) for v in values)
+    return any(abs(v - line.middle) > SEEN_NOISES * line.noise.at(v) for v in values)
 
 
 def _missing(line: Walk, best: Slope) -> list[int]:
@@ -236,18 +247,18 @@ def _kinked(best: Slope) -> bool:
 
 def _roomy(best: Slope) -> bool:
     """Whether noise has next to no part in the error bar: much smaller steps can be taken."""
-    return 2 * best.noise < ROOM * best.error
+    return 2 * best.noise < NOISE_ROOM * best.error
 
 
 def _lost(best: Slope) -> bool:
-    return best.error > LOST * abs(best.value)
+    return best.error > UNKNOWN_PART * abs(best.value)
 
 
 def _varied(line: Walk, best: Slope) -> bool:
     """Whether f moves so far beyond its noise that a slope still hidden is 0 beside that."""
     values = line.pairs[line.rungs[best.last]][2:]
     moved = max(abs(value - line.middle) for value in values)
-    return _lost(best) and moved > VARIED * line.noise.deviation
+    return _lost(best) and moved > VARIED_NOISES * line.noise.deviation
 
 
 def _gaps(line: Walk, best: Slope) -> list[int]:

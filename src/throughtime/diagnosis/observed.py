@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.derivatives import START
+from throughtime.derivatives import START_EXPONENTS
 from throughtime.gradcheck import (
-    ASKEW,
+    SHIFTED_UNIT,
     Budget,
     Evaluator,
     Line,
@@ -229,12 +229,12 @@ def _shares(sizes: Mapping[str, int], most: int) -> dict[str, int]:
 def _sample(site: Site, name: str, places: Array, again: bool) -> Sampled:
     shape = site.parameters[name].shape
     goal = 0.0 if again else FINE * float(np.abs(site.gradient[name]).max(initial=0.0))
-    unit = site.scales[name] * (ASKEW if again else 1.0)
+    unit = site.scales[name] * (SHIFTED_UNIT if again else 1.0)
     lines = []
     for place in places:
         index = ", ".join(str(int(k)) for k in np.unravel_index(place, shape))
         label = f"{name}[{index}]"
-        lines.append(Line(label, entry(name, int(place)), unit, START, goal))
+        lines.append(Line(label, entry(name, int(place)), unit, START_EXPONENTS, goal))
     found: Sequence[Measured | None] = in_turn(site, lines)
     if not again:
         found = measured_twice(site, found)

@@ -25,19 +25,21 @@ from throughtime.gradcheck.report import (
     WrongArea,
     worst_verdict,
 )
-from throughtime.gradcheck.run import ASKEW, in_turn, measured_twice
+from throughtime.gradcheck.run import in_turn, measured_twice
 from throughtime.gradcheck.search_direction import Line, entry
 from throughtime.gradcheck.starting_point import Origin
 from throughtime.gradcheck.sweep import Sweep, sweep_target
 from throughtime.gradcheck.target import Evaluator, Target
 from throughtime.gradcheck.text import HEADINGS, cells, limits, plain, shown, table
+from throughtime.gradcheck.tolerances import REJECTION_BARS, SHIFTED_UNIT
 from throughtime.gradcheck.workers import in_processes
 
 __all__ = [
-    "ASKEW",
     "AS_GIVEN",
     "CHARACTERISTIC",
     "HEADINGS",
+    "REJECTION_BARS",
+    "SHIFTED_UNIT",
     "Budget",
     "Cause",
     "CheckError",

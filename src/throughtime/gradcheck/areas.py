@@ -10,10 +10,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, Shape
-
-DENSE = 0.5  # of a row's entries: where so many are wrong, the row counts as wrong
-ASTRAY = 0.25  # of the wrong entries: so many may lie outside the areas that describe them
-RUNS = 3  # areas at most that describe a tensor's wrong entries
+from throughtime.gradcheck.tolerances import MOST_AREAS, STRAY_PART, WRONG_ROW_PART
 
 
 def table_of(shape: Shape) -> tuple[int, int]:
@@ -180,17 +177,17 @@ def areas_of(wrong: Array) -> list[Area]:
     count = int(wrong.sum())
     every_row, every_column = np.ones(rows, bool), np.ones(columns, bool)
     choices: tuple[tuple[Any, Any], ...] = (
-        (wrong.mean(axis=1) >= DENSE, every_column),
-        (every_row, wrong.mean(axis=0) >= DENSE),
+        (wrong.mean(axis=1) >= WRONG_ROW_PART, every_column),
+        (every_row, wrong.mean(axis=0) >= WRONG_ROW_PART),
         (wrong.any(axis=1), wrong.any(axis=0)),
     )
     misfits = [int((np.outer(r, c) != wrong).sum()) for r, c in choices]
     best = int(np.argmin(misfits))
-    if count < 2 or misfits[best] > ASTRAY * count:
+    if count < 2 or misfits[best] > STRAY_PART * count:
         return []
     of_rows, of_columns = (list(_runs(chosen)) for chosen in choices[best])
     found = [Area(r, c) for r in of_rows for c in of_columns]
-    return found if len(found) <= RUNS and all(area.size > 1 for area in found) else []
+    return found if len(found) <= MOST_AREAS and all(area.size > 1 for area in found) else []
 
 
 def _runs(chosen: Array) -> Iterator[tuple[int, int]]:

@@ -9,14 +9,14 @@ import numpy as np
 
 from throughtime.gradcheck.areas import Area
 from throughtime.gradcheck.probe import Probe, is_off
-from throughtime.gradcheck.verdict import ACCUSED, RESOLVED
-
-# Where an area is looked at, in fifths of its height and width: what is wrong in gates leaves no
-# gap that these miss, be it of rows or of columns.
-SAMPLED = ((0, 0), (1, 3), (2, 5), (3, 1), (4, 4), (5, 2))
-SHARP = 1e-4  # of a typical gradient: an error bar of such an entry that is small enough
-CLEAR = 10.0  # error bars by which it must be at least, or nothing is said of it
-SEEN = 100.0  # error bars by which a strip at a border would be off, were it like the rest
+from throughtime.gradcheck.tolerances import (
+    AREA_SAMPLES,
+    REJECTION_BARS,
+    RESOLVED_ERROR,
+    SAMPLE_ERROR,
+    STRIP_BARS,
+    STRIP_CLEAR_BARS,
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def bordered(probe: Probe, area: Area) -> Wrong | None:
     beside: list[tuple[Area, bool]] = []
     for axis in (0, 1):
         samples = _samples(area)
-        probe.look(samples, SHARP)
+        probe.look(samples, SAMPLE_ERROR)
         wrong = [place for place in probe.wrong_in(area) if place in samples]
         if not wrong:
             return None
@@ -71,7 +71,7 @@ def bordered(probe: Probe, area: Area) -> Wrong | None:
         ]
     if area.size == 1:
         return None
-    probe.look(_samples(area), SHARP)
+    probe.look(_samples(area), SAMPLE_ERROR)
     looked, wrong = probe.looked_in(area), probe.wrong_in(area)
     agree = tuple(one for one, clear in beside if clear)
     unclear = tuple(one for one, clear in beside if not clear)
@@ -82,7 +82,7 @@ def _samples(area: Area) -> list[tuple[int, int]]:
     """Entries in the first row and the last, the first column and the last, and between."""
     (top, bottom), (left, right) = area.rows, area.columns
     rows, columns = bottom - 1 - top, right - 1 - left
-    places = [(top + round(rows * r / 5), left + round(columns * c / 5)) for r, c in SAMPLED]
+    places = [(top + round(rows * r / 5), left + round(columns * c / 5)) for r, c in AREA_SAMPLES]
     return list(dict.fromkeys(places))
 
 
@@ -98,8 +98,8 @@ class _Side:
         self.end = probe.whole.span(axis)[1]
         residual, error = abs(probe.accusing.residual), probe.accusing.error
         count = self.stop - self.first
-        self.unit = int(np.clip(np.ceil(count * (SEEN * error / residual) ** 2), 1, count))
-        self.goal = max(residual * float(np.sqrt(self.unit / count)) / SEEN, error)
+        self.unit = int(np.clip(np.ceil(count * (STRIP_BARS * error / residual) ** 2), 1, count))
+        self.goal = max(residual * float(np.sqrt(self.unit / count)) / STRIP_BARS, error)
         self.typical = residual / float(np.sqrt(area.size))  # by so much an entry is off
         self.clear = True
         room = self.end - self.stop if last else self.first
@@ -139,8 +139,8 @@ class _Side:
         # Whatever is looked at last lies just outside.
         expected = self.typical * float(np.sqrt(here.size))
         own = self.probe.site.size_of(found.line)
-        resolved = not own or ACCUSED * found.error < RESOLVED * own
-        self.clear = resolved and CLEAR * found.error < expected
+        resolved = not own or REJECTION_BARS * found.error < RESOLVED_ERROR * own
+        self.clear = resolved and STRIP_CLEAR_BARS * found.error < expected
         return is_off(found.residual, found.error)
 
 

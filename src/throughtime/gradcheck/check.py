@@ -30,12 +30,11 @@ from throughtime.gradcheck.report import Point, Report, Valley, worst_verdict
 from throughtime.gradcheck.run import Runner, in_turn
 from throughtime.gradcheck.summary import Summary, summarise
 from throughtime.gradcheck.target import Evaluator, Target
+from throughtime.gradcheck.tolerances import DIRECTIONS_TO_RESOLVE, FEWEST_EVALUATIONS
 from throughtime.gradcheck.workers import Workers, check_workers
 from throughtime.progress import progress_bar
 
-TO_RESOLVE = 2  # directions over each tensor where it was not resolved as given
 NOT_FURTHER = "It disagrees as given: no further point was looked at."
-FEWEST = 32  # evaluations without which not even the loss's noise is known
 
 
 def check_target(
@@ -79,8 +78,8 @@ def check_target(
     chosen = effort_of(effort)
     if entries is not None and entries < 1:
         refuse("entries", "at least 1", entries, error=CheckError)
-    if evaluations is not None and evaluations < FEWEST:
-        refuse("evaluations", f"at least {FEWEST}", evaluations, error=CheckError)
+    if evaluations is not None and evaluations < FEWEST_EVALUATIONS:
+        refuse("evaluations", f"at least {FEWEST_EVALUATIONS}", evaluations, error=CheckError)
     if seconds is not None and not seconds > 0:
         refuse("seconds", "a positive number", seconds, error=CheckError)
     if seed < 0:
@@ -183,7 +182,9 @@ class _Check:
             return
         # What small weights hide as given, they hide at any length.
         hopeful = name == CHARACTERISTIC or not self.hidden
-        directions = max(self.effort.elsewhere, TO_RESOLVE if self.hidden and hopeful else 0)
+        directions = max(
+            self.effort.elsewhere, DIRECTIONS_TO_RESOLVE if self.hidden and hopeful else 0
+        )
         looked = Examination(site, replace(self.effort, whole=directions, overall=1), self.run, 0)
         if directions:
             looked.whole_tensors()

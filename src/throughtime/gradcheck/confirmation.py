@@ -20,25 +20,28 @@ from dataclasses import replace
 
 import numpy as np
 
-from throughtime.derivatives import START, WIDEST, integrated
+from throughtime.derivatives import START_EXPONENTS, WIDEST_EXPONENT, integrated
 from throughtime.gradcheck.budget import Spent
-from throughtime.gradcheck.confirmations import ALIKE, Looks
+from throughtime.gradcheck.confirmations import Looks
 from throughtime.gradcheck.evaluation_point import Measured, Site
 from throughtime.gradcheck.parameter_moves import Moved, moves_of
 from throughtime.gradcheck.plan import window
 from throughtime.gradcheck.target import Evaluator
-from throughtime.gradcheck.verdict import ACCUSED, SURE, accused, cautious, excused
-
-WITNESSES = 4  # of the clearest differences, which are asked first
-POINTS = 5  # close by
-CLOSE = 2.0**-6  # of each tensor's size: how far away they are
-STEADY = 0.1  # of the difference: it stays the same within this part of it …
-ENOUGH = 3  # … at so many points: no more are needed
-# Standard deviations over all points: a mean beyond them is no rounding, where the loss is known
-# to be rounded inside, and where nothing speaks for it.
-CONSTANT, FAIRLY_CONSTANT = 4.0, 2.0
-SEEDS = 1000  # from here on they are those of the points close by
-KNOWN = 0.05  # of the difference: an error bar at a point close by that need not be narrower
+from throughtime.gradcheck.tolerances import (
+    CLOSE_DISTANCE,
+    CLOSE_POINT_ERROR,
+    CLOSE_POINT_SEEDS,
+    CLOSE_POINTS,
+    CONFIRMATIONS,
+    CONSTANT_DEVIATIONS,
+    FAIRLY_CONSTANT_DEVIATIONS,
+    REJECTION_BARS,
+    SAME_NOISE,
+    STEADY_PART,
+    STEADY_POINTS,
+    SURE_BARS,
+)
+from throughtime.gradcheck.verdict import accused, cautious, excused
 
 
 def confirmed(site: Site, found: Sequence[Measured | None]) -> list[Measured | None]:
@@ -53,9 +56,9 @@ def confirmed(site: Site, found: Sequence[Measured | None]) -> list[Measured | N
         (k for k, m in enumerate(found) if m is not None and accused(m)),
         key=lambda k: -_z(found[k]),
     )
-    asked, rest = suspects[:WITNESSES], suspects[WITNESSES:]
+    asked, rest = suspects[:CONFIRMATIONS], suspects[CONFIRMATIONS:]
     _confirm(site, result, asked)
-    if all(_z(result[k]) > SURE for k in asked):
+    if all(_z(result[k]) > SURE_BARS for k in asked):
         believed = [k for k in rest if (m := found[k]) is not None and not m.stairs]
         result = [cautious(m) if k in believed and m else m for k, m in enumerate(result)]
         rest = [k for k in rest if k not in believed]
@@ -98,7 +101,7 @@ def _at_other_lengths(site: Site, claim: Measured) -> Measured:
     if noise is None:
         return replace(claim, error=np.inf)
     site.learn_noise(claim.line.blocks, noise)
-    again = cautious(site.measure(replace(claim.line, rungs=START, goal=0.0)))
+    again = cautious(site.measure(replace(claim.line, rungs=START_EXPONENTS, goal=0.0)))
     site.learn_noise(claim.line.blocks, looks.noise_over(max(claim.line.unit, again.step)))
     return excused(again) if accused(again) else again
 
@@ -109,14 +112,14 @@ def _above_all_noise(site: Site, claim: Measured) -> bool:
     Where the loss has stairs along one tensor, what this one adds may be rounded with the rest.
     """
     loudest = max(site.own_noise.values(), default=0.0)
-    length = 2 * ALIKE * loudest / abs(claim.residual)
+    length = 2 * SAME_NOISE * loudest / abs(claim.residual)
     if length <= 2 * max(claim.step, claim.line.unit):
         return True
-    if length > claim.line.unit * 2.0 ** (WIDEST / 2) or site.target.freeze is not None:
+    if length > claim.line.unit * 2.0 ** (WIDEST_EXPONENT / 2) or site.target.freeze is not None:
         return False
     at = site.with_gradient(claim.line.blocks)
     move = integrated(at, claim.gradient, length, site.seed)
-    return abs(move.residual) > ACCUSED * (move.error + claim.rounding)
+    return abs(move.residual) > REJECTION_BARS * (move.error + claim.rounding)
 
 
 # --- at points close by ---
@@ -126,18 +129,18 @@ def _at_points_close_by(site: Site, claims: Mapping[int, Measured]) -> dict[int,
     """The claims, of which those that do not stay as they are accuse no one any longer."""
     open_ = dict(claims)
     residuals = {k: [claim.residual] for k, claim in claims.items()}
-    for number in range(POINTS):
+    for number in range(CLOSE_POINTS):
         if not open_:
             break
         with close_by(site, number) as other:
             for k, claim in open_.items():
-                goal = KNOWN * abs(claim.residual)
+                goal = CLOSE_POINT_ERROR * abs(claim.residual)
                 line = replace(claim.line, rungs=window([claim]), goal=goal)
                 found = other.measure(line) if other is not None else None
                 if found is not None and np.isfinite(found.error):
                     residuals[k].append(found.residual)
         open_ = {k: claim for k, claim in open_.items() if not _steady(residuals[k])}
-    least = CONSTANT if site.own_noise else FAIRLY_CONSTANT
+    least = CONSTANT_DEVIATIONS if site.own_noise else FAIRLY_CONSTANT_DEVIATIONS
     return {
         k: excused(claim) if k in open_ and not _constant(residuals[k], least) else claim
         for k, claim in claims.items()
@@ -147,12 +150,14 @@ def _at_points_close_by(site: Site, claims: Mapping[int, Measured]) -> dict[int,
 def _steady(residuals: Sequence[float]) -> bool:
     """Whether a difference is the same at a few points."""
     first, *others = residuals
-    return len(others) >= ENOUGH and all(abs(r - first) <= STEADY * abs(first) for r in others)
+    return len(others) >= STEADY_POINTS and all(
+        abs(r - first) <= STEADY_PART * abs(first) for r in others
+    )
 
 
 def _constant(residuals: Sequence[float], least: float) -> bool:
     """Whether a difference has the same sign at all points, beyond their scatter."""
-    if len(residuals) <= ENOUGH:
+    if len(residuals) <= STEADY_POINTS:
         return False
     return abs(float(np.mean(residuals))) > least * float(np.std(residuals, ddof=1))
 
@@ -163,9 +168,11 @@ def close_by(site: Site, number: int) -> Iterator[Site | None]:
 
     Afterwards they are put back, and what the target freezes is taken anew.
     """
-    line = site.everything("close by", SEEDS + number)
+    line = site.everything("close by", CLOSE_POINT_SEEDS + number)
     try:
-        with Moved(site.target, site.gradient, moves_of(line.blocks, site.parameters), CLOSE):
+        with Moved(
+            site.target, site.gradient, moves_of(line.blocks, site.parameters), CLOSE_DISTANCE
+        ):
             try:
                 other = site.beside(Evaluator(site.target).gradient())
             except (ValueError, ArithmeticError):  # CheckError is one

@@ -11,25 +11,31 @@ from itertools import pairwise
 
 import numpy as np
 
-from throughtime.derivatives import WIDEST, Integrated, Scattered, integrated, scattered
+from throughtime.derivatives import WIDEST_EXPONENT, Integrated, Scattered, integrated, scattered
 from throughtime.gradcheck.budget import Spent
 from throughtime.gradcheck.evaluation_point import Measured, Site
 from throughtime.gradcheck.plan import window
-from throughtime.gradcheck.run import ASKEW, NEARER
-from throughtime.gradcheck.verdict import ACCUSED, SURE, accused, cautious
-
-APART = 16.0  # the ratio of two lengths of steps
-FURTHER = 4.0  # of two lengths that are tried one after the other
-MOVES = 6  # lengths of moves that are tried at most
-ALIKE = 3.0  # times the noise as it is known: no more than that is no other noise
-CLEAR = 0.1  # of a claim: what powers beyond the sixth may amount to
-REFUTES = 1 / 3  # of the difference: an error bar that shows that there is none
-FLATTEST = 2.0  # the power of the length with which what a curve leaves over grows at least
-CONTAINED, EXCLUDED = 1.5, 3.0  # error bars: a move shows no difference, and excludes the claim …
-STEADILY = 0.5  # … where the gradient changes by less than this part of it on the way
-TRIES = 3  # moves that are tried to sharpen a slope …
-SHORTEST, LONGEST = 0.25, 16.0  # … in sizes of what is moved, to begin with …
-CLEARLY = 2.0  # … error bars: so long that the noise is below the error bar that is wanted
+from throughtime.gradcheck.tolerances import (
+    CONTAINED_BARS,
+    CURVE_POWER,
+    EXCLUDED_BARS,
+    LENGTH_RATIO,
+    LONGEST_MOVE,
+    MOST_MOVES,
+    NARROWING_MOVES,
+    NARROWING_NOISES,
+    NEARER_EXPONENTS,
+    REFUTING_PART,
+    REJECTION_BARS,
+    SAME_NOISE,
+    SEVENTH_POWER_PART,
+    SHIFTED_UNIT,
+    SHORT_STEP_RATIO,
+    SHORTEST_MOVE,
+    STEADY_GRADIENT,
+    SURE_BARS,
+)
+from throughtime.gradcheck.verdict import accused, cautious
 
 
 class Looks:
@@ -51,13 +57,13 @@ class Looks:
         """
         size = max(abs(self.claim.gradient), abs(self.claim.numerical))
         part = abs(self.claim.residual) / size
-        near = self.at(self.step * min(1.0, (CLEAR * part) ** (1 / 6)))
+        near = self.at(self.step * min(1.0, (SEVENTH_POWER_PART * part) ** (1 / 6)))
         if not self.differs(near):
             return False
         far = self.over_long_moves(near.scale)
         if far is not None:
             return far
-        short = self.at(near.scale / APART)
+        short = self.at(near.scale / SHORT_STEP_RATIO)
         if self.refutes(short):
             return False
         return self.differs(short) or (not self.rougher(near) and self.nearer_by())
@@ -72,25 +78,27 @@ class Looks:
         """
         if self.site.target.freeze is not None:
             return None  # its gradient at other places is that of another loss
-        told, length = None, max(APART * near, self.unit)
+        told, length = None, max(SHORT_STEP_RATIO * near, self.unit)
         longest = length
-        while told is None and length >= near and len(self.moved) < MOVES:
+        while told is None and length >= near and len(self.moved) < MOST_MOVES:
             move = self.move(length)
-            told = self.told(move, SURE if self.rougher(move) else ACCUSED)
-            length /= FURTHER
+            told = self.told(move, SURE_BARS if self.rougher(move) else REJECTION_BARS)
+            length /= LENGTH_RATIO
         if told is False or not self.rough():
             return told
         leaning, doubting, noisy = 0, 0, self.noisy()
-        for length in (FURTHER * longest, FURTHER**2 * longest):
+        for length in (LENGTH_RATIO * longest, LENGTH_RATIO**2 * longest):
             move = self.move(length)
-            far = self.told(move, SURE)
+            far = self.told(move, SURE_BARS)
             if far is not None:
                 return far
-            least = max(CONTAINED * move.error, REFUTES * abs(self.claim.residual))
+            least = max(CONTAINED_BARS * move.error, REFUTING_PART * abs(self.claim.residual))
             leaning += move.residual * np.sign(self.claim.residual) > least
             apart = abs(move.residual - self.claim.residual)
-            within = move.steady < STEADILY and abs(move.residual) < CONTAINED * move.error
-            doubting += within and apart > CONTAINED * move.error
+            within = (
+                move.steady < STEADY_GRADIENT and abs(move.residual) < CONTAINED_BARS * move.error
+            )
+            doubting += within and apart > CONTAINED_BARS * move.error
         if doubting > 1:
             return False
         return told if told and (leaning > 1 or not noisy) else False
@@ -102,36 +110,37 @@ class Looks:
         self.moved.append(integrated(at, self.claim.gradient, length, seed))
         return self.moved[-1]
 
-    def told(self, move: Integrated, bars: float = ACCUSED) -> bool | None:
+    def told(self, move: Integrated, bars: float = REJECTION_BARS) -> bool | None:
         """Whether a move shows the difference, or shows that there is none; None: neither."""
         error = move.error + self.claim.rounding  # over a long move kinks are nothing special
         if abs(move.residual) > bars * error:
             return True
         apart = abs(move.residual - self.claim.residual)
-        nothing = max(CONTAINED * error, REFUTES * abs(self.claim.residual) - error)
-        contained = abs(move.residual) < nothing and apart > EXCLUDED * error
+        nothing = max(CONTAINED_BARS * error, REFUTING_PART * abs(self.claim.residual) - error)
+        contained = abs(move.residual) < nothing and apart > EXCLUDED_BARS * error
         kinked = self.beside > self.claim.rounding  # then slopes jump, and are seldom steady
-        slight = kinked and move.curve < REFUTES * abs(self.claim.residual)
-        known = move.steady < STEADILY or slight
+        slight = kinked and move.curve < REFUTING_PART * abs(self.claim.residual)
+        known = move.steady < STEADY_GRADIENT or slight
         return False if contained and known else None
 
     def rougher(self, look: Integrated | Scattered) -> bool:
         """Whether a look leaves more unexplained than the noise as it is known."""
         known = self.site.noise_along(self.claim.line.blocks).deviation
-        return look.deviation > ALIKE * known
+        return look.deviation > SAME_NOISE * known
 
     def rough(self) -> bool:
         """Whether slopes that hardly change left a move unexplained."""
         return any(
-            m.steady < STEADILY and self.told(m, SURE if self.rougher(m) else ACCUSED) is None
+            m.steady < STEADY_GRADIENT
+            and self.told(m, SURE_BARS if self.rougher(m) else REJECTION_BARS) is None
             for m in self.moved
         )
 
     def noisy(self) -> bool:
         """Whether what is left unexplained is the same at two lengths, as no curve is."""
-        left = [m for m in self.moved if self.rougher(m) and m.steady < STEADILY]
+        left = [m for m in self.moved if self.rougher(m) and m.steady < STEADY_GRADIENT]
         return any(
-            longer.deviation < FURTHER**FLATTEST * shorter.deviation
+            longer.deviation < LENGTH_RATIO**CURVE_POWER * shorter.deviation
             for longer, shorter in pairwise(left)
         )
 
@@ -148,20 +157,20 @@ class Looks:
     def differs(self, found: Scattered) -> bool:
         """Whether the gradient is off by a look, and by more than kinks explain."""
         jump = min(found.jump, self.claim.jump) if found.scale <= self.step else found.jump
-        return abs(self.claim.gradient - found.value) > ACCUSED * (self.error(found) + jump)
+        return abs(self.claim.gradient - found.value) > REJECTION_BARS * (self.error(found) + jump)
 
     def refutes(self, found: Scattered) -> bool:
         """Whether a look shows that there is no difference like the one claimed."""
         error = self.error(found)
-        small = error < REFUTES * abs(self.claim.residual)
-        return small and abs(self.claim.gradient - found.value) <= ACCUSED * error
+        small = error < REFUTING_PART * abs(self.claim.residual)
+        return small and abs(self.claim.gradient - found.value) <= REJECTION_BARS * error
 
     def nearer_by(self) -> bool:
         """Whether a ladder of shorter steps shows the difference: sharper, if noise is known."""
         line, rungs = self.claim.line, window([self.claim])
-        nearer = tuple(rung - NEARER for rung in rungs)
+        nearer = tuple(rung - NEARER_EXPONENTS for rung in rungs)
         found = self.site.measure(
-            replace(line, unit=ASKEW * line.unit, rungs=nearer), last=nearer[-1]
+            replace(line, unit=SHIFTED_UNIT * line.unit, rungs=nearer), last=nearer[-1]
         )
         return accused(cautious(found, self.claim))
 
@@ -170,13 +179,13 @@ class Looks:
 
         Where no step has moved the loss, longer ones are tried; None where none does.
         """
-        limit = self.unit * 2.0 ** (WIDEST / 2)
+        limit = self.unit * 2.0 ** (WIDEST_EXPONENT / 2)
         known = [*(m.error for m in self.moved), *(f.error for f in self.found)]
         while not np.isfinite(known).any():
             longest = max(look.scale for look in self.found)
             if longest >= limit:
                 return None
-            known.append(self.at(min(FURTHER * longest, limit)).error)
+            known.append(self.at(min(LENGTH_RATIO * longest, limit)).error)
         # What shows the difference is what is doubted: its noise is that of a single tread.
         moved = [(m.error, m.deviation) for m in self.moved if not self.told(m)]
         looks = [(f.error, f.deviation) for f in self.found if not self.differs(f)]
@@ -192,7 +201,9 @@ class Looks:
         if self.site.target.freeze is not None:
             return 0.0
         move = self.move(length)
-        return move.deviation if move.steady < STEADILY and np.isfinite(move.deviation) else 0.0
+        return (
+            move.deviation if move.steady < STEADY_GRADIENT and np.isfinite(move.deviation) else 0.0
+        )
 
 
 def sharpened(site: Site, found: Measured, part: float) -> Measured:
@@ -214,20 +225,23 @@ def sharpened(site: Site, found: Measured, part: float) -> Measured:
         return found
     unit, noise = found.line.unit, site.noise_along(found.line.blocks).deviation
     at = site.with_gradient(found.line.blocks)
-    best, length = found, float(np.clip(CLEARLY * noise / goal, SHORTEST * unit, LONGEST * unit))
-    for number in range(TRIES):
+    best, length = (
+        found,
+        float(np.clip(NARROWING_NOISES * noise / goal, SHORTEST_MOVE * unit, LONGEST_MOVE * unit)),
+    )
+    for number in range(NARROWING_MOVES):
         try:
             move = integrated(at, found.gradient, length, site.seed + number)
         except Spent:
             break
         error = move.error + found.rounding
-        if error < best.error and abs(move.residual) <= ACCUSED * error:
+        if error < best.error and abs(move.residual) <= REJECTION_BARS * error:
             rung = round(2 * np.log2(length / unit))
             numerical = found.gradient - move.residual
             best = replace(found, numerical=numerical, error=error, rungs=(rung,), jump=0.0)
         bent = move.curve > error / 2
-        hopeless = not bent and error > FURTHER**2 * goal
+        hopeless = not bent and error > LENGTH_RATIO**2 * goal
         if best.error <= goal or hopeless:
             break
-        length = length / FURTHER if bent else length * FURTHER
+        length = length / LENGTH_RATIO if bent else length * LENGTH_RATIO
     return best

@@ -11,8 +11,8 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.derivatives import (
-    START,
-    WIDEST,
+    START_EXPONENTS,
+    WIDEST_EXPONENT,
     Along,
     Noise,
     Slope,
@@ -26,11 +26,14 @@ from throughtime.gradcheck.budget import Budget
 from throughtime.gradcheck.parameter_moves import Moved, moves_of
 from throughtime.gradcheck.search_direction import Block, Line, length, product, scales_of
 from throughtime.gradcheck.target import Evaluator, Target
+from throughtime.gradcheck.tolerances import (
+    BENT_RATIO,
+    BLOWN_UP_RATIO,
+    DOUBLE_PRECISION_NOISE,
+    FORMAT_PROBE,
+    SIMILAR_SCALES,
+)
 
-DOUBLE = 1e-12  # of the loss: no more than double precision trembles
-BLOWN_UP = 1e100  # times the loss
-PROBE = 0.0123  # of the parameters' size: where the format of the values shows
-ALIKE = 1e3  # tensors whose sizes are within this factor move by the same length
 NEIGHBOURS = (-1.5, -0.5, 0.5, 1.5)  # · 16 units in the last place
 THIRD = np.array([-1.0, 3.0, -3.0, 1.0]) / np.sqrt(20)  # keeps the deviation of equal noises
 
@@ -124,11 +127,11 @@ class Site:
         self.loss, rounding = of_terms(self._count_terms)
         if not np.isfinite(self.loss):
             return
-        if known is not None and known.noise.relative < DOUBLE:
+        if known is not None and known.noise.relative < DOUBLE_PRECISION_NOISE:
             deviation = max(known.noise.relative * abs(self.loss), known.noise.deviation, rounding)
             self.noise = Noise(deviation, abs(self.loss), known.noise.digits)
             return
-        others = (self.loss, along(PROBE).raw)
+        others = (self.loss, along(FORMAT_PROBE).raw)
         eps = max(self._spacing(array) for array in self.parameters.values())
         slope = product(blocks, self.gradient)
         self.noise = measure(along, float(eps), rounding, others, slope)
@@ -163,7 +166,7 @@ class Site:
         """
         sizes = self.scales.values()
         middle = float(np.median(list(sizes)))
-        alike = max(sizes) < ALIKE * min(sizes)
+        alike = max(sizes) < SIMILAR_SCALES * min(sizes)
         blocks = tuple(
             Block(
                 name,
@@ -174,9 +177,9 @@ class Site:
             )
             for name, array in self.parameters.items()
         )
-        return Line(label, blocks, 1.0, START)
+        return Line(label, blocks, 1.0, START_EXPONENTS)
 
-    def measure(self, line: Line, last: int = WIDEST) -> Measured:
+    def measure(self, line: Line, last: int = WIDEST_EXPONENT) -> Measured:
         """The slope of the loss along a line, with its error bar.
 
         Args:
@@ -196,7 +199,7 @@ class Site:
         rungs = values.rungs[slope.first : slope.last + 1]
         error = slope.error + values.stuck(slope) + rounding
         bent = slope.truncation + slope.kink
-        if slope.error > max(line.goal, rounding) and bent > 4 * slope.noise:
+        if slope.error > max(line.goal, rounding) and bent > BENT_RATIO * slope.noise:
             error += bent  # it bends at every step: what one fit leaves over is a rough guide
         apart = abs(gradient - slope.value) > error
         jump = max(values.jump(slope) - slope.kink, 0.0) if apart else 0.0
@@ -258,7 +261,7 @@ class Site:
 
     def _value(self, moved: Moved, value: float) -> Value:
         """What a move has come to; of a loss that has blown up nothing can be fitted."""
-        if not abs(value) <= BLOWN_UP * max(abs(self.loss), 1.0):
+        if not abs(value) <= BLOWN_UP_RATIO * max(abs(self.loss), 1.0):
             return Value(moved.realised, np.nan, np.nan)
         return Value(moved.realised, value - moved.astray, value)
 

@@ -7,24 +7,27 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from throughtime.derivatives import FEWEST, START
+from throughtime.derivatives import FEWEST_PAIRS, START_EXPONENTS
 from throughtime.gradcheck.confirmation import confirmed
 from throughtime.gradcheck.confirmations import sharpened
 from throughtime.gradcheck.effort import Effort
 from throughtime.gradcheck.evaluation_point import Measured, Site
 from throughtime.gradcheck.gates import gates_of
 from throughtime.gradcheck.locating import Located, locate
-from throughtime.gradcheck.plan import TIGHT, Plan, window
+from throughtime.gradcheck.plan import Plan, window
 from throughtime.gradcheck.run import Runner
 from throughtime.gradcheck.search_direction import Line
-from throughtime.gradcheck.verdict import NEGLIGIBLE, accused, averaged, excused, settled
-
-SHARP = 1e-7  # of what a direction typically gives: no noise that averaging would help against
-ENOUGH = 1e-3  # likewise: an error bar that two directions need for a verdict, with some room
-HOPELESS = 0.3  # likewise: an error bar that leaves nothing to be told
-HOPEFUL = 0.01  # likewise: where a first direction is wider, a second is not sharpened
-AGAIN = 4  # looks along a direction over all tensors
-COARSER = 4.0  # times the error bar that the steepest entry reached: it does for the others
+from throughtime.gradcheck.tolerances import (
+    AVERAGED_SLOPES,
+    AVERAGING_ERROR,
+    COARSER_ENTRIES,
+    HOPEFUL_ERROR,
+    HOPELESS_ERROR,
+    NEGLIGIBLE_WEIGHT,
+    TIGHTEST_ERROR,
+    VERDICT_ERROR,
+)
+from throughtime.gradcheck.verdict import accused, averaged, excused, settled
 
 
 @dataclass
@@ -75,7 +78,7 @@ class Examination:
     def whole_tensors(self) -> None:
         """Random directions over each tensor: what is wrong densely shows in the first."""
         names = [name for name, array in self.site.parameters.items() if array.size]
-        first = self._measure({name: [self.plan.over(name, 0, START)] for name in names})
+        first = self._measure({name: [self.plan.over(name, 0, START_EXPONENTS)] for name in names})
         for name in names:
             self.found[name].whole += self._sharpened(first[name])
         if self.wrong:
@@ -90,7 +93,7 @@ class Examination:
         }
         for name, found in self._measure(more).items():
             hopeful = any(
-                m.error <= HOPEFUL * self.site.size_of(m.line) for m in self.found[name].whole
+                m.error <= HOPEFUL_ERROR * self.site.size_of(m.line) for m in self.found[name].whole
             )
             self.found[name].whole += self._sharpened(found) if hopeful else found
 
@@ -102,7 +105,7 @@ class Examination:
             return True
         most = max(self.site.weight(other) for other in self.site.parameters)
         return bool(found) and all(
-            (m.flat and m.gradient == 0) or m.error * m.line.unit <= NEGLIGIBLE * most
+            (m.flat and m.gradient == 0) or m.error * m.line.unit <= NEGLIGIBLE_WEIGHT * most
             for m in found
         )
 
@@ -110,7 +113,7 @@ class Examination:
         """Whether directions over a tensor tell so little that those within it tell nothing."""
         found = self.found[name].whole
         return bool(found) and all(
-            m.error > HOPELESS * self.site.size_of(m.line) and not accused(m) for m in found
+            m.error > HOPELESS_ERROR * self.site.size_of(m.line) and not accused(m) for m in found
         )
 
     def all_at_once(self) -> None:
@@ -119,7 +122,7 @@ class Examination:
         if not self.effort.again and all(self.settled(name) for name in self.found):
             count = min(count, int(self.small))
         lines = [self.site.everything("all", k) for k in range(count)]
-        lines = [replace(line, goal=TIGHT * self.site.size_of(line)) for line in lines]
+        lines = [replace(line, goal=TIGHTEST_ERROR * self.site.size_of(line)) for line in lines]
         for found in self._confirmed(lines):
             if found is not None:
                 self.overall += self._sharpened([self._averaged(found)])
@@ -156,10 +159,12 @@ class Examination:
 
     def _averaged(self, found: Measured) -> Measured:
         """The same slope from further steps too, where it is the loss's noise that hides it."""
-        if not np.isfinite(found.error) or found.error < SHARP * self.site.size_of(found.line):
+        if not np.isfinite(found.error) or found.error < AVERAGING_ERROR * self.site.size_of(
+            found.line
+        ):
             return found
         line = replace(found.line, rungs=window([found]))
-        askew = [replace(line, unit=line.unit * 2 ** (k / 8)) for k in range(1, AGAIN)]
+        askew = [replace(line, unit=line.unit * 2 ** (k / 8)) for k in range(1, AVERAGED_SLOPES)]
         again = [m for m in self.run(self.site, askew) if m is not None]
         mean = averaged([found, *(m for m in again if np.isfinite(m.error))])
         # What a single look did not accuse is not accused by a mean whose error bar is narrower.
@@ -195,10 +200,10 @@ class Examination:
         rest = {}
         for name, k in steepest.items():
             self.found[name].entries.update(zip([k], first[name], strict=False))
-            rungs = window(first[name])[-FEWEST:]
+            rungs = window(first[name])[-FEWEST_PAIRS:]
             reached = max((m.error for m in first[name] if np.isfinite(m.error)), default=0.0)
             rest[name] = [
-                replace(line, goal=max(COARSER * reached, line.goal))
+                replace(line, goal=max(COARSER_ENTRIES * reached, line.goal))
                 for line in (self.plan.alone(name, int(j), rungs) for j in chosen[name] if j != k)
             ]
         for name, found in self._measure(rest).items():
@@ -256,7 +261,7 @@ class Examination:
 
     def _sharpened(self, found: Sequence[Measured]) -> list[Measured]:
         """What is too wide for a verdict is looked at over long moves."""
-        return [sharpened(self.site, m, ENOUGH) for m in found]
+        return [sharpened(self.site, m, VERDICT_ERROR) for m in found]
 
     def _confirmed(self, lines: Sequence[Line]) -> list[Measured | None]:
         return confirmed(self.site, self.run(self.site, lines))

@@ -22,13 +22,14 @@ from throughtime.gradcheck.evaluation_point import Measured, Site
 from throughtime.gradcheck.gates import Gates
 from throughtime.gradcheck.probe import Probe, is_off
 from throughtime.gradcheck.run import Runner
-
-DENSE = 3  # divisions in a row that find all parts wrong
-LONE = 2  # divisions in a row that find one part wrong alone
-SHARP = 0.02  # of the residual: an error bar that tells whose it is
-FINE = 1e-3  # of the residual: one that tells where it is, or that nothing else is left
-CLEAR = 50.0  # error bars: a residual so large tells its place by a ramp
-ENTRY = 1e-6  # of a tensor's typical gradient: an error bar that is small enough for one entry
+from throughtime.gradcheck.tolerances import (
+    DENSE_DIVISIONS,
+    LONE_DIVISIONS,
+    LONE_ENTRY_ERROR,
+    PART_ERROR,
+    PLACE_ERROR,
+    RAMP_BARS,
+)
 
 
 @dataclass
@@ -76,7 +77,9 @@ class _Part:
     @property
     def dense(self) -> bool:
         """Whether all of what it is a part of may be wrong."""
-        return not self.strewn and self.full >= (DENSE if self.area.size > 1 else DENSE - 1)
+        return not self.strewn and self.full >= (
+            DENSE_DIVISIONS if self.area.size > 1 else DENSE_DIVISIONS - 1
+        )
 
 
 def locate(
@@ -126,9 +129,9 @@ class _Search:
         if part.dense:
             self._spread(part)
         elif part.area.size == 1:
-            self.probe.look([(part.area.rows[0], part.area.columns[0])], ENTRY)
+            self.probe.look([(part.area.rows[0], part.area.columns[0])], LONE_ENTRY_ERROR)
         else:
-            alone = part.lone >= LONE and abs(part.residual) > CLEAR * part.error
+            alone = part.lone >= LONE_DIVISIONS and abs(part.residual) > RAMP_BARS * part.error
             parts = self._narrowed(part) if alone else self._divided(part)
             self.queue += parts
             if not parts:  # off together, but each by too little to be told from its error bar
@@ -137,7 +140,7 @@ class _Search:
     def _divided(self, part: _Part) -> list[_Part]:
         """What is wrong among the gates of the whole tensor, or the halves of a part."""
         axis, pieces = self._pieces(part)
-        goal = max(SHARP * abs(part.residual), part.error / 2)
+        goal = max(PART_ERROR * abs(part.residual), part.error / 2)
         found, rest, error = [], part.residual, part.error
         for piece in pieces[:-1]:
             residual, own = self.probe.off([piece], goal)
@@ -162,12 +165,12 @@ class _Search:
 
     def _narrowed(self, part: _Part) -> list[_Part]:
         """Where the one wrong entry of a part lies, if it is one; else the part, to be divided."""
-        again = [replace(part, lone=-LONE)]
+        again = [replace(part, lone=-LONE_DIVISIONS)]
         stretches = part.area.stretches(self.probe.shape)
         if len(stretches) > 1:
             return again
         ((start, stop),) = stretches
-        goal = max(FINE * abs(part.residual), part.error)
+        goal = max(PLACE_ERROR * abs(part.residual), part.error)
         ramp, error = self.probe.off([part.area], goal, ramp=True)
         ratio, count = ramp / part.residual, stop - start
         doubt = (error + abs(ratio) * part.error) / abs(part.residual)
@@ -216,7 +219,7 @@ class _Search:
         rest = [self.probe.whole]
         for found in self.found.areas:
             rest = [part for one in rest for part in one.without(found.area)]
-        goal = max(FINE * abs(self.probe.accusing.residual), self.probe.accusing.error)
+        goal = max(PLACE_ERROR * abs(self.probe.accusing.residual), self.probe.accusing.error)
         if not rest or (len(rest) > 1 and not is_off(*self.probe.off(rest, goal))):
             return []
         parts = [_Part(one, *self.probe.off([one], goal)) for one in rest]

@@ -8,18 +8,20 @@ from dataclasses import replace
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.derivatives import START
+from throughtime.derivatives import START_EXPONENTS
 from throughtime.gradcheck.effort import Effort
-from throughtime.gradcheck.evaluation_point import DOUBLE, Measured, Site
+from throughtime.gradcheck.evaluation_point import Measured, Site
 from throughtime.gradcheck.search_direction import Block, Line, entry
+from throughtime.gradcheck.tolerances import (
+    DOUBLE_PRECISION_NOISE,
+    NEAREST_EXPONENT,
+    NOISE_MARGIN,
+    SCREEN_ERROR,
+    SETTLING_MARGIN,
+    SINGLE_ENTRY_ERROR,
+    TIGHTEST_ERROR,
+)
 from throughtime.gradcheck.verdict import to_settle
-
-AMPLY = 10.0  # times narrower than an error bar has to be
-GLANCE = 4e-4  # of the tensor that matters least: an error bar over all that serves each
-TIGHT = 1e-12  # of what a direction typically gives: a slope need not be known any better
-CLEAR = 100.0  # times less than an error bar: a noise that, ten times underrated, still fits in
-NEAREST = -24  # where a walk begins at the least: the curve still shows beside the noise
-EXAMPLE = 1e-6  # of a tensor's largest entry: an error bar that shows as none
 
 
 class Plan:
@@ -41,9 +43,9 @@ class Plan:
         """
         line = self.site.everything("all")
         sizes = [self.site.size_of(replace(line, blocks=(block,))) for block in line.blocks]
-        goal = GLANCE * min(size for size in (*sizes, np.inf) if size > 0)
-        goal = min(max(goal, TIGHT * self.site.size_of(line)), 1e300)
-        return replace(line, goal=goal, rungs=nearest(self.site, goal, START))
+        goal = SCREEN_ERROR * min(size for size in (*sizes, np.inf) if size > 0)
+        goal = min(max(goal, TIGHTEST_ERROR * self.site.size_of(line)), 1e300)
+        return replace(line, goal=goal, rungs=nearest(self.site, goal, START_EXPONENTS))
 
     def over(self, name: str, number: int, rungs: tuple[int, ...]) -> Line:
         """A random direction over the whole tensor."""
@@ -55,7 +57,9 @@ class Plan:
         line = Line(label, blocks, self.site.scales[blocks[0].name], rungs)
         entries = sum(block.stop - block.start for block in blocks)
         # Few entries show as they are; one among many by 1 / √n of what a direction gives.
-        goal = min(self.effort.enough * float(np.sqrt(entries)), to_settle(entries) / AMPLY)
+        goal = min(
+            self.effort.enough * float(np.sqrt(entries)), to_settle(entries) / SETTLING_MARGIN
+        )
         return replace(line, goal=goal * self.site.size_of(line))
 
     def alone(self, name: str, place: int, rungs: tuple[int, ...]) -> Line:
@@ -67,8 +71,10 @@ class Plan:
 
     def first(self, name: str, place: int, *, only: bool) -> Line:
         """One entry, as sharply as it goes where its steps serve others."""
-        line = self.alone(name, place, START)
-        return replace(line, goal=EXAMPLE / self.effort.enough * line.goal if only else 0.0)
+        line = self.alone(name, place, START_EXPONENTS)
+        return replace(
+            line, goal=SINGLE_ENTRY_ERROR / self.effort.enough * line.goal if only else 0.0
+        )
 
     def parts(self, name: str, rungs: tuple[int, ...]) -> Iterable[Line]:
         """Along stretches of rows, as gates are, and along single rows."""
@@ -102,7 +108,7 @@ class Plan:
 
 
 def nearest(
-    site: Site, goal: float, start: tuple[int, ...], unit: float = 1.0, clear: float = CLEAR
+    site: Site, goal: float, start: tuple[int, ...], unit: float = 1.0, clear: float = NOISE_MARGIN
 ) -> tuple[int, ...]:
     """The smallest steps that noise leaves clear of the goal: there the loss curves least.
 
@@ -115,10 +121,10 @@ def nearest(
         unit: the length of step 0.
         clear: times less than the goal: what noise may leave of it.
     """
-    if site.noise.relative >= DOUBLE or not goal:
+    if site.noise.relative >= DOUBLE_PRECISION_NOISE or not goal:
         return start
     step = 2 * clear * site.noise.deviation / goal / unit
-    first = int(np.clip(np.ceil(2 * np.log2(max(step, 1e-300))), NEAREST, start[0]))
+    first = int(np.clip(np.ceil(2 * np.log2(max(step, 1e-300))), NEAREST_EXPONENT, start[0]))
     return first, first + 2, first + 4
 
 
@@ -127,4 +133,4 @@ def window(found: Sequence[Measured]) -> tuple[int, ...]:
     for m in reversed(found):
         if len(m.rungs) > 2:
             return tuple(rung for rung in m.rungs if (rung - m.rungs[-1]) % 2 == 0)
-    return START
+    return START_EXPONENTS

@@ -10,27 +10,34 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.gradcheck.starting_point import Origin
 from throughtime.gradcheck.target import Target
+from throughtime.gradcheck.tolerances import (
+    CHARACTERISTIC_FACTOR,
+    CHARACTERISTIC_RMS,
+    CHARACTERISTIC_WIDTH,
+)
 
 AS_GIVEN, CHARACTERISTIC, LENGTHS = "as given", "characteristic", "lengths"
 KINDS = (AS_GIVEN, CHARACTERISTIC, LENGTHS)
-ORDER = 0.5  # root mean square of weights at a characteristic point …
-WIDTH = (
-    16.0  # … of tensors up to so wide; of wider ones less, so that their products stay of order 1
-)
-NEAR = 2.0  # weights within this factor of it are characteristic as they are
 
 
 def characteristic_size(shape: tuple[int, ...]) -> float:
     """The root mean square at which a tensor of this shape matters, and does not saturate."""
     width = float(np.prod(shape, dtype=np.float64)) ** (1 / max(len(shape), 1))
-    return ORDER * min(1.0, float(np.sqrt(WIDTH / max(width, 1.0)))) if len(shape) > 1 else ORDER
+    return (
+        CHARACTERISTIC_RMS * min(1.0, float(np.sqrt(CHARACTERISTIC_WIDTH / max(width, 1.0))))
+        if len(shape) > 1
+        else CHARACTERISTIC_RMS
+    )
 
 
 def is_characteristic(parameters: Mapping[str, Array]) -> bool:
     """Whether every tensor has about the size that it would be given."""
     for array in parameters.values():
         size, wanted = _rms(array), characteristic_size(array.shape)
-        if array.size and not wanted / NEAR <= size <= wanted * NEAR:
+        if (
+            array.size
+            and not wanted / CHARACTERISTIC_FACTOR <= size <= wanted * CHARACTERISTIC_FACTOR
+        ):
             return False
     return True
 

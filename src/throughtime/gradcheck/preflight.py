@@ -23,15 +23,19 @@ from throughtime.derivatives import (
     significant_bits,
 )
 from throughtime.gradcheck import messages
-from throughtime.gradcheck.repeats import ULPS, changed_tensors, kept_part, pattern, same_loss
-from throughtime.gradcheck.starting_point import FAR, NEAR, Origin
+from throughtime.gradcheck.repeats import changed_tensors, kept_part, pattern, same_loss
+from throughtime.gradcheck.starting_point import Origin
 from throughtime.gradcheck.target import Evaluator
-
-REPEATS = 16  # losses at one point, once two of them differ
-GROUPS = 4  # of tensors, moved one group at a time
-SEEN = 1000  # units in the loss's last place: a change that no rounding swallows …
-FEW = 16  # … nor so many where it is rounded to few digits
-INSIDE = 0.01  # of the loss: what is rounded to few digits inside it swallows less
+from throughtime.gradcheck.tolerances import (
+    FAR_MOVE,
+    LOSS_REPEATS,
+    NEAR_MOVE,
+    REORDERING_ULPS,
+    TENSOR_GROUPS,
+    VISIBLE_PART,
+    VISIBLE_SHORT_ULPS,
+    VISIBLE_ULPS,
+)
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,7 @@ class _Flight:
         if zero and others and not self._reacts(zero):
             self.unused = zero
         if len(others) > 1 or (others and zero):
-            for group in (others[k::GROUPS] for k in range(min(GROUPS, len(others)))):
+            for group in (others[k::TENSOR_GROUPS] for k in range(min(TENSOR_GROUPS, len(others)))):
                 self._refuse_unless_it_reacts(group)
 
     def notes(self) -> list[str]:
@@ -179,8 +183,8 @@ class _Flight:
 
     def _refuse_scatter(self, values: list[float]) -> None:
         """Refuses a loss that goes on to differ where it is evaluated again and again."""
-        values += [self.evaluator.loss() for _ in range(REPEATS - len(values))]
-        if np.ptp(values) > ULPS * self.eps * max(map(abs, values)):
+        values += [self.evaluator.loss() for _ in range(LOSS_REPEATS - len(values))]
+        if np.ptp(values) > REORDERING_ULPS * self.eps * max(map(abs, values)):
             messages.loss_differs(values, pattern(values), self._has_reset)
 
     # --- one evaluation, and what it is compared with ---
@@ -206,7 +210,7 @@ class _Flight:
             self.unsteady = True
         return changed_tensors(self.gradient, second, eps)
 
-    def _reacts(self, names: Sequence[str], near: float = NEAR) -> bool:
+    def _reacts(self, names: Sequence[str], near: float = NEAR_MOVE) -> bool:
         """Whether the loss differs once these tensors are moved; an error there is a reaction."""
         with self.origin.moved(names, self.rng, self.far, near):
             try:
@@ -230,18 +234,18 @@ class _Flight:
         """
         if self._reacts(names) or self._reacts(names):
             return
-        if not self.far and self._reacts(names, near=FAR):
+        if not self.far and self._reacts(names, near=FAR_MOVE):
             return
         slopes = {n: float(np.linalg.norm(self.gradient[n].astype(np.float64))) for n in names}
         steepest = max(slopes, key=lambda name: slopes[name])
-        change = slopes[steepest] * self.origin.reach(steepest, self.far, FAR)
+        change = slopes[steepest] * self.origin.reach(steepest, self.far, FAR_MOVE)
         size = float(np.sum(np.abs(self.first), dtype=np.float64))
         # Terms that are held in float64 may have been computed from float32 parameters.
         eps = max(self.eps, *(float(np.finfo(g.dtype).eps) for g in self.origin.copies.values()))
-        swallowed = SEEN * eps * size
+        swallowed = VISIBLE_ULPS * eps * size
         unit = last_place(np.concatenate([np.ravel(terms) for terms in self.losses]))
         nowhere = not any(array.any() for array in self.gradient.values())
-        if change > max(swallowed, INSIDE * size, FEW * unit) or nowhere:
+        if change > max(swallowed, VISIBLE_PART * size, VISIBLE_SHORT_ULPS * unit) or nowhere:
             messages.loss_does_not_react(_sum(self.first), names, len(self.gradient), slopes)
         if change > swallowed:
             self.still += names

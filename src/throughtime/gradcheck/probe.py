@@ -13,11 +13,13 @@ from throughtime.gradcheck.evaluation_point import Measured, Site
 from throughtime.gradcheck.plan import nearest
 from throughtime.gradcheck.run import Runner
 from throughtime.gradcheck.search_direction import Line, entry
-from throughtime.gradcheck.verdict import ACCUSED, accused, cautious
-
-ANOTHER = 1009  # added to the seed of a direction: one that is drawn independently
-CLEAR = 10.0  # times less than an error bar: what noise may add to it
-STAND = 64  # stretches at most that stand for all of an area
+from throughtime.gradcheck.tolerances import (
+    ANOTHER_SEED,
+    MOST_STRETCHES,
+    PROBE_NOISE_MARGIN,
+    REJECTION_BARS,
+)
+from throughtime.gradcheck.verdict import accused, cautious
 
 
 class Probe:
@@ -66,12 +68,12 @@ class Probe:
             Spent: where the budget does not reach so far.
         """
         stretches = self._stretches([area])
-        if len(stretches) > STAND:
-            chosen = np.linspace(0, len(stretches) - 1, STAND).astype(int)
+        if len(stretches) > MOST_STRETCHES:
+            chosen = np.linspace(0, len(stretches) - 1, MOST_STRETCHES).astype(int)
             stretches = [stretches[k] for k in chosen]
         seed = self.block.seed
         if another and seed is not None:
-            seed += ANOTHER
+            seed += ANOTHER_SEED
         return self._measured(stretches, goal, seed, ramp=False)
 
     def look(self, places: Sequence[tuple[int, int]], sharp: float) -> None:
@@ -118,7 +120,9 @@ class Probe:
             for first, stop in stretches
         )
         unit = self.accusing.line.unit
-        line = Line("", blocks, unit, nearest(self.site, goal, self.few, unit, CLEAR), goal)
+        line = Line(
+            "", blocks, unit, nearest(self.site, goal, self.few, unit, PROBE_NOISE_MARGIN), goal
+        )
         (found,) = self.run(self.site, [line])
         if found is None or not np.isfinite(found.error):
             raise Spent
@@ -127,7 +131,7 @@ class Probe:
     def _entry(self, place: int, goal: float) -> Line:
         index = [int(i) for i in np.unravel_index(place, self.shape)]
         unit = self.site.scales[self.name]
-        rungs = nearest(self.site, goal, self.few, unit, CLEAR)
+        rungs = nearest(self.site, goal, self.few, unit, PROBE_NOISE_MARGIN)
         return Line(str(index), entry(self.name, place), unit, rungs, goal)
 
     def _stretches(self, areas: Sequence[Area]) -> list[tuple[int, int]]:
@@ -136,4 +140,4 @@ class Probe:
 
 def is_off(residual: float, error: float) -> bool:
     """Whether a difference is larger than its error bar explains."""
-    return abs(residual) > ACCUSED * error
+    return abs(residual) > REJECTION_BARS * error

@@ -6,11 +6,13 @@ import numpy as np
 
 from throughtime.gradcheck.evaluation_point import Measured, Site
 from throughtime.gradcheck.examination import Findings
-
-SHORT = 1e-10  # relative spacing of a loss's values that are not held in float64
-SINGLE = 2e-7  # likewise, of one that carries fewer digits than single precision
-FEW = 1e-5  # likewise, of a loss that is rounded far more than single precision does
-SMALL = 0.1  # root mean square of weights that hardly reach the loss
+from throughtime.gradcheck.tolerances import (
+    BENT_RATIO,
+    COARSE_LOSS,
+    SHORT_SPACING,
+    SINGLE_SPACING,
+    SMALL_WEIGHTS,
+)
 
 BUDGET = "allow more evaluations or seconds: the budget ended before all was looked at"
 UNDEFINED = "the loss is NaN or infinite, or raises, around this point: check its domain"
@@ -38,21 +40,25 @@ def remedy(site: Site, name: str, found: Findings) -> str:
     worst = max(measured, key=lambda m: m.error / max(m.line.unit, np.finfo(float).tiny))
     assert worst.slope is not None
     slope = worst.slope
-    if site.noise.relative > FEW or site.noise.digits > SINGLE:
+    if site.noise.relative > COARSE_LOSS or site.noise.digits > SINGLE_SPACING:
         return UNROUNDED
-    if name in site.own_noise and site.noise.digits <= SHORT and not _single_precision(site):
+    if (
+        name in site.own_noise
+        and site.noise.digits <= SHORT_SPACING
+        and not _single_precision(site)
+    ):
         return INSIDE
     if worst.broken:
         return KINK
     # With more digits the steps may be smaller, at which the loss curves less, too.
-    if site.noise.digits > SHORT or _single_precision(site):
-        small = site.scales[name] < SMALL
+    if site.noise.digits > SHORT_SPACING or _single_precision(site):
+        small = site.scales[name] < SMALL_WEIGHTS
         return TERMS if site.terms == 1 else LARGER if small else DOUBLE
-    if slope.truncation + slope.kink > 4 * slope.noise:
+    if slope.truncation + slope.kink > BENT_RATIO * slope.noise:
         return SMOOTHER
     if _resolved_along_each(measured, site):
         return MORE
-    return LARGER if site.scales[name] < SMALL else STEEPER
+    return LARGER if site.scales[name] < SMALL_WEIGHTS else STEEPER
 
 
 def _single_precision(site: Site) -> bool:

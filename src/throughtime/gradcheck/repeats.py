@@ -8,11 +8,9 @@ from typing import Literal
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.gradcheck.tolerances import LARGEST_UNSTEADY, REORDERING_ULPS
 
 Pattern = Literal["adds up", "repeats", "settles", "scatters"]
-
-LARGEST = 0.05  # relative difference that bfloat16 explains
-ULPS = 64  # sums whose order changes from call to call differ by no more of these
 
 
 def pattern(values: Sequence[float]) -> Pattern:
@@ -48,7 +46,7 @@ def same_loss(first: Array, second: Array, eps: float) -> bool:
     """Whether two evaluations' terms have the same sum but for the order of its additions."""
     a, b = (float(np.sum(terms, dtype=np.float64)) for terms in (first, second))
     scale = float(np.sum(np.abs(first), dtype=np.float64))
-    return a == b or abs(a - b) <= ULPS * eps * scale
+    return a == b or abs(a - b) <= REORDERING_ULPS * eps * scale
 
 
 def changed_tensors(
@@ -68,7 +66,7 @@ def changed_tensors(
     for name, norm in norms.items():
         away = second[name].astype(np.float64) - first[name]
         distance = float(np.linalg.norm(away))
-        if distance > min(4 * ULPS * eps, LARGEST) * max(norm, whole / 100):
+        if distance > min(4 * REORDERING_ULPS * eps, LARGEST_UNSTEADY) * max(norm, whole / 100):
             changed[name] = distance / norm if norm else np.inf
     return changed
 

@@ -9,11 +9,13 @@ from typing import Protocol
 from throughtime.gradcheck.budget import Spent
 from throughtime.gradcheck.evaluation_point import Measured, Site
 from throughtime.gradcheck.search_direction import Line
-from throughtime.gradcheck.verdict import SURE, accused, cautious, confronted
-
-ASKEW = 0.77  # no step of a second look is one of the first …
-NEARER = 8  # … and it begins so many rungs below
-ASKED = 4  # of the clearest differences
+from throughtime.gradcheck.tolerances import (
+    CONFIRMATIONS,
+    NEARER_EXPONENTS,
+    SHIFTED_UNIT,
+    SURE_BARS,
+)
+from throughtime.gradcheck.verdict import accused, cautious, confronted
 
 
 class Runner(Protocol):
@@ -46,13 +48,13 @@ def measured_twice(site: Site, found: Sequence[Measured | None]) -> list[Measure
         (k for k, m in enumerate(found) if m is not None and accused(m)),
         key=lambda k: 0.0 if (m := result[k]) is None else -m.z,
     )
-    for group in (suspects[:ASKED], suspects[ASKED:]):
+    for group in (suspects[:CONFIRMATIONS], suspects[CONFIRMATIONS:]):
         doubted = [m for k in group if (m := found[k]) is not None]
         again = in_turn(site, [_second_look(m) for m in doubted])
         for k, first, second in zip(group, doubted, again, strict=True):
             # Where the budget does not reach, nothing is accused on one measurement.
             result[k] = None if second is None else confronted(first, second)
-        if all((m := result[k]) is not None and m.z > SURE for k in group):
+        if all((m := result[k]) is not None and m.z > SURE_BARS for k in group):
             break
     return result
 
@@ -60,5 +62,7 @@ def measured_twice(site: Site, found: Sequence[Measured | None]) -> list[Measure
 def _second_look(found: Measured) -> Line:
     """The same line from nearer steps on: what has saturated far off has not there."""
     line = found.line
-    first = (found.rungs or line.rungs)[0] - NEARER
-    return replace(line, unit=ASKEW * line.unit, rungs=(first, first + 2, first + 4), goal=0.0)
+    first = (found.rungs or line.rungs)[0] - NEARER_EXPONENTS
+    return replace(
+        line, unit=SHIFTED_UNIT * line.unit, rungs=(first, first + 2, first + 4), goal=0.0
+    )

@@ -9,9 +9,7 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.derivatives import CheckError
-
-FAR = 0.5  # of a tensor's rms, or of 1 where that is smaller: no precision hides such a move
-NEAR = 1e-3  # of a tensor's rms
+from throughtime.gradcheck.tolerances import FAR_MOVE, NEAR_MOVE
 
 
 class Origin:
@@ -55,7 +53,7 @@ class Origin:
 
     @contextmanager
     def moved(
-        self, names: Sequence[str], rng: np.random.Generator, far: bool, near: float = NEAR
+        self, names: Sequence[str], rng: np.random.Generator, far: bool, near: float = NEAR_MOVE
     ) -> Iterator[None]:
         """Every entry of these tensors is elsewhere meanwhile."""
         try:
@@ -70,11 +68,11 @@ class Origin:
             for name in names:
                 self.parameters[name][...] = self.copies[name]
 
-    def reach(self, name: str, far: bool, near: float = NEAR) -> float:
+    def reach(self, name: str, far: bool, near: float = NEAR_MOVE) -> float:
         """How far an entry of a tensor is moved, typically; `near`, in units of its rms."""
         copy = self.copies[name]
         size = float(np.sqrt(np.mean(np.square(copy, dtype=np.float64)))) if copy.size else 0.0
-        return FAR * max(size, 1.0) if far else near * (size or 1.0)
+        return FAR_MOVE * max(size, 1.0) if far else near * (size or 1.0)
 
     def all_back(self, names: Sequence[str]) -> bool:
         """Whether moved tensors stand where they stood before."""

@@ -12,8 +12,8 @@ from throughtime.gradcheck.examination import Examination, Findings
 from throughtime.gradcheck.relative_error import discrepancy, floor
 from throughtime.gradcheck.remedy import BUDGET, remedy
 from throughtime.gradcheck.report import Direction, Point, TensorReport, Worst, worst_verdict
+from throughtime.gradcheck.tolerances import MOST_LISTED, NEGLIGIBLE_WEIGHT, NOTABLE_KINK
 from throughtime.gradcheck.verdict import (
-    NEGLIGIBLE,
     Distance,
     accused,
     columns,
@@ -22,9 +22,7 @@ from throughtime.gradcheck.verdict import (
     of_entries,
     sharper,
 )
-from throughtime.gradcheck.whereabouts import LISTED, whereabouts
-
-KINKED = 0.01  # of a slope: a smaller jump of it stands in no one's way
+from throughtime.gradcheck.whereabouts import whereabouts
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def _tensor(site: Site, name: str, found: Findings, most: float) -> TensorReport
         worst=_worst(ranked[0], shape) if ranked else None,
         smallest_error=distance.smallest,
         order=first.slope.order if first is not None and first.slope else 0,
-        wrong=tuple(_worst(m, shape) for m in ranked if accused(m))[:LISTED],
+        wrong=tuple(_worst(m, shape) for m in ranked if accused(m))[:MOST_LISTED],
         areas=where.areas,
         all_found=where.all_found,
         directions=tuple(_direction(m) for m in (*found.whole, *found.parts)),
@@ -112,7 +110,7 @@ def _negligible(found: Findings, most: float) -> bool:
     if all(m.flat and m.gradient == 0 for m in measured):
         return True
     # Of a single entry the unit is a step, of a direction its moves have the mean square 1.
-    return all(m.error * m.line.unit <= NEGLIGIBLE * most for m in measured)
+    return all(m.error * m.line.unit <= NEGLIGIBLE_WEIGHT * most for m in measured)
 
 
 def _overall(looked: Examination, tensors: dict[str, TensorReport]) -> Distance:
@@ -173,7 +171,7 @@ def _notes(looked: Examination) -> Iterable[str]:
 def _kinked(found: Measured) -> bool:
     """Whether a kink makes the error bar what it is, and that is worth telling."""
     size = max(abs(found.gradient), abs(found.numerical))
-    return found.broken and found.slope is not None and found.slope.kink > KINKED * size
+    return found.broken and found.slope is not None and found.slope.kink > NOTABLE_KINK * size
 
 
 def _worst(found: Measured, shape: tuple[int, ...]) -> Worst:

@@ -11,11 +11,11 @@ from throughtime.arrays import Array, refuse
 from throughtime.derivatives import CheckError
 from throughtime.gradcheck.relative_error import discrepancy
 from throughtime.gradcheck.target import Evaluator, Target
-from throughtime.gradcheck.workers import SEEN, check_workers, in_copies, same_as_here
+from throughtime.gradcheck.tolerances import ENTRIES_PER_PART, PROOF_MOVE
+from throughtime.gradcheck.workers import check_workers, in_copies, same_as_here
 from throughtime.progress import progress_bar
 
 EPSILONS = tuple(10.0 ** (k / 2) for k in range(-16, 1))  # 1e-8 … 1, two a decade
-ENTRIES = 16  # that are measured between two looks at the bar, or sent to a worker
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ class _Part:
 
 def _parts(target: Target) -> Iterator[_Part]:
     for name, array in target.parameters.items():
-        for start in range(0, array.size, ENTRIES):
-            yield _Part(name, start, min(ENTRIES, array.size - start))
+        for start in range(0, array.size, ENTRIES_PER_PART):
+            yield _Part(name, start, min(ENTRIES_PER_PART, array.size - start))
 
 
 def _measured(
@@ -125,7 +125,7 @@ def _moved_loss(evaluator: Evaluator) -> float:
     before = {name: array.copy() for name, array in evaluator.target.parameters.items()}
     try:
         for array in evaluator.target.parameters.values():
-            array *= 1 + SEEN
+            array *= 1 + PROOF_MOVE
         return evaluator.loss()
     finally:
         for name, array in evaluator.target.parameters.items():

@@ -12,18 +12,17 @@ from throughtime.arrays import Array
 from throughtime.gradcheck.evaluation_point import Measured
 from throughtime.gradcheck.relative_error import discrepancy, floor
 from throughtime.gradcheck.report import Verdict
-
-ACCUSED = 3.0  # error bars; each holds two standard deviations of the noise and the truncation
-SURE = 10.0  # error bars: beyond them no second look is needed
-RESOLVED = 0.02  # a gradient that is so far off, relative to its tensor, would have been accused
-NEGLIGIBLE = 1e-6  # of the tensor that matters most: what is below that does not matter
-MISSED = 0.05  # probability that random directions overlook an error of the size stated
-SETTLED = 0.01  # of a tensor's root mean square: one entry off by so much is not overlooked …
-OVERLOOKED = 1e-3  # … and an error all over the tensor with this probability at most
-LEAST = 0.48  # how far an entry moves at least, in units of the root mean square of all moves
-DENSITY = 0.8  # √(2/π): of a normal number at 0, both sides taken together
-UNDOUBTED = 1e3  # error bars: a slope so large is no rounding
-CLEAR = 3.0  # floors: a discrepancy beyond them is one, and not its own floor
+from throughtime.gradcheck.tolerances import (
+    CLEAR_FLOORS,
+    LEAST_MOVE,
+    MISSED_PROBABILITY,
+    NORMAL_DENSITY,
+    OVERLOOKED_PROBABILITY,
+    REJECTION_BARS,
+    RESOLVED_ERROR,
+    SETTLED_ENTRY,
+    UNDOUBTED_BARS,
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Distance:
 
 def accused(found: Measured) -> bool:
     """Whether the two differ by more than their error bars."""
-    return found.z > ACCUSED
+    return found.z > REJECTION_BARS
 
 
 def cautious(found: Measured, *others: Measured) -> Measured:
@@ -64,7 +63,7 @@ def cautious(found: Measured, *others: Measured) -> Measured:
 
 def excused(found: Measured) -> Measured:
     """The same with an error bar that explains the difference, where nothing else stands by it."""
-    least = abs(found.residual) / ACCUSED * (1 + 1e-12)
+    least = abs(found.residual) / REJECTION_BARS * (1 + 1e-12)
     return replace(found, error=max(found.error, least))
 
 
@@ -81,13 +80,17 @@ def settled(found: Sequence[Measured], entries: int, size: float) -> bool:
         size: ‖g ∘ v‖.
     """
     one = to_settle(entries)
-    spread = RESOLVED * OVERLOOKED ** (1 / max(len(found), 1)) / (DENSITY * ACCUSED)
+    spread = (
+        RESOLVED_ERROR
+        * OVERLOOKED_PROBABILITY ** (1 / max(len(found), 1))
+        / (NORMAL_DENSITY * REJECTION_BARS)
+    )
     return bool(found) and all(m.error <= min(one, spread) * size for m in found)
 
 
 def to_settle(entries: int) -> float:
     """The error bar, relative to ‖g ∘ v‖, at which one entry among so many is not overlooked."""
-    return SETTLED * LEAST / (ACCUSED * float(np.sqrt(entries)))
+    return SETTLED_ENTRY * LEAST_MOVE / (REJECTION_BARS * float(np.sqrt(entries)))
 
 
 def combined(first: Measured, second: Measured) -> Measured:
@@ -108,7 +111,7 @@ def confronted(first: Measured, second: Measured) -> Measured:
     Steps nearer by that find the gradient right, and the slope itself beyond any doubt, refute
     what farther ones say: a kink, or a curve, among these.
     """
-    clear = abs(second.numerical) > UNDOUBTED * second.error
+    clear = abs(second.numerical) > UNDOUBTED_BARS * second.error
     if clear and second.step < first.step and not accused(second):
         return second
     return combined(cautious(first, second), cautious(second, first))
@@ -128,7 +131,7 @@ def of_entries(entries: Sequence[Measured]) -> Distance:
     """Over entries, each of them looked at."""
     g, n, errors = columns(entries)
     size = float(np.linalg.norm(g))
-    smallest = ACCUSED * float(np.linalg.norm(errors)) / size if size else np.inf
+    smallest = REJECTION_BARS * float(np.linalg.norm(errors)) / size if size else np.inf
     return Distance(discrepancy(g, n), floor(errors, g, n), smallest)
 
 
@@ -146,7 +149,7 @@ def of_directions(lines: Sequence[Measured], size: float) -> Distance:
     if not below:
         return Distance(0.0, 0.0 if not errors.any() else 1.0, np.inf)
     luck = hidden(len(lines))
-    smallest = ACCUSED * luck * float(np.sqrt(np.mean(errors**2))) / size if size else np.inf
+    smallest = REJECTION_BARS * luck * float(np.sqrt(np.mean(errors**2))) / size if size else np.inf
     d = float(np.linalg.norm(g - n) / below)
     return Distance(d, float(np.linalg.norm(errors) / below), smallest)
 
@@ -161,7 +164,7 @@ def hidden(directions: int) -> float:
         >>> [round(hidden(k), 1) for k in (1, 2, 4)]
         [15.9, 3.5, 1.6]
     """
-    overlooked = MISSED ** (1 / directions)
+    overlooked = MISSED_PROBABILITY ** (1 / directions)
     return 1 / NormalDist().inv_cdf((1 + overlooked) / 2)
 
 
@@ -170,7 +173,7 @@ def sharper(first: Distance, second: Distance | None) -> Distance:
     if second is None:
         return first
     smallest = min(first.smallest, second.smallest)
-    chosen = first if first.d > CLEAR * first.floor or first.floor < second.floor else second
+    chosen = first if first.d > CLEAR_FLOORS * first.floor or first.floor < second.floor else second
     return replace(chosen, smallest=smallest)
 
 
@@ -178,7 +181,7 @@ def judge(wrong: bool, smallest: float, negligible: bool) -> Verdict:
     """The verdict on a tensor."""
     if wrong:
         return "disagree"
-    return "agree" if smallest <= RESOLVED or negligible else "unresolved"
+    return "agree" if smallest <= RESOLVED_ERROR or negligible else "unresolved"
 
 
 def columns(found: Sequence[Measured]) -> tuple[Array, Array, Array]:

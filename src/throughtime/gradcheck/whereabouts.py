@@ -14,10 +14,8 @@ from throughtime.gradcheck.evaluation_point import Site
 from throughtime.gradcheck.examination import Findings
 from throughtime.gradcheck.gates import gates_of
 from throughtime.gradcheck.report import WrongArea
+from throughtime.gradcheck.tolerances import MOST_LISTED, MOST_NAMED
 from throughtime.gradcheck.verdict import accused
-
-LISTED = 64  # wrong entries in a report at most
-NAMED = 3  # areas in a sentence at most
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def whereabouts(site: Site, name: str, found: Findings) -> Whereabouts:
         said.append(_sentence(site, name, [wrong], outside))
     left = [area.words(shape) for area in found.located.left]
     if left:
-        places = listed([*left[:NAMED], "elsewhere"] if left[NAMED:] else left)
+        places = listed([*left[:MOST_NAMED], "elsewhere"] if left[MOST_NAMED:] else left)
         said.append(f"{name}: something is wrong in {places}, which was not searched further.")
     areas = tuple(_as_reported(site, name, wrong) for wrong in found.located.areas)
     return Whereabouts(areas, found.located.ended, tuple(said))
@@ -64,7 +62,7 @@ def _of_all(site: Site, name: str, found: Findings) -> Whereabouts:
     count, areas = int(table.sum()), [_counted(table, area) for area in areas_of(table)]
     if not areas:
         more = f"{name}: {count:,} of its {table.size:,} entries are wrong."
-        return Whereabouts((), count <= LISTED, (more,) if count > 1 else ())
+        return Whereabouts((), count <= MOST_LISTED, (more,) if count > 1 else ())
     others = table.size - sum(wrong.looked for wrong in areas)
     off = count - sum(wrong.wrong for wrong in areas)
     outside = f", and so {_are(off)} {off:,} of the {others:,} others" if off else ""
@@ -72,7 +70,7 @@ def _of_all(site: Site, name: str, found: Findings) -> Whereabouts:
         outside = f", and all {others:,} others agree" if others > 1 else ", and the other agrees"
     reported = tuple(_as_reported(site, name, wrong) for wrong in areas)
     return Whereabouts(
-        reported, not off or count <= LISTED, (_sentence(site, name, areas, outside),)
+        reported, not off or count <= MOST_LISTED, (_sentence(site, name, areas, outside),)
     )
 
 

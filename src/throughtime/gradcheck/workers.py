@@ -15,12 +15,14 @@ from throughtime.gradcheck.evaluation_point import Measured, Site
 from throughtime.gradcheck.run import in_turn
 from throughtime.gradcheck.search_direction import Line
 from throughtime.gradcheck.target import Target
+from throughtime.gradcheck.tolerances import (
+    CHUNKS_PER_WORKER,
+    EVALUATIONS_PER_LINE,
+    FEWEST_LINES,
+    PROOF_MOVE,
+)
 
 EXTRA = "workers need joblib and cloudpickle: pip install 'throughtime[many]'"
-CHUNKS = 3  # a worker: one that is done early has more to do
-FEWEST = 4  # lines that are worth sending
-MOST = 100  # evaluations that a line may take, where there is a limit
-SEEN = 0.25  # of the parameters' size: a move that every copy of the target must answer alike
 
 
 @dataclass
@@ -56,10 +58,18 @@ class Workers:
 
     def __call__(self, site: Site, lines: Sequence[Line]) -> list[Measured | None]:
         """See `run.Runner`."""
-        if self.jobs < 2 or len(lines) < FEWEST or site.budget.left < MOST * len(lines):
+        if (
+            self.jobs < 2
+            or len(lines) < FEWEST_LINES
+            or site.budget.left < EVALUATIONS_PER_LINE * len(lines)
+        ):
             return in_turn(site, lines)
         proof = self._proof(site)
-        parts = [p for p in np.array_split(np.arange(len(lines)), CHUNKS * self.jobs) if p.size]
+        parts = [
+            p
+            for p in np.array_split(np.arange(len(lines)), CHUNKS_PER_WORKER * self.jobs)
+            if p.size
+        ]
         chunks = [[lines[k] for k in part] for part in parts]
         copy = _pickled(site.portable())
         found = self.parallel(self.delayed(_measure)(copy, chunk, *proof) for chunk in chunks)
@@ -69,7 +79,7 @@ class Workers:
     def _proof(self, site: Site) -> tuple[Line, float, float]:
         """A move, the loss there, and how far a copy may differ from it by rounding."""
         line = site.everything("all")
-        value = site.along(line.blocks)(SEEN).value
+        value = site.along(line.blocks)(PROOF_MOVE).value
         return line, value, 100 * site.noise.at(value) + 1e-12 * abs(value)
 
 
@@ -82,7 +92,7 @@ def _measure(
     find every slope to be 0.
     """
     site: Site = _unpacked(packed)
-    same_as_here(site.along(proof.blocks)(SEEN).value, expected, tolerance)
+    same_as_here(site.along(proof.blocks)(PROOF_MOVE).value, expected, tolerance)
     return in_turn(site, lines), site.budget.used
 
 

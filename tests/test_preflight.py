@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.derivatives.digits import format_of, significant_bits
+from throughtime.derivatives.values import format_of, significant_bits
 from throughtime.gradcheck.preflight import preflight
 from throughtime.gradcheck.repeats import pattern
 from throughtime.gradcheck.target import Evaluator

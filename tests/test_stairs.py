@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.derivatives.digits import rounded
+from throughtime.derivatives.values import rounded
 
 SEEDS = range(3)
 

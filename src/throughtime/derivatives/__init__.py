@@ -1,17 +1,8 @@
 """Numerical derivatives with error bars: no step to choose, no target and no network."""
 
-from throughtime.derivatives.digits import (
-    bits_of,
-    decimal_digits,
-    format_of,
-    last_place,
-    rounded,
-    significant_bits,
-)
-from throughtime.derivatives.integral import Integrated, integrated
 from throughtime.derivatives.noise import Noise, measure, noise_of
 from throughtime.derivatives.numerical import Derivative, derivative
-from throughtime.derivatives.random_steps import Scattered, scattered
+from throughtime.derivatives.random_steps import Integrated, Scattered, integrated, scattered
 from throughtime.derivatives.stencil import Slope
 from throughtime.derivatives.step_search import Walk, walk
 from throughtime.derivatives.tolerances import (
@@ -19,7 +10,18 @@ from throughtime.derivatives.tolerances import (
     START_EXPONENTS,
     WIDEST_EXPONENT,
 )
-from throughtime.derivatives.values import Along, CheckError, Value, of_terms
+from throughtime.derivatives.values import (
+    Along,
+    CheckError,
+    Value,
+    bits_of,
+    decimal_digits,
+    format_of,
+    last_place,
+    of_terms,
+    rounded,
+    significant_bits,
+)
 
 __all__ = [
     "FEWEST_PAIRS",

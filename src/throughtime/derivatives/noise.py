@@ -13,7 +13,6 @@ from math import factorial
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.derivatives.digits import last_place
 from throughtime.derivatives.tolerances import (
     COARSE_NOISE,
     FAR_SPACING,
@@ -27,7 +26,7 @@ from throughtime.derivatives.tolerances import (
     WIDE_SPACING,
     WIDEST_SPREAD,
 )
-from throughtime.derivatives.values import Along
+from throughtime.derivatives.values import Along, last_place
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,32 @@
-"""The slope at 0 from steps drawn at random, with an error bar that assumes nothing about noise.
+"""Slopes at 0 from steps drawn at random, with error bars that assume nothing about the noise.
 
-A function that is rounded on the way climbs in stairs. Steps at regular distances meet these
-stairs in step: equal values, equal jumps, a slope of 0 that looks exact. Steps drawn at random
-do not.
+What lies between places drawn at random is rounded at random, so that the remainder of a fit is
+the size of the rounding, whatever its cause. A function that is rounded on the way climbs in
+stairs. Steps at regular distances meet these stairs in step: equal values, equal jumps, a slope of
+0 that looks exact. Steps drawn at random do not, and values that repeat give away stairs that are
+wider than the places are apart.
+
+`scattered` asks for the slope of a function. `integrated` asks whether a given gradient explains
+how the function changes over a long move.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from throughtime.derivatives.odd import QUANTILES, fit, places, slope_at_0, tread
-from throughtime.derivatives.tolerances import RANDOM_PAIRS, STAIR_SHIFT
+from throughtime.arrays import Array
+from throughtime.derivatives.tolerances import (
+    INNERMOST_STEP,
+    INTEGRAL_COEFFICIENTS,
+    MOVE_PAIRS,
+    ODD_COEFFICIENTS,
+    ODD_TAIL,
+    RANDOM_PAIRS,
+    STAIR_SHIFT,
+)
 from throughtime.derivatives.values import Along, Value
 
 EVEN = (1, 2, 4, 6)  # powers, of which the first is a kink's
@@ -84,3 +98,178 @@ def scattered(along: Along, middle: float, scale: float, seed: int) -> Scattered
 
 def _usable(low: Value, high: Value) -> bool:
     return bool(np.isfinite(low.value) and np.isfinite(high.value) and low.step < 0 < high.step)
+
+
+POWERS = (1, 3, 5, 7)
+# Student's t at 97.5 % by degrees of freedom: two standard deviations, where the deviation
+# itself is known from so few values.
+QUANTILES = (np.inf, 12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """The slope of a function at 0.
+
+    Attributes:
+        value: of the slope.
+        noise: two standard deviations of it, as the remainder of the fit shows them.
+        curve: what higher powers may add.
+        deviation: of the function's values.
+    """
+
+    value: float
+    noise: float
+    curve: float
+    deviation: float
+
+
+def places(scale: float, count: int, seed: int) -> Array:
+    """(count,): steps up to a scale, drawn at random, one from each of as many parts."""
+    parts = (np.arange(count) + np.random.default_rng((seed, count)).random(count)) / count
+    steps: Array = scale * (INNERMOST_STEP + (1 - INNERMOST_STEP) * parts)
+    return steps
+
+
+def slope_at_0(steps: Array, values: Array) -> Slope:
+    """The slope of an odd function; the order with the smallest error bar is taken.
+
+    Args:
+        steps: (places,), the longest of them about 1.
+        values: (places,), each half the difference of two values of equal noise.
+    """
+    fits = [fit(steps, values, POWERS[:count]) for count in range(1, ODD_COEFFICIENTS + 2)]
+    found = []
+    for count in range(1, ODD_COEFFICIENTS + 1):
+        own, following = fits[count - 1], fits[count : count + 2]
+        curve = ODD_TAIL * max(abs(own.slope - other.slope) for other in following)
+        noise = QUANTILES[len(steps) - count] * own.error
+        # Half the difference of two values errs by less than either.
+        found.append(Slope(own.slope, noise, curve, float(np.sqrt(2)) * own.rest))
+    return min(found, key=lambda slope: slope.noise + slope.curve)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A polynomial: the coefficient of its first power, the deviation of that, and of the rest."""
+
+    slope: float
+    error: float
+    rest: float
+
+
+def fit(steps: Array, values: Array, powers: tuple[int, ...]) -> Fit:
+    """The polynomial of these powers that is nearest to the values."""
+    table = steps[:, None] ** np.array(powers)
+    whole, triangle = np.linalg.qr(table)
+    inverse = np.linalg.inv(triangle)
+    coefficients = inverse @ (whole.T @ values)
+    rest = values - table @ coefficients
+    deviation = float(np.sqrt(rest @ rest / (len(steps) - len(powers))))
+    return Fit(float(coefficients[0]), deviation * float(np.linalg.norm(inverse[0])), deviation)
+
+
+def tread(values: Sequence[float]) -> float | None:
+    """The height of a stair, where half of the values repeat; 0 where not; None: nothing moves.
+
+    Args:
+        values: as they came, in the order of their places.
+
+    Example:
+        >>> tread([1.0, 1.0, 1.0, 1.5, 1.5, 1.5]), tread([1.0, 1.5, 2.5]), tread([1.0, 1.0])
+        (0.5, 0.0, None)
+    """
+    levels = len(set(values))
+    if levels == 1:
+        return None
+    if levels > len(values) // 2:
+        return 0.0
+    jumps = np.abs(np.diff(values))
+    return float(np.median(jumps[jumps > 0]))
+
+
+@dataclass(frozen=True)
+class Integrated:
+    """How much the gradient is off along a line, on average over a move.
+
+    Attributes:
+        residual: gradient minus slope.
+        error: its error bar; infinite where places have no finite value.
+        length: of the move, on either side of 0.
+        deviation: of the loss's values, as what is left over shows it.
+        curve: the part of the error bar that comes of slopes that bend too much for a polynomial.
+        steady: by what part of it the gradient changes on the way.
+    """
+
+    residual: float
+    error: float
+    length: float
+    deviation: float
+    curve: float
+    steady: float
+
+
+def integrated(
+    at: Callable[[float], tuple[Value, float]], slope: float, length: float, seed: int
+) -> Integrated:
+    """How much a gradient is off on average over a move of some length on either side.
+
+    Args:
+        at: takes a step; gives the loss there, and the gradient along the line.
+        slope: the gradient along the line at 0.
+        length: of the move.
+        seed: of the places.
+
+    Example:
+        >>> import numpy as np
+        >>> from throughtime.derivatives.values import Value
+        >>> def rounded(step):
+        ...     value = float(np.float32(1000 + np.exp(step)))  # in stairs 6e-5 high
+        ...     return Value(step, value, value), np.exp(step)
+        >>> right = integrated(rounded, 1.0, 1.0, seed=0)
+        >>> abs(right.residual) < 2 * right.error < 1e-3
+        True
+        >>> wrong = integrated(lambda s: (rounded(s)[0], 1.01 * rounded(s)[1]), 1.01, 1.0, seed=0)
+        >>> wrong.residual > 10 * wrong.error
+        True
+    """
+    pairs = [(at(-float(step)), at(float(step))) for step in places(length, MOVE_PAIRS, seed)]
+    height = tread(
+        [*(low.raw for (low, _), _ in reversed(pairs)), *(high.raw for _, (high, _) in pairs)]
+    )
+    seen = np.array([[*low[0][:2], low[1], *high[0][:2], high[1]] for low, high in pairs]).T
+    finite = np.isfinite(seen).all() and (seen[0] < 0).all() and (seen[3] > 0).all()
+    if height is None or not finite:
+        return Integrated(np.nan, np.inf, length, np.inf, np.inf, np.inf)
+    below, low, slope_below, above, high, slope_above = seen
+    steps = (above - below) / 2 / length
+    # The odd part of the loss has an even slope, of which the value at 0 is known too.
+    slopes = np.array([slope, *(slope_below + slope_above) / 2])
+    integral, curve = _integral(np.array([0.0, *steps]), slopes)
+    missing = slope_at_0(steps, (high - low) / 2 / length - integral)
+    return Integrated(
+        -missing.value,
+        missing.noise + missing.curve + curve + STAIR_SHIFT * height / length,
+        length,
+        max(length * missing.deviation, height / float(np.sqrt(12))),
+        curve,
+        float(np.abs(slopes / slope - 1).max()) if slope else np.inf,
+    )
+
+
+def _integral(steps: Array, slopes: Array) -> tuple[Array, float]:
+    """The integral of slopes from 0 to each step but the first, and its error per length.
+
+    Args:
+        steps: from 0 to about 1.
+        slopes: of the function there; an even function.
+    """
+    found = []
+    for count in INTEGRAL_COEFFICIENTS:
+        powers = 2 * np.arange(count)
+        table = steps[:, None] ** powers
+        coefficients, *_ = np.linalg.lstsq(table, slopes, rcond=None)
+        freedom = len(steps) - count
+        rest = float(np.linalg.norm(slopes - table @ coefficients) / np.sqrt(freedom))
+        error = QUANTILES[freedom] * rest * float(np.sqrt(count / len(steps)))
+        found.append(((steps[1:, None] ** (powers + 1) / (powers + 1)) @ coefficients, error))
+    return min(found, key=lambda each: each[1])

@@ -9,8 +9,7 @@ import pytest
 import throughtime as tt
 from throughtime.derivatives.noise import noise_of
 from throughtime.gradcheck.check import check_target
-from throughtime.gradcheck.relative_error import discrepancy
-from throughtime.gradcheck.verdict import judge
+from throughtime.gradcheck.verdict import discrepancy, judge
 from throughtime.targets import network_target
 
 CELLS = {

@@ -10,17 +10,15 @@ from hypothesis import strategies as st
 
 import throughtime as tt
 from throughtime.derivatives import START_EXPONENTS
-from throughtime.gradcheck.areas import Area
-from throughtime.gradcheck.budget import Budget
-from throughtime.gradcheck.effort import effort_of
+from throughtime.gradcheck.areas import Area, Gates, gates_of
+from throughtime.gradcheck.budget import Budget, effort_of
 from throughtime.gradcheck.evaluation_point import Site
-from throughtime.gradcheck.gates import Gates, gates_of
+from throughtime.gradcheck.examination import Plan
 from throughtime.gradcheck.locating import locate
-from throughtime.gradcheck.plan import Plan
-from throughtime.gradcheck.run import in_turn
 from throughtime.gradcheck.search_direction import Block
 from throughtime.gradcheck.target import Evaluator
 from throughtime.gradcheck.verdict import accused
+from throughtime.gradcheck.workers import in_turn
 from throughtime.targets import network_target
 from where_examples import gru_target, smooth, spoilt
 

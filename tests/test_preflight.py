@@ -5,8 +5,7 @@ import pytest
 
 import throughtime as tt
 from throughtime.derivatives.values import format_of, significant_bits
-from throughtime.gradcheck.preflight import preflight
-from throughtime.gradcheck.repeats import pattern
+from throughtime.gradcheck.preflight import pattern, preflight
 from throughtime.gradcheck.target import Evaluator
 
 

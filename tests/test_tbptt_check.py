@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.gradcheck.frozen_states import frozen
-from throughtime.gradcheck.target import Evaluator
+from throughtime.gradcheck.target import Evaluator, frozen
 from throughtime.network.truncation import windows
 from throughtime.targets.truncated import truncated_target
 

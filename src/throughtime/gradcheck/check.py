@@ -10,8 +10,7 @@ import numpy as np
 
 from throughtime.arrays import refuse
 from throughtime.derivatives import CheckError
-from throughtime.gradcheck.budget import Budget, Spent
-from throughtime.gradcheck.effort import Effort, effort_of
+from throughtime.gradcheck.budget import Budget, Effort, Spent, effort_of
 from throughtime.gradcheck.evaluation_point import Site
 from throughtime.gradcheck.examination import Examination
 from throughtime.gradcheck.points import (
@@ -25,13 +24,11 @@ from throughtime.gradcheck.points import (
     lengths,
 )
 from throughtime.gradcheck.preflight import preflight
-from throughtime.gradcheck.remedy import BUDGET
 from throughtime.gradcheck.report import Point, Report, Valley, worst_verdict
-from throughtime.gradcheck.run import Runner, in_turn
-from throughtime.gradcheck.summary import Summary, summarise
+from throughtime.gradcheck.summary import BUDGET, Summary, summarise
 from throughtime.gradcheck.target import Evaluator, Target
 from throughtime.gradcheck.tolerances import DIRECTIONS_TO_RESOLVE, FEWEST_EVALUATIONS
-from throughtime.gradcheck.workers import Workers, check_workers
+from throughtime.gradcheck.workers import Runner, Workers, check_workers, in_turn
 from throughtime.progress import progress_bar
 
 NOT_FURTHER = "It disagrees as given: no further point was looked at."

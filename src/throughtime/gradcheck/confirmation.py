@@ -2,11 +2,13 @@
 
 A difference beyond its error bar is a claim, and the error bar may be at fault: the loss may climb
 in stairs that are coarser than its noise was taken to be, or bend at a kink among the steps. So a
-claim is tried twice.
+claim is tested twice.
 
-- Along the same line, with steps and moves of other lengths, a factor of ten and more away
-  (`looks`). A second length must show the difference, and none may show that there is none.
-- At points close by. Rounding inside the loss, of states that are kept in float32 say, makes the
+- Along the same line, with steps and moves of other lengths, shorter and longer by a factor of ten
+  and more. Short steps see the slope where it is asked for, and what kinks among longer ones hide.
+  Long moves, over which the gradient under test is integrated, see across the treads of stairs. A
+  second length must show the difference, and none may show that there is none.
+- At nearby points. Rounding inside the loss, of states that are kept in float32 say, makes the
   loss another function, whose slope in other parameters is off by that rounding, to all digits
   and at any step. A fault stays as it is where all parameters move a little, while rounding comes
   out anew.
@@ -17,15 +19,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
-from throughtime.derivatives import START_EXPONENTS, WIDEST_EXPONENT, integrated
+from throughtime.derivatives import (
+    START_EXPONENTS,
+    WIDEST_EXPONENT,
+    Integrated,
+    Scattered,
+    integrated,
+    scattered,
+)
 from throughtime.gradcheck.budget import Spent
-from throughtime.gradcheck.confirmations import Looks
-from throughtime.gradcheck.evaluation_point import Measured, Site
-from throughtime.gradcheck.parameter_moves import Moved, moves_of
-from throughtime.gradcheck.plan import window
+from throughtime.gradcheck.evaluation_point import Measured, Site, window
+from throughtime.gradcheck.search_direction import Line, Moved, moves_of
 from throughtime.gradcheck.target import Evaluator
 from throughtime.gradcheck.tolerances import (
     CLOSE_DISTANCE,
@@ -34,14 +42,30 @@ from throughtime.gradcheck.tolerances import (
     CLOSE_POINTS,
     CONFIRMATIONS,
     CONSTANT_DEVIATIONS,
+    CONTAINED_BARS,
+    CURVE_POWER,
+    EXCLUDED_BARS,
     FAIRLY_CONSTANT_DEVIATIONS,
+    LENGTH_RATIO,
+    LONGEST_MOVE,
+    MOST_MOVES,
+    NARROWING_MOVES,
+    NARROWING_NOISES,
+    NEARER_EXPONENTS,
+    REFUTING_PART,
     REJECTION_BARS,
     SAME_NOISE,
+    SEVENTH_POWER_PART,
+    SHIFTED_UNIT,
+    SHORT_STEP_RATIO,
+    SHORTEST_MOVE,
+    STEADY_GRADIENT,
     STEADY_PART,
     STEADY_POINTS,
     SURE_BARS,
 )
-from throughtime.gradcheck.verdict import accused, cautious, excused
+from throughtime.gradcheck.verdict import accused, cautious, confronted, excused
+from throughtime.gradcheck.workers import in_turn
 
 
 def confirmed(site: Site, found: Sequence[Measured | None]) -> list[Measured | None]:
@@ -180,3 +204,248 @@ def close_by(site: Site, number: int) -> Iterator[Site | None]:
             yield other
     finally:
         Evaluator(site.target)
+
+
+# --- a second measurement alone ---
+
+
+def measured_twice(site: Site, found: Sequence[Measured | None]) -> list[Measured | None]:
+    """The same results; what differs beyond its error bar has been measured a second time.
+
+    With other steps, nearer by, and no goal to stop at. Of many, the clearest few are asked;
+    where these stand by it, the others are believed. This is less than `confirm` asks before a
+    gradient is called wrong, and costs a fifth of it: it serves where the gradient is known to
+    be wrong already.
+    """
+    result = [m if m is None else cautious(m) for m in found]
+    suspects = sorted(
+        (k for k, m in enumerate(found) if m is not None and accused(m)),
+        key=lambda k: 0.0 if (m := result[k]) is None else -m.z,
+    )
+    for group in (suspects[:CONFIRMATIONS], suspects[CONFIRMATIONS:]):
+        doubted = [m for k in group if (m := found[k]) is not None]
+        again = in_turn(site, [_second_look(m) for m in doubted])
+        for k, first, second in zip(group, doubted, again, strict=True):
+            # Where the budget does not reach, nothing is accused on one measurement.
+            result[k] = None if second is None else confronted(first, second)
+        if all((m := result[k]) is not None and m.z > SURE_BARS for k in group):
+            break
+    return result
+
+
+def _second_look(found: Measured) -> Line:
+    """The same line from nearer steps on: what has saturated far off has not there."""
+    line = found.line
+    first = (found.rungs or line.rungs)[0] - NEARER_EXPONENTS
+    return replace(
+        line, unit=SHIFTED_UNIT * line.unit, rungs=(first, first + 2, first + 4), goal=0.0
+    )
+
+
+class Looks:
+    """Slopes along a claim's line, from random steps of several lengths."""
+
+    def __init__(self, site: Site, claim: Measured) -> None:
+        self.site, self.claim = site, claim
+        self.along = site.along(claim.line.blocks)
+        self.unit, self.step = claim.line.unit, claim.step or claim.line.unit
+        kink = claim.slope.kink if claim.slope is not None else 0.0
+        self.beside = claim.rounding + kink  # of an error bar, beside what the steps show
+        self.found: list[Scattered] = []
+        self.moved: list[Integrated] = []
+
+    def stand(self) -> bool:
+        """Whether steps of two lengths, far apart, show the difference, and none refutes it.
+
+        The first are short enough that what a look leaves out, the seventh power, hides no claim.
+        """
+        size = max(abs(self.claim.gradient), abs(self.claim.numerical))
+        part = abs(self.claim.residual) / size
+        near = self.at(self.step * min(1.0, (SEVENTH_POWER_PART * part) ** (1 / 6)))
+        if not self.differs(near):
+            return False
+        far = self.over_long_moves(near.scale)
+        if far is not None:
+            return far
+        short = self.at(near.scale / SHORT_STEP_RATIO)
+        if self.refutes(short):
+            return False
+        return self.differs(short) or (not self.rougher(near) and self.nearer_by())
+
+    def over_long_moves(self, near: float) -> bool | None:
+        """Whether the gradient fails to explain a long move; None where that cannot be told.
+
+        Where the loss bends too much over a move for its slopes to be integrated, shorter ones
+        are tried. Where the slopes do not bend, and yet explain nothing, the loss may climb in
+        stairs, and a move that is too short to leave its tread would show no slope at all: then
+        longer ones have to tell.
+        """
+        if self.site.target.freeze is not None:
+            return None  # its gradient at other places is that of another loss
+        told, length = None, max(SHORT_STEP_RATIO * near, self.unit)
+        longest = length
+        while told is None and length >= near and len(self.moved) < MOST_MOVES:
+            move = self.move(length)
+            told = self.told(move, SURE_BARS if self.rougher(move) else REJECTION_BARS)
+            length /= LENGTH_RATIO
+        if told is False or not self.rough():
+            return told
+        leaning, doubting, noisy = 0, 0, self.noisy()
+        for length in (LENGTH_RATIO * longest, LENGTH_RATIO**2 * longest):
+            move = self.move(length)
+            far = self.told(move, SURE_BARS)
+            if far is not None:
+                return far
+            least = max(CONTAINED_BARS * move.error, REFUTING_PART * abs(self.claim.residual))
+            leaning += move.residual * np.sign(self.claim.residual) > least
+            apart = abs(move.residual - self.claim.residual)
+            within = (
+                move.steady < STEADY_GRADIENT and abs(move.residual) < CONTAINED_BARS * move.error
+            )
+            doubting += within and apart > CONTAINED_BARS * move.error
+        if doubting > 1:
+            return False
+        return told if told and (leaning > 1 or not noisy) else False
+
+    def move(self, length: float) -> Integrated:
+        """How much of a move the gradient explains."""
+        at = self.site.with_gradient(self.claim.line.blocks)
+        seed = self.site.seed + len(self.moved)
+        self.moved.append(integrated(at, self.claim.gradient, length, seed))
+        return self.moved[-1]
+
+    def told(self, move: Integrated, bars: float = REJECTION_BARS) -> bool | None:
+        """Whether a move shows the difference, or shows that there is none; None: neither."""
+        error = move.error + self.claim.rounding  # over a long move kinks are nothing special
+        if abs(move.residual) > bars * error:
+            return True
+        apart = abs(move.residual - self.claim.residual)
+        nothing = max(CONTAINED_BARS * error, REFUTING_PART * abs(self.claim.residual) - error)
+        contained = abs(move.residual) < nothing and apart > EXCLUDED_BARS * error
+        kinked = self.beside > self.claim.rounding  # then slopes jump, and are seldom steady
+        slight = kinked and move.curve < REFUTING_PART * abs(self.claim.residual)
+        known = move.steady < STEADY_GRADIENT or slight
+        return False if contained and known else None
+
+    def rougher(self, look: Integrated | Scattered) -> bool:
+        """Whether a look leaves more unexplained than the noise as it is known."""
+        known = self.site.noise_along(self.claim.line.blocks).deviation
+        return look.deviation > SAME_NOISE * known
+
+    def rough(self) -> bool:
+        """Whether slopes that hardly change left a move unexplained."""
+        return any(
+            m.steady < STEADY_GRADIENT
+            and self.told(m, SURE_BARS if self.rougher(m) else REJECTION_BARS) is None
+            for m in self.moved
+        )
+
+    def noisy(self) -> bool:
+        """Whether what is left unexplained is the same at two lengths, as no curve is."""
+        left = [m for m in self.moved if self.rougher(m) and m.steady < STEADY_GRADIENT]
+        return any(
+            longer.deviation < LENGTH_RATIO**CURVE_POWER * shorter.deviation
+            for longer, shorter in pairwise(left)
+        )
+
+    def at(self, scale: float) -> Scattered:
+        """A look with steps up to a length."""
+        seed = self.site.seed + len(self.found)
+        self.found.append(scattered(self.along, self.site.loss, scale, seed))
+        return self.found[-1]
+
+    def error(self, found: Scattered) -> float:
+        """The error bar of a look, with the rounding of the gradient."""
+        return found.error + self.beside
+
+    def differs(self, found: Scattered) -> bool:
+        """Whether the gradient is off by a look, and by more than kinks explain."""
+        jump = min(found.jump, self.claim.jump) if found.scale <= self.step else found.jump
+        return abs(self.claim.gradient - found.value) > REJECTION_BARS * (self.error(found) + jump)
+
+    def refutes(self, found: Scattered) -> bool:
+        """Whether a look shows that there is no difference like the one claimed."""
+        error = self.error(found)
+        small = error < REFUTING_PART * abs(self.claim.residual)
+        return small and abs(self.claim.gradient - found.value) <= REJECTION_BARS * error
+
+    def nearer_by(self) -> bool:
+        """Whether a ladder of shorter steps shows the difference: sharper, if noise is known."""
+        line, rungs = self.claim.line, window([self.claim])
+        nearer = tuple(rung - NEARER_EXPONENTS for rung in rungs)
+        found = self.site.measure(
+            replace(line, unit=SHIFTED_UNIT * line.unit, rungs=nearer), last=nearer[-1]
+        )
+        return accused(cautious(found, self.claim))
+
+    def noise(self) -> float | None:
+        """The noise of the loss along this line, as its sharpest look shows it.
+
+        Where no step has moved the loss, longer ones are tried; None where none does.
+        """
+        limit = self.unit * 2.0 ** (WIDEST_EXPONENT / 2)
+        known = [*(m.error for m in self.moved), *(f.error for f in self.found)]
+        while not np.isfinite(known).any():
+            longest = max(look.scale for look in self.found)
+            if longest >= limit:
+                return None
+            known.append(self.at(min(LENGTH_RATIO * longest, limit)).error)
+        # What shows the difference is what is doubted: its noise is that of a single tread.
+        moved = [(m.error, m.deviation) for m in self.moved if not self.told(m)]
+        looks = [(f.error, f.deviation) for f in self.found if not self.differs(f)]
+        every = [(f.error, f.deviation) for f in self.found]
+        finite = [min(each) for each in (moved, looks, every) if np.isfinite(each).any()]
+        return finite[0][1] if finite else None
+
+    def noise_over(self, length: float) -> float:
+        """The noise of the loss over a move, which crosses more stairs than steps do.
+
+        0 where it cannot be told from a curve.
+        """
+        if self.site.target.freeze is not None:
+            return 0.0
+        move = self.move(length)
+        return (
+            move.deviation if move.steady < STEADY_GRADIENT and np.isfinite(move.deviation) else 0.0
+        )
+
+
+def sharpened(site: Site, found: Measured, part: float) -> Measured:
+    """The same, or a sharper slope from a long move, where rounding or the curve hides it.
+
+    The change of the loss over a move, less the integral of the gradient, tells how far the
+    gradient is off on average there: with as little noise as long steps have, and without the
+    curve, which the gradient itself knows.
+
+    Args:
+        site: where.
+        found: what near steps show.
+        part: of the gradient's typical size along a line; a smaller error bar needs no sharpening.
+    """
+    if found.slope is None or accused(found) or site.target.freeze is not None:
+        return found
+    goal = part * site.size_of(found.line)
+    if found.error <= goal or not goal:
+        return found
+    unit, noise = found.line.unit, site.noise_along(found.line.blocks).deviation
+    at = site.with_gradient(found.line.blocks)
+    best, length = (
+        found,
+        float(np.clip(NARROWING_NOISES * noise / goal, SHORTEST_MOVE * unit, LONGEST_MOVE * unit)),
+    )
+    for number in range(NARROWING_MOVES):
+        try:
+            move = integrated(at, found.gradient, length, site.seed + number)
+        except Spent:
+            break
+        error = move.error + found.rounding
+        if error < best.error and abs(move.residual) <= REJECTION_BARS * error:
+            rung = round(2 * np.log2(length / unit))
+            numerical = found.gradient - move.residual
+            best = replace(found, numerical=numerical, error=error, rungs=(rung,), jump=0.0)
+        bent = move.curve > error / 2
+        hopeless = not bent and error > LENGTH_RATIO**2 * goal
+        if best.error <= goal or hopeless:
+            break
+        length = length / LENGTH_RATIO if bent else length * LENGTH_RATIO
+    return best

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from zlib import crc32
@@ -23,14 +23,23 @@ from throughtime.derivatives import (
     walk,
 )
 from throughtime.gradcheck.budget import Budget
-from throughtime.gradcheck.parameter_moves import Moved, moves_of
-from throughtime.gradcheck.search_direction import Block, Line, length, product, scales_of
+from throughtime.gradcheck.search_direction import (
+    Block,
+    Line,
+    Moved,
+    length,
+    moves_of,
+    product,
+    scales_of,
+)
 from throughtime.gradcheck.target import Evaluator, Target
 from throughtime.gradcheck.tolerances import (
     BENT_RATIO,
     BLOWN_UP_RATIO,
     DOUBLE_PRECISION_NOISE,
     FORMAT_PROBE,
+    NEAREST_EXPONENT,
+    NOISE_MARGIN,
     SIMILAR_SCALES,
 )
 
@@ -327,3 +336,32 @@ class Site:
             for name, array in found.items():
                 total[name] += weight * array
         return total
+
+
+def nearest(
+    site: Site, goal: float, start: tuple[int, ...], unit: float = 1.0, clear: float = NOISE_MARGIN
+) -> tuple[int, ...]:
+    """The smallest steps that noise leaves clear of the goal: there the loss curves least.
+
+    In double precision. In a shorter one they would be no smaller than where a walk begins.
+
+    Args:
+        site: where.
+        goal: an error bar that is small enough.
+        start: where the walk begins otherwise, and at most.
+        unit: the length of step 0.
+        clear: times less than the goal: what noise may leave of it.
+    """
+    if site.noise.relative >= DOUBLE_PRECISION_NOISE or not goal:
+        return start
+    step = 2 * clear * site.noise.deviation / goal / unit
+    first = int(np.clip(np.ceil(2 * np.log2(max(step, 1e-300))), NEAREST_EXPONENT, start[0]))
+    return first, first + 2, first + 4
+
+
+def window(found: Sequence[Measured]) -> tuple[int, ...]:
+    """The steps that served the last line, every other one where they are dense."""
+    for m in reversed(found):
+        if len(m.rungs) > 2:
+            return tuple(rung for rung in m.rungs if (rung - m.rungs[-1]) % 2 == 0)
+    return START_EXPONENTS

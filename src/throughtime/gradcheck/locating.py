@@ -1,35 +1,330 @@
-"""Which entries are wrong? A search that divides, instead of one that looks at all.
+"""Which entries are wrong? A search that divides, instead of one that measures all of them.
 
 Along a direction v the gradient is off by r·v, and so it is along each part of v: the parts add
 up to the whole, so that measuring all but one gives the last. One wrong entry among N is found
 after log₂ N halvings. Mostly sooner: where one entry alone is off, a direction whose moves grow
 with the place tells the place, by how much smaller the difference becomes.
 
-Where all parts are wrong again and again, everything may be. Then the borders of what is wrong are
-looked for, and what lies around it is measured.
+Where all parts are wrong again and again, everything may be. Then the search looks for the borders
+of what is wrong: on one side everything measured is wrong, on the other nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from throughtime.gradcheck.areas import Area
-from throughtime.gradcheck.borders import Wrong, bordered
+from throughtime.gradcheck.areas import Area, Gates, table_of
 from throughtime.gradcheck.budget import Spent
-from throughtime.gradcheck.evaluation_point import Measured, Site
-from throughtime.gradcheck.gates import Gates
-from throughtime.gradcheck.probe import Probe, is_off
-from throughtime.gradcheck.run import Runner
+from throughtime.gradcheck.evaluation_point import Measured, Site, nearest
+from throughtime.gradcheck.search_direction import Line, entry
 from throughtime.gradcheck.tolerances import (
+    ANOTHER_SEED,
+    AREA_SAMPLES,
     DENSE_DIVISIONS,
     LONE_DIVISIONS,
     LONE_ENTRY_ERROR,
+    MOST_STRETCHES,
     PART_ERROR,
     PLACE_ERROR,
+    PROBE_NOISE_MARGIN,
     RAMP_BARS,
+    REJECTION_BARS,
+    RESOLVED_ERROR,
+    SAMPLE_ERROR,
+    STRIP_BARS,
+    STRIP_CLEAR_BARS,
 )
+from throughtime.gradcheck.verdict import accused, cautious
+from throughtime.gradcheck.workers import Runner
+
+
+class Probe:
+    """Measures parts of the tensor that a line accuses.
+
+    Args:
+        site: where.
+        accusing: the line, over one stretch of one tensor. Its parts move as they do in it, so
+            that by how much they are off adds up to by how much the line is.
+        run: measures lines.
+    """
+
+    def __init__(self, site: Site, accusing: Measured, run: Runner) -> None:
+        self.site, self.accusing, self.run = site, accusing, run
+        self.block = accusing.line.blocks[0]
+        self.name = self.block.name
+        self.shape = site.parameters[self.name].shape
+        self.columns = table_of(self.shape)[1]
+        self.whole = Area.whole(self.shape)
+        self.looked: dict[tuple[int, int], Measured] = {}
+        self.few = (accusing.rungs[-1] - 4, accusing.rungs[-1] - 2, accusing.rungs[-1])
+
+    def off(self, areas: Sequence[Area], goal: float, *, ramp: bool = False) -> tuple[float, float]:
+        """By how much the gradient is off along a direction over some areas, ± an error bar.
+
+        Args:
+            areas: the accusing direction is confined to them.
+            goal: an error bar that is small enough.
+            ramp: whether later entries move farther.
+
+        Raises:
+            Spent: where the budget does not reach so far.
+        """
+        found = self._measured(self._stretches(areas), goal, self.block.seed, ramp)
+        return found.residual, found.error
+
+    def strip(self, area: Area, goal: float, *, another: bool = False) -> Measured:
+        """A direction over an area, or over a sample of it.
+
+        Args:
+            area: where.
+            goal: an error bar that is small enough.
+            another: whether a direction is taken that has nothing to do with the accusing one.
+
+        Raises:
+            Spent: where the budget does not reach so far.
+        """
+        stretches = self._stretches([area])
+        if len(stretches) > MOST_STRETCHES:
+            chosen = np.linspace(0, len(stretches) - 1, MOST_STRETCHES).astype(int)
+            stretches = [stretches[k] for k in chosen]
+        seed = self.block.seed
+        if another and seed is not None:
+            seed += ANOTHER_SEED
+        return self._measured(stretches, goal, seed, ramp=False)
+
+    def look(self, places: Sequence[tuple[int, int]], sharp: float) -> None:
+        """Measures single entries (row, column), each of them once.
+
+        Args:
+            places: which.
+            sharp: an error bar that is small enough, relative to the tensor's typical gradient.
+
+        Raises:
+            Spent: where the budget does not reach so far.
+        """
+        new = [place for place in dict.fromkeys(places) if place not in self.looked]
+        typical = float(np.sqrt(np.mean(np.square(self.site.gradient[self.name], dtype=float))))
+        goal = sharp * typical
+        found = self.run(self.site, [self._entry(r * self.columns + c, goal) for r, c in new])
+        for place, measured in zip(new, found, strict=True):
+            if measured is None:
+                raise Spent
+            self.looked[place] = cautious(measured)
+
+    def looked_in(self, area: Area) -> list[tuple[int, int]]:
+        """The entries of an area that were looked at by themselves."""
+        return [place for place in self.looked if area.holds(*place)]
+
+    def wrong_in(self, area: Area) -> list[tuple[int, int]]:
+        """Those of them that are wrong."""
+        return [place for place in self.looked_in(area) if accused(self.looked[place])]
+
+    def unexplained(self) -> bool:
+        """Whether the entries that were looked at leave some of the accusing difference open."""
+        residual, error = self.accusing.residual, self.accusing.error
+        moves = self.block.moves(self.site.parameters[self.name].size)
+        for (row, column), found in self.looked.items():
+            move = float(moves[row * self.columns + column - self.block.start])
+            residual, error = residual - move * found.residual, error + abs(move) * found.error
+        return is_off(residual, error)
+
+    def _measured(
+        self, stretches: Sequence[tuple[int, int]], goal: float, seed: int | None, ramp: bool
+    ) -> Measured:
+        blocks = tuple(
+            replace(self.block, start=first, stop=stop, seed=seed, ramp=ramp)
+            for first, stop in stretches
+        )
+        unit = self.accusing.line.unit
+        line = Line(
+            "", blocks, unit, nearest(self.site, goal, self.few, unit, PROBE_NOISE_MARGIN), goal
+        )
+        (found,) = self.run(self.site, [line])
+        if found is None or not np.isfinite(found.error):
+            raise Spent
+        return found
+
+    def _entry(self, place: int, goal: float) -> Line:
+        index = [int(i) for i in np.unravel_index(place, self.shape)]
+        unit = self.site.scales[self.name]
+        rungs = nearest(self.site, goal, self.few, unit, PROBE_NOISE_MARGIN)
+        return Line(str(index), entry(self.name, place), unit, rungs, goal)
+
+    def _stretches(self, areas: Sequence[Area]) -> list[tuple[int, int]]:
+        return [stretch for area in areas for stretch in area.stretches(self.shape)]
+
+
+def is_off(residual: float, error: float) -> bool:
+    """Whether a difference is larger than its error bar explains."""
+    return abs(residual) > REJECTION_BARS * error
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """An area that is wrong.
+
+    Attributes:
+        area: it.
+        looked: how many of its entries were looked at by themselves.
+        wrong: how many of these are wrong.
+        beside: strips along its borders that were measured, and agree.
+        unclear: strips there that may agree or not: error bars are too wide to tell.
+    """
+
+    area: Area
+    looked: int
+    wrong: int
+    beside: tuple[Area, ...] = ()
+    unclear: tuple[Area, ...] = ()
+
+
+def bordered(probe: Probe, area: Area) -> Wrong | None:
+    """What is wrong of an area whose parts are, or of more than that.
+
+    Some of its entries are looked at, all over it. Then its borders are looked for, by rows and by
+    columns: just inside, what was measured is wrong; just outside, it agrees along two directions.
+
+    Returns:
+        None where none of these entries is wrong, or one alone: what is must be strewn about.
+
+    Raises:
+        Spent: where the budget does not reach so far.
+    """
+    beside: list[tuple[Area, bool]] = []
+    for axis in (0, 1):
+        samples = _samples(area)
+        probe.look(samples, SAMPLE_ERROR)
+        wrong = [place for place in probe.wrong_in(area) if place in samples]
+        if not wrong:
+            return None
+        if area.span(axis) == probe.whole.span(axis) and len(wrong) == len(samples):
+            continue
+        centre = wrong[len(wrong) // 2][axis]
+        sides = [_Side(probe, area, axis, last) for last in (False, True)]
+        (first, before), (stop, after) = (side.border(centre) for side in sides)
+        area = area.with_span(axis, first, stop)
+        beside = [(one.with_span(axis, first, stop), clear) for one, clear in beside]
+        beside += [
+            (area.with_span(axis, *span), side.clear)
+            for side, span in zip(sides, (before, after), strict=True)
+            if span is not None
+        ]
+    if area.size == 1:
+        return None
+    probe.look(_samples(area), SAMPLE_ERROR)
+    looked, wrong = probe.looked_in(area), probe.wrong_in(area)
+    agree = tuple(one for one, clear in beside if clear)
+    unclear = tuple(one for one, clear in beside if not clear)
+    return Wrong(area, len(looked), len(wrong), agree, unclear)
+
+
+def _samples(area: Area) -> list[tuple[int, int]]:
+    """Entries in the first row and the last, the first column and the last, and between."""
+    (top, bottom), (left, right) = area.rows, area.columns
+    rows, columns = bottom - 1 - top, right - 1 - left
+    places = [(top + round(rows * r / 5), left + round(columns * c / 5)) for r, c in AREA_SAMPLES]
+    return list(dict.fromkeys(places))
+
+
+class _Side:
+    """One side of an area, and strips along it: 0 just inside, −1 just outside, and so on.
+
+    Strips are one row or column wide, or as many as it takes to see the difference.
+    """
+
+    def __init__(self, probe: Probe, area: Area, axis: int, last: bool) -> None:
+        self.probe, self.area, self.axis, self.last = probe, area, axis, last
+        self.first, self.stop = area.span(axis)
+        self.end = probe.whole.span(axis)[1]
+        residual, error = abs(probe.accusing.residual), probe.accusing.error
+        count = self.stop - self.first
+        self.unit = int(np.clip(np.ceil(count * (STRIP_BARS * error / residual) ** 2), 1, count))
+        self.goal = max(residual * float(np.sqrt(self.unit / count)) / STRIP_BARS, error)
+        self.typical = residual / float(np.sqrt(area.size))  # by so much an entry is off
+        self.clear = True
+        room = self.end - self.stop if last else self.first
+        self.least = -int(np.ceil(room / self.unit))
+
+    def border(self, centre: int) -> tuple[int, tuple[int, int] | None]:
+        """Where what is wrong about a row or column ends on this side.
+
+        And the rows or columns beyond that are right; None where the tensor ends.
+        """
+        places = {self._strip(place[self.axis]) for place in self.probe.looked_in(self.area)}
+        inside, outside = self._strip(centre), None
+        for strip in sorted((p for p in places if p < inside), reverse=True):
+            if not self._off(strip):
+                outside = strip
+                break
+            inside = strip
+        inside, outside = _edge(self._off, inside, outside, self.least)
+        first, stop = self._span(inside)
+        return (stop if self.last else first), None if outside is None else self._span(outside)
+
+    def _strip(self, place: int) -> int:
+        """The strip that holds a row or column."""
+        return (self.stop - 1 - place if self.last else place - self.first) // self.unit
+
+    def _span(self, strip: int) -> tuple[int, int]:
+        near = self.first + strip * self.unit
+        if self.last:
+            near = self.stop - (strip + 1) * self.unit
+        return max(near, 0), min(near + self.unit, self.end)
+
+    def _off(self, strip: int, another: bool = False) -> bool:
+        here = self.area.with_span(self.axis, *self._span(strip))
+        if self.probe.wrong_in(here):
+            return True
+        found = self.probe.strip(here, self.goal, another=another)
+        # Whatever is looked at last lies just outside.
+        expected = self.typical * float(np.sqrt(here.size))
+        own = self.probe.site.size_of(found.line)
+        resolved = not own or REJECTION_BARS * found.error < RESOLVED_ERROR * own
+        self.clear = resolved and STRIP_CLEAR_BARS * found.error < expected
+        return is_off(found.residual, found.error)
+
+
+def _edge(
+    off: Callable[[int, bool], bool], inside: int, outside: int | None, least: int
+) -> tuple[int, int | None]:
+    """The outermost strip of a run that is off, and the one beyond it, which is not.
+
+    Args:
+        off: whether a strip is, along a direction or along another one.
+        inside: one that is.
+        outside: one further out that is not; None where none is known.
+        least: the outermost that there is; beyond it the tensor ends.
+
+    Example:
+        >>> _edge(lambda strip, another: strip >= -3, 2, None, -8)
+        (-3, -4)
+        >>> _edge(lambda strip, another: True, 2, None, -8)
+        (-8, None)
+        >>> _edge(lambda strip, another: strip >= 2, 4, 0, -8)
+        (2, 1)
+    """
+    while True:
+        reach = 1
+        while outside is None:
+            if inside == least:
+                return inside, None
+            further = max(inside - reach, least)
+            if off(further, False):
+                inside, reach = further, 2 * reach
+            else:
+                outside = further
+        while inside - outside > 1:
+            middle = (inside + outside) // 2
+            if off(middle, False):
+                inside = middle
+            else:
+                outside = middle
+        if not off(outside, True):
+            return inside, outside
+        inside, outside = outside, None
 
 
 @dataclass

@@ -2,14 +2,16 @@
 
 A numerical derivative means something only where the loss is a function of the parameters: of
 all of them, and of nothing that changes from call to call. What breaks this looks like a wrong
-gradient. Here it is told apart, each kind by a message of its own.
+gradient. Here it is told apart, each kind by a message of its own that says what was seen, what it
+means, and the way out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal, NoReturn
 
 import numpy as np
 
@@ -22,12 +24,11 @@ from throughtime.derivatives import (
     last_place,
     significant_bits,
 )
-from throughtime.gradcheck import messages
-from throughtime.gradcheck.repeats import changed_tensors, kept_part, pattern, same_loss
-from throughtime.gradcheck.starting_point import Origin
+from throughtime.gradcheck.points import Origin
 from throughtime.gradcheck.target import Evaluator
 from throughtime.gradcheck.tolerances import (
     FAR_MOVE,
+    LARGEST_UNSTEADY,
     LOSS_REPEATS,
     NEAR_MOVE,
     REORDERING_ULPS,
@@ -132,7 +133,7 @@ class _Flight:
         after = self._loss()
         if not self._same(after):
             self._refuse_scatter([_sum(after)])
-            messages.gradient_changes_loss(_sum(self.first), _sum(after), self._has_reset)
+            gradient_changes_loss(_sum(self.first), _sum(after), self._has_reset)
 
     def repeat_the_gradient(self) -> None:
         second = self.evaluator.gradient()
@@ -142,7 +143,7 @@ class _Flight:
         third = self.evaluator.gradient()
         kept = kept_part((self.gradient, second, third), list(changed))
         norms = [float(np.linalg.norm(g[next(iter(changed))])) for g in (self.gradient, second)]
-        messages.gradient_differs(changed, norms, kept, self._has_reset)
+        gradient_differs(changed, norms, kept, self._has_reset)
 
     def go_elsewhere_and_back(self) -> None:
         """The gradient comes first there: it must not live on what the last loss left behind."""
@@ -150,11 +151,11 @@ class _Flight:
         self._refuse_unless_it_reacts(names)
         changed = self._changed(self.evaluator.gradient())
         if changed:
-            messages.gradient_is_stale(changed)
+            gradient_is_stale(changed)
         back = self._loss()
         if not self._same(back):
             self._refuse_scatter([_sum(back)])
-            messages.loss_remembers(_sum(self.first), _sum(back), self._has_reset)
+            loss_remembers(_sum(self.first), _sum(back), self._has_reset)
 
     def move_some_of_the_parameters(self) -> None:
         """Tensors whose gradient is 0 together; the others in a few groups."""
@@ -170,22 +171,22 @@ class _Flight:
         """What stands in no verdict's way."""
         found = []
         if self.unsteady:
-            found.append(messages.UNSTEADY)
+            found.append(UNSTEADY)
         if self.unused:
-            found.append(messages.unused(self.unused))
+            found.append(unused(self.unused))
         if self.still:
-            found.append(messages.still(list(dict.fromkeys(self.still))))
+            found.append(still(list(dict.fromkeys(self.still))))
         own = max((array.dtype for array in self.origin.copies.values()), key=lambda d: d.itemsize)
         carried = format_of(self.losses)
         if decimal_digits(carried) < decimal_digits(str(own)):
-            found.append(messages.short_loss(carried, decimal_digits(carried), str(own)))
-        return [*found, *messages.gradient_precision(self.gradient, self.origin.copies)]
+            found.append(short_loss(carried, decimal_digits(carried), str(own)))
+        return [*found, *gradient_precision(self.gradient, self.origin.copies)]
 
     def _refuse_scatter(self, values: list[float]) -> None:
         """Refuses a loss that goes on to differ where it is evaluated again and again."""
         values += [self.evaluator.loss() for _ in range(LOSS_REPEATS - len(values))]
         if np.ptp(values) > REORDERING_ULPS * self.eps * max(map(abs, values)):
-            messages.loss_differs(values, pattern(values), self._has_reset)
+            loss_differs(values, pattern(values), self._has_reset)
 
     # --- one evaluation, and what it is compared with ---
 
@@ -221,7 +222,7 @@ class _Flight:
             except Exception:  # the user's own code, at a point that it was not meant for
                 return True
             if self.origin.all_back(names):
-                messages.parameters_overwritten(names[0])
+                parameters_overwritten(names[0])
         if self.unsteady:
             return not same_loss(self.first, terms, self.eps)
         return not np.array_equal(terms, self.first)
@@ -246,7 +247,7 @@ class _Flight:
         unit = last_place(np.concatenate([np.ravel(terms) for terms in self.losses]))
         nowhere = not any(array.any() for array in self.gradient.values())
         if change > max(swallowed, VISIBLE_PART * size, VISIBLE_SHORT_ULPS * unit) or nowhere:
-            messages.loss_does_not_react(_sum(self.first), names, len(self.gradient), slopes)
+            loss_does_not_react(_sum(self.first), names, len(self.gradient), slopes)
         if change > swallowed:
             self.still += names
 
@@ -261,3 +262,271 @@ def _eps(losses: Sequence[Array]) -> float:
     own = float(np.finfo(kind).eps) if kind.kind == "f" else 0.0
     bits = significant_bits(np.concatenate([np.ravel(terms) for terms in losses]))
     return max(own, 2.0**-23 if bits <= 24 else 2.0**-52)
+
+
+Pattern = Literal["adds up", "repeats", "settles", "scatters"]
+
+
+def pattern(values: Sequence[float]) -> Pattern:
+    """What a dozen or so numbers do that ought to be the same.
+
+    Differences that all point in one direction, or shrink to a tenth and stay there, come of
+    something carried from one evaluation into the next; independent draws do neither but by a
+    chance of one in thousands.
+
+    Returns:
+        "adds up": each is the one before plus the same; "repeats": they come in a cycle;
+        "settles": they drift, or close in on a value; "scatters": none of these.
+
+    Example:
+        >>> pattern([0.5 * k for k in range(1, 13)])
+        'adds up'
+        >>> pattern([1 + (-0.5)**k for k in range(12)])
+        'settles'
+    """
+    array = np.array(values)
+    differences = np.diff(array)
+    if np.allclose(differences, differences[0], rtol=1e-4, atol=0):
+        return "adds up"
+    if (differences >= 0).all() or (differences <= 0).all():
+        return "settles"
+    if any((array[cycle:] == array[:-cycle]).all() for cycle in range(2, len(array) // 2 + 1)):
+        return "repeats"
+    sizes, part = np.abs(differences), len(differences) // 3
+    return "settles" if sizes[-part:].max() <= sizes[:part].max() / 10 else "scatters"
+
+
+def same_loss(first: Array, second: Array, eps: float) -> bool:
+    """Whether two evaluations' terms have the same sum but for the order of its additions."""
+    a, b = (float(np.sum(terms, dtype=np.float64)) for terms in (first, second))
+    scale = float(np.sum(np.abs(first), dtype=np.float64))
+    return a == b or abs(a - b) <= REORDERING_ULPS * eps * scale
+
+
+def changed_tensors(
+    first: Mapping[str, Array], second: Mapping[str, Array], eps: float
+) -> dict[str, float]:
+    """Tensors in which two gradients differ by more than the order of additions explains.
+
+    Where a tensor's terms cancel, their rounding is large beside their sum: a hundredth of the
+    whole gradient's size counts as size for each.
+
+    Returns:
+        name to ‖second − first‖ / ‖first‖.
+    """
+    norms = {name: float(np.linalg.norm(array.astype(np.float64))) for name, array in first.items()}
+    whole = float(np.sqrt(sum(norm**2 for norm in norms.values())))
+    changed = {}
+    for name, norm in norms.items():
+        away = second[name].astype(np.float64) - first[name]
+        distance = float(np.linalg.norm(away))
+        if distance > min(4 * REORDERING_ULPS * eps, LARGEST_UNSTEADY) * max(norm, whole / 100):
+            changed[name] = distance / norm if norm else np.inf
+    return changed
+
+
+def kept_part(gradients: Sequence[Mapping[str, Array]], names: Sequence[str]) -> float | None:
+    """By which factor the second change between three gradients is the first one.
+
+    1: every call adds the same; between 0 and 1: a part is kept; 0: the second and the third
+    are equal; None: the two changes are no multiples of each other.
+    """
+    first, second, third = (
+        np.concatenate([g[name].astype(np.float64).ravel() for name in names]) for g in gradients
+    )
+    earlier, later = second - first, third - second
+    factor = float(earlier @ later / (earlier @ earlier))
+    away = np.linalg.norm(later - factor * earlier)
+    return factor if away <= 0.01 * np.linalg.norm(earlier) else None
+
+
+UNSTEADY = (
+    "Repeated evaluations differ in their last digits, as sums do whose order changes from call "
+    "to call; the error bars take it in."
+)
+
+RESET = "put it back before each evaluation: Target(reset=…)"
+RESET_FAILS = "Target.reset is called before each evaluation and does not put all of it back"
+
+
+# --- the loss ---
+
+
+def loss_differs(values: Sequence[float], how: Pattern, has_reset: bool) -> NoReturn:
+    """Evaluated again at the same point, the loss is another."""
+    back = RESET_FAILS if has_reset else RESET
+    again = RESET_FAILS if has_reset else "seed it before each evaluation: Target(reset=…)"
+    differences = np.abs(np.diff(values))
+    way = "settle" if differences[-1] < differences[0] / 10 else "go one way"
+    meaning = {
+        "adds up": f"each adds {values[1] - values[0]:.6g}: a sum, or a state, is carried on from "
+        f"evaluation to evaluation; {back}",
+        "settles": f"they {way} (by {differences[0]:.1e} at first, {differences[-1]:.1e} at "
+        "last): a state is carried from one evaluation into the next, so that it does not begin "
+        f"at the initial state; {back}",
+        "repeats": "they come in a cycle: each evaluation is given other data, or two states take "
+        f"turns; let every evaluation see the same batch, or {back}",
+        "scatters": f"they scatter by {np.std(values):.1e} and do not settle: dropout, or another "
+        f"random draw; {again}",
+    }
+    digits = max(6, 2 - int(np.floor(np.log10(np.ptp(values) / max(map(abs, values))))))
+    *early, last = (f"{value:.{digits}g}" for value in [*values[:3], values[-1]])
+    seen = f"{', '.join(early)} … {last}"
+    _refuse("loss", "the same number at the same parameters", seen, meaning[how])
+
+
+def gradient_changes_loss(before: float, after: float, has_reset: bool) -> NoReturn:
+    """The loss is another once the gradient has been called."""
+    meaning = (
+        "calling the gradient changes what the loss depends on, the parameters' arrays aside: "
+        "weights updated inside the backward pass in a copy that the target keeps, a state, or "
+        f"running averages; {RESET_FAILS if has_reset else RESET}"
+    )
+    seen = f"{before:.9g} before the gradient was called and {after:.9g} after"
+    _refuse("loss", "the same number at the same parameters", seen, meaning)
+
+
+def loss_remembers(before: float, after: float, has_reset: bool) -> NoReturn:
+    """The loss is another once the parameters have been elsewhere."""
+    meaning = (
+        "something of the other point is left: a state, or a copy of the parameters that is not "
+        f"made anew at every evaluation; {RESET_FAILS if has_reset else RESET}"
+    )
+    seen = f"{before:.9g}, and {after:.9g} once they had been elsewhere and were put back"
+    _refuse("loss", "the same number at the same parameters", seen, meaning)
+
+
+def loss_does_not_react(
+    loss: float, names: Sequence[str], tensors: int, slopes: Mapping[str, float]
+) -> NoReturn:
+    """The loss is the same wherever these tensors stand."""
+    steepest = max(slopes, key=lambda name: slopes[name])
+    meaning = (
+        "it works on a copy: detached, converted to another dtype, or read once when the loss was "
+        "made; let it look at Target.parameters in every call, or take them: loss(parameters)"
+    )
+    every = len(names) == tensors
+    what = "loss" if every else f"parameters[{names[0]!r}]"
+    moved = "every entry of every tensor" if every else "every entry of " + ", ".join(names)
+    slope = f"whose gradient is {slopes[steepest]:.2g} in size" if slopes[steepest] else ""
+    seen = f"{loss:.9g} before and after {moved} was moved" + (f", {slope}" if slope else "")
+    expected = "one that reacts to the parameters" if every else "a loss that reacts to it"
+    _refuse(what, expected, seen, meaning)
+
+
+def parameters_overwritten(name: str) -> NoReturn:
+    """The loss sets the parameters to what they were."""
+    meaning = "it writes a copy of its own into them; let it read them, and never write"
+    seen = "it back at its old values after the loss was evaluated elsewhere"
+    _refuse(f"parameters[{name!r}]", "the loss to leave it as it is", seen, meaning)
+
+
+# --- the gradient ---
+
+
+def gradient_differs(
+    changed: Mapping[str, float], norms: Sequence[float], kept: float | None, has_reset: bool
+) -> NoReturn:
+    """Called again at the same point, the gradient is another."""
+    name = next(iter(changed))
+    back = RESET_FAILS if has_reset else RESET
+    if kept is None:
+        meaning = (
+            "the changes follow no pattern: a mask drawn again in the backward pass, or a buffer "
+            "that starts with whatever lies in memory (np.empty, malloc); seed the draw before "
+            "each call with Target(reset=…), start the buffer with zeros"
+        )
+    elif abs(kept) < 0.01:
+        meaning = f"only the first call differs: something is left over from it; {back}"
+    elif 0.99 < kept < 1.01:
+        meaning = (
+            "every call adds the same: it is accumulated without being set to zero; begin each "
+            "call with zeros (zero_grad, or grad[...] = 0)"
+        )
+    else:
+        meaning = (
+            f"each call's change is {kept:.2g} times the one before: a part of it is kept, as "
+            f"momentum keeps it, or a state settles; {back}"
+        )
+    others = f" (and likewise {', '.join(list(changed)[1:])})" if len(changed) > 1 else ""
+    seen = f"one of size {norms[0]:.6g}, then one of {norms[1]:.6g}{others}"
+    _refuse(f"gradient[{name!r}]", "the same numbers at the same parameters", seen, meaning)
+
+
+def gradient_is_stale(changed: Mapping[str, float]) -> NoReturn:
+    """The gradient depends on where the loss was evaluated last."""
+    name = max(changed, key=lambda each: changed[each])
+    seen = (
+        f"another ({_percent(changed[name])} of its size away) once the loss had been evaluated "
+        "elsewhere and the parameters were put back"
+    )
+    meaning = (
+        "it uses what the last evaluation of the loss left behind; let it run a forward pass of "
+        "its own"
+    )
+    _refuse(f"gradient[{name!r}]", "that of where the parameters stand", seen, meaning)
+
+
+# --- notes ---
+
+
+def unused(names: Sequence[str]) -> str:
+    """These tensors do not matter."""
+    one = len(names) == 1
+    return (
+        f"The loss does not react to {', '.join(names)} at all, and {'its' if one else 'their'} "
+        f"gradient is exactly 0: {'it does' if one else 'they do'} not matter here."
+    )
+
+
+def still(names: Sequence[str]) -> str:
+    """The loss did not change where the gradient says that it would, by little."""
+    one = len(names) == 1
+    return (
+        f"The loss did not change when {', '.join(names)} {'was' if one else 'were'} moved, though "
+        f"{'its' if one else 'their'} gradient is not 0: either rounding swallows so small a "
+        "change, or the loss works on a copy."
+    )
+
+
+def short_loss(carried: str, digits: int, parameters: str) -> str:
+    """The loss has fewer digits than its parameters."""
+    return (
+        f"The loss carries {digits} digits ({carried}), its parameters are {parameters}: it is "
+        f"converted on the way, and the error bars are as wide as {carried} makes them."
+    )
+
+
+def gradient_precision(gradient: Mapping[str, Array], parameters: Mapping[str, Array]) -> list[str]:
+    """Tensors whose gradient comes in another precision than the parameter's."""
+    kinds: dict[tuple[str, str, str], list[str]] = {}
+    for name, array in gradient.items():
+        own, came = str(parameters[name].dtype), str(array.dtype)
+        both_long = own == came == "float64"
+        carried = "float32" if both_long and format_of([array]) == "float32" else came
+        if own != came or carried != came:
+            kinds.setdefault((own, came, carried), []).append(name)
+    return [_conversion(names, *kind) for kind, names in kinds.items()]
+
+
+def _conversion(names: Sequence[str], own: str, came: str, carried: str) -> str:
+    text = f"The gradient of {', '.join(names)} comes in {came}, the parameters are in {own}"
+    if carried == came:
+        digits = _digits(came)
+        return text + (f"; it carries {digits} digits." if digits < _digits(own) else ".")
+    return (
+        f"The gradient of {', '.join(names)} comes in {came} but carries {_digits(carried)} "
+        f"digits: it was computed in {carried}."
+    )
+
+
+def _digits(kind: str) -> int:
+    return decimal_digits(kind) if kind in ("float16", "float32", "float64") else 16
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * ratio:.3g} %" if np.isfinite(ratio) else "all"
+
+
+def _refuse(what: str, expected: str, seen: str, meaning: str) -> NoReturn:
+    refuse(what, expected, seen, meaning, error=CheckError)

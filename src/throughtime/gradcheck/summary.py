@@ -1,28 +1,47 @@
-"""From measurements at one site to the report of each tensor, and of the point."""
+"""From measurements at one point to the report of each tensor, in numbers and in sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from throughtime.arrays import Array, Shape
+from throughtime.gradcheck.areas import Area, areas_of, gates_of, listed, table_of
 from throughtime.gradcheck.evaluation_point import Measured, Site
 from throughtime.gradcheck.examination import Examination, Findings
-from throughtime.gradcheck.relative_error import discrepancy, floor
-from throughtime.gradcheck.remedy import BUDGET, remedy
-from throughtime.gradcheck.report import Direction, Point, TensorReport, Worst, worst_verdict
-from throughtime.gradcheck.tolerances import MOST_LISTED, NEGLIGIBLE_WEIGHT, NOTABLE_KINK
+from throughtime.gradcheck.locating import Wrong
+from throughtime.gradcheck.report import (
+    Direction,
+    Point,
+    TensorReport,
+    Worst,
+    WrongArea,
+    worst_verdict,
+)
+from throughtime.gradcheck.tolerances import (
+    BENT_RATIO,
+    COARSE_LOSS,
+    MOST_LISTED,
+    MOST_NAMED,
+    NEGLIGIBLE_WEIGHT,
+    NOTABLE_KINK,
+    SHORT_SPACING,
+    SINGLE_SPACING,
+    SMALL_WEIGHTS,
+)
 from throughtime.gradcheck.verdict import (
     Distance,
     accused,
     columns,
+    discrepancy,
+    floor,
     judge,
     of_directions,
     of_entries,
     sharper,
 )
-from throughtime.gradcheck.whereabouts import whereabouts
 
 
 @dataclass(frozen=True)
@@ -181,3 +200,160 @@ def _worst(found: Measured, shape: tuple[int, ...]) -> Worst:
 
 def _direction(found: Measured) -> Direction:
     return Direction(found.line.label, found.gradient, found.numerical, found.error)
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """What a report says of the places that are wrong in a tensor.
+
+    Attributes:
+        areas: rows and columns.
+        all_found: whether nothing else is wrong, as far as was measured.
+        sentences: about these areas, and about what was not searched.
+    """
+
+    areas: tuple[WrongArea, ...] = ()
+    all_found: bool = False
+    sentences: tuple[str, ...] = ()
+
+
+def whereabouts(site: Site, name: str, found: Findings) -> Whereabouts:
+    """From all of a tensor's entries, or from a search for those that are wrong."""
+    if found.complete and found.wrong:
+        return _of_all(site, name, found)
+    if found.located is None:
+        return Whereabouts()
+    shape = site.parameters[name].shape
+    said = []
+    for wrong in found.located.areas:
+        outside = f", and {_strips(wrong.beside, shape)}" if wrong.beside else ""
+        if wrong.unclear:
+            outside += f"; whether {_strips(wrong.unclear, shape)} cannot be told"
+        said.append(_sentence(site, name, [wrong], outside))
+    left = [area.words(shape) for area in found.located.left]
+    if left:
+        places = listed([*left[:MOST_NAMED], "elsewhere"] if left[MOST_NAMED:] else left)
+        said.append(f"{name}: something is wrong in {places}, which was not searched further.")
+    areas = tuple(_as_reported(site, name, wrong) for wrong in found.located.areas)
+    return Whereabouts(areas, found.located.ended, tuple(said))
+
+
+def _of_all(site: Site, name: str, found: Findings) -> Whereabouts:
+    """Of a tensor whose entries were all looked at."""
+    shape = site.parameters[name].shape
+    table = np.array([accused(found.entries[k]) for k in range(len(found.entries))])
+    table = table.reshape(table_of(shape))
+    count, areas = int(table.sum()), [_counted(table, area) for area in areas_of(table)]
+    if not areas:
+        more = f"{name}: {count:,} of its {table.size:,} entries are wrong."
+        return Whereabouts((), count <= MOST_LISTED, (more,) if count > 1 else ())
+    others = table.size - sum(wrong.looked for wrong in areas)
+    off = count - sum(wrong.wrong for wrong in areas)
+    outside = f", and so {_are(off)} {off:,} of the {others:,} others" if off else ""
+    if others and not off:
+        outside = f", and all {others:,} others agree" if others > 1 else ", and the other agrees"
+    reported = tuple(_as_reported(site, name, wrong) for wrong in areas)
+    return Whereabouts(
+        reported, not off or count <= MOST_LISTED, (_sentence(site, name, areas, outside),)
+    )
+
+
+def _counted(table: Array, area: Area) -> Wrong:
+    inside = table[slice(*area.rows), slice(*area.columns)]
+    return Wrong(area, inside.size, int(inside.sum()))
+
+
+def _sentence(site: Site, name: str, areas: Sequence[Wrong], outside: str) -> str:
+    """Areas that are wrong, and what speaks for it."""
+    shape = site.parameters[name].shape
+    looked, wrong = sum(one.looked for one in areas), sum(one.wrong for one in areas)
+    whole = areas[0].area == Area.whole(shape)
+    sample = looked < sum(one.area.size for one in areas)
+    entries = f"{looked:,} entr{'y' if looked == 1 else 'ies'}"
+    entries += " looked at" * sample + " there" * (not whole)
+    throughout = wrong == looked
+    inside = f"all {entries} are" if throughout else f"{wrong:,} of {entries} {_are(wrong)}"
+    where = "" if whole else " " + " and ".join(_words(site, name, one.area) for one in areas)
+    if whole and not throughout:
+        return f"{name}: {inside} wrong{outside}."
+    return f"{name}: wrong {'throughout' if throughout else 'in'}{where}: {inside} wrong{outside}."
+
+
+def _strips(strips: Sequence[Area], shape: Shape) -> str:
+    """That strips beside an area agree."""
+    one = len(strips) == 1 and 1 in (strips[0].height, strips[0].width)
+    return f"{listed([strip.words(shape) for strip in strips])} {'agrees' if one else 'agree'}"
+
+
+def _words(site: Site, name: str, area: Area) -> str:
+    """An area in words, with the gate that it is; where gates are open, if one reading fits."""
+    shape = site.parameters[name].shape
+    gates = {gates.words(area, shape) for gates in gates_of(site.target, name)} - {""}
+    words = area.words(shape)
+    return f"{words}, {gates.pop()}" if len(gates) == 1 else words
+
+
+def _as_reported(site: Site, name: str, wrong: Wrong) -> WrongArea:
+    (top, bottom), (left, right) = wrong.area.rows, wrong.area.columns
+    words = _words(site, name, wrong.area)
+    return WrongArea((top, bottom - 1), (left, right - 1), words, wrong.looked, wrong.wrong)
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+BUDGET = "allow more evaluations or seconds: the budget ended before all was looked at"
+UNDEFINED = "the loss is NaN or infinite, or raises, around this point: check its domain"
+KINK = "the loss has a kink here, as a ReLU at 0: move the parameters or inputs a little"
+TERMS = "return the loss as an array of per-step terms, which are then summed in float64"
+DOUBLE = "compute the loss in float64"
+UNROUNDED = "the loss carries few digits: return it unrounded, computed in float64"
+INSIDE = (
+    "something inside the loss is rounded to few digits, so that it climbs in stairs: keep states "
+    "and activations in float64 for the check"
+)
+LARGER = "check at larger weights: these are so small that they hardly reach the loss"
+SMOOTHER = "the loss curves at every step tried: check fewer steps, or smaller weights"
+STEEPER = "this tensor hardly moves the loss here: check where its gradient is larger"
+MORE = "look at more directions: effort='normal'"
+
+
+def remedy(site: Site, name: str, found: Findings) -> str:
+    """One sentence: what would help most, judged by what made the error bars wide."""
+    measured = [*found.whole, *found.entries.values()]
+    if not measured:
+        return BUDGET
+    if any(m.slope is None for m in measured):
+        return UNDEFINED
+    worst = max(measured, key=lambda m: m.error / max(m.line.unit, np.finfo(float).tiny))
+    assert worst.slope is not None
+    slope = worst.slope
+    if site.noise.relative > COARSE_LOSS or site.noise.digits > SINGLE_SPACING:
+        return UNROUNDED
+    if (
+        name in site.own_noise
+        and site.noise.digits <= SHORT_SPACING
+        and not _single_precision(site)
+    ):
+        return INSIDE
+    if worst.broken:
+        return KINK
+    # With more digits the steps may be smaller, at which the loss curves less, too.
+    if site.noise.digits > SHORT_SPACING or _single_precision(site):
+        small = site.scales[name] < SMALL_WEIGHTS
+        return TERMS if site.terms == 1 else LARGER if small else DOUBLE
+    if slope.truncation + slope.kink > BENT_RATIO * slope.noise:
+        return SMOOTHER
+    if _resolved_along_each(measured, site):
+        return MORE
+    return LARGER if site.scales[name] < SMALL_WEIGHTS else STEEPER
+
+
+def _single_precision(site: Site) -> bool:
+    """Whether the noise is that of a shorter format than float64."""
+    return bool(site.noise.deviation > 1e3 * np.finfo(float).eps * site.noise.level)
+
+
+def _resolved_along_each(measured: list[Measured], site: Site) -> bool:
+    return all(m.error < 0.01 * site.size_of(m.line) for m in measured)

@@ -9,9 +9,9 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.derivatives import CheckError
-from throughtime.gradcheck.relative_error import discrepancy
 from throughtime.gradcheck.target import Evaluator, Target
 from throughtime.gradcheck.tolerances import ENTRIES_PER_PART, PROOF_MOVE
+from throughtime.gradcheck.verdict import discrepancy
 from throughtime.gradcheck.workers import check_workers, in_copies, same_as_here
 from throughtime.progress import progress_bar
 

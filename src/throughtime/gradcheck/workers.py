@@ -1,18 +1,21 @@
-"""Lines measured by several processes, each with its own copy of the target, through joblib."""
+"""Lines measured one after the other, or by several processes, through joblib.
+
+Each process has its own copy of the target.
+"""
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from throughtime.arrays import refuse
 from throughtime.derivatives import CheckError
+from throughtime.gradcheck.budget import Spent
 from throughtime.gradcheck.evaluation_point import Measured, Site
-from throughtime.gradcheck.run import in_turn
 from throughtime.gradcheck.search_direction import Line
 from throughtime.gradcheck.target import Target
 from throughtime.gradcheck.tolerances import (
@@ -21,6 +24,24 @@ from throughtime.gradcheck.tolerances import (
     FEWEST_LINES,
     PROOF_MOVE,
 )
+
+
+class Runner(Protocol):
+    """Measures lines at a site; what the budget did not reach is None."""
+
+    def __call__(self, site: Site, lines: Sequence[Line]) -> list[Measured | None]: ...
+
+
+def in_turn(site: Site, lines: Sequence[Line]) -> list[Measured | None]:
+    """One line after the other, in this process."""
+    found: list[Measured | None] = []
+    for line in lines:
+        try:
+            found.append(site.measure(line))
+        except Spent:
+            found.append(None)
+    return found
+
 
 EXTRA = "workers need joblib and cloudpickle: pip install 'throughtime[many]'"
 

@@ -87,8 +87,8 @@ def test_only_the_wrong_tensor_is_accused_and_its_worst_entry_named():
         return gradient
 
     report = tt.check(with_gradient(*problem(), change_one))
-    accused = [name for name, tensor in report.tensors.items() if tensor.verdict == "disagree"]
-    assert accused == ["0.U"]
+    rejects = [name for name, tensor in report.tensors.items() if tensor.verdict == "disagree"]
+    assert rejects == ["0.U"]
     worst = report.tensors["0.U"].worst
     assert worst.index == (5, 2)
     assert worst.gradient - worst.numerical == pytest.approx(1e-3, rel=1e-6)

@@ -12,13 +12,13 @@ import throughtime as tt
 from throughtime.derivatives import START_EXPONENTS
 from throughtime.gradcheck.areas import Area, Gates, gates_of
 from throughtime.gradcheck.budget import Budget, effort_of
-from throughtime.gradcheck.evaluation_point import Site
+from throughtime.gradcheck.evaluation_point import EvaluationPoint
 from throughtime.gradcheck.examination import Plan
 from throughtime.gradcheck.locating import locate
 from throughtime.gradcheck.search_direction import Block
 from throughtime.gradcheck.target import Evaluator
-from throughtime.gradcheck.verdict import accused
-from throughtime.gradcheck.workers import in_turn
+from throughtime.gradcheck.verdict import rejects
+from throughtime.gradcheck.workers import measure_serially
 from throughtime.targets import network_target
 from where_examples import gru_target, smooth, spoilt
 
@@ -364,14 +364,14 @@ def test_one_entry_is_told_by_its_place_and_not_by_halving():
     """Halving 10⁵ entries takes 17 measurements of 6 losses at least."""
     for seed in range(12):
         target, place, _ = a_million(10**5, seed)
-        site = Site(target, Evaluator(target).gradient(), Budget(), seed)
-        site.survey()
-        accusing = site.measure(Plan(site, effort_of("quick")).over("w", 0, START_EXPONENTS))
-        before = site.budget.used
-        found = locate(site, accusing, in_turn, 8)
-        assert [k for k, entry in found.entries.items() if accused(entry)] == [place]
+        point = EvaluationPoint(target, Evaluator(target).gradient(), Budget(), seed)
+        point.survey()
+        accusing = point.measure(Plan(point, effort_of("quick")).over("w", 0, START_EXPONENTS))
+        before = point.budget.used
+        found = locate(point, accusing, measure_serially, 8)
+        assert [k for k, entry in found.entries.items() if rejects(entry)] == [place]
         assert found.ended
-        assert site.budget.used - before <= 80
+        assert point.budget.used - before <= 80
 
 
 def test_a_clean_bill_for_a_million_takes_few_losses():

@@ -2,51 +2,56 @@
 
 from throughtime.derivatives.noise import Noise, measure, noise_of
 from throughtime.derivatives.numerical import Derivative, derivative
-from throughtime.derivatives.random_steps import Integrated, Scattered, integrated, scattered
+from throughtime.derivatives.random_steps import (
+    MoveResidual,
+    RandomStepSlope,
+    residual_over_move,
+    slope_from_random_steps,
+)
 from throughtime.derivatives.stencil import Slope
-from throughtime.derivatives.step_search import Walk, walk
+from throughtime.derivatives.step_search import StepSearch, search_steps
 from throughtime.derivatives.tolerances import (
     FEWEST_PAIRS,
     START_EXPONENTS,
     WIDEST_EXPONENT,
 )
 from throughtime.derivatives.values import (
-    Along,
     CheckError,
-    Value,
+    FunctionValue,
+    LineFunction,
     bits_of,
     decimal_digits,
     format_of,
     last_place,
-    of_terms,
     rounded,
     significant_bits,
+    sum_terms,
 )
 
 __all__ = [
     "FEWEST_PAIRS",
     "START_EXPONENTS",
     "WIDEST_EXPONENT",
-    "Along",
     "CheckError",
     "Derivative",
-    "Integrated",
+    "FunctionValue",
+    "LineFunction",
+    "MoveResidual",
     "Noise",
-    "Scattered",
+    "RandomStepSlope",
     "Slope",
-    "Value",
-    "Walk",
+    "StepSearch",
     "bits_of",
     "decimal_digits",
     "derivative",
     "format_of",
-    "integrated",
     "last_place",
     "measure",
     "noise_of",
-    "of_terms",
+    "residual_over_move",
     "rounded",
-    "scattered",
+    "search_steps",
     "significant_bits",
-    "walk",
+    "slope_from_random_steps",
+    "sum_terms",
 ]

@@ -26,7 +26,7 @@ from throughtime.derivatives.tolerances import (
     WIDE_SPACING,
     WIDEST_SPREAD,
 )
-from throughtime.derivatives.values import Along, last_place
+from throughtime.derivatives.values import LineFunction, last_place
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Noise:
 
 
 def measure(
-    along: Along,
+    along: LineFunction,
     ulp: float,
     rounding: float = 0.0,
     others: tuple[float, ...] = (),
@@ -130,7 +130,7 @@ class _Sample:
         return _from_differences(self.values, self.last_place(others))[0]
 
 
-def _sample(along: Along, spacing: float, count: int) -> _Sample:
+def _sample(along: LineFunction, spacing: float, count: int) -> _Sample:
     """The function at so many places about 0."""
     places = (np.arange(count) - count // 2) * spacing
     found = [along(float(place)) for place in places]
@@ -138,7 +138,7 @@ def _sample(along: Along, spacing: float, count: int) -> _Sample:
 
 
 def _well_known(
-    along: Along, spacing: float, near: _Sample, others: tuple[float, ...], rounding: float
+    along: LineFunction, spacing: float, near: _Sample, others: tuple[float, ...], rounding: float
 ) -> float:
     """The noise of values near 0; from many more, where it is not that of double precision.
 
@@ -166,7 +166,7 @@ def _spacings(ulp: float, least: float) -> list[float]:
     return [spacing for spacing in near if spacing >= least] or near
 
 
-def _far(along: Along, others: tuple[float, ...], *, any_size: bool) -> list[float]:
+def _far(along: LineFunction, others: tuple[float, ...], *, any_size: bool) -> list[float]:
     """The noise over points far apart, where it can be told from the curve; else nothing.
 
     What no small move changes, though large ones do, climbs in stairs of `any_size`. Else what is

@@ -10,9 +10,9 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.derivatives.noise import Noise, measure
-from throughtime.derivatives.random_steps import scattered
+from throughtime.derivatives.random_steps import slope_from_random_steps
 from throughtime.derivatives.stencil import Slope, stencils
-from throughtime.derivatives.step_search import Walk, walk
+from throughtime.derivatives.step_search import StepSearch, search_steps
 from throughtime.derivatives.tolerances import (
     DIFFERENT_BARS,
     FEWEST_PAIRS,
@@ -21,7 +21,7 @@ from throughtime.derivatives.tolerances import (
     ROUGH_RATIO,
     STAIRS_RATIO,
 )
-from throughtime.derivatives.values import Along, Value, of_terms
+from throughtime.derivatives.values import FunctionValue, LineFunction, sum_terms
 
 Status = Literal["ok", "flat", "kink", "noisy", "rough", "not_finite"]
 
@@ -94,45 +94,51 @@ def derivative(f: Callable[[Any], Any], x: Any, direction: Any = None) -> Deriva
     far = tuple(calls.at(part * unit).value for part in FORMAT_PROBES)
     ulp = 2.0 ** np.floor(np.log2(np.finfo(origin.dtype).eps * size)) / size
     noise = measure(lambda part: calls.at(part * unit), ulp, calls.rounding, (middle, *far))
-    line, found = _walked(calls.at, middle, noise, unit)
+    search, found = _walked(calls.at, middle, noise, unit)
     if found is None:
         return Derivative(np.nan, np.inf, 0.0, calls.count, "not_finite", 0, noise.deviation)
-    step = line.step(line.rungs[found.last])
-    error = found.error + 2 * calls.astray(step) * abs(found.value)
+    step = search.step(search.step_exponents[found.last])
+    error = found.error + 2 * calls.off_line_error(step) * abs(found.value)
     return Derivative(
         found.value,
         error,
         step,
         calls.count,
-        _status(line, found, error),
+        _status(search, found, error),
         found.order,
         noise.deviation,
     )
 
 
-def _walked(along: Along, middle: float, noise: Noise, unit: float) -> tuple[Walk, Slope | None]:
+def _walked(
+    along: LineFunction, middle: float, noise: Noise, unit: float
+) -> tuple[StepSearch, Slope | None]:
     """The line and its slope, with the noise that longer steps show where these contradict it.
 
     A function that is rounded on the way climbs in stairs. Steps within one of them find another
     slope, or none, and find it exact.
     """
-    line = Walk(along, middle, noise, unit)
-    found = walk(line)
+    search = StepSearch(along, middle, noise, unit)
+    found = search_steps(search)
     if found is None:
-        return line, found
-    step = line.step(line.rungs[found.last])
-    far = tuple(rung for rung in line.rungs if line.step(rung) >= STAIRS_RATIO * step)
+        return search, found
+    step = search.step(search.step_exponents[found.last])
+    far = tuple(
+        step_exponent
+        for step_exponent in search.step_exponents
+        if search.step(step_exponent) >= STAIRS_RATIO * step
+    )
     if len(far) < FEWEST_PAIRS:
-        return line, found
-    other = stencils(far).best(*line.quotients(far))
+        return search, found
+    other = stencils(far).best(*search.quotients(far))
     apart = abs(other.value - found.value) > DIFFERENT_BARS * (other.error + found.error)
     if not apart or other.error > KNOWN_PART * abs(other.value):
-        return line, found
-    look = scattered(along, middle, line.step(far[other.last]), seed=0)
+        return search, found
+    look = slope_from_random_steps(along, middle, search.step(far[other.last]), seed=0)
     if not np.isfinite(look.error):
-        return line, found
-    line = Walk(along, middle, replace(noise, deviation=look.deviation), unit)
-    return line, walk(line)
+        return search, found
+    search = StepSearch(along, middle, replace(noise, deviation=look.deviation), unit)
+    return search, search_steps(search)
 
 
 def _arguments(x: Any, direction: Any) -> tuple[Array, Array]:
@@ -166,18 +172,18 @@ class _Calls:
         self.rounding = 0.0
         self._square = float(np.sum(direction**2))
 
-    def at(self, step: float) -> Value:
+    def at(self, step: float) -> FunctionValue:
         """f at the step that x's precision can hold; NaN where it has no finite value."""
         place, moved = self._moved(step)
         realised = float(np.sum(moved * self.direction)) / self._square
         if not np.isfinite(moved).all():
-            return Value(realised, np.nan, np.nan)
+            return FunctionValue(realised, np.nan, np.nan)
         self.count += 1
-        value, rounding = of_terms(lambda: self.f(place.item() if self.scalar else place[()]))
+        value, rounding = sum_terms(lambda: self.f(place.item() if self.scalar else place[()]))
         self.rounding = max(self.rounding, rounding if step == 0 else 0.0)
-        return Value(realised, value, value)
+        return FunctionValue(realised, value, value)
 
-    def astray(self, step: float) -> float:
+    def off_line_error(self, step: float) -> float:
         """How far rounding takes a place off the line, in units of the step."""
         _, moved = self._moved(step)
         realised = np.sum(moved * self.direction) / self._square
@@ -192,14 +198,16 @@ class _Calls:
             return place, np.asarray(place.astype(np.float64) - self.origin)
 
 
-def _status(line: Walk, found: Slope, error: float) -> Status:
-    if line.broken(found):
+def _status(search: StepSearch, found: Slope, error: float) -> Status:
+    if search.broken(found):
         return "kink"
-    values = [value for pair in line.pairs.values() for value in pair[2:]]
-    if all(value == line.middle for value in values):
+    values = [value for pair in search.pairs.values() for value in pair[2:]]
+    if all(value == search.middle for value in values):
         return "flat"
-    varied = max(abs(v - line.middle) for v in line.pairs[line.rungs[found.last]][2:])
-    steepness = varied / line.step(line.rungs[found.last])
+    varied = max(
+        abs(v - search.middle) for v in search.pairs[search.step_exponents[found.last]][2:]
+    )
+    steepness = varied / search.step(search.step_exponents[found.last])
     if error <= KNOWN_PART * max(abs(found.value), steepness):
         return "ok"
     return "rough" if found.truncation + found.kink > ROUGH_RATIO * found.noise else "noisy"

@@ -27,13 +27,13 @@ from throughtime.derivatives.tolerances import (
     RANDOM_PAIRS,
     STAIR_SHIFT,
 )
-from throughtime.derivatives.values import Along, Value
+from throughtime.derivatives.values import FunctionValue, LineFunction
 
 EVEN = (1, 2, 4, 6)  # powers, of which the first is a kink's
 
 
 @dataclass(frozen=True)
-class Scattered:
+class RandomStepSlope:
     """A slope at 0.
 
     Attributes:
@@ -53,7 +53,9 @@ class Scattered:
     jump: float = np.inf
 
 
-def scattered(along: Along, middle: float, scale: float, seed: int) -> Scattered:
+def slope_from_random_steps(
+    along: LineFunction, middle: float, scale: float, seed: int
+) -> RandomStepSlope:
     """The slope at 0 from random steps up to a scale.
 
     Args:
@@ -78,16 +80,16 @@ def scattered(along: Along, middle: float, scale: float, seed: int) -> Scattered
     pairs = [(along(-float(step)), along(float(step))) for step in steps]
     pairs = [pair for pair in pairs if _usable(*pair)]
     if len(pairs) < RANDOM_PAIRS - 1:
-        return Scattered(np.nan, np.inf, scale)
+        return RandomStepSlope(np.nan, np.inf, scale)
     height = tread([*(low.raw for low, _ in reversed(pairs)), middle, *(h.raw for _, h in pairs)])
     if height is None:
-        return Scattered(0.0, np.inf, scale)
+        return RandomStepSlope(0.0, np.inf, scale)
     steps = np.array([high.step - low.step for low, high in pairs]) / 2 / scale
     odd = np.array([high.value - low.value for low, high in pairs]) / 2 / scale
     even = (np.array([high.value + low.value for low, high in pairs]) / 2 - middle) / scale
     slope = slope_at_0(steps, odd)
     kink = fit(steps, even, EVEN)  # the even part of a smooth function begins with the square
-    return Scattered(
+    return RandomStepSlope(
         slope.value,
         slope.noise + slope.curve + STAIR_SHIFT * height / scale,
         scale,
@@ -96,7 +98,7 @@ def scattered(along: Along, middle: float, scale: float, seed: int) -> Scattered
     )
 
 
-def _usable(low: Value, high: Value) -> bool:
+def _usable(low: FunctionValue, high: FunctionValue) -> bool:
     return bool(np.isfinite(low.value) and np.isfinite(high.value) and low.step < 0 < high.step)
 
 
@@ -188,7 +190,7 @@ def tread(values: Sequence[float]) -> float | None:
 
 
 @dataclass(frozen=True)
-class Integrated:
+class MoveResidual:
     """How much the gradient is off along a line, on average over a move.
 
     Attributes:
@@ -208,9 +210,9 @@ class Integrated:
     steady: float
 
 
-def integrated(
-    at: Callable[[float], tuple[Value, float]], slope: float, length: float, seed: int
-) -> Integrated:
+def residual_over_move(
+    at: Callable[[float], tuple[FunctionValue, float]], slope: float, length: float, seed: int
+) -> MoveResidual:
     """How much a gradient is off on average over a move of some length on either side.
 
     Args:
@@ -239,14 +241,14 @@ def integrated(
     seen = np.array([[*low[0][:2], low[1], *high[0][:2], high[1]] for low, high in pairs]).T
     finite = np.isfinite(seen).all() and (seen[0] < 0).all() and (seen[3] > 0).all()
     if height is None or not finite:
-        return Integrated(np.nan, np.inf, length, np.inf, np.inf, np.inf)
+        return MoveResidual(np.nan, np.inf, length, np.inf, np.inf, np.inf)
     below, low, slope_below, above, high, slope_above = seen
     steps = (above - below) / 2 / length
     # The odd part of the loss has an even slope, of which the value at 0 is known too.
     slopes = np.array([slope, *(slope_below + slope_above) / 2])
     integral, curve = _integral(np.array([0.0, *steps]), slopes)
     missing = slope_at_0(steps, (high - low) / 2 / length - integral)
-    return Integrated(
+    return MoveResidual(
         -missing.value,
         missing.noise + missing.curve + curve + STAIR_SHIFT * height / length,
         length,

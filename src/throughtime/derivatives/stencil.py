@@ -88,11 +88,11 @@ class Stencils:
     The pairs go by growing step.
     """
 
-    def __init__(self, rungs: tuple[int, ...]) -> None:
-        self.count = len(rungs)
-        self.steps = 2.0 ** (np.array(rungs) / 2)
-        self._odd = _fits(rungs, kink=False)
-        self._even = _fits(rungs, kink=True)
+    def __init__(self, step_exponents: tuple[int, ...]) -> None:
+        self.count = len(step_exponents)
+        self.steps = 2.0 ** (np.array(step_exponents) / 2)
+        self._odd = _fits(step_exponents, kink=False)
+        self._even = _fits(step_exponents, kink=True)
 
     def best(self, odd: Array, even: Array, noise: Array, shared: Array) -> Slope:
         """The slope with the smallest error bar.
@@ -151,13 +151,13 @@ class Stencils:
 
 
 @lru_cache(maxsize=512)
-def _relative(rungs: tuple[int, ...]) -> Stencils:
-    return Stencils(rungs)
+def _relative(step_exponents: tuple[int, ...]) -> Stencils:
+    return Stencils(step_exponents)
 
 
-def stencils(rungs: tuple[int, ...]) -> Stencils:
+def stencils(step_exponents: tuple[int, ...]) -> Stencils:
     """Those of a ladder; only the ratios of its steps matter, so that one serves many."""
-    return _relative(tuple(rung - rungs[-1] for rung in rungs))
+    return _relative(tuple(step_exponent - step_exponents[-1] for step_exponent in step_exponents))
 
 
 def _estimates(fit: _Fit, values: Array, noise: Array) -> tuple[Array, Array, Array]:
@@ -183,29 +183,34 @@ def _sharpest(fit: _Fit, values: Array, errors: Array) -> int:
     return int(np.where(inside, errors, np.inf).argmin())
 
 
-def _fits(rungs: tuple[int, ...], *, kink: bool) -> _Fit:
+def _fits(step_exponents: tuple[int, ...], *, kink: bool) -> _Fit:
     """Fits to all windows: of powers 0, 2, 4, … ; or, for a kink, of 0, 1, 3, 5, … ."""
     weights, spare, windows = [], [], []
-    for first in range(len(rungs)):
+    for first in range(len(step_exponents)):
         for coefficients in range(1, MOST_COEFFICIENTS + 1):
             for extra in SPARE_PAIRS:
                 last = first + coefficients + extra - 1
-                if last >= len(rungs):
+                if last >= len(step_exponents):
                     break
-                window = tuple(rung - rungs[last] for rung in rungs[first : last + 1])
+                window = tuple(
+                    step_exponent - step_exponents[last]
+                    for step_exponent in step_exponents[first : last + 1]
+                )
                 fit = _fit(window, coefficients, kink)
                 if fit is None:
                     continue
                 values, rows = fit
-                weights.append(_placed(values[None], first, len(rungs)))
-                spare.append(_placed(rows, first, len(rungs)))
+                weights.append(_placed(values[None], first, len(step_exponents)))
+                spare.append(_placed(rows, first, len(step_exponents)))
                 windows.append((first, last, coefficients))
     starts = np.cumsum([0, *(len(rows) for rows in spare[:-1])])
     return _Fit(np.concatenate(weights), np.concatenate(spare), starts, np.array(windows))
 
 
 @lru_cache(maxsize=8192)
-def _fit(rungs: tuple[int, ...], coefficients: int, kink: bool) -> tuple[Array, Array] | None:
+def _fit(
+    step_exponents: tuple[int, ...], coefficients: int, kink: bool
+) -> tuple[Array, Array] | None:
     """Weights of the value at 0, and rows whose squares sum to the squared shift of it.
 
     None where steps lie so far apart that rounding makes one power of them the multiple of others:
@@ -213,7 +218,7 @@ def _fit(rungs: tuple[int, ...], coefficients: int, kink: bool) -> tuple[Array, 
 
     Quotients are the noisier the smaller their step: each counts in proportion to it.
     """
-    steps = 2.0 ** (np.array(rungs) / 2)
+    steps = 2.0 ** (np.array(step_exponents) / 2)
     table, at_zero = _powers(steps, coefficients, kink=kink)
     table *= steps[:, None]
     basis, following = table[:, :-1], table[:, -1]

@@ -31,11 +31,11 @@ from throughtime.derivatives.tolerances import (
     WIDEST_UNSEEN_EXPONENT,
     WORTHWHILE_PART,
 )
-from throughtime.derivatives.values import Along
+from throughtime.derivatives.values import LineFunction
 
 
 @dataclass
-class Walk:
+class StepSearch:
     """The values of a function along a line, and the best slope that they give.
 
     Args:
@@ -45,7 +45,7 @@ class Walk:
         unit: the length of step 0.
     """
 
-    along: Along
+    along: LineFunction
     middle: float
     noise: Noise
     unit: float
@@ -53,22 +53,22 @@ class Walk:
     raw: dict[float, float] = field(default_factory=dict)  # values as they came, by their place
     barren: set[int] = field(default_factory=set)  # rungs without two finite values
 
-    def look(self, rungs: tuple[int, ...] | list[int]) -> None:
+    def look(self, step_exponents: tuple[int, ...] | list[int]) -> None:
         """Evaluates the function at some rungs, on both sides."""
-        for rung in rungs:
-            if rung in self.pairs or rung in self.barren:
+        for step_exponent in step_exponents:
+            if step_exponent in self.pairs or step_exponent in self.barren:
                 continue
-            step = self.unit * 2.0 ** (rung / 2)
+            step = self.unit * 2.0 ** (step_exponent / 2)
             above, high, raw_high = self.along(step)
             below, low, raw_low = self.along(-step)
             self.raw |= {above: raw_high, below: raw_low}
             if np.isfinite(high) and np.isfinite(low) and below < 0 < above:
-                self.pairs[rung] = (below, above, low, high)
+                self.pairs[step_exponent] = (below, above, low, high)
             else:
-                self.barren.add(rung)
+                self.barren.add(step_exponent)
 
     @property
-    def rungs(self) -> tuple[int, ...]:
+    def step_exponents(self) -> tuple[int, ...]:
         """Those with finite values, by growing step."""
         return tuple(sorted(self.pairs))
 
@@ -76,48 +76,50 @@ class Walk:
         """The best slope so far; None where too few steps have finite values."""
         if len(self.pairs) < FEWEST_PAIRS:
             return None
-        rungs = self.rungs
-        return stencils(rungs).best(*self.quotients(rungs))
+        step_exponents = self.step_exponents
+        return stencils(step_exponents).best(*self.quotients(step_exponents))
 
-    def quotients(self, rungs: tuple[int, ...]) -> tuple[Array, Array, Array, Array]:
+    def quotients(self, step_exponents: tuple[int, ...]) -> tuple[Array, Array, Array, Array]:
         """(f(h) − f(−h)) / 2h, (f(h) + f(−h) − 2 f(0)) / 2h; noise of f(±h), and of f(0).
 
         Where the two places are not quite symmetric, the slope leaks into the even part and the
         curvature into the odd one; both are taken out.
         """
-        below, above, low, high = np.array([self.pairs[rung] for rung in rungs]).T
+        below, above, low, high = np.array(
+            [self.pairs[step_exponent] for step_exponent in step_exponents]
+        ).T
         width = above - below
         odd, lean = (high - low) / width, (above + below) / width
         even = ((high - self.middle) + (low - self.middle)) / width
         odd, even = odd - lean * even, even - lean * odd
         values = np.array([*low, *high, self.middle])
         noise = np.array([self.noise.at(value) for value in values])
-        pair = np.hypot(noise[: len(rungs)], noise[len(rungs) : -1]) / width
+        pair = np.hypot(noise[: len(step_exponents)], noise[len(step_exponents) : -1]) / width
         return odd, even, pair, 2 * noise[-1] / width
 
     def broken(self, slope: Slope) -> bool:
         """Whether a kink at 0 makes the error bar of the slope what it is."""
         if not _kinked(slope):
             return False
-        rungs = self.rungs
-        _, even, noise, shared = self.quotients(rungs)
-        return stencils(rungs).broken(even, noise, shared)
+        step_exponents = self.step_exponents
+        _, even, noise, shared = self.quotients(step_exponents)
+        return stencils(step_exponents).broken(even, noise, shared)
 
     def jump(self, slope: Slope) -> float:
         """Half the jump of the slope that may hide among the steps that gave it, at most."""
-        rungs = self.rungs
-        _, even, noise, shared = self.quotients(rungs)
-        return stencils(rungs).jump(slope, even, noise, shared)
+        step_exponents = self.step_exponents
+        _, even, noise, shared = self.quotients(step_exponents)
+        return stencils(step_exponents).jump(slope, even, noise, shared)
 
     def stuck(self, slope: Slope) -> float:
         """What rounding may add to a slope where the values hardly move.
 
         There it is no chance: all of them may be rounded the same way, to the value at 0.
         """
-        rung = self.rungs[slope.last]
-        moved = max(abs(value - self.middle) for value in self.pairs[rung][2:])
+        step_exponent = self.step_exponents[slope.last]
+        moved = max(abs(value - self.middle) for value in self.pairs[step_exponent][2:])
         place = max(self.noise.digits * self.noise.level, 3 * self.noise.deviation)
-        return place / self.step(rung) if moved < STUCK_ULPS * place else 0.0
+        return place / self.step(step_exponent) if moved < STUCK_ULPS * place else 0.0
 
     def levels(self) -> int:
         """How many different values came, that at 0 included."""
@@ -130,22 +132,22 @@ class Walk:
 
     def valley(self) -> tuple[Array, Array, Array]:
         """Farthest steps, and noise and truncation of the best window up to each of them."""
-        rungs = self.rungs
-        odd, _, noise, _ = self.quotients(rungs)
-        steps, noises, truncations = stencils(rungs).valley(odd, noise)
+        step_exponents = self.step_exponents
+        odd, _, noise, _ = self.quotients(step_exponents)
+        steps, noises, truncations = stencils(step_exponents).valley(odd, noise)
         best = [
             min(np.flatnonzero(steps == step), key=lambda k: 2 * noises[k] + truncations[k])
             for step in np.unique(steps)
         ]
-        return steps[best] * self.step(rungs[-1]), 2 * noises[best], truncations[best]
+        return steps[best] * self.step(step_exponents[-1]), 2 * noises[best], truncations[best]
 
-    def step(self, rung: int) -> float:
+    def step(self, step_exponent: int) -> float:
         """The length of a rung's step."""
-        return float(self.unit * 2.0 ** (rung / 2))
+        return float(self.unit * 2.0 ** (step_exponent / 2))
 
 
-def walk(
-    line: Walk,
+def search_steps(
+    search: StepSearch,
     *,
     start: tuple[int, ...] = START_EXPONENTS,
     goal: float = 0.0,
@@ -154,24 +156,33 @@ def walk(
     """The line's slope, from as many steps as it takes.
 
     Args:
-        line: what to look at; it may hold values already.
+        search: what to look at; it may hold values already.
         start: the first rungs.
         goal: an error bar that is small enough.
         last: the rung of the longest step.
     """
-    line.look(start)
-    _descend_to_finite(line)
-    best, idle = line.slope(), 0
+    search.look(start)
+    _descend_to_finite(search)
+    best, idle = search.slope(), 0
     while (
-        best is not None and best.error > goal and idle < PATIENCE and len(line.pairs) < MOST_STEPS
+        best is not None
+        and best.error > goal
+        and idle < PATIENCE
+        and len(search.pairs) < MOST_STEPS
     ):
-        seen = len(line.pairs)
-        line.look([rung for rung in _next(line, best, stalled=idle > 0) if rung <= last])
-        found = line.slope()
+        seen = len(search.pairs)
+        search.look(
+            [
+                step_exponent
+                for step_exponent in _next(search, best, stalled=idle > 0)
+                if step_exponent <= last
+            ]
+        )
+        found = search.slope()
         assert found is not None  # values are only added
-        if len(line.pairs) == seen:
+        if len(search.pairs) == seen:
             break  # beyond the last step that moves anything, or has a finite value
-        resolvable = not line.broken(found)  # no smaller step resolves a kink at 0
+        resolvable = not search.broken(found)  # no smaller step resolves a kink at 0
         if found.error < WORTHWHILE_PART * best.error or (_lost(found) and resolvable):
             idle = 0
         elif _roomy(found) and resolvable:
@@ -179,30 +190,32 @@ def walk(
         else:
             idle += 1
         best = found
-    if best is None or line.broken(best):
+    if best is None or search.broken(best):
         return best
     if best.error > max(goal, SHARP_ENOUGH * abs(best.value)):
-        line.look([rung for rung in _gaps(line, best) if rung <= last])
-        best = line.slope()
+        search.look(
+            [step_exponent for step_exponent in _gaps(search, best) if step_exponent <= last]
+        )
+        best = search.slope()
     return best
 
 
-def _descend_to_finite(line: Walk) -> None:
+def _descend_to_finite(search: StepSearch) -> None:
     """Smaller steps until enough of them have finite values."""
-    while len(line.pairs) < FEWEST_PAIRS:
-        lowest = min((*line.pairs, *line.barren))
+    while len(search.pairs) < FEWEST_PAIRS:
+        lowest = min((*search.pairs, *search.barren))
         if lowest < NARROWEST_EXPONENT:
             return
-        line.look([lowest - 4])
+        search.look([lowest - 4])
 
 
-def _next(line: Walk, best: Slope, *, stalled: bool) -> list[int]:
+def _next(search: StepSearch, best: Slope, *, stalled: bool) -> list[int]:
     """The rungs that may improve on the best slope: below where the curve rules, else above.
 
     Where nothing is known of the slope yet, or where steps just below have not helped though noise
     leaves room, which is what a kink between them does, a new cluster stands further off.
     """
-    low, high = line.rungs[0], line.rungs[-1]
+    low, high = search.step_exponents[0], search.step_exponents[-1]
     curved = best.truncation > CURVED_RATIO * 2 * best.noise
     if curved and best.truncation > UNKNOWN_PART * abs(best.value):
         return [low - 6, low - 8, low - 10]
@@ -210,31 +223,37 @@ def _next(line: Walk, best: Slope, *, stalled: bool) -> list[int]:
         return [low - 12, low - 14, low - 16]
     if curved and stalled and _roomy(best):
         return [low - 6, low - 8, low - 10]
-    missing = _missing(line, best)
+    missing = _missing(search, best)
     if missing:
         return missing
     if curved:
         return [low - 2]
-    if high >= (WIDEST_EXPONENT if _seen(line) else WIDEST_UNSEEN_EXPONENT) or _varied(line, best):
+    if high >= (WIDEST_EXPONENT if _seen(search) else WIDEST_UNSEEN_EXPONENT) or _varied(
+        search, best
+    ):
         return []
     return [high + 2, high + 4] if _lost(best) else [high + 2]
 
 
-def _seen(line: Walk) -> bool:
+def _seen(search: StepSearch) -> bool:
     """Whether any step has moved the function beyond its noise.
 
     Where none has, it may as well have a slope, and have bent before it could be seen: steps
     beyond the size of what is moved would show a slope of 0 that is not there.
     """
-    values = [value for pair in line.pairs.values() for value in pair[2:]]
-    return any(abs(v - line.middle) > SEEN_NOISES * line.noise.at(v) for v in values)
+    values = [value for pair in search.pairs.values() for value in pair[2:]]
+    return any(abs(v - search.middle) > SEEN_NOISES * search.noise.at(v) for v in values)
 
 
-def _missing(line: Walk, best: Slope) -> list[int]:
+def _missing(search: StepSearch, best: Slope) -> list[int]:
     """Rungs in the first hole above the best window's nearest one."""
-    rungs = line.rungs[best.first :]
-    for near, far in pairwise(rungs):
-        inside = [rung for rung in range(near + 2, far - 1, 2) if rung not in line.barren]
+    step_exponents = search.step_exponents[best.first :]
+    for near, far in pairwise(step_exponents):
+        inside = [
+            step_exponent
+            for step_exponent in range(near + 2, far - 1, 2)
+            if step_exponent not in search.barren
+        ]
         if inside:
             return inside[:2]
     return []
@@ -254,14 +273,18 @@ def _lost(best: Slope) -> bool:
     return best.error > UNKNOWN_PART * abs(best.value)
 
 
-def _varied(line: Walk, best: Slope) -> bool:
+def _varied(search: StepSearch, best: Slope) -> bool:
     """Whether f moves so far beyond its noise that a slope still hidden is 0 beside that."""
-    values = line.pairs[line.rungs[best.last]][2:]
-    moved = max(abs(value - line.middle) for value in values)
-    return _lost(best) and moved > VARIED_NOISES * line.noise.deviation
+    values = search.pairs[search.step_exponents[best.last]][2:]
+    moved = max(abs(value - search.middle) for value in values)
+    return _lost(best) and moved > VARIED_NOISES * search.noise.deviation
 
 
-def _gaps(line: Walk, best: Slope) -> list[int]:
+def _gaps(search: StepSearch, best: Slope) -> list[int]:
     """Rungs between those of the best window."""
-    window = line.rungs[best.first : best.last + 1]
-    return [rung for rung in range(window[0] - 2, window[-1] + 2) if rung not in line.pairs]
+    window = search.step_exponents[best.first : best.last + 1]
+    return [
+        step_exponent
+        for step_exponent in range(window[0] - 2, window[-1] + 2)
+        if step_exponent not in search.pairs
+    ]

@@ -24,7 +24,7 @@ class CheckError(ValueError):
     """The check itself could not run; the message says why."""
 
 
-class Value(NamedTuple):
+class FunctionValue(NamedTuple):
     """A function's value at one place on a line.
 
     Attributes:
@@ -39,11 +39,11 @@ class Value(NamedTuple):
     raw: float
 
 
-Along = Callable[[float], Value]
+LineFunction = Callable[[float], FunctionValue]
 """Takes a step, and gives the function there."""
 
 
-def of_terms(call: Callable[[], Any]) -> tuple[float, float]:
+def sum_terms(call: Callable[[], Any]) -> tuple[float, float]:
     """The sum of the terms that a call returns, and the standard deviation of their rounding.
 
     A move may leave a function's domain: where it overflows or refuses, its value is NaN.

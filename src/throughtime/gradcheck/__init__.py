@@ -5,7 +5,7 @@ from throughtime.gradcheck.areas import Gates
 from throughtime.gradcheck.budget import Budget, Spent
 from throughtime.gradcheck.check import check_target
 from throughtime.gradcheck.confirmation import measured_twice
-from throughtime.gradcheck.evaluation_point import Measured, Site
+from throughtime.gradcheck.evaluation_point import EvaluationPoint, Measurement
 from throughtime.gradcheck.points import (
     AS_GIVEN,
     CHARACTERISTIC,
@@ -31,12 +31,12 @@ from throughtime.gradcheck.report import (
     table,
     worst_verdict,
 )
-from throughtime.gradcheck.search_direction import Line, entry
+from throughtime.gradcheck.search_direction import SearchDirection, entry
 from throughtime.gradcheck.sweep import Sweep, sweep_target
 from throughtime.gradcheck.target import Evaluator, Target, frozen
 from throughtime.gradcheck.tolerances import REJECTION_BARS, SHIFTED_UNIT
 from throughtime.gradcheck.verdict import discrepancy, floor
-from throughtime.gradcheck.workers import in_processes, in_turn
+from throughtime.gradcheck.workers import in_processes, measure_serially
 
 __all__ = [
     "AS_GIVEN",
@@ -48,14 +48,14 @@ __all__ = [
     "Cause",
     "CheckError",
     "Direction",
+    "EvaluationPoint",
     "Evaluator",
     "Gates",
-    "Line",
-    "Measured",
+    "Measurement",
     "Origin",
     "Point",
     "Report",
-    "Site",
+    "SearchDirection",
     "Spent",
     "Sweep",
     "Target",
@@ -73,8 +73,8 @@ __all__ = [
     "floor",
     "frozen",
     "in_processes",
-    "in_turn",
     "limits",
+    "measure_serially",
     "measured_twice",
     "plain",
     "shown",

@@ -11,7 +11,7 @@ import numpy as np
 from throughtime.arrays import refuse
 from throughtime.derivatives import CheckError
 from throughtime.gradcheck.budget import Budget, Effort, Spent, effort_of
-from throughtime.gradcheck.evaluation_point import Site
+from throughtime.gradcheck.evaluation_point import EvaluationPoint
 from throughtime.gradcheck.examination import Examination
 from throughtime.gradcheck.points import (
     AS_GIVEN,
@@ -28,7 +28,7 @@ from throughtime.gradcheck.report import Point, Report, Valley, worst_verdict
 from throughtime.gradcheck.summary import BUDGET, Summary, summarise
 from throughtime.gradcheck.target import Evaluator, Target
 from throughtime.gradcheck.tolerances import DIRECTIONS_TO_RESOLVE, FEWEST_EVALUATIONS
-from throughtime.gradcheck.workers import Runner, Workers, check_workers, in_turn
+from throughtime.gradcheck.workers import Runner, Workers, check_workers, measure_serially
 from throughtime.progress import progress_bar
 
 NOT_FURTHER = "It disagrees as given: no further point was looked at."
@@ -86,7 +86,7 @@ def check_target(
     count = check_workers(workers)
     with progress_bar(0, "check", "evaluation", progress) as bar:
         budget = Budget(evaluations, seconds, bar)
-        run = in_turn if count == 1 else Workers(count).for_target(target)
+        run = measure_serially if count == 1 else Workers(count).for_target(target)
         return _Check(target, chosen, entries, tuple(points), budget, run, seed).report()
 
 
@@ -117,20 +117,20 @@ class _Check:
         found = preflight(evaluator, far=CHARACTERISTIC in self.points, seed=self.seed)
         self.budget.count(evaluator.evaluations)
         self.notes += found.notes
-        site = Site(self.target, found.gradient, self.budget, self.seed)
-        looked = self._as_given(site)
+        point = EvaluationPoint(self.target, found.gradient, self.budget, self.seed)
+        looked = self._as_given(point)
         given = self._summary(AS_GIVEN, looked)
         self.hidden = given.point.verdict == "unresolved"
         if given.point.verdict != "disagree":
-            self._elsewhere(site)
+            self._elsewhere(point)
         elif self.points != (AS_GIVEN,):
             self.notes.append(NOT_FURTHER)
-        return self._report(site, looked, given.point)
+        return self._report(point, looked, given.point)
 
-    def _as_given(self, site: Site) -> Examination:
-        looked = Examination(site, self.effort, self.run, self.entries)
+    def _as_given(self, point: EvaluationPoint) -> Examination:
+        looked = Examination(point, self.effort, self.run, self.entries)
         try:
-            site.survey()
+            point.survey()
             looked.whole_tensors()
             if not looked.wrong:
                 looked.all_at_once()
@@ -144,7 +144,7 @@ class _Check:
                 found.unreached = True
         return looked
 
-    def _elsewhere(self, given: Site) -> None:
+    def _elsewhere(self, given: EvaluationPoint) -> None:
         """Other points; what the budget does not reach is left out, and said."""
         try:
             if CHARACTERISTIC in self.points:
@@ -158,13 +158,13 @@ class _Check:
             self.cut = True
             self.notes.append("The budget ended before all points were looked at.")
 
-    def _at_characteristic_point(self, given: Site) -> None:
+    def _at_characteristic_point(self, given: EvaluationPoint) -> None:
         if is_characteristic(self.target.parameters):
             return
         with at_characteristic_point(self.target.parameters, self.seed):
             self._at(CHARACTERISTIC, self.target, given)
 
-    def _at(self, name: str, target: Target, given: Site) -> None:
+    def _at(self, name: str, target: Target, given: EvaluationPoint) -> None:
         """Looks at one further point, without single entries unless something is wrong there."""
         evaluator = Evaluator(target)
         try:
@@ -172,9 +172,9 @@ class _Check:
         except CheckError as problem:
             self.notes.append(f"{name}: left out; {problem}.")
             return
-        site = Site(target, gradient, self.budget, self.seed + 11)
-        site.survey(given)
-        if not np.isfinite(site.loss):
+        point = EvaluationPoint(target, gradient, self.budget, self.seed + 11)
+        point.survey(given)
+        if not np.isfinite(point.loss):
             self.notes.append(f"{name}: left out; the loss is not finite there.")
             return
         # What small weights hide as given, they hide at any length.
@@ -182,11 +182,11 @@ class _Check:
         directions = max(
             self.effort.elsewhere, DIRECTIONS_TO_RESOLVE if self.hidden and hopeful else 0
         )
-        looked = Examination(site, replace(self.effort, whole=directions, overall=1), self.run, 0)
+        looked = Examination(point, replace(self.effort, whole=directions, overall=1), self.run, 0)
         if directions:
             looked.whole_tensors()
         else:
-            looked.glance(closer=hopeful)
+            looked.screen(closer=hopeful)
         looked.locate()
         self.further.append(self._summary(name, looked).point)
 
@@ -196,7 +196,7 @@ class _Check:
         self.notes += [where + note for note in found.notes]
         return found
 
-    def _report(self, site: Site, looked: Examination, given: Point) -> Report:
+    def _report(self, point: EvaluationPoint, looked: Examination, given: Point) -> Report:
         elsewhere = {point.name: point for point in self.further}
         tensors = dict(given.tensors)
         for name, tensor in given.tensors.items():
@@ -224,8 +224,8 @@ class _Check:
             floor=given.floor,
             tensors=tensors,
             evaluations=self.budget.used,
-            noise=site.noise.deviation,
-            loss=site.loss,
+            noise=point.noise.deviation,
+            loss=point.loss,
             dtype=" and ".join(sorted({str(a.dtype) for a in self.target.parameters.values()})),
             steps=self.target.steps,
             smallest_error=max(tensor.smallest_error for tensor in tensors.values()),
@@ -240,8 +240,8 @@ class _Check:
 
 def _valley(looked: Examination) -> Valley | None:
     """Of the first direction over all tensors; else of the first that there is."""
-    lines = [*looked.overall, *(m for found in looked.found.values() for m in found.whole)]
-    for found in lines:
+    directions = [*looked.overall, *(m for found in looked.found.values() for m in found.whole)]
+    for found in directions:
         if found.valley is not None and found.slope is not None and np.isfinite(found.error):
             return Valley(*found.valley, chosen=found.step, order=found.slope.order)
     return None

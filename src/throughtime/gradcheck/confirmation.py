@@ -26,14 +26,14 @@ import numpy as np
 from throughtime.derivatives import (
     START_EXPONENTS,
     WIDEST_EXPONENT,
-    Integrated,
-    Scattered,
-    integrated,
-    scattered,
+    MoveResidual,
+    RandomStepSlope,
+    residual_over_move,
+    slope_from_random_steps,
 )
 from throughtime.gradcheck.budget import Spent
-from throughtime.gradcheck.evaluation_point import Measured, Site, window
-from throughtime.gradcheck.search_direction import Line, Moved, moves_of
+from throughtime.gradcheck.evaluation_point import EvaluationPoint, Measurement, window
+from throughtime.gradcheck.search_direction import Moved, SearchDirection, moves_of
 from throughtime.gradcheck.target import Evaluator
 from throughtime.gradcheck.tolerances import (
     CLOSE_DISTANCE,
@@ -64,11 +64,13 @@ from throughtime.gradcheck.tolerances import (
     STEADY_POINTS,
     SURE_BARS,
 )
-from throughtime.gradcheck.verdict import accused, cautious, confronted, excused
-from throughtime.gradcheck.workers import in_turn
+from throughtime.gradcheck.verdict import reconcile, rejects, with_error_covering, with_kink_bound
+from throughtime.gradcheck.workers import measure_serially
 
 
-def confirmed(site: Site, found: Sequence[Measured | None]) -> list[Measured | None]:
+def confirmed(
+    point: EvaluationPoint, found: Sequence[Measurement | None]
+) -> list[Measurement | None]:
     """The same results; what differs beyond its error bar has been confirmed.
 
     Of many, the clearest few are asked; where these stand by it, the others are believed, unless
@@ -77,96 +79,109 @@ def confirmed(site: Site, found: Sequence[Measured | None]) -> list[Measured | N
     """
     result = list(found)
     suspects = sorted(
-        (k for k, m in enumerate(found) if m is not None and accused(m)),
+        (k for k, m in enumerate(found) if m is not None and rejects(m)),
         key=lambda k: -_z(found[k]),
     )
     asked, rest = suspects[:CONFIRMATIONS], suspects[CONFIRMATIONS:]
-    _confirm(site, result, asked)
+    _confirm(point, result, asked)
     if all(_z(result[k]) > SURE_BARS for k in asked):
         believed = [k for k in rest if (m := found[k]) is not None and not m.stairs]
-        result = [cautious(m) if k in believed and m else m for k, m in enumerate(result)]
+        result = [with_kink_bound(m) if k in believed and m else m for k, m in enumerate(result)]
         rest = [k for k in rest if k not in believed]
-    _confirm(site, result, rest)
+    _confirm(point, result, rest)
     return result
 
 
-def _z(found: Measured | None) -> float:
+def _z(found: Measurement | None) -> float:
     return 0.0 if found is None else found.z
 
 
-def _confirm(site: Site, result: list[Measured | None], places: Sequence[int]) -> None:
+def _confirm(
+    point: EvaluationPoint, result: list[Measurement | None], places: Sequence[int]
+) -> None:
     """Replaces some results by what is left of them once they were looked at again."""
     for k in places:
         claim = result[k]
         assert claim is not None
         try:
-            result[k] = _at_other_lengths(site, claim)
+            result[k] = _at_other_lengths(point, claim)
         except Spent:
             result[k] = None
-    standing = {k: m for k in places if (m := result[k]) is not None and accused(m)}
+    standing = {k: m for k in places if (m := result[k]) is not None and rejects(m)}
     try:
         for k, m in standing.items():
-            if not _above_all_noise(site, m):
-                result[k] = excused(m)
+            if not _above_all_noise(point, m):
+                result[k] = with_error_covering(m)
         standing = {k: m for k, m in standing.items() if result[k] is m}
-        for k, m in _at_points_close_by(site, standing).items():
+        for k, m in _at_points_close_by(point, standing).items():
             result[k] = m
     except Spent:
         for k in standing:
             result[k] = None
 
 
-def _at_other_lengths(site: Site, claim: Measured) -> Measured:
+def _at_other_lengths(point: EvaluationPoint, claim: Measurement) -> Measurement:
     """The claim where it stands; else the best that is known of the slope."""
-    looks = Looks(site, claim)
+    looks = Looks(point, claim)
     if looks.stand():
         return claim
     noise = looks.noise()
     if noise is None:
         return replace(claim, error=np.inf)
-    site.learn_noise(claim.line.blocks, noise)
-    again = cautious(site.measure(replace(claim.line, rungs=START_EXPONENTS, goal=0.0)))
-    site.learn_noise(claim.line.blocks, looks.noise_over(max(claim.line.unit, again.step)))
-    return excused(again) if accused(again) else again
+    point.learn_noise(claim.direction.blocks, noise)
+    again = with_kink_bound(
+        point.measure(replace(claim.direction, step_exponents=START_EXPONENTS, goal=0.0))
+    )
+    point.learn_noise(
+        claim.direction.blocks, looks.noise_over(max(claim.direction.unit, again.step))
+    )
+    return with_error_covering(again) if rejects(again) else again
 
 
-def _above_all_noise(site: Site, claim: Measured) -> bool:
+def _above_all_noise(point: EvaluationPoint, claim: Measurement) -> bool:
     """Whether a claim holds over a move that would show it above the noise along any tensor.
 
     Where the loss has stairs along one tensor, what this one adds may be rounded with the rest.
     """
-    loudest = max(site.own_noise.values(), default=0.0)
+    loudest = max(point.own_noise.values(), default=0.0)
     length = 2 * SAME_NOISE * loudest / abs(claim.residual)
-    if length <= 2 * max(claim.step, claim.line.unit):
+    if length <= 2 * max(claim.step, claim.direction.unit):
         return True
-    if length > claim.line.unit * 2.0 ** (WIDEST_EXPONENT / 2) or site.target.freeze is not None:
+    if (
+        length > claim.direction.unit * 2.0 ** (WIDEST_EXPONENT / 2)
+        or point.target.freeze is not None
+    ):
         return False
-    at = site.with_gradient(claim.line.blocks)
-    move = integrated(at, claim.gradient, length, site.seed)
+    at = point.with_gradient(claim.direction.blocks)
+    move = residual_over_move(at, claim.gradient, length, point.seed)
     return abs(move.residual) > REJECTION_BARS * (move.error + claim.rounding)
 
 
 # --- at points close by ---
 
 
-def _at_points_close_by(site: Site, claims: Mapping[int, Measured]) -> dict[int, Measured]:
+def _at_points_close_by(
+    point: EvaluationPoint, claims: Mapping[int, Measurement]
+) -> dict[int, Measurement]:
     """The claims, of which those that do not stay as they are accuse no one any longer."""
     open_ = dict(claims)
     residuals = {k: [claim.residual] for k, claim in claims.items()}
     for number in range(CLOSE_POINTS):
         if not open_:
             break
-        with close_by(site, number) as other:
+        with close_by(point, number) as other:
             for k, claim in open_.items():
                 goal = CLOSE_POINT_ERROR * abs(claim.residual)
-                line = replace(claim.line, rungs=window([claim]), goal=goal)
-                found = other.measure(line) if other is not None else None
+                direction = replace(claim.direction, step_exponents=window([claim]), goal=goal)
+                found = other.measure(direction) if other is not None else None
                 if found is not None and np.isfinite(found.error):
                     residuals[k].append(found.residual)
         open_ = {k: claim for k, claim in open_.items() if not _steady(residuals[k])}
-    least = CONSTANT_DEVIATIONS if site.own_noise else FAIRLY_CONSTANT_DEVIATIONS
+    least = CONSTANT_DEVIATIONS if point.own_noise else FAIRLY_CONSTANT_DEVIATIONS
     return {
-        k: excused(claim) if k in open_ and not _constant(residuals[k], least) else claim
+        k: with_error_covering(claim)
+        if k in open_ and not _constant(residuals[k], least)
+        else claim
         for k, claim in claims.items()
     }
 
@@ -187,29 +202,34 @@ def _constant(residuals: Sequence[float], least: float) -> bool:
 
 
 @contextmanager
-def close_by(site: Site, number: int) -> Iterator[Site | None]:
+def close_by(point: EvaluationPoint, number: int) -> Iterator[EvaluationPoint | None]:
     """A site at which all parameters have moved a little; None where there is no gradient.
 
     Afterwards they are put back, and what the target freezes is taken anew.
     """
-    line = site.everything("close by", CLOSE_POINT_SEEDS + number)
+    direction = point.everything("close by", CLOSE_POINT_SEEDS + number)
     try:
         with Moved(
-            site.target, site.gradient, moves_of(line.blocks, site.parameters), CLOSE_DISTANCE
+            point.target,
+            point.gradient,
+            moves_of(direction.blocks, point.parameters),
+            CLOSE_DISTANCE,
         ):
             try:
-                other = site.beside(Evaluator(site.target).gradient())
+                other = point.beside(Evaluator(point.target).gradient())
             except (ValueError, ArithmeticError):  # CheckError is one
                 other = None
             yield other
     finally:
-        Evaluator(site.target)
+        Evaluator(point.target)
 
 
 # --- a second measurement alone ---
 
 
-def measured_twice(site: Site, found: Sequence[Measured | None]) -> list[Measured | None]:
+def measured_twice(
+    point: EvaluationPoint, found: Sequence[Measurement | None]
+) -> list[Measurement | None]:
     """The same results; what differs beyond its error bar has been measured a second time.
 
     With other steps, nearer by, and no goal to stop at. Of many, the clearest few are asked;
@@ -217,42 +237,45 @@ def measured_twice(site: Site, found: Sequence[Measured | None]) -> list[Measure
     gradient is called wrong, and costs a fifth of it: it serves where the gradient is known to
     be wrong already.
     """
-    result = [m if m is None else cautious(m) for m in found]
+    result = [m if m is None else with_kink_bound(m) for m in found]
     suspects = sorted(
-        (k for k, m in enumerate(found) if m is not None and accused(m)),
+        (k for k, m in enumerate(found) if m is not None and rejects(m)),
         key=lambda k: 0.0 if (m := result[k]) is None else -m.z,
     )
     for group in (suspects[:CONFIRMATIONS], suspects[CONFIRMATIONS:]):
         doubted = [m for k in group if (m := found[k]) is not None]
-        again = in_turn(site, [_second_look(m) for m in doubted])
+        again = measure_serially(point, [_second_look(m) for m in doubted])
         for k, first, second in zip(group, doubted, again, strict=True):
             # Where the budget does not reach, nothing is accused on one measurement.
-            result[k] = None if second is None else confronted(first, second)
+            result[k] = None if second is None else reconcile(first, second)
         if all((m := result[k]) is not None and m.z > SURE_BARS for k in group):
             break
     return result
 
 
-def _second_look(found: Measured) -> Line:
+def _second_look(found: Measurement) -> SearchDirection:
     """The same line from nearer steps on: what has saturated far off has not there."""
-    line = found.line
-    first = (found.rungs or line.rungs)[0] - NEARER_EXPONENTS
+    direction = found.direction
+    first = (found.step_exponents or direction.step_exponents)[0] - NEARER_EXPONENTS
     return replace(
-        line, unit=SHIFTED_UNIT * line.unit, rungs=(first, first + 2, first + 4), goal=0.0
+        direction,
+        unit=SHIFTED_UNIT * direction.unit,
+        step_exponents=(first, first + 2, first + 4),
+        goal=0.0,
     )
 
 
 class Looks:
     """Slopes along a claim's line, from random steps of several lengths."""
 
-    def __init__(self, site: Site, claim: Measured) -> None:
-        self.site, self.claim = site, claim
-        self.along = site.along(claim.line.blocks)
-        self.unit, self.step = claim.line.unit, claim.step or claim.line.unit
+    def __init__(self, point: EvaluationPoint, claim: Measurement) -> None:
+        self.point, self.claim = point, claim
+        self.along = point.along(claim.direction.blocks)
+        self.unit, self.step = claim.direction.unit, claim.step or claim.direction.unit
         kink = claim.slope.kink if claim.slope is not None else 0.0
         self.beside = claim.rounding + kink  # of an error bar, beside what the steps show
-        self.found: list[Scattered] = []
-        self.moved: list[Integrated] = []
+        self.found: list[RandomStepSlope] = []
+        self.moved: list[MoveResidual] = []
 
     def stand(self) -> bool:
         """Whether steps of two lengths, far apart, show the difference, and none refutes it.
@@ -280,7 +303,7 @@ class Looks:
         stairs, and a move that is too short to leave its tread would show no slope at all: then
         longer ones have to tell.
         """
-        if self.site.target.freeze is not None:
+        if self.point.target.freeze is not None:
             return None  # its gradient at other places is that of another loss
         told, length = None, max(SHORT_STEP_RATIO * near, self.unit)
         longest = length
@@ -307,14 +330,14 @@ class Looks:
             return False
         return told if told and (leaning > 1 or not noisy) else False
 
-    def move(self, length: float) -> Integrated:
+    def move(self, length: float) -> MoveResidual:
         """How much of a move the gradient explains."""
-        at = self.site.with_gradient(self.claim.line.blocks)
-        seed = self.site.seed + len(self.moved)
-        self.moved.append(integrated(at, self.claim.gradient, length, seed))
+        at = self.point.with_gradient(self.claim.direction.blocks)
+        seed = self.point.seed + len(self.moved)
+        self.moved.append(residual_over_move(at, self.claim.gradient, length, seed))
         return self.moved[-1]
 
-    def told(self, move: Integrated, bars: float = REJECTION_BARS) -> bool | None:
+    def told(self, move: MoveResidual, bars: float = REJECTION_BARS) -> bool | None:
         """Whether a move shows the difference, or shows that there is none; None: neither."""
         error = move.error + self.claim.rounding  # over a long move kinks are nothing special
         if abs(move.residual) > bars * error:
@@ -327,9 +350,9 @@ class Looks:
         known = move.steady < STEADY_GRADIENT or slight
         return False if contained and known else None
 
-    def rougher(self, look: Integrated | Scattered) -> bool:
+    def rougher(self, look: MoveResidual | RandomStepSlope) -> bool:
         """Whether a look leaves more unexplained than the noise as it is known."""
-        known = self.site.noise_along(self.claim.line.blocks).deviation
+        known = self.point.noise_along(self.claim.direction.blocks).deviation
         return look.deviation > SAME_NOISE * known
 
     def rough(self) -> bool:
@@ -348,22 +371,22 @@ class Looks:
             for longer, shorter in pairwise(left)
         )
 
-    def at(self, scale: float) -> Scattered:
+    def at(self, scale: float) -> RandomStepSlope:
         """A look with steps up to a length."""
-        seed = self.site.seed + len(self.found)
-        self.found.append(scattered(self.along, self.site.loss, scale, seed))
+        seed = self.point.seed + len(self.found)
+        self.found.append(slope_from_random_steps(self.along, self.point.loss, scale, seed))
         return self.found[-1]
 
-    def error(self, found: Scattered) -> float:
+    def error(self, found: RandomStepSlope) -> float:
         """The error bar of a look, with the rounding of the gradient."""
         return found.error + self.beside
 
-    def differs(self, found: Scattered) -> bool:
+    def differs(self, found: RandomStepSlope) -> bool:
         """Whether the gradient is off by a look, and by more than kinks explain."""
         jump = min(found.jump, self.claim.jump) if found.scale <= self.step else found.jump
         return abs(self.claim.gradient - found.value) > REJECTION_BARS * (self.error(found) + jump)
 
-    def refutes(self, found: Scattered) -> bool:
+    def refutes(self, found: RandomStepSlope) -> bool:
         """Whether a look shows that there is no difference like the one claimed."""
         error = self.error(found)
         small = error < REFUTING_PART * abs(self.claim.residual)
@@ -371,12 +394,13 @@ class Looks:
 
     def nearer_by(self) -> bool:
         """Whether a ladder of shorter steps shows the difference: sharper, if noise is known."""
-        line, rungs = self.claim.line, window([self.claim])
-        nearer = tuple(rung - NEARER_EXPONENTS for rung in rungs)
-        found = self.site.measure(
-            replace(line, unit=SHIFTED_UNIT * line.unit, rungs=nearer), last=nearer[-1]
+        direction, step_exponents = self.claim.direction, window([self.claim])
+        nearer = tuple(step_exponent - NEARER_EXPONENTS for step_exponent in step_exponents)
+        found = self.point.measure(
+            replace(direction, unit=SHIFTED_UNIT * direction.unit, step_exponents=nearer),
+            last=nearer[-1],
         )
-        return accused(cautious(found, self.claim))
+        return rejects(with_kink_bound(found, self.claim))
 
     def noise(self) -> float | None:
         """The noise of the loss along this line, as its sharpest look shows it.
@@ -402,7 +426,7 @@ class Looks:
 
         0 where it cannot be told from a curve.
         """
-        if self.site.target.freeze is not None:
+        if self.point.target.freeze is not None:
             return 0.0
         move = self.move(length)
         return (
@@ -410,7 +434,7 @@ class Looks:
         )
 
 
-def sharpened(site: Site, found: Measured, part: float) -> Measured:
+def sharpened(point: EvaluationPoint, found: Measurement, part: float) -> Measurement:
     """The same, or a sharper slope from a long move, where rounding or the curve hides it.
 
     The change of the loss over a move, less the integral of the gradient, tells how far the
@@ -418,31 +442,33 @@ def sharpened(site: Site, found: Measured, part: float) -> Measured:
     curve, which the gradient itself knows.
 
     Args:
-        site: where.
+        point: where.
         found: what near steps show.
         part: of the gradient's typical size along a line; a smaller error bar needs no sharpening.
     """
-    if found.slope is None or accused(found) or site.target.freeze is not None:
+    if found.slope is None or rejects(found) or point.target.freeze is not None:
         return found
-    goal = part * site.size_of(found.line)
+    goal = part * point.size_of(found.direction)
     if found.error <= goal or not goal:
         return found
-    unit, noise = found.line.unit, site.noise_along(found.line.blocks).deviation
-    at = site.with_gradient(found.line.blocks)
+    unit, noise = found.direction.unit, point.noise_along(found.direction.blocks).deviation
+    at = point.with_gradient(found.direction.blocks)
     best, length = (
         found,
         float(np.clip(NARROWING_NOISES * noise / goal, SHORTEST_MOVE * unit, LONGEST_MOVE * unit)),
     )
     for number in range(NARROWING_MOVES):
         try:
-            move = integrated(at, found.gradient, length, site.seed + number)
+            move = residual_over_move(at, found.gradient, length, point.seed + number)
         except Spent:
             break
         error = move.error + found.rounding
         if error < best.error and abs(move.residual) <= REJECTION_BARS * error:
-            rung = round(2 * np.log2(length / unit))
+            step_exponent = round(2 * np.log2(length / unit))
             numerical = found.gradient - move.residual
-            best = replace(found, numerical=numerical, error=error, rungs=(rung,), jump=0.0)
+            best = replace(
+                found, numerical=numerical, error=error, step_exponents=(step_exponent,), jump=0.0
+            )
         bent = move.curve > error / 2
         hopeless = not bent and error > LENGTH_RATIO**2 * goal
         if best.error <= goal or hopeless:

@@ -13,20 +13,20 @@ from throughtime.arrays import Array
 from throughtime.derivatives import (
     START_EXPONENTS,
     WIDEST_EXPONENT,
-    Along,
+    FunctionValue,
+    LineFunction,
     Noise,
     Slope,
-    Value,
-    Walk,
+    StepSearch,
     measure,
-    of_terms,
-    walk,
+    search_steps,
+    sum_terms,
 )
 from throughtime.gradcheck.budget import Budget
 from throughtime.gradcheck.search_direction import (
     Block,
-    Line,
     Moved,
+    SearchDirection,
     length,
     moves_of,
     product,
@@ -48,17 +48,17 @@ THIRD = np.array([-1.0, 3.0, -3.0, 1.0]) / np.sqrt(20)  # keeps the deviation of
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """The slope of the loss along a line, beside the gradient's.
 
     Attributes:
-        line: what was measured.
+        direction: what was measured.
         gradient: g·v of the gradient under test.
         numerical: the numerical derivative.
         error: their common error bar; infinite where there is no numerical derivative.
         rounding: the gradient's own part of it.
         slope: how the numerical derivative came about.
-        rungs: of the ladder, that hold its window.
+        step_exponents: of the ladder, that hold its window.
         flat: whether the loss did not change at any step.
         stairs: whether it came out the same at neighbouring steps.
         broken: whether it has a kink here, and that makes the error bar what it is.
@@ -67,13 +67,13 @@ class Measured:
         valley: of a direction over whole tensors: farthest steps, noise and truncation there.
     """
 
-    line: Line
+    direction: SearchDirection
     gradient: float
     numerical: float
     error: float
     rounding: float
     slope: Slope | None
-    rungs: tuple[int, ...]
+    step_exponents: tuple[int, ...]
     flat: bool
     stairs: bool = False
     broken: bool = False
@@ -93,10 +93,14 @@ class Measured:
     @property
     def step(self) -> float:
         """The farthest step of the numerical derivative; 0 where there is none."""
-        return self.line.unit * 2.0 ** (self.rungs[-1] / 2) if self.rungs else 0.0
+        return (
+            self.direction.unit * 2.0 ** (self.step_exponents[-1] / 2)
+            if self.step_exponents
+            else 0.0
+        )
 
 
-class Site:
+class EvaluationPoint:
     """Where the parameters of a target stand, and what is known there.
 
     Args:
@@ -116,11 +120,11 @@ class Site:
         self.sizes = {n: float(np.linalg.norm(g.astype(np.float64))) for n, g in gradient.items()}
         self.noise = Noise(0.0, 0.0, np.finfo(float).eps)
         self.own_noise: dict[str, float] = {}  # of tensors along which the loss has more
-        self.trembling: dict[str, Array] = {}
+        self.gradient_noise: dict[str, Array] = {}
         self.terms = 1
         self.loss = np.nan
 
-    def survey(self, known: Site | None = None) -> None:
+    def survey(self, known: EvaluationPoint | None = None) -> None:
         """Measures the loss, its noise, and the noise of the gradient.
 
         Args:
@@ -133,7 +137,7 @@ class Site:
         blocks = self.everything("all").blocks
         along = self.along(blocks)
         self.budget.take()
-        self.loss, rounding = of_terms(self._count_terms)
+        self.loss, rounding = sum_terms(self._count_terms)
         if not np.isfinite(self.loss):
             return
         if known is not None and known.noise.relative < DOUBLE_PRECISION_NOISE:
@@ -144,9 +148,9 @@ class Site:
         eps = max(self._spacing(array) for array in self.parameters.values())
         slope = product(blocks, self.gradient)
         self.noise = measure(along, float(eps), rounding, others, slope)
-        self.trembling = self._trembling(float(eps))
+        self.gradient_noise = self._sample_gradient_noise(float(eps))
 
-    def beside(self, gradient: dict[str, Array]) -> Site:
+    def beside(self, gradient: dict[str, Array]) -> EvaluationPoint:
         """The site of the same code at a point close by, where the parameters stand now.
 
         Sizes and noise are as they are here.
@@ -160,13 +164,13 @@ class Site:
         other.loss = other.evaluator.loss()
         return other
 
-    def portable(self) -> Site:
+    def portable(self) -> EvaluationPoint:
         """A copy without what stays in this process: the progress bar."""
         other = copy(self)
         other.budget = Budget(deadline=self.budget.deadline)
         return other
 
-    def everything(self, label: str, number: int = 0) -> Line:
+    def everything(self, label: str, number: int = 0) -> SearchDirection:
         """A direction over all tensors.
 
         Every entry moves alike, so that the mean square of a product is the squared length over
@@ -186,52 +190,54 @@ class Site:
             )
             for name, array in self.parameters.items()
         )
-        return Line(label, blocks, 1.0, START_EXPONENTS)
+        return SearchDirection(label, blocks, 1.0, START_EXPONENTS)
 
-    def measure(self, line: Line, last: int = WIDEST_EXPONENT) -> Measured:
+    def measure(self, direction: SearchDirection, last: int = WIDEST_EXPONENT) -> Measurement:
         """The slope of the loss along a line, with its error bar.
 
         Args:
-            line: what to measure.
+            direction: what to measure.
             last: the rung of the longest step.
 
         Raises:
             Spent: where the budget does not reach so far.
         """
-        gradient = product(line.blocks, self.gradient)
-        rounding = self.rounding(line.blocks)
-        noise = self.noise_along(line.blocks)
-        values = Walk(self.along(line.blocks), self.loss, noise, line.unit)
-        slope = walk(values, start=line.rungs, goal=max(line.goal, rounding), last=last)
+        gradient = product(direction.blocks, self.gradient)
+        rounding = self.rounding(direction.blocks)
+        noise = self.noise_along(direction.blocks)
+        values = StepSearch(self.along(direction.blocks), self.loss, noise, direction.unit)
+        slope = search_steps(
+            values, start=direction.step_exponents, goal=max(direction.goal, rounding), last=last
+        )
         if slope is None:
-            return Measured(line, gradient, np.nan, np.inf, rounding, None, (), False)
-        rungs = values.rungs[slope.first : slope.last + 1]
+            return Measurement(direction, gradient, np.nan, np.inf, rounding, None, (), False)
+        step_exponents = values.step_exponents[slope.first : slope.last + 1]
         error = slope.error + values.stuck(slope) + rounding
         bent = slope.truncation + slope.kink
-        if slope.error > max(line.goal, rounding) and bent > BENT_RATIO * slope.noise:
+        if slope.error > max(direction.goal, rounding) and bent > BENT_RATIO * slope.noise:
             error += bent  # it bends at every step: what one fit leaves over is a rough guide
         apart = abs(gradient - slope.value) > error
         jump = max(values.jump(slope) - slope.kink, 0.0) if apart else 0.0
-        return Measured(
-            line,
+        return Measurement(
+            direction,
             gradient,
             slope.value,
             error,
             rounding,
             slope,
-            rungs,
+            step_exponents,
             values.levels() == 1,
             values.repeats(),
             values.broken(slope),
             jump,
-            values.valley() if self._whole(line.blocks) else None,
+            values.valley() if self._whole(direction.blocks) else None,
         )
 
     def _whole(self, blocks: tuple[Block, ...]) -> bool:
         """Whether tensors move as a whole."""
         return all(b.start == 0 and b.stop == self.parameters[b.name].size for b in blocks)
 
-    def along(self, blocks: tuple[Block, ...]) -> Along:
+    def along(self, blocks: tuple[Block, ...]) -> LineFunction:
         """The loss along a direction: takes a step, gives the realised one and the loss there.
 
         What the gradient makes of the last digits by which the place lies off the line is taken
@@ -239,26 +245,28 @@ class Site:
         """
         moves = moves_of(blocks, self.parameters)
 
-        def at(step: float) -> Value:
+        def at(step: float) -> FunctionValue:
             self.budget.take()
             with Moved(self.target, self.gradient, moves, step) as moved:
                 if not moved.finite:
-                    return Value(step, np.nan, np.nan)
-                value, _ = of_terms(self.evaluator.terms)
+                    return FunctionValue(step, np.nan, np.nan)
+                value, _ = sum_terms(self.evaluator.terms)
             return self._value(moved, value)
 
         return at
 
-    def with_gradient(self, blocks: tuple[Block, ...]) -> Callable[[float], tuple[Value, float]]:
+    def with_gradient(
+        self, blocks: tuple[Block, ...]
+    ) -> Callable[[float], tuple[FunctionValue, float]]:
         """The loss along a direction, and the gradient under test along it at the same place."""
         moves = moves_of(blocks, self.parameters)
 
-        def at(step: float) -> tuple[Value, float]:
+        def at(step: float) -> tuple[FunctionValue, float]:
             self.budget.take()
             with Moved(self.target, self.gradient, moves, step) as moved:
                 if not moved.finite:
-                    return Value(step, np.nan, np.nan), np.nan
-                value, _ = of_terms(self.evaluator.terms)
+                    return FunctionValue(step, np.nan, np.nan), np.nan
+                value, _ = sum_terms(self.evaluator.terms)
                 try:
                     with np.errstate(all="ignore"):
                         slope = product(blocks, self.evaluator.gradient())
@@ -268,11 +276,11 @@ class Site:
 
         return at
 
-    def _value(self, moved: Moved, value: float) -> Value:
+    def _value(self, moved: Moved, value: float) -> FunctionValue:
         """What a move has come to; of a loss that has blown up nothing can be fitted."""
         if not abs(value) <= BLOWN_UP_RATIO * max(abs(self.loss), 1.0):
-            return Value(moved.realised, np.nan, np.nan)
-        return Value(moved.realised, value - moved.astray, value)
+            return FunctionValue(moved.realised, np.nan, np.nan)
+        return FunctionValue(moved.realised, value - moved.off_line_error, value)
 
     def learn_noise(self, blocks: tuple[Block, ...], deviation: float) -> None:
         """The loss has so much noise along tensors; it may have less along others."""
@@ -293,10 +301,10 @@ class Site:
             part = flat[block.start : block.stop].astype(np.float64) * moves
             eps = self._spacing(flat)
             total += float(np.sum((eps * part) ** 2))
-            trembling = self.trembling.get(block.name)
-            if trembling is None:
+            gradient_noise = self.gradient_noise.get(block.name)
+            if gradient_noise is None:
                 continue
-            whole = trembling.reshape(-1)
+            whole = gradient_noise.reshape(-1)
             here = whole[block.start : block.stop] * moves
             # One entry's own sample says little: the tensor's typical one stands beside it.
             typical = float(np.mean(whole**2)) * float(np.sum(moves**2))
@@ -313,9 +321,9 @@ class Site:
             else max(float(own), 2.0 ** (1 - self.target.bits))
         )
 
-    def size_of(self, line: Line) -> float:
+    def size_of(self, direction: SearchDirection) -> float:
         """‖g ∘ v‖: what the gradient along a line typically is."""
-        return length(line.blocks, self.gradient)
+        return length(direction.blocks, self.gradient)
 
     def weight(self, name: str) -> float:
         """How much the loss changes, to first order, when a tensor changes by its own size."""
@@ -326,7 +334,7 @@ class Site:
         self.terms = int(np.size(terms))
         return terms
 
-    def _trembling(self, eps: float) -> dict[str, Array]:
+    def _sample_gradient_noise(self, eps: float) -> dict[str, Array]:
         """A sample of the gradient's rounding: third differences over points close together."""
         total = {name: np.zeros(array.shape) for name, array in self.parameters.items()}
         moves = moves_of(self.everything("all").blocks, self.parameters)
@@ -339,29 +347,37 @@ class Site:
 
 
 def nearest(
-    site: Site, goal: float, start: tuple[int, ...], unit: float = 1.0, clear: float = NOISE_MARGIN
+    point: EvaluationPoint,
+    goal: float,
+    start: tuple[int, ...],
+    unit: float = 1.0,
+    clear: float = NOISE_MARGIN,
 ) -> tuple[int, ...]:
     """The smallest steps that noise leaves clear of the goal: there the loss curves least.
 
     In double precision. In a shorter one they would be no smaller than where a walk begins.
 
     Args:
-        site: where.
+        point: where.
         goal: an error bar that is small enough.
         start: where the walk begins otherwise, and at most.
         unit: the length of step 0.
         clear: times less than the goal: what noise may leave of it.
     """
-    if site.noise.relative >= DOUBLE_PRECISION_NOISE or not goal:
+    if point.noise.relative >= DOUBLE_PRECISION_NOISE or not goal:
         return start
-    step = 2 * clear * site.noise.deviation / goal / unit
+    step = 2 * clear * point.noise.deviation / goal / unit
     first = int(np.clip(np.ceil(2 * np.log2(max(step, 1e-300))), NEAREST_EXPONENT, start[0]))
     return first, first + 2, first + 4
 
 
-def window(found: Sequence[Measured]) -> tuple[int, ...]:
+def window(found: Sequence[Measurement]) -> tuple[int, ...]:
     """The steps that served the last line, every other one where they are dense."""
     for m in reversed(found):
-        if len(m.rungs) > 2:
-            return tuple(rung for rung in m.rungs if (rung - m.rungs[-1]) % 2 == 0)
+        if len(m.step_exponents) > 2:
+            return tuple(
+                step_exponent
+                for step_exponent in m.step_exponents
+                if (step_exponent - m.step_exponents[-1]) % 2 == 0
+            )
     return START_EXPONENTS

@@ -12,9 +12,9 @@ from throughtime.derivatives import FEWEST_PAIRS, START_EXPONENTS
 from throughtime.gradcheck.areas import gates_of
 from throughtime.gradcheck.budget import Effort
 from throughtime.gradcheck.confirmation import confirmed, sharpened
-from throughtime.gradcheck.evaluation_point import Measured, Site, nearest, window
+from throughtime.gradcheck.evaluation_point import EvaluationPoint, Measurement, nearest, window
 from throughtime.gradcheck.locating import Located, locate
-from throughtime.gradcheck.search_direction import Block, Line, entry
+from throughtime.gradcheck.search_direction import Block, SearchDirection, entry
 from throughtime.gradcheck.tolerances import (
     AVERAGED_SLOPES,
     AVERAGING_ERROR,
@@ -28,7 +28,7 @@ from throughtime.gradcheck.tolerances import (
     TIGHTEST_ERROR,
     VERDICT_ERROR,
 )
-from throughtime.gradcheck.verdict import accused, averaged, excused, settled, to_settle
+from throughtime.gradcheck.verdict import averaged, rejects, settled, to_settle, with_error_covering
 from throughtime.gradcheck.workers import Runner
 
 
@@ -36,72 +36,85 @@ class Plan:
     """Draws lines at a site.
 
     Args:
-        site: where.
+        point: where.
         effort: how closely is looked.
     """
 
-    def __init__(self, site: Site, effort: Effort) -> None:
-        self.site, self.effort = site, effort
-        self.rng = np.random.default_rng(site.seed)
+    def __init__(self, point: EvaluationPoint, effort: Effort) -> None:
+        self.point, self.effort = point, effort
+        self.rng = np.random.default_rng(point.seed)
 
-    def glance(self) -> Line:
+    def screen(self) -> SearchDirection:
         """A direction over all tensors, known well enough to serve each of them.
 
         What does not move the loss at all, by its gradient, has no say in how much is enough.
         """
-        line = self.site.everything("all")
-        sizes = [self.site.size_of(replace(line, blocks=(block,))) for block in line.blocks]
+        direction = self.point.everything("all")
+        sizes = [
+            self.point.size_of(replace(direction, blocks=(block,))) for block in direction.blocks
+        ]
         goal = SCREEN_ERROR * min(size for size in (*sizes, np.inf) if size > 0)
-        goal = min(max(goal, TIGHTEST_ERROR * self.site.size_of(line)), 1e300)
-        return replace(line, goal=goal, rungs=nearest(self.site, goal, START_EXPONENTS))
+        goal = min(max(goal, TIGHTEST_ERROR * self.point.size_of(direction)), 1e300)
+        return replace(
+            direction, goal=goal, step_exponents=nearest(self.point, goal, START_EXPONENTS)
+        )
 
-    def over(self, name: str, number: int, rungs: tuple[int, ...]) -> Line:
+    def over(self, name: str, number: int, step_exponents: tuple[int, ...]) -> SearchDirection:
         """A random direction over the whole tensor."""
-        size = self.site.parameters[name].size
-        block = (Block(name, 0, size, self.site.seed + 1 + number),)
-        return self._confined("all", block, rungs)
+        size = self.point.parameters[name].size
+        block = (Block(name, 0, size, self.point.seed + 1 + number),)
+        return self._confined("all", block, step_exponents)
 
-    def _confined(self, label: str, blocks: tuple[Block, ...], rungs: tuple[int, ...]) -> Line:
-        line = Line(label, blocks, self.site.scales[blocks[0].name], rungs)
+    def _confined(
+        self, label: str, blocks: tuple[Block, ...], step_exponents: tuple[int, ...]
+    ) -> SearchDirection:
+        direction = SearchDirection(
+            label, blocks, self.point.scales[blocks[0].name], step_exponents
+        )
         entries = sum(block.stop - block.start for block in blocks)
         # Few entries show as they are; one among many by 1 / √n of what a direction gives.
         goal = min(
             self.effort.enough * float(np.sqrt(entries)), to_settle(entries) / SETTLING_MARGIN
         )
-        return replace(line, goal=goal * self.site.size_of(line))
+        return replace(direction, goal=goal * self.point.size_of(direction))
 
-    def alone(self, name: str, place: int, rungs: tuple[int, ...]) -> Line:
+    def alone(self, name: str, place: int, step_exponents: tuple[int, ...]) -> SearchDirection:
         """One entry."""
-        goal = self.effort.enough * float(np.abs(self.site.gradient[name]).max())
-        index = np.unravel_index(place, self.site.parameters[name].shape)
+        goal = self.effort.enough * float(np.abs(self.point.gradient[name]).max())
+        index = np.unravel_index(place, self.point.parameters[name].shape)
         label = "[" + ", ".join(map(str, index)) + "]"
-        return Line(label, entry(name, place), self.site.scales[name], rungs, goal)
-
-    def first(self, name: str, place: int, *, only: bool) -> Line:
-        """One entry, as sharply as it goes where its steps serve others."""
-        line = self.alone(name, place, START_EXPONENTS)
-        return replace(
-            line, goal=SINGLE_ENTRY_ERROR / self.effort.enough * line.goal if only else 0.0
+        return SearchDirection(
+            label, entry(name, place), self.point.scales[name], step_exponents, goal
         )
 
-    def parts(self, name: str, rungs: tuple[int, ...]) -> Iterable[Line]:
+    def first(self, name: str, place: int, *, only: bool) -> SearchDirection:
+        """One entry, as sharply as it goes where its steps serve others."""
+        direction = self.alone(name, place, START_EXPONENTS)
+        return replace(
+            direction,
+            goal=SINGLE_ENTRY_ERROR / self.effort.enough * direction.goal if only else 0.0,
+        )
+
+    def parts(self, name: str, step_exponents: tuple[int, ...]) -> Iterable[SearchDirection]:
         """Along stretches of rows, as gates are, and along single rows."""
-        array = self.site.parameters[name]
+        array = self.point.parameters[name]
         if array.ndim == 0 or not array.size:
             return
         rows, width = array.shape[0], array.size // array.shape[0]
-        groups = self.site.target.gates or self.effort.groups
+        groups = self.point.target.gates or self.effort.groups
         if self.effort.groups > 1 and rows >= 2 * groups:
             for stretch in np.array_split(np.arange(rows), groups):
-                yield self._rows(name, int(stretch[0]), int(stretch[-1]) + 1, width, rungs)
+                yield self._rows(name, int(stretch[0]), int(stretch[-1]) + 1, width, step_exponents)
         if width > 1:
             for row in self.rng.choice(rows, min(self.effort.rows, rows), replace=False):
-                yield self._rows(name, int(row), int(row) + 1, width, rungs)
+                yield self._rows(name, int(row), int(row) + 1, width, step_exponents)
 
-    def _rows(self, name: str, first: int, last: int, width: int, rungs: tuple[int, ...]) -> Line:
+    def _rows(
+        self, name: str, first: int, last: int, width: int, step_exponents: tuple[int, ...]
+    ) -> SearchDirection:
         label = f"row {first}" if last == first + 1 else f"rows {first}–{last - 1}"
-        block = Block(name, first * width, last * width, self.site.seed + 101)
-        return self._confined(label, (block,), rungs)
+        block = Block(name, first * width, last * width, self.point.seed + 101)
+        return self._confined(label, (block,), step_exponents)
 
     def choose(self, gradient: Array, entries: int) -> Array:
         """Which entries to look at: half where the gradient is largest, half by chance."""
@@ -116,7 +129,7 @@ class Plan:
 
 
 @dataclass
-class Findings:
+class TensorMeasurements:
     """What was measured in one tensor.
 
     Attributes:
@@ -128,9 +141,9 @@ class Findings:
         unreached: whether the budget ended before all that was planned was measured.
     """
 
-    whole: list[Measured] = field(default_factory=list)
-    parts: list[Measured] = field(default_factory=list)
-    entries: dict[int, Measured] = field(default_factory=dict)
+    whole: list[Measurement] = field(default_factory=list)
+    parts: list[Measurement] = field(default_factory=list)
+    entries: dict[int, Measurement] = field(default_factory=dict)
     complete: bool = False
     located: Located | None = None
     unreached: bool = False
@@ -138,31 +151,33 @@ class Findings:
     @property
     def wrong(self) -> bool:
         """Whether anything in it differs by more than its error bar."""
-        return any(accused(m) for m in (*self.whole, *self.parts, *self.entries.values()))
+        return any(rejects(m) for m in (*self.whole, *self.parts, *self.entries.values()))
 
 
 class Examination:
     """Looks at every tensor at one site, the coarse before the fine.
 
     Args:
-        site: where.
+        point: where.
         effort: how closely.
         run: measures lines.
         entries: how many single entries of each tensor, where the effort does not say.
     """
 
-    def __init__(self, site: Site, effort: Effort, run: Runner, entries: int | None) -> None:
-        self.site, self.effort, self.run = site, effort, run
-        self.plan = Plan(site, effort)
-        self.overall: list[Measured] = []
-        self.found = {name: Findings() for name in site.parameters}
-        everything = sum(array.size for array in site.parameters.values())
+    def __init__(
+        self, point: EvaluationPoint, effort: Effort, run: Runner, entries: int | None
+    ) -> None:
+        self.point, self.effort, self.run = point, effort, run
+        self.plan = Plan(point, effort)
+        self.overall: list[Measurement] = []
+        self.found = {name: TensorMeasurements() for name in point.parameters}
+        everything = sum(array.size for array in point.parameters.values())
         self.entries = entries
         self.small = everything <= effort.all_up_to
 
     def whole_tensors(self) -> None:
         """Random directions over each tensor: what is wrong densely shows in the first."""
-        names = [name for name, array in self.site.parameters.items() if array.size]
+        names = [name for name, array in self.point.parameters.items() if array.size]
         first = self._measure({name: [self.plan.over(name, 0, START_EXPONENTS)] for name in names})
         for name in names:
             self.found[name].whole += self._sharpened(first[name])
@@ -178,19 +193,20 @@ class Examination:
         }
         for name, found in self._measure(more).items():
             hopeful = any(
-                m.error <= HOPEFUL_ERROR * self.site.size_of(m.line) for m in self.found[name].whole
+                m.error <= HOPEFUL_ERROR * self.point.size_of(m.direction)
+                for m in self.found[name].whole
             )
             self.found[name].whole += self._sharpened(found) if hopeful else found
 
     def settled(self, name: str) -> bool:
         """Whether the directions over a tensor leave nothing for a closer look to find."""
         found = self.found[name].whole
-        entries, size = self.site.parameters[name].size, self.site.sizes[name]
+        entries, size = self.point.parameters[name].size, self.point.sizes[name]
         if not entries or settled(found, entries, size):
             return True
-        most = max(self.site.weight(other) for other in self.site.parameters)
+        most = max(self.point.weight(other) for other in self.point.parameters)
         return bool(found) and all(
-            (m.flat and m.gradient == 0) or m.error * m.line.unit <= NEGLIGIBLE_WEIGHT * most
+            (m.flat and m.gradient == 0) or m.error * m.direction.unit <= NEGLIGIBLE_WEIGHT * most
             for m in found
         )
 
@@ -198,7 +214,8 @@ class Examination:
         """Whether directions over a tensor tell so little that those within it tell nothing."""
         found = self.found[name].whole
         return bool(found) and all(
-            m.error > HOPELESS_ERROR * self.site.size_of(m.line) and not accused(m) for m in found
+            m.error > HOPELESS_ERROR * self.point.size_of(m.direction) and not rejects(m)
+            for m in found
         )
 
     def all_at_once(self) -> None:
@@ -206,22 +223,25 @@ class Examination:
         count = self.effort.overall
         if not self.effort.again and all(self.settled(name) for name in self.found):
             count = min(count, int(self.small))
-        lines = [self.site.everything("all", k) for k in range(count)]
-        lines = [replace(line, goal=TIGHTEST_ERROR * self.site.size_of(line)) for line in lines]
-        for found in self._confirmed(lines):
+        directions = [self.point.everything("all", k) for k in range(count)]
+        directions = [
+            replace(direction, goal=TIGHTEST_ERROR * self.point.size_of(direction))
+            for direction in directions
+        ]
+        for found in self._confirmed(directions):
             if found is not None:
                 self.overall += self._sharpened([self._averaged(found)])
         self._attribute()
 
-    def glance(self, *, closer: bool) -> None:
+    def screen(self, *, closer: bool) -> None:
         """One direction over all tensors; one over each where that differs.
 
         With `closer`, also where it resolves too little.
         """
-        line = self.plan.glance()
-        self.overall += self._sharpened([m for m in self._confirmed([line]) if m is not None])
-        wide = any(m.error > line.goal for m in self.overall)
-        if (closer and wide) or any(map(accused, self.overall)):
+        direction = self.plan.screen()
+        self.overall += self._sharpened([m for m in self._confirmed([direction]) if m is not None])
+        wide = any(m.error > direction.goal for m in self.overall)
+        if (closer and wide) or any(map(rejects, self.overall)):
             self.whole_tensors()
         self._attribute()
 
@@ -230,30 +250,33 @@ class Examination:
         for k, found in enumerate(self.overall):
             if self.tensors_wrong:
                 return
-            if not accused(found):
+            if not rejects(found):
                 continue
-            blocks = {block.name: block for block in found.line.blocks if block.stop}
-            lines = {
-                name: [replace(found.line, label="all", blocks=(block,), goal=0.0)]
+            blocks = {block.name: block for block in found.direction.blocks if block.stop}
+            directions = {
+                name: [replace(found.direction, label="all", blocks=(block,), goal=0.0)]
                 for name, block in blocks.items()
             }
-            for name, measured in self._measure(lines).items():
+            for name, measured in self._measure(directions).items():
                 self.found[name].parts += measured
             if not self.tensors_wrong:
-                self.overall[k] = excused(found)
+                self.overall[k] = with_error_covering(found)
 
-    def _averaged(self, found: Measured) -> Measured:
+    def _averaged(self, found: Measurement) -> Measurement:
         """The same slope from further steps too, where it is the loss's noise that hides it."""
-        if not np.isfinite(found.error) or found.error < AVERAGING_ERROR * self.site.size_of(
-            found.line
+        if not np.isfinite(found.error) or found.error < AVERAGING_ERROR * self.point.size_of(
+            found.direction
         ):
             return found
-        line = replace(found.line, rungs=window([found]))
-        askew = [replace(line, unit=line.unit * 2 ** (k / 8)) for k in range(1, AVERAGED_SLOPES)]
-        again = [m for m in self.run(self.site, askew) if m is not None]
+        direction = replace(found.direction, step_exponents=window([found]))
+        askew = [
+            replace(direction, unit=direction.unit * 2 ** (k / 8))
+            for k in range(1, AVERAGED_SLOPES)
+        ]
+        again = [m for m in self.run(self.point, askew) if m is not None]
         mean = averaged([found, *(m for m in again if np.isfinite(m.error))])
         # What a single look did not accuse is not accused by a mean whose error bar is narrower.
-        return mean if accused(found) else excused(mean)
+        return mean if rejects(found) else with_error_covering(mean)
 
     def parts_of_tensors(self) -> None:
         """Stretches of rows, as gates are, and single rows, where directions left something."""
@@ -272,10 +295,10 @@ class Examination:
         """The steepest entry first; its steps serve the tensor's others."""
         chosen = {
             name: self.plan.choose(gradient, self._count(name))
-            for name, gradient in self.site.gradient.items()
+            for name, gradient in self.point.gradient.items()
         }
         steepest = {
-            name: int(places[np.abs(self.site.gradient[name].reshape(-1)[places]).argmax()])
+            name: int(places[np.abs(self.point.gradient[name].reshape(-1)[places]).argmax()])
             for name, places in chosen.items()
             if places.size
         }
@@ -285,35 +308,37 @@ class Examination:
         rest = {}
         for name, k in steepest.items():
             self.found[name].entries.update(zip([k], first[name], strict=False))
-            rungs = window(first[name])[-FEWEST_PAIRS:]
+            step_exponents = window(first[name])[-FEWEST_PAIRS:]
             reached = max((m.error for m in first[name] if np.isfinite(m.error)), default=0.0)
             rest[name] = [
-                replace(line, goal=max(COARSER_ENTRIES * reached, line.goal))
-                for line in (self.plan.alone(name, int(j), rungs) for j in chosen[name] if j != k)
+                replace(direction, goal=max(COARSER_ENTRIES * reached, direction.goal))
+                for direction in (
+                    self.plan.alone(name, int(j), step_exponents) for j in chosen[name] if j != k
+                )
             ]
         for name, found in self._measure(rest).items():
             own = self.found[name]
-            own.entries.update({m.line.blocks[0].start: m for m in found})
-            own.complete = len(own.entries) == self.site.parameters[name].size
+            own.entries.update({m.direction.blocks[0].start: m for m in found})
+            own.complete = len(own.entries) == self.point.parameters[name].size
 
     def locate(self) -> None:
         """Searches the tensors that are wrong for the entries that are, the worst first."""
         suspects = [n for n, f in self.found.items() if f.wrong and not f.complete]
         suspects.sort(key=lambda name: -max((m.z for m in self.found[name].whole), default=0.0))
         for name in suspects:
-            accusing = [m for m in (*self.found[name].whole, *self.found[name].parts) if accused(m)]
+            accusing = [m for m in (*self.found[name].whole, *self.found[name].parts) if rejects(m)]
             if not accusing:
                 continue
             clearest = max(accusing, key=lambda m: m.z)
-            gates = next(iter(gates_of(self.site.target, name)), None)
-            located = locate(self.site, clearest, self.run, self.effort.located, gates)
+            gates = next(iter(gates_of(self.point.target, name)), None)
+            located = locate(self.point, clearest, self.run, self.effort.located, gates)
             self.found[name].located = located
             self.found[name].entries.update(located.entries)
 
     @property
     def wrong(self) -> bool:
         """Whether anything differs by more than its error bar."""
-        return self.tensors_wrong or any(map(accused, self.overall))
+        return self.tensors_wrong or any(map(rejects, self.overall))
 
     @property
     def tensors_wrong(self) -> bool:
@@ -325,7 +350,7 @@ class Examination:
         if self.entries is not None:
             return self.entries
         if self.small and (self.effort.again or self.found[name].wrong):
-            return self.site.parameters[name].size
+            return self.point.parameters[name].size
         if not self.effort.again and self.settled(name):
             return int(self.small)
         if not self.effort.again and self.hopeless(name):
@@ -334,19 +359,23 @@ class Examination:
 
     # --- measuring ---
 
-    def _measure(self, lines: dict[str, list[Line]]) -> dict[str, list[Measured]]:
+    def _measure(
+        self, directions: dict[str, list[SearchDirection]]
+    ) -> dict[str, list[Measurement]]:
         """All these lines in one go; a tensor that the budget did not reach is marked."""
-        found = iter(self._confirmed([line for own in lines.values() for line in own]))
+        found = iter(
+            self._confirmed([direction for own in directions.values() for direction in own])
+        )
         result = {}
-        for name, own in lines.items():
+        for name, own in directions.items():
             measured = [next(found) for _ in own]
             result[name] = [m for m in measured if m is not None]
             self.found[name].unreached |= len(result[name]) < len(own)
         return result
 
-    def _sharpened(self, found: Sequence[Measured]) -> list[Measured]:
+    def _sharpened(self, found: Sequence[Measurement]) -> list[Measurement]:
         """What is too wide for a verdict is looked at over long moves."""
-        return [sharpened(self.site, m, VERDICT_ERROR) for m in found]
+        return [sharpened(self.point, m, VERDICT_ERROR) for m in found]
 
-    def _confirmed(self, lines: Sequence[Line]) -> list[Measured | None]:
-        return confirmed(self.site, self.run(self.site, lines))
+    def _confirmed(self, directions: Sequence[SearchDirection]) -> list[Measurement | None]:
+        return confirmed(self.point, self.run(self.point, directions))

@@ -18,8 +18,8 @@ import numpy as np
 
 from throughtime.gradcheck.areas import Area, Gates, table_of
 from throughtime.gradcheck.budget import Spent
-from throughtime.gradcheck.evaluation_point import Measured, Site, nearest
-from throughtime.gradcheck.search_direction import Line, entry
+from throughtime.gradcheck.evaluation_point import EvaluationPoint, Measurement, nearest
+from throughtime.gradcheck.search_direction import SearchDirection, entry
 from throughtime.gradcheck.tolerances import (
     ANOTHER_SEED,
     AREA_SAMPLES,
@@ -37,7 +37,7 @@ from throughtime.gradcheck.tolerances import (
     STRIP_BARS,
     STRIP_CLEAR_BARS,
 )
-from throughtime.gradcheck.verdict import accused, cautious
+from throughtime.gradcheck.verdict import rejects, with_kink_bound
 from throughtime.gradcheck.workers import Runner
 
 
@@ -45,21 +45,25 @@ class Probe:
     """Measures parts of the tensor that a line accuses.
 
     Args:
-        site: where.
+        point: where.
         accusing: the line, over one stretch of one tensor. Its parts move as they do in it, so
             that by how much they are off adds up to by how much the line is.
         run: measures lines.
     """
 
-    def __init__(self, site: Site, accusing: Measured, run: Runner) -> None:
-        self.site, self.accusing, self.run = site, accusing, run
-        self.block = accusing.line.blocks[0]
+    def __init__(self, point: EvaluationPoint, accusing: Measurement, run: Runner) -> None:
+        self.point, self.accusing, self.run = point, accusing, run
+        self.block = accusing.direction.blocks[0]
         self.name = self.block.name
-        self.shape = site.parameters[self.name].shape
+        self.shape = point.parameters[self.name].shape
         self.columns = table_of(self.shape)[1]
         self.whole = Area.whole(self.shape)
-        self.looked: dict[tuple[int, int], Measured] = {}
-        self.few = (accusing.rungs[-1] - 4, accusing.rungs[-1] - 2, accusing.rungs[-1])
+        self.looked: dict[tuple[int, int], Measurement] = {}
+        self.few = (
+            accusing.step_exponents[-1] - 4,
+            accusing.step_exponents[-1] - 2,
+            accusing.step_exponents[-1],
+        )
 
     def off(self, areas: Sequence[Area], goal: float, *, ramp: bool = False) -> tuple[float, float]:
         """By how much the gradient is off along a direction over some areas, ± an error bar.
@@ -75,7 +79,7 @@ class Probe:
         found = self._measured(self._stretches(areas), goal, self.block.seed, ramp)
         return found.residual, found.error
 
-    def strip(self, area: Area, goal: float, *, another: bool = False) -> Measured:
+    def strip(self, area: Area, goal: float, *, another: bool = False) -> Measurement:
         """A direction over an area, or over a sample of it.
 
         Args:
@@ -106,13 +110,13 @@ class Probe:
             Spent: where the budget does not reach so far.
         """
         new = [place for place in dict.fromkeys(places) if place not in self.looked]
-        typical = float(np.sqrt(np.mean(np.square(self.site.gradient[self.name], dtype=float))))
+        typical = float(np.sqrt(np.mean(np.square(self.point.gradient[self.name], dtype=float))))
         goal = sharp * typical
-        found = self.run(self.site, [self._entry(r * self.columns + c, goal) for r, c in new])
+        found = self.run(self.point, [self._entry(r * self.columns + c, goal) for r, c in new])
         for place, measured in zip(new, found, strict=True):
             if measured is None:
                 raise Spent
-            self.looked[place] = cautious(measured)
+            self.looked[place] = with_kink_bound(measured)
 
     def looked_in(self, area: Area) -> list[tuple[int, int]]:
         """The entries of an area that were looked at by themselves."""
@@ -120,12 +124,12 @@ class Probe:
 
     def wrong_in(self, area: Area) -> list[tuple[int, int]]:
         """Those of them that are wrong."""
-        return [place for place in self.looked_in(area) if accused(self.looked[place])]
+        return [place for place in self.looked_in(area) if rejects(self.looked[place])]
 
     def unexplained(self) -> bool:
         """Whether the entries that were looked at leave some of the accusing difference open."""
         residual, error = self.accusing.residual, self.accusing.error
-        moves = self.block.moves(self.site.parameters[self.name].size)
+        moves = self.block.moves(self.point.parameters[self.name].size)
         for (row, column), found in self.looked.items():
             move = float(moves[row * self.columns + column - self.block.start])
             residual, error = residual - move * found.residual, error + abs(move) * found.error
@@ -133,25 +137,25 @@ class Probe:
 
     def _measured(
         self, stretches: Sequence[tuple[int, int]], goal: float, seed: int | None, ramp: bool
-    ) -> Measured:
+    ) -> Measurement:
         blocks = tuple(
             replace(self.block, start=first, stop=stop, seed=seed, ramp=ramp)
             for first, stop in stretches
         )
-        unit = self.accusing.line.unit
-        line = Line(
-            "", blocks, unit, nearest(self.site, goal, self.few, unit, PROBE_NOISE_MARGIN), goal
+        unit = self.accusing.direction.unit
+        direction = SearchDirection(
+            "", blocks, unit, nearest(self.point, goal, self.few, unit, PROBE_NOISE_MARGIN), goal
         )
-        (found,) = self.run(self.site, [line])
+        (found,) = self.run(self.point, [direction])
         if found is None or not np.isfinite(found.error):
             raise Spent
         return found
 
-    def _entry(self, place: int, goal: float) -> Line:
+    def _entry(self, place: int, goal: float) -> SearchDirection:
         index = [int(i) for i in np.unravel_index(place, self.shape)]
-        unit = self.site.scales[self.name]
-        rungs = nearest(self.site, goal, self.few, unit, PROBE_NOISE_MARGIN)
-        return Line(str(index), entry(self.name, place), unit, rungs, goal)
+        unit = self.point.scales[self.name]
+        step_exponents = nearest(self.point, goal, self.few, unit, PROBE_NOISE_MARGIN)
+        return SearchDirection(str(index), entry(self.name, place), unit, step_exponents, goal)
 
     def _stretches(self, areas: Sequence[Area]) -> list[tuple[int, int]]:
         return [stretch for area in areas for stretch in area.stretches(self.shape)]
@@ -281,7 +285,7 @@ class _Side:
         found = self.probe.strip(here, self.goal, another=another)
         # Whatever is looked at last lies just outside.
         expected = self.typical * float(np.sqrt(here.size))
-        own = self.probe.site.size_of(found.line)
+        own = self.probe.point.size_of(found.direction)
         resolved = not own or REJECTION_BARS * found.error < RESOLVED_ERROR * own
         self.clear = resolved and STRIP_CLEAR_BARS * found.error < expected
         return is_off(found.residual, found.error)
@@ -338,7 +342,7 @@ class Located:
         ended: whether nothing was left to be searched, so that the rest of the tensor is right.
     """
 
-    entries: dict[int, Measured] = field(default_factory=dict)
+    entries: dict[int, Measurement] = field(default_factory=dict)
     areas: list[Wrong] = field(default_factory=list)
     left: list[Area] = field(default_factory=list)
     ended: bool = False
@@ -378,18 +382,22 @@ class _Part:
 
 
 def locate(
-    site: Site, accusing: Measured, run: Runner, count: int, gates: Gates | None = None
+    point: EvaluationPoint,
+    accusing: Measurement,
+    run: Runner,
+    count: int,
+    gates: Gates | None = None,
 ) -> Located:
     """Searches for up to `count` wrong entries along a line that accuses its tensor.
 
     Args:
-        site: where.
+        point: where.
         accusing: the line, over one stretch of one tensor.
         run: measures lines.
         count: of entries.
         gates: of which the tensor may consist; they are told apart first.
     """
-    return _Search(Probe(site, accusing, run), gates).up_to(count)
+    return _Search(Probe(point, accusing, run), gates).up_to(count)
 
 
 class _Search:

@@ -48,21 +48,21 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Line:
+class SearchDirection:
     """What is to be measured: the slope of the loss along a direction.
 
     Attributes:
         label: what moves, in words.
         blocks: which entries move, and how.
         unit: the length of step 0 of its ladder.
-        rungs: where its walk starts.
+        step_exponents: where its walk starts.
         goal: an error bar that is small enough.
     """
 
     label: str
     blocks: tuple[Block, ...]
     unit: float
-    rungs: tuple[int, ...]
+    step_exponents: tuple[int, ...]
     goal: float = 0.0
 
 
@@ -138,7 +138,7 @@ class Moved:
 
     Attributes:
         realised: the step that was taken.
-        astray: what lies off the line moves the loss by so much, as the gradient says.
+        off_line_error: what lies off the line moves the loss by so much, as the gradient says.
         finite: whether all parameters are.
     """
 
@@ -147,7 +147,7 @@ class Moved:
     ) -> None:
         self.target, self.gradient, self.moves, self.step = target, gradient, moves, step
         self.before: list[tuple[Array, slice, Array]] = []
-        self.realised, self.astray, self.finite = step, 0.0, True
+        self.realised, self.off_line_error, self.finite = step, 0.0, True
 
     def __enter__(self) -> Self:
         try:
@@ -181,4 +181,4 @@ class Moved:
         elif array.dtype != np.float64 and self.finite:
             gradient = self.gradient[block.name].reshape(-1)[stretch].astype(np.float64)
             off = after.astype(np.float64) - before - self.step * moves
-            self.astray += float(gradient @ off)
+            self.off_line_error += float(gradient @ off)

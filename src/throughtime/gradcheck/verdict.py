@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.gradcheck.evaluation_point import Measured
+from throughtime.gradcheck.evaluation_point import Measurement
 from throughtime.gradcheck.report import Verdict
 from throughtime.gradcheck.tolerances import (
     CLEAR_FLOORS,
@@ -63,12 +63,12 @@ class Distance:
     smallest: float
 
 
-def accused(found: Measured) -> bool:
+def rejects(found: Measurement) -> bool:
     """Whether the two differ by more than their error bars."""
     return found.z > REJECTION_BARS
 
 
-def cautious(found: Measured, *others: Measured) -> Measured:
+def with_kink_bound(found: Measurement, *others: Measurement) -> Measurement:
     """The same; what is accused has an error bar that spans kinks that may hide among its steps.
 
     Where noise covers all steps below a kink, the function looks smooth beyond it, with another
@@ -78,19 +78,19 @@ def cautious(found: Measured, *others: Measured) -> Measured:
         found: what to be cautious about.
         others: further looks along its line; what these exclude as far as its steps reach is.
     """
-    if not accused(found):
+    if not rejects(found):
         return found
     jump = min(m.jump for m in (found, *others) if m.step >= found.step)
     return replace(found, error=found.error + jump, jump=0.0)
 
 
-def excused(found: Measured) -> Measured:
+def with_error_covering(found: Measurement) -> Measurement:
     """The same with an error bar that explains the difference, where nothing else stands by it."""
     least = abs(found.residual) / REJECTION_BARS * (1 + 1e-12)
     return replace(found, error=max(found.error, least))
 
 
-def settled(found: Sequence[Measured], entries: int, size: float) -> bool:
+def settled(found: Sequence[Measurement], entries: int, size: float) -> bool:
     """Whether random directions over so many entries leave nothing for a closer look to find.
 
     One entry off by SETTLED of their root mean square would have been accused, since none moves
@@ -116,31 +116,31 @@ def to_settle(entries: int) -> float:
     return SETTLED_ENTRY * LEAST_MOVE / (REJECTION_BARS * float(np.sqrt(entries)))
 
 
-def combined(first: Measured, second: Measured) -> Measured:
+def combined(first: Measurement, second: Measurement) -> Measurement:
     """One result from two that were measured with different steps.
 
     Two error bars that do not meet have missed something: then their distance is the error.
     """
     better = min(first, second, key=lambda m: m.error)
     apart = abs(first.numerical - second.numerical)
-    if accused(first) and not accused(second):
+    if rejects(first) and not rejects(second):
         better = second
     return replace(better, error=max(better.error, apart)) if np.isfinite(apart) else better
 
 
-def confronted(first: Measured, second: Measured) -> Measured:
+def reconcile(first: Measurement, second: Measurement) -> Measurement:
     """`combined`, where the first is accused: with error bars that span what may be kinks.
 
     Steps nearer by that find the gradient right, and the slope itself beyond any doubt, refute
     what farther ones say: a kink, or a curve, among these.
     """
     clear = abs(second.numerical) > UNDOUBTED_BARS * second.error
-    if clear and second.step < first.step and not accused(second):
+    if clear and second.step < first.step and not rejects(second):
         return second
-    return combined(cautious(first, second), cautious(second, first))
+    return combined(with_kink_bound(first, second), with_kink_bound(second, first))
 
 
-def averaged(found: Sequence[Measured]) -> Measured:
+def averaged(found: Sequence[Measurement]) -> Measurement:
     """One result from several along one line, taken with different steps: noise averages out."""
     first = found[0]
     numerical = float(np.mean([m.numerical for m in found]))
@@ -150,7 +150,7 @@ def averaged(found: Sequence[Measured]) -> Measured:
     return replace(first, numerical=numerical, error=error)
 
 
-def of_entries(entries: Sequence[Measured]) -> Distance:
+def of_entries(entries: Sequence[Measurement]) -> Distance:
     """Over entries, each of them looked at."""
     g, n, errors = columns(entries)
     size = float(np.linalg.norm(g))
@@ -158,20 +158,20 @@ def of_entries(entries: Sequence[Measured]) -> Distance:
     return Distance(discrepancy(g, n), floor(errors, g, n), smallest)
 
 
-def of_directions(lines: Sequence[Measured], size: float) -> Distance:
+def of_directions(directions: Sequence[Measurement], size: float) -> Distance:
     """Estimated from random directions: E (r·v)² = ‖r‖².
 
     Args:
-        lines: along directions drawn independently.
+        directions: along directions drawn independently.
         size: ‖g‖ in the same units, which a single direction may be nearly perpendicular to.
     """
-    g, n, errors = columns(lines)
+    g, n, errors = columns(directions)
     below = float(np.linalg.norm(g) + np.linalg.norm(n))
-    if not any(map(accused, lines)):
-        below = max(below, size * np.sqrt(len(lines)))
+    if not any(map(rejects, directions)):
+        below = max(below, size * np.sqrt(len(directions)))
     if not below:
         return Distance(0.0, 0.0 if not errors.any() else 1.0, np.inf)
-    luck = hidden(len(lines))
+    luck = hidden(len(directions))
     smallest = REJECTION_BARS * luck * float(np.sqrt(np.mean(errors**2))) / size if size else np.inf
     d = float(np.linalg.norm(g - n) / below)
     return Distance(d, float(np.linalg.norm(errors) / below), smallest)
@@ -207,7 +207,7 @@ def judge(wrong: bool, smallest: float, negligible: bool) -> Verdict:
     return "agree" if smallest <= RESOLVED_ERROR or negligible else "unresolved"
 
 
-def columns(found: Sequence[Measured]) -> tuple[Array, Array, Array]:
+def columns(found: Sequence[Measurement]) -> tuple[Array, Array, Array]:
     """Gradient, numerical derivative and error bar of each."""
     rows = [(m.gradient, m.numerical, m.error) for m in found]
     g, n, errors = np.array(rows, dtype=np.float64).reshape(-1, 3).T

@@ -15,8 +15,8 @@ import numpy as np
 from throughtime.arrays import refuse
 from throughtime.derivatives import CheckError
 from throughtime.gradcheck.budget import Spent
-from throughtime.gradcheck.evaluation_point import Measured, Site
-from throughtime.gradcheck.search_direction import Line
+from throughtime.gradcheck.evaluation_point import EvaluationPoint, Measurement
+from throughtime.gradcheck.search_direction import SearchDirection
 from throughtime.gradcheck.target import Target
 from throughtime.gradcheck.tolerances import (
     CHUNKS_PER_WORKER,
@@ -29,15 +29,19 @@ from throughtime.gradcheck.tolerances import (
 class Runner(Protocol):
     """Measures lines at a site; what the budget did not reach is None."""
 
-    def __call__(self, site: Site, lines: Sequence[Line]) -> list[Measured | None]: ...
+    def __call__(
+        self, point: EvaluationPoint, directions: Sequence[SearchDirection]
+    ) -> list[Measurement | None]: ...
 
 
-def in_turn(site: Site, lines: Sequence[Line]) -> list[Measured | None]:
+def measure_serially(
+    point: EvaluationPoint, directions: Sequence[SearchDirection]
+) -> list[Measurement | None]:
     """One line after the other, in this process."""
-    found: list[Measured | None] = []
-    for line in lines:
+    found: list[Measurement | None] = []
+    for direction in directions:
         try:
-            found.append(site.measure(line))
+            found.append(point.measure(direction))
         except Spent:
             found.append(None)
     return found
@@ -77,44 +81,50 @@ class Workers:
             _pickled(target)
         return self
 
-    def __call__(self, site: Site, lines: Sequence[Line]) -> list[Measured | None]:
+    def __call__(
+        self, point: EvaluationPoint, directions: Sequence[SearchDirection]
+    ) -> list[Measurement | None]:
         """See `run.Runner`."""
         if (
             self.jobs < 2
-            or len(lines) < FEWEST_LINES
-            or site.budget.left < EVALUATIONS_PER_LINE * len(lines)
+            or len(directions) < FEWEST_LINES
+            or point.budget.left < EVALUATIONS_PER_LINE * len(directions)
         ):
-            return in_turn(site, lines)
-        proof = self._proof(site)
+            return measure_serially(point, directions)
+        proof = self._proof(point)
         parts = [
             p
-            for p in np.array_split(np.arange(len(lines)), CHUNKS_PER_WORKER * self.jobs)
+            for p in np.array_split(np.arange(len(directions)), CHUNKS_PER_WORKER * self.jobs)
             if p.size
         ]
-        chunks = [[lines[k] for k in part] for part in parts]
-        copy = _pickled(site.portable())
+        chunks = [[directions[k] for k in part] for part in parts]
+        copy = _pickled(point.portable())
         found = self.parallel(self.delayed(_measure)(copy, chunk, *proof) for chunk in chunks)
-        site.budget.count(sum(used for _, used in found))
+        point.budget.count(sum(used for _, used in found))
         return [measured for part, _ in found for measured in part]
 
-    def _proof(self, site: Site) -> tuple[Line, float, float]:
+    def _proof(self, point: EvaluationPoint) -> tuple[SearchDirection, float, float]:
         """A move, the loss there, and how far a copy may differ from it by rounding."""
-        line = site.everything("all")
-        value = site.along(line.blocks)(PROOF_MOVE).value
-        return line, value, 100 * site.noise.at(value) + 1e-12 * abs(value)
+        direction = point.everything("all")
+        value = point.along(direction.blocks)(PROOF_MOVE).value
+        return direction, value, 100 * point.noise.at(value) + 1e-12 * abs(value)
 
 
 def _measure(
-    packed: bytes, lines: list[Line], proof: Line, expected: float, tolerance: float
-) -> tuple[list[Measured | None], int]:
+    packed: bytes,
+    directions: list[SearchDirection],
+    proof: SearchDirection,
+    expected: float,
+    tolerance: float,
+) -> tuple[list[Measurement | None], int]:
     """In a worker: the lines, and how many evaluations they took.
 
     A copy whose loss looks at other arrays than its parameters, as module-level ones do, would
     find every slope to be 0.
     """
-    site: Site = _unpacked(packed)
-    same_as_here(site.along(proof.blocks)(PROOF_MOVE).value, expected, tolerance)
-    return in_turn(site, lines), site.budget.used
+    point: EvaluationPoint = _unpacked(packed)
+    same_as_here(point.along(proof.blocks)(PROOF_MOVE).value, expected, tolerance)
+    return measure_serially(point, directions), point.budget.used
 
 
 def same_as_here(found: float, expected: float, tolerance: float) -> None:

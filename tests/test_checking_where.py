@@ -13,7 +13,7 @@ from throughtime.derivatives import START_EXPONENTS
 from throughtime.gradcheck.areas import Area, Gates, gates_of
 from throughtime.gradcheck.budget import Budget, effort_of
 from throughtime.gradcheck.evaluation_point import EvaluationPoint
-from throughtime.gradcheck.examination import Plan
+from throughtime.gradcheck.examination import MeasurementPlan
 from throughtime.gradcheck.locating import locate
 from throughtime.gradcheck.search_direction import Block
 from throughtime.gradcheck.target import Evaluator
@@ -366,9 +366,11 @@ def test_one_entry_is_told_by_its_place_and_not_by_halving():
         target, place, _ = a_million(10**5, seed)
         point = EvaluationPoint(target, Evaluator(target).gradient(), Budget(), seed)
         point.survey()
-        accusing = point.measure(Plan(point, effort_of("quick")).over("w", 0, START_EXPONENTS))
+        rejecting = point.measure(
+            MeasurementPlan(point, effort_of("quick")).over_tensor("w", 0, START_EXPONENTS)
+        )
         before = point.budget.used
-        found = locate(point, accusing, measure_serially, 8)
+        found = locate(point, rejecting, measure_serially, 8)
         assert [k for k, entry in found.entries.items() if rejects(entry)] == [place]
         assert found.ended
         assert point.budget.used - before <= 80

@@ -1,6 +1,6 @@
 """Numerical derivatives with error bars: no step to choose, no target and no network."""
 
-from throughtime.derivatives.noise import Noise, measure, noise_of
+from throughtime.derivatives.noise import Noise, measure_noise, noise_of
 from throughtime.derivatives.numerical import Derivative, derivative
 from throughtime.derivatives.random_steps import (
     MoveResidual,
@@ -46,7 +46,7 @@ __all__ = [
     "derivative",
     "format_of",
     "last_place",
-    "measure",
+    "measure_noise",
     "noise_of",
     "residual_over_move",
     "rounded",

@@ -60,8 +60,8 @@ class Noise:
         return max(self.deviation, grown * abs(value))
 
 
-def measure(
-    along: LineFunction,
+def measure_noise(
+    function: LineFunction,
     ulp: float,
     rounding: float = 0.0,
     others: tuple[float, ...] = (),
@@ -76,7 +76,7 @@ def measure(
     alike until they have moved far.
 
     Args:
-        along: takes a distance in units of the size of what is moved.
+        function: takes a distance in units of the size of what is moved.
         ulp: the unit in the last place of what is moved, in the same units.
         rounding: standard deviation that the format of the values gives at least.
         others: further values of the function, which help to see what format it has.
@@ -85,7 +85,7 @@ def measure(
     found, sample = [], _Sample(np.zeros(0), np.zeros(0))
     least = float(np.spacing(max(map(abs, others), default=0.0))) / (abs(slope) or np.inf)
     for spacing in _spacings(ulp, least):
-        wider = _sample(along, spacing, NOISE_POINTS)
+        wider = _sample(function, spacing, NOISE_POINTS)
         if not wider.finite:
             break
         sample = wider
@@ -93,7 +93,7 @@ def measure(
             found.append(sample.noise(others))
         many_digits = sample.last_place(others) < FINE_LAST_PLACE * np.abs(sample.raw).max()
         if found and many_digits:
-            found = [_well_known(along, spacing, sample, others, rounding)]
+            found = [_refined_noise(function, spacing, sample, others, rounding)]
             break
         if len(found) == 2:
             break
@@ -102,7 +102,7 @@ def measure(
     unit = sample.last_place(others)
     level = float(np.abs(sample.raw).max())
     if not found or unit >= FINE_LAST_PLACE * level:
-        found += _far(along, others, any_size=sample.levels == 1)
+        found += _noise_far_apart(function, others, any_size=sample.levels == 1)
     deviation = max((*found, rounding, 0.0 if found else unit / np.sqrt(12)))
     return Noise(deviation, level, unit / level if level else np.finfo(float).eps)
 
@@ -130,15 +130,19 @@ class _Sample:
         return _from_differences(self.values, self.last_place(others))[0]
 
 
-def _sample(along: LineFunction, spacing: float, count: int) -> _Sample:
+def _sample(function: LineFunction, spacing: float, count: int) -> _Sample:
     """The function at so many places about 0."""
     places = (np.arange(count) - count // 2) * spacing
-    found = [along(float(place)) for place in places]
+    found = [function(float(place)) for place in places]
     return _Sample(np.array([v.value for v in found]), np.array([v.raw for v in found]))
 
 
-def _well_known(
-    along: LineFunction, spacing: float, near: _Sample, others: tuple[float, ...], rounding: float
+def _refined_noise(
+    function: LineFunction,
+    spacing: float,
+    near: _Sample,
+    others: tuple[float, ...],
+    rounding: float,
 ) -> float:
     """The noise of values near 0; from many more, where it is not that of double precision.
 
@@ -149,12 +153,12 @@ def _well_known(
     found = near.noise(others)
     if found <= COARSE_NOISE * np.abs(near.raw).max():
         return found
-    wide = _sample(along, WIDE_SPACING, MANY_NOISE_POINTS)
+    wide = _sample(function, WIDE_SPACING, MANY_NOISE_POINTS)
     if wide.finite:
         deviation, certain = _from_differences(wide.values, wide.last_place(others), alike=1.5)
         if certain and deviation <= NOISE_GROWTH * max(found, rounding):
             return deviation
-    more = _sample(along, spacing, MANY_NOISE_POINTS)
+    more = _sample(function, spacing, MANY_NOISE_POINTS)
     return more.noise(others) if more.finite else found
 
 
@@ -166,13 +170,15 @@ def _spacings(ulp: float, least: float) -> list[float]:
     return [spacing for spacing in near if spacing >= least] or near
 
 
-def _far(along: LineFunction, others: tuple[float, ...], *, any_size: bool) -> list[float]:
+def _noise_far_apart(
+    function: LineFunction, others: tuple[float, ...], *, any_size: bool
+) -> list[float]:
     """The noise over points far apart, where it can be told from the curve; else nothing.
 
     What no small move changes, though large ones do, climbs in stairs of `any_size`. Else what is
     more than some units in the last place is no rounding: a kink looks like noise, too.
     """
-    far = _sample(along, FAR_SPACING, NOISE_POINTS)
+    far = _sample(function, FAR_SPACING, NOISE_POINTS)
     if not far.finite:
         return []
     deviation, certain = _from_differences(far.values, far.last_place(others))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.derivatives.noise import Noise, measure
+from throughtime.derivatives.noise import Noise, measure_noise
 from throughtime.derivatives.random_steps import slope_from_random_steps
 from throughtime.derivatives.stencil import Slope, stencils
 from throughtime.derivatives.step_search import StepSearch, search_steps
@@ -84,17 +84,19 @@ def derivative(f: Callable[[Any], Any], x: Any, direction: Any = None) -> Deriva
     The noise is measured after Moré and Wild, "Estimating computational noise", SIAM J. Sci.
     Comput. 33 (2011).
     """
-    origin, along = _arguments(x, direction)
-    calls = _Calls(f, origin, along, isinstance(x, int | float))
-    middle = calls.at(0.0).value
-    if not np.isfinite(middle):
+    origin, direction = _arguments(x, direction)
+    calls = _CountedCalls(f, origin, direction, isinstance(x, int | float))
+    value_at_0 = calls.at(0.0).value
+    if not np.isfinite(value_at_0):
         return Derivative(np.nan, np.inf, 0.0, calls.count, "not_finite", 0, np.nan)
-    size = np.sqrt(np.mean(origin.astype(np.float64)[along != 0] ** 2)) or 1.0
-    unit = float(size / np.abs(along).max())
+    size = np.sqrt(np.mean(origin.astype(np.float64)[direction != 0] ** 2)) or 1.0
+    unit = float(size / np.abs(direction).max())
     far = tuple(calls.at(part * unit).value for part in FORMAT_PROBES)
     ulp = 2.0 ** np.floor(np.log2(np.finfo(origin.dtype).eps * size)) / size
-    noise = measure(lambda part: calls.at(part * unit), ulp, calls.rounding, (middle, *far))
-    search, found = _walked(calls.at, middle, noise, unit)
+    noise = measure_noise(
+        lambda part: calls.at(part * unit), ulp, calls.rounding, (value_at_0, *far)
+    )
+    search, found = _search_past_stairs(calls.at, value_at_0, noise, unit)
     if found is None:
         return Derivative(np.nan, np.inf, 0.0, calls.count, "not_finite", 0, noise.deviation)
     step = search.step(search.step_exponents[found.last])
@@ -110,15 +112,15 @@ def derivative(f: Callable[[Any], Any], x: Any, direction: Any = None) -> Deriva
     )
 
 
-def _walked(
-    along: LineFunction, middle: float, noise: Noise, unit: float
+def _search_past_stairs(
+    function: LineFunction, value_at_0: float, noise: Noise, unit: float
 ) -> tuple[StepSearch, Slope | None]:
     """The line and its slope, with the noise that longer steps show where these contradict it.
 
     A function that is rounded on the way climbs in stairs. Steps within one of them find another
     slope, or none, and find it exact.
     """
-    search = StepSearch(along, middle, noise, unit)
+    search = StepSearch(function, value_at_0, noise, unit)
     found = search_steps(search)
     if found is None:
         return search, found
@@ -134,10 +136,10 @@ def _walked(
     apart = abs(other.value - found.value) > DIFFERENT_BARS * (other.error + found.error)
     if not apart or other.error > KNOWN_PART * abs(other.value):
         return search, found
-    look = slope_from_random_steps(along, middle, search.step(far[other.last]), seed=0)
-    if not np.isfinite(look.error):
+    rough = slope_from_random_steps(function, value_at_0, search.step(far[other.last]), seed=0)
+    if not np.isfinite(rough.error):
         return search, found
-    search = StepSearch(along, middle, replace(noise, deviation=look.deviation), unit)
+    search = StepSearch(function, value_at_0, replace(noise, deviation=rough.deviation), unit)
     return search, search_steps(search)
 
 
@@ -153,15 +155,17 @@ def _arguments(x: Any, direction: Any) -> tuple[Array, Array]:
         if origin.size != 1:
             refuse("direction", f"an array {origin.shape} like x", "none")
         direction = np.ones(origin.shape)
-    along = np.asarray(direction, dtype=np.float64)
-    if along.shape != origin.shape:
-        refuse("direction", f"the shape of x, {origin.shape}", along.shape)
-    if not np.isfinite(along).all() or not along.any():
-        refuse("direction", "finite numbers, not all 0", "NaN or infinity" if along.any() else "0")
-    return origin, along
+    direction = np.asarray(direction, dtype=np.float64)
+    if direction.shape != origin.shape:
+        refuse("direction", f"the shape of x, {origin.shape}", direction.shape)
+    if not np.isfinite(direction).all() or not direction.any():
+        refuse(
+            "direction", "finite numbers, not all 0", "NaN or infinity" if direction.any() else "0"
+        )
+    return origin, direction
 
 
-class _Calls:
+class _CountedCalls:
     """f along a line, counted; steps are those realised, projected on the direction."""
 
     def __init__(
@@ -199,13 +203,13 @@ class _Calls:
 
 
 def _status(search: StepSearch, found: Slope, error: float) -> Status:
-    if search.broken(found):
+    if search.at_kink(found):
         return "kink"
     values = [value for pair in search.pairs.values() for value in pair[2:]]
-    if all(value == search.middle for value in values):
+    if all(value == search.value_at_0 for value in values):
         return "flat"
     varied = max(
-        abs(v - search.middle) for v in search.pairs[search.step_exponents[found.last]][2:]
+        abs(v - search.value_at_0) for v in search.pairs[search.step_exponents[found.last]][2:]
     )
     steepness = varied / search.step(search.step_exponents[found.last])
     if error <= KNOWN_PART * max(abs(found.value), steepness):

@@ -109,7 +109,7 @@ class Stencils:
         spread = np.hypot(spread, self._even.weights @ shared)
         sharpest = int((doubts := 2 * spread + rest).argmin())
         jump, doubt = abs(float(jumps[sharpest])), float(doubts[sharpest])
-        place = _sharpest(self._odd, values, 2 * noises + truncation)
+        place = _smallest_consistent(self._odd, values, 2 * noises + truncation)
         first, last, order = (int(n) for n in self._odd.windows[place])
         return Slope(
             float(values[place]),
@@ -121,17 +121,17 @@ class Stencils:
             2 * order,
         )
 
-    def broken(self, even: Array, noise: Array, shared: Array) -> bool:
+    def at_kink(self, even: Array, noise: Array, shared: Array) -> bool:
         """Whether there is a kink at 0: the nearer pairs see it too, and no rounding explains it.
 
         Where an error bar is at stake, `best` believes in one sooner.
         """
         jumps, spread, rest = _estimates(self._even, even, noise)
         doubts = 2 * np.hypot(spread, SHARED_NOISES * self._even.weights @ shared) + rest
-        place = _sharpest(self._even, jumps, doubts)
+        place = _smallest_consistent(self._even, jumps, doubts)
         return bool(abs(jumps[place]) > KINK_BARS * doubts[place])
 
-    def jump(self, slope: Slope, even: Array, noise: Array, shared: Array) -> float:
+    def hidden_kink(self, slope: Slope, even: Array, noise: Array, shared: Array) -> float:
         """Half the jump of the slope that may hide among the steps of a slope's window, at most.
 
         Of a smooth function the even part tends to 0. What a fit to it gives instead, ± its error
@@ -166,7 +166,7 @@ def _estimates(fit: _Fit, values: Array, noise: Array) -> tuple[Array, Array, Ar
     return fit.weights @ values, np.sqrt(fit.weights**2 @ noise**2), np.sqrt(spare)
 
 
-def _sharpest(fit: _Fit, values: Array, errors: Array) -> int:
+def _smallest_consistent(fit: _Fit, values: Array, errors: Array) -> int:
     """The fit with the smallest error, of those that agree with all that reach less far.
 
     Within the error bars of both: far from 0, where a function has saturated, or turned round, it

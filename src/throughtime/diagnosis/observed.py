@@ -16,7 +16,7 @@ from throughtime.gradcheck import (
     EvaluationPoint,
     Evaluator,
     Measurement,
-    Origin,
+    ParameterSnapshot,
     SearchDirection,
     Target,
     entry,
@@ -155,7 +155,7 @@ class Observed:
 @contextmanager
 def standing(parameters: Mapping[str, Array], values: Mapping[str, Array] | None) -> Iterator[None]:
     """The parameters have these values meanwhile; afterwards they are put back, bit for bit."""
-    origin = Origin(parameters)
+    origin = ParameterSnapshot(parameters)
     try:
         for name, value in (values or {}).items():
             parameters[name][...] = value

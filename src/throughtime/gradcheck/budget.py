@@ -100,11 +100,11 @@ class Effort:
         entries: single entries of each tensor.
         all_up_to: a target of so many parameters has every entry looked at.
         lengths: whether T = 1, 2 and a longer T are looked at too, beside a characteristic point.
-        elsewhere: random directions over each tensor at every further point; 0: one over all,
+        at_further_points: random directions over each tensor at every further point; 0: one over all,
             and one over each where that resolves too little.
         located: entries that are searched for in a tensor that is wrong.
-        enough: an error bar of one entry, relative to its tensor, that need not be narrower.
-        again: whether what a direction has settled is looked at again, in its parts and entries.
+        entry_error: an error bar of one entry, relative to its tensor, that need not be narrower.
+        recheck_settled: whether what a direction has settled is looked at again, in its parts and entries.
     """
 
     name: str
@@ -115,10 +115,10 @@ class Effort:
     entries: int
     all_up_to: float
     lengths: bool
-    elsewhere: int
+    at_further_points: int
     located: int
-    enough: float
-    again: bool
+    entry_error: float
+    recheck_settled: bool
 
 
 EFFORTS = {

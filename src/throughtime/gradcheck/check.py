@@ -16,8 +16,8 @@ from throughtime.gradcheck.examination import Examination
 from throughtime.gradcheck.points import (
     AS_GIVEN,
     CHARACTERISTIC,
-    KINDS,
     LENGTHS,
+    POINT_KINDS,
     at_characteristic_point,
     at_length,
     is_characteristic,
@@ -39,7 +39,7 @@ def check_target(
     *,
     effort: str = "normal",
     entries: int | None = None,
-    points: Sequence[str] = KINDS,
+    points: Sequence[str] = POINT_KINDS,
     evaluations: int | None = None,
     seconds: float | None = None,
     workers: int = 1,
@@ -81,8 +81,8 @@ def check_target(
         refuse("seconds", "a positive number", seconds, error=CheckError)
     if seed < 0:
         refuse("seed", "an integer of at least 0", seed, error=CheckError)
-    for unknown in [point for point in points if point not in KINDS]:
-        refuse("points", "of " + ", ".join(map(repr, KINDS)), repr(unknown), error=CheckError)
+    for unknown in [point for point in points if point not in POINT_KINDS]:
+        refuse("points", "of " + ", ".join(map(repr, POINT_KINDS)), repr(unknown), error=CheckError)
     count = check_workers(workers)
     with progress_bar(0, "check", "evaluation", progress) as bar:
         budget = Budget(evaluations, seconds, bar)
@@ -109,7 +109,7 @@ class _Check:
         self.notes: list[str] = []
         self.further: list[Point] = []
         self.hidden = False  # whether error bars as given are too wide for a verdict
-        self.cut = False  # whether the budget ended before all of them were looked at
+        self.budget_ended = False  # whether the budget ended before all of them were looked at
 
     def report(self) -> Report:
         """Everything, in order: the point as given, then further ones while nothing is wrong."""
@@ -118,33 +118,33 @@ class _Check:
         self.budget.count(evaluator.evaluations)
         self.notes += found.notes
         point = EvaluationPoint(self.target, found.gradient, self.budget, self.seed)
-        looked = self._as_given(point)
-        given = self._summary(AS_GIVEN, looked)
+        examination = self._as_given(point)
+        given = self._summary(AS_GIVEN, examination)
         self.hidden = given.point.verdict == "unresolved"
         if given.point.verdict != "disagree":
-            self._elsewhere(point)
+            self._at_further_points(point)
         elif self.points != (AS_GIVEN,):
             self.notes.append(NOT_FURTHER)
-        return self._report(point, looked, given.point)
+        return self._report(point, examination, given.point)
 
     def _as_given(self, point: EvaluationPoint) -> Examination:
-        looked = Examination(point, self.effort, self.run, self.entries)
+        examination = Examination(point, self.effort, self.run, self.entries)
         try:
             point.survey()
-            looked.whole_tensors()
-            if not looked.wrong:
-                looked.all_at_once()
-            if not looked.wrong and not looked.small:
-                looked.parts_of_tensors()
-            if looked.small or not looked.wrong:
-                looked.single_entries()
-            looked.locate()
+            examination.whole_tensors()
+            if not examination.wrong:
+                examination.all_at_once()
+            if not examination.wrong and not examination.small:
+                examination.parts_of_tensors()
+            if examination.small or not examination.wrong:
+                examination.single_entries()
+            examination.locate()
         except Spent:
-            for found in looked.found.values():
+            for found in examination.found.values():
                 found.unreached = True
-        return looked
+        return examination
 
-    def _elsewhere(self, given: EvaluationPoint) -> None:
+    def _at_further_points(self, given: EvaluationPoint) -> None:
         """Other points; what the budget does not reach is left out, and said."""
         try:
             if CHARACTERISTIC in self.points:
@@ -155,7 +155,7 @@ class _Check:
                     if shorter is not None:
                         self._at(f"T = {steps}", shorter, given)
         except Spent:
-            self.cut = True
+            self.budget_ended = True
             self.notes.append("The budget ended before all points were looked at.")
 
     def _at_characteristic_point(self, given: EvaluationPoint) -> None:
@@ -180,23 +180,25 @@ class _Check:
         # What small weights hide as given, they hide at any length.
         hopeful = name == CHARACTERISTIC or not self.hidden
         directions = max(
-            self.effort.elsewhere, DIRECTIONS_TO_RESOLVE if self.hidden and hopeful else 0
+            self.effort.at_further_points, DIRECTIONS_TO_RESOLVE if self.hidden and hopeful else 0
         )
-        looked = Examination(point, replace(self.effort, whole=directions, overall=1), self.run, 0)
+        examination = Examination(
+            point, replace(self.effort, whole=directions, overall=1), self.run, 0
+        )
         if directions:
-            looked.whole_tensors()
+            examination.whole_tensors()
         else:
-            looked.screen(closer=hopeful)
-        looked.locate()
-        self.further.append(self._summary(name, looked).point)
+            examination.screen(closer=hopeful)
+        examination.locate()
+        self.further.append(self._summary(name, examination).point)
 
-    def _summary(self, name: str, looked: Examination) -> Summary:
-        found = summarise(name, looked)
+    def _summary(self, name: str, examination: Examination) -> Summary:
+        found = summarise(name, examination)
         where = "" if name == AS_GIVEN else f"{name}: "
         self.notes += [where + note for note in found.notes]
         return found
 
-    def _report(self, point: EvaluationPoint, looked: Examination, given: Point) -> Report:
+    def _report(self, point: EvaluationPoint, examination: Examination, given: Point) -> Report:
         elsewhere = {point.name: point for point in self.further}
         tensors = dict(given.tensors)
         for name, tensor in given.tensors.items():
@@ -216,7 +218,7 @@ class _Check:
         if any(point.verdict == "disagree" for point in (given, *self.further)):
             verdict = "disagree"
         remedies = [t.remedy for t in tensors.values() if t.verdict == "unresolved"]
-        if self.cut and verdict != "disagree":
+        if self.budget_ended and verdict != "disagree":
             verdict, remedies = "unresolved", [*remedies, BUDGET]
         return Report(
             verdict=verdict,
@@ -234,13 +236,16 @@ class _Check:
             effort=self.effort.name,
             remedy=remedies[0] if remedies else "",
             notes=tuple(dict.fromkeys(self.notes)),
-            valley=_valley(looked),
+            valley=_valley(examination),
         )
 
 
-def _valley(looked: Examination) -> Valley | None:
+def _valley(examination: Examination) -> Valley | None:
     """Of the first direction over all tensors; else of the first that there is."""
-    directions = [*looked.overall, *(m for found in looked.found.values() for m in found.whole)]
+    directions = [
+        *examination.overall,
+        *(m for found in examination.found.values() for m in found.whole),
+    ]
     for found in directions:
         if found.valley is not None and found.slope is not None and np.isfinite(found.error):
             return Valley(*found.valley, chosen=found.step, order=found.slope.order)

@@ -32,8 +32,8 @@ from throughtime.derivatives import (
     slope_from_random_steps,
 )
 from throughtime.gradcheck.budget import Spent
-from throughtime.gradcheck.evaluation_point import EvaluationPoint, Measurement, window
-from throughtime.gradcheck.search_direction import Moved, SearchDirection, moves_of
+from throughtime.gradcheck.evaluation_point import EvaluationPoint, Measurement, last_step_exponents
+from throughtime.gradcheck.search_direction import MovedParameters, SearchDirection, draw_moves
 from throughtime.gradcheck.target import Evaluator
 from throughtime.gradcheck.tolerances import (
     CLOSE_DISTANCE,
@@ -113,7 +113,7 @@ def _confirm(
             if not _above_all_noise(point, m):
                 result[k] = with_error_covering(m)
         standing = {k: m for k, m in standing.items() if result[k] is m}
-        for k, m in _at_points_close_by(point, standing).items():
+        for k, m in _at_nearby_points(point, standing).items():
             result[k] = m
     except Spent:
         for k in standing:
@@ -122,10 +122,10 @@ def _confirm(
 
 def _at_other_lengths(point: EvaluationPoint, claim: Measurement) -> Measurement:
     """The claim where it stands; else the best that is known of the slope."""
-    looks = Looks(point, claim)
-    if looks.stand():
+    test = ClaimTest(point, claim)
+    if test.holds():
         return claim
-    noise = looks.noise()
+    noise = test.noise()
     if noise is None:
         return replace(claim, error=np.inf)
     point.learn_noise(claim.direction.blocks, noise)
@@ -133,7 +133,7 @@ def _at_other_lengths(point: EvaluationPoint, claim: Measurement) -> Measurement
         point.measure(replace(claim.direction, step_exponents=START_EXPONENTS, goal=0.0))
     )
     point.learn_noise(
-        claim.direction.blocks, looks.noise_over(max(claim.direction.unit, again.step))
+        claim.direction.blocks, test.noise_over(max(claim.direction.unit, again.step))
     )
     return with_error_covering(again) if rejects(again) else again
 
@@ -152,7 +152,7 @@ def _above_all_noise(point: EvaluationPoint, claim: Measurement) -> bool:
         or point.target.freeze is not None
     ):
         return False
-    at = point.with_gradient(claim.direction.blocks)
+    at = point.loss_and_gradient_along(claim.direction.blocks)
     move = residual_over_move(at, claim.gradient, length, point.seed)
     return abs(move.residual) > REJECTION_BARS * (move.error + claim.rounding)
 
@@ -160,7 +160,7 @@ def _above_all_noise(point: EvaluationPoint, claim: Measurement) -> bool:
 # --- at points close by ---
 
 
-def _at_points_close_by(
+def _at_nearby_points(
     point: EvaluationPoint, claims: Mapping[int, Measurement]
 ) -> dict[int, Measurement]:
     """The claims, of which those that do not stay as they are accuse no one any longer."""
@@ -169,10 +169,12 @@ def _at_points_close_by(
     for number in range(CLOSE_POINTS):
         if not open_:
             break
-        with close_by(point, number) as other:
+        with nearby_point(point, number) as other:
             for k, claim in open_.items():
                 goal = CLOSE_POINT_ERROR * abs(claim.residual)
-                direction = replace(claim.direction, step_exponents=window([claim]), goal=goal)
+                direction = replace(
+                    claim.direction, step_exponents=last_step_exponents([claim]), goal=goal
+                )
                 found = other.measure(direction) if other is not None else None
                 if found is not None and np.isfinite(found.error):
                     residuals[k].append(found.residual)
@@ -202,21 +204,21 @@ def _constant(residuals: Sequence[float], least: float) -> bool:
 
 
 @contextmanager
-def close_by(point: EvaluationPoint, number: int) -> Iterator[EvaluationPoint | None]:
+def nearby_point(point: EvaluationPoint, number: int) -> Iterator[EvaluationPoint | None]:
     """A site at which all parameters have moved a little; None where there is no gradient.
 
     Afterwards they are put back, and what the target freezes is taken anew.
     """
-    direction = point.everything("close by", CLOSE_POINT_SEEDS + number)
+    direction = point.direction_over_all("close by", CLOSE_POINT_SEEDS + number)
     try:
-        with Moved(
+        with MovedParameters(
             point.target,
             point.gradient,
-            moves_of(direction.blocks, point.parameters),
+            draw_moves(direction.blocks, point.parameters),
             CLOSE_DISTANCE,
         ):
             try:
-                other = point.beside(Evaluator(point.target).gradient())
+                other = point.nearby(Evaluator(point.target).gradient())
             except (ValueError, ArithmeticError):  # CheckError is one
                 other = None
             yield other
@@ -244,7 +246,7 @@ def measured_twice(
     )
     for group in (suspects[:CONFIRMATIONS], suspects[CONFIRMATIONS:]):
         doubted = [m for k in group if (m := found[k]) is not None]
-        again = measure_serially(point, [_second_look(m) for m in doubted])
+        again = measure_serially(point, [_nearer_direction(m) for m in doubted])
         for k, first, second in zip(group, doubted, again, strict=True):
             # Where the budget does not reach, nothing is accused on one measurement.
             result[k] = None if second is None else reconcile(first, second)
@@ -253,7 +255,7 @@ def measured_twice(
     return result
 
 
-def _second_look(found: Measurement) -> SearchDirection:
+def _nearer_direction(found: Measurement) -> SearchDirection:
     """The same line from nearer steps on: what has saturated far off has not there."""
     direction = found.direction
     first = (found.step_exponents or direction.step_exponents)[0] - NEARER_EXPONENTS
@@ -265,35 +267,37 @@ def _second_look(found: Measurement) -> SearchDirection:
     )
 
 
-class Looks:
+class ClaimTest:
     """Slopes along a claim's line, from random steps of several lengths."""
 
     def __init__(self, point: EvaluationPoint, claim: Measurement) -> None:
         self.point, self.claim = point, claim
-        self.along = point.along(claim.direction.blocks)
+        self.function = point.loss_along(claim.direction.blocks)
         self.unit, self.step = claim.direction.unit, claim.step or claim.direction.unit
         kink = claim.slope.kink if claim.slope is not None else 0.0
-        self.beside = claim.rounding + kink  # of an error bar, beside what the steps show
-        self.found: list[RandomStepSlope] = []
-        self.moved: list[MoveResidual] = []
+        self.fixed_error = claim.rounding + kink  # of an error bar, beside what the steps show
+        self.slopes: list[RandomStepSlope] = []
+        self.moves: list[MoveResidual] = []
 
-    def stand(self) -> bool:
+    def holds(self) -> bool:
         """Whether steps of two lengths, far apart, show the difference, and none refutes it.
 
         The first are short enough that what a look leaves out, the seventh power, hides no claim.
         """
         size = max(abs(self.claim.gradient), abs(self.claim.numerical))
         part = abs(self.claim.residual) / size
-        near = self.at(self.step * min(1.0, (SEVENTH_POWER_PART * part) ** (1 / 6)))
+        near = self.slope_over(self.step * min(1.0, (SEVENTH_POWER_PART * part) ** (1 / 6)))
         if not self.differs(near):
             return False
         far = self.over_long_moves(near.scale)
         if far is not None:
             return far
-        short = self.at(near.scale / SHORT_STEP_RATIO)
+        short = self.slope_over(near.scale / SHORT_STEP_RATIO)
         if self.refutes(short):
             return False
-        return self.differs(short) or (not self.rougher(near) and self.nearer_by())
+        return self.differs(short) or (
+            not self.noisier_than_known(near) and self.holds_at_nearer_steps()
+        )
 
     def over_long_moves(self, near: float) -> bool | None:
         """Whether the gradient fails to explain a long move; None where that cannot be told.
@@ -307,16 +311,18 @@ class Looks:
             return None  # its gradient at other places is that of another loss
         told, length = None, max(SHORT_STEP_RATIO * near, self.unit)
         longest = length
-        while told is None and length >= near and len(self.moved) < MOST_MOVES:
-            move = self.move(length)
-            told = self.told(move, SURE_BARS if self.rougher(move) else REJECTION_BARS)
+        while told is None and length >= near and len(self.moves) < MOST_MOVES:
+            move = self.integrate_over(length)
+            told = self.shows_difference(
+                move, SURE_BARS if self.noisier_than_known(move) else REJECTION_BARS
+            )
             length /= LENGTH_RATIO
-        if told is False or not self.rough():
+        if told is False or not self.leaves_unexplained():
             return told
-        leaning, doubting, noisy = 0, 0, self.noisy()
+        leaning, doubting, noisy = 0, 0, self.has_uncurved_noise()
         for length in (LENGTH_RATIO * longest, LENGTH_RATIO**2 * longest):
-            move = self.move(length)
-            far = self.told(move, SURE_BARS)
+            move = self.integrate_over(length)
+            far = self.shows_difference(move, SURE_BARS)
             if far is not None:
                 return far
             least = max(CONTAINED_BARS * move.error, REFUTING_PART * abs(self.claim.residual))
@@ -330,14 +336,14 @@ class Looks:
             return False
         return told if told and (leaning > 1 or not noisy) else False
 
-    def move(self, length: float) -> MoveResidual:
+    def integrate_over(self, length: float) -> MoveResidual:
         """How much of a move the gradient explains."""
-        at = self.point.with_gradient(self.claim.direction.blocks)
-        seed = self.point.seed + len(self.moved)
-        self.moved.append(residual_over_move(at, self.claim.gradient, length, seed))
-        return self.moved[-1]
+        at = self.point.loss_and_gradient_along(self.claim.direction.blocks)
+        seed = self.point.seed + len(self.moves)
+        self.moves.append(residual_over_move(at, self.claim.gradient, length, seed))
+        return self.moves[-1]
 
-    def told(self, move: MoveResidual, bars: float = REJECTION_BARS) -> bool | None:
+    def shows_difference(self, move: MoveResidual, bars: float = REJECTION_BARS) -> bool | None:
         """Whether a move shows the difference, or shows that there is none; None: neither."""
         error = move.error + self.claim.rounding  # over a long move kinks are nothing special
         if abs(move.residual) > bars * error:
@@ -345,45 +351,52 @@ class Looks:
         apart = abs(move.residual - self.claim.residual)
         nothing = max(CONTAINED_BARS * error, REFUTING_PART * abs(self.claim.residual) - error)
         contained = abs(move.residual) < nothing and apart > EXCLUDED_BARS * error
-        kinked = self.beside > self.claim.rounding  # then slopes jump, and are seldom steady
+        kinked = self.fixed_error > self.claim.rounding  # then slopes jump, and are seldom steady
         slight = kinked and move.curve < REFUTING_PART * abs(self.claim.residual)
         known = move.steady < STEADY_GRADIENT or slight
         return False if contained and known else None
 
-    def rougher(self, look: MoveResidual | RandomStepSlope) -> bool:
+    def noisier_than_known(self, found: MoveResidual | RandomStepSlope) -> bool:
         """Whether a look leaves more unexplained than the noise as it is known."""
         known = self.point.noise_along(self.claim.direction.blocks).deviation
-        return look.deviation > SAME_NOISE * known
+        return found.deviation > SAME_NOISE * known
 
-    def rough(self) -> bool:
+    def leaves_unexplained(self) -> bool:
         """Whether slopes that hardly change left a move unexplained."""
         return any(
             m.steady < STEADY_GRADIENT
-            and self.told(m, SURE_BARS if self.rougher(m) else REJECTION_BARS) is None
-            for m in self.moved
+            and self.shows_difference(
+                m, SURE_BARS if self.noisier_than_known(m) else REJECTION_BARS
+            )
+            is None
+            for m in self.moves
         )
 
-    def noisy(self) -> bool:
+    def has_uncurved_noise(self) -> bool:
         """Whether what is left unexplained is the same at two lengths, as no curve is."""
-        left = [m for m in self.moved if self.rougher(m) and m.steady < STEADY_GRADIENT]
+        left = [m for m in self.moves if self.noisier_than_known(m) and m.steady < STEADY_GRADIENT]
         return any(
             longer.deviation < LENGTH_RATIO**CURVE_POWER * shorter.deviation
             for longer, shorter in pairwise(left)
         )
 
-    def at(self, scale: float) -> RandomStepSlope:
+    def slope_over(self, scale: float) -> RandomStepSlope:
         """A look with steps up to a length."""
-        seed = self.point.seed + len(self.found)
-        self.found.append(slope_from_random_steps(self.along, self.point.loss, scale, seed))
-        return self.found[-1]
+        seed = self.point.seed + len(self.slopes)
+        self.slopes.append(slope_from_random_steps(self.function, self.point.loss, scale, seed))
+        return self.slopes[-1]
 
     def error(self, found: RandomStepSlope) -> float:
         """The error bar of a look, with the rounding of the gradient."""
-        return found.error + self.beside
+        return found.error + self.fixed_error
 
     def differs(self, found: RandomStepSlope) -> bool:
         """Whether the gradient is off by a look, and by more than kinks explain."""
-        jump = min(found.jump, self.claim.jump) if found.scale <= self.step else found.jump
+        jump = (
+            min(found.hidden_kink, self.claim.hidden_kink)
+            if found.scale <= self.step
+            else found.hidden_kink
+        )
         return abs(self.claim.gradient - found.value) > REJECTION_BARS * (self.error(found) + jump)
 
     def refutes(self, found: RandomStepSlope) -> bool:
@@ -392,9 +405,9 @@ class Looks:
         small = error < REFUTING_PART * abs(self.claim.residual)
         return small and abs(self.claim.gradient - found.value) <= REJECTION_BARS * error
 
-    def nearer_by(self) -> bool:
+    def holds_at_nearer_steps(self) -> bool:
         """Whether a ladder of shorter steps shows the difference: sharper, if noise is known."""
-        direction, step_exponents = self.claim.direction, window([self.claim])
+        direction, step_exponents = self.claim.direction, last_step_exponents([self.claim])
         nearer = tuple(step_exponent - NEARER_EXPONENTS for step_exponent in step_exponents)
         found = self.point.measure(
             replace(direction, unit=SHIFTED_UNIT * direction.unit, step_exponents=nearer),
@@ -408,17 +421,17 @@ class Looks:
         Where no step has moved the loss, longer ones are tried; None where none does.
         """
         limit = self.unit * 2.0 ** (WIDEST_EXPONENT / 2)
-        known = [*(m.error for m in self.moved), *(f.error for f in self.found)]
+        known = [*(m.error for m in self.moves), *(f.error for f in self.slopes)]
         while not np.isfinite(known).any():
-            longest = max(look.scale for look in self.found)
+            longest = max(found.scale for found in self.slopes)
             if longest >= limit:
                 return None
-            known.append(self.at(min(LENGTH_RATIO * longest, limit)).error)
+            known.append(self.slope_over(min(LENGTH_RATIO * longest, limit)).error)
         # What shows the difference is what is doubted: its noise is that of a single tread.
-        moved = [(m.error, m.deviation) for m in self.moved if not self.told(m)]
-        looks = [(f.error, f.deviation) for f in self.found if not self.differs(f)]
-        every = [(f.error, f.deviation) for f in self.found]
-        finite = [min(each) for each in (moved, looks, every) if np.isfinite(each).any()]
+        moved = [(m.error, m.deviation) for m in self.moves if not self.shows_difference(m)]
+        test = [(f.error, f.deviation) for f in self.slopes if not self.differs(f)]
+        every = [(f.error, f.deviation) for f in self.slopes]
+        finite = [min(each) for each in (moved, test, every) if np.isfinite(each).any()]
         return finite[0][1] if finite else None
 
     def noise_over(self, length: float) -> float:
@@ -428,13 +441,13 @@ class Looks:
         """
         if self.point.target.freeze is not None:
             return 0.0
-        move = self.move(length)
+        move = self.integrate_over(length)
         return (
             move.deviation if move.steady < STEADY_GRADIENT and np.isfinite(move.deviation) else 0.0
         )
 
 
-def sharpened(point: EvaluationPoint, found: Measurement, part: float) -> Measurement:
+def narrowed(point: EvaluationPoint, found: Measurement, part: float) -> Measurement:
     """The same, or a sharper slope from a long move, where rounding or the curve hides it.
 
     The change of the loss over a move, less the integral of the gradient, tells how far the
@@ -452,7 +465,7 @@ def sharpened(point: EvaluationPoint, found: Measurement, part: float) -> Measur
     if found.error <= goal or not goal:
         return found
     unit, noise = found.direction.unit, point.noise_along(found.direction.blocks).deviation
-    at = point.with_gradient(found.direction.blocks)
+    at = point.loss_and_gradient_along(found.direction.blocks)
     best, length = (
         found,
         float(np.clip(NARROWING_NOISES * noise / goal, SHORTEST_MOVE * unit, LONGEST_MOVE * unit)),
@@ -467,7 +480,11 @@ def sharpened(point: EvaluationPoint, found: Measurement, part: float) -> Measur
             step_exponent = round(2 * np.log2(length / unit))
             numerical = found.gradient - move.residual
             best = replace(
-                found, numerical=numerical, error=error, step_exponents=(step_exponent,), jump=0.0
+                found,
+                numerical=numerical,
+                error=error,
+                step_exponents=(step_exponent,),
+                hidden_kink=0.0,
             )
         bent = move.curve > error / 2
         hopeless = not bent and error > LENGTH_RATIO**2 * goal

@@ -18,17 +18,17 @@ from throughtime.derivatives import (
     Noise,
     Slope,
     StepSearch,
-    measure,
+    measure_noise,
     search_steps,
     sum_terms,
 )
 from throughtime.gradcheck.budget import Budget
 from throughtime.gradcheck.search_direction import (
     Block,
-    Moved,
+    MovedParameters,
     SearchDirection,
+    draw_moves,
     length,
-    moves_of,
     product,
     scales_of,
 )
@@ -61,8 +61,8 @@ class Measurement:
         step_exponents: of the ladder, that hold its window.
         flat: whether the loss did not change at any step.
         stairs: whether it came out the same at neighbouring steps.
-        broken: whether it has a kink here, and that makes the error bar what it is.
-        jump: how much wider the error bar must be to span kinks that may hide among the steps;
+        at_kink: whether it has a kink here, and that makes the error bar what it is.
+        hidden_kink: how much wider the error bar must be to span kinks that may hide among the steps;
             0 where gradient and slope agree without.
         valley: of a direction over whole tensors: farthest steps, noise and truncation there.
     """
@@ -76,8 +76,8 @@ class Measurement:
     step_exponents: tuple[int, ...]
     flat: bool
     stairs: bool = False
-    broken: bool = False
-    jump: float = 0.0
+    at_kink: bool = False
+    hidden_kink: float = 0.0
     valley: tuple[Array, Array, Array] | None = None
 
     @property
@@ -134,8 +134,8 @@ class EvaluationPoint:
         Raises:
             Spent: where the budget does not reach so far.
         """
-        blocks = self.everything("all").blocks
-        along = self.along(blocks)
+        blocks = self.direction_over_all("all").blocks
+        function = self.loss_along(blocks)
         self.budget.take()
         self.loss, rounding = sum_terms(self._count_terms)
         if not np.isfinite(self.loss):
@@ -144,13 +144,13 @@ class EvaluationPoint:
             deviation = max(known.noise.relative * abs(self.loss), known.noise.deviation, rounding)
             self.noise = Noise(deviation, abs(self.loss), known.noise.digits)
             return
-        others = (self.loss, along(FORMAT_PROBE).raw)
+        others = (self.loss, function(FORMAT_PROBE).raw)
         eps = max(self._spacing(array) for array in self.parameters.values())
         slope = product(blocks, self.gradient)
-        self.noise = measure(along, float(eps), rounding, others, slope)
+        self.noise = measure_noise(function, float(eps), rounding, others, slope)
         self.gradient_noise = self._sample_gradient_noise(float(eps))
 
-    def beside(self, gradient: dict[str, Array]) -> EvaluationPoint:
+    def nearby(self, gradient: dict[str, Array]) -> EvaluationPoint:
         """The site of the same code at a point close by, where the parameters stand now.
 
         Sizes and noise are as they are here.
@@ -170,7 +170,7 @@ class EvaluationPoint:
         other.budget = Budget(deadline=self.budget.deadline)
         return other
 
-    def everything(self, label: str, number: int = 0) -> SearchDirection:
+    def direction_over_all(self, label: str, number: int = 0) -> SearchDirection:
         """A direction over all tensors.
 
         Every entry moves alike, so that the mean square of a product is the squared length over
@@ -205,19 +205,19 @@ class EvaluationPoint:
         gradient = product(direction.blocks, self.gradient)
         rounding = self.rounding(direction.blocks)
         noise = self.noise_along(direction.blocks)
-        values = StepSearch(self.along(direction.blocks), self.loss, noise, direction.unit)
+        values = StepSearch(self.loss_along(direction.blocks), self.loss, noise, direction.unit)
         slope = search_steps(
             values, start=direction.step_exponents, goal=max(direction.goal, rounding), last=last
         )
         if slope is None:
             return Measurement(direction, gradient, np.nan, np.inf, rounding, None, (), False)
         step_exponents = values.step_exponents[slope.first : slope.last + 1]
-        error = slope.error + values.stuck(slope) + rounding
+        error = slope.error + values.shared_rounding(slope) + rounding
         bent = slope.truncation + slope.kink
         if slope.error > max(direction.goal, rounding) and bent > BENT_RATIO * slope.noise:
             error += bent  # it bends at every step: what one fit leaves over is a rough guide
         apart = abs(gradient - slope.value) > error
-        jump = max(values.jump(slope) - slope.kink, 0.0) if apart else 0.0
+        hidden_kink = max(values.hidden_kink(slope) - slope.kink, 0.0) if apart else 0.0
         return Measurement(
             direction,
             gradient,
@@ -228,26 +228,26 @@ class EvaluationPoint:
             step_exponents,
             values.levels() == 1,
             values.repeats(),
-            values.broken(slope),
-            jump,
-            values.valley() if self._whole(direction.blocks) else None,
+            values.at_kink(slope),
+            hidden_kink,
+            values.valley() if self._moves_whole_tensors(direction.blocks) else None,
         )
 
-    def _whole(self, blocks: tuple[Block, ...]) -> bool:
+    def _moves_whole_tensors(self, blocks: tuple[Block, ...]) -> bool:
         """Whether tensors move as a whole."""
         return all(b.start == 0 and b.stop == self.parameters[b.name].size for b in blocks)
 
-    def along(self, blocks: tuple[Block, ...]) -> LineFunction:
+    def loss_along(self, blocks: tuple[Block, ...]) -> LineFunction:
         """The loss along a direction: takes a step, gives the realised one and the loss there.
 
         What the gradient makes of the last digits by which the place lies off the line is taken
         off the loss. Where there is no finite value, it is NaN.
         """
-        moves = moves_of(blocks, self.parameters)
+        moves = draw_moves(blocks, self.parameters)
 
         def at(step: float) -> FunctionValue:
             self.budget.take()
-            with Moved(self.target, self.gradient, moves, step) as moved:
+            with MovedParameters(self.target, self.gradient, moves, step) as moved:
                 if not moved.finite:
                     return FunctionValue(step, np.nan, np.nan)
                 value, _ = sum_terms(self.evaluator.terms)
@@ -255,15 +255,15 @@ class EvaluationPoint:
 
         return at
 
-    def with_gradient(
+    def loss_and_gradient_along(
         self, blocks: tuple[Block, ...]
     ) -> Callable[[float], tuple[FunctionValue, float]]:
         """The loss along a direction, and the gradient under test along it at the same place."""
-        moves = moves_of(blocks, self.parameters)
+        moves = draw_moves(blocks, self.parameters)
 
         def at(step: float) -> tuple[FunctionValue, float]:
             self.budget.take()
-            with Moved(self.target, self.gradient, moves, step) as moved:
+            with MovedParameters(self.target, self.gradient, moves, step) as moved:
                 if not moved.finite:
                     return FunctionValue(step, np.nan, np.nan), np.nan
                 value, _ = sum_terms(self.evaluator.terms)
@@ -276,7 +276,7 @@ class EvaluationPoint:
 
         return at
 
-    def _value(self, moved: Moved, value: float) -> FunctionValue:
+    def _value(self, moved: MovedParameters, value: float) -> FunctionValue:
         """What a move has come to; of a loss that has blown up nothing can be fitted."""
         if not abs(value) <= BLOWN_UP_RATIO * max(abs(self.loss), 1.0):
             return FunctionValue(moved.realised, np.nan, np.nan)
@@ -337,16 +337,16 @@ class EvaluationPoint:
     def _sample_gradient_noise(self, eps: float) -> dict[str, Array]:
         """A sample of the gradient's rounding: third differences over points close together."""
         total = {name: np.zeros(array.shape) for name, array in self.parameters.items()}
-        moves = moves_of(self.everything("all").blocks, self.parameters)
+        moves = draw_moves(self.direction_over_all("all").blocks, self.parameters)
         for place, weight in zip(NEIGHBOURS, THIRD, strict=True):
-            with Moved(self.target, self.gradient, moves, 16 * place * eps):
+            with MovedParameters(self.target, self.gradient, moves, 16 * place * eps):
                 found = self.evaluator.gradient()
             for name, array in found.items():
                 total[name] += weight * array
         return total
 
 
-def nearest(
+def nearest_step_exponents(
     point: EvaluationPoint,
     goal: float,
     start: tuple[int, ...],
@@ -371,7 +371,7 @@ def nearest(
     return first, first + 2, first + 4
 
 
-def window(found: Sequence[Measurement]) -> tuple[int, ...]:
+def last_step_exponents(found: Sequence[Measurement]) -> tuple[int, ...]:
     """The steps that served the last line, every other one where they are dense."""
     for m in reversed(found):
         if len(m.step_exponents) > 2:

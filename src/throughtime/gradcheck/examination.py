@@ -11,9 +11,14 @@ from throughtime.arrays import Array
 from throughtime.derivatives import FEWEST_PAIRS, START_EXPONENTS
 from throughtime.gradcheck.areas import gates_of
 from throughtime.gradcheck.budget import Effort
-from throughtime.gradcheck.confirmation import confirmed, sharpened
-from throughtime.gradcheck.evaluation_point import EvaluationPoint, Measurement, nearest, window
-from throughtime.gradcheck.locating import Located, locate
+from throughtime.gradcheck.confirmation import confirmed, narrowed
+from throughtime.gradcheck.evaluation_point import (
+    EvaluationPoint,
+    Measurement,
+    last_step_exponents,
+    nearest_step_exponents,
+)
+from throughtime.gradcheck.locating import SearchResult, locate
 from throughtime.gradcheck.search_direction import Block, SearchDirection, entry
 from throughtime.gradcheck.tolerances import (
     AVERAGED_SLOPES,
@@ -32,7 +37,7 @@ from throughtime.gradcheck.verdict import averaged, rejects, settled, to_settle,
 from throughtime.gradcheck.workers import Runner
 
 
-class Plan:
+class MeasurementPlan:
     """Draws lines at a site.
 
     Args:
@@ -49,17 +54,21 @@ class Plan:
 
         What does not move the loss at all, by its gradient, has no say in how much is enough.
         """
-        direction = self.point.everything("all")
+        direction = self.point.direction_over_all("all")
         sizes = [
             self.point.size_of(replace(direction, blocks=(block,))) for block in direction.blocks
         ]
         goal = SCREEN_ERROR * min(size for size in (*sizes, np.inf) if size > 0)
         goal = min(max(goal, TIGHTEST_ERROR * self.point.size_of(direction)), 1e300)
         return replace(
-            direction, goal=goal, step_exponents=nearest(self.point, goal, START_EXPONENTS)
+            direction,
+            goal=goal,
+            step_exponents=nearest_step_exponents(self.point, goal, START_EXPONENTS),
         )
 
-    def over(self, name: str, number: int, step_exponents: tuple[int, ...]) -> SearchDirection:
+    def over_tensor(
+        self, name: str, number: int, step_exponents: tuple[int, ...]
+    ) -> SearchDirection:
         """A random direction over the whole tensor."""
         size = self.point.parameters[name].size
         block = (Block(name, 0, size, self.point.seed + 1 + number),)
@@ -74,25 +83,25 @@ class Plan:
         entries = sum(block.stop - block.start for block in blocks)
         # Few entries show as they are; one among many by 1 / √n of what a direction gives.
         goal = min(
-            self.effort.enough * float(np.sqrt(entries)), to_settle(entries) / SETTLING_MARGIN
+            self.effort.entry_error * float(np.sqrt(entries)), to_settle(entries) / SETTLING_MARGIN
         )
         return replace(direction, goal=goal * self.point.size_of(direction))
 
-    def alone(self, name: str, place: int, step_exponents: tuple[int, ...]) -> SearchDirection:
+    def at_entry(self, name: str, place: int, step_exponents: tuple[int, ...]) -> SearchDirection:
         """One entry."""
-        goal = self.effort.enough * float(np.abs(self.point.gradient[name]).max())
+        goal = self.effort.entry_error * float(np.abs(self.point.gradient[name]).max())
         index = np.unravel_index(place, self.point.parameters[name].shape)
         label = "[" + ", ".join(map(str, index)) + "]"
         return SearchDirection(
             label, entry(name, place), self.point.scales[name], step_exponents, goal
         )
 
-    def first(self, name: str, place: int, *, only: bool) -> SearchDirection:
+    def first_entry(self, name: str, place: int, *, only: bool) -> SearchDirection:
         """One entry, as sharply as it goes where its steps serve others."""
-        direction = self.alone(name, place, START_EXPONENTS)
+        direction = self.at_entry(name, place, START_EXPONENTS)
         return replace(
             direction,
-            goal=SINGLE_ENTRY_ERROR / self.effort.enough * direction.goal if only else 0.0,
+            goal=SINGLE_ENTRY_ERROR / self.effort.entry_error * direction.goal if only else 0.0,
         )
 
     def parts(self, name: str, step_exponents: tuple[int, ...]) -> Iterable[SearchDirection]:
@@ -116,7 +125,7 @@ class Plan:
         block = Block(name, first * width, last * width, self.point.seed + 101)
         return self._confined(label, (block,), step_exponents)
 
-    def choose(self, gradient: Array, entries: int) -> Array:
+    def choose_entries(self, gradient: Array, entries: int) -> Array:
         """Which entries to look at: half where the gradient is largest, half by chance."""
         if entries == 1 and gradient.size:
             return np.array([np.abs(gradient).argmax()])
@@ -145,7 +154,7 @@ class TensorMeasurements:
     parts: list[Measurement] = field(default_factory=list)
     entries: dict[int, Measurement] = field(default_factory=dict)
     complete: bool = False
-    located: Located | None = None
+    located: SearchResult | None = None
     unreached: bool = False
 
     @property
@@ -168,7 +177,7 @@ class Examination:
         self, point: EvaluationPoint, effort: Effort, run: Runner, entries: int | None
     ) -> None:
         self.point, self.effort, self.run = point, effort, run
-        self.plan = Plan(point, effort)
+        self.plan = MeasurementPlan(point, effort)
         self.overall: list[Measurement] = []
         self.found = {name: TensorMeasurements() for name in point.parameters}
         everything = sum(array.size for array in point.parameters.values())
@@ -178,25 +187,27 @@ class Examination:
     def whole_tensors(self) -> None:
         """Random directions over each tensor: what is wrong densely shows in the first."""
         names = [name for name, array in self.point.parameters.items() if array.size]
-        first = self._measure({name: [self.plan.over(name, 0, START_EXPONENTS)] for name in names})
+        first = self._measure(
+            {name: [self.plan.over_tensor(name, 0, START_EXPONENTS)] for name in names}
+        )
         for name in names:
-            self.found[name].whole += self._sharpened(first[name])
+            self.found[name].whole += self._narrowed_all(first[name])
         if self.wrong:
             return
         more = {
             name: [
-                self.plan.over(name, k, window(self.found[name].whole))
+                self.plan.over_tensor(name, k, last_step_exponents(self.found[name].whole))
                 for k in range(1, self.effort.whole)
             ]
             for name in names
-            if self.effort.again or not self.settled(name)
+            if self.effort.recheck_settled or not self.settled(name)
         }
         for name, found in self._measure(more).items():
             hopeful = any(
                 m.error <= HOPEFUL_ERROR * self.point.size_of(m.direction)
                 for m in self.found[name].whole
             )
-            self.found[name].whole += self._sharpened(found) if hopeful else found
+            self.found[name].whole += self._narrowed_all(found) if hopeful else found
 
     def settled(self, name: str) -> bool:
         """Whether the directions over a tensor leave nothing for a closer look to find."""
@@ -221,16 +232,16 @@ class Examination:
     def all_at_once(self) -> None:
         """Directions over all tensors, from which the discrepancy over all is estimated."""
         count = self.effort.overall
-        if not self.effort.again and all(self.settled(name) for name in self.found):
+        if not self.effort.recheck_settled and all(self.settled(name) for name in self.found):
             count = min(count, int(self.small))
-        directions = [self.point.everything("all", k) for k in range(count)]
+        directions = [self.point.direction_over_all("all", k) for k in range(count)]
         directions = [
             replace(direction, goal=TIGHTEST_ERROR * self.point.size_of(direction))
             for direction in directions
         ]
         for found in self._confirmed(directions):
             if found is not None:
-                self.overall += self._sharpened([self._averaged(found)])
+                self.overall += self._narrowed_all([self._averaged(found)])
         self._attribute()
 
     def screen(self, *, closer: bool) -> None:
@@ -239,7 +250,9 @@ class Examination:
         With `closer`, also where it resolves too little.
         """
         direction = self.plan.screen()
-        self.overall += self._sharpened([m for m in self._confirmed([direction]) if m is not None])
+        self.overall += self._narrowed_all(
+            [m for m in self._confirmed([direction]) if m is not None]
+        )
         wide = any(m.error > direction.goal for m in self.overall)
         if (closer and wide) or any(map(rejects, self.overall)):
             self.whole_tensors()
@@ -268,7 +281,7 @@ class Examination:
             found.direction
         ):
             return found
-        direction = replace(found.direction, step_exponents=window([found]))
+        direction = replace(found.direction, step_exponents=last_step_exponents([found]))
         askew = [
             replace(direction, unit=direction.unit * 2 ** (k / 8))
             for k in range(1, AVERAGED_SLOPES)
@@ -283,10 +296,13 @@ class Examination:
         names = [
             name
             for name in self.found
-            if self.effort.again or not (self.settled(name) or self.hopeless(name))
+            if self.effort.recheck_settled or not (self.settled(name) or self.hopeless(name))
         ]
         found = self._measure(
-            {name: list(self.plan.parts(name, window(self.found[name].whole))) for name in names}
+            {
+                name: list(self.plan.parts(name, last_step_exponents(self.found[name].whole)))
+                for name in names
+            }
         )
         for name, measured in found.items():
             self.found[name].parts += measured
@@ -294,7 +310,7 @@ class Examination:
     def single_entries(self) -> None:
         """The steepest entry first; its steps serve the tensor's others."""
         chosen = {
-            name: self.plan.choose(gradient, self._count(name))
+            name: self.plan.choose_entries(gradient, self._count(name))
             for name, gradient in self.point.gradient.items()
         }
         steepest = {
@@ -303,17 +319,20 @@ class Examination:
             if places.size
         }
         first = self._measure(
-            {n: [self.plan.first(n, k, only=chosen[n].size == 1)] for n, k in steepest.items()}
+            {
+                n: [self.plan.first_entry(n, k, only=chosen[n].size == 1)]
+                for n, k in steepest.items()
+            }
         )
         rest = {}
         for name, k in steepest.items():
             self.found[name].entries.update(zip([k], first[name], strict=False))
-            step_exponents = window(first[name])[-FEWEST_PAIRS:]
+            step_exponents = last_step_exponents(first[name])[-FEWEST_PAIRS:]
             reached = max((m.error for m in first[name] if np.isfinite(m.error)), default=0.0)
             rest[name] = [
                 replace(direction, goal=max(COARSER_ENTRIES * reached, direction.goal))
                 for direction in (
-                    self.plan.alone(name, int(j), step_exponents) for j in chosen[name] if j != k
+                    self.plan.at_entry(name, int(j), step_exponents) for j in chosen[name] if j != k
                 )
             ]
         for name, found in self._measure(rest).items():
@@ -326,10 +345,12 @@ class Examination:
         suspects = [n for n, f in self.found.items() if f.wrong and not f.complete]
         suspects.sort(key=lambda name: -max((m.z for m in self.found[name].whole), default=0.0))
         for name in suspects:
-            accusing = [m for m in (*self.found[name].whole, *self.found[name].parts) if rejects(m)]
-            if not accusing:
+            rejecting = [
+                m for m in (*self.found[name].whole, *self.found[name].parts) if rejects(m)
+            ]
+            if not rejecting:
                 continue
-            clearest = max(accusing, key=lambda m: m.z)
+            clearest = max(rejecting, key=lambda m: m.z)
             gates = next(iter(gates_of(self.point.target, name)), None)
             located = locate(self.point, clearest, self.run, self.effort.located, gates)
             self.found[name].located = located
@@ -349,11 +370,11 @@ class Examination:
         """How many entries of a tensor to look at: in a small target one at least."""
         if self.entries is not None:
             return self.entries
-        if self.small and (self.effort.again or self.found[name].wrong):
+        if self.small and (self.effort.recheck_settled or self.found[name].wrong):
             return self.point.parameters[name].size
-        if not self.effort.again and self.settled(name):
+        if not self.effort.recheck_settled and self.settled(name):
             return int(self.small)
-        if not self.effort.again and self.hopeless(name):
+        if not self.effort.recheck_settled and self.hopeless(name):
             return min(self.effort.entries, 1)
         return self.effort.entries
 
@@ -373,9 +394,9 @@ class Examination:
             self.found[name].unreached |= len(result[name]) < len(own)
         return result
 
-    def _sharpened(self, found: Sequence[Measurement]) -> list[Measurement]:
+    def _narrowed_all(self, found: Sequence[Measurement]) -> list[Measurement]:
         """What is too wide for a verdict is looked at over long moves."""
-        return [sharpened(self.point, m, VERDICT_ERROR) for m in found]
+        return [narrowed(self.point, m, VERDICT_ERROR) for m in found]
 
     def _confirmed(self, directions: Sequence[SearchDirection]) -> list[Measurement | None]:
         return confirmed(self.point, self.run(self.point, directions))

@@ -18,7 +18,11 @@ import numpy as np
 
 from throughtime.gradcheck.areas import Area, Gates, table_of
 from throughtime.gradcheck.budget import Spent
-from throughtime.gradcheck.evaluation_point import EvaluationPoint, Measurement, nearest
+from throughtime.gradcheck.evaluation_point import (
+    EvaluationPoint,
+    Measurement,
+    nearest_step_exponents,
+)
 from throughtime.gradcheck.search_direction import SearchDirection, entry
 from throughtime.gradcheck.tolerances import (
     ANOTHER_SEED,
@@ -46,26 +50,28 @@ class Probe:
 
     Args:
         point: where.
-        accusing: the line, over one stretch of one tensor. Its parts move as they do in it, so
+        rejecting: the line, over one stretch of one tensor. Its parts move as they do in it, so
             that by how much they are off adds up to by how much the line is.
         run: measures lines.
     """
 
-    def __init__(self, point: EvaluationPoint, accusing: Measurement, run: Runner) -> None:
-        self.point, self.accusing, self.run = point, accusing, run
-        self.block = accusing.direction.blocks[0]
+    def __init__(self, point: EvaluationPoint, rejecting: Measurement, run: Runner) -> None:
+        self.point, self.rejecting, self.run = point, rejecting, run
+        self.block = rejecting.direction.blocks[0]
         self.name = self.block.name
         self.shape = point.parameters[self.name].shape
         self.columns = table_of(self.shape)[1]
         self.whole = Area.whole(self.shape)
-        self.looked: dict[tuple[int, int], Measurement] = {}
+        self.entries: dict[tuple[int, int], Measurement] = {}
         self.few = (
-            accusing.step_exponents[-1] - 4,
-            accusing.step_exponents[-1] - 2,
-            accusing.step_exponents[-1],
+            rejecting.step_exponents[-1] - 4,
+            rejecting.step_exponents[-1] - 2,
+            rejecting.step_exponents[-1],
         )
 
-    def off(self, areas: Sequence[Area], goal: float, *, ramp: bool = False) -> tuple[float, float]:
+    def residual_over(
+        self, areas: Sequence[Area], goal: float, *, ramp: bool = False
+    ) -> tuple[float, float]:
         """By how much the gradient is off along a direction over some areas, ± an error bar.
 
         Args:
@@ -99,7 +105,7 @@ class Probe:
             seed += ANOTHER_SEED
         return self._measured(stretches, goal, seed, ramp=False)
 
-    def look(self, places: Sequence[tuple[int, int]], sharp: float) -> None:
+    def measure_entries(self, places: Sequence[tuple[int, int]], sharp: float) -> None:
         """Measures single entries (row, column), each of them once.
 
         Args:
@@ -109,31 +115,31 @@ class Probe:
         Raises:
             Spent: where the budget does not reach so far.
         """
-        new = [place for place in dict.fromkeys(places) if place not in self.looked]
+        new = [place for place in dict.fromkeys(places) if place not in self.entries]
         typical = float(np.sqrt(np.mean(np.square(self.point.gradient[self.name], dtype=float))))
         goal = sharp * typical
         found = self.run(self.point, [self._entry(r * self.columns + c, goal) for r, c in new])
         for place, measured in zip(new, found, strict=True):
             if measured is None:
                 raise Spent
-            self.looked[place] = with_kink_bound(measured)
+            self.entries[place] = with_kink_bound(measured)
 
-    def looked_in(self, area: Area) -> list[tuple[int, int]]:
+    def entries_in(self, area: Area) -> list[tuple[int, int]]:
         """The entries of an area that were looked at by themselves."""
-        return [place for place in self.looked if area.holds(*place)]
+        return [place for place in self.entries if area.holds(*place)]
 
     def wrong_in(self, area: Area) -> list[tuple[int, int]]:
         """Those of them that are wrong."""
-        return [place for place in self.looked_in(area) if rejects(self.looked[place])]
+        return [place for place in self.entries_in(area) if rejects(self.entries[place])]
 
     def unexplained(self) -> bool:
         """Whether the entries that were looked at leave some of the accusing difference open."""
-        residual, error = self.accusing.residual, self.accusing.error
+        residual, error = self.rejecting.residual, self.rejecting.error
         moves = self.block.moves(self.point.parameters[self.name].size)
-        for (row, column), found in self.looked.items():
+        for (row, column), found in self.entries.items():
             move = float(moves[row * self.columns + column - self.block.start])
             residual, error = residual - move * found.residual, error + abs(move) * found.error
-        return is_off(residual, error)
+        return exceeds_error(residual, error)
 
     def _measured(
         self, stretches: Sequence[tuple[int, int]], goal: float, seed: int | None, ramp: bool
@@ -142,9 +148,13 @@ class Probe:
             replace(self.block, start=first, stop=stop, seed=seed, ramp=ramp)
             for first, stop in stretches
         )
-        unit = self.accusing.direction.unit
+        unit = self.rejecting.direction.unit
         direction = SearchDirection(
-            "", blocks, unit, nearest(self.point, goal, self.few, unit, PROBE_NOISE_MARGIN), goal
+            "",
+            blocks,
+            unit,
+            nearest_step_exponents(self.point, goal, self.few, unit, PROBE_NOISE_MARGIN),
+            goal,
         )
         (found,) = self.run(self.point, [direction])
         if found is None or not np.isfinite(found.error):
@@ -154,38 +164,40 @@ class Probe:
     def _entry(self, place: int, goal: float) -> SearchDirection:
         index = [int(i) for i in np.unravel_index(place, self.shape)]
         unit = self.point.scales[self.name]
-        step_exponents = nearest(self.point, goal, self.few, unit, PROBE_NOISE_MARGIN)
+        step_exponents = nearest_step_exponents(
+            self.point, goal, self.few, unit, PROBE_NOISE_MARGIN
+        )
         return SearchDirection(str(index), entry(self.name, place), unit, step_exponents, goal)
 
     def _stretches(self, areas: Sequence[Area]) -> list[tuple[int, int]]:
         return [stretch for area in areas for stretch in area.stretches(self.shape)]
 
 
-def is_off(residual: float, error: float) -> bool:
+def exceeds_error(residual: float, error: float) -> bool:
     """Whether a difference is larger than its error bar explains."""
     return abs(residual) > REJECTION_BARS * error
 
 
 @dataclass(frozen=True)
-class Wrong:
+class LocatedArea:
     """An area that is wrong.
 
     Attributes:
         area: it.
-        looked: how many of its entries were looked at by themselves.
+        measured: how many of its entries were looked at by themselves.
         wrong: how many of these are wrong.
-        beside: strips along its borders that were measured, and agree.
+        agreeing: strips along its borders that were measured, and agree.
         unclear: strips there that may agree or not: error bars are too wide to tell.
     """
 
     area: Area
-    looked: int
+    measured: int
     wrong: int
-    beside: tuple[Area, ...] = ()
+    agreeing: tuple[Area, ...] = ()
     unclear: tuple[Area, ...] = ()
 
 
-def bordered(probe: Probe, area: Area) -> Wrong | None:
+def find_borders(probe: Probe, area: Area) -> LocatedArea | None:
     """What is wrong of an area whose parts are, or of more than that.
 
     Some of its entries are looked at, all over it. Then its borders are looked for, by rows and by
@@ -197,10 +209,10 @@ def bordered(probe: Probe, area: Area) -> Wrong | None:
     Raises:
         Spent: where the budget does not reach so far.
     """
-    beside: list[tuple[Area, bool]] = []
+    agreeing: list[tuple[Area, bool]] = []
     for axis in (0, 1):
         samples = _samples(area)
-        probe.look(samples, SAMPLE_ERROR)
+        probe.measure_entries(samples, SAMPLE_ERROR)
         wrong = [place for place in probe.wrong_in(area) if place in samples]
         if not wrong:
             return None
@@ -210,19 +222,19 @@ def bordered(probe: Probe, area: Area) -> Wrong | None:
         sides = [_Side(probe, area, axis, last) for last in (False, True)]
         (first, before), (stop, after) = (side.border(centre) for side in sides)
         area = area.with_span(axis, first, stop)
-        beside = [(one.with_span(axis, first, stop), clear) for one, clear in beside]
-        beside += [
+        agreeing = [(one.with_span(axis, first, stop), clear) for one, clear in agreeing]
+        agreeing += [
             (area.with_span(axis, *span), side.clear)
             for side, span in zip(sides, (before, after), strict=True)
             if span is not None
         ]
     if area.size == 1:
         return None
-    probe.look(_samples(area), SAMPLE_ERROR)
-    looked, wrong = probe.looked_in(area), probe.wrong_in(area)
-    agree = tuple(one for one, clear in beside if clear)
-    unclear = tuple(one for one, clear in beside if not clear)
-    return Wrong(area, len(looked), len(wrong), agree, unclear)
+    probe.measure_entries(_samples(area), SAMPLE_ERROR)
+    measured, wrong = probe.entries_in(area), probe.wrong_in(area)
+    agree = tuple(one for one, clear in agreeing if clear)
+    unclear = tuple(one for one, clear in agreeing if not clear)
+    return LocatedArea(area, len(measured), len(wrong), agree, unclear)
 
 
 def _samples(area: Area) -> list[tuple[int, int]]:
@@ -243,7 +255,7 @@ class _Side:
         self.probe, self.area, self.axis, self.last = probe, area, axis, last
         self.first, self.stop = area.span(axis)
         self.end = probe.whole.span(axis)[1]
-        residual, error = abs(probe.accusing.residual), probe.accusing.error
+        residual, error = abs(probe.rejecting.residual), probe.rejecting.error
         count = self.stop - self.first
         self.unit = int(np.clip(np.ceil(count * (STRIP_BARS * error / residual) ** 2), 1, count))
         self.goal = max(residual * float(np.sqrt(self.unit / count)) / STRIP_BARS, error)
@@ -257,7 +269,7 @@ class _Side:
 
         And the rows or columns beyond that are right; None where the tensor ends.
         """
-        places = {self._strip(place[self.axis]) for place in self.probe.looked_in(self.area)}
+        places = {self._strip(place[self.axis]) for place in self.probe.entries_in(self.area)}
         inside, outside = self._strip(centre), None
         for strip in sorted((p for p in places if p < inside), reverse=True):
             if not self._off(strip):
@@ -288,7 +300,7 @@ class _Side:
         own = self.probe.point.size_of(found.direction)
         resolved = not own or REJECTION_BARS * found.error < RESOLVED_ERROR * own
         self.clear = resolved and STRIP_CLEAR_BARS * found.error < expected
-        return is_off(found.residual, found.error)
+        return exceeds_error(found.residual, found.error)
 
 
 def _edge(
@@ -297,7 +309,7 @@ def _edge(
     """The outermost strip of a run that is off, and the one beyond it, which is not.
 
     Args:
-        off: whether a strip is, along a direction or along another one.
+        residual_over: whether a strip is, along a direction or along another one.
         inside: one that is.
         outside: one further out that is not; None where none is known.
         least: the outermost that there is; beyond it the tensor ends.
@@ -332,7 +344,7 @@ def _edge(
 
 
 @dataclass
-class Located:
+class SearchResult:
     """What the search found.
 
     Attributes:
@@ -343,7 +355,7 @@ class Located:
     """
 
     entries: dict[int, Measurement] = field(default_factory=dict)
-    areas: list[Wrong] = field(default_factory=list)
+    areas: list[LocatedArea] = field(default_factory=list)
     left: list[Area] = field(default_factory=list)
     ended: bool = False
 
@@ -371,7 +383,7 @@ class _Part:
 
     @property
     def wrong(self) -> bool:
-        return is_off(self.residual, self.error)
+        return exceeds_error(self.residual, self.error)
 
     @property
     def dense(self) -> bool:
@@ -383,34 +395,34 @@ class _Part:
 
 def locate(
     point: EvaluationPoint,
-    accusing: Measurement,
+    rejecting: Measurement,
     run: Runner,
     count: int,
     gates: Gates | None = None,
-) -> Located:
+) -> SearchResult:
     """Searches for up to `count` wrong entries along a line that accuses its tensor.
 
     Args:
         point: where.
-        accusing: the line, over one stretch of one tensor.
+        rejecting: the line, over one stretch of one tensor.
         run: measures lines.
         count: of entries.
         gates: of which the tensor may consist; they are told apart first.
     """
-    return _Search(Probe(point, accusing, run), gates).up_to(count)
+    return _DividingSearch(Probe(point, rejecting, run), gates).up_to(count)
 
 
-class _Search:
+class _DividingSearch:
     """Divides what is furthest off, until it is single entries, or an area with borders."""
 
     def __init__(self, probe: Probe, gates: Gates | None) -> None:
         self.probe, self.gates = probe, gates
-        self.found = Located()
+        self.found = SearchResult()
         columns, block = probe.columns, probe.block
         area = Area((block.start // columns, -(-block.stop // columns)), (0, columns))
-        self.queue = [_Part(area, probe.accusing.residual, probe.accusing.error)]
+        self.queue = [_Part(area, probe.rejecting.residual, probe.rejecting.error)]
 
-    def up_to(self, count: int) -> Located:
+    def up_to(self, count: int) -> SearchResult:
         """Searches until so many wrong entries are found, nothing is left, or the budget ends."""
         found, probe = self.found, self.probe
         while self.queue and len(probe.wrong_in(probe.whole)) < count:
@@ -425,14 +437,16 @@ class _Search:
             done = not self.queue and not found.left
             found.ended = done and (bool(found.areas) or not probe.unexplained())
         found.left += [part.area for part in self.queue]
-        found.entries = {row * probe.columns + c: m for (row, c), m in probe.looked.items()}
+        found.entries = {row * probe.columns + c: m for (row, c), m in probe.entries.items()}
         return found
 
     def _search(self, part: _Part) -> None:
         if part.dense:
-            self._spread(part)
+            self._found_everywhere(part)
         elif part.area.size == 1:
-            self.probe.look([(part.area.rows[0], part.area.columns[0])], LONE_ENTRY_ERROR)
+            self.probe.measure_entries(
+                [(part.area.rows[0], part.area.columns[0])], LONE_ENTRY_ERROR
+            )
         else:
             alone = part.lone >= LONE_DIVISIONS and abs(part.residual) > RAMP_BARS * part.error
             parts = self._narrowed(part) if alone else self._divided(part)
@@ -446,11 +460,11 @@ class _Search:
         goal = max(PART_ERROR * abs(part.residual), part.error / 2)
         found, rest, error = [], part.residual, part.error
         for piece in pieces[:-1]:
-            residual, own = self.probe.off([piece], goal)
+            residual, own = self.probe.residual_over([piece], goal)
             found.append(replace(part, area=piece, residual=residual, error=own))
             rest, error = rest - residual, error + own
-        if not is_off(rest, error) and is_off(rest, error / len(pieces)):
-            rest, error = self.probe.off(pieces[-1:], goal)
+        if not exceeds_error(rest, error) and exceeds_error(rest, error / len(pieces)):
+            rest, error = self.probe.residual_over(pieces[-1:], goal)
         found.append(replace(part, area=pieces[-1], residual=rest, error=error))
         wrong = [one for one in found if one.wrong]
         if len(wrong) == len(pieces):
@@ -474,20 +488,20 @@ class _Search:
             return again
         ((start, stop),) = stretches
         goal = max(PLACE_ERROR * abs(part.residual), part.error)
-        ramp, error = self.probe.off([part.area], goal, ramp=True)
+        ramp, error = self.probe.residual_over([part.area], goal, ramp=True)
         ratio, count = ramp / part.residual, stop - start
         doubt = (error + abs(ratio) * part.error) / abs(part.residual)
         low = max(int(np.floor((ratio - 2 * doubt) * count - 0.5)), 0)
         high = min(int(np.floor((ratio + 2 * doubt) * count + 0.5)), count)
         if high <= low:
             return again
-        window = self._holding(start + low, start + high, part.area)
-        if 2 * window.size >= part.area.size:
+        last_step_exponents = self._holding(start + low, start + high, part.area)
+        if 2 * last_step_exponents.size >= part.area.size:
             return again
-        residual, error = self.probe.off([window], goal)
-        if is_off(part.residual - residual, part.error + error):
+        residual, error = self.probe.residual_over([last_step_exponents], goal)
+        if exceeds_error(part.residual - residual, part.error + error):
             return again
-        return [replace(part, area=window, residual=residual, error=error)]
+        return [replace(part, area=last_step_exponents, residual=residual, error=error)]
 
     def _holding(self, first: int, stop: int, area: Area) -> Area:
         """The smallest part of an area that holds a stretch of entries."""
@@ -497,14 +511,14 @@ class _Search:
             return Area((top, bottom), area.columns)
         return Area((top, top + 1), (first - top * columns, stop - top * columns))
 
-    def _spread(self, part: _Part) -> None:
+    def _found_everywhere(self, part: _Part) -> None:
         """What is wrong all over, and whether anything around it is."""
         origin = part.origin or part
         inside = [one for one in (*self.queue, part) if one.area.within(origin.area)]
-        found = bordered(self.probe, origin.area)
+        found = find_borders(self.probe, origin.area)
         if found is not None:
             self.found.areas.append(found)
-            self.queue = self._beside_all_areas()
+            self.queue = self._outside_all_areas()
             return
         self.queue = [one for one in self.queue if one not in inside]
         across = self._across(origin)
@@ -517,13 +531,13 @@ class _Search:
         halves = self._divided(replace(origin, axis=1, full=0, origin=None, strewn=True))
         return replace(halves[0], strewn=False) if len(halves) == 1 else None
 
-    def _beside_all_areas(self) -> list[_Part]:
+    def _outside_all_areas(self) -> list[_Part]:
         """What is wrong in the rest of the tensor."""
         rest = [self.probe.whole]
         for found in self.found.areas:
             rest = [part for one in rest for part in one.without(found.area)]
-        goal = max(PLACE_ERROR * abs(self.probe.accusing.residual), self.probe.accusing.error)
-        if not rest or (len(rest) > 1 and not is_off(*self.probe.off(rest, goal))):
+        goal = max(PLACE_ERROR * abs(self.probe.rejecting.residual), self.probe.rejecting.error)
+        if not rest or (len(rest) > 1 and not exceeds_error(*self.probe.residual_over(rest, goal))):
             return []
-        parts = [_Part(one, *self.probe.off([one], goal)) for one in rest]
+        parts = [_Part(one, *self.probe.residual_over([one], goal)) for one in rest]
         return [part for part in parts if part.wrong]

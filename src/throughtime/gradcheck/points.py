@@ -23,7 +23,7 @@ from throughtime.gradcheck.tolerances import (
 )
 
 
-class Origin:
+class ParameterSnapshot:
     """A copy of the parameters as they stand."""
 
     def __init__(self, parameters: Mapping[str, Array]) -> None:
@@ -113,7 +113,7 @@ def _multiple(after: Array, before: Array, gradient: Array | None) -> float:
 
 
 AS_GIVEN, CHARACTERISTIC, LENGTHS = "as given", "characteristic", "lengths"
-KINDS = (AS_GIVEN, CHARACTERISTIC, LENGTHS)
+POINT_KINDS = (AS_GIVEN, CHARACTERISTIC, LENGTHS)
 
 
 def characteristic_size(shape: tuple[int, ...]) -> float:
@@ -144,7 +144,7 @@ def at_characteristic_point(parameters: Mapping[str, Array], seed: int) -> Itera
 
     Afterwards all of them are put back, bit for bit.
     """
-    origin = Origin(parameters)
+    origin = ParameterSnapshot(parameters)
     rng = np.random.default_rng((seed, 2))
     try:
         for array in parameters.values():

@@ -24,7 +24,7 @@ from throughtime.derivatives import (
     last_place,
     significant_bits,
 )
-from throughtime.gradcheck.points import Origin
+from throughtime.gradcheck.points import ParameterSnapshot
 from throughtime.gradcheck.target import Evaluator
 from throughtime.gradcheck.tolerances import (
     FAR_MOVE,
@@ -70,17 +70,17 @@ def preflight(evaluator: Evaluator, *, far: bool = True, seed: int = 0) -> Prefl
             parameters; where the loss does not react to parameters that have a gradient.
     """
     _sound(evaluator)
-    flight = _Flight(evaluator, far, seed)
+    steps = _Preflight(evaluator, far, seed)
     try:
-        flight.repeat_the_loss()
-        flight.call_the_gradient()
-        flight.repeat_the_gradient()
-        flight.go_elsewhere_and_back()
-        flight.move_some_of_the_parameters()
+        steps.repeat_the_loss()
+        steps.call_the_gradient()
+        steps.repeat_the_gradient()
+        steps.go_elsewhere_and_back()
+        steps.move_some_of_the_parameters()
     finally:
-        flight.origin.restore()
-    loss = float(np.sum(flight.first, dtype=np.float64))
-    return Preflight(loss, flight.gradient, tuple(flight.notes()))
+        steps.origin.restore()
+    loss = float(np.sum(steps.first, dtype=np.float64))
+    return Preflight(loss, steps.gradient, tuple(steps.notes()))
 
 
 def _sound(evaluator: Evaluator) -> None:
@@ -98,14 +98,14 @@ def _sound(evaluator: Evaluator) -> None:
             refuse("parameters", "arrays that do not overlap", seen, way_out, error=CheckError)
 
 
-class _Flight:
+class _Preflight:
     """The evaluations in their order, and what they have shown so far."""
 
     def __init__(self, evaluator: Evaluator, far: bool, seed: int) -> None:
         self.evaluator = evaluator
         self.far = far
         self.rng = np.random.default_rng(seed)
-        self.origin = Origin(evaluator.target.parameters)
+        self.origin = ParameterSnapshot(evaluator.target.parameters)
         self.losses: list[Array] = []
         self.gradient: dict[str, Array] = {}
         self.unsteady = False

@@ -282,7 +282,7 @@ class Report:
             "discrepancy": point.discrepancy,
             "floor": point.floor,
         }
-        return {"version": JSON_VERSION, "headline": plain(said), **plain(self)}
+        return {"version": JSON_VERSION, "headline": plain_data(said), **plain_data(self)}
 
 
 def worst_verdict(verdicts: Sequence[Verdict]) -> Verdict:
@@ -313,7 +313,7 @@ def text(report: Report, width: int | None = None) -> str:
 
 
 def _tables(report: Report, width: int | None) -> Iterator[str]:
-    for title, tensors in shown(report):
+    for title, tensors in shown_tensors(report):
         yield ""
         if title:
             yield f"{title}:"
@@ -347,7 +347,7 @@ def where(point: Point) -> str:
     return "at the characteristic point" if point.name == CHARACTERISTIC else f"at {point.name}"
 
 
-def shown(report: Report) -> Iterator[tuple[str, Mapping[str, TensorReport]]]:
+def shown_tensors(report: Report) -> Iterator[tuple[str, Mapping[str, TensorReport]]]:
     """The tensors that a reader should see: at the point as given, at a worse one before.
 
     Each with its point in words, "" where there is one alone.
@@ -376,7 +376,7 @@ def circumstances(report: Report) -> str:
     )
 
 
-def cells(name: str, tensor: TensorReport) -> tuple[str, ...]:
+def table_row(name: str, tensor: TensorReport) -> tuple[str, ...]:
     """One tensor's row, under HEADINGS."""
     distance = (f"{tensor.discrepancy:.2e}", f"{tensor.floor:.0e}")
     row = (name, tensor.verdict, *(distance if tensor.measured else ("—", "—")))
@@ -390,7 +390,7 @@ def cells(name: str, tensor: TensorReport) -> tuple[str, ...]:
 
 def table(tensors: Mapping[str, TensorReport], width: int | None = None) -> list[str]:
     """The tensors as lines of text: two each, where they do not fit the width."""
-    rows = [HEADINGS, *(cells(name, tensor) for name, tensor in tensors.items())]
+    rows = [HEADINGS, *(table_row(name, tensor) for name, tensor in tensors.items())]
     lines = _aligned(rows)
     if width is None or max(map(len, lines)) <= width:
         return lines
@@ -417,12 +417,12 @@ def explanation(causes: Sequence[Cause], width: int = WIDTH) -> Iterator[str]:
         yield ""
         yield from wrap(f"{of_many}{cause.statement}  {name}", width, subsequent_indent="   ")
         yield from wrap(cause.change, width, initial_indent="   ", subsequent_indent="   ")
-        for sentence in [*cause.evidence, *limits(cause, number)]:
+        for sentence in [*cause.evidence, *explained_part(cause, number)]:
             yield from wrap(sentence, width, initial_indent="   - ", subsequent_indent="     ")
         yield f"   More: throughtime explain fault {cause.fault}"
 
 
-def limits(cause: Cause, number: int) -> Iterator[str]:
+def explained_part(cause: Cause, number: int) -> Iterator[str]:
     """How much a cause explains, being the so-manieth, and what would look the same."""
     before, after = cause.discrepancy_before, cause.discrepancy_after
     if before is not None and after is not None:
@@ -432,16 +432,16 @@ def limits(cause: Cause, number: int) -> Iterator[str]:
         yield f"Not to be told apart from it here: {', '.join(cause.alternatives)}."
 
 
-def plain(value: Any) -> Any:
+def plain_data(value: Any) -> Any:
     """Dataclasses, arrays and mappings as what JSON knows; what is not finite as None."""
     if is_dataclass(value):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+        return {f.name: plain_data(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: plain_data(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [plain(item) for item in value]
+        return [plain_data(item) for item in value]
     if isinstance(value, np.ndarray):
-        return plain(value.tolist())
+        return plain_data(value.tolist())
     if isinstance(value, float | np.floating):
         return float(value) if np.isfinite(value) else None
     return value

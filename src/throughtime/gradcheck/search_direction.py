@@ -119,12 +119,12 @@ def _drawn(size: int, seed: int) -> Array:
 Moves = Sequence[tuple[Block, Array]]
 
 
-def moves_of(blocks: tuple[Block, ...], parameters: Mapping[str, Array]) -> Moves:
+def draw_moves(blocks: tuple[Block, ...], parameters: Mapping[str, Array]) -> Moves:
     """How far each entry of the blocks moves at step 1, drawn once for many steps."""
     return [(block, block.moves(parameters[block.name].size)) for block in blocks]
 
 
-class Moved:
+class MovedParameters:
     """A context in which a target's parameters are moved by a step along a direction.
 
     One entry's step is the one that its precision could hold. Of many entries each is rounded in

@@ -11,7 +11,7 @@ from throughtime.arrays import Array, Shape
 from throughtime.gradcheck.areas import Area, areas_of, gates_of, listed, table_of
 from throughtime.gradcheck.evaluation_point import EvaluationPoint, Measurement
 from throughtime.gradcheck.examination import Examination, TensorMeasurements
-from throughtime.gradcheck.locating import Wrong
+from throughtime.gradcheck.locating import LocatedArea
 from throughtime.gradcheck.report import (
     Direction,
     Point,
@@ -33,14 +33,14 @@ from throughtime.gradcheck.tolerances import (
 )
 from throughtime.gradcheck.verdict import (
     Distance,
+    better_estimate,
     columns,
     discrepancy,
+    distance_over_directions,
+    distance_over_entries,
     floor,
     judge,
-    of_directions,
-    of_entries,
     rejects,
-    sharper,
 )
 
 
@@ -52,21 +52,21 @@ class Summary:
     notes: tuple[str, ...]
 
 
-def summarise(name: str, looked: Examination) -> Summary:
+def summarise(name: str, examination: Examination) -> Summary:
     """The report of a point that was looked at."""
-    point = looked.point
+    point = examination.point
     most = max(point.weight(n) for n in point.parameters)
     tensors = {}
-    if any(found.whole or found.entries or found.unreached for found in looked.found.values()):
-        tensors = {n: _tensor(point, n, found, most) for n, found in looked.found.items()}
-    whole = _overall(looked, tensors)
+    if any(found.whole or found.entries or found.unreached for found in examination.found.values()):
+        tensors = {n: _tensor(point, n, found, most) for n, found in examination.found.items()}
+    whole = _overall(examination, tensors)
     verdict = worst_verdict([t.verdict for t in tensors.values()])
     if not tensors:
         verdict = judge(False, whole.smallest, False)
-    if any(map(rejects, looked.overall)):
+    if any(map(rejects, examination.overall)):
         verdict = "disagree"
     reported = Point(name, point.target.steps, verdict, whole.d, whole.floor, tensors)
-    return Summary(reported, tuple(_notes(looked)))
+    return Summary(reported, tuple(_notes(examination)))
 
 
 def _tensor(
@@ -76,7 +76,7 @@ def _tensor(
     distance = _distance(point, name, found)
     wrong = found.wrong
     negligible = point.parameters[name].size == 0 or _negligible(found, most)
-    where = whereabouts(point, name, found)
+    where = describe_location(point, name, found)
     verdict = judge(wrong, distance.smallest, negligible)
     if verdict == "agree" and found.unreached:
         verdict = "unresolved"
@@ -113,10 +113,10 @@ def _distance(point: EvaluationPoint, name: str, found: TensorMeasurements) -> D
     whole = [m for m in found.whole if np.isfinite(m.error)]
     directions = None
     if whole:
-        directions = of_directions(whole, point.size_of(whole[0].direction))
+        directions = distance_over_directions(whole, point.size_of(whole[0].direction))
     entries = list(found.entries.values())
     if found.complete and all(np.isfinite(m.error) for m in entries):
-        return sharper(of_entries(entries), directions)
+        return better_estimate(distance_over_entries(entries), directions)
     return directions or Distance(0.0, 1.0, np.inf)
 
 
@@ -134,19 +134,21 @@ def _negligible(found: TensorMeasurements, most: float) -> bool:
     return all(m.error * m.direction.unit <= NEGLIGIBLE_WEIGHT * most for m in measured)
 
 
-def _overall(looked: Examination, tensors: dict[str, TensorReport]) -> Distance:
+def _overall(examination: Examination, tensors: dict[str, TensorReport]) -> Distance:
     """d over all tensors: from all entries, or put together from what each tensor showed."""
-    point = looked.point
-    directions = [m for m in looked.overall if np.isfinite(m.error)]
+    point = examination.point
+    directions = [m for m in examination.overall if np.isfinite(m.error)]
     over_all = (
-        of_directions(directions, point.size_of(directions[0].direction)) if directions else None
+        distance_over_directions(directions, point.size_of(directions[0].direction))
+        if directions
+        else None
     )
     if not tensors:
         return over_all or Distance(0.0, 1.0, np.inf)
-    if all(found.complete for found in looked.found.values()):
+    if all(found.complete for found in examination.found.values()):
         g, n, errors = (np.concatenate([getattr(t, c) for t in tensors.values()]) for c in COLUMNS)
-        return sharper(Distance(discrepancy(g, n), floor(errors, g, n), np.inf), over_all)
-    return sharper(_put_together(point, tensors), over_all)
+        return better_estimate(Distance(discrepancy(g, n), floor(errors, g, n), np.inf), over_all)
+    return better_estimate(_put_together(point, tensors), over_all)
 
 
 COLUMNS = ("gradient", "numerical", "errors")
@@ -174,13 +176,13 @@ def _put_together(point: EvaluationPoint, tensors: dict[str, TensorReport]) -> D
     return Distance(float(np.sqrt(apart) / below), float(np.sqrt(errors) / below), np.inf)
 
 
-def _notes(looked: Examination) -> Iterable[str]:
-    point = looked.point
-    for name, found in looked.found.items():
+def _notes(examination: Examination) -> Iterable[str]:
+    point = examination.point
+    for name, found in examination.found.items():
         measured = [*found.whole, *found.entries.values()]
         if measured and all(m.flat and m.gradient == 0 for m in measured):
             yield f"{name} does not move the loss here, and its gradient is 0."
-        kinks = sum(map(_kinked, measured))
+        kinks = sum(map(_has_notable_kink, measured))
         if name in point.own_noise:
             yield (
                 f"{name}: along it the loss scatters by some {point.own_noise[name]:.0e} about a "
@@ -192,13 +194,13 @@ def _notes(looked: Examination) -> Iterable[str]:
                 f"{name}: the loss has a kink here in {kinks} of {len(measured)} directions; "
                 "the slopes on either side differ, and the error bars span both."
             )
-        yield from whereabouts(point, name, found).sentences
+        yield from describe_location(point, name, found).sentences
 
 
-def _kinked(found: Measurement) -> bool:
+def _has_notable_kink(found: Measurement) -> bool:
     """Whether a kink makes the error bar what it is, and that is worth telling."""
     size = max(abs(found.gradient), abs(found.numerical))
-    return found.broken and found.slope is not None and found.slope.kink > NOTABLE_KINK * size
+    return found.at_kink and found.slope is not None and found.slope.kink > NOTABLE_KINK * size
 
 
 def _worst(found: Measurement, shape: tuple[int, ...]) -> Worst:
@@ -211,7 +213,7 @@ def _direction(found: Measurement) -> Direction:
 
 
 @dataclass(frozen=True)
-class Whereabouts:
+class Location:
     """What a report says of the places that are wrong in a tensor.
 
     Attributes:
@@ -225,16 +227,16 @@ class Whereabouts:
     sentences: tuple[str, ...] = ()
 
 
-def whereabouts(point: EvaluationPoint, name: str, found: TensorMeasurements) -> Whereabouts:
+def describe_location(point: EvaluationPoint, name: str, found: TensorMeasurements) -> Location:
     """From all of a tensor's entries, or from a search for those that are wrong."""
     if found.complete and found.wrong:
         return _of_all(point, name, found)
     if found.located is None:
-        return Whereabouts()
+        return Location()
     shape = point.parameters[name].shape
     said = []
     for wrong in found.located.areas:
-        outside = f", and {_strips(wrong.beside, shape)}" if wrong.beside else ""
+        outside = f", and {_strips(wrong.agreeing, shape)}" if wrong.agreeing else ""
         if wrong.unclear:
             outside += f"; whether {_strips(wrong.unclear, shape)} cannot be told"
         said.append(_sentence(point, name, [wrong], outside))
@@ -243,10 +245,10 @@ def whereabouts(point: EvaluationPoint, name: str, found: TensorMeasurements) ->
         places = listed([*left[:MOST_NAMED], "elsewhere"] if left[MOST_NAMED:] else left)
         said.append(f"{name}: something is wrong in {places}, which was not searched further.")
     areas = tuple(_as_reported(point, name, wrong) for wrong in found.located.areas)
-    return Whereabouts(areas, found.located.ended, tuple(said))
+    return Location(areas, found.located.ended, tuple(said))
 
 
-def _of_all(point: EvaluationPoint, name: str, found: TensorMeasurements) -> Whereabouts:
+def _of_all(point: EvaluationPoint, name: str, found: TensorMeasurements) -> Location:
     """Of a tensor whose entries were all looked at."""
     shape = point.parameters[name].shape
     table = np.array([rejects(found.entries[k]) for k in range(len(found.entries))])
@@ -254,32 +256,32 @@ def _of_all(point: EvaluationPoint, name: str, found: TensorMeasurements) -> Whe
     count, areas = int(table.sum()), [_counted(table, area) for area in areas_of(table)]
     if not areas:
         more = f"{name}: {count:,} of its {table.size:,} entries are wrong."
-        return Whereabouts((), count <= MOST_LISTED, (more,) if count > 1 else ())
-    others = table.size - sum(wrong.looked for wrong in areas)
+        return Location((), count <= MOST_LISTED, (more,) if count > 1 else ())
+    others = table.size - sum(wrong.measured for wrong in areas)
     off = count - sum(wrong.wrong for wrong in areas)
     outside = f", and so {_are(off)} {off:,} of the {others:,} others" if off else ""
     if others and not off:
         outside = f", and all {others:,} others agree" if others > 1 else ", and the other agrees"
     reported = tuple(_as_reported(point, name, wrong) for wrong in areas)
-    return Whereabouts(
+    return Location(
         reported, not off or count <= MOST_LISTED, (_sentence(point, name, areas, outside),)
     )
 
 
-def _counted(table: Array, area: Area) -> Wrong:
+def _counted(table: Array, area: Area) -> LocatedArea:
     inside = table[slice(*area.rows), slice(*area.columns)]
-    return Wrong(area, inside.size, int(inside.sum()))
+    return LocatedArea(area, inside.size, int(inside.sum()))
 
 
-def _sentence(point: EvaluationPoint, name: str, areas: Sequence[Wrong], outside: str) -> str:
+def _sentence(point: EvaluationPoint, name: str, areas: Sequence[LocatedArea], outside: str) -> str:
     """Areas that are wrong, and what speaks for it."""
     shape = point.parameters[name].shape
-    looked, wrong = sum(one.looked for one in areas), sum(one.wrong for one in areas)
+    measured, wrong = sum(one.measured for one in areas), sum(one.wrong for one in areas)
     whole = areas[0].area == Area.whole(shape)
-    sample = looked < sum(one.area.size for one in areas)
-    entries = f"{looked:,} entr{'y' if looked == 1 else 'ies'}"
+    sample = measured < sum(one.area.size for one in areas)
+    entries = f"{measured:,} entr{'y' if measured == 1 else 'ies'}"
     entries += " looked at" * sample + " there" * (not whole)
-    throughout = wrong == looked
+    throughout = wrong == measured
     inside = f"all {entries} are" if throughout else f"{wrong:,} of {entries} {_are(wrong)}"
     where = "" if whole else " " + " and ".join(_words(point, name, one.area) for one in areas)
     if whole and not throughout:
@@ -301,10 +303,10 @@ def _words(point: EvaluationPoint, name: str, area: Area) -> str:
     return f"{words}, {gates.pop()}" if len(gates) == 1 else words
 
 
-def _as_reported(point: EvaluationPoint, name: str, wrong: Wrong) -> WrongArea:
+def _as_reported(point: EvaluationPoint, name: str, wrong: LocatedArea) -> WrongArea:
     (top, bottom), (left, right) = wrong.area.rows, wrong.area.columns
     words = _words(point, name, wrong.area)
-    return WrongArea((top, bottom - 1), (left, right - 1), words, wrong.looked, wrong.wrong)
+    return WrongArea((top, bottom - 1), (left, right - 1), words, wrong.measured, wrong.wrong)
 
 
 def _are(count: int) -> str:
@@ -345,7 +347,7 @@ def remedy(point: EvaluationPoint, name: str, found: TensorMeasurements) -> str:
         and not _single_precision(point)
     ):
         return INSIDE
-    if worst.broken:
+    if worst.at_kink:
         return KINK
     # With more digits the steps may be smaller, at which the loss curves less, too.
     if point.noise.digits > SHORT_SPACING or _single_precision(point):

@@ -12,7 +12,7 @@ from throughtime.derivatives import CheckError
 from throughtime.gradcheck.target import Evaluator, Target
 from throughtime.gradcheck.tolerances import ENTRIES_PER_PART, PROOF_MOVE
 from throughtime.gradcheck.verdict import discrepancy
-from throughtime.gradcheck.workers import check_workers, in_copies, same_as_here
+from throughtime.gradcheck.workers import check_workers, in_copies, refuse_other_loss
 from throughtime.progress import progress_bar
 
 EPSILONS = tuple(10.0 ** (k / 2) for k in range(-16, 1))  # 1e-8 … 1, two a decade
@@ -116,7 +116,7 @@ def _derivatives_of_a_copy(
     evaluator: Evaluator, part: _Part, epsilons: tuple[float, ...], proof: float
 ) -> Array:
     """In a worker, whose copy has to answer as the original does."""
-    same_as_here(_moved_loss(evaluator), proof, 1e-6 * abs(proof))
+    refuse_other_loss(_moved_loss(evaluator), proof, 1e-6 * abs(proof))
     return _derivatives(evaluator, part, epsilons)
 
 

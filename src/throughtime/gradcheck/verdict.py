@@ -80,8 +80,8 @@ def with_kink_bound(found: Measurement, *others: Measurement) -> Measurement:
     """
     if not rejects(found):
         return found
-    jump = min(m.jump for m in (found, *others) if m.step >= found.step)
-    return replace(found, error=found.error + jump, jump=0.0)
+    hidden_kink = min(m.hidden_kink for m in (found, *others) if m.step >= found.step)
+    return replace(found, error=found.error + hidden_kink, hidden_kink=0.0)
 
 
 def with_error_covering(found: Measurement) -> Measurement:
@@ -150,7 +150,7 @@ def averaged(found: Sequence[Measurement]) -> Measurement:
     return replace(first, numerical=numerical, error=error)
 
 
-def of_entries(entries: Sequence[Measurement]) -> Distance:
+def distance_over_entries(entries: Sequence[Measurement]) -> Distance:
     """Over entries, each of them looked at."""
     g, n, errors = columns(entries)
     size = float(np.linalg.norm(g))
@@ -158,7 +158,7 @@ def of_entries(entries: Sequence[Measurement]) -> Distance:
     return Distance(discrepancy(g, n), floor(errors, g, n), smallest)
 
 
-def of_directions(directions: Sequence[Measurement], size: float) -> Distance:
+def distance_over_directions(directions: Sequence[Measurement], size: float) -> Distance:
     """Estimated from random directions: E (r·v)² = ‖r‖².
 
     Args:
@@ -171,13 +171,13 @@ def of_directions(directions: Sequence[Measurement], size: float) -> Distance:
         below = max(below, size * np.sqrt(len(directions)))
     if not below:
         return Distance(0.0, 0.0 if not errors.any() else 1.0, np.inf)
-    luck = hidden(len(directions))
+    luck = visibility_factor(len(directions))
     smallest = REJECTION_BARS * luck * float(np.sqrt(np.mean(errors**2))) / size if size else np.inf
     d = float(np.linalg.norm(g - n) / below)
     return Distance(d, float(np.linalg.norm(errors) / below), smallest)
 
 
-def hidden(directions: int) -> float:
+def visibility_factor(directions: int) -> float:
     """How much larger than an error bar an error must be, to be seen in one of some directions.
 
     Along each it is a normal number of its own size; with probability MISSED all are smaller
@@ -191,7 +191,7 @@ def hidden(directions: int) -> float:
     return 1 / NormalDist().inv_cdf((1 + overlooked) / 2)
 
 
-def sharper(first: Distance, second: Distance | None) -> Distance:
+def better_estimate(first: Distance, second: Distance | None) -> Distance:
     """Of two estimates of one thing: the first where it is clear of its floor, else the sharper."""
     if second is None:
         return first

@@ -105,8 +105,8 @@ class Workers:
 
     def _proof(self, point: EvaluationPoint) -> tuple[SearchDirection, float, float]:
         """A move, the loss there, and how far a copy may differ from it by rounding."""
-        direction = point.everything("all")
-        value = point.along(direction.blocks)(PROOF_MOVE).value
+        direction = point.direction_over_all("all")
+        value = point.loss_along(direction.blocks)(PROOF_MOVE).value
         return direction, value, 100 * point.noise.at(value) + 1e-12 * abs(value)
 
 
@@ -123,11 +123,11 @@ def _measure(
     find every slope to be 0.
     """
     point: EvaluationPoint = _unpacked(packed)
-    same_as_here(point.along(proof.blocks)(PROOF_MOVE).value, expected, tolerance)
+    refuse_other_loss(point.loss_along(proof.blocks)(PROOF_MOVE).value, expected, tolerance)
     return measure_serially(point, directions), point.budget.used
 
 
-def same_as_here(found: float, expected: float, tolerance: float) -> None:
+def refuse_other_loss(found: float, expected: float, tolerance: float) -> None:
     """Refuses a copy of the target whose loss at a moved point is not the original's."""
     if abs(found - expected) > tolerance and not (np.isnan(found) and np.isnan(expected)):
         way_out = "keep the arrays in the target's own functions, not in their module"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from throughtime.arrays import refuse
-from throughtime.gradcheck import plain
+from throughtime.gradcheck import plain_data
 
 FORMAT = "throughtime flow record"
 VERSION = 1  # a change that older programs would misread raises it
@@ -40,7 +40,7 @@ def begin(path: Path, way_out: str = "") -> None:
 
 def append(path: Path, line: Mapping[str, Any]) -> None:
     """One line, in one piece; numbers that are not finite become null."""
-    text = json.dumps(plain(line), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain_data(line), ensure_ascii=False, allow_nan=False)
     with path.open("ab") as file:
         file.write(text.encode() + b"\n")
 

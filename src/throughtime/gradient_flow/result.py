@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.gradcheck import plain
+from throughtime.gradcheck import plain_data
 from throughtime.gradient_flow.advice import Advice
 from throughtime.gradient_flow.gate_history import GateHistory
 from throughtime.gradient_flow.jacobians import Lyapunov
@@ -208,7 +208,10 @@ class Flow:
         fields = {
             name: value for name, value in vars(self).items() if not name.startswith("gradients")
         }
-        return {"version": JSON_VERSION, **{name: plain(value) for name, value in fields.items()}}
+        return {
+            "version": JSON_VERSION,
+            **{name: plain_data(value) for name, value in fields.items()},
+        }
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Writes all numbers, but for the gradients themselves."""

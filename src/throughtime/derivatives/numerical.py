@@ -36,14 +36,14 @@ class Derivative:
             added, and at a kink half the jump of the slope.
         step: the distance of the farthest points that it comes from, in units of the direction.
         evaluations: how often f was called.
-        status: "ok": the value is known to a tenth at least, or it is 0 as far as can be seen
-            beside how f varies over the step. "flat": f does not change at any step. "kink": the
+        status: "ok": the value is known to at least a tenth, or it is 0 compared with how
+            much f varies over the step. "flat": f does not change at any step. "kink": the
             slopes on the left and on the right differ; the value is their mean. "noisy": the
-            rounding of f hides the value. "rough": f curves at every step, however small, that
-            stands out of its rounding. "not_finite": f is NaN or infinite here or all around;
+            rounding of f hides the value. "rough": f curves at every step, however small, at which
+            it exceeds its rounding. "not_finite": f is NaN or infinite here or all around;
             the value is NaN.
         order: the truncation error grows as stepᵒʳᵈᵉʳ.
-        noise: standard deviation of the rounding error of f, as measured.
+        noise: the standard deviation of the rounding error of f, as measured.
     """
 
     value: float
@@ -58,15 +58,15 @@ class Derivative:
 def derivative(f: Callable[[Any], Any], x: Any, direction: Any = None) -> Derivative:
     """The derivative of f at x along a direction, with an error bar.
 
-    The noise of f is measured; the steps and the order are chosen where noise and truncation
-    together are smallest, and the steps are those that x's own precision could hold.
+    The noise of f is measured. The steps and the order are those at which noise and truncation
+    together are smallest; the steps are rounded to what x's own precision can hold.
 
     Args:
-        f: called as f(x) with x moved. It returns a number, or an array of terms whose sum is
-            meant: they are summed in float64, which loses fewer digits.
+        f: called as f(x) with x moved. It returns a number, or an array of terms, which are
+            summed in float64: that loses fewer digits.
         x: a number or an array, float16, float32 or float64; it is not changed.
-        direction: an array like x; its length counts, as in ∇f·direction. Not needed for a
-            single number.
+        direction: an array of the shape of x; its length counts, as in ∇f·direction. It is not
+            needed for a single number.
 
     Raises:
         ValueError: for x without a direction where it has several entries; for another shape;
@@ -115,10 +115,10 @@ def derivative(f: Callable[[Any], Any], x: Any, direction: Any = None) -> Deriva
 def _search_past_stairs(
     function: LineFunction, value_at_0: float, noise: Noise, unit: float
 ) -> tuple[StepSearch, Slope | None]:
-    """The line and its slope, with the noise that longer steps show where these contradict it.
+    """A step search and its slope, repeated with more noise where longer steps contradict it.
 
-    A function that is rounded on the way climbs in stairs. Steps within one of them find another
-    slope, or none, and find it exact.
+    A function that is rounded on the way climbs in stairs. Steps within one of them give another
+    slope, or none, and it looks exact.
     """
     search = StepSearch(function, value_at_0, noise, unit)
     found = search_steps(search)
@@ -126,9 +126,9 @@ def _search_past_stairs(
         return search, found
     step = search.step(search.step_exponents[found.last])
     far = tuple(
-        step_exponent
-        for step_exponent in search.step_exponents
-        if search.step(step_exponent) >= STAIRS_RATIO * step
+        exponent
+        for exponent in search.step_exponents
+        if search.step(exponent) >= STAIRS_RATIO * step
     )
     if len(far) < FEWEST_PAIRS:
         return search, found
@@ -166,7 +166,7 @@ def _arguments(x: Any, direction: Any) -> tuple[Array, Array]:
 
 
 class _CountedCalls:
-    """f along a line, counted; steps are those realised, projected on the direction."""
+    """f along a line; counts the calls. Steps are those realised, projected on the direction."""
 
     def __init__(
         self, f: Callable[[Any], Any], origin: Array, direction: Array, scalar: bool
@@ -177,7 +177,7 @@ class _CountedCalls:
         self._square = float(np.sum(direction**2))
 
     def at(self, step: float) -> FunctionValue:
-        """f at the step that x's precision can hold; NaN where it has no finite value."""
+        """f at the nearest step that x's precision can hold; NaN where it has no finite value."""
         place, moved = self._moved(step)
         realised = float(np.sum(moved * self.direction)) / self._square
         if not np.isfinite(moved).all():
@@ -188,14 +188,14 @@ class _CountedCalls:
         return FunctionValue(realised, value, value)
 
     def off_line_error(self, step: float) -> float:
-        """How far rounding takes a place off the line, in units of the step."""
+        """How far rounding takes a place off the line, relative to the step."""
         _, moved = self._moved(step)
         realised = np.sum(moved * self.direction) / self._square
         off = np.linalg.norm(moved - realised * self.direction)
         return float(off / (abs(realised) * np.sqrt(self._square)))
 
     def _moved(self, step: float) -> tuple[Array, Array]:
-        """The place that x's own precision can hold, and its distance from x in float64."""
+        """The nearest place that x's own precision can hold, and its distance from x in float64."""
         with np.errstate(over="ignore", invalid="ignore"):
             wanted = self.origin + step * self.direction
             place = np.asarray(wanted).astype(self.origin.dtype)

@@ -28,10 +28,10 @@ class FunctionValue(NamedTuple):
     """A function's value at one place on a line.
 
     Attributes:
-        step: where it was taken: the step that could be realised.
+        step: the step that was realised.
         value: the value there, corrected for how far the place lies off the line; NaN where
             there is none.
-        raw: the value as it came. A function that is rounded shows its stairs here.
+        raw: the value as it came. A rounded function shows its stairs here.
     """
 
     step: float
@@ -40,13 +40,13 @@ class FunctionValue(NamedTuple):
 
 
 LineFunction = Callable[[float], FunctionValue]
-"""Takes a step, and gives the function there."""
+"""A function along a line: takes a step, gives the value there."""
 
 
 def sum_terms(call: Callable[[], Any]) -> tuple[float, float]:
     """The sum of the terms that a call returns, and the standard deviation of their rounding.
 
-    A move may leave a function's domain: where it overflows or refuses, its value is NaN.
+    A move may leave a function's domain: where the call overflows or raises, its value is NaN.
     """
     with np.errstate(all="ignore"):
         try:
@@ -68,7 +68,7 @@ FORMATS = {8: "bfloat16", 11: "float16", 24: "float32", 53: "float64"}
 
 
 def significant_bits(values: Array) -> int:
-    """Bits that the significands need, the longest of them: 24 where all are float32 numbers.
+    """The most bits that a significand needs: 24 where all are float32 numbers.
 
     Example:
         >>> import numpy as np
@@ -85,13 +85,13 @@ def significant_bits(values: Array) -> int:
 
 
 def last_place(values: Array, at: float | None = None) -> float:
-    """The distance of neighbouring numbers in the shortest format that holds all of these.
+    """The spacing of neighbouring numbers in the shortest format that holds all values.
 
-    At the largest of them, or `at` another place.
+    It is the spacing at the largest of them, or `at` another number.
 
-    Binary formats, and decimal ones: numbers that were printed and read again, or rounded for
-    display, lie on a grid of decimals or carry few decimal digits. Few values may fit a short
-    format by chance; where there are fewer than `DISTINCT`, it is float64's.
+    The formats are binary and decimal ones: numbers that were printed and read again, or rounded
+    for display, lie on a grid of decimals or carry few decimal digits. A few values may fit a
+    short format by chance; where there are fewer than `FEWEST_DISTINCT`, it is float64's.
 
     Example:
         >>> import numpy as np
@@ -126,9 +126,9 @@ def last_place(values: Array, at: float | None = None) -> float:
 
 
 def format_of(arrays: Sequence[Array]) -> str:
-    """The shortest format that holds all these numbers and looks as if it had made them.
+    """The shortest format that holds all these numbers and that they need nearly all bits of.
 
-    "float64" where nothing can be told: too few numbers, or such simple ones as 0.5 and 3.
+    It is "float64" where nothing can be said: for too few numbers, or simple ones as 0.5 and 3.
     """
     values = np.concatenate([_some(array) for array in arrays])
     values = np.unique(values[np.isfinite(values)])
@@ -143,18 +143,18 @@ def format_of(arrays: Sequence[Array]) -> str:
 
 
 def _some(array: Array) -> Array:
-    """A sample of an array's numbers, all over it."""
+    """A sample of an array's numbers, from all over it."""
     flat = array.reshape(-1)
     return flat[:: max(1, flat.size // FORMAT_SAMPLE)]
 
 
 def bits_of(name: str) -> int:
-    """Bits of a format's significand."""
+    """The bits of a format's significand."""
     return next(bits for bits, own in FORMATS.items() if own == name)
 
 
 def rounded(values: Array, bits: int) -> Array:
-    """The nearest numbers of so many significant bits.
+    """The nearest numbers with so many significant bits.
 
     Example:
         >>> import numpy as np
@@ -167,7 +167,7 @@ def rounded(values: Array, bits: int) -> Array:
 
 
 def decimal_digits(name: str) -> int:
-    """Decimal digits that a format carries.
+    """How many decimal digits a format carries.
 
     Example:
         >>> [decimal_digits(name) for name in ("bfloat16", "float16", "float32", "float64")]

@@ -15,7 +15,7 @@ from throughtime.gradcheck.tolerances import MOST_AREAS, STRAY_PART, WRONG_ROW_P
 
 
 def table_of(shape: Shape) -> tuple[int, int]:
-    """Rows and columns of a tensor: the first axis, and all others laid flat.
+    """Rows and columns of a tensor: the first axis, and all others flattened.
 
     Example:
         >>> table_of((12, 4)), table_of((12,)), table_of(()), table_of((5, 2, 3))
@@ -30,7 +30,7 @@ class Area:
     """A rectangle of a tensor's table of entries.
 
     Attributes:
-        rows: the first one, and the one after the last.
+        rows: the first row, and the one after the last.
         columns: likewise.
     """
 
@@ -43,7 +43,7 @@ class Area:
 
     @staticmethod
     def whole(shape: Shape) -> Area:
-        """All of a tensor."""
+        """The area of a whole tensor."""
         rows, columns = table_of(shape)
         return Area((0, rows), (0, columns))
 
@@ -67,11 +67,11 @@ class Area:
         return self.columns if axis else self.rows
 
     def with_span(self, axis: int, first: int, stop: int) -> Area:
-        """The same with other rows, or columns."""
+        """The same area with other rows, or columns."""
         return replace(self, **{"columns" if axis else "rows": (first, stop)})
 
     def divided(self, axis: int, parts: int = 2) -> list[Area]:
-        """Parts of about the same size that lie beside one another along an axis."""
+        """Parts of about the same size along an axis."""
         first, stop = self.span(axis)
         places = [first + (stop - first) * k // parts for k in range(parts + 1)]
         return [self.with_span(axis, a, b) for a, b in pairwise(places)]
@@ -82,14 +82,14 @@ class Area:
         return inside and self.columns[0] <= column < self.columns[1]
 
     def within(self, other: Area) -> bool:
-        """Whether all of it lies in another one."""
+        """Whether all of it lies in another area."""
         return all(
             other.span(axis)[0] <= self.span(axis)[0] and self.span(axis)[1] <= other.span(axis)[1]
             for axis in (0, 1)
         )
 
     def without(self, other: Area) -> list[Area]:
-        """What of it does not lie in another one, as up to four areas.
+        """Its part outside another area, as up to four areas.
 
         Example:
             >>> [str(part) for part in Area((0, 9), (0, 4)).without(Area((5, 7), (0, 3)))]
@@ -106,7 +106,7 @@ class Area:
         return [area for area in rest if area.size]
 
     def stretches(self, shape: Shape) -> list[tuple[int, int]]:
-        """Its entries as stretches (first, stop), counted in C order."""
+        """Its entries as stretches (first, stop) in C order."""
         columns = table_of(shape)[1]
         (top, bottom), (left, right) = self.rows, self.columns
         if self.width == columns:
@@ -114,7 +114,7 @@ class Area:
         return [(row * columns + left, row * columns + right) for row in range(top, bottom)]
 
     def words(self, shape: Shape) -> str:
-        """It in words.
+        """The area in words.
 
         Example:
             >>> Area((2, 4), (0, 4)).words((8, 4)), Area((2, 3), (1, 2)).words((8, 4))
@@ -136,7 +136,7 @@ class Area:
         return of_columns if self.height == rows else f"{of_columns} of {of_rows}"
 
     def _ends(self, shape: Shape) -> list[str]:
-        """Its first and last entry; once where these are one."""
+        """Its first and last entry in words; only one where they are the same."""
         columns = table_of(shape)[1]
         last = [(self.rows[1] - 1) * columns + self.columns[1] - 1]
         places = dict.fromkeys([self.rows[0] * columns + self.columns[0], *last])
@@ -163,8 +163,8 @@ def listed(words: Sequence[str]) -> str:
 def areas_of(wrong: Array) -> list[Area]:
     """The areas that describe which entries of a table (rows, columns) are wrong.
 
-    Rows, columns, or a rectangle: whichever the wrong entries fill best. Nothing, where they are
-    strewn about.
+    They are rows, columns, or a rectangle: whichever the wrong entries fill best. The list is
+    empty where the wrong entries are scattered.
 
     Example:
         >>> table = np.zeros((12, 4), bool)
@@ -192,7 +192,7 @@ def areas_of(wrong: Array) -> list[Area]:
 
 
 def _runs(chosen: Array) -> Iterator[tuple[int, int]]:
-    """Where an array of truth values is true: (first, stop) of each stretch."""
+    """(first, stop) of each stretch in which a Boolean array is true."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], chosen.astype(int), [0]])))
     yield from ((int(first), int(stop)) for first, stop in edges.reshape(-1, 2))
 
@@ -204,14 +204,14 @@ PLACES = ("first", "second", "third", "fourth")
 
 @dataclass(frozen=True)
 class Gates:
-    """How a tensor is made up of gates.
+    """How a tensor consists of gates.
 
     Attributes:
-        count: how many there are.
+        count: how many gates there are.
         axis: 0 where they are blocks of rows, 1 where they are blocks of columns.
-        letters: the gates' own, in the order of the blocks; "" where that is not known.
+        letters: the letters of the gates in the order of the blocks; "" where it is not known.
         order: whose order that is, in words.
-        certain: whether somebody said so; else shapes alone suggest it.
+        certain: whether the target says so; otherwise only shapes suggest it.
     """
 
     count: int
@@ -221,7 +221,7 @@ class Gates:
     certain: bool = True
 
     def words(self, area: Area, shape: Shape) -> str:
-        """What a tensor's area is in terms of its gates; "" where it is no gate, or all of them.
+        """The gates that an area is, in words; "" where it is no gate, or all of them.
 
         Example:
             >>> rows = Area((8, 12), (0, 4))
@@ -256,24 +256,24 @@ class Gates:
 
 
 class KnowsGates(Protocol):
-    """A layout that knows how the tensors are made up of gates."""
+    """A layout that knows how tensors consist of gates."""
 
     def gates_of(self, name: str, shapes: Mapping[str, Shape]) -> Gates | None:
-        """Those of one tensor; None where it has none."""
+        """The gates of one tensor; None where it has none."""
 
 
 def gates_of(target: Target, name: str) -> list[Gates]:
-    """What gates a tensor may consist of; several where its shape leaves that open.
+    """The gates that a tensor may consist of; several where its shape leaves that open.
 
-    From the target's layout; from its `gates`; from shapes, of a recurrent matrix (3H, H) or
-    (4H, H), its transpose, and what has as many rows or columns as it.
+    They come from the target's layout, from its `gates`, or from shapes: of a recurrent matrix
+    (3H, H) or (4H, H), of its transpose, and of tensors with as many rows or columns.
     """
     shapes = {own: array.shape for own, array in target.parameters.items()}
     layout = target.layout
     if hasattr(layout, "gates_of"):
         try:
             known = layout.gates_of(name, shapes)
-        except (ValueError, LookupError):  # it does not fit this target
+        except (ValueError, LookupError):  # the layout does not fit this target
             known = None
         return [] if known is None else [known]
     return list(dict.fromkeys(_by_shape(target.gates, name, shapes)))
@@ -296,7 +296,7 @@ def _by_shape(count: int | None, name: str, shapes: Mapping[str, Shape]) -> Iter
 
 
 def _known(units: int, name: str, shapes: Mapping[str, Shape]) -> bool:
-    """Whether other tensors speak for so many units: one has as many rows or columns."""
+    """Whether another tensor confirms so many units: it has as many rows or columns."""
     others = [table_of(shape) for own, shape in shapes.items() if own != name]
     return units > 1 and (not others or any(units in table for table in others))
 
@@ -304,7 +304,7 @@ def _known(units: int, name: str, shapes: Mapping[str, Shape]) -> bool:
 def _recurrent(
     counts: tuple[int, ...], shapes: Mapping[str, Shape], among: Sequence[str]
 ) -> Iterator[tuple[int, int, int]]:
-    """(gates, units, axis of the gates) of every matrix among some that may be recurrent."""
+    """(gates, units, axis of the gates) of every matrix that may be recurrent."""
     tables = [table_of(shape) for shape in shapes.values() if len(shape) > 1]
     for table in [table_of(shapes[name]) for name in among if len(shapes[name]) > 1]:
         for many in counts:

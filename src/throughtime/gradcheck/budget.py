@@ -21,13 +21,13 @@ class Spent(Exception):
 class Budget:
     """Counts loss evaluations over all points and workers, or other units of work.
 
-    The clock ends it only where seconds are given: without them the same target and seed give the
+    The clock matters only where seconds are given: without them the same target and seed give the
     same answer on a slow or busy machine.
 
     Args:
-        evaluations: how many there may be; None for no limit.
-        seconds: how long they may take, by the clock on the wall; None for no limit.
-        bar: moves on with every evaluation.
+        evaluations: how many are allowed; None for no limit.
+        seconds: how long they may take in wall-clock time; None for no limit.
+        bar: a progress bar, updated with every evaluation.
         deadline: when they must end, as `time.time()` counts, where no seconds are given.
     """
 
@@ -48,7 +48,7 @@ class Budget:
         """Counts an evaluation that is about to be made.
 
         Raises:
-            Spent: where there is none left.
+            Spent: when none is left.
         """
         if self.over:
             self.exhausted = True
@@ -63,16 +63,16 @@ class Budget:
 
     @property
     def left(self) -> float:
-        """How many evaluations there may still be."""
+        """How many evaluations are left."""
         return float("inf") if self.limit is None else self.limit - self.used
 
     @property
     def over(self) -> bool:
-        """Whether no more may be made."""
+        """Whether no more are allowed."""
         return self.left <= 0 or (self.deadline is not None and time() > self.deadline)
 
     def part(self, limit: int, share: float) -> Budget:
-        """A budget for work of another kind, which may take a share of the time that is left."""
+        """A budget for work of another kind, with a share of the time that is left."""
         deadline = None
         if self.deadline is not None:
             now = time()
@@ -80,7 +80,7 @@ class Budget:
         return Budget(limit, bar=self.bar, deadline=deadline)
 
     def announce(self, what: str, unit: str) -> None:
-        """Says on the bar what is counted from here on, and how many of them there may be."""
+        """Shows on the bar what is counted from here on, and how many there may be."""
         if self.bar is not None:
             most = None if self.limit is None else int(self.left)
             words = what if most is None else f"{what}: at most {most:,} {unit}s"
@@ -89,22 +89,23 @@ class Budget:
 
 @dataclass(frozen=True)
 class Effort:
-    """What is measured.
+    """How much is measured.
 
     Attributes:
         name: "quick", "normal" or "exhaustive".
-        whole: random directions over each tensor.
-        overall: random directions over all tensors at once.
+        whole: how many random directions over each tensor.
+        overall: how many random directions over all tensors at once.
         groups: into how many stretches of rows a tensor is divided, each with its direction.
-        rows: single rows of each tensor, drawn at random.
-        entries: single entries of each tensor.
-        all_up_to: a target of so many parameters has every entry looked at.
-        lengths: whether T = 1, 2 and a longer T are looked at too, beside a characteristic point.
-        at_further_points: random directions over each tensor at every further point; 0: one over all,
-            and one over each where that resolves too little.
-        located: entries that are searched for in a tensor that is wrong.
-        entry_error: an error bar of one entry, relative to its tensor, that need not be narrower.
-        recheck_settled: whether what a direction has settled is looked at again, in its parts and entries.
+        rows: how many single rows of each tensor, drawn at random.
+        entries: how many single entries of each tensor.
+        all_up_to: every entry of a target with at most so many parameters is measured.
+        lengths: whether T = 1, 2 and a longer T are checked too, besides a characteristic point.
+        at_further_points: how many random directions over each tensor at every further point; 0:
+            one over all, and one over each where that resolves too little.
+        located: how many entries are searched for in a tensor that is wrong.
+        entry_error: an error bar of one entry, relative to its tensor, that is narrow enough.
+        recheck_settled: whether tensors that a direction has settled are measured again, in their
+            parts and entries.
     """
 
     name: str

@@ -51,21 +51,21 @@ def check_target(
     Args:
         target: what to check.
         effort: "quick": a random direction over each tensor, and one over all at a
-            characteristic point; "normal": also T = 1, 2 and a longer one, and stretches of rows,
-            rows and entries where directions over a tensor leave something to find; every entry
-            of a tensor that is wrong in a target of up to 400 parameters; "exhaustive": every
-            entry of any target.
-        entries: how many single entries of each tensor to look at: half of them where the
+            characteristic point; "normal": also T = 1, 2 and a longer T, and stretches of rows,
+            rows and entries where directions over a tensor do not settle it; every entry of a
+            wrong tensor in a target of up to 400 parameters; "exhaustive": every entry of any
+            target.
+        entries: how many single entries of each tensor to measure: half of them where the
             gradient is largest, half drawn at random. By default as the effort says.
-        points: where to look: "as given", always; "characteristic", where every tensor keeps
+        points: where to check: "as given", always; "characteristic", where every tensor keeps
             its pattern and has weights of order 0.5; "lengths", T = 1, 2 and twice as many steps,
             where the target has `at_length`.
-        evaluations: at most so many evaluations of the loss, 32 or more. What they do not reach
-            is unresolved.
-        seconds: about so long at most, likewise.
+        evaluations: at most so many evaluations of the loss, 32 or more. Whatever they do not
+            reach is unresolved.
+        seconds: a limit in wall-clock time, likewise.
         workers: evaluate in so many processes, each with its own copy of the target; −1: as many
             as there are cores. Needs `throughtime[many]`.
-        seed: of everything that is drawn.
+        seed: random seed for everything that is drawn.
         progress: whether to show a bar; by default in a terminal, after two seconds.
 
     Raises:
@@ -109,10 +109,10 @@ class _Check:
         self.notes: list[str] = []
         self.further: list[Point] = []
         self.hidden = False  # whether error bars as given are too wide for a verdict
-        self.budget_ended = False  # whether the budget ended before all of them were looked at
+        self.budget_ended = False  # before all points were examined
 
     def report(self) -> Report:
-        """Everything, in order: the point as given, then further ones while nothing is wrong."""
+        """Checks the point as given, then further ones while nothing is wrong."""
         evaluator = Evaluator(self.target)
         found = preflight(evaluator, far=CHARACTERISTIC in self.points, seed=self.seed)
         self.budget.count(evaluator.evaluations)
@@ -145,7 +145,7 @@ class _Check:
         return examination
 
     def _at_further_points(self, given: EvaluationPoint) -> None:
-        """Other points; what the budget does not reach is left out, and said."""
+        """Checks further points; those that the budget does not reach are left out, with a note."""
         try:
             if CHARACTERISTIC in self.points:
                 self._at_characteristic_point(given)
@@ -165,7 +165,7 @@ class _Check:
             self._at(CHARACTERISTIC, self.target, given)
 
     def _at(self, name: str, target: Target, given: EvaluationPoint) -> None:
-        """Looks at one further point, without single entries unless something is wrong there."""
+        """Checks one further point, without single entries unless something is wrong there."""
         evaluator = Evaluator(target)
         try:
             gradient = evaluator.gradient()
@@ -177,7 +177,7 @@ class _Check:
         if not np.isfinite(point.loss):
             self.notes.append(f"{name}: left out; the loss is not finite there.")
             return
-        # What small weights hide as given, they hide at any length.
+        # What small weights hide at the point as given, they hide at any length.
         hopeful = name == CHARACTERISTIC or not self.hidden
         directions = max(
             self.effort.at_further_points, DIRECTIONS_TO_RESOLVE if self.hidden and hopeful else 0
@@ -241,7 +241,7 @@ class _Check:
 
 
 def _valley(examination: Examination) -> Valley | None:
-    """Of the first direction over all tensors; else of the first that there is."""
+    """The valley of the first direction over all tensors, or else of the first direction."""
     directions = [
         *examination.overall,
         *(m for found in examination.found.values() for m in found.whole),

@@ -71,11 +71,11 @@ from throughtime.gradcheck.workers import measure_serially
 def confirmed(
     point: EvaluationPoint, found: Sequence[Measurement | None]
 ) -> list[Measurement | None]:
-    """The same results; what differs beyond its error bar has been confirmed.
+    """The same results, in which whatever differs beyond its error bar has been confirmed.
 
-    Of many, the clearest few are asked; where these stand by it, the others are believed, unless
-    their own values repeat. What the budget does not reach is None: nothing is called wrong on
-    one measurement.
+    Of many differences the clearest few are tested. Where all of them are confirmed, the others
+    are believed, unless their own values repeat. What the budget does not reach is None: nothing
+    is called wrong because of a single measurement.
     """
     result = list(found)
     suspects = sorted(
@@ -99,7 +99,7 @@ def _z(found: Measurement | None) -> float:
 def _confirm(
     point: EvaluationPoint, result: list[Measurement | None], places: Sequence[int]
 ) -> None:
-    """Replaces some results by what is left of them once they were looked at again."""
+    """Replaces some results by what further measurements leave of them."""
     for k in places:
         claim = result[k]
         assert claim is not None
@@ -121,7 +121,7 @@ def _confirm(
 
 
 def _at_other_lengths(point: EvaluationPoint, claim: Measurement) -> Measurement:
-    """The claim where it stands; else the best that is known of the slope."""
+    """The claim if it holds, else the best known measurement of the slope."""
     test = ClaimTest(point, claim)
     if test.holds():
         return claim
@@ -139,9 +139,9 @@ def _at_other_lengths(point: EvaluationPoint, claim: Measurement) -> Measurement
 
 
 def _above_all_noise(point: EvaluationPoint, claim: Measurement) -> bool:
-    """Whether a claim holds over a move that would show it above the noise along any tensor.
+    """Whether a claim holds over a move long enough to exceed the noise along every tensor.
 
-    Where the loss has stairs along one tensor, what this one adds may be rounded with the rest.
+    Where the loss has stairs along one tensor, the contribution of another may be rounded too.
     """
     loudest = max(point.own_noise.values(), default=0.0)
     length = 2 * SAME_NOISE * loudest / abs(claim.residual)
@@ -157,13 +157,13 @@ def _above_all_noise(point: EvaluationPoint, claim: Measurement) -> bool:
     return abs(move.residual) > REJECTION_BARS * (move.error + claim.rounding)
 
 
-# --- at points close by ---
+# --- at nearby points ---
 
 
 def _at_nearby_points(
     point: EvaluationPoint, claims: Mapping[int, Measurement]
 ) -> dict[int, Measurement]:
-    """The claims, of which those that do not stay as they are accuse no one any longer."""
+    """The claims; those that are not the same at nearby points reject the gradient no longer."""
     open_ = dict(claims)
     residuals = {k: [claim.residual] for k, claim in claims.items()}
     for number in range(CLOSE_POINTS):
@@ -189,7 +189,7 @@ def _at_nearby_points(
 
 
 def _steady(residuals: Sequence[float]) -> bool:
-    """Whether a difference is the same at a few points."""
+    """Whether a difference is the same at a few nearby points."""
     first, *others = residuals
     return len(others) >= STEADY_POINTS and all(
         abs(r - first) <= STEADY_PART * abs(first) for r in others
@@ -197,7 +197,7 @@ def _steady(residuals: Sequence[float]) -> bool:
 
 
 def _constant(residuals: Sequence[float], least: float) -> bool:
-    """Whether a difference has the same sign at all points, beyond their scatter."""
+    """Whether the mean of a difference over all points exceeds its scatter."""
     if len(residuals) <= STEADY_POINTS:
         return False
     return abs(float(np.mean(residuals))) > least * float(np.std(residuals, ddof=1))
@@ -205,7 +205,7 @@ def _constant(residuals: Sequence[float], least: float) -> bool:
 
 @contextmanager
 def nearby_point(point: EvaluationPoint, number: int) -> Iterator[EvaluationPoint | None]:
-    """A site at which all parameters have moved a little; None where there is no gradient.
+    """A point at which all parameters have moved a little; None where there is no gradient.
 
     Afterwards they are put back, and what the target freezes is taken anew.
     """
@@ -226,63 +226,28 @@ def nearby_point(point: EvaluationPoint, number: int) -> Iterator[EvaluationPoin
         Evaluator(point.target)
 
 
-# --- a second measurement alone ---
-
-
-def measured_twice(
-    point: EvaluationPoint, found: Sequence[Measurement | None]
-) -> list[Measurement | None]:
-    """The same results; what differs beyond its error bar has been measured a second time.
-
-    With other steps, nearer by, and no goal to stop at. Of many, the clearest few are asked;
-    where these stand by it, the others are believed. This is less than `confirm` asks before a
-    gradient is called wrong, and costs a fifth of it: it serves where the gradient is known to
-    be wrong already.
-    """
-    result = [m if m is None else with_kink_bound(m) for m in found]
-    suspects = sorted(
-        (k for k, m in enumerate(found) if m is not None and rejects(m)),
-        key=lambda k: 0.0 if (m := result[k]) is None else -m.z,
-    )
-    for group in (suspects[:CONFIRMATIONS], suspects[CONFIRMATIONS:]):
-        doubted = [m for k in group if (m := found[k]) is not None]
-        again = measure_serially(point, [_nearer_direction(m) for m in doubted])
-        for k, first, second in zip(group, doubted, again, strict=True):
-            # Where the budget does not reach, nothing is accused on one measurement.
-            result[k] = None if second is None else reconcile(first, second)
-        if all((m := result[k]) is not None and m.z > SURE_BARS for k in group):
-            break
-    return result
-
-
-def _nearer_direction(found: Measurement) -> SearchDirection:
-    """The same line from nearer steps on: what has saturated far off has not there."""
-    direction = found.direction
-    first = (found.step_exponents or direction.step_exponents)[0] - NEARER_EXPONENTS
-    return replace(
-        direction,
-        unit=SHIFTED_UNIT * direction.unit,
-        step_exponents=(first, first + 2, first + 4),
-        goal=0.0,
-    )
+# --- along the same line, with steps and moves of other lengths ---
 
 
 class ClaimTest:
-    """Slopes along a claim's line, from random steps of several lengths."""
+    """Tests a claim by slopes along its line, from random steps and moves of several lengths."""
 
     def __init__(self, point: EvaluationPoint, claim: Measurement) -> None:
         self.point, self.claim = point, claim
         self.function = point.loss_along(claim.direction.blocks)
         self.unit, self.step = claim.direction.unit, claim.step or claim.direction.unit
         kink = claim.slope.kink if claim.slope is not None else 0.0
-        self.fixed_error = claim.rounding + kink  # of an error bar, beside what the steps show
+        self.fixed_error = (
+            claim.rounding + kink
+        )  # the part of an error bar that the steps do not show
         self.slopes: list[RandomStepSlope] = []
         self.moves: list[MoveResidual] = []
 
     def holds(self) -> bool:
-        """Whether steps of two lengths, far apart, show the difference, and none refutes it.
+        """Whether steps of two very different lengths show the difference, and none refutes it.
 
-        The first are short enough that what a look leaves out, the seventh power, hides no claim.
+        The first steps are so short that the seventh power, which no fit includes, cannot hide a
+        claim.
         """
         size = max(abs(self.claim.gradient), abs(self.claim.numerical))
         part = abs(self.claim.residual) / size
@@ -302,13 +267,13 @@ class ClaimTest:
     def over_long_moves(self, near: float) -> bool | None:
         """Whether the gradient fails to explain a long move; None where that cannot be told.
 
-        Where the loss bends too much over a move for its slopes to be integrated, shorter ones
-        are tried. Where the slopes do not bend, and yet explain nothing, the loss may climb in
+        Where the loss bends too much over a move for its slopes to be integrated, shorter moves
+        are tried. Where the slopes hardly change and yet explain nothing, the loss may climb in
         stairs, and a move that is too short to leave its tread would show no slope at all: then
-        longer ones have to tell.
+        longer moves have to decide.
         """
         if self.point.target.freeze is not None:
-            return None  # its gradient at other places is that of another loss
+            return None  # at other places its gradient is that of another loss
         told, length = None, max(SHORT_STEP_RATIO * near, self.unit)
         longest = length
         while told is None and length >= near and len(self.moves) < MOST_MOVES:
@@ -337,15 +302,15 @@ class ClaimTest:
         return told if told and (leaning > 1 or not noisy) else False
 
     def integrate_over(self, length: float) -> MoveResidual:
-        """How much of a move the gradient explains."""
+        """How far the gradient is off over a move of this length."""
         at = self.point.loss_and_gradient_along(self.claim.direction.blocks)
         seed = self.point.seed + len(self.moves)
         self.moves.append(residual_over_move(at, self.claim.gradient, length, seed))
         return self.moves[-1]
 
     def shows_difference(self, move: MoveResidual, bars: float = REJECTION_BARS) -> bool | None:
-        """Whether a move shows the difference, or shows that there is none; None: neither."""
-        error = move.error + self.claim.rounding  # over a long move kinks are nothing special
+        """Whether a move shows the difference, or False: that there is none, or None: neither."""
+        error = move.error + self.claim.rounding  # kinks add nothing: the gradient explains them
         if abs(move.residual) > bars * error:
             return True
         apart = abs(move.residual - self.claim.residual)
@@ -357,12 +322,12 @@ class ClaimTest:
         return False if contained and known else None
 
     def noisier_than_known(self, found: MoveResidual | RandomStepSlope) -> bool:
-        """Whether a look leaves more unexplained than the noise as it is known."""
+        """Whether a fit leaves over more than the noise as it is known."""
         known = self.point.noise_along(self.claim.direction.blocks).deviation
         return found.deviation > SAME_NOISE * known
 
     def leaves_unexplained(self) -> bool:
-        """Whether slopes that hardly change left a move unexplained."""
+        """Whether slopes that hardly change fail to explain a move."""
         return any(
             m.steady < STEADY_GRADIENT
             and self.shows_difference(
@@ -373,7 +338,7 @@ class ClaimTest:
         )
 
     def has_uncurved_noise(self) -> bool:
-        """Whether what is left unexplained is the same at two lengths, as no curve is."""
+        """Whether what is left unexplained grows less with the length than curvature would."""
         left = [m for m in self.moves if self.noisier_than_known(m) and m.steady < STEADY_GRADIENT]
         return any(
             longer.deviation < LENGTH_RATIO**CURVE_POWER * shorter.deviation
@@ -381,17 +346,17 @@ class ClaimTest:
         )
 
     def slope_over(self, scale: float) -> RandomStepSlope:
-        """A look with steps up to a length."""
+        """The slope from random steps up to a length."""
         seed = self.point.seed + len(self.slopes)
         self.slopes.append(slope_from_random_steps(self.function, self.point.loss, scale, seed))
         return self.slopes[-1]
 
     def error(self, found: RandomStepSlope) -> float:
-        """The error bar of a look, with the rounding of the gradient."""
+        """The error bar of a slope, including the rounding of the gradient."""
         return found.error + self.fixed_error
 
     def differs(self, found: RandomStepSlope) -> bool:
-        """Whether the gradient is off by a look, and by more than kinks explain."""
+        """Whether the gradient differs from a slope by more than errors and kinks explain."""
         jump = (
             min(found.hidden_kink, self.claim.hidden_kink)
             if found.scale <= self.step
@@ -400,13 +365,13 @@ class ClaimTest:
         return abs(self.claim.gradient - found.value) > REJECTION_BARS * (self.error(found) + jump)
 
     def refutes(self, found: RandomStepSlope) -> bool:
-        """Whether a look shows that there is no difference like the one claimed."""
+        """Whether a slope shows that there is no difference like the one claimed."""
         error = self.error(found)
         small = error < REFUTING_PART * abs(self.claim.residual)
         return small and abs(self.claim.gradient - found.value) <= REJECTION_BARS * error
 
     def holds_at_nearer_steps(self) -> bool:
-        """Whether a ladder of shorter steps shows the difference: sharper, if noise is known."""
+        """Whether a ladder of smaller steps shows it, which is sharper where the noise is known."""
         direction, step_exponents = self.claim.direction, last_step_exponents([self.claim])
         nearer = tuple(step_exponent - NEARER_EXPONENTS for step_exponent in step_exponents)
         found = self.point.measure(
@@ -416,9 +381,9 @@ class ClaimTest:
         return rejects(with_kink_bound(found, self.claim))
 
     def noise(self) -> float | None:
-        """The noise of the loss along this line, as its sharpest look shows it.
+        """The noise of the loss along this line, from the measurement with the smallest error bar.
 
-        Where no step has moved the loss, longer ones are tried; None where none does.
+        Where no step has moved the loss, longer steps are tried; None where none moves it.
         """
         limit = self.unit * 2.0 ** (WIDEST_EXPONENT / 2)
         known = [*(m.error for m in self.moves), *(f.error for f in self.slopes)]
@@ -427,17 +392,17 @@ class ClaimTest:
             if longest >= limit:
                 return None
             known.append(self.slope_over(min(LENGTH_RATIO * longest, limit)).error)
-        # What shows the difference is what is doubted: its noise is that of a single tread.
+        # Measurements that show the difference are in doubt: their noise is that of one tread.
         moved = [(m.error, m.deviation) for m in self.moves if not self.shows_difference(m)]
-        test = [(f.error, f.deviation) for f in self.slopes if not self.differs(f)]
+        agreeing = [(f.error, f.deviation) for f in self.slopes if not self.differs(f)]
         every = [(f.error, f.deviation) for f in self.slopes]
-        finite = [min(each) for each in (moved, test, every) if np.isfinite(each).any()]
+        finite = [min(each) for each in (moved, agreeing, every) if np.isfinite(each).any()]
         return finite[0][1] if finite else None
 
     def noise_over(self, length: float) -> float:
         """The noise of the loss over a move, which crosses more stairs than steps do.
 
-        0 where it cannot be told from a curve.
+        It is 0 where noise cannot be told from curvature.
         """
         if self.point.target.freeze is not None:
             return 0.0
@@ -448,16 +413,16 @@ class ClaimTest:
 
 
 def narrowed(point: EvaluationPoint, found: Measurement, part: float) -> Measurement:
-    """The same, or a sharper slope from a long move, where rounding or the curve hides it.
+    """The same, or with a narrower error bar from a long move.
 
-    The change of the loss over a move, less the integral of the gradient, tells how far the
-    gradient is off on average there: with as little noise as long steps have, and without the
-    curve, which the gradient itself knows.
+    The change of the loss over a move, minus the integral of the gradient, tells how far the
+    gradient is off on average there: with as little noise as long steps have, and without
+    truncation, since the gradient accounts for the curvature.
 
     Args:
         point: where.
-        found: what near steps show.
-        part: of the gradient's typical size along a line; a smaller error bar needs no sharpening.
+        found: the measurement from near steps.
+        part: the error bar to reach, relative to the gradient's typical size along a line.
     """
     if found.slope is None or rejects(found) or point.target.freeze is not None:
         return found
@@ -492,3 +457,44 @@ def narrowed(point: EvaluationPoint, found: Measurement, part: float) -> Measure
             break
         length = length / LENGTH_RATIO if bent else length * LENGTH_RATIO
     return best
+
+
+# --- a second measurement alone ---
+
+
+def measured_twice(
+    point: EvaluationPoint, found: Sequence[Measurement | None]
+) -> list[Measurement | None]:
+    """The same results, in which whatever differs beyond its error bar was measured again.
+
+    The second measurement uses other, smaller steps, and no goal to stop at. Of many differences
+    the clearest few are measured again; where these are confirmed, the others are believed. This
+    is less than `confirmed` demands before a gradient is called wrong, and costs a fifth of it: it
+    serves where the gradient is already known to be wrong.
+    """
+    result = [m if m is None else with_kink_bound(m) for m in found]
+    suspects = sorted(
+        (k for k, m in enumerate(found) if m is not None and rejects(m)),
+        key=lambda k: 0.0 if (m := result[k]) is None else -m.z,
+    )
+    for group in (suspects[:CONFIRMATIONS], suspects[CONFIRMATIONS:]):
+        doubted = [m for k in group if (m := found[k]) is not None]
+        again = measure_serially(point, [_nearer_direction(m) for m in doubted])
+        for k, first, second in zip(group, doubted, again, strict=True):
+            # Where the budget ends, nothing is called wrong because of a single measurement.
+            result[k] = None if second is None else reconcile(first, second)
+        if all((m := result[k]) is not None and m.z > SURE_BARS for k in group):
+            break
+    return result
+
+
+def _nearer_direction(found: Measurement) -> SearchDirection:
+    """The same line from smaller steps on: what saturates far off does not saturate there."""
+    direction = found.direction
+    first = (found.step_exponents or direction.step_exponents)[0] - NEARER_EXPONENTS
+    return replace(
+        direction,
+        unit=SHIFTED_UNIT * direction.unit,
+        step_exponents=(first, first + 2, first + 4),
+        goal=0.0,
+    )

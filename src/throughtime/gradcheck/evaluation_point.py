@@ -1,4 +1,4 @@
-"""One point of the parameters, with the gradient there: where lines are measured."""
+"""One point of the parameters, with the gradient there: where directions are measured."""
 
 from __future__ import annotations
 
@@ -49,22 +49,22 @@ THIRD = np.array([-1.0, 3.0, -3.0, 1.0]) / np.sqrt(20)  # keeps the deviation of
 
 @dataclass(frozen=True)
 class Measurement:
-    """The slope of the loss along a line, beside the gradient's.
+    """The slope of the loss along a line, and the gradient's.
 
     Attributes:
         direction: what was measured.
         gradient: g·v of the gradient under test.
         numerical: the numerical derivative.
         error: their common error bar; infinite where there is no numerical derivative.
-        rounding: the gradient's own part of it.
-        slope: how the numerical derivative came about.
-        step_exponents: of the ladder, that hold its window.
+        rounding: the part of it that is due to the rounding of the gradient.
+        slope: the numerical derivative with the parts of its error.
+        step_exponents: the exponents of the steps that the slope comes from.
         flat: whether the loss did not change at any step.
-        stairs: whether it came out the same at neighbouring steps.
-        at_kink: whether it has a kink here, and that makes the error bar what it is.
-        hidden_kink: how much wider the error bar must be to span kinks that may hide among the steps;
-            0 where gradient and slope agree without.
-        valley: of a direction over whole tensors: farthest steps, noise and truncation there.
+        stairs: whether the loss was the same at two neighbouring steps.
+        at_kink: whether the loss has a kink here that dominates the error bar.
+        hidden_kink: by how much the error bar must be widened to span kinks that may hide among
+            the steps; 0 where gradient and slope agree anyway.
+        valley: for a direction over whole tensors: farthest steps, noise and truncation there.
     """
 
     direction: SearchDirection
@@ -82,12 +82,12 @@ class Measurement:
 
     @property
     def residual(self) -> float:
-        """How far the two are apart."""
+        """Gradient minus numerical derivative."""
         return self.gradient - self.numerical
 
     @property
     def z(self) -> float:
-        """That, in error bars."""
+        """The size of the residual in error bars."""
         return abs(self.residual) / max(self.error, np.finfo(float).tiny)
 
     @property
@@ -101,13 +101,13 @@ class Measurement:
 
 
 class EvaluationPoint:
-    """Where the parameters of a target stand, and what is known there.
+    """The point at which a target's parameters stand, and what is known there.
 
     Args:
         target: its parameters are moved in place and put back, bit for bit.
         gradient: the gradient under test.
-        budget: what the evaluations are taken from.
-        seed: of what is drawn.
+        budget: counts and limits the evaluations.
+        seed: random seed for what is drawn.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class EvaluationPoint:
         self.scales = scales_of(self.parameters)
         self.sizes = {n: float(np.linalg.norm(g.astype(np.float64))) for n, g in gradient.items()}
         self.noise = Noise(0.0, 0.0, np.finfo(float).eps)
-        self.own_noise: dict[str, float] = {}  # of tensors along which the loss has more
+        self.own_noise: dict[str, float] = {}  # by tensor, where the loss has more along it
         self.gradient_noise: dict[str, Array] = {}
         self.terms = 1
         self.loss = np.nan
@@ -129,10 +129,10 @@ class EvaluationPoint:
 
         Args:
             known: the same code at another point. In double precision, where noise is far below
-                what is looked for, it is taken to be as large here, relative to the loss.
+                the errors in question, it is assumed to be as large here, relative to the loss.
 
         Raises:
-            Spent: where the budget does not reach so far.
+            Spent: when the budget is used up.
         """
         blocks = self.direction_over_all("all").blocks
         function = self.loss_along(blocks)
@@ -151,12 +151,12 @@ class EvaluationPoint:
         self.gradient_noise = self._sample_gradient_noise(float(eps))
 
     def nearby(self, gradient: dict[str, Array]) -> EvaluationPoint:
-        """The site of the same code at a point close by, where the parameters stand now.
+        """The nearby point at which the parameters stand now.
 
-        Sizes and noise are as they are here.
+        Sizes and noise are assumed to be those of this point.
 
         Raises:
-            Spent: where the budget does not reach so far.
+            Spent: when the budget is used up.
         """
         other = copy(self)
         other.evaluator, other.gradient = Evaluator(self.target), gradient
@@ -165,7 +165,7 @@ class EvaluationPoint:
         return other
 
     def portable(self) -> EvaluationPoint:
-        """A copy without what stays in this process: the progress bar."""
+        """A copy that can be sent to another process: without the progress bar."""
         other = copy(self)
         other.budget = Budget(deadline=self.budget.deadline)
         return other
@@ -173,9 +173,9 @@ class EvaluationPoint:
     def direction_over_all(self, label: str, number: int = 0) -> SearchDirection:
         """A direction over all tensors.
 
-        Every entry moves alike, so that the mean square of a product is the squared length over
-        all of them; where tensors differ widely in size, each in its own, so that none of them
-        hides another.
+        All entries move by the same typical length, so that the mean square of a product is the
+        squared length over all of them. Where tensors differ widely in size, each moves in
+        proportion to its own, so that none of them hides another.
         """
         sizes = self.scales.values()
         middle = float(np.median(list(sizes)))
@@ -197,10 +197,10 @@ class EvaluationPoint:
 
         Args:
             direction: what to measure.
-            last: the rung of the longest step.
+            last: the exponent of the longest step.
 
         Raises:
-            Spent: where the budget does not reach so far.
+            Spent: when the budget is used up.
         """
         gradient = product(direction.blocks, self.gradient)
         rounding = self.rounding(direction.blocks)
@@ -215,7 +215,7 @@ class EvaluationPoint:
         error = slope.error + values.shared_rounding(slope) + rounding
         bent = slope.truncation + slope.kink
         if slope.error > max(direction.goal, rounding) and bent > BENT_RATIO * slope.noise:
-            error += bent  # it bends at every step: what one fit leaves over is a rough guide
+            error += bent  # it bends at every step: the residuals of one fit are a rough guide
         apart = abs(gradient - slope.value) > error
         hidden_kink = max(values.hidden_kink(slope) - slope.kink, 0.0) if apart else 0.0
         return Measurement(
@@ -234,14 +234,14 @@ class EvaluationPoint:
         )
 
     def _moves_whole_tensors(self, blocks: tuple[Block, ...]) -> bool:
-        """Whether tensors move as a whole."""
+        """Whether all of each tensor moves."""
         return all(b.start == 0 and b.stop == self.parameters[b.name].size for b in blocks)
 
     def loss_along(self, blocks: tuple[Block, ...]) -> LineFunction:
-        """The loss along a direction: takes a step, gives the realised one and the loss there.
+        """The loss along a direction: takes a step, gives the realised step and the loss there.
 
-        What the gradient makes of the last digits by which the place lies off the line is taken
-        off the loss. Where there is no finite value, it is NaN.
+        Rounding takes a place off the line by some last digits; the change of the loss that the
+        gradient predicts for these is subtracted. The loss is NaN where it is not finite.
         """
         moves = draw_moves(blocks, self.parameters)
 
@@ -277,18 +277,18 @@ class EvaluationPoint:
         return at
 
     def _value(self, moved: MovedParameters, value: float) -> FunctionValue:
-        """What a move has come to; of a loss that has blown up nothing can be fitted."""
+        """The loss after a move; NaN where it has blown up, since nothing can be fitted to it."""
         if not abs(value) <= BLOWN_UP_RATIO * max(abs(self.loss), 1.0):
             return FunctionValue(moved.realised, np.nan, np.nan)
         return FunctionValue(moved.realised, value - moved.off_line_error, value)
 
     def learn_noise(self, blocks: tuple[Block, ...], deviation: float) -> None:
-        """The loss has so much noise along tensors; it may have less along others."""
+        """Notes how much noise the loss has along these tensors; others may have less."""
         for block in blocks:
             self.own_noise[block.name] = max(deviation, self.own_noise.get(block.name, 0.0))
 
     def noise_along(self, blocks: tuple[Block, ...]) -> Noise:
-        """The loss's noise where these blocks move."""
+        """The noise of the loss where these blocks move."""
         own = max(self.own_noise.get(block.name, 0.0) for block in blocks)
         return replace(self.noise, deviation=max(own, self.noise.deviation))
 
@@ -306,14 +306,14 @@ class EvaluationPoint:
                 continue
             whole = gradient_noise.reshape(-1)
             here = whole[block.start : block.stop] * moves
-            # One entry's own sample says little: the tensor's typical one stands beside it.
+            # One entry's own sample says little, so the tensor's typical one counts too.
             typical = float(np.mean(whole**2)) * float(np.sum(moves**2))
             total += max(float(np.sum(here**2)), typical)
             together += float(np.sum(here))
         return 2 * float(np.hypot(np.sqrt(total), together))
 
     def _spacing(self, array: Array) -> float:
-        """The relative distance of neighbouring numbers, of an array or of what is behind it."""
+        """The relative spacing of numbers in an array, or in the shorter format behind it."""
         own = np.finfo(array.dtype if array.dtype.kind == "f" else np.float64).eps
         return (
             float(own)
@@ -322,11 +322,11 @@ class EvaluationPoint:
         )
 
     def size_of(self, direction: SearchDirection) -> float:
-        """‖g ∘ v‖: what the gradient along a line typically is."""
+        """‖g ∘ v‖: the typical size of the gradient along a line."""
         return length(direction.blocks, self.gradient)
 
     def weight(self, name: str) -> float:
-        """How much the loss changes, to first order, when a tensor changes by its own size."""
+        """By how much the loss changes, to first order, when a tensor changes by its own size."""
         return self.sizes[name] * self.scales[name]
 
     def _count_terms(self) -> Array:
@@ -335,7 +335,7 @@ class EvaluationPoint:
         return terms
 
     def _sample_gradient_noise(self, eps: float) -> dict[str, Array]:
-        """A sample of the gradient's rounding: third differences over points close together."""
+        """A sample of the gradient's rounding: third differences over neighbouring points."""
         total = {name: np.zeros(array.shape) for name, array in self.parameters.items()}
         moves = draw_moves(self.direction_over_all("all").blocks, self.parameters)
         for place, weight in zip(NEIGHBOURS, THIRD, strict=True):
@@ -353,16 +353,16 @@ def nearest_step_exponents(
     unit: float = 1.0,
     clear: float = NOISE_MARGIN,
 ) -> tuple[int, ...]:
-    """The smallest steps that noise leaves clear of the goal: there the loss curves least.
+    """The smallest steps at which noise is well below the goal: there the loss curves least.
 
-    In double precision. In a shorter one they would be no smaller than where a walk begins.
+    This holds in double precision. In a shorter one they would be no smaller than `start`.
 
     Args:
         point: where.
         goal: an error bar that is small enough.
-        start: where the walk begins otherwise, and at most.
-        unit: the length of step 0.
-        clear: times less than the goal: what noise may leave of it.
+        start: the steps that a search begins with otherwise, which are also the largest result.
+        unit: the length of the step with exponent 0.
+        clear: how many times smaller than the goal the noise must be.
     """
     if point.noise.relative >= DOUBLE_PRECISION_NOISE or not goal:
         return start
@@ -372,7 +372,7 @@ def nearest_step_exponents(
 
 
 def last_step_exponents(found: Sequence[Measurement]) -> tuple[int, ...]:
-    """The steps that served the last line, every other one where they are dense."""
+    """The steps that served the last measurement, every other one where they are dense."""
     for m in reversed(found):
         if len(m.step_exponents) > 2:
             return tuple(

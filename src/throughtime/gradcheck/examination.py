@@ -38,11 +38,11 @@ from throughtime.gradcheck.workers import Runner
 
 
 class MeasurementPlan:
-    """Draws lines at a site.
+    """Draws the directions to measure at a point.
 
     Args:
         point: where.
-        effort: how closely is looked.
+        effort: how much is measured.
     """
 
     def __init__(self, point: EvaluationPoint, effort: Effort) -> None:
@@ -50,9 +50,9 @@ class MeasurementPlan:
         self.rng = np.random.default_rng(point.seed)
 
     def screen(self) -> SearchDirection:
-        """A direction over all tensors, known well enough to serve each of them.
+        """A direction over all tensors, with an error bar that is narrow enough for each of them.
 
-        What does not move the loss at all, by its gradient, has no say in how much is enough.
+        A tensor with a gradient of 0 has no influence on how narrow that is.
         """
         direction = self.point.direction_over_all("all")
         sizes = [
@@ -81,7 +81,7 @@ class MeasurementPlan:
             label, blocks, self.point.scales[blocks[0].name], step_exponents
         )
         entries = sum(block.stop - block.start for block in blocks)
-        # Few entries show as they are; one among many by 1 / √n of what a direction gives.
+        # One entry among n contributes 1 / √n of what a direction typically gives.
         goal = min(
             self.effort.entry_error * float(np.sqrt(entries)), to_settle(entries) / SETTLING_MARGIN
         )
@@ -97,7 +97,7 @@ class MeasurementPlan:
         )
 
     def first_entry(self, name: str, place: int, *, only: bool) -> SearchDirection:
-        """One entry, as sharply as it goes where its steps serve others."""
+        """One entry; measured as precisely as possible where its steps serve others."""
         direction = self.at_entry(name, place, START_EXPONENTS)
         return replace(
             direction,
@@ -105,7 +105,7 @@ class MeasurementPlan:
         )
 
     def parts(self, name: str, step_exponents: tuple[int, ...]) -> Iterable[SearchDirection]:
-        """Along stretches of rows, as gates are, and along single rows."""
+        """Directions over stretches of rows, as gates are, and over single rows."""
         array = self.point.parameters[name]
         if array.ndim == 0 or not array.size:
             return
@@ -126,7 +126,7 @@ class MeasurementPlan:
         return self._confined(label, (block,), step_exponents)
 
     def choose_entries(self, gradient: Array, entries: int) -> Array:
-        """Which entries to look at: half where the gradient is largest, half by chance."""
+        """Which entries to measure: half where the gradient is largest, half at random."""
         if entries == 1 and gradient.size:
             return np.array([np.abs(gradient).argmax()])
         if entries >= gradient.size:
@@ -142,9 +142,9 @@ class TensorMeasurements:
     """What was measured in one tensor.
 
     Attributes:
-        whole: along random directions over the tensor.
-        parts: along directions within it: stretches of rows, and rows.
-        entries: single ones, by their place in C order.
+        whole: measurements along random directions over the tensor.
+        parts: along directions within it: stretches of rows, and single rows.
+        entries: single entries, by their index in C order.
         complete: whether these are all entries of the tensor.
         located: what a search for wrong entries found.
         unreached: whether the budget ended before all that was planned was measured.
@@ -164,13 +164,13 @@ class TensorMeasurements:
 
 
 class Examination:
-    """Looks at every tensor at one site, the coarse before the fine.
+    """Measures every tensor at one point, the coarse before the fine.
 
     Args:
         point: where.
-        effort: how closely.
-        run: measures lines.
-        entries: how many single entries of each tensor, where the effort does not say.
+        effort: how much is measured.
+        run: measures directions.
+        entries: how many single entries of each tensor; None: as the effort says.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class Examination:
         self.small = everything <= effort.all_up_to
 
     def whole_tensors(self) -> None:
-        """Random directions over each tensor: what is wrong densely shows in the first."""
+        """Random directions over each tensor: widespread errors show in the first."""
         names = [name for name, array in self.point.parameters.items() if array.size]
         first = self._measure(
             {name: [self.plan.over_tensor(name, 0, START_EXPONENTS)] for name in names}
@@ -210,7 +210,7 @@ class Examination:
             self.found[name].whole += self._narrowed_all(found) if hopeful else found
 
     def settled(self, name: str) -> bool:
-        """Whether the directions over a tensor leave nothing for a closer look to find."""
+        """Whether the directions over a tensor leave nothing for finer measurements to find."""
         found = self.found[name].whole
         entries, size = self.point.parameters[name].size, self.point.sizes[name]
         if not entries or settled(found, entries, size):
@@ -222,7 +222,7 @@ class Examination:
         )
 
     def hopeless(self, name: str) -> bool:
-        """Whether directions over a tensor tell so little that those within it tell nothing."""
+        """Whether directions over a tensor resolve so little that those within it are useless."""
         found = self.found[name].whole
         return bool(found) and all(
             m.error > HOPELESS_ERROR * self.point.size_of(m.direction) and not rejects(m)
@@ -245,9 +245,9 @@ class Examination:
         self._attribute()
 
     def screen(self, *, closer: bool) -> None:
-        """One direction over all tensors; one over each where that differs.
+        """One direction over all tensors; where it differs, also one over each of them.
 
-        With `closer`, also where it resolves too little.
+        With `closer`, also where the first resolves too little.
         """
         direction = self.plan.screen()
         self.overall += self._narrowed_all(
@@ -259,7 +259,7 @@ class Examination:
         self._attribute()
 
     def _attribute(self) -> None:
-        """What differs over all tensors differs in one of them; else no one is accused."""
+        """Finds the tensor in which a difference over all lies, or drops the difference."""
         for k, found in enumerate(self.overall):
             if self.tensors_wrong:
                 return
@@ -276,23 +276,23 @@ class Examination:
                 self.overall[k] = with_error_covering(found)
 
     def _averaged(self, found: Measurement) -> Measurement:
-        """The same slope from further steps too, where it is the loss's noise that hides it."""
+        """The same slope averaged over further steps, where noise limits it."""
         if not np.isfinite(found.error) or found.error < AVERAGING_ERROR * self.point.size_of(
             found.direction
         ):
             return found
         direction = replace(found.direction, step_exponents=last_step_exponents([found]))
-        askew = [
+        shifted = [
             replace(direction, unit=direction.unit * 2 ** (k / 8))
             for k in range(1, AVERAGED_SLOPES)
         ]
-        again = [m for m in self.run(self.point, askew) if m is not None]
+        again = [m for m in self.run(self.point, shifted) if m is not None]
         mean = averaged([found, *(m for m in again if np.isfinite(m.error))])
-        # What a single look did not accuse is not accused by a mean whose error bar is narrower.
+        # What one measurement did not reject is not rejected by a mean with a narrower error bar.
         return mean if rejects(found) else with_error_covering(mean)
 
     def parts_of_tensors(self) -> None:
-        """Stretches of rows, as gates are, and single rows, where directions left something."""
+        """Stretches of rows, as gates are, and single rows, where a tensor is not settled."""
         names = [
             name
             for name in self.found
@@ -308,7 +308,7 @@ class Examination:
             self.found[name].parts += measured
 
     def single_entries(self) -> None:
-        """The steepest entry first; its steps serve the tensor's others."""
+        """The entry with the largest gradient first; its steps serve the tensor's others."""
         chosen = {
             name: self.plan.choose_entries(gradient, self._count(name))
             for name, gradient in self.point.gradient.items()
@@ -341,7 +341,7 @@ class Examination:
             own.complete = len(own.entries) == self.point.parameters[name].size
 
     def locate(self) -> None:
-        """Searches the tensors that are wrong for the entries that are, the worst first."""
+        """Searches wrong tensors for their wrong entries, the worst tensor first."""
         suspects = [n for n, f in self.found.items() if f.wrong and not f.complete]
         suspects.sort(key=lambda name: -max((m.z for m in self.found[name].whole), default=0.0))
         for name in suspects:
@@ -367,7 +367,7 @@ class Examination:
         return any(found.wrong for found in self.found.values())
 
     def _count(self, name: str) -> int:
-        """How many entries of a tensor to look at: in a small target one at least."""
+        """How many entries of a tensor to measure: in a small target at least one."""
         if self.entries is not None:
             return self.entries
         if self.small and (self.effort.recheck_settled or self.found[name].wrong):
@@ -383,7 +383,7 @@ class Examination:
     def _measure(
         self, directions: dict[str, list[SearchDirection]]
     ) -> dict[str, list[Measurement]]:
-        """All these lines in one go; a tensor that the budget did not reach is marked."""
+        """Measures all these directions at once; marks tensors that the budget did not reach."""
         found = iter(
             self._confirmed([direction for own in directions.values() for direction in own])
         )
@@ -395,7 +395,7 @@ class Examination:
         return result
 
     def _narrowed_all(self, found: Sequence[Measurement]) -> list[Measurement]:
-        """What is too wide for a verdict is looked at over long moves."""
+        """Narrows error bars that are too wide for a verdict, by long moves."""
         return [narrowed(self.point, m, VERDICT_ERROR) for m in found]
 
     def _confirmed(self, directions: Sequence[SearchDirection]) -> list[Measurement | None]:

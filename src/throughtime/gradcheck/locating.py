@@ -46,13 +46,13 @@ from throughtime.gradcheck.workers import Runner
 
 
 class Probe:
-    """Measures parts of the tensor that a line accuses.
+    """Measures parts of a tensor that is wrong along a direction.
 
     Args:
         point: where.
-        rejecting: the line, over one stretch of one tensor. Its parts move as they do in it, so
-            that by how much they are off adds up to by how much the line is.
-        run: measures lines.
+        rejecting: the measurement along that direction, over one stretch of one tensor. Parts of
+            the direction move as they do in it, so that their residuals add up to its residual.
+        run: measures directions.
     """
 
     def __init__(self, point: EvaluationPoint, rejecting: Measurement, run: Runner) -> None:
@@ -72,29 +72,29 @@ class Probe:
     def residual_over(
         self, areas: Sequence[Area], goal: float, *, ramp: bool = False
     ) -> tuple[float, float]:
-        """By how much the gradient is off along a direction over some areas, ± an error bar.
+        """The residual along the rejecting direction over some areas, and its error bar.
 
         Args:
-            areas: the accusing direction is confined to them.
+            areas: the direction is confined to them.
             goal: an error bar that is small enough.
-            ramp: whether later entries move farther.
+            ramp: whether later entries move farther, in proportion to their index.
 
         Raises:
-            Spent: where the budget does not reach so far.
+            Spent: when the budget is used up.
         """
         found = self._measured(self._stretches(areas), goal, self.block.seed, ramp)
         return found.residual, found.error
 
     def strip(self, area: Area, goal: float, *, another: bool = False) -> Measurement:
-        """A direction over an area, or over a sample of it.
+        """The measurement along a direction over an area, or over a sample of it.
 
         Args:
             area: where.
             goal: an error bar that is small enough.
-            another: whether a direction is taken that has nothing to do with the accusing one.
+            another: whether the direction is drawn independently of the rejecting one.
 
         Raises:
-            Spent: where the budget does not reach so far.
+            Spent: when the budget is used up.
         """
         stretches = self._stretches([area])
         if len(stretches) > MOST_STRETCHES:
@@ -109,11 +109,11 @@ class Probe:
         """Measures single entries (row, column), each of them once.
 
         Args:
-            places: which.
+            places: the entries.
             sharp: an error bar that is small enough, relative to the tensor's typical gradient.
 
         Raises:
-            Spent: where the budget does not reach so far.
+            Spent: when the budget is used up.
         """
         new = [place for place in dict.fromkeys(places) if place not in self.entries]
         typical = float(np.sqrt(np.mean(np.square(self.point.gradient[self.name], dtype=float))))
@@ -125,15 +125,15 @@ class Probe:
             self.entries[place] = with_kink_bound(measured)
 
     def entries_in(self, area: Area) -> list[tuple[int, int]]:
-        """The entries of an area that were looked at by themselves."""
+        """The entries of an area that were measured one by one."""
         return [place for place in self.entries if area.holds(*place)]
 
     def wrong_in(self, area: Area) -> list[tuple[int, int]]:
-        """Those of them that are wrong."""
+        """The entries of an area that were measured one by one and are wrong."""
         return [place for place in self.entries_in(area) if rejects(self.entries[place])]
 
     def unexplained(self) -> bool:
-        """Whether the entries that were looked at leave some of the accusing difference open."""
+        """Whether the measured entries leave a part of the rejecting residual unexplained."""
         residual, error = self.rejecting.residual, self.rejecting.error
         moves = self.block.moves(self.point.parameters[self.name].size)
         for (row, column), found in self.entries.items():
@@ -174,7 +174,7 @@ class Probe:
 
 
 def exceeds_error(residual: float, error: float) -> bool:
-    """Whether a difference is larger than its error bar explains."""
+    """Whether a residual is larger than its error bar explains."""
     return abs(residual) > REJECTION_BARS * error
 
 
@@ -183,11 +183,11 @@ class LocatedArea:
     """An area that is wrong.
 
     Attributes:
-        area: it.
-        measured: how many of its entries were looked at by themselves.
+        area: the rectangle.
+        measured: how many of its entries were measured one by one.
         wrong: how many of these are wrong.
-        agreeing: strips along its borders that were measured, and agree.
-        unclear: strips there that may agree or not: error bars are too wide to tell.
+        agreeing: strips along its borders that were measured and agree.
+        unclear: strips along its borders whose error bars are too wide to tell.
     """
 
     area: Area
@@ -198,16 +198,17 @@ class LocatedArea:
 
 
 def find_borders(probe: Probe, area: Area) -> LocatedArea | None:
-    """What is wrong of an area whose parts are, or of more than that.
+    """The borders of what is wrong, beginning with an area all of whose parts are.
 
-    Some of its entries are looked at, all over it. Then its borders are looked for, by rows and by
-    columns: just inside, what was measured is wrong; just outside, it agrees along two directions.
+    Some of its entries are measured, from all over it. Then its borders are determined, by rows
+    and by columns: just inside, what was measured is wrong; just outside, it agrees along two
+    directions. The result may be larger or smaller than the area.
 
     Returns:
-        None where none of these entries is wrong, or one alone: what is must be strewn about.
+        None where none of these entries is wrong, or only one: then single entries are.
 
     Raises:
-        Spent: where the budget does not reach so far.
+        Spent: when the budget is used up.
     """
     agreeing: list[tuple[Area, bool]] = []
     for axis in (0, 1):
@@ -238,7 +239,7 @@ def find_borders(probe: Probe, area: Area) -> LocatedArea | None:
 
 
 def _samples(area: Area) -> list[tuple[int, int]]:
-    """Entries in the first row and the last, the first column and the last, and between."""
+    """Entries in the first and the last row, the first and the last column, and between."""
     (top, bottom), (left, right) = area.rows, area.columns
     rows, columns = bottom - 1 - top, right - 1 - left
     places = [(top + round(rows * r / 5), left + round(columns * c / 5)) for r, c in AREA_SAMPLES]
@@ -248,7 +249,7 @@ def _samples(area: Area) -> list[tuple[int, int]]:
 class _Side:
     """One side of an area, and strips along it: 0 just inside, −1 just outside, and so on.
 
-    Strips are one row or column wide, or as many as it takes to see the difference.
+    A strip is one row or column wide, or as many as it takes to see the difference.
     """
 
     def __init__(self, probe: Probe, area: Area, axis: int, last: bool) -> None:
@@ -259,15 +260,15 @@ class _Side:
         count = self.stop - self.first
         self.unit = int(np.clip(np.ceil(count * (STRIP_BARS * error / residual) ** 2), 1, count))
         self.goal = max(residual * float(np.sqrt(self.unit / count)) / STRIP_BARS, error)
-        self.typical = residual / float(np.sqrt(area.size))  # by so much an entry is off
+        self.typical = residual / float(np.sqrt(area.size))  # residual of an entry
         self.clear = True
         room = self.end - self.stop if last else self.first
         self.least = -int(np.ceil(room / self.unit))
 
     def border(self, centre: int) -> tuple[int, tuple[int, int] | None]:
-        """Where what is wrong about a row or column ends on this side.
+        """Where the wrong rows or columns about a central one end on this side.
 
-        And the rows or columns beyond that are right; None where the tensor ends.
+        Also the rows or columns just beyond, which are right; None where the tensor ends.
         """
         places = {self._strip(place[self.axis]) for place in self.probe.entries_in(self.area)}
         inside, outside = self._strip(centre), None
@@ -295,7 +296,7 @@ class _Side:
         if self.probe.wrong_in(here):
             return True
         found = self.probe.strip(here, self.goal, another=another)
-        # Whatever is looked at last lies just outside.
+        # The last strip that is measured lies just outside.
         expected = self.typical * float(np.sqrt(here.size))
         own = self.probe.point.size_of(found.direction)
         resolved = not own or REJECTION_BARS * found.error < RESOLVED_ERROR * own
@@ -306,13 +307,13 @@ class _Side:
 def _edge(
     off: Callable[[int, bool], bool], inside: int, outside: int | None, least: int
 ) -> tuple[int, int | None]:
-    """The outermost strip of a run that is off, and the one beyond it, which is not.
+    """The outermost strip that is off, and the next one, which is not.
 
     Args:
-        residual_over: whether a strip is, along a direction or along another one.
-        inside: one that is.
-        outside: one further out that is not; None where none is known.
-        least: the outermost that there is; beyond it the tensor ends.
+        off: whether a strip is off, along the usual direction or along another one.
+        inside: a strip that is.
+        outside: a strip further out that is not; None where none is known.
+        least: the outermost strip; beyond it the tensor ends.
 
     Example:
         >>> _edge(lambda strip, another: strip >= -3, 2, None, -8)
@@ -348,10 +349,10 @@ class SearchResult:
     """What the search found.
 
     Attributes:
-        entries: those that were looked at by themselves, by their place in C order.
-        areas: what is wrong all over, or here and there.
-        left: where something is wrong that was not searched further.
-        ended: whether nothing was left to be searched, so that the rest of the tensor is right.
+        entries: the entries that were measured one by one, by their index in C order.
+        areas: areas that are wrong, everywhere or in many entries.
+        left: areas with something wrong that were not searched further.
+        ended: whether nothing was left to search, so that the rest of the tensor is right.
     """
 
     entries: dict[int, Measurement] = field(default_factory=dict)
@@ -362,14 +363,14 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class _Part:
-    """An area, by how much the gradient is off along a direction over it, ± an error bar.
+    """An area with its residual along a direction, and the error bar of that.
 
     Attributes:
         axis: 0 where it is divided into rows first, 1 where into columns.
-        full: divisions in a row, up to here, that found all parts wrong …
-        origin: … and what they began with; None for the part itself.
-        lone: divisions in a row that found one part wrong alone.
-        strewn: whether single entries of it are wrong, and not all of them.
+        full: how many divisions in a row, up to here, found all parts wrong …
+        origin: … and the part they began with; None for the part itself.
+        lone: how many divisions in a row found exactly one part wrong.
+        scattered: whether single entries of it are wrong, and not all of them.
     """
 
     area: Area
@@ -379,7 +380,7 @@ class _Part:
     full: int = 0
     origin: _Part | None = None
     lone: int = 0
-    strewn: bool = False
+    scattered: bool = False
 
     @property
     def wrong(self) -> bool:
@@ -387,8 +388,8 @@ class _Part:
 
     @property
     def dense(self) -> bool:
-        """Whether all of what it is a part of may be wrong."""
-        return not self.strewn and self.full >= (
+        """Whether everything in the part it began with may be wrong."""
+        return not self.scattered and self.full >= (
             DENSE_DIVISIONS if self.area.size > 1 else DENSE_DIVISIONS - 1
         )
 
@@ -400,20 +401,20 @@ def locate(
     count: int,
     gates: Gates | None = None,
 ) -> SearchResult:
-    """Searches for up to `count` wrong entries along a line that accuses its tensor.
+    """Searches for up to `count` wrong entries of a tensor that is wrong along a direction.
 
     Args:
         point: where.
-        rejecting: the line, over one stretch of one tensor.
-        run: measures lines.
-        count: of entries.
-        gates: of which the tensor may consist; they are told apart first.
+        rejecting: the measurement along that direction, over one stretch of one tensor.
+        run: measures directions.
+        count: how many entries to find.
+        gates: the gates that the tensor may consist of; they are measured separately first.
     """
     return _DividingSearch(Probe(point, rejecting, run), gates).up_to(count)
 
 
 class _DividingSearch:
-    """Divides what is furthest off, until it is single entries, or an area with borders."""
+    """Divides the part with the largest residual, down to single entries or a bordered area."""
 
     def __init__(self, probe: Probe, gates: Gates | None) -> None:
         self.probe, self.gates = probe, gates
@@ -451,11 +452,11 @@ class _DividingSearch:
             alone = part.lone >= LONE_DIVISIONS and abs(part.residual) > RAMP_BARS * part.error
             parts = self._narrowed(part) if alone else self._divided(part)
             self.queue += parts
-            if not parts:  # off together, but each by too little to be told from its error bar
+            if not parts:  # off together, but each by less than its error bar
                 self.found.left.append(part.area)
 
     def _divided(self, part: _Part) -> list[_Part]:
-        """What is wrong among the gates of the whole tensor, or the halves of a part."""
+        """The wrong ones among the gates of the whole tensor, or among the halves of a part."""
         axis, pieces = self._pieces(part)
         goal = max(PART_ERROR * abs(part.residual), part.error / 2)
         found, rest, error = [], part.residual, part.error
@@ -475,13 +476,13 @@ class _DividingSearch:
         return [replace(one, axis=axis, full=0, origin=None, lone=lone) for one in wrong]
 
     def _pieces(self, part: _Part) -> tuple[int, list[Area]]:
-        if self.gates is not None and part.area == self.probe.whole and not part.strewn:
+        if self.gates is not None and part.area == self.probe.whole and not part.scattered:
             return 0, part.area.divided(self.gates.axis, self.gates.count)
         first, stop = part.area.span(part.axis)
         return part.axis, part.area.divided(part.axis if stop - first > 1 else 1 - part.axis)
 
     def _narrowed(self, part: _Part) -> list[_Part]:
-        """Where the one wrong entry of a part lies, if it is one; else the part, to be divided."""
+        """The place of a part's only wrong entry, if it is the only one; else the part itself."""
         again = [replace(part, lone=-LONE_DIVISIONS)]
         stretches = part.area.stretches(self.probe.shape)
         if len(stretches) > 1:
@@ -495,13 +496,13 @@ class _DividingSearch:
         high = min(int(np.floor((ratio + 2 * doubt) * count + 0.5)), count)
         if high <= low:
             return again
-        last_step_exponents = self._holding(start + low, start + high, part.area)
-        if 2 * last_step_exponents.size >= part.area.size:
+        window = self._holding(start + low, start + high, part.area)
+        if 2 * window.size >= part.area.size:
             return again
-        residual, error = self.probe.residual_over([last_step_exponents], goal)
+        residual, error = self.probe.residual_over([window], goal)
         if exceeds_error(part.residual - residual, part.error + error):
             return again
-        return [replace(part, area=last_step_exponents, residual=residual, error=error)]
+        return [replace(part, area=window, residual=residual, error=error)]
 
     def _holding(self, first: int, stop: int, area: Area) -> Area:
         """The smallest part of an area that holds a stretch of entries."""
@@ -512,7 +513,7 @@ class _DividingSearch:
         return Area((top, top + 1), (first - top * columns, stop - top * columns))
 
     def _found_everywhere(self, part: _Part) -> None:
-        """What is wrong all over, and whether anything around it is."""
+        """Determines the borders of what is wrong everywhere, and what else is wrong."""
         origin = part.origin or part
         inside = [one for one in (*self.queue, part) if one.area.within(origin.area)]
         found = find_borders(self.probe, origin.area)
@@ -522,17 +523,17 @@ class _DividingSearch:
             return
         self.queue = [one for one in self.queue if one not in inside]
         across = self._across(origin)
-        self.queue += [across] if across else [replace(one, strewn=True) for one in inside]
+        self.queue += [across] if across else [replace(one, scattered=True) for one in inside]
 
     def _across(self, origin: _Part) -> _Part | None:
-        """The columns that are wrong, where these are one half of them."""
+        """The half of the columns that is wrong, where only one is."""
         if origin.axis == 1 or min(origin.area.height, origin.area.width) == 1:
             return None
-        halves = self._divided(replace(origin, axis=1, full=0, origin=None, strewn=True))
-        return replace(halves[0], strewn=False) if len(halves) == 1 else None
+        halves = self._divided(replace(origin, axis=1, full=0, origin=None, scattered=True))
+        return replace(halves[0], scattered=False) if len(halves) == 1 else None
 
     def _outside_all_areas(self) -> list[_Part]:
-        """What is wrong in the rest of the tensor."""
+        """The wrong parts of the rest of the tensor."""
         rest = [self.probe.whole]
         for found in self.found.areas:
             rest = [part for one in rest for part in one.without(found.area)]

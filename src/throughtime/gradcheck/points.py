@@ -36,11 +36,11 @@ class ParameterSnapshot:
             self.parameters[name][...] = copy
 
     def refuse_changes(self, who: str, gradient: Mapping[str, Array] | None = None) -> None:
-        """Refuses what a function did to the parameters, once they are put back.
+        """Puts the parameters back and refuses a function that has changed them.
 
         Args:
             who: the function.
-            gradient: what it returned, to tell an update by a multiple of it.
+            gradient: what it returned, to recognise an update by a multiple of it.
         """
         found = {n: self.parameters[n].copy() for n in self.copies if self._differs(n)}
         if not found:
@@ -66,7 +66,7 @@ class ParameterSnapshot:
     def moved(
         self, names: Sequence[str], rng: np.random.Generator, far: bool, near: float = NEAR_MOVE
     ) -> Iterator[None]:
-        """Every entry of these tensors is elsewhere meanwhile."""
+        """A context in which every entry of these tensors is moved."""
         try:
             for name in names:
                 shift = rng.random(self.copies[name].shape) - 0.5
@@ -80,13 +80,13 @@ class ParameterSnapshot:
                 self.parameters[name][...] = self.copies[name]
 
     def reach(self, name: str, far: bool, near: float = NEAR_MOVE) -> float:
-        """How far an entry of a tensor is moved, typically; `near`, in units of its rms."""
+        """How far an entry of a tensor is moved typically; `near` is in units of its rms."""
         copy = self.copies[name]
         size = float(np.sqrt(np.mean(np.square(copy, dtype=np.float64)))) if copy.size else 0.0
         return FAR_MOVE * max(size, 1.0) if far else near * (size or 1.0)
 
     def all_back(self, names: Sequence[str]) -> bool:
-        """Whether moved tensors stand where they stood before."""
+        """Whether tensors are back at their original values, bit for bit."""
         return not any(self._differs(name) for name in names)
 
     def _differs(self, name: str) -> bool:
@@ -97,12 +97,12 @@ _WAY_OUT = "they are put back: work on a copy"
 
 
 def _bits(array: Array) -> Array:
-    """The same array as integers: 0 and −0 differ, and NaN equals itself."""
+    """The bits of an array as integers: 0 and −0 differ, and NaN equals itself."""
     return array.view(f"u{array.dtype.itemsize}")
 
 
 def _multiple(after: Array, before: Array, gradient: Array | None) -> float:
-    """The factor by which `after − before` is the gradient's; 0 where it is none."""
+    """The factor by which `after − before` is a multiple of the gradient; 0 where it is none."""
     if gradient is None or not gradient.any():
         return 0.0
     change, g = (
@@ -117,7 +117,7 @@ POINT_KINDS = (AS_GIVEN, CHARACTERISTIC, LENGTHS)
 
 
 def characteristic_size(shape: tuple[int, ...]) -> float:
-    """The root mean square at which a tensor of this shape matters, and does not saturate."""
+    """The root mean square at which a tensor of this shape matters and does not saturate a cell."""
     width = float(np.prod(shape, dtype=np.float64)) ** (1 / max(len(shape), 1))
     return (
         CHARACTERISTIC_RMS * min(1.0, float(np.sqrt(CHARACTERISTIC_WIDTH / max(width, 1.0))))
@@ -127,7 +127,7 @@ def characteristic_size(shape: tuple[int, ...]) -> float:
 
 
 def is_characteristic(parameters: Mapping[str, Array]) -> bool:
-    """Whether every tensor has about the size that it would be given."""
+    """Whether every tensor already has about its characteristic size."""
     for array in parameters.values():
         size, wanted = _rms(array), characteristic_size(array.shape)
         if (
@@ -140,7 +140,7 @@ def is_characteristic(parameters: Mapping[str, Array]) -> bool:
 
 @contextmanager
 def at_characteristic_point(parameters: Mapping[str, Array], seed: int) -> Iterator[None]:
-    """Every tensor keeps its pattern and takes a size of order 0.5; zeros become random.
+    """A context in which tensors are scaled to a size of order 0.5, and zeros become random.
 
     Afterwards all of them are put back, bit for bit.
     """
@@ -155,13 +155,13 @@ def at_characteristic_point(parameters: Mapping[str, Array], seed: int) -> Itera
 
 
 def lengths(steps: int | None) -> tuple[int, ...]:
-    """T = 1, 2 and a longer one."""
+    """T = 1, 2 and twice the target's own T."""
     longer = () if steps is None else (2 * steps,)
     return tuple(T for T in (1, 2, *longer) if steps != T)
 
 
 def at_length(target: Target, steps: int) -> Target | None:
-    """The target on so many steps; None where it has none, as a network has data for so many."""
+    """The target on so many steps; None where it cannot be had, for want of data say."""
     if target.at_length is None:
         return None
     try:

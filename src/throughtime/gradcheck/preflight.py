@@ -41,12 +41,12 @@ from throughtime.gradcheck.tolerances import (
 
 @dataclass(frozen=True)
 class Preflight:
-    """What was found where the parameters stand.
+    """What the preflight found at the point as given.
 
     Attributes:
-        loss: there, its terms summed in float64.
-        gradient: the gradient under test there, copied.
-        notes: what is worth knowing and stands in no verdict's way, in plain sentences.
+        loss: its terms summed in float64.
+        gradient: a copy of the gradient under test.
+        notes: what is worth knowing but prevents no verdict, in plain sentences.
     """
 
     loss: float
@@ -58,10 +58,10 @@ def preflight(evaluator: Evaluator, *, far: bool = True, seed: int = 0) -> Prefl
     """Refuses a harness under which no verdict would mean anything.
 
     Args:
-        evaluator: of the target. Its parameters are put back bit for bit.
+        evaluator: evaluates the target, whose parameters are put back bit for bit.
         far: whether parameters may be moved by half their size and more, to see whether the
             loss reacts to them; otherwise only where it does not react to a thousandth.
-        seed: of these moves.
+        seed: random seed for these moves.
 
     Raises:
         CheckError: where parameters are not finite or share memory; where names, shapes or
@@ -69,22 +69,22 @@ def preflight(evaluator: Evaluator, *, far: bool = True, seed: int = 0) -> Prefl
             when it is repeated, depends on what was evaluated before, or changes the
             parameters; where the loss does not react to parameters that have a gradient.
     """
-    _sound(evaluator)
-    steps = _Preflight(evaluator, far, seed)
+    _refuse_unusable_parameters(evaluator)
+    run = _PreflightRun(evaluator, far, seed)
     try:
-        steps.repeat_the_loss()
-        steps.call_the_gradient()
-        steps.repeat_the_gradient()
-        steps.go_elsewhere_and_back()
-        steps.move_some_of_the_parameters()
+        run.repeat_the_loss()
+        run.call_the_gradient()
+        run.repeat_the_gradient()
+        run.go_elsewhere_and_back()
+        run.move_some_of_the_parameters()
     finally:
-        steps.origin.restore()
-    loss = float(np.sum(steps.first, dtype=np.float64))
-    return Preflight(loss, steps.gradient, tuple(steps.notes()))
+        run.origin.restore()
+    loss = float(np.sum(run.first, dtype=np.float64))
+    return Preflight(loss, run.gradient, tuple(run.notes()))
 
 
-def _sound(evaluator: Evaluator) -> None:
-    """Refuses parameters that are not finite, or not arrays of their own."""
+def _refuse_unusable_parameters(evaluator: Evaluator) -> None:
+    """Refuses parameters that are not finite, or share memory."""
     parameters = evaluator.target.parameters
     for name, array in parameters.items():
         try:
@@ -98,7 +98,7 @@ def _sound(evaluator: Evaluator) -> None:
             refuse("parameters", "arrays that do not overlap", seen, way_out, error=CheckError)
 
 
-class _Preflight:
+class _PreflightRun:
     """The evaluations in their order, and what they have shown so far."""
 
     def __init__(self, evaluator: Evaluator, far: bool, seed: int) -> None:
@@ -146,7 +146,7 @@ class _Preflight:
         gradient_differs(changed, norms, kept, self._has_reset)
 
     def go_elsewhere_and_back(self) -> None:
-        """The gradient comes first there: it must not live on what the last loss left behind."""
+        """There the gradient is called first: it must not use what the last loss left behind."""
         names = list(self.gradient)
         self._refuse_unless_it_reacts(names)
         changed = self._changed(self.evaluator.gradient())
@@ -158,7 +158,7 @@ class _Preflight:
             loss_remembers(_sum(self.first), _sum(back), self._has_reset)
 
     def move_some_of_the_parameters(self) -> None:
-        """Tensors whose gradient is 0 together; the others in a few groups."""
+        """Moves the tensors whose gradient is 0 together, and the others in a few groups."""
         zero = [name for name, array in self.gradient.items() if not array.any()]
         others = [name for name in self.gradient if name not in zero]
         if zero and others and not self._reacts(zero):
@@ -168,7 +168,7 @@ class _Preflight:
                 self._refuse_unless_it_reacts(group)
 
     def notes(self) -> list[str]:
-        """What stands in no verdict's way."""
+        """What is worth knowing but prevents no verdict."""
         found = []
         if self.unsteady:
             found.append(UNSTEADY)
@@ -183,7 +183,7 @@ class _Preflight:
         return [*found, *gradient_precision(self.gradient, self.origin.copies)]
 
     def _refuse_scatter(self, values: list[float]) -> None:
-        """Refuses a loss that goes on to differ where it is evaluated again and again."""
+        """Refuses a loss that keeps differing when it is evaluated again and again."""
         values += [self.evaluator.loss() for _ in range(LOSS_REPEATS - len(values))]
         if np.ptp(values) > REORDERING_ULPS * self.eps * max(map(abs, values)):
             loss_differs(values, pattern(values), self._has_reset)
@@ -212,7 +212,7 @@ class _Preflight:
         return changed_tensors(self.gradient, second, eps)
 
     def _reacts(self, names: Sequence[str], near: float = NEAR_MOVE) -> bool:
-        """Whether the loss differs once these tensors are moved; an error there is a reaction."""
+        """Whether the loss differs once these tensors are moved; an exception counts as well."""
         with self.origin.moved(names, self.rng, self.far, near):
             try:
                 with np.errstate(all="ignore"):
@@ -228,10 +228,10 @@ class _Preflight:
         return not np.array_equal(terms, self.first)
 
     def _refuse_unless_it_reacts(self, names: Sequence[str]) -> None:
-        """Refuses a loss that stays where it is though the gradient says that it would move.
+        """Refuses a loss that does not change although the gradient says that it would.
 
-        A second move tells a loss that stays from one that comes by the same value by chance, and
-        one by half a tensor's size from one that carries few digits.
+        A second move rules out that the loss has the same value by chance, and a move by half a
+        tensor's size that it carries few digits.
         """
         if self._reacts(names) or self._reacts(names):
             return
@@ -257,7 +257,7 @@ def _sum(terms: Array) -> float:
 
 
 def _eps(losses: Sequence[Array]) -> float:
-    """The relative distance of neighbouring numbers in the precision of these losses."""
+    """The relative spacing of numbers in the precision of these losses."""
     kind = losses[0].dtype
     own = float(np.finfo(kind).eps) if kind.kind == "f" else 0.0
     bits = significant_bits(np.concatenate([np.ravel(terms) for terms in losses]))
@@ -268,15 +268,15 @@ Pattern = Literal["adds up", "repeats", "settles", "scatters"]
 
 
 def pattern(values: Sequence[float]) -> Pattern:
-    """What a dozen or so numbers do that ought to be the same.
+    """How a dozen or so numbers differ that ought to be the same.
 
-    Differences that all point in one direction, or shrink to a tenth and stay there, come of
-    something carried from one evaluation into the next; independent draws do neither but by a
-    chance of one in thousands.
+    Differences that all have one sign, or shrink to a tenth and stay there, show that something
+    is carried from one evaluation into the next; the chance that independent draws do either is
+    less than one in a thousand.
 
     Returns:
-        "adds up": each is the one before plus the same; "repeats": they come in a cycle;
-        "settles": they drift, or close in on a value; "scatters": none of these.
+        "adds up": each is the one before plus a constant; "repeats": they come in a cycle;
+        "settles": they drift, or converge; "scatters": none of these.
 
     Example:
         >>> pattern([0.5 * k for k in range(1, 13)])
@@ -297,7 +297,7 @@ def pattern(values: Sequence[float]) -> Pattern:
 
 
 def same_loss(first: Array, second: Array, eps: float) -> bool:
-    """Whether two evaluations' terms have the same sum but for the order of its additions."""
+    """Whether the terms of two evaluations have the same sum, up to the order of additions."""
     a, b = (float(np.sum(terms, dtype=np.float64)) for terms in (first, second))
     scale = float(np.sum(np.abs(first), dtype=np.float64))
     return a == b or abs(a - b) <= REORDERING_ULPS * eps * scale
@@ -308,8 +308,8 @@ def changed_tensors(
 ) -> dict[str, float]:
     """Tensors in which two gradients differ by more than the order of additions explains.
 
-    Where a tensor's terms cancel, their rounding is large beside their sum: a hundredth of the
-    whole gradient's size counts as size for each.
+    Where the terms of a tensor cancel, their rounding is large compared with their sum: so each
+    tensor counts as at least a hundredth of the whole gradient in size.
 
     Returns:
         name to ‖second − first‖ / ‖first‖.
@@ -326,7 +326,7 @@ def changed_tensors(
 
 
 def kept_part(gradients: Sequence[Mapping[str, Array]], names: Sequence[str]) -> float | None:
-    """By which factor the second change between three gradients is the first one.
+    """The factor between the first and the second change of three gradients.
 
     1: every call adds the same; between 0 and 1: a part is kept; 0: the second and the third
     are equal; None: the two changes are no multiples of each other.
@@ -353,7 +353,7 @@ RESET_FAILS = "Target.reset is called before each evaluation and does not put al
 
 
 def loss_differs(values: Sequence[float], how: Pattern, has_reset: bool) -> NoReturn:
-    """Evaluated again at the same point, the loss is another."""
+    """Refuses a loss that differs when it is evaluated again at the same point."""
     back = RESET_FAILS if has_reset else RESET
     again = RESET_FAILS if has_reset else "seed it before each evaluation: Target(reset=…)"
     differences = np.abs(np.diff(values))
@@ -376,7 +376,7 @@ def loss_differs(values: Sequence[float], how: Pattern, has_reset: bool) -> NoRe
 
 
 def gradient_changes_loss(before: float, after: float, has_reset: bool) -> NoReturn:
-    """The loss is another once the gradient has been called."""
+    """Refuses a loss that differs once the gradient has been called."""
     meaning = (
         "calling the gradient changes what the loss depends on, the parameters' arrays aside: "
         "weights updated inside the backward pass in a copy that the target keeps, a state, or "
@@ -387,7 +387,7 @@ def gradient_changes_loss(before: float, after: float, has_reset: bool) -> NoRet
 
 
 def loss_remembers(before: float, after: float, has_reset: bool) -> NoReturn:
-    """The loss is another once the parameters have been elsewhere."""
+    """Refuses a loss that differs once the parameters have been moved and put back."""
     meaning = (
         "something of the other point is left: a state, or a copy of the parameters that is not "
         f"made anew at every evaluation; {RESET_FAILS if has_reset else RESET}"
@@ -399,7 +399,7 @@ def loss_remembers(before: float, after: float, has_reset: bool) -> NoReturn:
 def loss_does_not_react(
     loss: float, names: Sequence[str], tensors: int, slopes: Mapping[str, float]
 ) -> NoReturn:
-    """The loss is the same wherever these tensors stand."""
+    """Refuses a loss that is the same wherever these tensors stand."""
     steepest = max(slopes, key=lambda name: slopes[name])
     meaning = (
         "it works on a copy: detached, converted to another dtype, or read once when the loss was "
@@ -415,7 +415,7 @@ def loss_does_not_react(
 
 
 def parameters_overwritten(name: str) -> NoReturn:
-    """The loss sets the parameters to what they were."""
+    """Refuses a loss that sets the parameters back to their old values."""
     meaning = "it writes a copy of its own into them; let it read them, and never write"
     seen = "it back at its old values after the loss was evaluated elsewhere"
     _refuse(f"parameters[{name!r}]", "the loss to leave it as it is", seen, meaning)
@@ -427,7 +427,7 @@ def parameters_overwritten(name: str) -> NoReturn:
 def gradient_differs(
     changed: Mapping[str, float], norms: Sequence[float], kept: float | None, has_reset: bool
 ) -> NoReturn:
-    """Called again at the same point, the gradient is another."""
+    """Refuses a gradient that differs when it is called again at the same point."""
     name = next(iter(changed))
     back = RESET_FAILS if has_reset else RESET
     if kept is None:
@@ -454,7 +454,7 @@ def gradient_differs(
 
 
 def gradient_is_stale(changed: Mapping[str, float]) -> NoReturn:
-    """The gradient depends on where the loss was evaluated last."""
+    """Refuses a gradient that depends on where the loss was evaluated last."""
     name = max(changed, key=lambda each: changed[each])
     seen = (
         f"another ({_percent(changed[name])} of its size away) once the loss had been evaluated "
@@ -471,7 +471,7 @@ def gradient_is_stale(changed: Mapping[str, float]) -> NoReturn:
 
 
 def unused(names: Sequence[str]) -> str:
-    """These tensors do not matter."""
+    """A note that these tensors do not matter."""
     one = len(names) == 1
     return (
         f"The loss does not react to {', '.join(names)} at all, and {'its' if one else 'their'} "
@@ -480,7 +480,7 @@ def unused(names: Sequence[str]) -> str:
 
 
 def still(names: Sequence[str]) -> str:
-    """The loss did not change where the gradient says that it would, by little."""
+    """A note that the loss did not change where the gradient predicts a slight change."""
     one = len(names) == 1
     return (
         f"The loss did not change when {', '.join(names)} {'was' if one else 'were'} moved, though "
@@ -490,7 +490,7 @@ def still(names: Sequence[str]) -> str:
 
 
 def short_loss(carried: str, digits: int, parameters: str) -> str:
-    """The loss has fewer digits than its parameters."""
+    """A note that the loss has fewer digits than its parameters."""
     return (
         f"The loss carries {digits} digits ({carried}), its parameters are {parameters}: it is "
         f"converted on the way, and the error bars are as wide as {carried} makes them."
@@ -498,7 +498,7 @@ def short_loss(carried: str, digits: int, parameters: str) -> str:
 
 
 def gradient_precision(gradient: Mapping[str, Array], parameters: Mapping[str, Array]) -> list[str]:
-    """Tensors whose gradient comes in another precision than the parameter's."""
+    """Notes on tensors whose gradient has another precision than the parameter."""
     kinds: dict[tuple[str, str, str], list[str]] = {}
     for name, array in gradient.items():
         own, came = str(parameters[name].dtype), str(array.dtype)

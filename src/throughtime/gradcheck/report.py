@@ -25,9 +25,9 @@ class Cause:
         statement: what is wrong and where, one sentence.
         change: what to change, one sentence.
         where: tensors, gates or steps that it concerns, in words; "": all of them.
-        confidence: 0 … 1. Above 0.9: it explains every entry looked at down to its error bar, and
+        confidence: 0 … 1. Above 0.9: it explains every measured entry down to its error bar, and
             nothing else that was tried does; at 0.5: it is one of two things that would.
-        evidence: what speaks for it, with numbers, and what experiments showed.
+        evidence: the evidence for it, with numbers, and what experiments showed.
         alternatives: identifiers of faults that cannot be told apart from it here.
         discrepancy_before, discrepancy_after: d as it is, and with this and all causes before it
             undone; None where its effect on the gradient is not known entry by entry.
@@ -75,8 +75,8 @@ class WrongArea:
     Attributes:
         rows, columns: the first and the last, counted from 0; of a tensor with more than two axes
             the columns are all axes but the first, laid flat.
-        words: it in words, with the gate that it is where that is known.
-        looked: how many of its entries were looked at by themselves.
+        words: the area in words, with its gate where that is known.
+        looked: how many of its entries were measured one by one.
         wrong: how many of these are wrong.
     """
 
@@ -92,7 +92,7 @@ class Direction:
     """One direction in which the loss was differentiated.
 
     Attributes:
-        label: what moved: "all", "rows 0–4", …
+        label: what was moved: "all", "rows 0–4", …
         gradient: the gradient under test along it, g·v.
         numerical: the numerical derivative along it.
         error: its error bar.
@@ -106,22 +106,22 @@ class Direction:
 
 @dataclass(frozen=True)
 class TensorReport:
-    """One tensor.
+    """What a check found in one tensor.
 
     Attributes:
         verdict: "agree", "disagree" or "unresolved".
         discrepancy: d = ‖g − n‖ / (‖g‖ + ‖n‖) over the entries looked at, or estimated from
-            random directions where they saw more of it.
+            random directions where these cover more of it.
         floor: the d that the error bars alone would give.
         smallest_error: the smallest relative error of this tensor's gradient that would have
-            been accused; infinite where none would have been.
+            been called wrong; infinite where none would have been.
         shape: of the tensor.
-        step: of the difference that its numbers come from, in the parameter's units.
-        order: of that difference: its truncation error grows as stepᵒʳᵈᵉʳ.
-        indices: entries that were looked at one by one, counted in C order.
+        step: the step of the difference that its numbers come from, in the parameter's units.
+        order: the order of that difference: its truncation error grows as stepᵒʳᵈᵉʳ.
+        indices: entries that were measured one by one, counted in C order.
         gradient, numerical, errors: at these entries.
         worst: the entry that is furthest off, in units of its error bar; None where no entry
-            was looked at by itself.
+            was measured by itself.
         wrong: entries that were located as wrong, furthest off first.
         areas: rows and columns that were located as wrong.
         all_found: whether nothing beside these entries and areas was found wrong, in a search
@@ -166,7 +166,7 @@ class Point:
     Attributes:
         name: "as given", "characteristic", "T = 1", …
         steps: T there, where the target says so.
-        verdict, discrepancy, floor, tensors: as in the report, of this point alone.
+        verdict, discrepancy, floor, tensors: as in the report, for this point alone.
     """
 
     name: str
@@ -179,14 +179,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Valley:
-    """How one direction's error bar came about: noise falls with the step, truncation grows.
+    """The error bar of one direction over the step: noise falls with it, truncation grows.
 
     Attributes:
         steps: how far the differences reach, in units of the direction.
-        noise: what the loss's rounding may add to the best of those that reach so far.
-        truncation: what the loss's higher derivatives may add to it.
-        chosen: the step that was taken.
-        order: of the difference that was taken: its truncation grows as stepᵒʳᵈᵉʳ.
+        noise: what the rounding of the loss may add to the best difference that reaches so far.
+        truncation: what the higher derivatives of the loss may add to it.
+        chosen: the step that was chosen.
+        order: the order of the chosen difference: its truncation grows as stepᵒʳᵈᵉʳ.
     """
 
     steps: Array
@@ -207,10 +207,10 @@ class Report:
         discrepancy: d = ‖g − n‖ / (‖g‖ + ‖n‖) at the point as given. Where the gradient is wrong
             at another point alone, `decisive` has the d that the headline gives.
         floor: the d that the error bars alone would give.
-        smallest_error: the smallest relative error that this check would have seen, of the
-            tensor in which it saw least.
+        smallest_error: the smallest relative error that this check would have found in every
+            tensor.
         tensors: by name, at the point as given, with verdicts over all points.
-        points: every point that was looked at.
+        points: every point that was examined.
         causes: what explains a disagreement, best first; empty: unknown.
         evaluations: how many losses were evaluated.
         seconds: how long the check took.
@@ -251,9 +251,9 @@ class Report:
 
     @property
     def decisive(self) -> Point:
-        """The point that the headline speaks of: where the gradient is furthest off.
+        """The point that the headline is about: the one at which the gradient is furthest off.
 
-        The point as given, where it disagrees nowhere.
+        It is the point as given where the gradient disagrees nowhere.
         """
         given = Point(
             AS_GIVEN, self.steps, self.verdict, self.discrepancy, self.floor, self.tensors
@@ -270,7 +270,7 @@ class Report:
         return circumstances(self)
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Writes the whole report, every entry looked at included."""
+        """Writes the whole report, including every entry that was measured."""
         replace(path, (json.dumps(self.as_dict(), indent=1) + "\n").encode())
 
     def as_dict(self) -> dict[str, object]:
@@ -327,7 +327,7 @@ def _wrapped(sentence: str, width: int | None) -> list[str]:
 def headline(report: Report) -> str:
     """The verdict, and how far apart gradient and numerical derivative are, in one line.
 
-    Where they disagree: how far they are at most, and at which point, if not at the one as given.
+    Where they disagree, it is the largest discrepancy, with its point if not the one as given.
     """
     if not any(tensor.measured for tensor in report.tensors.values()):
         return f"{report.verdict.upper()}: no derivative was measured"
@@ -348,9 +348,9 @@ def where(point: Point) -> str:
 
 
 def shown_tensors(report: Report) -> Iterator[tuple[str, Mapping[str, TensorReport]]]:
-    """The tensors that a reader should see: at the point as given, at a worse one before.
+    """The tensors to show: those at the worst point first, if any, then those as given.
 
-    Each with its point in words, "" where there is one alone.
+    Each comes with its point in words, "" where there is only one.
     """
     point = report.decisive
     if point.name == AS_GIVEN:
@@ -377,7 +377,7 @@ def circumstances(report: Report) -> str:
 
 
 def table_row(name: str, tensor: TensorReport) -> tuple[str, ...]:
-    """One tensor's row, under HEADINGS."""
+    """One tensor's row of the table, under HEADINGS."""
     distance = (f"{tensor.discrepancy:.2e}", f"{tensor.floor:.0e}")
     row = (name, tensor.verdict, *(distance if tensor.measured else ("—", "—")))
     worst = tensor.worst
@@ -410,7 +410,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def explanation(causes: Sequence[Cause], width: int = WIDTH) -> Iterator[str]:
-    """What is wrong, what to change, and what speaks for it, as lines of text."""
+    """What is wrong, what to change, and the evidence, as lines of text."""
     for number, cause in enumerate(causes, start=1):
         of_many = f"{number}. " if len(causes) > 1 else ""
         name = f"[{cause.fault}, confidence {cause.confidence:.0%}]"
@@ -423,7 +423,7 @@ def explanation(causes: Sequence[Cause], width: int = WIDTH) -> Iterator[str]:
 
 
 def explained_part(cause: Cause, number: int) -> Iterator[str]:
-    """How much a cause explains, being the so-manieth, and what would look the same."""
+    """How much a cause explains, given its rank, and what would look the same."""
     before, after = cause.discrepancy_before, cause.discrepancy_after
     if before is not None and after is not None:
         undone = "this" if number == 1 else "this and those above"

@@ -22,11 +22,11 @@ class Block:
     """A stretch of one tensor's entries, counted in C order, and how each of them moves.
 
     Attributes:
-        name: of the tensor.
+        name: the name of the tensor.
         start, stop: the stretch.
-        seed: of what is drawn for the whole tensor; None for a move of 1.
-        weight: of the whole block.
-        ramp: whether later entries move farther, in proportion to their place in the stretch.
+        seed: random seed for the moves of the whole tensor; None: each entry moves by 1.
+        weight: a factor for the whole block.
+        ramp: whether later entries move farther, in proportion to their index in the stretch.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Block:
     ramp: bool = False
 
     def moves(self, size: int) -> Array:
-        """(stop − start,): how far each entry moves at step 1, in a tensor of so many entries."""
+        """(stop − start,): how far each entry moves at step 1; `size`: the tensor's entries."""
         count = self.stop - self.start
         if self.seed is None:
             moves = np.full(count, self.weight)
@@ -49,13 +49,13 @@ class Block:
 
 @dataclass(frozen=True)
 class SearchDirection:
-    """What is to be measured: the slope of the loss along a direction.
+    """A direction along which the slope of the loss is to be measured.
 
     Attributes:
         label: what moves, in words.
         blocks: which entries move, and how.
-        unit: the length of step 0 of its ladder.
-        step_exponents: where its walk starts.
+        unit: the length of the step with exponent 0.
+        step_exponents: the steps that its search starts with.
         goal: an error bar that is small enough.
     """
 
@@ -82,7 +82,7 @@ def product(blocks: tuple[Block, ...], arrays: Mapping[str, Array]) -> float:
 
 
 def length(blocks: tuple[Block, ...], arrays: Mapping[str, Array]) -> float:
-    """‖array ∘ v‖₂: the product's typical size, were all signs drawn anew."""
+    """‖array ∘ v‖₂: the typical size of the product for random signs."""
     total = 0.0
     for block in blocks:
         flat = arrays[block.name].reshape(-1)
@@ -92,7 +92,7 @@ def length(blocks: tuple[Block, ...], arrays: Mapping[str, Array]) -> float:
 
 
 def scales_of(parameters: Mapping[str, Array]) -> dict[str, float]:
-    """Root mean square of each tensor; of one that is all 0, the middle one of the others."""
+    """Root mean square of each tensor; for one that is all 0, the median of the others."""
     sizes = {
         name: float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if array.size else 0.0
         for name, array in parameters.items()
@@ -104,7 +104,7 @@ def scales_of(parameters: Mapping[str, Array]) -> dict[str, float]:
 
 @lru_cache(maxsize=6)
 def _drawn(size: int, seed: int) -> Array:
-    """Signs by chance, times 0.5 … 1.5: two errors that are each other's negative do not cancel.
+    """Random signs times 0.5 … 1.5, so that two opposite errors do not cancel.
 
     The mean square is 1, so that the mean square of a product is the squared length.
     """
@@ -127,19 +127,19 @@ def draw_moves(blocks: tuple[Block, ...], parameters: Mapping[str, Array]) -> Mo
 class MovedParameters:
     """A context in which a target's parameters are moved by a step along a direction.
 
-    One entry's step is the one that its precision could hold. Of many entries each is rounded in
-    its own way, and where they arrive lies off the line.
+    The step of a single entry is the one that its precision can hold. Many entries are rounded
+    each in its own way, so that they end up off the line.
 
     Args:
         target: its parameters are moved in place.
-        gradient: tells what the last digits do to the loss.
+        gradient: predicts what the last digits do to the loss.
         moves: the direction: blocks, and how far each entry of them moves at step 1.
-        step: how far.
+        step: the step.
 
     Attributes:
         realised: the step that was taken.
-        off_line_error: what lies off the line moves the loss by so much, as the gradient says.
-        finite: whether all parameters are.
+        off_line_error: the change of the loss that the gradient predicts for being off the line.
+        finite: whether all parameters are finite.
     """
 
     def __init__(

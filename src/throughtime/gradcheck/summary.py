@@ -46,14 +46,14 @@ from throughtime.gradcheck.verdict import (
 
 @dataclass(frozen=True)
 class Summary:
-    """A point of the report, and what is worth a sentence."""
+    """A point of the report, and notes on it."""
 
     point: Point
     notes: tuple[str, ...]
 
 
 def summarise(name: str, examination: Examination) -> Summary:
-    """The report of a point that was looked at."""
+    """The report of a point that was examined."""
     point = examination.point
     most = max(point.weight(n) for n in point.parameters)
     tensors = {}
@@ -121,21 +121,21 @@ def _distance(point: EvaluationPoint, name: str, found: TensorMeasurements) -> D
 
 
 def _negligible(found: TensorMeasurements, most: float) -> bool:
-    """Whether the tensor does not move the loss, or by next to nothing beside the others.
+    """Whether the tensor does not move the loss, or by next to nothing compared with the others.
 
-    And its gradient says so too, or it would differ by more than the error bars.
+    Its gradient says so too, or it would differ by more than the error bars.
     """
     measured = found.whole or list(found.entries.values())
     if not measured or not all(np.isfinite(m.error) for m in measured):
         return False
     if all(m.flat and m.gradient == 0 for m in measured):
         return True
-    # Of a single entry the unit is a step, of a direction its moves have the mean square 1.
+    # The unit of a single entry is a step; the moves of a direction have a mean square of 1.
     return all(m.error * m.direction.unit <= NEGLIGIBLE_WEIGHT * most for m in measured)
 
 
 def _overall(examination: Examination, tensors: dict[str, TensorReport]) -> Distance:
-    """d over all tensors: from all entries, or put together from what each tensor showed."""
+    """d over all tensors: from all entries, or combined from the d of each tensor."""
     point = examination.point
     directions = [m for m in examination.overall if np.isfinite(m.error)]
     over_all = (
@@ -155,7 +155,7 @@ COLUMNS = ("gradient", "numerical", "errors")
 
 
 def _put_together(point: EvaluationPoint, tensors: dict[str, TensorReport]) -> Distance:
-    """From d = ‖g − n‖ / (‖g‖ + ‖n‖) of each tensor, with ‖n‖ from its entries or directions."""
+    """d over all from d = ‖g − n‖ / (‖g‖ + ‖n‖) of each, with ‖n‖ from entries or directions."""
     apart, errors, g_square, n_square = 0.0, 0.0, 0.0, 0.0
     for name, tensor in tensors.items():
         g = point.sizes[name]
@@ -198,7 +198,7 @@ def _notes(examination: Examination) -> Iterable[str]:
 
 
 def _has_notable_kink(found: Measurement) -> bool:
-    """Whether a kink makes the error bar what it is, and that is worth telling."""
+    """Whether a kink dominates the error bar and is large enough for a note."""
     size = max(abs(found.gradient), abs(found.numerical))
     return found.at_kink and found.slope is not None and found.slope.kink > NOTABLE_KINK * size
 
@@ -214,10 +214,10 @@ def _direction(found: Measurement) -> Direction:
 
 @dataclass(frozen=True)
 class Location:
-    """What a report says of the places that are wrong in a tensor.
+    """Where in a tensor something is wrong, as a report says it.
 
     Attributes:
-        areas: rows and columns.
+        areas: rows and columns that are wrong.
         all_found: whether nothing else is wrong, as far as was measured.
         sentences: about these areas, and about what was not searched.
     """
@@ -228,7 +228,7 @@ class Location:
 
 
 def describe_location(point: EvaluationPoint, name: str, found: TensorMeasurements) -> Location:
-    """From all of a tensor's entries, or from a search for those that are wrong."""
+    """Where a tensor is wrong: from all its entries, or from a search for the wrong ones."""
     if found.complete and found.wrong:
         return _of_all(point, name, found)
     if found.located is None:
@@ -249,7 +249,7 @@ def describe_location(point: EvaluationPoint, name: str, found: TensorMeasuremen
 
 
 def _of_all(point: EvaluationPoint, name: str, found: TensorMeasurements) -> Location:
-    """Of a tensor whose entries were all looked at."""
+    """The location in a tensor whose entries were all measured."""
     shape = point.parameters[name].shape
     table = np.array([rejects(found.entries[k]) for k in range(len(found.entries))])
     table = table.reshape(table_of(shape))
@@ -274,7 +274,7 @@ def _counted(table: Array, area: Area) -> LocatedArea:
 
 
 def _sentence(point: EvaluationPoint, name: str, areas: Sequence[LocatedArea], outside: str) -> str:
-    """Areas that are wrong, and what speaks for it."""
+    """A sentence on areas that are wrong, with the evidence."""
     shape = point.parameters[name].shape
     measured, wrong = sum(one.measured for one in areas), sum(one.wrong for one in areas)
     whole = areas[0].area == Area.whole(shape)
@@ -290,13 +290,13 @@ def _sentence(point: EvaluationPoint, name: str, areas: Sequence[LocatedArea], o
 
 
 def _strips(strips: Sequence[Area], shape: Shape) -> str:
-    """That strips beside an area agree."""
+    """Says that strips beside an area agree."""
     one = len(strips) == 1 and 1 in (strips[0].height, strips[0].width)
     return f"{listed([strip.words(shape) for strip in strips])} {'agrees' if one else 'agree'}"
 
 
 def _words(point: EvaluationPoint, name: str, area: Area) -> str:
-    """An area in words, with the gate that it is; where gates are open, if one reading fits."""
+    """An area in words, with its gate where only one reading of the gates fits."""
     shape = point.parameters[name].shape
     gates = {gates.words(area, shape) for gates in gates_of(point.target, name)} - {""}
     words = area.words(shape)
@@ -330,7 +330,7 @@ MORE = "look at more directions: effort='normal'"
 
 
 def remedy(point: EvaluationPoint, name: str, found: TensorMeasurements) -> str:
-    """One sentence: what would help most, judged by what made the error bars wide."""
+    """One sentence: what would help most, judged by what makes the error bars wide."""
     measured = [*found.whole, *found.entries.values()]
     if not measured:
         return BUDGET
@@ -349,7 +349,7 @@ def remedy(point: EvaluationPoint, name: str, found: TensorMeasurements) -> str:
         return INSIDE
     if worst.at_kink:
         return KINK
-    # With more digits the steps may be smaller, at which the loss curves less, too.
+    # With more digits the steps may be smaller, and the loss curves less over them.
     if point.noise.digits > SHORT_SPACING or _single_precision(point):
         small = point.scales[name] < SMALL_WEIGHTS
         return TERMS if point.terms == 1 else LARGER if small else DOUBLE

@@ -24,7 +24,7 @@ class Sweep:
 
     Attributes:
         epsilons: the steps of the central differences.
-        tensors: name to d at each step.
+        tensors: d at each step, by name.
         overall: d over all tensors at each step.
     """
 
@@ -56,13 +56,13 @@ def sweep_target(
     workers: int = 1,
     progress: bool | None = None,
 ) -> Sweep:
-    """Discrepancy of a target's gradient, every entry of it, at each of several fixed steps.
+    """The discrepancy of a target's gradient, over all its entries, at each of several fixed steps.
 
     A step below an entry's precision leaves it unchanged; its difference then counts as 0, which
     is what subtracting two equal losses gives.
 
     Args:
-        target: what to sweep; every parameter costs two losses a step.
+        target: what to sweep; every parameter costs two losses for each step.
         epsilons: the steps.
         workers: evaluate in so many processes, as in `check_target`.
         progress: whether to show a bar; by default in a terminal, after two seconds.
@@ -104,7 +104,7 @@ def _parts(target: Target) -> Iterator[_Part]:
 def _measured(
     evaluator: Evaluator, parts: Sequence[_Part], epsilons: tuple[float, ...], workers: int
 ) -> Iterator[Array]:
-    """The numerical derivatives of each part, (steps, entries), as they are done."""
+    """The numerical derivatives of each part, (steps, entries), as they are computed."""
     if check_workers(workers) == 1:
         return (_derivatives(evaluator, part, epsilons) for part in parts)
     proof = _moved_loss(evaluator)
@@ -115,13 +115,13 @@ def _measured(
 def _derivatives_of_a_copy(
     evaluator: Evaluator, part: _Part, epsilons: tuple[float, ...], proof: float
 ) -> Array:
-    """In a worker, whose copy has to answer as the original does."""
+    """In a worker, whose copy must give the same loss as the original."""
     refuse_other_loss(_moved_loss(evaluator), proof, 1e-6 * abs(proof))
     return _derivatives(evaluator, part, epsilons)
 
 
 def _moved_loss(evaluator: Evaluator) -> float:
-    """The loss where every parameter is a quarter larger."""
+    """The loss with every parameter a quarter larger."""
     before = {name: array.copy() for name, array in evaluator.target.parameters.items()}
     try:
         for array in evaluator.target.parameters.values():

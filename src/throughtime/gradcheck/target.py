@@ -92,7 +92,7 @@ class Target:
 
 
 class Evaluator:
-    """Evaluates a target's functions, counts, and refuses what no verdict could rest on.
+    """Evaluates a target's functions, counts evaluations, and refuses unusable results.
 
     It is made where the parameters stand unmoved: what the target freezes is taken there.
     """
@@ -107,7 +107,7 @@ class Evaluator:
             target.freeze()
 
     def terms(self) -> Array:
-        """What the loss returns where the parameters stand now, as it comes: NaN passes."""
+        """What the loss returns where the parameters stand now; NaN is not refused."""
         self._reset()
         value = self.target.loss(*self._loss_arguments)
         self.evaluations += 1
@@ -119,7 +119,7 @@ class Evaluator:
         return self.total(self.terms())
 
     def total(self, terms: Array) -> float:
-        """The sum of the loss's terms, which is refused where it is not finite."""
+        """The sum of the loss's terms; refused where it is not finite."""
         with np.errstate(over="ignore", invalid="ignore"):
             total = float(np.sum(terms, dtype=np.float64))
         if not np.isfinite(total):
@@ -144,7 +144,7 @@ class Evaluator:
 
 @contextmanager
 def _as_check_errors() -> Iterator[None]:
-    """What a function returned in the wrong form is a reason why the check could not run."""
+    """Turns a ValueError about a returned value into a CheckError: the check could not run."""
     try:
         yield
     except ValueError as problem:
@@ -169,7 +169,7 @@ def _arguments(name: str, target: Target) -> tuple[Any, ...]:
 
 
 def loss_terms(value: Any) -> Array:
-    """What the loss returned, copied: an array of real numbers in the precision it came in."""
+    """A copy of what the loss returned: an array of real numbers in its own precision."""
     try:
         terms = np.asarray(value).copy()
         if terms.dtype.kind not in "biuf":  # lists of Python's numbers, other libraries' numbers
@@ -185,7 +185,7 @@ def loss_terms(value: Any) -> Array:
 
 
 def finite_terms(terms: Array, steps: int | None) -> None:
-    """Refuses NaN and infinity in the loss, and names the step where the terms tell of it."""
+    """Refuses NaN and infinity in the loss; names the step where the terms show it."""
     bad = np.argwhere(~np.isfinite(terms))
     if not len(bad):
         return
@@ -204,7 +204,7 @@ def finite_terms(terms: Array, steps: int | None) -> None:
 
 
 def gradient_arrays(found: object, parameters: Mapping[str, Array]) -> dict[str, Array]:
-    """What the gradient returned, copied: every name there, every shape right, real numbers."""
+    """A copy of what the gradient returned; refuses wrong names, wrong shapes, other numbers."""
     if not isinstance(found, Mapping):
         kind = type(found).__name__
         way_out = "return {" + ", ".join(f"{name!r}: …" for name in parameters) + "}"
@@ -214,7 +214,7 @@ def gradient_arrays(found: object, parameters: Mapping[str, Array]) -> dict[str,
 
 
 def finite_gradient(gradient: Mapping[str, Array]) -> None:
-    """Refuses NaN and infinity, and names the parameter, the entry and how many there are."""
+    """Refuses NaN and infinity; names the parameter, the first entry, and how many there are."""
     for name, array in gradient.items():
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
@@ -225,7 +225,7 @@ def finite_gradient(gradient: Mapping[str, Array]) -> None:
 
 
 def _names(found: Mapping[str, object], parameters: Mapping[str, Array]) -> None:
-    """Refuses missing and superfluous names, and pairs those that look alike."""
+    """Refuses missing and superfluous names, and suggests similar ones."""
     missing = [name for name in parameters if name not in found]
     unknown = [str(name) for name in found if name not in parameters]
     if not missing and not unknown:
@@ -240,7 +240,7 @@ def _names(found: Mapping[str, object], parameters: Mapping[str, Array]) -> None
 
 
 def _copy(name: str, value: Any, parameter: Array) -> Array:
-    """One tensor of the gradient, in memory of its own."""
+    """A copy of one tensor of the gradient."""
     what = f"gradient[{name!r}]"
     try:
         copy = np.asarray(value).copy()
@@ -257,7 +257,7 @@ def _copy(name: str, value: Any, parameter: Array) -> Array:
 
 
 def _other_shape(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    """What may have happened to a shape."""
+    """A way out for a wrong shape, "" where none suggests itself."""
     if len(found) > 1 and found == wanted[::-1]:
         return "transposed? return its .T"
     if tuple(n for n in found if n != 1) == tuple(n for n in wanted if n != 1):

@@ -55,7 +55,7 @@ class Distance:
     Attributes:
         d: the discrepancy.
         floor: the d that the error bars alone would give.
-        smallest: the smallest relative error that would have been accused.
+        smallest: the smallest relative error that would have been rejected.
     """
 
     d: float
@@ -64,19 +64,19 @@ class Distance:
 
 
 def rejects(found: Measurement) -> bool:
-    """Whether the two differ by more than their error bars."""
+    """Whether a measurement rejects the gradient: they differ by more than their error bar."""
     return found.z > REJECTION_BARS
 
 
 def with_kink_bound(found: Measurement, *others: Measurement) -> Measurement:
-    """The same; what is accused has an error bar that spans kinks that may hide among its steps.
+    """The same; where it rejects, with an error bar that spans kinks hidden among its steps.
 
     Where noise covers all steps below a kink, the function looks smooth beyond it, with another
-    slope. What differs may differ for that.
+    slope, and a difference may be due to that.
 
     Args:
-        found: what to be cautious about.
-        others: further looks along its line; what these exclude as far as its steps reach is.
+        found: the measurement.
+        others: further measurements along its line that reach as far; they may exclude kinks.
     """
     if not rejects(found):
         return found
@@ -85,20 +85,20 @@ def with_kink_bound(found: Measurement, *others: Measurement) -> Measurement:
 
 
 def with_error_covering(found: Measurement) -> Measurement:
-    """The same with an error bar that explains the difference, where nothing else stands by it."""
+    """The same with an error bar that covers the difference, where nothing else confirms it."""
     least = abs(found.residual) / REJECTION_BARS * (1 + 1e-12)
     return replace(found, error=max(found.error, least))
 
 
 def settled(found: Sequence[Measurement], entries: int, size: float) -> bool:
-    """Whether random directions over so many entries leave nothing for a closer look to find.
+    """Whether random directions over so many entries leave nothing for finer measurements to find.
 
-    One entry off by SETTLED of their root mean square would have been accused, since none moves
-    by less than LEAST; and so would an error spread over all of them that the verdict is to
-    exclude, but for a chance of OVERLOOKED.
+    One entry off by `SETTLED_ENTRY` of their root mean square would have been rejected, since none
+    moves by less than `LEAST_MOVE`. So would an error spread over all of them that the verdict has
+    to exclude, except with a probability of `OVERLOOKED_PROBABILITY`.
 
     Args:
-        found: along directions drawn independently.
+        found: measurements along directions drawn independently.
         entries: how many of them move.
         size: ‖g ∘ v‖.
     """
@@ -119,7 +119,7 @@ def to_settle(entries: int) -> float:
 def combined(first: Measurement, second: Measurement) -> Measurement:
     """One result from two that were measured with different steps.
 
-    Two error bars that do not meet have missed something: then their distance is the error.
+    Where the two are further apart than the error bar, their distance is the error.
     """
     better = min(first, second, key=lambda m: m.error)
     apart = abs(first.numerical - second.numerical)
@@ -129,10 +129,10 @@ def combined(first: Measurement, second: Measurement) -> Measurement:
 
 
 def reconcile(first: Measurement, second: Measurement) -> Measurement:
-    """`combined`, where the first is accused: with error bars that span what may be kinks.
+    """`combined`, where the first rejects: with error bars that span kinks that there may be.
 
-    Steps nearer by that find the gradient right, and the slope itself beyond any doubt, refute
-    what farther ones say: a kink, or a curve, among these.
+    Smaller steps that find the gradient right, and the slope itself beyond doubt, refute larger
+    ones, among which there may be a kink, or curvature.
     """
     clear = abs(second.numerical) > UNDOUBTED_BARS * second.error
     if clear and second.step < first.step and not rejects(second):
@@ -151,7 +151,7 @@ def averaged(found: Sequence[Measurement]) -> Measurement:
 
 
 def distance_over_entries(entries: Sequence[Measurement]) -> Distance:
-    """Over entries, each of them looked at."""
+    """The distance over entries that were all measured."""
     g, n, errors = columns(entries)
     size = float(np.linalg.norm(g))
     smallest = REJECTION_BARS * float(np.linalg.norm(errors)) / size if size else np.inf
@@ -159,10 +159,10 @@ def distance_over_entries(entries: Sequence[Measurement]) -> Distance:
 
 
 def distance_over_directions(directions: Sequence[Measurement], size: float) -> Distance:
-    """Estimated from random directions: E (r·v)² = ‖r‖².
+    """The distance estimated from random directions: E (r·v)² = ‖r‖².
 
     Args:
-        directions: along directions drawn independently.
+        directions: measurements along directions drawn independently.
         size: ‖g‖ in the same units, which a single direction may be nearly perpendicular to.
     """
     g, n, errors = columns(directions)
@@ -178,13 +178,13 @@ def distance_over_directions(directions: Sequence[Measurement], size: float) -> 
 
 
 def visibility_factor(directions: int) -> float:
-    """How much larger than an error bar an error must be, to be seen in one of some directions.
+    """How many error bars an error must have to be seen in one of some random directions.
 
-    Along each it is a normal number of its own size; with probability MISSED all are smaller
-    than 1 / this.
+    Along each the error is a normal number times its size; with a probability of
+    `MISSED_PROBABILITY` all of these are smaller than 1 / this factor.
 
     Example:
-        >>> [round(hidden(k), 1) for k in (1, 2, 4)]
+        >>> [round(visibility_factor(k), 1) for k in (1, 2, 4)]
         [15.9, 3.5, 1.6]
     """
     overlooked = MISSED_PROBABILITY ** (1 / directions)
@@ -192,7 +192,7 @@ def visibility_factor(directions: int) -> float:
 
 
 def better_estimate(first: Distance, second: Distance | None) -> Distance:
-    """Of two estimates of one thing: the first where it is clear of its floor, else the sharper."""
+    """The first of two estimates where it is clear of its floor, else the one with less error."""
     if second is None:
         return first
     smallest = min(first.smallest, second.smallest)
@@ -208,7 +208,7 @@ def judge(wrong: bool, smallest: float, negligible: bool) -> Verdict:
 
 
 def columns(found: Sequence[Measurement]) -> tuple[Array, Array, Array]:
-    """Gradient, numerical derivative and error bar of each."""
+    """Gradients, numerical derivatives and error bars, as arrays."""
     rows = [(m.gradient, m.numerical, m.error) for m in found]
     g, n, errors = np.array(rows, dtype=np.float64).reshape(-1, 3).T
     return g, n, errors

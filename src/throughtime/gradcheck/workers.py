@@ -1,4 +1,4 @@
-"""Lines measured one after the other, or by several processes, through joblib.
+"""Directions measured one after the other, or by several processes, through joblib.
 
 Each process has its own copy of the target.
 """
@@ -27,7 +27,7 @@ from throughtime.gradcheck.tolerances import (
 
 
 class Runner(Protocol):
-    """Measures lines at a site; what the budget did not reach is None."""
+    """Measures directions at a point; what the budget did not reach is None."""
 
     def __call__(
         self, point: EvaluationPoint, directions: Sequence[SearchDirection]
@@ -37,7 +37,7 @@ class Runner(Protocol):
 def measure_serially(
     point: EvaluationPoint, directions: Sequence[SearchDirection]
 ) -> list[Measurement | None]:
-    """One line after the other, in this process."""
+    """Measures one direction after the other, in this process."""
     found: list[Measurement | None] = []
     for direction in directions:
         try:
@@ -52,13 +52,13 @@ EXTRA = "workers need joblib and cloudpickle: pip install 'throughtime[many]'"
 
 @dataclass
 class Workers:
-    """Measures lines in several processes.
+    """Measures directions in several processes.
 
     joblib decides where: in processes of this machine, or, inside `joblib.parallel_config`, on
     the machines of a Dask or Ray cluster.
 
     Args:
-        count: of processes; −1: as many as there are cores, or workers in the cluster.
+        count: how many processes; −1: as many as there are cores, or workers in the cluster.
     """
 
     count: int
@@ -70,12 +70,12 @@ class Workers:
         self.delayed = joblib.delayed
 
     def for_target(self, target: Target) -> Workers:
-        """Itself, where the target can be copied.
+        """Returns itself, if the target can be copied.
 
-        Seen at once, though a check that a few lines settle would not come to need it.
+        This is checked at once, although a check that few directions settle may not need copies.
 
         Raises:
-            CheckError: where it cannot.
+            CheckError: if it cannot.
         """
         if self.jobs > 1:
             _pickled(target)
@@ -84,7 +84,7 @@ class Workers:
     def __call__(
         self, point: EvaluationPoint, directions: Sequence[SearchDirection]
     ) -> list[Measurement | None]:
-        """See `run.Runner`."""
+        """See `Runner`."""
         if (
             self.jobs < 2
             or len(directions) < FEWEST_LINES
@@ -104,7 +104,7 @@ class Workers:
         return [measured for part, _ in found for measured in part]
 
     def _proof(self, point: EvaluationPoint) -> tuple[SearchDirection, float, float]:
-        """A move, the loss there, and how far a copy may differ from it by rounding."""
+        """A direction, the loss after a move along it, and by how much a copy may differ."""
         direction = point.direction_over_all("all")
         value = point.loss_along(direction.blocks)(PROOF_MOVE).value
         return direction, value, 100 * point.noise.at(value) + 1e-12 * abs(value)
@@ -117,10 +117,10 @@ def _measure(
     expected: float,
     tolerance: float,
 ) -> tuple[list[Measurement | None], int]:
-    """In a worker: the lines, and how many evaluations they took.
+    """In a worker: measures the directions, and returns how many evaluations they took.
 
-    A copy whose loss looks at other arrays than its parameters, as module-level ones do, would
-    find every slope to be 0.
+    In a copy whose loss uses other arrays than its parameters, as with module-level arrays, every
+    slope would be 0.
     """
     point: EvaluationPoint = _unpacked(packed)
     refuse_other_loss(point.loss_along(proof.blocks)(PROOF_MOVE).value, expected, tolerance)
@@ -128,7 +128,7 @@ def _measure(
 
 
 def refuse_other_loss(found: float, expected: float, tolerance: float) -> None:
-    """Refuses a copy of the target whose loss at a moved point is not the original's."""
+    """Refuses a copy of the target whose loss at a moved point differs from the original's."""
     if abs(found - expected) > tolerance and not (np.isnan(found) and np.isnan(expected)):
         way_out = "keep the arrays in the target's own functions, not in their module"
         expected_words = f"the loss {expected:.9g}, as here, at a moved point"
@@ -141,10 +141,10 @@ def in_copies(
     """`function(copy, *arguments)` of all arguments, in their order, wherever joblib decides.
 
     Args:
-        original: holds a target; each call has a copy of its own.
-        function: one that a new process finds by its name.
-        work: arguments.
-        count: of processes, as in `Workers`.
+        original: holds a target; each call has its own copy.
+        function: a function that a new process can import by its name.
+        work: the arguments of each call.
+        count: how many processes, as in `Workers`.
     """
     check_installed()
     packed = _pickled(original)
@@ -156,7 +156,7 @@ def in_processes(
 ) -> Iterator[Any]:
     """`function(*arguments)` of all arguments, in their order, wherever joblib decides.
 
-    They come as they are done, where joblib's backend can do so; Ray's gives them all at the end.
+    Results come as they are done where joblib's backend supports it; Ray's returns all at the end.
     """
     joblib = check_installed()
     backend, _ = joblib.parallel.get_active_backend()
@@ -166,7 +166,7 @@ def in_processes(
 
 
 def check_installed() -> Any:
-    """joblib, where it and cloudpickle are installed."""
+    """joblib, if it and cloudpickle are installed."""
     try:
         import cloudpickle  # noqa: F401
         import joblib
@@ -188,12 +188,12 @@ def _unpacked(packed: bytes) -> Any:
 
 
 def _pickled(original: Any) -> bytes:
-    """Bytes, since some backends share their memory, and each worker moves its own parameters."""
+    """Pickled bytes, since some backends share memory, and each worker moves its own parameters."""
     import cloudpickle
 
     try:
         packed: bytes = cloudpickle.dumps(original)
-    except Exception as problem:  # whatever a class may raise that does not want to be packed
+    except Exception as problem:  # whatever a class may raise that cannot be pickled
         seen = f"{type(problem).__name__}: {problem}"
         way_out = "build it from functions and arrays alone, or leave workers= out"
         refuse("workers", "a target that pickles", seen, way_out, error=CheckError)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import throughtime as tt
+from locating_examples import gru_target, smooth, spoilt
 from throughtime.derivatives import START_EXPONENTS
 from throughtime.gradcheck.areas import Area, Gates, gates_of
 from throughtime.gradcheck.budget import Budget, effort_of
@@ -20,7 +21,6 @@ from throughtime.gradcheck.target import Evaluator
 from throughtime.gradcheck.verdict import rejects
 from throughtime.gradcheck.workers import measure_serially
 from throughtime.targets import network_target
-from where_examples import gru_target, smooth, spoilt
 
 EFFORTS = ("quick", "normal", "exhaustive")
 GIVEN = {"points": ["as given"], "diagnose": False}

@@ -107,16 +107,16 @@ def _confirm(
             result[k] = _at_other_lengths(point, claim)
         except Spent:
             result[k] = None
-    standing = {k: m for k in places if (m := result[k]) is not None and rejects(m)}
+    remaining = {k: m for k in places if (m := result[k]) is not None and rejects(m)}
     try:
-        for k, m in standing.items():
+        for k, m in remaining.items():
             if not _above_all_noise(point, m):
                 result[k] = with_error_covering(m)
-        standing = {k: m for k, m in standing.items() if result[k] is m}
-        for k, m in _at_nearby_points(point, standing).items():
+        remaining = {k: m for k, m in remaining.items() if result[k] is m}
+        for k, m in _at_nearby_points(point, remaining).items():
             result[k] = m
     except Spent:
-        for k in standing:
+        for k in remaining:
             result[k] = None
 
 
@@ -274,32 +274,32 @@ class ClaimTest:
         """
         if self.point.target.freeze is not None:
             return None  # at other places its gradient is that of another loss
-        told, length = None, max(SHORT_STEP_RATIO * near, self.unit)
+        shown, length = None, max(SHORT_STEP_RATIO * near, self.unit)
         longest = length
-        while told is None and length >= near and len(self.moves) < MOST_MOVES:
+        while shown is None and length >= near and len(self.moves) < MOST_MOVES:
             move = self.integrate_over(length)
-            told = self.shows_difference(
+            shown = self.shows_difference(
                 move, SURE_BARS if self.noisier_than_known(move) else REJECTION_BARS
             )
             length /= LENGTH_RATIO
-        if told is False or not self.leaves_unexplained():
-            return told
-        leaning, doubting, noisy = 0, 0, self.has_uncurved_noise()
+        if shown is False or not self.leaves_unexplained():
+            return shown
+        confirming, contradicting, noisy = 0, 0, self.has_uncurved_noise()
         for length in (LENGTH_RATIO * longest, LENGTH_RATIO**2 * longest):
             move = self.integrate_over(length)
             far = self.shows_difference(move, SURE_BARS)
             if far is not None:
                 return far
             least = max(CONTAINED_BARS * move.error, REFUTING_PART * abs(self.claim.residual))
-            leaning += move.residual * np.sign(self.claim.residual) > least
+            confirming += move.residual * np.sign(self.claim.residual) > least
             apart = abs(move.residual - self.claim.residual)
             within = (
                 move.steady < STEADY_GRADIENT and abs(move.residual) < CONTAINED_BARS * move.error
             )
-            doubting += within and apart > CONTAINED_BARS * move.error
-        if doubting > 1:
+            contradicting += within and apart > CONTAINED_BARS * move.error
+        if contradicting > 1:
             return False
-        return told if told and (leaning > 1 or not noisy) else False
+        return shown if shown and (confirming > 1 or not noisy) else False
 
     def integrate_over(self, length: float) -> MoveResidual:
         """How far the gradient is off over a move of this length."""

@@ -110,7 +110,7 @@ class TensorReport:
 
     Attributes:
         verdict: "agree", "disagree" or "unresolved".
-        discrepancy: d = ‖g − n‖ / (‖g‖ + ‖n‖) over the entries looked at, or estimated from
+        discrepancy: d = ‖g − n‖ / (‖g‖ + ‖n‖) over the measured entries, or estimated from
             random directions where these cover more of it.
         floor: the d that the error bars alone would give.
         smallest_error: the smallest relative error of this tensor's gradient that would have

@@ -16,7 +16,7 @@ from throughtime.gradcheck.budget import Budget, effort_of
 from throughtime.gradcheck.evaluation_point import EvaluationPoint
 from throughtime.gradcheck.examination import MeasurementPlan
 from throughtime.gradcheck.locating import locate
-from throughtime.gradcheck.search_direction import Block
+from throughtime.gradcheck.search_direction import DirectionBlock
 from throughtime.gradcheck.target import Evaluator
 from throughtime.gradcheck.verdict import rejects
 from throughtime.gradcheck.workers import measure_serially
@@ -210,7 +210,9 @@ def test_what_is_wrong_in_two_places_is_no_stretch_between_them(dtype):
 
 def test_a_row_that_hides_from_one_direction_does_not_hide_from_another():
     honest = smooth((20, 30))
-    moves = Block("A", 0, 600, 1).moves(600)[9 * 30 : 10 * 30]  # of the first direction, in row 9
+    moves = DirectionBlock("A", 0, 600, 1).moves(600)[
+        9 * 30 : 10 * 30
+    ]  # of the first direction, in row 9
 
     def gradient():
         found = honest.gradient()

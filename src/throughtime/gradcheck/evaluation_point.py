@@ -24,13 +24,13 @@ from throughtime.derivatives import (
 )
 from throughtime.gradcheck.budget import Budget
 from throughtime.gradcheck.search_direction import (
-    Block,
+    DirectionBlock,
     MovedParameters,
     SearchDirection,
     draw_moves,
-    length,
-    product,
+    inner_product,
     scales_of,
+    typical_product,
 )
 from throughtime.gradcheck.target import Evaluator, Target
 from throughtime.gradcheck.tolerances import (
@@ -146,7 +146,7 @@ class EvaluationPoint:
             return
         others = (self.loss, function(FORMAT_PROBE).raw)
         eps = max(self._spacing(array) for array in self.parameters.values())
-        slope = product(blocks, self.gradient)
+        slope = inner_product(blocks, self.gradient)
         self.noise = measure_noise(function, float(eps), rounding, others, slope)
         self.gradient_noise = self._sample_gradient_noise(float(eps))
 
@@ -181,7 +181,7 @@ class EvaluationPoint:
         middle = float(np.median(list(sizes)))
         alike = max(sizes) < SIMILAR_SCALES * min(sizes)
         blocks = tuple(
-            Block(
+            DirectionBlock(
                 name,
                 0,
                 array.size,
@@ -202,7 +202,7 @@ class EvaluationPoint:
         Raises:
             Spent: when the budget is used up.
         """
-        gradient = product(direction.blocks, self.gradient)
+        gradient = inner_product(direction.blocks, self.gradient)
         rounding = self.rounding(direction.blocks)
         noise = self.noise_along(direction.blocks)
         values = StepSearch(self.loss_along(direction.blocks), self.loss, noise, direction.unit)
@@ -233,11 +233,11 @@ class EvaluationPoint:
             values.valley() if self._moves_whole_tensors(direction.blocks) else None,
         )
 
-    def _moves_whole_tensors(self, blocks: tuple[Block, ...]) -> bool:
+    def _moves_whole_tensors(self, blocks: tuple[DirectionBlock, ...]) -> bool:
         """Whether all of each tensor moves."""
         return all(b.start == 0 and b.stop == self.parameters[b.name].size for b in blocks)
 
-    def loss_along(self, blocks: tuple[Block, ...]) -> LineFunction:
+    def loss_along(self, blocks: tuple[DirectionBlock, ...]) -> LineFunction:
         """The loss along a direction: takes a step, gives the realised step and the loss there.
 
         Rounding takes a place off the line by some last digits; the change of the loss that the
@@ -256,7 +256,7 @@ class EvaluationPoint:
         return at
 
     def loss_and_gradient_along(
-        self, blocks: tuple[Block, ...]
+        self, blocks: tuple[DirectionBlock, ...]
     ) -> Callable[[float], tuple[FunctionValue, float]]:
         """The loss along a direction, and the gradient under test along it at the same place."""
         moves = draw_moves(blocks, self.parameters)
@@ -269,7 +269,7 @@ class EvaluationPoint:
                 value, _ = sum_terms(self.evaluator.terms)
                 try:
                     with np.errstate(all="ignore"):
-                        slope = product(blocks, self.evaluator.gradient())
+                        slope = inner_product(blocks, self.evaluator.gradient())
                 except (ValueError, ArithmeticError):  # CheckError is one
                     slope = np.nan
             return self._value(moved, value), slope
@@ -282,17 +282,17 @@ class EvaluationPoint:
             return FunctionValue(moved.realised, np.nan, np.nan)
         return FunctionValue(moved.realised, value - moved.off_line_error, value)
 
-    def learn_noise(self, blocks: tuple[Block, ...], deviation: float) -> None:
+    def learn_noise(self, blocks: tuple[DirectionBlock, ...], deviation: float) -> None:
         """Notes how much noise the loss has along these tensors; others may have less."""
         for block in blocks:
             self.own_noise[block.name] = max(deviation, self.own_noise.get(block.name, 0.0))
 
-    def noise_along(self, blocks: tuple[Block, ...]) -> Noise:
+    def noise_along(self, blocks: tuple[DirectionBlock, ...]) -> Noise:
         """The noise of the loss where these blocks move."""
         own = max(self.own_noise.get(block.name, 0.0) for block in blocks)
         return replace(self.noise, deviation=max(own, self.noise.deviation))
 
-    def rounding(self, blocks: tuple[Block, ...]) -> float:
+    def rounding(self, blocks: tuple[DirectionBlock, ...]) -> float:
         """Two standard deviations of what rounding does to the gradient along a direction."""
         total, together = 0.0, 0.0
         for block in blocks:
@@ -323,7 +323,7 @@ class EvaluationPoint:
 
     def size_of(self, direction: SearchDirection) -> float:
         """‖g ∘ v‖: the typical size of the gradient along a line."""
-        return length(direction.blocks, self.gradient)
+        return typical_product(direction.blocks, self.gradient)
 
     def weight(self, name: str) -> float:
         """By how much the loss changes, to first order, when a tensor changes by its own size."""

@@ -19,7 +19,7 @@ from throughtime.gradcheck.evaluation_point import (
     nearest_step_exponents,
 )
 from throughtime.gradcheck.locating import SearchResult, locate
-from throughtime.gradcheck.search_direction import Block, SearchDirection, entry
+from throughtime.gradcheck.search_direction import DirectionBlock, SearchDirection, entry
 from throughtime.gradcheck.tolerances import (
     AVERAGED_SLOPES,
     AVERAGING_ERROR,
@@ -71,11 +71,11 @@ class MeasurementPlan:
     ) -> SearchDirection:
         """A random direction over the whole tensor."""
         size = self.point.parameters[name].size
-        block = (Block(name, 0, size, self.point.seed + 1 + number),)
+        block = (DirectionBlock(name, 0, size, self.point.seed + 1 + number),)
         return self._confined("all", block, step_exponents)
 
     def _confined(
-        self, label: str, blocks: tuple[Block, ...], step_exponents: tuple[int, ...]
+        self, label: str, blocks: tuple[DirectionBlock, ...], step_exponents: tuple[int, ...]
     ) -> SearchDirection:
         direction = SearchDirection(
             label, blocks, self.point.scales[blocks[0].name], step_exponents
@@ -122,7 +122,7 @@ class MeasurementPlan:
         self, name: str, first: int, last: int, width: int, step_exponents: tuple[int, ...]
     ) -> SearchDirection:
         label = f"row {first}" if last == first + 1 else f"rows {first}–{last - 1}"
-        block = Block(name, first * width, last * width, self.point.seed + 101)
+        block = DirectionBlock(name, first * width, last * width, self.point.seed + 101)
         return self._confined(label, (block,), step_exponents)
 
     def choose_entries(self, gradient: Array, entries: int) -> Array:

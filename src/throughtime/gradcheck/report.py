@@ -293,9 +293,9 @@ def worst_verdict(verdicts: Sequence[Verdict]) -> Verdict:
     return "agree"
 
 
-WIDTH = 100  # of a line of text
+TEXT_WIDTH = 100  # of a line of text
 HEADINGS = ("tensor", "verdict", "d", "floor", "worst entry", "gradient", "numerical")
-ENTRY = HEADINGS.index("worst entry")
+WORST_ENTRY_COLUMN = HEADINGS.index("worst entry")
 
 
 def text(report: Report, width: int | None = None) -> str:
@@ -307,7 +307,7 @@ def text(report: Report, width: int | None = None) -> str:
         *_tables(report, width),
         *([""] if notes else []),
         *(line for note in notes for line in _wrapped(note, width)),
-        *explanation(report.causes, min(width or WIDTH, WIDTH)),
+        *explanation(report.causes, min(width or TEXT_WIDTH, TEXT_WIDTH)),
     ]
     return "\n".join(lines)
 
@@ -394,8 +394,8 @@ def table(tensors: Mapping[str, TensorReport], width: int | None = None) -> list
     lines = _aligned(rows)
     if width is None or max(map(len, lines)) <= width:
         return lines
-    upper = _aligned([row[:ENTRY] for row in rows])
-    lower = _aligned([("", *row[ENTRY:]) for row in rows])
+    upper = _aligned([row[:WORST_ENTRY_COLUMN] for row in rows])
+    lower = _aligned([("", *row[WORST_ENTRY_COLUMN:]) for row in rows])
     if not any(lower[1:]):
         return upper
     return [line for pair in zip(upper, lower, strict=True) for line in pair if line]
@@ -409,7 +409,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def explanation(causes: Sequence[Cause], width: int = WIDTH) -> Iterator[str]:
+def explanation(causes: Sequence[Cause], width: int = TEXT_WIDTH) -> Iterator[str]:
     """What is wrong, what to change, and the evidence, as lines of text."""
     for number, cause in enumerate(causes, start=1):
         of_many = f"{number}. " if len(causes) > 1 else ""

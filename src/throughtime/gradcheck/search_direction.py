@@ -18,7 +18,7 @@ from throughtime.gradcheck.target import Target
 
 
 @dataclass(frozen=True)
-class Block:
+class DirectionBlock:
     """A stretch of one tensor's entries, counted in C order, and how each of them moves.
 
     Attributes:
@@ -60,18 +60,18 @@ class SearchDirection:
     """
 
     label: str
-    blocks: tuple[Block, ...]
+    blocks: tuple[DirectionBlock, ...]
     unit: float
     step_exponents: tuple[int, ...]
     goal: float = 0.0
 
 
-def entry(name: str, place: int) -> tuple[Block, ...]:
+def entry(name: str, place: int) -> tuple[DirectionBlock, ...]:
     """One entry alone."""
-    return (Block(name, place, place + 1),)
+    return (DirectionBlock(name, place, place + 1),)
 
 
-def product(blocks: tuple[Block, ...], arrays: Mapping[str, Array]) -> float:
+def inner_product(blocks: tuple[DirectionBlock, ...], arrays: Mapping[str, Array]) -> float:
     """The inner product of a direction with arrays named like the parameters, in float64."""
     total = 0.0
     for block in blocks:
@@ -81,7 +81,7 @@ def product(blocks: tuple[Block, ...], arrays: Mapping[str, Array]) -> float:
     return total
 
 
-def length(blocks: tuple[Block, ...], arrays: Mapping[str, Array]) -> float:
+def typical_product(blocks: tuple[DirectionBlock, ...], arrays: Mapping[str, Array]) -> float:
     """‖array ∘ v‖₂: the typical size of the product for random signs."""
     total = 0.0
     for block in blocks:
@@ -116,10 +116,10 @@ def _drawn(size: int, seed: int) -> Array:
     return moves
 
 
-Moves = Sequence[tuple[Block, Array]]
+Moves = Sequence[tuple[DirectionBlock, Array]]
 
 
-def draw_moves(blocks: tuple[Block, ...], parameters: Mapping[str, Array]) -> Moves:
+def draw_moves(blocks: tuple[DirectionBlock, ...], parameters: Mapping[str, Array]) -> Moves:
     """How far each entry of the blocks moves at step 1, drawn once for many steps."""
     return [(block, block.moves(parameters[block.name].size)) for block in blocks]
 
@@ -162,7 +162,7 @@ class MovedParameters:
         for flat, stretch, values in self.before:
             flat[stretch] = values
 
-    def _move(self, block: Block, moves: Array) -> None:
+    def _move(self, block: DirectionBlock, moves: Array) -> None:
         array = self.target.parameters[block.name]
         # A flat iterator serves arrays whose memory is not in C order.
         flat = array.reshape(-1) if array.flags.c_contiguous else array.flat

@@ -87,7 +87,7 @@ def sweep_target(
 
 
 @dataclass(frozen=True)
-class _Part:
+class _EntryRange:
     """Some neighbouring entries of one tensor."""
 
     name: str
@@ -95,14 +95,14 @@ class _Part:
     size: int
 
 
-def _parts(target: Target) -> Iterator[_Part]:
+def _parts(target: Target) -> Iterator[_EntryRange]:
     for name, array in target.parameters.items():
         for start in range(0, array.size, ENTRIES_PER_PART):
-            yield _Part(name, start, min(ENTRIES_PER_PART, array.size - start))
+            yield _EntryRange(name, start, min(ENTRIES_PER_PART, array.size - start))
 
 
 def _measured(
-    evaluator: Evaluator, parts: Sequence[_Part], epsilons: tuple[float, ...], workers: int
+    evaluator: Evaluator, parts: Sequence[_EntryRange], epsilons: tuple[float, ...], workers: int
 ) -> Iterator[Array]:
     """The numerical derivatives of each part, (steps, entries), as they are computed."""
     if check_workers(workers) == 1:
@@ -113,7 +113,7 @@ def _measured(
 
 
 def _derivatives_of_a_copy(
-    evaluator: Evaluator, part: _Part, epsilons: tuple[float, ...], proof: float
+    evaluator: Evaluator, part: _EntryRange, epsilons: tuple[float, ...], proof: float
 ) -> Array:
     """In a worker, whose copy must give the same loss as the original."""
     refuse_other_loss(_moved_loss(evaluator), proof, 1e-6 * abs(proof))
@@ -132,7 +132,7 @@ def _moved_loss(evaluator: Evaluator) -> float:
             array[...] = before[name]
 
 
-def _derivatives(evaluator: Evaluator, part: _Part, epsilons: tuple[float, ...]) -> Array:
+def _derivatives(evaluator: Evaluator, part: _EntryRange, epsilons: tuple[float, ...]) -> Array:
     """Central differences, (steps, entries)."""
     array = evaluator.target.parameters[part.name]
     found = np.zeros((len(epsilons), part.size))

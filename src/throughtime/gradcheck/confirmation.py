@@ -2,12 +2,14 @@
 
 A difference beyond its error bar is a claim, and the error bar may be at fault: the loss may climb
 in stairs that are coarser than its noise was taken to be, or bend at a kink among the steps. So a
-claim is tested twice.
+claim is tested in three ways.
 
 - Along the same line, with steps and moves of other lengths, shorter and longer by a factor of ten
   and more. Short steps see the slope where it is asked for, and what kinks among longer ones hide.
   Long moves, over which the gradient under test is integrated, see across the treads of stairs. A
   second length must show the difference, and none may show that there is none.
+- Over a move on which it exceeds the noise along every tensor. Where the loss has stairs along one
+  tensor, the contribution of another may be rounded with it.
 - At nearby points. Rounding inside the loss, of states that are kept in float32 say, makes the
   loss another function, whose slope in other parameters is off by that rounding, to all digits
   and at any step. A fault stays as it is where all parameters move a little, while rounding comes

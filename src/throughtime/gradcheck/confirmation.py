@@ -280,9 +280,7 @@ class ClaimTest:
         longest = length
         while shown is None and length >= near and len(self.moves) < MOST_MOVES:
             move = self.integrate_over(length)
-            shown = self.shows_difference(
-                move, SURE_BARS if self.noisier_than_known(move) else REJECTION_BARS
-            )
+            shown = self.shows_difference(move, self.bars(move))
             length /= LENGTH_RATIO
         if shown is False or not self.leaves_unexplained():
             return shown
@@ -323,6 +321,10 @@ class ClaimTest:
         known = move.steady < STEADY_GRADIENT or slight
         return False if contained and known else None
 
+    def bars(self, move: MoveResidual) -> float:
+        """How many error bars a residual must exceed: more where noise may be underrated."""
+        return SURE_BARS if self.noisier_than_known(move) else REJECTION_BARS
+
     def noisier_than_known(self, found: MoveResidual | RandomStepSlope) -> bool:
         """Whether a fit leaves over more than the noise as it is known."""
         known = self.point.noise_along(self.claim.direction.blocks).deviation
@@ -331,11 +333,7 @@ class ClaimTest:
     def leaves_unexplained(self) -> bool:
         """Whether slopes that hardly change fail to explain a move."""
         return any(
-            m.steady < STEADY_GRADIENT
-            and self.shows_difference(
-                m, SURE_BARS if self.noisier_than_known(m) else REJECTION_BARS
-            )
-            is None
+            m.steady < STEADY_GRADIENT and self.shows_difference(m, self.bars(m)) is None
             for m in self.moves
         )
 

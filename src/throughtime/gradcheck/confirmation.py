@@ -13,7 +13,7 @@ claim is tested in three ways.
 - At nearby points. Rounding inside the loss, of states that are kept in float32 say, makes the
   loss another function, whose slope in other parameters is off by that rounding, to all digits
   and at any step. A fault stays as it is where all parameters move a little, while rounding comes
-  out anew.
+  out anew. Where the loss is coarsely rounded, `check` asks at a distant point as well.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import numpy as np
 
 from throughtime.derivatives import (
     START_EXPONENTS,
+    STEADY_GRADIENT,
     WIDEST_EXPONENT,
     MoveResidual,
     RandomStepSlope,
@@ -61,9 +62,9 @@ from throughtime.gradcheck.tolerances import (
     SHIFTED_UNIT,
     SHORT_STEP_RATIO,
     SHORTEST_MOVE,
-    STEADY_GRADIENT,
     STEADY_PART,
     STEADY_POINTS,
+    STRETCHED_STEPS,
     SURE_BARS,
 )
 from throughtime.gradcheck.verdict import reconcile, rejects, with_error_covering, with_kink_bound
@@ -102,17 +103,19 @@ def _confirm(
     point: EvaluationPoint, result: list[Measurement | None], places: Sequence[int]
 ) -> None:
     """Replaces some results by what further measurements leave of them."""
+    tests: dict[int, ClaimTest] = {}
     for k in places:
         claim = result[k]
         assert claim is not None
+        tests[k] = ClaimTest(point, claim)
         try:
-            result[k] = _at_other_lengths(point, claim)
+            result[k] = _at_other_lengths(tests[k])
         except Spent:
             result[k] = None
     remaining = {k: m for k in places if (m := result[k]) is not None and rejects(m)}
     try:
         for k, m in remaining.items():
-            if not _above_all_noise(point, m):
+            if not _above_all_noise(tests[k]):
                 result[k] = with_error_covering(m)
         remaining = {k: m for k, m in remaining.items() if result[k] is m}
         for k, m in _at_nearby_points(point, remaining).items():
@@ -122,9 +125,9 @@ def _confirm(
             result[k] = None
 
 
-def _at_other_lengths(point: EvaluationPoint, claim: Measurement) -> Measurement:
+def _at_other_lengths(test: ClaimTest) -> Measurement:
     """The claim if it holds, else the best known measurement of the slope."""
-    test = ClaimTest(point, claim)
+    point, claim = test.point, test.claim
     if test.holds():
         return claim
     noise = test.noise()
@@ -140,14 +143,16 @@ def _at_other_lengths(point: EvaluationPoint, claim: Measurement) -> Measurement
     return with_error_covering(again) if rejects(again) else again
 
 
-def _above_all_noise(point: EvaluationPoint, claim: Measurement) -> bool:
+def _above_all_noise(test: ClaimTest) -> bool:
     """Whether a claim holds over a move long enough to exceed the noise along every tensor.
 
-    Where the loss has stairs along one tensor, the contribution of another may be rounded too.
+    Where the loss has stairs along one tensor, the contribution of another may be rounded too;
+    and where long moves left noise over, shorter ones may not have crossed the stairs.
     """
-    loudest = max(point.own_noise.values(), default=0.0)
+    point, claim = test.point, test.claim
+    loudest = max(test.loudest_noise(), *point.own_noise.values(), 0.0)
     length = 2 * SAME_NOISE * loudest / abs(claim.residual)
-    if length <= 2 * max(claim.step, claim.direction.unit):
+    if length <= test.longest_shown():
         return True
     if (
         length > claim.direction.unit * 2.0 ** (WIDEST_EXPONENT / 2)
@@ -256,6 +261,9 @@ class ClaimTest:
         near = self.slope_over(self.step * min(1.0, (SEVENTH_POWER_PART * part) ** (1 / 6)))
         if not self.differs(near):
             return False
+        stretched = near.scale > STRETCHED_STEPS * self.unit
+        if stretched and not self.differs(self.slope_over(LENGTH_RATIO * self.unit)):
+            return False
         far = self.over_long_moves(near.scale)
         if far is not None:
             return far
@@ -284,7 +292,8 @@ class ClaimTest:
             length /= LENGTH_RATIO
         if shown is False or not self.leaves_unexplained():
             return shown
-        confirming, contradicting, noisy = 0, 0, self.has_uncurved_noise()
+        self.point.rounded_inside = True
+        confirming, contradicting = 0, 0
         for length in (LENGTH_RATIO * longest, LENGTH_RATIO**2 * longest):
             move = self.integrate_over(length)
             far = self.shows_difference(move, SURE_BARS)
@@ -299,7 +308,7 @@ class ClaimTest:
             contradicting += within and apart > CONTAINED_BARS * move.error
         if contradicting > 1:
             return False
-        return shown if shown and (confirming > 1 or not noisy) else False
+        return shown if shown and (confirming > 1 or not self.has_uncurved_noise()) else False
 
     def integrate_over(self, length: float) -> MoveResidual:
         """How far the gradient is off over a move of this length."""
@@ -331,19 +340,32 @@ class ClaimTest:
         return found.deviation > SAME_NOISE * known
 
     def leaves_unexplained(self) -> bool:
-        """Whether slopes that hardly change fail to explain a move."""
+        """Whether slopes that are known over all of a move fail to explain it."""
         return any(
-            m.steady < STEADY_GRADIENT and self.shows_difference(m, self.bars(m)) is None
-            for m in self.moves
+            m.gradient_known and self.shows_difference(m, self.bars(m)) is None for m in self.moves
         )
 
     def has_uncurved_noise(self) -> bool:
         """Whether what is left unexplained grows less with the length than curvature would."""
-        left = [m for m in self.moves if self.noisier_than_known(m) and m.steady < STEADY_GRADIENT]
+        left = sorted(self._noisy_moves(), key=lambda m: m.length)
         return any(
-            longer.deviation < LENGTH_RATIO**CURVE_POWER * shorter.deviation
-            for longer, shorter in pairwise(left)
+            longer.deviation < (longer.length / shorter.length) ** CURVE_POWER * shorter.deviation
+            for shorter, longer in pairwise(left)
         )
+
+    def loudest_noise(self) -> float:
+        """The largest noise over the moves; 0 where it cannot be told from curvature."""
+        if not self.has_uncurved_noise():
+            return 0.0
+        return max(m.deviation for m in self._noisy_moves())
+
+    def longest_shown(self) -> float:
+        """The longest steps or move that showed the difference."""
+        moves = [m.length for m in self.moves if self.shows_difference(m)]
+        return max([self.step, *moves, *(f.scale for f in self.slopes if self.differs(f))])
+
+    def _noisy_moves(self) -> list[MoveResidual]:
+        return [m for m in self.moves if self.noisier_than_known(m) and m.gradient_known]
 
     def slope_over(self, scale: float) -> RandomStepSlope:
         """The slope from random steps up to a length."""

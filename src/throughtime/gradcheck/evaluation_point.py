@@ -120,6 +120,7 @@ class EvaluationPoint:
         self.sizes = {n: float(np.linalg.norm(g.astype(np.float64))) for n, g in gradient.items()}
         self.noise = Noise(0.0, 0.0, np.finfo(float).eps)
         self.own_noise: dict[str, float] = {}  # by tensor, where the loss has more along it
+        self.rounded_inside = False  # whether moves showed more rounding than the values' digits do
         self.gradient_noise: dict[str, Array] = {}
         self.terms = 1
         self.loss = np.nan
@@ -284,6 +285,7 @@ class EvaluationPoint:
 
     def learn_noise(self, blocks: tuple[DirectionBlock, ...], deviation: float) -> None:
         """Notes how much noise the loss has along these tensors; others may have less."""
+        self.rounded_inside = True
         for block in blocks:
             self.own_noise[block.name] = max(deviation, self.own_noise.get(block.name, 0.0))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -340,6 +340,16 @@ class Examination:
             own.entries.update({m.direction.blocks[0].start: m for m in found})
             own.complete = len(own.entries) == self.point.parameters[name].size
 
+    def excuse(self, names: Collection[str]) -> None:
+        """Takes back the rejections in these tensors, and over all where none is left."""
+        for name in names:
+            own = self.found[name]
+            own.whole = [_excused(m) for m in own.whole]
+            own.parts = [_excused(m) for m in own.parts]
+            own.entries = {place: _excused(m) for place, m in own.entries.items()}
+        if not self.tensors_wrong:
+            self.overall = [_excused(m) for m in self.overall]
+
     def locate(self) -> None:
         """Searches wrong tensors for their wrong entries, the worst tensor first."""
         suspects = [n for n, f in self.found.items() if f.wrong and not f.complete]
@@ -400,3 +410,7 @@ class Examination:
 
     def _confirmed(self, directions: Sequence[SearchDirection]) -> list[Measurement | None]:
         return confirmed(self.point, self.run(self.point, directions))
+
+
+def _excused(found: Measurement) -> Measurement:
+    return with_error_covering(found) if rejects(found) else found

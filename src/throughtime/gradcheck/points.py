@@ -139,16 +139,21 @@ def is_characteristic(parameters: Mapping[str, Array]) -> bool:
 
 
 @contextmanager
-def at_characteristic_point(parameters: Mapping[str, Array], seed: int) -> Iterator[None]:
+def at_characteristic_point(
+    parameters: Mapping[str, Array], seed: int, *, shuffled: bool = False
+) -> Iterator[None]:
     """A context in which tensors are scaled to a size of order 0.5, and zeros become random.
 
-    Afterwards all of them are put back, bit for bit.
+    With `shuffled`, the entries of each tensor change places at random, which gives a point that
+    has nothing to do with the given one. Afterwards all of them are put back, bit for bit.
     """
     origin = ParameterSnapshot(parameters)
     rng = np.random.default_rng((seed, 2))
     try:
         for array in parameters.values():
             array[...] = _characteristic(array, rng)
+            if shuffled:
+                array[...] = rng.permutation(array.reshape(-1)).reshape(array.shape)
         yield
     finally:
         origin.restore()

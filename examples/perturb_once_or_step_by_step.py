@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 import throughtime as tt
-from throughtime.gradcheck.relative_error import discrepancy
+from throughtime.gradcheck import discrepancy
 
 T, EPSILON = 4, 1e-5
 

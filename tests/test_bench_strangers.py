@@ -21,7 +21,7 @@ from benchmarks.strangers.wrong import Wrong
 from benchmarks.strangers.wrong import _drawn as wrong_drawn
 from benchmarks.tables import table
 from helpers import Said
-from throughtime.derivatives.digits import significant_bits
+from throughtime.derivatives.values import significant_bits
 
 LONG = np.longdouble
 STEPS = (1e-2, 1e-3, 1e-4, 1e-5)

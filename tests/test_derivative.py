@@ -64,13 +64,13 @@ def test_the_error_bar_of_a_kink_is_half_the_jump_of_the_slope():
 
 
 @pytest.mark.parametrize(
-    "rungs",
+    "exponents",
     [(-50, -40, -34, -32, -24, 0), (-62, -60, -48, -46, -44, -32, -30, -28, -16, -14, -12, 0)],
 )
-def test_steps_so_far_apart_that_high_powers_are_lost_have_a_slope(rungs):
-    steps = 2.0 ** (np.array(rungs) / 2)
+def test_steps_so_far_apart_that_high_powers_are_lost_have_a_slope(exponents):
+    steps = 2.0 ** (np.array(exponents) / 2)
     odd, even, noise = np.sin(steps) / steps, (np.cos(steps) - 1) / steps, 1e-16 / steps
-    found = stencils(rungs).best(odd, even, noise, noise)
+    found = stencils(exponents).best(odd, even, noise, noise)
     assert abs(found.value - 1) <= found.error < 1e-6
     assert found.kink == 0
 
@@ -86,9 +86,9 @@ def test_a_kink_once_seen_takes_few_more_values(x, dtype):
 
 @pytest.mark.parametrize("kinked", [True, False])
 def test_the_jump_that_may_hide_among_the_steps_spans_a_kink_that_noise_covers(kinked):
-    rungs, noise = tuple(range(-22, 1)), 0.01
-    steps = 2.0 ** (np.array(rungs) / 2)
-    ladder, before, after, wider = stencils(rungs), [], [], []
+    exponents, noise = tuple(range(-22, 1)), 0.01
+    steps = 2.0 ** (np.array(exponents) / 2)
+    ladder, before, after, wider = stencils(exponents), [], [], []
     for seed in range(60):
         rng = np.random.default_rng(seed)
         above, below = noise * rng.normal(size=(2, steps.size))
@@ -98,7 +98,7 @@ def test_the_jump_that_may_hide_among_the_steps_spans_a_kink_that_noise_covers(k
         even = (above + below - 2 * middle) / (2 * steps) + 0.5 * steps
         rounding = even, noise / np.sqrt(2) / steps, noise / steps
         found = ladder.best(odd, *rounding)
-        jump = ladder.jump(found, *rounding)
+        jump = ladder.hidden_kink(found, *rounding)
         before.append(abs(found.value) / found.error)
         after.append(abs(found.value) / (found.error + jump))
         wider.append(jump / found.error)

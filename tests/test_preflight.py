@@ -5,9 +5,8 @@ import pytest
 
 import throughtime as tt
 from throughtime.cells import CELLS
-from throughtime.derivatives.digits import format_of, significant_bits
-from throughtime.gradcheck.preflight import preflight
-from throughtime.gradcheck.repeats import pattern
+from throughtime.derivatives.values import format_of, significant_bits
+from throughtime.gradcheck.preflight import pattern, preflight
 from throughtime.gradcheck.target import Evaluator
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.derivatives.digits import rounded
+from benchmarks.strangers import case, wrong
+from throughtime.derivatives.values import rounded
 
 SEEDS = range(3)
 
@@ -182,3 +183,37 @@ def test_the_numerical_derivative_of_a_staircase_covers_the_slope():
         found = tt.derivative(lambda w: 1.2345 * float(np.float32(np.tanh(w))), at)
         assert abs(found.value - 1.2345 * (1 - np.tanh(at) ** 2)) <= 3 * found.error
         assert found.error < 1e-3
+
+
+# --- strangers' networks, coarsely rounded inside, that were once called wrong ---
+
+# Number of the network in `benchmarks.strangers`, seed of the check.
+ONCE_ACCUSED = [
+    (201251, 0),  # bfloat16 terms that only moves of twice the weights' size carry over a tread
+    (201251, 1),
+    (201251, 6),
+    (53939, 2),  # steps of a thousand times the weights' size, where everything has saturated
+    (53939, 4),  # a state's grid that cuts the path through the recurrent weights
+    (53939, 7),
+    (70528, 3),  # float16 products: exactly smooth, with another slope, up to a quarter of the size
+]
+
+
+@pytest.mark.parametrize(("number", "seed"), ONCE_ACCUSED)
+def test_stairs_that_no_short_move_crosses_accuse_no_one(number, seed):
+    report = tt.check(case(number).target(), seed=seed, diagnose=False)
+    assert report.verdict != "disagree", report
+
+
+def test_a_difference_seen_at_one_point_alone_is_told():
+    report = tt.check(case(53939).target(), seed=7, diagnose=False)
+    assert any("but not at another point" in note for note in report.notes)
+
+
+# Of `benchmarks.strangers.wrong`: losses of six digits, two of them, and in whole micro-units.
+COARSE_AND_WRONG = (220021, 220033, 220059)
+
+
+def test_a_mistake_in_a_coarsely_rounded_network_is_still_found():
+    found = [tt.check(wrong(n).target(), diagnose=False).verdict for n in COARSE_AND_WRONG]
+    assert set(found) == {"disagree"}

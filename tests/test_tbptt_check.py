@@ -7,8 +7,7 @@ import pytest
 
 import throughtime as tt
 from throughtime.cells import CELLS
-from throughtime.gradcheck.frozen_states import frozen
-from throughtime.gradcheck.target import Evaluator
+from throughtime.gradcheck.target import Evaluator, frozen
 from throughtime.network.truncation import windows
 from throughtime.targets.truncated import truncated_target
 

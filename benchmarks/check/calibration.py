@@ -15,14 +15,13 @@ from benchmarks import torch_layer
 from benchmarks.check.cases import Case
 from benchmarks.engine import Row
 from throughtime.arrays import Array
-from throughtime.gradcheck import CheckError, Report
-from throughtime.gradcheck.verdict import ACCUSED
+from throughtime.gradcheck import REJECTION_BARS, CheckError, Report
 from throughtime.progress import progress_bar
 from throughtime.questions import check
 
 ENTRIES = 64  # of each tensor
 DEVIATIONS = 2  # standard deviations of the noise in an error bar
-BARS = (0.5, 1.0, 2.0, ACCUSED)  # error bars
+BARS = (0.5, 1.0, 2.0, REJECTION_BARS)  # error bars
 
 Scores = dict[str, list[float]]
 

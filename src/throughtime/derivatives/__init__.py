@@ -1,47 +1,59 @@
 """Numerical derivatives with error bars: no step to choose, no target and no network."""
 
-from throughtime.derivatives.digits import (
+from throughtime.derivatives.noise import Noise, measure_noise, noise_of
+from throughtime.derivatives.numerical import Derivative, derivative
+from throughtime.derivatives.random_steps import (
+    MoveResidual,
+    RandomStepSlope,
+    residual_over_move,
+    slope_from_random_steps,
+)
+from throughtime.derivatives.stencil import Slope
+from throughtime.derivatives.step_search import StepSearch, search_steps
+from throughtime.derivatives.tolerances import (
+    FEWEST_PAIRS,
+    START_EXPONENTS,
+    STEADY_GRADIENT,
+    WIDEST_EXPONENT,
+)
+from throughtime.derivatives.values import (
+    CheckError,
+    FunctionValue,
+    LineFunction,
     bits_of,
     decimal_digits,
     format_of,
     last_place,
     rounded,
     significant_bits,
+    sum_terms,
 )
-from throughtime.derivatives.noise import Noise, noise_of
-from throughtime.derivatives.numerical import Derivative, derivative
-from throughtime.derivatives.odd import HEIGHT, QUANTILES, places, slope_at_0, tread
-from throughtime.derivatives.scattered import Scattered, scattered
-from throughtime.derivatives.stencil import FEWEST, Slope
-from throughtime.derivatives.step_search import START, WIDEST, Walk, walk
-from throughtime.derivatives.values import Along, CheckError, Value, of_terms
 
 __all__ = [
-    "FEWEST",
-    "HEIGHT",
-    "QUANTILES",
-    "START",
-    "WIDEST",
-    "Along",
+    "FEWEST_PAIRS",
+    "START_EXPONENTS",
+    "STEADY_GRADIENT",
+    "WIDEST_EXPONENT",
     "CheckError",
     "Derivative",
+    "FunctionValue",
+    "LineFunction",
+    "MoveResidual",
     "Noise",
-    "Scattered",
+    "RandomStepSlope",
     "Slope",
-    "Value",
-    "Walk",
+    "StepSearch",
     "bits_of",
     "decimal_digits",
     "derivative",
     "format_of",
     "last_place",
+    "measure_noise",
     "noise_of",
-    "of_terms",
-    "places",
+    "residual_over_move",
     "rounded",
-    "scattered",
+    "search_steps",
     "significant_bits",
-    "slope_at_0",
-    "tread",
-    "walk",
+    "slope_from_random_steps",
+    "sum_terms",
 ]

@@ -1,7 +1,8 @@
-"""A function along a line: its slope at 0, with steps chosen by what they show.
+"""The slope at 0 of a function along a line, from steps that a search chooses.
 
-The walk starts with a few steps and widens where noise rules, narrows where the curve rules, until
-neither pays; where noise is what is left, the gaps between the steps are filled in.
+The search starts with a few steps. It adds larger ones where noise dominates and smaller ones where
+truncation does, until neither improves the error bar. Where noise is what remains, the gaps between
+the steps are filled in.
 """
 
 from __future__ import annotations
@@ -13,244 +14,274 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.derivatives.noise import Noise
-from throughtime.derivatives.stencil import FEWEST, Slope, stencils
-from throughtime.derivatives.values import Along
-
-START = (-8, -6, -4)  # exponents: rung k is the step unit · 2^(k/2)
-WIDEST, UNSEEN, NARROWEST, MOST = 20, 4, -80, 24  # rungs, and how many of them at most
-BALANCED = 2.5  # truncation beyond this many times the noise's part asks for smaller steps
-LOST = 0.5  # of the value: of a slope with a wider error bar, nothing is known
-ROOM = 1e-4  # of an error bar: noise below that does not hinder smaller steps
-SHARP = 1e-8  # of the value: beyond that, averaging over more steps is not worth its price
-STUCK = 4.0  # units in the last place
-SEEN = 10.0  # times its noise
-VARIED = 100.0  # times its noise: where a function moves so far, no larger step is needed
-PATIENCE = 3  # steps up or down that bring little, one after the other
-PAYS = 0.7  # a step up or down must bring the error bar below this part of the last one
+from throughtime.derivatives.stencil import Slope, stencils
+from throughtime.derivatives.tolerances import (
+    CURVED_RATIO,
+    FEWEST_PAIRS,
+    MOST_STEPS,
+    NARROWEST_EXPONENT,
+    NOISE_ROOM,
+    PATIENCE,
+    SEEN_NOISES,
+    SHARP_ENOUGH,
+    START_EXPONENTS,
+    STUCK_ULPS,
+    UNKNOWN_PART,
+    VARIED_NOISES,
+    WIDEST_EXPONENT,
+    WIDEST_UNSEEN_EXPONENT,
+    WORTHWHILE_PART,
+)
+from throughtime.derivatives.values import LineFunction
 
 
 @dataclass
-class Walk:
+class StepSearch:
     """The values of a function along a line, and the best slope that they give.
 
     Args:
-        along: the function.
-        middle: its value at 0.
-        noise: of its values.
-        unit: the length of step 0.
+        function: gives the value at a step.
+        value_at_0: its value at 0.
+        noise: the noise of its values.
+        unit: the length of the step with exponent 0; that with exponent k is unit · 2^(k/2).
     """
 
-    along: Along
-    middle: float
+    function: LineFunction
+    value_at_0: float
     noise: Noise
     unit: float
     pairs: dict[int, tuple[float, float, float, float]] = field(default_factory=dict)
-    raw: dict[float, float] = field(default_factory=dict)  # values as they came, by their place
-    barren: set[int] = field(default_factory=set)  # rungs without two finite values
+    raw: dict[float, float] = field(default_factory=dict)  # values as they came, by their step
+    without_value: set[int] = field(default_factory=set)  # steps without two finite values
 
-    def look(self, rungs: tuple[int, ...] | list[int]) -> None:
-        """Evaluates the function at some rungs, on both sides."""
-        for rung in rungs:
-            if rung in self.pairs or rung in self.barren:
+    def evaluate(self, exponents: tuple[int, ...] | list[int]) -> None:
+        """Evaluates the function at some steps, on both sides of 0."""
+        for exponent in exponents:
+            if exponent in self.pairs or exponent in self.without_value:
                 continue
-            step = self.unit * 2.0 ** (rung / 2)
-            above, high, raw_high = self.along(step)
-            below, low, raw_low = self.along(-step)
+            step = self.unit * 2.0 ** (exponent / 2)
+            above, high, raw_high = self.function(step)
+            below, low, raw_low = self.function(-step)
             self.raw |= {above: raw_high, below: raw_low}
             if np.isfinite(high) and np.isfinite(low) and below < 0 < above:
-                self.pairs[rung] = (below, above, low, high)
+                self.pairs[exponent] = (below, above, low, high)
             else:
-                self.barren.add(rung)
+                self.without_value.add(exponent)
 
     @property
-    def rungs(self) -> tuple[int, ...]:
-        """Those with finite values, by growing step."""
+    def step_exponents(self) -> tuple[int, ...]:
+        """The exponents of the steps with finite values, in growing order."""
         return tuple(sorted(self.pairs))
 
     def slope(self) -> Slope | None:
         """The best slope so far; None where too few steps have finite values."""
-        if len(self.pairs) < FEWEST:
+        if len(self.pairs) < FEWEST_PAIRS:
             return None
-        rungs = self.rungs
-        return stencils(rungs).best(*self.quotients(rungs))
+        exponents = self.step_exponents
+        return stencils(exponents).best(*self.quotients(exponents))
 
-    def quotients(self, rungs: tuple[int, ...]) -> tuple[Array, Array, Array, Array]:
-        """(f(h) − f(−h)) / 2h, (f(h) + f(−h) − 2 f(0)) / 2h; noise of f(±h), and of f(0).
+    def quotients(self, exponents: tuple[int, ...]) -> tuple[Array, Array, Array, Array]:
+        """(f(h) − f(−h)) / 2h, (f(h) + f(−h) − 2 f(0)) / 2h; the noise of f(±h), and of f(0).
 
         Where the two places are not quite symmetric, the slope leaks into the even part and the
-        curvature into the odd one; both are taken out.
+        curvature into the odd part; both are corrected for.
         """
-        below, above, low, high = np.array([self.pairs[rung] for rung in rungs]).T
+        below, above, low, high = np.array([self.pairs[exponent] for exponent in exponents]).T
         width = above - below
         odd, lean = (high - low) / width, (above + below) / width
-        even = ((high - self.middle) + (low - self.middle)) / width
+        even = ((high - self.value_at_0) + (low - self.value_at_0)) / width
         odd, even = odd - lean * even, even - lean * odd
-        values = np.array([*low, *high, self.middle])
+        values = np.array([*low, *high, self.value_at_0])
         noise = np.array([self.noise.at(value) for value in values])
-        pair = np.hypot(noise[: len(rungs)], noise[len(rungs) : -1]) / width
+        pair = np.hypot(noise[: len(exponents)], noise[len(exponents) : -1]) / width
         return odd, even, pair, 2 * noise[-1] / width
 
-    def broken(self, slope: Slope) -> bool:
-        """Whether a kink at 0 makes the error bar of the slope what it is."""
-        if not _kinked(slope):
+    def at_kink(self, slope: Slope) -> bool:
+        """Whether a kink at 0 dominates the error bar of the slope."""
+        if not _is_kinked(slope):
             return False
-        rungs = self.rungs
-        _, even, noise, shared = self.quotients(rungs)
-        return stencils(rungs).broken(even, noise, shared)
+        exponents = self.step_exponents
+        _, even, noise, shared = self.quotients(exponents)
+        return stencils(exponents).at_kink(even, noise, shared)
 
-    def jump(self, slope: Slope) -> float:
-        """Half the jump of the slope that may hide among the steps that gave it, at most."""
-        rungs = self.rungs
-        _, even, noise, shared = self.quotients(rungs)
-        return stencils(rungs).jump(slope, even, noise, shared)
+    def hidden_kink(self, slope: Slope) -> float:
+        """A bound on half the jump of the slope that kinks among its steps may cause."""
+        exponents = self.step_exponents
+        _, even, noise, shared = self.quotients(exponents)
+        return stencils(exponents).hidden_kink(slope, even, noise, shared)
 
-    def stuck(self, slope: Slope) -> float:
-        """What rounding may add to a slope where the values hardly move.
+    def shared_rounding(self, slope: Slope) -> float:
+        """What rounding may add to a slope where the values hardly change.
 
-        There it is no chance: all of them may be rounded the same way, to the value at 0.
+        There rounding is not random: all values may be rounded the same way, to the value at 0.
         """
-        rung = self.rungs[slope.last]
-        moved = max(abs(value - self.middle) for value in self.pairs[rung][2:])
+        exponent = self.step_exponents[slope.last]
+        moved = max(abs(value - self.value_at_0) for value in self.pairs[exponent][2:])
         place = max(self.noise.digits * self.noise.level, 3 * self.noise.deviation)
-        return place / self.step(rung) if moved < STUCK * place else 0.0
+        return place / self.step(exponent) if moved < STUCK_ULPS * place else 0.0
 
     def levels(self) -> int:
-        """How many different values came, that at 0 included."""
-        return len({self.middle, *self.raw.values()})
+        """How many different values there are, including that at 0."""
+        return len({self.value_at_0, *self.raw.values()})
 
     def repeats(self) -> bool:
-        """Whether the function came out the same at two neighbouring places."""
-        values = [value for _, value in sorted({**self.raw, 0.0: self.middle}.items())]
+        """Whether the function has the same value at two neighbouring places."""
+        values = [value for _, value in sorted({**self.raw, 0.0: self.value_at_0}.items())]
         return any(a == b for a, b in pairwise(values))
 
     def valley(self) -> tuple[Array, Array, Array]:
         """Farthest steps, and noise and truncation of the best window up to each of them."""
-        rungs = self.rungs
-        odd, _, noise, _ = self.quotients(rungs)
-        steps, noises, truncations = stencils(rungs).valley(odd, noise)
+        exponents = self.step_exponents
+        odd, _, noise, _ = self.quotients(exponents)
+        steps, noises, truncations = stencils(exponents).valley(odd, noise)
         best = [
             min(np.flatnonzero(steps == step), key=lambda k: 2 * noises[k] + truncations[k])
             for step in np.unique(steps)
         ]
-        return steps[best] * self.step(rungs[-1]), 2 * noises[best], truncations[best]
+        return steps[best] * self.step(exponents[-1]), 2 * noises[best], truncations[best]
 
-    def step(self, rung: int) -> float:
-        """The length of a rung's step."""
-        return float(self.unit * 2.0 ** (rung / 2))
+    def step(self, exponent: int) -> float:
+        """The length of the step with this exponent."""
+        return float(self.unit * 2.0 ** (exponent / 2))
 
 
-def walk(
-    line: Walk, *, start: tuple[int, ...] = START, goal: float = 0.0, last: int = WIDEST
+def search_steps(
+    search: StepSearch,
+    *,
+    start: tuple[int, ...] = START_EXPONENTS,
+    goal: float = 0.0,
+    last: int = WIDEST_EXPONENT,
 ) -> Slope | None:
-    """The line's slope, from as many steps as it takes.
+    """The slope along the line, from as many steps as it takes.
 
     Args:
-        line: what to look at; it may hold values already.
-        start: the first rungs.
+        search: the line; it may hold values already.
+        start: the exponents of the first steps.
         goal: an error bar that is small enough.
-        last: the rung of the longest step.
+        last: the exponent of the longest step.
     """
-    line.look(start)
-    _descend_to_finite(line)
-    best, idle = line.slope(), 0
-    while best is not None and best.error > goal and idle < PATIENCE and len(line.pairs) < MOST:
-        seen = len(line.pairs)
-        line.look([rung for rung in _next(line, best, stalled=idle > 0) if rung <= last])
-        found = line.slope()
+    search.evaluate(start)
+    _descend_to_finite(search)
+    best, idle = search.slope(), 0
+    while (
+        best is not None
+        and best.error > goal
+        and idle < PATIENCE
+        and len(search.pairs) < MOST_STEPS
+    ):
+        seen = len(search.pairs)
+        search.evaluate(
+            [
+                exponent
+                for exponent in _next_exponents(search, best, stalled=idle > 0)
+                if exponent <= last
+            ]
+        )
+        found = search.slope()
         assert found is not None  # values are only added
-        if len(line.pairs) == seen:
-            break  # beyond the last step that moves anything, or has a finite value
-        resolvable = not line.broken(found)  # no smaller step resolves a kink at 0
-        if found.error < PAYS * best.error or (_lost(found) and resolvable):
+        if len(search.pairs) == seen:
+            break  # no further step moves anything, or has a finite value
+        resolvable = not search.at_kink(found)  # no smaller step resolves a kink at 0
+        if found.error < WORTHWHILE_PART * best.error or (_is_unknown(found) and resolvable):
             idle = 0
-        elif _roomy(found) and resolvable:
-            idle = 1  # a kink near 0 is behind much smaller steps, sooner or later
+        elif _noise_is_negligible(found) and resolvable:
+            idle = 1  # much smaller steps will lie below a kink near 0, sooner or later
         else:
             idle += 1
         best = found
-    if best is None or line.broken(best):
+    if best is None or search.at_kink(best):
         return best
-    if best.error > max(goal, SHARP * abs(best.value)):
-        line.look([rung for rung in _gaps(line, best) if rung <= last])
-        best = line.slope()
+    if best.error > max(goal, SHARP_ENOUGH * abs(best.value)):
+        search.evaluate([exponent for exponent in _gaps(search, best) if exponent <= last])
+        best = search.slope()
     return best
 
 
-def _descend_to_finite(line: Walk) -> None:
-    """Smaller steps until enough of them have finite values."""
-    while len(line.pairs) < FEWEST:
-        lowest = min((*line.pairs, *line.barren))
-        if lowest < NARROWEST:
+def _descend_to_finite(search: StepSearch) -> None:
+    """Adds smaller steps until enough of them have finite values."""
+    while len(search.pairs) < FEWEST_PAIRS:
+        lowest = min((*search.pairs, *search.without_value))
+        if lowest < NARROWEST_EXPONENT:
             return
-        line.look([lowest - 4])
+        search.evaluate([lowest - 4])
 
 
-def _next(line: Walk, best: Slope, *, stalled: bool) -> list[int]:
-    """The rungs that may improve on the best slope: below where the curve rules, else above.
+def _next_exponents(search: StepSearch, best: Slope, *, stalled: bool) -> list[int]:
+    """Steps that may improve the best slope: smaller where truncation dominates, else larger.
 
-    Where nothing is known of the slope yet, or where steps just below have not helped though noise
-    leaves room, which is what a kink between them does, a new cluster stands further off.
+    Where nothing is known of the slope yet, a new cluster of much smaller steps is tried; likewise
+    where steps just below have not helped although noise would allow it, as with a kink there.
     """
-    low, high = line.rungs[0], line.rungs[-1]
-    curved = best.truncation > BALANCED * 2 * best.noise
-    if curved and best.truncation > LOST * abs(best.value):
+    low, high = search.step_exponents[0], search.step_exponents[-1]
+    curved = best.truncation > CURVED_RATIO * 2 * best.noise
+    if curved and best.truncation > UNKNOWN_PART * abs(best.value):
         return [low - 6, low - 8, low - 10]
-    if _kinked(best):  # at 0 or near it: steps below its distance tell
+    if _is_kinked(best):  # at 0 or near it: steps below its distance tell which
         return [low - 12, low - 14, low - 16]
-    if curved and stalled and _roomy(best):
+    if curved and stalled and _noise_is_negligible(best):
         return [low - 6, low - 8, low - 10]
-    missing = _missing(line, best)
+    missing = _first_hole(search, best)
     if missing:
         return missing
     if curved:
         return [low - 2]
-    if high >= (WIDEST if _seen(line) else UNSEEN) or _varied(line, best):
+    if high >= (
+        WIDEST_EXPONENT if _has_moved(search) else WIDEST_UNSEEN_EXPONENT
+    ) or _moved_far_beyond_noise(search, best):
         return []
-    return [high + 2, high + 4] if _lost(best) else [high + 2]
+    return [high + 2, high + 4] if _is_unknown(best) else [high + 2]
 
 
-def _seen(line: Walk) -> bool:
+def _has_moved(search: StepSearch) -> bool:
     """Whether any step has moved the function beyond its noise.
 
-    Where none has, it may as well have a slope, and have bent before it could be seen: steps
-    beyond the size of what is moved would show a slope of 0 that is not there.
+    Where none has, it may have a slope and yet bend before that can be seen: steps beyond the size
+    of what is moved would then show a slope of 0 that is not there.
     """
-    values = [value for pair in line.pairs.values() for value in pair[2:]]
-    return any(abs(v - line.middle) > SEEN * line.noise.at(v) for v in values)
+    values = [value for pair in search.pairs.values() for value in pair[2:]]
+    return any(abs(v - search.value_at_0) > SEEN_NOISES * search.noise.at(v) for v in values)
 
 
-def _missing(line: Walk, best: Slope) -> list[int]:
-    """Rungs in the first hole above the best window's nearest one."""
-    rungs = line.rungs[best.first :]
-    for near, far in pairwise(rungs):
-        inside = [rung for rung in range(near + 2, far - 1, 2) if rung not in line.barren]
+def _first_hole(search: StepSearch, best: Slope) -> list[int]:
+    """Steps in the first hole above the nearest step of the best window."""
+    exponents = search.step_exponents[best.first :]
+    for near, far in pairwise(exponents):
+        inside = [
+            exponent
+            for exponent in range(near + 2, far - 1, 2)
+            if exponent not in search.without_value
+        ]
         if inside:
             return inside[:2]
     return []
 
 
-def _kinked(best: Slope) -> bool:
-    """Whether what looks like a kink makes most of the error bar."""
+def _is_kinked(best: Slope) -> bool:
+    """Whether a kink makes up most of the error bar."""
     return best.kink > best.error / 2
 
 
-def _roomy(best: Slope) -> bool:
-    """Whether noise has next to no part in the error bar: much smaller steps can be taken."""
-    return 2 * best.noise < ROOM * best.error
+def _noise_is_negligible(best: Slope) -> bool:
+    """Whether noise hardly contributes to the error bar, so that steps may be much smaller."""
+    return 2 * best.noise < NOISE_ROOM * best.error
 
 
-def _lost(best: Slope) -> bool:
-    return best.error > LOST * abs(best.value)
+def _is_unknown(best: Slope) -> bool:
+    return best.error > UNKNOWN_PART * abs(best.value)
 
 
-def _varied(line: Walk, best: Slope) -> bool:
-    """Whether f moves so far beyond its noise that a slope still hidden is 0 beside that."""
-    values = line.pairs[line.rungs[best.last]][2:]
-    moved = max(abs(value - line.middle) for value in values)
-    return _lost(best) and moved > VARIED * line.noise.deviation
+def _moved_far_beyond_noise(search: StepSearch, best: Slope) -> bool:
+    """Whether f moves so far beyond its noise that a slope still unknown is 0 in comparison."""
+    values = search.pairs[search.step_exponents[best.last]][2:]
+    moved = max(abs(value - search.value_at_0) for value in values)
+    return _is_unknown(best) and moved > VARIED_NOISES * search.noise.deviation
 
 
-def _gaps(line: Walk, best: Slope) -> list[int]:
-    """Rungs between those of the best window."""
-    window = line.rungs[best.first : best.last + 1]
-    return [rung for rung in range(window[0] - 2, window[-1] + 2) if rung not in line.pairs]
+def _gaps(search: StepSearch, best: Slope) -> list[int]:
+    """Steps between those of the best window."""
+    window = search.step_exponents[best.first : best.last + 1]
+    return [
+        exponent
+        for exponent in range(window[0] - 2, window[-1] + 2)
+        if exponent not in search.pairs
+    ]

@@ -29,7 +29,7 @@ from throughtime.gradcheck import (
     Budget,
     Cause,
     CheckError,
-    Origin,
+    ParameterSnapshot,
     Report,
     Spent,
     Target,
@@ -67,7 +67,7 @@ def diagnose(target: Target, report: Report, budget: Budget, seed: int = 0) -> D
     if alone:
         return Diagnosis((), (alone,))
     notes: list[str] = []
-    origin, search = Origin(target.parameters), None
+    origin, search = ParameterSnapshot(target.parameters), None
     try:
         with _where_it_disagrees(target, report, seed, notes) as there:
             values = {name: np.array(array) for name, array in there.parameters.items()}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.derivatives import START
+from throughtime.derivatives import START_EXPONENTS
 from throughtime.diagnosis.tolerances import (
     CLEAR_DIFFERENCE,
     DIFFERS_BEYOND,
@@ -21,16 +21,16 @@ from throughtime.diagnosis.tolerances import (
     SMALLEST_ERROR_BAR,
 )
 from throughtime.gradcheck import (
-    ASKEW,
+    SHIFTED_UNIT,
     Budget,
+    EvaluationPoint,
     Evaluator,
-    Line,
-    Measured,
-    Origin,
-    Site,
+    Measurement,
+    ParameterSnapshot,
+    SearchDirection,
     Target,
     entry,
-    in_turn,
+    measure_serially,
     measured_twice,
 )
 
@@ -158,7 +158,7 @@ class Observed:
 @contextmanager
 def standing(parameters: Mapping[str, Array], values: Mapping[str, Array] | None) -> Iterator[None]:
     """Gives the parameters these values for the time being, and restores them bit for bit."""
-    origin = Origin(parameters)
+    origin = ParameterSnapshot(parameters)
     try:
         for name, value in (values or {}).items():
             parameters[name][...] = value
@@ -199,10 +199,10 @@ def observe(
         budget.take()
         loss = evaluator.loss()  # some gradients use what the loss has left behind
         gradient = evaluator.gradient()
-        site = Site(target, gradient, budget, seed)
-        site.survey()
+        point = EvaluationPoint(target, gradient, budget, seed)
+        point.survey()
         chosen = spread(target.parameters, most, seed) if places is None else places
-        sampled = {name: _sample(site, name, own, again) for name, own in chosen.items()}
+        sampled = {name: _sample(point, name, own, again) for name, own in chosen.items()}
         copies = {name: array.astype(np.float64) for name, array in target.parameters.items()}
     eps = max(float(np.finfo(array.dtype).eps) for array in target.parameters.values())
     kept = {name: array.astype(np.float64) for name, array in gradient.items()}
@@ -229,18 +229,18 @@ def _shares(sizes: Mapping[str, int], most: int) -> dict[str, int]:
     return found
 
 
-def _sample(site: Site, name: str, places: Array, again: bool) -> Sampled:
-    shape = site.parameters[name].shape
-    goal = 0.0 if again else FINE_ERROR_BAR * float(np.abs(site.gradient[name]).max(initial=0.0))
-    unit = site.scales[name] * (ASKEW if again else 1.0)
+def _sample(point: EvaluationPoint, name: str, places: Array, again: bool) -> Sampled:
+    shape = point.parameters[name].shape
+    goal = 0.0 if again else FINE_ERROR_BAR * float(np.abs(point.gradient[name]).max(initial=0.0))
+    unit = point.scales[name] * (SHIFTED_UNIT if again else 1.0)
     lines = []
     for place in places:
         index = ", ".join(str(int(k)) for k in np.unravel_index(place, shape))
         label = f"{name}[{index}]"
-        lines.append(Line(label, entry(name, int(place)), unit, START, goal))
-    found: Sequence[Measured | None] = in_turn(site, lines)
+        lines.append(SearchDirection(label, entry(name, int(place)), unit, START_EXPONENTS, goal))
+    found: Sequence[Measurement | None] = measure_serially(point, lines)
     if not again:
-        found = measured_twice(site, found)
+        found = measured_twice(point, found)
     rows = [
         (m.numerical, m.error - m.rounding, m.rounding)
         if m is not None and np.isfinite(m.numerical) and np.isfinite(m.error)

@@ -1,20 +1,21 @@
 """Is this gradient right? The checker sees a target, arrays and two functions, and no network."""
 
 from throughtime.derivatives import CheckError
+from throughtime.gradcheck.areas import Gates
 from throughtime.gradcheck.budget import Budget, Spent
-from throughtime.gradcheck.cause import Cause
 from throughtime.gradcheck.check import check_target
-from throughtime.gradcheck.evaluation_point import Measured, Site
-from throughtime.gradcheck.frozen_states import frozen
-from throughtime.gradcheck.gates import Gates
+from throughtime.gradcheck.confirmation import measured_twice
+from throughtime.gradcheck.evaluation_point import EvaluationPoint, Measurement
 from throughtime.gradcheck.points import (
     AS_GIVEN,
     CHARACTERISTIC,
+    ParameterSnapshot,
     at_characteristic_point,
     at_length,
 )
-from throughtime.gradcheck.relative_error import discrepancy, floor
 from throughtime.gradcheck.report import (
+    HEADINGS,
+    Cause,
     Direction,
     Point,
     Report,
@@ -23,33 +24,38 @@ from throughtime.gradcheck.report import (
     Verdict,
     Worst,
     WrongArea,
+    explained_part,
+    plain_data,
+    shown_tensors,
+    table,
+    table_row,
     worst_verdict,
 )
-from throughtime.gradcheck.run import ASKEW, in_turn, measured_twice
-from throughtime.gradcheck.search_direction import Line, entry
-from throughtime.gradcheck.starting_point import Origin
+from throughtime.gradcheck.search_direction import SearchDirection, entry
 from throughtime.gradcheck.sweep import Sweep, sweep_target
-from throughtime.gradcheck.target import Evaluator, Target
-from throughtime.gradcheck.text import HEADINGS, cells, limits, plain, shown, table
-from throughtime.gradcheck.workers import in_processes
+from throughtime.gradcheck.target import Evaluator, Target, frozen
+from throughtime.gradcheck.tolerances import REJECTION_BARS, SHIFTED_UNIT
+from throughtime.gradcheck.verdict import discrepancy, floor
+from throughtime.gradcheck.workers import in_processes, measure_serially
 
 __all__ = [
-    "ASKEW",
     "AS_GIVEN",
     "CHARACTERISTIC",
     "HEADINGS",
+    "REJECTION_BARS",
+    "SHIFTED_UNIT",
     "Budget",
     "Cause",
     "CheckError",
     "Direction",
+    "EvaluationPoint",
     "Evaluator",
     "Gates",
-    "Line",
-    "Measured",
-    "Origin",
+    "Measurement",
+    "ParameterSnapshot",
     "Point",
     "Report",
-    "Site",
+    "SearchDirection",
     "Spent",
     "Sweep",
     "Target",
@@ -60,19 +66,19 @@ __all__ = [
     "WrongArea",
     "at_characteristic_point",
     "at_length",
-    "cells",
     "check_target",
     "discrepancy",
     "entry",
+    "explained_part",
     "floor",
     "frozen",
     "in_processes",
-    "in_turn",
-    "limits",
+    "measure_serially",
     "measured_twice",
-    "plain",
-    "shown",
+    "plain_data",
+    "shown_tensors",
     "sweep_target",
     "table",
+    "table_row",
     "worst_verdict",
 ]

@@ -10,32 +10,32 @@ import numpy as np
 
 from throughtime.arrays import refuse
 from throughtime.derivatives import CheckError
-from throughtime.gradcheck.budget import Budget, Spent
-from throughtime.gradcheck.effort import Effort, effort_of
-from throughtime.gradcheck.evaluation_point import Site
+from throughtime.gradcheck.budget import Budget, Effort, Spent, effort_of
+from throughtime.gradcheck.evaluation_point import EvaluationPoint
+from throughtime.gradcheck.examination import Examination
 from throughtime.gradcheck.points import (
     AS_GIVEN,
     CHARACTERISTIC,
-    KINDS,
     LENGTHS,
+    POINT_KINDS,
     at_characteristic_point,
     at_length,
     is_characteristic,
     lengths,
 )
 from throughtime.gradcheck.preflight import preflight
-from throughtime.gradcheck.remedy import BUDGET
 from throughtime.gradcheck.report import Point, Report, Valley, worst_verdict
-from throughtime.gradcheck.run import Runner, in_turn
-from throughtime.gradcheck.summary import Summary, summarise
+from throughtime.gradcheck.summary import BUDGET, Summary, summarise
 from throughtime.gradcheck.target import Evaluator, Target
-from throughtime.gradcheck.tensors import Examination
-from throughtime.gradcheck.workers import Workers, check_workers
+from throughtime.gradcheck.tolerances import DIRECTIONS_TO_RESOLVE, FEWEST_EVALUATIONS, ROUNDED_LOSS
+from throughtime.gradcheck.workers import Runner, Workers, check_workers, measure_serially
 from throughtime.progress import progress_bar
 
-TO_RESOLVE = 2  # directions over each tensor where it was not resolved as given
+ONE_POINT_ALONE = (
+    "{names}: the gradient seems to differ as given, but not at another point, and the loss is "
+    "coarsely rounded: it is not called wrong for that."
+)
 NOT_FURTHER = "It disagrees as given: no further point was looked at."
-FEWEST = 32  # evaluations without which not even the loss's noise is known
 
 
 def check_target(
@@ -43,7 +43,7 @@ def check_target(
     *,
     effort: str = "normal",
     entries: int | None = None,
-    points: Sequence[str] = KINDS,
+    points: Sequence[str] = POINT_KINDS,
     evaluations: int | None = None,
     seconds: float | None = None,
     workers: int = 1,
@@ -55,21 +55,21 @@ def check_target(
     Args:
         target: what to check.
         effort: "quick": a random direction over each tensor, and one over all at a
-            characteristic point; "normal": also T = 1, 2 and a longer one, and stretches of rows,
-            rows and entries where directions over a tensor leave something to find; every entry
-            of a tensor that is wrong in a target of up to 400 parameters; "exhaustive": every
-            entry of any target.
-        entries: how many single entries of each tensor to look at: half of them where the
+            characteristic point; "normal": also T = 1, 2 and a longer T, and stretches of rows,
+            rows and entries where directions over a tensor do not settle it; every entry of a
+            wrong tensor in a target of up to 400 parameters; "exhaustive": every entry of any
+            target.
+        entries: how many single entries of each tensor to measure: half of them where the
             gradient is largest, half drawn at random. By default as the effort says.
-        points: where to look: "as given", always; "characteristic", where every tensor keeps
+        points: where to check: "as given", always; "characteristic", where every tensor keeps
             its pattern and has weights of order 0.5; "lengths", T = 1, 2 and twice as many steps,
             where the target has `at_length`.
-        evaluations: at most so many evaluations of the loss, 32 or more. What they do not reach
-            is unresolved.
-        seconds: about so long at most, likewise.
+        evaluations: at most so many evaluations of the loss, 32 or more. Whatever they do not
+            reach is unresolved.
+        seconds: a limit in wall-clock time, likewise.
         workers: evaluate in so many processes, each with its own copy of the target; −1: as many
             as there are cores. Needs `throughtime[many]`.
-        seed: of everything that is drawn.
+        seed: random seed for everything that is drawn.
         progress: whether to show a bar; by default in a terminal, after two seconds.
 
     Raises:
@@ -79,18 +79,18 @@ def check_target(
     chosen = effort_of(effort)
     if entries is not None and entries < 1:
         refuse("entries", "at least 1", entries, error=CheckError)
-    if evaluations is not None and evaluations < FEWEST:
-        refuse("evaluations", f"at least {FEWEST}", evaluations, error=CheckError)
+    if evaluations is not None and evaluations < FEWEST_EVALUATIONS:
+        refuse("evaluations", f"at least {FEWEST_EVALUATIONS}", evaluations, error=CheckError)
     if seconds is not None and not seconds > 0:
         refuse("seconds", "a positive number", seconds, error=CheckError)
     if seed < 0:
         refuse("seed", "an integer of at least 0", seed, error=CheckError)
-    for unknown in [point for point in points if point not in KINDS]:
-        refuse("points", "of " + ", ".join(map(repr, KINDS)), repr(unknown), error=CheckError)
+    for unknown in [point for point in points if point not in POINT_KINDS]:
+        refuse("points", "of " + ", ".join(map(repr, POINT_KINDS)), repr(unknown), error=CheckError)
     count = check_workers(workers)
     with progress_bar(0, "check", "evaluation", progress) as bar:
         budget = Budget(evaluations, seconds, bar)
-        run = in_turn if count == 1 else Workers(count).for_target(target)
+        run = measure_serially if count == 1 else Workers(count).for_target(target)
         return _Check(target, chosen, entries, tuple(points), budget, run, seed).report()
 
 
@@ -113,43 +113,74 @@ class _Check:
         self.notes: list[str] = []
         self.further: list[Point] = []
         self.hidden = False  # whether error bars as given are too wide for a verdict
-        self.cut = False  # whether the budget ended before all of them were looked at
+        self.budget_ended = False  # before all points were examined
 
     def report(self) -> Report:
-        """Everything, in order: the point as given, then further ones while nothing is wrong."""
+        """Checks the point as given, then further ones while nothing is wrong."""
         evaluator = Evaluator(self.target)
         found = preflight(evaluator, far=CHARACTERISTIC in self.points, seed=self.seed)
         self.budget.count(evaluator.evaluations)
         self.notes += found.notes
-        site = Site(self.target, found.gradient, self.budget, self.seed)
-        looked = self._as_given(site)
-        given = self._summary(AS_GIVEN, looked)
+        point = EvaluationPoint(self.target, found.gradient, self.budget, self.seed)
+        examination = self._as_given(point)
+        given = self._summary(AS_GIVEN, examination)
         self.hidden = given.point.verdict == "unresolved"
         if given.point.verdict != "disagree":
-            self._elsewhere(site)
+            self._at_further_points(point)
         elif self.points != (AS_GIVEN,):
             self.notes.append(NOT_FURTHER)
-        return self._report(site, looked, given.point)
+        return self._report(point, examination, given.point)
 
-    def _as_given(self, site: Site) -> Examination:
-        looked = Examination(site, self.effort, self.run, self.entries)
+    def _as_given(self, point: EvaluationPoint) -> Examination:
+        examination = Examination(point, self.effort, self.run, self.entries)
         try:
-            site.survey()
-            looked.whole_tensors()
-            if not looked.wrong:
-                looked.all_at_once()
-            if not looked.wrong and not looked.small:
-                looked.parts_of_tensors()
-            if looked.small or not looked.wrong:
-                looked.single_entries()
-            looked.locate()
+            point.survey()
+            examination.whole_tensors()
+            if not examination.wrong:
+                examination.all_at_once()
+            if not examination.wrong and not examination.small:
+                examination.parts_of_tensors()
+            if examination.small or not examination.wrong:
+                examination.single_entries()
+            if examination.wrong and CHARACTERISTIC in self.points and _coarse(point):
+                self._confirm_at_another_point(examination)
+            examination.locate()
         except Spent:
-            for found in looked.found.values():
+            for found in examination.found.values():
                 found.unreached = True
-        return looked
+        return examination
 
-    def _elsewhere(self, given: Site) -> None:
-        """Other points; what the budget does not reach is left out, and said."""
+    def _confirm_at_another_point(self, given: Examination) -> None:
+        """Takes back the rejection of tensors whose gradient is not rejected at a distant point.
+
+        A fault of a backward pass shows wherever weights are of ordinary size; what stairs that
+        no move has crossed do to a slope does not. So where the loss is coarsely rounded, a
+        gradient is called wrong only if it is wrong at two points.
+        """
+        with at_characteristic_point(self.target.parameters, self.seed, shuffled=True):
+            wrong = self._wrong_tensors(given.point)
+        doubtful = {name for name, found in given.found.items() if found.wrong} - wrong
+        given.excuse(doubtful)
+        if doubtful:
+            self.notes.append(ONE_POINT_ALONE.format(names=", ".join(sorted(doubtful))))
+
+    def _wrong_tensors(self, given: EvaluationPoint) -> set[str]:
+        """The tensors whose gradient is rejected where the parameters stand now."""
+        try:
+            gradient = Evaluator(self.target).gradient()
+        except CheckError:
+            return set()
+        point = EvaluationPoint(self.target, gradient, self.budget, self.seed + 23)
+        point.survey(given)
+        if not np.isfinite(point.loss):
+            return set()
+        effort = replace(self.effort, whole=DIRECTIONS_TO_RESOLVE, overall=1)
+        examination = Examination(point, effort, self.run, 0)
+        examination.whole_tensors()
+        return {name for name, found in examination.found.items() if found.wrong}
+
+    def _at_further_points(self, given: EvaluationPoint) -> None:
+        """Checks further points; those that the budget does not reach are left out, with a note."""
         try:
             if CHARACTERISTIC in self.points:
                 self._at_characteristic_point(given)
@@ -159,46 +190,50 @@ class _Check:
                     if shorter is not None:
                         self._at(f"T = {steps}", shorter, given)
         except Spent:
-            self.cut = True
+            self.budget_ended = True
             self.notes.append("The budget ended before all points were looked at.")
 
-    def _at_characteristic_point(self, given: Site) -> None:
+    def _at_characteristic_point(self, given: EvaluationPoint) -> None:
         if is_characteristic(self.target.parameters):
             return
         with at_characteristic_point(self.target.parameters, self.seed):
             self._at(CHARACTERISTIC, self.target, given)
 
-    def _at(self, name: str, target: Target, given: Site) -> None:
-        """Looks at one further point, without single entries unless something is wrong there."""
+    def _at(self, name: str, target: Target, given: EvaluationPoint) -> None:
+        """Checks one further point, without single entries unless something is wrong there."""
         evaluator = Evaluator(target)
         try:
             gradient = evaluator.gradient()
         except CheckError as problem:
             self.notes.append(f"{name}: left out; {problem}.")
             return
-        site = Site(target, gradient, self.budget, self.seed + 11)
-        site.survey(given)
-        if not np.isfinite(site.loss):
+        point = EvaluationPoint(target, gradient, self.budget, self.seed + 11)
+        point.survey(given)
+        if not np.isfinite(point.loss):
             self.notes.append(f"{name}: left out; the loss is not finite there.")
             return
-        # What small weights hide as given, they hide at any length.
+        # What small weights hide at the point as given, they hide at any length.
         hopeful = name == CHARACTERISTIC or not self.hidden
-        directions = max(self.effort.elsewhere, TO_RESOLVE if self.hidden and hopeful else 0)
-        looked = Examination(site, replace(self.effort, whole=directions, overall=1), self.run, 0)
+        directions = max(
+            self.effort.at_further_points, DIRECTIONS_TO_RESOLVE if self.hidden and hopeful else 0
+        )
+        examination = Examination(
+            point, replace(self.effort, whole=directions, overall=1), self.run, 0
+        )
         if directions:
-            looked.whole_tensors()
+            examination.whole_tensors()
         else:
-            looked.glance(closer=hopeful)
-        looked.locate()
-        self.further.append(self._summary(name, looked).point)
+            examination.screen(closer=hopeful)
+        examination.locate()
+        self.further.append(self._summary(name, examination).point)
 
-    def _summary(self, name: str, looked: Examination) -> Summary:
-        found = summarise(name, looked)
+    def _summary(self, name: str, examination: Examination) -> Summary:
+        found = summarise(name, examination)
         where = "" if name == AS_GIVEN else f"{name}: "
         self.notes += [where + note for note in found.notes]
         return found
 
-    def _report(self, site: Site, looked: Examination, given: Point) -> Report:
+    def _report(self, point: EvaluationPoint, examination: Examination, given: Point) -> Report:
         elsewhere = {point.name: point for point in self.further}
         tensors = dict(given.tensors)
         for name, tensor in given.tensors.items():
@@ -218,7 +253,7 @@ class _Check:
         if any(point.verdict == "disagree" for point in (given, *self.further)):
             verdict = "disagree"
         remedies = [t.remedy for t in tensors.values() if t.verdict == "unresolved"]
-        if self.cut and verdict != "disagree":
+        if self.budget_ended and verdict != "disagree":
             verdict, remedies = "unresolved", [*remedies, BUDGET]
         return Report(
             verdict=verdict,
@@ -226,8 +261,8 @@ class _Check:
             floor=given.floor,
             tensors=tensors,
             evaluations=self.budget.used,
-            noise=site.noise.deviation,
-            loss=site.loss,
+            noise=point.noise.deviation,
+            loss=point.loss,
             dtype=" and ".join(sorted({str(a.dtype) for a in self.target.parameters.values()})),
             steps=self.target.steps,
             smallest_error=max(tensor.smallest_error for tensor in tensors.values()),
@@ -236,14 +271,23 @@ class _Check:
             effort=self.effort.name,
             remedy=remedies[0] if remedies else "",
             notes=tuple(dict.fromkeys(self.notes)),
-            valley=_valley(looked),
+            valley=_valley(examination),
         )
 
 
-def _valley(looked: Examination) -> Valley | None:
-    """Of the first direction over all tensors; else of the first that there is."""
-    lines = [*looked.overall, *(m for found in looked.found.values() for m in found.whole)]
-    for found in lines:
+def _valley(examination: Examination) -> Valley | None:
+    """The valley of the first direction over all tensors, or else of the first direction."""
+    directions = [
+        *examination.overall,
+        *(m for found in examination.found.values() for m in found.whole),
+    ]
+    for found in directions:
         if found.valley is not None and found.slope is not None and np.isfinite(found.error):
             return Valley(*found.valley, chosen=found.step, order=found.slope.order)
     return None
+
+
+def _coarse(point: EvaluationPoint) -> bool:
+    """Whether the loss is rounded more coarsely than single precision does, or than it shows."""
+    noise = point.noise
+    return point.rounded_inside or max(noise.relative, noise.digits) > ROUNDED_LOSS

@@ -1,8 +1,8 @@
-"""One point of the parameters, with the gradient there: where lines are measured."""
+"""One point of the parameters, with the gradient there: where directions are measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from zlib import crc32
@@ -10,78 +10,104 @@ from zlib import crc32
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.derivatives import START, WIDEST, Along, Noise, Slope, Value, Walk, of_terms, walk
-from throughtime.derivatives import noise as noises
+from throughtime.derivatives import (
+    START_EXPONENTS,
+    WIDEST_EXPONENT,
+    FunctionValue,
+    LineFunction,
+    Noise,
+    Slope,
+    StepSearch,
+    measure_noise,
+    search_steps,
+    sum_terms,
+)
 from throughtime.gradcheck.budget import Budget
-from throughtime.gradcheck.parameter_moves import Moved, moves_of
-from throughtime.gradcheck.search_direction import Block, Line, length, product, scales_of
+from throughtime.gradcheck.search_direction import (
+    DirectionBlock,
+    MovedParameters,
+    SearchDirection,
+    draw_moves,
+    inner_product,
+    scales_of,
+    typical_product,
+)
 from throughtime.gradcheck.target import Evaluator, Target
+from throughtime.gradcheck.tolerances import (
+    BENT_RATIO,
+    BLOWN_UP_RATIO,
+    DOUBLE_PRECISION_NOISE,
+    FORMAT_PROBE,
+    NEAREST_EXPONENT,
+    NOISE_MARGIN,
+    SIMILAR_SCALES,
+)
 
-DOUBLE = 1e-12  # of the loss: no more than double precision trembles
-BLOWN_UP = 1e100  # times the loss
-PROBE = 0.0123  # of the parameters' size: where the format of the values shows
-ALIKE = 1e3  # tensors whose sizes are within this factor move by the same length
 NEIGHBOURS = (-1.5, -0.5, 0.5, 1.5)  # · 16 units in the last place
 THIRD = np.array([-1.0, 3.0, -3.0, 1.0]) / np.sqrt(20)  # keeps the deviation of equal noises
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The slope of the loss along a line, beside the gradient's.
+class Measurement:
+    """The slope of the loss along a line, and the gradient's.
 
     Attributes:
-        line: what was measured.
+        direction: what was measured.
         gradient: g·v of the gradient under test.
         numerical: the numerical derivative.
         error: their common error bar; infinite where there is no numerical derivative.
-        rounding: the gradient's own part of it.
-        slope: how the numerical derivative came about.
-        rungs: of the ladder, that hold its window.
+        rounding: the part of it that is due to the rounding of the gradient.
+        slope: the numerical derivative with the parts of its error.
+        step_exponents: the exponents of the steps that the slope comes from.
         flat: whether the loss did not change at any step.
-        stairs: whether it came out the same at neighbouring steps.
-        broken: whether it has a kink here, and that makes the error bar what it is.
-        jump: how much wider the error bar must be to span kinks that may hide among the steps;
-            0 where gradient and slope agree without.
-        valley: of a direction over whole tensors: farthest steps, noise and truncation there.
+        stairs: whether the loss was the same at two neighbouring steps.
+        at_kink: whether the loss has a kink here that dominates the error bar.
+        hidden_kink: by how much the error bar must be widened to span kinks that may hide among
+            the steps; 0 where gradient and slope agree anyway.
+        valley: for a direction over whole tensors: farthest steps, noise and truncation there.
     """
 
-    line: Line
+    direction: SearchDirection
     gradient: float
     numerical: float
     error: float
     rounding: float
     slope: Slope | None
-    rungs: tuple[int, ...]
+    step_exponents: tuple[int, ...]
     flat: bool
     stairs: bool = False
-    broken: bool = False
-    jump: float = 0.0
+    at_kink: bool = False
+    hidden_kink: float = 0.0
     valley: tuple[Array, Array, Array] | None = None
 
     @property
     def residual(self) -> float:
-        """How far the two are apart."""
+        """Gradient minus numerical derivative."""
         return self.gradient - self.numerical
 
     @property
     def z(self) -> float:
-        """That, in error bars."""
+        """The size of the residual in error bars."""
         return abs(self.residual) / max(self.error, np.finfo(float).tiny)
 
     @property
     def step(self) -> float:
         """The farthest step of the numerical derivative; 0 where there is none."""
-        return self.line.unit * 2.0 ** (self.rungs[-1] / 2) if self.rungs else 0.0
+        return (
+            self.direction.unit * 2.0 ** (self.step_exponents[-1] / 2)
+            if self.step_exponents
+            else 0.0
+        )
 
 
-class Site:
-    """Where the parameters of a target stand, and what is known there.
+class EvaluationPoint:
+    """The point at which a target's parameters stand, and what is known there.
 
     Args:
         target: its parameters are moved in place and put back, bit for bit.
         gradient: the gradient under test.
-        budget: what the evaluations are taken from.
-        seed: of what is drawn.
+        budget: counts and limits the evaluations.
+        seed: random seed for what is drawn.
     """
 
     def __init__(
@@ -93,44 +119,45 @@ class Site:
         self.scales = scales_of(self.parameters)
         self.sizes = {n: float(np.linalg.norm(g.astype(np.float64))) for n, g in gradient.items()}
         self.noise = Noise(0.0, 0.0, np.finfo(float).eps)
-        self.own_noise: dict[str, float] = {}  # of tensors along which the loss has more
-        self.trembling: dict[str, Array] = {}
+        self.own_noise: dict[str, float] = {}  # by tensor, where the loss has more along it
+        self.rounded_inside = False  # whether moves showed more rounding than the values' digits do
+        self.gradient_noise: dict[str, Array] = {}
         self.terms = 1
         self.loss = np.nan
 
-    def survey(self, known: Site | None = None) -> None:
+    def survey(self, known: EvaluationPoint | None = None) -> None:
         """Measures the loss, its noise, and the noise of the gradient.
 
         Args:
             known: the same code at another point. In double precision, where noise is far below
-                what is looked for, it is taken to be as large here, relative to the loss.
+                the errors in question, it is assumed to be as large here, relative to the loss.
 
         Raises:
-            Spent: where the budget does not reach so far.
+            Spent: when the budget is used up.
         """
-        blocks = self.everything("all").blocks
-        along = self.along(blocks)
+        blocks = self.direction_over_all("all").blocks
+        function = self.loss_along(blocks)
         self.budget.take()
-        self.loss, rounding = of_terms(self._count_terms)
+        self.loss, rounding = sum_terms(self._count_terms)
         if not np.isfinite(self.loss):
             return
-        if known is not None and known.noise.relative < DOUBLE:
+        if known is not None and known.noise.relative < DOUBLE_PRECISION_NOISE:
             deviation = max(known.noise.relative * abs(self.loss), known.noise.deviation, rounding)
             self.noise = Noise(deviation, abs(self.loss), known.noise.digits)
             return
-        others = (self.loss, along(PROBE).raw)
+        others = (self.loss, function(FORMAT_PROBE).raw)
         eps = max(self._spacing(array) for array in self.parameters.values())
-        slope = product(blocks, self.gradient)
-        self.noise = noises.measure(along, float(eps), rounding, others, slope)
-        self.trembling = self._trembling(float(eps))
+        slope = inner_product(blocks, self.gradient)
+        self.noise = measure_noise(function, float(eps), rounding, others, slope)
+        self.gradient_noise = self._sample_gradient_noise(float(eps))
 
-    def beside(self, gradient: dict[str, Array]) -> Site:
-        """The site of the same code at a point close by, where the parameters stand now.
+    def nearby(self, gradient: dict[str, Array]) -> EvaluationPoint:
+        """The nearby point at which the parameters stand now.
 
-        Sizes and noise are as they are here.
+        Sizes and noise are assumed to be those of this point.
 
         Raises:
-            Spent: where the budget does not reach so far.
+            Spent: when the budget is used up.
         """
         other = copy(self)
         other.evaluator, other.gradient = Evaluator(self.target), gradient
@@ -138,24 +165,24 @@ class Site:
         other.loss = other.evaluator.loss()
         return other
 
-    def portable(self) -> Site:
-        """A copy without what stays in this process: the progress bar."""
+    def portable(self) -> EvaluationPoint:
+        """A copy that can be sent to another process: without the progress bar."""
         other = copy(self)
         other.budget = Budget(deadline=self.budget.deadline)
         return other
 
-    def everything(self, label: str, number: int = 0) -> Line:
+    def direction_over_all(self, label: str, number: int = 0) -> SearchDirection:
         """A direction over all tensors.
 
-        Every entry moves alike, so that the mean square of a product is the squared length over
-        all of them; where tensors differ widely in size, each in its own, so that none of them
-        hides another.
+        All entries move by the same typical length, so that the mean square of a product is the
+        squared length over all of them. Where tensors differ widely in size, each moves in
+        proportion to its own, so that none of them hides another.
         """
         sizes = self.scales.values()
         middle = float(np.median(list(sizes)))
-        alike = max(sizes) < ALIKE * min(sizes)
+        alike = max(sizes) < SIMILAR_SCALES * min(sizes)
         blocks = tuple(
-            Block(
+            DirectionBlock(
                 name,
                 0,
                 array.size,
@@ -164,105 +191,110 @@ class Site:
             )
             for name, array in self.parameters.items()
         )
-        return Line(label, blocks, 1.0, START)
+        return SearchDirection(label, blocks, 1.0, START_EXPONENTS)
 
-    def measure(self, line: Line, last: int = WIDEST) -> Measured:
+    def measure(self, direction: SearchDirection, last: int = WIDEST_EXPONENT) -> Measurement:
         """The slope of the loss along a line, with its error bar.
 
         Args:
-            line: what to measure.
-            last: the rung of the longest step.
+            direction: what to measure.
+            last: the exponent of the longest step.
 
         Raises:
-            Spent: where the budget does not reach so far.
+            Spent: when the budget is used up.
         """
-        gradient = product(line.blocks, self.gradient)
-        rounding = self.rounding(line.blocks)
-        noise = self.noise_along(line.blocks)
-        values = Walk(self.along(line.blocks), self.loss, noise, line.unit)
-        slope = walk(values, start=line.rungs, goal=max(line.goal, rounding), last=last)
+        gradient = inner_product(direction.blocks, self.gradient)
+        rounding = self.rounding(direction.blocks)
+        noise = self.noise_along(direction.blocks)
+        values = StepSearch(self.loss_along(direction.blocks), self.loss, noise, direction.unit)
+        slope = search_steps(
+            values, start=direction.step_exponents, goal=max(direction.goal, rounding), last=last
+        )
         if slope is None:
-            return Measured(line, gradient, np.nan, np.inf, rounding, None, (), False)
-        rungs = values.rungs[slope.first : slope.last + 1]
-        error = slope.error + values.stuck(slope) + rounding
+            return Measurement(direction, gradient, np.nan, np.inf, rounding, None, (), False)
+        step_exponents = values.step_exponents[slope.first : slope.last + 1]
+        error = slope.error + values.shared_rounding(slope) + rounding
         bent = slope.truncation + slope.kink
-        if slope.error > max(line.goal, rounding) and bent > 4 * slope.noise:
-            error += bent  # it bends at every step: what one fit leaves over is a rough guide
+        if slope.error > max(direction.goal, rounding) and bent > BENT_RATIO * slope.noise:
+            error += bent  # it bends at every step: the residuals of one fit are a rough guide
         apart = abs(gradient - slope.value) > error
-        jump = max(values.jump(slope) - slope.kink, 0.0) if apart else 0.0
-        return Measured(
-            line,
+        hidden_kink = max(values.hidden_kink(slope) - slope.kink, 0.0) if apart else 0.0
+        return Measurement(
+            direction,
             gradient,
             slope.value,
             error,
             rounding,
             slope,
-            rungs,
+            step_exponents,
             values.levels() == 1,
             values.repeats(),
-            values.broken(slope),
-            jump,
-            values.valley() if self._whole(line.blocks) else None,
+            values.at_kink(slope),
+            hidden_kink,
+            values.valley() if self._moves_whole_tensors(direction.blocks) else None,
         )
 
-    def _whole(self, blocks: tuple[Block, ...]) -> bool:
-        """Whether tensors move as a whole."""
+    def _moves_whole_tensors(self, blocks: tuple[DirectionBlock, ...]) -> bool:
+        """Whether all of each tensor moves."""
         return all(b.start == 0 and b.stop == self.parameters[b.name].size for b in blocks)
 
-    def along(self, blocks: tuple[Block, ...]) -> Along:
-        """The loss along a direction: takes a step, gives the realised one and the loss there.
+    def loss_along(self, blocks: tuple[DirectionBlock, ...]) -> LineFunction:
+        """The loss along a direction: takes a step, gives the realised step and the loss there.
 
-        What the gradient makes of the last digits by which the place lies off the line is taken
-        off the loss. Where there is no finite value, it is NaN.
+        Rounding takes a place off the line by some last digits; the change of the loss that the
+        gradient predicts for these is subtracted. The loss is NaN where it is not finite.
         """
-        moves = moves_of(blocks, self.parameters)
+        moves = draw_moves(blocks, self.parameters)
 
-        def at(step: float) -> Value:
+        def at(step: float) -> FunctionValue:
             self.budget.take()
-            with Moved(self.target, self.gradient, moves, step) as moved:
+            with MovedParameters(self.target, self.gradient, moves, step) as moved:
                 if not moved.finite:
-                    return Value(step, np.nan, np.nan)
-                value, _ = of_terms(self.evaluator.terms)
+                    return FunctionValue(step, np.nan, np.nan)
+                value, _ = sum_terms(self.evaluator.terms)
             return self._value(moved, value)
 
         return at
 
-    def with_gradient(self, blocks: tuple[Block, ...]) -> Callable[[float], tuple[Value, float]]:
+    def loss_and_gradient_along(
+        self, blocks: tuple[DirectionBlock, ...]
+    ) -> Callable[[float], tuple[FunctionValue, float]]:
         """The loss along a direction, and the gradient under test along it at the same place."""
-        moves = moves_of(blocks, self.parameters)
+        moves = draw_moves(blocks, self.parameters)
 
-        def at(step: float) -> tuple[Value, float]:
+        def at(step: float) -> tuple[FunctionValue, float]:
             self.budget.take()
-            with Moved(self.target, self.gradient, moves, step) as moved:
+            with MovedParameters(self.target, self.gradient, moves, step) as moved:
                 if not moved.finite:
-                    return Value(step, np.nan, np.nan), np.nan
-                value, _ = of_terms(self.evaluator.terms)
+                    return FunctionValue(step, np.nan, np.nan), np.nan
+                value, _ = sum_terms(self.evaluator.terms)
                 try:
                     with np.errstate(all="ignore"):
-                        slope = product(blocks, self.evaluator.gradient())
+                        slope = inner_product(blocks, self.evaluator.gradient())
                 except (ValueError, ArithmeticError):  # CheckError is one
                     slope = np.nan
             return self._value(moved, value), slope
 
         return at
 
-    def _value(self, moved: Moved, value: float) -> Value:
-        """What a move has come to; of a loss that has blown up nothing can be fitted."""
-        if not abs(value) <= BLOWN_UP * max(abs(self.loss), 1.0):
-            return Value(moved.realised, np.nan, np.nan)
-        return Value(moved.realised, value - moved.astray, value)
+    def _value(self, moved: MovedParameters, value: float) -> FunctionValue:
+        """The loss after a move; NaN where it has blown up, since nothing can be fitted to it."""
+        if not abs(value) <= BLOWN_UP_RATIO * max(abs(self.loss), 1.0):
+            return FunctionValue(moved.realised, np.nan, np.nan)
+        return FunctionValue(moved.realised, value - moved.off_line_error, value)
 
-    def learn_noise(self, blocks: tuple[Block, ...], deviation: float) -> None:
-        """The loss has so much noise along tensors; it may have less along others."""
+    def learn_noise(self, blocks: tuple[DirectionBlock, ...], deviation: float) -> None:
+        """Notes how much noise the loss has along these tensors; others may have less."""
+        self.rounded_inside = True
         for block in blocks:
             self.own_noise[block.name] = max(deviation, self.own_noise.get(block.name, 0.0))
 
-    def noise_along(self, blocks: tuple[Block, ...]) -> Noise:
-        """The loss's noise where these blocks move."""
+    def noise_along(self, blocks: tuple[DirectionBlock, ...]) -> Noise:
+        """The noise of the loss where these blocks move."""
         own = max(self.own_noise.get(block.name, 0.0) for block in blocks)
         return replace(self.noise, deviation=max(own, self.noise.deviation))
 
-    def rounding(self, blocks: tuple[Block, ...]) -> float:
+    def rounding(self, blocks: tuple[DirectionBlock, ...]) -> float:
         """Two standard deviations of what rounding does to the gradient along a direction."""
         total, together = 0.0, 0.0
         for block in blocks:
@@ -271,19 +303,19 @@ class Site:
             part = flat[block.start : block.stop].astype(np.float64) * moves
             eps = self._spacing(flat)
             total += float(np.sum((eps * part) ** 2))
-            trembling = self.trembling.get(block.name)
-            if trembling is None:
+            gradient_noise = self.gradient_noise.get(block.name)
+            if gradient_noise is None:
                 continue
-            whole = trembling.reshape(-1)
+            whole = gradient_noise.reshape(-1)
             here = whole[block.start : block.stop] * moves
-            # One entry's own sample says little: the tensor's typical one stands beside it.
+            # One entry's own sample says little, so the tensor's typical one counts too.
             typical = float(np.mean(whole**2)) * float(np.sum(moves**2))
             total += max(float(np.sum(here**2)), typical)
             together += float(np.sum(here))
         return 2 * float(np.hypot(np.sqrt(total), together))
 
     def _spacing(self, array: Array) -> float:
-        """The relative distance of neighbouring numbers, of an array or of what is behind it."""
+        """The relative spacing of numbers in an array, or in the shorter format behind it."""
         own = np.finfo(array.dtype if array.dtype.kind == "f" else np.float64).eps
         return (
             float(own)
@@ -291,12 +323,12 @@ class Site:
             else max(float(own), 2.0 ** (1 - self.target.bits))
         )
 
-    def size_of(self, line: Line) -> float:
-        """‖g ∘ v‖: what the gradient along a line typically is."""
-        return length(line.blocks, self.gradient)
+    def size_of(self, direction: SearchDirection) -> float:
+        """‖g ∘ v‖: the typical size of the gradient along a line."""
+        return typical_product(direction.blocks, self.gradient)
 
     def weight(self, name: str) -> float:
-        """How much the loss changes, to first order, when a tensor changes by its own size."""
+        """By how much the loss changes, to first order, when a tensor changes by its own size."""
         return self.sizes[name] * self.scales[name]
 
     def _count_terms(self) -> Array:
@@ -304,13 +336,50 @@ class Site:
         self.terms = int(np.size(terms))
         return terms
 
-    def _trembling(self, eps: float) -> dict[str, Array]:
-        """A sample of the gradient's rounding: third differences over points close together."""
+    def _sample_gradient_noise(self, eps: float) -> dict[str, Array]:
+        """A sample of the gradient's rounding: third differences over neighbouring points."""
         total = {name: np.zeros(array.shape) for name, array in self.parameters.items()}
-        moves = moves_of(self.everything("all").blocks, self.parameters)
+        moves = draw_moves(self.direction_over_all("all").blocks, self.parameters)
         for place, weight in zip(NEIGHBOURS, THIRD, strict=True):
-            with Moved(self.target, self.gradient, moves, 16 * place * eps):
+            with MovedParameters(self.target, self.gradient, moves, 16 * place * eps):
                 found = self.evaluator.gradient()
             for name, array in found.items():
                 total[name] += weight * array
         return total
+
+
+def nearest_step_exponents(
+    point: EvaluationPoint,
+    goal: float,
+    start: tuple[int, ...],
+    unit: float = 1.0,
+    clear: float = NOISE_MARGIN,
+) -> tuple[int, ...]:
+    """The smallest steps at which noise is well below the goal: there the loss curves least.
+
+    This holds in double precision. In a shorter one they would be no smaller than `start`.
+
+    Args:
+        point: where.
+        goal: an error bar that is small enough.
+        start: the steps that a search begins with otherwise, which are also the largest result.
+        unit: the length of the step with exponent 0.
+        clear: how many times smaller than the goal the noise must be.
+    """
+    if point.noise.relative >= DOUBLE_PRECISION_NOISE or not goal:
+        return start
+    step = 2 * clear * point.noise.deviation / goal / unit
+    first = int(np.clip(np.ceil(2 * np.log2(max(step, 1e-300))), NEAREST_EXPONENT, start[0]))
+    return first, first + 2, first + 4
+
+
+def last_step_exponents(found: Sequence[Measurement]) -> tuple[int, ...]:
+    """The steps that served the last measurement, every other one where they are dense."""
+    for m in reversed(found):
+        if len(m.step_exponents) > 2:
+            return tuple(
+                step_exponent
+                for step_exponent in m.step_exponents
+                if (step_exponent - m.step_exponents[-1]) % 2 == 0
+            )
+    return START_EXPONENTS

@@ -1,69 +1,88 @@
-"""From measurements at one site to the report of each tensor, and of the point."""
+"""From measurements at one point to the report of each tensor, in numbers and in sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from throughtime.gradcheck.evaluation_point import Measured, Site
-from throughtime.gradcheck.relative_error import discrepancy, floor
-from throughtime.gradcheck.remedy import BUDGET, remedy
-from throughtime.gradcheck.report import Direction, Point, TensorReport, Worst, worst_verdict
-from throughtime.gradcheck.tensors import Examination, Findings
-from throughtime.gradcheck.verdict import (
-    NEGLIGIBLE,
-    Distance,
-    accused,
-    columns,
-    judge,
-    of_directions,
-    of_entries,
-    sharper,
+from throughtime.arrays import Array, Shape
+from throughtime.gradcheck.areas import Area, areas_of, gates_of, listed, table_of
+from throughtime.gradcheck.evaluation_point import EvaluationPoint, Measurement
+from throughtime.gradcheck.examination import Examination, TensorMeasurements
+from throughtime.gradcheck.locating import LocatedArea
+from throughtime.gradcheck.report import (
+    Direction,
+    Point,
+    TensorReport,
+    Worst,
+    WrongArea,
+    worst_verdict,
 )
-from throughtime.gradcheck.whereabouts import LISTED, whereabouts
-
-KINKED = 0.01  # of a slope: a smaller jump of it stands in no one's way
+from throughtime.gradcheck.tolerances import (
+    BENT_RATIO,
+    COARSE_LOSS,
+    MOST_LISTED,
+    MOST_NAMED,
+    NEGLIGIBLE_WEIGHT,
+    NOTABLE_KINK,
+    SHORT_SPACING,
+    SINGLE_SPACING,
+    SMALL_WEIGHTS,
+)
+from throughtime.gradcheck.verdict import (
+    Distance,
+    better_estimate,
+    columns,
+    discrepancy,
+    distance_over_directions,
+    distance_over_entries,
+    floor,
+    judge,
+    rejects,
+)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A point of the report, and what is worth a sentence."""
+    """A point of the report, and notes on it."""
 
     point: Point
     notes: tuple[str, ...]
 
 
-def summarise(name: str, looked: Examination) -> Summary:
-    """The report of a point that was looked at."""
-    site = looked.site
-    most = max(site.weight(n) for n in site.parameters)
+def summarise(name: str, examination: Examination) -> Summary:
+    """The report of a point that was examined."""
+    point = examination.point
+    most = max(point.weight(n) for n in point.parameters)
     tensors = {}
-    if any(found.whole or found.entries or found.unreached for found in looked.found.values()):
-        tensors = {n: _tensor(site, n, found, most) for n, found in looked.found.items()}
-    whole = _overall(looked, tensors)
+    if any(found.whole or found.entries or found.unreached for found in examination.found.values()):
+        tensors = {n: _tensor(point, n, found, most) for n, found in examination.found.items()}
+    whole = _overall(examination, tensors)
     verdict = worst_verdict([t.verdict for t in tensors.values()])
     if not tensors:
         verdict = judge(False, whole.smallest, False)
-    if any(map(accused, looked.overall)):
+    if any(map(rejects, examination.overall)):
         verdict = "disagree"
-    point = Point(name, site.target.steps, verdict, whole.d, whole.floor, tensors)
-    return Summary(point, tuple(_notes(looked)))
+    reported = Point(name, point.target.steps, verdict, whole.d, whole.floor, tensors)
+    return Summary(reported, tuple(_notes(examination)))
 
 
-def _tensor(site: Site, name: str, found: Findings, most: float) -> TensorReport:
-    shape = site.parameters[name].shape
-    distance = _distance(site, name, found)
+def _tensor(
+    point: EvaluationPoint, name: str, found: TensorMeasurements, most: float
+) -> TensorReport:
+    shape = point.parameters[name].shape
+    distance = _distance(point, name, found)
     wrong = found.wrong
-    negligible = site.parameters[name].size == 0 or _negligible(found, most)
-    where = whereabouts(site, name, found)
+    negligible = point.parameters[name].size == 0 or _negligible(found, most)
+    where = describe_location(point, name, found)
     verdict = judge(wrong, distance.smallest, negligible)
     if verdict == "agree" and found.unreached:
         verdict = "unresolved"
     why = ""
     if verdict == "unresolved":
-        why = BUDGET if found.unreached else remedy(site, name, found)
+        why = BUDGET if found.unreached else remedy(point, name, found)
     places = sorted(found.entries)
     entries = [found.entries[place] for place in places]
     g, n, errors = columns(entries)
@@ -82,7 +101,7 @@ def _tensor(site: Site, name: str, found: Findings, most: float) -> TensorReport
         worst=_worst(ranked[0], shape) if ranked else None,
         smallest_error=distance.smallest,
         order=first.slope.order if first is not None and first.slope else 0,
-        wrong=tuple(_worst(m, shape) for m in ranked if accused(m))[:LISTED],
+        wrong=tuple(_worst(m, shape) for m in ranked if rejects(m))[:MOST_LISTED],
         areas=where.areas,
         all_found=where.all_found,
         directions=tuple(_direction(m) for m in (*found.whole, *found.parts)),
@@ -90,54 +109,62 @@ def _tensor(site: Site, name: str, found: Findings, most: float) -> TensorReport
     )
 
 
-def _distance(site: Site, name: str, found: Findings) -> Distance:
+def _distance(point: EvaluationPoint, name: str, found: TensorMeasurements) -> Distance:
     whole = [m for m in found.whole if np.isfinite(m.error)]
     directions = None
     if whole:
-        directions = of_directions(whole, site.size_of(whole[0].line))
+        directions = distance_over_directions(whole, point.size_of(whole[0].direction))
     entries = list(found.entries.values())
     if found.complete and all(np.isfinite(m.error) for m in entries):
-        return sharper(of_entries(entries), directions)
+        return better_estimate(distance_over_entries(entries), directions)
     return directions or Distance(0.0, 1.0, np.inf)
 
 
-def _negligible(found: Findings, most: float) -> bool:
-    """Whether the tensor does not move the loss, or by next to nothing beside the others.
+def _negligible(found: TensorMeasurements, most: float) -> bool:
+    """Whether the tensor does not move the loss, or by next to nothing compared with the others.
 
-    And its gradient says so too, or it would differ by more than the error bars.
+    Its gradient says so too, or it would differ by more than the error bars.
     """
     measured = found.whole or list(found.entries.values())
     if not measured or not all(np.isfinite(m.error) for m in measured):
         return False
     if all(m.flat and m.gradient == 0 for m in measured):
         return True
-    # Of a single entry the unit is a step, of a direction its moves have the mean square 1.
-    return all(m.error * m.line.unit <= NEGLIGIBLE * most for m in measured)
+    # The unit of a single entry is a step; the moves of a direction have a mean square of 1.
+    return all(m.error * m.direction.unit <= NEGLIGIBLE_WEIGHT * most for m in measured)
 
 
-def _overall(looked: Examination, tensors: dict[str, TensorReport]) -> Distance:
-    """d over all tensors: from all entries, or put together from what each tensor showed."""
-    site = looked.site
-    lines = [m for m in looked.overall if np.isfinite(m.error)]
-    over_all = of_directions(lines, site.size_of(lines[0].line)) if lines else None
+def _overall(examination: Examination, tensors: dict[str, TensorReport]) -> Distance:
+    """d over all tensors: from all entries, or combined from the d of each tensor."""
+    point = examination.point
+    directions = [m for m in examination.overall if np.isfinite(m.error)]
+    over_all = (
+        distance_over_directions(directions, point.size_of(directions[0].direction))
+        if directions
+        else None
+    )
     if not tensors:
         return over_all or Distance(0.0, 1.0, np.inf)
-    if all(found.complete for found in looked.found.values()):
+    if all(found.complete for found in examination.found.values()):
         g, n, errors = (np.concatenate([getattr(t, c) for t in tensors.values()]) for c in COLUMNS)
-        return sharper(Distance(discrepancy(g, n), floor(errors, g, n), np.inf), over_all)
-    return sharper(_put_together(site, tensors), over_all)
+        return better_estimate(Distance(discrepancy(g, n), floor(errors, g, n), np.inf), over_all)
+    return better_estimate(_put_together(point, tensors), over_all)
 
 
 COLUMNS = ("gradient", "numerical", "errors")
 
 
-def _put_together(site: Site, tensors: dict[str, TensorReport]) -> Distance:
-    """From d = ‖g − n‖ / (‖g‖ + ‖n‖) of each tensor, with ‖n‖ from its entries or directions."""
+def _put_together(point: EvaluationPoint, tensors: dict[str, TensorReport]) -> Distance:
+    """d over all from d = ‖g − n‖ / (‖g‖ + ‖n‖) of each, with ‖n‖ from entries or directions."""
     apart, errors, g_square, n_square = 0.0, 0.0, 0.0, 0.0
     for name, tensor in tensors.items():
-        g = site.sizes[name]
-        along_g = np.array([line.gradient for line in tensor.directions if line.label == "all"])
-        along_n = np.array([line.numerical for line in tensor.directions if line.label == "all"])
+        g = point.sizes[name]
+        along_g = np.array(
+            [direction.gradient for direction in tensor.directions if direction.label == "all"]
+        )
+        along_n = np.array(
+            [direction.numerical for direction in tensor.directions if direction.label == "all"]
+        )
         ratio = np.linalg.norm(along_n) / np.linalg.norm(along_g) if along_g.any() else 0.0
         n = g * float(ratio) if along_g.any() else float(np.linalg.norm(along_n))
         if tensor.indices.size == tensor.size:
@@ -149,16 +176,16 @@ def _put_together(site: Site, tensors: dict[str, TensorReport]) -> Distance:
     return Distance(float(np.sqrt(apart) / below), float(np.sqrt(errors) / below), np.inf)
 
 
-def _notes(looked: Examination) -> Iterable[str]:
-    site = looked.site
-    for name, found in looked.found.items():
+def _notes(examination: Examination) -> Iterable[str]:
+    point = examination.point
+    for name, found in examination.found.items():
         measured = [*found.whole, *found.entries.values()]
         if measured and all(m.flat and m.gradient == 0 for m in measured):
             yield f"{name} does not move the loss here, and its gradient is 0."
-        kinks = sum(map(_kinked, measured))
-        if name in site.own_noise:
+        kinks = sum(map(_has_notable_kink, measured))
+        if name in point.own_noise:
             yield (
-                f"{name}: along it the loss scatters by some {site.own_noise[name]:.0e} about a "
+                f"{name}: along it the loss scatters by some {point.own_noise[name]:.0e} about a "
                 "smooth curve, more than its digits explain: something on the way is rounded, or "
                 "has kinks."
             )
@@ -167,19 +194,176 @@ def _notes(looked: Examination) -> Iterable[str]:
                 f"{name}: the loss has a kink here in {kinks} of {len(measured)} directions; "
                 "the slopes on either side differ, and the error bars span both."
             )
-        yield from whereabouts(site, name, found).sentences
+        yield from describe_location(point, name, found).sentences
 
 
-def _kinked(found: Measured) -> bool:
-    """Whether a kink makes the error bar what it is, and that is worth telling."""
+def _has_notable_kink(found: Measurement) -> bool:
+    """Whether a kink dominates the error bar and is large enough for a note."""
     size = max(abs(found.gradient), abs(found.numerical))
-    return found.broken and found.slope is not None and found.slope.kink > KINKED * size
+    return found.at_kink and found.slope is not None and found.slope.kink > NOTABLE_KINK * size
 
 
-def _worst(found: Measured, shape: tuple[int, ...]) -> Worst:
-    index = np.unravel_index(found.line.blocks[0].start, shape)
+def _worst(found: Measurement, shape: tuple[int, ...]) -> Worst:
+    index = np.unravel_index(found.direction.blocks[0].start, shape)
     return Worst(tuple(int(i) for i in index), found.gradient, found.numerical, found.error)
 
 
-def _direction(found: Measured) -> Direction:
-    return Direction(found.line.label, found.gradient, found.numerical, found.error)
+def _direction(found: Measurement) -> Direction:
+    return Direction(found.direction.label, found.gradient, found.numerical, found.error)
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where in a tensor something is wrong, as a report says it.
+
+    Attributes:
+        areas: rows and columns that are wrong.
+        all_found: whether nothing else is wrong, as far as was measured.
+        sentences: about these areas, and about what was not searched.
+    """
+
+    areas: tuple[WrongArea, ...] = ()
+    all_found: bool = False
+    sentences: tuple[str, ...] = ()
+
+
+def describe_location(point: EvaluationPoint, name: str, found: TensorMeasurements) -> Location:
+    """Where a tensor is wrong: from all its entries, or from a search for the wrong ones."""
+    if found.complete and found.wrong:
+        return _of_all(point, name, found)
+    if found.located is None:
+        return Location()
+    shape = point.parameters[name].shape
+    said = []
+    for wrong in found.located.areas:
+        outside = f", and {_strips(wrong.agreeing, shape)}" if wrong.agreeing else ""
+        if wrong.unclear:
+            outside += f"; whether {_strips(wrong.unclear, shape)} cannot be told"
+        said.append(_sentence(point, name, [wrong], outside))
+    left = [area.words(shape) for area in found.located.left]
+    if left:
+        places = listed([*left[:MOST_NAMED], "elsewhere"] if left[MOST_NAMED:] else left)
+        said.append(f"{name}: something is wrong in {places}, which was not searched further.")
+    areas = tuple(_as_reported(point, name, wrong) for wrong in found.located.areas)
+    return Location(areas, found.located.ended, tuple(said))
+
+
+def _of_all(point: EvaluationPoint, name: str, found: TensorMeasurements) -> Location:
+    """The location in a tensor whose entries were all measured."""
+    shape = point.parameters[name].shape
+    table = np.array([rejects(found.entries[k]) for k in range(len(found.entries))])
+    table = table.reshape(table_of(shape))
+    count, areas = int(table.sum()), [_counted(table, area) for area in areas_of(table)]
+    if not areas:
+        more = f"{name}: {count:,} of its {table.size:,} entries are wrong."
+        return Location((), count <= MOST_LISTED, (more,) if count > 1 else ())
+    others = table.size - sum(wrong.measured for wrong in areas)
+    off = count - sum(wrong.wrong for wrong in areas)
+    outside = f", and so {_are(off)} {off:,} of the {others:,} others" if off else ""
+    if others and not off:
+        outside = f", and all {others:,} others agree" if others > 1 else ", and the other agrees"
+    reported = tuple(_as_reported(point, name, wrong) for wrong in areas)
+    return Location(
+        reported, not off or count <= MOST_LISTED, (_sentence(point, name, areas, outside),)
+    )
+
+
+def _counted(table: Array, area: Area) -> LocatedArea:
+    inside = table[slice(*area.rows), slice(*area.columns)]
+    return LocatedArea(area, inside.size, int(inside.sum()))
+
+
+def _sentence(point: EvaluationPoint, name: str, areas: Sequence[LocatedArea], outside: str) -> str:
+    """A sentence on areas that are wrong, with the evidence."""
+    shape = point.parameters[name].shape
+    measured, wrong = sum(one.measured for one in areas), sum(one.wrong for one in areas)
+    whole = areas[0].area == Area.whole(shape)
+    sample = measured < sum(one.area.size for one in areas)
+    entries = f"{measured:,} entr{'y' if measured == 1 else 'ies'}"
+    entries += " looked at" * sample + " there" * (not whole)
+    throughout = wrong == measured
+    inside = f"all {entries} are" if throughout else f"{wrong:,} of {entries} {_are(wrong)}"
+    where = "" if whole else " " + " and ".join(_words(point, name, one.area) for one in areas)
+    if whole and not throughout:
+        return f"{name}: {inside} wrong{outside}."
+    return f"{name}: wrong {'throughout' if throughout else 'in'}{where}: {inside} wrong{outside}."
+
+
+def _strips(strips: Sequence[Area], shape: Shape) -> str:
+    """Says that strips beside an area agree."""
+    one = len(strips) == 1 and 1 in (strips[0].height, strips[0].width)
+    return f"{listed([strip.words(shape) for strip in strips])} {'agrees' if one else 'agree'}"
+
+
+def _words(point: EvaluationPoint, name: str, area: Area) -> str:
+    """An area in words, with its gate where only one reading of the gates fits."""
+    shape = point.parameters[name].shape
+    gates = {gates.words(area, shape) for gates in gates_of(point.target, name)} - {""}
+    words = area.words(shape)
+    return f"{words}, {gates.pop()}" if len(gates) == 1 else words
+
+
+def _as_reported(point: EvaluationPoint, name: str, wrong: LocatedArea) -> WrongArea:
+    (top, bottom), (left, right) = wrong.area.rows, wrong.area.columns
+    words = _words(point, name, wrong.area)
+    return WrongArea((top, bottom - 1), (left, right - 1), words, wrong.measured, wrong.wrong)
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+BUDGET = "allow more evaluations or seconds: the budget ended before all was looked at"
+UNDEFINED = "the loss is NaN or infinite, or raises, around this point: check its domain"
+KINK = "the loss has a kink here, as a ReLU at 0: move the parameters or inputs a little"
+TERMS = "return the loss as an array of per-step terms, which are then summed in float64"
+DOUBLE = "compute the loss in float64"
+UNROUNDED = "the loss carries few digits: return it unrounded, computed in float64"
+INSIDE = (
+    "something inside the loss is rounded to few digits, so that it climbs in stairs: keep states "
+    "and activations in float64 for the check"
+)
+LARGER = "check at larger weights: these are so small that they hardly reach the loss"
+SMOOTHER = "the loss curves at every step tried: check fewer steps, or smaller weights"
+STEEPER = "this tensor hardly moves the loss here: check where its gradient is larger"
+MORE = "look at more directions: effort='normal'"
+
+
+def remedy(point: EvaluationPoint, name: str, found: TensorMeasurements) -> str:
+    """One sentence: what would help most, judged by what makes the error bars wide."""
+    measured = [*found.whole, *found.entries.values()]
+    if not measured:
+        return BUDGET
+    if any(m.slope is None for m in measured):
+        return UNDEFINED
+    worst = max(measured, key=lambda m: m.error / max(m.direction.unit, np.finfo(float).tiny))
+    assert worst.slope is not None
+    slope = worst.slope
+    if point.noise.relative > COARSE_LOSS or point.noise.digits > SINGLE_SPACING:
+        return UNROUNDED
+    if (
+        name in point.own_noise
+        and point.noise.digits <= SHORT_SPACING
+        and not _single_precision(point)
+    ):
+        return INSIDE
+    if worst.at_kink:
+        return KINK
+    # With more digits the steps may be smaller, and the loss curves less over them.
+    if point.noise.digits > SHORT_SPACING or _single_precision(point):
+        small = point.scales[name] < SMALL_WEIGHTS
+        return TERMS if point.terms == 1 else LARGER if small else DOUBLE
+    if slope.truncation + slope.kink > BENT_RATIO * slope.noise:
+        return SMOOTHER
+    if _resolved_along_each(measured, point):
+        return MORE
+    return LARGER if point.scales[name] < SMALL_WEIGHTS else STEEPER
+
+
+def _single_precision(point: EvaluationPoint) -> bool:
+    """Whether the noise is that of a shorter format than float64."""
+    return bool(point.noise.deviation > 1e3 * np.finfo(float).eps * point.noise.level)
+
+
+def _resolved_along_each(measured: list[Measurement], point: EvaluationPoint) -> bool:
+    return all(m.error < 0.01 * point.size_of(m.direction) for m in measured)

@@ -9,13 +9,13 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.derivatives import CheckError
-from throughtime.gradcheck.relative_error import discrepancy
 from throughtime.gradcheck.target import Evaluator, Target
-from throughtime.gradcheck.workers import SEEN, check_workers, in_copies, same_as_here
+from throughtime.gradcheck.tolerances import ENTRIES_PER_PART, PROOF_MOVE
+from throughtime.gradcheck.verdict import discrepancy
+from throughtime.gradcheck.workers import check_workers, in_copies, refuse_other_loss
 from throughtime.progress import progress_bar
 
 EPSILONS = tuple(10.0 ** (k / 2) for k in range(-16, 1))  # 1e-8 … 1, two a decade
-ENTRIES = 16  # that are measured between two looks at the bar, or sent to a worker
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Sweep:
 
     Attributes:
         epsilons: the steps of the central differences.
-        tensors: name to d at each step.
+        tensors: d at each step, by name.
         overall: d over all tensors at each step.
     """
 
@@ -56,13 +56,13 @@ def sweep_target(
     workers: int = 1,
     progress: bool | None = None,
 ) -> Sweep:
-    """Discrepancy of a target's gradient, every entry of it, at each of several fixed steps.
+    """The discrepancy of a target's gradient, over all its entries, at each of several fixed steps.
 
     A step below an entry's precision leaves it unchanged; its difference then counts as 0, which
     is what subtracting two equal losses gives.
 
     Args:
-        target: what to sweep; every parameter costs two losses a step.
+        target: what to sweep; every parameter costs two losses for each step.
         epsilons: the steps.
         workers: evaluate in so many processes, as in `check_target`.
         progress: whether to show a bar; by default in a terminal, after two seconds.
@@ -87,7 +87,7 @@ def sweep_target(
 
 
 @dataclass(frozen=True)
-class _Part:
+class _EntryRange:
     """Some neighbouring entries of one tensor."""
 
     name: str
@@ -95,16 +95,16 @@ class _Part:
     size: int
 
 
-def _parts(target: Target) -> Iterator[_Part]:
+def _parts(target: Target) -> Iterator[_EntryRange]:
     for name, array in target.parameters.items():
-        for start in range(0, array.size, ENTRIES):
-            yield _Part(name, start, min(ENTRIES, array.size - start))
+        for start in range(0, array.size, ENTRIES_PER_PART):
+            yield _EntryRange(name, start, min(ENTRIES_PER_PART, array.size - start))
 
 
 def _measured(
-    evaluator: Evaluator, parts: Sequence[_Part], epsilons: tuple[float, ...], workers: int
+    evaluator: Evaluator, parts: Sequence[_EntryRange], epsilons: tuple[float, ...], workers: int
 ) -> Iterator[Array]:
-    """The numerical derivatives of each part, (steps, entries), as they are done."""
+    """The numerical derivatives of each part, (steps, entries), as they are computed."""
     if check_workers(workers) == 1:
         return (_derivatives(evaluator, part, epsilons) for part in parts)
     proof = _moved_loss(evaluator)
@@ -113,26 +113,26 @@ def _measured(
 
 
 def _derivatives_of_a_copy(
-    evaluator: Evaluator, part: _Part, epsilons: tuple[float, ...], proof: float
+    evaluator: Evaluator, part: _EntryRange, epsilons: tuple[float, ...], proof: float
 ) -> Array:
-    """In a worker, whose copy has to answer as the original does."""
-    same_as_here(_moved_loss(evaluator), proof, 1e-6 * abs(proof))
+    """In a worker, whose copy must give the same loss as the original."""
+    refuse_other_loss(_moved_loss(evaluator), proof, 1e-6 * abs(proof))
     return _derivatives(evaluator, part, epsilons)
 
 
 def _moved_loss(evaluator: Evaluator) -> float:
-    """The loss where every parameter is a quarter larger."""
+    """The loss with every parameter a quarter larger."""
     before = {name: array.copy() for name, array in evaluator.target.parameters.items()}
     try:
         for array in evaluator.target.parameters.values():
-            array *= 1 + SEEN
+            array *= 1 + PROOF_MOVE
         return evaluator.loss()
     finally:
         for name, array in evaluator.target.parameters.items():
             array[...] = before[name]
 
 
-def _derivatives(evaluator: Evaluator, part: _Part, epsilons: tuple[float, ...]) -> Array:
+def _derivatives(evaluator: Evaluator, part: _EntryRange, epsilons: tuple[float, ...]) -> Array:
     """Central differences, (steps, entries)."""
     array = evaluator.target.parameters[part.name]
     found = np.zeros((len(epsilons), part.size))

@@ -9,21 +9,43 @@ from statistics import NormalDist
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.gradcheck.evaluation_point import Measured
-from throughtime.gradcheck.relative_error import discrepancy, floor
+from throughtime.gradcheck.evaluation_point import Measurement
 from throughtime.gradcheck.report import Verdict
+from throughtime.gradcheck.tolerances import (
+    CLEAR_FLOORS,
+    LEAST_MOVE,
+    MISSED_PROBABILITY,
+    NORMAL_DENSITY,
+    OVERLOOKED_PROBABILITY,
+    REJECTION_BARS,
+    RESOLVED_ERROR,
+    SETTLED_ENTRY,
+    UNDOUBTED_BARS,
+)
 
-ACCUSED = 3.0  # error bars; each holds two standard deviations of the noise and the truncation
-SURE = 10.0  # error bars: beyond them no second look is needed
-RESOLVED = 0.02  # a gradient that is so far off, relative to its tensor, would have been accused
-NEGLIGIBLE = 1e-6  # of the tensor that matters most: what is below that does not matter
-MISSED = 0.05  # probability that random directions overlook an error of the size stated
-SETTLED = 0.01  # of a tensor's root mean square: one entry off by so much is not overlooked …
-OVERLOOKED = 1e-3  # … and an error all over the tensor with this probability at most
-LEAST = 0.48  # how far an entry moves at least, in units of the root mean square of all moves
-DENSITY = 0.8  # √(2/π): of a normal number at 0, both sides taken together
-UNDOUBTED = 1e3  # error bars: a slope so large is no rounding
-CLEAR = 3.0  # floors: a discrepancy beyond them is one, and not its own floor
+
+def discrepancy(gradient: Array, numerical: Array) -> float:
+    """d = ‖g − n‖₂ / (‖g‖₂ + ‖n‖₂), from 0 (equal) to 1 (opposite); 0 where both vanish.
+
+    A gradient k times too large or too small, with every sign right, has d = |k − 1| / (k + 1):
+    one that was averaged over T = 39 steps has 38 / 40.
+
+    Example:
+        >>> import numpy as np
+        >>> round(discrepancy(np.array([1.0, 2.0]), np.array([39.0, 78.0])), 12)
+        0.95
+    """
+    return _ratio(gradient - numerical, gradient, numerical)
+
+
+def floor(error: Array, gradient: Array, numerical: Array) -> float:
+    """The discrepancy that errors of this size alone would give."""
+    return _ratio(error, gradient, numerical)
+
+
+def _ratio(above: Array, gradient: Array, numerical: Array) -> float:
+    below = float(np.linalg.norm(gradient) + np.linalg.norm(numerical))
+    return float(np.linalg.norm(above)) / below if below else 0.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +55,7 @@ class Distance:
     Attributes:
         d: the discrepancy.
         floor: the d that the error bars alone would give.
-        smallest: the smallest relative error that would have been accused.
+        smallest: the smallest relative error that would have been rejected.
     """
 
     d: float
@@ -41,80 +63,84 @@ class Distance:
     smallest: float
 
 
-def accused(found: Measured) -> bool:
-    """Whether the two differ by more than their error bars."""
-    return found.z > ACCUSED
+def rejects(found: Measurement) -> bool:
+    """Whether a measurement rejects the gradient: they differ by more than their error bar."""
+    return found.z > REJECTION_BARS
 
 
-def cautious(found: Measured, *others: Measured) -> Measured:
-    """The same; what is accused has an error bar that spans kinks that may hide among its steps.
+def with_kink_bound(found: Measurement, *others: Measurement) -> Measurement:
+    """The same; where it rejects, with an error bar that spans kinks hidden among its steps.
 
     Where noise covers all steps below a kink, the function looks smooth beyond it, with another
-    slope. What differs may differ for that.
+    slope, and a difference may be due to that.
 
     Args:
-        found: what to be cautious about.
-        others: further looks along its line; what these exclude as far as its steps reach is.
+        found: the measurement.
+        others: further measurements along its line that reach as far; they may exclude kinks.
     """
-    if not accused(found):
+    if not rejects(found):
         return found
-    jump = min(m.jump for m in (found, *others) if m.step >= found.step)
-    return replace(found, error=found.error + jump, jump=0.0)
+    hidden_kink = min(m.hidden_kink for m in (found, *others) if m.step >= found.step)
+    return replace(found, error=found.error + hidden_kink, hidden_kink=0.0)
 
 
-def excused(found: Measured) -> Measured:
-    """The same with an error bar that explains the difference, where nothing else stands by it."""
-    least = abs(found.residual) / ACCUSED * (1 + 1e-12)
+def with_error_covering(found: Measurement) -> Measurement:
+    """The same with an error bar that covers the difference, where nothing else confirms it."""
+    least = abs(found.residual) / REJECTION_BARS * (1 + 1e-12)
     return replace(found, error=max(found.error, least))
 
 
-def settled(found: Sequence[Measured], entries: int, size: float) -> bool:
-    """Whether random directions over so many entries leave nothing for a closer look to find.
+def settled(found: Sequence[Measurement], entries: int, size: float) -> bool:
+    """Whether random directions over so many entries leave nothing for finer measurements to find.
 
-    One entry off by SETTLED of their root mean square would have been accused, since none moves
-    by less than LEAST; and so would an error spread over all of them that the verdict is to
-    exclude, but for a chance of OVERLOOKED.
+    One entry off by `SETTLED_ENTRY` of their root mean square would have been rejected, since none
+    moves by less than `LEAST_MOVE`. So would an error spread over all of them that the verdict has
+    to exclude, except with a probability of `OVERLOOKED_PROBABILITY`.
 
     Args:
-        found: along directions drawn independently.
+        found: measurements along directions drawn independently.
         entries: how many of them move.
         size: ‖g ∘ v‖.
     """
     one = to_settle(entries)
-    spread = RESOLVED * OVERLOOKED ** (1 / max(len(found), 1)) / (DENSITY * ACCUSED)
+    spread = (
+        RESOLVED_ERROR
+        * OVERLOOKED_PROBABILITY ** (1 / max(len(found), 1))
+        / (NORMAL_DENSITY * REJECTION_BARS)
+    )
     return bool(found) and all(m.error <= min(one, spread) * size for m in found)
 
 
 def to_settle(entries: int) -> float:
     """The error bar, relative to ‖g ∘ v‖, at which one entry among so many is not overlooked."""
-    return SETTLED * LEAST / (ACCUSED * float(np.sqrt(entries)))
+    return SETTLED_ENTRY * LEAST_MOVE / (REJECTION_BARS * float(np.sqrt(entries)))
 
 
-def combined(first: Measured, second: Measured) -> Measured:
+def combined(first: Measurement, second: Measurement) -> Measurement:
     """One result from two that were measured with different steps.
 
-    Two error bars that do not meet have missed something: then their distance is the error.
+    Where the two are further apart than the error bar, their distance is the error.
     """
     better = min(first, second, key=lambda m: m.error)
     apart = abs(first.numerical - second.numerical)
-    if accused(first) and not accused(second):
+    if rejects(first) and not rejects(second):
         better = second
     return replace(better, error=max(better.error, apart)) if np.isfinite(apart) else better
 
 
-def confronted(first: Measured, second: Measured) -> Measured:
-    """`combined`, where the first is accused: with error bars that span what may be kinks.
+def reconcile(first: Measurement, second: Measurement) -> Measurement:
+    """`combined`, where the first rejects: with error bars that span kinks that there may be.
 
-    Steps nearer by that find the gradient right, and the slope itself beyond any doubt, refute
-    what farther ones say: a kink, or a curve, among these.
+    Smaller steps that find the gradient right, and the slope itself beyond doubt, refute larger
+    ones, among which there may be a kink, or curvature.
     """
-    clear = abs(second.numerical) > UNDOUBTED * second.error
-    if clear and second.step < first.step and not accused(second):
+    clear = abs(second.numerical) > UNDOUBTED_BARS * second.error
+    if clear and second.step < first.step and not rejects(second):
         return second
-    return combined(cautious(first, second), cautious(second, first))
+    return combined(with_kink_bound(first, second), with_kink_bound(second, first))
 
 
-def averaged(found: Sequence[Measured]) -> Measured:
+def averaged(found: Sequence[Measurement]) -> Measurement:
     """One result from several along one line, taken with different steps: noise averages out."""
     first = found[0]
     numerical = float(np.mean([m.numerical for m in found]))
@@ -124,53 +150,53 @@ def averaged(found: Sequence[Measured]) -> Measured:
     return replace(first, numerical=numerical, error=error)
 
 
-def of_entries(entries: Sequence[Measured]) -> Distance:
-    """Over entries, each of them looked at."""
+def distance_over_entries(entries: Sequence[Measurement]) -> Distance:
+    """The distance over entries that were all measured."""
     g, n, errors = columns(entries)
     size = float(np.linalg.norm(g))
-    smallest = ACCUSED * float(np.linalg.norm(errors)) / size if size else np.inf
+    smallest = REJECTION_BARS * float(np.linalg.norm(errors)) / size if size else np.inf
     return Distance(discrepancy(g, n), floor(errors, g, n), smallest)
 
 
-def of_directions(lines: Sequence[Measured], size: float) -> Distance:
-    """Estimated from random directions: E (r·v)² = ‖r‖².
+def distance_over_directions(directions: Sequence[Measurement], size: float) -> Distance:
+    """The distance estimated from random directions: E (r·v)² = ‖r‖².
 
     Args:
-        lines: along directions drawn independently.
+        directions: measurements along directions drawn independently.
         size: ‖g‖ in the same units, which a single direction may be nearly perpendicular to.
     """
-    g, n, errors = columns(lines)
+    g, n, errors = columns(directions)
     below = float(np.linalg.norm(g) + np.linalg.norm(n))
-    if not any(map(accused, lines)):
-        below = max(below, size * np.sqrt(len(lines)))
+    if not any(map(rejects, directions)):
+        below = max(below, size * np.sqrt(len(directions)))
     if not below:
         return Distance(0.0, 0.0 if not errors.any() else 1.0, np.inf)
-    luck = hidden(len(lines))
-    smallest = ACCUSED * luck * float(np.sqrt(np.mean(errors**2))) / size if size else np.inf
+    luck = visibility_factor(len(directions))
+    smallest = REJECTION_BARS * luck * float(np.sqrt(np.mean(errors**2))) / size if size else np.inf
     d = float(np.linalg.norm(g - n) / below)
     return Distance(d, float(np.linalg.norm(errors) / below), smallest)
 
 
-def hidden(directions: int) -> float:
-    """How much larger than an error bar an error must be, to be seen in one of some directions.
+def visibility_factor(directions: int) -> float:
+    """How many error bars an error must have to be seen in one of some random directions.
 
-    Along each it is a normal number of its own size; with probability MISSED all are smaller
-    than 1 / this.
+    Along each the error is a normal number times its size; with a probability of
+    `MISSED_PROBABILITY` all of these are smaller than 1 / this factor.
 
     Example:
-        >>> [round(hidden(k), 1) for k in (1, 2, 4)]
+        >>> [round(visibility_factor(k), 1) for k in (1, 2, 4)]
         [15.9, 3.5, 1.6]
     """
-    overlooked = MISSED ** (1 / directions)
+    overlooked = MISSED_PROBABILITY ** (1 / directions)
     return 1 / NormalDist().inv_cdf((1 + overlooked) / 2)
 
 
-def sharper(first: Distance, second: Distance | None) -> Distance:
-    """Of two estimates of one thing: the first where it is clear of its floor, else the sharper."""
+def better_estimate(first: Distance, second: Distance | None) -> Distance:
+    """The first of two estimates where it is clear of its floor, else the one with less error."""
     if second is None:
         return first
     smallest = min(first.smallest, second.smallest)
-    chosen = first if first.d > CLEAR * first.floor or first.floor < second.floor else second
+    chosen = first if first.d > CLEAR_FLOORS * first.floor or first.floor < second.floor else second
     return replace(chosen, smallest=smallest)
 
 
@@ -178,11 +204,11 @@ def judge(wrong: bool, smallest: float, negligible: bool) -> Verdict:
     """The verdict on a tensor."""
     if wrong:
         return "disagree"
-    return "agree" if smallest <= RESOLVED or negligible else "unresolved"
+    return "agree" if smallest <= RESOLVED_ERROR or negligible else "unresolved"
 
 
-def columns(found: Sequence[Measured]) -> tuple[Array, Array, Array]:
-    """Gradient, numerical derivative and error bar of each."""
+def columns(found: Sequence[Measurement]) -> tuple[Array, Array, Array]:
+    """Gradients, numerical derivatives and error bars, as arrays."""
     rows = [(m.gradient, m.numerical, m.error) for m in found]
     g, n, errors = np.array(rows, dtype=np.float64).reshape(-1, 3).T
     return g, n, errors

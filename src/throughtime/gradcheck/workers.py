@@ -1,37 +1,64 @@
-"""Lines measured by several processes, each with its own copy of the target, through joblib."""
+"""Directions measured one after the other, or by several processes, through joblib.
+
+Each process has its own copy of the target.
+"""
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from throughtime.arrays import refuse
 from throughtime.derivatives import CheckError
-from throughtime.gradcheck.evaluation_point import Measured, Site
-from throughtime.gradcheck.run import in_turn
-from throughtime.gradcheck.search_direction import Line
+from throughtime.gradcheck.budget import Spent
+from throughtime.gradcheck.evaluation_point import EvaluationPoint, Measurement
+from throughtime.gradcheck.search_direction import SearchDirection
 from throughtime.gradcheck.target import Target
+from throughtime.gradcheck.tolerances import (
+    CHUNKS_PER_WORKER,
+    EVALUATIONS_PER_LINE,
+    FEWEST_LINES,
+    PROOF_MOVE,
+)
+
+
+class Runner(Protocol):
+    """Measures directions at a point; what the budget did not reach is None."""
+
+    def __call__(
+        self, point: EvaluationPoint, directions: Sequence[SearchDirection]
+    ) -> list[Measurement | None]: ...
+
+
+def measure_serially(
+    point: EvaluationPoint, directions: Sequence[SearchDirection]
+) -> list[Measurement | None]:
+    """Measures one direction after the other, in this process."""
+    found: list[Measurement | None] = []
+    for direction in directions:
+        try:
+            found.append(point.measure(direction))
+        except Spent:
+            found.append(None)
+    return found
+
 
 EXTRA = "workers need joblib and cloudpickle: pip install 'throughtime[many]'"
-CHUNKS = 3  # a worker: one that is done early has more to do
-FEWEST = 4  # lines that are worth sending
-MOST = 100  # evaluations that a line may take, where there is a limit
-SEEN = 0.25  # of the parameters' size: a move that every copy of the target must answer alike
 
 
 @dataclass
 class Workers:
-    """Measures lines in several processes.
+    """Measures directions in several processes.
 
     joblib decides where: in processes of this machine, or, inside `joblib.parallel_config`, on
     the machines of a Dask or Ray cluster.
 
     Args:
-        count: of processes; −1: as many as there are cores, or workers in the cluster.
+        count: how many processes; −1: as many as there are cores, or workers in the cluster.
     """
 
     count: int
@@ -43,51 +70,65 @@ class Workers:
         self.delayed = joblib.delayed
 
     def for_target(self, target: Target) -> Workers:
-        """Itself, where the target can be copied.
+        """Returns itself, if the target can be copied.
 
-        Seen at once, though a check that a few lines settle would not come to need it.
+        This is checked at once, although a check that few directions settle may not need copies.
 
         Raises:
-            CheckError: where it cannot.
+            CheckError: if it cannot.
         """
         if self.jobs > 1:
             _pickled(target)
         return self
 
-    def __call__(self, site: Site, lines: Sequence[Line]) -> list[Measured | None]:
-        """See `run.Runner`."""
-        if self.jobs < 2 or len(lines) < FEWEST or site.budget.left < MOST * len(lines):
-            return in_turn(site, lines)
-        proof = self._proof(site)
-        parts = [p for p in np.array_split(np.arange(len(lines)), CHUNKS * self.jobs) if p.size]
-        chunks = [[lines[k] for k in part] for part in parts]
-        copy = _pickled(site.portable())
+    def __call__(
+        self, point: EvaluationPoint, directions: Sequence[SearchDirection]
+    ) -> list[Measurement | None]:
+        """See `Runner`."""
+        if (
+            self.jobs < 2
+            or len(directions) < FEWEST_LINES
+            or point.budget.left < EVALUATIONS_PER_LINE * len(directions)
+        ):
+            return measure_serially(point, directions)
+        proof = self._proof(point)
+        parts = [
+            p
+            for p in np.array_split(np.arange(len(directions)), CHUNKS_PER_WORKER * self.jobs)
+            if p.size
+        ]
+        chunks = [[directions[k] for k in part] for part in parts]
+        copy = _pickled(point.portable())
         found = self.parallel(self.delayed(_measure)(copy, chunk, *proof) for chunk in chunks)
-        site.budget.count(sum(used for _, used in found))
+        point.budget.count(sum(used for _, used in found))
         return [measured for part, _ in found for measured in part]
 
-    def _proof(self, site: Site) -> tuple[Line, float, float]:
-        """A move, the loss there, and how far a copy may differ from it by rounding."""
-        line = site.everything("all")
-        value = site.along(line.blocks)(SEEN).value
-        return line, value, 100 * site.noise.at(value) + 1e-12 * abs(value)
+    def _proof(self, point: EvaluationPoint) -> tuple[SearchDirection, float, float]:
+        """A direction, the loss after a move along it, and by how much a copy may differ."""
+        direction = point.direction_over_all("all")
+        value = point.loss_along(direction.blocks)(PROOF_MOVE).value
+        return direction, value, 100 * point.noise.at(value) + 1e-12 * abs(value)
 
 
 def _measure(
-    packed: bytes, lines: list[Line], proof: Line, expected: float, tolerance: float
-) -> tuple[list[Measured | None], int]:
-    """In a worker: the lines, and how many evaluations they took.
+    packed: bytes,
+    directions: list[SearchDirection],
+    proof: SearchDirection,
+    expected: float,
+    tolerance: float,
+) -> tuple[list[Measurement | None], int]:
+    """In a worker: measures the directions, and returns how many evaluations they took.
 
-    A copy whose loss looks at other arrays than its parameters, as module-level ones do, would
-    find every slope to be 0.
+    In a copy whose loss uses other arrays than its parameters, as with module-level arrays, every
+    slope would be 0.
     """
-    site: Site = _unpacked(packed)
-    same_as_here(site.along(proof.blocks)(SEEN).value, expected, tolerance)
-    return in_turn(site, lines), site.budget.used
+    point: EvaluationPoint = _unpacked(packed)
+    refuse_other_loss(point.loss_along(proof.blocks)(PROOF_MOVE).value, expected, tolerance)
+    return measure_serially(point, directions), point.budget.used
 
 
-def same_as_here(found: float, expected: float, tolerance: float) -> None:
-    """Refuses a copy of the target whose loss at a moved point is not the original's."""
+def refuse_other_loss(found: float, expected: float, tolerance: float) -> None:
+    """Refuses a copy of the target whose loss at a moved point differs from the original's."""
     if abs(found - expected) > tolerance and not (np.isnan(found) and np.isnan(expected)):
         way_out = "keep the arrays in the target's own functions, not in their module"
         expected_words = f"the loss {expected:.9g}, as here, at a moved point"
@@ -100,10 +141,10 @@ def in_copies(
     """`function(copy, *arguments)` of all arguments, in their order, wherever joblib decides.
 
     Args:
-        original: holds a target; each call has a copy of its own.
-        function: one that a new process finds by its name.
-        work: arguments.
-        count: of processes, as in `Workers`.
+        original: holds a target; each call has its own copy.
+        function: a function that a new process can import by its name.
+        work: the arguments of each call.
+        count: how many processes, as in `Workers`.
     """
     check_installed()
     packed = _pickled(original)
@@ -115,7 +156,7 @@ def in_processes(
 ) -> Iterator[Any]:
     """`function(*arguments)` of all arguments, in their order, wherever joblib decides.
 
-    They come as they are done, where joblib's backend can do so; Ray's gives them all at the end.
+    Results come as they are done where joblib's backend supports it; Ray's returns all at the end.
     """
     joblib = check_installed()
     backend, _ = joblib.parallel.get_active_backend()
@@ -125,7 +166,7 @@ def in_processes(
 
 
 def check_installed() -> Any:
-    """joblib, where it and cloudpickle are installed."""
+    """joblib, if it and cloudpickle are installed."""
     try:
         import cloudpickle  # noqa: F401
         import joblib
@@ -147,12 +188,12 @@ def _unpacked(packed: bytes) -> Any:
 
 
 def _pickled(original: Any) -> bytes:
-    """Bytes, since some backends share their memory, and each worker moves its own parameters."""
+    """Pickled bytes, since some backends share memory, and each worker moves its own parameters."""
     import cloudpickle
 
     try:
         packed: bytes = cloudpickle.dumps(original)
-    except Exception as problem:  # whatever a class may raise that does not want to be packed
+    except Exception as problem:  # whatever a class may raise that cannot be pickled
         seen = f"{type(problem).__name__}: {problem}"
         way_out = "build it from functions and arrays alone, or leave workers= out"
         refuse("workers", "a target that pickles", seen, way_out, error=CheckError)

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from throughtime.arrays import refuse
-from throughtime.gradcheck import plain
+from throughtime.gradcheck import plain_data
 from throughtime.gradient_flow.result import Flow, LayerFlow
 from throughtime.gradient_flow.tolerances import (
     LONG_RUN_LAGS,
@@ -284,7 +284,7 @@ def begin_record(path: Path, way_out: str = "") -> None:
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:
     """Appends one line in one write; numbers that are not finite become null."""
-    text = json.dumps(plain(line), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain_data(line), ensure_ascii=False, allow_nan=False)
     with path.open("ab") as file:
         file.write(text.encode() + b"\n")
 

@@ -15,7 +15,7 @@ from textwrap import wrap
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.gradcheck import plain
+from throughtime.gradcheck import plain_data
 from throughtime.gradient_flow.advice import Advice, Bias
 from throughtime.gradient_flow.gates import Gate, GateHistory
 from throughtime.gradient_flow.jacobians import Lyapunov
@@ -217,7 +217,10 @@ class Flow:
         fields = {
             name: value for name, value in vars(self).items() if not name.startswith("gradients")
         }
-        return {"version": JSON_VERSION, **{name: plain(value) for name, value in fields.items()}}
+        return {
+            "version": JSON_VERSION,
+            **{name: plain_data(value) for name, value in fields.items()},
+        }
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Writes all numbers except the gradients themselves."""

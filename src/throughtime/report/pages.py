@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.gradcheck import HEADINGS, Report, cells, limits, shown
+from throughtime.gradcheck import HEADINGS, Report, explained_part, shown_tensors, table_row
 from throughtime.gradient_flow import (
     SHARES_CAPTION,
     Flow,
@@ -157,13 +157,13 @@ def _why(report: Report) -> Iterator[Section]:
     for number, cause in enumerate(report.causes, start=1):
         name = f"{cause.fault}, confidence {cause.confidence:.0%}"
         more = f"More: throughtime explain fault {cause.fault}"
-        notes = [*cause.evidence, *limits(cause, number), more]
+        notes = [*cause.evidence, *explained_part(cause, number), more]
         yield Section(f"Why: {name}", f"{cause.statement} {cause.change}", notes=notes)
 
 
 def _of_tensors(report: Report) -> Iterator[Table]:
-    for title, tensors in shown(report):
-        rows = [cells(name, tensor) for name, tensor in tensors.items()]
+    for title, tensors in shown_tensors(report):
+        rows = [table_row(name, tensor) for name, tensor in tensors.items()]
         place = title.replace("A", "a", 1) if title else "at the point as given"
         yield Table(HEADINGS, rows, HEADINGS.index("verdict"), f"Tensors, {place}")
 

@@ -1,4 +1,4 @@
-"""The check: right code is not accused, wrong code is, and what cannot be checked says why."""
+"""The check: right code agrees, wrong code disagrees, and what cannot be checked says why."""
 
 import json
 from time import sleep
@@ -9,8 +9,7 @@ import pytest
 import throughtime as tt
 from throughtime.derivatives.noise import noise_of
 from throughtime.gradcheck.check import check_target
-from throughtime.gradcheck.relative_error import discrepancy
-from throughtime.gradcheck.verdict import judge
+from throughtime.gradcheck.verdict import discrepancy, judge
 from throughtime.targets import network_target
 
 CELLS = {
@@ -38,7 +37,7 @@ def with_gradient(net, inputs, targets, change):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize("scale", [1.0, 0.02])
-def test_right_gradients_are_never_accused(name, dtype, scale):
+def test_right_gradients_are_never_called_wrong(name, dtype, scale):
     for seed in range(4):
         net, inputs, targets = problem(dtype, cell=CELLS[name], seed=seed, scale=scale)
         report = tt.check(net, inputs, targets, effort="quick")
@@ -77,19 +76,19 @@ def change(gradient, name, function):
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_wrong_gradients_are_accused(fault, dtype):
+def test_wrong_gradients_are_called_wrong(fault, dtype):
     report = tt.check(with_gradient(*problem(dtype), FAULTS[fault]))
     assert report.verdict == "disagree", str(report)
 
 
-def test_only_the_wrong_tensor_is_accused_and_its_worst_entry_named():
+def test_only_the_wrong_tensor_is_called_wrong_and_its_worst_entry_named():
     def change_one(gradient):
         gradient["0.U"][5, 2] += 1e-3
         return gradient
 
     report = tt.check(with_gradient(*problem(), change_one))
-    accused = [name for name, tensor in report.tensors.items() if tensor.verdict == "disagree"]
-    assert accused == ["0.U"]
+    rejects = [name for name, tensor in report.tensors.items() if tensor.verdict == "disagree"]
+    assert rejects == ["0.U"]
     worst = report.tensors["0.U"].worst
     assert worst.index == (5, 2)
     assert worst.gradient - worst.numerical == pytest.approx(1e-3, rel=1e-6)

@@ -9,20 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import throughtime as tt
-from throughtime.derivatives.step_search import START
-from throughtime.gradcheck.areas import Area
-from throughtime.gradcheck.budget import Budget
-from throughtime.gradcheck.effort import effort_of
-from throughtime.gradcheck.evaluation_point import Site
-from throughtime.gradcheck.gates import Gates, gates_of
-from throughtime.gradcheck.locate import locate
-from throughtime.gradcheck.plan import Plan
-from throughtime.gradcheck.run import in_turn
-from throughtime.gradcheck.search_direction import Block
+from locating_examples import gru_target, smooth, spoilt
+from throughtime.derivatives import START_EXPONENTS
+from throughtime.gradcheck.areas import Area, Gates, gates_of
+from throughtime.gradcheck.budget import Budget, effort_of
+from throughtime.gradcheck.evaluation_point import EvaluationPoint
+from throughtime.gradcheck.examination import MeasurementPlan
+from throughtime.gradcheck.locating import locate
+from throughtime.gradcheck.search_direction import DirectionBlock
 from throughtime.gradcheck.target import Evaluator
-from throughtime.gradcheck.verdict import accused
+from throughtime.gradcheck.verdict import rejects
+from throughtime.gradcheck.workers import measure_serially
 from throughtime.targets import network_target
-from where_examples import gru_target, smooth, spoilt
 
 EFFORTS = ("quick", "normal", "exhaustive")
 GIVEN = {"points": ["as given"], "diagnose": False}
@@ -212,7 +210,9 @@ def test_what_is_wrong_in_two_places_is_no_stretch_between_them(dtype):
 
 def test_a_row_that_hides_from_one_direction_does_not_hide_from_another():
     honest = smooth((20, 30))
-    moves = Block("A", 0, 600, 1).moves(600)[9 * 30 : 10 * 30]  # of the first direction, in row 9
+    moves = DirectionBlock("A", 0, 600, 1).moves(600)[
+        9 * 30 : 10 * 30
+    ]  # of the first direction, in row 9
 
     def gradient():
         found = honest.gradient()
@@ -366,14 +366,16 @@ def test_one_entry_is_told_by_its_place_and_not_by_halving():
     """Halving 10⁵ entries takes 17 measurements of 6 losses at least."""
     for seed in range(12):
         target, place, _ = a_million(10**5, seed)
-        site = Site(target, Evaluator(target).gradient(), Budget(), seed)
-        site.survey()
-        accusing = site.measure(Plan(site, effort_of("quick")).over("w", 0, START))
-        before = site.budget.used
-        found = locate(site, accusing, in_turn, 8)
-        assert [k for k, entry in found.entries.items() if accused(entry)] == [place]
+        point = EvaluationPoint(target, Evaluator(target).gradient(), Budget(), seed)
+        point.survey()
+        rejecting = point.measure(
+            MeasurementPlan(point, effort_of("quick")).over_tensor("w", 0, START_EXPONENTS)
+        )
+        before = point.budget.used
+        found = locate(point, rejecting, measure_serially, 8)
+        assert [k for k, entry in found.entries.items() if rejects(entry)] == [place]
         assert found.ended
-        assert site.budget.used - before <= 80
+        assert point.budget.used - before <= 80
 
 
 def test_a_clean_bill_for_a_million_takes_few_losses():

@@ -52,7 +52,9 @@ def changed(target, change):
     st.sampled_from([1e-3, 0.3, 3.0]),
 )
 @settings(max_examples=25)
-def test_right_gradients_of_any_shape_and_scale_are_not_accused(shape, dtype, seed, factor, weight):
+def test_right_gradients_of_any_shape_and_scale_are_not_called_wrong(
+    shape, dtype, seed, factor, weight
+):
     report = tt.check(smooth(shape, dtype, seed=seed, factor=factor, weight=weight), effort="quick")
     assert report.verdict != "disagree", str(report)
     if dtype == "float64":
@@ -264,7 +266,7 @@ def test_parameters_are_put_back_whatever_happens(problem, calls):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_kink_is_told_and_not_accused(dtype):
+def test_a_kink_is_reported_and_not_called_wrong(dtype):
     w = np.array([0.0, 0.3, -0.4], dtype)
     target = tt.Target(
         {"w": w}, lambda: np.maximum(w, 0) + np.sin(w), lambda: {"w": (w > 0) + np.cos(w)}
@@ -283,7 +285,7 @@ def test_a_kink_is_told_and_not_accused(dtype):
         ("GRU", 2, {"init": 0.01, "time": "sum"}),
     ],
 )
-def test_no_kink_is_told_where_a_smooth_loss_bends_or_is_rounded(cell, seed, setting):
+def test_no_kink_is_reported_where_a_smooth_loss_bends_or_is_rounded(cell, seed, setting):
     right = implementations.make(
         "compiled", cell, dtype="float32", seed=seed, **cases.LARGER, **setting
     )
@@ -304,7 +306,7 @@ def relu_at_small_weights(seed):
     )
 
 
-def test_kinks_beyond_steps_that_noise_covers_accuse_no_one():
+def test_kinks_beyond_steps_that_noise_covers_reject_nothing():
     report = tt.check(relu_at_small_weights(16), points=["as given"], diagnose=False)
     assert report.verdict != "disagree"
 
@@ -325,7 +327,7 @@ def test_kinks_beyond_steps_that_noise_covers_hide_no_mistake(name):
 # --- rounded losses ---
 
 
-def test_a_loss_rounded_to_a_tenth_accuses_no_one():
+def test_a_loss_rounded_to_a_tenth_rejects_nothing():
     w = np.array([1.0, 2.0, 3.0])
     report = tt.check(
         tt.Target({"w": w}, lambda: np.round((w**2).sum(), 1), lambda: {"w": 2 * w}),
@@ -367,7 +369,7 @@ def softmax_loss(seed, T=4, classes=3, hidden=5):
     [("GRU", {"task": "regression", "root": True}), ("LSTM", {"decay": 0.05})],
 )
 def test_the_noise_of_float32_is_known_where_weights_are_small(cell, setting):
-    """Each of them was accused when it was taken for half or a third of what it is."""
+    """Each of them was called wrong when it was taken for half or a third of what it is."""
     sizes = cases.SMALL | {"init": 0.01, "seed": 1} | setting
     short, exact = (
         implementations.make("compiled", cell, dtype=dtype, **sizes)
@@ -385,7 +387,7 @@ def test_the_noise_of_float32_is_known_where_weights_are_small(cell, setting):
     assert 0.6 < report.noise / np.std(off) < 1.6
 
 
-def test_a_loss_whose_rounding_hides_small_weights_accuses_no_one():
+def test_a_loss_whose_rounding_hides_small_weights_rejects_nothing():
     for seed in range(20):
         report = tt.check(softmax_loss(seed), points=["as given"])
         assert report.verdict != "disagree", (seed, str(report))
@@ -393,7 +395,7 @@ def test_a_loss_whose_rounding_hides_small_weights_accuses_no_one():
 
 
 def test_calibration():
-    """Hundreds of entries and directions: as good as none beyond the threshold of accusation."""
+    """Hundreds of entries and directions: as good as none beyond the threshold of rejection."""
     z = []
     for seed in range(12):
         for dtype in ("float32", "float64"):

@@ -1,0 +1,522 @@
+"""What must hold before a gradient is called wrong.
+
+A difference beyond its error bar is a claim, and the error bar may be at fault: the loss may climb
+in stairs that are coarser than its noise was taken to be, or bend at a kink among the steps. So a
+claim is tested in three ways.
+
+- Along the same line, with steps and moves of other lengths, shorter and longer by a factor of ten
+  and more. Short steps see the slope where it is asked for, and what kinks among longer ones hide.
+  Long moves, over which the gradient under test is integrated, see across the treads of stairs. A
+  second length must show the difference, and none may show that there is none.
+- Over a move on which it exceeds the noise along every tensor. Where the loss has stairs along one
+  tensor, the contribution of another may be rounded with it.
+- At nearby points. Rounding inside the loss, of states that are kept in float32 say, makes the
+  loss another function, whose slope in other parameters is off by that rounding, to all digits
+  and at any step. A fault stays as it is where all parameters move a little, while rounding comes
+  out anew. Where the loss is coarsely rounded, `check` asks at a distant point as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+
+from throughtime.derivatives import (
+    START_EXPONENTS,
+    STEADY_GRADIENT,
+    WIDEST_EXPONENT,
+    MoveResidual,
+    RandomStepSlope,
+    residual_over_move,
+    slope_from_random_steps,
+)
+from throughtime.gradcheck.budget import Spent
+from throughtime.gradcheck.evaluation_point import EvaluationPoint, Measurement, last_step_exponents
+from throughtime.gradcheck.search_direction import MovedParameters, SearchDirection, draw_moves
+from throughtime.gradcheck.target import Evaluator
+from throughtime.gradcheck.tolerances import (
+    CLOSE_DISTANCE,
+    CLOSE_POINT_ERROR,
+    CLOSE_POINT_SEEDS,
+    CLOSE_POINTS,
+    CONFIRMATIONS,
+    CONSTANT_DEVIATIONS,
+    CONTAINED_BARS,
+    CURVE_POWER,
+    EXCLUDED_BARS,
+    FAIRLY_CONSTANT_DEVIATIONS,
+    LENGTH_RATIO,
+    LONGEST_MOVE,
+    MOST_MOVES,
+    NARROWING_MOVES,
+    NARROWING_NOISES,
+    NEARER_EXPONENTS,
+    REFUTING_PART,
+    REJECTION_BARS,
+    SAME_NOISE,
+    SEVENTH_POWER_PART,
+    SHIFTED_UNIT,
+    SHORT_STEP_RATIO,
+    SHORTEST_MOVE,
+    STEADY_PART,
+    STEADY_POINTS,
+    STRETCHED_STEPS,
+    SURE_BARS,
+)
+from throughtime.gradcheck.verdict import reconcile, rejects, with_error_covering, with_kink_bound
+from throughtime.gradcheck.workers import measure_serially
+
+
+def confirmed(
+    point: EvaluationPoint, found: Sequence[Measurement | None]
+) -> list[Measurement | None]:
+    """The same results, in which whatever differs beyond its error bar has been confirmed.
+
+    Of many differences the clearest few are tested. Where all of them are confirmed, the others
+    are believed, unless their own values repeat. What the budget does not reach is None: nothing
+    is called wrong because of a single measurement.
+    """
+    result = list(found)
+    suspects = sorted(
+        (k for k, m in enumerate(found) if m is not None and rejects(m)),
+        key=lambda k: -_z(found[k]),
+    )
+    asked, rest = suspects[:CONFIRMATIONS], suspects[CONFIRMATIONS:]
+    _confirm(point, result, asked)
+    if all(_z(result[k]) > SURE_BARS for k in asked):
+        believed = [k for k in rest if (m := found[k]) is not None and not m.stairs]
+        result = [with_kink_bound(m) if k in believed and m else m for k, m in enumerate(result)]
+        rest = [k for k in rest if k not in believed]
+    _confirm(point, result, rest)
+    return result
+
+
+def _z(found: Measurement | None) -> float:
+    return 0.0 if found is None else found.z
+
+
+def _confirm(
+    point: EvaluationPoint, result: list[Measurement | None], places: Sequence[int]
+) -> None:
+    """Replaces some results by what further measurements leave of them."""
+    tests: dict[int, ClaimTest] = {}
+    for k in places:
+        claim = result[k]
+        assert claim is not None
+        tests[k] = ClaimTest(point, claim)
+        try:
+            result[k] = _at_other_lengths(tests[k])
+        except Spent:
+            result[k] = None
+    remaining = {k: m for k in places if (m := result[k]) is not None and rejects(m)}
+    try:
+        for k, m in remaining.items():
+            if not _above_all_noise(tests[k]):
+                result[k] = with_error_covering(m)
+        remaining = {k: m for k, m in remaining.items() if result[k] is m}
+        for k, m in _at_nearby_points(point, remaining).items():
+            result[k] = m
+    except Spent:
+        for k in remaining:
+            result[k] = None
+
+
+def _at_other_lengths(test: ClaimTest) -> Measurement:
+    """The claim if it holds, else the best known measurement of the slope."""
+    point, claim = test.point, test.claim
+    if test.holds():
+        return claim
+    noise = test.noise()
+    if noise is None:
+        return replace(claim, error=np.inf)
+    point.learn_noise(claim.direction.blocks, noise)
+    again = with_kink_bound(
+        point.measure(replace(claim.direction, step_exponents=START_EXPONENTS, goal=0.0))
+    )
+    point.learn_noise(
+        claim.direction.blocks, test.noise_over(max(claim.direction.unit, again.step))
+    )
+    return with_error_covering(again) if rejects(again) else again
+
+
+def _above_all_noise(test: ClaimTest) -> bool:
+    """Whether a claim holds over a move long enough to exceed the noise along every tensor.
+
+    Where the loss has stairs along one tensor, the contribution of another may be rounded too;
+    and where long moves left noise over, shorter ones may not have crossed the stairs.
+    """
+    point, claim = test.point, test.claim
+    loudest = max(test.loudest_noise(), *point.own_noise.values(), 0.0)
+    length = 2 * SAME_NOISE * loudest / abs(claim.residual)
+    if length <= test.longest_shown():
+        return True
+    if (
+        length > claim.direction.unit * 2.0 ** (WIDEST_EXPONENT / 2)
+        or point.target.freeze is not None
+    ):
+        return False
+    at = point.loss_and_gradient_along(claim.direction.blocks)
+    move = residual_over_move(at, claim.gradient, length, point.seed)
+    return abs(move.residual) > REJECTION_BARS * (move.error + claim.rounding)
+
+
+# --- at nearby points ---
+
+
+def _at_nearby_points(
+    point: EvaluationPoint, claims: Mapping[int, Measurement]
+) -> dict[int, Measurement]:
+    """The claims; those that are not the same at nearby points reject the gradient no longer."""
+    open_ = dict(claims)
+    residuals = {k: [claim.residual] for k, claim in claims.items()}
+    for number in range(CLOSE_POINTS):
+        if not open_:
+            break
+        with nearby_point(point, number) as other:
+            for k, claim in open_.items():
+                goal = CLOSE_POINT_ERROR * abs(claim.residual)
+                direction = replace(
+                    claim.direction, step_exponents=last_step_exponents([claim]), goal=goal
+                )
+                found = other.measure(direction) if other is not None else None
+                if found is not None and np.isfinite(found.error):
+                    residuals[k].append(found.residual)
+        open_ = {k: claim for k, claim in open_.items() if not _steady(residuals[k])}
+    least = CONSTANT_DEVIATIONS if point.own_noise else FAIRLY_CONSTANT_DEVIATIONS
+    return {
+        k: with_error_covering(claim)
+        if k in open_ and not _constant(residuals[k], least)
+        else claim
+        for k, claim in claims.items()
+    }
+
+
+def _steady(residuals: Sequence[float]) -> bool:
+    """Whether a difference is the same at a few nearby points."""
+    first, *others = residuals
+    return len(others) >= STEADY_POINTS and all(
+        abs(r - first) <= STEADY_PART * abs(first) for r in others
+    )
+
+
+def _constant(residuals: Sequence[float], least: float) -> bool:
+    """Whether the mean of a difference over all points exceeds its scatter."""
+    if len(residuals) <= STEADY_POINTS:
+        return False
+    return abs(float(np.mean(residuals))) > least * float(np.std(residuals, ddof=1))
+
+
+@contextmanager
+def nearby_point(point: EvaluationPoint, number: int) -> Iterator[EvaluationPoint | None]:
+    """A point at which all parameters have moved a little; None where there is no gradient.
+
+    Afterwards they are put back, and what the target freezes is taken anew.
+    """
+    direction = point.direction_over_all("close by", CLOSE_POINT_SEEDS + number)
+    try:
+        with MovedParameters(
+            point.target,
+            point.gradient,
+            draw_moves(direction.blocks, point.parameters),
+            CLOSE_DISTANCE,
+        ):
+            try:
+                other = point.nearby(Evaluator(point.target).gradient())
+            except (ValueError, ArithmeticError):  # CheckError is one
+                other = None
+            yield other
+    finally:
+        Evaluator(point.target)
+
+
+# --- along the same line, with steps and moves of other lengths ---
+
+
+class ClaimTest:
+    """Tests a claim by slopes along its line, from random steps and moves of several lengths."""
+
+    def __init__(self, point: EvaluationPoint, claim: Measurement) -> None:
+        self.point, self.claim = point, claim
+        self.function = point.loss_along(claim.direction.blocks)
+        self.unit, self.step = claim.direction.unit, claim.step or claim.direction.unit
+        kink = claim.slope.kink if claim.slope is not None else 0.0
+        self.fixed_error = (
+            claim.rounding + kink
+        )  # the part of an error bar that the steps do not show
+        self.slopes: list[RandomStepSlope] = []
+        self.moves: list[MoveResidual] = []
+
+    def holds(self) -> bool:
+        """Whether steps of two very different lengths show the difference, and none refutes it.
+
+        The first steps are so short that the seventh power, which no fit includes, cannot hide a
+        claim.
+        """
+        size = max(abs(self.claim.gradient), abs(self.claim.numerical))
+        part = abs(self.claim.residual) / size
+        near = self.slope_over(self.step * min(1.0, (SEVENTH_POWER_PART * part) ** (1 / 6)))
+        if not self.differs(near):
+            return False
+        stretched = near.scale > STRETCHED_STEPS * self.unit
+        if stretched and not self.differs(self.slope_over(LENGTH_RATIO * self.unit)):
+            return False
+        far = self.over_long_moves(near.scale)
+        if far is not None:
+            return far
+        short = self.slope_over(near.scale / SHORT_STEP_RATIO)
+        if self.refutes(short):
+            return False
+        return self.differs(short) or (
+            not self.noisier_than_known(near) and self.holds_at_nearer_steps()
+        )
+
+    def over_long_moves(self, near: float) -> bool | None:
+        """Whether the gradient fails to explain a long move; None where that cannot be told.
+
+        Where the loss bends too much over a move for its slopes to be integrated, shorter moves
+        are tried. Where the slopes hardly change and yet explain nothing, the loss may climb in
+        stairs, and a move that is too short to leave its tread would show no slope at all: then
+        longer moves have to decide.
+        """
+        if self.point.target.freeze is not None:
+            return None  # at other places its gradient is that of another loss
+        shown, length = None, max(SHORT_STEP_RATIO * near, self.unit)
+        longest = length
+        while shown is None and length >= near and len(self.moves) < MOST_MOVES:
+            move = self.integrate_over(length)
+            shown = self.shows_difference(move, self.bars(move))
+            length /= LENGTH_RATIO
+        if shown is False or not self.leaves_unexplained():
+            return shown
+        self.point.rounded_inside = True
+        confirming, contradicting = 0, 0
+        for length in (LENGTH_RATIO * longest, LENGTH_RATIO**2 * longest):
+            move = self.integrate_over(length)
+            far = self.shows_difference(move, SURE_BARS)
+            if far is not None:
+                return far
+            least = max(CONTAINED_BARS * move.error, REFUTING_PART * abs(self.claim.residual))
+            confirming += move.residual * np.sign(self.claim.residual) > least
+            apart = abs(move.residual - self.claim.residual)
+            within = (
+                move.steady < STEADY_GRADIENT and abs(move.residual) < CONTAINED_BARS * move.error
+            )
+            contradicting += within and apart > CONTAINED_BARS * move.error
+        if contradicting > 1:
+            return False
+        return shown if shown and (confirming > 1 or not self.has_uncurved_noise()) else False
+
+    def integrate_over(self, length: float) -> MoveResidual:
+        """How far the gradient is off over a move of this length."""
+        at = self.point.loss_and_gradient_along(self.claim.direction.blocks)
+        seed = self.point.seed + len(self.moves)
+        self.moves.append(residual_over_move(at, self.claim.gradient, length, seed))
+        return self.moves[-1]
+
+    def shows_difference(self, move: MoveResidual, bars: float = REJECTION_BARS) -> bool | None:
+        """Whether a move shows the difference, or False: that there is none, or None: neither."""
+        error = move.error + self.claim.rounding  # kinks add nothing: the gradient explains them
+        if abs(move.residual) > bars * error:
+            return True
+        apart = abs(move.residual - self.claim.residual)
+        nothing = max(CONTAINED_BARS * error, REFUTING_PART * abs(self.claim.residual) - error)
+        contained = abs(move.residual) < nothing and apart > EXCLUDED_BARS * error
+        kinked = self.fixed_error > self.claim.rounding  # then slopes jump, and are seldom steady
+        slight = kinked and move.curve < REFUTING_PART * abs(self.claim.residual)
+        known = move.steady < STEADY_GRADIENT or slight
+        return False if contained and known else None
+
+    def bars(self, move: MoveResidual) -> float:
+        """How many error bars a residual must exceed: more where noise may be underrated."""
+        return SURE_BARS if self.noisier_than_known(move) else REJECTION_BARS
+
+    def noisier_than_known(self, found: MoveResidual | RandomStepSlope) -> bool:
+        """Whether a fit leaves over more than the noise as it is known."""
+        known = self.point.noise_along(self.claim.direction.blocks).deviation
+        return found.deviation > SAME_NOISE * known
+
+    def leaves_unexplained(self) -> bool:
+        """Whether slopes that are known over all of a move fail to explain it."""
+        return any(
+            m.gradient_known and self.shows_difference(m, self.bars(m)) is None for m in self.moves
+        )
+
+    def has_uncurved_noise(self) -> bool:
+        """Whether what is left unexplained grows less with the length than curvature would."""
+        left = sorted(self._noisy_moves(), key=lambda m: m.length)
+        return any(
+            longer.deviation < (longer.length / shorter.length) ** CURVE_POWER * shorter.deviation
+            for shorter, longer in pairwise(left)
+        )
+
+    def loudest_noise(self) -> float:
+        """The largest noise over the moves; 0 where it cannot be told from curvature."""
+        if not self.has_uncurved_noise():
+            return 0.0
+        return max(m.deviation for m in self._noisy_moves())
+
+    def longest_shown(self) -> float:
+        """The longest steps or move that showed the difference."""
+        moves = [m.length for m in self.moves if self.shows_difference(m)]
+        return max([self.step, *moves, *(f.scale for f in self.slopes if self.differs(f))])
+
+    def _noisy_moves(self) -> list[MoveResidual]:
+        return [m for m in self.moves if self.noisier_than_known(m) and m.gradient_known]
+
+    def slope_over(self, scale: float) -> RandomStepSlope:
+        """The slope from random steps up to a length."""
+        seed = self.point.seed + len(self.slopes)
+        self.slopes.append(slope_from_random_steps(self.function, self.point.loss, scale, seed))
+        return self.slopes[-1]
+
+    def error(self, found: RandomStepSlope) -> float:
+        """The error bar of a slope, including the rounding of the gradient."""
+        return found.error + self.fixed_error
+
+    def differs(self, found: RandomStepSlope) -> bool:
+        """Whether the gradient differs from a slope by more than errors and kinks explain."""
+        jump = (
+            min(found.hidden_kink, self.claim.hidden_kink)
+            if found.scale <= self.step
+            else found.hidden_kink
+        )
+        return abs(self.claim.gradient - found.value) > REJECTION_BARS * (self.error(found) + jump)
+
+    def refutes(self, found: RandomStepSlope) -> bool:
+        """Whether a slope shows that there is no difference like the one claimed."""
+        error = self.error(found)
+        small = error < REFUTING_PART * abs(self.claim.residual)
+        return small and abs(self.claim.gradient - found.value) <= REJECTION_BARS * error
+
+    def holds_at_nearer_steps(self) -> bool:
+        """Whether a ladder of smaller steps shows it, which is sharper where the noise is known."""
+        direction, step_exponents = self.claim.direction, last_step_exponents([self.claim])
+        nearer = tuple(step_exponent - NEARER_EXPONENTS for step_exponent in step_exponents)
+        found = self.point.measure(
+            replace(direction, unit=SHIFTED_UNIT * direction.unit, step_exponents=nearer),
+            last=nearer[-1],
+        )
+        return rejects(with_kink_bound(found, self.claim))
+
+    def noise(self) -> float | None:
+        """The noise of the loss along this line, from the measurement with the smallest error bar.
+
+        Where no step has moved the loss, longer steps are tried; None where none moves it.
+        """
+        limit = self.unit * 2.0 ** (WIDEST_EXPONENT / 2)
+        known = [*(m.error for m in self.moves), *(f.error for f in self.slopes)]
+        while not np.isfinite(known).any():
+            longest = max(found.scale for found in self.slopes)
+            if longest >= limit:
+                return None
+            known.append(self.slope_over(min(LENGTH_RATIO * longest, limit)).error)
+        # Measurements that show the difference are in doubt: their noise is that of one tread.
+        moved = [(m.error, m.deviation) for m in self.moves if not self.shows_difference(m)]
+        agreeing = [(f.error, f.deviation) for f in self.slopes if not self.differs(f)]
+        every = [(f.error, f.deviation) for f in self.slopes]
+        finite = [min(each) for each in (moved, agreeing, every) if np.isfinite(each).any()]
+        return finite[0][1] if finite else None
+
+    def noise_over(self, length: float) -> float:
+        """The noise of the loss over a move, which crosses more stairs than steps do.
+
+        It is 0 where noise cannot be told from curvature.
+        """
+        if self.point.target.freeze is not None:
+            return 0.0
+        move = self.integrate_over(length)
+        return (
+            move.deviation if move.steady < STEADY_GRADIENT and np.isfinite(move.deviation) else 0.0
+        )
+
+
+def narrowed(point: EvaluationPoint, found: Measurement, part: float) -> Measurement:
+    """The same, or with a narrower error bar from a long move.
+
+    The change of the loss over a move, minus the integral of the gradient, tells how far the
+    gradient is off on average there: with as little noise as long steps have, and without
+    truncation, since the gradient accounts for the curvature.
+
+    Args:
+        point: where.
+        found: the measurement from near steps.
+        part: the error bar to reach, relative to the gradient's typical size along a line.
+    """
+    if found.slope is None or rejects(found) or point.target.freeze is not None:
+        return found
+    goal = part * point.size_of(found.direction)
+    if found.error <= goal or not goal:
+        return found
+    unit, noise = found.direction.unit, point.noise_along(found.direction.blocks).deviation
+    at = point.loss_and_gradient_along(found.direction.blocks)
+    best, length = (
+        found,
+        float(np.clip(NARROWING_NOISES * noise / goal, SHORTEST_MOVE * unit, LONGEST_MOVE * unit)),
+    )
+    for number in range(NARROWING_MOVES):
+        try:
+            move = residual_over_move(at, found.gradient, length, point.seed + number)
+        except Spent:
+            break
+        error = move.error + found.rounding
+        if error < best.error and abs(move.residual) <= REJECTION_BARS * error:
+            step_exponent = round(2 * np.log2(length / unit))
+            numerical = found.gradient - move.residual
+            best = replace(
+                found,
+                numerical=numerical,
+                error=error,
+                step_exponents=(step_exponent,),
+                hidden_kink=0.0,
+            )
+        bent = move.curve > error / 2
+        hopeless = not bent and error > LENGTH_RATIO**2 * goal
+        if best.error <= goal or hopeless:
+            break
+        length = length / LENGTH_RATIO if bent else length * LENGTH_RATIO
+    return best
+
+
+# --- a second measurement alone ---
+
+
+def measured_twice(
+    point: EvaluationPoint, found: Sequence[Measurement | None]
+) -> list[Measurement | None]:
+    """The same results, in which whatever differs beyond its error bar was measured again.
+
+    The second measurement uses other, smaller steps, and no goal to stop at. Of many differences
+    the clearest few are measured again; where these are confirmed, the others are believed. This
+    is less than `confirmed` demands before a gradient is called wrong, and costs a fifth of it: it
+    serves where the gradient is already known to be wrong.
+    """
+    result = [m if m is None else with_kink_bound(m) for m in found]
+    suspects = sorted(
+        (k for k, m in enumerate(found) if m is not None and rejects(m)),
+        key=lambda k: 0.0 if (m := result[k]) is None else -m.z,
+    )
+    for group in (suspects[:CONFIRMATIONS], suspects[CONFIRMATIONS:]):
+        doubted = [m for k in group if (m := found[k]) is not None]
+        again = measure_serially(point, [_nearer_direction(m) for m in doubted])
+        for k, first, second in zip(group, doubted, again, strict=True):
+            # Where the budget ends, nothing is called wrong because of a single measurement.
+            result[k] = None if second is None else reconcile(first, second)
+        if all((m := result[k]) is not None and m.z > SURE_BARS for k in group):
+            break
+    return result
+
+
+def _nearer_direction(found: Measurement) -> SearchDirection:
+    """The same line from smaller steps on: what saturates far off does not saturate there."""
+    direction = found.direction
+    first = (found.step_exponents or direction.step_exponents)[0] - NEARER_EXPONENTS
+    return replace(
+        direction,
+        unit=SHIFTED_UNIT * direction.unit,
+        step_exponents=(first, first + 2, first + 4),
+        goal=0.0,
+    )

@@ -16,8 +16,12 @@ from throughtime.targets.jax_function import is_jax, jax_target
 from throughtime.targets.library import is_library, library_target
 from throughtime.targets.network import network_target
 from throughtime.targets.truncated import truncated_target
-from throughtime.torch.models.function_target import function_target, is_function
-from throughtime.torch.models.targets import is_module, module_target
+from throughtime.torch.models.targets import (
+    function_target,
+    is_function,
+    is_module,
+    module_target,
+)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from throughtime.torch.models.weights import torch_state_dict
+from throughtime.torch import torch_state_dict
 from throughtime.training import Trainer
 
 

@@ -9,7 +9,7 @@ import throughtime as tt
 from throughtime.gradcheck.frozen_states import frozen
 from throughtime.gradcheck.target import Evaluator
 from throughtime.network.truncation import windows
-from throughtime.targets.truncated import truncated_target
+from throughtime.targets import truncated_target
 
 CELLS = {"rnn": tt.RNN, "lstm": tt.LSTM, "gru": tt.GRU}
 WINDOWS = [(1, 1), (3, 3), (2, 5), (5, 2), (4, 7), (1, 4), (20, 20)]

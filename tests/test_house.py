@@ -113,6 +113,12 @@ def test_no_public_word_is_a_module_too():
     assert files & set(tt.__all__) == {"plots"}  # which is public as it is
 
 
+def test_no_word_of_torch_is_a_file_too():
+    """Its words are imported when they are asked for: a file of that name would then hide one."""
+    files = {path.stem for path in (SOURCE / "torch").iterdir()}
+    assert not files & set(tt.torch.__all__)
+
+
 def test_importing_the_package_imports_nothing_heavy():
     code = "import sys, throughtime; print(*sys.modules)"
     loaded = subprocess.run(

@@ -15,7 +15,7 @@ from benchmarks.cases import Case
 from throughtime import _engine
 from throughtime.arrays import Array
 from throughtime.network import Network
-from throughtime.torch.models.weights import torch_state_dict
+from throughtime.torch import torch_state_dict
 
 
 def find() -> Any:

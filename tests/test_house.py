@@ -104,8 +104,9 @@ def test_a_room_is_entered_by_its_door(path):
             assert other.count(".") == 1, f"{shown(path)} imports {other}"
 
 
-# The others hold files that are wanted one by one: they import torch, matplotlib or much else.
+# The others hold files that are wanted one by one, since they import matplotlib or much else.
 DOORS = {"cells", "derivatives", "gradcheck", "network", "gradient_flow", "training"}
+DOORS |= {"targets", "torch"}
 
 
 @pytest.mark.parametrize("path", files(), ids=shown)
@@ -128,6 +129,12 @@ def test_no_public_word_is_a_module_too():
     assert files & set(tt.__all__) == {"plots"}  # which is public as it is
 
 
+def test_no_word_of_torch_is_a_file_too():
+    """Its words are imported when they are asked for: a file of that name would then hide one."""
+    files = {path.stem for path in (SOURCE / "torch").iterdir()}
+    assert not files & set(tt.torch.__all__)
+
+
 def test_importing_the_package_imports_nothing_heavy():
     code = "import sys, throughtime; print(*sys.modules)"
     loaded = subprocess.run(
@@ -135,6 +142,13 @@ def test_importing_the_package_imports_nothing_heavy():
     ).stdout.split()
     heavy = {"torch", "jax", "matplotlib", "jinja2", "tqdm", "scipy", "pandas"}
     assert not heavy & set(loaded)
+
+
+def test_what_a_user_does_with_a_torch_model_imports_no_torch():
+    """The files in `torch/models` are for programs without torch too; those beside it are not."""
+    names = " ".join(module(path) for path in sorted((SOURCE / "torch/models").glob("*.py")))
+    code = f"import importlib, sys; [importlib.import_module(n) for n in '{names}'.split()]; "
+    subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True)
 
 
 def test_the_public_names_exist_and_are_documented():

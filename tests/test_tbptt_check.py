@@ -9,7 +9,7 @@ import throughtime as tt
 from throughtime.cells import CELLS
 from throughtime.gradcheck.target import Evaluator, frozen
 from throughtime.network.truncation import windows
-from throughtime.targets.truncated import truncated_target
+from throughtime.targets import truncated_target
 
 WINDOWS = [(1, 1), (3, 3), (2, 5), (5, 2), (4, 7), (1, 4), (20, 20)]
 

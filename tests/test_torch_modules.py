@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.torch.models.weights import from_torch
+from throughtime.torch import from_torch
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 

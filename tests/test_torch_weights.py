@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 import throughtime as tt
 from helpers import network, relative_error
-from throughtime.torch.models.weights import from_torch, to_torch, torch_state_dict
+from throughtime.torch import from_torch, to_torch, torch_state_dict
 
 NETWORKS = {
     "RNN tanh": [tt.RNN(3, 4)],

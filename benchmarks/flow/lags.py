@@ -16,7 +16,7 @@ from throughtime.arrays import Array, refuse
 from throughtime.gradient_flow import lag_matrix
 from throughtime.network import MeanSquaredError, Network
 from throughtime.questions import flow
-from throughtime.torch.models.weights import torch_state_dict
+from throughtime.torch import torch_state_dict
 
 CASE = Case("LSTM", B=16, T=256, I=64, H=128)
 QUICK = Case("LSTM", B=16, T=96, I=64, H=128)

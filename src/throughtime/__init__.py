@@ -24,7 +24,7 @@ from throughtime.network import (
 from throughtime.parameters import Parameters
 from throughtime.questions import Flow, FlowRecorder, Report, check, first_nonfinite, flow, sweep
 from throughtime.targets import library_target, program_target, target_of
-from throughtime.torch.models.weights import from_torch, to_torch, torch_state_dict
+from throughtime.torch import from_torch, to_torch, torch_state_dict
 
 __version__ = "0.1.0"
 

@@ -21,9 +21,7 @@ from throughtime.report.flow_figures import lag_heatmap
 from throughtime.report.junit import write_junit
 from throughtime.report.pages import check_page, flow_page
 from throughtime.targets import as_target
-from throughtime.torch.models.flow import module_flow
-from throughtime.torch.models.nonfinite import first_in_module
-from throughtime.torch.models.targets import is_module
+from throughtime.torch import first_in_module, is_module, module_flow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -151,8 +149,8 @@ def flow(what: object, *data: Any, sequences: int | None = None, **options: Any)
             torch module what it is called with.
         sequences: look at so many of the B sequences only, evenly chosen.
         options: those of `throughtime.gradient_flow.network_flow`, for a torch module those of
-            `throughtime.torch.models.flow.module_flow`: `loss`, which gives the loss of each
-            step, and `of`, the recurrent module's name.
+            `throughtime.torch.module_flow`: `loss`, which gives the loss of each step, and
+            `of`, the recurrent module's name.
 
     Returns:
         a Flow: `.lag_norms`, `.carousel_share`, `.verdict`, `.advice`; print it.

@@ -18,8 +18,13 @@ from throughtime.diagnosis import INTERRUPTED
 from throughtime.gradcheck import CheckError, Target
 from throughtime.questions import Report, check, sweep
 from throughtime.report.figures import plot_sweep, save_figure
-from throughtime.targets import INCLUDE, ProgramTarget, as_target, program_target
-from throughtime.targets.file import send_by_value
+from throughtime.targets import (
+    INCLUDE,
+    ProgramTarget,
+    as_target,
+    program_target,
+    send_by_value,
+)
 
 STATUS = {"agree": 0, "disagree": 1, "unresolved": 2}
 OF_THE_CHECK = ("effort", "evaluations", "seconds", "workers", "entries")

@@ -1,7 +1,8 @@
 """What can be checked: functions, networks, torch, JAX, libraries, programs, files."""
 
+from throughtime.targets.file import send_by_value
 from throughtime.targets.library import INCLUDE, library_target
-from throughtime.targets.network import network_target
+from throughtime.targets.network import network_target, truncated_target
 from throughtime.targets.program import ProgramTarget, program_target
 from throughtime.targets.recognise import as_target, target_of
 
@@ -12,5 +13,7 @@ __all__ = [
     "library_target",
     "network_target",
     "program_target",
+    "send_by_value",
     "target_of",
+    "truncated_target",
 ]

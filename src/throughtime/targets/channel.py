@@ -1,4 +1,4 @@
-"""A child process that answers each line of JSON with one line of JSON, and cannot hang us."""
+"""A child process that answers each line of JSON with one line of JSON, within a time limit."""
 
 from __future__ import annotations
 
@@ -17,22 +17,19 @@ from typing import IO, Any, NoReturn
 
 from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
-
-GRACE = 2.0  # seconds between the end of its input and the end of its life
-LAST_WORDS = 12  # lines of standard error that a message quotes
-LONGEST_LINE = 2**26  # bytes; whoever writes more without a newline is not answering
+from throughtime.targets.tolerances import END_GRACE, LONGEST_LINE, QUOTED_LINES
 
 
 class Channel:
-    """Starts a program, asks, and ends it with all its children.
+    """Starts a program, sends it requests, and ends it with all its children.
 
     The program has a process group of its own: Ctrl-C reaches the checker alone, which then ends
-    the group. It is also ended when the channel is forgotten, and when the interpreter leaves.
+    the group. It also ends when the channel is garbage-collected and when the interpreter exits.
 
     Args:
         command: the program and its arguments.
         name: what messages call it.
-        places: what it was doing, for each `"do"` that will be asked; messages end with it.
+        places: what the program is doing, for each `"do"` that will be sent; messages end with it.
         timeout: seconds that an answer may take.
     """
 
@@ -54,7 +51,7 @@ class Channel:
         self._chunks: queue.SimpleQueue[bytes] = queue.SimpleQueue()  # b"" is the end
         self._rest = b""  # what came after the last whole line
         self._owed = 0  # answers to questions whose asker was interrupted
-        self._last_words: deque[bytes] = deque(maxlen=LAST_WORDS)
+        self._last_words: deque[bytes] = deque(maxlen=QUOTED_LINES)
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         _in_background(_read_chunks, self._process.stdout, self._chunks)
@@ -64,7 +61,7 @@ class Channel:
     def ask(self, request: Mapping[str, object]) -> dict[str, Any]:
         """The answer to a request.
 
-        After a Ctrl-C that came before the answer did, the next request waits for it and drops it.
+        After a Ctrl-C that came before the answer, the next request waits for it and drops it.
 
         Raises:
             CheckError: where the program answers `{"error": …}`; or where it dies, is late, or
@@ -102,15 +99,15 @@ class Channel:
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         try:
-            status = self._process.wait(GRACE)
+            status = self._process.wait(END_GRACE)
         except subprocess.TimeoutExpired:
-            status = 0  # it does not heed the end of its input; that does no harm
+            status = 0  # it ignores the end of its input, which does no harm
         self.kill()
         if status:
             self._say(f"{_death(status)} after its last answer")
 
     def refuse(self, what: str, expected: str, actual: str, way_out: str = "") -> NoReturn:
-        """Refuses an answer, as everything is refused, and quotes the program's last words."""
+        """Refuses an answer, and quotes the program's last words."""
         try:
             refuse(what, expected, actual, way_out, error=CheckError)
         except CheckError as problem:
@@ -162,7 +159,7 @@ class Channel:
 
     def _ended(self, place: str, partial: bytes = b"") -> NoReturn:
         try:
-            status = self._process.wait(GRACE)
+            status = self._process.wait(END_GRACE)
         except subprocess.TimeoutExpired:
             self._say(f"closed its standard output {place}")
         within = f", within the line {shown(partial)}" if partial else ""
@@ -171,7 +168,7 @@ class Channel:
     def _say(self, message: str) -> NoReturn:
         """Ends the program; raises the message with its last words below it."""
         self.kill()
-        self._listener.join(GRACE)  # its last words may still be in the pipe
+        self._listener.join(END_GRACE)  # its last words may still be in the pipe
         words = [line.decode(errors="replace").rstrip() for line in self._last_words]
         quoted = "".join(f"\n    {line[:200]}" for line in words if line)
         heading = "; its last words on standard error:" if quoted else ""

@@ -60,7 +60,7 @@ def _refuse_place(place: str) -> NoReturn:
 
 
 def _names(module: ModuleType) -> str:
-    """Those of what a file holds that may be targets, or make one; where none may, all others."""
+    """The names in a file that may be targets or make one; if there are none, all its names."""
     public = {name: thing for name, thing in vars(module).items() if not name.startswith("_")}
     own = {name: thing for name, thing in public.items() if not inspect.ismodule(thing)}
     likely = [name for name, thing in own.items() if _may_be_target(thing, module)]
@@ -76,9 +76,9 @@ def _may_be_target(thing: object, module: ModuleType) -> bool:
 
 
 def send_by_value(place: str) -> None:
-    """Lets processes have copies of what a file holds, which they would else import anew.
+    """Lets worker processes have copies of what a file holds, instead of importing it anew.
 
-    Its arrays then are those that its functions look at, in each copy too.
+    In each copy too, the file's functions then use the arrays that the target perturbs.
 
     Raises:
         CheckError: without cloudpickle.

@@ -35,8 +35,8 @@ def jax_target(
 ) -> Target:
     """A JAX function of parameters and further arguments.
 
-    The parameters are copied; JAX's arrays cannot be changed. Rules of `custom_vjp` and
-    `custom_jvp` are what `jax.grad` uses, so they are checked too.
+    The parameters are copied, since JAX's arrays cannot be changed. `jax.grad` uses the rules of
+    `custom_vjp` and `custom_jvp`, so they are checked too.
 
     Args:
         function: called as `function(parameters, *arguments)`; returns the loss, or an array of
@@ -45,14 +45,14 @@ def jax_target(
             path in the tree.
         arguments: passed on.
         reset, at_length, steps: as in Target.
-        jit: whether to compile it. Compiled, a function that draws from NumPy or keeps a state
-            of its own does so once and for all.
+        jit: whether to compile it. A compiled function draws from NumPy, or changes a state of
+            its own, only once.
 
     Raises:
         CheckError: where there is no array of floating-point numbers, or one of float64 while JAX
             computes in float32.
     """
-    tree = Tree(function, parameters, arguments, jit)
+    tree = ParameterTree(function, parameters, arguments, jit)
     shortened = any(str(tree.leaves[place].dtype) in MIRRORED for place in tree.places.values())
     return Target(
         tree.arrays,
@@ -65,7 +65,7 @@ def jax_target(
     )
 
 
-class Tree:
+class ParameterTree:
     """A pytree of parameters whose floating-point leaves are NumPy arrays of our own."""
 
     def __init__(

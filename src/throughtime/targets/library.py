@@ -1,6 +1,6 @@
 """A shared library with the C interface of `throughtime.h` as a target.
 
-The library runs in a process of its own: if it crashes, the checker lives and tells where.
+The library runs in a process of its own: if it crashes, the checker goes on and says where.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
 from throughtime.targets import serve_library
-from throughtime.targets.program import TIMEOUT, ProgramTarget, Start, seconds, started
+from throughtime.targets.program import ProgramStart, ProgramTarget, seconds, started
+from throughtime.targets.tolerances import ANSWER_TIMEOUT
 
 PLACES = {
     "load": "while it was loaded",
@@ -28,15 +29,15 @@ INCLUDE = Path(__file__).parents[1] / "include"  # the folder of throughtime.h
 
 
 def library_target(
-    path: str | os.PathLike[str], *, timeout: float = TIMEOUT, seed: int = 0
+    path: str | os.PathLike[str], *, timeout: float = ANSWER_TIMEOUT, seed: int = 0
 ) -> ProgramTarget:
     """Loads a shared library with the C interface, in a process of its own, as a target.
 
     Args:
-        path: of the library.
+        path: the library's file.
         timeout: seconds that each call may take.
-        seed: of the parameters, where there is no `tt_initial`: drawn evenly from ±1/√n, n the
-            length of the last axis.
+        seed: random seed for the parameters, where there is no `tt_initial`: they are drawn
+            uniformly from ±1/√n, with n the length of the last axis.
 
     Raises:
         CheckError: where it cannot be loaded, lacks a function or does not describe itself.
@@ -51,7 +52,7 @@ def library_target(
         refuse("library", "an existing file", actual, error=CheckError)
     command = (sys.executable, "-I", serve_library.__file__)
     load: dict[str, object] = {"do": "load", "library": str(Path(path).resolve())}
-    return started(Start(command, os.fspath(path), PLACES, seconds(timeout), (load,)), seed)
+    return started(ProgramStart(command, os.fspath(path), PLACES, seconds(timeout), (load,)), seed)
 
 
 def is_library(path: object) -> bool:

@@ -1,8 +1,13 @@
-"""A program in any language as a target: it reads and writes JSON lines and flat binary files."""
+"""A program in any language as a target: it reads and writes JSON lines and flat binary files.
+
+First it describes itself: names, shapes and dtype of its parameters. A library does the same, by
+way of `serve_library`.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import shutil
@@ -18,13 +23,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from throughtime.arrays import Array, positive, refuse
+from throughtime.arrays import Array, Shape, positive, refuse
 from throughtime.gradcheck import CheckError, Target
 from throughtime.parameters import Parameters
 from throughtime.targets.channel import Channel, shown
-from throughtime.targets.description import Description, read_description
-
-TIMEOUT = 60.0  # seconds an answer
+from throughtime.targets.tolerances import ANSWER_TIMEOUT, ENOUGH_LOSSES, FEW_DECIMALS
 
 PLACES = {
     "describe": "when asked to describe itself",
@@ -35,13 +38,15 @@ PLACES = {
     "initial": "when asked for its initial parameters",
 }
 
-UNKNOWN = -1  # steps
-FEW_DECIMALS = 6  # what printf("%f") and most languages' default formats write
-ENOUGH_LOSSES = 8  # to say so of them all
+OPTIONAL = ("reset", "set_length", "initial")
+NEEDED_KEYS = ("names", "shapes", "dtype")
+KEYS = (*NEEDED_KEYS, "steps", "optional")
+
+UNKNOWN_LENGTH = -1
 
 
 @dataclass(frozen=True)
-class Start:
+class ProgramStart:
     """How a program is started; enough to start it again elsewhere."""
 
     command: tuple[str, ...]
@@ -52,13 +57,13 @@ class Start:
 
 
 class Program:
-    """A running program: asks it for losses and gradients at parameters that we hold."""
+    """A running program, which computes losses and gradients at the target's parameters."""
 
-    def __init__(self, start: Start, seed: int) -> None:
+    def __init__(self, start: ProgramStart, seed: int) -> None:
         self._open(start)
         self.parameters: Parameters = self._initial(seed)
 
-    def _open(self, start: Start) -> None:
+    def _open(self, start: ProgramStart) -> None:
         self.start = start
         self.channel = Channel(start.command, start.name, start.places, start.timeout)
         for request in start.first:
@@ -98,18 +103,18 @@ class Program:
         return self.parameters.like(self._read(self._g, "gradient"))
 
     def set_length(self, length: int | None) -> None:
-        """From now on so many steps; refused where the program has no data for so many."""
+        """Sets the number of steps; refused where the program has no data for so many."""
         if length != self.length:
-            self.length = UNKNOWN  # should the answer be waited for in vain
+            self.length = UNKNOWN_LENGTH  # in case no answer comes
             self.channel.ask({"do": "set_length", "steps": length})
             self.length = length
 
     def reset(self) -> None:
-        """Passed on to the program."""
+        """Sends the program a reset."""
         self.channel.ask({"do": "reset"})
 
     def note(self) -> str:
-        """What the checker's user should know about the answers; empty mostly."""
+        """What the user should know about the answers; mostly empty."""
         few = min(self._most_digits, self._most_decimals) <= FEW_DECIMALS
         if self._losses < ENOUGH_LOSSES or not few:
             return ""
@@ -171,7 +176,7 @@ class ProgramTarget(Target):
     """A target whose loss and gradient another process computes.
 
     The process ends with `close()`, at the end of a `with` block, or when the target is
-    forgotten. A copy that is sent to a worker starts a process of its own.
+    garbage-collected. A copy that is sent to a worker starts a process of its own.
     """
 
     program: Program = field(kw_only=True, repr=False)
@@ -195,15 +200,15 @@ class ProgramTarget(Target):
 
 
 def program_target(
-    command: str | Sequence[str], *, timeout: float = TIMEOUT, seed: int = 0
+    command: str | Sequence[str], *, timeout: float = ANSWER_TIMEOUT, seed: int = 0
 ) -> ProgramTarget:
     """Starts a program that speaks the line protocol, as a target.
 
     Args:
         command: the program and its arguments; a string is split as a shell does.
         timeout: seconds that each answer may take.
-        seed: of the parameters, where the program names no initial ones: drawn evenly from
-            ±1/√n, n the length of the last axis.
+        seed: random seed for the parameters, where the program gives no initial ones: they are
+            drawn uniformly from ±1/√n, with n the length of the last axis.
 
     Raises:
         CheckError: where it cannot be started or does not describe itself.
@@ -216,17 +221,17 @@ def program_target(
     words = shlex.split(command) if isinstance(command, str) else [os.fspath(w) for w in command]
     if not words:
         refuse("program", "a command", "none", error=CheckError)
-    return started(Start(tuple(words), shlex.join(words), PLACES, seconds(timeout)), seed)
+    return started(ProgramStart(tuple(words), shlex.join(words), PLACES, seconds(timeout)), seed)
 
 
-def started(start: Start, seed: int) -> ProgramTarget:
+def started(start: ProgramStart, seed: int) -> ProgramTarget:
     """The target of a program that is started now."""
     program = Program(start, seed)
     return _target(program, program.description.steps)
 
 
 def seconds(timeout: float) -> float:
-    """A time limit, refused unless it is a positive number that a lock can wait."""
+    """A time limit, refused unless it is positive and a lock can wait that long."""
     if not 0 < timeout <= threading.TIMEOUT_MAX:
         refuse("timeout", "a positive number of seconds", timeout, error=CheckError)
     return float(timeout)
@@ -248,3 +253,79 @@ def _target(program: Program, steps: int | None) -> ProgramTarget:
 def _at_length(program: Program, steps: int) -> ProgramTarget:
     program.set_length(positive("steps", steps))
     return _target(program, steps)
+
+
+@dataclass(frozen=True)
+class Description:
+    """The answer to `{"do": "describe"}`.
+
+    Attributes:
+        shapes: name to shape, in the order in which the flat vector holds them.
+        dtype: "float32" or "float64".
+        steps: T, where it is known.
+        optional: which of "reset", "set_length", "initial" can be asked for.
+    """
+
+    shapes: dict[str, Shape]
+    dtype: str
+    steps: int | None
+    optional: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """How many numbers the flat vector has."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    def draw(self, seed: int) -> Parameters:
+        """Parameters drawn uniformly from ±1/√n, with n the length of the last axis."""
+        rng = np.random.default_rng(seed)
+        drawn = Parameters(self.shapes, self.dtype)
+        for name, shape in self.shapes.items():
+            bound = 1 / math.sqrt(shape[-1]) if shape else 1.0
+            drawn[name] = rng.uniform(-bound, bound, shape)
+        return drawn
+
+
+def read_description(who: str, answer: Mapping[str, Any]) -> Description:
+    """The description in an answer.
+
+    Raises:
+        CheckError: where something is missing, unknown or of the wrong form.
+    """
+    what = f"{who}: description"
+
+    def demand(true: bool, key: str, expected: str) -> None:
+        if not true:
+            refuse(f"{what}: {key}", expected, repr(answer.get(key)), error=CheckError)
+
+    missing = [key for key in NEEDED_KEYS if key not in answer]
+    unknown = [key for key in answer if key not in KEYS]
+    if missing or unknown:
+        found = [f"no {key}" for key in missing] + [f"an unknown {key!r}" for key in unknown]
+        keys = "the keys names, shapes and dtype, if need be steps and optional"
+        refuse(what, keys, " and ".join(found), error=CheckError)
+    names, shapes, dtype, steps = (answer.get(key) for key in KEYS[:4])
+    optional = answer.get("optional", [])
+    all_names = isinstance(names, list) and all(isinstance(n, str) and n for n in names)
+    demand(all_names and bool(names), "names", "a list of names")
+    demand(len(set(names)) == len(names), "names", "names that differ")  # type: ignore[arg-type]
+    all_shapes = isinstance(shapes, list) and all(map(_is_shape, shapes))
+    demand(all_shapes, "shapes", "a list of lists of sizes, each at least 1")
+    same = len(shapes) == len(names)  # type: ignore[arg-type]
+    demand(same, "shapes", f"one for each of {len(names)} names")  # type: ignore[arg-type]
+    demand(dtype in ("float32", "float64"), "dtype", "float32 or float64")
+    demand(steps is None or _is_size(steps), "steps", "a number of steps, at least 1")
+    known = isinstance(optional, list) and all(o in OPTIONAL for o in optional)
+    demand(known, "optional", "a list of some of " + ", ".join(OPTIONAL))
+    lasting = steps is not None or "set_length" not in optional
+    demand(lasting, "steps", "a number of steps, since set_length changes it")
+    named = {n: tuple(s) for n, s in zip(names, shapes, strict=True)}  # type: ignore[arg-type]
+    return Description(named, str(dtype), steps, tuple(optional))
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_size, value))

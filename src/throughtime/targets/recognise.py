@@ -1,4 +1,4 @@
-"""Whatever a user hands to `tt.check`, as a target: one table, a row a kind."""
+"""What a user passes to `tt.check`, as a target: a table with one row for each kind."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from throughtime.network import Network
 from throughtime.targets.file import thing_in_file
 from throughtime.targets.jax_function import is_jax, jax_target
 from throughtime.targets.library import is_library, library_target
-from throughtime.targets.network import network_target
-from throughtime.targets.truncated import truncated_target
-from throughtime.torch.models.function_target import function_target, is_function
-from throughtime.torch.models.targets import is_module, module_target
+from throughtime.targets.network import network_target, truncated_target
+from throughtime.torch import (
+    function_target,
+    is_function,
+    is_module,
+    module_target,
+)
 
 
 @dataclass(frozen=True)
-class Kind:
+class TargetKind:
     """One kind of thing that can be checked.
 
     Attributes:
@@ -40,8 +43,8 @@ class Kind:
 def target_of(what: object, *data: Any, **options: Any) -> Target:
     """The target that `tt.check(what, *data, **options)` would check.
 
-    It serves where a Target is wanted: in a file that the command line checks, or to be checked
-    more than once.
+    It is of use where a Target is wanted: in a file that the command line checks, or for several
+    checks of one thing.
 
     Args:
         what: a Network, followed by `inputs, targets` (options `state`, `lengths`,
@@ -130,20 +133,22 @@ def _refuse_unknown(what: object) -> NoReturn:
 TENSORS = ("loss", "reset", "at_length", "steps", "seed")
 
 KINDS = (
-    Kind(lambda what, *_: isinstance(what, Target), _alone(lambda target: target, "a Target")),
-    Kind(
+    TargetKind(
+        lambda what, *_: isinstance(what, Target), _alone(lambda target: target, "a Target")
+    ),
+    TargetKind(
         lambda what, *_: isinstance(what, Network),
         _network,
         ("state", "lengths", "dropout_seed", "k1", "k2"),
     ),
-    Kind(
+    TargetKind(
         lambda what, *_: is_library(what),
         _alone(library_target, "a library"),
         ("timeout", "seed"),
         ("seed",),
     ),
-    Kind(lambda what, *_: isinstance(what, str | os.PathLike), _alone(_from_file, "a file")),
-    Kind(is_module, module_target, TENSORS, ("seed",)),
-    Kind(is_function, function_target, TENSORS, ("seed",)),
-    Kind(is_jax, jax_target, ("reset", "at_length", "steps", "jit")),
+    TargetKind(lambda what, *_: isinstance(what, str | os.PathLike), _alone(_from_file, "a file")),
+    TargetKind(is_module, module_target, TENSORS, ("seed",)),
+    TargetKind(is_function, function_target, TENSORS, ("seed",)),
+    TargetKind(is_jax, jax_target, ("reset", "at_length", "steps", "jit")),
 )

@@ -175,7 +175,7 @@ class DirectionTape(NamedTuple):
 
 
 @dataclass(eq=False)
-class Direction:
+class LayerDirection:
     """One direction of one layer, in one call of its module: what a pass must know beside tensors.
 
     Attributes:
@@ -206,7 +206,7 @@ def as_given(array: torch.Tensor, own_steps: MaybeTensor, batch_order: MaybeTens
     return array if batch_order is None else array.index_select(1, batch_order)
 
 
-def layer_states(directions: list[Direction], per_layer: int) -> list[LayerStates]:
+def layer_states(directions: list[LayerDirection], per_layer: int) -> list[LayerStates]:
     """What the directions kept, a layer at a time."""
     own = []
     for one in directions:

@@ -23,9 +23,9 @@ from throughtime.cells import Cell, Columns, LocalGradients, State, Tape, active
 from throughtime.network import MemoryBudget, byte_count
 from throughtime.torch.config import ModuleConfig
 from throughtime.torch.direction import (
-    Direction,
     DirectionTape,
     InPlaceChanges,
+    LayerDirection,
     Result,
     RunDirection,
     StepOrders,
@@ -193,13 +193,13 @@ def _backward(
 WEIGHT_COUNT = len(TorchWeights._fields)
 
 
-class Recurrence(torch.autograd.Function):
+class EagerRecurrence(torch.autograd.Function):
     """(direction, x, h_0, c_0, *weights) -> outputs in the order of x, final h and c."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        direction: Direction,
+        direction: LayerDirection,
         x: torch.Tensor,
         h: MaybeTensor,
         c: MaybeTensor,
@@ -267,7 +267,7 @@ def eager_direction(
     call: int,
     wanted: bool,
     batch_order: MaybeTensor,
-    directions: list[Direction],
+    directions: list[LayerDirection],
 ) -> RunDirection:
     """Computes one direction after the other on the engine, and appends each to `directions`."""
 
@@ -278,18 +278,18 @@ def eager_direction(
         cell, order = config.cell(layer), orders[reverse]
         share = config.direction_count
         segment = segment_of(cell, module.memory_limit, share, order.steps, order.batch)
-        direction = Direction(module, call, layer, cell, order, segment, wanted, batch_order)
+        direction = LayerDirection(module, call, layer, cell, order, segment, wanted, batch_order)
         directions.append(direction)
         if torch.is_anomaly_enabled():
             finite(f"{type(module).__name__}: inputs of layer {layer}", x.detach().numpy())
-        y, h, c = Recurrence.apply(direction, x, h, c, *weights)
+        y, h, c = EagerRecurrence.apply(direction, x, h, c, *weights)
         return y, h, c
 
     return run
 
 
 def _engine_run(
-    direction: Direction,
+    direction: LayerDirection,
     ordered: torch.Tensor,
     h: MaybeTensor,
     c: MaybeTensor,

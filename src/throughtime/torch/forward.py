@@ -13,9 +13,9 @@ from torch.nn.functional import dropout
 from throughtime.torch.arguments import Arguments, arrange, precisions, rounded
 from throughtime.torch.config import ModuleConfig, config_fields, config_of
 from throughtime.torch.direction import (
-    Direction,
     DirectionTape,
     Drop,
+    LayerDirection,
     layer_states,
     run_layers,
     step_orders,
@@ -35,7 +35,7 @@ from throughtime.torch.operators import operator_direction, operator_states
 from throughtime.torch.reference import reference_direction
 
 Results: TypeAlias = tuple[Any, Any]  # outputs and final state, as torch gives them
-Directions: TypeAlias = Callable[[], list[Direction]]  # what ran on the engine, with its tapes
+Directions: TypeAlias = Callable[[], list[LayerDirection]]  # what ran on the engine, with its tapes
 
 _calls = count()
 _warned: set[tuple[str, str]] = set()
@@ -105,7 +105,7 @@ def _on_numbers(
     if way == "fused":
         found, call = fused_call(module, arguments, weights, next(_calls), wanted)
         return arguments.results(*found), call.directions
-    directions: list[Direction] = []
+    directions: list[LayerDirection] = []
     config, sizes, x = config_of(module), arguments.sizes, arguments.x
     orders = step_orders(sizes, x.shape[0], arguments.batch)
     if way == "reference":

@@ -22,9 +22,9 @@ from throughtime.cells import WORTH_KEEPING
 from throughtime.torch.arguments import Arguments
 from throughtime.torch.config import ModuleConfig, config_of
 from throughtime.torch.direction import (
-    Direction,
     DirectionTape,
     InPlaceChanges,
+    LayerDirection,
     Result,
     StepOrders,
     masked,
@@ -93,13 +93,13 @@ class FusedCall:
         """The orders of steps of both directions."""
         return step_orders(self.running, self.steps, self.batch)
 
-    def directions(self) -> list[Direction]:
+    def directions(self) -> list[LayerDirection]:
         """What ran at once, one direction at a time, with what each kept."""
         orders, config, found = self.orders(), self.config, []
         for k, tape in enumerate(self.tapes()):
             layer, reverse = divmod(k, config.directions)
             own = (self.module, self.number, layer, config.cell(layer), orders[reverse])
-            found.append(Direction(*own, self.steps, True, self.batch_order, tape))
+            found.append(LayerDirection(*own, self.steps, True, self.batch_order, tape))
         return found
 
 

@@ -1,4 +1,4 @@
-"""What the backward pass finds at every step, recorded during an ordinary `loss.backward()`."""
+"""Taps: the gradients at every step, recorded during an ordinary `loss.backward()`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from throughtime.arrays import Array, refuse
 from throughtime.cells import LocalGradients, Tape
-from throughtime.torch.direction import Direction, as_given
+from throughtime.torch.direction import LayerDirection, as_given
 from throughtime.torch.eager import EngineRun, EngineTape, engine_tape
 from throughtime.torch.models.weights import torch_gradients, torch_name
 from throughtime.torch.modules import named_modules
@@ -23,7 +23,7 @@ class LayerTap:
     """The gradient of the loss by every step's inner values, in one direction of one layer.
 
     Time comes first. The steps of a PackedSequence are padded, in the order of its sequences
-    before packing; beyond a sequence's length all is 0.
+    before packing; beyond a sequence's length everything is 0.
 
     Attributes:
         dh: ∂L/∂h_t (T, B, H), or (T, B, P) with a projection: from its output and later steps.
@@ -73,7 +73,7 @@ class Taps:
             del module._taps
 
     def calls(self, module: str) -> list[list[LayerTap]]:
-        """Of every call of a module that a backward pass has reached, the layers, in order."""
+        """The layers of every call of a module that a backward pass has reached, in order."""
         if module not in self.modules:
             names = ", ".join(map(repr, self.modules))
             refuse("taps", f"a module's name: {names}", repr(module), error=KeyError)
@@ -84,7 +84,7 @@ class Taps:
         return found
 
     def __getitem__(self, module: str) -> list[LayerTap]:
-        """The layers of a module that was called once; its name as in `named_modules()`."""
+        """The layers of a module that was called once; the name is that in `named_modules()`."""
         found = self.calls(module)
         if not found:
             way_out = "call loss.backward() within the with statement"
@@ -95,9 +95,9 @@ class Taps:
         return found[0]
 
     def samples(self, module: str) -> Samples:
-        """The gradient that each sequence gives: weight's name -> (B, …), … the weight's shape.
+        """The gradient of each sequence alone: weight's name -> (B, *shape of the weight).
 
-        Over its first axis it adds up to what `.grad` gains; several calls are added up.
+        Summed over its first axis it is what `.grad` gains; several calls are added up.
         """
         if not self.per_sample:
             refuse("taps: samples", "taps(model, per_sample=True)", "per_sample=False")
@@ -118,7 +118,7 @@ class _Tap:
     name: str
 
     def record(
-        self, direction: Direction, run: EngineRun, tape: EngineTape, found: LocalGradients
+        self, direction: LayerDirection, run: EngineRun, tape: EngineTape, found: LocalGradients
     ) -> None:
         """One direction's backward pass."""
         own_steps = direction.order.own_steps()
@@ -137,12 +137,12 @@ class _Tap:
 
 
 def taps(model: torch.nn.Module, *, per_sample: bool = False) -> Taps:
-    """Within a `with`, every backward pass leaves ∂L/∂h_t, ∂L/∂c_t and ∂L/∂z_t of all steps.
+    """Within a `with`, every backward pass records ∂L/∂h_t, ∂L/∂c_t and ∂L/∂z_t of all steps.
 
     Args:
         model: a module of `throughtime.torch`, or one that contains some.
-        per_sample: whether the gradient of the recurrent weights by each sequence alone is
-            recorded too, for `Taps.samples`; it takes B times the weights' memory.
+        per_sample: whether the gradient of each sequence alone by the recurrent weights is
+            recorded too, for `Taps.samples`; this takes B times the weights' memory.
 
     Returns:
         Taps: `taps["encoder.lstm"][0].dh` is that of the first layer of `model.encoder.lstm`.
@@ -154,7 +154,7 @@ def taps(model: torch.nn.Module, *, per_sample: bool = False) -> Taps:
 
 
 def _samples(
-    direction: Direction, run: EngineRun, kept: EngineTape, deltas: dict[str, Array]
+    direction: LayerDirection, run: EngineRun, kept: EngineTape, deltas: dict[str, Array]
 ) -> Samples:
     """Gradients that are sums over time alone, one sequence after the other."""
     module, cell, layer = direction.module, run.cell, direction.layer

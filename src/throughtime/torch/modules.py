@@ -41,7 +41,7 @@ class _Recurrent(torch.nn.RNNBase):
         return forward(self, input, hx, states)
 
     def extra_repr(self) -> str:
-        """Torch's, and what was chosen beyond it."""
+        """Torch's, and the options that torch does not have."""
         parts = [super().extra_repr()]
         if self.peepholes:
             parts.append("peepholes=True")
@@ -97,18 +97,18 @@ class RNN(_Recurrent):
 class LSTM(_Recurrent):
     """`torch.nn.LSTM` on the engine.
 
-    `forward(input, hx=None, *, states=False)` takes and gives what torch's does: (T, B, I), with
-    `batch_first` (B, T, I), (T, I) without a batch, or a PackedSequence; `hx` is (h_0, c_0); back
-    come the outputs and (h_n, c_n). With `states=True` a third result is a list of `LayerStates`,
-    one a layer: h, c and the gates of every step.
+    `forward(input, hx=None, *, states=False)` takes and returns what torch's does: the input is
+    (T, B, I), (B, T, I) with `batch_first`, (T, I) without a batch, or a PackedSequence; `hx` is
+    (h_0, c_0); the results are the outputs and (h_n, c_n). With `states=True` a third result is a
+    list of `LayerStates`, one for each layer: h, c and the gates of every step.
 
     Args:
         input_size, …, dtype: those of `torch.nn.LSTM`.
         peepholes: the gates also see the cell state (Gers and Schmidhuber 2000), by parameters
             `weight_peephole_l0` and so on, (3H,), in the order i, f, o.
         memory_limit: bytes, or text such as "64MB", that all layers together may keep between
-            the forward and the backward pass, inputs and outputs not counted. Stretches of
-            steps are then run a second time; the gradients are the same to the bit.
+            the forward and the backward pass, inputs and outputs not counted. The backward pass
+            then runs segments of steps a second time; the gradients are the same to the bit.
 
     Raises:
         ValueError, TypeError, RuntimeError: as torch's; from the forward pass, ValueError for a
@@ -205,7 +205,7 @@ TORCHS_OF = {ours: torchs for torchs, ours in SWAPS.items()}
 
 
 def accelerate(model: torch.nn.Module, *, memory_limit: int | str | None = None) -> int:
-    """Lets the engine compute every `torch.nn.RNN`, `LSTM` and `GRU` inside a model.
+    """Makes the engine compute every `torch.nn.RNN`, `LSTM` and `GRU` inside a model.
 
     Each such module stays the object that it is and becomes one of `throughtime.torch`'s: its
     parameters, hooks and place in the model are the same, an optimiser that was made before
@@ -261,9 +261,13 @@ def _module(model: object) -> None:
 def named_modules(model: object, what: str) -> dict[str, Any]:
     """The modules of `throughtime.torch` inside a model, by their names there.
 
+    Args:
+        model: any module.
+        what: the name of the function that looks for them, for messages.
+
     Raises:
-        TypeError: for what is no module.
-        ValueError: where there is none.
+        TypeError: where the model is no module.
+        ValueError: where it has none of them inside.
     """
     if not isinstance(model, torch.nn.Module):
         refuse(f"{what}: model", "a torch.nn.Module", type(model).__name__, error=TypeError)

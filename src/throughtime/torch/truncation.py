@@ -10,7 +10,7 @@ import torch
 
 from throughtime.arrays import refuse
 from throughtime.network import windows as planned_windows
-from throughtime.torch.direction import Direction
+from throughtime.torch.direction import LayerDirection
 from throughtime.torch.modules import named_modules
 
 
@@ -19,8 +19,8 @@ class Window:
     """A stretch of steps to run the model on.
 
     Attributes:
-        batch: what `windows` was given, its steps from `start` to `stop` alone.
-        start, stop: where the stretch begins, and one past its last step; steps count from 0.
+        batch: the steps from `start` to `stop` of what was given to `windows`.
+        start, stop: the first step and one past the last one; steps count from 0.
         first: the first step whose loss counts; losses before it belong to earlier windows.
         new: the steps from `first` on, as a slice of the window: `outputs[window.new]`.
     """
@@ -47,12 +47,12 @@ def windows(
 ) -> Iterator[Window]:
     """Windows of a batch for truncated BPTT; the state is carried from one to the next.
 
-    Every k1 steps comes a window, whose gradient reaches k2 steps back (Williams and Peng 1990).
-    Run the model on it *without* an initial state: while the loop lasts, its recurrent modules
-    begin where they stood at the window's start. Where k2 > k1 a window runs k2 − k1 steps again,
-    with the weights as they are by then, and only the last k1 steps' losses count. Where
-    k2 < k1, the first k1 − k2 steps are run without gradient. Nothing but states is kept: the
-    graph of a window goes when the loop's variables let it go.
+    There is a window every k1 steps, and its gradient reaches k2 steps back (Williams and Peng
+    1990). Run the model on it *without* an initial state: within the loop, its recurrent modules
+    begin in the state that they had at the window's start. Where k2 > k1, a window runs k2 − k1
+    steps again, with the weights as they are by then, and only the losses of the last k1 steps
+    count. Where k2 < k1, the first k1 − k2 steps are run without gradient. Nothing but states is
+    kept: the graph of a window is freed when no variable of the loop refers to it.
 
     Args:
         model: its recurrent modules are `throughtime.torch`'s, in one direction.
@@ -60,8 +60,8 @@ def windows(
         k1: steps between updates.
         k2: steps that the gradient reaches back from a window's end; k1 where it is not given.
         dim: the axis of time; where it is not given 1 if the modules are `batch_first`, else 0.
-        state: by module name, what `hx` takes: where to begin; left out, zeros. At the end it
-            holds the state after the last step, for the batch that goes on from there.
+        state: the initial states by module name, as `hx` takes them; zeros where they are not
+            given. At the end it holds the states after the last step, for the batch that follows.
 
     Raises:
         ValueError: for a bidirectional module, which needs the future; for modules with a
@@ -152,7 +152,7 @@ class _CarriedState:
         return self.states.get(id(module))
 
     def take(
-        self, module: Any, steps: int, directions: Callable[[], list[Direction]], final: Any
+        self, module: Any, steps: int, directions: Callable[[], list[LayerDirection]], final: Any
     ) -> None:
         """The state after `keep` steps, from what the directions kept; after all, the final one."""
         inner = self.keep - self.cut

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from importlib import import_module
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from throughtime.arrays import Array, positive, real, refuse
-from throughtime.gradient_flow import ExternalLoss, Flow, evenly, external_targets, network_flow
+from throughtime.gradient_flow import (
+    CLIPPING_WINDOWS,
+    Clipping,
+    ExternalLoss,
+    Flow,
+    clipping_of,
+    evenly,
+    external_targets,
+    network_flow,
+)
 from throughtime.network import Network
-from throughtime.torch.models.clipping import torch_clipping
-from throughtime.torch.models.loss_terms import Terms, terms
-from throughtime.torch.models.observed_run import Seen, arguments_of, array, see
+from throughtime.torch.models.loss_terms import StepLosses, step_losses
+from throughtime.torch.models.observed_run import ObservedModule, arguments_of, array, observe
+from throughtime.torch.models.targets import kept_buffers
+from throughtime.torch.models.tolerances import SAME_OUTPUT, SAME_RUN_STEPS
 from throughtime.torch.models.weights import from_torch
 
-STEPS = 8  # at the start, over which torch's run and ours cannot have drifted apart
-NEAR = {"float32": 1e-3, "float64": 1e-9}
+EXPECTED_WINDOWS = "losses, each one number that can be differentiated"
 
 
 def module_flow(
@@ -32,26 +44,26 @@ def module_flow(
 ) -> Flow:
     """Where the gradient goes in an `nn.RNN`, `nn.LSTM` or `nn.GRU`, alone or inside any model.
 
-    The model runs once, in evaluation mode. What the recurrent module receives is seen by a
-    hook, torch differentiates what lies above it, ∂E_t/∂h_t, and the walk back through time is
-    this package's own. Afterwards the model is as it was: hooks, modes, buffers, gradients and
-    random generators.
+    The model runs once, in evaluation mode. A hook sees what the recurrent module receives, torch
+    differentiates what lies above it, ∂E_t/∂h_t, and this package goes back through time.
+    Afterwards the model is as it was: hooks, modes, buffers, gradients and random generators.
 
     Args:
         module: called as `module(*inputs)`; one tuple alone is taken apart.
-        inputs: on whatever device; the walk itself is made on the CPU.
-        loss: of the model's outputs, the loss of each step: (T, B), (B, T), flat, in the order of
-            a PackedSequence, or (T,) where it is added up over sequences; or (B,), one loss a
-            sequence; or one number for all. The latter two stand at the end. Where losses look at
-            several steps past the recurrence (attention, pooling, a recurrent module above), or
-            the module is bidirectional, each of them is a backward pass through what lies above.
-        of: the name of the recurrent module, as in `module.named_modules()`; the one called last
-            without it.
-        sequences: look at so many of them only, evenly chosen.
+        inputs: on any device; the flow itself is computed on the CPU.
+        loss: a function of the model's outputs that returns the loss of each step: (T, B),
+            (B, T), flat, in the order of a PackedSequence, or (T,) where it is added up over
+            sequences; or (B,), one loss a sequence; or one number for all. The latter two stand
+            at the end. Where losses look at several steps (attention, pooling, a recurrent
+            module above), or the module is bidirectional, each of them takes a backward pass
+            through what lies above.
+        of: the name of the recurrent module, as in `module.named_modules()`; without it, the
+            one that is called last.
+        sequences: how many of them to look at, evenly chosen.
         windows: losses as the model is trained with, one number for each window or batch, for
             advice on clipping: `(criterion(model(x), y) for x, y in batches)`. Up to 64 are
             differentiated by all parameters of the model, in the mode in which it is.
-        clip: a clipping threshold that is asked about; needs `windows`.
+        clip: a clipping threshold to assess; it needs `windows`.
         options: of `network_flow`: max_lag, sample, tolerance, k1, k2, memory, carousel,
             spectrum, keep, seed.
 
@@ -77,34 +89,36 @@ def module_flow(
         expected = "the losses that it would clip, as the model is trained with them"
         refuse("clip", expected, "none", way_out, TypeError)
 
-    def then(order: list[Seen]) -> Flow:
+    def then(order: list[ObservedModule]) -> Flow:
         seen = order[-1]
-        return _flow(seen, terms(seen, loss), sequences, options)
+        return _flow(seen, step_losses(seen, loss), sequences, options)
 
-    found: Flow = see(module, arguments_of(inputs), of, then)
+    found: Flow = observe(module, arguments_of(inputs), of, then)
     if windows is None:
         return found
     clipping = torch_clipping(module, windows, clip)
     return replace(found, advice=replace(found.advice, clipping=clipping))
 
 
-def network_of(seen: Seen) -> Network:
+def network_of(seen: ObservedModule) -> Network:
     """The module's layers as a network, without dropout and without a loss."""
     module = seen.module
     weights = {name: getattr(module, name) for name in module._flat_weights_names}
     return from_torch(weights, nonlinearity=getattr(module, "nonlinearity", None), dropout=0.0)
 
 
-def initial_state(seen: Seen, network: Network) -> dict[str, Array] | None:
-    """By the network's names."""
+def initial_state(seen: ObservedModule, network: Network) -> dict[str, Array] | None:
+    """The module's initial state by the network's names; None for zeros."""
     if seen.state is None:
         return None
     parts = zip("hc", seen.state, strict=False)
     return {n: one for p, all_ in parts for n, one in zip(seen.state_names(p), all_, strict=True)}
 
 
-def _flow(seen: Seen, found: Terms, sequences: int | None, options: dict[str, Any]) -> Flow:
-    """While the model's run can still be differentiated."""
+def _flow(
+    seen: ObservedModule, found: StepLosses, sequences: int | None, options: dict[str, Any]
+) -> Flow:
+    """The flow, computed while the model's run can still be differentiated."""
     network, B = network_of(seen), seen.inputs.shape[1]
     state = initial_state(seen, network)
     notes = (*_about(seen, found), *_compared(seen, network, state))
@@ -117,14 +131,14 @@ def _flow(seen: Seen, found: Terms, sequences: int | None, options: dict[str, An
     if found.losses is None:
         given = Network(network.specs, ExternalLoss(at_end=found.at_end), dtype=network.dtype)
         given.parameters.flat[...] = network.parameters.flat
-        _, targets = external_targets(found.arriving[:, chosen], found.values[:, chosen], {})
+        _, targets = external_targets(found.upstream[:, chosen], found.values[:, chosen], {})
         flow = network_flow(given, inputs, targets, **options)
     else:
         flow = network_flow(network, inputs, None, losses=found.losses.of(chosen), **options)
     return replace(flow, notes=(*flow.notes, *notes))
 
 
-def _about(seen: Seen, found: Terms) -> tuple[str, ...]:
+def _about(seen: ObservedModule, found: StepLosses) -> tuple[str, ...]:
     notes = []
     if seen.name:
         notes.append(
@@ -140,14 +154,20 @@ def _about(seen: Seen, found: Terms) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _compared(seen: Seen, network: Network, state: Mapping[str, Array] | None) -> tuple[str, ...]:
-    """Refuses a module that is something else than its weights say; says where runs drift apart."""
-    torch_outputs = array(seen.form.time_major(seen.given[0]))
+def _compared(
+    seen: ObservedModule, network: Network, state: Mapping[str, Array] | None
+) -> tuple[str, ...]:
+    """Refuses a module that computes something else than its weights say.
+
+    Returns:
+        a note where rounding leads torch's run and the network's apart.
+    """
+    torch_outputs = array(seen.format.time_major(seen.given[0]))
     outputs, _, _ = network.forward(seen.inputs, state, seen.lengths)
     largest = max(1e-30, float(np.abs(torch_outputs).max()))
     apart = np.abs(outputs - torch_outputs).max(axis=(1, 2)) / largest
-    far = np.flatnonzero(~(apart <= NEAR[str(network.dtype)]))
-    if len(far) and far[0] < STEPS:
+    far = np.flatnonzero(~(apart <= SAME_OUTPUT[str(network.dtype)]))
+    if len(far) and far[0] < SAME_RUN_STEPS:
         refuse(
             f"outputs of {seen.title}",
             "those that its weights give",
@@ -160,3 +180,40 @@ def _compared(seen: Seen, network: Network, state: Mapping[str, Array] | None) -
             f"chaotic on these data in {network.dtype}.",
         )
     return ()
+
+
+def torch_clipping(module: Any, windows: Iterable[Any], given: float | None) -> Clipping | None:
+    """Norms of the gradients that the model would be trained with, for advice on clipping.
+
+    Up to 64 losses are differentiated by all parameters of the model; nothing is updated.
+
+    Args:
+        windows: the losses of windows or batches, as the model is trained with them; an iterator
+            may compute them one by one. Buffers and random generators are put back afterwards,
+            and no `.grad` is touched.
+        given: the clipping threshold to assess.
+    """
+    torch = import_module("torch")
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if not parameters:
+        refuse("windows", "a model with parameters that require a gradient", "none")
+    devices = sorted({p.device.index for p in parameters if p.is_cuda})
+    norms = []
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.random.fork_rng(devices))
+        stack.enter_context(kept_buffers(module))
+        for number, loss in enumerate(islice(windows, CLIPPING_WINDOWS)):
+            if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
+                shape = getattr(loss, "shape", type(loss).__name__)
+                actual = f"{shape} at place {number}"
+                way_out = "windows=(criterion(model(x), y) for x, y in batches)"
+                refuse("windows", EXPECTED_WINDOWS, actual, way_out, error=TypeError)
+            parts = torch.autograd.grad(loss, parameters, allow_unused=True)
+            own = [torch.linalg.vector_norm(part).double() for part in parts if part is not None]
+            if not own:
+                refuse("windows", "losses of this model's parameters", f"another at place {number}")
+            norms.append(float(torch.linalg.vector_norm(torch.stack([one.cpu() for one in own]))))
+    if not norms:
+        refuse("windows", EXPECTED_WINDOWS, "none")
+    return clipping_of(norms, None, given)

@@ -1,57 +1,60 @@
-"""What a torch loss, step by step, has to do with the outputs of the recurrent module below it."""
+"""What a torch loss has to do, step by step, with the outputs of a recurrent module below it.
+
+First the entries of the loss are read as losses of steps and sequences, then torch differentiates
+them by what the module gives to the rest of the model: its outputs and its last states.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from throughtime.arrays import Array, refuse
+from throughtime.arrays import Array, all_finite, refuse
 from throughtime.gradient_flow import Losses, OwnStepSource, UpstreamGradient, UpstreamSource
-from throughtime.torch.models.loss_layouts import EXPECTED, Layout, layouts
-from throughtime.torch.models.observed_run import Seen, array
-from throughtime.torch.models.upstream import BySteps, gradient
+from throughtime.torch.models.observed_run import ObservedModule, array
+from throughtime.torch.models.tolerances import SAME_GRADIENT_ROUNDINGS
 
+EXPECTED = "the loss of each step, (T, B) or (T,), of each sequence, (B,), or one number"
 BASE = 16  # weights of a probe are powers of two, which round nothing: 2⁻⁷ … 2⁸
-ROUNDING = 64  # units of rounding within which two gradients count as the same
 
 
 @dataclass(frozen=True)
-class Terms:
-    """E_t of every step, and what it hands to the module.
+class StepLosses:
+    """The losses E_t of all steps, and their gradients by the module's outputs.
 
     Attributes:
         values: (T, B).
-        arriving: ∂E_t/∂h_t, (T, B, H), where each loss looks at its own step alone; else what
-            all of them together hand to step t.
+        upstream: (T, B, H), ∂E_t/∂h_t where each loss looks at its own step alone; otherwise the
+            gradient of all losses together by h_t.
         at_end: whether there is one loss a sequence, which stands at its last step.
-        losses: where they look at several steps, or at two directions; else None.
-        looked_at: at how many steps one loss of the whole run looks; 0 of other losses.
+        losses: where they look at several steps, or at two directions; otherwise None.
+        looked_at: at how many steps a single loss of the whole run looks; 0 for other losses.
     """
 
     values: Array
-    arriving: Array
+    upstream: Array
     at_end: bool
     losses: Losses | None = None
     looked_at: int = 0
 
 
-def terms(seen: Seen, loss: Callable[[Any], Any] | None) -> Terms:
+def step_losses(seen: ObservedModule, loss: Callable[[Any], Any] | None) -> StepLosses:
     """Evaluates the loss and differentiates what lies above the recurrent module.
 
-    The losses of all steps go back at once; whether each of them looks at its own step alone is
-    tested, by weighting them differently. If not, what each of them hands to every step is found
-    one by one, when it is asked for.
+    The losses of all steps are differentiated at once, and weighting them differently shows
+    whether each of them looks at its own step alone. If not, the gradient of each of them by
+    every step is computed one by one, when it is asked for.
 
     Raises:
         ValueError, TypeError: for a loss that is not one of each step, of each sequence, or of the
             whole run, or whose sequences depend on one another.
     """
     found = _evaluated(seen, loss)
-    possible = list(layouts(seen, tuple(found.shape)))
+    possible = list(loss_layouts(seen, tuple(found.shape)))
     if not possible:
         T, B = seen.inputs.shape[:2]
         way_out = "or their sum, one loss of the whole run"
@@ -59,31 +62,33 @@ def terms(seen: Seen, loss: Callable[[Any], Any] | None) -> Terms:
             "loss", f"{EXPECTED}, for T = {T} and B = {B}", f"shape {tuple(found.shape)}", way_out
         )
     for layout in possible:
-        whole = gradient(seen, found, layout.seed(found))
-        if not whole.final and not _others(seen, found, layout, whole.outputs[0]).any():
-            values, outputs = layout.values(array(found)), whole.outputs[0]
+        total = upstream_gradient(seen, found, layout.seed(found))
+        if not total.final and not _by_other_steps(seen, found, layout, total.outputs[0]).any():
+            values, outputs = layout.values(array(found)), total.outputs[0]
             if not seen.module.bidirectional:
-                return Terms(values, outputs, layout.at_end)
+                return StepLosses(values, outputs, layout.at_end)
             if not layout.at_end:
-                return Terms(values, outputs, False, Losses(OwnStepSource(outputs), whole, values))
+                return StepLosses(
+                    values, outputs, False, Losses(OwnStepSource(outputs), total, values)
+                )
     return _mixed(seen, found, possible)
 
 
-def _mixed(seen: Seen, found: Any, possible: list[Layout]) -> Terms:
-    """Of losses that look at several steps, in the layout whose sequences are independent."""
+def _mixed(seen: ObservedModule, found: Any, possible: list[LossLayout]) -> StepLosses:
+    """Losses that look at several steps, in the layout whose sequences are independent."""
     for layout in sorted(possible, key=lambda one: one.share):
-        if layout.share == 1 and not _alone(seen, found, layout):
+        if layout.share == 1 and not _sequences_apart(seen, found, layout):
             continue
-        whole = gradient(seen, found, layout.seed(found))
+        total = upstream_gradient(seen, found, layout.seed(found))
         values = layout.values(array(found))
         last = seen.last
         if layout.at_end:
             own = np.zeros_like(values)
             own[last, np.arange(len(last))] = values[last, np.arange(len(last))]
             values = own
-        source: UpstreamSource = BySteps(seen, found, layout)
-        steps = int(np.count_nonzero(whole.outputs[0].any(axis=(1, 2)))) if found.dim() == 0 else 0
-        return Terms(values, whole.outputs[0], False, Losses(source, whole, values), steps)
+        source: UpstreamSource = StepByStepSource(seen, found, layout)
+        steps = int(np.count_nonzero(total.outputs[0].any(axis=(1, 2)))) if found.dim() == 0 else 0
+        return StepLosses(values, total.outputs[0], False, Losses(source, total, values), steps)
     refuse(
         "loss",
         "losses of a sequence that depend on the outputs of this sequence alone",
@@ -92,42 +97,43 @@ def _mixed(seen: Seen, found: Any, possible: list[Layout]) -> Terms:
     )
 
 
-def _others(seen: Seen, found: Any, layout: Layout, whole: Array) -> Array:
-    """By step, how much of the losses of other steps depends on its output; 0 within rounding."""
+def _by_other_steps(seen: ObservedModule, found: Any, layout: LossLayout, total: Array) -> Array:
+    """By step, how much the losses of other steps depend on its output; 0 within rounding."""
     if layout.at_end:
-        others = whole.copy()
+        others = total.copy()
         others[seen.last, np.arange(others.shape[1])] = 0
         return np.asarray(np.abs(others).max(axis=(1, 2)))
-    return _reach(seen, found, layout, {"": whole}, 0)
+    return _dependence(seen, found, layout, {"": total}, 0)
 
 
-def _alone(seen: Seen, found: Any, layout: Layout) -> bool:
+def _sequences_apart(seen: ObservedModule, found: Any, layout: LossLayout) -> bool:
     """Whether the losses of each sequence depend on what the module gives for it alone."""
-    whole = _named(gradient(seen, found, layout.seed(found)))
-    return not _reach(seen, found, layout, whole, 1).any()
+    total = _named(upstream_gradient(seen, found, layout.seed(found)))
+    return not _dependence(seen, found, layout, total, 1).any()
 
 
 def _named(upstream: UpstreamGradient) -> dict[str, Array]:
     return {"": upstream.outputs[0], **upstream.final}
 
 
-def _reach(seen: Seen, found: Any, layout: Layout, whole: Mapping[str, Array], axis: int) -> Array:
-    """By step (axis 0) or sequence (1), how much of others' losses depends on it.
+def _dependence(
+    seen: ObservedModule, found: Any, layout: LossLayout, total: Mapping[str, Array], axis: int
+) -> Array:
+    """By step (axis 0) or sequence (1), how much the losses of others depend on it.
 
-    0 within rounding.
-
-    Weighted with w, the gradient of a loss of each step alone is w_t times what it was, exactly.
-    The digits of t in base 16 are the weights' exponents, so that any two steps differ in one.
+    It is 0 within rounding where they do not. Where each loss depends on its own step alone,
+    weighting the losses with w multiplies the gradient by h_t with w_t, exactly. The exponents of
+    the weights are the digits of t in base 16, so that any two steps differ in one of them.
     """
-    order = np.random.default_rng(0).permutation(whole[""].shape[axis])
-    dtype = whole[""].dtype
-    tolerance = ROUNDING * np.finfo(dtype).eps
+    order = np.random.default_rng(0).permutation(total[""].shape[axis])
+    dtype = total[""].dtype
+    tolerance = SAME_GRADIENT_ROUNDINGS * np.finfo(dtype).eps
     worst = np.zeros(len(order))
     rest = (1, 2) if axis == 0 else (0, 2)
     while order.any():
         weights = np.ldexp(1.0, order % BASE - BASE // 2 + 1).astype(dtype)
-        probe = _named(gradient(seen, found, layout.spread(weights, found, axis)))
-        for name, one in whole.items():
+        probe = _named(upstream_gradient(seen, found, layout.spread(weights, found, axis)))
+        for name, one in total.items():
             own, expected = (
                 probe.get(name, dtype.type(0)),
                 one * (weights[:, None, None] if axis == 0 else weights[:, None]),
@@ -139,8 +145,8 @@ def _reach(seen: Seen, found: Any, layout: Layout, whole: Mapping[str, Array], a
     return worst
 
 
-def _evaluated(seen: Seen, loss: Callable[[Any], Any] | None) -> Any:
-    """The loss as it comes, known to be finite and to depend on something."""
+def _evaluated(seen: ObservedModule, loss: Callable[[Any], Any] | None) -> Any:
+    """The loss as the user's function returns it, once it is known to be a finite tensor."""
     torch = import_module("torch")
     if loss is None:
         way_out = "loss=lambda outputs: nn.functional.cross_entropy(…, reduction='none')"
@@ -159,3 +165,135 @@ def _evaluated(seen: Seen, loss: Callable[[Any], Any] | None) -> Any:
         way_out = "look for .detach(), .item() or torch.no_grad() above it, or name another: of=…"
         refuse("loss", f"one that depends on the output of {seen.title}", "another", way_out)
     return found
+
+
+@dataclass(frozen=True)
+class LossLayout:
+    """One way to read the entries of the loss as losses of steps.
+
+    Attributes:
+        place: (T, B), which entry is the loss of a step of a sequence; −1 where none is.
+        share: how many sequences one entry belongs to.
+        at_end: whether an entry is the loss of a total sequence or run, at its last step.
+    """
+
+    place: Array
+    share: int = 1
+    at_end: bool = False
+
+    def values(self, entries: Array) -> Array:
+        """The losses (T, B)."""
+        terms = entries.reshape(-1)[self.place] / self.share
+        return np.where(self.place < 0, entries.dtype.type(0), terms)
+
+    def seed(self, found: Any) -> Any:
+        """1 for every entry that is the loss of a step."""
+        return self.of_steps(found, np.arange(len(self.place)))
+
+    def of_steps(self, found: Any, steps: Array) -> Any:
+        """1 for the entries of these steps."""
+        weights = np.zeros(found.numel())
+        own = self.place[steps]
+        weights[own[own >= 0]] = 1
+        return _like(found, weights)
+
+    def spread(self, weights: Array, found: Any, axis: int) -> Any:
+        """The entries' weights, from those of the steps (T,), or on axis 1 the sequences (B,)."""
+        entries = np.zeros(found.numel())
+        inside = self.place >= 0
+        each = np.broadcast_to(weights[:, None] if axis == 0 else weights, inside.shape)
+        entries[self.place[inside]] = each[inside]
+        return _like(found, entries)
+
+
+def _like(found: Any, entries: Array) -> Any:
+    return import_module("torch").from_numpy(entries.reshape(tuple(found.shape))).to(found)
+
+
+def loss_layouts(seen: ObservedModule, shape: tuple[int, ...]) -> Iterator[LossLayout]:
+    """The layouts that the shape allows: more than one where T = B, or where it is flat."""
+    T, B = seen.inputs.shape[:2]
+    packed, grid = seen.format.packed, np.arange(T * B)
+    if packed is not None and shape == tuple(packed.data.shape[:1]):
+        numbers = import_module("torch").arange(1, len(packed.data) + 1)[:, None]
+        yield LossLayout(seen.format.time_major(numbers).numpy()[..., 0] - 1)  # padded with 0
+    lasting = np.arange(T)[:, None] <= seen.last
+    for batch_first in (seen.format.batch_first, not seen.format.batch_first):
+        if shape in ((B, T) if batch_first else (T, B), (T * B,)):
+            place = grid.reshape(B, T).T if batch_first else grid.reshape(T, B)
+            yield LossLayout(np.where(lasting, place, -1))
+    if shape == (T,):  # added up over sequences
+        place = np.repeat(np.arange(T)[:, None], B, axis=1)
+        yield LossLayout(np.where(lasting, place, -1), share=B)
+    if shape == (B,):
+        yield LossLayout(np.repeat(np.arange(B)[None], T, axis=0), at_end=True)
+    if not shape:
+        yield LossLayout(np.zeros((T, B), np.intp), share=B, at_end=True)
+
+
+class StepByStepSource:
+    """The losses of a run one by one, each a backward pass through what lies above the module."""
+
+    own_steps = False
+
+    def __init__(self, seen: ObservedModule, found: Any, layout: LossLayout) -> None:
+        self.seen, self.found, self.layout = seen, found, layout
+        self.single = layout.at_end
+
+    def gradients(self, steps: Array) -> UpstreamGradient:
+        """Of the losses of these steps; of the single loss, whatever the steps are."""
+        if self.single:
+            return upstream_gradient(self.seen, self.found, self.layout.seed(self.found))
+        seeds = [self.layout.of_steps(self.found, np.array([step])) for step in steps]
+        each = [upstream_gradient(self.seen, self.found, seed) for seed in seeds]
+        names = {name: part for one in each for name, part in one.final.items()}
+        final = {
+            name: np.concatenate([one.final.get(name, np.zeros_like(part)) for one in each])
+            for name, part in names.items()
+        }
+        return UpstreamGradient(np.concatenate([one.outputs for one in each]), final)
+
+
+def upstream_gradient(seen: ObservedModule, found: Any, seed: Any) -> UpstreamGradient:
+    """The gradient of the entries of `found`, added up with the weights `seed`; n = 1.
+
+    The last h of the highest layer is an output and counts as one. Last states on which nothing
+    depends are left out.
+    """
+    torch = import_module("torch")
+    parts = torch.autograd.grad(
+        found, seen.given, grad_outputs=seed, allow_unused=True, retain_graph=True
+    )
+    if all(part is None for part in parts):
+        way_out = "name the one that it depends on: of=…"
+        refuse("loss", f"one that depends on the output of {seen.title}", "another", way_out)
+    steps, *states = parts
+    outputs = array(
+        seen.format.time_major(torch.zeros_like(seen.given[0]) if steps is None else steps)
+    )
+    final: dict[str, Array] = {}
+    for letter, part in zip("hc", states, strict=False):
+        if part is not None:
+            own = array(seen.format.state(part))
+            final |= dict(zip(seen.state_names(letter), own, strict=True))
+    _move_to_outputs(seen, outputs, final)
+    for place, step in enumerate((outputs, *final.values())):
+        if not all_finite(step):
+            way_out = "tt.first_nonfinite(model, inputs, loss=…) says where it comes from"
+            bad = int(np.argwhere(~np.isfinite(step))[0][0])
+            where = "in the last state" if place else f"at step {bad}"
+            refuse("loss", "finite derivatives", f"another {where}", way_out)
+    used = {name: part[None] for name, part in final.items() if part.any()}
+    return UpstreamGradient(outputs[None], used)
+
+
+def _move_to_outputs(seen: ObservedModule, outputs: Array, final: dict[str, Array]) -> None:
+    """h_n of the highest layer is its output at each sequence's last step, or its first one."""
+    names = seen.state_names("h")
+    ways = 2 if seen.module.bidirectional else 1
+    batch = np.arange(outputs.shape[1])
+    for way, name in enumerate(names[-ways:]):
+        part = final.pop(name, None)
+        if part is not None:
+            half = slice(way * part.shape[1], (way + 1) * part.shape[1])
+            outputs[seen.last if way == 0 else 0, batch, half] += part

@@ -1,4 +1,4 @@
-"""The first value of a torch model's run that is NaN or infinite, recurrent modules opened."""
+"""The first value of a torch model's run that is NaN or infinite, within recurrent modules too."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from throughtime.arrays import Array, refuse
 from throughtime.gradient_flow import NonFinite, NonFiniteSearch
 from throughtime.network import Network
 from throughtime.torch.models.flow import initial_state, network_of
-from throughtime.torch.models.observed_run import Seen, arguments_of, array, see
-from throughtime.torch.models.tensors import walk
+from throughtime.torch.models.observed_run import ObservedModule, arguments_of, array, observe
+from throughtime.torch.models.targets import named_tensors
 
 
 def first_in_module(
@@ -26,26 +26,27 @@ def first_in_module(
     """The first value of a model's run, forward and backward, that is NaN or infinite.
 
     The model runs once, in evaluation mode, and is left as it was. Its parameters and inputs are
-    looked at first; then each `nn.RNN`, `nn.LSTM` and `nn.GRU` in the order in which they are
+    examined first; then each `nn.RNN`, `nn.LSTM` and `nn.GRU` in the order in which they are
     called, with every pre-activation, gate, c and h; then the outputs, the loss, and the way back
     through the recurrent module that was called last.
 
     Args:
         module: called as `module(*inputs)`; one tuple alone is taken apart.
         inputs: what it is called with.
-        loss: of the model's outputs, one number or many; without it the way back is left out.
-        of: look at this recurrent module alone.
+        loss: a function of the model's outputs that returns one number or many; without it the
+            backward pass is left out.
+        of: the name of a recurrent module, which then is the only one that is examined.
 
     Returns:
         None where every number is finite.
     """
     arguments = arguments_of(inputs)
     found = _in_tensors("parameters", dict(module.named_parameters()))
-    found = found or _in_tensors("inputs", dict(walk("inputs", arguments)))
+    found = found or _in_tensors("inputs", dict(named_tensors("inputs", arguments)))
     if found is not None:
         return found
 
-    def look(order: list[Seen]) -> NonFinite | None:
+    def look(order: list[ObservedModule]) -> NonFinite | None:
         searches = []
         for seen in order:
             if seen.module.bidirectional:
@@ -55,12 +56,12 @@ def first_in_module(
             searches.append(NonFiniteSearch(network))
             if one := _forward(seen, searches[-1], network):
                 return one
-        found = _in_tensors("outputs", dict(walk("outputs", order[-1].outputs)))
+        found = _in_tensors("outputs", dict(named_tensors("outputs", order[-1].outputs)))
         if found is not None or loss is None:
             return found
         return _way_back(order[-1], searches[-1], loss)
 
-    result: NonFinite | None = see(module, arguments, of, look)
+    result: NonFinite | None = observe(module, arguments, of, look)
     return result
 
 
@@ -76,8 +77,8 @@ def _in_tensors(where: str, tensors: dict[str, Any]) -> NonFinite | None:
     return None
 
 
-def _forward(seen: Seen, search: NonFiniteSearch, network: Network) -> NonFinite | None:
-    """What the module is given, and its inside."""
+def _forward(seen: ObservedModule, search: NonFiniteSearch, network: Network) -> NonFinite | None:
+    """What the module receives, and what it computes from it."""
     search.arrays(f"given to {seen.title}", {"inputs": seen.inputs})
     state = initial_state(seen, network)
     search.arrays(f"given to {seen.title}", state or {})
@@ -87,7 +88,9 @@ def _forward(seen: Seen, search: NonFiniteSearch, network: Network) -> NonFinite
     return _named(seen, search)
 
 
-def _way_back(seen: Seen, search: NonFiniteSearch, loss: Callable[[Any], Any]) -> NonFinite | None:
+def _way_back(
+    seen: ObservedModule, search: NonFiniteSearch, loss: Callable[[Any], Any]
+) -> NonFinite | None:
     torch = import_module("torch")
     value = loss(seen.outputs)
     if not isinstance(value, torch.Tensor):
@@ -95,7 +98,7 @@ def _way_back(seen: Seen, search: NonFiniteSearch, loss: Callable[[Any], Any]) -
     if found := _in_tensors("loss", {"term": value}):
         return found
     if not value.requires_grad:
-        return None  # of what lies below it nothing goes back
+        return None  # there is no backward pass
     parts = torch.autograd.grad(value.sum(), seen.given, allow_unused=True)
     steps, final, *cells = (
         torch.zeros_like(given) if part is None else part
@@ -104,9 +107,9 @@ def _way_back(seen: Seen, search: NonFiniteSearch, loss: Callable[[Any], Any]) -
     names = ["h", "c"][: 1 + len(cells)]
     dstate: dict[str, Array] = {}
     for name, part in zip(names, (final, *cells), strict=True):
-        for layer, one in enumerate(array(seen.form.state(part))):
+        for layer, one in enumerate(array(seen.format.state(part))):
             dstate[f"{layer}.{name}"] = one
-    doutputs = np.ascontiguousarray(array(seen.form.time_major(steps)))
+    doutputs = np.ascontiguousarray(array(seen.format.time_major(steps)))
     search.arrays(f"∂L/∂ the last state of {seen.title}", dstate)
     if search.found is None:
         with np.errstate(all="ignore"):
@@ -114,8 +117,8 @@ def _way_back(seen: Seen, search: NonFiniteSearch, loss: Callable[[Any], Any]) -
     return _named(seen, search)
 
 
-def _named(seen: Seen, search: NonFiniteSearch) -> NonFinite | None:
-    """With the module's name where only its layer's number stood."""
+def _named(seen: ObservedModule, search: NonFiniteSearch) -> NonFinite | None:
+    """With the module's name, where the search names only its layer's number."""
     found = search.found
     if found is None or found.where.startswith(("given", "∂L")):
         return found

@@ -1,7 +1,7 @@
-"""One run of a torch model, and what one of its recurrent modules receives and gives in it.
+"""One run of a torch model, and what its recurrent modules receive and return in it.
 
-Nothing of the model is changed: forward hooks look, and are removed. What the module gives is
-passed on detached, so that torch differentiates what lies above it and nothing else.
+The model is not changed: forward hooks observe, and are removed. What a module returns is passed
+on detached, so that torch differentiates what lies above it and nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KINDS = ("RNN", "LSTM", "GRU")
 
 
 @dataclass(frozen=True)
-class Form:
+class TensorFormat:
     """How torch lays out what the module takes and gives.
 
     Attributes:
@@ -49,23 +49,23 @@ class Form:
 
 
 @dataclass(eq=False)
-class Seen:
-    """What one recurrent module received and gave.
+class ObservedModule:
+    """What one recurrent module received and returned in the run.
 
     Attributes:
         name, module: "decoder.rnn", "" where the model is the module itself.
-        form: of its tensors.
+        format: how torch lays out its tensors.
         inputs: (T, B, I).
         lengths: (B,), of a packed sequence.
         state: the initial one, (layers, B, ·) for h and, of an LSTM, c; None for zeros.
-        given: the tensors that the rest of the model goes on with: outputs, h_n and c_n.
+        given: the tensors that the rest of the model uses: outputs, h_n and c_n.
         calls: how often it was called.
         outputs: of the whole model.
     """
 
     name: str
     module: Any
-    form: Form = field(default_factory=lambda: Form(False, False))
+    format: TensorFormat = field(default_factory=lambda: TensorFormat(False, False))
     inputs: Array = field(default_factory=lambda: np.zeros((0, 0, 0)))
     lengths: Array | None = None
     state: list[Array] | None = None
@@ -86,24 +86,26 @@ class Seen:
         return np.full(B, T - 1) if self.lengths is None else self.lengths - 1
 
     def state_names(self, letter: str) -> list[str]:
-        """Of a part of the state, as torch stacks it, by the names of a network's state."""
+        """The names, in a network's state, of h or c of all layers as torch stacks them."""
         ways = ("", "1.") if self.module.bidirectional else ("",)
         return [f"{n}.{way}{letter}" for n in range(self.module.num_layers) for way in ways]
 
     def hook(self, module: Any, args: Any, kwargs: Any, output: Any) -> Any:
-        """Notes one call; gives its outputs on as leaves."""
+        """Notes one call, and passes its outputs on as leaves."""
         self.calls += 1
         received = args[0] if args else kwargs["input"]
         packed = received if hasattr(received, "batch_sizes") else None
-        self.form = Form(module.batch_first, packed is None and received.dim() == 2, packed)
+        self.format = TensorFormat(
+            module.batch_first, packed is None and received.dim() == 2, packed
+        )
         if packed is not None:
             rnn = import_module("torch.nn.utils.rnn")
             self.lengths = rnn.pad_packed_sequence(packed)[1].cpu().numpy()
-        self.inputs = array(self.form.time_major(received if packed is None else packed.data))
+        self.inputs = array(self.format.time_major(received if packed is None else packed.data))
         hx = args[1] if len(args) > 1 else kwargs.get("hx")
         if hx is not None:
             parts = hx if isinstance(hx, tuple | list) else [hx]
-            self.state = [array(self.form.state(part)) for part in parts]
+            self.state = [array(self.format.state(part)) for part in parts]
         steps, final = output
         several = isinstance(final, tuple | list)
         leaves = [steps.data if packed is not None else steps, *(final if several else [final])]
@@ -113,17 +115,17 @@ class Seen:
         return steps, tuple(rest) if several else rest[0]
 
 
-def see(
+def observe(
     model: Any,
     inputs: tuple[Any, ...],
     of: str | None,
-    then: Callable[[list[Seen]], Any],
+    then: Callable[[list[ObservedModule]], Any],
 ) -> Any:
-    """Runs the model once, without dropout, and gives what was seen to `then`.
+    """Runs the model once, without dropout, and calls `then` with what was observed.
 
     Args:
-        of: name of the recurrent module, as `model.named_modules()` has it; all without it.
-        then: is given the recurrent modules in the order in which they were called, while the
+        of: the name of the recurrent module, as in `model.named_modules()`; all without it.
+        then: takes the recurrent modules in the order in which they were called, while the
             model's run can still be differentiated.
     """
     model = getattr(model, "_orig_mod", model)  # torch.compile keeps the model that it was given
@@ -136,10 +138,10 @@ def see(
         named = ", ".join(repr(name) for name in modules if name)
         refuse("of", f"one of {named}" if named else "none: there is one module", repr(of))
     chosen = {name: m for name, m in modules.items() if of is None or name == of}
-    order: list[Seen] = []
+    order: list[ObservedModule] = []
     with undisturbed(model), contextlib.ExitStack() as stack:
         for name, module in chosen.items():
-            stack.callback(_hooked(Seen(name, module), order).remove)
+            stack.callback(_hooked(ObservedModule(name, module), order).remove)
         outputs = model(*inputs)
         if not order:
             refuse("module", f"a run that calls {' or '.join(map(repr, chosen))}", "one without")
@@ -160,13 +162,13 @@ def arguments_of(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def recurrent_modules(model: Any) -> dict[str, Any]:
-    """By name, the recurrent modules of a model."""
+    """The recurrent modules of a model, by name."""
     nn = import_module("torch.nn")
     kinds = tuple(getattr(nn, kind) for kind in KINDS)
     return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
 
 
-def _hooked(seen: Seen, order: list[Seen]) -> Any:
+def _hooked(seen: ObservedModule, order: list[ObservedModule]) -> Any:
     def note(module: Any, args: Any, kwargs: Any, output: Any) -> Any:
         if seen not in order:
             order.append(seen)
@@ -177,7 +179,7 @@ def _hooked(seen: Seen, order: list[Seen]) -> Any:
 
 @contextlib.contextmanager
 def undisturbed(model: Any) -> Iterator[None]:
-    """In evaluation mode, and afterwards as it was: modes, buffers, random generators."""
+    """Within a `with`, in evaluation mode; afterwards modes, buffers and generators as before."""
     torch = import_module("torch")
     flags = [(module, module.training) for module in model.modules()]
     devices = sorted({p.device.index for p in model.parameters() if p.is_cuda})
@@ -196,7 +198,7 @@ def undisturbed(model: Any) -> Iterator[None]:
 
 
 def array(tensor: Any) -> Array:
-    """A tensor's numbers in memory of their own, from whatever device."""
+    """A copy of a tensor's numbers, from any device."""
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in ("float32", "float64") or tensor.is_meta:
         way_out = "look at a copy of the model: copy.deepcopy(model).float()"

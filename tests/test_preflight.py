@@ -494,3 +494,10 @@ def test_formats_are_told_by_their_bits():
         assert format_of([rng.standard_normal(5).astype(name).astype("f8")]) == name
     assert significant_bits(np.array([0.0, 5.0])) == 3
     assert format_of([np.array([1.0, 2.0, 3.0, 0.5])]) == "float64"  # too simple to tell
+
+
+def test_a_loss_that_is_constant_here_is_not_only_called_a_copy():
+    p = {"w": np.full(3, 5.0)}
+    target = tt.Target(p, lambda: float(np.clip(p["w"], -1, 1).sum()), lambda: {"w": np.zeros(3)})
+    with pytest.raises(tt.CheckError, match="constant here, as a loss that is clipped throughout"):
+        tt.check(target, points=("as given",))

@@ -405,6 +405,10 @@ def loss_does_not_react(
         "it works on a copy: detached, converted to another dtype, or read once when the loss was "
         "made; let it look at Target.parameters in every call, or take them: loss(parameters)"
     )
+    if not slopes[steepest]:  # the gradient says the same
+        meaning += (
+            "; or it is constant here, as a loss that is clipped throughout is: check elsewhere"
+        )
     every = len(names) == tensors
     what = "loss" if every else f"parameters[{names[0]!r}]"
     moved = "every entry of every tensor" if every else "every entry of " + ", ".join(names)

@@ -16,6 +16,7 @@ from itertools import combinations
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.mutants.cells import biases
 from throughtime.diagnosis.mutants.interventions import Interventions, Mutation
 from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, Block, Blocks, DirectedLayer, Model
@@ -28,7 +29,6 @@ from throughtime.diagnosis.mutants.postprocessing import (
     fit_all,
     tensor_of,
 )
-from throughtime.diagnosis.mutants.table import mutations
 from throughtime.diagnosis.tolerances import (
     CHANCE_ENTRIES,
     EXTENDED_ATTEMPTS,
@@ -569,3 +569,17 @@ def _match(
 
 def _flat(tensors: Mapping[str, Array]) -> Array:
     return np.concatenate([array.ravel() for array in tensors.values()])
+
+
+def mutations(model: Model, among: Iterable[str] | None = None) -> list[Mutation]:
+    """Every mutation that this model can have, in the faults' `rank`.
+
+    The likelier ways of a fault come first within it: the search prefers what comes first.
+    """
+    names = frozenset(FAULTS if among is None else among)
+    chosen = [fault for fault in FAULTS.values() if fault.name in names and fault.mutations]
+    return [
+        replace(mutation, fault=fault.name)
+        for fault in sorted(chosen, key=lambda fault: (fault.rank, fault.name))
+        for mutation in (fault.mutations(model) if fault.mutations else ())
+    ]

@@ -13,7 +13,6 @@ from throughtime.derivatives.step_search import StepSearch, search_steps
 from throughtime.derivatives.tolerances import (
     FEWEST_PAIRS,
     START_EXPONENTS,
-    STEADY_GRADIENT,
     WIDEST_EXPONENT,
 )
 from throughtime.derivatives.values import (
@@ -32,7 +31,6 @@ from throughtime.derivatives.values import (
 __all__ = [
     "FEWEST_PAIRS",
     "START_EXPONENTS",
-    "STEADY_GRADIENT",
     "WIDEST_EXPONENT",
     "CheckError",
     "Derivative",

@@ -25,9 +25,7 @@ from throughtime.derivatives.tolerances import (
     ODD_COEFFICIENTS,
     ODD_TAIL,
     RANDOM_PAIRS,
-    SLIGHT_PART,
     STAIR_SHIFT,
-    STEADY_GRADIENT,
 )
 from throughtime.derivatives.values import FunctionValue, LineFunction
 
@@ -227,14 +225,6 @@ class MoveResidual:
     deviation: float
     curve: float
     steady: float
-
-    @property
-    def gradient_known(self) -> bool:
-        """Whether the gradient's course over the move is known better than the function's values.
-
-        What a fit leaves over is then due to noise, and not to a gradient that bends too much.
-        """
-        return self.steady < STEADY_GRADIENT or self.curve < SLIGHT_PART * self.error
 
 
 def residual_over_move(

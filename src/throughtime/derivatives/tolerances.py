@@ -55,9 +55,6 @@ RANDOM_PAIRS = 12  # of places, one on either side of 0: 8 degrees of freedom ar
 MOVE_PAIRS = 8  # of places along a long move, where each costs a gradient too
 INTEGRAL_COEFFICIENTS = (1, 2, 3, 4)  # of the even polynomial that the slopes are fitted by
 
-STEADY_GRADIENT = 0.5  # relative change below which a gradient hardly changes over a move
-SLIGHT_PART = 0.5  # of an error bar: a part that does not make it what it is
-
 # What `derivative` says of a slope (`numerical`).
 STAIRS_RATIO = 16.0  # times the steps of a slope: longer ones that contradict it show stairs
 DIFFERENT_BARS = 3.0  # error bars beyond which two slopes differ

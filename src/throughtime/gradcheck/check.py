@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 
@@ -11,6 +11,7 @@ import numpy as np
 from throughtime.arrays import refuse
 from throughtime.derivatives import CheckError
 from throughtime.gradcheck.budget import Budget, Effort, Spent, effort_of
+from throughtime.gradcheck.confirmation import confirmed
 from throughtime.gradcheck.evaluation_point import EvaluationPoint
 from throughtime.gradcheck.examination import Examination
 from throughtime.gradcheck.points import (
@@ -25,14 +26,20 @@ from throughtime.gradcheck.points import (
 )
 from throughtime.gradcheck.preflight import preflight
 from throughtime.gradcheck.report import Point, Report, Valley, worst_verdict
+from throughtime.gradcheck.search_direction import SearchDirection
 from throughtime.gradcheck.summary import BUDGET, Summary, summarise
 from throughtime.gradcheck.target import Evaluator, Target
-from throughtime.gradcheck.tolerances import DIRECTIONS_TO_RESOLVE, FEWEST_EVALUATIONS, ROUNDED_LOSS
+from throughtime.gradcheck.tolerances import (
+    CLAIMS_ELSEWHERE,
+    DIRECTIONS_TO_RESOLVE,
+    FEWEST_EVALUATIONS,
+)
+from throughtime.gradcheck.verdict import rejects
 from throughtime.gradcheck.workers import Runner, Workers, check_workers, measure_serially
 from throughtime.progress import progress_bar
 
 ONE_POINT_ALONE = (
-    "{names}: the gradient seems to differ as given, but not at another point, and the loss is "
+    "{names}: the gradient seems to differ at one point, but not at another point, and the loss is "
     "coarsely rounded: it is not called wrong for that."
 )
 NOT_FURTHER = "It disagrees as given: no further point was looked at."
@@ -142,42 +149,66 @@ class _Check:
                 examination.parts_of_tensors()
             if examination.small or not examination.wrong:
                 examination.single_entries()
-            if examination.wrong and CHARACTERISTIC in self.points and _coarse(point):
-                self._confirm_at_another_point(examination)
+            if examination.wrong and CHARACTERISTIC in self.points and point.coarse:
+                self._confirm_at_another_point(self.target, examination)
             examination.locate()
         except Spent:
             for found in examination.found.values():
                 found.unreached = True
         return examination
 
-    def _confirm_at_another_point(self, given: Examination) -> None:
+    def _confirm_at_another_point(self, target: Target, given: Examination) -> None:
         """Takes back the rejection of tensors whose gradient is not rejected at a distant point.
 
         A fault of a backward pass shows wherever weights are of ordinary size; what stairs that
         no move has crossed do to a slope does not. So where the loss is coarsely rounded, a
         gradient is called wrong only if it is wrong at two points.
         """
-        with at_characteristic_point(self.target.parameters, self.seed, shuffled=True):
-            wrong = self._wrong_tensors(given.point)
-        doubtful = {name for name, found in given.found.items() if found.wrong} - wrong
+        claims = given.clearest_claims(CLAIMS_ELSEWHERE)
+        wrong: set[str] = set()
+        try:
+            with at_characteristic_point(self.target.parameters, self.seed, shuffled=True):
+                wrong = self._wrong_elsewhere(target, given.point, claims)
+        except Spent:
+            given.excuse(claims)
+            raise
+        doubtful = set(claims) - wrong
         given.excuse(doubtful)
         if doubtful:
             self.notes.append(ONE_POINT_ALONE.format(names=", ".join(sorted(doubtful))))
 
-    def _wrong_tensors(self, given: EvaluationPoint) -> set[str]:
-        """The tensors whose gradient is rejected where the parameters stand now."""
+    def _wrong_elsewhere(
+        self,
+        target: Target,
+        given: EvaluationPoint,
+        claims: Mapping[str, Sequence[SearchDirection]],
+    ) -> set[str]:
+        """The tensors whose gradient is rejected along these directions where parameters stand."""
         try:
-            gradient = Evaluator(self.target).gradient()
+            gradient = Evaluator(target).gradient()
         except CheckError:
             return set()
-        point = EvaluationPoint(self.target, gradient, self.budget, self.seed + 23)
+        point = EvaluationPoint(target, gradient, self.budget, self.seed + 23)
         point.survey(given)
         if not np.isfinite(point.loss):
             return set()
-        effort = replace(self.effort, whole=DIRECTIONS_TO_RESOLVE, overall=1)
-        examination = Examination(point, effort, self.run, 0)
-        examination.whole_tensors()
-        return {name for name, found in examination.found.items() if found.wrong}
+        wrong: set[str] = set()
+        for _ in range(2):  # the second time with the noise that the first has shown
+            directions = [
+                (name, direction.resized(point.scales[name] / given.scales[name]))
+                for name, own in claims.items()
+                for direction in own
+                if name not in wrong
+            ]
+            found = confirmed(point, self.run(point, [direction for _, direction in directions]))
+            wrong |= {
+                name
+                for (name, _), measured in zip(directions, found, strict=True)
+                if measured is not None and rejects(measured)
+            }
+            if len(wrong) == len(claims) or not point.own_noise:
+                break
+        return wrong
 
     def _at_further_points(self, given: EvaluationPoint) -> None:
         """Checks further points; those that the budget does not reach are left out, with a note."""
@@ -224,6 +255,8 @@ class _Check:
             examination.whole_tensors()
         else:
             examination.screen(closer=hopeful)
+        if examination.wrong and (point.coarse or given.coarse):
+            self._confirm_at_another_point(target, examination)
         examination.locate()
         self.further.append(self._summary(name, examination).point)
 
@@ -285,9 +318,3 @@ def _valley(examination: Examination) -> Valley | None:
         if found.valley is not None and found.slope is not None and np.isfinite(found.error):
             return Valley(*found.valley, chosen=found.step, order=found.slope.order)
     return None
-
-
-def _coarse(point: EvaluationPoint) -> bool:
-    """Whether the loss is rounded more coarsely than single precision does, or than it shows."""
-    noise = point.noise
-    return point.rounded_inside or max(noise.relative, noise.digits) > ROUNDED_LOSS

@@ -27,7 +27,6 @@ import numpy as np
 
 from throughtime.derivatives import (
     START_EXPONENTS,
-    STEADY_GRADIENT,
     WIDEST_EXPONENT,
     MoveResidual,
     RandomStepSlope,
@@ -39,6 +38,7 @@ from throughtime.gradcheck.evaluation_point import EvaluationPoint, Measurement,
 from throughtime.gradcheck.search_direction import MovedParameters, SearchDirection, draw_moves
 from throughtime.gradcheck.target import Evaluator
 from throughtime.gradcheck.tolerances import (
+    ABRUPT_POWER,
     CLOSE_DISTANCE,
     CLOSE_POINT_ERROR,
     CLOSE_POINT_SEEDS,
@@ -58,10 +58,13 @@ from throughtime.gradcheck.tolerances import (
     REFUTING_PART,
     REJECTION_BARS,
     SAME_NOISE,
+    SATURATING_MOVE,
     SEVENTH_POWER_PART,
     SHIFTED_UNIT,
     SHORT_STEP_RATIO,
     SHORTEST_MOVE,
+    SLIGHT_PART,
+    STEADY_GRADIENT,
     STEADY_PART,
     STEADY_POINTS,
     STRETCHED_STEPS,
@@ -249,6 +252,7 @@ class ClaimTest:
         )  # the part of an error bar that the steps do not show
         self.slopes: list[RandomStepSlope] = []
         self.moves: list[MoveResidual] = []
+        self.noisy = False  # whether moves left over what is no curve
 
     def holds(self) -> bool:
         """Whether steps of two very different lengths show the difference, and none refutes it.
@@ -292,7 +296,10 @@ class ClaimTest:
             length /= LENGTH_RATIO
         if shown is False or not self.leaves_unexplained():
             return shown
-        self.point.rounded_inside = True
+        if shown:  # by the last move alone: does what is left over grow like a curve from there?
+            self.integrate_over(float(np.sqrt(self.moves[-1].length * self.moves[-2].length)))
+        self.noisy = self.has_uncurved_noise()
+        self.point.rounded_inside |= self.noisy
         confirming, contradicting = 0, 0
         for length in (LENGTH_RATIO * longest, LENGTH_RATIO**2 * longest):
             move = self.integrate_over(length)
@@ -308,7 +315,9 @@ class ClaimTest:
             contradicting += within and apart > CONTAINED_BARS * move.error
         if contradicting > 1:
             return False
-        return shown if shown and (confirming > 1 or not self.has_uncurved_noise()) else False
+        if self.point.coarse:  # then longer moves do not leave more over because they bend
+            self.noisy = self.has_uncurved_noise()
+        return shown if shown and (confirming > 1 or not self.noisy) else False
 
     def integrate_over(self, length: float) -> MoveResidual:
         """How far the gradient is off over a move of this length."""
@@ -339,23 +348,37 @@ class ClaimTest:
         known = self.point.noise_along(self.claim.direction.blocks).deviation
         return found.deviation > SAME_NOISE * known
 
+    def gradient_known(self, move: MoveResidual) -> bool:
+        """Whether what a fit to a move leaves over is noise, and not a gradient that bends.
+
+        Where the loss is known to be coarsely rounded, a gradient that bends will do, provided
+        that its course is known better than the loss is.
+        """
+        slight = self.point.coarse and move.curve < SLIGHT_PART * move.error
+        return move.steady < STEADY_GRADIENT or slight
+
     def leaves_unexplained(self) -> bool:
         """Whether slopes that are known over all of a move fail to explain it."""
-        return any(
-            m.gradient_known and self.shows_difference(m, self.bars(m)) is None for m in self.moves
-        )
+        known = filter(self.gradient_known, self.moves)
+        return any(self.shows_difference(m, self.bars(m)) is None for m in known)
 
     def has_uncurved_noise(self) -> bool:
-        """Whether what is left unexplained grows less with the length than curvature would."""
+        """Whether what moves leave over grows with the length as no curve does.
+
+        Noise is the same at any length; and where a move crosses a stair that a shorter one does
+        not cross, it grows at once.
+        """
         left = sorted(self._noisy_moves(), key=lambda m: m.length)
-        return any(
-            longer.deviation < (longer.length / shorter.length) ** CURVE_POWER * shorter.deviation
-            for shorter, longer in pairwise(left)
-        )
+        for shorter, longer in pairwise(left):
+            ratio = longer.length / shorter.length
+            growth = longer.deviation / shorter.deviation
+            if not ratio**CURVE_POWER <= growth <= ratio**ABRUPT_POWER:
+                return True
+        return False
 
     def loudest_noise(self) -> float:
         """The largest noise over the moves; 0 where it cannot be told from curvature."""
-        if not self.has_uncurved_noise():
+        if not self.noisy:
             return 0.0
         return max(m.deviation for m in self._noisy_moves())
 
@@ -365,7 +388,13 @@ class ClaimTest:
         return max([self.step, *moves, *(f.scale for f in self.slopes if self.differs(f))])
 
     def _noisy_moves(self) -> list[MoveResidual]:
-        return [m for m in self.moves if self.noisier_than_known(m) and m.gradient_known]
+        """Moves that left over more than the known noise, though the gradient is known there.
+
+        Far beyond the size of what is moved, a loss that is not known to be rounded saturates.
+        """
+        furthest = np.inf if self.point.coarse else SATURATING_MOVE * self.unit
+        known = [m for m in self.moves if self.gradient_known(m) and m.length <= furthest]
+        return [m for m in known if self.noisier_than_known(m)]
 
     def slope_over(self, scale: float) -> RandomStepSlope:
         """The slope from random steps up to a length."""

@@ -40,6 +40,7 @@ from throughtime.gradcheck.tolerances import (
     FORMAT_PROBE,
     NEAREST_EXPONENT,
     NOISE_MARGIN,
+    ROUNDED_LOSS,
     SIMILAR_SCALES,
 )
 
@@ -283,9 +284,15 @@ class EvaluationPoint:
             return FunctionValue(moved.realised, np.nan, np.nan)
         return FunctionValue(moved.realised, value - moved.off_line_error, value)
 
+    @property
+    def coarse(self) -> bool:
+        """Whether the loss is rounded more than single precision does, or more than it shows."""
+        size = max(abs(self.loss), *map(self.weight, self.parameters))  # a loss may be near 0
+        noisy = self.noise.deviation > ROUNDED_LOSS * size or self.noise.digits > ROUNDED_LOSS
+        return noisy or self.rounded_inside or bool(self.own_noise)
+
     def learn_noise(self, blocks: tuple[DirectionBlock, ...], deviation: float) -> None:
         """Notes how much noise the loss has along these tensors; others may have less."""
-        self.rounded_inside = True
         for block in blocks:
             self.own_noise[block.name] = max(deviation, self.own_noise.get(block.name, 0.0))
 

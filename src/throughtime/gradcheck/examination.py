@@ -340,6 +340,16 @@ class Examination:
             own.entries.update({m.direction.blocks[0].start: m for m in found})
             own.complete = len(own.entries) == self.point.parameters[name].size
 
+    def clearest_claims(self, count: int) -> dict[str, list[SearchDirection]]:
+        """By wrong tensor, the directions along which its gradient is most clearly rejected."""
+        claims: dict[str, list[SearchDirection]] = {}
+        for name, own in self.found.items():
+            rejecting = [m for m in (*own.whole, *own.parts, *own.entries.values()) if rejects(m)]
+            if rejecting:
+                rejecting.sort(key=lambda m: -m.z)
+                claims[name] = [m.direction for m in rejecting[:count]]
+        return claims
+
     def excuse(self, names: Collection[str]) -> None:
         """Takes back the rejections in these tensors, and over all where none is left."""
         for name in names:

@@ -6,14 +6,14 @@ A direction is drawn from seeds, so that it is small enough to be sent to any pr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Self
 
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.derivatives import rounded
+from throughtime.derivatives import START_EXPONENTS, rounded
 from throughtime.gradcheck.target import Target
 
 
@@ -64,6 +64,10 @@ class SearchDirection:
     unit: float
     step_exponents: tuple[int, ...]
     goal: float = 0.0
+
+    def resized(self, ratio: float) -> SearchDirection:
+        """The same direction where tensors are larger by this ratio, searched from the start."""
+        return replace(self, unit=self.unit * ratio, step_exponents=START_EXPONENTS, goal=0.0)
 
 
 def entry(name: str, place: int) -> tuple[DirectionBlock, ...]:

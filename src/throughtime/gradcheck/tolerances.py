@@ -50,7 +50,12 @@ SAME_NOISE = 3.0  # times the noise as it is known: up to here it is no other no
 SEVENTH_POWER_PART = 0.1  # of a claim: what powers beyond the sixth may amount to
 REFUTING_PART = 1 / 3  # of the difference: an error bar that can show that there is none
 CURVE_POWER = 2.0  # of the length: what a curve leaves over grows with this power at least
+ABRUPT_POWER = 16.0  # … and with this power at most: 12.5 was seen, of a smooth loss
+SATURATING_MOVE = 2.0  # sizes of what is moved: beyond it a loss may saturate
 CONTAINED_BARS, EXCLUDED_BARS = 1.5, 3.0  # a move shows no difference, and excludes the claim
+STEADY_GRADIENT = 0.5  # relative change below which a gradient hardly changes over a move
+SLIGHT_PART = 0.5  # of an error bar: a part that does not make it what it is
+CLAIMS_ELSEWHERE = 3  # of a tensor: the clearest, which are tested at a distant point
 STRETCHED_STEPS = 16.0  # sizes of what is moved: below steps so long a loss may bend unseen
 NARROWING_MOVES = 3  # that are tried to narrow an error bar …
 SHORTEST_MOVE, LONGEST_MOVE = 0.25, 16.0  # … in sizes of what is moved, to begin with …
@@ -106,7 +111,7 @@ CHARACTERISTIC_FACTOR = 2.0  # weights within this factor of it are characterist
 # What would resolve a tensor (`summary`).
 SHORT_SPACING = 1e-10  # relative spacing of a loss's values that are not held in float64
 SINGLE_SPACING = 2e-7  # likewise, of one that carries fewer digits than single precision
-ROUNDED_LOSS = 1e-6  # likewise, of a loss that single precision alone does not explain
+ROUNDED_LOSS = 5e-7  # likewise, of a loss that single precision alone does not explain
 COARSE_LOSS = 1e-5  # likewise, of a loss that is rounded far more than single precision does
 SMALL_WEIGHTS = 0.1  # root mean square of weights that hardly reach the loss
 

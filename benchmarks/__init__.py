@@ -3,5 +3,5 @@
 import sys
 from pathlib import Path
 
-# The corpus of separate implementations lies with the tests, which need it too.
+# The corpus of separate implementations is kept with the tests, which need it too.
 sys.path.append(str(Path(__file__).parents[1] / "tests"))

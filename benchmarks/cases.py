@@ -1,4 +1,4 @@
-"""What is timed: one recurrent layer, its sizes and what is asked of it."""
+"""What is timed: one recurrent layer, its sizes, and the results that are requested."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from throughtime.arrays import Array
 from throughtime.cells import GRU, LSTM, RNN, Cell
 from throughtime.network import Network
 
-K1, K2 = 16, 32  # steps between updates, and back, of truncated BPTT
+K1, K2 = 16, 32  # steps between updates of truncated BPTT, and steps that it goes back
 
 CELLS: dict[str, type[Cell]] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
 
@@ -22,12 +22,12 @@ class Case:
     """One layer and its data.
 
     Attributes:
-        cell, B, T, I, H: kind and sizes.
+        cell, B, T, I, H: the kind of the cell, and the sizes.
         dtype: "float32" or "float64".
-        kind: "" for a layer alone; "ragged" for sequences of T down to T/4 steps; "inner" where
-            δh and δc of every step are wanted too (forward only: c of every step); "window"
-            for the same by way of `Network`, whose checks it then pays for; "windows" for
-            truncated BPTT, windows of K2 steps every K1, in a loop through torch's modules.
+        kind: "" for a layer alone; "ragged" for sequences of T down to T/4 steps; "inner" if
+            δh and δc of every step are requested too (forward only: c of every step); "window"
+            for the layer within a `Network`, which includes the cost of its checks; "windows"
+            for truncated BPTT in windows of K2 steps every K1, in a loop through torch's modules.
         forward_only: whether there is no backward pass.
     """
 
@@ -51,15 +51,15 @@ class Case:
 
     @property
     def work(self) -> float:
-        """Floating-point operations of the products, with those of δx."""
+        """The floating-point operations of the matrix products, including those for δx."""
         lengths = self.lengths()
         steps = self.B * self.T if lengths is None else int(lengths.sum())
         gates = len(CELLS[self.cell].gates)
-        passes = 1 if self.forward_only else 3  # δx and δW cost as much as W x each
+        passes = 1 if self.forward_only else 3  # δx and δW each cost as much as W x
         return passes * 2 * steps * gates * self.H * (self.I + self.H)
 
     def lengths(self) -> Array | None:
-        """(B,), longest first, which is what PyTorch's packing likes best."""
+        """(B,), longest first, which suits PyTorch's packing best."""
         if self.kind != "ragged":
             return None
         return np.linspace(self.T, self.T // 4, self.B).astype(np.intp)
@@ -69,7 +69,7 @@ class Case:
         return CELLS[self.cell](self.I, self.H)
 
     def parameters(self) -> dict[str, Array]:
-        """All uniform in ±1/√H, biases too, so that a wrong one shows."""
+        """All are uniform in ±1/√H, including the biases, so that a wrong one shows."""
         return {name: self._uniform(shape, 1) for name, shape in self.make().shapes().items()}
 
     def data(self) -> tuple[Array, Array]:
@@ -84,7 +84,7 @@ class Case:
         return numbers
 
     def to_dict(self) -> dict[str, Any]:
-        """What `Case(**…)` takes."""
+        """The arguments of `Case(**…)`."""
         return asdict(self)
 
 
@@ -137,12 +137,12 @@ class Ours:
             self.network.parameters[f"0.{name}"] = array
 
     def run(self) -> tuple[Array, Any]:
-        """Outputs, and what the backward pass finds; forward only, the tape."""
+        """The outputs, and the results of the backward pass or, forward only, the tape."""
         outputs, tape = self.forward()
         return outputs, tape if self.case.forward_only else self.backward(tape)
 
     def forward(self) -> tuple[Array, Any]:
-        """Outputs and tape."""
+        """The outputs and the tape."""
         if self.case.kind == "window":
             outputs, _, tape = self.network.forward(self.inputs)
             return outputs, tape
@@ -150,13 +150,13 @@ class Ours:
         return outputs, own
 
     def backward(self, tape: Any) -> Any:
-        """What the backward pass finds."""
+        """The results of the backward pass."""
         if self.case.kind == "window":
             return self.network.backward(tape, self.doutputs, need_deltas=False)
         return self.cell.backward(self.p, tape, self.doutputs, need_deltas=self._inner)
 
     def results(self) -> dict[str, Array]:
-        """Everything that the case asks for, by name."""
+        """Everything that the case requests, by name."""
         outputs, found = self.run()
         results = {"outputs": outputs}
         if self.case.forward_only:

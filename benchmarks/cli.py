@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: speed and trust, side by side."""
+"""`python -m benchmarks`: speed and trust, measured side by side with other tools."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {"length": GROWTH, "modules": MODULES, 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a benchmark and returns its exit status; wrong input costs one line, no trace."""
+    """Runs a benchmark and returns its exit status; bad input gives one line and no traceback."""
     return run(_parser(), arguments)
 
 
@@ -99,7 +99,7 @@ def run_engine(options: argparse.Namespace) -> int:
 
 
 def run_training(options: argparse.Namespace) -> int:
-    """Prints characters a second, and where our time goes."""
+    """Prints the characters per second, and how our time is spent."""
     text = read(options.text or standard_library())
     chosen = [m for m in training.MODELS if not options.case or options.case in str(m)]
     print(_machine())
@@ -114,7 +114,7 @@ def run_training(options: argparse.Namespace) -> int:
 
 
 def _seconds(options: argparse.Namespace, usual: float, quick: float) -> float:
-    """How long a case is timed."""
+    """For how many seconds a case is timed."""
     if options.seconds is None:
         return quick if options.quick else usual
     if real("--seconds", options.seconds) <= 0:

@@ -1,8 +1,9 @@
 """One recurrent layer, timed beside PyTorch's and JAX's.
 
-All compute the same thing from the same numbers, which is checked before anything is timed. Then
-they take turns in one process; PyTorch with a malloc that keeps its memory takes its turns in
-another one. The smallest time of each counts, and of PyTorch's numbers of threads the better.
+All of them compute the same results from the same numbers. This is checked before anything is
+timed. Then they take turns in one process. PyTorch with a malloc that keeps its memory takes its
+turns in another process. The smallest time of each is reported, and for PyTorch the smallest with
+any number of threads.
 """
 
 from __future__ import annotations
@@ -28,26 +29,26 @@ from throughtime.progress import progress_bar
 
 Row = dict[str, Any]
 
-TOLERANCE = {"float32": 1e-5, "float64": 1e-12}  # norm-wise, of every result
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}  # of the relative error of every result, in norm
 
 
 class Opponent(Protocol):
     """Another library's layer."""
 
     def runs(self) -> dict[str, Callable[[], object]]:
-        """Name to one run; the first word of the name is the library's."""
+        """One run for every name; the first word of a name is that of the library."""
 
     def results(self) -> dict[str, Array]:
-        """By the names that `Ours.results` has."""
+        """Results under the names of `Ours.results`."""
 
 
 def measure(cases: Sequence[Case], seconds: float, rounds: int = 3) -> list[Row]:
-    """One row a case, see `row`.
+    """One row per case, see `row`.
 
     Args:
         cases: what to time.
-        seconds: how long each case may take, preparations not counted.
-        rounds: turns that everyone has at least.
+        seconds: how long each case may take, without preparations.
+        rounds: the smallest number of turns of each contestant.
     """
     with ExitStack() as stack:
         tuned = stack.enter_context(Tuned()) if torch_layer.find() else None
@@ -55,7 +56,7 @@ def measure(cases: Sequence[Case], seconds: float, rounds: int = 3) -> list[Row]
 
 
 def shown(cases: Sequence[Case]) -> Iterator[Case]:
-    """One case after the other, with a bar where a terminal looks on."""
+    """The cases one after another, with a progress bar if the output is a terminal."""
     with progress_bar(len(cases), "bench", "case", sys.stderr.isatty()) as bar:
         for case in cases:
             yield case
@@ -65,17 +66,17 @@ def shown(cases: Sequence[Case]) -> Iterator[Case]:
 def row(
     case: Case, seconds: float, rounds: int = 3, tuned: Tuned | None = None, *, alone: bool = False
 ) -> Row:
-    """Compares, then times; what is not installed is None.
+    """Compares the results, then times; entries of libraries that are not installed are None.
 
     Args:
         case, seconds, rounds: as in `measure`.
-        tuned: times PyTorch with a malloc that keeps its memory; without it that is None.
-        alone: whether other libraries stay out.
+        tuned: times PyTorch with a malloc that keeps its memory; without it this time is None.
+        alone: whether other libraries are left out.
 
     Returns:
-        "case"; "ours_ms"; "torch_ms" of its better number of threads; "torch_threads_ms", all
-        of them; "torch_tuned_ms"; "jax_ms"; "ratio", torch_ms / ours_ms; "gflops" of ours;
-        "peak_share", that over what all our threads can do at most; "error", the largest
+        "case"; "ours_ms"; "torch_ms" with its better number of threads; "torch_threads_ms" with
+        each number; "torch_tuned_ms"; "jax_ms"; "ratio", torch_ms / ours_ms; "gflops" of ours;
+        "peak_share", the quotient of this and the peak of all our threads; "error", the largest
         relative difference of any result from another library's.
     """
     ours, others = Ours(case), [] if alone else opponents(case)
@@ -89,7 +90,7 @@ def row(
 
 
 def report(case: Case, best: dict[str, float]) -> Row:
-    """Seconds by contestant, as a row."""
+    """The seconds of all contestants, as a row."""
     ms = {name: 1e3 * seconds for name, seconds in best.items()}
     torch = {name.split()[1]: t for name, t in ms.items() if name.startswith("torch")}
     tuned = [t for name, t in ms.items() if name.startswith("tuned")]
@@ -119,10 +120,10 @@ def opponents(case: Case) -> list[Opponent]:
 
 
 def compare(case: Case, ours: Ours | Opponent, other: Opponent) -> float:
-    """The largest relative difference of any result, once it is sure that all are small.
+    """The largest relative difference of any result; all of them must be small.
 
     Raises:
-        ValueError: where a result differs by more than rounding does.
+        ValueError: if a result differs by more than rounding errors.
     """
     mine, others = ours.results(), other.results()
     if mine.keys() != others.keys():
@@ -140,8 +141,10 @@ def compare(case: Case, ours: Ours | Opponent, other: Opponent) -> float:
 
 @cache
 def peak(dtype: str) -> float:
-    """GF/s that as many threads as the engine's can do at most, all at once: fused multiply-adds
-    alone, measured."""
+    """The measured peak in GF/s of as many threads as the engine uses, all at once.
+
+    They compute nothing but fused multiply-adds.
+    """
     threads = _engine.threads()
     with ThreadPoolExecutor(threads) as pool:
         rates = [sum(pool.map(_engine.peak, [0.1] * threads)) for _ in range(5)]

@@ -1,7 +1,7 @@
 """How time and memory grow with the number of steps and of hidden units.
 
-Peak memory is that of a process of its own, beyond what its data take: Linux keeps the highest
-mark of a process's resident memory and lets it be reset; elsewhere there is no answer.
+Peak memory is measured in a separate process, without the memory of its data. Linux records the
+peak of a process's resident memory and allows it to be reset. Other systems give no answer.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from benchmarks.cases import Case, Ours
 from benchmarks.engine import Row, row, shown
 from benchmarks.torch_layer import TorchLayer
 
-LONGEST = 10**4  # steps that others are timed with
+LONGEST = 10**4  # steps with which other libraries are timed
 
 
 def growth(cases: Sequence[Case], seconds: float) -> list[Row]:
-    """One row a case as in `engine.row`, and beside it:
+    """One row per case as in `engine.row`, with these additional entries:
 
-    "forward_ms" and "torch_forward_ms"; "step_us", microseconds a step, forward and backward;
+    "forward_ms" and "torch_forward_ms"; "step_us", microseconds per step, forward and backward;
     "memory_mb" and "torch_memory_mb", peak memory beyond parameters and data.
 
     Args:
-        cases: what to time; beyond 10⁴ steps without other libraries.
-        seconds: how long each pass of a case may take; everyone has one turn at least.
+        cases: what to time; beyond 10⁴ steps other libraries are left out.
+        seconds: how long each pass of a case may take; every contestant has at least one turn.
     """
     return [_row(case, seconds) for case in shown(cases)]
 
@@ -59,7 +59,7 @@ def megabytes(case: Case, who: str) -> float | None:
         who: "ours" or "torch".
 
     Returns:
-        None on other systems than Linux.
+        None on systems other than Linux.
     """
     if not (PROCESS / "clear_refs").exists():
         return None
@@ -72,7 +72,7 @@ def megabytes(case: Case, who: str) -> float | None:
 
 def _peak(case: Case, who: str) -> int:
     brief = Case(**(case.to_dict() | {"T": 4}))
-    _run(_layer(brief, who))  # what is allocated once is not the pass's
+    _run(_layer(brief, who))  # what is allocated only once does not count
     layer = _layer(case, who)
     (PROCESS / "clear_refs").write_text("5")
     before = status("VmRSS")
@@ -89,7 +89,7 @@ def _run(layer: Ours | TorchLayer) -> object:
 
 
 def status(name: str) -> int:
-    """A number of bytes from the process's status."""
+    """A number of bytes from the status of the process."""
     lines = (PROCESS / "status").read_text().splitlines()
     kilobytes = next(line.split()[1] for line in lines if line.startswith(name + ":"))
     return 1024 * int(kilobytes)

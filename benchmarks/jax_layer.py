@@ -15,12 +15,12 @@ from throughtime.cells import active_steps
 
 
 def find() -> Any:
-    """jax, or None where it is not installed."""
+    """The module jax, or None if it is not installed."""
     return import_module("jax") if find_spec("jax") else None
 
 
 class JaxLayer:
-    """The equations of the cells as one scan; XLA chooses the threads.
+    """The equations of the cells as one scan; XLA chooses the number of threads.
 
     δh and δc of every step are the gradients of zeros that are added to h and c.
     """
@@ -46,12 +46,12 @@ class JaxLayer:
         return {"jax": self.run}
 
     def run(self) -> Any:
-        """((outputs, every c), gradients of parameters, inputs and of what was added)."""
+        """((outputs, every c), gradients by parameters, inputs and the zeros that were added)."""
         given = self.arguments if self.case.forward_only else (*self.arguments, self.doutputs)
         return self.jax.block_until_ready(self.program(*given))
 
     def results(self) -> dict[str, Array]:
-        """By the names that `Ours.results` has."""
+        """Results under the names of `Ours.results`."""
         if self.case.forward_only:
             outputs, every_c = self.run()
             found = {"outputs": outputs} | ({"every c": every_c} if self._inner else {})

@@ -1,8 +1,8 @@
-"""How near to the peak the engine comes on this machine: a thread, processes, and threads.
+"""How near the engine comes to this machine's peak: one thread, processes, and threads.
 
-Processes of one thread each, running the same case at the same time, wait for no step of each
-other's and have no number in common. What they lose together, against one alone, is lost to what
-they share with each other and with the machine's other users: caches, memory, power.
+Processes of one thread each, which run the same case at the same time, do not wait for each other
+and share no data. If they are slower together than one of them alone, this is due to what they
+share with each other and with the other users of the machine: caches, memory and power.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from benchmarks.cases import Case, Ours
 from benchmarks.engine import Row, shown
 from throughtime import _engine
 
-ENOUGH = 3  # runs, at least
+ENOUGH = 3  # the smallest number of runs
 
-_together: Any = None  # a process's own: for whom it waits before it begins
+_together: Any = None  # in each process: the barrier at which it waits before it begins
 
 
 def measure(cases: Sequence[Case], seconds: float, rounds: int = 3) -> list[Row]:
-    """One row a case.
+    """One row per case.
 
     Args:
         cases, seconds, rounds: as for `engine.measure`.
 
     Returns:
-        rows of `engine.row`, whose "peak_share" is that of all threads together, and
-        "one_thread", a thread's share of one core's peak, alone on the machine; "processes", that
-        of as many processes as there are threads; "bound", the ratio that their share would give,
-        None without torch.
+        rows of `engine.row`, whose "peak_share" is that of all threads together. In addition,
+        "one_thread" is the share of one core's peak that one thread reaches alone on the machine,
+        "processes" is that of as many processes as there are threads, and "bound" is the ratio
+        that this share would give, or None without torch.
     """
     return [row(case, seconds, rounds) for case in shown(cases)]
 
@@ -53,7 +53,7 @@ def row(case: Case, seconds: float, rounds: int) -> Row:
 
 
 def _rates(case: Case, seconds: float, count: int) -> list[float]:
-    """GF/s of so many processes that run at the same time, the fastest run of each."""
+    """The GF/s of processes that run at the same time, from the fastest run of each."""
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(count)
     with ProcessPoolExecutor(count, context, initializer=_start, initargs=(barrier,)) as pool:
@@ -67,7 +67,7 @@ def _start(barrier: Any) -> None:
 
 
 def _rate(case: Case, seconds: float) -> float:
-    """GF/s of the fastest run, once all processes are ready."""
+    """The GF/s of the fastest run, after all processes are ready."""
     ours = Ours(case)
     ours.run()
     _together.wait()

@@ -1,12 +1,12 @@
-"""What training in several processes costs and brings: measured, and predicted from constants.
+"""The cost and benefit of training in several processes, measured and predicted.
 
-One process takes o + c·B·T seconds an update: c for a step of a sequence, o for what does not
-shrink with the streams, the optimiser above all. N processes take
+One process takes o + c·B·T seconds per update. Each step of a sequence takes c, and o is the part
+that does not shrink with the number of streams, mainly the optimiser. N processes take
 
     o + c·B·T / N + 2 (N − 1) α + 2 (N − 1) / N · bytes / β,
 
-the last two for a ring all-reduce of the gradient over a network of latency α and bandwidth β
-(Patarasuk and Yuan 2009).
+where the last two terms are those of a ring all-reduce of the gradient over a network of latency α
+and bandwidth β (Patarasuk and Yuan 2009).
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from throughtime.training import Text, Trainer
 from throughtime.training.distributed import Processes
 
 MODELS = (Model(128), Model(256), Model(512), Model(256, B=8, T=16))
-SIZES = (1, 10**5, 10**6, 4 * 10**6)  # numbers in float32 that are reduced
+SIZES = (1, 10**5, 10**6, 4 * 10**6)  # how many float32 numbers are reduced
 GIGABITS = (1.0, 10.0, 100.0)
-LATENCY = 50e-6  # seconds from machine to machine in one room, where only bandwidth is given
+LATENCY = 50e-6  # seconds between machines in one room, if only the bandwidth is given
 SEVERAL = (2, 8, 32)
-PAYS = 0.8  # of N times the speed of one
+PAYS = 0.8  # the share of N times the speed of one process at which it pays
 BYTES = 4  # of float32
 CHARACTERS = 150_000
 
 
 @dataclass(frozen=True)
 class Computing:
-    """Seconds an update of one process: `fixed` + `step`·B·T, for `numbers` parameters."""
+    """Seconds per update of one process: `fixed` + `step`·B·T, for `numbers` parameters."""
 
     fixed: float
     step: float
@@ -56,13 +56,13 @@ class Computing:
 
 @dataclass(frozen=True)
 class Interconnect:
-    """Seconds that a message waits, and bytes a second."""
+    """The latency in seconds, and the bandwidth in bytes per second."""
 
     latency: float
     bandwidth: float
 
     def reducing(self, numbers: int, processes: int) -> float:
-        """Seconds of one ring all-reduce of so many float32."""
+        """Seconds of one ring all-reduce of that many float32 numbers."""
         rounds = 2 * (processes - 1)
         return rounds * (self.latency + numbers * BYTES / processes / self.bandwidth)
 
@@ -70,10 +70,10 @@ class Interconnect:
 def update_seconds(
     computing: Computing, network: Interconnect, work: float, processes: int = 1
 ) -> float:
-    """Seconds an update, predicted.
+    """The predicted seconds per update.
 
     Args:
-        computing, network: constants.
+        computing, network: the constants.
         work: B·T of all processes together.
         processes: N.
 
@@ -90,9 +90,9 @@ def update_seconds(
 def work_that_pays(
     computing: Computing, network: Interconnect, processes: int, efficiency: float
 ) -> float:
-    """The smallest B·T at which N processes reach that share of N times the speed of one.
+    """The smallest B·T at which N processes reach this share of N times the speed of one.
 
-    `efficiency` = 1/N gives where they are as fast as one alone.
+    With `efficiency` = 1/N, this is where they are as fast as one process alone.
     """
     apart = computing.fixed + network.reducing(computing.numbers, processes)
     lost = efficiency * processes * apart - computing.fixed
@@ -103,18 +103,18 @@ def work_that_pays(
 
 
 def measure(models: Sequence[Model], seconds: float) -> tuple[Interconnect, list[Row]]:
-    """The constants of this machine, and one row a model.
+    """The constants of this machine, and one row per model.
 
     Args:
-        models: what is trained, by one process in one thread and by two.
-        seconds: how long each of them may be timed.
+        models: what is trained, by one process and by two, each in one thread.
+        seconds: how long each model may be timed.
 
     Returns:
-        the network between two processes of this machine, and rows of "case"; "numbers" of
-        parameters; "step_us", c in microseconds; "fixed_ms", o; milliseconds an update:
-        "alone_ms", "apart_ms" with half the streams in each of two processes that know nothing
-        of one another, "two_ms" as they train together, and "two_predicted_ms", which is apart
-        and the all-reduce; "efficiency" and "predicted".
+        the interconnect between two processes of this machine, and rows of "case"; "numbers",
+        how many parameters; "step_us", c in microseconds; "fixed_ms", o; "efficiency" and
+        "predicted". Milliseconds per update are given as "alone_ms"; as "apart_ms", with half the
+        streams in each of two independent processes; as "two_ms", when they train together; and
+        as "two_predicted_ms", the sum of "apart_ms" and the all-reduce.
     """
     threads = _engine.threads()
     set_threads(1)
@@ -147,7 +147,7 @@ def measure(models: Sequence[Model], seconds: float) -> tuple[Interconnect, list
 
 
 def alone(model: Model, seconds: float) -> tuple[Computing, float]:
-    """The constants of one process, from all B streams and from half of them."""
+    """The constants of one process, measured with all B streams and with half of them."""
     trainers = [Trainer(text(), m.settings()) for m in (model, half(model))]
     whole, part = (timed(trainer, seconds=seconds / 2) for trainer in trainers)
     step = (whole - part) / ((model.B - half(model).B) * model.T)
@@ -156,12 +156,12 @@ def alone(model: Model, seconds: float) -> tuple[Computing, float]:
 
 
 def half(model: Model) -> Model:
-    """With half the streams."""
+    """The same model with half the streams."""
     return replace(model, B=model.B // 2)
 
 
 def timed(trainer: Trainer, seconds: float = 0.0, updates: int = 5) -> float:
-    """Seconds of one update, the smallest of so many at least."""
+    """Seconds of one update, the smallest of at least that many."""
     spent: list[float] = []
     for _ in range(2):
         trainer.step()
@@ -174,13 +174,13 @@ def timed(trainer: Trainer, seconds: float = 0.0, updates: int = 5) -> float:
 
 
 def text() -> Text:
-    """Characters drawn at random: what they are does not matter for the speed."""
+    """Characters drawn at random; they do not matter for the speed."""
     drawn = np.random.default_rng(0).integers(32, 127, CHARACTERS)
     return Text("".join(map(chr, drawn)))
 
 
 def together(models: Sequence[Model], updates: Sequence[int]) -> dict[str, Any]:
-    """What two processes of this machine measure, in one thread each."""
+    """The measurements of two processes of this machine, in one thread each."""
     plan = json.dumps({"models": [asdict(m) for m in models], "updates": list(updates)})
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
@@ -199,11 +199,11 @@ def together(models: Sequence[Model], updates: Sequence[int]) -> dict[str, Any]:
 
 
 def reducing(processes: Processes, numbers: int, rounds: int) -> float:
-    """Seconds that a gradient of so many numbers takes to become that of all, the smallest."""
+    """The smallest time in seconds of an all-reduce of that many numbers."""
     gradient = Parameters({"g": (numbers,)})
     spent = []
     for _ in range(rounds):
-        processes.total(0.0)  # all begin together
+        processes.total(0.0)  # so that all begin together
         began = perf_counter()
         processes.reduced(gradient, 0.0, 0.5)
         spent.append(perf_counter() - began)
@@ -211,7 +211,7 @@ def reducing(processes: Processes, numbers: int, rounds: int) -> float:
 
 
 def fitted(reduced: Sequence[tuple[int, float]]) -> Interconnect:
-    """Latency and bandwidth between two processes: 2 α + bytes / β, from the ends of the range."""
+    """Latency α and bandwidth β of two processes, from 2 α + bytes / β at the range's ends."""
     (few, little), (many, much) = reduced[0], reduced[-1]
     return Interconnect(little / 2, (many - few) * BYTES / (much - little))
 
@@ -235,7 +235,7 @@ fast as this one in one thread (in brackets: from which they are as fast as one)
 
 
 def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the kind."""
+    """Adds this kind of benchmark to the command line."""
     kind = kinds.add_parser("scale", help="training in two processes, and what many would bring")
     kind.add_argument(
         "--gigabits",
@@ -272,13 +272,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def columns() -> list[Column]:
-    """The network, and a column for every number of machines."""
+    """A column for the network, and one for every number of machines."""
     several = [Column(f"N = {n}", f"machines_{n}", "s") for n in SEVERAL]
     return [CASE, Column("Gbit/s", "gigabits", "g"), *several]
 
 
 def elsewhere(rows: Sequence[Row], gigabits: Sequence[float]) -> list[Row]:
-    """One row a model and network."""
+    """One row per model and network."""
     found = []
     for row in rows:
         own = Computing(row["fixed_ms"] / 1e3, row["step_us"] / 1e6, row["numbers"])

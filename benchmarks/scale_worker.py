@@ -11,7 +11,7 @@ from throughtime.training import Trainer, distributed
 
 
 def main(plan: str) -> None:
-    """Measures, and prints what the first process has seen."""
+    """Measures; the first process prints the results."""
     asked = json.loads(plan)
     with distributed.join() as processes:
         reduced = [(n, reducing(processes, n, 50)) for n in SIZES]
@@ -19,7 +19,7 @@ def main(plan: str) -> None:
         for sizes, updates in zip(asked["models"], asked["updates"], strict=True):
             model = Model(**sizes)
             own = Trainer(text(), half(model).settings())
-            processes.total(0.0)  # all begin together
+            processes.total(0.0)  # so that all begin together
             apart.append(timed(own, updates=updates))
             trainer = Trainer(text(), model.settings(), processes)
             together.append(timed(trainer, updates=updates))

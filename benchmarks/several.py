@@ -16,16 +16,19 @@ Result = TypeVar("Result")
 def each(
     function: Callable[[Case], Result], cases: Sequence[Case], workers: int, what: str
 ) -> Iterator[Result]:
-    """`function` of every case, in their order; with one worker in this very process.
+    """The results of `function` for all cases, in their order.
 
-    joblib decides where: in processes of this machine, or, inside `joblib.parallel_config`, on
-    the machines of a Dask or Ray cluster.
+    With one worker, they are computed in this process.
+
+    With more, joblib uses processes of this machine or, inside `joblib.parallel_config`, the
+    machines of a Dask or Ray cluster.
 
     Args:
-        function: one that a new process finds by its name.
-        cases: what can be pickled.
-        workers: processes; −1: as many as there are cores, or workers in the cluster.
-        what: is measured, for the bar.
+        function: a function that a new process can import by its name.
+        cases: the arguments, which must be picklable.
+        workers: the number of processes; −1: as many as the machine has cores, or the cluster
+            workers.
+        what: the label of the progress bar.
     """
     with progress_bar(len(cases), what, "case", sys.stderr.isatty()) as bar:
         results: Iterator[Result] = map(function, cases)

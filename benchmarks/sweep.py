@@ -1,4 +1,4 @@
-"""Whether PyTorch is faster anywhere: many shapes, briefly, and again where it is close."""
+"""Whether PyTorch is faster for any shape: each is timed briefly, and again if it is close."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from statistics import median
 from benchmarks.cases import Case
 from benchmarks.engine import Row, row, shown
 
-CLOSE = 1.05  # a ratio below this is looked at again
-PATIENCE = 6  # times as long
+CLOSE = 1.05  # a case whose ratio is below this is timed again
+PATIENCE = 6  # how many times as long the case is then timed
 
 
 def sweep(cases: Sequence[Case], seconds: float) -> list[Row]:
-    """One row a case as in `engine.row`, timed again where the ratio is close to 1 or below.
+    """One row per case as in `engine.row`, timed again if the ratio is close to 1 or below.
 
-    At once, and where it is still below 1 another time when all others have been timed: what
-    disturbs a machine may last longer than a case. Of all timings, the smallest time of each side
-    counts.
+    The second timing follows at once. If the ratio is still below 1, a third one follows after all
+    other cases, because a disturbance of the machine may last longer than a case. The smallest
+    time of each side counts.
 
     Args:
         cases: what to time.
-        seconds: how long each case may take at first; everyone has one turn at least.
+        seconds: how long each case may take at first; every contestant has at least one turn.
     """
 
     def again(case: Case, found: Row) -> Row:
@@ -43,7 +43,7 @@ def _below(found: Row, ratio: float) -> bool:
 
 
 def _smallest(one: Row, other: Row) -> Row:
-    """The faster of two timings of ours, beside the faster one of PyTorch's."""
+    """The faster of our two timings, with the faster of PyTorch's two."""
     ours = min(one, other, key=lambda found: float(found["ours_ms"]))
     torch = min(one, other, key=lambda found: float(found["torch_ms"]))
     theirs = {name: torch[name] for name in ("torch_ms", "torch_threads_ms") if name in torch}
@@ -51,7 +51,7 @@ def _smallest(one: Row, other: Row) -> Row:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """The smallest and the median ratio of every cell and dtype, then all that are below 1."""
+    """The smallest and the median ratio of every cell and dtype, then all ratios below 1."""
     compared = [found for found in rows if found["ratio"]]
     if not compared:
         return "nothing to compare with"

@@ -1,4 +1,4 @@
-"""Rows as text."""
+"""Writes rows as tables of text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Column(NamedTuple):
-    """Title, the row's key, how a number is written, and whether it goes where nothing is known."""
+    """A title, the key in a row, and the format; an optional column is left out if it is empty."""
 
     title: str
     key: str
@@ -68,7 +68,7 @@ TRAINING = (
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> str:
-    """A line of titles and a line a row; "—" for what is not known.
+    """A line of titles and one line per row, with "—" for unknown values.
 
     Example:
         >>> from benchmarks.tables import CASE, Column, table
@@ -96,6 +96,6 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> str:
 def _written(value: Any, form: str) -> str:
     if value is None:
         return "—"
-    if form == THREE_DIGITS and value >= 100:  # where it would write 1.23e+03
+    if form == THREE_DIGITS and value >= 100:  # the format would write 1.23e+03
         return f"{value:.0f}"
     return format(value, form)

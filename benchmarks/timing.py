@@ -1,4 +1,4 @@
-"""Taking turns: whatever else the machine does meets all contestants alike."""
+"""Contestants take turns, so that other work of the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from math import inf
 from time import perf_counter
 
-Clock = Callable[[], float]  # runs once and says how many seconds that took
+Clock = Callable[[], float]  # runs once and returns the seconds that this took
 
-TURN = 0.02  # seconds: longer than another's idle threads keep spinning
-LOST = 20  # times slower than others of its group: no further turns
+TURN = 0.02  # seconds: longer than the idle threads of another contestant keep spinning
+LOST = 20  # a contestant that is so many times slower than its group's best has no more turns
 
 
 def clock(run: Callable[[], object]) -> Clock:
-    """Runs once, timed by this process's own clock."""
+    """A clock that runs the function once and times it in this process."""
 
     def timed() -> float:
         began = perf_counter()
@@ -26,17 +26,17 @@ def clock(run: Callable[[], object]) -> Clock:
 def take_turns(
     contestants: Mapping[str, Clock], seconds: float, rounds: int = 3
 ) -> dict[str, float]:
-    """The smallest time of each, in seconds.
+    """The smallest time of each contestant, in seconds.
 
-    Contestants take turns of at least 20 ms and two runs (one, where it takes long), so that the
-    start of a turn, which may still feel the one before, does not decide. The first word of a
-    name is its group: who is 20 times slower than the best of its group has no further turn,
-    since two threads that wait for each other on a busy machine may take seconds.
+    A turn lasts at least 20 ms and two runs, or one run if it is long. The start of a turn, which
+    the previous turn may still affect, therefore does not decide. The first word of a name is its
+    group. A contestant that is 20 times slower than the best of its group has no more turns, since
+    two threads that wait for each other on a busy machine may take seconds.
 
     Args:
-        contestants: name to clock.
-        seconds: how long all of it may take.
-        rounds: turns that everyone has at least.
+        contestants: the clocks by name.
+        seconds: how long all turns together may take.
+        rounds: the smallest number of turns of each contestant.
     """
     best = dict.fromkeys(contestants, inf)
     lost: set[str] = set()
@@ -56,7 +56,7 @@ def take_turns(
 
 def _turn(run: Clock, limit: float) -> float:
     fastest, spent, runs = inf, 0.0, 0
-    began = perf_counter()  # a clock may give the mean of many runs: its time is not the turn's
+    began = perf_counter()  # a clock may return the mean of many runs, not the time of the turn
     while spent < TURN or (runs < 2 and spent < 10 * TURN):
         took = run()
         fastest, spent, runs = min(fastest, took), perf_counter() - began, runs + 1

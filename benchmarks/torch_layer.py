@@ -19,13 +19,13 @@ from throughtime.torch import torch_state_dict
 
 
 def find() -> Any:
-    """torch, or None where it is not installed."""
+    """The module torch, or None if it is not installed."""
     return import_module("torch") if find_spec("torch") else None
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """For tiny networks: torch's threads would wait for each other longer than they compute."""
+    """For tiny networks, where torch's threads would spend more time waiting than computing."""
     torch = find()
     if torch is None:
         yield
@@ -39,15 +39,15 @@ def one_thread() -> Iterator[None]:
 
 
 def thread_counts() -> list[int]:
-    """How many threads torch is run with: one, and as many as our engine uses."""
+    """The numbers of threads with which torch is run: one, and as many as our engine uses."""
     return sorted({1, _engine.threads()})
 
 
 class TorchLayer:
     """`torch.nn.RNN`, `LSTM` or `GRU` with a case's parameters and data.
 
-    δh and δc of every step, which these modules keep to themselves, are had from a loop over
-    `torch.nn.LSTMCell` with `retain_grad` on every state: what a user of PyTorch has to write.
+    These modules do not give access to δh and δc of every step. They are obtained from a loop over
+    `torch.nn.LSTMCell` with `retain_grad` on every state, as a user of PyTorch has to write it.
     """
 
     def __init__(self, torch: Any, case: Case) -> None:
@@ -67,14 +67,14 @@ class TorchLayer:
         self.doutputs = doutputs
         lengths = case.lengths()
         self.lengths = None if lengths is None else torch.from_numpy(lengths)
-        self.states: list[tuple[Any, Any]] = []  # h and c of every step, kind "inner"
+        self.states: list[tuple[Any, Any]] = []  # h and c of every step, for the kind "inner"
 
     def runs(self) -> dict[str, Callable[[], object]]:
-        """One a number of threads."""
+        """One run for each number of threads."""
         return {f"torch {count}": partial(self.run, count) for count in thread_counts()}
 
     def run(self, threads: int) -> Any:
-        """Outputs; the gradients are where torch puts them."""
+        """The outputs; the gradients are where torch puts them."""
         if self.torch.get_num_threads() != threads:
             self.torch.set_num_threads(threads)
         forward = {"ragged": self._packed, "inner": self._cell_by_cell}.get(
@@ -109,7 +109,7 @@ class TorchLayer:
         return self.torch.stack([h for h, _ in self.states])
 
     def results(self) -> dict[str, Array]:
-        """By the names that `Ours.results` has."""
+        """Results under the names of `Ours.results`."""
         found = {"outputs": self.run(1)}
         inner = self.case.kind == "inner"
         if self.case.forward_only:

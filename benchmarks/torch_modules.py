@@ -1,4 +1,4 @@
-"""Torch's modules beside `throughtime.torch`'s, autograd included, and the engine beside both."""
+"""Torch's modules beside those of `throughtime.torch`, with autograd, and the engine alone."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from benchmarks.torch_layer import TorchLayer
 class Windows(TorchLayer):
     """A case of kind "windows": TBPTT through torch's modules, as a user of PyTorch writes it.
 
-    The state in which the next window begins is needed, so a window is run in two pieces.
+    The state in which the next window begins is needed, so every window is run in two pieces.
     """
 
     def run(self, threads: int) -> Any:
-        """The last window's outputs; the gradients of all windows add up."""
+        """The outputs of the last window; the gradients of all windows are accumulated."""
         if self.torch.get_num_threads() != threads:
             self.torch.set_num_threads(threads)
         self.module.zero_grad(set_to_none=True)
@@ -38,7 +38,7 @@ class Windows(TorchLayer):
             later = state
             for begin in range(start, stop, K1):
                 outputs, later = self.module(self.inputs[begin : begin + K1], later)
-                if begin == start and stop >= K2:  # here the next window begins
+                if begin == start and stop >= K2:  # the next window begins here
                     parts = later if isinstance(later, tuple) else (later,)
                     kept = tuple(part.detach() for part in parts)
                     following = kept if isinstance(later, tuple) else kept[0]
@@ -49,7 +49,7 @@ class Windows(TorchLayer):
 
 
 class OurWindows(Windows):
-    """The same by `throughtime.torch.windows`."""
+    """The same with `throughtime.torch.windows`."""
 
     def _windows(self) -> Iterator[tuple[Any, int, int]]:
         from throughtime.torch import windows
@@ -59,9 +59,9 @@ class OurWindows(Windows):
 
 
 class Around(TorchLayer):
-    """The engine within an autograd function that hands it nothing and takes nothing from it.
+    """The engine within an autograd function that exchanges no data with it.
 
-    So the function takes what torch itself takes, with its caches as the engine leaves them.
+    The function thus costs what torch itself costs, with the caches as the engine leaves them.
     """
 
     def __init__(self, torch: Any, case: Case) -> None:
@@ -69,7 +69,7 @@ class Around(TorchLayer):
         self.function, self.ours = _around(torch), Ours(case)
 
     def run(self, threads: int) -> Any:
-        """Its inputs, packed and unpacked where the case is; gradients are numbers at random."""
+        """The inputs, packed and unpacked if the case is ragged; the gradients are arbitrary."""
         self.module.zero_grad(set_to_none=True)
         self.inputs.grad = None
         outputs = self._packed() if self.case.kind == "ragged" else self._whole()
@@ -90,7 +90,7 @@ class Around(TorchLayer):
 
 
 def _around(torch: Any) -> Any:
-    """An autograd function of inputs and weights that saves and makes what a layer does."""
+    """An autograd function of inputs and weights that saves and allocates what a layer does."""
     from throughtime.torch.fused import new
 
     class Function(torch.autograd.Function):  # type: ignore[misc]
@@ -111,7 +111,7 @@ def _around(torch: Any) -> Any:
 
 
 def layers(torch: Any, case: Case) -> tuple[TorchLayer, TorchLayer]:
-    """Ours and torch's, with the same weights and data."""
+    """Our layer and torch's, with the same weights and data."""
     from throughtime.torch import accelerate
 
     windows = case.kind == "windows"
@@ -121,26 +121,26 @@ def layers(torch: Any, case: Case) -> tuple[TorchLayer, TorchLayer]:
 
 
 def measure(cases: Sequence[Case], seconds: float, rounds: int = 3) -> list[Row]:
-    """One row a case; none where torch is not installed.
+    """One row per case; no rows if torch is not installed.
 
     Args:
         cases: what to time.
-        seconds: how long each case may take, preparations not counted.
-        rounds: turns that everyone has at least.
+        seconds: how long each case may take, without preparations.
+        rounds: the smallest number of turns of each contestant.
 
     Returns:
-        rows of "case"; "ours_ms", through our modules; "torch_ms" of torch's better number of
-        threads; "ratio" of these; "engine_ratio", the same of the engine without autograd;
-        "kept", the first over the second; "autograd_ms", what an autograd function that hands
-        nothing over adds to the engine; "at_most", what "kept" would be if that were all, these
-        four None for windows; "error" as in `engine.row`.
+        rows of "case"; "ours_ms", through our modules; "torch_ms" with torch's better number of
+        threads; "ratio", the quotient of these; "error" as in `engine.row`. Four more entries are
+        None for windows: "engine_ratio" is the ratio of the engine without autograd; "kept" is
+        the first ratio over the second; "autograd_ms" is what an autograd function that exchanges
+        no data adds to the engine; "at_most" is what "kept" would be if this were the only cost.
     """
     torch = torch_layer.find()
     return [row(torch, case, seconds, rounds) for case in shown(cases)] if torch else []
 
 
 def row(torch: Any, case: Case, seconds: float, rounds: int) -> Row:
-    """Compares, then times."""
+    """Compares the results, then times."""
     ours, theirs = layers(torch, case)
     error = compare(case, ours, theirs)
     contestants: dict[str, Clock] = {"ours": clock(partial(ours.run, 1))}

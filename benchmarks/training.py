@@ -1,7 +1,7 @@
 """Training a character model, timed beside the same model in PyTorch, on the same text.
 
 Both begin with the same parameters. Their losses are compared, update by update, before anything
-is timed; then they take turns in blocks of updates.
+is timed. Then they take turns in blocks of updates.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from throughtime.torch.models.weights import torch_state_dict
 from throughtime.training import Settings, Text, Trainer
 from throughtime.training import trainer as steps
 
-Update = Callable[[], tuple[float, int]]  # loss in nats a character, number of characters
+Update = Callable[[], tuple[float, int]]  # loss in nats per character, number of characters
 
-TOLERANCE = 1e-3  # of the loss of every update, relative
-BLOCK = 0.2  # seconds of updates between two looks at the clock
+TOLERANCE = 1e-3  # relative, of the loss of every update
+BLOCK = 0.2  # seconds of updates between two readings of the clock
 PARTS = ("forward", "loss", "backward", "clip", "optimiser", "rest")
-UPDATES, SECONDS = 200, 1.0  # of updates whose parts are timed; what comes first
+UPDATES, SECONDS = 200, 1.0  # of the updates whose parts are timed, whichever limit comes first
 
 
 @dataclass(frozen=True)
 class Model:
-    """A character model: embedding of H/2, LSTM layers of H, Dense."""
+    """A character model: an embedding of H/2, LSTM layers of H, and Dense."""
 
     H: int
     B: int = 32
@@ -48,7 +48,7 @@ class Model:
         return f"{stack} {self.B},{self.T},{self.H // 2},{self.H} float32 training"
 
     def settings(self) -> Settings:
-        """Adam at a constant rate, clipping at 1, carried state."""
+        """Adam at a constant rate, with clipping at 1 and a carried state."""
         return Settings(
             hidden=self.H,
             layers=self.layers,
@@ -66,19 +66,20 @@ MODELS = (Model(128), Model(256), Model(512, layers=2), Model(128, B=1))
 
 
 def measure(models: Sequence[Model], text: Text, updates: int, seconds: float) -> list[Row]:
-    """One row a model.
+    """One row per model.
 
     Args:
-        models: what is trained.
-        text: on what.
-        updates: over how many the losses are compared.
+        models: the models to train.
+        text: the text on which they are trained.
+        updates: the number of updates over which the losses are compared.
         seconds: how long each model may be timed.
 
     Returns:
-        rows of "case"; "ours_characters" a second, "torch_characters" with its better number of
-        threads and Adam as it comes, "torch_fused_characters" with a fused one; "ours_ms",
-        "torch_ms" an update; "ratio" of the speeds, ours to torch_characters; "loss_difference",
-        the largest relative one; "shares" of our time, see `breakdown.shares`.
+        rows of "case"; characters per second as "ours_characters", as "torch_characters", with
+        torch's better number of threads and its default Adam, and as "torch_fused_characters",
+        with a fused Adam; "ours_ms" and "torch_ms" per update; "ratio", our speed over that of
+        "torch_characters"; "loss_difference", the largest relative difference; "shares" of our
+        time, see `shares`.
     """
     rows = []
     with progress_bar(len(models), "bench", "model", sys.stderr.isatty()) as bar:
@@ -109,10 +110,10 @@ def row(model: Model, text: Text, updates: int, seconds: float) -> Row:
 
 
 def compare(model: Model, ours: Update, rivals: dict[str, TorchTraining], updates: int) -> float:
-    """The largest relative difference between the losses of all, over so many updates.
+    """The largest relative difference between all losses, over that many updates.
 
     Raises:
-        ValueError: where one is above 10⁻³.
+        ValueError: if a difference is above 10⁻³.
     """
     worst = 0.0
     for number in range(1, updates + 1):
@@ -166,12 +167,12 @@ def _report(model: Model, best: dict[str, float]) -> Row:
 
 
 class TorchTraining:
-    """The model of a trainer that has not begun yet, on the same windows of the same text.
+    """The model of a trainer that has not started yet, on the same windows of the same text.
 
     Args:
-        torch: the library.
-        trainer: whose initial parameters are copied.
-        fused: whether Adam is to be one pass over memory, which is not PyTorch's default.
+        torch: the module.
+        trainer: the trainer whose initial parameters are copied.
+        fused: whether Adam is a single pass over memory, which is not PyTorch's default.
     """
 
     def __init__(self, torch: Any, trainer: Trainer, fused: bool) -> None:
@@ -190,7 +191,7 @@ class TorchTraining:
         names = {"weight": f"{head}.W", "bias": f"{head}.b"}
         self._copy(self.dense, {name: network.parameters[n] for name, n in names.items()})
         for name, bias in self.lstm.named_parameters():
-            # A second bias beside each learns as fast as the first: together, twice as fast.
+            # A second bias learns as fast as the first, so that together they learn twice as fast.
             bias.requires_grad_(not name.startswith("bias_hh"))
         modules = (self.embedding, self.lstm, self.dense)
         every = [p for module in modules for p in module.parameters()]
@@ -202,13 +203,13 @@ class TorchTraining:
             for codes in (self.streams.inputs, self.streams.targets)
         )
         self.window = 0
-        self.state: Any = None  # h and c; zeros where it is None
+        self.state: Any = None  # h and c; None stands for zeros
 
     def _copy(self, module: Any, arrays: dict[str, Any]) -> None:
         module.load_state_dict({n: self.torch.from_numpy(a.copy()) for n, a in arrays.items()})
 
     def update(self) -> tuple[float, int]:
-        """One update; its loss in nats a character, and its number of characters."""
+        """Makes one update; returns its loss in nats per character and its number of characters."""
         window = self.streams.windows[self.window]
         inputs = self.inputs[window.start : window.stop]
         targets = self.targets[window.start : window.stop]
@@ -225,10 +226,10 @@ class TorchTraining:
 
 
 def shares(trainer: Trainer) -> dict[str, float]:
-    """Share of every part in the time of real updates, from 0 to 1; in all 1.
+    """The share of every part in the time of real updates, from 0 to 1; the sum is 1.
 
-    "rest" is what lies between the others: the learning rate, looking for what is no finite
-    number, carrying the state.
+    "rest" is what remains: the learning rate, the search for numbers that are not finite, and
+    carrying the state.
     """
     spent = dict.fromkeys(PARTS, 0.0)
     with ExitStack() as stack:
@@ -251,7 +252,7 @@ def shares(trainer: Trainer) -> dict[str, float]:
 
 @contextmanager
 def _watched(owner: Any, name: str, spent: dict[str, float], part: str) -> Iterator[None]:
-    """Within it, the time in `owner.name` is added to `spent[part]`."""
+    """While it is active, the time in `owner.name` is added to `spent[part]`."""
     original: Callable[..., Any] = getattr(owner, name)
 
     def watched(*arguments: Any, **options: Any) -> Any:
@@ -261,7 +262,7 @@ def _watched(owner: Any, name: str, spent: dict[str, float], part: str) -> Itera
         finally:
             spent[part] += perf_counter() - began
 
-    own = name in vars(owner)  # an instance has its methods from its class
+    own = name in vars(owner)  # an instance inherits its methods from its class
     setattr(owner, name, watched)
     try:
         yield

@@ -1,7 +1,7 @@
-"""PyTorch with a malloc that keeps its memory: a process of its own that times on request.
+"""PyTorch with a malloc that keeps its memory, in a separate process that times on request.
 
-glibc reads how it is to behave when a process starts. By default it gives large arrays back to
-the system at once, so that each new one is paid for in page faults.
+glibc reads its settings when a process starts. By default it returns large arrays to the system at
+once, so that each new one costs page faults.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from benchmarks.cases import Case
 from benchmarks.timing import Clock, clock
 from benchmarks.torch_layer import TorchLayer, find, thread_counts
 
-KEEP = str(2**30)  # bytes; the largest number that older versions read, too
+KEEP = str(2**30)  # bytes; the largest number that older versions can read, too
 ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": KEEP, "MALLOC_MMAP_THRESHOLD_": KEEP}
 
 
 class Tuned:
-    """The process, seen from outside. It idles but for the runs that it is asked for."""
+    """The process, seen from outside. It is idle except for the requested runs."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -31,7 +31,7 @@ class Tuned:
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | ENVIRONMENT,
-            start_new_session=True,  # Ctrl-C is for the other one, which ends this one
+            start_new_session=True,  # Ctrl-C goes to the parent, which ends this process
         )
 
     def __enter__(self) -> Self:
@@ -42,7 +42,7 @@ class Tuned:
         self.process.communicate()
 
     def clocks(self, case: Case) -> dict[str, Clock]:
-        """Makes the case ready; a clock a number of threads."""
+        """Prepares the case; returns one clock for each number of threads."""
         self._ask({"case": case.to_dict()})
         return {f"tuned {n}": partial(self._ask, {"threads": n}) for n in thread_counts()}
 
@@ -58,7 +58,7 @@ class Tuned:
 
 
 def answer_questions() -> None:
-    """The process, seen from inside: a line of JSON comes, seconds go."""
+    """The process, seen from inside: it reads lines of JSON and writes seconds."""
     layer: TorchLayer | None = None
     for line in sys.stdin:
         question = json.loads(line)

@@ -13,14 +13,14 @@ import mpmath as mp
 
 mp.mp.dps = 60
 
-# C++ type: (bits of precision, degree of c, bits that any n fits in)
+# C++ type: (bits of precision, degree of c, bits that hold any n)
 TYPES = {"float": (24, 4, 9), "double": (53, 9, 12)}
 HALF_WIDTH = mp.log(2) / 2 * (1 + mp.mpf(2) ** -12)  # n comes from a rounded product
 NODES = 200
 
 
 def chebyshev_nodes(count: int) -> list[mp.mpf]:
-    """Chebyshev nodes on ±HALF_WIDTH; an even count keeps r = 0 out."""
+    """Chebyshev nodes on ±HALF_WIDTH; an even count avoids r = 0."""
     return [HALF_WIDTH * mp.cos(mp.pi * (2 * k + 1) / (2 * count)) for k in range(count)]
 
 
@@ -31,7 +31,7 @@ def relative_errors(coefficients: list[mp.mpf], nodes: list[mp.mpf]) -> list[mp.
 
 
 def weighted_least_squares(degree: int, nodes: list[mp.mpf], weights: list[mp.mpf]) -> list[mp.mpf]:
-    """The c of the least weighted mean square of relative_errors."""
+    """The c with the smallest weighted mean square of relative_errors."""
     rows = mp.matrix(len(nodes), degree + 1)
     target = mp.matrix(len(nodes), 1)
     for i, (r, weight) in enumerate(zip(nodes, weights, strict=True)):
@@ -43,7 +43,7 @@ def weighted_least_squares(degree: int, nodes: list[mp.mpf], weights: list[mp.mp
 
 
 def fit(degree: int, iterations: int = 30) -> list[mp.mpf]:
-    """Coefficients of c, constant first, by Lawson's iteration."""
+    """The coefficients of c, the constant first, by Lawson's iteration."""
     nodes = chebyshev_nodes(NODES)
     weights = [mp.mpf(1) / NODES] * NODES
     best, best_error = [], mp.inf
@@ -59,7 +59,7 @@ def fit(degree: int, iterations: int = 30) -> list[mp.mpf]:
 
 
 def rounded(x: mp.mpf, bits: int) -> mp.mpf:
-    """x to so many bits."""
+    """x, rounded to that many bits."""
     with mp.workprec(bits):
         return +x
 
@@ -71,7 +71,7 @@ def literal(x: mp.mpf, name: str) -> str:
 
 
 def main() -> None:
-    """Prints the constants of both types and what they achieve."""
+    """Prints the constants of both types and the errors that they achieve."""
     nodes = chebyshev_nodes(2000)
     for name, (precision, degree, n_bits) in TYPES.items():
         fitted = fit(degree)

@@ -1,14 +1,14 @@
-"""Breaks every backward pass on purpose, one place at a time; the tests must notice each.
+"""Breaks every backward pass on purpose, in one place at a time; the tests must notice each.
 
 A mutant is the package with one expression changed: a sign flipped, a term or a factor dropped,
-a transpose forgotten, a slice moved by one step. For each, a copy of the package is put in front
-of the installed one, and the fast tests run against it: first those of the file at hand, then,
-where they saw nothing, all of them. Whoever survives is shown with its change.
+a transpose forgotten, or a slice moved by one step. For each mutant, a copy of the package is put
+in front of the installed one, and the fast tests run against it: first those of the changed file
+and then, if they notice nothing, all of them. Every mutant that survives is shown with its change.
 
     python tools/mutants.py [--quick] [--jobs 2] [--list] [--only cells/lstm.py]
 
-Exit status: 0 where every mutant is caught or known to change nothing, 1 where one survives,
-3 where the run itself could not be made.
+The exit status is 0 if every mutant is caught or known to change nothing, 1 if one survives, and 3
+if the run itself could not be made.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "throughtime"
 TIMEOUT = 120  # seconds; an endless loop counts as caught
 
-# An editable installation puts a finder of its own before PYTHONPATH.
+# An editable installation puts its own finder before PYTHONPATH.
 PREFER_THE_COPY = """\
 import sys
 
@@ -49,7 +49,7 @@ STEP = {"step_backward", "parameter_gradients"}
 
 @dataclass(frozen=True)
 class MutatedFile:
-    """Functions of one file that are mutated, and the tests that look at them first."""
+    """The functions of one file that are mutated, and the tests that run first."""
 
     file: str
     functions: frozenset[str]
@@ -110,7 +110,7 @@ PLACES = [
         *("tests/test_truncation.py", "-k", "contributions"),
     ),
 ]
-ENGINES = ("readable", "compiled")  # the cells that are mutated are the ones that answer first
+ENGINES = ("readable", "compiled")  # at first the cells that are mutated compute the results
 EVERY = (
     *("tests/test_cells.py", "tests/test_losses.py", "tests/test_network.py"),
     "tests/test_bad_input.py",
@@ -118,7 +118,7 @@ EVERY = (
     *("tests/test_truncation.py", "-k", "not frozen"),
 )
 
-# Changes that change no result: (file, the changed line) -> why.
+# Changes that affect no result: (file, the changed line) -> the reason.
 EQUIVALENT = {
     (
         "cells/cell.py",
@@ -183,7 +183,7 @@ def main() -> int:
         for place, mutant in _mutants(places, PACKAGE, options.quick):
             print(f"{place.file}:{mutant.line}: {mutant.what}: {mutant.after}")
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the copies go away
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the copies are removed
     try:
         with Copies(options.jobs) as copies:
             mutants = _mutants(places, copies.pristine, options.quick)
@@ -208,14 +208,14 @@ def _mutants(
 
 
 class Unusable(Exception):
-    """The run would say nothing, or its tests could not be run."""
+    """The run would be meaningless, or its tests could not be run."""
 
 
 class Copies:
-    """Copies of package and tests, one for each test that runs at a time.
+    """Copies of the package and its tests, one for each test that runs at the same time.
 
-    Nothing is read from the working tree once they are made: a file that is edited during the
-    run would break the tests, and every mutant would look caught.
+    Nothing is read from the working tree after they are made. Otherwise a file that is edited
+    during the run could break the tests, and every mutant would seem to be caught.
     """
 
     def __init__(self, jobs: int) -> None:
@@ -240,7 +240,7 @@ class Copies:
         shutil.rmtree(self.folder)
 
     def check(self, selections: list[tuple[str, ...]]) -> None:
-        """The copy is what is imported, and without a mutant every selection of tests passes."""
+        """Confirms that the copy is imported and that every selection passes without a mutant."""
         copy = self.folder / "0"
         found = subprocess.run(
             [sys.executable, "-c", "import throughtime; print(throughtime.__file__)"],
@@ -256,7 +256,7 @@ class Copies:
                 raise Unusable(f"without a mutant, {' '.join(selection)} fails ({engine})")
 
     def run(self, mutants: list[tuple[MutatedFile, Mutant]]) -> list[tuple[MutatedFile, Mutant]]:
-        """Those that no test notices."""
+        """The mutants that no test notices."""
         with ThreadPoolExecutor(self.jobs) as pool:
             caught = list(
                 tqdm(
@@ -283,19 +283,19 @@ class Copies:
 
 
 def _stages(*first: tuple[str, ...]) -> list[tuple[tuple[str, ...], str]]:
-    """Tests and the engine that they run on: those at hand, then all, then all compiled."""
+    """The tests and their engine: first those of the file, then all, then all compiled."""
     return [(selection, ENGINES[0]) for selection in first] + [(EVERY, e) for e in ENGINES]
 
 
 def _environment(copy: Path, engine: str) -> dict[str, str]:
-    """The copy goes first."""
+    """The environment, in which the copy comes first."""
     one_core = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     chosen = {"PYTHONPATH": str(copy), "THROUGHTIME_ENGINE": engine}
     return os.environ | one_core | chosen | {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _fail(copy: Path, selection: tuple[str, ...], engine: str) -> bool:
-    """Whether a test fails or does not end; anything else that goes wrong ends the run."""
+    """Whether a test fails or does not end; any other problem ends the run."""
     plugins = ["-p", "no:cacheprovider", "-p", "no:xdist"]
     command = [sys.executable, "-m", "pytest", "-x", "-q", *plugins, *selection]
     try:
@@ -309,7 +309,7 @@ def _fail(copy: Path, selection: tuple[str, ...], engine: str) -> bool:
         )
     except subprocess.TimeoutExpired:
         return True
-    if done.returncode not in (0, 1):  # 1: tests ran and failed
+    if done.returncode not in (0, 1):  # 1: the tests ran, and some failed
         raise Unusable(f"{done.stdout}{done.stderr}\npytest ended with {done.returncode}")
     return done.returncode == 1
 

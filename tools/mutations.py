@@ -1,4 +1,4 @@
-"""The ways to break an expression, and the sources that come of it."""
+"""The ways to break an expression, and the changed sources."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-Change = tuple[str, str]  # what was done, and the text that takes the node's place
+Change = tuple[str, str]  # what was done, and the text that replaces the node
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,8 @@ class Mutant:
     """One changed source.
 
     Attributes:
-        line: where, from 1.
-        what: was done.
+        line: the number of the changed line, from 1.
+        what: what was done.
         after: the changed line, without its indentation.
         source: the whole file.
     """
@@ -27,7 +27,7 @@ class Mutant:
 
 
 def mutants_of(source: str, functions: frozenset[str]) -> list[Mutant]:
-    """Every mutant of the named functions, in the order of the lines; no two are the same."""
+    """All mutants of the named functions, in the order of the lines, without duplicates."""
     found: dict[str, Mutant] = {}
     for function in ast.walk(ast.parse(source)):
         if isinstance(function, ast.FunctionDef) and function.name in functions:
@@ -41,7 +41,7 @@ def mutants_of(source: str, functions: frozenset[str]) -> list[Mutant]:
 
 
 def _nodes(body: list[ast.stmt]) -> Iterator[ast.expr | ast.stmt]:
-    """Everything in a body, but for messages, annotations and inner functions."""
+    """All nodes of a body, except messages, annotations and inner functions."""
     stack: list[ast.AST] = list(body)
     while stack:
         node = stack.pop()
@@ -56,7 +56,7 @@ def _nodes(body: list[ast.stmt]) -> Iterator[ast.expr | ast.stmt]:
 
 
 def _refuses(node: ast.AST) -> bool:
-    """Whether a statement does nothing but refuse wrong input."""
+    """Whether a statement only refuses bad input."""
     if isinstance(node, ast.If):
         return all(_refuses(inner) for inner in node.body)
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
@@ -65,9 +65,9 @@ def _refuses(node: ast.AST) -> bool:
 
 
 def _changes(node: ast.expr | ast.stmt) -> Iterator[tuple[ast.expr | ast.stmt, str, str]]:
-    """What can be put in a node's place: the node, what is done to it, the new text."""
+    """The possible changes: the node, what is done to it, and the new text."""
     if isinstance(node, ast.If) and not node.orelse:
-        # The condition stays visible, so that the changed line tells which branch it was.
+        # The condition stays visible, so that the changed line shows which branch it was.
         yield node.test, "branch never taken", f"(False and ({ast.unparse(node.test)}))"
     rule = RULES.get(type(node))
     if rule:
@@ -183,7 +183,7 @@ RULES: dict[type[ast.AST], Callable[..., Iterator[Change]]] = {
 
 
 def _splice(source: str, node: ast.expr | ast.stmt, text: str) -> str:
-    """The source with a node's text replaced; ast counts columns in UTF-8 bytes."""
+    """The source with the text of a node replaced; ast counts columns in UTF-8 bytes."""
     assert node.end_lineno is not None
     assert node.end_col_offset is not None
     whole = source.encode()

@@ -1,1 +1,1 @@
-"""How far the check can be trusted, what it costs and how exact it is, beside other tools."""
+"""How far the check can be trusted, its cost and its accuracy, compared with other tools."""

@@ -1,4 +1,4 @@
-"""How small a discrepancy of a right gradient the check reaches, beside a hand-tuned epsilon."""
+"""The discrepancy that the check measures for a right gradient, and that of a tuned epsilon."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ EPSILONS = tuple(10.0 ** (k / 4) for k in range(-32, 1))
 
 
 def accuracy(seeds: Sequence[int]) -> Iterator[Row]:
-    """The softmax LSTM of 5-5-5, T = 39, one sequence, the loss summed over the steps.
+    """A softmax LSTM of sizes 5-5-5, T = 39, one sequence, with the loss summed over the steps.
 
     Returns:
-        rows of "part": "accuracy"; "loss", how it is computed; "seeds"; "discrepancy", the
-        median over the seeds, and "worst"; "aim"; "floor", median; "evaluations", median;
-        "verdicts", all; "hand_discrepancy", the median of what central differences reach with the
-        one epsilon, out of 33, that turns out best for that seed, and "hand_epsilon".
+        rows of "part": "accuracy"; "loss", how the loss is computed; "seeds"; "discrepancy", the
+        median over the seeds, and "worst"; "aim"; "floor" and "evaluations", medians; "verdicts",
+        all of them; "hand_discrepancy", the median of what central differences reach with that
+        one epsilon out of 33 which turns out best for the seed, and "hand_epsilon".
     """
     with progress_bar(len(LOSSES), "accuracy", "loss", sys.stderr.isatty()) as bar:
         for loss in LOSSES:
@@ -60,14 +60,14 @@ def row(loss: str, seeds: Sequence[int]) -> Row:
 
 
 def target(loss: str, seed: int) -> Target:
-    """The compiled one where there is a compiler: it is the fastest."""
+    """The compiled target if there is a compiler, because it is the fastest."""
     style = "compiled" if "compiled" in implementations.styles() else "concatenated"
     sizes: dict[str, Any] = {"B": 1, "time": "sum", "seed": seed} | SIZES | LOSSES[loss]
     return implementations.make(style, "LSTM", **sizes)
 
 
 def hand_tuned(one: Target) -> tuple[float, float]:
-    """The smallest discrepancy that a fixed step reaches, and that step."""
+    """The smallest discrepancy that any fixed step reaches, and that step."""
     found: Sweep = sweep(one, epsilons=EPSILONS, progress=False)
     epsilon, discrepancy = found.best
     return discrepancy, epsilon

@@ -1,4 +1,4 @@
-"""Do the error bars mean what they say? (g − n) / error over right gradients."""
+"""Are the error bars right? The distribution of (g − n) / error for right gradients."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from throughtime.gradcheck import REJECTION_BARS, CheckError, Report
 from throughtime.progress import progress_bar
 from throughtime.questions import check
 
-ENTRIES = 64  # of each tensor
-DEVIATIONS = 2  # standard deviations of the noise in an error bar
+ENTRIES = 64  # single entries of each tensor
+DEVIATIONS = 2  # how many standard deviations of the noise an error bar has
 BARS = (0.5, 1.0, 2.0, REJECTION_BARS)  # error bars
 
 Scores = dict[str, list[float]]
 
 
 def calibration(cases: Sequence[Case]) -> tuple[list[Row], dict[str, Array]]:
-    """z = (g − n) / error of right implementations, entries and directions at every point.
+    """z = (g − n) / error of right implementations, for entries and directions at every point.
 
     Returns:
-        rows of "part": "calibration"; "what": precision, and whether entries or directions;
-        "count"; "within": for each of `BARS` the share of |z| up to it; "nominal": what a normal
-        distribution would have, an error bar being two standard deviations; "largest" |z|.
-        Beside them all z by "what".
+        rows of "part": "calibration"; "what", the precision, and entries or directions; "count";
+        "within", for each of `BARS` the share of |z| up to it; "nominal", the shares of a normal
+        distribution, with two standard deviations to an error bar; "largest" |z|. The second
+        result has all z by "what".
     """
     scores: Scores = {}
     with progress_bar(len(cases), "calibration", "check", sys.stderr.isatty()) as bar:
@@ -46,7 +46,7 @@ def calibration(cases: Sequence[Case]) -> tuple[list[Row], dict[str, Array]]:
 
 
 def scored(case: Case) -> Iterator[tuple[str, float]]:
-    """Every z of one right implementation; none where the check could not run."""
+    """Every z of one right implementation; none if the check could not run."""
     try:
         with torch_layer.one_thread():
             report: Report = check(case.target(), entries=ENTRIES, diagnose=False, progress=False)
@@ -61,7 +61,7 @@ def scored(case: Case) -> Iterator[tuple[str, float]]:
 
 
 def _z(gradient: float, numerical: float, error: float) -> float:
-    """0 where all three are: a tensor that the loss does not react to."""
+    """z, or 0 where all three values are 0, as in a tensor to which the loss does not react."""
     if gradient == numerical:
         return 0.0
     return float((gradient - numerical) / error) if error > 0 else float("inf")
@@ -80,7 +80,7 @@ def _row(what: str, z: Array) -> Row:
 
 
 def nominal(bars: float) -> float:
-    """The share of a normal distribution within so many error bars.
+    """The share of a normal distribution that is within that many error bars.
 
     Example:
         >>> from benchmarks.check.calibration import nominal
@@ -91,22 +91,22 @@ def nominal(bars: float) -> float:
 
 
 def flat(row: Row) -> Row:
-    """A row as the table takes it: one key a number of error bars."""
+    """A row for the table: one key for each number of error bars."""
     within = {f"within_{bar}": share for bar, share in row["within"].items()}
     return row | within
 
 
 def nominal_row() -> Row:
-    """What the table shows beside."""
+    """The row of the normal distribution, for comparison."""
     within = {f"within_{bar}": nominal(bar) for bar in BARS}
     return {"what": "nominal", "count": None, "largest": None} | within
 
 
 def draw(scores: Mapping[str, Array], path: str | os.PathLike[str]) -> None:
-    """Writes a figure: the share of |z| beyond each number of error bars, beside the nominal one.
+    """Draws the share of |z| beyond each number of error bars, and the nominal share, to a file.
 
     Raises:
-        ImportError: where matplotlib is not installed.
+        ImportError: if matplotlib is not installed.
     """
     figures: Any = import_module("matplotlib.figure")
     figure = figures.Figure(figsize=(6.4, 4), layout="constrained")

@@ -1,4 +1,4 @@
-"""What the check is tried on: implementations, sizes, seeds, precisions and initialisations."""
+"""The cases of the check: implementations, sizes, seeds, precisions and initialisations."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SMALL = {"T": 6, "B": 2, "I": 3, "H": 4, "O": 3}
 LARGER = {"T": 12, "B": 3, "I": 4, "H": 8, "O": 5}
 INITS = (None, 0.01)  # standard deviation of the weights; None: 1/√H
 
-# An effect on the gradient that a central difference along it would show tenfold, and that is
-# a hundred times what rounding may do to the gradient itself.
+# An effect on the gradient is resolvable if it is ten times the error of a central difference, and
+# a hundred times the rounding of the gradient itself.
 MARGIN = 10
 ROUNDING = 100
 
@@ -29,11 +29,11 @@ class Case:
     """One implementation at one size, seed, precision and initialisation.
 
     Attributes:
-        style, cell: of `implementations`.
-        fault: name of the mistake; "": none.
+        style, cell: those of `implementations`.
+        fault: the name of the mistake; "": none.
         sizes: T, B, I, H, O.
         seed, dtype, init: as `implementations.make` takes them.
-        variant: what else a right implementation is given.
+        variant: further arguments of a right implementation.
     """
 
     style: str
@@ -51,7 +51,7 @@ class Case:
         return f"{self.style} {self.cell} {sizes} {self.dtype} {init} {self.fault or 'right'}"
 
     def target(self, dtype: str = "", *, plain: bool = False) -> Target:
-        """The implementation; in another precision, or without its mistake, where asked for."""
+        """The implementation, on request in another precision or without its mistake."""
         faults = (self.fault,) if self.fault else ()
         return implementations.make(
             self.style,
@@ -66,7 +66,7 @@ class Case:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The row's own part."""
+        """The entries of a row that describe the case."""
         return {
             "case": str(self),
             "style": self.style,
@@ -82,13 +82,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Effect:
-    """What a mistake does to the gradient, known from the same code without it, in float64.
+    """The effect of a mistake on the gradient, known from the same code without it in float64.
 
     Attributes:
-        relative: ‖g − g*‖ / ‖g*‖ of the tensor where that is largest, g* the right gradient;
-            at most 10⁹ where g* is 0.
+        relative: ‖g − g*‖ / ‖g*‖ of the tensor in which it is largest, where g* is the right
+            gradient; at most 10⁹ if g* is 0.
         by_tensor: the same by name.
-        resolvable: whether the loss's precision lets it be seen, see `effect`.
+        resolvable: whether the precision of the loss allows it to be seen, see `effect`.
     """
 
     relative: float
@@ -97,20 +97,20 @@ class Effect:
 
 
 def effect(case: Case, u: float | None = None) -> Effect:
-    """How far a faulty implementation's gradient is off, and whether that can be seen at all.
+    """By how much a faulty implementation's gradient is off, and whether this can be seen at all.
 
     The best central difference of order 2 along a unit vector errs by about u^(2/3) |L|, where u
-    is the unit roundoff of the loss L and where weights change the loss over distances of
-    order 1. An effect e = ‖g − g*‖₂ within one tensor is *resolvable* where it is ten times that,
-    and beyond a hundred roundings of the gradient under test:
+    is the unit roundoff of the loss L and weights change the loss over distances of order 1. An
+    effect e = ‖g − g*‖₂ within one tensor is *resolvable* if it is at least ten times that error,
+    and at least a hundred roundings of the gradient under test:
 
         e ≥ 10 u^(2/3) |L|   and   e ≥ 100 u ‖g*‖.
 
-    No check has a part in this. Mistakes that two calls give away are resolvable by definition.
+    No check is involved in this. Mistakes that a second call reveals are resolvable by definition.
 
     Args:
         case: the implementation.
-        u: of the loss, where it is rounded more coarsely than its precision says.
+        u: the unit roundoff of a loss that is rounded more coarsely than its precision says.
     """
     if FAULTS[case.fault].shows_in == "harness":
         return Effect(np.inf, {}, True)
@@ -143,7 +143,7 @@ def _loss(target: Target) -> float:
 def right(
     seeds: Iterable[int], sizes: Sequence[Mapping[str, int]] = (SMALL, LARGER)
 ) -> Iterator[Case]:
-    """Right implementations in every variant."""
+    """All right implementations, in every variant."""
     for (style, cell, variant), size, seed, dtype, init in product(
         implementations.correct(), sizes, seeds, ("float64", "float32"), INITS
     ):
@@ -153,7 +153,7 @@ def right(
 def wrong(
     seeds: Iterable[int], sizes: Sequence[Mapping[str, int]] = (SMALL, LARGER)
 ) -> Iterator[Case]:
-    """Implementations with a mistake."""
+    """All implementations with a mistake."""
     for (style, cell, fault), size, seed, dtype, init in product(
         implementations.catalogue(), sizes, seeds, ("float64", "float32"), INITS
     ):
@@ -161,12 +161,12 @@ def wrong(
 
 
 def _fitting(style: str, sizes: Mapping[str, int]) -> dict[str, int]:
-    """One style takes a single sequence."""
+    """The sizes that fit a style: one style takes a single sequence."""
     return {**sizes, "B": 1} if style == "gate_by_gate" else dict(sizes)
 
 
 def sample(everything: Sequence[Case], count: int, seed: int = 0) -> list[Case]:
-    """About so many, equally many of each precision and initialisation, the same at each call."""
+    """About that many, equally many per precision and initialisation, the same at every call."""
     groups: dict[tuple[str, float | None], list[Case]] = {}
     for case in everything:
         groups.setdefault((case.dtype, case.init), []).append(case)

@@ -19,15 +19,15 @@ from corpus import registry
 from throughtime.arrays import positive, refuse
 from throughtime.storage import replace
 
-OTHERS = 80  # right and wrong cases each that the other tools look at too; they are slower
-FEW, MANY = 8, 64  # hidden units whose cost is looked at: 576 and 33,280 parameters
-SIZES = tuple(10**n for n in range(3, 8))  # parameters, over which growth is looked at
-LARGE = 10**6  # from here on one seed does
-KEPT = 30  # seconds after which rows are written while more are to come
+OTHERS = 80  # right and wrong cases each that the other tools check too; they are slower
+FEW, MANY = 8, 64  # hidden units for which the cost is measured: 576 and 33,280 parameters
+SIZES = tuple(10**n for n in range(3, 8))  # numbers of parameters over which growth is measured
+LARGE = 10**6  # from here on one seed is enough
+KEPT = 30  # seconds between two writings of the rows
 
 
 def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the kind."""
+    """Adds this kind of benchmark to the command line."""
     kind = kinds.add_parser("check", help="verdicts on right and wrong gradients")
     kind.add_argument(
         "--only", nargs="+", choices=MEASURED, metavar="PART", help="some of " + ", ".join(MEASURED)
@@ -133,7 +133,7 @@ def _write(rows: Sequence[Row], path: str | None) -> None:
 
 
 def _kept(coming: Iterable[Row], path: str | None, before: Sequence[Row] = ()) -> list[Row]:
-    """All of them; what there is goes to the file meanwhile: an hour's work cut short is kept."""
+    """All rows; they are also written at intervals, so that an interrupted run is not lost."""
     rows: list[Row] = []
     written = perf_counter()
     for row in coming:
@@ -160,7 +160,7 @@ def _trust(options: argparse.Namespace) -> Iterable[Row]:
     others = 4 if options.quick else OTHERS
     asked = [*cases.sample(right, others), *cases.sample(wrong, others)]
     everything = [*right, *wrong]
-    # In any order, so that the bar's estimate holds, and a part of the rows says something of all.
+    # In random order, so that the bar's estimate holds, and some rows represent all of them.
     order = np.random.default_rng(0).permutation(len(everything))
     return trust.trust([everything[k] for k in order], asked, options.workers)
 
@@ -182,7 +182,7 @@ def _calibration(options: argparse.Namespace) -> Iterable[Row]:
 
 def _cost(options: argparse.Namespace) -> Iterable[Row]:
     few = cost.cost(FEW, ("right",) if options.quick else tuple(cost.WRONG))
-    # torch's slow mode takes minutes there: once shows what it costs.
+    # torch's slow mode takes minutes there, and one run is enough to show its cost.
     return few if options.quick else chain(cost.cost(MANY, ("right",)), few)
 
 

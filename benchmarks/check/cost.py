@@ -1,4 +1,4 @@
-"""What a verdict on one LSTM costs, beside torch's slow mode: the same model, the same gradient."""
+"""The cost of a verdict on one LSTM, ours and that of torch's slow mode, on the same gradient."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ WRONG: dict[str, Callable[[Target], Target]] = {
 def cost(H: int, slow: tuple[str, ...] = tuple(WRONG)) -> Iterator[Row]:
     """torch's LSTM H → H, T = 20, B = 4, float64, with a head for 4 classes and no second bias.
 
-    H = 64 gives 33,280 parameters. Losses and gradients are torch's in both columns.
+    H = 64 gives 33,280 parameters. Both tools use torch's losses and gradients.
 
     Args:
-        H: hidden units and inputs.
-        slow: which gradients torch's slow mode looks at; its fast mode looks at all.
+        H: the number of hidden units and of inputs.
+        slow: which gradients torch's slow mode checks; its fast mode checks all.
 
     Returns:
         rows of "part": "cost"; "parameters"; "gradient", what is wrong with it; "quick" and
         "normal", our verdict with that effort, "quick_evaluations", "quick_seconds" and so on;
-        "torch_slow", "torch_fast", "agree" or "disagree", and "torch_slow_seconds",
-        "torch_fast_seconds"; "ratio", torch's slow seconds over our quick ones. Nothing at all
-        without torch.
+        "torch_slow" and "torch_fast", "agree" or "disagree"; "torch_slow_seconds" and
+        "torch_fast_seconds"; "ratio", the slow mode's seconds over our quick ones. There are no
+        rows without torch.
     """
     if torch_layer.find() is None:
         return
@@ -56,7 +56,7 @@ def row(name: str, target: Target, *, slow: bool) -> Row:
     """See `cost`."""
     ours: Row = {}
     for effort in EFFORTS:
-        with torch_layer.one_thread():  # as the others have
+        with torch_layer.one_thread():  # as in the other measurements
             report, seconds = timed(target, effort)
         ours |= {effort: report.verdict, f"{effort}_evaluations": report.evaluations}
         ours |= {f"{effort}_seconds": seconds}
@@ -82,7 +82,7 @@ def _asked(target: Target, *, fast: bool) -> tuple[str, float]:
 
 
 def lstm(H: int, seed: int = 0) -> Target:
-    """`torch.nn.LSTM` with its second bias held at 0, and V (classes, H)."""
+    """`torch.nn.LSTM` with its second bias fixed at 0, and V (classes, H)."""
     torch: Any = torch_layer.find()
     generator = torch.Generator().manual_seed(seed)
     module = torch.nn.LSTM(H, H).double()

@@ -1,4 +1,4 @@
-"""How many losses a verdict takes as parameters grow, and how many the naming of a wrong entry."""
+"""How many losses a verdict takes as parameters grow, and how many it takes to find a fault."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from throughtime.questions import check
 from throughtime.targets import network_target
 
 T, B, CLASSES = 5, 2, 4
-OFF_BY = 0.01  # of its tensor's root mean square
+OFF_BY = 0.01  # times the root mean square of its tensor
 EFFORTS = ("quick", "normal")
 MEASURED = ("evaluations", "seconds")
 
@@ -28,18 +28,18 @@ Place = tuple[str, tuple[int, ...]]
 
 
 def growth(counts: Sequence[int], seeds: Sequence[int]) -> Iterator[Row]:
-    """An LSTM with a head in float64, its gradient right, then off in one entry.
+    """An LSTM with a head in float64, with a right gradient and with one that is off in one entry.
 
     Args:
-        counts: about how many parameters.
-        seeds: of parameters, data and the wrong entry.
+        counts: the approximate numbers of parameters.
+        seeds: the seeds of parameters, data and the wrong entry.
 
     Returns:
-        two rows a network, of "part": "growth"; "parameters"; "seed"; "effort", "quick" or
-        "normal"; "loss_ms", one evaluation;
+        two rows per network, of "part": "growth"; "parameters"; "seed"; "effort", "quick" or
+        "normal"; "loss_ms", the time of one evaluation;
         "right_verdict", "right_evaluations", "right_seconds"; "wrong_verdict",
         "wrong_evaluations", "wrong_seconds"; "named", whether the first entry that the report
-        calls wrong is the one, and "named_beside", how many others it calls wrong.
+        calls wrong is the wrong one, and "named_beside", how many others it calls wrong.
     """
     work = list(product(counts, seeds, EFFORTS))
     with progress_bar(len(work), "growth", "network", sys.stderr.isatty()) as bar:
@@ -77,7 +77,7 @@ def row(count: int, seed: int, effort: str) -> Row:
 
 
 def network(count: int, seed: int) -> Target:
-    """LSTM H → H and a head with about `count` parameters, 8 H² of them recurrent."""
+    """An LSTM H → H with a head and about `count` parameters, 8 H² of them recurrent."""
     H = max(2, round((count / 8) ** 0.5))
     loss = SoftmaxCrossEntropy(time="mean")
     net = Network([LSTM(H, H), Dense(H, CLASSES)], loss, dtype="float64", seed=seed)
@@ -87,7 +87,7 @@ def network(count: int, seed: int) -> Target:
 
 
 def one_wrong_entry(target: Target, seed: int) -> tuple[Place, Target]:
-    """The same target with one entry of its gradient off, and where that is."""
+    """The same target with one entry of its gradient off, and the place of that entry."""
     rng = np.random.default_rng([seed, 1])
     sizes = {name: array.size for name, array in target.parameters.items()}
     name = str(rng.choice(list(sizes), p=np.array(list(sizes.values())) / sum(sizes.values())))
@@ -104,20 +104,20 @@ def one_wrong_entry(target: Target, seed: int) -> tuple[Place, Target]:
 
 
 def timed(target: Target, effort: str) -> tuple[Report, float]:
-    """The report and how many seconds its verdict took."""
+    """The report, and the seconds that its verdict took."""
     began = perf_counter()
     report: Report = check(target, effort=effort, diagnose=False, progress=False)
     return report, perf_counter() - began
 
 
 def located(report: Report) -> tuple[Place | None, int]:
-    """The first entry that is called wrong, and how many are."""
+    """The first entry that is called wrong, and how many are called wrong."""
     named = [(n, w.index) for n, tensor in report.tensors.items() for w in tensor.wrong]
     return (named[0] if named else None), len(named)
 
 
 def summary(rows: Sequence[Row]) -> list[Row]:
-    """One row a size and effort: medians over the seeds, and how many wrong entries were named."""
+    """One row per size and effort: medians over the seeds, and the wrong entries found."""
     found = []
     for count, effort in dict.fromkeys((row["parameters"], row["effort"]) for row in rows):
         group = [r for r in rows if (r["parameters"], r["effort"]) == (count, effort)]

@@ -1,6 +1,6 @@
-"""The same question put to `torch.autograd.gradcheck` and to `jax.test_util.check_grads`.
+"""The same check by `torch.autograd.gradcheck` and by `jax.test_util.check_grads`.
 
-Each sees the target's loss as a function with a derivative of its own, at its own defaults.
+Each sees the target's loss as a function with a custom derivative. Each uses its own defaults.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from benchmarks import jax_layer, torch_layer
 from throughtime.arrays import Array
 from throughtime.gradcheck import Target
 
-Rival = Callable[[Target], bool]  # whether it accepts the gradient
+Rival = Callable[[Target], bool]  # returns whether it accepts the gradient
 
 
 def rivals() -> dict[str, Rival]:
-    """By the names of the rows: "torch_slow", "torch_fast" and "jax", where installed."""
+    """The tools that are installed, as rows name them: "torch_slow", "torch_fast" and "jax"."""
     found: dict[str, Rival] = {}
     if torch_layer.find():
         found["torch_slow"] = lambda target: torch_accepts(target, fast=False)
@@ -32,11 +32,11 @@ def rivals() -> dict[str, Rival]:
 
 
 def torch_accepts(target: Target, *, fast: bool) -> bool:
-    """What `gradcheck(f, parameters, fast_mode=fast)` says."""
+    """The answer of `gradcheck(f, parameters, fast_mode=fast)`."""
     torch = torch_layer.find()
     tensors = [torch.from_numpy(a.copy()).requires_grad_() for a in target.parameters.values()]
     with warnings.catch_warnings(), _restored(target), torch_layer.one_thread():
-        warnings.simplefilter("ignore")  # that float32 will likely fail: that is what is measured
+        warnings.simplefilter("ignore")  # that float32 will likely fail: this is measured
         f = _torch_function().apply
         return bool(
             torch.autograd.gradcheck(
@@ -46,7 +46,7 @@ def torch_accepts(target: Target, *, fast: bool) -> bool:
 
 
 def jax_accepts(target: Target) -> bool:
-    """What `check_grads(f, parameters, order=1, modes=("rev",))` says."""
+    """The answer of `check_grads(f, parameters, order=1, modes=("rev",))`."""
     jax: Any = jax_layer.find()
     check = import_module("jax.test_util").check_grads
     arrays = [a.copy() for a in target.parameters.values()]
@@ -59,12 +59,12 @@ def jax_accepts(target: Target) -> bool:
         return False
     finally:
         jax.config.update("jax_enable_x64", before)
-        jax.clear_caches()  # each target is another function to jax, which keeps them all
+        jax.clear_caches()  # each target is a new function for jax, which caches all of them
     return True
 
 
 class _restored:
-    """Puts a target's parameters back in the end."""
+    """Restores a target's parameters at the end."""
 
     def __init__(self, target: Target) -> None:
         self.target = target

@@ -1,4 +1,4 @@
-"""The tables of measured rows: their columns, and what is listed below them."""
+"""The tables of measured rows: their columns, and the cases that are listed below them."""
 
 from __future__ import annotations
 
@@ -86,11 +86,11 @@ ACCURACY = (
 )
 
 
-OFFENDERS = 20  # cases that are listed by name
+OFFENDERS = 20  # how many cases are listed by name
 
 
 def text(part: str, rows: Sequence[Row]) -> str:
-    """A title and a table of one part's rows; for trust, also who was accused or missed."""
+    """A title and a table of one part's rows; for trust, also the cases that were misjudged."""
     if part == "trust":
         return _trust(rows)
     if part == "strangers":
@@ -142,7 +142,7 @@ def _trust(rows: Sequence[Row]) -> str:
 
 
 def _strangers(rows: Sequence[Row]) -> str:
-    """Right ones by what is coarsest, by what is rounded inside and by how the loss is added up."""
+    """Right ones by coarsest rounding, by rounding inside, and by the summation of the loss."""
     lines = ["Strangers: right networks of every kind, size and precision, and wrong ones"]
     right = [row for row in rows if row["right"]]
     if right:

@@ -23,21 +23,21 @@ TOOLS = {"ours": "ours", "torch_slow": "torch", "torch_fast": "fast", "jax": "ja
 
 
 def trust(cases: Sequence[Case], rivals_on: Sequence[Case], workers: int = 1) -> Iterator[Row]:
-    """One row a case, as each is done.
+    """One row per case, as soon as it is done.
 
     Args:
-        cases: what our check looks at.
-        rivals_on: which of them the others look at too; they are slower.
-        workers: processes that share the work.
+        cases: the cases for our check.
+        rivals_on: those that the other tools check too; they are slower.
+        workers: the number of processes that share the work.
 
     Returns:
-        rows of "part": "trust"; what `Case.to_dict` says; "effect", "resolvable", see
-        `cases.effect`, None for right ones (and "effect" where only a second call shows it);
-        "ours", the verdict, or "refused" where the check said that no verdict was possible, with
-        its "message"; "smallest_error", None where that is infinite; "overclaimed", whether
-        a wrong gradient was accepted though some tensor is further off than the error that the
-        report says it would have seen; "evaluations"; "seconds"; "torch_slow", "torch_fast",
-        "jax": "agree" or "disagree", None where not asked.
+        rows of "part": "trust"; the entries of `Case.to_dict`; "effect" and "resolvable", see
+        `cases.effect`, which are None for right ones ("effect" also if only a second call shows
+        the mistake); "ours", the verdict, or "refused" with a "message" if the check said that
+        no verdict was possible; "smallest_error", None if it is infinite; "overclaimed", whether
+        a wrong gradient was accepted although some tensor is further off than the error that
+        the report says it would have seen; "evaluations"; "seconds"; "torch_slow", "torch_fast"
+        and "jax", "agree" or "disagree", or None if the tool was not used.
     """
     asked = set(map(id, rivals_on))
     return each(_row, [(case, id(case) in asked) for case in cases], workers, "trust")
@@ -61,7 +61,7 @@ def row(case: Case, *, others: bool) -> Row:
 
 
 def ours(target: Target, off: Mapping[str, float]) -> Row:
-    """Our verdict, and whether it claims more than it knows; `off` are the true errors."""
+    """Our verdict, and whether it claims too much; `off` has the true errors."""
     began = perf_counter()
     try:
         report = check(target, diagnose=False, progress=False)
@@ -91,7 +91,7 @@ def finite(number: float) -> float | None:
 
 
 def at_most(count: int, of: int) -> float:
-    """The share that so many among so many bound, with 95 % confidence (Clopper and Pearson).
+    """The upper bound on a share from a count, with 95 % confidence (Clopper and Pearson).
 
     Example:
         >>> round(at_most(0, 3000), 5), round(at_most(1, 3000), 5)
@@ -116,11 +116,11 @@ def summary(rows: Sequence[Row]) -> list[Row]:
     """Counts by precision, initialisation and tool, as shares.
 
     Returns:
-        rows of "group", "tool"; "right", how many right ones; "right_accepted", "right_accused",
-        "right_unresolved", shares of them; "wrong", how many resolvable mistakes;
-        "wrong_found", "wrong_accepted", "wrong_unresolved", shares of these; "faint", how many
-        mistakes below what can be resolved; "faint_accepted", the share accepted among these;
-        "unresolved", over everything; "overclaimed", how many.
+        rows of "group" and "tool"; "right", how many are right; "right_accepted",
+        "right_accused" and "right_unresolved", shares of these; "wrong", how many resolvable
+        mistakes there are; "wrong_found", "wrong_accepted" and "wrong_unresolved", shares of
+        these; "faint", how many mistakes are too small to be resolved; "faint_accepted", the
+        share of these that was accepted; "unresolved", the share of all; "overclaimed", how many.
     """
     found = []
     for dtype in ("float64", "float32"):

@@ -1,1 +1,1 @@
-"""Does the diagnosis name the fault that was put in?"""
+"""Does the diagnosis name the fault that was inserted?"""

@@ -1,4 +1,4 @@
-"""What the diagnosis is tried on: implementations with one to three mistakes, and right ones."""
+"""The cases of the diagnosis: implementations with one to three mistakes, and right ones."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from throughtime.gradcheck import Target
 KNOWN = ("layout", "experiments", "functions")
 DTYPES = ("float64", "float32")
 SIZES: tuple[Mapping[str, int], ...] = (SMALL, LARGER)
-SAME = 1e-9  # relative distance of two gradients that are one, both in float64
-VISIBLE = 1e-3  # how much each of several mistakes has to change the gradient, relatively
+SAME = 1e-9  # relative distance up to which two float64 gradients count as the same
+VISIBLE = 1e-3  # the smallest relative change of the gradient by each of several mistakes
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,14 @@ class Case:
     """One implementation with its mistakes, and what the diagnosis is told about it.
 
     Attributes:
-        style, cell: of `implementations`.
-        faults: names of its mistakes; (): none.
-        known: "layout": where its matrices lie, and its data, beside what follows; "experiments":
-            the target at other lengths; "functions": loss and gradient alone.
+        style, cell: those of `implementations`.
+        faults: the names of its mistakes; (): none.
+        known: what the diagnosis is given. "functions": loss and gradient alone; "experiments":
+            also the target at other lengths; "layout": also the layout of its matrices, and its
+            data.
         sizes: T, B, I, H, O.
-        seed, dtype: of parameters and data.
-        variant: what else a right implementation is given.
+        seed, dtype: those of parameters and data.
+        variant: further arguments of a right implementation.
     """
 
     style: str
@@ -56,13 +57,13 @@ class Case:
 
     @property
     def setting(self) -> Setting:
-        """What `implementations.make` makes of it."""
+        """The setting that `implementations.make` returns for it."""
         needs = setting_of(self.faults)
         rest: dict[str, Any] = {**self.sizes, **self.variant, **needs}
         return Setting(self.cell, dtype=self.dtype, seed=self.seed, **rest)
 
     def target(self) -> Target:
-        """As the diagnosis gets it."""
+        """The target, as the diagnosis is given it."""
         made = self.made()
         if self.known == "functions":
             return _functions(made)
@@ -71,7 +72,7 @@ class Case:
         return _laid_out(made, self.style, self.setting)
 
     def made(self, faults: Sequence[str] | None = None, *, T: int = 0, dtype: str = "") -> Target:
-        """The implementation; with other mistakes in the same network, at another length."""
+        """The implementation, on request with other mistakes or at another length."""
         length = {"T": T} if T else {}
         return implementations.make(
             self.style,
@@ -83,7 +84,7 @@ class Case:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The row's own part."""
+        """The entries of a row that describe the case."""
         return {
             "case": str(self),
             "style": self.style,
@@ -98,14 +99,14 @@ class Case:
 
 
 def gradient_of(target: Target) -> dict[str, Array]:
-    """By name, in float64."""
+    """The gradient by name, in float64."""
     if target.reset is not None:
         target.reset()
     return {name: np.array(array, np.float64) for name, array in target.gradient().items()}
 
 
 def apart(one: Mapping[str, Array], other: Mapping[str, Array]) -> float:
-    """Relative distance over all tensors."""
+    """The relative distance over all tensors."""
     off = sum(float(((one[name] - other[name]) ** 2).sum()) for name in one)
     size = sum(float((array**2).sum()) for array in one.values())
     return float(np.sqrt(off / max(size, 1e-300)))
@@ -120,7 +121,7 @@ def single(seeds: Sequence[int]) -> Iterator[Case]:
 
 
 def several(number: int, count: int, seed: int = 0) -> list[Case]:
-    """So many cases with so many mistakes at once, each of which changes the gradient."""
+    """A number of cases with several mistakes at once, each of which changes the gradient."""
     rng = np.random.default_rng([seed, number])
     places = list(product(implementations.styles(), implementations.CELLS))
     found: list[Case] = []
@@ -138,7 +139,7 @@ def several(number: int, count: int, seed: int = 0) -> list[Case]:
 
 
 def _all_show(case: Case) -> bool:
-    """Whether they can stand in one network, and none of them is hidden by the others."""
+    """Whether they can occur in one network, and none of them is hidden by the others."""
     try:
         whole = gradient_of(case.made())
         fewer = [case.made([n for n in case.faults if n != name]) for name in case.faults]
@@ -148,7 +149,7 @@ def _all_show(case: Case) -> bool:
 
 
 def right(seeds: Sequence[int]) -> Iterator[Case]:
-    """Implementations without a mistake, in every variant."""
+    """All implementations without a mistake, in every variant."""
     for (style, cell, variant), size, seed, dtype, known in product(
         implementations.correct(), SIZES, seeds, DTYPES, KNOWN
     ):
@@ -156,14 +157,14 @@ def right(seeds: Sequence[int]) -> Iterator[Case]:
 
 
 def _fitting(style: str, sizes: Mapping[str, int]) -> dict[str, int]:
-    """One style takes a single sequence."""
+    """The sizes that fit a style: one style takes a single sequence."""
     return {**sizes, "B": 1} if style == "gate_by_gate" else dict(sizes)
 
 
 def sample(everything: Sequence[Case], count: int, seed: int = 0) -> list[Case]:
-    """About so many, equally many of each precision and of what is known; the same every time.
+    """About that many cases, equally many per precision and `known`; the same at every call.
 
-    They come in any order, so that what is seen of them early is like the rest.
+    They are in random order, so that the first ones are representative.
     """
     groups: dict[tuple[str, str], list[Case]] = {}
     for case in everything:
@@ -176,7 +177,7 @@ def sample(everything: Sequence[Case], count: int, seed: int = 0) -> list[Case]:
 
 
 def _functions(made: Target) -> Target:
-    """Nothing but two functions of the parameters; each starts its run by itself."""
+    """Nothing but two functions of the parameters, each of which resets the target itself."""
 
     def fresh() -> None:
         if made.reset is not None:
@@ -194,7 +195,7 @@ def _functions(made: Target) -> Target:
 
 
 def _laid_out(made: Target, style: str, s: Setting) -> Target:
-    """With its layout, at every length."""
+    """The target with its layout, at every length."""
     shorter = made.at_length
 
     def at_length(T: int) -> Target:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks diagnose`: how often the fault is named, a wrong one, or none."""
+"""`python -m benchmarks diagnose`: how often the right fault, a wrong one, or none is named."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from throughtime.arrays import positive, refuse
 from throughtime.storage import replace
 
 PARTS = ("single", "several", "right")
-OFFENDERS = 20  # cases that are listed by name
+OFFENDERS = 20  # how many cases are listed by name
 QUICK = {"single": 18, "several": 3, "right": 6}
 KEPT = 10.0  # seconds between two writings of the rows
 
 
 def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the kind."""
+    """Adds this kind of benchmark to the command line."""
     kind = kinds.add_parser("diagnose", help="causes named for wrong gradients, and for right ones")
     kind.add_argument(
         "--only", nargs="+", choices=PARTS, metavar="PART", help="some of " + ", ".join(PARTS)
@@ -79,7 +79,7 @@ def run_bench(options: argparse.Namespace) -> int:
 
 
 def _cases(options: argparse.Namespace, part: str) -> list[Case]:
-    """What is tried in a part."""
+    """The cases of a part."""
     known, count = options.known or KNOWN, _count(options, part)
     if part == "several":
         numbers = (2, 3) if "layout" in known else ()
@@ -94,7 +94,7 @@ def _cases(options: argparse.Namespace, part: str) -> list[Case]:
 
 
 def _count(options: argparse.Namespace, part: str) -> int:
-    """How many cases of a part were asked for; 0 where all were."""
+    """How many cases of a part were requested; 0 stands for all."""
     if options.quick:
         return QUICK[part]
     share = {"single": 1, "several": 12, "right": 6}[part]
@@ -102,13 +102,13 @@ def _count(options: argparse.Namespace, part: str) -> int:
 
 
 class _Kept:
-    """All rows so far; where a file is asked for it has them, so that a run may be interrupted."""
+    """All rows so far; they are also written to a file on request, so that a run may be stopped."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.rows, self.written = options, list[Row](), monotonic()
 
     def diagnosed(self, part: Sequence[Case]) -> list[Row]:
-        """The rows of some cases."""
+        """Diagnoses some cases and returns their rows."""
         from tqdm import tqdm
 
         found = []
@@ -116,7 +116,7 @@ class _Kept:
             found.append(row)
             self.rows.append(row)
             if self.options.rows:
-                tqdm.write(_line(row))  # beside the bar
+                tqdm.write(_line(row))  # which keeps the progress bar intact
             if monotonic() - self.written > KEPT:
                 self.write()
         return found
@@ -139,7 +139,7 @@ def _read(file: str) -> list[Row]:
 
 
 def _part(row: Row) -> str:
-    """Of which part a row is."""
+    """The part to which a row belongs."""
     return {0: "right", 1: "single"}.get(len(row["faults"]), "several")
 
 
@@ -175,13 +175,13 @@ def _shown(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> None:
 
 
 def _line(row: Row) -> str:
-    """A case, and what was said of it."""
+    """A case, and its diagnosis."""
     said = " + ".join(row["causes"]) or "no cause"
     return f"{row['outcome'] or row['verdict']}: {row['case']}: {said}"
 
 
 def _left_out(rows: Sequence[Row]) -> str:
-    """What the check did not call wrong has no diagnosis."""
+    """Mentions the cases that have no diagnosis, since the check did not call them wrong."""
     counts = {v: sum(r["verdict"] == v for r in rows) for v in ("agree", "unresolved", "refused")}
     return "without a diagnosis: " + ", ".join(f"{v} {n}" for v, n in counts.items())
 

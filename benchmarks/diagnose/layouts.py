@@ -1,4 +1,4 @@
-"""The styles' layouts: how each of the implementations holds its matrices."""
+"""The layouts of the styles: how each implementation stores its matrices."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def layout_of(style: str, s: Setting) -> Layout:
 
 
 def _mask(s: Setting) -> np.ndarray[Any, Any] | None:
-    """What the head sees: the first mask that the generator gives after a reset."""
+    """The mask of the head: the first one that the generator draws after a reset."""
     if not s.dropout:
         return None
     kept = np.random.default_rng(s.seed).random((s.T, s.B, s.D * s.P)) >= s.dropout

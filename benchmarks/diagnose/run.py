@@ -1,4 +1,4 @@
-"""A check and a diagnosis of every case: what was named, and how long it took."""
+"""Checks and diagnoses every case: which faults are named, and how long it takes."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from throughtime.questions import check
 
 
 def diagnosed(cases: Sequence[Case], workers: int = 1) -> Iterator[Row]:
-    """One row a case, as they are done.
+    """One row per case, as soon as it is done.
 
     Args:
-        cases: what is diagnosed.
-        workers: processes that share the work.
+        cases: the cases to diagnose.
+        workers: the number of processes that share the work.
 
     Yields:
-        rows of what `Case.to_dict` says; "verdict", of the check, or "refused", with its
-        "message"; "causes", the faults that were named, best first, with "confidences" and
-        "alternatives"; "outcome", for a single mistake, see `score.outcome`; "named", how many
-        of several mistakes were, and "false", how many causes are none of them;
-        "check_seconds", "diagnosis_seconds".
+        rows of the entries of `Case.to_dict`; "verdict", that of the check, or "refused" with a
+        "message"; "causes", the faults that were named, the most likely first, with
+        "confidences" and "alternatives"; "outcome", for a single mistake, see `score.outcome`;
+        "named", how many of several mistakes were named, and "false", how many causes are none
+        of them; "check_seconds" and "diagnosis_seconds".
     """
     yield from each(row, cases, workers, "cases")
 
@@ -49,7 +49,7 @@ def _looked_at(case: Case) -> dict[str, Any]:
         return _nothing("refused", str(problem), perf_counter() - began)
     seconds = perf_counter() - began
     if INTERRUPTED in report.notes:
-        raise KeyboardInterrupt  # it was meant for the benchmark
+        raise KeyboardInterrupt  # Ctrl-C was meant for the benchmark
     if report.verdict != "disagree":
         return _nothing(report.verdict, None, seconds)
     causes = report.causes

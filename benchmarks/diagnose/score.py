@@ -13,13 +13,13 @@ OUTCOMES = ("right", "listed", "place", "wrong", "unknown")
 
 
 def outcome(case: Case, causes: Sequence[Cause]) -> str:
-    """What is to be said of the causes named for a single mistake.
+    """Judges the causes that were named for a single mistake.
 
     Returns:
         "unknown": none is named; "wrong": one of them is false, whatever the others are;
-        "right": the first is the mistake; "listed": it is among the others or among the
-        alternatives, or what is named first gives the same gradient, number for number;
-        "place": no more than the place is named, and it is there.
+        "right": the first one is the mistake; "listed": the mistake is among the others or among
+        the alternatives, or the first one gives the same gradient, number for number; "place":
+        only the place is named, and the mistake is there.
     """
     (truth,) = case.faults
     if not causes:
@@ -35,7 +35,7 @@ def outcome(case: Case, causes: Sequence[Cause]) -> str:
 
 
 def true(case: Case, cause: Cause) -> bool:
-    """Whether what a cause names is there, or cannot be told from what is there."""
+    """Whether a cause is one of the mistakes, or cannot be distinguished from them."""
     if {cause.fault, *cause.alternatives} & set(case.faults):
         return True
     if FAULTS[cause.fault].family:
@@ -47,7 +47,7 @@ def same_gradient(case: Case, fault: str) -> bool:
     """Whether another mistake in the same network gives the same gradient."""
     try:
         other = case.made([fault], dtype="float64")
-    except ValueError:  # this style has no such mistake, or not in this network
+    except ValueError:  # this style cannot have this mistake, or not in this network
         return False
     own = case.made(dtype="float64")
     for name, array in own.parameters.items():
@@ -56,10 +56,10 @@ def same_gradient(case: Case, fault: str) -> bool:
 
 
 def holds(place: str, case: Case) -> bool:
-    """Whether the mistakes are at that place.
+    """Whether the mistakes are at this place.
 
-    The output layer is where its own gradient is wrong; otherwise it is inside a step where the
-    gradient at T = 1 is wrong, and between steps where it is not.
+    The place is the output layer if that layer's own gradient is wrong. Otherwise it is inside a
+    step if the gradient at T = 1 is wrong, and between steps if it is not.
     """
     head = {HELD[case.style][name] for name in ("head", "head_bias")}
     if place == "output_layer":
@@ -70,7 +70,7 @@ def holds(place: str, case: Case) -> bool:
 
 
 def wrong_tensors(case: Case, T: int = 0) -> set[str]:
-    """Names of those that differ from the same code's without its mistakes."""
+    """The names of the tensors that differ from those of the same code without its mistakes."""
     wrong: dict[str, Array] = gradient_of(case.made(T=T, dtype="float64"))
     truth = gradient_of(case.made((), T=T, dtype="float64"))
     return {n for n in truth if apart({n: truth[n]}, {n: wrong[n]}) > SAME}

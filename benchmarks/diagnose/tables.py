@@ -1,4 +1,4 @@
-"""What the rows say: shares by what was known, and who is taken for whom."""
+"""The tables of the diagnosis: shares by what was known, and which mistakes are confused."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ CONFUSION = (
 
 
 def single(rows: Sequence[Row]) -> list[Row]:
-    """By what was known and precision."""
+    """Single mistakes by what was known, and by precision."""
     found = []
     for known, dtype in product(KNOWN, DTYPES):
         group = [r for r in rows if r["outcome"] and (r["known"], r["dtype"]) == (known, dtype)]
@@ -65,7 +65,7 @@ def _shares(group: Sequence[Row]) -> dict[str, Any]:
 
 
 def several(rows: Sequence[Row]) -> list[Row]:
-    """By the number of mistakes."""
+    """Several mistakes at once, by their number."""
     found = []
     for number in (2, 3):
         group = [r for r in rows if len(r["faults"]) == number and r["verdict"] == "disagree"]
@@ -83,7 +83,7 @@ def several(rows: Sequence[Row]) -> list[Row]:
 
 
 def right(rows: Sequence[Row]) -> list[Row]:
-    """Causes named for right code, by what was known and precision."""
+    """The causes named for right code, by what was known and by precision."""
     found = []
     for known, dtype in product(KNOWN, DTYPES):
         group = [r for r in rows if not r["faults"] and (r["known"], r["dtype"]) == (known, dtype)]
@@ -95,7 +95,7 @@ def right(rows: Sequence[Row]) -> list[Row]:
 
 
 def confusion(rows: Sequence[Row], known: str) -> list[Row]:
-    """A row for each mistake that is not always named first: what was said instead, how often."""
+    """One row per mistake that is not always named first: what was named instead, and how often."""
     by_fault: dict[str, list[Row]] = {}
     for r in rows:
         if r["outcome"] and r["known"] == known:
@@ -123,7 +123,7 @@ def _words(row: Mapping[str, Any]) -> str:
 
 
 def times(rows: Sequence[Row]) -> float | None:
-    """Median of a diagnosis's time over its check's."""
+    """The median of the time of a diagnosis over that of its check."""
     ratios = [
         r["diagnosis_seconds"] / r["check_seconds"]
         for r in rows

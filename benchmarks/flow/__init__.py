@@ -1,1 +1,1 @@
-"""How fast the flow of gradients is found beside T backward passes; whether its advice holds."""
+"""How fast the flow of gradients is, compared with T backward passes, and if its advice holds."""

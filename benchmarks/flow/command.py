@@ -1,4 +1,4 @@
-"""`python -m benchmarks flow`: the lag matrix beside PyTorch, and whether the advice holds."""
+"""`python -m benchmarks flow`: the lag matrix beside PyTorch's, and whether the advice holds."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ TRUNCATION = (
 
 
 PARTS = ("lags", "memory", "stream", "overhead", "truncation")
-WORST = 10  # runs that are listed
+WORST = 10  # how many runs are listed
 
 
 def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the kind."""
+    """Adds this kind of benchmark to the command line."""
     kind = kinds.add_parser("flow", help="the flow of gradients beside T backward passes")
     kind.add_argument(
         "--only", nargs="+", choices=PARTS, metavar="PART", help="some of " + ", ".join(PARTS)

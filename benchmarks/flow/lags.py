@@ -29,7 +29,7 @@ WAYS = {
 
 
 class Ours:
-    """A network of one layer, with inputs and targets, and the three things asked of it."""
+    """A network of one layer, with inputs and targets, and the three measurements made of it."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -39,7 +39,7 @@ class Ours:
         self.inputs, self.targets = case.data()
 
     def runs(self) -> dict[str, Any]:
-        """By the names of WAYS."""
+        """The runs, under the names of WAYS."""
         given = (self.network, self.inputs, self.targets)
         return {
             "matrix": partial(lag_matrix, *given),
@@ -51,8 +51,8 @@ class Ours:
 class UnrolledTwin:
     """`torch.nn.LSTMCell`, step after step, and the gradients of one step's loss after another.
 
-    Sequences do not know of one another: the gradient of a step's loss, added up over the batch,
-    has every sequence's own in its rows.
+    Sequences are independent. The gradient of a step's loss, summed over the batch, therefore has
+    the gradients of the single sequences as its rows.
     """
 
     def __init__(self, torch: Any, ours: Ours) -> None:
@@ -67,8 +67,8 @@ class UnrolledTwin:
         """‖∂E_t/∂h_k‖ and ‖∂E_t/∂c_k‖, averaged over sequences: (T, T), 0 where k > t.
 
         Args:
-            threads: of torch.
-            ends: the steps t that are wanted; all of them without it.
+            threads: the number of torch's threads.
+            ends: the steps t that are wanted; by default all of them.
         """
         torch = self.torch
         if torch.get_num_threads() != threads:
@@ -94,7 +94,7 @@ def compare(ours: Ours, twin: UnrolledTwin) -> float:
     """The largest relative difference of any row of any matrix.
 
     Raises:
-        ValueError: where a row differs by more than rounding does.
+        ValueError: if a row differs by more than rounding errors.
     """
     expected = twin.run(1)
     runs, worst = ours.runs(), 0.0
@@ -110,7 +110,7 @@ def compare(ours: Ours, twin: UnrolledTwin) -> float:
 
 
 def lag_rows(quick: bool) -> list[Row]:
-    """Compares, then times in turns; torch's entries are None where it is not installed."""
+    """Compares, then times in turns; torch's entries are None if it is not installed."""
     case = QUICK if quick else CASE
     ours, torch = Ours(case), torch_layer.find()
     error = None
@@ -142,6 +142,6 @@ def lag_rows(quick: bool) -> list[Row]:
 
 
 def operations(case: Case) -> float:
-    """Of the products: each of T(T − 1)/2 pairs of steps takes B rows (2H) through (2H × H)."""
+    """Those of the products: each of T(T − 1)/2 pairs of steps multiplies (B, 2H) by (2H, H)."""
     pairs = case.T * (case.T - 1) / 2
     return pairs * case.B * 2 * (2 * case.H) * case.H

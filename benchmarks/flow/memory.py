@@ -1,4 +1,4 @@
-"""Peak memory of the lag matrix by the length of the run, each in a process of its own."""
+"""Peak memory of the lag matrix by the length of the run, each measured in a separate process."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from benchmarks.flow.lags import CASE, Ours, UnrolledTwin
 from benchmarks.growth import PROCESS, status
 from throughtime.questions import flow
 
-KEPT_UP_TO = 256  # steps: all gradients of these take a gigabyte
+KEPT_UP_TO = 256  # steps, for which all gradients take a gigabyte
 WHO = ("matrix", "flow", "kept", "torch")
 
 
 def memory_rows(quick: bool) -> list[Row]:
-    """MB by T; nothing on other systems than Linux."""
+    """Megabytes by T; no rows on systems other than Linux."""
     if not (PROCESS / "clear_refs").exists():
         return []
     rows: list[Row] = []
@@ -48,7 +48,7 @@ def _run_of(case: Case, who: str) -> Callable[[], object]:
     ours = Ours(case)
     if who == "matrix":
         return ours.runs()["matrix"]  # type: ignore[no-any-return]
-    if who == "torch":  # the graph, and the one gradient that reaches farthest
+    if who == "torch":  # the graph, and the gradient that reaches furthest back
         twin = UnrolledTwin(torch_layer.find(), ours)
         return lambda: twin.run(1, [case.T - 1])
     options = {"carousel": False, "spectrum": False, "keep": who == "kept"}
@@ -56,7 +56,7 @@ def _run_of(case: Case, who: str) -> Callable[[], object]:
 
 
 def _peak(case: Case, who: str) -> int:
-    _run_of(replace(case, T=4), who)()  # what is allocated once is not the run's
+    _run_of(replace(case, T=4), who)()  # what is allocated only once does not count
     run = _run_of(case, who)
     (PROCESS / "clear_refs").write_text("5")
     before = status("VmRSS")

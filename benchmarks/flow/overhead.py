@@ -1,4 +1,4 @@
-"""What it costs to watch the flow while a network trains: the same updates with and without."""
+"""The cost of watching the flow while a network trains: the same updates with it and without."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from throughtime.network import Dense, Network, SoftmaxCrossEntropy
 from throughtime.training import Adam
 
 STEPS, BATCH, UNITS, CLASSES = 64, 16, 128, 64
-SECONDS, QUICK = 20.0, 1.0  # of one run, about
+SECONDS, QUICK = 20.0, 1.0  # about the length of one run
 TURNS = 2
 
 
 def overhead_rows(quick: bool) -> list[Row]:
-    """Seconds of as many updates with a recorder and without, in turns; the better of each."""
+    """Seconds of the same updates with a recorder and without, in turns; the better of each."""
     updates = max(1, int((QUICK if quick else SECONDS) / (_train(10, None) / 10)))
     plain, watched = [], []
     for _ in range(1 if quick else TURNS):
@@ -42,7 +42,7 @@ def overhead_rows(quick: bool) -> list[Row]:
 
 
 def _train(updates: int, recorder: FlowRecorder | None) -> float:
-    """Seconds of so many updates of a network of its own."""
+    """Seconds of that many updates of a new network."""
     recurrent, head = LSTM(CLASSES, UNITS), Dense(UNITS, CLASSES)
     network = Network([recurrent, head], SoftmaxCrossEntropy(), dtype="float32", seed=0)
     symbols = np.random.default_rng(0).integers(0, CLASSES, (STEPS + 1, BATCH))
@@ -51,7 +51,7 @@ def _train(updates: int, recorder: FlowRecorder | None) -> float:
     began = perf_counter()
     for _ in range(updates):
         _, gradient = network.loss_and_gradient(inputs, targets)
-        norm = gradient.norm()  # what clipping asks for too
+        norm = gradient.norm()  # clipping needs it too
         if recorder is not None:
             recorder.observe(network, inputs, targets, norm=norm)
         optimiser.update(network.parameters.flat, gradient.flat, 1e-3)

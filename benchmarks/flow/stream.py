@@ -59,7 +59,7 @@ def stream_rows(quick: bool) -> list[Row]:
 
 
 def in_windows(network: Network, inputs: Array, targets: Array) -> float:
-    """Forward and backward in windows, the state carried on, no update: ‖∇‖ of the last one."""
+    """Both passes in windows with a carried state and without updates: ‖∇‖ of the last window."""
     state: Parameters | None = None
     norm = 0.0
     for begin in range(0, len(inputs), WINDOW):

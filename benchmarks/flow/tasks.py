@@ -1,8 +1,8 @@
-"""Problems whose memory is known: copying, adding, and a linear network in closed form.
+"""Problems with known memory: copying, adding, and a linear network in closed form.
 
 In the copying problem (Hochreiter and Schmidhuber 1997; Arjovsky, Shah and Bengio 2016) symbols are
-seen and asked for `lag` steps later; in the adding problem two numbers are marked, `lag` steps
-apart, and the last step asks for their sum. Only the steps that ask have a loss.
+shown, and the network must repeat them `lag` steps later. In the adding problem two numbers are
+marked, `lag` steps apart, and the last step asks for their sum. Only steps that ask have a loss.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from throughtime.network import Dense, Loss, MeanSquaredError, Network, SoftmaxC
 from throughtime.training import Adam, clip
 
 SYMBOLS = 8
-SHOWN = 10  # symbols that are to be copied; steps in which the first number may be marked
+SHOWN = 10  # symbols to be copied; steps in which the first number may be marked
 UNITS, BATCH = 32, 32
 UPDATES, RATE = 200, 3e-3
 
 
 class AtTheEnd(Loss):
-    """Mixed into a loss: only the last steps count, the others 0."""
+    """Mixed into a loss, so that only the last steps count."""
 
     last: int
 
@@ -35,13 +35,13 @@ class AtTheEnd(Loss):
 
 
 class Recall(AtTheEnd, SoftmaxCrossEntropy):
-    """Of the copied symbols."""
+    """The loss of the copied symbols."""
 
     last = SHOWN
 
 
 class Answer(AtTheEnd, MeanSquaredError):
-    """Of the sum."""
+    """The loss of the sum."""
 
     last = 1
 
@@ -52,7 +52,7 @@ class Task:
 
     Attributes:
         name: "copying" or "adding".
-        lag: steps from what is seen to where it is asked for.
+        lag: the number of steps between what is shown and the answer.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Task:
         return Network([recurrent, head], loss, dtype="float32", seed=seed)
 
     def draw(self, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Inputs and targets of B sequences of lag + 10 steps."""
+        """The inputs and targets of B sequences of lag + 10 steps."""
         T = self.lag + SHOWN
         if self.name == "copying":
             seen = rng.integers(0, SYMBOLS, (SHOWN, BATCH))
@@ -83,7 +83,7 @@ class Task:
         return x.astype(np.float32), y.astype(np.float32)
 
     def train(self, network: Network, rng: np.random.Generator, updates: int | None = None) -> None:
-        """Some updates by Adam, each on sequences of its own."""
+        """Makes some updates by Adam, each on new sequences."""
         optimiser = Adam(network.parameters.flat.size)
         for _ in range(UPDATES if updates is None else updates):
             _, gradient = network.loss_and_gradient(*self.draw(rng))
@@ -92,8 +92,9 @@ class Task:
 
 
 class LinearNetwork:
-    """s_t = U s_{t−1} + b at s = 0, U symmetric: what a loss says to b falls as λˡ along each
-    eigenvector.
+    """s_t = U s_{t−1} + b at s = 0, with a symmetric U.
+
+    The gradient of a loss with respect to b decays as λˡ along each eigenvector.
 
     The gradient that passes through the lags from K on is Σ_t Σ_{K ≤ l ≤ t} Uˡ δh_t.
     """
@@ -109,7 +110,7 @@ class LinearNetwork:
         self.mean = rng.standard_normal(units)
 
     def draw(self, rng: np.random.Generator, steps: int = 200) -> tuple[Array, Array]:
-        """Inputs that are 0, and targets around a mean."""
+        """Inputs of 0, and targets around a mean."""
         units = len(self.mean)
         targets = self.mean + 2 * rng.standard_normal((steps, BATCH, units))
         return np.zeros((steps, BATCH, 1)), targets

@@ -1,4 +1,4 @@
-"""Whether the advised truncation keeps its word on other data of the same kind."""
+"""Whether the advised truncation keeps its bound on other data of the same kind."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from throughtime.questions import flow
 
 BOUNDS = (0.05, 0.1, 0.3)
 LAGS = (10, 50, 200)
-ROUNDING = 1e-4  # of a gradient in float32
+ROUNDING = 1e-4  # relative, of a gradient in float32
 
 
 def runs(quick: bool, seeds: int) -> list[tuple[Task, str, str, int]]:
-    """Task, cell, "at init" or "trained", seed."""
+    """All combinations of task, cell, "at init" or "trained", and seed."""
     lags = LAGS[:2] if quick else LAGS
     tasks = [Task(name, lag) for name in ("copying", "adding") for lag in lags]
     return list(product(tasks, ("LSTM", "GRU"), ("at init", "trained"), range(seeds)))
 
 
 def truncation_rows(quick: bool, seeds: int) -> list[Row]:
-    """One a run and a bound: K, the bias foreseen, and that on other data."""
+    """One row per run and bound: K, the predicted bias, and the bias on other data."""
     everything = runs(quick, seeds)
     rows: list[Row] = []
     with progress_bar(len(everything), "truncation", "run") as bar:
@@ -70,7 +70,7 @@ def _linear(seed: int) -> Iterator[Row]:
 
 
 def _advised(network: Network, inputs: Array, targets: Array) -> list[Row]:
-    """Of every bound; the whole run where no shorter K is advised."""
+    """The advised K for every bound; the whole run if no shorter K is advised."""
     found = flow(network, inputs, targets, carousel=False, spectrum=False)
     T, rows = len(inputs), []
     for bound in BOUNDS:
@@ -81,7 +81,7 @@ def _advised(network: Network, inputs: Array, targets: Array) -> list[Row]:
 
 
 def biases(network: Network, inputs: Array, targets: Array, steps: Sequence[int]) -> list[float]:
-    """‖R_K‖ / ‖∇L‖ of each K, all in one walk back."""
+    """‖R_K‖ / ‖∇L‖ for each K, all in one pass backwards."""
     T = len(inputs)
     starts = sorted({0, *(K for K in steps if K < T)})
     outputs, _, tape = network.forward(inputs)
@@ -92,7 +92,7 @@ def biases(network: Network, inputs: Array, targets: Array, steps: Sequence[int]
 
 
 def _confirm(network: Network, inputs: Array, targets: Array, K: int, found: float) -> None:
-    """That truncated BPTT, in windows that end at every step, is off by just this."""
+    """Confirms that truncated BPTT, with windows that end at every step, has just this bias."""
     _, full = network.loss_and_gradient(inputs, targets)
     _, short = truncated_loss_and_gradient(network, inputs, targets, k1=1, k2=K)
     truth = (short - full).norm() / full.norm()
@@ -101,7 +101,7 @@ def _confirm(network: Network, inputs: Array, targets: Array, K: int, found: flo
 
 
 def summary(rows: Sequence[Row]) -> list[Row]:
-    """Of every task and state: runs, the share that held, the median K, the worst excess."""
+    """For every task and state: runs, the share that held, the median K, the worst excess."""
     kinds = list(dict.fromkeys((row["task"], row["state"]) for row in rows))
     found = [_summed(f"{task}, {state}", _chosen(rows, task, state)) for task, state in kinds]
     return [*found, _summed("all", rows)]

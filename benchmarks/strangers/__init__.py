@@ -1,8 +1,8 @@
-"""Recurrent networks as strangers write them: of every kind, size and precision, from one number.
+"""Recurrent networks as users write them, of every kind, size and precision, each from one seed.
 
-`case(seed)` is a right one: its gradient comes from a tape of its own, which shares no line with
-the engine, the cells or the check. `wrong(seed)` is one of `implementations` with a mistake, in
-settings of the same kind.
+`case(seed)` is a right one. Its gradient comes from a separate tape, which shares no code with the
+engine, the cells or the check. `wrong(seed)` is one of `implementations` with a mistake, in similar
+settings.
 """
 
 from benchmarks.strangers.cases import Case, case

@@ -1,4 +1,4 @@
-"""Right recurrent networks as strangers write them, one for every number."""
+"""Right recurrent networks as users write them, one for every seed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from benchmarks.strangers.tape import gradient
 from throughtime.arrays import Array
 from throughtime.gradcheck import Target
 
-LONGEST, SHORT, LONG = 500, 30, 0.07  # steps; most have so many at most, but for this share
-ALL_UNITS = 3000  # H times T at most: long networks are narrow, or they would cost most of the time
-WIDEST = 64  # units, inputs, classes
-MOST = 8  # sequences
+LONGEST, SHORT, LONG = 500, 30, 0.07  # steps at most; all but the share `LONG` have at most `SHORT`
+ALL_UNITS = 3000  # the largest H times T: long networks are narrow, to save time
+WIDEST = 64  # the largest number of units, inputs and classes
+MOST = 8  # the largest number of sequences
 WEIGHTS = (1e-4, 2.0)  # standard deviations
 TINY = (1e-12, 1e-8, 1e-7, 1e-5)
 GRIDS = (8, 12, 16, 20)  # bits after the point
 WORDS = 5  # rows of an embedding, so that some repeat and some are never used
 
-# What may be rounded inside, each drawn equally often where anything is.
+# What may be rounded inside. If anything is, each is drawn equally often.
 ROUNDED = (
     *(("float32", place) for place in ("states", "products", "branch", "weights")),
     *((f, place) for f in ("float16", "bfloat16") for place in ("states", "products", "branch")),
@@ -36,22 +36,23 @@ ROUNDED = (
 
 @dataclass(frozen=True)
 class Case:
-    """One right network: what it is, how large, in what precision, and how its loss is computed.
+    """One right network: its kind, its sizes, its precision, and how its loss is computed.
 
     Attributes:
-        seed: the number that decides everything.
-        attempt: how many networks were drawn before, whose loss or gradient was not finite.
-        network, loss: what they are.
-        T, B, I, H, O: steps, sequences, inputs, hidden units, answers.
-        dtype: of the parameters.
-        data: dtype of inputs, initial states and answers.
+        seed: the number that determines everything.
+        attempt: how many networks were rejected before, because their loss or gradient was not
+            finite.
+        network, loss: their kinds.
+        T, B, I, H, O: steps, sequences, inputs, hidden units, outputs.
+        dtype: that of the parameters.
+        data: the dtype of inputs, initial states and answers.
         inside: what is rounded in the forward pass.
-        backward: "own": the gradient is computed in the precision of what it belongs to, with the
+        backward: "own": each derivative is computed in the precision of its value, with the
             values that the forward pass kept; "float64": in float64 with these values;
-            "unrounded": as if the forward pass rounded nothing on purpose, where what it rounds
-            is rounded to single precision. Of two or three digits that would be a gradient that
-            differs from the loss by what anyone can measure.
-        weights, biases, states: standard deviations; of biases and initial states, 0 too.
+            "unrounded": as if the forward pass rounded nothing on purpose. The last is used only
+            if the forward pass rounds to single precision. If it rounded to two or three digits,
+            this gradient would measurably differ from that of the loss.
+        weights, biases, states: standard deviations; those of biases and states may be 0.
         lengths: whether the target has `at_length`.
     """
 
@@ -83,16 +84,16 @@ class Case:
         return f"{self.seed}: {self.network} | {sizes} | {', '.join(parts)} | {self.loss}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The row's own part."""
+        """The entries of a row that describe the case."""
         return {"case": str(self), **asdict(self)}
 
     @property
     def coarsest(self) -> str:
-        """What is coarsest about it: "int8", "grid", … "float32", or "float64" for nothing."""
+        """The coarsest rounding in it: "int8", "grid", … "float32", or "float64" for none."""
         return coarsest(self.dtype, self.inside.format, self.loss.sum)
 
     def target(self, dtype: str = "") -> Target:
-        """The network as a target; in another precision with nothing rounded, where asked for."""
+        """The network as a target, on request in another precision with nothing rounded."""
         return _Model(self, dtype).target(self.T)
 
 
@@ -108,13 +109,13 @@ COARSE: Mapping[str, Sequence[str]] = {
 
 
 def coarsest(dtype: str, inside: str, added: Sum) -> str:
-    """The first of `COARSE` that a precision, a format or a way to add belongs to; or "float64"."""
+    """The first of `COARSE` to which a precision, format or summation belongs, or "float64"."""
     own = (dtype, inside, added.format, added.added, added.shown)
     return next((name for name, what in COARSE.items() if set(own) & set(what)), "float64")
 
 
 class _Model:
-    """The parameters of a case, its data, and the functions of both."""
+    """The parameters and data of a case, and the functions of both."""
 
     def __init__(self, case: Case, dtype: str = "") -> None:
         self.case, self.dtype = case, dtype
@@ -122,7 +123,7 @@ class _Model:
         self.p = self._parameters()
         size = {name: float(np.abs(a).max()) for name, a in self.p.items()}
         self.units = {name: (largest or 1.0) / 127 for name, largest in size.items()}
-        self.wide = max(2, 2 * case.T)  # steps of data
+        self.wide = max(2, 2 * case.T)  # the number of steps for which there are data
         self.starts: dict[str, Array] = {}
         self.inputs, self.wanted = self._data()
 
@@ -149,7 +150,7 @@ class _Model:
         return inputs, rng.standard_normal((*steps, c.O)).astype(c.data)
 
     def start(self, name: str) -> Array:
-        """An initial state (B, ·); another one for every name."""
+        """An initial state (B, ·), a different one for every name."""
         c = self.case
         if name not in self.starts:
             H = c.H if name[0] == "c" else c.network.per_lane(c.H)
@@ -158,14 +159,14 @@ class _Model:
         return self.starts[name]
 
     def errors(self, p: Mapping[str, Any], T: int, to: Rounding) -> Any:
-        """(T, B), or (1, B) where only the last step answers."""
+        """The errors (T, B), or (1, B) if only the last step answers."""
         weights = {n: to.at("weights", a, self.units[n]) for n, a in p.items()}
         y = self.case.network.answers(weights, self.inputs[:T], self.start, to)
         one = self.case.network.last or self.case.network.attention
         return self.case.loss.errors(y, self.wanted[T - 1 : T] if one else self.wanted[:T])
 
     def target(self, T: int) -> Target:
-        """On so many steps."""
+        """The target on that many steps."""
         c = self.case
         to = Rounding() if c.backward == "unrounded" else self.to
         wide = c.backward == "float64"
@@ -191,7 +192,7 @@ class _Model:
 
 
 def quietly(function: Any) -> Any:
-    """The function without NumPy's warnings of overflow; a check moves parameters far."""
+    """The function without NumPy's overflow warnings, since a check moves parameters far."""
 
     def call() -> Any:
         with np.errstate(all="ignore"):
@@ -201,9 +202,9 @@ def quietly(function: Any) -> Any:
 
 
 def case(seed: int) -> Case:
-    """The right network of this number; always the same one.
+    """The right network of this seed, always the same one.
 
-    Drawn again where the loss or its gradient at this point is not finite, be it in float64 or
+    It is drawn again if the loss or its gradient at this point is not finite, either in float64 or
     in the precision in which it is computed.
 
     Example:
@@ -220,7 +221,7 @@ def case(seed: int) -> Case:
 
 
 def finite(target: Target) -> bool:
-    """Whether loss and gradient are, where the target stands."""
+    """Whether loss and gradient are finite at the current parameters."""
     if not np.isfinite(target.loss()).all():
         return False
     return all(np.isfinite(a).all() for a in target.gradient().values())
@@ -233,15 +234,15 @@ class Draw:
         self.rng = np.random.default_rng(seed)
 
     def of(self, options: Sequence[Any]) -> Any:
-        """One of some."""
+        """One of several options."""
         return options[int(self.rng.integers(len(options)))]
 
     def yes(self, share: float) -> bool:
-        """True so often."""
+        """True with this probability."""
         return bool(self.rng.random() < share)
 
     def between(self, low: float, high: float) -> float:
-        """Log-uniform."""
+        """A number, log-uniform."""
         return float(low * (high / low) ** self.rng.random())
 
     def size(self, high: int, low: int = 1) -> int:
@@ -296,7 +297,7 @@ def _drawn(seed: int, attempt: int) -> Case:
 
 
 def _inside(d: Draw, *, short: bool) -> Rounding:
-    """Half of the networks round nothing on purpose; what is `short` anyway is not made float32."""
+    """What is rounded: nothing in half of the networks; not to float32 if it is `short` already."""
     if d.yes(0.5):
         return Rounding()
     name, place = d.of([one for one in ROUNDED if not (short and one[0] == "float32")])
@@ -317,7 +318,7 @@ def _loss(d: Draw, O: int) -> Loss:  # noqa: E741
 
 
 def sum_drawn(d: Draw) -> Sum:
-    """A way to add up."""
+    """A way to add up the terms of the loss."""
     return Sum(
         format=d.of(("float32", "float32", *FORMATS)) if d.yes(0.3) else "",
         added=d.of((*ADDED, *TERMS)),

@@ -1,4 +1,4 @@
-"""How people compute a loss: the error of an answer, and the ways to add errors up."""
+"""How users compute a loss: the error of an answer, and the ways to add up errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _picked(p: Any, labels: Array) -> Any:
 
 
 def _binary(y: Any, wanted: Array, tiny: float) -> Any:
-    """Of one output; `wanted` are 0 and 1."""
+    """The error of one output; `wanted` is 0 or 1."""
     p = clip(sigmoid(y[..., 0]), tiny, 1 - tiny)
     return -1.0 * (wanted * log(p) + (1.0 - wanted) * log(1.0 - p))
 
@@ -61,10 +61,11 @@ class Sum:
     """How numbers are added up.
 
     Attributes:
-        format: "" for the numbers' own; else they are first put into a shorter one, of `FORMATS`.
-        added: one of `ADDED`, or of `TERMS`: then whoever asks for the loss adds them up.
-        shown: "" or one of `SHOWN`: what is done to the sum at the end.
-        as_float: whether Python's floats are returned, which tell nothing of the precision in which
+        format: "" for that of the numbers; otherwise one of `FORMATS`, to which they are converted
+            first.
+        added: one of `ADDED`, or one of `TERMS`, in which case the caller adds them up.
+        shown: "" or one of `SHOWN`, which is applied to the sum at the end.
+        as_float: whether Python's floats are returned, which do not reveal the precision in which
             they were computed.
     """
 
@@ -80,14 +81,14 @@ class Sum:
         )
 
     def add(self, terms: Array, *, whole: bool = False) -> Any:
-        """The sum of terms (steps, sequences); of a `whole` one is made where it would be terms."""
+        """The sum of terms (steps, sequences), or terms; with `whole` always a single number."""
         kept = FORMATS[self.format](terms) if self.format else terms
         if self.added in TERMS and not (whole or self.shown):
             return TERMS[self.added](kept)
         return ADDED.get(self.added, _step_by_step)(kept)
 
     def show(self, found: Any) -> Any:
-        """What is done to the sum, or the terms, at the end."""
+        """Rounds the sum or the terms at the end, as `shown` says."""
         if self.shown:
             return SHOWN[self.shown](float(found))
         if self.as_float:
@@ -95,10 +96,10 @@ class Sum:
         return found
 
     def roundoff(self, loss: float, terms: int, dtype: str) -> float:
-        """The largest relative error that one kind of rounding makes in a loss of so many terms.
+        """The largest relative error of a single rounding in a loss of that many terms.
 
-        That is half the distance of neighbouring numbers: of the precision in which it is computed,
-        of the terms' format, of whole millionths, one for each term, and of what is shown.
+        This is half the distance of neighbouring numbers in the precision of the computation, in
+        the format of the terms, in whole millionths for each term, or in what is shown.
         """
         size = abs(loss) or 1.0
         relative = [U[name] for name in (dtype, self.format, self.shown) if name in U]
@@ -117,11 +118,11 @@ class Loss:
 
     Attributes:
         error: one of `ERRORS`.
-        tiny: what it clips at or adds, where it does.
+        tiny: the number at which the error is clipped, or that is added, if it does so.
         time, batch: "mean" or "sum".
-        halved: whether all is divided by 2.
-        early: whether every error is divided before it is added, not their sum.
-        sum: how they are added up.
+        halved: whether the loss is divided by 2.
+        early: whether every error is divided before it is added, instead of the sum.
+        sum: how the errors are added up.
     """
 
     error: str
@@ -139,40 +140,40 @@ class Loss:
 
     @property
     def root(self) -> bool:
-        """Whether the root of the sum is the loss."""
+        """Whether the loss is the root of the sum."""
         return self.error == "RMSE"
 
     def factor(self, steps: int, sequences: int) -> float:
-        """What the sum of the errors is multiplied by."""
+        """The factor by which the sum of the errors is multiplied."""
         T = steps if self.time == "mean" else 1
         B = sequences if self.batch == "mean" else 1
         return 1 / (T * B * (1 + self.halved))
 
     def errors(self, y: Any, wanted: Array) -> Any:
-        """(T, B)."""
+        """The errors (T, B)."""
         e = ERRORS[self.error](y, wanted, self.tiny)
         return e * self.factor(*value_of(e).shape) if self.early else e
 
     def of(self, errors: Any) -> Any:
-        """The loss, as the gradient knows it: how numbers are added or shown has no part in it."""
+        """The loss that the gradient belongs to, regardless of how numbers are added or shown."""
         factor = 1.0 if self.early else self.factor(*value_of(errors).shape)
         found = total(errors) * factor
         return sqrt(found) if self.root else found
 
     def as_computed(self, errors: Array) -> Any:
-        """The loss as it is returned, rounded at every addition as its author's way has it."""
+        """The loss as it is returned, rounded at every addition as `sum` says."""
         factor = 1.0 if self.early else self.factor(*errors.shape)
         found = self.sum.add(errors, whole=self.root) * factor
         return self.sum.show(np.sqrt(found) if self.root else found)
 
 
 def _step_by_step(terms: Array) -> Any:
-    """One scalar in the terms' own precision; a step's sequences are summed before."""
+    """One scalar in the precision of the terms; the sequences of a step are summed first."""
     return np.add.accumulate(terms.sum(1))[-1]
 
 
 def _one_by_one(terms: Array) -> Any:
-    """The same, every sequence of every step by itself."""
+    """The same, but every sequence of every step is added by itself."""
     return np.add.accumulate(terms.ravel())[-1]
 
 
@@ -210,7 +211,7 @@ SHOWN: dict[str, Callable[[float], float]] = {
     "float32 at last": lambda loss: float(np.float32(loss)),
     "float16 at last": lambda loss: float(np.float16(loss)),
 }
-DIGITS = {"six digits": 6, "printed as %e": 7}  # significant ones
+DIGITS = {"six digits": 6, "printed as %e": 7}  # how many significant digits
 U = {
     "float64": 2.0**-53,
     "float32": 2.0**-24,

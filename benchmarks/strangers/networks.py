@@ -1,7 +1,7 @@
 """Recurrent networks of many kinds, as equations that run on arrays and on the tape alike.
 
-Rows are vectors: x (T, B, I), h (B, H). A network is built from a `Network`, which says of what
-kind it is; where values are rounded on the way is told by a `Rounding`.
+Rows are vectors: x (T, B, I), h (B, H). A `Network` describes the kind of a network, and a
+`Rounding` describes which values are rounded on the way.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ NORM = 1e-5  # added to the variance in a layer norm
 
 
 def total(a: Any, axis: Any = None) -> Any:
-    """The sum over an axis, or over all."""
+    """The sum over one axis, or over all axes."""
     return apply("total", a, axis)
 
 
 def clip(a: Any, low: float, high: float) -> Any:
-    """Within low … high."""
+    """The values, limited to low … high."""
     return apply("clip", a, low, high)
 
 
 def value_of(a: Any) -> Array:
-    """A node's array; an array is its own."""
+    """The array of a node; an array is returned as it is."""
     return np.asarray(a.value if isinstance(a, Node) else a)
 
 
 def softmax(z: Any, axis: int = -1, *, shifted: bool = True) -> Any:
-    """Over an axis; the largest entry is taken away first, unless somebody forgot."""
+    """The softmax over an axis; the largest entry is subtracted first, unless that is forgotten."""
     e = exp(z - value_of(z).max(axis, keepdims=True) if shifted else z)
     return e / _kept(total(e, axis), axis)
 
 
 def _kept(a: Any, axis: int) -> Any:
-    """A sum with its axis put back, of length 1."""
+    """A sum that keeps its axis, with length 1."""
     index: list[Any] = [slice(None)] * (value_of(a).ndim + 1)
     index[axis] = None
     return a[tuple(index)]
@@ -70,15 +70,15 @@ def _kept(a: Any, axis: int) -> Any:
 
 @dataclass(frozen=True)
 class Rounding:
-    """What is kept in a shorter format, and where.
+    """Which values are kept in a shorter format.
 
     Attributes:
         format: "" for none; "float32", "float16", "bfloat16"; "grid": multiples of 2^−bits;
-            "int8": 255 multiples of a fixed unit, for each tensor its own.
-        place: "states": h and c as each step leaves them; "products": what comes out of the
-            recurrent product; "branch": one gate, or the head's input; "everything": all of these
-            and the weights, too; "weights": as they come into the forward pass.
-        bits: of a grid.
+            "int8": 255 multiples of a fixed unit, a different one for each tensor.
+        place: "states": h and c after each step; "products": the results of the recurrent
+            product; "branch": one gate, or the head's input; "weights": the weights as they enter
+            the forward pass; "everything": all of these.
+        bits: those of a grid.
     """
 
     format: str = ""
@@ -90,7 +90,7 @@ class Rounding:
         return f"{name} {self.place}" if name else ""
 
     def at(self, place: str, value: Any, unit: float = 0.0) -> Any:
-        """The value, rounded if this is the place."""
+        """The value, rounded if this is a place where values are rounded."""
         if not self.format or place != self.place != "everything":
             return value
         if place == "weights" and self.format in ("float16", "bfloat16", "float32"):
@@ -115,13 +115,13 @@ FORMATS: dict[str, Callable[[Any], Any]] = {
 
 @dataclass(frozen=True)
 class Network:
-    """What kind of network it is.
+    """The kind of a network.
 
     Attributes:
         cell: one of `CELLS`.
-        layers: one or two, one upon the other.
+        layers: one layer, or two stacked layers.
         both_ways: whether every layer also runs backwards through time.
-        embedding: whether inputs are rows of a table, chosen by numbers that may repeat.
+        embedding: whether inputs are rows of a table, chosen by indices that may repeat.
         attention: whether the answer is read from all steps, weighted by their product with the
             last one.
         head: one of `HEADS`.
@@ -144,21 +144,21 @@ class Network:
         return ", ".join(parts)
 
     def width(self, H: int) -> int:
-        """How many numbers the network has for the head at a step."""
+        """How many inputs the head has at each step."""
         directions = 1 + self.both_ways
         return directions * self.per_lane(H) * (1 + self.attention)
 
     def per_lane(self, H: int) -> int:
-        """Entries of the hidden state of one layer in one direction."""
+        """The number of hidden entries of one layer in one direction."""
         return max(1, H - 1) if self.cell == "projection LSTM" else H
 
     def lanes(self) -> list[str]:
-        """What the names of each layer's and direction's parameters end in."""
+        """The suffixes of the parameters' names, one for each layer and direction."""
         ways = ("", "r") if self.both_ways else ("",)
         return [f"{layer}{way}" for layer in range(1, self.layers + 1) for way in ways]
 
     def shapes(self, I: int, H: int, O: int, vocabulary: int) -> dict[str, tuple[int, ...]]:  # noqa: E741
-        """Every parameter's."""
+        """The shape of every parameter."""
         G, P = GATES[self.cell], self.per_lane(H)
         found: dict[str, tuple[int, ...]] = {}
         if self.embedding:
@@ -191,11 +191,11 @@ class Network:
     def answers(
         self, p: Mapping[str, Any], inputs: Array, start: Callable[[str], Array], to: Rounding
     ) -> Any:
-        """What the network says: (T, B, O), or (1, B, O) of the last step.
+        """The answers of the network: (T, B, O), or (1, B, O) of the last step.
 
         Args:
             p: parameters by name, arrays or nodes.
-            inputs: (T, B, I), or (T, B) numbers of rows.
+            inputs: (T, B, I), or (T, B) indices of rows.
             start: h₀ or c₀ (B, ·) by name and lane.
             to: what is rounded.
         """
@@ -234,7 +234,7 @@ class Network:
 
 
 def _attended(hs: Any, A: Any) -> Any:
-    """The last state beside a mean of all, weighted by a softmax of h_t · A h_T: (1, B, 2·H)."""
+    """The last state and a mean of all, weighted by a softmax of h_t · A h_T: (1, B, 2·H)."""
     scores = total(hs * (hs[-1] @ A), -1)  # (T, B)
     weights = softmax(scores, 0)
     return join(hs[-1:], total(hs * weights[..., None], 0)[None])

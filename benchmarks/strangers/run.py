@@ -1,4 +1,4 @@
-"""What the check says of strangers' networks: one row a network, and what the rows come to."""
+"""The verdicts of the check on strangers' networks: one row per network, and summaries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.several import each
 from benchmarks.strangers.cases import COARSE, Case, case
 from benchmarks.strangers.wrong import wrong
 
-BLURRED = 0.01  # a right gradient that its own rounding changes by more is hardly known to be one
+BLURRED = 0.01  # if rounding changes a right gradient by more, it can hardly be called right
 BLAMED = ("disagree", "refused")
 Groups = Callable[[Row], str]
 GROUPS = ("float64", *reversed(tuple(COARSE)))  # the finest first
@@ -23,14 +23,14 @@ GROUPS = ("float64", *reversed(tuple(COARSE)))  # the finest first
 def strangers(
     right_seeds: Sequence[int], wrong_seeds: Sequence[int], workers: int = 1
 ) -> Iterator[Row]:
-    """One row a network, in any order, so that a part of them says something of all.
+    """One row per network, in random order, so that some of them represent all.
 
     Returns:
-        rows of "part": "strangers"; what `Case.to_dict` or `Wrong.to_dict` says; "right", whether
-        it is; "group", the coarsest rounding; "ours", "message", "smallest_error", "overclaimed",
-        "evaluations" and "seconds" as `trust.trust` has them. Of right ones "off": how far their
-        gradient is from that of the same network in float64 with nothing rounded, relative to it,
-        of the tensor in which that is most. Of wrong ones "effect" and "resolvable", see
+        rows of "part": "strangers"; the entries of `Case.to_dict` or `Wrong.to_dict`; "right",
+        whether it is right; "group", the coarsest rounding; "ours", "message", "smallest_error",
+        "overclaimed", "evaluations" and "seconds" as in `trust.trust`. Right ones have "off", the
+        largest relative distance of any tensor's gradient from that of the same network in
+        float64 with nothing rounded. Wrong ones have "effect" and "resolvable", see
         `Wrong.effect`.
     """
     work = [(True, seed) for seed in right_seeds] + [(False, seed) for seed in wrong_seeds]
@@ -63,7 +63,7 @@ def wrong_row(seed: int) -> Row:
 
 
 def off(drawn: Case) -> float:
-    """How far a right network's gradient is from that of no rounding at all, relative to it."""
+    """The relative distance of a right network's gradient from that without any rounding."""
     own, exact = drawn.target().gradient(), drawn.target("float64").gradient()
     norms = {name: float(np.linalg.norm(array)) for name, array in exact.items()}
     away = {name: float(np.linalg.norm(own[name] - array)) for name, array in exact.items()}
@@ -71,23 +71,23 @@ def off(drawn: Case) -> float:
 
 
 def inside(row: Row) -> str:
-    """The group of a right network by what its forward pass rounds."""
+    """The group of a right network, by what its forward pass rounds."""
     return f"{row['dtype']}, {row['inside'] or 'nothing rounded inside'}"
 
 
 def added(row: Row) -> str:
-    """The group of a right network by how its loss is added up."""
+    """The group of a right network, by how its loss is added up."""
     own = row["loss"]["sum"]
     kept = f"{own['format']} terms" if own["format"] else own["added"]
     return f"{row['dtype']}, {own['shown'] or kept}"
 
 
 def right_summary(rows: Sequence[Row], groups: Groups | None = None) -> list[Row]:
-    """Right networks by group, all of them last.
+    """Right networks by group, with all of them last.
 
     Returns:
-        rows of "group"; "count"; "accepted", "unresolved", shares; "accused", "refused", how many;
-        "at_most", the share of accused ones that so many of them bound, see `trust.at_most`;
+        rows of "group"; "count"; "accepted" and "unresolved", shares; "accused" and "refused",
+        how many; "at_most", the upper bound on the share of accused ones, see `trust.at_most`;
         "blurred", how many of the accused ones have a gradient that is `BLURRED`.
     """
     return [
@@ -106,12 +106,13 @@ def right_summary(rows: Sequence[Row], groups: Groups | None = None) -> list[Row
 
 
 def wrong_summary(rows: Sequence[Row]) -> list[Row]:
-    """Wrong ones by group, all of them last.
+    """Wrong networks by group, with all of them last.
 
     Returns:
-        rows of "group"; "resolvable", how many are; "found", called wrong or refused,
-        "unresolved", shares of them; "accepted", how many; "faint", how many are not resolvable;
-        "faint_accepted", how many of these are accepted; "overclaimed", how many of all.
+        rows of "group"; "resolvable", how many are resolvable; "found", those called wrong or
+        refused, and "unresolved", as shares of these; "accepted", how many of these; "faint", how
+        many are not resolvable; "faint_accepted", how many of the faint ones are accepted;
+        "overclaimed", how many of all.
     """
     found = []
     for name, own in _grouped([row for row in rows if not row["right"]]):

@@ -1,8 +1,8 @@
 """Reverse-mode differentiation over NumPy arrays: a table of operations, one line each.
 
-The same equations run on arrays, which gives a loss, and on `Node`s, which gives its gradient too.
-What an operation computes has the precision that NumPy gives it; what is rounded on purpose is
-`stored`, and its derivative is that of no rounding at all ("straight through").
+The same equations run on arrays, which gives a loss, and on `Node`s, which also gives its gradient.
+The result of an operation has the precision that NumPy gives it. What is rounded on purpose is
+`stored`, whose derivative ignores the rounding ("straight through").
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from throughtime.arrays import Array
 
 
 class Op(NamedTuple):
-    """y = forward(a, …), and what δy gives for each of (a, …): backward(δy, y, a, …)."""
+    """y = forward(a, …), and the derivatives by each of (a, …): backward(δy, y, a, …)."""
 
     forward: Callable[..., Any]
     backward: Callable[..., tuple[Any, ...]]
 
 
 class At(NamedTuple):
-    """A derivative that belongs to one place of an array and is 0 elsewhere."""
+    """A derivative that belongs to one part of an array and is 0 elsewhere."""
 
     place: Any
     part: Any
@@ -71,20 +71,20 @@ OPS: dict[str, Op] = {
 
 
 class Node:
-    """A value on the tape, and how it came about; a parameter came about by nothing."""
+    """A value on the tape, and the operation that made it; a parameter has none."""
 
     __slots__ = ("d", "inputs", "op", "shared", "tape", "value")
-    __array_ufunc__ = None  # an array on the left leaves the operation to us
+    __array_ufunc__ = None  # so that an array on the left leaves the operation to this class
 
     def __init__(self, tape: list[Node], value: Any, op: str = "", inputs: Any = ()) -> None:
         self.tape, self.value, self.op, self.inputs = tape, value, op, inputs
         self.d: Any = None
-        self.shared = False  # whether others hold the same array as `d`
+        self.shared = False  # whether other nodes hold the same array as `d`
         tape.append(self)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of its value."""
+        """The shape of its value."""
         return tuple(self.value.shape)
 
     def __add__(self, other: Any) -> Any:
@@ -119,7 +119,7 @@ class Node:
 
 
 def apply(op: str, *inputs: Any) -> Any:
-    """An operation on arrays; on nodes, where any of its inputs is one."""
+    """An operation on arrays, or on the tape if any of its inputs is a node."""
     for one in inputs:
         if isinstance(one, Node):
             values = [i.value if isinstance(i, Node) else i for i in inputs]
@@ -133,16 +133,16 @@ def gradient(
     """The derivative of a scalar function of named arrays.
 
     Args:
-        function: made of the operations of the table.
-        parameters: where it is differentiated.
+        function: a function that consists of the operations of the table.
+        parameters: the point at which it is differentiated.
         wide: whether the backward pass computes in float64 with the values that the forward pass
-            kept. Otherwise every derivative has the precision of what it belongs to.
+            kept. Otherwise every derivative has the precision of its value.
     """
     tape: list[Node] = []
     leaves = {name: Node(tape, array) for name, array in parameters.items()}
     loss = function(dict(leaves))
     loss.d = np.ones_like(loss.value, np.float64 if wide else None)
-    while tape:  # node by node, so that the memory of each is free again
+    while tape:  # node by node, so that the memory of each is freed
         node = tape.pop()
         if node.op and node.d is not None:
             _send_back(node, wide)
@@ -158,7 +158,7 @@ def _send_back(node: Node, wide: bool) -> None:
     if wide:
         y, *values = map(_widened, (y, *values))
     parts = OPS[node.op].backward(node.d, y, *values)
-    for one, part in zip(node.inputs, parts, strict=False):  # what follows the arrays has none
+    for one, part in zip(node.inputs, parts, strict=False):  # further arguments have none
         if isinstance(one, Node):
             _receive(one, part, np.dtype(np.float64) if wide else one.value.dtype)
     node.d, node.inputs = None, ()
@@ -182,14 +182,14 @@ def _receive(node: Node, part: Any, dtype: np.dtype[Any]) -> None:
 
 
 def _add(array: Array, place: Any, part: Array) -> None:
-    if isinstance(place, np.ndarray):  # which may name one entry several times
+    if isinstance(place, np.ndarray):  # which may contain an index several times
         np.add.at(array, place, part)
     else:
         array[place] += part
 
 
 def _summed(d: Array, shape: tuple[int, ...]) -> Array:
-    """Over the axes along which an array of this shape was repeated."""
+    """The sum over the axes along which an array of this shape was broadcast."""
     if d.ndim > len(shape):
         d = np.asarray(d.sum(tuple(range(d.ndim - len(shape)))))
     ones = tuple(k for k, n in enumerate(shape) if n == 1 and d.shape[k] != 1)

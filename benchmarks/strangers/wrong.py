@@ -1,4 +1,4 @@
-"""Wrong gradients in settings of the same kind: the mistakes of `implementations`."""
+"""Wrong gradients in similar settings: the mistakes of `implementations`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from benchmarks.strangers.losses import Sum
 from corpus import FAULTS
 from throughtime.gradcheck import Target
 
-RATHER = 0.2  # of the networks have each of the features that they may have
+RATHER = 0.2  # the share of networks with each of the features that they may have
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Wrong:
     """One mistake in one style's network, and how its loss is added up.
 
     Attributes:
-        seed: the number that decides everything.
+        seed: the number that determines everything.
         case: the implementation.
         sum: how the terms of its loss, in its own precision, become one number.
         lengths: whether the target has `at_length`.
@@ -54,7 +54,7 @@ class Wrong:
         return f"{self.seed}: {', '.join([str(self.case), *variant, *lengths])} | {self.sum}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The row's own part."""
+        """The entries of a row that describe the case."""
         return self.case.to_dict() | {
             "case": str(self),
             "sum": str(self.sum),
@@ -63,7 +63,7 @@ class Wrong:
 
     @property
     def coarsest(self) -> str:
-        """What is coarsest about it, as `Case.coarsest`."""
+        """The coarsest rounding in it, as `Case.coarsest`."""
         return coarsest(self.case.dtype, "", self.sum)
 
     def target(self, *, plain: bool = False) -> Target:
@@ -71,10 +71,11 @@ class Wrong:
         return self._wrapped(self.case.target(plain=plain))
 
     def effect(self) -> bench.Effect:
-        """What the mistake does to the gradient, and whether the loss as it is added shows it.
+        """The effect of the mistake on the gradient, and whether the loss as it is added shows it.
 
-        `cases.effect`, where u is not the unit roundoff of the implementation's precision but the
-        relative error of the coarsest rounding on the way to its loss, see `Sum.roundoff`.
+        This is `cases.effect`, where u is not the unit roundoff of the implementation's precision
+        but the relative error of the coarsest rounding on the way to its loss, see
+        `Sum.roundoff`.
         """
         right = self.case.target("float64", plain=True)
         terms = np.asarray(quietly(right.loss)())
@@ -100,10 +101,10 @@ class Wrong:
 
 
 def wrong(seed: int) -> Wrong:
-    """The wrong implementation of this number; always the same one on the same machine.
+    """The wrong implementation of this seed, always the same one on the same machine.
 
-    Drawn again where its loss, or its gradient with or without the mistake, is not finite, or
-    where the shapes of such a network leave no room for the mistake.
+    It is drawn again if its loss, or its gradient with or without the mistake, is not finite, or
+    if the mistake is impossible in a network of these shapes.
 
     Example:
         >>> import throughtime as tt
@@ -118,7 +119,7 @@ def wrong(seed: int) -> Wrong:
             if all(map(finite, (right, drawn.target(plain=True), drawn.target()))):
                 return drawn
         except ValueError:
-            continue  # a mistake that such a network cannot have
+            continue  # such a network cannot have this mistake
     raise AssertionError
 
 
@@ -149,7 +150,7 @@ def _drawn(seed: int, attempt: int) -> Wrong:
 
 
 def _variant(d: Draw, style: str, cell: str, fault: str) -> Mapping[str, Any]:
-    """What the network has that its mistake does not settle, and its terms one by one."""
+    """The features of the network that its mistake leaves open, and that its terms are separate."""
     own: dict[str, Any] = {"time": d.of(("mean", "sum")), "batch": d.of(("mean", "sum"))}
     options = {"states": 0.5, "layers": RATHER, "ragged": RATHER, "bidirectional": RATHER}
     options |= {"projection": RATHER} if cell == "LSTM" else {}

@@ -109,7 +109,7 @@ def wrong(seed: int) -> Wrong:
     Example:
         >>> import throughtime as tt
         >>> from benchmarks.strangers import wrong
-        >>> tt.check(wrong(3).target(), diagnose=False).verdict
+        >>> tt.check(wrong(2).target(), diagnose=False).verdict
         'disagree'
     """
     for attempt in count():

@@ -130,7 +130,7 @@ def test_a_large_target_is_sampled_half_where_the_gradient_is_largest():
     assert chosen.size == 4
     assert len(set(chosen)) == 4
     assert set(np.argsort(-gradient)[:2]) <= set(chosen)
-    assert "12 of 2,480 entries alone" in report.circumstances()
+    assert "12 of 2,480 entries one by one" in report.circumstances()
     assert tt.check(net, inputs, targets, entries=7).tensors["0.U"].indices.size == 7
 
 

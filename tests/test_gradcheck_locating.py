@@ -237,7 +237,7 @@ def test_a_row_that_the_loss_hardly_sees_is_not_said_to_agree():
     report = tt.check(spoilt(target, np.s_[10:], 2.0), effort="quick", **GIVEN)
     (sentence,) = said(report, "A")
     assert sentence.startswith("A: wrong throughout rows 10–19: all ")
-    assert sentence.endswith("wrong; whether row 9 agrees cannot be told.")
+    assert sentence.endswith("wrong; it cannot be told whether row 9 agrees.")
 
 
 def test_many_areas_and_entries_are_each_found_once():

@@ -103,7 +103,7 @@ def test_two_entries_that_cancel_are_seen():
     [
         (
             lambda A, rms: np.multiply(A, 1.1, out=A),
-            "A: wrong throughout: all 6 entries looked at are",
+            "A: wrong throughout: all 6 entries checked are",
         ),
         (lambda A, rms: np.negative(A[100:], out=A[100:]), "A: wrong throughout rows 100–199"),
     ],
@@ -187,7 +187,7 @@ def test_after_a_disagreement_no_further_point_is_looked_at_and_that_is_said():
     )
     report = tt.check(doubled)
     assert [point.name for point in report.points] == ["as given"]
-    assert "It disagrees as given: no further point was looked at." in report.notes
+    assert "The gradient disagrees as given, so no other point was checked." in report.notes
     assert not any("further point" in note for note in tt.check(doubled, points=["as given"]).notes)
 
 

@@ -42,7 +42,7 @@ ONE_POINT_ALONE = (
     "{names}: the gradient seems to differ at one point, but not at another point, and the loss is "
     "coarsely rounded: it is not called wrong for that."
 )
-NOT_FURTHER = "It disagrees as given: no further point was looked at."
+NOT_FURTHER = "The gradient disagrees as given, so no other point was checked."
 
 
 def check_target(
@@ -222,7 +222,7 @@ class _Check:
                         self._at(f"T = {steps}", shorter, given)
         except Spent:
             self.budget_ended = True
-            self.notes.append("The budget ended before all points were looked at.")
+            self.notes.append("The budget ended before all points were checked.")
 
     def _at_characteristic_point(self, given: EvaluationPoint) -> None:
         if is_characteristic(self.target.parameters):

@@ -341,8 +341,8 @@ def kept_part(gradients: Sequence[Mapping[str, Array]], names: Sequence[str]) ->
 
 
 UNSTEADY = (
-    "Repeated evaluations differ in their last digits, as sums do whose order changes from call "
-    "to call; the error bars take it in."
+    "Repeated evaluations differ in their last digits, as sums do if their order changes from call "
+    "to call; the error bars include this."
 )
 
 RESET = "put it back before each evaluation: Target(reset=…)"

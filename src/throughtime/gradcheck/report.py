@@ -371,7 +371,7 @@ def circumstances(report: Report) -> str:
         together = f"{reached} of {len(tensors)} tensors as a whole"
     steps = f", T = {report.steps}" if report.steps else ""
     return (
-        f"{report.dtype}{steps}; {looked:,} of {total:,} entries alone, {together}; "
+        f"{report.dtype}{steps}; {looked:,} of {total:,} entries one by one, {together}; "
         f"{report.evaluations:,} loss evaluations"
     )
 
@@ -429,7 +429,7 @@ def explained_part(cause: Cause, number: int) -> Iterator[str]:
         undone = "this" if number == 1 else "this and those above"
         yield f"d = {before:.2g} as it is; {after:.1g} with {undone} undone."
     if cause.alternatives:
-        yield f"Not to be told apart from it here: {', '.join(cause.alternatives)}."
+        yield f"It cannot be distinguished here from: {', '.join(cause.alternatives)}."
 
 
 def plain_data(value: Any) -> Any:

@@ -238,7 +238,7 @@ def describe_location(point: EvaluationPoint, name: str, found: TensorMeasuremen
     for wrong in found.located.areas:
         outside = f", and {_strips(wrong.agreeing, shape)}" if wrong.agreeing else ""
         if wrong.unclear:
-            outside += f"; whether {_strips(wrong.unclear, shape)} cannot be told"
+            outside += f"; it cannot be told whether {_strips(wrong.unclear, shape)}"
         said.append(_sentence(point, name, [wrong], outside))
     left = [area.words(shape) for area in found.located.left]
     if left:
@@ -280,7 +280,7 @@ def _sentence(point: EvaluationPoint, name: str, areas: Sequence[LocatedArea], o
     whole = areas[0].area == Area.whole(shape)
     sample = measured < sum(one.area.size for one in areas)
     entries = f"{measured:,} entr{'y' if measured == 1 else 'ies'}"
-    entries += " looked at" * sample + " there" * (not whole)
+    entries += " checked" * sample + " there" * (not whole)
     throughout = wrong == measured
     inside = f"all {entries} are" if throughout else f"{wrong:,} of {entries} {_are(wrong)}"
     where = "" if whole else " " + " and ".join(_words(point, name, one.area) for one in areas)
@@ -313,7 +313,7 @@ def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-BUDGET = "allow more evaluations or seconds: the budget ended before all was looked at"
+BUDGET = "allow more evaluations or seconds: the budget ended before everything was checked"
 UNDEFINED = "the loss is NaN or infinite, or raises, around this point: check its domain"
 KINK = "the loss has a kink here, as a ReLU at 0: move the parameters or inputs a little"
 TERMS = "return the loss as an array of per-step terms, which are then summed in float64"

@@ -66,8 +66,8 @@ CLOSE_POINT_SEEDS = 1000  # from here on: those of the directions to them
 CLOSE_POINT_ERROR = 0.05  # of the difference: an error bar there that need not be narrower
 STEADY_PART = 0.1  # of the difference: it stays the same within this …
 STEADY_POINTS = 3  # … at so many points: no more are needed
-# Standard deviations over all points, beyond which a mean is no rounding: where the loss is known
-# to be rounded inside, and where nothing speaks for it.
+# How many standard deviations over all points a mean must exceed to be more than rounding: first
+# if the loss is known to be rounded inside, then if there is no sign of rounding.
 CONSTANT_DEVIATIONS, FAIRLY_CONSTANT_DEVIATIONS = 4.0, 2.0
 
 # Where in a tensor something is wrong (`locating`, `areas`).

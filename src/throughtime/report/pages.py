@@ -169,7 +169,7 @@ def _of_tensors(report: Report) -> Iterator[Table]:
 
 
 def _points(report: Report) -> Iterator[Table]:
-    """The points that were looked at; tensors that disagree have a column if there are any."""
+    """The points that were checked; tensors that disagree have a column if there are any."""
     if len(report.points) < 2:
         return
     rows = [

@@ -95,7 +95,7 @@ class Taps:
         return found[0]
 
     def samples(self, module: str) -> Samples:
-        """The gradient of each sequence alone: weight's name -> (B, *shape of the weight).
+        """The gradient of each sequence alone: weight's name -> (B, …), as the weight.
 
         Summed over its first axis it is what `.grad` gains; several calls are added up.
         """

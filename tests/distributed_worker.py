@@ -18,6 +18,9 @@ from throughtime.training import Settings, Trainer, distributed, read
 from throughtime.training.distributed import Pulse
 
 
+PATIENCE = 120  # seconds
+
+
 def train(arguments):
     """The second process sends a signal: SIGKILL to itself, others to the launcher."""
     accidents = os.environ["ACCIDENTS"].split(",")
@@ -28,7 +31,12 @@ def train(arguments):
     def step(trainer, step=Trainer.step):
         done = step(trainer)
         if trainer.processes.rank == 1 and done.number == int(update):
+            handler = signal.getsignal(signal.SIGTERM)
             os.kill(os.getpid() if name == "SIGKILL" else os.getppid(), number)
+            # The launcher passes it on when it gets round to it; the run must not end before.
+            until = time.monotonic() + PATIENCE
+            while signal.getsignal(signal.SIGTERM) is handler and time.monotonic() < until:
+                time.sleep(0.01)
         return done
 
     Trainer.step = step

@@ -17,7 +17,6 @@ from throughtime.cli import main
 from throughtime.training import Settings, Trainer, distributed, read
 from throughtime.training.distributed import Pulse
 
-
 PATIENCE = 120  # seconds
 
 

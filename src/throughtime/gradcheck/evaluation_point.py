@@ -288,8 +288,9 @@ class EvaluationPoint:
     def coarse(self) -> bool:
         """Whether the loss is rounded more than single precision does, or more than it shows."""
         size = max(abs(self.loss), *map(self.weight, self.parameters))  # a loss may be near 0
-        noisy = self.noise.deviation > ROUNDED_LOSS * size or self.noise.digits > ROUNDED_LOSS
-        return noisy or self.rounded_inside or bool(self.own_noise)
+        loudest = max([self.noise.deviation, *self.own_noise.values()])
+        few_digits = max(loudest / size if size else 0.0, self.noise.digits) > ROUNDED_LOSS
+        return few_digits or self.rounded_inside
 
     def learn_noise(self, blocks: tuple[DirectionBlock, ...], deviation: float) -> None:
         """Notes how much noise the loss has along these tensors; others may have less."""

@@ -45,22 +45,7 @@ def forward(
     kept = Columns(_empty(T, B, len(names) * cell.units, dtype), names)
     active = None if lengths is None else active_steps(T, lengths)
     tape = Tape(inputs, states, kept, active)
-    numbers, classes = _numbers_or_classes(inputs)
-    _engine.forward(
-        engine_cell(cell),
-        W=p["W"],
-        U=p["U"],
-        b=p["b"],
-        p=p.get("p"),
-        R=p.get("R"),
-        c_bias=p.get("c"),
-        inputs=numbers,
-        classes=classes,
-        lengths=None if lengths is None else np.ascontiguousarray(lengths, np.intp),
-        h=states["h"],
-        c=states.get("c"),
-        kept=kept.packed,
-    )
+    _engine.forward(engine_cell(cell), **_common(cell, p, tape, lengths))
     h = states["h"][1:]
     outputs = h if active is None else h * active
     return outputs, {name: array[T] for name, array in states.items()}, tape
@@ -97,21 +82,9 @@ def backward(
         deltas = {name: _empty(T, B, size, dtype) for name, size in sizes.items()}
         deltas["z"] = _empty(T, B, len(p["b"]), dtype)
     lengths = None if tape.active is None else tape.active.sum(axis=(0, 2))
-    numbers, classes = _numbers_or_classes(tape.inputs)
     _engine.backward(
         engine_cell(cell),
-        W=p["W"],
-        U=p["U"],
-        b=p["b"],
-        p=p.get("p"),
-        R=p.get("R"),
-        c_bias=p.get("c"),
-        inputs=numbers,
-        classes=classes,
-        lengths=None if lengths is None else np.ascontiguousarray(lengths, np.intp),
-        h=_contiguous(tape.states["h"]),
-        c=None if "c" not in sizes else _contiguous(tape.states["c"]),
-        kept=_packed(cell, tape),
+        **_common(cell, p, tape, lengths),
         doutputs=doutputs,
         dh=d["h"],
         dc=d.get("c"),
@@ -131,6 +104,27 @@ def backward(
         if own[name] is not array:
             array += own[name]
     return LocalGradients(dict(gradient), dinputs, d, deltas)
+
+
+def _common(
+    cell: CellDescription, p: Mapping[str, Array], tape: Tape, lengths: Array | None
+) -> dict[str, Any]:
+    """What both passes are given: parameters, inputs, lengths, states, and what is kept."""
+    numbers, classes = _numbers_or_classes(tape.inputs)
+    return {
+        "W": p["W"],
+        "U": p["U"],
+        "b": p["b"],
+        "p": p.get("p"),
+        "R": p.get("R"),
+        "c_bias": p.get("c"),
+        "inputs": numbers,
+        "classes": classes,
+        "lengths": None if lengths is None else np.ascontiguousarray(lengths, np.intp),
+        "h": _contiguous(tape.states["h"]),
+        "c": _contiguous(tape.states["c"]) if "c" in cell.state_sizes else None,
+        "kept": _packed(cell, tape),
+    }
 
 
 def _packed(cell: CellDescription, tape: Tape) -> Array:

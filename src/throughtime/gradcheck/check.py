@@ -32,7 +32,9 @@ from throughtime.gradcheck.target import Evaluator, Target
 from throughtime.gradcheck.tolerances import (
     CLAIMS_ELSEWHERE,
     DIRECTIONS_TO_RESOLVE,
+    DISTANT_POINT_SEED,
     FEWEST_EVALUATIONS,
+    FURTHER_POINT_SEED,
 )
 from throughtime.gradcheck.verdict import rejects
 from throughtime.gradcheck.workers import Runner, Workers, check_workers, measure_serially
@@ -184,13 +186,8 @@ class _Check:
         claims: Mapping[str, Sequence[SearchDirection]],
     ) -> set[str]:
         """The tensors whose gradient is rejected along these directions where parameters stand."""
-        try:
-            gradient = Evaluator(target).gradient()
-        except CheckError:
-            return set()
-        point = EvaluationPoint(target, gradient, self.budget, self.seed + 23)
-        point.survey(given)
-        if not np.isfinite(point.loss):
+        point, _ = self._point_here(target, given, DISTANT_POINT_SEED)
+        if point is None:
             return set()
         wrong: set[str] = set()
         for _ in range(2):  # the second time with the noise that the first has shown
@@ -232,16 +229,9 @@ class _Check:
 
     def _at(self, name: str, target: Target, given: EvaluationPoint) -> None:
         """Checks one further point, without single entries unless something is wrong there."""
-        evaluator = Evaluator(target)
-        try:
-            gradient = evaluator.gradient()
-        except CheckError as problem:
+        point, problem = self._point_here(target, given, FURTHER_POINT_SEED)
+        if point is None:
             self.notes.append(f"{name}: left out; {problem}.")
-            return
-        point = EvaluationPoint(target, gradient, self.budget, self.seed + 11)
-        point.survey(given)
-        if not np.isfinite(point.loss):
-            self.notes.append(f"{name}: left out; the loss is not finite there.")
             return
         # What small weights hide at the point as given, they hide at any length.
         hopeful = name == CHARACTERISTIC or not self.hidden
@@ -259,6 +249,20 @@ class _Check:
             self._confirm_at_another_point(target, examination)
         examination.locate()
         self.further.append(self._summary(name, examination).point)
+
+    def _point_here(
+        self, target: Target, given: EvaluationPoint, seed: int
+    ) -> tuple[EvaluationPoint | None, str]:
+        """The point at which the parameters stand now; None, and why, where nothing is measured."""
+        try:
+            gradient = Evaluator(target).gradient()
+        except CheckError as problem:
+            return None, str(problem)
+        point = EvaluationPoint(target, gradient, self.budget, self.seed + seed)
+        point.survey(given)
+        if not np.isfinite(point.loss):
+            return None, "the loss is not finite there"
+        return point, ""
 
     def _summary(self, name: str, examination: Examination) -> Summary:
         found = summarise(name, examination)

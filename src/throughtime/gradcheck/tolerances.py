@@ -106,6 +106,7 @@ NEAR_MOVE = 1e-3  # of a tensor's rms
 # Further points (`points`).
 CHARACTERISTIC_RMS = 0.5  # of weights at a characteristic point …
 CHARACTERISTIC_WIDTH = 16.0  # … of tensors up to so wide; of wider ones less: products of order 1
+FURTHER_POINT_SEED, DISTANT_POINT_SEED = 11, 23  # added to the seed: directions of their own
 CHARACTERISTIC_FACTOR = 2.0  # weights within this factor of it are characteristic as they are
 
 # What would resolve a tensor (`summary`).

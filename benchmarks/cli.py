@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     about = "Speed and trust, measured side by side with other tools."
-    parser: argparse.ArgumentParser = Parser(prog="benchmarks", description=about)
+    parser: argparse.ArgumentParser = Parser(prog="python -m benchmarks", description=about)
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
     kinds = parser.add_subparsers(dest="command", required=True, metavar="WHAT")
     engine = kinds.add_parser("engine", help="forward and backward of one recurrent layer")

@@ -207,4 +207,4 @@ def test_stairs_that_no_short_move_crosses_accuse_no_one(number, seed):
 
 def test_a_difference_seen_at_one_point_alone_is_told():
     report = tt.check(case(53939).target(), seed=7, diagnose=False)
-    assert any("but not at another point" in note for note in report.notes)
+    assert any("but not at a distant point" in note for note in report.notes)

@@ -17,5 +17,5 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Refuses, with the way out."""
     what = " ".join(options.arguments) or "engine"
-    way_out = f"in it, run: python -m benchmarks {what}"
-    refuse("benchmarks", "a checkout of throughtime", "an installed package", way_out)
+    expected = f"python -m benchmarks {what}, in a checkout"
+    refuse("benchmarks", expected, "throughtime bench", "the package does not include them")

@@ -41,8 +41,8 @@ from throughtime.gradcheck.workers import Runner, Workers, check_workers, measur
 from throughtime.progress import progress_bar
 
 ONE_POINT_ALONE = (
-    "{names}: the gradient seems to differ at one point, but not at another point, and the loss is "
-    "coarsely rounded: it is not called wrong for that."
+    "{names}: the gradient seems to differ here, but not at a distant point; the loss is coarsely "
+    "rounded, so the gradient is not called wrong for that."
 )
 NOT_FURTHER = "The gradient disagrees as given, so no other point was checked."
 
@@ -152,14 +152,14 @@ class _Check:
             if examination.small or not examination.wrong:
                 examination.single_entries()
             if examination.wrong and CHARACTERISTIC in self.points and point.coarse:
-                self._confirm_at_another_point(self.target, examination)
+                self._confirm_at_another_point(AS_GIVEN, self.target, examination)
             examination.locate()
         except Spent:
             for found in examination.found.values():
                 found.unreached = True
         return examination
 
-    def _confirm_at_another_point(self, target: Target, given: Examination) -> None:
+    def _confirm_at_another_point(self, name: str, target: Target, given: Examination) -> None:
         """Takes back the rejection of tensors whose gradient is not rejected at a distant point.
 
         A fault of a backward pass shows wherever weights are of ordinary size; what stairs that
@@ -177,7 +177,7 @@ class _Check:
         doubtful = set(claims) - wrong
         given.excuse(doubtful)
         if doubtful:
-            self.notes.append(ONE_POINT_ALONE.format(names=", ".join(sorted(doubtful))))
+            self._note(name, ONE_POINT_ALONE.format(names=", ".join(sorted(doubtful))))
 
     def _wrong_elsewhere(
         self,
@@ -246,7 +246,7 @@ class _Check:
         else:
             examination.screen(closer=hopeful)
         if examination.wrong and (point.coarse or given.coarse):
-            self._confirm_at_another_point(target, examination)
+            self._confirm_at_another_point(name, target, examination)
         examination.locate()
         self.further.append(self._summary(name, examination).point)
 
@@ -266,9 +266,13 @@ class _Check:
 
     def _summary(self, name: str, examination: Examination) -> Summary:
         found = summarise(name, examination)
-        where = "" if name == AS_GIVEN else f"{name}: "
-        self.notes += [where + note for note in found.notes]
+        self._note(name, *found.notes)
         return found
+
+    def _note(self, name: str, *notes: str) -> None:
+        """Notes of a point, which begin with its name unless it is the point as given."""
+        where = "" if name == AS_GIVEN else f"{name}: "
+        self.notes += [where + note for note in notes]
 
     def _report(self, point: EvaluationPoint, examination: Examination, given: Point) -> Report:
         elsewhere = {point.name: point for point in self.further}

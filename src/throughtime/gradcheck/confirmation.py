@@ -175,7 +175,7 @@ def _at_nearby_points(
 ) -> dict[int, Measurement]:
     """The claims; those that are not the same at nearby points reject the gradient no longer."""
     open_ = dict(claims)
-    residuals = {k: [claim.residual] for k, claim in claims.items()}
+    seen = {k: [claim] for k, claim in claims.items()}
     for number in range(CLOSE_POINTS):
         if not open_:
             break
@@ -187,15 +187,22 @@ def _at_nearby_points(
                 )
                 found = other.measure(direction) if other is not None else None
                 if found is not None and np.isfinite(found.error):
-                    residuals[k].append(found.residual)
-        open_ = {k: claim for k, claim in open_.items() if not _steady(residuals[k])}
+                    seen[k].append(found)
+        open_ = {k: claim for k, claim in open_.items() if not any(map(_steady, _sizes(seen[k])))}
     least = CONSTANT_DEVIATIONS if point.own_noise else FAIRLY_CONSTANT_DEVIATIONS
     return {
         k: with_error_covering(claim)
-        if k in open_ and not _constant(residuals[k], least)
+        if k in open_ and not any(_constant(sizes, least) for sizes in _sizes(seen[k]))
         else claim
         for k, claim in claims.items()
     }
+
+
+def _sizes(found: Sequence[Measurement]) -> tuple[list[float], list[float]]:
+    """A difference by itself, and in proportion to the slope, as of a gradient off by a factor."""
+    residuals = [m.residual for m in found]
+    slopes = [max(abs(m.gradient), abs(m.numerical)) or 1.0 for m in found]
+    return residuals, [r / s for r, s in zip(residuals, slopes, strict=True)]
 
 
 def _steady(residuals: Sequence[float]) -> bool:
@@ -290,7 +297,8 @@ class ClaimTest:
             return None  # at other places its gradient is that of another loss
         shown, length = None, max(SHORT_STEP_RATIO * near, self.unit)
         longest = length
-        while shown is None and length >= near and len(self.moves) < MOST_MOVES:
+        shortest = near / LENGTH_RATIO
+        while shown is None and length >= shortest and len(self.moves) < MOST_MOVES:
             move = self.integrate_over(length)
             shown = self.shows_difference(move, self.bars(move))
             length /= LENGTH_RATIO
@@ -444,7 +452,9 @@ class ClaimTest:
                 return None
             known.append(self.slope_over(min(LENGTH_RATIO * longest, limit)).error)
         # Measurements that show the difference are in doubt: their noise is that of one tread.
-        moved = [(m.error, m.deviation) for m in self.moves if not self.shows_difference(m)]
+        # Nor is what a move leaves over noise where the gradient bends too much to be integrated.
+        known_moves = filter(self.gradient_known, self.moves)
+        moved = [(m.error, m.deviation) for m in known_moves if not self.shows_difference(m)]
         agreeing = [(f.error, f.deviation) for f in self.slopes if not self.differs(f)]
         every = [(f.error, f.deviation) for f in self.slopes]
         finite = [min(each) for each in (moved, agreeing, every) if np.isfinite(each).any()]

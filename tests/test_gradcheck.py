@@ -60,6 +60,19 @@ def test_a_gradient_averaged_over_the_steps_is_T_minus_1_by_T_plus_1_off(dtype, 
         assert tensor.discrepancy == pytest.approx((T - 1) / (T + 1), rel=1e-3)
 
 
+@pytest.mark.parametrize("seed", [0, 2, 5])
+def test_a_factor_is_seen_in_every_tensor_of_a_network_that_bends_sharply(seed):
+    """At points close by the slopes are other ones altogether, and off by the same factor."""
+    T, B, V = 39, 2, 12
+    layers = [tt.Embedding(V, 6), tt.LSTM(6, 10), tt.Dense(10, V)]
+    net = tt.Network(layers, tt.SoftmaxCrossEntropy(time="sum"), dtype="float64", seed=seed)
+    net.parameters.flat[...] *= 8
+    codes = np.random.default_rng(seed).integers(0, V, (T + 1, B))
+    wrong = with_gradient(net, codes[:-1], codes[1:], lambda g: g / T)
+    report = tt.check(wrong, effort="quick", diagnose=False)
+    assert {tensor.verdict for tensor in report.tensors.values()} == {"disagree"}
+
+
 FAULTS = {
     "sign": lambda g: -g,
     "two percent": lambda g: g * 1.02,

@@ -12,6 +12,7 @@ from throughtime.cells.compiled import (
     embedding_backward,
     engine_cell,
 )
+from throughtime.cells.derived import CellDefinition, DerivedCell, cell
 from throughtime.cells.description import (
     Activation,
     GateSpec,
@@ -44,7 +45,9 @@ __all__ = [
     "WORTH_KEEPING",
     "Activation",
     "Cell",
+    "CellDefinition",
     "Columns",
+    "DerivedCell",
     "GateSpec",
     "LocalGradients",
     "OptionSpec",
@@ -55,6 +58,7 @@ __all__ = [
     "Tape",
     "active_steps",
     "added",
+    "cell",
     "dense_backward",
     "dense_forward",
     "embedding_backward",

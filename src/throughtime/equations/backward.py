@@ -8,7 +8,7 @@ the δ through which they reach the loss, is written once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,7 +38,8 @@ class BackwardPass:
 
     Attributes:
         trace: the step.
-        names: of the forward values that have one.
+        names: of the forward values that have one; the state c is `c` before the step and `c_t`
+            after it.
         arriving: δ of each state after the step, as it comes from later steps and the outputs.
         lines: in the order in which they are computed.
         deltas: δ of each state before the step.
@@ -53,9 +54,9 @@ class BackwardPass:
     deltas: Mapping[str, Node]
     parameters: Mapping[str, Node]
     inputs: Node | None
-    named: Mapping[int, str] = field(default_factory=dict)
 
 
+SHAPES = {"part", "reshape", "transpose", "expand", "broadcast"}
 # Their value is worth a name, since their slope is written with it.
 REUSED = {"tanh", "sigmoid", "exp", "sqrt", "softmax", "relu", "expm1"}
 
@@ -77,7 +78,7 @@ class _Derivation:
         for node in self.forward:
             for operand in node.operands:
                 self.uses[operand.number] = self.uses.get(operand.number, 0) + 1
-        self.names = names_of(trace, self.forward, self.uses)
+        self.names, self.own_line = names_of(trace, self.forward, self.uses)
         self.terms: dict[int, list[tuple[str, Node]]] = {}
         self.lines: list[Line] = []
 
@@ -94,7 +95,7 @@ class _Derivation:
             if not terms or node.operation == "constant":
                 continue
             delta = self._sum(node, terms)
-            if node.number in self.names or node.leaf:
+            if node.number in self.own_line or node.leaf:
                 delta = self._line(node, delta, [through for through, _ in terms])
             found[node.number] = delta
             if not node.leaf:
@@ -117,8 +118,8 @@ class _Derivation:
 
     def _line(self, node: Node, delta: Node, through: list[str]) -> Node:
         """Gives a δ its own line, and a name for the lines below."""
-        if delta.operation == "arriving" and node.leaf is False:
-            return delta  # what arrives is all there is
+        if delta.operation in ("arriving", "let") and not node.leaf:
+            return delta  # it has a name already
         delta = self.graph.apply("let", delta, of=node.number)
         self.lines.append(Line(node, delta, tuple(through)))
         return delta
@@ -128,7 +129,7 @@ class _Derivation:
         attributes = dict(node.attributes)
         operation = OPERATIONS[node.operation]
         shares = operation.derivative(delta, node, *node.operands, **attributes)
-        through = self.names.get(node.number, self._way(node))
+        through = self._way(node)
         for operand, share in zip(node.operands, shares, strict=False):
             if share is None or operand.operation == "constant" or share.value == 0:
                 continue
@@ -138,11 +139,10 @@ class _Derivation:
             self.terms.setdefault(operand.number, []).append((through, share))
 
     def _way(self, node: Node) -> str:
-        """The named value that an unnamed one leads to."""
-        for later in self.forward:
-            if node in later.operands:
-                return self.names.get(later.number) or self._way(later)
-        return ""
+        """The value with a line of its own that another one leads to."""
+        while node.number not in self.own_line:
+            node = next(later for later in self.forward if node in later.operands)
+        return self.names[node.number]
 
     def _sum(self, node: Node, terms: list[tuple[str, Node]]) -> Node:
         joined = _joined(node, [term for _, term in terms])
@@ -168,39 +168,55 @@ def _refuse_unused(trace: Trace, forward: Iterable[Node]) -> None:
             )
 
 
-def names_of(trace: Trace, forward: list[Node], uses: Mapping[int, int]) -> dict[int, str]:
-    """The name of each value that has one: a local variable's, or one made up where it is reused.
+def names_of(
+    trace: Trace, forward: list[Node], uses: Mapping[int, int]
+) -> tuple[dict[int, str], set[int]]:
+    """The name of each value that has one, and the values whose δ has a line of its own.
 
-    A value keeps its first name. A name that was given to several values goes to the last of
-    them, which is what the source means by it further down; the earlier ones get a number.
+    Names are those of local variables; where a name was given to several values, the earlier ones
+    get a number. Names are made up for values that the backward pass reuses, such as σ(z), and for
+    values that are used more than once, whose δ would otherwise be written out more than once.
     """
     known = {node.number for node in forward}
-    leaves = {*trace.states, *trace.parameters, trace.inputs.name}
     names = {node.number: f"{name}_t" for name, node in trace.after.items() if not node.leaf}
-    taken = {*names.values(), *leaves}
+    taken = {*names.values(), *trace.states, *trace.parameters, trace.inputs.name}
     last = {own.name: own.node.number for own in trace.named}
     for own in trace.named:
         number, name = own.node.number, own.name
         if number in names or number not in known or own.node.leaf:
             continue
-        if last[name] != number or name in taken:
-            name = _free(name, taken)
-        names[number] = name
-        taken.add(name)
+        names[number] = name if last[name] == number and name not in taken else _free(name, taken)
+        taken.add(names[number])
+    own_line = set(names)
+
+    def give(node: Node, made: str) -> None:
+        names[node.number] = made if made not in taken else _free(made, taken)
+        taken.add(names[node.number])
+
+    for node in forward:
+        inner = node.operands[0] if node.operation in REUSED else node
+        if inner is not node and inner.number not in names and not inner.leaf:  # a pre-activation
+            outer = names.get(node.number, "").removesuffix("_t")
+            several = sum(n.operation in REUSED for n in forward) > 1
+            give(inner, f"z_{outer}" if outer and several else "z")
+            own_line.add(inner.number)
     for node in forward:
         number = node.number
         if number in names or node.leaf:
             continue
+        split = any(other.operation == "part" for other in _users(forward, node))
+        several = uses.get(number, 0) > 1 and node.operation not in SHAPES
         if node.operation in REUSED:
-            inner = names.get(node.operands[0].number) or _leaf_name(node.operands[0])
+            inner = (names.get(node.operands[0].number) or _leaf_name(node.operands[0])).removesuffix("_t")
             made = f"{node.operation}_{inner}" if inner else node.operation
-        elif uses.get(number, 0) > 1 and node.operation not in ("part", "reshape", "transpose"):
-            made = "z" if any(n.operation == "part" for n in _users(forward, node)) else "a"
+        elif several or (split and node.batched):
+            made = "z" if split else "a"
         else:
             continue
-        names[number] = made if made not in taken else _free(made, taken)
-        taken.add(names[number])
-    return names
+        if several or split:
+            own_line.add(number)
+        give(node, made)
+    return names, own_line
 
 
 def _leaf_name(node: Node) -> str:

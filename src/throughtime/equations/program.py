@@ -9,7 +9,7 @@ Arrays have the axes of time and batch in front of those that a node's shape tel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from throughtime.equations.functions import relu, sigmoid, softmax, softplus
 from throughtime.equations.graph import OPERATIONS, Node, reachable
 from throughtime.equations.operations import ELEMENTWISE
 
-Values = Mapping[str, Array]
+NO_MOVES: Mapping[int, Array] = {}
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,19 @@ class Phase:
         code: the source of its function.
         takes: the nodes that it is given, in order.
         gives: the nodes that it computes, in order.
-        run: from a list of the former to a list of the latter.
+        run: from a list of the former, and moves, to a list of the latter.
     """
 
     code: str
     takes: tuple[Node, ...]
     gives: tuple[Node, ...]
-    run: Callable[[Sequence[Any]], list[Array]]
+    run: Callable[[Sequence[Any], Mapping[int, Array]], list[Array]]
 
-    def __call__(self, known: Mapping[int, Array]) -> dict[int, Array]:
-        """The computed values by number, from known ones by number."""
-        found = self.run([known[node.number] for node in self.takes])
+    def __call__(
+        self, known: Mapping[int, Array], moves: Mapping[int, Array] = NO_MOVES
+    ) -> dict[int, Array]:
+        """The computed values by number, from known ones by number; `moves` are added to some."""
+        found = self.run([known[node.number] for node in self.takes], moves)
         return {node.number: value for node, value in zip(self.gives, found, strict=True)}
 
 
@@ -109,12 +111,12 @@ def program(backward: BackwardPass) -> Program:
     of_step = {n.number for n in kept} | in_step
     given = (*early, trace.inputs) if trace.inputs.number in of_step else early
     return Program(
-        shared=_phase(shared, shared),
-        of_inputs=_phase(early, [n for n in given if n.number in of_step]),
-        step=_phase(late, (*ends, *kept)),
-        step_backward=_phase(stepwise, (*back_ends, *frontier)),
-        of_parameters=_phase(finishing, parameters),
-        to_inputs=_phase(_only(finishing, inputs), inputs),
+        shared=phase(shared, shared),
+        of_inputs=phase(early, [n for n in given if n.number in of_step]),
+        step=phase(late, (*ends, *kept)),
+        step_backward=phase(stepwise, (*back_ends, *frontier)),
+        of_parameters=phase(finishing, parameters),
+        to_inputs=phase(_only(finishing, inputs), inputs),
         kept=kept,
         frontier=frontier,
         after=after,
@@ -144,13 +146,22 @@ def _depending(nodes: Iterable[Node], on: Iterable[Node]) -> set[int]:
     return found
 
 
-def _phase(nodes: Sequence[Node], gives: Sequence[Node]) -> Phase:
+def phase(
+    nodes: Sequence[Node], gives: Sequence[Node], moved: Collection[int] = ()
+) -> Phase:
+    """A part of the computation, compiled.
+
+    Args:
+        nodes: what may be computed; the rest is given.
+        gives: what is wanted.
+        moved: numbers of values to which moves are added as soon as they are computed.
+    """
     nodes = _only(nodes, gives)
     inside = {node.number for node in nodes if not node.leaf}
     outside = {o.number: o for n in nodes for o in n.operands if o.number not in inside}
     outside |= {n.number: n for n in gives if n.number not in inside}
     takes = tuple(n for _, n in sorted(outside.items()) if n.operation != "constant")
-    code = _Emitter(nodes, takes, tuple(gives)).code()
+    code = _Emitter(nodes, takes, tuple(gives), moved).code()
     space: dict[str, Any] = dict(NAMESPACE)
     exec(compile(code, "<derived step>", "exec"), space)
     return Phase(code, takes, tuple(gives), space["run"])
@@ -160,9 +171,13 @@ class _Emitter:
     """The source of a phase's function: an assignment for each node."""
 
     def __init__(
-        self, nodes: Sequence[Node], takes: tuple[Node, ...], gives: tuple[Node, ...]
+        self,
+        nodes: Sequence[Node],
+        takes: tuple[Node, ...],
+        gives: tuple[Node, ...],
+        moved: Collection[int],
     ) -> None:
-        self.takes, self.gives = takes, gives
+        self.takes, self.gives, self.moved = takes, gives, moved
         # An outer product that is summed at once over steps and sequences is never built.
         self.summed = {
             n.operands[0].number
@@ -175,10 +190,12 @@ class _Emitter:
         self.nodes = [n for n in used if n.number not in self.summed or n.number in others]
 
     def code(self) -> str:
-        lines = ["def run(given):"]
+        lines = ["def run(given, moves):"]
         if self.takes:
             lines.append(f"    [{', '.join(self._name(node) for node in self.takes)}] = given")
-        lines += [f"    {self._name(node)} = {self._expression(node)}" for node in self.nodes]
+        for node in self.nodes:
+            move = f" + moves.get({node.number}, 0.0)" if node.number in self.moved else ""
+            lines.append(f"    {self._name(node)} = {self._expression(node)}{move}")
         lines.append(f"    return [{', '.join(self._word(node) for node in self.gives)}]")
         return "\n".join(lines) + "\n"
 

@@ -82,8 +82,8 @@ class LiveExample:
         """All values of every step, by number.
 
         Args:
-            moves: what is added to a value of a step, by the value's number and the step; at step
-                −1 to a parameter.
+            moves: what is added to a value of a step, by the value's number and the step; with
+                −1 for the step, of all steps.
         """
         moves = moves or {}
         trace, state, steps = self.trace, self.initial, []
@@ -97,7 +97,7 @@ class LiveExample:
             known[x] = self.inputs[t] + moves.get((x, t), 0.0)
             for name, node in trace.states.items():
                 known[node.number] = state[name] + moves.get((node.number, t), 0.0)
-            own = {number: move for (number, step), move in moves.items() if step == t}
+            own = {number: move for (number, step), move in moves.items() if step in (t, -1)}
             known |= self._forward(known, own)
             steps.append(known)
             state = {name: known[node.number] for name, node in trace.after.items()}

@@ -108,7 +108,7 @@ def program(backward: BackwardPass) -> Program:
         and n.operation != "state"
         and (n.operation != "input" or any(n in other.operands for other in stepwise))
     )
-    of_step = {n.number for n in kept} | in_step
+    of_step = {n.number for n in (*kept, *ends)} | in_step
     given = (*early, trace.inputs) if trace.inputs.number in of_step else early
     return Program(
         shared=phase(shared, shared),

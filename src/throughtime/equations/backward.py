@@ -56,6 +56,7 @@ class BackwardPass:
     inputs: Node | None
 
 
+ACTIVATIONS = {"tanh", "sigmoid", "relu"}
 SHAPES = {"part", "reshape", "transpose", "expand", "broadcast"}
 # Their value is worth a name, since their slope is written with it.
 REUSED = {"tanh", "sigmoid", "exp", "sqrt", "softmax", "relu", "expm1"}
@@ -194,26 +195,30 @@ def names_of(
         taken.add(names[node.number])
 
     for node in forward:
-        inner = node.operands[0] if node.operation in REUSED else node
+        split = node.batched and any(o.operation == "part" for o in _users(forward, node))
+        if split and node.number not in names and not node.leaf:
+            give(node, "z")
+            own_line.add(node.number)
+    for node in forward:
+        inner = node.operands[0] if node.operation in ACTIVATIONS else node
         if inner is not node and inner.number not in names and not inner.leaf:  # a pre-activation
             outer = names.get(node.number, "").removesuffix("_t")
-            several = sum(n.operation in REUSED for n in forward) > 1
+            several = sum(n.operation in ACTIVATIONS for n in forward) > 1
             give(inner, f"z_{outer}" if outer and several else "z")
             own_line.add(inner.number)
     for node in forward:
         number = node.number
         if number in names or node.leaf:
             continue
-        split = any(other.operation == "part" for other in _users(forward, node))
         several = uses.get(number, 0) > 1 and node.operation not in SHAPES
         if node.operation in REUSED:
             inner = (names.get(node.operands[0].number) or _leaf_name(node.operands[0])).removesuffix("_t")
             made = f"{node.operation}_{inner}" if inner else node.operation
-        elif several or (split and node.batched):
-            made = "z" if split else "a"
+        elif several:
+            made = "a"
         else:
             continue
-        if several or split:
+        if several:
             own_line.add(number)
         give(node, made)
     return names, own_line

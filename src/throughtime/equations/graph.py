@@ -7,7 +7,7 @@ finds the value that the forward pass has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,7 +159,7 @@ class Graph:
             ValueError: if the operands' shapes do not fit.
         """
         given = tuple(x if isinstance(x, Node) else self.constant(x) for x in operands)
-        simple = self._simplified(operation, given)
+        simple = self._simplified(operation, given, attributes)
         if simple is not None:
             return simple
         own = OPERATIONS[operation]
@@ -182,49 +182,70 @@ class Graph:
             self._known[key] = node
         return self._known[key]
 
-    def _simplified(self, operation: str, x: tuple[Node, ...]) -> Node | None:
+    def _simplified(
+        self, operation: str, x: tuple[Node, ...], attributes: Mapping[str, Any]
+    ) -> Node | None:
         """x · 1, x + 0, −(−x) and the like without the operation; None where it stays."""
         numbers = [node.value for node in x]
         if all(n is not None for n in numbers) and operation in ARITHMETIC:
             return self.constant(ARITHMETIC[operation](*numbers))
-        if operation == "negative" and x[0].operation == "negative":
-            return x[0].operands[0]
-        if operation == "transpose" and x[0].operation == "transpose":
+        if operation in ("negative", "transpose") and x[0].operation == operation:
             return x[0].operands[0]
         if operation == "power" and numbers[1] == 1:
             return x[0]
-        if operation not in ("add", "subtract", "multiply", "divide"):
-            return None
-        neutral = 0 if operation in ("add", "subtract") else 1
-        a, b = x
-        if numbers[1] == neutral:
-            return a
-        if numbers[0] == neutral and operation in ("add", "multiply"):
-            return b
-        if numbers[0] == 0 and operation == "subtract":
-            return -b
+        if operation in LINEAR and any(node.operation == "negative" for node in x):
+            return self._sign_outside(operation, x, attributes)
+        if operation in ("add", "subtract"):
+            return self._sum(operation, *x)
         if operation == "multiply":
-            return self._product(a, b, numbers)
-        if operation == "add" and b.operation == "negative":
-            return a - b.operands[0]
-        if operation == "subtract" and b.operation == "negative":
-            return a + b.operands[0]
+            return self._product(*x)
+        if operation == "divide":
+            return self._quotient(*x)
+        return None
+
+    def _sign_outside(
+        self, operation: str, x: tuple[Node, ...], attributes: Mapping[str, Any]
+    ) -> Node:
+        """The minus signs of factors, of a matrix, of what is summed, in front of the whole."""
+        negative = sum(node.operation == "negative" for node in x)
+        inner = (n.operands[0] if n.operation == "negative" else n for n in x)
+        whole = self.apply(operation, *inner, **attributes)
+        return -whole if negative % 2 else whole
+
+    def _sum(self, operation: str, a: Node, b: Node) -> Node | None:
+        if b.value == 0:
+            return a
+        if a.value == 0:
+            return b if operation == "add" else -b
+        if b.operation == "negative":
+            return a - b.operands[0] if operation == "add" else a + b.operands[0]
+        if a.operation == "negative" and operation == "add":
+            return b - a.operands[0]
         return self._without_broadcast(operation, a, b)
 
-    def _product(self, a: Node, b: Node, numbers: list[float | None]) -> Node | None:
-        if -1 in numbers:
-            return -(b if numbers[0] == -1 else a)
-        if a.operation == "negative" or b.operation == "negative":
-            signs = (a.operation == "negative") + (b.operation == "negative")
-            a, b = (n.operands[0] if n.operation == "negative" else n for n in (a, b))
-            return a * b if signs == 2 else -(a * b)
-        if numbers[1] is not None:
+    def _product(self, a: Node, b: Node) -> Node | None:
+        if b.value is not None:
             return b * a  # numbers first
+        if a.value == 1:
+            return b
+        if a.value == -1:
+            return -b
+        if a.value is not None and b.operation == "broadcast":
+            return self.apply("broadcast", a * b.operands[0], shape=b.shape)
         if a.value is not None and b.operation == "multiply" and b.operands[0].value is not None:
             return (a.value * b.operands[0].value) * b.operands[1]
-        if b.operation == "multiply" and b.operands[0].value is not None:
-            return b.operands[0] * (a * b.operands[1])
+        for one, other in ((a, b), (b, a)):
+            if one.operation == "multiply" and one.operands[0].value is not None and not other.value:
+                inner = one.operands[1] * other if one is a else other * one.operands[1]
+                return one.operands[0] * inner
         return self._without_broadcast("multiply", a, b)
+
+    def _quotient(self, a: Node, b: Node) -> Node | None:
+        if b.value == 1:
+            return a
+        if b.value is not None and a.operation == "multiply" and a.operands[0].value is not None:
+            return (a.operands[0].value / b.value) * a.operands[1]
+        return self._without_broadcast("divide", a, b)
 
     def _without_broadcast(self, operation: str, a: Node, b: Node) -> Node | None:
         """Where the other operand brings the shape along, no operand needs to be spread out."""
@@ -235,6 +256,7 @@ class Graph:
         return None
 
 
+LINEAR = {"multiply", "divide", "matmul", "outer", "total", "sum", "mean", "transpose", "broadcast"}
 ARITHMETIC: dict[str, Callable[..., float]] = {
     "add": lambda a, b: a + b,
     "subtract": lambda a, b: a - b,

@@ -317,6 +317,15 @@ _reduction(
     r"\sum\left({0}\right)",
 )
 _reduction(
+    "mean",
+    lambda g, y, x, axis, keepdims: (
+        _spread(g, x, axis, keepdims) / (np.prod(x.shape) if axis is None else x.shape[axis]),
+    ),
+    "np.mean",
+    "mean({0})",
+    r"\mathrm{{mean}}\left({0}\right)",
+)
+_reduction(
     "max",
     lambda g, y, x, axis, keepdims: (
         _spread(g, x, axis, keepdims)
@@ -445,6 +454,8 @@ _enter(
     lambda node, x, batched: (
         f"spread({x[0]}, {len(node.operands[0].shape)}, {node.shape})"
         if batched and node.batched
+        else f"np.zeros({node.shape})"
+        if node.operands[0].value == 0
         else f"np.broadcast_to({x[0]}, {node.shape})"
     ),
     "{0}",

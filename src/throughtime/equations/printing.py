@@ -14,6 +14,10 @@ from throughtime.equations.graph import OPERATIONS, Node, reachable
 from throughtime.equations.operations import ATOM, CALLED, MULTIPLIED
 
 
+SPREADING = ("expand", "broadcast", "reshape", "let", "total", "constant")
+WORTH_A_NAME = 2  # operations in an expression that recurs
+
+
 @dataclass(frozen=True)
 class Written:
     """A line of a derivation, as it is written.
@@ -127,6 +131,39 @@ class Writer:
             self.names[node.number] = how
         for line in backward.lines:
             self.names[line.delta.number] = style.delta(self.names[line.of.number])
+        self._shared = self._name_what_recurs()
+
+    def _name_what_recurs(self) -> set[int]:
+        """Gives a name to what would otherwise be written out more than once, the largest first."""
+        forward = [n for n in reachable(self.trace.after.values()) if n.number in self.names]
+        roots = [*forward, *(line.delta for line in self.backward.lines)]
+        roots = [n for n in roots if not n.leaf]
+        found: set[int] = set()
+        while True:
+            visits: dict[int, int] = {}
+            for root in roots:
+                for operand in root.operands:
+                    self._visit(operand, visits)
+            recurring = [
+                node
+                for node in reachable(roots)
+                if visits.get(node.number, 0) > 1
+                and node.operation not in SPREADING
+                and self._visit(node, {}) >= WORTH_A_NAME
+            ]
+            if not recurring:
+                return found
+            chosen = recurring[-1]
+            self.names[chosen.number] = self.style.made(f"s_{len(found) + 1}")
+            found.add(chosen.number)
+            roots.append(chosen)
+
+    def _visit(self, node: Node, visits: dict[int, int]) -> int:
+        """Counts how often each unnamed expression is written out; its number of operations."""
+        if node.leaf or node.number in self.names:
+            return 0
+        visits[node.number] = visits.get(node.number, 0) + 1
+        return 1 + sum(self._visit(operand, visits) for operand in node.operands)
 
     def forward(self) -> list[Written]:
         """The forward pass, a line for each named value."""
@@ -153,7 +190,17 @@ class Writer:
         last = {k: [n for n in self.backward.lines if n.of.operation == k] for k in kinds}
         for own in last.values():
             own.sort(key=lambda line: line.of.number)
-        return [self._written(line) for line in (*inner, *(n for k in kinds for n in last[k]))]
+        of_forward = {node.number for node in reachable(self.trace.after.values())}
+        waiting = self._shared - of_forward
+        found = []
+        for line in (*inner, *(n for kind in kinds for n in last[kind])):
+            for node in reachable([line.delta]):
+                if node.number in waiting:
+                    waiting.remove(node.number)
+                    right = self.expression(node, named=False)
+                    found.append(Written(self.names[node.number], right, "", node))
+            found.append(self._written(line))
+        return found
 
     def expression(self, node: Node, named: bool = True) -> str:
         """A value as an expression; by its name where it has one."""
@@ -181,8 +228,12 @@ class Writer:
         strict = node.operation in ("subtract", "divide", "power") and place == 1
         strict |= node.operation == "matmul" and place == 1 and self.style is NUMPY
         # δ ⊙ (a b) and (a ⊙ b) c bind alike; brackets say which is meant
-        mixed = {node.operation, operand.operation} in ({"matmul", "multiply"}, {"outer", "multiply"})
+        products, elementwise = {"matmul", "outer"}, {"multiply", "divide"}
+        mixed = node.operation in products and operand.operation in elementwise
+        mixed |= node.operation in elementwise and operand.operation in products
         mixed &= operand.number not in self.names
+        if node.operation == "outer" and place == 1:
+            mixed |= inner < CALLED  # (a b)ᵀ
         if inner < own or (strict and inner == own) or mixed:
             return f"({word})"
         return word
@@ -243,9 +294,8 @@ class Writer:
 def as_text(backward: BackwardPass, name: str) -> str:
     """The derivation as Unicode text."""
     writer = Writer(backward, TEXT)
-    given = " and ".join(
-        writer.names[node.number] for node in backward.arriving.values()
-    )
+    words = [writer.names[node.number] for node in backward.arriving.values()]
+    given = " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
     blocks = [
         (f"{name}: one step forward", writer.forward()),
         (f"One step backward; {given} arrive" + "s" * (len(backward.arriving) == 1), writer.lines()),
@@ -333,13 +383,15 @@ def as_numpy(backward: BackwardPass, name: str) -> str:
 def _kept(backward: BackwardPass, writer: Writer) -> list[str]:
     """The names of the forward values that the backward pass reuses."""
     ends = [line.delta for line in backward.lines]
+    of_forward = {node.number for node in reachable(backward.trace.after.values())}
     used: dict[int, str] = {}
 
     def look(node: Node) -> None:
-        if node.operation != "let" and node.number in writer.names:
-            if node.number in backward.names:
+        if node.number in writer.names:
+            if node.number in of_forward and not node.leaf:
                 used[node.number] = writer.names[node.number]
-            return
+            if node.number in of_forward or node.operation == "let":
+                return
         for operand in node.operands:
             look(operand)
 

@@ -225,7 +225,7 @@ class Traced:
 
     def mean(self, axis: int | None = None, keepdims: bool = False) -> Traced:
         """The mean over an axis, or over all entries."""
-        return _mean(self, axis, keepdims=keepdims)
+        return _reduce("mean")(self, axis, keepdims=keepdims)
 
     def var(self, axis: int | None = None, keepdims: bool = False) -> Traced:
         """The variance over an axis, or over all entries, divided by their number."""
@@ -362,15 +362,11 @@ def _reduce(name: str) -> Callable[..., Traced]:
     return reduced
 
 
-def _mean(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Traced:
-    number = x.size if axis is None else x.shape[axis]
-    return _reduce("sum")(x, axis, keepdims=keepdims) / number
-
-
 def _variance(x: Any, axis: int | None = None, *, ddof: int = 0, keepdims: bool = False) -> Traced:
+    centred = x - _reduce("mean")(x, axis, keepdims=x.ndim > 1)
+    variance = _reduce("mean")(centred**2, axis, keepdims=keepdims)
     number = x.size if axis is None else x.shape[axis]
-    centred = x - _mean(x, axis, keepdims=True)
-    return _reduce("sum")(centred**2, axis, keepdims=keepdims) / (number - ddof)
+    return variance * (number / (number - ddof)) if ddof else variance
 
 
 def _deviation(x: Any, axis: int | None = None, *, ddof: int = 0, keepdims: bool = False) -> Traced:
@@ -471,7 +467,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "amax": _reduce("max"),
     "min": lambda x, axis=None, **kw: -_reduce("max")(-x, axis, **kw),
     "amin": lambda x, axis=None, **kw: -_reduce("max")(-x, axis, **kw),
-    "mean": _mean,
+    "mean": _reduce("mean"),
     "var": _variance,
     "std": _deviation,
     "norm": _norm,

@@ -11,7 +11,8 @@ import throughtime as tt
 
 @tt.cell(W="H I", u="H", b="H")
 def indrnn(x, h, W, u, b):
-    """Independently recurrent network (Li et al. 2018, arXiv:1803.04831): units see only themselves."""
+    """Independently recurrent network (Li et al. 2018, arXiv:1803.04831)."""
+    # Each unit sees only itself.
     return tt.relu(W @ x + u * h + b)
 
 
@@ -50,7 +51,7 @@ def sru(x, h, c, W, v, b):
 
 @tt.cell(W="3H I", V="3H I", x_last="I")
 def qrnn(x, h, c, x_last, W, V):
-    """Quasi-recurrent network (Bradbury et al. 2017, arXiv:1611.01576), a convolution of width 2."""
+    """Quasi-recurrent network (Bradbury et al. 2017, arXiv:1611.01576), of width 2."""
     z_a, z_f, z_o = np.split(W @ x + V @ x_last, 3)
     f, o = tt.sigmoid(z_f), tt.sigmoid(z_o)
     c = f * c + (1 - f) * np.tanh(z_a)
@@ -93,7 +94,7 @@ def zoneout(x, h, W, U, b):
 
 @tt.cell(x="3I", last="I", W="3H I", U="3H H", V="3H I", b="3H", w_x="I", w_h="H I", mean="I")
 def gru_d(x, h, last, W, U, V, b, w_x, w_h, mean):
-    """GRU-D (Che et al. 2018, arXiv:1606.01865): values, a mask of the observed, times since then."""
+    """GRU-D (Che et al. 2018, arXiv:1606.01865) of values, what was seen, and since when."""
     value, seen, since = np.split(x, 3)
     last = seen * value + (1 - seen) * last
     decay = np.exp(-np.maximum(w_x * since, 0))
@@ -135,7 +136,7 @@ def slstm(x, h, c, n, m, W, U, b):
 
 @tt.cell(C="H H", m="1", Q="H I", K="H I", V="H I", W_o="H I", w="2 I", b="2")
 def mlstm(x, h, C, n, m, Q, K, V, W_o, w, b):
-    """mLSTM (Beck et al. 2024, arXiv:2405.04517): a matrix for memory, written by outer products."""
+    """mLSTM (Beck et al. 2024, arXiv:2405.04517): its memory is a matrix."""
     q, k, v = Q @ x, K @ x / np.sqrt(len(h)), V @ x
     z = w @ x + b
     z_i, z_f = z[:1], z[1:]

@@ -1,7 +1,7 @@
 """Backpropagation through time you can trust."""
 
 from throughtime import plots
-from throughtime.cells import GRU, LSTM, RNN, cell
+from throughtime.cells import GRU, LSTM, RNN, cell, derive
 from throughtime.derivatives import Derivative, derivative
 from throughtime.diagnosis import Comparison, compare, layouts
 from throughtime.engine_settings import engine, engine_info, release_workspace, set_threads
@@ -71,6 +71,7 @@ __all__ = [
     "compare",
     "contributions",
     "derivative",
+    "derive",
     "engine",
     "engine_info",
     "first_nonfinite",

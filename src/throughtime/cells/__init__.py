@@ -12,6 +12,7 @@ from throughtime.cells.compiled import (
     embedding_backward,
     engine_cell,
 )
+from throughtime.cells.derivation import CellDerivation, derive
 from throughtime.cells.derived import CellDefinition, DerivedCell, cell
 from throughtime.cells.description import (
     Activation,
@@ -46,6 +47,7 @@ __all__ = [
     "Activation",
     "Cell",
     "CellDefinition",
+    "CellDerivation",
     "Columns",
     "DerivedCell",
     "GateSpec",
@@ -61,6 +63,7 @@ __all__ = [
     "cell",
     "dense_backward",
     "dense_forward",
+    "derive",
     "embedding_backward",
     "engine_cell",
     "input_gradient",

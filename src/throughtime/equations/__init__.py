@@ -17,18 +17,35 @@ from throughtime.equations.functions import (
     surrogate,
 )
 from throughtime.equations.graph import OPERATIONS, Graph, Node, reachable
+from throughtime.equations.live_example import LineCheck, LiveExample
+from throughtime.equations.printing import (
+    TEXT,
+    Writer,
+    Written,
+    as_latex,
+    as_numpy,
+    as_text,
+)
 from throughtime.equations.program import Program, program
 from throughtime.equations.tracing import EquationError, Trace, trace
 
 __all__ = [
     "OPERATIONS",
+    "TEXT",
     "BackwardPass",
     "EquationError",
     "Graph",
     "Line",
+    "LineCheck",
+    "LiveExample",
     "Node",
     "Program",
     "Trace",
+    "Writer",
+    "Written",
+    "as_latex",
+    "as_numpy",
+    "as_text",
     "derive_backward",
     "gelu",
     "logsumexp",

@@ -212,8 +212,9 @@ def names_of(
             continue
         several = uses.get(number, 0) > 1 and node.operation not in SHAPES
         if node.operation in REUSED:
-            inner = (names.get(node.operands[0].number) or _leaf_name(node.operands[0])).removesuffix("_t")
-            made = f"{node.operation}_{inner}" if inner else node.operation
+            of = node.operands[0]
+            word = (names.get(of.number) or _leaf_name(of)).removesuffix("_t")
+            made = f"{node.operation}_{word}" if word else node.operation
         elif several:
             made = "a"
         else:

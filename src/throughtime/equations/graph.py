@@ -235,7 +235,11 @@ class Graph:
         if a.value is not None and b.operation == "multiply" and b.operands[0].value is not None:
             return (a.value * b.operands[0].value) * b.operands[1]
         for one, other in ((a, b), (b, a)):
-            if one.operation == "multiply" and one.operands[0].value is not None and not other.value:
+            if (
+                one.operation == "multiply"
+                and one.operands[0].value is not None
+                and not other.value
+            ):
                 inner = one.operands[1] * other if one is a else other * one.operands[1]
                 return one.operands[0] * inner
         return self._without_broadcast("multiply", a, b)

@@ -6,7 +6,7 @@ the run goes on from there, and the change of the loss gives the numerical deriv
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -120,7 +120,9 @@ class LiveExample:
         backward, trace = self.backward, self.trace
         ends = [line.delta for line in backward.lines]
         forward = {node.number for node in reachable(trace.after.values())}
-        nodes = [n for n in reachable([*ends, *backward.deltas.values()]) if n.number not in forward]
+        nodes = [
+            n for n in reachable([*ends, *backward.deltas.values()]) if n.number not in forward
+        ]
         run = phase(nodes, [*ends, *backward.deltas.values()])
         arriving = dict(self.of_final)
         found: list[dict[int, Array]] = []
@@ -150,7 +152,7 @@ class LiveExample:
                 yield LineCheck(line, float(shown[index]), np.nan, index, 0.0, 0.0)
                 continue
             step = SHOWN_STEP if line.of.batched else -1
-            found = [self._numerical(line.of, step, k) for k in np.ndindex(shown.shape)]
+            found = [self._numerical(line.of, step, k) for k in np.ndindex(*shown.shape)]
             numerical, errors = np.array(found).T
             size = float(np.linalg.norm(numerical)) or 1.0
             yield LineCheck(
@@ -162,9 +164,9 @@ class LiveExample:
                 float(np.linalg.norm(errors)) / size,
             )
 
-    def _numerical(self, node: Node, step: int, entry: Sequence[int]) -> tuple[float, float]:
+    def _numerical(self, node: Node, step: int, entry: tuple[int, ...]) -> tuple[float, float]:
         move = np.zeros(node.shape if step < 0 else (1, *node.shape))
-        move[(Ellipsis, *entry) if step < 0 else (0, *entry)] = 1.0
+        move[tuple(entry) if step < 0 else (0, *entry)] = 1.0
 
         def along(distance: float) -> Array:
             return self.loss({(node.number, step): distance * move})

@@ -136,12 +136,16 @@ _function("sqrt", lambda g, y, x: (g / (2 * y),), text="√")
 _function("sin", lambda g, y, x: (g * unary("cos", x),))
 _function("cos", lambda g, y, x: (-(g * unary("sin", x)),))
 _function("arctan", lambda g, y, x: (g / (1 + x**2),), c="atan")
-_function("absolute", lambda g, y, x: (g * unary("sign", x),), "np.abs", "abs", r"\mathrm{abs}", "fabs")
+_function(
+    "absolute", lambda g, y, x: (g * unary("sign", x),), "np.abs", "abs", r"\mathrm{abs}", "fabs"
+)
 _function("sign", _none, text="sign", latex=r"\mathrm{sign}", c="sign")
 _function(
     "softplus", lambda g, y, x: (g * unary("sigmoid", x),), "softplus", latex=r"\mathrm{softplus}"
 )
-_function("relu", lambda g, y, x: (g * _greater(y, y.graph.constant(0)),), "relu", latex=r"\mathrm{relu}")
+_function(
+    "relu", lambda g, y, x: (g * _greater(y, y.graph.constant(0)),), "relu", latex=r"\mathrm{relu}"
+)
 _function("stop_gradient", _none, "stop_gradient", "stop", r"\mathrm{stop}", "")
 _enter(
     "maximum",
@@ -200,11 +204,13 @@ def _matmul_shape(a: Shape, b: Shape) -> Shape:
 
 
 def _matmul_derivative(g: Node, y: Node, a: Node, b: Node) -> tuple[Node, Node]:
-    outer, flipped = g.graph.apply, lambda node: unary("transpose", node)
+    def flipped(node: Node) -> Node:
+        return unary("transpose", node)
+
     if len(a.shape) == 2 and len(b.shape) == 1:  # W x
-        return outer("outer", g, b), flipped(a) @ g
+        return g.graph.apply("outer", g, b), flipped(a) @ g
     if len(a.shape) == 1 and len(b.shape) == 2:  # x W
-        return b @ g, outer("outer", a, g)
+        return b @ g, g.graph.apply("outer", a, g)
     if len(a.shape) == 1:  # x · y
         return g * b, g * a
     return g @ flipped(b), flipped(a) @ g
@@ -328,8 +334,7 @@ _reduction(
 _reduction(
     "max",
     lambda g, y, x, axis, keepdims: (
-        _spread(g, x, axis, keepdims)
-        * x.graph.apply("equal", x, _spread(y, x, axis, keepdims)),
+        _spread(g, x, axis, keepdims) * x.graph.apply("equal", x, _spread(y, x, axis, keepdims)),
     ),
     "np.max",
     "max({0})",

@@ -13,7 +13,6 @@ from throughtime.equations.backward import BackwardPass, Line
 from throughtime.equations.graph import OPERATIONS, Node, reachable
 from throughtime.equations.operations import ATOM, CALLED, MULTIPLIED
 
-
 SPREADING = ("expand", "broadcast", "reshape", "let", "total", "constant")
 WORTH_A_NAME = 2  # operations in an expression that recurs
 
@@ -116,7 +115,9 @@ class Writer:
     def __init__(self, backward: BackwardPass, style: Style) -> None:
         self.backward, self.trace, self.style = backward, backward.trace, style
         after = {node.number: name for name, node in self.trace.after.items()}
-        self.names: dict[int, str] = {self.trace.inputs.number: style.inputs(self.trace.inputs.name)}
+        self.names: dict[int, str] = {
+            self.trace.inputs.number: style.inputs(self.trace.inputs.name)
+        }
         for name, node in self.trace.states.items():
             self.names[node.number] = style.before(name)
         for name, node in self.trace.parameters.items():
@@ -184,7 +185,7 @@ class Writer:
         return found
 
     def lines(self) -> list[Written]:
-        """The backward pass: δ of inner values, of the state before, of the input, of parameters."""
+        """The backward pass: δ of inner values, then of the state before, input, parameters."""
         inner = [line for line in self.backward.lines if not line.of.leaf]
         kinds = ("state", "input", "parameter")
         last = {k: [n for n in self.backward.lines if n.of.operation == k] for k in kinds}
@@ -249,7 +250,9 @@ class Writer:
 
     def _written(self, line: Line) -> Written:
         right = self.expression(line.delta.operands[0])
-        return Written(self.names[line.delta.number], right, self._remark(line), line.delta, line.of)
+        return Written(
+            self.names[line.delta.number], right, self._remark(line), line.delta, line.of
+        )
 
     def _remark(self, line: Line) -> str:
         ways = list(dict.fromkeys(line.through))
@@ -298,7 +301,10 @@ def as_text(backward: BackwardPass, name: str) -> str:
     given = " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
     blocks = [
         (f"{name}: one step forward", writer.forward()),
-        (f"One step backward; {given} arrive" + "s" * (len(backward.arriving) == 1), writer.lines()),
+        (
+            f"One step backward; {given} arrive" + "s" * (len(backward.arriving) == 1),
+            writer.lines(),
+        ),
     ]
     rows = []
     for title, lines in blocks:
@@ -327,9 +333,7 @@ HELPERS: Mapping[str, str] = {
     "sigmoid": "def sigmoid(x):\n    return 1 / (1 + np.exp(-x))\n",
     "relu": "def relu(x):\n    return np.maximum(x, 0)\n",
     "softplus": "def softplus(x):\n    return np.logaddexp(0, x)\n",
-    "softmax": (
-        "def softmax(x):\n    e = np.exp(x - np.max(x))\n    return e / e.sum()\n"
-    ),
+    "softmax": ("def softmax(x):\n    e = np.exp(x - np.max(x))\n    return e / e.sum()\n"),
     "stop_gradient": "def stop_gradient(x):\n    return x\n",
 }
 
@@ -399,4 +403,3 @@ def _kept(backward: BackwardPass, writer: Writer) -> list[str]:
         for operand in end.operands:
             look(operand)
     return [used[number] for number in sorted(used)]
-

@@ -1,4 +1,4 @@
-"""Runs a derived step over many sequences: what each phase computes, as NumPy code that is compiled.
+"""Runs a derived step over many sequences, by NumPy code that is written and compiled here.
 
 What depends on the input alone is computed for all steps at once, and so is what the backward pass
 needs for parameters and inputs alone. What is left has to go from step to step: the forward values
@@ -17,7 +17,7 @@ import numpy as np
 
 from throughtime.arrays import Array, Shape
 from throughtime.equations.backward import BackwardPass
-from throughtime.equations.functions import relu, sigmoid, softmax, softplus
+from throughtime.equations.functions import relu, sigmoid, softmax, softplus, stop_gradient
 from throughtime.equations.graph import OPERATIONS, Node, reachable
 from throughtime.equations.operations import ELEMENTWISE
 
@@ -146,9 +146,7 @@ def _depending(nodes: Iterable[Node], on: Iterable[Node]) -> set[int]:
     return found
 
 
-def phase(
-    nodes: Sequence[Node], gives: Sequence[Node], moved: Collection[int] = ()
-) -> Phase:
+def phase(nodes: Sequence[Node], gives: Sequence[Node], moved: Collection[int] = ()) -> Phase:
     """A part of the computation, compiled.
 
     Args:
@@ -279,12 +277,12 @@ def total(values: Array, rank: int) -> Array:
 def outer_total(left: Array, right: Array) -> Array:
     """Σ left rightᵀ over steps and sequences."""
     lead = np.broadcast_shapes(np.shape(left)[:-1], np.shape(right)[:-1])
-    rows = (
-        np.broadcast_to(a, (*lead, np.shape(a)[-1])).reshape(-1, np.shape(a)[-1])
-        for a in (left, right)
+    a, b = (
+        np.broadcast_to(side, (*lead, np.shape(side)[-1])).reshape(-1, np.shape(side)[-1])
+        for side in (left, right)
     )
-    a, b = rows
-    return a.T @ b
+    product: Array = a.T @ b
+    return product
 
 
 def dense(inputs: Array, shape: Shape) -> Array:
@@ -310,12 +308,9 @@ def weight_gradient(dz: Array, inputs: Array, classes: int) -> Array:
     return found.T
 
 
+FUNCTIONS = (sigmoid, relu, softplus, softmax, stop_gradient)
+HELPERS = (lift, spread, join, pad, total, outer_total, dense, product, weight_gradient)
 NAMESPACE: dict[str, Any] = {
     "np": np,
-    **{
-        function.__name__: function
-        for function in (sigmoid, relu, softplus, softmax, lift, spread, join, pad, total)
-        + (outer_total, dense, product, weight_gradient)
-    },
-    "stop_gradient": lambda x: x,
+    **{function.__name__: function for function in (*FUNCTIONS, *HELPERS)},
 }

@@ -92,7 +92,7 @@ class Traced:
         return int(np.prod(self.node.shape))
 
     @property
-    def T(self) -> Traced:  # noqa: N802  (NumPy's name)
+    def T(self) -> Traced:
         """The transposed matrix."""
         return self if self.ndim < 2 else apply("transpose", self)
 
@@ -135,7 +135,7 @@ class Traced:
 
     def __bool__(self) -> NoReturn:
         refuse_here(
-            "Python's if, and, or, not, while cannot look at a value that differs from step to step",
+            "if, and, or, not and while cannot look at a value that differs from step to step",
             "write np.where(condition, one, other)",
         )
 
@@ -221,11 +221,11 @@ class Traced:
 
     def sum(self, axis: int | None = None, keepdims: bool = False) -> Traced:
         """The sum over an axis, or over all entries."""
-        return _reduce("sum")(self, axis, keepdims=keepdims)
+        return _sum(self, axis, keepdims=keepdims)
 
     def mean(self, axis: int | None = None, keepdims: bool = False) -> Traced:
         """The mean over an axis, or over all entries."""
-        return _reduce("mean")(self, axis, keepdims=keepdims)
+        return _mean(self, axis, keepdims=keepdims)
 
     def var(self, axis: int | None = None, keepdims: bool = False) -> Traced:
         """The variance over an axis, or over all entries, divided by their number."""
@@ -237,15 +237,16 @@ class Traced:
 
     def max(self, axis: int | None = None, keepdims: bool = False) -> Traced:
         """The largest entry along an axis, or of all."""
-        return _reduce("max")(self, axis, keepdims=keepdims)
+        return _max(self, axis, keepdims=keepdims)
 
     def reshape(self, *shape: Any) -> Traced:
         """The same entries in another shape."""
-        return _reshape(self, shape[0] if len(shape) == 1 else shape)
+        found: Traced = _reshape(self, shape[0] if len(shape) == 1 else shape)
+        return found
 
     def ravel(self) -> Traced:
         """All entries in a row."""
-        return _reshape(self, -1)
+        return self.reshape(-1)
 
     flatten = ravel
 
@@ -325,7 +326,9 @@ def _item(x: Traced, key: Any) -> Traced:
             start = int(k) % size
             stop = start + 1
         else:
-            refuse_here("an index that is not a number or a plain slice", "use np.split or np.where")
+            refuse_here(
+                "an index that is not a number or a plain slice", "use np.split or np.where"
+            )
         if stop <= start:
             refuse_here(f"an empty slice, [{start}:{stop}]", "compare it with the sizes")
         if isinstance(k, slice):
@@ -362,9 +365,12 @@ def _reduce(name: str) -> Callable[..., Traced]:
     return reduced
 
 
+_sum, _mean, _max = _reduce("sum"), _reduce("mean"), _reduce("max")
+
+
 def _variance(x: Any, axis: int | None = None, *, ddof: int = 0, keepdims: bool = False) -> Traced:
-    centred = x - _reduce("mean")(x, axis, keepdims=x.ndim > 1)
-    variance = _reduce("mean")(centred**2, axis, keepdims=keepdims)
+    centred = x - _mean(x, axis, keepdims=x.ndim > 1)
+    variance = _mean(centred**2, axis, keepdims=keepdims)
     number = x.size if axis is None else x.shape[axis]
     return variance * (number / (number - ddof)) if ddof else variance
 
@@ -373,10 +379,10 @@ def _deviation(x: Any, axis: int | None = None, *, ddof: int = 0, keepdims: bool
     return apply("sqrt", _variance(x, axis, ddof=ddof, keepdims=keepdims))
 
 
-def _norm(x: Any, ord: Any = None, axis: int | None = None, keepdims: bool = False) -> Traced:  # noqa: A002
+def _norm(x: Any, ord: Any = None, axis: int | None = None, keepdims: bool = False) -> Traced:
     if ord not in (None, 2) or (ord == 2 and x.ndim > 1 and axis is None):
         refuse_here(f"the norm of order {ord}", "write it with np.sum")
-    return apply("sqrt", _reduce("sum")(x**2, axis, keepdims=keepdims))
+    return apply("sqrt", _sum(x**2, axis, keepdims=keepdims))
 
 
 def _split(x: Any, into: Any, axis: int = 0) -> list[Traced]:
@@ -384,7 +390,9 @@ def _split(x: Any, into: Any, axis: int = 0) -> list[Traced]:
         size = x.shape[axis]
         if isinstance(into, int | np.integer):
             if size % into:
-                refuse_here(f"np.split of {size} entries into {into}", "give equal parts, or places")
+                refuse_here(
+                    f"np.split of {size} entries into {into}", "give equal parts, or places"
+                )
             ends = [size // into * (k + 1) for k in range(into)]
         else:
             ends = [min(int(k) % (size + 1) if k < 0 else int(k), size) for k in into] + [size]
@@ -436,18 +444,17 @@ def _binary(name: str) -> Callable[[Any, Any], Traced]:
     return lambda a, b: apply(name, a, b)
 
 
+BINARY = (
+    *("add", "subtract", "multiply", "divide", "power", "matmul", "maximum", "minimum"),
+    *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"),
+)
+UNARY = (
+    *("tanh", "exp", "log", "log1p", "expm1", "sqrt", "sin", "cos", "arctan"),
+    *("absolute", "sign", "negative"),
+)
 UFUNCS: dict[str, Callable[..., Any]] = {
-    **{
-        name: _binary(name)
-        for name in ("add", "subtract", "multiply", "divide", "power", "matmul")
-        + ("maximum", "minimum", "equal", "not_equal", "less", "less_equal")
-        + ("greater", "greater_equal")
-    },
-    **{
-        name: _unary(name)
-        for name in ("tanh", "exp", "log", "log1p", "expm1", "sqrt", "sin", "cos", "arctan")
-        + ("absolute", "sign", "negative")
-    },
+    **{name: _binary(name) for name in BINARY},
+    **{name: _unary(name) for name in UNARY},
     "true_divide": _binary("divide"),
     "fmax": _binary("maximum"),
     "fmin": _binary("minimum"),
@@ -462,12 +469,12 @@ UFUNCS: dict[str, Callable[..., Any]] = {
     "cosh": lambda x: (np.exp(x) + np.exp(-x)) / 2,
 }
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "sum": _reduce("sum"),
-    "max": _reduce("max"),
-    "amax": _reduce("max"),
-    "min": lambda x, axis=None, **kw: -_reduce("max")(-x, axis, **kw),
-    "amin": lambda x, axis=None, **kw: -_reduce("max")(-x, axis, **kw),
-    "mean": _reduce("mean"),
+    "sum": _sum,
+    "max": _max,
+    "amax": _max,
+    "min": lambda x, axis=None, **options: -_max(-x, axis, **options),
+    "amin": lambda x, axis=None, **options: -_max(-x, axis, **options),
+    "mean": _mean,
     "var": _variance,
     "std": _deviation,
     "norm": _norm,

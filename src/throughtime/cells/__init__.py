@@ -4,7 +4,6 @@ The equations, forward and backward, are written to be read, and faster twins ar
 them. The description says all that the rest of the package needs to know about a cell.
 """
 
-from throughtime.cells.cell import Cell, added
 from throughtime.cells.compiled import (
     WORTH_KEEPING,
     dense_backward,
@@ -34,6 +33,7 @@ from throughtime.cells.functions import (
 )
 from throughtime.cells.gru import GRU
 from throughtime.cells.lstm import LSTM
+from throughtime.cells.recurrence import Cell, added
 from throughtime.cells.registry import CELLS, variants
 from throughtime.cells.rnn import RNN
 from throughtime.cells.tape import Columns, LocalGradients, State, Tape, active_steps

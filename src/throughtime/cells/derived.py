@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, Shape, positive, refuse
-from throughtime.cells.cell import Cell, dtype_of
+from throughtime.cells.recurrence import Cell, dtype_of
 from throughtime.cells.tape import Kept, LocalGradients, State, Tape
 from throughtime.equations import (
     BackwardPass,

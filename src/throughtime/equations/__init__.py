@@ -18,6 +18,7 @@ from throughtime.equations.functions import (
 )
 from throughtime.equations.graph import OPERATIONS, Graph, Node, reachable
 from throughtime.equations.live_example import LineCheck, LiveExample
+from throughtime.equations.phases import Program, program
 from throughtime.equations.printing import (
     TEXT,
     Writer,
@@ -26,7 +27,6 @@ from throughtime.equations.printing import (
     as_numpy,
     as_text,
 )
-from throughtime.equations.program import Program, program
 from throughtime.equations.tracing import EquationError, Trace, trace
 
 __all__ = [

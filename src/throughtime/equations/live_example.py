@@ -16,7 +16,7 @@ from throughtime.arrays import Array
 from throughtime.derivatives import derivative
 from throughtime.equations.backward import BackwardPass, Line
 from throughtime.equations.graph import Node, reachable
-from throughtime.equations.program import Phase, phase
+from throughtime.equations.phases import Phase, phase
 
 STEPS = 3
 SHOWN_STEP = 1  # from 0: it has one before it and one after it

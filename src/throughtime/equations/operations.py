@@ -399,7 +399,7 @@ def _placed(node: Node, x: list[str], batched: bool) -> str:
 def _reshaped(node: Node, x: list[str], batched: bool) -> str:
     new = ", ".join(map(str, node.shape))
     if not batched or not node.batched:
-        return f"{x[0]}.reshape({new})"
+        return f"{x[0]}.reshape({new or '()'})"
     rank = len(node.operands[0].shape)
     lead = f"*np.shape({x[0]})[:{-rank or None}]"
     return f"{x[0]}.reshape({lead}{', ' if new else ''}{new})"

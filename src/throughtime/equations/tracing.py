@@ -590,10 +590,15 @@ def trace(
     count = len(_called(function, graph.leaf("input", names[0], inputs), leaves)[0])
     states, parameters = names[1 : 1 + count], names[1 + count :]
     _refuse_count(function, count, names, [n for n in parameters if n not in shapes])
-    graph = Graph()
+    before, graph = _constants(graph), Graph()
     x = graph.leaf("input", names[0], inputs)
     leaves = {n: graph.leaf("state" if n in states else "parameter", n, others[n]) for n in others}
     after, watcher = _called(function, x, leaves)
+    if _constants(graph) != before:
+        raise EquationError(
+            f"{function.__name__}: numbers in the step differ from call to call, as random ones "
+            "do; hand them in as part of the input"
+        )
     for name, node in zip(states, after, strict=True):
         if node.shape != others[name]:
             raise EquationError(
@@ -610,6 +615,10 @@ def trace(
         tuple(watcher.named),
         _source(function),
     )
+
+
+def _constants(graph: Graph) -> list[float]:
+    return [node.value for node in graph.nodes if node.value is not None]
 
 
 def _refuse_count(

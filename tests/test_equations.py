@@ -53,9 +53,8 @@ def test_the_printed_numpy_runs_and_gives_every_gradient(name):
         dstate = list(found[: len(dstate)])
     lines = {line.of.number: example.deltas[line.delta.number] for line in cell.derivation.lines}
     for (parameter, node), ours in zip(trace.parameters.items(), gradient, strict=True):
-        np.testing.assert_allclose(
-            ours, lines[node.number], rtol=1e-10, atol=1e-13, err_msg=parameter
-        )
+        wanted = lines[node.number]
+        np.testing.assert_allclose(ours, wanted, rtol=1e-10, atol=1e-13, err_msg=parameter)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

@@ -16,7 +16,7 @@ SOURCE = ROOT / "src" / "throughtime"
 
 FLOORS = [
     {"arrays", "storage", "parameters", "progress", "engine_settings", "_engine"},
-    {"cells", "derivatives"},
+    {"cells", "derivatives", "equations"},
     {"network", "gradcheck"},
     {"diagnosis", "gradient_flow"},
     {"training", "torch", "explain"},
@@ -29,6 +29,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms that stay out of each other's way, though nothing but habit would bring them together.
 KNOWS_ONLY = {
     "derivatives": {"arrays", "derivatives"},
+    "equations": {"arrays", "derivatives", "equations"},
     "gradcheck": {"arrays", "storage", "progress", "derivatives", "gradcheck"},
 }
 
@@ -106,7 +107,7 @@ def test_a_room_is_entered_by_its_door(path):
 
 # The others hold files that are wanted one by one, since they import matplotlib or much else.
 DOORS = {"cells", "derivatives", "gradcheck", "network", "gradient_flow", "training"}
-DOORS |= {"targets", "torch"}
+DOORS |= {"targets", "torch", "equations"}
 
 
 @pytest.mark.parametrize("path", files(), ids=shown)

@@ -1,10 +1,21 @@
 """Backpropagation through time you can trust."""
 
 from throughtime import plots
-from throughtime.cells import GRU, LSTM, RNN
+from throughtime.cells import GRU, LSTM, RNN, cell, derive
 from throughtime.derivatives import Derivative, derivative
 from throughtime.diagnosis import Comparison, compare, layouts
 from throughtime.engine_settings import engine, engine_info, release_workspace, set_threads
+from throughtime.equations import (
+    EquationError,
+    gelu,
+    logsumexp,
+    relu,
+    sigmoid,
+    softmax,
+    softplus,
+    stop_gradient,
+    surrogate,
+)
 from throughtime.gradcheck import Cause, CheckError, Sweep, Target, frozen
 from throughtime.gradient_flow import FlowRecord, NonFinite
 from throughtime.network import (
@@ -41,6 +52,7 @@ __all__ = [
     "Derivative",
     "Dropout",
     "Embedding",
+    "EquationError",
     "Flow",
     "FlowRecord",
     "FlowRecorder",
@@ -54,22 +66,32 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "Sweep",
     "Target",
+    "cell",
     "check",
     "compare",
     "contributions",
     "derivative",
+    "derive",
     "engine",
     "engine_info",
     "first_nonfinite",
     "flow",
     "from_torch",
     "frozen",
+    "gelu",
     "layouts",
     "library_target",
+    "logsumexp",
     "plots",
     "program_target",
     "release_workspace",
+    "relu",
     "set_threads",
+    "sigmoid",
+    "softmax",
+    "softplus",
+    "stop_gradient",
+    "surrogate",
     "sweep",
     "target_of",
     "to_torch",

@@ -4,7 +4,6 @@ The equations, forward and backward, are written to be read, and faster twins ar
 them. The description says all that the rest of the package needs to know about a cell.
 """
 
-from throughtime.cells.cell import Cell, added
 from throughtime.cells.compiled import (
     WORTH_KEEPING,
     dense_backward,
@@ -12,6 +11,8 @@ from throughtime.cells.compiled import (
     embedding_backward,
     engine_cell,
 )
+from throughtime.cells.derivation import CellDerivation, derive
+from throughtime.cells.derived import CellDefinition, DerivedCell, cell
 from throughtime.cells.description import (
     Activation,
     GateSpec,
@@ -32,6 +33,7 @@ from throughtime.cells.functions import (
 )
 from throughtime.cells.gru import GRU
 from throughtime.cells.lstm import LSTM
+from throughtime.cells.recurrence import Cell, added
 from throughtime.cells.registry import CELLS, variants
 from throughtime.cells.rnn import RNN
 from throughtime.cells.tape import Columns, LocalGradients, State, Tape, active_steps
@@ -44,7 +46,10 @@ __all__ = [
     "WORTH_KEEPING",
     "Activation",
     "Cell",
+    "CellDefinition",
+    "CellDerivation",
     "Columns",
+    "DerivedCell",
     "GateSpec",
     "LocalGradients",
     "OptionSpec",
@@ -55,8 +60,10 @@ __all__ = [
     "Tape",
     "active_steps",
     "added",
+    "cell",
     "dense_backward",
     "dense_forward",
+    "derive",
     "embedding_backward",
     "engine_cell",
     "input_gradient",

@@ -157,6 +157,11 @@ class CellDescription:
         return self.kept_with(**{own.name: getattr(self, own.name) for own in self.option_specs})
 
     @property
+    def kept_size(self) -> int:
+        """How many numbers a step keeps for each sequence."""
+        return len(self.kept_names) * self.units
+
+    @property
     def engine_options(self) -> dict[str, bool]:
         """The options as the compiled twin names them."""
         return {}

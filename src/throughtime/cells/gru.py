@@ -9,7 +9,6 @@ from typing import ClassVar
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.cells.cell import Cell
 from throughtime.cells.description import GateSpec, OptionSpec, ParameterSpec, StateSpec
 from throughtime.cells.functions import (
     outer_sum,
@@ -18,6 +17,7 @@ from throughtime.cells.functions import (
     tanh_slope,
     weight_gradient,
 )
+from throughtime.cells.recurrence import Cell
 from throughtime.cells.tape import Kept, State, Tape
 
 

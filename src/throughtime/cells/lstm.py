@@ -9,7 +9,6 @@ from typing import ClassVar
 import numpy as np
 
 from throughtime.arrays import Array, positive, real, sizes
-from throughtime.cells.cell import Cell
 from throughtime.cells.description import (
     SOME_SIZE,
     GateSpec,
@@ -24,6 +23,7 @@ from throughtime.cells.functions import (
     tanh_slope,
     weight_gradient,
 )
+from throughtime.cells.recurrence import Cell
 from throughtime.cells.tape import Kept, State, Tape
 
 

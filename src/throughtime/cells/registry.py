@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
-from throughtime.cells.cell import Cell
 from throughtime.cells.description import SOME_SIZE
 from throughtime.cells.gru import GRU
 from throughtime.cells.lstm import LSTM
+from throughtime.cells.recurrence import Cell
 from throughtime.cells.rnn import RNN
 
 # Every cell. Files of networks, the command line and the tests take their cells from here.

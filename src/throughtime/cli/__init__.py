@@ -7,7 +7,7 @@ import importlib
 import sys
 from typing import NoReturn
 
-COMMANDS = ("demo", "train", "sample", "check", "compare", "flow", "explain", "bench")
+COMMANDS = ("demo", "train", "sample", "check", "compare", "flow", "explain", "derive", "bench")
 
 FAILED = 3  # the command itself could not run; `check` keeps 0, 1 and 2 for its verdicts
 INTERRUPTED = 130  # as shells report a program that Ctrl-C ended

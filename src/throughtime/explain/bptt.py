@@ -170,7 +170,7 @@ ALL_LOSSES = (
 BPTT = Derivation(
     "bptt",
     "Backpropagation through time: what is summed",
-    ("network/per_step_gradients.py", "cells/rnn.py", "cells/cell.py"),
+    ("network/per_step_gradients.py", "cells/rnn.py", "cells/recurrence.py"),
     (
         DerivationSection(
             "the loss of one step, from s_3, s_2, s_1",

@@ -30,6 +30,7 @@ from throughtime.cells import (
     Cell,
     State,
     Tape,
+    input_gradient,
     relu_slope,
     sigmoid_slope,
     tanh_slope,
@@ -57,7 +58,7 @@ class Linear(ABC):
     def __init__(self, cell: Cell, p: Mapping[str, Array], tape: Tape) -> None:
         self.cell, self.p, self.active = cell, p, tape.active
         self.sizes = cell.state_sizes
-        self.dtype = p["U"].dtype
+        self.dtype = tape.states["h"].dtype
         self.steps, self.batch = tape.inputs.shape[:2]
 
     @abstractmethod
@@ -78,6 +79,10 @@ class Linear(ABC):
     @abstractmethod
     def jvp(self, at: int, change: State) -> State:
         """Takes a small change of the state before a step, (n, B, ·) for each part, to after it."""
+
+    def to_inputs(self, at: Steps, dz: Array) -> Array:
+        """δx of rows, (n, B, I), from what `vjp` gives as their "z"."""
+        return input_gradient(dz, self.p["W"])
 
     def _slopes(self, coefficients: list[Array]) -> Array:
         """(T, B, gates, H) in C order; 0 beyond a sequence's length, where nothing is kept."""
@@ -238,19 +243,14 @@ class LinearByStep(Linear):
 
     def vjp(self, at: Steps, later: State, edges: Edges = "all") -> tuple[dict[str, Array], State]:
         rows = later["h"].shape[:2]
-
-        def side_by_side(array: Array) -> Array:
-            """(n·B, N), what the rows see of an array (T, B, N)."""
-            seen = np.broadcast_to(array[at], (*rows, array.shape[2]))
-            return seen.reshape(-1, array.shape[2])
-
+        kept, before_step = self._seen(at, rows)
         dz, dbefore, dafter = self.cell.step_backward(
             self.p,
-            {name: side_by_side(array) for name, array in self.tape.kept.items()},
-            {name: side_by_side(array[:-1]) for name, array in self.tape.states.items()},
+            kept,
+            before_step,
             {name: array.reshape(-1, array.shape[2]) for name, array in later.items()},
         )
-        active = np.True_ if self.active is None else side_by_side(self.active)
+        active = np.True_ if self.active is None else _side_by_side(self.active, at, rows)
 
         def apart(array: Array, beyond: Array | None = None) -> Array:
             """(n, B, N) from (n·B, N), with other numbers beyond a sequence's length."""
@@ -265,6 +265,24 @@ class LinearByStep(Linear):
             before = {name: apart(array) for name, array in dbefore.items()}
         return deltas | {"z": apart(dz)}, before
 
+    def to_inputs(self, at: Steps, dz: Array) -> Array:
+        rows = dz.shape[:2]
+        kept, before = self._seen(at, rows)
+        tape = Tape(
+            np.empty((1, dz.shape[0] * dz.shape[1], self.cell.inputs), self.dtype),
+            {name: np.stack([array, array]) for name, array in before.items()},
+            {name: array[None] for name, array in kept.items()},
+            None,
+        )
+        dx = self.cell.input_gradient(self.p, tape, {"z": dz.reshape(1, -1, dz.shape[2])})
+        return dx.reshape(*rows, -1)
+
+    def _seen(self, at: Steps, rows: tuple[int, ...]) -> tuple[State, State]:
+        """What the rows see of kept values, and of the state before the step, each (n·B, N)."""
+        kept = {n: _side_by_side(array, at, rows) for n, array in self.tape.kept.items()}
+        states = self.tape.states.items()
+        return kept, {n: _side_by_side(array[:-1], at, rows) for n, array in states}
+
     def jvp(self, at: int, change: State) -> State:
         """By the step's Jacobian, whose rows are the gradients of each part of the new state."""
         size = sum(self.sizes.values())
@@ -275,6 +293,11 @@ class LinearByStep(Linear):
         moved = np.concatenate([change[name] for name in self.sizes], axis=2)
         after = np.einsum("kbs,nbs->nbk", rows, moved)
         return dict(zip(self.sizes, np.split(after, places, axis=2), strict=True))
+
+
+def _side_by_side(array: Array, at: Steps, rows: tuple[int, ...]) -> Array:
+    """(n·B, N), what the rows (n, B) see of an array (T, B, N)."""
+    return np.broadcast_to(array[at], (*rows, array.shape[2])).reshape(-1, array.shape[2])
 
 
 def linear(cell: Cell, p: Mapping[str, Array], tape: Tape) -> Linear:

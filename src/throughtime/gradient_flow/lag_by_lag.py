@@ -216,7 +216,10 @@ def _one_step(
                 found[number] = {"z": dx}
             continue
         if number > lowest:
-            dx = input_gradient(dz, run.network.of_layer(number)["W"])
+            if isinstance(layer, Recurrent):
+                dx = run.linear[number].to_inputs(at, dz)
+            else:
+                dx = input_gradient(dz, run.network.of_layer(number)["W"])
     return found, before
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from throughtime.arrays import Array, array_of, refuse, step_counts
-from throughtime.cells import State, Tape, input_gradient
+from throughtime.cells import State, Tape
 from throughtime.gradient_flow.jacobians import Linear, linear
 from throughtime.gradient_flow.lag_by_lag import rescaling, through_head
 from throughtime.gradient_flow.upstream import (
@@ -212,7 +212,7 @@ class Descent:
             deltas, before = one.vjp(k, rows.parts)
             yield k, Scaled({part: deltas[part] for part in one.sizes}, rows.powers)
             if self.wanted:
-                self.below.parts["h"][:, k] = input_gradient(deltas["z"], self.direction.p["W"])
+                self.below.parts["h"][:, k] = one.to_inputs(k, deltas["z"])
                 self.below.powers[:, k] = rows.powers
             rows = _rescaled(Scaled(before, rows.powers))
 

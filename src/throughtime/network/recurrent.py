@@ -161,7 +161,7 @@ class Recurrent(Layer):
 
     def kept_size(self) -> int:
         """Number of gate and other inner values that a step keeps for each sequence."""
-        return len(self.prefixes) * len(self.cell.kept_names) * self.cell.units
+        return len(self.prefixes) * self.cell.kept_size
 
     def kept(self, tape: RecurrentTape) -> dict[str, Array]:
         """Gates and other inner values of every step, both directions side by side."""

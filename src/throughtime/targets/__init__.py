@@ -1,6 +1,6 @@
 """What can be checked: functions, networks, torch, JAX, libraries, programs, files."""
 
-from throughtime.targets.file import send_by_value
+from throughtime.targets.file import objects_in_file, send_by_value
 from throughtime.targets.library import INCLUDE, library_target
 from throughtime.targets.network import network_target, truncated_target
 from throughtime.targets.program import ProgramTarget, program_target
@@ -12,6 +12,7 @@ __all__ = [
     "as_target",
     "library_target",
     "network_target",
+    "objects_in_file",
     "program_target",
     "send_by_value",
     "target_of",

@@ -35,6 +35,19 @@ def thing_in_file(place: str) -> object:
     return _made(place, found) if makes else found
 
 
+def objects_in_file(place: str) -> tuple[dict[str, object], str]:
+    """What stands in the file of `file.py` or `file.py:name`, by name, and the name; "" if none.
+
+    Raises:
+        CheckError: where there is no such file.
+    """
+    path, name = (place, "") if Path(place).is_file() else place.rpartition(":")[::2]
+    if not Path(path).is_file() or path.endswith(":"):
+        expected = "an existing Python file, as file.py or file.py:name"
+        refuse("file", expected, repr(place), error=CheckError)
+    return dict(vars(_module(Path(path)))), name
+
+
 def _made(place: str, make: Callable[[], object]) -> object:
     """What a function returns; one that needs arguments cannot be called from here."""
     needed = [p.name for p in inspect.signature(make).parameters.values() if _is_needed(p)]

@@ -61,6 +61,16 @@ class Cell(CellDescription, ABC):
     ) -> dict[str, Array]:
         """The sums over the tape's steps that make up the gradient of each parameter."""
 
+    def of_inputs(self, p: Mapping[str, Array], inputs: Array) -> Array:
+        """z_x = W x_t + b for every step, which needs no state: (T, B, G·H)."""
+        return product(p["W"], inputs) + p["b"]
+
+    def input_gradient(
+        self, p: Mapping[str, Array], tape: Tape, deltas: Mapping[str, Array]
+    ) -> Array:
+        """δx_t = Wᵀ δz_t for every step: (T, B, I)."""
+        return input_gradient(deltas["z"], p["W"])
+
     def zero_state(self, batch: int, dtype: np.dtype[Any]) -> State:
         """The initial state of B sequences, all zeros."""
         return {name: np.zeros((batch, n), dtype) for name, n in self.state_sizes.items()}
@@ -88,7 +98,7 @@ class Cell(CellDescription, ABC):
             return compiled.forward(self, p, inputs, state, lengths)
         steps, batch = inputs.shape[:2]
         active = None if lengths is None else active_steps(steps, lengths)
-        z_x = product(p["W"], inputs) + p["b"]
+        z_x = self.of_inputs(p, inputs)
         state = state or self.zero_state(batch, z_x.dtype)
         states, kept = [state], []
         for t in range(steps):
@@ -127,7 +137,7 @@ class Cell(CellDescription, ABC):
             wishes = (need_inputs, need_deltas, gradient)
             return compiled.backward(self, p, tape, doutputs, dstate, *wishes)
         steps, batch = tape.inputs.shape[:2]
-        dlater = self.zero_state(batch, p["W"].dtype) | (dstate or {})
+        dlater = self.zero_state(batch, dtype_of(p, tape.inputs)) | (dstate or {})
         collected: list[State] = [{}] * steps
         for t in reversed(range(steps)):
             arriving = dlater
@@ -148,10 +158,15 @@ class Cell(CellDescription, ABC):
         found = self.parameter_gradients(p, tape, through_time)
         return LocalGradients(
             parameters=found if gradient is None else added(gradient, found),
-            inputs=input_gradient(through_time["z"], p["W"]) if wanted else None,
+            inputs=self.input_gradient(p, tape, through_time) if wanted else None,
             state=dlater,
             deltas=through_time,
         )
+
+
+def dtype_of(p: Mapping[str, Array], inputs: Array) -> np.dtype[Any]:
+    """The precision of a run: the parameters', or the inputs' where there are none."""
+    return next((array.dtype for array in p.values()), inputs.dtype)
 
 
 def added(gradient: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, Array]:

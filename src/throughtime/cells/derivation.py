@@ -1,0 +1,149 @@
+"""`tt.derive`: the backward pass of a cell, to be read, with numbers beside each line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from throughtime.arrays import refuse
+from throughtime.cells.derived import SIZE, CellDefinition, DerivedCell
+from throughtime.equations import (
+    TEXT,
+    BackwardPass,
+    LineCheck,
+    LiveExample,
+    Writer,
+    Written,
+    as_latex,
+    as_numpy,
+    as_text,
+)
+
+# Small, and all different, so that no two axes are taken for one another.
+EXAMPLE_SIZES = {"I": 2, "H": 3}
+OTHER_SIZES = (4, 5, 6, 7)
+
+
+@dataclass(frozen=True)
+class CellDerivation:
+    """The backward pass of a cell, derived from its forward equations.
+
+    Printed, it is the derivation as text, with each line's numerical check.
+
+    Attributes:
+        cell: the cell, with the sizes that it was derived for.
+    """
+
+    cell: DerivedCell
+
+    @property
+    def name(self) -> str:
+        """The cell's name."""
+        return self.cell.definition.__name__
+
+    @property
+    def backward(self) -> BackwardPass:
+        """The derivation as a graph."""
+        return self.cell.derivation
+
+    @property
+    def lines(self) -> list[Written]:
+        """The lines of the backward pass."""
+        return Writer(self.backward, TEXT).lines()
+
+    @property
+    def text(self) -> str:
+        """Both passes as Unicode text."""
+        return as_text(self.backward, self.name)
+
+    @property
+    def numpy(self) -> str:
+        """Both passes as NumPy functions of one step, which run."""
+        return as_numpy(self.backward, self.name)
+
+    @property
+    def latex(self) -> str:
+        """Both passes as the rows of LaTeX's align*."""
+        return as_latex(self.backward)
+
+    @cached_property
+    def checks(self) -> tuple[LineCheck, ...]:
+        """Each line beside a numerical derivative, on three steps with numbers drawn at random."""
+        return tuple(LiveExample(self.backward).check())
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every line agrees with its numerical derivative."""
+        return all(check.agrees for check in self.checks)
+
+    def checked(self) -> str:
+        """The numerical check as text: a line of the derivation, two numbers, the difference."""
+        writer = Writer(self.backward, TEXT)
+        rows = [("", "value", "numerical", "difference")]
+        for check in self.checks:
+            entry = ", ".join(map(str, check.entry))
+            name = writer.names[check.line.delta.number] + (f" [{entry}]" if entry else "")
+            known = not math.isnan(check.numerical)
+            numerical = f"{check.numerical:.9f}" if known else "none, since a slope is set"
+            difference = f"{check.difference:.0e}" if known else ""
+            mark = "" if check.agrees else "  differs"
+            rows.append((name, f"{check.value:.9f}", numerical, difference + mark))
+        width = max(len(row[0]) for row in rows)
+        return "\n".join(
+            f"    {name:{width}}  {value:>14}  {numerical:>14}  {difference:>10}".rstrip()
+            for name, value, numerical, difference in rows
+        )
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def derive(cell: CellDefinition | DerivedCell | Callable[..., Any], **sizes: int) -> CellDerivation:
+    """The backward pass of a cell, derived from its forward equations.
+
+    Args:
+        cell: what `tt.cell` made of them, or a cell with its sizes.
+        sizes: I, H and what other letters stand for; small ones if not given.
+
+    Raises:
+        EquationError: where the step does something that cannot be derived, with its line.
+        TypeError: for anything else than such a cell.
+
+    Example:
+        >>> import numpy as np
+        >>> import throughtime as tt
+        >>> @tt.cell(W="H I", U="H H", b="H")
+        ... def elman(x, h, W, U, b):
+        ...     return np.tanh(W @ x + U @ h + b)
+        >>> print(tt.derive(elman))
+        elman: one step forward
+            z = W x_t + U h_{t−1} + b
+            h_t = tanh(z)
+        <BLANKLINE>
+        One step backward; δh_t arrives
+            δz = δh_t ⊙ (1 − h_t²)
+            δh_{t−1} = Uᵀ δz
+            δx_t = Wᵀ δz
+            δW = Σ_t δz x_tᵀ
+            δU = Σ_t δz h_{t−1}ᵀ
+            δb = Σ_t δz
+        <BLANKLINE>
+        >>> tt.derive(elman).agrees
+        True
+    """
+    if isinstance(cell, DerivedCell):
+        return CellDerivation(cell)
+    if not isinstance(cell, CellDefinition):
+        way_out = "decorate the step with @tt.cell, and give the shapes of its parameters"
+        refuse("derive", "a cell that tt.cell made", repr(cell), way_out, error=TypeError)
+    letters = {
+        SIZE.fullmatch(term)[2]  # type: ignore[index]
+        for shape in cell.shapes.values()
+        for term in shape.replace("+", " ").split()
+    } - {"", "I", "H"}
+    given = EXAMPLE_SIZES | dict(zip(sorted(letters), OTHER_SIZES, strict=False)) | sizes
+    inputs, units = given.pop("I"), given.pop("H")
+    return CellDerivation(cell(inputs, units, **given))  # type: ignore[arg-type]  # sizes alone

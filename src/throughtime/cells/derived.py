@@ -1,0 +1,367 @@
+"""A cell from its forward equations alone: everything else is derived from them."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array, Shape, positive, refuse
+from throughtime.cells.recurrence import Cell, dtype_of
+from throughtime.cells.tape import Kept, LocalGradients, State, Tape
+from throughtime.equations import (
+    BackwardPass,
+    EquationError,
+    Node,
+    Program,
+    derive_backward,
+    program,
+    trace,
+)
+
+Step = Callable[..., Any]
+SIZE = re.compile(r"(\d*)([A-Z]?)")
+
+
+def cell(**shapes: str) -> Callable[[Step], CellDefinition]:
+    """Makes a cell of the forward equations of one step, for one sequence.
+
+    The decorated function takes the input, the states before the step and the parameters, and
+    returns the states after the step; the first of them is the output. It is written in NumPy, with
+    `tt.sigmoid` and the like. The backward pass is derived from it, and the batch is added.
+
+    Args:
+        shapes: of each parameter, with sizes for the axes: I inputs, H units, and other letters
+            that the cell is then called with. "4H I" is a matrix (4H, I), "H" a vector, "" a single
+            number. A state has the shape "H" and the input "I", unless theirs are given too.
+
+    Returns:
+        a definition; called with I and H it gives a cell for a `Network`.
+
+    Raises:
+        EquationError: when the cell is made, where the step does something that cannot be derived.
+
+    Example:
+        >>> import numpy as np
+        >>> import throughtime as tt
+        >>> @tt.cell(W="H I", U="H H", b="H")
+        ... def elman(x, h, W, U, b):
+        ...     return np.tanh(W @ x + U @ h + b)
+        >>> elman(3, 4).shapes()
+        {'W': (4, 3), 'U': (4, 4), 'b': (4,)}
+        >>> net = tt.Network([elman(3, 4), tt.Dense(4, 2)], loss=tt.MeanSquaredError())
+    """
+    for name, shape in shapes.items():
+        if not isinstance(shape, str):
+            refuse(f"cell: {name}", 'a shape such as "4H I"', repr(shape), error=TypeError)
+        for size in shape.split():
+            if not all(SIZE.fullmatch(term) and term for term in size.split("+")):
+                refuse(f"cell: {name}", 'sizes such as "4H", "I" or "H+1"', repr(size))
+    return lambda step: CellDefinition(step, dict(shapes))
+
+
+class CellDefinition:
+    """The equations of a cell, for any sizes.
+
+    Args:
+        step: the forward equations.
+        shapes: of the parameters, and of what has another shape than usual, in letters.
+    """
+
+    def __init__(self, step: Step, shapes: Mapping[str, str]) -> None:
+        if not inspect.isfunction(step):
+            refuse("cell", "a function", repr(step), error=TypeError)
+        names = list(inspect.signature(step).parameters)
+        unknown = [name for name in shapes if name not in names]
+        if unknown:
+            expected = f"shapes of arguments of {step.__name__}, which are {', '.join(names)}"
+            refuse("cell", expected, ", ".join(unknown))
+        self.step, self.shapes, self.input_name = step, dict(shapes), names[0]
+        self.__name__, self.__doc__ = step.__name__, step.__doc__
+        self.__wrapped__ = step
+        self._programs = lru_cache(maxsize=64)(self._compiled)
+
+    def __repr__(self) -> str:
+        return f"<cell {self.__name__}{inspect.signature(self.step)}>"
+
+    def __call__(
+        self, inputs: int, units: int, *, bidirectional: bool = False, **others: int
+    ) -> DerivedCell:
+        """A cell of these equations.
+
+        Args:
+            inputs: I.
+            units: H.
+            bidirectional: whether a layer made of it also runs backwards.
+            others: the sizes of other letters in the shapes.
+        """
+        given = {"I": inputs, "H": units, **others}
+        for letter, size in given.items():
+            positive(f"{self.__name__}: {letter}", size)
+        (width,) = self.shape(self.shapes.get(self.input_name, "I"), given) or (1,)
+        return DerivedCell(
+            width,
+            units,
+            bidirectional=bidirectional,
+            definition=self,
+            given=tuple(sorted(given.items())),
+        )
+
+    def compiled(self, given: tuple[tuple[str, int], ...]) -> tuple[BackwardPass, Program]:
+        """The derived backward pass, and both passes compiled, for given sizes."""
+        return self._programs(given)
+
+    def _compiled(self, given: tuple[tuple[str, int], ...]) -> tuple[BackwardPass, Program]:
+        own = dict(given)
+        shapes = {name: self.shape(shape, own) for name, shape in self.shapes.items()}
+        x = shapes.pop(self.input_name, (own["I"],))
+        backward = derive_backward(trace(self.step, x, shapes, (own["H"],)))
+        return backward, program(backward)
+
+    def shape(self, text: str, given: Mapping[str, int]) -> Shape:
+        """A shape in numbers."""
+        return tuple(sum(self._size(t, given) for t in size.split("+")) for size in text.split())
+
+    def _size(self, term: str, given: Mapping[str, int]) -> int:
+        count, letter = SIZE.fullmatch(term).groups()  # type: ignore[union-attr]
+        if letter and letter not in given:
+            refuse(f"{self.__name__}: {letter}", "a size", "none", f"give it: {letter}=…")
+        return int(count or 1) * (given[letter] if letter else 1)
+
+
+@dataclass(frozen=True, repr=False)
+class DerivedCell(Cell):
+    """A cell whose backward pass is derived from its forward equations.
+
+    Args:
+        definition: the equations.
+        given: the sizes, by letter.
+    """
+
+    definition: CellDefinition = field(kw_only=True)
+    given: tuple[tuple[str, int], ...] = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name = self.definition.__name__
+        own = self.derivation.trace
+        first, output = next(iter(own.states.items()))
+        for what, node in (("input", own.inputs), (f"output {first}", output)):
+            if len(node.shape) != 1:
+                raise EquationError(f"{name}: the {what} must be a vector, not {node.shape}")
+        if first != "h" and "h" in own.states:
+            raise EquationError(
+                f"{name}: the first state is the output, and it is {first}; let h come first"
+            )
+
+    def __repr__(self) -> str:
+        given = dict(self.given)
+        words = [str(given.pop("I")), str(given.pop("H")), *(f"{k}={n}" for k, n in given.items())]
+        words += ["bidirectional=True"] * self.bidirectional
+        return f"{self.definition.__name__}({', '.join(words)})"
+
+    @property
+    def derivation(self) -> BackwardPass:
+        """The derived backward pass."""
+        return self.definition.compiled(self.given)[0]
+
+    @cached_property
+    def _program(self) -> Program:
+        return self.definition.compiled(self.given)[1]
+
+    @cached_property
+    def _states(self) -> dict[str, Node]:
+        """The states before the step. The first is the output, which a network knows as h."""
+        return dict(zip(self.state_sizes, self.derivation.trace.states.values(), strict=True))
+
+    def shapes(self) -> dict[str, Shape]:
+        return {name: node.shape for name, node in self.derivation.trace.parameters.items()}
+
+    @cached_property
+    def state_sizes(self) -> dict[str, int]:
+        first, *others = self.derivation.trace.states.items()
+        return {"h": _size(first[1])} | {name: _size(node) for name, node in others}
+
+    @property
+    def output_size(self) -> int:
+        return self.state_sizes["h"]
+
+    @cached_property
+    def kept_names(self) -> tuple[str, ...]:
+        names = self.derivation.names
+        return tuple(names.get(node.number, f"{node!r}") for node in self._program.kept)
+
+    @property
+    def kept_size(self) -> int:
+        return sum(_size(node) for node in self._program.kept)
+
+    # --- one pass ---
+
+    def forward(
+        self,
+        p: Mapping[str, Array],
+        inputs: Array,
+        state: State | None = None,
+        lengths: Array | None = None,
+    ) -> tuple[Array, State, Tape]:
+        return super().forward(self._with_shared(p), inputs, state, lengths)
+
+    def backward(
+        self,
+        p: Mapping[str, Array],
+        tape: Tape,
+        doutputs: Array | None = None,
+        dstate: State | None = None,
+        *,
+        need_inputs: bool = True,
+        need_deltas: bool = True,
+        gradient: Mapping[str, Array] | None = None,
+    ) -> LocalGradients:
+        wishes: Any = {"need_inputs": need_inputs, "need_deltas": need_deltas}
+        wishes["gradient"] = gradient
+        return super().backward(self._with_shared(p), tape, doutputs, dstate, **wishes)
+
+    def of_inputs(self, p: Mapping[str, Array], inputs: Array) -> Array:
+        """What depends on the inputs alone, for every step: (T, B, ·)."""
+        own = self._program
+        known = self._parameters(p) | {self.derivation.trace.inputs.number: inputs}
+        found = own.of_inputs(known) | known
+        return _flat(found, own.of_inputs.gives, inputs.shape[:2], dtype_of(p, inputs))
+
+    def step(self, p: Mapping[str, Array], z_x: Array, state: State) -> tuple[State, Kept]:
+        """The forward equations."""
+        own, lead, dtype = self._program, z_x.shape[:-1], z_x.dtype
+        known = self._parameters(p) | _split(z_x, own.of_inputs.gives)
+        known |= _by_number(self._states, state)
+        found = own.step(known) | known
+        after = self.derivation.trace.after.values()
+        new = {
+            name: _column(found[node.number], node, lead, dtype)
+            for name, node in zip(self._states, after, strict=True)
+        }
+        kept = {
+            name: _column(found[node.number], node, lead, dtype)
+            for name, node in zip(self.kept_names, own.kept, strict=True)
+        }
+        return new, kept
+
+    def step_backward(
+        self, p: Mapping[str, Array], kept: Kept, before: State, dstate: State
+    ) -> tuple[Array, State, State]:
+        """The derived equations. In place of δz stands all that δ of parameters and x needs."""
+        own, derivation = self._program, self.derivation
+        lead, dtype = dstate["h"].shape[:-1], dstate["h"].dtype
+        known = self._parameters(p) | self._of_step(kept, before)
+        arriving = dict(zip(self._states, derivation.arriving.values(), strict=True))
+        known |= _by_number(arriving, dstate)
+        found = own.step_backward(known) | known
+        dz = _flat(found, own.frontier, lead, dtype)
+        dbefore, dafter = (
+            {
+                name: _column(found[node.number], node, lead, dtype)
+                for name, node in zip(self._states, nodes.values(), strict=True)
+            }
+            for nodes in (derivation.deltas, own.after)
+        )
+        return dz, dbefore, dafter
+
+    def parameter_gradients(
+        self, p: Mapping[str, Array], tape: Tape, deltas: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """Σ over steps and sequences, derived too."""
+        own = self._program
+        found = own.of_parameters(self._of_all_steps(p, tape, deltas))
+        ends = self.derivation.parameters
+        return {
+            name: np.asarray(found[node.number], deltas["z"].dtype).reshape(p[name].shape)
+            for name, node in ends.items()
+        }
+
+    def input_gradient(
+        self, p: Mapping[str, Array], tape: Tape, deltas: Mapping[str, Array]
+    ) -> Array:
+        """δx for every step, (T, B, I)."""
+        node, lead, dz = self.derivation.inputs, deltas["z"].shape[:-1], deltas["z"]
+        if node is None:
+            return np.zeros((*lead, self.inputs), dz.dtype)
+        found = self._program.to_inputs(self._of_all_steps(p, tape, deltas))
+        return _column(found[node.number], node, lead, dz.dtype)
+
+    # --- what a phase is given ---
+
+    def _with_shared(self, p: Mapping[str, Array]) -> dict[str, Array]:
+        """Parameters, and what depends on them alone, so that no step computes it again."""
+        shared = self._program.shared
+        known = {node.number: p[name] for name, node in self.derivation.trace.parameters.items()}
+        return dict(p) | {f"{SHARED}{number}": array for number, array in shared(known).items()}
+
+    def _parameters(self, p: Mapping[str, Array]) -> dict[int, Array]:
+        shared = self._program.shared.gives
+        if shared and f"{SHARED}{shared[0].number}" not in p:
+            p = self._with_shared(p)
+        known = {node.number: p[name] for name, node in self.derivation.trace.parameters.items()}
+        return known | {node.number: p[f"{SHARED}{node.number}"] for node in shared}
+
+    def _of_step(self, kept: Mapping[str, Array], before: Mapping[str, Array]) -> dict[int, Array]:
+        known = _by_number(self._states, before)
+        for name, node in zip(self.kept_names, self._program.kept, strict=True):
+            known[node.number] = _shaped(kept[name], node)
+        return known
+
+    def _of_all_steps(
+        self, p: Mapping[str, Array], tape: Tape, deltas: Mapping[str, Array]
+    ) -> dict[int, Array]:
+        before = {name: array[:-1] for name, array in tape.states.items()}
+        known = self._of_step(tape.kept, before) | self._parameters(p)
+        known |= _split(deltas["z"], self._program.frontier)
+        return known | {self.derivation.trace.inputs.number: tape.inputs}
+
+
+# Names, among the parameters, of values that depend on parameters alone.
+SHARED = "of parameters alone: "
+
+
+def _size(node: Node) -> int:
+    return math.prod(node.shape)
+
+
+def _shaped(flat: Array, node: Node) -> Array:
+    """(…, n) in the node's shape."""
+    return flat if len(node.shape) == 1 else flat.reshape(*flat.shape[:-1], *node.shape)
+
+
+def _column(value: Array, node: Node, lead: Shape, dtype: np.dtype[Any]) -> Array:
+    """A value as (…, n), for every step and sequence."""
+    if np.shape(value) != (*lead, *node.shape):
+        value = np.broadcast_to(value, (*lead, *node.shape))
+    return np.asarray(value, dtype).reshape(*lead, _size(node))
+
+
+def _flat(
+    found: Mapping[int, Array], nodes: Sequence[Node], lead: Shape, dtype: np.dtype[Any]
+) -> Array:
+    """Values side by side, (…, n)."""
+    columns = [_column(found[node.number], node, lead, dtype) for node in nodes]
+    if len(columns) == 1:
+        return columns[0]
+    return np.concatenate(columns, axis=-1) if columns else np.zeros((*lead, 0), dtype)
+
+
+def _split(flat: Array, nodes: Sequence[Node]) -> dict[int, Array]:
+    """The values that `_flat` put side by side, by number."""
+    known, start = {}, 0
+    for node in nodes:
+        stop = start + _size(node)
+        known[node.number] = _shaped(flat[..., start:stop], node)
+        start = stop
+    return known
+
+
+def _by_number(nodes: Mapping[str, Node], values: Mapping[str, Array]) -> dict[int, Array]:
+    return {node.number: _shaped(values[name], node) for name, node in nodes.items()}

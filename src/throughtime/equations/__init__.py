@@ -1,0 +1,62 @@
+"""A step's equations: traced, differentiated, and run over many sequences.
+
+A user writes the forward step of one sequence in NumPy. `trace` turns it into a graph,
+`derive_backward` derives δ of everything in it, and `program` compiles both for batches.
+"""
+
+from throughtime.equations import operations  # fills the table of operations
+from throughtime.equations.backward import BackwardPass, Line, derive_backward
+from throughtime.equations.functions import (
+    gelu,
+    logsumexp,
+    relu,
+    sigmoid,
+    softmax,
+    softplus,
+    stop_gradient,
+    surrogate,
+)
+from throughtime.equations.graph import OPERATIONS, Graph, Node, reachable
+from throughtime.equations.live_example import LineCheck, LiveExample
+from throughtime.equations.phases import Program, program
+from throughtime.equations.printing import (
+    TEXT,
+    Writer,
+    Written,
+    as_latex,
+    as_numpy,
+    as_text,
+)
+from throughtime.equations.tracing import EquationError, Trace, trace
+
+__all__ = [
+    "OPERATIONS",
+    "TEXT",
+    "BackwardPass",
+    "EquationError",
+    "Graph",
+    "Line",
+    "LineCheck",
+    "LiveExample",
+    "Node",
+    "Program",
+    "Trace",
+    "Writer",
+    "Written",
+    "as_latex",
+    "as_numpy",
+    "as_text",
+    "derive_backward",
+    "gelu",
+    "logsumexp",
+    "operations",
+    "program",
+    "reachable",
+    "relu",
+    "sigmoid",
+    "softmax",
+    "softplus",
+    "stop_gradient",
+    "surrogate",
+    "trace",
+]

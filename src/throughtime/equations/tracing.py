@@ -1,0 +1,673 @@
+"""Runs a step once with values that record what is done to them.
+
+Names come from the function's own locals, and lines from its source, so that what is derived can
+be read beside it. What is not understood is refused with the line that holds it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import CodeType, FrameType
+from typing import Any, NoReturn
+
+import numpy as np
+
+from throughtime.arrays import Shape
+from throughtime.equations.graph import Graph, Node
+
+
+class EquationError(ValueError):
+    """A step that cannot be traced: where, why, and what to write instead."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A local variable of the step.
+
+    Attributes:
+        name: what the step calls it.
+        node: its value.
+        line: number of the line, in its file, that assigned it.
+    """
+
+    name: str
+    node: Node
+    line: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A step as it was recorded.
+
+    Attributes:
+        graph: its nodes.
+        inputs: the node of x.
+        states: the nodes of the states before the step, by name.
+        parameters: the nodes of the parameters, by name.
+        after: the nodes of the states after the step, by name.
+        named: the local variables, in the order of their assignment.
+        source: of the function, by line number.
+    """
+
+    graph: Graph
+    inputs: Node
+    states: Mapping[str, Node]
+    parameters: Mapping[str, Node]
+    after: Mapping[str, Node]
+    named: tuple[Named, ...]
+    source: Mapping[int, str]
+
+
+class Traced:
+    """Stands for an array of one sequence at one step, and records what is done to it.
+
+    Args:
+        node: its place in the graph.
+    """
+
+    __array_priority__ = 1000.0
+    __hash__ = object.__hash__
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    @property
+    def shape(self) -> Shape:
+        """The shape that the array has."""
+        return self.node.shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.node.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of entries."""
+        return int(np.prod(self.node.shape))
+
+    @property
+    def T(self) -> Traced:
+        """The transposed matrix."""
+        return self if self.ndim < 2 else apply("transpose", self)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            refuse_here("len() of a single number", "use the number itself")
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"Traced{self.shape}"
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *given: Any, **options: Any) -> Any:
+        how = UFUNCS.get(ufunc.__name__)
+        if method != "__call__" or how is None or options:
+            extra = f".{method}" if method != "__call__" else ""
+            words = f" with {', '.join(options)}" if options else ""
+            refuse_here(f"np.{ufunc.__name__}{extra}{words} is not known here", KNOWN)
+        return how(*given)
+
+    def __array_function__(
+        self, function: Callable[..., Any], types: Any, given: Any, options: Any
+    ) -> Any:
+        how = FUNCTIONS.get(function.__name__)
+        if how is None:
+            refuse_here(f"np.{function.__name__} is not known here", KNOWN)
+        try:
+            return how(*given, **options)
+        except TypeError as problem:
+            if isinstance(problem, EquationError):
+                raise
+            refuse_here(f"np.{function.__name__}: {problem}", KNOWN)
+
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        refuse_here("a traced value was made a plain array", KNOWN)
+
+    def __float__(self) -> NoReturn:
+        refuse_here("a traced value was made a Python number", "keep it an array")
+
+    __int__ = __complex__ = __index__ = __float__
+
+    def __bool__(self) -> NoReturn:
+        refuse_here(
+            "if, and, or, not and while cannot look at a value that differs from step to step",
+            "write np.where(condition, one, other)",
+        )
+
+    def __iter__(self) -> Iterator[Traced]:
+        return (self[k] for k in range(len(self)))
+
+    def __getitem__(self, key: Any) -> Traced:
+        return _item(self, key)
+
+    def __setitem__(self, key: Any, value: Any) -> NoReturn:
+        refuse_here(
+            "a value is changed in place",
+            "build a new one with np.concatenate, np.stack or np.where",
+        )
+
+    def _in_place(self, other: Any) -> NoReturn:
+        refuse_here("a value is changed in place", "write a = a + b in place of a += b")
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = __imatmul__ = _in_place
+
+    def __add__(self, other: Any) -> Traced:
+        return apply("add", self, other)
+
+    def __radd__(self, other: Any) -> Traced:
+        return apply("add", other, self)
+
+    def __sub__(self, other: Any) -> Traced:
+        return apply("subtract", self, other)
+
+    def __rsub__(self, other: Any) -> Traced:
+        return apply("subtract", other, self)
+
+    def __mul__(self, other: Any) -> Traced:
+        return apply("multiply", self, other)
+
+    def __rmul__(self, other: Any) -> Traced:
+        return apply("multiply", other, self)
+
+    def __truediv__(self, other: Any) -> Traced:
+        return apply("divide", self, other)
+
+    def __rtruediv__(self, other: Any) -> Traced:
+        return apply("divide", other, self)
+
+    def __matmul__(self, other: Any) -> Traced:
+        return apply("matmul", self, other)
+
+    def __rmatmul__(self, other: Any) -> Traced:
+        return apply("matmul", other, self)
+
+    def __pow__(self, other: Any) -> Traced:
+        return apply("power", self, other)
+
+    def __rpow__(self, other: Any) -> Traced:
+        return apply("power", other, self)
+
+    def __neg__(self) -> Traced:
+        return apply("negative", self)
+
+    def __pos__(self) -> Traced:
+        return self
+
+    def __abs__(self) -> Traced:
+        return apply("absolute", self)
+
+    def __gt__(self, other: Any) -> Traced:
+        return apply("greater", self, other)
+
+    def __ge__(self, other: Any) -> Traced:
+        return apply("greater_equal", self, other)
+
+    def __lt__(self, other: Any) -> Traced:
+        return apply("less", self, other)
+
+    def __le__(self, other: Any) -> Traced:
+        return apply("less_equal", self, other)
+
+    def __eq__(self, other: object) -> Traced:  # type: ignore[override]
+        return apply("equal", self, other)
+
+    def __ne__(self, other: object) -> Traced:  # type: ignore[override]
+        return apply("not_equal", self, other)
+
+    def sum(self, axis: int | None = None, keepdims: bool = False) -> Traced:
+        """The sum over an axis, or over all entries."""
+        return _sum(self, axis, keepdims=keepdims)
+
+    def mean(self, axis: int | None = None, keepdims: bool = False) -> Traced:
+        """The mean over an axis, or over all entries."""
+        return _mean(self, axis, keepdims=keepdims)
+
+    def var(self, axis: int | None = None, keepdims: bool = False) -> Traced:
+        """The variance over an axis, or over all entries, divided by their number."""
+        return _variance(self, axis, keepdims=keepdims)
+
+    def std(self, axis: int | None = None, keepdims: bool = False) -> Traced:
+        """The square root of the variance."""
+        return apply("sqrt", self.var(axis, keepdims))
+
+    def max(self, axis: int | None = None, keepdims: bool = False) -> Traced:
+        """The largest entry along an axis, or of all."""
+        return _max(self, axis, keepdims=keepdims)
+
+    def reshape(self, *shape: Any) -> Traced:
+        """The same entries in another shape."""
+        found: Traced = _reshape(self, shape[0] if len(shape) == 1 else shape)
+        return found
+
+    def ravel(self) -> Traced:
+        """All entries in a row."""
+        return self.reshape(-1)
+
+    flatten = ravel
+
+    def dot(self, other: Any) -> Traced:
+        """The matrix product."""
+        return apply("matmul", self, other)
+
+    def transpose(self) -> Traced:
+        """The transposed matrix."""
+        return self.T
+
+    def copy(self) -> Traced:
+        """Itself: nothing here is changed in place."""
+        return self
+
+
+KNOWN = (
+    "write it with arithmetic, @, np.tanh, np.exp, np.log, np.sqrt, np.where, np.maximum, np.clip, "
+    "np.split, np.concatenate, np.sum, np.mean, np.outer, tt.sigmoid, tt.softplus, tt.softmax"
+)
+
+
+def traced(x: Any) -> bool:
+    """Whether a value is traced."""
+    return isinstance(x, Traced)
+
+
+def apply(operation: str, *given: Any, **attributes: Any) -> Traced:
+    """An operation on traced values and numbers."""
+    graph = next(x.node.graph for x in given if isinstance(x, Traced))
+    nodes = [_node(graph, x) for x in given]
+    try:
+        return Traced(graph.apply(operation, *nodes, **attributes))
+    except ValueError as problem:
+        shapes = " and ".join(str(node.shape) for node in nodes)
+        refuse_here(f"the shapes {shapes} do not fit ({problem})", "compare them with the line")
+
+
+def _node(graph: Graph, given: Any) -> Node:
+    if isinstance(given, Traced):
+        if given.node.graph is not graph:
+            refuse_here("a value of an earlier call was kept", "compute it within the step")
+        return given.node
+    array = np.asarray(given)
+    if array.dtype.kind not in "biuf":
+        refuse_here(f"a {array.dtype} value takes part", "use real numbers")
+    if array.ndim == 0:
+        return graph.constant(float(array))
+    numbers = [graph.constant(float(x)) for x in array.ravel()]
+    if len({node.number for node in numbers}) == 1:  # np.ones, np.zeros, np.full
+        return graph.apply("broadcast", numbers[0], shape=array.shape)
+    rows = [graph.apply("reshape", node, shape=(1,)) for node in numbers]
+    return graph.apply("reshape", graph.apply("concatenate", *rows), shape=array.shape)
+
+
+def _item(x: Traced, key: Any) -> Traced:
+    """x[key] for numbers and slices without a step, None and … among them."""
+    keys = list(key) if isinstance(key, tuple) else [key]
+    if Ellipsis in [k for k in keys if not isinstance(k, Traced)]:
+        at = next(n for n, k in enumerate(keys) if k is Ellipsis)
+        missing = x.ndim - sum(k is not None and k is not Ellipsis for k in keys)
+        keys[at : at + 1] = [slice(None)] * missing
+    shape: list[int] = []
+    axis = 0
+    for k in keys:
+        if k is None:
+            shape.append(1)
+            continue
+        if axis >= x.ndim:
+            refuse_here(f"{len(keys)} indices for an array of shape {x.shape}", "leave some out")
+        size = x.shape[axis]
+        if isinstance(k, slice) and k.step in (None, 1):
+            start, stop, _ = k.indices(size)
+        elif isinstance(k, int | np.integer) and not isinstance(k, bool):
+            if not -size <= k < size:
+                refuse_here(f"index {k} of an axis with {size} entries", "count from 0")
+            start = int(k) % size
+            stop = start + 1
+        else:
+            refuse_here(
+                "an index that is not a number or a plain slice", "use np.split or np.where"
+            )
+        if stop <= start:
+            refuse_here(f"an empty slice, [{start}:{stop}]", "compare it with the sizes")
+        if isinstance(k, slice):
+            shape.append(stop - start)
+        x = _part(x, axis, start, stop)
+        axis += 1
+    shape += x.shape[axis:]
+    return x if tuple(shape) == x.shape else apply("reshape", x, shape=tuple(shape))
+
+
+def _part(x: Traced, axis: int, start: int, stop: int) -> Traced:
+    if (start, stop) == (0, x.shape[axis]):
+        return x
+    if axis == 0:
+        return apply("part", x, start=start, stop=stop)
+    if axis == 1 and x.ndim == 2:
+        return apply("transpose", apply("part", x.T, start=start, stop=stop))
+    refuse_here("a slice of an axis behind the second", "reshape to a matrix first")
+
+
+def _reduce(name: str) -> Callable[..., Traced]:
+    def reduced(x: Any, axis: Any = None, *, keepdims: bool = False) -> Traced:
+        if axis is not None and not isinstance(axis, int | np.integer):
+            refuse_here(f"np.{name} over the axes {axis}", "reduce one axis after the other")
+        if not x.shape:
+            return x  # type: ignore[no-any-return]
+        if axis is not None and not -x.ndim <= axis < x.ndim:
+            refuse_here(f"axis {axis} of an array of shape {x.shape}", "count axes from 0")
+        own = None if axis is None else int(axis) % x.ndim
+        if x.ndim == 1:
+            own = 0
+        return apply(name, x, axis=own, keepdims=bool(keepdims))
+
+    return reduced
+
+
+_sum, _mean, _max = _reduce("sum"), _reduce("mean"), _reduce("max")
+
+
+def _variance(x: Any, axis: int | None = None, *, ddof: int = 0, keepdims: bool = False) -> Traced:
+    centred = x - _mean(x, axis, keepdims=x.ndim > 1)
+    variance = _mean(centred**2, axis, keepdims=keepdims)
+    number = x.size if axis is None else x.shape[axis]
+    return variance * (number / (number - ddof)) if ddof else variance
+
+
+def _deviation(x: Any, axis: int | None = None, *, ddof: int = 0, keepdims: bool = False) -> Traced:
+    return apply("sqrt", _variance(x, axis, ddof=ddof, keepdims=keepdims))
+
+
+def _norm(x: Any, ord: Any = None, axis: int | None = None, keepdims: bool = False) -> Traced:
+    if ord not in (None, 2) or (ord == 2 and x.ndim > 1 and axis is None):
+        refuse_here(f"the norm of order {ord}", "write it with np.sum")
+    return apply("sqrt", _sum(x**2, axis, keepdims=keepdims))
+
+
+def _split(x: Any, into: Any, axis: int = 0) -> list[Traced]:
+    if isinstance(x, Traced) and -x.ndim <= axis < x.ndim:
+        size = x.shape[axis]
+        if isinstance(into, int | np.integer):
+            if size % into:
+                refuse_here(
+                    f"np.split of {size} entries into {into}", "give equal parts, or places"
+                )
+            ends = [size // into * (k + 1) for k in range(into)]
+        else:
+            ends = [min(int(k) % (size + 1) if k < 0 else int(k), size) for k in into] + [size]
+        starts = [0, *ends[:-1]]
+        found = zip(starts, ends, strict=True)
+        return [_part(x, axis % x.ndim, start, stop) for start, stop in found]
+    refuse_here("np.split of something else than a traced array", KNOWN)
+
+
+def _concatenate(given: Sequence[Any], axis: int = 0) -> Traced:
+    first = next(x for x in given if isinstance(x, Traced))
+    rank = first.ndim
+    if axis % rank == 0:
+        return apply("concatenate", *given)
+    if axis % rank == 1 and rank == 2:
+        turned = [x.T if isinstance(x, Traced) else np.asarray(x).T for x in given]
+        return apply("concatenate", *turned).T
+    refuse_here("np.concatenate along an axis behind the second", "reshape to matrices first")
+
+
+def _stack(given: Sequence[Any], axis: int = 0) -> Traced:
+    rows = [_reshape(x, (1, *np.shape(x))) for x in given]
+    joined = apply("concatenate", *rows)
+    if axis == 0 or (axis in (-1, 1) and joined.ndim == 2):
+        return joined if axis == 0 else joined.T
+    refuse_here("np.stack along this axis", "stack along the first one")
+
+
+def _reshape(x: Any, shape: Any) -> Any:
+    if not isinstance(x, Traced):
+        return np.reshape(x, shape)
+    try:
+        new = np.broadcast_to(0, x.shape).reshape(shape).shape
+    except ValueError as problem:
+        refuse_here(str(problem), "compare it with the sizes")
+    return x if new == x.shape else apply("reshape", x, shape=new)
+
+
+def _clip(x: Any, low: Any = None, high: Any = None) -> Any:
+    x = x if low is None else apply("maximum", x, low)
+    return x if high is None else apply("minimum", x, high)
+
+
+def _unary(name: str) -> Callable[[Any], Traced]:
+    return lambda x: apply(name, x)
+
+
+def _binary(name: str) -> Callable[[Any, Any], Traced]:
+    return lambda a, b: apply(name, a, b)
+
+
+BINARY = (
+    *("add", "subtract", "multiply", "divide", "power", "matmul", "maximum", "minimum"),
+    *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"),
+)
+UNARY = (
+    *("tanh", "exp", "log", "log1p", "expm1", "sqrt", "sin", "cos", "arctan"),
+    *("absolute", "sign", "negative"),
+)
+UFUNCS: dict[str, Callable[..., Any]] = {
+    **{name: _binary(name) for name in BINARY},
+    **{name: _unary(name) for name in UNARY},
+    "true_divide": _binary("divide"),
+    "fmax": _binary("maximum"),
+    "fmin": _binary("minimum"),
+    "float_power": _binary("power"),
+    "square": lambda x: x**2,
+    "reciprocal": lambda x: 1 / x,
+    "positive": lambda x: x,
+    "fabs": _unary("absolute"),
+    "logaddexp": lambda a, b: b + apply("softplus", a - b),
+    "logical_not": lambda x: 1 - x,
+    "sinh": lambda x: (np.exp(x) - np.exp(-x)) / 2,
+    "cosh": lambda x: (np.exp(x) + np.exp(-x)) / 2,
+}
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "sum": _sum,
+    "max": _max,
+    "amax": _max,
+    "min": lambda x, axis=None, **options: -_max(-x, axis, **options),
+    "amin": lambda x, axis=None, **options: -_max(-x, axis, **options),
+    "mean": _mean,
+    "var": _variance,
+    "std": _deviation,
+    "norm": _norm,
+    "split": _split,
+    "array_split": _split,
+    "hsplit": lambda x, into: _split(x, into, axis=0 if x.ndim == 1 else 1),
+    "vsplit": _split,
+    "concatenate": _concatenate,
+    "hstack": lambda given: _concatenate(given, axis=min(1, max(np.ndim(x) for x in given) - 1)),
+    "append": lambda x, y: _concatenate([x, y]),
+    "stack": _stack,
+    "vstack": lambda given: _concatenate([x if np.ndim(x) > 1 else x[None] for x in given]),
+    "where": lambda condition, yes, no: apply("where", condition, yes, no),
+    "clip": _clip,
+    "outer": lambda a, b: apply("outer", _reshape(a, -1), _reshape(b, -1)),
+    "dot": lambda a, b: apply("matmul" if np.ndim(a) and np.ndim(b) else "multiply", a, b),
+    "inner": lambda a, b: apply("matmul", a, b.T),
+    "reshape": lambda x, shape: _reshape(x, shape),
+    "ravel": lambda x: _reshape(x, -1),
+    "squeeze": lambda x: _reshape(x, tuple(n for n in x.shape if n != 1)),
+    "expand_dims": lambda x, axis: _reshape(
+        x, np.expand_dims(np.broadcast_to(0, x.shape), axis).shape
+    ),
+    "transpose": lambda x: x.T,
+    "broadcast_to": lambda x, shape: apply("broadcast", x, shape=tuple(shape)),
+    "zeros_like": lambda x, dtype=None: np.zeros(x.shape),
+    "ones_like": lambda x, dtype=None: np.ones(x.shape),
+    "full_like": lambda x, value, dtype=None: np.full(x.shape, value),
+    "shape": lambda x: x.shape,
+    "ndim": lambda x: x.ndim,
+    "size": lambda x: x.size,
+    "copy": lambda x: x,
+}
+
+
+def refuse_here(why: str, way_out: str) -> NoReturn:
+    """Refuses the expression of the user's step that is being run."""
+    raise EquationError(f"{_here()}: {why}; {way_out}")
+
+
+def _here() -> str:
+    """File, line and source of the innermost call outside this package and NumPy."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        inside = name == __name__ or name == "throughtime.equations.functions"
+        if not inside and not name.startswith("numpy."):
+            break
+        frame = frame.f_back
+    if frame is None:
+        return "the step"
+    file, line = frame.f_code.co_filename, frame.f_lineno
+    text = linecache.getline(file, line).strip()
+    short = file.replace("\\", "/").rpartition("/")[2]
+    return f"{short}, line {line}" + (f", `{text}`" if text else "")
+
+
+class _Watcher:
+    """Notes which traced values the step's local variables are given, and by which lines."""
+
+    def __init__(self, code: CodeType) -> None:
+        self.code, self.line = code, code.co_firstlineno
+        self.seen: dict[str, int] = {}
+        self.named: list[Named] = []
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code is not self.code:
+            return None
+        if event == "call":
+            self.seen = {n: id(v) for n, v in frame.f_locals.items()}
+        elif event in ("line", "return"):
+            for name, value in frame.f_locals.items():
+                if isinstance(value, Traced) and self.seen.get(name) != id(value):
+                    self.named.append(Named(name, value.node, self.line))
+                self.seen[name] = id(value)
+            self.line = frame.f_lineno
+        return self
+
+
+@contextmanager
+def _watching(function: Callable[..., Any]) -> Iterator[_Watcher]:
+    watcher, before = _Watcher(function.__code__), sys.gettrace()
+    sys.settrace(watcher)
+    try:
+        yield watcher
+    finally:
+        sys.settrace(before)
+
+
+def trace(
+    function: Callable[..., Any],
+    inputs: Shape,
+    shapes: Mapping[str, Shape],
+    default: Shape,
+) -> Trace:
+    """Runs a step once, with traced values in place of arrays.
+
+    Args:
+        function: of the input, the states and the parameters; returns the states after the step,
+            as many as it takes, in the same order.
+        inputs: shape of the input.
+        shapes: shapes of the parameters, and of those states that are not of the default shape.
+        default: shape of a state.
+
+    Raises:
+        EquationError: where the step does something that cannot be derived.
+    """
+    names = _arguments(function)
+    others = {name: shapes.get(name, default) for name in names[1:]}
+    # How many of the arguments are states is seen from what comes back.
+    graph = Graph()
+    leaves = {name: graph.leaf("state", name, shape) for name, shape in others.items()}
+    count = len(_called(function, graph.leaf("input", names[0], inputs), leaves)[0])
+    states, parameters = names[1 : 1 + count], names[1 + count :]
+    _refuse_count(function, count, names, [n for n in parameters if n not in shapes])
+    before, graph = _constants(graph), Graph()
+    x = graph.leaf("input", names[0], inputs)
+    leaves = {n: graph.leaf("state" if n in states else "parameter", n, others[n]) for n in others}
+    after, watcher = _called(function, x, leaves)
+    if _constants(graph) != before:
+        raise EquationError(
+            f"{function.__name__}: numbers in the step differ from call to call, as random ones "
+            "do; hand them in as part of the input"
+        )
+    for name, node in zip(states, after, strict=True):
+        if node.shape != others[name]:
+            raise EquationError(
+                f"{function.__name__}: the state {name} has the shape {others[name]} before the "
+                f"step and {node.shape} after it; if the step is right, give the state its shape, "
+                f'such as @tt.cell({name}="H H")'
+            )
+    return Trace(
+        graph,
+        x,
+        {name: leaves[name] for name in states},
+        {name: leaves[name] for name in parameters},
+        dict(zip(states, after, strict=True)),
+        tuple(watcher.named),
+        _source(function),
+    )
+
+
+def _constants(graph: Graph) -> list[float]:
+    return [node.value for node in graph.nodes if node.value is not None]
+
+
+def _refuse_count(
+    function: Callable[..., Any], count: int, names: list[str], unknown: list[str]
+) -> None:
+    """Refuses a step that returns too many states, or too few."""
+    step = f"{function.__name__}({', '.join(names)})"
+    if not 1 <= count < len(names):
+        raise EquationError(
+            f"{step}: expected as many states after the step as it takes before it, got {count}"
+        )
+    if unknown:
+        plural = "s" * (count != 1)
+        shapes = ", ".join(f'{name}="4H H"' for name in unknown)
+        raise EquationError(
+            f"{step}: it returns {count} state{plural}, so that {', '.join(unknown)} would be "
+            f"parameters, and have no shape; return every state, or give shapes: @tt.cell({shapes})"
+        )
+
+
+def _arguments(function: Callable[..., Any]) -> list[str]:
+    found = inspect.signature(function).parameters
+    kinds = {own.kind for own in found.values()}
+    if kinds - {inspect.Parameter.POSITIONAL_OR_KEYWORD} or len(found) < 2:
+        raise EquationError(
+            f"{function.__name__}: expected arguments for the input, the states and the "
+            f"parameters, such as (x, h, W, U, b), got ({', '.join(found)})"
+        )
+    return list(found)
+
+
+def _called(
+    function: Callable[..., Any], x: Node, leaves: Mapping[str, Node]
+) -> tuple[list[Node], _Watcher]:
+    with _watching(function) as watcher:
+        found = function(Traced(x), *(Traced(node) for node in leaves.values()))
+    values = list(found) if isinstance(found, tuple | list) else [found]
+    for value in values:
+        if not isinstance(value, Traced):
+            raise EquationError(
+                f"{function.__name__}: expected the states after the step, each computed from "
+                f"the arguments, got a {type(value).__name__}"
+            )
+    return [value.node for value in values], watcher
+
+
+def _source(function: Callable[..., Any]) -> dict[int, str]:
+    try:
+        lines, first = inspect.getsourcelines(function)
+    except (OSError, TypeError):  # typed in at a prompt that keeps no source
+        return {}
+    return {first + k: line.rstrip() for k, line in enumerate(lines)}

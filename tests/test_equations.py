@@ -1,0 +1,144 @@
+"""Tracing a step, deriving its backward pass, and what is printed of it."""
+
+import numpy as np
+import pytest
+
+import throughtime as tt
+from derived_cells import BUILT_IN, CELLS, made
+from throughtime.equations import TEXT, LiveExample, Writer
+
+DEFINED = {**CELLS, **{name: derived.definition for name, (derived, _) in BUILT_IN.items()}}
+
+
+@pytest.mark.parametrize("name", DEFINED)
+def test_every_line_agrees_with_a_numerical_derivative(name):
+    derivation = tt.derive(made(DEFINED[name], 2, 2))
+    assert derivation.agrees, derivation.checked()
+    assert [check.line.of for check in derivation.checks]
+
+
+def test_a_wrong_line_differs(monkeypatch):
+    from throughtime.equations import OPERATIONS
+
+    right = OPERATIONS["tanh"]
+    wrong = type(right)(**{**vars(right), "derivative": lambda g, y, x: (g * (1 - y),)})
+    monkeypatch.setitem(OPERATIONS, "tanh", wrong)
+    fresh = tt.cell(W="H I", U="H H", b="H")(BUILT_IN["RNN"][0].definition.step)
+    derivation = tt.derive(fresh)
+    assert not derivation.agrees
+    assert "differs" in derivation.checked()
+
+
+@pytest.mark.parametrize("name", DEFINED)
+def test_the_printed_numpy_runs_and_gives_every_gradient(name):
+    cell = made(DEFINED[name])
+    derivation, example = tt.derive(cell), LiveExample(cell.derivation)
+    space = {}
+    exec(derivation.numpy.replace(" from step t + 1", ""), space)  # remarks stand in comments
+    step = space[f"{derivation.name}_step"]
+    step_backward = space[f"{derivation.name}_step_backward"]
+    trace = cell.derivation.trace
+    p = [example.parameters[node.number] for node in trace.parameters.values()]
+    state, tapes = [a[0] for a in example.initial.values()], []
+    for t in range(len(example.inputs)):
+        *after, kept = step(example.inputs[t, 0], *state, *p)
+        tapes.append((state, kept))
+        state = after
+    gradient = [np.zeros(node.shape) for node in trace.parameters.values()]
+    dstate = [a[0] for a in example.of_final.values()]
+    for t in reversed(range(len(example.inputs))):
+        before, kept = tapes[t]
+        dstate[0] = dstate[0] + example.of_output[t, 0]
+        found = step_backward(*dstate, example.inputs[t, 0], *before, kept, *p, gradient)
+        dstate = list(found[: len(dstate)])
+    lines = {line.of.number: example.deltas[line.delta.number] for line in cell.derivation.lines}
+    for (parameter, node), ours in zip(trace.parameters.items(), gradient, strict=True):
+        wanted = lines[node.number]
+        np.testing.assert_allclose(ours, wanted, rtol=1e-10, atol=1e-13, err_msg=parameter)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_built_in_cell_takes_at_most_twenty_lines(name):
+    assert len(tt.derive(BUILT_IN[name][0]).lines) <= 20
+
+
+def test_the_error_carousel_reads_as_one_writes_it():
+    text = tt.derive(BUILT_IN["LSTM"][0]).text
+    for line in (
+        "δc_t = δc_next + δh_t ⊙ σ_o ⊙ (1 − tanh_c²)  # from step t + 1, through h_t",
+        "δf = δc_t ⊙ c_{t−1} ⊙ σ_f ⊙ (1 − σ_f)",
+        "δh_{t−1} = Uᵀ δz",
+        "δW = Σ_t δz x_tᵀ",
+    ):
+        assert line in text
+
+
+def test_latex_has_a_row_for_each_line():
+    derivation = tt.derive(BUILT_IN["GRU"][0])
+    rows = derivation.latex.count(r"\\")
+    assert rows == len(derivation.lines) + len(Writer(derivation.backward, TEXT).forward())
+    assert r"\delta h_{t-1}" in derivation.latex
+
+
+def step_of(body, names="x, h, W", **shapes):
+    space = {"np": np, "tt": tt, "rng": np.random.default_rng(0)}
+    exec(f"def step({names}):\n" + "\n".join(f"    {line}" for line in body.split("\n")), space)
+    return tt.cell(**(shapes or {"W": "H I"}))(space["step"])
+
+
+REFUSED = {
+    "a shape that does not fit": ("return np.tanh(W @ h)", r"\(3, 2\) and \(3,\) do not fit"),
+    "if": ("if np.sum(h) > 0:\n    h = -h\nreturn h + W @ x", "np.where"),
+    "in place": ("h += W @ x\nreturn h", r"a = a \+ b in place of a \+= b"),
+    "an entry in place": ("h[0] = 1.0\nreturn h + W @ x", "np.concatenate"),
+    "an unknown function": ("return np.linalg.inv(W) @ x + h", "np.inv is not known"),
+    "an unknown ufunc": ("return np.arcsinh(W @ x) + h", "np.arcsinh is not known"),
+    "a Python number": ("return h * float(np.sum(W @ x))", "Python number"),
+    "a complex number": ("return h * 1j + W @ x", "complex128 value takes part"),
+    "an unused parameter": ("return 2.0 * h", "the parameter W takes no part"),
+    "a step too short": ("return (W @ x)[:2]", r"\(3,\) before the step and \(2,\) after"),
+    "too many states": ("return h, h, h, h + W @ x", "got 4"),
+    "no state": ("return ()", "got 0"),
+    "not traced": ("return np.zeros(3)", "computed from the arguments"),
+    "an index beyond": ("return h + (W @ x)[5]", "index 5 of an axis with 3"),
+    "uneven parts": ("a, b = np.split(W @ x, 2)\nreturn h", "np.split of 3 entries into 2"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_derived_is_refused_in_words(case):
+    body, words = REFUSED[case]
+    with pytest.raises(tt.EquationError, match=words):
+        step_of(body)(2, 3)
+
+
+def test_a_parameter_without_a_shape_is_named():
+    with pytest.raises(tt.EquationError, match="U would be parameters, and have no shape"):
+        step_of("return np.tanh(W @ x + U @ h)", "x, h, W, U", W="H I")(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        ({"V": "H"}, "expected shapes of arguments of step, which are x, h, W, got V"),
+        ({"W": "4h I"}, "sizes such as"),
+        ({"W": "H Q"}, "give it: Q="),
+    ],
+)
+def test_wrong_shapes_are_refused(shapes, words):
+    with pytest.raises(ValueError, match=words):
+        step_of("return np.tanh(W @ x + h)", **shapes)(2, 3)
+
+
+def test_random_numbers_within_a_step_are_constants_that_are_seen():
+    with pytest.raises(tt.EquationError, match="differ from call to call"):
+        step_of("return h + rng.standard_normal(3) * (W @ x)")(2, 3)
+
+
+def test_other_libraries_see_the_lines_of_the_step():
+    """A debugger's or a coverage tool's own trace function is there again afterwards."""
+    import sys
+
+    before = sys.gettrace()
+    tt.derive(BUILT_IN["RNN"][0])
+    assert sys.gettrace() is before

@@ -13,6 +13,7 @@ from sphinx.util.inspect import stringify_signature
 
 sys.path.insert(0, str(Path(__file__).parent))
 import fault_pages
+import gallery_pages
 
 project = "throughtime"
 author = "the throughtime authors"
@@ -58,13 +59,14 @@ def _own_signature(app, what, name, obj, options, signature, returned):  # type:
     return stringify_signature(own, show_annotation=False), returned
 
 
-def _faults(app):  # type: ignore[no-untyped-def]
-    """Writes the pages of faults before Sphinx looks for its sources."""
+def _written_pages(app):  # type: ignore[no-untyped-def]
+    """Writes the pages of faults and the gallery before Sphinx looks for its sources."""
     fault_pages.write()
+    gallery_pages.write()
 
 
 def setup(app):  # type: ignore[no-untyped-def]
     """Docstrings are processed after Napoleon, whose priority is 500."""
-    app.connect("builder-inited", _faults)
+    app.connect("builder-inited", _written_pages)
     app.connect("autodoc-process-signature", _own_signature)
     app.connect("autodoc-process-docstring", _whole_property, priority=600)

@@ -13,6 +13,7 @@ from throughtime.cells.derived import SIZE, CellDefinition, DerivedCell
 from throughtime.equations import (
     TEXT,
     BackwardPass,
+    EquationError,
     LineCheck,
     LiveExample,
     Writer,
@@ -145,5 +146,15 @@ def derive(cell: CellDefinition | DerivedCell | Callable[..., Any], **sizes: int
         for term in shape.replace("+", " ").split()
     } - {"", "I", "H"}
     given = EXAMPLE_SIZES | dict(zip(sorted(letters), OTHER_SIZES, strict=False)) | sizes
-    inputs, units = given.pop("I"), given.pop("H")
-    return CellDerivation(cell(inputs, units, **given))  # type: ignore[arg-type]  # sizes alone
+    try:
+        return _derived(cell, given)
+    except EquationError:
+        if sizes.keys() & EXAMPLE_SIZES or given["I"] == given["H"]:
+            raise
+        return _derived(cell, given | {"I": given["H"]})  # a step that adds its input to its output
+
+
+def _derived(cell: CellDefinition, given: dict[str, int]) -> CellDerivation:
+    others = {letter: size for letter, size in given.items() if letter not in EXAMPLE_SIZES}
+    made = cell(given["I"], given["H"], **others)  # type: ignore[arg-type]  # sizes alone
+    return CellDerivation(made)

@@ -19,7 +19,7 @@ from throughtime.equations import (
     BackwardPass,
     EquationError,
     Node,
-    Program,
+    StepProgram,
     derive_backward,
     program,
     trace,
@@ -113,11 +113,11 @@ class CellDefinition:
             given=tuple(sorted(given.items())),
         )
 
-    def compiled(self, given: tuple[tuple[str, int], ...]) -> tuple[BackwardPass, Program]:
+    def compiled(self, given: tuple[tuple[str, int], ...]) -> tuple[BackwardPass, StepProgram]:
         """The derived backward pass, and both passes compiled, for given sizes."""
         return self._programs(given)
 
-    def _compiled(self, given: tuple[tuple[str, int], ...]) -> tuple[BackwardPass, Program]:
+    def _compiled(self, given: tuple[tuple[str, int], ...]) -> tuple[BackwardPass, StepProgram]:
         own = dict(given)
         shapes = {name: self.shape(shape, own) for name, shape in self.shapes.items()}
         x = shapes.pop(self.input_name, (own["I"],))
@@ -172,7 +172,7 @@ class DerivedCell(Cell):
         return self.definition.compiled(self.given)[0]
 
     @cached_property
-    def _program(self) -> Program:
+    def _program(self) -> StepProgram:
         return self.definition.compiled(self.given)[1]
 
     @cached_property

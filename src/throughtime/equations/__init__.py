@@ -18,7 +18,7 @@ from throughtime.equations.functions import (
 )
 from throughtime.equations.graph import OPERATIONS, Graph, Node, reachable
 from throughtime.equations.live_example import LineCheck, LiveExample
-from throughtime.equations.phases import Program, program
+from throughtime.equations.phases import StepProgram, program
 from throughtime.equations.printing import (
     TEXT,
     Writer,
@@ -39,7 +39,7 @@ __all__ = [
     "LineCheck",
     "LiveExample",
     "Node",
-    "Program",
+    "StepProgram",
     "Trace",
     "Writer",
     "Written",

@@ -49,7 +49,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Program:
+class StepProgram:
     """All phases of a step.
 
     Attributes:
@@ -75,7 +75,7 @@ class Program:
     after: Mapping[str, Node]
 
 
-def program(backward: BackwardPass) -> Program:
+def program(backward: BackwardPass) -> StepProgram:
     """The phases of a derived step, compiled."""
     trace, after = backward.trace, _after(backward)
     ends = tuple(trace.after.values())
@@ -110,7 +110,7 @@ def program(backward: BackwardPass) -> Program:
     )
     of_step = {n.number for n in (*kept, *ends)} | in_step
     given = (*early, trace.inputs) if trace.inputs.number in of_step else early
-    return Program(
+    return StepProgram(
         shared=phase(shared, shared),
         of_inputs=phase(early, [n for n in given if n.number in of_step]),
         step=phase(late, (*ends, *kept)),

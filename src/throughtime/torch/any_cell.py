@@ -1,4 +1,4 @@
-"""A cell of this package as a torch module: one that was written as forward equations, or any other.
+"""A cell of this package as a torch module, such as one that is written as forward equations.
 
 The cell runs in NumPy on the tensors' own memory, forwards and backwards, and autograd sees one
 operation. Torch's version counters notice a parameter or an input that was changed in between.
@@ -143,9 +143,9 @@ class _Run(torch.autograd.Function):
         return _tensor(outputs), *(_tensor(final[part]) for part in layer.state_sizes())
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(context: Any, *d: torch.Tensor) -> tuple[Any, ...]:
-        x, *tensors = context.saved_tensors  # raises where one was changed in place
+        _, *tensors = context.saved_tensors  # raises where one was changed in place
         layer, count = context.module.layer, context.count
         p = _arrays(layer.shapes(), tensors[:count])
         wanted = context.needs_input_grad[2]

@@ -1,5 +1,6 @@
 """Why is this gradient wrong? Signatures, experiments on the target, and mutants of our own."""
 
+from throughtime.diagnosis import layouts
 from throughtime.diagnosis.cause_search import INTERRUPTED, diagnose
 from throughtime.diagnosis.comparison import Comparison, compare
 from throughtime.diagnosis.faults import FAULTS, Fault, Section, fault_named
@@ -24,4 +25,5 @@ __all__ = [
     "detached",
     "diagnose",
     "fault_named",
+    "layouts",
 ]

@@ -25,6 +25,7 @@ from throughtime.torch.models.targets import (
 from throughtime.torch.models.weights import from_torch, to_torch, torch_state_dict
 
 if TYPE_CHECKING:
+    from throughtime.torch.any_cell import Recurrent
     from throughtime.torch.direction import LayerStates
     from throughtime.torch.gradient_taps import LayerTap, Taps, taps
     from throughtime.torch.modules import GRU, LSTM, RNN, accelerate, restore
@@ -36,6 +37,7 @@ IN_FILES = {
     "RNN": "modules",
     "LayerStates": "direction",
     "LayerTap": "gradient_taps",
+    "Recurrent": "any_cell",
     "Taps": "gradient_taps",
     "Window": "truncation",
     "accelerate": "modules",
@@ -50,6 +52,7 @@ __all__ = [
     "RNN",
     "LayerStates",
     "LayerTap",
+    "Recurrent",
     "Taps",
     "Window",
     "accelerate",

@@ -1,0 +1,178 @@
+"""A cell of this package as a torch module, such as one that is written as forward equations.
+
+The cell runs in NumPy on the tensors' own memory, forwards and backwards, and autograd sees one
+operation. Torch's version counters notice a parameter or an input that was changed in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from throughtime.arrays import generator, refuse
+from throughtime.cells import Cell, State
+from throughtime.network import Recurrent as RecurrentLayer
+
+PRECISIONS = (torch.float32, torch.float64)
+
+
+class Recurrent(torch.nn.Module):
+    """A recurrent layer made of a cell, for autograd.
+
+    Args:
+        cell: what `tt.cell` made of forward equations, with its sizes, or an RNN, LSTM or GRU of
+            this package.
+        batch_first: whether inputs and outputs are (B, T, ·) in place of (T, B, ·).
+        seed: random seed of the initialisation, which is the cell's own.
+        dtype: torch.float32 or torch.float64.
+
+    Its parameters have the cell's names; those of a second direction begin with "reverse_".
+
+    Raises:
+        TypeError: for anything else than a cell; for another precision or device than float32 and
+            float64 on the CPU, when it is called.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> import throughtime as tt
+        >>> import throughtime.torch
+        >>> @tt.cell(W="H I", U="H H", b="H")
+        ... def elman(x, h, W, U, b):
+        ...     return np.tanh(W @ x + U @ h + b)
+        >>> layer = throughtime.torch.Recurrent(elman(3, 4))
+        >>> outputs, state = layer(torch.zeros(7, 2, 3))
+        >>> outputs.shape, list(state)
+        (torch.Size([7, 2, 4]), ['h'])
+        >>> outputs.sum().backward()
+        >>> layer.b.grad.shape
+        torch.Size([4])
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        *,
+        batch_first: bool = False,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        if not isinstance(cell, Cell):
+            way_out = "call it with its sizes: cell(3, 4)" if callable(cell) else ""
+            refuse("Recurrent", "a cell with its sizes", repr(cell), way_out, error=TypeError)
+        self.cell, self.batch_first = cell, batch_first
+        self.layer = RecurrentLayer(cell)
+        shapes = self.layer.shapes()
+        arrays = {name: np.zeros(shape) for name, shape in shapes.items()}
+        self.layer.initialise(arrays, generator("seed", seed))
+        for name, array in arrays.items():
+            self.register_parameter(
+                _word(name), torch.nn.Parameter(torch.tensor(array, dtype=dtype))
+            )
+
+    def extra_repr(self) -> str:
+        """The cell."""
+        return repr(self.cell) + ", batch_first=True" * self.batch_first
+
+    def forward(
+        self,
+        inputs: torch.Tensor,
+        state: Mapping[str, torch.Tensor] | None = None,
+        lengths: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Runs all steps.
+
+        Args:
+            inputs: (T, B, I), or (B, T, I) with `batch_first`; or class indices (T, B).
+            state: the initial state by name, (B, n) for each part; zeros if not given.
+            lengths: (B,), the steps of each sequence; all T if not given.
+
+        Returns:
+            outputs (T, B, ·), and the final state by name.
+        """
+        names = list(self.layer.shapes())
+        parameters = [getattr(self, _word(name)) for name in names]
+        parts = list(self.layer.state_sizes())
+        if state is not None and set(state) != set(parts):
+            refuse("state", "the parts " + ", ".join(parts), ", ".join(state), error=ValueError)
+        before = [] if state is None else [state[part] for part in parts]
+        x = inputs.transpose(0, 1) if self.batch_first else inputs
+        self._validate(x, [*parameters, *before])
+        found = _Run.apply(self, lengths, x, len(parameters), *parameters, *before)
+        outputs = found[0].transpose(0, 1) if self.batch_first else found[0]
+        return outputs, dict(zip(parts, found[1:], strict=True))
+
+    def _validate(self, x: torch.Tensor, others: list[torch.Tensor]) -> None:
+        classes = not x.dtype.is_floating_point
+        axes = 2 if classes else 3
+        wanted = "(T, B)" if classes else f"(T, B, {self.cell.inputs})"
+        if x.dim() != axes or (not classes and x.shape[2] != self.cell.inputs):
+            refuse("inputs", wanted, tuple(x.shape))
+        dtype = others[0].dtype if others else x.dtype
+        for tensor in others if classes else [x, *others]:
+            if tensor.device.type != "cpu":
+                refuse("inputs", "tensors on the CPU", tensor.device, ".cpu()", error=TypeError)
+            if tensor.dtype != dtype or dtype not in PRECISIONS:
+                expected = f"{dtype} throughout" if dtype in PRECISIONS else "float32 or float64"
+                refuse("inputs", expected, tensor.dtype, f".to({dtype})", error=TypeError)
+
+
+class _Run(torch.autograd.Function):
+    """All steps of a layer; what needs no gradient comes first."""
+
+    @staticmethod
+    def forward(
+        context: Any,
+        module: Recurrent,
+        lengths: torch.Tensor | None,
+        x: torch.Tensor,
+        count: int,
+        *tensors: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        layer = module.layer
+        p = _arrays(layer.shapes(), tensors[:count])
+        before: State | None = _arrays(layer.state_sizes(), tensors[count:]) or None
+        steps = None if lengths is None else lengths.detach().cpu().numpy()
+        inputs = np.ascontiguousarray(x.detach().numpy())
+        outputs, final, tape = layer.forward(p, inputs, before, steps, None)
+        context.module, context.tape, context.count = module, tape, count
+        context.save_for_backward(x, *tensors)
+        return _tensor(outputs), *(_tensor(final[part]) for part in layer.state_sizes())
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(context: Any, *d: torch.Tensor) -> tuple[Any, ...]:
+        _, *tensors = context.saved_tensors  # raises where one was changed in place
+        layer, count = context.module.layer, context.count
+        p = _arrays(layer.shapes(), tensors[:count])
+        wanted = context.needs_input_grad[2]
+        found = layer.backward(
+            p,
+            context.tape,
+            d[0].detach().numpy(),
+            _arrays(layer.state_sizes(), d[1:]),
+            need_inputs=wanted,
+            need_deltas=False,
+            gradient={name: np.zeros_like(array) for name, array in p.items()},
+        )
+        dx = _tensor(found.inputs) if wanted and found.inputs is not None else None
+        dp = [_tensor(found.parameters[name]) for name in p]
+        dstate = [_tensor(found.state[part]) for part in layer.state_sizes()]
+        return None, None, dx, None, *dp, *(dstate if len(tensors) > count else [])
+
+
+def _word(name: str) -> str:
+    """A parameter's name in a module, in which no dot may stand."""
+    return name.replace("1.", "reverse_", 1) if name.startswith("1.") else name
+
+
+def _arrays(names: Mapping[str, Any], tensors: Any) -> dict[str, Any]:
+    """Views of tensors by name; none where there are none."""
+    return {n: tensor.detach().numpy() for n, tensor in zip(names, tensors, strict=False)}
+
+
+def _tensor(array: Any) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))

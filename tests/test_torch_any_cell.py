@@ -1,0 +1,93 @@
+"""A cell of this package inside torch, by autograd."""
+
+import numpy as np
+import pytest
+
+from derived_cells import BUILT_IN, CELLS, made
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+import throughtime.torch as ttt  # noqa: E402
+
+
+@pytest.mark.parametrize("name", ["lstm", "mlstm", "rwkv", "peephole_lstm", "zoneout"])
+@pytest.mark.parametrize("both", [False, True])
+def test_torchs_own_gradient_check_agrees(name, both):
+    cell = BUILT_IN["LSTM"][0] if name == "lstm" else made(CELLS[name])
+    sizes = {letter: n for letter, n in cell.given if letter not in "IH"}
+    given = dict(cell.given)
+    cell = cell.definition(given["I"], given["H"], bidirectional=both, **sizes)
+    layer = ttt.Recurrent(cell, dtype=torch.float64)
+    torch.manual_seed(0)
+    x = torch.randn(4, 2, cell.inputs, dtype=torch.float64, requires_grad=True)
+    parts = layer.layer.state_sizes()
+    state = {
+        n: torch.randn(2, k, dtype=torch.float64, requires_grad=True) for n, k in parts.items()
+    }
+    lengths = torch.tensor([4, 2])
+
+    def outputs(x, *state):
+        y, final = layer(x, dict(zip(parts, state, strict=True)), lengths)
+        return y, *final.values()
+
+    assert torch.autograd.gradcheck(outputs, (x, *state.values()))
+    parameters = dict(layer.named_parameters())
+
+    def of_parameters(*given):
+        own = dict(zip(parameters, given, strict=True))
+        return torch.func.functional_call(layer, own, (x.detach(),))[0]
+
+    assert torch.autograd.gradcheck(of_parameters, tuple(parameters.values()))
+
+
+def test_it_is_the_cell_in_numpy_and_batch_first():
+    cell = BUILT_IN["GRU"][0]
+    layer = ttt.Recurrent(cell, batch_first=True, seed=3)
+    x = torch.randn(2, 5, cell.inputs)
+    p = {n: t.detach().numpy() for n, t in layer.named_parameters()}
+    wanted, _, _ = cell.forward(p, x.numpy().transpose(1, 0, 2))
+    found, state = layer(x)
+    assert np.array_equal(found.detach().numpy(), wanted.transpose(1, 0, 2))
+    assert torch.equal(state["h"], found[:, -1])
+
+
+def test_it_trains_is_saved_and_loaded():
+    torch.manual_seed(0)
+    layer, head = ttt.Recurrent(made(CELLS["mgu"], 3, 8)), torch.nn.Linear(8, 1)
+    x = torch.randn(6, 16, 3)
+    y = x.sum(dim=(0, 2))[:, None]
+    optimiser = torch.optim.Adam([*layer.parameters(), *head.parameters()], lr=0.02)
+    losses = []
+    for _ in range(60):
+        optimiser.zero_grad()
+        loss = torch.nn.functional.mse_loss(head(layer(x)[0][-1]), y)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 3
+    twin = ttt.Recurrent(made(CELLS["mgu"], 3, 8), seed=1)
+    twin.load_state_dict(layer.state_dict())
+    assert torch.equal(twin(x)[0], layer(x)[0])
+
+
+def test_a_change_between_the_passes_is_noticed():
+    layer = ttt.Recurrent(BUILT_IN["RNN"][0])
+    outputs, _ = layer(torch.randn(3, 2, 3))
+    with torch.no_grad():
+        layer.U.mul_(2.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        outputs.sum().backward()
+
+
+def test_class_indices_and_wrong_inputs():
+    layer = ttt.Recurrent(BUILT_IN["LSTM"][0])
+    classes = torch.tensor([[0, 2], [1, 1]])
+    one_hot = torch.nn.functional.one_hot(classes, 3).float()
+    assert torch.allclose(layer(classes)[0], layer(one_hot)[0])
+    with pytest.raises(ValueError, match=r"inputs: expected \(T, B, 3\), got \(4, 3\)"):
+        layer(torch.zeros(4, 3))
+    with pytest.raises(TypeError, match="float32 throughout, got torch"):
+        layer(torch.zeros(4, 2, 3, dtype=torch.float64))
+    with pytest.raises(ValueError, match="expected the parts h, c, got h"):
+        layer(torch.zeros(4, 2, 3), {"h": torch.zeros(2, 4)})
+    with pytest.raises(TypeError, match="call it with its sizes"):
+        ttt.Recurrent(CELLS["mgu"])

@@ -169,25 +169,37 @@ class _Question:
         digits: Digits | None = None,
     ) -> Comparison:
         """The comparison, with the causes that it suggests."""
+        with np.errstate(all="ignore"):  # of numbers near the ends of their range
+            return self._answer(g, n, w, digits)
+
+    def _answer(
+        self,
+        g: Mapping[str, Array],
+        n: Mapping[str, Array],
+        w: Mapping[str, Array] | None,
+        digits: Digits | None,
+    ) -> Comparison:
         errors = Errors(self.error) if self.error is not None else errors_of(g, n, digits)
         observed = self.observed(g, n, w, errors)
         causes, notes = _why(observed, self.sizes)
-        if errors.step:
+        doubtful = () if self.error is not None else _too_coarse(observed)
+        apart = None if causes or self.error is not None else scatter(observed)
+        if observed.wrong() and apart is not None:
+            wider = replace(errors, relative=max(DIFFERS_BEYOND * apart, errors.relative))
+            wide = self.observed(g, n, w, wider)
+            if not wide.wrong():
+                doubtful += observed.wrong()
+                observed, notes = wide, (_scattered_about_1(apart),)
+            else:
+                found, others = _why(wide, self.sizes)
+                if found:
+                    causes, observed, notes = found, wide, (*others, _scattered(apart))
+        coarse = tuple(
+            cause for found in too_small_a_step(observed) for cause in as_causes(found, 0.0, None)
+        )
+        if errors.step and not coarse:
             notes = (*notes, _on_a_grid(errors.step))
-        if self.error is None and observed.wrong() and not causes:
-            apart = scatter(observed)
-            if apart is not None:
-                wider = replace(errors, relative=max(DIFFERS_BEYOND * apart, errors.relative))
-                wide = self.observed(g, n, w, wider)
-                if wide.wrong():
-                    found, others = _why(wide, self.sizes)
-                    if found:
-                        notes = (*others, *notes[len(notes) - bool(errors.step) :])
-                        causes, observed = found, wide
-                        notes = (*notes, _scattered(apart))
-                else:
-                    notes = (*notes, _scattered_about_1(apart))
-        return _comparison(observed, g, causes, notes, self.error is None)
+        return _comparison(observed, g, (*coarse, *causes), notes, doubtful)
 
     def observed(
         self,
@@ -295,14 +307,11 @@ class _OnPaper(Study):
 
 
 def _why(observed: Observed, sizes: dict[str, int]) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
-    coarse = [
-        cause for found in too_small_a_step(observed) for cause in as_causes(found, 0.0, None)
-    ]
     if not observed.wrong():
-        return tuple(coarse), ()
+        return (), ()
     few = _too_few(observed)
     if few:
-        return tuple(coarse), (few,)
+        return (), (few,)
     target = Target(
         {name: np.array(g) for name, g in observed.gradient.items()},
         _never,
@@ -311,7 +320,17 @@ def _why(observed: Observed, sizes: dict[str, int]) -> tuple[tuple[Cause, ...], 
     )
     search = CauseSearch(_OnPaper(target, observed.parameters, Budget(), sizes))
     search.run(observed)
-    return (*coarse, *search.causes), tuple(search.notes)
+    return tuple(search.causes), tuple(search.notes)
+
+
+def _too_coarse(observed: Observed) -> tuple[str, ...]:
+    """Names of the tensors whose numbers are printed, or lie on a grid, too coarsely to agree."""
+    return tuple(
+        name
+        for name, own in observed.sampled.items()
+        if own.numerical.size
+        and DIFFERS_BEYOND * observed.bars(name).max() > AGREES_WITHIN * np.abs(own.numerical).max()
+    )
 
 
 def _too_few(observed: Observed) -> str:
@@ -343,9 +362,9 @@ def _comparison(
     g: Mapping[str, Array],
     causes: tuple[Cause, ...],
     notes: tuple[str, ...],
-    inferred: bool,
+    doubtful: tuple[str, ...],
 ) -> Comparison:
-    tensors = {name: _tensor(observed, name, inferred) for name in observed.sampled}
+    tensors = {name: _tensor(observed, name, name in doubtful) for name in observed.sampled}
     flat, numerical, errors = (
         np.concatenate([getattr(tensor, column) for tensor in tensors.values()])
         for column in ("gradient", "numerical", "errors")
@@ -366,7 +385,7 @@ def _comparison(
     )
 
 
-def _tensor(observed: Observed, name: str, inferred: bool) -> TensorReport:
+def _tensor(observed: Observed, name: str, doubtful: bool) -> TensorReport:
     own, g, z = observed.sampled[name], observed.beside(name), observed.z(name)
     n, bars = own.numerical, observed.bars(name)
     size = float(np.linalg.norm(g))
@@ -375,8 +394,7 @@ def _tensor(observed: Observed, name: str, inferred: bool) -> TensorReport:
     verdict: Verdict = "disagree" if (z > DIFFERS_BEYOND).any() else "agree"
     if verdict == "agree" and quantum(n) > COMPARISON_ERROR * float(np.abs(n).max(initial=0.0)):
         verdict = "unresolved"
-    coarse = float(bars.max(initial=0.0)) * DIFFERS_BEYOND
-    if verdict == "agree" and inferred and coarse > AGREES_WITHIN * float(np.abs(n).max()):
+    if verdict == "agree" and doubtful:
         verdict = "unresolved"
     return TensorReport(
         verdict=verdict,

@@ -18,9 +18,11 @@ from throughtime.diagnosis.printed import rounded_by_printing
 from throughtime.diagnosis.tolerances import (
     BINARY_STEP,
     BINARY_STEPS,
+    COARSE_QUANTUM,
     COMPARISON_ERROR,
     DECIMAL_STEPS,
     DIFFERS_BEYOND,
+    EVEN_SCATTER,
     FEWEST_LEVELS,
     LEAST_QUANTISED_ENTRIES,
     LEAST_SCATTERED,
@@ -74,6 +76,8 @@ def errors_of(g: Arrays, n: Arrays, digits: tuple[Arrays, Arrays] | None = None)
     """
     own, true = digits if digits is not None else (_printed(g), _printed(n))
     steps = [smallest_step(n[name], true[name]) for name in n if name in true]
+    grids = [quantum(array.reshape(-1).astype(np.float64)) for array in n.values()]
+    steps += [size for size in grids if size and not printed(size)]
     return Errors(COMPARISON_ERROR, own, true, max(steps, default=0.0))
 
 
@@ -116,7 +120,8 @@ def scatter(observed: Observed) -> float | None:
     Returns:
         None where too few tell, or where they scatter so far that it is another gradient.
     """
-    squares, freedom, steep, largest = 0.0, 0, 0, 0.0
+    freedom = 0
+    rests: list[Array] = []
     for name, own in observed.sampled.items():
         n, g = own.numerical, observed.beside(name)
         size = float(np.abs(n).max(initial=0.0))
@@ -125,14 +130,14 @@ def scatter(observed: Observed) -> float | None:
             continue
         left = (g - ratio.value * n) / (ratio.value * size)
         told = n != 0
-        squares += float(np.sum(left**2))
+        rests.append(np.abs(left[told]))
         freedom += int(told.sum()) - 1
-        largest = max(largest, float(np.abs(left).max()))
-        steep += int((np.abs(n) > size / STEEP_ENTRY).sum())
-    if freedom < LEAST_SCATTERED or steep < LEAST_SCATTERED:
+    if freedom < LEAST_SCATTERED:
         return None
-    found = float(np.sqrt(squares / freedom))
-    return found if 0 < found <= WIDEST_SCATTER and largest <= DIFFERS_BEYOND * found else None
+    rest = np.concatenate(rests)
+    found = float(np.sqrt(np.sum(rest**2) / freedom))
+    alike = rest.max() <= DIFFERS_BEYOND * found and np.median(rest) >= EVEN_SCATTER * found
+    return found if 0 < found <= WIDEST_SCATTER and alike else None
 
 
 def quantum(numerical: Array) -> float:
@@ -176,7 +181,12 @@ def printed(size: float) -> bool:
 def too_small_a_step(observed: Observed) -> Iterator[Candidate]:
     """The numerical derivatives are what is wrong, or they are too coarse to tell."""
     found = {name: quantum(own.numerical) for name, own in observed.sampled.items()}
-    coarse = {name: size for name, size in found.items() if size and not printed(size)}
+    coarse = {
+        name: size
+        for name, size in found.items()
+        if size > COARSE_QUANTUM * np.abs(observed.sampled[name].numerical).max()
+        and not printed(size)
+    }
     if not coarse:
         return
     name, size = next(iter(coarse.items()))

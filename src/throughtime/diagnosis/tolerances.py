@@ -62,12 +62,16 @@ COMPARISON_ERROR = 1e-4  # of a tensor's largest derivative: what central differ
 LEAST_TELLING_PAIRS = 3  # different ones: two have a common factor too easily
 AGREES_WITHIN = 1e-2  # of a tensor's largest derivative: with coarser digits nothing agrees
 WIDEST_SCATTER = 0.05  # of it: float32 differences reach some per cent; more is another gradient
+# Of their root mean square: where the median of what is left is smaller, few entries are off, and
+EVEN_SCATTER = 0.2  # it is no scatter; of normal deviates it is 0.67
 LEAST_SCATTERED = 4  # entries beyond one for each factor, from which a scatter is estimated
 # Relative: a numerical derivative this close to a power of 2 times a power of 10 is one …
 BINARY_STEP = 5e-4
 BINARY_STEPS = (13, 27)  # … 2⁻¹³ to 2⁻²⁷: the last place of a loss in float32, from 1000 to 0.1
 DECIMAL_STEPS = 8  # 10⁰ … 10⁷: what such a step is multiplied with, 1 over the difference's
 FEWEST_LEVELS = 3  # of the smallest derivatives, that are looked at for such a step
+# Of the largest derivative: differences with a coarser quantum say nothing; with a finer one they
+COARSE_QUANTUM = 0.03  # still tell a factor
 MOST_MULTIPLES = 300  # of a quantum; any number is a whole multiple of something finer
 LEAST_QUANTISED_ENTRIES = 6  # fewer are whole multiples of something by chance
 SAME_MULTIPLE = 0.02  # of the quantum: how far an entry may lie from a whole multiple

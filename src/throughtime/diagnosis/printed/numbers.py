@@ -29,6 +29,7 @@ DAMAGED = re.compile(
 )
 WITH_POINT_IN_EXPONENT = re.compile(rf"([-+]?{PLAIN}[eE][-+]?)(\d*)\.(\d+)")
 WHOLE_DIGITS = 15  # significant ones: so many are not printed, but what a float64 holds
+LARGEST = 1e100  # the square of a larger number may be infinite
 LEAST_SIGNIFICANT = 3  # digits, for numbers in an array to look printed: 0.5 is rather exact
 
 
@@ -79,11 +80,12 @@ def number(text: str, line: int = 0, scale: float = 1.0, percent: bool = False) 
         exponent = int(power) if power else None
         value = float(f"{mantissa}e{exponent or 0}") * scale
     except (ValueError, OverflowError):
-        value, exponent = np.nan, None
+        value, exponent = np.inf, None
     point = "." in mantissa
     decimals = len(mantissa.partition(".")[2]) if point else None
     digits = mantissa.lstrip("+-").replace(".", "").lstrip("0")
-    value = value if abs(value) < np.finfo(float).max else np.nan
+    if not abs(value) < LARGEST:
+        return Number(np.nan, text, line, problem=f"{text} is too large to be compared")
     return Number(value, text, line, decimals, len(digits), exponent, scale, percent)
 
 
@@ -136,7 +138,7 @@ def half_units(column: Sequence[Number]) -> Array:
             place = first - significant + 1
         else:
             place = -decimals
-        places.append(0.5 * 10.0 ** float(max(place, -400)) * one.scale)
+        places.append(0.5 * 10.0 ** float(np.clip(place, -300, 300)) * one.scale)
     return np.array(places)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from throughtime.diagnosis.printed.numbers import Number
-from throughtime.diagnosis.printed.roles import Role, phrase, role_of
+from throughtime.diagnosis.printed.roles import NUMERICAL, OUTWARD, Role, phrase, role_of
 from throughtime.diagnosis.printed.tokens import ARRAYS, Line, Token
 
 # Words between a label and its numbers, and of sentences around them, that name no tensor.
@@ -85,6 +85,8 @@ def _goes_on(tokens: Sequence[Token], first: int, last: int) -> bool:
     if before is None or after is None:
         return False
     if after.kind == "derived":  # the numerical error, unless columns are named one by one
+        if before.trust == NUMERICAL and tokens[first].text.lower() in OUTWARD:
+            return True
         following = tokens[last + 2].text if last + 2 < len(tokens) else ""
         return before.weak or before.kind != "gradient" or following in (":", "=")
     if before.kind == "derived":

@@ -15,7 +15,7 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.diagnosis.printed.numbers import Number, digits_of, half_units
-from throughtime.diagnosis.printed.rows import Table, arrays_of, table_of
+from throughtime.diagnosis.printed.rows import Table, arrays_of, line_roles, table_of
 from throughtime.diagnosis.printed.segments import Segment, matched, segments_of
 from throughtime.diagnosis.printed.tokens import Line, lines_of
 from throughtime.gradcheck import CheckError
@@ -105,11 +105,16 @@ def read(text: str, what: str = "text") -> Reading:
 
 
 def _joined(text: str) -> str:
-    """NumPy's older messages call what is under test x, and what is desired y."""
+    """NumPy's messages in one form.
+
+    The older ones call what is under test x, and what is desired y; the newer ones show the first
+    entries twice.
+    """
     if re.search(r"^\W*x: *\w*\(?[\[\w]", text, re.M) and re.search(r"^\W*y: *\w*\(?", text, re.M):
         text = re.sub(r"^(\W*)x:", r"\1ACTUAL:", text, flags=re.M)
         text = re.sub(r"^(\W*)y:", r"\1DESIRED:", text, flags=re.M)
-    return text
+    again = re.compile(r"^.*\(ACTUAL\),.*\(DESIRED\).*$", re.M)
+    return again.sub("", text) if "ACTUAL: " in text else text
 
 
 def _finite(pair: Pair) -> bool:
@@ -156,7 +161,7 @@ def _of_table(table: Table | None) -> Found | None:
         Pair(row.name, row.index, row.numbers[table.gradient], row.numbers[table.numerical])
         for row in table.rows
     ]
-    used = {row.line for row in table.rows} | table.headings
+    used = {one.line for row in table.rows for one in row.numbers} | table.headings
     return Found(pairs, table.known, table.sources, table.how, used, table.problems)
 
 
@@ -271,13 +276,34 @@ def _quoted(line: Line) -> str:
     return f"line {line.place} '{text}'"
 
 
+def _uneven(lines: Sequence[Line]) -> str:
+    """A sentence on words behind which different counts of numbers stand; "" where there are none.
+
+    Only words that say which of the two it is count.
+    """
+    found = [s for s in segments_of(lines) if s.role.kind == "gradient" and s.numbers]
+    counts = {len(segment.numbers) for segment in found}
+    if len({segment.role.trust for segment in found}) < 2 or len(counts) < 2:
+        return ""
+    return _listed(
+        [f"{len(s.numbers)} behind '{s.role.text}' in line {s.line}" for s in found[:MOST_SAID]]
+    )
+
+
 def _refused(what: str, lines: Sequence[Line], problems: list[str], actual: str = "") -> NoReturn:
     damage = [f"line {n.line}: {n.problem}" for line in lines for n in line.numbers if n.problem]
-    texts = damage or problems or [_quoted(line) for line in lines if line.text]
+    uneven = _uneven(lines)
+    texts = (
+        [uneven]
+        if uneven and not damage
+        else damage or problems or [_quoted(line) for line in lines if line.text]
+    )
     actual = actual or ("numbers that do not pair" if problems else "none")
     seen = f"{actual}: {_listed(texts)}" if texts else "nothing"
     way_out = (
         "put a pair in each line, under a first line such as 'numerical gradient', or name each "
         "array: 'numerical: [0.1, 0.2] gradient: [0.1, 0.2]'"
     )
+    if any(role.kind == "derived" for line in lines for role in line_roles(line)) and not uneven:
+        way_out = f"an error or a difference alone tells no cause: {way_out}"
     refuse(what, "lines with two numbers, gradient and numerical", seen, way_out, error=CheckError)

@@ -98,8 +98,12 @@ def _rows(lines: Sequence[Line]) -> tuple[list[Row], list[_Heading], set[int]]:
     return rows, headings, titles
 
 
-def _roles(tokens: Sequence[Token]) -> tuple[Role, ...]:
+def line_roles(line: Line) -> tuple[Role, ...]:
     """What the words before the first number of a line say."""
+    return _roles(line.tokens)
+
+
+def _roles(tokens: Sequence[Token]) -> tuple[Role, ...]:
     first = next((k for k, t in enumerate(tokens) if t.number is not None), len(tokens))
     return tuple(one.role for one in phrases(tokens[:first]))
 
@@ -210,7 +214,7 @@ def _without_heading(rows: list[Row], lines: Sequence[Line]) -> Table | None:
             return _unnamed(alike, *found[0], order, problems)
     flat = tuple(one for row in rows for one in row.numbers)
     if len(rows) > 1 and count > 1:
-        return None
+        return _two_blocks(rows)
     both = side_by_side(flat)
     if both is None:
         return None
@@ -222,6 +226,20 @@ def _without_heading(rows: list[Row], lines: Sequence[Line]) -> Table | None:
     words = "numbers stand in pairs" if beside else "one column stands before the other"
     used = {row.line for row in rows}
     return replace(table, how=f"{words}; {table.how}", headings=used)
+
+
+def _two_blocks(rows: list[Row]) -> Table | None:
+    """Two matrices without brackets, with an empty line or a word between them."""
+    half = len(rows) // 2
+    widths = [len(row.numbers) for row in rows]
+    gaps = [k for k in range(1, len(rows)) if rows[k].line - rows[k - 1].line > 1]
+    if gaps != [half] or widths[:half] != widths[half:]:
+        return None
+    flat = [one for row in rows for one in row.numbers]
+    paired = zip(flat[: len(flat) // 2], flat[len(flat) // 2 :], strict=True)
+    table = _unnamed([Row(a.line, "", None, (a, b)) for a, b in paired], 0, 1, "", [])
+    how = "two blocks of lines; nothing says which of them is the numerical one"
+    return replace(table, how=how, sources=("the first block", "the second block"))
 
 
 def _unnamed(rows: list[Row], one: int, other: int, order: str, problems: list[str]) -> Table:

@@ -12,7 +12,7 @@ from throughtime.diagnosis.printed.tokens import ARRAYS, Line, Token
 
 # Words between a label and its numbers, and of sentences around them, that name no tensor.
 NO_NAMES = re.compile(
-    r"is|was|of|at|for|value|vector|matrix|result|results|by|from|jacobian|wrt|"
+    r"variable|parameter|is|was|of|at|for|value|vector|matrix|result|results|by|from|jacobian|wrt|"
     r"respect|to|the|a|an|and|vs|versus|with|in|on|not|equal|input|output|np|"
     r"torch|checking|check|running|max|min|mean|inf|all|norm|difference|testing|"
     r"test|my|this|that|compare|comparing|example|sample|x|y|true|false|failed|"
@@ -93,7 +93,9 @@ def _goes_on(tokens: Sequence[Token], first: int, last: int) -> bool:
         return after.kind == "gradient" and len(tokens[last].text) > 1 and _errs(tokens[first])
     if before.kind == "index":
         return after.kind == "index"
-    return after.kind == before.kind == "gradient" and (after.weak or before.trust == after.trust)
+    return after.kind == before.kind == "gradient" and (
+        before.trust == after.trust or (after.weak and "grad" not in one.text.lower())
+    )
 
 
 def _errs(token: Token) -> bool:
@@ -119,6 +121,8 @@ class _Reader:
 
     def read(self, line: Line) -> None:
         tokens = line.tokens
+        if line.aside and not line.numbers and not phrases(tokens):
+            return  # a loss, a step: what it names is no tensor
         own = {one.first: one for one in phrases(tokens)}
         said = {word.lower() for word in line.words}
         if said and not (line.numbers or own or self.depth or said & set(ARRAYS)):

@@ -36,6 +36,7 @@ NOISE = re.compile(
     r"|\bdtype\s*=\s*['\"]?[\w.<]+['\"]?|\bdevice\s*=\s*'[^']*'|\bgrad_fn\s*=\s*<[^>]*>"
     r"|\b(?:requires_grad|weak_type)\s*=\s*\w+|\bshape\s*=?\s*[(\[][\d, ]*[)\]]"
     r"|\btorch\.Size\([^)]*\)|\[torch\.\w+ of size [^\]]*\]"
+    r"|\[?\b[\w/\\.-]+\.[A-Za-z]\w{0,3}:\d+(?::\d+)?\]?(?=[\s:])"  # a file and its line
     r"|^\s*E\s{2,}(?=\S)|^\s*>{1,3}(?=\s)|^\s*(?:In|Out) ?\[\d*\]:?"  # pytest, mail, notebooks
     r"|^\s*Columns \d+ (?:through|to|and) \d+:?|^\s*File \".*"
     r"|^\s*\d+(?:×\d+)* (?:\w+ )?(?:Matrix|Array|Vector)\b.*|^\s*\d+-element .*|Array\{[^}]*\}"
@@ -60,8 +61,6 @@ ARRAYS = (
     "double",
     "ndarray",
     "list",
-    "variable",
-    "parameter",
 )
 TOKEN = re.compile(
     rf"(?P<problem>{DAMAGED.pattern})"

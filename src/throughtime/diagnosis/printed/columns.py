@@ -83,15 +83,16 @@ def side_by_side(numbers: Column) -> tuple[Column, Column] | None:
         return None
     half = len(numbers) // 2
     readings = [(numbers[0::2], numbers[1::2]), (numbers[:half], numbers[half:])]
-    spread = [_spread(_values(one), _values(other)) for one, other in readings]
-    best = int(np.argmin(spread))
-    if half > 1 and spread[best] <= 1.0 and spread[best] < 0.5 * spread[1 - best]:
+    apart = [spread(one, other) for one, other in readings]
+    best = int(np.argmin(apart))
+    if half > 1 and apart[best] <= 1.0 and apart[best] < 0.5 * apart[1 - best]:
         return readings[best]
     return None
 
 
-def _spread(a: Array, b: Array) -> float:
+def spread(one: Column, other: Column) -> float:
     """How far the ratios of two columns lie from one ratio, in powers of e; ∞ where none is one."""
+    a, b = _values(one), _values(other)
     told = np.isfinite(a) & np.isfinite(b)
     a, b = a[told], b[told]
     both = (a != 0) & (b != 0)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from throughtime.diagnosis.printed.columns import pairs_among, side_by_side
+from throughtime.diagnosis.printed.columns import pairs_among, side_by_side, spread
 from throughtime.diagnosis.printed.numbers import Number, commonest
 from throughtime.diagnosis.printed.roles import Role
 from throughtime.diagnosis.printed.segments import is_name, phrases
@@ -210,6 +210,9 @@ def _without_heading(rows: list[Row], lines: Sequence[Line]) -> Table | None:
     problems = [_miscounted(row, count) for row in rows if len(row.numbers) != count]
     if count >= 2 and (len(alike) > 1 or count <= 3):
         found = pairs_among(list(zip(*(row.numbers for row in alike), strict=True)))
+        blocks = _two_blocks(rows)
+        if blocks is not None and count == 2 and _spread(blocks.rows) < 0.5 * _spread(rows):
+            return blocks
         if len(found) == 1 and 2 * len(alike) >= len(rows):
             return _unnamed(alike, *found[0], order, problems)
     flat = tuple(one for row in rows for one in row.numbers)
@@ -226,6 +229,11 @@ def _without_heading(rows: list[Row], lines: Sequence[Line]) -> Table | None:
     words = "numbers stand in pairs" if beside else "one column stands before the other"
     used = {row.line for row in rows}
     return replace(table, how=f"{words}; {table.how}", headings=used)
+
+
+def _spread(rows: list[Row]) -> float:
+    """How far the ratios of two columns lie apart."""
+    return spread(*zip(*(row.numbers for row in rows), strict=True))
 
 
 def _two_blocks(rows: list[Row]) -> Table | None:

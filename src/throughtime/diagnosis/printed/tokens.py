@@ -134,9 +134,9 @@ def lines_of(text: str) -> list[Line]:
         if factor:
             scale = number(factor[1]).value
             clean = clean[: factor.start()]
+        if not factor and re.search(r"[^\W\d_]{2}", clean):
+            scale = 1.0  # a word: what follows are other numbers
         tokens = tuple(_tokens(clean, place, scale))
-        if not factor and not any(token.number for token in tokens) and clean.strip():
-            scale = 1.0
         found.append(Line(place, line.strip(), tokens, aside))
     return found
 

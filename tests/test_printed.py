@@ -2,6 +2,7 @@
 
 import random
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -202,6 +203,13 @@ def test_the_table_that_was_asked_about(text):
     assert "= 1/39.0: T = 39?" in " ".join(unknown.evidence)
 
 
+def test_the_documentation_shows_what_is_printed():
+    page = (Path(__file__).parents[1] / "docs" / "diagnosis.md").read_text("utf-8")
+    _, _, shown = page.partition("$ throughtime compare pasted.txt --steps 39\n")
+    assert ASKED.strip() in page
+    assert str(tt.compare(text=ASKED, steps=39)) == shown.partition("\n```")[0]
+
+
 def test_the_same_numbers_as_arrays():
     numerical, gradient = (np.array(NUMBERS[k::2], dtype=np.float64) for k in (0, 1))
     assert fault_names(tt.compare(gradient, numerical, steps=39)) == ["averaged_over_steps"]
@@ -219,8 +227,8 @@ def test_digits_bound_what_differs():
 
 def _scattered(factor, scatter, size=40, seed=0):
     rng = np.random.default_rng(seed)
-    n = rng.standard_normal(size)
-    rows = [(a, factor * a * (1 + scatter * e)) for a, e in zip(n, rng.normal(size=size))]  # noqa: B905
+    n, e = rng.standard_normal((2, size))
+    rows = [(a, factor * a * (1 + scatter * k)) for a, k in zip(n, e, strict=True)]
     return "numerical backprop\n" + "\n".join(f"{a:.6f} {b:.6f}" for a, b in rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from throughtime.arrays import Array, refuse
 from throughtime.diagnosis import COMPARISON_ERROR, compare
 from throughtime.gradcheck import CheckError
 
+BYTE_ORDERS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as PowerShell writes them
 STATUS = {"agree": 0, "disagree": 1, "unresolved": 2}
 
 DESCRIPTION = """Compares a gradient with a numerical one, from the numbers alone.
@@ -96,6 +98,7 @@ def _text(path: str) -> str:
     if path.endswith((".npz", ".npy")):
         refuse(path, "a second file beside it", "none", error=CheckError)
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        written = Path(path).read_bytes()
+        return written.decode("utf-16" if written[:2] in BYTE_ORDERS else "utf-8-sig")
     except UnicodeDecodeError:
         refuse(path, "text", "something else", error=CheckError)

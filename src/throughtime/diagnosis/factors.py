@@ -265,10 +265,10 @@ def _by_a_size(ratio: Ratio) -> tuple[tuple[str, ...], str]:
         if size > 2 and ratio.is_near(float(size) ** power):
             if any(ratio.is_near(float(size + k) ** power) for k in (-1, 1)):
                 return (), _range(ratio)
-            near = f"{ratio.value**power:.1f}" if ratio.error > ROUNDED * ratio.value else size
-            said = (
-                f"{ratio} = {words}{near}: T = {size}? See whether T, B or another size is {size}."
-            )
+            see = f"ee whether T, B or another size is {size}."
+            if ratio.error <= ROUNDED * ratio.value:
+                return faults, f"{ratio} = {words}{size}: s{see}"
+            said = f"{ratio} = {words}{ratio.value**power:.1f}: T = {size}? S{see}"
             return faults, said
     return (), ""
 

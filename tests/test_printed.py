@@ -284,3 +284,17 @@ def test_both_readings_are_said_where_nothing_tells():
     assert first < half < second < text.index("factor_two")
     assert report.as_dict()["otherwise"]["causes"][0]["fault"] == "factor_two"
     assert tt.compare(text="0.25 0.25\n0.5 0.5\n-1.5 -1.5").otherwise is None
+
+
+def test_entries_that_are_equal_by_their_digits_are_no_copies():
+    rows = "0.1 0.1,-0.1 -0.1,0.0 0.0,0.1 0.1,0.0 0.0,-0.0 0.0,0.0 0.1,-0.1 -0.1,-0.1 -0.1,0.1 0.2"
+    text = "numerical backprop\n" + rows.replace(",", "\n").replace("0.1", "0.13")
+    assert tt.compare(text=text).causes == ()
+
+
+def test_what_is_not_explained_says_how_near_a_factor_comes_and_what_would_tell():
+    n = np.random.default_rng(0).standard_normal(12)
+    report = tt.compare(n * np.linspace(0.02, 0.03, 12), n, steps=39)
+    assert report.causes == ()
+    assert "The nearest factor is 0.02" in report.notes[1]
+    assert "tt.check" in report.notes[2]

@@ -29,7 +29,10 @@ from throughtime.diagnosis.tolerances import (
     AGREES_WITHIN,
     COMPARISON_ERROR,
     DIFFERS_BEYOND,
+    DISTINCT_ENTRIES,
     LEAST_TELLING_PAIRS,
+    NAMED_SCATTER,
+    NEARLY_PARALLEL,
 )
 from throughtime.gradcheck import (
     TEXT_WIDTH,
@@ -190,7 +193,7 @@ class _Question:
             if not wide.wrong():
                 doubtful += observed.wrong()
                 observed, notes = wide, (_scattered_about_1(apart),)
-            else:
+            elif apart <= NAMED_SCATTER:
                 found, others = _why(wide, self.sizes)
                 if found:
                     causes, observed, notes = found, wide, (*others, _scattered(apart))
@@ -320,7 +323,41 @@ def _why(observed: Observed, sizes: dict[str, int]) -> tuple[tuple[Cause, ...], 
     )
     search = CauseSearch(_OnPaper(target, observed.parameters, Budget(), sizes))
     search.run(observed)
-    return tuple(search.causes), tuple(search.notes)
+    if any(cause.fault == COPIED for cause in search.causes) and _repeated(observed):
+        return (), (
+            "Some entries equal others; with so few digits that is no sign that they were copied.",
+            CODE_TELLS,
+        )
+    if search.causes:
+        return tuple(search.causes), tuple(search.notes)
+    return (), (*search.notes, *_nearest(observed), CODE_TELLS)
+
+
+COPIED = "bias_of_gate_copied"
+CODE_TELLS = "Numbers alone show few faults: tt.check, which runs the code, looks for many more."
+
+
+def _repeated(observed: Observed) -> bool:
+    """Whether equal entries are common, as they are where few digits were printed."""
+    g = np.concatenate([observed.beside(name) for name in observed.sampled])
+    told = g[g != 0]
+    return bool(np.unique(told).size < DISTINCT_ENTRIES * told.size)
+
+
+def _nearest(observed: Observed) -> tuple[str, ...]:
+    """A sentence on the factor that comes nearest, where the two are nearly parallel."""
+    g = np.concatenate([observed.beside(name) for name in observed.sampled])
+    n = np.concatenate([own.numerical for own in observed.sampled.values()])
+    sizes = float(np.linalg.norm(g) * np.linalg.norm(n))
+    if not sizes or abs(g @ n) < NEARLY_PARALLEL * sizes:
+        return ()
+    factor = float(g @ n / (n @ n))
+    left = float(np.linalg.norm(g - factor * n) / abs(factor) / np.sqrt(n.size))
+    share = left / float(np.abs(n).max())
+    return (
+        f"The nearest factor is {factor:.3g}; the entries scatter about it by {share:.1%} of the "
+        "largest one, which is too much for a factor alone.",
+    )
 
 
 def _too_coarse(observed: Observed) -> tuple[str, ...]:

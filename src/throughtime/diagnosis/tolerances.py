@@ -60,8 +60,11 @@ LEAST_CLIPPED_ENTRIES = 2  # at one magnitude: the largest entry alone is always
 
 COMPARISON_ERROR = 1e-4  # of a tensor's largest derivative: what central differences usually reach
 LEAST_TELLING_PAIRS = 3  # different ones: two have a common factor too easily
+DISTINCT_ENTRIES = 0.6  # of all that are not 0; with fewer, equal ones are equal by their digits
+NEARLY_PARALLEL = 0.9  # the cosine from which a gradient is said to be near a factor's
 AGREES_WITHIN = 1e-2  # of a tensor's largest derivative: with coarser digits nothing agrees
 WIDEST_SCATTER = 0.05  # of it: float32 differences reach some per cent; more is another gradient
+NAMED_SCATTER = 0.02  # of it: with more, a factor is said to be near, and is no cause
 # Of their root mean square: where the median of what is left is smaller, few entries are off, and
 EVEN_SCATTER = 0.2  # it is no scatter; of normal deviates it is 0.67
 LEAST_SCATTERED = 4  # entries beyond one for each factor, from which a scatter is estimated

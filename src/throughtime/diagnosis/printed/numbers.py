@@ -29,6 +29,7 @@ DAMAGED = re.compile(
 )
 WITH_POINT_IN_EXPONENT = re.compile(rf"([-+]?{PLAIN}[eE][-+]?)(\d*)\.(\d+)")
 WHOLE_DIGITS = 15  # significant ones: so many are not printed, but what a float64 holds
+FEW = 6  # numbers to one decimal that are rather written by hand than rounded
 LARGEST = 1e100  # the square of a larger number may be infinite
 LEAST_SIGNIFICANT = 3  # digits, for numbers in an array to look printed: 0.5 is rather exact
 
@@ -125,7 +126,8 @@ def half_units(column: Sequence[Number]) -> Array:
     mantissa = max((one.decimals or 0 for one in powered), default=0)
     significant = max((one.significant for one in fixed), default=0)
     general = _to_significant_digits(fixed, significant)
-    if significant < LEAST_SIGNIFICANT and decimals < 2:
+    ragged = len({one.decimals or 0 for one in fixed}) > 1 or len(fixed) < FEW
+    if significant < LEAST_SIGNIFICANT and decimals < 2 and ragged:
         decimals = LEAST_SIGNIFICANT  # 0.5 beside 1.0 was written by hand
     if significant >= WHOLE_DIGITS or mantissa >= WHOLE_DIGITS - 1:
         decimals = mantissa = WHOLE_DIGITS

@@ -235,6 +235,50 @@ PASTED = {
         3,
         True,
     ),
+    "layers in blocks": (
+        "Gradient checking...\nLayer 1 W:\n  numeric:  [0.1234 -0.25 0.8]\n"
+        "  analytic: [0.0617 -0.125 0.4]\nLayer 1 b:\n  numeric:  [0.5 0.25]\n"
+        "  analytic: [0.25 0.125]\nFAILED!!!\n",
+        5,
+        True,
+    ),
+    "a numbered list": (
+        "1. numeric=0.1234 analytic=0.0617\n2. numeric=-0.25 analytic=-0.125\n"
+        "3. numeric=0.8 analytic=0.4\n",
+        3,
+        True,
+    ),
+    "rows for columns": (
+        "| numeric | 0.1234 | -0.25 | 0.8 |\n|---|---|---|---|\n"
+        "| analytic | 0.0617 | -0.125 | 0.4 |\n",
+        3,
+        True,
+    ),
+    "a library's beside both": (
+        "numeric backprop autograd\n0.1234 0.0617 0.1234\n-0.25 -0.125 -0.25\n0.8 0.4 0.8\n",
+        3,
+        True,
+    ),
+    "Go": (
+        "gradient_test.go:31: dW[0]: got 0.0617, want 0.1234\n"
+        "gradient_test.go:31: dW[1]: got -0.125, want -0.25\n"
+        "gradient_test.go:31: dW[2]: got 0.4, want 0.8\n",
+        3,
+        True,
+    ),
+    "Chinese": (
+        "数值梯度: 0.1234 解析梯度: 0.0617\n数值梯度: -0.25 解析梯度: -0.125\n"
+        "数值梯度: 0.8 解析梯度: 0.4\n",
+        3,
+        True,
+    ),
+    "a table with a frame": (
+        "+-------+---------+----------+\n| param | numeric | analytic |\n"
+        "+-------+---------+----------+\n| W_00  | 0.1234  | 0.0617   |\n"
+        "| W_01  | -0.25   | -0.125   |\n| W_02  | 0.8     | 0.4      |\n",
+        3,
+        True,
+    ),
     "minus signs and powers of ten": (
         "numerical backprop\n−0.1234 −0.0617\n2.5×10⁻⁵ 1.25×10⁻⁵\n8.0*10^-2 4.0*10^-2\n",
         3,

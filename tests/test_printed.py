@@ -93,6 +93,8 @@ def test_thousands_of_entries_are_read():
         ("0.5 nan", "line 3: nan beside 0.5"),
         ("-inf 0.5", "line 3: -inf beside 0.5"),
         ("0.5 - 0.25", "the sign of - 0.25 stands apart"),
+        ("0.5 2.5 e-1", "line 3: 2.5 e-1 is no number: its exponent stands apart"),
+        ("-5 e-1 0.25", "line 3: -5 e-1 is no number: its exponent stands apart"),
         ("0.5+0.1j 0.25", "is a complex number"),
         ("0.5 *****", r"line 3: \*\*\*\*\* is no number"),
         ("0.5", r"Line 3 was not read: 1 number, not 2 \(0.5\)"),
@@ -107,6 +109,11 @@ def test_what_cannot_be_read_is_said_with_its_line(row, said):
     assert re.search(said, " ".join(report.notes))
     assert sum(tensor.size for tensor in report.tensors.values()) == 4
     assert fault_names(report) == ["factor_half"]
+
+
+def test_numbers_that_were_glued_together_are_said():
+    report = tt.compare(text="numerical backprop\n0.123-0.456\n0.5 0.25\n0.8 0.4")
+    assert "read as two numbers each: 0.123-0.456 in line 2." in report.notes[0]
 
 
 def test_damage_in_one_line_shifts_no_pair():

@@ -25,6 +25,7 @@ DAMAGED = re.compile(
     rf"|[-+]?{PLAIN}{EXPONENT}?[-+]{PLAIN}{EXPONENT}?[ij](?!\w)|[-+]?{PLAIN}[ij](?!\w)"  # 1+2j
     r"|(?<!\S)[-+]?[OolI]\.\d{2,}"  # the letter O for a nought
     r"|(?<=[\s:=])\*{3,}(?=\s|$)"  # a field that was too narrow
+    rf"|(?<![\w.])[-+]?{PLAIN} +[eE][-+]?\d+(?![\w.])"  # 9.2 e-06
     rf"|(?<=[\s:=,(\[])- +{PLAIN}{EXPONENT}?"  # a sign that stands apart, or a subtraction
 )
 WITH_POINT_IN_EXPONENT = re.compile(rf"([-+]?{PLAIN}[eE][-+]?)(\d*)\.(\d+)")
@@ -97,6 +98,8 @@ def damaged(text: str, line: int) -> Number:
     if point:
         power = point[2].lstrip("0") + point[3]
         said += f"; perhaps it was {point[1]}{power.zfill(2)}"
+    elif re.search(r"\d +[eE]", text):
+        said = f"{text} is no number: its exponent stands apart"
     elif text.startswith("- "):
         said = f"the sign of {text} stands apart: is it negative, or a difference?"
     elif text[-1] in "ij":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NoReturn
 
 import numpy as np
@@ -242,6 +243,7 @@ def _notes(found: Found, lines: Sequence[Line]) -> Iterator[str]:
     yield from found.problems[:MOST_SAID]
     if len(found.problems) > MOST_SAID:
         yield f"{len(found.problems) - MOST_SAID} further lines could not be read either."
+    yield from _glued(lines)
     aside = [f"'{text}' in line {line.place}" for line in lines for text in line.aside]
     left = [
         _quoted(line)
@@ -253,6 +255,18 @@ def _notes(found: Found, lines: Sequence[Line]) -> Iterator[str]:
         yield f"Left aside: {_listed(aside)}."
     if any(token.kind == "dots" for line in lines for token in line.tokens):
         yield "Entries that the text leaves out with dots are not compared."
+
+
+def _glued(lines: Sequence[Line]) -> Iterator[str]:
+    """Numbers that were pasted together: the sign between them may have been a dash."""
+    found = [
+        f"{a.text}{b.text} in line {line.place}"
+        for line in lines
+        for a, b in pairwise(line.tokens)
+        if a.number is not None and b.number is not None and a.end == b.start
+    ]
+    if found:
+        yield f"Without a space between them, read as two numbers each: {_listed(found)}."
 
 
 def _passed_over(left: list[str]) -> Iterator[str]:

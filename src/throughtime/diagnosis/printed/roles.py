@@ -34,6 +34,7 @@ ANYWHERE = re.compile(  # in a word, however it is put together
     r"numeri|numéri|числен|数值|numgrad|gradnum|ngrad|numdiff|finite|findiff|fdiff|approx"
 )
 STEMS = (  # with which a part of a word begins; the first row that fits counts
+    (r"forwarddiff|reversediff|zygote|enzyme", Role("gradient", LIBRARY)),
     (r"central|perturb|estimat", Role("gradient", NUMERICAL)),
     (r"expect|desired|referen|truth|oracle", Role("gradient", EXPECTED)),
     (r"autograd|autodiff|pytorch|tensorflow|automatic", Role("gradient", LIBRARY)),
@@ -57,7 +58,8 @@ PARTS: dict[str, Role] = {
     **dict.fromkeys(("torch", "jax", "tf", "theano", "keras", "ad"), Role("gradient", LIBRARY)),
     **dict.fromkeys(("bp", "bptt", "exact", "got", "ana", "ist"), Role("gradient", UNDER_TEST)),
     **dict.fromkeys(
-        ("mine", "my", "our", "ours", "manual", "custom", "hand"), Role("gradient", OWN)
+        ("mine", "my", "our", "ours", "manual", "custom", "hand", "numpy", "scratch"),
+        Role("gradient", OWN),
     ),
     **dict.fromkeys(
         ("grad", "grads", "gradient", "gradients", "derivative", "derivatives", "dtheta"),

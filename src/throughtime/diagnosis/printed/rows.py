@@ -114,9 +114,15 @@ def _is_heading(roles: Sequence[Role]) -> bool:
 
 
 def _gradients(roles: Sequence[Role]) -> list[Role]:
-    """The two gradients that a heading names: strong words before weak ones."""
+    """The two gradients that a heading names: strong words before weak ones.
+
+    Of three, as of one's own, a library's and the numerical one, the most different are taken.
+    """
     own = [role for role in roles if role.kind == "gradient"]
     strong = [role for role in own if not role.weak]
+    if len(own) != 2 and len(strong) > 2 and len({role.trust for role in strong}) == len(strong):
+        ends = [pick(strong, key=lambda role: role.trust) for pick in (min, max)]
+        return [role for role in strong if role in ends]
     return own if len(own) == 2 else strong if len(strong) == 2 else own
 
 
@@ -139,7 +145,8 @@ def _under(headings: Sequence[_Heading], rows: list[Row]) -> Table | None:
     """Rows below a heading that names their columns."""
     roles = [role for role in headings[0].roles if role.kind != "index"]
     two = _gradients(headings[0].roles)
-    kept = [role for role in roles if role.kind == "derived" or role in two]
+    strong = [role for role in roles if role.kind == "gradient" and not role.weak]
+    kept = [role for role in roles if role.kind == "derived" or role in (*two, *strong)]
     lines = {heading.line for heading in headings}
     width = len(kept)
     indices = sum(role.kind == "index" for role in headings[0].roles)

@@ -124,8 +124,7 @@ class _Reader:
         if line.aside and not line.numbers and not phrases(tokens):
             return  # a loss, a step: what it names is no tensor
         own = {one.first: one for one in phrases(tokens)}
-        said = {word.lower() for word in line.words}
-        if said and not (line.numbers or own or self.depth or said & set(ARRAYS)):
+        if not self.depth and self.ends_a_segment(line, own):
             self.open = None
         self.row_begins()
         k = 0
@@ -146,6 +145,15 @@ class _Reader:
                 self.open.rows[-1] += 1
             k += 1
 
+    def ends_a_segment(self, line: Line, own: dict[int, Phrase]) -> bool:
+        """Whether a line does not go on with what stands above: a title, or another label."""
+        if any(one.role.kind == "gradient" for one in own.values()):
+            return True
+        said = {word.lower() for word in line.words}
+        if not said or said & set(ARRAYS):
+            return False
+        return line.tokens[0].kind == "word" and all(one.whole for one in line.numbers)
+
     def row_begins(self) -> None:
         if self.open is not None and (not self.open.rows or self.open.rows[-1]):
             self.open.rows.append(0)
@@ -163,6 +171,7 @@ class _Reader:
             k += 1
         begins = k == len(tokens) or tokens[k].number is not None or tokens[k].kind == "open"
         begins |= k < len(tokens) and tokens[k].kind == "close"  # gradients (numeric): …
+        begins |= k + 1 < len(tokens) and tokens[k].text == "|" and tokens[k + 1].number is not None
         begins |= k < len(tokens) and tokens[k].text.lower() in {":", "=", ",", *ARRAYS}
         if begins and at.role.kind != "index":
             self.open = Segment(at.role, name, index if inside is None else inside, line, [], [0])
@@ -177,9 +186,9 @@ class _Reader:
         if not is_name(token):
             return
         following = next((t for t in tokens[k + 1 :] if t.text not in "'\""), None)
-        names = following is None or following.text in (":", "=", "[", "(", "{")
+        names = following is not None and following.text in (":", "=", "[", "(", "{")
         self.name, self.index = token.text, token.index
-        if names and following is not None and self.open is not None and self.depth:
+        if names and self.open is not None and (self.depth or self.open.line < line):
             self.open = Segment(self.open.role, self.name, self.index, line, [], [0])
             self.found.append(self.open)
         elif not self.depth and self.open is not None and self.open.numbers:
@@ -197,9 +206,10 @@ def matched(found: Sequence[Segment]) -> Iterator[tuple[Segment, Segment]] | Non
     if len(trusts) > 2:  # a word in passing
         full = [one for one in full if not one.role.weak]
         trusts = sorted({one.role.trust for one in full})
-    if len(trusts) != 2:
+    if len(trusts) < 2:
         return None
-    mine, true = ([one for one in full if one.role.trust == trust] for trust in trusts)
+    # Of three, as of one's own, a library's and the numerical one, the first and the last.
+    mine, true = ([one for one in full if one.role.trust == t] for t in (trusts[0], trusts[-1]))
     names = [one.name for one in mine]
     if sorted(names) == sorted(one.name for one in true) and len(set(names)) == len(names):
         true.sort(key=lambda one: names.index(one.name))

@@ -305,3 +305,28 @@ def test_what_is_not_explained_says_how_near_a_factor_comes_and_what_would_tell(
     assert report.causes == ()
     assert "The nearest factor is 0.02" in report.notes[1]
     assert "tt.check" in report.notes[2]
+
+
+def test_a_number_that_is_a_binary_step_by_chance_is_no_grid():
+    n = np.array([0.05960464, 0.1071, -0.31415926, 0.2718281, 0.5772156, -0.83462684])
+    rows = "\n".join(f"{a:.8f} {1.7 * a:.8f}" for a in n)
+    report = tt.compare(text=f"numerical backprop\n{rows}")
+    assert fault_names(report) == ["scaled"]
+    assert "smallest step" not in str(report)
+
+
+def test_rows_that_numpy_breaks_make_one_matrix():
+    n = np.random.default_rng(0).standard_normal((8, 8))
+    report = tt.compare(text=f"U numerical:\n{n}\nU backprop:\n{n.T}")
+    assert fault_names(report) == ["gradient_transposed"]
+    assert report.tensors["U"].shape == (8, 8)
+
+
+def test_two_entries_exchanged_are_no_gates_in_another_order():
+    text = "numerical backprop\n0.512 -0.257\n-0.257 0.512\n0.833 0.833\n0.1 0.1"
+    assert tt.compare(text=text).causes == ()
+
+
+def test_rows_of_different_lengths_are_no_blocks():
+    report = tt.compare(text="0.1 0.2\n0.3 0.6 0.9\n\n0.5 1.0\n0.7 1.4 2.1\n0.2 0.4\n0.4 0.8")
+    assert len(re.findall("was not read: 3 numbers, not 2", " ".join(report.notes))) == 2

@@ -328,12 +328,14 @@ def _why(observed: Observed, sizes: dict[str, int]) -> tuple[tuple[Cause, ...], 
             "Some entries equal others; with so few digits that is no sign that they were copied.",
             CODE_TELLS,
         )
+    if any(cause.fault == PERMUTED for cause in search.causes) and _few_wrong(observed):
+        return (), (*search.notes, CODE_TELLS)
     if search.causes:
         return tuple(search.causes), tuple(search.notes)
     return (), (*search.notes, *_nearest(observed), CODE_TELLS)
 
 
-COPIED = "bias_of_gate_copied"
+COPIED, PERMUTED = "bias_of_gate_copied", "gates_permuted"
 CODE_TELLS = "Numbers alone show few faults: tt.check, which runs the code, looks for many more."
 
 
@@ -344,10 +346,18 @@ def _repeated(observed: Observed) -> bool:
     return bool(np.unique(told).size < DISTINCT_ENTRIES * told.size)
 
 
+def _few_wrong(observed: Observed) -> bool:
+    """Whether so few entries are wrong that exchanging them may help by chance."""
+    return sum(int((observed.z(name) > DIFFERS_BEYOND).sum()) for name in observed.wrong()) < (
+        LEAST_TELLING_PAIRS
+    )
+
+
 def _nearest(observed: Observed) -> tuple[str, ...]:
     """A sentence on the factor that comes nearest, where the two are nearly parallel."""
-    g = np.concatenate([observed.beside(name) for name in observed.sampled])
-    n = np.concatenate([own.numerical for own in observed.sampled.values()])
+    wrong = observed.wrong()
+    g = np.concatenate([observed.beside(name) for name in wrong])
+    n = np.concatenate([observed.sampled[name].numerical for name in wrong])
     sizes = float(np.linalg.norm(g) * np.linalg.norm(n))
     if not sizes or abs(g @ n) < NEARLY_PARALLEL * sizes:
         return ()

@@ -24,9 +24,11 @@ from throughtime.diagnosis.tolerances import (
     DIFFERS_BEYOND,
     EVEN_SCATTER,
     FEWEST_LEVELS,
+    FEWEST_STEPS,
     LEAST_QUANTISED_ENTRIES,
     LEAST_SCATTERED,
     MOST_MULTIPLES,
+    MOST_PARTS,
     SAME_MULTIPLE,
     STEEP_ENTRY,
     WIDEST_SCATTER,
@@ -109,9 +111,20 @@ def smallest_step(numerical: Array, half_units: Array) -> float:
         whole = np.round(powers)
         low, high = BINARY_STEPS
         told = (np.abs(powers - whole) * np.log(2) <= near) & (-whole >= low) & (-whole <= high)
-        if told.any():
+        if told.any() and _on_one_grid(size, half, float(size[k])):
             return float(size[k])
     return 0.0
+
+
+def _on_one_grid(size: Array, half: Array, step: float) -> bool:
+    """Whether all small numbers are whole multiples of a step, or of a part of it."""
+    small = size <= FEWEST_STEPS * step
+    for parts in range(1, MOST_PARTS + 1):
+        counts = size[small] * parts / step
+        apart = np.abs(counts - np.round(counts)) * step / parts
+        if (apart <= 2 * half[small] + BINARY_STEP * step).all():
+            return True
+    return False
 
 
 def scatter(observed: Observed) -> float | None:

@@ -72,6 +72,8 @@ LEAST_SCATTERED = 4  # entries beyond one for each factor, from which a scatter 
 BINARY_STEP = 5e-4
 BINARY_STEPS = (13, 27)  # … 2⁻¹³ to 2⁻²⁷: the last place of a loss in float32, from 1000 to 0.1
 DECIMAL_STEPS = 8  # 10⁰ … 10⁷: what such a step is multiplied with, 1 over the difference's
+FEWEST_STEPS = 16  # of such a step: numbers up to so many are whole multiples of it, or of …
+MOST_PARTS = 8  # … a part of it, since the smallest derivative may be several steps
 FEWEST_LEVELS = 3  # of the smallest derivatives, that are looked at for such a step
 # Of the largest derivative: differences with a coarser quantum say nothing; with a finer one they
 COARSE_QUANTUM = 0.03  # still tell a factor

@@ -217,7 +217,7 @@ def _without_heading(rows: list[Row], lines: Sequence[Line]) -> Table | None:
     problems = [_miscounted(row, count) for row in rows if len(row.numbers) != count]
     if count >= 2 and (len(alike) > 1 or count <= 3):
         found = pairs_among(list(zip(*(row.numbers for row in alike), strict=True)))
-        blocks = _two_blocks(rows)
+        blocks = _two_blocks(rows) if len(alike) == len(rows) else None
         if blocks is not None and count == 2 and _spread(blocks.rows) < 0.5 * _spread(rows):
             return blocks
         if len(found) == 1 and 2 * len(alike) >= len(rows):

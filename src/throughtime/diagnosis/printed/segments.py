@@ -126,7 +126,8 @@ class _Reader:
         own = {one.first: one for one in phrases(tokens)}
         if not self.depth and self.ends_a_segment(line, own):
             self.open = None
-        self.row_begins()
+        if not self.depth:  # NumPy breaks long rows within their brackets
+            self.row_begins()
         k = 0
         while k < len(tokens):
             token = tokens[k]

@@ -10,6 +10,7 @@ import pytest
 import throughtime as tt
 from helpers import fault_names
 from printed_forms import FORMATS, PASTED, STYLES
+from throughtime.diagnosis.factors import KnownSizes, Ratio, name_factor
 from throughtime.diagnosis.printed import read
 
 ASKED = """numerical:    backpropped:
@@ -294,9 +295,22 @@ def test_both_readings_are_said_where_nothing_tells():
 
 
 def test_entries_that_are_equal_by_their_digits_are_no_copies():
-    rows = "0.1 0.1,-0.1 -0.1,0.0 0.0,0.1 0.1,0.0 0.0,-0.0 0.0,0.0 0.1,-0.1 -0.1,-0.1 -0.1,0.1 0.2"
-    text = "numerical backprop\n" + rows.replace(",", "\n").replace("0.1", "0.13")
-    assert tt.compare(text=text).causes == ()
+    rows = {"W": "0.00 0.00,0.01 0.01,0.01 0.00,0.02 0.02", "b": "0.01 0.01,-0.01 -0.01,0.02 0.02"}
+    lines = [f"{name} {row}" for name, own in rows.items() for row in own.split(",")]
+    text = "\n".join(["backprop numerical", *lines])
+    report = tt.compare(text=text, error=1e-3)
+    assert report.verdict == "disagree"
+    assert report.causes == ()
+    assert "no sign that they were copied" in report.notes[0]
+
+
+def test_a_wide_factor_is_not_named_after_a_size_that_was_given():
+    wide = name_factor(Ratio(1 / 39, 0.001, True, 9), KnownSizes(39))
+    assert wide.faults == ("scaled",)
+    assert "between 1/45.17 and 1/34.32" in wide.evidence[-1]
+    narrower = name_factor(Ratio(1 / 39, 0.0002, True, 9), KnownSizes(39))
+    assert narrower.faults == ("averaged_over_steps",)
+    assert narrower.evidence[-1].startswith("1/40 would fit as well; T = 39 is named")
 
 
 def test_what_is_not_explained_says_how_near_a_factor_comes_and_what_would_tell():

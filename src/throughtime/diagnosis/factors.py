@@ -248,6 +248,9 @@ def name_factor(ratio: Ratio, known: KnownSizes) -> NamedFactor:
     simplest = [m for m in meanings if len(m.faults) == fewest]
     first, others = simplest[0], simplest[1:]
     evidence.append(f"{ratio} = {first.words}.")
+    T = known.steps or 0
+    if first.faults == ("averaged_over_steps",) and T > 1 and ratio.is_near(1 / (T + 1)):
+        evidence.append(f"1/{T + 1} would fit as well; T = {T} is named since it is known.")
     evidence += known.said
     alternatives = [f for m in others for f in m.faults if f not in first.faults]
     alternatives += [f for f in beside if f not in first.faults]

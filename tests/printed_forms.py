@@ -199,6 +199,12 @@ PASTED = {
         3,
         True,
     ),
+    "a question": (
+        "I computed the gradient numerically and got [0.1234, -0.25, 0.8] while backprop gives "
+        "[0.0617, -0.125, 0.4]. What's wrong?",
+        3,
+        True,
+    ),
     "expected and actual": (
         "Expected: 0.1234\nActual: 0.0617\nExpected: -0.25\nActual: -0.125\nExpected: 0.8\n"
         "Actual: 0.4\n",

@@ -56,13 +56,13 @@ PARTS: dict[str, Role] = {
         Role("gradient", EXPECTED),
     ),
     **dict.fromkeys(("torch", "jax", "tf", "theano", "keras", "ad"), Role("gradient", LIBRARY)),
-    **dict.fromkeys(("bp", "bptt", "exact", "got", "ana", "ist"), Role("gradient", UNDER_TEST)),
+    **dict.fromkeys(("bp", "bptt", "exact", "ana", "ist"), Role("gradient", UNDER_TEST)),
     **dict.fromkeys(
         ("mine", "my", "our", "ours", "manual", "custom", "hand", "numpy", "scratch"),
         Role("gradient", OWN),
     ),
     **dict.fromkeys(
-        ("grad", "grads", "gradient", "gradients", "derivative", "derivatives", "dtheta"),
+        ("got", "grad", "grads", "gradient", "gradients", "derivative", "derivatives", "dtheta"),
         Role("gradient", UNDER_TEST, weak=True),
     ),
     **dict.fromkeys(("rel", "abs", "delta", "tol", "ok", "pass", "passed", "max"), Role("derived")),

@@ -12,6 +12,7 @@ from throughtime.diagnosis.printed.tokens import ARRAYS, Line, Token
 
 # Words between a label and its numbers, and of sentences around them, that name no tensor.
 NO_NAMES = re.compile(
+    r"gives|gave|yields|says|shows|returns|while|but|i|what|"
     r"variable|parameter|is|was|of|at|for|value|vector|matrix|result|results|by|from|jacobian|wrt|"
     r"respect|to|the|a|an|and|vs|versus|with|in|on|not|equal|input|output|np|"
     r"torch|checking|check|running|max|min|mean|inf|all|norm|difference|testing|"
@@ -165,7 +166,7 @@ class _Reader:
         inside = tokens[at.last].index
         while k < len(tokens) and tokens[k].kind == "word" and k - at.last <= 6:
             following = phrases(tokens[k : k + 1])
-            if following or tokens[k].text.lower() in ARRAYS:
+            if any(not one.role.weak for one in following) or tokens[k].text.lower() in ARRAYS:
                 break
             if is_name(tokens[k]):
                 name, index = tokens[k].text, tokens[k].index

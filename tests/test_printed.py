@@ -2,6 +2,7 @@
 
 import random
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,14 @@ def test_garbage_gives_a_message_or_a_result(kind):
         assert report.as_dict()
         if kind != "damaged forms":
             assert set(fault_names(report)) <= {"zero_gradient"}, text
+
+
+@pytest.mark.parametrize(
+    "piece", ["1", "-", "[", "a", "W[0,", "0.1.", "1e", "1 ", "numeric ", "a.", "(1,", "1,"]
+)
+def test_what_repeats_without_end_is_answered(piece):
+    with suppress(tt.CheckError):
+        assert str(tt.compare(text=piece * 400))
 
 
 # --- errors ---

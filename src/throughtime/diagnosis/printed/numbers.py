@@ -11,7 +11,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 
-PLAIN = r"(?:\d+\.?\d*|\.\d+)"
+PLAIN = r"(?:\d+(?:\.\d*)?|\.\d+)"
 EXPONENT = r"(?:[eEdD][-+]?\d+)"
 NUMBER = re.compile(rf"[-+]?{PLAIN}{EXPONENT}?")
 NOT_FINITE = re.compile(

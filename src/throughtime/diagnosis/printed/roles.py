@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 Kind = Literal["gradient", "derived", "index"]
@@ -77,6 +78,7 @@ OUTWARD = ("finite", "central", "forward", "one", "two", "sided")  # … differe
 ERRORS = re.compile(r"err|diff|ratio|discrepan|deviation|mismatch|abweich|fehler|écart", re.I)
 
 
+@lru_cache(maxsize=4096)
 def role_of(word: str) -> Role | None:
     """What one word says; None where it says nothing.
 

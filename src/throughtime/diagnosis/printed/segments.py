@@ -10,6 +10,7 @@ from throughtime.diagnosis.printed.numbers import Number
 from throughtime.diagnosis.printed.roles import NUMERICAL, OUTWARD, Role, phrase, role_of
 from throughtime.diagnosis.printed.tokens import ARRAYS, Line, Token
 
+LONGEST_PHRASE = 6  # words
 # Words between a label and its numbers, and of sentences around them, that name no tensor.
 NO_NAMES = re.compile(
     r"gives|gave|yields|says|shows|returns|while|but|i|what|"
@@ -67,7 +68,7 @@ def phrases(tokens: Sequence[Token]) -> list[Phrase]:
             k += 1
             continue
         last = k
-        while last + 1 < len(tokens) and _goes_on(tokens, k, last):
+        while last + 1 < min(len(tokens), k + LONGEST_PHRASE) and _goes_on(tokens, k, last):
             last += 1
         role = phrase([token.text for token in tokens[k : last + 1]])
         if role is not None:

@@ -25,6 +25,7 @@ POWER_OF_TEN = re.compile(
     r"(?<=[\d.])\s?[×x·*]\s?10\s?(?:\^|\*\*)?\s?[{(]?([-−⁻+]?[\d⁰¹²³⁴⁵⁶⁷⁸⁹]+)[})]?"
 )
 MATHEMATICA = re.compile(r"(?<=[\d.])\*\^(?=[-+]?\d)")
+TOO_LONG = re.compile(r"\w{100,}")  # nothing that is printed has so many digits or letters
 SCALE = re.compile(rf"({NUMBER.pattern})\s*\*\s*$")  # MATLAB's and torch's "1.0e-03 *"
 DECIMAL_COMMA = re.compile(r"(?<![\d,.])[-+]?\d+,\d+(?:[eE][-+]?\d+)?(?![\d,.])")
 
@@ -142,12 +143,13 @@ def lines_of(text: str) -> list[Line]:
 
 
 def _cleaned(line: str, commas: bool) -> tuple[str, tuple[str, ...]]:
+    aside = [f"{match[0][:9]}…" for match in TOO_LONG.finditer(line)]
+    line = TOO_LONG.sub(" ", line)
     powers = POWER_OF_TEN.sub(lambda m: f"e{m[1].translate(SUPERSCRIPTS).replace('−', '-')}", line)
     clean = MATHEMATICA.sub("e", powers.translate(DASHES))
     clean = NOISE.sub(" ", NOISE.sub(" ", clean))  # a prefix may stand before another
     if commas:
         clean = DECIMAL_COMMA.sub(lambda m: m[0].replace(",", "."), clean)
-    aside = []
     for pattern in (ERROR_BAR, SETTING):
         aside += [match[0].strip() for match in pattern.finditer(clean)]
         clean = pattern.sub(lambda match: " " * len(match[0]), clean)

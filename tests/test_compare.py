@@ -8,8 +8,7 @@ import pytest
 import throughtime as tt
 from helpers import fault_names
 from throughtime.cli import main
-from throughtime.cli.compare import pairs
-from throughtime.diagnosis.comparison import quantum
+from throughtime.diagnosis.comparison_errors import quantum
 
 RNG = np.random.default_rng(0)
 SHAPES = {"W": (16, 3), "U": (16, 4), "b": (16,), "V": (3, 4), "c": (3,)}
@@ -126,20 +125,6 @@ def test_a_quantum_is_not_seen_in_printed_digits():
 def test_what_does_not_fit_is_refused(gradient, numerical, message):
     with pytest.raises(tt.CheckError, match=message):
         tt.compare(gradient, numerical)
-
-
-def test_pairs_are_read_as_people_paste_them():
-    text = """
-        entry        gradient     numerical
-        W[0,0]       0.5          1.0
-        W[0, 1] | -1.5e-1 | −3e-1
-        b;2;4
-        ------
-    """
-    gradient, numerical = pairs(text.splitlines())
-    np.testing.assert_array_equal(gradient["W"], [0.5, -0.15])
-    np.testing.assert_array_equal(numerical["W"], [1.0, -0.3])
-    np.testing.assert_array_equal(numerical["b"], [4.0])
 
 
 def test_the_command_compares_files_and_says_it_with_its_exit_status(tmp_path, capsys, numerical):

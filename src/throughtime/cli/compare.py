@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import re
+import codecs
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,14 @@ from throughtime.arrays import Array, refuse
 from throughtime.diagnosis import COMPARISON_ERROR, compare
 from throughtime.gradcheck import CheckError
 
+BYTE_ORDERS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as PowerShell writes them
 STATUS = {"agree": 0, "disagree": 1, "unresolved": 2}
-SEPARATORS = re.compile(r"[,;|\s]+")
-NAME = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
 
 DESCRIPTION = """Compares a gradient with a numerical one, from the numbers alone.
 
   a.npz b.npz     named arrays; also a.npy b.npy
-  pairs.csv       two columns, gradient and numerical; what stands before them names the entry
+  pairs.txt       both as a program printed them: a table with a heading, pairs behind words, two
+                  arrays; a CSV file; what stands before the numbers names the entry
   -               the same on standard input, as pasted from a terminal"""
 
 EPILOG = """exit status:
@@ -51,10 +50,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--error",
         type=float,
-        default=COMPARISON_ERROR,
         metavar="E",
-        help="how far either may be off, relative to a tensor's largest entry "
-        f"(default {COMPARISON_ERROR:g})",
+        help="how far either may be off, relative to a tensor's largest entry (by default what "
+        f"digits, grid and scatter say, at least {COMPARISON_ERROR:g})",
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
@@ -63,15 +61,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints the report; returns the verdict's exit status."""
-    if options.numerical is None:
-        gradient, numerical = pairs(_lines(options.gradient), options.gradient)
-    else:
-        gradient, numerical = arrays(options.gradient), arrays(options.numerical)
     parameters = arrays(options.parameters) if options.parameters else None
+    given: dict[str, Any] = (
+        {"text": _text(options.gradient)}
+        if options.numerical is None
+        else {"gradient": arrays(options.gradient), "numerical": arrays(options.numerical)}
+    )
     report = compare(
-        gradient,
-        numerical,
-        parameters,
+        **given,
+        parameters=parameters,
         steps=options.steps,
         batch=options.batch,
         outputs=options.outputs,
@@ -94,50 +92,13 @@ def arrays(path: str) -> dict[str, Array]:
     return {"all": found} if isinstance(found, np.ndarray) else dict(found)
 
 
-def pairs(lines: Iterable[str], what: str = "pairs") -> tuple[dict[str, Array], dict[str, Array]]:
-    """Two columns of numbers, and what stands before them as the tensor's name.
-
-    Lines without two numbers are passed over, as headings are; the numbers of one tensor need
-    not stand together.
-
-    Raises:
-        CheckError: where no line has two numbers.
-
-    Example:
-        >>> g, n = pairs(["entry, gradient, numerical", '"W[0, 1]", 0.5, 1.0', "b[0]  2.0  4.0"])
-        >>> g["W"], n["b"]
-        (array([0.5]), array([4.]))
-    """
-    columns: dict[str, list[tuple[float, float]]] = {}
-    for line in lines:
-        *label, one, other = ["", "", *filter(None, SEPARATORS.split(line.strip()))]
-        both = _number(one), _number(other)
-        if both[0] is None or both[1] is None:
-            continue
-        name = NAME.search(" ".join(label))
-        columns.setdefault(name.group() if name else "all", []).append((both[0], both[1]))
-    if not columns:
-        refuse(what, "lines with two numbers, gradient and numerical", "none", error=CheckError)
-    tables = {name: np.array(rows) for name, rows in columns.items()}
-    return (
-        {name: table[:, 0] for name, table in tables.items()},
-        {name: table[:, 1] for name, table in tables.items()},
-    )
-
-
-def _lines(path: str) -> list[str]:
+def _text(path: str) -> str:
     if path == "-":
-        return sys.stdin.read().splitlines()
+        return sys.stdin.read()
     if path.endswith((".npz", ".npy")):
         refuse(path, "a second file beside it", "none", error=CheckError)
     try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
+        written = Path(path).read_bytes()
+        return written.decode("utf-16" if written[:2] in BYTE_ORDERS else "utf-8-sig")
     except UnicodeDecodeError:
         refuse(path, "text", "something else", error=CheckError)
-
-
-def _number(word: str) -> float | None:
-    try:
-        return float(word.replace("−", "-"))
-    except ValueError:
-        return None

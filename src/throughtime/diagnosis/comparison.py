@@ -6,24 +6,36 @@ multiples of one number come from a step that was too small.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from throughtime.arrays import Array, finite, refuse
 from throughtime.diagnosis.cause_search import CauseSearch, as_causes
+from throughtime.diagnosis.comparison_errors import (
+    Errors,
+    errors_of,
+    quantum,
+    scatter,
+    smallest_step,
+    too_small_a_step,
+)
 from throughtime.diagnosis.experiments import Reduction, Roles, Study, Values
-from throughtime.diagnosis.observed import Candidate, Observed, Sampled
+from throughtime.diagnosis.observed import Observed
+from throughtime.diagnosis.printed import Reading, read
 from throughtime.diagnosis.tolerances import (
+    AGREES_WITHIN,
     COMPARISON_ERROR,
     DIFFERS_BEYOND,
-    LEAST_QUANTISED_ENTRIES,
-    MOST_MULTIPLES,
-    SAME_MULTIPLE,
+    DISTINCT_ENTRIES,
+    LEAST_TELLING_PAIRS,
+    NAMED_SCATTER,
+    NEARLY_PARALLEL,
 )
 from throughtime.gradcheck import (
+    TEXT_WIDTH,
     Budget,
     Cause,
     CheckError,
@@ -33,6 +45,7 @@ from throughtime.gradcheck import (
     Verdict,
     Worst,
     discrepancy,
+    explanation,
     floor,
     worst_verdict,
 )
@@ -42,7 +55,30 @@ SIZES = ("B", "O")
 
 @dataclass(frozen=True)
 class Comparison(Report):
-    """Two gradients beside each other: a Report without what only a loss can tell."""
+    """Two gradients beside each other: a Report without what only a loss can tell.
+
+    Attributes:
+        reading: how a text was read, in sentences; empty where arrays were given.
+        otherwise: the same numbers with the two exchanged, where the text does not say which of
+            them is the numerical one, and they disagree.
+    """
+
+    reading: tuple[str, ...] = ()
+    otherwise: Comparison | None = None
+
+    def __str__(self) -> str:
+        return self.as_text(None)
+
+    def as_text(self, width: int | None) -> str:
+        """What `print` shows: how the text was read, the report, and the other reading."""
+        own = super().__str__() if width is None else super().as_text(width)
+        lines = [*self.reading, *([""] if self.reading else []), own]
+        if self.otherwise is not None:
+            other = self.otherwise
+            notes = [note for note in other.notes if note not in self.notes]
+            lines += ["", *other.reading, *notes]
+            lines += explanation(other.causes, min(width or TEXT_WIDTH, TEXT_WIDTH))
+        return "\n".join(lines)
 
     def circumstances(self) -> str:
         """What was compared, in one line."""
@@ -52,14 +88,15 @@ class Comparison(Report):
 
 
 def compare(
-    gradient: Any,
-    numerical: Any,
+    gradient: Any = None,
+    numerical: Any = None,
     parameters: Any = None,
     *,
+    text: str | None = None,
     steps: int | None = None,
     batch: int | None = None,
     outputs: int | None = None,
-    error: float = COMPARISON_ERROR,
+    error: float | None = None,
 ) -> Comparison:
     """Compares two gradients as numbers, without the code that computed them.
 
@@ -68,15 +105,19 @@ def compare(
         numerical: the gradient that is trusted, with the same names and shapes.
         parameters: the parameters at which both were computed, in the same form; with them an L2
             term can be recognised.
+        text: both gradients as a program printed them, in place of arrays: a table with a heading
+            or without, pairs behind words, two arrays. `reading` says how it was understood.
         steps, batch, outputs: T, B, and the number of outputs or classes, if they are known: a
             factor may be one of them.
-        error: how far either may be off, relative to each tensor's largest entry.
+        error: how far either may be off, relative to each tensor's largest entry. By default it
+            follows from the digits, from the grid that the numerical derivatives lie on, and from
+            the scatter of the entries, and is at least 10⁻⁴.
 
     Returns:
         a Report: verdict, tensors, and `.causes`, as far as numbers alone can tell.
 
     Raises:
-        CheckError: where names, shapes or numbers do not fit.
+        CheckError: where names, shapes or numbers do not fit, or a text holds no pairs.
 
     Example:
         >>> import numpy as np
@@ -86,17 +127,165 @@ def compare(
         >>> tt.compare(averaged, numerical, steps=39).causes[0].fault
         'averaged_over_steps'
     """
-    if not 0 < error < 1:
+    if error is not None and not 0 < error < 1:
         refuse("error", "a relative error between 0 and 1", error, error=CheckError)
+    sizes = {name: size for name, size in zip(SIZES, (batch, outputs), strict=True) if size}
+    question = _Question(steps, sizes, error)
+    if text is not None:
+        if gradient is not None or numerical is not None:
+            refuse("text", "no gradients beside a text", "both", error=CheckError)
+        reading = read(text)
+        w = None if parameters is None else _arrays("parameters", parameters)
+        if w is not None:
+            w = _in_the_same_shapes(w, reading.gradient)
+            _alike("parameters", w, reading.gradient)
+        return _of_text(reading, w, question)
+    for what, given in (("gradient", gradient), ("numerical", numerical)):
+        if given is None or isinstance(given, str):
+            way_out = "text= reads two gradients from a printed table"
+            actual = "none" if given is None else "a text"
+            refuse(what, "an array or a mapping of arrays", actual, way_out, error=CheckError)
     g, n = _arrays("gradient", gradient), _arrays("numerical", numerical)
     w = _arrays("parameters", parameters) if parameters is not None else None
     _alike("numerical", n, g)
     if w is not None:
         _alike("parameters", w, g)
-    sizes = {name: size for name, size in zip(SIZES, (batch, outputs), strict=True) if size}
-    observed = _observed(g, n, w, steps, sizes, error)
-    causes, notes = _why(observed, sizes)
-    return _comparison(observed, g, causes, notes)
+    return question.answer(g, n, w)
+
+
+Digits = tuple[Mapping[str, Array], Mapping[str, Array]]
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What is known beside the two gradients."""
+
+    steps: int | None
+    sizes: dict[str, int]
+    error: float | None
+
+    def answer(
+        self,
+        g: Mapping[str, Array],
+        n: Mapping[str, Array],
+        w: Mapping[str, Array] | None = None,
+        digits: Digits | None = None,
+    ) -> Comparison:
+        """The comparison, with the causes that it suggests."""
+        with np.errstate(all="ignore"):  # of numbers near the ends of their range
+            return self._answer(g, n, w, digits)
+
+    def _answer(
+        self,
+        g: Mapping[str, Array],
+        n: Mapping[str, Array],
+        w: Mapping[str, Array] | None,
+        digits: Digits | None,
+    ) -> Comparison:
+        errors = Errors(self.error) if self.error is not None else errors_of(g, n, digits)
+        observed = self.observed(g, n, w, errors)
+        causes, notes = _why(observed, self.sizes)
+        doubtful = () if self.error is not None else _too_coarse(observed)
+        apart = None if causes or self.error is not None else scatter(observed)
+        if observed.wrong() and apart is not None:
+            wider = replace(errors, relative=max(DIFFERS_BEYOND * apart, errors.relative))
+            wide = self.observed(g, n, w, wider)
+            if not wide.wrong():
+                doubtful += observed.wrong()
+                observed, notes = wide, (_scattered_about_1(apart),)
+            elif apart <= NAMED_SCATTER:
+                found, others = _why(wide, self.sizes)
+                if found:
+                    causes, observed, notes = found, wide, (*others, _scattered(apart))
+        coarse = tuple(
+            cause for found in too_small_a_step(observed) for cause in as_causes(found, 0.0, None)
+        )
+        if errors.step and not coarse:
+            notes = (*notes, _on_a_grid(errors.step))
+        return _comparison(observed, g, (*coarse, *causes), notes, doubtful)
+
+    def observed(
+        self,
+        g: Mapping[str, Array],
+        n: Mapping[str, Array],
+        w: Mapping[str, Array] | None,
+        errors: Errors,
+    ) -> Observed:
+        """The two as an observation without a target."""
+        sampled = {name: errors.sampled(name, g[name], array) for name, array in n.items()}
+        kept = {name: array.astype(np.float64) for name, array in g.items()}
+        places = w if w is not None else {name: np.zeros(array.shape) for name, array in g.items()}
+        eps = max(float(np.finfo(array.dtype).eps) for array in g.values())
+        return Observed(kept, sampled, places, self.steps, np.nan, self.sizes, eps)
+
+
+def _in_the_same_shapes(w: Mapping[str, Array], g: Mapping[str, Array]) -> dict[str, Array]:
+    """Parameters laid flat where a text has their gradient so."""
+    return {
+        name: array.reshape(g[name].shape) if name in g and g[name].size == array.size else array
+        for name, array in w.items()
+    }
+
+
+def _of_text(reading: Reading, w: Mapping[str, Array] | None, question: _Question) -> Comparison:
+    """The comparison of two gradients that were printed, both ways round where need be."""
+    gradients = reading.gradient, reading.numerical
+    digits = reading.gradient_digits, reading.numerical_digits
+    mine, true = reading.sources
+    said = list(reading.said)
+    known = reading.known
+    if not known:
+        on_grid = [_step_of(*own) for own in zip(gradients, digits, strict=True)]
+        if (on_grid[0] > 0) != (on_grid[1] > 0):
+            known = True
+            if on_grid[0]:
+                gradients, digits = gradients[::-1], digits[::-1]
+                mine, true = true, mine
+            said.append(
+                f"{_capital(true)} lies on a grid of {max(on_grid):.4g}, as numerical derivatives "
+                "in float32 do, and is taken for the numerical one."
+            )
+    found = question.answer(*gradients, w, digits)
+    verdict = worst_verdict([found.verdict, "disagree" if reading.lost else "agree"])
+    otherwise = None
+    if not known and found.verdict == "disagree":
+        said.append(f"With {mine} as the gradient and {true} as the numerical one:")
+        back = question.answer(*gradients[::-1], w, digits[::-1])
+        otherwise = replace(
+            back, reading=(f"With {true} as the gradient and {mine} as the numerical one:",)
+        )
+    notes = (*reading.notes, *found.notes)
+    return replace(found, verdict=verdict, reading=tuple(said), notes=notes, otherwise=otherwise)
+
+
+def _step_of(arrays: Mapping[str, Array], digits: Mapping[str, Array]) -> float:
+    return max(smallest_step(array, digits[name]) for name, array in arrays.items())
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def _on_a_grid(step: float) -> str:
+    return (
+        f"The numerical derivatives are taken to be off by as much as {step:.4g}, their smallest "
+        "step: it is one place of a loss in float32, divided by a step of the difference."
+    )
+
+
+def _scattered(apart: float) -> str:
+    return (
+        f"The entries scatter by {apart:.1%} of the largest one about what is explained, more than "
+        "their digits account for; that is taken for the error of the numerical derivatives."
+    )
+
+
+def _scattered_about_1(apart: float) -> str:
+    return (
+        f"The entries scatter by {apart:.1%} of the largest one, about a factor of 1. Derivatives "
+        "in float32, or with a large step, may be off by as much: repeat them in float64, or give "
+        "`error`."
+    )
 
 
 class _OnPaper(Study):
@@ -121,11 +310,11 @@ class _OnPaper(Study):
 
 
 def _why(observed: Observed, sizes: dict[str, int]) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
-    coarse = [
-        cause for found in too_small_a_step(observed) for cause in as_causes(found, 0.0, None)
-    ]
     if not observed.wrong():
-        return tuple(coarse), ()
+        return (), ()
+    few = _too_few(observed)
+    if few:
+        return (), (few,)
     target = Target(
         {name: np.array(g) for name, g in observed.gradient.items()},
         _never,
@@ -134,32 +323,85 @@ def _why(observed: Observed, sizes: dict[str, int]) -> tuple[tuple[Cause, ...], 
     )
     search = CauseSearch(_OnPaper(target, observed.parameters, Budget(), sizes))
     search.run(observed)
-    return (*coarse, *search.causes), tuple(search.notes)
+    if any(cause.fault == COPIED for cause in search.causes) and _repeated(observed):
+        return (), (
+            "Some entries equal others; with so few digits that is no sign that they were copied.",
+            CODE_TELLS,
+        )
+    if any(cause.fault == PERMUTED for cause in search.causes) and _few_wrong(observed):
+        return (), (*search.notes, CODE_TELLS)
+    if search.causes:
+        return tuple(search.causes), tuple(search.notes)
+    return (), (*search.notes, *_nearest(observed), CODE_TELLS)
+
+
+COPIED, PERMUTED = "bias_of_gate_copied", "gates_permuted"
+CODE_TELLS = "Numbers alone show few faults: tt.check, which runs the code, looks for many more."
+
+
+def _repeated(observed: Observed) -> bool:
+    """Whether equal entries are common, as they are where few digits were printed."""
+    g = np.concatenate([observed.beside(name) for name in observed.sampled])
+    told = g[g != 0]
+    return bool(np.unique(told).size < DISTINCT_ENTRIES * told.size)
+
+
+def _few_wrong(observed: Observed) -> bool:
+    """Whether so few entries are wrong that exchanging them may help by chance."""
+    return sum(int((observed.z(name) > DIFFERS_BEYOND).sum()) for name in observed.wrong()) < (
+        LEAST_TELLING_PAIRS
+    )
+
+
+def _nearest(observed: Observed) -> tuple[str, ...]:
+    """A sentence on the factor that comes nearest, where the two are nearly parallel."""
+    wrong = observed.wrong()
+    g = np.concatenate([observed.beside(name) for name in wrong])
+    n = np.concatenate([observed.sampled[name].numerical for name in wrong])
+    sizes = float(np.linalg.norm(g) * np.linalg.norm(n))
+    if not sizes or abs(g @ n) < NEARLY_PARALLEL * sizes:
+        return ()
+    factor = float(g @ n / (n @ n))
+    left = float(np.linalg.norm(g - factor * n) / abs(factor) / np.sqrt(n.size))
+    share = left / float(np.abs(n).max())
+    return (
+        f"The nearest factor is {factor:.3g}; the entries scatter about it by {share:.1%} of the "
+        "largest one, which is too much for a factor alone.",
+    )
+
+
+def _too_coarse(observed: Observed) -> tuple[str, ...]:
+    """Names of the tensors whose numbers are printed, or lie on a grid, too coarsely to agree."""
+    return tuple(
+        name
+        for name, own in observed.sampled.items()
+        if own.numerical.size
+        and DIFFERS_BEYOND * observed.bars(name).max() > AGREES_WITHIN * np.abs(own.numerical).max()
+    )
+
+
+def _too_few(observed: Observed) -> str:
+    """A sentence where the pairs are too few to tell one cause from another."""
+    pairs = {
+        (float(g), float(n)): float(bar)
+        for name, own in observed.sampled.items()
+        for g, n, bar in zip(observed.beside(name), own.numerical, observed.bars(name), strict=True)
+        if max(abs(n), abs(g)) > DIFFERS_BEYOND * bar
+    }
+    if len(pairs) >= LEAST_TELLING_PAIRS:
+        return ""
+    ratios = sorted({f"{g / n:.4g}" for g, n in pairs if n}, key=float)
+    said = f", with the ratio{'s' * (len(ratios) > 1)} {' and '.join(ratios)}" if ratios else ""
+    one = len(pairs) == 1
+    return (
+        f"Only {len(pairs)} pair{'' if one else 's'} of different numbers tell{'s' * one} anything"
+        f"{said}. So few have many causes, and none is named; "
+        f"{LEAST_TELLING_PAIRS} or more would tell."
+    )
 
 
 def _never() -> Any:
     raise CheckError("loss: expected a function, got two sets of numbers")
-
-
-def _observed(
-    g: Mapping[str, Array],
-    n: Mapping[str, Array],
-    w: Mapping[str, Array] | None,
-    steps: int | None,
-    sizes: Mapping[str, int],
-    error: float,
-) -> Observed:
-    sampled = {}
-    for name, array in n.items():
-        flat = array.reshape(-1).astype(np.float64)
-        apart = max(error * float(np.abs(flat).max(initial=0.0)) / DIFFERS_BEYOND, quantum(flat))
-        rounding = error * float(np.abs(g[name]).max(initial=0.0)) / DIFFERS_BEYOND
-        bars = np.full(flat.size, apart), np.full(flat.size, rounding)
-        sampled[name] = Sampled(np.arange(flat.size), flat, *bars)
-    kept = {name: array.astype(np.float64) for name, array in g.items()}
-    places = w if w is not None else {name: np.zeros(array.shape) for name, array in g.items()}
-    eps = max(float(np.finfo(array.dtype).eps) for array in g.values())
-    return Observed(kept, sampled, places, steps, np.nan, sizes, eps)
 
 
 def _comparison(
@@ -167,8 +409,9 @@ def _comparison(
     g: Mapping[str, Array],
     causes: tuple[Cause, ...],
     notes: tuple[str, ...],
+    doubtful: tuple[str, ...],
 ) -> Comparison:
-    tensors = {name: _tensor(observed, name) for name in observed.sampled}
+    tensors = {name: _tensor(observed, name, name in doubtful) for name in observed.sampled}
     flat, numerical, errors = (
         np.concatenate([getattr(tensor, column) for tensor in tensors.values()])
         for column in ("gradient", "numerical", "errors")
@@ -189,7 +432,7 @@ def _comparison(
     )
 
 
-def _tensor(observed: Observed, name: str) -> TensorReport:
+def _tensor(observed: Observed, name: str, doubtful: bool) -> TensorReport:
     own, g, z = observed.sampled[name], observed.beside(name), observed.z(name)
     n, bars = own.numerical, observed.bars(name)
     size = float(np.linalg.norm(g))
@@ -197,6 +440,8 @@ def _tensor(observed: Observed, name: str) -> TensorReport:
     worst = [_worst(observed, name, int(k)) for k in order[:64]]
     verdict: Verdict = "disagree" if (z > DIFFERS_BEYOND).any() else "agree"
     if verdict == "agree" and quantum(n) > COMPARISON_ERROR * float(np.abs(n).max(initial=0.0)):
+        verdict = "unresolved"
+    if verdict == "agree" and doubtful:
         verdict = "unresolved"
     return TensorReport(
         verdict=verdict,
@@ -259,57 +504,3 @@ def _alike(what: str, given: Mapping[str, Array], wanted: Mapping[str, Array]) -
         if given[name].shape != array.shape:
             actual = given[name].shape
             refuse(f"{what}[{name!r}]", f"the shape {array.shape}", actual, error=CheckError)
-
-
-def quantum(numerical: Array) -> float:
-    """The number that all entries are whole multiples of; 0 where there is no such number.
-
-    A loss in float32 changes by steps of its last place, ulp; divided by 2 h that is the
-    quantum of a central difference.
-
-    Example:
-        >>> import numpy as np
-        >>> quantum(3.8 * np.array([1.0, -2.0, 0.0, 5.0, 3.0, 1.0, -4.0]))
-        3.8
-        >>> quantum(np.random.default_rng(0).standard_normal(50))
-        0.0
-    """
-    levels = np.unique(np.abs(numerical))
-    if levels.size < 3 or numerical.size < LEAST_QUANTISED_ENTRIES or not levels[-1]:
-        return 0.0
-    gaps = np.diff(levels)
-    smallest = float(gaps[gaps > 1e-6 * levels[-1]].min(initial=np.inf))
-    if not np.isfinite(smallest) or levels[-1] / smallest > MOST_MULTIPLES:
-        return 0.0
-    counts = np.round(levels / smallest)
-    best = float(levels @ counts / (counts @ counts))
-    if np.abs(levels / best - np.round(levels / best)).max() > SAME_MULTIPLE:
-        return 0.0
-    # Small whole numbers, and round decimals, are multiples of something by chance.
-    return round(best, 12) if levels.size > 3 and _repeated(numerical) else 0.0
-
-
-def _repeated(numerical: Array) -> bool:
-    return bool(np.unique(np.abs(numerical)).size < numerical.size)
-
-
-def printed(size: float) -> bool:
-    """Whether a quantum is a power of ten, because the numbers were rounded for printing."""
-    digits = np.log10(size)
-    return bool(abs(digits - np.round(digits)) < 1e-6)
-
-
-def too_small_a_step(observed: Observed) -> Iterator[Candidate]:
-    """The numerical derivatives are what is wrong, or they are too coarse to tell."""
-    found = {name: quantum(own.numerical) for name, own in observed.sampled.items()}
-    coarse = {name: size for name, size in found.items() if size and not printed(size)}
-    if not coarse:
-        return
-    name, size = next(iter(coarse.items()))
-    levels = np.unique(np.round(observed.sampled[name].numerical / size)).size
-    evidence = (
-        f"All {observed.sampled[name].numerical.size} numerical derivatives of {name} are whole "
-        f"multiples of {size:.4g}; only {levels} values occur.",
-        "That is one step of the loss's last place, divided by twice the step.",
-    )
-    yield Candidate(("step_too_small",), ", ".join(coarse), None, evidence, confidence=0.9)

@@ -21,11 +21,14 @@ from throughtime.diagnosis.tolerances import (
     LEAST_STEEP_ENTRIES,
     NORM_POINTS,
     RATIO_ROUNDING,
+    ROUNDED,
     SAME_NORM,
     STEEP_ENTRY,
+    WIDEST_NAMED,
 )
 
 POWERS = (-1, 0, 1)  # of T, with which a factor may grow
+SETTLED = 3  # rounds after which a ratio and the error bars that follow from it are one
 GATES = (4, 3)  # how many blocks of rows or columns a tensor may have
 
 
@@ -54,17 +57,30 @@ class Ratio:
         return number(self.value, self.error)
 
 
-def ratio_of(g: Array, n: Array, bars: Array) -> Ratio:
-    """The ratio of two sets of numbers, given the error bars of their difference."""
+def ratio_of(g: Array, n: Array, bars: Array, own: Array | None = None) -> Ratio:
+    """The ratio of two sets of numbers, given the error bars of their difference.
+
+    Args:
+        g, n: the numbers; their ratio is α in g = α n.
+        bars: the error bars of g − n.
+        own: the part of them that is g's own. The other part is n's, and counts α times.
+    """
     known = np.isfinite(bars)
     g, n, bars = g[known], n[known], bars[known]
     steep = int((np.abs(n) > STEEP_ENTRY * bars).sum())
     if not steep:
         return Ratio(np.nan, np.inf, False, 0)
+    given = bars
     weights = 1 / bars**2
     square = float(np.sum(weights * n**2))
     value = float(np.sum(weights * g * n)) / square
     width = np.hypot(1.0, value)
+    if own is not None and value:
+        for _ in range(SETTLED):
+            bars = abs(value) * (given - own[known]) + own[known]
+            square = float(np.sum((n / bars) ** 2))
+            value = float(np.sum(g * n / bars**2)) / square
+        width = np.sqrt(2.0)  # as above for α = 1
     fits = bool((np.abs(g - value * n) <= DIFFERS_BEYOND * bars * width).all())
     return Ratio(
         value, float(width / np.sqrt(square)), fits and steep >= LEAST_STEEP_ENTRIES, steep
@@ -74,11 +90,15 @@ def ratio_of(g: Array, n: Array, bars: Array) -> Ratio:
 def over(observed: Observed, names: Sequence[str]) -> Ratio:
     """The ratio over all sampled entries of some tensors."""
     columns = [
-        (observed.beside(name), observed.sampled[name].numerical, observed.bars(name))
+        (
+            observed.beside(name),
+            observed.sampled[name].numerical,
+            observed.bars(name),
+            observed.sampled[name].rounding,
+        )
         for name in names
     ]
-    g, n, bars = (np.concatenate(column) for column in zip(*columns, strict=True))
-    return ratio_of(g, n, bars)
+    return ratio_of(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
 
 def of_tensors(observed: Observed) -> dict[str, Ratio]:
@@ -91,7 +111,7 @@ def in_block(observed: Observed, name: str, mask: Array) -> Ratio:
     own = observed.sampled[name]
     here = mask.reshape(-1)[own.places]
     g, n, bars = observed.beside(name)[here], own.numerical[here], observed.bars(name)[here]
-    return ratio_of(g, n, bars)
+    return ratio_of(g, n, bars, own.rounding[here])
 
 
 def shared(ratios: dict[str, Ratio]) -> Iterator[tuple[tuple[str, ...], Ratio]]:
@@ -220,12 +240,17 @@ def name_factor(ratio: Ratio, known: KnownSizes) -> NamedFactor:
     facts = _facts(ratio, known)
     fewest = min((len(m.faults) for m in meanings), default=0)
     beside, said = _by_a_size(ratio) if not known.steps else ((), "")
+    if DIFFERS_BEYOND * ratio.error > WIDEST_NAMED * abs(ratio.value):  # many a size would fit
+        meanings, beside, said = [], (), _range(ratio)
     if not meanings or (beside and fewest > 1):  # one unknown size is simpler than two faults
         evidence += [said] if said else []
         return NamedFactor(("scaled",), facts, tuple(evidence), beside, power)
     simplest = [m for m in meanings if len(m.faults) == fewest]
     first, others = simplest[0], simplest[1:]
     evidence.append(f"{ratio} = {first.words}.")
+    T = known.steps or 0
+    if first.faults == ("averaged_over_steps",) and T > 1 and ratio.is_near(1 / (T + 1)):
+        evidence.append(f"1/{T + 1} would fit as well; T = {T} is named since it is known.")
     evidence += known.said
     alternatives = [f for m in others for f in m.faults if f not in first.faults]
     alternatives += [f for f in beside if f not in first.faults]
@@ -241,9 +266,25 @@ def _by_a_size(ratio: Ratio) -> tuple[tuple[str, ...], str]:
     for power, words, faults in ((1, "", summed), (-1, "1/", averaged)):
         size = round(ratio.value**power)
         if size > 2 and ratio.is_near(float(size) ** power):
-            said = f"{ratio} = {words}{size}: see whether T, B or another size is {size}."
+            if any(ratio.is_near(float(size + k) ** power) for k in (-1, 1)):
+                return (), _range(ratio)
+            see = f"ee whether T, B or another size is {size}."
+            if ratio.error <= ROUNDED * ratio.value:
+                return faults, f"{ratio} = {words}{size}: s{see}"
+            said = f"{ratio} = {words}{ratio.value**power:.1f}: T = {size}? S{see}"
             return faults, said
     return (), ""
+
+
+def _range(ratio: Ratio) -> str:
+    """A sentence where a factor is known too coarsely to be a size."""
+    low, high = (ratio.value + k * DIFFERS_BEYOND * ratio.error for k in (-1, 1))
+    if abs(ratio.value) > 1 or low * high <= 0:
+        return f"It lies between {low:.4g} and {high:.4g}, which is too wide to name a size."
+    return (
+        f"It lies between 1/{1 / low:.4g} and 1/{1 / high:.4g}, which is too wide to name a size: "
+        "more digits, or more entries, would tell."
+    )
 
 
 def _power(ratio: Ratio, known: KnownSizes) -> int | None:

@@ -46,6 +46,9 @@ LEAST_STEEP_ENTRIES = 2  # one entry has a ratio whatever is wrong
 # Error bars within which a measured factor is one that is known: those of both are added up …
 FACTOR_ERROR_BARS = 4.0
 FACTOR_ROUNDING = 1e-6  # … and this share of the factor itself
+# Relative: where a factor may lie this far off to either side, sizes lie too close to be told.
+WIDEST_NAMED = 0.1
+ROUNDED = 1e-6  # relative: a factor with a wider error bar is not written as a whole number
 RATIO_ROUNDING = 1e-9  # relative: what is closer is one factor, even where error bars are 0
 ENTRIES_AT_OTHER_LENGTHS = 4  # of each tensor, the steepest, that tell a factor at another length
 # Relative: a gradient whose norm at another point is this close to its norm here is clipped to it.
@@ -56,6 +59,24 @@ LEAST_CLIPPED_ENTRIES = 2  # at one magnitude: the largest entry alone is always
 # Two sets of numbers alone.
 
 COMPARISON_ERROR = 1e-4  # of a tensor's largest derivative: what central differences usually reach
+LEAST_TELLING_PAIRS = 3  # different ones: two have a common factor too easily
+DISTINCT_ENTRIES = 0.6  # of all that are not 0; with fewer, equal ones are equal by their digits
+NEARLY_PARALLEL = 0.9  # the cosine from which a gradient is said to be near a factor's
+AGREES_WITHIN = 1e-2  # of a tensor's largest derivative: with coarser digits nothing agrees
+WIDEST_SCATTER = 0.05  # of it: float32 differences reach some per cent; more is another gradient
+NAMED_SCATTER = 0.02  # of it: with more, a factor is said to be near, and is no cause
+# Of their root mean square: where the median of what is left is smaller, few entries are off, and
+EVEN_SCATTER = 0.2  # it is no scatter; of normal deviates it is 0.67
+LEAST_SCATTERED = 4  # entries beyond one for each factor, from which a scatter is estimated
+# Relative: a numerical derivative this close to a power of 2 times a power of 10 is one …
+BINARY_STEP = 5e-4
+BINARY_STEPS = (13, 27)  # … 2⁻¹³ to 2⁻²⁷: the last place of a loss in float32, from 1000 to 0.1
+DECIMAL_STEPS = 8  # 10⁰ … 10⁷: what such a step is multiplied with, 1 over the difference's
+FEWEST_STEPS = 16  # of such a step: numbers up to so many are whole multiples of it, or of …
+MOST_PARTS = 8  # … a part of it, since the smallest derivative may be several steps
+FEWEST_LEVELS = 3  # of the smallest derivatives, that are looked at for such a step
+# Of the largest derivative: differences with a coarser quantum say nothing; with a finer one they
+COARSE_QUANTUM = 0.03  # still tell a factor
 MOST_MULTIPLES = 300  # of a quantum; any number is a whole multiple of something finer
 LEAST_QUANTISED_ENTRIES = 6  # fewer are whole multiples of something by chance
 SAME_MULTIPLE = 0.02  # of the quantum: how far an entry may lie from a whole multiple

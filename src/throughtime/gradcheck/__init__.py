@@ -15,6 +15,7 @@ from throughtime.gradcheck.points import (
 )
 from throughtime.gradcheck.report import (
     HEADINGS,
+    TEXT_WIDTH,
     Cause,
     Direction,
     Point,
@@ -25,6 +26,7 @@ from throughtime.gradcheck.report import (
     Worst,
     WrongArea,
     explained_part,
+    explanation,
     plain_data,
     shown_tensors,
     table,
@@ -44,6 +46,7 @@ __all__ = [
     "HEADINGS",
     "REJECTION_BARS",
     "SHIFTED_UNIT",
+    "TEXT_WIDTH",
     "Budget",
     "Cause",
     "CheckError",
@@ -70,6 +73,7 @@ __all__ = [
     "discrepancy",
     "entry",
     "explained_part",
+    "explanation",
     "floor",
     "frozen",
     "in_processes",

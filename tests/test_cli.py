@@ -41,3 +41,33 @@ def test_help_is_printed(words, capsys):
     assert out.startswith("usage: " + " ".join(words))
     assert "%%" not in out
     assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        (MemoryError(), "there is not enough memory"),
+        (OverflowError("int too large"), "OverflowError: int too large; --debug shows where"),
+        (RecursionError("too deep"), "RecursionError: too deep"),
+        (KeyError("W"), "KeyError: 'W'"),
+        (EOFError(), "EOFError; --debug"),
+        (ValueError("x: expected a,\n  got b"), "x: expected a, got b"),
+    ],
+)
+@pytest.mark.parametrize("debug", [False, True])
+def test_no_error_has_the_status_of_a_verdict(monkeypatch, capsys, problem, words, debug):
+    from throughtime import cli
+    from throughtime.cli import explain
+
+    def fail(_):
+        raise problem
+
+    monkeypatch.setattr(explain, "run", fail)
+    arguments = ["--debug"] * debug + ["explain", "lstm"]
+    assert cli.main(arguments) == cli.FAILED
+    said = capsys.readouterr().err
+    if debug:
+        assert "Traceback" in said
+    else:
+        assert words in said
+        assert said.count("\n") == 1

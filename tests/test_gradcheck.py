@@ -441,3 +441,9 @@ def test_a_budget_that_ends_before_anything_is_measured_says_so():
     assert first == "UNRESOLVED: no derivative was measured"
     assert "0 of 1 tensors as a whole" in second
     assert row.split() == ["W", "unresolved", "—", "—"]
+
+
+def test_a_mask_is_not_ignored():
+    masked = np.ma.array(np.ones(3), mask=[0, 1, 0])
+    with pytest.raises(tt.CheckError, match="expected an array without a mask, got a masked one"):
+        tt.Target({"W": masked}, lambda: 0.0, dict)

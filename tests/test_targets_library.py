@@ -162,6 +162,16 @@ FAULTS = [
         "IN_GRADIENT=g[-1]=1",
         "L: tt_gradient: expected to write within the array, wrote before its start",
     ),
+    ("IN_GRADIENT=g[count+512]=1", "L: died with SIGSEGV in tt_gradient"),
+    ("IN_GRADIENT=g[-1000]=1", "L: died with SIGSEGV in tt_gradient"),
+    (
+        "IN_GRADIENT=const_cast<REAL*>(static_cast<const REAL*>(parameters))[3]=1",
+        "L: tt_gradient: expected to read the parameters alone, wrote into them",
+    ),
+    (
+        "IN_LOSS=const_cast<REAL*>(static_cast<const REAL*>(parameters))[count]=1",
+        "L: tt_loss: expected to write within the array, wrote past its end",
+    ),
     (
         "IN_GRADIENT=for(;;)",
         "L: expected an answer within 2 s in tt_gradient, got none; "

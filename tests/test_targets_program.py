@@ -236,6 +236,18 @@ FAULTS = [
         "open(request['gradient'], 'wb').write(bytes(32)); say({}); do = None",
         "…got 32 bytes; are they float32?",
     ),
+    (
+        "gradient",
+        "os.mkfifo(request['gradient']); say({}); do = None",
+        "…in g.bin, got a device or a pipe",
+    ),
+    (
+        "gradient",
+        "open(request['gradient'], 'wb').truncate(2**40); say({}); do = None",
+        "…in g.bin, got 1,099,511,627,776",
+    ),
+    ("loss", "print('[' * 10**5, flush=True); do = None", "P: expected a JSON object on one line…"),
+    ("loss", "say({'loss': 10**400}); do = None", "…"),
     ("reset", "os.abort()", "P: died with SIGABRT when asked to reset"),
     (
         "end",
@@ -270,6 +282,17 @@ LATE = [
 def test_an_answer_that_does_not_come_in_time(command, code, expected):
     found = message(command("loss", code), timeout=0.5)
     assert found == f"P: expected an answer within 0.5 s when asked for the loss, {expected}"
+
+
+def test_a_program_that_does_not_read_a_long_question(command, monkeypatch):
+    """Its pipe is full; the checker does not wait for ever to write into it."""
+    from throughtime.targets.channel import Channel
+
+    code = "import time; time.sleep(60)"
+    places = {"loss": "when asked for the loss"}
+    channel = Channel([sys.executable, "-c", code], "P", places, timeout=0.5)
+    with pytest.raises(tt.CheckError, match="its standard input to be read within"):
+        channel.ask({"do": "loss", "words": "x" * 10**6})
 
 
 def test_a_line_that_never_ends(command, monkeypatch):

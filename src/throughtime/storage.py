@@ -1,4 +1,4 @@
-"""Files in safetensors format, written completely or not at all.
+"""Files in safetensors format, written completely or not at all, and known to be whole.
 
 A safetensors file holds a short header and raw numbers. Loading it executes nothing, so that a
 file from a stranger can be read safely, unlike a checkpoint in pickle.
@@ -6,9 +6,15 @@ file from a stranger can be read safely, unlike a checkpoint in pickle.
 
 from __future__ import annotations
 
+import glob
+import hashlib
+import json
 import os
+import stat
 import tempfile
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +24,8 @@ from safetensors.numpy import save as encode
 from throughtime.arrays import Array, refuse
 
 WHOLE = "a whole safetensors file of NumPy's number types"
+CHECKSUMS = "throughtime.sha256"  # of each tensor, by name, and under "" of the other metadata
+LARGEST_HEADER = 2**24  # bytes; a file's header is read whole before anything else
 
 
 def write(
@@ -25,33 +33,93 @@ def write(
     arrays: Mapping[str, Array],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes named arrays and text metadata as one safetensors file, atomically."""
+    """Writes named arrays and text metadata as one safetensors file, atomically.
+
+    Checksums stand in it too, by which `read` notices a damaged file.
+    """
     tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    replace(path, encode(tensors, metadata=dict(metadata) if metadata else None))
+    words = dict(metadata or {})
+    words[CHECKSUMS] = json.dumps(_checksums(tensors, words))
+    replace(path, encode(tensors, metadata=words))
 
 
 def replace(path: str | os.PathLike[str], content: bytes) -> None:
     """Puts `content` at `path` in one step: a reader sees either the old file or the new one.
 
     A file beside it is written and flushed to the disk first, then renamed, which POSIX and
-    Windows both do atomically within a folder.
+    Windows both do atomically within a folder. A symbolic link stays one, and its target is
+    replaced; owner and mode of a file that is there stay as they are. What is no file, such as
+    /dev/stdout or a pipe, is written to. Files that were left beside it by processes that were
+    killed are removed.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         refuse("path", "an existing folder", str(target.parent), f"mkdir -p {target.parent}")
     if target.is_dir():
         refuse("path", "a file", f"the folder {target}")
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    before = target.stat() if target.exists() else None
+    if before is not None and not stat.S_ISREG(before.st_mode):
+        _write_through(target, before.st_mode, content)
+        return
+    _remove_stale(target)
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f"{_mark(target)}{os.getpid()}-")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
+        os.chmod(name, 0o666 & ~_umask() if before is None else stat.S_IMODE(before.st_mode))
+        if before is not None and hasattr(os, "chown"):
+            with suppress(PermissionError):  # only root gives files away
+                os.chown(name, before.st_uid, before.st_gid)
         os.replace(name, target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    _sync_folder(target.parent)
+
+
+def _write_through(target: Path, mode: int, content: bytes) -> None:
+    if not (stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)):
+        refuse("path", "a file, a pipe or a terminal", f"{target}, which is none of them")
+    with target.open("wb") as file:
+        file.write(content)
+
+
+def _mark(target: Path) -> str:
+    return f".{target.name}.part-"
+
+
+def _remove_stale(target: Path) -> None:
+    """Removes unfinished files whose process no longer lives."""
+    start = _mark(target)
+    for left in target.parent.glob(f"{glob.escape(start)}*"):
+        process = left.name[len(start) :].partition("-")[0]
+        if process.isdecimal() and not _lives(int(process)):
+            left.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    if os.name != "posix":
+        return True  # there, signal 0 would end it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Has the disk remember the new name too; not every system can."""
+    if os.name == "posix":
+        with suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def _umask() -> int:
@@ -60,10 +128,37 @@ def _umask() -> int:
     return mask
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
-    """Reads named arrays and metadata; refuses a file that is not a complete safetensors file."""
+def read_bytes(path: str | os.PathLike[str], most: int | None = None) -> bytes:
+    """What a regular file holds.
+
+    Args:
+        path: of the file; a device or a pipe is refused, since it need not end.
+        most: how many bytes it may have.
+    """
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a device or a pipe"
+        refuse(str(path), "a file", kind, error=OSError)
+    if most is not None and found.st_size > most:
+        refuse(str(path), f"at most {most:,} bytes", f"{found.st_size:,}")
+    return Path(path).read_bytes()
+
+
+def read(
+    path: str | os.PathLike[str], *, own: bool = False
+) -> tuple[dict[str, Array], dict[str, str]]:
+    """Reads named arrays and metadata; refuses a file that is not a complete safetensors file.
+
+    Where the file has checksums, they are compared.
+
+    Args:
+        path: of the file.
+        own: whether this package wrote it; where it has no checksums, a warning says that
+            nothing vouches for its numbers.
+    """
     if not Path(path).is_file():
         refuse("file", "an existing safetensors file", str(path), error=FileNotFoundError)
+    _bounded_header(path)
     try:
         with safe_open(str(path), framework="numpy") as file:
             names = file.keys()  # the file object is no mapping
@@ -74,4 +169,43 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]
     for name, array in arrays.items():
         if array.dtype.kind not in "biufc":  # other libraries add types to NumPy
             refuse(str(path), WHOLE, f"{array.dtype} for {name!r}")
+    wanted = metadata.pop(CHECKSUMS, None)
+    if wanted is not None:
+        _compare(path, wanted, _checksums(arrays, metadata))
+    elif own:
+        warnings.warn(
+            f"{path}: it has no checksums, as files of earlier versions have none; whether its "
+            "numbers are those that were saved cannot be told",
+            stacklevel=3,
+        )
     return arrays, metadata
+
+
+def _bounded_header(path: str | os.PathLike[str]) -> None:
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > LARGEST_HEADER:
+        refuse(str(path), WHOLE, f"a header of {size:,} bytes, more than {LARGEST_HEADER:,}")
+
+
+def _checksums(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> dict[str, str]:
+    found = {"": hashlib.sha256(json.dumps(sorted(metadata.items())).encode()).hexdigest()}
+    for name, array in arrays.items():
+        digest = hashlib.sha256(f"{array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).data if array.size else b"")
+        found[name] = digest.hexdigest()
+    return found
+
+
+def _compare(path: str | os.PathLike[str], wanted: str, found: Mapping[str, str]) -> None:
+    try:
+        saved = json.loads(wanted)
+    except ValueError:
+        saved = None
+    if saved == found:
+        return
+    before = saved if isinstance(saved, dict) else {}
+    differing = [name for name in {**found, **before} if found.get(name) != before.get(name)]
+    names = ", ".join(name or "the metadata" for name in differing[:5])
+    way_out = "the file is damaged; take a copy of it"
+    refuse(str(path), "the content that was saved", f"something else in {names}", way_out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import traceback
 from typing import NoReturn
 
 COMMANDS = ("demo", "train", "sample", "check", "compare", "flow", "explain", "derive", "bench")
@@ -32,12 +33,24 @@ def run(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> 
     except BrokenPipeError:
         sys.stderr.close()  # the reader has gone, as in `throughtime … | head`
         return 0
-    except (ValueError, TypeError, OSError, ImportError) as problem:
+    except Exception as problem:
+        # Whatever happens, no verdict was reached, and the status must not be one of a verdict.
         if options.debug:
-            raise
-        print(f"{parser.prog} {options.command}: {problem}", file=sys.stderr)
+            traceback.print_exc()
+        else:
+            print(f"{parser.prog} {options.command}: {_said(problem)}", file=sys.stderr)
         return FAILED
     return status
+
+
+def _said(problem: Exception) -> str:
+    """An error in one line; of one that nothing here raises on purpose, the kind comes first."""
+    said = " ".join(str(problem).split())
+    if isinstance(problem, MemoryError):
+        return f"there is not enough memory{': ' * bool(said)}{said}"
+    if isinstance(problem, ValueError | TypeError | OSError | ImportError) and said:
+        return said
+    return f"{type(problem).__name__}{': ' * bool(said)}{said}; --debug shows where"
 
 
 class Parser(argparse.ArgumentParser):

@@ -25,7 +25,10 @@ EPILOG = """examples:
   throughtime train book.txt --flow"""
 
 MINUTES = 5.0
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Ctrl-C; what torchrun and batch systems send; a terminal closed, or a connection lost.
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 CHECKED_STEPS, CHECKED_ENTRIES = 16, 4  # before the first update
 
 # Option, the setting it stands for, its type, and what it says in the help.
@@ -133,7 +136,7 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
 class Interruption:
     """A context in which the first Ctrl-C is only noted; the second one interrupts.
 
-    SIGTERM, which torchrun and batch systems send, is treated in the same way.
+    SIGTERM and SIGHUP are treated in the same way.
 
     Attributes:
         wished: whether one of them came; give `lambda: interruption.wished` to `Trainer.fit`.

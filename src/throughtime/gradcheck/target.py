@@ -84,6 +84,9 @@ class Target:
             if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
                 kind = getattr(array, "dtype", type(array).__name__)
                 refuse(what, "a NumPy array of float32 or float64", kind, error=CheckError)
+            if isinstance(array, np.ma.MaskedArray):
+                way_out = "the check moves every entry: .filled(0.0), and frozen entries apart"
+                refuse(what, "an array without a mask", "a masked one", way_out, error=CheckError)
             if not array.flags.writeable:
                 way_out = "the check changes it in place: .copy()"
                 refuse(what, "a writable array", "a read-only one", way_out, error=CheckError)

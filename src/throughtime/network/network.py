@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from os import PathLike
@@ -13,8 +14,10 @@ from throughtime.network.checkpointing import loss_and_gradient_within
 from throughtime.network.data import Gradients, Run
 from throughtime.network.losses import LOSSES, Loss, LossValue
 from throughtime.network.recurrent import RecurrentTape
-from throughtime.network.stack import LayerStack, Spec, build, describe
+from throughtime.network.stack import LayerStack, Spec, as_layer, build, describe
 from throughtime.parameters import Parameters
+
+FEW_MORE = 2**20  # parameters, which take no memory worth speaking of
 
 
 class Network(LayerStack):
@@ -175,13 +178,23 @@ class Network(LayerStack):
         return json.dumps({"layers": layers, "loss": loss, "dtype": str(self.dtype)})
 
     @classmethod
-    def from_description(cls, description: str) -> Network:
-        """A network with the layers, loss and dtype of `describe`, newly initialised."""
+    def from_description(
+        cls, description: str, arrays: Mapping[str, Array] | None = None
+    ) -> Network:
+        """A network with the layers, loss and dtype of `describe`, newly initialised.
+
+        Args:
+            description: the text.
+            arrays: what the parameters will be; a description that needs more is refused before
+                any memory is taken.
+        """
         try:
             plan = json.loads(description)
             layers, loss, dtype = plan["layers"], plan["loss"], plan["dtype"]
             chosen = loss and LOSSES[loss.pop("kind")](**loss)
             specs = [build(layer) for layer in layers]
+            if arrays is not None:
+                _has_room(arrays, specs)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as problem:
             reason = f"no {problem}" if isinstance(problem, KeyError) else problem
             actual = f"{str(description)[:60]!r} ({reason})"
@@ -200,12 +213,24 @@ class Network(LayerStack):
             ValueError, TypeError, OSError: for a file that is missing, incomplete, or not of a
                 network.
         """
-        arrays, metadata = storage.read(path)
+        arrays, metadata = storage.read(path, own=True)
         if "network" not in metadata:
             refuse(str(path), "a network's file", "one without a network's description")
-        network = cls.from_description(metadata["network"])
+        network = cls.from_description(metadata["network"], arrays)
         same_names(str(path), arrays, network.parameters)
         for name, array in arrays.items():
             shape = network.parameters.shapes[name]
             network.parameters[name] = floats(f"{path}: {name}", array, network.dtype, shape)
         return network
+
+
+def _has_room(arrays: Mapping[str, Array], specs: Sequence[Spec]) -> None:
+    """Refuses layers with far more parameters than these arrays have entries.
+
+    With a few more or less the names tell better what is wrong.
+    """
+    layers = [as_layer(number, spec) for number, spec in enumerate(specs)]
+    needed = sum(math.prod(shape) for layer in layers for shape in layer.shapes().values())
+    there = sum(array.size for array in arrays.values())
+    if needed > there + FEW_MORE:
+        refuse("layers", f"at most the {there:,} parameters of the file", f"{needed:,}")

@@ -44,6 +44,9 @@ def as_layer(number: int, spec: object) -> Layer:
 
 def describe(spec: Spec) -> dict[str, object]:
     """A layer as plain data, for a file."""
+    if type(spec).__name__ not in KINDS:
+        way_out = "save `parameters`, and load them into a network that is built in the same way"
+        refuse("layer", "one that a file can describe", repr(spec), way_out, error=TypeError)
     return {"kind": type(spec).__name__, **asdict(cast(Any, spec))}
 
 

@@ -17,7 +17,13 @@ from typing import IO, Any, NoReturn
 
 from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
-from throughtime.targets.tolerances import END_GRACE, LONGEST_LINE, QUOTED_LINES
+from throughtime.targets.tolerances import (
+    END_GRACE,
+    LONGEST_LINE,
+    MOST_DIGITS,
+    QUOTED_LINES,
+    WITHOUT_BLOCKING,
+)
 
 
 class Channel:
@@ -78,14 +84,34 @@ class Channel:
             self.refuse("", "one line an answer", f"one more, {shown(self._rest.rstrip())}")
         assert self._process.stdin is not None
         self._owed += 1
-        try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError:
-            self._ended(place)
+        self._send(json.dumps(request).encode() + b"\n", place)
         line = self._line(place)
         self._owed -= 1
         return self._answer(line, place)
+
+    def _send(self, line: bytes, place: str) -> None:
+        """Writes a line; a program that does not read has as long for it as for an answer."""
+        stream = self._process.stdin
+        assert stream is not None
+        failed: list[OSError] = []
+
+        def write() -> None:
+            try:
+                stream.write(line)
+                stream.flush()
+            except OSError as problem:
+                failed.append(problem)
+
+        if len(line) <= WITHOUT_BLOCKING:
+            write()
+        else:
+            writer = _in_background(write)
+            writer.join(self.timeout)
+            if writer.is_alive():
+                expected = f"its standard input to be read within {self.timeout:g} s {place}"
+                self.refuse("", expected, "a program that does not read it")
+        if failed:
+            self._ended(place)
 
     def close(self) -> None:
         """Ends the program: its input first, then, if need be, the whole group.
@@ -140,8 +166,8 @@ class Channel:
 
     def _answer(self, line: bytes, place: str) -> dict[str, Any]:
         try:
-            answer = json.loads(line)
-        except ValueError:
+            answer = json.loads(line, parse_int=_whole)
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             way_out = "print whatever is not an answer to standard error"
@@ -173,6 +199,11 @@ class Channel:
         quoted = "".join(f"\n    {line[:200]}" for line in words if line)
         heading = "; its last words on standard error:" if quoted else ""
         raise CheckError(f"{self.name}: {message}{heading}{quoted}")
+
+
+def _whole(digits: str) -> int | float:
+    """A whole number; one that no machine word holds is not kept exactly."""
+    return int(digits) if len(digits) <= MOST_DIGITS else float(digits)
 
 
 def _death(status: int) -> str:

@@ -111,6 +111,13 @@ def _module(path: Path) -> ModuleType:
         refuse("target", "a Python file", str(path), error=CheckError)
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
-    sys.path.insert(0, str(path.resolve().parent))
-    spec.loader.exec_module(module)
+    folder = str(path.resolve().parent)
+    # First for the file's own imports, as when it is run as a script; last afterwards, so that a
+    # file beside it is never taken for a library that this package imports later.
+    sys.path.insert(0, folder)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(folder)
+        sys.path.append(folder)
     return module

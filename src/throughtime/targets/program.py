@@ -23,6 +23,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from throughtime import storage
 from throughtime.arrays import Array, Shape, positive, refuse
 from throughtime.gradcheck import CheckError, Target
 from throughtime.parameters import Parameters
@@ -148,9 +149,11 @@ class Program:
         dtype, size = np.dtype(self.description.dtype), self.description.size
         expected = f"{size} numbers of {dtype}, {size * dtype.itemsize} bytes, in {path.name}"
         try:
-            raw = path.read_bytes()
-        except OSError:
+            raw = storage.read_bytes(path, most=2 * size * dtype.itemsize)
+        except FileNotFoundError:
             self.channel.refuse(what, expected, "no such file")
+        except (OSError, ValueError) as problem:  # a pipe, a folder, or far too many bytes
+            self.channel.refuse(what, expected, str(problem).partition("got ")[2] or str(problem))
         if len(raw) != size * dtype.itemsize:
             doubles = len(raw) == 2 * size * dtype.itemsize and dtype.itemsize == 4
             halves = 2 * len(raw) == size * dtype.itemsize and dtype.itemsize == 8

@@ -12,6 +12,7 @@ import ctypes
 import json
 import mmap
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -27,39 +28,71 @@ FORMS: dict[str, tuple[Any, ...]] = {  # result, then arguments
 }
 NEEDED = ("tt_describe", "tt_loss", "tt_gradient")
 OPTIONAL = ("reset", "set_length", "initial")
-MARGIN = 4096  # bytes before and after each array, so that writing past an end is noticed
+PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
+PROT_NONE = 0  # of <sys/mman.h>
+ALIGNED = 64  # bytes: of a cache line, and of the widest vector that a compiler aligns
 UNTOUCHED = b"\xff"  # eight or four of them are a NaN that no arithmetic gives
 
 
 class Buffer:
-    """An array on a page of its own, with a margin on both sides."""
+    """An array between two pages that nobody may touch.
+
+    It ends a little before the second of them. What is written into the little is noticed
+    afterwards; what is written beyond it, or before the first page's end, ends the process at once
+    where the system protects pages.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._memory = mmap.mmap(-1, size + 2 * MARGIN)
-        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
-        self._margin = UNTOUCHED * MARGIN
+        page = mmap.PAGESIZE
+        behind = -(-size // ALIGNED) * ALIGNED + ALIGNED
+        inner = -(-(behind + ALIGNED) // page) * page
+        self._memory = mmap.mmap(-1, inner + 2 * page)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        self._inner = slice(page, page + inner)
+        self._start = page + inner - behind
+        self._address = address + self._start
+        with contextlib.suppress(OSError, AttributeError, TypeError):
+            protect = ctypes.CDLL(None).mprotect
+            for place in (address, address + page + inner):
+                protect(ctypes.c_void_p(place), ctypes.c_size_t(page), PROT_NONE)
 
     def clear(self) -> int:
         """Marks every byte as untouched; returns the array's address."""
-        self._memory[:] = UNTOUCHED * len(self._memory)
-        return self._address + MARGIN
+        length = self._inner.stop - self._inner.start
+        self._memory[self._inner] = UNTOUCHED * length
+        return self._address
 
     def read(self, path: str) -> int:
         """Fills the array from a file; returns its address."""
         self.clear()
         with open(path, "rb") as file:
-            self._memory[MARGIN : MARGIN + self.size] = file.read()
-        return self._address + MARGIN
+            self.content = file.read()
+        self._memory[self._own] = self.content
+        return self._address
+
+    def stays(self, function: str) -> None:
+        """Refuses a function that wrote into the array, or around it."""
+        self._bounds(function)
+        if self._memory[self._own] != self.content:
+            raise ValueError(f"{function}: expected to read the parameters alone, wrote into them")
 
     def write(self, path: str, function: str) -> None:
-        """Writes the array to a file, unless a margin was written to."""
-        before, after = self._memory[:MARGIN], self._memory[MARGIN + self.size :]
-        for margin, where in ((before, "before its start"), (after, "past its end")):
-            if margin != self._margin:
-                raise ValueError(f"{function}: expected to write within the array, wrote {where}")
+        """Writes the array to a file, unless something was written around it."""
+        self._bounds(function)
         with open(path, "wb") as file:
-            file.write(self._memory[MARGIN : MARGIN + self.size])
+            file.write(self._memory[self._own])
+
+    @property
+    def _own(self) -> slice:
+        return slice(self._start, self._start + self.size)
+
+    def _bounds(self, function: str) -> None:
+        before = self._memory[self._inner.start : self._start]
+        after = self._memory[self._start + self.size : self._inner.stop]
+        for margin, where in ((before, "before its start"), (after, "past its end")):
+            if margin.strip(UNTOUCHED):
+                raise ValueError(f"{function}: expected to write within the array, wrote {where}")
 
 
 class Library:
@@ -103,13 +136,16 @@ class Library:
 
     def loss(self, request: dict[str, Any]) -> dict[str, Any]:
         """`tt_loss` at the parameters of a file."""
-        return {"loss": self.functions.tt_loss(*self._parameters(request))}
+        loss = self.functions.tt_loss(*self._parameters(request))
+        self._kept.stays("tt_loss")
+        return {"loss": loss}
 
     def gradient(self, request: dict[str, Any]) -> dict[str, Any]:
         """`tt_gradient` at the parameters of a file, into another file."""
         parameters, count = self._parameters(request)
         gradient = Buffer(count * self.itemsize)
         self.functions.tt_gradient(parameters, gradient.clear(), count)
+        self._kept.stays("tt_gradient")
         gradient.write(request["gradient"], "tt_gradient")
         return {}
 
@@ -139,8 +175,15 @@ class Library:
         return self._kept.read(request["parameters"]), size // self.itemsize
 
 
+def _end_with_parent() -> None:
+    """Has Linux end this process when the checker dies, even within a function of the library."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def serve() -> None:
     """Answers until standard input ends."""
+    _end_with_parent()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what the library prints is not an answer
     with contextlib.suppress(OSError, ValueError, AttributeError):

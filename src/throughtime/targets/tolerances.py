@@ -9,3 +9,6 @@ LONGEST_LINE = 2**26  # bytes; a program that writes more without a newline is n
 # to say so of them all. Six decimals are what printf("%f") and most languages' formats write.
 FEW_DECIMALS = 6
 ENOUGH_LOSSES = 8
+
+MOST_DIGITS = 18  # of a whole number in an answer: with so many it is a 64-bit integer
+WITHOUT_BLOCKING = 4096  # bytes that an empty pipe takes at once: PIPE_BUF of Linux

@@ -132,7 +132,7 @@ def load(path: str | PathLike[str]) -> Checkpoint:
     Raises:
         ValueError, OSError: where the file is no complete checkpoint, or one of a newer version.
     """
-    tensors, metadata = storage.read(path)
+    tensors, metadata = storage.read(path, own=True)
     try:
         return _decode(tensors, metadata)
     except (ValueError, TypeError) as problem:

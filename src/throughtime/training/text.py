@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from throughtime import storage
 from throughtime.arrays import Array, positive, refuse
 from throughtime.network import TruncationWindow, windows
 
@@ -115,9 +116,10 @@ def _named_file(path: Path) -> str:
     if not path.exists():
         refuse(str(path), "an existing file or folder", "none there", error=FileNotFoundError)
     try:
-        content = path.read_bytes()
+        content = storage.read_bytes(path)
     except OSError as problem:
-        refuse(str(path), "a readable file", problem.strerror, error=OSError)
+        actual = problem.strerror or problem
+        refuse(str(path), "a readable file", actual, error=OSError)
     if not content:
         refuse(str(path), "a text", "an empty file", "leave it out")
     way_out = "convert it, or leave it out"

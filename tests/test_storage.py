@@ -156,3 +156,21 @@ def test_a_cell_from_equations_is_no_data_for_a_file(tmp_path):
     for name, array in tt.Parameters.load(tmp_path / "p").items():
         twin.parameters[name] = array
     assert np.array_equal(twin.parameters.flat, net.parameters.flat)
+
+
+@posix
+def test_a_file_is_kept_for_one_process_and_its_number_is_said(tmp_path):
+    path = tmp_path / "checkpoint"
+    code = (
+        f"from throughtime import storage\nwith storage.exclusively({str(path)!r}): print('got it')"
+    )
+
+    def another():
+        words = [sys.executable, "-c", code]
+        return subprocess.run(words, capture_output=True, text=True, timeout=60)
+
+    with storage.exclusively(path):
+        refused = another()
+        assert f"got one of process {os.getpid()}; wait until it has ended" in refused.stderr
+    assert another().stdout == "got it\n"
+    assert files(tmp_path) == []

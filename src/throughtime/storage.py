@@ -13,8 +13,8 @@ import os
 import stat
 import tempfile
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as encode
 
 from throughtime.arrays import Array, refuse
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 WHOLE = "a whole safetensors file of NumPy's number types"
 CHECKSUMS = "throughtime.sha256"  # of each tensor, by name, and under "" of the other metadata
@@ -109,6 +114,49 @@ def _lives(process: int) -> bool:
     except OSError:
         return True
     return True
+
+
+@contextmanager
+def exclusively(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keeps `path` for this process, for as long as the context lasts.
+
+    Other processes that ask for it are refused; a process that dies lets go of it. Where the
+    system has no locks of POSIX, nothing is kept.
+
+    Raises:
+        ValueError: where another process has it; the message says which.
+    """
+    target = Path(os.path.realpath(path))
+    if fcntl is None or not target.parent.is_dir():
+        yield
+        return
+    beside = target.parent / f".{target.name}.lock"
+    while True:
+        file = beside.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            process = file.read().strip() or "?"
+            file.close()
+            way_out = "wait until it has ended, or write to another file"
+            refuse(
+                str(path),
+                "a file that no other process writes",
+                f"one of process {process}",
+                way_out,
+            )
+        if beside.exists() and os.path.samestat(os.fstat(file.fileno()), beside.stat()):
+            break
+        file.close()  # its owner removed it in between
+    try:
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+    finally:
+        beside.unlink(missing_ok=True)
+        file.close()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-from throughtime import training
+from throughtime import storage, training
 from throughtime.arrays import refuse
 from throughtime.cli import INTERRUPTED, train_flow
 from throughtime.gradcheck import CheckError
@@ -171,9 +171,10 @@ def _fit(
     watch: Callable[[training.Update], None] | None = None,
 ) -> bool:
     """Trains until the end or a signal; whether it was a signal."""
-    if trainer.processes.launch.run and not again:
-        trainer.save(out)  # so that what a restart finds there is never another run's
-    with Interruption() as interruption, _checkpoint_named(trainer, out):
+    alone = storage.exclusively(out) if trainer.processes.first else contextlib.nullcontext()
+    with alone, Interruption() as interruption, _checkpoint_named(trainer, out):
+        if trainer.processes.launch.run and not again:
+            trainer.save(out)  # so that what a restart finds there is never another run's
         trainer.fit(
             plan.updates,
             plan.seconds,

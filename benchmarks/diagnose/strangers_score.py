@@ -1,0 +1,120 @@
+"""Is the first cause of a stranger's program true? Judged by names, places and gradients."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from benchmarks.diagnose.strangers import Stranger
+from corpus import notebooks
+from corpus.notebooks.mistakes import BETWEEN, HEAD, OPERAND, REDUCTION, STEP, TENSOR
+from corpus.notebooks.storage import head_names
+from throughtime.arrays import Array
+from throughtime.diagnosis import FAULTS, Cause
+
+OUTCOMES = ("true", "in set", "place", "false", "nothing")
+SAME = 1e-12  # relative: two gradients in float64 are one up to the order of their sums
+
+# What a name that stands for a place claims.
+CLAIMED: Mapping[str, str] = {
+    "output_layer": HEAD,
+    "inside_a_step": STEP,
+    "between_steps": BETWEEN,
+}
+
+
+def outcome(case: Stranger, causes: Sequence[Cause]) -> str:
+    """Judges the first cause.
+
+    Returns:
+        "nothing": there is none. "true": it is one of the mistakes, or gives the same gradient at
+        every length that the diagnosis could run. "in set": it is not, but the mistake is among its
+        alternatives. "place": it says no more than a place, a factor or a tensor, and is right
+        about that. "false": everything else, even if the place is right.
+    """
+    if not causes:
+        return "nothing"
+    return judged(case, causes[0])
+
+
+def judged(case: Stranger, cause: Cause) -> str:
+    """The outcome of one cause, whichever place it has."""
+    truth = notebooks.names(case.mistakes)
+    if cause.fault in truth:
+        return "true"
+    family = FAULTS[cause.fault].family
+    if not family and same_gradient(case, cause.fault):
+        return "true"
+    if truth & set(cause.alternatives):
+        return "in set"
+    if family:
+        return "place" if holds(case, cause) else "false"
+    return "place" if literal(case, cause) else "false"
+
+
+def same_gradient(case: Stranger, fault: str) -> bool:
+    """Whether the same program with that fault in place of one of its mistakes has its gradient.
+
+    This is asked at its own length and, if the diagnosis had others, at one of these.
+    """
+    lengths = [case.habits.T]
+    if case.known not in ("plain", "functions"):
+        lengths.append(case.habits.T - 1 or min(2, case.habits.longest))
+    own = [case.gradient(T=T) for T in lengths]
+    kinds = [name for name, kind in notebooks.KINDS.items() if fault in kind.names]
+    for other in (one for kind in kinds for one in notebooks.variants(kind, case.habits)):
+        for mistake in case.mistakes:
+            chosen = [other if one == mistake else one for one in case.mistakes]
+            try:
+                found = [case.gradient(chosen, T=T) for T in lengths]
+            except (ValueError, KeyError):  # the program cannot have it
+                continue
+            if all(map(_same, own, found)):
+                return True
+    return False
+
+
+def _same(one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
+    scale = max(float(np.abs(array).max()) for array in one.values())
+    return all(np.abs(one[name] - other[name]).max() <= SAME * scale for name in one)
+
+
+def holds(case: Stranger, cause: Cause) -> bool:
+    """Whether a mistake is at the place that a cause claims."""
+    places = notebooks.places(case.mistakes)
+    own = set(head_names(case.habits).values())
+    claimed = CLAIMED.get(cause.fault)
+    if claimed == HEAD and own:
+        return any(off_by(case, name) != 1.0 for name in own)
+    if claimed is None:
+        words = {"operand": OPERAND, "tensor": TENSOR, "loss": REDUCTION}
+        claims = {place for word, place in words.items() if word in cause.fault}
+        return bool(claims & places)
+    if claimed == STEP and not own and HEAD in places:
+        return True  # without an output layer δ of the loss and of the step are one
+    return claimed in places
+
+
+def literal(case: Stranger, cause: Cause) -> bool:
+    """Whether "all is c times too large", or "this tensor is", is what the numbers say."""
+    factors = {name: off_by(case, name) for name in case.right}
+    if cause.fault == "scaled":
+        found = {round(c, 9) for c in factors.values() if c is not None and c == c}
+        return None not in factors.values() and len(found) == 1 and found != {1.0}
+    if cause.fault in ("tensor_scaled", "zero_gradient"):
+        named = [name for name in factors if re.search(rf"\b{re.escape(name)}\b", cause.where)]
+        return bool(named) and all(factors[name] not in (None, 1.0) for name in named)
+    return False
+
+
+def off_by(case: Stranger, name: str) -> float | None:
+    """The factor of a tensor of the gradient; None if it is off by no factor, NaN if both are 0."""
+    wrong, right = case.wrong[name].ravel(), case.right[name].ravel()
+    size = float(right @ right)
+    if not size:
+        return None if wrong.any() else float("nan")
+    factor = float(wrong @ right) / size
+    off = float(np.linalg.norm(wrong - factor * right))
+    return round(factor, 9) if off <= 1e-9 * float(np.sqrt(size)) * max(1.0, abs(factor)) else None

@@ -176,14 +176,16 @@ def habits(d: Draw, seed: int) -> Habits:
     O = d.of((1, O)) if head.startswith("sigmoid") else O  # noqa: E741
     last, squared = d.yes(0.25), head in ("squared h", "one output", "linear", "outside")
     logs = head in ("softmax", "sigmoid, cross-entropy")
+    variant = d.of(VARIANTS[cell])
+    relu = variant == "relu"  # whose kink is at 0, where states without a bias may lie
     return Habits(
         cell=cell,
-        variant=d.of(VARIANTS[cell]),
+        variant=variant,
         head=head,
         stored=d.of(notebooks.STORED),
         names=int(d.rng.integers(4)),
         columns=d.yes(0.6),
-        biases=d.yes(0.75),
+        biases=d.yes(0.75) or relu,
         head_first=d.yes(0.3),
         T=T,
         B=1 if d.yes(0.6) else d.size(4, 2),
@@ -202,7 +204,7 @@ def habits(d: Draw, seed: int) -> Habits:
         layers=2 if d.yes(0.15) else 1,
         decay=0.05 if d.yes(0.08) else 0.0,
         scale=d.of(WEIGHTS),
-        bias=0.0 if d.yes(0.6) else 1.0,
+        bias=1.0 if d.yes(0.4) or relu else 0.0,
         states=d.yes(0.15),
         unused=d.yes(0.04),
         dtype="float64" if d.yes(0.8) else "float32",

@@ -1,4 +1,4 @@
-"""Recurrent networks with the habits of notebooks and blog posts, and one to eight of their mistakes.
+"""Recurrent networks with the habits of notebooks, and one to eight of their mistakes.
 
 The styles beside this room have wide output layers, batches, time first and one mistake at a time.
 Here a program may have one output or no output layer at all, a single sequence as columns, no

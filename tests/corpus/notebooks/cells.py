@@ -1,12 +1,13 @@
 """The cells of the notebooks, with what their backward passes get wrong.
 
-A cell is a step forwards and a step back over rows (B, ·). Its weights are views, see `storage`, and
-so is its gradient. `self.has("…")` asks for a mistake, `self.has("…", gate)` for one in a gate.
+A cell is a step forwards and a step back over rows (B, ·). Its weights are views, see `storage`,
+and so is its gradient. `self.has("…")` asks for a mistake, `self.has("…", gate)` for one in a gate.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,12 +29,13 @@ def relu(a: Array) -> Array:
 class Cell:
     """One layer: `kept` is a dictionary for each step, and `d` the views of the gradient."""
 
-    slopes: dict[str, str]  # the function of each gate
+    slopes: ClassVar[Mapping[str, str]]  # the function of each gate
 
     def __init__(self, s: Habits, layer: int, w: Views, mistakes: frozenset[str]) -> None:
         self.s, self.layer, self.mistakes = s, layer, mistakes
         self.w = w
         self.kept: list[Kept] = []
+        self.below: Cell | None = None
 
     def has(self, kind: str, gate: str = "") -> bool:
         """Whether the program has this mistake, here in its top layer."""
@@ -44,14 +46,31 @@ class Cell:
         """A view of W, U, b or p."""
         return self.w[f"{which} {gate} {self.layer}"]
 
-    def pre(self, gate: str, x: Array, h: Array) -> Array:
-        """W x + U h + b of one gate."""
-        z = x @ self.part("W", gate).T + h @ self.part("U", gate).T
-        return np.asarray(z + self.part("b", gate) if self.s.biases else z)
+    def begin(self, x: Array) -> None:
+        """Takes the inputs (T, B, ·): W x + b of all gates and steps is one product."""
+        self.x, self.kept = x, []
+        joined = {part: [self.part(part, gate) for gate in self.s.gates] for part in "WU"}
+        self.z = x @ np.concatenate(joined["W"]).T
+        if self.s.biases:
+            self.z = self.z + np.concatenate([self.part("b", gate) for gate in self.s.gates])
+        self.U = np.concatenate(joined["U"]).T
+
+    def split(self, z: Array) -> Kept:
+        """The gates of (B, G · H)."""
+        H = self.s.H
+        return {gate: z[:, k * H : (k + 1) * H] for k, gate in enumerate(self.s.gates)}
+
+    def step(self, t: int, h: Array, c: Array) -> tuple[Array, Array]:
+        """h_t and c_t."""
+        raise NotImplementedError
+
+    def back(self, t: int, dh: Array, dc: Array, d: Views) -> tuple[Array, Array, Array]:
+        """δx, δh_{t−1} and δc_{t−1}; adds to `d`."""
+        raise NotImplementedError
 
     def slope(self, gate: str, value: Array, before: Array) -> Array:
         """The derivative of a gate's function in terms of its value; `before` is h_{t−1}."""
-        kind = self.slopes[gate]
+        kind = self.s.variant if gate == "h" else self.slopes[gate]
         if self.has("derivative_missing", gate):
             return np.ones_like(value)
         if kind == "sigmoid":
@@ -61,17 +80,17 @@ class Cell:
                 return sigmoid(value)
             if self.has("half_of_the_derivative", gate):
                 return value
-            return value * (1 - value)
+            return np.asarray(value * (1 - value))
         if kind == "tanh":
             if self.has("derivative_of_activated_value", gate):
                 value = np.tanh(value)
             if self.has("activation_again", gate):
-                return np.tanh(value)
+                return np.asarray(np.tanh(value))
             if self.has("half_of_the_derivative", gate):
-                return 1 - value
+                return np.asarray(1 - value)
             if self.has("slope_at_previous", gate):
                 value = before
-            return 1 - value**2
+            return np.asarray(1 - value**2)
         return np.asarray((value > 0).astype(value.dtype))
 
     def returned(self, dz: Kept) -> Array:
@@ -103,8 +122,8 @@ class Cell:
         """
         k = self.kept[self.step_kept(t)]
         h = self.operand(t, k)
-        x = self.kept[len(self.kept) - 1 - t]["x"] if self.has("time_reversed") else k["x"]
-        lower = k.get("lower")
+        x = self.x[-1 - t] if self.has("time_reversed") else self.x[self.step_kept(t)]
+        lower = None if self.below is None else self.below.x[t]
         for gate, delta in dz.items():
             own = (into or {}).get(gate, h)
             if self.has("current_h_for_previous", gate):
@@ -146,15 +165,11 @@ class Cell:
 class RNN(Cell):
     """h_t = φ(W x + U h + b)."""
 
-    def __init__(self, s: Habits, layer: int, w: Views, mistakes: frozenset[str]) -> None:
-        super().__init__(s, layer, w, mistakes)
-        self.slopes = {"h": s.variant or "tanh"}
-
-    def step(self, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
+    def step(self, t: int, h: Array, c: Array) -> tuple[Array, Array]:
         """h_t, and c as it was."""
-        functions = {"tanh": np.tanh, "relu": relu, "sigmoid": sigmoid}
-        new = functions[self.slopes["h"]](self.pre("h", x, h))
-        self.kept.append({"x": x, "before": h, "h": new})
+        functions: dict[str, Any] = {"tanh": np.tanh, "relu": relu, "sigmoid": sigmoid}
+        new = functions[self.s.variant](self.z[t] + h @ self.U)
+        self.kept.append({"before": h, "h": new})
         return new, c
 
     def back(self, t: int, dh: Array, dc: Array, d: Views) -> tuple[Array, Array, Array]:
@@ -169,12 +184,12 @@ class RNN(Cell):
 class LSTM(Cell):
     """The usual one, or with peepholes, with f = 1 − i, or with h = o ⊙ c."""
 
-    slopes = {"f": "sigmoid", "i": "sigmoid", "g": "tanh", "o": "sigmoid"}
+    slopes: ClassVar = {"f": "sigmoid", "i": "sigmoid", "g": "tanh", "o": "sigmoid"}
 
-    def step(self, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
+    def step(self, t: int, h: Array, c: Array) -> tuple[Array, Array]:
         """h_t and c_t."""
         peep, s = self.s.variant == "peepholes", self.s
-        z = {gate: self.pre(gate, x, h) for gate in s.gates}
+        z = self.split(self.z[t] + h @ self.U)
         if peep:
             z["f"] = z["f"] + self.part("p", "f") * c
             z["i"] = z["i"] + self.part("p", "i") * c
@@ -185,11 +200,17 @@ class LSTM(Cell):
             z["o"] = z["o"] + self.part("p", "o") * new
         o = sigmoid(z["o"])
         squashed = new if s.variant == "h = o c" else np.tanh(new)
-        own = {"x": x, "before": h, "h": o * squashed, "c_before": c, "c": new, "squashed": squashed}
+        own = {
+            "before": h,
+            "h": o * squashed,
+            "c_before": c,
+            "c": new,
+            "squashed": squashed,
+        }
         self.kept.append(own | {"f": f, "i": i, "g": g, "o": o})
         return o * squashed, new
 
-    def back(self, t: int, dh: Array, dc_next: Array, d: Views) -> tuple[Array, Array, Array]:
+    def back(self, t: int, dh: Array, dc: Array, d: Views) -> tuple[Array, Array, Array]:
         """δx, δh_{t−1} and δc_{t−1}."""
         k, peep = self.kept[self.step_kept(t)], self.s.variant == "peepholes"
         i, g, o, f = k["i"], k["g"], k["o"], k["f"]
@@ -200,7 +221,7 @@ class LSTM(Cell):
         own = dh * (np.tanh(o) if self.has("wrong_operand", "c") else o) * self.slope_of_cell(k)
         if self.has("doubled_term"):
             own = own * 2
-        dc = dc_next + own
+        dc_next, dc = dc, dc + own
         if peep and not self.has("peephole_path_cut", "o"):
             dc = dc + dz["o"] * self.part("p", "o")
         c_before = k["c_before"]
@@ -232,7 +253,9 @@ class LSTM(Cell):
                 wrong = self.has("current_c_for_previous", "p")
                 place += (dz[gate] * (k["c"] if wrong else operand)).sum(axis=0)
             if not self.has("peephole_path_cut"):
-                dc_before = dc_before + dz["f"] * self.part("p", "f") + dz["i"] * self.part("p", "i")
+                dc_before = (
+                    dc_before + dz["f"] * self.part("p", "f") + dz["i"] * self.part("p", "i")
+                )
         return self.downwards(dz), self.returned(dz), dc_before
 
     def slope_of_cell(self, k: Kept) -> Array:
@@ -251,21 +274,22 @@ class LSTM(Cell):
 class GRU(Cell):
     """The reset gate before or after the product; z keeps the old state, or 1 − z does."""
 
-    slopes = {"r": "sigmoid", "z": "sigmoid", "n": "tanh"}
+    slopes: ClassVar = {"r": "sigmoid", "z": "sigmoid", "n": "tanh"}
 
-    def step(self, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
+    def step(self, t: int, h: Array, c: Array) -> tuple[Array, Array]:
         """h_t, and c as it was."""
-        r, z = sigmoid(self.pre("r", x, h)), sigmoid(self.pre("z", x, h))
-        U = self.part("U", "n")
+        H = self.s.H
+        product = h @ self.U  # the gates are r, z, n
+        r = sigmoid(self.z[t, :, :H] + product[:, :H])
+        z = sigmoid(self.z[t, :, H : 2 * H] + product[:, H : 2 * H])
+        product = product[:, 2 * H :]
         if self.s.variant.startswith("before"):
-            n, product = np.tanh(self.pre("n", x, r * h)), r * h
+            n = np.tanh(self.z[t, :, 2 * H :] + (r * h) @ self.U[:, 2 * H :])
         else:
-            product = h @ U.T
-            inner = x @ self.part("W", "n").T + r * product
-            n = np.tanh(inner + self.part("b", "n") if self.s.biases else inner)
+            n = np.tanh(self.z[t, :, 2 * H :] + r * product)
         keep = 1 - z if self.s.variant.endswith("1-z") else z
         new = keep * h + (1 - keep) * n
-        own = {"x": x, "before": h, "h": new, "keep": keep, "product": product}
+        own = {"before": h, "h": new, "keep": keep, "product": product}
         self.kept.append(own | {"r": r, "z": z, "n": n})
         return new, c
 
@@ -309,4 +333,4 @@ class GRU(Cell):
         return self.downwards(dz), dh * keep + gates, dc
 
 
-KINDS: dict[str, type[Any]] = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
+KINDS: dict[str, Any] = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}

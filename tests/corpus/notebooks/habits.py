@@ -115,7 +115,10 @@ class Habits:
         }
         cell = f"{self.cell} ({self.variant})" if self.variant else self.cell
         words = [cell, self.head, self.stored, sizes, self.dtype, f"weights {self.scale:.2g}"]
-        words += [f"time {self.time}, batch {self.batch}", *(n for n, there in named.items() if there)]
+        words += [
+            f"time {self.time}, batch {self.batch}",
+            *(n for n, there in named.items() if there),
+        ]
         return ", ".join(words)
 
     @property
@@ -140,7 +143,9 @@ class Habits:
         if self.embedding:
             return draw.integers(0, WORDS, (self.longest, self.B))
         if self.one_hot:
-            return np.eye(self.I, dtype=self.dtype)[draw.integers(0, self.I, (self.longest, self.B))]
+            return np.eye(self.I, dtype=self.dtype)[
+                draw.integers(0, self.I, (self.longest, self.B))
+            ]
         return draw.standard_normal((self.longest, self.B, self.I)).astype(self.dtype)
 
     def targets(self) -> Array:

@@ -131,7 +131,9 @@ class Head:
         e = self.s.epsilon
         hot = np.eye(self.s.O, dtype=p.dtype)[labels]
         if self.has("diagonal_of_softmax"):
-            return -hot * (1 - p)  # −1/p_k times p_k (1 − p_k), and nothing for the others
+            return np.asarray(
+                -hot * (1 - p)
+            )  # −1/p_k times p_k (1 − p_k), and nothing for the others
         dy = p - hot
         if e and not self.has("epsilon_in_log"):
             own = np.take_along_axis(p, labels[:, :, None], 2)
@@ -140,7 +142,7 @@ class Head:
             dy = p * (dy - (p * dy).sum(axis=2, keepdims=True))
         if self.has("different_loss"):
             dy = p * ((p - hot) - (p * (p - hot)).sum(axis=2, keepdims=True))
-        return dy
+        return np.asarray(dy)
 
     def back(self, d: Views) -> Array:
         """δh (T, B, H); adds the head's own gradient to `d`."""

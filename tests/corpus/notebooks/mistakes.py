@@ -149,7 +149,7 @@ KINDS: Mapping[str, Kind] = {
         HEAD, "softmax_derivative_twice", lambda s: s.error == "softmax" and s.O > 1
     ),
     "diagonal_of_softmax": _kind(
-        HEAD, "diagonal_of_softmax", lambda s: s.error == "softmax" and s.O > 1
+        HEAD, "softmax_jacobian_diagonal", lambda s: s.error == "softmax" and s.O > 1
     ),
     "different_loss": _kind(
         HEAD,
@@ -165,7 +165,7 @@ KINDS: Mapping[str, Kind] = {
     "epsilon_in_log": _kind(HEAD, "epsilon_in_log", lambda s: s.epsilon > 0),
     "targets_shifted": _kind(HEAD, "targets_shifted", lambda s: _every(s) and not s.root),
     "last_dy_at_every_step": _kind(
-        f"{HEAD}; {BETWEEN}", "last_dy_at_every_step", lambda s: _every(s)
+        f"{HEAD}; {BETWEEN}", "last_output_gradient_at_every_step", lambda s: _every(s)
     ),
     "output_gradient_at_last_step_only": _kind(
         HEAD, "output_gradient_at_last_step_only", lambda s: _every(s) and not s.root
@@ -192,12 +192,14 @@ KINDS: Mapping[str, Kind] = {
     "wrong_matrix": _kind(BETWEEN, "wrong_matrix", _in("LSTM", T=2)),
     "direct_path_only": _kind(BETWEEN, "direct_path_only", _in("GRU", T=2)),
     "direct_path_missing": _kind(BETWEEN, "direct_path_missing", _in("GRU", T=2)),
-    "reset_left_out": _kind(f"{BETWEEN}; {STEP}", "reset_left_out", _in("GRU", T=2)),
+    "reset_left_out": _kind(
+        f"{BETWEEN}; {STEP}", "wrong_operand_in_step wrong_term_in_step", _in("GRU", T=2)
+    ),
     "gate_left_out": _kind(
-        BETWEEN, "", lambda s: _lstm(s) and _several(s), lambda s: s.gates
+        BETWEEN, "wrong_term_in_step", lambda s: _lstm(s) and _several(s), lambda s: s.gates
     ),
     "gate_counted_twice": _kind(
-        BETWEEN, "", lambda s: _lstm(s) and _several(s), lambda s: s.gates
+        BETWEEN, "wrong_term_in_step", lambda s: _lstm(s) and _several(s), lambda s: s.gates
     ),
     "term_counted_twice": _kind(
         BETWEEN, "term_counted_twice", _several, lambda s: "hc" if _lstm(s) else "h"
@@ -206,14 +208,18 @@ KINDS: Mapping[str, Kind] = {
     "stale_delta_added": _kind(BETWEEN, "stale_delta_added", lambda s: s.T > 2),
     "stale_dc_added": _kind(BETWEEN, "stale_delta_added", _in("LSTM", T=3)),
     "two_steps_late": _kind(BETWEEN, "", lambda s: s.T > 2),
-    "backward_loop_forwards": _kind(BETWEEN, "backward_loop_forwards", _several),
-    "carried_before_the_slope": _kind(BETWEEN, "", _in("RNN", T=2)),
-    "carried_without_f": _kind(f"{BETWEEN}; {STEP}", "carried_without_f", _in("LSTM", T=2)),
-    "carried_with_i": _kind(f"{BETWEEN}; {STEP}", "carried_with_i", _in("LSTM", T=2)),
-    "own_part_not_carried": _kind(BETWEEN, "", _in("LSTM", T=2)),
+    "backward_loop_forwards": _kind(BETWEEN, "backward_in_forward_order", _several),
+    "carried_before_the_slope": _kind(BETWEEN, "wrong_operand_in_step", _in("RNN", T=2)),
+    "carried_without_f": _kind(
+        f"{BETWEEN}; {STEP}", "wrong_operand_in_step wrong_term_in_step", _in("LSTM", T=2)
+    ),
+    "carried_with_i": _kind(f"{BETWEEN}; {STEP}", "wrong_operand_in_step", _in("LSTM", T=2)),
+    "own_part_not_carried": _kind(
+        BETWEEN, "wrong_operand_in_step wrong_term_in_step", _in("LSTM", T=2)
+    ),
     "peephole_path_cut": _kind(
         f"{BETWEEN}; {STEP}",
-        "peephole_path_cut",
+        "peephole_path_missing",
         lambda s: s.variant == "peepholes" and _several(s),
     ),
     "lower_layer_overwritten": _kind(
@@ -222,7 +228,7 @@ KINDS: Mapping[str, Kind] = {
     # --- operands ---
     "current_h_for_previous": _kind(f"{OPERAND}; {STEP}", CURRENT),
     "current_h_of_one_gate": _kind(
-        f"{OPERAND}; {STEP}", CURRENT, _separate_gates, lambda s: s.gates
+        f"{OPERAND}; {STEP}", f"{CURRENT} wrong_operand_in_step", _separate_gates, lambda s: s.gates
     ),
     "wrapped_initial_state": _kind(f"{OPERAND}; {STEP}", "wrapped_initial_state"),
     "states_off_by_one": _kind(f"{OPERAND}; {STEP}", "states_off_by_one", _several),
@@ -234,13 +240,15 @@ KINDS: Mapping[str, Kind] = {
     ),
     "states_for_inputs": _kind(
         OPERAND,
-        "",
+        "another_layers_input",
         lambda s: (s.I == s.H or s.layers > 1) and (s.T > 1 or s.states),
         lambda s: s.gates,
     ),
-    "wrong_layer_input": _kind(OPERAND, "", lambda s: s.layers > 1 and s.I == s.H),
+    "wrong_layer_input": _kind(
+        OPERAND, "another_layers_input", lambda s: s.layers > 1 and s.I == s.H
+    ),
     "reset_left_out_of_product": _kind(
-        f"{OPERAND}; {STEP}", "", lambda s: _gru(s) and (s.T > 1 or s.states)
+        f"{OPERAND}; {STEP}", "wrong_operand_in_step", lambda s: _gru(s) and (s.T > 1 or s.states)
     ),
     "gradient_transposed": _kind(
         f"{OPERAND}; {TENSOR}", "gradient_transposed", lambda s: s.H > 1 and s.T > 1
@@ -252,9 +260,7 @@ KINDS: Mapping[str, Kind] = {
     "current_c_of_peepholes": _kind(
         f"{OPERAND}; {STEP}", "current_c_for_previous", lambda s: s.variant == "peepholes"
     ),
-    "bias_of_first_sequence": _kind(
-        f"{OPERAND}; {TENSOR}", "", lambda s: s.biases and s.B > 1
-    ),
+    "bias_of_first_sequence": _kind(f"{OPERAND}; {TENSOR}", "", lambda s: s.biases and s.B > 1),
     # --- inside a step ---
     "derivative_missing": _kind(STEP, "derivative_missing", _slopes, _all_gates),
     "derivative_of_activated_value": _kind(
@@ -262,31 +268,36 @@ KINDS: Mapping[str, Kind] = {
     ),
     "activation_again": _kind(
         STEP,
-        "activation_again",
+        "activation_for_derivative",
         lambda s: bool(_sigmoid_gates(s)),
         _sigmoid_gates,
     ),
-    "half_of_the_derivative": _kind(STEP, "", _slopes, _all_gates),
+    "half_of_the_derivative": _kind(
+        STEP, "activation_for_derivative wrong_operand_in_step", _slopes, _all_gates
+    ),
     "slope_at_previous": _kind(
         STEP,
-        "slope_at_previous",
+        "slope_of_previous_state wrong_operand_in_step",
         lambda s: (s.cell == "RNN" and s.variant == "tanh") or (_lstm(s) and "c" in _all_gates(s)),
         lambda s: "h" if s.cell == "RNN" else "c",
     ),
     "wrong_operand": _kind(
-        STEP, "", lambda s: s.cell != "RNN", lambda s: "foigc" if _lstm(s) else "rn"
+        STEP,
+        "wrong_operand_in_step update_gate_exchanged",
+        lambda s: s.cell != "RNN",
+        lambda s: "foigc" if _lstm(s) else "rn",
     ),
-    "doubled_term": _kind(STEP, "", _in("LSTM")),
+    "doubled_term": _kind(STEP, "wrong_term_in_step", _in("LSTM")),
     "gates_swapped_in_dc": _kind(STEP, "gates_swapped_in_dc", _in("LSTM")),
     "current_c_for_previous": _kind(f"{STEP}; {OPERAND}", "current_c_for_previous", _in("LSTM")),
     "coupled_term_missing": _kind(
-        STEP, "coupled_term_missing", lambda s: s.variant == "coupled" and (s.T > 1 or s.states)
+        STEP, "wrong_term_in_step", lambda s: s.variant == "coupled" and (s.T > 1 or s.states)
     ),
     "update_gate_term_missing": _kind(
         STEP, "update_gate_term_missing", lambda s: _gru(s) and (s.T > 1 or s.states)
     ),
-    "update_gate_constant": _kind(STEP, "", _in("GRU")),
-    "update_gate_sign": _kind(STEP, "", _in("GRU")),
+    "update_gate_constant": _kind(STEP, "wrong_operand_in_step wrong_term_in_step", _in("GRU")),
+    "update_gate_sign": _kind(STEP, "update_gate_exchanged wrong_term_in_step", _in("GRU")),
     # --- one tensor, one gate ---
     "tensor_scaled": _kind(TENSOR, "tensor_scaled"),
     "gate_scaled": _kind(f"{TENSOR}; {STEP}", "gate_scaled", _separate_gates),
@@ -296,7 +307,11 @@ KINDS: Mapping[str, Kind] = {
     ),
     "bias_averaged": _kind(TENSOR, "bias_averaged tensor_scaled", lambda s: s.biases and s.T > 1),
     "bias_counted_twice": _kind(TENSOR, "bias_counted_twice tensor_scaled", lambda s: s.biases),
-    "tensor_copied": _kind(TENSOR, "tensor_copied", lambda s: s.stored.startswith("gate by gate")),
+    "tensor_copied": _kind(
+        TENSOR,
+        "tensor_copied",
+        lambda s: _separate_gates(s) and s.stored.startswith("gate by gate"),
+    ),
     # --- what is added, cut or lost ---
     "weight_decay_missing": _kind(ADDED, "weight_decay_missing", lambda s: s.decay > 0),
     "weight_decay_doubled": _kind(ADDED, "weight_decay_doubled", lambda s: s.decay > 0),

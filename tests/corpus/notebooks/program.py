@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from corpus.notebooks.cells import KINDS, Cell, Kept
+from corpus.notebooks.cells import KINDS, Cell
 from corpus.notebooks.habits import WORDS, Habits
 from corpus.notebooks.heads import Head
 from corpus.notebooks.mistakes import flags
@@ -33,21 +33,21 @@ class Program:
     def forward(self) -> Any:
         """The loss; what the backward pass needs is kept."""
         s = self.s
-        below = list(self.w["E"][self.x] if s.embedding else self.x)
+        below = self.w["E"][self.x] if s.embedding else self.x
         self.layers: list[Cell] = []
         for layer in range(s.layers):
-            cell = KINDS[s.cell](s, layer, self.w, self.mistakes)
+            cell: Cell = KINDS[s.cell](s, layer, self.w, self.mistakes)
+            cell.begin(below)
+            cell.below = self.layers[-1] if self.layers else None
             h, c = s.start(layer, "h"), s.start(layer, "c")
             above = []
-            for x in below:
-                h, c = cell.step(x, h, c)
+            for t in range(s.T):
+                h, c = cell.step(t, h, c)
                 above.append(h)
-            for kept, x in zip(cell.kept, self.layers[-1].kept if self.layers else [], strict=False):
-                kept["lower"] = x["x"]
             self.layers.append(cell)
-            below = above
+            below = np.array(above)
         self.head = Head(s, self.w, self.mistakes)
-        loss = self.head.forward(np.array(below))
+        loss = self.head.forward(below)
         if s.decay:
             loss = loss + s.decay / 2 * sum(np.sum(self.w[name] ** 2) for name in self.matrices())
         return loss
@@ -56,9 +56,9 @@ class Program:
         """The views that are parts of matrices."""
         return [name for name in self.w if name[0] in "WUV"]
 
-    def loss(self) -> float:
+    def loss(self) -> Any:
         """One number, in the program's own precision."""
-        return np.asarray(self.forward(), self.s.dtype)[()]  # type: ignore[no-any-return]
+        return np.asarray(self.forward(), self.s.dtype)[()]
 
     def gradient(self) -> dict[str, Array]:
         """By name, like the parameters."""
@@ -159,7 +159,7 @@ class Program:
                 found[name] = np.clip(found[name], -LIMIT, LIMIT)
         if self.has("clipped_by_norm"):
             norm = float(np.sqrt(sum(float((a**2).sum()) for a in found.values())))
-            found = {n: a * np.array(min(1.0, NORM / norm), s.dtype) for n, a in found.items()}
+            found = {n: a * np.array(NORM / max(norm, NORM), s.dtype) for n, a in found.items()}
         return {name: np.ascontiguousarray(a, s.dtype) for name, a in found.items()}
 
     def some_tensor(self) -> str:
@@ -169,7 +169,12 @@ class Program:
 
     def alike(self) -> list[tuple[str, str]]:
         """Pairs of matrices of one shape."""
-        names = [n for k in range(self.s.layers) for q, n in layer_names(self.s, k).items() if q[0] in "WU"]
+        names = [
+            n
+            for k in range(self.s.layers)
+            for q, n in layer_names(self.s, k).items()
+            if q[0] in "WU"
+        ]
         names += [name for part, name in head_names(self.s).items() if part[0] == "V"]
         return [
             (a, b) for a in names for b in names if a != b and self.p[a].shape == self.p[b].shape
@@ -209,4 +214,4 @@ def target(
     )
 
 
-__all__ = ["Kept", "Program", "target"]
+__all__ = ["Program", "target"]

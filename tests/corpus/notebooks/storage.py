@@ -1,4 +1,4 @@
-"""How a program stores its weights: names, shapes, and one view for each gate's part of an array."""
+"""How a program stores its weights: names, shapes, and a view for each gate's part of an array."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ JOINED = (("W{}", "b{}"), ("W_{}", "b_{}"), ("w{}", "b{}"))
 RNN = (("Wxh", "Whh", "bh"), ("Wax", "Waa", "ba"), ("U", "W", "b"), ("W_ih", "W_hh", "b_h"))
 TWO = (("Wx", "Wh", "b"), ("W_ih", "W_hh", "b_ih"), ("W", "U", "b"))
 ONE = (("W", "b"), ("Wlstm", "blstm"), ("weights", "bias"))
-LETTERS = {
-    "LSTM": ({"f": "f", "i": "i", "g": "c", "o": "o"}, {"f": "f", "i": "i", "g": "g", "o": "o"})
-    + ({"f": "f", "i": "i", "g": "a", "o": "o"},),
-    "GRU": ({"r": "r", "z": "z", "n": "h"}, {"r": "r", "z": "u", "n": "c"})
-    + ({"r": "r", "z": "z", "n": "n"},),
+LETTERS: dict[str, tuple[dict[str, str], ...]] = {
+    "LSTM": tuple({"f": "f", "i": "i", "g": letter, "o": "o"} for letter in "cga"),
+    "GRU": tuple({"r": "r", "z": z, "n": n} for z, n in ("zh", "uc", "zn")),
     "RNN": ({"h": "h"},) * 3,
 }
 HEAD = (("Wy", "by"), ("Why", "by"), ("V", "c"), ("W_out", "b_out"))
@@ -161,7 +159,9 @@ def parameters(s: Habits) -> dict[str, Array]:
     found = {}
     for place, (name, shape) in enumerate(shapes(s).items()):
         drawn = s.weights(place, shape)
-        found[name] = drawn * s.bias if parts.get(name, "E" if name == "E" else "b")[0] in "bc" else drawn
+        found[name] = (
+            drawn * s.bias if parts.get(name, "E" if name == "E" else "b")[0] in "bc" else drawn
+        )
     return found
 
 

@@ -109,7 +109,9 @@ class Cell:
         """Σ Wᵀ δz over the gates: δ of the inputs."""
         total: Any = 0
         for gate in dz:
-            total = total + dz[gate] @ self.part("W", gate)
+            U = self.part("U", gate)
+            through = self.has("down_through_U") and self.below is not None
+            total = total + dz[gate] @ (U if through else self.part("W", gate))
         return np.asarray(total)
 
     def accumulate(
@@ -245,6 +247,8 @@ class LSTM(Cell):
         self.accumulate(d, t, dz)
         factor = i if self.has("carried_with_i") else f
         dc_before = dc if self.has("carried_without_f") else dc * factor
+        if self.has("carried_with_another_steps_f") and t:
+            dc_before = dc * self.kept[t - 1]["f"]
         if self.has("own_part_not_carried"):
             dc_before = dc_next * f
         if peep:

@@ -173,4 +173,6 @@ class Head:
             if "c1" in d:
                 d["c1"] += dz.sum(axis=(0, 1))
             dh = dz @ w["V1"]
+        if self.has("output_delta_accumulates"):  # += into an array that is never cleared
+            dh = np.cumsum(dh[::-1], axis=0)[::-1]
         return np.asarray(dh)

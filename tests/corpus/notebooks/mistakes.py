@@ -222,6 +222,11 @@ KINDS: Mapping[str, Kind] = {
         "peephole_path_missing",
         lambda s: s.variant == "peepholes" and _several(s),
     ),
+    "carried_with_another_steps_f": _kind(BETWEEN, "wrong_operand_in_step", _in("LSTM", T=3)),
+    "output_delta_accumulates": _kind(
+        BETWEEN, "", lambda s: _every(s) and s.head not in NO_HEAD and s.T > 1
+    ),
+    "down_through_U": _kind(STEP, "another_layers_matrix", lambda s: s.layers > 1),
     "lower_layer_overwritten": _kind(
         BETWEEN, "lower_layer_overwritten", lambda s: s.layers > 1 and _every(s)
     ),
@@ -254,7 +259,7 @@ KINDS: Mapping[str, Kind] = {
         f"{OPERAND}; {TENSOR}", "gradient_transposed", lambda s: s.H > 1 and s.T > 1
     ),
     "scatter_without_accumulation": _kind(
-        OPERAND, "scatter_without_accumulation", lambda s: s.embedding and s.T * s.B > 2
+        OPERAND, "embedding_rows_counted_once", lambda s: s.embedding and s.T * s.B > 2
     ),
     "embedding_averaged": _kind(f"{OPERAND}; {TENSOR}", "", lambda s: s.embedding),
     "current_c_of_peepholes": _kind(
@@ -302,6 +307,11 @@ KINDS: Mapping[str, Kind] = {
     "tensor_scaled": _kind(TENSOR, "tensor_scaled"),
     "gate_scaled": _kind(f"{TENSOR}; {STEP}", "gate_scaled", _separate_gates),
     "gates_permuted": _kind(f"{TENSOR}; {STEP}", "gates_permuted", _separate_gates),
+    "bias_not_averaged": _kind(
+        f"{TENSOR}; {REDUCTION}",
+        "",
+        lambda s: s.biases and s.B > 1 and s.batch == "mean" and not s.root,
+    ),
     "bias_of_gate_copied": _kind(
         TENSOR, "bias_of_gate_copied", lambda s: _separate_gates(s) and s.biases
     ),

@@ -131,6 +131,9 @@ class Program:
         if self.has("bias_averaged"):
             for gate in s.gates:
                 d[f"b {gate} {top}"] /= s.T
+        if self.has("bias_not_averaged"):
+            for gate in s.gates:
+                d[f"b {gate} {top}"] *= s.B
         if self.has("tensor_scaled"):
             found[self.some_tensor()] *= 1.5
         if self.has("zero_gradient"):

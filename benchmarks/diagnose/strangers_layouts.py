@@ -51,6 +51,9 @@ def layout_of(s: Habits) -> Layout | None:
         if s.variant == "peepholes":
             options["peepholes"] = names["p"]
     wanted = s.targets()[: s.T]
+    if s.error == "sum":  # Σ targets · h is never a mean: the numbers hold what a mean divides by
+        steps = s.T if s.time == "mean" and not s.last else 1
+        wanted = wanted / (steps * (s.B if s.batch == "mean" else 1))
     make: Any = {"LSTM": layouts.lstm, "GRU": layouts.gru, "RNN": layouts.rnn}[s.cell]
     try:
         found: Layout = make(s.inputs()[: s.T], wanted[-1] if s.last else wanted, **options)

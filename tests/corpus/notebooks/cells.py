@@ -36,6 +36,8 @@ class Cell:
         self.w = w
         self.kept: list[Kept] = []
         self.below: Cell | None = None
+        self.gates = s.gates
+        self.starts = s.start(layer, "h"), s.start(layer, "c")
 
     def has(self, kind: str, gate: str = "") -> bool:
         """Whether the program has this mistake, here in its top layer."""
@@ -49,16 +51,16 @@ class Cell:
     def begin(self, x: Array) -> None:
         """Takes the inputs (T, B, ·): W x + b of all gates and steps is one product."""
         self.x, self.kept = x, []
-        joined = {part: [self.part(part, gate) for gate in self.s.gates] for part in "WU"}
+        joined = {part: [self.part(part, gate) for gate in self.gates] for part in "WU"}
         self.z = x @ np.concatenate(joined["W"]).T
         if self.s.biases:
-            self.z = self.z + np.concatenate([self.part("b", gate) for gate in self.s.gates])
+            self.z = self.z + np.concatenate([self.part("b", gate) for gate in self.gates])
         self.U = np.concatenate(joined["U"]).T
 
     def split(self, z: Array) -> Kept:
         """The gates of (B, G · H)."""
         H = self.s.H
-        return {gate: z[:, k * H : (k + 1) * H] for k, gate in enumerate(self.s.gates)}
+        return {gate: z[:, k * H : (k + 1) * H] for k, gate in enumerate(self.gates)}
 
     def step(self, t: int, h: Array, c: Array) -> tuple[Array, Array]:
         """h_t and c_t."""
@@ -191,16 +193,17 @@ class LSTM(Cell):
     def step(self, t: int, h: Array, c: Array) -> tuple[Array, Array]:
         """h_t and c_t."""
         peep, s = self.s.variant == "peepholes", self.s
-        z = self.split(self.z[t] + h @ self.U)
+        together = self.z[t] + h @ self.U
+        z = self.split(together)
         if peep:
-            z["f"] = z["f"] + self.part("p", "f") * c
-            z["i"] = z["i"] + self.part("p", "i") * c
-        i, g = sigmoid(z["i"]), np.tanh(z["g"])
-        f = sigmoid(z["f"]) if "f" in z else 1 - i
+            z["f"] += self.part("p", "f") * c
+            z["i"] += self.part("p", "i") * c
+        g, a = np.tanh(z["g"]), self.split(sigmoid(together))
+        i, o = a["i"], a["o"]
+        f = a.get("f", 1 - i)
         new = f * c + i * g
         if peep:
-            z["o"] = z["o"] + self.part("p", "o") * new
-        o = sigmoid(z["o"])
+            o = sigmoid(z["o"] + self.part("p", "o") * new)
         squashed = new if s.variant == "h = o c" else np.tanh(new)
         own = {
             "before": h,
@@ -284,8 +287,8 @@ class GRU(Cell):
         """h_t, and c as it was."""
         H = self.s.H
         product = h @ self.U  # the gates are r, z, n
-        r = sigmoid(self.z[t, :, :H] + product[:, :H])
-        z = sigmoid(self.z[t, :, H : 2 * H] + product[:, H : 2 * H])
+        a = sigmoid(self.z[t, :, : 2 * H] + product[:, : 2 * H])
+        r, z = a[:, :H], a[:, H:]
         product = product[:, 2 * H :]
         if self.s.variant.startswith("before"):
             n = np.tanh(self.z[t, :, 2 * H :] + (r * h) @ self.U[:, 2 * H :])

@@ -21,6 +21,8 @@ class Head:
         if s.head == "outside":
             self.w = w | {"V": s.weights(90, (s.O, s.H)) / max(s.scale, 0.1)}
         self.targets = s.targets()[: s.T]
+        self.answered = np.zeros((s.T, 1, 1), s.dtype)
+        self.answered[s.T - 1 if s.last else slice(None)] = 1
 
     def has(self, kind: str) -> bool:
         return kind in self.mistakes
@@ -42,8 +44,6 @@ class Head:
             p = np.exp(y - y.max(axis=2, keepdims=True))
             y = p / p.sum(axis=2, keepdims=True)
         self.y = y
-        self.answered = np.zeros((s.T, 1, 1), s.dtype)
-        self.answered[s.T - 1 if s.last else slice(None)] = 1
         if s.root:
             self.loss = np.sqrt(self.mean_square())
             return self.loss

@@ -26,6 +26,11 @@ class Program:
         self.s, self.p, self.mistakes = s, p, flags(tuple(mistakes))
         self.w = views(s, p)
         self.x = s.inputs()[: s.T]
+        self.head = Head(s, self.w, self.mistakes)
+        self.layers: list[Cell] = []
+        for layer in range(s.layers):
+            self.layers.append(KINDS[s.cell](s, layer, self.w, self.mistakes))
+            self.layers[layer].below = self.layers[layer - 1] if layer else None
 
     def has(self, kind: str) -> bool:
         return kind in self.mistakes
@@ -34,19 +39,14 @@ class Program:
         """The loss; what the backward pass needs is kept."""
         s = self.s
         below = self.w["E"][self.x] if s.embedding else self.x
-        self.layers: list[Cell] = []
-        for layer in range(s.layers):
-            cell: Cell = KINDS[s.cell](s, layer, self.w, self.mistakes)
+        for cell in self.layers:
             cell.begin(below)
-            cell.below = self.layers[-1] if self.layers else None
-            h, c = s.start(layer, "h"), s.start(layer, "c")
+            h, c = cell.starts
             above = []
             for t in range(s.T):
                 h, c = cell.step(t, h, c)
                 above.append(h)
-            self.layers.append(cell)
             below = np.array(above)
-        self.head = Head(s, self.w, self.mistakes)
         loss = self.head.forward(below)
         if s.decay:
             loss = loss + s.decay / 2 * sum(np.sum(self.w[name] ** 2) for name in self.matrices())

@@ -97,6 +97,12 @@ def _weights(s: Habits) -> str:
     return s.gates
 
 
+def _operands(s: Habits) -> str:
+    if s.cell != "LSTM":
+        return "rn"
+    return s.gates.replace("o", "") if s.variant == "h = o c" else s.gates + "c"
+
+
 def _slopes(s: Habits) -> bool:
     return bool(_all_gates(s))
 
@@ -187,7 +193,7 @@ KINDS: Mapping[str, Kind] = {
     "dc_next_missing": _kind(BETWEEN, "dc_next_missing", _in("LSTM", T=2)),
     "dh_overwritten": _kind(BETWEEN, "dh_overwritten", _every),
     "recurrent_untransposed": _kind(
-        BETWEEN, "recurrent_untransposed", lambda s: _several(s) and s.H > 1
+        f"{BETWEEN}; {STEP}", "recurrent_untransposed", lambda s: _several(s) and s.H > 1
     ),
     "wrong_matrix": _kind(BETWEEN, "wrong_matrix", _in("LSTM", T=2)),
     "direct_path_only": _kind(BETWEEN, "direct_path_only", _in("GRU", T=2)),
@@ -290,11 +296,13 @@ KINDS: Mapping[str, Kind] = {
         STEP,
         "wrong_operand_in_step update_gate_exchanged",
         lambda s: s.cell != "RNN",
-        lambda s: "foigc" if _lstm(s) else "rn",
+        _operands,
     ),
     "doubled_term": _kind(STEP, "wrong_term_in_step", _in("LSTM")),
     "gates_swapped_in_dc": _kind(STEP, "gates_swapped_in_dc", _in("LSTM")),
-    "current_c_for_previous": _kind(f"{STEP}; {OPERAND}", "current_c_for_previous", _in("LSTM")),
+    "current_c_for_previous": _kind(
+        f"{STEP}; {OPERAND}", "current_c_for_previous", lambda s: _lstm(s) and "f" in s.gates
+    ),
     "coupled_term_missing": _kind(
         STEP, "wrong_term_in_step", lambda s: s.variant == "coupled" and (s.T > 1 or s.states)
     ),

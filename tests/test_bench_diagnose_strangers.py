@@ -156,6 +156,9 @@ def cause(fault, *alternatives, where=""):
         (["dh_next_missing"], cause("output_layer"), "false"),
         (["dh_next_missing", "wrong_sign"], cause("wrong_sign"), "true"),
         (["half_of_the_derivative f"], cause("inside_a_step"), "place"),
+        (["half_of_the_derivative f"], cause("inside_a_step", where="gate f"), "place"),
+        (["half_of_the_derivative f"], cause("inside_a_step", where="gate o"), "false"),
+        (["half_of_the_derivative f"], cause("inside_a_step", where="Wy"), "false"),
         (["half_of_the_derivative f"], cause("derivative_missing"), "false"),
         (["half_of_the_derivative f"], cause("between_steps"), "false"),
         (["divided_by_batch"], cause("factor_half"), "true"),  # B = 2: the same gradient

@@ -9,8 +9,9 @@ import numpy as np
 
 from benchmarks.diagnose.strangers import Stranger
 from corpus import notebooks
+from corpus.notebooks import Habits
 from corpus.notebooks.mistakes import BETWEEN, HEAD, OPERAND, STEP, TENSOR
-from corpus.notebooks.storage import head_names
+from corpus.notebooks.storage import LETTERS, head_names
 from throughtime.arrays import Array
 from throughtime.diagnosis import FAULTS, Cause
 
@@ -86,6 +87,8 @@ def holds(case: Stranger, cause: Cause) -> bool:
     places = notebooks.places(case.mistakes)
     if any(off_by(case, name) == 1.0 for name in named(case, cause)):
         return False  # "in Wf" where the gradient of Wf is right
+    if not of_its_gates(case, cause):
+        return False
     own = set(head_names(case.habits).values())
     claimed = CLAIMED.get(cause.fault)
     if claimed == HEAD and own:
@@ -108,6 +111,21 @@ def literal(case: Stranger, cause: Cause) -> bool:
         said = named(case, cause)
         return bool(said) and all(factors[name] not in (None, 1.0) for name in said)
     return False
+
+
+def of_its_gates(case: Stranger, cause: Cause) -> bool:
+    """Whether the gates that a cause names, if it names any by its letter, have a mistake."""
+    s = case.habits
+    letters = LETTERS[s.cell][s.names % 3]
+    own = {letter: gate for gate, letter in letters.items()} if _by_letters(s) else {}
+    said = re.findall(r"\bgates? (\w)\b", cause.where)
+    wrong = {gate for mistake in case.mistakes if (gate := mistake.partition(" ")[2])}
+    return not wrong or all(own.get(letter, letter) in wrong for letter in said if letter in own)
+
+
+def _by_letters(s: Habits) -> bool:
+    """Whether the names of the arrays tell the gates."""
+    return s.stored.startswith("gate by gate") and s.cell != "RNN"
 
 
 def named(case: Stranger, cause: Cause) -> list[str]:

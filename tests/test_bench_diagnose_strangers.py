@@ -165,6 +165,8 @@ def cause(fault, *alternatives, where=""):
         (["half_squared_error"], cause("divided_by_batch"), "true"),
         (["half_squared_error"], cause("averaged_over_steps"), "false"),
         (["factor_two"], cause("scaled"), "place"),
+        (["divided_by_batch", "dh_next_missing"], cause("scaled"), "place"),
+        (["dc_next_missing", "dh_next_missing"], cause("scaled"), "false"),
         (["tensor_scaled"], cause("scaled"), "false"),
         (["zero_gradient"], cause("zero_gradient"), "true"),
         (["bias_averaged"], cause("tensor_scaled", where="bf"), "true"),

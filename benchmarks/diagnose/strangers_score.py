@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.diagnose.strangers import Stranger
 from corpus import notebooks
 from corpus.notebooks import Habits
-from corpus.notebooks.mistakes import BETWEEN, HEAD, OPERAND, STEP, TENSOR
+from corpus.notebooks.mistakes import BETWEEN, HEAD, OPERAND, REDUCTION, STEP, TENSOR
 from corpus.notebooks.storage import LETTERS, head_names
 from throughtime.arrays import Array
 from throughtime.diagnosis import FAULTS, Cause
@@ -103,10 +103,13 @@ def holds(case: Stranger, cause: Cause) -> bool:
 
 def literal(case: Stranger, cause: Cause) -> bool:
     """Whether "all is c times too large", or "this tensor is", is what the numbers say."""
-    factors = {name: off_by(case, name) for name in case.right}
     if cause.fault == "scaled":
-        found = {round(c, 9) for c in factors.values() if c is not None and c == c}
-        return None not in factors.values() and len(found) == 1 and found != {1.0}
+        rest = [m for m in case.mistakes if REDUCTION not in notebooks.places((m,))]
+        without = case.gradient(rest)
+        scaled = [_factor(case.wrong[name], without[name]) for name in without]
+        found = {c for c in scaled if c == c}
+        return None not in found and len(found) == 1 and found != {1.0}
+    factors = {name: off_by(case, name) for name in case.right}
     if cause.fault in ("tensor_scaled", "zero_gradient"):
         said = named(case, cause)
         return bool(said) and all(factors[name] not in (None, 1.0) for name in said)
@@ -135,10 +138,14 @@ def named(case: Stranger, cause: Cause) -> list[str]:
 
 def off_by(case: Stranger, name: str) -> float | None:
     """The factor of a tensor of the gradient; None if it is off by no factor, NaN if both are 0."""
-    wrong, right = case.wrong[name].ravel(), case.right[name].ravel()
-    size = float(right @ right)
+    return _factor(case.wrong[name], case.right[name])
+
+
+def _factor(wrong: Array, right: Array) -> float | None:
+    own, other = wrong.ravel(), right.ravel()
+    size = float(other @ other)
     if not size:
-        return None if wrong.any() else float("nan")
-    factor = float(wrong @ right) / size
-    off = float(np.linalg.norm(wrong - factor * right))
+        return None if own.any() else float("nan")
+    factor = float(own @ other) / size
+    off = float(np.linalg.norm(own - factor * other))
     return round(factor, 9) if off <= 1e-9 * float(np.sqrt(size)) * max(1.0, abs(factor)) else None

@@ -185,7 +185,7 @@ KINDS: Mapping[str, Kind] = {
         lambda s: s.last and s.T > 1 and s.head not in NO_HEAD,
     ),
     "head_takes_previous_h": _kind(
-        f"{HEAD}; {OPERAND}", "", lambda s: _own_head(s) and _several(s)
+        f"{HEAD}; {OPERAND}", "states_off_by_one", lambda s: _own_head(s) and _several(s)
     ),
     "head_derivative_missing": _kind(HEAD, "derivative_missing", lambda s: s.head == "two layers"),
     # --- what comes back from the next step ---

@@ -105,10 +105,7 @@ def literal(case: Stranger, cause: Cause) -> bool:
     """Whether "all is c times too large", or "this tensor is", is what the numbers say."""
     if cause.fault == "scaled":
         rest = [m for m in case.mistakes if REDUCTION not in notebooks.places((m,))]
-        without = case.gradient(rest)
-        scaled = [_factor(case.wrong[name], without[name]) for name in without]
-        found = {c for c in scaled if c == c}
-        return None not in found and len(found) == 1 and found != {1.0}
+        return any(_scaled(case.wrong, other) for other in (case.right, case.gradient(rest)))
     factors = {name: off_by(case, name) for name in case.right}
     if cause.fault in ("tensor_scaled", "zero_gradient"):
         said = named(case, cause)
@@ -139,6 +136,13 @@ def named(case: Stranger, cause: Cause) -> list[str]:
 def off_by(case: Stranger, name: str) -> float | None:
     """The factor of a tensor of the gradient; None if it is off by no factor, NaN if both are 0."""
     return _factor(case.wrong[name], case.right[name])
+
+
+def _scaled(wrong: Mapping[str, Array], right: Mapping[str, Array]) -> bool:
+    """Whether all tensors are off by one factor."""
+    factors = [_factor(wrong[name], right[name]) for name in right]
+    found = {c for c in factors if c is None or c == c}
+    return None not in found and len(found) == 1 and found != {1.0}
 
 
 def _factor(wrong: Array, right: Array) -> float | None:

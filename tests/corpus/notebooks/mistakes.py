@@ -211,8 +211,8 @@ KINDS: Mapping[str, Kind] = {
         BETWEEN, "term_counted_twice", _several, lambda s: "hc" if _lstm(s) else "h"
     ),
     "truncated": _kind(BETWEEN, "truncated", lambda s: s.T > 3),
-    "stale_delta_added": _kind(BETWEEN, "stale_delta_added", lambda s: s.T > 2),
-    "stale_dc_added": _kind(BETWEEN, "stale_delta_added", _in("LSTM", T=3)),
+    "stale_delta_added": _kind(BETWEEN, "", lambda s: s.T > 2),
+    "stale_dc_added": _kind(BETWEEN, "", _in("LSTM", T=3)),
     "two_steps_late": _kind(BETWEEN, "", lambda s: s.T > 2),
     "backward_loop_forwards": _kind(BETWEEN, "backward_in_forward_order", _several),
     "carried_before_the_slope": _kind(BETWEEN, "wrong_operand_in_step", _in("RNN", T=2)),
@@ -321,20 +321,24 @@ KINDS: Mapping[str, Kind] = {
         lambda s: s.biases and s.B > 1 and s.batch == "mean" and not s.root,
     ),
     "bias_of_gate_copied": _kind(
-        TENSOR, "bias_of_gate_copied", lambda s: _separate_gates(s) and s.biases
+        TENSOR,
+        "bias_of_gate_copied another_tensors_gradient",
+        lambda s: _separate_gates(s) and s.biases,
     ),
     "bias_averaged": _kind(TENSOR, "bias_averaged tensor_scaled", lambda s: s.biases and s.T > 1),
     "bias_counted_twice": _kind(TENSOR, "bias_counted_twice tensor_scaled", lambda s: s.biases),
     "tensor_copied": _kind(
         TENSOR,
-        "tensor_copied",
+        "another_tensors_gradient",
         lambda s: _separate_gates(s) and s.stored.startswith("gate by gate"),
     ),
     # --- what is added, cut or lost ---
     "weight_decay_missing": _kind(ADDED, "weight_decay_missing", lambda s: s.decay > 0),
     "weight_decay_doubled": _kind(ADDED, "weight_decay_doubled", lambda s: s.decay > 0),
-    "penalty_in_gradient_only": _kind(ADDED, "penalty_in_gradient_only", lambda s: s.decay == 0),
-    "gradient_outside_the_loss": _kind(ADDED, "gradient_outside_the_loss", lambda s: s.unused),
+    "penalty_in_gradient_only": _kind(
+        ADDED, "weight_decay_only_in_gradient", lambda s: s.decay == 0
+    ),
+    "gradient_outside_the_loss": _kind(ADDED, "", lambda s: s.unused),
     "clipped_by_value": _kind(ADDED, "clipped_by_value"),
     "clipped_by_norm": _kind(ADDED, "clipped_by_norm"),
     "zero_gradient": _kind(ADDED, "zero_gradient"),

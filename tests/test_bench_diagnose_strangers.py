@@ -149,7 +149,7 @@ def cause(fault, *alternatives, where=""):
     [
         (["dh_next_missing"], cause("dh_next_missing"), "true"),
         (["dh_next_missing"], cause("between_steps"), "place"),
-        (["dh_next_missing"], cause("between_steps", "dh_next_missing"), "in set"),
+        (["dh_next_missing"], cause("between_steps", "dh_next_missing"), "place"),
         (["dh_next_missing"], cause("truncated", "dh_next_missing"), "in set"),
         (["dh_next_missing"], cause("truncated"), "false"),
         (["dh_next_missing"], cause("inside_a_step"), "false"),

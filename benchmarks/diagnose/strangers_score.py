@@ -31,9 +31,10 @@ def outcome(case: Stranger, causes: Sequence[Cause]) -> str:
 
     Returns:
         "nothing": there is none. "true": it is one of the mistakes, or gives the same gradient at
-        every length that the diagnosis could run. "in set": it is not, but the mistake is among its
-        alternatives. "place": it says no more than a place, a factor or a tensor, and is right
-        about that. "false": everything else, even if the place is right.
+        every length that the diagnosis could run. "in set": it is a fault, not this one, and the
+        mistake is among its alternatives. "place": it says no more than a place, a factor or a
+        tensor, and is right about that, or lists the mistake as one of that place. "false":
+        everything else, even if the place is right.
     """
     if not causes:
         return "nothing"
@@ -45,13 +46,13 @@ def judged(case: Stranger, cause: Cause) -> str:
     truth = notebooks.names(case.mistakes)
     if cause.fault in truth:
         return "true"
-    family = FAULTS[cause.fault].family
-    if not family and same_gradient(case, cause.fault):
+    among = bool(truth & set(cause.alternatives))
+    if FAULTS[cause.fault].family:  # whose alternatives are all faults of that place
+        return "place" if among or holds(case, cause) else "false"
+    if same_gradient(case, cause.fault):
         return "true"
-    if truth & set(cause.alternatives):
+    if among:
         return "in set"
-    if family:
-        return "place" if holds(case, cause) else "false"
     return "place" if literal(case, cause) else "false"
 
 

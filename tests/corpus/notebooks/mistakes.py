@@ -304,7 +304,9 @@ KINDS: Mapping[str, Kind] = {
         f"{STEP}; {OPERAND}", "current_c_for_previous", lambda s: _lstm(s) and "f" in s.gates
     ),
     "coupled_term_missing": _kind(
-        STEP, "wrong_term_in_step", lambda s: s.variant == "coupled" and (s.T > 1 or s.states)
+        STEP,
+        "wrong_term_in_step update_gate_term_missing",
+        lambda s: s.variant == "coupled" and (s.T > 1 or s.states),
     ),
     "update_gate_term_missing": _kind(
         STEP, "update_gate_term_missing", lambda s: _gru(s) and (s.T > 1 or s.states)

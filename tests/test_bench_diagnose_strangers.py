@@ -17,8 +17,8 @@ from corpus.notebooks import HEADS, KINDS, Habits
 from corpus.notebooks.mistakes import BETWEEN, PLACES, STEP
 from throughtime.diagnosis import Cause
 
-SEVERAL = range(40)
-FEW = (9, 19, 24, 26, 36, 48, 50)
+SEVERAL = range(24)
+FEW = (9, 24, 36, 48, 50)
 
 
 def off(target, rng):
@@ -86,7 +86,7 @@ def test_a_single_step_shows_what_is_inside_a_step_and_hides_what_is_between_ste
 
 
 def test_a_mistake_left_out_makes_a_difference():
-    several = [s for s in map(stranger, range(120)) if len(s.mistakes) > 2][:6]
+    several = [s for s in map(stranger, range(40)) if len(s.mistakes) > 2][:3]
     assert several
     for drawn in several:
         for mistake in drawn.mistakes:

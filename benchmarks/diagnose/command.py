@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import monotonic
 
 from benchmarks.check.cases import SMALL
-from benchmarks.diagnose import cases, run, tables
+from benchmarks.diagnose import cases, run, strangers_run, tables
+from benchmarks.diagnose import strangers_tables as of_strangers
 from benchmarks.diagnose.cases import KNOWN, Case
 from benchmarks.engine import Row
 from benchmarks.tables import Column, table
@@ -18,9 +19,9 @@ from corpus import registry
 from throughtime.arrays import positive, refuse
 from throughtime.storage import replace
 
-PARTS = ("single", "several", "right")
+PARTS = ("single", "several", "right", "strangers")
 OFFENDERS = 20  # how many cases are listed by name
-QUICK = {"single": 18, "several": 3, "right": 6}
+QUICK = {"single": 18, "several": 3, "right": 6, "strangers": 8}
 KEPT = 10.0  # seconds between two writings of the rows
 
 
@@ -40,6 +41,13 @@ def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         default=900,
         metavar="N",
         help="so many single mistakes, a sixth as many of the others; default 900, 0: all",
+    )
+    kind.add_argument(
+        "--strangers",
+        type=int,
+        default=300,
+        metavar="N",
+        help="strangers: so many programs; default 300",
     )
     kind.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds; default 1")
     kind.add_argument(
@@ -63,6 +71,7 @@ def run_bench(options: argparse.Namespace) -> int:
     positive("--first-seed", options.first_seed, at_least=0)
     positive("--workers", options.workers)
     positive("--cases", options.cases, at_least=0)
+    positive("--strangers", options.strangers)
     if options.read:
         rows = [row for file in options.read for row in _read(file)]
         for part in PARTS:
@@ -73,9 +82,18 @@ def run_bench(options: argparse.Namespace) -> int:
         print(f"{style} left out ({why})")
     kept = _Kept(options)
     for part in (part for part in PARTS if part in (options.only or PARTS)):
-        SHOWN[part](kept.diagnosed(_cases(options, part)))
+        SHOWN[part](kept.rows_of(_diagnosed(options, part)))
     kept.write()
     return 0
+
+
+def _diagnosed(options: argparse.Namespace, part: str) -> Iterable[Row]:
+    """The rows of a part, as they come."""
+    if part != "strangers":
+        return run.diagnosed(_cases(options, part), options.workers)
+    count = QUICK[part] if options.quick else options.strangers
+    seeds = range(options.first_seed, options.first_seed + count)
+    return strangers_run.strangers(seeds, options.workers)
 
 
 def _cases(options: argparse.Namespace, part: str) -> list[Case]:
@@ -107,12 +125,12 @@ class _Kept:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.rows, self.written = options, list[Row](), monotonic()
 
-    def diagnosed(self, part: Sequence[Case]) -> list[Row]:
-        """Diagnoses some cases and returns their rows."""
+    def rows_of(self, coming: Iterable[Row]) -> list[Row]:
+        """The rows of a part, kept as they come."""
         from tqdm import tqdm
 
         found = []
-        for row in run.diagnosed(part, self.options.workers):
+        for row in coming:
             found.append(row)
             self.rows.append(row)
             if self.options.rows:
@@ -133,13 +151,15 @@ def _read(file: str) -> list[Row]:
     """The rows of a file."""
     try:
         rows: list[Row] = json.loads(Path(file).read_text("utf-8"))
-        return [row for row in rows if row["known"] in KNOWN]
+        return [row for row in rows if row["known"] in KNOWN or _part(row) == "strangers"]
     except (ValueError, TypeError, KeyError):
         refuse("--read", "rows that --json wrote", file)
 
 
 def _part(row: Row) -> str:
     """The part to which a row belongs."""
+    if row.get("part") == "strangers":
+        return "strangers"
     return {0: "right", 1: "single"}.get(len(row["faults"]), "several")
 
 
@@ -166,7 +186,12 @@ def _right(rows: Sequence[Row]) -> None:
         _listed("right, but a cause was named", [r for r in rows if r["causes"]])
 
 
-SHOWN = {"single": _single, "several": _several, "right": _right}
+def _strangers(rows: Sequence[Row]) -> None:
+    if rows:
+        print(f"\n{of_strangers.text(rows)}", flush=True)
+
+
+SHOWN = {"single": _single, "several": _several, "right": _right, "strangers": _strangers}
 
 
 def _shown(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> None:

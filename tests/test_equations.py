@@ -1,11 +1,17 @@
 """Tracing a step, deriving its backward pass, and what is printed of it."""
 
+import ctypes
+import re
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
 
 import throughtime as tt
 from derived_cells import BUILT_IN, CELLS, made
 from throughtime.equations import TEXT, LiveExample, Writer
+from throughtime.equations.c_code import C
 
 DEFINED = {**CELLS, **{name: derived.definition for name, (derived, _) in BUILT_IN.items()}}
 
@@ -142,3 +148,76 @@ def test_other_libraries_see_the_lines_of_the_step():
     before = sys.gettrace()
     tt.derive(BUILT_IN["RNN"][0])
     assert sys.gettrace() is before
+
+
+COMPILER = next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler")
+def test_the_printed_c_compiles_and_gives_every_gradient(tmp_path):
+    """All cells in one file, whose arrays are checked for bounds by the sizes they are given."""
+    made_cells = {name: tt.derive(made(definition)) for name, definition in DEFINED.items()}
+    for name, derivation in made_cells.items():
+        word = "".join(c if c.isalnum() else "_" for c in name)
+        source, library = tmp_path / f"{word}.c", tmp_path / f"{word}.so"
+        source.write_text(derivation.c)
+        flags = ["-O1", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror", "-shared", "-fPIC"]
+        subprocess.run(
+            [COMPILER, "-std=c99", *flags, str(source), "-o", str(library), "-lm"], check=True
+        )
+        _same_as_numpy(derivation, ctypes.CDLL(str(library)))
+
+
+def _same_as_numpy(derivation, library):
+    backward, example = derivation.backward, LiveExample(derivation.backward)
+    trace, name = backward.trace, derivation.name
+    p = [example.parameters[node.number] for node in trace.parameters.values()]
+    state, tapes = [a[0] for a in example.initial.values()], []
+    texts = re.findall(r"void (\w+)\(([^)]*)\) \{", derivation.c)
+    words = {n: [w.strip().rpartition("*") for w in a.split(",")] for n, a in texts}
+    shapes = {n.removesuffix("_t"): node.shape for node, n in _named(backward)}
+    names = [trace.inputs.name, *(f"{s}_before" for s in trace.states), *trace.parameters]
+    for t in range(len(example.inputs)):
+        values = dict(zip(names, [example.inputs[t, 0], *state, *p], strict=True))
+        for constant, _, word in words[f"{name}_step"]:
+            if "const" not in constant:
+                own = word.removesuffix("_after")
+                values[word] = np.full(_shape_of(own, shapes, trace), np.nan)
+        _call(library, f"{name}_step", words, values)
+        tapes.append(values)
+        state = [values.get(f"{s}_after", values.get(s)) for s in trace.after]
+    gradient = {f"d{n}": np.zeros(node.shape) for n, node in trace.parameters.items()}
+    writer = Writer(backward, C)
+    arriving = {n: writer.names[node.number] for n, node in backward.arriving.items()}
+    dstate = {n: a[0] for n, a in example.of_final.items()}
+    first = next(iter(trace.states))
+    for t in reversed(range(len(example.inputs))):
+        dstate[first] = dstate[first] + example.of_output[t, 0]
+        values = tapes[t] | gradient | {arriving[n]: dstate[n] for n in dstate}
+        for n, node in (*trace.states.items(), (trace.inputs.name, trace.inputs)):
+            word = f"d{n}" if node is trace.inputs else f"d{n}_before"
+            values[word] = np.full(node.shape, np.nan)
+        _call(library, f"{name}_step_backward", words, values)
+        dstate = {n: values[f"d{n}_before"] for n in trace.states}
+    lines = {line.of.number: example.deltas[line.delta.number] for line in backward.lines}
+    for n, node in trace.parameters.items():
+        wanted = lines[node.number]
+        np.testing.assert_allclose(gradient[f"d{n}"], wanted, rtol=1e-9, atol=1e-12, err_msg=n)
+
+
+def _named(backward):
+    nodes = {node.number: node for node in backward.trace.graph.nodes}
+    return [(nodes[number], name) for number, name in Writer(backward, C).names.items()]
+
+
+def _shape_of(word, shapes, trace):
+    return shapes[word] if word in shapes else trace.after[word].shape
+
+
+def _call(library, function, words, values):
+    pointer = ctypes.POINTER(ctypes.c_double)
+    arrays = []
+    for _, _, word in words[function]:
+        values[word] = np.ascontiguousarray(values[word], dtype=np.float64)
+        arrays.append(values[word].ctypes.data_as(pointer))
+    getattr(library, function)(*arrays)

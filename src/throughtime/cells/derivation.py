@@ -18,6 +18,7 @@ from throughtime.equations import (
     LiveExample,
     Writer,
     Written,
+    as_c,
     as_latex,
     as_numpy,
     as_text,
@@ -64,6 +65,11 @@ class CellDerivation:
     def numpy(self) -> str:
         """Both passes as NumPy functions of one step, which run."""
         return as_numpy(self.backward, self.name)
+
+    @property
+    def c(self) -> str:
+        """Both passes as C functions of one step, which compile."""
+        return as_c(self.backward, self.name)
 
     @property
     def latex(self) -> str:

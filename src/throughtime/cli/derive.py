@@ -22,6 +22,7 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("cell", metavar="FILE.py[:NAME]", help="file, and name of the cell in it")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--numpy", action="store_true", help="as NumPy functions, which run")
+    form.add_argument("--c", action="store_true", help="as C functions, which compile")
     form.add_argument("--latex", action="store_true", help="as LaTeX")
     parser.add_argument(
         "--check", action="store_true", help="each line beside a numerical derivative"
@@ -52,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     if name and name not in found:
         refuse(args.cell, "one of " + ", ".join(found), repr(name))
     derivation = derive(found[name or next(iter(found))], **dict(map(_size, args.size)))
-    print(derivation.numpy if args.numpy else derivation.latex if args.latex else derivation)
+    chosen = next((form for form in ("numpy", "c", "latex") if getattr(args, form)), "text")
+    print(getattr(derivation, chosen))
     if not args.check:
         return 0
     print("Each line beside a numerical derivative, at its largest entry:")

@@ -6,6 +6,7 @@ A user writes the forward step of one sequence in NumPy. `trace` turns it into a
 
 from throughtime.equations import operations  # fills the table of operations
 from throughtime.equations.backward import BackwardPass, Line, derive_backward
+from throughtime.equations.c_code import as_c
 from throughtime.equations.functions import (
     gelu,
     logsumexp,
@@ -43,6 +44,7 @@ __all__ = [
     "Trace",
     "Writer",
     "Written",
+    "as_c",
     "as_latex",
     "as_numpy",
     "as_text",

@@ -214,7 +214,7 @@ def names_of(
         if node.operation in REUSED:
             of = node.operands[0]
             word = (names.get(of.number) or _leaf_name(of)).removesuffix("_t")
-            made = f"{node.operation}_{word}" if word else node.operation
+            made = f"{node.operation}_{word}" if word else _free(node.operation, taken)
         elif several:
             made = "a"
         else:

@@ -173,7 +173,7 @@ class Writer:
         for node in reachable(self.trace.after.values()):
             if node.leaf or node.number not in self.names or node.number in done:
                 continue
-            parts = self._parts(node)
+            parts = self.parts(node)
             done |= {part.number for part in parts}
             if len(parts) > 1:
                 left = ", ".join(self.names[part.number] for part in parts)
@@ -268,7 +268,7 @@ class Writer:
     def _joins(self, line: Line) -> bool:
         return line.delta.operands[0].operation == "concatenate"
 
-    def _parts(self, node: Node) -> list[Node]:
+    def parts(self, node: Node) -> list[Node]:
         """All parts of a value, where they are equally long, named and cover it."""
         if node.operation != "part":
             return [node]
@@ -345,7 +345,7 @@ def as_numpy(backward: BackwardPass, name: str) -> str:
     before = [writer.names[node.number] for node in trace.states.values()]
     parameters = list(trace.parameters)
     x = writer.names[trace.inputs.number]
-    kept = _kept(backward, writer)
+    kept = list(kept_names(backward, writer).values())
     after = [writer.expression(node) for node in trace.after.values()]
     arriving = [writer.names[node.number] for node in backward.arriving.values()]
     gradients = [f"d{parameter}" for parameter in parameters]
@@ -384,7 +384,7 @@ def as_numpy(backward: BackwardPass, name: str) -> str:
     return "\n".join([*rows[:at], comment, *rows[at:]]) + "\n"
 
 
-def _kept(backward: BackwardPass, writer: Writer) -> list[str]:
+def kept_names(backward: BackwardPass, writer: Writer) -> dict[int, str]:
     """The names of the forward values that the backward pass reuses."""
     ends = [line.delta for line in backward.lines]
     of_forward = {node.number for node in reachable(backward.trace.after.values())}
@@ -402,4 +402,4 @@ def _kept(backward: BackwardPass, writer: Writer) -> list[str]:
     for end in ends:
         for operand in end.operands:
             look(operand)
-    return [used[number] for number in sorted(used)]
+    return {number: used[number] for number in sorted(used)}

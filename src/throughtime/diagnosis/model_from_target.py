@@ -7,19 +7,15 @@ loss can be wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
-import numpy as np
-
-from throughtime.arrays import Array
+from throughtime.diagnosis.layout_search import GuessSearch, LossAtPoints
 from throughtime.diagnosis.mutants.layout import Guess, Layout, with_every
 from throughtime.diagnosis.mutants.model import Model
-from throughtime.diagnosis.tolerances import POINT_BESIDE, SAME_LOSS
-from throughtime.gradcheck import Evaluator, Target
+from throughtime.gradcheck import Target
 
 
 @dataclass(frozen=True)
@@ -49,10 +45,10 @@ def model_from_target(target: Target) -> ModelFromTarget:
     layout = getattr(target, "layout", None)
     if layout is None:
         return ModelFromTarget(None)
-    points = _Points(target)
+    points = LossAtPoints(target)
     try:
         if isinstance(layout, Guess):
-            return _guessed(target, layout, points)
+            return _guessed(layout, points)
         found = points.model(layout)
     except ValueError as problem:
         return ModelFromTarget(None, (f"The layout does not fit: {problem}.",))
@@ -61,70 +57,21 @@ def model_from_target(target: Target) -> ModelFromTarget:
     return ModelFromTarget(None, (_why_not(layout, points),))
 
 
-class _Points:
-    """The target's loss at two points, with which a network's loss is compared."""
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
-        evaluator = Evaluator(target)
-        self.here = evaluator.loss()
-        with moved(target.parameters):
-            self.beside = evaluator.loss()
-        kinds = {array.dtype.name for array in target.parameters.values()}
-        self.tolerance = max(SAME_LOSS.get(kind, SAME_LOSS["float64"]) for kind in kinds)
-
-    def model(self, layout: Layout) -> Model | None:
-        """The network that a layout describes, if it has the target's loss at both points."""
-        found = layout.model(self.target.parameters)
-        if not self._equal(found.value(), self.here):
-            return None
-        with moved(self.target.parameters):
-            beside = layout.model(self.target.parameters).value()
-        return found if self._equal(beside, self.beside) else None
-
-    def first(self, layouts: Iterable[Layout]) -> tuple[Layout, Model] | None:
-        """The first layout with the target's loss; those that do not fit its shapes are skipped."""
-        for layout in layouts:
-            try:
-                if found := self.model(layout):
-                    return layout, found
-            except ValueError:
-                continue
-        return None
-
-    def _equal(self, a: float, b: float) -> bool:
-        return abs(a - b) <= self.tolerance * max(1.0, abs(a), abs(b))
-
-
-@contextmanager
-def moved(parameters: Mapping[str, Array]) -> Iterator[None]:
-    """Moves the parameters to a nearby point, and back again bit for bit."""
-    kept = {name: array.copy() for name, array in parameters.items()}
-    rng = np.random.default_rng(0)
-    try:
-        for array in parameters.values():
-            size = float(np.abs(array).mean()) or 1.0
-            array += (POINT_BESIDE * size * rng.standard_normal(array.shape)).astype(array.dtype)
-        yield
-    finally:
-        for name, array in parameters.items():
-            array[...] = kept[name]
-
-
-def _guessed(target: Target, guess: Guess, points: _Points) -> ModelFromTarget:
-    shapes = {name: array.shape for name, array in target.parameters.items()}
-    fitting = points.first(guess.layouts(shapes))
-    if fitting is None:
+def _guessed(guess: Guess, points: LossAtPoints) -> ModelFromTarget:
+    search = GuessSearch(points, guess)
+    found = search.run()
+    if found is None:
+        shapes = {name: array.shape for name, array in points.target.parameters.items()}
         names = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         why = f"No layout that was tried has your loss, with the parameters {names}."
         return ModelFromTarget(None, (why,))
-    layout, model = fitting
+    layout, model = found
     return ModelFromTarget(
         model, (f"The layout was guessed, and has your loss: {described(layout)}.",)
     )
 
 
-def _why_not(layout: Any, points: _Points) -> str:
+def _why_not(layout: Any, points: LossAtPoints) -> str:
     """Why a layout is not used: whether another loss would agree, or another layout."""
     value = layout.model(points.target.parameters).value()
     if not isinstance(layout, Layout):  # of a network of our own, or of a torch module

@@ -92,6 +92,16 @@ SAME_LOSS = {"float64": 1e-9, "float32": 3e-5}
 # How far the second point lies at which losses are compared, as a share of each tensor's mean size.
 POINT_BESIDE = 0.1
 
+# The search for a layout: networks that are run forwards, of which most take half a millisecond.
+MOST_TRIES = 6_000
+LEAST_TRIES = 300  # of any network
+WORK_OF_A_GUESS = 2e9  # multiplications, where more than the least are run
+# What is added to p in log(p + ε), as far as people write it and float64 shows it.
+USUAL_EPSILONS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-9, 1e-10, 1e-12, 1e-4, 1e-3)
+WITHIN_AN_EPSILON = 1e-2  # of the loss: no such number changes it by more
+# Of a ratio of losses at several points: with more of a spread, none is near another.
+NEAR_RATIO = 0.1
+
 # The search for mutants.
 
 # Gradients are one, relative to a block's largest entry, by their precision: what rounding may do.

@@ -43,6 +43,7 @@ USUAL_ORDERS = {
 }
 LONGEST_KEY = 20  # letters of a gate's name: "candidate_gate", with some to spare
 MOST_KEYS = 9  # names that differ in one part: more are no gates
+MOST_KEY_SETS = 500  # the shortest
 
 # One name for each gate, in an order that all groups have; "" where a gate has none.
 Group: TypeAlias = tuple[str, ...]
@@ -96,7 +97,8 @@ def _key_sets(held: list[dict[str, str]], gates: int) -> list[tuple[str, ...]]:
     for own in held:
         for keys in combinations(own, gates):
             sets.setdefault(frozenset(keys), keys)
-    return sorted(sets.values(), key=lambda keys: sum(map(len, keys)))
+    ranked = sorted(sets.values(), key=lambda keys: sum(map(len, keys)))
+    return ranked[:MOST_KEY_SETS]
 
 
 def _groups(
@@ -104,8 +106,9 @@ def _groups(
 ) -> Iterator[Group]:
     """The groups with these keys, and the vectors that all gates but one have; none overlap."""
     taken: set[str] = set()
-    whole = [own for own in held if set(keys) <= set(own)]
-    partly = [own for own in held if len(set(keys) & set(own)) == len(keys) - 1 > 1]
+    counted = [(sum(key in own for key in keys), own) for own in held]
+    whole = [own for count, own in counted if count == len(keys)]
+    partly = [own for count, own in counted if count == len(keys) - 1 > 1]
     for own in (*whole, *partly):
         group = tuple(own.get(key, "") for key in keys)
         names = {name for name in group if name}

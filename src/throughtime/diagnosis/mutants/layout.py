@@ -403,7 +403,7 @@ class Guess:
             if not readings:
                 continue
             for order, cell in itertools.product(orders, cells):
-                names = {"U": "", "b": "", **one.names(order)}
+                names = {"U": "", "b": "", **one.names(order), "layers": len(one.layers)}
                 options = {**names, **one.options, **self.run, "loss": Loss("given")}
                 yield Structure(Layout(cell, order, x.x, None, **options), readings)
 

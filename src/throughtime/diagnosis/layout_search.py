@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from throughtime.arrays import Array
+from throughtime.arrays import Array, Shape
 from throughtime.diagnosis.mutants.layout import Guess, Layout, Structure, reductions
 from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.diagnosis.mutants.model import Model
@@ -23,6 +25,7 @@ from throughtime.diagnosis.tolerances import (
     DRAWN_PARAMETERS,
     LEAST_TRIES,
     MOST_TRIES,
+    NEAREST_AMONG,
     POINT_BESIDE,
     SAME_LOSS,
     STEP_OVERHEAD,
@@ -47,7 +50,7 @@ class LossAtPoints:
                     self.losses.append(evaluator.loss())
             except (CheckError, ArithmeticError, ValueError):
                 continue  # it has no loss there
-            self.points.append(lambda point=point: point(target.parameters))
+            self.points.append(partial(point, target.parameters))
         kinds = {array.dtype.name for array in target.parameters.values()}
         self.tolerance = max(SAME_LOSS.get(kind, SAME_LOSS["float64"]) for kind in kinds)
 
@@ -61,13 +64,28 @@ class LossAtPoints:
         found = layout.model(self.target.parameters)
         if not self.equal(found.value(), self.here):
             return None
-        return found if all(map(self.equal, self.values(layout), self.losses)) else None
+        values = (model.value() for model in self._models(layout))
+        return found if all(map(self.equal, values, self.losses)) else None
 
-    def values(self, layout: Layout) -> Iterator[float]:
-        """A layout's loss at every point."""
+    def candidates(self, layouts: Iterable[Layout]) -> Iterator[Candidate]:
+        """These layouts, with their losses at every point."""
+        for layout in layouts:
+            try:
+                models = list(self._models(layout))
+            except ValueError:
+                continue
+            values, squares = ([one.value() for one in models], [one.squares() for one in models])
+            yield Candidate(
+                layout, layout.loss, layout.targets, np.array(values), np.array(squares)
+            )
+
+    def _models(self, layout: Layout) -> Iterator[Model]:
+        """The network of a layout at every point, run forwards."""
         for point in self.points:
             with point():
-                yield layout.model(self.target.parameters).value()
+                model = layout.model(self.target.parameters)
+                model.forward()
+            yield model
 
     def first(self, layouts: Iterable[Layout]) -> tuple[Layout, Model] | None:
         """The first layout with the target's loss; those that do not fit its shapes are skipped."""
@@ -113,6 +131,21 @@ def drawn(parameters: Mapping[str, Array]) -> Iterator[None]:
             array[...] = kept[name]
 
 
+class Candidate(NamedTuple):
+    """A layout with its loss at every point, and Σ w² over its matrices there."""
+
+    structure: Layout
+    loss: Loss
+    targets: Any
+    values: Array
+    squares: Array
+
+    @property
+    def layout(self) -> Layout:
+        """All of it."""
+        return replace(self.structure, loss=self.loss, targets=self.targets)
+
+
 @dataclass
 class GuessSearch:
     """One search for the layout of a target.
@@ -139,12 +172,36 @@ class GuessSearch:
                     continue
         return None
 
+    def candidates(self) -> Iterator[Candidate]:
+        """The first of what was tried, with the losses at every point."""
+        tried = list(islice(self.guess.structures(*self._given()), min(self.tries, NEAREST_AMONG)))
+        made: list[tuple[Layout, Loss, Array]] = []
+        columns: list[list[tuple[float, float]]] = []
+        for point in self.points.points:
+            with point():
+                columns.append([])
+                for structure in tried:
+                    model = self._run(structure.layout)
+                    if model is None:
+                        continue
+                    squares, penalty = model.squares(), model.penalty()
+                    for reading in structure.readings:
+                        for loss, value in self._values(reading, model):
+                            columns[-1].append((value + penalty, squares))
+                            if len(columns) == 1:
+                                made.append((structure.layout, loss, reading.targets))
+        for one, *numbers in zip(made, *columns, strict=True):
+            yield Candidate(*one, *np.array(numbers).T)
+
+    def _given(self) -> tuple[dict[str, Shape], int | None]:
+        target = self.points.target
+        return {name: array.shape for name, array in target.parameters.items()}, target.steps
+
     def _structures(self) -> Iterator[Structure]:
         """What is tried, as long as it is worth its time."""
         parameters = self.points.target.parameters
-        shapes = {name: array.shape for name, array in parameters.items()}
         most = MOST_TRIES
-        for structure in self.guess.structures(shapes, self.points.target.steps):
+        for structure in self.guess.structures(*self._given()):
             if self.tries >= most:
                 return
             self.tries += 1
@@ -156,12 +213,12 @@ class GuessSearch:
 
     def _fitting(self, structure: Structure) -> Iterator[Layout]:
         """The structure with each loss that is the target's at the parameters as they stand."""
-        outputs = self._outputs(structure.layout)
-        if outputs is None:
+        model = self._run(structure.layout)
+        if model is None:
             return
-        y, lengths, penalty = outputs
+        penalty = model.penalty()
         for reading in structure.readings:
-            for loss, value in self._values(reading, y, lengths):
+            for loss, value in self._values(reading, model):
                 near = abs(value + penalty - self.points.here)
                 if self.points.equal(value + penalty, self.points.here):
                     yield replace(structure.layout, loss=loss, targets=reading.targets)
@@ -170,23 +227,22 @@ class GuessSearch:
                         own = replace(loss, epsilon=epsilon)
                         yield replace(structure.layout, loss=own, targets=reading.targets)
 
-    def _outputs(self, layout: Layout) -> tuple[Array, Array, float] | None:
-        """The network's outputs, the lengths, and its L2 term; None if the layout does not fit."""
+    def _run(self, layout: Layout) -> Model | None:
+        """The network of a layout that has no loss yet; None if the layout does not fit."""
         try:
             with np.errstate(all="ignore"):
                 model = layout.model(self.points.target.parameters)
-                y = model.forward().y
+                model.forward()
         except ValueError:
             return None
-        return y, model.data.lengths, model.penalty()
+        return model
 
-    def _values(
-        self, reading: TargetReading, y: Array, lengths: Array
-    ) -> Iterator[tuple[Loss, float]]:
+    def _values(self, reading: TargetReading, model: Model) -> Iterator[tuple[Loss, float]]:
         """Every reduction of a loss, with its value."""
+        y = model.forward().y
         key = (reading.loss, *y.shape)
         if key not in self._reduced:
-            self._reduced[key] = _Reduced.of(reading.loss, y.shape, lengths)
+            self._reduced[key] = _Reduced.of(reading.loss, y.shape, model.data.lengths)
         with np.errstate(all="ignore"):
             e, _ = reading.loss.errors(y, reading.targets)
             yield from self._reduced[key].values(e)
@@ -211,4 +267,3 @@ class _Reduced(NamedTuple):
         found = self.rows @ errors.ravel()
         found = np.where(self.roots, np.sqrt(np.abs(found)), found)
         return zip(self.losses, found.tolist(), strict=True)
-

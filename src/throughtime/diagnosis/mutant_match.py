@@ -10,7 +10,11 @@ from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import Match, explain, passes
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.observed import standing
-from throughtime.diagnosis.tolerances import CONFIDENCE_IN_PART, CONFIDENCE_WHOLE
+from throughtime.diagnosis.tolerances import (
+    CONFIDENCE_IN_PART,
+    CONFIDENCE_WHOLE,
+    SAME_GRADIENT,
+)
 from throughtime.gradcheck import Cause
 
 
@@ -30,7 +34,8 @@ def by_mutants(study: Study) -> tuple[list[Cause], list[str], bool]:
     # Where no mutant is found, experiments need the other half of the budget.
     budget = study.budget.part(passes(known.model), share=0.5)
     budget.announce("diagnosis", "mutant")
-    matches = explain(known.model, kept, budget=budget)
+    error = SAME_GRADIENT["float32"] if known.rounded else None
+    matches = explain(known.model, kept, budget=budget, error=error)
     if not matches:
         return [], notes, False
     best = matches[0]

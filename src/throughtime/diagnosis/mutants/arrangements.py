@@ -168,8 +168,9 @@ class _Assigned:
     def likely(self) -> float:
         """How many names speak for their roles; two matrices of one orientation are likelier."""
         spoken = sum(item.speaks_for(k) for k, item in self.items.items() if k in SPEAKS_FOR)
-        turned = self.options.get("recurrent_transposed", self.options["transposed"])
-        return spoken - 0.5 * (turned != self.options["transposed"])
+        one = bool(self.options["transposed"])
+        other = bool(self.options.get("recurrent_transposed", one))
+        return spoken - 0.5 * (one != other)
 
     def has_its_gates(self, order: str) -> bool:
         """Whether only the candidate lacks a peephole."""

@@ -232,8 +232,8 @@ class Layout:
     def _name(self, names: Names, directed: tuple[int, int], letter: str = "") -> tuple[str, bool]:
         """The tensor that holds a gate of a directed layer, and whether it holds no other."""
         layer, direction = directed
-        several = isinstance(names, tuple)
-        own = names[layer * self.directions + direction] if several else names
+        place = layer * self.directions + direction
+        own = names[place] if isinstance(names, tuple) else names
         if isinstance(own, Mapping):
             if letter not in own:
                 refuse("layout", f"a name for each gate of {self.order!r}", ", ".join(own))
@@ -397,7 +397,8 @@ class Guess:
             yield from self._held(one, one.orders[LIKELY_ORDERS:], data)
 
     def _held(self, one: Arrangement, orders: Any, data: Readings) -> Iterator[Structure]:
-        cells = [replace(cell, peepholes=True) if "p" in one.items else cell for cell in VARIANTS[one.kind]]
+        peepholes = {"peepholes": True} if "p" in one.items else {}
+        cells = [replace(cell, **peepholes) for cell in VARIANTS[one.kind]]
         for x in data.of_inputs(one.features):
             readings = data.of_targets(x, one.outputs)
             if not readings:
@@ -423,7 +424,8 @@ def reductions(summed: Loss) -> Iterator[Loss]:
     squares = summed.kind == "squared_error"
     ways = list(itertools.product(("mean", "sum"), ("mean", "sum")))
     outputs = ("sum", "mean") if summed.kind in ("softmax", "weighted") else ("mean", "sum")
-    for share, half, (time, batch) in itertools.product(outputs, (False, True)[: 1 + squares], ways):
+    halves = (False, True) if squares else (False,)
+    for share, half, (time, batch) in itertools.product(outputs, halves, ways):
         if not (summed.last and time == "sum"):
             yield replace(summed, time=time, batch=batch, outputs=share, half=half)
     if squares:

@@ -256,8 +256,15 @@ class Model:
 
     def penalty(self) -> float:
         """The L2 term."""
+        if not self.decay:
+            return 0.0
         squares = sum(float((w * w).sum()) for b, w in self.blocks.items() if self.decays(b))
         return self.decay / 2 * squares
+
+    def squares(self) -> float:
+        """Σ w² over all matrices."""
+        matrices = (w for block, w in self.blocks.items() if block.kind in "WURVE")
+        return float(sum((w * w).sum() for w in matrices))
 
     def forward(self) -> Forward:
         """The forward pass, which is run only once."""

@@ -104,7 +104,8 @@ class Readings:
         steps = self.steps
         if "T" not in sizes and steps is None and axes:
             return False
-        return sizes.get("I", 1) == features and sizes.get("T", 1) == (steps or sizes.get("T", 1))
+        long = sizes.get("T", 1)
+        return bool(sizes.get("I", 1) == features and long == (steps or long))
 
     def _classes(self, array: Array) -> int:
         """How many classes there are at least; more than any number of them if it holds none."""

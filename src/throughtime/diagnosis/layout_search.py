@@ -218,14 +218,23 @@ class GuessSearch:
             return
         penalty = model.penalty()
         for reading in structure.readings:
+            near = False
             for loss, value in self._values(reading, model):
-                near = abs(value + penalty - self.points.here)
+                apart = abs(value + penalty - self.points.here)
+                near = near or apart <= WITHIN_AN_EPSILON * abs(value)
                 if self.points.equal(value + penalty, self.points.here):
                     yield replace(structure.layout, loss=loss, targets=reading.targets)
-                elif loss.kind in ("softmax", "binary") and near <= WITHIN_AN_EPSILON * abs(value):
-                    for epsilon in USUAL_EPSILONS:
-                        own = replace(loss, epsilon=epsilon)
-                        yield replace(structure.layout, loss=own, targets=reading.targets)
+            if near and reading.loss.kind in ("softmax", "binary"):
+                for loss in self._with_epsilon(reading, model):
+                    yield replace(structure.layout, loss=loss, targets=reading.targets)
+
+    def _with_epsilon(self, reading: TargetReading, model: Model) -> Iterator[Loss]:
+        """The same losses with log(p + ε), where they are the target's."""
+        for epsilon in USUAL_EPSILONS:
+            own = reading._replace(loss=replace(reading.loss, epsilon=epsilon))
+            for loss, value in self._values(own, model):
+                if self.points.equal(value + model.penalty(), self.points.here):
+                    yield loss
 
     def _run(self, layout: Layout) -> Model | None:
         """The network of a layout that has no loss yet; None if the layout does not fit."""

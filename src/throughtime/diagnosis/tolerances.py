@@ -95,7 +95,7 @@ POINT_BESIDE = 0.1
 # The search for a layout: networks that are run forwards, of which most take half a millisecond.
 MOST_TRIES = 6_000
 LEAST_TRIES = 300  # of any network
-NEAREST_AMONG = 1_000  # of them, where none has the loss
+NEAREST_AMONG = 400  # of them, where none has the loss
 WORK_OF_A_GUESS = 2e9  # multiplications, where more than the least are run
 # What is added to p in log(p + ε), as far as people write it and float64 shows it.
 USUAL_EPSILONS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-9, 1e-10, 1e-12, 1e-4, 1e-3)

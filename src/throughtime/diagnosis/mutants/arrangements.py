@@ -238,15 +238,21 @@ class _Roles:
                             yield {"W": W, "U": U}, held, units, columns
 
     def _recurrent(self, item: Item) -> bool:
-        """Whether it may be W or U; where layers are numbered, they have these."""
-        numbered = len(self.stack.layers) > 1
-        return "" not in item.names and not (numbered and item.names[0] in self.stack.rest)
+        """Whether it may be W or U."""
+        return "" not in item.names and self._of_layer(item)
+
+    def _of_layer(self, item: Item) -> bool:
+        """Whether it may belong to a layer: where these are numbered, by its number."""
+        return len(self.stack.layers) == 1 or not set(item.names) & set(self.stack.rest)
+
+    def _beside(self, item: Item) -> bool:
+        return not item.own and (len(self.stack.layers) == 1 or item.names[0] in self.stack.rest)
 
     def _below(self, left: list[Item], features: int) -> Iterator[tuple[dict[str, Item], int]]:
         """The embedding, or none, and how many numbers or classes inputs have."""
         for E in left:
             classes, inner = E.shape
-            if not E.own and inner == features and self.data.may_be_classes(classes):
+            if self._beside(E) and inner == features and self.data.may_be_classes(classes):
                 yield {"E": E}, classes
         if self.data.may_have(features):
             yield {}, features
@@ -259,7 +265,7 @@ class _Roles:
             yield {}, {}, self.data.outputs
             return
         for V in left:
-            if V.own:
+            if not self._beside(V):
                 continue
             for turned in (False, True):
                 outputs, inner = V.turned(turned)
@@ -296,10 +302,13 @@ class _Roles:
             ):
                 yield pairs
 
+    def _allowed(self, role: str, item: Item) -> bool:
+        return self._beside(item) if role == "d" else self._of_layer(item)
+
     def _has(self, role: str, item: Item, size: int, units: int) -> bool:
         """Whether an array has a role's size, or each of a group has that of one gate."""
-        if "" in item.names and role != "p":
+        if ("" in item.names and role != "p") or not self._allowed(role, item):
             return False
         if item.own:
-            return role != "d" and item.size == units
+            return item.size == units
         return item.size == size

@@ -150,6 +150,7 @@ def described(layout: Layout) -> str:
     words["bidirectional"] = layout.directions > 1
     if layout.fixed_head is not None:
         words["head"] = "a matrix that is no parameter"
+    words["first_units"] = layout.first_units
     prefix = "half_" if loss.half else "root_" if loss.root else ""
     words |= {"loss": prefix + kind, "time": loss.time, "batch": loss.batch}
     usual = Loss(kind).outputs if kind == "softmax" else ""

@@ -9,8 +9,6 @@ from itertools import permutations
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from throughtime.arrays import Shape
 from throughtime.diagnosis.mutants.gate_names import (
     Group,
@@ -102,11 +100,18 @@ class Arrangement:
         return held
 
 
-def _in_layer(item: Item, order: str, layer: Mapping[str, str]) -> str | dict[str, str]:
+class NamesByGate(dict[str, str]):
+    """From a gate's letter to a name; unlike a dict it can be a part of a key."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+
+def _in_layer(item: Item, order: str, layer: Mapping[str, str]) -> str | NamesByGate:
     if not item.own:
         return layer[item.names[0]]
     pairs = zip(order, item.names, strict=True)
-    return {letter: layer[name] for letter, name in pairs if name}
+    return NamesByGate({letter: layer[name] for letter, name in pairs if name})
 
 
 def arrangements(shapes: Mapping[str, Shape], data: Readings) -> Iterator[Arrangement]:
@@ -274,7 +279,7 @@ class _Roles:
         if self.data.may_give(units):
             yield {}, {}, units
         if units > 1:
-            yield {}, {"fixed_head": (np.eye(1, units), None)}, 1
+            yield {}, {"first_units": 1}, 1
 
     def _vectors(
         self,

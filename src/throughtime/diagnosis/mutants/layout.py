@@ -62,6 +62,7 @@ class Layout:
         V, d: names of the head's matrix and bias; "" for none.
         head_transposed: whether the head computes h V.
         fixed_head: V (O, H) and d (O,) or None, of a head that is no parameter.
+        first_units: how many of the first units of h the loss sees, instead of a head; 0: all.
         E: name of the matrix (classes, I) whose rows are the inputs' embeddings; "" for none.
         layers: how many layers are stacked.
         directions: 1, or 2 where each layer also runs backwards through time.
@@ -91,6 +92,7 @@ class Layout:
     d: str = ""
     head_transposed: bool = False
     fixed_head: tuple[Any, Any] | None = None
+    first_units: int = 0
     E: str = ""
     layers: int = 1
     directions: int = 1
@@ -132,6 +134,8 @@ class Layout:
 
     def _constants(self, seen: int) -> Blocks:
         """The head that is no parameter."""
+        if self.first_units:
+            return {Block(HEAD, "V", 0): np.eye(self.first_units, seen)}
         if self.fixed_head is None:
             return {}
         V, d = self.fixed_head

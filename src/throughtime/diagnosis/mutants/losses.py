@@ -34,6 +34,7 @@ class Loss:
         activation: of the outputs, before an error is taken: "identity", "sigmoid", "tanh" or
             "softmax".
         epsilon: ε where a cross-entropy takes log(p + ε).
+        exact: whether the derivative knows of ε; people derive that of log p.
         scale: what all of it is multiplied with.
     """
 
@@ -46,6 +47,7 @@ class Loss:
     last: bool = False
     activation: str = "identity"
     epsilon: float = 0.0
+    exact: bool = True
     scale: float = 1.0
 
     def __post_init__(self) -> None:
@@ -103,6 +105,8 @@ class Loss:
         if self.kind == "softmax":
             p = softmax(y)
             e = -(targets * np.log(p + self.epsilon)).sum(axis=-1)
+            if not self.exact:
+                return e, p - targets
             return e, _back("softmax", p, -targets / (p + self.epsilon))
         if self.kind == "weighted":
             return (targets * y).sum(axis=-1), targets
@@ -112,15 +116,21 @@ class Loss:
         if self.kind == "binary":
             p, q = sigmoid(y), sigmoid(-y)
             e = -targets * np.log(p + self.epsilon) - (1 - targets) * np.log(q + self.epsilon)
+            if not self.exact:
+                return e.sum(axis=-1), p - targets
             slope = (1 - targets) / (q + self.epsilon) - targets / (p + self.epsilon)
             return e.sum(axis=-1), _back("sigmoid", p, slope)
-        a = _activated(self.activation, y)
+        a = self.activated(y)
         if self.kind == "absolute_error":
             e, slope = np.abs(a - targets), np.sign(a - targets)
         else:
             scale = 0.5 if self.half else 1
             e, slope = scale * (a - targets) ** 2, 2 * scale * (a - targets)
         return e.sum(axis=-1), _back(self.activation, a, slope)
+
+    def activated(self, y: Array) -> Array:
+        """The outputs as a distance sees them."""
+        return _activated(self.activation, y)
 
     def evaluate(self, y: Array, targets: Array, weights: Array) -> tuple[float, Array]:
         """The loss without an L2 term, and its derivative by the outputs (T, B, O)."""

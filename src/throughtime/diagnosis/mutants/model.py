@@ -8,7 +8,7 @@ mutations put in.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import NamedTuple, TypeAlias
 
@@ -249,6 +249,10 @@ class Model:
     def decays(self, block: Block) -> bool:
         """Whether the L2 term includes this block."""
         return bool(self.decay) and (block.kind in "WURVE" or self.decay_biases)
+
+    def with_loss(self, loss: Loss) -> Model:
+        """The same network with another loss."""
+        return replace(self, loss=loss, _deltas={}, _forward=None)
 
     def value(self) -> float:
         """The loss."""

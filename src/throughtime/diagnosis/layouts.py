@@ -44,14 +44,15 @@ def lstm(
     """The layout of an LSTM, for `Target(layout=…)`.
 
     Args:
-        inputs: numbers (T, B, I) or (T, I), or classes (T, B) or (T,).
+        inputs: numbers (T, B, I), (T, I), or (T,) where I = 1, or classes (T, B) or (T,).
         targets: classes (T, B), or numbers (T, B, O); of the last step alone, (B,) or (B, O).
         order: the gates in the order of their blocks of rows: i, f, o and the candidate, which
             may be called g, a, c or j. With one matrix for each gate, the letters in their names.
         W, U: names of the matrices that multiply x_t and h_{t−1}. "W{gate}" stands for one matrix
-            for each gate; in "W{layer}" layers are numbered from 0; in "W{direction}" 0 is forwards
-            and 1 backwards. A tuple holds one name for each layer, or for each of its directions,
-            layer after layer.
+            for each gate, and so does a dictionary from the letters in `order` to names; in
+            "W{layer}" layers are numbered from 0; in "W{direction}" 0 is forwards and 1 backwards.
+            A tuple holds one of these for each layer, or for each of its directions, layer after
+            layer.
         b: name of the bias, in the same way; None where there is none.
         cell_activation: h = o ⊙ tanh(c), or h = o ⊙ c for "identity".
         coupled: whether f = 1 − i; `order` has no f then.
@@ -60,22 +61,34 @@ def lstm(
         projection: name of R (P, H) where h = R (o ⊙ tanh(c)); None where nothing is projected.
         second_bias: name of a second bias, on the side of h_{t−1}, as in torch.
         transposed: False: z = W x, gates are rows; True: z = x W, gates are columns.
-        combined: "xh" or "hx" where `W` holds both matrices, over [x, h] or over [h, x].
+        recurrent_transposed: the same of U, where U is held in the other way.
+        combined: "xh" or "hx" where `W` holds both matrices, over [x, h] or over [h, x]; with a "1"
+            behind or in front, "xh1" … "1hx", where it holds the bias too, over a 1 there.
         layers: how many such layers are stacked.
         bidirectional: whether each of them also runs backwards through time, each sequence from
             its own end; h_t is [forwards, backwards], (2P,).
-        head, head_bias: names of the output layer's matrix (O, H) and bias; None: none.
+        head, head_bias: names of the output layer's matrix (O, H) and bias; None: none. Arrays,
+            where the output layer is no parameter of the target.
         head_transposed: whether the matrix is (H, O).
+        first_units: without an output layer, how many of the first units of h the loss sees.
         embedding: name of a matrix (classes, I) whose rows are looked up for inputs that are
             classes; None: classes are one-hot.
         loss: "softmax" (cross-entropy in nats), "squared_error", "half_squared_error",
-            "root_squared_error", "binary" (cross-entropy of σ(y)) or "weighted" (Σ targets·y).
-        time, batch, outputs: "sum" or "mean" over steps, sequences, and outputs of one step.
+            "root_squared_error", "absolute_error", "binary" (cross-entropy of σ(y)) or "weighted"
+            (Σ targets·y).
+        time, batch, outputs: "sum" or "mean" over steps, sequences, and outputs of one step; by
+            default means, but sums over the outputs of a "softmax" and over all of "weighted".
+        output_activation: "sigmoid", "tanh" or "softmax" where a squared or absolute error is that
+            of activated outputs.
+        epsilon: ε where the loss takes log(p + ε).
+        scale: what the loss is multiplied with beside that.
+        batch_first: whether inputs and targets are (B, T, ·).
         last: whether only the last step has a target.
         decay: λ of an L2 term λ/2 Σ W² over the matrices; with `decay_biases`, over biases too.
         lengths: the number of steps of every sequence (B,), where they differ.
         h0, c0: initial states (B, H), or (layers, B, H), or (layers, 2, B, H) with two directions;
             by default 0. If h is projected, h0 has size P.
+        initial_h, initial_c: names of initial states (B, H) or (H, B) that are parameters.
         mask: what the head sees of h, (T, B, H): 0 where a unit is dropped.
 
     Raises:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
+import numpy as np
+
 from throughtime.diagnosis.layout_search import GuessSearch, LossAtPoints
 from throughtime.diagnosis.mutants.layout import Guess, Layout, with_every
 from throughtime.diagnosis.mutants.losses import Loss
@@ -75,6 +77,9 @@ def _guessed(guess: Guess, points: LossAtPoints) -> ModelFromTarget:
     shapes = {name: array.shape for name, array in points.target.parameters.items()}
     names = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     why = f"No layout that was tried has your loss, with the parameters {names}"
+    if not search.tries:
+        given = [np.shape(one) for one in (guess.inputs, guess.targets)]
+        why = f"No network of the parameters {names} takes inputs {given[0]} to targets {given[1]}"
     return ModelFromTarget(None, (f"{why} ({search.tries:,} were tried). {_said(near)}".rstrip(),))
 
 

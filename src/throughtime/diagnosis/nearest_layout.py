@@ -7,7 +7,7 @@ first and the last make a layout; the rest is said.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
@@ -19,12 +19,15 @@ from throughtime.diagnosis.layout_search import Candidate, LossAtPoints
 from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.tolerances import (
+    MOST_MULTIPLES_OF_A_LOSS,
     NEAR_RATIO,
     ROUNDED_RATIO,
     SAME_DECAY,
     SAME_DIFFERENCE,
     SAME_RATIO,
 )
+
+UNNAMED = 1_000_000  # the rank of a factor that is none of the known ones
 
 
 class Nearest(NamedTuple):
@@ -53,10 +56,10 @@ def nearest(candidates: Iterable[Candidate], points: LossAtPoints) -> Nearest:
     with np.errstate(all="ignore"):
         ratios = theirs / values
         spread = _spread(ratios)
-        for k in _below(spread, SAME_RATIO):
-            scaled = _scaled(found[k], float(ratios[k, 0]), points)
-            if scaled is not None:
-                return scaled
+        multiples = [(found[k], float(ratios[k, 0])) for k in _below(spread, SAME_RATIO)]
+        scaled = _scaled(multiples, points)
+        if scaled is not None:
+            return scaled
         apart = np.abs(ratios - 1).max(axis=1)
         for k in _below(np.where(np.isfinite(apart), apart, np.inf), ROUNDED_RATIO):
             return _rounded(found[k], float(apart[k]), points)
@@ -70,11 +73,14 @@ def nearest(candidates: Iterable[Candidate], points: LossAtPoints) -> Nearest:
         words = f"At every point your loss is that of {{}} plus {differences[k, 0]:.6g}."
         return Nearest(words, found[k].layout)
     best = int(np.argmin(spread))
-    if spread[best] > NEAR_RATIO:
-        return Nearest()
-    low, high = sorted(ratios[best])[:: len(theirs) - 1]
-    words = f"Nearest comes {{}}: at {len(theirs)} points yours is {low:.4g} … {high:.4g} times it."
-    return Nearest(words, found[best].layout)
+    if spread[best] <= NEAR_RATIO:
+        low, high = sorted(ratios[best])[:: len(theirs) - 1]
+        words = f"At {len(theirs)} points your loss is {low:.6g} … {high:.6g} times that of {{}}."
+        return Nearest(words, found[best].layout)
+    likeliest = [k for k, one in enumerate(found) if one.structure is found[0].structure]
+    best = min(likeliest, key=lambda k: float(spread[k]))
+    words = f"The likeliest reading, {{}}, has the loss {values[best, 0]:.6g}; yours is"
+    return Nearest(f"{words} {theirs[0]:.6g}.", found[best].layout)
 
 
 def _spread(numbers: Array) -> Array:
@@ -91,18 +97,34 @@ def _below(spread: Array, limit: float) -> Iterator[int]:
         yield int(place)
 
 
-def _scaled(one: Candidate, ratio: float, points: LossAtPoints) -> Nearest | None:
-    """The layout with its loss times a factor, if that is the target's."""
-    loss = one.layout.loss
-    if loss.root or one.layout.decay or ratio <= 0:
-        return None
-    layout = replace(one.layout, loss=replace(loss, scale=loss.scale * ratio))
-    model = points.model(layout)
-    if model is None:
-        return None
-    sizes = dict(zip("TBO", model.forward().y.shape, strict=True))
-    known = (name for name, value in other_sizes(**sizes) if abs(value / ratio - 1) < SAME_RATIO)
-    named = next(known, "")
+def _scaled(multiples: list[tuple[Candidate, float]], points: LossAtPoints) -> Nearest | None:
+    """A layout with its loss times a factor, if that is the target's; the simplest factor."""
+    best: tuple[int, Nearest] | None = None
+    for one, ratio in multiples[:MOST_MULTIPLES_OF_A_LOSS]:
+        loss = one.layout.loss
+        if loss.root or one.layout.decay or ratio <= 0:
+            continue
+        layout = replace(one.layout, loss=replace(loss, scale=loss.scale * ratio))
+        model = points.model(layout)
+        if model is None:
+            continue
+        sizes = dict(zip("TBO", model.forward().y.shape, strict=True))
+        place, named = next(
+            (
+                (place, name)
+                for place, (name, value) in enumerate(other_sizes(**sizes))
+                if abs(value / ratio - 1) < SAME_RATIO
+            ),
+            (UNNAMED, ""),
+        )
+        if best is None or place < best[0]:
+            best = place, _multiplied(layout, model, ratio, named, sizes)
+    return best and best[1]
+
+
+def _multiplied(
+    layout: Layout, model: Model, ratio: float, named: str, sizes: Mapping[str, int]
+) -> Nearest:
     with_sizes = ", ".join(f"{name} = {size}" for name, size in sizes.items() if name in named)
     why = f": {named}{f' with {with_sizes}' if with_sizes else ''}?" if named else "."
     return Nearest(f"Your loss is {ratio:.6g} times that of {{}}{why}", layout, model)

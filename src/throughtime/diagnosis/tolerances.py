@@ -109,7 +109,8 @@ SAME_RATIO = 1e-5
 ROUNDED_RATIO = 2e-6
 SAME_DIFFERENCE = 1e-6
 SAME_DECAY = 1e-3
-NEAR_RATIO = 3e-3
+NEAR_RATIO = 1e-4
+MOST_MULTIPLES_OF_A_LOSS = 40  # layouts whose losses are multiples of one that is looked for
 
 # The search for mutants.
 

@@ -45,7 +45,7 @@ class Readings:
     """The data of a run, as whoever runs it holds them.
 
     Attributes:
-        inputs: numbers or classes.
+        inputs: numbers or classes; None: none are known, so that each step may have any number.
         targets: numbers or classes; None: none are known.
         steps: T; None where it is unknown.
         outputs: O of a head that is no parameter; None where there is none.
@@ -76,7 +76,7 @@ class Readings:
 
     def may_be_classes(self, classes: int) -> bool:
         """Whether the inputs may be one of so many classes."""
-        return self._classes(self._x) <= classes
+        return self.inputs is not None and self._classes(self._x) <= classes
 
     def of_inputs(self, features: int) -> list[InputReading]:
         """The ways to read the inputs as so many numbers a step, or as one of so many classes."""
@@ -90,6 +90,9 @@ class Readings:
 
     def _inputs(self, features: int) -> Iterator[InputReading]:
         x = self._x
+        if self.inputs is None:
+            yield InputReading(np.zeros((self.steps or 1, 1, features)), "")
+            return
         if 1 < self._classes(x) <= features or (self._classes(x) == 1 and x.ndim < 3):
             for axes in AXES[_long(x)]:
                 if "I" not in axes and self._fits(x, axes, 1):

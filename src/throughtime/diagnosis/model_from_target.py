@@ -51,7 +51,7 @@ def model_from_target(target: Target) -> ModelFromTarget:
     layout = getattr(target, "layout", None)
     if layout is None:
         return ModelFromTarget(None)
-    points = LossAtPoints(target)
+    points = LossAtPoints(target, declared=not isinstance(layout, Layout | Guess))
     try:
         if isinstance(layout, Guess):
             return _guessed(layout, points)

@@ -72,15 +72,24 @@ def nearest(candidates: Iterable[Candidate], points: LossAtPoints) -> Nearest:
     for k in _below(_spread(differences), SAME_DIFFERENCE):
         words = f"At every point your loss is that of {{}} plus {differences[k, 0]:.6g}."
         return Nearest(words, found[k].layout)
-    best = int(np.argmin(spread))
+    best = _closest(spread, ratios, range(len(found)))
     if spread[best] <= NEAR_RATIO:
         low, high = sorted(ratios[best])[:: len(theirs) - 1]
         words = f"At {len(theirs)} points your loss is {low:.6g} … {high:.6g} times that of {{}}."
         return Nearest(words, found[best].layout)
     likeliest = [k for k, one in enumerate(found) if one.structure is found[0].structure]
-    best = min(likeliest, key=lambda k: float(spread[k]))
+    best = _closest(spread, ratios, likeliest)
     words = f"The likeliest reading, {{}}, has the loss {values[best, 0]:.6g}; yours is"
     return Nearest(f"{words} {theirs[0]:.6g}.", found[best].layout)
+
+
+def _closest(spread: Array, ratios: Array, places: Iterable[int]) -> int:
+    """The smallest spread; of reductions of one loss, the one that is nearest by itself."""
+    known = list(places)
+    least = min(float(spread[k]) for k in known)
+    equal = [k for k in known if spread[k] <= least * (1 + SAME_DECAY) + SAME_DIFFERENCE]
+    with np.errstate(all="ignore"):
+        return min(equal or known, key=lambda k: abs(float(np.log(np.abs(ratios[k, 0])))))
 
 
 def _spread(numbers: Array) -> Array:

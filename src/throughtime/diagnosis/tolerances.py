@@ -89,6 +89,10 @@ CLEAN_SPECTRUM = 100.0
 
 # Losses are one, relative to their own size and to 1, by the precision of the parameters.
 SAME_LOSS = {"float64": 1e-9, "float32": 3e-5}
+# Times that at a point that is drawn, since states there may magnify what is rounded …
+FAR_ROUNDING = 30.0
+# … and units of a layer above which weights are drawn the smaller, so that states do not run wild.
+SMALL_LAYER = 4
 # How far the second point lies at which losses are compared, as a share of each tensor's mean size.
 POINT_BESIDE = 0.1
 

@@ -255,6 +255,23 @@ def test_the_steps_of_a_target_tell_which_axis_is_time():
     np.testing.assert_array_equal(found.model.data.x, xs.swapaxes(0, 1))
 
 
+def test_steps_may_run_from_the_last_to_the_first():
+    """As when binary numbers are added from their last digit on."""
+    p = drawn(1, W=(3, 2), U=(3, 3), V=(1, 3))
+    numbers, total = RNG.integers(2, size=(2, 6)), RNG.integers(2, size=6)
+
+    def loss():
+        h, errors = np.zeros(3), 0.0
+        for t in reversed(range(6)):
+            h = sigmoid(p["W"] @ numbers[:, t] + p["U"] @ h)
+            errors += ((sigmoid(p["V"] @ h) - total[t]) ** 2).sum()
+        return errors
+
+    found = model_from_target(target_of(p, loss, numbers, total, {}))
+    assert found.model is not None, found.notes
+    assert found.notes[0].endswith("Its steps run from the last of your inputs to the first.")
+
+
 # --- what the nearest layout differs by ---
 
 

@@ -69,7 +69,7 @@ def _guessed(guess: Guess, points: LossAtPoints) -> ModelFromTarget:
     if found is not None:
         layout, model = found
         said = f"The layout was guessed, and has your loss: {described(layout)}."
-        return ModelFromTarget(model, (said,))
+        return ModelFromTarget(model, (" ".join((said, *layout.notes)),))
     near = nearest(search.candidates(), points)
     if near.model is not None:
         said = f"The layout was guessed. {_said(near)}"

@@ -399,6 +399,11 @@ class Guess:
             yield from self._held(one, one.orders[:LIKELY_ORDERS], data)
         for one in found:
             yield from self._held(one, one.orders[LIKELY_ORDERS:], data)
+        for one in (
+            found if self.inputs is not None else ()
+        ):  # as when numbers are added, bit by bit
+            for structure in self._held(one, one.orders[:LIKELY_ORDERS], data):
+                yield structure.backwards()
 
     def _held(self, one: Arrangement, orders: Any, data: Readings) -> Iterator[Structure]:
         peepholes = {"peepholes": True} if "p" in one.items else {}
@@ -421,6 +426,13 @@ class Structure(NamedTuple):
 
     layout: Layout
     readings: list[TargetReading]
+
+    def backwards(self) -> Structure:
+        """The same with inputs and targets from their last step to their first."""
+        notes = ("Its steps run from the last of your inputs to the first.",)
+        layout = replace(self.layout, inputs=self.layout.inputs[::-1], notes=notes)
+        readings = [one._replace(targets=one.targets[::-1]) for one in self.readings]
+        return Structure(layout, readings)
 
 
 def reductions(summed: Loss) -> Iterator[Loss]:

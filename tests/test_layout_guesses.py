@@ -9,9 +9,11 @@ import pytest
 import throughtime as tt
 from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import mutants
+from throughtime.diagnosis.mutants.arrangements import arrangements
 from throughtime.diagnosis.mutants.gate_names import groupings, orders_by_name
 from throughtime.diagnosis.mutants.layout import Guess
 from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.readings import Readings
 from throughtime.diagnosis.nearest_layout import other_sizes
 
 RNG = np.random.default_rng(0)
@@ -383,6 +385,22 @@ def test_the_order_that_names_speak_for_comes_first(kind, letters, keys, order):
     orders = orders_by_name(kind, letters, keys)
     assert orders[0] == order
     assert len(set(orders)) == len(orders) == {3: 6, 4: 24}[len(letters)]
+
+
+def test_many_long_names_leave_few_arrangements():
+    shapes = {"decoder.weight": (3, 8), "decoder.bias": (3,)}
+    for layer in range(4):
+        for gate in ("forget", "input", "cell", "output"):
+            name = f"encoder.layers.{layer}.lstm.{{}}_{gate}_gate.weight"
+            shapes[name.format("x")] = (8, 8 if layer else 5)
+            shapes[name.format("h")] = (8, 8)
+            shapes[name.format("bias")] = (8,)
+    found = list(arrangements(shapes, Readings(np.zeros((6, 2, 5)), np.zeros((6, 2), int))))
+    assert {one.kind for one in found} == {"LSTM"}
+    assert {len(one.layers) for one in found} == {4}
+    assert len(found) == 4  # either orientation of W and of U
+    assert found[0].options["transposed"] == found[0].options["recurrent_transposed"]
+    assert found[0].orders[0] == "figo"
 
 
 def test_without_data_every_structure_is_listed_once():

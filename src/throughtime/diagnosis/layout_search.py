@@ -55,7 +55,7 @@ class LossAtPoints:
             try:
                 with point(target.parameters):
                     self.losses.append(evaluator.loss())
-            except (CheckError, ArithmeticError, ValueError):
+            except (CheckError, ArithmeticError, AssertionError, RuntimeError, ValueError):
                 continue  # it has no loss there
             self.points.append(partial(point, target.parameters))
         kinds = {array.dtype.name for array in target.parameters.values()}

@@ -34,6 +34,7 @@ STARTS = {  # names of initial states that are parameters
 }
 KINDS = {"RNN": "h", "LSTM": "ifgo", "GRU": "rzn", "coupled": "igo"}  # with their gates
 CANDIDATES = "gn"
+MOST_ITEMS = 8  # W, U, b, c, p, V, d and E
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,8 @@ class _Roles:
 
     def assigned(self) -> Iterator[_Assigned]:
         """Every assignment of roles."""
+        if len(self.items) > MOST_ITEMS:
+            return
         for cell, options, units, features in self._cells():
             left = [item for item in self.items if item not in cell.values()]
             for below, given in self._below(left, features):

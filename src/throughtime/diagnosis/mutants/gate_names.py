@@ -7,7 +7,7 @@ a word; a layer is a number.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import combinations, permutations
 from typing import NamedTuple, TypeAlias
 
@@ -43,7 +43,6 @@ USUAL_ORDERS = {
 }
 LONGEST_KEY = 20  # letters of a gate's name: "candidate_gate", with some to spare
 MOST_KEYS = 9  # names that differ in one part: more are no gates
-MOST_KEY_SETS = 500  # the shortest
 
 # One name for each gate, in an order that all groups have; "" where a gate has none.
 Group: TypeAlias = tuple[str, ...]
@@ -69,11 +68,13 @@ class Grouping(NamedTuple):
 def groupings(shapes: Mapping[str, Shape], gates: int) -> list[Grouping]:
     """The ways to see arrays as groups of one for each gate; those that explain most come first."""
     held = _by_template(shapes)
+    vectors = {name for name, shape in shapes.items() if len(shape) < 2 or min(shape) == 1}
+    partly = _by_keys([own for own in held if vectors.issuperset(own.values())], gates - 1)
     found: dict[frozenset[Group], Grouping] = {}
-    for keys in _key_sets(held, gates):
-        grouping = Grouping(keys, tuple(_groups(keys, held, shapes)))
-        if grouping.groups:
-            found.setdefault(frozenset(grouping.groups), grouping)
+    for keys, members in _by_keys(held, gates).items():
+        smaller = [own for some, several in partly.items() if some < keys for own in several]
+        grouping = _disjoint(tuple(members[0]), [*members, *(smaller if gates > 2 else ())])
+        found.setdefault(frozenset(grouping.groups), grouping)
     ranked = sorted(found.values(), key=lambda one: -len(one.covered))
     joined = [_joined(ranked[0], other) for other in ranked if _apart(ranked[0], other)]
     best = {frozenset(one.groups): one for one in (*joined[:2], *ranked)}
@@ -82,40 +83,45 @@ def groupings(shapes: Mapping[str, Shape], gates: int) -> list[Grouping]:
 
 def _by_template(shapes: Mapping[str, Shape]) -> list[dict[str, str]]:
     """Arrays of one shape whose names differ in one part: from that part to the name."""
-    held: dict[tuple[str, Shape], dict[str, str]] = {}
+    held: dict[tuple[str, str, Shape], dict[str, str]] = {}
     for name, shape in shapes.items():
         for start in range(len(name) + 1):
             for end in range(start, min(len(name), start + LONGEST_KEY) + 1):
-                template = f"{name[:start]}\0{name[end:]}"
-                held.setdefault((template, shape), {}).setdefault(name[start:end].lower(), name)
-    return [own for own in held.values() if 1 < len(own) <= MOST_KEYS]
+                own = held.setdefault((name[:start], name[end:], shape), {})
+                own.setdefault(name[start:end].lower(), name)
+    shortest: dict[frozenset[str], dict[str, str]] = {}
+    for own in held.values():
+        if 1 < len(own) <= MOST_KEYS:
+            names = frozenset(own.values())
+            if names not in shortest or len("".join(own)) < len("".join(shortest[names])):
+                shortest[names] = own
+    return list(shortest.values())
 
 
-def _key_sets(held: list[dict[str, str]], gates: int) -> list[tuple[str, ...]]:
-    """What may stand for the gates, the shortest first."""
-    sets: dict[frozenset[str], tuple[str, ...]] = {}
+def _by_keys(held: list[dict[str, str]], size: int) -> dict[frozenset[str], list[dict[str, str]]]:
+    """Sets of so many arrays, by what their names differ in: by as few letters as possible."""
+    best: dict[frozenset[str], tuple[int, tuple[str, ...], dict[str, str]]] = {}
     for own in held:
-        for keys in combinations(own, gates):
-            sets.setdefault(frozenset(keys), keys)
-    ranked = sorted(sets.values(), key=lambda keys: sum(map(len, keys)))
-    return ranked[:MOST_KEY_SETS]
+        for keys in combinations(own, size):
+            names = frozenset(own[key] for key in keys)
+            cost = sum(map(len, keys))
+            if names not in best or cost < best[names][0]:
+                best[names] = cost, keys, own
+    found: dict[frozenset[str], list[dict[str, str]]] = {}
+    for _, keys, own in sorted(best.values(), key=lambda one: one[0]):
+        found.setdefault(frozenset(keys), []).append({key: own[key] for key in keys})
+    return found
 
 
-def _groups(
-    keys: tuple[str, ...], held: list[dict[str, str]], shapes: Mapping[str, Shape]
-) -> Iterator[Group]:
-    """The groups with these keys, and the vectors that all gates but one have; none overlap."""
+def _disjoint(keys: tuple[str, ...], members: list[dict[str, str]]) -> Grouping:
+    """The groups with these keys of which none overlaps an earlier one."""
     taken: set[str] = set()
-    counted = [(sum(key in own for key in keys), own) for own in held]
-    whole = [own for count, own in counted if count == len(keys)]
-    partly = [own for count, own in counted if count == len(keys) - 1 > 1]
-    for own in (*whole, *partly):
-        group = tuple(own.get(key, "") for key in keys)
-        names = {name for name in group if name}
-        vectors = all(len(shapes[name]) == 1 or min(shapes[name]) == 1 for name in names)
-        if not names & taken and ("" not in group or vectors):
-            taken |= names
-            yield group
+    groups: list[Group] = []
+    for own in members:
+        if not taken & set(own.values()):
+            taken |= set(own.values())
+            groups.append(tuple(own.get(key, "") for key in keys))
+    return Grouping(keys, tuple(groups))
 
 
 def _apart(one: Grouping, other: Grouping) -> bool:

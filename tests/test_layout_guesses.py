@@ -474,3 +474,25 @@ def test_a_fault_is_named_where_the_loss_has_an_epsilon(seed):
     report = tt.check(tt.Target(p, loss, lambda: wrong.gradient, layout=layout))
     assert [cause.fault for cause in report.causes] == ["update_gate_term_missing"]
     assert report.causes[0].confidence > 0.9
+
+
+def test_a_declared_layout_may_be_batch_first():
+    p, shape = drawn(Wx=(4, 2), Wh=(4, 4), b=4), {"loss": "squared_error"}
+    xs, ys = RNG.standard_normal((3, 6, 2)), RNG.standard_normal((3, 6, 4))
+    one = tt.layouts.rnn(xs, ys, batch_first=True, **shape).model(p)
+    other = tt.layouts.rnn(xs.swapaxes(0, 1), ys.swapaxes(0, 1), **shape).model(p)
+    assert one.value() == other.value()
+
+
+def test_another_loss_is_named_where_outputs_are_activated():
+    """An absolute error of σ(y) is printed, and half its square is descended."""
+    p, xs, ys = drawn(Wx=(4, 2), Wh=(4, 4), V=(1, 4)), RNG.random((6, 2)), RNG.random((6, 1, 1))
+    options = {"b": None, "head": "V", "output_activation": "sigmoid"}
+    layout = tt.layouts.rnn(xs, ys, loss="absolute_error", **options)
+    squared = tt.layouts.rnn(xs, ys, loss="half_squared_error", **options)
+    target = tt.Target(
+        p, lambda: layout.model(p).value(), lambda: squared.model(p).gradient(), layout=layout
+    )
+    causes = tt.check(target).causes
+    assert [cause.fault for cause in causes] == ["different_loss"]
+    assert causes[0].where == "δ of half a squared error"

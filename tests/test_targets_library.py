@@ -275,3 +275,23 @@ def test_the_lstm_has_the_gradient_of_this_package_s(lstm):
     assert loss == pytest.approx(value, rel=1e-6)
     assert found["U"][order] == pytest.approx(gradient["0.U"], rel=1e-4, abs=1e-5)
     assert found["V"] == pytest.approx(gradient["1.W"], rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["library", "program"])
+def test_a_library_and_a_program_may_have_a_layout(lstm, kind):
+    t, k = np.arange(39), np.arange(5)
+    inputs = np.sin(0.7 * t[:, None] + 1.3 * k**2)
+    layout = tt.layouts.guess(inputs, (3 * t + t // 4) % 5)
+    built = lstm[kind, ("AVERAGE_OVER_STEPS",)]
+    if kind == "library":
+        made = tt.library_target(built, layout=layout)
+    else:
+        made = tt.program_target([built], layout=layout)
+    with made as target:
+        report = tt.check(target)
+    assert any(
+        note.startswith("The layout was guessed, and has your loss: lstm(order='ifog', W='W'")
+        for note in report.notes
+    )
+    assert [cause.fault for cause in report.causes] == ["averaged_over_steps"]
+    assert report.causes[0].confidence > 0.9

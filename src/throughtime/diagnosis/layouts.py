@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from throughtime.arrays import refuse
 from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN, Cell
-from throughtime.diagnosis.mutants.layout import Guess, Layout, Names
+from throughtime.diagnosis.mutants.layout import COMBINED, Guess, Layout, Names
 from throughtime.diagnosis.mutants.losses import Loss
 
 __all__ = ["Guess", "Layout", "gru", "guess", "lstm", "rnn"]
@@ -20,10 +20,11 @@ LOSSES: dict[str, dict[str, Any]] = {
     "squared_error": {"kind": "squared_error"},
     "half_squared_error": {"kind": "squared_error", "half": True},
     "root_squared_error": {"kind": "squared_error", "root": True},
+    "absolute_error": {"kind": "absolute_error"},
     "binary": {"kind": "binary"},
     "weighted": {"kind": "weighted"},
 }
-Combined = Literal[False, "xh", "hx"]
+Combined = Literal[False, "xh", "hx", "xh1", "hx1", "1xh", "1hx"]
 
 
 def lstm(
@@ -43,14 +44,15 @@ def lstm(
     """The layout of an LSTM, for `Target(layout=…)`.
 
     Args:
-        inputs: numbers (T, B, I) or (T, I), or classes (T, B) or (T,).
+        inputs: numbers (T, B, I), (T, I), or (T,) where I = 1, or classes (T, B) or (T,).
         targets: classes (T, B), or numbers (T, B, O); of the last step alone, (B,) or (B, O).
         order: the gates in the order of their blocks of rows: i, f, o and the candidate, which
             may be called g, a, c or j. With one matrix for each gate, the letters in their names.
         W, U: names of the matrices that multiply x_t and h_{t−1}. "W{gate}" stands for one matrix
-            for each gate; in "W{layer}" layers are numbered from 0; in "W{direction}" 0 is forwards
-            and 1 backwards. A tuple holds one name for each layer, or for each of its directions,
-            layer after layer.
+            for each gate, and so does a dictionary from the letters in `order` to names; in
+            "W{layer}" layers are numbered from 0; in "W{direction}" 0 is forwards and 1 backwards.
+            A tuple holds one of these for each layer, or for each of its directions, layer after
+            layer.
         b: name of the bias, in the same way; None where there is none.
         cell_activation: h = o ⊙ tanh(c), or h = o ⊙ c for "identity".
         coupled: whether f = 1 − i; `order` has no f then.
@@ -59,22 +61,34 @@ def lstm(
         projection: name of R (P, H) where h = R (o ⊙ tanh(c)); None where nothing is projected.
         second_bias: name of a second bias, on the side of h_{t−1}, as in torch.
         transposed: False: z = W x, gates are rows; True: z = x W, gates are columns.
-        combined: "xh" or "hx" where `W` holds both matrices, over [x, h] or over [h, x].
+        recurrent_transposed: the same of U, where U is held in the other way.
+        combined: "xh" or "hx" where `W` holds both matrices, over [x, h] or over [h, x]; with a "1"
+            behind or in front, "xh1" … "1hx", where it holds the bias too, over a 1 there.
         layers: how many such layers are stacked.
         bidirectional: whether each of them also runs backwards through time, each sequence from
             its own end; h_t is [forwards, backwards], (2P,).
-        head, head_bias: names of the output layer's matrix (O, H) and bias; None: none.
+        head, head_bias: names of the output layer's matrix (O, H) and bias; None: none. Arrays,
+            where the output layer is no parameter of the target.
         head_transposed: whether the matrix is (H, O).
+        first_units: without an output layer, how many of the first units of h the loss sees.
         embedding: name of a matrix (classes, I) whose rows are looked up for inputs that are
             classes; None: classes are one-hot.
         loss: "softmax" (cross-entropy in nats), "squared_error", "half_squared_error",
-            "root_squared_error", "binary" (cross-entropy of σ(y)) or "weighted" (Σ targets·y).
-        time, batch, outputs: "sum" or "mean" over steps, sequences, and outputs of one step.
+            "root_squared_error", "absolute_error", "binary" (cross-entropy of σ(y)) or "weighted"
+            (Σ targets·y).
+        time, batch, outputs: "sum" or "mean" over steps, sequences, and outputs of one step; by
+            default means, but sums over the outputs of a "softmax" and over all of "weighted".
+        output_activation: "sigmoid", "tanh" or "softmax" where a squared or absolute error is that
+            of activated outputs.
+        epsilon: ε where the loss takes log(p + ε).
+        scale: what the loss is multiplied with beside that.
+        batch_first: whether inputs and targets are (B, T, ·).
         last: whether only the last step has a target.
         decay: λ of an L2 term λ/2 Σ W² over the matrices; with `decay_biases`, over biases too.
         lengths: the number of steps of every sequence (B,), where they differ.
         h0, c0: initial states (B, H), or (layers, B, H), or (layers, 2, B, H) with two directions;
             by default 0. If h is projected, h0 has size P.
+        initial_h, initial_c: names of initial states (B, H) or (H, B) that are parameters.
         mask: what the head sees of h, (T, B, H): 0 where a unit is dropped.
 
     Raises:
@@ -155,16 +169,23 @@ def rnn(
     return _layout(RNN(nonlinearity), inputs, targets, order, W, U, b, **options)
 
 
-def guess(inputs: Any, targets: Any, **run: Any) -> Guess:
+KNOWN_OF_A_RUN = ("lengths", "h0", "c0", "mask", "decay", "decay_biases", "head", "head_bias")
+
+
+def guess(inputs: Any, targets: Any = None, **run: Any) -> Guess:
     """A layout to be guessed from names and shapes: the first one that has the target's loss.
 
-    Tried are LSTMs, GRUs and RNNs of one layer in all their variants, with two matrices or one over
-    [x, h] or [h, x], by rows or by columns, with every order of the gates or one matrix for each
-    gate, one bias or two, and every reduction of the loss.
+    Tried are LSTMs, GRUs and RNNs in all their variants, of one layer or of several whose names
+    have numbers; matrices in either orientation, two of them or one over [x, h] or [h, x], with a
+    column for the bias or without; every order of the gates, in one matrix or in one for each gate;
+    an embedding, a head, initial states among the parameters, or none; every loss and every
+    reduction of it.
 
     Args:
-        inputs, targets: as in `lstm`.
-        run: what else is known: `lengths`, `h0`, `c0`, `mask`, `decay`, `decay_biases`.
+        inputs: as in `lstm`, or with the axes T, B and I in any other order; single numbers too.
+        targets: in the same way; None: none are known, as where the loss is Σ h.
+        run: what else is known: `lengths`, `h0`, `c0`, `mask`, `decay`, `decay_biases`, and `head`
+            and `head_bias`, where the output layer is no parameter.
 
     Example:
         >>> import numpy as np
@@ -173,9 +194,12 @@ def guess(inputs: Any, targets: Any, **run: Any) -> Guess:
         >>> len({one.order for one in layout.layouts({"W": (12, 5), "b": (12,), "V": (4, 3)})})
         24
     """
-    unknown = set(run) - {"lengths", "h0", "c0", "mask", "decay", "decay_biases"}
+    unknown = set(run) - set(KNOWN_OF_A_RUN)
     if unknown:
-        refuse("guess", "lengths, h0, c0, mask, decay, decay_biases", ", ".join(sorted(unknown)))
+        refuse("guess", ", ".join(KNOWN_OF_A_RUN), ", ".join(sorted(unknown)))
+    head, bias = run.pop("head", None), run.pop("head_bias", None)
+    if head is not None:
+        run["fixed_head"] = (head, bias)
     return Guess(inputs, targets, run)
 
 
@@ -193,22 +217,38 @@ def _layout(
     combined: Combined = False,
     layers: int = 1,
     bidirectional: bool = False,
-    head: str | None = None,
-    head_bias: str | None = None,
-    head_transposed: bool = False,
+    head: Any = None,
+    head_bias: Any = None,
     embedding: str | None = None,
     loss: str = "softmax",
-    time: str = "mean",
-    batch: str = "mean",
-    outputs: str = "mean",
+    time: str = "",
+    batch: str = "",
+    outputs: str = "",
     last: bool = False,
+    output_activation: str = "identity",
+    epsilon: float = 0.0,
+    scale: float = 1.0,
+    initial_h: str | None = None,
+    initial_c: str | None = None,
     **run: Any,
 ) -> Layout:
     if loss not in LOSSES:
         refuse("loss", "one of " + ", ".join(LOSSES), repr(loss))
-    if combined not in (False, "xh", "hx"):
-        refuse("combined", "False, 'xh' or 'hx'", repr(combined))
-    reduced = Loss(time=time, batch=batch, outputs=outputs, last=last, **LOSSES[loss])
+    if (combined or "") not in COMBINED:
+        refuse("combined", "False, " + ", ".join(map(repr, COMBINED[1:])), repr(combined))
+    reduced = Loss(
+        time=time,
+        batch=batch,
+        outputs=outputs,
+        last=last,
+        activation=output_activation,
+        epsilon=epsilon,
+        scale=scale,
+        **LOSSES[loss],
+    )
+    fixed = None if head is None or isinstance(head, str) else (head, head_bias)
+    if fixed is None:
+        run |= {"V": head or "", "d": head_bias or ""}
     return Layout(
         cell,
         order,
@@ -216,16 +256,16 @@ def _layout(
         targets,
         W,
         U,
-        b or "",
+        "" if "1" in (combined or "") else b or "",
         second_bias or "",
         transposed=transposed,
         combined=combined or "",
-        V=head or "",
-        d=head_bias or "",
-        head_transposed=head_transposed,
+        fixed_head=fixed,
         E=embedding or "",
         layers=layers,
         directions=2 if bidirectional else 1,
         loss=reduced,
+        h_start=initial_h or "",
+        c_start=initial_c or "",
         **run,
     )

@@ -110,8 +110,32 @@ CLEAN_SPECTRUM = 100.0
 
 # Losses are one, relative to their own size and to 1, by the precision of the parameters.
 SAME_LOSS = {"float64": 1e-9, "float32": 3e-5}
+# Times that at a point that is drawn, since states there may magnify what is rounded …
+FAR_ROUNDING = 30.0
+# … and units of a layer above which weights are drawn the smaller, so that states do not run wild.
+SMALL_LAYER = 4
 # How far the second point lies at which losses are compared, as a share of each tensor's mean size.
 POINT_BESIDE = 0.1
+
+# The search for a layout: networks that are run forwards, of which most take half a millisecond.
+MOST_TRIES = 6_000
+LEAST_TRIES = 300  # of any network
+NEAREST_AMONG = 400  # of them, where none has the loss
+WORK_OF_A_GUESS = 2e9  # multiplications, where more than the least are run
+# What is added to p in log(p + ε), as far as people write it and float64 shows it.
+USUAL_EPSILONS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-9, 1e-10, 1e-12, 1e-4, 1e-3)
+WITHIN_AN_EPSILON = 1e-2  # of the loss: no such number changes it by more
+# Relative spread, over several points, of the ratio of two losses that are the same but for a
+# factor, before it is looked at closely; of the ratio of two that differ by what is rounded on
+# the way, such as states that are kept in float32; of their difference, if it is one number; of
+# an L2 term, before it is looked at closely, since it may be a small part of a loss; and of the
+# ratio of losses that are near each other at all: by chance, some of a thousand are.
+SAME_RATIO = 1e-5
+ROUNDED_RATIO = 2e-6
+SAME_DIFFERENCE = 1e-6
+SAME_DECAY = 1e-3
+NEAR_RATIO = 1e-4
+MOST_MULTIPLES_OF_A_LOSS = 40  # layouts whose losses are multiples of one that is looked for
 
 # The search for mutants.
 

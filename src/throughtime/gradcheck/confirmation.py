@@ -385,10 +385,13 @@ class ClaimTest:
         return False
 
     def loudest_noise(self) -> float:
-        """The largest noise over the moves; 0 where it cannot be told from curvature."""
+        """The largest noise over the moves; 0 where it cannot be told from curvature.
+
+        By now more noise may be known than when it was seen, which accounts for all of it.
+        """
         if not self.noisy:
             return 0.0
-        return max(m.deviation for m in self._noisy_moves())
+        return max((m.deviation for m in self._noisy_moves()), default=0.0)
 
     def longest_shown(self) -> float:
         """The longest steps or move that showed the difference."""

@@ -92,6 +92,19 @@ SAME_LOSS = {"float64": 1e-9, "float32": 3e-5}
 # How far the second point lies at which losses are compared, as a share of each tensor's mean size.
 POINT_BESIDE = 0.1
 
+# Data that are recovered from losses.
+
+DRAWN_WIDTH = 4.0  # wider tensors are drawn smaller, so that pre-activations are of order 1
+SPARE_POINTS = 3  # losses more than unknown numbers: a wrong network has no data that fit
+# A number this close to a whole one is tried as that one.
+NEAR_A_WHOLE_NUMBER = 1e-3
+GAUSS_NEWTON_STARTS = 4  # drawn at random, from which a step's data are looked for
+GAUSS_NEWTON_STEPS = 40  # of one descent; where it succeeds, it takes some ten
+MOST_CLASS_PAIRS = 3e7  # inputs times outputs times inputs: numbers in a table of all classes
+SHARE_OF_RECOVERY = 0.3  # of the diagnosis's evaluations; experiments need the rest
+MOST_SEQUENCES = 3  # whose data are told apart
+MOST_DESCENTS = 300  # supposed networks whose first step is looked for by least squares
+
 # The search for mutants.
 
 # Gradients are one, relative to a block's largest entry, by their precision: what rounding may do.

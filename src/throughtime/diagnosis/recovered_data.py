@@ -55,6 +55,7 @@ class DrawnLosses:
         self.study, self.allowance = study, allowance
         self.shapes = {name: np.shape(array) for name, array in study.values.items()}
         self.used = 0
+        self.descents = 0
         kinds = {array.dtype.name for array in study.target.parameters.values()}
         self.tolerance = max(SAME_LOSS.get(kind, SAME_LOSS["float64"]) for kind in kinds)
         self._targets: dict[int, Target | None] = {}
@@ -80,6 +81,22 @@ class DrawnLosses:
         if key not in self._losses:
             self._losses[key] = self._evaluate(steps, self.point(number, zero))
         return self._losses[key]
+
+    def gradient(self, number: int) -> dict[str, Array] | None:
+        """The gradient under test of a single step at one of these points, right or wrong."""
+        target = self.study.shorter(1)
+        if target is None:
+            return None
+        self.used += 1
+        self.study.budget.take()
+        try:
+            with standing(target.parameters, self.point(number)), np.errstate(all="ignore"):
+                evaluator = Evaluator(target)
+                evaluator.loss()
+                found = evaluator.gradient()
+        except Exception:  # the user's own code, at a point that it was not meant for
+            return None
+        return {name: array.astype(np.float64) for name, array in found.items()}
 
     def losses(self, steps: int, points: int, zero: frozenset[str] = frozenset()) -> Array:
         """The losses at the first so many points."""
@@ -253,7 +270,8 @@ class Way:
             unknown += self.sequences * sizes.outputs + 1
         if self.states and first:
             unknown += self.sequences * sizes.layers * (sizes.h + sizes.c)
-        return unknown + SPARE_POINTS
+        # With fewer points, descents for several sequences end elsewhere.
+        return int(np.ceil((1 + self.sequences / 3) * unknown)) + SPARE_POINTS
 
 
 @dataclass
@@ -321,6 +339,7 @@ class Recovery:
         if self.way.inputs == "classes":
             return self._class_of_input(wanted, allowed)
         for start in self._starts():
+            self.network.losses.descents += 1
             found = self._descended(start, wanted, allowed)
             if found is not None:
                 return found
@@ -349,15 +368,13 @@ class Recovery:
 
     def _starts(self) -> Iterator[Array]:
         """Where a descent begins: what is unknown of each sequence, (B, ·)."""
-        B = self.way.sequences
-        first = not self.given
-        sizes = self.sizes
+        B, first, sizes = self.way.sequences, not self.given, self.sizes
         states = sizes.layers * (sizes.h + sizes.c) if self.way.states and first else 0
         rng = np.random.default_rng(len(self.given))
         if B == 1:
             yield np.zeros((B, sizes.inputs + states))
-        for _ in range(GAUSS_NEWTON_STARTS):
-            drawn = rng.standard_normal((B, sizes.inputs + states))
+        for number in range(GAUSS_NEWTON_STARTS * B):
+            drawn = (0.3, 1.0)[number % 2] * rng.standard_normal((B, sizes.inputs + states))
             drawn[:, sizes.inputs :] *= DRAWN_PARAMETERS
             yield drawn
 
@@ -365,11 +382,14 @@ class Recovery:
         """Inputs, targets, and perhaps initial states, at the end of a descent."""
         damping = 1e-2
         sight = self._sight(unknown, wanted)
+        sizes: list[float] = []
         for _ in range(GAUSS_NEWTON_STEPS):
             size = float(np.linalg.norm(sight.rest / allowed))
-            if size <= 1e-5:
+            sizes.append(size)
+            stuck = len(sizes) > 4 and size > 0.7 * sizes[-4]
+            if stuck or size <= 1e-5:
                 break
-            slopes = self._slopes(unknown, sight.y)
+            slopes = self._slopes(unknown, sight.y, len(wanted))
             scale = np.linalg.norm(slopes, axis=0)
             scale = np.maximum(scale, 1e-8 * max(float(scale.max(initial=0.0)), 1e-300))
             for _ in range(8):
@@ -402,20 +422,17 @@ class Recovery:
         y, rest = parts.solved(wanted)
         return Sight(y, rest, parts.columns())
 
-    def _slopes(self, unknown: Array, y: Array) -> Array:
+    def _slopes(self, unknown: Array, y: Array, points: int) -> Array:
         """The derivatives of the sums of errors by what is unknown, (K, B·n)."""
         B, n = unknown.shape
         h = 1e-5 * max(1.0, float(np.abs(unknown).max(initial=0.0)))
         moves = np.concatenate([h * np.eye(n), -h * np.eye(n)])[:, None]  # (2n, 1, n)
         rows = []
-        for k in range(len(self._sight_points(unknown))):
+        for k in range(points):
             outputs = self._outputs(k, unknown[None] + moves)
             e = self.loss.errors(outputs, np.broadcast_to(y, outputs.shape))[0]  # (2n, B)
             rows.append(((e[:n] - e[n:]) / (2 * h)).T.reshape(B * n))
         return np.array(rows)
-
-    def _sight_points(self, unknown: Array) -> range:
-        return range(self.way.points(self.sizes, first=not self.given))
 
     def _outputs(self, k: int, unknown: Array) -> Array:
         """Outputs (N, B, O) of this step, from N sets of what is unknown (N, B or 1, ·)."""

@@ -31,6 +31,7 @@ from throughtime.diagnosis.recovered_data import (
 from throughtime.diagnosis.tolerances import (
     MOST_DESCENTS,
     MOST_SEQUENCES,
+    SAME_WEIGHT,
     SHARE_OF_RECOVERY,
     SPARE_POINTS,
 )
@@ -65,6 +66,30 @@ def recovered_layout(study: Study) -> Recovered:
     return Recovered(found, losses.used)
 
 
+@dataclass(frozen=True)
+class Supposed:
+    """A layout and a loss that may be the target's.
+
+    Attributes:
+        layout: without data.
+        loss: but for its reduction over steps.
+        shown: whether a single step without inputs agreed.
+        weight: the sum of the weights of that step's terms, where that shows.
+    """
+
+    layout: Layout
+    loss: Loss
+    shown: bool = False
+    weight: float | None = None
+
+    def allows(self, way: Way) -> bool:
+        """Whether so many sequences have this weight; of one, sum and mean are the same."""
+        if way.sequences == 1 and self.loss.batch == "sum" and self.loss.kind != "weighted":
+            return False
+        expected = float(self.loss.weights(1, np.ones(way.sequences, int)).sum())
+        return self.weight is None or abs(self.weight - expected) <= SAME_WEIGHT * expected
+
+
 class LayoutSearch:
     """Supposes one layout after the other.
 
@@ -80,20 +105,16 @@ class LayoutSearch:
     def run(self) -> Layout | None:
         """The first layout that is believed."""
         supposed = list(self._possible())
-        for states in (False, True):
-            for way in self._ways(states):
-                for layout, loss, total in supposed:
-                    if total is not None and not _fits(total, loss, way.sequences):
-                        continue
-                    if found := self._with_data(layout, loss, way):
-                        return found
+        if not supposed:
+            return None
+        for way in self._ways(supposed[0].layout):
+            for one in supposed:
+                if one.allows(way) and (found := self._with_data(one, way)):
+                    return found
         return None
 
-    def _possible(self) -> Iterator[tuple[Layout, Loss, float | None]]:
-        """Layouts and losses that a single step without inputs allows.
-
-        With each the total weight of that step's terms, None where nothing shows it.
-        """
+    def _possible(self) -> Iterator[Supposed]:
+        """Layouts and losses that a single step without inputs allows."""
         for layout in _structures(self.losses.shapes):
             try:
                 found = list(self._allowed(layout))
@@ -101,51 +122,96 @@ class LayoutSearch:
                 continue
             yield from found
 
-    def _allowed(self, layout: Layout) -> Iterator[tuple[Layout, Loss, float | None]]:
-        kinds = [one for one in _losses() if bool(layout.V) or one.kind != "softmax"]
+    def _allowed(self, layout: Layout) -> Iterator[Supposed]:
+        kinds = [loss for loss in _losses() if layout.V or loss.kind != "softmax"]
         if not (layout.b or layout.c):
-            yield from ((layout, loss, None) for loss in kinds)
+            yield from (Supposed(layout, loss) for loss in kinds)
             return
-        zero = _below_the_head(layout, self.losses.shapes)
-        sizes = sizes_of(layout, self.losses.shapes)
-        points = sizes.outputs + 2 + SPARE_POINTS
-        measured = self.losses.losses(1, points, zero)
-        network = Network(layout, self.losses, zero)
-        x, start = np.zeros((1, sizes.inputs)), network.start(1)
-        outputs = np.stack([network.step(k, x, start)[0][0] for k in range(points)])
+        network = self._without_inputs(layout)
+        points = network.sizes.outputs + 2 + SPARE_POINTS
+        measured = self.losses.losses(1, points, network.zero)
+        x, start = np.zeros((1, network.sizes.inputs)), network.start(1)
+        outputs = np.stack([network.step(k, x, start)[0] for k in range(points)])
         for loss in kinds:
-            told, total = _weight(loss, outputs, measured, self.losses.tolerance)
-            if told:
-                yield layout, loss, total
+            fits, weight = _weight(loss, outputs, measured, self.losses.tolerance)
+            if fits:
+                yield Supposed(layout, loss, True, weight)
 
-    def _ways(self, states: bool) -> Iterator[Way]:
+    def _without_inputs(self, layout: Layout) -> Network:
+        places = layout.placement(self.losses.shapes).places
+        zero = frozenset(place.tensor for block, place in places.items() if block.kind in "WU")
+        return Network(layout, self.losses, zero)
+
+    def _ways(self, layout: Layout) -> Iterator[Way]:
         """The likelier and cheaper ones first."""
-        if not states:
-            yield Way(1, "classes", "classes")
-            yield Way(1, "classes", "numbers")
-        for sequences in range(1, MOST_SEQUENCES + 1):
-            yield Way(sequences, "numbers", "numbers", states)
+        yield Way(1, "classes", "classes")
+        yield Way(1, "classes", "numbers")
+        counts = sorted(range(1, MOST_SEQUENCES + 1), key=lambda B: B != self._rank(layout))
+        for states in (False, True):
+            for sequences in counts:
+                yield Way(sequences, "numbers", "numbers", states)
 
-    def _with_data(self, layout: Layout, loss: Loss, way: Way) -> Layout | None:
-        network = Network(layout, self.losses)
+    def _rank(self, layout: Layout) -> int:
+        """Of the gradient of W and b at T = 1, which is Σ δz xᵀ over sequences: likely B."""
+        found = self.losses.gradient(0)
+        if found is None:
+            return 1
+        blocks = layout.placement(self.losses.shapes).blocks(found)
+        rows = [
+            np.column_stack([array, blocks.get(block._replace(kind="b"), np.zeros(len(array)))])
+            for block, array in blocks.items()
+            if block.kind == "W" and block.layer == 0
+        ]
+        sizes = np.linalg.svd(np.concatenate(rows), compute_uv=False)
+        return int((sizes > np.sqrt(self.losses.tolerance) * sizes[0]).sum())
+
+    def _with_data(self, one: Supposed, way: Way) -> Layout | None:
+        network = Network(one.layout, self.losses)
         if not self.losses.affordable(self.steps * way.points(network.sizes, first=False)):
             return None
-        if way.inputs == "numbers":
-            if self.descents >= MOST_DESCENTS:
-                return None
-            self.descents += 1
-        first = Recovery(network, loss, way)
+        if way.inputs == "numbers" and self.losses.descents >= MOST_DESCENTS:
+            return None
+        first = Recovery(network, one.loss, way)
         if not first.further():
             return None
-        for variant in _over_steps(loss) if self.steps > 1 else (loss,):
-            recovery = first.under(variant)
+        for loss in self._over_steps(one, first):
+            recovery = first.under(loss)
             while len(recovery.given) < self.steps and recovery.further():
                 pass
             if len(recovery.given) == self.steps:
-                found = self._believed(layout, recovery)
+                found = self._believed(one.layout, recovery)
                 if found is not None:
                     return found
         return None
+
+    def _over_steps(self, one: Supposed, first: Recovery) -> Iterator[Loss]:
+        """The reductions over steps that two steps without inputs allow."""
+        loss, layout = one.loss, one.layout
+        if self.steps == 1:
+            yield loss
+            return
+        every = [replace(loss, time=time) for time in ("mean", "sum")]
+        every.append(replace(loss, last=True))
+        if not one.shown:
+            yield from every
+            return
+        network = self._without_inputs(layout)
+        points = network.sizes.outputs + 2 + SPARE_POINTS
+        measured = self.losses.losses(2, points, network.zero)
+        B, seen = first.way.sequences, []
+        for k in range(points):
+            nothing, start = np.zeros((B, network.sizes.inputs)), first.start or network.start(B)
+            y, after = network.step(k, nothing, start)
+            seen.append((y, network.step(k, nothing, after)[0]))
+        known = np.array([loss.errors(y, first.given[0].y)[0].sum() for y, _ in seen])
+        parts = InTargets.of(loss, np.stack([y for _, y in seen]))
+        whole = measured**2 if loss.root else measured
+        allowed = self.losses.tolerance * np.maximum(1.0, np.abs(whole))
+        for variant in every:
+            before, own = variant.weights(2, np.full(B, 2))[:, 0]
+            _, rest = parts.solved((whole - before * known) / own)
+            if (np.abs(rest) * own <= allowed).all():
+                yield variant
 
     def _believed(self, layout: Layout, recovery: Recovery) -> Layout | None:
         """The layout with its data, if it has the losses of further points, at two lengths."""
@@ -189,40 +255,17 @@ def _losses() -> Iterator[Loss]:
         for outputs in ("sum", "mean"):
             yield Loss("binary", batch=batch, outputs=outputs)
         yield Loss("squared_error", batch=batch, root=True)
-    yield Loss("weighted")
-
-
-def _over_steps(loss: Loss) -> Iterator[Loss]:
-    """The reductions over steps."""
-    for time, last in (("mean", False), ("sum", False), ("mean", True)):
-        yield replace(loss, time=time, last=last)
-
-
-def _below_the_head(layout: Layout, shapes: Mapping[str, Shape]) -> frozenset[str]:
-    """The names of the matrices of the recurrent layers."""
-    places = layout.placement(shapes).places
-    return frozenset(place.tensor for block, place in places.items() if block.kind in "WU")
+    yield Loss("weighted", batch="sum")
 
 
 def _weight(
     loss: Loss, outputs: Array, measured: Array, tolerance: float
 ) -> tuple[bool, float | None]:
-    """Whether outputs (K, O) may have such losses (K,), and with which total weight."""
+    """Whether outputs (K, 1, O) may have such losses (K,), and with which weight."""
     parts = InTargets.of(loss, outputs)
     whole = measured**2 if loss.root else measured
-    columns = parts.slope
-    if parts.bend:
-        columns = np.column_stack([columns, np.full(len(columns), parts.bend)])
-    weighs = bool(np.abs(parts.constant).max(initial=0.0) > 0)
-    if weighs:
-        columns = np.column_stack([parts.constant, columns])
+    columns = np.column_stack([parts.constant, parts.columns()])
     found, *_ = np.linalg.lstsq(columns, whole, rcond=None)
     rest = np.abs(columns @ found - whole)
     told = bool((rest <= tolerance * np.maximum(1.0, np.abs(whole))).all())
-    return told, float(found[0]) if weighs else None
-
-
-def _fits(total: float, loss: Loss, sequences: int) -> bool:
-    """Whether a single step's terms of so many sequences have this total weight."""
-    expected = float(loss.weights(1, np.ones(sequences, int)).sum())
-    return abs(total - expected) <= 1e-2 * expected
+    return told, None if loss.kind == "weighted" else float(found[0])

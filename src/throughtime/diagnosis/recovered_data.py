@@ -20,9 +20,10 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.mutants.cells import Weights, forward
 from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.losses import Loss
-from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, Block, Data, Model
+from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, Block, Model
 from throughtime.diagnosis.observed import standing
 from throughtime.diagnosis.tolerances import (
     DRAWN_PARAMETERS,
@@ -183,20 +184,25 @@ class Network:
         self.sizes = sizes_of(layout, losses.shapes)
         nothing = np.zeros((1, 1, self.sizes.inputs)), np.zeros((1, 1, self.sizes.outputs))
         self.layout = replace(layout, inputs=nothing[0], targets=nothing[1])
-        self._models: dict[int, Model] = {}
+        self._models: dict[int, tuple[Model, list[Weights]]] = {}
 
     def step(self, number: int, x: Array, start: Start) -> tuple[Array, Start]:
         """Outputs (N, O) and the next states of N sequences at one point, from inputs (N, I)."""
         if number not in self._models:
-            values = self.losses.point(number, self.zero)
-            self._models[number] = self.layout.model(values)
-        N = len(x)
-        targets, lengths = np.zeros((1, N, self.sizes.outputs)), np.ones(N, int)
-        data = Data(x[None], targets, lengths, start.h[:, None], start.c[:, None])
-        run = replace(self._models[number], data=data, _forward=None).forward()
-        tapes = list(run.tapes.values())
-        after = Start(np.stack([t.h[-1] for t in tapes]), np.stack([t.c[-1] for t in tapes]))
-        return run.y[0], after
+            model = self.layout.model(self.losses.point(number, self.zero))
+            self._models[number] = model, list(model.forward().weights.values())
+        model, weights = self._models[number]
+        blocks = model.blocks
+        if model.has_embedding:
+            x = x @ blocks[Block(EMBEDDING, "E", 0)]
+        states = []
+        for w, h, c in zip(weights, *start, strict=True):
+            tape = forward(model.cell, w, x[None], h, c)
+            states.append((tape.h[-1], tape.c[-1]))
+            x = tape.h[-1]
+        if model.has_head:
+            x = x @ blocks[Block(HEAD, "V", 0)].T + blocks.get(Block(HEAD, "d", 0), 0.0)
+        return x, Start(*map(np.stack, zip(*states, strict=True)))
 
     def start(self, sequences: int) -> Start:
         """Initial states of 0."""
@@ -373,7 +379,7 @@ class Recovery:
         rng = np.random.default_rng(len(self.given))
         if B == 1:
             yield np.zeros((B, sizes.inputs + states))
-        for number in range(GAUSS_NEWTON_STARTS * B):
+        for number in range(GAUSS_NEWTON_STARTS * (B if first else B * B)):
             drawn = (0.3, 1.0)[number % 2] * rng.standard_normal((B, sizes.inputs + states))
             drawn[:, sizes.inputs :] *= DRAWN_PARAMETERS
             yield drawn

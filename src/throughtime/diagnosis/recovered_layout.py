@@ -9,6 +9,7 @@ its network then has the target's loss at further points drawn at random.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 
 from throughtime.arrays import Array, Shape
 from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.model_from_target import described
 from throughtime.diagnosis.mutants.layout import Guess, Layout
 from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.diagnosis.recovered_data import (
@@ -39,31 +41,21 @@ from throughtime.diagnosis.tolerances import (
 FURTHER_POINTS = (1001, 1002)  # numbers of points at which no data were looked for
 
 
-@dataclass(frozen=True)
-class Recovered:
-    """What was found of a target.
-
-    Attributes:
-        layout: with its data; None where no network has the target's losses.
-        evaluations: how many losses it took.
-    """
-
-    layout: Layout | None
-    evaluations: int = 0
-
-
-def recovered_layout(study: Study) -> Recovered:
-    """The layout of a target, and its data, by its losses alone."""
+def with_layout(study: Study) -> None:
+    """Gives a study's target the layout that its losses alone tell, if one does."""
     steps = study.steps
     if not steps or (steps > 1 and study.target.at_length is None):
-        return Recovered(None)
+        return
     losses = DrawnLosses(study, SHARE_OF_RECOVERY * study.budget.left)
-    search = LayoutSearch(losses, steps)
-    try:
-        found = search.run()
-    except TooExpensive:
-        found = None
-    return Recovered(found, losses.used)
+    with suppress(TooExpensive):
+        found = LayoutSearch(losses, steps).run()
+        if found is not None:
+            said = (
+                f"Your network was recognised: {described(found)}. Its inputs and targets were "
+                f"recovered from {losses.used:,} of your losses; at further points drawn at random "
+                "its loss is yours."
+            )
+            study.target = replace(study.target, layout=replace(found, notes=(said,)))
 
 
 @dataclass(frozen=True)

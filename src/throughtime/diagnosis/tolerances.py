@@ -98,13 +98,13 @@ DRAWN_WIDTH = 4.0  # wider tensors are drawn smaller, so that pre-activations ar
 SPARE_POINTS = 3  # losses more than unknown numbers: a wrong network has no data that fit
 # A number this close to a whole one is tried as that one.
 NEAR_A_WHOLE_NUMBER = 1e-3
-GAUSS_NEWTON_STARTS = 3  # for each sequence, drawn at random, from which data are looked for
+GAUSS_NEWTON_STARTS = 5  # for each sequence, drawn at random, from which data are looked for
 GAUSS_NEWTON_STEPS = 30  # of one descent; where it succeeds, it takes some ten
 MOST_CLASS_PAIRS = 3e7  # inputs times outputs times inputs: numbers in a table of all classes
 SHARE_OF_RECOVERY = 0.3  # of the diagnosis's evaluations; experiments need the rest
 SAME_WEIGHT = 1e-2  # the weights of a loss's terms are whole numbers, or such parts of 1
 MOST_SEQUENCES = 3  # whose data are told apart
-MOST_DESCENTS = 250  # by which data are looked for; nearly all succeed or fail within the first
+MOST_DESCENTS = 400  # by which data are looked for; nearly all succeed or fail within the first
 
 # The search for mutants.
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from throughtime.arrays import refuse
 from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN, Cell
-from throughtime.diagnosis.mutants.layout import Guess, Layout, Names
+from throughtime.diagnosis.mutants.layout import COMBINED, Guess, Layout, Names
 from throughtime.diagnosis.mutants.losses import Loss
 
 __all__ = ["Guess", "Layout", "gru", "guess", "lstm", "rnn"]
@@ -20,10 +20,11 @@ LOSSES: dict[str, dict[str, Any]] = {
     "squared_error": {"kind": "squared_error"},
     "half_squared_error": {"kind": "squared_error", "half": True},
     "root_squared_error": {"kind": "squared_error", "root": True},
+    "absolute_error": {"kind": "absolute_error"},
     "binary": {"kind": "binary"},
     "weighted": {"kind": "weighted"},
 }
-Combined = Literal[False, "xh", "hx"]
+Combined = Literal[False, "xh", "hx", "xh1", "hx1", "1xh", "1hx"]
 
 
 def lstm(
@@ -155,16 +156,23 @@ def rnn(
     return _layout(RNN(nonlinearity), inputs, targets, order, W, U, b, **options)
 
 
-def guess(inputs: Any, targets: Any, **run: Any) -> Guess:
+KNOWN_OF_A_RUN = ("lengths", "h0", "c0", "mask", "decay", "decay_biases", "head", "head_bias")
+
+
+def guess(inputs: Any, targets: Any = None, **run: Any) -> Guess:
     """A layout to be guessed from names and shapes: the first one that has the target's loss.
 
-    Tried are LSTMs, GRUs and RNNs of one layer in all their variants, with two matrices or one over
-    [x, h] or [h, x], by rows or by columns, with every order of the gates or one matrix for each
-    gate, one bias or two, and every reduction of the loss.
+    Tried are LSTMs, GRUs and RNNs in all their variants, of one layer or of several whose names
+    have numbers; matrices in either orientation, two of them or one over [x, h] or [h, x], with a
+    column for the bias or without; every order of the gates, in one matrix or in one for each gate;
+    an embedding, a head, initial states among the parameters, or none; every loss and every
+    reduction of it.
 
     Args:
-        inputs, targets: as in `lstm`.
-        run: what else is known: `lengths`, `h0`, `c0`, `mask`, `decay`, `decay_biases`.
+        inputs: as in `lstm`, or with the axes T, B and I in any other order; single numbers too.
+        targets: in the same way; None: none are known, as where the loss is Σ h.
+        run: what else is known: `lengths`, `h0`, `c0`, `mask`, `decay`, `decay_biases`, and `head`
+            and `head_bias`, where the output layer is no parameter.
 
     Example:
         >>> import numpy as np
@@ -173,9 +181,12 @@ def guess(inputs: Any, targets: Any, **run: Any) -> Guess:
         >>> len({one.order for one in layout.layouts({"W": (12, 5), "b": (12,), "V": (4, 3)})})
         24
     """
-    unknown = set(run) - {"lengths", "h0", "c0", "mask", "decay", "decay_biases"}
+    unknown = set(run) - set(KNOWN_OF_A_RUN)
     if unknown:
-        refuse("guess", "lengths, h0, c0, mask, decay, decay_biases", ", ".join(sorted(unknown)))
+        refuse("guess", ", ".join(KNOWN_OF_A_RUN), ", ".join(sorted(unknown)))
+    head, bias = run.pop("head", None), run.pop("head_bias", None)
+    if head is not None:
+        run["fixed_head"] = (head, bias)
     return Guess(inputs, targets, run)
 
 
@@ -193,22 +204,38 @@ def _layout(
     combined: Combined = False,
     layers: int = 1,
     bidirectional: bool = False,
-    head: str | None = None,
-    head_bias: str | None = None,
-    head_transposed: bool = False,
+    head: Any = None,
+    head_bias: Any = None,
     embedding: str | None = None,
     loss: str = "softmax",
-    time: str = "mean",
-    batch: str = "mean",
-    outputs: str = "mean",
+    time: str = "",
+    batch: str = "",
+    outputs: str = "",
     last: bool = False,
+    output_activation: str = "identity",
+    epsilon: float = 0.0,
+    scale: float = 1.0,
+    initial_h: str | None = None,
+    initial_c: str | None = None,
     **run: Any,
 ) -> Layout:
     if loss not in LOSSES:
         refuse("loss", "one of " + ", ".join(LOSSES), repr(loss))
-    if combined not in (False, "xh", "hx"):
-        refuse("combined", "False, 'xh' or 'hx'", repr(combined))
-    reduced = Loss(time=time, batch=batch, outputs=outputs, last=last, **LOSSES[loss])
+    if (combined or "") not in COMBINED:
+        refuse("combined", "False, " + ", ".join(map(repr, COMBINED[1:])), repr(combined))
+    reduced = Loss(
+        time=time,
+        batch=batch,
+        outputs=outputs,
+        last=last,
+        activation=output_activation,
+        epsilon=epsilon,
+        scale=scale,
+        **LOSSES[loss],
+    )
+    fixed = None if head is None or isinstance(head, str) else (head, head_bias)
+    if fixed is None:
+        run |= {"V": head or "", "d": head_bias or ""}
     return Layout(
         cell,
         order,
@@ -216,16 +243,16 @@ def _layout(
         targets,
         W,
         U,
-        b or "",
+        "" if "1" in (combined or "") else b or "",
         second_bias or "",
         transposed=transposed,
         combined=combined or "",
-        V=head or "",
-        d=head_bias or "",
-        head_transposed=head_transposed,
+        fixed_head=fixed,
         E=embedding or "",
         layers=layers,
         directions=2 if bidirectional else 1,
         loss=reduced,
+        h_start=initial_h or "",
+        c_start=initial_c or "",
         **run,
     )

@@ -7,19 +7,17 @@ loss can be wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
-import numpy as np
-
-from throughtime.arrays import Array
+from throughtime.diagnosis.layout_search import GuessSearch, LossAtPoints
 from throughtime.diagnosis.mutants.layout import Guess, Layout, with_every
+from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.diagnosis.mutants.model import Model
-from throughtime.diagnosis.tolerances import POINT_BESIDE, SAME_LOSS
-from throughtime.gradcheck import Evaluator, Target
+from throughtime.diagnosis.nearest_layout import Nearest, nearest
+from throughtime.gradcheck import Target
 
 
 @dataclass(frozen=True)
@@ -29,10 +27,12 @@ class ModelFromTarget:
     Attributes:
         model: the network; None where there is no layout, or where the layout is wrong.
         notes: sentences on what was found, or why nothing was.
+        rounded: whether the target rounds to single precision on the way, whatever its arrays are.
     """
 
     model: Model | None
     notes: tuple[str, ...] = ()
+    rounded: bool = False
 
 
 def model_from_target(target: Target) -> ModelFromTarget:
@@ -49,10 +49,10 @@ def model_from_target(target: Target) -> ModelFromTarget:
     layout = getattr(target, "layout", None)
     if layout is None:
         return ModelFromTarget(None)
-    points = _Points(target)
+    points = LossAtPoints(target)
     try:
         if isinstance(layout, Guess):
-            return _guessed(target, layout, points)
+            return _guessed(layout, points)
         found = points.model(layout)
     except ValueError as problem:
         return ModelFromTarget(None, (f"The layout does not fit: {problem}.",))
@@ -61,70 +61,28 @@ def model_from_target(target: Target) -> ModelFromTarget:
     return ModelFromTarget(None, (_why_not(layout, points),))
 
 
-class _Points:
-    """The target's loss at two points, with which a network's loss is compared."""
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
-        evaluator = Evaluator(target)
-        self.here = evaluator.loss()
-        with moved(target.parameters):
-            self.beside = evaluator.loss()
-        kinds = {array.dtype.name for array in target.parameters.values()}
-        self.tolerance = max(SAME_LOSS.get(kind, SAME_LOSS["float64"]) for kind in kinds)
-
-    def model(self, layout: Layout) -> Model | None:
-        """The network that a layout describes, if it has the target's loss at both points."""
-        found = layout.model(self.target.parameters)
-        if not self._equal(found.value(), self.here):
-            return None
-        with moved(self.target.parameters):
-            beside = layout.model(self.target.parameters).value()
-        return found if self._equal(beside, self.beside) else None
-
-    def first(self, layouts: Iterable[Layout]) -> tuple[Layout, Model] | None:
-        """The first layout with the target's loss; those that do not fit its shapes are skipped."""
-        for layout in layouts:
-            try:
-                if found := self.model(layout):
-                    return layout, found
-            except ValueError:
-                continue
-        return None
-
-    def _equal(self, a: float, b: float) -> bool:
-        return abs(a - b) <= self.tolerance * max(1.0, abs(a), abs(b))
+def _guessed(guess: Guess, points: LossAtPoints) -> ModelFromTarget:
+    search = GuessSearch(points, guess)
+    found = search.run()
+    if found is not None:
+        layout, model = found
+        said = f"The layout was guessed, and has your loss: {described(layout)}."
+        return ModelFromTarget(model, (said,))
+    near = nearest(search.candidates(), points)
+    if near.model is not None:
+        said = f"The layout was guessed. {_said(near)}"
+        return ModelFromTarget(near.model, (said,), near.rounded)
+    shapes = {name: array.shape for name, array in points.target.parameters.items()}
+    names = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    why = f"No layout that was tried has your loss, with the parameters {names}"
+    return ModelFromTarget(None, (f"{why} ({search.tries:,} were tried). {_said(near)}".rstrip(),))
 
 
-@contextmanager
-def moved(parameters: Mapping[str, Array]) -> Iterator[None]:
-    """Moves the parameters to a nearby point, and back again bit for bit."""
-    kept = {name: array.copy() for name, array in parameters.items()}
-    rng = np.random.default_rng(0)
-    try:
-        for array in parameters.values():
-            size = float(np.abs(array).mean()) or 1.0
-            array += (POINT_BESIDE * size * rng.standard_normal(array.shape)).astype(array.dtype)
-        yield
-    finally:
-        for name, array in parameters.items():
-            array[...] = kept[name]
+def _said(near: Nearest) -> str:
+    return near.words.format(near.layout and described(near.layout))
 
 
-def _guessed(target: Target, guess: Guess, points: _Points) -> ModelFromTarget:
-    shapes = {name: array.shape for name, array in target.parameters.items()}
-    fitting = points.first(guess.layouts(shapes))
-    if fitting is None:
-        names = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        why = f"No layout that was tried has your loss, with the parameters {names}."
-        return ModelFromTarget(None, (why,))
-    layout, model = fitting
-    return ModelFromTarget(
-        model, (f"The layout was guessed, and has your loss: {described(layout)}.",)
-    )
-
-
-def _why_not(layout: Any, points: _Points) -> str:
+def _why_not(layout: Any, points: LossAtPoints) -> str:
     """Why a layout is not used: whether another loss would agree, or another layout."""
     value = layout.model(points.target.parameters).value()
     if not isinstance(layout, Layout):  # of a network of our own, or of a torch module
@@ -136,7 +94,11 @@ def _why_not(layout: Any, points: _Points) -> str:
     other = points.first(_other_layouts(layout))
     if other:
         return f"{start} The layout is wrong: {described(other[0])} would agree."
-    return f"{start} Neither another reduction nor another order of the gates makes them agree."
+    near = nearest(points.candidates((layout, *_other_losses(layout))), points)
+    if near.model is None:
+        near = nearest(points.candidates((layout, *_other_layouts(layout))), points)
+    said = f"{start} Neither another reduction nor another order of the gates makes them agree."
+    return f"{said} {_said(near)}".rstrip()
 
 
 def _other_losses(layout: Layout) -> Iterator[Layout]:
@@ -173,24 +135,35 @@ def _variants(layout: Layout) -> Iterator[Any]:
 
 
 def described(layout: Layout) -> str:
-    """The layout in the words of `tt.layouts`."""
-    cell, loss = layout.cell, layout.loss
-    words = [f"{type(cell).__name__.lower()}(order={layout.order!r}"]
+    """The layout in the words of `tt.layouts`, without what is as usual."""
+    cell, loss, kind = layout.cell, layout.loss, layout.loss.kind
+    words: dict[str, Any] = {"order": layout.order, "W": _shown(layout.W)}
+    words |= {} if layout.combined else {"U": _shown(layout.U)}
+    words |= {} if "1" in layout.combined else {"b": _shown(layout.b) or None}
     own = {name.replace("squash", "cell_activation"): value for name, value in vars(cell).items()}
-    words += [
-        f"{name}={value!r}"
-        for name, value in own.items()
-        if name not in ("coupled", "peepholes") or value
-    ]
-    words += [
-        f"{n}={getattr(layout, n)!r}" for n in ("combined", "transposed") if getattr(layout, n)
-    ]
-    words += [f"loss={loss.kind!r}" + (" halved" if loss.half else "")]
-    words += [f"time={loss.time!r}", f"batch={loss.batch!r}"]
-    if loss.kind != "softmax":
-        words.append(f"outputs={loss.outputs!r}")
-    words += [f"projection={layout.R!r}"] if layout.R else []
-    words += ["bidirectional=True"] if layout.directions > 1 else []
-    words += ["last=True"] if loss.last else []
-    words += [f"decay={layout.decay!r}"] if layout.decay else []
-    return ", ".join(words) + ")"
+    words |= {name: value for name, value in own.items() if value and name != "peepholes"}
+    held = {"second_bias": "c", "peepholes": "p", "projection": "R", "head": "V", "head_bias": "d"}
+    held |= {"embedding": "E", "initial_h": "h_start", "initial_c": "c_start"}
+    held |= {name: name for name in ("transposed", "combined", "head_transposed", "decay")}
+    words |= {word: _shown(getattr(layout, name)) for word, name in held.items()}
+    words["layers"] = layout.layers if layout.layers > 1 else ""
+    words["bidirectional"] = layout.directions > 1
+    if layout.fixed_head is not None:
+        words["head"] = "a matrix that is no parameter"
+    words["first_units"] = layout.first_units
+    prefix = "half_" if loss.half else "root_" if loss.root else ""
+    words |= {"loss": prefix + kind, "time": loss.time, "batch": loss.batch}
+    usual = Loss(kind).outputs if kind == "softmax" else ""
+    words |= {"outputs": loss.outputs} if loss.outputs != usual else {}
+    words |= {"output_activation": loss.activation.replace("identity", "")}
+    words |= {"epsilon": loss.epsilon, "scale": loss.scale if loss.scale != 1 else ""}
+    words |= {"last": loss.last}
+    said = [f"{name}={value!r}" for name, value in words.items() if value or name == "b"]
+    if layout.recurrent_transposed not in (None, layout.transposed):
+        said.append(f"recurrent_transposed={layout.recurrent_transposed!r}")
+    return f"{type(cell).__name__.lower()}({', '.join(said)})"
+
+
+def _shown(names: Any) -> Any:
+    """Names as they would be given."""
+    return dict(names) if isinstance(names, Mapping) else names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.faults import FAULTS
@@ -11,7 +12,11 @@ from throughtime.diagnosis.mutants import Match, explain, passes
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.observed import standing
 from throughtime.diagnosis.recovered_layout import with_layout
-from throughtime.diagnosis.tolerances import CONFIDENCE_IN_PART, CONFIDENCE_WHOLE
+from throughtime.diagnosis.tolerances import (
+    CONFIDENCE_IN_PART,
+    CONFIDENCE_WHOLE,
+    SAME_GRADIENT,
+)
 from throughtime.gradcheck import Cause
 
 
@@ -36,14 +41,28 @@ def by_mutants(study: Study) -> tuple[list[Cause], list[str], bool]:
     # Where no mutant is found, experiments need the other half of the budget.
     budget = study.budget.part(passes(known.model), share=0.5)
     budget.announce("diagnosis", "mutant")
-    matches = explain(known.model, kept, budget=budget)
+    error = SAME_GRADIENT["float32"] if known.rounded else None
+    first, *others = _derived(known.model)
+    matches = explain(first, kept, budget=budget, error=error)
+    for model in others:
+        if not matches or matches[0].unexplained:
+            whole = explain(model, kept, budget=budget, error=error)
+            matches = whole if whole and not whole[0].unexplained else matches
     if not matches:
+        notes.append("The layout has your loss; no mutant of it has your gradient.")
         return [], notes, False
     best = matches[0]
     if best.unexplained:
         names = ", ".join(best.unexplained)
         notes.append(f"Beside that, why {names} differ is unknown: no known fault explains it.")
     return list(_causes(best, _sizes(known.model))), notes, not best.unexplained
+
+
+def _derived(model: Model) -> Iterator[Model]:
+    """The network; first with the derivative that people write where a loss has log(p + ε)."""
+    if model.loss.epsilon:
+        yield model.with_loss(replace(model.loss, exact=False))
+    yield model
 
 
 def _sizes(model: Model) -> dict[str, str]:

@@ -12,18 +12,18 @@ are found by damped Gauss–Newton steps (Levenberg and Marquardt).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from throughtime.arrays import Array
+from throughtime.arrays import Array, Shape
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.mutants.cells import Weights, forward
 from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.losses import Loss
-from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, Block, Model
+from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, START, Block, BlockPlace, Model
 from throughtime.diagnosis.observed import standing
 from throughtime.diagnosis.tolerances import (
     DRAWN_PARAMETERS,
@@ -44,6 +44,21 @@ class TooExpensive(Exception):
     """More evaluations would be needed than may be spent."""
 
 
+class Mask(NamedTuple):
+    """Entries of the parameters, by name, and a key that is equal for equal ones."""
+
+    entries: Mapping[str, Array]
+    key: bytes
+
+    @classmethod
+    def of(cls, places: Iterable[BlockPlace], shapes: Mapping[str, Shape]) -> Mask:
+        """The entries of some blocks."""
+        found = {name: np.zeros(shape, bool) for name, shape in shapes.items()}
+        for place in places:
+            place.view(found[place.tensor])[...] = True
+        return cls(found, b"".join(array.tobytes() for array in found.values()))
+
+
 class DrawnLosses:
     """A target's losses at points drawn at random, at every length, each evaluated once.
 
@@ -61,9 +76,9 @@ class DrawnLosses:
         self.tolerance = max(SAME_LOSS.get(kind, SAME_LOSS["float64"]) for kind in kinds)
         self._targets: dict[int, Target | None] = {}
         self._points: dict[int, dict[str, Array]] = {}
-        self._losses: dict[tuple[int, int, frozenset[str]], float] = {}
+        self._losses: dict[tuple[int, int, bytes], float] = {}
 
-    def point(self, number: int, zero: frozenset[str] = frozenset()) -> dict[str, Array]:
+    def point(self, number: int, zero: Mask | None = None) -> dict[str, Array]:
         """Parameters drawn at random, as the target's own precision holds them; some of them 0."""
         if number not in self._points:
             rng = np.random.default_rng([self.study.seed, 17, number])
@@ -74,11 +89,13 @@ class DrawnLosses:
                 for name, shape in self.shapes.items()
             }
         found = self._points[number]
-        return {name: np.zeros_like(a) if name in zero else a for name, a in found.items()}
+        if zero is None:
+            return found
+        return {name: np.where(zero.entries[name], 0.0, array) for name, array in found.items()}
 
-    def loss(self, steps: int, number: int, zero: frozenset[str] = frozenset()) -> float:
+    def loss(self, steps: int, number: int, zero: Mask | None = None) -> float:
         """The loss at one of these points and a length; NaN where there is none."""
-        key = (steps, number, zero)
+        key = (steps, number, b"" if zero is None else zero.key)
         if key not in self._losses:
             self._losses[key] = self._evaluate(steps, self.point(number, zero))
         return self._losses[key]
@@ -99,7 +116,7 @@ class DrawnLosses:
             return None
         return {name: array.astype(np.float64) for name, array in found.items()}
 
-    def losses(self, steps: int, points: int, zero: frozenset[str] = frozenset()) -> Array:
+    def losses(self, steps: int, points: int, zero: Mask | None = None) -> Array:
         """The losses at the first so many points."""
         return np.array([self.loss(steps, number, zero) for number in range(points)])
 
@@ -124,7 +141,7 @@ class DrawnLosses:
             return np.nan
 
 
-def _size(shape: tuple[int, ...]) -> float:
+def _size(shape: Shape) -> float:
     """The standard deviation of a tensor drawn at random: pre-activations are of order 1."""
     width = max(shape, default=1) if len(shape) > 1 and min(shape) > 1 else 1
     return DRAWN_PARAMETERS * min(1.0, float(np.sqrt(DRAWN_WIDTH / width)))
@@ -154,45 +171,52 @@ class Sizes(NamedTuple):
     c: int
 
 
-def sizes_of(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
-    """The sizes of the network that a layout describes.
-
-    Raises:
-        ValueError: if it does not fit the shapes.
-    """
-    places = layout.placement(shapes).blocks({n: np.zeros(s) for n, s in shapes.items()})
-    units, size = places[Block(0, "U", 0)].shape
-    embedding = places.get(Block(EMBEDDING, "E", 0))
-    inputs = places[Block(0, "W", 0)].shape[1] if embedding is None else len(embedding)
-    head = places.get(Block(HEAD, "V", 0))
-    return Sizes(inputs, size if head is None else len(head), layout.layers, size, units)
-
-
 class Network:
     """The network that a layout describes, at the drawn points, one step at a time.
 
     Args:
         layout: without data.
         losses: of the target that may be this network.
-        zero: names of tensors that are 0 at all points.
+        without_inputs: whether all weights of the recurrent layers are 0.
+
+    Attributes:
+        sequences: B, where initial states that are parameters tell it.
+
+    Raises:
+        ValueError: if the layout does not fit the target's shapes.
     """
 
-    def __init__(
-        self, layout: Layout, losses: DrawnLosses, zero: frozenset[str] = frozenset()
-    ) -> None:
-        self.losses, self.zero = losses, zero
-        self.sizes = sizes_of(layout, losses.shapes)
-        nothing = np.zeros((1, 1, self.sizes.inputs)), np.zeros((1, 1, self.sizes.outputs))
-        self.layout = replace(layout, inputs=nothing[0], targets=nothing[1])
+    def __init__(self, layout: Layout, losses: DrawnLosses, without_inputs: bool = False) -> None:
+        self.losses = losses
+        placement = layout.placement(losses.shapes)
+        blocks = placement.blocks({name: np.zeros(s) for name, s in losses.shapes.items()})
+        units, size = blocks[Block(0, "U", 0)].shape
+        embedding = blocks.get(Block(EMBEDDING, "E", 0))
+        inputs = blocks[Block(0, "W", 0)].shape[1] if embedding is None else len(embedding)
+        head = blocks.get(Block(HEAD, "V", 0))
+        outputs = layout.first_units or (size if head is None else len(head))
+        self.sizes = Sizes(inputs, outputs, layout.layers, size, units)
+        given = [len(a) for b, a in blocks.items() if b.layer == START and a.ndim > 1]
+        given += [1 for b, a in blocks.items() if b.layer == START and a.ndim == 1]
+        self.sequences = given[0] if given else None
+        weights = [place for block, place in placement.places.items() if block.kind in "WU"]
+        self.zero = Mask.of(weights, losses.shapes) if without_inputs else None
+        B = self.sequences or 1
+        x, y = np.zeros((1, B, inputs)), np.zeros((1, B, outputs))
+        self.layout = replace(layout, inputs=x, targets=y)
         self._models: dict[int, tuple[Model, list[Weights]]] = {}
 
-    def step(self, number: int, x: Array, start: Start) -> tuple[Array, Start]:
-        """Outputs (N, O) and the next states of N sequences at one point, from inputs (N, I)."""
+    def _at(self, number: int) -> tuple[Model, list[Weights]]:
+        """The network at a point, and the weights of its layers."""
         if number not in self._models:
             model = self.layout.model(self.losses.point(number, self.zero))
             self._models[number] = model, list(model.forward().weights.values())
-        model, weights = self._models[number]
-        blocks = model.blocks
+        return self._models[number]
+
+    def step(self, number: int, x: Array, start: Start) -> tuple[Array, Start]:
+        """Outputs (N, O) and the next states of N sequences at one point, from inputs (N, I)."""
+        model, weights = self._at(number)
+        blocks = {**model.constants, **model.blocks}
         if model.has_embedding:
             x = x @ blocks[Block(EMBEDDING, "E", 0)]
         states = []
@@ -200,14 +224,19 @@ class Network:
             tape = forward(model.cell, w, x[None], h, c)
             states.append((tape.h[-1], tape.c[-1]))
             x = tape.h[-1]
-        if model.has_head:
+        if Block(HEAD, "V", 0) in blocks:
             x = x @ blocks[Block(HEAD, "V", 0)].T + blocks.get(Block(HEAD, "d", 0), 0.0)
         return x, Start(*map(np.stack, zip(*states, strict=True)))
 
-    def start(self, sequences: int) -> Start:
-        """Initial states of 0."""
-        s = self.sizes
-        return Start(np.zeros((s.layers, sequences, s.h)), np.zeros((s.layers, sequences, s.c)))
+    def start(self, number: int, sequences: int, given: Start | None = None) -> Start:
+        """The initial states at a point: parameters, or given, or 0."""
+        s, blocks = self.sizes, self._at(number)[0].blocks
+        if given is None:
+            zeros = (np.zeros((s.layers, sequences, size)) for size in (s.h, s.c))
+            given = Start(*zeros)
+        own = (blocks.get(Block(START, kind, 0)) for kind in "hk")
+        found = zip(given, own, strict=True)
+        return Start(*(old if mine is None else mine.reshape(old.shape) for old, mine in found))
 
 
 @dataclass(frozen=True)
@@ -324,8 +353,9 @@ class Recovery:
         if not np.isfinite(measured).all():
             return False
         if not self._states:
-            self.start = self.network.start(self.way.sequences)
-            self._states, self._errors = [self.start] * points, [[] for _ in range(points)]
+            B = self.way.sequences
+            self._states = [self.network.start(k, B) for k in range(points)]
+            self._errors = [[] for _ in range(points)]
         wanted, allowed = self._of_this_step(measured, steps)
         found = self._found(wanted, allowed)
         if found is None:
@@ -445,8 +475,7 @@ class Recovery:
         N, B, n = unknown.shape
         state, sizes = self._states[k], self.sizes
         if n > sizes.inputs:
-            flat = unknown[..., sizes.inputs :].reshape(N * B, -1)
-            state = _as_start(flat, sizes)
+            state = _as_start(unknown[..., sizes.inputs :].reshape(N * B, -1), sizes)
         else:
             state = Start(*(np.tile(part, (1, N, 1)) for part in state))
         x = unknown[..., : sizes.inputs].reshape(N * B, sizes.inputs)
@@ -456,7 +485,8 @@ class Recovery:
     def _begin(self, unknown: Array) -> None:
         """Keeps initial states that were found."""
         self.start = _as_start(unknown[:, self.sizes.inputs :], self.sizes)
-        self._states = [self.start] * len(self._states)
+        for k in range(len(self._states)):
+            self._states[k] = self.network.start(k, len(unknown), self.start)
 
     def _rounded(self, found: Given, wanted: Array, allowed: Array) -> Given | None:
         """Whole numbers where these fit as well, and a look at whether the whole fits."""

@@ -19,8 +19,10 @@ import numpy as np
 from throughtime.arrays import Array, Shape
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.model_from_target import described
-from throughtime.diagnosis.mutants.layout import Guess, Layout
+from throughtime.diagnosis.mutants.arrangements import arrangements
+from throughtime.diagnosis.mutants.layout import VARIANTS, Layout
 from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.readings import Readings
 from throughtime.diagnosis.recovered_data import (
     DrawnLosses,
     InTargets,
@@ -28,7 +30,6 @@ from throughtime.diagnosis.recovered_data import (
     Recovery,
     TooExpensive,
     Way,
-    sizes_of,
 )
 from throughtime.diagnosis.tolerances import (
     MOST_DESCENTS,
@@ -65,17 +66,21 @@ class Supposed:
     Attributes:
         layout: without data.
         loss: but for its reduction over steps.
+        sequences: B, where initial states that are parameters tell it.
         shown: whether a single step without inputs agreed.
         weight: the sum of the weights of that step's terms, where that shows.
     """
 
     layout: Layout
     loss: Loss
+    sequences: int | None = None
     shown: bool = False
     weight: float | None = None
 
     def allows(self, way: Way) -> bool:
         """Whether so many sequences have this weight; of one, sum and mean are the same."""
+        if self.sequences not in (None, way.sequences) or (self.sequences and way.states):
+            return False
         if way.sequences == 1 and self.loss.batch == "sum" and self.loss.kind != "weighted":
             return False
         expected = float(self.loss.weights(1, np.ones(way.sequences, int)).sum())
@@ -107,7 +112,7 @@ class LayoutSearch:
 
     def _possible(self) -> Iterator[Supposed]:
         """Layouts and losses that a single step without inputs allows."""
-        for layout in _structures(self.losses.shapes):
+        for layout in structures(self.losses.shapes):
             try:
                 found = list(self._allowed(layout))
             except ValueError:
@@ -115,30 +120,26 @@ class LayoutSearch:
             yield from found
 
     def _allowed(self, layout: Layout) -> Iterator[Supposed]:
-        kinds = [loss for loss in _losses() if layout.V or loss.kind != "softmax"]
-        if not (layout.b or layout.c):
-            yield from (Supposed(layout, loss) for loss in kinds)
+        network = Network(layout, self.losses, without_inputs=True)
+        kinds = [one for one in _losses() if network.sizes.outputs > 1 or one.kind != "softmax"]
+        if not (layout.b or layout.c or "1" in layout.combined):
+            yield from (Supposed(layout, loss, network.sequences) for loss in kinds)
             return
-        network = self._without_inputs(layout)
-        points = network.sizes.outputs + 2 + SPARE_POINTS
+        points, B = network.sizes.outputs + 2 + SPARE_POINTS, network.sequences or 1
         measured = self.losses.losses(1, points, network.zero)
-        x, start = np.zeros((1, network.sizes.inputs)), network.start(1)
-        outputs = np.stack([network.step(k, x, start)[0] for k in range(points)])
+        x, start = np.zeros((B, network.sizes.inputs)), network.start
+        outputs = np.stack([network.step(k, x, start(k, B))[0] for k in range(points)])
         for loss in kinds:
             fits, weight = _weight(loss, outputs, measured, self.losses.tolerance)
             if fits:
-                yield Supposed(layout, loss, True, weight)
-
-    def _without_inputs(self, layout: Layout) -> Network:
-        places = layout.placement(self.losses.shapes).places
-        zero = frozenset(place.tensor for block, place in places.items() if block.kind in "WU")
-        return Network(layout, self.losses, zero)
+                yield Supposed(layout, loss, network.sequences, True, weight)
 
     def _ways(self, layout: Layout) -> Iterator[Way]:
         """The likelier and cheaper ones first."""
         yield Way(1, "classes", "classes")
         yield Way(1, "classes", "numbers")
-        counts = sorted(range(1, MOST_SEQUENCES + 1), key=lambda B: B != self._rank(layout))
+        rank = self._rank(layout)
+        counts = sorted(range(1, MOST_SEQUENCES + 1), key=lambda B: B != rank)
         for states in (False, True):
             for sequences in counts:
                 yield Way(sequences, "numbers", "numbers", states)
@@ -187,13 +188,13 @@ class LayoutSearch:
         if not one.shown:
             yield from every
             return
-        network = self._without_inputs(layout)
-        points = network.sizes.outputs + 2 + SPARE_POINTS
-        measured = self.losses.losses(2, points, network.zero)
+        network = Network(layout, self.losses, without_inputs=True)
         B, seen = first.way.sequences, []
+        points = B * network.sizes.outputs + 2 + SPARE_POINTS
+        measured = self.losses.losses(2, points, network.zero)
         for k in range(points):
-            nothing, start = np.zeros((B, network.sizes.inputs)), first.start or network.start(B)
-            y, after = network.step(k, nothing, start)
+            nothing = np.zeros((B, network.sizes.inputs))
+            y, after = network.step(k, nothing, network.start(k, B, first.start))
             seen.append((y, network.step(k, nothing, after)[0]))
         known = np.array([loss.errors(y, first.given[0].y)[0].sum() for y, _ in seen])
         parts = InTargets.of(loss, np.stack([y for _, y in seen]))
@@ -227,15 +228,30 @@ def with_data(layout: Layout, recovery: Recovery, steps: int) -> Layout:
     return replace(layout, inputs=inputs, targets=targets, loss=recovery.loss, **start)
 
 
-def _structures(shapes: Mapping[str, Shape]) -> Iterator[Layout]:
-    """Every layout of one direction that these names and shapes allow, without data and loss."""
-    nothing = np.zeros(1, int)
-    found: dict[Layout, None] = {}
-    for layout in Guess(nothing, nothing).layouts(shapes):
-        bare = replace(layout, inputs=None, targets=None, loss=Loss())
-        if bare not in found and bare.directions == 1:
-            found[bare] = None
-            yield bare
+class Anything(Readings):
+    """Data of which nothing is known, and which any network may have."""
+
+    def may_have(self, features: int) -> bool:
+        """Whether inputs of one step may be so many numbers."""
+        return True
+
+    def may_give(self, outputs: int) -> bool:
+        """Whether one step may have so many outputs."""
+        return True
+
+    def may_be_classes(self, classes: int) -> bool:
+        """Whether the inputs may be one of so many classes."""
+        return True
+
+
+def structures(shapes: Mapping[str, Shape]) -> Iterator[Layout]:
+    """Every layout that these names and shapes allow, without data and loss."""
+    for one in arrangements(shapes, Anything(None, None)):
+        peepholes = {"peepholes": True} if "p" in one.items else {}
+        for order, cell in product(one.orders, VARIANTS[one.kind]):
+            options = {"U": "", "b": "", **one.names(order), "layers": len(one.layers)}
+            options |= one.options
+            yield Layout(replace(cell, **peepholes), order, None, None, **options)
 
 
 def _losses() -> Iterator[Loss]:
@@ -247,7 +263,13 @@ def _losses() -> Iterator[Loss]:
         for outputs in ("sum", "mean"):
             yield Loss("binary", batch=batch, outputs=outputs)
         yield Loss("squared_error", batch=batch, root=True)
-    yield Loss("weighted", batch="sum")
+        yield Loss(batch=batch, outputs="mean")
+    yield Loss("weighted")
+    for activation in ("sigmoid", "tanh", "softmax"):
+        for batch in ("mean", "sum"):
+            for outputs, half in product(("sum", "mean"), (False, True)):
+                options = {"outputs": outputs, "half": half, "activation": activation}
+                yield Loss("squared_error", batch=batch, **options)
 
 
 def _weight(

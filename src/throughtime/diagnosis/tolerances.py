@@ -106,6 +106,25 @@ SAME_WEIGHT = 1e-2  # the weights of a loss's terms are whole numbers, or such p
 MOST_SEQUENCES = 3  # whose data are told apart
 MOST_DESCENTS = 400  # by which data are looked for; nearly all succeed or fail within the first
 
+# The search for a layout: networks that are run forwards, of which most take half a millisecond.
+MOST_TRIES = 6_000
+LEAST_TRIES = 300  # of any network
+NEAREST_AMONG = 400  # of them, where none has the loss
+WORK_OF_A_GUESS = 2e9  # multiplications, where more than the least are run
+# What is added to p in log(p + ε), as far as people write it and float64 shows it.
+USUAL_EPSILONS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-9, 1e-10, 1e-12, 1e-4, 1e-3)
+WITHIN_AN_EPSILON = 1e-2  # of the loss: no such number changes it by more
+# Relative spread, over several points, of the ratio of two losses that are the same but for a
+# factor, before it is looked at closely; of the ratio of two that differ by what is rounded on
+# the way, such as states that are kept in float32; of their difference, if it is one number; of
+# an L2 term, before it is looked at closely, since it may be a small part of a loss; and of the
+# ratio of losses that are near each other at all: by chance, some of a thousand are.
+SAME_RATIO = 1e-5
+ROUNDED_RATIO = 2e-6
+SAME_DIFFERENCE = 1e-6
+SAME_DECAY = 1e-3
+NEAR_RATIO = 3e-3
+
 # The search for mutants.
 
 # Gradients are one, relative to a block's largest entry, by their precision: what rounding may do.

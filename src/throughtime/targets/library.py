@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
@@ -29,7 +30,11 @@ INCLUDE = Path(__file__).parents[1] / "include"  # the folder of throughtime.h
 
 
 def library_target(
-    path: str | os.PathLike[str], *, timeout: float = ANSWER_TIMEOUT, seed: int = 0
+    path: str | os.PathLike[str],
+    *,
+    timeout: float = ANSWER_TIMEOUT,
+    seed: int = 0,
+    layout: Any = None,
 ) -> ProgramTarget:
     """Loads a shared library with the C interface, in a process of its own, as a target.
 
@@ -38,6 +43,7 @@ def library_target(
         timeout: seconds that each call may take.
         seed: random seed for the parameters, where there is no `tt_initial`: they are drawn
             uniformly from ±1/√n, with n the length of the last axis.
+        layout: how its arrays hold a cell's matrices, and the data of its run, see `Target`.
 
     Raises:
         CheckError: where it cannot be loaded, lacks a function or does not describe itself.
@@ -52,7 +58,8 @@ def library_target(
         refuse("library", "an existing file", actual, error=CheckError)
     command = (sys.executable, "-I", serve_library.__file__)
     load: dict[str, object] = {"do": "load", "library": str(Path(path).resolve())}
-    return started(ProgramStart(command, os.fspath(path), PLACES, seconds(timeout), (load,)), seed)
+    start = ProgramStart(command, os.fspath(path), PLACES, seconds(timeout), (load,))
+    return started(start, seed, layout)
 
 
 def is_library(path: object) -> bool:

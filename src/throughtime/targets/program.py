@@ -15,7 +15,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -200,7 +200,11 @@ class ProgramTarget(Target):
 
 
 def program_target(
-    command: str | Sequence[str], *, timeout: float = ANSWER_TIMEOUT, seed: int = 0
+    command: str | Sequence[str],
+    *,
+    timeout: float = ANSWER_TIMEOUT,
+    seed: int = 0,
+    layout: Any = None,
 ) -> ProgramTarget:
     """Starts a program that speaks the line protocol, as a target.
 
@@ -209,6 +213,7 @@ def program_target(
         timeout: seconds that each answer may take.
         seed: random seed for the parameters, where the program gives no initial ones: they are
             drawn uniformly from ±1/√n, with n the length of the last axis.
+        layout: how its arrays hold a cell's matrices, and the data of its run, see `Target`.
 
     Raises:
         CheckError: where it cannot be started or does not describe itself.
@@ -221,13 +226,14 @@ def program_target(
     words = shlex.split(command) if isinstance(command, str) else [os.fspath(w) for w in command]
     if not words:
         refuse("program", "a command", "none", error=CheckError)
-    return started(ProgramStart(tuple(words), shlex.join(words), PLACES, seconds(timeout)), seed)
+    start = ProgramStart(tuple(words), shlex.join(words), PLACES, seconds(timeout))
+    return started(start, seed, layout)
 
 
-def started(start: ProgramStart, seed: int) -> ProgramTarget:
-    """The target of a program that is started now."""
+def started(start: ProgramStart, seed: int, layout: Any = None) -> ProgramTarget:
+    """The target of a program that is started now; a layout is that of its own length alone."""
     program = Program(start, seed)
-    return _target(program, program.description.steps)
+    return replace(_target(program, program.description.steps), layout=layout)
 
 
 def seconds(timeout: float) -> float:

@@ -56,6 +56,7 @@ is printed is not a fault; give the check the loss that is trained.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,11 +75,30 @@ from throughtime.diagnosis.mutants.shared_interventions import (
 
 def mutations(model: Model) -> Iterator[Mutation]:
     """δ of the outputs belongs to another loss."""
-    if model.loss.kind not in ("softmax", "squared_error"):
-        return
-    others = SOFTMAX_OTHERS if model.loss.kind == "softmax" else SQUARED_OTHERS
-    for words, slope in others.items():
+    for words, slope in _others(model).items():
         yield mutation(words, dy=_of_loss(slope))
+
+
+def _others(model: Model) -> dict[str, Any]:
+    """δ of one step's outputs ŷ and targets y for the losses that this one is taken for."""
+    loss = model.loss
+    if loss.kind == "softmax":
+        return SOFTMAX_OTHERS
+    if loss.kind not in ("squared_error", "absolute_error"):
+        return {}
+    if loss.kind == "squared_error" and loss.activation == "identity":
+        return SQUARED_OTHERS
+    others = {
+        "half a squared error": replace(loss, kind="squared_error", outputs="sum", half=True),
+        "a squared error": replace(loss, kind="squared_error", outputs="sum", half=False),
+        "an absolute error": replace(loss, kind="absolute_error", outputs="sum"),
+    }
+    found: dict[str, Any] = {
+        f"δ of {words}": lambda y, k, other=other: other.errors(y, k)[1]
+        for words, other in others.items()
+        if other.kind != loss.kind
+    }
+    return found | {"a(ŷ) − y, without the derivative of a": lambda y, k: loss.activated(y) - k}
 
 
 def _of_loss(slope: Any) -> Intervention:

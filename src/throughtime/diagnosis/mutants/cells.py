@@ -70,13 +70,16 @@ class Local(NamedTuple):
 class Deltas(NamedTuple):
     """δ of the pre-activations on the side of x and on the side of h_{t−1}, (T, B, G, H) each.
 
-    With them δh of every step, (T, B, P): the whole, and the part that comes from the output.
+    With them δh of every step, (T, B, P): the whole, and the part that comes from the output; and δ
+    of the initial states, (B, P) and (B, H).
     """
 
     z: Array
     u: Array
     h: Array
     out: Array
+    start_h: Array
+    start_c: Array
 
 
 class Cell(Protocol):
@@ -172,7 +175,7 @@ def backward(
         dz[t], du[t], dh_next, dc_next = cell.step_back(
             w, tape, local, steps[t], dm, dc_next, intervene
         )
-    return Deltas(dz, du, dhs, dh_out)
+    return Deltas(dz, du, dhs, dh_out, dh_next, dc_next)
 
 
 def products(

@@ -3,52 +3,44 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import chain, permutations, product
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from throughtime.arrays import Array, Shape, refuse
+from throughtime.diagnosis.mutants.arrangements import Arrangement, arrangements
 from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN, Cell
+from throughtime.diagnosis.mutants.gate_names import CANDIDATE, LETTERS
 from throughtime.diagnosis.mutants.losses import Loss, as_targets
 from throughtime.diagnosis.mutants.model import (
     EMBEDDING,
     HEAD,
+    START,
     Block,
     BlockPlace,
+    Blocks,
     Data,
     Model,
     Placement,
 )
+from throughtime.diagnosis.mutants.readings import Readings, TargetReading
 from throughtime.gradcheck import Gates
 
-# A name, perhaps with "{gate}", "{layer}" or "{direction}" in it; or one for each layer and way.
-Names: TypeAlias = str | tuple[str, ...]
-
-# Letters that people use for a gate, by the letter that stands here.
-LETTERS = {
-    "LSTM": {"i": "i", "f": "f", "o": "o", "a": "agcju"},
-    "GRU": {"r": "r", "z": "zu", "n": "nhcga"},
-    "RNN": {"s": "shxzan"},
-}
-CANDIDATE = LETTERS["LSTM"]["a"]
+# A name, perhaps with "{gate}", "{layer}" or "{direction}" in it; or one for each gate by its
+# letter; or a tuple of these, for each layer and way.
+Names: TypeAlias = str | Mapping[str, str] | tuple[str | Mapping[str, str], ...]
 
 # What a guess tries.
-USUAL_ORDERS = {
-    "LSTM": ("ifgo", "ifog", "fiog", "figo", "iofg", "gifo"),
-    "GRU": ("rzn", "zrn"),
-    "RNN": ("h",),
-}
 VARIANTS: dict[str, tuple[Any, ...]] = {
     "LSTM": (LSTM(), LSTM("identity")),
     "GRU": (GRU(), GRU(False), GRU(True, "1-z"), GRU(False, "1-z")),
-    "RNN": (RNN(), RNN("relu"), RNN("sigmoid")),
+    "RNN": (RNN(), RNN("relu"), RNN("sigmoid"), RNN("identity")),
+    "coupled": (LSTM(coupled=True), LSTM("identity", coupled=True)),
 }
-GATES = {kind: len(letters) for kind, letters in LETTERS.items()}
-RECURRENT = re.compile(r"hh|rec|^u|_u|w_?h(?!y|o)|u_?h", re.IGNORECASE)
+# How both matrices may lie in one, and a bias beside them where a column of ones multiplies it.
+COMBINED = ("", "xh", "hx", "xh1", "hx1", "1xh", "1hx")
 
 
 @dataclass(frozen=True)
@@ -64,14 +56,19 @@ class Layout:
         R: name of an LSTM's projection; "" for none.
         candidate_bias: name of a GRU's recurrent bias that only the candidate has.
         transposed: whether a matrix is used as x W, with its gates side by side.
-        combined: "xh" or "hx" where `W` holds both W and U, over [x, h] or [h, x]; otherwise "".
+        recurrent_transposed: the same of U; None: as `transposed`.
+        combined: "xh" or "hx" where `W` holds both W and U, over [x, h] or [h, x], with a "1" where
+            it holds the bias too, behind them or in front; otherwise "".
         V, d: names of the head's matrix and bias; "" for none.
         head_transposed: whether the head computes h V.
+        fixed_head: V (O, H) and d (O,) or None, of a head that is no parameter.
+        first_units: how many of the first units of h the loss sees, instead of a head; 0: all.
         E: name of the matrix (classes, I) whose rows are the inputs' embeddings; "" for none.
         layers: how many layers are stacked.
         directions: 1, or 2 where each layer also runs backwards through time.
         loss: how outputs become a loss.
-        inputs, targets, lengths, h0, c0, mask: the run, see `tt.layouts.lstm`.
+        inputs, targets, batch_first, lengths, h0, c0, mask: the run, see `tt.layouts.lstm`.
+        h_start, c_start: names of initial states (B, P) or (P, B) that are parameters; "" for none.
         between, final: see `Data`.
         decay, decay_biases: the L2 term λ/2 Σ W².
         notes: sentences on what of this was guessed.
@@ -89,17 +86,23 @@ class Layout:
     R: Names = ""
     candidate_bias: Names = ""
     transposed: bool = False
+    recurrent_transposed: bool | None = None
     combined: str = ""
     V: str = ""
     d: str = ""
     head_transposed: bool = False
+    fixed_head: tuple[Any, Any] | None = None
+    first_units: int = 0
     E: str = ""
     layers: int = 1
     directions: int = 1
     loss: Loss = field(default_factory=Loss)
+    batch_first: bool = False
     lengths: Any = None
     h0: Any = None
     c0: Any = None
+    h_start: str = ""
+    c_start: str = ""
     mask: Any = None
     between: tuple[Array, ...] = ()
     final: Any = None
@@ -122,12 +125,28 @@ class Layout:
             if rows.shape[1] != features:
                 refuse(f"layout: {self.E}", f"(classes, I) with I = {features}", rows.shape)
             features = len(rows)
-        x = _inputs(self.inputs, features)
-        outputs = blocks[Block(HEAD, "V", 0)].shape[0] if self.V else self.directions * size
-        data = self._data(x, units, size, outputs)
-        return Model(
-            self.cell, placement, blocks, data, self.loss, self.decay, self.decay_biases, self.notes
-        )
+        x = _inputs(self.inputs, features, self.batch_first)
+        constants = self._constants(self.directions * size)
+        head = {**constants, **blocks}.get(Block(HEAD, "V", 0))
+        data = self._data(x, units, size, self.directions * size if head is None else len(head))
+        rest = (self.loss, self.decay, self.decay_biases, self.notes, constants)
+        return Model(self.cell, placement, blocks, data, *rest)
+
+    def _constants(self, seen: int) -> Blocks:
+        """The head that is no parameter."""
+        if self.first_units:
+            return {Block(HEAD, "V", 0): np.eye(self.first_units, seen)}
+        if self.fixed_head is None:
+            return {}
+        V, d = self.fixed_head
+        matrix = np.atleast_2d(np.asarray(V, np.float64))
+        matrix = matrix.T if self.head_transposed else matrix
+        if matrix.ndim != 2 or matrix.shape[1] != seen:
+            refuse("layout: head", f"(O, H) with H = {seen}", matrix.shape)
+        found: Blocks = {Block(HEAD, "V", 0): matrix}
+        if d is not None:
+            found[Block(HEAD, "d", 0)] = np.asarray(d, np.float64).reshape(len(matrix))
+        return found
 
     def placement(self, shapes: Mapping[str, Shape]) -> Placement:
         """Where every block lies in tensors of these shapes."""
@@ -140,7 +159,20 @@ class Layout:
             places[Block(EMBEDDING, "E", 0)] = _matrix(self.E, shapes)
         if self.d:
             places[Block(HEAD, "d", 0)] = BlockPlace(self.d, slice(None))
+        for kind, name in (("h", self.h_start), ("k", self.c_start)):
+            if name:
+                places[Block(START, kind, 0)] = self._start(name, shapes)
         return Placement(places, shapes)
+
+    def _start(self, name: str, shapes: Mapping[str, Shape]) -> BlockPlace:
+        """The place of an initial state, of which one axis is the batch."""
+        _named(name, shapes)
+        if self.layers * self.directions > 1:
+            refuse(f"layout: {name}", "an initial state of one layer", f"{self.layers} layers")
+        if len(shapes[name]) < 2:
+            return BlockPlace(name, slice(None))
+        size = self._units((0, 0), shapes)
+        return _matrix(name, shapes, shapes[name][0] == size and shapes[name][1] != size)
 
     def gates_of(self, name: str, shapes: Mapping[str, Shape]) -> Gates | None:
         """The gates that a tensor consists of; None where it holds one gate or none.
@@ -170,7 +202,7 @@ class Layout:
         if self.R:
             name = self._name(self.R, directed)[0]
             found[Block(layer, "R", 0, direction)] = _matrix(name, shapes, self.transposed)
-            size = self._rows(name, shapes)
+            size = _sides(name, shapes, self.transposed)[0]
         held = {"W": self.W, "U": self.U, "b": self.b, "c": self.c, "p": self.p}
         for letter, gate in self._gates().items():
             for kind, names in held.items():
@@ -189,11 +221,12 @@ class Layout:
                     found[block] = BlockPlace(name, rows)
                     continue
                 _matrix(name, shapes)
-                columns = {kind: slice(None)}
+                turned = self._turned(kind)
+                columns: dict[str, slice | int] = {kind: slice(None)}
                 if self.combined:
-                    columns = _columns(self.combined, self._width(name, shapes), size)
+                    columns = _columns(self.combined, _sides(name, shapes, turned)[1], size)
                 for part, stretch in columns.items():
-                    place_of = BlockPlace(name, rows, stretch, self.transposed)
+                    place_of = BlockPlace(name, rows, stretch, turned)
                     found[block._replace(kind=part)] = place_of
         if self.candidate_bias:
             name = self._name(self.candidate_bias, directed, "n")[0]
@@ -203,9 +236,14 @@ class Layout:
     def _name(self, names: Names, directed: tuple[int, int], letter: str = "") -> tuple[str, bool]:
         """The tensor that holds a gate of a directed layer, and whether it holds no other."""
         layer, direction = directed
-        template = names if isinstance(names, str) else names[layer * self.directions + direction]
-        name = template.format(gate=letter, layer=layer, direction=direction)
-        return name, "{gate}" in template
+        place = layer * self.directions + direction
+        own = names[place] if isinstance(names, tuple) else names
+        if isinstance(own, Mapping):
+            if letter not in own:
+                refuse("layout", f"a name for each gate of {self.order!r}", ", ".join(own))
+            return own[letter].format(layer=layer, direction=direction), True
+        name = str(own).format(gate=letter, layer=layer, direction=direction)
+        return name, "{gate}" in str(own)
 
     def _gates(self) -> dict[str, int]:
         """From a gate's letter in the names to the model's own gate."""
@@ -226,25 +264,27 @@ class Layout:
 
     def _units(self, directed: tuple[int, int], shapes: Mapping[str, Shape]) -> int:
         """H, from the number of rows of a matrix."""
-        name, own = self._name(self.W if self.combined else self.U, directed, self.order[0])
-        rows = self._rows(name, shapes)
+        kind, names = ("W", self.W) if self.combined else ("U", self.U)
+        name, own = self._name(names, directed, self.order[0])
+        rows = _sides(name, shapes, self._turned(kind))[0]
         gates = 1 if own else len(self.order)
         if rows % gates:
             refuse(f"layout: {name}", f"rows for {gates} gates", shapes[name])
         return int(rows // gates)
 
-    def _rows(self, name: str, shapes: Mapping[str, Shape]) -> int:
-        _named(name, shapes)
-        return int(shapes[name][-1 if self.transposed else 0])
-
-    def _width(self, name: str, shapes: Mapping[str, Shape]) -> int:
-        return int(shapes[name][0 if self.transposed else -1])
+    def _turned(self, kind: str) -> bool:
+        """Whether this matrix has its gates side by side."""
+        apart = kind == "U" and self.recurrent_transposed is not None
+        return bool(self.recurrent_transposed) if apart else self.transposed
 
     def _data(self, x: Array, units: int, size: int, outputs: int) -> Data:
         T, B = x.shape[:2]
         lengths = np.full(B, T) if self.lengths is None else np.asarray(self.lengths).reshape(B)
         loss = self.loss
-        targets = as_targets(loss.kind, self.targets, T, B, outputs, loss.last)
+        given = self.targets
+        if self.batch_first and np.shape(given)[:2] == (B, T):
+            given = np.swapaxes(given, 0, 1)
+        targets = as_targets(loss.kind, given, T, B, outputs, loss.last)
         axes = (self.layers, self.directions, B)
         h, c = _state(self.h0, (*axes, size)), _state(self.c0, (*axes, units))
         mask = None if self.mask is None else np.asarray(self.mask, np.float64)
@@ -260,20 +300,30 @@ def with_every(layout: Layout, **choices: tuple[Any, ...]) -> Iterator[Layout]:
         yield replace(layout, **dict(zip(choices, combination, strict=True)))
 
 
-def _inputs(given: Any, features: int) -> Array:
-    """(T, B, I), from numbers (T, B, I) or (T, I), or classes (T, B) or (T,)."""
+def _inputs(given: Any, features: int, batch_first: bool = False) -> Array:
+    """(T, B, I), from numbers (T, B, I), (T, I), or (T,) if I = 1, or classes (T, B) or (T,)."""
     array = np.asarray(given)
-    if array.dtype.kind in "iu" and array.ndim <= 2:
+    numbers = array.ndim == 2 and features == array.shape[1] and _beyond(array, features)
+    if array.dtype.kind in "iu" and array.ndim <= 2 and not numbers:
         if array.min() < 0 or array.max() >= features:
             seen = f"{array.min()} … {array.max()}"
             refuse("layout's inputs", f"classes 0 … {features - 1}", seen)
         array = np.eye(features)[array.reshape(len(array), -1)]
     array = np.asarray(array, np.float64)
+    if array.ndim == 1 and features == 1:
+        array = array[:, None]
     if array.ndim == 2:
         array = array[:, None]
+    elif array.ndim == 3 and batch_first:
+        array = array.swapaxes(0, 1)
     if array.ndim != 3 or array.shape[2] != features:
         refuse("layout's inputs", f"(T, B, I) with I = {features}", array.shape)
     return array
+
+
+def _beyond(array: Array, features: int) -> bool:
+    """Whether these whole numbers cannot be classes."""
+    return bool(array.min() < 0 or array.max() >= features)
 
 
 def _state(given: Any, shape: tuple[int, ...]) -> Array:
@@ -291,17 +341,29 @@ def _named(name: str, shapes: Mapping[str, Shape]) -> None:
 
 
 def _matrix(name: str, shapes: Mapping[str, Shape], transposed: bool = False) -> BlockPlace:
-    """The place of a block that is a matrix of its own."""
-    if name in shapes and len(shapes[name]) != 2:
+    """The place of a block that is a matrix of its own; a vector is a matrix of one column."""
+    if name in shapes and len(shapes[name]) not in (1, 2):
         refuse(f"layout: {name}", "a matrix", shapes[name])
     return BlockPlace(name, slice(None), slice(None), transposed)
 
 
-def _columns(combined: str, width: int, size: int) -> dict[str, slice]:
-    """The columns of x and of h, given the size of h."""
-    if combined == "hx":
-        return {"U": slice(0, size), "W": slice(size, width)}
-    return {"W": slice(0, width - size), "U": slice(width - size, width)}
+def _sides(name: str, shapes: Mapping[str, Shape], turned: bool) -> tuple[int, int]:
+    """A matrix's rows, among which its gates are, and columns."""
+    _named(name, shapes)
+    rows, columns = (*shapes[name], 1)[:2]
+    return (int(columns), int(rows)) if turned else (int(rows), int(columns))
+
+
+def _columns(combined: str, width: int, size: int) -> dict[str, slice | int]:
+    """The columns of x, of h, and of the bias if there is one, given the size of h."""
+    sizes = {"x": width - size - ("1" in combined), "h": size, "1": 1}
+    found: dict[str, slice | int] = {}
+    start = 0
+    for part in combined:
+        end = start + sizes[part]
+        found[{"x": "W", "h": "U", "1": "b"}[part]] = start if part == "1" else slice(start, end)
+        start = end
+    return found
 
 
 @dataclass(frozen=True)
@@ -309,7 +371,7 @@ class Guess:
     """What `tt.layouts.guess` makes: the data, and what else is known of the run.
 
     Attributes:
-        inputs, targets: as in a Layout.
+        inputs, targets: as in a Layout, or with their axes in another order.
         run: other attributes of the Layout that are known.
     """
 
@@ -317,160 +379,58 @@ class Guess:
     targets: Any
     run: Mapping[str, Any] = field(default_factory=dict)
 
-    def layouts(self, shapes: Mapping[str, Shape]) -> Iterator[Layout]:
+    def layouts(self, shapes: Mapping[str, Shape], steps: int | None = None) -> Iterator[Layout]:
         """Every layout that tensors of these names and shapes could have, the likeliest first."""
-        inputs = np.asarray(self.inputs)
-        for held in chain(_gate_by_gate(shapes), _held(shapes, inputs)):
-            kind = held.pop("kind")
-            orders = [held.pop("order")] if "order" in held else _orders(kind)
-            for order, cell, loss in product(orders, VARIANTS[kind], self._losses()):
-                yield Layout(
-                    cell, order, self.inputs, self.targets, loss=loss, **held, **dict(self.run)
-                )
+        for one in self.structures(shapes, steps):
+            for reading in one.readings:
+                for loss in reductions(reading.loss):
+                    yield replace(one.layout, loss=loss, targets=reading.targets)
 
-    def _losses(self) -> Iterator[Loss]:
-        targets, inputs = np.asarray(self.targets), np.asarray(self.inputs)
-        likely = targets.shape[:1] != inputs.shape[:1]
-        for last in (likely, True) if not likely else (True,):
-            yield from _reductions(targets.dtype.kind in "iu", last)
+    def structures(
+        self, shapes: Mapping[str, Shape], steps: int | None = None
+    ) -> Iterator[Structure]:
+        """The same without the losses: each takes one forward pass."""
+        V = self.run.get("fixed_head", (None,))[0]
+        outputs = None if V is None else len(np.atleast_2d(V))
+        data = Readings(self.inputs, self.targets, steps, outputs)
+        found = []
+        for one in arrangements(shapes, data):  # first with the likelier orders, then all others
+            found.append(one)
+            yield from self._held(one, one.orders[:LIKELY_ORDERS], data)
+        for one in found:
+            yield from self._held(one, one.orders[LIKELY_ORDERS:], data)
 
-
-def _reductions(classes: bool, last: bool) -> Iterator[Loss]:
-    ways = list(product(("mean", "sum"), ("mean", "sum")))
-    if classes:
-        yield from (Loss(time=time, batch=batch, last=last) for time, batch in ways)
-        return
-    for outputs, half, (time, batch) in product(("mean", "sum"), (False, True), ways):
-        yield Loss("squared_error", time, batch, outputs, half, False, last)
-    yield Loss("squared_error", root=True, last=last)
-    for time, batch in ways:
-        yield Loss("binary", time, batch, last=last)
-
-
-def _orders(kind: str) -> Iterator[str]:
-    """Orders of the gates: the usual ones first, then all others."""
-    usual = USUAL_ORDERS[kind]
-    yield from usual
-    yield from (o for o in map("".join, permutations(usual[0])) if o not in usual)
-
-
-def _gate_by_gate(shapes: Mapping[str, Shape]) -> Iterator[dict[str, Any]]:
-    """Layouts with one matrix for each gate: names that differ in one letter, that of the gate."""
-    for kind in ("LSTM", "GRU"):
-        letters: dict[str, str] = {}
-        for name in shapes:
-            for place, letter in enumerate(name):
-                template = name[:place] + "{gate}" + name[place + 1 :]
-                letters[template] = letters.get(template, "") + letter
-        groups = {template: found for template, found in letters.items() if _gates(kind, found)}
-        for order in dict.fromkeys(groups.values()):
-            names = [template for template, found in groups.items() if found == order]
-            first = {name: shapes[name.format(gate=order[0])] for name in names}
-            weights = [name for name, shape in first.items() if _is_matrix(shape)]
-            biases = [name for name in names if name not in weights]
-            rest = [n for n in shapes if all(n != m.format(gate=k) for m in names for k in order)]
-            yield from _assigned(kind, order, first, weights, biases, {n: shapes[n] for n in rest})
-
-
-def _assigned(
-    kind: str,
-    order: str,
-    first: Mapping[str, Shape],
-    weights: list[str],
-    biases: list[str],
-    rest: Mapping[str, Shape],
-) -> Iterator[dict[str, Any]]:
-    """The ways to assign parameters to groups of names."""
-    matrices = {name: shape for name, shape in rest.items() if _is_matrix(shape)}
-    vectors = {name: int(np.prod(shape)) for name, shape in rest.items() if name not in matrices}
-    common = {"kind": kind, "order": order, **dict(zip("bc", (*biases, "", ""), strict=False))}
-    ways: list[tuple[dict[str, Any], int]] = []
-    for transposed in (False, True):
-        if len(weights) == 1:
-            units = first[weights[0]][-1 if transposed else 0]
-            ways += [
-                ({"W": weights[0], "U": "", "combined": way, "transposed": transposed}, units)
-                for way in ("xh", "hx")
-            ]
-        if len(weights) == 2:
-            for W, U in (weights, weights[::-1]):
-                if first[U][0] == first[U][1]:
-                    ways.append(({"W": W, "U": U, "transposed": transposed}, first[U][0]))
-    for way, units in ways:
-        for head in _heads(list(matrices), matrices, vectors, units):
-            yield {**common, **way, **head}
-
-
-def _gates(kind: str, letters: str) -> bool:
-    """Whether these letters stand for every gate exactly once."""
-    known = LETTERS[kind]
-    owners = [own for letter in letters for own, names in known.items() if letter in names]
-    return len(letters) == len(known) and sorted(owners) == sorted(known)
-
-
-def _held(shapes: Mapping[str, Shape], inputs: Any) -> Iterator[dict[str, Any]]:
-    """Which tensors may be which, one bias or two, with or without a head."""
-    matrices = {name: shape for name, shape in shapes.items() if _is_matrix(shape)}
-    vectors = {name: int(np.prod(shape)) for name, shape in shapes.items() if name not in matrices}
-    for kind, gates in GATES.items():
-        for way in (_apart(matrices, gates), _combined(matrices, gates, inputs)):
-            for one, units in way:
-                rest = [name for name in matrices if name not in (one["W"], one.get("U"))]
-                for head in _heads(rest, matrices, vectors, units):
-                    left = [name for name in vectors if name != head.get("d")]
-                    if len(left) > 2 or any(vectors[name] != gates * units for name in left):
-                        continue
-                    for biases in permutations(left) if kind == "GRU" else [tuple(left)]:
-                        names = dict(zip("bc", (*biases, "", ""), strict=False))
-                        yield {"kind": kind, "U": "", **one, **head, **names}
-
-
-def _is_matrix(shape: Shape) -> bool:
-    return len(shape) == 2 and min(shape) > 1
-
-
-def _apart(matrices: Mapping[str, Shape], gates: int) -> Iterator[tuple[dict[str, Any], int]]:
-    """W and U as two tensors, of which U is `gates` times as long as it is wide."""
-    for transposed in (False, True):
-        turned = {name: s[::-1] if transposed else s for name, s in matrices.items()}
-        pairs = [
-            ({"W": W, "U": U, "transposed": transposed}, shape[1])
-            for U, shape in turned.items()
-            if shape[0] == gates * shape[1]
-            for W, other in turned.items()
-            if W != U and other[0] == shape[0]
-        ]
-        yield from sorted(pairs, key=lambda pair: not RECURRENT.search(str(pair[0]["U"])))
-
-
-def _combined(
-    matrices: Mapping[str, Shape], gates: int, inputs: Any
-) -> Iterator[tuple[dict[str, Any], int]]:
-    """W and U as one matrix, over [x, h] or [h, x]."""
-    for transposed in (False, True):
-        for name, shape in matrices.items():
-            rows, columns = shape[::-1] if transposed else shape
-            units = rows // gates
-            if rows % gates or columns <= units:
+    def _held(self, one: Arrangement, orders: Any, data: Readings) -> Iterator[Structure]:
+        peepholes = {"peepholes": True} if "p" in one.items else {}
+        cells = [replace(cell, **peepholes) for cell in VARIANTS[one.kind]]
+        for x in data.of_inputs(one.features):
+            readings = data.of_targets(x, one.outputs)
+            if not readings:
                 continue
-            if inputs.dtype.kind == "f" and columns - units != inputs.shape[-1]:
-                continue
-            for combined in ("xh", "hx"):
-                yield {"W": name, "combined": combined, "transposed": transposed}, units
+            for order, cell in itertools.product(orders, cells):
+                names = {"U": "", "b": "", **one.names(order), "layers": len(one.layers)}
+                options = {**names, **one.options, **self.run, "loss": Loss("given")}
+                yield Structure(Layout(cell, order, x.x, None, **options), readings)
 
 
-def _heads(
-    rest: list[str], matrices: Mapping[str, Shape], vectors: Mapping[str, int], units: int
-) -> Iterator[dict[str, Any]]:
-    """The one matrix that is left as the head, with a bias of its size or none."""
-    if not rest:
-        yield {}
-    if len(rest) != 1:
-        return
-    shape = matrices[rest[0]]
-    for turned in (False, True):
-        outputs, inner = shape[::-1] if turned else shape
-        if inner != units:
-            continue
-        for bias in [name for name, size in vectors.items() if size == outputs] + [""]:
-            yield {"V": rest[0], "d": bias, "head_transposed": turned}
+LIKELY_ORDERS = 6  # of the gates, which are tried first
+
+
+class Structure(NamedTuple):
+    """A layout without its targets and its loss, and what these may be."""
+
+    layout: Layout
+    readings: list[TargetReading]
+
+
+def reductions(summed: Loss) -> Iterator[Loss]:
+    """The ways to reduce a loss to one number, the likelier first."""
+    squares = summed.kind == "squared_error"
+    ways = list(itertools.product(("mean", "sum"), ("mean", "sum")))
+    outputs = ("sum", "mean") if summed.kind in ("softmax", "weighted") else ("mean", "sum")
+    halves = (False, True) if squares else (False,)
+    for share, half, (time, batch) in itertools.product(outputs, halves, ways):
+        if not (summed.last and time == "sum"):
+            yield replace(summed, time=time, batch=batch, outputs=share, half=half)
+    if squares:
+        yield replace(summed, time="mean", batch="mean", outputs="mean", root=True)

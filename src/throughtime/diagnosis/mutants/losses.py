@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, refuse
+from throughtime.cells import sigmoid
 
-KINDS = ("softmax", "squared_error", "binary", "weighted", "given")
+KINDS = ("softmax", "squared_error", "absolute_error", "binary", "weighted", "given")
+ACTIVATIONS = ("identity", "sigmoid", "tanh", "softmax")
+OF_DISTANCES = ("squared_error", "absolute_error")  # the kinds that have an activation
 
 
 @dataclass(frozen=True)
@@ -20,29 +23,56 @@ class Loss:
 
     Attributes:
         kind: "softmax", the cross-entropy in nats with classes or probabilities;
-            "squared_error"; "binary", the cross-entropy of σ(y); "weighted", Σ targets ⊙ outputs;
-            "given", see `GivenLoss`.
+            "squared_error", "absolute_error"; "binary", the cross-entropy of σ(y); "weighted",
+            Σ targets ⊙ outputs; "given", see `GivenLoss`.
         time, batch, outputs: "sum" or "mean" over steps, sequences and the outputs of one step;
-            `outputs` concerns only squared errors and binary cross-entropies.
+            by default means, but sums over everything in a "weighted" loss, and over the outputs
+            in a "softmax".
         half: whether squared errors are halved.
         root: whether the square root of the loss is taken, without the L2 term.
         last: whether only the last step has a target.
+        activation: of the outputs, before an error is taken: "identity", "sigmoid", "tanh" or
+            "softmax".
+        epsilon: ε where a cross-entropy takes log(p + ε).
+        exact: whether the derivative knows of ε; people derive that of log p.
+        scale: what all of it is multiplied with.
     """
 
     kind: str = "softmax"
-    time: str = "mean"
-    batch: str = "mean"
-    outputs: str = "mean"
+    time: str = ""
+    batch: str = ""
+    outputs: str = ""
     half: bool = False
     root: bool = False
     last: bool = False
+    activation: str = "identity"
+    epsilon: float = 0.0
+    exact: bool = True
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             refuse("loss", "one of " + ", ".join(KINDS[:-1]), repr(self.kind))
-        for name in ("time", "batch", "outputs"):
+        usual = "sum" if self.kind == "weighted" else "mean"
+        defaults = {"time": usual, "batch": usual, "outputs": usual}
+        if self.kind == "softmax":
+            defaults["outputs"] = "sum"
+        for name, default in defaults.items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, default)
             if getattr(self, name) not in ("sum", "mean"):
                 refuse(name, "'sum' or 'mean'", repr(getattr(self, name)))
+        self._refuse_what_it_lacks()
+
+    def _refuse_what_it_lacks(self) -> None:
+        """Nothing that is said of a loss is ignored."""
+        if self.activation not in ACTIVATIONS:
+            refuse("output_activation", "one of " + ", ".join(ACTIVATIONS), repr(self.activation))
+        if self.activation != "identity" and self.kind not in OF_DISTANCES:
+            expected = f"'identity' with the loss {self.kind!r}"
+            refuse("output_activation", expected, repr(self.activation))
+        if self.epsilon and self.kind not in ("softmax", "binary"):
+            refuse("epsilon", f"0 with the loss {self.kind!r}", self.epsilon)
 
     def weights(self, steps: int, lengths: Array) -> Array:
         """(T, B): the weight of each step's error."""
@@ -52,28 +82,55 @@ class Loss:
 
     def whole(self, steps: int, lengths: Array) -> Array:
         """(T, B): the same weights, as if every step of every sequence had a target."""
-        weights = np.ones((steps, len(lengths)))
-        if self.time == "mean" and not self.last and self.kind != "weighted":
+        weights = np.full((steps, len(lengths)), self.scale)
+        if self.time == "mean" and not self.last:
             weights = weights / lengths
-        if self.batch == "mean" and self.kind != "weighted":
+        if self.batch == "mean":
             weights = weights / len(lengths)
         return weights
 
     def errors(self, y: Array, targets: Array) -> tuple[Array, Array]:
         """The error e (T, B), and its derivative by the outputs (T, B, O)."""
-        if self.kind == "softmax":
+        e, slope = self._summed(y, targets)
+        share = y.shape[-1] if self.outputs == "mean" else 1
+        return e / share, slope / share
+
+    def _summed(self, y: Array, targets: Array) -> tuple[Array, Array]:
+        """The same, summed over the outputs."""
+        if self.kind == "softmax" and not self.epsilon:
             shifted = y - y.max(axis=-1, keepdims=True)
             p = np.exp(shifted)
             log_sum = np.log(p.sum(axis=-1))
             return log_sum - (targets * shifted).sum(axis=-1), softmax(y) - targets
+        if self.kind == "softmax":
+            p = softmax(y)
+            e = -(targets * np.log(p + self.epsilon)).sum(axis=-1)
+            if not self.exact:
+                return e, p - targets
+            return e, _back("softmax", p, -targets / (p + self.epsilon))
         if self.kind == "weighted":
             return (targets * y).sum(axis=-1), targets
-        share = y.shape[-1] if self.outputs == "mean" else 1
-        if self.kind == "binary":
+        if self.kind == "binary" and not self.epsilon:
             e = np.logaddexp(0, y) - targets * y
-            return e.sum(axis=-1) / share, (1 / (1 + np.exp(-y)) - targets) / share
-        scale = (0.5 if self.half else 1) / share
-        return ((y - targets) ** 2).sum(axis=-1) * scale, 2 * scale * (y - targets)
+            return e.sum(axis=-1), sigmoid(y) - targets
+        if self.kind == "binary":
+            p, q = sigmoid(y), sigmoid(-y)
+            e = -targets * np.log(p + self.epsilon) - (1 - targets) * np.log(q + self.epsilon)
+            if not self.exact:
+                return e.sum(axis=-1), p - targets
+            slope = (1 - targets) / (q + self.epsilon) - targets / (p + self.epsilon)
+            return e.sum(axis=-1), _back("sigmoid", p, slope)
+        a = self.activated(y)
+        if self.kind == "absolute_error":
+            e, slope = np.abs(a - targets), np.sign(a - targets)
+        else:
+            scale = 0.5 if self.half else 1
+            e, slope = scale * (a - targets) ** 2, 2 * scale * (a - targets)
+        return e.sum(axis=-1), _back(self.activation, a, slope)
+
+    def activated(self, y: Array) -> Array:
+        """The outputs as a distance sees them."""
+        return _activated(self.activation, y)
 
     def evaluate(self, y: Array, targets: Array, weights: Array) -> tuple[float, Array]:
         """The loss without an L2 term, and its derivative by the outputs (T, B, O)."""
@@ -92,12 +149,28 @@ def softmax(y: Array) -> Array:
     return shares
 
 
+def _activated(activation: str, y: Array) -> Array:
+    known: dict[str, Callable[[Array], Array]] = {"sigmoid": sigmoid, "tanh": np.tanh}
+    known |= {"softmax": softmax}
+    return known[activation](y) if activation in known else y
+
+
+def _back(activation: str, a: Array, slope: Array) -> Array:
+    """The derivative by the outputs, from the one by the activated outputs a."""
+    if activation == "softmax":
+        shares: Array = a * (slope - (a * slope).sum(axis=-1, keepdims=True))
+        return shares
+    slopes = {"sigmoid": a * (1 - a), "tanh": 1 - a * a}
+    return slope * slopes[activation] if activation in slopes else slope
+
+
 def as_targets(kind: str, given: Array, steps: int, batch: int, outputs: int, last: bool) -> Array:
     """Targets as (T, B, O): classes become one-hot, and targets of the last step are repeated."""
     if kind == "given":
         return np.zeros((steps, batch, outputs))
     array = np.asarray(given)
-    if kind == "softmax" and array.dtype.kind in "iu":
+    many = outputs > 1 and array.size in (steps * batch, batch * last)
+    if array.dtype.kind in "iu" and (kind == "softmax" or (kind in OF_DISTANCES and many)):
         wanted = (batch,) if last and array.size == batch else (steps, batch)
         if array.size != np.prod(wanted):
             refuse("layout's targets", wanted, array.shape)

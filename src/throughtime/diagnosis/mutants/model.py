@@ -8,7 +8,7 @@ mutations put in.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import NamedTuple, TypeAlias
 
@@ -30,16 +30,18 @@ from throughtime.network import reverse
 
 HEAD = -1  # stands for the head among the layers
 EMBEDDING = -2  # and for the embedding
+START = -3  # and for initial states that are parameters
 
 
 class Block(NamedTuple):
     """One gate's part of one parameter.
 
     Attributes:
-        layer: 0 for the lowest recurrent one, `HEAD`, `EMBEDDING`.
+        layer: 0 for the lowest recurrent one, `HEAD`, `EMBEDDING`, `START`.
         kind: "W" (H, I), "U" (H, P), "b" (H,), "c" (H,), the recurrent bias, "p" (H,), the
             peephole, "R" (P, H), the projection; of the head "V" (O, P) and "d" (O,); of the
-            embedding "E" (classes, I). P is the size of h, H where nothing is projected.
+            embedding "E" (classes, I); of the start "h" (B, P) and "k" (B, H), the cell state. P is
+            the size of h, H where nothing is projected.
         gate: which one, in the model's own order; 0 where there is none.
         direction: 0, or 1 for the one that runs backwards through time.
     """
@@ -64,13 +66,16 @@ class BlockPlace:
 
     tensor: str
     rows: slice
-    columns: slice | None = None  # None: the tensor is a bias, read as one flat vector
+    # None: the tensor is a bias, read as one flat vector; a number: the bias is this one column.
+    columns: slice | int | None = None
     transposed: bool = False
 
     def view(self, array: Array) -> Array:
         """The block as a view of `array`."""
         if self.columns is None:
             return array.reshape(-1)[self.rows]
+        if array.ndim == 1:  # a matrix of one column
+            array = array[:, None]
         return (array.T if self.transposed else array)[self.rows, self.columns]
 
 
@@ -181,6 +186,7 @@ class Model:
         data, loss: what the network is run on, and how outputs become a loss.
         decay: λ of an L2 term λ/2 Σ W² over the matrices; over biases too with `decay_biases`.
         notes: sentences on what was guessed.
+        constants: a head's V and d that are no parameters.
     """
 
     cell: Cell
@@ -191,6 +197,7 @@ class Model:
     decay: float = 0.0
     decay_biases: bool = False
     notes: tuple[str, ...] = ()
+    constants: Blocks = field(default_factory=dict)
     _deltas: dict[tuple[Mutation, ...], dict[DirectedLayer, Deltas]] = field(
         default_factory=dict, repr=False
     )
@@ -219,7 +226,7 @@ class Model:
 
     @property
     def has_head(self) -> bool:
-        """Whether a dense layer follows the hidden states."""
+        """Whether a dense layer follows the hidden states, whose weights are parameters."""
         return Block(HEAD, "V", 0) in self.blocks
 
     @property
@@ -243,10 +250,25 @@ class Model:
         """Whether the L2 term includes this block."""
         return bool(self.decay) and (block.kind in "WURVE" or self.decay_biases)
 
+    def with_loss(self, loss: Loss) -> Model:
+        """The same network with another loss."""
+        return replace(self, loss=loss, _deltas={}, _forward=None)
+
     def value(self) -> float:
         """The loss."""
+        return self.forward().loss + self.penalty()
+
+    def penalty(self) -> float:
+        """The L2 term."""
+        if not self.decay:
+            return 0.0
         squares = sum(float((w * w).sum()) for b, w in self.blocks.items() if self.decays(b))
-        return self.forward().loss + self.decay / 2 * squares
+        return self.decay / 2 * squares
+
+    def squares(self) -> float:
+        """Σ w² over all matrices."""
+        matrices = (w for block, w in self.blocks.items() if block.kind in "WURVE")
+        return float(sum((w * w).sum() for w in matrices))
 
     def forward(self) -> Forward:
         """The forward pass, which is run only once."""
@@ -281,6 +303,10 @@ class Model:
             kept = Interventions(made)("kept_E", np.ones(self.data.x.shape[:2]))[..., None]
             dx = self._handed_down(made, 0, deltas)
             found[Block(EMBEDDING, "E", 0)] = np.einsum("tbv,tbi->vi", self.data.x * kept, dx)
+        first = deltas[DirectedLayer(0, 0)]
+        for kind, start in (("h", first.start_h), ("k", first.start_c)):
+            if (block := Block(START, kind, 0)) in self.blocks:
+                found[block] = start.reshape(self.blocks[block].shape)
         return {block: found[block] for block in self.blocks}
 
     def head_gradient(self, mutations: tuple[Mutation, ...]) -> tuple[Blocks, Array]:
@@ -298,6 +324,8 @@ class Model:
             found[Block(HEAD, "V", 0)] = np.einsum("tbo,tbh->oh", dy * kept_V, seen)
             found[Block(HEAD, "d", 0)] = (dy * kept_d).sum(axis=(0, 1))
             dh = dy @ V
+        elif self.constants:
+            dh = dy @ self.constants[Block(HEAD, "V", 0)]
         if self.data.mask is not None:
             dh = dh * self.data.mask
         return found, intervene("dh_out", dh)
@@ -342,16 +370,16 @@ class Model:
             halves = []
             for direction in range(self.directions):
                 directed = DirectedLayer(layer, direction)
-                states = self.data.h[directed], self.data.c[directed]
+                states = self._start(directed)
                 turned = self._turned(x, direction)
                 tapes[directed] = forward(self.cell, weights[directed], turned, *states)
                 halves.append(tapes[directed].h[1:])
             x = self.joined(halves)
         seen = x if self.data.mask is None else x * self.data.mask
         y = seen
-        if self.has_head:
-            d = self.blocks.get(Block(HEAD, "d", 0), 0.0)
-            y = seen @ self.blocks[Block(HEAD, "V", 0)].T + d
+        head = {**self.constants, **self.blocks}
+        if Block(HEAD, "V", 0) in head:
+            y = seen @ head[Block(HEAD, "V", 0)].T + head.get(Block(HEAD, "d", 0), 0.0)
         counts = self.loss.weights(self.steps, self.data.lengths)
         loss, dy = self.loss.evaluate(y, self.data.targets, counts)
         if self.data.final is not None:
@@ -359,6 +387,16 @@ class Model:
             for directed, tape in tapes.items():
                 loss += float((tape.h[-1] * h[directed]).sum() + (tape.c[-1] * c[directed]).sum())
         return Forward(tapes, weights, seen, y, loss, dy)
+
+    def _start(self, directed: DirectedLayer) -> tuple[Array, Array]:
+        """The initial states, (B, P) and (B, H)."""
+        given = self.data.h[directed], self.data.c[directed]
+        own = (self.blocks.get(Block(START, kind, 0)) for kind in "hk")
+        h, c = (
+            one if mine is None else mine.reshape(one.shape)
+            for one, mine in zip(given, own, strict=True)
+        )
+        return h, c
 
     def top(self) -> dict[DirectedLayer, Tape]:
         """The tapes of the top layer."""

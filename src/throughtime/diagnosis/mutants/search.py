@@ -19,7 +19,15 @@ from throughtime.arrays import Array
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.mutants.cells import biases
 from throughtime.diagnosis.mutants.interventions import Interventions, Mutation
-from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, Block, Blocks, DirectedLayer, Model
+from throughtime.diagnosis.mutants.model import (
+    EMBEDDING,
+    HEAD,
+    START,
+    Block,
+    Blocks,
+    DirectedLayer,
+    Model,
+)
 from throughtime.diagnosis.mutants.postprocessing import (
     Fit,
     FoundFault,
@@ -146,8 +154,8 @@ class Trial:
         fits = fit_all(self.model, mutant, self.seen, self.head)
         for directed in self.model.directed_layers:
             fits |= self._directed_layer(directed, mutant)
-        embedding = [block for block in self.seen.blocks if block.layer == EMBEDDING]
-        fits |= fit_all(self.model, mutant, self.seen, embedding)
+        others = [block for block in self.seen.blocks if block.layer in (EMBEDDING, START)]
+        fits |= fit_all(self.model, mutant, self.seen, others)
         found = finishing(self.model, fits, self.seen, self.norm)
         return Attempt(mutations, fits, tuple(found), self._far(mutant, fits))
 

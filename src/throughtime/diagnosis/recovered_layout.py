@@ -67,7 +67,7 @@ class Supposed:
         layout: without data.
         loss: but for its reduction over steps.
         sequences: B, where initial states that are parameters tell it.
-        shown: whether a single step without inputs agreed.
+        shown: whether a single step without inputs agreed, and its outputs differ.
         weight: the sum of the weights of that step's terms, where that shows.
     """
 
@@ -101,13 +101,14 @@ class LayoutSearch:
 
     def run(self) -> Layout | None:
         """The first layout that is believed."""
-        supposed = list(self._possible())
+        supposed = sorted(self._possible(), key=lambda one: not one.shown)
         if not supposed:
             return None
         for way in self._ways(supposed[0].layout):
             for one in supposed:
-                if one.allows(way) and (found := self._with_data(one, way)):
-                    return found
+                with suppress(ValueError):  # of a layout that does not fit after all
+                    if one.allows(way) and (found := self._with_data(one, way)):
+                        return found
         return None
 
     def _possible(self) -> Iterator[Supposed]:
@@ -122,17 +123,15 @@ class LayoutSearch:
     def _allowed(self, layout: Layout) -> Iterator[Supposed]:
         network = Network(layout, self.losses, without_inputs=True)
         kinds = [one for one in _losses() if network.sizes.outputs > 1 or one.kind != "softmax"]
-        if not (layout.b or layout.c or "1" in layout.combined):
-            yield from (Supposed(layout, loss, network.sequences) for loss in kinds)
-            return
         points, B = network.sizes.outputs + 2 + SPARE_POINTS, network.sequences or 1
         measured = self.losses.losses(1, points, network.zero)
         x, start = np.zeros((B, network.sizes.inputs)), network.start
         outputs = np.stack([network.step(k, x, start(k, B))[0] for k in range(points)])
+        varied = bool(np.ptp(outputs, axis=0).max() > 0)  # without biases nothing shows
         for loss in kinds:
             fits, weight = _weight(loss, outputs, measured, self.losses.tolerance)
             if fits:
-                yield Supposed(layout, loss, network.sequences, True, weight)
+                yield Supposed(layout, loss, network.sequences, varied, weight if varied else None)
 
     def _ways(self, layout: Layout) -> Iterator[Way]:
         """The likelier and cheaper ones first."""
@@ -275,11 +274,11 @@ def _losses() -> Iterator[Loss]:
 def _weight(
     loss: Loss, outputs: Array, measured: Array, tolerance: float
 ) -> tuple[bool, float | None]:
-    """Whether outputs (K, 1, O) may have such losses (K,), and with which weight."""
+    """Whether outputs (K, B, O) may have such losses (K,), and the sum of their weights."""
     parts = InTargets.of(loss, outputs)
     whole = measured**2 if loss.root else measured
-    columns = np.column_stack([parts.constant, parts.columns()])
+    columns = np.column_stack([parts.constant.sum(axis=1), parts.columns()])
     found, *_ = np.linalg.lstsq(columns, whole, rcond=None)
     rest = np.abs(columns @ found - whole)
     told = bool((rest <= tolerance * np.maximum(1.0, np.abs(whole))).all())
-    return told, None if loss.kind == "weighted" else float(found[0])
+    return told, None if loss.kind == "weighted" else float(found[0]) * outputs.shape[1]

@@ -1,6 +1,7 @@
 """The layout of a target that has none, and its data, by its losses alone."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def characters(T=7, *, right=True, turned=False, epsilon=0.0, size=6, units=5, p
     def run(T):
         own = text[-(T + 1) :] if turned else text[: T + 1]
         h, kept, loss = np.zeros((units, 1)), [], 0.0
-        for now, following in zip(own[:-1], own[1:], strict=True):
+        for now, following in pairwise(own):
             before, h = h, phi(p["Wxh"][:, [now]] + p["Whh"] @ h + p["bh"])
             y = np.exp(p["Why"] @ h + p["by"])
             share = y / y.sum()

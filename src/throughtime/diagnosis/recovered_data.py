@@ -269,7 +269,7 @@ class InTargets:
         Returns:
             the targets and what is left (K,).
         """
-        K, B, O = self.slope.shape  # noqa: E741
+        _, B, O = self.slope.shape  # noqa: E741
         columns = self.columns()
         rest = wanted - self.constant.sum(axis=1)
         found, *_ = np.linalg.lstsq(columns, rest, rcond=None)
@@ -391,7 +391,7 @@ class Recovery:
                 return None
             table = parts.constant[..., None] + parts.slope + parts.bend
             off = (np.abs(table - wanted[:, None, None]) / allowed[:, None, None]).max(axis=0)
-            i, o = np.unravel_index(int(off.argmin()), off.shape)
+            i, o = map(int, np.unravel_index(int(off.argmin()), off.shape))
             return Given(x[[i]], np.eye(self.sizes.outputs)[[o]]) if off[i, o] <= 1 else None
         best, least = None, 1.0
         for i in range(len(x)):
@@ -504,7 +504,8 @@ class Recovery:
     def _errors_with(self, given: Given, points: int) -> Array:
         outputs = np.stack([self._outputs(k, given.x[None])[0] for k in range(points)])
         targets = np.broadcast_to(given.y, outputs.shape)
-        return self.loss.errors(outputs, targets)[0].sum(axis=1)
+        errors: Array = self.loss.errors(outputs, targets)[0].sum(axis=1)
+        return errors
 
     def _keep(self, found: Given) -> None:
         self.given.append(found)

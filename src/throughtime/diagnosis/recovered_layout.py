@@ -97,18 +97,20 @@ class LayoutSearch:
 
     def __init__(self, losses: DrawnLosses, steps: int) -> None:
         self.losses, self.steps = losses, steps
-        self.descents = 0
+        self.began = False  # whether data of a first step were found
 
     def run(self) -> Layout | None:
         """The first layout that is believed."""
-        supposed = sorted(self._possible(), key=lambda one: not one.shown)
-        if not supposed:
-            return None
-        for way in self._ways(supposed[0].layout):
+        supposed = list(self._possible())
+        shown = [one for one in supposed if one.shown]
+        supposed = shown or supposed
+        for way in self._ways(supposed[0].layout) if supposed else ():
             for one in supposed:
                 with suppress(ValueError):  # of a layout that does not fit after all
                     if one.allows(way) and (found := self._with_data(one, way)):
                         return found
+            if self.began:  # data that fit the first step are no data of another kind
+                return None
         return None
 
     def _possible(self) -> Iterator[Supposed]:
@@ -137,17 +139,21 @@ class LayoutSearch:
         """The likelier and cheaper ones first."""
         yield Way(1, "classes", "classes")
         yield Way(1, "classes", "numbers")
-        rank = self._rank(layout)
-        counts = sorted(range(1, MOST_SEQUENCES + 1), key=lambda B: B != rank)
+        counts = self._counts(layout)
         for states in (False, True):
             for sequences in counts:
                 yield Way(sequences, "numbers", "numbers", states)
 
-    def _rank(self, layout: Layout) -> int:
-        """Of the gradient of W and b at T = 1, which is Σ δz xᵀ over sequences: likely B."""
+    def _counts(self, layout: Layout) -> list[int]:
+        """How many sequences there may be, by the rank of the gradient of W and b at T = 1.
+
+        That is Σ δz xᵀ over sequences. A backward pass that is wrong is wrong in δz, hardly ever
+        in x. Of two sequences with the same x one alone counts; a full rank, or 0, tells nothing.
+        """
+        every = list(range(1, MOST_SEQUENCES + 1))
         found = self.losses.gradient(0)
         if found is None:
-            return 1
+            return every
         blocks = layout.placement(self.losses.shapes).blocks(found)
         rows = [
             np.column_stack([array, blocks.get(block._replace(kind="b"), np.zeros(len(array)))])
@@ -155,7 +161,9 @@ class LayoutSearch:
             if block.kind == "W" and block.layer == 0
         ]
         sizes = np.linalg.svd(np.concatenate(rows), compute_uv=False)
-        return int((sizes > np.sqrt(self.losses.tolerance) * sizes[0]).sum())
+        rank = int((sizes > np.sqrt(self.losses.tolerance) * sizes[0]).sum())
+        full = len(sizes) - (not (layout.b or "1" in layout.combined))
+        return [B for B in every if rank == B or rank in (0, full)]
 
     def _with_data(self, one: Supposed, way: Way) -> Layout | None:
         network = Network(one.layout, self.losses)
@@ -166,6 +174,7 @@ class LayoutSearch:
         first = Recovery(network, one.loss, way)
         if not first.further():
             return None
+        self.began = True
         for loss in self._over_steps(one, first):
             recovery = first.under(loss)
             while len(recovery.given) < self.steps and recovery.further():
@@ -267,8 +276,7 @@ def _losses() -> Iterator[Loss]:
     for activation in ("sigmoid", "tanh", "softmax"):
         for batch in ("mean", "sum"):
             for outputs, half in product(("sum", "mean"), (False, True)):
-                options = {"outputs": outputs, "half": half, "activation": activation}
-                yield Loss("squared_error", batch=batch, **options)
+                yield Loss("squared_error", "", batch, outputs, half, activation=activation)
 
 
 def _weight(

@@ -95,6 +95,7 @@ def test_the_characters_of_a_text_are_recovered_with_the_layout():
         ("concatenated", "LSTM", {"B": 1, "T": 4, "task": "regression"}),
         ("concatenated", "RNN", {"B": 1, "T": 3, "dtype": "float32"}),
         ("concatenated", "RNN", {"B": 2, "T": 3, "batch": "sum", "time": "sum"}),
+        ("gate_by_gate", "LSTM", {"B": 1, "T": 2, "states": True}),
     ],
     ids=str,
 )
@@ -107,6 +108,9 @@ def test_inputs_that_are_numbers_are_recovered(style, cell, sizes):
     x, mine = setting.inputs(), found.inputs
     order = np.argsort(mine[0, :, 0]), np.argsort(x[0, :, 0])  # sequences have no order
     np.testing.assert_allclose(mine[:, order[0]], x[:, order[1]], atol=exact)
+    for name, state in (("h0", 0), ("c0", 1)) if setting.states else ():
+        got = np.reshape(getattr(found, name), (1, -1))
+        np.testing.assert_allclose(got, setting.start(state), atol=exact)
     if not found.loss.last:
         labels = found.targets.argmax(axis=2)
         np.testing.assert_array_equal(labels[:, order[0]], setting.labels()[:, order[1]])

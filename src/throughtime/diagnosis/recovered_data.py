@@ -177,7 +177,7 @@ class Network:
     Args:
         layout: without data.
         losses: of the target that may be this network.
-        without_inputs: whether all weights of the recurrent layers are 0.
+        without: the kinds of blocks that are 0; without "WU" it sees no inputs.
 
     Attributes:
         sequences: B, where initial states that are parameters tell it.
@@ -186,7 +186,7 @@ class Network:
         ValueError: if the layout does not fit the target's shapes.
     """
 
-    def __init__(self, layout: Layout, losses: DrawnLosses, without_inputs: bool = False) -> None:
+    def __init__(self, layout: Layout, losses: DrawnLosses, without: str = "") -> None:
         self.losses = losses
         placement = layout.placement(losses.shapes)
         blocks = placement.blocks({name: np.zeros(s) for name, s in losses.shapes.items()})
@@ -199,8 +199,8 @@ class Network:
         given = [len(a) for b, a in blocks.items() if b.layer == START and a.ndim > 1]
         given += [1 for b, a in blocks.items() if b.layer == START and a.ndim == 1]
         self.sequences = given[0] if given else None
-        weights = [place for block, place in placement.places.items() if block.kind in "WU"]
-        self.zero = Mask.of(weights, losses.shapes) if without_inputs else None
+        gone = [place for block, place in placement.places.items() if block.kind in without]
+        self.zero = Mask.of(gone, losses.shapes) if without else None
         B = self.sequences or 1
         x, y = np.zeros((1, B, inputs)), np.zeros((1, B, outputs))
         self.layout = replace(layout, inputs=x, targets=y)

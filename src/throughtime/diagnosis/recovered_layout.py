@@ -69,6 +69,7 @@ class Supposed:
         sequences: B, where initial states that are parameters tell it.
         shown: whether a single step without inputs agreed, and its outputs differ.
         weight: the sum of the weights of that step's terms, where that shows.
+        states: whether its initial states are not 0.
     """
 
     layout: Layout
@@ -76,10 +77,13 @@ class Supposed:
     sequences: int | None = None
     shown: bool = False
     weight: float | None = None
+    states: bool = False
 
     def allows(self, way: Way) -> bool:
         """Whether so many sequences have this weight; of one, sum and mean are the same."""
         if self.sequences not in (None, way.sequences) or (self.sequences and way.states):
+            return False
+        if self.states and not way.states:
             return False
         if way.sequences == 1 and self.loss.batch == "sum" and self.loss.kind != "weighted":
             return False
@@ -101,8 +105,11 @@ class LayoutSearch:
 
     def run(self) -> Layout | None:
         """The first layout that is believed."""
-        supposed = list(self._possible())
+        supposed = list(self._possible("WU"))
         shown = [one for one in supposed if one.shown]
+        if not shown:  # with initial states that are not 0, only the head's bias shows
+            with_states = (replace(one, states=True) for one in self._possible("WUV"))
+            shown = [one for one in with_states if one.shown]
         supposed = shown or supposed
         for way in self._ways(supposed[0].layout) if supposed else ():
             for one in supposed:
@@ -113,23 +120,25 @@ class LayoutSearch:
                 return None
         return None
 
-    def _possible(self) -> Iterator[Supposed]:
-        """Layouts and losses that a single step without inputs allows."""
+    def _possible(self, without: str) -> Iterator[Supposed]:
+        """Layouts and losses that a single step allows, with some kinds of blocks at 0."""
         for layout in structures(self.losses.shapes):
             try:
-                found = list(self._allowed(layout))
+                found = list(self._allowed(layout, without))
             except ValueError:
                 continue
             yield from found
 
-    def _allowed(self, layout: Layout) -> Iterator[Supposed]:
-        network = Network(layout, self.losses, without_inputs=True)
+    def _allowed(self, layout: Layout, without: str) -> Iterator[Supposed]:
+        network = Network(layout, self.losses, without)
         kinds = [one for one in _losses() if network.sizes.outputs > 1 or one.kind != "softmax"]
         points, B = network.sizes.outputs + 2 + SPARE_POINTS, network.sequences or 1
         measured = self.losses.losses(1, points, network.zero)
         x, start = np.zeros((B, network.sizes.inputs)), network.start
         outputs = np.stack([network.step(k, x, start(k, B))[0] for k in range(points)])
         varied = bool(np.ptp(outputs, axis=0).max() > 0)  # without biases nothing shows
+        if varied and np.ptp(measured) <= self.losses.tolerance * np.abs(measured).max():
+            return
         for loss in kinds:
             fits, weight = _weight(loss, outputs, measured, self.losses.tolerance)
             if fits:
@@ -148,7 +157,7 @@ class LayoutSearch:
         """How many sequences there may be, by the rank of the gradient of W and b at T = 1.
 
         That is Σ δz xᵀ over sequences. A backward pass that is wrong is wrong in δz, hardly ever
-        in x. Of two sequences with the same x one alone counts; a full rank, or 0, tells nothing.
+        in x. Of two sequences with the same x one alone counts; a full rank tells nothing.
         """
         every = list(range(1, MOST_SEQUENCES + 1))
         found = self.losses.gradient(0)
@@ -163,7 +172,7 @@ class LayoutSearch:
         sizes = np.linalg.svd(np.concatenate(rows), compute_uv=False)
         rank = int((sizes > np.sqrt(self.losses.tolerance) * sizes[0]).sum())
         full = len(sizes) - (not (layout.b or "1" in layout.combined))
-        return [B for B in every if rank == B or rank in (0, full)]
+        return [B for B in every if rank <= B or rank == full]
 
     def _with_data(self, one: Supposed, way: Way) -> Layout | None:
         network = Network(one.layout, self.losses)
@@ -196,7 +205,7 @@ class LayoutSearch:
         if not one.shown:
             yield from every
             return
-        network = Network(layout, self.losses, without_inputs=True)
+        network = Network(layout, self.losses, without="WU")
         B, seen = first.way.sequences, []
         points = B * network.sizes.outputs + 2 + SPARE_POINTS
         measured = self.losses.losses(2, points, network.zero)
@@ -253,13 +262,21 @@ class Anything(Readings):
 
 
 def structures(shapes: Mapping[str, Shape]) -> Iterator[Layout]:
-    """Every layout that these names and shapes allow, without data and loss."""
-    for one in arrangements(shapes, Anything(None, None)):
-        peepholes = {"peepholes": True} if "p" in one.items else {}
-        for order, cell in product(one.orders, VARIANTS[one.kind]):
+    """Every layout that these names and shapes allow, without data and loss.
+
+    First all of them with their likeliest order of the gates.
+    """
+    found = list(arrangements(shapes, Anything(None, None)))
+    for number in range(max((len(one.orders) for one in found), default=0)):
+        for one in found:
+            if number >= len(one.orders):
+                continue
+            order = one.orders[number]
+            peepholes = {"peepholes": True} if "p" in one.items else {}
             options = {"U": "", "b": "", **one.names(order), "layers": len(one.layers)}
             options |= one.options
-            yield Layout(replace(cell, **peepholes), order, None, None, **options)
+            for cell in VARIANTS[one.kind]:
+                yield Layout(replace(cell, **peepholes), order, None, None, **options)
 
 
 def _losses() -> Iterator[Loss]:

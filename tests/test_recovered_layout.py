@@ -145,7 +145,7 @@ def nothing_found(target, evaluations=6_000):
 
 
 def test_another_cell_is_not_recognised():
-    assert nothing_found(characters(phi=np.arctan)[0]) > 0
+    assert nothing_found(characters(T=2, size=3, units=2, phi=np.arctan)[0]) > 0
 
 
 def test_other_data_at_other_lengths_are_not_taken_for_the_same():

@@ -104,7 +104,7 @@ MOST_CLASS_PAIRS = 3e7  # inputs times outputs times inputs: numbers in a table 
 SHARE_OF_RECOVERY = 0.3  # of the diagnosis's evaluations; experiments need the rest
 SAME_WEIGHT = 1e-2  # the weights of a loss's terms are whole numbers, or such parts of 1
 MOST_SEQUENCES = 3  # whose data are told apart
-MOST_DESCENTS = 400  # by which data are looked for; nearly all succeed or fail within the first
+MOST_DESCENTS = 120  # by which a first step is looked for; further steps may take their own
 
 # The search for a layout: networks that are run forwards, of which most take half a millisecond.
 MOST_TRIES = 6_000

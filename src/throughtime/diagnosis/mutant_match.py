@@ -11,6 +11,7 @@ from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import Match, explain, passes
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.observed import standing
+from throughtime.diagnosis.recovered_layout import with_layout
 from throughtime.diagnosis.tolerances import (
     CONFIDENCE_IN_PART,
     CONFIDENCE_WHOLE,
@@ -20,7 +21,12 @@ from throughtime.gradcheck import Cause
 
 
 def by_mutants(study: Study) -> tuple[list[Cause], list[str], bool]:
-    """Causes, notes, and whether the causes explain everything; nothing without a layout."""
+    """Causes, notes, and whether the causes explain everything; nothing without a layout.
+
+    A target that has no layout is given the one that its losses alone tell, if any does.
+    """
+    if study.target.layout is None:
+        with_layout(study)
     if study.target.layout is None:
         return [], [], False
     with standing(study.target.parameters, study.values):

@@ -117,6 +117,20 @@ SMALL_LAYER = 4
 # How far the second point lies at which losses are compared, as a share of each tensor's mean size.
 POINT_BESIDE = 0.1
 
+# Data that are recovered from losses.
+
+DRAWN_WIDTH = 4.0  # wider tensors are drawn smaller, so that pre-activations are of order 1
+SPARE_POINTS = 3  # losses more than unknown numbers: a wrong network has no data that fit
+# A number this close to a whole one is tried as that one.
+NEAR_A_WHOLE_NUMBER = 1e-3
+GAUSS_NEWTON_STARTS = 5  # for each sequence, drawn at random, from which data are looked for
+GAUSS_NEWTON_STEPS = 30  # of one descent; where it succeeds, it takes some ten
+MOST_CLASS_PAIRS = 3e7  # inputs times outputs times inputs: numbers in a table of all classes
+SHARE_OF_RECOVERY = 0.3  # of the diagnosis's evaluations; experiments need the rest
+SAME_WEIGHT = 1e-2  # the weights of a loss's terms are whole numbers, or such parts of 1
+MOST_SEQUENCES = 3  # whose data are told apart
+MOST_DESCENTS = 120  # by which a first step is looked for; further steps may take their own
+
 # The search for a layout: networks that are run forwards, of which most take half a millisecond.
 MOST_TRIES = 6_000
 LEAST_TRIES = 300  # of any network

@@ -1,0 +1,541 @@
+"""A target's inputs and targets, recovered from its losses, step after step.
+
+At points of the parameters that are drawn at random, the losses at length T tell what step T was
+given, once the steps before it are known: the network that is supposed runs up to that step, and
+the data of step T are what gives the losses that were measured. There are more losses than unknown
+numbers, so that a wrong network has no data that fit.
+
+Inputs or targets that are classes are found by trying each of them, others by least squares: the
+error of a step is at most quadratic in its targets, so that these are eliminated, and the inputs
+are found by damped Gauss–Newton steps (Levenberg and Marquardt).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from throughtime.arrays import Array, Shape
+from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.mutants.cells import Weights, forward
+from throughtime.diagnosis.mutants.layout import Layout
+from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, START, Block, BlockPlace, Model
+from throughtime.diagnosis.observed import standing
+from throughtime.diagnosis.tolerances import (
+    DRAWN_PARAMETERS,
+    DRAWN_WIDTH,
+    GAUSS_NEWTON_STARTS,
+    GAUSS_NEWTON_STEPS,
+    MOST_CLASS_PAIRS,
+    NEAR_A_WHOLE_NUMBER,
+    SAME_LOSS,
+    SPARE_POINTS,
+)
+from throughtime.gradcheck import Evaluator, Target
+
+Values = Mapping[str, Array]
+
+
+class TooExpensive(Exception):
+    """More evaluations would be needed than may be spent."""
+
+
+class Mask(NamedTuple):
+    """Entries of the parameters, by name, and a key that is equal for equal ones."""
+
+    entries: Mapping[str, Array]
+    key: bytes
+
+    @classmethod
+    def of(cls, places: Iterable[BlockPlace], shapes: Mapping[str, Shape]) -> Mask:
+        """The entries of some blocks."""
+        found = {name: np.zeros(shape, bool) for name, shape in shapes.items()}
+        for place in places:
+            place.view(found[place.tensor])[...] = True
+        return cls(found, b"".join(array.tobytes() for array in found.values()))
+
+
+class DrawnLosses:
+    """A target's losses at points drawn at random, at every length, each evaluated once.
+
+    Args:
+        study: of the target.
+        allowance: how many evaluations may be made.
+    """
+
+    def __init__(self, study: Study, allowance: float) -> None:
+        self.study, self.allowance = study, allowance
+        self.shapes = {name: np.shape(array) for name, array in study.values.items()}
+        self.used = 0
+        self.descents = 0
+        kinds = {array.dtype.name for array in study.target.parameters.values()}
+        self.tolerance = max(SAME_LOSS.get(kind, SAME_LOSS["float64"]) for kind in kinds)
+        self._targets: dict[int, Target | None] = {}
+        self._points: dict[int, dict[str, Array]] = {}
+        self._losses: dict[tuple[int, int, bytes], float] = {}
+
+    def point(self, number: int, zero: Mask | None = None) -> dict[str, Array]:
+        """Parameters drawn at random, as the target's own precision holds them; some of them 0."""
+        if number not in self._points:
+            rng = np.random.default_rng([self.study.seed, 17, number])
+            self._points[number] = {
+                name: (_size(shape) * rng.standard_normal(shape))
+                .astype(self.study.target.parameters[name].dtype)
+                .astype(np.float64)
+                for name, shape in self.shapes.items()
+            }
+        found = self._points[number]
+        if zero is None:
+            return found
+        return {name: np.where(zero.entries[name], 0.0, array) for name, array in found.items()}
+
+    def loss(self, steps: int, number: int, zero: Mask | None = None) -> float:
+        """The loss at one of these points and a length; NaN where there is none."""
+        key = (steps, number, b"" if zero is None else zero.key)
+        if key not in self._losses:
+            self._losses[key] = self._evaluate(steps, self.point(number, zero))
+        return self._losses[key]
+
+    def gradient(self, number: int) -> dict[str, Array] | None:
+        """The gradient under test of a single step at one of these points, right or wrong."""
+        target = self.study.shorter(1)
+        if target is None:
+            return None
+        self.used += 1
+        self.study.budget.take()
+        try:
+            with standing(target.parameters, self.point(number)), np.errstate(all="ignore"):
+                evaluator = Evaluator(target)
+                evaluator.loss()
+                found = evaluator.gradient()
+        except Exception:  # the user's own code, at a point that it was not meant for
+            return None
+        return {name: array.astype(np.float64) for name, array in found.items()}
+
+    def losses(self, steps: int, points: int, zero: Mask | None = None) -> Array:
+        """The losses at the first so many points."""
+        return np.array([self.loss(steps, number, zero) for number in range(points)])
+
+    def affordable(self, evaluations: int) -> bool:
+        """Whether so many further evaluations may be made."""
+        return self.used + evaluations <= self.allowance
+
+    def _evaluate(self, steps: int, values: Values) -> float:
+        if steps not in self._targets:
+            self._targets[steps] = self.study.shorter(steps)
+        target = self._targets[steps]
+        if target is None:
+            return np.nan
+        if not self.affordable(1):
+            raise TooExpensive
+        self.used += 1
+        self.study.budget.take()
+        try:
+            with standing(target.parameters, values), np.errstate(all="ignore"):
+                return Evaluator(target).loss()
+        except Exception:  # the user's own code, at a point that it was not meant for
+            return np.nan
+
+
+def _size(shape: Shape) -> float:
+    """The standard deviation of a tensor drawn at random: pre-activations are of order 1."""
+    width = max(shape, default=1) if len(shape) > 1 and min(shape) > 1 else 1
+    return DRAWN_PARAMETERS * min(1.0, float(np.sqrt(DRAWN_WIDTH / width)))
+
+
+class Given(NamedTuple):
+    """What one step is given: inputs (B, I) and targets (B, O)."""
+
+    x: Array
+    y: Array
+
+
+class Start(NamedTuple):
+    """Initial states of B sequences: h (L, B, P) and c (L, B, H)."""
+
+    h: Array
+    c: Array
+
+
+class Sizes(NamedTuple):
+    """Of a network: inputs I (classes, below an embedding), outputs O, and of its states."""
+
+    inputs: int
+    outputs: int
+    layers: int
+    h: int
+    c: int
+
+
+class Network:
+    """The network that a layout describes, at the drawn points, one step at a time.
+
+    Args:
+        layout: without data.
+        losses: of the target that may be this network.
+        without: the kinds of blocks that are 0; without "WU" it sees no inputs.
+
+    Attributes:
+        sequences: B, where initial states that are parameters tell it.
+
+    Raises:
+        ValueError: if the layout does not fit the target's shapes.
+    """
+
+    def __init__(self, layout: Layout, losses: DrawnLosses, without: str = "") -> None:
+        self.losses = losses
+        placement = layout.placement(losses.shapes)
+        blocks = placement.blocks({name: np.zeros(s) for name, s in losses.shapes.items()})
+        units, size = blocks[Block(0, "U", 0)].shape
+        embedding = blocks.get(Block(EMBEDDING, "E", 0))
+        inputs = blocks[Block(0, "W", 0)].shape[1] if embedding is None else len(embedding)
+        head = blocks.get(Block(HEAD, "V", 0))
+        outputs = layout.first_units or (size if head is None else len(head))
+        self.sizes = Sizes(inputs, outputs, layout.layers, size, units)
+        given = [len(a) for b, a in blocks.items() if b.layer == START and a.ndim > 1]
+        given += [1 for b, a in blocks.items() if b.layer == START and a.ndim == 1]
+        self.sequences = given[0] if given else None
+        gone = [place for block, place in placement.places.items() if block.kind in without]
+        self.zero = Mask.of(gone, losses.shapes) if without else None
+        B = self.sequences or 1
+        x, y = np.zeros((1, B, inputs)), np.zeros((1, B, outputs))
+        self.layout = replace(layout, inputs=x, targets=y)
+        self._models: dict[int, tuple[Model, list[Weights]]] = {}
+
+    def _at(self, number: int) -> tuple[Model, list[Weights]]:
+        """The network at a point, and the weights of its layers."""
+        if number not in self._models:
+            model = self.layout.model(self.losses.point(number, self.zero))
+            self._models[number] = model, list(model.forward().weights.values())
+        return self._models[number]
+
+    def step(self, number: int, x: Array, start: Start) -> tuple[Array, Start]:
+        """Outputs (N, O) and the next states of N sequences at one point, from inputs (N, I)."""
+        model, weights = self._at(number)
+        blocks = {**model.constants, **model.blocks}
+        if model.has_embedding:
+            x = x @ blocks[Block(EMBEDDING, "E", 0)]
+        states = []
+        for w, h, c in zip(weights, *start, strict=True):
+            tape = forward(model.cell, w, x[None], h, c)
+            states.append((tape.h[-1], tape.c[-1]))
+            x = tape.h[-1]
+        if Block(HEAD, "V", 0) in blocks:
+            x = x @ blocks[Block(HEAD, "V", 0)].T + blocks.get(Block(HEAD, "d", 0), 0.0)
+        return x, Start(*map(np.stack, zip(*states, strict=True)))
+
+    def start(self, number: int, sequences: int, given: Start | None = None) -> Start:
+        """The initial states at a point: parameters, or given, or 0."""
+        s, blocks = self.sizes, self._at(number)[0].blocks
+        if given is None:
+            zeros = (np.zeros((s.layers, sequences, size)) for size in (s.h, s.c))
+            given = Start(*zeros)
+        own = (blocks.get(Block(START, kind, 0)) for kind in "hk")
+        found = zip(given, own, strict=True)
+        return Start(*(old if mine is None else mine.reshape(old.shape) for old, mine in found))
+
+
+@dataclass(frozen=True)
+class InTargets:
+    """Errors as functions of their targets: e = `constant` + `slope`·y + `bend` |y|²."""
+
+    constant: Array
+    slope: Array
+    bend: float
+
+    @classmethod
+    def of(cls, loss: Loss, outputs: Array) -> InTargets:
+        """Of the errors of outputs (…, O); `constant` is (…), `slope` (…, O)."""
+        O = outputs.shape[-1]  # noqa: E741  (the field's name for the number of outputs)
+
+        def error(place: int, value: float) -> Array:
+            targets = np.zeros(O)
+            targets[place] = value
+            return loss.errors(outputs, np.broadcast_to(targets, outputs.shape))[0]
+
+        constant = error(0, 0.0)
+        bend = float(np.median((error(0, 1.0) + error(0, -1.0)) / 2 - constant))
+        bend = bend if abs(bend) > 1e-9 else 0.0
+        slope = np.stack([error(k, 1.0) - constant - bend for k in range(O)], axis=-1)
+        return cls(constant, slope, bend)
+
+    def solved(self, wanted: Array) -> tuple[Array, Array]:
+        """Targets (B, O) with which the errors (K, B) of K points add up to what is wanted (K,).
+
+        Returns:
+            the targets and what is left (K,).
+        """
+        _, B, O = self.slope.shape  # noqa: E741
+        columns = self.columns()
+        rest = wanted - self.constant.sum(axis=1)
+        found, *_ = np.linalg.lstsq(columns, rest, rcond=None)
+        return found[: B * O].reshape(B, O), columns @ found - rest
+
+    def columns(self) -> Array:
+        """The derivatives of the sum over sequences by the targets, and by |y|² where it counts."""
+        flat = self.slope.reshape(len(self.slope), -1)
+        return np.column_stack([flat, np.full(len(flat), self.bend)]) if self.bend else flat
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the data of a step are looked for.
+
+    Attributes:
+        sequences: B.
+        inputs, targets: "classes" or "numbers".
+        states: whether the initial states are unknown too.
+    """
+
+    sequences: int
+    inputs: str
+    targets: str
+    states: bool = False
+
+    def points(self, sizes: Sizes, first: bool) -> int:
+        """How many losses it takes, a few more than there are unknown numbers."""
+        unknown = 0
+        if self.inputs == "numbers":
+            unknown += self.sequences * sizes.inputs
+        if self.targets == "numbers":
+            unknown += self.sequences * sizes.outputs + 1
+        if self.states and first:
+            unknown += self.sequences * sizes.layers * (sizes.h + sizes.c)
+        # With fewer points, descents for several sequences end elsewhere.
+        return int(np.ceil((1 + self.sequences / 3) * unknown)) + SPARE_POINTS
+
+
+@dataclass
+class Recovery:
+    """The data of a network's first steps.
+
+    Attributes:
+        network: the network that is supposed.
+        loss: its loss.
+        way: how its data are looked for.
+        given: the data of every step that is known.
+        start: the initial states.
+    """
+
+    network: Network
+    loss: Loss
+    way: Way
+    given: list[Given] = field(default_factory=list)
+    start: Start | None = None
+    _states: list[Start] = field(default_factory=list)
+    _errors: list[list[float]] = field(default_factory=list)  # by point, then by step
+
+    @property
+    def sizes(self) -> Sizes:
+        """Of the network."""
+        return self.network.sizes
+
+    def under(self, loss: Loss) -> Recovery:
+        """The same with another reduction over steps, which a single step does not show."""
+        errors = [list(own) for own in self._errors]
+        return replace(
+            self, loss=loss, given=list(self.given), _states=list(self._states), _errors=errors
+        )
+
+    def further(self) -> bool:
+        """Recovers one step more; False where no data fit.
+
+        Raises:
+            TooExpensive: where that takes more evaluations than may be made.
+        """
+        steps = len(self.given) + 1
+        points = self.way.points(self.sizes, first=steps == 1)
+        measured = self.network.losses.losses(steps, points)
+        if not np.isfinite(measured).all():
+            return False
+        if not self._states:
+            B = self.way.sequences
+            self._states = [self.network.start(k, B) for k in range(points)]
+            self._errors = [[] for _ in range(points)]
+        wanted, allowed = self._of_this_step(measured, steps)
+        found = self._found(wanted, allowed)
+        if found is None:
+            return False
+        self._keep(found)
+        return True
+
+    def _of_this_step(self, measured: Array, steps: int) -> tuple[Array, Array]:
+        """This step's errors, summed over sequences, and how far they may be off, by point."""
+        w = self.loss.weights(steps, np.full(self.way.sequences, steps))[:, 0]
+        whole = measured**2 if self.loss.root else measured
+        before = np.array([w[:-1] @ self._errors[k] for k in range(len(measured))])
+        allowed = self.network.losses.tolerance * np.maximum(1.0, np.abs(whole)) / w[-1]
+        return (whole - before) / w[-1], allowed
+
+    def _found(self, wanted: Array, allowed: Array) -> Given | None:
+        if self.way.inputs == "classes":
+            return self._class_of_input(wanted, allowed)
+        for start in self._starts():
+            self.network.losses.descents += 1
+            found = self._descended(start, wanted, allowed)
+            if found is not None:
+                return found
+        return None
+
+    def _class_of_input(self, wanted: Array, allowed: Array) -> Given | None:
+        """One of the classes, for the inputs of a single sequence."""
+        x = np.eye(self.sizes.inputs)
+        outputs = np.stack([self._outputs(k, x[:, None]) for k in range(len(wanted))])[:, :, 0]
+        parts = InTargets.of(self.loss, outputs)  # (K, I), (K, I, O)
+        if self.way.targets == "classes":
+            if x.size * self.sizes.outputs > MOST_CLASS_PAIRS:
+                return None
+            table = parts.constant[..., None] + parts.slope + parts.bend
+            off = (np.abs(table - wanted[:, None, None]) / allowed[:, None, None]).max(axis=0)
+            i, o = map(int, np.unravel_index(int(off.argmin()), off.shape))
+            return Given(x[[i]], np.eye(self.sizes.outputs)[[o]]) if off[i, o] <= 1 else None
+        best, least = None, 1.0
+        for i in range(len(x)):
+            own = InTargets(parts.constant[:, [i]], parts.slope[:, [i]], parts.bend)
+            y, rest = own.solved(wanted)
+            off = float((np.abs(rest) / allowed).max())
+            if off <= least:
+                best, least = Given(x[[i]], y), off
+        return best and self._rounded(best, wanted, allowed)
+
+    def _starts(self) -> Iterator[Array]:
+        """Where a descent begins: what is unknown of each sequence, (B, ·)."""
+        B, first, sizes = self.way.sequences, not self.given, self.sizes
+        states = sizes.layers * (sizes.h + sizes.c) if self.way.states and first else 0
+        rng = np.random.default_rng(len(self.given))
+        if B == 1:
+            yield np.zeros((B, sizes.inputs + states))
+        for number in range(GAUSS_NEWTON_STARTS * (B if first else B * B)):
+            drawn = (0.3, 1.0)[number % 2] * rng.standard_normal((B, sizes.inputs + states))
+            drawn[:, sizes.inputs :] *= DRAWN_PARAMETERS
+            yield drawn
+
+    def _descended(self, unknown: Array, wanted: Array, allowed: Array) -> Given | None:
+        """Inputs, targets, and perhaps initial states, at the end of a descent."""
+        damping = 1e-2
+        sight = self._sight(unknown, wanted)
+        sizes: list[float] = []
+        for _ in range(GAUSS_NEWTON_STEPS):
+            size = float(np.linalg.norm(sight.rest / allowed))
+            sizes.append(size)
+            stuck = len(sizes) > 4 and size > 0.7 * sizes[-4]
+            if stuck or size <= 1e-5:
+                break
+            slopes = self._slopes(unknown, sight.y, len(wanted))
+            scale = np.linalg.norm(slopes, axis=0)
+            scale = np.maximum(scale, 1e-8 * max(float(scale.max(initial=0.0)), 1e-300))
+            for _ in range(8):
+                whole = np.block(
+                    [
+                        [slopes, sight.columns],
+                        [np.sqrt(damping) * np.diag(scale), np.zeros((unknown.size, sight.width))],
+                    ]
+                )
+                right = np.concatenate([-sight.rest, np.zeros(unknown.size)])
+                move = np.linalg.lstsq(whole, right, rcond=None)[0][: unknown.size]
+                tried = unknown + move.reshape(unknown.shape)
+                there = self._sight(tried, wanted)
+                after = float(np.linalg.norm(there.rest / allowed))
+                if after < size:
+                    break
+                damping *= 8
+            else:
+                break
+            unknown, sight, damping = tried, there, max(damping / 10, 1e-15)
+        if (np.abs(sight.rest) > allowed).any():
+            return None
+        if unknown.shape[1] > self.sizes.inputs:
+            self._begin(unknown)
+        return self._rounded(Given(unknown[:, : self.sizes.inputs], sight.y), wanted, allowed)
+
+    def _sight(self, unknown: Array, wanted: Array) -> Sight:
+        outputs = np.stack([self._outputs(k, unknown[None])[0] for k in range(len(wanted))])
+        parts = InTargets.of(self.loss, outputs)
+        y, rest = parts.solved(wanted)
+        return Sight(y, rest, parts.columns())
+
+    def _slopes(self, unknown: Array, y: Array, points: int) -> Array:
+        """The derivatives of the sums of errors by what is unknown, (K, B·n)."""
+        B, n = unknown.shape
+        h = 1e-5 * max(1.0, float(np.abs(unknown).max(initial=0.0)))
+        moves = np.concatenate([h * np.eye(n), -h * np.eye(n)])[:, None]  # (2n, 1, n)
+        rows = []
+        for k in range(points):
+            outputs = self._outputs(k, unknown[None] + moves)
+            e = self.loss.errors(outputs, np.broadcast_to(y, outputs.shape))[0]  # (2n, B)
+            rows.append(((e[:n] - e[n:]) / (2 * h)).T.reshape(B * n))
+        return np.array(rows)
+
+    def _outputs(self, k: int, unknown: Array) -> Array:
+        """Outputs (N, B, O) of this step, from N sets of what is unknown (N, B or 1, ·)."""
+        N, B, n = unknown.shape
+        state, sizes = self._states[k], self.sizes
+        if n > sizes.inputs:
+            state = _as_start(unknown[..., sizes.inputs :].reshape(N * B, -1), sizes)
+        else:
+            state = Start(*(np.tile(part, (1, N, 1)) for part in state))
+        x = unknown[..., : sizes.inputs].reshape(N * B, sizes.inputs)
+        y, _ = self.network.step(k, x, state)
+        return y.reshape(N, B, -1)
+
+    def _begin(self, unknown: Array) -> None:
+        """Keeps initial states that were found."""
+        self.start = _as_start(unknown[:, self.sizes.inputs :], self.sizes)
+        for k in range(len(self._states)):
+            self._states[k] = self.network.start(k, len(unknown), self.start)
+
+    def _rounded(self, found: Given, wanted: Array, allowed: Array) -> Given | None:
+        """Whole numbers where these fit as well, and a look at whether the whole fits."""
+        for one in (
+            Given(*(_whole(part) for part in found)),
+            Given(_whole(found.x), found.y),
+            Given(found.x, _whole(found.y)),
+            found,
+        ):
+            off = np.abs(self._errors_with(one, len(wanted)) - wanted) / allowed
+            if (off <= 1).all():
+                return one
+        return None
+
+    def _errors_with(self, given: Given, points: int) -> Array:
+        outputs = np.stack([self._outputs(k, given.x[None])[0] for k in range(points)])
+        targets = np.broadcast_to(given.y, outputs.shape)
+        errors: Array = self.loss.errors(outputs, targets)[0].sum(axis=1)
+        return errors
+
+    def _keep(self, found: Given) -> None:
+        self.given.append(found)
+        for k, state in enumerate(self._states):
+            y, self._states[k] = self.network.step(k, found.x, state)
+            self._errors[k].append(float(self.loss.errors(y, found.y)[0].sum()))
+
+
+class Sight(NamedTuple):
+    """At one place of a descent: the targets, what is left, and its derivatives by the targets."""
+
+    y: Array
+    rest: Array
+    columns: Array
+
+    @property
+    def width(self) -> int:
+        """How many numbers of the targets are unknown."""
+        return int(self.columns.shape[1])
+
+
+def _as_start(flat: Array, sizes: Sizes) -> Start:
+    """Initial states from one row of numbers for each sequence."""
+    split = sizes.layers * sizes.h
+    h = flat[:, :split].reshape(len(flat), sizes.layers, sizes.h)
+    c = flat[:, split:].reshape(len(flat), sizes.layers, sizes.c)
+    return Start(np.swapaxes(h, 0, 1), np.swapaxes(c, 0, 1))
+
+
+def _whole(array: Array) -> Array:
+    """The numbers that are nearly whole ones made so."""
+    near = np.round(array)
+    return np.where(np.abs(array - near) < NEAR_A_WHOLE_NUMBER, near, array)

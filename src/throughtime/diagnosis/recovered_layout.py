@@ -1,0 +1,309 @@
+"""The layout of a target that has none: found, together with its data, by its losses alone.
+
+Every layout that names and shapes allow is supposed in turn. With all weights below the output
+layer at 0 a single step shows no inputs, and most layouts are refuted there by a few losses.
+With those that are left the data are recovered step after step, and a layout is believed only if
+its network then has the target's loss at further points drawn at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array, Shape
+from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.model_from_target import described
+from throughtime.diagnosis.mutants.arrangements import arrangements
+from throughtime.diagnosis.mutants.layout import VARIANTS, Layout
+from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.readings import Readings
+from throughtime.diagnosis.recovered_data import (
+    DrawnLosses,
+    InTargets,
+    Network,
+    Recovery,
+    TooExpensive,
+    Way,
+)
+from throughtime.diagnosis.tolerances import (
+    MOST_DESCENTS,
+    MOST_SEQUENCES,
+    SAME_WEIGHT,
+    SHARE_OF_RECOVERY,
+    SPARE_POINTS,
+)
+
+FURTHER_POINTS = (1001, 1002)  # numbers of points at which no data were looked for
+
+
+def with_layout(study: Study) -> None:
+    """Gives a study's target the layout that its losses alone tell, if one does."""
+    steps = study.steps
+    if not steps or (steps > 1 and study.target.at_length is None):
+        return
+    losses = DrawnLosses(study, SHARE_OF_RECOVERY * study.budget.left)
+    with suppress(TooExpensive):
+        found = LayoutSearch(losses, steps).run()
+        if found is not None:
+            said = (
+                f"Your network was recognised: {described(found)}. Its inputs and targets were "
+                f"recovered from {losses.used:,} of your losses; at further points drawn at random "
+                "its loss is yours."
+            )
+            study.target = replace(study.target, layout=replace(found, notes=(said,)))
+
+
+@dataclass(frozen=True)
+class Supposed:
+    """A layout and a loss that may be the target's.
+
+    Attributes:
+        layout: without data.
+        loss: but for its reduction over steps.
+        sequences: B, where initial states that are parameters tell it.
+        shown: whether a single step without inputs agreed, and its outputs differ.
+        weight: the sum of the weights of that step's terms, where that shows.
+        states: whether its initial states are not 0.
+    """
+
+    layout: Layout
+    loss: Loss
+    sequences: int | None = None
+    shown: bool = False
+    weight: float | None = None
+    states: bool = False
+
+    def allows(self, way: Way) -> bool:
+        """Whether so many sequences have this weight; of one, sum and mean are the same."""
+        if self.sequences not in (None, way.sequences) or (self.sequences and way.states):
+            return False
+        if self.states and not way.states:
+            return False
+        if way.sequences == 1 and self.loss.batch == "sum" and self.loss.kind != "weighted":
+            return False
+        expected = float(self.loss.weights(1, np.ones(way.sequences, int)).sum())
+        return self.weight is None or abs(self.weight - expected) <= SAME_WEIGHT * expected
+
+
+class LayoutSearch:
+    """Supposes one layout after the other.
+
+    Args:
+        losses: of the target.
+        steps: T, its own length.
+    """
+
+    def __init__(self, losses: DrawnLosses, steps: int) -> None:
+        self.losses, self.steps = losses, steps
+        self.began = False  # whether data of a first step were found
+
+    def run(self) -> Layout | None:
+        """The first layout that is believed."""
+        supposed = list(self._possible("WU"))
+        shown = [one for one in supposed if one.shown]
+        if not shown:  # with initial states that are not 0, only the head's bias shows
+            with_states = (replace(one, states=True) for one in self._possible("WUV"))
+            shown = [one for one in with_states if one.shown]
+        supposed = shown or supposed
+        for way in self._ways(supposed[0].layout) if supposed else ():
+            for one in supposed:
+                with suppress(ValueError):  # of a layout that does not fit after all
+                    if one.allows(way) and (found := self._with_data(one, way)):
+                        return found
+            if self.began:  # data that fit the first step are no data of another kind
+                return None
+        return None
+
+    def _possible(self, without: str) -> Iterator[Supposed]:
+        """Layouts and losses that a single step allows, with some kinds of blocks at 0."""
+        for layout in structures(self.losses.shapes):
+            try:
+                found = list(self._allowed(layout, without))
+            except ValueError:
+                continue
+            yield from found
+
+    def _allowed(self, layout: Layout, without: str) -> Iterator[Supposed]:
+        network = Network(layout, self.losses, without)
+        kinds = [one for one in _losses() if network.sizes.outputs > 1 or one.kind != "softmax"]
+        points, B = network.sizes.outputs + 2 + SPARE_POINTS, network.sequences or 1
+        measured = self.losses.losses(1, points, network.zero)
+        x, start = np.zeros((B, network.sizes.inputs)), network.start
+        outputs = np.stack([network.step(k, x, start(k, B))[0] for k in range(points)])
+        varied = bool(np.ptp(outputs, axis=0).max() > 0)  # without biases nothing shows
+        if varied and np.ptp(measured) <= self.losses.tolerance * np.abs(measured).max():
+            return
+        for loss in kinds:
+            fits, weight = _weight(loss, outputs, measured, self.losses.tolerance)
+            if fits:
+                yield Supposed(layout, loss, network.sequences, varied, weight if varied else None)
+
+    def _ways(self, layout: Layout) -> Iterator[Way]:
+        """The likelier and cheaper ones first."""
+        yield Way(1, "classes", "classes")
+        yield Way(1, "classes", "numbers")
+        counts = self._counts(layout)
+        for states in (False, True):
+            for sequences in counts:
+                yield Way(sequences, "numbers", "numbers", states)
+
+    def _counts(self, layout: Layout) -> list[int]:
+        """How many sequences there may be, by the rank of the gradient of W and b at T = 1.
+
+        That is Σ δz xᵀ over sequences. A backward pass that is wrong is wrong in δz, hardly ever
+        in x. Of two sequences with the same x one alone counts; a full rank tells nothing.
+        """
+        every = list(range(1, MOST_SEQUENCES + 1))
+        found = self.losses.gradient(0)
+        if found is None:
+            return every
+        blocks = layout.placement(self.losses.shapes).blocks(found)
+        rows = [
+            np.column_stack([array, blocks.get(block._replace(kind="b"), np.zeros(len(array)))])
+            for block, array in blocks.items()
+            if block.kind == "W" and block.layer == 0
+        ]
+        sizes = np.linalg.svd(np.concatenate(rows), compute_uv=False)
+        rank = int((sizes > np.sqrt(self.losses.tolerance) * sizes[0]).sum())
+        full = len(sizes) - (not (layout.b or "1" in layout.combined))
+        return [B for B in every if rank <= B or rank == full]
+
+    def _with_data(self, one: Supposed, way: Way) -> Layout | None:
+        network = Network(one.layout, self.losses)
+        if not self.losses.affordable(self.steps * way.points(network.sizes, first=False)):
+            return None
+        if way.inputs == "numbers" and self.losses.descents >= MOST_DESCENTS:
+            return None
+        first = Recovery(network, one.loss, way)
+        if not first.further():
+            return None
+        self.began = True
+        for loss in self._over_steps(one, first):
+            recovery = first.under(loss)
+            while len(recovery.given) < self.steps and recovery.further():
+                pass
+            if len(recovery.given) == self.steps:
+                found = self._believed(one.layout, recovery)
+                if found is not None:
+                    return found
+        return None
+
+    def _over_steps(self, one: Supposed, first: Recovery) -> Iterator[Loss]:
+        """The reductions over steps that two steps without inputs allow."""
+        loss, layout = one.loss, one.layout
+        if self.steps == 1:
+            yield loss
+            return
+        every = [replace(loss, time=time) for time in ("mean", "sum")]
+        every.append(replace(loss, last=True))
+        if not one.shown:
+            yield from every
+            return
+        network = Network(layout, self.losses, without="WU")
+        B, seen = first.way.sequences, []
+        points = B * network.sizes.outputs + 2 + SPARE_POINTS
+        measured = self.losses.losses(2, points, network.zero)
+        for k in range(points):
+            nothing = np.zeros((B, network.sizes.inputs))
+            y, after = network.step(k, nothing, network.start(k, B, first.start))
+            seen.append((y, network.step(k, nothing, after)[0]))
+        known = np.array([loss.errors(y, first.given[0].y)[0].sum() for y, _ in seen])
+        parts = InTargets.of(loss, np.stack([y for _, y in seen]))
+        whole = measured**2 if loss.root else measured
+        allowed = self.losses.tolerance * np.maximum(1.0, np.abs(whole))
+        for variant in every:
+            before, own = variant.weights(2, np.full(B, 2))[:, 0]
+            _, rest = parts.solved((whole - before * known) / own)
+            if (np.abs(rest) * own <= allowed).all():
+                yield variant
+
+    def _believed(self, layout: Layout, recovery: Recovery) -> Layout | None:
+        """The layout with its data, if it has the losses of further points, at two lengths."""
+        for steps in {self.steps, (self.steps + 1) // 2}:
+            whole = with_data(layout, recovery, steps)
+            for number in FURTHER_POINTS:
+                mine = whole.model(self.losses.point(number)).value()
+                yours = self.losses.loss(steps, number)
+                if not abs(mine - yours) <= self.losses.tolerance * max(1.0, abs(yours)):
+                    return None
+        return with_data(layout, recovery, self.steps)
+
+
+def with_data(layout: Layout, recovery: Recovery, steps: int) -> Layout:
+    """A layout with the first steps of recovered data."""
+    given = recovery.given[:steps]
+    start: dict[str, Any] = {}
+    if recovery.start is not None and recovery.way.states:
+        start = {"h0": recovery.start.h, "c0": recovery.start.c}
+    inputs, targets = np.array([one.x for one in given]), np.array([one.y for one in given])
+    return replace(layout, inputs=inputs, targets=targets, loss=recovery.loss, **start)
+
+
+class Anything(Readings):
+    """Data of which nothing is known, and which any network may have."""
+
+    def may_have(self, features: int) -> bool:
+        """Whether inputs of one step may be so many numbers."""
+        return True
+
+    def may_give(self, outputs: int) -> bool:
+        """Whether one step may have so many outputs."""
+        return True
+
+    def may_be_classes(self, classes: int) -> bool:
+        """Whether the inputs may be one of so many classes."""
+        return True
+
+
+def structures(shapes: Mapping[str, Shape]) -> Iterator[Layout]:
+    """Every layout that these names and shapes allow, without data and loss.
+
+    First all of them with their likeliest order of the gates.
+    """
+    found = list(arrangements(shapes, Anything(None, None)))
+    for number in range(max((len(one.orders) for one in found), default=0)):
+        for one in found:
+            if number >= len(one.orders):
+                continue
+            order = one.orders[number]
+            peepholes = {"peepholes": True} if "p" in one.items else {}
+            options = {"U": "", "b": "", **one.names(order), "layers": len(one.layers)}
+            options |= one.options
+            for cell in VARIANTS[one.kind]:
+                yield Layout(replace(cell, **peepholes), order, None, None, **options)
+
+
+def _losses() -> Iterator[Loss]:
+    """Every kind of loss as it shows in a single step."""
+    for batch in ("mean", "sum"):
+        yield Loss(batch=batch)
+        for outputs, half in product(("sum", "mean"), (False, True)):
+            yield Loss("squared_error", batch=batch, outputs=outputs, half=half)
+        for outputs in ("sum", "mean"):
+            yield Loss("binary", batch=batch, outputs=outputs)
+        yield Loss("squared_error", batch=batch, root=True)
+        yield Loss(batch=batch, outputs="mean")
+    yield Loss("weighted")
+    for activation in ("sigmoid", "tanh", "softmax"):
+        for batch in ("mean", "sum"):
+            for outputs, half in product(("sum", "mean"), (False, True)):
+                yield Loss("squared_error", "", batch, outputs, half, activation=activation)
+
+
+def _weight(
+    loss: Loss, outputs: Array, measured: Array, tolerance: float
+) -> tuple[bool, float | None]:
+    """Whether outputs (K, B, O) may have such losses (K,), and the sum of their weights."""
+    parts = InTargets.of(loss, outputs)
+    whole = measured**2 if loss.root else measured
+    columns = np.column_stack([parts.constant.sum(axis=1), parts.columns()])
+    found, *_ = np.linalg.lstsq(columns, whole, rcond=None)
+    rest = np.abs(columns @ found - whole)
+    told = bool((rest <= tolerance * np.maximum(1.0, np.abs(whole))).all())
+    return told, None if loss.kind == "weighted" else float(found[0]) * outputs.shape[1]

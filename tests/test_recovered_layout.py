@@ -1,0 +1,179 @@
+"""The layout of a target that has none, and its data, by its losses alone."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import corpus as implementations
+import throughtime as tt
+from corpus import Setting
+from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.recovered_layout import with_layout
+from throughtime.gradcheck import Budget
+
+
+def study_of(target, evaluations=6_000):
+    values = {name: np.array(array) for name, array in target.parameters.items()}
+    return Study(target, values, Budget(evaluations))
+
+
+def recovered(target, evaluations=6_000):
+    """The study after the search; its target has a layout if one was found."""
+    study = study_of(target, evaluations)
+    with_layout(study)
+    return study
+
+
+def one_of_the_corpus(style, cell, fault=(), **sizes):
+    """A target without a layout, and what it is made of."""
+    made = implementations.make(style, cell, fault, **sizes)
+    assert made.layout is None
+    return made, Setting(cell, **sizes)
+
+
+def characters(T=7, *, right=True, turned=False, epsilon=0.0, size=6, units=5, phi=np.tanh):
+    """A character RNN with column vectors; as a wrong one it sends nothing back in time.
+
+    Where it is turned, at_length gives the last T characters instead of the first.
+    """
+    rng = np.random.default_rng(1)
+    shapes = {"Wxh": (units, size), "Whh": (units, units), "Why": (size, units)}
+    shapes |= {"bh": (units, 1), "by": (size, 1)}
+    p = {name: 0.3 * rng.standard_normal(shape) for name, shape in shapes.items()}
+    text = rng.integers(size, size=T + 1)
+
+    def run(T):
+        own = text[-(T + 1) :] if turned else text[: T + 1]
+        h, kept, loss = np.zeros((units, 1)), [], 0.0
+        for now, following in pairwise(own):
+            before, h = h, phi(p["Wxh"][:, [now]] + p["Whh"] @ h + p["bh"])
+            y = np.exp(p["Why"] @ h + p["by"])
+            share = y / y.sum()
+            loss -= np.log(share[following, 0] + epsilon)
+            kept.append((now, following, before, h, share))
+        return loss, kept
+
+    def gradient(T):
+        d, dh_next = {name: np.zeros_like(array) for name, array in p.items()}, 0.0
+        for now, following, before, h, share in reversed(run(T)[1]):
+            dy = share.copy()
+            dy[following] -= 1
+            d["Why"] += dy @ h.T
+            d["by"] += dy
+            dz = (p["Why"].T @ dy + dh_next) * (1 - h * h)
+            d["Wxh"][:, [now]] += dz
+            d["Whh"] += dz @ before.T
+            d["bh"] += dz
+            dh_next = p["Whh"].T @ dz if right else 0.0
+        return d
+
+    def at_length(T):
+        return tt.Target(p, lambda: run(T)[0], lambda: gradient(T), at_length=at_length, steps=T)
+
+    return at_length(T), text
+
+
+def test_the_characters_of_a_text_are_recovered_with_the_layout():
+    target, text = characters()
+    study = recovered(target)
+    found = study.target.layout
+    assert (found.W, found.U, found.b, found.V, found.d) == ("Wxh", "Whh", "bh", "Why", "by")
+    assert (found.loss.kind, found.loss.time) == ("softmax", "sum")
+    np.testing.assert_array_equal(found.inputs.argmax(axis=2)[:, 0], text[:-1])
+    np.testing.assert_array_equal(found.targets.argmax(axis=2)[:, 0], text[1:])
+    assert study.budget.used < 100
+    assert found.notes[0].startswith("Your network was recognised: rnn(order='h', W='Wxh'")
+
+
+@pytest.mark.parametrize(
+    ("style", "cell", "sizes"),
+    [
+        ("gate_by_gate", "LSTM", {"B": 1, "T": 4}),
+        ("gate_by_gate", "GRU", {"B": 1, "T": 4, "time": "sum"}),
+        ("concatenated", "LSTM", {"B": 1, "T": 4, "task": "regression"}),
+        ("concatenated", "RNN", {"B": 1, "T": 3, "dtype": "float32"}),
+        ("concatenated", "RNN", {"B": 2, "T": 3, "batch": "sum", "time": "sum"}),
+        ("gate_by_gate", "LSTM", {"B": 1, "T": 2, "states": True}),
+    ],
+    ids=str,
+)
+def test_inputs_that_are_numbers_are_recovered(style, cell, sizes):
+    target, setting = one_of_the_corpus(style, cell, **sizes)
+    found = recovered(target).target.layout
+    assert type(found.cell).__name__ == cell
+    assert found.loss.last == (setting.task == "regression")
+    exact = 1e-5 if setting.dtype == "float32" else 1e-9
+    x, mine = setting.inputs(), found.inputs
+    order = np.argsort(mine[0, :, 0]), np.argsort(x[0, :, 0])  # sequences have no order
+    np.testing.assert_allclose(mine[:, order[0]], x[:, order[1]], atol=exact)
+    for name, state in (("h0", 0), ("c0", 1)) if setting.states else ():
+        got = np.reshape(getattr(found, name), (1, -1))
+        np.testing.assert_allclose(got, setting.start(state), atol=exact)
+    if not found.loss.last:
+        labels = found.targets.argmax(axis=2)
+        np.testing.assert_array_equal(labels[:, order[0]], setting.labels()[:, order[1]])
+
+
+def test_the_model_of_a_recovered_layout_has_the_right_gradient():
+    target, _ = characters()
+    found = recovered(target).target.layout.model(target.parameters).gradient()
+    for name, g in target.gradient().items():
+        np.testing.assert_allclose(found[name], g, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("cell", "fault"),
+    [("GRU", "direct_path_missing"), ("LSTM", "gates_swapped_in_dc"), ("RNN", "time_reversed")],
+)
+def test_with_a_recovered_layout_the_fault_is_named_as_with_a_given_one(cell, fault):
+    target, _ = one_of_the_corpus("gate_by_gate", cell, fault, B=1, T=4)
+    report = tt.check(target)
+    assert [cause.fault for cause in report.causes] == [fault]
+    assert report.causes[0].confidence == 0.99
+    assert any(note.startswith("Your network was recognised") for note in report.notes)
+
+
+# --- what is not recognised ---
+
+
+def nothing_found(target, evaluations=6_000):
+    study = recovered(target, evaluations)
+    assert study.target is target
+    return study.budget.used
+
+
+def test_another_cell_is_not_recognised():
+    assert nothing_found(characters(T=2, size=3, units=2, phi=np.arctan)[0]) > 0
+
+
+def test_other_data_at_other_lengths_are_not_taken_for_the_same():
+    nothing_found(characters(turned=True)[0])
+
+
+def test_a_loss_that_is_nearly_another_is_not_taken_for_it():
+    nothing_found(characters(T=3, epsilon=1e-4)[0])
+
+
+def test_without_other_lengths_several_steps_are_not_looked_into():
+    target, _ = characters()
+    assert nothing_found(replace(target, at_length=None)) == 0
+
+
+def test_one_step_needs_no_other_length():
+    target, text = characters(T=1)
+    found = recovered(replace(target, at_length=None)).target.layout
+    assert found.inputs.argmax() == text[0]
+
+
+def test_no_more_is_evaluated_than_a_share_of_the_budget():
+    assert nothing_found(characters()[0], evaluations=60) <= 18
+
+
+def test_parameters_are_where_they_were():
+    target, _ = characters()
+    before = {name: array.copy() for name, array in target.parameters.items()}
+    recovered(target)
+    for name, array in target.parameters.items():
+        np.testing.assert_array_equal(array, before[name])

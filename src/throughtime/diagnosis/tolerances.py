@@ -85,6 +85,25 @@ RANK_SIDE = 8  # rows and columns of which a rank is taken
 # Times the noise: where the largest singular value is above it, none that matters is hidden.
 CLEAN_SPECTRUM = 100.0
 
+# Points at which a target is a network that is known.
+
+FEW_UNITS, FEW_OUTPUTS = 4, 2  # that are looked at; all others are 0
+DRAWN_BIASES = (0.3, 1.1)  # their sizes: gates neither idle nor closed, and no two units alike
+DRAWN_RECURRENT = 0.6  # standard deviation: what comes back through them is as large as all else
+# Of the largest derivative: where an error bar is wider, wrong readings would fit too.
+VAGUE_PREDICTION = 1e-3
+# Steps whose δ is found from one length alone: beyond, states at different steps are too alike.
+MOST_UNKNOWN_STEPS = 3
+MOST_OTHER_VECTORS = 2  # beside the biases: an initial state h_0, or h_0 and c_0
+# Times the precision of the derivatives: two gradients this close are one.
+PREDICTED_WITHIN = 100.0
+FINEST_PREDICTION = 1e-7  # relative: closer than this no prediction is compared
+LONGEST_READ = 12  # steps over which δ of the outputs is collected one step after the other
+
+NEWTON_STEPS = 6  # for values in which the gradient is linear one by one, but not together
+TELLING_APART = 1e5  # condition number: beyond it, parts of a sum are too alike to be counted
+MOST_SAID = 4  # parts of a gradient that a sentence lists
+
 # The model of a target.
 
 # Losses are one, relative to their own size and to 1, by the precision of the parameters.

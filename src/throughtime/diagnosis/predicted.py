@@ -1,0 +1,348 @@
+"""Faults that predicted the gradient: each is put into a network that is known, and compared.
+
+A `SimpleNetwork` is the target at points where we know all of it. There every fault, and every pair
+of faults, predicts numbers for each bias, each recurrent matrix and the output layer, at every
+length. A name is given only where these are the numbers of the gradient under test at each length
+that is looked at; faults that predict the same are named together. Where no fault does, a wrong
+quantity is looked for instead: whether one δ, with values of its own, explains everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.mutants import Match, explain, passes
+from throughtime.diagnosis.mutants.cells import LSTM
+from throughtime.diagnosis.mutants.interventions import Intervention, Mutation
+from throughtime.diagnosis.mutants.model import Blocks, Model
+from throughtime.diagnosis.mutants.postprocessing import FoundFault
+from throughtime.diagnosis.mutants.search import mutations, seen_of
+from throughtime.diagnosis.simple_network import Seen, SimpleNetwork, read
+from throughtime.diagnosis.simple_points import SimplePoints, right
+from throughtime.diagnosis.tolerances import (
+    FINEST_PREDICTION,
+    LONGEST_READ,
+    MOST_SAID,
+    NEWTON_STEPS,
+    PREDICTED_WITHIN,
+    SAME_FACTOR,
+    TELLING_APART,
+)
+
+Names = frozenset[str]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a known network says of the gradient under test.
+
+    Attributes:
+        found: the faults whose prediction holds, the best first; empty where none does.
+        others: faults that predict the same.
+        refuted: faults of which none of the ways predicts the gradient.
+        gate: the gate whose δ is wrong, if no fault was found and it is that of one gate.
+        said: sentences.
+        wrong: whether the gradient is wrong at these points at all.
+    """
+
+    found: tuple[FoundFault, ...] = ()
+    others: tuple[str, ...] = ()
+    refuted: Names = frozenset()
+    gate: str = ""
+    said: tuple[str, ...] = ()
+    wrong: bool = True
+
+
+def predicted(study: Study, longest: int) -> Prediction | None:
+    """What holds at lengths from which on the gradient is wrong.
+
+    Args:
+        study: experiments on the target.
+        longest: the length up to which the gradient agrees.
+
+    Returns:
+        None where the target could not be read as a network that is known.
+    """
+    best: Prediction | None = None
+    for network in read(study):
+        told = _of_network(study, network, longest)
+        if told is not None and told.found:
+            return told
+        if told is not None and (best is None or (told.wrong and not best.wrong)):
+            best = told
+    return best
+
+
+def _of_network(study: Study, network: SimpleNetwork, longest: int) -> Prediction | None:
+    if longest >= LONGEST_READ:
+        return None
+    seen: dict[int, Seen] = {}
+    for steps in (longest + 1, longest + 2):
+        here = network.at(steps)
+        if here is not None:
+            seen[steps] = here
+    if not seen:
+        return None
+    wrong = {steps: one for steps, one in seen.items() if not _right(one)}
+    if not wrong:
+        return Prediction(wrong=False)
+    ranked = _explained(study, wrong)
+    held = [match for match in ranked if _right_up_to(network, longest, match)]
+    cell = type(network.reading.cell).__name__
+    lengths = " and ".join(f"T = {steps}" for steps in wrong)
+    lead = (
+        f"Without inputs, with biases, recurrent weights and an output layer drawn at random, the "
+        f"loss is that of {ARTICLE[cell]} {cell}, so that each fault predicts numbers"
+    )
+    if len(held) > 1:
+        held = _by_other_weights(study, held)
+    if held:
+        best, *rest = held
+        words = " and ".join(f"{f.fault} ({f.where})" if f.where else f.fault for f in best.found)
+        others = [name for match in rest for name in match.faults if name not in best.faults]
+        said = (f"{lead}: at {lengths} the gradient is what {words} predicts.",)
+        return Prediction(best.found, tuple(dict.fromkeys(others)), said=said)
+    told = [f"{lead}; at {lengths} none of them holds."]
+    quantity = _where(wrong)
+    if quantity is not None:
+        words = quantity.words
+        told.append(
+            f"It is that of a backward pass in which {words} has other values, and no more."
+        )
+    gate = quantity.gate if quantity is not None else ""
+    models = [one.model for one in wrong.values()]
+    refuted = frozenset(one.fault for model in models for one in mutations(model))
+    return Prediction(refuted=refuted, gate=gate, said=(*told, *_counted(wrong)))
+
+
+ARTICLE = {"RNN": "an", "LSTM": "an", "GRU": "a"}
+
+
+def _tolerance(seen: Seen) -> float:
+    return max(FINEST_PREDICTION, PREDICTED_WITHIN * seen.precision)
+
+
+def _right(seen: Seen) -> bool:
+    return _equal(seen, seen.model.data_gradient())
+
+
+def _equal(seen: Seen, blocks: Blocks) -> bool:
+    tested = seen_of(seen.model, seen.gradient, _tolerance(seen))
+    return all(tested.equal(g, blocks[block]) for block, g in tested.blocks.items())
+
+
+def _explained(study: Study, wrong: Mapping[int, Seen]) -> list[Match]:
+    """The sets of faults that predict the gradient at every length where it is wrong."""
+    ranked: list[Match] = []
+    for number, (_, one) in enumerate(sorted(wrong.items(), reverse=True)):
+        budget = study.budget.part(passes(one.model), share=0.25)
+        found = explain(one.model, one.gradient, error=_tolerance(one), budget=budget)
+        whole = [match for match in found if not match.unexplained]
+        names = [frozenset(match.faults) for match in whole]
+        ranked = [m for m in ranked if frozenset(m.faults) in names] if number else whole
+        if not ranked:
+            break
+    return ranked
+
+
+def _right_up_to(network: SimpleNetwork, longest: int, match: Match) -> bool:
+    """Whether a set of faults predicts that the gradient is right where it is."""
+    for steps in (1, longest):
+        here = network.at(steps)
+        if here is None or not _right(here):
+            continue  # nothing to hold it against
+        if not any(
+            _equal(here, here.model.data_gradient(ways)) for ways in _ways(here.model, match)
+        ):
+            return False
+    return True
+
+
+def _by_other_weights(study: Study, held: list[Match]) -> list[Match]:
+    """Without those that other weights refute: at the points above, all but the known ones are 0.
+
+    Where recurrent weights are 0, and all others as given, a wrong matrix in their place shows.
+    """
+    points = SimplePoints(study)
+    cut = right(study.look(2, points.without_recurrent(), points.all_biases()))
+    other = [match for match in held if OTHER_WEIGHTS in match.faults]
+    return held if cut is None else [m for m in held if (m in other) == (not cut)] or held
+
+
+OTHER_WEIGHTS = "wrong_matrix"
+
+
+def _ways(model: Model, match: Match) -> Iterator[tuple[Mutation, ...]]:
+    """The mutations of these faults at another length; a fault that it cannot have has none."""
+    every = mutations(model, match.faults)
+    own = [
+        [m for m in every if m.fault == one.fault and m.where == one.where] for one in match.found
+    ]
+    yield from product(*(ways for ways in own if ways))
+
+
+# --- where no fault fits ---
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What may be wrong in one place of the backward pass, with values of its own.
+
+    Attributes:
+        words: what it is.
+        place: the place of the interventions.
+        shape: of the values that are added to it, steps first.
+        add: from these values to the intervention.
+        gate: the gate that it belongs to, if it does.
+    """
+
+    words: str
+    place: str
+    shape: tuple[int, ...]
+    add: Callable[[Array], Intervention]
+    gate: str = ""
+
+
+def _quantities(model: Model) -> Iterator[Quantity]:
+    T, units, gates = model.steps, model.data.h.shape[-1], model.cell.gates
+    yield Quantity(BACK.format("h"), "carried", (T - 1, units), _carried(0))
+    if isinstance(model.cell, LSTM):
+        yield Quantity(BACK.format("c"), "carried", (T - 1, units), _carried(1))
+    for k, gate in enumerate(gates) if len(gates) > 1 else ():
+        yield Quantity(f"δ of gate {gate}", "slopes", (T, units), _slope(k), gate)
+
+
+BACK = "δ{} as a step hands it to the one before"
+
+
+def _carried(which: int) -> Callable[[Array], Intervention]:
+    def add(more: Array) -> Intervention:
+        def edit(carried: tuple[Array, Array], t: int, T: int) -> tuple[Array, Array]:
+            parts = list(carried)
+            if t < T - 1:
+                parts[which] = parts[which] + more[t]
+            return parts[0], parts[1]
+
+        return edit
+
+    return add
+
+
+def _slope(gate: int) -> Callable[[Array], Intervention]:
+    def add(more: Array) -> Intervention:
+        def edit(slopes: Array, **_: Any) -> Array:
+            wrong = slopes.copy()
+            wrong[:, 0, gate] += more
+            return wrong
+
+        return edit
+
+    return add
+
+
+def _where(wrong: Mapping[int, Seen]) -> Quantity | None:
+    """The one quantity whose values alone would explain the gradient at every length."""
+    found: dict[str, Quantity] | None = None
+    for _, seen in sorted(wrong.items()):
+        here = {one.words: one for one in _quantities(seen.model) if _explains(seen, one)}
+        found = here if found is None else {word: q for word, q in found.items() if word in here}
+    return next(iter(found.values())) if found and len(found) == 1 else None
+
+
+def _explains(seen: Seen, quantity: Quantity) -> bool:
+    """Whether some values of a quantity give the whole gradient, by Newton's method.
+
+    The gradient is linear in each of the values.
+    """
+    values = np.zeros(int(np.prod(quantity.shape)))
+    wanted = _flat(seen.model.placement.blocks(seen.gradient))
+
+    def at(moved: Array) -> Blocks:
+        edit = quantity.add(moved.reshape(quantity.shape))
+        own = Mutation("", "", ((quantity.place, edit),))
+        return seen.model.data_gradient((own,))
+
+    for _ in range(NEWTON_STEPS):
+        here = at(values)
+        if _equal(seen, here):
+            return True
+        flat = _flat(here)
+        slopes = [_flat(at(values + unit)) - flat for unit in np.eye(values.size)]
+        step, *_ = np.linalg.lstsq(np.array(slopes).T, wanted - flat, rcond=None)
+        values = values + step
+        if not np.isfinite(values).all():
+            return False
+    return _equal(seen, at(values))
+
+
+def _flat(blocks: Blocks) -> Array:
+    return np.concatenate([blocks[block].reshape(-1) for block in sorted(blocks)])
+
+
+def shares(seen: Seen) -> Array | None:
+    """How often the loss of step s counts by way of step t, (T, T); None where that is no answer.
+
+    Biases and recurrent weights are sums over s and over t ≤ s. Each part is known, and should
+    count once.
+    """
+    model, T = seen.model, seen.model.steps
+    pairs = [(s, t) for s in range(T) for t in range(s + 1)]
+    kinds = ("kept_b", "kept_U", "kept_c")
+    columns: list[Array] = []
+    for s, t in pairs:
+        alone = replace(
+            model,
+            data=replace(model.data, targets=model.data.targets * _only(s, T)[:, :, None]),
+            loss=replace(model.loss, last=False),
+            _deltas={},
+            _forward=None,
+        )
+        kept = Mutation("", "", tuple((kind, lambda _, t=t: _only(t, T)) for kind in kinds))
+        columns.append(_hidden(alone.data_gradient((kept,))))
+    wanted = _hidden(model.placement.blocks(seen.gradient))
+    table = np.array(columns).T
+    here = np.abs(table).max(axis=0) > 0  # a loss at the last step alone has no other parts
+    norms = np.linalg.norm(table[:, here], axis=0)
+    if not here.any() or np.linalg.cond(table[:, here] / norms) > TELLING_APART:
+        return None
+    counts, *_ = np.linalg.lstsq(table[:, here], wanted, rcond=None)
+    off = np.abs(table[:, here] @ counts - wanted).max()
+    if off > _tolerance(seen) * np.abs(wanted).max():
+        return None
+    found = np.full((T, T), np.nan)
+    found[tuple(np.array(pairs)[here].T)] = counts
+    return found
+
+
+def _only(step: int, T: int) -> Array:
+    return np.asarray((np.arange(T) == step)[:, None], np.float64)
+
+
+def _hidden(blocks: Blocks) -> Array:
+    return np.concatenate(
+        [b.reshape(-1) for block, b in sorted(blocks.items()) if block.layer >= 0]
+    )
+
+
+def _counted(wrong: Mapping[int, Seen]) -> tuple[str, ...]:
+    """A sentence on the parts that do not count once, at the shortest length that is wrong."""
+    steps, seen = min(wrong.items())
+    found = shares(seen)
+    if found is None:
+        return ()
+    odd = [
+        f"what the loss of step {s + 1} says by way of step {t + 1} counts {found[s, t]:.3g} times"
+        for s in range(steps)
+        for t in range(s + 1)
+        if abs(found[s, t] - 1) > SAME_FACTOR  # NaN is none
+    ]
+    if not odd or len(odd) > MOST_SAID:
+        return ()
+    return (f"At T = {steps}, {'; '.join(odd)}. All else counts once.",)

@@ -40,7 +40,7 @@ LATER = ("truncated", *BETWEEN)  # where two steps in a row are right
 def by_steps(observed: Observed, study: Study) -> Candidate | None:
     """What experiments with lengths and parameters say; None where the target allows none."""
     one = study.at(1)
-    if one is None or study.roles.head is None:
+    if one is None or (one.wrong() and study.roles.head is None):
         return None
     if one.wrong():
         lead = f"At T = 1 it disagrees already, in {', '.join(one.wrong())}."
@@ -107,7 +107,7 @@ def _beyond(observed: Observed, study: Study, longest: int, lead: str) -> Candid
         if found is not None:
             return candidate_of(found, lead, observed)
         return family_candidate("output_layer", (lead,), OUTPUT)
-    evidence = (lead, output_right(study), *(told.said if told is not None else ()))
+    evidence = (lead, *_head_right(observed, study), *(told.said if told is not None else ()))
     gate = told.gate if told is not None else ""
     members = INSIDE if gate else LATER if longest > 1 else BETWEEN
     left = [name for name in members if told is None or name not in told.refuted]
@@ -122,16 +122,21 @@ def _named(told: Prediction, observed: Observed, study: Study, lead: str) -> Can
     for one in told.found:
         facts |= {name: value for name, value in one.facts.items() if name != "T"}
     where = " and ".join(one.where for one in told.found if one.where)
-    right_head = () if set(observed.wrong()) & set(study.roles.output) else (output_right(study),)
     return Candidate(
         tuple(one.fault for one in told.found),
         where,
         None,
-        (lead, *right_head, *told.said),
+        (lead, *_head_right(observed, study), *told.said),
         facts | ({"where": where} if where else {}),
         told.others,
         0.95 / (1 + 0.5 * len(told.others)),
     )
+
+
+def _head_right(observed: Observed, study: Study) -> tuple[str, ...]:
+    """A sentence on the output layer where it agrees."""
+    output = set(study.roles.output)
+    return (output_right(study),) if output and not output & set(observed.wrong()) else ()
 
 
 def _exact_below_the_output(

@@ -386,6 +386,23 @@ class _RoleSearch:
         return np.zeros(self.base[name].shape)
 
 
+class Trials(_RoleSearch):
+    """Single questions of a target: what does the loss react to?"""
+
+    def spare(self, vectors: list[str]) -> tuple[str, ...]:
+        """Of every two of these biases of which only the sum matters, the second."""
+        return self._spare(tuple(vectors))
+
+    def idle(self, name: str, places: Array, steps: int) -> bool:
+        """Whether the loss at a length does not react to some entries, at either of two points."""
+        for base in (self.base, self.again):
+            moved = base[name].copy()
+            moved.reshape(-1)[places] = self._shuffled(moved.reshape(-1)[places])
+            if not self._same(self._loss(base, steps), self._loss({**base, name: moved}, steps)):
+                return False
+        return True
+
+
 def alike_in_gates(masks: Mapping[str, Array], units: int) -> dict[str, Array]:
     """Masks of recurrent entries in which all gates are alike.
 

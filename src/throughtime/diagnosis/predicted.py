@@ -25,7 +25,6 @@ from throughtime.diagnosis.mutants.model import Blocks, Model
 from throughtime.diagnosis.mutants.postprocessing import FoundFault
 from throughtime.diagnosis.mutants.search import mutations, seen_of
 from throughtime.diagnosis.simple_network import Seen, SimpleNetwork, read
-from throughtime.diagnosis.simple_points import SimplePoints, right
 from throughtime.diagnosis.tolerances import (
     FINEST_PREDICTION,
     LONGEST_READ,
@@ -95,14 +94,14 @@ def _of_network(study: Study, network: SimpleNetwork, longest: int) -> Predictio
         return Prediction(wrong=False)
     ranked = _explained(study, wrong)
     held = [match for match in ranked if _right_up_to(network, longest, match)]
-    cell = type(network.reading.cell).__name__
+    cell = type(network.reading.kind.cell).__name__
     lengths = " and ".join(f"T = {steps}" for steps in wrong)
     lead = (
         f"Without inputs, with biases, recurrent weights and an output layer drawn at random, the "
         f"loss is that of {ARTICLE[cell]} {cell}, so that each fault predicts numbers"
     )
     if len(held) > 1:
-        held = _by_other_weights(study, held)
+        held = _by_other_weights(network, held)
     if held:
         best, *rest = held
         words = " and ".join(f"{f.fault} ({f.where})" if f.where else f.fault for f in best.found)
@@ -165,15 +164,16 @@ def _right_up_to(network: SimpleNetwork, longest: int, match: Match) -> bool:
     return True
 
 
-def _by_other_weights(study: Study, held: list[Match]) -> list[Match]:
+def _by_other_weights(network: SimpleNetwork, held: list[Match]) -> list[Match]:
     """Without those that other weights refute: at the points above, all but the known ones are 0.
 
     Where recurrent weights are 0, and all others as given, a wrong matrix in their place shows.
     """
-    points = SimplePoints(study)
-    cut = right(study.look(2, points.without_recurrent(), points.all_biases()))
     other = [match for match in held if OTHER_WEIGHTS in match.faults]
-    return held if cut is None else [m for m in held if (m in other) == (not cut)] or held
+    cut = network.without_recurrent() if other else None
+    if cut is None:
+        return held
+    return [match for match in held if (match in other) == bool(cut.wrong())] or held
 
 
 OTHER_WEIGHTS = "wrong_matrix"

@@ -13,9 +13,9 @@ fault put into its backward pass predicts numbers for the gradient under test.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations, permutations
+from itertools import chain, permutations, product
 from typing import NamedTuple
 
 import numpy as np
@@ -28,62 +28,59 @@ from throughtime.diagnosis.mutants.model import HEAD, Block, BlockPlace, Data, M
 from throughtime.diagnosis.observed import Observed
 from throughtime.diagnosis.tolerances import (
     COUNTS_FIT,
+    DIFFERS_BEYOND,
     DRAWN_BIASES,
     DRAWN_RECURRENT,
-    FEW_OUTPUTS,
-    FEW_UNITS,
-    MOST_OTHER_VECTORS,
     MOST_UNKNOWN_STEPS,
     NARROWEST_BAR,
     OUTPUT_WEIGHTS,
+    SUM_REFINED,
+    SUMS_TRIED,
     VAGUE_PREDICTION,
 )
-
-Place = tuple[str, Array]
-"""A block of the target: the name of a tensor, and the positions of the block's entries in it."""
-
-CELLS: Mapping[int, tuple[tuple[Cell, str], ...]] = {
-    1: tuple((RNN(kind), "s") for kind in ("tanh", "relu", "sigmoid")),
-    3: (
-        *((GRU(after, keep), "rzn") for after in (True, False) for keep in ("z", "1-z")),
-        *((LSTM(squash, coupled=True), "iao") for squash in ("tanh", "identity")),
-    ),
-    4: (
-        *((LSTM(squash), "ifao") for squash in ("tanh", "identity")),
-        *((GRU(True, keep), "rznc") for keep in ("z", "1-z")),  # c: the candidate's recurrent bias
-    ),
-}
-"""Cells by the number of their biases, each with a letter for every bias."""
+from throughtime.diagnosis.wiring import Place, Wires, recurrent, wirings
 
 
 @dataclass(frozen=True)
-class Wires:
-    """Where the blocks of one layer lie in the target, for a few of its units and outputs.
+class Kind:
+    """A cell with a letter for each of its vectors.
 
     Attributes:
-        whole: each bias with the places of all its units.
-        biases: the same of the few units, (units,).
-        head: the output layer's matrix, (outputs, units).
-        head_bias: its bias, (outputs,); None where it has none.
-        matrices: names of the matrices among which this layer's recurrent ones are.
-        chosen: which units.
-        all_units: how many the layer has.
-        by_unit: whether the rows of one bias are sorted by unit first, and then by gate.
+        cell: the cell.
+        letters: a gate for its bias, "c" for a GRU's recurrent bias of the candidate, a capital
+            for the peephole of that gate, "h" and "k" for the initial states of h and c.
     """
 
-    whole: tuple[Place, ...]
-    biases: tuple[Place, ...]
-    head: Place
-    head_bias: Place | None
-    matrices: tuple[str, ...]
-    chosen: Array
-    all_units: int
-    by_unit: bool
+    cell: Cell
+    letters: str
 
-    @property
-    def units(self) -> int:
-        """How many units are looked at."""
-        return len(self.chosen)
+    def block(self, letter: str) -> Block | None:
+        """What this vector is in our own network; None where it is an initial state."""
+        gates = self.cell.gates
+        if letter in "hk":
+            return None
+        if letter == "c":
+            return Block(0, "c", gates.index("n"))
+        kind = "b" if letter in gates else "p"
+        return Block(0, kind, gates.index(letter.lower()))
+
+
+def _kinds() -> Iterator[Kind]:
+    for name in ("tanh", "relu", "sigmoid"):
+        yield Kind(RNN(name), "s")
+    for after in (True, False):
+        for keep in ("z", "1-z"):
+            yield Kind(GRU(after, keep), "rzn")
+    yield from (Kind(GRU(True, keep), "rznc") for keep in ("z", "1-z"))
+    for squash in ("tanh", "identity"):
+        yield Kind(LSTM(squash), "ifao")
+        yield Kind(LSTM(squash, coupled=True), "iao")
+        yield Kind(LSTM(squash, peepholes=True), "ifaoIFO")
+        yield Kind(LSTM(squash, coupled=True, peepholes=True), "iaoIO")
+
+
+KINDS = tuple(_kinds())
+GOLDEN = 0.618
 
 
 @dataclass(frozen=True)
@@ -92,32 +89,47 @@ class Reading:
 
     Attributes:
         wires: where the blocks lie.
-        cell: the cell.
-        letters: one for each of its biases.
-        order: for each of them, which of the target's biases it is.
+        kind: the cell, and a letter for each of its vectors.
+        order: for each of them, which of the target's it is.
         recurrent: the recurrent matrix of each gate, (units, units), in the cell's order; empty
             where it is not known, and then it is 0.
+        stretches: all that multiplies the previous state.
         inputs: how many numbers the layer seems to be given at a step.
+        sums: the sum of the inputs of each step, where input weights stand for biases.
     """
 
     wires: Wires
-    cell: Cell
-    letters: str
+    kind: Kind
     order: tuple[int, ...]
     recurrent: tuple[Place, ...] = ()
+    stretches: tuple[Place, ...] = ()
     inputs: int = 1
+    sums: tuple[float, ...] = ()
 
     def places(self) -> dict[str, Place]:
         """Where each block of the model lies, by the model's names."""
         found = {
-            f"b_{letter}": self.wires.biases[own]
-            for letter, own in zip(self.letters, self.order, strict=True)
+            f"b_{letter}": self.wires.seen[own]
+            for letter, own in zip(self.kind.letters, self.order, strict=True)
+            if self.kind.block(letter) is not None
         }
-        found |= {
-            f"U_{gate}": place for gate, place in zip(self.cell.gates, self.recurrent, strict=False)
-        }
+        gates = self.kind.cell.gates
+        found |= {f"U_{gate}": place for gate, place in zip(gates, self.recurrent, strict=False)}
         found["V"] = self.wires.head
         return found if self.wires.head_bias is None else found | {"d": self.wires.head_bias}
+
+    def own(self, rows: Rows) -> Rows:
+        """The rows of this layer's vectors and of the output layer, in the order of `places`."""
+        units = len(self.wires.chosen)
+        blocks = [
+            own
+            for letter, own in zip(self.kind.letters, self.order, strict=True)
+            if self.kind.block(letter) is not None
+        ]
+        before = len(self.wires.seen) * units
+        chosen = [np.arange(own * units, (own + 1) * units) for own in blocks]
+        places = np.concatenate([*chosen, np.arange(before, len(rows.numerical))])
+        return Rows(rows.numerical[places], rows.bars[places])
 
 
 @dataclass(frozen=True)
@@ -184,7 +196,7 @@ class SimpleNetwork:
         observed = self.look(steps)
         if observed is None:
             return None
-        rows = _rows(self.reading.wires, observed)
+        rows = self.reading.own(_rows(self.reading.wires, observed))
         found = None if rows.vague else self._deltas(rows, steps)
         return None if found is None else self._seen(observed, found, rows)
 
@@ -212,7 +224,7 @@ class SimpleNetwork:
                 observed = self.look(s)
                 if observed is None:
                     return None
-                now, scale = _rows(self.reading.wires, observed), s if mean else 1
+                now, scale = self.reading.own(_rows(self.reading.wires, observed)), s if mean else 1
                 own = Rows(scale * now.numerical - before, scale * now.bars)
                 delta = _Fit(self.reading, self.drawn, s).deltas(own, [s - 1])
                 if delta is None:
@@ -221,6 +233,17 @@ class SimpleNetwork:
             else:
                 return found / (steps if mean else 1)
         return None
+
+    def without_recurrent(self) -> Observed | None:
+        """Vectors at T = 2 where recurrent weights are 0, and all others as given."""
+        values = {name: np.array(array) for name, array in self.study.values.items()}
+        for name, places in self.reading.stretches:
+            values[name].reshape(-1)[places] = 0.0
+        wanted: dict[str, list[Array]] = {}
+        for name, places in self.reading.wires.seen:
+            wanted.setdefault(name, []).append(places.reshape(-1))
+        places_of = {name: np.sort(np.concatenate(own)) for name, own in wanted.items()}
+        return self.study.look(2, values, places_of)
 
     @property
     def outputs(self) -> Array:
@@ -232,49 +255,163 @@ class SimpleNetwork:
         model = _model(self.reading, self.drawn, deltas, last=last)
         gradient = {name: np.zeros(shape) for name, shape in model.placement.shapes.items()}
         for name, (tensor, places) in self.reading.places().items():
-            gradient[name] = observed.gradient[tensor].reshape(-1)[places].astype(np.float64)
+            found = observed.gradient[tensor].reshape(-1)[places].astype(np.float64)
+            several = self.reading.wires.of_inputs and name.startswith("b")
+            gradient[name] = found.sum(axis=1, keepdims=True) if several else found
         largest = float(np.abs(rows.numerical).max())
         return Seen(model, gradient, float(rows.bars.max()) / largest)
 
 
 def read(study: Study) -> Iterator[SimpleNetwork]:
     """The target as a network that is known: its uppermost layer, in each of its directions."""
-    for ways in _layers(study):
-        for wires in ways:
-            found = _read(study, wires)
-            if found is not None:
-                yield found
-                break
+    read_already: set[tuple[object, ...]] = set()
+    for wires in wirings(study):
+        place = (wires.head[0], *wires.head[1].reshape(-1))
+        if place in read_already:
+            continue
+        found = _read(study, wires)
+        if found is not None:
+            read_already.add(place)
+            yield found
 
 
 def _read(study: Study, wires: Wires) -> SimpleNetwork | None:
     drawn = _drawn(study, wires)
-    observed = _look(study, Reading(wires, RNN(), "", ()), drawn.still, 2)
-    if observed is None:
-        return None
-    rows = _rows(wires, observed)
-    if rows.vague:
+    blank = Reading(wires, KINDS[0], ())
+    seen = {steps: _look(study, blank, drawn.still, steps) for steps in (1, 2)}
+    rows = {steps: _rows(wires, one) for steps, one in seen.items() if one is not None}
+    if len(rows) < 2 or any(one.vague for one in rows.values()):
         return None
     fitting = [
         one
-        for one in _readings(wires)
-        if _Fit(one, drawn.still, 2).deltas(rows, range(2)) is not None
+        for one in _readings(wires, drawn.still, rows, _InputSums(study, wires, drawn.still))
+        if _Fit(one, drawn.still, 2).deltas(one.own(rows[2]), range(2)) is not None
     ]
-    for matrices, inputs in _recurrent(study, wires) if fitting else ():
-        seen: dict[tuple[object, ...], Observed | None] = {}
+    for matrices in recurrent(study, wires) if fitting else ():
+        looked: dict[tuple[object, ...], Observed | None] = {}
         for reading in fitting:
-            for places in _orders(reading, matrices):
-                there = replace(reading, recurrent=places, inputs=inputs)
-                key = tuple(np.concatenate([array.reshape(-1) for _, array in places]))
-                names = tuple(name for name, _ in places)
-                if (names, key) not in seen:
-                    seen[names, key] = _look(study, there, drawn, 2)
-                here = seen[names, key]
+            for places in _orders(reading, matrices.blocks):
+                there = replace(
+                    reading,
+                    recurrent=places,
+                    stretches=matrices.stretches,
+                    inputs=matrices.inputs,
+                )
+                key = tuple((name, *array.reshape(-1)) for name, array in places)
+                if key not in looked:
+                    looked[key] = _look(study, there, drawn, 2)
+                here = looked[key]
                 if here is None:
                     continue
-                if _Fit(there, drawn, 2).deltas(_rows(wires, here), range(2)) is not None:
+                fit = _Fit(there, drawn, 2)
+                if fit.deltas(there.own(_rows(wires, here)), range(2)) is not None:
                     return SimpleNetwork(study, there, drawn, {2: here})
     return None
+
+
+def _readings(
+    wires: Wires,
+    drawn: Drawn,
+    rows: Mapping[int, Rows],
+    sums_of_inputs: Callable[[Kind], tuple[float, ...] | None],
+) -> Iterator[Reading]:
+    """Which vector may be which: those to which the loss reacts are the same in both networks."""
+    moving = {steps: _moving(wires, one) for steps, one in rows.items()}
+    for kind in KINDS:
+        if len(kind.letters) > len(wires.seen):
+            continue
+        sums: tuple[float, ...] = ()
+        if wires.of_inputs:
+            if kind.letters != kind.cell.gates:
+                continue
+            known = sums_of_inputs(kind)
+            if known is None:
+                continue
+            sums = known
+        wanted = _moving_letters(wires, kind, drawn, sums)
+        if sum(moving[2]) != sum(wanted[2]):
+            continue
+        groups: dict[tuple[bool, bool], list[int]] = {}
+        for own in range(len(wires.seen)):
+            groups.setdefault((moving[1][own], moving[2][own]), []).append(own)
+        letters: dict[tuple[bool, bool], list[int]] = {}
+        for number in range(len(kind.letters)):
+            letters.setdefault((wanted[1][number], wanted[2][number]), []).append(number)
+        if any(len(own) > len(groups.get(key, [])) for key, own in letters.items()):
+            continue
+        ways = [permutations(groups[key], len(own)) for key, own in letters.items()]
+        numbers = [number for own in letters.values() for number in own]
+        for chosen in product(*ways):
+            order = dict(zip(numbers, chain(*chosen), strict=True))
+            yield Reading(wires, kind, tuple(order[k] for k in range(len(numbers))), sums=sums)
+
+
+def _moving(wires: Wires, rows: Rows) -> list[bool]:
+    """To which of the target's vectors the loss reacts."""
+    units = len(wires.chosen)
+    parts = np.split(np.arange(len(wires.seen) * units), len(wires.seen))
+    return [bool((np.abs(rows.numerical[k]) > DIFFERS_BEYOND * rows.bars[k]).any()) for k in parts]
+
+
+def _moving_letters(
+    wires: Wires, kind: Kind, drawn: Drawn, sums: tuple[float, ...]
+) -> dict[int, list[bool]]:
+    """To which of a cell's vectors the loss reacts, where recurrent weights are 0."""
+    reading = Reading(wires, kind, tuple(range(len(kind.letters))), sums=sums)
+    found = {}
+    for steps in (1, 2):
+        deltas = np.ones((steps, len(drawn.head_bias)))
+        gradient = _model(reading, drawn, deltas, last=False).gradient()
+        found[steps] = [bool(gradient[f"b_{letter}"].any()) for letter in kind.letters]
+    return found
+
+
+class _InputSums:
+    """Sums of the inputs of every step, for input weights that are alike in each row and gate.
+
+    They are found one step after the other, as the numbers with which the network is the target.
+    That takes a single sequence, or the same sum in all of them.
+    """
+
+    def __init__(self, study: Study, wires: Wires, drawn: Drawn) -> None:
+        self.study, self.wires = study, wires
+        self.drawn = replace(drawn, biases=np.broadcast_to(drawn.biases[:1], drawn.biases.shape))
+        self.seen: dict[int, Observed | None] = {}
+
+    def __call__(self, kind: Kind) -> tuple[float, ...] | None:
+        """The sums at T = 1, 2 and 3, as far as they can be found; None where not even two can."""
+        found: tuple[float, ...] = ()
+        for steps in (1, 2, 3):
+            value = self._next(kind, found, steps)
+            if value is None:
+                break
+            found = (*found, value)
+        return found if len(found) > 1 else None
+
+    def _next(self, kind: Kind, before: tuple[float, ...], steps: int) -> float | None:
+        if steps not in self.seen:
+            blank = Reading(self.wires, KINDS[0], ())
+            self.seen[steps] = _look(self.study, blank, self.drawn, steps)
+        observed = self.seen[steps]
+        if observed is None:
+            return None
+        own = Reading(self.wires, kind, tuple(range(len(kind.letters))))
+        rows = own.own(_rows(self.wires, observed))
+        if rows.vague:
+            return None
+
+        def off(value: float) -> float:
+            reading = replace(own, sums=(*before, value))
+            return _Fit(reading, self.drawn, steps).off(rows, range(steps))
+
+        if off(1.0) <= 1.0:  # one-hot
+            return 1.0
+        best = min(SUMS_TRIED, key=off)
+        width = SUMS_TRIED[1] - SUMS_TRIED[0]
+        for _ in range(SUM_REFINED):  # golden section
+            ends = (best - GOLDEN * width, best, best + GOLDEN * width)
+            best, width = min(ends, key=off), GOLDEN * width
+        return best if off(best) <= 1.0 else None
 
 
 class _Fit:
@@ -286,37 +423,39 @@ class _Fit:
 
     def deltas(self, rows: Rows, at: Iterable[int]) -> Array | None:
         """δ of the outputs, (T, outputs), 0 but at these steps; None where no δ gives the rows."""
-        wanted = [(t, o) for t in at for o in range(self.outputs)]
-        columns = np.array([self._row(t, o) for t, o in wanted]).T
-        width = np.maximum(rows.bars, NARROWEST_BAR * np.abs(rows.numerical).max())
-        if len(width) <= len(wanted) or not np.isfinite(columns).all():
-            return None
-        found, *_ = np.linalg.lstsq(columns / width[:, None], rows.numerical / width, rcond=None)
-        if (np.abs(rows.numerical - columns @ found) > COUNTS_FIT * width).any():
+        steps = list(at)
+        found, off = self._nearest(rows, steps)
+        if off > 1.0:
             return None
         deltas = np.zeros((self.steps, self.outputs))
-        for (t, o), value in zip(wanted, found, strict=True):
-            deltas[t, o] = value
+        deltas[steps] = found.reshape(len(steps), self.outputs)
         return deltas
 
+    def off(self, rows: Rows, at: Iterable[int]) -> float:
+        """How far the nearest prediction is off, as a share of what errors allow."""
+        return self._nearest(rows, list(at))[1]
+
+    def _nearest(self, rows: Rows, steps: list[int]) -> tuple[Array, float]:
+        columns = np.array([self._row(t, o) for t in steps for o in range(self.outputs)]).T
+        width = np.maximum(rows.bars, NARROWEST_BAR * np.abs(rows.numerical).max())
+        if len(width) <= columns.shape[1] or not np.isfinite(columns).all():
+            return np.zeros(columns.shape[1]), np.inf
+        found, *_ = np.linalg.lstsq(columns / width[:, None], rows.numerical / width, rcond=None)
+        off = np.abs(rows.numerical - columns @ found) / (COUNTS_FIT * width)
+        return found, float(off.max())
+
     def _row(self, t: int, o: int) -> Array:
-        """The gradient of biases and output layer where δ is 1 at one output of one step."""
+        """The gradient of vectors and output layer where δ is 1 at one output of one step."""
         deltas = np.zeros((self.steps, self.outputs))
         deltas[t, o] = 1.0
-        model = _model(self.reading, self.drawn, deltas, last=False)
-        found = model.placement.tensors(model.data_gradient())
-        biases = np.empty_like(self.drawn.biases)
-        for letter, own in zip(self.reading.letters, self.reading.order, strict=True):
-            biases[own] = found[f"b_{letter}"]
-        parts = [biases.reshape(-1), found["V"].reshape(-1)]
-        return np.concatenate(
-            parts if self.reading.wires.head_bias is None else [*parts, found["d"]]
-        )
+        found = _model(self.reading, self.drawn, deltas, last=False).gradient()
+        names = [name for name in self.reading.places() if not name.startswith("U")]
+        return np.concatenate([found[name].reshape(-1) for name in names])
 
 
 def _model(reading: Reading, drawn: Drawn, deltas: Array, *, last: bool) -> Model:
     """Our own network at the drawn values, whose loss is Σ deltas ⊙ outputs."""
-    units, gates = reading.wires.units, reading.cell.gates
+    units, cell = len(reading.wires.chosen), reading.kind.cell
     blocks: dict[Block, Array] = {}
     places: dict[Block, BlockPlace] = {}
     rows, shapes = slice(None), {}
@@ -325,154 +464,43 @@ def _model(reading: Reading, drawn: Drawn, deltas: Array, *, last: bool) -> Mode
         blocks[block], shapes[name] = value, value.shape
         places[block] = BlockPlace(name, rows, None if value.ndim == 1 else rows)
 
-    for k, gate in enumerate(gates):
-        add(Block(0, "W", k), f"W_{gate}", np.zeros((units, reading.inputs)))
+    sums = reading.wires.of_inputs
+    for k, gate in enumerate(cell.gates):
+        if not sums:
+            add(Block(0, "W", k), f"W_{gate}", np.zeros((units, reading.inputs)))
         add(Block(0, "U", k), f"U_{gate}", drawn.recurrent[k])
-    for k, (letter, own) in enumerate(zip(reading.letters, reading.order, strict=True)):
-        block = Block(0, "b", k) if letter in gates else Block(0, "c", gates.index("n"))
-        add(block, f"b_{letter}", drawn.biases[own])
+    states = {letter: np.zeros(units) for letter in "hk"}
+    for letter, own in zip(reading.kind.letters, reading.order, strict=True):
+        block = reading.kind.block(letter)
+        if block is None:
+            states[letter] = drawn.biases[own]
+        elif sums:
+            add(block._replace(kind="W"), f"b_{letter}", drawn.biases[own][:, None])
+        else:
+            add(block, f"b_{letter}", drawn.biases[own])
     add(Block(HEAD, "V", 0), "V", drawn.head)
     if reading.wires.head_bias is not None:
         add(Block(HEAD, "d", 0), "d", drawn.head_bias)
-    steps, state = len(deltas), np.zeros((1, 1, 1, units))
+    steps, whole = len(deltas), (1, 1, 1, units)
+    x = np.zeros((steps, 1, reading.inputs))
+    if sums:
+        x = np.array(reading.sums[:steps]).reshape(steps, 1, 1)
     data = Data(
-        np.zeros((steps, 1, reading.inputs)), deltas[:, None], np.array([steps]), state, state
+        x,
+        deltas[:, None],
+        np.array([steps]),
+        states["h"].reshape(whole),
+        states["k"].reshape(whole),
     )
     loss = Loss("weighted", time="sum", batch="sum", last=last)
-    return Model(reading.cell, Placement(places, shapes), blocks, data, loss)
-
-
-# --- where the blocks lie ---
-
-
-def _layers(study: Study) -> Iterator[Iterator[Wires]]:
-    """For each layer that the output layer sees, the ways in which its blocks may lie."""
-    roles = study.roles
-    if roles.head is None or roles.projection is not None:
-        return
-    vectors = [name for name in roles.vectors if name not in roles.spare]
-    if study.sides is None:
-        yield _wires(study, vectors, roles.matrices, None)
-        return
-    for half, own in enumerate((study.sides.one, study.sides.other)):
-        yield _wires(
-            study,
-            [name for name in vectors if name in own],
-            tuple(name for name in roles.matrices if name in own),
-            half,
-        )
-
-
-def _wires(
-    study: Study, vectors: Sequence[str], matrices: tuple[str, ...], half: int | None
-) -> Iterator[Wires]:
-    sizes = {name: _size(study, name) for name in vectors}
-    for seen, head in _heads(study):
-        units = seen if half is None else seen // 2
-        if not units or not vectors or any(size % units for size in sizes.values()):
-            continue
-        chosen = np.unique(np.linspace(0, units - 1, FEW_UNITS).astype(int))
-        shown = head[:, chosen + (half or 0) * units]
-        bias = study.roles.head_bias
-        last = None if bias is None else (bias, np.arange(shown.shape[0]))
-        several = any(size > units for size in sizes.values())
-        for by_unit in (False, True) if several else (False,):
-            every = [
-                (name, places)
-                for name, size in sizes.items()
-                for places in _cut(np.arange(size), size // units, by_unit)
-            ]
-            for blocks in _layer_of(every):
-                few = tuple((name, places[chosen]) for name, places in blocks)
-                place = (str(study.roles.head), shown)
-                yield Wires(tuple(blocks), few, place, last, matrices, chosen, units, by_unit)
-
-
-def _heads(study: Study) -> Iterator[tuple[int, Array]]:
-    """How many numbers the output layer sees, and the places of its first rows, (outputs, seen)."""
-    name, bias = study.roles.head, study.roles.head_bias
-    shape = study.values[str(name)].shape
-    places = np.arange(int(np.prod(shape))).reshape(shape)
-    for turned in (places, places.T) if places.ndim == 2 else ():
-        outputs, seen = len(turned), turned.size // len(turned)
-        if bias is None or _size(study, bias) == outputs:
-            yield seen, turned[: min(outputs, FEW_OUTPUTS)]
-
-
-def _layer_of(blocks: Sequence[Place]) -> Iterator[Sequence[Place]]:
-    """The biases that one layer may have among all that there are: all, or one layer's share."""
-    if len(blocks) in CELLS:
-        yield blocks
-        return
-    for gates in CELLS:
-        layers, rest = divmod(len(blocks), gates)
-        if not rest and layers > 1:
-            yield from (blocks[k * gates : (k + 1) * gates] for k in reversed(range(layers)))
-    for gates in CELLS:  # states among the parameters, or a vector that is something else
-        if 0 < len(blocks) - gates <= MOST_OTHER_VECTORS:
-            yield from map(list, combinations(blocks, gates))
-
-
-def _cut(places: Array, gates: int, by_unit: bool) -> list[Array]:
-    """Rows cut into gates, which lie one after the other, or in turn for every unit."""
-    if by_unit:
-        return [places[k::gates] for k in range(gates)]
-    return np.split(places, gates)
-
-
-def _readings(wires: Wires) -> Iterator[Reading]:
-    for cell, letters in CELLS.get(len(wires.biases), ()):
-        for order in permutations(range(len(letters))):
-            yield Reading(wires, cell, letters, order)
-
-
-def _recurrent(study: Study, wires: Wires) -> Iterator[tuple[list[Place], int]]:
-    """Where the recurrent matrices may lie, in the order of the target's gates, and I."""
-    masks = study.roles.recurrent or {}
-    own = {name: masks[name] for name in wires.matrices if name in masks}
-    alone: dict[tuple[bool, int, tuple[int, ...]], list[Place]] = {}
-    for name, mask in own.items():
-        places = np.arange(mask.size).reshape(mask.shape)
-        for turned in (False, True):
-            rows, whole = (places.T, mask.T) if turned else (places, mask)
-            gates, rest = divmod(len(rows), wires.all_units)
-            inputs = rows.size // len(rows) - wires.all_units
-            if rest or inputs < 0:
-                continue
-            for first in dict.fromkeys((0, inputs)):
-                stretch = slice(first, first + wires.all_units)
-                if not whole[:, stretch].all():
-                    continue
-                cut = [
-                    (name, rows[own_rows, stretch][np.ix_(wires.chosen, wires.chosen)])
-                    for own_rows in _cut(np.arange(len(rows)), gates, wires.by_unit)
-                ]
-                if gates == 1:
-                    alone.setdefault((turned, first, mask.shape), []).extend(cut)
-                if gates > 1 or len(wires.biases) == 1:
-                    yield cut, inputs or _inputs(study, wires, name, gates)
-    for (_, _, shape), found in alone.items():
-        if len(found) > 1:
-            inputs = sum(shape) - 2 * wires.all_units
-            yield found, inputs or _inputs(study, wires, found[0][0], 1)
-
-
-def _inputs(study: Study, wires: Wires, recurrent: str, gates: int) -> int:
-    """How many numbers a layer is given, if another matrix of it says so; otherwise 1."""
-    rows = gates * wires.all_units
-    others = [study.values[name].shape for name in wires.matrices if name != recurrent]
-    found = [
-        max(shape) if rows == min(shape) else sum(shape) - rows for shape in others if rows in shape
-    ]
-    return min(found, default=1)
+    return Model(cell, Placement(places, shapes), blocks, data, loss)
 
 
 def _orders(reading: Reading, matrices: Sequence[Place]) -> Iterator[tuple[Place, ...]]:
     """The recurrent matrices in the cell's order: sorted as the biases are, or in any order."""
-    gates = len(reading.cell.gates)
-    own = [
-        place for place, letter in zip(reading.order, reading.letters, strict=True) if letter != "c"
-    ]
+    cell = reading.kind.cell
+    gates = len(cell.gates)
+    own = [reading.order[reading.kind.letters.index(gate)] for gate in cell.gates]
     ranks = tuple(int(k) for k in np.argsort(np.argsort(own)))
     one_tensor = len({name for name, _ in matrices}) == 1
     if len(matrices) < gates or (len(matrices) > gates and one_tensor):
@@ -492,8 +520,8 @@ def _orders(reading: Reading, matrices: Sequence[Place]) -> Iterator[tuple[Place
 
 def _drawn(study: Study, wires: Wires) -> Drawn:
     rng = np.random.default_rng([study.seed, 31])
-    units, outputs = wires.units, wires.head[1].shape[0]
-    signs = rng.choice((-1.0, 1.0), (len(wires.biases), units))
+    units, outputs = len(wires.chosen), len(wires.head[1])
+    signs = rng.choice((-1.0, 1.0), (len(wires.seen), units))
     biases = signs * rng.uniform(*DRAWN_BIASES, signs.shape)
     recurrent = DRAWN_RECURRENT * rng.standard_normal((4, units, units))
     head = OUTPUT_WEIGHTS * rng.standard_normal((outputs, units))
@@ -502,40 +530,40 @@ def _drawn(study: Study, wires: Wires) -> Drawn:
 
 
 def _look(study: Study, reading: Reading, drawn: Drawn, steps: int) -> Observed | None:
-    """Biases and output layer at a length, with nothing but the drawn values other than 0."""
+    """Vectors and output layer at a length, with nothing but the drawn values other than 0."""
     wires = reading.wires
-    values = {name: np.zeros(study.values[name].shape) for name in study.roles.hidden}
-    values |= {name: np.zeros(study.values[name].shape) for name in study.roles.output}
+    values = {name: np.zeros(array.shape) for name, array in study.values.items()}
     wanted: dict[str, list[Array]] = {}
 
-    def put(place: Place, value: Array, *, look: bool = True) -> None:
+    def put(place: Place, value: Array) -> None:
         name, places = place
-        values[name].reshape(-1)[places] = value
-        if look:
-            wanted.setdefault(name, []).append(places.reshape(-1))
+        same = places.ndim > value.ndim  # several entries with one value
+        values[name].reshape(-1)[places] = value[:, None] if same else value
 
-    for few, every, value in zip(wires.biases, wires.whole, drawn.biases, strict=True):
-        put(every, value[0], look=False)
-        put(few, value)
+    for every, few, value in zip(wires.whole, wires.seen, drawn.biases, strict=True):
+        units = np.full(wires.units, value[0])
+        units[wires.chosen] = value
+        put(every, units)
+        wanted.setdefault(few[0], []).append(few[1].reshape(-1))
     for place, value in zip(reading.recurrent, drawn.recurrent, strict=False):
-        put(place, value, look=False)
+        put(place, value)
     put(wires.head, drawn.head)
+    wanted.setdefault(wires.head[0], []).append(wires.head[1].reshape(-1))
     if wires.head_bias is not None:
         put(wires.head_bias, drawn.head_bias)
+        wanted.setdefault(wires.head_bias[0], []).append(wires.head_bias[1])
     places = {name: np.sort(np.concatenate(own)) for name, own in wanted.items()}
     return study.look(steps, values, places)
 
 
 def _rows(wires: Wires, observed: Observed) -> Rows:
-    parts = [*wires.biases, wires.head, *([wires.head_bias] if wires.head_bias else [])]
+    parts = [*wires.seen, wires.head, *([wires.head_bias] if wires.head_bias else [])]
     numerical, bars = [], []
-    for name, places in parts:
+    for number, (name, places) in enumerate(parts):
         own = observed.sampled[name]
-        here = np.searchsorted(own.places, places.reshape(-1))
-        numerical.append(own.numerical[here])
-        bars.append(own.errors[here])
+        here = np.searchsorted(own.places, places)
+        n, error = own.numerical[here], own.errors[here]
+        several = places.ndim == 2 and number < len(wires.seen)
+        numerical.append((n.sum(axis=1) if several else n).reshape(-1))
+        bars.append((np.linalg.norm(error, axis=1) if several else error).reshape(-1))
     return Rows(np.concatenate(numerical), np.concatenate(bars))
-
-
-def _size(study: Study, name: str) -> int:
-    return int(np.asarray(study.values[name]).size)

@@ -94,10 +94,12 @@ DRAWN_RECURRENT = 0.6  # standard deviation: what comes back through them is as 
 VAGUE_PREDICTION = 1e-3
 # Steps whose δ is found from one length alone: beyond, states at different steps are too alike.
 MOST_UNKNOWN_STEPS = 3
-MOST_OTHER_VECTORS = 2  # beside the biases: an initial state h_0, or h_0 and c_0
 # Times the precision of the derivatives: two gradients this close are one.
 PREDICTED_WITHIN = 100.0
 FINEST_PREDICTION = 1e-7  # relative: closer than this no prediction is compared
+# Sums of a step's inputs that are tried, and how often the best of them is refined.
+SUMS_TRIED = tuple(0.05 + 0.1 * k for k in range(-60, 60))
+SUM_REFINED = 60
 LONGEST_READ = 12  # steps over which δ of the outputs is collected one step after the other
 
 NEWTON_STEPS = 6  # for values in which the gradient is linear one by one, but not together

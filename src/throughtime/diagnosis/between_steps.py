@@ -108,12 +108,10 @@ def _beyond(observed: Observed, study: Study, longest: int, lead: str) -> Candid
             return candidate_of(found, lead, observed)
         return family_candidate("output_layer", (lead,), OUTPUT)
     evidence = (lead, *_head_right(observed, study), *(told.said if told is not None else ()))
-    gate = told.gate if told is not None else ""
-    members = INSIDE if gate else LATER if longest > 1 else BETWEEN
-    left = [name for name in members if told is None or name not in told.refuted]
-    if gate:
-        return family_candidate("inside_a_step", evidence, left, f"gate {gate}")
-    return family_candidate("between_steps", evidence, left)
+    if told is not None and told.wrong:  # all faults were tried
+        place = "inside_a_step" if told.gate else "between_steps"
+        return family_candidate(place, evidence, (), f"gate {told.gate}" if told.gate else "")
+    return family_candidate("between_steps", evidence, LATER if longest > 1 else BETWEEN)
 
 
 def _named(told: Prediction, observed: Observed, study: Study, lead: str) -> Candidate:

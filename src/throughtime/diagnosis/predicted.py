@@ -35,8 +35,6 @@ from throughtime.diagnosis.tolerances import (
     TELLING_APART,
 )
 
-Names = frozenset[str]
-
 
 @dataclass(frozen=True)
 class Prediction:
@@ -45,7 +43,6 @@ class Prediction:
     Attributes:
         found: the faults whose prediction holds, the best first; empty where none does.
         others: faults that predict the same.
-        refuted: faults of which none of the ways predicts the gradient.
         gate: the gate whose δ is wrong, if no fault was found and it is that of one gate.
         said: sentences.
         wrong: whether the gradient is wrong at these points at all.
@@ -53,7 +50,6 @@ class Prediction:
 
     found: tuple[FoundFault, ...] = ()
     others: tuple[str, ...] = ()
-    refuted: Names = frozenset()
     gate: str = ""
     said: tuple[str, ...] = ()
     wrong: bool = True
@@ -102,23 +98,36 @@ def _of_network(study: Study, network: SimpleNetwork, longest: int) -> Predictio
     )
     if len(held) > 1:
         held = _by_other_weights(network, held)
+    if not held and (k := _reach(wrong, longest)) is not None:
+        words = f"k = {k}, from the loss of each step"
+        found = (FoundFault("truncated", words, {"where": words, "k": str(k)}),)
+        told = f"{lead}: at {lengths} the gradient is what truncated ({words}) predicts."
+        return Prediction(found, said=(told,))
     if held:
         best, *rest = held
-        words = " and ".join(f"{f.fault} ({f.where})" if f.where else f.fault for f in best.found)
-        others = [name for match in rest for name in match.faults if name not in best.faults]
+        found, others = best.found, [name for match in rest for name in match.faults]
+        if found[0].facts.get("k") == "1":  # then nothing at all is handed back
+            found, others = _nothing_back(best), [*others, *best.faults]
+        words = " and ".join(f"{f.fault} ({f.where})" if f.where else f.fault for f in found)
+        names = {one.fault for one in found}
         said = (f"{lead}: at {lengths} the gradient is what {words} predicts.",)
-        return Prediction(best.found, tuple(dict.fromkeys(others)), said=said)
-    told = [f"{lead}; at {lengths} none of them holds."]
+        beside = tuple(dict.fromkeys(name for name in others if name not in names))
+        return Prediction(found, beside, said=said)
+    sentences = [f"{lead}; at {lengths} none of them holds."]
     quantity = _where(wrong)
     if quantity is not None:
         words = quantity.words
-        told.append(
+        sentences.append(
             f"It is that of a backward pass in which {words} has other values, and no more."
         )
     gate = quantity.gate if quantity is not None else ""
-    models = [one.model for one in wrong.values()]
-    refuted = frozenset(one.fault for model in models for one in mutations(model))
-    return Prediction(refuted=refuted, gate=gate, said=(*told, *_counted(wrong)))
+    return Prediction(gate=gate, said=(*sentences, *_counted(wrong)))
+
+
+def _nothing_back(match: Match) -> tuple[FoundFault, ...]:
+    """The faults that a truncation after one step comes down to in an LSTM, and any others."""
+    both = (FoundFault("dh_next_missing"), FoundFault("dc_next_missing"))
+    return (*both, *(one for one in match.found if one.fault != "truncated"))
 
 
 ARTICLE = {"RNN": "an", "LSTM": "an", "GRU": "a"}
@@ -286,6 +295,35 @@ def _flat(blocks: Blocks) -> Array:
     return np.concatenate([blocks[block].reshape(-1) for block in sorted(blocks)])
 
 
+def _reach(wrong: Mapping[int, Seen], longest: int) -> int | None:
+    """How many steps the loss of every single step is carried back, if that is what is wrong."""
+    for k in range(1, longest + 1):
+        if all(_equal(seen, _carried_back(seen.model, k)) for seen in wrong.values()):
+            return k
+    return None
+
+
+def _carried_back(model: Model, k: int) -> Blocks:
+    """The gradient where the loss of each step goes back over k steps, its own among them."""
+    total: Blocks = {}
+    for s in range(model.steps):
+
+        def cut(carried: tuple[Array, Array], t: int, T: int, s: int = s) -> tuple[Array, Array]:
+            return (0 * carried[0], 0 * carried[1]) if t <= s - k else carried
+
+        own = Mutation("", "", (("carried", cut),))
+        for block, part in _of_step(model, s).data_gradient((own,)).items():
+            total[block] = total[block] + part if block in total else part
+    return total
+
+
+def _of_step(model: Model, s: int) -> Model:
+    """The same network with the loss of step s alone."""
+    data = replace(model.data, targets=model.data.targets * _only(s, model.steps)[:, :, None])
+    loss = replace(model.loss, last=False)
+    return replace(model, data=data, loss=loss, _deltas={}, _forward=None)
+
+
 def shares(seen: Seen) -> Array | None:
     """How often the loss of step s counts by way of step t, (T, T); None where that is no answer.
 
@@ -297,15 +335,8 @@ def shares(seen: Seen) -> Array | None:
     kinds = ("kept_b", "kept_U", "kept_c")
     columns: list[Array] = []
     for s, t in pairs:
-        alone = replace(
-            model,
-            data=replace(model.data, targets=model.data.targets * _only(s, T)[:, :, None]),
-            loss=replace(model.loss, last=False),
-            _deltas={},
-            _forward=None,
-        )
         kept = Mutation("", "", tuple((kind, lambda _, t=t: _only(t, T)) for kind in kinds))
-        columns.append(_hidden(alone.data_gradient((kept,))))
+        columns.append(_hidden(_of_step(model, s).data_gradient((kept,))))
     wanted = _hidden(model.placement.blocks(seen.gradient))
     table = np.array(columns).T
     here = np.abs(table).max(axis=0) > 0  # a loss at the last step alone has no other parts

@@ -34,6 +34,7 @@ from throughtime.diagnosis.tolerances import (
     MOST_UNKNOWN_STEPS,
     NARROWEST_BAR,
     OUTPUT_WEIGHTS,
+    SECOND_HAND,
     SUM_REFINED,
     SUMS_TRIED,
     VAGUE_PREDICTION,
@@ -115,6 +116,8 @@ class Reading:
         }
         gates = self.kind.cell.gates
         found |= {f"U_{gate}": place for gate, place in zip(gates, self.recurrent, strict=False)}
+        if self.wires.head is None:
+            return found
         found["V"] = self.wires.head
         return found if self.wires.head_bias is None else found | {"d": self.wires.head_bias}
 
@@ -184,12 +187,14 @@ class SimpleNetwork:
         reading: how it is read.
         drawn: the values at which it is looked at.
         observations: what was seen, by the number of steps.
+        still: the same without recurrent weights, where that was looked at.
     """
 
     study: Study
     reading: Reading
     drawn: Drawn
     observations: dict[int, Observed | None] = field(default_factory=dict)
+    still: SimpleNetwork | None = None
 
     def at(self, steps: int) -> Seen | None:
         """The network at a length; None where the target cannot be read in this way there."""
@@ -197,8 +202,28 @@ class SimpleNetwork:
         if observed is None:
             return None
         rows = self.reading.own(_rows(self.reading.wires, observed))
-        found = None if rows.vague else self._deltas(rows, steps)
-        return None if found is None else self._seen(observed, found, rows)
+        if rows.vague:
+            return None
+        for reading in self._signed(steps):
+            self.reading = reading
+            found = self._deltas(rows, steps)
+            if found is not None:
+                return self._seen(observed, found, rows)
+        return None
+
+    def _signed(self, steps: int) -> list[Reading]:
+        """The reading with the sum of the last step's inputs, of either sign.
+
+        A tanh network without biases shows the sign only where one step sees the one before.
+        """
+        known = self.reading.sums
+        if not self.reading.wires.of_inputs or steps == 1:
+            return [self.reading]
+        if steps > len(known):  # one-hot inputs stay one-hot
+            known = (*known, *[1.0] * (steps - len(known))) if set(known) == {1.0} else ()
+            return [replace(self.reading, sums=known)] if known else []
+        turned = (*known[: steps - 1], -known[steps - 1], *known[steps:])
+        return [self.reading, replace(self.reading, sums=turned)]
 
     def look(self, steps: int) -> Observed | None:
         """The observation at a length."""
@@ -212,26 +237,58 @@ class SimpleNetwork:
         last = fit.deltas(rows, [steps - 1])
         if last is not None:
             return last
-        if steps <= MOST_UNKNOWN_STEPS:
-            return fit.deltas(rows, range(steps))
-        return self._one_after_another(rows, steps)
+        found = fit.deltas(rows, range(steps)) if steps <= MOST_UNKNOWN_STEPS else None
+        if found is None and self.reading.wires.head is None:
+            return self._linear(rows, steps)
+        if found is None and steps > MOST_UNKNOWN_STEPS:
+            return self._one_after_another(rows, steps)
+        return found
 
     def _one_after_another(self, rows: Rows, steps: int) -> Array | None:
         """The same, step by step, where a longer run has the same terms and some more."""
         for mean in (False, True):
-            before, found = np.zeros_like(rows.numerical), np.zeros((steps, len(self.outputs)))
-            for s in range(1, steps + 1):
-                observed = self.look(s)
-                if observed is None:
-                    return None
-                now, scale = self.reading.own(_rows(self.reading.wires, observed)), s if mean else 1
-                own = Rows(scale * now.numerical - before, scale * now.bars)
-                delta = _Fit(self.reading, self.drawn, s).deltas(own, [s - 1])
-                if delta is None:
-                    break
-                found[s - 1], before = delta[-1], scale * now.numerical
+            found = self._collected(steps, mean=mean)
+            if found is not None:
+                return found
+        return None
+
+    def _collected(self, steps: int, *, mean: bool) -> Array | None:
+        """δ of each step's outputs, from what a run that ends with it has in addition."""
+        found = np.zeros((steps, len(self.outputs)))
+        before: Array | float = 0.0
+        for s in range(1, steps + 1):
+            observed = self.look(s)
+            if observed is None:
+                return None
+            now = self.reading.own(_rows(self.reading.wires, observed))
+            scale = s if mean else 1
+            own = Rows(scale * now.numerical - before, scale * now.bars)
+            alone = self.reading.wires.head is None
+            delta = _Fit(self.reading, self.drawn, s, second_look=alone).deltas(own, [s - 1])
+            if delta is None:
+                return None
+            found[s - 1], before = delta[-1], scale * now.numerical
+        return found / (steps if mean else 1)
+
+    def _linear(self, rows: Rows, steps: int) -> Array | None:
+        """The same without an output layer, where the loss is linear in the states.
+
+        Then δ is the same without recurrent weights, and predicts what is seen with them.
+        """
+        reading = replace(self.reading, recurrent=())
+        if self.still is None:
+            self.still = SimpleNetwork(self.study, reading, self.drawn.still)
+        self.still.reading = replace(reading, sums=self.reading.sums)
+        for last, mean in ((True, False), (False, False), (False, True)):
+            if last:
+                observed = self.still.look(steps)
+                own = None if observed is None else reading.own(_rows(reading.wires, observed))
+                fit = _Fit(self.still.reading, self.drawn.still, steps, second_look=True)
+                found = None if own is None else fit.deltas(own, [steps - 1])
             else:
-                return found / (steps if mean else 1)
+                found = self.still._collected(steps, mean=mean)
+            if found is not None and _Fit(self.reading, self.drawn, steps).predicts(rows, found):
+                return found
         return None
 
     def without_recurrent(self) -> Observed | None:
@@ -258,15 +315,17 @@ class SimpleNetwork:
             found = observed.gradient[tensor].reshape(-1)[places].astype(np.float64)
             several = self.reading.wires.of_inputs and name.startswith("b")
             gradient[name] = found.sum(axis=1, keepdims=True) if several else found
-        largest = float(np.abs(rows.numerical).max())
-        return Seen(model, gradient, float(rows.bars.max()) / largest)
+        precision = float(rows.bars.max()) / float(np.abs(rows.numerical).max())
+        if self.reading.wires.of_inputs or self.reading.wires.head is None:
+            precision = max(precision, SECOND_HAND)
+        return Seen(model, gradient, precision)
 
 
 def read(study: Study) -> Iterator[SimpleNetwork]:
     """The target as a network that is known: its uppermost layer, in each of its directions."""
     read_already: set[tuple[object, ...]] = set()
     for wires in wirings(study):
-        place = (wires.head[0], *wires.head[1].reshape(-1))
+        place = () if wires.head is None else (wires.head[0], *wires.head[1].reshape(-1))
         if place in read_already:
             continue
         found = _read(study, wires)
@@ -285,8 +344,10 @@ def _read(study: Study, wires: Wires) -> SimpleNetwork | None:
     fitting = [
         one
         for one in _readings(wires, drawn.still, rows, _InputSums(study, wires, drawn.still))
-        if _Fit(one, drawn.still, 2).deltas(one.own(rows[2]), range(2)) is not None
+        if wires.head is None
+        or _Fit(one, drawn.still, 2).deltas(one.own(rows[2]), range(2)) is not None
     ]
+    still: SimpleNetwork | None = None
     for matrices in recurrent(study, wires) if fitting else ():
         looked: dict[tuple[object, ...], Observed | None] = {}
         for reading in fitting:
@@ -300,12 +361,10 @@ def _read(study: Study, wires: Wires) -> SimpleNetwork | None:
                 key = tuple((name, *array.reshape(-1)) for name, array in places)
                 if key not in looked:
                     looked[key] = _look(study, there, drawn, 2)
-                here = looked[key]
-                if here is None:
-                    continue
-                fit = _Fit(there, drawn, 2)
-                if fit.deltas(there.own(_rows(wires, here)), range(2)) is not None:
-                    return SimpleNetwork(study, there, drawn, {2: here})
+                found = SimpleNetwork(study, there, drawn, {2: looked[key]}, still)
+                if found.at(2) is not None:
+                    return found
+                still = found.still
     return None
 
 
@@ -360,7 +419,7 @@ def _moving_letters(
     reading = Reading(wires, kind, tuple(range(len(kind.letters))), sums=sums)
     found = {}
     for steps in (1, 2):
-        deltas = np.ones((steps, len(drawn.head_bias)))
+        deltas = np.ones((steps, len(drawn.head)))
         gradient = _model(reading, drawn, deltas, last=False).gradient()
         found[steps] = [bool(gradient[f"b_{letter}"].any()) for letter in kind.letters]
     return found
@@ -415,11 +474,17 @@ class _InputSums:
 
 
 class _Fit:
-    """The right network at a length: from δ of its outputs to the gradient, a linear map."""
+    """The right network at a length: from δ of its outputs to the gradient, a linear map.
 
-    def __init__(self, reading: Reading, drawn: Drawn, steps: int) -> None:
+    Where a second look decides whether δ is right, there may be as many numbers as unknown ones.
+    """
+
+    def __init__(
+        self, reading: Reading, drawn: Drawn, steps: int, *, second_look: bool = False
+    ) -> None:
         self.reading, self.drawn, self.steps = reading, drawn, steps
-        self.outputs = len(drawn.head_bias)
+        self.second_look = second_look
+        self.outputs = len(drawn.head)
 
     def deltas(self, rows: Rows, at: Iterable[int]) -> Array | None:
         """δ of the outputs, (T, outputs), 0 but at these steps; None where no δ gives the rows."""
@@ -435,14 +500,29 @@ class _Fit:
         """How far the nearest prediction is off, as a share of what errors allow."""
         return self._nearest(rows, list(at))[1]
 
+    def predicts(self, rows: Rows, deltas: Array) -> bool:
+        """Whether these δ give the rows."""
+        found = sum(
+            deltas[t, o] * self._row(t, o)
+            for t in range(self.steps)
+            for o in range(self.outputs)
+            if deltas[t, o]
+        )
+        off = np.abs(rows.numerical - found)
+        return bool((off <= COUNTS_FIT * self._width(rows, SECOND_HAND)).all())
+
     def _nearest(self, rows: Rows, steps: list[int]) -> tuple[Array, float]:
         columns = np.array([self._row(t, o) for t in steps for o in range(self.outputs)]).T
-        width = np.maximum(rows.bars, NARROWEST_BAR * np.abs(rows.numerical).max())
-        if len(width) <= columns.shape[1] or not np.isfinite(columns).all():
+        width = self._width(rows, SECOND_HAND if self.reading.wires.of_inputs else NARROWEST_BAR)
+        free = 0 if self.second_look else 1
+        if len(width) < columns.shape[1] + free or not np.isfinite(columns).all():
             return np.zeros(columns.shape[1]), np.inf
         found, *_ = np.linalg.lstsq(columns / width[:, None], rows.numerical / width, rcond=None)
         off = np.abs(rows.numerical - columns @ found) / (COUNTS_FIT * width)
         return found, float(off.max())
+
+    def _width(self, rows: Rows, least: float) -> Array:
+        return np.asarray(np.maximum(rows.bars, least * np.abs(rows.numerical).max()))
 
     def _row(self, t: int, o: int) -> Array:
         """The gradient of vectors and output layer where δ is 1 at one output of one step."""
@@ -478,7 +558,8 @@ def _model(reading: Reading, drawn: Drawn, deltas: Array, *, last: bool) -> Mode
             add(block._replace(kind="W"), f"b_{letter}", drawn.biases[own][:, None])
         else:
             add(block, f"b_{letter}", drawn.biases[own])
-    add(Block(HEAD, "V", 0), "V", drawn.head)
+    if reading.wires.head is not None:
+        add(Block(HEAD, "V", 0), "V", drawn.head)
     if reading.wires.head_bias is not None:
         add(Block(HEAD, "d", 0), "d", drawn.head_bias)
     steps, whole = len(deltas), (1, 1, 1, units)
@@ -520,7 +601,8 @@ def _orders(reading: Reading, matrices: Sequence[Place]) -> Iterator[tuple[Place
 
 def _drawn(study: Study, wires: Wires) -> Drawn:
     rng = np.random.default_rng([study.seed, 31])
-    units, outputs = len(wires.chosen), len(wires.head[1])
+    units = len(wires.chosen)
+    outputs = units if wires.head is None else len(wires.head[1])
     signs = rng.choice((-1.0, 1.0), (len(wires.seen), units))
     biases = signs * rng.uniform(*DRAWN_BIASES, signs.shape)
     recurrent = DRAWN_RECURRENT * rng.standard_normal((4, units, units))
@@ -547,8 +629,9 @@ def _look(study: Study, reading: Reading, drawn: Drawn, steps: int) -> Observed 
         wanted.setdefault(few[0], []).append(few[1].reshape(-1))
     for place, value in zip(reading.recurrent, drawn.recurrent, strict=False):
         put(place, value)
-    put(wires.head, drawn.head)
-    wanted.setdefault(wires.head[0], []).append(wires.head[1].reshape(-1))
+    if wires.head is not None:
+        put(wires.head, drawn.head)
+        wanted.setdefault(wires.head[0], []).append(wires.head[1].reshape(-1))
     if wires.head_bias is not None:
         put(wires.head_bias, drawn.head_bias)
         wanted.setdefault(wires.head_bias[0], []).append(wires.head_bias[1])
@@ -557,7 +640,7 @@ def _look(study: Study, reading: Reading, drawn: Drawn, steps: int) -> Observed 
 
 
 def _rows(wires: Wires, observed: Observed) -> Rows:
-    parts = [*wires.seen, wires.head, *([wires.head_bias] if wires.head_bias else [])]
+    parts = [*wires.seen, *(one for one in (wires.head, wires.head_bias) if one is not None)]
     numerical, bars = [], []
     for number, (name, places) in enumerate(parts):
         own = observed.sampled[name]

@@ -97,6 +97,8 @@ MOST_UNKNOWN_STEPS = 3
 # Times the precision of the derivatives: two gradients this close are one.
 PREDICTED_WITHIN = 100.0
 FINEST_PREDICTION = 1e-7  # relative: closer than this no prediction is compared
+# Relative: the error of what was itself read off other looks, whose error bars are up to 1e-6.
+SECOND_HAND = 3e-6
 # Sums of a step's inputs that are tried, and how often the best of them is refined.
 SUMS_TRIED = tuple(0.05 + 0.1 * k for k in range(-60, 60))
 SUM_REFINED = 60

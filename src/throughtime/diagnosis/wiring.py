@@ -9,7 +9,7 @@ only if the numerical derivatives bear it out (`simple_network.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,7 +29,8 @@ class Wires:
 
     Attributes:
         whole: each bias with the places of all its units; or, (units, inputs), input weights.
-        head: the output layer's matrix, (outputs, units) of the few.
+        head: the output layer's matrix, (outputs, units) of the few; None where there is none
+            among the parameters: then the outputs are the few units themselves.
         head_bias: its bias, (outputs,); None where it has none.
         matrices: names of the matrices among which this layer's recurrent ones are.
         chosen: which units.
@@ -40,7 +41,7 @@ class Wires:
     """
 
     whole: tuple[Place, ...]
-    head: Place
+    head: Place | None
     head_bias: Place | None
     matrices: tuple[str, ...]
     chosen: Array
@@ -52,27 +53,54 @@ class Wires:
 
 def wirings(study: Study) -> Iterator[Wires]:
     """All that may be the wires of a layer that the output layer sees."""
+    found = False
     for head, bias, turned, half in _heads(study):
-        taken = {head, bias}
-        vectors = [n for n in study.values if n not in taken and _vector(study, n)]
-        matrices = [n for n in study.values if n not in taken and not _vector(study, n)]
-        if half is not None and study.sides is not None:
-            own = (study.sides.one, study.sides.other)[half]
-            vectors, matrices = ([n for n in names if n in own] for names in (vectors, matrices))
-        spare = Trials(study).spare(vectors)
-        vectors = [name for name in vectors if name not in spare]
+        found = True
         seen = turned.size // len(turned)
         units = seen if half is None else seen // 2
-        if units < 2:
-            continue
-        chosen = np.unique(np.linspace(0, units - 1, FEW_UNITS).astype(int))
-        few = turned[: min(len(turned), FEW_OUTPUTS), chosen + (half or 0) * units]
+        own = None
+        if half is not None and study.sides is not None:
+            own = (study.sides.one, study.sides.other)[half]
+        few = turned[: min(len(turned), FEW_OUTPUTS), _few(units) + (half or 0) * units]
         last = None if bias is None else (bias, np.arange(len(few)))
-        for by_unit, whole, shown in _biases(study, vectors, matrices, units, chosen):
-            alone = whole[0][1].ndim > 1
-            yield Wires(
-                whole, (head, few), last, tuple(matrices), chosen, units, by_unit, shown, alone
-            )
+        yield from _wires(study, units, (head, few), last, own)
+    if not found:
+        sizes = [study.values[n].size for n in study.values if _vector(study, n)]
+        for units in sorted({size // gates for size in sizes for gates in (1, 3, 4)}, reverse=True):
+            yield from _wires(study, units, None, None, None)
+
+
+def _few(units: int) -> Array:
+    return np.unique(np.linspace(0, units - 1, FEW_UNITS).astype(int))
+
+
+def _wires(
+    study: Study,
+    units: int,
+    head: Place | None,
+    last: Place | None,
+    own: tuple[str, ...] | None,
+) -> Iterator[Wires]:
+    if units < 2:  # one unit has too few numbers to tell one cell from another
+        return
+    taken = {place[0] for place in (head, last) if place is not None}
+    names = [n for n in study.values if n not in taken and (own is None or n in own)]
+    vectors = [name for name in names if _vector(study, name)]
+    matrices = [name for name in names if name not in vectors]
+    spare = Trials(study).spare(vectors)
+    vectors = [name for name in vectors if name not in spare]
+    for by_unit, whole, shown in _biases(study, vectors, matrices, units, _few(units)):
+        yield Wires(
+            whole,
+            head,
+            last,
+            tuple(matrices),
+            _few(units),
+            units,
+            by_unit,
+            shown,
+            of_inputs=whole[0][1].ndim > 1,
+        )
 
 
 def _heads(study: Study) -> Iterator[tuple[str, str | None, Array, int | None]]:
@@ -168,7 +196,29 @@ class Recurrent(NamedTuple):
 
 
 def recurrent(study: Study, wires: Wires) -> Iterator[Recurrent]:
-    """Each way in which the recurrent matrices may lie."""
+    """Each way in which the recurrent matrices may lie.
+
+    First those that do not matter at T = 1 with all other tensors drawn at random; then, since an
+    initial state may be among these, those that do not matter without other matrices.
+    """
+    known: list[Recurrent] = []
+    head = () if wires.head is None else (wires.head[0],)
+    for kept in (None, (*(name for name, _ in wires.whole), *head)):
+        for one in _idle(study, wires, kept):
+            if not any(_same(one, other) for other in known):
+                known.append(one)
+                yield one
+
+
+def _same(one: Recurrent, other: Recurrent) -> bool:
+    return len(one.blocks) == len(other.blocks) and all(
+        a == b and np.array_equal(p, q)
+        for (a, p), (b, q) in zip(one.blocks, other.blocks, strict=True)
+    )
+
+
+def _idle(study: Study, wires: Wires, kept: Collection[str] | None) -> Iterator[Recurrent]:
+    """What the loss does not react to at T = 1, as recurrent matrices."""
     alone: dict[tuple[bool, int, tuple[int, ...]], list[tuple[Place, Place]]] = {}
     for name in wires.matrices:
         shape = study.values[name].shape
@@ -181,7 +231,7 @@ def recurrent(study: Study, wires: Wires) -> Iterator[Recurrent]:
                 continue
             for first in dict.fromkeys((0, inputs)):
                 stretch = rows[:, first : first + wires.units]
-                if not idle_at_one(study, name, stretch):
+                if not idle_at_one(study, name, stretch, kept):
                     continue
                 blocks = [
                     (name, stretch[np.ix_(own[wires.chosen], wires.chosen)])
@@ -213,9 +263,11 @@ def cut(places: Array, gates: int, by_unit: bool = False) -> list[Array]:
     return np.split(places, gates)
 
 
-def idle_at_one(study: Study, name: str, places: Array) -> bool:
+def idle_at_one(
+    study: Study, name: str, places: Array, kept: Collection[str] | None = None
+) -> bool:
     """Whether the loss of a single step does not react to these entries."""
-    found: bool = Trials(study).idle(name, places.reshape(-1), 1)
+    found: bool = Trials(study).idle(name, places.reshape(-1), kept)
     return found
 
 

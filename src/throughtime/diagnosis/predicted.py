@@ -100,9 +100,9 @@ def _of_network(study: Study, network: SimpleNetwork, longest: int) -> Predictio
         held = _by_other_weights(network, held)
     if not held and (k := _reach(wrong, longest)) is not None:
         words = f"k = {k}, from the loss of each step"
-        found = (FoundFault("truncated", words, {"where": words, "k": str(k)}),)
+        reached = FoundFault("truncated", words, {"where": words, "k": str(k)})
         told = f"{lead}: at {lengths} the gradient is what truncated ({words}) predicts."
-        return Prediction(found, said=(told,))
+        return Prediction((reached,), said=(told,))
     if held:
         best, *rest = held
         found, others = best.found, [name for match in rest for name in match.faults]

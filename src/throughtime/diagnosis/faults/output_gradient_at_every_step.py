@@ -48,8 +48,8 @@ for T in (2, 5):
     assert not any(map(wrong.agrees, ["W", "U", "b", "V"]))
 ```
 
-Where the output layer has a line of its own, after the loop, it is exact, and from T = 2 on the cell
-is wrong.
+Where the output layer has a line of its own, after the loop, it is exact, and from T = 2 on the
+cell is wrong.
 
 ```python
 class Below(Last):

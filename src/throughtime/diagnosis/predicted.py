@@ -9,7 +9,7 @@ quantity is looked for instead: whether one δ, with values of its own, explains
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -23,13 +23,14 @@ from throughtime.diagnosis.mutants.cells import LSTM
 from throughtime.diagnosis.mutants.interventions import Intervention, Mutation
 from throughtime.diagnosis.mutants.model import Blocks, Model
 from throughtime.diagnosis.mutants.postprocessing import FoundFault
-from throughtime.diagnosis.mutants.search import mutations, seen_of
+from throughtime.diagnosis.mutants.search import as_found, mutations, seen_of
 from throughtime.diagnosis.simple_network import Seen, SimpleNetwork, read
 from throughtime.diagnosis.tolerances import (
     FINEST_PREDICTION,
     LONGEST_READ,
     MOST_SAID,
     NEWTON_STEPS,
+    PASSES_OF_PAIRS,
     PREDICTED_WITHIN,
     SAME_FACTOR,
     TELLING_APART,
@@ -88,31 +89,30 @@ def _of_network(study: Study, network: SimpleNetwork, longest: int) -> Predictio
     wrong = {steps: one for steps, one in seen.items() if not _right(one)}
     if not wrong:
         return Prediction(wrong=False)
-    ranked = _explained(study, wrong)
-    held = [match for match in ranked if _right_up_to(network, longest, match)]
     cell = type(network.reading.kind.cell).__name__
     lengths = " and ".join(f"T = {steps}" for steps in wrong)
     lead = (
         f"Without inputs, with biases, recurrent weights and an output layer drawn at random, the "
         f"loss is that of {ARTICLE[cell]} {cell}, so that each fault predicts numbers"
     )
-    if len(held) > 1:
-        held = _by_other_weights(network, held)
-    if not held and (k := _reach(wrong, longest)) is not None:
-        words = f"k = {k}, from the loss of each step"
-        reached = FoundFault("truncated", words, {"where": words, "k": str(k)})
-        told = f"{lead}: at {lengths} the gradient is what truncated ({words}) predicts."
-        return Prediction((reached,), said=(told,))
-    if held:
-        best, *rest = held
-        found, others = best.found, [name for match in rest for name in match.faults]
-        if found[0].facts.get("k") == "1":  # then nothing at all is handed back
-            found, others = _nothing_back(best), [*others, *best.faults]
+
+    def named(found: Sequence[FoundFault], others: Sequence[str] = ()) -> Prediction:
         words = " and ".join(f"{f.fault} ({f.where})" if f.where else f.fault for f in found)
+        said = f"{lead}: at {lengths} the gradient is what {words} predicts."
         names = {one.fault for one in found}
-        said = (f"{lead}: at {lengths} the gradient is what {words} predicts.",)
-        beside = tuple(dict.fromkeys(name for name in others if name not in names))
-        return Prediction(found, beside, said=said)
+        beside = dict.fromkeys(name for name in others if name not in names)
+        return Prediction(tuple(found), tuple(beside), said=(said,))
+
+    if singles := _by_other_weights(network, _singly(network, wrong, longest)):
+        best, others = singles[0], [one.fault for one in singles]
+        if best.facts.get("k") == "1":  # then nothing at all is handed back
+            return named([FoundFault("dh_next_missing"), FoundFault("dc_next_missing")], others)
+        return named([best], others)
+    if (k := _reach(wrong, longest)) is not None:
+        words = f"k = {k}, from the loss of each step"
+        return named([FoundFault("truncated", words, {"where": words, "k": str(k)})])
+    if pairs := _in_pairs(study, network, wrong, longest):
+        return named(pairs[0].found, [name for match in pairs for name in match.faults])
     sentences = [f"{lead}; at {lengths} none of them holds."]
     quantity = _where(wrong)
     if quantity is not None:
@@ -122,12 +122,6 @@ def _of_network(study: Study, network: SimpleNetwork, longest: int) -> Predictio
         )
     gate = quantity.gate if quantity is not None else ""
     return Prediction(gate=gate, said=(*sentences, *_counted(wrong)))
-
-
-def _nothing_back(match: Match) -> tuple[FoundFault, ...]:
-    """The faults that a truncation after one step comes down to in an LSTM, and any others."""
-    both = (FoundFault("dh_next_missing"), FoundFault("dc_next_missing"))
-    return (*both, *(one for one in match.found if one.fault != "truncated"))
 
 
 ARTICLE = {"RNN": "an", "LSTM": "an", "GRU": "a"}
@@ -146,55 +140,83 @@ def _equal(seen: Seen, blocks: Blocks) -> bool:
     return all(tested.equal(g, blocks[block]) for block, g in tested.blocks.items())
 
 
-def _explained(study: Study, wrong: Mapping[int, Seen]) -> list[Match]:
+Way = tuple[Mutation, ...]
+
+
+def _singly(network: SimpleNetwork, wrong: Mapping[int, Seen], longest: int) -> list[FoundFault]:
+    """The faults that predict the gradient at every length, each in its first way that does."""
+    held: dict[str, set[str]] | None = None
+    for seen in wrong.values():
+        here: dict[str, set[str]] = {}
+        for one in mutations(seen.model):
+            if (held is None or one.fault in held) and _holds(seen, (one,)):
+                here.setdefault(one.fault, set()).add(one.where)
+        # The words may hold a number of steps; where they are the same, they are the same way.
+        held = here if held is None else {f: held[f] & w or w for f, w in here.items()}
+    found: dict[str, FoundFault] = {}
+    first = wrong[max(wrong)].model
+    for one in mutations(first):
+        if one.fault in found or one.where not in (held or {}).get(one.fault, ()):
+            continue
+        if _right_up_to(network, longest, [(one.fault, one.where)]):
+            found[one.fault] = as_found(first, one)
+    return list(found.values())
+
+
+def _holds(seen: Seen, way: Way) -> bool:
+    return _equal(seen, seen.model.data_gradient(way))
+
+
+def _in_pairs(
+    study: Study, network: SimpleNetwork, wrong: Mapping[int, Seen], longest: int
+) -> list[Match]:
     """The sets of faults that predict the gradient at every length where it is wrong."""
     ranked: list[Match] = []
     for number, (_, one) in enumerate(sorted(wrong.items(), reverse=True)):
-        budget = study.budget.part(passes(one.model), share=0.25)
+        most = len(mutations(one.model)) + PASSES_OF_PAIRS
+        budget = study.budget.part(min(passes(one.model), most), share=0.25)
         found = explain(one.model, one.gradient, error=_tolerance(one), budget=budget)
         whole = [match for match in found if not match.unexplained]
         names = [frozenset(match.faults) for match in whole]
         ranked = [m for m in ranked if frozenset(m.faults) in names] if number else whole
         if not ranked:
             break
-    return ranked
+    return [
+        match
+        for match in ranked
+        if _right_up_to(network, longest, [(one.fault, one.where) for one in match.found])
+    ]
 
 
-def _right_up_to(network: SimpleNetwork, longest: int, match: Match) -> bool:
+def _right_up_to(network: SimpleNetwork, longest: int, named: Sequence[tuple[str, str]]) -> bool:
     """Whether a set of faults predicts that the gradient is right where it is."""
     for steps in (1, longest):
         here = network.at(steps)
         if here is None or not _right(here):
             continue  # nothing to hold it against
-        if not any(
-            _equal(here, here.model.data_gradient(ways)) for ways in _ways(here.model, match)
-        ):
+        every = mutations(here.model, [fault for fault, _ in named])
+        own = [[m for m in every if (m.fault, m.where) == one] for one in named]
+        ways = product(*(some for some in own if some))  # a fault may need more steps
+        if not any(_holds(here, way) for way in ways):
             return False
     return True
 
 
-def _by_other_weights(network: SimpleNetwork, held: list[Match]) -> list[Match]:
+def _by_other_weights(network: SimpleNetwork, held: list[FoundFault]) -> list[FoundFault]:
     """Without those that other weights refute: at the points above, all but the known ones are 0.
 
     Where recurrent weights are 0, and all others as given, a wrong matrix in their place shows.
     """
-    other = [match for match in held if OTHER_WEIGHTS in match.faults]
-    cut = network.without_recurrent() if other else None
+    if len(held) < 2 or all(one.fault != OTHER_WEIGHTS for one in held):
+        return held
+    cut = network.without_recurrent()
     if cut is None:
         return held
-    return [match for match in held if (match in other) == bool(cut.wrong())] or held
+    shown = bool(cut.wrong())
+    return [one for one in held if (one.fault == OTHER_WEIGHTS) == shown] or held
 
 
 OTHER_WEIGHTS = "wrong_matrix"
-
-
-def _ways(model: Model, match: Match) -> Iterator[tuple[Mutation, ...]]:
-    """The mutations of these faults at another length; a fault that it cannot have has none."""
-    every = mutations(model, match.faults)
-    own = [
-        [m for m in every if m.fault == one.fault and m.where == one.where] for one in match.found
-    ]
-    yield from product(*(ways for ways in own if ways))
 
 
 # --- where no fault fits ---
@@ -369,11 +391,14 @@ def _counted(wrong: Mapping[int, Seen]) -> tuple[str, ...]:
     if found is None:
         return ()
     odd = [
-        f"what the loss of step {s + 1} says by way of step {t + 1} counts {found[s, t]:.3g} times"
+        f"what the loss of step {s + 1} says by way of step {t + 1} counts "
+        f"{np.round(found[s, t], 3) + 0.0:g} times"
         for s in range(steps)
         for t in range(s + 1)
         if abs(found[s, t] - 1) > SAME_FACTOR  # NaN is none
     ]
-    if not odd or len(odd) > MOST_SAID:
+    whole = np.abs(found - np.round(found))[~np.isnan(found)].max() < SAME_FACTOR
+    told = whole or seen.model.data.h.shape[-1] > steps  # fewer units fit any counts of step 1
+    if not odd or len(odd) > MOST_SAID or not told:
         return ()
     return (f"At T = {steps}, {'; '.join(odd)}. All else counts once.",)

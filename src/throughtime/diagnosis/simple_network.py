@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, permutations, product
+from itertools import chain, combinations, permutations, product
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +31,7 @@ from throughtime.diagnosis.tolerances import (
     DIFFERS_BEYOND,
     DRAWN_BIASES,
     DRAWN_RECURRENT,
+    MOST_CHOICES,
     MOST_UNKNOWN_STEPS,
     NARROWEST_BAR,
     OUTPUT_WEIGHTS,
@@ -256,18 +257,19 @@ class SimpleNetwork:
         """δ of each step's outputs, from what a run that ends with it has in addition."""
         found = np.zeros((steps, len(self.outputs)))
         before: Array | float = 0.0
+        unsure: Array | float = 0.0
         for s in range(1, steps + 1):
             observed = self.look(s)
             if observed is None:
                 return None
             now = self.reading.own(_rows(self.reading.wires, observed))
             scale = s if mean else 1
-            own = Rows(scale * now.numerical - before, scale * now.bars)
+            own = Rows(scale * now.numerical - before, scale * now.bars + unsure)
             alone = self.reading.wires.head is None
             delta = _Fit(self.reading, self.drawn, s, second_look=alone).deltas(own, [s - 1])
             if delta is None:
                 return None
-            found[s - 1], before = delta[-1], scale * now.numerical
+            found[s - 1], before, unsure = delta[-1], scale * now.numerical, scale * now.bars
         return found / (steps if mean else 1)
 
     def _linear(self, rows: Rows, steps: int) -> Array | None:
@@ -592,8 +594,18 @@ def _orders(reading: Reading, matrices: Sequence[Place]) -> Iterator[tuple[Place
             if order != ranks:
                 yield tuple(matrices[k] for k in order)
         return
-    for start in reversed(range(len(matrices) - gates + 1)):  # those of several layers
-        yield tuple(matrices[start + k] for k in ranks)
+    # Those of several layers; or input weights that do not matter at T = 1 either, like a forget
+    # gate's. One gate's tensors mostly follow another's in the same order.
+    names = reading.wires.matrices
+    chosen = sorted(combinations(matrices, gates), key=lambda some: _uneven(some, names))
+    for some in chosen[:MOST_CHOICES]:
+        yield tuple(some[k] for k in ranks)
+
+
+def _uneven(matrices: Sequence[Place], names: Sequence[str]) -> tuple[int, int]:
+    """How unevenly tensors follow one another, and how far they are from the last one."""
+    places = np.array([names.index(name) for name, _ in matrices])
+    return int(np.ptp(np.diff(places))), len(names) - int(places[-1])
 
 
 # --- values, and what is seen there ---

@@ -104,6 +104,8 @@ SUMS_TRIED = tuple(0.05 + 0.1 * k for k in range(-60, 60))
 SUM_REFINED = 60
 LONGEST_READ = 12  # steps over which δ of the outputs is collected one step after the other
 
+MOST_CHOICES = 20  # of recurrent matrices among more that may be
+PASSES_OF_PAIRS = 1_500  # backward passes for two faults at once, after each by itself
 NEWTON_STEPS = 6  # for values in which the gradient is linear one by one, but not together
 TELLING_APART = 1e5  # condition number: beyond it, parts of a sum are too alike to be counted
 MOST_SAID = 4  # parts of a gradient that a sentence lists

@@ -71,7 +71,6 @@ WHOLE_NUMBER = 1e-2  # how far a number of sequences may be from a whole one
 # Simple points: parameters at which it is known beforehand what a network does.
 
 BETA = 0.7  # every bias, and so every pre-activation: σ, tanh and their derivatives differ there
-RECURRENT_WEIGHTS = 0.2  # the size of recurrent weights, where some are wanted
 OUTPUT_WEIGHTS = 0.5  # standard deviation of the output layer's weights
 EVEN_PROJECTION = 0.3  # every entry of a projection that is the same when read in either shape
 NARROWEST_BAR = 1e-10  # of the largest derivative: no error bar need be narrower

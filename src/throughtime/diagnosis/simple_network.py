@@ -406,11 +406,14 @@ def _look(study: Study, reading: Reading, drawn: Drawn, steps: int) -> Observed 
         same = places.ndim > value.ndim  # several entries with one value
         values[name].reshape(-1)[places] = value[:, None] if same else value
 
-    for every, few, value in zip(wires.whole, wires.seen, drawn.biases, strict=True):
+    own = reading.order or range(len(wires.seen))  # lower layers are idle, once that is known
+    for number, (every, few) in enumerate(zip(wires.whole, wires.seen, strict=True)):
+        value = drawn.biases[number]
         units = np.full(wires.units, value[0])
         units[wires.chosen] = value
         put(every, units)
-        wanted.setdefault(few[0], []).append(few[1].reshape(-1))
+        if number in own:
+            wanted.setdefault(few[0], []).append(few[1].reshape(-1))
     for place, value in zip(reading.recurrent, drawn.recurrent, strict=False):
         put(place, value)
     if wires.head is not None:
@@ -419,7 +422,7 @@ def _look(study: Study, reading: Reading, drawn: Drawn, steps: int) -> Observed 
     if wires.head_bias is not None:
         put(wires.head_bias, drawn.head_bias)
         wanted.setdefault(wires.head_bias[0], []).append(wires.head_bias[1])
-    places = {name: np.sort(np.concatenate(own)) for name, own in wanted.items()}
+    places = {name: np.sort(np.concatenate(several)) for name, several in wanted.items()}
     return study.look(steps, values, places)
 
 
@@ -427,9 +430,11 @@ def _rows(wires: Wires, observed: Observed) -> Rows:
     parts = [*wires.seen, *(one for one in (wires.head, wires.head_bias) if one is not None)]
     numerical, bars = [], []
     for number, (name, places) in enumerate(parts):
-        own = observed.sampled[name]
-        here = np.searchsorted(own.places, places)
-        n, error = own.numerical[here], own.errors[here]
+        own = observed.sampled.get(name)
+        n, error = np.zeros(places.shape), np.zeros(places.shape)  # where it was not looked at
+        if own is not None and np.isin(places, own.places).all():
+            here = np.searchsorted(own.places, places)
+            n, error = own.numerical[here], own.errors[here]
         several = places.ndim == 2 and number < len(wires.seen)
         numerical.append((n.sum(axis=1) if several else n).reshape(-1))
         bars.append((np.linalg.norm(error, axis=1) if several else error).reshape(-1))

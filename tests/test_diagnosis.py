@@ -87,9 +87,17 @@ class StateForgotten(GRU):
         return -dh * s["n"]
 
 
-class LastCache(GRU):
+class LastCacheInTheRecursion(GRU):
     def back(self, t, dh, dc_next):
         return super().back(self.T - 1, dh, dc_next)
+
+
+class LastCache(LastCacheInTheRecursion):
+    def accumulate(self, d, t, dz):
+        own = self.tape[t] | {"r": self.tape[self.T - 1]["r"]}
+        self.tape[t], kept = own, self.tape[t]
+        super().accumulate(d, t, dz)
+        self.tape[t] = kept
 
 
 @pytest.mark.parametrize(
@@ -98,6 +106,7 @@ class LastCache(GRU):
         (StateForgotten, 0.5, "update_gate_term_missing"),
         (StateForgotten, 0.0, "update_gate_term_missing"),
         (LastCache, 0.0, "last_cache_at_every_step"),  # of which the same gate's bias would tell
+        (LastCacheInTheRecursion, 0.0, "between_steps"),  # no fault that is known
     ],
 )
 def test_an_update_gate_without_the_state_before(kind, start, fault):
@@ -150,7 +159,7 @@ def test_error_bars_of_both_lengths_count():
 @pytest.mark.parametrize(
     ("fault", "experiment", "place"),
     [
-        ("recurrent_untransposed", (between_steps, "between_steps"), "between_steps"),
+        ("recurrent_untransposed", (between_steps, "predicted"), "between_steps"),
         ("derivative_missing", (single_step, "wrong_slopes"), "inside_a_step"),
         ("softmax_derivative_twice", (single_step, "wrong_output"), "output_layer"),
     ],

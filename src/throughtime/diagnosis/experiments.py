@@ -8,7 +8,7 @@ random, where nothing is 0 by chance.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -384,6 +384,34 @@ class _RoleSearch:
 
     def _zero(self, name: str) -> Array:
         return np.zeros(self.base[name].shape)
+
+
+class Trials(_RoleSearch):
+    """Single questions of a target: what does the loss react to?"""
+
+    def spare(self, vectors: list[str]) -> tuple[str, ...]:
+        """Of every two of these biases of which only the sum matters, the second."""
+        return self._spare(tuple(vectors))
+
+    def idle(self, name: str, places: Array, kept: Collection[str] | None = None) -> bool:
+        """Whether the loss at T = 1 does not react to some entries, at either of two points.
+
+        Args:
+            name: the tensor.
+            places: the entries, in C order.
+            kept: names of tensors that have values there; all others but this one are 0. By default
+                all have.
+        """
+        for base in (self.base, self.again):
+            there = {
+                n: a if kept is None or n in kept or n == name else np.zeros(a.shape)
+                for n, a in base.items()
+            }
+            moved = there[name].copy()
+            moved.reshape(-1)[places] = self._shuffled(moved.reshape(-1)[places])
+            if not self._same(self._loss(there, 1), self._loss({**there, name: moved}, 1)):
+                return False
+        return True
 
 
 def alike_in_gates(masks: Mapping[str, Array], units: int) -> dict[str, Array]:

@@ -19,14 +19,12 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
-from throughtime.diagnosis.factors import Ratio, ratio_of
 from throughtime.diagnosis.observed import Observed
 from throughtime.diagnosis.tolerances import (
     COUNTS_DIFFER,
     COUNTS_FIT,
     NARROWEST_BAR,
     OUTPUT_WEIGHTS,
-    RECURRENT_WEIGHTS,
 )
 
 
@@ -86,35 +84,12 @@ class SimplePoints:
         """An output layer with random weights, which no unit is lost on."""
         return {n: self._lively(n, 10 + k) for k, n in enumerate(self.study.roles.output)}
 
-    def recurrent(self, kind: str) -> dict[str, Array]:
-        """Recurrent weights: "alike", "alike in each gate", or "random"."""
-        rng = np.random.default_rng(self.study.seed + 7)
-        found = {}
-        for number, (name, mask) in enumerate((self.study.roles.recurrent or {}).items()):
-            weights = np.full(mask.shape, RECURRENT_WEIGHTS)
-            if kind == "random":
-                weights = 2 * RECURRENT_WEIGHTS * rng.standard_normal(mask.shape)
-            elif kind == "alike in each gate":
-                weights = weights * _by_gate(mask.shape, self.study.roles.units, number)
-            found[name] = np.where(mask, weights, 0.0)
-        return found
-
     def _lively(self, name: str, stream: int) -> Array:
         rng = np.random.default_rng([self.study.seed, stream])
         return np.asarray(OUTPUT_WEIGHTS * rng.standard_normal(self._value(name).shape))
 
     def _value(self, name: str) -> Array:
         return np.asarray(self.study.values[name])
-
-
-def _by_gate(shape: tuple[int, ...], units: int, number: int) -> Array:
-    """Another factor for every block of H rows or columns, or for a tensor that is one gate's."""
-    for axis in (0, 1):
-        for gates in (4, 3):
-            if units and shape[axis] == gates * units:
-                factors = np.repeat(0.5 + 0.6 * np.arange(gates), units)
-                return np.asarray(factors[:, None] if axis == 0 else factors[None, :])
-    return np.full((1, 1), 0.5 + 0.6 * (number % 5))
 
 
 def right(observed: Observed | None) -> bool | None:
@@ -130,12 +105,6 @@ def columns(observed: Observed) -> tuple[Array, Array, Array]:
     ]
     g, n, bars = (np.concatenate(column) for column in zip(*rows, strict=True))
     return g, n, bars
-
-
-def difference(one: Observed, other: Observed) -> Ratio:
-    """The ratio of the gradient's change between two points to the change of its derivative."""
-    (g, n, bars), (g0, n0, bars0) = columns(one), columns(other)
-    return ratio_of(g - g0, n - n0, bars + bars0)
 
 
 Counts = Callable[[int, float], Sequence[float]]

@@ -5,20 +5,18 @@ by a factor that is known beforehand.
 
 A GRU's update gate has δ = δh times the difference of the two values that it mixes. Where h_{t−1}
 is missing from it, and recurrent weights are 0, that gate's bias alone shows it. With everything
-below the output layer at 0, the candidate n is 0 too, and what is left is h_0. With every
-pre-activation at β, h_1 is (1 − k) n, where k, which is σ(β) or 1 − σ(β), is the share of the state
-that is kept: h_1 − n is −k n, and without h_1 it is −n, as at the first step.
+below the output layer at 0, the candidate n is 0 too, and what is left is h_0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
-from throughtime.diagnosis.factors import Ratio, number, ratio_of
+from throughtime.diagnosis.factors import number, ratio_of
 from throughtime.diagnosis.localise import (
     INSIDE,
     candidate_of,
@@ -33,7 +31,7 @@ from throughtime.diagnosis.localise import (
     wrong_projection,
 )
 from throughtime.diagnosis.observed import Candidate, Observed
-from throughtime.diagnosis.simple_points import Counts, SimplePoints, columns, fitting, right_counts
+from throughtime.diagnosis.simple_points import SimplePoints, columns
 from throughtime.diagnosis.tolerances import (
     BETA,
     CLEAN_SPECTRUM,
@@ -41,7 +39,6 @@ from throughtime.diagnosis.tolerances import (
     FACTOR_ERROR_BARS,
     FACTOR_ROUNDING,
     RANK_SIDE,
-    SAME_FACTOR,
     STEEP_ENTRY,
 )
 
@@ -247,14 +244,6 @@ def _factors(observed: Observed) -> Iterator[tuple[float, float, str]]:
         yield value, error, where[0] if len(where) == 1 else f"{where[0]} … {where[-1]}"
 
 
-KEPT = (logistic(BETA), 1 - logistic(BETA))
-MISSING = "update_gate_term_missing"
-COUNTS: dict[str, Counts] = {
-    MISSING: right_counts,  # h_{t−1} − n is the same at every step, and so it is with
-    "last_cache_at_every_step": lambda T, k: [k ** (T - 1) * a for a in right_counts(T, k)],
-}
-
-
 def without_first_state(points: SimplePoints) -> str | None:
     """A sentence where a gate's bias lacks, at T = 1, the part that comes from h_0."""
     seen = points.biases(1) if points.gates == 3 and points.useful else None
@@ -270,65 +259,3 @@ def without_first_state(points: SimplePoints) -> str | None:
         f"gate's δ comes from h_0 alone: {int(off.sum())} entries of the biases have no gradient "
         "where the loss reacts to them; all others agree."
     )
-
-
-def without_later_state(
-    points: SimplePoints, two: Observed, weights: Sequence[float | None]
-) -> str | None:
-    """The same beyond T = 1, with every pre-activation at β and h_0 = 0.
-
-    Args:
-        points: where biases are looked at.
-        two: what was observed there at T = 2.
-        weights: the weight of a term of the loss at T = 2 and at T = 3, relative to T = 1; None
-            where the loss has a term at the last step alone.
-    """
-    one = points.biases(1, BETA) if points.gates == 3 else None
-    if one is None or one.wrong():
-        return None
-    g, n, bars = columns(two)
-    off = np.abs(g - n) > DIFFERS_BEYOND * bars
-    if off.sum() > points.study.roles.units:
-        return None
-    if weights[0] is None:
-        told = _last_answer(ratio_of(g[off], n[off], bars[off]))
-    else:
-        told = _every_answer(points, [one, two], [1.0, *weights], off)
-    if told is None:
-        return None
-    steps, said = told
-    return (
-        f"With T = {steps}, no inputs, recurrent weights at 0 and every bias at {BETA}, only "
-        f"{int(off.sum())} entries of the biases are wrong: {said}"
-    )
-
-
-Told = tuple[int, str]
-"""T, and a sentence on the entries there."""
-
-
-def _last_answer(ratio: Ratio) -> Told | None:
-    for k in KEPT:
-        expected = (1 + k) / (2 * k)
-        if ratio.fits and abs(ratio.value - expected) < SAME_FACTOR * expected:
-            return 2, f"{ratio} times what they should be; without h_1 it is {expected:.4g}."
-    return None
-
-
-def _every_answer(
-    points: SimplePoints, seen: list[Observed], weights: Sequence[float | None], off: Array
-) -> Told | None:
-    for k in KEPT:
-        known = [weight for weight in weights[:2] if weight is not None]
-        found = fitting(seen, known, k, COUNTS, _right, off)
-        three = points.biases(3, BETA) if len(found) > 1 and weights[2] is not None else None
-        if three is not None and weights[2] is not None:
-            found = fitting([*seen, three], [*known, weights[2]], k, COUNTS, _right, off)
-        if found == [MISSING]:
-            return 2 + (three is not None), "they are what they would be without h_{t−1}."
-    return None
-
-
-def _right(T: int, k: float) -> list[float]:
-    """δ goes back by k a step, and h_{t−1} − n is k^{t−1} times what it was at first."""
-    return [t * k ** (t - 1) for t in range(1, T + 1)]

@@ -92,7 +92,6 @@ WHOLE_NUMBER = 1e-2  # how far a number of sequences may be from a whole one
 # Simple points: parameters at which it is known beforehand what a network does.
 
 BETA = 0.7  # every bias, and so every pre-activation: σ, tanh and their derivatives differ there
-RECURRENT_WEIGHTS = 0.2  # the size of recurrent weights, where some are wanted
 OUTPUT_WEIGHTS = 0.5  # standard deviation of the output layer's weights
 EVEN_PROJECTION = 0.3  # every entry of a projection that is the same when read in either shape
 NARROWEST_BAR = 1e-10  # of the largest derivative: no error bar need be narrower
@@ -105,6 +104,31 @@ COUNTS_DIFFER = 8 * DIFFERS_BEYOND
 RANK_SIDE = 8  # rows and columns of which a rank is taken
 # Times the noise: where the largest singular value is above it, none that matters is hidden.
 CLEAN_SPECTRUM = 100.0
+
+# Points at which a target is a network that is known.
+
+FEW_UNITS, FEW_OUTPUTS = 4, 2  # that are looked at; all others are 0
+DRAWN_BIASES = (0.3, 1.1)  # their sizes: gates neither idle nor closed, and no two units alike
+DRAWN_RECURRENT = 0.6  # standard deviation: what comes back through them is as large as all else
+# Of the largest derivative: where an error bar is wider, wrong readings would fit too.
+VAGUE_PREDICTION = 1e-3
+# Steps whose δ is found from one length alone: beyond, states at different steps are too alike.
+MOST_UNKNOWN_STEPS = 3
+# Times the precision of the derivatives: two gradients this close are one.
+PREDICTED_WITHIN = 100.0
+FINEST_PREDICTION = 1e-7  # relative: closer than this no prediction is compared
+# Relative: the error of what was itself read off other looks, whose error bars are up to 1e-6.
+SECOND_HAND = 3e-6
+# Sums of a step's inputs that are tried, and how often the best of them is refined.
+SUMS_TRIED = tuple(0.05 + 0.1 * k for k in range(-60, 60))
+SUM_REFINED = 60
+LONGEST_READ = 12  # steps over which δ of the outputs is collected one step after the other
+
+MOST_CHOICES = 20  # of recurrent matrices among more that may be
+PASSES_OF_PAIRS = 1_500  # backward passes for two faults at once, after each by itself
+NEWTON_STEPS = 6  # for values in which the gradient is linear one by one, but not together
+TELLING_APART = 1e5  # condition number: beyond it, parts of a sum are too alike to be counted
+MOST_SAID = 4  # parts of a gradient that a sentence lists
 
 # The model of a target.
 

@@ -41,9 +41,10 @@ assert wrong.agrees("V", "d") and not any(map(wrong.agrees, ["W", "U", "b"]))
 
 The faults of this place are [dh_next_missing], [dc_next_missing], [dh_overwritten],
 [recurrent_untransposed], [wrong_matrix], [term_counted_twice], [direct_path_only],
-[direct_path_missing]. With `Target(layout=…)` the gradient is computed with each of them and
-compared. Two others are told apart without a layout: [truncated] agrees up to some T, and
-[only_last_step_kept] leaves tensors exact or of rank 1.
+[direct_path_missing], [truncated], [only_last_step_kept]. Where the target can be run at other
+lengths, the gradient is computed with each of them at points where the network is known, and
+compared; with `Target(layout=…)` at the given one too. The place is named where none of them
+predicts the gradient.
 
 ## What to change
 

@@ -48,6 +48,21 @@ for T in (2, 5):
     assert not any(map(wrong.agrees, ["W", "U", "b", "V"]))
 ```
 
+Where the output layer has a line of its own, after the loop, it is exact, and from T = 2 on the
+cell is wrong.
+
+```python
+class Below(Last):
+    def output_delta(self, outputs):
+        return Right.output_delta(self, outputs)
+
+    def see_backward(self, dseen):
+        return np.broadcast_to(dseen[-1], dseen.shape)
+
+
+assert Below(T=1).agrees() and Below().agrees("V", "d") and not Below().agrees("b")
+```
+
 ## What looks like it
 
 - [summed_over_steps] has α = T in every tensor, with cosine 1.
@@ -83,8 +98,12 @@ def mutations(model: Model) -> Iterator[Mutation]:
         slope: Array = model.loss.errors(run.y, model.data.targets)[1] * whole
         return slope / (2 * run.loss) if model.loss.root else slope
 
+    def below(dh: Array) -> Array:
+        return np.broadcast_to(dh.sum(axis=0), dh.shape)
+
     yield mutation("the last step's error", dy=repeated)
     yield mutation("each step's own error", dy=own)
+    yield mutation("the last step's error, below the output layer alone", dh_out=below)
 
 
 FAULT = Fault(

@@ -40,8 +40,10 @@ assert wrong.agrees("V", "d") and not any(map(wrong.agrees, ["W", "U", "b"]))
 
 ## What looks like it
 
-- Every other fault between steps fails at T = 2 already. With k = 1 this is [dh_next_missing], and
+- Most other faults between steps fail at T = 2 already. With k = 1 this is [dh_next_missing], and
   in an LSTM [dc_next_missing] too.
+- What is added to a buffer that is never cleared is right up to T = 2 as well; beyond, parts of the
+  gradient count twice, while a truncation counts them not at all.
 - Clipping inside the recursion also shows only at long T, but not from a fixed length on.
 
 ## What to change

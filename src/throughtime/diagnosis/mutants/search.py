@@ -534,10 +534,11 @@ def _found(model: Model, attempt: Attempt) -> list[FoundFault]:
     """The faults of an attempt; a factor beside a different loss is none of them."""
     names = {mutation.fault for mutation in attempt.mutations}
     after = [f for f in attempt.found if not (f.fault == "scaled" and "different_loss" in names)]
-    return [_said(model, mutation) for mutation in attempt.mutations] + after
+    return [as_found(model, mutation) for mutation in attempt.mutations] + after
 
 
-def _said(model: Model, mutation: Mutation) -> FoundFault:
+def as_found(model: Model, mutation: Mutation) -> FoundFault:
+    """A mutation that explains a gradient, as a fault with its facts."""
     facts = {"T": str(model.steps)}
     if mutation.where:
         facts["where"] = mutation.where

@@ -131,8 +131,8 @@ def _another_forward_pass(network: SimpleNetwork, longest: int) -> Prediction | 
     cell = type(network.reading.kind.cell).__name__
     said = (
         f"Without inputs the loss is that of {ARTICLE[cell]} {cell} up to T = {longest}, and not "
-        f"at T = {longest + 1}, where the gradient is wrong: the forward pass itself does something "
-        "else there, as it does with a buffer that is added to and never cleared."
+        f"at T = {longest + 1}, where the gradient is wrong: the forward pass itself does "
+        "something else there, as it does with a buffer that is added to and never cleared."
     )
     return Prediction(said=(said,))
 

@@ -332,3 +332,20 @@ def test_right_code_is_wrong_nowhere():
     told = predicted(study_of(from_zero(LSTM(5), 5)), 1)
     assert not told.wrong
     assert not told.found
+
+
+class AddedUp(LSTM):
+    """The forward pass adds every step's recurrent product to those before; backward does not."""
+
+    def step(self, x):
+        total = sum(self.h)
+        before, self.h[-1] = self.h[-1], total
+        super().step(x)
+        self.h[-2] = before
+        self.tape[-1]["h_before"] = before
+
+
+def test_a_forward_pass_that_accumulates_is_no_truncation():
+    cause = first_cause(from_zero(AddedUp(6)))
+    assert (cause.fault, cause.alternatives) == ("between_steps", ())
+    assert "that of an LSTM up to T = 2, and not at T = 3" in cause.evidence[-1]

@@ -85,7 +85,7 @@ def _of_network(study: Study, network: SimpleNetwork, longest: int) -> Predictio
         if here is not None:
             seen[steps] = here
     if not seen:
-        return None
+        return _another_forward_pass(network, longest)
     wrong = {steps: one for steps, one in seen.items() if not _right(one)}
     if not wrong:
         return Prediction(wrong=False)
@@ -122,6 +122,19 @@ def _of_network(study: Study, network: SimpleNetwork, longest: int) -> Predictio
         )
     gate = quantity.gate if quantity is not None else ""
     return Prediction(gate=gate, said=(*sentences, *_counted(wrong)))
+
+
+def _another_forward_pass(network: SimpleNetwork, longest: int) -> Prediction | None:
+    """What can be said where the loss is that of a known cell up to the length that agrees only."""
+    if not network.has_any_loss(longest + 1) or network.at(longest) is None:
+        return None
+    cell = type(network.reading.kind.cell).__name__
+    said = (
+        f"Without inputs the loss is that of {ARTICLE[cell]} {cell} up to T = {longest}, and not "
+        f"at T = {longest + 1}, where the gradient is wrong: the forward pass itself does "
+        "something else there, as it does with a buffer that is added to and never cleared."
+    )
+    return Prediction(said=(said,))
 
 
 ARTICLE = {"RNN": "an", "LSTM": "an", "GRU": "a"}

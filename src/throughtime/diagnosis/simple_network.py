@@ -88,6 +88,14 @@ class SimpleNetwork:
                 return self._seen(observed, found, rows)
         return None
 
+    def has_any_loss(self, steps: int) -> bool:
+        """Whether nothing is assumed of the loss at a length, and it could be observed there."""
+        observed = self.look(steps) if 1 < steps <= MOST_UNKNOWN_STEPS else None
+        wires = self.reading.wires
+        if observed is None or wires.of_inputs or wires.head is None:
+            return False
+        return not self.reading.own(_rows(wires, observed)).vague
+
     def _signed(self, steps: int) -> list[Reading]:
         """The reading with the sum of the last step's inputs, of either sign.
 

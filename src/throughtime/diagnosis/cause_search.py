@@ -11,8 +11,9 @@ import numpy as np
 
 from throughtime.diagnosis.between_steps import by_steps
 from throughtime.diagnosis.clipping_and_decay import clipped_by_value, decayed, zeros
+from throughtime.diagnosis.common_factor import everywhere
 from throughtime.diagnosis.experiments import Study
-from throughtime.diagnosis.factors import everywhere, in_gates, in_tensors
+from throughtime.diagnosis.factors import in_gates, in_tensors
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.mutant_match import by_mutants
 from throughtime.diagnosis.observed import Candidate, Observed, observe
@@ -207,14 +208,18 @@ def as_causes(candidate: Candidate, before: float, after: float | None) -> Itera
     for name in candidate.faults:
         fault = FAULTS[name]
         statement, change = fault.said(candidate.facts)
+        beside = candidate.of_one.get(name, candidate.alternatives)
+        sure = candidate.confidence
+        if not fault.family:  # of equals none can be surer than its share
+            sure = min(sure, 1 / (1 + len(beside)))
         yield Cause(
             name,
             statement,
             change,
             candidate.where,
-            candidate.confidence,
+            sure,
             candidate.evidence,
-            candidate.alternatives,
+            beside,
             before,
             after,
             fault.page,

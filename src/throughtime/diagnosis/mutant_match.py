@@ -59,7 +59,7 @@ def _causes(match: Match, sizes: Mapping[str, str]) -> Iterator[Cause]:
             statement,
             change,
             one.where,
-            sure / (1 + 0.5 * len(beside)),
+            min(sure, 1 / (1 + len(beside))),
             (f"{match.evidence}.",),
             beside,
             match.before,

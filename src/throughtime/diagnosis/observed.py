@@ -270,6 +270,7 @@ class Candidate:
         alternatives: identifiers of faults that would look the same here.
         confidence: how far it can be believed if it explains everything, 0 … 1.
         undo: what undoes the fault at other lengths and other points, if that is known.
+        of_one: alternatives to one of several faults alone, by its identifier.
     """
 
     faults: tuple[str, ...]
@@ -280,6 +281,7 @@ class Candidate:
     alternatives: tuple[str, ...] = ()
     confidence: float = 0.95
     undo: Undo | None = None
+    of_one: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def fault(self) -> str:

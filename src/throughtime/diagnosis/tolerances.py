@@ -47,6 +47,9 @@ LEAST_STEEP_ENTRIES = 2  # one entry has a ratio whatever is wrong
 FACTOR_ERROR_BARS = 4.0
 FACTOR_ROUNDING = 1e-6  # … and this share of the factor itself
 RATIO_ROUNDING = 1e-9  # relative: what is closer is one factor, even where error bars are 0
+# A size as small as this is often equal to another one, or to 2: a number tells none of them from
+# the others. Larger ones are equal by chance alone.
+USUAL_SMALL_SIZE = 4
 ENTRIES_AT_OTHER_LENGTHS = 4  # of each tensor, the steepest, that tell a factor at another length
 # Relative: a gradient whose norm at another point is this close to its norm here is clipped to it.
 SAME_NORM = 1e-6

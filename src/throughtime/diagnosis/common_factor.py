@@ -112,6 +112,7 @@ def _with_one_sequence(study: Study, observed: Observed, names: Sequence[str]) -
         return None
     for undo in study.undone:
         there = there.with_gradient(undo(there))
+    there = there.with_slack(study.slack)
     ratio = over(there, names) if set(names) <= set(there.sampled) else None
     return ratio if ratio is not None and ratio.fits else None
 

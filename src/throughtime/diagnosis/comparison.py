@@ -102,6 +102,7 @@ def compare(
 class _OnPaper(Study):
     """A study without a target, on which no experiment can be made."""
 
+    evaluates = False
     roles = Roles()
     reduction = Reduction()
 

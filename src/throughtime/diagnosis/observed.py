@@ -64,6 +64,7 @@ class Observed:
         loss: its value there; NaN where it is not known.
         sizes: other sizes that are known, by their letters: "B", "O", …
         eps: the relative distance of neighbouring numbers in the gradient's precision.
+        slack: of each tensor's largest derivative: differences as small as that are left alone.
     """
 
     gradient: Mapping[str, Array]
@@ -73,6 +74,11 @@ class Observed:
     loss: float = np.nan
     sizes: Mapping[str, int] = field(default_factory=dict)
     eps: float = 2.0**-52
+    slack: float = 0.0
+
+    def with_slack(self, slack: float) -> Observed:
+        """The same, with differences as small as this share of a tensor's largest left alone."""
+        return replace(self, slack=slack)
 
     def beside(self, name: str, gradient: Mapping[str, Array] | None = None) -> Array:
         """The sampled entries of one tensor in a gradient, by default the one under test."""
@@ -93,7 +99,7 @@ class Observed:
             before, after = (np.linalg.norm(g[name]) for g in (self.gradient, gradient))
             grown = max(1.0, float(after / before)) if before else 1.0
         largest = float(np.abs(own.numerical).max(initial=0.0))
-        same = SAME_NUMBER_ULPS * self.eps * largest + SMALLEST_ERROR_BAR
+        same = (SAME_NUMBER_ULPS * self.eps + self.slack) * largest + SMALLEST_ERROR_BAR
         return np.asarray(own.errors + grown * own.rounding + same)
 
     def wrong(self, gradient: Mapping[str, Array] | None = None) -> tuple[str, ...]:

@@ -160,7 +160,7 @@ class CauseSearch:
         if not self.study.slack or not observed.with_slack(0.0).wrong():
             return
         if observed.wrong():  # by what cannot be undone, so that nothing smaller can be seen
-            self.notes.append(left_alone(observed))
+            self.notes += [left_alone(observed)] if left_alone(observed) else []
             return
         self.study.leave_nothing_alone()
         self._explain(observed.with_slack(0.0), before)

@@ -446,8 +446,8 @@ class Reduction:
         """B, if the loss sums over sequences; None where nothing shows it."""
         if not steps or not np.isfinite(self.total):
             return None
-        for count in (self.total / steps, self.total):
-            if count > 1.5 and abs(count - round(count)) < WHOLE_NUMBER and round(count) != steps:
+        for count, other in ((self.total / steps, 0), (self.total, steps)):  # T, B a mean: total T
+            if count > 1.5 and abs(count - round(count)) < WHOLE_NUMBER and round(count) != other:
                 return round(count)
         return None
 

@@ -145,16 +145,28 @@ def name_factor(ratio: Ratio, known: KnownSizes) -> NamedFactor:
         beside = [name for m in others for name in m.faults]
         if unknown and unknown[0].small:
             beside += [own.fault for own in unknown]
-        alternatives = tuple(name for name in dict.fromkeys(beside) if name not in first.faults)
+        names = tuple(dict.fromkeys([*first.faults, *beside]))
         evidence += [f"{ratio} = {first.words}.", *known.said]
-        evidence += _what_would_tell((first.faults[0], *alternatives), known)
-        return NamedFactor(first.faults, facts, tuple(evidence), alternatives, power)
+        evidence += _what_would_tell(names, known)
+        if names[0] == "averaged_over_outputs" and not known.square:
+            names = _batch_first(names)
+            facts.setdefault("B", str(round(ratio.value)))
+        return NamedFactor(names[:1], facts, tuple(evidence), names[1:], power)
     if unknown:
         beside = [own.fault for own in unknown]
         evidence += _what_would_tell(tuple(beside), known)
         evidence.append(f"{ratio} = {_read_as(unknown)}")
+        if beside == ["summed_over_batch"] and _is_mean(known):
+            facts |= {"B": str(unknown[0].size)}
+            evidence += known.said
+            return NamedFactor(tuple(beside), facts, tuple(evidence), ("scaled",), power)
         return NamedFactor(("scaled",), facts, tuple(evidence), tuple(beside), power)
     return _product(ratio, known, single, facts, evidence, power)
+
+
+def _batch_first(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Equal names, of which a mean over sequences is the usual one where it is among them."""
+    return tuple(sorted(names, key=lambda name: name != "summed_over_batch"))
 
 
 def _product(
@@ -175,11 +187,18 @@ def _product(
     fitting = [m for m in pairs if m.fits(ratio, known)]
     if fitting:
         first, *others = fitting
-        beside = [name for m in others for name in m.faults if name not in first.faults]
+        of_one = {
+            own: tuple(
+                name
+                for m in others
+                if own not in m.faults
+                for name in m.faults
+                if name not in first.faults
+            )
+            for own in first.faults
+        }
         evidence += [f"{ratio} = {first.words}.", *known.said]
-        return NamedFactor(
-            first.faults, facts, tuple(evidence), tuple(dict.fromkeys(beside)), power
-        )
+        return NamedFactor(first.faults, facts, tuple(evidence), (), power, of_one)
     for one in single:
         if not (one.power or one.root) or (one.power and power != one.power):
             continue
@@ -265,10 +284,18 @@ def _denied(fault: str, known: KnownSizes, sequences: int | None) -> bool:
         return False
     if fault == "summed_over_batch":
         return not _among(total, (T, 1, T / outputs, 1 / outputs))
+    if fault == "averaged_over_outputs" and outputs > 1 and not known.square:
+        weights = (T * (sequences or 1), T, sequences or 1, 1)
+        return not _among(total, tuple(one / outputs for one in weights)) and _is_mean(known)
     if fault == "summed_over_steps" and T > 1:
         sums = (T, T / outputs) if sequences is None else (T * sequences, T)
         return _among(total, sums) and not _among(total, (1, sequences or 1))
     return False
+
+
+def _is_mean(known: KnownSizes) -> bool:
+    """Whether the weights of the loss's terms are those of a mean over the sequences."""
+    return bool(known.steps) and _among(known.total, (float(known.steps or 1), 1.0))
 
 
 def _among(total: float, values: tuple[float, ...]) -> bool:

@@ -37,20 +37,21 @@ def faint_part(observed: Observed, study: Study) -> float:
         return 0.0
     output = study.roles.output
     faint = max((off[name] for name in output), default=0.0)
-    if set(output) & set(wrong) and faint < FAINT * largest:
+    if output and set(output) <= set(wrong) and faint < FAINT * largest:
         return COVERED * faint
     return 0.0
 
 
 def left_alone(observed: Observed) -> str:
-    """A sentence on a faint difference that was left alone."""
+    """A sentence on tensors in which a faint difference was left alone; "" where there is none."""
     exact = observed.with_slack(0.0)
-    names = exact.wrong()
-    size = max((_off(observed, name, 1.0) for name in names), default=0.0)
+    names = [name for name in exact.wrong() if name not in observed.wrong()]
+    if not names:
+        return ""
+    size = max(_off(observed, name, 1.0) for name in names)
     return (
-        f"A difference of some {size:.0e} of the largest entries of {', '.join(names)} was left "
-        "alone: look for an ε in a logarithm, or for a loss that is computed in another way than "
-        "its gradient."
+        f"Beside that, {', '.join(names)} differ by {size:.1g} of their largest entries: look for "
+        "an ε in a logarithm, or for a loss that is computed in another way than its gradient."
     )
 
 

@@ -57,7 +57,6 @@ INSIDE = (
     "wrapped_initial_state",
     "states_off_by_one",
     "update_gate_term_missing",
-    "dropout_mask_redrawn",
 )
 
 

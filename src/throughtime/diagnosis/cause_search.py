@@ -17,7 +17,7 @@ from throughtime.diagnosis.factors import in_gates, in_tensors
 from throughtime.diagnosis.faint_part import faint_part, left_alone
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.mutant_match import by_mutants
-from throughtime.diagnosis.observed import Candidate, Observed, observe
+from throughtime.diagnosis.observed import Candidate, Gradient, Observed, observe
 from throughtime.diagnosis.rearranged import copied, permuted, transposed
 from throughtime.diagnosis.refutation import Refutation, draws_no_mask
 from throughtime.diagnosis.tolerances import (
@@ -180,8 +180,8 @@ class CauseSearch:
                 assert best.undone is not None
                 after = self.study.witnessed(observed.with_gradient(best.undone))
                 causes = as_causes(best, before, after.discrepancy())
-                lowered = 1 - after.discrepancy() / max(observed.discrepancy(), SMALLEST_ERROR_BAR)
-                (small if lowered < SMALL_PART else self.causes).extend(causes)
+                slight = _explained(observed, best.undone) < SMALL_PART
+                (small if slight else self.causes).extend(causes)
                 if best.undo is not None:
                     self.study.undo(best.undo)
                 observed = after
@@ -213,25 +213,37 @@ class CauseSearch:
 
 
 def _best(observed: Observed, study: Study, refutation: Refutation) -> Candidate | None:
-    """The candidate that explains the largest part of d and spoils no tensor.
+    """The candidate that explains the largest part of the difference and spoils no tensor.
 
     It corrects at least one tensor. Of equals that one is best which corrects more tensors, then
     the more confident one.
     """
-    wrong, before = set(observed.wrong()), observed.discrepancy()
+    wrong = set(observed.wrong())
     best, most = None, (0.0, 0, 0.0)
     for found in _candidates(observed, study):
         candidate = refutation.left_of(found, observed)
         if candidate is None or candidate.undone is None:
             continue
         left = set(observed.wrong(candidate.undone))
-        lowered = 1 - observed.discrepancy(candidate.undone) / max(before, SMALLEST_ERROR_BAR)
-        if not left < wrong or lowered <= 0:
+        explained = _explained(observed, candidate.undone)
+        if not left < wrong or explained <= 0:
             continue
-        key = (round(lowered, 2), len(wrong) - len(left), candidate.confidence)
+        key = (round(explained, 2), len(wrong) - len(left), candidate.confidence)
         if key > most:
             best, most = candidate, key
     return best
+
+
+def _explained(observed: Observed, undone: Gradient) -> float:
+    """The share of the difference, or of d, that is gone with a fault undone.
+
+    Where a factor hides a larger fault, d falls though the difference itself does not; where a
+    small part is undone, d may rise since the gradient's own size changes.
+    """
+    before = observed.distance(), observed.discrepancy()
+    after = observed.distance(undone), observed.discrepancy(undone)
+    parts = zip(before, after, strict=True)
+    return max(1 - left / max(all_, SMALLEST_ERROR_BAR) for all_, left in parts)
 
 
 def _candidates(observed: Observed, study: Study) -> Iterator[Candidate]:

@@ -147,13 +147,23 @@ class Observed:
             sampled[name] = replace(first, numerical=numerical, errors=errors)
         return replace(self, sampled=sampled)
 
+    def distance(self, gradient: Mapping[str, Array] | None = None) -> float:
+        """‖g − n‖ over the sampled entries whose derivative was measured."""
+        g, n = self._measured(gradient)
+        return float(np.linalg.norm(g - n))
+
     def discrepancy(self, gradient: Mapping[str, Array] | None = None) -> float:
         """‖g − n‖ / (‖g‖ + ‖n‖) over the sampled entries whose derivative was measured."""
+        g, n = self._measured(gradient)
+        below = float(np.linalg.norm(g) + np.linalg.norm(n))
+        return float(np.linalg.norm(g - n)) / below if below else 0.0
+
+    def _measured(self, gradient: Mapping[str, Array] | None) -> tuple[Array, Array]:
+        """The entries whose derivative was measured: of a gradient, and numerical."""
         told = np.concatenate([np.isfinite(own.errors) for own in self.sampled.values()])
         g = np.concatenate([self.beside(name, gradient) for name in self.sampled])[told]
         n = np.concatenate([own.numerical for own in self.sampled.values()])[told]
-        below = float(np.linalg.norm(g) + np.linalg.norm(n))
-        return float(np.linalg.norm(g - n)) / below if below else 0.0
+        return g, n
 
     @property
     def complete(self) -> bool:

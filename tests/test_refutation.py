@@ -132,6 +132,15 @@ def test_a_loss_that_sums_over_the_sequences_is_no_mean_of_them():
     assert (found.faults, found.alternatives) == (("factor_two",), ())
 
 
+def test_a_mean_over_the_vocabulary_shows_in_the_weights_of_the_loss():
+    known = KnownSizes(14, None, 4, "classes", total=14 / 4)
+    found = name_factor(Ratio(4.0, EXACT, True, 9), known)
+    assert (found.faults, found.alternatives) == (("averaged_over_outputs",), ())
+    known = KnownSizes(14, None, 4, "classes", total=14.0)
+    found = name_factor(Ratio(4.0, EXACT, True, 9), known)
+    assert (found.faults, found.alternatives) == (("summed_over_batch",), ("scaled",))
+
+
 @pytest.mark.parametrize(
     ("total", "steps", "sequences"),
     [(16.0, 4, 4), (12.0, 4, 3), (3.0, 4, 3), (4.0, 4, None), (1.0, 4, None)],
@@ -340,3 +349,14 @@ def test_numbers_alone_do_not_ask_for_what_they_cannot_have():
     notes = " ".join(tt.compare(g, n).notes)
     assert "tt.check" in notes
     assert "at_length=" not in notes
+
+
+def test_with_a_layout_the_loss_itself_refutes_readings_of_a_factor():
+    """At T = B = 2: of the loss, a sum, it would be untrue that it is a mean over anything."""
+
+    class Twice(RNN):
+        def output_delta(self, outputs):
+            return 2 * super().output_delta(outputs)
+
+    (cause,) = checked(Twice, 2, B=2, layout=True).causes
+    assert (cause.fault, cause.alternatives) == ("factor_two", ())

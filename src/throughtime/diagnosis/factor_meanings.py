@@ -283,7 +283,7 @@ def _denied(fault: str, known: KnownSizes, sequences: int | None) -> bool:
     if not T or not np.isfinite(total):
         return False
     if fault == "summed_over_batch":
-        return not _among(total, (T, 1, T / outputs, 1 / outputs))
+        return not _among(total, (T, 1))
     if fault == "averaged_over_outputs" and outputs > 1 and not known.square:
         weights = (T * (sequences or 1), T, sequences or 1, 1)
         return not _among(total, tuple(one / outputs for one in weights)) and _is_mean(known)

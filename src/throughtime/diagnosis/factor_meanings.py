@@ -287,9 +287,8 @@ def _denied(fault: str, known: KnownSizes, sequences: int | None) -> bool:
     if fault == "averaged_over_outputs" and outputs > 1 and not known.square:
         weights = (T * (sequences or 1), T, sequences or 1, 1)
         return not _among(total, tuple(one / outputs for one in weights)) and _is_mean(known)
-    if fault == "summed_over_steps" and T > 1:
-        sums = (T, T / outputs) if sequences is None else (T * sequences, T)
-        return _among(total, sums) and not _among(total, (1, sequences or 1))
+    if fault == "summed_over_steps" and T > 1 and sequences is not None:
+        return _among(total, (T * sequences, T)) and not _among(total, (1, sequences))
     return False
 
 

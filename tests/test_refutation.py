@@ -153,7 +153,7 @@ def test_terms_of_every_step_and_sequence_tell_how_many_there_are():
     target = target_of(MeanOfBatch, B=3)
     terms = replace(target, loss=lambda: np.full((5, 3), target.loss() / 15))
     (cause,) = tt.check(replace(terms, at_length=None), progress=False).causes
-    assert cause.fault == "summed_over_batch"
+    assert (cause.fault, cause.alternatives) == ("summed_over_batch", ())
 
 
 def test_of_equals_none_is_surer_than_its_share():

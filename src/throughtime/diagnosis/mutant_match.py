@@ -52,7 +52,8 @@ def by_mutants(study: Study) -> MutantsFound:
     best = matches[0]
     if best.unexplained:
         names = ", ".join(best.unexplained)
-        notes.append(f"Beside that, why {names} differ is unknown: nothing that was tried explains it.")
+        rest = f"Beside that, why {names} differ is unknown"
+        notes.append(f"{rest}: nothing that was tried explains it.")
     causes = list(_causes(best, _sizes(known.model)))
     return MutantsFound(causes, notes, not best.unexplained, known.model)
 

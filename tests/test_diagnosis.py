@@ -13,7 +13,8 @@ from throughtime.diagnosis import FAULTS, between_steps, single_step
 from throughtime.diagnosis.cause_search import CauseSearch
 from throughtime.diagnosis.example_networks import GRU
 from throughtime.diagnosis.experiments import Study, reduction_of
-from throughtime.diagnosis.factors import KnownSizes, Ratio, in_gates, name_factor, number, ratio_of
+from throughtime.diagnosis.factor_meanings import KnownSizes, name_factor
+from throughtime.diagnosis.factors import Ratio, in_gates, number, ratio_of
 from throughtime.diagnosis.observed import Observed, Sampled, spread
 from throughtime.gradcheck.budget import Budget, Spent
 

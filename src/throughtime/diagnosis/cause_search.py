@@ -11,18 +11,24 @@ import numpy as np
 
 from throughtime.diagnosis.between_steps import by_steps
 from throughtime.diagnosis.clipping_and_decay import clipped_by_value, decayed, zeros
+from throughtime.diagnosis.common_factor import everywhere
 from throughtime.diagnosis.experiments import Study
-from throughtime.diagnosis.factors import everywhere, in_gates, in_tensors
+from throughtime.diagnosis.factors import in_gates, in_tensors
+from throughtime.diagnosis.faint_part import faint_part, left_alone
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.mutant_match import by_mutants
-from throughtime.diagnosis.observed import Candidate, Observed, observe
+from throughtime.diagnosis.observed import Candidate, Gradient, Observed, observe
 from throughtime.diagnosis.rearranged import copied, permuted, transposed
+from throughtime.diagnosis.refutation import Refutation, draws_no_mask
 from throughtime.diagnosis.tolerances import (
     ENTRIES_OF_A_LOOK,
     MOST_FAULTS,
     RARE_IN_A_SAMPLE,
     SCALED_LOSS,
+    SMALL_PART,
+    SMALLEST_ERROR_BAR,
 )
+from throughtime.diagnosis.what_would_tell import place_alone, unknown
 from throughtime.gradcheck import (
     AS_GIVEN,
     CHARACTERISTIC,
@@ -135,58 +141,109 @@ class CauseSearch:
         self.study = study
         self.causes: list[Cause] = []
         self.notes: list[str] = []
+        self.refutation = Refutation(study, maskless=draws_no_mask(study.target.layout))
 
     def run(self, observed: Observed | None = None) -> None:
         """Starts from an observation; by default from one made at the parameters as they stand."""
         if observed is None:
-            self.causes, self.notes, whole = by_mutants(self.study)
-            if whole or self.causes:
+            found = by_mutants(self.study)
+            self.causes, self.notes, self.refutation.model = found.causes, found.notes, found.model
+            if found.whole or self.causes:
                 return
             self.study.budget.announce("diagnosis", "evaluation")
             observed = self.study.look()
         if observed is None:
             return
         before = observed.discrepancy()
-        for _ in range(MOST_FAULTS):
-            if not observed.wrong():
-                return
-            best = _best(observed, self.study)
-            if best is None or best.undone is None:
-                self._left(observed, before)
-                return
-            best = scaled_down(best, self.study)
-            assert best.undone is not None
-            after = self.study.witnessed(observed.with_gradient(best.undone))
-            self.causes += as_causes(best, before, after.discrepancy())
-            if best.undo is not None:
-                self.study.undo(best.undo)
-            observed = after
+        self.study.slack = faint_part(observed, self.study)
+        observed = self._explain(observed.with_slack(self.study.slack), before)
+        if not self.study.slack or not observed.with_slack(0.0).wrong():
+            return
+        if observed.wrong():  # by what cannot be undone, so that nothing smaller can be seen
+            self.notes += [left_alone(observed)] if left_alone(observed) else []
+            return
+        self.study.leave_nothing_alone()
+        self._explain(observed.with_slack(0.0), before)
+
+    def _explain(self, observed: Observed, before: float) -> Observed:
+        """Undoes one fault after the other; returns what is left with all of them undone."""
+        small: list[Cause] = []  # causes that leave d nearly as it is come after all others
+        try:
+            for _ in range(MOST_FAULTS):
+                if not observed.wrong():
+                    break
+                best = _best(observed, self.study, self.refutation)
+                if best is None or best.undone is None:
+                    self._left(observed, before)
+                    break
+                best = scaled_down(best, self.study)
+                assert best.undone is not None
+                after = self.study.witnessed(observed.with_gradient(best.undone))
+                causes = as_causes(best, before, after.discrepancy())
+                slight = _explained(observed, best.undone) < SMALL_PART
+                (small if slight else self.causes).extend(causes)
+                if best.undo is not None:
+                    self.study.undo(best.undo)
+                observed = after
+        finally:
+            self.causes += small
+        return observed
 
     def _left(self, observed: Observed, before: float) -> None:
         """Explains what no candidate undoes: experiments locate it, or it stays unknown."""
-        last = next(by_variants(observed, self.study), None) or by_steps(observed, self.study)
-        if last is not None:
-            self.causes += as_causes(last, before, None)
-        else:
-            rest = "Beside that, why" if self.causes else "Why"
-            names = ", ".join(observed.wrong())
-            differ = "differ" if len(observed.wrong()) > 1 else "differs"
-            self.notes.append(f"{rest} {names} {differ} is unknown: no known fault explains it.")
+        last = self._by_experiment(observed)
+        modelled = self.refutation.model is not None
+        if last is None:
+            beside = bool(self.causes)
+            self.notes += unknown(observed.wrong(), self.study, beside=beside, modelled=modelled)
+            return
+        self.causes += as_causes(last, before, None)
+        if FAULTS[last.fault].family:
+            self.notes += place_alone(self.study, modelled=modelled)
+
+    def _by_experiment(self, observed: Observed) -> Candidate | None:
+        """What variants of the target or its lengths tell, without what is refuted."""
+        varied = next(by_variants(observed, self.study), None)
+        if varied is not None:
+            return varied
+        if "without_dropout" in self.study.target.variants:
+            self.refutation.maskless = True  # without a mask it is wrong too
+        found = by_steps(observed, self.study)
+        return None if found is None else self.refutation.left_of(found, observed)
 
 
-def _best(observed: Observed, study: Study) -> Candidate | None:
-    """The candidate that corrects most tensors and spoils none; of equals, the more confident."""
+def _best(observed: Observed, study: Study, refutation: Refutation) -> Candidate | None:
+    """The candidate that explains the largest part of the difference and spoils no tensor.
+
+    It corrects at least one tensor. Of equals that one is best which corrects more tensors, then
+    the more confident one.
+    """
     wrong = set(observed.wrong())
-    best, most = None, (0, 0.0)
-    for candidate in _candidates(observed, study):
-        assert candidate.undone is not None
-        left = set(observed.wrong(candidate.undone))
-        mended = len(wrong) - len(left)
-        if not left <= wrong or not mended:
+    best, most = None, (0.0, 0, 0.0)
+    for found in _candidates(observed, study):
+        candidate = refutation.left_of(found, observed)
+        if candidate is None or candidate.undone is None:
             continue
-        if (mended, candidate.confidence) > most:
-            best, most = candidate, (mended, candidate.confidence)
+        left = set(observed.wrong(candidate.undone))
+        explained = _explained(observed, candidate.undone)
+        if not left < wrong or explained <= 0:
+            continue
+        key = (round(explained, 2), len(wrong) - len(left), candidate.confidence)
+        if key > most:
+            best, most = candidate, key
     return best
+
+
+def _explained(observed: Observed, undone: Gradient) -> float:
+    """The share of the difference, or of d, that is gone with a fault undone.
+
+    Where a factor hides a larger fault, d falls though the difference itself does not; where a
+    small part is undone, d may rise since the gradient's own size changes.
+    """
+    before = observed.distance(), observed.discrepancy()
+    after = observed.distance(undone), observed.discrepancy(undone)
+    parts = zip(before, after, strict=True)
+    return max(1 - left / max(all_, SMALLEST_ERROR_BAR) for all_, left in parts)
 
 
 def _candidates(observed: Observed, study: Study) -> Iterator[Candidate]:
@@ -207,14 +264,18 @@ def as_causes(candidate: Candidate, before: float, after: float | None) -> Itera
     for name in candidate.faults:
         fault = FAULTS[name]
         statement, change = fault.said(candidate.facts)
+        beside = candidate.of_one.get(name, candidate.alternatives)
+        sure = candidate.confidence
+        if not fault.family:  # of equals none can be surer than its share
+            sure = min(sure, 1 / (1 + len(beside)))
         yield Cause(
             name,
             statement,
             change,
             candidate.where,
-            candidate.confidence,
+            sure,
             candidate.evidence,
-            candidate.alternatives,
+            beside,
             before,
             after,
             fault.page,
@@ -281,4 +342,4 @@ def seen(study: Study, name: str, *arguments: Any) -> Observed | None:
     for undo in study.undone:
         if set(found.gradient) == set(study.values):
             found = found.with_gradient(undo(found))
-    return found
+    return found.with_slack(study.slack)

@@ -291,6 +291,7 @@ def _scattered_about_1(apart: float) -> str:
 class _OnPaper(Study):
     """A study without a target, on which no experiment can be made."""
 
+    evaluates = False
     roles = Roles()
     reduction = Reduction()
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class Study:
         seen: what was observed at other lengths, by T.
         price: how many evaluations an entry took in the last look.
         undone: what undoes the faults found so far in an observation, in their order.
+        slack: of each tensor's largest derivative: differences as small as that are left alone.
     """
 
     target: Target
@@ -57,6 +58,10 @@ class Study:
     seen: dict[int, Observed | None] = field(default_factory=dict)
     price: float = FIRST_PRICE_OF_AN_ENTRY
     undone: list[Undo] = field(default_factory=list)
+    slack: float = 0.0
+
+    evaluates: ClassVar[bool] = True
+    """Whether there is anything to evaluate."""
 
     @property
     def most(self) -> int:
@@ -121,7 +126,7 @@ class Study:
         self.price = max((self.budget.used - before) / max(entries, 1), 1.0)
         for undo in self.undone:
             found = found.with_gradient(undo(found))
-        return found
+        return found.with_slack(self.slack)
 
     def loss(self, values: Values, steps: int | None = None) -> float:
         """The loss with other parameters; NaN where it cannot be evaluated."""
@@ -158,6 +163,13 @@ class Study:
         doubtful = observed.doubtful()
         again = self.look(places=doubtful, again=True) if doubtful else None
         return observed if again is None else observed.with_second(again)
+
+    def leave_nothing_alone(self) -> None:
+        """Lets every difference count again, however small."""
+        self.slack = 0.0
+        self.seen = {
+            T: None if one is None else one.with_slack(0.0) for T, one in self.seen.items()
+        }
 
     def undo(self, how: Undo) -> None:
         """Undoes a fault in every observation from now on, and in those made before."""
@@ -462,8 +474,8 @@ class Reduction:
         """B, if the loss sums over sequences; None where nothing shows it."""
         if not steps or not np.isfinite(self.total):
             return None
-        for count in (self.total / steps, self.total):
-            if count > 1.5 and abs(count - round(count)) < WHOLE_NUMBER and round(count) != steps:
+        for count, other in ((self.total / steps, 0), (self.total, steps)):  # T, B a mean: total T
+            if count > 1.5 and abs(count - round(count)) < WHOLE_NUMBER and round(count) != other:
                 return round(count)
         return None
 

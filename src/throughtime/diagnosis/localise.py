@@ -57,7 +57,6 @@ INSIDE = (
     "wrapped_initial_state",
     "states_off_by_one",
     "update_gate_term_missing",
-    "dropout_mask_redrawn",
 )
 
 
@@ -166,7 +165,7 @@ def _at_one(one: Observed, study: Study, kind: str) -> Said | None:
         said = f"{bias} agrees and {head} does not: what {head} meets differs between the passes."
         if _other_units(one, head):
             words = (
-                f"Entries of {head} have a gradient where the loss does not react, or none where "
+                f"Entries of {head} have a gradient where the loss does not react, and none where "
                 "it does."
             )
             return "dropout_mask_redrawn", [said, words], 0.85
@@ -199,7 +198,7 @@ def _other_units(one: Observed, head: str) -> bool:
     own = one.sampled[head]
     g, bars = one.beside(head), one.bars(head)
     silent = np.abs(own.numerical) <= bars
-    return bool((silent & (np.abs(g) > STEEP_ENTRY * bars)).any() or (~silent & (g == 0)).any())
+    return bool((silent & (np.abs(g) > STEEP_ENTRY * bars)).any() and (~silent & (g == 0)).any())
 
 
 def _every_step(observed: Observed, bias: str) -> Said | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.faults import FAULTS
@@ -20,23 +20,38 @@ from throughtime.diagnosis.tolerances import (
 from throughtime.gradcheck import Cause
 
 
-def by_mutants(study: Study) -> tuple[list[Cause], list[str], bool]:
-    """Causes, notes, and whether the causes explain everything; nothing without a layout.
+@dataclass(frozen=True)
+class MutantsFound:
+    """What mutants tell.
+
+    Attributes:
+        causes: what explains the gradient, or a part of it.
+        notes: on the layout, and on what is left unexplained.
+        whole: whether the causes explain everything.
+        model: the network behind the target; None without a layout that is believed.
+    """
+
+    causes: list[Cause] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    whole: bool = False
+    model: Model | None = None
+
+
+def by_mutants(study: Study) -> MutantsFound:
+    """What mutants tell of the gradient; nothing without a layout.
 
     A target that has no layout is given the one that its losses alone tell, if any does.
     """
     if study.target.layout is None:
         with_layout(study)
     if study.target.layout is None:
-        return [], [], False
+        return MutantsFound()
     with standing(study.target.parameters, study.values):
         known = model_from_target(study.target)
     notes = list(known.notes)
-    if known.model is None:
-        return [], notes, False
-    found = study.gradient(study.values)
-    if found is None:
-        return [], notes, False
+    found = None if known.model is None else study.gradient(study.values)
+    if known.model is None or found is None:
+        return MutantsFound(notes=notes, model=known.model)
     kept = {name: g.astype(study.target.parameters[name].dtype) for name, g in found.items()}
     # Where no mutant is found, experiments need the other half of the budget.
     budget = study.budget.part(passes(known.model), share=0.5)
@@ -50,12 +65,14 @@ def by_mutants(study: Study) -> tuple[list[Cause], list[str], bool]:
             matches = whole if whole and not whole[0].unexplained else matches
     if not matches:
         notes.append("The layout has your loss; no mutant of it has your gradient.")
-        return [], notes, False
+        return MutantsFound(notes=notes, model=known.model)
     best = matches[0]
     if best.unexplained:
         names = ", ".join(best.unexplained)
-        notes.append(f"Beside that, why {names} differ is unknown: no known fault explains it.")
-    return list(_causes(best, _sizes(known.model))), notes, not best.unexplained
+        rest = f"Beside that, why {names} differ is unknown"
+        notes.append(f"{rest}: nothing that was tried explains it.")
+    causes = list(_causes(best, _sizes(known.model)))
+    return MutantsFound(causes, notes, not best.unexplained, known.model)
 
 
 def _derived(model: Model) -> Iterator[Model]:
@@ -84,7 +101,7 @@ def _causes(match: Match, sizes: Mapping[str, str]) -> Iterator[Cause]:
             statement,
             change,
             one.where,
-            sure / (1 + 0.5 * len(beside)),
+            min(sure, 1 / (1 + len(beside))),
             (f"{match.evidence}.",),
             beside,
             match.before,

@@ -64,6 +64,7 @@ class Observed:
         loss: its value there; NaN where it is not known.
         sizes: other sizes that are known, by their letters: "B", "O", …
         eps: the relative distance of neighbouring numbers in the gradient's precision.
+        slack: of each tensor's largest derivative: differences as small as that are left alone.
     """
 
     gradient: Mapping[str, Array]
@@ -73,6 +74,11 @@ class Observed:
     loss: float = np.nan
     sizes: Mapping[str, int] = field(default_factory=dict)
     eps: float = 2.0**-52
+    slack: float = 0.0
+
+    def with_slack(self, slack: float) -> Observed:
+        """The same, with differences as small as this share of a tensor's largest left alone."""
+        return replace(self, slack=slack)
 
     def beside(self, name: str, gradient: Mapping[str, Array] | None = None) -> Array:
         """The sampled entries of one tensor in a gradient, by default the one under test."""
@@ -93,7 +99,7 @@ class Observed:
             before, after = (np.linalg.norm(g[name]) for g in (self.gradient, gradient))
             grown = max(1.0, float(after / before)) if before else 1.0
         largest = float(np.abs(own.numerical).max(initial=0.0))
-        same = SAME_NUMBER_ULPS * self.eps * largest + SMALLEST_ERROR_BAR
+        same = (SAME_NUMBER_ULPS * self.eps + self.slack) * largest + SMALLEST_ERROR_BAR
         return np.asarray(own.errors + grown * own.rounding + same)
 
     def wrong(self, gradient: Mapping[str, Array] | None = None) -> tuple[str, ...]:
@@ -141,13 +147,23 @@ class Observed:
             sampled[name] = replace(first, numerical=numerical, errors=errors)
         return replace(self, sampled=sampled)
 
+    def distance(self, gradient: Mapping[str, Array] | None = None) -> float:
+        """‖g − n‖ over the sampled entries whose derivative was measured."""
+        g, n = self._measured(gradient)
+        return float(np.linalg.norm(g - n))
+
     def discrepancy(self, gradient: Mapping[str, Array] | None = None) -> float:
         """‖g − n‖ / (‖g‖ + ‖n‖) over the sampled entries whose derivative was measured."""
+        g, n = self._measured(gradient)
+        below = float(np.linalg.norm(g) + np.linalg.norm(n))
+        return float(np.linalg.norm(g - n)) / below if below else 0.0
+
+    def _measured(self, gradient: Mapping[str, Array] | None) -> tuple[Array, Array]:
+        """The entries whose derivative was measured: of a gradient, and numerical."""
         told = np.concatenate([np.isfinite(own.errors) for own in self.sampled.values()])
         g = np.concatenate([self.beside(name, gradient) for name in self.sampled])[told]
         n = np.concatenate([own.numerical for own in self.sampled.values()])[told]
-        below = float(np.linalg.norm(g) + np.linalg.norm(n))
-        return float(np.linalg.norm(g - n)) / below if below else 0.0
+        return g, n
 
     @property
     def complete(self) -> bool:
@@ -270,6 +286,7 @@ class Candidate:
         alternatives: identifiers of faults that would look the same here.
         confidence: how far it can be believed if it explains everything, 0 … 1.
         undo: what undoes the fault at other lengths and other points, if that is known.
+        of_one: alternatives to one of several faults alone, by its identifier.
     """
 
     faults: tuple[str, ...]
@@ -280,6 +297,7 @@ class Candidate:
     alternatives: tuple[str, ...] = ()
     confidence: float = 0.95
     undo: Undo | None = None
+    of_one: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def fault(self) -> str:

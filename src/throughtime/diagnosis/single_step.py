@@ -204,18 +204,21 @@ def wrong_slopes(points: SimplePoints) -> dict[str, list[str]]:
 
 
 def other_units(points: SimplePoints) -> str | None:
-    """A sentence where some units have a gradient but no derivative, or the other way round.
+    """A sentence where some units have a gradient but no derivative, and others the reverse.
 
     Where all pre-activations are alike, units differ by the output layer's weights and by what is
     dropped alone.
     """
     seen = points.biases(1, BETA) if points.useful else None
+    units = points.study.roles.units or 1
     for name, own in seen.sampled.items() if seen is not None else ():
         assert seen is not None
         g, bars = seen.beside(name), seen.bars(name)
         idle = np.abs(own.numerical) <= bars
         active, silent = idle & (np.abs(g) > STEEP_ENTRY * bars), ~idle & (g == 0)
-        if active.any() or silent.any():
+        # A whole gate may have no gradient for another reason; its units differ by a mask alone.
+        gates = [slice(k, k + units) for k in range(0, g.size, units)]
+        if any(active[gate].any() and silent[gate].any() for gate in gates):
             return (
                 f"At T = 1, with every pre-activation at β = {BETA}, {int(active.sum())} entries "
                 f"of {name} have a gradient where the loss does not react, and "

@@ -35,6 +35,12 @@ FINE_ERROR_BAR = 1e-6
 MOST_FAULTS = 6  # that are undone one after the other; the benchmark puts in three at most
 # Times as many entries as a look takes, for each wrong one: a sample will hardly hold one then.
 RARE_IN_A_SAMPLE = 10
+# Relative: a cause that lowers d by less is a small part, and stands behind what explains more.
+SMALL_PART = 0.01
+# Where the output layer is off by so small a share of what other tensors are, or what a common
+# factor leaves by so small a share of the factor's own effect, the larger part comes first …
+FAINT = 1e-2
+COVERED = 10.0  # … with error bars of so many times the smaller one
 SCALED_LOSS = 1e-3  # times the loss: the gradient no longer reaches a limit at which it is clipped
 CONFIDENCE_WHOLE = 0.99  # of a mutant whose gradient is the one under test, down to rounding
 CONFIDENCE_IN_PART = 0.7  # of one that explains a part of it
@@ -50,6 +56,9 @@ FACTOR_ROUNDING = 1e-6  # … and this share of the factor itself
 WIDEST_NAMED = 0.1
 ROUNDED = 1e-6  # relative: a factor with a wider error bar is not written as a whole number
 RATIO_ROUNDING = 1e-9  # relative: what is closer is one factor, even where error bars are 0
+# A size as small as this is often equal to another one, or to 2: a number tells none of them from
+# the others. Larger ones are equal by chance alone.
+USUAL_SMALL_SIZE = 4
 ENTRIES_AT_OTHER_LENGTHS = 4  # of each tensor, the steepest, that tell a factor at another length
 # Relative: a gradient whose norm at another point is this close to its norm here is clipped to it.
 SAME_NORM = 1e-6
@@ -194,6 +203,8 @@ HOPELESS_REST = 1e-6
 PARALLEL_BIASES = 1e-7  # how far the cosine of the angle of two parallel biases may be below 1
 CHANCE_ENTRIES = 8  # a partial explanation of no more entries than these may be one by chance
 EXTENDED_ATTEMPTS = 6  # the best partial ones, each of which is tried with one mutation more
+# Passes that try one fault alone, in addition to one for each of its mutations.
+PASSES_OF_A_REFUTATION = 50
 MOST_PASSES = 6_000  # backward passes of a small network, each a fraction of a millisecond
 LEAST_PASSES = 200  # of any network, in addition to one for each single mutation
 STEP_OVERHEAD = 3e4  # multiplications that take as long as all else that NumPy does in a step

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -72,6 +72,9 @@ class Target:
     layout: Any = field(default=None, kw_only=True)
 
     variants: Mapping[str, Callable[..., Target]] = field(default_factory=dict, kw_only=True)
+
+    length_hint: ClassVar[str] = "give `at_length=`"
+    """How other lengths are made possible, where they are not."""
 
     def __post_init__(self) -> None:
         for unknown in set(self.variants) - set(VARIANTS):

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -183,6 +183,10 @@ class ProgramTarget(Target):
     """
 
     program: Program = field(kw_only=True, repr=False)
+
+    length_hint: ClassVar[str] = (
+        "let a library export `tt_set_length`, and a program answer `set_length`"
+    )
 
     def close(self) -> None:
         """Ends the process.

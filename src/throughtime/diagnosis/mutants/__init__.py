@@ -4,7 +4,7 @@ from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.losses import detached
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.mutants.networks import NetworkLayout, TorchLayout
-from throughtime.diagnosis.mutants.search import Match, Mutant, explain, mutants, passes
+from throughtime.diagnosis.mutants.search import Match, Mutant, explain, mutants, mutants_of, passes
 
 __all__ = [
     "Layout",
@@ -16,5 +16,6 @@ __all__ = [
     "detached",
     "explain",
     "mutants",
+    "mutants_of",
     "passes",
 ]

@@ -195,6 +195,9 @@ def _factor(seen: TestedGradient, g: Array, p: Array) -> float | None:
     return factor
 
 
+CONTRADICTED = 0.1  # how likely a factor is that says of the loss what it does not do
+
+
 @dataclass(frozen=True)
 class Factor:
     """A known factor: the fault that gives it, and how likely it is beside others of its value."""
@@ -214,14 +217,14 @@ def known_factors(model: Model) -> Iterator[Factor]:
         yield Factor("root_taken", 2 * run.loss, 2)
     if not loss.last:
         yield Factor("averaged_over_steps", 1 / T, 2 if summed_t else 0.2)
-        yield Factor("summed_over_steps", T, 0.2 if summed_t else 2)
+        yield Factor("summed_over_steps", T, CONTRADICTED if summed_t else 2)
     yield Factor("divided_by_batch", 1 / B, 1.5 if summed_b else 0.2)
-    yield Factor("summed_over_batch", B, 0.2 if summed_b else 1.5)
+    yield Factor("summed_over_batch", B, CONTRADICTED if summed_b else 1.5)
     if loss.kind == "softmax":
         yield Factor("divided_by_classes", 1 / O, 1.2)
     else:
-        yield Factor("averaged_over_outputs", O, 1.6 if loss.outputs == "mean" else 0.2)
-        yield Factor("half_squared_error", 0.5, 0.1 if loss.half else 1.8)
+        yield Factor("averaged_over_outputs", O, 1.6 if loss.outputs == "mean" else CONTRADICTED)
+        yield Factor("half_squared_error", 0.5, CONTRADICTED if loss.half else 1.8)
     yield Factor("factor_two", 2)
     yield Factor("factor_half", 0.5)
 
@@ -241,6 +244,11 @@ def factors_of(
         if fitting:
             return sorted(fitting, key=lambda chosen: -float(np.prod([f.likely for f in chosen])))
     return []
+
+
+def _contradicted(chosen: tuple[Factor, ...]) -> bool:
+    """Whether the loss does not do what one of these factors says of it."""
+    return any(factor.likely <= CONTRADICTED for factor in chosen)
 
 
 def _opposed(chosen: tuple[Factor, ...]) -> bool:
@@ -393,6 +401,8 @@ def _all_scaled(model: Model, base: float, seen: TestedGradient, norm: float) ->
     if not ways:
         return [FoundFault("scaled", facts=facts)]
     best, *others = ways
+    if not _contradicted(best):  # the loss is known: what it contradicts is no equal of the rest
+        others = [way for way in others if not _contradicted(way)]
     found = []
     for place, factor in enumerate(best):
         rivals = {way[place].fault for way in others if len(best) == 1} - {factor.fault}

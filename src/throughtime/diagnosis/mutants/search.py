@@ -580,6 +580,11 @@ def _flat(tensors: Mapping[str, Array]) -> Array:
     return np.concatenate([array.ravel() for array in tensors.values()])
 
 
+def mutants_of(model: Model, among: Iterable[str]) -> int:
+    """How many single mutations a model can have of these faults."""
+    return len(mutations(model, among))
+
+
 def mutations(model: Model, among: Iterable[str] | None = None) -> list[Mutation]:
     """Every mutation that this model can have, in the faults' `rank`.
 

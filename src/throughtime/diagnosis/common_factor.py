@@ -1,0 +1,216 @@
+"""One factor in all tensors, or in a group of them that holds the output layer.
+
+It is looked at again at other lengths, and with a single sequence if the target can be run so. How
+many sequences there are is known from the target's data, from the terms that its loss returns, or
+from the weights of a loss that sums over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.factor_meanings import KnownSizes, name_factor
+from throughtime.diagnosis.factors import Ratio, of_tensors, over, shared
+from throughtime.diagnosis.observed import Candidate, Gradient, Observed, observe, standing
+from throughtime.diagnosis.tolerances import ENTRIES_AT_OTHER_LENGTHS, NORM_POINTS, SAME_NORM
+from throughtime.gradcheck import CheckError, Evaluator
+
+
+def known_sizes(study: Study, observed: Observed, names: Sequence[str]) -> KnownSizes:
+    """What a factor in some tensors may be compared with."""
+    reduction = study.reduction
+    said = tuple(text for text in [reduction.said(study.steps)] if text)
+    others, losses = _at_other_lengths(study, observed, names)
+    return KnownSizes(
+        study.steps,
+        sequences_of(study),
+        study.sizes.get("O", reduction.outputs or None),
+        reduction.kind,
+        observed.loss,
+        reduction.total,
+        others,
+        losses,
+        _with_one_sequence(study, observed, names),
+        study.target.at_length is not None,
+        said,
+    )
+
+
+def sequences_of(study: Study) -> int | None:
+    """B, if the target's data, the terms of its loss, or their weights tell it."""
+    for known in (
+        study.sizes.get("B"),
+        _sequences_of_data(study.target.layout, study.steps),
+        _sequences_of_terms(study),
+        study.reduction.sequences(study.steps),
+    ):
+        if known:
+            return known
+    return None
+
+
+def _sequences_of_data(layout: Any, steps: int | None) -> int | None:
+    """B of the inputs that a layout holds, as it says: (T, B, I), (T, I), or classes (T, B)."""
+    inputs, module = getattr(layout, "inputs", None), getattr(layout, "module", None)
+    shape: list[int] = list(getattr(inputs, "shape", ()))
+    parts = list(module.modules()) if module is not None else []
+    if any(getattr(part, "batch_first", False) for part in parts):
+        shape[:2] = shape[1::-1]
+    if len(shape) < 2 or steps is None or shape[0] != steps:
+        return None
+    numbers = "float" in str(getattr(inputs, "dtype", ""))
+    return 1 if numbers and len(shape) == 2 else shape[1]
+
+
+def _sequences_of_terms(study: Study) -> int | None:
+    """B, if the loss returns its terms as (T, B)."""
+    if study.steps is None:
+        return None
+    try:
+        study.budget.take()
+        with standing(study.target.parameters, study.values):
+            shape: list[int] = list(Evaluator(study.target).terms().shape)
+    except CheckError:
+        return None
+    return shape[1] if len(shape) == 2 and study.steps == shape[0] != shape[1] else None
+
+
+def _at_other_lengths(
+    study: Study, observed: Observed, names: Sequence[str]
+) -> tuple[dict[int, Ratio], dict[int, float]]:
+    """The factor, and the loss, at up to two of the lengths 1, 2 and 3.
+
+    Only where all entries have one factor there.
+    """
+    found: dict[int, Ratio] = {}
+    losses: dict[int, float] = {}
+    for steps in (1, 2, 3):
+        if study.steps is None or steps >= study.steps or len(found) == 2:
+            continue
+        places = {name: _steepest(observed, name) for name in names}
+        there = study.seen.get(steps) or study.look(steps, places=places)
+        ratio = None if there is None else over(there, names)
+        if there is not None and ratio is not None and ratio.fits:
+            found[steps], losses[steps] = ratio, there.loss
+    return found, losses
+
+
+def _with_one_sequence(study: Study, observed: Observed, names: Sequence[str]) -> Ratio | None:
+    """The factor with a single sequence, where the target can be run so."""
+    make = study.target.variants.get("at_batch")
+    if make is None:
+        return None
+    places = {name: _steepest(observed, name) for name in names}
+    try:
+        there = observe(make(1), budget=study.budget, places=places)
+    except (CheckError, ValueError):
+        return None
+    for undo in study.undone:
+        there = there.with_gradient(undo(there))
+    there = there.with_slack(study.slack)
+    ratio = over(there, names) if set(names) <= set(there.sampled) else None
+    return ratio if ratio is not None and ratio.fits else None
+
+
+def _steepest(observed: Observed, name: str) -> Array:
+    """The places of a tensor's largest numerical derivatives."""
+    own = observed.sampled[name]
+    order = np.argsort(-np.abs(own.numerical))[:ENTRIES_AT_OTHER_LENGTHS]
+    return np.asarray(np.sort(own.places[order]))
+
+
+def everywhere(observed: Observed, study: Study) -> Iterator[Candidate]:
+    """One factor in all tensors, or in all but those that are wrong in another way too."""
+    ratios = of_tensors(observed)
+    whole = over(observed, list(ratios))
+    names = tuple(name for name, ratio in ratios.items() if np.isfinite(ratio.value))
+    if not whole.fits:
+        group = next(shared(ratios), None)
+        if group is None or any(ratio.fits and ratio.is_near(1.0) for ratio in ratios.values()):
+            return
+        names, whole = group
+        if not (study.roles.output and set(study.roles.output) <= set(names)):
+            return
+    if whole.is_near(1.0) or not whole.value or whole.rounds_to_one:
+        return
+    held = _norm_held(observed, study) if whole.value > 0 else None
+    if held is not None:
+        yield _clipped(observed, whole, held)
+        return
+    yield _factor(observed, whole, known_sizes(study, observed, names), names)
+
+
+def _factor(
+    observed: Observed, whole: Ratio, known: KnownSizes, names: tuple[str, ...]
+) -> Candidate:
+    found = name_factor(whole, known)
+    steps, power = observed.steps or 1, found.power or 0
+    root = "root_taken" in found.faults
+    rest = whole.value / (2 * observed.loss) if root else _exact(whole)
+
+    def undo(there: Observed) -> Gradient:
+        factor = rest * ((there.steps or steps) / steps) ** power
+        factor *= 2 * there.loss if root else 1
+        return {name: g / factor for name, g in there.gradient.items()}
+
+    evidence = list(found.evidence)
+    if len(names) < len(observed.sampled):
+        evidence[0] = f"{', '.join(names)} are {whole} times their numerical derivatives."
+    if found.faults == ("scaled",):
+        confidence = 0.6
+    elif found.power is not None:
+        confidence = 0.97
+    else:
+        confidence = 0.85
+    return Candidate(
+        found.faults,
+        "",
+        undo(observed),
+        tuple(evidence),
+        found.facts,
+        found.alternatives,
+        confidence,
+        undo,
+        found.of_one,
+    )
+
+
+def _exact(ratio: Ratio) -> float:
+    """The whole number, or 1 over a whole number, that a ratio may be; otherwise its value.
+
+    Code divides by sizes. A factor that is undone as it was measured leaves its error behind.
+    """
+    for near in (round(ratio.value), 1 / (round(1 / ratio.value) or 1)):
+        if near and ratio.is_near(near):
+            return float(near)
+    return ratio.value
+
+
+def _norm_held(observed: Observed, study: Study) -> float | None:
+    """The norm that the gradient has both here and at another point; None where norms differ."""
+    here = _norm(observed.gradient)
+    for factor in NORM_POINTS:
+        there = study.gradient({name: factor * a for name, a in study.values.items()})
+        if there is None:
+            continue
+        if abs(_norm(there) - here) <= max(SAME_NORM, 8 * observed.eps) * here:
+            return here
+    return None
+
+
+def _clipped(observed: Observed, whole: Ratio, norm: float) -> Candidate:
+    undone = {name: g / whole.value for name, g in observed.gradient.items()}
+    evidence = (
+        f"Every tensor is {whole} times its numerical derivative.",
+        f"The gradient's norm is {norm:.6g}, and so it is with other parameters.",
+    )
+    return Candidate(("clipped_by_norm",), "", undone, evidence, {"limit": f"{norm:.6g}"})
+
+
+def _norm(gradient: Gradient) -> float:
+    return float(np.sqrt(sum(float(np.sum(g**2)) for g in gradient.values())))

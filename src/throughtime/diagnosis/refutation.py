@@ -1,0 +1,100 @@
+"""Names that are refuted before they are given.
+
+A fault whose own mutant can be made, since the network is known, is put into our own backward pass.
+If that does not give the gradient under test, the fault is not named: what is left of the name is
+the place. What a layout or a variant says of masks is believed in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.faults import FAULTS
+from throughtime.diagnosis.localise import BETWEEN, INSIDE, OUTPUT, family_candidate
+from throughtime.diagnosis.mutants import Model, explain, mutants_of
+from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.tolerances import PASSES_OF_A_REFUTATION
+from throughtime.gradcheck import Budget
+
+MASK = "dropout_mask_redrawn"
+MEMBERS = {"output_layer": OUTPUT, "inside_a_step": INSIDE, "between_steps": BETWEEN}
+
+
+@dataclass
+class Refutation:
+    """What refutes a name.
+
+    Args:
+        study: experiments on the target.
+        model: the network behind the target, if its layout is believed.
+        maskless: whether it is known that no mask is drawn, or that it makes no difference.
+    """
+
+    study: Study
+    model: Model | None = None
+    maskless: bool = False
+    _known: dict[tuple[str, int], bool] = field(default_factory=dict, init=False)
+
+    def denies(self, fault: str, observed: Observed) -> bool:
+        """Whether a fault is known not to be what is seen."""
+        if fault == MASK and self.maskless:
+            return True
+        if self.model is None or FAULTS[fault].mutations is None:
+            return False
+        key = fault, id(observed.gradient)
+        if key not in self._known:
+            self._known[key] = not self._gives(self.model, fault, observed)
+        return self._known[key]
+
+    def _gives(self, model: Model, fault: str, observed: Observed) -> bool:
+        """Whether our own backward pass with this fault gives the gradient."""
+        kinds = {name: array.dtype for name, array in self.study.target.parameters.items()}
+        seen = {name: g.astype(kinds[name]) for name, g in observed.gradient.items()}
+        budget = Budget(mutants_of(model, [fault]) + PASSES_OF_A_REFUTATION)
+        found = explain(model, seen, among=[fault], budget=budget)
+        return any(fault in match.faults and not match.unexplained for match in found)
+
+    def left_of(self, candidate: Candidate, observed: Observed) -> Candidate | None:
+        """The candidate without what is refuted: its place, where a name was; None: nothing."""
+        denied = [name for name in candidate.faults if self.denies(name, observed)]
+        beside = self._possible(candidate.alternatives, observed)
+        if not denied:
+            return replace(candidate, alternatives=beside)
+        if beside and not FAULTS[beside[0]].family:
+            return replace(candidate, faults=beside[:1], alternatives=beside[1:])
+        if candidate.undone is not None:
+            return None
+        place = self._place(observed)
+        if place is None:
+            return None
+        names = ", ".join(denied)
+        said = f"It is not {names}, which in our own backward pass gives another gradient."
+        if MASK in denied:
+            said = f"It is not {names}: no mask is drawn, or it makes no difference."
+        left = self._possible(MEMBERS[place], observed)
+        return family_candidate(place, (*candidate.evidence[:1], said), left)
+
+    def _possible(self, names: Sequence[str], observed: Observed) -> tuple[str, ...]:
+        return tuple(name for name in names if not self.denies(name, observed))
+
+    def _place(self, observed: Observed) -> str | None:
+        """Where it is, as far as lengths tell; None where they tell nothing."""
+        one, output = self.study.at(1), set(self.study.roles.output)
+        if one is None or not output:
+            return None
+        if set(observed.wrong()) & output:
+            return "output_layer"
+        return "inside_a_step" if one.wrong() else "between_steps"
+
+
+def draws_no_mask(layout: Any) -> bool:
+    """Whether a layout says that nothing is dropped."""
+    module = getattr(layout, "module", None)
+    if module is not None:
+        return not any(
+            getattr(part, "dropout", 0) or hasattr(part, "p") for part in module.modules()
+        )
+    return hasattr(layout, "mask") and layout.mask is None and not layout.between

@@ -1,0 +1,68 @@
+"""What a diagnosis says where it does not know: what was not looked for, and what would tell.
+
+That no known fault explains a gradient is said only where all that is known was tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from throughtime.diagnosis.experiments import Study
+
+ONE_LENGTH = (
+    "Faults that show in how the gradient changes with T were not looked for, which are most of "
+    "those within a step and between steps, since only one length can be run: {hint}."
+)
+NO_STEPS = (
+    "How the gradient changes with T was not looked at, since T is not known: give `steps=` beside "
+    "`at_length=`."
+)
+NO_LAYOUT = (
+    "Our own backward pass with each fault in turn was not compared, since it is not known which "
+    "array is what: give `layout=`, such as `tt.layouts.guess(inputs, targets)`."
+)
+NUMBERS_ALONE = (
+    "Numbers alone show only factors, rearrangements and the like: `tt.check` on what computes "
+    "them would look further."
+)
+BUDGET = "Not all that is known was tried, since the budget of evaluations is spent."
+
+
+def unknown(wrong: Sequence[str], study: Study, *, beside: bool, modelled: bool) -> list[str]:
+    """Sentences on what nothing explains.
+
+    Args:
+        wrong: names of the tensors that differ.
+        study: experiments on the target.
+        beside: whether causes were found that explain another part.
+        modelled: whether the network behind the target is known.
+    """
+    rest = "Beside that, why" if beside else "Why"
+    differ = "differ" if len(wrong) > 1 else "differs"
+    start = f"{rest} {', '.join(wrong)} {differ} is unknown"
+    untried = _untried(study, modelled)
+    if not untried:
+        return [f"{start}: no known fault explains it."]
+    return [f"{start}: nothing that was tried explains it.", *untried]
+
+
+def place_alone(study: Study, *, modelled: bool) -> list[str]:
+    """Sentences on what would tell more where only the place is known."""
+    return _untried(study, modelled)
+
+
+def _untried(study: Study, modelled: bool) -> list[str]:
+    """Sentences on what was not tried, with what would allow it."""
+    if not study.evaluates:
+        return [NUMBERS_ALONE]
+    target, found = study.target, []
+    if target.at_length is None:
+        if target.steps != 1:
+            found.append(ONE_LENGTH.format(hint=target.length_hint))
+    elif target.steps is None:
+        found.append(NO_STEPS)
+    if not modelled and target.layout is None:
+        found.append(NO_LAYOUT)
+    if study.budget.over:
+        found.append(BUDGET)
+    return found

@@ -64,7 +64,7 @@ ZERO = "With T = 2 and everything below the output layer at 0, "
 def by_steps(observed: Observed, study: Study) -> Candidate | None:
     """What experiments with lengths and parameters say; None where the target allows none."""
     one = study.at(1)
-    if one is None or study.roles.head is None:
+    if one is None:
         return None
     if one.wrong():
         lead = f"At T = 1 it disagrees already, in {', '.join(one.wrong())}."

@@ -14,8 +14,9 @@ import numpy as np
 
 from throughtime.arrays import Array, finite, refuse
 from throughtime.diagnosis.cause_search import CauseSearch, as_causes
-from throughtime.diagnosis.experiments import Reduction, Roles, Study, Values
+from throughtime.diagnosis.experiments import Reduction, Study
 from throughtime.diagnosis.observed import Candidate, Observed, Sampled
+from throughtime.diagnosis.roles import Roles, Values
 from throughtime.diagnosis.tolerances import (
     COMPARISON_ERROR,
     DIFFERS_BEYOND,

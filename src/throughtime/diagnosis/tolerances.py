@@ -66,6 +66,11 @@ REACTION_ULPS = 1e2  # in the loss's last place: a larger change is a reaction
 DRAWN_PARAMETERS = 0.5  # standard deviation of the point from which tensors are moved
 FAR_LOGIT = 64.0  # there a cross-entropy is a straight line: e^−32 is below float32's precision
 STRAIGHT = 1e-3  # relative: how far the loss may lie off a parabola or a straight line
+LIVELY_DRAWS = 4  # of which one should have a loss that reacts to every tensor
+# Times a tensor, and its inverse times another: states are at their bounds there to one part in …
+RESCALED = 1e4
+# … some thousands: what is left of the loss is this share of it, or nearly all.
+SAME_AS_CUT = 0.02
 WHOLE_NUMBER = 1e-2  # how far a number of sequences may be from a whole one
 
 # Simple points: parameters at which it is known beforehand what a network does.

@@ -24,12 +24,12 @@ from throughtime.diagnosis.localise import (
     fault_candidate,
     one_alone,
     output_right,
-    parts_of,
     projection_candidate,
     wrong_output,
     wrong_projection,
 )
 from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.one_tensor import of_one_tensor
 from throughtime.diagnosis.simple_points import (
     Counts,
     SimplePoints,
@@ -64,8 +64,9 @@ ZERO = "With T = 2 and everything below the output layer at 0, "
 def by_steps(observed: Observed, study: Study) -> Candidate | None:
     """What experiments with lengths and parameters say; None where the target allows none."""
     one = study.at(1)
-    if one is None:
-        return None
+    alone = of_one_tensor(observed, study, one)
+    if alone is not None or one is None:
+        return alone
     if one.wrong():
         lead = f"At T = 1 it disagrees already, in {', '.join(one.wrong())}."
         return _told(
@@ -126,11 +127,6 @@ def _from_two(observed: Observed, points: SimplePoints, lead: str) -> Candidate:
         return family_candidate("output_layer", (lead,), OUTPUT)
     if projected := wrong_projection(observed, study):
         return projection_candidate(projected, lead)
-    parts = parts_of(observed, study)
-    if parts == {"input"}:
-        where = ", ".join(sorted(wrong))
-        said = f"Only the input weights, {where}, are wrong; biases and recurrent weights agree."
-        return fault_candidate("time_reversed", where, 0.85, lead, said)
     if upper := exact_layer(observed, study):
         return _exact_below_the_output(upper, observed, study, lead)
     carried = between_steps(points)

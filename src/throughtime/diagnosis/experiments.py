@@ -171,7 +171,12 @@ class Study:
         """The last layer's two directions; None where it has one."""
         return self._role_search.sides(self.roles)
 
-    @property
+    @cached_property
+    def idle_biases(self) -> dict[str, Array]:
+        """By name of a bias, which of its entries do not matter at T = 1: a forget gate's."""
+        return self._role_search.idle(self.roles.vectors)
+
+    @cached_property
     def _role_search(self) -> RoleSearch:
         return RoleSearch(self.values, self.loss, self.seed, self.shorter(1) is not None)
 

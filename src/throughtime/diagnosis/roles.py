@@ -207,6 +207,11 @@ class RoleSearch:
                 return Sides(one, other, axis)
         return None
 
+    def idle(self, names: Sequence[str]) -> dict[str, Array]:
+        """By name, the entries that a single step does not react to; only where there are some."""
+        masks = {name: self._mask(name) for name in names} if self.single else {}
+        return {name: mask for name, mask in masks.items() if mask.any()}
+
     # --- the output layer ---
 
     def _cutting(self) -> dict[str, list[str]]:

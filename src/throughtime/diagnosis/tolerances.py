@@ -86,6 +86,10 @@ SAME_FACTOR = 1e-2
 COUNTS_FIT = 4 * DIFFERS_BEYOND
 # … the counts explain it; and beyond this, they predict another gradient than the right one.
 COUNTS_DIFFER = 8 * DIFFERS_BEYOND
+SAME_SPACE = 1e-8  # of the largest singular value of a gradient: what float64's rounding leaves
+CLOSED_GATE = -40.0  # a bias, and with it σ to 1e-17, beside inputs of some units
+ENTRIES_OF_A_ROW = 3  # of an embedding, that tell whose step its gradient is
+STEPS_OF_AN_EMBEDDING = 8  # in which some word is likely to come twice
 RANK_SIDE = 8  # rows and columns of which a rank is taken
 # Times the noise: where the largest singular value is above it, none that matters is hidden.
 CLEAN_SPECTRUM = 100.0

@@ -232,9 +232,8 @@ class RoleSearch:
 
         A combined matrix of input and recurrent weights is none: a single step tells.
         """
-        found = [name for name in cutting if not self._partly_recurrent(name)]
-        if len(found) > 1:
-            found = [name for name in found if self._proved(name)] or found
+        proved = [name for name in cutting if self._proved(name)]
+        found = proved or [name for name in cutting if not self._partly_recurrent(name)]
         if len(found) > 1:
             found = [
                 n for n in found if all(self._above(n, other) for other in found if other != n)
@@ -243,8 +242,8 @@ class RoleSearch:
             return None
         head = found[0]
         beaten = [other for other in cutting if other != head]
-        proved = self._proved(head) or (beaten and all(self._above(head, o) for o in beaten))
-        return head if proved or self._cuts_off_a_bias(head, cutting[head]) else None
+        sure = head in proved or (beaten and all(self._above(head, other) for other in beaten))
+        return head if sure or self._cuts_off_a_bias(head, cutting[head]) else None
 
     def _proved(self, name: str) -> bool:
         """Whether the loss is a function of this tensor as it is of an output layer."""
@@ -411,22 +410,51 @@ class RoleSearch:
         if not self.single:
             return {}
         idle = {name: self._mask(name) for name in names}
-        found = {}
+        found = dict(idle)
         for name, mask in idle.items():
-            found[name] = mask
             if mask.all() or not mask.any():
                 continue
-            lines = [place for place in _slices(mask.shape) if mask[place].all()]
-            later = [place for place in lines if self._acts(name, place, self.base, 2)]
-            zero = {n: self._zero(n) for n in self.thin if n in names and n != name}
-            zero |= {n: self.base[n] * m for n, m in idle.items() if m.shape == mask.shape}
-            there = {**self.base, **zero}
-            if not self._any_acts([n for n in self.wide if n not in (name, *zero)], there):
-                later = [p for p in later if not self._acts(name, p, there, 2)]
             found[name] = np.zeros_like(mask)
-            for place in later:
+            for place in self._recurrent_lines(name, idle):
                 found[name][place] = True
         return found
+
+    def _recurrent_lines(self, name: str, idle: Mapping[str, Array]) -> list[Place]:
+        """The rows or the columns of a combined matrix that are recurrent."""
+        mask, found = idle[name], []
+        for axis in range(mask.ndim):
+            lines = [place for place in _lines(mask.shape, axis) if mask[place].all()]
+            later = [place for place in lines if self._acts_somewhere(name, place, 2)]
+            found.append(self._not_from_nothing(name, later, idle) if later else [])
+        if all(found):  # a loss that does not see every unit leaves rows idle too
+            found = [own for own in found if len(own) == self._across(name, own[0])]
+        return [place for own in found for place in own]
+
+    def _across(self, name: str, place: Place) -> int:
+        """How many entries a row or a column has."""
+        array = self.base[name]
+        return int(array.size // array.shape[len(place) - 1])
+
+    def _not_from_nothing(
+        self, name: str, lines: Sequence[Place], idle: Mapping[str, Array]
+    ) -> list[Place]:
+        """Those of some lines that do nothing at T = 2 where h_1 is 0.
+
+        It is where biases are, and all weights of this shape but these lines, or all of them. Not
+        so with sigmoid units: there a combined matrix has as many recurrent lines as units.
+        """
+        sure = False
+        kept = np.zeros(self.base[name].shape, bool)
+        for place in lines:
+            kept[place] = True
+        for alike in (True, False):
+            zero = {n: self._zero(n) for n in idle if not alike or n in self.thin}
+            zero |= {n: self.base[n] * kept for n in idle if self.base[n].shape == kept.shape}
+            there = {**self.base, **zero}
+            if not self._any_acts([n for n in self.wide if n not in zero], there):
+                lines = [place for place in lines if not self._acts(name, place, there, 2)]
+                sure = True
+        return list(lines) if sure or (lines and len(lines) == self._across(name, lines[0])) else []
 
     def _any_acts(self, names: Sequence[str], base: Values) -> bool:
         """Whether the loss of a single step reacts to any of some tensors at a point."""
@@ -438,8 +466,7 @@ class RoleSearch:
         if name not in self.masks:
             mask = np.zeros(self.base[name].shape, bool)
             for place in _slices(mask.shape):
-                # At one point alone the loss may fail to react by chance.
-                if not any(self._acts(name, place, base, 1) for base in (self.base, self.again)):
+                if not self._acts_somewhere(name, place, 1):
                     mask[place] = True
             self.masks[name] = mask
         return self.masks[name]
@@ -449,6 +476,10 @@ class RoleSearch:
         moved = base[name].copy()
         moved[place] = self._shuffled(np.asarray(moved[place]))
         return not self._same(self.loss({**base}, steps), self.loss({**base, name: moved}, steps))
+
+    def _acts_somewhere(self, name: str, place: Place, steps: int) -> bool:
+        """The same at either of two points: at one alone it may fail to react by chance."""
+        return any(self._acts(name, place, base, steps) for base in (self.base, self.again))
 
     # --- moves ---
 
@@ -569,5 +600,9 @@ def of_siblings(masks: Mapping[str, Array]) -> dict[str, Array]:
 def _slices(shape: tuple[int, ...]) -> Iterator[Place]:
     """The rows of a matrix, then its columns; of a vector, its entries."""
     for axis in range(len(shape)):
-        for k in range(shape[axis]):
-            yield (slice(None),) * axis + (k,)
+        yield from _lines(shape, axis)
+
+
+def _lines(shape: tuple[int, ...], axis: int) -> Iterator[Place]:
+    for k in range(shape[axis]):
+        yield (slice(None),) * axis + (k,)

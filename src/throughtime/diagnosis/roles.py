@@ -30,6 +30,7 @@ from typing import NamedTuple
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.diagnosis.recurrent_entries import alike_in_gates, of_siblings, state_size
 from throughtime.diagnosis.tolerances import (
     DRAWN_PARAMETERS,
     LIVELY_DRAWS,
@@ -426,22 +427,24 @@ class RoleSearch:
             lines = [place for place in _lines(mask.shape, axis) if mask[place].all()]
             later = [place for place in lines if self._acts_somewhere(name, place, 2)]
             found.append(self._not_from_nothing(name, later, idle) if later else [])
-        if all(found):  # a loss that does not see every unit leaves rows idle too
-            found = [own for own in found if len(own) == self._across(name, own[0])]
-        return [place for own in found for place in own]
+        if all(found):  # a forget or reset gate, or a unit that is not seen, leaves rows idle too
+            found = [own for own in found if self._of_units(name, own)]
+        return [] if len(found) > 1 and all(found) else [place for own in found for place in own]
 
-    def _across(self, name: str, place: Place) -> int:
-        """How many entries a row or a column has."""
+    def _of_units(self, name: str, lines: Sequence[Place]) -> bool:
+        """Whether there is one of some rows or columns for each unit, of one gate or of several."""
         array = self.base[name]
-        return int(array.size // array.shape[len(place) - 1])
+        across = array.size // array.shape[len(lines[0]) - 1]
+        return bool(across % len(lines) == 0)
 
     def _not_from_nothing(
         self, name: str, lines: Sequence[Place], idle: Mapping[str, Array]
     ) -> list[Place]:
         """Those of some lines that do nothing at T = 2 where h_1 is 0.
 
-        It is where biases are, and all weights of this shape but these lines, or all of them. Not
-        so with sigmoid units: there a combined matrix has as many recurrent lines as units.
+        It is where biases are, and all weights of this shape but these lines, or all of them; the
+        tensor that meets h_1 does not matter then. With sigmoid units every tensor does, and a
+        combined matrix has one recurrent line for each unit.
         """
         sure = False
         kept = np.zeros(self.base[name].shape, bool)
@@ -451,15 +454,11 @@ class RoleSearch:
             zero = {n: self._zero(n) for n in idle if not alike or n in self.thin}
             zero |= {n: self.base[n] * kept for n in idle if self.base[n].shape == kept.shape}
             there = {**self.base, **zero}
-            if not self._any_acts([n for n in self.wide if n not in zero], there):
+            others = [n for n in self.wide if n not in zero]
+            if not others or not all(self._acts(n, (), there, 1) for n in others):
                 lines = [place for place in lines if not self._acts(name, place, there, 2)]
                 sure = True
-        return list(lines) if sure or (lines and len(lines) == self._across(name, lines[0])) else []
-
-    def _any_acts(self, names: Sequence[str], base: Values) -> bool:
-        """Whether the loss of a single step reacts to any of some tensors at a point."""
-        moved = {**base, **{name: self._shuffled(base[name]) for name in names}}
-        return not self._same(self.loss({**base}, 1), self.loss(moved, 1))
+        return list(lines) if sure or (len(lines) > 1 and self._of_units(name, lines)) else []
 
     def _mask(self, name: str) -> Array:
         """Rows and columns that the loss of a single step does not react to."""
@@ -523,17 +522,6 @@ def parabola(values: Array) -> bool:
     return bool(bend > 0 and np.abs(np.diff(values, 3)).max() < STRAIGHT * bend)
 
 
-def state_size(recurrent: Mapping[str, Array]) -> int:
-    """H, by how many numbers the recurrent entries multiply; 0 where they do not say."""
-    sizes = []
-    for mask in recurrent.values():
-        if mask.ndim != 2 or not mask.any():
-            continue
-        across = [int(mask.all(axis=axis).sum()) for axis in (0, 1)]
-        sizes.append(min(mask.shape) if mask.all() else max(across))
-    return max(set(sizes), key=sizes.count, default=0)
-
-
 def _turned(array: Array, axis: int) -> Array:
     """The slices along an axis in the opposite order, every other one with another sign."""
     first = np.moveaxis(array, axis, 0)[::-1].copy()
@@ -563,38 +551,6 @@ def _halves(head: Array, axis: int) -> Iterator[Array]:
     for k in (0, 1):
         kept = [part * (number != k) for number, part in enumerate(parts)]
         yield np.concatenate(kept, axis=axis)
-
-
-def alike_in_gates(masks: Mapping[str, Array], units: int) -> dict[str, Array]:
-    """Masks of recurrent entries in which all gates of a stacked matrix are alike.
-
-    The input weights of a forget gate or a reset gate do not matter at T = 1 either.
-    """
-    found = dict(masks)
-    for name, mask in masks.items():
-        for axis in range(mask.ndim):
-            gates = mask.shape[axis] // units if units else 0
-            if gates in (3, 4) and mask.shape[axis] == gates * units:
-                every = np.logical_and.reduce(np.split(mask, gates, axis=axis))
-                found[name] = np.concatenate([every] * gates, axis=axis)
-                break
-    return found
-
-
-def of_siblings(masks: Mapping[str, Array]) -> dict[str, Array]:
-    """Masks of recurrent entries, with those of one gate's own matrix as of the other gates'.
-
-    Among three or more of one shape, one alone that a single step does not react to is a forget
-    gate's or a reset gate's. From six on, weights of both kinds may have one shape, and what is
-    not recurrent in one of them may be in none.
-    """
-    found = dict(masks)
-    for name, mask in masks.items():
-        like = [other for other in masks.values() if other.shape == mask.shape]
-        idle = sum(bool(other.all()) for other in like)
-        if len(like) >= 6 or (idle == 1 and len(like) >= 3):
-            found[name] = np.asarray(np.logical_and.reduce(like))
-    return found
 
 
 def _slices(shape: tuple[int, ...]) -> Iterator[Place]:

@@ -130,6 +130,7 @@ class RoleSearch:
         self.wide = [n for n, s in shapes.items() if sum(size > 1 for size in s) >= 2]
         self.thin = [n for n in shapes if n not in self.wide]
         self.masks: dict[str, Array] = {}
+        self.cutting: dict[str, list[str]] = {}
         self.eps = max(
             (float(np.finfo(np.asarray(a).dtype).eps) for a in values.values()), default=0.0
         )
@@ -151,7 +152,7 @@ class RoleSearch:
 
     def roles(self) -> Roles:
         """The roles; nothing is known of an output layer where there is none, or no proof of it."""
-        cutting = self._cutting()
+        cutting = self.cutting = self._cutting()
         head, bias = self._output_layer(cutting), None
         if head is not None:
             bias = cutting[head][0] if cutting[head] else None
@@ -451,7 +452,8 @@ class RoleSearch:
         for place in lines:
             kept[place] = True
         for alike in (True, False):
-            zero = {n: self._zero(n) for n in idle if not alike or n in self.thin}
+            thin = [n for n in self.thin if n not in self.cutting]
+            zero = {n: self._zero(n) for n in (*thin, *(() if alike else idle))}
             zero |= {n: self.base[n] * kept for n in idle if self.base[n].shape == kept.shape}
             there = {**self.base, **zero}
             others = [n for n in self.wide if n not in zero]

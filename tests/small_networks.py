@@ -23,14 +23,18 @@ class Small:
         columns: whether biases are columns.
         mistake: what is wrong in the backward pass.
         order: names of the parameters in another order.
+        words: whether inputs are rows of an embedding.
+        start: scale of the initial state.
+        inputs: how many there are.
+        sigmoid: whether units have a sigmoid instead of tanh.
     """
 
     def __init__(
         self, head="squares", outputs=1, *, bias=True, columns=False, mistake="", order=None,
-        words=False, start=0.0, inputs=I,
+        words=False, start=0.0, inputs=I, sigmoid=False,
     ):  # fmt: skip
         rng = np.random.default_rng(0)
-        self.head, self.mistake, self.words = head, mistake, words
+        self.head, self.mistake, self.words, self.sigmoid = head, mistake, words, sigmoid
         normal = rng.standard_normal
         p = {"W": normal((H, inputs)), "U": 0.5 * normal((H, H)), "b": 0.5 * normal(H)}
         if words:
@@ -59,8 +63,12 @@ class Small:
     def states(self, T):
         found = [self.h0]
         for x in self.inputs(T):
-            found.append(np.tanh(self.p["W"] @ x + self.p["U"] @ found[-1] + self.flat("b")))
+            z = self.p["W"] @ x + self.p["U"] @ found[-1] + self.flat("b")
+            found.append(1 / (1 + np.exp(-z)) if self.sigmoid else np.tanh(z))
         return found
+
+    def slope(self, h):
+        return h * (1 - h) if self.sigmoid else 1 - h**2
 
     def answer(self, h, t, d):
         """The loss of a step; adds to `d`, and returns δh."""
@@ -105,7 +113,7 @@ class Small:
         dx = np.zeros_like(x)
         for t in reversed(range(T)):
             dh = dh + self.answer(h[t + 1], t, d)[1]
-            dz = dh * (1 - h[t + 1] ** 2)
+            dz = dh * self.slope(h[T if self.mistake == "last slope" else t + 1])
             d["W"] += np.outer(dz, self.operand(x, t))
             product = np.outer(dz, h[t + 1] if self.mistake == "current h" else h[t])
             d["U"] = product if self.mistake == "U overwritten" else d["U"] + product

@@ -100,3 +100,19 @@ def test_an_output_layer_that_agrees_is_not_called_wrong(order):
     assert cause.fault == "between_steps"
     assert "dh_next_missing" in cause.alternatives
     assert "The output layer, V, agrees." in cause.evidence
+
+
+@pytest.mark.parametrize("head", ["outside", "squares"])
+@pytest.mark.parametrize(
+    ("mistake", "fault"),
+    [
+        ("last slope", "last_cache_at_every_step"),
+        ("nothing handed back", "dh_next_missing"),
+    ],
+)
+def test_states_that_are_never_zero_give_no_name(head, mistake, fault):
+    """With sigmoid units no state is 0, and recurrent weights act where all else is."""
+    network = Small(head, sigmoid=True, mistake=mistake)
+    (cause,) = tt.check(network.target(), progress=False).causes
+    assert cause.fault == "between_steps"
+    assert fault in cause.alternatives

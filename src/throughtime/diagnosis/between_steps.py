@@ -158,7 +158,7 @@ def _exact_below_the_output(
 
 def between_steps(points: SimplePoints) -> Found | None:
     """The fault that explains what the simple points show; None where none does."""
-    if not points.useful:
+    if not points.useful or not points.still:
         return None
     one, two = points.biases(1), points.biases(2)
     if one is None or two is None:

@@ -26,6 +26,7 @@ from throughtime.diagnosis.tolerances import (
     COUNTS_FIT,
     NARROWEST_BAR,
     OUTPUT_WEIGHTS,
+    REACTION_ULPS,
     RECURRENT_WEIGHTS,
 )
 
@@ -55,6 +56,20 @@ class SimplePoints:
     def knows_recurrent(self) -> bool:
         """Whether recurrent weights could be told from the others."""
         return any(mask.any() for mask in (self.study.roles.recurrent or {}).values())
+
+    @property
+    def still(self) -> bool:
+        """Whether states stay 0 where everything below the output layer is 0.
+
+        There recurrent weights of either sign give one loss; sigmoid units, at ½, do not.
+        """
+        losses = []
+        for sign in (-1.0, 1.0):
+            weights = {n: sign * a for n, a in self.recurrent("alike").items()}
+            values = {n: np.zeros(self._value(n).shape) for n in self.study.roles.hidden} | weights
+            losses.append(self.study.loss(values | self.lively_head(), 2))
+        eps = max(float(np.finfo(self._value(n).dtype).eps) for n in self.study.values)
+        return bool(abs(losses[0] - losses[1]) <= REACTION_ULPS * eps * max(map(abs, losses)))
 
     def biases(
         self, steps: int, beta: float = 0.0, recurrent: Mapping[str, Array] | None = None

@@ -66,6 +66,26 @@ def test_rows_of_words_that_a_single_step_does_not_have_are_not_recurrent():
     assert not found.recurrent["E"].any()
 
 
+def test_a_combined_matrix_of_sigmoid_units_is_no_part_of_the_output_layer():
+    class Combined(Small):
+        """[U W] is one matrix, Z."""
+
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.p["Z"] = np.hstack([self.p.pop("U"), self.p.pop("W")])
+
+        def states(self, T):
+            self.p["U"], self.p["W"] = self.p["Z"][:, :4], self.p["Z"][:, 4:]
+            found = super().states(T)
+            del self.p["U"], self.p["W"]
+            return found
+
+    found = roles(Combined(head="two layers", words=True, sigmoid=True))
+    assert set(found.output) == {"V", "d", "V1", "d1"}
+    assert found.recurrent["Z"][:, :4].all()
+    assert not found.recurrent["Z"][:, 4:].any()
+
+
 def test_one_gate_alone_that_a_single_step_does_not_show_is_not_recurrent():
     idle, seen = np.ones((2, 3), bool), np.zeros((2, 3), bool)
     found = of_siblings({"Wf": idle, "Wi": seen, "Wo": seen, "U": np.ones((2, 2), bool)})

@@ -456,7 +456,8 @@ class RoleSearch:
             zero = {n: self._zero(n) for n in (*thin, *(() if alike else idle))}
             zero |= {n: self.base[n] * kept for n in idle if self.base[n].shape == kept.shape}
             there = {**self.base, **zero}
-            others = [n for n in self.wide if n not in zero]
+            others = [n for n in self.cutting if n not in (name, *zero)]
+            others = others or [n for n in self.wide if n not in zero]
             if not others or not all(self._acts(n, (), there, 1) for n in others):
                 lines = [place for place in lines if not self._acts(name, place, there, 2)]
                 sure = True

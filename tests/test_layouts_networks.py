@@ -106,7 +106,7 @@ def test_an_embedding_that_keeps_the_last_of_each_class_is_named():
         found["0.E"][CLASSES] += dx
         return found
 
-    assert causes(target, gradient) == ["only_last_step_kept"]
+    assert causes(target, gradient) == ["embedding_rows_counted_once"]
 
 
 # --- torch ---

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from benchmarks.diagnose.cases import SAME, Case, apart, gradient_of
 from benchmarks.diagnose.layouts import HELD
 from throughtime.arrays import Array
@@ -59,8 +61,13 @@ def holds(place: str, case: Case) -> bool:
     """Whether the mistakes are at this place.
 
     The place is the output layer if that layer's own gradient is wrong. Otherwise it is inside a
-    step if the gradient at T = 1 is wrong, and between steps if it is not.
+    step if the gradient at T = 1 is wrong, and between steps if it is not. It is one tensor's
+    operand if that tensor alone is wrong, or weights are and no bias is.
     """
+    if place == "operand_of_one_tensor":
+        wrong = wrong_tensors(case)
+        bias = any(np.squeeze(case.made().parameters[name]).ndim < 2 for name in wrong)
+        return len(wrong) == 1 or not bias
     head = {HELD[case.style][name] for name in ("head", "head_bias")}
     if place == "output_layer":
         return bool(head & wrong_tensors(case))

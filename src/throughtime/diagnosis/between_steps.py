@@ -29,6 +29,7 @@ from throughtime.diagnosis.localise import (
     wrong_projection,
 )
 from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.one_tensor import of_one_tensor
 from throughtime.diagnosis.predicted import Prediction, predicted
 from throughtime.diagnosis.simple_points import SimplePoints
 from throughtime.diagnosis.single_step import within_a_step
@@ -40,8 +41,9 @@ LATER = ("truncated", *BETWEEN)  # where two steps in a row are right
 def by_steps(observed: Observed, study: Study) -> Candidate | None:
     """What experiments with lengths and parameters say; None where the target allows none."""
     one = study.at(1)
-    if one is None or (one.wrong() and study.roles.head is None):
-        return None
+    alone = of_one_tensor(observed, study, one)
+    if alone is not None or one is None:
+        return alone
     if one.wrong():
         lead = f"At T = 1 it disagrees already, in {', '.join(one.wrong())}."
         return _told(

@@ -256,7 +256,7 @@ def _candidates(observed: Observed, study: Study) -> Iterator[Candidate]:
     yield from copied(observed)
     yield from in_gates(observed, study)
     yield from in_tensors(observed, study)
-    yield from zeros(observed)
+    yield from zeros(observed, study)
 
 
 def as_causes(candidate: Candidate, before: float, after: float | None) -> Iterator[Cause]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import Ratio, ratio_of, together
 from throughtime.diagnosis.observed import Candidate, Observed
 from throughtime.diagnosis.tolerances import DIFFERS_BEYOND, LEAST_CLIPPED_ENTRIES
@@ -68,8 +69,12 @@ def clipped_by_value(observed: Observed) -> Iterator[Candidate]:
     yield Candidate(("clipped_by_value",), "", undone, evidence, {"limit": limit})
 
 
-def zeros(observed: Observed) -> Iterator[Candidate]:
-    """The gradients of some tensors are exactly 0, though the loss reacts to these tensors."""
+def zeros(observed: Observed, study: Study) -> Iterator[Candidate]:
+    """The gradients of some tensors are exactly 0, though the loss reacts to these tensors.
+
+    Of recurrent weights, a sum that keeps the first step alone is 0 too, where the initial state
+    is, and only there is it known which weights are recurrent.
+    """
     names = [name for name in observed.wrong() if not observed.gradient[name].any()]
     undone = dict(observed.gradient)
     for name in names:
@@ -82,4 +87,9 @@ def zeros(observed: Observed) -> Iterator[Candidate]:
         where = ", ".join(names)
         largest = max(float(np.abs(observed.sampled[n].numerical).max()) for n in names)
         evidence = (f"Every entry is 0; the numerical derivatives go up to {largest:.3g}.",)
-        yield Candidate(("zero_gradient",), where, undone, evidence, {"where": where})
+        masks = study.roles.recurrent or {}
+        beside = all(masks[n].all() for n in names if n in masks) and set(names) <= set(masks)
+        others = ("only_last_step_kept",) if beside and observed.steps != 1 else ()
+        sure = 0.95 / (1 + 0.5 * len(others))
+        facts = {"where": where}
+        yield Candidate(("zero_gradient",), where, undone, evidence, facts, others, sure)

@@ -18,9 +18,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.experiments import Sides, Study, reduction_of
+from throughtime.diagnosis.experiments import Study, reduction_of
 from throughtime.diagnosis.factors import over, ratio_of
 from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.roles import Sides
 from throughtime.diagnosis.simple_points import Counts, columns, fitting, right
 from throughtime.diagnosis.tolerances import (
     DIFFERS_BEYOND,
@@ -93,8 +94,12 @@ def exact_layer(observed: Observed, study: Study) -> tuple[str, ...]:
 
 
 def output_right(study: Study) -> str:
-    """A sentence on the output layer."""
-    return f"The output layer, {', '.join(study.roles.output)}, agrees."
+    """A sentence on the output layer, which agrees where there is one."""
+    if study.roles.output:
+        return f"The output layer, {', '.join(study.roles.output)}, agrees."
+    if study.roles.headless:
+        return "Without any of these tensors the others matter: none is an output layer's."
+    return "Which tensors are the output layer's is not known."
 
 
 def candidate_of(

@@ -38,7 +38,7 @@ class SimplePoints:
     def useful(self) -> bool:
         """Whether the parts of the network that have to be moved are known."""
         roles = self.study.roles
-        return roles.head is not None and bool(roles.vectors)
+        return roles.settled and bool(roles.vectors)
 
     @property
     def gates(self) -> int:

@@ -23,7 +23,6 @@ from throughtime.diagnosis.localise import (
     family_candidate,
     fault_candidate,
     output_right,
-    parts_of,
     projection_candidate,
     swapped,
     through_projection,
@@ -39,6 +38,7 @@ from throughtime.diagnosis.tolerances import (
     FACTOR_ERROR_BARS,
     FACTOR_ROUNDING,
     RANK_SIDE,
+    SAME_SPACE,
     STEEP_ENTRY,
 )
 
@@ -56,7 +56,7 @@ def within_a_step(observed: Observed, one: Observed, points: SimplePoints, lead:
     """
     study = points.study
     wrong = set(one.wrong())
-    shifted = _states_shifted(one, study)
+    shifted = states_shifted(one, study)
     if shifted is not None:
         return Candidate(("states_off_by_one",), evidence=(lead, shifted), confidence=0.9)
     if wrong & set(study.roles.output):
@@ -69,12 +69,6 @@ def within_a_step(observed: Observed, one: Observed, points: SimplePoints, lead:
     if projected := wrong_projection(observed, study) or through_projection(study):
         return projection_candidate(projected, lead)
     where = ", ".join(sorted(wrong))
-    parts = parts_of(one, study)
-    if parts == {"recurrent"} and parts_of(observed, study) == {"recurrent"}:
-        return _wrong_state(observed, one, study, lead)
-    if parts == {"input"} and parts_of(observed, study) == {"input"}:
-        said = f"Only the input weights, {where}, are wrong, at any T."
-        return fault_candidate("sequences_swapped", where, 0.85, lead, said)
     if points.gates == 4 and wrong & set(study.roles.matrices) and _from_nothing(one):
         said = (
             f"At T = 1 the loss does not react to the entries of {where} that are wrong: there "
@@ -95,19 +89,28 @@ def within_a_step(observed: Observed, one: Observed, points: SimplePoints, lead:
     return family_candidate("inside_a_step", seen, INSIDE, where)
 
 
-def _wrong_state(observed: Observed, one: Observed, study: Study, lead: str) -> Candidate:
-    """h_t for h_{t−1}: at every step, or at the first alone, so that g − n has a small rank."""
+def wrong_state(observed: Observed, one: Observed, study: Study, lead: str) -> Candidate | None:
+    """h_t for h_{t−1}: at every step, or at the first alone, so that g − n has a small rank.
+
+    None where it is neither: at T = 1 the recurrent weights meet another value than h_1.
+    """
     where = ", ".join(observed.wrong())
     said = "Only the recurrent weights are wrong; at T = 1 the loss does not react to them."
     facts, both = {"where": where}, ("wrapped_initial_state",)
-    unsure = Candidate(("current_h_for_previous",), where, None, (lead, said), facts, both, 0.5)
     name = next((n for n in observed.wrong() if n in one.wrong()), None)
-    if name is None or observed.steps is None:
-        return unsure
+    met = None if name is None else _meets_the_new_state(one, study, name)
+    if met is False:
+        return None
+    sure = 0.7 if met else 0.5
+    unsure = Candidate(("current_h_for_previous",), where, None, (lead, said), facts, both, sure)
+    if name is None or observed.steps is None or observed.steps < 2:
+        return unsure if met else None
     here, first = (_directions(study, name, steps) for steps in (observed.steps, 1))
     if here is None or first is None or first.all() or here.sum() < first.sum():
-        return unsure
+        return unsure if met else None
     grown = bool(here.sum() > first.sum())
+    if not grown and observed.steps < 3:
+        return unsure if met else None
     words = (
         f"gradient − numerical derivative of {name} has {here.sum()} directions of {here.size} at "
         f"T = {observed.steps}, {first.sum()} at T = 1"
@@ -115,6 +118,35 @@ def _wrong_state(observed: Observed, one: Observed, study: Study, lead: str) -> 
     fault = "current_h_for_previous" if grown else "wrapped_initial_state"
     why = f"In {here.size} of its rows and columns, {words}: {WHY[grown]}."
     return Candidate((fault,), where, None, (lead, said, why), facts, (), 0.85)
+
+
+def _meets_the_new_state(one: Observed, study: Study, name: str) -> bool | None:
+    """Whether recurrent weights meet h_1 at T = 1, as the output layer does; None where it is mute.
+
+    The gradient of either is a sum of outer products with the h_1 of each sequence.
+    """
+    roles, mask = study.roles, (study.roles.recurrent or {})[name]
+    if roles.head is None or roles.lower or not roles.seen or mask.ndim != 2:
+        return None
+    seen = np.atleast_2d(np.squeeze(one.gradient[roles.head]))
+    sides = [a for a in (seen, seen.T) if a.shape[1] == roles.seen]
+    found = [
+        a[:, lines]
+        for a, m in ((one.gradient[name], mask), (one.gradient[name].T, mask.T))
+        if (lines := np.flatnonzero(m.all(axis=0))).size == roles.seen
+    ]
+    for upper in sides:
+        for own in found:
+            few, both = (_rank(a) for a in (upper, np.concatenate([upper, own])))
+            if few >= roles.seen or _rank(own) > few:
+                return None
+            if both == few:
+                return True
+    return False if sides and found else None
+
+
+def _rank(matrix: Array) -> int:
+    return int(np.linalg.matrix_rank(matrix, tol=SAME_SPACE * float(np.linalg.norm(matrix))))
 
 
 def _directions(study: Study, name: str, steps: int) -> Array | None:
@@ -141,7 +173,7 @@ def _spread(places: Array) -> Array:
     return np.asarray(places[np.unique(np.linspace(0, len(places) - 1, RANK_SIDE).astype(int))])
 
 
-def _states_shifted(one: Observed, study: Study) -> str | None:
+def states_shifted(one: Observed, study: Study) -> str | None:
     """A sentence where the output layer's matrix has no gradient at T = 1, as if it met h_0 = 0."""
     head = study.roles.head
     if head is None or head not in one.wrong() or one.gradient[head].any():

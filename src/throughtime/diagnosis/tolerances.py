@@ -96,6 +96,11 @@ REACTION_ULPS = 1e2  # in the loss's last place: a larger change is a reaction
 DRAWN_PARAMETERS = 0.5  # standard deviation of the point from which tensors are moved
 FAR_LOGIT = 64.0  # there a cross-entropy is a straight line: e^−32 is below float32's precision
 STRAIGHT = 1e-3  # relative: how far the loss may lie off a parabola or a straight line
+LIVELY_DRAWS = 4  # of which one should have a loss that reacts to every tensor
+# Times a tensor, and its inverse times another: states are at their bounds there to one part in …
+RESCALED = 1e4
+# … some thousands: what is left of the loss is this share of it, or nearly all.
+SAME_AS_CUT = 0.02
 WHOLE_NUMBER = 1e-2  # how far a number of sequences may be from a whole one
 
 # Simple points: parameters at which it is known beforehand what a network does.
@@ -110,6 +115,10 @@ SAME_FACTOR = 1e-2
 COUNTS_FIT = 4 * DIFFERS_BEYOND
 # … the counts explain it; and beyond this, they predict another gradient than the right one.
 COUNTS_DIFFER = 8 * DIFFERS_BEYOND
+SAME_SPACE = 1e-8  # of the largest singular value of a gradient: what float64's rounding leaves
+CLOSED_GATE = -40.0  # a bias, and with it σ to 1e-17, beside inputs of some units
+ENTRIES_OF_A_ROW = 3  # of an embedding, that tell whose step its gradient is
+STEPS_OF_AN_EMBEDDING = 8  # in which some word is likely to come twice
 RANK_SIDE = 8  # rows and columns of which a rank is taken
 # Times the noise: where the largest singular value is above it, none that matters is hidden.
 CLEAN_SPECTRUM = 100.0

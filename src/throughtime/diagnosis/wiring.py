@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.experiments import Study, Trials
+from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.roles import Trials
 from throughtime.diagnosis.tolerances import FEW_OUTPUTS, FEW_UNITS
 
 Place = tuple[str, Array]
@@ -267,7 +268,7 @@ def idle_at_one(
     study: Study, name: str, places: Array, kept: Collection[str] | None = None
 ) -> bool:
     """Whether the loss of a single step does not react to these entries."""
-    found: bool = Trials(study).idle(name, places.reshape(-1), kept)
+    found: bool = Trials(study).unmoved(name, places.reshape(-1), kept)
     return found
 
 

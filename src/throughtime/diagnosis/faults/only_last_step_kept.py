@@ -28,25 +28,14 @@ dU[j][k] = dz[j] * h[t - 1][k];   // wrong
 dU[j][k] += dz[j] * h[t - 1][k];  // right
 ```
 
-NumPy's `+=` with an array of indices adds only one of several entries that have the same index. An
-embedding's gradient then keeps only the last contribution to each class:
-
-```python
-import numpy as np
-
-dE, classes, dx = np.zeros((2, 1)), np.array([0, 1, 0]), np.ones((3, 1))
-dE[classes] += dx  # wrong: class 0 came twice
-assert (dE == 1).all()
-np.add.at(dE, classes, dx)  # right: adds 2 and 1
-assert (dE.ravel() == [3, 2]).all()
-```
-
 ## How it shows
 
 T = 1 agrees. From T = 2 on the tensors of that line are wrong, and the others are exact. With one
 sequence the gradient is a single outer product, so its rank is 1.
 
 ```python
+import numpy as np
+
 wrong = Wrong(B=1)
 assert Right().agrees() and Wrong(T=1).agrees()
 assert wrong.agrees("W", "b", "V", "d") and not wrong.agrees("U")
@@ -60,6 +49,7 @@ assert np.linalg.matrix_rank(g["U"], tol=1e-9) == 1 < np.linalg.matrix_rank(n["U
   stands in *all* lines of the cell, both kinds agree at T = 1 and not at T = 2; the rank tells them
   apart.
 - [output_gradient_at_last_step_only] is a head that learns from one step.
+- [embedding_rows_counted_once] loses occurrences of a word, and no whole step.
 - [zero_gradient]: with a zero initial state, what is left of U is exactly 0.
 
 ## What to change
@@ -98,9 +88,6 @@ def mutations(model: Model) -> Iterator[Mutation]:
         for kept, mask in _kept(T, B).items():
             where = f"{words}, {kept}" if words else kept
             yield mutation(where, **{f"kept_{kind}": _times(mask) for kind in letters})
-    if model.has_embedding:
-        for kept, mask in _kept_of_classes(model.data.x).items():
-            yield mutation(f"embedding, {kept}", kept_E=_times(mask))
 
 
 def _kept(T: int, B: int) -> dict[str, Array]:
@@ -117,20 +104,6 @@ def _kept(T: int, B: int) -> dict[str, Array]:
         found["step 0 of the last sequence left"] = newest
         found["step 0 of the first sequence and all of the others left"] = oldest
         found["the last sequence left"] = last_sequence
-    return found
-
-
-def _kept_of_classes(x: Array) -> dict[str, Array]:
-    """(T, B): what `dE[x] += dx` leaves in NumPy of several contributions to one row."""
-    T, B = x.shape[:2]
-    classes = x.argmax(axis=-1)
-    newest, of_a_step = np.zeros((T, B)), np.zeros((T, B))
-    for t, b in np.ndindex(T, B):
-        newest[t, b] = classes[t, b] not in classes.reshape(-1)[t * B + b + 1 :]
-        of_a_step[t, b] = classes[t, b] not in classes[t, b + 1 :]
-    found = {"the last of each class left": newest}
-    if (of_a_step == 0).any():
-        found["the last of each class in a step left"] = of_a_step
     return found
 
 

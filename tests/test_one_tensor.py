@@ -1,0 +1,80 @@
+"""One tensor is wrong and all others agree: δ is right, and the fault is in that tensor's line."""
+
+import numpy as np
+import pytest
+
+import throughtime as tt
+from small_networks import Small
+from throughtime.diagnosis.one_tensor import _counted_once
+
+PLACE = "operand_of_one_tensor"
+
+
+def causes(mistake, *, lengths=True, T=6, **options):
+    network = Small(mistake=mistake, **options)
+    return tt.check(network.target(T, lengths), progress=False).causes
+
+
+HEADS = [("squares", 1, True), ("squares", 3, False), ("none", 1, True), ("two layers", 2, True)]
+
+
+@pytest.mark.parametrize(("head", "outputs", "bias"), HEADS)
+@pytest.mark.parametrize(
+    ("mistake", "where", "faults"),
+    [
+        ("one input late", "W", (PLACE,)),
+        ("reversed", "W", ("time_reversed",)),
+        ("current h", "U", ("current_h_for_previous",)),
+    ],
+)
+def test_the_place_is_the_tensors_own_line(head, outputs, bias, mistake, where, faults):
+    found = causes(mistake, head=head, outputs=outputs, bias=bias)
+    assert tuple(cause.fault for cause in found) == faults
+    (cause,) = found
+    assert cause.where == where
+    assert "δ is right" in cause.evidence[0]
+    assert {"W", "U"} - {where} <= set(cause.evidence[0].replace(",", "").split())
+
+
+def test_where_no_other_length_can_be_run_the_place_is_said():
+    (cause,) = causes("one input late", lengths=False)
+    assert cause.fault == PLACE
+    assert "time_reversed" in cause.alternatives
+
+
+def test_a_sum_of_which_one_step_is_left():
+    (cause,) = causes("U overwritten", start=0.5)
+    assert cause.fault == "only_last_step_kept"
+    assert "U has 1 of 4 directions, as at T = 1" in cause.evidence[-1]
+
+
+def test_with_a_zero_initial_state_what_is_left_is_zero():
+    (cause,) = causes("U overwritten")
+    assert cause.fault == "zero_gradient"
+    assert cause.alternatives == ("only_last_step_kept",)
+
+
+def test_rows_of_words_that_come_several_times():
+    (cause,) = causes("rows", words=True, T=6)  # of the words 0 1 0 2 1 0
+    assert cause.fault == "embedding_rows_counted_once"
+    assert "E[0] of 3, E[1] of 2 steps" in cause.evidence[-1]
+
+
+def test_rows_that_are_wrong_in_another_way_are_a_place():
+    class Halved(Small):
+        def gradient(self, T):
+            found = super().gradient(T)
+            found["E"][1] += 0.3 * found["E"][1][::-1]
+            return found
+
+    (cause,) = tt.check(Halved(words=True).target(6), progress=False).causes
+    assert cause.fault == PLACE
+    assert cause.alternatives[0] == "embedding_rows_counted_once"
+
+
+def test_what_a_row_is_given_has_to_be_one_steps_share():
+    n = np.array([[1.0], [1.0], [3.0]])  # shares 1, 0 and 2
+    bars = np.full(1, 1e-9)
+    for g, counted in ((1.0, {0: 2}), (2.0, {0: 2}), (1.5, {}), (3.0 + 1e-3, {})):
+        seen = [(n[0], n[0], bars), (n[1], n[1], bars), (np.full(1, g), n[2], bars)]
+        assert _counted_once(seen, np.ones(3), np.zeros(1, int)) == counted

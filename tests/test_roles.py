@@ -1,0 +1,138 @@
+"""The roles of tensors: an output layer is verified, whatever its shape, or none is known."""
+
+import numpy as np
+import pytest
+
+import throughtime as tt
+from helpers import fault_names
+from small_networks import Small
+from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.recurrent_entries import of_siblings, state_size
+from throughtime.gradcheck import Budget
+
+
+def roles(network, T=4):
+    values = {name: np.array(array) for name, array in network.p.items()}
+    return Study(network.target(T), values, Budget()).roles
+
+
+HEADS = [
+    ("squares", 1, ("V", "d")),
+    ("squares", 3, ("V", "d")),
+    ("logistic", 1, ("V", "d")),
+    ("softmax", 3, ("V", "d")),
+    ("two layers", 1, ("V", "d", "V1", "d1")),
+    ("outside", 1, ()),
+    ("none", 1, ()),
+]
+
+
+@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize(("head", "outputs", "output"), HEADS)
+def test_an_output_layer_is_recognised_or_its_absence(head, outputs, output, columns):
+    found = roles(Small(head, outputs, columns=columns))
+    assert found.output == output
+    assert found.headless == (not output)
+    assert found.vectors == ("b",)
+    assert found.recurrent["U"].all()
+    assert not found.recurrent["W"].any()
+    assert found.units == 4
+
+
+@pytest.mark.parametrize("order", ["UWV", "VWU", "WVU"])
+@pytest.mark.parametrize(("head", "outputs"), [("squares", 3), ("softmax", 3), ("logistic", 1)])
+def test_without_biases_the_order_of_the_names_says_nothing(head, outputs, order):
+    """There the input weights cut everything off too."""
+    found = roles(Small(head, outputs, bias=False, order=order))
+    assert (found.head, found.head_bias, found.lower) == ("V", None, ())
+    assert set(found.matrices) == {"W", "U"}
+
+
+def test_without_biases_and_output_layer_input_weights_are_no_output_layer():
+    found = roles(Small("none", bias=False))
+    assert found.head is None
+    assert not found.settled
+
+
+def test_a_column_of_input_weights_is_no_bias():
+    found = roles(Small("squares", columns=True, inputs=1))
+    assert found.vectors == ("b",)
+    assert set(found.matrices) == {"W", "U"}
+
+
+def test_rows_of_words_that_a_single_step_does_not_have_are_not_recurrent():
+    found = roles(Small("squares", words=True))
+    assert found.recurrent["U"].all()
+    assert not found.recurrent["E"].any()
+
+
+def test_a_combined_matrix_of_sigmoid_units_is_no_part_of_the_output_layer():
+    class Combined(Small):
+        """[U W] is one matrix, Z."""
+
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.p["Z"] = np.hstack([self.p.pop("U"), self.p.pop("W")])
+
+        def states(self, T):
+            self.p["U"], self.p["W"] = self.p["Z"][:, :4], self.p["Z"][:, 4:]
+            found = super().states(T)
+            del self.p["U"], self.p["W"]
+            return found
+
+    found = roles(Combined(head="two layers", words=True, sigmoid=True))
+    assert set(found.output) == {"V", "d", "V1", "d1"}
+    assert found.recurrent["Z"][:, :4].all()
+    assert not found.recurrent["Z"][:, 4:].any()
+
+
+def test_one_gate_alone_that_a_single_step_does_not_show_is_not_recurrent():
+    idle, seen = np.ones((2, 3), bool), np.zeros((2, 3), bool)
+    found = of_siblings({"Wf": idle, "Wi": seen, "Wo": seen, "U": np.ones((2, 2), bool)})
+    assert not found["Wf"].any()
+    assert found["U"].all()
+    assert state_size(found) == 2
+
+
+# --- what is said ---
+
+
+@pytest.mark.parametrize(
+    ("head", "outputs"), [("squares", 1), ("squares", 3), ("none", 1), ("outside", 1)]
+)
+@pytest.mark.parametrize(
+    ("mistake", "fault"),
+    [
+        ("nothing handed back", "dh_next_missing"),
+        ("handed back twice", "term_counted_twice"),
+        ("averaged", "averaged_over_steps"),
+    ],
+)
+def test_faults_are_named_whatever_the_output_layer(head, outputs, mistake, fault):
+    network = Small(head, outputs, columns=True, mistake=mistake)
+    assert fault_names(tt.check(network.target(), progress=False)) == [fault]
+
+
+@pytest.mark.parametrize("order", ["UWV", "VWU"])
+def test_an_output_layer_that_agrees_is_not_called_wrong(order):
+    network = Small("squares", 1, bias=False, order=order, mistake="nothing handed back")
+    (cause,) = tt.check(network.target(), progress=False).causes
+    assert cause.fault == "between_steps"
+    assert "dh_next_missing" in cause.alternatives
+    assert "The output layer, V, agrees." in cause.evidence
+
+
+@pytest.mark.parametrize("head", ["outside", "squares"])
+@pytest.mark.parametrize(
+    ("mistake", "fault"),
+    [
+        ("last slope", "last_cache_at_every_step"),
+        ("nothing handed back", "dh_next_missing"),
+    ],
+)
+def test_states_that_are_never_zero_give_no_name(head, mistake, fault):
+    """With sigmoid units no state is 0, and recurrent weights act where all else is."""
+    network = Small(head, sigmoid=True, mistake=mistake)
+    (cause,) = tt.check(network.target(), progress=False).causes
+    assert cause.fault == "between_steps"
+    assert fault in cause.alternatives

@@ -115,4 +115,5 @@ MOST_PASSES = 6_000  # backward passes of a small network, each a fraction of a 
 LEAST_PASSES = 200  # of any network, in addition to one for each single mutation
 STEP_OVERHEAD = 3e4  # multiplications that take as long as all else that NumPy does in a step
 WORK_OF_A_SEARCH = 2.3e9  # multiplications, where more than the least passes may be run
+SHARE_OF_NAMED_PAIRS = 0.7  # of the passes that are left, before pairs with an edit of a step
 SHARE_OF_PAIRS = 0.75  # of the passes that are left; the rest is for what comes after them

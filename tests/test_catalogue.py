@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from throughtime.diagnosis import FAULTS
+from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import explain
+from throughtime.diagnosis.one_unit import one_unit
+from throughtime.diagnosis.simple_points import SimplePoints
+from throughtime.gradcheck import Budget
 
 T, I, H, O = 5, 3, 4, 3  # noqa: E741
 
@@ -278,3 +283,65 @@ def test_a_mistake_is_named_with_a_layout(program, layers, mistake, fault):
 def test_the_programs_are_right_without_a_mistake(program, layers):
     target = program("", layers).target()
     assert explain(model_from_target(target).model, target.gradient()) == []
+
+
+# --- without a layout: units that do not see each other ---
+
+
+def study_of(target):
+    values = {name: np.array(array) for name, array in target.parameters.items()}
+    return SimplePoints(Study(target, values, Budget(10**6)))
+
+
+UNSEEN = {"diagonal", "r missing in δU"}  # of the outputs; of a matrix that only δU shows
+
+
+@pytest.mark.parametrize(
+    ("program", "mistake", "fault"),
+    [(p, m, f) for p, layers, m, f in NAMED if layers == 1 and m not in UNSEEN][::2],
+)
+def test_a_mistake_is_named_by_the_biases_of_units_that_do_not_see_each_other(
+    program, mistake, fault
+):
+    unit = one_unit(study_of(program(mistake).target(layout=False)))
+    assert unit.name.endswith(program.__name__)
+    assert fault in [mutation.fault for mutation in unit.fitting]
+    first = unit.fitting[0].fault
+    assert {m.fault for m in unit.fitting if not FAULTS[m.fault].systematic} <= {first}
+
+
+@pytest.mark.parametrize("program", [RNN, LSTM, GRU])
+def test_right_units_are_wrong_nowhere(program):
+    unit = one_unit(study_of(program().target(layout=False)))
+    assert (unit.name.endswith(program.__name__), any(unit.off), unit.fitting) == (True, False, ())
+
+
+def test_two_layers_and_initial_states_are_no_single_unit():
+    assert one_unit(study_of(RNN("", 2).target(layout=False))) is None
+
+    class Started(LSTM):
+        def step(self, p, x, h, c):
+            return super().step(p, x, h if h.any() else h + 0.5, c if c.any() else c + 0.5)
+
+    assert one_unit(study_of(Started().target(layout=False))) is None
+
+
+def test_a_check_says_which_quantity_stands_where():
+    report = tt.check(LSTM("df with i").target(layout=False), progress=False)
+    (cause,) = report.causes
+    assert cause.fault == "wrong_operand_in_step"
+    assert cause.statement == "Within a step, δf is made with i where c_{t−1} belongs."
+    assert "are those of an LSTM" in cause.evidence[-1]
+
+
+def test_what_no_known_fault_explains_is_a_place_with_its_gate():
+    class Strange(LSTM):
+        def back(self, p, s, dh, dc):
+            dz, _, dh, dc = super().back(p, s, dh, dc)
+            dz["f"] = np.sin(3 * dz["f"]) + 0.2 * dz["f"]
+            return dz, dz, dh, dc
+
+    report = tt.check(Strange().target(layout=False), progress=False)
+    (cause,) = report.causes
+    assert (cause.fault, cause.where) == ("inside_a_step", "gate f (bf)")
+    assert "derivative_missing" not in cause.alternatives

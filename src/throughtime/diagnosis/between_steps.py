@@ -30,6 +30,7 @@ from throughtime.diagnosis.localise import (
     wrong_projection,
 )
 from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.one_unit import one_unit
 from throughtime.diagnosis.simple_points import (
     Counts,
     SimplePoints,
@@ -38,7 +39,12 @@ from throughtime.diagnosis.simple_points import (
     right,
     right_counts,
 )
-from throughtime.diagnosis.single_step import within_a_step, without_later_state
+from throughtime.diagnosis.single_step import (
+    not_refuted,
+    told_by_units,
+    within_a_step,
+    without_later_state,
+)
 from throughtime.diagnosis.tolerances import BETA, SAME_FACTOR
 from throughtime.gradcheck import Spent
 
@@ -131,7 +137,16 @@ def _from_two(observed: Observed, points: SimplePoints, lead: str) -> Candidate:
         where = ", ".join(sorted(wrong))
         said = f"Only the input weights, {where}, are wrong; biases and recurrent weights agree."
         return fault_candidate("time_reversed", where, 0.85, lead, said)
-    if upper := exact_layer(observed, study):
+    unit = one_unit(points)
+    if unit is not None and any(unit.off):
+        seen = lead, output_right(study)
+        if (
+            len(unit.wrong) == 1
+        ):  # what goes back to the step before is right: a gate's own δ is not
+            return told_by_units(unit, seen, observed, "inside_a_step", INSIDE)
+        return told_by_units(unit, seen, observed, "between_steps", BETWEEN)
+    upper = exact_layer(observed, study) if unit is None else ()  # a unit has one layer
+    if upper:
         return _exact_below_the_output(upper, observed, study, lead)
     carried = between_steps(points)
     if carried is not None:
@@ -139,7 +154,8 @@ def _from_two(observed: Observed, points: SimplePoints, lead: str) -> Candidate:
         evidence = (lead, output_right(study), *told)
         facts = {"where": ", ".join(sorted(wrong))}
         confidence = 0.9 / (1 + 0.5 * len(beside))
-        return Candidate((fault,), "", None, evidence, facts, tuple(beside), confidence)
+        shown = Candidate((fault,), "", None, evidence, facts, tuple(beside), confidence)
+        return not_refuted(shown, unit, "between_steps", BETWEEN)
     return family_candidate("between_steps", (lead, output_right(study)), BETWEEN)
 
 

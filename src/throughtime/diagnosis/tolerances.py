@@ -39,6 +39,9 @@ SCALED_LOSS = 1e-3  # times the loss: the gradient no longer reaches a limit at 
 CONFIDENCE_WHOLE = 0.99  # of a mutant whose gradient is the one under test, down to rounding
 CONFIDENCE_IN_PART = 0.7  # of one that explains a part of it
 
+CONFIDENCE_OF_NUMBERS = 0.95  # of a fault that predicts the gradient of all biases at simple points
+MOST_ALIASES = 3  # edits with the same effect that a sentence lists
+
 # Factors, clips and L2 terms.
 
 STEEP_ENTRY = 10.0  # error bars: an entry this large tells a ratio to one part in ten
@@ -71,6 +74,13 @@ WHOLE_NUMBER = 1e-2  # how far a number of sequences may be from a whole one
 # Simple points: parameters at which it is known beforehand what a network does.
 
 BETA = 0.7  # every bias, and so every pre-activation: σ, tanh and their derivatives differ there
+# The same for each gate by itself: no two activations, and none of their derivatives, are the same.
+GATE_BIASES = (0.7, -0.4, 1.1, 0.25)
+UNIT_WEIGHT = 0.6  # recurrent weight of a unit that sees itself alone
+# Of the largest derivative, beside error bars: edits of a step change a bias by 1e-3 of it or more.
+SAME_IN_A_UNIT = 1e-5
+# Relative: two losses this close are one; float32 tells no more, and another state is further off.
+SAME_STATE = 1e-5
 RECURRENT_WEIGHTS = 0.2  # the size of recurrent weights, where some are wanted
 OUTPUT_WEIGHTS = 0.5  # standard deviation of the output layer's weights
 EVEN_PROJECTION = 0.3  # every entry of a projection that is the same when read in either shape

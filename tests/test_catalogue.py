@@ -9,6 +9,7 @@ import pytest
 
 import throughtime as tt
 from throughtime.diagnosis import FAULTS
+from throughtime.diagnosis.cause_search import CauseSearch
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import explain
@@ -345,3 +346,51 @@ def test_what_no_known_fault_explains_is_a_place_with_its_gate():
     (cause,) = report.causes
     assert (cause.fault, cause.where) == ("inside_a_step", "gate f (bf)")
     assert "derivative_missing" not in cause.alternatives
+
+
+# --- what is added, and what is copied ---
+
+
+def decayed(of_loss, of_gradient):
+    """The causes where the loss has λ/2 Σ W² and the gradient μ W, of the recurrent layer."""
+
+    class Decayed(RNN):
+        def loss(self):
+            squares = sum((self.p[name] ** 2).sum() for name in ("Wh", "Uh"))
+            return super().loss() + of_loss / 2 * squares
+
+        def gradient(self):
+            d = super().gradient()
+            return d | {name: d[name] + of_gradient * self.p[name] for name in ("Wh", "Uh")}
+
+    target = Decayed().target(layout=False)
+    search = CauseSearch(Study(target, dict(target.parameters), Budget(10**5)))
+    search.run()
+    return [(cause.fault, cause.alternatives) for cause in search.causes]
+
+
+@pytest.mark.parametrize(
+    ("of_loss", "of_gradient", "fault"),
+    [
+        (0.0, 0.1, "weight_decay_only_in_gradient"),
+        (0.1, 0.2, "weight_decay_doubled"),
+        (0.1, 0.05, "weight_decay_halved"),
+        (0.1, 0.0, "weight_decay_missing"),
+    ],
+)
+def test_the_losss_own_term_tells_which_part_of_it_the_gradient_has(of_loss, of_gradient, fault):
+    assert decayed(of_loss, of_gradient) == [(fault, ())]
+
+
+def test_a_matrix_that_is_a_copy_of_another_is_no_gates_bias():
+    class Reused(RNN):
+        def gradient(self):
+            d = super().gradient()
+            return d | {"Uh0": d["Wh0"]}
+
+    target = Reused("", 2).target(layout=False)
+    search = CauseSearch(Study(target, dict(target.parameters), Budget(10**5)))
+    search.run()
+    (cause,) = search.causes
+    assert (cause.fault, cause.where) == ("another_tensors_gradient", "Uh0")
+    assert cause.statement == "Your gradient of Uh0 is, bit for bit, that of Wh0."

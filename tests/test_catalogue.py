@@ -394,3 +394,52 @@ def test_a_matrix_that_is_a_copy_of_another_is_no_gates_bias():
     (cause,) = search.causes
     assert (cause.fault, cause.where) == ("another_tensors_gradient", "Uh0")
     assert cause.statement == "Your gradient of Uh0 is, bit for bit, that of Wh0."
+
+
+# --- δ of the outputs ---
+
+
+def test_the_diagonal_of_the_softmaxs_derivative_is_named_without_a_layout():
+    report = tt.check(RNN("diagonal").target(layout=False), progress=False)
+    (cause,) = report.causes
+    assert cause.fault == "softmax_jacobian_diagonal"
+    assert "−y (1 − p)" in cause.evidence[-1]
+
+
+class Guarded(RNN):
+    epsilon = 1e-4
+
+    def loss(self):
+        rows = zip(self.forward(), self.y, strict=False)
+        return -sum(np.log(softmax(y)[k] + self.epsilon) for y, k in rows)
+
+
+class RightlyGuarded(Guarded):
+    def output_delta(self, y, k):
+        p = softmax(y)
+        return (p - np.eye(O)[k]) * p[k] / (p[k] + self.epsilon)
+
+
+def test_an_epsilon_in_the_logarithm_is_named_with_its_size():
+    report = tt.check(Guarded().target(layout=False), progress=False)
+    assert report.verdict == "disagree"
+    (cause,) = report.causes
+    assert cause.fault == "epsilon_in_log"
+    assert "ε = 0.0001" in cause.evidence[-1]
+    assert tt.check(RightlyGuarded().target(layout=False), progress=False).verdict == "agree"
+
+
+def test_an_epsilon_does_not_hide_what_is_wrong_by_more():
+    report = tt.check(Guarded("diagonal").target(layout=False), progress=False)
+    assert "epsilon_in_log" not in [cause.fault for cause in report.causes]
+
+
+def test_an_epsilon_with_a_layout():
+    for program, explained in ((Guarded, [("epsilon_in_log",)]), (RightlyGuarded, [])):
+        target = program().target(layout=False)
+        names = {"W": "Wh", "U": "Uh", "b": "bh", "head": "V", "head_bias": "d"}
+        sums = {"time": "sum", "batch": "sum"}
+        x, y = program().x[:T, None], program().y[:T, None]
+        layout = tt.layouts.rnn(x, y, **names, **sums, epsilon=program.epsilon)
+        matches = explain(layout.model(target.parameters), target.gradient())
+        assert [match.faults for match in matches] == explained

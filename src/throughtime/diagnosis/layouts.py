@@ -71,6 +71,7 @@ def lstm(
             "root_squared_error", "binary" (cross-entropy of σ(y)) or "weighted" (Σ targets·y).
         time, batch, outputs: "sum" or "mean" over steps, sequences, and outputs of one step.
         last: whether only the last step has a target.
+        epsilon: ε where the cross-entropy of a softmax is −log(p + ε).
         decay: λ of an L2 term λ/2 Σ W² over the matrices; with `decay_biases`, over biases too.
         lengths: the number of steps of every sequence (B,), where they differ.
         h0, c0: initial states (B, H), or (layers, B, H), or (layers, 2, B, H) with two directions;
@@ -202,13 +203,16 @@ def _layout(
     batch: str = "mean",
     outputs: str = "mean",
     last: bool = False,
+    epsilon: float = 0.0,
     **run: Any,
 ) -> Layout:
     if loss not in LOSSES:
         refuse("loss", "one of " + ", ".join(LOSSES), repr(loss))
     if combined not in (False, "xh", "hx"):
         refuse("combined", "False, 'xh' or 'hx'", repr(combined))
-    reduced = Loss(time=time, batch=batch, outputs=outputs, last=last, **LOSSES[loss])
+    reduced = Loss(
+        time=time, batch=batch, outputs=outputs, last=last, epsilon=epsilon, **LOSSES[loss]
+    )
     return Layout(
         cell,
         order,

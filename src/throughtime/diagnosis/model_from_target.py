@@ -192,5 +192,6 @@ def described(layout: Layout) -> str:
     words += [f"projection={layout.R!r}"] if layout.R else []
     words += ["bidirectional=True"] if layout.directions > 1 else []
     words += ["last=True"] if loss.last else []
+    words += [f"epsilon={loss.epsilon!r}"] if loss.epsilon else []
     words += [f"decay={layout.decay!r}"] if layout.decay else []
     return ", ".join(words) + ")"

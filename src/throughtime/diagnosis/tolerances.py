@@ -69,6 +69,10 @@ REACTION_ULPS = 1e2  # in the loss's last place: a larger change is a reaction
 DRAWN_PARAMETERS = 0.5  # standard deviation of the point from which tensors are moved
 FAR_LOGIT = 64.0  # there a cross-entropy is a straight line: e^−32 is below float32's precision
 STRAIGHT = 1e-3  # relative: how far the loss may lie off a parabola or a straight line
+EPSILONS = (1e-20, 1e-2)  # what people add within a logarithm; below, a straight line looks so far
+SETTLED = 20  # rounds in which an ε settles: each leaves at most ε of the error before
+# Of the whole gradient: an ε of the usual size explains no more, see the page of `epsilon_in_log`.
+LITTLE_OF_EPSILON = 1e-2
 WHOLE_NUMBER = 1e-2  # how far a number of sequences may be from a whole one
 
 # Simple points: parameters at which it is known beforehand what a network does.

@@ -27,6 +27,7 @@ class Loss:
         half: whether squared errors are halved.
         root: whether the square root of the loss is taken, without the L2 term.
         last: whether only the last step has a target.
+        epsilon: ε of a softmax's −log(p + ε).
     """
 
     kind: str = "softmax"
@@ -36,6 +37,7 @@ class Loss:
     half: bool = False
     root: bool = False
     last: bool = False
+    epsilon: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -61,6 +63,11 @@ class Loss:
 
     def errors(self, y: Array, targets: Array) -> tuple[Array, Array]:
         """The error e (T, B), and its derivative by the outputs (T, B, O)."""
+        if self.kind == "softmax" and self.epsilon:
+            p = softmax(y)
+            shares = targets * p / (p + self.epsilon)
+            slope = p * shares.sum(axis=-1, keepdims=True) - shares
+            return -(targets * np.log(p + self.epsilon)).sum(axis=-1), slope
         if self.kind == "softmax":
             shifted = y - y.max(axis=-1, keepdims=True)
             p = np.exp(shifted)

@@ -317,9 +317,14 @@ def test_right_units_are_wrong_nowhere(program):
     assert (unit.name.endswith(program.__name__), any(unit.off), unit.fitting) == (True, False, ())
 
 
-def test_two_layers_and_initial_states_are_no_single_unit():
-    assert one_unit(study_of(RNN("", 2).target(layout=False))) is None
+def test_of_two_layers_the_upper_one_is_seen():
+    unit = one_unit(study_of(LSTM("df with i", 2).target(layout=False)))
+    assert (unit.fitting[0].fault, unit.alone) == ("wrong_operand_in_step", False)
+    right = one_unit(study_of(LSTM("", 2).target(layout=False)))
+    assert not any(right.off)
 
+
+def test_initial_states_other_than_0_are_not_known():
     class Started(LSTM):
         def step(self, p, x, h, c):
             return super().step(p, x, h if h.any() else h + 0.5, c if c.any() else c + 0.5)

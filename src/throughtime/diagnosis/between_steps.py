@@ -145,7 +145,7 @@ def _from_two(observed: Observed, points: SimplePoints, lead: str) -> Candidate:
         ):  # what goes back to the step before is right: a gate's own δ is not
             return told_by_units(unit, seen, observed, "inside_a_step", INSIDE)
         return told_by_units(unit, seen, observed, "between_steps", BETWEEN)
-    upper = exact_layer(observed, study) if unit is None else ()  # a unit has one layer
+    upper = () if unit is not None and unit.alone else exact_layer(observed, study)
     if upper:
         return _exact_below_the_output(upper, observed, study, lead)
     carried = between_steps(points)

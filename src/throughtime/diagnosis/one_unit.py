@@ -57,6 +57,7 @@ class OneUnit:
         looks: what was looked at.
         fitting: the mutations that are right about every number, the likeliest first.
         refuted: faults that would show here, and would show otherwise.
+        alone: whether no other layer lies below, of which nothing is known.
     """
 
     cell: Cell
@@ -65,6 +66,7 @@ class OneUnit:
     looks: tuple[Seen, ...]
     fitting: tuple[Mutation, ...]
     refuted: frozenset[str]
+    alone: bool = True
 
     @property
     def wrong(self) -> tuple[str, ...]:
@@ -89,7 +91,7 @@ class OneUnit:
 
 
 def one_unit(points: SimplePoints) -> OneUnit | None:
-    """What the biases tell; None where they are not those of one layer of a known cell.
+    """What the biases tell; None where the top layer's are not those of a known cell.
 
     Without recurrent weights first: what is wrong there is told even where what goes back through
     them is wrong too.
@@ -147,7 +149,9 @@ def _merged(places: UnitPoints, cells: Sequence[Cell], looks: Sequence[Seen]) ->
     refuted = frozenset.intersection(*(own.refuted for own in told))
     one = told[0]
     by_table = tuple(fitting.values())
-    return OneUnit(one.cell, one.gates, one.off, one.looks, by_table, refuted)
+    if not places.alone:  # a fault of the layer below alone does not show
+        refuted = frozenset()
+    return OneUnit(one.cell, one.gates, one.off, one.looks, by_table, refuted, places.alone)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from throughtime.diagnosis.tolerances import (
     GATE_BIASES,
     SAME_IN_A_UNIT,
     SAME_STATE,
+    UNIT_WEIGHT,
 )
 
 
@@ -92,7 +93,9 @@ class UnitPoints:
     def __init__(self, points: SimplePoints) -> None:
         self.points, self.study = points, points.study
         self.roles = points.study.roles
-        self.gates = self._gates()
+        every = self._gates()
+        self.gates = tuple(gate for gate in every if self._seen(every, gate.name))
+        self.alone = len(self.gates) == len(every)  # otherwise a layer lies below
 
     def look(
         self, steps: int, biases: Sequence[float], recurrent: float = 0.0, *, through: bool = False
@@ -102,7 +105,8 @@ class UnitPoints:
         With `through`, the diagonal of the recurrent matrix is looked at too.
         """
         values = self._values(biases)
-        places = self.points.all_biases()
+        every = self.points.all_biases()
+        places = {gate.name: every[gate.name] for gate in self.gates}
         if recurrent:
             diagonals = self._diagonals()
             if diagonals is None:
@@ -158,16 +162,26 @@ class UnitPoints:
                 found += [GateBias(name, slice(k, k + H), size == H) for k in range(0, size, H)]
         return tuple(found)
 
-    def _values(self, biases: Sequence[float]) -> dict[str, Array]:
+    def _seen(self, every: Sequence[GateBias], name: str) -> bool:
+        """Whether the loss reacts to a bias where a layer sees nothing of the one below."""
+        at = self._values(np.resize(GATE_BIASES, len(every)), every)
+        for matrix, where in (self._diagonals() or {}).items():
+            at[matrix].reshape(-1)[where] = UNIT_WEIGHT
+        moved = at | {name: at[name] + GATE_BIASES[0]}
+        return any(self.study.loss(at, T) != self.study.loss(moved, T) for T in (1, 2))
+
+    def _values(
+        self, biases: Sequence[float] | Array, gates: Sequence[GateBias] | None = None
+    ) -> dict[str, Array]:
         shapes = {n: np.asarray(self.study.values[n]).shape for n in self.roles.hidden}
         values = {name: np.zeros(shape) for name, shape in shapes.items()}
-        for gate, bias in zip(self.gates, biases, strict=False):
+        for gate, bias in zip(self.gates if gates is None else gates, biases, strict=False):
             values[gate.name].reshape(-1)[gate.part] = bias
         return values | self.points.lively_head()
 
     def _diagonals(self) -> dict[str, Array] | None:
         """The flat positions of the diagonals of all recurrent matrices; None if unknown."""
-        H, found, count = self.roles.units, dict[str, Array](), 0
+        H, found = self.roles.units, dict[str, Array]()
         for name, mask in (self.roles.recurrent or {}).items():
             if not mask.any():
                 continue
@@ -177,5 +191,4 @@ class UnitPoints:
                 return None
             places = np.arange(max(R, C))
             found[name] = np.ravel_multi_index((rows[places % R], columns[places % C]), mask.shape)
-            count += max(R, C) // H
-        return found if count == len(self.gates) else None
+        return found or None

@@ -12,7 +12,7 @@ from throughtime.diagnosis import FAULTS
 from throughtime.diagnosis.cause_search import CauseSearch
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.model_from_target import model_from_target
-from throughtime.diagnosis.mutants import explain
+from throughtime.diagnosis.mutants import explain, mutants
 from throughtime.diagnosis.one_unit import one_unit
 from throughtime.diagnosis.simple_points import SimplePoints
 from throughtime.gradcheck import Budget
@@ -448,3 +448,22 @@ def test_an_epsilon_with_a_layout():
         layout = tt.layouts.rnn(x, y, **names, **sums, epsilon=program.epsilon)
         matches = explain(layout.model(target.parameters), target.gradient())
         assert [match.faults for match in matches] == explained
+
+
+# --- peepholes ---
+
+
+def test_each_peephole_that_nothing_comes_back_through_is_named():
+    """The program is our own network, with p_i, p_f and p_o."""
+    layers = [tt.LSTM(3, 4, peepholes=True), tt.Dense(4, 3)]
+    net = tt.Network(layers, tt.SoftmaxCrossEntropy(), dtype="float64", seed=0)
+    rng = np.random.default_rng(0)
+    for array in net.parameters.values():
+        array += 0.4 * rng.normal(size=array.shape)
+    target = tt.target_of(net, rng.normal(size=(4, 2, 3)), rng.integers(0, 3, (4, 2)))
+    model = model_from_target(target).model
+    found = [m.where[0] for m in mutants(model, ["peephole_path_missing"])]
+    assert found == ["p_i and p_f and p_o", "p_i and p_f", "p_o", "p_i", "p_f"]
+    for mutant in mutants(model, ["peephole_path_missing"]):
+        first = explain(model, mutant.gradient)[0]
+        assert (first.faults, first.found[0].where) == (mutant.faults, mutant.where[0])

@@ -43,7 +43,7 @@ int T, B, H, O, t, j, k, m, b, f, label, length, count;
 double loss, lambda, limit, norm, rate, sum, tanh_c;
 float u, lossf(float);
 Vector dh, dh_next, dc, dc_next, dz, dz_gate, di, df, da, d_o, db, db_f, dx, h_0, arrived;
-Vector through_gates, dm;
+Vector through_gates, dm, f_t, p_i, p_f;
 Matrix h, hs, c, x, xs, i, a, o, z, n, W, U, U_i, U_f, V, dW, dU, dV, p, y, dy, dzs, mask;
 Matrix dh_output, dh_lower, dh_forwards, dh_backwards, R, dR, dE;
 std::vector<int> order, words;

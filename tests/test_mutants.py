@@ -15,6 +15,13 @@ CELLS = ("RNN", "GRU", "LSTM")
 SIZES = {"T": 5, "I": 3, "H": 4, "O": 7}
 # Another mask is drawn anew at every call: no backward pass of ours can know which.
 UNSEEN = {"dropout_mask_redrawn"}
+# What the styles do not have: tests/test_catalogue.py writes networks with these mistakes.
+ELSEWHERE = {
+    *("wrong_operand_in_step", "wrong_term_in_step", "activation_for_derivative"),
+    *("slope_of_previous_state", "update_gate_exchanged", "backward_in_forward_order"),
+    *("another_layers_input", "another_layers_matrix", "last_output_gradient_at_every_step"),
+    "softmax_jacobian_diagonal",
+}
 
 
 def made(style, cell, faults=(), **sizes):
@@ -190,7 +197,7 @@ def test_the_table_holds_every_fault_that_has_a_place_in_the_backward_pass():
         *("weight_decay_missing", "weight_decay_doubled", "clipped_by_value", "clipped_by_norm"),
     }
     shown = {name for name, fault in FAULTS.items() if fault.shows_in == "gradient"}
-    assert found | read_off | UNSEEN == shown
+    assert found | read_off | UNSEEN == shown | ELSEWHERE
     assert not found & read_off
 
 

@@ -65,7 +65,7 @@ PLACES = [
     _place("cells/functions.py", {"sigmoid_slope", "tanh_slope", "relu_slope"}, CELLS, "-k", "RNN"),
     _place("cells/functions.py", {"outer_sum", "weight_gradient", "input_gradient"}, CELLS),
     _place(
-        "cells/cell.py",
+        "cells/recurrence.py",
         {"backward", "added"},
         *(CELLS, "tests/test_properties.py", "-k", "RNN or upstream or stretch"),
     ),
@@ -121,15 +121,15 @@ EVERY = (
 # Changes that affect no result: (file, the changed line) -> the reason.
 EQUIVALENT = {
     (
-        "cells/cell.py",
+        "cells/recurrence.py",
         "if (False and (use_compiled() and compiled.has_twin(self))):",
     ): "which engine answers does not change the results",
     (
-        "cells/cell.py",
+        "cells/recurrence.py",
         "if (compiled.has_twin(self)):",
     ): "which engine answers does not change the results",
     (
-        "cells/cell.py",
+        "cells/recurrence.py",
         "if (use_compiled()):",
     ): "every cell of the package has a twin; only a class derived from one has not",
     (

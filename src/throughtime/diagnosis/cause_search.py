@@ -248,7 +248,7 @@ def _explained(observed: Observed, undone: Gradient) -> float:
 
 def _candidates(observed: Observed, study: Study) -> Iterator[Candidate]:
     """Every candidate that can be undone entry by entry, the cheapest to find first."""
-    yield from decayed(observed)
+    yield from decayed(observed, study)
     yield from clipped_by_value(observed)
     yield from everywhere(observed, study)
     yield from transposed(observed)

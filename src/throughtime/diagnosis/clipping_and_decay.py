@@ -9,11 +9,14 @@ import numpy as np
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import Ratio, ratio_of, together
 from throughtime.diagnosis.observed import Candidate, Observed
-from throughtime.diagnosis.tolerances import DIFFERS_BEYOND, LEAST_CLIPPED_ENTRIES
+from throughtime.diagnosis.tolerances import DIFFERS_BEYOND, LEAST_CLIPPED_ENTRIES, SAME_FACTOR
 
 
-def decayed(observed: Observed) -> Iterator[Candidate]:
-    """g − n = λ W, with the same λ in every tensor that is wrong."""
+def decayed(observed: Observed, study: Study) -> Iterator[Candidate]:
+    """g − n = λ W, with the same λ in every tensor that is wrong.
+
+    The loss's own L2 term, where it can be seen, tells what λ is a part of.
+    """
     ratios: dict[str, Ratio] = {}
     for name in observed.wrong():
         own = observed.sampled[name]
@@ -32,15 +35,45 @@ def decayed(observed: Observed) -> Iterator[Candidate]:
     if abs(factor) <= DIFFERS_BEYOND * best.error:  # what noise gives
         return
     names = tuple(ratios)
-    fault = "weight_decay_missing" if factor < 0 else "weight_decay_doubled"
+    fault, beside, told = _share(factor, _own_decay(study, names))
     undone = {
         name: g - factor * observed.parameters[name] if name in ratios else g
         for name, g in observed.gradient.items()
     }
     size = Ratio(abs(factor), best.error, True, best.entries)
-    evidence = (f"Gradient − numerical derivative = {best} · W in {', '.join(names)}.",)
+    evidence = (f"Gradient − numerical derivative = {best} · W in {', '.join(names)}.", *told)
     where = ", ".join(names)
-    yield Candidate((fault,), where, undone, evidence, {"where": where, "factor": str(size)})
+    facts, sure = {"where": where, "factor": str(size)}, 0.95 / (1 + 0.5 * len(beside))
+    yield Candidate((fault,), where, undone, evidence, facts, beside, sure)
+
+
+def _own_decay(study: Study, names: tuple[str, ...]) -> float | None:
+    """λ of the loss's own term λ/2 Σ W² over some tensors; None where that is not seen.
+
+    With the output layer at 0 the loss does not react to what lies below, but for such a term.
+    """
+    head, below = study.roles.head, [name for name in names if name in study.roles.hidden]
+    if head is None or not below:
+        return None
+    cut = {head: np.zeros_like(study.values[head])}
+    here = study.loss(cut)
+    gone = study.loss(cut | {name: np.zeros_like(study.values[name]) for name in below})
+    squares = sum(float((np.asarray(study.values[name], np.float64) ** 2).sum()) for name in below)
+    return 2 * (here - gone) / squares if squares and np.isfinite(here - gone) else None
+
+
+def _share(factor: float, own: float | None) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """The fault of a residual λ W, its alternatives, and a sentence on the loss's own λ."""
+    doubled, missing = "weight_decay_doubled", "weight_decay_missing"
+    alone, halved = "weight_decay_only_in_gradient", "weight_decay_halved"
+    if own is None:
+        return (doubled, (alone,), ()) if factor > 0 else (missing, (halved,), ())
+    said = f"With the output layer at 0, the loss has an L2 term of λ/2 Σ W² with λ = {own:.4g}."
+    if factor > 0:
+        none = abs(own) < SAME_FACTOR * factor
+        return alone if none else doubled, (), (said,)
+    half = abs(own + 2 * factor) < SAME_FACTOR * abs(own)
+    return halved if half else missing, (), (said,)
 
 
 def clipped_by_value(observed: Observed) -> Iterator[Candidate]:

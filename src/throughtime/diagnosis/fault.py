@@ -69,6 +69,8 @@ class Fault:
         rank: its place among the faults that are tried on our own backward pass. The search
             prefers the lower rank, so the likelier fault has it. Those that set δ of the outputs
             anew come before those that alter it.
+        systematic: whether its mutations are all single edits of a step, and not mistakes with a
+            history; they are tried where no other fault explains the gradient.
     """
 
     module: str
@@ -79,6 +81,7 @@ class Fault:
     family: bool = False
     mutations: Callable[[Model], Iterator[Mutation]] | None = None
     rank: int = LAST
+    systematic: bool = False
 
     @property
     def name(self) -> str:

@@ -21,11 +21,13 @@ from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study, reduction_of
 from throughtime.diagnosis.factors import over, ratio_of
 from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.output_errors import epsilon_in_log, of_softmax
 from throughtime.diagnosis.roles import Sides
 from throughtime.diagnosis.simple_points import Counts, columns, fitting, right
 from throughtime.diagnosis.tolerances import (
     DIFFERS_BEYOND,
     EVEN_PROJECTION,
+    LITTLE_OF_EPSILON,
     SAME_FACTOR,
     STEEP_ENTRY,
 )
@@ -149,6 +151,12 @@ def wrong_output(observed: Observed, study: Study) -> Said | None:
     if roles.head is None or roles.head_bias is None:
         return None
     kind = study.reduction.kind
+    if (
+        not kind
+        and observed.discrepancy() < LITTLE_OF_EPSILON
+        and (little := epsilon_in_log(study))
+    ):
+        return little[0], [little[1]], 0.95
     at_one = study.at(1)
     if at_one is not None and at_one.wrong():
         return _at_one(at_one, study, kind)
@@ -192,11 +200,14 @@ def _at_one(one: Observed, study: Study, kind: str) -> Said | None:
             "multiplied by the softmax's derivative, diag(p) − p pᵀ."
         )
         return "softmax_derivative_twice", [said], 0.97
+    if predicted := of_softmax(study, logits.reshape(-1), g, n, bars):
+        fault, told = predicted
+        return fault, [told], 0.95
     said = (
         f"With {head} at 0 and T = 1, the gradient of {bias} is {_listed(g)}; the loss's own is "
-        f"{_listed(n)}."
+        f"{_listed(n)}: no δ of the outputs that is known gives this."
     )
-    return "different_loss", [said], 0.7
+    return "output_layer", [said], 0.5
 
 
 def _other_units(one: Observed, head: str) -> bool:

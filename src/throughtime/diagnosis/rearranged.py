@@ -136,32 +136,50 @@ def _exchanged(observed: Observed, wrong: tuple[str, ...]) -> Iterator[Candidate
 
 
 def copied(observed: Observed) -> Iterator[Candidate]:
-    """A bias, or a block of one, that equals another though their derivatives differ."""
+    """A tensor, or a block of a bias, that equals another though their derivatives differ."""
     for name in observed.wrong():
         for part, other, array in _copies(observed, name):
             if (observed.z(name, array) > DIFFERS_BEYOND).any():
                 continue
+            fault, beside = _whose(observed, part, other)
             evidence = (
                 f"The gradient of {part} is bit for bit that of {other}, whose numerical "
                 "derivative it agrees with; its own differs.",
             )
-            yield Candidate(
-                ("bias_of_gate_copied",), part, array, evidence, {"where": part, "other": other}
-            )
+            facts, sure = {"where": part, "other": other}, 0.95 / (1 + 0.5 * len(beside))
+            yield Candidate((fault,), part, array, evidence, facts, beside, sure)
             break
+
+
+def _whose(observed: Observed, part: str, other: str) -> tuple[str, tuple[str, ...]]:
+    """The fault of a copy, and its alternatives.
+
+    Two biases whose names differ in one letter, or two blocks of one, may be those of two gates.
+    """
+    gates, tensors = "bias_of_gate_copied", "another_tensors_gradient"
+    if part not in observed.gradient:  # a block
+        return gates, ()
+    apart = [pair for pair in zip(part, other, strict=False) if pair[0] != pair[1]]
+    alike = len(part) == len(other) and len(apart) == 1 and all(map(str.isalpha, apart[0]))
+    if np.squeeze(observed.gradient[part]).ndim == 1 and alike:
+        return gates, (tensors,)
+    return tensors, ()
 
 
 def _copies(observed: Observed, name: str) -> Iterator[tuple[str, str, Gradient]]:
     """Parts that equal another part, and the gradient with their numerical derivative instead."""
     g, own = observed.gradient[name], observed.sampled[name]
-    if np.squeeze(g).ndim != 1 or not g.any():
+    if not g.any():
         return
     n = g.copy()
     n.reshape(-1)[own.places] = own.numerical
     for other in observed.sampled:
-        same = other != name and observed.gradient[other].shape == g.shape
-        if same and np.array_equal(observed.gradient[other], g) and other not in observed.wrong():
+        same = other != name and observed.gradient[other].size == g.size > 1
+        there = observed.gradient[other].reshape(-1)
+        if same and np.array_equal(there, g.reshape(-1)) and other not in observed.wrong():
             yield name, other, {**observed.gradient, name: n}
+    if np.squeeze(g).ndim != 1:
+        return
     for gates in GATES[:2]:
         if g.size % gates:
             continue

@@ -1,7 +1,8 @@
 """What is wrong within a step, so that it shows at T = 1 already.
 
 Where every pre-activation is β, a wrong derivative of an activation changes the gradient of a bias
-by a factor that is known beforehand.
+by a factor that is known beforehand. Where no unit sees another one, every known fault of a cell
+predicts the gradient of every bias, see `one_unit`.
 
 A GRU's update gate has δ = δh times the difference of the two values that it mixes. Where h_{t−1}
 is missing from it, and recurrent weights are 0, that gate's bias alone shows it. With everything
@@ -10,13 +11,15 @@ below the output layer at 0, the candidate n is 0 too, and what is left is h_0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import number, ratio_of
+from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.localise import (
     INSIDE,
     candidate_of,
@@ -29,14 +32,18 @@ from throughtime.diagnosis.localise import (
     wrong_output,
     wrong_projection,
 )
+from throughtime.diagnosis.mutants.interventions import Mutation
 from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.one_unit import OneUnit, one_unit
 from throughtime.diagnosis.simple_points import SimplePoints, columns
 from throughtime.diagnosis.tolerances import (
     BETA,
     CLEAN_SPECTRUM,
+    CONFIDENCE_OF_NUMBERS,
     DIFFERS_BEYOND,
     FACTOR_ERROR_BARS,
     FACTOR_ROUNDING,
+    MOST_ALIASES,
     RANK_SIDE,
     SAME_SPACE,
     STEEP_ENTRY,
@@ -68,6 +75,77 @@ def within_a_step(observed: Observed, one: Observed, points: SimplePoints, lead:
         )
     if projected := wrong_projection(observed, study) or through_projection(study):
         return projection_candidate(projected, lead)
+    unit = one_unit(points)
+    if unit is not None and any(unit.off):
+        return told_by_units(unit, (lead, output_right(study)), observed, "inside_a_step", INSIDE)
+    shown = _by_symptoms(observed, one, points, lead)
+    return not_refuted(shown, unit, "inside_a_step", INSIDE)
+
+
+def told_by_units(
+    unit: OneUnit,
+    evidence: Sequence[str],
+    observed: Observed,
+    place: str,
+    members: Sequence[str],
+) -> Candidate:
+    """The faults that are right about every bias; or the place, without those that are not.
+
+    Args:
+        unit: what the biases tell.
+        evidence: what was known before, in sentences.
+        observed: at the target's own length.
+        place: the place that is named where no known fault is right, …
+        members: … and the faults that it may have.
+    """
+    entries = sum(seen.g.size for seen in unit.looks)
+    where = ", ".join(unit.wrong)
+    if not unit.fitting:
+        said = (
+            f"{unit.point}. The numerical derivatives of the biases are those of {unit.name}; "
+            f"{where} {'are' if len(unit.wrong) > 1 else 'is'} wrong there, as no known fault "
+            "alone explains."
+        )
+        left = [name for name in members if name not in unit.refuted]
+        return family_candidate(place, (*evidence, said), left, where)
+    first, *others = unit.fitting
+    rest = [m for m in others if not FAULTS[m.fault].systematic or m.fault == first.fault]
+    said = (
+        f"{unit.point}. The numerical derivatives of the biases are those of {unit.name}, and with "
+        f"{_in_words(first)} its backward pass gives your gradient of them, all {entries} numbers."
+    )
+    same = [m.where for m in others if FAULTS[m.fault].systematic]
+    if same:
+        said += f" So it does with {'; or with '.join(same[:MOST_ALIASES])}."
+    facts = {"T": str(observed.steps), "where": first.where or where, **dict(first.facts)}
+    beside = tuple(dict.fromkeys(m.fault for m in rest if m.fault != first.fault))
+    sure = CONFIDENCE_OF_NUMBERS / (1 + 0.5 * len(beside))
+    return Candidate((first.fault,), first.where, None, (*evidence, said), facts, beside, sure)
+
+
+def _in_words(mutation: Mutation) -> str:
+    return f"{mutation.fault} ({mutation.where})" if mutation.where else mutation.fault
+
+
+def not_refuted(
+    found: Candidate, unit: OneUnit | None, place: str, members: Sequence[str]
+) -> Candidate:
+    """The candidate, if the biases of units that do not see each other do not speak against it."""
+    refuted = frozenset[str]() if unit is None else unit.refuted
+    if unit is None or not refuted & {*found.faults, *found.alternatives}:
+        return found
+    if not refuted & set(found.faults):
+        left = tuple(name for name in found.alternatives if name not in refuted)
+        return replace(found, alternatives=left)
+    said = f"{unit.point}; {found.fault} would show there, and does not."
+    left_over = [name for name in members if name not in refuted]
+    return family_candidate(place, (*found.evidence[:2], said), left_over, found.where)
+
+
+def _by_symptoms(observed: Observed, one: Observed, points: SimplePoints, lead: str) -> Candidate:
+    """What is left: faults that show where units see each other or the inputs."""
+    study = points.study
+    wrong = set(one.wrong())
     where = ", ".join(sorted(wrong))
     if points.gates == 4 and wrong & set(study.roles.matrices) and _from_nothing(one):
         said = (

@@ -45,6 +45,9 @@ SCALED_LOSS = 1e-3  # times the loss: the gradient no longer reaches a limit at 
 CONFIDENCE_WHOLE = 0.99  # of a mutant whose gradient is the one under test, down to rounding
 CONFIDENCE_IN_PART = 0.7  # of one that explains a part of it
 
+CONFIDENCE_OF_NUMBERS = 0.95  # of a fault that predicts the gradient of all biases at simple points
+MOST_ALIASES = 3  # edits with the same effect that a sentence lists
+
 # Factors, clips and L2 terms.
 
 STEEP_ENTRY = 10.0  # error bars: an entry this large tells a ratio to one part in ten
@@ -101,11 +104,22 @@ LIVELY_DRAWS = 4  # of which one should have a loss that reacts to every tensor
 RESCALED = 1e4
 # … some thousands: what is left of the loss is this share of it, or nearly all.
 SAME_AS_CUT = 0.02
+EPSILONS = (1e-20, 1e-2)  # what people add within a logarithm; below, a straight line looks so far
+SETTLED = 20  # rounds in which an ε settles: each leaves at most ε of the error before
+# Of the whole gradient: an ε of the usual size explains no more, see the page of `epsilon_in_log`.
+LITTLE_OF_EPSILON = 1e-2
 WHOLE_NUMBER = 1e-2  # how far a number of sequences may be from a whole one
 
 # Simple points: parameters at which it is known beforehand what a network does.
 
 BETA = 0.7  # every bias, and so every pre-activation: σ, tanh and their derivatives differ there
+# The same for each gate by itself: no two activations, and none of their derivatives, are the same.
+GATE_BIASES = (0.7, -0.4, 1.1, 0.25)
+UNIT_WEIGHT = 0.6  # recurrent weight of a unit that sees itself alone
+# Of the largest derivative, beside error bars: edits of a step change a bias by 1e-3 of it or more.
+SAME_IN_A_UNIT = 1e-5
+# Relative: two losses this close are one; float32 tells no more, and another state is further off.
+SAME_STATE = 1e-5
 OUTPUT_WEIGHTS = 0.5  # standard deviation of the output layer's weights
 EVEN_PROJECTION = 0.3  # every entry of a projection that is the same when read in either shape
 NARROWEST_BAR = 1e-10  # of the largest derivative: no error bar need be narrower
@@ -218,4 +232,5 @@ MOST_PASSES = 6_000  # backward passes of a small network, each a fraction of a 
 LEAST_PASSES = 200  # of any network, in addition to one for each single mutation
 STEP_OVERHEAD = 3e4  # multiplications that take as long as all else that NumPy does in a step
 WORK_OF_A_SEARCH = 2.3e9  # multiplications, where more than the least passes may be run
+SHARE_OF_NAMED_PAIRS = 0.7  # of the passes that are left, before pairs with an edit of a step
 SHARE_OF_PAIRS = 0.75  # of the passes that are left; the rest is for what comes after them

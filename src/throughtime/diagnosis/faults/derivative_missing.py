@@ -76,7 +76,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
             edit = slopes_replaced(chosen, kinds, lambda v, kind: np.ones_like(v))
             yield from in_each_layer(model, words, slopes=edit)
     if isinstance(model.cell, LSTM) and model.cell.squash == "tanh":
-        edit = lambda slope, m: np.ones_like(slope)  # noqa: E731
+        edit = lambda slope, **_: np.ones_like(slope)  # noqa: E731
         yield from in_each_layer(model, "tanh(c)", cell_slope=edit)
 
 

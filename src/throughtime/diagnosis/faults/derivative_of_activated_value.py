@@ -88,7 +88,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
         if all(kinds[k] in ("tanh", "sigmoid") for k in chosen):
             yield from in_each_layer(model, words, slopes=slopes_replaced(chosen, kinds, again))
     if isinstance(model.cell, LSTM) and model.cell.squash == "tanh":
-        edit: Intervention = lambda slope, m: 1 - np.tanh(m) ** 2  # noqa: E731
+        edit: Intervention = lambda slope, m, **_: 1 - np.tanh(m) ** 2  # noqa: E731
         yield from in_each_layer(model, "tanh(c)", cell_slope=edit)
 
 

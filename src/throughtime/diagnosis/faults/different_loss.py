@@ -55,7 +55,7 @@ is printed is not a fault; give the check the loss that is trained.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -121,7 +121,7 @@ def _sigmoid_slope(y: Array) -> Array:
     return result
 
 
-SOFTMAX_OTHERS = {
+SOFTMAX_OTHERS: dict[str, Callable[[Array, Array], Array]] = {
     "2 (p − y) p (1 − p), a squared error of p": lambda y, k: (
         2 * (softmax(y) - k) * _sigmoid_slope(y)
     ),

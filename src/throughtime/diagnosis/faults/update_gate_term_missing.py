@@ -79,7 +79,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="The update gate's δ lacks the term of h_{{t−1}}.",
+    sentence="The update gate's δ lacks the term of the state before the step: h_{{t−1}}, or "
+    "c_{{t−1}} where f = 1 − i.",
     remedy="The update mixes two values, so its gate's δ is δh times their difference.",
     section=Section.STEP,
     place=40,

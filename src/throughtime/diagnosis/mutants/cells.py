@@ -6,8 +6,9 @@ direction: time is that direction's own, which runs the other way in the second 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -56,13 +57,13 @@ class Tape:
 class Local(NamedTuple):
     """What the recursion needs of every step: φ′ of the gates (T, B, G, H), and four (T, B, H).
 
-    In an LSTM these are ψ(c_t), ψ′(c_t) ⊙ o, and c_{t−1} in δ of f and in δ of a coupled f. A GRU
+    In an LSTM these are ψ(c_t), ψ′(c_t), and c_{t−1} in δ of f and in δ of a coupled f. A GRU
     uses the last one alone, for h_{t−1} in δ of z.
     """
 
     slopes: Array
     m: Array
-    through: Array
+    bend: Array
     before: Array
     update: Array
 
@@ -167,7 +168,7 @@ def backward(
     local = cell.local(tape, intervene)
     dh_next, dc_next = dstate
     dz, du, dhs = np.empty_like(tape.v), np.empty_like(tape.v), np.empty_like(dh_out)
-    for t in reversed(range(T)):
+    for t in intervene("order", range(T)[::-1]):
         dh_next, dc_next = intervene("carried", (dh_next, dc_next), t=t, T=T)
         dm = dhs[t] = intervene("dh", dh_out[t] + dh_next, out=dh_out[t], t=t, T=T)
         if w.R is not None:
@@ -195,9 +196,11 @@ def products(
         return product
 
     W = outer(deltas.z.reshape(T, B, G * H), x, keep["W"]).reshape(G, H, -1)
-    U = outer(deltas.u.reshape(T, B, G * H), h, keep["U"]).reshape(G, H, -1)
-    for gate, operand in cell.candidate_operand(tape, steps, h).items():
-        U[gate] = outer(deltas.u[:, :, gate], operand, keep["U"])
+    u = intervene("delta_u", deltas.u, z=deltas.z)
+    U = outer(u.reshape(T, B, G * H), h, keep["U"]).reshape(G, H, -1)
+    operands = cell.candidate_operand(tape, steps, h)
+    for gate, operand in intervene("candidate", operands, tape=tape, h=h).items():
+        U[gate] = outer(u[:, :, gate], operand, keep["U"])
     b = biases(deltas, intervene)
     c = np.einsum("tbgh,tb->gh", deltas.u, keep["c"])
     p = np.zeros((G, H))
@@ -213,6 +216,44 @@ def products(
         )
         R = outer(dh, m, keep["R"])
     return Weights(W, U, b, c, p, R)
+
+
+class Quantities:
+    """What stands in a step of the backward pass, each passed through an intervention.
+
+    Args:
+        intervene: the interventions.
+        values: the step's quantities by their names, from which a wrong one may be taken; computed
+            only where an intervention asks for one.
+    """
+
+    def __init__(
+        self, intervene: Interventions, values: Callable[[], Mapping[str, Array]] = dict
+    ) -> None:
+        self.touched = "quantity" in intervene.interventions
+        self.intervene, self.values = intervene, values
+
+    def __call__(self, of: str, part: str, value: Array, **more: Array) -> Array:
+        """The value that stands at a site.
+
+        Args:
+            of: what is computed there, "δf" for one.
+            part: which part of it: the operand that δ is multiplied with, δ itself, or a term.
+            value: the right one.
+            more: quantities that are known only there, by their names.
+        """
+        if not self.touched:
+            return value
+
+        def known(name: str) -> Array:
+            return more[name] if name in more else self._known[name]
+
+        wrong: Array = self.intervene("quantity", value, of=of, part=part, known=known)
+        return wrong
+
+    @cached_property
+    def _known(self) -> Mapping[str, Array]:
+        return self.values()
 
 
 def biases(deltas: Deltas, intervene: Interventions) -> Array:
@@ -255,7 +296,7 @@ class RNN:
 
     def local(self, tape: Tape, intervene: Interventions) -> Local:
         h = tape.h[:-1]
-        return Local(_slopes(self.activations, tape.v, intervene), h, h, h, h)
+        return Local(_slopes(self.activations, tape, intervene), h, h, h, h)
 
     def step_back(
         self,
@@ -268,7 +309,8 @@ class RNN:
         intervene: Interventions,
     ) -> tuple[Array, Array, Array, Array]:
         dz = dh[:, None] * local.slopes[s]
-        return dz, dz, recur_back(dz, w.U), dc
+        back = Quantities(intervene)("δh_{t−1}", "δ", dz, plain=dh[:, None])
+        return dz, dz, recur_back(back, w.U), dc
 
     def candidate_operand(self, tape: Tape, steps: Array, h: Array) -> dict[int, Array]:
         return {}
@@ -313,10 +355,10 @@ class LSTM:
 
     def local(self, tape: Tape, intervene: Interventions) -> Local:
         m = ACTIVATIONS[self.squash](tape.c[1:])
-        through = tape.v[:, :, -1] * intervene("cell_slope", SLOPES[self.squash](m), m=m)
+        bend = intervene("cell_slope", SLOPES[self.squash](m), m=m, tape=tape)
         before = intervene("c_before", tape.c[:-1], now=tape.c[1:])
-        slopes = _slopes(self.activations, tape.v, intervene)
-        return Local(slopes, m, through, before, intervene("update", before))
+        slopes = _slopes(self.activations, tape, intervene)
+        return Local(slopes, m, bend, before, intervene("update", before))
 
     def step_back(
         self,
@@ -328,23 +370,51 @@ class LSTM:
         dc: Array,
         intervene: Interventions,
     ) -> tuple[Array, Array, Array, Array]:
-        v, before = tape.v[s], local.before[s]
-        i, a = v[:, 0], v[:, -2]
+        v = tape.v[s]
+        i, a, o = v[:, 0], v[:, -2], v[:, -1]
         f = 1 - i if self.coupled else v[:, 1]
-        dc = dc + dh * local.through[s]
+        slopes = local.slopes[s]
+        at = Quantities(intervene, lambda: self._values(tape, s, i, f, a, o))
+        later = at("δc", "term of step t + 1", dc)
+        own = at("δc", "term of δh", dh * at("δc", "o", o) * local.bend[s])
+        dc = later + own
         if self.peepholes:
-            dc = dc + w.p[-1] * dh * local.m[s] * local.slopes[s][:, -1]
-        d = {"i": dc * a, "a": dc * i, "f": dc * before, "o": dh * local.m[s]}
+            dc = dc + at("δc", "term of p_o", w.p[-1] * dh * local.m[s] * slopes[:, -1])
+        deltas = {"δh": dh, "δc": dc, "δc of step t + 1": later, "δh ⊙ o ⊙ ψ′(c_t)": own}
+        operands = {"i": a, "a": i, "f": local.before[s], "o": local.m[s]}
+        d = {
+            gate: at(
+                f"δ{gate}",
+                "term",
+                at(f"δ{gate}", "δ", dh if gate == "o" else dc, **deltas)
+                * at(f"δ{gate}", "operand", operand),
+            )
+            for gate, operand in operands.items()
+        }
         if self.coupled:
-            d["i"] = d["i"] - dc * local.update[s]
+            d["i"] = d["i"] - at("δi", "term of f = 1 − i", dc * local.update[s])
         d = intervene("dgates", d)
         dz = np.empty_like(v)
         for k, gate in enumerate(self.gates):
-            np.multiply(d[gate], local.slopes[s][:, k], out=dz[:, k])
-        dc = dc * f
+            np.multiply(d[gate], slopes[:, k], out=dz[:, k])
+        dc = at("δc_{t−1}", "δ", dc, **deltas) * at("δc_{t−1}", "f", f)
         if self.peepholes:
-            dc = dc + (w.p[:-2] * dz[:, :-2]).sum(axis=1)
-        return dz, dz, recur_back(dz, w.U), dc
+            back = w.p[:-2] * dz[:, :-2]
+            for k, gate in enumerate(self.gates[:-2]):
+                dc = dc + at("δc_{t−1}", f"term of p_{gate}", back[:, k])
+        plain = np.stack([d[gate] for gate in self.gates], axis=1) if at.touched else dz
+        return dz, dz, recur_back(at("δh_{t−1}", "δ", dz, plain=plain), w.U), dc
+
+    def _values(self, tape: Tape, s: int, *gates: Array) -> dict[str, Array]:
+        """What an operand in step s may be taken for, by name."""
+        i, f, a, o = gates
+        before, now, psi = tape.c[s], tape.c[s + 1], ACTIVATIONS[self.squash]
+        found = {"i": i, "f": f, "a": a, "o": o, "1": np.ones_like(i)}
+        found |= {f"1 − {name}": 1 - found[name] for name in "ifo"}
+        found |= {"c_t": now, "c_{t−1}": before, "ψ(c_t)": psi(now), "ψ(c_{t−1})": psi(before)}
+        if tape.h[s].shape == now.shape:
+            found |= {"h_t": tape.h[s + 1], "h_{t−1}": tape.h[s]}
+        return found
 
     def candidate_operand(self, tape: Tape, steps: Array, h: Array) -> dict[int, Array]:
         return {}
@@ -380,7 +450,7 @@ class GRU:
 
     def local(self, tape: Tape, intervene: Interventions) -> Local:
         h = tape.h[:-1]
-        return Local(_slopes(self.activations, tape.v, intervene), h, h, h, intervene("update", h))
+        return Local(_slopes(self.activations, tape, intervene), h, h, h, intervene("update", h))
 
     def step_back(
         self,
@@ -396,28 +466,46 @@ class GRU:
         r, z, n = v[:, 0], v[:, 1], v[:, 2]
         kept, sign = (z, 1) if self.keep == "z" else (1 - z, -1)
         slopes = local.slopes[s]
-        d = {"n": dh * (1 - kept), "z": sign * dh * (local.update[s] - n)}
+        at = Quantities(intervene, lambda: self._values(tape, s))
+        apart = at("δz", "first operand", local.update[s]) - at("δz", "second operand", n)
+        d = {
+            "n": at("δn", "term", dh * at("δn", "operand", 1 - kept)),
+            "z": at("δz", "term", sign * dh * at("δz", "operand", apart)),
+        }
         dz_n = d["n"] * slopes[:, 2]
         if self.reset_after:
-            du_n = dz_n * r
-            d["r"] = dz_n * tape.u[s]
+            du_n = dz_n * at("δh_{t−1} through n", "operand", r)
+            d["r"] = at("δr", "δ", dz_n, **d) * at("δr", "operand", tape.u[s])
             through = du_n @ w.U[2]
         else:
             du_n = dz_n
             dreset = dz_n @ w.U[2]  # with respect to r ⊙ h_{t−1}
-            d["r"] = dreset * h
-            through = dreset * r
+            d["r"] = at("δr", "δ", dreset, **d) * at("δr", "operand", h)
+            through = dreset * at("δh_{t−1} through n", "operand", r)
+        d["r"] = at("δr", "term", d["r"])
         dz_r, dz_z = d["r"] * slopes[:, 0], d["z"] * slopes[:, 1]
-        gates = dz_r @ w.U[0] + dz_z @ w.U[1] + through
-        direct, gates = intervene("paths", (dh * kept, gates))
+        back_r = at("δh_{t−1}", "δr", dz_r, plain=d["r"])
+        back_z = at("δh_{t−1}", "δz", dz_z, plain=d["z"])
+        gates = back_r @ w.U[0] + back_z @ w.U[1] + through
+        direct = dh * at("δh_{t−1}", "share kept", kept)
+        direct, gates = intervene("paths", (direct, gates))
         dz = np.stack([dz_r, dz_z, dz_n], axis=1)
         return dz, np.stack([dz_r, dz_z, du_n], axis=1), direct + gates, dc
+
+    def _values(self, tape: Tape, s: int) -> dict[str, Array]:
+        """What an operand in step s may be taken for, by name."""
+        r, z, n = (tape.v[s][:, k] for k in range(3))
+        found = {"r": r, "z": z, "n": n, "1": np.ones_like(r), "0": np.zeros_like(r)}
+        found |= {"1 − r": 1 - r, "1 − z": 1 - z, "h_t": tape.h[s + 1], "h_{t−1}": tape.h[s]}
+        found["r ⊙ h_{t−1}"] = r * tape.h[s]
+        return found | ({"U_n h_{t−1}": tape.u[s]} if self.reset_after else {})
 
     def candidate_operand(self, tape: Tape, steps: Array, h: Array) -> dict[int, Array]:
         return {} if self.reset_after else {2: tape.v[steps][:, :, 0] * h}
 
 
-def _slopes(activations: tuple[str, ...], v: Array, intervene: Interventions) -> Array:
+def _slopes(activations: tuple[str, ...], tape: Tape, intervene: Interventions) -> Array:
     """φ′ of every gate at every step, (T, B, G, H)."""
+    v = tape.v
     slopes = np.stack([SLOPES[name](v[:, :, k]) for k, name in enumerate(activations)], axis=2)
-    return intervene("slopes", slopes, v=v)  # type: ignore[no-any-return]
+    return intervene("slopes", slopes, v=v, tape=tape)  # type: ignore[no-any-return]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 Intervention: TypeAlias = Callable[..., Any]
@@ -13,7 +13,10 @@ HEAD_PLACES = frozenset({"dy", "seen", "kept_V", "kept_d"})
 RECURSION_PLACES = frozenset(
     {"cache", "carried", "dh", "c_before", "update", "dgates", "slopes", "cell_slope", "U"}
     | {"paths", "dx", "dh_out", "dm", "halves", "own_time", "dx_in_time", "dx_halves"}
+    | {"order", "quantity", "W"}
 )
+# Where several mutations may stand at once: each changes a part of its own.
+SHARED_PLACES = frozenset({"slopes", "U", "quantity"})
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Mutation:
             keyword, what is known at the place, and returns the wrong value.
         layer: the layer that has it; None for all of them.
         direction: the direction that has it, 0 or 1; None for both.
+        facts: what it says in the fault's sentence, beside `where`, as pairs.
     """
 
     fault: str
@@ -34,6 +38,7 @@ class Mutation:
     interventions: tuple[tuple[str, Intervention], ...]
     layer: int | None = None
     direction: int | None = None
+    facts: tuple[tuple[str, str], ...] = ()
 
     @property
     def places(self) -> frozenset[str]:
@@ -54,6 +59,10 @@ class Mutation:
     def in_recursion(self) -> bool:
         """Whether the gradients of the pre-activations below the head depend on it."""
         return bool(self.places & RECURSION_PLACES)
+
+    def with_places(self, *interventions: tuple[str, Intervention]) -> Mutation:
+        """The mutation with further interventions, several at one place among them."""
+        return replace(self, interventions=(*self.interventions, *interventions))
 
     def __str__(self) -> str:
         return f"{self.fault} ({self.where})" if self.where else self.fault

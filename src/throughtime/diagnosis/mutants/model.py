@@ -225,6 +225,11 @@ class Model:
         return Block(0, "R", 0) in self.blocks
 
     @property
+    def projected_to_another_size(self) -> bool:
+        """Whether h has another size than c, so that one cannot stand in the other's place."""
+        return bool(self.data.h.shape[-1] != self.data.c.shape[-1])
+
+    @property
     def has_head(self) -> bool:
         """Whether a dense layer follows the hidden states, whose weights are parameters."""
         return Block(HEAD, "V", 0) in self.blocks
@@ -423,7 +428,8 @@ class Model:
         halves = []
         for direction in range(self.directions):
             directed = DirectedLayer(layer, direction)
-            dx = np.einsum("tbgh,ghi->tbi", deltas[directed].z, self.forward().weights[directed].W)
+            W = Interventions(mutations, *directed)("W", self.forward().weights[directed].W)
+            dx = np.einsum("tbgh,ghi->tbi", deltas[directed].z, W)
             turned = self._turned(dx, direction)
             if direction:
                 turned = Interventions(mutations, layer, direction)("dx_in_time", turned, own=dx)

@@ -18,7 +18,11 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.mutants.cells import biases
-from throughtime.diagnosis.mutants.interventions import Interventions, Mutation
+from throughtime.diagnosis.mutants.interventions import (
+    SHARED_PLACES,
+    Interventions,
+    Mutation,
+)
 from throughtime.diagnosis.mutants.model import (
     EMBEDDING,
     HEAD,
@@ -45,6 +49,7 @@ from throughtime.diagnosis.tolerances import (
     MOST_PASSES,
     PARALLEL_BIASES,
     SAME_GRADIENT,
+    SHARE_OF_NAMED_PAIRS,
     SHARE_OF_PAIRS,
     STEP_OVERHEAD,
     WORK_OF_A_SEARCH,
@@ -212,11 +217,13 @@ def passes(model: Model) -> int:
     """How many backward passes are worth running, however long they take on this machine.
 
     Those of small networks take a fraction of a millisecond. Fewer are run of longer and larger
-    networks, so that all of them together take about as long, but every mutation is tried once.
+    networks, so that all of them together take about as long, but every mutation is tried once;
+    of the systematic ones, those that all layers have.
     """
     products = model.data.x[..., 0].size * sum(w.size for w in model.blocks.values())
     work = STEP_OVERHEAD * model.steps * len(model.directed_layers) + products
-    return max(min(MOST_PASSES, int(WORK_OF_A_SEARCH / work)), len(mutations(model)) + LEAST_PASSES)
+    each = sum(m.everywhere or not FAULTS[m.fault].systematic for m in mutations(model))
+    return max(min(MOST_PASSES, int(WORK_OF_A_SEARCH / work)), each + LEAST_PASSES)
 
 
 class MutantSearch:
@@ -238,7 +245,8 @@ class MutantSearch:
         table = mutations(model, among)
         self.places = {id(mutation): place for place, mutation in enumerate(table)}
         self.head = [c for c in table if c.in_head]
-        self.rest = [c for c in table if not c.in_head]
+        self.rest = [c for c in table if not c.in_head and not FAULTS[c.fault].systematic]
+        self.edits = [c for c in table if not c.in_head and FAULTS[c.fault].systematic]
 
     def run(self, thorough: bool = True) -> list[Attempt]:
         """Searches level by level, until no explanation could take fewer faults."""
@@ -247,22 +255,38 @@ class MutantSearch:
         if best := self._settled(tried, 1):
             return best
         singles: list[Attempt] = []
-        for everywhere in (True, False):  # mutations of one layer or direction alone come second
-            more = [(*s, c) for s in starts for c in self._useful(s) if c.everywhere == everywhere]
-            singles += self._tried(more)
-            if best := self._settled(tried + singles, 3 if thorough else np.inf):
-                return best
+        for among in (self.rest, self.edits):
+            for everywhere in (True, False):  # those of one layer or direction alone come second
+                own = [c for c in among if c.everywhere == everywhere]
+                singles += self._tried((*s, c) for s in starts for c in self._useful(s, own))
+                if best := self._settled(tried + singles, self._enough(among, thorough)):
+                    return best
+            if thorough and among is self.rest:  # known faults come together more often than not
+                tried += self._extended(tried + singles, self.rest)
+                if best := self._settled(tried, 2):
+                    return best
         tried += singles
         if not thorough:
             return [min(tried, key=lambda a: a.order)]
         tried += self._extended(tried)
         if best := self._settled(tried, 3):
             return best
-        tried += self._pairs(starts, singles)
-        if best := self._settled(tried, 3):
-            return best
+        named = [a for a in singles if not FAULTS[a.mutations[-1].fault].systematic]
+        for alone, share in ((named, SHARE_OF_NAMED_PAIRS), (singles, SHARE_OF_PAIRS)):
+            tried += self._pairs(starts, alone, share)
+            if best := self._settled(tried, 3):
+                return best
         tried += self._extended(tried)
         return self._settled(tried, np.inf) or [min(tried, key=lambda a: a.order)]
+
+    def _enough(self, tried: list[Mutation], thorough: bool) -> float:
+        """How many faults an explanation may take for the search to end with it.
+
+        A single edit of a step is simpler than a known fault beside several others.
+        """
+        if tried is self.rest and self.edits:
+            return 2
+        return 3 if thorough else np.inf
 
     def _starts(self) -> list[tuple[Mutation, ...]]:
         """Sets of mutations with which the output layer's own gradient is explained."""
@@ -288,26 +312,37 @@ class MutantSearch:
                 found.append((len(one) + len(scales - {1.0}), one))
         return found
 
-    def _useful(self, start: tuple[Mutation, ...]) -> Iterator[Mutation]:
+    def _useful(
+        self, start: tuple[Mutation, ...], among: Iterable[Mutation] | None = None
+    ) -> Iterator[Mutation]:
         """The mutations worth adding to a set, in which no fault may stand twice at one place."""
         taken = {(c.fault, c.layer, c.direction) for c in start}
-        places = {place for c in start for place in c.places} - {"slopes", "U"}
-        for one in self.rest:
+        places = {place for c in start for place in c.places} - SHARED_PLACES
+        for one in (*self.rest, *self.edits) if among is None else among:
             own = (one.fault, one.layer, one.direction)
             if own not in taken and not one.places & places:
                 yield one
 
-    def _extended(self, tried: list[Attempt]) -> list[Attempt]:
+    def _extended(
+        self, tried: list[Attempt], among: Iterable[Mutation] | None = None
+    ) -> list[Attempt]:
         """The attempts that explain most blocks, each with one more mutation."""
         plain = {a.wrong for a in tried if not a.mutations} or {max(a.wrong for a in tried)}
         gained = [a for a in tried if a.wrong < min(plain)]
         best = sorted(gained, key=lambda a: a.order)[:EXTENDED_ATTEMPTS]
-        return self._tried((*a.mutations, c) for a in best for c in self._useful(a.mutations))
+        return self._tried(
+            (*a.mutations, c) for a in best for c in self._useful(a.mutations, among)
+        )
 
-    def _pairs(self, starts: list[tuple[Mutation, ...]], singles: list[Attempt]) -> list[Attempt]:
-        """Pairs of mutations in the recurrent layers, first those that alone come nearest."""
+    def _pairs(
+        self, starts: list[tuple[Mutation, ...]], singles: list[Attempt], share: float
+    ) -> list[Attempt]:
+        """Pairs of mutations in the recurrent layers, first those that alone come nearest.
+
+        They may take that share of the passes that are left.
+        """
         found: list[Attempt] = []
-        end = self.budget.used + SHARE_OF_PAIRS * (self.end - self.budget.used)
+        end = self.budget.used + share * (self.end - self.budget.used)
         for start in starts[:2]:
             own = [a for a in singles if a.mutations[:-1] == start]
             ranked = [a.mutations[-1] for a in sorted(own, key=lambda a: a.order)]
@@ -358,7 +393,7 @@ class MutantSearch:
 def _together(one: Mutation, other: Mutation) -> bool:
     """Whether both can be put in at once without one hiding the other."""
     same = one.fault == other.fault and (one.layer, one.direction) == (other.layer, other.direction)
-    return not same and not one.places & other.places - {"slopes", "carried", "U"}
+    return not same and not one.places & other.places - SHARED_PLACES - {"carried"}
 
 
 def _by_rank(ranked: list[Mutation]) -> Iterator[tuple[Mutation, Mutation]]:
@@ -395,6 +430,7 @@ class Match:
         undone: the gradient with these faults undone.
         unexplained: tensors that are wrong even so; empty where everything is explained.
         rivals: other sets of faults that explain as much.
+        elsewhere: other places where the same faults would give the same gradient, in words.
     """
 
     found: tuple[FoundFault, ...]
@@ -403,6 +439,7 @@ class Match:
     undone: dict[str, Array]
     unexplained: tuple[str, ...] = ()
     rivals: tuple[tuple[str, ...], ...] = ()
+    elsewhere: tuple[str, ...] = ()
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -416,7 +453,8 @@ class Match:
         if self.unexplained:
             left = ", ".join(self.unexplained)
             return f"d = {self.before:.2g}; with {words}, what is left is wrong in {left} alone"
-        return f"Our own backward pass with {words} gives this very gradient"
+        same = f", and so it does with {'; or '.join(self.elsewhere)}" if self.elsewhere else ""
+        return f"Our own backward pass with {words} gives this very gradient{same}"
 
 
 def mutants(model: Model, among: Iterable[str] | None = None) -> Iterator[Mutant]:
@@ -519,15 +557,23 @@ def _matches(
     model: Model, seen: TestedGradient, right: dict[str, Array], attempts: list[Attempt]
 ) -> list[Match]:
     """One match for each set of faults, with the other sets as its rivals."""
-    by_names: dict[tuple[str, ...], Attempt] = {}
+    by_names: dict[tuple[str, ...], list[Attempt]] = {}
     for attempt in attempts:
         names = tuple(sorted(one.fault for one in _found(model, attempt)))
-        by_names.setdefault(names, attempt)
+        by_names.setdefault(names, []).append(attempt)
     matches = []
-    for names, attempt in by_names.items():
+    for names, (attempt, *others) in by_names.items():
         rivals = tuple(other for other in by_names if other != names)
-        matches.append(_match(model, seen, right, attempt, rivals))
+        match = _match(model, seen, right, attempt, rivals)
+        systematic = any(FAULTS[name].systematic for name in names)
+        there = [_places(other) for other in others] if systematic else []
+        matches.append(replace(match, elsewhere=tuple(dict.fromkeys(filter(None, there)))))
     return matches
+
+
+def _places(attempt: Attempt) -> str:
+    """Where the mutations of an attempt are, in words."""
+    return " and ".join(mutation.where for mutation in attempt.mutations if mutation.where)
 
 
 def _found(model: Model, attempt: Attempt) -> list[FoundFault]:
@@ -539,7 +585,7 @@ def _found(model: Model, attempt: Attempt) -> list[FoundFault]:
 
 def as_found(model: Model, mutation: Mutation) -> FoundFault:
     """A mutation that explains a gradient, as a fault with its facts."""
-    facts = {"T": str(model.steps)}
+    facts = {"T": str(model.steps), **dict(mutation.facts)}
     if mutation.where:
         facts["where"] = mutation.where
     if mutation.fault == "truncated":

@@ -10,7 +10,7 @@ from itertools import combinations, product
 from typing import Any, TypeAlias
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, SLOPES, Tape
+from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN, SLOPES, Tape
 from throughtime.diagnosis.mutants.interventions import Intervention, Mutation
 from throughtime.diagnosis.mutants.losses import softmax
 from throughtime.diagnosis.mutants.model import DIRECTIONS, Block, Forward, Model
@@ -20,14 +20,17 @@ __all__ = [
     "DIRECTIONS",
     "GRU",
     "LSTM",
+    "RNN",
     "SLOPES",
     "Block",
     "Carried",
     "Forward",
     "Intervention",
+    "Known",
     "Model",
     "Mutation",
     "Tape",
+    "at_site",
     "carried_times",
     "gates_of_plain_products",
     "in_each_bidirectional_layer",
@@ -121,12 +124,26 @@ def carried_times(h: float, c: float) -> Intervention:
     return edit
 
 
+Known: TypeAlias = Callable[[str], Array]
+"""From a name to a quantity of a step."""
+
+
+def at_site(of: str, part: str, change: Callable[[Array, Known], Array]) -> Intervention:
+    """Another value at one site of a step, from the right one and the step's quantities."""
+    meant = of, part
+
+    def edit(value: Array, of: str, part: str, known: Known) -> Array:
+        return change(value, known) if (of, part) == meant else value
+
+    return edit
+
+
 def slopes_replaced(
     chosen: tuple[int, ...], kinds: tuple[str, ...], slope: Callable[[Array, str], Array]
 ) -> Intervention:
     """Another derivative of the activation in some gates, from the activated value and its kind."""
 
-    def edit(slopes: Array, v: Array) -> Array:
+    def edit(slopes: Array, v: Array, **_: Any) -> Array:
         wrong = slopes.copy()
         for k in chosen:
             wrong[:, :, k] = slope(v[:, :, k], kinds[k])

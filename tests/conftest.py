@@ -80,3 +80,9 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(f"worst error against torch in float64: {error:.1e} ({where})")
     for kind in sorted({name for name, _ in properties if name.startswith(ENGINE)}):
         terminalreporter.write_line(f"{kind}: {max(v for n, v in properties if n == kind):.2g}")
+
+
+@pytest.fixture
+def experiments_alone(monkeypatch):
+    """The diagnosis without a layout that it recovers: experiments have to tell."""
+    monkeypatch.setattr("throughtime.diagnosis.mutant_match.with_layout", lambda study: None)

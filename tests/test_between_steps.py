@@ -10,6 +10,8 @@ from throughtime.diagnosis.predicted import predicted
 from throughtime.diagnosis.simple_network import read
 from throughtime.gradcheck.budget import Budget
 
+pytestmark = pytest.mark.usefixtures("experiments_alone")
+
 
 def with_lengths(network, T=6, parameters=None):
     """A network as a target that can be run at other lengths."""

@@ -17,6 +17,8 @@ from throughtime.diagnosis.one_unit import one_unit
 from throughtime.diagnosis.simple_points import SimplePoints
 from throughtime.gradcheck import Budget
 
+pytestmark = pytest.mark.usefixtures("experiments_alone")
+
 T, I, H, O = 5, 3, 4, 3  # noqa: E741
 
 

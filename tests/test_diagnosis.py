@@ -18,6 +18,8 @@ from throughtime.diagnosis.factors import Ratio, in_gates, number, ratio_of
 from throughtime.diagnosis.observed import Observed, Sampled, spread
 from throughtime.gradcheck.budget import Budget, Spent
 
+pytestmark = pytest.mark.usefixtures("experiments_alone")
+
 
 def diagnosed(style, cell, faults, **sizes):
     return tt.check(implementations.make(style, cell, faults, **sizes), progress=False)

@@ -13,6 +13,8 @@ from throughtime.diagnosis import diagnose
 from throughtime.gradcheck.budget import Budget, Spent
 from throughtime.progress import progress_bar
 
+pytestmark = pytest.mark.usefixtures("experiments_alone")
+
 CLOCKS = ("time", "perf_counter", "monotonic", "process_time", "thread_time")
 
 WRONG = {

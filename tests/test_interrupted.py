@@ -17,6 +17,8 @@ from benchmarks.diagnose.cases import SMALL, Case
 from throughtime.cli import INTERRUPTED as STATUS
 from throughtime.diagnosis import INTERRUPTED
 
+pytestmark = pytest.mark.usefixtures("experiments_alone")
+
 TWICE_WRONG = Case(
     "concatenated", "RNN", ("wrong_sign", "dh_next_missing"), "experiments", SMALL, 3
 )

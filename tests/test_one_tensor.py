@@ -7,6 +7,8 @@ import throughtime as tt
 from small_networks import Small
 from throughtime.diagnosis.one_tensor import _counted_once
 
+pytestmark = pytest.mark.usefixtures("experiments_alone")
+
 PLACE = "operand_of_one_tensor"
 
 

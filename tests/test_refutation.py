@@ -19,6 +19,8 @@ from throughtime.diagnosis.refutation import Refutation
 from throughtime.diagnosis.what_would_tell import unknown
 from throughtime.gradcheck.budget import Budget
 
+pytestmark = pytest.mark.usefixtures("experiments_alone")
+
 EXACT = 1e-9
 
 

@@ -10,6 +10,8 @@ from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.recurrent_entries import of_siblings, state_size
 from throughtime.gradcheck import Budget
 
+pytestmark = pytest.mark.usefixtures("experiments_alone")
+
 
 def roles(network, T=4):
     values = {name: np.array(array) for name, array in network.p.items()}

@@ -17,7 +17,14 @@ from benchmarks.diagnose.cases import SMALL, Case
 from throughtime.cli import INTERRUPTED as STATUS
 from throughtime.diagnosis import INTERRUPTED
 
-pytestmark = pytest.mark.usefixtures("experiments_alone")
+
+@pytest.fixture(scope="module", autouse=True)
+def experiments_alone_throughout():
+    """The diagnosis without a layout that it recovers: experiments have to tell."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("throughtime.diagnosis.mutant_match.with_layout", lambda study: None)
+        yield
+
 
 TWICE_WRONG = Case(
     "concatenated", "RNN", ("wrong_sign", "dh_next_missing"), "experiments", SMALL, 3

@@ -80,7 +80,7 @@ def test_list_covers_every_backward_pass():
     assert done.returncode == 0
     files = {line.split(":")[0] for line in done.stdout.splitlines()}
     package = TOOLS.parent / "src" / "throughtime"
-    cells = {f"cells/{name}.py" for name in ("rnn", "lstm", "gru", "cell", "functions")}
+    cells = {f"cells/{name}.py" for name in ("rnn", "lstm", "gru", "recurrence", "functions")}
     network = {
         f"network/{path.name}"
         for path in (package / "network").glob("*.py")

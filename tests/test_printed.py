@@ -11,7 +11,8 @@ import pytest
 import throughtime as tt
 from helpers import fault_names
 from printed_forms import FORMATS, PASTED, STYLES
-from throughtime.diagnosis.factors import KnownSizes, Ratio, name_factor
+from throughtime.diagnosis.factor_meanings import KnownSizes, name_factor
+from throughtime.diagnosis.factors import Ratio
 from throughtime.diagnosis.printed import read
 
 ASKED = """numerical:    backpropped:

@@ -112,15 +112,16 @@ def test_one_gate_alone_that_a_single_step_does_not_show_is_not_recurrent():
 )
 def test_faults_are_named_whatever_the_output_layer(head, outputs, mistake, fault):
     network = Small(head, outputs, columns=True, mistake=mistake)
-    assert fault_names(tt.check(network.target(), progress=False)) == [fault]
+    of_steps = head == "outside" and fault != "averaged_over_steps"  # what it adds to δ is unknown
+    expected = "between_steps" if of_steps else fault
+    assert fault_names(tt.check(network.target(), progress=False)) == [expected]
 
 
 @pytest.mark.parametrize("order", ["UWV", "VWU"])
 def test_an_output_layer_that_agrees_is_not_called_wrong(order):
     network = Small("squares", 1, bias=False, order=order, mistake="nothing handed back")
     (cause,) = tt.check(network.target(), progress=False).causes
-    assert cause.fault == "between_steps"
-    assert "dh_next_missing" in cause.alternatives
+    assert cause.fault == "dh_next_missing"
     assert "The output layer, V, agrees." in cause.evidence
 
 
@@ -132,9 +133,9 @@ def test_an_output_layer_that_agrees_is_not_called_wrong(order):
         ("nothing handed back", "dh_next_missing"),
     ],
 )
-def test_states_that_are_never_zero_give_no_name(head, mistake, fault):
+def test_states_that_are_never_zero_give_no_false_name(head, mistake, fault):
     """With sigmoid units no state is 0, and recurrent weights act where all else is."""
     network = Small(head, sigmoid=True, mistake=mistake)
     (cause,) = tt.check(network.target(), progress=False).causes
-    assert cause.fault == "between_steps"
-    assert fault in cause.alternatives
+    assert cause.fault == ("between_steps" if head == "outside" else fault)
+    assert fault in (cause.fault, *cause.alternatives)

@@ -99,11 +99,15 @@ def _beyond(observed: Observed, study: Study, longest: int, lead: str) -> Candid
                 f"Only the input weights, {where}, are wrong; biases and recurrent weights agree."
             )
             return fault_candidate("time_reversed", where, 0.85, lead, said)
-        if upper := exact_layer(observed, study):
-            return _exact_below_the_output(upper, observed, study, lead)
     told = predicted(study, longest)
     if told is not None and told.found:
         return _named(told, observed, study, lead)
+    # A gate with tensors of its own looks like a layer of its own; numbers tell, if there are any.
+    unread = told is None or not told.wrong or study.sides is not None
+    if not head and longest == 1 and unread:
+        upper = exact_layer(observed, study)
+        if upper:
+            return _exact_below_the_output(upper, observed, study, lead)
     if head:
         found = wrong_output(observed, study) if longest == 1 else None
         if found is not None:

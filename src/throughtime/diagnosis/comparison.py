@@ -35,6 +35,7 @@ from throughtime.diagnosis.tolerances import (
     NAMED_SCATTER,
     NEARLY_PARALLEL,
 )
+from throughtime.diagnosis.what_would_tell import NUMBERS_ALONE
 from throughtime.gradcheck import (
     TEXT_WIDTH,
     Budget,
@@ -328,17 +329,17 @@ def _why(observed: Observed, sizes: dict[str, int]) -> tuple[tuple[Cause, ...], 
     if any(cause.fault == COPIED for cause in search.causes) and _repeated(observed):
         return (), (
             "Some entries equal others; with so few digits that is no sign that they were copied.",
-            CODE_TELLS,
+            NUMBERS_ALONE,
         )
+    notes = tuple(note for note in search.notes if note != NUMBERS_ALONE)
     if any(cause.fault == PERMUTED for cause in search.causes) and _few_wrong(observed):
-        return (), (*search.notes, CODE_TELLS)
+        return (), (*notes, NUMBERS_ALONE)
     if search.causes:
         return tuple(search.causes), tuple(search.notes)
-    return (), (*search.notes, *_nearest(observed), CODE_TELLS)
+    return (), (*notes, *_nearest(observed), NUMBERS_ALONE)
 
 
 COPIED, PERMUTED = "bias_of_gate_copied", "gates_permuted"
-CODE_TELLS = "Numbers alone show few faults: tt.check, which runs the code, looks for many more."
 
 
 def _repeated(observed: Observed) -> bool:

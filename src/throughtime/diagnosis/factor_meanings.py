@@ -170,6 +170,8 @@ def name_factor(ratio: Ratio, known: KnownSizes) -> NamedFactor:
             evidence += known.said
             return NamedFactor(tuple(beside), facts, tuple(evidence), ("scaled",), power)
         return NamedFactor(("scaled",), facts, tuple(evidence), tuple(beside), power)
+    if any(_between_sizes(ratio, sign) for sign in (1, -1)):
+        return NamedFactor(("scaled",), facts, (*evidence, _range(ratio)), (), power)
     return _product(ratio, known, single, facts, evidence, power)
 
 
@@ -250,8 +252,8 @@ def _by_an_unknown_size(ratio: Ratio, known: KnownSizes) -> list[_Unknown]:
         size = round(ratio.value**sign) if ratio.value > 0 else 0
         if size < 2 or not ratio.is_near(float(size) ** sign):
             continue
-        if any(ratio.is_near(float(size + k) ** sign) for k in (-1, 1) if size + k > 1):
-            continue  # known too coarsely to be a size
+        if _between_sizes(ratio, sign):
+            continue
         found = []
         for letter, value, faults, grows in (
             ("T", known.steps, ("summed_over_steps", "averaged_over_steps"), (1, 0)),
@@ -267,6 +269,13 @@ def _by_an_unknown_size(ratio: Ratio, known: KnownSizes) -> list[_Unknown]:
                 found.append(_Unknown(faults[sign < 0], letter, size, f"{words}{size}"))
         return found
     return []
+
+
+def _between_sizes(ratio: Ratio, sign: int) -> bool:
+    """Whether a factor, or 1 over it, is known too coarsely to be one size and not the next."""
+    size = round(ratio.value**sign) if ratio.value > 0 else 0
+    near = [k for k in (size - 1, size, size + 1) if k > 1 and ratio.is_near(float(k) ** sign)]
+    return size > 1 and len(near) > 1
 
 
 def _read_as(unknown: list[_Unknown], ratio: Ratio) -> str:

@@ -192,7 +192,7 @@ def guess(inputs: Any, targets: Any = None, **run: Any) -> Guess:
         >>> import throughtime as tt
         >>> layout = tt.layouts.guess(np.ones((6, 1, 2)), np.zeros((6, 1), int))
         >>> len({one.order for one in layout.layouts({"W": (12, 5), "b": (12,), "V": (4, 3)})})
-        24
+        36
     """
     unknown = set(run) - set(KNOWN_OF_A_RUN)
     if unknown:

@@ -112,7 +112,7 @@ FAULT = Fault(
     remedy="Add every occurrence: in NumPy `np.add.at(dE, words, dx)`, since `dE[words] += dx` "
     "keeps one of several.",
     section=Section.OPERANDS,
-    place=80,
+    place=90,
     mutations=mutations,
     rank=335,
 )

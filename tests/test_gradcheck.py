@@ -447,3 +447,24 @@ def test_a_mask_is_not_ignored():
     masked = np.ma.array(np.ones(3), mask=[0, 1, 0])
     with pytest.raises(tt.CheckError, match="expected an array without a mask, got a masked one"):
         tt.Target({"W": masked}, lambda: 0.0, dict)
+
+
+def test_a_difference_is_in_proportion_to_a_slope_that_is_known_alone():
+    """In a chaotic network the numerical slope is lost, and any gradient is all of its difference.
+
+    A right LSTM with a projection, T = 56 and weights above 1 was accused by it.
+    """
+    from types import SimpleNamespace
+
+    from throughtime.gradcheck.confirmation import _sizes, _steady
+
+    def found(gradients, slopes, error):
+        pairs = zip(gradients, slopes, strict=True)
+        return [
+            SimpleNamespace(residual=g - n, gradient=g, numerical=n, error=error) for g, n in pairs
+        ]
+
+    chaotic = found([-3e11, 7e9, 2e10, -5e8], [0.04, -1.0, 3.0, 0.2], 2e9)
+    assert not any(map(_steady, _sizes(chaotic)))
+    factor = found([39.0, 4.2, -8.0, 77.0], [1.0, 0.105, -0.2, 1.9], 1e-4)
+    assert any(map(_steady, _sizes(factor)))

@@ -49,6 +49,7 @@ from throughtime.gradcheck.tolerances import (
     CURVE_POWER,
     EXCLUDED_BARS,
     FAIRLY_CONSTANT_DEVIATIONS,
+    KNOWN_SLOPE,
     LENGTH_RATIO,
     LONGEST_MOVE,
     MOST_MOVES,
@@ -198,11 +199,17 @@ def _at_nearby_points(
     }
 
 
-def _sizes(found: Sequence[Measurement]) -> tuple[list[float], list[float]]:
-    """A difference by itself, and in proportion to the slope, as of a gradient off by a factor."""
+def _sizes(found: Sequence[Measurement]) -> list[list[float]]:
+    """A difference by itself, and in proportion to the slope, as of a gradient off by a factor.
+
+    The slope is the numerical one, where it is known. In proportion to the gradient, every
+    difference is steady where the numerical one is lost: in a network that is chaotic, the gradient
+    may be anything, and no move is short enough.
+    """
     residuals = [m.residual for m in found]
-    slopes = [max(abs(m.gradient), abs(m.numerical)) or 1.0 for m in found]
-    return residuals, [r / s for r, s in zip(residuals, slopes, strict=True)]
+    if not all(abs(m.numerical) > KNOWN_SLOPE * m.error for m in found):
+        return [residuals]
+    return [residuals, [r / m.numerical for r, m in zip(residuals, found, strict=True)]]
 
 
 def _steady(residuals: Sequence[float]) -> bool:

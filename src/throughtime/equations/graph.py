@@ -217,6 +217,12 @@ class Graph:
             return a
         if a.value == 0:
             return b if operation == "add" else -b
+        if a.value is not None and b.operation in ("add", "subtract"):
+            first = b.operands[0].value  # 1 + (1 − x) is 2 − x
+            if first is not None:
+                whole = a.value + first if operation == "add" else a.value - first
+                same = (b.operation == "add") == (operation == "add")
+                return whole + b.operands[1] if same else whole - b.operands[1]
         if b.operation == "negative":
             return a - b.operands[0] if operation == "add" else a + b.operands[0]
         if a.operation == "negative" and operation == "add":

@@ -7,6 +7,7 @@ spread out over a larger shape, its δ is summed afterwards; no derivative here 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -66,9 +67,14 @@ def _function(
         derivative,
         (numpy or f"np.{name}") + "({0})",
         (text or name) + "({0})",
-        (latex or rf"\{name}") + r"\left({0}\right)",
+        (latex or rf"\{name}").replace("{", "{{").replace("}", "}}") + r"\left({0}\right)",
         (c or name) + "({0})",
     )
+
+
+def number_in_numpy(value: float) -> str:
+    """A number as Python reads it, where np is NumPy."""
+    return repr(float(value)) if math.isfinite(value) else f"np.{value}".replace("np.-", "-np.")
 
 
 def where(condition: Node, yes: Node | float, no: Node | float) -> Node:
@@ -109,7 +115,7 @@ _enter(
     SIGNED,
     bracketed=False,
 )
-SUPERSCRIPTS = str.maketrans("0123456789.-", "⁰¹²³⁴⁵⁶⁷⁸⁹·⁻")
+SUPERSCRIPTS = str.maketrans("0123456789.-−", "⁰¹²³⁴⁵⁶⁷⁸⁹·⁻⁻")
 _enter(
     "power",
     np.broadcast_shapes,
@@ -464,6 +470,30 @@ _enter(
         else f"np.broadcast_to({x[0]}, {node.shape})"
     ),
     "{0}",
+)
+
+
+def _rows(node: Node, x: list[str]) -> str:
+    """A constant array as text: its rows, or their sizes where there are many."""
+    if len(node.numbers) > SHOWN_NUMBERS or len(node.shape) > 2:
+        return f"constants ({' × '.join(map(str, node.shape))})"
+    width = node.shape[-1]
+    words = [f"{number:.6g}".replace("-", "−") for number in node.numbers]
+    rows = [", ".join(words[k : k + width]) for k in range(0, len(words), width)]
+    return f"[{'; '.join(rows)}]"
+
+
+SHOWN_NUMBERS = 9
+_enter(
+    "numbers",  # a constant array
+    lambda shape, numbers: shape,
+    lambda g, y, shape, numbers: (),
+    lambda node, x, batched: (
+        f"np.array([{', '.join(map(number_in_numpy, node.numbers))}])"
+        + (f".reshape({', '.join(map(str, node.shape))})" if len(node.shape) > 1 else "")
+    ),
+    _rows,
+    lambda node, x: rf"\text{{{_rows(node, x)}}}",
 )
 
 # Operations that put operands of different shapes side by side, element by element.

@@ -254,6 +254,9 @@ def _summed_to(delta: Node, operand: Node) -> Node:
         np.broadcast_shapes(delta.shape, operand.shape) == operand.shape
     ):
         return delta.graph.apply("broadcast", delta, shape=operand.shape)
+    if len(delta.shape) > 1 and all(size == 1 for size in operand.shape):
+        whole = delta.graph.apply("sum", delta, axis=None, keepdims=False)
+        return whole.graph.apply("reshape", whole, shape=operand.shape) if operand.shape else whole
     while len(delta.shape) > len(operand.shape):
         delta = delta.graph.apply("sum", delta, axis=0, keepdims=False)
     for axis, size in enumerate(operand.shape):

@@ -102,7 +102,17 @@ def _none(*_: Any, **__: Any) -> tuple[None, ...]:
 # --- arithmetic ----------------------------------------------------------------------------------
 _infix("add", ("+", "+", "+", "+"), ADDED, lambda g, y, a, b: (g, g))
 _infix("subtract", ("-", "−", "-", "-"), ADDED, lambda g, y, a, b: (g, -g))
-_infix("multiply", ("*", "⊙", r"\odot", "*"), MULTIPLIED, lambda g, y, a, b: (g * b, g * a))
+_enter(
+    "multiply",
+    np.broadcast_shapes,
+    lambda g, y, a, b: (g * b, g * a),
+    "{0} * {1}",
+    lambda node, x: " ".join(x) if node.operands[0].value is not None else " ⊙ ".join(x),
+    lambda node, x: r" \, ".join(x) if node.operands[0].value is not None else r" \odot ".join(x),
+    "{0} * {1}",
+    MULTIPLIED,
+    bracketed=False,
+)
 _infix("divide", ("/", "/", "/", "/"), MULTIPLIED, lambda g, y, a, b: (g / b, -(g * y) / b))
 _enter(
     "negative",
@@ -240,7 +250,27 @@ def _matmul_numpy(node: Node, x: list[str], batched: bool) -> str:
 
 
 def _matmul_text(node: Node, x: list[str]) -> str:
-    return f"{x[0]} · {x[1]}" if len(node.operands[0].shape) == 1 else f"{x[0]} {x[1]}"
+    a, b = node.operands
+    if len(a.shape) == len(b.shape) == 1:
+        return f"{x[0]} · {x[1]}"
+    return f"{x[0]} {x[1]}" if len(a.shape) == 2 else f"{_turned(x[1], 'ᵀ')} {x[0]}"  # Wᵀ x
+
+
+def _matmul_latex(node: Node, x: list[str]) -> str:
+    a, b = node.operands
+    if len(a.shape) == len(b.shape) == 1:
+        return rf"{x[0]}^\top {x[1]}"
+    return f"{x[0]} {x[1]}" if len(a.shape) == 2 else rf"{_turned(x[1], TOP)} {x[0]}"
+
+
+def _turned(word: str, sign: str) -> str:
+    """The transposed of a matrix, as it is written."""
+    if " " not in word.removesuffix(sign) and word.endswith(sign):
+        return word.removesuffix(sign)
+    return f"({word})" + sign if " " in word and not word.startswith(("(", "[")) else word + sign
+
+
+TOP = r"^\top"
 
 
 def _needs_matrix(shape: Shape) -> Shape:
@@ -256,7 +286,7 @@ _enter(
     _matmul_derivative,
     _matmul_numpy,
     _matmul_text,
-    "{0} {1}",
+    _matmul_latex,
     "matmul({0}, {1})",
     MULTIPLIED,
     bracketed=False,

@@ -276,6 +276,8 @@ class Writer:
         mixed &= operand.number not in self.names
         if node.operation == "outer" and place == 1:
             mixed |= inner < CALLED  # (a b)ᵀ
+        if node.operation == "negative" and inner == MULTIPLIED and self.style is not NUMPY:
+            return word  # −a ⊙ b
         if inner < own or (strict and inner == own) or mixed:
             return f"({word})"
         return word

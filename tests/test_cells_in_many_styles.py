@@ -22,7 +22,8 @@ STYLES = {
         "dx = np.tanh(W @ x + U @ h + b)\nh_before = dx * h\nkept = h_before + h\nreturn kept * dx"
     ),
     "locals called as functions": (
-        "sigmoid = tt.sigmoid(W @ x + U @ h + b)\ntanh = np.tanh(sigmoid * h)\nreturn tanh * sigmoid"
+        "sigmoid = tt.sigmoid(W @ x + U @ h + b)\n"
+        "tanh = np.tanh(sigmoid * h)\nreturn tanh * sigmoid"
     ),
     "a condition divided": V + "return (v > 0) / 2 * v",
     "the mean of a condition": V + "return np.mean(v > 0) * v",

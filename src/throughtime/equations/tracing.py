@@ -725,8 +725,10 @@ def _called(
         except EquationError:
             raise
         except Exception as problem:
-            what = f"{type(problem).__name__}: {problem}".replace("'Traced'", "a value of the step")
-            way_out = "mend the line" if isinstance(problem, NameError) else KNOWN
+            what = f"{type(problem).__name__}: {problem}".replace("'Traced'", "Traced")
+            what = what.replace("Traced", "a value of the step")
+            way_out = KNOWN if isinstance(problem, TypeError) else "mend the line"
+            way_out = "write a loop" if isinstance(problem, RecursionError) else way_out
             raise EquationError(f"{_there(problem)}: {what}; {way_out}") from problem
     values = list(found) if isinstance(found, tuple | list) else [found]
     for value in values:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -20,6 +21,7 @@ from throughtime.equations import (
     EquationError,
     Node,
     StepProgram,
+    dense,
     derive_backward,
     program,
     trace,
@@ -29,7 +31,7 @@ Step = Callable[..., Any]
 SIZE = re.compile(r"(\d*)([A-Z]?)")
 
 
-def cell(**shapes: str) -> Callable[[Step], CellDefinition]:
+def cell(step: None = None, /, **shapes: str) -> Callable[[Step], CellDefinition]:
     """Makes a cell of the forward equations of one step, for one sequence.
 
     The decorated function takes the input, the states before the step and the parameters, and
@@ -57,6 +59,9 @@ def cell(**shapes: str) -> Callable[[Step], CellDefinition]:
         {'W': (4, 3), 'U': (4, 4), 'b': (4,)}
         >>> net = tt.Network([elman(3, 4), tt.Dense(4, 2)], loss=tt.MeanSquaredError())
     """
+    if step is not None:
+        way_out = 'write @tt.cell(W="H I", …), with parentheses'
+        refuse("cell", "the shapes of the parameters", repr(step), way_out, error=TypeError)
     for name, shape in shapes.items():
         if not isinstance(shape, str):
             refuse(f"cell: {name}", 'a shape such as "4H I"', repr(shape), error=TypeError)
@@ -83,9 +88,28 @@ class CellDefinition:
             expected = f"shapes of arguments of {step.__name__}, which are {', '.join(names)}"
             refuse("cell", expected, ", ".join(unknown))
         self.step, self.shapes, self.input_name = step, dict(shapes), names[0]
-        self.__name__, self.__doc__ = step.__name__, step.__doc__
+        # A lambda has no name that code could be printed with.
+        self.__name__ = step.__name__ if step.__name__.isidentifier() else "cell"
+        self.__doc__, self.__module__, self.__qualname__ = (
+            step.__doc__,
+            step.__module__,
+            step.__qualname__,
+        )
         self.__wrapped__ = step
         self._programs = lru_cache(maxsize=64)(self._compiled)
+
+    def __reduce__(self) -> Any:
+        """By the place where it is defined, as a function is; without one by its function."""
+        module: Any = sys.modules.get(self.__module__)
+        if self.__module__ != "__main__" and getattr(module, self.__qualname__, None) is self:
+            return self.__qualname__
+        return CellDefinition, (self.step, self.shapes)
+
+    def __copy__(self) -> CellDefinition:
+        return self
+
+    def __deepcopy__(self, _: Any) -> CellDefinition:
+        return self
 
     def __repr__(self) -> str:
         return f"<cell {self.__name__}{inspect.signature(self.step)}>"
@@ -104,7 +128,10 @@ class CellDefinition:
         given = {"I": inputs, "H": units, **others}
         for letter, size in given.items():
             positive(f"{self.__name__}: {letter}", size)
-        (width,) = self.shape(self.shapes.get(self.input_name, "I"), given) or (1,)
+        shape = self.shape(self.shapes.get(self.input_name, "I"), given)
+        if len(shape) != 1:
+            raise EquationError(f"{self.__name__}: the input must be a vector, not {shape}")
+        (width,) = shape
         return DerivedCell(
             width,
             units,
@@ -121,8 +148,14 @@ class CellDefinition:
         own = dict(given)
         shapes = {name: self.shape(shape, own) for name, shape in self.shapes.items()}
         x = shapes.pop(self.input_name, (own["I"],))
-        backward = derive_backward(trace(self.step, x, shapes, (own["H"],)))
-        return backward, program(backward)
+        try:
+            backward = derive_backward(trace(self.step, x, shapes, (own["H"],)))
+            return backward, program(backward)
+        except RecursionError as problem:
+            raise EquationError(
+                f"{self.__name__}: too many operations follow one another in a step; "
+                "give the values between them names, or write a shorter loop"
+            ) from problem
 
     def shape(self, text: str, given: Mapping[str, int]) -> Shape:
         """A shape in numbers."""
@@ -165,6 +198,10 @@ class DerivedCell(Cell):
         words = [str(given.pop("I")), str(given.pop("H")), *(f"{k}={n}" for k, n in given.items())]
         words += ["bidirectional=True"] * self.bidirectional
         return f"{self.definition.__name__}({', '.join(words)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Its fields alone: what is compiled from them is not pickled."""
+        return {own.name: getattr(self, own.name) for own in fields(self)}
 
     @property
     def derivation(self) -> BackwardPass:
@@ -232,6 +269,9 @@ class DerivedCell(Cell):
         own = self._program
         known = self._parameters(p) | {self.derivation.trace.inputs.number: inputs}
         found = own.of_inputs(known) | known
+        if self.derivation.trace.inputs in own.of_inputs.gives:
+            x = self.derivation.trace.inputs
+            found[x.number] = dense(inputs, x.shape)
         return _flat(found, own.of_inputs.gives, inputs.shape[:2], dtype_of(p, inputs))
 
     def step(self, p: Mapping[str, Array], z_x: Array, state: State) -> tuple[State, Kept]:
@@ -299,7 +339,11 @@ class DerivedCell(Cell):
         """Parameters, and what depends on them alone, so that no step computes it again."""
         shared = self._program.shared
         known = {node.number: p[name] for name, node in self.derivation.trace.parameters.items()}
-        return dict(p) | {f"{SHARED}{number}": array for number, array in shared(known).items()}
+        dtype = next(iter(p.values())).dtype if p else np.dtype(np.float64)
+        found = {n: np.asarray(array) for n, array in shared(known).items()}
+        # Constant arrays in the step are float64; the run is in the parameters' precision.
+        kept = {n: a.astype(dtype) if a.dtype.kind == "f" else a for n, a in found.items()}
+        return dict(p) | {f"{SHARED}{number}": array for number, array in kept.items()}
 
     def _parameters(self, p: Mapping[str, Array]) -> dict[int, Array]:
         shared = self._program.shared.gives

@@ -19,7 +19,7 @@ from throughtime.equations.functions import (
 )
 from throughtime.equations.graph import OPERATIONS, Graph, Node, reachable
 from throughtime.equations.live_example import LineCheck, LiveExample
-from throughtime.equations.phases import StepProgram, program
+from throughtime.equations.phases import StepProgram, dense, program
 from throughtime.equations.printing import (
     TEXT,
     Writer,
@@ -48,6 +48,7 @@ __all__ = [
     "as_latex",
     "as_numpy",
     "as_text",
+    "dense",
     "derive_backward",
     "gelu",
     "logsumexp",

@@ -79,6 +79,12 @@ class _Derivation:
         for node in self.forward:
             for operand in node.operands:
                 self.uses[operand.number] = self.uses.get(operand.number, 0) + 1
+        self.moving: set[int] = set()  # what numbers alone, or a stop, do not fix
+        for node in self.forward:
+            own = node.leaf and node.value is None
+            passes = node.operation != "stop_gradient"
+            if own or (passes and any(x.number in self.moving for x in node.operands)):
+                self.moving.add(node.number)
         self.names, self.own_line = names_of(trace, self.forward, self.uses)
         self.terms: dict[int, list[tuple[str, Node]]] = {}
         self.lines: list[Line] = []
@@ -132,7 +138,7 @@ class _Derivation:
         shares = operation.derivative(delta, node, *node.operands, **attributes)
         through = self._way(node)
         for operand, share in zip(node.operands, shares, strict=False):
-            if share is None or operand.operation == "constant" or share.value == 0:
+            if share is None or operand.number not in self.moving or share.value == 0:
                 continue
             share = _summed_to(share, operand)
             if node.batched and not operand.batched:
@@ -248,6 +254,9 @@ def _summed_to(delta: Node, operand: Node) -> Node:
         np.broadcast_shapes(delta.shape, operand.shape) == operand.shape
     ):
         return delta.graph.apply("broadcast", delta, shape=operand.shape)
+    if len(delta.shape) > 1 and all(size == 1 for size in operand.shape):
+        whole = delta.graph.apply("sum", delta, axis=None, keepdims=False)
+        return whole.graph.apply("reshape", whole, shape=operand.shape) if operand.shape else whole
     while len(delta.shape) > len(operand.shape):
         delta = delta.graph.apply("sum", delta, axis=0, keepdims=False)
     for axis, size in enumerate(operand.shape):

@@ -6,6 +6,7 @@ products with matrices and sums over units have loops of their own.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,7 +31,9 @@ FUNCTIONS = {
 # Words that C, or a function above, has a meaning for.
 MEANT = {
     *("auto", "break", "case", "char", "const", "do", "double", "else", "enum", "float", "for"),
-    *("goto", "if", "int", "long", "short", "signed", "sizeof"),
+    *("goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed"),
+    *("sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile"),
+    *("while", "pow", "fmax", "fmin", "fabs", "log1p", "expm1", "atan"),
     *("exp", "log", "sin", "cos", "tanh", "sqrt", "sigmoid", "relu", "softplus", "sign"),
 }
 
@@ -40,7 +43,11 @@ def _safe(name: str) -> str:
     return f"{name}_" if name in MEANT else name
 
 
-C = replace(NUMPY, made=_safe, delta=lambda name: _safe(f"d{name}"))
+C = replace(
+    NUMPY, made=_safe, delta=lambda name: _safe(f"d{name}"), reserved=frozenset({"stop_gradient"})
+)
+COMPARISONS = {"greater", "greater_equal", "less", "less_equal", "equal", "not_equal"}
+WHOLE = {"add", "subtract", "multiply", "negative", "where", *SHAPES}
 BY_ELEMENT = ELEMENTWISE | {
     *(
         "negative",
@@ -85,7 +92,7 @@ class _Functions:
             for s, n in trace.after.items()
         ]
         given = [names[n.number] for n in (trace.inputs, *trace.states.values())]
-        given += list(trace.parameters)
+        given += [names[n.number] for n in trace.parameters.values()]
         results = list(dict.fromkeys([*outputs, *kept.values()]))
         body = _Body(self.writer, outside={*given, *results})
         for written in self.writer.forward():
@@ -96,7 +103,7 @@ class _Functions:
                 body.assign(f"{state}_after", node, named=True)
         arguments = [f"const double *{n}" for n in given] + [f"double *{n}" for n in results]
         sizes = {names[n.number]: n.shape for n in (trace.inputs, *trace.states.values())}
-        sizes |= {n: node.shape for n, node in trace.parameters.items()}
+        sizes |= {names[node.number]: node.shape for node in trace.parameters.values()}
         shapes = ", ".join(f"{n} {_sizes(s)}" for n, s in sizes.items())
         return _function(f"{self.name}_step", arguments, body.lines, f"One step forward; {shapes}.")
 
@@ -105,11 +112,16 @@ class _Functions:
         kept = kept_names(backward, self.writer)
         arriving = [names[n.number] for n in backward.arriving.values()]
         given = [*arriving, *(names[n.number] for n in (trace.inputs, *trace.states.values()))]
-        given = list(dict.fromkeys([*given, *kept.values(), *trace.parameters]))
-        ends = {f"d{names[n.number]}": backward.deltas[s] for s, n in trace.states.items()}
+        given = list(
+            dict.fromkeys(
+                [*given, *kept.values(), *(names[n.number] for n in trace.parameters.values())]
+            )
+        )
+        of_given = self.writer.of_given
+        ends = {of_given[n.number]: backward.deltas[s] for s, n in trace.states.items()}
         if backward.inputs is not None:
-            ends[f"d{names[trace.inputs.number]}"] = backward.inputs
-        gradients = [f"d{parameter}" for parameter in trace.parameters]
+            ends[of_given[trace.inputs.number]] = backward.inputs
+        gradients = [of_given[n.number] for n in trace.parameters.values()]
         body = _Body(self.writer, outside={*given, *ends, *gradients})
         for line in self.writer.lines():
             summed = line.of is not None and line.of.operation == "parameter"
@@ -197,14 +209,16 @@ class _Body:
         """An entry of a value as a C expression."""
         if node.value is not None:
             value = float(node.value)
-            return str(int(value)) if value.is_integer() and abs(value) < 1e9 else repr(value)
+            return str(int(value)) if value.is_integer() and abs(value) < 1e9 else _number(value)
         if node.number in self.stored:
             return _at(self.stored[node.number], node.shape, index)
-        if not top and node.number in self.writer.names:
+        if (not top or node.leaf) and node.number in self.writer.names:
             return _at(self.writer.names[node.number], node.shape, index)
         operation, operands = node.operation, node.operands
         if operation in BY_ELEMENT:
             words = [self._within(node, place, index) for place in range(len(operands))]
+            if operation == "divide" and self._whole(operands[0]) and self._whole(operands[1]):
+                words[0] = f"(double){words[0]}"  # 1 / 2 is 0 in C
             form = OPERATIONS[operation].c
             return form(node, words) if callable(form) else form.format(*words)
         if operation in ("let", "total"):
@@ -222,6 +236,16 @@ class _Body:
         if operation == "reshape":
             return self._reshaped(node, index)
         return _at(self._store(node), node.shape, index)
+
+    def _whole(self, node: Node) -> bool:
+        """Whether a value stands in C as an integer: a number such as 2, a comparison."""
+        if node.number in self.writer.names or node.number in self.stored or node.leaf:
+            return node.value is not None and float(node.value).is_integer()
+        if node.operation in WHOLE:
+            return all(
+                map(self._whole, node.operands[1:] if node.operation == "where" else node.operands)
+            )
+        return node.operation in COMPARISONS
 
     def _within(self, node: Node, place: int, index: Index) -> str:
         """An operand's entry within an expression, in brackets where it binds less tightly."""
@@ -285,7 +309,7 @@ class _Body:
 
     def _factor(self, node: Node, index: Index) -> str:
         word = self._value(node, index)
-        sums = node.operation in ("add", "subtract", "negative") or node.operation in SHAPES
+        sums = node.operation in {"add", "subtract", "negative", *COMPARISONS, *SHAPES}
         return f"({word})" if sums and SPACED.search(BRACKETS.sub("", word)) else word
 
     def _sum(self, name: str, node: Node, sign: str) -> None:
@@ -308,27 +332,52 @@ class _Body:
             else [*axes[: axis % len(x.shape)], *along, *axes[axis % len(x.shape) :]]
         )
         summed = x.shape if axis is None else (x.shape[axis % len(x.shape)],)
-        term = self._factor(x, tuple(index)) + divided
+        cast = "(double)" if divided and self._whole(x) else ""
+        term = cast + self._factor(x, tuple(index)) + divided
         self._accumulate(name, node, sign, tuple(rest), term, (*rest, *summed))
 
     def _max(self, name: str, node: Node, sign: str) -> None:
         (x,) = node.operands
-        stored, i = self._array(x), self.indices[0]
-        self.lines.append(f"    {name}[0] = {stored}[0];")
-        entry = f"{name}[0] = fmax({name}[0], {stored}[{i}]);"
-        self.lines.append(f"    for (int {i} = 1; {i} < {_count(x.shape)}; {i}++) {entry}")
+        stored = self._array(x)
+        index = self.indices[: len(x.shape)]
+        kept = tuple(
+            i if node.axis is not None and k != node.axis % len(x.shape) else "0"
+            for k, i in enumerate(index)
+        )
+        left = tuple(i for k, i in enumerate(kept) if node.axis is not None and i != "0")
+        place = kept if node.keepdims else left
+        top = _at(name, node.shape, place)
+        loops = [_loop(i, n) for i, n in zip(index, x.shape, strict=True)]
+        outer = [loop for loop, i in zip(loops, kept, strict=True) if i != "0"]
+        first = _at(stored, x.shape, kept)
+        self.lines.append("    " + " ".join([*outer, f"{top} = {first};"]))
+        entry = f"{top} = fmax({top}, {_at(stored, x.shape, index)});"
+        self.lines.append("    " + " ".join([*loops, entry]))
 
     def _softmax(self, name: str, node: Node, sign: str) -> None:
         (x,) = node.operands
         stored, top, total = self._array(x), f"top_{name}", f"sum_{name}"
-        i = self.indices[0]
-        entry, loop = f"{stored}[{i}]", f"    {_loop(i, _count(x.shape))}"
+        index = self.indices[: len(x.shape)]
+        entry, own = _at(stored, x.shape, index), _at(name, x.shape, index)
+        first = _at(stored, x.shape, (*index[:-1], "0"))
+        rows = [_loop(i, n) for i, n in zip(index[:-1], x.shape[:-1], strict=True)]
+        space = "    " + "    " * bool(rows)
+        loop = f"{space}{_loop(index[-1], x.shape[-1])}"
         self.lines += [
-            f"    double {top} = {stored}[0], {total} = 0;",
+            *(["    " + " ".join([*rows, "{"])] if rows else []),
+            f"{space}double {top} = {first}, {total} = 0;",
             f"{loop} {top} = fmax({top}, {entry});",
-            f"{loop} {total} += {name}[{i}] = exp({entry} - {top});",
-            f"{loop} {name}[{i}] /= {total};",
+            f"{loop} {total} += {own} = exp({entry} - {top});",
+            f"{loop} {own} /= {total};",
+            *(["    }"] if rows else []),
         ]
+
+    def _numbers(self, name: str, node: Node, sign: str) -> None:
+        words = ", ".join(map(_number, node.numbers))
+        self.lines.append(f"    static const double given_{name}[] = {{{words}}};")
+        self.lines.append(
+            f"    for (int i = 0; i < {_count(node.shape)}; i++) {name}[i] {sign} given_{name}[i];"
+        )
 
     def _array(self, node: Node) -> str:
         """The name of an array that holds a value."""
@@ -350,6 +399,12 @@ class _Body:
             self._loop(node.shape, f"{_at(name, node.shape, self.indices[: len(node.shape)])} = 0;")
         place = _at(name, node.shape, (_plus(axes[0], node.start), *axes[1:]))
         self._loop(part.shape, f"{place} {sign} {self._value(part, axes)};")
+
+
+def _number(value: float) -> str:
+    if math.isfinite(value):
+        return repr(value)
+    return "NAN" if math.isnan(value) else "INFINITY" if value > 0 else "(-INFINITY)"
 
 
 def _loop(index: str, size: int) -> str:

@@ -195,6 +195,10 @@ class Graph:
             return x[0]
         if operation in LINEAR and any(node.operation == "negative" for node in x):
             return self._sign_outside(operation, x, attributes)
+        if operation == "broadcast" and x[0].operation == "multiply":
+            number, inner = x[0].operands
+            if number.value is not None:  # numbers outside, where they meet others
+                return number.value * self.apply(operation, inner, **attributes)
         if operation in ("add", "subtract"):
             return self._sum(operation, *x)
         if operation == "multiply":
@@ -217,6 +221,12 @@ class Graph:
             return a
         if a.value == 0:
             return b if operation == "add" else -b
+        if a.value is not None and b.operation in ("add", "subtract"):
+            first = b.operands[0].value  # 1 + (1 − x) is 2 − x
+            if first is not None:
+                whole = a.value + first if operation == "add" else a.value - first
+                same = (b.operation == "add") == (operation == "add")
+                return whole + b.operands[1] if same else whole - b.operands[1]
         if b.operation == "negative":
             return a - b.operands[0] if operation == "add" else a + b.operands[0]
         if a.operation == "negative" and operation == "add":
@@ -230,7 +240,7 @@ class Graph:
             return b
         if a.value == -1:
             return -b
-        if a.value is not None and b.operation == "broadcast":
+        if a.value is not None and b.operation == "broadcast" and b.operands[0].value is not None:
             return self.apply("broadcast", a * b.operands[0], shape=b.shape)
         if a.value is not None and b.operation == "multiply" and b.operands[0].value is not None:
             return (a.value * b.operands[0].value) * b.operands[1]
@@ -247,8 +257,13 @@ class Graph:
     def _quotient(self, a: Node, b: Node) -> Node | None:
         if b.value == 1:
             return a
+        if b.operation == "multiply" and b.operands[0].value:  # x / (2 y) is 0.5 (x / y)
+            return (1 / b.operands[0].value) * (a / b.operands[1])
         if b.value is not None and a.operation == "multiply" and a.operands[0].value is not None:
-            return (a.operands[0].value / b.value) * a.operands[1]
+            number = a.operands[0].value
+            if b.value and (number / b.value).is_integer():
+                return (number / b.value) * a.operands[1]
+            return number * (a.operands[1] / b.value)  # 2 x / 3 is not 0.666667 x
         return self._without_broadcast("divide", a, b)
 
     def _without_broadcast(self, operation: str, a: Node, b: Node) -> Node | None:

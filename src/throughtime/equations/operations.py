@@ -7,6 +7,7 @@ spread out over a larger shape, its δ is summed afterwards; no derivative here 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -66,9 +67,14 @@ def _function(
         derivative,
         (numpy or f"np.{name}") + "({0})",
         (text or name) + "({0})",
-        (latex or rf"\{name}") + r"\left({0}\right)",
+        (latex or rf"\{name}").replace("{", "{{").replace("}", "}}") + r"\left({0}\right)",
         (c or name) + "({0})",
     )
+
+
+def number_in_numpy(value: float) -> str:
+    """A number as Python reads it, where np is NumPy."""
+    return repr(float(value)) if math.isfinite(value) else f"np.{value}".replace("np.-", "-np.")
 
 
 def where(condition: Node, yes: Node | float, no: Node | float) -> Node:
@@ -96,7 +102,17 @@ def _none(*_: Any, **__: Any) -> tuple[None, ...]:
 # --- arithmetic ----------------------------------------------------------------------------------
 _infix("add", ("+", "+", "+", "+"), ADDED, lambda g, y, a, b: (g, g))
 _infix("subtract", ("-", "−", "-", "-"), ADDED, lambda g, y, a, b: (g, -g))
-_infix("multiply", ("*", "⊙", r"\odot", "*"), MULTIPLIED, lambda g, y, a, b: (g * b, g * a))
+_enter(
+    "multiply",
+    np.broadcast_shapes,
+    lambda g, y, a, b: (g * b, g * a),
+    "{0} * {1}",
+    lambda node, x: " ".join(x) if node.operands[0].value is not None else " ⊙ ".join(x),
+    lambda node, x: r" \, ".join(x) if node.operands[0].value is not None else r" \odot ".join(x),
+    "{0} * {1}",
+    MULTIPLIED,
+    bracketed=False,
+)
 _infix("divide", ("/", "/", "/", "/"), MULTIPLIED, lambda g, y, a, b: (g / b, -(g * y) / b))
 _enter(
     "negative",
@@ -109,7 +125,7 @@ _enter(
     SIGNED,
     bracketed=False,
 )
-SUPERSCRIPTS = str.maketrans("0123456789.-", "⁰¹²³⁴⁵⁶⁷⁸⁹·⁻")
+SUPERSCRIPTS = str.maketrans("0123456789.-−", "⁰¹²³⁴⁵⁶⁷⁸⁹·⁻⁻")
 _enter(
     "power",
     np.broadcast_shapes,
@@ -234,7 +250,27 @@ def _matmul_numpy(node: Node, x: list[str], batched: bool) -> str:
 
 
 def _matmul_text(node: Node, x: list[str]) -> str:
-    return f"{x[0]} · {x[1]}" if len(node.operands[0].shape) == 1 else f"{x[0]} {x[1]}"
+    a, b = node.operands
+    if len(a.shape) == len(b.shape) == 1:
+        return f"{x[0]} · {x[1]}"
+    return f"{x[0]} {x[1]}" if len(a.shape) == 2 else f"{_turned(x[1], 'ᵀ')} {x[0]}"  # Wᵀ x
+
+
+def _matmul_latex(node: Node, x: list[str]) -> str:
+    a, b = node.operands
+    if len(a.shape) == len(b.shape) == 1:
+        return rf"{x[0]}^\top {x[1]}"
+    return f"{x[0]} {x[1]}" if len(a.shape) == 2 else rf"{_turned(x[1], TOP)} {x[0]}"
+
+
+def _turned(word: str, sign: str) -> str:
+    """The transposed of a matrix, as it is written."""
+    if " " not in word.removesuffix(sign) and word.endswith(sign):
+        return word.removesuffix(sign)
+    return f"({word})" + sign if " " in word and not word.startswith(("(", "[")) else word + sign
+
+
+TOP = r"^\top"
 
 
 def _needs_matrix(shape: Shape) -> Shape:
@@ -250,7 +286,7 @@ _enter(
     _matmul_derivative,
     _matmul_numpy,
     _matmul_text,
-    "{0} {1}",
+    _matmul_latex,
     "matmul({0}, {1})",
     MULTIPLIED,
     bracketed=False,
@@ -464,6 +500,30 @@ _enter(
         else f"np.broadcast_to({x[0]}, {node.shape})"
     ),
     "{0}",
+)
+
+
+def _rows(node: Node, x: list[str]) -> str:
+    """A constant array as text: its rows, or their sizes where there are many."""
+    if len(node.numbers) > SHOWN_NUMBERS or len(node.shape) > 2:
+        return f"constants ({' × '.join(map(str, node.shape))})"
+    width = node.shape[-1]
+    words = [f"{number:.6g}".replace("-", "−") for number in node.numbers]
+    rows = [", ".join(words[k : k + width]) for k in range(0, len(words), width)]
+    return f"[{'; '.join(rows)}]"
+
+
+SHOWN_NUMBERS = 9
+_enter(
+    "numbers",  # a constant array
+    lambda shape, numbers: shape,
+    lambda g, y, shape, numbers: (),
+    lambda node, x, batched: (
+        f"np.array([{', '.join(map(number_in_numpy, node.numbers))}])"
+        + (f".reshape({', '.join(map(str, node.shape))})" if len(node.shape) > 1 else "")
+    ),
+    _rows,
+    lambda node, x: rf"\text{{{_rows(node, x)}}}",
 )
 
 # Operations that put operands of different shapes side by side, element by element.

@@ -19,7 +19,7 @@ from throughtime.arrays import Array, Shape
 from throughtime.equations.backward import BackwardPass
 from throughtime.equations.functions import relu, sigmoid, softmax, softplus, stop_gradient
 from throughtime.equations.graph import OPERATIONS, Node, reachable
-from throughtime.equations.operations import ELEMENTWISE
+from throughtime.equations.operations import ELEMENTWISE, number_in_numpy
 
 NO_MOVES: Mapping[int, Array] = {}
 
@@ -202,7 +202,7 @@ class _Emitter:
 
     def _word(self, node: Node) -> str:
         if node.operation == "constant":
-            return repr(node.value)
+            return number_in_numpy(float(node.value or 0.0))
         return self._name(node)
 
     def _expression(self, node: Node) -> str:

@@ -6,12 +6,13 @@ named value, in the order in which one computes them; then what leaves the step.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from throughtime.equations.backward import BackwardPass, Line
 from throughtime.equations.graph import OPERATIONS, Node, reachable
-from throughtime.equations.operations import ATOM, CALLED, MULTIPLIED
+from throughtime.equations.operations import ATOM, CALLED, MULTIPLIED, SUPERSCRIPTS, number_in_numpy
 
 SPREADING = ("expand", "broadcast", "reshape", "let", "total", "constant")
 WORTH_A_NAME = 2  # operations in an expression that recurs
@@ -47,6 +48,8 @@ class Style:
         made: a name that was made up from an operation and a value, such as σ of z.
         delta: δ of a name.
         arriving: δ of a state, as it comes from the next step.
+        mark: what a name gets that something else has already.
+        reserved: names that have a meaning of their own.
     """
 
     form: str
@@ -56,6 +59,8 @@ class Style:
     made: Callable[[str], str]
     delta: Callable[[str], str]
     arriving: Callable[[str], str]
+    mark: str
+    reserved: frozenset[str] = frozenset()
 
 
 def _text_name(name: str) -> str:
@@ -83,6 +88,7 @@ TEXT = Style(
     _text_name,
     lambda n: f"δ{n}",
     lambda n: f"δ{n}_next",
+    "′",
 )
 NUMPY = Style(
     "numpy",
@@ -92,6 +98,10 @@ NUMPY = Style(
     lambda n: n,
     lambda n: f"d{n}",
     lambda n: f"d{n}_next",
+    "_",
+    frozenset(
+        {"np", "kept", "gradient", "sigmoid", "relu", "softplus", "softmax", "stop_gradient"}
+    ),
 )
 LATEX = Style(
     "latex",
@@ -101,6 +111,7 @@ LATEX = Style(
     _latex_name,
     lambda n: rf"\delta {n}",
     lambda n: rf"\delta {n}^{{\mathrm{{next}}}}",
+    "'",
 )
 
 
@@ -115,24 +126,40 @@ class Writer:
     def __init__(self, backward: BackwardPass, style: Style) -> None:
         self.backward, self.trace, self.style = backward, backward.trace, style
         after = {node.number: name for name, node in self.trace.after.items()}
-        self.names: dict[int, str] = {
-            self.trace.inputs.number: style.inputs(self.trace.inputs.name)
-        }
+        self.names: dict[int, str] = {}
+        self.taken = set(style.reserved)
+        self._give(self.trace.inputs, style.inputs(self.trace.inputs.name))
         for name, node in self.trace.states.items():
-            self.names[node.number] = style.before(name)
+            self._give(node, style.before(name))
         for name, node in self.trace.parameters.items():
-            self.names[node.number] = style.made(name)
-        for number, name in backward.names.items():
-            own = after.get(number)
-            self.names[number] = style.after(own) if own else style.made(name)
+            self._give(node, style.made(name))
+        # δ of what the step is given; a local variable may well be called dh
+        self.of_given = {k: self._free(style.delta(name)) for k, name in self.names.items()}
         lined = {line.of.number for line in backward.lines}
         for name, node in backward.arriving.items():
             whole = self.trace.after[name].number not in lined
             how = style.delta(style.after(name)) if whole else style.arriving(style.made(name))
-            self.names[node.number] = how
+            self._give(node, how)
+        nodes = {node.number: node for node in self.trace.graph.nodes}
+        for number, name in backward.names.items():
+            own = after.get(number)
+            self._give(nodes[number], style.after(own) if own else style.made(name))
         for line in backward.lines:
-            self.names[line.delta.number] = style.delta(self.names[line.of.number])
+            if line.of.number in self.of_given:
+                self.names[line.delta.number] = self.of_given[line.of.number]
+            else:
+                self._give(line.delta, style.delta(self.names[line.of.number]))
         self._shared = self._name_what_recurs()
+
+    def _give(self, node: Node, name: str) -> None:
+        self.names[node.number] = self._free(name)
+
+    def _free(self, name: str) -> str:
+        """The name, with a mark if something else has it."""
+        while name in self.taken:
+            name += self.style.mark
+        self.taken.add(name)
+        return name
 
     def _name_what_recurs(self) -> set[int]:
         """Gives a name to what would otherwise be written out more than once, the largest first."""
@@ -153,11 +180,30 @@ class Writer:
                 and self._visit(node, {}) >= WORTH_A_NAME
             ]
             if not recurring:
-                return found
+                break
             chosen = recurring[-1]
-            self.names[chosen.number] = self.style.made(f"s_{len(found) + 1}")
+            self.names[chosen.number] = ""  # numbered below, in the order in which they are written
             found.add(chosen.number)
             roots.append(chosen)
+        of_forward = {node.number for node in reachable(self.trace.after.values())}
+        written = [n for n in reachable(self.trace.after.values()) if n.number in found]
+        for line in self._in_order():
+            for node in reachable([line.delta]):
+                if node.number in found - of_forward and node not in written:
+                    written.append(node)
+        for k, node in enumerate(written):
+            self._give(node, self.style.made(f"s_{k + 1}"))
+        return found
+
+    def _in_order(self) -> list[Line]:
+        """The lines of the backward pass, those of what the step is given last."""
+        lines = self.backward.lines
+        kinds = ("state", "input", "parameter")
+        last = {k: [n for n in lines if n.of.operation == k] for k in kinds}
+        for own in last.values():
+            own.sort(key=lambda line: line.of.number)
+        inner = [line for line in lines if not line.of.leaf]
+        return [*inner, *(line for kind in kinds for line in last[kind])]
 
     def _visit(self, node: Node, visits: dict[int, int]) -> int:
         """Counts how often each unnamed expression is written out; its number of operations."""
@@ -186,15 +232,10 @@ class Writer:
 
     def lines(self) -> list[Written]:
         """The backward pass: δ of inner values, then of the state before, input, parameters."""
-        inner = [line for line in self.backward.lines if not line.of.leaf]
-        kinds = ("state", "input", "parameter")
-        last = {k: [n for n in self.backward.lines if n.of.operation == k] for k in kinds}
-        for own in last.values():
-            own.sort(key=lambda line: line.of.number)
         of_forward = {node.number for node in reachable(self.trace.after.values())}
         waiting = self._shared - of_forward
         found = []
-        for line in (*inner, *(n for kind in kinds for n in last[kind])):
+        for line in self._in_order():
             for node in reachable([line.delta]):
                 if node.number in waiting:
                     waiting.remove(node.number)
@@ -235,6 +276,8 @@ class Writer:
         mixed &= operand.number not in self.names
         if node.operation == "outer" and place == 1:
             mixed |= inner < CALLED  # (a b)ᵀ
+        if node.operation == "negative" and inner == MULTIPLIED and self.style is not NUMPY:
+            return word  # −a ⊙ b
         if inner < own or (strict and inner == own) or mixed:
             return f"({word})"
         return word
@@ -290,8 +333,22 @@ class Writer:
         return f"{whole}, in {words} parts"
 
     def _number(self, value: float) -> str:
-        word = str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
-        return word.replace("-", "−") if self.style is TEXT else word
+        whole = math.isfinite(value) and value == int(value) and abs(value) < 1e15
+        if self.style.form == "numpy":
+            return str(int(value)) if whole else number_in_numpy(value)
+        if not math.isfinite(value):
+            word = "NaN" if math.isnan(value) else f"{value}".replace("inf", "∞")
+            return word.replace("∞", r"\infty ") if self.style is LATEX else word.replace("-", "−")
+        # as many digits as one reads: √3 is 1.73205, a third 0.333333
+        word = str(int(value)) if whole else f"{value:.6g}"
+        digits, _, power = word.partition("e")
+        if power and self.style is LATEX:
+            tens = f"10^{{{int(power)}}}"
+            return tens if digits == "1" else rf"{digits} \cdot {tens}"
+        if power:
+            tens = f"10{str(int(power)).translate(SUPERSCRIPTS)}"
+            word = tens if digits == "1" else f"{digits} · {tens}"
+        return word.replace("-", "−")
 
 
 def as_text(backward: BackwardPass, name: str) -> str:
@@ -333,7 +390,10 @@ HELPERS: Mapping[str, str] = {
     "sigmoid": "def sigmoid(x):\n    return 1 / (1 + np.exp(-x))\n",
     "relu": "def relu(x):\n    return np.maximum(x, 0)\n",
     "softplus": "def softplus(x):\n    return np.logaddexp(0, x)\n",
-    "softmax": ("def softmax(x):\n    e = np.exp(x - np.max(x))\n    return e / e.sum()\n"),
+    "softmax": (
+        "def softmax(x):\n    e = np.exp(x - np.max(x, axis=-1, keepdims=True))\n"
+        "    return e / e.sum(axis=-1, keepdims=True)\n"
+    ),
     "stop_gradient": "def stop_gradient(x):\n    return x\n",
 }
 
@@ -343,12 +403,12 @@ def as_numpy(backward: BackwardPass, name: str) -> str:
     writer = Writer(backward, NUMPY)
     trace = backward.trace
     before = [writer.names[node.number] for node in trace.states.values()]
-    parameters = list(trace.parameters)
+    parameters = [writer.names[node.number] for node in trace.parameters.values()]
     x = writer.names[trace.inputs.number]
     kept = list(kept_names(backward, writer).values())
     after = [writer.expression(node) for node in trace.after.values()]
     arriving = [writer.names[node.number] for node in backward.arriving.values()]
-    gradients = [f"d{parameter}" for parameter in parameters]
+    gradients = [writer.of_given[node.number] for node in trace.parameters.values()]
     of_state = [writer.expression(node) for node in backward.deltas.values()]
     out = [*of_state, writer.expression(backward.inputs)] if backward.inputs else of_state
     shapes = [f"np.zeros({node.shape})" for node in trace.parameters.values()]

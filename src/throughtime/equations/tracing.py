@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import linecache
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,6 +106,8 @@ class Traced:
         return f"Traced{self.shape}"
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *given: Any, **options: Any) -> Any:
+        if "out" in options:
+            self._in_place(None)
         how = UFUNCS.get(ufunc.__name__)
         if method != "__call__" or how is None or options:
             extra = f".{method}" if method != "__call__" else ""
@@ -126,7 +129,10 @@ class Traced:
             refuse_here(f"np.{function.__name__}: {problem}", KNOWN)
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
-        refuse_here("a traced value was made a plain array", KNOWN)
+        refuse_here(
+            "a value of the step was made a plain array, or put into one",
+            "use it as it is, and build arrays of it with np.concatenate or np.stack",
+        )
 
     def __float__(self) -> NoReturn:
         refuse_here("a traced value was made a Python number", "keep it an array")
@@ -227,17 +233,41 @@ class Traced:
         """The mean over an axis, or over all entries."""
         return _mean(self, axis, keepdims=keepdims)
 
-    def var(self, axis: int | None = None, keepdims: bool = False) -> Traced:
-        """The variance over an axis, or over all entries, divided by their number."""
-        return _variance(self, axis, keepdims=keepdims)
+    def var(self, axis: int | None = None, *, ddof: int = 0, keepdims: bool = False) -> Traced:
+        """The variance over an axis, or over all entries, divided by their number less `ddof`."""
+        return _variance(self, axis, ddof=ddof, keepdims=keepdims)
 
-    def std(self, axis: int | None = None, keepdims: bool = False) -> Traced:
+    def std(self, axis: int | None = None, *, ddof: int = 0, keepdims: bool = False) -> Traced:
         """The square root of the variance."""
-        return apply("sqrt", self.var(axis, keepdims))
+        return apply("sqrt", self.var(axis, ddof=ddof, keepdims=keepdims))
 
     def max(self, axis: int | None = None, keepdims: bool = False) -> Traced:
         """The largest entry along an axis, or of all."""
         return _max(self, axis, keepdims=keepdims)
+
+    def min(self, axis: int | None = None, keepdims: bool = False) -> Traced:
+        """The smallest entry along an axis, or of all."""
+        return -_max(-self, axis, keepdims=keepdims)
+
+    def astype(self, _: Any, **__: Any) -> Traced:
+        """Itself: its precision is the network's."""
+        return self
+
+    def __and__(self, other: Any) -> Traced:
+        return _logic("multiply", self, other)
+
+    def __or__(self, other: Any) -> Traced:
+        return _logic("maximum", self, other)
+
+    def __invert__(self) -> Traced:
+        return _logic("subtract", 1, self)
+
+    __rand__, __ror__ = __and__, __or__
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):  # NumPy asks for __array_interface__ and the like
+            raise AttributeError(name)
+        refuse_here(f".{name} of a value is not known here", KNOWN)
 
     def reshape(self, *shape: Any) -> Traced:
         """The same entries in another shape."""
@@ -269,6 +299,23 @@ KNOWN = (
 )
 
 
+CONDITIONS = {"greater", "greater_equal", "less", "less_equal", "equal", "not_equal"}
+
+
+def _condition(node: Node) -> bool:
+    """Whether a value is true or false in every entry."""
+    if node.operation in ("multiply", "maximum", "subtract"):
+        return all(_condition(x) or x.value == 1 for x in node.operands)
+    return node.operation in CONDITIONS
+
+
+def _logic(operation: str, *given: Any) -> Traced:
+    """and, or and not of conditions, which are 1 where they hold and 0 elsewhere."""
+    if not all(_condition(x.node) for x in given if isinstance(x, Traced)):
+        refuse_here("and, or, not of values that are no conditions", "compare them: (h > 0) & …")
+    return apply(operation, *given)
+
+
 def traced(x: Any) -> bool:
     """Whether a value is traced."""
     return isinstance(x, Traced)
@@ -295,11 +342,10 @@ def _node(graph: Graph, given: Any) -> Node:
         refuse_here(f"a {array.dtype} value takes part", "use real numbers")
     if array.ndim == 0:
         return graph.constant(float(array))
-    numbers = [graph.constant(float(x)) for x in array.ravel()]
-    if len({node.number for node in numbers}) == 1:  # np.ones, np.zeros, np.full
-        return graph.apply("broadcast", numbers[0], shape=array.shape)
-    rows = [graph.apply("reshape", node, shape=(1,)) for node in numbers]
-    return graph.apply("reshape", graph.apply("concatenate", *rows), shape=array.shape)
+    if (array == array.flat[0]).all():  # np.ones, np.zeros, np.full
+        constant = graph.constant(float(array.flat[0]))
+        return graph.apply("broadcast", constant, shape=array.shape)
+    return graph.apply("numbers", numbers=tuple(map(float, array.ravel())), shape=array.shape)
 
 
 def _item(x: Traced, key: Any) -> Traced:
@@ -389,7 +435,7 @@ def _split(x: Any, into: Any, axis: int = 0) -> list[Traced]:
     if isinstance(x, Traced) and -x.ndim <= axis < x.ndim:
         size = x.shape[axis]
         if isinstance(into, int | np.integer):
-            if size % into:
+            if into < 1 or size % into:
                 refuse_here(
                     f"np.split of {size} entries into {into}", "give equal parts, or places"
                 )
@@ -464,7 +510,10 @@ UFUNCS: dict[str, Callable[..., Any]] = {
     "positive": lambda x: x,
     "fabs": _unary("absolute"),
     "logaddexp": lambda a, b: b + apply("softplus", a - b),
-    "logical_not": lambda x: 1 - x,
+    "logical_not": lambda x: _logic("subtract", 1, x),
+    "invert": lambda x: _logic("subtract", 1, x),
+    **dict.fromkeys(("logical_and", "bitwise_and"), lambda a, b: _logic("multiply", a, b)),
+    **dict.fromkeys(("logical_or", "bitwise_or"), lambda a, b: _logic("maximum", a, b)),
     "sinh": lambda x: (np.exp(x) - np.exp(-x)) / 2,
     "cosh": lambda x: (np.exp(x) + np.exp(-x)) / 2,
 }
@@ -518,15 +567,25 @@ def refuse_here(why: str, way_out: str) -> NoReturn:
 def _here() -> str:
     """File, line and source of the innermost call outside this package and NumPy."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_globals.get("__name__", "")
-        inside = name == __name__ or name == "throughtime.equations.functions"
-        if not inside and not name.startswith("numpy."):
-            break
+    while frame is not None and _inside(frame):
         frame = frame.f_back
-    if frame is None:
-        return "the step"
-    file, line = frame.f_code.co_filename, frame.f_lineno
+    return "the step" if frame is None else _place(frame, frame.f_lineno)
+
+
+def _there(problem: BaseException) -> str:
+    """The same of where an exception came from, as it is caught."""
+    places = [own for own in traceback.walk_tb(problem.__traceback__) if not _inside(own[0])]
+    return _place(*places[-1]) if places else "the step"
+
+
+def _inside(frame: FrameType) -> bool:
+    name = frame.f_globals.get("__name__", "")
+    ours = name in (__name__, "throughtime.equations.functions", "throughtime.equations.graph")
+    return ours or name.startswith("numpy.")
+
+
+def _place(frame: FrameType, line: int) -> str:
+    file = frame.f_code.co_filename
     text = linecache.getline(file, line).strip()
     short = file.replace("\\", "/").rpartition("/")[2]
     return f"{short}, line {line}" + (f", `{text}`" if text else "")
@@ -556,7 +615,7 @@ class _Watcher:
 
 @contextmanager
 def _watching(function: Callable[..., Any]) -> Iterator[_Watcher]:
-    watcher, before = _Watcher(function.__code__), sys.gettrace()
+    watcher, before = _Watcher(inspect.unwrap(function).__code__), sys.gettrace()
     sys.settrace(watcher)
     try:
         yield watcher
@@ -582,7 +641,7 @@ def trace(
     Raises:
         EquationError: where the step does something that cannot be derived.
     """
-    names = _arguments(function)
+    names = _arguments(function, shapes)
     others = {name: shapes.get(name, default) for name in names[1:]}
     # How many of the arguments are states is seen from what comes back.
     graph = Graph()
@@ -600,6 +659,11 @@ def trace(
             "do; hand them in as part of the input"
         )
     for name, node in zip(states, after, strict=True):
+        if not node.batched:
+            raise EquationError(
+                f"{function.__name__}: the state {name} is after the step a value of parameters "
+                "alone; use that value itself, and leave the state out"
+            )
         if node.shape != others[name]:
             raise EquationError(
                 f"{function.__name__}: the state {name} has the shape {others[name]} before the "
@@ -617,8 +681,9 @@ def trace(
     )
 
 
-def _constants(graph: Graph) -> list[float]:
-    return [node.value for node in graph.nodes if node.value is not None]
+def _constants(graph: Graph) -> list[str]:
+    """What is fixed in a step, as text, since NaN is not equal to itself."""
+    return [str(n.attributes) for n in graph.nodes if n.operation in ("constant", "numbers")]
 
 
 def _refuse_count(
@@ -639,22 +704,32 @@ def _refuse_count(
         )
 
 
-def _arguments(function: Callable[..., Any]) -> list[str]:
+def _arguments(function: Callable[..., Any], shapes: Mapping[str, Shape]) -> list[str]:
     found = inspect.signature(function).parameters
-    kinds = {own.kind for own in found.values()}
-    if kinds - {inspect.Parameter.POSITIONAL_OR_KEYWORD} or len(found) < 2:
+    # An argument with a default and no shape is a number or an option of the step's own.
+    kinds = {n: own.kind for n, own in found.items() if own.default is own.empty or n in shapes}
+    if set(kinds.values()) - {inspect.Parameter.POSITIONAL_OR_KEYWORD} or len(kinds) < 2:
         raise EquationError(
             f"{function.__name__}: expected arguments for the input, the states and the "
             f"parameters, such as (x, h, W, U, b), got ({', '.join(found)})"
         )
-    return list(found)
+    return list(kinds)
 
 
 def _called(
     function: Callable[..., Any], x: Node, leaves: Mapping[str, Node]
 ) -> tuple[list[Node], _Watcher]:
     with _watching(function) as watcher:
-        found = function(Traced(x), *(Traced(node) for node in leaves.values()))
+        try:
+            found = function(Traced(x), *(Traced(node) for node in leaves.values()))
+        except EquationError:
+            raise
+        except Exception as problem:
+            what = f"{type(problem).__name__}: {problem}".replace("'Traced'", "Traced")
+            what = what.replace("Traced", "a value of the step")
+            way_out = KNOWN if isinstance(problem, TypeError) else "mend the line"
+            way_out = "write a loop" if isinstance(problem, RecursionError) else way_out
+            raise EquationError(f"{_there(problem)}: {what}; {way_out}") from problem
     values = list(found) if isinstance(found, tuple | list) else [found]
     for value in values:
         if not isinstance(value, Traced):

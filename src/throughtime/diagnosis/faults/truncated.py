@@ -92,7 +92,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
             yield mutation(words, carried=_cut(lambda t, k=k: (T - t - 1) % k == 0))
         words = f"k = {k}, the last steps alone"
         yield mutation(words, dh=_from(T - k), carried=_cut(lambda t, k=k: t < T - k))
-        if 1 < k and model.directions == 1:
+        if k > 1 and model.directions == 1:
             yield mutation(f"k = {k}, a window that slides", windows=_sliding(1, k))
     # Every k1 steps, the errors of the k1 last steps go back together.
     for k1 in range(2, min(T, LONGEST) if model.directions == 1 else 0):

@@ -146,6 +146,32 @@ def test_a_truncation_predicts_what_is_cut_off(network, k):
     assert "predicts" in cause.evidence[-1]
 
 
+# --- what is added beside it ---
+
+
+class PenalisedToo(RNN):
+    """Something happens to δ on its way, and the gradient has an L2 term, the loss none."""
+
+    decay = 0.1
+
+    def hand_back(self, t, dz):
+        return 0.9 * super().hand_back(t, dz)
+
+    def finished(self, d):
+        return d | {name: d[name] + self.decay * self.p[name] for name in "WUV"}
+
+
+@pytest.mark.parametrize("decay", [1e-4, 0.1])
+def test_a_penalty_is_found_beside_another_fault(decay):
+    network = PenalisedToo(5)
+    network.decay = decay
+    report = tt.check(from_zero(network, 5), progress=False)
+    found = {cause.fault: cause for cause in report.causes}
+    assert set(found) == {"weight_decay_only_in_gradient", "between_steps"}
+    assert found["weight_decay_only_in_gradient"].where == "W, U, V"
+    assert "The output layer, V, d, agrees." in found["between_steps"].evidence
+
+
 # --- the error of the outputs ---
 
 

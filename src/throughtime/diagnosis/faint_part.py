@@ -37,7 +37,7 @@ def faint_part(observed: Observed, study: Study) -> float:
         return 0.0
     output = study.roles.output
     faint = max((off[name] for name in output), default=0.0)
-    if output and set(output) <= set(wrong) and faint < FAINT * largest:
+    if set(output) & set(wrong) and faint < FAINT * largest:
         return COVERED * faint
     return 0.0
 

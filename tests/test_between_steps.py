@@ -172,6 +172,21 @@ def test_a_penalty_is_found_beside_another_fault(decay):
     assert "The output layer, V, d, agrees." in found["between_steps"].evidence
 
 
+class StabilisedGradient(RNN):
+    """The gradient is that of a loss with a penalty of the states, which is not returned."""
+
+    def walk(self, dy, d):
+        return super().walk(dy + 0.1 * np.stack(self.h[1 : self.T + 1]), d)
+
+
+def test_a_penalty_of_the_states_is_no_fault_of_a_step():
+    report = tt.check(from_zero(StabilisedGradient(5), 5), progress=False)
+    assert report.causes == ()
+    (told,) = [note for note in report.notes if "a term that your loss does not have" in note]
+    assert told.startswith("With V at 0 your loss does not react to what lies below")
+    assert "in W, U, b." in told
+
+
 # --- the error of the outputs ---
 
 

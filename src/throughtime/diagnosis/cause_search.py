@@ -14,6 +14,7 @@ from throughtime.diagnosis.clipping_and_decay import (
     clipped_by_value,
     decayed,
     decayed_below,
+    from_elsewhere,
     zeros,
 )
 from throughtime.diagnosis.common_factor import everywhere
@@ -222,6 +223,9 @@ class CauseSearch:
 
     def _left(self, observed: Observed, before: float) -> None:
         """Explains what no candidate undoes: experiments locate it, or it stays unknown."""
+        if self.study.evaluates and (said := from_elsewhere(observed, self.study)):
+            self.notes.append(said)  # no place on the way back explains it
+            return
         last = self._by_experiment(observed)
         modelled = self.refutation.model is not None
         if last is None:

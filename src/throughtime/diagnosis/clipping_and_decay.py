@@ -94,6 +94,35 @@ def decayed_below(observed: Observed, study: Study) -> Iterator[Candidate]:
     )
 
 
+def from_elsewhere(observed: Observed, study: Study) -> str:
+    """A sentence where the gradient has a part that does not come back from the outputs.
+
+    With the output layer at 0 every fault on the way back is multiplied by 0.
+    """
+    head, below = study.roles.head, study.roles.hidden
+    if head is None or not set(observed.wrong()) & set(below):
+        return ""
+    cut = {head: np.zeros_like(study.values[head])}
+    alone = study.gradient(cut)
+    if alone is None or not any(alone[name].any() for name in below):
+        return ""
+    there = study.look(None, cut, {name: observed.sampled[name].places for name in below})
+    names = there.wrong() if there is not None else ()
+    if there is None or any(
+        (np.abs(there.sampled[n].numerical) > there.bars(n)).any() for n in below
+    ):
+        return ""
+    largest = max((float(np.abs(there.beside(name)).max()) for name in names), default=0.0)
+    return (
+        f"With {head} at 0 your loss does not react to what lies below, and nothing goes back from "
+        f"the outputs; your gradient is up to {largest:.3g} there, in {', '.join(names)}. So it "
+        "has a term that your loss does not have, such as a penalty of the states: return it with "
+        "the loss, or leave it out of the gradient."
+        if names
+        else ""
+    )
+
+
 def without_decay(observed: Observed, factor: float, names: tuple[str, ...]) -> Gradient:
     """The gradient without such a multiple of some tensors."""
     return {

@@ -4,8 +4,8 @@
 
 This is truncated BPTT, perhaps on purpose: the sequence is cut into windows, and δ is not carried
 from one window into the one before; or the window slides, so that the error of every step goes
-back for the same number of steps. The gradient is then not that of the whole loss, and a check over
-all T says so.
+back for the same number of steps, as with a `bptt_truncate`. The gradient is then not that of the
+whole loss, and a check over all T says so.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -26,12 +26,6 @@ class Right(RNN):
 ```cpp
 for (int t = T - 1; t >= std::max(0, T - 3); --t) back(t);  // wrong, against a loss over all T
 for (int t = T - 1; t >= 0; --t) back(t);                   // right
-```
-
-With a sliding window, each step has a loop of its own.
-
-```cpp
-for (int s = t; s >= std::max(0, t - bptt_truncate); --s) back(s);  // wrong, for every t
 ```
 
 ## How it shows

@@ -361,9 +361,7 @@ class Model:
         edges = Mutation("", "", (("carried", crossing),))
         return self._recursion((*mutations, edges), dh * sent[:, None, None])
 
-    def _recursion(
-        self, mutations: tuple[Mutation, ...], dh: Array
-    ) -> dict[DirectedLayer, Deltas]:
+    def _recursion(self, mutations: tuple[Mutation, ...], dh: Array) -> dict[DirectedLayer, Deltas]:
         """δ of every directed layer, from all steps in one run."""
         run = self.forward()
         found: dict[DirectedLayer, Deltas] = {}

@@ -187,6 +187,16 @@ def test_a_penalty_of_the_states_is_no_fault_of_a_step():
     assert "in W, U, b." in told
 
 
+def test_a_wrong_output_layer_is_named_beside_it():
+    class WrongToo(StabilisedGradient):
+        def finished(self, d):
+            return super().finished(d | {"V": d["V"] + 0.1 * self.p["V"] ** 2, "d": d["d"] + 0.3})
+
+    report = tt.check(from_zero(WrongToo(5), 5), progress=False)
+    assert any("a term that your loss does not have" in note for note in report.notes)
+    assert report.causes[0].fault == "output_layer"
+
+
 # --- the error of the outputs ---
 
 

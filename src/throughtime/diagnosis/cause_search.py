@@ -224,8 +224,9 @@ class CauseSearch:
     def _left(self, observed: Observed, before: float) -> None:
         """Explains what no candidate undoes: experiments locate it, or it stays unknown."""
         if self.study.evaluates and (said := from_elsewhere(observed, self.study)):
-            self.notes.append(said)  # no place on the way back explains it
-            return
+            self.notes.append(said)
+            if not set(observed.wrong()) & set(self.study.roles.output):
+                return  # no place on the way back explains it
         last = self._by_experiment(observed)
         modelled = self.refutation.model is not None
         if last is None:

@@ -17,7 +17,8 @@ class Small:
     """h_t = tanh(W x_t + U h_{t−1} + b), and one of several losses of h_t at every step.
 
     Args:
-        head: "none", "outside", "squares", "logistic", "softmax", "two layers".
+        head: "none", "outside", "squares", "logistic", "softmax", "two layers", or "absolute", an
+            error of one output between 0 and 1.
         outputs: of the output layer.
         bias: whether any tensor is a bias.
         columns: whether biases are columns.
@@ -88,6 +89,10 @@ class Small:
             share, right = 1 / (1 + np.exp(-z)), t % 2
             loss = -np.log(share if right else 1 - share).sum()
             dz = share - right
+        elif self.head == "absolute":
+            share, right = 1 / (1 + np.exp(-z)), t % 2
+            loss, way = np.abs(share - right).sum(), np.sign(share - right)
+            dz = (share - right if self.mistake == "squared" else way) * share * (1 - share)
         else:
             loss, dz = (z - y) @ (z - y) / 2, z - y
         d["V"] += np.outer(dz, seen)

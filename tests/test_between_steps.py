@@ -146,6 +146,57 @@ def test_a_truncation_predicts_what_is_cut_off(network, k):
     assert "predicts" in cause.evidence[-1]
 
 
+# --- what is added beside it ---
+
+
+class PenalisedToo(RNN):
+    """Something happens to δ on its way, and the gradient has an L2 term, the loss none."""
+
+    decay = 0.1
+
+    def hand_back(self, t, dz):
+        return 0.9 * super().hand_back(t, dz)
+
+    def finished(self, d):
+        return d | {name: d[name] + self.decay * self.p[name] for name in "WUV"}
+
+
+@pytest.mark.parametrize("decay", [1e-4, 0.1])
+def test_a_penalty_is_found_beside_another_fault(decay):
+    network = PenalisedToo(5)
+    network.decay = decay
+    report = tt.check(from_zero(network, 5), progress=False)
+    found = {cause.fault: cause for cause in report.causes}
+    assert set(found) == {"weight_decay_only_in_gradient", "between_steps"}
+    assert found["weight_decay_only_in_gradient"].where == "W, U, V"
+    assert "The output layer, V, d, agrees." in found["between_steps"].evidence
+
+
+class StabilisedGradient(RNN):
+    """The gradient is that of a loss with a penalty of the states, which is not returned."""
+
+    def walk(self, dy, d):
+        return super().walk(dy + 0.1 * np.stack(self.h[1 : self.T + 1]), d)
+
+
+def test_a_penalty_of_the_states_is_no_fault_of_a_step():
+    report = tt.check(from_zero(StabilisedGradient(5), 5), progress=False)
+    assert report.causes == ()
+    (told,) = [note for note in report.notes if "a term that your loss does not have" in note]
+    assert told.startswith("With V at 0 your loss does not react to what lies below")
+    assert "in W, U, b." in told
+
+
+def test_a_wrong_output_layer_is_named_beside_it():
+    class WrongToo(StabilisedGradient):
+        def finished(self, d):
+            return super().finished(d | {"V": d["V"] + 0.1 * self.p["V"] ** 2, "d": d["d"] + 0.3})
+
+    report = tt.check(from_zero(WrongToo(5), 5), progress=False)
+    assert any("a term that your loss does not have" in note for note in report.notes)
+    assert report.causes[0].fault == "output_layer"
+
+
 # --- the error of the outputs ---
 
 

@@ -8,6 +8,7 @@ from benchmarks.diagnose.layouts import layout_of
 from corpus import FAULTS, Setting, registry
 from throughtime.diagnosis.mutants import explain, mutants, passes
 from throughtime.diagnosis.mutants.search import mutations
+from throughtime.diagnosis.mutants.shared_interventions import mutation
 from throughtime.gradcheck.budget import Budget
 
 STYLES = implementations.styles()
@@ -131,6 +132,26 @@ def test_long_and_large_networks_are_given_fewer_passes():
     assert passes(short) > 3 * passes(long)
     longer = made("concatenated", "LSTM", T=300, **sizes)[0]
     assert passes(longer) > len(list(mutations(longer)))
+
+
+@pytest.mark.parametrize(("cell", "by", "back"), [("RNN", 1, 3), ("LSTM", 1, 5), ("RNN", 2, 4)])
+def test_a_window_that_slides_is_a_truncation(cell, by, back):
+    """The error of every step goes back alone, as far as its window reaches."""
+    T = 7
+    model, right = made("concatenated", cell, T=T)
+    gradient = {name: np.zeros_like(array) for name, array in right.items()}
+    for own in range(T):
+        last = min(own // by * by + by - 1, T - 1)
+        sent = mutation(
+            dy=lambda dy, own=own, **_: dy * (np.arange(T) == own)[:, None, None],
+            carried=lambda carried, t, first=last - back, **_: [(t > first) * d for d in carried],
+        )
+        for name, part in model.gradient([sent]).items():
+            gradient[name] += part
+    match = explain(model, gradient)[0]
+    assert match.faults == ("truncated",)
+    assert f"k = {back}, a window that slides" in match.evidence
+    assert match.after < 1e-9
 
 
 def test_noise_is_unknown():

@@ -9,6 +9,7 @@ import pytest
 import corpus as implementations
 import throughtime as tt
 from corpus import Setting
+from small_networks import Small
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.recovered_layout import with_layout
 from throughtime.gradcheck import Budget
@@ -146,6 +147,14 @@ def nothing_found(target, evaluations=6_000):
 
 def test_another_cell_is_not_recognised():
     assert nothing_found(characters(T=2, size=3, units=2, phi=np.arctan)[0]) > 0
+
+
+def test_an_absolute_error_is_recovered_where_targets_are_0_and_1():
+    network = Small("absolute", 1, sigmoid=True)
+    found = recovered(network.target(2)).target.layout
+    assert (found.loss.kind, found.loss.activation) == ("absolute_error", "sigmoid")
+    np.testing.assert_allclose(found.targets[:, 0, 0], [0, 1], atol=1e-6)
+    np.testing.assert_allclose(found.inputs[:, 0], network.x[:2], atol=1e-6)
 
 
 def test_other_data_at_other_lengths_are_not_taken_for_the_same():

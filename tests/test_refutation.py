@@ -13,6 +13,7 @@ from throughtime.diagnosis.example_networks import LSTM, RNN, softmax
 from throughtime.diagnosis.experiments import Reduction, Study
 from throughtime.diagnosis.factor_meanings import KnownSizes, name_factor
 from throughtime.diagnosis.factors import Ratio
+from throughtime.diagnosis.faint_part import faint_part
 from throughtime.diagnosis.localise import fault_candidate
 from throughtime.diagnosis.observed import observe
 from throughtime.diagnosis.refutation import Refutation
@@ -218,6 +219,17 @@ def test_a_cause_that_leaves_d_as_it_is_does_not_come_first():
     report = checked(SmallBias)
     assert fault_names(report)[-1] == "tensor_scaled"
     assert len(report.causes) == 2
+
+
+def test_an_epsilon_that_one_error_bar_hides_is_left_alone_meanwhile():
+    target = target_of(EpsilonAndNothingBack)
+    study = Study(target, dict(target.parameters), Budget(2_000))
+    seen = study.look()
+    assert faint_part(seen, study) > 0
+    hidden = replace(seen.sampled["d"], errors=seen.sampled["d"].errors + 1.0)
+    beside = replace(seen, sampled={**seen.sampled, "d": hidden})
+    assert "d" not in beside.wrong()
+    assert faint_part(beside, study) == faint_part(seen, study)
 
 
 # --- its own mutant ---

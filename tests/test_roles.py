@@ -50,6 +50,14 @@ def test_without_biases_the_order_of_the_names_says_nothing(head, outputs, order
     assert set(found.matrices) == {"W", "U"}
 
 
+@pytest.mark.parametrize("sigmoid", [False, True])
+def test_one_output_without_biases_is_known_by_the_one_sum_that_it_makes(sigmoid):
+    found = roles(Small("absolute", 1, bias=False, sigmoid=sigmoid, order="WUV"))
+    assert (found.head, found.headless) == ("V", False)
+    column = roles(Small("none", bias=False, inputs=1))
+    assert (column.head, column.settled) == (None, False)
+
+
 def test_without_biases_and_output_layer_input_weights_are_no_output_layer():
     found = roles(Small("none", bias=False))
     assert found.head is None
@@ -139,3 +147,12 @@ def test_states_that_are_never_zero_give_no_false_name(head, mistake, fault):
     (cause,) = tt.check(network.target(), progress=False).causes
     assert cause.fault == ("between_steps" if head == "outside" else fault)
     assert fault in (cause.fault, *cause.alternatives)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_loss_of_one_output_that_was_differentiated_is_named(bias):
+    network = Small("absolute", 1, bias=bias, sigmoid=True, mistake="squared")
+    (cause,) = tt.check(network.target(), progress=False).causes
+    assert cause.fault == "different_loss"
+    assert "your gradient that of half a squared error" in cause.evidence[-1]
+    assert tt.check(Small("absolute", 1, bias=bias, sigmoid=True).target()).verdict == "agree"

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from throughtime.diagnosis.between_steps import by_steps
-from throughtime.diagnosis.clipping_and_decay import clipped_by_value, decayed, zeros
+from throughtime.diagnosis.clipping_and_decay import (
+    clipped_by_value,
+    decayed,
+    decayed_below,
+    from_elsewhere,
+    zeros,
+)
 from throughtime.diagnosis.common_factor import everywhere
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import in_gates, in_tensors
@@ -155,6 +161,32 @@ class CauseSearch:
         if observed is None:
             return
         before = observed.discrepancy()
+        observed, penalties = self._without_penalty(observed, before)
+        try:
+            self._explain_all(observed, before)
+        finally:
+            self.causes += penalties
+
+    def _without_penalty(self, observed: Observed, before: float) -> tuple[Observed, list[Cause]]:
+        """The observation without an L2 term that other faults hide; its causes, if they are small.
+
+        That it is there is proved where nothing else is left, so that it may be undone though what
+        remains is wrong everywhere.
+        """
+        if not self.study.evaluates or next(decayed(observed, self.study), None) is not None:
+            return observed, []
+        found = next(decayed_below(observed, self.study), None)
+        if found is None or found.undone is None or found.undo is None:
+            return observed, []
+        small = _explained(observed, found.undone) < SMALL_PART
+        after = None if small else observed.discrepancy(found.undone)
+        causes = list(as_causes(found, before, after))
+        self.causes += [] if small else causes
+        self.study.undo(found.undo)
+        return observed.with_gradient(found.undone), causes if small else []
+
+    def _explain_all(self, observed: Observed, before: float) -> None:
+        """Explains what is large first, and then what is faint beside it."""
         self.study.slack = faint_part(observed, self.study)
         observed = self._explain(observed.with_slack(self.study.slack), before)
         if not self.study.slack or not observed.with_slack(0.0).wrong():
@@ -191,6 +223,10 @@ class CauseSearch:
 
     def _left(self, observed: Observed, before: float) -> None:
         """Explains what no candidate undoes: experiments locate it, or it stays unknown."""
+        if self.study.evaluates and (said := from_elsewhere(observed, self.study)):
+            self.notes.append(said)
+            if not set(observed.wrong()) & set(self.study.roles.output):
+                return  # no place on the way back explains it
         last = self._by_experiment(observed)
         modelled = self.refutation.model is not None
         if last is None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import Ratio, ratio_of, together
-from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.observed import Candidate, Gradient, Observed
 from throughtime.diagnosis.tolerances import DIFFERS_BEYOND, LEAST_CLIPPED_ENTRIES, SAME_FACTOR
 
 
@@ -36,15 +36,99 @@ def decayed(observed: Observed, study: Study) -> Iterator[Candidate]:
         return
     names = tuple(ratios)
     fault, beside, told = _share(factor, _own_decay(study, names))
-    undone = {
-        name: g - factor * observed.parameters[name] if name in ratios else g
-        for name, g in observed.gradient.items()
-    }
+    undone = without_decay(observed, factor, names)
     size = Ratio(abs(factor), best.error, True, best.entries)
     evidence = (f"Gradient − numerical derivative = {best} · W in {', '.join(names)}.", *told)
     where = ", ".join(names)
     facts, sure = {"where": where, "factor": str(size)}, 0.95 / (1 + 0.5 * len(beside))
     yield Candidate((fault,), where, undone, evidence, facts, beside, sure)
+
+
+def decayed_below(observed: Observed, study: Study) -> Iterator[Candidate]:
+    """The same where other faults hide it: with the output layer at 0 nothing else is left.
+
+    Nothing goes back then into what lies below, whatever is wrong on the way. Whether the output
+    layer has the term too is told by which of both leaves less.
+    """
+    head, below = study.roles.head, study.roles.hidden
+    if head is None or not set(observed.wrong()) & set(below):
+        return
+    cut = {head: np.zeros_like(study.values[head])}
+    alone = study.gradient(cut)
+    known = alone is not None and any(alone[name].any() for name in below)
+    if not known and not _own_decay(study, tuple(below)):
+        return
+    there = study.look(None, cut, {name: observed.sampled[name].places for name in below})
+    ratios: dict[str, Ratio] = {}
+    for name in there.wrong() if there is not None else ():
+        assert there is not None
+        own = there.sampled[name]
+        weights = there.parameters[name].reshape(-1)[own.places]
+        ratios[name] = ratio_of(there.beside(name) - own.numerical, weights, there.bars(name))
+    if not ratios or not all(ratio.fits for ratio in ratios.values()):
+        return
+    best = min(ratios.values(), key=lambda ratio: ratio.error)
+    if not all(together(ratio, best) for ratio in ratios.values()):
+        return
+    choices = (tuple(ratios), (*ratios, head))
+    undone = [without_decay(observed, best.value, names) for names in choices]
+    left = [(len(observed.wrong(one)), observed.distance(one)) for one in undone]
+    which = 0 if left[0] <= left[1] else 1
+    names = choices[which]
+    fault, beside, told = _share(best.value, _own_decay(study, tuple(ratios)))
+    size, where = Ratio(abs(best.value), best.error, True, best.entries), ", ".join(names)
+    evidence = (
+        f"With {head} at 0, where nothing goes back from the outputs, gradient − numerical "
+        f"derivative = {best} · W in {', '.join(ratios)}.",
+        *told,
+    )
+    yield Candidate(
+        (fault,),
+        where,
+        undone[which],
+        evidence,
+        {"where": where, "factor": str(size)},
+        beside,
+        0.95 / (1 + 0.5 * len(beside)),
+        lambda seen: without_decay(seen, best.value, names),
+    )
+
+
+def from_elsewhere(observed: Observed, study: Study) -> str:
+    """A sentence where the gradient has a part that does not come back from the outputs.
+
+    With the output layer at 0 every fault on the way back is multiplied by 0.
+    """
+    head, below = study.roles.head, study.roles.hidden
+    if head is None or not set(observed.wrong()) & set(below):
+        return ""
+    cut = {head: np.zeros_like(study.values[head])}
+    alone = study.gradient(cut)
+    if alone is None or not any(alone[name].any() for name in below):
+        return ""
+    there = study.look(None, cut, {name: observed.sampled[name].places for name in below})
+    names = there.wrong() if there is not None else ()
+    if there is None or any(
+        (np.abs(there.sampled[n].numerical) > there.bars(n)).any() for n in below
+    ):
+        return ""
+    largest = max((float(np.abs(there.beside(name)).max()) for name in names), default=0.0)
+    return (
+        f"With {head} at 0 your loss does not react to what lies below, and nothing goes back from "
+        f"the outputs; your gradient is up to {largest:.3g} there, in {', '.join(names)}. So it "
+        "has a term that your loss does not have, such as a penalty of the states: return it with "
+        "the loss, or leave it out of the gradient."
+        if names
+        else ""
+    )
+
+
+def without_decay(observed: Observed, factor: float, names: tuple[str, ...]) -> Gradient:
+    """The gradient without such a multiple of some tensors."""
+    return {
+        name: g - factor * observed.parameters[name] if name in names else g
+        for name, g in observed.gradient.items()
+    }
 
 
 def _own_decay(study: Study, names: tuple[str, ...]) -> float | None:

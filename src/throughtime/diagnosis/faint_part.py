@@ -37,7 +37,10 @@ def faint_part(observed: Observed, study: Study) -> float:
         return 0.0
     output = study.roles.output
     faint = max((off[name] for name in output), default=0.0)
-    if output and set(output) <= set(wrong) and faint < FAINT * largest:
+    # An error bar may hide it in one of them, where it is as large as in the others all the same.
+    alike = faint <= COVERED * min((off[name] for name in output), default=0.0)
+    off_together = set(output) <= set(wrong) or (study.roles.head in wrong and alike)
+    if output and off_together and faint < FAINT * largest:
         return COVERED * faint
     return 0.0
 

@@ -21,7 +21,7 @@ from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study, reduction_of
 from throughtime.diagnosis.factors import over, ratio_of
 from throughtime.diagnosis.observed import Candidate, Observed
-from throughtime.diagnosis.output_errors import epsilon_in_log, of_softmax
+from throughtime.diagnosis.output_errors import epsilon_in_log, of_one_output, of_softmax
 from throughtime.diagnosis.roles import Sides
 from throughtime.diagnosis.simple_points import Counts, columns, fitting, right
 from throughtime.diagnosis.tolerances import (
@@ -148,7 +148,11 @@ Said = tuple[str, list[str], float]
 def wrong_output(observed: Observed, study: Study) -> Said | None:
     """The fault that explains the output layer's gradient; None where none does."""
     roles = study.roles
-    if roles.head is None or roles.head_bias is None:
+    if roles.head is None:
+        return None
+    if other := of_one_output(study):
+        return other[0], [other[1]], 0.95
+    if roles.head_bias is None:
         return None
     kind = study.reduction.kind
     if (

@@ -7,12 +7,15 @@ known δ of the outputs predicts the gradient of the bias.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study, reduction_of
+from throughtime.diagnosis.factors import ratio_of
 from throughtime.diagnosis.faults.different_loss import SOFTMAX_OTHERS
 from throughtime.diagnosis.mutants.losses import softmax
 from throughtime.diagnosis.simple_points import columns
@@ -20,6 +23,8 @@ from throughtime.diagnosis.tolerances import (
     COUNTS_FIT,
     EPSILONS,
     FAR_LOGIT,
+    POINTS_OF_A_LOSS,
+    SAME_FACTOR,
     SAME_IN_A_UNIT,
     SETTLED,
     STRAIGHT,
@@ -62,6 +67,53 @@ def _same(g: Array, expected: Array, bars: Array) -> bool:
     """Whether all entries are what is expected: one alone would have a ratio whatever is wrong."""
     width = COUNTS_FIT * bars + SAME_IN_A_UNIT * np.abs(expected).max(initial=0.0)
     return bool((np.abs(g - expected) <= width).all())
+
+
+# Of one output's error e = |a − y|, 0 … 1: e from the loss, and the loss's derivative by e.
+OF_ONE_ERROR: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {
+    "an absolute error": (lambda loss: loss, lambda e: 1.0),
+    "half a squared error": (lambda loss: (2 * loss) ** 0.5, lambda e: e),
+    "a squared error": (lambda loss: loss**0.5, lambda e: 2 * e),
+    "a binary cross-entropy": (lambda loss: 1 - float(np.exp(-loss)), lambda e: 1 / (1 - e)),
+}
+
+
+def of_one_output(study: Study) -> Found | None:
+    """Which loss of one output was differentiated, if the target is 0 or 1 and there is one term.
+
+    At T = 1 the loss says what |a − y| is, and with it by what factor the gradient of another loss
+    of the same error differs. That is compared where the output layer has other values.
+    """
+    head, seen = study.roles.head, []
+    if head is None or np.count_nonzero(np.array(np.shape(study.values[head])) > 1) > 1:
+        return None
+    rng = np.random.default_rng(study.seed + 5)
+    for _ in range(POINTS_OF_A_LOSS):
+        drawn = rng.standard_normal(np.shape(study.values[head]))
+        there = study.look(1, {head: drawn}, {head: np.arange(drawn.size)})
+        if there is None or not there.loss > 0:
+            return None
+        ratio = ratio_of(*columns(there))
+        if not ratio.fits:
+            return None
+        seen.append((there.loss, ratio))
+    for (own, (error, slope)), (other, (_, wrong)) in product(OF_ONE_ERROR.items(), repeat=2):
+        errors = [error(loss) for loss, _ in seen]
+        if own == other or not all(0 < e < 1 for e in errors):
+            continue
+        expected = [wrong(e) / slope(e) for e in errors]
+        fits = (
+            abs(ratio.value - value) <= COUNTS_FIT * ratio.error + SAME_IN_A_UNIT * abs(value)
+            for (_, ratio), value in zip(seen, expected, strict=True)
+        )
+        if np.ptp(expected) > SAME_FACTOR and all(fits):
+            said = (
+                f"At T = 1, with {POINTS_OF_A_LOSS} values of {head}, the gradient is "
+                f"{', '.join(f'{value:.3g}' for value in expected)} times its numerical "
+                f"derivative: your loss is {own} of one output, and your gradient that of {other}."
+            )
+            return "different_loss", said
+    return None
 
 
 class LogarithmWithEpsilon(NamedTuple):

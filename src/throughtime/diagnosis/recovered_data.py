@@ -241,7 +241,10 @@ class Network:
 
 @dataclass(frozen=True)
 class InTargets:
-    """Errors as functions of their targets: e = `constant` + `slope`·y + `bend` |y|²."""
+    """Errors as functions of their targets: e = `constant` + `slope`·y + `bend` |y|².
+
+    An absolute error |a − y| of outputs between 0 and 1 is a + (1 − 2a) y for targets of 0 and 1.
+    """
 
     constant: Array
     slope: Array
@@ -257,11 +260,17 @@ class InTargets:
             targets[place] = value
             return loss.errors(outputs, np.broadcast_to(targets, outputs.shape))[0]
 
-        constant = error(0, 0.0)
-        bend = float(np.median((error(0, 1.0) + error(0, -1.0)) / 2 - constant))
+        constant, bend = error(0, 0.0), 0.0
+        if loss.kind != "absolute_error":
+            bend = float(np.median((error(0, 1.0) + error(0, -1.0)) / 2 - constant))
         bend = bend if abs(bend) > 1e-9 else 0.0
         slope = np.stack([error(k, 1.0) - constant - bend for k in range(O)], axis=-1)
         return cls(constant, slope, bend)
+
+    def errors(self, y: Array) -> Array:
+        """The errors with these targets, (…)."""
+        curved = self.bend * (y * y).sum(axis=-1)
+        return np.asarray(self.constant + (self.slope * y).sum(axis=-1) + curved)
 
     def solved(self, wanted: Array) -> tuple[Array, Array]:
         """Targets (B, O) with which the errors (K, B) of K points add up to what is wanted (K,).
@@ -466,7 +475,10 @@ class Recovery:
         rows = []
         for k in range(points):
             outputs = self._outputs(k, unknown[None] + moves)
-            e = self.loss.errors(outputs, np.broadcast_to(y, outputs.shape))[0]  # (2n, B)
+            if self.loss.kind == "absolute_error":  # as smooth as it is at targets of 0 and 1
+                e = InTargets.of(self.loss, outputs).errors(y)  # (2n, B)
+            else:
+                e = self.loss.errors(outputs, np.broadcast_to(y, outputs.shape))[0]
             rows.append(((e[:n] - e[n:]) / (2 * h)).T.reshape(B * n))
         return np.array(rows)
 

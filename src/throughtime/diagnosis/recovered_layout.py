@@ -294,6 +294,9 @@ def _losses() -> Iterator[Loss]:
         for batch in ("mean", "sum"):
             for outputs, half in product(("sum", "mean"), (False, True)):
                 yield Loss("squared_error", "", batch, outputs, half, activation=activation)
+    for activation in ("sigmoid", "softmax"):  # of targets of 0 and 1
+        for batch, outputs in product(("mean", "sum"), ("sum", "mean")):
+            yield Loss("absolute_error", "", batch, outputs, activation=activation)
 
 
 def _weight(

@@ -13,7 +13,10 @@ that do. So one more thing has to hold:
 - or, between two tensors that both cut everything off: where the one is huge and the other tiny,
   the loss is that of a network cut off if the huge one is the lower, since states are bounded;
 - or there is a bias that acts with nothing but it and this matrix other than 0, and it too is cut
-  off.
+  off;
+- or, in a single step, the loss depends on one sum of its entries alone, Σ v_j h_j, however far
+  they are moved: the output of one sequence. Input weights of several units reach it through an
+  activation each.
 
 Where none of these holds, no output layer is known. An output layer of two layers has a lower
 matrix which cuts everything off but the upper layer.
@@ -245,7 +248,8 @@ class RoleSearch:
         head = found[0]
         beaten = [other for other in cutting if other != head]
         sure = head in proved or (beaten and all(self._above(head, other) for other in beaten))
-        return head if sure or self._cuts_off_a_bias(head, cutting[head]) else None
+        sure = sure or self._cuts_off_a_bias(head, cutting[head])
+        return head if sure or self._makes_one_sum(head) else None
 
     def _proved(self, name: str) -> bool:
         """Whether the loss is a function of this tensor as it is of an output layer."""
@@ -270,6 +274,34 @@ class RoleSearch:
         )
         along = np.array([self._loss({name: start + s * way}) for s in ALONG])
         return any(parabola(values) for values in (along, along**2))
+
+    def _makes_one_sum(self, name: str) -> bool:
+        """Whether a single step sees one sum of a row's or a column's entries, and no more.
+
+        Across the slope the loss is then the same, near and far. Some other matrix has as many rows
+        or columns as the row has entries: it is seen through that many units.
+        """
+        size = self.base[name].size
+        fed = any(size in self.base[other].shape for other in self.wide if other != name)
+        if not self.single or name not in self.thin or size < 2 or not fed:
+            return False
+
+        def loss(move: Array) -> float:
+            array = self.base[name] + move.reshape(self.base[name].shape)
+            return self.loss({**self.base, name: array}, 1)
+
+        h = self.eps ** (1 / 3)
+        slope = np.array([loss(h * row) - loss(-h * row) for row in np.eye(size)]) / (2 * h)
+        steep = float(np.linalg.norm(slope))
+        if not steep:
+            return False
+        way = self.rng.standard_normal(size)
+        across = way - (way @ slope) / steep**2 * slope
+        along = np.linalg.norm(across) / steep * slope
+        moves = (0.5, 1.0, 2.0, 4.0)
+        flat = [abs(loss(s * across) - loss(-s * across)) for s in moves]
+        flat += [abs(loss(s * across) - loss(np.zeros(size))) for s in moves]
+        return max(flat) <= STRAIGHT * max(abs(loss(s * along) - loss(-s * along)) for s in moves)
 
     def _above(self, upper: str, lower: str) -> bool:
         """Whether one tensor is the upper of two that cut everything off.

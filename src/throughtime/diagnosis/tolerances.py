@@ -104,6 +104,7 @@ LIVELY_DRAWS = 4  # of which one should have a loss that reacts to every tensor
 RESCALED = 1e4
 # … some thousands: what is left of the loss is this share of it, or nearly all.
 SAME_AS_CUT = 0.02
+POINTS_OF_A_LOSS = 4  # at so many a factor is predicted: by chance one alone might be right
 EPSILONS = (1e-20, 1e-2)  # what people add within a logarithm; below, a straight line looks so far
 SETTLED = 20  # rounds in which an ε settles: each leaves at most ε of the error before
 # Of the whole gradient: an ε of the usual size explains no more, see the page of `epsilon_in_log`.

@@ -340,6 +340,29 @@ class Model:
         key = tuple(c for c in mutations if c.in_recursion or "dy" in c.places)
         if key in self._deltas:
             return self._deltas[key]
+        windows = Interventions(mutations)("windows", (), T=self.steps)
+        parts = [self._window(mutations, dh, *own) for own in windows]
+        found = parts[0] if parts else self._recursion(mutations, dh)
+        for part in parts[1:]:
+            found = {one: Deltas(*map(np.add, found[one], part[one])) for one in found}
+        if len(self._deltas) > 64:
+            self._deltas.clear()
+        self._deltas[key] = found
+        return found
+
+    def _window(
+        self, mutations: tuple[Mutation, ...], dh: Array, sent: Array, cut: Array
+    ) -> dict[DirectedLayer, Deltas]:
+        """δ of what some steps send alone, (T,), where nothing crosses others, (T,)."""
+
+        def crossing(carried: tuple[Array, Array], t: int, **_: int) -> tuple[Array, Array]:
+            return (0 * carried[0], 0 * carried[1]) if cut[t] else carried
+
+        edges = Mutation("", "", (("carried", crossing),))
+        return self._recursion((*mutations, edges), dh * sent[:, None, None])
+
+    def _recursion(self, mutations: tuple[Mutation, ...], dh: Array) -> dict[DirectedLayer, Deltas]:
+        """δ of every directed layer, from all steps in one run."""
         run = self.forward()
         found: dict[DirectedLayer, Deltas] = {}
         final = self.data.final or (np.zeros_like(self.data.h), np.zeros_like(self.data.c))
@@ -359,9 +382,6 @@ class Model:
                 dh = intervene("dx", self._handed_down(mutations, layer, found))
                 if self.data.between:
                     dh = dh * self.data.between[layer - 1]
-        if len(self._deltas) > 64:
-            self._deltas.clear()
-        self._deltas[key] = found
         return found
 
     def _run(self) -> Forward:

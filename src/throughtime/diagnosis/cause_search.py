@@ -205,7 +205,7 @@ class CauseSearch:
         """What variants of the target or its lengths tell, without what is refuted."""
         varied = next(by_variants(observed, self.study), None)
         if varied is not None:
-            return varied
+            return self.refutation.left_of(varied, observed)
         if "without_dropout" in self.study.target.variants:
             self.refutation.maskless = True  # without a mask it is wrong too
         found = by_steps(observed, self.study)

@@ -100,10 +100,12 @@ def _witnesses(observed: Observed, study: Study) -> tuple[str, ...]:
     parts = parts_of(observed, study)
     if len(wrong) == 1 and (right or wrong & set(roles.output)):
         return right or tuple(n for n in roles.hidden if _would_show(observed, n))
-    if parts not in ({"recurrent"}, {"input"}):
+    if parts not in ({"recurrent"}, {"input"}, {"bias"}):
         return ()
     if len(right) >= len(wrong):
         return right
+    if parts == {"bias"}:
+        return ()
     other = "input" if parts == {"recurrent"} else "recurrent"
     masks = [(roles.recurrent or {})[name] for name in wrong]
     both = all(mask.any() and not mask.all() for mask in masks)

@@ -7,6 +7,7 @@ a permutation, a clip.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -111,17 +112,22 @@ def fit_all(
 def fit_single_entries(
     model: Model, mutant: Blocks, seen: TestedGradient, fits: Mapping[Block, Fit | None]
 ) -> dict[Block, Fit | None]:
-    """The fits of blocks of one entry with the factor of other blocks.
+    """The fits of blocks of one entry with the factor of most other blocks.
 
-    Such a block has a factor whatever is wrong, which therefore counts only if it is another
-    block's too; where no other block has one, if it is a factor that is known.
+    Such a block has a factor whatever is wrong, which therefore counts only if it is a common one;
+    where no other block has one, if it is a factor that is known.
     """
     left = [b for b, fitted in fits.items() if fitted is None and seen.blocks[b].size == 1]
     if not left:
         return {}
-    known = {f.scale: None for f in fits.values() if f is not None and f.scale is not None}
-    if not known:
-        known = {factor.value: None for factor in known_factors(model)}
+    others = [f.scale for f in fits.values() if f is not None and f.scale is not None]
+    common = Counter(round(scale, 6) for scale in others).most_common(1)
+    if not others:
+        known = [factor.value for factor in known_factors(model)]
+    elif 2 * common[0][1] > len(others):
+        known = [scale for scale in others if round(scale, 6) == common[0][0]]
+    else:
+        return {}
     found: dict[Block, Fit | None] = {}
     for block in left:
         decay = 1.0 if model.decays(block) else None

@@ -153,10 +153,12 @@ def held_elsewhere(observed: Observed, study: Study, whole: Ratio, names: Sequen
     there = study.elsewhere({name: steepest(observed, name) for name in names})
     if there is None:
         return True
-    ratios = [over(there, [name]) for name in names]
+    ratios = {name: over(there, [name]) for name in names}
     width = WIDEST_NAMED * abs(whole.value - 1)
-    shown = [ratio for ratio in ratios if DIFFERS_BEYOND * ratio.error < width]
-    return not shown or any(together(ratio, whole) for ratio in shown)
+    shown = {name: r for name, r in ratios.items() if DIFFERS_BEYOND * r.error < width}
+    above = [r for name, r in shown.items() if name in study.roles.output]
+    telling = above or list(shown.values())  # what δ of the outputs has, all below has too
+    return not telling or any(ratio.fits and together(ratio, whole) for ratio in telling)
 
 
 def steepest(observed: Observed, name: str) -> Array:

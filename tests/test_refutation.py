@@ -289,6 +289,16 @@ def test_of_a_refuted_name_the_place_is_left(few_passes, monkeypatch):
     assert "It is not dh_overwritten" in cause.evidence[-1]
 
 
+def test_what_is_read_off_small_numbers_is_refuted_too(few_passes, monkeypatch):
+    def wrong_names(*_):
+        return fault_candidate("gate_scaled", "gate f", 0.9, "At T = 1 it agrees.")
+
+    monkeypatch.setattr("throughtime.diagnosis.cause_search.by_steps", wrong_names)
+    assert fault_names(checked(Leaky)) == ["gate_scaled"]
+    (cause,) = checked(Leaky, layout=True).causes
+    assert (cause.fault, cause.where) == ("inside_a_step", "gate f")
+
+
 # --- masks ---
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.localise import (
     BETWEEN,
@@ -33,6 +35,7 @@ from throughtime.diagnosis.one_tensor import of_one_tensor
 from throughtime.diagnosis.predicted import Prediction, predicted
 from throughtime.diagnosis.simple_points import SimplePoints
 from throughtime.diagnosis.single_step import within_a_step
+from throughtime.diagnosis.tolerances import DRAWN_PARAMETERS, SAME_STATE
 from throughtime.gradcheck import Spent
 
 LATER = ("truncated", *BETWEEN)  # where two steps in a row are right
@@ -100,13 +103,16 @@ def _beyond(observed: Observed, study: Study, longest: int, lead: str) -> Candid
             )
             return fault_candidate("time_reversed", where, 0.85, lead, said)
     told = predicted(study, longest)
+    if told is not None and [one.fault for one in told.found] == ["gate_scaled"]:
+        where = told.found[0].where  # a factor there, where δ is small, and none in the gradient
+        return family_candidate("inside_a_step", (lead, *_head_right(observed, study)), (), where)
     if told is not None and told.found:
         return _named(told, observed, study, lead)
     # A gate with tensors of its own looks like a layer of its own; numbers tell, if there are any.
     unread = told is None or not told.wrong or study.sides is not None
     if not head and longest == 1 and unread:
         upper = exact_layer(observed, study)
-        if upper:
+        if upper and _seen_through(upper, observed, study):
             return _exact_below_the_output(upper, observed, study, lead)
     if head:
         found = wrong_output(observed, study) if longest == 1 else None
@@ -141,6 +147,20 @@ def _head_right(observed: Observed, study: Study) -> tuple[str, ...]:
     """A sentence on the output layer where it agrees."""
     output = set(study.roles.output)
     return (output_right(study),) if output and not output & set(observed.wrong()) else ()
+
+
+def _seen_through(exact: tuple[str, ...], observed: Observed, study: Study) -> bool:
+    """Whether the loss reacts to the tensors that are wrong by way of the exact ones alone.
+
+    With all weights of an upper layer at 0, it hands on nothing from below; the other gates of one
+    layer, or another direction, are seen all the same.
+    """
+    if study.sides is not None:
+        return True
+    cut = {n: np.zeros_like(study.values[n]) for n in exact if np.squeeze(study.values[n]).ndim > 1}
+    moved = {n: np.asarray(study.values[n]) + DRAWN_PARAMETERS for n in observed.wrong()}
+    here, there = study.loss(cut), study.loss(cut | moved)
+    return bool(cut) and abs(there - here) <= SAME_STATE * max(1.0, abs(here))
 
 
 def _exact_below_the_output(

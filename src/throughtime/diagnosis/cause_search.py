@@ -22,7 +22,7 @@ from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import in_gates, in_tensors
 from throughtime.diagnosis.faint_part import faint_part, left_alone
 from throughtime.diagnosis.faults import FAULTS
-from throughtime.diagnosis.mutant_match import by_mutants
+from throughtime.diagnosis.mutant_match import by_mutants, known_roles
 from throughtime.diagnosis.observed import Candidate, Gradient, Observed, observe
 from throughtime.diagnosis.rearranged import copied, permuted, transposed
 from throughtime.diagnosis.refutation import Refutation, draws_no_mask
@@ -156,6 +156,8 @@ class CauseSearch:
             self.causes, self.notes, self.refutation.model = found.causes, found.notes, found.model
             if found.whole or self.causes:
                 return
+            if found.model is not None:
+                self.study.roles = known_roles(self.study.roles, found.model)
             self.study.budget.announce("diagnosis", "evaluation")
             observed = self.study.look()
         if observed is None:
@@ -241,7 +243,7 @@ class CauseSearch:
         """What variants of the target or its lengths tell, without what is refuted."""
         varied = next(by_variants(observed, self.study), None)
         if varied is not None:
-            return varied
+            return self.refutation.left_of(varied, observed)
         if "without_dropout" in self.study.target.variants:
             self.refutation.maskless = True  # without a mask it is wrong too
         found = by_steps(observed, self.study)

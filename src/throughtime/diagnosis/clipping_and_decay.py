@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -193,14 +193,18 @@ def zeros(observed: Observed, study: Study) -> Iterator[Candidate]:
     is, and only there is it known which weights are recurrent.
     """
     names = [name for name in observed.wrong() if not observed.gradient[name].any()]
-    undone = dict(observed.gradient)
-    for name in names:
-        flat = np.zeros(undone[name].size)
-        flat[observed.sampled[name].places] = observed.sampled[name].numerical
-        undone[name] = flat.reshape(undone[name].shape)
-    if names and not observed.wrong(
-        undone
-    ):  # where others are wrong too, zeros may follow from their fault
+
+    def undo(there: Observed) -> Gradient:
+        filled = dict(there.gradient)
+        for name in set(names) & set(there.sampled):
+            flat = np.zeros(filled[name].size)
+            flat[there.sampled[name].places] = there.sampled[name].numerical
+            filled[name] = flat.reshape(filled[name].shape)
+        return filled
+
+    undone = undo(observed)
+    # Where others are wrong too, zeros may follow from their fault …
+    if names and (not observed.wrong(undone) or _own_zeros(names, observed, study)):
         where = ", ".join(names)
         largest = max(float(np.abs(observed.sampled[n].numerical).max()) for n in names)
         evidence = (f"Every entry is 0; the numerical derivatives go up to {largest:.3g}.",)
@@ -209,4 +213,14 @@ def zeros(observed: Observed, study: Study) -> Iterator[Candidate]:
         others = ("only_last_step_kept",) if beside and observed.steps != 1 else ()
         sure = 0.95 / (1 + 0.5 * len(others))
         facts = {"where": where}
-        yield Candidate(("zero_gradient",), where, undone, evidence, facts, others, sure)
+        yield Candidate(("zero_gradient",), where, undone, evidence, facts, others, sure, undo)
+
+
+def _own_zeros(names: Sequence[str], observed: Observed, study: Study) -> bool:
+    """Whether it is only the output layer that gets nothing: … but δ goes back through it.
+
+    At T = 1 that is so too where it meets the state before the step, which is 0.
+    """
+    output, hidden = set(study.roles.output), study.roles.hidden
+    below = any(observed.gradient[name].any() for name in hidden if name in observed.gradient)
+    return observed.steps != 1 and below and set(names) <= output

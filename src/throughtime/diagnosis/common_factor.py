@@ -1,8 +1,8 @@
 """One factor in all tensors, or in a group of them that holds the output layer.
 
-It is looked at again at other lengths, and with a single sequence if the target can be run so. How
-many sequences there are is known from the target's data, from the terms that its loss returns, or
-from the weights of a loss that sums over them.
+It is looked at again at other lengths and with other parameters, and with a single sequence if the
+target can be run so. How many sequences there are is known from the target's data, from the terms
+that its loss returns, or from the weights of a loss that sums over them.
 """
 
 from __future__ import annotations
@@ -12,12 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factor_meanings import KnownSizes, name_factor
-from throughtime.diagnosis.factors import Ratio, of_tensors, over, shared
+from throughtime.diagnosis.factors import (
+    Ratio,
+    held_elsewhere,
+    of_tensors,
+    over,
+    shared,
+    steepest,
+)
 from throughtime.diagnosis.observed import Candidate, Gradient, Observed, observe, standing
-from throughtime.diagnosis.tolerances import ENTRIES_AT_OTHER_LENGTHS, NORM_POINTS, SAME_NORM
+from throughtime.diagnosis.tolerances import NORM_POINTS, SAME_NORM
 from throughtime.gradcheck import CheckError, Evaluator
 
 
@@ -92,7 +98,7 @@ def _at_other_lengths(
     for steps in (1, 2, 3):
         if study.steps is None or steps >= study.steps or len(found) == 2:
             continue
-        places = {name: _steepest(observed, name) for name in names}
+        places = {name: steepest(observed, name) for name in names}
         there = study.seen.get(steps) or study.look(steps, places=places)
         ratio = None if there is None else over(there, names)
         if there is not None and ratio is not None and ratio.fits:
@@ -105,7 +111,7 @@ def _with_one_sequence(study: Study, observed: Observed, names: Sequence[str]) -
     make = study.target.variants.get("at_batch")
     if make is None:
         return None
-    places = {name: _steepest(observed, name) for name in names}
+    places = {name: steepest(observed, name) for name in names}
     try:
         there = observe(make(1), budget=study.budget, places=places)
     except (CheckError, ValueError):
@@ -115,13 +121,6 @@ def _with_one_sequence(study: Study, observed: Observed, names: Sequence[str]) -
     there = there.with_slack(study.slack)
     ratio = over(there, names) if set(names) <= set(there.sampled) else None
     return ratio if ratio is not None and ratio.fits else None
-
-
-def _steepest(observed: Observed, name: str) -> Array:
-    """The places of a tensor's largest numerical derivatives."""
-    own = observed.sampled[name]
-    order = np.argsort(-np.abs(own.numerical))[:ENTRIES_AT_OTHER_LENGTHS]
-    return np.asarray(np.sort(own.places[order]))
 
 
 def everywhere(observed: Observed, study: Study) -> Iterator[Candidate]:
@@ -134,13 +133,16 @@ def everywhere(observed: Observed, study: Study) -> Iterator[Candidate]:
         if group is None or any(ratio.fits and ratio.is_near(1.0) for ratio in ratios.values()):
             return
         names, whole = group
-        if not (study.roles.output and set(study.roles.output) <= set(names)):
+        most = not study.roles.output and 2 * len(names) > len(ratios)
+        if not most and not (study.roles.output and set(study.roles.output) <= set(names)):
             return
     if whole.is_near(1.0) or not whole.value or whole.rounds_to_one:
         return
     held = _norm_held(observed, study) if whole.value > 0 else None
     if held is not None:
         yield _clipped(observed, whole, held)
+        return
+    if study.reduction.kind != "root" and not held_elsewhere(observed, study, whole, names):
         return
     yield _factor(observed, whole, known_sizes(study, observed, names), names)
 

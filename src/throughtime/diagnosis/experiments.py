@@ -17,6 +17,7 @@ from throughtime.arrays import Array
 from throughtime.diagnosis.observed import Observed, Undo, observe, standing
 from throughtime.diagnosis.roles import Roles, RoleSearch, Sides, Values, parabola
 from throughtime.diagnosis.tolerances import (
+    DRAWN_PARAMETERS,
     ENTRIES_OF_A_LOOK,
     FAR_LOGIT,
     FIRST_PRICE_OF_AN_ENTRY,
@@ -148,6 +149,19 @@ class Study:
             except Exception:  # as above
                 return None
         return {name: array.astype(np.float64) for name, array in found.items()}
+
+    def elsewhere(self, places: Mapping[str, Array] | None = None) -> Observed | None:
+        """An observation at drawn parameters, where what is small at the own ones is small no more.
+
+        Returns:
+            None where the target cannot be evaluated there.
+        """
+        rng = np.random.default_rng(self.seed + 11)
+        drawn = {
+            name: DRAWN_PARAMETERS * rng.standard_normal(np.shape(array))
+            for name, array in self.values.items()
+        }
+        return self.look(values=drawn, places=places)
 
     def witnessed(self, observed: Observed) -> Observed:
         """The observation, with a second measurement of the few entries that differ by little.

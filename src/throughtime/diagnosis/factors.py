@@ -15,9 +15,11 @@ from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.observed import Candidate, Observed
 from throughtime.diagnosis.tolerances import (
     DIFFERS_BEYOND,
+    ENTRIES_AT_OTHER_LENGTHS,
     LEAST_STEEP_ENTRIES,
     RATIO_ROUNDING,
     STEEP_ENTRY,
+    WIDEST_NAMED,
 )
 
 SETTLED = 3  # rounds after which a ratio and the error bars that follow from it are one
@@ -142,13 +144,37 @@ def number(value: float, error: float) -> str:
     return f"{value:.{digits}f} ± {error:.1g}"
 
 
+def held_elsewhere(observed: Observed, study: Study, whole: Ratio, names: Sequence[str]) -> bool:
+    """Whether some tensor has the factor with other parameters too, if anything shows there.
+
+    Where outputs are small, the derivative of an activation, or an ε beside a probability, is as
+    good as a number: σ′(0) = 1/4.
+    """
+    there = study.elsewhere({name: steepest(observed, name) for name in names})
+    if there is None:
+        return True
+    ratios = {name: over(there, [name]) for name in names}
+    width = WIDEST_NAMED * abs(whole.value - 1)
+    shown = {name: r for name, r in ratios.items() if DIFFERS_BEYOND * r.error < width}
+    above = [r for name, r in shown.items() if name in study.roles.output]
+    telling = above or list(shown.values())  # what δ of the outputs has, all below has too
+    return not telling or any(ratio.fits and together(ratio, whole) for ratio in telling)
+
+
+def steepest(observed: Observed, name: str) -> Array:
+    """The places of a tensor's largest numerical derivatives."""
+    own = observed.sampled[name]
+    order = np.argsort(-np.abs(own.numerical))[:ENTRIES_AT_OTHER_LENGTHS]
+    return np.asarray(np.sort(own.places[order]))
+
+
 def in_tensors(observed: Observed, study: Study) -> Iterator[Candidate]:
     """The same factor in one or a few tensors, while others are right."""
     ratios = of_tensors(observed)
     if not any(ratio.fits and ratio.is_near(1.0) for ratio in ratios.values()):
         return
     for names, ratio in shared(ratios):
-        if not ratio.value:
+        if not ratio.value or not held_elsewhere(observed, study, ratio, names):
             continue
         undone = {
             name: g / ratio.value if name in names else g for name, g in observed.gradient.items()

@@ -28,10 +28,8 @@ def faint_part(observed: Observed, study: Study) -> float:
     if not largest:
         return 0.0
     if not over(observed, list(observed.sampled)).fits:
-        factor = _common_factor(observed)
-        effect = abs(1 - factor) / max(1.0, abs(factor))
-        left = max(_off(observed, name, factor) for name in observed.sampled)
-        if factor and left / abs(factor) < FAINT * effect:
+        factor, left = _common_factor(observed)
+        if _is_faint(factor, left) and _elsewhere(study, factor):
             return COVERED * left / abs(factor)
     if min(off[name] for name in wrong) >= FAINT * largest:
         return 0.0
@@ -67,8 +65,11 @@ def _off(observed: Observed, name: str, factor: float) -> float:
     return float(np.abs(g - factor * n).max(initial=0.0)) / size if size else 0.0
 
 
-def _common_factor(observed: Observed) -> float:
-    """The factor of all tensors together, in which each counts by the size of its own entries."""
+def _common_factor(observed: Observed) -> tuple[float, float]:
+    """The factor of all tensors together, and how far off it leaves the one it fits worst.
+
+    Each tensor counts by the size of its own entries.
+    """
     above = below = 0.0
     for name, own in observed.sampled.items():
         told = np.isfinite(own.errors)
@@ -76,4 +77,24 @@ def _common_factor(observed: Observed) -> float:
         square = float(n @ n)
         if square:
             above, below = above + float(g @ n) / square, below + 1
-    return above / below if below else 0.0
+    factor = above / below if below else 0.0
+    return factor, max(_off(observed, name, factor) for name in observed.sampled)
+
+
+def _is_faint(factor: float, left: float) -> bool:
+    """Whether what a factor leaves is little beside what it does."""
+    effect = abs(1 - factor) / max(1.0, abs(factor))
+    return bool(factor) and left / abs(factor) < FAINT * effect
+
+
+def _elsewhere(study: Study, factor: float) -> bool:
+    """Whether the factor is the same with other parameters; where nothing shows it, it may be.
+
+    Where outputs are small, the derivative of an activation is as good as a number: σ′(0) = 1/4.
+    """
+    there = study.elsewhere()
+    if there is None or not any(own.numerical.any() for own in there.sampled.values()):
+        return True
+    other, left = _common_factor(there)
+    effect = abs(1 - factor) / max(1.0, abs(factor))
+    return _is_faint(other, left) and abs(other / factor - 1) < COVERED * FAINT * effect

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import Match, explain, passes
-from throughtime.diagnosis.mutants.model import Model
+from throughtime.diagnosis.mutants.model import HEAD, Model
 from throughtime.diagnosis.observed import standing
 from throughtime.diagnosis.recovered_layout import with_layout
+from throughtime.diagnosis.roles import Roles
 from throughtime.diagnosis.tolerances import (
     CONFIDENCE_IN_PART,
     CONFIDENCE_WHOLE,
@@ -73,6 +76,34 @@ def by_mutants(study: Study) -> MutantsFound:
         notes.append(f"{rest}: nothing that was tried explains it.")
     causes = list(_causes(best, _sizes(known.model)))
     return MutantsFound(causes, notes, not best.unexplained, known.model)
+
+
+def known_roles(roles: Roles, model: Model) -> Roles:
+    """The roles of tensors, with the output layer that the layout says."""
+    names = {
+        kind: next(
+            (p.tensor for b, p in model.placement.places.items() if b[:2] == (HEAD, kind)), None
+        )
+        for kind in "Vd"
+    }
+    if (roles.head, roles.head_bias) == (names["V"], names["d"]) and not roles.lower:
+        return roles
+    own = {name for name in names.values() if name is not None}
+    sizes = {
+        name: np.squeeze(array).ndim
+        for name, array in model.placement.tensors(model.blocks).items()
+    }
+    below = [name for name in sizes if name not in own]
+    return Roles(
+        names["V"],
+        names["d"],
+        headless=names["V"] is None,
+        matrices=tuple(name for name in below if sizes[name] > 1),
+        vectors=tuple(name for name in below if sizes[name] <= 1),
+        recurrent={n: mask for n, mask in (roles.recurrent or {}).items() if n in below},
+        projection=roles.projection if roles.projection in below else None,
+        units=roles.units,
+    )
 
 
 def _derived(model: Model) -> Iterator[Model]:

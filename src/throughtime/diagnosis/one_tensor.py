@@ -23,6 +23,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.factors import ratio_of
 from throughtime.diagnosis.localise import family_candidate, fault_candidate, parts_of
 from throughtime.diagnosis.observed import Candidate, Observed
 from throughtime.diagnosis.simple_points import columns
@@ -35,6 +36,7 @@ from throughtime.diagnosis.tolerances import (
     ENTRIES_OF_A_ROW,
     RANK_SIDE,
     SAME_SPACE,
+    SMALLEST_ERROR_BAR,
     STEEP_ENTRY,
     STEPS_OF_AN_EMBEDDING,
 )
@@ -63,7 +65,7 @@ def of_one_tensor(observed: Observed, study: Study, one: Observed | None) -> Can
     said = "" if early is None else f"At T = 1 it {'disagrees already' if early else 'agrees'}."
     seen = tuple(words for words in (lead, said) if words)
     if early and one is not None:
-        if shifted := states_shifted(one, study):
+        if shifted := states_shifted(observed, one, study):
             return fault_candidate("states_off_by_one", where, 0.9, *seen, shifted)
         if parts == {"recurrent"} and parts_of(one, study) == {"recurrent"}:
             state = wrong_state(observed, one, study, lead)
@@ -94,18 +96,44 @@ def _witnesses(observed: Observed, study: Study) -> tuple[str, ...]:
     """
     wrong, roles = set(observed.wrong()), study.roles
     level = roles.output if wrong & set(roles.output) else roles.hidden
-    right = tuple(n for n in level if n not in wrong and observed.gradient[n].any())
+    right = tuple(n for n in level if n not in wrong and _would_show(observed, n))
     parts = parts_of(observed, study)
     if len(wrong) == 1 and (right or wrong & set(roles.output)):
-        return right or roles.hidden
-    if parts not in ({"recurrent"}, {"input"}):
+        return right or tuple(n for n in roles.hidden if _would_show(observed, n))
+    if parts not in ({"recurrent"}, {"input"}, {"bias"}):
         return ()
     if len(right) >= len(wrong):
         return right
+    if parts == {"bias"}:
+        return ()
     other = "input" if parts == {"recurrent"} else "recurrent"
     masks = [(roles.recurrent or {})[name] for name in wrong]
     both = all(mask.any() and not mask.all() for mask in masks)
     return (f"the {other} weights in {', '.join(observed.wrong())}",) if both else ()
+
+
+def _would_show(observed: Observed, name: str) -> bool:
+    """Whether a tensor would differ too if δ were as wrong as the tensors that do.
+
+    It does not where its derivatives are known too coarsely, or are those of an L2 term.
+    """
+    own, w = observed.sampled[name], observed.parameters[name].reshape(-1)
+    if not observed.gradient[name].any():
+        return False
+    largest = int(np.argmax(np.abs(own.numerical)))
+    size, bar = abs(float(own.numerical[largest])), float(observed.bars(name)[largest])
+    effect = min(_relative(observed, one) for one in observed.wrong())
+    decay = ratio_of(own.numerical, w[own.places], observed.bars(name))
+    return DIFFERS_BEYOND * bar < effect * size and not decay.fits
+
+
+def _relative(observed: Observed, name: str) -> float:
+    """How far a tensor is off at most, of its largest derivative."""
+    n = observed.sampled[name].numerical
+    largest = float(np.abs(n).max(initial=0.0))
+    return float(np.abs(observed.beside(name) - n).max(initial=0.0)) / (
+        largest or SMALLEST_ERROR_BAR
+    )
 
 
 def _wrong_part(study: Study, wrong: Sequence[str], parts: set[str]) -> str:

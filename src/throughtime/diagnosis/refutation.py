@@ -20,6 +20,8 @@ from throughtime.diagnosis.tolerances import PASSES_OF_A_REFUTATION
 from throughtime.gradcheck import Budget
 
 MASK = "dropout_mask_redrawn"
+# What is read off a gradient after the backward pass, so that it needs no mutation to be refuted.
+READ_OFF = ("gate_scaled", "tensor_scaled", "gates_permuted", "bias_of_gate_copied")
 MEMBERS = {"output_layer": OUTPUT, "inside_a_step": INSIDE, "between_steps": BETWEEN}
 
 
@@ -46,20 +48,31 @@ class Refutation:
             return False
         key = fault, id(observed.gradient)
         if key not in self._known:
-            self._known[key] = not self._gives(self.model, fault, observed)
+            self._known[key] = not self._gives(self.model, (fault,), observed)
         return self._known[key]
 
-    def _gives(self, model: Model, fault: str, observed: Observed) -> bool:
-        """Whether our own backward pass with this fault gives the gradient."""
+    def _gives(self, model: Model, faults: Sequence[str], observed: Observed) -> bool:
+        """Whether our own backward pass with these faults gives the gradient."""
         kinds = {name: array.dtype for name, array in self.study.target.parameters.items()}
         seen = {name: g.astype(kinds[name]) for name, g in observed.gradient.items()}
-        budget = Budget(mutants_of(model, [fault]) + PASSES_OF_A_REFUTATION)
-        found = explain(model, seen, among=[fault], budget=budget)
-        return any(fault in match.faults and not match.unexplained for match in found)
+        budget = Budget(mutants_of(model, faults) + PASSES_OF_A_REFUTATION)
+        found = explain(model, seen, among=faults, budget=budget)
+        return any(set(faults) <= set(m.faults) and not m.unexplained for m in found)
+
+    def _denied(self, candidate: Candidate, observed: Observed) -> list[str]:
+        """The faults of a candidate that are known not to be what is seen.
+
+        Names that experiments elsewhere have found are all given up, or none.
+        """
+        names = list(candidate.faults)
+        known = [n for n in names if FAULTS[n].mutations is not None or n in READ_OFF]
+        if self.model is None or candidate.undone is not None or known != names:
+            return [name for name in names if self.denies(name, observed)]
+        return [] if self._gives(self.model, names, observed) else names
 
     def left_of(self, candidate: Candidate, observed: Observed) -> Candidate | None:
         """The candidate without what is refuted: its place, where a name was; None: nothing."""
-        denied = [name for name in candidate.faults if self.denies(name, observed)]
+        denied = self._denied(candidate, observed)
         beside = self._possible(candidate.alternatives, observed)
         if not denied:
             return replace(candidate, alternatives=beside)
@@ -74,6 +87,10 @@ class Refutation:
         said = f"It is not {names}, which in our own backward pass gives another gradient."
         if MASK in denied:
             said = f"It is not {names}: no mask is drawn, or it makes no difference."
+        if denied == ["gate_scaled"]:
+            return family_candidate(
+                "inside_a_step", (*candidate.evidence[:1], said), (), candidate.where
+            )
         left = self._possible(MEMBERS[place], observed)
         return family_candidate(place, (*candidate.evidence[:1], said), left)
 

@@ -63,7 +63,7 @@ def within_a_step(observed: Observed, one: Observed, points: SimplePoints, lead:
     """
     study = points.study
     wrong = set(one.wrong())
-    shifted = states_shifted(one, study)
+    shifted = states_shifted(observed, one, study)
     if shifted is not None:
         return Candidate(("states_off_by_one",), evidence=(lead, shifted), confidence=0.9)
     if wrong & set(study.roles.output):
@@ -251,10 +251,15 @@ def _spread(places: Array) -> Array:
     return np.asarray(places[np.unique(np.linspace(0, len(places) - 1, RANK_SIDE).astype(int))])
 
 
-def states_shifted(one: Observed, study: Study) -> str | None:
-    """A sentence where the output layer's matrix has no gradient at T = 1, as if it met h_0 = 0."""
+def states_shifted(observed: Observed, one: Observed, study: Study) -> str | None:
+    """A sentence where the output layer's matrix has no gradient at T = 1, as if it met h_0 = 0.
+
+    From the second step on it would meet states that are not 0.
+    """
     head = study.roles.head
     if head is None or head not in one.wrong() or one.gradient[head].any():
+        return None
+    if observed.steps != 1 and not observed.gradient[head].any():
         return None
     return f"At T = 1 the gradient of {head} is exactly 0, as if it met the state before the step."
 

@@ -62,6 +62,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.cells import sigmoid
 from throughtime.diagnosis.fault import Fault, Section
 from throughtime.diagnosis.mutants.shared_interventions import (
     Forward,
@@ -84,6 +85,8 @@ def _others(model: Model) -> dict[str, Any]:
     loss = model.loss
     if loss.kind == "softmax":
         return SOFTMAX_OTHERS
+    if loss.kind == "binary":
+        return BINARY_OTHERS
     if loss.kind not in ("squared_error", "absolute_error"):
         return {}
     if loss.kind == "squared_error" and loss.activation == "identity":
@@ -132,6 +135,18 @@ SOFTMAX_OTHERS: dict[str, Callable[[Array, Array], Array]] = {
     "ŷ − y, a squared error of the logits": lambda y, k: y - k,
     "σ(ŷ) − y, a binary cross-entropy": lambda y, k: 1 / (1 + np.exp(-y)) - k,
     "−y/p, by p itself and not by the logits": lambda y, k: -k / softmax(y),
+}
+BINARY_OTHERS: dict[str, Callable[[Array, Array], Array]] = {
+    "(σ(ŷ) − y) σ′(ŷ), half a squared error of σ(ŷ)": lambda y, k: (
+        (sigmoid(y) - k) * sigmoid(y) * sigmoid(-y)
+    ),
+    "ŷ − y, a squared error of ŷ": lambda y, k: y - k,
+    "softmax(ŷ) − y, a cross-entropy of classes": lambda y, k: softmax(y) - k,
+    "−y/σ(ŷ) + (1 − y)/(1 − σ(ŷ)), by σ(ŷ) itself and not by ŷ": lambda y, k: (
+        (1 - k) / sigmoid(-y) - k / sigmoid(y)
+    ),
+    "−y/σ(ŷ), with the term of 1 − y missing": lambda y, k: -k / sigmoid(y),
+    "−y (1 − σ(ŷ)), with the term of 1 − y missing": lambda y, k: -k * sigmoid(-y),
 }
 SQUARED_OTHERS = {
     "softmax(ŷ) − y, a cross-entropy": lambda y, k: softmax(y) - k,

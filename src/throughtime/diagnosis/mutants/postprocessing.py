@@ -7,6 +7,7 @@ a permutation, a clip.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -104,7 +105,38 @@ def fit_all(
 ) -> dict[Block, Fit | None]:
     """The simplest fit of each block; None where none fits."""
     chosen = seen.blocks if which is None else which
-    return {block: fit(model, mutant, seen, block) for block in chosen}
+    found = {block: fit(model, mutant, seen, block) for block in chosen}
+    return found | fit_single_entries(model, mutant, seen, found)
+
+
+def fit_single_entries(
+    model: Model, mutant: Blocks, seen: TestedGradient, fits: Mapping[Block, Fit | None]
+) -> dict[Block, Fit | None]:
+    """The fits of blocks of one entry with the factor of most other blocks.
+
+    Such a block has a factor whatever is wrong, which therefore counts only if it is a common one;
+    where no other block has one, if it is a factor that is known.
+    """
+    left = [b for b, fitted in fits.items() if fitted is None and seen.blocks[b].size == 1]
+    if not left:
+        return {}
+    others = [f.scale for f in fits.values() if f is not None and f.scale is not None]
+    common = Counter(round(scale, 6) for scale in others).most_common(1)
+    if not others:
+        known = [factor.value for factor in known_factors(model)]
+    elif 2 * common[0][1] > len(others):
+        known = [scale for scale in others if round(scale, 6) == common[0][0]]
+    else:
+        return {}
+    found: dict[Block, Fit | None] = {}
+    for block in left:
+        decay = 1.0 if model.decays(block) else None
+        for scale in known:
+            for joint in (True, False) if decay else (True,):
+                own = Fit(block, False, scale, decay, joint)
+                if seen.equal(seen.blocks[block], own.apply(model, mutant, block, None)):
+                    found.setdefault(block, own)
+    return found
 
 
 def fit(
@@ -223,7 +255,9 @@ def known_factors(model: Model) -> Iterator[Factor]:
     if loss.kind == "softmax":
         yield Factor("divided_by_classes", 1 / O, 1.2)
     else:
-        yield Factor("averaged_over_outputs", O, 1.6 if loss.outputs == "mean" else CONTRADICTED)
+        # Of two outputs, half of a sum is their mean: a loss that was read may be either.
+        averaged = loss.outputs == "mean" or (O == 2 and loss.half)
+        yield Factor("averaged_over_outputs", O, 1.6 if averaged else CONTRADICTED)
         yield Factor("half_squared_error", 0.5, CONTRADICTED if loss.half else 1.8)
     yield Factor("factor_two", 2)
     yield Factor("factor_half", 0.5)
@@ -374,6 +408,8 @@ def _scaled(
     for scale in scales.values():
         if scale and not any(_near(scale, base, seen.tolerance) for base in bases):
             bases.append(scale)
+    if len(bases) == 2 and all(_near(scale, bases[1], seen.tolerance) for scale in scales.values()):
+        bases = bases[1:]  # of the few blocks whose factor shows, all have this one
     ways = [
         _all_scaled(model, base, seen, norm) + _some_scaled(model, scales, base, seen)
         for base in bases[:6]
@@ -404,8 +440,10 @@ def _all_scaled(model: Model, base: float, seen: TestedGradient, norm: float) ->
     if not _contradicted(best):  # the loss is known: what it contradicts is no equal of the rest
         others = [way for way in others if not _contradicted(way)]
     found = []
-    for place, factor in enumerate(best):
-        rivals = {way[place].fault for way in others if len(best) == 1} - {factor.fault}
+    for factor in best:
+        rest = {one.fault for one in best} - {factor.fault}
+        equals = [way for way in others if rest <= {one.fault for one in way}]
+        rivals = {one.fault for way in equals for one in way} - rest - {factor.fault}
         found.append(FoundFault(factor.fault, "", facts, tuple(sorted(rivals))))
     return found
 

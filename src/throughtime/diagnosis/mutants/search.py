@@ -39,6 +39,7 @@ from throughtime.diagnosis.mutants.postprocessing import (
     finishing,
     fit,
     fit_all,
+    fit_single_entries,
     tensor_of,
 )
 from throughtime.diagnosis.tolerances import (
@@ -161,6 +162,7 @@ class Trial:
             fits |= self._directed_layer(directed, mutant)
         others = [block for block in self.seen.blocks if block.layer in (EMBEDDING, START)]
         fits |= fit_all(self.model, mutant, self.seen, others)
+        fits |= fit_single_entries(self.model, mutant, self.seen, fits)
         found = finishing(self.model, fits, self.seen, self.norm)
         return Attempt(mutations, fits, tuple(found), self._far(mutant, fits))
 

@@ -1,0 +1,138 @@
+"""Names that small numbers suggest, in programs with strangers' habits, are not given."""
+
+import pytest
+
+import throughtime as tt
+from benchmarks.diagnose.strangers import Stranger
+from corpus.notebooks import Habits
+from throughtime.diagnosis.model_from_target import model_from_target
+from throughtime.diagnosis.mutant_match import known_roles
+from throughtime.diagnosis.mutants.model import HEAD, Block
+from throughtime.diagnosis.roles import Roles
+
+RNN = {"cell": "RNN", "variant": "tanh", "columns": False}
+LSTM = {"cell": "LSTM", "columns": False}
+GRU = {"cell": "GRU", "variant": "before, 1-z"}
+
+
+def causes(*mistakes, known="at_length", **habits):
+    """What is said of a program with these mistakes."""
+    target = Stranger(habits.get("seed", 0), Habits(**habits), mistakes, known).target()
+    return tt.check(target, progress=False).causes
+
+
+def names(*mistakes, **habits):
+    return [cause.fault for cause in causes(*mistakes, **habits)]
+
+
+# --- with a layout: factors of one entry, and factors that are equal ---
+
+ONE = {"head": "one output", "O": 1, "scale": 0.01, "root": True, "one_hot": True}
+
+
+def test_with_one_output_a_root_is_seen_in_its_bias_too():
+    own = RNN | ONE | {"T": 2, "I": 1, "H": 8, "time": "mean", "batch": "sum", "outputs": "mean"}
+    own |= {"stored": "[h, x]", "layers": 2, "seed": 1643}
+    assert names("root_taken", known="layout", **own)[0] == "root_taken"
+
+
+def test_where_a_penalty_is_all_that_other_tensors_have():
+    own = RNN | ONE | {"variant": "relu", "T": 6, "I": 2, "H": 2, "answers": "last step"}
+    own |= {"batch": "sum", "half": True, "decay": 0.05, "bias": 1.0, "seed": 1616}
+    own |= {"stored": "gate by gate, [x, h]", "head_first": True}
+    assert names("root_taken", known="layout", **own) == ["root_taken"]
+
+
+SIGMOID = RNN | {"head": "sigmoid, cross-entropy", "T": 2, "B": 4, "H": 2, "O": 1, "scale": 0.1}
+
+
+def test_the_derivative_of_a_sigmoid_beside_a_cross_entropy_is_known():
+    (cause,) = causes("sigmoid_derivative_twice", known="layout", time="mean", **SIGMOID)
+    assert cause.fault == "different_loss"
+    assert "σ′(ŷ)" in cause.where
+
+
+def test_sums_and_means_over_as_many_outputs_as_sequences_are_given_together():
+    own = RNN | {"head": "linear", "T": 7, "B": 2, "O": 2, "half": True, "time": "mean"}
+    first, second = causes("summed_over_steps", "factor_two_of_square", known="layout", **own)
+    assert first.fault == "summed_over_steps"
+    said = {second.fault, *second.alternatives}
+    assert said == {"averaged_over_outputs", "summed_over_batch", "factor_two"}
+    assert second.confidence <= 1 / 3
+
+
+def test_the_output_layer_is_the_one_that_the_layout_says():
+    target = Stranger(0, Habits(**RNN, head="linear"), ("wrong_sign",), "layout").target()
+    model = model_from_target(target).model
+    found = known_roles(Roles("b", "Wh", ("V",), matrices=("c", "Wx")), model)
+    assert found.head == model.placement.places[Block(HEAD, "V", 0)].tensor
+    assert found.head_bias == model.placement.places[Block(HEAD, "d", 0)].tensor
+    assert found.lower == ()
+    assert {*found.output, *found.hidden} == set(target.parameters)
+    assert known_roles(found, model) is found
+
+
+# --- without one ---
+
+alone = pytest.mark.usefixtures("experiments_alone")
+
+
+@alone
+def test_a_slope_that_is_a_quarter_here_is_no_factor():
+    said = causes("sigmoid_derivative_twice", time="mean", **SIGMOID)
+    assert [cause.fault for cause in said] == ["output_layer"]
+
+
+@alone
+def test_a_tensor_that_has_a_penalty_alone_says_nothing_of_delta():
+    own = RNN | ONE | {"variant": "relu", "T": 6, "I": 2, "H": 2, "answers": "last step"}
+    own |= {"batch": "sum", "half": True, "decay": 0.05, "bias": 1.0, "seed": 1616}
+    own |= {"stored": "gate by gate, [x, h]", "head_first": True}
+    assert "operand_of_one_tensor" not in names("root_taken", known="plain", **own)
+
+
+@alone
+def test_an_epsilon_that_is_a_factor_here_is_none():
+    own = LSTM | {"head": "sigmoid, cross-entropy", "T": 2, "B": 2, "I": 2, "H": 2, "O": 2}
+    own |= {"epsilon": 0.01, "scale": 0.01, "dtype": "float32", "time": "mean", "batch": "sum"}
+    assert not {"scaled", "tensor_scaled"} & set(names("epsilon_in_log", **own))
+
+
+@alone
+def test_a_gradient_that_is_0_at_every_length_meets_no_other_state():
+    own = {"cell": "GRU", "variant": "after, 1-z", "head": "outside", "stored": "[h, x]"}
+    own |= {"biases": False, "T": 3, "I": 1, "H": 1, "O": 7, "batch": "sum", "layers": 2}
+    own |= {"names": 1, "columns": False, "half": True, "seed": 1035}
+    found = names("zero_gradient", "last_cache_at_every_step", **own)
+    assert found[0] == "zero_gradient"
+    assert "states_off_by_one" not in found
+
+
+@alone
+def test_without_an_output_layer_a_factor_of_most_tensors_is_a_common_one():
+    own = {"cell": "LSTM", "head": "squared h", "stored": "two", "names": 2, "T": 4, "B": 3}
+    own |= {"I": 1, "H": 1, "O": 1, "answers": "last step", "one_hot": True, "scale": 1.0}
+    first, *_ = names("states_for_inputs o", "wrong_sign", outputs="mean", seed=5026, **own)
+    assert first == "wrong_sign"
+
+
+@alone
+def test_where_biases_alone_are_wrong_delta_is_right():
+    own = GRU | {"head": "outside", "T": 3, "B": 2, "H": 3, "O": 3, "time": "mean", "names": 1}
+    found = names("bias_of_first_sequence", "bias_of_gate_copied", half=True, states=True, **own)
+    assert found == ["operand_of_one_tensor"]
+
+
+@alone
+def test_gates_of_one_layer_are_no_lower_layer():
+    own = LSTM | {
+        "variant": "peepholes",
+        "head": "sum of h",
+        "T": 2,
+        "H": 2,
+        "O": 2,
+        "I": 2,
+        "scale": 0.01,
+    }
+    own |= {"stored": "gate by gate, [x, h]", "bias": 1.0, "one_hot": True}
+    assert "lower_layer_overwritten" not in names("carried_without_f", **own)

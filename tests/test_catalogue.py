@@ -351,7 +351,7 @@ def test_what_no_known_fault_explains_is_a_place_with_its_gate():
 
     report = tt.check(Strange().target(layout=False), progress=False)
     (cause,) = report.causes
-    assert (cause.fault, cause.where) == ("inside_a_step", "gate f")
+    assert (cause.fault, cause.where) == ("inside_a_step", "gate f (bf)")
     assert "derivative_missing" not in cause.alternatives
 
 

@@ -4,9 +4,10 @@ import types
 
 import numpy as np
 import pytest
-import torch
 
 from derived_cells import BUILT_IN, CELLS, made, parameters
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
 
 DEFINED = {**CELLS, **{name: derived.definition for name, (derived, _) in BUILT_IN.items()}}
 

@@ -14,7 +14,7 @@ from helpers import (
     objective,
     relative_error,
 )
-from throughtime.cells.functions import relu, relu_slope, sigmoid
+from throughtime.functions import relu, relu_slope, sigmoid
 
 BOUND = 1e-9  # the five-point rule attains some 1e-11 here
 CASES = cases()

@@ -43,7 +43,7 @@ def test_every_equation_stands_on_its_page(name):
 
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
 def test_every_quoted_line_stands_in_the_source(name):
-    code = source(f"cells/{name}.py", "cells/recurrence.py", "cells/functions.py")
+    code = source(f"cells/{name}.py", "cells/recurrence.py", "functions.py")
     rows = [r for r in (DOCS / PAGES[name]).read_text("utf-8").splitlines() if r.startswith("| `")]
     quotes = [q for row in rows for q in re.findall(r"`([^`]+)`", row.rsplit(" | ", 1)[1])]
     quotes = [q.replace("\\|", "|") for q in quotes if not q.endswith(".py")]

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "throughtime"
 
 FLOORS = [
-    {"arrays", "storage", "parameters", "progress", "engine_settings", "_engine"},
+    {"arrays", "functions", "storage", "parameters", "progress", "engine_settings", "_engine"},
     {"cells", "derivatives", "equations"},
     {"network", "gradcheck"},
     {"diagnosis", "gradient_flow"},
@@ -29,7 +29,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms that stay out of each other's way, though nothing but habit would bring them together.
 KNOWS_ONLY = {
     "derivatives": {"arrays", "derivatives"},
-    "equations": {"arrays", "derivatives", "equations"},
+    "equations": {"arrays", "functions", "derivatives", "equations"},
     "gradcheck": {"arrays", "storage", "progress", "derivatives", "gradcheck"},
 }
 

@@ -80,7 +80,7 @@ def test_list_covers_every_backward_pass():
     assert done.returncode == 0
     files = {line.split(":")[0] for line in done.stdout.splitlines()}
     package = TOOLS.parent / "src" / "throughtime"
-    cells = {f"cells/{name}.py" for name in ("rnn", "lstm", "gru", "recurrence", "functions")}
+    cells = {f"cells/{name}.py" for name in ("rnn", "lstm", "gru", "recurrence")} | {"functions.py"}
     network = {
         f"network/{path.name}"
         for path in (package / "network").glob("*.py")
@@ -92,4 +92,4 @@ def test_list_covers_every_backward_pass():
 def test_a_file_that_is_not_mutated():
     done = run("--only", "cells/none.py")
     assert done.returncode == 3
-    assert "--only: expected one of cells/functions.py, " in done.stderr
+    assert "--only: expected one of functions.py, " in done.stderr

@@ -62,8 +62,8 @@ def _place(file: str, functions: set[str], *first: str) -> MutatedFile:
 
 CELLS, NETWORK = "tests/test_cells.py", "tests/test_network.py"
 PLACES = [
-    _place("cells/functions.py", {"sigmoid_slope", "tanh_slope", "relu_slope"}, CELLS, "-k", "RNN"),
-    _place("cells/functions.py", {"outer_sum", "weight_gradient", "input_gradient"}, CELLS),
+    _place("functions.py", {"sigmoid_slope", "tanh_slope", "relu_slope"}, CELLS, "-k", "RNN"),
+    _place("functions.py", {"outer_sum", "weight_gradient", "input_gradient"}, CELLS),
     _place(
         "cells/recurrence.py",
         {"backward", "added"},

@@ -21,7 +21,13 @@ from throughtime.cells.description import (
     Role,
     StateSpec,
 )
-from throughtime.cells.functions import (
+from throughtime.cells.gru import GRU
+from throughtime.cells.lstm import LSTM
+from throughtime.cells.recurrence import Cell, added
+from throughtime.cells.registry import CELLS, variants
+from throughtime.cells.rnn import RNN
+from throughtime.cells.tape import Columns, LocalGradients, State, Tape, active_steps
+from throughtime.functions import (
     input_gradient,
     is_indices,
     product,
@@ -31,12 +37,6 @@ from throughtime.cells.functions import (
     tanh_slope,
     weight_gradient,
 )
-from throughtime.cells.gru import GRU
-from throughtime.cells.lstm import LSTM
-from throughtime.cells.recurrence import Cell, added
-from throughtime.cells.registry import CELLS, variants
-from throughtime.cells.rnn import RNN
-from throughtime.cells.tape import Columns, LocalGradients, State, Tape, active_steps
 
 __all__ = [
     "CELLS",

@@ -16,8 +16,8 @@ import numpy as np
 from throughtime import _engine
 from throughtime.arrays import Array, Shape
 from throughtime.cells.description import CellDescription
-from throughtime.cells.functions import is_indices
 from throughtime.cells.tape import Columns, LocalGradients, State, Tape, active_steps
+from throughtime.functions import is_indices
 
 WORTH_KEEPING = 2**15  # numbers; NumPy is quicker to make a smaller array
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from throughtime.arrays import Array, Shape, positive, refuse
 from throughtime.cells.recurrence import Cell, dtype_of
-from throughtime.cells.tape import Kept, LocalGradients, State, Tape
+from throughtime.cells.tape import Kept, State, Tape
 from throughtime.equations import (
     BackwardPass,
     EquationError,
@@ -240,30 +240,6 @@ class DerivedCell(Cell):
 
     # --- one pass ---
 
-    def forward(
-        self,
-        p: Mapping[str, Array],
-        inputs: Array,
-        state: State | None = None,
-        lengths: Array | None = None,
-    ) -> tuple[Array, State, Tape]:
-        return super().forward(self._with_shared(p), inputs, state, lengths)
-
-    def backward(
-        self,
-        p: Mapping[str, Array],
-        tape: Tape,
-        doutputs: Array | None = None,
-        dstate: State | None = None,
-        *,
-        need_inputs: bool = True,
-        need_deltas: bool = True,
-        gradient: Mapping[str, Array] | None = None,
-    ) -> LocalGradients:
-        wishes: Any = {"need_inputs": need_inputs, "need_deltas": need_deltas}
-        wishes["gradient"] = gradient
-        return super().backward(self._with_shared(p), tape, doutputs, dstate, **wishes)
-
     def of_inputs(self, p: Mapping[str, Array], inputs: Array) -> Array:
         """What depends on the inputs alone, for every step: (T, B, ·)."""
         own = self._program
@@ -335,7 +311,7 @@ class DerivedCell(Cell):
 
     # --- what a phase is given ---
 
-    def _with_shared(self, p: Mapping[str, Array]) -> dict[str, Array]:
+    def prepared(self, p: Mapping[str, Array]) -> dict[str, Array]:
         """Parameters, and what depends on them alone, so that no step computes it again."""
         shared = self._program.shared
         known = {node.number: p[name] for name, node in self.derivation.trace.parameters.items()}
@@ -348,7 +324,7 @@ class DerivedCell(Cell):
     def _parameters(self, p: Mapping[str, Array]) -> dict[int, Array]:
         shared = self._program.shared.gives
         if shared and f"{SHARED}{shared[0].number}" not in p:
-            p = self._with_shared(p)
+            p = self.prepared(p)
         known = {node.number: p[name] for name, node in self.derivation.trace.parameters.items()}
         return known | {node.number: p[f"{SHARED}{node.number}"] for node in shared}
 

@@ -16,15 +16,15 @@ from throughtime.cells.description import (
     ParameterSpec,
     StateSpec,
 )
-from throughtime.cells.functions import (
+from throughtime.cells.recurrence import Cell
+from throughtime.cells.tape import Kept, State, Tape
+from throughtime.functions import (
     outer_sum,
     sigmoid,
     sigmoid_slope,
     tanh_slope,
     weight_gradient,
 )
-from throughtime.cells.recurrence import Cell
-from throughtime.cells.tape import Kept, State, Tape
 
 
 @dataclass(frozen=True)

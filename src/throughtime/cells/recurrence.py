@@ -17,9 +17,9 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.cells import compiled
 from throughtime.cells.description import CellDescription
-from throughtime.cells.functions import input_gradient, is_indices, product
 from throughtime.cells.tape import Kept, LocalGradients, State, Tape, active_steps
 from throughtime.engine_settings import use_compiled
+from throughtime.functions import input_gradient, is_indices, product
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,10 @@ class Cell(CellDescription, ABC):
     ) -> dict[str, Array]:
         """The sums over the tape's steps that make up the gradient of each parameter."""
 
+    def prepared(self, p: Mapping[str, Array]) -> Mapping[str, Array]:
+        """The parameters, with what all steps would otherwise compute from them again."""
+        return p
+
     def of_inputs(self, p: Mapping[str, Array], inputs: Array) -> Array:
         """z_x = W x_t + b for every step, which needs no state: (T, B, G·H)."""
         return product(p["W"], inputs) + p["b"]
@@ -96,6 +100,7 @@ class Cell(CellDescription, ABC):
         """
         if use_compiled() and compiled.has_twin(self):
             return compiled.forward(self, p, inputs, state, lengths)
+        p = self.prepared(p)
         steps, batch = inputs.shape[:2]
         active = None if lengths is None else active_steps(steps, lengths)
         z_x = self.of_inputs(p, inputs)
@@ -136,6 +141,7 @@ class Cell(CellDescription, ABC):
         if use_compiled() and compiled.has_twin(self):
             wishes = (need_inputs, need_deltas, gradient)
             return compiled.backward(self, p, tape, doutputs, dstate, *wishes)
+        p = self.prepared(p)
         steps, batch = tape.inputs.shape[:2]
         dlater = self.zero_state(batch, dtype_of(p, tape.inputs)) | (dstate or {})
         collected: list[State] = [{}] * steps

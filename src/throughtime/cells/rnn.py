@@ -10,9 +10,9 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.cells.description import Activation, GateSpec, OptionSpec, StateSpec
-from throughtime.cells.functions import outer_sum, relu, relu_slope, tanh_slope, weight_gradient
 from throughtime.cells.recurrence import Cell
 from throughtime.cells.tape import Kept, State, Tape
+from throughtime.functions import outer_sum, relu, relu_slope, tanh_slope, weight_gradient
 
 
 @dataclass(frozen=True)

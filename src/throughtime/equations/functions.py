@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from throughtime import functions
 from throughtime.equations.tracing import Traced, apply, traced
 
 
@@ -17,10 +18,7 @@ def sigmoid(x: Any) -> Any:
         >>> float(sigmoid(0.0))
         0.5
     """
-    if traced(x):
-        return apply("sigmoid", x)
-    with np.errstate(over="ignore"):  # exp overflows to infinity below −709, which gives 0
-        return 1 / (1 + np.exp(-x))
+    return apply("sigmoid", x) if traced(x) else functions.sigmoid(x)
 
 
 def relu(x: Any) -> Any:
@@ -30,7 +28,7 @@ def relu(x: Any) -> Any:
         >>> relu(np.array([-1.0, 2.0]))
         array([0., 2.])
     """
-    return apply("relu", x) if traced(x) else np.maximum(x, 0)
+    return apply("relu", x) if traced(x) else functions.relu(x)
 
 
 def softplus(x: Any) -> Any:

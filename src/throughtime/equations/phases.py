@@ -20,6 +20,7 @@ from throughtime.equations.backward import BackwardPass
 from throughtime.equations.functions import relu, sigmoid, softmax, softplus, stop_gradient
 from throughtime.equations.graph import OPERATIONS, Node, reachable
 from throughtime.equations.operations import ELEMENTWISE, number_in_numpy
+from throughtime.functions import is_indices, outer_sum, product, weight_gradient
 
 NO_MOVES: Mapping[int, Array] = {}
 
@@ -275,37 +276,17 @@ def total(values: Array, rank: int) -> Array:
 
 
 def outer_total(left: Array, right: Array) -> Array:
-    """Σ left rightᵀ over steps and sequences."""
+    """Σ left rightᵀ over steps and sequences; one of the two may be the same in all of them."""
     lead = np.broadcast_shapes(np.shape(left)[:-1], np.shape(right)[:-1])
-    a, b = (
-        np.broadcast_to(side, (*lead, np.shape(side)[-1])).reshape(-1, np.shape(side)[-1])
-        for side in (left, right)
-    )
-    product: Array = a.T @ b
-    return product
+    a, b = (np.broadcast_to(side, (*lead, np.shape(side)[-1])) for side in (left, right))
+    return outer_sum(a, b)
 
 
 def dense(inputs: Array, shape: Shape) -> Array:
     """Inputs as numbers: class indices become one-hot vectors."""
-    if inputs.dtype.kind not in "iu":
+    if not is_indices(inputs):
         return inputs
     return np.eye(shape[0])[inputs]
-
-
-def product(W: Array, inputs: Array) -> Array:
-    """W x for every step and sequence; for class indices, columns of W."""
-    if inputs.dtype.kind in "iu":
-        return np.ascontiguousarray(W.T)[inputs]
-    return inputs @ W.T
-
-
-def weight_gradient(dz: Array, inputs: Array, classes: int) -> Array:
-    """Σ δz xᵀ; for class indices the sum goes to the column of each class."""
-    if inputs.dtype.kind not in "iu":
-        return outer_total(dz, inputs)
-    found = np.zeros((classes, dz.shape[-1]), dz.dtype)
-    np.add.at(found, inputs.reshape(-1), dz.reshape(-1, dz.shape[-1]))
-    return found.T
 
 
 FUNCTIONS = (sigmoid, relu, softplus, softmax, stop_gradient)

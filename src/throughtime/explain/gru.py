@@ -227,7 +227,7 @@ ORIGINAL = (
 GRU = Derivation(
     "gru",
     "Gated recurrent unit",
-    ("cells/gru.py", "cells/recurrence.py", "cells/functions.py"),
+    ("cells/gru.py", "cells/recurrence.py", "functions.py"),
     (
         DerivationSection(
             "the reset gate acts after the product",

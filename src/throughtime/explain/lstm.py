@@ -297,7 +297,7 @@ PROJECTION = (
 LSTM = Derivation(
     "lstm",
     "Long short-term memory",
-    ("cells/lstm.py", "cells/recurrence.py", "cells/functions.py"),
+    ("cells/lstm.py", "cells/recurrence.py", "functions.py"),
     (
         DerivationSection(
             "as it stands today, with forget gate",

@@ -96,7 +96,7 @@ RELU = (
 RNN = Derivation(
     "rnn",
     "The vanilla recurrent network",
-    ("cells/rnn.py", "cells/recurrence.py", "cells/functions.py"),
+    ("cells/rnn.py", "cells/recurrence.py", "functions.py"),
     (
         DerivationSection(
             "tanh",

@@ -28,7 +28,8 @@ from throughtime.equations.printing import (
     as_numpy,
     as_text,
 )
-from throughtime.equations.tracing import EquationError, Trace, trace
+from throughtime.equations.recording import Trace, trace
+from throughtime.equations.tracing import EquationError
 
 __all__ = [
     "OPERATIONS",

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.equations.graph import OPERATIONS, Graph, Node, reachable
-from throughtime.equations.tracing import EquationError, Trace
+from throughtime.equations.recording import Trace
+from throughtime.equations.tracing import EquationError
 
 
 @dataclass(frozen=True)

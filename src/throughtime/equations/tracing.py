@@ -1,19 +1,15 @@
-"""Runs a step once with values that record what is done to them.
+"""Values that record what is done to them, in place of arrays.
 
-Names come from the function's own locals, and lines from its source, so that what is derived can
-be read beside it. What is not understood is refused with the line that holds it.
+What is not understood is refused with the line that holds it.
 """
 
 from __future__ import annotations
 
-import inspect
 import linecache
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from types import CodeType, FrameType
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -24,44 +20,6 @@ from throughtime.equations.graph import Graph, Node
 
 class EquationError(ValueError):
     """A step that cannot be traced: where, why, and what to write instead."""
-
-
-@dataclass(frozen=True)
-class Named:
-    """A local variable of the step.
-
-    Attributes:
-        name: what the step calls it.
-        node: its value.
-        line: number of the line, in its file, that assigned it.
-    """
-
-    name: str
-    node: Node
-    line: int
-
-
-@dataclass(frozen=True)
-class Trace:
-    """A step as it was recorded.
-
-    Attributes:
-        graph: its nodes.
-        inputs: the node of x.
-        states: the nodes of the states before the step, by name.
-        parameters: the nodes of the parameters, by name.
-        after: the nodes of the states after the step, by name.
-        named: the local variables, in the order of their assignment.
-        source: of the function, by line number.
-    """
-
-    graph: Graph
-    inputs: Node
-    states: Mapping[str, Node]
-    parameters: Mapping[str, Node]
-    after: Mapping[str, Node]
-    named: tuple[Named, ...]
-    source: Mapping[int, str]
 
 
 class Traced:
@@ -572,7 +530,7 @@ def _here() -> str:
     return "the step" if frame is None else _place(frame, frame.f_lineno)
 
 
-def _there(problem: BaseException) -> str:
+def place_of(problem: BaseException) -> str:
     """The same of where an exception came from, as it is caught."""
     places = [own for own in traceback.walk_tb(problem.__traceback__) if not _inside(own[0])]
     return _place(*places[-1]) if places else "the step"
@@ -580,8 +538,7 @@ def _there(problem: BaseException) -> str:
 
 def _inside(frame: FrameType) -> bool:
     name = frame.f_globals.get("__name__", "")
-    ours = name in (__name__, "throughtime.equations.functions", "throughtime.equations.graph")
-    return ours or name.startswith("numpy.")
+    return name.startswith(("throughtime.equations.", "throughtime.functions", "numpy."))
 
 
 def _place(frame: FrameType, line: int) -> str:
@@ -589,160 +546,3 @@ def _place(frame: FrameType, line: int) -> str:
     text = linecache.getline(file, line).strip()
     short = file.replace("\\", "/").rpartition("/")[2]
     return f"{short}, line {line}" + (f", `{text}`" if text else "")
-
-
-class _Watcher:
-    """Notes which traced values the step's local variables are given, and by which lines."""
-
-    def __init__(self, code: CodeType) -> None:
-        self.code, self.line = code, code.co_firstlineno
-        self.seen: dict[str, int] = {}
-        self.named: list[Named] = []
-
-    def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if frame.f_code is not self.code:
-            return None
-        if event == "call":
-            self.seen = {n: id(v) for n, v in frame.f_locals.items()}
-        elif event in ("line", "return"):
-            for name, value in frame.f_locals.items():
-                if isinstance(value, Traced) and self.seen.get(name) != id(value):
-                    self.named.append(Named(name, value.node, self.line))
-                self.seen[name] = id(value)
-            self.line = frame.f_lineno
-        return self
-
-
-@contextmanager
-def _watching(function: Callable[..., Any]) -> Iterator[_Watcher]:
-    watcher, before = _Watcher(inspect.unwrap(function).__code__), sys.gettrace()
-    sys.settrace(watcher)
-    try:
-        yield watcher
-    finally:
-        sys.settrace(before)
-
-
-def trace(
-    function: Callable[..., Any],
-    inputs: Shape,
-    shapes: Mapping[str, Shape],
-    default: Shape,
-) -> Trace:
-    """Runs a step once, with traced values in place of arrays.
-
-    Args:
-        function: of the input, the states and the parameters; returns the states after the step,
-            as many as it takes, in the same order.
-        inputs: shape of the input.
-        shapes: shapes of the parameters, and of those states that are not of the default shape.
-        default: shape of a state.
-
-    Raises:
-        EquationError: where the step does something that cannot be derived.
-    """
-    names = _arguments(function, shapes)
-    others = {name: shapes.get(name, default) for name in names[1:]}
-    # How many of the arguments are states is seen from what comes back.
-    graph = Graph()
-    leaves = {name: graph.leaf("state", name, shape) for name, shape in others.items()}
-    count = len(_called(function, graph.leaf("input", names[0], inputs), leaves)[0])
-    states, parameters = names[1 : 1 + count], names[1 + count :]
-    _refuse_count(function, count, names, [n for n in parameters if n not in shapes])
-    before, graph = _constants(graph), Graph()
-    x = graph.leaf("input", names[0], inputs)
-    leaves = {n: graph.leaf("state" if n in states else "parameter", n, others[n]) for n in others}
-    after, watcher = _called(function, x, leaves)
-    if _constants(graph) != before:
-        raise EquationError(
-            f"{function.__name__}: numbers in the step differ from call to call, as random ones "
-            "do; hand them in as part of the input"
-        )
-    for name, node in zip(states, after, strict=True):
-        if not node.batched:
-            raise EquationError(
-                f"{function.__name__}: the state {name} is after the step a value of parameters "
-                "alone; use that value itself, and leave the state out"
-            )
-        if node.shape != others[name]:
-            raise EquationError(
-                f"{function.__name__}: the state {name} has the shape {others[name]} before the "
-                f"step and {node.shape} after it; if the step is right, give the state its shape, "
-                f'such as @tt.cell({name}="H H")'
-            )
-    return Trace(
-        graph,
-        x,
-        {name: leaves[name] for name in states},
-        {name: leaves[name] for name in parameters},
-        dict(zip(states, after, strict=True)),
-        tuple(watcher.named),
-        _source(function),
-    )
-
-
-def _constants(graph: Graph) -> list[str]:
-    """What is fixed in a step, as text, since NaN is not equal to itself."""
-    return [str(n.attributes) for n in graph.nodes if n.operation in ("constant", "numbers")]
-
-
-def _refuse_count(
-    function: Callable[..., Any], count: int, names: list[str], unknown: list[str]
-) -> None:
-    """Refuses a step that returns too many states, or too few."""
-    step = f"{function.__name__}({', '.join(names)})"
-    if not 1 <= count < len(names):
-        raise EquationError(
-            f"{step}: expected as many states after the step as it takes before it, got {count}"
-        )
-    if unknown:
-        plural = "s" * (count != 1)
-        shapes = ", ".join(f'{name}="4H H"' for name in unknown)
-        raise EquationError(
-            f"{step}: it returns {count} state{plural}, so that {', '.join(unknown)} would be "
-            f"parameters, and have no shape; return every state, or give shapes: @tt.cell({shapes})"
-        )
-
-
-def _arguments(function: Callable[..., Any], shapes: Mapping[str, Shape]) -> list[str]:
-    found = inspect.signature(function).parameters
-    # An argument with a default and no shape is a number or an option of the step's own.
-    kinds = {n: own.kind for n, own in found.items() if own.default is own.empty or n in shapes}
-    if set(kinds.values()) - {inspect.Parameter.POSITIONAL_OR_KEYWORD} or len(kinds) < 2:
-        raise EquationError(
-            f"{function.__name__}: expected arguments for the input, the states and the "
-            f"parameters, such as (x, h, W, U, b), got ({', '.join(found)})"
-        )
-    return list(kinds)
-
-
-def _called(
-    function: Callable[..., Any], x: Node, leaves: Mapping[str, Node]
-) -> tuple[list[Node], _Watcher]:
-    with _watching(function) as watcher:
-        try:
-            found = function(Traced(x), *(Traced(node) for node in leaves.values()))
-        except EquationError:
-            raise
-        except Exception as problem:
-            what = f"{type(problem).__name__}: {problem}".replace("'Traced'", "Traced")
-            what = what.replace("Traced", "a value of the step")
-            way_out = KNOWN if isinstance(problem, TypeError) else "mend the line"
-            way_out = "write a loop" if isinstance(problem, RecursionError) else way_out
-            raise EquationError(f"{_there(problem)}: {what}; {way_out}") from problem
-    values = list(found) if isinstance(found, tuple | list) else [found]
-    for value in values:
-        if not isinstance(value, Traced):
-            raise EquationError(
-                f"{function.__name__}: expected the states after the step, each computed from "
-                f"the arguments, got a {type(value).__name__}"
-            )
-    return [value.node for value in values], watcher
-
-
-def _source(function: Callable[..., Any]) -> dict[int, str]:
-    try:
-        lines, first = inspect.getsourcelines(function)
-    except (OSError, TypeError):  # typed in at a prompt that keeps no source
-        return {}
-    return {first + k: line.rstrip() for k, line in enumerate(lines)}

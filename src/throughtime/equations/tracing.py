@@ -537,7 +537,7 @@ def place_of(problem: BaseException) -> str:
 
 
 def _inside(frame: FrameType) -> bool:
-    name = frame.f_globals.get("__name__", "")
+    name: str = frame.f_globals.get("__name__", "")
     return name.startswith(("throughtime.equations.", "throughtime.functions", "numpy."))
 
 

@@ -221,3 +221,12 @@ def _call(library, function, words, values):
         values[word] = np.ascontiguousarray(values[word], dtype=np.float64)
         arrays.append(values[word].ctypes.data_as(pointer))
     getattr(library, function)(*arrays)
+
+
+def test_a_step_that_needs_equal_sizes_is_said_to_need_them():
+    """Or x @ W in place of W @ x would pass for right until the sizes differ."""
+    turned = step_of("return np.tanh(x @ W + h)")
+    assert "works only where I = H" in str(tt.derive(turned))
+    with pytest.raises(tt.EquationError, match="do not fit"):
+        tt.derive(turned, I=2)
+    assert "works only" not in str(tt.derive(BUILT_IN["RNN"][0].definition))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,7 @@ from throughtime.equations import (
 )
 
 # Small, and all different, so that no two axes are taken for one another.
+NEEDS_EQUAL = "The step works only where I = H, as here; if it should not, an axis is turned round."
 EXAMPLE_SIZES = {"I": 2, "H": 3}
 OTHER_SIZES = (4, 5, 6, 7)
 
@@ -37,9 +38,11 @@ class CellDerivation:
 
     Attributes:
         cell: the cell, with the sizes that it was derived for.
+        note: what has to be known of these sizes; "" where there is nothing.
     """
 
     cell: DerivedCell
+    note: str = ""
 
     @property
     def name(self) -> str:
@@ -105,7 +108,7 @@ class CellDerivation:
         )
 
     def __str__(self) -> str:
-        return self.text
+        return f"{self.text}\n{self.note}\n" if self.note else self.text
 
 
 def derive(cell: CellDefinition | DerivedCell | Callable[..., Any], **sizes: int) -> CellDerivation:
@@ -157,7 +160,8 @@ def derive(cell: CellDefinition | DerivedCell | Callable[..., Any], **sizes: int
     except EquationError:
         if sizes.keys() & EXAMPLE_SIZES or given["I"] == given["H"]:
             raise
-        return _derived(cell, given | {"I": given["H"]})  # a step that adds its input to its output
+        # A step that adds its input to its output, or one that has an axis turned round.
+        return replace(_derived(cell, given | {"I": given["H"]}), note=NEEDS_EQUAL)
 
 
 def _derived(cell: CellDefinition, given: dict[str, int]) -> CellDerivation:

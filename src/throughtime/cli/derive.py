@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     if name and name not in found:
         refuse(args.cell, "one of " + ", ".join(found), repr(name))
     derivation = derive(found[name or next(iter(found))], **dict(map(_size, args.size)))
-    chosen = next((form for form in ("numpy", "c", "latex") if getattr(args, form)), "text")
-    print(getattr(derivation, chosen))
+    chosen = next((form for form in ("numpy", "c", "latex") if getattr(args, form)), "")
+    print(getattr(derivation, chosen) if chosen else derivation)
     if not args.check:
         return 0
     print("Each line beside a numerical derivative, at its largest entry:")

@@ -39,6 +39,7 @@ class Trace:
     """A step as it was recorded.
 
     Attributes:
+        name: of the function.
         graph: its nodes.
         inputs: the node of x.
         states: the nodes of the states before the step, by name.
@@ -48,6 +49,7 @@ class Trace:
         source: of the function, by line number.
     """
 
+    name: str
     graph: Graph
     inputs: Node
     states: Mapping[str, Node]
@@ -137,6 +139,7 @@ def trace(
                 f'such as @tt.cell({name}="H H")'
             )
     return Trace(
+        function.__name__,
         graph,
         x,
         {name: leaves[name] for name in states},

@@ -172,8 +172,8 @@ def _refuse_unused(trace: Trace, forward: Iterable[Node]) -> None:
     for name, node in trace.parameters.items():
         if node.number not in used:
             raise EquationError(
-                f"{trace.name}: the parameter {name} takes no part in the step; use it, or leave it "
-                "out"
+                f"{trace.name}: the parameter {name} takes no part in the step; "
+                "use it, or leave it out"
             )
 
 

@@ -21,6 +21,7 @@ FLOORS = [
     {"diagnosis", "gradient_flow"},
     {"training", "torch", "explain"},
     {"targets"},
+    {"source"},
     {"report", "plots", "questions"},
     {"cli", "__init__", "__main__"},
 ]

@@ -9,6 +9,7 @@ import pytest
 
 import throughtime as tt
 from benchmarks.strangers import case
+from small_networks import Small
 from throughtime.derivatives.values import rounded
 
 SEEDS = range(3)
@@ -208,3 +209,13 @@ def test_stairs_that_no_short_move_crosses_accuse_no_one(number, seed):
 def test_a_difference_seen_at_one_point_alone_is_told():
     report = tt.check(case(53939).target(), seed=7, diagnose=False)
     assert any("but not at a distant point" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_a_smooth_loss_that_bends_over_long_moves_is_not_taken_for_stairs(seed):
+    # Over a long move the wrong gradient adds up to next to nothing, by chance.
+    target = Small(mistake="reversed", head="none").target(6, False)
+    report = tt.check(target, diagnose=False, progress=False, seed=seed)
+    assert report.tensors["W"].verdict == "disagree"
+    assert "W: wrong throughout: all 12 entries are wrong." in report.notes
+    assert not any("scatters" in note for note in report.notes)

@@ -1,5 +1,6 @@
 """Numerical derivatives with error bars: no step to choose, no target and no network."""
 
+from throughtime.derivatives.near_slopes import change_beyond_slopes
 from throughtime.derivatives.noise import Noise, measure_noise, noise_of
 from throughtime.derivatives.numerical import Derivative, derivative
 from throughtime.derivatives.random_steps import (
@@ -42,6 +43,7 @@ __all__ = [
     "Slope",
     "StepSearch",
     "bits_of",
+    "change_beyond_slopes",
     "decimal_digits",
     "derivative",
     "format_of",

@@ -55,6 +55,10 @@ RANDOM_PAIRS = 12  # of places, one on either side of 0: 8 degrees of freedom ar
 MOVE_PAIRS = 8  # of places along a long move, where each costs a gradient too
 INTEGRAL_COEFFICIENTS = (1, 2, 3, 4)  # of the even polynomial that the slopes are fitted by
 
+# Slopes from short steps along a long move (`near_slopes`).
+NEAR_NODES = 8  # of each quarter of the move: they integrate a bent slope to some 1e-3
+NEAR_STEP = 1e-3  # of the move: over steps so short its slopes do not bend
+
 # What `derivative` says of a slope (`numerical`).
 STAIRS_RATIO = 16.0  # times the steps of a slope: longer ones that contradict it show stairs
 DIFFERENT_BARS = 3.0  # error bars beyond which two slopes differ

@@ -38,7 +38,8 @@ class Refutation:
     study: Study
     model: Model | None = None
     maskless: bool = False
-    _known: dict[tuple[str, int], bool] = field(default_factory=dict, init=False)
+    # With the gradient that was seen, which keeps its identity from being used again.
+    _known: dict[tuple[str, int], tuple[object, bool]] = field(default_factory=dict, init=False)
 
     def denies(self, fault: str, observed: Observed) -> bool:
         """Whether a fault is known not to be what is seen."""
@@ -48,8 +49,9 @@ class Refutation:
             return False
         key = fault, id(observed.gradient)
         if key not in self._known:
-            self._known[key] = not self._gives(self.model, (fault,), observed)
-        return self._known[key]
+            denied = not self._gives(self.model, (fault,), observed)
+            self._known[key] = observed.gradient, denied
+        return self._known[key][1]
 
     def _gives(self, model: Model, faults: Sequence[str], observed: Observed) -> bool:
         """Whether our own backward pass with these faults gives the gradient."""

@@ -30,6 +30,7 @@ from throughtime.derivatives import (
     WIDEST_EXPONENT,
     MoveResidual,
     RandomStepSlope,
+    change_beyond_slopes,
     residual_over_move,
     slope_from_random_steps,
 )
@@ -65,6 +66,7 @@ from throughtime.gradcheck.tolerances import (
     SHORT_STEP_RATIO,
     SHORTEST_MOVE,
     SLIGHT_PART,
+    SMOOTH_PART,
     STEADY_GRADIENT,
     STEADY_PART,
     STEADY_POINTS,
@@ -283,6 +285,8 @@ class ClaimTest:
         if stretched and not self.differs(self.slope_over(LENGTH_RATIO * self.unit)):
             return False
         far = self.over_long_moves(near.scale)
+        if far is False and self.smooth_over_moves(near.scale):
+            far, self.noisy = None, False
         if far is not None:
             return far
         short = self.slope_over(near.scale / SHORT_STEP_RATIO)
@@ -333,6 +337,20 @@ class ClaimTest:
         if self.point.coarse:  # then longer moves do not leave more over because they bend
             self.noisy = self.has_uncurved_noise()
         return shown if shown and (confirming > 1 or not self.noisy) else False
+
+    def smooth_over_moves(self, steps: float) -> bool:
+        """Whether slopes from short steps miss nothing of the moves that speak against the claim.
+
+        Then the loss has no stairs there, and its slope at 0 is the one that short steps show; what
+        a gradient adds up to over a move says nothing, where it is wrong in another way at every
+        place.
+        """
+        against = [m.length for m in self.moves if self.shows_difference(m) is False]
+        length = max([*against, *(m.length for m in self._noisy_moves())], default=0.0)
+        if not length:
+            return False
+        missed = change_beyond_slopes(self.function, self.point.loss, length, min(steps, self.step))
+        return missed <= SMOOTH_PART * abs(self.claim.residual) * length
 
     def integrate_over(self, length: float) -> MoveResidual:
         """How far the gradient is off over a move of this length."""

@@ -51,6 +51,7 @@ SEVENTH_POWER_PART = 0.1  # of a claim: what powers beyond the sixth may amount 
 REFUTING_PART = 1 / 3  # of the difference: an error bar that can show that there is none
 CURVE_POWER = 2.0  # of the length: what a curve leaves over grows with this power at least
 ABRUPT_POWER = 16.0  # … and with this power at most: 12.5 was seen, of a smooth loss
+SMOOTH_PART = 0.02  # of what a claim amounts to over a move: short steps miss no more of it
 SATURATING_MOVE = 2.0  # sizes of what is moved: beyond it a loss may saturate
 CONTAINED_BARS, EXCLUDED_BARS = 1.5, 3.0  # a move shows no difference, and excludes the claim
 STEADY_GRADIENT = 0.5  # relative change below which a gradient hardly changes over a move

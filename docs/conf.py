@@ -12,18 +12,26 @@ from sphinx.util.inspect import signature as signature_of
 from sphinx.util.inspect import stringify_signature
 
 sys.path.insert(0, str(Path(__file__).parent))
+import api_pages
+import cli_pages
 import fault_pages
 import gallery_pages
+import mathml
 
 project = "throughtime"
 author = "the throughtime authors"
 version = release = installed_version("throughtime")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+]
 exclude_patterns = ["build", "_build", "faults.md"]  # the index of faults is made from faults.md
 nitpicky = False
 default_role = "code"  # `x` in docstrings is code
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
 html_theme = "furo"
@@ -37,7 +45,12 @@ html_copy_source = False
 pygments_style = "friendly"
 
 autodoc_member_order = "groupwise"
-autodoc_typehints = "none"  # the docstrings give shapes, which say more
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 80
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 autodoc_mock_imports = [] if find_spec("torch") else ["torch"]  # its pages are made without it too
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -60,13 +73,16 @@ def _own_signature(app, what, name, obj, options, signature, returned):  # type:
 
 
 def _written_pages(app):  # type: ignore[no-untyped-def]
-    """Writes the pages of faults and the gallery before Sphinx looks for its sources."""
+    """Writes the pages that are made from the code before Sphinx looks for its sources."""
+    api_pages.write()
+    cli_pages.write()
     fault_pages.write()
     gallery_pages.write()
 
 
 def setup(app):  # type: ignore[no-untyped-def]
     """Docstrings are processed after Napoleon, whose priority is 500."""
+    mathml.setup(app)
     app.connect("builder-inited", _written_pages)
     app.connect("autodoc-process-signature", _own_signature)
     app.connect("autodoc-process-docstring", _whole_property, priority=600)

@@ -44,8 +44,8 @@ def _section(name: str, cell: CellDefinition) -> str:
 {code}
 ```
 
-```text
-{derive(cell).text.rstrip()}
+```{{math}}
+{derive(cell).latex.rstrip()}
 ```
 """
 

@@ -22,7 +22,7 @@ def commands(parser, words=()):
                 yield from commands(below, (*words, name))
 
 
-PARSERS = {"throughtime": cli._parser(), "python -m benchmarks": benchmarks.cli._parser()}
+PARSERS = {"throughtime": cli.command_parser(), "python -m benchmarks": benchmarks.cli._parser()}
 MAINS = {"throughtime": cli.main, "python -m benchmarks": benchmarks.cli.main}
 COMMANDS = [(name, *words) for name, parser in PARSERS.items() for words in commands(parser)]
 

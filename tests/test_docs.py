@@ -10,6 +10,7 @@ import pytest
 
 import throughtime
 from test_house import FLOORS
+from throughtime.cli import COMMANDS
 from throughtime.explain import DERIVATIONS
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -67,12 +68,25 @@ def test_the_pictures_are_those_that_the_script_draws(monkeypatch):
         assert (DOCS / "pictures" / f"{name}.svg").read_text("utf-8") == graph().svg()
 
 
-def test_every_public_name_is_on_the_reference_page():
-    text = (DOCS / "api.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"^\.\. auto(?:class|function|exception):: (\w+)$", text, re.MULTILINE))
+def test_every_public_name_has_a_page_of_the_reference(monkeypatch):
+    pytest.importorskip("sphinx", reason="Sphinx is part of the tools for the docs")
+    monkeypatch.syspath_prepend(str(DOCS))
+    pages = importlib.import_module("api_pages").pages()
+    directive = r"^\.\. auto(?:class|function|exception):: throughtime\.(\w+)$"
+    named = {n for text in pages.values() for n in re.findall(directive, text, re.MULTILINE)}
     modules = {"layouts", "plots"}
     assert named == set(throughtime.__all__) - modules
-    assert all(f".{name}" in text for name in modules)
+    assert all(any(page.startswith(f"{name}.") for page in pages) for name in modules)
+    assert len({page.lower() for page in pages}) == len(pages)  # some file systems ignore case
+
+
+def test_every_command_is_in_the_reference_of_the_command_line(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    text = importlib.import_module("cli_pages").page()
+    for name in COMMANDS:
+        assert f"## throughtime {name}\n" in text
+    assert "--effort {quick,normal,exhaustive}" in text
+    assert max(map(len, text.splitlines())) < 120
 
 
 @pytest.mark.parametrize("number", range(len(FLOORS)))

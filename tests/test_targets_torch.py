@@ -312,7 +312,7 @@ def test_what_cannot_be_checked(what, options, message):
 
 
 def test_an_unknown_option_is_refused():
-    with pytest.raises(TypeError, match="target_of: expected options of the target, got efort"):
+    with pytest.raises(TypeError, match="target_of: expected an option that it has, got efort"):
         tt.target_of(torch.nn.Linear(2, 2), ONE, efort="quick")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.engine import Row
 from throughtime.arrays import Array
 from throughtime.cells import LSTM
-from throughtime.gradcheck import Report, Target
+from throughtime.gradcheck import EffortName, Report, Target
 from throughtime.network import Dense, Network, SoftmaxCrossEntropy
 from throughtime.progress import progress_bar
 from throughtime.questions import check
@@ -21,7 +21,7 @@ from throughtime.targets import network_target
 
 T, B, CLASSES = 5, 2, 4
 OFF_BY = 0.01  # times the root mean square of its tensor
-EFFORTS = ("quick", "normal")
+EFFORTS: tuple[EffortName, ...] = ("quick", "normal")
 MEASURED = ("evaluations", "seconds")
 
 Place = tuple[str, tuple[int, ...]]
@@ -48,7 +48,7 @@ def growth(counts: Sequence[int], seeds: Sequence[int]) -> Iterator[Row]:
             bar.update()
 
 
-def row(count: int, seed: int, effort: str) -> Row:
+def row(count: int, seed: int, effort: EffortName) -> Row:
     """See `growth`."""
     target = network(count, seed)
     began = perf_counter()
@@ -103,7 +103,7 @@ def one_wrong_entry(target: Target, seed: int) -> tuple[Place, Target]:
     return (name, index), replace(target, gradient=gradient, at_length=None)
 
 
-def timed(target: Target, effort: str) -> tuple[Report, float]:
+def timed(target: Target, effort: EffortName) -> tuple[Report, float]:
     """The report, and the seconds that its verdict took."""
     began = perf_counter()
     report: Report = check(target, effort=effort, diagnose=False, progress=False)

@@ -51,8 +51,10 @@ def _run_of(case: Case, who: str) -> Callable[[], object]:
     if who == "torch":  # the graph, and the gradient that reaches furthest back
         twin = UnrolledTwin(torch_layer.find(), ours)
         return lambda: twin.run(1, [case.T - 1])
-    options = {"carousel": False, "spectrum": False, "keep": who == "kept"}
-    return lambda: flow(ours.network, ours.inputs, ours.targets, **options)
+    keep = who == "kept"
+    return lambda: flow(
+        ours.network, ours.inputs, ours.targets, carousel=False, spectrum=False, keep=keep
+    )
 
 
 def _peak(case: Case, who: str) -> int:

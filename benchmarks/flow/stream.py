@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def stream_rows(quick: bool) -> list[Row]:
     network = Network([recurrent, head], SoftmaxCrossEntropy(), dtype="float32", seed=0)
     symbols = np.random.default_rng(0).integers(0, CLASSES, (steps + 1, 1))
     given = (network, symbols[:-1], symbols[1:])
-    lags = {"max_lag": LAGS, "carousel": False, "spectrum": False}
+    lags: dict[str, Any] = {"max_lag": LAGS, "carousel": False, "spectrum": False}
     best = take_turns(
         {
             "profile": clock(partial(flow, *given, **lags)),

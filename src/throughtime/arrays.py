@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -27,6 +28,16 @@ def refuse(
 ) -> NoReturn:
     """Raises `error` with the message `what: expected …, got …; way out`."""
     raise error(f"{what}: expected {expected}, got {actual}" + (f"; {way_out}" if way_out else ""))
+
+
+def refuse_unknown(what: str, unknown: Iterable[str], known: Iterable[str]) -> None:
+    """Raises a TypeError where there are unknown options; it names the nearest known one."""
+    names, own = list(unknown), list(known)
+    if not names:
+        return
+    near = get_close_matches(names[0], own, 1)
+    way_out = f"did you mean {near[0]}?" if near else "help() lists them"
+    refuse(what, "an option that it has", names[0], way_out, error=TypeError)
 
 
 def precision(dtype: object) -> np.dtype[Any]:

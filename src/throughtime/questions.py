@@ -6,13 +6,27 @@ whatever else they can make sense of. What they return can also be plotted and w
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
+
+import numpy as np
 
 from throughtime import diagnosis, gradcheck, gradient_flow
-from throughtime.arrays import refuse
-from throughtime.gradcheck import Budget, Sweep, Target, check_target, sweep_target
+from throughtime.arrays import Array, refuse, refuse_unknown
+from throughtime.gradcheck import (
+    EPSILONS,
+    POINT_KINDS,
+    Budget,
+    EffortName,
+    PointKind,
+    Sweep,
+    Target,
+    check_target,
+    sweep_target,
+)
 from throughtime.gradient_flow import NonFinite, first_in_network, network_flow
 from throughtime.network import Network
 from throughtime.progress import progress_bar
@@ -54,7 +68,31 @@ class Report(gradcheck.Report):
         check_page(self, path)
 
 
-def check(what: object, *data: Any, diagnose: bool = True, **options: Any) -> Report:
+def check(
+    what: object,
+    *data: Any,
+    diagnose: bool = True,
+    effort: EffortName = "normal",
+    entries: int | None = None,
+    points: Sequence[PointKind] = POINT_KINDS,
+    evaluations: int | None = None,
+    seconds: float | None = None,
+    workers: int = 1,
+    seed: int = 0,
+    progress: bool | None = None,
+    state: Mapping[str, Array] | None = None,
+    lengths: Array | None = None,
+    dropout_seed: int | None = None,
+    k1: int | None = None,
+    k2: int | None = None,
+    loss: Callable[..., Any] | None = None,
+    reset: Callable[[], object] | None = None,
+    at_length: Callable[[int], Target] | None = None,
+    steps: int | None = None,
+    jit: bool | None = None,
+    timeout: float | None = None,
+    **unknown: Never,
+) -> Report:
     """Is this gradient right? And if not, why?
 
     Args:
@@ -65,12 +103,32 @@ def check(what: object, *data: Any, diagnose: bool = True, **options: Any) -> Re
             times the check's evaluations of the loss, or 6,000 where that is more, and stays
             within `evaluations` and `seconds` where these are given. Ctrl-C ends the diagnosis
             alone: the verdict stands, with the causes found until then and a note.
-        options: those of `gradcheck.check_target`, and of `tt.target_of`.
+        effort: "quick": a random direction over each tensor, and one over all at a
+            characteristic point; "normal": also T = 1, 2 and a longer T, and stretches of rows,
+            rows and entries where directions over a tensor do not settle it; every entry of a
+            wrong tensor in a target of up to 400 parameters; "exhaustive": every entry of any
+            target.
+        entries: how many single entries of each tensor to measure; by default as the effort says.
+        points: where to check: "as given", always; "characteristic", where every tensor keeps
+            its pattern and has weights of order 0.5; "lengths", T = 1, 2 and twice as many steps,
+            where the target has `at_length`.
+        evaluations: at most so many evaluations of the loss, 32 or more. Whatever they do not
+            reach is unresolved.
+        seconds: a limit in wall-clock time, likewise.
+        workers: evaluate in so many processes, each with its own copy of the target; −1: as many
+            as there are cores. Needs `throughtime[many]`.
+        seed: random seed for everything that is drawn.
+        progress: whether to show a bar; by default in a terminal, after two seconds.
+        state, lengths, dropout_seed, k1, k2: of a Network, as in `tt.target_of`.
+        loss, reset, at_length, steps, jit: of a torch module or function, or of a JAX function,
+            as there.
+        timeout: of a shared library: seconds that each call may take.
 
     Returns:
         a Report: `.verdict` is "agree", "disagree" or "unresolved".
 
     Raises:
+        TypeError: for an option that there is not, or that this kind of thing does not have.
         CheckError: where the check itself cannot run.
 
     Example:
@@ -87,35 +145,94 @@ def check(what: object, *data: Any, diagnose: bool = True, **options: Any) -> Re
         >>> tt.check(target).causes[0].fault
         'scaled'
     """
-    target, rest = as_target(what, *data, **options)
-    report = check_target(target, **rest)
+    refuse_unknown("check", unknown, inspect.signature(check).parameters)
+    target = as_target(
+        what,
+        *data,
+        seed=seed,
+        state=state,
+        lengths=lengths,
+        dropout_seed=dropout_seed,
+        k1=k1,
+        k2=k2,
+        loss=loss,
+        reset=reset,
+        at_length=at_length,
+        steps=steps,
+        jit=jit,
+        timeout=timeout,
+    )
+    report = check_target(
+        target,
+        effort=effort,
+        entries=entries,
+        points=points,
+        evaluations=evaluations,
+        seconds=seconds,
+        workers=workers,
+        seed=seed,
+        progress=progress,
+    )
     if diagnose and report.verdict == "disagree":
-        report = _diagnosed(target, report, **rest)
+        report = _diagnosed(target, report, evaluations, seconds, seed, progress)
     return Report(**vars(report))
 
 
-def _diagnosed(target: Target, report: gradcheck.Report, **options: Any) -> gradcheck.Report:
+def _diagnosed(
+    target: Target,
+    report: gradcheck.Report,
+    evaluations: int | None,
+    seconds: float | None,
+    seed: int,
+    progress: bool | None,
+) -> gradcheck.Report:
     """The report with causes."""
-    most, seconds = max(DIAGNOSIS * report.evaluations, ENOUGH), None
-    if options.get("evaluations") is not None:
-        most = min(most, options["evaluations"] - report.evaluations)
-    if options.get("seconds") is not None:
-        seconds = options["seconds"] - report.seconds
-    with progress_bar(0, "diagnosis", "evaluation", options.get("progress")) as bar:
-        budget = Budget(most, seconds, bar)
-        found = diagnosis.diagnose(target, report, budget, options.get("seed", 0))
+    most = max(DIAGNOSIS * report.evaluations, ENOUGH)
+    if evaluations is not None:
+        most = min(most, evaluations - report.evaluations)
+    left = None if seconds is None else seconds - report.seconds
+    with progress_bar(0, "diagnosis", "evaluation", progress) as bar:
+        found = diagnosis.diagnose(target, report, Budget(most, left, bar), seed)
     return replace(report, causes=found.causes, notes=(*report.notes, *found.notes))
 
 
-def sweep(what: object, *data: Any, **options: Any) -> Sweep:
+def sweep(
+    what: object,
+    *data: Any,
+    epsilons: tuple[float, ...] = EPSILONS,
+    workers: int = 1,
+    progress: bool | None = None,
+    seed: int = 0,
+    state: Mapping[str, Array] | None = None,
+    lengths: Array | None = None,
+    dropout_seed: int | None = None,
+    loss: Callable[..., Any] | None = None,
+    timeout: float | None = None,
+    **unknown: Never,
+) -> Sweep:
     """Discrepancy over the step of the central differences, 1e-8 … 1.
 
     Args:
         what, data: as in `check`.
-        options: `epsilons`, `workers` and `progress`, and those of `tt.target_of`.
+        epsilons: the steps.
+        workers, progress: as in `check`.
+        seed, state, lengths, dropout_seed, loss, timeout: as in `tt.target_of`.
+
+    Raises:
+        TypeError, CheckError: as `check`.
     """
-    target, rest = as_target(what, *data, **options)
-    return sweep_target(target, **rest)
+    refuse_unknown("sweep", unknown, inspect.signature(sweep).parameters)
+    target = as_target(
+        what,
+        *data,
+        seed=seed,
+        state=state,
+        lengths=lengths,
+        dropout_seed=dropout_seed,
+        loss=loss,
+        timeout=timeout,
+    )
+    return sweep_target(target, epsilons, workers=workers, progress=progress)
 
 
 class Flow(gradient_flow.Flow):
@@ -139,7 +256,28 @@ class Flow(gradient_flow.Flow):
         flow_page(self, path, check)
 
 
-def flow(what: object, *data: Any, sequences: int | None = None, **options: Any) -> Flow:
+def flow(
+    what: object,
+    *data: Any,
+    sequences: int | None = None,
+    max_lag: int | None = None,
+    sample: int | None = None,
+    tolerance: float = 0.1,
+    k1: int | None = None,
+    k2: int | None = None,
+    clip: float | None = None,
+    memory: int | None = None,
+    carousel: bool = True,
+    spectrum: bool = True,
+    keep: bool = False,
+    seed: int = 0,
+    state: Mapping[str, Array] | None = None,
+    lengths: Array | None = None,
+    loss: Callable[[Any], Any] | None = None,
+    of: str | None = None,
+    windows: Iterable[Any] | None = None,
+    **unknown: Never,
+) -> Flow:
     """Where does the gradient go, through time, and what follows from it?
 
     Args:
@@ -148,9 +286,23 @@ def flow(what: object, *data: Any, sequences: int | None = None, **options: Any)
         data: inputs (T, B, I) or class indices (T, B), and targets, as its loss wants them; for a
             torch module what it is called with.
         sequences: look at so many of the B sequences only, evenly chosen.
-        options: those of `throughtime.gradient_flow.network_flow`, for a torch module those of
-            `throughtime.torch.module_flow`: `loss`, which gives the loss of each step, and
-            `of`, the recurrent module's name.
+        max_lag: how many steps back every loss is followed: by default the whole run if T ≤ 1024,
+            otherwise 100.
+        sample: follow at most so many end points t, drawn evenly over the run: by default all if
+            T ≤ 1024, otherwise 1024.
+        tolerance: the relative bias of a truncated gradient that would be accepted.
+        k1, k2: windows of truncated BPTT whose cost is to be measured.
+        clip: a clipping threshold to be judged; for a torch module it needs `windows`.
+        memory: how many steps apart cause and effect are in these data, if that is known.
+        carousel: whether to split gradients by path.
+        spectrum: whether to look at Jacobians.
+        keep: whether to keep the gradients themselves, O(T²·B·H) numbers.
+        seed: random seed for whatever is drawn.
+        state, lengths: of a Network's run, as in `Network.loss_and_gradient`.
+        loss: of a torch module's outputs: the loss of each step, (T, B), (B, T) or (T,), or one
+            number for all.
+        of: the recurrent module's name in a torch module; by default the one called last.
+        windows: losses that a torch module is trained with, for advice on clipping.
 
     Returns:
         a Flow: `.lag_norms`, `.carousel_share`, `.verdict`, `.advice`; print it.
@@ -170,17 +322,52 @@ def flow(what: object, *data: Any, sequences: int | None = None, **options: Any)
         >>> found.verdict
         'healthy'
     """
+    refuse_unknown("flow", unknown, inspect.signature(flow).parameters)
+    common: dict[str, Any] = {
+        "sequences": sequences,
+        "max_lag": max_lag,
+        "sample": sample,
+        "tolerance": tolerance,
+        "k1": k1,
+        "k2": k2,
+        "clip": clip,
+        "memory": memory,
+        "carousel": carousel,
+        "spectrum": spectrum,
+        "keep": keep,
+        "seed": seed,
+    }
     if is_module(what):
-        return Flow(**vars(module_flow(what, *data, sequences=sequences, **options)))
-    if not isinstance(what, Network):
-        expected = "a Network or a torch module"
-        refuse("flow", expected, type(what).__name__, error=TypeError)
+        own = {"state": state, "lengths": lengths}
+        common |= {name: value for name, value in own.items() if value is not None}
+        return Flow(**vars(module_flow(what, *data, loss=loss, of=of, windows=windows, **common)))
+    _refuse_no_network("flow", what, loss=loss, of=of, windows=windows)
     if len(data) != 2:
         refuse("flow", "a Network, inputs and targets", f"{len(data)} arrays", error=TypeError)
-    return Flow(**vars(network_flow(what, *data, sequences=sequences, **options)))
+    network: Network = what  # type: ignore[assignment]
+    return Flow(**vars(network_flow(network, *data, state=state, lengths=lengths, **common)))
 
 
-def first_nonfinite(what: object, *data: Any, **options: Any) -> NonFinite | None:
+def _refuse_no_network(question: str, what: object, **of_torch: object) -> None:
+    """For what is no Network, and for options that only a torch module has."""
+    if not isinstance(what, Network):
+        expected = "a Network or a torch module"
+        refuse(question, expected, type(what).__name__, error=TypeError)
+    for name, value in of_torch.items():
+        if value is not None:
+            refuse(name, "a torch module, which has this option", "a Network", error=TypeError)
+
+
+def first_nonfinite(
+    what: object,
+    *data: Any,
+    state: Mapping[str, Array] | None = None,
+    lengths: Array | None = None,
+    dropout_seed: int | np.random.Generator | None = None,
+    loss: Callable[[Any], Any] | None = None,
+    of: str | None = None,
+    **unknown: Never,
+) -> NonFinite | None:
     """Which value of a run became NaN or infinite first, and what was it made of?
 
     The run is made again and looked at in the order in which it is computed: parameters, inputs,
@@ -188,10 +375,12 @@ def first_nonfinite(what: object, *data: Any, **options: Any) -> NonFinite | Non
     and the derivatives on the way back.
 
     Args:
-        what: a Network, followed by its inputs and targets (options `state`, `lengths`,
-            `dropout_seed`); or a torch module, followed by its inputs (options `loss`, a function
-            of its outputs, and `of`, the name of one recurrent module).
+        what: a Network, followed by its inputs and targets; or a torch module, followed by its
+            inputs.
         data: what follows it; without targets or `loss` the way back is left out.
+        state, lengths, dropout_seed: of a Network's run, as in `Network.loss_and_gradient`.
+        loss: a function of a torch module's outputs.
+        of: the name of one recurrent module in a torch module.
 
     Returns:
         a NonFinite: `.step`, `.sequence`, `.gate`, `.value`, `.sources`; print it. None where every
@@ -209,14 +398,18 @@ def first_nonfinite(what: object, *data: Any, **options: Any) -> NonFinite | Non
         layer 0 (RNN), step 3, sequence 0, gate s, unit 0: pre-activation 1e+39, beyond float32,
         from W x = 1, U h = 1e+39, b = 0
     """
+    refuse_unknown("first_nonfinite", unknown, inspect.signature(first_nonfinite).parameters)
     if is_module(what):
-        return first_in_module(what, *data, **options)
-    if not isinstance(what, Network):
-        expected = "a Network or a torch module"
-        refuse("first_nonfinite", expected, type(what).__name__, error=TypeError)
+        for name, value in (("state", state), ("lengths", lengths), ("dropout_seed", dropout_seed)):
+            if value is not None:
+                refuse(name, "a Network, which has this option", "a torch module", error=TypeError)
+        return first_in_module(what, *data, loss=loss, of=of)
+    _refuse_no_network("first_nonfinite", what, loss=loss, of=of)
     if not data:
         refuse("first_nonfinite", "a Network and its inputs", "no inputs", error=TypeError)
-    return first_in_network(what, *data, **options)
+    network: Network = what  # type: ignore[assignment]
+    options = {"state": state, "lengths": lengths, "dropout_seed": dropout_seed}
+    return first_in_network(network, *data, **options)  # type: ignore[arg-type]
 
 
 class FlowRecorder(gradient_flow.FlowRecorder):

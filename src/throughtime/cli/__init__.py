@@ -16,7 +16,7 @@ INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit status; wrong input gives one line, no trace."""
-    return run(_parser(), arguments)
+    return run(command_parser(), arguments)
 
 
 def run(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> int:
@@ -61,7 +61,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(FAILED, f"{self.prog}: {message}\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="throughtime", description="Backpropagation through time you can trust.")
     parser.add_argument("--version", action="version", version=_version())
     parser.add_argument("--debug", action="store_true", help="show where an error came from")

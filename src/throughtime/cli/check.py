@@ -22,6 +22,7 @@ from throughtime.targets import (
     INCLUDE,
     ProgramTarget,
     as_target,
+    is_library,
     program_target,
     send_by_value,
 )
@@ -133,10 +134,10 @@ def _target(options: argparse.Namespace) -> Iterator[Target]:
     if options.program is not None:
         target: Target = program_target(options.program, seed=options.seed, **limit)
     else:
-        target, rest = as_target(options.target, seed=options.seed, **limit)
-        if "timeout" in rest:
+        if limit and not is_library(options.target):
             expected = "a library or a program, which it limits"
             refuse("--timeout", expected, options.target, error=CheckError)
+        target = as_target(options.target, seed=options.seed, **limit)
         if options.workers not in (None, 1) and not isinstance(target, ProgramTarget):
             send_by_value(options.target)
     if not isinstance(target, ProgramTarget):
@@ -151,12 +152,12 @@ def _target(options: argparse.Namespace) -> Iterator[Target]:
 def _check(target: Target, options: argparse.Namespace) -> int:
     chosen: dict[str, Any] = {name: getattr(options, name) for name in OF_THE_CHECK}
     chosen = {name: value for name, value in chosen.items() if value is not None}
-    bar = {"progress": False} if options.quiet else {}
-    report = check(target, seed=options.seed, **chosen, **bar)
+    bar = False if options.quiet else None
+    report = check(target, seed=options.seed, progress=bar, **chosen)
     _say(report.as_text(_columns()) if sys.stdout.isatty() else str(report), options)
     interrupted = INTERRUPTED in report.notes  # who interrupts the check wants no sweep either
     if (options.sweep or options.figure) and not interrupted:
-        found = sweep(target, **bar)
+        found = sweep(target, progress=bar)
         _say(f"\n{found}", options)
         if options.figure:
             save_figure(plot_sweep(found), options.figure)

@@ -26,7 +26,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "flow",
         help="show how far back a model's gradient reaches, and what follows from it",
-        description="Follows the losses of a trained model on excerpts of a text back through "
+        description="Follows the losses of a trained model on excerpts of a text back through\n"
         "time: verdict, advice on truncation, clipping and initialisation, and a table by lag.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -2,14 +2,16 @@
 
 from throughtime.derivatives import CheckError
 from throughtime.gradcheck.areas import Gates
-from throughtime.gradcheck.budget import Budget, Spent
+from throughtime.gradcheck.budget import Budget, EffortName, Spent
 from throughtime.gradcheck.check import check_target
 from throughtime.gradcheck.confirmation import measured_twice
 from throughtime.gradcheck.evaluation_point import EvaluationPoint, Measurement
 from throughtime.gradcheck.points import (
     AS_GIVEN,
     CHARACTERISTIC,
+    POINT_KINDS,
     ParameterSnapshot,
+    PointKind,
     at_characteristic_point,
     at_length,
 )
@@ -34,7 +36,7 @@ from throughtime.gradcheck.report import (
     worst_verdict,
 )
 from throughtime.gradcheck.search_direction import SearchDirection, entry
-from throughtime.gradcheck.sweep import Sweep, sweep_target
+from throughtime.gradcheck.sweep import EPSILONS, Sweep, sweep_target
 from throughtime.gradcheck.target import Evaluator, Target, frozen
 from throughtime.gradcheck.tolerances import REJECTION_BARS, SHIFTED_UNIT
 from throughtime.gradcheck.verdict import discrepancy, floor
@@ -43,7 +45,9 @@ from throughtime.gradcheck.workers import in_processes, measure_serially
 __all__ = [
     "AS_GIVEN",
     "CHARACTERISTIC",
+    "EPSILONS",
     "HEADINGS",
+    "POINT_KINDS",
     "REJECTION_BARS",
     "SHIFTED_UNIT",
     "TEXT_WIDTH",
@@ -51,12 +55,14 @@ __all__ = [
     "Cause",
     "CheckError",
     "Direction",
+    "EffortName",
     "EvaluationPoint",
     "Evaluator",
     "Gates",
     "Measurement",
     "ParameterSnapshot",
     "Point",
+    "PointKind",
     "Report",
     "SearchDirection",
     "Spent",

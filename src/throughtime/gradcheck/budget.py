@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from time import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from throughtime.arrays import refuse
 from throughtime.derivatives import CheckError
@@ -85,6 +85,9 @@ class Budget:
             most = None if self.limit is None else int(self.left)
             words = what if most is None else f"{what}: at most {most:,} {unit}s"
             begin(self.bar, words, unit, most)
+
+
+EffortName = Literal["quick", "normal", "exhaustive"]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from throughtime.arrays import refuse
 from throughtime.derivatives import CheckError
-from throughtime.gradcheck.budget import Budget, Effort, Spent, effort_of
+from throughtime.gradcheck.budget import Budget, Effort, EffortName, Spent, effort_of
 from throughtime.gradcheck.confirmation import confirmed
 from throughtime.gradcheck.evaluation_point import EvaluationPoint
 from throughtime.gradcheck.examination import Examination
@@ -19,6 +19,7 @@ from throughtime.gradcheck.points import (
     CHARACTERISTIC,
     LENGTHS,
     POINT_KINDS,
+    PointKind,
     at_characteristic_point,
     at_length,
     is_characteristic,
@@ -50,9 +51,9 @@ NOT_FURTHER = "The gradient disagrees as given, so no other point was checked."
 def check_target(
     target: Target,
     *,
-    effort: str = "normal",
+    effort: EffortName = "normal",
     entries: int | None = None,
-    points: Sequence[str] = POINT_KINDS,
+    points: Sequence[PointKind] = POINT_KINDS,
     evaluations: int | None = None,
     seconds: float | None = None,
     workers: int = 1,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Final, Literal
 
 import numpy as np
 
@@ -112,8 +113,11 @@ def _multiple(after: Array, before: Array, gradient: Array | None) -> float:
     return factor if np.linalg.norm(change - factor * g) < 0.01 * np.linalg.norm(change) else 0.0
 
 
-AS_GIVEN, CHARACTERISTIC, LENGTHS = "as given", "characteristic", "lengths"
-POINT_KINDS = (AS_GIVEN, CHARACTERISTIC, LENGTHS)
+PointKind = Literal["as given", "characteristic", "lengths"]
+AS_GIVEN: Final = "as given"
+CHARACTERISTIC: Final = "characteristic"
+LENGTHS: Final = "lengths"
+POINT_KINDS: tuple[PointKind, ...] = (AS_GIVEN, CHARACTERISTIC, LENGTHS)
 
 
 def characteristic_size(shape: tuple[int, ...]) -> float:

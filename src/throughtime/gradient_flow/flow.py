@@ -302,7 +302,8 @@ def layer_flow(problem: Problem, found: FlowSums, number: int, wanted: int) -> L
         ahead = {part: _mean(own.total, own.count) for part, own in pairs.ahead[number].items()}
         ahead = ahead if any(np.nan_to_num(own).any() for own in ahead.values()) else {}
     main = by_recurrence["c" if "c" in by_recurrence else "h"]
-    fall = decay(chained(main.total, main.count))
+    compared = chained(main.total, main.count)
+    fall = decay(compared)
     dead = dead_units(cell, found.gates[number])
     verdict, reason = judge(fall, dead, min(wanted, problem.max_lag))
     paths = {}
@@ -330,6 +331,7 @@ def layer_flow(problem: Problem, found: FlowSums, number: int, wanted: int) -> L
         backwards=problem.backwards,
         ahead=ahead,
         recurrent_profile=recurrent,
+        compared=compared,
     )
 
 

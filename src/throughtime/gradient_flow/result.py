@@ -68,6 +68,9 @@ class LayerFlow:
             profile of what arrives at a step, by the steps that it goes back in the recurrence.
             `paths` and `decay` then belong to this profile. Otherwise it would be `profile` itself,
             and is empty.
+        compared: (L,), 1 at lag 0: what the verdict is on. The gradient with respect to
+            `remembers`, each lag compared with the one before over the same losses; a plain mean
+            at lag l is over t ≥ l only, so that it also shows how large those losses are.
     """
 
     kind: str
@@ -90,6 +93,7 @@ class LayerFlow:
     backwards: bool = False
     ahead: dict[str, Array] = field(default_factory=dict, repr=False)
     recurrent_profile: dict[str, Array] = field(default_factory=dict, repr=False)
+    compared: Array = field(default_factory=lambda: np.ones(1), repr=False)
 
     def title(self, number: int) -> str:
         """The layer in words, such as "layer 0 (LSTM)"."""
@@ -272,6 +276,9 @@ def lag_rows(layer: LayerFlow, max_lag: int) -> list[list[str]]:
             rows.append(["  ± over sequences", *(_size(spread[lag]) for lag in lags)])
     for part, profile in layer.recurrent_profile.items():
         rows.append([f"‖∂E/∂{part}‖ by recurrence", *(_size(profile[lag]) for lag in lags)])
+    known = [lag for lag in lags if lag < len(layer.compared)]
+    ratios = [*(_size(layer.compared[lag]) for lag in known), *("–" for _ in lags[len(known) :])]
+    rows.append([f"‖∂E/∂{layer.remembers}‖ to lag 0 (verdict)", *ratios])
     for path, shares in layer.paths.items():
         name = PATH_NAMES[path].format("c" if layer.remembers == "c" else "z")
         rows.append([name, *(_percent(shares[lag]) for lag in lags)])

@@ -80,10 +80,10 @@ def lag_profile(flow: Flow, ax: Axes | None = None, *, layer: int | None = None)
     """The gradient by lag, averaged over losses and sequences, with the advised K marked.
 
     There is a line for each part of the state, and a thin one for what goes through the recurrence
-    alone if losses look at several steps past it. The band is the standard deviation over
-    sequences; bars are the standard error if only some losses were followed back. The level of 1 %
-    of lag 0, below which a gradient counts as vanished, belongs to the part that the layer
-    remembers with, and to the recurrence.
+    alone if losses look at several steps past it; and one for what the verdict is on, in which each
+    lag is compared with the one before over the same losses. The band is the standard deviation
+    over sequences; bars are the standard error if only some losses were followed back. The level of
+    1 % of lag 0, below which a gradient counts as vanished, belongs to that line.
 
     Args:
         flow: from `tt.flow`.
@@ -102,10 +102,12 @@ def lag_profile(flow: Flow, ax: Axes | None = None, *, layer: int | None = None)
             alone = np.where(one.recurrent_profile[part] > 0, one.recurrent_profile[part], np.nan)
             label = f"{NORM_LABEL.format(part)} by recurrence alone"
             ax.plot(alone, ":", marker=".", ms=3, color=colour, lw=1.0, label=label)
-    judged = one.recurrent_profile or one.profile  # what the verdict is on
-    start = float(judged[one.remembers][0])
+    start = float((one.recurrent_profile or one.profile)[one.remembers][0])
     if np.isfinite(start) and start > 0:
-        label = f"{VANISHED_BELOW:.0%} of {one.remembers} at lag 0"
+        compared = np.where(one.compared > 0, start * one.compared, np.nan)
+        label = f"{one.remembers}, same losses compared (verdict)"
+        ax.plot(compared, color=GREEN, lw=0.9, ls="--", label=label)
+        label = f"{VANISHED_BELOW:.0%} of that at lag 0"
         ax.axhline(VANISHED_BELOW * start, color=GREY, lw=0.9, ls=":", label=label)
         ax.set_yscale("log")
         ax.set_ylim(bottom=max(start * 1e-12, ax.get_ylim()[0]))

@@ -1,7 +1,7 @@
 """What can be checked: functions, networks, torch, JAX, libraries, programs, files."""
 
 from throughtime.targets.file import objects_in_file, send_by_value
-from throughtime.targets.library import INCLUDE, library_target
+from throughtime.targets.library import INCLUDE, is_library, library_target
 from throughtime.targets.network import network_target, truncated_target
 from throughtime.targets.program import ProgramTarget, program_target
 from throughtime.targets.recognise import as_target, target_of
@@ -10,6 +10,7 @@ __all__ = [
     "INCLUDE",
     "ProgramTarget",
     "as_target",
+    "is_library",
     "library_target",
     "network_target",
     "objects_in_file",

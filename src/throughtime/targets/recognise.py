@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Never, NoReturn
 
-from throughtime.arrays import refuse
+from throughtime.arrays import Array, refuse, refuse_unknown
 from throughtime.gradcheck import CheckError, Target
 from throughtime.network import Network
 from throughtime.targets.file import thing_in_file
@@ -28,38 +29,60 @@ class TargetKind:
     """One kind of thing that can be checked.
 
     Attributes:
+        name: of the kind, in messages.
         fits: whether `(what, *data)` is of this kind.
         make: makes the target from `(what, *data, **options)`.
-        options: the names of the options that `make` takes; the others are the check's.
-        shared: those of them that the check takes too.
+        options: the names of the options that `make` takes.
+        draws: whether it takes a `seed` too, for what it draws.
     """
 
+    name: str
     fits: Callable[..., bool]
     make: Callable[..., Target]
     options: tuple[str, ...] = ()
-    shared: tuple[str, ...] = ()
+    draws: bool = False
 
 
-def target_of(what: object, *data: Any, **options: Any) -> Target:
-    """The target that `tt.check(what, *data, **options)` would check.
+def target_of(
+    what: object,
+    *data: Any,
+    seed: int = 0,
+    state: Mapping[str, Array] | None = None,
+    lengths: Array | None = None,
+    dropout_seed: int | None = None,
+    k1: int | None = None,
+    k2: int | None = None,
+    loss: Callable[..., Any] | None = None,
+    reset: Callable[[], object] | None = None,
+    at_length: Callable[[int], Target] | None = None,
+    steps: int | None = None,
+    jit: bool | None = None,
+    timeout: float | None = None,
+    **unknown: Never,
+) -> Target:
+    """The target that `tt.check(what, *data, …)` would check.
 
     It is of use where a Target is wanted: in a file that the command line checks, or for several
     checks of one thing.
 
     Args:
-        what: a Network, followed by `inputs, targets` (options `state`, `lengths`,
-            `dropout_seed`; `k1`, `k2` where its gradient by truncated BPTT is meant); a torch
-            module, followed by its inputs, or a torch function or `torch.autograd.Function`,
-            followed by tensors (`loss`, a function of the outputs; by default they are weighted
-            at random); a JAX function, followed by its arguments, of
-            which the first is differentiated; `"./libmine.so"`, a shared library with the C
-            interface (`timeout`); `"file.py:name"`, something of this list in a file; or a Target.
+        what: a Network, followed by `inputs, targets`; a torch module, followed by its inputs, or
+            a torch function or `torch.autograd.Function`, followed by tensors; a JAX function,
+            followed by its arguments, of which the first is differentiated; `"./libmine.so"`, a
+            shared library with the C interface; `"file.py:name"`, something of this list in a
+            file; or a Target.
         data: what follows it.
-        options: `reset`, `at_length` and `steps` for torch and JAX, as in Target; `jit` for
-            JAX: False runs the function as it is; `seed` of what is drawn.
+        seed: random seed of what is drawn for it.
+        state, lengths, dropout_seed: of a Network's run, as in `Network.loss_and_gradient`.
+        k1, k2: of a Network, where its gradient by truncated BPTT is meant.
+        loss: a function of a torch module's or function's outputs; by default they are weighted
+            at random.
+        reset, at_length, steps: for torch and JAX, as in Target.
+        jit: for JAX: False runs the function as it is.
+        timeout: of a shared library: seconds that each call may take.
 
     Raises:
-        TypeError: where `what` is none of these, or an option is unknown.
+        TypeError: where `what` is none of these, or an option is not one of its kind.
         CheckError: where no target can be made of it.
 
     Example:
@@ -70,25 +93,39 @@ def target_of(what: object, *data: Any, **options: Any) -> Target:
         >>> target.steps, tt.check(target).verdict
         (9, 'agree')
     """
-    target, rest = as_target(what, *data, **options)
-    unknown = [name for name in rest if name != "seed"]
-    if unknown:
-        way_out = "options of the check go to tt.check"
-        refuse("target_of", "options of the target", ", ".join(unknown), way_out, error=TypeError)
-    return target
+    refuse_unknown("target_of", unknown, inspect.signature(target_of).parameters)
+    return as_target(
+        what,
+        *data,
+        seed=seed,
+        state=state,
+        lengths=lengths,
+        dropout_seed=dropout_seed,
+        k1=k1,
+        k2=k2,
+        loss=loss,
+        reset=reset,
+        at_length=at_length,
+        steps=steps,
+        jit=jit,
+        timeout=timeout,
+    )
 
 
-def as_target(what: object, *data: Any, **options: Any) -> tuple[Target, dict[str, Any]]:
-    """The target that `(what, *data)` stands for, and the options that are not the target's own.
+def as_target(what: object, *data: Any, seed: int = 0, **options: Any) -> Target:
+    """The target that `(what, *data)` stands for; options that are None are not given.
 
     Raises:
-        TypeError: where it is of no kind that can be checked.
+        TypeError: where it is of no kind that can be checked, or of one without such an option.
     """
+    given = {name: value for name, value in options.items() if value is not None}
     for kind in KINDS:
         if kind.fits(what, *data):
-            taken = {name: options[name] for name in kind.options if name in options}
-            rest = {n: v for n, v in options.items() if n not in taken or n in kind.shared}
-            return kind.make(what, *data, **taken), rest
+            for name in given:
+                if name not in kind.options:
+                    owners = " or ".join(own.name for own in KINDS if name in own.options)
+                    refuse(name, f"{owners}, which has this option", kind.name, error=TypeError)
+            return kind.make(what, *data, **given, **({"seed": seed} if kind.draws else {}))
     _refuse_unknown(what)
 
 
@@ -116,7 +153,7 @@ def _network(network: Network, *data: Any, **options: Any) -> Target:
 def _from_file(place: str | os.PathLike[str]) -> Target:
     found = thing_in_file(os.fspath(place))
     try:
-        return target_of(*found) if isinstance(found, tuple) and found else target_of(found)
+        return as_target(*found) if isinstance(found, tuple) and found else as_target(found)
     except TypeError as problem:
         text = str(problem).removeprefix("check: ")
         raise CheckError(f"{os.fspath(place)}: {text}") from None
@@ -130,25 +167,30 @@ def _refuse_unknown(what: object) -> NoReturn:
     refuse("check", expected, type(what).__name__, way_out, error=TypeError)
 
 
-TENSORS = ("loss", "reset", "at_length", "steps", "seed")
+OF_A_RUN = ("state", "lengths", "dropout_seed", "k1", "k2")
+OF_TENSORS = ("loss", "reset", "at_length", "steps")
+OF_JAX = ("reset", "at_length", "steps", "jit")
 
 KINDS = (
     TargetKind(
-        lambda what, *_: isinstance(what, Target), _alone(lambda target: target, "a Target")
+        "a Target",
+        lambda what, *_: isinstance(what, Target),
+        _alone(lambda target: target, "a Target"),
     ),
+    TargetKind("a Network", lambda what, *_: isinstance(what, Network), _network, OF_A_RUN),
     TargetKind(
-        lambda what, *_: isinstance(what, Network),
-        _network,
-        ("state", "lengths", "dropout_seed", "k1", "k2"),
-    ),
-    TargetKind(
+        "a library",
         lambda what, *_: is_library(what),
         _alone(library_target, "a library"),
-        ("timeout", "seed"),
-        ("seed",),
+        ("timeout",),
+        draws=True,
     ),
-    TargetKind(lambda what, *_: isinstance(what, str | os.PathLike), _alone(_from_file, "a file")),
-    TargetKind(is_module, module_target, TENSORS, ("seed",)),
-    TargetKind(is_function, function_target, TENSORS, ("seed",)),
-    TargetKind(is_jax, jax_target, ("reset", "at_length", "steps", "jit")),
+    TargetKind(
+        "a file",
+        lambda what, *_: isinstance(what, str | os.PathLike),
+        _alone(_from_file, "a file"),
+    ),
+    TargetKind("a torch module", is_module, module_target, OF_TENSORS, draws=True),
+    TargetKind("a torch function", is_function, function_target, OF_TENSORS, draws=True),
+    TargetKind("a JAX function", is_jax, jax_target, OF_JAX),
 )

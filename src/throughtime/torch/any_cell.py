@@ -29,7 +29,7 @@ class Recurrent(torch.nn.Module):
         seed: random seed of the initialisation, which is the cell's own.
         dtype: torch.float32 or torch.float64.
 
-    Its parameters have the cell's names; those of a second direction begin with "reverse_".
+    Its parameters have the cell's names; those of a second direction begin with `reverse_`.
 
     Raises:
         TypeError: for anything else than a cell; for another precision or device than float32 and

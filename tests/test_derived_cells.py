@@ -1,5 +1,6 @@
 """Cells from their forward equations alone: in a network, beside the hand-written ones."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -97,6 +98,12 @@ def test_the_gallery_in_a_network_passes_the_check(name):
     net = network(made(CELLS[name]))
     report = tt.check(tt.target_of(net, *data(net.specs[0])))
     assert report.verdict == "agree", report
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_latex_has_no_double_subscript(name):
+    inner = r"\{(?:[^{}]|\{[^{}]*\})*\}"
+    assert not re.search(rf"_(?:{inner}|\w)_", tt.derive(CELLS[name]).latex)
 
 
 def test_a_surrogate_slope_is_no_derivative():

@@ -447,7 +447,7 @@ _enter(
     lambda g, y, x, start, stop: (g.graph.apply("place", g, start=start, size=x.shape[0]),),
     _part_numpy,
     lambda node, x: f"{x[0]}[{node.start}:{node.stop}]",
-    lambda node, x: f"{x[0]}_{{{node.start}:{node.stop}}}",
+    lambda node, x: f"{{{x[0]}}}_{{{node.start}:{node.stop}}}",
     lambda node, x: f"{x[0]}[{node.start}:{node.stop}]",
     CALLED,
     bracketed=False,

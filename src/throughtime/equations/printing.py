@@ -67,7 +67,11 @@ def _text_name(name: str) -> str:
     return name.replace("sigmoid_", "σ_").replace("sigmoid", "σ")
 
 
-def _latex_name(name: str) -> str:
+def _latex_name(name: str, step: str = "") -> str:
+    """A name, with its step below where it has one; TeX takes one subscript, so two are nested."""
+    if step:
+        inner = _latex_name(name)
+        return f"{{{inner}}}_{step}" if "_" in inner else f"{inner}_{step}"
     name = name.removesuffix("_t")
     first, _, rest = name.partition("_")
     word = {"sigmoid": r"\sigma", "tanh": r"\tanh", "exp": r"\exp"}.get(first)
@@ -105,9 +109,9 @@ NUMPY = Style(
 )
 LATEX = Style(
     "latex",
-    lambda n: f"{_latex_name(n)}_{{t-1}}",
-    lambda n: f"{_latex_name(n)}_t",
-    lambda n: f"{_latex_name(n)}_t",
+    lambda n: _latex_name(n, "{t-1}"),
+    lambda n: _latex_name(n, "t"),
+    lambda n: _latex_name(n, "t"),
     _latex_name,
     lambda n: rf"\delta {n}",
     lambda n: rf"\delta {n}^{{\mathrm{{next}}}}",

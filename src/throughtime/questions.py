@@ -33,6 +33,7 @@ from throughtime.progress import progress_bar
 from throughtime.report.check_figures import plot_check, plot_valley
 from throughtime.report.flow_figures import lag_heatmap
 from throughtime.report.junit import write_junit
+from throughtime.report.notebook import flow_html, report_html
 from throughtime.report.pages import check_page, flow_page
 from throughtime.targets import as_target
 from throughtime.torch import first_in_module, is_module, module_flow
@@ -50,6 +51,10 @@ class Report(gradcheck.Report):
     """What a check found; `print` it, plot it, or write it as JSON, JUnit XML or HTML."""
 
     __doc__ = gradcheck.Report.__doc__
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return report_html(self)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Gradient against numerical derivative with error bars; needs `throughtime[report]`."""
@@ -239,6 +244,10 @@ class Flow(gradient_flow.Flow):
     """What was found about a flow; `print` it, plot it, or write it as JSON or HTML."""
 
     __doc__ = gradient_flow.Flow.__doc__
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return flow_html(self)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Gradients by loss and lag, as `tt.plots.lag_heatmap`; needs `throughtime[report]`."""

@@ -196,7 +196,7 @@ class Valley:
     order: int = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What a check found.
 
@@ -241,6 +241,14 @@ class Report:
     remedy: str = ""
     notes: tuple[str, ...] = ()
     valley: Valley | None = None
+
+    def __repr__(self) -> str:
+        names = ", ".join(cause.fault for cause in self.causes)
+        because = f", causes {names}" if names else ""
+        many = f"{len(self.tensors)} tensor{'s' * (len(self.tensors) != 1)}"
+        return (
+            f"<{type(self).__name__}: {self.verdict}, d = {self.discrepancy:.3g}, {many}{because}>"
+        )
 
     def __str__(self) -> str:
         return text(self)

@@ -112,7 +112,7 @@ class LayerFlow:
         return np.asarray(order[self.time_constants[order] >= steps])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Flow:
     """Where the gradient of a run goes, through time, and what follows from it.
 
@@ -212,6 +212,12 @@ class Flow:
                 before = (lags[t] < 0) & (lags[t] >= -self.max_lag)
                 full[t, before] = one.ahead[part][row, -1 - lags[t, before]]
         return full
+
+    def __repr__(self) -> str:
+        layers = f"{len(self.layers)} layer{'s' * (len(self.layers) != 1)}"
+        return (
+            f"<{type(self).__name__}: {self.verdict}, T = {self.steps}, B = {self.batch}, {layers}>"
+        )
 
     def __str__(self) -> str:
         return flow_text(self)

@@ -66,7 +66,7 @@ class NetworkTape(NamedTuple):
         return NetworkTape(tuple(tape.steps(start, stop) for tape in self.layers))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A forward pass with all its inner values. Layers are numbered as in parameters' names.
 
@@ -85,8 +85,13 @@ class Run:
     gates: dict[int, dict[str, Array]]
     state: Parameters
 
+    def __repr__(self) -> str:
+        inside = {f"hidden[{n}]": a.shape for n, a in self.hidden.items()}
+        inside |= {f"cells[{n}]": a.shape for n, a in self.cells.items()}
+        return f"<Run: {_shapes({'outputs': self.outputs.shape, **inside})}>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Gradients:
     """The gradients of a backward pass.
 
@@ -105,3 +110,13 @@ class Gradients:
     state: Parameters
     deltas: dict[int, dict[str, Array]]
     loss: LossValue | None = None
+
+    def __repr__(self) -> str:
+        inside = {
+            f"deltas[{n}]['{d}']": a.shape for n, own in self.deltas.items() for d, a in own.items()
+        }
+        return f"<Gradients: {self.parameters!r}; {_shapes(inside)}>"
+
+
+def _shapes(arrays: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in arrays.items())

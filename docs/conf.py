@@ -65,7 +65,9 @@ def _whole_property(app, what, name, obj, options, lines):  # type: ignore[no-un
 
 
 def _own_signature(app, what, name, obj, options, signature, returned):  # type: ignore[no-untyped-def]
-    """Of a class whose base is mocked, which would hide it."""
+    """Of a class whose base is mocked, which would hide it; without what takes unknown options."""
+    if signature and "**unknown: Never" in signature:
+        return signature.replace(", **unknown: Never", ""), returned
     if what != "class" or signature != "(*args, **kwargs)":
         return None
     own = signature_of(obj.__init__, bound_method=True)

@@ -203,7 +203,7 @@ def test_half_precision_is_never_accused(dtype):
 
 def test_bfloat16_is_mirrored_in_what_it_can_hold():
     module = torch.nn.Linear(2, 2, bias=False, dtype=torch.bfloat16)
-    target, _ = as_target(module, torch.ones(1, 2, dtype=torch.bfloat16))
+    target = as_target(module, torch.ones(1, 2, dtype=torch.bfloat16))
     target.parameters["weight"][0, 0] = 1.0 + 2**-12  # bfloat16 has 8 bits
     target.loss()
     assert target.parameters["weight"][0, 0] == 1.0

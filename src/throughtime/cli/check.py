@@ -134,10 +134,11 @@ def _target(options: argparse.Namespace) -> Iterator[Target]:
     if options.program is not None:
         target: Target = program_target(options.program, seed=options.seed, **limit)
     else:
-        if limit and not is_library(options.target):
+        library = is_library(options.target)
+        target = as_target(options.target, seed=options.seed, **(limit if library else {}))
+        if limit and not library:
             expected = "a library or a program, which it limits"
             refuse("--timeout", expected, options.target, error=CheckError)
-        target = as_target(options.target, seed=options.seed, **limit)
         if options.workers not in (None, 1) and not isinstance(target, ProgramTarget):
             send_by_value(options.target)
     if not isinstance(target, ProgramTarget):

@@ -253,7 +253,7 @@ def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints the tables."""
     if torch_layer.find() is None:
-        raise ImportError("processes meet through torch: pip install 'throughtime[torch]'")
+        raise ImportError("processes meet through torch: pip install torch")
     for gigabits in options.gigabits:
         if not gigabits > 0:
             refuse("--gigabits", "numbers above 0", gigabits)

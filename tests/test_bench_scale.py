@@ -73,7 +73,7 @@ def test_what_is_refused(monkeypatch, capsys):
     monkeypatch.setattr("benchmarks.torch_layer.find", lambda: None)
     assert cli.main(["scale"]) == 3
     error = capsys.readouterr().err
-    assert "processes meet through torch: pip install 'throughtime[torch]'" in error
+    assert "processes meet through torch: pip install torch" in error
 
 
 def test_a_process_measures_and_the_first_one_tells(capsys):

@@ -15,7 +15,7 @@ import browser as installed
 from screens import SCREENS, cells, compare, example_page, with_own_font
 
 if find_spec("matplotlib") is None or find_spec("jinja2") is None:
-    pytest.skip("needs throughtime[report]", allow_module_level=True)
+    pytest.skip("needs matplotlib and Jinja2", allow_module_level=True)
 if installed.executable() is None and os.environ.get("THROUGHTIME_REQUIRE_ORACLES") != "1":
     pytest.skip(f"needs one of {', '.join(installed.NAMES)}", allow_module_level=True)
 

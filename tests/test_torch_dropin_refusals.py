@@ -224,7 +224,7 @@ def test_without_torch_one_line_says_what_to_install():
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
-    expected = "throughtime.torch: expected PyTorch, got none; pip install 'throughtime[torch]'\n"
+    expected = "throughtime.torch: expected PyTorch, got none; pip install torch\n"
     assert answer == expected
 
 

@@ -1,6 +1,6 @@
 """Figures of a flow. Each function takes `ax=None` and returns the Axes.
 
-They need matplotlib: `pip install 'throughtime[report]'`. Colour-blind readers can tell the colours
+They need matplotlib: `pip install matplotlib jinja2`. Colour-blind readers can tell the colours
 apart; lines differ in their dashes, too. `save` writes the figure that the Axes belong to.
 
 Example:

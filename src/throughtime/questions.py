@@ -57,7 +57,7 @@ class Report(gradcheck.Report):
         return report_html(self)
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Gradient against numerical derivative with error bars; needs `throughtime[report]`."""
+        """Gradient against numerical derivative with error bars; needs matplotlib and Jinja2."""
         return plot_check(self, ax)
 
     def plot_valley(self, ax: Axes | None = None) -> Axes:
@@ -69,7 +69,7 @@ class Report(gradcheck.Report):
         write_junit(self, path)
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Writes the report as one self-contained page; needs `throughtime[report]`."""
+        """Writes the report as one self-contained page; needs matplotlib and Jinja2."""
         check_page(self, path)
 
 
@@ -121,7 +121,7 @@ def check(
             reach is unresolved.
         seconds: a limit in wall-clock time, likewise.
         workers: evaluate in so many processes, each with its own copy of the target; −1: as many
-            as there are cores. Needs `throughtime[many]`.
+            as there are cores. Needs joblib and cloudpickle.
         seed: random seed for everything that is drawn.
         progress: whether to show a bar; by default in a terminal, after two seconds.
         state, lengths, dropout_seed, k1, k2: of a Network, as in `tt.target_of`.
@@ -250,13 +250,13 @@ class Flow(gradient_flow.Flow):
         return flow_html(self)
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Gradients by loss and lag, as `tt.plots.lag_heatmap`; needs `throughtime[report]`."""
+        """Gradients by loss and lag, as `tt.plots.lag_heatmap`; needs matplotlib and Jinja2."""
         return lag_heatmap(self, ax)
 
     def to_html(
         self, path: str | os.PathLike[str], *, check: gradcheck.Report | None = None
     ) -> None:
-        """Writes one self-contained page; needs `throughtime[report]`.
+        """Writes one self-contained page; needs matplotlib and Jinja2.
 
         Args:
             path: of the file.

@@ -78,7 +78,7 @@ def check_target(
             reach is unresolved.
         seconds: a limit in wall-clock time, likewise.
         workers: evaluate in so many processes, each with its own copy of the target; −1: as many
-            as there are cores. Needs `throughtime[many]`.
+            as there are cores. Needs joblib and cloudpickle.
         seed: random seed for everything that is drawn.
         progress: whether to show a bar; by default in a terminal, after two seconds.
 

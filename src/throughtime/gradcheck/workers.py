@@ -47,7 +47,7 @@ def measure_serially(
     return found
 
 
-EXTRA = "workers need joblib and cloudpickle: pip install 'throughtime[many]'"
+EXTRA = "workers need joblib and cloudpickle: pip install joblib cloudpickle"
 
 
 @dataclass

@@ -25,7 +25,7 @@ SERIES = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#8C6D1F", RED)
 
 LEGEND: dict[str, Any] = {"fontsize": 9, "framealpha": 0.85, "edgecolor": "none"}
 
-INSTALL_REPORT = "figures and pages need matplotlib and Jinja2: pip install 'throughtime[report]'"
+INSTALL_REPORT = "figures and pages need matplotlib and Jinja2: pip install matplotlib jinja2"
 
 
 def new_axes(width: float = 6.4, height: float = 4.0) -> Axes:

@@ -99,7 +99,7 @@ def send_by_value(place: str) -> None:
     try:
         import cloudpickle
     except ImportError:
-        way_out = "pip install 'throughtime[many]'"
+        way_out = "pip install joblib cloudpickle"
         refuse("workers", "cloudpickle", "none", way_out, error=CheckError)
     cloudpickle.register_pickle_by_value(sys.modules[Path(place.rpartition(":")[0]).stem])
 

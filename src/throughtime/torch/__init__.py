@@ -75,7 +75,5 @@ def __getattr__(name: str) -> Any:
     if name not in IN_FILES:
         raise AttributeError(f"module 'throughtime.torch' has no attribute {name!r}")
     if find_spec("torch") is None:
-        raise ImportError(
-            "throughtime.torch: expected PyTorch, got none; pip install 'throughtime[torch]'"
-        )
+        raise ImportError("throughtime.torch: expected PyTorch, got none; pip install torch")
     return getattr(import_module(f"throughtime.torch.{IN_FILES[name]}"), name)

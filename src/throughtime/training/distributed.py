@@ -35,7 +35,7 @@ from throughtime.parameters import Parameters
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 EXTRA = (
     "RANK and WORLD_SIZE are set, as torchrun sets them, and training in several processes needs "
-    "torch: pip install 'throughtime[torch]', or unset them to train alone"
+    "torch: pip install torch, or unset them to train alone"
 )
 TOGETHER = timedelta(minutes=10)  # within which all processes must have arrived
 RIDERS = 4  # numbers appended to the gradient: loss, wish to stop, seconds in two parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn, TypeAlias
 
@@ -18,6 +19,27 @@ PRECISIONS = (np.dtype("float32"), np.dtype("float64"))
 LARGEST_SIZE = 2**48  # elements; with more, offsets in bytes overflow some index types
 
 
+# What moves a terminal's cursor, colours or turns its text, or has no encoding; without \n and \t.
+CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def visible(text: str, control: re.Pattern[str] = CONTROL) -> str:
+    """The text with control characters written out, so that a stranger's names are harmless.
+
+    Example:
+        >>> print(visible("\\x1b[2J"))
+        \\x1b[2J
+    """
+    return control.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def in_a_line(text: str) -> str:
+    """The text with line ends and tabulators written out as well."""
+    return visible(visible(text), re.compile("[\n\t]"))
+
+
 def refuse(
     what: str,
     expected: object,
@@ -26,7 +48,8 @@ def refuse(
     error: type[Exception] = ValueError,
 ) -> NoReturn:
     """Raises `error` with the message `what: expected …, got …; way out`."""
-    raise error(f"{what}: expected {expected}, got {actual}" + (f"; {way_out}" if way_out else ""))
+    words = f"{what}: expected {expected}, got {actual}" + (f"; {way_out}" if way_out else "")
+    raise error(visible(words))
 
 
 def precision(dtype: object) -> np.dtype[Any]:

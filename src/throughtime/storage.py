@@ -33,6 +33,10 @@ CHECKSUMS = "throughtime.sha256"  # of each tensor, by name, and under "" of the
 LARGEST_HEADER = 2**24  # bytes; a file's header is read whole before anything else
 
 
+class NoFolderError(FileNotFoundError, ValueError):
+    """The folder in which a file was to be written is not there, or not any more."""
+
+
 def write(
     path: str | os.PathLike[str],
     arrays: Mapping[str, Array],
@@ -59,7 +63,8 @@ def replace(path: str | os.PathLike[str], content: bytes) -> None:
     """
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
-        refuse("path", "an existing folder", str(target.parent), f"mkdir -p {target.parent}")
+        way_out = f"mkdir -p {target.parent}"
+        refuse("path", "an existing folder", str(target.parent), way_out, error=NoFolderError)
     if target.is_dir():
         refuse("path", "a file", f"the folder {target}")
     before = target.stat() if target.exists() else None

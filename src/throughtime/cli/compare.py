@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, refuse
+from throughtime.cli import say
 from throughtime.diagnosis import COMPARISON_ERROR, compare
 from throughtime.gradcheck import CheckError
 
@@ -76,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
         error=options.error,
     )
     if not options.quiet:
-        print(report)
+        say(str(report))
     if options.json:
         report.to_json(options.json)
     return STATUS[report.verdict]

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, NoReturn
 
-from throughtime.arrays import refuse
+from throughtime.arrays import refuse, visible
 from throughtime.gradcheck import CheckError
 from throughtime.targets import supervise
 from throughtime.targets.tolerances import (
@@ -171,7 +171,7 @@ class Channel:
             way_out = "print whatever is not an answer to standard error"
             self.refuse("", "a JSON object on one line", f"{shown(line)} {place}", way_out)
         if "error" in answer:
-            raise CheckError(f"{self.name}: {answer['error']}")
+            raise CheckError(visible(f"{self.name}: {answer['error']}"))
         return answer
 
     def _late(self, partial: bytes, place: str) -> NoReturn:
@@ -193,7 +193,7 @@ class Channel:
         """Ends the program; raises the message with its last words below it."""
         self.kill()
         self._listener.join(END_GRACE)  # its last words may still be in the pipe
-        words = [line.decode(errors="replace").rstrip() for line in self._last_words]
+        words = [visible(line.decode(errors="replace").rstrip()) for line in self._last_words]
         quoted = "".join(f"\n    {line[:200]}" for line in words if line)
         heading = "; its last words on standard error:" if quoted else ""
         raise CheckError(f"{self.name}: {message}{heading}{quoted}")

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -181,6 +182,15 @@ def _umask() -> int:
     return mask
 
 
+def opened(path: str | os.PathLike[str]) -> BinaryIO:
+    """A regular file, opened to be read; a device or a pipe is refused, since it need not end."""
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a device or a pipe"
+        refuse(str(path), "a file", kind, error=OSError)
+    return open(path, "rb")
+
+
 def read_bytes(path: str | os.PathLike[str], most: int | None = None) -> bytes:
     """What a regular file holds.
 
@@ -188,13 +198,25 @@ def read_bytes(path: str | os.PathLike[str], most: int | None = None) -> bytes:
         path: of the file; a device or a pipe is refused, since it need not end.
         most: how many bytes it may have.
     """
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
-        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a device or a pipe"
-        refuse(str(path), "a file", kind, error=OSError)
-    if most is not None and found.st_size > most:
-        refuse(str(path), f"at most {most:,} bytes", f"{found.st_size:,}")
-    return Path(path).read_bytes()
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if most is not None and size > most:
+            refuse(str(path), f"at most {most:,} bytes", f"{size:,}")
+        return file.read()
+
+
+def read_stream(path: str | os.PathLike[str], most: int) -> bytes:
+    """What a file or a pipe holds, as `<(command)` of a shell is one; it has to end.
+
+    Args:
+        path: of either.
+        most: how many bytes it may have.
+    """
+    with open(path, "rb") as file:
+        found = file.read(most + 1)
+    if len(found) > most:
+        refuse(str(path), f"at most {most:,} bytes", "more")
+    return found
 
 
 def read(

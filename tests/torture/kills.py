@@ -21,7 +21,7 @@ SLOWEST = 60.0  # seconds in which a run must have made progress
 
 def kills(count: int, seed: int = 0) -> Tally:
     """A run that is killed `count` times is the uninterrupted one, bit for bit."""
-    draw, tally, told = random.Random(seed), Tally(count), text()
+    draw, tally = random.Random(seed), Tally(count)
     updates = 10**6  # the end is set by the last kill
     threads = tt.engine_info()["threads"]
     tt.set_threads(1)  # a fork has none of the others
@@ -33,7 +33,9 @@ def kills(count: int, seed: int = 0) -> Tally:
                 _train(out, updates)
             time.sleep(draw.uniform(0, LONGEST_LIFE))
             os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+            _, status = os.waitpid(child, 0)
+            if os.waitstatus_to_exitcode(status) != -signal.SIGKILL:
+                tally.fail("error", f"kill {number}: the run had ended by itself")
             if out.exists():
                 _loads(out, tally, number)
         reached = load_checkpoint(out).position.updates if out.exists() else 0
@@ -42,7 +44,7 @@ def kills(count: int, seed: int = 0) -> Tally:
         if status is None:
             tally.fail("hang", "the last run did not end")
             return tally
-        whole = Trainer(told, settings())
+        whole = _new()
         whole.fit(end, validate_every=EVERY + 1, out=place / "whole", checkpoint_every=end)
         if _content(load_checkpoint(out)) != _content(load_checkpoint(place / "whole")):
             tally.fail("silent", f"after {count} kills, update {end} differs")
@@ -52,14 +54,20 @@ def kills(count: int, seed: int = 0) -> Tally:
     return tally
 
 
+def _new() -> Trainer:
+    """A constant learning rate looks at no end, which the killed runs do not know."""
+    return Trainer(text(), settings(schedule="constant", dropout=0.2))
+
+
 def _train(out: Path, updates: int) -> None:
     """In a fork: begins, or goes on; never returns."""
     try:
-        trainer = Trainer.resume(out, text()) if out.exists() else Trainer(text(), settings())
+        trainer = Trainer.resume(out, text()) if out.exists() else _new()
         with storage.exclusively(out):
             trainer.fit(updates, validate_every=EVERY + 1, out=out, checkpoint_every=EVERY)
-    finally:
-        os._exit(0)
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
 
 
 def _loads(out: Path, tally: Tally, number: int) -> None:

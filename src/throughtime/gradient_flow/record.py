@@ -186,6 +186,18 @@ class FlowRecord:
         Raises:
             ValueError, OSError: for a file that is no record, or is of a newer version.
         """
+        try:
+            found = cls._read(path)
+            str(found)  # what cannot be shown was damaged
+        except (ValueError, OSError, MemoryError):
+            raise
+        except Exception as problem:  # whatever a field of another type leads to
+            kind = f"{type(problem).__name__}: {problem}"
+            refuse(str(path), f"a whole {FORMAT}", f"a damaged one ({kind})")
+        return found
+
+    @classmethod
+    def _read(cls, path: str | os.PathLike[str]) -> Self:
         looks: list[Look] = []
         last: dict[str, Any] = {}
         clip = None

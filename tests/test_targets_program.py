@@ -151,7 +151,7 @@ FAULTS = [
     (
         "describe",
         "about['shapes'] = [[2, 3], [0]]",
-        "P: description: shapes: expected a list of lists of up to 32 sizes, each at least 1, got …",
+        "P: description: shapes: expected a list of lists of up to 32 sizes, each at least 1, …",
     ),
     ("describe", "about['shapes'] = 5", "…each at least 1, got 5"),
     (

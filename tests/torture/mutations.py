@@ -41,7 +41,7 @@ def mutated(content: bytes, draw: random.Random) -> bytes:
         lambda: content[:a] + word + content[a + 8 :],
         lambda: word + content[8:],
         lambda: _number_replaced(content, digits, draw),
-        lambda: content[:a] + draw.choice((b"[", b'{"a":')) * 10**5 + content[a:],
+        lambda: content[:a] + draw.choice((b"[", b'{"a":')) * 10**4 + content[a:],
         lambda: content + content[a:b],
     ]
     return draw.choice(ways)()

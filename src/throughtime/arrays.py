@@ -94,8 +94,16 @@ def real(what: str, number: object) -> float:
     return float(number)
 
 
+def unmasked(what: str, values: object) -> None:
+    """Refuses NumPy's masked arrays, whose masks would be ignored."""
+    if isinstance(values, np.ma.MaskedArray):
+        way_out = f"fill or select the values first: {what}.filled(0), {what}.compressed()"
+        refuse(what, "an array without a mask", "a masked one", way_out, error=TypeError)
+
+
 def array_of(what: str, values: object, dtype: object = None) -> Array:
     """`values` as an array; lists that hold anything other than numbers are refused."""
+    unmasked(what, values)
     try:
         return np.asarray(values, dtype=dtype)  # type: ignore[call-overload, no-any-return]
     except (ValueError, TypeError, OverflowError) as problem:
@@ -117,6 +125,7 @@ def floats(what: str, values: object, dtype: np.dtype[Any], shape: tuple[object,
 
 def matches(what: str, values: Array, dtype: np.dtype[Any], shape: tuple[object, ...]) -> None:
     """Refuses an array of another dtype or shape; letters in `shape` stand for any size."""
+    unmasked(what, values)
     if values.dtype == dtype:
         fits(what, values, shape)
         return
@@ -165,6 +174,7 @@ def finite(what: str, values: Array) -> None:
 
 def indices(what: str, values: Array, classes: int) -> Array:
     """Class indices (T, B) in 0 … classes − 1, as the platform's index type."""
+    unmasked(what, values)
     if values.size:
         low, high = int(values.min()), int(values.max())
         if low < 0 or high >= classes:

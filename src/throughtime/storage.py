@@ -31,6 +31,7 @@ except ImportError:  # not on Windows
 
 WHOLE = "a whole safetensors file of NumPy's number types"
 CHECKSUMS = "throughtime.sha256"  # of each tensor, by name, and under "" of the other metadata
+MOST_TENSORS = 2**14  # a stack of a thousand layers has some thousands
 LARGEST_HEADER = 2**24  # bytes; a file's header is read whole before anything else
 
 
@@ -62,6 +63,10 @@ def replace(path: str | os.PathLike[str], content: bytes) -> None:
     /dev/stdout or a pipe, is written to. Files that were left beside it by processes that were
     killed are removed.
     """
+    if Path(path).parts[:2] in (("/", "dev"), ("/", "proc")) and os.path.exists(path):
+        with open(path, "ab") as stream:  # as /dev/stdout, which may be a pipe or a file
+            stream.write(content)
+        return
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         way_out = f"mkdir -p {target.parent}"
@@ -237,6 +242,8 @@ def read(
     try:
         with safe_open(str(path), framework="numpy") as file:
             names = file.keys()  # the file object is no mapping
+            if len(names) > MOST_TENSORS:
+                refuse(str(path), f"at most {MOST_TENSORS:,} tensors", f"{len(names):,}")
             arrays = {name: file.get_tensor(name) for name in names}
             metadata = file.metadata() or {}
     except (SafetensorError, TypeError, AttributeError) as problem:

@@ -95,6 +95,8 @@ def _attempts(
             except UserWarning:
                 return ""
             known = right is None or content == whole or found == right
+            if isinstance(found, dict) and isinstance(right, dict):  # some of them may be missing
+                known = found.items() <= right.items()
             return "" if known else "loads as something else"
 
         yield f"{name} {number}", attempt
@@ -155,7 +157,8 @@ def _parameters(path: Path) -> object:
 
 
 def _arrays(path: Path) -> object:
-    return [(n, a.tobytes()) for n, a in arrays(str(path)).items()]
+    """A zip file has a checksum for each array, and none for how many there are."""
+    return {n: a.tobytes() for n, a in arrays(str(path)).items()}
 
 
 def _pairs(path: Path) -> None:

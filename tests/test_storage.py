@@ -196,6 +196,20 @@ def test_standard_output_is_written_to_by_its_name_too(tmp_path, pipe):
         assert files(tmp_path) == ["out"]
 
 
+@posix
+def test_a_file_in_memory_is_a_file(tmp_path):
+    if not os.path.isdir("/dev/shm"):
+        return
+    path = f"/dev/shm/throughtime-test-{os.getpid()}"
+    try:
+        for content in (b"first", b"second"):
+            storage.replace(path, content)
+        with open(path, "rb") as file:
+            assert file.read() == b"second"
+    finally:
+        os.unlink(path)
+
+
 def test_more_tensors_than_any_network_has_are_refused_at_once(tmp_path):
     path = tmp_path / "many"
     entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}

@@ -10,6 +10,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import stat
 import tempfile
 import warnings
@@ -32,6 +33,7 @@ except ImportError:  # not on Windows
 WHOLE = "a whole safetensors file of NumPy's number types"
 CHECKSUMS = "throughtime.sha256"  # of each tensor, by name, and under "" of the other metadata
 MOST_TENSORS = 2**14  # a stack of a thousand layers has some thousands
+OPEN_ALREADY = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
 LARGEST_HEADER = 2**24  # bytes; a file's header is read whole before anything else
 
 
@@ -63,7 +65,7 @@ def replace(path: str | os.PathLike[str], content: bytes) -> None:
     /dev/stdout or a pipe, is written to. Files that were left beside it by processes that were
     killed are removed.
     """
-    if Path(path).parts[:2] in (("/", "dev"), ("/", "proc")) and os.path.exists(path):
+    if OPEN_ALREADY.fullmatch(os.fsdecode(path)):
         with open(path, "ab") as stream:  # as /dev/stdout, which may be a pipe or a file
             stream.write(content)
         return

@@ -8,7 +8,7 @@ PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 # Two files at a time: each keeps to one core.
 ONE_CORE := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint format docs mutants sanitize bench bench-training bench-check bench-diagnose bench-flow clean
+.PHONY: demo test lint format docs mutants sanitize torture bench bench-training bench-check bench-diagnose bench-flow clean
 
 demo: .venv/installed-report  ## train, check, catch a fault, write throughtime-report.html
 	@$(RUN) -m throughtime demo $(DEMO)
@@ -34,6 +34,9 @@ mutants: .venv/installed-test  ## break every backward pass on purpose; the test
 
 sanitize:  ## the compiled engine under the address, undefined-behaviour and thread sanitizers
 	@tools/sanitize
+
+torture: .venv/installed-test  ## kills, damaged files, hostile programs and libraries, too little memory
+	@PYTHONPATH=tests $(ONE_CORE) $(RUN) -m torture $(TORTURE)
 
 bench: .venv/installed-report  ## speed of the layers, side by side with PyTorch where .venv has it
 	@$(RUN) -m benchmarks engine $(BENCH)

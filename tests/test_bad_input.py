@@ -609,3 +609,15 @@ def test_a_bidirectional_tape_cannot_be_cut():
     message = "a bidirectional layer cannot be cut in time: it needs the future"
     with refused(ValueError, message):
         tape.steps(0, 2)
+
+
+def test_masked_arrays_are_refused_since_their_masks_would_be_ignored():
+    net = tt.Network([tt.Embedding(5, 2), tt.LSTM(2, 3)], tt.MeanSquaredError())
+    x, y = np.zeros((4, 1), int), np.zeros((4, 1, 3), "float32")
+    masked = [(np.ma.masked_array(x, x == 0), y), (x, np.ma.masked_array(y, y == 0))]
+    for data in masked:
+        for call in (net.evaluate, net.loss_and_gradient):
+            with pytest.raises(TypeError, match="expected an array without a mask, got a masked"):
+                call(*data)
+    with pytest.raises((TypeError, ValueError), match="an array without a mask"):
+        tt.compare({"W": np.ma.masked_array(np.ones(3), True)}, {"W": np.ones(3)})

@@ -5,11 +5,13 @@ import os
 import sys
 from pathlib import Path
 from unittest.mock import Mock
+from xml.etree import ElementTree
 
 import pytest
 
 from helpers import Terminal
-from throughtime.cli import main
+from throughtime.arrays import CONTROL
+from throughtime.cli import FAILED, main
 
 HEAD = "import numpy as np\nimport throughtime as tt\nw = np.array([1.0, 2.0, 3.0])\n"
 
@@ -178,8 +180,10 @@ def test_where_no_file_can_be_written_is_said_before_anything_is_measured(
 
 def test_a_file_that_cannot_be_written_after_all(target, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(28, "No space left on device")))
-    assert main(["check", target(), "--json", str(tmp_path / "r.json")]) == 3
-    assert capsys.readouterr().err == "throughtime check: [Errno 28] No space left on device\n"
+    path = tmp_path / "r.json"
+    assert main(["check", target(), "--json", str(path)]) == 3
+    said = f"throughtime check: --json {path}: [Errno 28] No space left on device\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("columns", [40, 60, 100])
@@ -274,3 +278,63 @@ def test_version_and_help(capsys):
             main([option])
         assert end.value.code == 0
     assert "throughtime" in capsys.readouterr().out
+
+
+HOSTILE_NAMES = [
+    r"$\frac{x$",
+    "$x$ costs $",
+    "\x1b[2J\x1b]0;owned\x07",
+    "\ud800",
+    "a\nAGREE: b",
+    "_h",
+]
+HOSTILE_NAMES.append("\u202e")
+HOSTILE = """
+import numpy as np
+import throughtime as tt
+
+p = {{name: np.array([1.0, 2.0]) for name in {names!r}}}
+target = tt.Target(
+    p,
+    lambda: sum(np.sum(a**3) for a in p.values()),
+    lambda: {{name: {factor} * 3 * a**2 for name, a in p.items()}},
+)
+"""
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.5])
+def test_no_name_breaks_an_output_or_reaches_the_terminal(tmp_path, capsys, factor):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "f.py").write_text(HOSTILE.format(names=HOSTILE_NAMES, factor=factor))
+    paths = {form: tmp_path / f"r.{form}" for form in ("html", "json", "junit", "figure.svg")}
+    words = [f"--{form.partition('.')[0]}={path}" for form, path in paths.items()]
+    assert main(["check", *words, f"{tmp_path / 'f.py'}:target"]) == (factor != 1)
+    out, err = capsys.readouterr()
+    assert not CONTROL.search(out + err)
+    assert sum(line.startswith("AGREE:") for line in out.splitlines()) == (factor == 1)
+    assert r"\x1b[2J" in out
+    assert json.loads(paths["json"].read_text())["tensors"].keys() == set(HOSTILE_NAMES)
+    ElementTree.parse(paths["junit"])
+    page = paths["html"].read_text("utf-8")
+    assert not CONTROL.search(page)
+    assert r"$\frac{x$" in page
+    assert not CONTROL.search(paths["figure.svg"].read_text("utf-8"))
+
+
+def test_an_output_that_fails_costs_no_other_one(tmp_path, capsys, monkeypatch):
+    (tmp_path / "f.py").write_text(HOSTILE.format(names=["w"], factor=1.0))
+    paths = {form: tmp_path / f"r.{form}" for form in ("json", "html", "junit")}
+
+    def fail(*_):
+        raise RuntimeError("no page\ntoday")
+
+    monkeypatch.setattr("throughtime.questions.check_page", fail)
+    words = [f"--{form}={path}" for form, path in paths.items()]
+    assert main(["check", *words, f"{tmp_path / 'f.py'}:target"]) == FAILED
+    out, err = capsys.readouterr()
+    assert out.startswith("AGREE")
+    assert err.startswith(f"throughtime check: --html {paths['html']}: ")
+    assert err.endswith(": RuntimeError: no page today\n")
+    assert err.count("\n") == 1
+    assert json.loads(paths["json"].read_text())["verdict"] == "agree"
+    assert paths["junit"].exists()

@@ -173,3 +173,56 @@ def test_progress_shows_lines_without_a_terminal_and_a_bar_in_one(book, capsys, 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     call("train", book, *SMALL, "--updates", 4)
     assert "4/4 updates" in capsys.readouterr().err.replace("\r", "\n")
+
+
+FULL = """
+import resource, sys
+from throughtime.cli import main, train
+step = train.training.Trainer.step
+
+def limited(trainer):
+    most = {most} if {first} <= trainer.updates < {last} else resource.RLIM_INFINITY
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+    return step(trainer)
+
+train.training.Trainer.step = limited
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
+@pytest.mark.parametrize(("last", "status"), [(12, 0), (99, 3)])
+def test_a_file_that_cannot_grow(book, last, status):
+    code = FULL.format(most=1000, first=4, last=last)
+    words = ["train", "book.txt", *SMALL, "--updates", "20", "--checkpoint-every", "4"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith(
+        "throughtime train: throughtime.safetensors: expected to write the checkpoint of update 8, "
+        "got File too large; that of update 4 remains; make room on the disk"
+    )
+    assert len(lines) == (2 if last == 12 else 5)
+    assert load_checkpoint("throughtime.safetensors").position.updates == (20 if last == 12 else 4)
+    assert sorted(os.listdir()) == ["book.txt", "throughtime.safetensors"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="terminals of POSIX")
+def test_a_terminal_that_goes_away_costs_nothing(book):
+    import pty
+    import termios
+
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(ours, (24, 120))
+    words = [sys.executable, "-m", "throughtime", "train", "book.txt", *SMALL, "--minutes", "1"]
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    with subprocess.Popen(words, **streams, start_new_session=True) as process:
+        os.close(theirs)
+        seen = b""
+        while b"char/s" not in seen:
+            seen += os.read(ours, 2**12)
+        os.close(ours)
+        process.send_signal(signal.SIGHUP)  # as a terminal does that the process belongs to
+    updates = load_checkpoint("throughtime.safetensors").position.updates
+    assert updates > 0
+    assert sorted(os.listdir()) == ["book.txt", "throughtime.safetensors"]

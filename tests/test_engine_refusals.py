@@ -262,3 +262,98 @@ print("same", few < 8, threads() - before)
 """
     done = python(code)
     assert done.stdout == "same True 8\n", done.stdout + done.stderr
+
+
+HOSTILE = """
+class Hostile(np.ndarray):
+    def __array_finalize__(self, source):
+        if source is not None:
+            raise RuntimeError("no copies")
+
+def hostile(array):
+    plain = np.asfortranarray(array)
+    return np.ndarray.__new__(Hostile, plain.shape, plain.dtype, plain, 0, plain.strides)
+"""
+
+
+def test_no_code_of_a_subclass_runs_while_an_array_is_copied():
+    """An exception there would end the interpreter."""
+    code = f"""{LIMITED}{HOSTILE}
+from throughtime import _engine
+W, x = np.arange(6.0).reshape(2, 3), np.arange(12.0).reshape(2, 2, 3)
+y = np.zeros((2, 2, 2))
+_engine.dense_forward(2, 2, hostile(W), None, hostile(x), None, y)
+assert np.array_equal(y, x @ W.T)
+print(_engine.sum_of_squares(hostile(W)))
+"""
+    done = python(code)
+    assert done.stdout == "55.0\n", done.stdout + done.stderr
+
+
+def test_too_little_memory_for_the_copy_of_an_input():
+    code = f"""{LIMITED}
+from throughtime import _engine
+W = np.asfortranarray(np.ones((1000, 2000)))
+x, y = np.ones((1, 1, 2000)), np.zeros((1, 1, 1000))
+limit(3 << 20)
+for call in (
+    lambda: _engine.dense_forward(1, 1, W, None, x, None, y),
+    lambda: _engine.sum_of_squares(W),
+):
+    try:
+        call()
+        print("enough")
+    except MemoryError:
+        print("MemoryError")
+limit(None)
+print(_engine.sum_of_squares(W))
+"""
+    done = python(code, MALLOC_MMAP_THRESHOLD_="65536", MALLOC_TRIM_THRESHOLD_="0")
+    assert done.stdout.split() == ["MemoryError"] * 2 + ["2000000.0"], done.stdout + done.stderr
+
+
+def test_indices_that_another_thread_changes_meanwhile_are_not_read_again():
+    code = f"""{LIMITED}
+import threading
+from throughtime import _engine
+T, B, N = 400, 16, 5
+classes = np.zeros((T, B), np.intp)
+W, y, dy = np.ones((400, N)), np.zeros((T, B, 400)), np.ones((T, B, 400))
+dE, ended = np.zeros((N, 400)), threading.Event()
+
+def write():
+    while not ended.is_set():
+        classes[...] = 2**44
+        classes[...] = 0
+
+other = threading.Thread(target=write, daemon=True)
+other.start()
+done = refused = 0
+while min(done, refused) < 20:
+    try:
+        _engine.dense_forward(T, B, W, None, None, classes, y)
+        _engine.embedding_backward(classes, dy, dE)
+        done += 1
+    except ValueError:
+        refused += 1
+    np.multiply(classes, 1)  # lets the other one go on
+ended.set()
+other.join()
+print("works")
+"""
+    done = python(code)
+    assert done.stdout == "works\n", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("sizes", [(2**62, 1, 1), (2**31, 2**31, 2**31), (1, 1, 2**60), (-1, 1, 1)])
+def test_sizes_that_overflow_are_refused(sizes):
+    with pytest.raises((MemoryError, ValueError)):
+        _engine.empty(*sizes, True)
+
+
+def test_the_engines_own_setting_refuses_what_it_has_no_room_for():
+    before = _engine.threads()
+    for count in (0, -1, 1025, 2**31 - 1):
+        with pytest.raises(ValueError, match="threads: expected an integer from 1 to 1024"):
+            _engine.set_threads(count)
+    assert _engine.threads() == before

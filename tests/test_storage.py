@@ -1,5 +1,6 @@
 """Files: what stands at a path stays what it is, damage is noticed, nothing is read without end."""
 
+import json
 import os
 import stat
 import subprocess
@@ -174,3 +175,45 @@ def test_a_file_is_kept_for_one_process_and_its_number_is_said(tmp_path):
         assert f"got one of process {os.getpid()}; wait until it has ended" in refused.stderr
     assert another().stdout == "got it\n"
     assert files(tmp_path) == []
+
+
+@posix
+@pytest.mark.parametrize("pipe", [True, False])
+def test_standard_output_is_written_to_by_its_name_too(tmp_path, pipe):
+    """A pipe has no path, and a file that a shell redirects to must not be replaced."""
+    code = (
+        "from throughtime import storage\nprint('before', flush=True)\n"
+        "storage.replace('/dev/stdout', b'content\\n')"
+    )
+    words = [sys.executable, "-c", code]
+    if pipe:
+        assert subprocess.run(words, capture_output=True).stdout == b"before\ncontent\n"
+    else:
+        out = tmp_path / "out"
+        with out.open("wb") as file:
+            subprocess.run(words, stdout=file, check=True)
+        assert out.read_bytes() == b"before\ncontent\n"
+        assert files(tmp_path) == ["out"]
+
+
+@posix
+def test_a_file_in_memory_is_a_file(tmp_path):
+    if not os.path.isdir("/dev/shm"):
+        return
+    path = f"/dev/shm/throughtime-test-{os.getpid()}"
+    try:
+        for content in (b"first", b"second"):
+            storage.replace(path, content)
+        with open(path, "rb") as file:
+            assert file.read() == b"second"
+    finally:
+        os.unlink(path)
+
+
+def test_more_tensors_than_any_network_has_are_refused_at_once(tmp_path):
+    path = tmp_path / "many"
+    entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header = json.dumps({f"t{number}": entry for number in range(20_000)}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ValueError, match="expected at most 16,384 tensors, got 20,000"):
+        storage.read(path)

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -150,7 +151,7 @@ FAULTS = [
     (
         "describe",
         "about['shapes'] = [[2, 3], [0]]",
-        "P: description: shapes: expected a list of lists of sizes, each at least 1, got …",
+        "P: description: shapes: expected a list of lists of up to 32 sizes, each at least 1, …",
     ),
     ("describe", "about['shapes'] = 5", "…each at least 1, got 5"),
     (
@@ -387,9 +388,13 @@ def wait_for(condition):
     return False
 
 
+# One child, and one that leaves session and parent, as a daemon does.
+DAEMON = "import os, sys; os.setsid(); os.fork() and os._exit(0); print(os.getpid(), flush=True)"
 CHILD = (
+    f"words = [sys.executable, '-S', '-c', {DAEMON!r} + '; import time; time.sleep(600)']\n"
+    "daemon = int(subprocess.Popen(words, stdout=subprocess.PIPE).stdout.readline())\n"
     "child = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(600)'])\n"
-    "open(os.path.join(folder, 'pids'), 'w').write(f'{os.getpid()} {child.pid}')\n"
+    "open(os.path.join(folder, 'pids'), 'w').write(f'{os.getpid()} {child.pid} {daemon}')\n"
 )
 
 
@@ -416,9 +421,11 @@ def test_the_program_and_its_children_are_gone_at_the_end(command, tmp_path, way
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
-@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(
+    ("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", -1), ("SIGKILL", -9)]
+)
 def test_the_program_is_gone_after_an_interruption(command, tmp_path, name, status):
-    code = CHILD + "open(os.path.join(folder, 'ready'), 'w').close(); time.sleep(600)"
+    code = CHILD + "open(os.path.join(folder, 'ready'), 'w').close()\nwhile True: pass"
     words = [sys.executable, "-c", START, "check", "--program", *command("loss", code)]
     checker = subprocess.Popen(words, stderr=subprocess.PIPE, start_new_session=True)
     try:
@@ -439,6 +446,27 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ig
 from throughtime.cli import main
 sys.exit(main())
 """
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
+def test_a_fork_of_the_checker_leaves_the_program_alone(command):
+    with tt.program_target(command()) as target:
+        child = os.fork()
+        if not child:
+            target.program.channel.kill()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert np.isfinite(target.loss())
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
+def test_a_program_outlives_the_thread_that_started_it(command):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(tt.program_target(command())))
+    thread.start()
+    thread.join()
+    with found[0] as target:
+        assert np.isfinite(target.loss())
 
 
 def test_the_command_line(command, capfd):

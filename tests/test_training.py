@@ -1,7 +1,10 @@
 """The trainer: its updates against a plain account of TBPTT, resuming, divergence, validation."""
 
+import errno
+import functools
 import itertools
 import math
+import os
 import re
 from dataclasses import replace
 
@@ -271,3 +274,72 @@ def test_checkpoints_and_validations_come_when_they_should(tmp_path):
     ours.fit(updates=11, out=tmp_path / "c", checkpoint_every=4, validate_every=5)
     assert (saved, validated) == ([4, 8, 11], [5, 10, 11])
     assert [record.updates for record in ours.history] == validated
+
+
+def test_what_the_history_says_is_the_same_after_resuming(tmp_path):
+    """Also where the run was cut between two validations."""
+    whole, path = trainer(), tmp_path / "cut"
+    whole.fit(updates=30, validate_every=10)
+    for cut in (1, 9, 10, 14):
+        first, asked = trainer(), itertools.count()
+        stop = functools.partial(lambda cut, asked: next(asked) == cut, cut, asked)
+        first.fit(updates=30, validate_every=10, out=path, stop=stop)
+        assert first.updates == cut
+        rest = Trainer.resume(path, first.text)
+        rest.fit(updates=30, validate_every=10)
+        without_time = [[r._replace(seconds=0) for r in t.history] for t in (rest, whole)]
+        assert without_time[0] == without_time[1]
+
+
+def full(monkeypatch, is_full):
+    """A disk that is full while `is_full()`."""
+    fsync = os.fsync
+
+    def sync(descriptor):
+        if is_full():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+
+
+def test_a_full_disk_costs_a_checkpoint_and_not_the_run(tmp_path, monkeypatch):
+    ours, path, told = trainer(), tmp_path / "c", []
+    full(monkeypatch, lambda: 10 <= ours.updates < 20)
+    ours.fit(updates=25, out=path, checkpoint_every=5, unsaved=told.append)
+    assert [int(words.split("update ")[1].split(",")[0]) for words in told] == [10, 15]
+    assert told[0].startswith(f"{path}: expected to write the checkpoint of update 10, got No")
+    assert "that of update 5 remains; make room on the disk" in told[0]
+    assert "training goes on" in told[0]
+    assert ours.saved == 25
+    assert Trainer.resume(path, ours.text).updates == 25
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c"]
+
+
+def test_a_last_checkpoint_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
+    ours, path, told = trainer(), tmp_path / "c", []
+    full(monkeypatch, lambda: True)
+    with pytest.raises(OSError, match=r"checkpoint of update 3, got No space .*; none before it;"):
+        ours.fit(updates=3, out=path, unsaved=told.append)
+    assert told == []
+    goes_on = pytest.warns(UserWarning, match="training goes on")
+    with goes_on, pytest.raises(OSError, match="update 6"):
+        ours.fit(updates=6, out=path, checkpoint_every=2)
+
+
+def test_a_folder_that_is_removed_meanwhile_may_come_back(tmp_path):
+    folder, told = tmp_path / "runs", []
+    folder.mkdir()
+    ours, path = trainer(), folder / "c"
+
+    def watch(update):
+        if update.number == 7:
+            path.unlink()
+            folder.rmdir()
+        if update.number == 14:
+            folder.mkdir()
+
+    ours.fit(updates=20, out=path, checkpoint_every=5, watch=watch, unsaved=told.append)
+    assert len(told) == 1
+    assert f"got path: expected an existing folder, got {folder}" in told[0]
+    assert Trainer.resume(path, ours.text).updates == 20

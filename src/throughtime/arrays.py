@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeAlias
@@ -19,6 +20,27 @@ PRECISIONS = (np.dtype("float32"), np.dtype("float64"))
 LARGEST_SIZE = 2**48  # elements; with more, offsets in bytes overflow some index types
 
 
+# What moves a terminal's cursor, colours or turns its text, or has no encoding; without \n and \t.
+CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def visible(text: str, control: re.Pattern[str] = CONTROL) -> str:
+    """The text with control characters written out, so that a stranger's names are harmless.
+
+    Example:
+        >>> print(visible("\\x1b[2J"))
+        \\x1b[2J
+    """
+    return control.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def in_a_line(text: str) -> str:
+    """The text with line ends and tabulators written out as well."""
+    return visible(visible(text), re.compile("[\n\t]"))
+
+
 def refuse(
     what: str,
     expected: object,
@@ -27,7 +49,8 @@ def refuse(
     error: type[Exception] = ValueError,
 ) -> NoReturn:
     """Raises `error` with the message `what: expected …, got …; way out`."""
-    raise error(f"{what}: expected {expected}, got {actual}" + (f"; {way_out}" if way_out else ""))
+    words = f"{what}: expected {expected}, got {actual}" + (f"; {way_out}" if way_out else "")
+    raise error(visible(words))
 
 
 def refuse_unknown(what: str, unknown: Iterable[str], known: Iterable[str]) -> None:
@@ -82,8 +105,16 @@ def real(what: str, number: object) -> float:
     return float(number)
 
 
+def unmasked(what: str, values: object) -> None:
+    """Refuses NumPy's masked arrays, whose masks would be ignored."""
+    if isinstance(values, np.ma.MaskedArray):
+        way_out = f"fill or select the values first: {what}.filled(0), {what}.compressed()"
+        refuse(what, "an array without a mask", "a masked one", way_out, error=TypeError)
+
+
 def array_of(what: str, values: object, dtype: object = None) -> Array:
     """`values` as an array; lists that hold anything other than numbers are refused."""
+    unmasked(what, values)
     try:
         return np.asarray(values, dtype=dtype)  # type: ignore[call-overload, no-any-return]
     except (ValueError, TypeError, OverflowError) as problem:
@@ -105,6 +136,7 @@ def floats(what: str, values: object, dtype: np.dtype[Any], shape: tuple[object,
 
 def matches(what: str, values: Array, dtype: np.dtype[Any], shape: tuple[object, ...]) -> None:
     """Refuses an array of another dtype or shape; letters in `shape` stand for any size."""
+    unmasked(what, values)
     if values.dtype == dtype:
         fits(what, values, shape)
         return
@@ -153,6 +185,7 @@ def finite(what: str, values: Array) -> None:
 
 def indices(what: str, values: Array, classes: int) -> Array:
     """Class indices (T, B) in 0 … classes − 1, as the platform's index type."""
+    unmasked(what, values)
     if values.size:
         low, high = int(values.min()), int(values.max())
         if low < 0 or high >= classes:

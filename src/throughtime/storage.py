@@ -10,12 +10,14 @@ import glob
 import hashlib
 import json
 import os
+import re
 import stat
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -30,7 +32,13 @@ except ImportError:  # not on Windows
 
 WHOLE = "a whole safetensors file of NumPy's number types"
 CHECKSUMS = "throughtime.sha256"  # of each tensor, by name, and under "" of the other metadata
+MOST_TENSORS = 2**14  # a stack of a thousand layers has some thousands
+OPEN_ALREADY = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
 LARGEST_HEADER = 2**24  # bytes; a file's header is read whole before anything else
+
+
+class NoFolderError(FileNotFoundError, ValueError):
+    """The folder in which a file was to be written is not there, or not any more."""
 
 
 def write(
@@ -57,9 +65,14 @@ def replace(path: str | os.PathLike[str], content: bytes) -> None:
     /dev/stdout or a pipe, is written to. Files that were left beside it by processes that were
     killed are removed.
     """
+    if OPEN_ALREADY.fullmatch(os.fsdecode(path)):
+        with open(path, "ab") as stream:  # as /dev/stdout, which may be a pipe or a file
+            stream.write(content)
+        return
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
-        refuse("path", "an existing folder", str(target.parent), f"mkdir -p {target.parent}")
+        way_out = f"mkdir -p {target.parent}"
+        refuse("path", "an existing folder", str(target.parent), way_out, error=NoFolderError)
     if target.is_dir():
         refuse("path", "a file", f"the folder {target}")
     before = target.stat() if target.exists() else None
@@ -176,6 +189,15 @@ def _umask() -> int:
     return mask
 
 
+def opened(path: str | os.PathLike[str]) -> BinaryIO:
+    """A regular file, opened to be read; a device or a pipe is refused, since it need not end."""
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a device or a pipe"
+        refuse(str(path), "a file", kind, error=OSError)
+    return open(path, "rb")
+
+
 def read_bytes(path: str | os.PathLike[str], most: int | None = None) -> bytes:
     """What a regular file holds.
 
@@ -183,13 +205,25 @@ def read_bytes(path: str | os.PathLike[str], most: int | None = None) -> bytes:
         path: of the file; a device or a pipe is refused, since it need not end.
         most: how many bytes it may have.
     """
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
-        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a device or a pipe"
-        refuse(str(path), "a file", kind, error=OSError)
-    if most is not None and found.st_size > most:
-        refuse(str(path), f"at most {most:,} bytes", f"{found.st_size:,}")
-    return Path(path).read_bytes()
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if most is not None and size > most:
+            refuse(str(path), f"at most {most:,} bytes", f"{size:,}")
+        return file.read()
+
+
+def read_stream(path: str | os.PathLike[str], most: int) -> bytes:
+    """What a file or a pipe holds, as `<(command)` of a shell is one; it has to end.
+
+    Args:
+        path: of either.
+        most: how many bytes it may have.
+    """
+    with open(path, "rb") as file:
+        found = file.read(most + 1)
+    if len(found) > most:
+        refuse(str(path), f"at most {most:,} bytes", "more")
+    return found
 
 
 def read(
@@ -210,6 +244,8 @@ def read(
     try:
         with safe_open(str(path), framework="numpy") as file:
             names = file.keys()  # the file object is no mapping
+            if len(names) > MOST_TENSORS:
+                refuse(str(path), f"at most {MOST_TENSORS:,} tensors", f"{len(names):,}")
             arrays = {name: file.get_tensor(name) for name in names}
             metadata = file.metadata() or {}
     except (SafetensorError, TypeError, AttributeError) as problem:

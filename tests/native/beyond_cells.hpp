@@ -62,7 +62,7 @@ Numbers<T> stack_of(const Option &option, Index layers, Index directions, bool b
     for (Index t = 0; t < steps; ++t) running.push_back(ragged ? B - t : B);
     Index rows = 0;
     for (Index count : running) rows += count;
-    const Times times(steps, B, running.data());
+    const Times times(steps, B, running);
     const Places places(stack, steps, B, times.ragged(), dropout);
     const Index gates = sizes_of(option.kind).gates * H, W = stack.width(), sides = stack.sides();
     std::mt19937 random(11);

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import os
 import sys
 import traceback
-from typing import NoReturn
+from collections.abc import Callable, Mapping
+from typing import NoReturn, TextIO
+
+from throughtime.arrays import visible
+from throughtime.cli.user_error import in_one_line
+from throughtime.gradcheck import CheckError
 
 COMMANDS = ("demo", "train", "sample", "check", "compare", "flow", "explain", "derive", "bench")
 
+WITH_VERDICTS = ("check", "compare")
 FAILED = 3  # the command itself could not run; `check` keeps 0, 1 and 2 for its verdicts
 INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
 
@@ -27,20 +35,53 @@ def run(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> 
     options = parser.parse_args(arguments)
     try:
         status: int = options.run(options)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()  # the reader has gone, as in `throughtime … | head`
-        return 0
+        _to_nowhere()  # the reader has gone, as in `throughtime … | head`
+        return FAILED if options.command in WITH_VERDICTS else 0
     except Exception as problem:
         # Whatever happens, no verdict was reached, and the status must not be one of a verdict.
         if options.debug:
             traceback.print_exc()
         else:
-            print(f"{parser.prog} {options.command}: {_said(problem)}", file=sys.stderr)
+            say(f"{parser.prog} {options.command}: {_said(problem)}", sys.stderr)
         return FAILED
     return status
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Prints text, in which a stranger's names do no harm; nobody need be there to read it."""
+    try:
+        print(visible(text), file=stream or sys.stdout, flush=True)
+    except BrokenPipeError:
+        _to_nowhere()
+
+
+def _to_nowhere() -> None:
+    """Drops what is still to be printed, also at the interpreter's end."""
+    with contextlib.suppress(OSError, ValueError):  # a stream of a test has no number
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, sys.stdout.fileno())
+        os.close(descriptor)
+
+
+def each_by_itself(outputs: Mapping[str, Callable[[], object]]) -> None:
+    """Writes each of several outputs, also where another one fails.
+
+    Raises:
+        CheckError: the first failure, with the output's name, once all have been tried.
+    """
+    failures: list[tuple[str, Exception]] = []
+    for name, write in outputs.items():
+        try:
+            write()
+        except Exception as problem:
+            failures.append((name, problem))
+    for name, first in failures[:1]:
+        raise CheckError(f"{name}: {in_one_line(first)}") from first
 
 
 def _said(problem: Exception) -> str:

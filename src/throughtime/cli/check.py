@@ -8,11 +8,13 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from throughtime.arrays import refuse
+from throughtime.cli import each_by_itself, say
 from throughtime.cli.user_error import in_one_line
 from throughtime.diagnosis import INTERRUPTED
 from throughtime.gradcheck import CheckError, Target
@@ -104,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         with _termination_as_exit(), _target(options) as target:
             return _check(target, options)
-    except (CheckError, KeyboardInterrupt, BrokenPipeError, Terminated):
+    except (CheckError, KeyboardInterrupt, Terminated):
         raise
     except (Exception, SystemExit) as problem:  # the user's own code may raise anything
         if options.debug:
@@ -147,7 +149,7 @@ def _target(options: argparse.Namespace) -> Iterator[Target]:
     with target:
         yield target
         if note := target.program.note():
-            print(f"throughtime check: {note}", file=sys.stderr)
+            say(f"throughtime check: {note}", sys.stderr)
 
 
 def _check(target: Target, options: argparse.Namespace) -> int:
@@ -157,12 +159,10 @@ def _check(target: Target, options: argparse.Namespace) -> int:
     report = check(target, seed=options.seed, progress=bar, **chosen)
     _say(report.as_text(_columns()) if sys.stdout.isatty() else str(report), options)
     interrupted = INTERRUPTED in report.notes  # who interrupts the check wants no sweep either
+    outputs = _outputs(report, options)
     if (options.sweep or options.figure) and not interrupted:
-        found = sweep(target, progress=bar)
-        _say(f"\n{found}", options)
-        if options.figure:
-            save_figure(plot_sweep(found), options.figure)
-    _write(report, options)
+        outputs["--figure" if options.figure else "--sweep"] = lambda: _sweep(target, options, bar)
+    each_by_itself(outputs)
     return STATUS[report.verdict]
 
 
@@ -172,13 +172,24 @@ def _columns() -> int:
 
 def _say(text: str, options: argparse.Namespace) -> None:
     if not options.quiet:
-        print(text, flush=True)
+        say(text)
 
 
-def _write(report: Report, options: argparse.Namespace) -> None:
-    for form in FILES:
-        if path := getattr(options, form):
-            getattr(report, f"to_{form}")(path)
+def _outputs(report: Report, options: argparse.Namespace) -> dict[str, Callable[[], object]]:
+    """What writes each of the files that were asked for."""
+    asked = {form: getattr(options, form) for form in FILES}
+    return {
+        f"--{form} {path}": partial(getattr(report, f"to_{form}"), path)
+        for form, path in asked.items()
+        if path
+    }
+
+
+def _sweep(target: Target, options: argparse.Namespace, bar: bool | None) -> None:
+    found = sweep(target, progress=bar)
+    _say(f"\n{found}", options)
+    if options.figure:
+        save_figure(plot_sweep(found), options.figure)
 
 
 @contextlib.contextmanager

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import io
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from throughtime.arrays import Array, refuse
+from throughtime import storage
+from throughtime.arrays import Array, in_a_line, refuse
+from throughtime.cli import say
 from throughtime.diagnosis import COMPARISON_ERROR, compare
 from throughtime.gradcheck import CheckError
 
 BYTE_ORDERS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as PowerShell writes them
+LONGEST_TEXT = 2**28  # bytes; what somebody printed is shorter, and a device may be endless
 STATUS = {"agree": 0, "disagree": 1, "unresolved": 2}
 
 DESCRIPTION = """Compares a gradient with a numerical one, from the numbers alone.
@@ -76,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
         error=options.error,
     )
     if not options.quiet:
-        print(report)
+        say(str(report))
     if options.json:
         report.to_json(options.json)
     return STATUS[report.verdict]
@@ -85,11 +88,14 @@ def run(options: argparse.Namespace) -> int:
 def arrays(path: str) -> dict[str, Array]:
     """The named arrays of a .npz file, or the one of a .npy file."""
     try:
-        found: Any = np.load(path, allow_pickle=False)
-    except ValueError:
-        way_out = "np.savez(path, **gradient) writes one"
+        content = io.BytesIO(storage.read_bytes(path))
+        found: Any = np.load(content, allow_pickle=False)
+        return {"all": found} if isinstance(found, np.ndarray) else dict(found)
+    except (OSError, MemoryError):
+        raise
+    except Exception as problem:  # NumPy's readers of both formats raise some ten kinds
+        way_out = f"np.savez(path, **gradient) writes one ({in_a_line(str(problem))[:100]})"
         refuse(path, "a file of NumPy arrays", "something else", way_out, error=CheckError)
-    return {"all": found} if isinstance(found, np.ndarray) else dict(found)
 
 
 def _text(path: str) -> str:
@@ -98,7 +104,7 @@ def _text(path: str) -> str:
     if path.endswith((".npz", ".npy")):
         refuse(path, "a second file beside it", "none", error=CheckError)
     try:
-        written = Path(path).read_bytes()
+        written = storage.read_stream(path, LONGEST_TEXT)
         return written.decode("utf-16" if written[:2] in BYTE_ORDERS else "utf-8-sig")
     except UnicodeDecodeError:
         refuse(path, "text", "something else", error=CheckError)

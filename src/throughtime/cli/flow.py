@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from throughtime import training
 from throughtime.arrays import Array, positive, refuse
+from throughtime.cli import each_by_itself, say
 from throughtime.gradient_flow import FlowRecord
 from throughtime.questions import check, flow
 
@@ -75,7 +78,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints the flow, or a record of it."""
     if options.record is not None:
-        print(FlowRecord.read(options.record))
+        say(str(FlowRecord.read(options.record)))
         return 0
     if options.checkpoint is None:
         refuse("flow", "a CHECKPOINT", "none", "name one, or a record: --record FILE")
@@ -98,14 +101,16 @@ def run(options: argparse.Namespace) -> int:
         memory=options.memory,
         seed=options.seed,
     )
-    print(found)
+    say(str(found))
+    outputs: dict[str, Callable[[], object]] = {}
     if options.json:
-        found.to_json(options.json)
+        outputs[f"--json {options.json}"] = partial(found.to_json, options.json)
     if options.html:
         short = np.s_[:CHECKED_STEPS, :CHECKED_SEQUENCES]
         report = check(saved.network, inputs[short], targets[short], seed=options.seed)
-        print(f"\nOn {len(inputs[short])} steps the gradient is checked.\n{report.headline()}")
-        found.to_html(options.html, check=report)
+        say(f"\nOn {len(inputs[short])} steps the gradient is checked.\n{report.headline()}")
+        outputs[f"--html {options.html}"] = partial(found.to_html, options.html, check=report)
+    each_by_itself(outputs)
     return 0
 
 

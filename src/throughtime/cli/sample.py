@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from throughtime import training
+from throughtime.arrays import visible
 
 EPILOG = """example:
   throughtime sample throughtime.safetensors --temperature 0.7 --prompt 'def '"""
@@ -44,8 +46,9 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
         prompt=start,
     )
+    shown = visible if sys.stdout.isatty() else str  # a stranger's characters may be any
     print(options.prompt, end="", flush=True)
     for character in characters:
-        print(character, end="", flush=True)
+        print(shown(character), end="", flush=True)
     print()
     return 0

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -13,7 +14,7 @@ from typing import Any, Self
 
 from throughtime import storage, training
 from throughtime.arrays import refuse
-from throughtime.cli import INTERRUPTED, train_flow
+from throughtime.cli import INTERRUPTED, say, train_flow
 from throughtime.gradcheck import CheckError
 from throughtime.questions import check
 from throughtime.training import CELLS, Processes
@@ -117,7 +118,7 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
     if not processes.first:
         return INTERRUPTED if _fit(options, trainer, plan, out, again) else 0
     yardsticks = training.ngram_bits(trainer.codes, trainer.held_out, len(trainer.vocabulary))
-    print(training.describe_run(trainer, yardsticks, plan, out), flush=True)
+    say(training.describe_run(trainer, yardsticks, plan, out))
     print(f"gradient  {_gradient(trainer)}", flush=True)
     if path is not None:
         print(train_flow.beginning(path), flush=True)
@@ -183,6 +184,7 @@ def _fit(
             checkpoint_every=options.checkpoint_every,
             watch=watch,
             stop=lambda: interruption.wished,
+            unsaved=lambda words: say(f"throughtime train: {words}", sys.stderr),
         )
     return plan.share(trainer.updates, trainer.seconds) < 1
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from throughtime.arrays import Array, finite, refuse
+from throughtime.arrays import Array, finite, refuse, unmasked
 from throughtime.diagnosis.cause_search import CauseSearch, as_causes
 from throughtime.diagnosis.comparison_errors import (
     Errors,
@@ -480,6 +480,7 @@ def _arrays(what: str, given: Any) -> dict[str, Array]:
     found = {}
     for name, values in named.items():
         try:
+            unmasked(f"{what}[{name!r}]", values)
             array = np.asarray(values)
         except ValueError as problem:
             refuse(f"{what}[{name!r}]", "an array of numbers", problem, error=CheckError)

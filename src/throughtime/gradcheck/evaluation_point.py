@@ -187,7 +187,8 @@ class EvaluationPoint:
                 name,
                 0,
                 array.size,
-                self.seed + number + crc32(name.encode()),  # equal shapes, different moves
+                # Arrays of equal shapes make different moves.
+                self.seed + number + crc32(name.encode(errors="surrogatepass")),
                 middle if alike else self.scales[name],
             )
             for name, array in self.parameters.items()

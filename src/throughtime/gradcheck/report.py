@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from throughtime.arrays import Array
+from throughtime.arrays import Array, in_a_line, visible
 from throughtime.gradcheck.points import AS_GIVEN, CHARACTERISTIC
 from throughtime.storage import replace
 
@@ -251,11 +251,11 @@ class Report:
         )
 
     def __str__(self) -> str:
-        return text(self)
+        return visible(text(self))
 
     def as_text(self, width: int) -> str:
         """What `print` shows, in lines of at most so many characters, as for a narrow terminal."""
-        return text(self, width)
+        return visible(text(self, width))
 
     @property
     def decisive(self) -> Point:
@@ -329,7 +329,9 @@ def _tables(report: Report, width: int | None) -> Iterator[str]:
 
 
 def _wrapped(sentence: str, width: int | None) -> list[str]:
-    return [sentence] if width is None else wrap(sentence, width, subsequent_indent="  ")
+    if width is None:
+        return [in_a_line(sentence)]
+    return wrap(sentence, width, subsequent_indent="  ")
 
 
 def headline(report: Report) -> str:
@@ -387,7 +389,7 @@ def circumstances(report: Report) -> str:
 def table_row(name: str, tensor: TensorReport) -> tuple[str, ...]:
     """One tensor's row of the table, under HEADINGS."""
     distance = (f"{tensor.discrepancy:.2e}", f"{tensor.floor:.0e}")
-    row = (name, tensor.verdict, *(distance if tensor.measured else ("—", "—")))
+    row = (in_a_line(name), tensor.verdict, *(distance if tensor.measured else ("—", "—")))
     worst = tensor.worst
     if worst is None:
         return (*row, "", "", "")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from throughtime.arrays import Array, refuse
+from throughtime.arrays import Array, in_a_line, refuse
 from throughtime.derivatives import CheckError
 from throughtime.gradcheck.target import Evaluator, Target
 from throughtime.gradcheck.tolerances import ENTRIES_PER_PART, PROOF_MOVE
@@ -39,7 +39,7 @@ class Sweep:
         return float(self.epsilons[place]), float(self.overall[place])
 
     def __str__(self) -> str:
-        names = ["overall", *self.tensors]
+        names = ["overall", *map(in_a_line, self.tensors)]
         columns = [self.overall, *self.tensors.values()]
         lines = ["epsilon   " + "  ".join(f"{name:>8}" for name in names)]
         for row, epsilon in enumerate(self.epsilons):

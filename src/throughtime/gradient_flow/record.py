@@ -10,11 +10,13 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from throughtime import storage
 from throughtime.arrays import refuse
 from throughtime.gradcheck import plain_data
 from throughtime.gradient_flow.result import Flow, LayerFlow
@@ -26,6 +28,7 @@ from throughtime.gradient_flow.tolerances import (
 )
 
 FORMAT = "throughtime flow record"
+LONGEST_LINE = 2**26  # bytes; a look at a deep stack takes some thousands
 VERSION = 1  # a change that older programs would misread raises it
 TABLE_ROWS = 24
 
@@ -183,6 +186,18 @@ class FlowRecord:
         Raises:
             ValueError, OSError: for a file that is no record, or is of a newer version.
         """
+        try:
+            found = cls._read(path)
+            str(found)  # what cannot be shown was damaged
+        except (ValueError, OSError, MemoryError):
+            raise
+        except Exception as problem:  # whatever a field of another type leads to
+            kind = f"{type(problem).__name__}: {problem}"
+            refuse(str(path), f"a whole {FORMAT}", f"a damaged one ({kind})")
+        return found
+
+    @classmethod
+    def _read(cls, path: str | os.PathLike[str]) -> Self:
         looks: list[Look] = []
         last: dict[str, Any] = {}
         clip = None
@@ -295,8 +310,8 @@ def record_lines(path: Path, way_out: str = "") -> Iterator[dict[str, Any]]:
     Raises:
         ValueError, OSError: for a file that is no record, or is of a newer version.
     """
-    with path.open("rb") as file:
-        for number, raw in enumerate(file):
+    with storage.opened(path) as file:
+        for number, raw in enumerate(iter(partial(file.readline, LONGEST_LINE), b"")):
             line = _decoded(raw)
             if number == 0 and (line is None or line.get("format") != FORMAT):
                 refuse(str(path), f"a {FORMAT}", "something else", way_out)

@@ -13,7 +13,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter, time
@@ -379,18 +379,22 @@ class LiveLine:
         if not self.wanted:
             return
         passed = perf_counter() - self.shown
-        if self.terminal and (now or passed >= SECONDS_BETWEEN_VERSIONS):
-            self._line().set_description_str(words())
-        elif not self.terminal and passed >= SECONDS_BETWEEN_LINES:
-            print(words(), file=self.file, flush=True)
-        else:
-            return
+        try:
+            if self.terminal and (now or passed >= SECONDS_BETWEEN_VERSIONS):
+                self._line().set_description_str(words())
+            elif not self.terminal and passed >= SECONDS_BETWEEN_LINES:
+                print(words(), file=self.file, flush=True)
+            else:
+                return
+        except OSError:  # the terminal has gone, which is no reason to stop a training run
+            self.wanted = False
         self.shown = perf_counter()
 
     def close(self) -> None:
         """Leaves the last version on the screen."""
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError):
+                self._bar.close()
             self._bar = None
 
     def _line(self) -> Any:

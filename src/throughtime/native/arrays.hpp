@@ -6,7 +6,9 @@
 #include <nanobind/nanobind.h>
 #include <numpy/arrayobject.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <new>
 #include <type_traits>
 #include <utility>
 
@@ -35,23 +37,33 @@ class Array {
     PyArrayObject *array_ = nullptr;
 };
 
-// An array that is read; it is copied if it is not in C order.
+// An array that is read. It is copied if it is not in C order, and always if it holds indices: these are
+// checked before they are used without the GIL, when another thread could write to the caller's.
 class Read : public Array {
   public:
-    Read() = default;
-    explicit Read(nanobind::handle object) : Array(object) {
-        if (PyArray_ISCARRAY_RO(array_)) return;
-        PyObject *const laid = PyArray_FROM_OF(object.ptr(), NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED);
-        if (!laid) throw nanobind::python_error();
-        copy_ = nanobind::steal(laid);
-        array_ = reinterpret_cast<PyArrayObject *>(laid);
-    }
+    using Array::Array;
 
     bool in_order() const { return true; }
-    template <class T> const T *data() const { return static_cast<const T *>(PyArray_DATA(array_)); }
+
+    // Copies, which may fail; not to be called by the caster, which may not throw, nor without the GIL.
+    template <class T> const T *data() const {
+        constexpr bool always = TYPE<T> == NPY_INTP;
+        if (!copy_.is_valid() && (always || !PyArray_ISCARRAY_RO(array_))) {
+            constexpr int order = NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED;
+            constexpr int plain = NPY_ARRAY_ENSUREARRAY;  // no code of a subclass runs
+            constexpr int copied = always ? NPY_ARRAY_ENSURECOPY : 0;
+            PyObject *const laid =
+                PyArray_FROM_OF(reinterpret_cast<PyObject *>(array_), order | plain | copied);
+            if (!laid) throw nanobind::python_error();
+            copy_ = nanobind::steal(laid);
+        }
+        const auto *const read =
+            copy_.is_valid() ? reinterpret_cast<const PyArrayObject *>(copy_.ptr()) : array_;
+        return static_cast<const T *>(PyArray_DATA(read));
+    }
 
   private:
-    nanobind::object copy_;
+    mutable nanobind::object copy_;
 };
 
 // An array that is written to. It is never copied, since what was written to a copy would be lost.
@@ -66,7 +78,12 @@ class Written : public Array {
 // An array (T, B, N) whose memory comes from the engine's, and goes back there with the array: a large one
 // need not be asked from the system, page by page, in every call.
 template <class T> nanobind::object empty(npy_intp steps, npy_intp batch, npy_intp size) {
-    auto *block = new Arena::Block(Arena::borrow(static_cast<std::size_t>(steps * batch * size) * sizeof(T)));
+    npy_intp bytes = sizeof(T);
+    for (npy_intp count : {steps, batch, size}) {
+        if (count < 0) throw nanobind::value_error("empty: expected sizes of at least 0, got a negative one");
+        if (__builtin_mul_overflow(bytes, std::max<npy_intp>(count, 1), &bytes)) throw std::bad_alloc();
+    }
+    auto *block = new Arena::Block(Arena::borrow(static_cast<std::size_t>(bytes)));
     nanobind::capsule owner(block, [](void *kept) noexcept {
         auto *own = static_cast<Arena::Block *>(kept);
         Arena::give_back(*own);

@@ -300,8 +300,9 @@ void lags(int kind, const Input &starts, const Input &U, const Input &factors, c
 
 template <class T> double sum_of_squares(const Read &x) {
     if (!x.holds<T>()) throw nb::type_error("x: expected numbers in float32 or float64");
+    const T *const numbers = x.data<T>();
     nb::gil_scoped_release free;
-    return functions<T>().sum_of_squares(x.data<T>(), x.size());
+    return functions<T>().sum_of_squares(numbers, x.size());
 }
 
 template <class T> void each(void (*function)(const T *, T *, Index), const Read &from, const Written &to) {

@@ -173,7 +173,12 @@ int threads() {
     return count;
 }
 
-void set_threads(int count) { wanted_threads.store(count); }
+void set_threads(int count) {
+    if (count < 1 || count > MOST_THREADS)
+        throw std::invalid_argument("threads: expected an integer from 1 to " + std::to_string(MOST_THREADS) +
+                                    ", got " + std::to_string(count));
+    wanted_threads.store(count);
+}
 
 void run(int wanted, const std::function<void(int, int)> &task) {
     const int parts = std::min(wanted, threads());

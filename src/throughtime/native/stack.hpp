@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "arena.hpp"
@@ -31,12 +32,12 @@ struct Stack {
 // The places of the given rows, all sequences of a step side by side, among the engine's T·B.
 struct Times {
     Index steps, batch;
-    const Index *running = nullptr;  // (T) sequences at each step, never more than before; null: all B
+    std::vector<Index> running = {};  // (T) sequences at each step, never more than before; empty: all B
     std::vector<Index> starts = {}, lengths = {};
 
-    Times(Index T, Index B, const Index *sizes) : steps(T), batch(B) {
-        if (!T || !sizes || sizes[T - 1] == B) return;
-        running = sizes;
+    Times(Index T, Index B, std::vector<Index> sizes = {}) : steps(T), batch(B) {
+        if (sizes.empty() || sizes.back() == B) return;
+        running = std::move(sizes);
         starts.resize(T);
         lengths.resize(B);
         for (Index t = 0, row = 0; t < T; row += running[t++]) {
@@ -45,7 +46,7 @@ struct Times {
         }
     }
 
-    bool ragged() const { return running; }
+    bool ragged() const { return !running.empty(); }
 
     // Calls f(row, place, turned, count) for runs of rows: the first one's place, and where it stands in
     // the order of a direction, of which the others follow.

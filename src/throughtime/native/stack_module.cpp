@@ -38,9 +38,11 @@ struct Extent {
     Address running;
 
     Times times() const {
-        const auto *const sizes = pointer<const std::int64_t>(running);
-        if (!sizes) return {steps, batch, nullptr};
+        if (!running) return {steps, batch};
         static_assert(sizeof(Index) == sizeof(std::int64_t));
+        const auto *const given = pointer<const Index>(running);
+        // Copied, since another thread could write to the caller's once they are checked.
+        std::vector<Index> sizes(given, given + steps);
         Index total = 0;
         for (Index t = 0; t < steps; ++t) {
             if (sizes[t] < 1 || sizes[t] > (t ? sizes[t - 1] : batch))
@@ -51,7 +53,7 @@ struct Extent {
             throw nb::value_error(("batch_sizes: expected a sum of " + std::to_string(rows) +
                                    ", the rows of data, got " + std::to_string(total))
                                       .c_str());
-        return {steps, batch, reinterpret_cast<const Index *>(sizes)};
+        return {steps, batch, std::move(sizes)};
     }
 };
 

@@ -17,6 +17,7 @@ from throughtime.report.figures import (
     cycle,
     logarithmic,
     new_axes,
+    plain,
     raised,
 )
 
@@ -41,7 +42,7 @@ def plot_check(report: Report, ax: Axes | None = None) -> Axes:
     """
     ax = ax or new_axes(4.4, 4.0)
     drawn = [
-        _draw(ax, tensor, colour, shortened(name) if number < TENSORS_IN_LEGEND else None)
+        _draw(ax, tensor, colour, plain(shortened(name)) if number < TENSORS_IN_LEGEND else None)
         for number, ((name, tensor), colour) in enumerate(
             zip(report.tensors.items(), cycle(len(report.tensors)), strict=True)
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from throughtime.arrays import in_a_line
 from throughtime.gradcheck import Sweep
 
 if TYPE_CHECKING:
@@ -70,6 +71,16 @@ def raised(power: int) -> str:
     return str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
+def plain(name: str) -> str:
+    """A stranger's name as a label: no formula, no control characters, and always in the legend.
+
+    Example:
+        >>> print(plain("$W$"), repr(plain("_h")))
+        \\$W\\$ '\\u200b_h'
+    """
+    return "\u200b" * name.startswith("_") + in_a_line(name).replace("$", r"\$")
+
+
 def save_figure(ax: Axes, path: str) -> None:
     """Writes the figure that the axes belong to; the suffix of `path` chooses the format."""
     _figure(ax).savefig(path, dpi=144)
@@ -102,8 +113,9 @@ def plot_sweep(
     groups = groups or {name: [name] for name in sweep.tensors}
     for (label, names), colour in zip(groups.items(), cycle(len(groups)), strict=True):
         for number, name in enumerate(names):
+            shown = plain(label) if number == 0 else None
             d = np.maximum(sweep.tensors[name], np.finfo(float).tiny)
-            ax.loglog(sweep.epsilons, d, color=colour, lw=1.4, label=label if number == 0 else None)
+            ax.loglog(sweep.epsilons, d, color=colour, lw=1.4, label=shown)
     epsilon, best = sweep.best
     if best < 0.5:
         ax.plot(epsilon, best, "o", mfc="none", mec=GREY, ms=10)

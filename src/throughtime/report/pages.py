@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from throughtime.arrays import Array
+from throughtime.arrays import Array, visible
 from throughtime.gradcheck import HEADINGS, Report, explained_part, shown_tensors, table_row
 from throughtime.gradient_flow import (
     SHARES_CAPTION,
@@ -120,7 +120,7 @@ def write_page(path: str | os.PathLike[str], title: str, sections: Sequence[Sect
         sortable=any(len(table.rows) > 1 for section in sections for table in section.tables),
         script=_read("sort.js").strip(),
     )
-    replace(path, page.encode())
+    replace(path, visible(page).encode())
 
 
 def with_own_ids(svg: str, place: str) -> str:

@@ -7,7 +7,9 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -15,8 +17,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, NoReturn
 
-from throughtime.arrays import refuse
+from throughtime.arrays import refuse, visible
 from throughtime.gradcheck import CheckError
+from throughtime.targets import supervise
 from throughtime.targets.tolerances import (
     END_GRACE,
     LONGEST_LINE,
@@ -29,8 +32,9 @@ from throughtime.targets.tolerances import (
 class Channel:
     """Starts a program, sends it requests, and ends it with all its children.
 
-    The program has a process group of its own: Ctrl-C reaches the checker alone, which then ends
-    the group. It also ends when the channel is garbage-collected and when the interpreter exits.
+    The program has a session of its own: Ctrl-C reaches the checker alone, which then ends it. It
+    also ends when the channel is garbage-collected, when the interpreter exits, and when it is
+    killed. Between the two stands `supervise`, which ends what the program has started as well.
 
     Args:
         command: the program and its arguments.
@@ -44,13 +48,7 @@ class Channel:
     ) -> None:
         self.name, self.places, self.timeout = name, places, timeout
         try:
-            self._process = subprocess.Popen(
-                list(command),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
+            self._process, lifeline = _start(command, timeout)
         except OSError as problem:
             actual = f"{command[0]!r} ({problem.strerror})"
             refuse("program", "a command that can be run", actual, error=CheckError)
@@ -62,7 +60,7 @@ class Channel:
         assert self._process.stderr is not None
         _in_background(_read_chunks, self._process.stdout, self._chunks)
         self._listener = _in_background(_read_lines, self._process.stderr, self._last_words)
-        self._end = weakref.finalize(self, _kill, self._process)
+        self._end = weakref.finalize(self, _kill, self._process, lifeline, os.getpid())
 
     def ask(self, request: Mapping[str, object]) -> dict[str, Any]:
         """The answer to a request.
@@ -173,7 +171,7 @@ class Channel:
             way_out = "print whatever is not an answer to standard error"
             self.refuse("", "a JSON object on one line", f"{shown(line)} {place}", way_out)
         if "error" in answer:
-            raise CheckError(f"{self.name}: {answer['error']}")
+            raise CheckError(visible(f"{self.name}: {answer['error']}"))
         return answer
 
     def _late(self, partial: bytes, place: str) -> NoReturn:
@@ -195,7 +193,7 @@ class Channel:
         """Ends the program; raises the message with its last words below it."""
         self.kill()
         self._listener.join(END_GRACE)  # its last words may still be in the pipe
-        words = [line.decode(errors="replace").rstrip() for line in self._last_words]
+        words = [visible(line.decode(errors="replace").rstrip()) for line in self._last_words]
         quoted = "".join(f"\n    {line[:200]}" for line in words if line)
         heading = "; its last words on standard error:" if quoted else ""
         raise CheckError(f"{self.name}: {message}{heading}{quoted}")
@@ -240,13 +238,47 @@ def _read_lines(stream: IO[bytes], lines: deque[bytes]) -> None:
             lines.append(line)
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Ends the process and all that it started; waits until it is gone."""
-    with contextlib.suppress(OSError):  # gone already
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
+def _start(
+    command: Sequence[str], timeout: float
+) -> tuple[subprocess.Popen[bytes], socket.socket | None]:
+    """The program's process, under its supervisor where there is one; and the line to that."""
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    if os.name != "posix":
+        return subprocess.Popen(list(command), **pipes), None
+    own, other = socket.socketpair()
+    with other:
+        program = [os.fsencode(word) for word in command]
+        start = [sys.executable, "-I", "-S", supervise.__file__, str(other.fileno())]
+        process = subprocess.Popen(
+            [*start, *program], pass_fds=[other.fileno()], start_new_session=True, **pipes
+        )
+    own.settimeout(timeout)
+    said = b""
+    with contextlib.suppress(TimeoutError):
+        said = own.recv(64)
+    if said != supervise.STARTED:
+        _kill(process, own, os.getpid())
+        for stream in (process.stdout, process.stderr):
+            stream.close()  # type: ignore[union-attr]
+        number = int(said or 0)
+        raise OSError(number, os.strerror(number) if number > 0 else "it did not start")
+    return process, own
+
+
+def _kill(process: subprocess.Popen[bytes], lifeline: socket.socket | None, owner: int) -> None:
+    """Ends the program and all that it started; waits until it is gone."""
+    if os.getpid() != owner:
+        return  # a fork of the checker, which has copies of the pipes
+    if lifeline is None:
+        process.kill()
+    else:
+        with contextlib.suppress(OSError), lifeline:
+            lifeline.shutdown(socket.SHUT_RDWR)
+        try:
+            process.wait(END_GRACE)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(OSError):  # a supervisor that the program has stopped
+                os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     with contextlib.suppress(OSError):
         process.stdin.close()  # type: ignore[union-attr]

@@ -28,7 +28,12 @@ from throughtime.arrays import Array, Shape, positive, refuse
 from throughtime.gradcheck import CheckError, Target
 from throughtime.parameters import Parameters
 from throughtime.targets.channel import Channel, shown
-from throughtime.targets.tolerances import ANSWER_TIMEOUT, ENOUGH_LOSSES, FEW_DECIMALS
+from throughtime.targets.tolerances import (
+    ANSWER_TIMEOUT,
+    ENOUGH_LOSSES,
+    FEW_DECIMALS,
+    MOST_AXES,
+)
 
 PLACES = {
     "describe": "when asked to describe itself",
@@ -71,11 +76,22 @@ class Program:
             self.channel.ask(request)
         answer = self.channel.ask({"do": "describe"})
         self.description: Description = read_description(start.name, answer)
+        self._in_memory()
         self.length = self.description.steps
         self._most_digits = self._most_decimals = self._losses = 0
         folder = Path(tempfile.mkdtemp(prefix="throughtime-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._p, self._g = folder / "p.bin", folder / "g.bin"
+
+    def _in_memory(self) -> None:
+        """Refuses more parameters than there is memory for, before they are drawn."""
+        size = self.description.size
+        try:
+            np.empty(size, self.description.dtype)
+        except (MemoryError, ValueError, OverflowError):
+            actual = f"{size:.3g} numbers" if size < 10**300 else "far more"
+            expected = "parameters that there is memory for"
+            self.channel.refuse("description: shapes", expected, actual)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"start": self.start, "parameters": self.parameters}
@@ -323,7 +339,8 @@ def read_description(who: str, answer: Mapping[str, Any]) -> Description:
     demand(all_names and bool(names), "names", "a list of names")
     demand(len(set(names)) == len(names), "names", "names that differ")  # type: ignore[arg-type]
     all_shapes = isinstance(shapes, list) and all(map(_is_shape, shapes))
-    demand(all_shapes, "shapes", "a list of lists of sizes, each at least 1")
+    sizes = f"a list of lists of up to {MOST_AXES} sizes, each at least 1"
+    demand(all_shapes, "shapes", sizes)
     same = len(shapes) == len(names)  # type: ignore[arg-type]
     demand(same, "shapes", f"one for each of {len(names)} names")  # type: ignore[arg-type]
     demand(dtype in ("float32", "float64"), "dtype", "float32 or float64")
@@ -341,4 +358,4 @@ def _is_size(value: object) -> bool:
 
 
 def _is_shape(value: object) -> bool:
-    return isinstance(value, list) and all(map(_is_size, value))
+    return isinstance(value, list) and len(value) <= MOST_AXES and all(map(_is_size, value))

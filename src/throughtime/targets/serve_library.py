@@ -58,10 +58,24 @@ class Buffer:
                 protect(ctypes.c_void_p(place), ctypes.c_size_t(page), PROT_NONE)
 
     def clear(self) -> int:
-        """Marks every byte as untouched; returns the array's address."""
-        length = self._inner.stop - self._inner.start
-        self._memory[self._inner] = UNTOUCHED * length
+        """Marks every byte as untouched; returns the array's address.
+
+        Around the array the marks are random, so that whatever is written there is noticed.
+        """
+        self._memory[self._own] = UNTOUCHED * self.size
+        self._marks = [(where, place, os.urandom(n)) for where, place, n in self._margins()]
+        for _, place, mark in self._marks:
+            self._memory[place] = mark
         return self._address
+
+    def _margins(self) -> list[tuple[str, slice, int]]:
+        """In words and as places, with their lengths."""
+        end, last = self._start + self.size, self._inner.stop
+        before = slice(self._inner.start, self._start)
+        return [
+            ("before its start", before, before.stop - before.start),
+            ("past its end", slice(end, last), last - end),
+        ]
 
     def read(self, path: str) -> int:
         """Fills the array from a file; returns its address."""
@@ -88,10 +102,8 @@ class Buffer:
         return slice(self._start, self._start + self.size)
 
     def _bounds(self, function: str) -> None:
-        before = self._memory[self._inner.start : self._start]
-        after = self._memory[self._start + self.size : self._inner.stop]
-        for margin, where in ((before, "before its start"), (after, "past its end")):
-            if margin.strip(UNTOUCHED):
+        for where, place, mark in self._marks:
+            if self._memory[place] != mark:
                 raise ValueError(f"{function}: expected to write within the array, wrote {where}")
 
 

@@ -10,5 +10,6 @@ LONGEST_LINE = 2**26  # bytes; a program that writes more without a newline is n
 FEW_DECIMALS = 6
 ENOUGH_LOSSES = 8
 
+MOST_AXES = 32  # of a parameter: NumPy's own limit before its version 2
 MOST_DIGITS = 18  # of a whole number in an answer: with so many it is a 64-bit integer
 WITHOUT_BLOCKING = 4096  # bytes that an empty pipe takes at once: PIPE_BUF of Linux

@@ -93,6 +93,7 @@ class Checkpoint:
     plan: Plan
     source: Source
     history: list[Record] = field(default_factory=list)
+    recent: list[float] = field(default_factory=list)  # losses since the last validation
     launch: Launch = field(default_factory=Launch)
 
 
@@ -107,6 +108,7 @@ def save(path: str | PathLike[str], content: Checkpoint) -> None:
         **_prefixed("optimiser/", content.optimiser),
         **_prefixed("state/", content.state),
         "history": np.array(content.history, np.float64).reshape(-1, len(Record._fields)),
+        "recent": np.array(content.recent, np.float64),
     }
     for name, array in tensors.items():
         finite(name, array)
@@ -185,6 +187,7 @@ def _decode(tensors: dict[str, Array], metadata: Mapping[str, str]) -> Checkpoin
         _record(Plan, metadata, "plan"),
         _record(Source, metadata, "source"),
         _history(tensors),
+        _recent(tensors),
         _record(Launch, metadata, "launch") if "launch" in metadata else Launch(),
     )
 
@@ -207,6 +210,13 @@ def _history(tensors: Mapping[str, Array]) -> list[Record]:
         refuse("history", "an array", "none")
     rows = floats("history", tensors["history"], np.dtype(np.float64), ("N", len(Record._fields)))
     return [Record(int(row[0]), *map(float, row[1:])) for row in rows]
+
+
+def _recent(tensors: Mapping[str, Array]) -> list[float]:
+    """Losses since the last validation; earlier versions saved none."""
+    if "recent" not in tensors:
+        return []
+    return [*map(float, floats("recent", tensors["recent"], np.dtype(np.float64), ("N",)))]
 
 
 def _record(kind: type[T], metadata: Mapping[str, str], name: str) -> T:

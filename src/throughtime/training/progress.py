@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self, TextIO
@@ -35,6 +36,7 @@ class Progress:
     ) -> None:
         self.trainer, self.plan = trainer, Plan(updates, seconds)
         self.file = file or sys.stderr
+        self._unseen = False
         self.bits: float | None = None
         self.characters = 0
         self.began = self.told = perf_counter()
@@ -45,7 +47,8 @@ class Progress:
 
     def __exit__(self, *problem: object) -> None:
         if self.bar is not None:
-            self.bar.close()
+            with suppress(OSError):
+                self.bar.close()
 
     @property
     def speed(self) -> float:
@@ -57,6 +60,14 @@ class Progress:
         share = SMOOTHING if self.bits is not None else 0.0
         self.bits = share * (self.bits or 0.0) + (1 - share) * update.bits
         self.characters += update.characters
+        if self._unseen:
+            return
+        try:
+            self._show(update)
+        except OSError:  # the terminal has gone, which is no reason to lose the run
+            self._unseen = True
+
+    def _show(self, update: Update) -> None:
         if self.bar is not None:
             self.bar.set_postfix_str(self._words(update), refresh=False)
             self.bar.update(min(self._done(), self.bar.total) - self.bar.n)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -31,6 +32,10 @@ from throughtime.training.text import Streams, Text, Vocabulary, parallel
 VALIDATION_STREAMS = 64  # each begins with a zero state; more streams score a little worse
 SHORTEST_STREAM = 100  # characters of a stream in validation
 VALIDATION_STEPS = 256  # that are run at once
+
+
+def _warn(words: str) -> None:
+    warnings.warn(words, stacklevel=3)
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,7 @@ class Trainer:
         seconds: spent in `fit`.
         plan: the end that the learning rate's schedule looks at; `fit` sets it.
         history: one `Record` a validation.
+        recent: training losses since the last one, in bits a character.
         saved: at which update the last checkpoint was written; None before the first one.
         before: who wrote the checkpoint that this run continues from; None for a new run.
 
@@ -122,6 +128,7 @@ class Trainer:
         self.state = self._zero_state()
         self.plan = Plan()
         self.history: list[Record] = []
+        self.recent: list[float] = []
         self.saved: int | None = None
         self.before: Launch | None = None
         self._begin_together()
@@ -240,6 +247,7 @@ class Trainer:
         checkpoint_every: int = 500,
         watch: Callable[[Update], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
+        unsaved: Callable[[str], None] = _warn,
     ) -> None:
         """Trains until `updates` or `seconds` are reached, both counted from the very first update.
 
@@ -251,8 +259,11 @@ class Trainer:
             watch: called with every update.
             stop: called before every update; True ends the run early. If one of several
                 processes wishes to stop, all of them end after one more update.
+            unsaved: told of a checkpoint that could not be written, as where the disk is full;
+                the run goes on, and tries again at the next one. Without it, a warning is issued.
 
         Raises:
+            OSError: where the last checkpoint could not be written.
             DivergedError: as `step` does; the last checkpoint stays as it is, and none is written
                 of a model whose next loss would be NaN or infinite.
             LostWorkerError: where one of several processes has been lost.
@@ -264,7 +275,7 @@ class Trainer:
         self.plan = Plan(updates, seconds)
         processes = self.processes
         earlier, began = processes.seconds(self.seconds), perf_counter()
-        losses: list[float] = []
+        losses = self.recent
 
         def validate() -> None:
             mean = sum(losses) / len(losses) if losses else float("nan")
@@ -273,10 +284,17 @@ class Trainer:
             self.history.append(Record(self.updates, self.seconds, mean, held_out))
             losses.clear()
 
-        def save() -> None:
-            if out is not None:
-                self.still_good()  # a finite parameter may already be far too large
+        def save(last: bool = False) -> None:
+            if out is None:
+                return
+            self.still_good()  # a finite parameter may already be far too large
+            try:
                 self.save(out)
+            except OSError as problem:
+                words = self._unsaved(out, problem)
+                if last:
+                    raise OSError(words) from problem
+                unsaved(f"{words}; training goes on, and the next checkpoint is tried")
 
         stopped = False
         while self.plan.share(self.updates, self.seconds) < 1:
@@ -293,7 +311,17 @@ class Trainer:
                 save()
         if losses and not stopped:  # whoever stops a run early does not want to wait
             validate()
-        save()
+        save(last=True)
+
+    def _unsaved(self, out: str | PathLike[str], problem: OSError) -> str:
+        """Which checkpoint could not be written, why, what remains, and what would help."""
+        reason = problem.strerror or str(problem)
+        there = "none before it" if self.saved is None else f"that of update {self.saved} remains"
+        way_out = "make room on the disk, and see that the folder is there and can be written to"
+        return (
+            f"{out}: expected to write the checkpoint of update {self.updates}, got {reason}; "
+            f"{there}; {way_out}"
+        )
 
     def validate(self) -> float:
         """Bits a character on the held-out text.
@@ -364,6 +392,7 @@ class Trainer:
             plan=self.plan,
             source=Source(self.text.files, self.text.sha256, len(self.text)),
             history=self.history,
+            recent=self.recent,
             launch=self.processes.launch,
         )
         if self.processes.first:
@@ -411,6 +440,7 @@ class Trainer:
         self.updates, self.epoch = position.updates, position.epoch
         self.window, self.seconds = position.window, position.seconds
         self.plan, self.history = saved.plan, list(saved.history)
+        self.recent = list(saved.recent)
         self.before = saved.launch
         self.saved = self.updates
 

@@ -1,0 +1,122 @@
+"""Runs as a process of its own: starts a program, and sees to it that nothing of it is left.
+
+The checker starts it with the number of a socket and the program's command line. It ends the
+program and everything that the program has started once the checker shuts the socket, or is gone,
+by whatever death; or once the program itself has ended, with whose exit status or signal it then
+ends as well. It imports nothing but the standard library, so that it starts at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import NoReturn
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # of <linux/prctl.h>
+STARTED = b"started"  # what the checker is told; otherwise the number of the system's error
+LONGEST_END = 1.0  # seconds in which whatever was killed has to be gone
+PAUSE = 0.005  # seconds between two looks at it
+
+
+def main(number: int, command: list[str]) -> NoReturn:
+    """Starts `command`, and never returns."""
+    checker = socket.socket(fileno=number)
+    checker.set_inheritable(False)
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)  # so that the end of a child ends the waiting below
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # whoever loses its parent becomes a child of this process
+    try:
+        program = subprocess.Popen(command, process_group=0, preexec_fn=_end_with_parent)
+    except (OSError, subprocess.SubprocessError) as problem:
+        checker.sendall(str(getattr(problem, "errno", None) or 0).encode())
+        os._exit(1)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):  # the program's own: they end when it closes them
+        os.dup2(nowhere, stream)
+    checker.sendall(STARTED)
+    status: int | None = None
+    watched = [number, woken]
+    while status is None and number not in select.select(watched, [], [])[0]:
+        os.read(woken, 2**12)
+        status = program.poll()
+        _reap(program)
+    _end_all(program)
+    _end_as(program.returncode if status is None else status)
+
+
+def _end_with_parent() -> None:
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _prctl(*arguments: int) -> None:
+    """Linux alone has it."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(*arguments)
+
+
+def _reap(program: subprocess.Popen[bytes]) -> bool:
+    """Takes note of children that have ended; whether there are any others."""
+    try:
+        while True:
+            process, status = os.waitpid(-1, os.WNOHANG)
+            if not process:
+                return True
+            if process == program.pid:
+                program.returncode = os.waitstatus_to_exitcode(status)
+    except ChildProcessError:
+        return False
+
+
+def _end_all(program: subprocess.Popen[bytes]) -> None:
+    """Kills until there is nobody left: whoever has lost its parent has become a child."""
+    deadline = time.monotonic() + LONGEST_END
+    while time.monotonic() < deadline:
+        if program.returncode is None:
+            with contextlib.suppress(OSError):
+                os.killpg(program.pid, signal.SIGKILL)
+        for process in _descendants():
+            with contextlib.suppress(OSError):
+                os.kill(process, signal.SIGKILL)
+        if not _reap(program):
+            return
+        time.sleep(PAUSE)
+
+
+def _descendants() -> list[int]:
+    """All processes that descend from this one, as /proc has them; none where there is no /proc."""
+    children: dict[int, list[int]] = {}
+    with contextlib.suppress(OSError):
+        for name in filter(str.isdecimal, os.listdir("/proc")):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    parent = int(file.read().rpartition(b")")[2].split()[1])
+                children.setdefault(parent, []).append(int(name))
+    found = children.get(os.getpid(), [])
+    for process in found:  # which grows meanwhile
+        found.extend(children.get(process, []))
+    return found
+
+
+def _end_as(status: int | None) -> NoReturn:
+    """Ends with an exit status, or by the signal that ended the program."""
+    if status is not None and status < 0:
+        import resource  # POSIX alone has it
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # one of this process would help nobody
+        with contextlib.suppress(OSError, ValueError):
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    os._exit(1 if status is None else status)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])

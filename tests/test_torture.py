@@ -1,0 +1,55 @@
+"""A little of what `make torture` does at length; tests/torture says what each part is."""
+
+import os
+
+import pytest
+
+from torture import kills, libraries, memory, mutations, programs
+
+PARTS = {
+    "kills": (kills.kills, 12),
+    "mutations": (mutations.mutations, 160),
+    "programs": (programs.programs, 20),
+    "libraries": (libraries.libraries, 12),
+    "memory": (memory.memory, 18),
+    "start": (memory.from_the_start, 3),
+}
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
+@pytest.mark.filterwarnings("default")  # as for a user, to whom a file without checksums is a word
+@pytest.mark.parametrize("part", PARTS)
+def test_nothing_fails_silently_or_otherwise(part):
+    torture, count = PARTS[part]
+    tally = torture(count, seed=11)
+    assert tally.tried >= count
+    assert tally.failures == 0, tally.examples
+
+
+def test_mutations_of_each_way_are_made():
+    import random
+
+    draw, content = random.Random(0), bytes(range(48, 58)) * 20
+    found = {mutations.mutated(content, draw) for _ in range(300)}
+    assert len(found) > 250
+    assert {len(one) < len(content) for one in found} == {True, False}
+
+
+@pytest.mark.parametrize("work", [os.abort, lambda: 1 / 0, lambda: os._exit(7)])
+def test_a_fork_that_fails_is_seen(work, capfd):
+    from torture.tally import apart
+
+    found, status = apart(work)
+    assert found is None
+    assert status in (-6, 99, 7)
+
+
+def test_a_silent_error_and_a_wrong_exception_are_counted():
+    from torture.tally import judged
+
+    def refused():
+        raise ValueError
+
+    attempts = {"right": lambda: "", "wrong": lambda: "x", "refused": refused, "bug": lambda: 1 / 0}
+    tally = judged(attempts.items())
+    assert (tally.tried, tally.silent, tally.error, tally.failures) == (4, 1, 1, 2)

@@ -1,0 +1,54 @@
+"""`make torture`: everything, and the table that stands in docs/reliability.md."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from torture.kills import kills
+from torture.libraries import cases, libraries
+from torture.memory import from_the_start, memory
+from torture.mutations import mutations
+from torture.programs import programs
+from torture.tally import KINDS, Tally
+
+# What, how often by default, and how it is said in the table.
+PARTS: dict[str, tuple[Callable[[int, int], Tally], int, str]] = {
+    "kills": (kills, 200, "kills of a training run"),
+    "mutations": (mutations, 10_000, "damaged files"),
+    "programs": (programs, 400, "programs with a wrong answer"),
+    "libraries": (libraries, len(cases()), "hostile libraries"),
+    "memory": (memory, 120, "commands with little memory"),
+    "start": (from_the_start, 24, "starts with little memory"),
+}
+
+
+def main() -> int:
+    """Prints the table; 1 where anything has failed."""
+    parser = argparse.ArgumentParser(prog="make torture", description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)} (default all)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--share", type=float, default=1.0, help="of the usual counts")
+    options = parser.parse_args()
+    print("| what is tried | " + " | ".join(["times", *KINDS]) + " |")
+    print("|---|" + "---:|" * (1 + len(KINDS)))
+    failures = 0
+    for name in options.parts or PARTS:
+        part, count, words = PARTS[name]
+        began = time.monotonic()
+        tally = part(max(1, round(options.share * count)), options.seed)
+        numbers = [f"{tally.tried:,}", *(str(getattr(tally, kind)) for kind in KINDS)]
+        print(f"| {words} | " + " | ".join(numbers) + " |", flush=True)
+        print(
+            f"{name}: {time.monotonic() - began:.0f} s", *tally.examples, sep="\n", file=sys.stderr
+        )
+        failures += tally.failures
+    return int(failures > 0)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    sys.exit(main())

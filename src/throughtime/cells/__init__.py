@@ -10,6 +10,7 @@ from throughtime.cells.compiled import (
     dense_forward,
     embedding_backward,
     engine_cell,
+    has_twin,
 )
 from throughtime.cells.derivation import CellDerivation, derive
 from throughtime.cells.derived import CellDefinition, DerivedCell, cell
@@ -66,6 +67,7 @@ __all__ = [
     "derive",
     "embedding_backward",
     "engine_cell",
+    "has_twin",
     "input_gradient",
     "is_indices",
     "product",

@@ -15,7 +15,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from throughtime.arrays import Shape
-from throughtime.equations.graph import Graph, Node
+from throughtime.equations.graph import Graph, Node, reachable
 from throughtime.equations.tracing import KNOWN, EquationError, Traced, place_of
 
 
@@ -83,7 +83,8 @@ class _Watcher:
 
 @contextmanager
 def _watching(function: Callable[..., Any]) -> Iterator[_Watcher]:
-    watcher, before = _Watcher(inspect.unwrap(function).__code__), sys.gettrace()
+    code = getattr(inspect.unwrap(function), "__func__", function).__code__
+    watcher, before = _Watcher(code), sys.gettrace()
     sys.settrace(watcher)
     try:
         yield watcher
@@ -148,6 +149,43 @@ def trace(
         tuple(watcher.named),
         _source(function),
     )
+
+
+def trace_step(
+    name: str,
+    step: Callable[..., tuple[Mapping[str, Any], Mapping[str, Any]]],
+    inputs: tuple[str, Shape],
+    states: Mapping[str, Shape],
+    parameters: Mapping[str, Shape],
+) -> tuple[Trace, dict[str, Node]]:
+    """Records a step that is written for rows, and takes and returns values by name.
+
+    Args:
+        name: of the cell.
+        step: of the parameters, the input and the state before it; returns the state after it,
+            and what it keeps for the backward pass.
+        inputs: the input's name and shape.
+        states, parameters: their shapes; parameters that the step does not use are left out.
+
+    Returns:
+        the step, and the nodes of what it keeps.
+    """
+    graph = Graph()
+    x = graph.leaf("input", *inputs)
+    before = {n: graph.leaf("state", n, shape) for n, shape in states.items()}
+    given = {n: graph.leaf("parameter", n, shape) for n, shape in parameters.items()}
+    with _watching(step) as watcher:
+        after, kept = step(
+            {n: Traced(node) for n, node in given.items()},
+            Traced(x),
+            {n: Traced(node) for n, node in before.items()},
+        )
+    ends = {n: after[n].node for n in before}
+    used = {node.number for node in reachable(ends.values())}
+    own = {n: node for n, node in given.items() if node.number in used}
+    named = tuple(watcher.named)
+    found = Trace(name, graph, x, before, own, ends, named, _source(step))
+    return found, {n: value.node for n, value in kept.items()}
 
 
 def _constants(graph: Graph) -> list[str]:

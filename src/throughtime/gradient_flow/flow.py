@@ -252,7 +252,7 @@ def _gate_letters(cells: Mapping[int, Cell]) -> dict[str, str]:
     for number, cell in cells.items():
         for name in ("W", "U", "b"):
             found[f"{number}.{name}"] = cell.gates
-        found[f"{number}.p"] = "ifo"
+        found[f"{number}.p"] = "".join(g for g in cell.gates if g not in cell.gates_of("candidate"))
     return found
 
 

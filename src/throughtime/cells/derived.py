@@ -164,7 +164,7 @@ class CellDefinition:
         backward, own = self._programs(given)
         names = {n.number: backward.names.get(n.number, f"{n!r}") for n in own.kept}
         kept = {names[node.number]: node for node in own.kept}
-        return StepEquations(backward, kept, LinearStep(backward, own.frontier))
+        return StepEquations(backward, kept, LinearStep(backward, own.frontier), own.frontier)
 
     def shape(self, text: str, given: Mapping[str, int]) -> Shape:
         """A shape in numbers."""
@@ -207,6 +207,10 @@ class DerivedCell(Cell):
         words = [str(given.pop("I")), str(given.pop("H")), *(f"{k}={n}" for k, n in given.items())]
         words += ["bidirectional=True"] * self.bidirectional
         return f"{self.definition.__name__}({', '.join(words)})"
+
+    @property
+    def title(self) -> str:
+        return self.definition.__name__
 
     def __getstate__(self) -> dict[str, Any]:
         """Its fields alone: what is compiled from them is not pickled."""

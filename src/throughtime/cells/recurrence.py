@@ -20,7 +20,15 @@ from throughtime.cells import compiled
 from throughtime.cells.description import CellDescription
 from throughtime.cells.tape import Kept, LocalGradients, State, Tape, active_steps
 from throughtime.engine_settings import use_compiled
-from throughtime.equations import BackwardPass, LinearStep, Node, Phase, derive_backward, trace_step
+from throughtime.equations import (
+    BackwardPass,
+    LinearStep,
+    Node,
+    Phase,
+    derive_backward,
+    phase_from,
+    trace_step,
+)
 from throughtime.functions import input_gradient, is_indices, product
 
 
@@ -196,18 +204,22 @@ class StepEquations:
         backward: the derived backward pass; its input is z_x, or x for a cell whose equations are
             all that is known of it.
         kept: the nodes of what a step keeps, by name.
-        linear: the derivative of the step; its frontier is what `step_backward` gives as δz.
+        linear: the derivative of the step.
+        frontier: what `step_backward` gives as δz.
     """
 
     backward: BackwardPass
     kept: Mapping[str, Node]
     linear: LinearStep
+    frontier: tuple[Node, ...]
 
     @cached_property
     def coefficients(self) -> Phase:
         """What `linear` multiplies by, from what a tape knows of every step."""
         trace = self.backward.trace
-        return self.linear.forward_from([*self.kept.values(), *trace.parameters.values()])
+        return phase_from(
+            [*self.kept.values(), *trace.parameters.values()], self.linear.coefficients
+        )
 
 
 @lru_cache(maxsize=64)
@@ -218,7 +230,9 @@ def _equations(cell: Cell) -> StepEquations:
     trace, kept = trace_step(name, cell.step, ("z_x", shapes["b"]), states, shapes)
     backward = derive_backward(trace)
     assert backward.inputs is not None
-    return StepEquations(backward, kept, LinearStep(backward, [backward.inputs]))
+    return StepEquations(
+        backward, kept, LinearStep(backward, [backward.inputs]), (backward.inputs,)
+    )
 
 
 def dtype_of(p: Mapping[str, Array], inputs: Array) -> np.dtype[Any]:

@@ -20,7 +20,7 @@ from throughtime.equations.functions import (
 from throughtime.equations.graph import OPERATIONS, Graph, Node, reachable
 from throughtime.equations.linear_step import Block, Carry, Edges, LinearStep
 from throughtime.equations.live_example import LineCheck, LiveExample
-from throughtime.equations.phases import Phase, StepProgram, dense, program
+from throughtime.equations.phases import Phase, StepProgram, dense, phase_from, program
 from throughtime.equations.printing import (
     TEXT,
     Writer,
@@ -61,6 +61,7 @@ __all__ = [
     "gelu",
     "logsumexp",
     "operations",
+    "phase_from",
     "program",
     "reachable",
     "relu",

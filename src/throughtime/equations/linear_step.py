@@ -244,18 +244,6 @@ class LinearStep:
 
     # --- the two maps, compiled ---
 
-    def forward_from(self, known: Iterable[Node]) -> Phase:
-        """From the forward values that are known to the coefficients."""
-        given = {node.number for node in known}
-        nodes, waiting, seen = [], list(self.coefficients), set[int]()
-        while waiting:
-            node = waiting.pop()
-            if node.number not in seen and node.number not in given and not node.leaf:
-                nodes.append(node)
-                waiting += node.operands
-            seen.add(node.number)
-        return phase(sorted(nodes, key=lambda node: node.number), self.coefficients)
-
     def vjp(self, edges: Edges, inner: bool) -> Phase:
         """From what arrives to δ of the states before and after, and, if wanted, the frontier."""
         known = self._vjps.get((edges, inner))

@@ -158,6 +158,18 @@ def phase(nodes: Sequence[Node], gives: Sequence[Node], moved: Collection[int] =
     return Phase(code, takes, tuple(gives), space["run"])
 
 
+def phase_from(known: Iterable[Node], gives: Sequence[Node]) -> Phase:
+    """From values that are known, and leaves, to others."""
+    given = {node.number for node in known}
+    found, waiting = dict[int, Node](), list(gives)
+    while waiting:
+        node = waiting.pop()
+        if node.number not in found and node.number not in given and not node.leaf:
+            found[node.number] = node
+            waiting += node.operands
+    return phase([found[number] for number in sorted(found)], gives)
+
+
 class _Emitter:
     """The source of a phase's function: an assignment for each node."""
 

@@ -47,6 +47,7 @@ class Trace:
         after: the nodes of the states after the step, by name.
         named: the local variables, in the order of their assignment.
         source: of the function, by line number.
+        file: the name of the source's file.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Trace:
     after: Mapping[str, Node]
     named: tuple[Named, ...]
     source: Mapping[int, str]
+    file: str = ""
 
 
 class _Watcher:
@@ -148,6 +150,7 @@ def trace(
         dict(zip(states, after, strict=True)),
         tuple(watcher.named),
         _source(function),
+        inspect.unwrap(function).__code__.co_filename.replace("\\", "/").rpartition("/")[2],
     )
 
 

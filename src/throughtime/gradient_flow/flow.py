@@ -310,7 +310,7 @@ def layer_flow(problem: Problem, found: FlowSums, number: int, wanted: int) -> L
         paths = dict(zip(PATHS, found.paths[number].shares, strict=True))
     carry = found.carry.get(number)
     return LayerFlow(
-        kind=type(cell).__name__,
+        kind=cell.title,
         units=cell.units,
         norms={part: _mean(norms.total, norms.count) for part, norms in parts.items()},
         spread={part: _spread(norms) for part, norms in parts.items()},

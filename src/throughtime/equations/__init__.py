@@ -20,6 +20,7 @@ from throughtime.equations.functions import (
 from throughtime.equations.graph import OPERATIONS, Graph, Node, reachable
 from throughtime.equations.linear_step import Block, Carry, Edges, LinearStep
 from throughtime.equations.live_example import LineCheck, LiveExample
+from throughtime.equations.operations import ELEMENTWISE
 from throughtime.equations.phases import Phase, StepProgram, dense, phase_from, program
 from throughtime.equations.printing import (
     TEXT,
@@ -33,6 +34,7 @@ from throughtime.equations.recording import Trace, trace, trace_step
 from throughtime.equations.tracing import EquationError
 
 __all__ = [
+    "ELEMENTWISE",
     "OPERATIONS",
     "TEXT",
     "BackwardPass",

@@ -107,7 +107,7 @@ class Gathered:
         """A value as the sum of its terms; what no gradient reaches stays as it is."""
         if node.number not in self.linear:
             return node
-        total = _added([term.node() for term in self._merged(node)])
+        total = _added(_with_joined_rows([term.node() for term in self._merged(node)]))
         self.linear.add(total.number)
         self._terms.setdefault(total.number, self._terms[node.number])
         return total
@@ -152,6 +152,35 @@ class Gathered:
         terms = self._terms[operand.number]
         same = operand.shape == node.shape
         return terms if same else (Term(self.whole(operand)),)
+
+
+def _with_joined_rows(nodes: list[Node]) -> list[Node]:
+    """Products with consecutive rows of one parameter as one product, where the first stood."""
+    rows: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
+    for at, node in enumerate(nodes):
+        place = _rows_of(node.operands[0]) if node.operation == "matmul" else None
+        if place is not None and len(node.operands[1].shape) == 1:
+            rows[place[0]].append((place[1], node.operands[1].shape[0], at))
+    found: list[Node | None] = list(nodes)
+    for own in rows.values():
+        own.sort()
+        starts, ends = [row for row, _, _ in own], [row + size for row, size, _ in own]
+        if len(own) < 2 or starts[1:] != ends[:-1]:
+            continue
+        graph, (first, *_) = nodes[0].graph, (nodes[at].operands[0] for _, _, at in own)
+        matrix = first.operands[0]
+        if matrix.operation == "part":
+            matrix = matrix.operands[0]
+        if (starts[0], ends[-1]) != (0, matrix.shape[0]):
+            matrix = graph.apply("part", matrix, start=starts[0], stop=ends[-1])
+        pieces: list[Node] = []
+        for _, _, at in own:
+            vector = nodes[at].operands[1]
+            pieces += vector.operands if vector.operation == "concatenate" else [vector]
+            found[at] = None
+        whole = graph.apply("concatenate", *pieces)
+        found[min(at for _, _, at in own)] = graph.apply("transpose", matrix) @ whole
+    return [node for node in found if node is not None]
 
 
 def _added(nodes: Sequence[Node]) -> Node:
@@ -380,7 +409,8 @@ class LinearStep:
                 terms.remove(one)
             else:  # written in another way, so that it has to be taken away
                 terms.append(one.negative())
-            rest = _added([term.node() for term in terms]) if terms else self._zero(state)
+            sums = _with_joined_rows([term.node() for term in terms])
+            rest = _added(sums) if sums else self._zero(state)
             return Carry(name, one.coefficient()), {**whole, name: rest}
         return None, dict(whole)
 

@@ -301,17 +301,22 @@ def join(parts: Sequence[Array], rank: int) -> Array:
 
 def products(parts: Sequence[tuple[Array, ...]]) -> Array:
     """As `join` of vectors each of which is a single array or the product of two."""
-    shapes = [np.broadcast_shapes(*map(np.shape, part)) for part in parts]
-    lead = np.broadcast_shapes(*(shape[:-1] for shape in shapes))
-    whole = np.empty((*lead, sum(shape[-1] for shape in shapes)), np.result_type(*parts[0]))
+    sizes = [max(factor.shape[-1] for factor in part) for part in parts]
+    leads = {factor.shape[:-1] for part in parts for factor in part}
+    lead = max(leads, key=len)
+    if any(len(own) == len(lead) and own != lead for own in leads):
+        lead = np.broadcast_shapes(*leads)
+    dtypes = {factor.dtype for part in parts for factor in part}
+    dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*parts[0])
+    whole = np.empty((*lead, sum(sizes)), dtype)
     start = 0
-    for part, shape in zip(parts, shapes, strict=True):
-        place = whole[..., start : start + shape[-1]]
+    for part, size in zip(parts, sizes, strict=True):
+        place = whole[..., start : start + size]
         if len(part) == 2:
             np.multiply(*part, out=place)
         else:
             place[...] = part[0]
-        start += shape[-1]
+        start += size
     return whole
 
 

@@ -186,6 +186,8 @@ def test_a_state_that_grows_is_named_with_the_values_it_came_from():
     net.parameters["0.u"][1] = 1e20
     net.parameters["0.b"][...] = 1
     found = first_in_network(net, x, y)
+    assert found.quantity == "u ⊙ h_{t−1}"  # the state is infinite since this is
+    assert set(found.sources) == {"u", "h_{t−1}"}
     assert found.step == 2
     assert found.unit == 1
     assert 3e38 < found.value < 1e42  # float64 holds it

@@ -93,10 +93,12 @@ def test_class_indices_and_wrong_inputs():
         ttt.Recurrent(CELLS["mgu"])
 
 
-@pytest.mark.parametrize("name", [*CELLS, "lstm", "gru"])
+@pytest.mark.parametrize("name", [*CELLS, "lstm", "gru", "both directions"])
 def test_the_cell_in_torch_s_own_operations_is_the_cell(name):
     """Outputs and gradients of the equations that torch differentiates, against those of NumPy."""
-    cell = {"lstm": BUILT_IN["LSTM"][1], "gru": BUILT_IN["GRU"][1]}.get(name) or made(CELLS[name])
+    written = {"lstm": BUILT_IN["LSTM"][1], "gru": BUILT_IN["GRU"][1]}
+    written["both directions"] = CELLS["slstm"](2, 3, bidirectional=True)
+    cell = written.get(name) or made(CELLS[name])
     layer = ttt.Recurrent(cell, dtype=torch.float64)
     torch.manual_seed(0)
     with torch.no_grad():
@@ -104,7 +106,8 @@ def test_the_cell_in_torch_s_own_operations_is_the_cell(name):
             parameter.copy_(0.6 * torch.randn_like(parameter))
     x = torch.randn(5, 3, cell.inputs, dtype=torch.float64, requires_grad=True)
     lengths = torch.tensor([5, 3, 1])
-    weights = torch.randn(5, 3, cell.output_size, dtype=torch.float64)
+    width = cell.output_size * (1 + cell.bidirectional)
+    weights = torch.randn(5, 3, width, dtype=torch.float64)
     given = [x, *layer.parameters()]
     found = []
     for differentiable in (False, True):

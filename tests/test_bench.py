@@ -10,6 +10,7 @@ import throughtime as tt
 from benchmarks import (
     cases,
     cli,
+    derive,
     engine,
     growth,
     jax_layer,
@@ -297,6 +298,17 @@ def test_no_such_case(monkeypatch, capsys):
     status, printed = run(monkeypatch, capsys, "engine", "--case", "LSTMM")
     assert status == 3
     assert printed.err.endswith("expected a part of a case's name, got 'LSTMM'\n")
+
+
+def test_derived_cells_are_counted_and_compared(torch, capsys, tmp_path):
+    assert cli.main(["derive", "--case", "lstm", "--json", str(tmp_path / "rows.json")]) == 0
+    rows = {row["cell"]: row for row in json.loads((tmp_path / "rows.json").read_text())}
+    assert rows["coupled_lstm"]["lines"] == len(
+        tt.derive(derive.definitions()["coupled_lstm"]).lines
+    )
+    assert all(0 < row["error"] < 1e-12 for row in rows.values())
+    assert all(row["derive_ms"] > 0 and row["linear_ms"] > 0 for row in rows.values())
+    assert "coupled_lstm" in capsys.readouterr().out
 
 
 def test_the_tables_fit_the_page():

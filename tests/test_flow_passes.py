@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+import derived_cells
 import throughtime as tt
 from helpers import CELLS, H, I, relative_error
 from throughtime.gradient_flow import analyse, chunking, lag_by_lag
-from throughtime.gradient_flow.jacobians import LinearByStep, jacobian, linear
+from throughtime.gradient_flow.jacobians import Linear, jacobian
 
 T, B = 9, 3
 STACK = [
@@ -281,23 +282,77 @@ def test_one_step_and_no_gradient():
     assert str(tt.flow(net, x, outputs))  # the loss is at its smallest: no gradient at all
 
 
-@pytest.mark.parametrize("lengths", [None, [9, 5, 1]], ids=["all steps", "ragged"])
-@pytest.mark.parametrize("name", CELLS)
-def test_a_cell_without_a_linear_form_of_its_own_has_the_same_derivatives(name, lengths):
-    cell, rng = CELLS[name], np.random.default_rng(0)
-    p = {key: rng.uniform(-1, 1, shape) for key, shape in cell.shapes().items()}
-    counts = None if lengths is None else np.array(lengths)
-    _, _, tape = cell.forward(p, rng.standard_normal((T, B, I)), None, counts)
-    own, by_step = linear(cell, p, tape), LinearByStep(cell, p, tape)
+WRITTEN_ONCE = {name: derived_cells.made(own) for name, own in derived_cells.CELLS.items()}
 
-    def state():
-        return {part: rng.standard_normal((3, B, n)) for part, n in cell.state_sizes.items()}
+
+def tape_of(cell, lengths=None, seed=0):
+    rng = np.random.default_rng(seed)
+    p = {key: 0.6 * rng.standard_normal(shape) for key, shape in cell.shapes().items()}
+    x = rng.standard_normal((T, B, cell.inputs))
+    return p, cell.forward(p, x, None, None if lengths is None else np.array(lengths))[2]
+
+
+@pytest.mark.parametrize("lengths", [None, [9, 5, 1]], ids=["all steps", "ragged"])
+@pytest.mark.parametrize("name", [*CELLS, "slstm", "mlstm", "gru_d", "lif", "liquid", "cfc"])
+def test_the_derivative_of_a_step_is_that_of_its_backward_pass(name, lengths):
+    """Of rows at any steps, against `step_backward`; the map of changes is its transpose."""
+    cell = {**CELLS, **WRITTEN_ONCE}[name]
+    p, tape = tape_of(cell, lengths)
+    one, rng = Linear(cell, p, tape), np.random.default_rng(1)
+    living = np.ones((T, B), bool) if tape.active is None else tape.active[..., 0]
+
+    def rows(count=3):
+        return {part: rng.standard_normal((count, B, n)) for part, n in cell.state_sizes.items()}
 
     for at in (2, slice(4, 7), np.array([0, 8, 8])):
-        later = state()
-        for ours, theirs in zip(by_step.vjp(at, later), own.vjp(at, later), strict=True):
-            for part, array in theirs.items():
-                assert relative_error(ours[part], array) < 1e-12, part
-    change = state()
-    for part, array in own.jvp(4, change).items():
-        assert relative_error(by_step.jvp(4, change)[part], array) < 1e-12, part
+        later = rows()
+        deltas, before = one.vjp(at, later)
+        for row, t in enumerate(np.broadcast_to(np.arange(T)[at], 3)):
+            kept = {key: array[t] for key, array in tape.kept.items()}
+            states = {key: array[t] for key, array in tape.states.items()}
+            own = {key: array[row] for key, array in later.items()}
+            dz, dbefore, dafter = cell.step_backward(p, kept, states, own)
+            here = living[t][:, None]
+            for part in cell.state_sizes:
+                assert relative_error(before[part][row], np.where(here, dbefore[part], 0)) < 1e-13
+                assert relative_error(deltas[part][row], np.where(here, dafter[part], own[part]))\
+                    < 1e-13  # fmt: skip
+            assert relative_error(deltas["z"][row], np.where(here, dz, 0)) < 1e-13
+        for edges in ("carry", "rest"):
+            some = one.vjp(at, later, edges)[1]
+            other = one.vjp(at, later, "rest" if edges == "carry" else "carry")[1]
+            for part in cell.state_sizes:
+                assert relative_error(some[part] + other[part], before[part]) < 1e-13
+    change, later = rows(), rows()
+    moved, before = one.jvp(4, change), one.vjp(4, later)[1]
+    for b in range(B):
+        left = sum((moved[part][:, b] * later[part][:, b]).sum() for part in change)
+        right = sum((before[part][:, b] * change[part][:, b]).sum() for part in change)
+        assert left == pytest.approx(right, rel=1e-12, abs=1e-13)
+
+
+@pytest.mark.parametrize("each", ["batched", "lag by lag"])
+@pytest.mark.parametrize("name", ["liquid", "lif", "sru", "coupled_lstm", "mlstm"])
+def test_the_flow_of_a_cell_that_is_written_once_adds_up_to_its_gradient(name, each, monkeypatch):
+    if each == "lag by lag":
+        monkeypatch.setattr(analyse, "can_batch", lambda run, ends: False)
+    cell = WRITTEN_ONCE[name]
+    net, x, y = example([cell, tt.Dense(cell.output_size, 2)])
+    net.parameters.flat[...] *= 0.6
+    found = tt.flow(net, x, y, keep=True)
+    truth = net.loss_and_gradient(x, y)[1].norm()
+    assert found.gradient_norm == pytest.approx(truth, rel=1e-12)
+    assert set(found.top.norms) == set(cell.state_sizes)
+
+
+def test_the_carry_of_a_coupled_gate_is_what_it_leaves():
+    """c_t = (1 − i) ⊙ c_{t−1} + i ⊙ a: a gradient on the direct path is multiplied by 1 − i."""
+    cell = WRITTEN_ONCE["coupled_lstm"]
+    p, tape = tape_of(cell)
+    one, x = Linear(cell, p, tape), tape.inputs
+    z_i = x @ p["W"][:3].T + tape.states["h"][:-1] @ p["U"][:3].T + p["b"][:3]
+    assert one.carried == "c"
+    assert relative_error(one.carry, 1 - 1 / (1 + np.exp(-z_i))) < 1e-14
+    net, x, y = example([cell, tt.Dense(cell.output_size, 2)])
+    paths = tt.flow(net, x, y).top.paths
+    assert np.abs(sum(paths.values()) - 1).max() < 1e-10

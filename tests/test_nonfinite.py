@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import derived_cells
 import throughtime as tt
 from throughtime.gradient_flow.nonfinite import first_in_network, pre_activations
 from throughtime.training import DivergedError, Settings, Text, Trainer, load_checkpoint
@@ -145,6 +146,81 @@ def test_beyond_a_sequences_length_nothing_counts():
     net.parameters["0.E"][4, 1], net.parameters["1.W"][H + 2, 1] = 1e20, 3e19
     assert first_in_network(net, x, y, lengths=np.array([T, T, 7])) is None
     assert first_in_network(net, x, y, lengths=np.array([T, T, 8])).step == 7
+
+
+# --- cells of which the equations alone are known ---
+
+
+def written_once(name, dtype="float32"):
+    cell = derived_cells.made(derived_cells.CELLS[name])
+    net = tt.Network([cell, tt.Dense(cell.output_size, 2)], tt.MeanSquaredError(), dtype=dtype)
+    rng = np.random.default_rng(0)
+    net.parameters.flat[...] = 0.3 * rng.standard_normal(net.parameters.flat.size)
+    x, y = (rng.standard_normal((T, B, n)).astype(dtype) for n in (cell.inputs, 2))
+    return net, x, y
+
+
+@pytest.mark.parametrize("name", derived_cells.CELLS)
+def test_nothing_is_found_in_a_cell_written_once_where_all_is_finite(name):
+    assert first_in_network(*written_once(name)) is None
+
+
+def test_a_value_is_found_by_its_name_and_its_line():
+    """Overflow in an exponential gate: the value, what it came from, and the user's line."""
+    net, x, y = written_once("slstm", "float64")
+    x[5, 1] = 1e5
+    net.parameters["0.W"][...] = 0
+    net.parameters["0.b"][...] = 0
+    net.parameters["0.W"][6:9] = 1e305  # z_a
+    found = first_in_network(net, x, y)
+    assert (found.where, found.quantity) == ("layer 0 (slstm)", "W x_t")
+    assert (found.step, found.sequence, found.unit) == (5, 1, 6)
+    assert found.value == np.inf
+    assert "cells.py, line " in found.line
+    assert "z_i, z_f, z_a, z_o = np.split(W @ x + U @ h + b, 4)" in found.line
+    assert str(found).endswith(f"({found.line})")
+
+
+def test_a_state_that_grows_is_named_with_the_values_it_came_from():
+    net, x, y = written_once("indrnn")
+    net.parameters["0.u"][1] = 1e20
+    net.parameters["0.b"][...] = 1
+    found = first_in_network(net, x, y)
+    assert found.quantity == "u ⊙ h_{t−1}"  # the state is infinite since this is
+    assert set(found.sources) == {"u", "h_{t−1}"}
+    assert found.step == 2
+    assert found.unit == 1
+    assert 3e38 < found.value < 1e42  # float64 holds it
+    assert "beyond float32" in str(found)
+    assert "tt.relu(W @ x + u * h + b)" in found.line
+
+
+def test_the_way_back_through_a_cell_written_once():
+    """As `test_the_way_back`: the same network, from its equations."""
+    net = tt.Network([derived_cells.rnn(1, 2)], tt.MeanSquaredError(time="sum"), seed=0)
+    net.parameters["0.W"], net.parameters["0.U"] = [[0.0], [0.0]], 1e20 * np.eye(2)
+    net.parameters["0.b"] = [0.0, 0.0]
+    y = np.zeros((T, B, 2), np.float32)
+    y[T - 1, 2, 1] = 1.0
+    found = first_in_network(net, np.ones((T, B, 1), np.float32), y)
+    assert found.backward
+    assert (found.where, found.quantity) == ("layer 0 (rnn)", "δh")
+    assert (found.step, found.sequence, found.unit) == (T - 3, 2, 1)
+
+
+def test_an_inner_derivative_is_named_as_in_the_derivation():
+    """√c at c = 0: δz is infinite where everything on the way to the loss is finite."""
+
+    @tt.cell(W="H I", U="H H", b="H")
+    def root(x, h, W, U, b):
+        z = W @ x + U @ h + b
+        return np.sqrt(z)
+
+    net = tt.Network([root(1, 2)], tt.MeanSquaredError(), dtype="float64", seed=0)
+    net.parameters.flat[...] = 0
+    found = first_in_network(net, np.zeros((1, 1, 1)), np.ones((1, 1, 2)))
+    assert found.backward
+    assert (found.quantity, found.step, found.unit) == ("δz", 0, 0)
 
 
 # --- while training ---

@@ -3,14 +3,17 @@
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from importlib import resources
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
+import derived_cells
 import throughtime as tt
 from report_examples import (
     fault_at_two_steps,
@@ -19,6 +22,7 @@ from report_examples import (
     network_report,
     plain_report,
 )
+from throughtime.cli import main
 from throughtime.report.check_figures import TENSORS_IN_LEGEND
 from throughtime.report.pages import Section, Table, write_page
 
@@ -350,3 +354,22 @@ def test_sections_are_listed_where_there_are_many(tmp_path):
     assert targets == [section["id"] for section in page.of("section")]
     write_page(tmp_path / "p.html", "t", sections[:2])
     assert not Reader((tmp_path / "p.html").read_text(encoding="utf-8")).of("nav")
+
+
+# --- the page of a derivation ---
+
+
+@pytest.mark.parametrize("name", ["coupled_lstm", "lif"])
+def test_a_derivation_as_a_page_has_every_line_with_its_number(name, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    cells = Path(__file__).parents[1] / "examples" / "cells.py"
+    assert main(["derive", f"{cells}:{name}", "--html", str(page)]) == 0
+    derivation, text = tt.derive(derived_cells.CELLS[name]), unescape(page.read_text("utf-8"))
+    assert capsys.readouterr().out.rstrip() == str(derivation).rstrip()
+    for line in derivation.lines:
+        assert f"<td>{line.right}</td>" in text, line.right
+    assert all(line in text for line in derivation.numpy.splitlines())
+    known = [check for check in derivation.checks if not np.isnan(check.numerical)]
+    assert text.count(">agree</td>") == len(known)
+    assert text.count(">unresolved</td>") == len(derivation.checks) - len(known)
+    assert all(f"{check.numerical:.9f}" in text for check in known)

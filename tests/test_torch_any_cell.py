@@ -91,3 +91,63 @@ def test_class_indices_and_wrong_inputs():
         layer(torch.zeros(4, 2, 3), {"h": torch.zeros(2, 4)})
     with pytest.raises(TypeError, match="call it with its sizes"):
         ttt.Recurrent(CELLS["mgu"])
+
+
+@pytest.mark.parametrize("name", [*CELLS, "lstm", "gru", "both directions"])
+def test_the_cell_in_torch_s_own_operations_is_the_cell(name):
+    """Outputs and gradients of the equations that torch differentiates, against those of NumPy."""
+    written = {"lstm": BUILT_IN["LSTM"][1], "gru": BUILT_IN["GRU"][1]}
+    written["both directions"] = CELLS["slstm"](2, 3, bidirectional=True)
+    cell = written.get(name) or made(CELLS[name])
+    layer = ttt.Recurrent(cell, dtype=torch.float64)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(0.6 * torch.randn_like(parameter))
+    x = torch.randn(5, 3, cell.inputs, dtype=torch.float64, requires_grad=True)
+    lengths = torch.tensor([5, 3, 1])
+    width = cell.output_size * (1 + cell.bidirectional)
+    weights = torch.randn(5, 3, width, dtype=torch.float64)
+    given = [x, *layer.parameters()]
+    found = []
+    for differentiable in (False, True):
+        y, final = layer(x, None, lengths)
+        loss = (y * weights).sum() + sum((part**2).sum() for part in final.values())
+        found.append(torch.autograd.grad(loss, given, create_graph=differentiable))
+    for ours, again in zip(*found, strict=True):
+        assert torch.allclose(ours, again, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["slstm", "layer_norm_lstm", "lru"])
+@pytest.mark.parametrize("both", [False, True])
+def test_the_gradient_of_a_cell_written_once_can_be_differentiated(name, both):
+    cell = CELLS[name](2, 3, bidirectional=both)
+    layer = ttt.Recurrent(cell, dtype=torch.float64)
+    torch.manual_seed(0)
+    parts = layer.layer.state_sizes()
+    x = torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True)
+    state = {
+        n: torch.randn(2, k, dtype=torch.float64, requires_grad=True) for n, k in parts.items()
+    }
+    lengths = torch.tensor([3, 2])
+
+    def outputs(x, *state):
+        return layer(x, dict(zip(parts, state, strict=True)), lengths)[0]
+
+    assert torch.autograd.gradgradcheck(outputs, (x, *state.values()))
+
+
+def test_a_surrogate_slope_stays_one_in_the_second_derivative():
+    """d/dx of spike is the slope that was set, and its derivative that of the slope."""
+    cell = made(CELLS["lif"], 1, 1)
+    layer = ttt.Recurrent(cell, dtype=torch.float64)
+    with torch.no_grad():
+        layer.W.fill_(1.0)
+        layer.U.fill_(0.0)
+        layer.b.fill_(0.0)
+    x = torch.tensor([[[1.3]]], dtype=torch.float64, requires_grad=True)
+    y, _ = layer(x)
+    (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(slope.sum(), x)
+    assert slope.item() == pytest.approx(1 / (1 + 10 * 0.3) ** 2, rel=1e-12)
+    assert second.item() == pytest.approx(-20 / (1 + 10 * 0.3) ** 3, rel=1e-12)

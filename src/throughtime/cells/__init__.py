@@ -10,6 +10,7 @@ from throughtime.cells.compiled import (
     dense_forward,
     embedding_backward,
     engine_cell,
+    has_twin,
 )
 from throughtime.cells.derivation import CellDerivation, derive
 from throughtime.cells.derived import CellDefinition, DerivedCell, cell
@@ -23,7 +24,7 @@ from throughtime.cells.description import (
 )
 from throughtime.cells.gru import GRU
 from throughtime.cells.lstm import LSTM
-from throughtime.cells.recurrence import Cell, added
+from throughtime.cells.recurrence import Cell, StepEquations, added
 from throughtime.cells.registry import CELLS, variants
 from throughtime.cells.rnn import RNN
 from throughtime.cells.tape import Columns, LocalGradients, State, Tape, active_steps
@@ -57,6 +58,7 @@ __all__ = [
     "Role",
     "State",
     "StateSpec",
+    "StepEquations",
     "Tape",
     "active_steps",
     "added",
@@ -66,6 +68,7 @@ __all__ = [
     "derive",
     "embedding_backward",
     "engine_cell",
+    "has_twin",
     "input_gradient",
     "is_indices",
     "product",

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, Shape, positive, refuse
-from throughtime.cells.recurrence import Cell, dtype_of
+from throughtime.cells.recurrence import Cell, StepEquations, dtype_of
 from throughtime.cells.tape import Kept, State, Tape
 from throughtime.equations import (
     BackwardPass,
     EquationError,
+    LinearStep,
     Node,
     StepProgram,
     dense,
@@ -97,6 +98,7 @@ class CellDefinition:
         )
         self.__wrapped__ = step
         self._programs = lru_cache(maxsize=64)(self._compiled)
+        self.equations = lru_cache(maxsize=64)(self._equations)
 
     def __reduce__(self) -> Any:
         """By the place where it is defined, as a function is; without one by its function."""
@@ -157,6 +159,13 @@ class CellDefinition:
                 "give the values between them names, or write a shorter loop"
             ) from problem
 
+    def _equations(self, given: tuple[tuple[str, int], ...]) -> StepEquations:
+        """The equations for given sizes, as what depends on the cell alone reads them."""
+        backward, own = self._programs(given)
+        names = {n.number: backward.names.get(n.number, f"{n!r}") for n in own.kept}
+        kept = {names[node.number]: node for node in own.kept}
+        return StepEquations(backward, kept, LinearStep(backward, own.frontier), own.frontier)
+
     def shape(self, text: str, given: Mapping[str, int]) -> Shape:
         """A shape in numbers."""
         return tuple(sum(self._size(t, given) for t in size.split("+")) for size in text.split())
@@ -199,6 +208,10 @@ class DerivedCell(Cell):
         words += ["bidirectional=True"] * self.bidirectional
         return f"{self.definition.__name__}({', '.join(words)})"
 
+    @property
+    def title(self) -> str:
+        return self.definition.__name__
+
     def __getstate__(self) -> dict[str, Any]:
         """Its fields alone: what is compiled from them is not pickled."""
         return {own.name: getattr(self, own.name) for own in fields(self)}
@@ -211,6 +224,16 @@ class DerivedCell(Cell):
     @cached_property
     def _program(self) -> StepProgram:
         return self.definition.compiled(self.given)[1]
+
+    @property
+    def equations(self) -> StepEquations:
+        return self.definition.equations(self.given)
+
+    def forward_values(self, p: Mapping[str, Array], tape: Tape) -> dict[int, Array]:
+        before = {name: array[:-1] for name, array in tape.states.items()}
+        known = self._of_step(tape.kept, before) | self._parameters(p)
+        x = self.derivation.trace.inputs
+        return known | {x.number: dense(tape.inputs, x.shape)}
 
     @cached_property
     def _states(self) -> dict[str, Node]:

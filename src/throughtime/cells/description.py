@@ -124,6 +124,11 @@ class CellDescription:
         sizes(self, "inputs", "units")
 
     @property
+    def title(self) -> str:
+        """What the cell is called in messages."""
+        return type(self).__name__
+
+    @property
     def output_size(self) -> int:
         """Size of h_t in one direction."""
         return self.units

@@ -12,13 +12,8 @@ from throughtime.arrays import Array
 from throughtime.cells.description import GateSpec, OptionSpec, ParameterSpec, StateSpec
 from throughtime.cells.recurrence import Cell
 from throughtime.cells.tape import Kept, State, Tape
-from throughtime.functions import (
-    outer_sum,
-    sigmoid,
-    sigmoid_slope,
-    tanh_slope,
-    weight_gradient,
-)
+from throughtime.equations import sigmoid
+from throughtime.functions import outer_sum, sigmoid_slope, tanh_slope, weight_gradient
 
 
 @dataclass(frozen=True)
@@ -62,8 +57,8 @@ class GRU(Cell):
     def step(self, p: Mapping[str, Array], z_x: Array, state: State) -> tuple[State, Kept]:
         """h_t = (1 − z) ⊙ n + z ⊙ h_{t−1}."""
         h_before, H = state["h"], self.units
-        x_r, x_z, x_n = np.split(z_x, 3, axis=1)
-        u_r, u_z = np.split(h_before @ p["U"][: 2 * H].T, 2, axis=1)
+        x_r, x_z, x_n = np.split(z_x, 3, axis=-1)
+        u_r, u_z = np.split(h_before @ p["U"][: 2 * H].T, 2, axis=-1)
         r, z = sigmoid(x_r + u_r), sigmoid(x_z + u_z)
         U_n = p["U"][2 * H :]
         if self.reset_after:

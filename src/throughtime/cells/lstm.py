@@ -18,13 +18,8 @@ from throughtime.cells.description import (
 )
 from throughtime.cells.recurrence import Cell
 from throughtime.cells.tape import Kept, State, Tape
-from throughtime.functions import (
-    outer_sum,
-    sigmoid,
-    sigmoid_slope,
-    tanh_slope,
-    weight_gradient,
-)
+from throughtime.equations import sigmoid
+from throughtime.functions import outer_sum, sigmoid_slope, tanh_slope, weight_gradient
 
 
 @dataclass(frozen=True)
@@ -101,7 +96,7 @@ class LSTM(Cell):
     def step(self, p: Mapping[str, Array], z_x: Array, state: State) -> tuple[State, Kept]:
         """z = W x + b + U h_{t−1}; c_t = i ⊙ a + f ⊙ c_{t−1}; h_t = o ⊙ tanh c_t."""
         h_before, c_before = state["h"], state["c"]
-        z_i, z_f, z_a, z_o = np.split(z_x + h_before @ p["U"].T, 4, axis=1)
+        z_i, z_f, z_a, z_o = np.split(z_x + h_before @ p["U"].T, 4, axis=-1)
         if self.peepholes:
             p_i, p_f, p_o = np.split(p["p"], 3)
             z_i, z_f = z_i + p_i * c_before, z_f + p_f * c_before

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,15 @@ from throughtime.cells import compiled
 from throughtime.cells.description import CellDescription
 from throughtime.cells.tape import Kept, LocalGradients, State, Tape, active_steps
 from throughtime.engine_settings import use_compiled
+from throughtime.equations import (
+    BackwardPass,
+    LinearStep,
+    Node,
+    Phase,
+    derive_backward,
+    phase_from,
+    trace_step,
+)
 from throughtime.functions import input_gradient, is_indices, product
 
 
@@ -74,6 +84,22 @@ class Cell(CellDescription, ABC):
     ) -> Array:
         """δx_t = Wᵀ δz_t for every step: (T, B, I)."""
         return input_gradient(deltas["z"], p["W"])
+
+    @property
+    def equations(self) -> StepEquations:
+        """The step as a graph, recorded from `step` itself, and what is derived from it."""
+        return _equations(self)
+
+    def forward_values(self, p: Mapping[str, Array], tape: Tape) -> dict[int, Array]:
+        """What is known of every step of a tape, (T, B, …), by the number of its node."""
+        own = self.equations
+        trace = own.backward.trace
+        known = {node.number: p[name] for name, node in trace.parameters.items()}
+        known |= {node.number: tape.states[name][:-1] for name, node in trace.states.items()}
+        known |= {node.number: tape.kept[name] for name, node in own.kept.items()}
+        if trace.inputs in own.coefficients.takes:
+            known[trace.inputs.number] = self.of_inputs(p, tape.inputs)
+        return known
 
     def zero_state(self, batch: int, dtype: np.dtype[Any]) -> State:
         """The initial state of B sequences, all zeros."""
@@ -168,6 +194,45 @@ class Cell(CellDescription, ABC):
             state=dlater,
             deltas=through_time,
         )
+
+
+@dataclass(frozen=True)
+class StepEquations:
+    """A step as a graph, and what follows from it.
+
+    Attributes:
+        backward: the derived backward pass; its input is z_x, or x for a cell whose equations are
+            all that is known of it.
+        kept: the nodes of what a step keeps, by name.
+        linear: the derivative of the step.
+        frontier: what `step_backward` gives as δz.
+    """
+
+    backward: BackwardPass
+    kept: Mapping[str, Node]
+    linear: LinearStep
+    frontier: tuple[Node, ...]
+
+    @cached_property
+    def coefficients(self) -> Phase:
+        """What `linear` multiplies by, from what a tape knows of every step."""
+        trace = self.backward.trace
+        return phase_from(
+            [*self.kept.values(), *trace.parameters.values()], self.linear.coefficients
+        )
+
+
+@lru_cache(maxsize=64)
+def _equations(cell: Cell) -> StepEquations:
+    shapes = cell.shapes()
+    states = {name: (size,) for name, size in cell.state_sizes.items()}
+    name = type(cell).__name__
+    trace, kept = trace_step(name, cell.step, ("z_x", shapes["b"]), states, shapes)
+    backward = derive_backward(trace)
+    assert backward.inputs is not None
+    return StepEquations(
+        backward, kept, LinearStep(backward, [backward.inputs]), (backward.inputs,)
+    )
 
 
 def dtype_of(p: Mapping[str, Array], inputs: Array) -> np.dtype[Any]:

@@ -12,7 +12,8 @@ from throughtime.arrays import Array, refuse
 from throughtime.cells.description import Activation, GateSpec, OptionSpec, StateSpec
 from throughtime.cells.recurrence import Cell
 from throughtime.cells.tape import Kept, State, Tape
-from throughtime.functions import outer_sum, relu, relu_slope, tanh_slope, weight_gradient
+from throughtime.equations import relu
+from throughtime.functions import outer_sum, relu_slope, tanh_slope, weight_gradient
 
 
 @dataclass(frozen=True)

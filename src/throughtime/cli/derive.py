@@ -25,6 +25,9 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
     form.add_argument("--c", action="store_true", help="as C functions, which compile")
     form.add_argument("--latex", action="store_true", help="as LaTeX")
     parser.add_argument(
+        "--html", metavar="FILE", help="write a page, with each line beside a numerical derivative"
+    )
+    parser.add_argument(
         "--check", action="store_true", help="each line beside a numerical derivative"
     )
     parser.add_argument(
@@ -55,6 +58,10 @@ def run(args: argparse.Namespace) -> int:
     derivation = derive(found[name or next(iter(found))], **dict(map(_size, args.size)))
     chosen = next((form for form in ("numpy", "c", "latex") if getattr(args, form)), "")
     print(getattr(derivation, chosen) if chosen else derivation)
+    if args.html:
+        from throughtime.report.derivation_page import derivation_page
+
+        derivation_page(derivation, args.html)
     if not args.check:
         return 0
     print("Each line beside a numerical derivative, at its largest entry:")

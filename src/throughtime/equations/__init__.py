@@ -5,7 +5,7 @@ A user writes the forward step of one sequence in NumPy. `trace` turns it into a
 """
 
 from throughtime.equations import operations  # fills the table of operations
-from throughtime.equations.backward import BackwardPass, Line, derive_backward
+from throughtime.equations.backward import BackwardPass, Line, delta_after, derive_backward
 from throughtime.equations.c_code import as_c
 from throughtime.equations.functions import (
     gelu,
@@ -18,8 +18,10 @@ from throughtime.equations.functions import (
     surrogate,
 )
 from throughtime.equations.graph import OPERATIONS, Graph, Node, reachable
+from throughtime.equations.linear_step import Block, Carry, Edges, LinearStep
 from throughtime.equations.live_example import LineCheck, LiveExample
-from throughtime.equations.phases import StepProgram, dense, program
+from throughtime.equations.operations import ELEMENTWISE
+from throughtime.equations.phases import Phase, StepProgram, dense, phase_from, program
 from throughtime.equations.printing import (
     TEXT,
     Writer,
@@ -28,19 +30,25 @@ from throughtime.equations.printing import (
     as_numpy,
     as_text,
 )
-from throughtime.equations.recording import Trace, trace
+from throughtime.equations.recording import Trace, trace, trace_step
 from throughtime.equations.tracing import EquationError
 
 __all__ = [
+    "ELEMENTWISE",
     "OPERATIONS",
     "TEXT",
     "BackwardPass",
+    "Block",
+    "Carry",
+    "Edges",
     "EquationError",
     "Graph",
     "Line",
     "LineCheck",
+    "LinearStep",
     "LiveExample",
     "Node",
+    "Phase",
     "StepProgram",
     "Trace",
     "Writer",
@@ -49,11 +57,13 @@ __all__ = [
     "as_latex",
     "as_numpy",
     "as_text",
+    "delta_after",
     "dense",
     "derive_backward",
     "gelu",
     "logsumexp",
     "operations",
+    "phase_from",
     "program",
     "reachable",
     "relu",
@@ -63,4 +73,5 @@ __all__ = [
     "stop_gradient",
     "surrogate",
     "trace",
+    "trace_step",
 ]

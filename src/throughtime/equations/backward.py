@@ -57,6 +57,15 @@ class BackwardPass:
     inputs: Node | None
 
 
+def delta_after(backward: BackwardPass) -> dict[str, Node]:
+    """δ of each state after the step: with a line of its own where more than one term meets."""
+    lines = {line.of.number: line.delta for line in backward.lines}
+    return {
+        name: lines.get(node.number, backward.arriving[name])
+        for name, node in backward.trace.after.items()
+    }
+
+
 ACTIVATIONS = {"tanh", "sigmoid", "relu"}
 SHAPES = {"part", "reshape", "transpose", "expand", "broadcast"}
 # Their value is worth a name, since their slope is written with it.
@@ -141,7 +150,7 @@ class _Derivation:
         for operand, share in zip(node.operands, shares, strict=False):
             if share is None or operand.number not in self.moving or share.value == 0:
                 continue
-            share = _summed_to(share, operand)
+            share = summed_to(share, operand)
             if node.batched and not operand.batched:
                 share = self.graph.apply("total", share)
             self.terms.setdefault(operand.number, []).append((through, share))
@@ -248,7 +257,7 @@ def _free(name: str, taken: set[str]) -> str:
     return f"{name}_{number}"
 
 
-def _summed_to(delta: Node, operand: Node) -> Node:
+def summed_to(delta: Node, operand: Node) -> Node:
     """δ of an operand that was spread out over a larger shape: the sum over where it went."""
     if delta.shape == operand.shape:
         return delta

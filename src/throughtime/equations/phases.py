@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, Shape
-from throughtime.equations.backward import BackwardPass
+from throughtime.equations.backward import BackwardPass, delta_after
 from throughtime.equations.functions import relu, sigmoid, softmax, softplus, stop_gradient
 from throughtime.equations.graph import OPERATIONS, Node, reachable
 from throughtime.equations.operations import ELEMENTWISE, number_in_numpy
@@ -78,7 +78,7 @@ class StepProgram:
 
 def program(backward: BackwardPass) -> StepProgram:
     """The phases of a derived step, compiled."""
-    trace, after = backward.trace, _after(backward)
+    trace, after = backward.trace, delta_after(backward)
     ends = tuple(trace.after.values())
     forward = reachable(ends)
     of_forward = {node.number for node in forward}
@@ -89,15 +89,16 @@ def program(backward: BackwardPass) -> StepProgram:
 
     back_ends = (*backward.deltas.values(), *after.values())
     stepwise = [n for n in reachable(back_ends) if n.number not in of_forward]
-    known = of_forward | {n.number for n in stepwise if n.batched}
-    known -= {n.number for n in stepwise if n.leaf}
+    # Of the backward pass only what is linear in δ crosses to the last two phases, so that sums of
+    # it over several losses are right; numbers of the forward pass are computed there again.
+    linear = _depending(stepwise, backward.arriving.values())
+    arriving = {n.number for n in backward.arriving.values()}
+    known = of_forward | (linear - arriving)
     parameters = tuple(backward.parameters.values())
     inputs = (backward.inputs,) if backward.inputs is not None else ()
     finishing = [n for n in reachable((*parameters, *inputs)) if n.number not in known]
     used = {o.number: o for n in finishing for o in n.operands} | {n.number: n for n in inputs}
-    arriving = {n.number for n in backward.arriving.values()}
-    crossing = arriving | {n.number for n in stepwise if n.batched}
-    frontier = tuple(n for number, n in sorted(used.items()) if number in crossing)
+    frontier = tuple(n for number, n in sorted(used.items()) if number in linear)
 
     wanted = {o.number: o for n in (*stepwise, *finishing) for o in n.operands}
     in_step = {o.number for n in (*stepwise, *late) for o in n.operands}
@@ -130,15 +131,6 @@ def _only(nodes: Sequence[Node], ends: Sequence[Node]) -> list[Node]:
     return [node for node in nodes if node.number in wanted]
 
 
-def _after(backward: BackwardPass) -> dict[str, Node]:
-    """δ of each state after the step: with a line of its own where more than one term meets."""
-    lines = {line.of.number: line.delta for line in backward.lines}
-    return {
-        name: lines.get(node.number, backward.arriving[name])
-        for name, node in backward.trace.after.items()
-    }
-
-
 def _depending(nodes: Iterable[Node], on: Iterable[Node]) -> set[int]:
     found = {node.number for node in on}
     for node in nodes:
@@ -166,6 +158,18 @@ def phase(nodes: Sequence[Node], gives: Sequence[Node], moved: Collection[int] =
     return Phase(code, takes, tuple(gives), space["run"])
 
 
+def phase_from(known: Iterable[Node], gives: Sequence[Node]) -> Phase:
+    """From values that are known, and leaves, to others."""
+    given = {node.number for node in known}
+    found, waiting = dict[int, Node](), list(gives)
+    while waiting:
+        node = waiting.pop()
+        if node.number not in found and node.number not in given and not node.leaf:
+            found[node.number] = node
+            waiting += node.operands
+    return phase([found[number] for number in sorted(found)], gives)
+
+
 class _Emitter:
     """The source of a phase's function: an assignment for each node."""
 
@@ -186,7 +190,21 @@ class _Emitter:
         used = [n for n in nodes if not n.leaf]
         others = {o.number for n in used if n.operation != "total" for o in n.operands}
         others |= {n.number for n in gives}
-        self.nodes = [n for n in used if n.number not in self.summed or n.number in others]
+        # Products that only stand side by side are written there at once.
+        uses = [o.number for n in used for o in n.operands] + [n.number for n in gives]
+        self.joined = {
+            o.number
+            for n in used
+            if n.operation == "concatenate" and len(n.shape) == 1 and n.batched
+            for o in n.operands
+            if o.operation == "multiply" and uses.count(o.number) == 1 and o in used
+            if o.number not in moved and all(x.shape == o.shape for x in o.operands)
+        }
+        self.nodes = [
+            n
+            for n in used
+            if (n.number not in self.summed or n.number in others) and n.number not in self.joined
+        ]
 
     def code(self) -> str:
         lines = ["def run(given, moves):"]
@@ -213,7 +231,13 @@ class _Emitter:
             W, x = node.operands
             if len(W.shape) == 2 and not W.batched:
                 return f"product({self._word(W)}, {self._word(x)})"
+        if node.operation == "matmul" and node.batched:
+            W, x = node.operands
+            if (len(W.shape), len(x.shape)) == (2, 1) and not W.batched:
+                return f"affine({self._word(W)}, {self._operand(x)})"
         if node.operation == "concatenate" and node.batched:
+            if any(o.number in self.joined for o in node.operands):
+                return f"products([{', '.join(map(self._factors, node.operands))}])"
             return f"join([{', '.join(map(self._operand, node.operands))}], {len(node.shape)})"
         words = []
         for operand in node.operands:
@@ -227,6 +251,11 @@ class _Emitter:
             return form(node, words, node.batched or node.operation == "total")
         return form.format(*words)
 
+    def _factors(self, node: Node) -> str:
+        """One or two factors of what stands beside others."""
+        own = node.operands if node.number in self.joined else (node,)
+        return f"({', '.join(map(self._operand, own))},)"
+
     def _operand(self, node: Node) -> str:
         if node.operation == "input":
             return f"dense({self._name(node)}, {node.shape})"
@@ -238,6 +267,14 @@ class _Emitter:
         if a.operation == "input":
             return f"weight_gradient({self._word(b)}, {self._word(a)}, {a.shape[0]}).T"
         return f"outer_total({self._word(a)}, {self._word(b)})"
+
+
+def affine(W: Array, x: Array) -> Array:
+    """W x for every step and sequence, as one product of matrices."""
+    if x.ndim <= 2:
+        return x @ W.T
+    found: Array = (x.reshape(-1, x.shape[-1]) @ W.T).reshape(*x.shape[:-1], W.shape[0])
+    return found
 
 
 def lift(values: Array, rank: int, wanted: int) -> Array:
@@ -260,6 +297,27 @@ def join(parts: Sequence[Array], rank: int) -> Array:
     whole = [np.broadcast_to(p, (*lead, *np.shape(p)[np.ndim(p) - rank :])) for p in parts]
     dtype = next((p.dtype for p in whole if np.shape(p)[: p.ndim - rank] == lead), None)
     return np.concatenate(whole, axis=-rank, dtype=dtype)
+
+
+def products(parts: Sequence[tuple[Array, ...]]) -> Array:
+    """As `join` of vectors each of which is a single array or the product of two."""
+    sizes = [max(factor.shape[-1] for factor in part) for part in parts]
+    leads = {factor.shape[:-1] for part in parts for factor in part}
+    lead = max(leads, key=len)
+    if any(len(own) == len(lead) and own != lead for own in leads):
+        lead = np.broadcast_shapes(*leads)
+    dtypes = {factor.dtype for part in parts for factor in part}
+    dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*parts[0])
+    whole = np.empty((*lead, sum(sizes)), dtype)
+    start = 0
+    for part, size in zip(parts, sizes, strict=True):
+        place = whole[..., start : start + size]
+        if len(part) == 2:
+            np.multiply(*part, out=place)
+        else:
+            place[...] = part[0]
+        start += size
+    return whole
 
 
 def pad(values: Array, inner: list[tuple[int, int]]) -> Array:
@@ -290,7 +348,19 @@ def dense(inputs: Array, shape: Shape) -> Array:
 
 
 FUNCTIONS = (sigmoid, relu, softplus, softmax, stop_gradient)
-HELPERS = (lift, spread, join, pad, total, outer_total, dense, product, weight_gradient)
+HELPERS = (
+    affine,
+    lift,
+    spread,
+    join,
+    products,
+    pad,
+    total,
+    outer_total,
+    dense,
+    product,
+    weight_gradient,
+)
 NAMESPACE: dict[str, Any] = {
     "np": np,
     **{function.__name__: function for function in (*FUNCTIONS, *HELPERS)},

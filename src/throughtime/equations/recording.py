@@ -15,7 +15,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from throughtime.arrays import Shape
-from throughtime.equations.graph import Graph, Node
+from throughtime.equations.graph import Graph, Node, reachable
 from throughtime.equations.tracing import KNOWN, EquationError, Traced, place_of
 
 
@@ -47,6 +47,7 @@ class Trace:
         after: the nodes of the states after the step, by name.
         named: the local variables, in the order of their assignment.
         source: of the function, by line number.
+        file: the name of the source's file.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Trace:
     after: Mapping[str, Node]
     named: tuple[Named, ...]
     source: Mapping[int, str]
+    file: str = ""
 
 
 class _Watcher:
@@ -83,7 +85,8 @@ class _Watcher:
 
 @contextmanager
 def _watching(function: Callable[..., Any]) -> Iterator[_Watcher]:
-    watcher, before = _Watcher(inspect.unwrap(function).__code__), sys.gettrace()
+    code = getattr(inspect.unwrap(function), "__func__", function).__code__
+    watcher, before = _Watcher(code), sys.gettrace()
     sys.settrace(watcher)
     try:
         yield watcher
@@ -147,7 +150,45 @@ def trace(
         dict(zip(states, after, strict=True)),
         tuple(watcher.named),
         _source(function),
+        inspect.unwrap(function).__code__.co_filename.replace("\\", "/").rpartition("/")[2],
     )
+
+
+def trace_step(
+    name: str,
+    step: Callable[..., tuple[Mapping[str, Any], Mapping[str, Any]]],
+    inputs: tuple[str, Shape],
+    states: Mapping[str, Shape],
+    parameters: Mapping[str, Shape],
+) -> tuple[Trace, dict[str, Node]]:
+    """Records a step that is written for rows, and takes and returns values by name.
+
+    Args:
+        name: of the cell.
+        step: of the parameters, the input and the state before it; returns the state after it,
+            and what it keeps for the backward pass.
+        inputs: the input's name and shape.
+        states, parameters: their shapes; parameters that the step does not use are left out.
+
+    Returns:
+        the step, and the nodes of what it keeps.
+    """
+    graph = Graph()
+    x = graph.leaf("input", *inputs)
+    before = {n: graph.leaf("state", n, shape) for n, shape in states.items()}
+    given = {n: graph.leaf("parameter", n, shape) for n, shape in parameters.items()}
+    with _watching(step) as watcher:
+        after, kept = step(
+            {n: Traced(node) for n, node in given.items()},
+            Traced(x),
+            {n: Traced(node) for n, node in before.items()},
+        )
+    ends = {n: after[n].node for n in before}
+    used = {node.number for node in reachable(ends.values())}
+    own = {n: node for n, node in given.items() if node.number in used}
+    named = tuple(watcher.named)
+    found = Trace(name, graph, x, before, own, ends, named, _source(step))
+    return found, {n: value.node for n, value in kept.items()}
 
 
 def _constants(graph: Graph) -> list[str]:

@@ -21,9 +21,10 @@ import numpy as np
 
 from throughtime import _engine
 from throughtime.arrays import Array, array_of
-from throughtime.cells import Cell, input_gradient
+from throughtime.cells import Cell, has_twin, input_gradient
 from throughtime.engine_settings import use_compiled
-from throughtime.gradient_flow.jacobians import Linear, LinearGRU, LinearLSTM, LinearRNN
+from throughtime.equations import Block
+from throughtime.gradient_flow.jacobians import Linear
 from throughtime.gradient_flow.lag_by_lag import (
     LagNorms,
     LagSums,
@@ -43,82 +44,109 @@ ENGINE_PARTS = ("h", "c")  # in the order of the compiled code
 class FoldedStep:
     """One step for all losses at once.
 
-    Rows are (B, n, width): for an LSTM δc beside δh, otherwise δh.
+    Rows are (B, n, width): the full δ of each part of the state beside the others, δh last.
     """
 
     def __init__(self, one: Linear) -> None:
-        self.one, self.H = one, one.cell.units
-        self.decay: Array | None = None  # the factor of δc past all gates
-        H, U = self.H, one.p["U"]
-        if isinstance(one, LinearLSTM):
-            factors = [one.gamma, one.gamma_o[:, :, None]]
-            self.to_z = np.concatenate(factors, axis=2)
-            self.halves = [(factors[0], U[: 3 * H]), (factors[1], U[3 * H :])]
-            assert one.carry is not None
-            self.decay = one.carry if one.peep is None else one.carry + one.peep
-        elif isinstance(one, LinearGRU):
-            self.to_z, self.halves = one.to_z, [(one.to_u, U)]
-        else:
-            assert isinstance(one, LinearRNN)
-            self.to_z = one.slope[:, :, None]
-            self.halves = [(self.to_z, U)]
-        self.width = H * len(self.halves)
-        # Each (H, gates, H): row j of every gate's U.
-        self.U = [part.reshape(-1, H, H).transpose(1, 0, 2).copy() for _, part in self.halves]
-        self.parts = {"h": slice(self.width - H, self.width)}
-        if self.width > H:
-            self.parts["c"] = slice(0, H)
+        folded = one.step.folded
+        assert folded is not None
+        self.one, self.width = one, sum(one.sizes.values())
+        self.parts: dict[str, slice] = {}
+        end = self.width
+        for part, size in one.sizes.items():
+            self.parts[part] = slice(end - size, end)
+            end -= size
+        names, coefficient = one.names, one.coefficient
+        self.within = [  # what a part has from another one within the step
+            (names[to], names[source], coefficient(node, (one.sizes[names[to]],)))
+            for to, found in folded.within.items()
+            for source, node in found
+        ]
+        self.before = {names[to]: SentBack(self, blocks) for to, blocks in folded.before.items()}
 
     def arrive(self, k: int, rows: Array) -> None:
-        """Adds to δc what comes through h_k = o ⊙ tanh c_k."""
-        if isinstance(self.one, LinearLSTM):
-            rows[..., : self.H] += rows[..., self.H :] * self.one.beta[k][:, None]
+        """Adds to δ of each part what comes from the others within step k."""
+        for to, source, factor in self.within:
+            rows[..., self.parts[to]] += rows[..., self.parts[source]] * factor[k][:, None]
 
     def vjp(self, k: int, rows: Array, out: Array) -> None:
         """Takes rows from step k to the step before it."""
-        B, H = rows.shape[0], self.H
-        F = np.empty((self.width, B, H), rows.dtype)
-        for number, (factors, _) in enumerate(self.halves):
-            part = F[number * H : (number + 1) * H]
-            np.matmul(factors[k].transpose(2, 0, 1), self.U[number], out=part)
-        if isinstance(self.one, LinearGRU):
-            assert self.one.carry is not None
-            unit = np.arange(H)
-            F[unit, :, unit] += self.one.carry[k].T
-        np.matmul(rows, F.transpose(1, 0, 2), out=out[..., self.parts["h"]])
-        if isinstance(self.one, LinearLSTM):
-            assert self.decay is not None
-            np.multiply(rows[..., :H], self.decay[k][:, None], out=out[..., :H])
+        for part, sent in self.before.items():
+            sent.write(k, rows, out[..., self.parts[part]])
 
     def compiled(
         self, run: LinearisedRun, lags: int, starts: Sequence[int]
     ) -> tuple[dict[str, LagNorms], Array]:
         """As `_step_by_step`, compiled."""
-        one = self.one
-        factors, carry, through_h = self.to_z, one.carry, None
-        if isinstance(one, LinearLSTM):
-            carry, through_h = self.decay, one.beta
-        elif isinstance(one, LinearGRU):
-            factors = one.to_u
+        main = list(self.one.sizes)[-1]
+        carry = self.before[main].direct.get(main)
+        through_h = self.within[0][2] if self.within else None
+        factors = np.concatenate([own[0] for own in self.before["h"].products.values()], axis=2)
         given = (run.arriving, run.counted, lags, starts)
-        return compiled_vjps(one.cell, one.p["U"], factors, carry, through_h, *given)
+        return compiled_vjps(self.one.cell, self.one.p["U"], factors, carry, through_h, *given)
 
-    def deltas(self, sums: Array, dz: Array) -> Array:
-        """Sums of δz (T, B, G·H) from those of rows (T, B, width), in the memory of `dz`."""
-        T, B, H = (*sums.shape[:2], self.H)
-        if self.width == H:
-            np.multiply(sums[:, :, None], self.to_z, out=dz)
-            return dz.reshape(T, B, -1)
-        np.multiply(sums[:, :, None, :H], self.to_z[:, :, :3], out=dz[:, :, :3])
-        np.multiply(sums[:, :, H:], self.to_z[:, :, 3], out=dz[:, :, 3])
-        return dz.reshape(T, B, -1)
+    def deltas(self, sums: Array) -> Array:
+        """Sums of δz (T, B, ·) from those of rows (T, B, width)."""
+        full = {part: sums[..., place] for part, place in self.parts.items()}
+        return self.one.frontier_of(slice(0, len(sums)), full)
+
+
+class SentBack:
+    """What a step sends back to one part of the state.
+
+    Attributes:
+        direct: by part after the step, the factor (T, B, H) of its δ.
+        products: by part after the step, factors of its δ (T, B, G, H), and for each of them the
+            rows of parameters that follow, (H, G, ·): row j of each.
+    """
+
+    def __init__(self, step: FoldedStep, blocks: Sequence[Block]) -> None:
+        one, self.step = step.one, step
+        self.direct: dict[str, Array] = {}
+        grouped: dict[str, list[tuple[Array, Array]]] = {}
+        for block in sorted(blocks, key=lambda block: block.row):
+            source = one.names[block.source]
+            factor = one.coefficient(block.coefficient, (one.sizes[source],))
+            if block.parameter is None:
+                known = self.direct.get(source)
+                self.direct[source] = factor if known is None else known + factor
+            else:
+                rows = one.p[block.parameter][block.row : block.row + one.sizes[source]]
+                grouped.setdefault(source, []).append((factor, rows))
+        self.products = {
+            source: tuple(
+                np.stack(arrays, axis=axis)
+                for axis, arrays in zip((2, 1), zip(*own, strict=True), strict=True)
+            )
+            for source, own in grouped.items()
+        }
+
+    def write(self, k: int, rows: Array, out: Array) -> None:
+        """Takes rows (B, n, width) from step k to the part before it, (B, n, H)."""
+        parts = self.step.parts
+        if not self.products:
+            out[...] = 0
+            for source, factor in self.direct.items():
+                out += rows[..., parts[source]] * factor[k][:, None]
+            return
+        B, H = rows.shape[0], out.shape[-1]
+        F = np.empty((self.step.width, B, H), rows.dtype)
+        unit = np.arange(H)
+        for source, place in parts.items():
+            if source in self.products:
+                factors, U = self.products[source]
+                np.matmul(factors[k].transpose(2, 0, 1), U, out=F[place])
+            else:
+                F[place] = 0
+            if source in self.direct:
+                F[place][unit, :, unit] += self.direct[source][k].T
+        np.matmul(rows, F.transpose(1, 0, 2), out=out)
 
 
 def can_batch(run: LinearisedRun, ends: Array) -> bool:
     """Whether the losses of these steps can be taken back all at once."""
     one = run.linear[run.top]
-    kinds = (LinearRNN, LinearLSTM, LinearGRU)
-    fits = isinstance(one, kinds) and "R" not in one.p and len(run.linear) == 1 and not run.also
+    fits = one.step.folded is not None and len(run.linear) == 1 and not run.also
     return fits and len(ends) == run.steps
 
 
@@ -128,7 +156,7 @@ def measure_batched(
     """As `measure_by_lag`, for the losses of all steps."""
     folded = FoldedStep(run.linear[run.top])
     kept: dict[str, Array] = {}
-    if use_compiled() and not keep:
+    if use_compiled() and not keep and has_twin(run.linear[run.top].cell):
         norms, sums = folded.compiled(run, max_lag + 1, starts)
     else:
         norms, sums, kept = _step_by_step(run, folded, max_lag + 1, starts, keep)
@@ -147,7 +175,8 @@ def _step_by_step(
     norms = {part: LagNorms.zeros(T, lags, B) for part in folded.parts}
     kept = {}
     if keep:
-        kept = {part: np.zeros((T, lags, B, folded.H), dtype) for part in folded.parts}
+        sizes = folded.one.sizes
+        kept = {part: np.zeros((T, lags, B, sizes[part]), dtype) for part in folded.parts}
     sums = np.zeros((len(starts), T, B, folded.width), dtype)
     rows, before = np.zeros((2, B, T, folded.width), dtype)
     exponents = np.zeros((B, T), np.int32)
@@ -216,16 +245,17 @@ def _rescaled(rows: Array, lengths: list[Array], exponents: Array) -> Array:
 def _by_lag(run: LinearisedRun, folded: FoldedStep, sums: Array) -> list[Parameters]:
     """The gradient of each stretch of lags, from the sums of its rows (S, T, B, width)."""
     found = []
-    dz = np.empty_like(folded.to_z)  # allocated once, not for each stretch
     for one in sums:
         gradient = run.network.parameters.zeros_like()
-        delta = folded.deltas(one, dz)
+        delta = folded.deltas(one)
         for number in reversed(range(run.top + 1)):
             layer, p = run.network.layers[number], run.network.of_layer(number)
             parts = layer.parameter_gradients(p, run.tape.layers[number], {"z": delta})
             for name, array in parts.items():
                 gradient[f"{number}.{name}"][...] = array
-            if number and "W" in p:  # dropout, which is not applied here, has no weights
+            if number == run.top and number:
+                delta = folded.one.to_inputs(slice(0, len(delta)), delta)
+            elif number and "W" in p:  # dropout, which is not applied here, has no weights
                 delta = input_gradient(delta, p["W"])
         found.append(gradient)
     for name, array in run.head.items() if found else ():

@@ -75,10 +75,10 @@ def split_by_path(run: LinearisedRun, ends: Array, max_lag: int) -> dict[int, Pa
 
 
 def mean_log_carry(one: Linear, counts: Array) -> Array:
-    """For each unit, Σ log(carry) over steps and sequences, and their number: (H, 2)."""
+    """For each unit, Σ log |carry| over steps and sequences, and their number: (H, 2)."""
     assert one.carry is not None
     with np.errstate(divide="ignore"):
-        logs = np.where(counts[..., None], np.log(one.carry.astype(np.float64)), 0)
+        logs = np.where(counts[..., None], np.log(np.abs(one.carry.astype(np.float64))), 0)
     number = np.full(logs.shape[2], counts.sum(), np.float64)
     return np.stack([logs.sum(axis=(0, 1)), number], axis=1)
 

@@ -252,7 +252,7 @@ def _gate_letters(cells: Mapping[int, Cell]) -> dict[str, str]:
     for number, cell in cells.items():
         for name in ("W", "U", "b"):
             found[f"{number}.{name}"] = cell.gates
-        found[f"{number}.p"] = "ifo"
+        found[f"{number}.p"] = "".join(g for g in cell.gates if g not in cell.gates_of("candidate"))
     return found
 
 
@@ -311,7 +311,7 @@ def layer_flow(problem: Problem, found: FlowSums, number: int, wanted: int) -> L
         paths = dict(zip(PATHS, found.paths[number].shares, strict=True))
     carry = found.carry.get(number)
     return LayerFlow(
-        kind=type(cell).__name__,
+        kind=cell.title,
         units=cell.units,
         norms={part: _mean(norms.total, norms.count) for part, norms in parts.items()},
         spread={part: _spread(norms) for part, norms in parts.items()},

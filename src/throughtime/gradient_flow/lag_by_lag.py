@@ -20,7 +20,8 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.cells import State, Tape, input_gradient
-from throughtime.gradient_flow.jacobians import Edges, Linear, linear
+from throughtime.equations import Edges
+from throughtime.gradient_flow.jacobians import Linear, linear
 from throughtime.gradient_flow.tolerances import (
     BLOCK_ROWS,
     BY_LAG_NUMBERS,
@@ -206,8 +207,9 @@ def _one_step(
             later = front[number]
             if dx is not None:
                 later = later | {"h": later["h"] + dx}
-            found[number], before[number] = run.linear[number].vjp(at, later, edges)
-            dz = found[number]["z"]
+            wanted = edges == "all" or number > lowest
+            found[number], before[number] = run.linear[number].vjp(at, later, edges, wanted)
+            dz = found[number].get("z")
         elif isinstance(layer, Dense) and dx is not None:
             found[number] = {"z": dx}
             dz = dx
@@ -215,7 +217,7 @@ def _one_step(
             if dx is not None and layer.shapes():
                 found[number] = {"z": dx}
             continue
-        if number > lowest:
+        if number > lowest and dz is not None:
             if isinstance(layer, Recurrent):
                 dx = run.linear[number].to_inputs(at, dz)
             else:
@@ -242,9 +244,9 @@ def unscaled(rows: Array, exponents: Array) -> Array:
 
 def _norms(rows: Mapping[str, Array]) -> dict[str, Array]:
     return {
-        name: np.sqrt(np.einsum("nbh,nbh->nb", rows[name], rows[name]).astype(np.float64))
-        for name in ("h", "c")
-        if name in rows
+        name: np.sqrt(np.einsum("nbh,nbh->nb", part, part).astype(np.float64))
+        for name, part in rows.items()
+        if name != "z"
     }
 
 

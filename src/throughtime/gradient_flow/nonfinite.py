@@ -15,7 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from throughtime.arrays import Array, all_finite, step_counts
-from throughtime.cells import GRU, LSTM, Cell, Tape, product
+from throughtime.cells import Cell, Tape
+from throughtime.gradient_flow.step_values import (
+    Parts,
+    delta_name,
+    first_step_value,
+    pre_activations,
+)
 from throughtime.network import (
     Gradients,
     LayerTape,
@@ -26,9 +32,6 @@ from throughtime.network import (
     RecurrentTape,
 )
 from throughtime.parameters import Parameters
-
-Parts = dict[str, Array]  # "W x", "U h", "b", …, (T, B, G·H) in float64
-DELTAS = ("h", "c", "z")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class NonFinite:
         name: of a parameter, or "".
         sources: what the value was computed from, by name.
         dtype: of the run.
+        line: file, line and source of what computes it, of a cell whose equations alone are known.
     """
 
     where: str
@@ -60,6 +64,7 @@ class NonFinite:
     name: str = ""
     sources: Mapping[str, float] = field(default_factory=dict)
     dtype: str = "float32"
+    line: str = ""
 
     def __str__(self) -> str:
         """One line, such as "layer 1 (LSTM), step 17, sequence 3, gate f, unit 5: pre-activation
@@ -71,7 +76,7 @@ class NonFinite:
         if self.sources:
             sources = (f"{n} = {_three_digits(v)}" for n, v in self.sources.items())
             line += ", from " + ", ".join(sources)
-        return line
+        return line + f" ({self.line})" * bool(self.line)
 
     @property
     def place(self) -> str:
@@ -151,33 +156,10 @@ def largest(array: Array) -> float:
     return float(size.max()) if size.size else float("nan")
 
 
-def pre_activations(cell: Cell, p: Mapping[str, Array], tape: Tape) -> Parts:
-    """The terms whose sum is the pre-activation of every step, in float64.
-
-    A number that overflows float32 is then still a number, and shows which term is to blame.
-    """
-    q = {name: array.astype(np.float64) for name, array in p.items()}
-    x = tape.inputs if tape.inputs.dtype.kind in "iu" else tape.inputs.astype(np.float64)
-    h = tape.states["h"][:-1].astype(np.float64)
-    parts = {"W x": product(q["W"], x), "U h": product(q["U"], h)}
-    parts["b"] = np.broadcast_to(q["b"], parts["W x"].shape)
-    n = slice(2 * cell.units, None)
-    if isinstance(cell, GRU):
-        r = tape.kept["r"].astype(np.float64)
-        if cell.reset_after:
-            parts["U h"][..., n] = r * (parts["U h"][..., n] + q["c"])
-        else:
-            parts["U h"][..., n] = product(q["U"][n], r * h)
-    if isinstance(cell, LSTM) and cell.peepholes:
-        c = tape.states["c"].astype(np.float64)
-        p_i, p_f, p_o = np.split(q["p"], 3)
-        zero = np.zeros_like(c[1:])
-        parts["p c"] = np.concatenate([p_i * c[:-1], p_f * c[:-1], zero, p_o * c[1:]], axis=2)
-    return parts
-
-
 def first_in_cell(number: int, cell: Cell, p: Mapping[str, Array], tape: Tape) -> NonFinite | None:
     """The first value of a recurrent layer that is NaN or infinite."""
+    if not cell.gates:
+        return _first_in_equations(number, cell, p, tape)
     with np.errstate(over="ignore", invalid="ignore"):
         parts = pre_activations(cell, p, tape)
         z = sum(parts.values(), np.float64(0))
@@ -197,7 +179,7 @@ def first_in_cell(number: int, cell: Cell, p: Mapping[str, Array], tape: Tape) -
     else:
         sources = _sources_of_value(cell, place, arrays, tape, parts)
     return NonFinite(
-        where=f"layer {number} ({type(cell).__name__})",
+        where=f"layer {number} ({cell.title})",
         quantity=f"gate {place.name}" if place.name in cell.gates else place.name,
         value=value,
         layer=number,
@@ -207,6 +189,27 @@ def first_in_cell(number: int, cell: Cell, p: Mapping[str, Array], tape: Tape) -
         unit=unit,
         sources=sources,
         dtype=str(dtype),
+    )
+
+
+def _first_in_equations(
+    number: int, cell: Cell, p: Mapping[str, Array], tape: Tape
+) -> NonFinite | None:
+    """Of a cell without gates: by the name and the line of its equations."""
+    found = first_step_value(cell, p, tape)
+    if found is None:
+        return None
+    return NonFinite(
+        where=f"layer {number} ({cell.title})",
+        quantity=found.name,
+        value=found.value,
+        layer=number,
+        step=found.step,
+        sequence=found.sequence,
+        unit=found.unit,
+        sources=found.sources,
+        dtype=str(tape.states["h"].dtype),
+        line=found.line,
     )
 
 
@@ -254,16 +257,20 @@ def first_in_deltas(network: Network, found: Gradients, doutputs: Array) -> NonF
         own = found.deltas.get(number)
         if own is None:
             continue
-        arrays = {name: own[name] for name in DELTAS if name in own}
+        arrays = {name: own[name] for name in sorted(own, key=lambda name: name == "z")}
         place = first_entry(arrays, backward=True)
         if place is not None:
             cell = getattr(network.layers[number], "cell", None)
-            kind, gate, unit = type(network.specs[number]).__name__, "", place.unit
-            if place.name == "z" and cell is not None:
+            kind = type(network.specs[number]).__name__ if cell is None else cell.title
+            gate, unit = "", place.unit
+            name = f"δ{place.name}"
+            if place.name == "z" and cell is not None and cell.gates:
                 gate, unit = cell.gates[unit // cell.units], unit % cell.units
+            elif place.name == "z" and cell is not None:
+                name, unit = delta_name(cell, unit)
             return NonFinite(
                 where=f"layer {number} ({kind})",
-                quantity=f"δ{place.name}" if cell is not None else "δoutput",
+                quantity=name if cell is not None else "δoutput",
                 value=float(own[place.name][place[1:]]),
                 backward=True,
                 layer=number,

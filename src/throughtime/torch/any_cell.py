@@ -1,7 +1,8 @@
 """A cell of this package as a torch module, such as one that is written as forward equations.
 
 The cell runs in NumPy on the tensors' own memory, forwards and backwards, and autograd sees one
-operation. Torch's version counters notice a parameter or an input that was changed in between.
+operation. Where a gradient is to be differentiated again, the same equations run in torch's own
+operations. Torch's version counters notice a parameter or an input that was changed in between.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import torch
 from throughtime.arrays import generator, refuse
 from throughtime.cells import Cell, State
 from throughtime.network import Recurrent as RecurrentLayer
+from throughtime.torch.double_backward import gradients_by_autograd
+from throughtime.torch.reference import steps
 
 PRECISIONS = (torch.float32, torch.float64)
 
@@ -135,17 +138,18 @@ class _Run(torch.autograd.Function):
         layer = module.layer
         p = _arrays(layer.shapes(), tensors[:count])
         before: State | None = _arrays(layer.state_sizes(), tensors[count:]) or None
-        steps = None if lengths is None else lengths.detach().cpu().numpy()
+        counts = None if lengths is None else lengths.detach().cpu().numpy()
         inputs = np.ascontiguousarray(x.detach().numpy())
-        outputs, final, tape = layer.forward(p, inputs, before, steps, None)
-        context.module, context.tape, context.count = module, tape, count
+        outputs, final, tape = layer.forward(p, inputs, before, counts, None)
+        context.module, context.tape, context.count, context.lengths = module, tape, count, counts
         context.save_for_backward(x, *tensors)
         return _tensor(outputs), *(_tensor(final[part]) for part in layer.state_sizes())
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(context: Any, *d: torch.Tensor) -> tuple[Any, ...]:
-        _, *tensors = context.saved_tensors  # raises where one was changed in place
+        x, *tensors = context.saved_tensors  # raises where one was changed in place
+        if torch.is_grad_enabled():  # the gradient is to be differentiated again
+            return _differentiable(context, x, tensors, d)
         layer, count = context.module.layer, context.count
         p = _arrays(layer.shapes(), tensors[:count])
         wanted = context.needs_input_grad[2]
@@ -162,6 +166,42 @@ class _Run(torch.autograd.Function):
         dp = [_tensor(found.parameters[name]) for name in p]
         dstate = [_tensor(found.state[part]) for part in layer.state_sizes()]
         return None, None, dx, None, *dp, *(dstate if len(tensors) > count else [])
+
+
+def _differentiable(
+    context: Any, x: torch.Tensor, tensors: list[torch.Tensor], d: tuple[torch.Tensor, ...]
+) -> tuple[Any, ...]:
+    """The same by autograd, of the cell's equations in torch's own operations."""
+    layer, count = context.module.layer, context.count
+    cell, names, parts = layer.cell, list(layer.shapes()), list(layer.state_sizes())
+    lengths = None if context.lengths is None else torch.from_numpy(context.lengths)
+
+    def run(x: torch.Tensor, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        p = dict(zip(names, tensors[:count], strict=True))
+        before = dict(zip(parts, tensors[count:], strict=False))
+        outputs: list[torch.Tensor] = []
+        final: dict[str, torch.Tensor] = {}
+        for prefix in layer.prefixes:
+            own = {name: p[prefix + name] for name in cell.shapes()}
+            initial = {n: before[prefix + n] for n in cell.state_sizes if prefix + n in before}
+            turned = _turned(x, lengths) if prefix else x
+            y, end = steps(cell, own, turned, initial, lengths)
+            if lengths is not None:
+                y = y * (torch.arange(len(y))[:, None, None] < lengths[:, None])
+            outputs.append(_turned(y, lengths) if prefix else y)
+            final |= {prefix + n: tensor for n, tensor in end.items()}
+        return torch.cat(outputs, dim=-1), *(final[part] for part in parts)
+
+    dx, *others = gradients_by_autograd(run, [x, *tensors], d, create_graph=True)
+    return None, None, dx, None, *others
+
+
+def _turned(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+    """(T, B, …) with time reversed, each sequence within its own length."""
+    if lengths is None:
+        return x.flip(0)
+    t = torch.arange(len(x))[:, None]
+    return x[torch.where(t < lengths, lengths - 1 - t, t), torch.arange(x.shape[1])]
 
 
 def _word(name: str) -> str:

@@ -1,16 +1,18 @@
 """The reference: the recurrence step by step in torch's own operations, for torch to differentiate.
 
+The step is the cell's own, see `step`, so that any cell has one.
+
 It is slow, and right wherever torch is: in the backward pass of a backward pass, within
 `torch.func` and in forward mode, where the engine is not asked.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Mapping
 
 import torch
 
-from throughtime.cells import GRU, LSTM, Cell, active_steps
+from throughtime.cells import Cell
 from throughtime.torch.config import ModuleConfig
 from throughtime.torch.direction import Result, RunDirection, StepOrder, StepOrders
 from throughtime.torch.models.weights import (
@@ -19,8 +21,7 @@ from throughtime.torch.models.weights import (
     engine_parameters,
     has_candidate_bias,
 )
-
-Tensors: TypeAlias = dict[str, torch.Tensor]
+from throughtime.torch.step import Tensors, torch_step
 
 
 def reference_direction(config: ModuleConfig, orders: StepOrders) -> RunDirection:
@@ -45,56 +46,49 @@ def recurrence(
 ) -> Result:
     """Outputs in the order of `x`, and the final h (B, P) and c (B, H), None but for the LSTM."""
     p = engine_parameters(weights, has_candidate_bias(cell), torch)
-    x = order.to_engine(x)
-    if h is None:
-        h = x.new_zeros(order.batch, cell.output_size)
-    if c is None and "c" in cell.state_sizes:
-        c = x.new_zeros(order.batch, cell.units)
+    given = {name: part for name, part in (("h", h), ("c", c)) if part is not None}
+    lengths = None if order.lengths is None else torch.from_numpy(order.lengths)
+    outputs, final = steps(cell, p, order.to_engine(x), given, lengths)
+    return order.from_engine(outputs), final["h"], final.get("c")
+
+
+def steps(
+    cell: Cell,
+    p: Mapping[str, torch.Tensor],
+    x: torch.Tensor,
+    state: Mapping[str, torch.Tensor],
+    lengths: MaybeTensor,
+) -> tuple[torch.Tensor, Tensors]:
+    """All steps of a cell by its own equations.
+
+    Args:
+        cell: any cell.
+        p: its parameters by name.
+        x: inputs (T, B, I), or class indices (T, B).
+        state: the initial state by name, (B, n); zeros for parts that are missing.
+        lengths: (B,), the steps of each sequence; beyond them its state stays. All T if None.
+
+    Returns:
+        the output after every step, (T, B, ·), and the final state.
+    """
+    step = torch_step(cell)
+    if not x.is_floating_point():
+        x = torch.nn.functional.one_hot(x, cell.inputs).to(next(iter(p.values())).dtype)
+    known, like = step.prepared(p), x
+    own = {
+        name: state[name] if name in state else like.new_zeros(x.shape[1], size)
+        for name, size in cell.state_sizes.items()
+    }
     active = None
-    if order.lengths is not None:
-        active = torch.from_numpy(active_steps(order.steps, order.lengths))
-    z_x = x @ p["W"].transpose(0, 1) + p["b"]
+    if lengths is not None:
+        active = torch.arange(len(x))[:, None, None] < lengths[:, None]
+    if type(cell).of_inputs is Cell.of_inputs:  # the step takes W x + b
+        x = x @ p["W"].transpose(0, 1) + p["b"]
     outputs = []
-    for t in range(order.steps):
-        h_after, c_after = _step(cell, p, z_x[t], h, c)
-        if active is not None:  # beyond a sequence's end its state stays
-            h_after = torch.where(active[t], h_after, h)
-            c_after = None if c is None else torch.where(active[t], c_after, c)
-        h, c = h_after, c_after
-        outputs.append(h)
-    return order.from_engine(torch.stack(outputs)), h, c
-
-
-def _step(
-    cell: Cell, p: Tensors, z_x: torch.Tensor, h: torch.Tensor, c: MaybeTensor
-) -> tuple[torch.Tensor, MaybeTensor]:
-    if isinstance(cell, LSTM):
-        return _lstm(cell, p, z_x, h, c)
-    if isinstance(cell, GRU):
-        return _gru(cell, p, z_x, h), None
-    z = z_x + h @ p["U"].transpose(0, 1)
-    return (torch.relu(z) if getattr(cell, "nonlinearity", "") == "relu" else torch.tanh(z)), None
-
-
-def _lstm(
-    cell: LSTM, p: Tensors, z_x: torch.Tensor, h: torch.Tensor, c: MaybeTensor
-) -> tuple[torch.Tensor, MaybeTensor]:
-    z_i, z_f, z_a, z_o = (z_x + h @ p["U"].transpose(0, 1)).split(cell.units, dim=-1)
-    if cell.peepholes:
-        p_i, p_f, p_o = p["p"].split(cell.units)
-        z_i, z_f = z_i + p_i * c, z_f + p_f * c
-    c = torch.sigmoid(z_i) * torch.tanh(z_a) + torch.sigmoid(z_f) * c
-    if cell.peepholes:
-        z_o = z_o + p_o * c
-    h = torch.sigmoid(z_o) * torch.tanh(c)
-    return (h @ p["R"].transpose(0, 1) if cell.projection else h), c
-
-
-def _gru(cell: GRU, p: Tensors, z_x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
-    H = cell.units
-    x_r, x_z, x_n = z_x.split(H, dim=-1)
-    u_r, u_z = (h @ p["U"][: 2 * H].transpose(0, 1)).split(H, dim=-1)
-    r, z, U_n = torch.sigmoid(x_r + u_r), torch.sigmoid(x_z + u_z), p["U"][2 * H :].transpose(0, 1)
-    u_n = r * (h @ U_n + p["c"]) if cell.reset_after else (r * h) @ U_n
-    n = torch.tanh(x_n + u_n)
-    return (1 - z) * n + z * h
+    for t in range(len(x)):
+        after = step(known, x[t], own)
+        if active is not None:
+            after = {name: torch.where(active[t], after[name], own[name]) for name in after}
+        own = after
+        outputs.append(own["h"])
+    return torch.stack(outputs), own

@@ -8,6 +8,9 @@ way              what computes
 `double_backward`  the reference, differentiated by autograd, so that its gradients can be too
 `fallback`       the forward pass of torch's own module, on its own kernels
 
+What is recorded (`torch.jit.trace`, `torch.export`, `make_fx`) is torch's own forward pass, so that
+a file or a graph needs nothing of this package, and `operators` where torch has none.
+
 In both tables the first row whose condition holds decides. A compiler differentiates `operators`
 by the operators' own rules, and torch differentiates `reference` and `fallback` itself; so the
 second table is about `fused` and `eager` alone.
@@ -28,6 +31,7 @@ from throughtime.engine_settings import use_compiled
 Way: TypeAlias = Literal["fused", "eager", "operators", "reference", "double_backward", "fallback"]
 
 PRECISIONS = (torch.float32, torch.float64)  # those that the engine computes in
+is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # newer than torch 2.4
 
 
 class Call(NamedTuple):
@@ -79,19 +83,38 @@ REQUESTS: dict[str, Callable[[Call], bool]] = {
     "memory_limit": lambda call: call.module.memory_limit is not None,
     "windows": lambda call: call.module._carry is not None,
 }
+ONLY_OURS = ("peepholes=True", "reset_after=False", "states=True")  # torch's modules lack these
 
 
-def _engine_cannot(call: Call) -> bool:
+def engine_cannot(call: Call) -> bool:
     """Tensors without numbers, on the device "meta", are traced as the CPU's are."""
     return call.W.dtype not in PRECISIONS or not (call.W.is_cpu or call.W.is_meta)
 
 
+def _recorded(call: Call) -> bool:
+    """Whether operations are recorded or intercepted, and torch's own module has all of them.
+
+    A tracer (`torch.jit.trace`, ONNX), `torch.export`, or a mode that sees every operation
+    (`make_fx`, a counter of FLOPs). The engine, which takes tensors by address, is none of these
+    operations: a tracer would note its results as constants.
+    """
+    return is_recording() and not any(REQUESTS[what](call) for what in ONLY_OURS)
+
+
+def is_recording() -> bool:
+    """Whether a tracer, an exporter or a mode that sees every operation is at work."""
+    if torch.compiler.is_compiling():
+        return is_exporting()
+    return bool(torch._C._get_tracing_state() or torch._C._len_torch_dispatch_stack())
+
+
 def _traced(call: Call) -> bool:
     """Whether a compiler traces, or the tensor is none that the engine could read."""
-    if call.module._carry is not None:
-        return False
     ordinary = type(call.x) in (torch.Tensor, torch.nn.Parameter) and not call.x.is_meta
-    return torch.compiler.is_compiling() or not ordinary
+    if is_recording() or not ordinary:
+        return True
+    # Within windows a compiler leaves the module out of its graph, and the engine runs it.
+    return torch.compiler.is_compiling() and call.module._carry is None
 
 
 def _transformed(call: Call) -> bool:
@@ -108,13 +131,20 @@ def _empty(call: Call) -> bool:
 FORWARD = (
     Row(
         "fallback",
-        _engine_cannot,
+        engine_cannot,
         "{place}",
         ("peepholes=True", "reset_after=False", "states=True", "memory_limit", "taps", "windows"),
         "weights on the CPU in float32 or float64",
         "move the model: .to('cpu', torch.float32)",
     ),
-    Row("operators", _traced, "one in a traced graph", ("taps", "memory_limit")),
+    Row(
+        "fallback",
+        _recorded,
+        "one that is recorded (torch.jit.trace, torch.export, make_fx)",
+        ("taps", "memory_limit", "windows"),
+        way_out="record torch's own modules: throughtime.torch.restore(model)",
+    ),
+    Row("operators", _traced, "one in a traced graph", ("taps", "memory_limit", "windows")),
     Row(
         "reference",
         _transformed,
@@ -145,6 +175,14 @@ BACKWARD = (
         ("taps",),
         "an ordinary backward pass",
         "leave create_graph=True out",
+    ),
+    Row(
+        "double_backward",
+        lambda _: is_recording(),
+        "one that is recorded (make_fx, a counter of FLOPs)",
+        ("taps",),
+        "an ordinary backward pass",
+        "call backward() outside",
     ),
     Row("eager", lambda call: call.forward == "eager", "one that the engine ran by direction"),
     Row("eager", REQUESTS["taps"], "one with taps, which look at each direction"),

@@ -25,6 +25,7 @@ from throughtime.torch.execution import (
     Call,
     Way,
     call_of,
+    engine_cannot,
     forward_row,
     place_of,
     refuse_within_windows,
@@ -62,9 +63,9 @@ def forward(module: Any, input: Any, hx: Any, states: bool) -> Any:
 
 
 def _fallback(call: Call, input: Any, hx: Any) -> Results:
-    """Torch's own forward pass; that it computes is said once."""
+    """Torch's own forward pass; where the engine cannot compute, this is said once."""
     module, name, place = call.module, type(call.module).__name__, place_of(call.W)
-    if (name, place) not in _warned:
+    if engine_cannot(call) and (name, place) not in _warned:
         _warned.add((name, place))
         message = (
             f"throughtime.torch.{name}: the engine computes on the CPU in float32 and float64; "

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from throughtime.torch.direction import LayerStates
     from throughtime.torch.gradient_taps import LayerTap, Taps, taps
     from throughtime.torch.modules import GRU, LSTM, RNN, accelerate, restore
-    from throughtime.torch.truncation import Window, windows
+    from throughtime.torch.truncation import Window, Windows, windows
 
 IN_FILES = {
     "GRU": "modules",
@@ -40,6 +40,7 @@ IN_FILES = {
     "Recurrent": "any_cell",
     "Taps": "gradient_taps",
     "Window": "truncation",
+    "Windows": "truncation",
     "accelerate": "modules",
     "restore": "modules",
     "taps": "gradient_taps",
@@ -55,6 +56,7 @@ __all__ = [
     "Recurrent",
     "Taps",
     "Window",
+    "Windows",
     "accelerate",
     "first_in_module",
     "from_torch",

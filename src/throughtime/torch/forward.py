@@ -81,7 +81,8 @@ def _within_windows(call: Call, way: Way, input: Any, hx: Any) -> Results:
     module = call.module
     carry = module._carry
     refuse_within_windows(call, hx)
-    hx, weights = carry.initial(module), module_weights(module)
+    weights = module_weights(module)
+    hx = carry.initial(module, arrange(module, input, None, weights[0]).x.shape[0])
     dtypes = precisions(module, input, None, weights[0].dtype)
     early = None
     if carry.cut:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from throughtime.torch.any_cell import Recurrent
     from throughtime.torch.direction import LayerStates
     from throughtime.torch.gradient_taps import LayerTap, Taps, taps
-    from throughtime.torch.modules import GRU, LSTM, RNN, accelerate, restore
+    from throughtime.torch.modules import GRU, LSTM, RNN
+    from throughtime.torch.swapping import accelerate, restore
     from throughtime.torch.truncation import Window, Windows, windows
 
 IN_FILES = {
@@ -41,8 +42,8 @@ IN_FILES = {
     "Taps": "gradient_taps",
     "Window": "truncation",
     "Windows": "truncation",
-    "accelerate": "modules",
-    "restore": "modules",
+    "accelerate": "swapping",
+    "restore": "swapping",
     "taps": "gradient_taps",
     "windows": "truncation",
 }

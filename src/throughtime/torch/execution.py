@@ -31,6 +31,7 @@ from throughtime.engine_settings import use_compiled
 Way: TypeAlias = Literal["fused", "eager", "operators", "reference", "double_backward", "fallback"]
 
 PRECISIONS = (torch.float32, torch.float64)  # those that the engine computes in
+ORDINARY = (torch.Tensor, torch.nn.Parameter)
 is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # newer than torch 2.4
 
 
@@ -94,11 +95,20 @@ def engine_cannot(call: Call) -> bool:
 def _recorded(call: Call) -> bool:
     """Whether operations are recorded or intercepted, and torch's own module has all of them.
 
-    A tracer (`torch.jit.trace`, ONNX), `torch.export`, or a mode that sees every operation
-    (`make_fx`, a counter of FLOPs). The engine, which takes tensors by address, is none of these
-    operations: a tracer would note its results as constants.
+    A tracer (`torch.jit.trace`, ONNX), `torch.export`, a mode that sees every operation
+    (`make_fx`, a counter of FLOPs), or tensors of a class that does. The engine, which takes tensors
+    by address, is none of these operations: a tracer would note its results as constants.
     """
-    return is_recording() and not any(REQUESTS[what](call) for what in ONLY_OURS)
+    if not (is_recording() or _intercepted(call.x) or _intercepted(call.W)):
+        return False
+    return not any(REQUESTS[what](call) for what in ONLY_OURS)
+
+
+def _intercepted(tensor: Any) -> bool:
+    """Whether torch's functions are the tensor's own, by `__torch_function__`."""
+    if type(tensor) in ORDINARY or torch.compiler.is_compiling():
+        return False
+    return bool(torch.overrides.has_torch_function((tensor,)))
 
 
 def is_recording() -> bool:
@@ -110,7 +120,7 @@ def is_recording() -> bool:
 
 def _traced(call: Call) -> bool:
     """Whether a compiler traces, or the tensor is none that the engine could read."""
-    ordinary = type(call.x) in (torch.Tensor, torch.nn.Parameter) and not call.x.is_meta
+    ordinary = type(call.x) in ORDINARY and not call.x.is_meta
     if is_recording() or not ordinary:
         return True
     # Within windows a compiler leaves the module out of its graph, and the engine runs it.
@@ -191,6 +201,13 @@ BACKWARD = (
 
 # Within a loop over `windows`, which carries the state, these are refused whatever the way is.
 WITHIN_WINDOWS = ("a PackedSequence", "states=True", "memory_limit")
+
+
+def answers_for_itself(input: Any) -> bool:
+    """Whether an input that is no tensor has torch's functions nevertheless, as FX's Proxy has."""
+    if isinstance(input, torch.Tensor | PackedSequence):
+        return False
+    return bool(torch.overrides.has_torch_function((input,)) and hasattr(input, "dim"))
 
 
 def call_of(module: Any, input: Any, states: bool = False) -> Call:

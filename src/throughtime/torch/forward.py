@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from itertools import count
@@ -24,6 +25,7 @@ from throughtime.torch.eager import eager_direction
 from throughtime.torch.execution import (
     Call,
     Way,
+    answers_for_itself,
     call_of,
     engine_cannot,
     forward_row,
@@ -44,6 +46,8 @@ _warned: set[tuple[str, str]] = set()
 
 def forward(module: Any, input: Any, hx: Any, states: bool) -> Any:
     """What the module's `forward` returns."""
+    if answers_for_itself(input):
+        return _by_its_own_functions(module, input, hx, states)
     call = call_of(module, input, states)
     way = forward_row(call).way
     if way == "fallback":
@@ -60,6 +64,18 @@ def forward(module: Any, input: Any, hx: Any, states: bool) -> Any:
     if not states:
         return results
     return *results, layer_states(directions(), 1 + module.bidirectional)
+
+
+def _by_its_own_functions(module: Any, input: Any, hx: Any, states: bool) -> Any:
+    """Of FX, a node that calls the module, as it is for torch's; else torch's own forward pass."""
+    fx = sys.modules.get("torch.fx")
+    if fx is not None and isinstance(input, fx.Proxy):
+        tracer, options = input.tracer, {"states": True} if states else {}
+        if tracer.root is not module:
+            place = tracer.path_of_module(module)
+            given = (input,) if hx is None else (input, hx)
+            return tracer.create_proxy("call_module", place, given, options)
+    return module.torchs.forward(module, input, hx)
 
 
 def _fallback(call: Call, input: Any, hx: Any) -> Results:

@@ -262,7 +262,7 @@ def _modules(model: torch.nn.Module) -> dict[str, Any]:
     torchs = (torch.nn.RNN, torch.nn.LSTM, torch.nn.GRU)
     for name, module in model.named_modules():
         what = f"windows: {name!r}"
-        if isinstance(module, torchs):
+        if isinstance(module, torchs) and name not in found:
             way_out = "call throughtime.torch.accelerate(model) first"
             refuse(what, "a module of throughtime.torch", "torch's own", way_out)
         if name in found and module.bidirectional:

@@ -40,8 +40,8 @@ def with_limit(module):
 SITUATIONS = {  # what brings a call to each row: its dtype, device, batch, and what holds meanwhile
     "other precision": (torch.bfloat16, "cpu", B, nullcontext),
     "recorded": (torch.float32, "cpu", B, counter),
-    "no numbers": (torch.float32, "meta", B, nullcontext),
     "forward mode": (torch.float32, "cpu", B, forward_mode),
+    "no numbers": (torch.float32, "meta", B, nullcontext),
     "memory limit": (torch.float32, "cpu", B, with_limit),
     "taps": (torch.float32, "cpu", B, ours.taps),
     "readable engine": (torch.float32, "cpu", B, lambda _: tt.engine("readable")),
@@ -158,6 +158,7 @@ def test_a_compiler_gets_operators():
 BACKWARD_CALLS = {  # how the forward pass went, and what is done about the backward pass
     "create_graph": ("fused", True, nullcontext),
     "recorded": ("fused", False, counter),
+    "forward mode": ("fused", False, forward_mode),
     "by direction": ("eager", False, nullcontext),
     "taps afterwards": ("fused", False, ours.taps),
     "ordinary": ("fused", False, nullcontext),

@@ -231,7 +231,7 @@ class EagerRecurrence(torch.autograd.Function):
         x, h, c, *rest = ctx.saved_tensors
         direction, weights = ctx.direction, rest[:WEIGHT_COUNT]
         order = direction.order
-        if backward_row(direction.module, "eager").way == "double_backward":
+        if backward_row(direction.module, "eager", (dy, dh, dc)).way == "double_backward":
             inputs = (x, h, c, *weights)
             return None, *direction_gradients(direction.cell, order, inputs, (dy, dh, dc))
         ordered, *tape = rest[WEIGHT_COUNT:]

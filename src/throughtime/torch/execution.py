@@ -45,6 +45,7 @@ class Call(NamedTuple):
         packed: whether the input is a PackedSequence.
         states: whether the inner values of every step are asked for.
         forward: the way that the forward pass took, in a backward pass.
+        upstream: the gradients that a backward pass begins with.
     """
 
     module: Any
@@ -53,6 +54,7 @@ class Call(NamedTuple):
     packed: bool = False
     states: bool = False
     forward: Way | None = None
+    upstream: tuple[Any, ...] = ()
 
 
 class Row(NamedTuple):
@@ -132,6 +134,12 @@ def _transformed(call: Call) -> bool:
     return bool(torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0)
 
 
+def _batched(call: Call) -> bool:
+    """Whether many gradients come as one, by `is_grads_batched=True`."""
+    is_one = torch._C._functorch.is_legacy_batchedtensor
+    return any(d is not None and is_one(d) for d in call.upstream)
+
+
 def _empty(call: Call) -> bool:
     if call.packed:
         return not call.x.shape[0]
@@ -154,13 +162,13 @@ FORWARD = (
         ("taps", "memory_limit", "windows"),
         way_out="record torch's own modules: throughtime.torch.restore(model)",
     ),
-    Row("operators", _traced, "one in a traced graph", ("taps", "memory_limit", "windows")),
     Row(
         "reference",
         _transformed,
         "one within torch.func or in forward mode",
         ("states=True", "taps", "memory_limit", "windows"),
     ),
+    Row("operators", _traced, "one in a traced graph", ("taps", "memory_limit", "windows")),
     Row(
         "eager",
         REQUESTS["memory_limit"],
@@ -193,6 +201,14 @@ BACKWARD = (
         ("taps",),
         "an ordinary backward pass",
         "call backward() outside",
+    ),
+    Row(
+        "double_backward",
+        lambda call: _transformed(call) or _batched(call),
+        "one within torch.func, is_grads_batched=True or forward mode",
+        ("taps",),
+        "an ordinary backward pass",
+        "differentiate one loss after the other",
     ),
     Row("eager", lambda call: call.forward == "eager", "one that the engine ran by direction"),
     Row("eager", REQUESTS["taps"], "one with taps, which look at each direction"),
@@ -238,9 +254,9 @@ def forward_row(call: Call) -> Row:
     return _row(FORWARD, call)
 
 
-def backward_row(module: Any, forward: Way) -> Row:
+def backward_row(module: Any, forward: Way, upstream: tuple[Any, ...] = ()) -> Row:
     """The row of `BACKWARD` that decides; refuses as `forward_row` does."""
-    return _row(BACKWARD, Call(module, None, None, forward=forward))
+    return _row(BACKWARD, Call(module, None, None, forward=forward, upstream=upstream))
 
 
 def refuse_within_windows(call: Call, hx: Any) -> None:

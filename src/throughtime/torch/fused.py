@@ -137,7 +137,7 @@ class FusedRecurrence(torch.autograd.Function):
         x, h, c, ordered, tape, *weights = ctx.saved_tensors
         masks = weights[count:]
         del weights[count:]
-        way = backward_row(call.module, "fused").way
+        way = backward_row(call.module, "fused", (dy, dh, dc)).way
         if way != "fused":
             inputs, upstream = (x, h, c, *weights), (dy, dh, dc)
             if way == "double_backward":

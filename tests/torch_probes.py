@@ -16,8 +16,8 @@ from importlib.util import find_spec
 
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations, prune
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.utils import parametrizations, prune
 
 T, B, I, H = 5, 3, 4, 6  # noqa: E741
 KINDS = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}
@@ -283,8 +283,7 @@ BATCHED = {
 
 def compiled_model(model):
     torch._dynamo.reset()
-    wrapped = torch.compile(model, backend="aot_eager")
-    return wrapped
+    return torch.compile(model, backend="aot_eager")
 
 
 def fx(model):
@@ -416,7 +415,7 @@ SMALL = {
     "input storage freed": freed,
     "outputs resized": out_resized,
     "outputs set": lambda m: m.rnn(X)[0].detach().set_(Y).shape,
-    "outputs' storage resized": lambda m: m.rnn(X)[0].detach().untyped_storage().resize_(4).nbytes(),
+    "outputs' storage resized": lambda m: storage_of(m.rnn(X)[0]).resize_(4).nbytes(),
     "a state of three": lambda m: m.rnn(X, (X.new_ones(1, B, H),) * 3)[0],
     "an empty state": lambda m: m.rnn(X, ())[0],
     "a list for a state": lambda m: m.rnn(X, [X.new_ones(1, B, H)] * 2)[0],
@@ -433,6 +432,10 @@ SMALL = {
     "batch_first changed": lambda m: setattr(m.rnn, "batch_first", True) or m(X),
     "a weight deleted": lambda m: delattr(m.rnn, "bias_hh_l0") or m(X),
 }
+
+
+def storage_of(y):
+    return y.detach().untyped_storage()
 
 
 def weight_freed(model):

@@ -98,8 +98,8 @@ def _recorded(call: Call) -> bool:
     """Whether operations are recorded or intercepted, and torch's own module has all of them.
 
     A tracer (`torch.jit.trace`, ONNX), `torch.export`, a mode that sees every operation
-    (`make_fx`, a counter of FLOPs), or tensors of a class that does. The engine, which takes tensors
-    by address, is none of these operations: a tracer would note its results as constants.
+    (`make_fx`, a counter of FLOPs), or tensors of a class that does. The engine, which takes
+    tensors by address, is none of these operations: a tracer would note its results as constants.
     """
     if not (is_recording() or _intercepted(call.x) or _intercepted(call.W)):
         return False

@@ -49,9 +49,9 @@ class _Recurrent(torch.nn.RNNBase):
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "qconfig":
             message = (
-                f"throughtime.torch.{type(self).__name__}: torch's quantisation finds its own modules "
-                "by type alone, and leaves this one as it is; call throughtime.torch.restore(model) "
-                "first"
+                f"throughtime.torch.{type(self).__name__}: torch's quantisation finds its own "
+                "modules by their exact type, and leaves this one as it is; call "
+                "throughtime.torch.restore(model) first"
             )
             warnings.warn(message, stacklevel=3)
         super().__setattr__(name, value)

@@ -19,7 +19,7 @@ from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils import parametrizations, prune
 
-T, B, I, H = 5, 3, 4, 6  # noqa: E741
+T, B, I, H = 3, 2, 3, 4  # noqa: E741
 KINDS = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}
 
 
@@ -151,7 +151,7 @@ IDENTITY = {
     "deepcopy": lambda m: copy.deepcopy(m)(X),
     "saved and loaded": lambda m: saved_and_loaded(m)(X),
     "weight_norm": lambda m: reparametrised(m, parametrizations.weight_norm),
-    "spectral_norm": lambda m: reparametrised(m, parametrizations.spectral_norm),
+    "spectral_norm": lambda m: reparametrised(m.eval(), parametrizations.spectral_norm),
     "orthogonal": lambda m: reparametrised(m, parametrizations.orthogonal),
     "weight_norm, removed": lambda m: removed(m),
     "pruned": lambda m: prune.l1_unstructured(m.rnn, "weight_hh_l0", 0.5) and m(X),
@@ -205,11 +205,11 @@ def jacobian(model, **options):
 
 
 def hessian(model, **options):
-    return torch.autograd.functional.hessian(lambda x: model(x).square().sum(), X[:2], **options)
+    return torch.autograd.functional.hessian(lambda x: model(x).square().sum(), X[:1], **options)
 
 
 def gradcheck(model, **options):
-    x = X[:2].double().requires_grad_()
+    x = X[:2, :1].double().requires_grad_()
     return torch.autograd.gradcheck(model.double(), (x,), **options)
 
 
@@ -248,9 +248,7 @@ BATCHED = {
     "is_grads_batched, create_graph": lambda m: batched(m, create_graph=True),
     "jacobian": jacobian,
     "jacobian, vectorised": lambda m: jacobian(m, vectorize=True),
-    "jacobian, forward mode": lambda m: jacobian(
-        m, vectorize=True, strategy="forward-mode"
-    ),
+    "jacobian, forward mode": lambda m: jacobian(m, vectorize=True, strategy="forward-mode"),
     "hessian": hessian,
     "hessian, vectorised": lambda m: hessian(m, vectorize=True),
     "gradcheck": gradcheck,
@@ -259,7 +257,7 @@ BATCHED = {
         m, check_forward_ad=True, check_batched_forward_grad=True
     ),
     "gradgradcheck, batched": lambda m: torch.autograd.gradgradcheck(
-        m.double(), (X[:2].double().requires_grad_(),), check_batched_grad=True
+        m.double(), (X[:1, :1].double().requires_grad_(),), check_batched_grad=True
     ),
     "func.grad": grad_of,
     "func.jacrev": lambda m: torch.func.jacrev(m)(X),
@@ -426,7 +424,6 @@ SMALL = {
     "no arguments": lambda m: library(m).GRU(),
     "hidden_size by name": lambda m: library(m).GRU(input_size=I, hidden_size=H).hidden_size,
     "input with gradients freed": lambda m: m(X.clone().requires_grad_()).sum().backward(),
-    "weight storage freed": lambda m: weight_freed(m),
     "state storage freed": lambda m: state_freed(m),
     "hidden_size changed": lambda m: setattr(m.rnn, "hidden_size", 3) or m(X),
     "batch_first changed": lambda m: setattr(m.rnn, "batch_first", True) or m(X),
@@ -436,11 +433,6 @@ SMALL = {
 
 def storage_of(y):
     return y.detach().untyped_storage()
-
-
-def weight_freed(model):
-    model.rnn.weight_hh_l0.untyped_storage().resize_(0)
-    return model(X)
 
 
 def state_freed(model):
@@ -456,7 +448,25 @@ def library(module):
 
 
 PROBES = {**TRACING, **IDENTITY, **BATCHED, **GRAPHS, **SMALL}
-REFUSED: dict[str, str] = {}  # what ours do not have: a piece of the one line that says so
+
+# Where ours answer otherwise than torch's: a piece of the one line that says so.
+REFUSED = {
+    "outputs' storage resized": "Trying to resize storage that is not resizable",
+    "an empty state": "hx: expected a tuple of two tensors (h_0, c_0), got a tuple of",
+    "hidden_size changed": "weight_ih_l0: expected shape (12, 3), got (16, 3)",
+    "a weight deleted": "no attribute 'bias_hh_l0'",
+}
+# Where ours stay what they are: a piece of the warning that says so.
+WARNED = {"quantize_dynamic": "call throughtime.torch.restore(model) first"}
+# Where ours give an answer, and torch's fail.
+MORE = {
+    "jacobian, forward mode",
+    "gradcheck, forward",
+    "func.jacfwd",
+    "func.hessian",
+    "compile, whole",
+    "compile around jvp",
+}
 
 
 def main():

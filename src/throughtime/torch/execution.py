@@ -32,7 +32,12 @@ Way: TypeAlias = Literal["fused", "eager", "operators", "reference", "double_bac
 
 PRECISIONS = (torch.float32, torch.float64)  # those that the engine computes in
 ORDINARY = (torch.Tensor, torch.nn.Parameter)
+
+# Each call of a module asks these; the look-up by three names would take as long as the answer.
+is_compiling = torch.compiler.is_compiling
 is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # newer than torch 2.4
+tracing_state = torch._C._get_tracing_state
+dispatch_modes = torch._C._len_torch_dispatch_stack
 
 
 class Call(NamedTuple):
@@ -101,32 +106,33 @@ def _recorded(call: Call) -> bool:
     (`make_fx`, a counter of FLOPs), or tensors of a class that does. The engine, which takes
     tensors by address, is none of these operations: a tracer would note its results as constants.
     """
-    if not (is_recording() or _intercepted(call.x) or _intercepted(call.W)):
+    usual = type(call.x) in ORDINARY and type(call.W) in ORDINARY
+    if not is_recording() and (usual or not _intercepted(call)):
         return False
     return not any(REQUESTS[what](call) for what in ONLY_OURS)
 
 
-def _intercepted(tensor: Any) -> bool:
-    """Whether torch's functions are the tensor's own, by `__torch_function__`."""
-    if type(tensor) in ORDINARY or torch.compiler.is_compiling():
+def _intercepted(call: Call) -> bool:
+    """Whether torch's functions are the tensors' own, by `__torch_function__`."""
+    if is_compiling():
         return False
-    return bool(torch.overrides.has_torch_function((tensor,)))
+    return bool(torch.overrides.has_torch_function((call.x, call.W)))
 
 
 def is_recording() -> bool:
     """Whether a tracer, an exporter or a mode that sees every operation is at work."""
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return is_exporting()
-    return bool(torch._C._get_tracing_state() or torch._C._len_torch_dispatch_stack())
+    return bool(tracing_state() or dispatch_modes())
 
 
 def _traced(call: Call) -> bool:
     """Whether a compiler traces, or the tensor is none that the engine could read."""
-    ordinary = type(call.x) in ORDINARY and not call.x.is_meta
-    if is_recording() or not ordinary:
+    if type(call.x) not in ORDINARY or call.x.is_meta:
         return True
-    # Within windows a compiler leaves the module out of its graph, and the engine runs it.
-    return torch.compiler.is_compiling() and call.module._carry is None
+    if is_compiling():  # within windows it leaves the module out, and the engine runs it
+        return call.module._carry is None or is_exporting()
+    return bool(tracing_state() or dispatch_modes())
 
 
 def _transformed(call: Call) -> bool:
@@ -149,18 +155,18 @@ def _empty(call: Call) -> bool:
 FORWARD = (
     Row(
         "fallback",
+        _recorded,
+        "one that is recorded (torch.jit.trace, torch.export, make_fx)",
+        ("taps", "memory_limit", "windows"),
+        way_out="record torch's own modules: throughtime.torch.restore(model)",
+    ),
+    Row(
+        "fallback",
         engine_cannot,
         "{place}",
         ("peepholes=True", "reset_after=False", "states=True", "memory_limit", "taps", "windows"),
         "weights on the CPU in float32 or float64",
         "move the model: .to('cpu', torch.float32)",
-    ),
-    Row(
-        "fallback",
-        _recorded,
-        "one that is recorded (torch.jit.trace, torch.export, make_fx)",
-        ("taps", "memory_limit", "windows"),
-        way_out="record torch's own modules: throughtime.torch.restore(model)",
     ),
     Row(
         "reference",
@@ -240,9 +246,10 @@ def call_of(module: Any, input: Any, states: bool = False) -> Call:
     if not isinstance(x, torch.Tensor):
         what = f"{type(module).__name__}: input"
         refuse(what, "a tensor or a PackedSequence", type(x).__name__, error=TypeError)
-    if not (x.is_cpu and W.is_cpu) and W.device != x.device:
-        _refuse_devices(module, x, W)
-    return Call(module, x, W, packed, states)
+    call = Call(module, x, W, packed, states)
+    if (type(W) in ORDINARY or not _intercepted(call)) and not (x.is_cpu and W.is_cpu):
+        _same_device(module, x, W)
+    return call
 
 
 def forward_row(call: Call) -> Row:
@@ -292,7 +299,9 @@ def _row(table: tuple[Row, ...], call: Call) -> Row:
     raise AssertionError("the last row of a table fits every call")
 
 
-def _refuse_devices(module: Any, x: torch.Tensor, W: torch.Tensor) -> None:
+def _same_device(module: Any, x: torch.Tensor, W: torch.Tensor) -> None:
+    if W.device == x.device:
+        return
     way_out = f"input.to({str(W.device)!r}), or module.to({str(x.device)!r})"
     if W.is_meta:
         way_out = f"module.to_empty(device={str(x.device)!r}), then load its weights"

@@ -87,6 +87,7 @@ class RNN(_Recurrent, torch.nn.RNN):
     Args:
         input_size, …, dtype: those of `torch.nn.RNN`.
         memory_limit: as in `LSTM`.
+        others: what torch refuses, such as `proj_size`.
 
     Example:
         >>> import torch
@@ -113,9 +114,10 @@ class RNN(_Recurrent, torch.nn.RNN):
         dtype: Any = None,
         *,
         memory_limit: Limit = None,
+        **others: Any,
     ) -> None:
         options = (num_layers, nonlinearity, bias, batch_first, dropout, bidirectional)
-        super().__init__(input_size, hidden_size, *options, device=device, dtype=dtype)
+        super().__init__(input_size, hidden_size, *options, device=device, dtype=dtype, **others)
         self._finish(memory_limit)
 
 
@@ -186,6 +188,7 @@ class GRU(_Recurrent, torch.nn.GRU):
         reset_after: False for the GRU as published (Cho et al. 2014), whose reset gate acts
             before the recurrent product: n = tanh(W_n x + b_n + U_n (r ⊙ h)).
         memory_limit: as in `LSTM`.
+        others: what torch refuses, such as `proj_size`.
 
     Example:
         >>> import torch
@@ -213,9 +216,10 @@ class GRU(_Recurrent, torch.nn.GRU):
         *,
         reset_after: bool = True,
         memory_limit: Limit = None,
+        **others: Any,
     ) -> None:
         options = (num_layers, bias, batch_first, dropout, bidirectional)
-        super().__init__(input_size, hidden_size, *options, device=device, dtype=dtype)
+        super().__init__(input_size, hidden_size, *options, device=device, dtype=dtype, **others)
         if not reset_after:
             self.reset_after = False
         self._finish(memory_limit)

@@ -24,6 +24,7 @@ from throughtime.torch.direction import (
     packed_orders,
     paired,
     reversed_steps,
+    with_memory,
 )
 from throughtime.torch.double_backward import operator_gradients
 from throughtime.torch.eager import EngineRun, EngineTape, engine_backward, engine_forward
@@ -268,8 +269,8 @@ def _engine_run(
     state = {"h": h.detach().numpy()} | ({} if c is None else {"c": c.detach().numpy()})
     return EngineRun(
         _cell(W, U, b, cb, R, p, mode, reset_after),
-        {name: t.detach().numpy() for name, t in given.items() if t is not None},
-        order.to_engine(x.detach()).numpy(),
+        {name: with_memory(t).detach().numpy() for name, t in given.items() if t is not None},
+        order.to_engine(with_memory(x).detach()).numpy(),
         state,
         order.lengths,
         order.steps,

@@ -3,7 +3,8 @@
 A probe takes a model, `Net`, or its recurrent module, and returns tensors, numbers or names. It is
 given the model with `torch.nn`'s modules, and one whose modules `accelerate` has swapped; both must
 give the same. Where ours cannot, `REFUSED` says what it answers instead, in one line.
-`python tests/torch_probes.py` prints what each gives.
+`python tests/torch_probes.py` prints what each gives, and `python tests/torch_probes.py GRAPHS jit`
+those of one table whose name has a word. What ONNX writes is looked at where onnxruntime is there.
 """
 
 from __future__ import annotations
@@ -449,6 +450,18 @@ def library(module):
 
 PROBES = {**TRACING, **IDENTITY, **BATCHED, **GRAPHS, **SMALL}
 
+# Left to `python tests/torch_probes.py`, since each of them takes a second or more.
+LONG_ONES = {
+    "compile around vmap",
+    "compile, then jacobian",
+    "fused optimiser",
+    "func.hessian",
+    "hessian, vectorised",
+    "jit.script, frozen",
+    "jit.trace, checked by torch",
+    "LBFGS",
+    "make_fx, symbolic",
+}
 # Where ours answer otherwise than torch's: a piece of the one line that says so.
 REFUSED = {
     "outputs' storage resized": "Trying to resize storage that is not resizable",
@@ -470,8 +483,9 @@ MORE = {
 
 
 def main():
-    only = globals().get(sys.argv.pop(1)) if len(sys.argv) > 1 and sys.argv[1].isupper() else PROBES
     import throughtime.torch as ours
+
+    only = globals()[sys.argv.pop(1)] if sys.argv[1:] and sys.argv[1].isupper() else PROBES
 
     for name, probe in only.items():
         if len(sys.argv) > 1 and not any(part in name for part in sys.argv[1:]):

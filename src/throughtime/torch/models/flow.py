@@ -58,9 +58,9 @@ def module_flow(
 ) -> Flow:
     """Where the gradient goes in an `nn.RNN`, `nn.LSTM` or `nn.GRU`, alone or inside any model.
 
-    The model runs once, in evaluation mode. A hook sees what the recurrent module receives, torch
+    The model runs once, in evaluation mode. What the recurrent module receives is noted, torch
     differentiates what lies above it, ∂E_t/∂h_t, and this package goes back through time.
-    Afterwards the model is as it was: hooks, modes, buffers, gradients and random generators.
+    Afterwards the model is as it was: modes, buffers, gradients and random generators.
 
     Args:
         module: called as `module(*inputs)`; one tuple alone is taken apart.

@@ -56,6 +56,11 @@ class _Recurrent(torch.nn.RNNBase):
             warnings.warn(message, stacklevel=3)
         super().__setattr__(name, value)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy or a file, which is in no loop over `windows` and has no taps."""
+        state: dict[str, Any] = super().__getstate__()
+        return {name: part for name, part in state.items() if name not in ("_carry", "_taps")}
+
     def __prepare_scriptable__(self) -> torch.nn.Module:
         """What `torch.jit.script` compiles in its place: torch's own module with its parameters.
 

@@ -381,6 +381,114 @@ def test_what_is_refused_and_why(case):
         tt.flow(model, *inputs, **options)
 
 
+class Called(nn.Module):
+    """Calls its recurrent module in one of several ways."""
+
+    def __init__(self, rnn, way="module(x)"):
+        super().__init__()
+        self.rnn, self.way, self.head = rnn, way, nn.Linear(H, 2)
+
+    def forward(self, x, scale=1.0):
+        x = scale * x
+        if self.way == "module(x)":
+            out = self.rnn(x)
+        elif self.way == "module.forward(x)":
+            out = self.rnn.forward(x)
+        else:
+            out = self.rnn.forward(hx=None, input=x)
+        return self.head(out[0])
+
+
+def lags(model, x, **options):
+    flow = tt.flow(model, x, loss=lambda o: o.square().sum(-1), **options)
+    return flow.lag_norms
+
+
+WAYS = ["module(x)", "module.forward(x)", "module.forward(input=x)"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("whose", ["torch's", "accelerated", "built"])
+def test_whoever_computes_the_module_and_however_it_is_called(whose, way):
+    torch.manual_seed(0)
+    model = Called(nn.LSTM(WIDE, H)).double()
+    x = torch.randn(T, B, WIDE).double()
+    expected = lags(model, x)
+    model.way = way
+    if whose == "accelerated":
+        tt.torch.accelerate(model)
+    if whose == "built":
+        built = tt.torch.LSTM(WIDE, H).double()
+        built.load_state_dict(model.rnn.state_dict())
+        model.rnn = built
+    assert np.abs(lags(model, x) - expected).max() <= 1e-10 * np.abs(expected).max()
+    assert "forward" not in vars(model.rnn)
+
+
+def test_keyword_arguments_are_the_models():
+    torch.manual_seed(0)
+    model = Called(nn.GRU(WIDE, H)).double()
+    x = torch.randn(T, B, WIDE).double()
+    assert np.array_equal(lags(model, x, scale=2.0), lags(model, 2 * x))
+    for name in ("state", "sclae"):
+        with pytest.raises(TypeError, match=f"{name}: expected an argument of Called.forward"):
+            lags(model, x, **{name: 2.0})
+    assert tt.first_nonfinite(model, x, scale=1.0) is None
+    assert abs(tt.first_nonfinite(model, x, scale=torch.inf).value) == np.inf
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: tt.torch.LSTM(WIDE, H, 2, peepholes=True),
+        lambda: tt.torch.GRU(WIDE, H, reset_after=False),
+    ],
+    ids=["peepholes", "original GRU"],
+)
+def test_modules_that_torch_does_not_have(make):
+    """The gradient by h_t, as taps on the module record it."""
+    torch.manual_seed(0)
+    module = make().double()
+    x = torch.randn(T, B, WIDE).double()
+    flow = tt.flow(module, x, loss=lambda o: o[0][-1].square().sum(-1), keep=True)
+    with tt.torch.taps(module) as taps:
+        module(x)[0][-1].square().sum().backward()
+    for layer, tap in enumerate(taps[""]):
+        found, truth = flow.gradients[layer]["h"][T - 1, ::-1], tap.dh.numpy()
+        assert np.abs(found - truth).max() <= 1e-10 * np.abs(truth).max()
+
+
+def test_of_two_modules_the_one_nearest_to_the_loss_whichever_is_accelerated():
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"a": nn.GRU(WIDE, H), "b": nn.GRU(H, H)})
+    model.forward = lambda x: model["b"](model["a"](x)[0])[0]
+    tt.torch.accelerate(model["a"])
+    flow = tt.flow(model, torch.randn(T, B, WIDE), loss=lambda o: o.sum(-1))
+    assert any("`b`" in note for note in flow.notes)
+
+
+def test_a_cell_that_the_model_steps_is_named():
+    class Stepped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell = nn.LSTMCell(WIDE, H)
+
+    message = (
+        r"got Stepped with an nn.LSTMCell \('cell'\), .*; give all steps at once to an nn.LSTM"
+    )
+    with pytest.raises(TypeError, match=message):
+        tt.flow(Stepped(), torch.randn(T, B, WIDE), loss=lambda o: o.sum(-1))
+
+
+def test_a_forward_that_is_not_torchs_is_named():
+    class Outputs(nn.LSTM):
+        def forward(self, x):
+            return super().forward(x)[0]
+
+    with pytest.raises(TypeError, match=r"a forward method that takes .* got Outputs\.forward"):
+        tt.flow(Outputs(WIDE, H), torch.randn(T, B, WIDE), loss=lambda o: o.sum(-1))
+
+
 def test_a_module_that_is_called_step_by_step_is_refused():
     class Stepped(nn.Module):
         def __init__(self):

@@ -376,15 +376,40 @@ def test_accelerate_and_restore_in_the_middle_of_training(oracle):
     assert "accelerated" not in vars(model.decoder)
 
 
-def test_accelerate_leaves_others_alone():
-    class Mine(torch.nn.LSTM):
-        pass
+class Named(torch.nn.LSTM):
+    """Derived, with torch's forward pass."""
 
-    kept = ours.GRU(I, H)
-    model = torch.nn.ModuleList([Mine(I, H), torch.nn.LSTMCell(I, H), kept])
-    assert ours.accelerate(model) == 0
-    assert type(model[0]) is Mine
-    assert ours.restore(model) == 0
+
+class Scaled(torch.nn.LSTM):
+    """Its forward pass calls torch's."""
+
+    def forward(self, x, hx=None):
+        return super().forward(2 * x, hx)
+
+
+class Alone(torch.nn.GRU):
+    """Its forward pass is its own."""
+
+    def forward(self, x):
+        return x
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+def test_accelerate_leaves_others_alone():
+    kept, replaced = ours.GRU(I, H), torch.nn.GRU(I, H)
+    replaced.forward = replaced.forward
+    script = torch.jit.script(torch.nn.Sequential(torch.nn.LSTM(I, H)))
+    model = torch.nn.ModuleList([torch.nn.LSTMCell(I, H), kept, Alone(I, H), replaced, script])
+    with pytest.warns(UserWarning, match="accelerate leaves as it is") as found:
+        assert ours.accelerate(model) == 0
+    (one,) = found
+    assert str(one.message) == (
+        "throughtime.torch.accelerate leaves as it is '2' (Alone): Alone.forward computes by "
+        "itself, without super().forward; '3' (GRU): its forward method was replaced on the object;"
+        " '4.0' (LSTM): a script is compiled already; accelerate the model before"
+    )
+    with pytest.warns(UserWarning, match=r"restore leaves .* '1' \(GRU\): it was built as through"):
+        assert ours.restore(model) == 0
     assert type(kept) is ours.GRU
     alone = torch.nn.LSTM(I, H)
     assert ours.accelerate(alone, memory_limit="1MB") == 1
@@ -393,6 +418,87 @@ def test_accelerate_leaves_others_alone():
     assert ours.restore(copied) == 1
     assert type(copied) is torch.nn.LSTM
     assert not hasattr(copied, "memory_limit")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_swapped_module_is_an_instance_of_torchs(kind):
+    theirs, built = pair(kind)
+    swapped = copy.deepcopy(theirs)
+    ours.accelerate(swapped)
+    for module in (built, swapped):
+        assert isinstance(module, type(theirs))
+        assert isinstance(module, getattr(ours, type(theirs).__name__))
+
+
+@pytest.mark.parametrize("cls", [Named, Scaled])
+def test_classes_derived_from_torchs(cls, oracle):
+    theirs = cls(I, H, 2, bidirectional=True).double()
+    mine = copy.deepcopy(theirs)
+    assert (ours.accelerate(mine), ours.accelerate(mine)) == (1, 0)
+    assert isinstance(mine, cls)
+    assert isinstance(mine, ours.LSTM)
+    x, state = inputs(theirs)
+    compare(oracle, everything(mine, x, state), everything(theirs, x, state))
+    with ours.taps(mine) as taps:  # the engine's, whoever calls it
+        mine(x)[0].sum().backward()
+    assert len(taps[""]) == 2
+    for copied in (copy.deepcopy(mine), pickle.loads(pickle.dumps(mine))):
+        assert type(copied) is type(mine)
+        assert torch.equal(copied(x)[0], mine(x)[0])
+        assert ours.restore(copied) == 1
+        assert type(copied) is cls
+    assert repr(mine) == repr(theirs)
+
+
+@pytest.mark.parametrize("first", ["accelerate", "parametrise"])
+@pytest.mark.parametrize("cls", [torch.nn.LSTM, Scaled])
+def test_parametrised_modules(cls, first, oracle):
+    """Whichever comes first, both can be undone."""
+    theirs = cls(I, H).double()
+    mine = copy.deepcopy(theirs)
+    norm = torch.nn.utils.parametrizations.weight_norm
+    norm(theirs, "weight_hh_l0")
+    for step in (first, {"accelerate": "parametrise", "parametrise": "accelerate"}[first]):
+        if step == "accelerate":
+            assert ours.accelerate(mine) == 1
+        else:
+            norm(mine, "weight_hh_l0")
+    assert isinstance(mine, ours.LSTM)
+    x, state = inputs(torch.nn.LSTM(I, H).double())
+    compare(oracle, everything(mine, x, state), everything(theirs, x, state))
+    assert ours.restore(mine) == 1
+    assert not isinstance(mine, ours.LSTM)
+    compare(oracle, everything(mine, x, state), everything(theirs, x, state))
+    assert ours.accelerate(mine) == 1
+    torch.nn.utils.parametrize.remove_parametrizations(mine, "weight_hh_l0")
+    assert isinstance(mine, ours.LSTM)
+    assert ours.restore(mine) == 1
+    assert type(mine) is cls
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated:DeprecationWarning")
+def test_quantisation_is_told_that_it_passes_by():
+    mine = ours.LSTM(I, H)
+    with pytest.warns(UserWarning, match=r"its own modules by their exact type.*restore\(model\)"):
+        torch.ao.quantization.quantize_dynamic(mine, {torch.nn.LSTM})
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+def test_script_compiles_torchs_module(oracle):
+    class Model(torch.nn.Module):
+        def __init__(self, rnn):
+            super().__init__()
+            self.rnn = rnn
+
+        def forward(self, x):
+            return self.rnn(x)[0]
+
+    theirs, mine = pair("LSTM")
+    x, _ = inputs(theirs)
+    oracle("script", torch.jit.script(Model(mine))(x).detach(), theirs(x)[0].detach())
+    message = "LSTM: torch.jit.script: expected torch's own options, got peepholes=True; use torch"
+    with pytest.raises(RuntimeError, match=message):
+        torch.jit.script(Model(ours.LSTM(I, H, peepholes=True)))
 
 
 def test_accelerate_says_when_there_is_nothing_to_do():

@@ -1,5 +1,6 @@
 """throughtime.torch's modules under torch's machinery: compilers, transforms, autocast, DDP."""
 
+import copy
 import subprocess
 import sys
 import textwrap
@@ -232,6 +233,72 @@ def test_what_a_traced_graph_cannot_give():
 
 
 # --- transforms ---
+
+
+PACKED = {"lengths": [3, 6, 1], "enforce_sorted": False}
+
+
+def rows_of(module, x, lengths=None, **options):
+    given = x
+    if lengths is not None:
+        given = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, **options)
+    y = module(given)[0]
+    return y if lengths is None else y.data
+
+
+@pytest.mark.parametrize("limit", [None, "1MB"])
+@pytest.mark.parametrize("lengths", [{}, PACKED], ids=["equal", "packed"])
+@pytest.mark.parametrize("kind", ["LSTM projection", "GRU"])
+def test_many_gradients_as_one(kind, lengths, limit, oracle):
+    """`is_grads_batched=True`, as `jacobian(vectorize=True)` and gradcheck use it."""
+    found = []
+    for module in pair(kind, num_layers=2, bidirectional=True):
+        if hasattr(module, "memory_limit"):
+            module.memory_limit = limit
+        x = inputs(module)[0].requires_grad_()
+        y = rows_of(module, x, **lengths)
+        upstream = torch.randn(3, *y.shape, generator=torch.Generator().manual_seed(3)).double()
+        given = [x, *module.parameters()]
+        found.append(torch.autograd.grad(y, given, upstream, is_grads_batched=True))
+    for theirs, mine in zip(*found, strict=True):
+        oracle("batched", mine.detach(), theirs.detach())
+
+
+def test_many_gradients_have_no_taps():
+    mine = ours.GRU(I, H)
+    y = mine(torch.zeros(T, B, I))[0]
+    with ours.taps(mine), pytest.raises(RuntimeError, match=r"GRU: taps: .* is_grads_batched=True"):
+        torch.autograd.grad(y, mine.weight_hh_l0, torch.ones(2, *y.shape), is_grads_batched=True)
+
+
+def test_the_operators_have_a_rule_for_vmap(oracle):
+    mine = ours.LSTM(I, H, peepholes=True).double()
+    parameters = [p.detach() for p in mine.parameters()]
+    W, U, b, cb, p = parameters
+    xs = torch.randn(2, T, B, I, dtype=torch.float64)
+    h, c = torch.zeros(2, B, H, dtype=torch.float64)
+
+    def run(x):
+        return operators.recurrence(x, h, c, W, U, b + cb, None, None, p, None, "LSTM", True, False)
+
+    for found, each in zip(torch.vmap(run)(xs), zip(*map(run, xs), strict=True), strict=True):
+        oracle("vmap", found, torch.stack(each))
+
+
+def test_a_compiler_that_was_reset_traces_subclasses_too(oracle):
+    class Scaled(torch.nn.LSTM):
+        def forward(self, x):
+            return super().forward(2 * x)
+
+    theirs = Scaled(I, H).double()
+    mine = copy.deepcopy(theirs)
+    ours.accelerate(mine)
+    x = torch.randn(T, B, I, dtype=torch.float64)
+    torch._dynamo.reset()
+    compiled = torch.compile(mine, fullgraph=True, backend="eager")
+    oracle("compiled", compiled(x)[0].detach(), theirs(x)[0].detach())
+    with pytest.raises(Exception, match="Attempted to wrap RNN, GRU, or LSTM"):  # torch's own
+        torch.compile(theirs, fullgraph=True, backend="eager")(x)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,5 +1,6 @@
 """What throughtime.torch gives beyond torch.nn: every inner value, less memory, windows."""
 
+import copy
 import gc
 import weakref
 
@@ -440,6 +441,102 @@ def test_windows_refuse_what_they_cannot_carry():
         break
     with pytest.raises(ValueError, match="expected every recurrent module to be called"):
         list(ours.windows(gru, x, 3))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda x, w: (w, x), "'first': steps: expected the window's 3, got 20 in one call"),
+        (lambda x, w: (w, w), "'first': expected one call within each window, got a second one"),
+        (lambda x, w: (x,), "steps: expected the window's 3, got 20"),
+        (lambda x, w: (w[:2],), "steps: expected the window's 3, got 2 in one call"),
+        (lambda x, w: (w[:1],), "steps: expected the window's 3, got 1 in one call"),
+    ],
+    ids=["validation", "second call", "whole", "half a window", "stepwise"],
+)
+def test_within_a_window_a_module_is_called_once_on_all_of_it(given, message):
+    """Any other call would begin in the carried state, and replace it."""
+    model, x = Reader(), torch.randn(20, B, I)
+    for window in ours.windows(model, x, 3):
+        *before, last = given(x, window.batch)
+        for one in before:
+            model(one)
+        with pytest.raises(RuntimeError, match=message) as found:
+            model(last)
+        assert "anything else within window.paused()" in str(found.value)
+        break
+
+
+def test_validation_while_windows_are_paused(oracle):
+    """Training goes on as without it, and validation is what it is outside."""
+    losses = []
+    for pauses in (False, True):
+        torch.manual_seed(0)
+        model = Reader().double()
+        x = torch.randn(20, B, I, dtype=torch.float64)
+        optimiser = torch.optim.SGD(model.parameters(), 0.1)
+        loop = ours.windows(model, x, 3, 5)
+        for window in loop:
+            loss = (model(window.batch)[window.new] ** 2).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+            if pauses:
+                with window.paused(), torch.no_grad():
+                    validation = model(x[:7])
+                with loop.paused(), loop.paused():
+                    assert torch.equal(model(x[:7]), validation)
+                outside = copy.deepcopy(model)  # a copy is in no loop
+                oracle("validation", validation, outside(x[:7]).detach())
+    half = len(losses) // 2
+    assert losses[:half] == losses[half:]
+
+
+def test_a_window_again_for_optimisers_with_a_closure(oracle):
+    model, x = Reader().double(), torch.randn(20, B, I, dtype=torch.float64)
+    pieces = []
+    for window in ours.windows(model, x, 3):
+        for _ in range(2):
+            window.again()
+            last = model(window.batch)[window.new].detach()
+        pieces.append(last)
+    oracle("outputs", torch.cat(pieces), model(x).detach())
+    with pytest.raises(
+        ValueError, match=r"Window.paused: expected a window that windows\(…\) gave"
+    ):
+        ours.Window(x, 0, 0, 3).paused()
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_checkpoint_runs_a_window_again(reentrant, oracle):
+    model, x = Reader().double(), torch.randn(20, B, I, dtype=torch.float64)
+    gradients = []
+    for checkpoint in (False, True):
+        model.zero_grad()
+        for window in ours.windows(model, x.clone().requires_grad_(), 3, 5):
+            if checkpoint:
+                y = torch.utils.checkpoint.checkpoint(model, window.batch, use_reentrant=reentrant)
+            else:
+                y = model(window.batch)
+            y[window.new].square().sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        oracle("gradient", one, other)
+
+
+def test_a_loop_that_an_error_left_open_does_not_stand_in_the_way():
+    model, x = Reader(), torch.randn(20, B, I)
+    old = ours.windows(model, x, 3)
+    next(old)
+    for window in ours.windows(model, x, 3):
+        model(window.batch)
+    with pytest.raises(RuntimeError, match="windows: expected one loop at a time over a model"):
+        next(old)
+    late = ours.windows(model, x, 3)
+    next(late)
+    late.close()
+    assert model(x).shape == (20, B, 1)
 
 
 def test_taps_within_windows(oracle):

@@ -76,6 +76,36 @@ def test_our_messages_where_torch_has_none(kind, given, error, message):
         mine(*given)
 
 
+@pytest.mark.parametrize("limit", [None, "1MB"])
+@pytest.mark.parametrize("freed", ["input", "state", "weight"])
+def test_storage_that_was_freed(freed, limit):
+    """Its address would be that of nothing; an empty state is not the same as none."""
+    mine = ours.GRU(I, H, memory_limit=limit)
+    x, state = torch.zeros(T, B, I), torch.zeros(1, B, H)
+    gone = {"input": x, "state": state, "weight": mine.weight_hh_l0.data}[freed]
+    gone.untyped_storage().resize_(0)
+    message = r"got one of shape \(\d+, \d.*\) whose storage was freed|for storage of size 0"
+    with pytest.raises(RuntimeError, match=message):
+        mine(x, state)
+
+
+def test_weights_freed_before_the_backward_pass():
+    mine = ours.LSTM(I, H)
+    y = mine(X)[0].sum()
+    mine.weight_hh_l0.data.untyped_storage().resize_(0)
+    with pytest.raises(RuntimeError, match="whose storage was freed"):
+        y.backward()
+
+
+@pytest.mark.parametrize("limit", [None, "1MB"])
+def test_options_that_the_weights_do_not_have(limit):
+    mine = ours.LSTM(I, H, memory_limit=limit)
+    mine.num_layers = 2
+    message = r"num_layers=2.*expected the options .* 4 weights, got others, which have 8"
+    with pytest.raises(RuntimeError, match=message):
+        mine(X)
+
+
 def test_a_packed_sequence_of_another_batch():
     message = r"Expected hidden\[0\] size \(1, 2, 5\), got \[1, 3, 5\]"
     with pytest.raises(RuntimeError, match=message):
@@ -122,6 +152,8 @@ def test_constructors_refuse_as_torchs_do():
         lambda library: library.LSTM(I, 0),
         lambda library: library.LSTM(I, H, proj_size=H),
         lambda library: library.GRU(I, H, dropout=2),
+        lambda library: library.GRU(I, H, proj_size=2),
+        lambda library: library.RNN(I, H, proj_size=2),
     ):
         messages = []
         for library in (torch.nn, ours):
@@ -129,8 +161,8 @@ def test_constructors_refuse_as_torchs_do():
                 build(library)
             messages.append(str(problem.value))
         assert messages[0] == messages[1]
-    with pytest.raises(TypeError, match="proj_size"):
-        ours.GRU(I, H, proj_size=2)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'units'"):
+        ours.GRU(I, H, units=2)
     with pytest.warns(UserWarning, match="dropout option adds dropout after all but last"):
         ours.GRU(I, H, dropout=0.5)
 

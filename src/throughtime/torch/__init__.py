@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from throughtime.torch.any_cell import Recurrent
     from throughtime.torch.direction import LayerStates
     from throughtime.torch.gradient_taps import LayerTap, Taps, taps
-    from throughtime.torch.modules import GRU, LSTM, RNN, accelerate, restore
-    from throughtime.torch.truncation import Window, windows
+    from throughtime.torch.modules import GRU, LSTM, RNN
+    from throughtime.torch.swapping import accelerate, restore
+    from throughtime.torch.truncation import Window, Windows, windows
 
 IN_FILES = {
     "GRU": "modules",
@@ -40,8 +41,9 @@ IN_FILES = {
     "Recurrent": "any_cell",
     "Taps": "gradient_taps",
     "Window": "truncation",
-    "accelerate": "modules",
-    "restore": "modules",
+    "Windows": "truncation",
+    "accelerate": "swapping",
+    "restore": "swapping",
     "taps": "gradient_taps",
     "windows": "truncation",
 }
@@ -55,6 +57,7 @@ __all__ = [
     "Recurrent",
     "Taps",
     "Window",
+    "Windows",
     "accelerate",
     "first_in_module",
     "from_torch",

@@ -17,6 +17,7 @@ from throughtime.arrays import generator, refuse
 from throughtime.cells import Cell, State
 from throughtime.network import Recurrent as RecurrentLayer
 from throughtime.torch.double_backward import gradients_by_autograd
+from throughtime.torch.execution import is_recording
 from throughtime.torch.reference import steps
 
 PRECISIONS = (torch.float32, torch.float64)
@@ -96,6 +97,10 @@ class Recurrent(torch.nn.Module):
         Returns:
             outputs (T, B, ·), and the final state by name.
         """
+        if is_recording():
+            actual = "one that is recorded (torch.jit.trace, torch.export, make_fx)"
+            way_out = "the cell runs in NumPy, of which a graph or a file has nothing"
+            refuse("Recurrent", "an ordinary call", actual, way_out, error=RuntimeError)
         names = list(self.layer.shapes())
         parameters = [getattr(self, _word(name)) for name in names]
         parts = list(self.layer.state_sizes())

@@ -114,7 +114,9 @@ def _state(
         expected = "a tuple of two tensors (h_0, c_0)" if lstm else "one tensor, h_0"
         kinds = ", ".join(type(s).__name__ for s in given)
         actual = f"a tuple of {kinds}" if isinstance(hx, tuple | list) else kinds
-        refuse(f"{name}: hx", expected, actual, error=TypeError)
+        # torch's error for a third state; one that is missing, or none, it does not name.
+        error = RuntimeError if lstm and len(given) > 2 else TypeError
+        refuse(f"{name}: hx", expected, actual, error=error)
     if not lstm and isinstance(hx, tuple | list):
         refuse(f"{name}: hx", "one tensor, h_0", "a tuple of it", error=TypeError)
     axes = 2 + batched

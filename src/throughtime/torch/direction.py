@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 
-from throughtime.arrays import Array
+from throughtime.arrays import Array, refuse
 from throughtime.cells import Cell
 from throughtime.torch.config import ModuleConfig
 from throughtime.torch.models.weights import MaybeTensor, TorchWeights
@@ -222,6 +222,25 @@ def paired(own: list[LayerStates], per_layer: int) -> list[LayerStates]:
         return own
     both = zip(own[::2], own[1::2], strict=True)
     return [LayerStates(a.h, a.c, a.gates, reverse=b) for a, b in both]
+
+
+def with_memory(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor itself, once it is sure that it has the memory of its numbers.
+
+    Raises:
+        RuntimeError: where its storage was freed, as some libraries do between the passes.
+    """
+    if not tensor.data_ptr():
+        address_of_none(tensor)
+    return tensor
+
+
+def address_of_none(tensor: torch.Tensor) -> int:
+    """0, the address of an empty tensor; refuses one that is not empty."""
+    if tensor.numel():
+        actual = f"one of shape {tuple(tensor.shape)} whose storage was freed"
+        refuse("throughtime.torch", "tensors with memory", actual, error=RuntimeError)
+    return 0
 
 
 class InPlaceChanges:

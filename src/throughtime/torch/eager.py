@@ -29,6 +29,7 @@ from throughtime.torch.direction import (
     Result,
     RunDirection,
     StepOrders,
+    with_memory,
 )
 from throughtime.torch.double_backward import direction_gradients
 from throughtime.torch.execution import backward_row
@@ -207,7 +208,7 @@ class EagerRecurrence(torch.autograd.Function):
     ) -> Result:
         ctx.set_materialize_grads(False)
         ctx.direction, ctx.changes, order = direction, None, direction.order
-        ordered = order.to_engine(x.detach())
+        ordered = order.to_engine(with_memory(x).detach())
         kept = engine_forward(_engine_run(direction, ordered, h, c, weights))
         tape = DirectionTape(*map(_tensor, kept))
         if order.in_order:  # the outputs are the tape's memory
@@ -231,7 +232,7 @@ class EagerRecurrence(torch.autograd.Function):
         x, h, c, *rest = ctx.saved_tensors
         direction, weights = ctx.direction, rest[:WEIGHT_COUNT]
         order = direction.order
-        if backward_row(direction.module, "eager").way == "double_backward":
+        if backward_row(direction.module, "eager", (dy, dh, dc)).way == "double_backward":
             inputs = (x, h, c, *weights)
             return None, *direction_gradients(direction.cell, order, inputs, (dy, dh, dc))
         ordered, *tape = rest[WEIGHT_COUNT:]
@@ -312,7 +313,9 @@ def _named(h: MaybeTensor, c: MaybeTensor) -> dict[str, Array]:
 
 
 def _array(tensor: MaybeTensor) -> Any:
-    return None if tensor is None else tensor.numpy(force=True)  # forced past requires_grad only
+    if tensor is None:
+        return None
+    return with_memory(tensor).numpy(force=True)  # forced past requires_grad only
 
 
 def _tensor(array: MaybeArray) -> Any:

@@ -8,6 +8,9 @@ way              what computes
 `double_backward`  the reference, differentiated by autograd, so that its gradients can be too
 `fallback`       the forward pass of torch's own module, on its own kernels
 
+What is recorded (`torch.jit.trace`, `torch.export`, `make_fx`) is torch's own forward pass, so that
+a file or a graph needs nothing of this package, and `operators` where torch has none.
+
 In both tables the first row whose condition holds decides. A compiler differentiates `operators`
 by the operators' own rules, and torch differentiates `reference` and `fallback` itself; so the
 second table is about `fused` and `eager` alone.
@@ -28,6 +31,13 @@ from throughtime.engine_settings import use_compiled
 Way: TypeAlias = Literal["fused", "eager", "operators", "reference", "double_backward", "fallback"]
 
 PRECISIONS = (torch.float32, torch.float64)  # those that the engine computes in
+ORDINARY = (torch.Tensor, torch.nn.Parameter)
+
+# Each call of a module asks these; the look-up by three names would take as long as the answer.
+is_compiling = torch.compiler.is_compiling
+is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # newer than torch 2.4
+tracing_state = torch._C._get_tracing_state
+dispatch_modes = torch._C._len_torch_dispatch_stack
 
 
 class Call(NamedTuple):
@@ -40,6 +50,7 @@ class Call(NamedTuple):
         packed: whether the input is a PackedSequence.
         states: whether the inner values of every step are asked for.
         forward: the way that the forward pass took, in a backward pass.
+        upstream: the gradients that a backward pass begins with.
     """
 
     module: Any
@@ -48,6 +59,7 @@ class Call(NamedTuple):
     packed: bool = False
     states: bool = False
     forward: Way | None = None
+    upstream: tuple[Any, ...] = ()
 
 
 class Row(NamedTuple):
@@ -79,24 +91,59 @@ REQUESTS: dict[str, Callable[[Call], bool]] = {
     "memory_limit": lambda call: call.module.memory_limit is not None,
     "windows": lambda call: call.module._carry is not None,
 }
+ONLY_OURS = ("peepholes=True", "reset_after=False", "states=True")  # torch's modules lack these
 
 
-def _engine_cannot(call: Call) -> bool:
+def engine_cannot(call: Call) -> bool:
     """Tensors without numbers, on the device "meta", are traced as the CPU's are."""
     return call.W.dtype not in PRECISIONS or not (call.W.is_cpu or call.W.is_meta)
 
 
+def _recorded(call: Call) -> bool:
+    """Whether operations are recorded or intercepted, and torch's own module has all of them.
+
+    A tracer (`torch.jit.trace`, ONNX), `torch.export`, a mode that sees every operation
+    (`make_fx`, a counter of FLOPs), or tensors of a class that does. The engine, which takes
+    tensors by address, is none of these operations: a tracer would note its results as constants.
+    """
+    usual = type(call.x) in ORDINARY and type(call.W) in ORDINARY
+    if not is_recording() and (usual or not _intercepted(call)):
+        return False
+    return not any(REQUESTS[what](call) for what in ONLY_OURS)
+
+
+def _intercepted(call: Call) -> bool:
+    """Whether torch's functions are the tensors' own, by `__torch_function__`."""
+    if is_compiling():
+        return False
+    return bool(torch.overrides.has_torch_function((call.x, call.W)))
+
+
+def is_recording() -> bool:
+    """Whether a tracer, an exporter or a mode that sees every operation is at work."""
+    if is_compiling():
+        return is_exporting()
+    return bool(tracing_state() or dispatch_modes())
+
+
 def _traced(call: Call) -> bool:
     """Whether a compiler traces, or the tensor is none that the engine could read."""
-    if call.module._carry is not None:
-        return False
-    ordinary = type(call.x) in (torch.Tensor, torch.nn.Parameter) and not call.x.is_meta
-    return torch.compiler.is_compiling() or not ordinary
+    if type(call.x) not in ORDINARY or call.x.is_meta:
+        return True
+    if is_compiling():  # within windows it leaves the module out, and the engine runs it
+        return call.module._carry is None or is_exporting()
+    return bool(tracing_state() or dispatch_modes())
 
 
 def _transformed(call: Call) -> bool:
     """Whether torch looks into the computation: vmap, grad and the like, forward mode."""
     return bool(torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0)
+
+
+def _batched(call: Call) -> bool:
+    """Whether many gradients come as one, by `is_grads_batched=True`."""
+    is_one = torch._C._functorch.is_legacy_batchedtensor
+    return any(d is not None and is_one(d) for d in call.upstream)
 
 
 def _empty(call: Call) -> bool:
@@ -108,19 +155,26 @@ def _empty(call: Call) -> bool:
 FORWARD = (
     Row(
         "fallback",
-        _engine_cannot,
+        _recorded,
+        "one that is recorded (torch.jit.trace, torch.export, make_fx)",
+        ("taps", "memory_limit", "windows"),
+        way_out="record torch's own modules: throughtime.torch.restore(model)",
+    ),
+    Row(
+        "fallback",
+        engine_cannot,
         "{place}",
         ("peepholes=True", "reset_after=False", "states=True", "memory_limit", "taps", "windows"),
         "weights on the CPU in float32 or float64",
         "move the model: .to('cpu', torch.float32)",
     ),
-    Row("operators", _traced, "one in a traced graph", ("taps", "memory_limit")),
     Row(
         "reference",
         _transformed,
         "one within torch.func or in forward mode",
         ("states=True", "taps", "memory_limit", "windows"),
     ),
+    Row("operators", _traced, "one in a traced graph", ("taps", "memory_limit", "windows")),
     Row(
         "eager",
         REQUESTS["memory_limit"],
@@ -146,6 +200,22 @@ BACKWARD = (
         "an ordinary backward pass",
         "leave create_graph=True out",
     ),
+    Row(
+        "double_backward",
+        lambda _: is_recording(),
+        "one that is recorded (make_fx, a counter of FLOPs)",
+        ("taps",),
+        "an ordinary backward pass",
+        "call backward() outside",
+    ),
+    Row(
+        "double_backward",
+        lambda call: _transformed(call) or _batched(call),
+        "one within torch.func, is_grads_batched=True or forward mode",
+        ("taps",),
+        "an ordinary backward pass",
+        "differentiate one loss after the other",
+    ),
     Row("eager", lambda call: call.forward == "eager", "one that the engine ran by direction"),
     Row("eager", REQUESTS["taps"], "one with taps, which look at each direction"),
     Row("fused", lambda _: True, "an ordinary backward pass"),
@@ -153,6 +223,13 @@ BACKWARD = (
 
 # Within a loop over `windows`, which carries the state, these are refused whatever the way is.
 WITHIN_WINDOWS = ("a PackedSequence", "states=True", "memory_limit")
+
+
+def answers_for_itself(input: Any) -> bool:
+    """Whether an input that is no tensor has torch's functions nevertheless, as FX's Proxy has."""
+    if isinstance(input, torch.Tensor | PackedSequence):
+        return False
+    return bool(torch.overrides.has_torch_function((input,)) and hasattr(input, "dim"))
 
 
 def call_of(module: Any, input: Any, states: bool = False) -> Call:
@@ -169,9 +246,10 @@ def call_of(module: Any, input: Any, states: bool = False) -> Call:
     if not isinstance(x, torch.Tensor):
         what = f"{type(module).__name__}: input"
         refuse(what, "a tensor or a PackedSequence", type(x).__name__, error=TypeError)
-    if not (x.is_cpu and W.is_cpu) and W.device != x.device:
-        _refuse_devices(module, x, W)
-    return Call(module, x, W, packed, states)
+    call = Call(module, x, W, packed, states)
+    if (type(W) in ORDINARY or not _intercepted(call)) and not (x.is_cpu and W.is_cpu):
+        _same_device(module, x, W)
+    return call
 
 
 def forward_row(call: Call) -> Row:
@@ -183,9 +261,9 @@ def forward_row(call: Call) -> Row:
     return _row(FORWARD, call)
 
 
-def backward_row(module: Any, forward: Way) -> Row:
+def backward_row(module: Any, forward: Way, upstream: tuple[Any, ...] = ()) -> Row:
     """The row of `BACKWARD` that decides; refuses as `forward_row` does."""
-    return _row(BACKWARD, Call(module, None, None, forward=forward))
+    return _row(BACKWARD, Call(module, None, None, forward=forward, upstream=upstream))
 
 
 def refuse_within_windows(call: Call, hx: Any) -> None:
@@ -221,7 +299,9 @@ def _row(table: tuple[Row, ...], call: Call) -> Row:
     raise AssertionError("the last row of a table fits every call")
 
 
-def _refuse_devices(module: Any, x: torch.Tensor, W: torch.Tensor) -> None:
+def _same_device(module: Any, x: torch.Tensor, W: torch.Tensor) -> None:
+    if W.device == x.device:
+        return
     way_out = f"input.to({str(W.device)!r}), or module.to({str(x.device)!r})"
     if W.is_meta:
         way_out = f"module.to_empty(device={str(x.device)!r}), then load its weights"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from itertools import count
@@ -10,6 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch.nn.functional import dropout
 
+from throughtime.arrays import refuse
 from throughtime.torch.arguments import Arguments, arrange, precisions, rounded
 from throughtime.torch.config import ModuleConfig, config_fields, config_of
 from throughtime.torch.direction import (
@@ -24,7 +26,9 @@ from throughtime.torch.eager import eager_direction
 from throughtime.torch.execution import (
     Call,
     Way,
+    answers_for_itself,
     call_of,
+    engine_cannot,
     forward_row,
     place_of,
     refuse_within_windows,
@@ -43,10 +47,15 @@ _warned: set[tuple[str, str]] = set()
 
 def forward(module: Any, input: Any, hx: Any, states: bool) -> Any:
     """What the module's `forward` returns."""
+    if type(input) is not torch.Tensor and answers_for_itself(input):
+        return _by_its_own_functions(module, input, hx, states)
     call = call_of(module, input, states)
-    way = forward_row(call).way
+    row = forward_row(call)
+    way = row.way
     if way == "fallback":
-        return _fallback(call, input, hx)
+        if row.when is engine_cannot:
+            _say_who_answers(call)
+        return module.torchs.forward(module, input, hx)
     if module._carry is not None:
         return _within_windows(call, way, input, hx)
     weights = module_weights(module)
@@ -61,18 +70,29 @@ def forward(module: Any, input: Any, hx: Any, states: bool) -> Any:
     return *results, layer_states(directions(), 1 + module.bidirectional)
 
 
-def _fallback(call: Call, input: Any, hx: Any) -> Results:
-    """Torch's own forward pass; that it computes is said once."""
-    module, name, place = call.module, type(call.module).__name__, place_of(call.W)
-    if (name, place) not in _warned:
-        _warned.add((name, place))
-        message = (
-            f"throughtime.torch.{name}: the engine computes on the CPU in float32 and float64; "
-            f"on {place} torch's own kernels answer"
-        )
-        warnings.warn(message, stacklevel=2)
-    found: Results = module.torchs.forward(module, input, hx)
-    return found
+def _by_its_own_functions(module: Any, input: Any, hx: Any, states: bool) -> Any:
+    """Of FX, a node that calls the module, as it is for torch's; else torch's own forward pass."""
+    fx = sys.modules.get("torch.fx")
+    if fx is not None and isinstance(input, fx.Proxy):
+        tracer, options = input.tracer, {"states": True} if states else {}
+        if tracer.root is not module:
+            place = tracer.path_of_module(module)
+            given = (input,) if hx is None else (input, hx)
+            return tracer.create_proxy("call_module", place, given, options)
+    return module.torchs.forward(module, input, hx)
+
+
+def _say_who_answers(call: Call) -> None:
+    """That torch's own kernels do, once."""
+    name, place = type(call.module).__name__, place_of(call.W)
+    if (name, place) in _warned:
+        return
+    _warned.add((name, place))
+    message = (
+        f"throughtime.torch.{name}: the engine computes on the CPU in float32 and float64; "
+        f"on {place} torch's own kernels answer"
+    )
+    warnings.warn(message, stacklevel=2)
 
 
 def _within_windows(call: Call, way: Way, input: Any, hx: Any) -> Results:
@@ -80,7 +100,8 @@ def _within_windows(call: Call, way: Way, input: Any, hx: Any) -> Results:
     module = call.module
     carry = module._carry
     refuse_within_windows(call, hx)
-    hx, weights = carry.initial(module), module_weights(module)
+    weights = module_weights(module)
+    hx = carry.initial(module, arrange(module, input, None, weights[0]).x.shape[0])
     dtypes = precisions(module, input, None, weights[0].dtype)
     early = None
     if carry.cut:
@@ -102,11 +123,22 @@ def _on_numbers(
     module: Any, way: Way, arguments: Arguments, weights: list[torch.Tensor], wanted: bool = False
 ) -> tuple[Results, Directions]:
     """Results, and the directions that ran; `wanted` says whether these are to have tapes."""
+    config = config_of(module)
+    if len(weights) != len(config.shapes):
+        expected = f"the options that it was built with, which have {len(weights)} weights"
+        actual, way_out = f"others, which have {len(config.shapes)}", "build a new module"
+        refuse(
+            f"{type(module).__name__}({module.extra_repr()})",
+            expected,
+            actual,
+            way_out,
+            RuntimeError,
+        )
     if way == "fused":
         found, call = fused_call(module, arguments, weights, next(_calls), wanted)
         return arguments.results(*found), call.directions
     directions: list[LayerDirection] = []
-    config, sizes, x = config_of(module), arguments.sizes, arguments.x
+    sizes, x = arguments.sizes, arguments.x
     orders = step_orders(sizes, x.shape[0], arguments.batch)
     if way == "reference":
         run = reference_direction(config, orders)

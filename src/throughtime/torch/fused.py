@@ -27,6 +27,7 @@ from throughtime.torch.direction import (
     LayerDirection,
     Result,
     StepOrders,
+    address_of_none,
     masked,
     run_layers,
     step_orders,
@@ -137,7 +138,7 @@ class FusedRecurrence(torch.autograd.Function):
         x, h, c, ordered, tape, *weights = ctx.saved_tensors
         masks = weights[count:]
         del weights[count:]
-        way = backward_row(call.module, "fused").way
+        way = backward_row(call.module, "fused", (dy, dh, dc)).way
         if way != "fused":
             inputs, upstream = (x, h, c, *weights), (dy, dh, dc)
             if way == "double_backward":
@@ -225,8 +226,8 @@ def forward(
         batch=B,
         rows=_rows(call, x),
         running=_address(call.running),
-        x=x.data_ptr(),
-        weights=[w.data_ptr() for w in weights],
+        x=_address(x),
+        weights=[_address(w) for w in weights],
         masks=[mask.data_ptr() for mask in masks],
         tape=tape.data_ptr(),
         h0=_address(h),
@@ -262,8 +263,8 @@ def backward(
         batch=B,
         rows=_rows(call, x),
         running=_address(call.running),
-        x=x.data_ptr(),
-        weights=[w.data_ptr() for w in weights],
+        x=_address(x),
+        weights=[_address(w) for w in weights],
         masks=[mask.data_ptr() for mask in masks],
         tape=tape.data_ptr(),
         doutputs=_address(dy),
@@ -323,7 +324,10 @@ def _numbers(shape: tuple[int, ...], dtype: torch.dtype) -> Array:
 
 
 def _address(tensor: MaybeTensor) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
+    """Where a tensor's numbers begin; 0 for None, which has none."""
+    if tensor is None:
+        return 0
+    return tensor.data_ptr() or address_of_none(tensor)
 
 
 def _by_direction(

@@ -1,7 +1,7 @@
 """The modules: torch's constructors, parameters and attributes, with a forward pass on the engine.
 
-They derive from `torch.nn.RNNBase`, which has the parameters, copying, saving and moving, and not
-from `torch.nn.LSTM` and its like: `torch.compile` looks into nothing that derives from these.
+They derive from `torch.nn.RNN`, `LSTM` and `GRU`, which have the parameters, copying, saving and
+moving, and whose forward pass answers where the engine cannot.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import torch
 
 from throughtime.arrays import refuse
 from throughtime.network import byte_count
+from throughtime.torch.classes import torchs_twin
+from throughtime.torch.compiler import let_compilers_trace
 from throughtime.torch.forward import forward
 from throughtime.torch.models.weights import peephole_name
 
@@ -31,6 +33,10 @@ class _Recurrent(torch.nn.RNNBase):
     _taps: Any = None  # records the backward pass
     _carry: Any = None  # gives the initial state, and takes one from within the run
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        let_compilers_trace(cls)
+
     def _finish(self, memory_limit: Limit) -> None:
         if memory_limit is not None:
             byte_count(memory_limit)
@@ -39,6 +45,34 @@ class _Recurrent(torch.nn.RNNBase):
     def forward(self, input: Any, hx: Any = None, *, states: bool = False) -> Any:
         """As the class says; see `execution` for how a call is computed."""
         return forward(self, input, hx, states)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "qconfig":
+            message = (
+                f"throughtime.torch.{type(self).__name__}: torch's quantisation finds its own "
+                "modules by their exact type, and leaves this one as it is; call "
+                "throughtime.torch.restore(model) first"
+            )
+            warnings.warn(message, stacklevel=3)
+        super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy or a file, which is in no loop over `windows` and has no taps."""
+        state: dict[str, Any] = super().__getstate__()
+        return {name: part for name, part in state.items() if name not in ("_carry", "_taps")}
+
+    def __prepare_scriptable__(self) -> torch.nn.Module:
+        """What `torch.jit.script` compiles in its place: torch's own module with its parameters.
+
+        Raises:
+            RuntimeError: where the module has an option that torch's does not have.
+        """
+        for option, torchs in (("peepholes", False), ("reset_after", True)):
+            if getattr(self, option) is not torchs:
+                actual = f"{option}={getattr(self, option)}"
+                what, expected = f"{type(self).__name__}: torch.jit.script", "torch's own options"
+                refuse(what, expected, actual, "use torch.jit.trace", RuntimeError)
+        return torchs_twin(self)
 
     def extra_repr(self) -> str:
         """Torch's, and the options that torch does not have."""
@@ -52,12 +86,13 @@ class _Recurrent(torch.nn.RNNBase):
         return ", ".join(parts)
 
 
-class RNN(_Recurrent):
+class RNN(_Recurrent, torch.nn.RNN):
     """`torch.nn.RNN` on the engine; called as `LSTM` is, without c.
 
     Args:
         input_size, …, dtype: those of `torch.nn.RNN`.
         memory_limit: as in `LSTM`.
+        others: what torch refuses, such as `proj_size`.
 
     Example:
         >>> import torch
@@ -84,17 +119,14 @@ class RNN(_Recurrent):
         dtype: Any = None,
         *,
         memory_limit: Limit = None,
+        **others: Any,
     ) -> None:
-        if nonlinearity not in ("tanh", "relu"):
-            message = f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'."
-            raise ValueError(message)  # torch's own
-        self.nonlinearity = nonlinearity
-        options = (num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype)
-        super().__init__(f"RNN_{nonlinearity.upper()}", input_size, hidden_size, *options)
+        options = (num_layers, nonlinearity, bias, batch_first, dropout, bidirectional)
+        super().__init__(input_size, hidden_size, *options, device=device, dtype=dtype, **others)
         self._finish(memory_limit)
 
 
-class LSTM(_Recurrent):
+class LSTM(_Recurrent, torch.nn.LSTM):
     """`torch.nn.LSTM` on the engine.
 
     `forward(input, hx=None, *, states=False)` takes and returns what torch's does: the input is
@@ -125,10 +157,6 @@ class LSTM(_Recurrent):
 
     torchs = torch.nn.LSTM
 
-    get_expected_cell_size = torch.nn.LSTM.get_expected_cell_size
-    check_forward_args = torch.nn.LSTM.check_forward_args
-    permute_hidden = torch.nn.LSTM.permute_hidden
-
     def __init__(
         self,
         input_size: int,
@@ -145,8 +173,8 @@ class LSTM(_Recurrent):
         peepholes: bool = False,
         memory_limit: Limit = None,
     ) -> None:
-        options = (num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype)
-        super().__init__("LSTM", input_size, hidden_size, *options)
+        options = (num_layers, bias, batch_first, dropout, bidirectional, proj_size)
+        super().__init__(input_size, hidden_size, *options, device=device, dtype=dtype)
         if peepholes:
             self.peepholes = True
             for names in self._all_weights:
@@ -157,7 +185,7 @@ class LSTM(_Recurrent):
         self._finish(memory_limit)
 
 
-class GRU(_Recurrent):
+class GRU(_Recurrent, torch.nn.GRU):
     """`torch.nn.GRU` on the engine; called as `LSTM` is, without c.
 
     Args:
@@ -165,6 +193,7 @@ class GRU(_Recurrent):
         reset_after: False for the GRU as published (Cho et al. 2014), whose reset gate acts
             before the recurrent product: n = tanh(W_n x + b_n + U_n (r ⊙ h)).
         memory_limit: as in `LSTM`.
+        others: what torch refuses, such as `proj_size`.
 
     Example:
         >>> import torch
@@ -192,70 +221,13 @@ class GRU(_Recurrent):
         *,
         reset_after: bool = True,
         memory_limit: Limit = None,
+        **others: Any,
     ) -> None:
-        options = (num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype)
-        super().__init__("GRU", input_size, hidden_size, *options)
+        options = (num_layers, bias, batch_first, dropout, bidirectional)
+        super().__init__(input_size, hidden_size, *options, device=device, dtype=dtype, **others)
         if not reset_after:
             self.reset_after = False
         self._finish(memory_limit)
-
-
-SWAPS = {torch.nn.RNN: RNN, torch.nn.LSTM: LSTM, torch.nn.GRU: GRU}
-TORCHS_OF = {ours: torchs for torchs, ours in SWAPS.items()}
-
-
-def accelerate(model: torch.nn.Module, *, memory_limit: int | str | None = None) -> int:
-    """Makes the engine compute every `torch.nn.RNN`, `LSTM` and `GRU` inside a model.
-
-    Each such module stays the object that it is and becomes one of `throughtime.torch`'s: its
-    parameters, hooks and place in the model are the same, an optimiser that was made before
-    goes on, and outputs and gradients are the same up to rounding. Classes derived from torch's are
-    left alone, since they may compute something else; so are all other modules.
-
-    Args:
-        model: any module; it may itself be a recurrent one.
-        memory_limit: for each of the modules, as in `throughtime.torch.LSTM`.
-
-    Returns:
-        how many modules were swapped; 0 where all had been before.
-
-    Example:
-        >>> import torch
-        >>> import throughtime as tt
-        >>> model = torch.nn.ModuleDict({"rnn": torch.nn.LSTM(3, 4), "head": torch.nn.Linear(4, 2)})
-        >>> tt.torch.accelerate(model), tt.torch.accelerate(model), tt.torch.restore(model)
-        (1, 0, 1)
-    """
-    _module(model)
-    modules = list(model.modules())
-    found = [module for module in modules if type(module) in SWAPS]
-    for module in found:
-        module.__class__ = SWAPS[type(module)]
-        module.accelerated = True
-        module.memory_limit = memory_limit
-    if not any(type(module) in TORCHS_OF for module in modules):
-        message = "throughtime.torch.accelerate: no torch.nn.RNN, LSTM or GRU in this model"
-        warnings.warn(message, stacklevel=2)
-    return len(found)
-
-
-def restore(model: torch.nn.Module) -> int:
-    """Undoes `accelerate`; modules that were made as `throughtime.torch`'s stay what they are.
-
-    Returns:
-        how many modules are torch's again.
-    """
-    _module(model)
-    found = [m for m in model.modules() if type(m) in TORCHS_OF and m.__dict__.get("accelerated")]
-    for module in found:
-        del module.accelerated, module.memory_limit
-        module.__class__ = TORCHS_OF[type(module)]
-    return len(found)
-
-
-def _module(model: object) -> None:
-    if not isinstance(model, torch.nn.Module):
-        refuse("model", "a torch.nn.Module", type(model).__name__, error=TypeError)
 
 
 def named_modules(model: object, what: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from throughtime.torch.direction import (
     packed_orders,
     paired,
     reversed_steps,
+    with_memory,
 )
 from throughtime.torch.double_backward import operator_gradients
 from throughtime.torch.eager import EngineRun, EngineTape, engine_backward, engine_forward
@@ -83,7 +84,7 @@ def _recurrence_backward(
     mode: str,
     reset_after: bool,
     reverse: bool,
-) -> list[Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients by x, h, c, W, U, b, cb, R, p; empty for what the cell does not have."""
     order = _order(x, h, sizes, reverse)
     run = _engine_run(order, x, h, c, W, U, b, cb, R, p, mode, reset_after)
@@ -100,11 +101,12 @@ def _recurrence_backward(
     d |= {name: torch.from_numpy(array) for name, array in found.state.items() if name == "h"}
     if dh is not None:
         d["h"] = d["h"] + dh[0]
-    by_state = [d["h"], x.new_empty(0) if c is None else torch.from_numpy(found.state["c"])]
+    by_c = x.new_empty(0) if c is None else torch.from_numpy(found.state["c"])
     assert found.inputs is not None
     names = ("W", "U", "b", "c", "R", "p")
-    by_parameter = [d[name] if name in d else x.new_empty(0) for name in names]
-    return [order.from_engine(torch.from_numpy(found.inputs)), *by_state, *by_parameter]
+    dW, dU, db, dcb, dR, dp = (d[name] if name in d else x.new_empty(0) for name in names)
+    dx = order.from_engine(torch.from_numpy(found.inputs))
+    return dx, d["h"], by_c, dW, dU, db, dcb, dR, dp
 
 
 def _upstream(order: StepOrder, dh: Tensor | None, drows: Tensor | None) -> tuple[Any, Any]:
@@ -157,9 +159,9 @@ def _shapes(
 @recurrence_backward.register_fake
 def _gradient_shapes(
     dh: Any, dc: Any, drows: Any, every_h: Tensor, every_c: Tensor, inner: Tensor, *rest: Any
-) -> list[Tensor]:
+) -> tuple[Tensor, ...]:
     x, *_ = given = rest[:9]
-    return [x.new_empty(0 if t is None else t.shape) for t in given]
+    return tuple(x.new_empty(0 if t is None else t.shape) for t in given)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -182,12 +184,12 @@ def _gradient(ctx: Any, dh: Any, dc: Any, _c: Any, _inner: Any, drows: Any) -> t
     return *asked, None, None, None, None
 
 
-def _keep_for_second(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+def _keep_for_second(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.save_for_backward(*inputs[:-3])
     ctx.options = inputs[-3:-1]
 
 
-def _second_gradient(ctx: Any, dd: list[Any]) -> tuple[Any, ...]:
+def _second_gradient(ctx: Any, *dd: Any) -> tuple[Any, ...]:
     """Of the gradients as functions of dh, dc and the inputs; the tape is one of these."""
     dh, dc, _, _, _, _, *inputs, sizes = ctx.saved_tensors
     if sizes is not None:
@@ -267,13 +269,29 @@ def _engine_run(
     state = {"h": h.detach().numpy()} | ({} if c is None else {"c": c.detach().numpy()})
     return EngineRun(
         _cell(W, U, b, cb, R, p, mode, reset_after),
-        {name: t.detach().numpy() for name, t in given.items() if t is not None},
-        order.to_engine(x.detach()).numpy(),
+        {name: with_memory(t).detach().numpy() for name, t in given.items() if t is not None},
+        order.to_engine(with_memory(x).detach()).numpy(),
         state,
         order.lengths,
         order.steps,
     )
 
 
+def _one_by_one(operator: Any) -> Any:
+    """The operator's rule for vmap: it runs once for each entry of the batch."""
+
+    def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+        found = []
+        for k in range(info.batch_size):
+            pairs = zip(args, in_dims, strict=True)
+            found.append(operator(*(a if dim is None else a.select(dim, k) for a, dim in pairs)))
+        results = tuple(torch.stack(parts) for parts in zip(*found, strict=True))
+        return results, (0,) * len(results)
+
+    return rule
+
+
+for _operator in (recurrence, recurrence_backward):
+    _operator.register_vmap(_one_by_one(_operator))
 recurrence.register_autograd(_gradient, setup_context=_keep)
 recurrence_backward.register_autograd(_second_gradient, setup_context=_keep_for_second)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from importlib import import_module
+from inspect import signature
 from itertools import islice
 from typing import Any
 
@@ -24,11 +25,24 @@ from throughtime.gradient_flow import (
 )
 from throughtime.network import Network
 from throughtime.torch.models.loss_terms import StepLosses, step_losses
-from throughtime.torch.models.observed_run import ObservedModule, arguments_of, array, observe
+from throughtime.torch.models.observed_run import (
+    ObservedModule,
+    arguments_of,
+    array,
+    named_arguments,
+    observe,
+)
 from throughtime.torch.models.targets import kept_buffers
 from throughtime.torch.models.tolerances import SAME_OUTPUT, SAME_RUN_STEPS
-from throughtime.torch.models.weights import from_torch
+from throughtime.torch.models.weights import (
+    cell_of,
+    direction_weights,
+    from_torch,
+    module_weight_names,
+)
 
+NETWORKS = {"network", "inputs", "targets", "losses", "state", "lengths"}  # here they follow
+OPTIONS = {*signature(network_flow).parameters} - NETWORKS
 EXPECTED_WINDOWS = "losses, each one number that can be differentiated"
 
 
@@ -44,9 +58,9 @@ def module_flow(
 ) -> Flow:
     """Where the gradient goes in an `nn.RNN`, `nn.LSTM` or `nn.GRU`, alone or inside any model.
 
-    The model runs once, in evaluation mode. A hook sees what the recurrent module receives, torch
+    The model runs once, in evaluation mode. What the recurrent module receives is noted, torch
     differentiates what lies above it, ∂E_t/∂h_t, and this package goes back through time.
-    Afterwards the model is as it was: hooks, modes, buffers, gradients and random generators.
+    Afterwards the model is as it was: modes, buffers, gradients and random generators.
 
     Args:
         module: called as `module(*inputs)`; one tuple alone is taken apart.
@@ -65,7 +79,7 @@ def module_flow(
             differentiated by all parameters of the model, in the mode in which it is.
         clip: a clipping threshold to assess; it needs `windows`.
         options: of `network_flow`: max_lag, sample, tolerance, k1, k2, memory, carousel,
-            spectrum, keep, seed.
+            spectrum, keep, seed; any other is a keyword argument of the model.
 
     Returns:
         a Flow of that module; shares, bias and gradient norm are those of its own parameters.
@@ -75,13 +89,8 @@ def module_flow(
             once; for a loss of another shape, or whose sequences depend on one another; for
             windows (`k1`, `k2`) of what cannot be cut into any.
     """
-    for name in ("state", "lengths"):
-        if name in options:
-            why = {
-                "state": "the initial state is what the model gives to the module",
-                "lengths": "lengths are those of the PackedSequence that the module receives",
-            }
-            refuse(name, "no such option for torch", repr(options[name])[:40], why[name], TypeError)
+    named = named_arguments(module, options, OPTIONS)
+    options = {name: value for name, value in options.items() if name not in named}
     if clip is not None and not real("clip", clip) > 0:
         refuse("clip", "a norm above 0", clip)
     if clip is not None and windows is None:
@@ -93,7 +102,7 @@ def module_flow(
         seen = order[-1]
         return _flow(seen, step_losses(seen, loss), sequences, options)
 
-    found: Flow = observe(module, arguments_of(inputs), of, then)
+    found: Flow = observe(module, arguments_of(inputs), of, then, named)
     if windows is None:
         return found
     clipping = torch_clipping(module, windows, clip)
@@ -103,8 +112,26 @@ def module_flow(
 def network_of(seen: ObservedModule) -> Network:
     """The module's layers as a network, without dropout and without a loss."""
     module = seen.module
+    if getattr(module, "peepholes", False) or not getattr(module, "reset_after", True):
+        return _own_network(module)
     weights = {name: getattr(module, name) for name in module._flat_weights_names}
     return from_torch(weights, nonlinearity=getattr(module, "nonlinearity", None), dropout=0.0)
+
+
+def _own_network(module: Any) -> Network:
+    """Of a module of `throughtime.torch` with options that torch's do not have."""
+    wide = (module.proj_size or module.hidden_size) * (1 + module.bidirectional)
+    options = (module.hidden_size, module.proj_size, module.peepholes, module.reset_after)
+    cells = []
+    for layer in range(module.num_layers):
+        cell = cell_of(module.mode, wide if layer else module.input_size, *options)
+        cells.append(replace(cell, bidirectional=module.bidirectional))
+    arrays = {name: array(getattr(module, name)) for name in module_weight_names(module)}
+    network = Network(cells, dtype=arrays["weight_ih_l0"].dtype)
+    for direction in direction_weights(list(enumerate(cells))):
+        for name, one in direction.read(arrays).items():
+            network.parameters[name] = one
+    return network
 
 
 def initial_state(seen: ObservedModule, network: Network) -> dict[str, Array] | None:

@@ -13,7 +13,13 @@ from throughtime.arrays import Array, refuse
 from throughtime.gradient_flow import NonFinite, NonFiniteSearch
 from throughtime.network import Network
 from throughtime.torch.models.flow import initial_state, network_of
-from throughtime.torch.models.observed_run import ObservedModule, arguments_of, array, observe
+from throughtime.torch.models.observed_run import (
+    ObservedModule,
+    arguments_of,
+    array,
+    named_arguments,
+    observe,
+)
 from throughtime.torch.models.targets import named_tensors
 
 
@@ -22,6 +28,7 @@ def first_in_module(
     *inputs: Any,
     loss: Callable[[Any], Any] | None = None,
     of: str | None = None,
+    **named: Any,
 ) -> NonFinite | None:
     """The first value of a model's run, forward and backward, that is NaN or infinite.
 
@@ -36,6 +43,7 @@ def first_in_module(
         loss: a function of the model's outputs that returns one number or many; without it the
             backward pass is left out.
         of: the name of a recurrent module, which then is the only one that is examined.
+        named: keyword arguments of the model.
 
     Returns:
         None where every number is finite.
@@ -61,7 +69,9 @@ def first_in_module(
             return found
         return _way_back(order[-1], searches[-1], loss)
 
-    result: NonFinite | None = observe(module, arguments, of, look)
+    result: NonFinite | None = observe(
+        module, arguments, of, look, named_arguments(module, named, ())
+    )
     return result
 
 

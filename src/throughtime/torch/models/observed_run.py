@@ -1,16 +1,18 @@
 """One run of a torch model, and what its recurrent modules receive and return in it.
 
-The model is not changed: forward hooks observe, and are removed. What a module returns is passed
-on detached, so that torch differentiates what lies above it and nothing else.
+The model is not changed: each module's `forward` is watched, whoever calls it, and afterwards it is
+what it was. What a module returns is passed on detached, so that torch differentiates what lies
+above it and nothing else.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -90,10 +92,14 @@ class ObservedModule:
         ways = ("", "1.") if self.module.bidirectional else ("",)
         return [f"{n}.{way}{letter}" for n in range(self.module.num_layers) for way in ways]
 
-    def hook(self, module: Any, args: Any, kwargs: Any, output: Any) -> Any:
+    def note(self, args: Any, kwargs: Any, output: Any) -> Any:
         """Notes one call, and passes its outputs on as leaves."""
         self.calls += 1
-        received = args[0] if args else kwargs["input"]
+        module, received = self.module, args[0] if args else kwargs.get("input")
+        if received is None or not isinstance(output, tuple) or len(output) < 2:
+            kind = type(module).__name__
+            expected = "a forward method that takes and gives what torch's does"
+            refuse(self.title, expected, f"{kind}.forward", "name another module: of=…", TypeError)
         packed = received if hasattr(received, "batch_sizes") else None
         self.format = TensorFormat(
             module.batch_first, packed is None and received.dim() == 2, packed
@@ -106,13 +112,13 @@ class ObservedModule:
         if hx is not None:
             parts = hx if isinstance(hx, tuple | list) else [hx]
             self.state = [array(self.format.state(part)) for part in parts]
-        steps, final = output
+        steps, final, *more = output
         several = isinstance(final, tuple | list)
         leaves = [steps.data if packed is not None else steps, *(final if several else [final])]
         self.given = [tensor.detach().requires_grad_() for tensor in leaves]
         first, *rest = (leaf.clone() for leaf in self.given)  # which may be changed in place
         steps = steps._replace(data=first) if packed is not None else first
-        return steps, tuple(rest) if several else rest[0]
+        return steps, tuple(rest) if several else rest[0], *more
 
 
 def observe(
@@ -120,6 +126,7 @@ def observe(
     inputs: tuple[Any, ...],
     of: str | None,
     then: Callable[[list[ObservedModule]], Any],
+    named: Mapping[str, Any] | None = None,
 ) -> Any:
     """Runs the model once, without dropout, and calls `then` with what was observed.
 
@@ -127,22 +134,21 @@ def observe(
         of: the name of the recurrent module, as in `model.named_modules()`; all without it.
         then: takes the recurrent modules in the order in which they were called, while the
             model's run can still be differentiated.
+        named: keyword arguments of the model.
     """
     model = getattr(model, "_orig_mod", model)  # torch.compile keeps the model that it was given
     modules = recurrent_modules(model)
     if not modules:
-        way_out = "of cells that are stepped one by one nothing is seen"
-        expected = "a model with an nn.RNN, nn.LSTM or nn.GRU inside"
-        refuse("module", expected, type(model).__name__, way_out, error=TypeError)
+        _refuse_without(model)
     if of is not None and of not in modules:
-        named = ", ".join(repr(name) for name in modules if name)
-        refuse("of", f"one of {named}" if named else "none: there is one module", repr(of))
+        there = ", ".join(repr(name) for name in modules if name)
+        refuse("of", f"one of {there}" if there else "none: there is one module", repr(of))
     chosen = {name: m for name, m in modules.items() if of is None or name == of}
     order: list[ObservedModule] = []
     with undisturbed(model), contextlib.ExitStack() as stack:
         for name, module in chosen.items():
-            stack.callback(_hooked(ObservedModule(name, module), order).remove)
-        outputs = model(*inputs)
+            stack.enter_context(_watched(ObservedModule(name, module), order))
+        outputs = model(*inputs, **(named or {}))
         if not order:
             refuse("module", f"a run that calls {' or '.join(map(repr, chosen))}", "one without")
         for seen in order:
@@ -161,6 +167,23 @@ def arguments_of(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return arguments
 
 
+def named_arguments(model: Any, options: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """Those of the options that are keyword arguments of the model.
+
+    Raises:
+        TypeError: for one that neither the model nor the question has.
+    """
+    model = getattr(model, "_orig_mod", model)
+    parameters = inspect.signature(model.forward).parameters.values()
+    any_name = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    names = {one.name for one in parameters}
+    found = {name: value for name, value in options.items() if name not in known}
+    for name in found:
+        if not any_name and name not in names:
+            refuse(name, f"an argument of {type(model).__name__}.forward", "none", error=TypeError)
+    return found
+
+
 def recurrent_modules(model: Any) -> dict[str, Any]:
     """The recurrent modules of a model, by name."""
     nn = import_module("torch.nn")
@@ -168,13 +191,39 @@ def recurrent_modules(model: Any) -> dict[str, Any]:
     return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
 
 
-def _hooked(seen: ObservedModule, order: list[ObservedModule]) -> Any:
-    def note(module: Any, args: Any, kwargs: Any, output: Any) -> Any:
+def _refuse_without(model: Any) -> NoReturn:
+    """A model without a recurrent module; its cells are named, if it has any."""
+    cell = import_module("torch.nn").modules.rnn.RNNCellBase
+    cells = {name: type(m).__name__ for name, m in model.named_modules() if isinstance(m, cell)}
+    actual = type(model).__name__
+    way_out = "of a recurrence that the model steps in a loop of its own nothing is seen"
+    if cells:
+        (name, kind), *_ = cells.items()
+        whole = kind.removesuffix("Cell")
+        actual += f" with an nn.{kind} ({name!r}), which it steps in a loop of its own"
+        way_out = f"give all steps at once to an nn.{whole} with the cell's weights"
+    expected = "a model with an nn.RNN, nn.LSTM or nn.GRU inside"
+    refuse("module", expected, actual, way_out, error=TypeError)
+
+
+@contextlib.contextmanager
+def _watched(seen: ObservedModule, order: list[ObservedModule]) -> Iterator[None]:
+    """Within a `with`, notes each call of the module's `forward`, directly or through hooks."""
+    attributes = vars(seen.module)
+    replaced = {"forward": attributes["forward"]} if "forward" in attributes else {}
+    forward = seen.module.forward
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
         if seen not in order:
             order.append(seen)
-        return seen.hook(module, args, kwargs, output)
+        return seen.note(args, kwargs, forward(*args, **kwargs))
 
-    return seen.module.register_forward_hook(note, with_kwargs=True)
+    attributes["forward"] = watched
+    try:
+        yield
+    finally:
+        del attributes["forward"]
+        attributes.update(replaced)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ are found by damped Gauss–Newton steps (Levenberg and Marquardt).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -115,6 +115,23 @@ class DrawnLosses:
         except Exception:  # the user's own code, at a point that it was not meant for
             return None
         return {name: array.astype(np.float64) for name, array in found.items()}
+
+    def without_effect(self, steps: int) -> tuple[str, ...]:
+        """Names of the tensors on which the loss does not depend at all."""
+        other, still = self.point(1), []
+        for name in self.shapes:
+            moved = self._evaluate(steps, self.point(0) | {name: other[name]})
+            if moved == self.loss(steps, 0):
+                still.append(name)
+        return tuple(still) if len(still) < len(self.shapes) else ()
+
+    def of_the_others(self, names: Collection[str]) -> DrawnLosses:
+        """The same without the tensors of these names, which keep their values."""
+        if names:
+            self.shapes = {name: s for name, s in self.shapes.items() if name not in names}
+            self._points.clear()
+            self._losses.clear()
+        return self
 
     def losses(self, steps: int, points: int, zero: Mask | None = None) -> Array:
         """The losses at the first so many points."""
@@ -224,6 +241,7 @@ class Network:
             tape = forward(model.cell, w, x[None], h, c)
             states.append((tape.h[-1], tape.c[-1]))
             x = tape.h[-1]
+        x = model.middle(x)
         if Block(HEAD, "V", 0) in blocks:
             x = x @ blocks[Block(HEAD, "V", 0)].T + blocks.get(Block(HEAD, "d", 0), 0.0)
         return x, Start(*map(np.stack, zip(*states, strict=True)))

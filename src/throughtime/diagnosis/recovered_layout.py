@@ -8,7 +8,7 @@ its network then has the target's loss at further points drawn at random.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
@@ -32,11 +32,13 @@ from throughtime.diagnosis.recovered_data import (
     Way,
 )
 from throughtime.diagnosis.tolerances import (
+    COARSE_EPSILON,
     MOST_DESCENTS,
     MOST_SEQUENCES,
     SAME_WEIGHT,
     SHARE_OF_RECOVERY,
     SPARE_POINTS,
+    USUAL_EPSILONS,
 )
 
 FURTHER_POINTS = (1001, 1002)  # numbers of points at which no data were looked for
@@ -49,8 +51,10 @@ def with_layout(study: Study) -> None:
         return
     losses = DrawnLosses(study, SHARE_OF_RECOVERY * study.budget.left)
     with suppress(TooExpensive):
-        found = LayoutSearch(losses, steps).run()
+        unused = losses.without_effect(steps)
+        found = LayoutSearch(losses.of_the_others(unused), steps).run()
         if found is not None:
+            found = replace(found, unused=unused)
             said = (
                 f"Your network was recognised: {described(found)}. Its inputs and targets were "
                 f"recovered from {losses.used:,} of your losses; at further points drawn at random "
@@ -139,10 +143,32 @@ class LayoutSearch:
         varied = bool(np.ptp(outputs, axis=0).max() > 0)  # without biases nothing shows
         if varied and np.ptp(measured) <= self.losses.tolerance * np.abs(measured).max():
             return
-        for loss in kinds:
-            fits, weight = _weight(loss, outputs, measured, self.losses.tolerance)
-            if fits:
-                yield Supposed(layout, loss, network.sequences, varied, weight if varied else None)
+        found = list(self._fitting(kinds, outputs, measured))
+        if varied and not found:
+            with_epsilon = (
+                replace(loss, epsilon=epsilon)
+                for epsilon in (*USUAL_EPSILONS, COARSE_EPSILON)
+                for loss in kinds
+                if loss.kind in ("softmax", "binary")
+            )
+            found = list(self._fitting(with_epsilon, outputs, measured))
+        for loss, weight in found:
+            yield Supposed(layout, loss, network.sequences, varied, weight if varied else None)
+
+    def _fitting(
+        self, losses: Iterable[Loss], outputs: Array, measured: Array
+    ) -> Iterator[tuple[Loss, float | None]]:
+        """The losses with which the outputs may have what was measured, and the terms' weight."""
+        fitting: dict[Loss, bool] = {}
+        for loss in losses:
+            # A factor in the errors is one in the weights; what fits as a sum fits as a mean.
+            whole = replace(loss, batch="sum", outputs="sum", half=False)
+            if whole not in fitting:
+                fitting[whole] = _weight(whole, outputs, measured, self.losses.tolerance)[0]
+            if fitting[whole]:
+                fits, weight = _weight(loss, outputs, measured, self.losses.tolerance)
+                if fits:
+                    yield loss, weight
 
     def _ways(self, layout: Layout) -> Iterator[Way]:
         """The likelier and cheaper ones first."""
@@ -309,4 +335,6 @@ def _weight(
     found, *_ = np.linalg.lstsq(columns, whole, rcond=None)
     rest = np.abs(columns @ found - whole)
     told = bool((rest <= tolerance * np.maximum(1.0, np.abs(whole))).all())
+    if loss.kind == "softmax" and loss.epsilon:  # −Σ a log(p + ε): shares a, whose sum is 1
+        return told, float(found[1:].sum())
     return told, None if loss.kind == "weighted" else float(found[0]) * outputs.shape[1]

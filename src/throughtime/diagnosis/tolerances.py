@@ -188,6 +188,8 @@ SAME_WEIGHT = 1e-2  # the weights of a loss's terms are whole numbers, or such p
 MOST_SEQUENCES = 3  # whose data are told apart
 MOST_DESCENTS = 120  # by which a first step is looked for; further steps may take their own
 
+COARSE_EPSILON = 1e-2  # in log(p + ε), beside the usual ones, which a search for layouts tries
+
 # The search for a layout: networks that are run forwards, of which most take half a millisecond.
 MOST_TRIES = 6_000
 LEAST_TRIES = 300  # of any network

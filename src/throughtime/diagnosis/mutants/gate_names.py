@@ -52,12 +52,15 @@ class Grouping(NamedTuple):
     """Arrays seen as groups of one for each gate.
 
     Attributes:
-        keys: what the names of a group differ in, one for each gate.
+        keys: what the names of a group differ in, one for each gate; empty where the gates are
+            known without.
         groups: the groups.
+        letters: the gate of each array of a group, where that is known.
     """
 
     keys: tuple[str, ...]
     groups: tuple[Group, ...]
+    letters: str = ""
 
     @property
     def covered(self) -> set[str]:
@@ -78,7 +81,17 @@ def groupings(shapes: Mapping[str, Shape], gates: int) -> list[Grouping]:
     ranked = sorted(found.values(), key=lambda one: -len(one.covered))
     joined = [_joined(ranked[0], other) for other in ranked if _apart(ranked[0], other)]
     best = {frozenset(one.groups): one for one in (*joined[:2], *ranked)}
+    if not best and gates > 2:  # peepholes alone, which the candidate lacks
+        for keys, members in partly.items():
+            if sorted(_meanings("LSTM", tuple(keys))) in (["f", "i", "o"], ["i", "o"]):
+                best |= {frozenset(own.groups): own for own in map(_by_letters, members)}
     return list(best.values())
+
+
+def _by_letters(own: Mapping[str, str]) -> Grouping:
+    """One group whose names tell the gates, while all other arrays hold every gate."""
+    letters = _meanings("LSTM", tuple(own))
+    return Grouping((), (tuple(own.values()),), "".join(letters))
 
 
 def _by_template(shapes: Mapping[str, Shape]) -> list[dict[str, str]]:

@@ -28,10 +28,12 @@ from throughtime.diagnosis.observed import standing
 from throughtime.diagnosis.tolerances import (
     DRAWN_PARAMETERS,
     DRAWN_WIDTH,
+    FAR_OUT,
     GAUSS_NEWTON_STARTS,
     GAUSS_NEWTON_STEPS,
     MOST_CLASS_PAIRS,
     NEAR_A_WHOLE_NUMBER,
+    SAME_DECAY,
     SAME_LOSS,
     SPARE_POINTS,
 )
@@ -72,6 +74,8 @@ class DrawnLosses:
         self.shapes = {name: np.shape(array) for name, array in study.values.items()}
         self.used = 0
         self.descents = 0
+        self.decay = 0.0  # λ of an L2 term λ/2 Σ w² …
+        self.decayed: tuple[str, ...] = ()  # … over these tensors
         kinds = {array.dtype.name for array in study.target.parameters.values()}
         self.tolerance = max(SAME_LOSS.get(kind, SAME_LOSS["float64"]) for kind in kinds)
         self._targets: dict[int, Target | None] = {}
@@ -125,6 +129,31 @@ class DrawnLosses:
                 still.append(name)
         return tuple(still) if len(still) < len(self.shapes) else ()
 
+    def look_for_decay(self) -> None:
+        """Finds an L2 term, by the loss of a single step with one tensor far out.
+
+        What the loss has besides is bounded there, where states are; so an L2 term is what several
+        tensors have in common. It is left out of the losses from then on.
+        """
+        found: dict[str, float] = {}
+        for name in self.shapes:
+            far = FAR_OUT * self.point(0)[name]
+            slope = 2 * self._evaluate(1, self.point(0) | {name: far}) / float((far * far).sum())
+            found[name] = slope if np.isfinite(slope) else 0.0
+        matrices = [n for n in found if sum(size > 1 for size in self.shapes[n]) > 1]
+        least = min((found[n] for n in matrices), default=0.0)
+        if least * FAR_OUT < 1:  # what is bounded
+            return
+        alike = [found[n] for n in matrices if found[n] <= least * (1 + SAME_DECAY)]
+        if len(alike) > 1 or len(matrices) == 1:
+            self.decay = float(np.median(alike))
+            self.decayed = tuple(n for n in found if found[n] >= least * (1 - SAME_DECAY))
+            self._losses.clear()
+
+    def _penalty(self, values: Values) -> float:
+        """The L2 term at these values."""
+        return self.decay / 2 * sum(float((values[name] ** 2).sum()) for name in self.decayed)
+
     def of_the_others(self, names: Collection[str]) -> DrawnLosses:
         """The same without the tensors of these names, which keep their values."""
         if names:
@@ -153,7 +182,7 @@ class DrawnLosses:
         self.study.budget.take()
         try:
             with standing(target.parameters, values), np.errstate(all="ignore"):
-                return Evaluator(target).loss()
+                return Evaluator(target).loss() - self._penalty(values)
         except Exception:  # the user's own code, at a point that it was not meant for
             return np.nan
 
@@ -211,6 +240,8 @@ class Network:
         embedding = blocks.get(Block(EMBEDDING, "E", 0))
         inputs = blocks[Block(0, "W", 0)].shape[1] if embedding is None else len(embedding)
         head = blocks.get(Block(HEAD, "V", 0))
+        if layout.fixed_head is not None:
+            head = np.asarray(layout.fixed_head[0])
         outputs = layout.first_units or (size if head is None else len(head))
         self.sizes = Sizes(inputs, outputs, layout.layers, size, units)
         given = [len(a) for b, a in blocks.items() if b.layer == START and a.ndim > 1]
@@ -300,7 +331,11 @@ class InTargets:
         columns = self.columns()
         rest = wanted - self.constant.sum(axis=1)
         found, *_ = np.linalg.lstsq(columns, rest, rcond=None)
-        return found[: B * O].reshape(B, O), columns @ found - rest
+        y = found[: B * O].reshape(B, O)
+        constant = ~self.slope.any(axis=(0, 1))  # an output without weights
+        if self.bend and constant.any():
+            y[:, constant] = np.sqrt(max(found[-1] - (y * y).sum(), 0.0) / B / constant.sum())
+        return y, columns @ found - rest
 
     def columns(self) -> Array:
         """The derivatives of the sum over sequences by the targets, and by |y|² where it counts."""

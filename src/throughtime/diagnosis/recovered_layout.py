@@ -52,15 +52,26 @@ def with_layout(study: Study) -> None:
     losses = DrawnLosses(study, SHARE_OF_RECOVERY * study.budget.left)
     with suppress(TooExpensive):
         unused = losses.without_effect(steps)
-        found = LayoutSearch(losses.of_the_others(unused), steps).run()
+        others = losses.of_the_others(unused)
+        others.look_for_decay()
+        found = LayoutSearch(others, steps).run()
         if found is not None:
-            found = replace(found, unused=unused)
+            found = replace(found, unused=unused, decay=losses.decay)
+            if losses.decay and not _has_the_loss(found, study, losses.tolerance):
+                return
             said = (
                 f"Your network was recognised: {described(found)}. Its inputs and targets were "
                 f"recovered from {losses.used:,} of your losses; at further points drawn at random "
                 "its loss is yours."
             )
             study.target = replace(study.target, layout=replace(found, notes=(said,)))
+
+
+def _has_the_loss(layout: Layout, study: Study, tolerance: float) -> bool:
+    """Whether its network has the target's loss at the target's own parameters."""
+    mine = layout.model({name: np.asarray(a) for name, a in study.values.items()}).value()
+    yours = study.loss({})
+    return bool(abs(mine - yours) <= tolerance * max(1.0, abs(yours)))
 
 
 @dataclass(frozen=True)
@@ -152,8 +163,44 @@ class LayoutSearch:
                 if loss.kind in ("softmax", "binary")
             )
             found = list(self._fitting(with_epsilon, outputs, measured))
+        if varied and not found and not (layout.V or layout.first_units):
+            yield from self._outside(network)
         for loss, weight in found:
             yield Supposed(layout, loss, network.sequences, varied, weight if varied else None)
+
+    def _outside(self, network: Network) -> Iterator[Supposed]:
+        """Squared errors of a linear head that is no parameter.
+
+        They are hᵀAh − 2bᵀh + c, so that any V with VᵀV = A will do; an output with no weights
+        has as its target what is left of c.
+        """
+        H = network.sizes.outputs
+        upper = np.triu_indices(H)
+        unknown = len(upper[0]) + H + 1
+        points = unknown + max(unknown // 2, SPARE_POINTS)
+        if not self.losses.affordable(points):
+            return
+        measured = self.losses.losses(1, points, network.zero)
+        x, start = np.zeros((1, network.sizes.inputs)), network.start
+        h = np.stack([network.step(k, x, start(k, 1))[0][0] for k in range(points)])
+        rows = np.column_stack([h[:, upper[0]] * h[:, upper[1]], h, np.ones(points)])
+        for root in (False, True):
+            whole = measured**2 if root else measured
+            found, *_ = np.linalg.lstsq(rows, whole, rcond=None)
+            rest = np.abs(rows @ found - whole)
+            if (rest > self.losses.tolerance * np.maximum(1.0, np.abs(whole))).any():
+                continue
+            A = np.zeros((H, H))
+            A[upper] = found[: len(upper[0])]
+            sizes, axes = np.linalg.eigh((A + A.T) / 2)
+            kept = sizes > np.sqrt(self.losses.tolerance) * np.abs(sizes).max()
+            V = np.sqrt(sizes[kept])[:, None] * axes[:, kept].T
+            if not len(V):
+                continue
+            head = np.concatenate([V, np.zeros((1, H))]), None
+            layout = replace(network.layout, fixed_head=head, head_transposed=False)
+            loss = Loss("squared_error", batch="mean", outputs="sum", root=root)
+            yield Supposed(layout, loss, network.sequences, True)
 
     def _fitting(
         self, losses: Iterable[Loss], outputs: Array, measured: Array

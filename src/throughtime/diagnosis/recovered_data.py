@@ -33,6 +33,7 @@ from throughtime.diagnosis.tolerances import (
     GAUSS_NEWTON_STEPS,
     MOST_CLASS_PAIRS,
     NEAR_A_WHOLE_NUMBER,
+    NO_SLOPE,
     SAME_DECAY,
     SAME_LOSS,
     SPARE_POINTS,
@@ -132,8 +133,9 @@ class DrawnLosses:
     def look_for_decay(self) -> None:
         """Finds an L2 term, by the loss of a single step with one tensor far out.
 
-        What the loss has besides is bounded there, where states are; so an L2 term is what several
-        tensors have in common. It is left out of the losses from then on.
+        What the loss has besides is bounded there, where states are; so the least of the terms
+        that grow with the square of a tensor is an L2 term. It is left out of the losses from then
+        on.
         """
         found: dict[str, float] = {}
         for name in self.shapes:
@@ -145,22 +147,26 @@ class DrawnLosses:
         if least * FAR_OUT < 1:  # what is bounded
             return
         alike = [found[n] for n in matrices if found[n] <= least * (1 + SAME_DECAY)]
-        if len(alike) > 1 or len(matrices) == 1:
-            self.decay = float(np.median(alike))
-            self.decayed = tuple(n for n in found if found[n] >= least * (1 - SAME_DECAY))
-            self._losses.clear()
+        self.decay = float(np.median(alike))
+        over = least * (1 + SAME_DECAY)
+        self.decayed = tuple(n for n in found if n in matrices or least <= found[n] <= over)
+        self._losses.clear()
 
     def _penalty(self, values: Values) -> float:
         """The L2 term at these values."""
         return self.decay / 2 * sum(float((values[name] ** 2).sum()) for name in self.decayed)
 
-    def of_the_others(self, names: Collection[str]) -> DrawnLosses:
-        """The same without the tensors of these names, which keep their values."""
+    def without_decay(self) -> None:
+        """Gives up an L2 term."""
+        self.decay, self.decayed = 0.0, ()
+        self._losses.clear()
+
+    def of_the_others(self, names: Collection[str]) -> None:
+        """Leaves the tensors of these names at their values."""
         if names:
             self.shapes = {name: s for name, s in self.shapes.items() if name not in names}
             self._points.clear()
             self._losses.clear()
-        return self
 
     def losses(self, steps: int, points: int, zero: Mask | None = None) -> Array:
         """The losses at the first so many points."""
@@ -227,6 +233,7 @@ class Network:
 
     Attributes:
         sequences: B, where initial states that are parameters tell it.
+        shown: where the blocks lie that are not 0, in words.
 
     Raises:
         ValueError: if the layout does not fit the target's shapes.
@@ -249,16 +256,21 @@ class Network:
         self.sequences = given[0] if given else None
         gone = [place for block, place in placement.places.items() if block.kind in without]
         self.zero = Mask.of(gone, losses.shapes) if without else None
+        left = {b: place for b, place in placement.places.items() if b.kind not in without}
+        self.shown = repr(sorted(left.items(), key=lambda pair: pair[0]))
         B = self.sequences or 1
         x, y = np.zeros((1, B, inputs)), np.zeros((1, B, outputs))
         self.layout = replace(layout, inputs=x, targets=y)
+        self._placement = placement
+        self._first = self.layout.model(losses.point(0))
         self._models: dict[int, tuple[Model, list[Weights]]] = {}
 
     def _at(self, number: int) -> tuple[Model, list[Weights]]:
         """The network at a point, and the weights of its layers."""
         if number not in self._models:
-            model = self.layout.model(self.losses.point(number, self.zero))
-            self._models[number] = model, list(model.forward().weights.values())
+            blocks = self._placement.blocks(self.losses.point(number, self.zero))
+            model = self._first.with_blocks(blocks)
+            self._models[number] = model, list(model.weights().values())
         return self._models[number]
 
     def step(self, number: int, x: Array, start: Start) -> tuple[Array, Start]:
@@ -276,6 +288,11 @@ class Network:
         if Block(HEAD, "V", 0) in blocks:
             x = x @ blocks[Block(HEAD, "V", 0)].T + blocks.get(Block(HEAD, "d", 0), 0.0)
         return x, Start(*map(np.stack, zip(*states, strict=True)))
+
+    def without_inputs(self, points: int, sequences: int) -> Array:
+        """The outputs of a first step at the first points, (K, B, O)."""
+        x = np.zeros((sequences, self.sizes.inputs))
+        return np.stack([self.step(k, x, self.start(k, sequences))[0] for k in range(points)])
 
     def start(self, number: int, sequences: int, given: Start | None = None) -> Start:
         """The initial states at a point: parameters, or given, or 0."""
@@ -332,7 +349,8 @@ class InTargets:
         rest = wanted - self.constant.sum(axis=1)
         found, *_ = np.linalg.lstsq(columns, rest, rcond=None)
         y = found[: B * O].reshape(B, O)
-        constant = ~self.slope.any(axis=(0, 1))  # an output without weights
+        largest = np.abs(self.slope).max(axis=(0, 1))
+        constant = largest <= NO_SLOPE * largest.max()  # an output without weights
         if self.bend and constant.any():
             y[:, constant] = np.sqrt(max(found[-1] - (y * y).sum(), 0.0) / B / constant.sum())
         return y, columns @ found - rest

@@ -190,6 +190,7 @@ MOST_DESCENTS = 120  # by which a first step is looked for; further steps may ta
 
 # Times a tensor: states are at their bounds there, and an L2 term is known to 1 part in its square.
 FAR_OUT = 1e6
+NO_SLOPE = 1e-9  # of the largest: what rounding leaves of a loss that does not depend on an output
 COARSE_EPSILON = 1e-2  # in log(p + ε), beside the usual ones, which a search for layouts tries
 
 # The search for a layout: networks that are run forwards, of which most take half a millisecond.

@@ -275,6 +275,14 @@ class Model:
         """The same network with another loss."""
         return replace(self, loss=loss, _deltas={}, _forward=None)
 
+    def with_blocks(self, blocks: Blocks) -> Model:
+        """The same network at other values of its parameters."""
+        return replace(self, blocks=blocks, _deltas={}, _forward=None)
+
+    def weights(self) -> dict[DirectedLayer, Weights]:
+        """Those of every directed layer."""
+        return {directed: self._weights(directed) for directed in self.directed_layers}
+
     def value(self) -> float:
         """The loss."""
         return self.forward().loss + self.penalty()
@@ -417,7 +425,7 @@ class Model:
 
     def _run(self) -> Forward:
         x, tapes = self.data.x, {}
-        weights = {directed: self._weights(directed) for directed in self.directed_layers}
+        weights = self.weights()
         if self.has_embedding:
             x = x @ self.blocks[Block(EMBEDDING, "E", 0)]
         for layer in range(self.layers):

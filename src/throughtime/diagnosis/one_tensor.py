@@ -56,7 +56,7 @@ def of_one_tensor(observed: Observed, study: Study, one: Observed | None) -> Can
     """
     wrong = observed.wrong()
     known = _witnesses(observed, study)
-    if not known or study.roles.projection in wrong:
+    if not known or study.roles.projection in wrong or _others_elsewhere(wrong, study):
         return None
     where, parts = ", ".join(wrong), parts_of(observed, study)
     agree = "agrees" if known[0] in observed.gradient and len(known) == 1 else "agree"
@@ -110,6 +110,15 @@ def _witnesses(observed: Observed, study: Study) -> tuple[str, ...]:
     masks = [(roles.recurrent or {})[name] for name in wrong]
     both = all(mask.any() and not mask.all() for mask in masks)
     return (f"the {other} weights in {', '.join(observed.wrong())}",) if both else ()
+
+
+def _others_elsewhere(wrong: Sequence[str], study: Study) -> bool:
+    """Whether other tensors are wrong at drawn parameters, where what is small here is not.
+
+    If δ is right, it is right everywhere.
+    """
+    there = study.elsewhere()
+    return there is not None and not set(there.wrong()) <= set(wrong)
 
 
 def _would_show(observed: Observed, name: str) -> bool:

@@ -12,7 +12,7 @@ are found by damped Gauss–Newton steps (Levenberg and Marquardt).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -123,36 +123,43 @@ class DrawnLosses:
             return None
         return {name: array.astype(np.float64) for name, array in found.items()}
 
-    def without_effect(self, steps: int) -> tuple[str, ...]:
-        """Names of the tensors on which the loss does not depend at all."""
-        other, still = self.point(1), []
-        for name in self.shapes:
-            moved = self._evaluate(steps, self.point(0) | {name: other[name]})
-            if moved == self.loss(steps, 0):
-                still.append(name)
-        return tuple(still) if len(still) < len(self.shapes) else ()
+    def survey(self, steps: int) -> tuple[str, ...]:
+        """Finds an L2 term and tensors on which the loss does not depend.
 
-    def look_for_decay(self) -> None:
-        """Finds an L2 term, by the loss of a single step with one tensor far out.
+        Each tensor in turn is put far out, for a single step. What the loss has there besides is
+        bounded, where states are; so the least of the terms that grow with the square of a tensor
+        is an L2 term. It is left out of the losses from then on. Tensors without effect keep their
+        values.
 
-        What the loss has besides is bounded there, where states are; so the least of the terms
-        that grow with the square of a tensor is an L2 term. It is left out of the losses from then
-        on.
+        Returns:
+            the names of the tensors without effect.
         """
         found: dict[str, float] = {}
+        still: list[str] = []
+        here = self.loss(1, 0)
         for name in self.shapes:
             far = FAR_OUT * self.point(0)[name]
-            slope = 2 * self._evaluate(1, self.point(0) | {name: far}) / float((far * far).sum())
+            value = self._evaluate(1, self.point(0) | {name: far})
+            slope = 2 * value / float((far * far).sum())
             found[name] = slope if np.isfinite(slope) else 0.0
+            if value == here and steps > 1:  # or it matters from the second step on
+                moved = self._evaluate(steps, self.point(0) | {name: self.point(1)[name]})
+                still += [name] if moved == self.loss(steps, 0) else []
         matrices = [n for n in found if sum(size > 1 for size in self.shapes[n]) > 1]
+        matrices = [n for n in matrices if n not in still]
         least = min((found[n] for n in matrices), default=0.0)
-        if least * FAR_OUT < 1:  # what is bounded
-            return
-        alike = [found[n] for n in matrices if found[n] <= least * (1 + SAME_DECAY)]
-        self.decay = float(np.median(alike))
-        over = least * (1 + SAME_DECAY)
-        self.decayed = tuple(n for n in found if n in matrices or least <= found[n] <= over)
-        self._losses.clear()
+        if least * FAR_OUT >= 1:  # and not bounded
+            over = least * (1 + SAME_DECAY)
+            alike = [found[n] for n in matrices if found[n] <= over]
+            self.decay = float(np.median(alike))
+            self.decayed = tuple(n for n in found if n in matrices or least <= found[n] <= over)
+            self._losses.clear()
+        if still and len(still) < len(self.shapes):
+            self.shapes = {name: s for name, s in self.shapes.items() if name not in still}
+            self._points.clear()
+            self._losses.clear()
+            return tuple(still)
+        return ()
 
     def _penalty(self, values: Values) -> float:
         """The L2 term at these values."""
@@ -162,13 +169,6 @@ class DrawnLosses:
         """Gives up an L2 term."""
         self.decay, self.decayed = 0.0, ()
         self._losses.clear()
-
-    def of_the_others(self, names: Collection[str]) -> None:
-        """Leaves the tensors of these names at their values."""
-        if names:
-            self.shapes = {name: s for name, s in self.shapes.items() if name not in names}
-            self._points.clear()
-            self._losses.clear()
 
     def losses(self, steps: int, points: int, zero: Mask | None = None) -> Array:
         """The losses at the first so many points."""

@@ -52,9 +52,7 @@ def with_layout(study: Study) -> None:
         return
     losses = DrawnLosses(study, SHARE_OF_RECOVERY * study.budget.left)
     with suppress(TooExpensive):
-        unused = losses.without_effect(steps)
-        losses.of_the_others(unused)
-        losses.look_for_decay()
+        unused = losses.survey(steps)
         found = LayoutSearch(losses, steps).run()
         if found is None and losses.decay:  # what looked like an L2 term was none
             losses.without_decay()

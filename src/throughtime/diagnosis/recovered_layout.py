@@ -34,6 +34,7 @@ from throughtime.diagnosis.recovered_data import (
 )
 from throughtime.diagnosis.tolerances import (
     COARSE_EPSILON,
+    MOST_BLIND_DESCENTS,
     MOST_DESCENTS,
     MOST_SEQUENCES,
     SAME_WEIGHT,
@@ -263,7 +264,8 @@ class LayoutSearch:
         network = Network(one.layout, self.losses)
         if not self.losses.affordable(self.steps * way.points(network.sizes, first=False)):
             return None
-        if way.inputs == "numbers" and self.losses.descents >= MOST_DESCENTS:
+        most = MOST_DESCENTS if one.shown and not way.states else MOST_BLIND_DESCENTS
+        if way.inputs == "numbers" and self.losses.descents >= most:
             return None
         first = Recovery(network, one.loss, way)
         if not first.further():

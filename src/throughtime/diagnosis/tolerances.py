@@ -186,7 +186,10 @@ MOST_CLASS_PAIRS = 3e7  # inputs times outputs times inputs: numbers in a table 
 SHARE_OF_RECOVERY = 0.3  # of the diagnosis's evaluations; experiments need the rest
 SAME_WEIGHT = 1e-2  # the weights of a loss's terms are whole numbers, or such parts of 1
 MOST_SEQUENCES = 4  # whose data are told apart
-MOST_DESCENTS = 480  # by which a first step is looked for; further steps may take their own
+# By which a first step is looked for; further steps may take their own. Fewer are worth their time
+# where nothing has shown what network it is, or where initial states are unknown too.
+MOST_DESCENTS = 480
+MOST_BLIND_DESCENTS = 60
 
 # Times a tensor: states are at their bounds there, and an L2 term is known to 1 part in its square.
 FAR_OUT = 1e6

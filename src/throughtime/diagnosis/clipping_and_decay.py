@@ -155,7 +155,7 @@ def _own_decay(study: Study, names: tuple[str, ...]) -> float | None:
 
 
 def _far_out(study: Study, names: tuple[str, ...]) -> float | None:
-    """0 where one of the tensors shows, far out, that there is no such term; None: it is unknown."""
+    """0 where a tensor far out shows that there is no such term; None where none tells."""
     for name in names:
         far = FAR_OUT * np.asarray(study.values[name], np.float64)
         value, squares = study.loss({name: far}), float((far * far).sum())

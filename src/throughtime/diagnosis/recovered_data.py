@@ -493,8 +493,8 @@ class Recovery:
         yield from (one for one in ends if one.shape == (B, sizes.inputs + states))
         if B == 1:
             yield np.zeros((B, sizes.inputs + states))
-        for number in range(GAUSS_NEWTON_STARTS * (B if first else B * B)):
-            drawn = (0.3, 1.0)[number % 2] * rng.standard_normal((B, sizes.inputs + states))
+        for number in range(GAUSS_NEWTON_STARTS * (B if first else B * B + 1)):
+            drawn = (0.3, 1.0, 2.0)[number % 3] * rng.standard_normal((B, sizes.inputs + states))
             drawn[:, sizes.inputs :] *= DRAWN_PARAMETERS
             yield drawn
 

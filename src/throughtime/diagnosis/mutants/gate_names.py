@@ -7,7 +7,7 @@ a word; a layer is a number.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, permutations
 from typing import NamedTuple, TypeAlias
 
@@ -192,6 +192,21 @@ class Layered(NamedTuple):
     rest: tuple[str, ...]
 
 
+def _with_or_without_a_head(templates: Sequence[str]) -> Iterator[list[str]]:
+    """All templates; then without those of a head of two layers, which have numbers too.
+
+    Its matrices and biases differ in their first letter: "Wd1", "bd1", "Wd2", "bd2".
+    """
+    yield list(templates)
+    keys: dict[str, list[str]] = {}
+    for template in templates:
+        keys.setdefault(re.sub(r"[^a-z]", "", template.lower())[1:], []).append(template)
+    for own in keys.values():
+        left = [template for template in templates if template not in own]
+        if left and len(own) <= 2:
+            yield left
+
+
 def layered(shapes: Mapping[str, Shape]) -> list[Layered]:
     """The ways to see arrays as those of layers with numbers; the last is that there is one."""
     held: dict[str, dict[int, str]] = {}
@@ -206,8 +221,9 @@ def layered(shapes: Mapping[str, Shape]) -> list[Layered]:
     for numbers, templates in by_numbers.items():
         first = numbers[0]
         if len(numbers) > 1 and first < 2 and numbers == tuple(range(first, first + len(numbers))):
-            each = tuple({t: held[t][number] for t in templates} for number in numbers)
-            names = {name for own in each for name in own.values()}
-            found.append(Layered(each, tuple(name for name in shapes if name not in names)))
+            for own in _with_or_without_a_head(templates):
+                each = tuple({t: held[t][number] for t in own} for number in numbers)
+                names = {name for layer in each for name in layer.values()}
+                found.append(Layered(each, tuple(name for name in shapes if name not in names)))
     found.sort(key=lambda one: len(one.rest))
     return [*found, Layered(({name: name for name in shapes},), ())]

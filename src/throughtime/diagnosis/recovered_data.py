@@ -489,7 +489,7 @@ class Recovery:
         B, first, sizes = self.way.sequences, not self.given, self.sizes
         states = sizes.layers * (sizes.h + sizes.c) if self.way.states and first else 0
         rng = np.random.default_rng(len(self.given))
-        ends = self.network.losses.ends.get(len(self.given), [])
+        ends = tuple(self.network.losses.ends.get(len(self.given), ()))
         yield from (one for one in ends if one.shape == (B, sizes.inputs + states))
         if B == 1:
             yield np.zeros((B, sizes.inputs + states))
@@ -532,10 +532,14 @@ class Recovery:
             unknown, sight, damping = tried, there, max(damping / 10, 1e-15)
         if (np.abs(sight.rest) > allowed).any():
             return None
-        self.network.losses.ends.setdefault(len(self.given), []).append(unknown)
         if unknown.shape[1] > self.sizes.inputs:
             self._begin(unknown)
-        return self._rounded(Given(unknown[:, : self.sizes.inputs], sight.y), wanted, allowed)
+        found = self._rounded(Given(unknown[:, : self.sizes.inputs], sight.y), wanted, allowed)
+        ends = self.network.losses.ends.setdefault(len(self.given), [])
+        known = any(one.shape == unknown.shape and np.allclose(one, unknown) for one in ends)
+        if found is not None and not known:
+            ends.append(unknown)
+        return found
 
     def _sight(self, unknown: Array, wanted: Array) -> Sight:
         outputs = np.stack([self._outputs(k, unknown[None])[0] for k in range(len(wanted))])

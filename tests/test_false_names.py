@@ -158,8 +158,8 @@ def test_one_tensor_that_is_wrong_where_all_is_small_is_not_alone_elsewhere():
     assert names("backward_loop_forwards", known="plain", **own, seed=6200) == []
 
 
-def test_a_factor_at_a_single_step_is_no_fault_within_a_step(monkeypatch):
-    monkeypatch.setattr("throughtime.diagnosis.mutant_match.with_layout", lambda study: None)
+@alone
+def test_a_factor_at_a_single_step_is_no_fault_within_a_step():
     own = RNN | {"head": "outside", "T": 2, "I": 3, "H": 3, "O": 2, "scale": 0.3, "seed": 6584}
     found = names("factor_two", "last_cache_at_every_step", stored="gate by gate", **own)
     assert found[0] == "factor_two"

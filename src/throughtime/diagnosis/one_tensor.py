@@ -57,7 +57,7 @@ def of_one_tensor(observed: Observed, study: Study, one: Observed | None) -> Can
     """
     wrong = observed.wrong()
     known = _of_the_same_delta(_witnesses(observed, study), wrong, study)
-    if not known or study.roles.projection in wrong or _others_elsewhere(wrong, study):
+    if not known or study.roles.projection in wrong or _others_elsewhere(observed, study):
         return None
     where, parts = ", ".join(wrong), parts_of(observed, study)
     agree = "agrees" if known[0] in observed.gradient and len(known) == 1 else "agree"
@@ -131,13 +131,13 @@ def _of_the_same_delta(known: Sequence[str], wrong: Sequence[str], study: Study)
     return tuple(name for name in known if name not in zero or beside(name))
 
 
-def _others_elsewhere(wrong: Sequence[str], study: Study) -> bool:
+def _others_elsewhere(observed: Observed, study: Study) -> bool:
     """Whether other tensors are wrong at drawn parameters, where what is small here is not.
 
     If δ is right, it is right everywhere.
     """
-    there = study.elsewhere()
-    return there is not None and not set(there.wrong()) <= set(wrong)
+    there = study.elsewhere(steps=observed.steps)
+    return there is not None and not set(there.wrong()) <= set(observed.wrong())
 
 
 def _would_show(observed: Observed, name: str) -> bool:

@@ -189,7 +189,7 @@ MOST_SEQUENCES = 4  # whose data are told apart
 # By which a first step is looked for; further steps may take their own. Fewer are worth their time
 # where nothing has shown what network it is, or where initial states are unknown too.
 MOST_DESCENTS = 480
-MOST_BLIND_DESCENTS = 60
+MOST_BLIND_DESCENTS = 120
 
 # Times a tensor: states are at their bounds there, and an L2 term is known to 1 part in its square.
 FAR_OUT = 1e6

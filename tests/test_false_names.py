@@ -1,5 +1,7 @@
 """Names that small numbers suggest, in programs with strangers' habits, are not given."""
 
+from dataclasses import replace
+
 import pytest
 
 import throughtime as tt
@@ -136,3 +138,43 @@ def test_gates_of_one_layer_are_no_lower_layer():
     }
     own |= {"stored": "gate by gate, [x, h]", "bias": 1.0, "one_hot": True}
     assert "lower_layer_overwritten" not in names("carried_without_f", **own)
+
+
+# --- without a layout: what one tensor, one length or one sign suggests ---
+
+TWO_LAYERS = {"layers": 2, "biases": False, "answers": "last step"}
+
+
+def test_weights_that_agree_in_an_upper_layer_do_not_show_that_delta_is_right_below():
+    own = RNN | TWO_LAYERS | {"head": "two layers", "stored": "gate by gate, [h, x]", "names": 2}
+    own |= {"T": 3, "I": 1, "H": 5, "O": 6, "seed": 6839}
+    assert names("down_through_U", known="plain", **own) == []
+
+
+def test_one_tensor_that_is_wrong_where_all_is_small_is_not_alone_elsewhere():
+    own = TWO_LAYERS | {"cell": "GRU", "variant": "after, 1-z", "head": "outside", "T": 2, "B": 4}
+    own |= {"stored": "gate by gate, [x, h]", "head_first": True, "I": 6, "H": 7, "O": 3}
+    own |= {"half": True, "outputs": "mean", "decay": 0.05, "scale": 0.01, "dtype": "float32"}
+    assert names("backward_loop_forwards", known="plain", **own, seed=6200) == []
+
+
+@alone
+def test_a_factor_at_a_single_step_is_no_fault_within_a_step():
+    own = RNN | {"head": "outside", "T": 2, "I": 3, "H": 3, "O": 2, "scale": 0.3, "seed": 6584}
+    found = names("factor_two", "last_cache_at_every_step", stored="gate by gate", **own)
+    assert found[0] == "factor_two"
+    assert "inside_a_step" not in found
+
+
+@pytest.mark.parametrize("head", ["linear", "sum of h"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_l2_term_that_the_loss_does_not_have_is_not_missing_in_the_gradient(head, sign):
+    own = Habits(**RNN, head=head, stored="two", T=2, I=2, H=2, O=2)
+    target = Stranger(0, own, (), "functions").target()
+
+    def gradient():
+        terms = {name: sign * 0.05 * w * (w.ndim > 1) for name, w in target.parameters.items()}
+        return {name: g + terms[name] for name, g in target.gradient().items()}
+
+    (cause,) = tt.check(replace(target, gradient=gradient), progress=False).causes
+    assert cause.fault == "weight_decay_only_in_gradient"

@@ -48,6 +48,14 @@ def by_steps(observed: Observed, study: Study) -> Candidate | None:
     if alone is not None or one is None:
         return alone
     if one.wrong():
+        # Where every bias agrees, each δ of T = 1 is right, and what is wrong is its operand.
+        if study.roles.vectors and not set(one.wrong()) & {
+            *study.roles.vectors,
+            *study.roles.output,
+        }:
+            alone = of_one_tensor(one, study, one)
+            if alone is not None:
+                return alone
         lead = f"At T = 1 it disagrees already, in {', '.join(one.wrong())}."
         return _told(
             lambda: within_a_step(observed, one, SimplePoints(study), lead), lead, one, study

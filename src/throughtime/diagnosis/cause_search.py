@@ -17,7 +17,7 @@ from throughtime.diagnosis.clipping_and_decay import (
     from_elsewhere,
     zeros,
 )
-from throughtime.diagnosis.common_factor import everywhere
+from throughtime.diagnosis.common_factor import at_a_single_step, everywhere
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import in_gates, in_tensors
 from throughtime.diagnosis.faint_part import faint_part, left_alone
@@ -207,6 +207,8 @@ class CauseSearch:
                 if not observed.wrong():
                     break
                 best = _best(observed, self.study, self.refutation)
+                if best is None and self.study.evaluates:
+                    best = at_a_single_step(observed, self.study)
                 if best is None or best.undone is None:
                     self._left(observed, before)
                     break

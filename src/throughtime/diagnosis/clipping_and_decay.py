@@ -9,7 +9,12 @@ import numpy as np
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import Ratio, ratio_of, together
 from throughtime.diagnosis.observed import Candidate, Gradient, Observed
-from throughtime.diagnosis.tolerances import DIFFERS_BEYOND, LEAST_CLIPPED_ENTRIES, SAME_FACTOR
+from throughtime.diagnosis.tolerances import (
+    DIFFERS_BEYOND,
+    FAR_OUT,
+    LEAST_CLIPPED_ENTRIES,
+    SAME_FACTOR,
+)
 
 
 def decayed(observed: Observed, study: Study) -> Iterator[Candidate]:
@@ -135,9 +140,12 @@ def _own_decay(study: Study, names: tuple[str, ...]) -> float | None:
     """λ of the loss's own term λ/2 Σ W² over some tensors; None where that is not seen.
 
     With the output layer at 0 the loss does not react to what lies below, but for such a term.
+    Where no output layer is known, nothing else grows as much with a tensor below it.
     """
     head, below = study.roles.head, [name for name in names if name in study.roles.hidden]
-    if head is None or not below:
+    if head is None:
+        return _far_out(study, names)
+    if not below:
         return None
     cut = {head: np.zeros_like(study.values[head])}
     here = study.loss(cut)
@@ -146,16 +154,29 @@ def _own_decay(study: Study, names: tuple[str, ...]) -> float | None:
     return 2 * (here - gone) / squares if squares and np.isfinite(here - gone) else None
 
 
+def _far_out(study: Study, names: tuple[str, ...]) -> float | None:
+    """0 where a tensor far out shows that there is no such term; None where none tells."""
+    for name in names:
+        far = FAR_OUT * np.asarray(study.values[name], np.float64)
+        value, squares = study.loss({name: far}), float((far * far).sum())
+        if np.isfinite(value) and squares and abs(value) * FAR_OUT < squares:
+            return 0.0
+    return None
+
+
 def _share(factor: float, own: float | None) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """The fault of a residual λ W, its alternatives, and a sentence on the loss's own λ."""
     doubled, missing = "weight_decay_doubled", "weight_decay_missing"
     alone, halved = "weight_decay_only_in_gradient", "weight_decay_halved"
     if own is None:
         return (doubled, (alone,), ()) if factor > 0 else (missing, (halved,), ())
+    if not own:
+        return alone, (), ("With one of them far out, the loss shows no L2 term.",)
     said = f"With the output layer at 0, the loss has an L2 term of λ/2 Σ W² with λ = {own:.4g}."
+    if abs(own) < SAME_FACTOR * abs(factor):
+        return alone, (), (said,)
     if factor > 0:
-        none = abs(own) < SAME_FACTOR * factor
-        return alone if none else doubled, (), (said,)
+        return doubled, (), (said,)
     half = abs(own + 2 * factor) < SAME_FACTOR * abs(own)
     return halved if half else missing, (), (said,)
 

@@ -8,6 +8,7 @@ that its loss returns, or from the weights of a loss that sums over them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from throughtime.diagnosis.factors import (
     over,
     shared,
     steepest,
+    together,
 )
 from throughtime.diagnosis.observed import Candidate, Gradient, Observed, observe, standing
 from throughtime.diagnosis.tolerances import NORM_POINTS, SAME_NORM
@@ -145,6 +147,47 @@ def everywhere(observed: Observed, study: Study) -> Iterator[Candidate]:
     if study.reduction.kind != "root" and not held_elsewhere(observed, study, whole, names):
         return
     yield _factor(observed, whole, known_sizes(study, observed, names), names)
+
+
+def at_a_single_step(observed: Observed, study: Study) -> Candidate | None:
+    """One factor in all tensors at T = 1, whatever else is wrong at more steps.
+
+    It is no factor of T then, and what explains T = 1 wholly need not be looked for in a step.
+    """
+    one = study.at(1) if observed.steps != 1 else None
+    if one is None or not one.wrong():
+        return None
+    whole = over(one, list(one.sampled))
+    if not whole.fits or whole.is_near(1.0) or not whole.value or whole.rounds_to_one:
+        return None
+    there = study.elsewhere(steps=1)
+    if there is None or not together(over(there, list(there.sampled)), whole):
+        return None
+    reduction = study.reduction
+    known = KnownSizes(
+        sequences=sequences_of(study),
+        outputs=study.sizes.get("O", reduction.outputs or None),
+        kind=reduction.kind,
+        loss=one.loss,
+    )
+    found = name_factor(whole, replace(known, steps=1))
+    value = _exact(whole)
+
+    def undo(there: Observed) -> Gradient:
+        return {name: g / value for name, g in there.gradient.items()}
+
+    said = f"At T = 1 every tensor is {whole} times its numerical derivative."
+    return Candidate(
+        found.faults,
+        "",
+        undo(observed),
+        (said, *found.evidence[1:]),
+        found.facts,
+        found.alternatives,
+        0.7,
+        undo,
+        found.of_one,
+    )
 
 
 def _factor(

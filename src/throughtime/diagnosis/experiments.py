@@ -150,8 +150,12 @@ class Study:
                 return None
         return {name: array.astype(np.float64) for name, array in found.items()}
 
-    def elsewhere(self, places: Mapping[str, Array] | None = None) -> Observed | None:
+    def elsewhere(
+        self, places: Mapping[str, Array] | None = None, steps: int | None = None
+    ) -> Observed | None:
         """An observation at drawn parameters, where what is small at the own ones is small no more.
+
+        By default at the target's own length.
 
         Returns:
             None where the target cannot be evaluated there.
@@ -161,7 +165,7 @@ class Study:
             name: DRAWN_PARAMETERS * rng.standard_normal(np.shape(array))
             for name, array in self.values.items()
         }
-        return self.look(values=drawn, places=places)
+        return self.look(steps, drawn, places)
 
     def witnessed(self, observed: Observed) -> Observed:
         """The observation, with a second measurement of the few entries that differ by little.

@@ -26,6 +26,7 @@ from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import ratio_of
 from throughtime.diagnosis.localise import family_candidate, fault_candidate, parts_of
 from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.roles import Trials
 from throughtime.diagnosis.simple_points import columns
 from throughtime.diagnosis.single_step import states_shifted, wrong_state
 from throughtime.diagnosis.tolerances import (
@@ -55,8 +56,8 @@ def of_one_tensor(observed: Observed, study: Study, one: Observed | None) -> Can
         one: at T = 1; None where the target cannot be run there.
     """
     wrong = observed.wrong()
-    known = _witnesses(observed, study)
-    if not known or study.roles.projection in wrong:
+    known = _of_the_same_delta(_witnesses(observed, study), wrong, study)
+    if not known or study.roles.projection in wrong or _others_elsewhere(observed, study):
         return None
     where, parts = ", ".join(wrong), parts_of(observed, study)
     agree = "agrees" if known[0] in observed.gradient and len(known) == 1 else "agree"
@@ -110,6 +111,33 @@ def _witnesses(observed: Observed, study: Study) -> tuple[str, ...]:
     masks = [(roles.recurrent or {})[name] for name in wrong]
     both = all(mask.any() and not mask.all() for mask in masks)
     return (f"the {other} weights in {', '.join(observed.wrong())}",) if both else ()
+
+
+def _of_the_same_delta(known: Sequence[str], wrong: Sequence[str], study: Study) -> tuple[str, ...]:
+    """The witnesses without those of an upper layer, which do not see the δ of what is wrong.
+
+    With an upper layer's matrix at 0, nothing matters that lies below it, and without biases the
+    reverse holds too. Of one layer's U and W, W matters where U is 0.
+    """
+    trials = Trials(study)
+    zero = {name: np.zeros(array.shape) for name, array in study.values.items()}
+
+    def beside(name: str) -> bool:
+        return all(
+            trials.reacts([n], {name: zero[name]}) or trials.reacts([name], {n: zero[n]})
+            for n in wrong
+        )
+
+    return tuple(name for name in known if name not in zero or beside(name))
+
+
+def _others_elsewhere(observed: Observed, study: Study) -> bool:
+    """Whether other tensors are wrong at drawn parameters, where what is small here is not.
+
+    If δ is right, it is right everywhere.
+    """
+    there = study.elsewhere(steps=observed.steps)
+    return there is not None and not set(there.wrong()) <= set(observed.wrong())
 
 
 def _would_show(observed: Observed, name: str) -> bool:

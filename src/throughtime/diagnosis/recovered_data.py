@@ -28,10 +28,13 @@ from throughtime.diagnosis.observed import standing
 from throughtime.diagnosis.tolerances import (
     DRAWN_PARAMETERS,
     DRAWN_WIDTH,
+    FAR_OUT,
     GAUSS_NEWTON_STARTS,
     GAUSS_NEWTON_STEPS,
     MOST_CLASS_PAIRS,
     NEAR_A_WHOLE_NUMBER,
+    NO_SLOPE,
+    SAME_DECAY,
     SAME_LOSS,
     SPARE_POINTS,
 )
@@ -72,8 +75,12 @@ class DrawnLosses:
         self.shapes = {name: np.shape(array) for name, array in study.values.items()}
         self.used = 0
         self.descents = 0
+        self.decay = 0.0  # λ of an L2 term λ/2 Σ w² …
+        self.decayed: tuple[str, ...] = ()  # … over these tensors
         kinds = {array.dtype.name for array in study.target.parameters.values()}
         self.tolerance = max(SAME_LOSS.get(kind, SAME_LOSS["float64"]) for kind in kinds)
+        # By step, what was found with one layout, where a descent with another may begin.
+        self.ends: dict[int, list[Array]] = {}
         self._targets: dict[int, Target | None] = {}
         self._points: dict[int, dict[str, Array]] = {}
         self._losses: dict[tuple[int, int, bytes], float] = {}
@@ -116,6 +123,53 @@ class DrawnLosses:
             return None
         return {name: array.astype(np.float64) for name, array in found.items()}
 
+    def survey(self, steps: int) -> tuple[str, ...]:
+        """Finds an L2 term and tensors on which the loss does not depend.
+
+        Each tensor in turn is put far out, for a single step. What the loss has there besides is
+        bounded, where states are; so the least of the terms that grow with the square of a tensor
+        is an L2 term. It is left out of the losses from then on. Tensors without effect keep their
+        values.
+
+        Returns:
+            the names of the tensors without effect.
+        """
+        found: dict[str, float] = {}
+        still: list[str] = []
+        here = self.loss(1, 0)
+        for name in self.shapes:
+            far = FAR_OUT * self.point(0)[name]
+            value = self._evaluate(1, self.point(0) | {name: far})
+            slope = 2 * value / float((far * far).sum())
+            found[name] = slope if np.isfinite(slope) else 0.0
+            if value == here and steps > 1:  # or it matters from the second step on
+                moved = self._evaluate(steps, self.point(0) | {name: self.point(1)[name]})
+                still += [name] if moved == self.loss(steps, 0) else []
+        matrices = [n for n in found if sum(size > 1 for size in self.shapes[n]) > 1]
+        matrices = [n for n in matrices if n not in still]
+        least = min((found[n] for n in matrices), default=0.0)
+        if least * FAR_OUT >= 1:  # and not bounded
+            over = least * (1 + SAME_DECAY)
+            alike = [found[n] for n in matrices if found[n] <= over]
+            self.decay = float(np.median(alike))
+            self.decayed = tuple(n for n in found if n in matrices or least <= found[n] <= over)
+            self._losses.clear()
+        if still and len(still) < len(self.shapes):
+            self.shapes = {name: s for name, s in self.shapes.items() if name not in still}
+            self._points.clear()
+            self._losses.clear()
+            return tuple(still)
+        return ()
+
+    def _penalty(self, values: Values) -> float:
+        """The L2 term at these values."""
+        return self.decay / 2 * sum(float((values[name] ** 2).sum()) for name in self.decayed)
+
+    def without_decay(self) -> None:
+        """Gives up an L2 term."""
+        self.decay, self.decayed = 0.0, ()
+        self._losses.clear()
+
     def losses(self, steps: int, points: int, zero: Mask | None = None) -> Array:
         """The losses at the first so many points."""
         return np.array([self.loss(steps, number, zero) for number in range(points)])
@@ -136,7 +190,7 @@ class DrawnLosses:
         self.study.budget.take()
         try:
             with standing(target.parameters, values), np.errstate(all="ignore"):
-                return Evaluator(target).loss()
+                return Evaluator(target).loss() - self._penalty(values)
         except Exception:  # the user's own code, at a point that it was not meant for
             return np.nan
 
@@ -181,6 +235,7 @@ class Network:
 
     Attributes:
         sequences: B, where initial states that are parameters tell it.
+        shown: where the blocks lie that are not 0, in words.
 
     Raises:
         ValueError: if the layout does not fit the target's shapes.
@@ -194,6 +249,8 @@ class Network:
         embedding = blocks.get(Block(EMBEDDING, "E", 0))
         inputs = blocks[Block(0, "W", 0)].shape[1] if embedding is None else len(embedding)
         head = blocks.get(Block(HEAD, "V", 0))
+        if layout.fixed_head is not None:
+            head = np.asarray(layout.fixed_head[0])
         outputs = layout.first_units or (size if head is None else len(head))
         self.sizes = Sizes(inputs, outputs, layout.layers, size, units)
         given = [len(a) for b, a in blocks.items() if b.layer == START and a.ndim > 1]
@@ -201,16 +258,21 @@ class Network:
         self.sequences = given[0] if given else None
         gone = [place for block, place in placement.places.items() if block.kind in without]
         self.zero = Mask.of(gone, losses.shapes) if without else None
+        left = {b: place for b, place in placement.places.items() if b.kind not in without}
+        self.shown = repr(sorted(left.items(), key=lambda pair: pair[0]))
         B = self.sequences or 1
         x, y = np.zeros((1, B, inputs)), np.zeros((1, B, outputs))
         self.layout = replace(layout, inputs=x, targets=y)
+        self._placement = placement
+        self._first = self.layout.model(losses.point(0))
         self._models: dict[int, tuple[Model, list[Weights]]] = {}
 
     def _at(self, number: int) -> tuple[Model, list[Weights]]:
         """The network at a point, and the weights of its layers."""
         if number not in self._models:
-            model = self.layout.model(self.losses.point(number, self.zero))
-            self._models[number] = model, list(model.forward().weights.values())
+            blocks = self._placement.blocks(self.losses.point(number, self.zero))
+            model = self._first.with_blocks(blocks)
+            self._models[number] = model, list(model.weights().values())
         return self._models[number]
 
     def step(self, number: int, x: Array, start: Start) -> tuple[Array, Start]:
@@ -224,9 +286,15 @@ class Network:
             tape = forward(model.cell, w, x[None], h, c)
             states.append((tape.h[-1], tape.c[-1]))
             x = tape.h[-1]
+        x = model.middle(x)
         if Block(HEAD, "V", 0) in blocks:
             x = x @ blocks[Block(HEAD, "V", 0)].T + blocks.get(Block(HEAD, "d", 0), 0.0)
         return x, Start(*map(np.stack, zip(*states, strict=True)))
+
+    def without_inputs(self, points: int, sequences: int) -> Array:
+        """The outputs of a first step at the first points, (K, B, O)."""
+        x = np.zeros((sequences, self.sizes.inputs))
+        return np.stack([self.step(k, x, self.start(k, sequences))[0] for k in range(points)])
 
     def start(self, number: int, sequences: int, given: Start | None = None) -> Start:
         """The initial states at a point: parameters, or given, or 0."""
@@ -282,7 +350,12 @@ class InTargets:
         columns = self.columns()
         rest = wanted - self.constant.sum(axis=1)
         found, *_ = np.linalg.lstsq(columns, rest, rcond=None)
-        return found[: B * O].reshape(B, O), columns @ found - rest
+        y = found[: B * O].reshape(B, O)
+        largest = np.abs(self.slope).max(axis=(0, 1))
+        constant = largest <= NO_SLOPE * largest.max()  # an output without weights
+        if self.bend and constant.any():
+            y[:, constant] = np.sqrt(max(found[-1] - (y * y).sum(), 0.0) / B / constant.sum())
+        return y, columns @ found - rest
 
     def columns(self) -> Array:
         """The derivatives of the sum over sequences by the targets, and by |y|² where it counts."""
@@ -416,10 +489,12 @@ class Recovery:
         B, first, sizes = self.way.sequences, not self.given, self.sizes
         states = sizes.layers * (sizes.h + sizes.c) if self.way.states and first else 0
         rng = np.random.default_rng(len(self.given))
+        ends = tuple(self.network.losses.ends.get(len(self.given), ()))
+        yield from (one for one in ends if one.shape == (B, sizes.inputs + states))
         if B == 1:
             yield np.zeros((B, sizes.inputs + states))
-        for number in range(GAUSS_NEWTON_STARTS * (B if first else B * B)):
-            drawn = (0.3, 1.0)[number % 2] * rng.standard_normal((B, sizes.inputs + states))
+        for number in range(GAUSS_NEWTON_STARTS * (B if first else B * B + 1)):
+            drawn = (0.3, 1.0, 2.0)[number % 3] * rng.standard_normal((B, sizes.inputs + states))
             drawn[:, sizes.inputs :] *= DRAWN_PARAMETERS
             yield drawn
 
@@ -459,7 +534,12 @@ class Recovery:
             return None
         if unknown.shape[1] > self.sizes.inputs:
             self._begin(unknown)
-        return self._rounded(Given(unknown[:, : self.sizes.inputs], sight.y), wanted, allowed)
+        found = self._rounded(Given(unknown[:, : self.sizes.inputs], sight.y), wanted, allowed)
+        ends = self.network.losses.ends.setdefault(len(self.given), [])
+        known = any(one.shape == unknown.shape and np.allclose(one, unknown) for one in ends)
+        if found is not None and not known:
+            ends.append(unknown)
+        return found
 
     def _sight(self, unknown: Array, wanted: Array) -> Sight:
         outputs = np.stack([self._outputs(k, unknown[None])[0] for k in range(len(wanted))])

@@ -8,9 +8,10 @@ its network then has the target's loss at further points drawn at random.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -32,11 +33,14 @@ from throughtime.diagnosis.recovered_data import (
     Way,
 )
 from throughtime.diagnosis.tolerances import (
+    COARSE_EPSILON,
+    MOST_BLIND_DESCENTS,
     MOST_DESCENTS,
     MOST_SEQUENCES,
     SAME_WEIGHT,
     SHARE_OF_RECOVERY,
     SPARE_POINTS,
+    USUAL_EPSILONS,
 )
 
 FURTHER_POINTS = (1001, 1002)  # numbers of points at which no data were looked for
@@ -49,14 +53,28 @@ def with_layout(study: Study) -> None:
         return
     losses = DrawnLosses(study, SHARE_OF_RECOVERY * study.budget.left)
     with suppress(TooExpensive):
+        unused = losses.survey(steps)
         found = LayoutSearch(losses, steps).run()
+        if found is None and losses.decay:  # what looked like an L2 term was none
+            losses.without_decay()
+            found = LayoutSearch(losses, steps).run()
         if found is not None:
+            found = replace(found, unused=unused, decay=losses.decay)
+            if losses.decay and not _has_the_loss(found, study, losses.tolerance):
+                return
             said = (
                 f"Your network was recognised: {described(found)}. Its inputs and targets were "
                 f"recovered from {losses.used:,} of your losses; at further points drawn at random "
                 "its loss is yours."
             )
             study.target = replace(study.target, layout=replace(found, notes=(said,)))
+
+
+def _has_the_loss(layout: Layout, study: Study, tolerance: float) -> bool:
+    """Whether its network has the target's loss at the target's own parameters."""
+    mine = layout.model({name: np.asarray(a) for name, a in study.values.items()}).value()
+    yours = study.loss({})
+    return bool(abs(mine - yours) <= tolerance * max(1.0, abs(yours)))
 
 
 @dataclass(frozen=True)
@@ -102,11 +120,14 @@ class LayoutSearch:
     def __init__(self, losses: DrawnLosses, steps: int) -> None:
         self.losses, self.steps = losses, steps
         self.began = False  # whether data of a first step were found
+        self.known: dict[tuple[Any, ...], list[tuple[Loss, float | None, bool, Array | None]]] = {}
 
     def run(self) -> Layout | None:
         """The first layout that is believed."""
         supposed = list(self._possible("WU"))
         shown = [one for one in supposed if one.shown]
+        if not shown:
+            shown = list(self._possible("WU", unusual=True))
         if not shown:  # with initial states that are not 0, only the head's bias shows
             with_states = (replace(one, states=True) for one in self._possible("WUV"))
             shown = [one for one in with_states if one.shown]
@@ -120,29 +141,94 @@ class LayoutSearch:
                 return None
         return None
 
-    def _possible(self, without: str) -> Iterator[Supposed]:
-        """Layouts and losses that a single step allows, with some kinds of blocks at 0."""
+    def _possible(self, without: str, *, unusual: bool = False) -> Iterator[Supposed]:
+        """Layouts and losses that a single step allows, with some kinds of blocks at 0.
+
+        Unusual are an ε in a logarithm and a head that is no parameter.
+        """
         for layout in structures(self.losses.shapes):
             try:
-                found = list(self._allowed(layout, without))
+                found = list(self._allowed(layout, without, unusual))
             except ValueError:
                 continue
             yield from found
 
-    def _allowed(self, layout: Layout, without: str) -> Iterator[Supposed]:
+    def _allowed(self, layout: Layout, without: str, unusual: bool) -> Iterator[Supposed]:
         network = Network(layout, self.losses, without)
-        kinds = [one for one in _losses() if network.sizes.outputs > 1 or one.kind != "softmax"]
+        key = (layout.cell, layout.squash, layout.first_units, network.shown, unusual)
+        if key not in self.known:
+            self.known[key] = list(self._read(network, unusual))
+        for loss, weight, varied, head in self.known[key]:
+            own = replace(layout, fixed_head=(head, None), head_transposed=False)
+            used = layout if head is None else own
+            yield Supposed(used, loss, network.sequences, varied, weight)
+
+    def _read(
+        self, network: Network, unusual: bool
+    ) -> Iterator[tuple[Loss, float | None, bool, Array | None]]:
+        """Losses, weights of their terms, whether anything shows, and a head beside parameters."""
+        alone = network.sizes.outputs == 1
+        kinds = [one for one in _alike_losses() if not (alone and one[0].kind == "softmax")]
         points, B = network.sizes.outputs + 2 + SPARE_POINTS, network.sequences or 1
         measured = self.losses.losses(1, points, network.zero)
-        x, start = np.zeros((B, network.sizes.inputs)), network.start
-        outputs = np.stack([network.step(k, x, start(k, B))[0] for k in range(points)])
+        outputs = network.without_inputs(points, B)
         varied = bool(np.ptp(outputs, axis=0).max() > 0)  # without biases nothing shows
         if varied and np.ptp(measured) <= self.losses.tolerance * np.abs(measured).max():
             return
-        for loss in kinds:
-            fits, weight = _weight(loss, outputs, measured, self.losses.tolerance)
-            if fits:
-                yield Supposed(layout, loss, network.sequences, varied, weight if varied else None)
+        if not unusual:
+            for loss, weight in self._fitting(kinds, outputs, measured):
+                yield loss, weight if varied else None, varied, None
+        elif varied and network.layout.V:
+            with_epsilon = (
+                [replace(loss, epsilon=epsilon) for loss in alike]
+                for alike in kinds
+                if alike[0].kind in ("softmax", "binary")
+                for epsilon in (*USUAL_EPSILONS, COARSE_EPSILON)
+            )
+            for loss, weight in self._fitting(with_epsilon, outputs, measured):
+                yield loss, weight, True, None
+        elif varied and not network.layout.first_units:
+            for loss, head in self._outside(network):
+                yield loss, None, True, head
+
+    def _outside(self, network: Network) -> Iterator[tuple[Loss, Array]]:
+        """Squared errors of a linear head that is no parameter, with its matrix.
+
+        They are hᵀAh − 2bᵀh + c, so that any V with VᵀV = A will do; an output with no weights
+        has as its target what is left of c.
+        """
+        H = network.sizes.outputs
+        upper = np.triu_indices(H)
+        unknown = len(upper[0]) + H + 1
+        points = unknown + max(unknown // 2, SPARE_POINTS)
+        if not self.losses.affordable(points):
+            return
+        measured = self.losses.losses(1, points, network.zero)
+        h = network.without_inputs(points, 1)[:, 0]
+        rows = np.column_stack([h[:, upper[0]] * h[:, upper[1]], h, np.ones(points)])
+        for root in (False, True):
+            whole = measured**2 if root else measured
+            found, *_ = np.linalg.lstsq(rows, whole, rcond=None)
+            rest = np.abs(rows @ found - whole)
+            if (rest > self.losses.tolerance * np.maximum(1.0, np.abs(whole))).any():
+                continue
+            A = np.zeros((H, H))
+            A[upper] = found[: len(upper[0])]
+            sizes, axes = np.linalg.eigh((A + A.T) / 2)
+            kept = sizes > np.sqrt(self.losses.tolerance) * np.abs(sizes).max()
+            V = np.sqrt(sizes[kept])[:, None] * axes[:, kept].T
+            loss = Loss("squared_error", batch="mean", outputs="sum", root=root)
+            yield loss, np.concatenate([V, np.zeros((1, H))])
+
+    def _fitting(
+        self, losses: Iterable[Sequence[Loss]], outputs: Array, measured: Array
+    ) -> Iterator[tuple[Loss, float | None]]:
+        """The losses with which the outputs may have what was measured, and the terms' weight."""
+        for first, *others in losses:
+            fits, weight = _weight(first, outputs, measured, self.losses.tolerance)
+            for loss in (first, *others) if fits else ():
+                own = weight if loss is first else None
+                yield loss, own or _weight(loss, outputs, measured, self.losses.tolerance)[1]
 
     def _ways(self, layout: Layout) -> Iterator[Way]:
         """The likelier and cheaper ones first."""
@@ -178,7 +264,8 @@ class LayoutSearch:
         network = Network(one.layout, self.losses)
         if not self.losses.affordable(self.steps * way.points(network.sizes, first=False)):
             return None
-        if way.inputs == "numbers" and self.losses.descents >= MOST_DESCENTS:
+        most = MOST_DESCENTS if one.shown and not way.states else MOST_BLIND_DESCENTS
+        if way.inputs == "numbers" and self.losses.descents >= most:
             return None
         first = Recovery(network, one.loss, way)
         if not first.further():
@@ -299,6 +386,16 @@ def _losses() -> Iterator[Loss]:
             yield Loss("absolute_error", "", batch, outputs, activation=activation)
 
 
+@cache
+def _alike_losses() -> list[list[Loss]]:
+    """The same, those together that differ by a factor alone: what fits one fits all of them."""
+    found: dict[Loss, list[Loss]] = {}
+    for loss in _losses():
+        whole = replace(loss, batch="sum", outputs="sum", half=False)
+        found.setdefault(whole, []).append(loss)
+    return list(found.values())
+
+
 def _weight(
     loss: Loss, outputs: Array, measured: Array, tolerance: float
 ) -> tuple[bool, float | None]:
@@ -309,4 +406,6 @@ def _weight(
     found, *_ = np.linalg.lstsq(columns, whole, rcond=None)
     rest = np.abs(columns @ found - whole)
     told = bool((rest <= tolerance * np.maximum(1.0, np.abs(whole))).all())
+    if loss.kind == "softmax" and loss.epsilon:  # −Σ a log(p + ε): shares a, whose sum is 1
+        return told, float(found[1:].sum())
     return told, None if loss.kind == "weighted" else float(found[0]) * outputs.shape[1]

@@ -363,8 +363,15 @@ class RoleSearch:
         return moving[0] if len(moving) == 1 else None
 
     def _partly_recurrent(self, name: str) -> bool:
-        """Whether a tensor has recurrent weights."""
-        return self.single and bool(self._recurrent([name])[name].any())
+        """Whether a tensor has rows or columns that matter from the second step on alone.
+
+        Recurrent ones do, and those of a gate whose operand is the initial state.
+        """
+        if not self.single:
+            return False
+        mask = self._mask(name)
+        lines = [place for axis in range(mask.ndim) for place in _lines(mask.shape, axis)]
+        return any(self._acts_somewhere(name, place, 2) for place in lines if mask[place].all())
 
     def _seen(self, head: str | None, bias: str | None, lower: Sequence[str]) -> int:
         """How many numbers the lowest layer of the output layer sees."""

@@ -185,8 +185,16 @@ GAUSS_NEWTON_STEPS = 30  # of one descent; where it succeeds, it takes some ten
 MOST_CLASS_PAIRS = 3e7  # inputs times outputs times inputs: numbers in a table of all classes
 SHARE_OF_RECOVERY = 0.3  # of the diagnosis's evaluations; experiments need the rest
 SAME_WEIGHT = 1e-2  # the weights of a loss's terms are whole numbers, or such parts of 1
-MOST_SEQUENCES = 3  # whose data are told apart
-MOST_DESCENTS = 120  # by which a first step is looked for; further steps may take their own
+MOST_SEQUENCES = 4  # whose data are told apart
+# By which a first step is looked for; further steps may take their own. Fewer are worth their time
+# where nothing has shown what network it is, or where initial states are unknown too.
+MOST_DESCENTS = 480
+MOST_BLIND_DESCENTS = 120
+
+# Times a tensor: states are at their bounds there, and an L2 term is known to 1 part in its square.
+FAR_OUT = 1e6
+NO_SLOPE = 1e-9  # of the largest: what rounding leaves of a loss that does not depend on an output
+COARSE_EPSILON = 1e-2  # in log(p + ε), beside the usual ones, which a search for layouts tries
 
 # The search for a layout: networks that are run forwards, of which most take half a millisecond.
 MOST_TRIES = 6_000

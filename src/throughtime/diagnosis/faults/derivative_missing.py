@@ -63,6 +63,7 @@ from throughtime.diagnosis.mutants.shared_interventions import (
     Model,
     Mutation,
     in_each_layer,
+    mutation,
     sets_of_gates,
     slopes_replaced,
 )
@@ -78,6 +79,9 @@ def mutations(model: Model) -> Iterator[Mutation]:
     if isinstance(model.cell, LSTM) and model.cell.squash == "tanh":
         edit = lambda slope, **_: np.ones_like(slope)  # noqa: E731
         yield from in_each_layer(model, "tanh(c)", cell_slope=edit)
+    if model.has_deep_head:
+        missing = lambda slope, **_: np.ones_like(slope)  # noqa: E731
+        yield mutation("the output layers", head_slope=missing)
 
 
 FAULT = Fault(

@@ -71,6 +71,7 @@ from throughtime.diagnosis.mutants.shared_interventions import (
     Model,
     Mutation,
     in_each_layer,
+    mutation,
     sets_of_gates,
     slopes_replaced,
 )
@@ -90,6 +91,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
     if isinstance(model.cell, LSTM) and model.cell.squash == "tanh":
         edit: Intervention = lambda slope, m, **_: 1 - np.tanh(m) ** 2  # noqa: E731
         yield from in_each_layer(model, "tanh(c)", cell_slope=edit)
+    if model.has_deep_head and model.squash in ("tanh", "sigmoid"):
+        yield mutation("the output layers", head_slope=lambda _, m: again(m, model.squash))
 
 
 FAULT = Fault(

@@ -34,7 +34,7 @@ STARTS = {  # names of initial states that are parameters
 }
 KINDS = {"RNN": "h", "LSTM": "ifgo", "GRU": "rzn", "coupled": "igo"}  # with their gates
 CANDIDATES = "gn"
-MOST_ITEMS = 8  # W, U, b, c, p, V, d and E
+MOST_ITEMS = 10  # W, U, b, c, p, V, d, Q, q and E
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,14 @@ class Item:
         shape: of each array; a vector is a column.
         own: whether each gate has an array of its own.
         vector: whether it may be a bias.
+        letters: the gate of each array, where no order of the gates need tell.
     """
 
     names: Group
     shape: tuple[int, int]
     own: bool = False
     vector: bool = False
+    letters: str = ""
 
     @property
     def size(self) -> int:
@@ -93,7 +95,7 @@ class Arrangement:
         """The names, as a Layout holds them, with the gates in this order."""
         held: dict[str, Any] = {}
         for role, item in self.items.items():
-            if role in ("V", "d", "E", "h_start", "c_start"):
+            if role in ("V", "d", "Q", "q", "E", "h_start", "c_start"):
                 held[role] = item.names[0]
                 continue
             each = tuple(_in_layer(item, order, layer) for layer in self.layers)
@@ -111,7 +113,7 @@ class NamesByGate(dict[str, str]):
 def _in_layer(item: Item, order: str, layer: Mapping[str, str]) -> str | NamesByGate:
     if not item.own:
         return layer[item.names[0]]
-    pairs = zip(order, item.names, strict=True)
+    pairs = zip(item.letters or order, item.names, strict=True)
     return NamesByGate({letter: layer[name] for letter, name in pairs if name})
 
 
@@ -208,7 +210,7 @@ class _Roles:
         shape = self.shapes[next(name for name in names if name)]
         flat = not own and self.gates > 1 and len(shape) == 2 and shape[0] == self.gates
         vector = len(shape) < 2 or min(shape) == 1 or flat
-        return Item(names, _column(shape), own, vector)
+        return Item(names, _column(shape), own, vector, self.grouping.letters if own else "")
 
     def assigned(self) -> Iterator[_Assigned]:
         """Every assignment of roles."""
@@ -279,10 +281,29 @@ class _Roles:
                 outputs, inner = V.turned(turned)
                 if inner == units and self.data.may_give(outputs):
                     yield {"V": V}, {"head_transposed": turned}, outputs
+                if self.data.may_give(outputs):
+                    yield from self._two_layers(V, turned, left, units)
         if self.data.may_give(units):
             yield {}, {}, units
         if units > 1:
             yield {}, {"first_units": 1}, 1
+
+    def _two_layers(
+        self, V: Item, turned: bool, left: list[Item], units: int
+    ) -> Iterator[tuple[dict[str, Item], dict[str, Any], int]]:
+        """Heads of two layers, the second of which has the matrix V."""
+        outputs, inner = V.turned(turned)
+        for Q in left:
+            if Q is V or not self._beside(Q) or Q.turned(turned) != (inner, units):
+                continue
+            rest = [item for item in left if item not in (V, Q)]
+            if not all(item.vector for item in rest):
+                continue
+            biases = [q for q in rest if self._beside(q) and q.size == inner]
+            for q in (*biases, None):
+                found = {"V": V, "Q": Q} | ({"q": q} if q else {})
+                for squash in ("tanh", "relu", "sigmoid"):
+                    yield found, {"head_transposed": turned, "squash": squash}, outputs
 
     def _vectors(
         self,
@@ -316,6 +337,8 @@ class _Roles:
     def _has(self, role: str, item: Item, size: int, units: int) -> bool:
         """Whether an array has a role's size, or each of a group has that of one gate."""
         if ("" in item.names and role != "p") or not self._allowed(role, item):
+            return False
+        if item.letters and role != "p":
             return False
         if item.own:
             return item.size == units

@@ -7,7 +7,7 @@ a word; a layer is a number.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, permutations
 from typing import NamedTuple, TypeAlias
 
@@ -52,12 +52,15 @@ class Grouping(NamedTuple):
     """Arrays seen as groups of one for each gate.
 
     Attributes:
-        keys: what the names of a group differ in, one for each gate.
+        keys: what the names of a group differ in, one for each gate; empty where the gates are
+            known without.
         groups: the groups.
+        letters: the gate of each array of a group, where that is known.
     """
 
     keys: tuple[str, ...]
     groups: tuple[Group, ...]
+    letters: str = ""
 
     @property
     def covered(self) -> set[str]:
@@ -78,7 +81,17 @@ def groupings(shapes: Mapping[str, Shape], gates: int) -> list[Grouping]:
     ranked = sorted(found.values(), key=lambda one: -len(one.covered))
     joined = [_joined(ranked[0], other) for other in ranked if _apart(ranked[0], other)]
     best = {frozenset(one.groups): one for one in (*joined[:2], *ranked)}
+    if not best and gates > 2:  # peepholes alone, which the candidate lacks
+        for keys, members in partly.items():
+            if sorted(_meanings("LSTM", tuple(keys))) in (["f", "i", "o"], ["i", "o"]):
+                best |= {frozenset(own.groups): own for own in map(_by_letters, members)}
     return list(best.values())
+
+
+def _by_letters(own: Mapping[str, str]) -> Grouping:
+    """One group whose names tell the gates, while all other arrays hold every gate."""
+    letters = _meanings("LSTM", tuple(own))
+    return Grouping((), (tuple(own.values()),), "".join(letters))
 
 
 def _by_template(shapes: Mapping[str, Shape]) -> list[dict[str, str]]:
@@ -179,6 +192,21 @@ class Layered(NamedTuple):
     rest: tuple[str, ...]
 
 
+def _with_or_without_a_head(templates: Sequence[str]) -> Iterator[list[str]]:
+    """All templates; then without those of a head of two layers, which have numbers too.
+
+    Its matrices and biases differ in their first letter: "Wd1", "bd1", "Wd2", "bd2".
+    """
+    yield list(templates)
+    keys: dict[str, list[str]] = {}
+    for template in templates:
+        keys.setdefault(re.sub(r"[^a-z]", "", template.lower())[1:], []).append(template)
+    for own in keys.values():
+        left = [template for template in templates if template not in own]
+        if left and len(own) <= 2:
+            yield left
+
+
 def layered(shapes: Mapping[str, Shape]) -> list[Layered]:
     """The ways to see arrays as those of layers with numbers; the last is that there is one."""
     held: dict[str, dict[int, str]] = {}
@@ -193,8 +221,9 @@ def layered(shapes: Mapping[str, Shape]) -> list[Layered]:
     for numbers, templates in by_numbers.items():
         first = numbers[0]
         if len(numbers) > 1 and first < 2 and numbers == tuple(range(first, first + len(numbers))):
-            each = tuple({t: held[t][number] for t in templates} for number in numbers)
-            names = {name for own in each for name in own.values()}
-            found.append(Layered(each, tuple(name for name in shapes if name not in names)))
+            for own in _with_or_without_a_head(templates):
+                each = tuple({t: held[t][number] for t in own} for number in numbers)
+                names = {name for layer in each for name in layer.values()}
+                found.append(Layered(each, tuple(name for name in shapes if name not in names)))
     found.sort(key=lambda one: len(one.rest))
     return [*found, Layered(({name: name for name in shapes},), ())]

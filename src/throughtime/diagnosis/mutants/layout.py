@@ -18,6 +18,7 @@ from throughtime.diagnosis.mutants.model import (
     EMBEDDING,
     HEAD,
     START,
+    UNUSED,
     Block,
     BlockPlace,
     Blocks,
@@ -60,6 +61,7 @@ class Layout:
         combined: "xh" or "hx" where `W` holds both W and U, over [x, h] or [h, x], with a "1" where
             it holds the bias too, behind them or in front; otherwise "".
         V, d: names of the head's matrix and bias; "" for none.
+        Q, q: the same of the first layer of a head of two, whose activation is `squash`.
         head_transposed: whether the head computes h V.
         fixed_head: V (O, H) and d (O,) or None, of a head that is no parameter.
         first_units: how many of the first units of h the loss sees, instead of a head; 0: all.
@@ -71,6 +73,7 @@ class Layout:
         h_start, c_start: names of initial states (B, P) or (P, B) that are parameters; "" for none.
         between, final: see `Data`.
         decay, decay_biases: the L2 term λ/2 Σ W².
+        unused: names of tensors on which the loss does not depend.
         notes: sentences on what of this was guessed.
     """
 
@@ -90,6 +93,9 @@ class Layout:
     combined: str = ""
     V: str = ""
     d: str = ""
+    Q: str = ""
+    q: str = ""
+    squash: str = "tanh"
     head_transposed: bool = False
     fixed_head: tuple[Any, Any] | None = None
     first_units: int = 0
@@ -108,6 +114,7 @@ class Layout:
     final: Any = None
     decay: float = 0.0
     decay_biases: bool = False
+    unused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def model(self, parameters: Mapping[str, Array]) -> Model:
@@ -130,7 +137,7 @@ class Layout:
         head = {**constants, **blocks}.get(Block(HEAD, "V", 0))
         data = self._data(x, units, size, self.directions * size if head is None else len(head))
         rest = (self.loss, self.decay, self.decay_biases, self.notes, constants)
-        return Model(self.cell, placement, blocks, data, *rest)
+        return Model(self.cell, placement, blocks, data, *rest, squash=self.squash)
 
     def _constants(self, seen: int) -> Blocks:
         """The head that is no parameter."""
@@ -155,6 +162,10 @@ class Layout:
             places |= self._directed_layer(*directed, shapes)
         if self.V:
             places[Block(HEAD, "V", 0)] = _matrix(self.V, shapes, self.head_transposed)
+        if self.Q:
+            places[Block(HEAD, "Q", 0)] = _matrix(self.Q, shapes, self.head_transposed)
+        if self.q:
+            places[Block(HEAD, "q", 0)] = BlockPlace(self.q, slice(None))
         if self.E:
             places[Block(EMBEDDING, "E", 0)] = _matrix(self.E, shapes)
         if self.d:
@@ -162,6 +173,8 @@ class Layout:
         for kind, name in (("h", self.h_start), ("k", self.c_start)):
             if name:
                 places[Block(START, kind, 0)] = self._start(name, shapes)
+        for number, name in enumerate(self.unused):
+            places[Block(UNUSED, "n", number)] = BlockPlace(name, slice(None))
         return Placement(places, shapes)
 
     def _start(self, name: str, shapes: Mapping[str, Shape]) -> BlockPlace:

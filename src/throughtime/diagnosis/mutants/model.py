@@ -16,6 +16,8 @@ import numpy as np
 
 from throughtime.arrays import Array, Shape, refuse
 from throughtime.diagnosis.mutants.cells import (
+    ACTIVATIONS,
+    SLOPES,
     Cell,
     Deltas,
     Tape,
@@ -31,15 +33,18 @@ from throughtime.network import reverse
 HEAD = -1  # stands for the head among the layers
 EMBEDDING = -2  # and for the embedding
 START = -3  # and for initial states that are parameters
+UNUSED = -4  # and for tensors on which the loss does not depend
+MATRICES = "WURVEQ"  # the kinds of blocks that are matrices
 
 
 class Block(NamedTuple):
     """One gate's part of one parameter.
 
     Attributes:
-        layer: 0 for the lowest recurrent one, `HEAD`, `EMBEDDING`, `START`.
+        layer: 0 for the lowest recurrent one, `HEAD`, `EMBEDDING`, `START`, `UNUSED`.
         kind: "W" (H, I), "U" (H, P), "b" (H,), "c" (H,), the recurrent bias, "p" (H,), the
-            peephole, "R" (P, H), the projection; of the head "V" (O, P) and "d" (O,); of the
+            peephole, "R" (P, H), the projection; of the head "V" (O, P) and "d" (O,), and where it
+            has two layers, "Q" (M, P) and "q" (M,) of the first, and "V" (O, M); of the
             embedding "E" (classes, I); of the start "h" (B, P) and "k" (B, H), the cell state. P is
             the size of h, H where nothing is projected.
         gate: which one, in the model's own order; 0 where there is none.
@@ -165,11 +170,15 @@ class Data:
 
 @dataclass(frozen=True)
 class Forward:
-    """One forward pass: tapes by directed layer, what the head saw, the outputs, loss, and δy."""
+    """One forward pass: tapes by directed layer, what the head saw, the outputs, loss, and δy.
+
+    `middle` is what V multiplies: what the head saw, or the first of its two layers.
+    """
 
     tapes: Mapping[DirectedLayer, Tape]
     weights: Mapping[DirectedLayer, Weights]
     seen: Array
+    middle: Array
     y: Array
     loss: float
     dy: Array
@@ -187,6 +196,7 @@ class Model:
         decay: λ of an L2 term λ/2 Σ W² over the matrices; over biases too with `decay_biases`.
         notes: sentences on what was guessed.
         constants: a head's V and d that are no parameters.
+        squash: the activation between the two layers of a head.
     """
 
     cell: Cell
@@ -198,6 +208,7 @@ class Model:
     decay_biases: bool = False
     notes: tuple[str, ...] = ()
     constants: Blocks = field(default_factory=dict)
+    squash: str = "tanh"
     _deltas: dict[tuple[Mutation, ...], dict[DirectedLayer, Deltas]] = field(
         default_factory=dict, repr=False
     )
@@ -235,6 +246,11 @@ class Model:
         return Block(HEAD, "V", 0) in self.blocks
 
     @property
+    def has_deep_head(self) -> bool:
+        """Whether the head has two layers, the first of them with an activation."""
+        return Block(HEAD, "Q", 0) in self.blocks
+
+    @property
     def has_embedding(self) -> bool:
         """Whether the inputs are classes whose vectors are learned."""
         return Block(EMBEDDING, "E", 0) in self.blocks
@@ -253,11 +269,19 @@ class Model:
 
     def decays(self, block: Block) -> bool:
         """Whether the L2 term includes this block."""
-        return bool(self.decay) and (block.kind in "WURVE" or self.decay_biases)
+        return bool(self.decay) and (block.kind in MATRICES or self.decay_biases)
 
     def with_loss(self, loss: Loss) -> Model:
         """The same network with another loss."""
         return replace(self, loss=loss, _deltas={}, _forward=None)
+
+    def with_blocks(self, blocks: Blocks) -> Model:
+        """The same network at other values of its parameters."""
+        return replace(self, blocks=blocks, _deltas={}, _forward=None)
+
+    def weights(self) -> dict[DirectedLayer, Weights]:
+        """Those of every directed layer."""
+        return {directed: self._weights(directed) for directed in self.directed_layers}
 
     def value(self) -> float:
         """The loss."""
@@ -272,7 +296,7 @@ class Model:
 
     def squares(self) -> float:
         """Σ w² over all matrices."""
-        matrices = (w for block, w in self.blocks.items() if block.kind in "WURVE")
+        matrices = (w for block, w in self.blocks.items() if block.kind in MATRICES)
         return float(sum((w * w).sum() for w in matrices))
 
     def forward(self) -> Forward:
@@ -280,6 +304,14 @@ class Model:
         if self._forward is None:
             self._forward = self._run()
         return self._forward
+
+    def middle(self, seen: Array) -> Array:
+        """What the head's V multiplies, from what the head sees."""
+        if not self.has_deep_head:
+            return seen
+        z = seen @ self.blocks[Block(HEAD, "Q", 0)].T + self.blocks.get(Block(HEAD, "q", 0), 0.0)
+        found: Array = ACTIVATIONS[self.squash](z)
+        return found
 
     def gradient(self, mutations: Iterable[Mutation] = ()) -> dict[str, Array]:
         """The gradient by the target's own names and shapes, with such mutations put in."""
@@ -312,6 +344,7 @@ class Model:
         for kind, start in (("h", first.start_h), ("k", first.start_c)):
             if (block := Block(START, kind, 0)) in self.blocks:
                 found[block] = start.reshape(self.blocks[block].shape)
+        found |= {b: np.zeros_like(w) for b, w in self.blocks.items() if b.layer == UNUSED}
         return {block: found[block] for block in self.blocks}
 
     def head_gradient(self, mutations: tuple[Mutation, ...]) -> tuple[Blocks, Array]:
@@ -322,13 +355,19 @@ class Model:
         dh = dy
         if self.has_head:
             V = self.blocks[Block(HEAD, "V", 0)]
-            before = [tape.h[:-1] for tape in self.top().values()]
-            seen = intervene("seen", run.seen, before=self.joined(before))
+            before = self.joined([tape.h[:-1] for tape in self.top().values()])
+            seen = intervene("seen", run.middle, before=self.middle(before))
             keep = np.ones(dy.shape[:2])
             kept_V, kept_d = (intervene(place, keep)[..., None] for place in ("kept_V", "kept_d"))
             found[Block(HEAD, "V", 0)] = np.einsum("tbo,tbh->oh", dy * kept_V, seen)
             found[Block(HEAD, "d", 0)] = (dy * kept_d).sum(axis=(0, 1))
             dh = dy @ V
+            if self.has_deep_head:
+                slope = intervene("head_slope", SLOPES[self.squash](run.middle), m=run.middle)
+                dz = dh * slope
+                found[Block(HEAD, "Q", 0)] = np.einsum("tbm,tbh->mh", dz * kept_V, run.seen)
+                found[Block(HEAD, "q", 0)] = (dz * kept_d).sum(axis=(0, 1))
+                dh = dz @ self.blocks[Block(HEAD, "Q", 0)]
         elif self.constants:
             dh = dy @ self.constants[Block(HEAD, "V", 0)]
         if self.data.mask is not None:
@@ -386,7 +425,7 @@ class Model:
 
     def _run(self) -> Forward:
         x, tapes = self.data.x, {}
-        weights = {directed: self._weights(directed) for directed in self.directed_layers}
+        weights = self.weights()
         if self.has_embedding:
             x = x @ self.blocks[Block(EMBEDDING, "E", 0)]
         for layer in range(self.layers):
@@ -401,17 +440,18 @@ class Model:
                 halves.append(tapes[directed].h[1:])
             x = self.joined(halves)
         seen = x if self.data.mask is None else x * self.data.mask
-        y = seen
+        middle = self.middle(seen)
+        y = middle
         head = {**self.constants, **self.blocks}
         if Block(HEAD, "V", 0) in head:
-            y = seen @ head[Block(HEAD, "V", 0)].T + head.get(Block(HEAD, "d", 0), 0.0)
+            y = middle @ head[Block(HEAD, "V", 0)].T + head.get(Block(HEAD, "d", 0), 0.0)
         counts = self.loss.weights(self.steps, self.data.lengths)
         loss, dy = self.loss.evaluate(y, self.data.targets, counts)
         if self.data.final is not None:
             h, c = self.data.final
             for directed, tape in tapes.items():
                 loss += float((tape.h[-1] * h[directed]).sum() + (tape.c[-1] * c[directed]).sum())
-        return Forward(tapes, weights, seen, y, loss, dy)
+        return Forward(tapes, weights, seen, middle, y, loss, dy)
 
     def _start(self, directed: DirectedLayer) -> tuple[Array, Array]:
         """The initial states, (B, P) and (B, H)."""

@@ -24,9 +24,7 @@ from throughtime.diagnosis.mutants.interventions import (
     Mutation,
 )
 from throughtime.diagnosis.mutants.model import (
-    EMBEDDING,
     HEAD,
-    START,
     Block,
     Blocks,
     DirectedLayer,
@@ -160,7 +158,7 @@ class Trial:
         fits = fit_all(self.model, mutant, self.seen, self.head)
         for directed in self.model.directed_layers:
             fits |= self._directed_layer(directed, mutant)
-        others = [block for block in self.seen.blocks if block.layer in (EMBEDDING, START)]
+        others = [block for block in self.seen.blocks if block.layer < HEAD]
         fits |= fit_all(self.model, mutant, self.seen, others)
         fits |= fit_single_entries(self.model, mutant, self.seen, fits)
         found = finishing(self.model, fits, self.seen, self.norm)

@@ -119,13 +119,20 @@ def _sizes(model: Model) -> dict[str, str]:
     return {"T": str(T), "B": str(B), "O": str(O)}
 
 
+def _instead(fault: str, match: Match) -> Iterator[str]:
+    """What stands in a fault's place in other sets of faults that explain as much."""
+    for names in match.rivals:
+        left_out = set(match.faults) - set(names)
+        if fault in left_out or not left_out:
+            yield from (name for name in names if name not in match.faults)
+
+
 def _causes(match: Match, sizes: Mapping[str, str]) -> Iterator[Cause]:
-    rivals = [name for names in match.rivals for name in names if name not in match.faults]
     for number, one in enumerate(match.found, start=1):
         explained = number == len(match.found) and not match.unexplained
         fault = FAULTS[one.fault]
         statement, change = fault.said({**sizes, **one.facts})
-        beside = tuple(dict.fromkeys([*one.alternatives, *rivals]))
+        beside = tuple(dict.fromkeys([*one.alternatives, *_instead(one.fault, match)]))
         sure = CONFIDENCE_IN_PART if match.unexplained else CONFIDENCE_WHOLE
         yield Cause(
             one.fault,

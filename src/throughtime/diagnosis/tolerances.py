@@ -212,8 +212,10 @@ MOST_MULTIPLES_OF_A_LOSS = 40  # layouts whose losses are multiples of one that 
 
 # Gradients are one, relative to a block's largest entry, by their precision: what rounding may do.
 SAME_GRADIENT = {"float64": 1e-9, "float32": 3e-5}
-# Of the largest entry: below it, what counts is the rounding of larger terms.
+# Of the largest entry: below it, what counts is the rounding of larger terms …
 ROUNDED_BELOW = 0.02
+# … which in float64 is some thousand units in the last place; with more, small blocks fit anything.
+ROUNDED_BESIDE = 1e-12
 # Times the precision of a gradient: two factors, each read off a block, this close are one …
 SAME_SCALE = 100.0
 # … and a factor this close to a number, or to a product of sizes, is that number.
@@ -229,9 +231,9 @@ CHANCE_ENTRIES = 8  # a partial explanation of no more entries than these may be
 EXTENDED_ATTEMPTS = 6  # the best partial ones, each of which is tried with one mutation more
 # Passes that try one fault alone, in addition to one for each of its mutations.
 PASSES_OF_A_REFUTATION = 50
-MOST_PASSES = 6_000  # backward passes of a small network, each a fraction of a millisecond
+MOST_PASSES = 16_000  # backward passes of a small network, each a fraction of a millisecond
 LEAST_PASSES = 200  # of any network, in addition to one for each single mutation
 STEP_OVERHEAD = 3e4  # multiplications that take as long as all else that NumPy does in a step
-WORK_OF_A_SEARCH = 2.3e9  # multiplications, where more than the least passes may be run
+WORK_OF_A_SEARCH = 4e9  # multiplications, where more than the least passes may be run
 SHARE_OF_NAMED_PAIRS = 0.7  # of the passes that are left, before pairs with an edit of a step
 SHARE_OF_PAIRS = 0.75  # of the passes that are left; the rest is for what comes after them

@@ -62,6 +62,7 @@ from throughtime.diagnosis.mutants.shared_interventions import (
     Intervention,
     Model,
     Mutation,
+    in_each_layer,
     mutation,
 )
 
@@ -84,7 +85,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
     for words, first in firsts.items():
         for in_head, head in heads.items() if model.has_head else ():
             yield mutation(f"{words}, {in_head}", h_before=earlier(first), seen=head)
-        yield mutation(f"{words}, recurrent weights alone", h_before=earlier(first))
+        alone = f"{words}, recurrent weights alone"
+        yield from in_each_layer(model, alone, h_before=earlier(first))
     if model.has_head:
         for in_head, head in heads.items():
             yield mutation(f"{in_head} alone", seen=head)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -20,7 +20,6 @@ from throughtime.diagnosis.tolerances import (
     CLIPPED_WITHIN,
     HOPELESS_REST,
     KNOWN_SCALE,
-    ROUNDED_BELOW,
     SAME_SCALE,
 )
 
@@ -66,19 +65,23 @@ class TestedGradient:
         tolerance: what counts as equal, relative to a block's largest entry.
         largest: the magnitude of its largest entry.
         limit: the magnitude at which entries are clipped; None where none is.
+        floor: what rounding of larger terms may do to any entry, relative to `largest`.
+        alike: the other blocks whose gradient is the same, bit for bit, for each that has any.
     """
 
     blocks: Blocks
     tolerance: float
     largest: float
     limit: float | None = None
+    floor: float = 0.0
+    alike: Mapping[Block, tuple[Block, ...]] = field(default_factory=dict)
 
     def equal(self, g: Array, p: Array) -> bool:
         """Whether p, clipped, is g down to rounding."""
         if self.limit is not None:
             p = np.clip(p, -self.limit, self.limit)
-        scale = max(np.abs(p).max(), np.abs(g).max(), ROUNDED_BELOW * self.largest)
-        return bool(np.abs(g - p).max() <= self.tolerance * scale)
+        own = self.tolerance * max(np.abs(p).max(), np.abs(g).max())
+        return bool(np.abs(g - p).max() <= max(own, self.floor * self.largest))
 
     def hopeless(self, g: Array, p: Array, scale: float) -> bool:
         """Whether scale · p, the least-squares fit, is too far from g to be worth comparing.
@@ -93,7 +96,7 @@ class TestedGradient:
 
     def idle(self, array: Array) -> bool:
         """Whether an array holds nothing but rounding."""
-        return bool(np.abs(array).max() <= self.tolerance * ROUNDED_BELOW * self.largest)
+        return bool(np.abs(array).max() <= self.floor * self.largest)
 
     def free(self, g: Array) -> Array | slice:
         """The entries that are not clipped."""
@@ -107,6 +110,23 @@ def fit_all(
     chosen = seen.blocks if which is None else which
     found = {block: fit(model, mutant, seen, block) for block in chosen}
     return found | fit_single_entries(model, mutant, seen, found)
+
+
+def exchanged(
+    mutant: Blocks, seen: TestedGradient, fits: Mapping[Block, Fit | None]
+) -> dict[Block, Fit | None]:
+    """The fits of gates that two gates have exchanged, where one of them has no gradient.
+
+    The gate that now has none looks like one whose gradient is 0, and the other like its copy.
+    """
+    found: dict[Block, Fit | None] = {}
+    for block, own in fits.items():
+        if own is None or own.source.gate == block.gate or not seen.idle(mutant[block]):
+            continue
+        left = fits.get(own.source)
+        if left is not None and left.source == own.source and left.scale == 0:
+            found[own.source] = replace(left, source=block, scale=None)
+    return found
 
 
 def fit_single_entries(
@@ -161,7 +181,7 @@ def fit(
         for count in (0.0, 2.0):
             if seen.equal(g, count * w):
                 return Fit(block, False, None, count)
-    for source, transposed, p in _sources(mutant, block, moved):
+    for source, transposed, p in _sources(mutant, block, moved, seen.alike.get(block, ())):
         for times, offset, slope in _terms(p, w):
             scale = _factor(seen, g - offset, slope)
             if scale is None or (scale == 0 and source != block):
@@ -185,12 +205,16 @@ def _terms(p: Array, w: Array | None) -> Iterator[tuple[float | None, Array, Arr
             yield times, times * w, p
 
 
-def _sources(mutant: Blocks, block: Block, moved: bool) -> Iterator[tuple[Block, bool, Array]]:
+def _sources(
+    mutant: Blocks, block: Block, moved: bool, alike: tuple[Block, ...]
+) -> Iterator[tuple[Block, bool, Array]]:
     own = mutant[block]
     yield block, False, own
     square = own.ndim == 2 and own.shape[0] == own.shape[1] > 1
     if square:
         yield block, True, own.T
+    for other in alike:
+        yield other, False, mutant[other]
     if own.size < 2 or not moved:
         return
     for other in _gates(mutant, block) if block.gated else ():
@@ -363,14 +387,20 @@ def _moved(model: Model, fits: Mapping[Block, Fit]) -> list[FoundFault]:
     if other:
         where = _words(tensor_of(model, block) for block in other)
         found.append(FoundFault("directions_swapped", where, {"where": where}))
-    elsewhere = {b: f.source for b, f in fits.items() if f.source.gate != b.gate}
+    elsewhere = {b: f.source for b, f in fits.items() if b not in other and f.source != b}
     copied = [b for b, s in elsewhere.items() if (own := fits.get(s)) and own.source == s]
-    for fault, kinds in (("bias_of_gate_copied", "bcd"), ("gates_permuted", "WU")):
-        if those := [block for block in copied if block.kind in kinds]:
+    biases = [b for b in copied if b.kind == elsewhere[b].kind and b.kind in "bcd"]
+    whole = {(b.layer, b.gate, elsewhere[b]._replace(kind="")) for b in copied if b not in biases}
+    biases = [b for b in biases if (b.layer, b.gate, elsewhere[b]._replace(kind="")) not in whole]
+    matrices = [b for b in copied if b not in biases]
+    for fault, those in (("bias_of_gate_copied", biases), ("another_tensors_gradient", matrices)):
+        if those:
             where = _words(block_word(model, block) for block in those)
             source = _words(block_word(model, elsewhere[block]) for block in those)
             found.append(FoundFault(fault, where, {"where": where, "other": source}))
-    permuted = sorted({(b.gate, s.gate) for b, s in elsewhere.items() if b not in copied})
+    permuted = sorted(
+        {(b.gate, s.gate) for b, s in elsewhere.items() if b not in copied and b.gate != s.gate}
+    )
     if permuted:
         names = model.cell.gates
         where = ", ".join(f"{names[s]} in the place of {names[b]}" for b, s in permuted)

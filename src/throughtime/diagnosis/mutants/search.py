@@ -17,7 +17,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.faults import FAULTS
-from throughtime.diagnosis.mutants.cells import biases
+from throughtime.diagnosis.mutants.cells import Deltas, biases, products
 from throughtime.diagnosis.mutants.interventions import (
     SHARED_PLACES,
     Interventions,
@@ -36,6 +36,7 @@ from throughtime.diagnosis.mutants.postprocessing import (
     Fit,
     FoundFault,
     TestedGradient,
+    exchanged,
     finishing,
     fit,
     fit_all,
@@ -49,6 +50,8 @@ from throughtime.diagnosis.tolerances import (
     LEAST_PASSES,
     MOST_PASSES,
     PARALLEL_BIASES,
+    ROUNDED_BELOW,
+    ROUNDED_BESIDE,
     SAME_GRADIENT,
     SHARE_OF_NAMED_PAIRS,
     SHARE_OF_PAIRS,
@@ -108,6 +111,7 @@ class Trial:
         self.norm = float(np.sqrt(sum(float((g * g).sum()) for g in seen.blocks.values())))
         self.head = [block for block in seen.blocks if block.layer == HEAD]
         self.known: dict[frozenset[int], Attempt] = {}
+        self._promises: dict[frozenset[int], bool] = {}
 
     def __call__(self, *mutations: Mutation) -> Attempt:
         """The attempt with these mutations, over all blocks."""
@@ -125,34 +129,64 @@ class Trial:
     def promising(self, *mutations: Mutation) -> bool:
         """Tells cheaply whether every directed layer has a bias parallel to one of the mutant's.
 
-        It passes where a bias is clipped, 0 or missing, so that it tells nothing.
+        Without biases, this is asked of the matrices. It passes where a tensor is clipped, 0 or
+        missing, so that it tells nothing. Only a recursion that was not run before is counted.
         """
         if self.seen.limit is not None:
             return True
+        made = frozenset(map(id, mutations))
+        if made not in self._promises:
+            self._promises[made] = self._promising(mutations)
+        return self._promises[made]
+
+    def _promising(self, mutations: tuple[Mutation, ...]) -> bool:
         self.budget.count(1)
         _, dh = self.model.head_gradient(mutations)
-        for directed, deltas in self.model.recursion(mutations, dh).items():
-            g = self._biases[directed]
-            if g is None:
-                return True
-            p = biases(deltas, Interventions(mutations, *directed))
+        return all(
+            self._parallel(directed, mutations, deltas)
+            for directed, deltas in self.model.recursion(mutations, dh).items()
+        )
+
+    def _parallel(
+        self, directed: DirectedLayer, mutations: tuple[Mutation, ...], deltas: Deltas
+    ) -> bool:
+        """Whether a gate of this directed layer is parallel to one of the mutant's."""
+        intervene = Interventions(mutations, *directed)
+        told = {kind: g for kind, g in self._gates[directed].items() if g is not None}
+        if "b" in told:
+            made = {"b": biases(deltas, intervene)}
+        elif {"W", "U"} <= set(told):
+            run = self.model.forward()
+            own = run.weights[directed], run.tapes[directed], deltas, intervene
+            both = products(self.model.cell, *own)
+            made = {"W": both.W, "U": both.U}
+        else:
+            return True
+        for kind, array in made.items():
+            p = array.reshape(len(array), -1)
             p = p / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), 1e-300)
-            if np.abs(g @ p.T).max() < 1 - PARALLEL_BIASES - self.seen.tolerance:
-                return False
-        return True
+            if np.abs(told[kind] @ p.T).max() >= 1 - PARALLEL_BIASES - self.seen.tolerance:
+                return True
+        return False
 
     @cached_property
-    def _biases(self) -> dict[DirectedLayer, Array | None]:
-        """The gates' biases in each directed layer, of norm 1, (G, H); None if one is missing."""
-        found: dict[DirectedLayer, Array | None] = {}
+    def _gates(self) -> dict[DirectedLayer, dict[str, Array | None]]:
+        """The gates' gradients of each kind in each directed layer, of norm 1, (G, ·).
+
+        None if one of them is missing, or 0.
+        """
+        found: dict[DirectedLayer, dict[str, Array | None]] = {}
         gates = range(len(self.model.cell.gates))
         for directed in self.model.directed_layers:
             layer, direction = directed
-            own = [self.seen.blocks.get(Block(layer, "b", gate, direction)) for gate in gates]
-            there = np.array([b for b in own if b is not None and not self.seen.idle(b)])
-            known = len(there) == len(gates) and there.shape[1] > 1
-            norms = np.linalg.norm(there, axis=1, keepdims=True) if known else None
-            found[directed] = None if norms is None else there / norms
+            found[directed] = {}
+            for kind in "bWU":
+                own = [self.seen.blocks.get(Block(layer, kind, gate, direction)) for gate in gates]
+                there = [g.ravel() for g in own if g is not None and not self.seen.idle(g)]
+                known = len(there) == len(gates) and there[0].size > 1
+                rows = np.array(there) if known else None
+                norms = None if rows is None else np.linalg.norm(rows, axis=1, keepdims=True)
+                found[directed][kind] = None if rows is None else rows / norms
         return found
 
     def _try(self, mutations: tuple[Mutation, ...]) -> Attempt:
@@ -163,6 +197,7 @@ class Trial:
         others = [block for block in self.seen.blocks if block.layer in (EMBEDDING, START)]
         fits |= fit_all(self.model, mutant, self.seen, others)
         fits |= fit_single_entries(self.model, mutant, self.seen, fits)
+        fits |= exchanged(mutant, self.seen, fits)
         found = finishing(self.model, fits, self.seen, self.norm)
         return Attempt(mutations, fits, tuple(found), self._far(mutant, fits))
 
@@ -246,27 +281,45 @@ class MutantSearch:
         )  # how many passes will have been counted
         table = mutations(model, among)
         self.places = {id(mutation): place for place, mutation in enumerate(table)}
-        self.head = [c for c in table if c.in_head]
-        self.rest = [c for c in table if not c.in_head and not FAULTS[c.fault].systematic]
-        self.edits = [c for c in table if not c.in_head and FAULTS[c.fault].systematic]
+        # Without an output layer, nothing shows those of its place apart from all others.
+        self.head = [c for c in table if c.in_head and model.has_head]
+        rest = [c for c in table if not (c.in_head and model.has_head)]
+        self.rest = [c for c in rest if not FAULTS[c.fault].systematic]
+        self.edits = [c for c in rest if FAULTS[c.fault].systematic]
 
     def run(self, thorough: bool = True) -> list[Attempt]:
         """Searches level by level, until no explanation could take fewer faults."""
+        found = self._run(thorough)
+        several = found[0].complete and len(found[0].mutations) > 1
+        return self._with_equals(found) if several else found
+
+    def _with_equals(self, found: list[Attempt]) -> list[Attempt]:
+        """The sets that explain everything, and those that do so with another mutation for one."""
+        sets = []
+        for attempt in found[:2]:
+            for one in attempt.mutations:
+                kept = tuple(c for c in attempt.mutations if c is not one)
+                sets += [(*kept, c) for c in self._useful(kept, (*self.head, *self.rest))]
+        return self._settled(found + self._tried(sets), found[0].cost)
+
+    def _run(self, thorough: bool) -> list[Attempt]:
         starts = self._starts()
         tried = self._tried(starts)
-        if best := self._settled(tried, 1):
-            return best
+        best = self._settled(tried, 1)
+        if best and (not best[0].mutations or () not in starts):
+            return best  # otherwise mutations below the output layer may give the same gradient
         singles: list[Attempt] = []
-        for among in (self.rest, self.edits):
-            for everywhere in (True, False):  # those of one layer or direction alone come second
-                own = [c for c in among if c.everywhere == everywhere]
-                singles += self._tried((*s, c) for s in starts for c in self._useful(s, own))
-                if best := self._settled(tried + singles, self._enough(among, thorough)):
-                    return best
-            if thorough and among is self.rest:  # known faults come together more often than not
-                tried += self._extended(tried + singles, self.rest)
-                if best := self._settled(tried, 2):
-                    return best
+        for chosen in (starts[:1], starts[1:]):
+            for among in (self.rest, self.edits):
+                for everywhere in (True, False):  # those of one layer or direction alone later
+                    own = [c for c in among if c.everywhere == everywhere]
+                    singles += self._tried((*s, c) for s in chosen for c in self._useful(s, own))
+                    if best := self._settled(tried + singles, self._enough(among, thorough)):
+                        return best
+        if thorough:  # known faults come together more often than not
+            tried += self._extended(tried + singles, self.rest)
+            if best := self._settled(tried, 2):
+                return best
         tried += singles
         if not thorough:
             return [min(tried, key=lambda a: a.order)]
@@ -293,7 +346,7 @@ class MutantSearch:
     def _starts(self) -> list[tuple[Mutation, ...]]:
         """Sets of mutations with which the output layer's own gradient is explained."""
         if not self.model.has_head:
-            return [(), *((c,) for c in self.head)]
+            return [()]
         sets = [(), *((c,) for c in self.head)]
         explained = self._explaining(sets)
         if not explained or explained[0][0] > 1:
@@ -353,7 +406,8 @@ class MutantSearch:
                     return found
                 if not _together(one, other):
                     continue
-                if not self.trial.promising(*start, one, other):
+                recursion = tuple(c for c in (one, other) if c.in_recursion)
+                if not self.trial.promising(*start, *recursion):
                     continue
                 found.append(self.trial(*start, one, other))
                 if found[-1].complete:
@@ -518,9 +572,24 @@ def explain(
 def seen_of(model: Model, gradient: Mapping[str, Array], tolerance: float) -> TestedGradient:
     """The gradient, block by block."""
     blocks = model.placement.blocks(gradient)
-    return TestedGradient(
-        blocks, tolerance, max(float(np.abs(g).max()) for g in blocks.values()) or 1.0
-    )
+    largest = max(float(np.abs(g).max()) for g in blocks.values()) or 1.0
+    exact = tolerance <= SAME_GRADIENT["float64"]
+    floor = ROUNDED_BESIDE if exact else tolerance * ROUNDED_BELOW
+    return TestedGradient(blocks, tolerance, largest, floor=floor, alike=_alike(blocks))
+
+
+def _alike(blocks: Blocks) -> dict[Block, tuple[Block, ...]]:
+    """For each block the others that are the same, bit for bit, and not all one number."""
+    by_bits: dict[tuple[object, ...], list[Block]] = {}
+    for block, g in blocks.items():
+        if g.size > 1 and np.ptp(g):
+            by_bits.setdefault((g.shape, g.tobytes()), []).append(block)
+    return {
+        block: tuple(other for other in same if other != block)
+        for same in by_bits.values()
+        if len(same) > 1
+        for block in same
+    }
 
 
 def limited(seen: TestedGradient) -> TestedGradient | None:

@@ -227,6 +227,8 @@ HELD_WITHIN = 1e-9
 # Of a block's squared norm: with more than this left, no closer comparison is worth its time.
 HOPELESS_REST = 1e-6
 PARALLEL_BIASES = 1e-7  # how far the cosine of the angle of two parallel biases may be below 1
+LEAST_PENALISED_ENTRIES = 6  # of a matrix that two numbers, a factor and λ, are read off
+MOST_PENALISED = 2  # matrices that are looked at for λ
 CHANCE_ENTRIES = 8  # a partial explanation of no more entries than these may be one by chance
 EXTENDED_ATTEMPTS = 6  # the best partial ones, each of which is tried with one mutation more
 # Passes that try one fault alone, in addition to one for each of its mutations.

@@ -20,6 +20,9 @@ from throughtime.diagnosis.tolerances import (
     CLIPPED_WITHIN,
     HOPELESS_REST,
     KNOWN_SCALE,
+    LEAST_PENALISED_ENTRIES,
+    MOST_PENALISED,
+    PARALLEL_BIASES,
     SAME_SCALE,
 )
 
@@ -36,6 +39,7 @@ class Fit:
         scale: the factor, 1 where all is right; None where nothing tells it.
         decay: 0, 1 or 2; None where there is no L2 term.
         joint: whether the L2 term is scaled too.
+        with_term: whether the L2 term is transposed with the block.
     """
 
     source: Block
@@ -43,6 +47,7 @@ class Fit:
     scale: float | None = 1.0
     decay: float | None = None
     joint: bool = True
+    with_term: bool = False
 
     def apply(self, model: Model, mutant: Blocks, block: Block, limit: float | None) -> Array:
         """The block that this fit predicts."""
@@ -52,6 +57,7 @@ class Fit:
             p = scale * p
         else:
             w = self.decay * model.decay * model.blocks[block]
+            w = w.T if self.with_term else w
             p = scale * (p + w) if self.joint else scale * p + w
         return p if limit is None else np.clip(p, -limit, limit)
 
@@ -110,6 +116,50 @@ def fit_all(
     chosen = seen.blocks if which is None else which
     found = {block: fit(model, mutant, seen, block) for block in chosen}
     return found | fit_single_entries(model, mutant, seen, found)
+
+
+def only_in_gradient(
+    model: Model, mutant: Blocks, seen: TestedGradient, fits: Mapping[Block, Fit | None]
+) -> float:
+    """λ of an L2 term that the gradient has and the loss has not; 0 where there is none.
+
+    Of the largest matrices that nothing else fits, g = α (p + λ W) or α p + λ W, down to rounding.
+    """
+    left = [b for b, own in fits.items() if own is None and b.kind in "WURV"]
+    if model.decay or seen.limit is not None or not left:
+        return 0.0
+    left = [block for block in left if seen.blocks[block].size >= LEAST_PENALISED_ENTRIES]
+    for block in sorted(left, key=lambda b: -seen.blocks[b].size)[:MOST_PENALISED]:
+        for source, transposed, p in _sources(mutant, block, False, ()):
+            w = model.blocks[source]
+            for term in (w.T, w) if transposed else (w,):
+                found = _penalty(seen, seen.blocks[block], p, term)
+                if found:
+                    return found
+    return 0.0
+
+
+def _penalty(seen: TestedGradient, g: Array, p: Array, w: Array) -> float:
+    """λ of g = α (p + λ w), where α and λ are what least squares make them; 0 where they fit not.
+
+    An α of 1 is taken for one; where it is another, λ is taken to have been multiplied by it too.
+    """
+    pp, pw, ww = float((p * p).sum()), float((p * w).sum()), float((w * w).sum())
+    apart = pp * ww - pw * pw
+    if apart <= PARALLEL_BIASES * pp * ww:
+        return 0.0
+    gp, gw = float((g * p).sum()), float((g * w).sum())
+    alpha, beta = (gp * ww - gw * pw) / apart, (gw * pp - gp * pw) / apart
+    square = float((g * g).sum())
+    rounding = HOPELESS_REST * square + g.size * (seen.tolerance * seen.largest) ** 2
+    if square - alpha * gp - beta * gw > rounding or not alpha:
+        return 0.0
+    if not seen.equal(g, alpha * p + beta * w):
+        return 0.0
+    penalty = beta / alpha
+    digits = float(f"{penalty:.3g}")  # people choose such numbers
+    near = abs(digits - penalty) <= KNOWN_SCALE * seen.tolerance * penalty
+    return max(0.0, digits if near else penalty)
 
 
 def exchanged(
@@ -181,16 +231,28 @@ def fit(
         for count in (0.0, 2.0):
             if seen.equal(g, count * w):
                 return Fit(block, False, None, count)
+        if g.shape == w.T.shape and seen.equal(g, w.T):
+            return Fit(block, True, None, 1.0, with_term=True)
     for source, transposed, p in _sources(mutant, block, moved, seen.alike.get(block, ())):
-        for times, offset, slope in _terms(p, w):
+        turned = w is not None and transposed
+        for times, offset, slope, with_term in _all_terms(p, w, turned):
             scale = _factor(seen, g - offset, slope)
             if scale is None or (scale == 0 and source != block):
                 continue
             if seen.hopeless(g - offset, slope, scale):
                 continue
             if seen.equal(g, scale * slope + offset):
-                return Fit(source, transposed, scale, times, not offset.any())
+                return Fit(source, transposed, scale, times, not offset.any(), with_term)
     return None
+
+
+def _all_terms(
+    p: Array, w: Array | None, turned: bool
+) -> Iterator[tuple[float | None, Array, Array, bool]]:
+    """As `_terms`, and where the block is transposed also with the L2 term transposed with it."""
+    if turned and w is not None:
+        yield from ((*term, True) for term in _terms(p, w.T))
+    yield from ((*term, False) for term in _terms(p, w))
 
 
 def _terms(p: Array, w: Array | None) -> Iterator[tuple[float | None, Array, Array]]:

@@ -8,6 +8,7 @@ tried.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -41,12 +42,15 @@ from throughtime.diagnosis.mutants.postprocessing import (
     fit,
     fit_all,
     fit_single_entries,
+    is_round,
+    only_in_gradient,
     tensor_of,
 )
 from throughtime.diagnosis.tolerances import (
     CHANCE_ENTRIES,
     EXTENDED_ATTEMPTS,
     HELD_WITHIN,
+    KNOWN_SCALE,
     LEAST_PASSES,
     MOST_PASSES,
     PARALLEL_BIASES,
@@ -70,12 +74,14 @@ class Attempt:
         fits: the fit of each block; None where none fits.
         found: the faults after the backward pass that the fits need in addition.
         far: how far the blocks that do not fit are off on average, 0 … 1.
+        penalty: λ of an L2 term that the gradient has and the loss has not.
     """
 
     mutations: tuple[Mutation, ...]
     fits: Mapping[Block, Fit | None]
     found: tuple[FoundFault, ...]
     far: float
+    penalty: float = 0.0
 
     @cached_property
     def wrong(self) -> int:
@@ -124,7 +130,35 @@ class Trial:
     def head_fits(self, mutations: tuple[Mutation, ...]) -> dict[Block, Fit | None]:
         """The fits of the output layer's blocks alone, for which no recursion is run."""
         found, _ = self.model.head_gradient(mutations)
-        return fit_all(self.model, found, self.seen, self.head)
+        fits = fit_all(self.model, found, self.seen, self.head)
+        penalty = only_in_gradient(self.model, found, self.seen, fits)
+        if penalty:
+            fits = fit_all(replace(self.model, decay=penalty), found, self.seen, self.head)
+        return fits
+
+    def strictly(self, attempt: Attempt) -> Attempt:
+        """The attempt without fits by a factor that few blocks have, and that nothing explains.
+
+        Where not everything is explained, such a factor is a coincidence more often than a fault.
+        """
+        scales = [f.scale for f in attempt.fits.values() if f is not None and f.scale]
+        common = Counter(round(scale, 6) for scale in scales).most_common(1)
+        base = common[0][0] if common else 1.0
+
+        def kept(own: Fit | None) -> Fit | None:
+            if own is None or own.scale is None:
+                return own
+            shares = (own.scale, own.scale / base)
+            near = KNOWN_SCALE * self.seen.tolerance
+            return own if any(is_round(abs(share), near) for share in shares) else None
+
+        fits = {block: kept(own) for block, own in attempt.fits.items()}
+        return replace(attempt, fits=fits, found=self._finishing(fits, attempt.penalty))
+
+    def explained(self, attempt: Attempt) -> frozenset[Block]:
+        """The blocks that an attempt explains, without those that are 0 or clipped."""
+        told = (b for b, own in attempt.fits.items() if own is not None and own.scale)
+        return frozenset(told)
 
     def promising(self, *mutations: Mutation) -> bool:
         """Tells cheaply whether every directed layer has a bias parallel to one of the mutant's.
@@ -138,6 +172,12 @@ class Trial:
         if made not in self._promises:
             self._promises[made] = self._promising(mutations)
         return self._promises[made]
+
+    def telling(self, *mutations: Mutation) -> tuple[Mutation, ...]:
+        """Those on which it depends whether they are promising: with biases, these alone tell."""
+        if any(gates["b"] is None for gates in self._gates.values()):
+            return mutations
+        return tuple(one for one in mutations if one.in_recursion or "kept_b" in one.places)
 
     def _promising(self, mutations: tuple[Mutation, ...]) -> bool:
         self.budget.count(1)
@@ -191,28 +231,51 @@ class Trial:
 
     def _try(self, mutations: tuple[Mutation, ...]) -> Attempt:
         mutant = self.model.data_gradient(mutations)
-        fits = fit_all(self.model, mutant, self.seen, self.head)
-        for directed in self.model.directed_layers:
-            fits |= self._directed_layer(directed, mutant)
-        others = [block for block in self.seen.blocks if block.layer in (EMBEDDING, START)]
-        fits |= fit_all(self.model, mutant, self.seen, others)
-        fits |= fit_single_entries(self.model, mutant, self.seen, fits)
-        fits |= exchanged(mutant, self.seen, fits)
-        found = finishing(self.model, fits, self.seen, self.norm)
-        return Attempt(mutations, fits, tuple(found), self._far(mutant, fits))
+        fits = self._fits(self.model, mutant)
+        penalty = only_in_gradient(self.model, mutant, self.seen, fits)
+        if penalty:
+            fits = self._fits(replace(self.model, decay=penalty), mutant)
+        found = self._finishing(fits, penalty)
+        return Attempt(mutations, fits, found, self._far(mutant, fits), penalty)
 
-    def _directed_layer(self, directed: DirectedLayer, mutant: Blocks) -> dict[Block, Fit | None]:
+    def _fits(self, model: Model, mutant: Blocks) -> dict[Block, Fit | None]:
+        """The fits of all blocks."""
+        fits = fit_all(model, mutant, self.seen, self.head)
+        for directed in model.directed_layers:
+            fits |= self._directed_layer(model, directed, mutant)
+        others = [block for block in self.seen.blocks if block.layer in (EMBEDDING, START)]
+        fits |= fit_all(model, mutant, self.seen, others)
+        fits |= fit_single_entries(model, mutant, self.seen, fits)
+        return fits | exchanged(mutant, self.seen, fits)
+
+    def _finishing(
+        self, fits: Mapping[Block, Fit | None], penalty: float
+    ) -> tuple[FoundFault, ...]:
+        """The faults after the backward pass that these fits need."""
+        if not penalty:
+            return tuple(finishing(self.model, fits, self.seen, self.norm))
+        model = replace(self.model, decay=penalty)
+        found = finishing(model, fits, self.seen, self.norm)
+        with_it = {tensor_of(model, b): None for b, f in fits.items() if f and f.decay}
+        facts = {"where": ", ".join(with_it), "factor": f"{penalty:.6g}"}
+        own = FoundFault("weight_decay_only_in_gradient", facts["where"], facts)
+        # Tensors without a term that the loss has not are as they should be.
+        return (*(one for one in found if one.fault != "weight_decay_missing"), own)
+
+    def _directed_layer(
+        self, model: Model, directed: DirectedLayer, mutant: Blocks
+    ) -> dict[Block, Fit | None]:
         """The fits of a directed layer's blocks.
 
         Where no bias fits, other gates' blocks are not tried for the weights.
         """
         own = [block for block in self.seen.blocks if (block.layer, block.direction) == directed]
         first = [b for b in own if b.kind == "b"] or [b for b in own if b.kind == "W"]
-        fits = fit_all(self.model, mutant, self.seen, first)
+        fits = fit_all(model, mutant, self.seen, first)
         told = any(fit is not None and fit.scale for fit in fits.values())
         for block in own:
             if block not in fits:
-                fits[block] = fit(self.model, mutant, self.seen, block, moved=told)
+                fits[block] = fit(model, mutant, self.seen, block, moved=told)
         return fits
 
     def _far(self, mutant: Blocks, fits: Mapping[Block, Fit | None]) -> float:
@@ -322,7 +385,7 @@ class MutantSearch:
                 return best
         tried += singles
         if not thorough:
-            return [min(tried, key=lambda a: a.order)]
+            return self._proven(tried)
         tried += self._extended(tried)
         if best := self._settled(tried, 3):
             return best
@@ -332,7 +395,31 @@ class MutantSearch:
             if best := self._settled(tried, 3):
                 return best
         tried += self._extended(tried)
-        return self._settled(tried, np.inf) or [min(tried, key=lambda a: a.order)]
+        return self._settled(tried, np.inf) or self._proven(tried)
+
+    def _proven(self, tried: list[Attempt]) -> list[Attempt]:
+        """The best partial attempt, without what its blocks do not prove, and its equals.
+
+        A mutation is proved by blocks that are right with it and not without it, more of them than
+        chance makes right. Sets of as many mutations that explain the same are its equals.
+        """
+        best = self.trial.strictly(min(tried, key=lambda a: a.order))
+        for one in best.mutations:
+            without = self.trial.strictly(self.trial(*(c for c in best.mutations if c is not one)))
+            gained = self.trial.explained(best) - self.trial.explained(without)
+            entries = sum(self.trial.seen.blocks[block].size for block in gained)
+            if len(gained) < 2 or entries <= CHANCE_ENTRIES:
+                return self._proven([without])
+        if not best.mutations:
+            return [best]
+        own = self.trial.explained(best)
+        equals = (
+            self.trial.strictly(a)
+            for a in tried
+            if a.wrong <= best.wrong and len(a.mutations) == len(best.mutations)
+        )
+        others = [a for a in equals if a.mutations != best.mutations]
+        return [best, *(a for a in others if self.trial.explained(a) == own)]
 
     def _enough(self, tried: list[Mutation], thorough: bool) -> float:
         """How many faults an explanation may take for the search to end with it.
@@ -406,8 +493,7 @@ class MutantSearch:
                     return found
                 if not _together(one, other):
                     continue
-                recursion = tuple(c for c in (one, other) if c.in_recursion)
-                if not self.trial.promising(*start, *recursion):
+                if not self.trial.promising(*start, *self.trial.telling(one, other)):
                     continue
                 found.append(self.trial(*start, one, other))
                 if found[-1].complete:
@@ -566,7 +652,7 @@ def explain(
     whole = [a for a in attempts if a.complete]
     if not whole and not decisive(model, seen, attempts[0]):
         return []
-    return _matches(model, seen, right, whole or attempts[:1])
+    return _matches(model, seen, right, whole or attempts)
 
 
 def seen_of(model: Model, gradient: Mapping[str, Array], tolerance: float) -> TestedGradient:
@@ -672,13 +758,14 @@ def _match(
     rivals: tuple[tuple[str, ...], ...],
 ) -> Match:
     mutant = model.data_gradient(attempt.mutations)
+    decayed = replace(model, decay=attempt.penalty) if attempt.penalty else model
     true = model.placement.blocks(right)
     predicted, undone = {}, {}
     for block, g in seen.blocks.items():
         fit = attempt.fits[block]
-        own = mutant[block] if fit is None else fit.apply(model, mutant, block, seen.limit)
-        if fit is None and model.decays(block):
-            own = own + model.decay * model.blocks[block]
+        own = mutant[block] if fit is None else fit.apply(decayed, mutant, block, seen.limit)
+        if fit is None and decayed.decays(block):
+            own = own + decayed.decay * model.blocks[block]
         predicted[block] = own
         undone[block] = true[block] + (g - own)
     tested = _flat(model.placement.tensors(seen.blocks))

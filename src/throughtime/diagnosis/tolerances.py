@@ -194,8 +194,8 @@ LEAST_TRIES = 300  # of any network
 NEAREST_AMONG = 400  # of them, where none has the loss
 WORK_OF_A_GUESS = 2e9  # multiplications, where more than the least are run
 # What is added to p in log(p + ε), as far as people write it and float64 shows it.
-USUAL_EPSILONS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-9, 1e-10, 1e-12, 1e-4, 1e-3)
-WITHIN_AN_EPSILON = 1e-2  # of the loss: no such number changes it by more
+USUAL_EPSILONS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-9, 1e-10, 1e-12, 1e-4, 1e-3, 1e-2)
+WITHIN_AN_EPSILON = 5e-2  # of the loss: no such number changes it by more
 # Relative spread, over several points, of the ratio of two losses that are the same but for a
 # factor, before it is looked at closely; of the ratio of two that differ by what is rounded on
 # the way, such as states that are kept in float32; of their difference, if it is one number; of

@@ -671,11 +671,16 @@ def _alike(blocks: Blocks) -> dict[Block, tuple[Block, ...]]:
         if g.size > 1 and np.ptp(g):
             by_bits.setdefault((g.shape, g.tobytes()), []).append(block)
     return {
-        block: tuple(other for other in same if other != block)
+        block: tuple(other for other in same if other != block and _copies(other, block))
         for same in by_bits.values()
         if len(same) > 1
         for block in same
     }
+
+
+def _copies(one: Block, other: Block) -> bool:
+    """Whether equal gradients of two blocks mean anything: b and c have the same anyway."""
+    return one.kind == other.kind or not {one.kind, other.kind} & {*"bcdp"}
 
 
 def limited(seen: TestedGradient) -> TestedGradient | None:

@@ -64,7 +64,8 @@ def by_mutants(study: Study) -> MutantsFound:
     matches = explain(first, kept, budget=budget, error=error)
     for model in others:
         if not matches or matches[0].unexplained:
-            whole = explain(model, kept, budget=budget, error=error)
+            own = study.budget.part(passes(model), share=0.5)
+            whole = explain(model, kept, budget=own, error=error)
             matches = whole if whole and not whole[0].unexplained else matches
     if not matches:
         notes.append("The layout has your loss; no mutant of it has your gradient.")

@@ -64,6 +64,7 @@ from throughtime.diagnosis.mutants.shared_interventions import (
     Mutation,
     Tape,
     in_each_layer,
+    without_candidate,
 )
 
 
@@ -71,6 +72,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
     """h_t for h_{t−1}, in all gates or in one."""
     edit: Intervention = lambda h, states: states[1:]  # noqa: E731
     yield from in_each_layer(model, h_before=edit)
+    if alone := without_candidate(model):
+        yield from in_each_layer(model, "gates r and z", h_before=edit, **alone)
     gates = model.cell.gates
     for k, gate in enumerate(gates) if len(gates) > 1 else ():
         yield from in_each_layer(model, f"gate {gate}", candidate=partial(_in_gate, k))

@@ -64,6 +64,7 @@ from throughtime.diagnosis.mutants.shared_interventions import (
     Mutation,
     in_each_layer,
     mutation,
+    without_candidate,
 )
 
 
@@ -87,6 +88,9 @@ def mutations(model: Model) -> Iterator[Mutation]:
             yield mutation(f"{words}, {in_head}", h_before=earlier(first), seen=head)
         alone = f"{words}, recurrent weights alone"
         yield from in_each_layer(model, alone, h_before=earlier(first))
+        if kept := without_candidate(model):
+            where = f"{words}, gates r and z alone"
+            yield from in_each_layer(model, where, h_before=earlier(first), **kept)
     if model.has_head:
         for in_head, head in heads.items():
             yield mutation(f"{in_head} alone", seen=head)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from math import prod
 from typing import Any
@@ -34,6 +34,7 @@ STARTS = {  # names of initial states that are parameters
 }
 KINDS = {"RNN": "h", "LSTM": "ifgo", "GRU": "rzn", "coupled": "igo"}  # with their gates
 CANDIDATES = "gn"
+PEEPHOLES = {"LSTM": "ifo", "coupled": "io"}  # the gates that see the cell state
 MOST_ITEMS = 8  # W, U, b, c, p, V, d and E
 
 
@@ -46,12 +47,15 @@ class Item:
         shape: of each array; a vector is a column.
         own: whether each gate has an array of its own.
         vector: whether it may be a bias.
+        letters: the gates' letters, where the names themselves tell them: of peepholes, beside
+            matrices that hold all gates.
     """
 
     names: Group
     shape: tuple[int, int]
     own: bool = False
     vector: bool = False
+    letters: str = ""
 
     @property
     def size(self) -> int:
@@ -111,6 +115,9 @@ class NamesByGate(dict[str, str]):
 def _in_layer(item: Item, order: str, layer: Mapping[str, str]) -> str | NamesByGate:
     if not item.own:
         return layer[item.names[0]]
+    if item.letters:
+        own = zip(item.letters, item.names, strict=True)
+        return NamesByGate({letter: layer[name] for letter, name in own})
     pairs = zip(order, item.names, strict=True)
     return NamesByGate({letter: layer[name] for letter, name in pairs if name})
 
@@ -131,6 +138,18 @@ def arrangements(shapes: Mapping[str, Shape], data: Readings) -> Iterator[Arrang
 
 def _starting(kind: str, shapes: Mapping[str, Shape]) -> str:
     return next((name for name in shapes if STARTS[kind].search(name.lower())), "")
+
+
+def _peepholes(kind: str, names: Sequence[str]) -> str:
+    """What names of peepholes have in common, with "{}" for the gate's letter; "" for none."""
+    letters = PEEPHOLES.get(kind, "")
+    for name in names if letters else ():
+        for place, letter in enumerate(name):
+            common = name[:place] + "{}" + name[place + 1 :]
+            named = letter == letters[0] and "p" in common.lower() and "{" not in name
+            if named and all(common.format(other) in names for other in letters):
+                return common
+    return ""
 
 
 def _column(shape: Shape) -> tuple[int, int]:
@@ -200,7 +219,16 @@ class _Roles:
 
     def __post_init__(self) -> None:
         found = [self._item(group, own=True) for group in self.grouping.groups]
-        single = [name for name in self.shapes if name not in self.grouping.covered]
+        left = [name for name in self.shapes if name not in self.grouping.covered]
+        peepholes = _peepholes(self.kind, left) if not self.grouping.keys else ""
+        if peepholes:
+            letters = PEEPHOLES[self.kind]
+            held = tuple(peepholes.format(letter) for letter in letters)
+            if len({_column(self.shapes[name]) for name in held}) == 1:
+                own = replace(self._item(held, own=True), letters=letters)
+                found += [own] if own.vector else []
+        covered = {name for item in found for name in item.names}
+        single = [name for name in self.shapes if name not in covered]
         found += [self._item((name,), own=False) for name in single]
         object.__setattr__(self, "items", found)
 
@@ -247,7 +275,7 @@ class _Roles:
 
     def _recurrent(self, item: Item) -> bool:
         """Whether it may be W or U."""
-        return "" not in item.names and self._of_layer(item)
+        return "" not in item.names and not item.letters and self._of_layer(item)
 
     def _of_layer(self, item: Item) -> bool:
         """Whether it may belong to a layer: where these are numbered, by its number."""
@@ -316,6 +344,8 @@ class _Roles:
     def _has(self, role: str, item: Item, size: int, units: int) -> bool:
         """Whether an array has a role's size, or each of a group has that of one gate."""
         if ("" in item.names and role != "p") or not self._allowed(role, item):
+            return False
+        if item.letters and role != "p":
             return False
         if item.own:
             return item.size == units

@@ -199,6 +199,8 @@ def products(
         return product
 
     W = outer(deltas.z.reshape(T, B, G * H), x, keep["W"]).reshape(G, H, -1)
+    for gate, operand in intervene("x_of_gates", {}, tape=tape).items():
+        W[gate] = outer(deltas.z[:, :, gate], operand, keep["W"])
     u = intervene("delta_u", deltas.u, z=deltas.z)
     U = outer(u.reshape(T, B, G * H), h, keep["U"]).reshape(G, H, -1)
     operands = cell.candidate_operand(tape, steps, h)

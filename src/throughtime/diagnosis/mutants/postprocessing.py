@@ -455,6 +455,13 @@ def _moved(model: Model, fits: Mapping[Block, Fit]) -> list[FoundFault]:
     whole = {(b.layer, b.gate, elsewhere[b]._replace(kind="")) for b in copied if b not in biases}
     biases = [b for b in biases if (b.layer, b.gate, elsewhere[b]._replace(kind="")) not in whole]
     matrices = [b for b in copied if b not in biases]
+    # W with the gradient of its own gate's U has multiplied δ by h_{t−1}, and not by x_t.
+    states = [b for b in matrices if b.kind == "W" and elsewhere[b] == b._replace(kind="U")]
+    matrices = [b for b in matrices if b not in states]
+    for block in states:
+        where = f"{block_word(model, block)}: its own h_{{t−1}}"
+        beside = ("another_tensors_gradient",)
+        found.append(FoundFault("another_layers_input", where, {"where": where}, beside))
     for fault, those in (("bias_of_gate_copied", biases), ("another_tensors_gradient", matrices)):
         if those:
             where = _words(block_word(model, block) for block in those)
@@ -500,7 +507,9 @@ def _scaled(
     for scale in scales.values():
         if scale and not any(_near(scale, base, seen.tolerance) for base in bases):
             bases.append(scale)
-    if len(bases) == 2 and all(_near(scale, bases[1], seen.tolerance) for scale in scales.values()):
+    if len(bases) == 2 and all(
+        _near(scale, bases[1], seen.tolerance) for scale in scales.values() if scale
+    ):
         bases = bases[1:]  # of the few blocks whose factor shows, all have this one
     ways = [
         _all_scaled(model, base, seen, norm) + _some_scaled(model, scales, base, seen)

@@ -100,7 +100,7 @@ def _instead(other: Array, own: Array, **_: Any) -> Array:
 
 FAULT = Fault(
     __name__,
-    sentence="A layer's δz is multiplied by what another layer was given: {where}.",
+    sentence="A layer's δz is multiplied by something else than its own inputs: {where}.",
     remedy="Multiply each layer's δz_t by what that layer was given at step t.",
     section=Section.OPERANDS,
     place=80,

@@ -63,10 +63,13 @@ def by_mutants(study: Study) -> MutantsFound:
     first, *others = _derived(known.model)
     matches = explain(first, kept, budget=budget, error=error)
     for model in others:
-        if not matches or matches[0].unexplained:
+        if not matches or matches[0].unexplained or "scaled" in matches[0].faults:
             own = study.budget.part(passes(model), share=0.5)
             whole = explain(model, kept, budget=own, error=error)
-            matches = whole if whole and not whole[0].unexplained else matches
+            complete = whole and not whole[0].unexplained
+            open_ = not matches or bool(matches[0].unexplained)
+            if complete and (open_ or "scaled" not in whole[0].faults):
+                matches = whole
     if not matches:
         notes.append("The layout has your loss; no mutant of it has your gradient.")
         return MutantsFound(notes=notes, model=known.model)

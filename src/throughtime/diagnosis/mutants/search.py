@@ -725,7 +725,9 @@ def _matches(
         by_names.setdefault(names, []).append(attempt)
     matches = []
     for names, (attempt, *others) in by_names.items():
-        rivals = tuple(other for other in by_names if other != names)
+        # A factor that nothing explains is no equal of faults that do.
+        others_of = (other for other in by_names if other != names)
+        rivals = tuple(o for o in others_of if "scaled" not in o or "scaled" in names)
         match = _match(model, seen, right, attempt, rivals)
         systematic = any(FAULTS[name].systematic for name in names)
         there = [_places(other) for other in others] if systematic else []

@@ -21,7 +21,8 @@ ELSEWHERE = {
     *("wrong_operand_in_step", "wrong_term_in_step", "activation_for_derivative"),
     *("slope_of_previous_state", "update_gate_exchanged", "backward_in_forward_order"),
     *("another_layers_input", "another_layers_matrix", "last_output_gradient_at_every_step"),
-    "softmax_jacobian_diagonal",
+    *("softmax_jacobian_diagonal", "delta_not_cleared", "delta_arrives_late"),
+    "only_one_sequence_counts",
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic
 
 from benchmarks.check.cases import SMALL
-from benchmarks.diagnose import cases, run, strangers_run, tables
+from benchmarks.diagnose import cases, run, strangers, strangers_run, tables
 from benchmarks.diagnose import strangers_tables as of_strangers
 from benchmarks.diagnose.cases import KNOWN, Case
 from benchmarks.engine import Row
@@ -21,6 +21,7 @@ from throughtime.storage import replace
 
 PARTS = ("single", "several", "right", "strangers")
 OFFENDERS = 20  # how many cases are listed by name
+TOLD = tuple(dict.fromkeys((*KNOWN, *strangers.KNOWN)))  # strangers' programs have their own
 QUICK = {"single": 18, "several": 3, "right": 6, "strangers": 8}
 KEPT = 10.0  # seconds between two writings of the rows
 
@@ -32,7 +33,7 @@ def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--only", nargs="+", choices=PARTS, metavar="PART", help="some of " + ", ".join(PARTS)
     )
     kind.add_argument(
-        "--known", nargs="+", choices=KNOWN, metavar="KNOWN", help="some of " + ", ".join(KNOWN)
+        "--known", nargs="+", choices=TOLD, metavar="KNOWN", help="some of " + ", ".join(TOLD)
     )
     kind.add_argument("--quick", action="store_true", help="a few of everything, within a minute")
     kind.add_argument(
@@ -92,7 +93,8 @@ def _diagnosed(options: argparse.Namespace, part: str) -> Iterable[Row]:
     if part != "strangers":
         return run.diagnosed(_cases(options, part), options.workers)
     count = QUICK[part] if options.quick else options.strangers
-    seeds = range(options.first_seed, options.first_seed + count)
+    known = options.known or strangers.KNOWN
+    seeds = strangers.seeds_with(known, options.first_seed, count)
     return strangers_run.strangers(seeds, options.workers)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -149,10 +149,7 @@ def _drawn(seed: int, attempt: int) -> Stranger | None:
     d = Draw(seed, attempt, 2)
     # The seed alone determines how many mistakes there are, and the first kind: kinds that few
     # programs can have come as often as others.
-    first = Draw(seed, 0, 3)
-    kind = first.of(tuple(KINDS))
-    number = int(first.rng.choice([n for n, _ in NUMBERS], p=[share for _, share in NUMBERS]))
-    known = str(first.rng.choice(KNOWN, p=SHARES))
+    kind, number, known = _determined(seed)
     s = habits(d, seed)
     own = notebooks.variants(kind, s)
     if not own:
@@ -165,6 +162,23 @@ def _drawn(seed: int, attempt: int) -> Stranger | None:
     if known == "layout" and attempt < PATIENCE:
         return drawn if layout_of(s) is not None else None
     return replace(drawn, known="at_length") if known == "layout" else drawn
+
+
+def _determined(seed: int) -> tuple[str, int, str]:
+    """The first kind of mistake, how many there are, and what is known, if it can be known."""
+    first = Draw(seed, 0, 3)
+    kind = first.of(tuple(KINDS))
+    number = int(first.rng.choice([n for n, _ in NUMBERS], p=[share for _, share in NUMBERS]))
+    return kind, number, str(first.rng.choice(KNOWN, p=SHARES))
+
+
+def seeds_with(known: Collection[str], first: int, number: int) -> list[int]:
+    """The first seeds, from one on, whose programs are given one of these amounts of knowledge.
+
+    Of a "layout", there may be none for the program that is drawn; it is then known at other
+    lengths.
+    """
+    return list(islice((seed for seed in count(first) if _determined(seed)[2] in known), number))
 
 
 def habits(d: Draw, seed: int) -> Habits:

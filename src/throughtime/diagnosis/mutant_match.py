@@ -63,12 +63,18 @@ def by_mutants(study: Study) -> MutantsFound:
     first, *others = _derived(known.model)
     matches = explain(first, kept, budget=budget, error=error)
     for model in others:
-        if not matches or matches[0].unexplained:
-            whole = explain(model, kept, budget=budget, error=error)
-            matches = whole if whole and not whole[0].unexplained else matches
+        if not matches or matches[0].unexplained or "scaled" in matches[0].faults:
+            own = study.budget.part(passes(model), share=0.5)
+            whole = explain(model, kept, budget=own, error=error)
+            complete = whole and not whole[0].unexplained
+            open_ = not matches or bool(matches[0].unexplained)
+            if complete and (open_ or "scaled" not in whole[0].faults):
+                matches = whole
     if not matches:
         notes.append("The layout has your loss; no mutant of it has your gradient.")
         return MutantsFound(notes=notes, model=known.model)
+    if not matches[0].unexplained:
+        matches = _left_at_another_length(study, matches)
     best = matches[0]
     if best.unexplained:
         names = ", ".join(best.unexplained)
@@ -76,6 +82,64 @@ def by_mutants(study: Study) -> MutantsFound:
         notes.append(f"{rest}: nothing that was tried explains it.")
     causes = list(_causes(best, _sizes(known.model)))
     return MutantsFound(causes, notes, not best.unexplained, known.model)
+
+
+def _left_at_another_length(study: Study, matches: list[Match]) -> list[Match]:
+    """The matches without names that another number of steps refutes.
+
+    Where T is 2, or B, what divides by it looks like many another factor; with one step more it
+    does not.
+    """
+    names = {n for match in matches for n in _names(match)}
+    if len(names) == len(matches[0].faults):
+        return matches  # nothing to choose from
+    possible = _at_another_length(study, names)
+    kept = [found for match in matches if (found := _only(match, possible)) is not None]
+    return kept or matches
+
+
+def _names(match: Match) -> set[str]:
+    """All faults that a match allows for."""
+    beside = {other for one in match.found for other in one.alternatives}
+    return {*match.faults, *beside, *(name for names in match.rivals for name in names)}
+
+
+def _only(match: Match, possible: set[str]) -> Match | None:
+    """A match with what is possible of each fault's names; None where nothing is left of one."""
+    found = []
+    for one in match.found:
+        names = [name for name in (one.fault, *one.alternatives) if name in possible]
+        if not names:
+            return None
+        found.append(replace(one, fault=names[0], alternatives=tuple(names[1:])))
+    rivals = tuple(names for names in match.rivals if possible.issuperset(names))
+    return replace(match, found=tuple(found), rivals=rivals)
+
+
+def _at_another_length(study: Study, names: set[str]) -> set[str]:
+    """Those of some faults that explain the gradient at another length too; all if none can be run.
+
+    One length is enough: what holds there by chance would have to hold here by chance as well.
+    """
+    T = study.steps
+    for steps in (T + 1, T + 2, T - 1) if T is not None else ():
+        other = study.shorter(steps) if steps > 1 else None
+        if other is None or other.layout is None:
+            continue
+        try:
+            with standing(other.parameters, study.values):
+                known = model_from_target(other)
+                gradient = {name: np.array(g) for name, g in other.gradient().items()}
+        except Exception:  # the user's own code, at a length that it was not meant for
+            continue
+        if known.model is None:
+            continue
+        error = SAME_GRADIENT["float32"] if known.rounded else None
+        there = explain(known.model, gradient, among=names, error=error)
+        whole = [match for match in there if not match.unexplained]
+        if whole:
+            return {name for match in whole for name in _names(match)}
+    return names
 
 
 def known_roles(roles: Roles, model: Model) -> Roles:
@@ -119,13 +183,20 @@ def _sizes(model: Model) -> dict[str, str]:
     return {"T": str(T), "B": str(B), "O": str(O)}
 
 
+def _instead(fault: str, match: Match) -> Iterator[str]:
+    """What stands in a fault's place in other sets of faults that explain as much."""
+    for names in match.rivals:
+        left_out = set(match.faults) - set(names)
+        if fault in left_out or not left_out:
+            yield from (name for name in names if name not in match.faults)
+
+
 def _causes(match: Match, sizes: Mapping[str, str]) -> Iterator[Cause]:
-    rivals = [name for names in match.rivals for name in names if name not in match.faults]
     for number, one in enumerate(match.found, start=1):
         explained = number == len(match.found) and not match.unexplained
         fault = FAULTS[one.fault]
         statement, change = fault.said({**sizes, **one.facts})
-        beside = tuple(dict.fromkeys([*one.alternatives, *rivals]))
+        beside = tuple(dict.fromkeys([*one.alternatives, *_instead(one.fault, match)]))
         sure = CONFIDENCE_IN_PART if match.unexplained else CONFIDENCE_WHOLE
         yield Cause(
             one.fault,

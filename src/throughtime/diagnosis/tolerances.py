@@ -202,8 +202,8 @@ LEAST_TRIES = 300  # of any network
 NEAREST_AMONG = 400  # of them, where none has the loss
 WORK_OF_A_GUESS = 2e9  # multiplications, where more than the least are run
 # What is added to p in log(p + ε), as far as people write it and float64 shows it.
-USUAL_EPSILONS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-9, 1e-10, 1e-12, 1e-4, 1e-3)
-WITHIN_AN_EPSILON = 1e-2  # of the loss: no such number changes it by more
+USUAL_EPSILONS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-9, 1e-10, 1e-12, 1e-4, 1e-3, 1e-2)
+WITHIN_AN_EPSILON = 5e-2  # of the loss: no such number changes it by more
 # Relative spread, over several points, of the ratio of two losses that are the same but for a
 # factor, before it is looked at closely; of the ratio of two that differ by what is rounded on
 # the way, such as states that are kept in float32; of their difference, if it is one number; of
@@ -220,8 +220,10 @@ MOST_MULTIPLES_OF_A_LOSS = 40  # layouts whose losses are multiples of one that 
 
 # Gradients are one, relative to a block's largest entry, by their precision: what rounding may do.
 SAME_GRADIENT = {"float64": 1e-9, "float32": 3e-5}
-# Of the largest entry: below it, what counts is the rounding of larger terms.
+# Of the largest entry: below it, what counts is the rounding of larger terms …
 ROUNDED_BELOW = 0.02
+# … which in float64 is some thousand units in the last place; with more, small blocks fit anything.
+ROUNDED_BESIDE = 1e-12
 # Times the precision of a gradient: two factors, each read off a block, this close are one …
 SAME_SCALE = 100.0
 # … and a factor this close to a number, or to a product of sizes, is that number.
@@ -233,13 +235,15 @@ HELD_WITHIN = 1e-9
 # Of a block's squared norm: with more than this left, no closer comparison is worth its time.
 HOPELESS_REST = 1e-6
 PARALLEL_BIASES = 1e-7  # how far the cosine of the angle of two parallel biases may be below 1
+LEAST_PENALISED_ENTRIES = 6  # of a matrix that two numbers, a factor and λ, are read off
+MOST_PENALISED = 2  # matrices that are looked at for λ
 CHANCE_ENTRIES = 8  # a partial explanation of no more entries than these may be one by chance
 EXTENDED_ATTEMPTS = 6  # the best partial ones, each of which is tried with one mutation more
 # Passes that try one fault alone, in addition to one for each of its mutations.
 PASSES_OF_A_REFUTATION = 50
-MOST_PASSES = 6_000  # backward passes of a small network, each a fraction of a millisecond
+MOST_PASSES = 16_000  # backward passes of a small network, each a fraction of a millisecond
 LEAST_PASSES = 200  # of any network, in addition to one for each single mutation
 STEP_OVERHEAD = 3e4  # multiplications that take as long as all else that NumPy does in a step
-WORK_OF_A_SEARCH = 2.3e9  # multiplications, where more than the least passes may be run
+WORK_OF_A_SEARCH = 4e9  # multiplications, where more than the least passes may be run
 SHARE_OF_NAMED_PAIRS = 0.7  # of the passes that are left, before pairs with an edit of a step
 SHARE_OF_PAIRS = 0.75  # of the passes that are left; the rest is for what comes after them

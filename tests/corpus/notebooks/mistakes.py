@@ -211,9 +211,9 @@ KINDS: Mapping[str, Kind] = {
         BETWEEN, "term_counted_twice", _several, lambda s: "hc" if _lstm(s) else "h"
     ),
     "truncated": _kind(BETWEEN, "truncated", lambda s: s.T > 3),
-    "stale_delta_added": _kind(BETWEEN, "", lambda s: s.T > 2),
-    "stale_dc_added": _kind(BETWEEN, "", _in("LSTM", T=3)),
-    "two_steps_late": _kind(BETWEEN, "", lambda s: s.T > 2),
+    "stale_delta_added": _kind(BETWEEN, "delta_not_cleared", lambda s: s.T > 2),
+    "stale_dc_added": _kind(BETWEEN, "delta_not_cleared", _in("LSTM", T=3)),
+    "two_steps_late": _kind(BETWEEN, "delta_arrives_late", lambda s: s.T > 2),
     "backward_loop_forwards": _kind(BETWEEN, "backward_in_forward_order", _several),
     "carried_before_the_slope": _kind(BETWEEN, "wrong_operand_in_step", _in("RNN", T=2)),
     "carried_without_f": _kind(
@@ -230,7 +230,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "carried_with_another_steps_f": _kind(BETWEEN, "wrong_operand_in_step", _in("LSTM", T=3)),
     "output_delta_accumulates": _kind(
-        BETWEEN, "", lambda s: _every(s) and s.head not in NO_HEAD and s.T > 1
+        BETWEEN, "delta_not_cleared", lambda s: _every(s) and s.head not in NO_HEAD and s.T > 1
     ),
     "down_through_U": _kind(STEP, "another_layers_matrix", lambda s: s.layers > 1),
     "lower_layer_overwritten": _kind(
@@ -267,11 +267,15 @@ KINDS: Mapping[str, Kind] = {
     "scatter_without_accumulation": _kind(
         OPERAND, "embedding_rows_counted_once", lambda s: s.embedding and s.T * s.B > 2
     ),
-    "embedding_averaged": _kind(f"{OPERAND}; {TENSOR}", "", lambda s: s.embedding),
+    "embedding_averaged": _kind(
+        f"{OPERAND}; {TENSOR}", "embedding_averaged", lambda s: s.embedding
+    ),
     "current_c_of_peepholes": _kind(
         f"{OPERAND}; {STEP}", "current_c_for_previous", lambda s: s.variant == "peepholes"
     ),
-    "bias_of_first_sequence": _kind(f"{OPERAND}; {TENSOR}", "", lambda s: s.biases and s.B > 1),
+    "bias_of_first_sequence": _kind(
+        f"{OPERAND}; {TENSOR}", "only_one_sequence_counts", lambda s: s.biases and s.B > 1
+    ),
     # --- inside a step ---
     "derivative_missing": _kind(STEP, "derivative_missing", _slopes, _all_gates),
     "derivative_of_activated_value": _kind(

@@ -56,7 +56,7 @@ from typing import Any
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.shared_interventions import Model, Mutation, mutation
+from throughtime.diagnosis.mutants.shared_interventions import Model, Mutation, Tape, mutation
 
 
 def mutations(model: Model) -> Iterator[Mutation]:
@@ -76,6 +76,12 @@ def mutations(model: Model) -> Iterator[Mutation]:
                 where = f"{words}: {name}" if words else name
                 edit = partial(_instead, array)
                 yield mutation(where, directed.layer, directed.direction, x=edit)
+        if tape.h.shape[1:] == tape.x.shape[1:] and len(tape.h) == len(tape.x) + 1:
+            for k, gate in enumerate(model.cell.gates if len(model.cell.gates) > 1 else ""):
+                name = f"its own h_{{t−1}} in gate {gate}"
+                where = f"{words}: {name}" if words else name
+                of_gate = partial(_states_in, k)
+                yield mutation(where, directed.layer, directed.direction, x_of_gates=of_gate)
         for other, theirs in tapes.items():
             if other.layer != directed.layer and other.direction == directed.direction:
                 where = f"{words}: h_{{t−1}} of layer {other.layer} for its own"
@@ -84,13 +90,17 @@ def mutations(model: Model) -> Iterator[Mutation]:
                     yield mutation(where, directed.layer, directed.direction, h_before=edit)
 
 
+def _states_in(k: int, operands: dict[int, Array], tape: Tape) -> dict[int, Array]:
+    return operands | {k: tape.h[:-1]}
+
+
 def _instead(other: Array, own: Array, **_: Any) -> Array:
     return other
 
 
 FAULT = Fault(
     __name__,
-    sentence="A layer's δz is multiplied by what another layer was given: {where}.",
+    sentence="A layer's δz is multiplied by something else than its own inputs: {where}.",
     remedy="Multiply each layer's δz_t by what that layer was given at step t.",
     section=Section.OPERANDS,
     place=80,

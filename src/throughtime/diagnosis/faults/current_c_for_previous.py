@@ -60,15 +60,22 @@ from throughtime.diagnosis.mutants.shared_interventions import LSTM, Model, Muta
 
 
 def mutations(model: Model) -> Iterator[Mutation]:
-    """δf = δc ⊙ c_t."""
+    """δf = δc ⊙ c_t; δp = δz ⊙ c_t of gates that see c_{t−1}."""
     if isinstance(model.cell, LSTM):
         yield from in_each_layer(model, c_before=lambda before, now: now)
+        if model.cell.peepholes:
+            yield from in_each_layer(model, PEEPHOLES, c_of_peepholes=lambda before, now: now)
+
+
+PEEPHOLES = "the peepholes' gradient"
 
 
 FAULT = Fault(
     __name__,
-    sentence="The forget gate's δ, in {where}, is δc ⊙ c_t; it should be δc ⊙ c_{{t−1}}.",
-    remedy="Take the cell state before the step: δf_t = δc_t ⊙ c_{{t−1}}.",
+    sentence="The cell state after the step, c_t, stands where that before it, c_{{t−1}}, "
+    "belongs: in {where}.",
+    remedy="Take the cell state before the step: δf_t = δc_t ⊙ c_{{t−1}}, and so for peepholes "
+    "that see it.",
     section=Section.OPERANDS,
     place=20,
     mutations=mutations,

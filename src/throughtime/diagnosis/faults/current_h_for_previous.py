@@ -54,20 +54,33 @@ Take the state before the step, δU = Σ_t δz_t h_{t−1}ᵀ, and keep it in th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
+from throughtime.arrays import Array
 from throughtime.diagnosis.fault import Fault, Section
 from throughtime.diagnosis.mutants.shared_interventions import (
     Intervention,
     Model,
     Mutation,
+    Tape,
     in_each_layer,
+    without_candidate,
 )
 
 
 def mutations(model: Model) -> Iterator[Mutation]:
-    """h_t for h_{t−1}."""
+    """h_t for h_{t−1}, in all gates or in one."""
     edit: Intervention = lambda h, states: states[1:]  # noqa: E731
     yield from in_each_layer(model, h_before=edit)
+    if alone := without_candidate(model):
+        yield from in_each_layer(model, "gates r and z", h_before=edit, **alone)
+    gates = model.cell.gates
+    for k, gate in enumerate(gates) if len(gates) > 1 else ():
+        yield from in_each_layer(model, f"gate {gate}", candidate=partial(_in_gate, k))
+
+
+def _in_gate(k: int, operands: dict[int, Array], tape: Tape, h: Array) -> dict[int, Array]:
+    return operands | {k: tape.h[1:]}
 
 
 FAULT = Fault(

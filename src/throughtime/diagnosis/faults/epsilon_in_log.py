@@ -8,7 +8,7 @@
 ```python
 import numpy as np
 
-from throughtime.diagnosis.example_networks import RNN, softmax
+from throughtime.diagnosis.example_networks import RNN
 
 EPSILON = 1e-3
 
@@ -60,6 +60,7 @@ softmax as y − log Σ eʸ, which needs no ε.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from throughtime.arrays import Array
@@ -69,19 +70,18 @@ from throughtime.diagnosis.mutants.shared_interventions import (
     Model,
     Mutation,
     mutation,
-    softmax,
 )
 
 
 def mutations(model: Model) -> Iterator[Mutation]:
     """p − y where the loss is −log(p + ε)."""
-    if model.loss.kind != "softmax" or not model.loss.epsilon:
+    if not model.loss.epsilon:
         return
+    derived = replace(model.loss, exact=False)
 
     def plain(dy: Array, model: Model, run: Forward, **_: Any) -> Array:
-        weights = model.loss.weights(model.steps, model.data.lengths)[..., None]
-        result: Array = (softmax(run.y) - model.data.targets) * weights
-        return result
+        weights = model.loss.weights(model.steps, model.data.lengths)
+        return derived.evaluate(run.y, model.data.targets, weights)[1]
 
     yield mutation(dy=plain)
 

@@ -69,7 +69,7 @@ from throughtime.diagnosis.mutants.shared_interventions import (
     Intervention,
     Model,
     Mutation,
-    mutation,
+    in_each_layer,
 )
 
 
@@ -87,7 +87,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
     for words, letters in kinds.items():
         for kept, mask in _kept(T, B).items():
             where = f"{words}, {kept}" if words else kept
-            yield mutation(where, **{f"kept_{kind}": _times(mask) for kind in letters})
+            masks = {f"kept_{kind}": _times(mask) for kind in letters}
+            yield from in_each_layer(model, where, **masks)
 
 
 def _kept(T: int, B: int) -> dict[str, Array]:

@@ -63,7 +63,6 @@ from throughtime.diagnosis.mutants.shared_interventions import (
     Mutation,
     gates_of_plain_products,
     in_each_layer,
-    mutation,
 )
 
 
@@ -77,7 +76,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
         yield from in_each_layer(model, words, U=_transposed(chosen))
     if len(gates) > 2:
         for k, gate in enumerate(gates):
-            yield mutation(f"gate {gate}", U=_transposed((k,)))
+            yield from in_each_layer(model, f"gate {gate}", U=_transposed((k,)))
 
 
 def _transposed(chosen: tuple[int, ...]) -> Intervention:

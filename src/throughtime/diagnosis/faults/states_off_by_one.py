@@ -62,7 +62,9 @@ from throughtime.diagnosis.mutants.shared_interventions import (
     Intervention,
     Model,
     Mutation,
+    in_each_layer,
     mutation,
+    without_candidate,
 )
 
 
@@ -84,7 +86,11 @@ def mutations(model: Model) -> Iterator[Mutation]:
     for words, first in firsts.items():
         for in_head, head in heads.items() if model.has_head else ():
             yield mutation(f"{words}, {in_head}", h_before=earlier(first), seen=head)
-        yield mutation(f"{words}, recurrent weights alone", h_before=earlier(first))
+        alone = f"{words}, recurrent weights alone"
+        yield from in_each_layer(model, alone, h_before=earlier(first))
+        if kept := without_candidate(model):
+            where = f"{words}, gates r and z alone"
+            yield from in_each_layer(model, where, h_before=earlier(first), **kept)
     if model.has_head:
         for in_head, head in heads.items():
             yield mutation(f"{in_head} alone", seen=head)

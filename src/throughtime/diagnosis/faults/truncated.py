@@ -69,6 +69,7 @@ from throughtime.diagnosis.mutants.shared_interventions import (
     Intervention,
     Model,
     Mutation,
+    in_each_layer,
     mutation,
 )
 
@@ -80,10 +81,12 @@ def mutations(model: Model) -> Iterator[Mutation]:
     T = model.steps
     for k in (n for n in range(1, T) if n <= LONGEST or n % 5 == 0 or n & (n - 1) == 0):
         if k > 1 or isinstance(model.cell, LSTM):  # in other cells that is `dh_next_missing`
-            yield mutation(f"k = {k}", carried=_cut(lambda t, k=k: (t + 1) % k == 0))
+            cut = _cut(lambda t, k=k: (t + 1) % k == 0)
+            yield from in_each_layer(model, f"k = {k}", carried=cut)
         if T % k:
             words = f"k = {k}, counted from the end"
-            yield mutation(words, carried=_cut(lambda t, k=k: (T - t - 1) % k == 0))
+            cut = _cut(lambda t, k=k: (T - t - 1) % k == 0)
+            yield from in_each_layer(model, words, carried=cut)
         words = f"k = {k}, the last steps alone"
         yield mutation(words, dh=_from(T - k), carried=_cut(lambda t, k=k: t < T - k))
         if k > 1 and model.directions == 1:

@@ -66,6 +66,7 @@ from throughtime.diagnosis.mutants.shared_interventions import (
     Model,
     Mutation,
     in_each_layer,
+    without_candidate,
 )
 
 
@@ -73,6 +74,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
     """The last state at the first step."""
     edit: Intervention = lambda h, states: np.concatenate([states[-1:], h[1:]])  # noqa: E731
     yield from in_each_layer(model, h_before=edit)
+    if alone := without_candidate(model):
+        yield from in_each_layer(model, "gates r and z", h_before=edit, **alone)
 
 
 FAULT = Fault(

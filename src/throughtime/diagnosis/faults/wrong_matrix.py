@@ -83,20 +83,22 @@ def mutations(model: Model) -> Iterator[Mutation]:
     gates = model.cell.gates
     n = len(gates)
     for k in range(n if n > 1 else 0):
-        yield mutation(f"U of {gates[k]} for every gate", U=_taken([k] * n))
+        yield from in_each_layer(model, f"U of {gates[k]} for every gate", U=_taken([k] * n))
     for a, b in combinations(range(n), 2):
         order = list(range(n))
         order[a], order[b] = b, a
-        yield mutation(f"U of {gates[a]} and of {gates[b]} swapped", U=_taken(order))
+        words = f"U of {gates[a]} and of {gates[b]} swapped"
+        yield from in_each_layer(model, words, U=_taken(order))
     for by in range(1, n) if n > 2 else ():
         order = [(k - by) % n for k in range(n)]
-        yield mutation(f"U of the gates moved on by {by}", U=_taken(order))
+        yield from in_each_layer(model, f"U of the gates moved on by {by}", U=_taken(order))
     for cycle in _cycles(n):
         yield mutation("U of the gates in another order", U=_taken(list(cycle)))
     for a, b in permutations(range(n), 2):
         order = list(range(n))
         order[a] = b
-        yield mutation(f"U of {gates[b]} for that of {gates[a]}", U=_taken(order))
+        words = f"U of {gates[b]} for that of {gates[a]}"
+        yield from in_each_layer(model, words, U=_taken(order))
     for words, chosen in gates_of_plain_products(model):
         for place, columns in COLUMNS.items():
             where = f"{place}, {words}" if words else place

@@ -249,7 +249,7 @@ class _Roles:
 
     def _recurrent(self, item: Item) -> bool:
         """Whether it may be W or U."""
-        return "" not in item.names and self._of_layer(item)
+        return "" not in item.names and not item.letters and self._of_layer(item)
 
     def _of_layer(self, item: Item) -> bool:
         """Whether it may belong to a layer: where these are numbered, by its number."""

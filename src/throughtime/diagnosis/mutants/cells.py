@@ -168,14 +168,17 @@ def backward(
     local = cell.local(tape, intervene)
     dh_next, dc_next = dstate
     dz, du, dhs = np.empty_like(tape.v), np.empty_like(tape.v), np.empty_like(dh_out)
+    sent: list[tuple[Array, Array]] = []  # back to the step before, by each step so far
     for t in intervene("order", range(T)[::-1]):
         dh_next, dc_next = intervene("carried", (dh_next, dc_next), t=t, T=T)
         dm = dhs[t] = intervene("dh", dh_out[t] + dh_next, out=dh_out[t], t=t, T=T)
         if w.R is not None:
             dm = intervene("dm", dm @ w.R, dh=dm, R=w.R)
-        dz[t], du[t], dh_next, dc_next = cell.step_back(
-            w, tape, local, steps[t], dm, dc_next, intervene
-        )
+        arrived = dh_next, dc_next
+        dz[t], du[t], *back = cell.step_back(w, tape, local, steps[t], dm, dc_next, intervene)
+        own = (back[0], back[1])
+        dh_next, dc_next = intervene("handed_back", own, arrived=arrived, earlier=sent)
+        sent.append(own)
     return Deltas(dz, du, dhs, dh_out, dh_next, dc_next)
 
 
@@ -196,6 +199,8 @@ def products(
         return product
 
     W = outer(deltas.z.reshape(T, B, G * H), x, keep["W"]).reshape(G, H, -1)
+    for gate, operand in intervene("x_of_gates", {}, tape=tape).items():
+        W[gate] = outer(deltas.z[:, :, gate], operand, keep["W"])
     u = intervene("delta_u", deltas.u, z=deltas.z)
     U = outer(u.reshape(T, B, G * H), h, keep["U"]).reshape(G, H, -1)
     operands = cell.candidate_operand(tape, steps, h)
@@ -206,6 +211,7 @@ def products(
     p = np.zeros((G, H))
     if cell.peepholes:
         before, now = tape.c[:-1][steps, :, None], tape.c[1:][steps, :, None]
+        before = intervene("c_of_peepholes", before, now=now)
         seen = np.concatenate([before] * (G - 1) + [now], axis=2)  # the last gate, o, sees c_t
         p = np.einsum("tbgh,tbgh,tb->gh", deltas.z, seen, keep["p"])
     R = None
@@ -374,7 +380,9 @@ class LSTM:
         i, a, o = v[:, 0], v[:, -2], v[:, -1]
         f = 1 - i if self.coupled else v[:, 1]
         slopes = local.slopes[s]
-        at = Quantities(intervene, lambda: self._values(tape, s, i, f, a, o))
+        at = Quantities(
+            intervene, lambda: self._values(tape, s, i, f, a, o) | self._beside(tape, s)
+        )
         later = at("δc", "term of step t + 1", dc)
         own = at("δc", "term of δh", dh * at("δc", "o", o) * local.bend[s])
         dc = later + own
@@ -404,6 +412,14 @@ class LSTM:
                 dc = dc + at("δc_{t−1}", f"term of p_{gate}", back[:, k])
         plain = np.stack([d[gate] for gate in self.gates], axis=1) if at.touched else dz
         return dz, dz, recur_back(at("δh_{t−1}", "δ", dz, plain=plain), w.U), dc
+
+    def _beside(self, tape: Tape, s: int) -> dict[str, Array]:
+        """f of the steps beside step s, by name; of step s itself where there is none."""
+        steps = {"f_{t−1}": max(s - 1, 0), "f_{t+1}": min(s + 1, len(tape.v) - 1)}
+        return {
+            name: 1 - tape.v[k][:, 0] if self.coupled else tape.v[k][:, 1]
+            for name, k in steps.items()
+        }
 
     def _values(self, tape: Tape, s: int, *gates: Array) -> dict[str, Array]:
         """What an operand in step s may be taken for, by name."""
@@ -498,6 +514,8 @@ class GRU:
         found = {"r": r, "z": z, "n": n, "1": np.ones_like(r), "0": np.zeros_like(r)}
         found |= {"1 − r": 1 - r, "1 − z": 1 - z, "h_t": tape.h[s + 1], "h_{t−1}": tape.h[s]}
         found["r ⊙ h_{t−1}"] = r * tape.h[s]
+        for name, k in (("z_{t−1}", max(s - 1, 0)), ("z_{t+1}", min(s + 1, len(tape.v) - 1))):
+            found |= {name: tape.v[k][:, 1], f"1 − {name}": 1 - tape.v[k][:, 1]}
         return found | ({"U_n h_{t−1}": tape.u[s]} if self.reset_after else {})
 
     def candidate_operand(self, tape: Tape, steps: Array, h: Array) -> dict[int, Array]:

@@ -13,7 +13,7 @@ HEAD_PLACES = frozenset({"dy", "seen", "kept_V", "kept_d", "head_slope"})
 RECURSION_PLACES = frozenset(
     {"cache", "carried", "dh", "c_before", "update", "dgates", "slopes", "cell_slope", "U"}
     | {"paths", "dx", "dh_out", "dm", "halves", "own_time", "dx_in_time", "dx_halves"}
-    | {"order", "quantity", "W", "windows", "head_slope"}
+    | {"order", "quantity", "W", "windows", "head_slope", "handed_back"}
 )
 # Where several mutations may stand at once: each changes a part of its own.
 SHARED_PLACES = frozenset({"slopes", "U", "quantity"})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -20,7 +20,9 @@ from throughtime.diagnosis.tolerances import (
     CLIPPED_WITHIN,
     HOPELESS_REST,
     KNOWN_SCALE,
-    ROUNDED_BELOW,
+    LEAST_PENALISED_ENTRIES,
+    MOST_PENALISED,
+    PARALLEL_BIASES,
     SAME_SCALE,
 )
 
@@ -37,6 +39,7 @@ class Fit:
         scale: the factor, 1 where all is right; None where nothing tells it.
         decay: 0, 1 or 2; None where there is no L2 term.
         joint: whether the L2 term is scaled too.
+        with_term: whether the L2 term is transposed with the block.
     """
 
     source: Block
@@ -44,6 +47,7 @@ class Fit:
     scale: float | None = 1.0
     decay: float | None = None
     joint: bool = True
+    with_term: bool = False
 
     def apply(self, model: Model, mutant: Blocks, block: Block, limit: float | None) -> Array:
         """The block that this fit predicts."""
@@ -53,6 +57,7 @@ class Fit:
             p = scale * p
         else:
             w = self.decay * model.decay * model.blocks[block]
+            w = w.T if self.with_term else w
             p = scale * (p + w) if self.joint else scale * p + w
         return p if limit is None else np.clip(p, -limit, limit)
 
@@ -66,19 +71,23 @@ class TestedGradient:
         tolerance: what counts as equal, relative to a block's largest entry.
         largest: the magnitude of its largest entry.
         limit: the magnitude at which entries are clipped; None where none is.
+        floor: what rounding of larger terms may do to any entry, relative to `largest`.
+        alike: the other blocks whose gradient is the same, bit for bit, for each that has any.
     """
 
     blocks: Blocks
     tolerance: float
     largest: float
     limit: float | None = None
+    floor: float = 0.0
+    alike: Mapping[Block, tuple[Block, ...]] = field(default_factory=dict)
 
     def equal(self, g: Array, p: Array) -> bool:
         """Whether p, clipped, is g down to rounding."""
         if self.limit is not None:
             p = np.clip(p, -self.limit, self.limit)
-        scale = max(np.abs(p).max(), np.abs(g).max(), ROUNDED_BELOW * self.largest)
-        return bool(np.abs(g - p).max() <= self.tolerance * scale)
+        own = self.tolerance * max(np.abs(p).max(), np.abs(g).max())
+        return bool(np.abs(g - p).max() <= max(own, self.floor * self.largest))
 
     def hopeless(self, g: Array, p: Array, scale: float) -> bool:
         """Whether scale · p, the least-squares fit, is too far from g to be worth comparing.
@@ -93,7 +102,7 @@ class TestedGradient:
 
     def idle(self, array: Array) -> bool:
         """Whether an array holds nothing but rounding."""
-        return bool(np.abs(array).max() <= self.tolerance * ROUNDED_BELOW * self.largest)
+        return bool(np.abs(array).max() <= self.floor * self.largest)
 
     def free(self, g: Array) -> Array | slice:
         """The entries that are not clipped."""
@@ -107,6 +116,67 @@ def fit_all(
     chosen = seen.blocks if which is None else which
     found = {block: fit(model, mutant, seen, block) for block in chosen}
     return found | fit_single_entries(model, mutant, seen, found)
+
+
+def only_in_gradient(
+    model: Model, mutant: Blocks, seen: TestedGradient, fits: Mapping[Block, Fit | None]
+) -> float:
+    """λ of an L2 term that the gradient has and the loss has not; 0 where there is none.
+
+    Of the largest matrices that nothing else fits, g = α (p + λ W) or α p + λ W, down to rounding.
+    """
+    left = [b for b, own in fits.items() if own is None and b.kind in "WURV"]
+    if model.decay or seen.limit is not None or not left:
+        return 0.0
+    left = [block for block in left if seen.blocks[block].size >= LEAST_PENALISED_ENTRIES]
+    for block in sorted(left, key=lambda b: -seen.blocks[b].size)[:MOST_PENALISED]:
+        for source, transposed, p in _sources(mutant, block, False, ()):
+            w = model.blocks[source]
+            for term in (w.T, w) if transposed else (w,):
+                found = _penalty(seen, seen.blocks[block], p, term)
+                if found:
+                    return found
+    return 0.0
+
+
+def _penalty(seen: TestedGradient, g: Array, p: Array, w: Array) -> float:
+    """λ of g = α (p + λ w), where α and λ are what least squares make them; 0 where they fit not.
+
+    An α of 1 is taken for one; where it is another, λ is taken to have been multiplied by it too.
+    """
+    pp, pw, ww = float((p * p).sum()), float((p * w).sum()), float((w * w).sum())
+    apart = pp * ww - pw * pw
+    if apart <= PARALLEL_BIASES * pp * ww:
+        return 0.0
+    gp, gw = float((g * p).sum()), float((g * w).sum())
+    alpha, beta = (gp * ww - gw * pw) / apart, (gw * pp - gp * pw) / apart
+    square = float((g * g).sum())
+    rounding = HOPELESS_REST * square + g.size * (seen.tolerance * seen.largest) ** 2
+    if square - alpha * gp - beta * gw > rounding or not alpha:
+        return 0.0
+    if not seen.equal(g, alpha * p + beta * w):
+        return 0.0
+    penalty = beta / alpha
+    digits = float(f"{penalty:.3g}")  # people choose such numbers
+    near = abs(digits - penalty) <= KNOWN_SCALE * seen.tolerance * penalty
+    return max(0.0, digits if near else penalty)
+
+
+def exchanged(
+    mutant: Blocks, seen: TestedGradient, fits: Mapping[Block, Fit | None]
+) -> dict[Block, Fit | None]:
+    """The fits of gates that two gates have exchanged, where one of them has no gradient.
+
+    The gate that now has none looks like one whose gradient is 0, and the other like its copy.
+    """
+    found: dict[Block, Fit | None] = {}
+    for block, own in fits.items():
+        if own is None or own.source.gate == block.gate or not seen.idle(mutant[block]):
+            continue
+        left = fits.get(own.source)
+        if left is not None and left.source == own.source and left.scale == 0:
+            found[own.source] = replace(left, source=block, scale=None)
+    return found
 
 
 def fit_single_entries(
@@ -161,16 +231,28 @@ def fit(
         for count in (0.0, 2.0):
             if seen.equal(g, count * w):
                 return Fit(block, False, None, count)
-    for source, transposed, p in _sources(mutant, block, moved):
-        for times, offset, slope in _terms(p, w):
+        if g.shape == w.T.shape and seen.equal(g, w.T):
+            return Fit(block, True, None, 1.0, with_term=True)
+    for source, transposed, p in _sources(mutant, block, moved, seen.alike.get(block, ())):
+        turned = w is not None and transposed
+        for times, offset, slope, with_term in _all_terms(p, w, turned):
             scale = _factor(seen, g - offset, slope)
             if scale is None or (scale == 0 and source != block):
                 continue
             if seen.hopeless(g - offset, slope, scale):
                 continue
             if seen.equal(g, scale * slope + offset):
-                return Fit(source, transposed, scale, times, not offset.any())
+                return Fit(source, transposed, scale, times, not offset.any(), with_term)
     return None
+
+
+def _all_terms(
+    p: Array, w: Array | None, turned: bool
+) -> Iterator[tuple[float | None, Array, Array, bool]]:
+    """As `_terms`, and where the block is transposed also with the L2 term transposed with it."""
+    if turned and w is not None:
+        yield from ((*term, True) for term in _terms(p, w.T))
+    yield from ((*term, False) for term in _terms(p, w))
 
 
 def _terms(p: Array, w: Array | None) -> Iterator[tuple[float | None, Array, Array]]:
@@ -185,12 +267,16 @@ def _terms(p: Array, w: Array | None) -> Iterator[tuple[float | None, Array, Arr
             yield times, times * w, p
 
 
-def _sources(mutant: Blocks, block: Block, moved: bool) -> Iterator[tuple[Block, bool, Array]]:
+def _sources(
+    mutant: Blocks, block: Block, moved: bool, alike: tuple[Block, ...]
+) -> Iterator[tuple[Block, bool, Array]]:
     own = mutant[block]
     yield block, False, own
     square = own.ndim == 2 and own.shape[0] == own.shape[1] > 1
     if square:
         yield block, True, own.T
+    for other in alike:
+        yield other, False, mutant[other]
     if own.size < 2 or not moved:
         return
     for other in _gates(mutant, block) if block.gated else ():
@@ -363,14 +449,27 @@ def _moved(model: Model, fits: Mapping[Block, Fit]) -> list[FoundFault]:
     if other:
         where = _words(tensor_of(model, block) for block in other)
         found.append(FoundFault("directions_swapped", where, {"where": where}))
-    elsewhere = {b: f.source for b, f in fits.items() if f.source.gate != b.gate}
+    elsewhere = {b: f.source for b, f in fits.items() if b not in other and f.source != b}
     copied = [b for b, s in elsewhere.items() if (own := fits.get(s)) and own.source == s]
-    for fault, kinds in (("bias_of_gate_copied", "bcd"), ("gates_permuted", "WU")):
-        if those := [block for block in copied if block.kind in kinds]:
+    biases = [b for b in copied if b.kind == elsewhere[b].kind and b.kind in "bcd"]
+    whole = {(b.layer, b.gate, elsewhere[b]._replace(kind="")) for b in copied if b not in biases}
+    biases = [b for b in biases if (b.layer, b.gate, elsewhere[b]._replace(kind="")) not in whole]
+    matrices = [b for b in copied if b not in biases]
+    # W with the gradient of its own gate's U has multiplied δ by h_{t−1}, and not by x_t.
+    states = [b for b in matrices if b.kind == "W" and elsewhere[b] == b._replace(kind="U")]
+    matrices = [b for b in matrices if b not in states]
+    for block in states:
+        where = f"{block_word(model, block)}: its own h_{{t−1}}"
+        beside = ("another_tensors_gradient",)
+        found.append(FoundFault("another_layers_input", where, {"where": where}, beside))
+    for fault, those in (("bias_of_gate_copied", biases), ("another_tensors_gradient", matrices)):
+        if those:
             where = _words(block_word(model, block) for block in those)
             source = _words(block_word(model, elsewhere[block]) for block in those)
             found.append(FoundFault(fault, where, {"where": where, "other": source}))
-    permuted = sorted({(b.gate, s.gate) for b, s in elsewhere.items() if b not in copied})
+    permuted = sorted(
+        {(b.gate, s.gate) for b, s in elsewhere.items() if b not in copied and b.gate != s.gate}
+    )
     if permuted:
         names = model.cell.gates
         where = ", ".join(f"{names[s]} in the place of {names[b]}" for b, s in permuted)
@@ -408,7 +507,9 @@ def _scaled(
     for scale in scales.values():
         if scale and not any(_near(scale, base, seen.tolerance) for base in bases):
             bases.append(scale)
-    if len(bases) == 2 and all(_near(scale, bases[1], seen.tolerance) for scale in scales.values()):
+    if len(bases) == 2 and all(
+        _near(scale, bases[1], seen.tolerance) for scale in scales.values() if scale
+    ):
         bases = bases[1:]  # of the few blocks whose factor shows, all have this one
     ways = [
         _all_scaled(model, base, seen, norm) + _some_scaled(model, scales, base, seen)

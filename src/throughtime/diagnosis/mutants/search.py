@@ -8,6 +8,7 @@ tried.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +18,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.faults import FAULTS
-from throughtime.diagnosis.mutants.cells import biases
+from throughtime.diagnosis.mutants.cells import Deltas, biases, products
 from throughtime.diagnosis.mutants.interventions import (
     SHARED_PLACES,
     Interventions,
@@ -34,19 +35,25 @@ from throughtime.diagnosis.mutants.postprocessing import (
     Fit,
     FoundFault,
     TestedGradient,
+    exchanged,
     finishing,
     fit,
     fit_all,
     fit_single_entries,
+    is_round,
+    only_in_gradient,
     tensor_of,
 )
 from throughtime.diagnosis.tolerances import (
     CHANCE_ENTRIES,
     EXTENDED_ATTEMPTS,
     HELD_WITHIN,
+    KNOWN_SCALE,
     LEAST_PASSES,
     MOST_PASSES,
     PARALLEL_BIASES,
+    ROUNDED_BELOW,
+    ROUNDED_BESIDE,
     SAME_GRADIENT,
     SHARE_OF_NAMED_PAIRS,
     SHARE_OF_PAIRS,
@@ -65,12 +72,14 @@ class Attempt:
         fits: the fit of each block; None where none fits.
         found: the faults after the backward pass that the fits need in addition.
         far: how far the blocks that do not fit are off on average, 0 … 1.
+        penalty: λ of an L2 term that the gradient has and the loss has not.
     """
 
     mutations: tuple[Mutation, ...]
     fits: Mapping[Block, Fit | None]
     found: tuple[FoundFault, ...]
     far: float
+    penalty: float = 0.0
 
     @cached_property
     def wrong(self) -> int:
@@ -106,6 +115,7 @@ class Trial:
         self.norm = float(np.sqrt(sum(float((g * g).sum()) for g in seen.blocks.values())))
         self.head = [block for block in seen.blocks if block.layer == HEAD]
         self.known: dict[frozenset[int], Attempt] = {}
+        self._promises: dict[frozenset[int], bool] = {}
 
     def __call__(self, *mutations: Mutation) -> Attempt:
         """The attempt with these mutations, over all blocks."""
@@ -118,64 +128,152 @@ class Trial:
     def head_fits(self, mutations: tuple[Mutation, ...]) -> dict[Block, Fit | None]:
         """The fits of the output layer's blocks alone, for which no recursion is run."""
         found, _ = self.model.head_gradient(mutations)
-        return fit_all(self.model, found, self.seen, self.head)
+        fits = fit_all(self.model, found, self.seen, self.head)
+        penalty = only_in_gradient(self.model, found, self.seen, fits)
+        if penalty:
+            fits = fit_all(replace(self.model, decay=penalty), found, self.seen, self.head)
+        return fits
+
+    def strictly(self, attempt: Attempt) -> Attempt:
+        """The attempt without fits by a factor that few blocks have, and that nothing explains.
+
+        Where not everything is explained, such a factor is a coincidence more often than a fault.
+        """
+        scales = [f.scale for f in attempt.fits.values() if f is not None and f.scale]
+        common = Counter(round(scale, 6) for scale in scales).most_common(1)
+        base = common[0][0] if common else 1.0
+
+        def kept(own: Fit | None) -> Fit | None:
+            if own is None or own.scale is None:
+                return own
+            shares = (own.scale, own.scale / base)
+            near = KNOWN_SCALE * self.seen.tolerance
+            return own if any(is_round(abs(share), near) for share in shares) else None
+
+        fits = {block: kept(own) for block, own in attempt.fits.items()}
+        return replace(attempt, fits=fits, found=self._finishing(fits, attempt.penalty))
+
+    def explained(self, attempt: Attempt) -> frozenset[Block]:
+        """The blocks that an attempt explains, without those that are 0 or clipped."""
+        told = (b for b, own in attempt.fits.items() if own is not None and own.scale)
+        return frozenset(told)
 
     def promising(self, *mutations: Mutation) -> bool:
         """Tells cheaply whether every directed layer has a bias parallel to one of the mutant's.
 
-        It passes where a bias is clipped, 0 or missing, so that it tells nothing.
+        Without biases, this is asked of the matrices. It passes where a tensor is clipped, 0 or
+        missing, so that it tells nothing. Only a recursion that was not run before is counted.
         """
         if self.seen.limit is not None:
             return True
+        made = frozenset(map(id, mutations))
+        if made not in self._promises:
+            self._promises[made] = self._promising(mutations)
+        return self._promises[made]
+
+    def telling(self, *mutations: Mutation) -> tuple[Mutation, ...]:
+        """Those on which it depends whether they are promising: with biases, these alone tell."""
+        if any(gates["b"] is None for gates in self._gates.values()):
+            return mutations
+        return tuple(one for one in mutations if one.in_recursion or "kept_b" in one.places)
+
+    def _promising(self, mutations: tuple[Mutation, ...]) -> bool:
         self.budget.count(1)
         _, dh = self.model.head_gradient(mutations)
-        for directed, deltas in self.model.recursion(mutations, dh).items():
-            g = self._biases[directed]
-            if g is None:
-                return True
-            p = biases(deltas, Interventions(mutations, *directed))
+        return all(
+            self._parallel(directed, mutations, deltas)
+            for directed, deltas in self.model.recursion(mutations, dh).items()
+        )
+
+    def _parallel(
+        self, directed: DirectedLayer, mutations: tuple[Mutation, ...], deltas: Deltas
+    ) -> bool:
+        """Whether a gate of this directed layer is parallel to one of the mutant's."""
+        intervene = Interventions(mutations, *directed)
+        told = {kind: g for kind, g in self._gates[directed].items() if g is not None}
+        if "b" in told:
+            made = {"b": biases(deltas, intervene)}
+        elif {"W", "U"} <= set(told):
+            run = self.model.forward()
+            own = run.weights[directed], run.tapes[directed], deltas, intervene
+            both = products(self.model.cell, *own)
+            made = {"W": both.W, "U": both.U}
+        else:
+            return True
+        for kind, array in made.items():
+            p = array.reshape(len(array), -1)
             p = p / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), 1e-300)
-            if np.abs(g @ p.T).max() < 1 - PARALLEL_BIASES - self.seen.tolerance:
-                return False
-        return True
+            if np.abs(told[kind] @ p.T).max() >= 1 - PARALLEL_BIASES - self.seen.tolerance:
+                return True
+        return False
 
     @cached_property
-    def _biases(self) -> dict[DirectedLayer, Array | None]:
-        """The gates' biases in each directed layer, of norm 1, (G, H); None if one is missing."""
-        found: dict[DirectedLayer, Array | None] = {}
+    def _gates(self) -> dict[DirectedLayer, dict[str, Array | None]]:
+        """The gates' gradients of each kind in each directed layer, of norm 1, (G, ·).
+
+        None if one of them is missing, or 0.
+        """
+        found: dict[DirectedLayer, dict[str, Array | None]] = {}
         gates = range(len(self.model.cell.gates))
         for directed in self.model.directed_layers:
             layer, direction = directed
-            own = [self.seen.blocks.get(Block(layer, "b", gate, direction)) for gate in gates]
-            there = np.array([b for b in own if b is not None and not self.seen.idle(b)])
-            known = len(there) == len(gates) and there.shape[1] > 1
-            norms = np.linalg.norm(there, axis=1, keepdims=True) if known else None
-            found[directed] = None if norms is None else there / norms
+            found[directed] = {}
+            for kind in "bWU":
+                own = [self.seen.blocks.get(Block(layer, kind, gate, direction)) for gate in gates]
+                there = [g.ravel() for g in own if g is not None and not self.seen.idle(g)]
+                known = len(there) == len(gates) and there[0].size > 1
+                rows = np.array(there) if known else None
+                norms = None if rows is None else np.linalg.norm(rows, axis=1, keepdims=True)
+                found[directed][kind] = None if rows is None else rows / norms
         return found
 
     def _try(self, mutations: tuple[Mutation, ...]) -> Attempt:
         mutant = self.model.data_gradient(mutations)
-        fits = fit_all(self.model, mutant, self.seen, self.head)
-        for directed in self.model.directed_layers:
-            fits |= self._directed_layer(directed, mutant)
-        others = [block for block in self.seen.blocks if block.layer < HEAD]
-        fits |= fit_all(self.model, mutant, self.seen, others)
-        fits |= fit_single_entries(self.model, mutant, self.seen, fits)
-        found = finishing(self.model, fits, self.seen, self.norm)
-        return Attempt(mutations, fits, tuple(found), self._far(mutant, fits))
+        fits = self._fits(self.model, mutant)
+        penalty = only_in_gradient(self.model, mutant, self.seen, fits)
+        if penalty:
+            fits = self._fits(replace(self.model, decay=penalty), mutant)
+        found = self._finishing(fits, penalty)
+        return Attempt(mutations, fits, found, self._far(mutant, fits), penalty)
 
-    def _directed_layer(self, directed: DirectedLayer, mutant: Blocks) -> dict[Block, Fit | None]:
+    def _fits(self, model: Model, mutant: Blocks) -> dict[Block, Fit | None]:
+        """The fits of all blocks."""
+        fits = fit_all(model, mutant, self.seen, self.head)
+        for directed in model.directed_layers:
+            fits |= self._directed_layer(model, directed, mutant)
+        others = [block for block in self.seen.blocks if block.layer < HEAD]
+        fits |= fit_all(model, mutant, self.seen, others)
+        fits |= fit_single_entries(model, mutant, self.seen, fits)
+        return fits | exchanged(mutant, self.seen, fits)
+
+    def _finishing(
+        self, fits: Mapping[Block, Fit | None], penalty: float
+    ) -> tuple[FoundFault, ...]:
+        """The faults after the backward pass that these fits need."""
+        if not penalty:
+            return tuple(finishing(self.model, fits, self.seen, self.norm))
+        model = replace(self.model, decay=penalty)
+        found = finishing(model, fits, self.seen, self.norm)
+        with_it = {tensor_of(model, b): None for b, f in fits.items() if f and f.decay}
+        facts = {"where": ", ".join(with_it), "factor": f"{penalty:.6g}"}
+        own = FoundFault("weight_decay_only_in_gradient", facts["where"], facts)
+        # Tensors without a term that the loss has not are as they should be.
+        return (*(one for one in found if one.fault != "weight_decay_missing"), own)
+
+    def _directed_layer(
+        self, model: Model, directed: DirectedLayer, mutant: Blocks
+    ) -> dict[Block, Fit | None]:
         """The fits of a directed layer's blocks.
 
         Where no bias fits, other gates' blocks are not tried for the weights.
         """
         own = [block for block in self.seen.blocks if (block.layer, block.direction) == directed]
         first = [b for b in own if b.kind == "b"] or [b for b in own if b.kind == "W"]
-        fits = fit_all(self.model, mutant, self.seen, first)
+        fits = fit_all(model, mutant, self.seen, first)
         told = any(fit is not None and fit.scale for fit in fits.values())
         for block in own:
             if block not in fits:
-                fits[block] = fit(self.model, mutant, self.seen, block, moved=told)
+                fits[block] = fit(model, mutant, self.seen, block, moved=told)
         return fits
 
     def _far(self, mutant: Blocks, fits: Mapping[Block, Fit | None]) -> float:
@@ -244,30 +342,48 @@ class MutantSearch:
         )  # how many passes will have been counted
         table = mutations(model, among)
         self.places = {id(mutation): place for place, mutation in enumerate(table)}
-        self.head = [c for c in table if c.in_head]
-        self.rest = [c for c in table if not c.in_head and not FAULTS[c.fault].systematic]
-        self.edits = [c for c in table if not c.in_head and FAULTS[c.fault].systematic]
+        # Without an output layer, nothing shows those of its place apart from all others.
+        self.head = [c for c in table if c.in_head and model.has_head]
+        rest = [c for c in table if not (c.in_head and model.has_head)]
+        self.rest = [c for c in rest if not FAULTS[c.fault].systematic]
+        self.edits = [c for c in rest if FAULTS[c.fault].systematic]
 
     def run(self, thorough: bool = True) -> list[Attempt]:
         """Searches level by level, until no explanation could take fewer faults."""
+        found = self._run(thorough)
+        several = found[0].complete and len(found[0].mutations) > 1
+        return self._with_equals(found) if several else found
+
+    def _with_equals(self, found: list[Attempt]) -> list[Attempt]:
+        """The sets that explain everything, and those that do so with another mutation for one."""
+        sets = []
+        for attempt in found[:2]:
+            for one in attempt.mutations:
+                kept = tuple(c for c in attempt.mutations if c is not one)
+                sets += [(*kept, c) for c in self._useful(kept, (*self.head, *self.rest))]
+        return self._settled(found + self._tried(sets), found[0].cost)
+
+    def _run(self, thorough: bool) -> list[Attempt]:
         starts = self._starts()
         tried = self._tried(starts)
-        if best := self._settled(tried, 1):
-            return best
+        best = self._settled(tried, 1)
+        if best and (not best[0].mutations or () not in starts):
+            return best  # otherwise mutations below the output layer may give the same gradient
         singles: list[Attempt] = []
-        for among in (self.rest, self.edits):
-            for everywhere in (True, False):  # those of one layer or direction alone come second
-                own = [c for c in among if c.everywhere == everywhere]
-                singles += self._tried((*s, c) for s in starts for c in self._useful(s, own))
-                if best := self._settled(tried + singles, self._enough(among, thorough)):
-                    return best
-            if thorough and among is self.rest:  # known faults come together more often than not
-                tried += self._extended(tried + singles, self.rest)
-                if best := self._settled(tried, 2):
-                    return best
+        for chosen in (starts[:1], starts[1:]):
+            for among in (self.rest, self.edits):
+                for everywhere in (True, False):  # those of one layer or direction alone later
+                    own = [c for c in among if c.everywhere == everywhere]
+                    singles += self._tried((*s, c) for s in chosen for c in self._useful(s, own))
+                    if best := self._settled(tried + singles, self._enough(among, thorough)):
+                        return best
+        if thorough:  # known faults come together more often than not
+            tried += self._extended(tried + singles, self.rest)
+            if best := self._settled(tried, 2):
+                return best
         tried += singles
         if not thorough:
-            return [min(tried, key=lambda a: a.order)]
+            return self._proven(tried)
         tried += self._extended(tried)
         if best := self._settled(tried, 3):
             return best
@@ -277,7 +393,31 @@ class MutantSearch:
             if best := self._settled(tried, 3):
                 return best
         tried += self._extended(tried)
-        return self._settled(tried, np.inf) or [min(tried, key=lambda a: a.order)]
+        return self._settled(tried, np.inf) or self._proven(tried)
+
+    def _proven(self, tried: list[Attempt]) -> list[Attempt]:
+        """The best partial attempt, without what its blocks do not prove, and its equals.
+
+        A mutation is proved by blocks that are right with it and not without it, more of them than
+        chance makes right. Sets of as many mutations that explain the same are its equals.
+        """
+        best = self.trial.strictly(min(tried, key=lambda a: a.order))
+        for one in best.mutations:
+            without = self.trial.strictly(self.trial(*(c for c in best.mutations if c is not one)))
+            gained = self.trial.explained(best) - self.trial.explained(without)
+            entries = sum(self.trial.seen.blocks[block].size for block in gained)
+            if len(gained) < 2 or entries <= CHANCE_ENTRIES:
+                return self._proven([without])
+        if not best.mutations:
+            return [best]
+        own = self.trial.explained(best)
+        equals = (
+            self.trial.strictly(a)
+            for a in tried
+            if a.wrong <= best.wrong and len(a.mutations) == len(best.mutations)
+        )
+        others = [a for a in equals if a.mutations != best.mutations]
+        return [best, *(a for a in others if self.trial.explained(a) == own)]
 
     def _enough(self, tried: list[Mutation], thorough: bool) -> float:
         """How many faults an explanation may take for the search to end with it.
@@ -291,7 +431,7 @@ class MutantSearch:
     def _starts(self) -> list[tuple[Mutation, ...]]:
         """Sets of mutations with which the output layer's own gradient is explained."""
         if not self.model.has_head:
-            return [(), *((c,) for c in self.head)]
+            return [()]
         sets = [(), *((c,) for c in self.head)]
         explained = self._explaining(sets)
         if not explained or explained[0][0] > 1:
@@ -351,7 +491,7 @@ class MutantSearch:
                     return found
                 if not _together(one, other):
                     continue
-                if not self.trial.promising(*start, one, other):
+                if not self.trial.promising(*start, *self.trial.telling(one, other)):
                     continue
                 found.append(self.trial(*start, one, other))
                 if found[-1].complete:
@@ -510,15 +650,35 @@ def explain(
     whole = [a for a in attempts if a.complete]
     if not whole and not decisive(model, seen, attempts[0]):
         return []
-    return _matches(model, seen, right, whole or attempts[:1])
+    return _matches(model, seen, right, whole or attempts)
 
 
 def seen_of(model: Model, gradient: Mapping[str, Array], tolerance: float) -> TestedGradient:
     """The gradient, block by block."""
     blocks = model.placement.blocks(gradient)
-    return TestedGradient(
-        blocks, tolerance, max(float(np.abs(g).max()) for g in blocks.values()) or 1.0
-    )
+    largest = max(float(np.abs(g).max()) for g in blocks.values()) or 1.0
+    exact = tolerance <= SAME_GRADIENT["float64"]
+    floor = ROUNDED_BESIDE if exact else tolerance * ROUNDED_BELOW
+    return TestedGradient(blocks, tolerance, largest, floor=floor, alike=_alike(blocks))
+
+
+def _alike(blocks: Blocks) -> dict[Block, tuple[Block, ...]]:
+    """For each block the others that are the same, bit for bit, and not all one number."""
+    by_bits: dict[tuple[object, ...], list[Block]] = {}
+    for block, g in blocks.items():
+        if g.size > 1 and np.ptp(g):
+            by_bits.setdefault((g.shape, g.tobytes()), []).append(block)
+    return {
+        block: tuple(other for other in same if other != block and _copies(other, block))
+        for same in by_bits.values()
+        if len(same) > 1
+        for block in same
+    }
+
+
+def _copies(one: Block, other: Block) -> bool:
+    """Whether equal gradients of two blocks mean anything: b and c have the same anyway."""
+    return one.kind == other.kind or not {one.kind, other.kind} & {*"bcdp"}
 
 
 def limited(seen: TestedGradient) -> TestedGradient | None:
@@ -563,7 +723,9 @@ def _matches(
         by_names.setdefault(names, []).append(attempt)
     matches = []
     for names, (attempt, *others) in by_names.items():
-        rivals = tuple(other for other in by_names if other != names)
+        # A factor that nothing explains is no equal of faults that do.
+        others_of = (other for other in by_names if other != names)
+        rivals = tuple(o for o in others_of if "scaled" not in o or "scaled" in names)
         match = _match(model, seen, right, attempt, rivals)
         systematic = any(FAULTS[name].systematic for name in names)
         there = [_places(other) for other in others] if systematic else []
@@ -601,13 +763,14 @@ def _match(
     rivals: tuple[tuple[str, ...], ...],
 ) -> Match:
     mutant = model.data_gradient(attempt.mutations)
+    decayed = replace(model, decay=attempt.penalty) if attempt.penalty else model
     true = model.placement.blocks(right)
     predicted, undone = {}, {}
     for block, g in seen.blocks.items():
         fit = attempt.fits[block]
-        own = mutant[block] if fit is None else fit.apply(model, mutant, block, seen.limit)
-        if fit is None and model.decays(block):
-            own = own + model.decay * model.blocks[block]
+        own = mutant[block] if fit is None else fit.apply(decayed, mutant, block, seen.limit)
+        if fit is None and decayed.decays(block):
+            own = own + decayed.decay * model.blocks[block]
         predicted[block] = own
         undone[block] = true[block] + (g - own)
     tested = _flat(model.placement.tensors(seen.blocks))

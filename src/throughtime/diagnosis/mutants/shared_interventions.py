@@ -41,6 +41,7 @@ __all__ = [
     "sets_of_gates",
     "slopes_replaced",
     "softmax",
+    "without_candidate",
 ]
 
 Carried: TypeAlias = tuple[Array, Array]
@@ -75,6 +76,21 @@ def in_each_layer(
     for layer, direction in product(layers, directions):
         words = ", ".join(filter(None, [where, model.words(layer, direction)]))
         yield mutation(words, layer, direction, **interventions)
+
+
+def without_candidate(model: Model) -> dict[str, Intervention]:
+    """Where r acts on h_{t−1}, U of a GRU's candidate has an operand of its own, that stays right.
+
+    Returns:
+        an intervention for the place of that operand; none for other cells.
+    """
+    if not isinstance(model.cell, GRU) or model.cell.reset_after:
+        return {}
+
+    def kept(operands: dict[int, Array], tape: Tape, h: Array) -> dict[int, Array]:
+        return operands | {2: tape.v[:, :, 0] * tape.h[:-1]}
+
+    return {"candidate": kept}
 
 
 def in_each_bidirectional_layer(

@@ -86,8 +86,14 @@ def operands(model: Model) -> Iterator[StepEdit]:
     cell = model.cell
     if isinstance(cell, LSTM):
         yield from _lstm_operands(cell, not model.projected_to_another_size)
+        if model.steps > 2:
+            yield from _replaced("δc_{t−1}", "f", "f", ("f_{t−1}", "f_{t+1}"))
     elif isinstance(cell, GRU):
         yield from _gru_operands(cell)
+        if model.steps > 2:
+            kept = "z" if cell.keep == "z" else "1 − z"
+            beside = (f"{kept}_{{t−1}}", f"{kept}_{{t+1}}")
+            yield from _replaced("δh_{t−1}", "share kept", kept, beside)
     yield from _slopes(model)
     if isinstance(cell, LSTM) and cell.squash == "tanh":
         yield from _cell_slopes()

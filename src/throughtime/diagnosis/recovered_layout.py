@@ -18,20 +18,14 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array, Shape
+from throughtime.diagnosis.drawn_losses import DrawnLosses, TooExpensive
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.model_from_target import described
 from throughtime.diagnosis.mutants.arrangements import arrangements
 from throughtime.diagnosis.mutants.layout import VARIANTS, Layout
 from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.diagnosis.mutants.readings import Readings
-from throughtime.diagnosis.recovered_data import (
-    DrawnLosses,
-    InTargets,
-    Network,
-    Recovery,
-    TooExpensive,
-    Way,
-)
+from throughtime.diagnosis.recovered_data import InTargets, Network, Recovery, Way
 from throughtime.diagnosis.tolerances import (
     COARSE_EPSILON,
     MOST_BLIND_DESCENTS,

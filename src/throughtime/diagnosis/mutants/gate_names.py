@@ -221,8 +221,8 @@ def layered(shapes: Mapping[str, Shape]) -> list[Layered]:
     for numbers, templates in by_numbers.items():
         first = numbers[0]
         if len(numbers) > 1 and first < 2 and numbers == tuple(range(first, first + len(numbers))):
-            for own in _with_or_without_a_head(templates):
-                each = tuple({t: held[t][number] for t in own} for number in numbers)
+            for kept in _with_or_without_a_head(templates):
+                each = tuple({t: held[t][number] for t in kept} for number in numbers)
                 names = {name for layer in each for name in layer.values()}
                 found.append(Layered(each, tuple(name for name in shapes if name not in names)))
     found.sort(key=lambda one: len(one.rest))

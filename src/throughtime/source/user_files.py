@@ -12,6 +12,7 @@ import io
 import os
 import random
 import sys
+import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from throughtime.gradcheck import CheckError
 from throughtime.source.text import read_source
+from throughtime.source.vintage import Absent, absent_libraries, old_names
+
+PACKAGE = Path(__file__).parents[1]
 
 Transform = Callable[[ast.Module, Path], ast.Module]
 
@@ -47,6 +52,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self.main.__file__ = str(path)
         self._modules[name] = self.main
         self._random = _random_states(seed)
+        self._absent = Absent()
         with self.entered():
             tree = ast.parse(self._text(path), str(path))
             tree.body = [node for node in tree.body if _is_run(node, run)]
@@ -58,17 +64,29 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         before = {name: sys.modules.pop(name) for name in self._own(sys.modules)}
         outside = _random_states()
         sys.modules.update(self._modules)
-        sys.meta_path.insert(0, self)
         _set_random_states(self._random)
         try:
-            with contextlib.redirect_stdout(Nowhere()), contextlib.redirect_stderr(Nowhere()):
+            with (
+                contextlib.redirect_stdout(Nowhere()),
+                contextlib.redirect_stderr(Nowhere()),
+                old_names(),
+                absent_libraries(self._absent),
+                self._first_finder(),
+            ):
                 yield
         finally:
             self._random = _random_states()
             _set_random_states(outside)
-            sys.meta_path.remove(self)
             self._modules |= {name: sys.modules.pop(name) for name in self._own(sys.modules)}
             sys.modules.update(before)
+
+    @contextlib.contextmanager
+    def _first_finder(self) -> Iterator[None]:
+        sys.meta_path.insert(0, self)
+        try:
+            yield
+        finally:
+            sys.meta_path.remove(self)
 
     def state(self) -> State:
         """A copy of all data in the user's modules and classes; what cannot be copied is shared."""
@@ -126,6 +144,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def _run(self, tree: ast.Module, path: Path, space: dict[str, Any]) -> None:
         if self._transform is not None:
             tree = ast.fix_missing_locations(self._transform(tree, path))
+        space.setdefault("xrange", range)  # of Python 2
         space.update(self._names)
         exec(compile(tree, str(path), "exec"), space)
 
@@ -153,6 +172,28 @@ class Nowhere(io.TextIOBase):
     def write(self, text: str) -> int:
         """Drops it."""
         return len(text)
+
+
+@contextlib.contextmanager
+def as_check_error() -> Iterator[None]:
+    """What the user's code raises, in one line: the check cannot run."""
+    try:
+        yield
+    except CheckError:
+        raise
+    except (Exception, SystemExit) as problem:
+        raise CheckError(said(problem)) from problem
+
+
+def said(problem: BaseException) -> str:
+    """An error of the user's code in one line: where, which kind, and what it says."""
+    place = ""
+    for frame, line in traceback.walk_tb(problem.__traceback__):
+        name = Path(frame.f_code.co_filename)
+        if name.suffix in (".py", ".ipynb") and not name.is_relative_to(PACKAGE):
+            place = f"{name.name}, line {line}: "
+    text = " ".join(str(problem).split())
+    return f"{place}{type(problem).__name__}{': ' * bool(text)}{text}"
 
 
 def _random_states(seed: int | None = None) -> tuple[Any, Any]:

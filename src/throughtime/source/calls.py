@@ -108,6 +108,8 @@ def _is_wanted(name: str, default: ast.expr, pool: Pool) -> bool:
     if name in pool.named:
         return True
     kind = role(name)
+    if isinstance(default, ast.Name) and kind == "parameters":
+        return bool(pool.roles.get(kind))  # its value was a name of the file when it was defined
     none = isinstance(default, ast.Constant) and default.value is None
     if kind == "rate":
         return isinstance(default, ast.Constant) and isinstance(default.value, float)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -49,6 +50,11 @@ def is_loss(function: Function) -> bool:
     """Whether a function is named as a loss, and no derivative of one."""
     name = function.name
     return bool(LOSS.match(name)) and not DERIVATIVE.search(name) and not is_backward(function)
+
+
+def is_forward(function: Function) -> bool:
+    """Whether a function is named as a forward pass, and not as both passes in one."""
+    return bool(FORWARD.match(function.name)) and not re.search("back|grad", function.name, re.I)
 
 
 def is_backward(function: Function) -> bool:
@@ -123,7 +129,7 @@ def _of_class(
     node: ast.ClassDef, classes: Mapping[str, ast.ClassDef], losses: list[tuple[str, Function]]
 ) -> Iterator[Candidate]:
     own = methods(node, classes)
-    forwards = [f for f in own.values() if FORWARD.match(f.name) and f.name not in ("run",)]
+    forwards = [f for f in own.values() if is_forward(f)]
     forwards.sort(key=lambda f: ("forward" not in f.name.lower(), f.name.startswith("_")))
     backwards = [f for f in own.values() if is_backward(f) and f not in forwards[:1]]
     inner = [("net.", f) for f in own.values() if is_loss(f)]
@@ -145,7 +151,7 @@ def _of_class(
 def _of_functions(
     functions: Mapping[str, Function], losses: list[tuple[str, Function]]
 ) -> Iterator[Candidate]:
-    forwards = [f for f in functions.values() if FORWARD.match(f.name)]
+    forwards = [f for f in functions.values() if is_forward(f)]
     for backward in functions.values():
         if not is_backward(backward) or backward in forwards:
             continue

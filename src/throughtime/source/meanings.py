@@ -138,7 +138,10 @@ def _integers(*axes: str, of: str = "") -> Form:
     return Form(f"draw.integers({INPUTS}, size={shape}){of}", axes.index("T"), batch, said)
 
 
-SYMBOLS = "abcde"
+SYMBOLS = "abcd"
+TEXT = "a b d c a d b c d a c b " * LONGEST
+"""Text in place of a user's: five symbols, or four words."""
+
 FORMS = (
     _form("T", "I", "1"),
     _form("T", "I"),
@@ -155,5 +158,5 @@ FORMS = (
     _form("T", "1", "1"),
     _form("T", "1"),
     _form("T"),
-    Form(f"[{SYMBOLS!r}[i] for i in draw.integers({INPUTS}, size={LONGEST})]", 0, None, "symbols"),
+    Form(f"[{SYMBOLS!r}[i] for i in draw.integers({len(SYMBOLS)}, size={LONGEST})]", 0, None, "symbols"),
 )

@@ -276,7 +276,7 @@ def _slopes(
     bench.run(evaluate, start)
     if _loss(bench) != middle or not np.isfinite(middle):
         raise CheckError("the loss is not finite, or differs between two evaluations")
-    right, moves = [], []
+    right, moves, moved = [], [], False
     for name, text in names.items():
         raw = bench.value(text)
         value = np.array(_array(raw), dtype=np.float64)
@@ -298,12 +298,13 @@ def _slopes(
         if slope == 0.0 and not gradient.any():
             continue
         moves.append(name)
+        moved = moved or slope != 0.0
         predicted = float(np.sum(gradient.reshape(shape) * direction))
         size = max(abs(slope), float(np.linalg.norm(gradient)) / 10)
         rounding = 64 * np.finfo(np.float64).eps * abs(middle) / SLOPE_STEP
         if abs(slope - predicted) <= SLOPE_ERROR * size + rounding:
             right.append(name)
-    return tuple(right), tuple(moves)
+    return tuple(right), tuple(moves) if moved else ()
 
 
 def _loss(bench: Bench) -> float:

@@ -31,7 +31,7 @@ from throughtime.source.pairing import numbers
 from throughtime.source.readings import Judged, Reading, cut, judged
 from throughtime.source.slices import Slices
 
-MOST_TRIES = 6_000  # runs of the user's code for one candidate
+MOST_TRIES = 2_500  # runs of the user's code for one candidate
 ENOUGH_MODELS = 2  # ways to make a model that are gone on with
 ENOUGH_FORWARDS = 2  # calls of the forward pass that are gone on with, for one form of the data
 STATES = (
@@ -44,6 +44,7 @@ STATES = (
     f"({INPUTS}, 1)",
     f"({INPUTS},)",
 )
+AFTER = "# after the backward pass\n"
 IMPORT = "import numpy as np\ndraw = np.random.default_rng(0)"
 
 
@@ -297,9 +298,7 @@ class Search:
         first = outputs[0] if outputs else None
         wanted: list[tuple[str, int | None]] = [("", None)]
         if not has_target and (takes_target or (takes_upstream and self.candidate.losses)):
-            wanted = [*_targets(form, first)]
-            if takes_upstream:
-                wanted.append(("", None))
+            wanted = [*([("", None)] if takes_upstream else []), *_targets(form, first)]
         for target, axis in wanted:
             ready = _with_target(reading, target, axis) if target else reading
             yield from self._with_target(
@@ -381,7 +380,7 @@ class Search:
             if found := _scalar(out, returned(self.candidate.forward), "out"):
                 yield f"loss = {found}", f"{found} of {self.candidate.forward.name}", False
         for text, said in losses:
-            yield text, said, False
+            yield text.replace(AFTER, f"{run}\n"), said, False
         for attribute in ("loss", "_loss", "cost", "total_loss", "error", "E"):
             if self.method and _is_scalar(_value(self.bench, f"net.{attribute}")):
                 yield f"{run}\nloss = net.{attribute}", f"net.{attribute}", False
@@ -415,7 +414,7 @@ class Search:
                     if not where or not np.isfinite(np.sum(_value(self.bench, where))):
                         continue
                     tail = "" if where == "loss" else f"\nloss = {where}"
-                    yield f"loss = {text}{tail}", text
+                    yield f"{'' if call.given else AFTER}loss = {text}{tail}", text
                     found = True
                 if found:
                     break
@@ -560,7 +559,7 @@ def _outputs(out: object, names: Sequence[str], bench: Bench) -> Iterator[Output
         if value is None or role(name) == "cache":
             continue
         array, expression = _stacked(value, text)
-        if array is None or array.size < 1 or array.dtype.kind != "f":
+        if array is None or array.size < 1 or array.ndim < 1 or array.dtype.kind != "f":
             continue
         sums = [
             np.allclose(array.sum(axis), 1)

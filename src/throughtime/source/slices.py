@@ -6,7 +6,7 @@ import ast
 import builtins
 from collections.abc import Iterable
 
-from throughtime.source.meanings import INPUTS, LONGEST, SIZE_KINDS, SYMBOLS, VALUES, size_kind
+from throughtime.source.meanings import SIZE_KINDS, TEXT, VALUES, size_kind
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 OUTSIDE = {
@@ -181,7 +181,7 @@ def small(node: ast.stmt) -> str:
                     return "\n".join(_one(n.id, v) for n, v in pairs)  # type: ignore[attr-defined]
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
         return _one(node.target.id, node.value)
-    if isinstance(node, ast.With) and reaches_out(node):
+    if isinstance(node, ast.With):
         inner = [small(part) for part in node.body if isinstance(part, ast.Assign)]
         return "\n".join(line for line in inner if line)
     return "" if reaches_out(node) else ast.unparse(node)
@@ -196,7 +196,7 @@ def _one(name: str, value: ast.expr) -> str:
         return f"{name} = {ast.unparse(value)}"
     if kind in SIZE_KINDS:
         return f"{name} = {VALUES[kind][0]}"
-    return f"{name} = {(SYMBOLS * (2 * LONGEST))!r}" if _holds_text(value) else ""
+    return f"{name} = {TEXT!r}" if _holds_text(value) else ""
 
 
 def _is_number(value: ast.expr) -> bool:
@@ -207,5 +207,3 @@ def _holds_text(value: ast.expr) -> bool:
     """Whether an expression reads text."""
     return any(word in ast.dump(value) for word in ("'open'", "'read'", "'readlines'"))
 
-
-__all__ = ["INPUTS", "Slices", "names_read", "names_set", "reaches_out", "small", "top_level"]

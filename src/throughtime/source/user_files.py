@@ -23,9 +23,12 @@ import numpy as np
 
 from throughtime.gradcheck import CheckError
 from throughtime.source.text import read_source
-from throughtime.source.vintage import Absent, absent_libraries, old_names
+from throughtime.source.vintage import builtins_of_users, old_names
 
 PACKAGE = Path(__file__).parents[1]
+
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+MOST_DEFAULTS = 20  # names that the defaults of one function may lack
 
 Transform = Callable[[ast.Module, Path], ast.Module]
 
@@ -45,14 +48,13 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._texts = {path.resolve(): text for path, text in texts.items()}
         self._transform, self._names = transform, names
         path = path.resolve()
-        self._folder = path.parent
+        self._folder, self._main_path = path.parent, path
         self._modules: dict[str, types.ModuleType] = {}
         name = path.stem if path.stem.isidentifier() else "user_file"
         self.main = types.ModuleType(name)
         self.main.__file__ = str(path)
         self._modules[name] = self.main
         self._random = _random_states(seed)
-        self._absent = Absent()
         with self.entered():
             tree = ast.parse(self._text(path), str(path))
             tree.body = [node for node in tree.body if _is_run(node, run)]
@@ -70,7 +72,6 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                 contextlib.redirect_stdout(Nowhere()),
                 contextlib.redirect_stderr(Nowhere()),
                 old_names(),
-                absent_libraries(self._absent),
                 self._first_finder(),
             ):
                 yield
@@ -144,9 +145,28 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def _run(self, tree: ast.Module, path: Path, space: dict[str, Any]) -> None:
         if self._transform is not None:
             tree = ast.fix_missing_locations(self._transform(tree, path))
-        space.setdefault("xrange", range)  # of Python 2
+        space["__builtins__"] = builtins_of_users()
         space.update(self._names)
-        exec(compile(tree, str(path), "exec"), space)
+        if path != self._main_path:
+            exec(compile(tree, str(path), "exec"), space)
+            return
+        for node in tree.body:
+            self._run_one(node, str(path), space)
+
+    def _run_one(self, node: ast.stmt, path: str, space: dict[str, Any]) -> None:
+        """Runs one statement at the top of the user's file.
+
+        A default value may be a name that the file's other statements set: it is None until then.
+        """
+        code = compile(ast.Module([node], []), path, "exec")
+        for _ in range(MOST_DEFAULTS):
+            try:
+                exec(code, space)
+                return
+            except NameError as problem:
+                if not isinstance(node, DEFINITIONS) or problem.name is None:
+                    raise
+                space[problem.name] = None
 
     def _text(self, path: Path) -> str:
         return self._texts[path] if path in self._texts else read_source(path).text
@@ -210,8 +230,8 @@ def _set_random_states(states: tuple[Any, Any]) -> None:
 
 def _is_run(node: ast.stmt, lines: frozenset[int]) -> bool:
     """Whether a statement at the top of a file is run: what defines, and what the recipe names."""
-    definitions = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return isinstance(node, definitions) or node.lineno in lines
+    imports = (ast.Import, ast.ImportFrom)
+    return isinstance(node, (*imports, *DEFINITIONS)) or node.lineno in lines
 
 
 def _is_data(name: str, value: object) -> bool:

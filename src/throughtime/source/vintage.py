@@ -7,14 +7,11 @@ decorator: plots and progress bars of a training script are not needed to check 
 from __future__ import annotations
 
 import ast
+import builtins
 import contextlib
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import re
-import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -76,45 +73,25 @@ def old_names() -> Iterator[None]:
             delattr(np, name)
 
 
-class Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives a stand-in for a library that nothing else finds, and for those of plots."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def find_spec(
-        self, fullname: str, path: Any = None, target: Any = None
-    ) -> importlib.machinery.ModuleSpec:
-        """A stand-in, for whatever name."""
-        return importlib.util.spec_from_loader(fullname, self, is_package=True)  # type: ignore[return-value]
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        """NumPy for what has its interface, else a module of stand-ins."""
-        self.names.append(spec.name)
-        return _Numpy(spec.name) if spec.name in AS_NUMPY else _StandIn(spec.name)
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        """Nothing is run."""
-
-
 class _Numpy(types.ModuleType):
+    """NumPy under the name of a library that has its interface."""
+
     __path__: list[str] = []  # noqa: RUF012
 
     def __getattr__(self, name: str) -> Any:
-        if name == "asnumpy":
-            return np.asarray
-        return getattr(np, name)
+        return np.asarray if name == "asnumpy" else getattr(np, name)
 
 
-class _StandIn(types.ModuleType):
+class _Absent(types.ModuleType):
     """A module any name of which is a stand-in."""
 
     __path__: list[str] = []  # noqa: RUF012
+    __all__: list[str] = []  # noqa: RUF012
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
-        if name in ("tqdm", "trange", "tqdm_notebook"):
+        if name in ("tqdm", "trange", "tqdm_notebook", "track"):
             return _unwrapped
         return StandIn(f"{self.__name__}.{name}")
 
@@ -131,45 +108,42 @@ class StandIn:
         return StandIn(f"{self._name}.{name}")
 
     def __call__(self, *given: Any, **named: Any) -> Any:
-        plain = len(given) == 1 and not named and isinstance(given[0], Callable | type)  # type: ignore[arg-type]
-        return given[0] if plain else StandIn(f"{self._name}()")
+        if len(given) == 1 and not named and callable(given[0]):
+            return given[0]  # as a decorator
+        return StandIn(f"{self._name}()")
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
         return (object,)
 
 
 def _unwrapped(steps: Any = (), *given: Any, **named: Any) -> Any:
+    """What a progress bar counts, without the bar."""
     return range(steps) if isinstance(steps, int) else steps
 
 
-@contextlib.contextmanager
-def absent_libraries(absent: Absent) -> Iterator[None]:
-    """While the user's file is imported: nothing that it imports is missing."""
-    hidden = {n: sys.modules.pop(n) for n in list(sys.modules) if n.split(".")[0] in NOT_NEEDED}
-    first = _Plots(absent)
-    sys.meta_path.insert(0, first)
-    sys.meta_path.append(absent)
+def builtins_of_users() -> dict[str, Any]:
+    """Python's builtins for a user's module: nothing that it imports is missing."""
+    return {**vars(builtins), "__import__": _imported, "xrange": range, "raw_input": _no_input}
+
+
+def _no_input(*given: Any) -> str:
+    return ""
+
+
+def _imported(
+    name: str,
+    space: Any = None,
+    local: Any = None,
+    wanted: Any = (),
+    level: int = 0,
+) -> Any:
+    """Imports a module; a stand-in takes the place of one that is absent, or only shows things."""
+    first = name.partition(".")[0]
+    if level == 0 and name in AS_NUMPY:
+        return _Numpy(name)
+    if level == 0 and first in NOT_NEEDED:
+        return _Absent(name if wanted else first)
     try:
-        yield
-    finally:
-        sys.meta_path.remove(first)
-        sys.meta_path.remove(absent)
-        for name in [n for n in sys.modules if n in absent.names]:
-            del sys.modules[name]
-        absent.names.clear()
-        sys.modules.update(hidden)
-
-
-class _Plots(importlib.abc.MetaPathFinder):
-    """Plots and bars are stand-ins even where they are installed."""
-
-    def __init__(self, absent: Absent) -> None:
-        self._absent = absent
-
-    def find_spec(
-        self, fullname: str, path: Any = None, target: Any = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        """A stand-in for these, and None for any other."""
-        if fullname.split(".")[0] in NOT_NEEDED | {"cupy"}:
-            return self._absent.find_spec(fullname)
-        return None
+        return builtins.__import__(name, space, local, wanted or (), level)
+    except ImportError:
+        return _Absent(name if wanted else first)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from throughtime.source.candidates import Function, arguments
 from throughtime.source.meanings import VALUES, role, size_kind
 
+COUNTS = re.compile(r"size|dim|num_?|^n_|len|count|units|rate$|_no$", re.I)
+UNKNOWN = ["4", "np.tanh", "'tanh'"]  # for an argument whose name says nothing
 MOST_CALLS = 40  # of one function, for one form of the data
 
 
@@ -38,18 +40,27 @@ class Pool:
     Args:
         named: names in the user's code, with the expression that has this value.
         roles: role to expressions.
+        aliases: argument to the name of what the file's own calls give for it.
     """
 
     named: dict[str, str] = field(default_factory=dict)
     roles: dict[str, list[str]] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+
+    def role(self, name: str) -> str:
+        """What an argument is, by the name of what it is given, or else by its own."""
+        alias = self.aliases.get(name, "")
+        return (role(alias) if alias else "") or role(name)
 
     def values(self, name: str, position: int) -> list[str]:
         """What an argument may be given."""
         if name in self.named:
             return [self.named[name]]
-        kind = role(name)
+        kind = self.role(name)
         sizes = size_kind(name)
         found = list(self.roles.get(kind, []))
+        if sizes in VALUES and COUNTS.search(name):
+            return VALUES[sizes]
         if kind == "state":
             found = [f"states[{position}]"]
         if kind in ("inputs", "") and sizes in VALUES and sizes != "inputs":
@@ -64,6 +75,30 @@ class Pool:
         return found
 
 
+def sized(function: Function, *, method: bool, most: int = 12) -> Iterator[str]:
+    """What a function that makes a model or its parameters is given: sizes and settings."""
+    needed, given = arguments(function, method=method)
+    names = [*needed, *(name for name, default in given.items() if is_size(name, default))]
+    choices = [
+        VALUES.get(size_kind(name), UNKNOWN)[: None if name in needed else 1] for name in names
+    ]
+    for chosen in itertools.islice(_likely_first(choices), most):
+        yield ", ".join(
+            value if n < len(needed) else f"{name}={value}"
+            for n, (name, value) in enumerate(zip(names, chosen, strict=True))
+        )
+
+
+def is_size(name: str, default: ast.expr) -> bool:
+    """Whether an argument is a size that is made small, though it has a default."""
+    if not isinstance(default, ast.Constant):
+        return False
+    kind = size_kind(name)
+    if type(default.value) is int:
+        return kind in ("hidden", "inputs", "outputs", "steps", "batch")
+    return default.value is None and kind in ("hidden", "inputs", "outputs")
+
+
 def calls(
     function: Function, prefix: str, pool: Pool, *, method: bool, most: int = MOST_CALLS
 ) -> Iterator[Call]:
@@ -71,7 +106,7 @@ def calls(
     needed, given = arguments(function, method=method)
     optional = [name for name in given if _is_wanted(name, given[name], pool)]
     names = [*needed, *optional]
-    states = [name for name in names if role(name) == "state" and name not in pool.named]
+    states = [name for name in names if pool.role(name) == "state" and name not in pool.named]
     choices: list[Sequence[str]] = []
     for name in names:
         found = pool.values(name, states.index(name) if name in states else 0)
@@ -107,7 +142,7 @@ def _is_wanted(name: str, default: ast.expr, pool: Pool) -> bool:
     """Whether an argument with a default is given all the same: data, targets, a rate."""
     if name in pool.named:
         return True
-    kind = role(name)
+    kind = pool.role(name)
     if isinstance(default, ast.Name) and kind == "parameters":
         return bool(pool.roles.get(kind))  # its value was a name of the file when it was defined
     none = isinstance(default, ast.Constant) and default.value is None

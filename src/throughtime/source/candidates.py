@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -41,9 +42,24 @@ def candidates(tree: ast.Module, slices: Slices) -> list[Candidate]:
     classes = {n.name: n for n in slices.definitions.values() if isinstance(n, ast.ClassDef)}
     functions = {n.name: n for n in slices.definitions.values() if isinstance(n, Function)}
     losses = [("", f) for f in functions.values() if is_loss(f)]
+    for name, method, statement in slices.attached:
+        function = functions.pop(getattr(statement.value, "id", ""), None)
+        if function is not None and name in classes:
+            losses = [pair for pair in losses if pair[1] is not function]
+            classes[name] = _with_method(classes[name], function, method)
+            slices.definitions[name] = classes[name]
     found = [c for node in classes.values() for c in _of_class(node, classes, losses)]
     found += _of_functions(functions, losses)
     return sorted(found, key=lambda candidate: -candidate.likely)
+
+
+def _with_method(node: ast.ClassDef, function: Function, name: str) -> ast.ClassDef:
+    """A class with a function that the file attaches to it as a method."""
+    renamed = copy.copy(function)
+    renamed.name = name
+    found = copy.copy(node)
+    found.body = [*node.body, renamed]
+    return found
 
 
 def is_loss(function: Function) -> bool:
@@ -107,6 +123,15 @@ def returned(function: Function) -> list[str]:
     return [_name(last)] if last is not None else []
 
 
+def returned_name(function: Function) -> str:
+    """The name that a function returns alone, "" where it returns something else."""
+    found = ""
+    for part in _own(function):
+        if isinstance(part, ast.Return) and part.value is not None:
+            found = part.value.id if isinstance(part.value, ast.Name) else ""
+    return found
+
+
 def _own(function: Function) -> Iterator[ast.AST]:
     """The parts of a function, in the order of the text, without functions inside it."""
     waiting: list[ast.AST] = list(function.body)
@@ -132,6 +157,7 @@ def _of_class(
     forwards = [f for f in own.values() if is_forward(f)]
     forwards.sort(key=lambda f: ("forward" not in f.name.lower(), f.name.startswith("_")))
     backwards = [f for f in own.values() if is_backward(f) and f not in forwards[:1]]
+    backwards.sort(key=lambda f: -_likely(node.name, f, None, 0))
     inner = [("net.", f) for f in own.values() if is_loss(f)]
     for backward in backwards:
         forward = _partner(backward, forwards)

@@ -36,6 +36,7 @@ CELL = re.compile(r"(rnn|lstm|gru|recurrent|cell|elman|net|model|seq2seq)", re.I
 INITIALISE = re.compile(r"^_?(init\w*|\w*_init\w*|make_\w*|create_\w*|build_\w*|\w*param\w*)$", re.I)
 
 SIZES: tuple[tuple[str, str], ...] = (
+    (r"file|path|fname|folder|^dir", "path"),
     (r"batch|^b$|^m$|^bs$|num_seq|n_seq", "batch"),
     (r"trunc|max_(norm|grad)|clip|thresh", "keep"),
     (r"seq|steps?$|^t$|^tau$|^t_|length|_len$|^len|time|window|bptt|unroll|max_?len", "steps"),
@@ -47,7 +48,7 @@ SIZES: tuple[tuple[str, str], ...] = (
     (r"^z_?size|concat", "both"),
     (r"vocab|char|word|symbol|alphabet|token|dict_?size|^v$|^n_letters", "inputs"),
     (r"^lr|rate|^alpha|^eta|learn|step_size", "rate"),
-    (r"in_|input|^in$|^x_?dim|^n_x$|^d$|^i$|^n_?in|feat|emb|^n_i|^dim|^d_|visible|^m$|data_dim",
+    (r"in_|^inp|input|^in$|^x_?dim|^n_x$|^d$|^i$|^n_?in|feat|emb|^n_i|^dim|^d_|visible|^m$|data_dim",
      "inputs"),
     (r"seed|random_state|rng", "seed"),
     (r"scale|sigma|^std|_std|_sd$|variance", "scale"),
@@ -55,6 +56,7 @@ SIZES: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 
 VALUES: dict[str, list[str]] = {
+    "path": ["'text.txt'"],
     "batch": [str(BATCH)],
     "steps": ["T"],
     "hidden": [str(HIDDEN), f"[{HIDDEN}]"],
@@ -84,7 +86,7 @@ ROLES: tuple[tuple[str, str], ...] = (
     (r"target|label|^y$|^ys$|^y_?(t|true|seq|batch|train|list|i|real|onehot|one_hot)$|true|truth"
      r"|^t$|^ts$|desired|expected|gold|answer|^y_|^tgt|^actual", "target"),
     (r"^lr$|rate|alpha|^eta$|learn|step_size", "rate"),
-    (r"^d_?(?!ata|im)\w+|grad|delta|^err|error|upstream|dout|dloss|sensitiv|^g$|bottom_diff|diff$",
+    (r"^d_?(?!ata|im|epth|ec|rop|ict)\w+|grad|delta|^err|error|upstream|dout|dloss|sensitiv|^g$|bottom_diff|diff$",
      "upstream"),
     (r"param|theta|weights|^w$|^ws$|model|^net$", "parameters"),
     (r"^h_?\d?$|h_?prev|h_?0|h_?init|hidden|prev_?h|init_?(state|h)|h_?start|state|^a_?0|a_?prev"

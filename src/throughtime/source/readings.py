@@ -155,6 +155,8 @@ def _judged(bench: Bench, reading: Reading) -> Judged | None:
     }
     right, moves = _slopes(bench, reading, start, names, given)
     shapes = {name: parameter.value.shape for name, (parameter, _) in found.items()}
+    if update:  # an optimiser's steps are no gradients: read so only where some tensor is right
+        reading = replace(reading, needs_agreement=True)
     return Judged(
         reading, names, gradients, right, moves, redrawn, update, shapes, before
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
-from throughtime.source.calls import Call, Pool, calls
-from throughtime.source.candidates import Candidate, Function, arguments, methods, returned
+from throughtime.source.calls import UNKNOWN, Call, Pool, calls, is_size, sized
+from throughtime.source.candidates import Candidate, Function, arguments, methods, returned, returned_name
 from throughtime.source.meanings import (
     BATCH,
     FORMS,
@@ -120,7 +120,7 @@ class Search:
 
     def _models(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Statements that make the model, and the expressions under which its arrays are."""
-        constants = self.slices.text(self.globals)
+        constants = self._constants(self.globals)
         arrays = tuple(n for n in self.globals)
         if not self.method:
             yield from self._functions(constants, arrays)
@@ -138,6 +138,19 @@ class Search:
                 if enough >= ENOUGH_MODELS:
                     return
 
+    def _constants(self, names: Iterable[str]) -> str:
+        """The file's statements that set these names; those that fail are left out."""
+        kept: list[str] = []
+        self._runs(f"{IMPORT}\nT = {STEPS}")
+        for node in ast.parse(self.slices.text(names)).body:
+            text = ast.unparse(node)
+            try:
+                self.bench.go_on(text)
+                kept.append(text)
+            except CheckError as problem:
+                self.failures.append(str(problem))
+        return "\n".join(kept)
+
     def _functions(
         self, constants: str, arrays: tuple[str, ...]
     ) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -153,11 +166,11 @@ class Search:
                 if isinstance(node, ast.FunctionDef) and INITIALISE.match(name):
                     if node in self.used or not returned(node):
                         continue
-                    constants_too = self.slices.text(
+                    constants_too = self._constants(
                         set(self.globals) | self.slices.globals_of([name])
                     )
-                    for call in list(calls(node, "", Pool(), method=False, most=4)) or []:
-                        text = f"{constants_too}\nparams = {call.text}"
+                    for given in sized(node, method=False, most=6):
+                        text = f"{constants_too}\nparams = {name}({given})"
                         if self._runs(f"{IMPORT}\nT = {STEPS}\n{text}"):
                             yield text, ("params", *arrays)
                             break
@@ -176,25 +189,21 @@ class Search:
         if make is None:
             return [f"{name}()"]
         needed, given = arguments(make, method=True)
-        sized = [n for n, default in given.items() if _is_size(n, default)]
+        small = [n for n, default in given.items() if is_size(n, default)]
         choices: list[list[str]] = []
-        for argument in [*needed, *sized]:
-            values = list(VALUES.get(size_kind(argument), []))
-            if argument in sized:
+        for argument in [*needed, *small]:
+            values = list(VALUES.get(size_kind(argument), UNKNOWN))
+            if argument in small:
                 values = values[:1]
             inner = _class_named(argument, classes, name)
-            if inner and depth < 2 and not values[:0]:
+            if inner and depth < 2:
                 values = [*self._constructors(inner, depth + 1)[:2], *values]
-            if not values:
-                values = [str(HIDDEN), "np.tanh", "'tanh'"]
             choices.append(values)
         found = []
         for chosen in _combinations(choices, 12):
             words = [
                 value if n < len(needed) else f"{argument}={value}"
-                for n, (argument, value) in enumerate(
-                    zip([*needed, *sized], chosen, strict=True)
-                )
+                for n, (argument, value) in enumerate(zip([*needed, *small], chosen, strict=True))
             ]
             found.append(f"{name}({', '.join(words)})")
         return found
@@ -285,51 +294,58 @@ class Search:
         has_target: bool = False,
     ) -> Iterator[Reading]:
         backward = self.candidate.backward
-        functions = [backward, *(f for _, f in self.candidate.losses)]
-        names = {
-            n
-            for function in functions
-            for n in arguments(function, method=self.method)[0]
-        }
-        takes_upstream = any(
-            role(n) == "upstream" for n in arguments(backward, method=self.method)[0]
-        )
-        takes_target = any(role(n) == "target" for n in names)
-        first = outputs[0] if outputs else None
+        pool = self._results(reading, forward, outputs)
+
+        def takes(kind: str, function: Function) -> bool:
+            needed, given = arguments(function, method=self.method)
+            names = [*needed, *(n for n in given if kind == "target")]
+            return any(pool.role(n) == kind for n in names if n not in pool.named)
+
+        upstream = takes("upstream", backward)
+        target = any(takes("target", f) for _, f in self.candidate.losses)
+        target = target or takes("target", backward)
         wanted: list[tuple[str, int | None]] = [("", None)]
-        if not has_target and (takes_target or (takes_upstream and self.candidate.losses)):
-            wanted = [*([("", None)] if takes_upstream else []), *_targets(form, first)]
-        for target, axis in wanted:
-            ready = _with_target(reading, target, axis) if target else reading
-            yield from self._with_target(
-                ready, forward, outputs, bool(target) or has_target, takes_upstream
-            )
+        if not has_target and (target or (upstream and self.candidate.losses)):
+            first = outputs[0] if outputs else None
+            wanted = [*([("", None)] if upstream else []), *_targets(form, first)]
+        for text, axis in wanted:
+            ready = _with_target(reading, text, axis) if text else reading
+            given = bool(text) or has_target
+            pool.roles["target"] = ["y"] if given else []
+            yield from self._with_target(ready, pool, outputs, given, upstream)
+
+    def _results(self, reading: Reading, forward: Call | None, outputs: list[Output]) -> Pool:
+        """What the backward pass and the losses can be given."""
+        pool = self._pool(reading)
+        if forward is None or self.candidate.forward is None:
+            return pool
+        names = returned(self.candidate.forward)
+        elements = _elements(self.bench.space.get("out"), names)
+        pool.named |= dict(forward.given)
+        pool.named |= {_bare(n): t for n, t in elements if n}
+        pool.named |= {n: t for n, t in elements if n}
+        if whole := returned_name(self.candidate.forward):
+            pool.named[whole] = "out"
+        pool.named |= self._at_call_sites(elements, pool)
+        pool.roles["prediction"] = [o.raw for o in outputs]
+        caches = [t for n, t in elements if role(n) == "cache"]
+        pool.roles["cache"] = caches or ["out", *(t for _, t in reversed(elements))]
+        return pool
 
     def _with_target(
         self,
         reading: Reading,
-        forward: Call | None,
+        pool: Pool,
         outputs: list[Output],
         target: bool,
         takes_upstream: bool,
     ) -> Iterator[Reading]:
         backward = self.candidate.backward
-        pool = self._pool(reading)
-        pool.roles["target"] = ["y"] if target else []
-        out = self.bench.space.get("out") if forward is not None else None
-        if forward is not None:
-            pool.named |= dict(forward.given)
-            names = returned(self.candidate.forward) if self.candidate.forward else []
-            pool.named |= {n: t for n, t in _elements(out, names) if n}
-            pool.roles["prediction"] = [o.raw for o in outputs]
-            pool.roles["cache"] = [
-                t for n, t in _elements(out, names) if role(n) == "cache"
-            ] or [t for _, t in reversed(_elements(out, names))]
-        losses = list(self._losses(reading, pool, outputs, forward)) if target else []
-        upstreams: list[tuple[str, str, str, bool, str]] = [("", "", "", False, "")]
+        losses = list(self._losses(reading, pool)) if target else []
+        upstreams: list[tuple[str, str, str, bool]] = [("", "", "", False)]
         if takes_upstream:
             upstreams = list(_upstreams(outputs, losses, target))
-        for up, loss, said, needs, _ in upstreams:
+        for up, loss, said, needs in upstreams:
             if up:
                 pool.roles["upstream"] = ["d"]
             for call in calls(backward, self.prefix, pool, method=self.method, most=12):
@@ -351,6 +367,35 @@ class Search:
                         needs_agreement=needs or guessed,
                         order=self._order,
                     )
+
+    def _at_call_sites(
+        self, elements: list[tuple[str, str]], pool: Pool
+    ) -> dict[str, str]:
+        """Arguments of the backward pass and the losses that are given results of the forward one.
+
+        That is so where the file's own calls of them name what its call of the forward pass gave.
+        """
+        found: dict[str, str] = {}
+        forward = self.candidate.forward
+        assert forward is not None
+        given: dict[str, str] = {}
+        for names in self.slices.results_of(forward.name):
+            if len(names) == len(elements):
+                given |= {n: t for n, (_, t) in zip(names, elements, strict=True) if n}
+            elif len(names) == 1:
+                given[names[0]] = "out"
+        for function in self.used:
+            needed, optional = arguments(function, method=self.method)
+            every = [*needed, *optional]
+            for call in self.slices.calls_of(function.name):
+                words = dict(zip(every, call.args, strict=False))
+                words |= {k.arg: k.value for k in call.keywords if k.arg}
+                for name, value in words.items():
+                    if isinstance(value, ast.Name) and value.id in given:
+                        found[name] = given[value.id]
+                    elif isinstance(value, ast.Name):
+                        pool.aliases[name] = value.id
+        return found
 
     def _loss_texts(
         self,
@@ -388,18 +433,19 @@ class Search:
             for output in outputs:
                 yield from _implicit(output)
 
-    def _losses(
-        self, reading: Reading, pool: Pool, outputs: list[Output], forward: Call | None
-    ) -> Iterator[tuple[str, str]]:
+    def _losses(self, reading: Reading, pool: Pool) -> Iterator[tuple[str, str]]:
         """Calls of the file's loss functions that give a number."""
         for prefix, function in self.candidate.losses:
             if prefix == "net." and not self.method:
                 continue
-            listed = Pool(dict(pool.named), dict(pool.roles))
             found = False
             for wrap in ("{}", "[{}]"):
-                for call in calls(function, prefix, listed, method=prefix == "net.", most=8):
+                for call in calls(function, prefix, pool, method=prefix == "net.", most=8):
                     text = call.text
+                    if not call.given:
+                        yield f"{AFTER}loss = {text}", text
+                        found = True
+                        break
                     if wrap != "{}":
                         words = ", ".join(
                             wrap.format(v) if v in ("x", "y") else v for v in call.given.values()
@@ -414,7 +460,7 @@ class Search:
                     if not where or not np.isfinite(np.sum(_value(self.bench, where))):
                         continue
                     tail = "" if where == "loss" else f"\nloss = {where}"
-                    yield f"{'' if call.given else AFTER}loss = {text}{tail}", text
+                    yield f"loss = {text}{tail}", text
                     found = True
                 if found:
                     break
@@ -428,14 +474,6 @@ def _combinations(choices: Sequence[Sequence[str]], most: int) -> list[tuple[str
         itertools.islice(itertools.product(*(range(len(c)) for c in choices)), 2000), key=sum
     )
     return [tuple(c[n] for c, n in zip(choices, ns, strict=True)) for ns in numbered[:most]]
-
-
-def _is_size(name: str, default: ast.expr) -> bool:
-    kind = size_kind(name)
-    number = isinstance(default, ast.Constant) and type(default.value) is int
-    none = isinstance(default, ast.Constant) and default.value is None
-    wanted = kind in ("hidden", "inputs", "outputs", "steps", "batch")
-    return wanted and (number or (none and kind in ("hidden", "inputs", "outputs")))
 
 
 def _class_named(argument: str, classes: dict[str, Any], own: str) -> str:
@@ -479,6 +517,11 @@ def _described(functions: Sequence[Function]) -> str:
 def _with_target(reading: Reading, target: str, axis: int | None) -> Reading:
     steps = (*reading.steps, ("y", axis)) if axis is not None else reading.steps
     return replace(reading, data=f"{reading.data}\ny = {target}", steps=steps) if target else reading
+
+
+def _bare(name: str) -> str:
+    """A name without the mark of several: `z` for `z_s` and for `zs`."""
+    return name.removesuffix("_s").removesuffix("s") or name
 
 
 def _targets(form: Form, output: Output | None) -> list[tuple[str, int | None]]:
@@ -593,17 +636,17 @@ def _stacked(value: Any, text: str) -> tuple[np.ndarray | None, str]:
 
 def _upstreams(
     outputs: list[Output], losses: list[tuple[str, str]], target: bool
-) -> Iterator[tuple[str, str, str, bool, str]]:
+) -> Iterator[tuple[str, str, str, bool]]:
     """Statements of an upstream gradient `d` and of the loss, what is said, whether guessed."""
     for output in outputs:
         text = output.text
         if target:
             for form, loss, said in _differences(output, losses):
-                yield form, loss, said, True, text
+                yield form, loss, said, True
         else:
             drawn = f"d = np.random.default_rng(1).standard_normal(np.shape({text}))"
             loss = f"{drawn}\nloss = np.sum(d * {text})"
-            yield drawn, loss, f"drawn weights times {output.raw}", output.ones, text
+            yield drawn, loss, f"drawn weights times {output.raw}", output.ones
 
 
 def _hot(output: Output) -> str:

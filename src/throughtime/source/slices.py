@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from throughtime.source.meanings import SIZE_KINDS, TEXT, VALUES, size_kind
+from throughtime.source.meanings import SIZE_KINDS, VALUES, size_kind
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 OUTSIDE = {
-    "open", "read", "readlines", "load", "loadtxt", "genfromtxt", "read_csv", "load_data",
-    "urlopen", "urlretrieve", "get", "download", "input", "raw_input", "argv", "parse_args",
+    "load", "loadtxt", "genfromtxt", "read_csv", "load_data",
+    "urlopen", "urlretrieve", "get", "download", "argv", "parse_args",
     "load_dataset", "fetch_openml", "read_table", "read_excel", "savetxt", "save", "makedirs",
-    "print", "show", "plot", "figure", "get_input", "read_text", "readline",
+    "print", "show", "plot", "figure", "get_input", "read_text",
 }  # fmt: skip
 """Calls that reach out of the program, or only show something: none of them is run."""
 
@@ -105,13 +105,42 @@ class Slices:
         self.definitions: dict[str, ast.AST] = {}
         self.statements: list[ast.stmt] = []
         self.imported: set[str] = set()
-        for node in [*top_level(tree), *within]:
+        self.attached: list[tuple[str, str, ast.Assign]] = []  # class, method, `A.b = c`
+        self._add([*top_level(tree), *within])
+
+    def _add(self, nodes: Iterable[ast.stmt]) -> None:
+        for node in nodes:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 self.imported |= {(a.asname or a.name).split(".")[0] for a in node.names}
             elif isinstance(node, DEFINITIONS):
                 self.definitions[node.name] = node
+            elif isinstance(node, ast.Try | ast.With):
+                self._add(node.body if isinstance(node, ast.Try) else [*_opening(node), *node.body])
+            elif (pair := _attached(node)) and pair[0] in self.definitions:
+                assert isinstance(node, ast.Assign)
+                self.attached.append((*pair, node))
             else:
                 self.statements.append(node)
+
+    def calls_of(self, name: str) -> Iterator[ast.Call]:
+        """The calls of a function or method of this name, anywhere in the file."""
+        for node in [*self.statements, *self.definitions.values()]:
+            for part in ast.walk(node):
+                if isinstance(part, ast.Call):
+                    called = getattr(part.func, "attr", getattr(part.func, "id", ""))
+                    if called == name:
+                        yield part
+
+    def results_of(self, name: str) -> Iterator[list[str]]:
+        """The names that results of calls of a function are given, "" for what has none."""
+        for node in [*self.statements, *self.definitions.values()]:
+            for part in ast.walk(node):
+                if isinstance(part, ast.Assign) and isinstance(part.value, ast.Call):
+                    func = part.value.func
+                    if getattr(func, "attr", getattr(func, "id", "")) == name:
+                        target = part.targets[0]
+                        every = target.elts if isinstance(target, ast.Tuple) else [target]
+                        yield [getattr(t, "id", getattr(t, "attr", "")) for t in every]
 
     def globals_of(self, names: Iterable[str]) -> set[str]:
         """The names at the top of the file that definitions read, directly or through others."""
@@ -130,34 +159,81 @@ class Slices:
     def text(self, names: Iterable[str], known: Iterable[str] = ()) -> str:
         """The statements that set these names, in their order, made small; "" where none does.
 
-        Loops and conditions are left out, as is whatever reaches out of the program: text that
-        would be read from a file is a short one of five symbols.
+        Long loops and conditions are left out, as is whatever reaches out of the program, and
+        what reads a name that only those would set.
         """
+        usable = self._usable(set(known))
         wanted, kept = set(names) - set(known), set()
-        known = set(known)
         lines: list[str] = []
-        for node in reversed(self.statements):
-            sets = names_set(node) & wanted
-            if not sets or isinstance(node, ast.While | ast.Delete):
-                continue
-            if isinstance(node, ast.For | ast.If | ast.Try) and not _harmless(node):
-                continue
-            line = small(node)
-            if not line:
+        for sets, line in reversed(usable):
+            if not sets & wanted:
                 continue
             lines.append(line)
+            kept |= sets
             for read in names_read(ast.parse(line)):
                 if read in self.definitions:
-                    wanted |= self.globals_of([read]) - known
-                elif read not in self.imported and not hasattr(builtins, read):
+                    wanted |= self.globals_of([read]) - set(known)
+                elif self._is_own(read) and read not in known:
                     wanted.add(read)
-            kept |= sets
-            wanted -= known
-        missing = [name for name in sorted(wanted - kept) if name not in self.imported]
-        for name in missing:
-            if kind := size_kind(name):
-                lines.append(f"{name} = {VALUES[kind][0]}" if kind in VALUES else "")
-        return "\n".join(line for line in reversed(lines) if line)
+        for name in sorted(wanted - kept):
+            kind = size_kind(name)
+            if kind in VALUES and not self._is_computed(name):
+                lines.append(f"{name} = {VALUES[kind][0]}")
+        lines += [ast.unparse(node) for _, _, node in reversed(self.attached)]
+        return "\n".join(reversed(lines))
+
+    def _usable(self, known: set[str]) -> list[tuple[set[str], str]]:
+        """The statements that can be run, made small, with the names that each sets."""
+        found: list[tuple[set[str], str]] = []
+        there, trained = set(known), False
+        for node in self.statements:
+            if isinstance(node, ast.While | ast.Delete | ast.Expr) or (
+                isinstance(node, ast.For | ast.If) and not _harmless(node)
+            ):
+                trained = trained or isinstance(node, ast.While | ast.For)
+                continue
+            sets = names_set(node)
+            line = small(node)
+            if not line or (trained and sets <= there):
+                continue
+            read = {n for n in names_read(ast.parse(line)) if self._is_own(n)}
+            read |= self.globals_of(n for n in names_read(node) if n in self.definitions)
+            if any(not size_kind(n) or self._is_computed(n) for n in read - there):
+                continue
+            found.append((sets, line))
+            there |= sets
+        return found
+
+    def _is_own(self, name: str) -> bool:
+        """Whether a name is neither defined, nor imported, nor Python's."""
+        return not (name in self.definitions or name in self.imported or hasattr(builtins, name))
+
+    def _is_computed(self, name: str) -> bool:
+        """Whether the file computes what it sets a name to, so that it may be no number."""
+        values = [
+            node.value
+            for node in self.statements
+            if isinstance(node, ast.Assign) and name in names_set(node)
+        ]
+        return any(not _is_number(value) and not reaches_out(value) for value in values)
+
+
+def _opening(node: ast.With) -> list[ast.stmt]:
+    """`with f() as name` as `name = f()`."""
+    return [
+        ast.copy_location(ast.Assign([item.optional_vars], item.context_expr), node)
+        for item in node.items
+        if item.optional_vars is not None
+    ]
+
+
+def _attached(node: ast.stmt) -> tuple[str, str] | None:
+    """Class and method of `Class.method = function`."""
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name):
+        target = node.targets[0]
+        if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
+            return target.value.id, target.attr
+    return None
 
 
 def _harmless(node: ast.stmt) -> bool:
@@ -167,23 +243,21 @@ def _harmless(node: ast.stmt) -> bool:
 
 
 def small(node: ast.stmt) -> str:
-    """A statement's text; a size in it is made small, and what reaches out is drawn instead."""
+    """A statement's text; a size in it is made small; "" for what reaches out."""
+    if isinstance(node, ast.Assign) and all(isinstance(t, ast.Name) for t in node.targets):
+        names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        sized = [name for name in names if size_kind(name) in SIZE_KINDS]
+        text = _one((sized or names)[0], node.value)
+        return text and "".join(f"{n} = " for n in names) + text.partition(" = ")[2]
     if isinstance(node, ast.Assign) and len(node.targets) == 1:
         target, value = node.targets[0], node.value
-        if isinstance(target, ast.Name):
-            return _one(target.id, value)
         if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
             pairs = list(zip(target.elts, value.elts, strict=False))
-            if len(target.elts) == len(value.elts) and all(
-                isinstance(name, ast.Name) for name, _ in pairs
-            ):
-                if any(_is_number(v) or reaches_out(v) for _, v in pairs):
-                    return "\n".join(_one(n.id, v) for n, v in pairs)  # type: ignore[attr-defined]
+            if len(target.elts) == len(value.elts) and any(_is_number(v) for _, v in pairs):
+                lines = [_one(n.id, v) for n, v in pairs if isinstance(n, ast.Name)]
+                return "\n".join(lines) if len(lines) == len(pairs) and all(lines) else ""
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
         return _one(node.target.id, node.value)
-    if isinstance(node, ast.With):
-        inner = [small(part) for part in node.body if isinstance(part, ast.Assign)]
-        return "\n".join(line for line in inner if line)
     return "" if reaches_out(node) else ast.unparse(node)
 
 
@@ -196,14 +270,8 @@ def _one(name: str, value: ast.expr) -> str:
         return f"{name} = {ast.unparse(value)}"
     if kind in SIZE_KINDS:
         return f"{name} = {VALUES[kind][0]}"
-    return f"{name} = {TEXT!r}" if _holds_text(value) else ""
+    return ""
 
 
 def _is_number(value: ast.expr) -> bool:
     return isinstance(value, ast.Constant) and isinstance(value.value, int | float)
-
-
-def _holds_text(value: ast.expr) -> bool:
-    """Whether an expression reads text."""
-    return any(word in ast.dump(value) for word in ("'open'", "'read'", "'readlines'"))
-

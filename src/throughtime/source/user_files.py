@@ -9,7 +9,6 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import io
-import os
 import random
 import sys
 import traceback
@@ -28,6 +27,7 @@ from throughtime.source.vintage import builtins_of_users, old_names
 PACKAGE = Path(__file__).parents[1]
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+HIGHEST = 3  # folders above the file's own in which its packages are looked for
 MOST_DEFAULTS = 20  # names that the defaults of one function may lack
 
 Transform = Callable[[ast.Module, Path], ast.Module]
@@ -48,11 +48,14 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._texts = {path.resolve(): text for path, text in texts.items()}
         self._transform, self._names = transform, names
         path = path.resolve()
-        self._folder, self._main_path = path.parent, path
+        self._main_path = path
+        self._roots = [path.parent, *list(path.parents)[1 : 1 + HIGHEST]]
+        self._hidden = _names_in(path.parent)
         self._modules: dict[str, types.ModuleType] = {}
         name = path.stem if path.stem.isidentifier() else "user_file"
         self.main = types.ModuleType(name)
         self.main.__file__ = str(path)
+        self.main.__package__ = path.parent.name  # for relative imports
         self._modules[name] = self.main
         self._random = _random_states(seed)
         with self.entered():
@@ -63,7 +66,9 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         """While the user's code runs: its own modules are found, what it prints is dropped."""
-        before = {name: sys.modules.pop(name) for name in self._own(sys.modules)}
+        own = self._hidden | set(self._modules)
+        names = [name for name in sys.modules if name in own or name.partition(".")[0] in own]
+        before = {name: sys.modules.pop(name) for name in names}
         outside = _random_states()
         sys.modules.update(self._modules)
         _set_random_states(self._random)
@@ -78,7 +83,10 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         finally:
             self._random = _random_states()
             _set_random_states(outside)
-            self._modules |= {name: sys.modules.pop(name) for name in self._own(sys.modules)}
+            for name in [n for n, m in sys.modules.items() if _loaded_by(m, self)]:
+                self._modules[name] = sys.modules.pop(name)
+            for name in self._modules:
+                sys.modules.pop(name, None)
             sys.modules.update(before)
 
     @contextlib.contextmanager
@@ -122,23 +130,39 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self, fullname: str, path: Any = None, target: Any = None
     ) -> importlib.machinery.ModuleSpec | None:
         """For what stands in the user's folder; else None, and others look."""
-        place = self._folder.joinpath(*fullname.split("."))
-        for file, package in ((place / "__init__.py", True), (place.with_suffix(".py"), False)):
-            if file.is_file():
-                spec = importlib.util.spec_from_loader(fullname, self, is_package=package)
-                if spec is not None:
-                    spec.origin = str(file)
-                    if package:
-                        spec.submodule_search_locations = [str(place)]
-                return spec
+        words = fullname.split(".")
+        for n, root in enumerate(self._roots):
+            if n and words[0] not in (self._roots[n - 1].name, self._main_path.parent.name) and (
+                not (root / words[0] / "__init__.py").is_file()
+            ):
+                continue
+            place = root.joinpath(*words)
+            for file, package in ((place / "__init__.py", True), (place.with_suffix(".py"), False)):
+                if file.is_file():
+                    return self._spec(fullname, file, place if package else None)
+            if n and place.is_dir():
+                return self._spec(fullname, None, place)
         return None
+
+    def _spec(
+        self, name: str, file: Path | None, folder: Path | None
+    ) -> importlib.machinery.ModuleSpec | None:
+        spec = importlib.util.spec_from_loader(name, self, is_package=folder is not None)
+        if spec is not None:
+            spec.origin = str(file) if file else None
+            if folder is not None:
+                spec.submodule_search_locations = [str(folder)]
+        return spec
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
         """Lets Python make the module."""
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Runs a file of the user's folder."""
-        path = Path(str(module.__spec__ and module.__spec__.origin)).resolve()
+        origin = module.__spec__ and module.__spec__.origin
+        if not origin:
+            return  # a folder without a file of its own
+        path = Path(origin).resolve()
         module.__file__ = str(path)
         self._run(ast.parse(self._text(path), str(path)), path, vars(module))
 
@@ -171,11 +195,16 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def _text(self, path: Path) -> str:
         return self._texts[path] if path in self._texts else read_source(path).text
 
-    def _own(self, modules: Mapping[str, Any]) -> list[str]:
-        """Names of the modules whose file is in the user's folder."""
-        folder = str(self._folder) + os.sep
-        files = {name: getattr(module, "__file__", None) for name, module in modules.items()}
-        return [name for name, file in files.items() if file and str(file).startswith(folder)]
+
+def _names_in(folder: Path) -> set[str]:
+    """Names under which the files of a folder are imported, but those of Python's own library."""
+    names = {path.stem for path in folder.glob("*.py")}
+    names |= {path.parent.name for path in folder.glob("*/__init__.py")}
+    return names - set(sys.stdlib_module_names) - {"throughtime", "numpy"}
+
+
+def _loaded_by(module: Any, loader: UserFiles) -> bool:
+    return getattr(getattr(module, "__spec__", None), "loader", None) is loader
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import ast
 import builtins
 import contextlib
+import io
 import re
 import types
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+from throughtime.source.meanings import TEXT
 
 OLD_NAMES: dict[str, Any] = {
     "row_stack": np.vstack,
@@ -37,11 +40,8 @@ PRINT = re.compile(r"^(\s*)print(?:\s+(?!\()(.*)|\s+(\(.*\)\s*[,%].*)|\s*)$")
 
 def as_python_3(text: str) -> str:
     """A file of Python 2 whose print statements become calls; any other text as it is."""
-    try:
-        ast.parse(text)
+    if _parses(text):
         return text
-    except SyntaxError:
-        pass
     text = text.expandtabs(8)
     lines = []
     for line in text.split("\n"):
@@ -53,11 +53,32 @@ def as_python_3(text: str) -> str:
         code, mark, comment = words.partition(" #")
         lines.append(f"{found[1]}print({code.rstrip().rstrip(',')}){mark}{comment}")
     changed = "\n".join(lines)
+    return changed if _parses(changed) else _parsing_part(changed, text)
+
+
+def _parses(text: str) -> bool:
     try:
-        ast.parse(changed)
+        ast.parse(text)
     except SyntaxError:
-        return text
-    return changed
+        return False
+    return True
+
+
+def _parsing_part(changed: str, text: str) -> str:
+    """The definitions that parse; others become comments, so that lines keep their numbers.
+
+    The text as it is where no definition parses: then it is no Python.
+    """
+    blocks: list[list[str]] = [[]]
+    for line in changed.split("\n"):
+        if line[:1] not in ("", " ", "#", ")", "]", "}") and blocks[-1]:
+            if not blocks[-1][0].startswith("@") or len(blocks[-1]) > 1:
+                blocks.append([])
+        blocks[-1].append(line)
+    kept = [block if _parses("\n".join(block)) else [f"# {ln}" for ln in block] for block in blocks]
+    whole = "\n".join(line for block in kept for line in block)
+    some = any(block[0].startswith(("def ", "class ")) for block in kept)
+    return whole if some and _parses(whole) else text
 
 
 @contextlib.contextmanager
@@ -123,11 +144,24 @@ def _unwrapped(steps: Any = (), *given: Any, **named: Any) -> Any:
 
 def builtins_of_users() -> dict[str, Any]:
     """Python's builtins for a user's module: nothing that it imports is missing."""
-    return {**vars(builtins), "__import__": _imported, "xrange": range, "raw_input": _no_input}
+    own = {"__import__": _imported, "open": _opened, "input": _no_input, "exit": _exit}
+    return {**vars(builtins), **own, "xrange": range, "raw_input": _no_input, "quit": _exit}
 
 
 def _no_input(*given: Any) -> str:
     return ""
+
+
+def _exit(*given: Any) -> None:
+    raise RuntimeError("the program ends itself")
+
+
+def _opened(path: Any, mode: str = "r", *given: Any, **named: Any) -> Any:
+    """Files that a training script reads hold a short text; what it writes goes nowhere."""
+    del path
+    if "r" in mode and "+" not in mode:
+        return io.BytesIO(TEXT.encode()) if "b" in mode else io.StringIO(TEXT)
+    return io.BytesIO() if "b" in mode else io.StringIO()
 
 
 def _imported(

@@ -33,7 +33,9 @@ LOSS = re.compile(
 )
 DERIVATIVE = re.compile(r"(grad|deriv|prime|backward|delta|^d_?[a-z]|_d$|diff)", re.I)
 CELL = re.compile(r"(rnn|lstm|gru|recurrent|cell|elman|net|model|seq2seq)", re.I)
-INITIALISE = re.compile(r"^_?(init\w*|\w*_init\w*|make_\w*|create_\w*|build_\w*|\w*param\w*)$", re.I)
+INITIALISE = re.compile(
+    r"^_?(init\w*|\w*_init\w*|make_\w*|create_\w*|build_\w*|\w*param\w*)$", re.I
+)
 
 SIZES: tuple[tuple[str, str], ...] = (
     (r"file|path|fname|folder|^dir", "path"),
@@ -160,5 +162,10 @@ FORMS = (
     _form("T", "1", "1"),
     _form("T", "1"),
     _form("T"),
-    Form(f"[{SYMBOLS!r}[i] for i in draw.integers({len(SYMBOLS)}, size={LONGEST})]", 0, None, "symbols"),
+    Form(
+        f"[{SYMBOLS!r}[i] for i in draw.integers({len(SYMBOLS)}, size={LONGEST})]",
+        0,
+        None,
+        "symbols",
+    ),
 )

@@ -171,9 +171,7 @@ def pairs(
             if parameter.text in taken:
                 continue
             for number in free:
-                if rule(own, keys[number]) and same_shape(
-                    parameter.value, gradients[number].value
-                ):
+                if rule(own, keys[number]) and same_shape(parameter.value, gradients[number].value):
                     take(parameter, number)
                     taken.add(parameter.text)
                     break

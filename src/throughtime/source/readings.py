@@ -68,9 +68,7 @@ class Reading:
 
 def cut(reading: Reading) -> str:
     """Statements that cut the data to the steps in use."""
-    return "\n".join(
-        f"{name} = {name}[{':, ' * axis}:{STEPS}]" for name, axis in reading.steps
-    )
+    return "\n".join(f"{name} = {name}[{':, ' * axis}:{STEPS}]" for name, axis in reading.steps)
 
 
 @dataclass(frozen=True)
@@ -157,9 +155,7 @@ def _judged(bench: Bench, reading: Reading) -> Judged | None:
     shapes = {name: parameter.value.shape for name, (parameter, _) in found.items()}
     if update:  # an optimiser's steps are no gradients: read so only where some tensor is right
         reading = replace(reading, needs_agreement=True)
-    return Judged(
-        reading, names, gradients, right, moves, redrawn, update, shapes, before
-    )
+    return Judged(reading, names, gradients, right, moves, redrawn, update, shapes, before)
 
 
 def _array(value: object) -> np.ndarray:
@@ -253,8 +249,7 @@ def _redrawing(parameters: Sequence[Place]) -> str:
         return ""
     listed = ", ".join(arrays)
     return (
-        f"for array in [{listed}]:\n"
-        f"    array[...] = {REDRAWN} * draw.standard_normal(array.shape)"
+        f"for array in [{listed}]:\n    array[...] = {REDRAWN} * draw.standard_normal(array.shape)"
     )
 
 

@@ -12,7 +12,14 @@ import numpy as np
 from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
 from throughtime.source.calls import UNKNOWN, Call, Pool, calls, is_size, sized
-from throughtime.source.candidates import Candidate, Function, arguments, methods, returned, returned_name
+from throughtime.source.candidates import (
+    Candidate,
+    Function,
+    arguments,
+    methods,
+    returned,
+    returned_name,
+)
 from throughtime.source.meanings import (
     BATCH,
     FORMS,
@@ -75,9 +82,7 @@ class Search:
         setup: statements that make the model as `net`, where the user gives them.
     """
 
-    def __init__(
-        self, bench: Bench, slices: Slices, candidate: Candidate, setup: str = ""
-    ) -> None:
+    def __init__(self, bench: Bench, slices: Slices, candidate: Candidate, setup: str = "") -> None:
         self.bench, self.slices, self.candidate, self.given_setup = bench, slices, candidate, setup
         self.failures: list[str] = []
         self._first = bench.tries
@@ -182,9 +187,7 @@ class Search:
         """Calls that make an object of a class of the file."""
         node = self.slices.definitions[name]
         assert isinstance(node, ast.ClassDef)
-        classes = {
-            n: d for n, d in self.slices.definitions.items() if isinstance(d, ast.ClassDef)
-        }
+        classes = {n: d for n, d in self.slices.definitions.items() if isinstance(d, ast.ClassDef)}
         make = methods(node, classes).get("__init__")
         if make is None:
             return [f"{name}()"]
@@ -218,9 +221,7 @@ class Search:
 
     # The forward pass.
 
-    def _with_data(
-        self, setup: str, roots: tuple[str, ...], form: Form
-    ) -> Iterator[Reading]:
+    def _with_data(self, setup: str, roots: tuple[str, ...], form: Form) -> Iterator[Reading]:
         stateful = any(
             role(name) == "state"
             for function in (self.candidate.forward, self.candidate.backward)
@@ -230,9 +231,7 @@ class Search:
         for shape in STATES if stateful else ("",):
             data = f"{IMPORT}\nx = {form.text}"
             states = (
-                f"states = [0.3 * draw.standard_normal({shape}) for _ in range(2)]"
-                if shape
-                else ""
+                f"states = [0.3 * draw.standard_normal({shape}) for _ in range(2)]" if shape else ""
             )
             steps = (("x", form.time),)
             length = f"T = np.shape(x)[{form.time}]" if form.time else "T = len(x)"
@@ -255,9 +254,7 @@ class Search:
             yield from self._backwards(reading, form, None, [])
             return
         pool = self._pool(reading)
-        takes_target = any(
-            role(n) == "target" for n in arguments(forward, method=self.method)[0]
-        )
+        takes_target = any(role(n) == "target" for n in arguments(forward, method=self.method)[0])
         wanted = _targets(form, None) if takes_target else [("", None)]
         for target, axis in wanted:
             with_target = _with_target(reading, target, axis)
@@ -368,9 +365,7 @@ class Search:
                         order=self._order,
                     )
 
-    def _at_call_sites(
-        self, elements: list[tuple[str, str]], pool: Pool
-    ) -> dict[str, str]:
+    def _at_call_sites(self, elements: list[tuple[str, str]], pool: Pool) -> dict[str, str]:
         """Arguments of the backward pass and the losses that are given results of the forward one.
 
         That is so where the file's own calls of them name what its call of the forward pass gave.
@@ -516,7 +511,9 @@ def _described(functions: Sequence[Function]) -> str:
 
 def _with_target(reading: Reading, target: str, axis: int | None) -> Reading:
     steps = (*reading.steps, ("y", axis)) if axis is not None else reading.steps
-    return replace(reading, data=f"{reading.data}\ny = {target}", steps=steps) if target else reading
+    return (
+        replace(reading, data=f"{reading.data}\ny = {target}", steps=steps) if target else reading
+    )
 
 
 def _bare(name: str) -> str:
@@ -644,7 +641,8 @@ def _upstreams(
             for form, loss, said in _differences(output, losses):
                 yield form, loss, said, True
         else:
-            drawn = f"d = np.random.default_rng(1).standard_normal(np.shape({text}))"
+            # Small, so that a clip of the gradient, as many backward passes end with, is not reached.
+            drawn = f"d = 0.1 * np.random.default_rng(1).standard_normal(np.shape({text}))"
             loss = f"{drawn}\nloss = np.sum(d * {text})"
             yield drawn, loss, f"drawn weights times {output.raw}", output.ones
 
@@ -658,9 +656,7 @@ def _hot(output: Output) -> str:
     )
 
 
-def _differences(
-    output: Output, losses: list[tuple[str, str]]
-) -> Iterator[tuple[str, str, str]]:
+def _differences(output: Output, losses: list[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
     """Upstream gradients of usual losses: prediction minus target, with usual factors."""
     text, hot = output.text, _hot(output)
     axis = _axis(output.shape)
@@ -669,7 +665,7 @@ def _differences(
     if len(output.shape) > 2:
         counts += [f"np.shape({text})[1]", f"(np.size({text}) / {output.shape[axis]})"]
     counts.append(f"np.size({text})")
-    for what in ([text] if output.ones else [text, soft]):
+    for what in [text] if output.ones else [text, soft]:
         for factor in ("", "2 * "):
             for count in ("", *counts):
                 d = f"{factor}({what} - {hot})" + (f" / {count}" if count else "")

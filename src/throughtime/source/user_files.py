@@ -132,8 +132,10 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """For what stands in the user's folder; else None, and others look."""
         words = fullname.split(".")
         for n, root in enumerate(self._roots):
-            if n and words[0] not in (self._roots[n - 1].name, self._main_path.parent.name) and (
-                not (root / words[0] / "__init__.py").is_file()
+            if (
+                n
+                and words[0] not in (self._roots[n - 1].name, self._main_path.parent.name)
+                and (not (root / words[0] / "__init__.py").is_file())
             ):
                 continue
             place = root.joinpath(*words)

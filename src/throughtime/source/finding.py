@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +16,12 @@ from throughtime.source.candidates import Candidate, candidates
 from throughtime.source.meanings import STEPS
 from throughtime.source.readings import Judged
 from throughtime.source.recipe import Program, Recipe
+from throughtime.source.region import Region, RegionSearch, region_of_lines, regions
 from throughtime.source.search import Search
 from throughtime.source.slices import Slices
-from throughtime.source.text import read_source
+from throughtime.source.text import SourceText, read_source
 
+LIKELY = 4.0  # how likely a class or function is that is tried before the training loop
 MOST_CANDIDATES = 6  # that are tried where no name is given
 
 
@@ -57,14 +61,26 @@ def find(
     Raises:
         CheckError: where nothing is found; it says what to give.
     """
-    text = (texts or {}).get(path) or read_source(path).text
+    source = read_source(path)
+    text = (texts or {}).get(path) or source.text
     try:
         tree = ast.parse(text)
     except SyntaxError as problem:
         refuse(str(path), "Python 3", f"line {problem.lineno}: {problem.msg}", error=CheckError)
     slices = Slices(tree)
+    if lines := _lines(name, source):
+        region = region_of_lines(tree, *lines)
+        if region is None:
+            refuse(f"{path.name}: {name}", "lines with statements", "none", error=CheckError)
+        return _found_region(path, texts, tree, [region], [])
     every = candidates(tree, slices)
+    loops = [] if name else regions(tree)
+    if not name and loops and not any(c.likely >= LIKELY for c in every):
+        with contextlib.suppress(CheckError):
+            return _found_region(path, texts, tree, loops, every)
     chosen = [c for c in every if not name or name in (c.name, c.name.partition(".")[0])]
+    if not chosen and loops:
+        return _found_region(path, texts, tree, loops, every)
     if not chosen:
         _refuse_none(path, name, every)
     bench = Bench(path, texts)
@@ -76,11 +92,45 @@ def find(
         if best is None:
             failures.append(f"{candidate.name}: {_last(search.failures)}")
         elif best.believed:
-            return _found(path, texts, candidate, best, every)
+            return _found(path, texts, candidate.name, best, [c.name for c in every])
         else:
             doubtful.append((candidate, best))
+    if loops:
+        with contextlib.suppress(CheckError):
+            return _found_region(path, texts, tree, loops, every)
     _refuse_unread(path, failures, doubtful)
     raise AssertionError
+
+
+def _lines(name: str, source: SourceText) -> tuple[int, int] | None:
+    """The lines that `120-184` or `cell 7` means; None for a name."""
+    if found := re.fullmatch(r"(\d+)\s*-\s*(\d+)", name):
+        return int(found[1]), int(found[2])
+    if found := re.fullmatch(r"cells?\s+(\d+)(?:\s*-\s*(\d+))?", name):
+        first, last = int(found[1]), int(found[2] or found[1])
+        inside = [n for n, (cell, _) in enumerate(source.cells, 1) if first <= cell <= last]
+        return (inside[0], inside[-1]) if inside else (0, 0)
+    return None
+
+
+def _found_region(
+    path: Path,
+    texts: Mapping[Path, str] | None,
+    tree: ast.Module,
+    loops: list[Region],
+    every: list[Candidate],
+) -> Found:
+    """The first region that is read."""
+    bench = Bench(path, texts)
+    failures = []
+    for region in loops[:MOST_CANDIDATES]:
+        search = RegionSearch(bench, tree, region)
+        best = search.best()
+        if best is not None and best.believed:
+            return _found(path, texts, region.name, best, [c.name for c in every])
+        failures.append(f"{region.name}: {_last(search.failures)}")
+    way_out = "give the lines of one training step, from its data to its gradients: FILE.py:120-184"
+    refuse(path.name, "lines that run", "; ".join(failures), way_out, error=CheckError)
 
 
 def _made(setup: str, candidate: Candidate) -> str:
@@ -97,19 +147,19 @@ def _made(setup: str, candidate: Candidate) -> str:
 def _found(
     path: Path,
     texts: Mapping[Path, str] | None,
-    candidate: Candidate,
+    name: str,
     best: Judged,
-    every: list[Candidate],
+    every: list[str],
 ) -> Found:
     reading = best.reading
-    keep = [name for name in best.parameters if name in best.moves]
+    keep = [parameter for parameter in best.parameters if parameter in best.moves]
     recipe = Recipe(
         path,
         setup="\n".join(filter(None, (reading.setup, best.redrawn))).strip(),
         loss=f"{reading.run}\n{reading.loss}".strip(),
         gradient="\n".join(filter(None, (best.before, reading.run, reading.gradient))),
-        parameters={name: best.parameters[name] for name in keep},
-        gradients={name: best.gradients[name] for name in keep},
+        parameters={key: best.parameters[key] for key in keep},
+        gradients={key: best.gradients[key] for key in keep},
         steps=dict(reading.steps),
         sequences={},
         data=reading.data,
@@ -124,8 +174,8 @@ def _found(
         )
     names = ", ".join(keep)
     said = (f"parameters: {names} ({len(keep)} arrays)", *reversed(reading.said))
-    others = tuple(other.name for other in every if other.name != candidate.name)
-    return Found(candidate.name, recipe, said, tuple(notes), others)
+    others = tuple(other for other in every if other != name)
+    return Found(name, recipe, said, tuple(notes), others)
 
 
 def _usable(recipe: Recipe, texts: Mapping[Path, str] | None) -> tuple[Recipe, list[str]]:

@@ -255,7 +255,7 @@ class Search:
             return
         pool = self._pool(reading)
         takes_target = any(role(n) == "target" for n in arguments(forward, method=self.method)[0])
-        wanted = _targets(form, None) if takes_target else [("", None)]
+        wanted = targets(form, None) if takes_target else [("", None)]
         for target, axis in wanted:
             with_target = _with_target(reading, target, axis)
             pool.roles["target"] = ["y"] if target else []
@@ -304,7 +304,7 @@ class Search:
         wanted: list[tuple[str, int | None]] = [("", None)]
         if not has_target and (target or (upstream and self.candidate.losses)):
             first = outputs[0] if outputs else None
-            wanted = [*([("", None)] if upstream else []), *_targets(form, first)]
+            wanted = [*([("", None)] if upstream else []), *targets(form, first)]
         for text, axis in wanted:
             ready = _with_target(reading, text, axis) if text else reading
             given = bool(text) or has_target
@@ -521,7 +521,7 @@ def _bare(name: str) -> str:
     return name.removesuffix("_s").removesuffix("s") or name
 
 
-def _targets(form: Form, output: Output | None) -> list[tuple[str, int | None]]:
+def targets(form: Form, output: Output | None) -> list[tuple[str, int | None]]:
     """Expressions of targets, with their axis of time; None where there is one for all steps."""
     T, B, O = LONGEST, BATCH, OUTPUTS  # noqa: E741, N806
     hot = f"np.eye({O})[draw.integers({O}, size={{}})]"

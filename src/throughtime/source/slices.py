@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 from collections.abc import Iterable, Iterator
 
 from throughtime.source.meanings import SIZE_KINDS, VALUES, size_kind
 
+COUNTS = re.compile(r"size|dim|num_?|^n_|len|count|units|_no$|epochs?$|iter", re.I)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 OUTSIDE = {
     "load", "loadtxt", "genfromtxt", "read_csv", "load_data",
@@ -99,9 +101,14 @@ class Slices:
     Args:
         tree: of the file.
         within: statements that come after those at the top, as those of a `main` function.
+        in_order: whether all statements come before what is asked for, so that the last one that
+            sets a name counts; else those before the file's training loop count.
     """
 
-    def __init__(self, tree: ast.Module, within: Iterable[ast.stmt] = ()) -> None:
+    def __init__(
+        self, tree: ast.Module, within: Iterable[ast.stmt] = (), *, in_order: bool = False
+    ) -> None:
+        self._in_order = in_order
         self.definitions: dict[str, ast.AST] = {}
         self.statements: list[ast.stmt] = []
         self.imported: set[str] = set()
@@ -173,11 +180,11 @@ class Slices:
             for read in names_read(ast.parse(line)):
                 if read in self.definitions:
                     wanted |= self.globals_of([read]) - set(known)
-                elif self._is_own(read) and read not in known:
+                elif self.is_own(read) and read not in known:
                     wanted.add(read)
         for name in sorted(wanted - kept):
             kind = size_kind(name)
-            if kind in VALUES and not self._is_computed(name):
+            if kind in VALUES and is_count(name) and not self._is_computed(name):
                 lines.append(f"{name} = {VALUES[kind][0]}")
         lines += [ast.unparse(node) for _, _, node in reversed(self.attached)]
         return "\n".join(reversed(lines))
@@ -194,9 +201,9 @@ class Slices:
                 continue
             sets = names_set(node)
             line = small(node)
-            if not line or (trained and sets <= there):
+            if not line or (trained and sets <= there and not self._in_order):
                 continue
-            read = {n for n in names_read(ast.parse(line)) if self._is_own(n)}
+            read = {n for n in names_read(ast.parse(line)) if self.is_own(n)}
             read |= self.globals_of(n for n in names_read(node) if n in self.definitions)
             if any(not size_kind(n) or self._is_computed(n) for n in read - there):
                 continue
@@ -204,7 +211,7 @@ class Slices:
             there |= sets
         return found
 
-    def _is_own(self, name: str) -> bool:
+    def is_own(self, name: str) -> bool:
         """Whether a name is neither defined, nor imported, nor Python's."""
         return not (name in self.definitions or name in self.imported or hasattr(builtins, name))
 
@@ -216,6 +223,75 @@ class Slices:
             if isinstance(node, ast.Assign) and name in names_set(node)
         ]
         return any(not _is_number(value) and not reaches_out(value) for value in values)
+
+
+def is_count(name: str) -> bool:
+    """Whether a name can only be that of a number or a setting, and of no data."""
+    if size_kind(name) in ("rate", "small", "path", "scale", "dropout", "hidden"):
+        return True
+    return bool(COUNTS.search(name)) or name.isupper() or len(name) <= 2
+
+
+def free_names(body: Iterable[ast.AST], known: Iterable[str] = ()) -> set[str]:
+    """The names that statements read before they set them."""
+    set_already, free = set(known), set()
+
+    def read(node: ast.AST) -> None:
+        inner = {
+            n.id
+            for part in ast.walk(node)
+            if isinstance(part, ast.comprehension)
+            for n in ast.walk(part.target)
+            if isinstance(n, ast.Name)
+        }
+        for part in ast.walk(node):
+            if isinstance(part, ast.Name) and part.id not in set_already | inner:
+                free.add(part.id)
+
+    def store(target: ast.AST) -> None:
+        for part in ast.walk(target):
+            if isinstance(part, ast.Name):
+                if isinstance(part.ctx, ast.Store):
+                    set_already.add(part.id)
+                else:
+                    read(part)
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.Assign):
+            read(node.value)
+            for target in node.targets:
+                store(target)
+        elif isinstance(node, ast.AugAssign):
+            read(node.value)
+            if isinstance(node.target, ast.Name):
+                if node.target.id not in set_already:
+                    free.add(node.target.id)
+            else:
+                store(node.target)
+        elif isinstance(node, ast.For):
+            read(node.iter)
+            store(node.target)
+            for part in [*node.body, *node.orelse]:
+                visit(part)
+        elif isinstance(node, DEFINITIONS):
+            set_already.add(getattr(node, "name", ""))
+        elif isinstance(node, ast.stmt) and hasattr(node, "body"):
+            for field, value in ast.iter_fields(node):
+                for part in value if isinstance(value, list) else [value]:
+                    if isinstance(part, ast.stmt):
+                        visit(part)
+                    elif isinstance(part, ast.withitem):
+                        read(part.context_expr)
+                        if part.optional_vars is not None:
+                            store(part.optional_vars)
+                    elif isinstance(part, ast.AST) and field != "handlers":
+                        read(part)
+        else:
+            read(node)
+
+    for node in body:
+        visit(node)
+    return free
 
 
 def _opening(node: ast.With) -> list[ast.stmt]:

@@ -137,6 +137,11 @@ class StandIn:
         return (object,)
 
 
+def is_stand_in(value: Any) -> bool:
+    """Whether a value stands for something of an absent library."""
+    return isinstance(value, StandIn | _Absent)
+
+
 def _unwrapped(steps: Any = (), *given: Any, **named: Any) -> Any:
     """What a progress bar counts, without the bar."""
     return range(steps) if isinstance(steps, int) else steps

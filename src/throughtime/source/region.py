@@ -55,7 +55,9 @@ def regions(tree: ast.Module) -> list[Region]:
     found: list[Region] = []
     for body, before, line in _loops(tree.body, ()):
         cut = _without_update(body)
-        if len(cut) > 1 and _gradients(cut) >= FEWEST_GRADIENTS:
+        named = set().union(*(names_set(node) for node in cut)) if cut else set()
+        lossy = any(LOSS_NAME.search(n) and not _is_gradient(n) for n in named)
+        if len(cut) > 1 and lossy and _gradients(cut) >= FEWEST_GRADIENTS:
             found.append(Region(f"the loop of line {line}", tuple(cut), tuple(before), False))
     return found
 
@@ -131,17 +133,28 @@ def _gradients(body: Iterable[ast.stmt]) -> int:
 
 def _without_update(body: Sequence[ast.stmt]) -> list[ast.stmt]:
     """A step's statements before its clip and update, without those that print or plot."""
+    working = [
+        n
+        for n, node in enumerate(body)
+        if _gradients([node]) and not _is_update(node) and not _is_reset(node)
+    ]
     kept: list[ast.stmt] = []
-    for node in body:
-        if _is_update(node) and _gradients(kept) >= FEWEST_GRADIENTS:
-            break
-        if isinstance(node, ast.If) and not any(_is_gradient(n) for n in names_set(node)):
+    for node in body[: working[-1] + 1 if working else 0]:
+        quiet = isinstance(node, ast.If) and not any(_is_gradient(n) for n in names_set(node))
+        if quiet and isinstance(node, ast.If):
             if reaches_out(node) or isinstance(node.body[0], ast.Continue | ast.Break):
                 continue
-        if isinstance(node, ast.Expr) and reaches_out(node):
-            continue
-        kept.append(node)
+        if not (isinstance(node, ast.Expr) and reaches_out(node)):
+            kept.append(node)
     return kept
+
+
+def _is_reset(node: ast.stmt) -> bool:
+    """Whether a statement sets gradients to zero."""
+    if isinstance(node, ast.AugAssign):
+        return isinstance(node.op, ast.Mult) and isinstance(node.value, ast.Constant)
+    text = ast.unparse(node.value) if isinstance(node, ast.Assign) else ""
+    return "zeros" in text or text in ("0", "0.0")
 
 
 def _is_update(node: ast.stmt) -> bool:

@@ -121,6 +121,9 @@ class Search:
     def _forms(self) -> Sequence[Form]:
         return FORMS
 
+    def _targets(self, form: Form, first: Output | None) -> list[tuple[str, int | None]]:
+        return targets(form, first)
+
     # The model.
 
     def _models(self) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -255,7 +258,7 @@ class Search:
             return
         pool = self._pool(reading)
         takes_target = any(role(n) == "target" for n in arguments(forward, method=self.method)[0])
-        wanted = targets(form, None) if takes_target else [("", None)]
+        wanted = self._targets(form, None) if takes_target else [("", None)]
         for target, axis in wanted:
             with_target = _with_target(reading, target, axis)
             pool.roles["target"] = ["y"] if target else []
@@ -304,7 +307,7 @@ class Search:
         wanted: list[tuple[str, int | None]] = [("", None)]
         if not has_target and (target or (upstream and self.candidate.losses)):
             first = outputs[0] if outputs else None
-            wanted = [*([("", None)] if upstream else []), *targets(form, first)]
+            wanted = [*([("", None)] if upstream else []), *self._targets(form, first)]
         for text, axis in wanted:
             ready = _with_target(reading, text, axis) if text else reading
             given = bool(text) or has_target

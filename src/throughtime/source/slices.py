@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from throughtime.source.meanings import SIZE_KINDS, VALUES, size_kind
 
+FILLS = {"append", "extend", "add", "update", "insert", "fill", "setdefault"}
 COUNTS = re.compile(r"size|dim|num_?|^n_|len|count|units|_no$|epochs?$|iter", re.I)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 OUTSIDE = {
@@ -79,6 +80,11 @@ def names_set(node: ast.stmt) -> set[str]:
                 base = base.value
             if isinstance(base, ast.Name):
                 found.add(base.id)
+        elif isinstance(part, ast.Expr) and isinstance(part.value, ast.Call):
+            called = part.value.func
+            if isinstance(called, ast.Attribute) and called.attr in FILLS:
+                if isinstance(called.value, ast.Name):
+                    found.add(called.value.id)
     return found
 
 
@@ -194,7 +200,8 @@ class Slices:
         found: list[tuple[set[str], str]] = []
         there, trained = set(known), False
         for node in self.statements:
-            if isinstance(node, ast.While | ast.Delete | ast.Expr) or (
+            idle = isinstance(node, ast.Expr) and not names_set(node)
+            if idle or isinstance(node, ast.While | ast.Delete) or (
                 isinstance(node, ast.For | ast.If) and not _harmless(node)
             ):
                 trained = trained or isinstance(node, ast.While | ast.For)

@@ -134,9 +134,14 @@ def object_target(model: object, *data: Any, **options: Any) -> Target:
     return found_in_object(model, *data, **options)[1].target()
 
 
-def _steps(count: int, options: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+def _steps(files: GivenFiles, options: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+    """The data that are cut to other lengths: those that are as long as the inputs."""
     axis = options.get("time_axis")
-    return () if axis is None else tuple((name, axis) for name in ("x", "y")[:count])
+    if axis is None:
+        return ()
+    shapes = {n: np.shape(v) for n, v in vars(files.main).items() if n in ("x", "y")}
+    long = shapes["x"][axis]
+    return tuple((n, axis) for n, s in shapes.items() if len(s) > axis and s[axis] == long)
 
 
 def _by_functions(
@@ -154,7 +159,9 @@ def _by_functions(
     if "update" in functions and options.get("lr") is None:
         refuse("update", "lr=, the learning rate of its step, beside it", "none", error=CheckError)
     both = functions.get("loss_and_gradient")
-    gradient = next(w for w in ("loss_and_gradient", "gradient", "update", "loss") if w in functions)
+    gradient = next(
+        w for w in ("loss_and_gradient", "gradient", "update", "loss") if w in functions
+    )
     texts = []
     if both is not None:
         texts = [f"back = {call(gradient)}\nloss = back[{n}]" for n in (0, -1)]
@@ -174,7 +181,7 @@ def _by_functions(
                 text,
                 f"{before}back = {call(gradient)}",
                 ("net",),
-                steps=_steps(count, options),
+                steps=_steps(files, options),
                 rate=float(options.get("lr") or 0.1),
                 said=(f"loss: {functions.get('loss', both)}", f"gradient: {functions[gradient]}"),
                 redraw=False,
@@ -213,7 +220,7 @@ def _by_names(
     slices, found = _source_of(model)
     for candidate in found:
         search = _GivenSearch(Bench(Path(), files=files), slices, candidate)
-        search.steps, search.has_targets = _steps(count, options), count > 1
+        search.steps, search.has_targets = _steps(files, options), count > 1
         other = search.best()
         if other is not None and (best is None or other.rank > best.rank):
             best = other
@@ -231,4 +238,3 @@ def _source_of(model: object) -> tuple[Slices, list[Candidate]]:
     name = type(model).__name__
     every = candidates(tree, slices)
     return slices, [c for c in every if c.owner is not None and c.owner.name == name]
-

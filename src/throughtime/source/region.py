@@ -27,7 +27,9 @@ from throughtime.source.slices import Slices, free_names, names_set, reaches_out
 from throughtime.source.vintage import is_stand_in
 
 LOSS_NAME = re.compile(r"loss|cost|entropy|err(or)?$|_err|objective|nll|mse", re.I)
-RUNNING = re.compile(r"smooth|total|epoch|running|avg|mean|history|list|losses|train|best|old", re.I)
+RUNNING = re.compile(
+    r"smooth|total|epoch|running|avg|mean|history|list|losses|train|best|old", re.I
+)
 OPTIMISER = re.compile(r"optim|update|step$|adam|sgd|adagrad|rmsprop|apply", re.I)
 FEWEST_GRADIENTS = 3  # names of gradients that a loop has to set, to be taken for a training loop
 MOST_FORMS = 200
@@ -68,7 +70,9 @@ def region_of_lines(tree: ast.Module, first: int, last: int) -> Region | None:
     if len(body) == 1 and isinstance(body[0], ast.For | ast.While) and _gradients(body) > 1:
         loop = body[0]
         inner = [*before, *_header(loop)]
-        return Region(f"lines {first}-{last}", tuple(_without_update(loop.body)), tuple(inner), False)
+        return Region(
+            f"lines {first}-{last}", tuple(_without_update(loop.body)), tuple(inner), False
+        )
     return Region(f"lines {first}-{last}", tuple(body), tuple(before), True) if body else None
 
 
@@ -228,6 +232,9 @@ class RegionSearch:
         constants, lost = self._constants(needed)
         lost = self._without_lost(lost)
         needed |= set(lost)
+        constants = "\n".join(filter(None, (constants, self._hoisted(constants))))
+        needed |= free_names(self.body)
+        needed = {name for name in needed if self.slices.is_own(name)}
         inputs = [name for name in lost if role(name) == "inputs"]
         aims = [name for name in lost if role(name) == "target"]
         others = [name for name in lost if name not in (*inputs, *aims)]
@@ -274,6 +281,28 @@ class RegionSearch:
                 kept.append(node)
         self.body = kept
         return sorted(found & free_names(kept))
+
+    def _hoisted(self, constants: str) -> str:
+        """Takes the statements that make the data out of the step, so that the data can be cut."""
+        head: list[ast.stmt] = []
+        for node in self.body:
+            if not isinstance(node, ast.Assign | ast.AugAssign):
+                break
+            head.append(node)
+        if not self._tried(f"{IMPORT}\nT = {LONGEST}\n{constants}"):
+            return ""
+        wanted: set[str] = set()
+        for node in head:
+            if self._fails(node):
+                break
+            wanted |= {n for n in names_set(node) if _is_long(self.bench.space.get(n))}
+        taken: list[ast.stmt] = []
+        for node in reversed(head):
+            if names_set(node) & wanted and not any(_is_gradient(n) for n in names_set(node)):
+                taken.insert(0, node)
+                wanted |= {p.id for p in ast.walk(node) if isinstance(p, ast.Name)}
+        self.body = [node for node in self.body if node not in taken]
+        return "\n".join(ast.unparse(node) for node in taken)
 
     def _fails(self, node: ast.stmt) -> bool:
         """Whether a statement fails, or gives a stand-in, while nothing is drawn."""
@@ -334,9 +363,7 @@ class RegionSearch:
             yield replace(
                 reading,
                 loss=f"{self.text}\nloss = {name}",
-                said=tuple(
-                    filter(None, (where, f"loss: {name}", f"gradient: {self.region.name}"))
-                ),
+                said=tuple(filter(None, (where, f"loss: {name}", f"gradient: {self.region.name}"))),
             )
 
     def _steps(self, needed: set[str]) -> list[tuple[str, int]]:
@@ -389,6 +416,13 @@ def _without(tree: ast.Module, region: Region) -> ast.Module:
     return ast.Module(kept, [])
 
 
+def _is_long(value: object) -> bool:
+    """Whether it is a list of as many steps as were asked for, or an array with such an axis."""
+    if isinstance(value, list):
+        return len(value) == LONGEST
+    return isinstance(value, np.ndarray) and LONGEST in value.shape
+
+
 def _length(name: str, axis: int) -> str:
     return f"np.shape({name})[{axis}]" if axis else f"len({name})"
 
@@ -401,4 +435,3 @@ def _substitute(name: str) -> str:
     if role(name) == "state":
         return f"{name} = np.zeros(({HIDDEN}, 1))"
     return f"{name} = {VALUES[kind][0]}" if kind in VALUES else f"{name} = 0"
-

@@ -39,6 +39,7 @@ from throughtime.source.readings import Judged, Reading, cut, judged
 from throughtime.source.slices import Slices
 
 MOST_TRIES = 2_500  # runs of the user's code for one candidate
+SAME_FAILURES = 2  # repetitions of one failure, after which what is varied is not its reason
 ENOUGH_MODELS = 2  # ways to make a model that are gone on with
 ENOUGH_FORWARDS = 2  # calls of the forward pass that are gone on with, for one form of the data
 STATES = (
@@ -70,6 +71,24 @@ class Output:
     raw: str
     shape: tuple[int, ...]
     ones: bool
+
+
+class Alike:
+    """Notices that tries fail for the same reason whatever is varied, so that it is left alone."""
+
+    def __init__(self) -> None:
+        self._last, self._count, self.enough = "", 0, False
+
+    def watch(self, readings: Iterator[Reading], failures: list[str]) -> Iterator[Reading]:
+        """The readings of one try; `enough` afterwards, if it gave none, as others before it."""
+        before, any_given = len(failures), False
+        for reading in readings:
+            any_given = True
+            yield reading
+        said = failures[-1] if len(failures) > before else ""
+        same = not any_given and bool(said) and said == self._last
+        self._last, self._count = said, self._count + 1 if same else 0
+        self.enough = self._count >= SAME_FAILURES
 
 
 class Search:
@@ -231,6 +250,7 @@ class Search:
             if function is not None
             for name in arguments(function, method=self.method)[0]
         )
+        alike = Alike()
         for shape in STATES if stateful else ("",):
             data = f"{IMPORT}\nx = {form.text}"
             states = (
@@ -249,7 +269,9 @@ class Search:
                 sequences=(("x", form.batch),) if form.batch is not None else (),
                 said=(f"steps from x {form.said}, axis {form.time}",),
             )
-            yield from self._forwards(reading, form)
+            yield from alike.watch(self._forwards(reading, form), self.failures)
+            if alike.enough:
+                return
 
     def _forwards(self, reading: Reading, form: Form) -> Iterator[Reading]:
         forward = self.candidate.forward
@@ -308,11 +330,16 @@ class Search:
         if not has_target and (target or (upstream and self.candidate.losses)):
             first = outputs[0] if outputs else None
             wanted = [*([("", None)] if upstream else []), *self._targets(form, first)]
+        alike = Alike()
         for text, axis in wanted:
             ready = _with_target(reading, text, axis) if text else reading
             given = bool(text) or has_target
             pool.roles["target"] = ["y"] if given else []
-            yield from self._with_target(ready, pool, outputs, given, upstream)
+            yield from alike.watch(
+                self._with_target(ready, pool, outputs, given, upstream), self.failures
+            )
+            if alike.enough:
+                return
 
     def _results(self, reading: Reading, forward: Call | None, outputs: list[Output]) -> Pool:
         """What the backward pass and the losses can be given."""

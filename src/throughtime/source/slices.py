@@ -201,8 +201,10 @@ class Slices:
         there, trained = set(known), False
         for node in self.statements:
             idle = isinstance(node, ast.Expr) and not names_set(node)
-            if idle or isinstance(node, ast.While | ast.Delete) or (
-                isinstance(node, ast.For | ast.If) and not _harmless(node)
+            if (
+                idle
+                or isinstance(node, ast.While | ast.Delete)
+                or (isinstance(node, ast.For | ast.If) and not _harmless(node))
             ):
                 trained = trained or isinstance(node, ast.While | ast.For)
                 continue

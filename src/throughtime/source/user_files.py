@@ -13,6 +13,7 @@ import random
 import sys
 import traceback
 import types
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,18 +72,19 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         before = {name: sys.modules.pop(name) for name in names}
         outside = random_states()
         sys.modules.update(self._modules)
-        _set_random_states(self._random)
+        set_random_states(self._random)
         try:
             with (
                 contextlib.redirect_stdout(Nowhere()),
                 contextlib.redirect_stderr(Nowhere()),
+                warnings.catch_warnings(action="ignore"),
                 old_names(),
                 self._first_finder(),
             ):
                 yield
         finally:
             self._random = random_states()
-            _set_random_states(outside)
+            set_random_states(outside)
             for name in [n for n, m in sys.modules.items() if _loaded_by(m, self)]:
                 self._modules[name] = sys.modules.pop(name)
             for name in self._modules:
@@ -116,7 +118,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                     delattr(space, key)
             for key, value in data.items():
                 setattr(space, key, copied(value, memo))
-        _set_random_states(state.random)
+        set_random_states(state.random)
 
     def _spaces(self) -> list[types.ModuleType | type]:
         """The user's modules, and the classes that they define."""
@@ -254,7 +256,7 @@ def random_states(seed: int | None = None) -> tuple[Any, Any]:
     return random.Random(seed).getstate(), np.random.RandomState(seed).get_state()
 
 
-def _set_random_states(states: tuple[Any, Any]) -> None:
+def set_random_states(states: tuple[Any, Any]) -> None:
     random.setstate(states[0])
     np.random.set_state(states[1])  # noqa: NPY002
 

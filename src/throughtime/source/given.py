@@ -21,7 +21,8 @@ from throughtime.gradcheck import CheckError, Target
 from throughtime.source.bench import Bench
 from throughtime.source.candidates import Candidate, candidates
 from throughtime.source.finding import Found, found_of
-from throughtime.source.meanings import BACKWARD, Form
+from throughtime.source.forms import Form, Sizes
+from throughtime.source.meanings import BACKWARD
 from throughtime.source.readings import Judged, Reading
 from throughtime.source.recipe import Program
 from throughtime.source.search import Search
@@ -204,6 +205,9 @@ class _GivenSearch(Search):
     def _with_data(self, setup: str, roots: tuple[str, ...], form: Form) -> Iterator[Reading]:
         reading = Reading("", "", "", "", "", roots, steps=self.steps, redraw=False)
         yield from self._forwards(reading, form)
+
+    def _sizes(self, setup: str, roots: tuple[str, ...]) -> list[Sizes]:
+        return [Sizes()]
 
     def _forms(self) -> tuple[Form, ...]:
         return (Form("x", 0, None, "as given"),)

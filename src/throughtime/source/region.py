@@ -11,9 +11,9 @@ import numpy as np
 
 from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
+from throughtime.source.forms import Sizes, forms, targets
 from throughtime.source.meanings import (
     BACKWARD,
-    FORMS,
     HIDDEN,
     LONGEST,
     VALUES,
@@ -22,7 +22,7 @@ from throughtime.source.meanings import (
 )
 from throughtime.source.pairing import PREFIX, SUFFIX
 from throughtime.source.readings import Judged, Reading, judged
-from throughtime.source.search import IMPORT, targets
+from throughtime.source.search import IMPORT
 from throughtime.source.slices import Slices, free_names, names_set, reaches_out
 from throughtime.source.vintage import is_stand_in
 
@@ -244,8 +244,8 @@ class RegionSearch:
             yield from self._with_loss(base, needed)
             return
         tries = 0
-        for form in FORMS:
-            for aim, _ in targets(form, None) if aims else [("", None)]:
+        for form in forms(Sizes()):
+            for aim, _ in targets(form, Sizes()) if aims else [("", None)]:
                 drawn = [f"{name} = {form.text}" for name in inputs]
                 drawn += [f"{name} = {aim}" for name in aims]
                 tries += 1

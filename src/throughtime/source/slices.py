@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from throughtime.source.meanings import SIZE_KINDS, VALUES, size_kind
 
+OLD_BUILTINS = {"xrange", "raw_input", "unicode", "long"}
 FILLS = {"append", "extend", "add", "update", "insert", "fill", "setdefault"}
 COUNTS = re.compile(r"size|dim|num_?|^n_|len|count|units|_no$|epochs?$|iter", re.I)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
@@ -165,7 +166,7 @@ class Slices:
             seen.add(name)
             if name in self.definitions:
                 waiting += names_read(self.definitions[name])
-            elif name not in self.imported and not hasattr(builtins, name):
+            elif self.is_own(name):
                 found.add(name)
         return found
 
@@ -222,7 +223,8 @@ class Slices:
 
     def is_own(self, name: str) -> bool:
         """Whether a name is neither defined, nor imported, nor Python's."""
-        return not (name in self.definitions or name in self.imported or hasattr(builtins, name))
+        known = name in self.definitions or name in self.imported
+        return not (known or hasattr(builtins, name) or name in OLD_BUILTINS)
 
     def _is_computed(self, name: str) -> bool:
         """Whether the file computes what it sets a name to, so that it may be no number."""

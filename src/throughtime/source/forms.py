@@ -30,7 +30,8 @@ def sizes_of(shapes: Sequence[tuple[int, ...]]) -> list[Sizes]:
     others = [n for n in found if n != hidden]
     inputs = [n for n in [*others, *(n - hidden for n in others), hidden] if n > 0]
     pairs = [(i, o) for i in inputs for o in (*others, i)]
-    return [Sizes(i, hidden, o) for i, o in dict.fromkeys(pairs)][:MOST_SIZES]
+    others_too = [Sizes(i, hidden, o) for i, o in dict.fromkeys(pairs)]
+    return [Sizes(), *(sizes for sizes in others_too if sizes != Sizes())][:MOST_SIZES]
 
 
 @dataclass(frozen=True)

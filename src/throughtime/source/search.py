@@ -12,7 +12,7 @@ import numpy as np
 from throughtime.gradcheck import CheckError
 from throughtime.source.arrays_by_name import arrays_wanted, dictionaries, keys_wanted
 from throughtime.source.bench import Bench
-from throughtime.source.calls import UNKNOWN, Call, Pool, calls, is_size, sized
+from throughtime.source.calls import UNKNOWN, Call, Pool, calls, is_size, role_of, sized
 from throughtime.source.candidates import (
     Candidate,
     Function,
@@ -117,7 +117,7 @@ class Search:
 
     def role(self, name: str) -> str:
         """What an argument is, by what the file gives for it, or else by its own name."""
-        return role(self.aliases.get(name, "")) or role(name)
+        return role_of(name, self.aliases)
 
     def best(self) -> Judged | None:
         """The likeliest reading; None where nothing runs."""

@@ -35,7 +35,8 @@ from throughtime.report.flow_figures import lag_heatmap
 from throughtime.report.junit import write_junit
 from throughtime.report.notebook import flow_html, report_html
 from throughtime.report.pages import check_page, flow_page
-from throughtime.targets import as_target
+from throughtime.source import found_in_object, is_object
+from throughtime.targets import as_target, is_known
 from throughtime.torch import first_in_module, is_module, module_flow
 
 if TYPE_CHECKING:
@@ -90,20 +91,29 @@ def check(
     dropout_seed: int | None = None,
     k1: int | None = None,
     k2: int | None = None,
-    loss: Callable[..., Any] | None = None,
+    loss: str | Callable[..., Any] | None = None,
     reset: Callable[[], object] | None = None,
     at_length: Callable[[int], Target] | None = None,
     steps: int | None = None,
     jit: bool | None = None,
     timeout: float | None = None,
+    gradient: str | Callable[..., Any] | None = None,
+    loss_and_gradient: str | Callable[..., Any] | None = None,
+    update: str | Callable[..., Any] | None = None,
+    lr: float | None = None,
+    time_axis: int | None = None,
+    batch_axis: int | None = None,
     **unknown: Never,
 ) -> Report:
     """Is this gradient right? And if not, why?
 
     Args:
         what: a Target; or, followed by its data, anything that `tt.target_of` makes one of: a
-            Network, a torch module or Function, a JAX function, the path of a shared library.
-        data: what follows it there.
+            Network, a torch module or Function, a JAX function, the path of a shared library; or an
+            object of your own with a forward and a backward pass, followed by its data.
+            Or an object of a class of your own, with its parameters in attributes and methods
+            for a forward and a backward pass.
+        data: what follows it there; for an object of your own its inputs and targets.
         diagnose: whether to look for causes where the gradient is wrong. That takes at most ten
             times the check's evaluations of the loss, or 6,000 where that is more, and stays
             within `evaluations` and `seconds` where these are given. Ctrl-C ends the diagnosis
@@ -128,6 +138,12 @@ def check(
         loss, reset, at_length, steps, jit: of a torch module or function, or of a JAX function,
             as there.
         timeout: of a shared library: seconds that each call may take.
+        gradient, loss_and_gradient, update, lr: of an object of your own, where its methods are not
+            found by their names, and `loss` likewise: the name of a method, or a function of the
+            object and the data. `update` is a training step with the learning rate `lr`, from
+            which the gradient is read.
+        time_axis, batch_axis: of such an object's data, so that other lengths and a single
+            sequence are looked at too.
 
     Returns:
         a Report: `.verdict` is "agree", "disagree" or "unresolved".
@@ -151,22 +167,41 @@ def check(
         'scaled'
     """
     refuse_unknown("check", unknown, inspect.signature(check).parameters)
-    target = as_target(
-        what,
-        *data,
-        seed=seed,
-        state=state,
-        lengths=lengths,
-        dropout_seed=dropout_seed,
-        k1=k1,
-        k2=k2,
-        loss=loss,
-        reset=reset,
-        at_length=at_length,
-        steps=steps,
-        jit=jit,
-        timeout=timeout,
-    )
+    own: dict[str, Any] = {
+        "loss": loss,
+        "gradient": gradient,
+        "loss_and_gradient": loss_and_gradient,
+        "update": update,
+        "lr": lr,
+        "time_axis": time_axis,
+        "batch_axis": batch_axis,
+    }
+    own = {name: value for name, value in own.items() if value is not None}
+    notes: tuple[str, ...] = ()
+    if is_object(what, named=bool(own)) and not is_known(what, *data):
+        found, program = found_in_object(what, *data, **own)
+        target, notes = program.target(), (str(found), *found.notes)
+    else:
+        own.pop("loss", None)
+        for name in own:
+            expected = "an object of your own, which has this option"
+            refuse(name, expected, type(what).__name__, error=TypeError)
+        target = as_target(
+            what,
+            *data,
+            seed=seed,
+            state=state,
+            lengths=lengths,
+            dropout_seed=dropout_seed,
+            k1=k1,
+            k2=k2,
+            loss=loss,
+            reset=reset,
+            at_length=at_length,
+            steps=steps,
+            jit=jit,
+            timeout=timeout,
+        )
     report = check_target(
         target,
         effort=effort,
@@ -178,6 +213,7 @@ def check(
         seed=seed,
         progress=progress,
     )
+    report = replace(report, notes=(*report.notes, *notes))
     if diagnose and report.verdict == "disagree":
         report = _diagnosed(target, report, evaluations, seconds, seed, progress)
     return Report(**vars(report))

@@ -1,6 +1,27 @@
 """The user's own source: what can be checked in a file, which line is wrong, and its mend."""
 
+from throughtime.source.candidates import Candidate, candidates
+from throughtime.source.child import apart
+from throughtime.source.finding import Found, find
+from throughtime.source.given import OPTIONS, found_in_object, is_object
+from throughtime.source.printing import as_python
 from throughtime.source.recipe import Program, Recipe
+from throughtime.source.slices import Slices
 from throughtime.source.text import SourceText, read_source
 
-__all__ = ["Program", "Recipe", "SourceText", "read_source"]
+__all__ = [
+    "OPTIONS",
+    "Candidate",
+    "Found",
+    "Program",
+    "Recipe",
+    "Slices",
+    "SourceText",
+    "apart",
+    "as_python",
+    "candidates",
+    "find",
+    "found_in_object",
+    "is_object",
+    "read_source",
+]

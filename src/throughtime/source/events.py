@@ -15,6 +15,7 @@ from throughtime.arrays import Array
 from throughtime.source.probes import PROBE, Probes, Site
 from throughtime.source.recipe import Program
 from throughtime.source.tolerances import LARGEST_VALUE
+from throughtime.source.user_files import copied
 
 # A probe in a run: its site, and the calls by which its function was reached.
 Place = tuple[int, tuple[tuple[int, int], ...]]
@@ -158,11 +159,13 @@ class Instrumented:
         frame = sys._getframe(3)
         kept = None
         if self._count in run.frames:
-            kept = (frame.f_globals, dict(frame.f_locals))
-        copied = np.array(value, dtype=np.float64)
+            memo: dict[int, Any] = {}
+            locals_then = {key: copied(each, memo) for key, each in frame.f_locals.items()}
+            kept = (frame.f_globals, locals_then)
+        then = np.array(value, dtype=np.float64)
         place = (number, self._reached(frame))
         site = self.probes.sites[number]
-        self._events.append(Event(self._count, place, site, copied, value, kept))
+        self._events.append(Event(self._count, place, site, then, value, kept))
 
     def _reached(self, frame: FrameType) -> tuple[tuple[int, int], ...]:
         """The calls of the user's functions by which a frame was reached."""

@@ -7,7 +7,7 @@ such places the first to go wrong is it. With it mended, the next one is sought.
 
 from __future__ import annotations
 
-import re
+import ast
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,10 +25,9 @@ from throughtime.source.tolerances import (
     NEARER,
     NEARLY_RIGHT,
 )
-from throughtime.source.truths import Group, Truth, Truths, directions
+from throughtime.source.truths import PLACE, Group, Truth, Truths, directions
 
 Gain = tuple[int, int, int]  # of the gradients' scores; by name; values put in
-PLACE = r"[\w.]+(\[[^\[\]]*\])*"  # a variable, an attribute or an item
 RIGHT, SCALED, WRONG = 2, 1, 0  # what a parameter's gradient is
 
 
@@ -68,7 +67,7 @@ class Hypothesis:
         axes: the order of a value's axes in which it should be that.
         first: the sequence number of the first value that is not what it should be.
         unchanged: for a statement that changed what was right: what it was, by number.
-        partial: whether the values are right as terms of what they should be.
+        partial: whether the values are derivatives, as terms of what they should be.
     """
 
     place: Place
@@ -149,7 +148,7 @@ class Search:
             event.sequence: 2 * event.value
             for events in self.start.events.values()
             for event in events
-            if event.value.any() and event.value.ndim and self.meanings.matches(event.value)
+            if event.value.any() and event.value.ndim and self._is_seed(event)
         }
         unknown = frozenset(
             place
@@ -172,6 +171,12 @@ class Search:
             if not same or any(event.sequence in seeds for event in events):
                 found.add(place)
         return frozenset(found)
+
+    def _is_seed(self, event: Event) -> bool:
+        """Whether a value is a derivative; a multiple of one may be data, as a one-hot vector."""
+        matches = self.meanings.matches(event.value)
+        exact = any(match.factor == 1.0 for match in matches)
+        return exact or (bool(matches) and not self.meanings.is_forward(event.value))
 
     # --- searching ---
 
@@ -201,13 +206,12 @@ class Search:
         """Without those that one found later, but before them in the run, has made superfluous."""
         kept = list(found)
         for number, fault in enumerate(found):
-            if all(fault.hypothesis.first < later.hypothesis.first for later in found[number + 1 :]):
+            if all(
+                fault.hypothesis.first < later.hypothesis.first for later in found[number + 1 :]
+            ):
                 continue
             others = [other for other in kept if other is not fault]
-            replaced: dict[int, Array] = {}
-            for other in others:
-                replaced |= self.values_of(other.hypothesis, other.before)
-            if self._tried(replaced, self.end) == 0:
+            if self._tried(self.values_of_all(others), self.end) == 0:
                 kept = others
         return kept
 
@@ -225,9 +229,27 @@ class Search:
                     (likely if self._affinity(hypothesis) else others).append(hypothesis)
         best = self._first_gain(likely, outcome, None)
         best = self._first_gain(others, outcome, best)
+        trials = [*likely, *others]
+        seen: set[Place] = set(known)
+        while best is not None:
+            # What it is made of may be a derivative, and not the one that is meant.
+            made_of = self._makers(best[1], outcome) - seen
+            seen |= made_of
+            further = [
+                hypothesis
+                for place in made_of
+                for hypothesis in self.hypotheses(place, outcome.events[place], outcome, True)
+            ]
+            trials += further
+            earlier = self._first_gain(further, outcome, best)
+            if earlier is best or earlier is None:
+                if not made_of:
+                    break
+                continue
+            best = earlier
         if best is None:
             return None
-        hypothesis = self._last_copy(best[1], [*likely, *others], best[0], outcome)
+        hypothesis = self._last_copy(best[1], trials, outcome)
         after = self.run(self.replaced | self.values_of(hypothesis, outcome))
         mended = tuple(
             name
@@ -235,6 +257,25 @@ class Search:
             if score > outcome.scores[name] or after.errors[name] < outcome.errors[name] / NEARER
         )
         return Fault(hypothesis, outcome, after, mended, self._not_understood(hypothesis, outcome))
+
+    def _makers(self, hypothesis: Hypothesis, outcome: Outcome) -> set[Place]:
+        """The places that assign the variables of a statement."""
+        site = self.code.probes.sites[hypothesis.place[0]]
+        statement, _ = self.code.probes.statements[site.statement]
+        names = {
+            ast.unparse(node)
+            for node in ast.walk(statement)
+            if isinstance(node, ast.Name | ast.Attribute)
+        }
+        return {
+            place
+            for place, events in outcome.events.items()
+            if events[0].site.assigns
+            and place != hypothesis.place
+            and place[1] == hypothesis.place[1]
+            and events[0].site.function == site.function
+            and events[0].site.target.split("[")[0] in names
+        }
 
     def _first_gain(
         self,
@@ -263,11 +304,11 @@ class Search:
         return best
 
     def _last_copy(
-        self, first: Hypothesis, trials: Sequence[Hypothesis], gain: Gain, outcome: Outcome
+        self, first: Hypothesis, trials: Sequence[Hypothesis], outcome: Outcome
     ) -> Hypothesis:
-        """Of places with the same values, each right as one term of a sum, the last.
+        """Of places with the same values, each a derivative but not the one that is meant, the last.
 
-        It is there that the other terms are lost.
+        It is there that the other terms are lost, or that a factor should have come in.
         """
         values = [event.value for event in outcome.events[first.place]]
         if not first.partial:
@@ -325,7 +366,7 @@ class Search:
                 site.statement != wrong.site.statement
                 or place[1] != hypothesis.place[1]
                 or place not in self.carried
-                or not re.fullmatch(PLACE, site.text)
+                or not PLACE.fullmatch(site.text)
                 or site.kind not in ("value", "added")
                 or place == hypothesis.place
             ):
@@ -351,22 +392,31 @@ class Search:
                 continue
             back = np.argsort(hypothesis.axes)
             laid = [event.value.shape[axis] for axis in hypothesis.axes]
-            values[event.sequence] = np.transpose(
-                self.truths.full(truth).reshape(laid), back
-            )
+            values[event.sequence] = np.transpose(self.truths.full(truth).reshape(laid), back)
         return values
+
+    def values_of_all(self, faults: Sequence[Fault]) -> dict[int, Array]:
+        """The true values for several faults."""
+        found: dict[int, Array] = {}
+        for fault in faults:
+            found |= self.values_of(fault.hypothesis, fault.before)
+        return found
 
     # --- what a place could be meant to be ---
 
     def hypotheses(
-        self, place: Place, events: Sequence[Event], outcome: Outcome
+        self, place: Place, events: Sequence[Event], outcome: Outcome, whatever: bool = False
     ) -> Iterator[Hypothesis]:
-        """What the values at a place could be meant to be, where they are not that."""
+        """What the values at a place could be meant to be, where they are not that.
+
+        Args:
+            whatever: also where they are a derivative: it may be another than is meant.
+        """
         site = self.code.probes.sites[place[0]]
         if place not in self.carried or site.kind == "value":
             # A variable that stays 0, as the error from the next step where none is passed on.
             zero = len(events) > 1 and not any(event.value.any() for event in events)
-            loaded = site.kind == "value" and re.fullmatch(PLACE, site.text)
+            loaded = site.kind == "value" and PLACE.fullmatch(site.text)
             if not (zero and (loaded or site.kind == "store")):
                 return
         if len(events) == 1 and not events[0].value.any():
@@ -374,22 +424,30 @@ class Search:
         if events[0].value.ndim == 0 and not self.truths.scalars:
             return
         readings = self.meanings.readings(events)
-        exact = [reading for reading in readings if reading.exact]
+        exact = [reading for reading in readings if reading.exact and not reading.group.data]
         if site.kind in ("changed", "whole", "store"):
             yield from self._left_alone(place, events, outcome)
         if site.operator in ("Add", "Sub") and site.kind == "changed":
             return  # a sum is as right as what is added to it
         start = next((event for event in events if event.value.any()), None)
         likely = [] if start is None else self.meanings.matches(start.value)
-        begins = {id(match.group) for match in likely if match.factor == 1.0}
+        begins = {
+            id(match.group) for match in likely if match.factor == 1.0 and not match.group.data
+        }
         tried: set[object] = set()
         for group in sorted(self.truths.groups, key=lambda group: RANK[group.kind]):
-            if exact and group.kind not in ("variable", "suffix", "whole"):
+            likely_name = exact and affinity(site.target, group.name) == 2
+            free = whatever or likely_name
+            if exact and not free and group.kind not in ("variable", "suffix", "whole"):
                 continue
-            if begins and not exact and id(group) not in begins:
+            if begins and not exact and not whatever and id(group) not in begins:
                 continue  # right at first: what it is meant to be is known
-            for hypothesis in self._as_group(place, events, group, bool(exact)):
-                if exact and not any(_widens(hypothesis, reading) for reading in exact):
+            for hypothesis in self._as_group(place, events, group, bool(exact or begins)):
+                if (
+                    exact
+                    and not free
+                    and not any(_widens(hypothesis, reading) for reading in exact)
+                ):
                     continue
                 if (key := _key(hypothesis)) not in tried:
                     tried.add(key)
@@ -401,9 +459,7 @@ class Search:
         """The values as those of a group, last step first, at shifts by one step."""
         count, size = len(group.truths), len(events)
         if group.kind == "whole":
-            choices = [
-                [(0, truth)] for truth in group.truths if truth.size == events[0].value.size
-            ]
+            choices = [[(0, truth)] for truth in group.truths if truth.size == events[0].value.size]
             if size > 1:
                 choices = []
         elif size == 1:
@@ -425,9 +481,7 @@ class Search:
                     if not self.meanings.is_truth(events[n].value, truth, axes)
                 ]
                 if off:
-                    yield Hypothesis(
-                        place, group, tuple(pairs), axes, min(off), partial=partial
-                    )
+                    yield Hypothesis(place, group, tuple(pairs), axes, min(off), partial=partial)
 
     def _axes(
         self, events: Sequence[Event], pairs: Sequence[tuple[int, Truth]]
@@ -512,8 +566,3 @@ def _before(event: Event, outcome: Outcome) -> Array | None:
                 if last is None or other.sequence > last.sequence:
                     last = other
     return None if last is None else last.value
-
-
-def readings_of(search: Search, outcome: Outcome) -> dict[Place, list[Reading]]:
-    """What each place of a run is."""
-    return {place: search.meanings.readings(events) for place, events in outcome.events.items()}

@@ -18,6 +18,9 @@ from throughtime.source.truths import Group, Truth, Truths, base_name, direction
 RANK = {"variable": 0, "whole": 1, "suffix": 2, "term": 3, "use": 4}
 
 
+SEVERAL = Group("use", "several values", [])  # of a loop over gates, or parameters
+
+
 @dataclass(frozen=True)
 class Match:
     """A value is a factor times a derivative.
@@ -170,10 +173,18 @@ class Meanings:
 
     def readings(self, events: Sequence[Event]) -> list[Reading]:
         """What the values at one place are, all of them; the best explanation first."""
-        return sorted(
-            (reading for reading in self._explanations(events) if not reading.wrong),
-            key=lambda reading: self._rank(reading, events[0]),
-        )
+        found = [reading for reading in self._explanations(events) if not reading.wrong]
+        if not found and len(events) > 1 and self._each_is_one(events):
+            return [Reading(SEVERAL, (None,) * len(events), 1.0, ())]
+        return sorted(found, key=lambda reading: self._rank(reading, events[0]))
+
+    def _each_is_one(self, events: Sequence[Event]) -> bool:
+        """Whether each value is a derivative, of whatever: a loop over gates, or parameters."""
+        return all(
+            not event.value.any()
+            or any(m.factor == 1.0 and not m.group.data for m in self.matches(event.value))
+            for event in events
+        ) and any(event.value.any() for event in events)
 
     def _explanations(self, events: Sequence[Event]) -> list[Reading]:
         seen = [self.matches(event.value) if event.value.any() else None for event in events]
@@ -187,9 +198,7 @@ class Meanings:
         for (group_id, axes), first in choices.items():
             per_event: list[list[Match] | None] = []
             for matches in seen:
-                own = matches and [
-                    m for m in matches if id(m.group) == group_id and m.axes == axes
-                ]
+                own = matches and [m for m in matches if id(m.group) == group_id and m.axes == axes]
                 per_event.append(own if matches is not None else None)
             if any(own == [] for own in per_event):
                 continue
@@ -201,12 +210,22 @@ class Meanings:
     def _rank(self, reading: Reading, event: Event) -> tuple[float, ...]:
         return (
             reading.factor != 1.0,
+            reading.group.data,
             -affinity(event.site.target or event.site.text, reading.group.name),
-            RANK[reading.group.kind],
+            _rank_of(reading.group, event),
+            reading.group.depth,  # what a function makes of its arguments has no name outside
             reading.axes != tuple(range(len(reading.axes))),
             reading.shift is None,
             abs(reading.shift or 0),
+            -len(reading.group.name) if not reading.group.name.isidentifier() else 0,
         )
+
+
+def _rank_of(group: Group, event: Event) -> int:
+    """What is assigned is rather the derivative by a value than a parameter's by one step."""
+    if group.kind == "term" and event.site.kind == "store":
+        return RANK["use"] + 1
+    return RANK[group.kind]
 
 
 def _one_by_one(
@@ -261,7 +280,7 @@ def orders(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     return found
 
 
-AROUND = ("delta", "grad", "error", "err", "next", "prev", "temp", "tmp", "total", "raw", "d")
+AROUND = ("delta", "grad", "error", "err", "next", "prev", "temp", "tmp", "total", "d")
 
 
 def plain_name(text: str) -> str:

@@ -107,9 +107,7 @@ class _Inserted:
             handler.body = self._body(handler.body)
         for case in getattr(node, "cases", []):
             case.body = self._body(case.body)
-        if not isinstance(
-            node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Return | ast.Expr
-        ):
+        if not isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Return | ast.Expr):
             return [node]
         self.number = len(self.probes.statements)
         # A copy as written: what is made of the tree below replaces its expressions.
@@ -144,9 +142,7 @@ class _Inserted:
                 ]
             else:
                 node.value = self._within(value)
-                after = [
-                    found for part in target.elts for found in self._again(part, "store")
-                ]
+                after = [found for part in target.elts for found in self._again(part, "store")]
         else:
             node.value = self._probed(node.value, "store", ast.unparse(target))
             after = list(self._wholes(target))

@@ -19,7 +19,8 @@ ENTRY_BY_ENTRY = 6
 RANDOM_DIRECTIONS = 3  # one gives a factor, and the others say whether it is one
 ROUNDING_ULPS = 4.0  # of the loss: what its rounding may add to a difference
 TRUNCATION_TAIL = 3.0  # times what twice the step shows: other directions may curve more
-MOST_USES = 60  # of one parameter: where it is used more often, only its gradient as a whole is known
+MOVE = 1e-3  # of each parameter: what stays the same is data
+MOST_USES = 60  # of one parameter: beyond, only its gradient as a whole is known
 MOST_FORWARD_EVENTS = 6000  # values that are moved; beyond, the loss is too long
 PLAIN_FRACTIONS = 64  # a scalar derivative of k or 1/k up to this is no sign of anything
 
@@ -40,3 +41,14 @@ MOST_TRIALS = 4000  # runs of the gradient with true values put in, each as dear
 # another, smaller fault.
 NEARER = 20.0
 NEARLY_RIGHT = 2e-2
+
+# One small change of a wrong expression (`variants`).
+
+MOST_VARIANTS = 3000  # each is evaluated alone, without the rest of the run
+
+# The number of steps at which lines are looked at (`lines`).
+
+FEW_STEPS = 3  # a first, a middle and a last one
+MANY_STEPS = (6, 12)  # where all is right at few, as with a truncation
+NAMED_FACTOR = 1e-4  # by so much a factor may differ from the size that it is taken for
+LONGEST_NAME = 40  # characters of an expression that stands for its value

@@ -25,6 +25,7 @@ from throughtime.source.tolerances import (
     ENTRY_BY_ENTRY,
     MOST_FORWARD_EVENTS,
     MOST_USES,
+    MOVE,
     PLAIN_FRACTIONS,
     RANDOM_DIRECTIONS,
     ROUNDING_ULPS,
@@ -48,6 +49,7 @@ class Truth:
             theirs, each times its sign.
         site: where the value is computed or used; None for a parameter's sum.
         value: the value itself; None for a parameter.
+        data: whether the value is the same whatever the parameters are.
         step: the number of the value among those of its place, from 0; None where it is the only
             one.
     """
@@ -61,6 +63,7 @@ class Truth:
     step: int | None = None
     name: str = ""
     value: Array | None = None
+    data: bool = False
     _full: Array | None = field(default=None, repr=False)
 
     @property
@@ -97,12 +100,20 @@ class Group:
             the gradients of parameters.
         name: the variable, without index.
         truths: in the order in which the forward pass runs.
+        site: where the values are.
+        depth: how many calls of the user's functions lead there.
     """
 
     kind: GroupKind
     name: str
     truths: list[Truth]
     site: Site | None = None
+    depth: int = 0
+
+    @property
+    def data(self) -> bool:
+        """Whether they are derivatives by data."""
+        return all(truth.data for truth in self.truths)
 
     @property
     def complete(self) -> bool:
@@ -168,6 +179,7 @@ class Truths:
         arrays = {name: value for name, value in live.items() if isinstance(value, np.ndarray)}
         self.scalars = not arrays
         uses = {id(event): _parameter_of(event, arrays) for event in events}
+        self._data = self._unmoved(events)
         self.loss = code.loss_moved(0, np.zeros(0))
         precise = any(_precision(event.owner) < np.finfo(np.float64).precision for event in events)
         eps = float(np.finfo(np.float32 if precise else np.float64).eps)
@@ -190,6 +202,25 @@ class Truths:
                 own = [event for event in events if uses[id(event)] == name]
                 self.places |= {event.place for event in own}
                 self._measure_parameter(name, value, own)
+
+    def _unmoved(self, events: list[Event]) -> frozenset[int]:
+        """The sequence numbers of values that are the same whatever the parameters: data."""
+        given = self.code.program.parameters
+        before = {name: value.copy() for name, value in given.items()}
+        try:
+            for value in given.values():
+                value[...] = value + MOVE * _generic(value.size).reshape(value.shape)
+            other = self.code.record_loss()
+        finally:
+            for name, value in given.items():
+                value[...] = before[name]
+        if [event.place for event in other] != [event.place for event in events]:
+            return frozenset()
+        return frozenset(
+            one.sequence
+            for one, two in zip(events, other, strict=True)
+            if np.array_equal(one.value, two.value)
+        )
 
     def full(self, truth: Truth) -> Array:
         """The whole of a derivative."""
@@ -241,14 +272,15 @@ class Truths:
             if len(found) == 1:
                 found[0].step = None
             kind: GroupKind = "variable" if site.assigns and site.target else "use"
-            self.groups.append(Group(kind, base_name(site.target or site.text), found, site))
+            name = base_name(site.target or site.text)
+            self.groups.append(Group(kind, name, found, site, len(place[1])))
         for place, found in by_place.items():
             if len(found) > 1 and place in parts:
                 sums = [_sum(found[n:]) for n in range(len(found))]
                 self.groups.append(Group("suffix", base_name(sites[place].text), sums))
-        for (_, _, name), found in by_variable.items():
+        for (_, calls, name), found in by_variable.items():
             if name and len({truth.site for truth in found}) > 1:
-                self.groups.append(Group("variable", name, found, found[-1].site))
+                self.groups.append(Group("variable", name, found, found[-1].site, len(calls)))
 
     def _truth_of(self, event: Event, step: int) -> Truth | None:
         """The derivative by one value; None where the loss does not depend on it."""
@@ -275,6 +307,7 @@ class Truths:
             step,
             _name(event),
             event.value,
+            event.sequence in self._data,
         )
 
     def _measure_parameter(self, name: str, value: Array, uses: list[Event]) -> None:
@@ -331,10 +364,13 @@ def _sum(terms: list[Truth]) -> Truth:
     return Truth(first.shape, along, error, movers, first.step_length, first.site, name=first.name)
 
 
+PLACE = re.compile(r"([A-Za-z_][\w.]*)(\[[^\[\]]*\])*(\.T)?")  # a variable, an attribute, an item
+
+
 def base_name(text: str) -> str:
     """A variable without its index and object: `self.last_hs[t + 1]` gives `last_hs`."""
-    text = re.split(r"\[", text, maxsplit=1)[0].removesuffix(".T")
-    return text.rsplit(".", 1)[-1] if re.fullmatch(r"[\w.]+", text) else text
+    found = PLACE.fullmatch(text)
+    return found[1].removesuffix(".T").rsplit(".", 1)[-1] if found else text
 
 
 def _name(event: Event) -> str:

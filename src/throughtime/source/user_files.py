@@ -74,7 +74,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """A copy of all data in the user's modules and classes; what cannot be copied is shared."""
         memo: dict[int, Any] = {}
         data = [
-            (space, {key: _copied(value, memo) for key, value in dict(vars(space)).items()
+            (space, {key: copied(value, memo) for key, value in dict(vars(space)).items()
                      if _is_data(key, value)})
             for space in self._spaces()
         ]  # fmt: skip
@@ -88,7 +88,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                 if key not in data:
                     delattr(space, key)
             for key, value in data.items():
-                setattr(space, key, _copied(value, memo))
+                setattr(space, key, copied(value, memo))
         _set_random_states(state.random)
 
     def _spaces(self) -> list[types.ModuleType | type]:
@@ -178,7 +178,8 @@ def _is_data(name: str, value: object) -> bool:
     return not (name.startswith("__") or isinstance(value, code))
 
 
-def _copied(value: Any, memo: dict[int, Any]) -> Any:
+def copied(value: Any, memo: dict[int, Any]) -> Any:
+    """A deep copy; the value itself where it has none."""
     try:
         return copy.deepcopy(value, memo)
     except Exception:  # an open file, a generator: whatever the user's objects hold

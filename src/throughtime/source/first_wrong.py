@@ -17,7 +17,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.gradcheck import CheckError
 from throughtime.source.events import Event, Instrumented, Place
-from throughtime.source.meanings import RANK, Meanings, Reading, affinity, orders
+from throughtime.source.matching import RANK, Meanings, Reading, affinity, orders
 from throughtime.source.tolerances import (
     CLOSE_ENOUGH,
     MOST_FAULTS,

@@ -13,7 +13,7 @@ import numpy as np
 from throughtime.gradcheck import CheckError, Report
 from throughtime.source.events import Event, Instrumented, Place
 from throughtime.source.first_wrong import Fault, Search
-from throughtime.source.meanings import SEVERAL, Match, Reading
+from throughtime.source.matching import SEVERAL, Match, Reading
 from throughtime.source.probes import Site
 from throughtime.source.recipe import Program
 from throughtime.source.tolerances import FEW_STEPS, LONGEST_NAME, MANY_STEPS, NAMED_FACTOR

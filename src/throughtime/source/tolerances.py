@@ -24,7 +24,7 @@ MOST_USES = 60  # of one parameter: beyond, only its gradient as a whole is know
 MOST_FORWARD_EVENTS = 6000  # values that are moved; beyond, the loss is too long
 PLAIN_FRACTIONS = 64  # a scalar derivative of k or 1/k up to this is no sign of anything
 
-# Whether a value is a derivative (`meanings`).
+# Whether a value is a derivative (`matching`).
 
 ERROR_BARS = 5.0  # a value further from a derivative than so many error bars is another
 # Of a derivative's size: closer is the same. The first is for faults that one sees; where none is

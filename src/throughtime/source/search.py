@@ -1,0 +1,592 @@
+"""The search for a reading of a candidate: data, model, forward pass, loss, backward pass."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from throughtime.gradcheck import CheckError
+from throughtime.source.arrays_by_name import arrays_wanted, dictionaries, keys_wanted
+from throughtime.source.bench import Bench
+from throughtime.source.calls import UNKNOWN, Call, Pool, calls, is_size, sized
+from throughtime.source.candidates import (
+    Candidate,
+    Function,
+    arguments,
+    methods,
+    returned,
+    returned_name,
+)
+from throughtime.source.forms import Form, Sizes, forms, sizes_of, states, targets
+from throughtime.source.losses import (
+    Output,
+    elements_of,
+    implicit,
+    is_scalar,
+    outputs_of,
+    scalar,
+    upstreams,
+    value_of,
+)
+from throughtime.source.meanings import (
+    BATCH,
+    HIDDEN,
+    INITIALISE,
+    INPUTS,
+    OUTPUTS,
+    STEPS,
+    VALUES,
+    role,
+    size_kind,
+)
+from throughtime.source.pairing import places
+from throughtime.source.readings import Judged, Reading, judged
+from throughtime.source.slices import Slices
+
+MOST_TRIES = 2_500  # runs of the user's code for one candidate
+SAME_FAILURES = 2  # repetitions of one failure, after which what is varied is not its reason
+ENOUGH_MODELS = 2  # ways to make a model that are gone on with
+ENOUGH_FORWARDS = 2  # calls of the forward pass that are gone on with, for one form of the data
+AFTER = "# after the backward pass\n"
+IMPORT = "import numpy as np\ndraw = np.random.default_rng(0)"
+
+
+class Alike:
+    """Notices that tries fail for the same reason whatever is varied, so that it is left alone."""
+
+    def __init__(self) -> None:
+        self._last, self._count, self.enough = "", 0, False
+
+    def watch(self, readings: Iterator[Reading], failures: list[str]) -> Iterator[Reading]:
+        """The readings of one try; `enough` afterwards, if it gave none, as others before it."""
+        before, any_given = len(failures), False
+        for reading in readings:
+            any_given = True
+            yield reading
+        said = failures[-1] if len(failures) > before else ""
+        same = not any_given and bool(said) and said == self._last
+        self._last, self._count = said, self._count + 1 if same else 0
+        self.enough = self._count >= SAME_FAILURES
+
+
+class Search:
+    """All readings of one candidate.
+
+    Args:
+        bench: the user's file.
+        slices: its statements.
+        candidate: what is read.
+        setup: statements that make the model as `net`, where the user gives them.
+    """
+
+    def __init__(self, bench: Bench, slices: Slices, candidate: Candidate, setup: str = "") -> None:
+        self.bench, self.slices, self.candidate, self.given_setup = bench, slices, candidate, setup
+        self.failures: list[str] = []
+        self.sizes = Sizes()
+        self.taken: dict[str, str] = {}  # arguments that are parameters, with their expressions
+        self._first = bench.tries
+        self._order = 0.0
+        self.method = candidate.owner is not None
+        self.prefix = "net." if self.method else ""
+        used: list[Function] = [candidate.backward, *(f for _, f in candidate.losses)]
+        if candidate.forward is not None:
+            used.append(candidate.forward)
+        self.used = used
+        self.aliases = {name: other for function in used for name, other in self._aliases(function)}
+        names = [f.name for f in used] if not self.method else []
+        names += [candidate.owner.name] if candidate.owner else []
+        names += [f.name for _, f in candidate.losses]
+        self.globals = sorted(slices.globals_of(names))
+
+    def _aliases(self, function: Function) -> Iterator[tuple[str, str]]:
+        """Arguments of a function with the names of what the file's own calls give for them."""
+        needed, optional = arguments(function, method=self.method)
+        for name, default in optional.items():
+            if isinstance(default, ast.Name):
+                yield name, default.id
+        for call in self.slices.calls_of(function.name):
+            words: dict[str, ast.expr] = dict(zip([*needed, *optional], call.args, strict=False))
+            words |= {k.arg: k.value for k in call.keywords if k.arg}
+            for name, value in words.items():
+                if isinstance(value, ast.Name):
+                    yield name, value.id
+
+    def role(self, name: str) -> str:
+        """What an argument is, by what the file gives for it, or else by its own name."""
+        return role(self.aliases.get(name, "")) or role(name)
+
+    def best(self) -> Judged | None:
+        """The likeliest reading; None where nothing runs."""
+        best: Judged | None = None
+        for reading in self._readings():
+            found = judged(self.bench, reading)
+            if found is None or not found.moves:
+                continue
+            if best is None or found.rank > best.rank:
+                best = found
+            if len(found.right) == len(found.moves) and len(found.right) > 1:
+                break
+        return best
+
+    def _readings(self) -> Iterator[Reading]:
+        for setup, roots in self._models():
+            for self.sizes in self._sizes(setup, roots):
+                for form in self._forms():
+                    if self.bench.tries - self._first > MOST_TRIES:
+                        return
+                    yield from self._with_data(setup, roots, form)
+
+    def _sizes(self, setup: str, roots: tuple[str, ...]) -> list[Sizes]:
+        """The sizes that data are drawn for: those of the model's arrays, where they differ."""
+        if not self._runs(f"{IMPORT}\nT = {STEPS}\n{setup}"):
+            return [Sizes()]
+        shapes = [
+            place.value.shape
+            for root in roots
+            for place in places(root, value_of(self.bench, root), (root,))
+        ]
+        return sizes_of(shapes)
+
+    def _forms(self) -> Sequence[Form]:
+        return forms(self.sizes)
+
+    def _targets(self, form: Form, first: Output | None) -> list[tuple[str, int | None]]:
+        return targets(form, self.sizes, None if first is None else STEPS in first.shape)
+
+    # The model.
+
+    def _models(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Statements that make the model, and the expressions under which its arrays are."""
+        constants = self._constants(self.globals)
+        arrays = tuple(n for n in self.globals)
+        if not self.method:
+            yield from self._functions(constants, arrays)
+            return
+        if self.given_setup:
+            yield f"{constants}\n{self.given_setup}", ("net", *arrays)
+            return
+        assert self.candidate.owner is not None
+        enough = 0
+        for call in self._constructors(self.candidate.owner.name):
+            text = f"{constants}\nnet = {call}"
+            if self._runs(f"{IMPORT}\nT = {STEPS}\n{text}"):
+                enough += 1
+                yield text, ("net", *arrays)
+                if enough >= ENOUGH_MODELS and "lambda p" not in call:
+                    return
+
+    def _constants(self, names: Iterable[str]) -> str:
+        """The file's statements that set these names; those that fail are left out."""
+        kept: list[str] = []
+        self._runs(f"{IMPORT}\nT = {STEPS}")
+        for node in ast.parse(self.slices.text(names)).body:
+            text = ast.unparse(node)
+            try:
+                self.bench.go_on(text)
+                kept.append(text)
+            except CheckError as problem:
+                self.failures.append(str(problem))
+        return "\n".join(kept)
+
+    def _functions(
+        self, constants: str, arrays: tuple[str, ...]
+    ) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """For functions: their constants, and parameters made by a function of the file."""
+        takes = [
+            name
+            for function in self.used
+            for name in [n for part in arguments(function, method=False) for n in part]
+            if self.role(name) == "parameters"
+        ]
+        if takes:
+            for name, node in self.slices.definitions.items():
+                if isinstance(node, ast.FunctionDef) and INITIALISE.match(name):
+                    if node in self.used or not returned(node):
+                        continue
+                    constants_too = self._constants(
+                        set(self.globals) | self.slices.globals_of([name])
+                    )
+                    for given in sized(node, method=False, most=6):
+                        text = f"{constants_too}\nparams = {name}({given})"
+                        if self._runs(f"{IMPORT}\nT = {STEPS}\n{text}"):
+                            yield text, ("params", *arrays)
+                            break
+            if described := _described(self.used):
+                yield f"{constants}\nparams = {described}", ("params", *arrays)
+            helpers = [
+                f for f in self.slices.definitions.values() if isinstance(f, ast.FunctionDef)
+            ]
+            if keys := keys_wanted(helpers):
+                for text in dictionaries(keys):
+                    yield f"{constants}\nparams = {text}", ("params", *arrays)
+        yield from self._with_arrays(constants, arrays)
+        yield constants, arrays
+
+    def _with_arrays(
+        self, constants: str, arrays: tuple[str, ...]
+    ) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """For functions, or a class, whose parameters are arguments of the passes."""
+        passes = [f for f in (self.candidate.forward, self.candidate.backward) if f is not None]
+        names = dict.fromkeys(name for f in passes for name in arrays_wanted(f, method=self.method))
+        for text in dictionaries(list(names)) if names else ():
+            self.taken = {name: f"params[{name!r}]" for name in names}
+            yield f"{constants}\nparams = {text}", ("params", *arrays)
+        self.taken = {}
+
+    def _constructors(self, name: str, depth: int = 0) -> list[str]:
+        """Calls that make an object of a class of the file."""
+        node = self.slices.definitions[name]
+        assert isinstance(node, ast.ClassDef)
+        classes = {n: d for n, d in self.slices.definitions.items() if isinstance(d, ast.ClassDef)}
+        make = methods(node, classes).get("__init__")
+        if make is None:
+            return [f"{name}()"]
+        if wanted := arrays_wanted(make, method=True):
+            needed, _ = arguments(make, method=True)
+            given = [
+                f"p[{n!r}]" if n in wanted else VALUES.get(size_kind(n), UNKNOWN)[0] for n in needed
+            ]
+            made = f"(lambda p: {name}({', '.join(given)}))"
+            return [f"{made}({text})" for text in dictionaries(wanted)]
+        needed, given = arguments(make, method=True)
+        small = [n for n, default in given.items() if is_size(n, default)]
+        choices: list[list[str]] = []
+        for argument in [*needed, *small]:
+            values = list(VALUES.get(size_kind(argument), UNKNOWN))
+            if argument in small:
+                values = values[:1]
+            inner = _class_named(argument, classes, name)
+            if inner and depth < 2:
+                values = [*self._constructors(inner, depth + 1)[:2], *values]
+            choices.append(values)
+        found = []
+        for chosen in _combinations(choices, 12):
+            words = [
+                value if n < len(needed) else f"{argument}={value}"
+                for n, (argument, value) in enumerate(zip([*needed, *small], chosen, strict=True))
+            ]
+            found.append(f"{name}({', '.join(words)})")
+        return found
+
+    def _runs(self, text: str) -> bool:
+        try:
+            self.bench.run(text)
+        except CheckError as problem:
+            self.failures.append(str(problem))
+            return False
+        return True
+
+    # The forward pass.
+
+    def _with_data(self, setup: str, roots: tuple[str, ...], form: Form) -> Iterator[Reading]:
+        stateful = any(
+            self.role(name) == "state"
+            for function in (self.candidate.forward, self.candidate.backward)
+            if function is not None
+            for name in arguments(function, method=self.method)[0]
+        )
+        alike = Alike()
+        for shape in states(self.sizes) if stateful else ("",):
+            data = f"{IMPORT}\nx = {form.text}"
+            begun = (
+                f"states = [0.3 * draw.standard_normal({shape}) for _ in range(2)]" if shape else ""
+            )
+            steps = (("x", form.time),)
+            length = f"T = np.shape(x)[{form.time}]" if form.time else "T = len(x)"
+            reading = Reading(
+                data,
+                "\n".join(filter(None, (length, begun, setup))),
+                "",
+                "",
+                "",
+                roots,
+                steps=steps,
+                sequences=(("x", form.batch),) if form.batch is not None else (),
+                said=(f"steps from x {form.said}, axis {form.time}",),
+            )
+            yield from alike.watch(self._forwards(reading, form), self.failures)
+            if alike.enough:
+                return
+
+    def _forwards(self, reading: Reading, form: Form) -> Iterator[Reading]:
+        forward = self.candidate.forward
+        if forward is None:
+            yield from self._backwards(reading, form, None, [])
+            return
+        pool = self._pool(reading)
+        takes_target = any(
+            self.role(n) == "target" for n in arguments(forward, method=self.method)[0]
+        )
+        wanted = self._targets(form, None) if takes_target else [("", None)]
+        for target, axis in wanted:
+            with_target = _with_target(reading, target, axis)
+            pool.roles["target"] = ["y"] if target else []
+            enough = 0
+            for call in calls(forward, self.prefix, pool, method=self.method, most=12):
+                text = f"out = {call.text}"
+                if not self._runs(f"{with_target.begin}\n{text}"):
+                    continue
+                enough += 1
+                out = self.bench.space.get("out")
+                outputs = list(outputs_of(out, returned(forward), self.bench))
+                ready = replace(with_target, run=text)
+                yield from self._backwards(ready, form, call, outputs, takes_target)
+                if enough >= ENOUGH_FORWARDS:
+                    break
+
+    def _pool(self, reading: Reading) -> Pool:
+        named = {"T": "T"}
+        roles = {"inputs": ["x"]}
+        if self.taken:
+            named |= self.taken
+        elif "params" in reading.roots:
+            roles["parameters"] = ["params"]
+            named["params"] = "params"
+        return Pool(named, roles, dict(self.aliases))
+
+    # The loss and the backward pass.
+
+    def _backwards(
+        self,
+        reading: Reading,
+        form: Form,
+        forward: Call | None,
+        outputs: list[Output],
+        has_target: bool = False,
+    ) -> Iterator[Reading]:
+        backward = self.candidate.backward
+        pool = self._results(reading, forward, outputs)
+
+        def takes(kind: str, function: Function) -> bool:
+            needed, given = arguments(function, method=self.method)
+            names = [*needed, *(n for n in given if kind == "target")]
+            return any(pool.role(n) == kind for n in names if n not in pool.named)
+
+        upstream = takes("upstream", backward)
+        target = any(takes("target", f) for _, f in self.candidate.losses)
+        target = target or takes("target", backward)
+        wanted: list[tuple[str, int | None]] = [("", None)]
+        if not has_target and (target or (upstream and self.candidate.losses)):
+            first = outputs[0] if outputs else None
+            wanted = [*([("", None)] if upstream else []), *self._targets(form, first)]
+        alike = Alike()
+        for text, axis in wanted:
+            ready = _with_target(reading, text, axis) if text else reading
+            given = bool(text) or has_target
+            pool.roles["target"] = ["y"] if given else []
+            yield from alike.watch(
+                self._with_target(ready, pool, outputs, given, upstream), self.failures
+            )
+            if alike.enough:
+                return
+
+    def _results(self, reading: Reading, forward: Call | None, outputs: list[Output]) -> Pool:
+        """What the backward pass and the losses can be given."""
+        pool = self._pool(reading)
+        if forward is None or self.candidate.forward is None:
+            return pool
+        names = returned(self.candidate.forward)
+        elements = elements_of(self.bench.space.get("out"), names)
+        pool.named |= dict(forward.given)
+        pool.named |= {_bare(n): t for n, t in elements if n}
+        pool.named |= {n: t for n, t in elements if n}
+        if whole := returned_name(self.candidate.forward):
+            pool.named[whole] = "out"
+        pool.named |= self._at_call_sites(elements)
+        pool.roles["prediction"] = [o.raw for o in outputs]
+        caches = [t for n, t in elements if role(n) == "cache"]
+        pool.roles["cache"] = caches or ["out", *(t for _, t in reversed(elements))]
+        return pool
+
+    def _with_target(
+        self,
+        reading: Reading,
+        pool: Pool,
+        outputs: list[Output],
+        target: bool,
+        takes_upstream: bool,
+    ) -> Iterator[Reading]:
+        backward = self.candidate.backward
+        losses = list(self._losses(reading, pool)) if target else []
+        ups: list[tuple[str, str, str, bool]] = [("", "", "", False)]
+        if takes_upstream:
+            ups = list(upstreams(outputs, losses, target))
+        for up, loss, said, needs in ups:
+            if up:
+                pool.roles["upstream"] = ["d"]
+            for call in calls(backward, self.prefix, pool, method=self.method, most=12):
+                run = f"{up}\nback = {call.text}".strip()
+                for loss_text, loss_said, guessed in self._loss_texts(
+                    loss, losses, takes_upstream, reading, run, outputs, target
+                ):
+                    self._order += 1
+                    yield replace(
+                        reading,
+                        loss=loss_text,
+                        gradient=run,
+                        back_names=tuple(returned(backward)),
+                        said=(
+                            *reading.said,
+                            f"loss: {said or loss_said}",
+                            f"gradient: {call.text}",
+                        ),
+                        needs_agreement=needs or guessed,
+                        order=self._order,
+                    )
+
+    def _at_call_sites(self, elements: list[tuple[str, str]]) -> dict[str, str]:
+        """Arguments of the backward pass and the losses that are given results of the forward one.
+
+        That is so where the file's own calls of them name what its call of the forward pass gave.
+        """
+        found: dict[str, str] = {}
+        forward = self.candidate.forward
+        assert forward is not None
+        given: dict[str, str] = {}
+        for names in self.slices.results_of(forward.name):
+            if len(names) == len(elements):
+                given |= {n: t for n, (_, t) in zip(names, elements, strict=True) if n}
+            elif len(names) == 1:
+                given[names[0]] = "out"
+        for function in self.used:
+            needed, optional = arguments(function, method=self.method)
+            every = [*needed, *optional]
+            for call in self.slices.calls_of(function.name):
+                words = dict(zip(every, call.args, strict=False))
+                words |= {k.arg: k.value for k in call.keywords if k.arg}
+                for name, value in words.items():
+                    if isinstance(value, ast.Name) and value.id in given:
+                        found[name] = given[value.id]
+        return found
+
+    def _loss_texts(
+        self,
+        loss: str,
+        losses: list[tuple[str, str]],
+        takes_upstream: bool,
+        reading: Reading,
+        run: str,
+        outputs: list[Output],
+        target: bool,
+    ) -> Iterator[tuple[str, str, bool]]:
+        """Statements that leave the loss, what a reader is told, and whether it is a guess."""
+        if takes_upstream:
+            yield loss, "", False
+            return
+        try:
+            self.bench.run(f"{reading.begin}\n{reading.run}\n{run}")
+        except CheckError as problem:
+            self.failures.append(str(problem))
+            return
+        back = self.bench.space.get("back")
+        own = scalar(back, returned(self.candidate.backward), "back")
+        if own:
+            yield f"{run}\nloss = {own}", f"{own} of {self.candidate.backward.name}", False
+        if self.candidate.forward is not None:
+            out = self.bench.space.get("out")
+            if found := scalar(out, returned(self.candidate.forward), "out"):
+                yield f"loss = {found}", f"{found} of {self.candidate.forward.name}", False
+        for text, said in losses:
+            yield text.replace(AFTER, f"{run}\n"), said, False
+        for attribute in ("loss", "_loss", "cost", "total_loss", "error", "E"):
+            if self.method and is_scalar(value_of(self.bench, f"net.{attribute}")):
+                yield f"{run}\nloss = net.{attribute}", f"net.{attribute}", False
+        if not losses and not own and target:
+            for output in outputs:
+                yield from implicit(output)
+
+    def _losses(self, reading: Reading, pool: Pool) -> Iterator[tuple[str, str]]:
+        """Calls of the file's loss functions that give a number."""
+        for prefix, function in self.candidate.losses:
+            if prefix == "net." and not self.method:
+                continue
+            found = False
+            for wrap in ("{}", "[{}]"):
+                for call in calls(function, prefix, pool, method=prefix == "net.", most=8):
+                    text = call.text
+                    if not call.given:
+                        yield f"{AFTER}loss = {text}", text
+                        found = True
+                        break
+                    if wrap != "{}":
+                        words = ", ".join(
+                            wrap.format(v) if v in ("x", "y") else v for v in call.given.values()
+                        )
+                        text = f"{prefix}{function.name}({words})"
+                    try:
+                        self.bench.run(f"{reading.begin}\n{reading.run}\nloss = {text}")
+                    except CheckError:
+                        continue
+                    value = self.bench.space.get("loss")
+                    where = scalar(value, returned(function), "loss")
+                    if not where or not np.isfinite(np.sum(value_of(self.bench, where))):
+                        continue
+                    tail = "" if where == "loss" else f"\nloss = {where}"
+                    yield f"loss = {text}{tail}", text
+                    found = True
+                if found:
+                    break
+
+
+def _combinations(choices: Sequence[Sequence[str]], most: int) -> list[tuple[str, ...]]:
+    """Combinations, the first values first."""
+    import itertools
+
+    numbered = sorted(
+        itertools.islice(itertools.product(*(range(len(c)) for c in choices)), 2000), key=sum
+    )
+    return [tuple(c[n] for c, n in zip(choices, ns, strict=True)) for ns in numbered[:most]]
+
+
+def _class_named(argument: str, classes: dict[str, Any], own: str) -> str:
+    """The class of the file that an argument is named after, "" if none."""
+    low = argument.lower().replace("_", "")
+    for name in classes:
+        if name != own and name.lower().replace("_", "") == low:
+            return name
+    for name in classes:
+        other = name.lower().replace("_", "")
+        if name != own and len(other) > 3 and (other in low or low in other) and len(low) > 3:
+            return name
+    return ""
+
+
+def _described(functions: Sequence[Function]) -> str:
+    """A dictionary of parameters by what docstrings say of their shapes, as courses write them."""
+    import re
+
+    line = re.compile(r"^\s*(\w+)\s*--.*?(?:shape|of size)\s*\(([^()]+)\)", re.M)
+    sizes = {"n_a": HIDDEN, "n_x": INPUTS, "n_y": OUTPUTS, "m": BATCH, "1": 1, "T_x": STEPS}
+    found: dict[str, str] = {}
+    for function in functions:
+        text = ast.get_docstring(function) or ""
+        _, mark, rest = text.partition("parameters --")
+        if not mark:
+            continue
+        inner = rest.partition("Returns")[0]
+        for name, shape in line.findall(inner):
+            words = [part.strip() for part in shape.split(",")]
+            try:
+                numbers_ = [eval(word, {"__builtins__": {}}, dict(sizes)) for word in words]
+            except Exception:
+                continue
+            found[name] = f"draw.standard_normal(({', '.join(map(str, numbers_))}))"
+    if not found:
+        return ""
+    return "{" + ", ".join(f"{name!r}: {text}" for name, text in found.items()) + "}"
+
+
+def _with_target(reading: Reading, target: str, axis: int | None) -> Reading:
+    steps = (*reading.steps, ("y", axis)) if axis is not None else reading.steps
+    return (
+        replace(reading, data=f"{reading.data}\ny = {target}", steps=steps) if target else reading
+    )
+
+
+def _bare(name: str) -> str:
+    """A name without the mark of several: `z` for `z_s` and for `zs`."""
+    return name.removesuffix("_s").removesuffix("s") or name

@@ -74,7 +74,9 @@ class Instrumented:
         def probe(number: int, value: Any) -> Any:  # a function: no data of the user's
             return self._probe(number, value)
 
-        self.program = program.probed(self.probes.transform, {PROBE: probe})
+        self.program = program.probed(
+            self.probes.transform, {PROBE: probe}, self.probes.transform_region
+        )
         self._files = {str(path) for path in {site.path for site in self.probes.sites}}
 
     def record_loss(self) -> list[Event]:

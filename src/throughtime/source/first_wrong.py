@@ -20,6 +20,7 @@ from throughtime.source.events import Event, Instrumented, Place
 from throughtime.source.matching import RANK, Meanings, Reading, affinity, orders
 from throughtime.source.tolerances import (
     CLOSE_ENOUGH,
+    FACTOR_SPREAD,
     MOST_FAULTS,
     MOST_TRIALS,
     NEARER,
@@ -127,7 +128,9 @@ class Search:
         return Outcome(by_place, *self._judged(gradient))
 
     def _judged(self, gradient: Mapping[str, Array]) -> tuple[dict[str, int], dict[str, float]]:
-        scores, errors = {}, {}
+        scores: dict[str, int] = {}
+        errors: dict[str, float] = {}
+        factors: dict[str, float] = {}
         for name, truth in self.whole.items():
             value = np.asarray(gradient.get(name, np.zeros(0)))
             scores[name], errors[name] = WRONG, np.inf
@@ -138,7 +141,12 @@ class Search:
             errors[name] = float(np.linalg.norm(off)) / size if size else np.inf
             if self.meanings.is_truth(value, truth):
                 scores[name] = RIGHT
-            elif self.meanings.factor(value, truth) is not None:
+            elif (factor := self.meanings.factor(value, truth)) is not None:
+                factors[name] = factor
+        # One factor of all gradients, as of a clip by their norm, hides which of them are right.
+        for name, factor in factors.items() if RIGHT not in scores.values() else ():
+            same = sum(abs(other / factor - 1) < FACTOR_SPREAD for other in factors.values())
+            if factor > 0 and (same > 1 or len(scores) == 1):
                 scores[name] = SCALED
         return scores, errors
 
@@ -306,7 +314,7 @@ class Search:
     def _last_copy(
         self, first: Hypothesis, trials: Sequence[Hypothesis], outcome: Outcome
     ) -> Hypothesis:
-        """Of places with the same values, each a derivative but not the one that is meant, the last.
+        """Of places with the same values, a derivative but not the one that is meant, the last.
 
         It is there that the other terms are lost, or that a factor should have come in.
         """
@@ -524,6 +532,10 @@ class Search:
             yield Hypothesis(place, group, tuple(pairs), axes, min(off), unchanged)
 
 
+def _widens_any(hypothesis: Hypothesis, readings: Sequence[Reading]) -> bool:
+    return any(_widens(hypothesis, reading) for reading in readings)
+
+
 def _widens(hypothesis: Hypothesis, reading: Reading) -> bool:
     """Whether it takes values that are right as one term for the whole sum.
 
@@ -558,11 +570,13 @@ def _key(hypothesis: Hypothesis) -> object:
 
 def _before(event: Event, outcome: Outcome) -> Array | None:
     """The value that the array of an event had at the last event before."""
-    last: Event | None = None
-    for events in outcome.events.values():
-        for other in events:
-            earlier = other.sequence < event.sequence
-            if earlier and other.owner is event.owner and isinstance(event.owner, np.ndarray):
-                if last is None or other.sequence > last.sequence:
-                    last = other
+    if not isinstance(event.owner, np.ndarray):
+        return None
+    earlier = [
+        other
+        for events in outcome.events.values()
+        for other in events
+        if other.sequence < event.sequence and other.owner is event.owner
+    ]
+    last = max(earlier, key=lambda other: other.sequence, default=None)
     return None if last is None else last.value

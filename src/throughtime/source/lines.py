@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError, Report
 from throughtime.source.events import Event, Instrumented, Place
 from throughtime.source.first_wrong import Fault, Search
@@ -91,6 +92,8 @@ def annotate(
     for number, steps_now in enumerate(lengths):
         code = Instrumented(program if steps_now is None else program.at_length(steps_now))
         try:
+            if not code.probes.sites:
+                refuse("the program", "a file with functions", "none", error=CheckError)
             search = Search(code, Truths(code))
         except CheckError:
             if search is None and number + 1 == len(lengths):
@@ -264,10 +267,8 @@ class _Findings:
             common: set[tuple[int, int]] | None = None
             first: dict[tuple[int, int], Match] = {}
             for value, truth in values:
-                off = sign * (
-                    self.search.truths.full(truth).reshape(-1)
-                    - np.transpose(value, axes).reshape(-1)
-                )
+                meant = self.search.truths.full(truth).reshape(-1)
+                off = sign * (meant - np.transpose(value, axes).reshape(-1))
                 if float(np.abs(off).max()) < 1e-6 * float(np.abs(truth.along).max()):
                     continue
                 matches = [

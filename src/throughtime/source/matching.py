@@ -261,9 +261,10 @@ def _missing(group: Group, indices: Sequence[int | None]) -> tuple[int, ...]:
     found = []
     for n, index in enumerate(indices):
         expected = known[0][1] + pace * (n - known[0][0])
-        if index is None and expected.is_integer() and 0 <= expected < len(group.truths):
-            if not group.truths[int(expected)].is_zero:
-                found.append(n)
+        if index is not None or not expected.is_integer():
+            continue
+        if 0 <= expected < len(group.truths) and not group.truths[int(expected)].is_zero:
+            found.append(n)
     return tuple(found)
 
 

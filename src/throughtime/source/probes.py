@@ -60,10 +60,33 @@ class Probes:
     def __init__(self) -> None:
         self.sites: list[Site] = []
         self.statements: dict[int, tuple[ast.stmt, str]] = {}  # as written, and its function
+        self._regions: dict[str, list[ast.stmt]] = {}
 
     def transform(self, tree: ast.Module, path: Path) -> ast.Module:
         """The tree with probes in its functions."""
         return _Inserted(self, path).visit_module(tree)
+
+    def transform_region(self, text: str, path: Path, whole: str) -> ast.Module:
+        """Statements of a file that a recipe runs, with probes: the same wherever they recur.
+
+        Args:
+            text: the statements, as a recipe holds them. Where the file has the same statement,
+                its line is known; others have no probes.
+            path, whole: the file and its text.
+        """
+        places: dict[str, list[int]] = {}
+        for node in ast.walk(ast.parse(whole)):
+            if isinstance(node, ast.stmt) and not isinstance(node, ast.Expr | ast.Pass):
+                places.setdefault(ast.unparse(node), []).append(node.lineno)
+        found: list[ast.stmt] = []
+        for node in ast.parse(text).body:
+            key = ast.unparse(node)
+            if key not in self._regions:
+                known = _placed(node, places)
+                inserted = _Inserted(self, path)
+                self._regions[key] = inserted.region(node) if known else [node]
+            found += self._regions[key]
+        return ast.fix_missing_locations(ast.Module(found, []))
 
 
 class _Inserted:
@@ -80,6 +103,9 @@ class _Inserted:
             if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 self._definition(node)
         return ast.fix_missing_locations(tree)
+
+    def region(self, node: ast.stmt) -> list[ast.stmt]:
+        return self._statement(node)
 
     def _definition(self, node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         outer = self.function
@@ -274,6 +300,28 @@ class _Inserted:
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "super":
             return node
         return self._probed(node)
+
+
+def _placed(node: ast.stmt, places: dict[str, list[int]]) -> bool:
+    """Gives statements the lines that they have in the file; whether any is there.
+
+    Statements that read the same are taken in the order of the file.
+    """
+    found = False
+    parts = [part for part in ast.walk(node) if isinstance(part, ast.stmt)]
+    for part in sorted(parts, key=lambda part: part.lineno):
+        lines = places.get(ast.unparse(part))
+        if not lines:
+            continue
+        shift = (lines.pop(0) if len(lines) > 1 else lines[0]) - part.lineno
+        found = True
+        inside = {id(inner) for other in parts if other is not part for inner in ast.walk(other)
+                  if len(list(ast.walk(other))) < len(list(ast.walk(part)))}  # fmt: skip
+        for inner in ast.walk(part):
+            if id(inner) not in inside and isinstance(inner, ast.stmt | ast.expr):
+                inner.end_lineno = (inner.end_lineno or inner.lineno) + shift
+                inner.lineno += shift
+    return found
 
 
 def _is_place(node: ast.expr) -> bool:

@@ -31,7 +31,7 @@ ERROR_BARS = 5.0  # a value further from a derivative than so many error bars is
 # found, the second is for faint ones, as a small penalty.
 CLOSE_ENOUGH = (1e-5, 1e-7)
 TOO_BLURRED = 1e-2  # of its size: a derivative with a wider error bar says nothing
-FACTOR_SPREAD = 1e-6  # by so much the factors of one line may differ from step to step
+FACTOR_SPREAD = 1e-5  # by so much the factors of one line may differ from step to step
 
 # The search for wrong lines (`first_wrong`).
 

@@ -7,6 +7,7 @@ and with its syntax tree as it stands or with probes put in.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.gradcheck import CheckError, Target
+from throughtime.source.text import read_source
 from throughtime.source.user_files import Transform, UserFiles, as_check_error
 
 LOSS = "loss"  # the name that the statements of a recipe's loss leave its value in
@@ -140,6 +142,32 @@ class Program:
         """The user's gradient where the parameters stand now, each of its parameter's shape."""
         with self._evaluation(self._gradient):
             return {name: self._of_shape(name) for name in self.recipe.gradients}
+
+    def probed(
+        self,
+        transform: Transform,
+        names: Mapping[str, Any],
+        region: Callable[[str, Path, str], ast.Module],
+    ) -> Program:
+        """The same program with its syntax trees transformed, and the same parameters.
+
+        Args:
+            transform, names: as for a new program.
+            region: is given the statements of the loss and of the gradient, the file, its text.
+        """
+        versions = {**self._versions, "transform": transform, "names": names}
+        other = Program(self.recipe, **{**versions, **self._sizes})
+        other.parameters = self.parameters
+        path = self.recipe.path.resolve()
+        texts = {file.resolve(): text for file, text in (self._versions["texts"] or {}).items()}
+        whole = texts[path] if path in texts else read_source(path).text
+        for name, text in (("loss", self.recipe.loss), ("gradient", self.recipe.gradient)):
+            setattr(other, f"_{name}", compile(region(text, path, whole), f"<{name}>", "exec"))
+        return other
+
+    def live(self, name: str) -> Any:
+        """A parameter as the running code has it, no copy."""
+        return eval(self.recipe.parameters[name], self._space)
 
     def target(self) -> Target:
         """What `tt.check` takes."""

@@ -121,6 +121,10 @@ class Program:
         with self._evaluation(self._gradient):
             return {name: self._of_shape(name) for name in self.recipe.gradients}
 
+    def namespace(self, path: Path) -> dict[str, Any] | None:
+        """What one of the user's files defines; None where it is not one of them."""
+        return self._files.namespace(path)
+
     def target(self) -> Target:
         """What `tt.check` takes."""
         variants: dict[str, Callable[..., Target]] = {}

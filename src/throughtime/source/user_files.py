@@ -91,6 +91,11 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                 setattr(space, key, _copied(value, memo))
         _set_random_states(state.random)
 
+    def namespace(self, path: Path) -> dict[str, Any] | None:
+        """The names of the module that a file was run as; None where there is none."""
+        files = {getattr(module, "__file__", None): module for module in self._modules.values()}
+        return vars(files[str(path)]) if str(path) in files else None
+
     def _spaces(self) -> list[types.ModuleType | type]:
         """The user's modules, and the classes that they define."""
         spaces: list[types.ModuleType | type] = list(self._modules.values())

@@ -1,0 +1,442 @@
+"""What would be right: the search for the edits after which a user's gradient agrees.
+
+The numerical gradient is measured once, at several numbers of steps, points and data; each try
+then costs one run of the user's gradient. One step shows faults that more of them hide: what it
+shows is mended first, then what two show, and so on. An edit is believed where all that it mends
+agrees with other data, at another point and with other lengths too; and in the end the check says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from throughtime.arrays import refuse
+from throughtime.gradcheck import CheckError
+from throughtime.progress import progress_bar
+from throughtime.source.agreement import (
+    EQUAL,
+    WRONG,
+    Agreement,
+    compared,
+    score,
+    worse_somewhere,
+)
+from throughtime.source.candidates import Candidates, Version, candidates, same_loss
+from throughtime.source.edits import Edit
+from throughtime.source.mended import Hunk, Mended
+from throughtime.source.recipe import Recipe
+from throughtime.source.text import read_source
+from throughtime.source.trials import Failed, Measured, Setting, Trials, Tried, Try
+
+LIKELY = 1.35  # cost of the edits that are tried first
+MOST_TRIES = 60_000  # of the gradient, in all
+MOST_PAIRS = 12_000  # of edits at a time, where none alone makes a tensor agree
+FIRST_OF_PAIRS = 60  # edits that come nearest alone
+MOST_FAULTS = 24  # edits that are made one after another
+
+Standing = Mapping[Setting, Mapping[str, Agreement]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """An edit that was found, or a pair of them.
+
+    Attributes:
+        version: with it.
+        edits: what was changed.
+        standing: how far the gradient agrees then.
+        others: edits that do the same.
+    """
+
+    version: Version
+    edits: tuple[Edit, ...]
+    standing: Standing
+    others: tuple[tuple[Edit, ...], ...] = ()
+
+    @property
+    def total(self) -> float:
+        """How many tensors agree, over all settings."""
+        return sum(map(score, self.standing.values()))
+
+    @property
+    def far(self) -> float:
+        """How far off the tensors are that do not, over all settings: the sum of log d."""
+        rest = [a.discrepancy for s in self.standing.values() for a in s.values() if a.level < EQUAL]
+        return float(np.sum(np.log10(np.maximum(rest, 1e-16)))) - 16.0 * self.total
+
+    @property
+    def cost(self) -> float:
+        """Of its edits."""
+        return sum(edit.cost for edit in self.edits)
+
+
+def mend(
+    recipe: Recipe,
+    *,
+    texts: Mapping[Path, str] | None = None,
+    begin_at: Iterable[tuple[Path, int]] = (),
+    effort: str = "normal",
+    processes: int = 2,
+    progress: bool | None = None,
+) -> Mended:
+    """Searches for the edits of a user's source after which its gradient is that of its loss.
+
+    Args:
+        recipe: how the file is run.
+        texts: path to text, for files that are read otherwise than they stand.
+        begin_at: files and lines that are wrong as far as is known: edits there are tried first.
+        effort: of the check at the end.
+        processes: that run the program, each within limits of time and memory.
+        progress: whether to draw a bar; None: in a terminal, after two seconds.
+
+    Returns:
+        Mended: the edits, and how far the gradient agrees before and after each.
+
+    Raises:
+        CheckError: where the program cannot be run.
+    """
+    with Trials(recipe, texts or {}, processes) as trials:
+        return _Search(recipe, trials, texts or {}, set(begin_at), effort, progress).run()
+
+
+class _Search:
+    def __init__(
+        self,
+        recipe: Recipe,
+        trials: Trials,
+        texts: Mapping[Path, str],
+        begin_at: set[tuple[Path, int]],
+        effort: str,
+        progress: bool | None,
+    ) -> None:
+        self._recipe, self._trials, self._effort = recipe, trials, effort
+        self._begin_at = {(path.resolve(), line) for path, line in begin_at}
+        self._texts = {path.resolve(): text for path, text in texts.items()}
+        self._truth: dict[Setting, dict[str, Measured]] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._losses: dict[Setting, float | None] = {}
+        self._stuck: set[str] = set()
+        self._tries = 0
+        self._bar = progress_bar(0, "mending", "try", progress)
+        self._stages: list[Setting] = []
+        self._others: list[Setting] = []
+
+    def run(self) -> Mended:
+        """The search, from the first setting at which a tensor disagrees to the last."""
+        with self._bar:
+            return self._run()
+
+    def _run(self) -> Mended:
+        self._settle()
+        path = self._recipe.path.resolve()
+        text = self._texts.get(path) or read_source(path).text
+        version = Version({path: text, **self._texts}, {})
+        standing = self._stand(version)
+        steps = [Step(version, (), standing)]
+        while len(steps) <= MOST_FAULTS and self._tries < MOST_TRIES:
+            found = self._next(steps[-1])
+            if found is None:
+                break
+            steps.append(found)
+        steps = self._without_needless(steps)
+        return self._reported(steps)
+
+    # What is compared
+
+    def _settle(self) -> None:
+        """Which numbers of steps, points and data are compared."""
+        whole = Setting("as it stands")
+        self._shapes, steps = self._trials.ask("shape", whole)
+        lengths: list[int | None] = [None]
+        if steps is not None:
+            lengths = [*sorted({n for n in (1, 2, 3) if n < steps}), steps]
+        for n in lengths:
+            said = "" if n is None else f"T = {n}, "
+            self._stages.append(Setting(f"{said}another point", n, None, 0, 1))
+            self._others.append(Setting(f"{said}other data and another point", n, None, 1, 2))
+        if self._recipe.sequences:
+            self._others[-1] = replace(
+                self._others[-1], name=f"{self._others[-1].name}, one sequence", batch=1
+            )
+        self._stages.append(whole)
+        settings = [*self._stages, *self._others]
+        questions = [("measured", s, name) for s in settings for name in self._shapes]
+        measured: dict[Setting, dict[str, Measured]] = {s: {} for s in settings}
+        for number, answer in self._trials.ask_all(questions):
+            if not isinstance(answer, Failed):
+                measured[questions[number][1]][questions[number][2]] = answer
+            elif questions[number][1] == whole:
+                raise CheckError(answer.problem)
+        complete = {s for s in settings if len(measured[s]) == len(self._shapes)}
+        self._truth = {s: found for s, found in measured.items() if s in complete}
+        self._stages = [s for s in self._stages if s in complete]
+        self._others = [s for s in self._others if s in complete]
+        if whole not in complete:
+            refuse("gradient", "a program that runs", "none", error=CheckError)
+
+    def _ask(self, tries: Sequence[Try]) -> Iterator[tuple[int, Tried]]:
+        """Number and answer of each try; one without an answer has failed."""
+        self._bar.total = self._tries + len(tries)
+        for number, answer in self._trials.ask_all([("tried", one) for one in tries]):
+            self._tries += 1
+            self._bar.update(1)
+            yield number, Tried(None, None, answer.problem) if isinstance(answer, Failed) else answer
+
+    def _stand(self, version: Version) -> Standing:
+        """How far a version agrees at all settings."""
+        settings = list(self._truth)
+        tries = [version.tried_at(setting, loss=True) for setting in settings]
+        found: dict[Setting, Mapping[str, Agreement]] = {}
+        for number, tried in self._ask(tries):
+            setting = settings[number]
+            self._losses.setdefault(setting, tried.loss)
+            if tried.products is not None and not same_loss(self._losses[setting], tried.loss):
+                tried = Tried(None)
+            found[setting] = compared(tried.products, self._truth[setting])
+        return {setting: found[setting] for setting in settings}
+
+    # The search
+
+    def _next(self, step: Step) -> Step | None:
+        """The next edit; None where all agrees or nothing is found."""
+        known: Candidates | None = None
+        for stage in self._stages:
+            wrong = {n for n, a in step.standing[stage].items() if a.level < EQUAL}
+            if not wrong:
+                continue
+            if known is None:
+                known = candidates(self._trials, step.version, self._stages[-2 if len(self._stages) > 1 else -1])
+            found = self._at(stage, step, known, wrong)
+            if found is not None:
+                return found
+            if self._tries >= MOST_TRIES:
+                return None
+        return None
+
+    def _at(self, stage: Setting, step: Step, known: Candidates, wrong: set[str]) -> Step | None:
+        """The best edit by what a setting shows; a pair of them where none alone is any."""
+        now = step.standing[stage]
+        right = {name for name, a in now.items() if a.level == EQUAL}
+        edits = [e for e in known.edits if self._may_mend(known, e, wrong)]
+        edits.sort(key=lambda e: (not self._is_suspect(e), e.cost))
+        tried: dict[Edit, Tried] = {}
+        for group in (
+            [e for e in edits if e.cost <= LIKELY], [e for e in edits if e.cost > LIKELY]
+        ):  # fmt: skip
+            tried |= self._try_each(stage, known, group)
+            hopeful = []
+            for edit in group:
+                then = compared(tried[edit].products, self._truth[stage])
+                if score(then) > score(now) and not worse_somewhere(now, then):
+                    hopeful.append((score(then), -edit.cost, edit))
+            hopeful.sort(key=lambda found: found[:2], reverse=True)
+            if found := self._best(step, known, [(edit,) for _, _, edit in hopeful], tried):
+                return found
+        return self._pair(stage, step, known, tried, right, wrong)
+
+    def _may_mend(self, known: Candidates, edit: Edit, wrong: set[str]) -> bool:
+        reached = known.reached(edit)
+        if "carried on" in edit.kind or reached is None:
+            return True
+        return bool(reached & wrong)
+
+    def _is_suspect(self, edit: Edit) -> bool:
+        return any((edit.path, line) in self._begin_at for line in edit.lines)
+
+    def _try_each(
+        self, stage: Setting, known: Candidates, edits: Sequence[Edit]
+    ) -> dict[Edit, Tried]:
+        versions = [known.with_edits([edit]) for edit in edits]
+        tries = [v.tried_at(stage) for v in versions if v is not None]
+        found: dict[Edit, Tried] = {}
+        for number, tried in self._ask(tries):
+            found[edits[number]] = tried
+        return found
+
+    def _best(
+        self,
+        step: Step,
+        known: Candidates,
+        hopeful: Sequence[tuple[Edit, ...]],
+        tried: Mapping[Edit, Tried],
+    ) -> Step | None:
+        """Of edits that help at one setting the one that helps most at all, with others beside it.
+
+        Edits that give the very same gradient are looked at once, and said as alternatives.
+        """
+        same: dict[bytes, list[tuple[Edit, ...]]] = {}
+        for edits in hopeful:
+            same.setdefault(_mark(tried[edits[0]]) if len(edits) == 1 else repr(edits).encode(), []).append(edits)
+        steps = []
+        for alternatives in list(same.values())[:MOST_HOPEFUL]:
+            for edits in alternatives[:SAME_TRIED]:
+                version = known.with_edits(edits)
+                if version is None:
+                    continue
+                standing = self._stand(version)
+                if self._is_believed(step.standing, standing):
+                    others = tuple(e for e in alternatives if e is not edits)
+                    steps.append(Step(version, edits, standing, others))
+                    break
+        if not steps:
+            return None
+        steps.sort(key=lambda s: (round(s.total, 6), -round(s.far, 1), -s.cost), reverse=True)
+        return self._beside(step, known, steps)
+
+    def _is_believed(self, before: Standing, after: Standing) -> bool:
+        """Whether nothing agrees less, and other data at another point agree more as well."""
+        if any(worse_somewhere(before[s], after[s]) for s in before):
+            return False
+        for settings in (self._stages, self._others):
+            if settings and not any(score(after[s]) > score(before[s]) for s in settings):
+                return False
+        return True
+
+    def _beside(self, step: Step, known: Candidates, steps: Sequence[Step]) -> Step:
+        """The best step, with further ones that mend what it leaves."""
+        best = steps[0]
+        for other in steps[1:]:
+            if any(a.overlaps(b) for a in best.edits for b in other.edits):
+                continue
+            if not _mends_more(best.standing, other.standing):
+                continue
+            version = known.with_edits([*best.edits, *other.edits])
+            if version is None:
+                continue
+            standing = self._stand(version)
+            if self._is_believed(best.standing, standing):
+                best = Step(version, (*best.edits, *other.edits), standing, best.others)
+        return best
+
+    def _pair(
+        self,
+        stage: Setting,
+        step: Step,
+        known: Candidates,
+        tried: Mapping[Edit, Tried],
+        right: set[str],
+        wrong: set[str],
+    ) -> Step | None:
+        """Two edits where none alone makes anything agree: for the tensor that fewest reach."""
+        truth, now = self._truth[stage], step.standing[stage]
+        plain = self._plain(stage, step)
+        useful: dict[bytes, Edit] = {}
+        for edit, answer in sorted(tried.items(), key=lambda item: item[0].cost):
+            if answer.products is None:
+                continue
+            if worse_somewhere(now, compared(answer.products, truth)):
+                continue
+            useful.setdefault(_mark(answer), edit)
+        useful.pop(_mark(plain), None)
+        reaching = {
+            name: [e for e in useful.values() if _changes(plain, tried[e], name)]
+            for name in wrong - self._stuck
+        }
+        for name in sorted(reaching, key=lambda name: len(reaching[name])):
+            near = sorted(
+                reaching[name], key=lambda e: (_angle(tried[e], truth, name), e.cost)
+            )
+            pairs = [
+                (a, b)
+                for n, a in enumerate(near[:FIRST_OF_PAIRS])
+                for b in near[n + 1 :]
+                if not a.overlaps(b)
+            ]
+            pairs.sort(key=lambda pair: pair[0].cost + pair[1].cost)
+            found = self._try_pairs(stage, step, known, pairs[:MOST_PAIRS])
+            if found is not None:
+                return found
+            self._stuck.add(name)
+            if self._tries >= MOST_TRIES:
+                break
+        return None
+
+    def _try_pairs(
+        self, stage: Setting, step: Step, known: Candidates, pairs: Sequence[tuple[Edit, Edit]]
+    ) -> Step | None:
+        now = step.standing[stage]
+        for start in range(0, len(pairs), PAIRS_AT_ONCE):
+            group = pairs[start : start + PAIRS_AT_ONCE]
+            tries = []
+            for pair in group:
+                version = known.with_edits(pair)
+                assert version is not None
+                tries.append(version.tried_at(stage))
+            hopeful = []
+            for number, answer in self._ask(tries):
+                then = compared(answer.products, self._truth[stage])
+                if score(then) > score(now) and not worse_somewhere(now, then):
+                    hopeful.append((score(then), group[number]))
+            hopeful.sort(key=lambda found: (-found[0], found[1][0].cost + found[1][1].cost))
+            if found := self._best(step, known, [pair for _, pair in hopeful], {}):
+                return found
+        return None
+
+    def _plain(self, stage: Setting, step: Step) -> Tried:
+        return next(self._ask([step.version.tried_at(stage)]))[1]
+
+    # What comes out
+
+    def _without_needless(self, steps: list[Step]) -> list[Step]:
+        """The steps; a later one may have made an earlier one needless, which nothing shows yet."""
+        return steps
+
+    def _reported(self, steps: Sequence[Step]) -> Mended:
+        last = steps[-1]
+        verdict, said = "disagree", ""
+        agrees = all(a.level == EQUAL for s in last.standing.values() for a in s.values())
+        if agrees:
+            whole = Setting("as it stands")
+            verdict, said = self._trials.ask(
+                "checked", Try(whole, (), tuple(last.version.texts.items())), self._effort
+            )
+        hunks = [
+            Hunk(after.edits, before.version.texts, after.version.texts, before.standing,
+                 after.standing, after.others)
+            for before, after in zip(steps, steps[1:], strict=False)
+        ]  # fmt: skip
+        return Mended(
+            self._recipe.path, steps[0].version.texts, last.version.texts, tuple(hunks),
+            steps[0].standing, last.standing, verdict, said, self._tries
+        )  # fmt: skip
+
+
+MOST_HOPEFUL = 40  # of different gradients that help at one setting, looked at in all others
+SAME_TRIED = 3  # of edits with the same gradient at one setting
+PAIRS_AT_ONCE = 600
+
+
+def _mends_more(best: Standing, other: Standing) -> bool:
+    """Whether the other one mends anything that the best does not."""
+    return any(
+        a.level > best[s][name].level for s, found in other.items() for name, a in found.items()
+    )
+
+
+def _mark(tried: Tried) -> bytes:
+    """Equal for equal gradients, but for their last digits."""
+    if tried.products is None:
+        return b""
+    parts = [tried.products[name] for name in sorted(tried.products)]
+    numbers = np.concatenate(parts)
+    return " ".join(f"{number:.9e}" for number in numbers).encode()
+
+
+def _changes(plain: Tried, tried: Tried, name: str) -> bool:
+    if plain.products is None or tried.products is None:
+        return True
+    return not np.allclose(plain.products[name], tried.products[name], rtol=1e-9, atol=0)
+
+
+def _angle(tried: Tried, truth: Mapping[str, Measured], name: str) -> float:
+    """How far a tensor is off, whatever factor it has."""
+    assert tried.products is not None
+    found, values = tried.products[name], truth[name].values
+    sizes = float(np.linalg.norm(found)) * float(np.linalg.norm(values))
+    if not sizes or len(values) < 2:
+        return 1.0 if WRONG == 0 else 0.0
+    return 1 - abs(float(found @ values)) / sizes

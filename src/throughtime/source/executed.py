@@ -166,29 +166,27 @@ def _atoms(file: FileText, unit: Unit) -> list[tuple[str, types.CodeType]]:
     return list(found.items())
 
 
-def _looked_up(
-    atoms: list[tuple[str, types.CodeType]], frame: types.FrameType
-) -> dict[str, Value]:
+def _looked_up(atoms: list[tuple[str, types.CodeType]], frame: types.FrameType) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for text, code in atoms:
         try:
             thing = eval(code, frame.f_globals, frame.f_locals)
         except Exception:  # not there yet: whatever looking it up may raise
             continue
-        found[text] = value = _value(thing)
+        found[text] = _value(thing)
         if isinstance(thing, dict):
             for key in list(thing)[:MOST_ENTRIES]:
                 if isinstance(key, str):
                     found.setdefault(f"{text}[{key!r}]", _value(thing[key]))
-        if "[" in text or "." in text:
+        if "[" in text:
             continue
         if isinstance(thing, np.ndarray) and thing.ndim:
             for axis, size in enumerate(thing.shape):
                 found[f"{text}.shape[{axis}]"] = Value("whole", whole=size, mark=size)
-        elif isinstance(thing, list | tuple | dict | str):
+            if thing.ndim > 1:
+                found[f"{text}.size"] = Value("whole", whole=thing.size, mark=thing.size)
+        elif isinstance(thing, list | tuple | dict):
             found[f"len({text})"] = Value("whole", whole=len(thing), mark=len(thing))
-        elif value.kind == "other" and type(thing).__module__ == "numpy":
-            continue
     return found
 
 

@@ -124,6 +124,9 @@ def _of_node(node: ast.expr, parent: ast.AST | None, scope: Scope) -> Iterator[C
         yield from _atom(node, parent, scope)
     if isinstance(node, ast.Subscript):
         yield from _index(node, scope)
+        if isinstance(node.value, ast.Attribute) and node.value.attr == "shape":
+            new = f"{scope.text(node.value.value)}.size"
+            yield Change(node, new, "a size", 1.0, f"size {new}")
     elif isinstance(node, ast.BinOp):
         yield from _operation(node, scope)
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
@@ -321,6 +324,7 @@ def _call(node: ast.Call, scope: Scope) -> Iterator[Change]:
     for place, argument in enumerate(arguments[:2]):
         text = scope.text(argument)
         cost = 1.0 if place == 0 and not product else 1.3
+        cost -= 0.2 * ("clip" in name.lower())
         yield Change(node, text, "a call removed", cost, f"uncalled {name} {place}")
         if place:
             continue
@@ -373,12 +377,30 @@ def _constant(node: ast.Constant) -> Iterator[Change]:
             yield Change(node, other, "number", 1.6)
 
 
+def _products(sizes: Mapping[str, int]) -> Iterator[str]:
+    """Products of two sizes, one text for each number."""
+    shortest: dict[int, str] = {}
+    for text, number in sizes.items():
+        if number > 1:
+            shortest.setdefault(number, text)
+    texts = list(shortest.values())[:MOST_SIZES]
+    for n, one in enumerate(texts):
+        for other in texts[n + 1 :]:
+            yield f"({one} * {other})"
+
+
+MOST_SIZES = 6  # that are multiplied with each other
+
+
 def _root(text: str) -> str:
     return re.split(r"[.\[]", text)[0]
 
 
 def _of_whole(whole: ast.expr, scope: Scope) -> Iterator[Change]:
     """A sign, a factor, a term, a slope, a condition for the right-hand side of a statement."""
+    if isinstance(whole, ast.Tuple):  # what a function returns
+        for part in whole.elts:
+            yield from _of_whole(part, scope)
     if isinstance(whole, ast.Tuple | ast.List | ast.Dict | ast.Constant | ast.JoinedStr):
         return
     text = scope.factor(whole)
@@ -390,6 +412,8 @@ def _of_whole(whole: ast.expr, scope: Scope) -> Iterator[Change]:
             cost = 1.2 + 0.01 * len(size)
             yield Change(whole, f"{text} / {size}", "a factor", cost, f"over {size}")
             yield Change(whole, f"{text} * {size}", "a factor", cost + 0.1, f"times {size}")
+    for product in _products(scope.sizes):
+        yield Change(whole, f"{text} / {product}", "a factor", 1.5, f"over {product}")
     variable, last = scope.loop
     if variable and last:
         new = f"{text} * ({variable} == {last})"

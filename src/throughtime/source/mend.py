@@ -8,8 +8,10 @@ agrees with other data, at another point and with other lengths too; and in the 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ from throughtime.source.agreement import (
     score,
     worse_somewhere,
 )
-from throughtime.source.candidates import Candidates, Version, candidates, same_loss
+from throughtime.source.edit_candidates import Candidates, Version, candidates, same_loss
 from throughtime.source.edits import Edit
 from throughtime.source.mended import Hunk, Mended
 from throughtime.source.recipe import Recipe
@@ -64,9 +66,9 @@ class Step:
 
     @property
     def far(self) -> float:
-        """How far off the tensors are that do not, over all settings: the sum of log d."""
-        rest = [a.discrepancy for s in self.standing.values() for a in s.values() if a.level < EQUAL]
-        return float(np.sum(np.log10(np.maximum(rest, 1e-16)))) - 16.0 * self.total
+        """How far off the tensors are that are no multiples, over all settings."""
+        rest = [a.discrepancy for s in self.standing.values() for a in s.values() if not a.level]
+        return float(np.sum(np.log10(np.maximum(rest, 1e-16))))
 
     @property
     def cost(self) -> float:
@@ -184,7 +186,10 @@ class _Search:
         for number, answer in self._trials.ask_all([("tried", one) for one in tries]):
             self._tries += 1
             self._bar.update(1)
-            yield number, Tried(None, None, answer.problem) if isinstance(answer, Failed) else answer
+            yield (
+                number,
+                Tried(None, None, answer.problem) if isinstance(answer, Failed) else answer,
+            )
 
     def _stand(self, version: Version) -> Standing:
         """How far a version agrees at all settings."""
@@ -209,7 +214,9 @@ class _Search:
             if not wrong:
                 continue
             if known is None:
-                known = candidates(self._trials, step.version, self._stages[-2 if len(self._stages) > 1 else -1])
+                known = candidates(
+                    self._trials, step.version, self._stages[-2 if len(self._stages) > 1 else -1]
+                )
             found = self._at(stage, step, known, wrong)
             if found is not None:
                 return found
@@ -220,13 +227,10 @@ class _Search:
     def _at(self, stage: Setting, step: Step, known: Candidates, wrong: set[str]) -> Step | None:
         """The best edit by what a setting shows; a pair of them where none alone is any."""
         now = step.standing[stage]
-        right = {name for name, a in now.items() if a.level == EQUAL}
         edits = [e for e in known.edits if self._may_mend(known, e, wrong)]
         edits.sort(key=lambda e: (not self._is_suspect(e), e.cost))
         tried: dict[Edit, Tried] = {}
-        for group in (
-            [e for e in edits if e.cost <= LIKELY], [e for e in edits if e.cost > LIKELY]
-        ):  # fmt: skip
+        for group in self._groups(step, known, edits):
             tried |= self._try_each(stage, known, group)
             hopeful = []
             for edit in group:
@@ -236,7 +240,26 @@ class _Search:
             hopeful.sort(key=lambda found: found[:2], reverse=True)
             if found := self._best(step, known, [(edit,) for _, _, edit in hopeful], tried):
                 return found
-        return self._pair(stage, step, known, tried, right, wrong)
+        return self._pair(stage, step, known, tried, wrong)
+
+    def _groups(self, step: Step, known: Candidates, edits: Sequence[Edit]) -> Iterator[list[Edit]]:
+        """The edits in the order in which they are tried, those that are as likely together.
+
+        A statement that a right tensor hangs on too is less likely to be wrong.
+        """
+        right = {
+            name
+            for name in self._shapes
+            if all(found[name].level == EQUAL for found in step.standing.values())
+        }
+        groups: dict[tuple[bool, bool, bool], list[Edit]] = {}
+        for edit in edits:
+            reached = known.reached(edit)
+            apart = reached is None or not reached & right
+            key = (not self._is_suspect(edit), edit.cost > LIKELY, not apart)
+            groups.setdefault(key, []).append(edit)
+        for key in sorted(groups):
+            yield groups[key]
 
     def _may_mend(self, known: Candidates, edit: Edit, wrong: set[str]) -> bool:
         reached = known.reached(edit)
@@ -270,7 +293,9 @@ class _Search:
         """
         same: dict[bytes, list[tuple[Edit, ...]]] = {}
         for edits in hopeful:
-            same.setdefault(_mark(tried[edits[0]]) if len(edits) == 1 else repr(edits).encode(), []).append(edits)
+            same.setdefault(
+                _mark(tried[edits[0]]) if len(edits) == 1 else repr(edits).encode(), []
+            ).append(edits)
         steps = []
         for alternatives in list(same.values())[:MOST_HOPEFUL]:
             for edits in alternatives[:SAME_TRIED]:
@@ -318,7 +343,6 @@ class _Search:
         step: Step,
         known: Candidates,
         tried: Mapping[Edit, Tried],
-        right: set[str],
         wrong: set[str],
     ) -> Step | None:
         """Two edits where none alone makes anything agree: for the tensor that fewest reach."""
@@ -332,23 +356,20 @@ class _Search:
                 continue
             useful.setdefault(_mark(answer), edit)
         useful.pop(_mark(plain), None)
+        if all(a.level > WRONG for a in now.values()):  # a factor is wrong, perhaps two
+            scaling = [
+                edit
+                for edit in useful.values()
+                if all(a.level > WRONG for a in compared(tried[edit].products, truth).values())
+            ]
+            return self._try_pairs(stage, step, known, _pairs(scaling))
         reaching = {
             name: [e for e in useful.values() if _changes(plain, tried[e], name)]
             for name in wrong - self._stuck
         }
         for name in sorted(reaching, key=lambda name: len(reaching[name])):
-            near = sorted(
-                reaching[name], key=lambda e: (_angle(tried[e], truth, name), e.cost)
-            )
-            pairs = [
-                (a, b)
-                for n, a in enumerate(near[:FIRST_OF_PAIRS])
-                for b in near[n + 1 :]
-                if not a.overlaps(b)
-            ]
-            pairs.sort(key=lambda pair: pair[0].cost + pair[1].cost)
-            found = self._try_pairs(stage, step, known, pairs[:MOST_PAIRS])
-            if found is not None:
+            near = sorted(reaching[name], key=lambda e: (_angle(tried[e], truth, name), e.cost))
+            if (found := self._try_pairs(stage, step, known, _pairs(near))) is not None:
                 return found
             self._stuck.add(name)
             if self._tries >= MOST_TRIES:
@@ -382,8 +403,27 @@ class _Search:
     # What comes out
 
     def _without_needless(self, steps: list[Step]) -> list[Step]:
-        """The steps; a later one may have made an earlier one needless, which nothing shows yet."""
-        return steps
+        """With one step more where a change is needless once the others are made."""
+        last, texts = steps[-1], dict(steps[-1].version.texts)
+        for path, text in steps[0].version.texts.items():
+            waiting = True
+            while waiting:
+                waiting = False
+                for less in _reverted(text, texts[path]):
+                    version = Version({**texts, path: less}, {}, last.version.edits, whole=True)
+                    if (standing := self._no_worse(version, last.standing)) is not None:
+                        texts[path], last, waiting = less, Step(version, (), standing), True
+                        break
+        return steps if last is steps[-1] else [*steps, last]
+
+    def _no_worse(self, version: Version, before: Standing) -> Standing | None:
+        """How far a version agrees, where no tensor agrees less; None where one does."""
+        first = self._stages[-1]
+        _, tried = next(self._ask([version.tried_at(first)]))
+        if worse_somewhere(before[first], compared(tried.products, self._truth[first])):
+            return None
+        standing = self._stand(version)
+        return None if any(worse_somewhere(before[s], standing[s]) for s in standing) else standing
 
     def _reported(self, steps: Sequence[Step]) -> Mended:
         last = steps[-1]
@@ -397,7 +437,7 @@ class _Search:
         hunks = [
             Hunk(after.edits, before.version.texts, after.version.texts, before.standing,
                  after.standing, after.others)
-            for before, after in zip(steps, steps[1:], strict=False)
+            for before, after in pairwise(steps)
         ]  # fmt: skip
         return Mended(
             self._recipe.path, steps[0].version.texts, last.version.texts, tuple(hunks),
@@ -408,6 +448,31 @@ class _Search:
 MOST_HOPEFUL = 40  # of different gradients that help at one setting, looked at in all others
 SAME_TRIED = 3  # of edits with the same gradient at one setting
 PAIRS_AT_ONCE = 600
+
+
+def _reverted(before: str, after: str) -> Iterator[str]:
+    """The text with one change after another taken back, the last first; none alone in it."""
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    blocks = []
+    for tag, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag == "replace" and b - a == d - c:
+            blocks += [(a + n, a + n + 1, c + n, c + n + 1) for n in range(b - a)]
+        elif tag != "equal":
+            blocks.append((a, b, c, d))
+    if len(blocks) > 1:
+        for a, b, c, d in reversed(blocks):
+            yield "".join([*new[:c], *old[a:b], *new[d:]])
+
+
+def _pairs(edits: Sequence[Edit]) -> list[tuple[Edit, Edit]]:
+    """Pairs of the first of some edits with all of them, those that cost least first."""
+    pairs = [
+        (a, b)
+        for n, a in enumerate(edits[:FIRST_OF_PAIRS])
+        for b in edits[n + 1 :]
+        if not a.overlaps(b)
+    ]
+    return sorted(pairs, key=lambda pair: pair[0].cost + pair[1].cost)[:MOST_PAIRS]
 
 
 def _mends_more(best: Standing, other: Standing) -> bool:
@@ -438,5 +503,5 @@ def _angle(tried: Tried, truth: Mapping[str, Measured], name: str) -> float:
     found, values = tried.products[name], truth[name].values
     sizes = float(np.linalg.norm(found)) * float(np.linalg.norm(values))
     if not sizes or len(values) < 2:
-        return 1.0 if WRONG == 0 else 0.0
+        return 1.0
     return 1 - abs(float(found @ values)) / sizes

@@ -68,7 +68,7 @@ class Mended:
 
 
 def _diff(before: Mapping[Path, str], after: Mapping[Path, str]) -> str:
-    parts = []
+    parts: list[str] = []
     for path, text in after.items():
         old = before.get(path, text)
         parts += difflib.unified_diff(

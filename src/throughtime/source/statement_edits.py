@@ -214,6 +214,8 @@ def _of_expressions(statement: Statement, scope: Scope) -> Iterator[Edit]:
         whole.append(node.targets[0])
     for expression in whole:
         for change in changes(expression, scope):
+            if isinstance(node, ast.Expr) and change.node is node.value and "(" not in change.new:
+                continue  # an expression alone does nothing: the statement may go as a whole
             splice = Splice(file.start(change.node), file.end(change.node), change.new)
             yield Edit(file.path, (splice,), change.kind, node.lineno, change.cost, change.key,
                        (node.lineno,))  # fmt: skip
@@ -269,8 +271,13 @@ def _of_statement(statement: Statement, around: Surroundings, scope: Scope) -> I
             yield edit([Splice(sign, sign + 1, "")], "only assigned", 1.2)
     if isinstance(node, ast.Return | ast.FunctionDef | ast.ClassDef | ast.Try | ast.With):
         return
-    if is_numerical(node, around.known):
-        yield edit([_removed(statement, file)], "a statement removed", 1.3, f"remove {_kind(node)}")
+    only = len(statement.block) == 1 and statement.loop is not None  # the loop may go as a whole
+    if is_numerical(node, around.known) and not (only and not isinstance(node, ASSIGNMENT)):
+        limits = "clip" in file.of_node(node).lower()
+        cost = 0.8 if limits else 1.1 if isinstance(node, ast.For | ast.If | ast.Expr) else 1.3
+        yield edit(
+            [_removed(statement, file)], "a statement removed", cost, f"remove {_kind(node)}"
+        )
         if isinstance(node, ASSIGNMENT) and statement.loop is not None and file.alone(node):
             before = file.starts[statement.loop.lineno]
             text = file.indentation(statement.loop) + file.of_node(node) + "\n"

@@ -35,7 +35,7 @@ TRY_SECONDS = 2.0  # that a try may take …
 TRY_RATIO = 20.0  # … or so many times what the program takes as it stands
 MEMORY = 4 * 2**30  # bytes that a process may take beside what it has to begin with
 PARENT_SECONDS = 5.0  # between two looks at whether the process that asks still lives
-DIRECTIONS = 3  # in which each tensor is compared
+DIRECTIONS = 2  # in which each tensor is compared
 POINT_RMS = 0.5  # of weights of up to POINT_WIDTH columns; of wider ones less: products of order 1
 POINT_WIDTH = 16.0
 
@@ -144,9 +144,7 @@ class Runner:
             return program.loss()
 
         try:
-            found = [
-                derivative(loss, start.reshape(-1), v) for v in directions(name, start.shape)
-            ]
+            found = [derivative(loss, start.reshape(-1), v) for v in directions(name, start.shape)]
         finally:
             array[...] = start
         return Measured(

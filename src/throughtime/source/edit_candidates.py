@@ -6,7 +6,7 @@ A statement whose value the loss depends on belongs to the forward pass, and is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ from throughtime.source.statement_edits import (
 from throughtime.source.trials import Failed, Setting, Trials, Tried, Try
 from throughtime.source.versions import Replaced, replaced_functions
 
+IN_FORWARD_COST = 0.5  # of an edit of what the forward pass runs too, and keeps for later
+IN_CLIP_COST = 0.3  # of an edit inside of a function that clips, which is rather not called
 SAME_LOSS = 1e-12  # relative: the same sums in another order
 
 
@@ -118,16 +120,20 @@ def candidates(
     looked = [probe for unit in units for probe in probes(unit, around[unit.path])]
     reach, forward = _reach(trials, empty, looked, setting)
     found: list[Edit] = []
+    shared = all(ran.gradient[path] <= ran.loss.get(path, frozenset()) for path in ran.gradient)
     for unit in units:
         for edit in unit_edits(unit, around[unit.path]):
-            if whole_loss or not {(edit.path, line) for line in edit.lines} <= forward:
-                found.append(edit)
+            if not whole_loss and {(edit.path, line) for line in edit.lines} <= forward:
+                continue
+            if "clip" in unit.names[-1].lower():
+                edit = replace(edit, cost=edit.cost + IN_CLIP_COST)
+            if edit.line in ran.loss.get(edit.path, ()) and not shared:
+                edit = replace(edit, cost=edit.cost + IN_FORWARD_COST)
+            found.append(edit)
     return Candidates(own, tuple(found), reach, files)
 
 
-def _running(
-    files: Mapping[Path, tuple[FileText, list[Unit]]], ran: Executed
-) -> Iterator[Unit]:
+def _running(files: Mapping[Path, tuple[FileText, list[Unit]]], ran: Executed) -> Iterator[Unit]:
     """The functions that the gradient runs."""
     for path, (_, units) in files.items():
         for unit in units:

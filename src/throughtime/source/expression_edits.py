@@ -155,13 +155,19 @@ def _atom(node: ast.expr, parent: ast.AST | None, scope: Scope) -> Iterator[Chan
     own, text = scope.values.get(scope.file.of_node(node)), scope.file.of_node(node)
     if own is None:
         return
+    in_product = isinstance(parent, ast.Attribute | ast.Call) or (
+        isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.MatMult)
+    )
     for other, value in scope.values.items():
         same = value.kind == own.kind and value.shape == own.shape and value.mark != own.mark
         if own.kind == "whole" and ("(" in other or ".shape" in other):
             same = same and ("(" in text or ".shape" in text)
         if same and own.kind != "other":
-            cost = 1.0 + 0.6 * (1 - SequenceMatcher(None, text, other).ratio())
+            cost = 1.0 + 0.3 * (1 - SequenceMatcher(None, text, other).ratio())
             yield Change(node, other, "another variable", cost, f"swap {text} {other}")
+        elif in_product and value.kind == own.kind and len(value.shape) == len(own.shape) == 2:
+            cost = 1.15 + 0.3 * (1 - SequenceMatcher(None, text, other).ratio())
+            yield Change(node, other, "another matrix", cost, f"swap {text} {other}")
     if own.kind != "numbers":
         return
     if len(own.shape) == 2 and not (isinstance(parent, ast.Attribute) and parent.attr == "T"):

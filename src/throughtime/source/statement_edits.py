@@ -239,7 +239,7 @@ def _everywhere(statement: Statement, scope: Scope) -> Iterator[Edit]:
             same = value.kind == own.kind and value.shape == own.shape and value.mark != own.mark
             if same:
                 splices = tuple(Splice(file.start(p), file.end(p), other) for p in parts)
-                cost = 1.3 + 0.6 * (1 - SequenceMatcher(None, name, other).ratio())
+                cost = 1.2 + 0.3 * (1 - SequenceMatcher(None, name, other).ratio())
                 yield Edit(file.path, tuple(sorted(splices)), "another variable", node.lineno,
                            cost, "", (node.lineno,))  # fmt: skip
 
@@ -269,12 +269,21 @@ def _of_statement(statement: Statement, around: Surroundings, scope: Scope) -> I
             yield edit([Splice(sign, sign + 1, other)], "sign", 1.2, "other sign")
         else:
             yield edit([Splice(sign, sign + 1, "")], "only assigned", 1.2)
+    target = getattr(node, "target", None) or (getattr(node, "targets", None) or [None])[0]
+    if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
+        # what is made entry by entry has no one expression that a factor could stand in
+        at = min(file.starts[(node.end_lineno or node.lineno) + 1], len(file.data))
+        if file.alone(node) and file.data[:at].endswith(b"\n"):
+            for size, number in scope.sizes.items():
+                if number > 1:
+                    text = f"{file.indentation(node)}{target.value.id} /= {size}\n"
+                    yield edit([Splice(at, at, text)], "a factor", 1.25 + 0.01 * len(size))
     if isinstance(node, ast.Return | ast.FunctionDef | ast.ClassDef | ast.Try | ast.With):
         return
     only = len(statement.block) == 1 and statement.loop is not None  # the loop may go as a whole
     if is_numerical(node, around.known) and not (only and not isinstance(node, ASSIGNMENT)):
         limits = "clip" in file.of_node(node).lower()
-        cost = 0.8 if limits else 1.1 if isinstance(node, ast.For | ast.If | ast.Expr) else 1.3
+        cost = 0.7 if limits else 1.1 if isinstance(node, ast.For | ast.If | ast.Expr) else 1.3
         yield edit(
             [_removed(statement, file)], "a statement removed", cost, f"remove {_kind(node)}"
         )

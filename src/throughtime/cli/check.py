@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from throughtime.arrays import refuse
+from throughtime.cli.own_file import is_own_file, judged
 from throughtime.cli.user_error import in_one_line
 from throughtime.diagnosis import INTERRUPTED
 from throughtime.gradcheck import CheckError, Target
@@ -34,6 +35,8 @@ NARROWEST = 40  # columns; lines are not broken for narrower terminals
 DESCRIPTION = """Compares a gradient with numerical derivatives of its loss.
 
 TARGET is one of
+  FILE.py         your own network as it stands: what is found in it is printed, and checked
+                  (also FILE.py:CLASS, FILE.py:FUNCTION, FILE.py:120-184, NOTEBOOK.ipynb)
   FILE.py:NAME    a tt.Target, a tuple (torch_module, inputs) or (network, inputs, targets),
                   or a function that returns one of these
   ./libmine.so    a shared library with the C interface of throughtime.h
@@ -44,6 +47,8 @@ EPILOG = """exit status:
   3  the check itself could not run; one line says why, a program's last words follow
 
 examples:
+  throughtime check lstm.py
+  throughtime check lstm.py:LSTM --with "LSTM(input_size=3, hidden_size=4)"
   throughtime check my_lstm.py:target --html report.html
   c++ -O2 -shared -fPIC -I"$(throughtime check --include)" lstm.cpp -o liblstm.so
   throughtime check ./liblstm.so --effort exhaustive
@@ -70,7 +75,19 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--timeout",
         type=float,
         metavar="S",
-        help="seconds that each answer of a library or program may take (default 60)",
+        help="seconds that each answer of a library or program may take (default 60), or the whole "
+        "check of your own file (default 900)",
+    )
+    parser.add_argument(
+        "--with",
+        dest="made",
+        metavar="CODE",
+        help="how an object of your own file is made, where that cannot be guessed",
+    )
+    parser.add_argument(
+        "--print-target",
+        action="store_true",
+        help="print what was found in your own file as Python, for a test suite, and exit",
     )
     parser.add_argument(
         "--include", action="store_true", help="print the folder of throughtime.h and exit"
@@ -101,6 +118,13 @@ def run(options: argparse.Namespace) -> int:
         return 0
     _check_places(options)  # so that no missing folder wastes a long check
     try:
+        if options.program is None and options.target and is_own_file(options.target):
+            with _termination_as_exit():
+                return _own_file(options)
+        for name, given in (("--with", options.made), ("--print-target", options.print_target)):
+            if given:
+                expected = "your own file, as lstm.py or lstm.py:LSTM"
+                refuse(name, expected, options.target or "--program", error=CheckError)
         with _termination_as_exit(), _target(options) as target:
             return _check(target, options)
     except (CheckError, KeyboardInterrupt, BrokenPipeError, Terminated):
@@ -148,9 +172,29 @@ def _target(options: argparse.Namespace) -> Iterator[Target]:
             print(f"throughtime check: {note}", file=sys.stderr)
 
 
-def _check(target: Target, options: argparse.Namespace) -> int:
+def _own_file(options: argparse.Namespace) -> int:
+    """Finds what can be checked in a user's file, in a process of its own, and checks it there."""
+    if options.sweep or options.figure or options.workers not in (None, 1):
+        expected = "a target: print one with --print-target"
+        refuse("--sweep, --figure and --workers", expected, options.target, error=CheckError)
+    found = judged(options, _chosen(options))
+    if found.report is None:
+        print(found.target)
+        return 0
+    _say(f"{found.found}\n", options)
+    report = found.report
+    _say(report.as_text(_columns()) if sys.stdout.isatty() else str(report), options)
+    _write(report, options)
+    return STATUS[report.verdict]
+
+
+def _chosen(options: argparse.Namespace) -> dict[str, Any]:
     chosen: dict[str, Any] = {name: getattr(options, name) for name in OF_THE_CHECK}
-    chosen = {name: value for name, value in chosen.items() if value is not None}
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
+def _check(target: Target, options: argparse.Namespace) -> int:
+    chosen = _chosen(options)
     bar = {"progress": False} if options.quiet else {}
     report = check(target, seed=options.seed, **chosen, **bar)
     _say(report.as_text(_columns()) if sys.stdout.isatty() else str(report), options)

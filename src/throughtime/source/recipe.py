@@ -18,7 +18,7 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.gradcheck import CheckError, Target
-from throughtime.source.user_files import Transform, UserFiles
+from throughtime.source.user_files import Transform, UserFiles, as_check_error
 
 LOSS = "loss"  # the name that the statements of a recipe's loss leave its value in
 
@@ -39,6 +39,10 @@ class Recipe:
         sequences: the names of data, each with its axis of sequences, likewise.
         run: numbers of the lines of the file's own statements that are run besides imports,
             functions and classes, as the recipe needs them.
+        data: statements that are run before `setup`, and leave what `steps` and `sequences` name:
+            it is cut in between, so that a model can be made for as many steps.
+        length: how many steps are used, where no other number is asked for; None: all.
+        batch: how many sequences, likewise.
     """
 
     path: Path
@@ -50,6 +54,9 @@ class Recipe:
     steps: Mapping[str, int] = field(default_factory=dict)
     sequences: Mapping[str, int] = field(default_factory=dict)
     run: frozenset[int] = frozenset()
+    data: str = ""
+    length: int | None = None
+    batch: int | None = None
 
 
 class Program:
@@ -85,15 +92,22 @@ class Program:
         self.recipe = recipe
         self._versions: dict[str, Any] = {"texts": texts, "transform": transform, "names": names}
         self._versions["seed"] = seed
+        length = recipe.length if length is None else length
+        batch = recipe.batch if batch is None else batch
         self._sizes: dict[str, Any] = {"length": length, "batch": batch}
         self._files = UserFiles(recipe.path, recipe.run, texts or {}, transform, names or {}, seed)
         self._space = vars(self._files.main)
         self._loss = compile(recipe.loss, "<loss>", "exec")
         self._gradient = compile(recipe.gradient, "<gradient>", "exec")
         with self._files.entered():
-            exec(compile(recipe.setup, "<setup>", "exec"), self._space)
-            self._cut(recipe.steps, length, "steps")
-            self._cut(recipe.sequences, batch, "sequences")
+            with as_check_error():
+                exec(compile(recipe.data, "<data>", "exec"), self._space)
+            if recipe.data:
+                self._cut_all(length, batch)
+            with as_check_error():
+                exec(compile(recipe.setup, "<setup>", "exec"), self._space)
+            if not recipe.data:
+                self._cut_all(length, batch)
             self._initial = self._files.state()
             self.parameters = {name: self._value(name) for name in recipe.parameters}
 
@@ -152,7 +166,7 @@ class Program:
             self._files.restore(self._initial)
             for name, place in self.recipe.parameters.items():
                 self._put(place, self.parameters[name])
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), as_check_error():
                 exec(code, self._space)
             yield
 
@@ -188,6 +202,10 @@ class Program:
         ]:
             return found.reshape(shape)
         return found
+
+    def _cut_all(self, length: int | None, batch: int | None) -> None:
+        self._cut(self.recipe.steps, length, "steps")
+        self._cut(self.recipe.sequences, batch, "sequences")
 
     def _cut(self, axes: Mapping[str, int], size: int | None, what: str) -> None:
         """Keeps the first entries of data along an axis; None keeps all."""

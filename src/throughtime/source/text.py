@@ -10,6 +10,7 @@ from pathlib import Path
 
 from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
+from throughtime.source.vintage import as_python_3
 
 LARGEST = 50_000_000  # bytes; notebooks hold pictures
 
@@ -52,7 +53,7 @@ def read_source(path: Path) -> SourceText:
         return _notebook(path, data)
     try:
         encoding = tokenize.detect_encoding(io.BytesIO(data).readline)[0]
-        return SourceText(path, data.decode(encoding).replace("\r\n", "\n"))
+        return SourceText(path, as_python_3(data.decode(encoding).replace("\r\n", "\n")))
     except (SyntaxError, UnicodeDecodeError) as problem:
         refuse(str(path), "Python text", str(problem), error=CheckError)
 
@@ -72,7 +73,7 @@ def _notebook(path: Path, data: bytes) -> SourceText:
         for inner, line in enumerate(text.split("\n"), start=1):
             lines.append(f"# {line}" if magic or _is_magic(line) else line)
             places.append((number, inner))
-    return SourceText(path, "\n".join(lines) + "\n", tuple(places))
+    return SourceText(path, as_python_3("\n".join(lines) + "\n"), tuple(places))
 
 
 def _is_magic(line: str) -> bool:

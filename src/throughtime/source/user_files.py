@@ -9,9 +9,9 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import io
-import os
 import random
 import sys
+import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,15 @@ from typing import Any
 
 import numpy as np
 
+from throughtime.gradcheck import CheckError
 from throughtime.source.text import read_source
+from throughtime.source.vintage import builtins_of_users, old_names
+
+PACKAGE = Path(__file__).parents[1]
+
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+HIGHEST = 3  # folders above the file's own in which its packages are looked for
+MOST_DEFAULTS = 20  # names that the defaults of one function may lack
 
 Transform = Callable[[ast.Module, Path], ast.Module]
 
@@ -40,11 +48,14 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._texts = {path.resolve(): text for path, text in texts.items()}
         self._transform, self._names = transform, names
         path = path.resolve()
-        self._folder = path.parent
+        self._main_path = path
+        self._roots = [path.parent, *list(path.parents)[1 : 1 + HIGHEST]]
+        self._hidden = _names_in(path.parent)
         self._modules: dict[str, types.ModuleType] = {}
         name = path.stem if path.stem.isidentifier() else "user_file"
         self.main = types.ModuleType(name)
         self.main.__file__ = str(path)
+        self.main.__package__ = path.parent.name  # for relative imports
         self._modules[name] = self.main
         self._random = _random_states(seed)
         with self.entered():
@@ -55,20 +66,36 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         """While the user's code runs: its own modules are found, what it prints is dropped."""
-        before = {name: sys.modules.pop(name) for name in self._own(sys.modules)}
+        own = self._hidden | set(self._modules)
+        names = [name for name in sys.modules if name in own or name.partition(".")[0] in own]
+        before = {name: sys.modules.pop(name) for name in names}
         outside = _random_states()
         sys.modules.update(self._modules)
-        sys.meta_path.insert(0, self)
         _set_random_states(self._random)
         try:
-            with contextlib.redirect_stdout(Nowhere()), contextlib.redirect_stderr(Nowhere()):
+            with (
+                contextlib.redirect_stdout(Nowhere()),
+                contextlib.redirect_stderr(Nowhere()),
+                old_names(),
+                self._first_finder(),
+            ):
                 yield
         finally:
             self._random = _random_states()
             _set_random_states(outside)
-            sys.meta_path.remove(self)
-            self._modules |= {name: sys.modules.pop(name) for name in self._own(sys.modules)}
+            for name in [n for n, m in sys.modules.items() if _loaded_by(m, self)]:
+                self._modules[name] = sys.modules.pop(name)
+            for name in self._modules:
+                sys.modules.pop(name, None)
             sys.modules.update(before)
+
+    @contextlib.contextmanager
+    def _first_finder(self) -> Iterator[None]:
+        sys.meta_path.insert(0, self)
+        try:
+            yield
+        finally:
+            sys.meta_path.remove(self)
 
     def state(self) -> State:
         """A copy of all data in the user's modules and classes; what cannot be copied is shared."""
@@ -108,40 +135,83 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self, fullname: str, path: Any = None, target: Any = None
     ) -> importlib.machinery.ModuleSpec | None:
         """For what stands in the user's folder; else None, and others look."""
-        place = self._folder.joinpath(*fullname.split("."))
-        for file, package in ((place / "__init__.py", True), (place.with_suffix(".py"), False)):
-            if file.is_file():
-                spec = importlib.util.spec_from_loader(fullname, self, is_package=package)
-                if spec is not None:
-                    spec.origin = str(file)
-                    if package:
-                        spec.submodule_search_locations = [str(place)]
-                return spec
+        words = fullname.split(".")
+        for n, root in enumerate(self._roots):
+            if (
+                n
+                and words[0] not in (self._roots[n - 1].name, self._main_path.parent.name)
+                and (not (root / words[0] / "__init__.py").is_file())
+            ):
+                continue
+            place = root.joinpath(*words)
+            for file, package in ((place / "__init__.py", True), (place.with_suffix(".py"), False)):
+                if file.is_file():
+                    return self._spec(fullname, file, place if package else None)
+            if n and place.is_dir():
+                return self._spec(fullname, None, place)
         return None
+
+    def _spec(
+        self, name: str, file: Path | None, folder: Path | None
+    ) -> importlib.machinery.ModuleSpec | None:
+        spec = importlib.util.spec_from_loader(name, self, is_package=folder is not None)
+        if spec is not None:
+            spec.origin = str(file) if file else None
+            if folder is not None:
+                spec.submodule_search_locations = [str(folder)]
+        return spec
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
         """Lets Python make the module."""
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Runs a file of the user's folder."""
-        path = Path(str(module.__spec__ and module.__spec__.origin)).resolve()
+        origin = module.__spec__ and module.__spec__.origin
+        if not origin:
+            return  # a folder without a file of its own
+        path = Path(origin).resolve()
         module.__file__ = str(path)
         self._run(ast.parse(self._text(path), str(path)), path, vars(module))
 
     def _run(self, tree: ast.Module, path: Path, space: dict[str, Any]) -> None:
         if self._transform is not None:
             tree = ast.fix_missing_locations(self._transform(tree, path))
+        space["__builtins__"] = builtins_of_users()
         space.update(self._names)
-        exec(compile(tree, str(path), "exec"), space)
+        if path != self._main_path:
+            exec(compile(tree, str(path), "exec"), space)
+            return
+        for node in tree.body:
+            self._run_one(node, str(path), space)
+
+    def _run_one(self, node: ast.stmt, path: str, space: dict[str, Any]) -> None:
+        """Runs one statement at the top of the user's file.
+
+        A default value may be a name that the file's other statements set: it is None until then.
+        """
+        code = compile(ast.Module([node], []), path, "exec")
+        for _ in range(MOST_DEFAULTS):
+            try:
+                exec(code, space)
+                return
+            except NameError as problem:
+                if not isinstance(node, DEFINITIONS) or problem.name is None:
+                    raise
+                space[problem.name] = None
 
     def _text(self, path: Path) -> str:
         return self._texts[path] if path in self._texts else read_source(path).text
 
-    def _own(self, modules: Mapping[str, Any]) -> list[str]:
-        """Names of the modules whose file is in the user's folder."""
-        folder = str(self._folder) + os.sep
-        files = {name: getattr(module, "__file__", None) for name, module in modules.items()}
-        return [name for name, file in files.items() if file and str(file).startswith(folder)]
+
+def _names_in(folder: Path) -> set[str]:
+    """Names under which the files of a folder are imported, but those of Python's own library."""
+    names = {path.stem for path in folder.glob("*.py")}
+    names |= {path.parent.name for path in folder.glob("*/__init__.py")}
+    return names - set(sys.stdlib_module_names) - {"throughtime", "numpy"}
+
+
+def _loaded_by(module: Any, loader: UserFiles) -> bool:
+    return getattr(getattr(module, "__spec__", None), "loader", None) is loader
 
 
 @dataclass(frozen=True)
@@ -160,6 +230,28 @@ class Nowhere(io.TextIOBase):
         return len(text)
 
 
+@contextlib.contextmanager
+def as_check_error() -> Iterator[None]:
+    """What the user's code raises, in one line: the check cannot run."""
+    try:
+        yield
+    except CheckError:
+        raise
+    except (Exception, SystemExit) as problem:
+        raise CheckError(said(problem)) from problem
+
+
+def said(problem: BaseException) -> str:
+    """An error of the user's code in one line: where, which kind, and what it says."""
+    place = ""
+    for frame, line in traceback.walk_tb(problem.__traceback__):
+        name = Path(frame.f_code.co_filename)
+        if name.suffix in (".py", ".ipynb") and not name.is_relative_to(PACKAGE):
+            place = f"{name.name}, line {line}: "
+    text = " ".join(str(problem).split())
+    return f"{place}{type(problem).__name__}{': ' * bool(text)}{text}"
+
+
 def _random_states(seed: int | None = None) -> tuple[Any, Any]:
     """The states of Python's and NumPy's global random numbers, or those that a seed gives."""
     if seed is None:
@@ -174,8 +266,8 @@ def _set_random_states(states: tuple[Any, Any]) -> None:
 
 def _is_run(node: ast.stmt, lines: frozenset[int]) -> bool:
     """Whether a statement at the top of a file is run: what defines, and what the recipe names."""
-    definitions = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return isinstance(node, definitions) or node.lineno in lines
+    imports = (ast.Import, ast.ImportFrom)
+    return isinstance(node, (*imports, *DEFINITIONS)) or node.lineno in lines
 
 
 def _is_data(name: str, value: object) -> bool:

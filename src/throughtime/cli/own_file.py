@@ -1,0 +1,94 @@
+"""`throughtime check lstm.py`: a user's own file, without a line of glue."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from throughtime.gradcheck import CheckError
+from throughtime.questions import Report, check
+from throughtime.source import Program, Slices, apart, as_python, candidates, find, read_source
+
+SUFFIXES = (".py", ".ipynb")
+LINES = re.compile(r"^(\d+)\s*-\s*(\d+)$|^cells?\s+(\d+(?:\s*[-,]\s*\d+)*)$")
+TASK = "throughtime.cli.own_file:judge"
+NOT_LOOKED = (
+    "Not looked for: steps of sequences of several lengths, and batches of other sizes; give a "
+    "tt.Target with `variants` so that they are."
+)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a child sends back: what was found, and the report, if it was asked for."""
+
+    found: str
+    target: str
+    report: Report | None
+
+
+def split_place(place: str) -> tuple[Path, str]:
+    """The file of `file.py`, `file.py:name`, `file.py:3-9` or `net.ipynb:cell 7`, and the rest."""
+    if Path(place).is_file():
+        return Path(place), ""
+    path, _, name = place.rpartition(":")
+    return Path(path or place), name
+
+
+def is_own_file(place: str) -> bool:
+    """Whether a place on the command line is a user's own file, and no target in a file."""
+    path, name = split_place(place)
+    if path.suffix not in SUFFIXES or not path.is_file():
+        return False
+    if path.suffix == ".ipynb" or LINES.match(name):
+        return True
+    try:
+        tree = ast.parse(read_source(path).text)
+    except (CheckError, SyntaxError):
+        return False
+    slices = Slices(tree)
+    if "throughtime" in slices.imported:
+        return False
+    if not name:
+        return True
+    names = {word for c in candidates(tree, slices) for word in (c.name, c.name.split(".")[0])}
+    return name in names and not _needs_nothing(slices.definitions.get(name.split(".")[0]))
+
+
+def _needs_nothing(node: ast.AST | None) -> bool:
+    """Whether it is a function that is called without arguments, and so makes a target."""
+    if not isinstance(node, ast.FunctionDef):
+        return False
+    return len(node.args.args) == len(node.args.defaults) and not node.args.vararg
+
+
+def judge(place: str, made: str, seed: int, options: dict[str, Any], run: bool) -> Judged:
+    """In the child: finds, and checks what was found."""
+    path, name = split_place(place)
+    found = find(path, name, setup=made)
+    text = str(found)
+    target = as_python(found.recipe, found.name)
+    if not run:
+        return Judged(text, target, None)
+    report = check(Program(found.recipe, seed=seed).target(), seed=seed, **options)
+    return Judged(text, target, _with_notes(report, (*found.notes, NOT_LOOKED)))
+
+
+def _with_notes(report: Report, notes: tuple[str, ...]) -> Report:
+    return Report(**{**vars(report), "notes": (*report.notes, *notes)})
+
+
+def judged(options: argparse.Namespace, chosen: dict[str, Any]) -> Judged:
+    """What the child says of the file that the command line names."""
+    path, name = split_place(options.target)
+    place = str(path.resolve()) + (f":{name}" if name else "")
+    made = options.made or ""
+    run = not options.print_target
+    given = (place, made, options.seed, {**chosen, "progress": False}, run)
+    found = apart(TASK, *given, seconds=options.timeout)
+    assert isinstance(found, Judged)
+    return found

@@ -1,0 +1,85 @@
+"""Tries texts in a user's file, each from the same start and within a limit of time."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from throughtime.gradcheck import CheckError
+from throughtime.source.user_files import State, UserFiles, as_check_error
+
+LONGEST_TRY = 10.0  # seconds; a run of a small network takes thousandths
+
+
+class Late(BaseException):
+    """A try has taken too long; no `except Exception` of the user's stops it."""
+
+
+class Bench:
+    """The user's file, its definitions run once; each text is tried from there.
+
+    Args:
+        path: of the file.
+        texts: as in `Program`.
+    """
+
+    def __init__(self, path: Path, texts: Mapping[Path, str] | None = None) -> None:
+        self.tries = 0
+        with limited(), as_check_error():
+            self.files = UserFiles(path, frozenset(), texts or {}, None, {}, 0)
+        self.space = vars(self.files.main)
+        self._start = self.files.state()
+
+    def run(self, text: str, start: State | None = None, **given: Any) -> None:
+        """Runs statements from the start, or from where others ended, with names given to them.
+
+        Raises:
+            CheckError: whatever the user's code raises, in one line.
+        """
+        self.tries += 1
+        with self.files.entered(), limited(), np.errstate(all="ignore"), as_check_error():
+            self.files.restore(start or self._start)
+            self.space.update(given)
+            exec(compile(text, "<tried>", "exec"), self.space)
+
+    def go_on(self, text: str) -> None:
+        """Runs statements where the last ones ended."""
+        with self.files.entered(), limited(), np.errstate(all="ignore"), as_check_error():
+            exec(compile(text, "<tried>", "exec"), self.space)
+
+    def value(self, text: str) -> Any:
+        """The value of an expression where the last statements ended."""
+        with self.files.entered(), limited(), as_check_error():
+            return eval(text, self.space)
+
+    def state(self) -> State:
+        """Where the last statements ended."""
+        with self.files.entered(), limited():
+            return self.files.state()
+
+
+@contextlib.contextmanager
+def limited(seconds: float = LONGEST_TRY) -> Iterator[None]:
+    """A limit of time for what runs inside, in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def late(number: int, frame: object) -> None:
+        raise Late
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except Late:
+        raise CheckError(f"it takes longer than {seconds:g} s") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,230 @@
+"""What in a file may be checked: classes and functions with a forward and a backward pass."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from throughtime.source.meanings import BACKWARD, CELL, DERIVATIVE, FORWARD, LOSS, role
+from throughtime.source.slices import Slices
+
+Function = ast.FunctionDef
+FIRST_WORDS = ("back", "bptt", "bprop", "grad", "lossf", "costf")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One thing that may be checked.
+
+    Args:
+        name: as the command line names it.
+        owner: the class, None for functions.
+        forward: the forward pass, where it is a call of its own.
+        backward: what gives the gradient.
+        losses: functions of the loss, with what stands before their names in a call.
+        likely: how likely it is what a user means; the largest first.
+    """
+
+    name: str
+    owner: ast.ClassDef | None
+    forward: Function | None
+    backward: Function
+    losses: tuple[tuple[str, Function], ...] = ()
+    likely: float = 0.0
+    line: int = field(default=0)
+
+
+def candidates(tree: ast.Module, slices: Slices) -> list[Candidate]:
+    """Those of a file, the likeliest first."""
+    classes = {n.name: n for n in slices.definitions.values() if isinstance(n, ast.ClassDef)}
+    functions = {n.name: n for n in slices.definitions.values() if isinstance(n, Function)}
+    losses = [("", f) for f in functions.values() if is_loss(f)]
+    for name, method, statement in slices.attached:
+        function = functions.pop(getattr(statement.value, "id", ""), None)
+        if function is not None and name in classes:
+            losses = [pair for pair in losses if pair[1] is not function]
+            classes[name] = _with_method(classes[name], function, method)
+            slices.definitions[name] = classes[name]
+    found = [c for node in classes.values() for c in _of_class(node, classes, losses)]
+    found += _of_functions(functions, losses)
+    return sorted(found, key=lambda candidate: -candidate.likely)
+
+
+def _with_method(node: ast.ClassDef, function: Function, name: str) -> ast.ClassDef:
+    """A class with a function that the file attaches to it as a method."""
+    renamed = copy.copy(function)
+    renamed.name = name
+    found = copy.copy(node)
+    found.body = [*node.body, renamed]
+    return found
+
+
+def is_loss(function: Function) -> bool:
+    """Whether a function is named as a loss, and no derivative of one."""
+    name = function.name
+    return bool(LOSS.match(name)) and not DERIVATIVE.search(name) and not is_backward(function)
+
+
+def is_forward(function: Function) -> bool:
+    """Whether a function is named as a forward pass, and not as both passes in one."""
+    return bool(FORWARD.match(function.name)) and not re.search("back|grad", function.name, re.I)
+
+
+def is_backward(function: Function) -> bool:
+    """Whether a function is named as a backward pass, or returns what is named as gradients."""
+    if BACKWARD.match(function.name):
+        return True
+    return sum(name.startswith("d") and len(name) > 1 for name in returned(function)) >= 2
+
+
+def methods(node: ast.ClassDef, classes: Mapping[str, ast.ClassDef]) -> dict[str, Function]:
+    """The methods of a class, with those that it has from others of the file."""
+    found: dict[str, Function] = {}
+    for base in node.bases:
+        if isinstance(base, ast.Name) and base.id in classes and base.id != node.name:
+            found |= methods(classes[base.id], classes)
+    return found | {part.name: part for part in node.body if isinstance(part, Function)}
+
+
+def arguments(function: Function, *, method: bool) -> tuple[list[str], dict[str, ast.expr]]:
+    """The arguments that a call has to give, and those with a default, by name."""
+    every = [*function.args.posonlyargs, *function.args.args]
+    static = any(getattr(d, "id", "") == "staticmethod" for d in function.decorator_list)
+    if method and every and not static:
+        every = every[1:]
+    defaults = function.args.defaults
+    needed = [a.arg for a in every[: len(every) - len(defaults)]]
+    given = {a.arg: d for a, d in zip(every[len(every) - len(defaults) :], defaults, strict=True)}
+    for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
+        if default is None:
+            needed.append(argument.arg)
+        else:
+            given[argument.arg] = default
+    return needed, given
+
+
+def returned(function: Function) -> list[str]:
+    """The names in the last `return` of a function, in their order; "" for what has no name."""
+    last: ast.expr | None = None
+    for part in _own(function):
+        if isinstance(part, ast.Return) and part.value is not None:
+            last = part.value
+    if isinstance(last, ast.Name):
+        for part in _own(function):
+            if isinstance(part, ast.Assign) and isinstance(part.value, ast.Tuple | ast.List):
+                if last.id in {getattr(target, "id", "") for target in part.targets}:
+                    return [_name(element) for element in part.value.elts]
+        return [last.id]
+    if isinstance(last, ast.Tuple | ast.List):
+        return [_name(element) for element in last.elts]
+    return [_name(last)] if last is not None else []
+
+
+def returned_name(function: Function) -> str:
+    """The name that a function returns alone, "" where it returns something else."""
+    found = ""
+    for part in _own(function):
+        if isinstance(part, ast.Return) and part.value is not None:
+            found = part.value.id if isinstance(part.value, ast.Name) else ""
+    return found
+
+
+def _own(function: Function) -> Iterator[ast.AST]:
+    """The parts of a function, in the order of the text, without functions inside it."""
+    waiting: list[ast.AST] = list(function.body)
+    while waiting:
+        part = waiting.pop(0)
+        yield part
+        if not isinstance(part, Function | ast.ClassDef | ast.Lambda):
+            waiting = [*ast.iter_child_nodes(part), *waiting]
+
+
+def _name(node: ast.expr) -> str:
+    while isinstance(node, ast.Subscript | ast.BinOp):
+        node = node.left if isinstance(node, ast.BinOp) else node.value
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _of_class(
+    node: ast.ClassDef, classes: Mapping[str, ast.ClassDef], losses: list[tuple[str, Function]]
+) -> Iterator[Candidate]:
+    own = methods(node, classes)
+    forwards = [f for f in own.values() if is_forward(f)]
+    forwards.sort(key=lambda f: ("forward" not in f.name.lower(), f.name.startswith("_")))
+    backwards = [f for f in own.values() if is_backward(f) and f not in forwards[:1]]
+    backwards.sort(key=lambda f: -_likely(node.name, f, None, 0))
+    inner = [("net.", f) for f in own.values() if is_loss(f)]
+    for backward in backwards:
+        forward = _partner(backward, forwards)
+        if forward is None and "loss" not in backward.name.lower():
+            forward = forwards[0] if forwards else None
+        yield Candidate(
+            node.name if backward is backwards[0] else f"{node.name}.{backward.name}",
+            node,
+            forward,
+            backward,
+            tuple(inner + losses),
+            _likely(node.name, backward, forward, len(inner)) + 1,
+            node.lineno,
+        )
+
+
+def _of_functions(
+    functions: Mapping[str, Function], losses: list[tuple[str, Function]]
+) -> Iterator[Candidate]:
+    forwards = [f for f in functions.values() if is_forward(f)]
+    for backward in functions.values():
+        if not is_backward(backward) or backward in forwards:
+            continue
+        forward = _partner(backward, forwards)
+        if forward is None and len(forwards) == 1 and "loss" not in backward.name.lower():
+            forward = forwards[0]
+        yield Candidate(
+            backward.name,
+            None,
+            forward,
+            backward,
+            tuple(losses),
+            _likely(backward.name, backward, forward, len(losses)),
+            backward.lineno,
+        )
+
+
+def _partner(backward: Function, forwards: list[Function]) -> Function | None:
+    """The forward pass whose name differs from a backward pass's in that word alone."""
+    rest = _rest(backward.name, ("backward", "backpropagation", "backprop", "back", "bptt", "bwd"))
+    for forward in forwards:
+        if _rest(forward.name, ("forward", "feedforward", "fwd", "propagation", "prop")) == rest:
+            return forward
+    return None
+
+
+def _rest(name: str, words: tuple[str, ...]) -> str:
+    low = name.lower()
+    for word in words:
+        low = low.replace(word, "")
+    return low.replace("prop", "").replace("agation", "").strip("_")
+
+
+def _likely(name: str, backward: Function, forward: Function | None, losses: int) -> float:
+    """How likely a candidate is meant: a recurrent network with its loss rather than a layer."""
+    low = backward.name.lower()
+    score = 2.0 * any(word in low for word in FIRST_WORDS) + bool(CELL.search(name))
+    score += 0.5 * bool(losses) + 0.5 * (forward is not None)
+    loops = any(isinstance(part, ast.For | ast.While) for part in ast.walk(backward))
+    score += 1.5 * loops
+    targets = [a for a in arguments(backward, method=False)[0] if role(a) == "target"]
+    score += 0.5 * bool(targets)
+    if re_cell(name):
+        score -= 1.5
+    return score - 1.0 * any(w in low for w in ("step", "update", "optim", "train", "learn"))
+
+
+def re_cell(name: str) -> bool:
+    """Whether a name is that of one step."""
+    return "cell" in name.lower() or "step" in name.lower() or "node" in name.lower()

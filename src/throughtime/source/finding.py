@@ -1,0 +1,224 @@
+"""Finds in a user's file what can be checked, and how it is run, without a line of glue."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from throughtime.arrays import refuse
+from throughtime.gradcheck import CheckError
+from throughtime.source.bench import Bench
+from throughtime.source.candidates import Candidate, candidates
+from throughtime.source.meanings import STEPS
+from throughtime.source.readings import Judged
+from throughtime.source.recipe import Program, Recipe
+from throughtime.source.region import Region, RegionSearch, region_of_lines, regions
+from throughtime.source.search import Search
+from throughtime.source.slices import Slices
+from throughtime.source.text import SourceText, read_source
+
+LIKELY = 4.0  # how likely a class or function is that is tried before the training loop
+MOST_CANDIDATES = 6  # that are tried where no name is given
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in a file.
+
+    Args:
+        name: of the class or function.
+        recipe: how it is run.
+        said: what was found, in short sentences.
+        notes: what a user should know: updates, other lengths.
+        others: names of what else may be checked in the file.
+    """
+
+    name: str
+    recipe: Recipe
+    said: tuple[str, ...]
+    notes: tuple[str, ...]
+    others: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join((f"found: {self.name}", *(f"  {line}" for line in self.said)))
+
+
+def find(
+    path: Path, name: str = "", *, setup: str = "", texts: Mapping[Path, str] | None = None
+) -> Found:
+    """What in a file can be checked, and how.
+
+    Args:
+        path: of a Python file or a notebook.
+        name: of a class or function in it; by default the likeliest.
+        setup: an expression or statements that make the object, where they cannot be guessed.
+        texts: as in `Program`.
+
+    Raises:
+        CheckError: where nothing is found; it says what to give.
+    """
+    source = read_source(path)
+    text = (texts or {}).get(path) or source.text
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as problem:
+        refuse(str(path), "Python 3", f"line {problem.lineno}: {problem.msg}", error=CheckError)
+    slices = Slices(tree)
+    if lines := _lines(name, source):
+        region = region_of_lines(tree, *lines)
+        if region is None:
+            refuse(f"{path.name}: {name}", "lines with statements", "none", error=CheckError)
+        return _found_region(path, texts, tree, [region], [])
+    every = candidates(tree, slices)
+    loops = [] if name else regions(tree)
+    if not name and loops and not any(c.likely >= LIKELY for c in every):
+        with contextlib.suppress(CheckError):
+            return _found_region(path, texts, tree, loops, every)
+    chosen = [c for c in every if not name or name in (c.name, c.name.partition(".")[0])]
+    if not chosen and loops:
+        return _found_region(path, texts, tree, loops, every)
+    if not chosen:
+        _refuse_none(path, name, every)
+    bench = Bench(path, texts)
+    failures: list[str] = []
+    doubtful: list[tuple[Candidate, Judged]] = []
+    for candidate in chosen[:MOST_CANDIDATES]:
+        search = Search(bench, slices, candidate, _made(setup, candidate))
+        best = search.best()
+        if best is None:
+            failures.append(f"{candidate.name}: {_last(search.failures)}")
+        elif best.believed:
+            return _found(path, texts, candidate.name, best, [c.name for c in every])
+        else:
+            doubtful.append((candidate, best))
+    if loops:
+        with contextlib.suppress(CheckError):
+            return _found_region(path, texts, tree, loops, every)
+    _refuse_unread(path, failures, doubtful)
+    raise AssertionError
+
+
+def _lines(name: str, source: SourceText) -> tuple[int, int] | None:
+    """The lines that `120-184` or `cell 7` means; None for a name."""
+    if found := re.fullmatch(r"(\d+)\s*-\s*(\d+)", name):
+        return int(found[1]), int(found[2])
+    if found := re.fullmatch(r"cells?\s+(\d+)(?:\s*-\s*(\d+))?", name):
+        first, last = int(found[1]), int(found[2] or found[1])
+        inside = [n for n, (cell, _) in enumerate(source.cells, 1) if first <= cell <= last]
+        return (inside[0], inside[-1]) if inside else (0, 0)
+    return None
+
+
+def _found_region(
+    path: Path,
+    texts: Mapping[Path, str] | None,
+    tree: ast.Module,
+    loops: list[Region],
+    every: list[Candidate],
+) -> Found:
+    """The first region that is read."""
+    bench = Bench(path, texts)
+    failures = []
+    for region in loops[:MOST_CANDIDATES]:
+        search = RegionSearch(bench, tree, region)
+        best = search.best()
+        if best is not None and best.believed:
+            return _found(path, texts, region.name, best, [c.name for c in every])
+        failures.append(f"{region.name}: {_last(search.failures)}")
+    way_out = "give the lines of one training step, from its data to its gradients: FILE.py:120-184"
+    refuse(path.name, "lines that run", "; ".join(failures), way_out, error=CheckError)
+
+
+def _made(setup: str, candidate: Candidate) -> str:
+    """Statements that leave the object in `net`."""
+    if not setup or candidate.owner is None:
+        return setup
+    try:
+        ast.parse(setup, mode="eval")
+        return f"net = {setup}"
+    except SyntaxError:
+        return setup
+
+
+def _found(
+    path: Path,
+    texts: Mapping[Path, str] | None,
+    name: str,
+    best: Judged,
+    every: list[str],
+) -> Found:
+    reading = best.reading
+    keep = [parameter for parameter in best.parameters if parameter in best.moves]
+    recipe = Recipe(
+        path,
+        setup="\n".join(filter(None, (reading.setup, best.redrawn))).strip(),
+        loss=f"{reading.run}\n{reading.loss}".strip(),
+        gradient="\n".join(filter(None, (best.before, reading.run, reading.gradient))),
+        parameters={key: best.parameters[key] for key in keep},
+        gradients={key: best.gradients[key] for key in keep},
+        steps=dict(reading.steps),
+        sequences={},
+        data=reading.data,
+        length=STEPS,
+    )
+    notes: list[str] = []
+    recipe, more = _usable(recipe, texts)
+    notes += more
+    if best.update:
+        notes.append(
+            f"the gradient is used up in an update: it is read as (old − new)/{reading.rate}."
+        )
+    names = ", ".join(keep)
+    said = (f"parameters: {names} ({len(keep)} arrays)", *reversed(reading.said))
+    others = tuple(other for other in every if other != name)
+    return Found(name, recipe, said, tuple(notes), others)
+
+
+def _usable(recipe: Recipe, texts: Mapping[Path, str] | None) -> tuple[Recipe, list[str]]:
+    """The recipe, at other lengths where it runs there, and a note where it does not."""
+    from dataclasses import replace
+
+    try:
+        for length in (1, 2, 2 * STEPS):
+            program = Program(recipe, texts=texts, length=length)
+            program.loss()
+            program.gradient()
+        return recipe, []
+    except CheckError as problem:
+        note = f"other numbers of steps were not looked for: {problem}."
+        program = Program(recipe, texts=texts)
+        program.loss()
+        return replace(recipe, data=_cut_data(recipe), steps={}, length=None), [note]
+
+
+def _cut_data(recipe: Recipe) -> str:
+    lines = [f"{name} = {name}[{':, ' * axis}:{STEPS}]" for name, axis in recipe.steps.items()]
+    return "\n".join((recipe.data, *lines))
+
+
+def _last(failures: list[str]) -> str:
+    return failures[-1] if failures else "no arrays with gradients were found"
+
+
+def _refuse_none(path: Path, name: str, every: list[Candidate]) -> None:
+    known = ", ".join(c.name for c in every) or "no forward and backward pass by name"
+    way_out = f"give one: {path.name}:NAME, or lines: {path.name}:120-184"
+    refuse(f"{path.name}: {name or 'what to check'}", known, name or "nothing", way_out,
+           error=CheckError)  # fmt: skip
+
+
+def _refuse_unread(
+    path: Path, failures: list[str], doubtful: list[tuple[Candidate, Judged]]
+) -> None:
+    if doubtful:
+        names = ", ".join(c.name for c, _ in doubtful)
+        actual = "one under which no tensor of the gradient is right, so that it may be misread"
+        way_out = "say how it is made and called: --with, or lines: FILE.py:120-184"
+        refuse(f"{path.name}: {names}", "a reading of loss and data", actual, way_out,
+               error=CheckError)  # fmt: skip
+    way_out = 'say how it is made: --with "NAME(input_size=5, hidden_size=4)"'
+    refuse(path.name, "a candidate that runs", "; ".join(failures), way_out, error=CheckError)

@@ -1,0 +1,171 @@
+"""What people's names mean: which are sizes, data, targets, states, gradients, and calls.
+
+Every table here is a guess about names; what is guessed is accepted only if it runs and fits.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+INPUTS, HIDDEN, OUTPUTS, STEPS, BATCH = 5, 4, 5, 6, 3
+"""Sizes that the package draws data for: inputs and outputs alike, as for a text's symbols."""
+
+LONGEST = 2 * STEPS  # data are drawn for so many steps, since the check also looks at longer runs
+
+FORWARD = re.compile(
+    r"^_?(forward|feed_?forward|fwd|fprop|f_prop|forward_?\w*|\w*_?forward|\w*_fwd|__call__|call"
+    r"|predict|run|evaluate|unroll|encode)$",
+    re.I,
+)
+BACKWARD = re.compile(
+    r"^_?(back\w*|\w*_?backward\w*|\w*backprop\w*|\w*bptt\w*|bprop|b_prop|\w*_bwd|bwd|gradients?"
+    r"|grads?|(get|compute|calc\w*|find)_?\w*grad\w*|loss_?fun\w*|lossfn_?and\w*|cost_?fun\w*"
+    r"|\w*loss\w*_(and_)?grad\w*|\w*cost\w*_(and_)?grad\w*|forward_?backward|fwd_?bwd"
+    r"|train_?(step|on_\w+|batch|one\w*)|step|learn|fit_?(one|batch)\w*|optimi[sz]e|sgd_step"
+    r"|numpy_sgd_step|update)$",
+    re.I,
+)
+LOSS = re.compile(
+    r"^_?(\w*loss\w*|\w*cost\w*|\w*error\w*|\w*cross_?entropy\w*|mse\w*|ce|nll\w*|criterion"
+    r"|objective|sse|bce\w*|\w*energy)$",
+    re.I,
+)
+DERIVATIVE = re.compile(r"(grad|deriv|prime|backward|delta|^d_?[a-z]|_d$|diff)", re.I)
+CELL = re.compile(r"(rnn|lstm|gru|recurrent|cell|elman|net|model|seq2seq)", re.I)
+INITIALISE = re.compile(
+    r"^_?(init\w*|\w*_init\w*|make_\w*|create_\w*|build_\w*|\w*param\w*)$", re.I
+)
+
+SIZES: tuple[tuple[str, str], ...] = (
+    (r"file|path|fname|folder|^dir", "path"),
+    (r"batch|^b$|^m$|^bs$|num_seq|n_seq", "batch"),
+    (r"trunc|max_(norm|grad)|clip|thresh", "keep"),
+    (r"seq|steps?$|^t$|^tau$|^t_|length|_len$|^len|time|window|bptt|unroll|max_?len", "steps"),
+    (r"drop", "dropout"),
+    (r"layer.*(size|dim|unit)|hid|^h$|^n_?h\d?$|^n_a$|unit|cell|state|neuron|^nh|mem|latent"
+     r"|width|d_model|^rnn_?size|^lstm_?size|^gru_?size|recurrent", "hidden"),
+    (r"layer|depth|stack", "layers"),
+    (r"out|class|^n_y$|^o$|^k$|^y_?dim|target|label|categor|^n_o|pred", "outputs"),
+    (r"^z_?size|concat", "both"),
+    (r"vocab|char|word|symbol|alphabet|token|dict_?size|^v$|^n_letters", "inputs"),
+    (r"^lr|rate|^alpha|^eta|learn|step_size", "rate"),
+    (r"in_|^inp|input|^in$|^x_?dim|^n_x$|^d$|^i$|^n_?in|feat|emb|^n_i|^dim|^d_|visible|^m$|data_dim",
+     "inputs"),
+    (r"seed|random_state|rng", "seed"),
+    (r"scale|sigma|^std|_std|_sd$|variance", "scale"),
+    (r"reg|lambda|decay|l1|l2|penal|momentum|beta|eps", "small"),
+)  # fmt: skip
+
+VALUES: dict[str, list[str]] = {
+    "path": ["'text.txt'"],
+    "batch": [str(BATCH)],
+    "steps": ["T"],
+    "hidden": [str(HIDDEN), f"[{HIDDEN}]"],
+    "both": [str(HIDDEN + INPUTS)],
+    "outputs": [str(OUTPUTS)],
+    "inputs": [str(INPUTS)],
+    "rate": ["0.1"],
+    "seed": ["0", "np.random.RandomState(0)", "np.random.default_rng(0)"],
+    "dropout": ["0.0", "1.0"],
+    "scale": ["0.5"],
+    "small": ["0.01"],
+    "layers": ["2", "1", f"[{INPUTS}, {HIDDEN}, {OUTPUTS}]"],
+}
+SIZE_KINDS = {"batch", "steps", "hidden", "both", "outputs", "inputs", "layers"}
+
+
+def size_kind(name: str) -> str:
+    """What kind of size or setting a name means, "" if none."""
+    low = name.lower().strip("_")
+    return next((kind for pattern, kind in SIZES if re.search(pattern, low)), "")
+
+
+ROLES: tuple[tuple[str, str], ...] = (
+    (r"cache|^caches|store|tape|context|memory|history|^fwd|saved|info", "cache"),
+    (r"y_?hat|pred|^outs?$|output(?!.*(grad|delta|size))|prob|^ps?$|logit|score|activation|^a_?l$"
+     r"|^o$|^os$", "prediction"),
+    (r"target|label|^y$|^ys$|^y_?(t|true|seq|batch|train|list|i|real|onehot|one_hot)$|true|truth"
+     r"|^t$|^ts$|desired|expected|gold|answer|^y_|^tgt|^actual", "target"),
+    (r"^lr$|rate|alpha|^eta$|learn|step_size", "rate"),
+    (r"^d_?(?!ata|im|epth|ec|rop|ict)\w+|grad|delta|^err|error|upstream|dout|dloss|sensitiv|^g$|bottom_diff|diff$",
+     "upstream"),
+    (r"param|theta|weights|^w$|^ws$|model|^net$", "parameters"),
+    (r"^h_?\d?$|h_?prev|h_?0|h_?init|hidden|prev_?h|init_?(state|h)|h_?start|state|^a_?0|a_?prev"
+     r"|s_?prev|^s_?0|h_?in$|last_h|^hs$|memor|prev_?s|initial", "state"),
+    (r"^c_?\d?$|c_?prev|c_?0|c_?init|cell|prev_?c|c_?start|c_?in$", "state"),
+    (r"^x$|^xs$|^x_?\w{0,6}$|input|seq|sentence|^data|^s$|feat|sample|text|word|^ids?$|token|idx"
+     r"|batch|^inp|^u$|^in_|indices|char|observ|signal|source|^src", "inputs"),
+)  # fmt: skip
+
+
+def role(name: str) -> str:
+    """What an argument of a forward pass, loss or backward pass is, "" where its name says not."""
+    low = name.lower().strip("_")
+    return next((kind for pattern, kind in ROLES if re.search(pattern, low)), "")
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form that people keep sequences in.
+
+    Args:
+        text: an expression, of NumPy's generator `draw`.
+        time: the axis of time.
+        batch: the axis of sequences, if there are several.
+        said: what a reader is told.
+    """
+
+    text: str
+    time: int
+    batch: int | None
+    said: str
+
+
+def _form(*axes: str, one: bool = False) -> Form:
+    sizes = {"T": LONGEST, "B": BATCH, "I": INPUTS, "1": 1}
+    shape = "(" + ", ".join(str(sizes[a]) for a in axes) + ("," if len(axes) == 1 else "") + ")"
+    said = "(" + ", ".join(axes) + ")"
+    batch = axes.index("B") if "B" in axes else None
+    if one:
+        whole = f"np.eye({INPUTS})[draw.integers({INPUTS}, size={shape})]"
+        return Form(whole, axes.index("T"), batch, f"one-hot {said}")
+    return Form(f"draw.standard_normal({shape})", axes.index("T"), batch, said)
+
+
+def _integers(*axes: str, of: str = "") -> Form:
+    sizes = {"T": LONGEST, "B": BATCH}
+    shape = ", ".join(str(sizes[a]) for a in axes)
+    shape = f"({shape})" if len(axes) > 1 else shape
+    batch = axes.index("B") if "B" in axes else None
+    said = f"indices ({', '.join(axes)})"
+    return Form(f"draw.integers({INPUTS}, size={shape}){of}", axes.index("T"), batch, said)
+
+
+SYMBOLS = "abcd"
+TEXT = "a b d c a d b c d a c b " * LONGEST
+"""Text in place of a user's: five symbols, or four words."""
+
+FORMS = (
+    _form("T", "I", "1"),
+    _form("T", "I"),
+    _integers("T", of=".tolist()"),
+    _form("B", "T", "I"),
+    _form("T", "B", "I"),
+    _form("T", "1", "I"),
+    _form("I", "B", "T"),
+    _form("I", "T"),
+    _integers("B", "T"),
+    _integers("T", "B"),
+    _form("B", "T", "I", "1"),
+    _form("T", "I", "B"),
+    _form("T", "1", "1"),
+    _form("T", "1"),
+    _form("T"),
+    Form(
+        f"[{SYMBOLS!r}[i] for i in draw.integers({len(SYMBOLS)}, size={LONGEST})]",
+        0,
+        None,
+        "symbols",
+    ),
+)

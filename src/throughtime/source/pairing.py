@@ -1,0 +1,217 @@
+"""Which arrays are parameters, and which are their gradients: by name, place and shape."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array
+
+DEEPEST = 5  # containers within each other
+MOST_ARRAYS = 400
+
+NEUTRAL = {
+    "params", "param", "parameters", "p", "weights", "theta", "self", "net", "model", "back",
+    "out", "cache", "grads", "gradients", "grad", "gradient", "g", "deltas", "dparams", "derivs",
+    "derivatives", "dtheta", "dweights", "diffs", "memory", "result", "lossdata", "given",
+    "d_params", "gradparams",
+}  # fmt: skip
+OF_GRADIENTS = re.compile(r"grad|^g$|deriv|delta|^d_?(p|param|theta|weights|w)s?$|diff", re.I)
+PREFIX = re.compile(
+    r"^(dl_?d|dloss_?d|de_?d|dj_?d|dc_?d(?=[A-Z])|grads?_(of_|wrt_)?|gradients?_(of_)?|grad"
+    r"|deltas?_?|nabla_?|partial_?|d_|del_|g_|diff_|acc_?d?|sum_d?|total_d|d(?=[^_]))",
+    re.I,
+)
+SUFFIX = re.compile(r"(_?grads?|_gradients?|_d|_diff|_delta|_deriv|_g|_bar|_dot|_acc(um)?)$", re.I)
+
+
+@dataclass(frozen=True)
+class Place:
+    """An array that the user's code holds.
+
+    Args:
+        text: an expression for it, as `net.params['W']`.
+        path: the names on the way to it.
+        value: the array, as float64.
+        raw: as the user's code holds it.
+    """
+
+    text: str
+    path: tuple[str, ...]
+    value: Array
+    raw: Any
+
+    @property
+    def leaf(self) -> str:
+        """The last name, or the last but one where the last is a number."""
+        words = [part for part in self.path if not part.isdigit()]
+        return words[-1] if words else ""
+
+
+def places(text: str, value: Any, path: Sequence[str] = (), depth: int = 0) -> Iterator[Place]:
+    """All arrays of numbers within a value, with expressions for them."""
+    yield from _places(text, value, tuple(path), depth, set())
+
+
+def _places(
+    text: str, value: Any, path: tuple[str, ...], depth: int, seen: set[int]
+) -> Iterator[Place]:
+    array = numbers(value)
+    if array is not None:
+        yield Place(text, path, array, value)
+        return
+    if depth > DEEPEST or id(value) in seen or isinstance(value, str | bytes | type):
+        return
+    seen = seen | {id(value)}
+    if isinstance(value, Mapping):
+        for key, part in list(value.items())[:MOST_ARRAYS]:
+            if isinstance(key, str | int):
+                yield from _places(f"{text}[{key!r}]", part, (*path, str(key)), depth + 1, seen)
+    elif isinstance(value, list | tuple):
+        for n, part in enumerate(value[:MOST_ARRAYS]):
+            yield from _places(f"{text}[{n}]", part, (*path, str(n)), depth + 1, seen)
+    elif hasattr(value, "__dict__") and not callable(value) or _is_users(value):
+        for key, part in list(vars(value).items())[:MOST_ARRAYS]:
+            yield from _places(f"{text}.{key}", part, (*path, key), depth + 1, seen)
+
+
+def _is_users(value: Any) -> bool:
+    """Whether it is an object of a class that some user's file defines, callable or not."""
+    kind = type(value)
+    return hasattr(value, "__dict__") and "__call__" in vars(kind) and kind.__module__ != "builtins"
+
+
+def numbers(value: Any) -> Array | None:
+    """A value as an array of real numbers in floating point; None where it is none."""
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind == "f":
+            return value
+        if value.dtype.kind == "O" and value.size:
+            try:
+                return value.astype(np.float64)
+            except (TypeError, ValueError):
+                return None
+        return None
+    if isinstance(value, list) and value and not isinstance(value[0], np.ndarray):
+        part = value
+        while isinstance(part, list) and part:
+            part = part[0]
+        if isinstance(part, float):
+            try:
+                array = np.array(value, dtype=np.float64)
+            except (TypeError, ValueError):
+                return None
+            return array if array.size else None
+        return None
+    if isinstance(value, np.floating) or type(value) is float:
+        return np.array(float(value))
+    if type(value).__module__.split(".")[0] == "torch" and hasattr(value, "detach"):
+        found = value.detach().cpu().numpy()
+        return found if found.dtype.kind == "f" else None
+    return None
+
+
+def same_shape(a: Array, b: Array) -> bool:
+    """Whether two shapes are equal but for axes of size 1."""
+    return [n for n in a.shape if n != 1] == [n for n in b.shape if n != 1]
+
+
+def key(place: Place, *, gradient: bool) -> tuple[str, ...]:
+    """The names on the way to an array, without those that say nothing, and without the d."""
+    words = [_plain(part, gradient=gradient) for part in place.path]
+    return tuple(word for word in words if word and word.lower() not in NEUTRAL)
+
+
+def _plain(word: str, *, gradient: bool) -> str:
+    low = word.strip("_")
+    if gradient and low.lower() not in NEUTRAL:
+        stripped = PREFIX.sub("", low, count=1)
+        low = stripped if stripped != low and stripped else SUFFIX.sub("", low) or low
+    return low.replace("_", "").lower() if low.lower() not in NEUTRAL else low.lower()
+
+
+def is_named_gradient(place: Place) -> bool:
+    """Whether some name on the way to an array says that it is a gradient."""
+    for part in place.path:
+        word = part.strip("_")
+        if OF_GRADIENTS.search(word) or SUFFIX.search(word):
+            return True
+    word = place.leaf.strip("_")
+    return bool(PREFIX.match(word)) and len(word) > 1
+
+
+def pairs(
+    parameters: Sequence[Place], gradients: Sequence[Place], *, in_order: bool = False
+) -> dict[str, tuple[Place, Place]]:
+    """Each parameter with its gradient, by the parameter's dotted name.
+
+    Args:
+        parameters: the arrays that may be parameters.
+        gradients: those that may be gradients, the likelier first.
+        in_order: whether gradients that no name tells may be paired by order and shape.
+    """
+    found: dict[str, tuple[Place, Place]] = {}
+    used: set[int] = set()
+    free = [n for n, _ in enumerate(gradients)]
+
+    def take(parameter: Place, number: int) -> None:
+        found[_dotted(parameter)] = (parameter, gradients[number])
+        used.add(number)
+        free.remove(number)
+
+    keys = [key(g, gradient=True) for g in gradients]
+    taken: set[str] = set()
+    for rule in (_equal, _ends):
+        for parameter in parameters:
+            own = key(parameter, gradient=False)
+            if parameter.text in taken:
+                continue
+            for number in free:
+                if rule(own, keys[number]) and same_shape(parameter.value, gradients[number].value):
+                    take(parameter, number)
+                    taken.add(parameter.text)
+                    break
+    if in_order and not found:
+        found |= by_order(parameters, gradients)
+    return found
+
+
+def by_order(
+    parameters: Sequence[Place], gradients: Sequence[Place]
+) -> dict[str, tuple[Place, Place]]:
+    """Pairs by order: the longest run of gradients whose shapes are those of the parameters."""
+    best: list[tuple[Place, Place]] = []
+    for start in range(len(gradients)):
+        run: list[tuple[Place, Place]] = []
+        rest = list(gradients[start:])
+        for parameter in parameters:
+            if rest and same_shape(parameter.value, rest[0].value):
+                run.append((parameter, rest.pop(0)))
+        if len(run) > len(best):
+            best = run
+    return {_dotted(parameter): (parameter, gradient) for parameter, gradient in best}
+
+
+def _equal(parameter: tuple[str, ...], gradient: tuple[str, ...]) -> bool:
+    return bool(parameter) and parameter == gradient
+
+
+def _ends(parameter: tuple[str, ...], gradient: tuple[str, ...]) -> bool:
+    """Whether the shorter of two ways is the end of the other."""
+    if not parameter or not gradient:
+        return False
+    shorter = min(len(parameter), len(gradient))
+    return parameter[-shorter:] == gradient[-shorter:]
+
+
+def _dotted(place: Place) -> str:
+    """A parameter's name in the report."""
+    words = [part for part in place.path if part]
+    if len(words) > 1 and words[0] in ("net", "self"):
+        words = words[1:]
+    words = [w for w in words if w.strip("_").lower() not in NEUTRAL] or words
+    return ".".join(word.lstrip("_") for word in words)

@@ -1,0 +1,309 @@
+"""Readings: ways to run a candidate, each tried, and judged by how much of its gradient is right.
+
+Which form of data, which loss and which upstream gradient an author had in mind is not written
+down. A reading under which more tensors of the gradient equal the numerical derivative is the
+likelier one: a wrong backward pass does not become right by a wrong form of its data. So a right
+backward pass is found by the reading under which it is right, and a wrong one by the reading under
+which most of it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from throughtime.gradcheck import CheckError
+from throughtime.source.bench import Bench
+from throughtime.source.meanings import STEPS
+from throughtime.source.pairing import Place, is_named_gradient, numbers, pairs, places
+from throughtime.source.user_files import State
+
+SLOPE_STEP = 1e-4  # of a parameter's move of order 1: the error of a central difference is 1e-8
+SLOPE_ERROR = 1e-3  # relative: far above that error and float32's, far below any fault's
+REDRAWN = 0.5  # rms of parameters that are drawn anew: what matters and does not saturate a cell
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to run a candidate.
+
+    Args:
+        data: statements that draw the data.
+        setup: statements that make the model.
+        run: statements of the forward pass.
+        loss: statements after it that leave `loss`.
+        gradient: statements after the forward pass that give the gradient.
+        roots: expressions in which parameters and gradients are looked for.
+        back_names: names of what the backward pass returns.
+        anchored: whether loss and gradient belong together by the user's own code.
+        said: what a reader is told of data, loss and gradient.
+        steps, sequences: as in `Recipe`.
+        rate: the learning rate that an update is run with.
+        needs_agreement: whether it is believed only if some tensor is right.
+        fewest: how many pairs it has to have.
+    """
+
+    data: str
+    setup: str
+    run: str
+    loss: str
+    gradient: str
+    roots: tuple[str, ...]
+    back_names: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
+    steps: tuple[tuple[str, int], ...] = ()
+    sequences: tuple[tuple[str, int], ...] = ()
+    rate: float = 0.1
+    needs_agreement: bool = False
+    order: float = 0.0
+
+    @property
+    def begin(self) -> str:
+        """All that is run before an evaluation."""
+        return f"{self.data}\n{cut(self)}\n{self.setup}"
+
+
+def cut(reading: Reading) -> str:
+    """Statements that cut the data to the steps in use."""
+    return "\n".join(f"{name} = {name}[{':, ' * axis}:{STEPS}]" for name, axis in reading.steps)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A reading that runs.
+
+    Args:
+        reading: what was run.
+        parameters, gradients: name to expression, as in `Recipe`.
+        right: names of the tensors whose gradient equals the numerical derivative.
+        moves: names of those that the loss depends on.
+        redrawn: the statement that draws the parameters anew.
+        update: whether the gradient is read from an update of the parameters.
+        unpaired: arrays the loss depends on, for which no gradient was found.
+    """
+
+    reading: Reading
+    parameters: dict[str, str]
+    gradients: dict[str, str]
+    right: tuple[str, ...]
+    moves: tuple[str, ...]
+    redrawn: str
+    update: bool
+    shapes: dict[str, tuple[int, ...]]
+    before: str = ""
+
+    @property
+    def believed(self) -> bool:
+        """Whether the reading is more than a guess."""
+        return bool(self.moves) and (bool(self.right) or not self.reading.needs_agreement)
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """The larger, the likelier."""
+        share = len(self.right) / max(len(self.moves), 1)
+        return (
+            share == 1.0,
+            not self.reading.needs_agreement or bool(self.right),
+            round(share, 2),
+            len(self.moves),
+            -self.reading.order,
+        )
+
+
+def judged(bench: Bench, reading: Reading) -> Judged | None:
+    """Runs a reading; None where it does not run, or no parameter has a gradient.
+
+    Args:
+        bench: the user's file.
+        reading: what is tried.
+    """
+    try:
+        return _judged(bench, reading)
+    except CheckError:
+        return None
+
+
+def _judged(bench: Bench, reading: Reading) -> Judged | None:
+    bench.run(reading.begin)
+    start = bench.state()
+    held = _parameters(bench, reading)
+    if not held:
+        return None
+    bench.run(f"{reading.run}\n{reading.gradient}", start)
+    found, update = _pairs(bench, reading, held)
+    if not found:
+        return None
+    names = {name: parameter.text for name, (parameter, _) in found.items()}
+    redrawn = _redrawing([p for p, _ in found.values()])
+    if redrawn:
+        bench.run(f"{reading.begin}\n{redrawn}")
+        start = bench.state()
+    before = ""
+    gradients = {name: gradient.text for name, (_, gradient) in found.items()}
+    if update:
+        before = _before(names)
+        gradients = {n: f"(before[{n!r}] - {names[n]}) / {reading.rate}" for n in names}
+    bench.run(f"{before}\n{reading.run}\n{reading.gradient}", start)
+    given = {
+        name: np.array(_array(bench.value(text)), dtype=np.float64)
+        for name, text in gradients.items()
+    }
+    right, moves = _slopes(bench, reading, start, names, given)
+    shapes = {name: parameter.value.shape for name, (parameter, _) in found.items()}
+    if update:  # an optimiser's steps are no gradients: read so only where some tensor is right
+        reading = replace(reading, needs_agreement=True)
+    return Judged(reading, names, gradients, right, moves, redrawn, update, shapes, before)
+
+
+def _array(value: object) -> np.ndarray:
+    found = numbers(value)
+    return np.asarray(value, dtype=np.float64) if found is None else found
+
+
+def _parameters(bench: Bench, reading: Reading) -> list[Place]:
+    """The arrays that may be parameters, before anything is run."""
+    found: list[Place] = []
+    for root in reading.roots:
+        try:
+            value = bench.value(root)
+        except CheckError:
+            continue
+        found += list(places(root, value, tuple(root.split("."))))
+    unique: dict[str, Place] = {}
+    for place in found:
+        if not any(_shared(place, other) for other in unique.values()):
+            unique.setdefault(place.text, place)
+    return list(unique.values())
+
+
+def _shared(place: Place, other: Place) -> bool:
+    """Whether two places are the same array; a part of one is another matter."""
+    return place.raw is other.raw and isinstance(place.raw, np.ndarray)
+
+
+def _pairs(
+    bench: Bench, reading: Reading, held: Sequence[Place]
+) -> tuple[dict[str, tuple[Place, Place]], bool]:
+    """Parameters with their gradients; whether they are to be read from an update."""
+    copies = {place.text: place.value.copy() for place in held}
+    after: list[Place] = []
+    back = bench.space.get("back")
+    if back is not None:
+        after += _named(back, reading.back_names)
+    for root in reading.roots:
+        value = bench.space.get(root) if root.isidentifier() else bench.value(root)
+        after += list(places(root, value, tuple(root.split("."))))
+    returned = [p for p in after if p.text.startswith("back")]
+    named = [p for p in after if not p.text.startswith("back") and is_named_gradient(p)]
+    changed = []
+    for place in held:
+        now = numbers(bench.value(place.text))
+        if now is not None and now.shape == copies[place.text].shape:
+            if not np.array_equal(now, copies[place.text]):
+                changed.append(place)
+    gradient_texts = {p.text for p in named}
+    likely = [p for p in held if not is_named_gradient(p) or p.text not in gradient_texts]
+    if not likely:
+        likely = list(held)
+    found = pairs(likely, [*returned, *named], in_order=False)
+    plain = [p for p in returned if np.any(p.value)]
+    if len(found) < 2:
+        ordered = pairs(likely, plain, in_order=True)
+        if len(ordered) > len(found):
+            found = ordered
+    found = {n: (p, g) for n, (p, g) in found.items() if g.raw is not p.raw}
+    if len(changed) > len(found):
+        moved = {}
+        for place in changed:
+            name = next(iter(pairs([place], [_as_gradient(place)])), place.text)
+            moved[name] = (place, place)
+        return moved, True
+    return found, False
+
+
+def _as_gradient(place: Place) -> Place:
+    return replace(place, path=(*place.path[:-1], f"d{place.path[-1]}"))
+
+
+def _named(back: object, names: Sequence[str]) -> list[Place]:
+    """The arrays in what a backward pass returned, with the names of its `return`."""
+    if isinstance(back, tuple | list) and len(names) == len(back):
+        found = []
+        for n, (part, name) in enumerate(zip(back, names, strict=True)):
+            found += list(places(f"back[{n}]", part, ("back", name or str(n))))
+        return found
+    return list(places("back", back, ("back",)))
+
+
+def _redrawing(parameters: Sequence[Place]) -> str:
+    """A statement that gives arrays values of ordinary size, so that no fault is hidden."""
+    arrays = [
+        p.text
+        for p in parameters
+        if isinstance(p.raw, np.ndarray) and p.raw.dtype.kind == "f" and p.raw.flags.writeable
+    ]
+    if not arrays:
+        return ""
+    listed = ", ".join(arrays)
+    return (
+        f"for array in [{listed}]:\n    array[...] = {REDRAWN} * draw.standard_normal(array.shape)"
+    )
+
+
+def _before(names: dict[str, str]) -> str:
+    inner = ", ".join(f"{name!r}: np.array({text})" for name, text in names.items())
+    return f"before = {{{inner}}}"
+
+
+def _slopes(
+    bench: Bench,
+    reading: Reading,
+    start: State,
+    names: dict[str, str],
+    given: dict[str, np.ndarray],
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which tensors' gradients are right along a random direction, and which move the loss."""
+    evaluate = f"{reading.run}\n{reading.loss}"
+    draw = np.random.default_rng(7)
+    bench.run(evaluate, start)
+    middle = _loss(bench)
+    bench.run(evaluate, start)
+    if _loss(bench) != middle or not np.isfinite(middle):
+        raise CheckError("the loss is not finite, or differs between two evaluations")
+    right, moves, moved = [], [], False
+    for name, text in names.items():
+        raw = bench.value(text)
+        value = np.array(_array(raw), dtype=np.float64)
+        in_place = isinstance(raw, np.ndarray) and raw.dtype.kind == "f"
+        shape = value.shape
+        direction = draw.standard_normal(shape)
+        gradient = given[name]
+        if gradient.size != value.size:
+            raise CheckError(f"the gradient of {name} has another size")
+        ends = []
+        for sign in (1, -1):
+            shift: Any = sign * SLOPE_STEP * direction
+            move = f"{text}[...] += _move" if in_place else f"{text} = _move"
+            if not in_place:
+                shift = (value + shift).tolist()
+            bench.run(f"{move}\ndel _move\n{evaluate}", start, _move=shift)
+            ends.append(_loss(bench))
+        slope = (ends[0] - ends[1]) / (2 * SLOPE_STEP)
+        if slope == 0.0 and not gradient.any():
+            continue
+        moves.append(name)
+        moved = moved or slope != 0.0
+        predicted = float(np.sum(gradient.reshape(shape) * direction))
+        size = max(abs(slope), float(np.linalg.norm(gradient)) / 10)
+        rounding = 64 * np.finfo(np.float64).eps * abs(middle) / SLOPE_STEP
+        if abs(slope - predicted) <= SLOPE_ERROR * size + rounding:
+            right.append(name)
+    return tuple(right), tuple(moves) if moved else ()
+
+
+def _loss(bench: Bench) -> float:
+    found = np.asarray(bench.space["loss"], dtype=np.float64)
+    return float(np.sum(found))

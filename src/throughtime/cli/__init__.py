@@ -8,7 +8,9 @@ import sys
 import traceback
 from typing import NoReturn
 
-COMMANDS = ("demo", "train", "sample", "check", "compare", "flow", "explain", "derive", "bench")
+COMMANDS = (
+    "demo", "train", "sample", "check", "mend", "compare", "flow", "explain", "derive", "bench",
+)  # fmt: skip
 
 FAILED = 3  # the command itself could not run; `check` keeps 0, 1 and 2 for its verdicts
 INTERRUPTED = 130  # as shells report a program that Ctrl-C ended

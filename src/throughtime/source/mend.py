@@ -28,8 +28,8 @@ from throughtime.source.agreement import (
     worse_somewhere,
 )
 from throughtime.source.edit_candidates import Candidates, Version, candidates, same_loss
-from throughtime.source.edits import Edit
-from throughtime.source.mended import Hunk, Mended
+from throughtime.source.edits import Edit, edited
+from throughtime.source.mended import Hunk, Mended, Standing, changed_lines
 from throughtime.source.recipe import Recipe
 from throughtime.source.text import read_source
 from throughtime.source.trials import Failed, Measured, Setting, Trials, Tried, Try
@@ -39,8 +39,6 @@ MOST_TRIES = 40_000  # of the gradient, in all
 MOST_PAIRS = 4_000  # of edits at a time, where none alone makes a tensor agree
 FIRST_OF_PAIRS = 60  # edits that come nearest alone
 MOST_FAULTS = 24  # edits that are made one after another
-
-Standing = Mapping[Setting, Mapping[str, Agreement]]
 
 
 @dataclass(frozen=True)
@@ -426,23 +424,28 @@ class _Search:
         return None if any(worse_somewhere(before[s], standing[s]) for s in standing) else standing
 
     def _reported(self, steps: Sequence[Step]) -> Mended:
-        last = steps[-1]
-        verdict, said = "disagree", ""
-        agrees = all(a.level == EQUAL for s in last.standing.values() for a in s.values())
-        if agrees:
-            whole = Setting("as it stands")
-            verdict, said = self._trials.ask(
-                "checked", Try(whole, (), tuple(last.version.texts.items())), self._effort
-            )
-        hunks = [
-            Hunk(after.edits, before.version.texts, after.version.texts, before.standing,
-                 after.standing, after.others)
-            for before, after in pairwise(steps)
-        ]  # fmt: skip
+        first, last = steps[0], steps[-1]
+        verdict, discrepancy, said = "disagree", 1.0, ""
+        if all(a.level == EQUAL for s in last.standing.values() for a in s.values()):
+            whole = Try(self._stages[-1], (), tuple(last.version.texts.items()))
+            verdict, discrepancy, said = self._trials.ask("checked", whole, self._effort)
+        hunks = tuple(_hunk(before, after) for before, after in pairwise(steps))
+        before = {
+            path: first.version.texts.get(path, text) for path, text in last.version.texts.items()
+        }
         return Mended(
-            self._recipe.path, steps[0].version.texts, last.version.texts, tuple(hunks),
-            steps[0].standing, last.standing, verdict, said, self._tries
+            self._recipe.path, before, last.version.texts, hunks, first.standing, last.standing,
+            verdict, discrepancy, said, self._tries,
         )  # fmt: skip
+
+
+def _hunk(before: Step, after: Step) -> Hunk:
+    texts = before.version.texts
+    others = tuple(" / ".join(changed_lines(texts, edited(texts, other))) for other in after.others)
+    lines = tuple(sorted({(edit.path, line) for edit in after.edits for line in edit.lines}))
+    kinds = tuple(dict.fromkeys(edit.kind for edit in after.edits))
+    changed = changed_lines(texts, after.version.texts)
+    return Hunk(kinds, lines, changed, before.standing, after.standing, others)
 
 
 MOST_HOPEFUL = 40  # of different gradients that help at one setting, looked at in all others

@@ -26,6 +26,7 @@ import numpy as np
 from throughtime.arrays import Array, refuse
 from throughtime.derivatives import derivative
 from throughtime.gradcheck import CheckError, check_target
+from throughtime.source.child import limit, watch
 from throughtime.source.executed import Executed, executed
 from throughtime.source.recipe import Program, Recipe
 from throughtime.source.versions import Replaced, put_in
@@ -33,7 +34,7 @@ from throughtime.source.versions import Replaced, put_in
 LOAD_SECONDS = 120.0  # that a file may take to be run, or a truth to be measured a tensor
 TRY_SECONDS = 2.0  # that a try may take …
 TRY_RATIO = 20.0  # … or so many times what the program takes as it stands
-MEMORY = 4 * 2**30  # bytes that a process may take beside what it has to begin with
+PROCESSOR_SECONDS = 3600.0  # that a process may take in all
 PARENT_SECONDS = 5.0  # between two looks at whether the process that asks still lives
 DIRECTIONS = 2  # in which each tensor is compared
 POINT_RMS = 0.5  # of weights of up to POINT_WIDTH columns; of wider ones less: products of order 1
@@ -163,11 +164,11 @@ class Runner:
         except BaseException as problem:  # the user's code may raise anything, SystemExit too
             return Tried(None, problem=f"{type(problem).__name__}: {problem}")
 
-    def _checked(self, what: Try, effort: str) -> tuple[str, str]:
-        """The verdict of the check on a version, and its report in words."""
+    def _checked(self, what: Try, effort: str) -> tuple[str, float, str]:
+        """The verdict of the check on a version, the discrepancy, and its report in words."""
         with self._version(what) as program:
             report = check_target(program.target(), effort=effort, progress=False)
-            return report.verdict, str(report)
+            return report.verdict, report.discrepancy, str(report)
 
     @contextlib.contextmanager
     def _version(self, what: Try) -> Iterator[Program]:
@@ -261,7 +262,8 @@ def _serve(pipe: Connection, recipe: Recipe, texts: Mapping[Path, str], folder: 
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
-    _limit_memory()
+    limit(PROCESSOR_SECONDS)
+    watch(os.path.realpath(folder))
     runner = Runner(recipe, texts)
     parent = os.getppid()
     while True:
@@ -284,18 +286,6 @@ class Failed:
     """A question without an answer, and why."""
 
     problem: str
-
-
-def _limit_memory() -> None:
-    try:
-        import resource
-
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + MEMORY
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    except (ImportError, OSError, ValueError):  # not everywhere can it be limited
-        return
 
 
 class Trials:

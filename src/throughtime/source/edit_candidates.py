@@ -92,7 +92,11 @@ class Candidates:
 
 
 def candidates(
-    trials: Trials, version: Version, setting: Setting, whole_loss: bool = False
+    trials: Trials,
+    version: Version,
+    setting: Setting,
+    elsewhere: Setting,
+    whole_loss: bool = False,
 ) -> Candidates:
     """Looks at a version as it runs, and lists its edits.
 
@@ -100,9 +104,12 @@ def candidates(
         trials: where it runs.
         version: of the files.
         setting: at which it is looked at.
+        elsewhere: another one, where sizes that are the same by chance differ.
         whole_loss: whether statements that the loss depends on may be edited too.
     """
-    ran: Executed = trials.ask("executed", Try(setting, (), tuple(version.texts.items())))
+    texts = tuple(version.texts.items())
+    ran: Executed = trials.ask("executed", Try(setting, (), texts))
+    shorter: Executed = trials.ask("executed", Try(elsewhere, (), texts))
     files: dict[Path, tuple[FileText, list[Unit]]] = {}
     around: dict[Path, Surroundings] = {}
     for path, text in ran.texts.items():
@@ -113,7 +120,8 @@ def candidates(
         lines = ran.gradient[path] | ran.loss.get(path, frozenset())
         functions = tuple(dict.fromkeys(one_argument_functions(file, lines)))
         values = ran.values.get(path, {})
-        around[path] = Surroundings(file, ran.gradient[path], values, known, functions)
+        around[path] = Surroundings(file, ran.gradient[path], values,
+                                    shorter.values.get(path, {}), known, functions)  # fmt: skip
     own = Version({**version.texts, **ran.texts}, version.functions, version.edits, version.whole)
     empty = Candidates(own, (), {}, files)
     units = list(_running(files, ran))

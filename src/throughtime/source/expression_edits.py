@@ -258,6 +258,13 @@ def _operation(node: ast.BinOp, scope: Scope) -> Iterator[Change]:
         new = f"-{right}" if isinstance(node.op, ast.Sub) else right
         yield Change(node, f"({new})" if new[0] == "-" else new, kind, 1.0, f"alone {left}")
     sign = TEXT_OF.get(type(node.op), "")
+    if sign in ("+", "-"):
+        for size, number in scope.sizes.items():
+            if number > 1:
+                first = f"{scope.factor(node.left)} / {size} {sign} {right}"
+                yield Change(node, first, "a factor of a term", 1.4, f"over {size} first")
+                second = f"{left} {sign} {scope.factor(node.right)} / {size}"
+                yield Change(node, second, "a factor of a term", 1.4, f"over {size} second")
     if type(node.op) in SIGNS:
         new = SIGNS[type(node.op)]
         yield Change(node, f"{left} {new} {right}", "sign" if new in "+-" else "factor", 1.2)
@@ -404,7 +411,7 @@ def _root(text: str) -> str:
 
 def _of_whole(whole: ast.expr, scope: Scope) -> Iterator[Change]:
     """A sign, a factor, a term, a slope, a condition for the right-hand side of a statement."""
-    if isinstance(whole, ast.Tuple):  # what a function returns
+    if isinstance(whole, ast.Tuple | ast.List):  # what a function returns
         for part in whole.elts:
             yield from _of_whole(part, scope)
     if isinstance(whole, ast.Tuple | ast.List | ast.Dict | ast.Constant | ast.JoinedStr):

@@ -174,6 +174,9 @@ class _Search:
         complete = {s for s in settings if len(measured[s]) == len(self._shapes)}
         self._truth = {s: found for s, found in measured.items() if s in complete}
         self._stages = [s for s in self._stages if s in complete]
+        self._looked = self._stages[-2] if len(self._stages) > 1 else self._stages[-1]
+        fewer = self._stages[-3] if len(self._stages) > 2 else self._looked
+        self._elsewhere = replace(fewer, batch=1) if self._recipe.sequences else fewer
         self._others = [s for s in self._others if s in complete]
         if whole not in complete:
             refuse("gradient", "a program that runs", "none", error=CheckError)
@@ -212,9 +215,7 @@ class _Search:
             if not wrong:
                 continue
             if known is None:
-                known = candidates(
-                    self._trials, step.version, self._stages[-2 if len(self._stages) > 1 else -1]
-                )
+                known = candidates(self._trials, step.version, self._looked, self._elsewhere)
             found = self._at(stage, step, known, wrong)
             if found is not None:
                 return found

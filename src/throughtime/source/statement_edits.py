@@ -92,6 +92,7 @@ class Surroundings:
         file: the file.
         lines: those that ran.
         values: line to expression to value.
+        elsewhere: the same with other lengths of the data: tells sizes apart that are the same.
         known: names of functions and classes of the user's files.
         functions: of one argument, as they are called.
     """
@@ -99,6 +100,7 @@ class Surroundings:
     file: FileText
     lines: frozenset[int]
     values: Mapping[int, Mapping[str, Value]]
+    elsewhere: Mapping[int, Mapping[str, Value]]
     known: frozenset[str]
     functions: tuple[str, ...]
 
@@ -115,7 +117,8 @@ def unit_edits(unit: Unit, around: Surroundings) -> list[Edit]:
         values = next((around.values[n] for n in head if n in around.values), {})
         loop = _loop(statement.loop, around.file)
         result = shapes.get(_target(node, around.file))
-        sizes = _sizes(values, loop[0])
+        elsewhere = next((around.elsewhere[n] for n in head if n in around.elsewhere), {})
+        sizes = _sizes(values, elsewhere, loop[0])
         scope = Scope(around.file, values, assigned, sizes, result, around.functions, loop)
         for edit in (
             *_of_statement(statement, around, scope),
@@ -170,17 +173,23 @@ def _target(node: ast.stmt, file: FileText) -> str:
     return file.of_node(node.target) if isinstance(node, ast.AugAssign | ast.AnnAssign) else ""
 
 
-def _sizes(values: Mapping[str, Value], loop: str) -> dict[str, int]:
-    """The shortest names of each whole number that there is, but for the loop's own."""
-    by_number: dict[int, list[str]] = {}
+def _sizes(
+    values: Mapping[str, Value], elsewhere: Mapping[str, Value], loop: str
+) -> dict[str, int]:
+    """The shortest names of each whole number that there is, but for the loop's own.
+
+    Two that are the same by chance differ elsewhere.
+    """
+    by_number: dict[tuple[int, int | None], list[str]] = {}
     for text in sorted(values, key=len):
-        value = values[text]
+        value, other = values[text], elsewhere.get(text)
         if value.kind == "whole" and text != loop and "[" not in text.split(".shape")[0]:
-            by_number.setdefault(value.whole, []).append(text)
-    return {text: n for n, texts in by_number.items() for text in texts[:NAMES_OF_A_SIZE]}
+            key = (value.whole, None if other is None else other.whole)
+            by_number.setdefault(key, []).append(text)
+    return {text: n for (n, _), texts in by_number.items() for text in texts[:NAMES_OF_A_SIZE]}
 
 
-NAMES_OF_A_SIZE = 3  # that are tried, where several have the same value
+NAMES_OF_A_SIZE = 2  # that are tried, where several have the same value
 
 
 def _loop(loop: LOOP | None, file: FileText) -> tuple[str, str]:

@@ -118,7 +118,7 @@ def test_right_code_has_nothing_to_mend(recipe):
 
 
 def test_what_no_small_edit_mends_is_said(recipe, monkeypatch):
-    monkeypatch.setattr("throughtime.source.mend.MOST_TRIES", 300)
+    monkeypatch.setattr("throughtime.source.mend.MOST_TRIES", 100)
     text = NETWORK.replace("dz = dh * (1 - self.h[t + 1] ** 2)", "dz = np.sin(17 * dh) + self.h[0]")
     found = mended(recipe, text)
     assert not found.is_mended

@@ -24,6 +24,7 @@ from throughtime.source.versions import Replaced, replaced_functions
 
 IN_FORWARD_COST = 0.5  # of an edit of what the forward pass runs too, and keeps for later
 IN_CLIP_COST = 0.3  # of an edit inside of a function that clips, which is rather not called
+SCALING = ("a factor", "sign", "squared", "at the last", "not at the first")
 SAME_LOSS = 1e-12  # relative: the same sums in another order
 
 
@@ -136,6 +137,8 @@ def candidates(
             if "clip" in unit.names[-1].lower():
                 edit = replace(edit, cost=edit.cost + IN_CLIP_COST)
             if edit.line in ran.loss.get(edit.path, ()) and not shared:
+                if edit.kind.startswith(SCALING):
+                    continue  # what is kept for the backward pass is no derivative
                 edit = replace(edit, cost=edit.cost + IN_FORWARD_COST)
             found.append(edit)
     return Candidates(own, tuple(found), reach, files)

@@ -419,10 +419,10 @@ def _of_whole(whole: ast.expr, scope: Scope) -> Iterator[Change]:
     text = scope.factor(whole)
     yield Change(whole, f"-{text}", "sign", 1.1, "negated")
     for number in ("2", "0.5"):
-        yield Change(whole, f"{number} * {text}", "a factor", 1.2, f"times {number}")
+        yield Change(whole, f"{number} * {text}", "a factor", 1.36, f"times {number}")
     for size, whole_number in scope.sizes.items():
         if whole_number > 1:
-            cost = 1.2 + 0.01 * len(size)
+            cost = 1.1 + 0.005 * len(size)
             yield Change(whole, f"{text} / {size}", "a factor", cost, f"over {size}")
             yield Change(whole, f"{text} * {size}", "a factor", cost + 0.1, f"times {size}")
     for product in _products(scope.sizes):

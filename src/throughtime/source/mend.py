@@ -28,7 +28,7 @@ from throughtime.source.agreement import (
     worse_somewhere,
 )
 from throughtime.source.edit_candidates import Candidates, Version, candidates, same_loss
-from throughtime.source.edits import Edit, edited
+from throughtime.source.edits import Edit, Splice, edited
 from throughtime.source.mended import Hunk, Mended, Standing, changed_lines
 from throughtime.source.recipe import Recipe
 from throughtime.source.text import read_source
@@ -38,6 +38,7 @@ LIKELY = 1.35  # cost of the edits that are tried first
 MOST_TRIES = 40_000  # of the gradient, in all
 MOST_PAIRS = 4_000  # of edits at a time, where none alone makes a tensor agree
 FIRST_OF_PAIRS = 60  # edits that come nearest alone
+MOST_RETURNS = 3  # to before an edit that led nowhere
 MOST_FAULTS = 24  # edits that are made one after another
 
 
@@ -120,6 +121,7 @@ class _Search:
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._losses: dict[Setting, float | None] = {}
         self._stuck: set[str] = set()
+        self._banned: set[tuple[int, tuple[Path, tuple[Splice, ...]]]] = set()
         self._tries = 0
         self._bar = progress_bar(0, "mending", "try", progress)
         self._stages: list[Setting] = []
@@ -136,14 +138,41 @@ class _Search:
         text = self._texts.get(path) or read_source(path).text
         version = Version({path: text, **self._texts}, {})
         standing = self._stand(version)
-        steps = [Step(version, (), standing)]
+        steps = best = [Step(version, (), standing)]
+        for _ in range(MOST_RETURNS + 1):
+            self._go_on(steps)
+            best = max(best, steps, key=lambda found: found[-1].total)
+            weak = [n for n in range(1, len(steps)) if not self._helps_at_last(steps, n)]
+            if self._is_done(steps[-1]) or not weak or self._tries >= MOST_TRIES:
+                break
+            steps = self._back(steps, weak[-1])
+        steps = best
+        steps = self._without_needless(steps)
+        return self._reported(steps)
+
+    def _go_on(self, steps: list[Step]) -> None:
+        """Adds steps until all agrees, or nothing is found."""
         while len(steps) <= MOST_FAULTS and self._tries < MOST_TRIES:
             found = self._next(steps[-1])
             if found is None:
-                break
+                return
             steps.append(found)
-        steps = self._without_needless(steps)
-        return self._reported(steps)
+
+    def _is_done(self, step: Step) -> bool:
+        return all(a.level == EQUAL for s in step.standing.values() for a in s.values())
+
+    def _helps_at_last(self, steps: Sequence[Step], number: int) -> bool:
+        """Whether a step makes more agree at the whole length too; else it may be a coincidence."""
+        last = self._stages[-1]
+        before, after = steps[number - 1].standing[last], steps[number].standing[last]
+        return score(after) > score(before)
+
+    def _back(self, steps: Sequence[Step], number: int) -> list[Step]:
+        """The steps before one that led nowhere, which is not taken again."""
+        before, wrong = steps[number - 1], steps[number]
+        self._stuck.clear()
+        self._banned |= {(_texts_mark(before.version), (e.path, e.splices)) for e in wrong.edits}
+        return list(steps[:number])
 
     # What is compared
 
@@ -291,25 +320,48 @@ class _Search:
         Edits that give the very same gradient are looked at once, and said as alternatives.
         """
         same: dict[bytes, list[tuple[Edit, ...]]] = {}
+        mark = _texts_mark(step.version)
         for edits in hopeful:
+            if any((mark, (e.path, e.splices)) in self._banned for e in edits):
+                continue
             same.setdefault(
                 _mark(tried[edits[0]]) if len(edits) == 1 else repr(edits).encode(), []
             ).append(edits)
         steps = []
         for alternatives in list(same.values())[:MOST_HOPEFUL]:
-            for edits in alternatives[:SAME_TRIED]:
+            ordered = self._by_last(known, alternatives)
+            for edits, mark_at_last in ordered[:SAME_TRIED]:
                 version = known.with_edits(edits)
                 if version is None:
                     continue
                 standing = self._stand(version)
                 if self._is_believed(step.standing, standing):
-                    others = tuple(e for e in alternatives if e is not edits)
+                    others = tuple(e for e, m in ordered if m == mark_at_last and e is not edits)
                     steps.append(Step(version, edits, standing, others))
                     break
         if not steps:
             return None
         steps.sort(key=lambda s: (round(s.total, 6), -round(s.far, 1), -s.cost), reverse=True)
         return self._beside(step, known, steps)
+
+    def _by_last(
+        self, known: Candidates, alternatives: Sequence[tuple[Edit, ...]]
+    ) -> list[tuple[tuple[Edit, ...], bytes]]:
+        """Edits with one gradient at one setting, the best at the whole length first.
+
+        Each comes with the mark of its gradient there.
+        """
+        if len(alternatives) == 1:
+            return [(alternatives[0], b"")]
+        last = self._stages[-1]
+        some = alternatives[:MOST_ALTERNATIVES]
+        versions = [known.with_edits(edits) for edits in some]
+        found = []
+        for number, tried in self._ask([v.tried_at(last) for v in versions if v is not None]):
+            edits, then = some[number], compared(tried.products, self._truth[last])
+            cost = sum(edit.cost for edit in edits)
+            found.append((-score(then), cost, number, edits, _mark(tried)))
+        return [(edits, mark) for _, _, _, edits, mark in sorted(found)]
 
     def _is_believed(self, before: Standing, after: Standing) -> bool:
         """Whether nothing agrees less, and other data at another point agree more as well."""
@@ -452,6 +504,7 @@ def _hunk(before: Step, after: Step) -> Hunk:
 MOST_HOPEFUL = 40  # of different gradients that help at one setting, looked at in all others
 SAME_TRIED = 3  # of edits with the same gradient at one setting
 PAIRS_AT_ONCE = 600
+MOST_ALTERNATIVES = 24  # of edits with the same gradient at one setting, tried at another
 
 
 def _reverted(before: str, after: str) -> Iterator[str]:
@@ -477,6 +530,10 @@ def _pairs(edits: Sequence[Edit]) -> list[tuple[Edit, Edit]]:
         if not a.overlaps(b)
     ]
     return sorted(pairs, key=lambda pair: pair[0].cost + pair[1].cost)[:MOST_PAIRS]
+
+
+def _texts_mark(version: Version) -> int:
+    return hash(tuple(sorted(version.texts.items())))
 
 
 def _mends_more(best: Standing, other: Standing) -> bool:

@@ -10,7 +10,7 @@ import ast
 import sys
 import types
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -187,7 +187,22 @@ def _looked_up(atoms: list[tuple[str, types.CodeType]], frame: types.FrameType) 
                 found[f"{text}.size"] = Value("whole", whole=thing.size, mark=thing.size)
         elif isinstance(thing, list | tuple | dict):
             found[f"len({text})"] = Value("whole", whole=len(thing), mark=len(thing))
+    for text, thing in _unmentioned(frame):
+        if text not in found and (value := _value(thing)).kind == "numbers":
+            found[text] = value
     return found
+
+
+def _unmentioned(frame: types.FrameType) -> Iterator[tuple[str, object]]:
+    """What a function might have used: a mistake may leave the right name out altogether."""
+    yield from list(frame.f_locals.items())
+    for name, thing in list(frame.f_globals.items()):
+        if isinstance(thing, np.ndarray):
+            yield name, thing
+    own = getattr(frame.f_locals.get("self"), "__dict__", {})
+    for name, thing in list(own.items()):
+        if isinstance(thing, np.ndarray):
+            yield f"self.{name}", thing
 
 
 def _value(thing: object) -> Value:

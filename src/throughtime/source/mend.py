@@ -36,9 +36,10 @@ from throughtime.source.trials import Failed, Measured, Setting, Trials, Tried, 
 
 LIKELY = 1.35  # cost of the edits that are tried first
 MOST_TRIES = 40_000  # of the gradient, in all
-MOST_PAIRS = 4_000  # of edits at a time, where none alone makes a tensor agree
+MOST_PAIRS = 3_000  # of edits at a time, where none alone makes a tensor agree
 FIRST_OF_PAIRS = 60  # edits that come nearest alone
 MOST_RETURNS = 3  # to before an edit that led nowhere
+TENSORS_OF_PAIRS = 2  # at a setting, for which pairs are tried
 MOST_FAULTS = 24  # edits that are made one after another
 
 
@@ -418,7 +419,7 @@ class _Search:
             name: [e for e in useful.values() if _changes(plain, tried[e], name)]
             for name in wrong - self._stuck
         }
-        for name in sorted(reaching, key=lambda name: len(reaching[name])):
+        for name in sorted(reaching, key=lambda name: len(reaching[name]))[:TENSORS_OF_PAIRS]:
             near = sorted(reaching[name], key=lambda e: (_angle(tried[e], truth, name), e.cost))
             if (found := self._try_pairs(stage, step, known, _pairs(near))) is not None:
                 return found

@@ -20,7 +20,8 @@ from throughtime.report.check_figures import plot_check, plot_valley
 from throughtime.report.flow_figures import lag_heatmap
 from throughtime.report.junit import write_junit
 from throughtime.report.pages import check_page, flow_page
-from throughtime.targets import as_target
+from throughtime.source import OPTIONS, found_in_object, is_object
+from throughtime.targets import as_target, is_known
 from throughtime.torch import first_in_module, is_module, module_flow
 
 if TYPE_CHECKING:
@@ -60,12 +61,17 @@ def check(what: object, *data: Any, diagnose: bool = True, **options: Any) -> Re
     Args:
         what: a Target; or, followed by its data, anything that `tt.target_of` makes one of: a
             Network, a torch module or Function, a JAX function, the path of a shared library.
-        data: what follows it there.
+            Or an object of a class of your own, with its parameters in attributes and methods
+            for a forward and a backward pass.
+        data: what follows it there; for an object of your own its inputs and targets.
         diagnose: whether to look for causes where the gradient is wrong. That takes at most ten
             times the check's evaluations of the loss, or 6,000 where that is more, and stays
             within `evaluations` and `seconds` where these are given. Ctrl-C ends the diagnosis
             alone: the verdict stands, with the causes found until then and a note.
-        options: those of `gradcheck.check_target`, and of `tt.target_of`.
+        options: those of `gradcheck.check_target`, and of `tt.target_of`. For an object of your
+            own, where its methods are not found by their names: `loss_and_gradient`, `loss` and
+            `gradient`, `update` and `lr`, each the name of a method, or a function of the object
+            and the data; `time_axis` of the data, so that other lengths are looked at too.
 
     Returns:
         a Report: `.verdict` is "agree", "disagree" or "unresolved".
@@ -87,8 +93,16 @@ def check(what: object, *data: Any, diagnose: bool = True, **options: Any) -> Re
         >>> tt.check(target).causes[0].fault
         'scaled'
     """
-    target, rest = as_target(what, *data, **options)
+    notes: tuple[str, ...] = ()
+    named = bool({"loss_and_gradient", "gradient", "update"} & set(options))
+    if is_object(what, named=named) and not is_known(what, *data):
+        own = {name: options.pop(name) for name in OPTIONS if name in options}
+        found, program = found_in_object(what, *data, **own)
+        target, rest, notes = program.target(), options, (str(found), *found.notes)
+    else:
+        target, rest = as_target(what, *data, **options)
     report = check_target(target, **rest)
+    report = replace(report, notes=(*report.notes, *notes))
     if diagnose and report.verdict == "disagree":
         report = _diagnosed(target, report, **rest)
     return Report(**vars(report))

@@ -54,7 +54,7 @@ def is_own_file(place: str) -> bool:
     if "throughtime" in slices.imported:
         return False
     if not name:
-        return True
+        return bool(slices.definitions or slices.statements)
     names = {word for c in candidates(tree, slices) for word in (c.name, c.name.split(".")[0])}
     return name in names and not _needs_nothing(slices.definitions.get(name.split(".")[0]))
 

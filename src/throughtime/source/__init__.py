@@ -3,12 +3,14 @@
 from throughtime.source.candidates import Candidate, candidates
 from throughtime.source.child import apart
 from throughtime.source.finding import Found, find
+from throughtime.source.given import OPTIONS, found_in_object, is_object
 from throughtime.source.printing import as_python
 from throughtime.source.recipe import Program, Recipe
 from throughtime.source.slices import Slices
 from throughtime.source.text import SourceText, read_source
 
 __all__ = [
+    "OPTIONS",
     "Candidate",
     "Found",
     "Program",
@@ -19,5 +21,7 @@ __all__ = [
     "as_python",
     "candidates",
     "find",
+    "found_in_object",
+    "is_object",
     "read_source",
 ]

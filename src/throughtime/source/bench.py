@@ -27,12 +27,15 @@ class Bench:
     Args:
         path: of the file.
         texts: as in `Program`.
+        files: what is run instead of the file, as in `Program`.
     """
 
-    def __init__(self, path: Path, texts: Mapping[Path, str] | None = None) -> None:
+    def __init__(
+        self, path: Path, texts: Mapping[Path, str] | None = None, files: Any = None
+    ) -> None:
         self.tries = 0
         with limited(), as_check_error():
-            self.files = UserFiles(path, frozenset(), texts or {}, None, {}, 0)
+            self.files = files or UserFiles(path, frozenset(), texts or {}, None, {}, 0)
         self.space = vars(self.files.main)
         self._start = self.files.state()
 

@@ -12,6 +12,7 @@ from throughtime.source.meanings import BACKWARD, CELL, DERIVATIVE, FORWARD, LOS
 from throughtime.source.slices import Slices
 
 Function = ast.FunctionDef
+BOTH = re.compile("loss|cost|forward|fwd", re.I)  # in the name of both passes in one
 FIRST_WORDS = ("back", "bptt", "bprop", "grad", "lossf", "costf")
 
 
@@ -161,7 +162,7 @@ def _of_class(
     inner = [("net.", f) for f in own.values() if is_loss(f)]
     for backward in backwards:
         forward = _partner(backward, forwards)
-        if forward is None and "loss" not in backward.name.lower():
+        if forward is None and not BOTH.search(backward.name):
             forward = forwards[0] if forwards else None
         yield Candidate(
             node.name if backward is backwards[0] else f"{node.name}.{backward.name}",
@@ -182,7 +183,7 @@ def _of_functions(
         if not is_backward(backward) or backward in forwards:
             continue
         forward = _partner(backward, forwards)
-        if forward is None and len(forwards) == 1 and "loss" not in backward.name.lower():
+        if forward is None and len(forwards) == 1 and not BOTH.search(backward.name):
             forward = forwards[0]
         yield Candidate(
             backward.name,
@@ -197,6 +198,8 @@ def _of_functions(
 
 def _partner(backward: Function, forwards: list[Function]) -> Function | None:
     """The forward pass whose name differs from a backward pass's in that word alone."""
+    if re.search("forward|fwd", backward.name, re.I):
+        return None  # both passes in one
     rest = _rest(backward.name, ("backward", "backpropagation", "backprop", "back", "bptt", "bwd"))
     for forward in forwards:
         if _rest(forward.name, ("forward", "feedforward", "fwd", "propagation", "prop")) == rest:

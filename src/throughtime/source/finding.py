@@ -6,8 +6,9 @@ import ast
 import contextlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
@@ -92,7 +93,7 @@ def find(
         if best is None:
             failures.append(f"{candidate.name}: {_last(search.failures)}")
         elif best.believed:
-            return _found(path, texts, candidate.name, best, [c.name for c in every])
+            return found_of(path, candidate.name, best, [c.name for c in every], texts=texts)
         else:
             doubtful.append((candidate, best))
     if loops:
@@ -127,7 +128,7 @@ def _found_region(
         search = RegionSearch(bench, tree, region)
         best = search.best()
         if best is not None and best.believed:
-            return _found(path, texts, region.name, best, [c.name for c in every])
+            return found_of(path, region.name, best, [c.name for c in every], texts=texts)
         failures.append(f"{region.name}: {_last(search.failures)}")
     way_out = "give the lines of one training step, from its data to its gradients: FILE.py:120-184"
     refuse(path.name, "lines that run", "; ".join(failures), way_out, error=CheckError)
@@ -144,13 +145,25 @@ def _made(setup: str, candidate: Candidate) -> str:
         return setup
 
 
-def _found(
+def found_of(
     path: Path,
-    texts: Mapping[Path, str] | None,
     name: str,
     best: Judged,
     every: list[str],
+    *,
+    texts: Mapping[Path, str] | None = None,
+    files: Any = None,
+    length: int | None = STEPS,
 ) -> Found:
+    """What is returned of a reading.
+
+    Args:
+        path, name: of what was found.
+        best: the reading.
+        every: the names of what else there is.
+        texts, files: as in `Program`.
+        length: how many steps are used.
+    """
     reading = best.reading
     keep = [parameter for parameter in best.parameters if parameter in best.moves]
     recipe = Recipe(
@@ -163,14 +176,14 @@ def _found(
         steps=dict(reading.steps),
         sequences={},
         data=reading.data,
-        length=STEPS,
+        length=length if reading.steps else None,
     )
     notes: list[str] = []
-    recipe, more = _usable(recipe, texts)
+    recipe, more = _usable(recipe, texts, files)
     notes += more
     if best.update:
         notes.append(
-            f"the gradient is used up in an update: it is read as (old − new)/{reading.rate}."
+            f"The gradient is used up in an update: it is read as (old − new)/{reading.rate}."
         )
     names = ", ".join(keep)
     said = (f"parameters: {names} ({len(keep)} arrays)", *reversed(reading.said))
@@ -178,20 +191,24 @@ def _found(
     return Found(name, recipe, said, tuple(notes), others)
 
 
-def _usable(recipe: Recipe, texts: Mapping[Path, str] | None) -> tuple[Recipe, list[str]]:
+def _usable(
+    recipe: Recipe, texts: Mapping[Path, str] | None, files: Any
+) -> tuple[Recipe, list[str]]:
     """The recipe, at other lengths where it runs there, and a note where it does not."""
-    from dataclasses import replace
-
+    if not recipe.steps:
+        way_out = "give time_axis= so that they are" if files is not None else "none was found"
+        return recipe, [f"Other numbers of steps were not looked for: no axis of time; {way_out}."]
     try:
-        for length in (1, 2, 2 * STEPS):
-            program = Program(recipe, texts=texts, length=length)
+        for length in (1, 2) if recipe.length is None else (1, 2, 2 * STEPS):
+            program = Program(recipe, texts=texts, length=length, files=files)
             program.loss()
             program.gradient()
         return recipe, []
     except CheckError as problem:
-        note = f"other numbers of steps were not looked for: {problem}."
-        program = Program(recipe, texts=texts)
-        program.loss()
+        note = f"Other numbers of steps were not looked for: {problem}."
+        Program(recipe, texts=texts, files=files).loss()
+        if recipe.length is None:
+            return replace(recipe, steps={}), [note]
         return replace(recipe, data=_cut_data(recipe), steps={}, length=None), [note]
 
 

@@ -6,7 +6,6 @@ Every table here is a guess about names; what is guessed is accepted only if it 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 INPUTS, HIDDEN, OUTPUTS, STEPS, BATCH = 5, 4, 5, 6, 3
 """Sizes that the package draws data for: inputs and outputs alike, as for a text's symbols."""
@@ -105,67 +104,6 @@ def role(name: str) -> str:
     return next((kind for pattern, kind in ROLES if re.search(pattern, low)), "")
 
 
-@dataclass(frozen=True)
-class Form:
-    """A form that people keep sequences in.
-
-    Args:
-        text: an expression, of NumPy's generator `draw`.
-        time: the axis of time.
-        batch: the axis of sequences, if there are several.
-        said: what a reader is told.
-    """
-
-    text: str
-    time: int
-    batch: int | None
-    said: str
-
-
-def _form(*axes: str, one: bool = False) -> Form:
-    sizes = {"T": LONGEST, "B": BATCH, "I": INPUTS, "1": 1}
-    shape = "(" + ", ".join(str(sizes[a]) for a in axes) + ("," if len(axes) == 1 else "") + ")"
-    said = "(" + ", ".join(axes) + ")"
-    batch = axes.index("B") if "B" in axes else None
-    if one:
-        whole = f"np.eye({INPUTS})[draw.integers({INPUTS}, size={shape})]"
-        return Form(whole, axes.index("T"), batch, f"one-hot {said}")
-    return Form(f"draw.standard_normal({shape})", axes.index("T"), batch, said)
-
-
-def _integers(*axes: str, of: str = "") -> Form:
-    sizes = {"T": LONGEST, "B": BATCH}
-    shape = ", ".join(str(sizes[a]) for a in axes)
-    shape = f"({shape})" if len(axes) > 1 else shape
-    batch = axes.index("B") if "B" in axes else None
-    said = f"indices ({', '.join(axes)})"
-    return Form(f"draw.integers({INPUTS}, size={shape}){of}", axes.index("T"), batch, said)
-
-
 SYMBOLS = "abcd"
 TEXT = "a b d c a d b c d a c b " * LONGEST
 """Text in place of a user's: five symbols, or four words."""
-
-FORMS = (
-    _form("T", "I", "1"),
-    _form("T", "I"),
-    _integers("T", of=".tolist()"),
-    _form("B", "T", "I"),
-    _form("T", "B", "I"),
-    _form("T", "1", "I"),
-    _form("I", "B", "T"),
-    _form("I", "T"),
-    _integers("B", "T"),
-    _integers("T", "B"),
-    _form("B", "T", "I", "1"),
-    _form("T", "I", "B"),
-    _form("T", "1", "1"),
-    _form("T", "1"),
-    _form("T"),
-    Form(
-        f"[{SYMBOLS!r}[i] for i in draw.integers({len(SYMBOLS)}, size={LONGEST})]",
-        0,
-        None,
-        "symbols",
-    ),
-)

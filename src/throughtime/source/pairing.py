@@ -82,7 +82,9 @@ def _places(
 def _is_users(value: Any) -> bool:
     """Whether it is an object of a class that some user's file defines, callable or not."""
     kind = type(value)
-    return hasattr(value, "__dict__") and "__call__" in vars(kind) and kind.__module__ != "builtins"
+    others = ("builtins", "numpy", "functools", "torch")
+    known = str(kind.__module__).split(".")[0] in others
+    return hasattr(value, "__dict__") and "__call__" in vars(kind) and not known
 
 
 def numbers(value: Any) -> Array | None:
@@ -109,7 +111,7 @@ def numbers(value: Any) -> Array | None:
         return None
     if isinstance(value, np.floating) or type(value) is float:
         return np.array(float(value))
-    if type(value).__module__.split(".")[0] == "torch" and hasattr(value, "detach"):
+    if str(type(value).__module__).split(".")[0] == "torch" and hasattr(value, "detach"):
         found = value.detach().cpu().numpy()
         return found if found.dtype.kind == "f" else None
     return None

@@ -43,7 +43,8 @@ class Reading:
         steps, sequences: as in `Recipe`.
         rate: the learning rate that an update is run with.
         needs_agreement: whether it is believed only if some tensor is right.
-        fewest: how many pairs it has to have.
+        redraw: whether parameters are given values of ordinary size.
+        order: how late it is tried; of readings that are as good, the earlier is taken.
     """
 
     data: str
@@ -58,6 +59,7 @@ class Reading:
     sequences: tuple[tuple[str, int], ...] = ()
     rate: float = 0.1
     needs_agreement: bool = False
+    redraw: bool = True
     order: float = 0.0
 
     @property
@@ -137,7 +139,7 @@ def _judged(bench: Bench, reading: Reading) -> Judged | None:
     if not found:
         return None
     names = {name: parameter.text for name, (parameter, _) in found.items()}
-    redrawn = _redrawing([p for p, _ in found.values()])
+    redrawn = _redrawing([p for p, _ in found.values()]) if reading.redraw else ""
     if redrawn:
         bench.run(f"{reading.begin}\n{redrawn}")
         start = bench.state()

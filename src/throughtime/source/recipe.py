@@ -74,6 +74,7 @@ class Program:
         length: the number of steps, where the data are cut.
         batch: the number of sequences, likewise.
         seed: of Python's and NumPy's global random numbers, before the file is run.
+        files: what the recipe's texts are run in, where it is no file.
 
     Raises:
         CheckError: where a parameter is no array of numbers, or the data are too short.
@@ -89,14 +90,19 @@ class Program:
         length: int | None = None,
         batch: int | None = None,
         seed: int = 0,
+        files: Any = None,
     ) -> None:
         self.recipe = recipe
         self._versions: dict[str, Any] = {"texts": texts, "transform": transform, "names": names}
-        self._versions["seed"] = seed
+        self._versions |= {"seed": seed, "files": files}
         length = recipe.length if length is None else length
         batch = recipe.batch if batch is None else batch
         self._sizes: dict[str, Any] = {"length": length, "batch": batch}
-        self._files = UserFiles(recipe.path, recipe.run, texts or {}, transform, names or {}, seed)
+        self._files = files or UserFiles(
+            recipe.path, recipe.run, texts or {}, transform, names or {}, seed
+        )
+        if files is not None:
+            self._files = files.copy()
         self._space = vars(self._files.main)
         self._loss = compile(recipe.loss, "<loss>", "exec")
         self._gradient = compile(recipe.gradient, "<gradient>", "exec")

@@ -11,9 +11,9 @@ import numpy as np
 
 from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
+from throughtime.source.forms import Sizes, forms, targets
 from throughtime.source.meanings import (
     BACKWARD,
-    FORMS,
     HIDDEN,
     LONGEST,
     VALUES,
@@ -22,12 +22,14 @@ from throughtime.source.meanings import (
 )
 from throughtime.source.pairing import PREFIX, SUFFIX
 from throughtime.source.readings import Judged, Reading, judged
-from throughtime.source.search import IMPORT, targets
+from throughtime.source.search import IMPORT
 from throughtime.source.slices import Slices, free_names, names_set, reaches_out
 from throughtime.source.vintage import is_stand_in
 
 LOSS_NAME = re.compile(r"loss|cost|entropy|err(or)?$|_err|objective|nll|mse", re.I)
-RUNNING = re.compile(r"smooth|total|epoch|running|avg|mean|history|list|losses|train|best|old", re.I)
+RUNNING = re.compile(
+    r"smooth|total|epoch|running|avg|mean|history|list|losses|train|best|old", re.I
+)
 OPTIMISER = re.compile(r"optim|update|step$|adam|sgd|adagrad|rmsprop|apply", re.I)
 FEWEST_GRADIENTS = 3  # names of gradients that a loop has to set, to be taken for a training loop
 MOST_FORMS = 200
@@ -55,7 +57,9 @@ def regions(tree: ast.Module) -> list[Region]:
     found: list[Region] = []
     for body, before, line in _loops(tree.body, ()):
         cut = _without_update(body)
-        if len(cut) > 1 and _gradients(cut) >= FEWEST_GRADIENTS:
+        named = set().union(*(names_set(node) for node in cut)) if cut else set()
+        lossy = any(LOSS_NAME.search(n) and not _is_gradient(n) for n in named)
+        if len(cut) > 1 and lossy and _gradients(cut) >= FEWEST_GRADIENTS:
             found.append(Region(f"the loop of line {line}", tuple(cut), tuple(before), False))
     return found
 
@@ -66,7 +70,9 @@ def region_of_lines(tree: ast.Module, first: int, last: int) -> Region | None:
     if len(body) == 1 and isinstance(body[0], ast.For | ast.While) and _gradients(body) > 1:
         loop = body[0]
         inner = [*before, *_header(loop)]
-        return Region(f"lines {first}-{last}", tuple(_without_update(loop.body)), tuple(inner), False)
+        return Region(
+            f"lines {first}-{last}", tuple(_without_update(loop.body)), tuple(inner), False
+        )
     return Region(f"lines {first}-{last}", tuple(body), tuple(before), True) if body else None
 
 
@@ -131,17 +137,28 @@ def _gradients(body: Iterable[ast.stmt]) -> int:
 
 def _without_update(body: Sequence[ast.stmt]) -> list[ast.stmt]:
     """A step's statements before its clip and update, without those that print or plot."""
+    working = [
+        n
+        for n, node in enumerate(body)
+        if _gradients([node]) and not _is_update(node) and not _is_reset(node)
+    ]
     kept: list[ast.stmt] = []
-    for node in body:
-        if _is_update(node) and _gradients(kept) >= FEWEST_GRADIENTS:
-            break
-        if isinstance(node, ast.If) and not any(_is_gradient(n) for n in names_set(node)):
+    for node in body[: working[-1] + 1 if working else 0]:
+        quiet = isinstance(node, ast.If) and not any(_is_gradient(n) for n in names_set(node))
+        if quiet and isinstance(node, ast.If):
             if reaches_out(node) or isinstance(node.body[0], ast.Continue | ast.Break):
                 continue
-        if isinstance(node, ast.Expr) and reaches_out(node):
-            continue
-        kept.append(node)
+        if not (isinstance(node, ast.Expr) and reaches_out(node)):
+            kept.append(node)
     return kept
+
+
+def _is_reset(node: ast.stmt) -> bool:
+    """Whether a statement sets gradients to zero."""
+    if isinstance(node, ast.AugAssign):
+        return isinstance(node.op, ast.Mult) and isinstance(node.value, ast.Constant)
+    text = ast.unparse(node.value) if isinstance(node, ast.Assign) else ""
+    return "zeros" in text or text in ("0", "0.0")
 
 
 def _is_update(node: ast.stmt) -> bool:
@@ -215,6 +232,9 @@ class RegionSearch:
         constants, lost = self._constants(needed)
         lost = self._without_lost(lost)
         needed |= set(lost)
+        constants = "\n".join(filter(None, (constants, self._hoisted(constants))))
+        needed |= free_names(self.body)
+        needed = {name for name in needed if self.slices.is_own(name)}
         inputs = [name for name in lost if role(name) == "inputs"]
         aims = [name for name in lost if role(name) == "target"]
         others = [name for name in lost if name not in (*inputs, *aims)]
@@ -224,8 +244,8 @@ class RegionSearch:
             yield from self._with_loss(base, needed)
             return
         tries = 0
-        for form in FORMS:
-            for aim, _ in targets(form, None) if aims else [("", None)]:
+        for form in forms(Sizes()):
+            for aim, _ in targets(form, Sizes()) if aims else [("", None)]:
                 drawn = [f"{name} = {form.text}" for name in inputs]
                 drawn += [f"{name} = {aim}" for name in aims]
                 tries += 1
@@ -261,6 +281,28 @@ class RegionSearch:
                 kept.append(node)
         self.body = kept
         return sorted(found & free_names(kept))
+
+    def _hoisted(self, constants: str) -> str:
+        """Takes the statements that make the data out of the step, so that the data can be cut."""
+        head: list[ast.stmt] = []
+        for node in self.body:
+            if not isinstance(node, ast.Assign | ast.AugAssign):
+                break
+            head.append(node)
+        if not self._tried(f"{IMPORT}\nT = {LONGEST}\n{constants}"):
+            return ""
+        wanted: set[str] = set()
+        for node in head:
+            if self._fails(node):
+                break
+            wanted |= {n for n in names_set(node) if _is_long(self.bench.space.get(n))}
+        taken: list[ast.stmt] = []
+        for node in reversed(head):
+            if names_set(node) & wanted and not any(_is_gradient(n) for n in names_set(node)):
+                taken.insert(0, node)
+                wanted |= {p.id for p in ast.walk(node) if isinstance(p, ast.Name)}
+        self.body = [node for node in self.body if node not in taken]
+        return "\n".join(ast.unparse(node) for node in taken)
 
     def _fails(self, node: ast.stmt) -> bool:
         """Whether a statement fails, or gives a stand-in, while nothing is drawn."""
@@ -321,9 +363,7 @@ class RegionSearch:
             yield replace(
                 reading,
                 loss=f"{self.text}\nloss = {name}",
-                said=tuple(
-                    filter(None, (where, f"loss: {name}", f"gradient: {self.region.name}"))
-                ),
+                said=tuple(filter(None, (where, f"loss: {name}", f"gradient: {self.region.name}"))),
             )
 
     def _steps(self, needed: set[str]) -> list[tuple[str, int]]:
@@ -376,6 +416,13 @@ def _without(tree: ast.Module, region: Region) -> ast.Module:
     return ast.Module(kept, [])
 
 
+def _is_long(value: object) -> bool:
+    """Whether it is a list of as many steps as were asked for, or an array with such an axis."""
+    if isinstance(value, list):
+        return len(value) == LONGEST
+    return isinstance(value, np.ndarray) and LONGEST in value.shape
+
+
 def _length(name: str, axis: int) -> str:
     return f"np.shape({name})[{axis}]" if axis else f"len({name})"
 
@@ -388,4 +435,3 @@ def _substitute(name: str) -> str:
     if role(name) == "state":
         return f"{name} = np.zeros(({HIDDEN}, 1))"
     return f"{name} = {VALUES[kind][0]}" if kind in VALUES else f"{name} = 0"
-

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from throughtime.gradcheck import CheckError
+from throughtime.source.arrays_by_name import arrays_wanted, dictionaries, keys_wanted
 from throughtime.source.bench import Bench
 from throughtime.source.calls import UNKNOWN, Call, Pool, calls, is_size, sized
 from throughtime.source.candidates import (
@@ -20,56 +21,56 @@ from throughtime.source.candidates import (
     returned,
     returned_name,
 )
+from throughtime.source.forms import Form, Sizes, forms, sizes_of, states, targets
+from throughtime.source.losses import (
+    Output,
+    elements_of,
+    implicit,
+    is_scalar,
+    outputs_of,
+    scalar,
+    upstreams,
+    value_of,
+)
 from throughtime.source.meanings import (
     BATCH,
-    FORMS,
     HIDDEN,
     INITIALISE,
     INPUTS,
-    LONGEST,
     OUTPUTS,
     STEPS,
     VALUES,
-    Form,
     role,
     size_kind,
 )
-from throughtime.source.pairing import numbers
-from throughtime.source.readings import Judged, Reading, cut, judged
+from throughtime.source.pairing import places
+from throughtime.source.readings import Judged, Reading, judged
 from throughtime.source.slices import Slices
 
 MOST_TRIES = 2_500  # runs of the user's code for one candidate
+SAME_FAILURES = 2  # repetitions of one failure, after which what is varied is not its reason
 ENOUGH_MODELS = 2  # ways to make a model that are gone on with
 ENOUGH_FORWARDS = 2  # calls of the forward pass that are gone on with, for one form of the data
-STATES = (
-    f"({HIDDEN}, 1)",
-    f"({BATCH}, {HIDDEN})",
-    f"({HIDDEN},)",
-    f"(1, {HIDDEN})",
-    f"({HIDDEN}, {BATCH})",
-    f"(2, {BATCH}, {HIDDEN})",
-    f"({INPUTS}, 1)",
-    f"({INPUTS},)",
-)
 AFTER = "# after the backward pass\n"
 IMPORT = "import numpy as np\ndraw = np.random.default_rng(0)"
 
 
-@dataclass(frozen=True)
-class Output:
-    """What of a forward pass's result the loss is made of.
+class Alike:
+    """Notices that tries fail for the same reason whatever is varied, so that it is left alone."""
 
-    Args:
-        text: an expression of an array.
-        raw: the expression of what it is in the user's code.
-        shape: of the array.
-        ones: whether its entries over the outputs sum to 1.
-    """
+    def __init__(self) -> None:
+        self._last, self._count, self.enough = "", 0, False
 
-    text: str
-    raw: str
-    shape: tuple[int, ...]
-    ones: bool
+    def watch(self, readings: Iterator[Reading], failures: list[str]) -> Iterator[Reading]:
+        """The readings of one try; `enough` afterwards, if it gave none, as others before it."""
+        before, any_given = len(failures), False
+        for reading in readings:
+            any_given = True
+            yield reading
+        said = failures[-1] if len(failures) > before else ""
+        same = not any_given and bool(said) and said == self._last
+        self._last, self._count = said, self._count + 1 if same else 0
+        self.enough = self._count >= SAME_FAILURES
 
 
 class Search:
@@ -85,6 +86,8 @@ class Search:
     def __init__(self, bench: Bench, slices: Slices, candidate: Candidate, setup: str = "") -> None:
         self.bench, self.slices, self.candidate, self.given_setup = bench, slices, candidate, setup
         self.failures: list[str] = []
+        self.sizes = Sizes()
+        self.taken: dict[str, str] = {}  # arguments that are parameters, with their expressions
         self._first = bench.tries
         self._order = 0.0
         self.method = candidate.owner is not None
@@ -93,10 +96,28 @@ class Search:
         if candidate.forward is not None:
             used.append(candidate.forward)
         self.used = used
+        self.aliases = {name: other for function in used for name, other in self._aliases(function)}
         names = [f.name for f in used] if not self.method else []
         names += [candidate.owner.name] if candidate.owner else []
         names += [f.name for _, f in candidate.losses]
         self.globals = sorted(slices.globals_of(names))
+
+    def _aliases(self, function: Function) -> Iterator[tuple[str, str]]:
+        """Arguments of a function with the names of what the file's own calls give for them."""
+        needed, optional = arguments(function, method=self.method)
+        for name, default in optional.items():
+            if isinstance(default, ast.Name):
+                yield name, default.id
+        for call in self.slices.calls_of(function.name):
+            words: dict[str, ast.expr] = dict(zip([*needed, *optional], call.args, strict=False))
+            words |= {k.arg: k.value for k in call.keywords if k.arg}
+            for name, value in words.items():
+                if isinstance(value, ast.Name):
+                    yield name, value.id
+
+    def role(self, name: str) -> str:
+        """What an argument is, by what the file gives for it, or else by its own name."""
+        return role(self.aliases.get(name, "")) or role(name)
 
     def best(self) -> Judged | None:
         """The likeliest reading; None where nothing runs."""
@@ -113,13 +134,28 @@ class Search:
 
     def _readings(self) -> Iterator[Reading]:
         for setup, roots in self._models():
-            for form in self._forms():
-                if self.bench.tries - self._first > MOST_TRIES:
-                    return
-                yield from self._with_data(setup, roots, form)
+            for self.sizes in self._sizes(setup, roots):
+                for form in self._forms():
+                    if self.bench.tries - self._first > MOST_TRIES:
+                        return
+                    yield from self._with_data(setup, roots, form)
+
+    def _sizes(self, setup: str, roots: tuple[str, ...]) -> list[Sizes]:
+        """The sizes that data are drawn for: those of the model's arrays, where they differ."""
+        if not self._runs(f"{IMPORT}\nT = {STEPS}\n{setup}"):
+            return [Sizes()]
+        shapes = [
+            place.value.shape
+            for root in roots
+            for place in places(root, value_of(self.bench, root), (root,))
+        ]
+        return sizes_of(shapes)
 
     def _forms(self) -> Sequence[Form]:
-        return FORMS
+        return forms(self.sizes)
+
+    def _targets(self, form: Form, first: Output | None) -> list[tuple[str, int | None]]:
+        return targets(form, self.sizes, None if first is None else STEPS in first.shape)
 
     # The model.
 
@@ -140,7 +176,7 @@ class Search:
             if self._runs(f"{IMPORT}\nT = {STEPS}\n{text}"):
                 enough += 1
                 yield text, ("net", *arrays)
-                if enough >= ENOUGH_MODELS:
+                if enough >= ENOUGH_MODELS and "lambda p" not in call:
                     return
 
     def _constants(self, names: Iterable[str]) -> str:
@@ -163,8 +199,8 @@ class Search:
         takes = [
             name
             for function in self.used
-            for name in arguments(function, method=False)[0]
-            if role(name) == "parameters"
+            for name in [n for part in arguments(function, method=False) for n in part]
+            if self.role(name) == "parameters"
         ]
         if takes:
             for name, node in self.slices.definitions.items():
@@ -181,7 +217,25 @@ class Search:
                             break
             if described := _described(self.used):
                 yield f"{constants}\nparams = {described}", ("params", *arrays)
+            helpers = [
+                f for f in self.slices.definitions.values() if isinstance(f, ast.FunctionDef)
+            ]
+            if keys := keys_wanted(helpers):
+                for text in dictionaries(keys):
+                    yield f"{constants}\nparams = {text}", ("params", *arrays)
+        yield from self._with_arrays(constants, arrays)
         yield constants, arrays
+
+    def _with_arrays(
+        self, constants: str, arrays: tuple[str, ...]
+    ) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """For functions, or a class, whose parameters are arguments of the passes."""
+        passes = [f for f in (self.candidate.forward, self.candidate.backward) if f is not None]
+        names = dict.fromkeys(name for f in passes for name in arrays_wanted(f, method=self.method))
+        for text in dictionaries(list(names)) if names else ():
+            self.taken = {name: f"params[{name!r}]" for name in names}
+            yield f"{constants}\nparams = {text}", ("params", *arrays)
+        self.taken = {}
 
     def _constructors(self, name: str, depth: int = 0) -> list[str]:
         """Calls that make an object of a class of the file."""
@@ -191,6 +245,13 @@ class Search:
         make = methods(node, classes).get("__init__")
         if make is None:
             return [f"{name}()"]
+        if wanted := arrays_wanted(make, method=True):
+            needed, _ = arguments(make, method=True)
+            given = [
+                f"p[{n!r}]" if n in wanted else VALUES.get(size_kind(n), UNKNOWN)[0] for n in needed
+            ]
+            made = f"(lambda p: {name}({', '.join(given)}))"
+            return [f"{made}({text})" for text in dictionaries(wanted)]
         needed, given = arguments(make, method=True)
         small = [n for n, default in given.items() if is_size(n, default)]
         choices: list[list[str]] = []
@@ -223,21 +284,22 @@ class Search:
 
     def _with_data(self, setup: str, roots: tuple[str, ...], form: Form) -> Iterator[Reading]:
         stateful = any(
-            role(name) == "state"
+            self.role(name) == "state"
             for function in (self.candidate.forward, self.candidate.backward)
             if function is not None
             for name in arguments(function, method=self.method)[0]
         )
-        for shape in STATES if stateful else ("",):
+        alike = Alike()
+        for shape in states(self.sizes) if stateful else ("",):
             data = f"{IMPORT}\nx = {form.text}"
-            states = (
+            begun = (
                 f"states = [0.3 * draw.standard_normal({shape}) for _ in range(2)]" if shape else ""
             )
             steps = (("x", form.time),)
             length = f"T = np.shape(x)[{form.time}]" if form.time else "T = len(x)"
             reading = Reading(
                 data,
-                "\n".join(filter(None, (length, states, setup))),
+                "\n".join(filter(None, (length, begun, setup))),
                 "",
                 "",
                 "",
@@ -246,7 +308,9 @@ class Search:
                 sequences=(("x", form.batch),) if form.batch is not None else (),
                 said=(f"steps from x {form.said}, axis {form.time}",),
             )
-            yield from self._forwards(reading, form)
+            yield from alike.watch(self._forwards(reading, form), self.failures)
+            if alike.enough:
+                return
 
     def _forwards(self, reading: Reading, form: Form) -> Iterator[Reading]:
         forward = self.candidate.forward
@@ -254,8 +318,10 @@ class Search:
             yield from self._backwards(reading, form, None, [])
             return
         pool = self._pool(reading)
-        takes_target = any(role(n) == "target" for n in arguments(forward, method=self.method)[0])
-        wanted = targets(form, None) if takes_target else [("", None)]
+        takes_target = any(
+            self.role(n) == "target" for n in arguments(forward, method=self.method)[0]
+        )
+        wanted = self._targets(form, None) if takes_target else [("", None)]
         for target, axis in wanted:
             with_target = _with_target(reading, target, axis)
             pool.roles["target"] = ["y"] if target else []
@@ -266,7 +332,7 @@ class Search:
                     continue
                 enough += 1
                 out = self.bench.space.get("out")
-                outputs = list(_outputs(out, returned(forward), self.bench))
+                outputs = list(outputs_of(out, returned(forward), self.bench))
                 ready = replace(with_target, run=text)
                 yield from self._backwards(ready, form, call, outputs, takes_target)
                 if enough >= ENOUGH_FORWARDS:
@@ -275,10 +341,12 @@ class Search:
     def _pool(self, reading: Reading) -> Pool:
         named = {"T": "T"}
         roles = {"inputs": ["x"]}
-        if "params" in reading.roots:
+        if self.taken:
+            named |= self.taken
+        elif "params" in reading.roots:
             roles["parameters"] = ["params"]
             named["params"] = "params"
-        return Pool(named, roles)
+        return Pool(named, roles, dict(self.aliases))
 
     # The loss and the backward pass.
 
@@ -304,12 +372,17 @@ class Search:
         wanted: list[tuple[str, int | None]] = [("", None)]
         if not has_target and (target or (upstream and self.candidate.losses)):
             first = outputs[0] if outputs else None
-            wanted = [*([("", None)] if upstream else []), *targets(form, first)]
+            wanted = [*([("", None)] if upstream else []), *self._targets(form, first)]
+        alike = Alike()
         for text, axis in wanted:
             ready = _with_target(reading, text, axis) if text else reading
             given = bool(text) or has_target
             pool.roles["target"] = ["y"] if given else []
-            yield from self._with_target(ready, pool, outputs, given, upstream)
+            yield from alike.watch(
+                self._with_target(ready, pool, outputs, given, upstream), self.failures
+            )
+            if alike.enough:
+                return
 
     def _results(self, reading: Reading, forward: Call | None, outputs: list[Output]) -> Pool:
         """What the backward pass and the losses can be given."""
@@ -317,13 +390,13 @@ class Search:
         if forward is None or self.candidate.forward is None:
             return pool
         names = returned(self.candidate.forward)
-        elements = _elements(self.bench.space.get("out"), names)
+        elements = elements_of(self.bench.space.get("out"), names)
         pool.named |= dict(forward.given)
         pool.named |= {_bare(n): t for n, t in elements if n}
         pool.named |= {n: t for n, t in elements if n}
         if whole := returned_name(self.candidate.forward):
             pool.named[whole] = "out"
-        pool.named |= self._at_call_sites(elements, pool)
+        pool.named |= self._at_call_sites(elements)
         pool.roles["prediction"] = [o.raw for o in outputs]
         caches = [t for n, t in elements if role(n) == "cache"]
         pool.roles["cache"] = caches or ["out", *(t for _, t in reversed(elements))]
@@ -339,10 +412,10 @@ class Search:
     ) -> Iterator[Reading]:
         backward = self.candidate.backward
         losses = list(self._losses(reading, pool)) if target else []
-        upstreams: list[tuple[str, str, str, bool]] = [("", "", "", False)]
+        ups: list[tuple[str, str, str, bool]] = [("", "", "", False)]
         if takes_upstream:
-            upstreams = list(_upstreams(outputs, losses, target))
-        for up, loss, said, needs in upstreams:
+            ups = list(upstreams(outputs, losses, target))
+        for up, loss, said, needs in ups:
             if up:
                 pool.roles["upstream"] = ["d"]
             for call in calls(backward, self.prefix, pool, method=self.method, most=12):
@@ -365,7 +438,7 @@ class Search:
                         order=self._order,
                     )
 
-    def _at_call_sites(self, elements: list[tuple[str, str]], pool: Pool) -> dict[str, str]:
+    def _at_call_sites(self, elements: list[tuple[str, str]]) -> dict[str, str]:
         """Arguments of the backward pass and the losses that are given results of the forward one.
 
         That is so where the file's own calls of them name what its call of the forward pass gave.
@@ -388,8 +461,6 @@ class Search:
                 for name, value in words.items():
                     if isinstance(value, ast.Name) and value.id in given:
                         found[name] = given[value.id]
-                    elif isinstance(value, ast.Name):
-                        pool.aliases[name] = value.id
         return found
 
     def _loss_texts(
@@ -412,21 +483,21 @@ class Search:
             self.failures.append(str(problem))
             return
         back = self.bench.space.get("back")
-        own = _scalar(back, returned(self.candidate.backward), "back")
+        own = scalar(back, returned(self.candidate.backward), "back")
         if own:
             yield f"{run}\nloss = {own}", f"{own} of {self.candidate.backward.name}", False
         if self.candidate.forward is not None:
             out = self.bench.space.get("out")
-            if found := _scalar(out, returned(self.candidate.forward), "out"):
+            if found := scalar(out, returned(self.candidate.forward), "out"):
                 yield f"loss = {found}", f"{found} of {self.candidate.forward.name}", False
         for text, said in losses:
             yield text.replace(AFTER, f"{run}\n"), said, False
         for attribute in ("loss", "_loss", "cost", "total_loss", "error", "E"):
-            if self.method and _is_scalar(_value(self.bench, f"net.{attribute}")):
+            if self.method and is_scalar(value_of(self.bench, f"net.{attribute}")):
                 yield f"{run}\nloss = net.{attribute}", f"net.{attribute}", False
         if not losses and not own and target:
             for output in outputs:
-                yield from _implicit(output)
+                yield from implicit(output)
 
     def _losses(self, reading: Reading, pool: Pool) -> Iterator[tuple[str, str]]:
         """Calls of the file's loss functions that give a number."""
@@ -451,8 +522,8 @@ class Search:
                     except CheckError:
                         continue
                     value = self.bench.space.get("loss")
-                    where = _scalar(value, returned(function), "loss")
-                    if not where or not np.isfinite(np.sum(_value(self.bench, where))):
+                    where = scalar(value, returned(function), "loss")
+                    if not where or not np.isfinite(np.sum(value_of(self.bench, where))):
                         continue
                     tail = "" if where == "loss" else f"\nloss = {where}"
                     yield f"loss = {text}{tail}", text
@@ -519,250 +590,3 @@ def _with_target(reading: Reading, target: str, axis: int | None) -> Reading:
 def _bare(name: str) -> str:
     """A name without the mark of several: `z` for `z_s` and for `zs`."""
     return name.removesuffix("_s").removesuffix("s") or name
-
-
-def targets(form: Form, output: Output | None) -> list[tuple[str, int | None]]:
-    """Expressions of targets, with their axis of time; None where there is one for all steps."""
-    T, B, O = LONGEST, BATCH, OUTPUTS  # noqa: E741, N806
-    hot = f"np.eye({O})[draw.integers({O}, size={{}})]"
-    if form.said == "symbols":
-        return [(form.text, 0)]
-    if form.batch is None:
-        found: list[tuple[str, int | None]] = [
-            (f"draw.integers({O}, size={T}).tolist()", 0),
-            (hot.format(T), 0),
-            (hot.format(T) + "[..., None]", 0),
-            (hot.format(T) + "[:, None]", 0),
-            (f"draw.integers({O})", None),
-            (hot.format("()"), None),
-            (hot.format("()") + "[:, None]", None),
-            (hot.format("()") + "[None]", None),
-            (f"draw.standard_normal(({T}, {O}))", 0),
-            (f"draw.standard_normal(({T}, {O}, 1))", 0),
-            (f"draw.standard_normal({T})", 0),
-            (f"draw.standard_normal(({T}, 1))", 0),
-            (f"draw.standard_normal(({T}, {HIDDEN}))", 0),
-            (f"draw.standard_normal(({O}, 1))", None),
-            ("draw.standard_normal()", None),
-        ]
-        if form.time == 1:
-            found.insert(0, (f"{hot.format(T)}.T", 1))
-    else:
-        first, last = (T, B) if form.time == 0 else (B, T)
-        time = 0 if form.time == 0 else 1
-        found = [
-            (f"draw.integers({O}, size=({first}, {last}))", time),
-            (hot.format(f"({first}, {last})"), time),
-            (f"draw.integers({O}, size={B})", None),
-            (hot.format(B), None),
-            (f"draw.standard_normal(({first}, {last}, {O}))", time),
-            (f"draw.standard_normal(({B}, {O}))", None),
-            (f"draw.standard_normal(({first}, {last}, 1))", time),
-            (f"draw.standard_normal(({B}, 1))", None),
-            (f"draw.standard_normal({B})", None),
-        ]
-        if form.time == 2:
-            found = [
-                (f"{hot.format(f'({B}, {T})')}.transpose(2, 0, 1)", 2),
-                (f"draw.standard_normal(({O}, {B}, {T}))", 2),
-                (f"draw.standard_normal(({HIDDEN}, {B}, {T}))", 2),
-                (f"{hot.format(B)}.T", None),
-            ]
-    if output is None:
-        return found
-    return sorted(found, key=lambda pair: _misfit(pair, output))
-
-
-def _misfit(target: tuple[str, int | None], output: Output) -> int:
-    """0 for targets that fit what the forward pass gives, 1 for others."""
-    stepwise = STEPS in output.shape
-    return int(stepwise != (target[1] is not None))
-
-
-def _elements(out: object, names: Sequence[str]) -> list[tuple[str, str]]:
-    """Names and expressions of what a call gave."""
-    if isinstance(out, tuple) or (isinstance(out, list) and len(names) == len(out) > 1):
-        padded = [*names, *[""] * len(out)] if len(names) == len(out) else [""] * len(out)
-        return [(padded[n], f"out[{n}]") for n in range(len(out))]
-    if isinstance(out, dict) and all(isinstance(key, str) for key in out):
-        return [(key, f"out[{key!r}]") for key in out]
-    return [(names[0] if len(names) == 1 else "", "out")]
-
-
-def _outputs(out: object, names: Sequence[str], bench: Bench) -> Iterator[Output]:
-    """The arrays in the result of a forward pass that a loss may be made of, likeliest first."""
-    elements = _elements(out, names)
-    ordered = sorted(elements, key=lambda pair: role(pair[0]) != "prediction")
-    shown = 0
-    for name, text in ordered:
-        value = _value(bench, text)
-        if value is None or role(name) == "cache":
-            continue
-        array, expression = _stacked(value, text)
-        if array is None or array.size < 1 or array.ndim < 1 or array.dtype.kind != "f":
-            continue
-        sums = [
-            np.allclose(array.sum(axis), 1)
-            for axis in range(array.ndim)
-            if array.shape[axis] == OUTPUTS
-        ]
-        yield Output(expression, text, array.shape, any(sums))
-        shown += 1
-        if shown == 3:
-            return
-
-
-def _stacked(value: Any, text: str) -> tuple[np.ndarray | None, str]:
-    """A value as one array, and the expression for it."""
-    array = numbers(value)
-    if array is not None:
-        return array, text if isinstance(value, np.ndarray) else f"np.array({text})"
-    try:
-        if isinstance(value, list | tuple) and value:
-            found = np.asarray(value, dtype=np.float64)
-            return found, f"np.array({text})"
-        if isinstance(value, dict) and value:
-            steps = sorted(k for k in value if isinstance(k, int) and k >= 0)
-            if steps and isinstance(value[steps[0]], np.ndarray):
-                expression = f"np.array([{text}[t] for t in sorted({text}) if t >= 0])"
-                return np.asarray([value[t] for t in steps], dtype=np.float64), expression
-    except (TypeError, ValueError):
-        return None, text
-    return None, text
-
-
-def _upstreams(
-    outputs: list[Output], losses: list[tuple[str, str]], target: bool
-) -> Iterator[tuple[str, str, str, bool]]:
-    """Statements of an upstream gradient `d` and of the loss, what is said, whether guessed."""
-    for output in outputs:
-        text = output.text
-        if target:
-            for form, loss, said in _differences(output, losses):
-                yield form, loss, said, True
-        else:
-            # Small, so that a clip of the gradient, as many backward passes end with, is not reached.
-            drawn = f"d = 0.1 * np.random.default_rng(1).standard_normal(np.shape({text}))"
-            loss = f"{drawn}\nloss = np.sum(d * {text})"
-            yield drawn, loss, f"drawn weights times {output.raw}", output.ones
-
-
-def _hot(output: Output) -> str:
-    """Targets in the form of an output, indices as one-hot."""
-    shape = f"np.shape({output.text})"
-    return (
-        f"(np.reshape(np.eye({OUTPUTS})[np.asarray(y)], {shape})"
-        f" if np.size(y) != np.size({output.text}) else np.reshape(y, {shape}))"
-    )
-
-
-def _differences(output: Output, losses: list[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
-    """Upstream gradients of usual losses: prediction minus target, with usual factors."""
-    text, hot = output.text, _hot(output)
-    axis = _axis(output.shape)
-    soft = f"np.exp({text}) / np.sum(np.exp({text}), axis={axis}, keepdims=True)"
-    counts = [f"len({text})"] if len(output.shape) > 1 else []
-    if len(output.shape) > 2:
-        counts += [f"np.shape({text})[1]", f"(np.size({text}) / {output.shape[axis]})"]
-    counts.append(f"np.size({text})")
-    for what in [text] if output.ones else [text, soft]:
-        for factor in ("", "2 * "):
-            for count in ("", *counts):
-                d = f"{factor}({what} - {hot})" + (f" / {count}" if count else "")
-                for loss, said in losses:
-                    yield f"d = {d}", loss, said
-                if not losses:
-                    yield from _with_implicit(f"d = {d}", output, factor, count, what is soft)
-
-
-def _with_implicit(
-    d: str, output: Output, factor: str, count: str, soft: bool
-) -> Iterator[tuple[str, str, str]]:
-    divided = f" / {count}" if count else ""
-    if output.ones or soft:
-        if not factor:
-            yield d, f"loss = {_entropy(output)}{divided}", f"cross-entropy of {output.raw}"
-    else:
-        half = "" if factor else "0.5 * "
-        square = f"np.sum(({output.text} - {_hot(output)}) ** 2)"
-        yield d, f"loss = {half}{square}{divided}", f"squared error of {output.raw}"
-
-
-def _axis(shape: tuple[int, ...]) -> int:
-    """The axis of the outputs: the last one of their number, else the last."""
-    for axis in reversed(range(len(shape))):
-        if shape[axis] == OUTPUTS:
-            return axis - len(shape)
-    return -1
-
-
-def _entropy(output: Output) -> str:
-    text, axis = output.text, _axis(output.shape)
-    if output.ones:
-        return f"-np.sum({_hot(output)} * np.log({text}))"
-    total = f"np.log(np.sum(np.exp({text}), axis={axis}, keepdims=True))"
-    return f"-np.sum({_hot(output)} * ({text} - {total}))"
-
-
-def _implicit(output: Output) -> Iterator[tuple[str, str, bool]]:
-    """Usual losses of an output, for a backward pass that takes targets where no loss is there."""
-    hot, text = _hot(output), output.text
-    counts = [f"len({text})", f"(np.size({text}) / {output.shape[_axis(output.shape)]})"]
-    for divided in ("", *(f" / {count}" for count in counts)):
-        yield f"loss = {_entropy(output)}{divided}", f"cross-entropy of {output.raw}", True
-    square = f"np.sum(({text} - {hot}) ** 2)"
-    for divided in (" / 2", "", *(f" / {c}" for c in (*counts, f"np.size({text})"))):
-        yield f"loss = {square}{divided}", f"squared error of {output.raw}", True
-
-
-def _scalar(value: Any, names: Sequence[str], text: str) -> str:
-    """The expression of the loss in what a function gave, "" where there is none."""
-    if _is_scalar(value):
-        return text
-    if isinstance(value, tuple | list) and value and len(value) < 40:
-        if len(names) == len(value):
-            for n, name in enumerate(names):
-                if any(w in name.lower() for w in ("loss", "cost", "err", "energy")):
-                    if np.size(_as_number(value[n])) and _few(value[n]):
-                        return f"{text}[{n}]"
-        for n in (0, len(value) - 1):
-            if _is_scalar(value[n]) and (not names or len(names) != len(value) or n == 0):
-                return f"{text}[{n}]"
-    if isinstance(value, dict):
-        for name, part in value.items():
-            if isinstance(name, str) and ("loss" in name.lower() or "cost" in name.lower()):
-                if _is_scalar(part):
-                    return f"{text}[{name!r}]"
-    if _few(value) and text == "loss":
-        return text
-    return ""
-
-
-def _as_number(value: Any) -> Any:
-    try:
-        return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        return np.empty(0)
-
-
-def _few(value: Any) -> bool:
-    """Whether a value is the terms of a loss: one for each step and sequence at most."""
-    found = _as_number(value)
-    return bool(0 < found.size <= STEPS * BATCH and found.ndim <= 3)
-
-
-def _is_scalar(value: Any) -> bool:
-    if isinstance(value, bool) or value is None or isinstance(value, int):
-        return False
-    found = _as_number(value)
-    return bool(found.size == 1)
-
-
-def _value(bench: Bench, text: str) -> Any:
-    try:
-        return bench.value(text)
-    except CheckError:
-        return None
-
-
-__all__ = ["Search", "cut"]

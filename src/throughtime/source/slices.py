@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 
 from throughtime.source.meanings import SIZE_KINDS, VALUES, size_kind
 
+OLD_BUILTINS = {"xrange", "raw_input", "unicode", "long"}
+FILLS = {"append", "extend", "add", "update", "insert", "fill", "setdefault"}
 COUNTS = re.compile(r"size|dim|num_?|^n_|len|count|units|_no$|epochs?$|iter", re.I)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 OUTSIDE = {
@@ -79,6 +81,11 @@ def names_set(node: ast.stmt) -> set[str]:
                 base = base.value
             if isinstance(base, ast.Name):
                 found.add(base.id)
+        elif isinstance(part, ast.Expr) and isinstance(part.value, ast.Call):
+            called = part.value.func
+            if isinstance(called, ast.Attribute) and called.attr in FILLS:
+                if isinstance(called.value, ast.Name):
+                    found.add(called.value.id)
     return found
 
 
@@ -159,7 +166,7 @@ class Slices:
             seen.add(name)
             if name in self.definitions:
                 waiting += names_read(self.definitions[name])
-            elif name not in self.imported and not hasattr(builtins, name):
+            elif self.is_own(name):
                 found.add(name)
         return found
 
@@ -194,8 +201,11 @@ class Slices:
         found: list[tuple[set[str], str]] = []
         there, trained = set(known), False
         for node in self.statements:
-            if isinstance(node, ast.While | ast.Delete | ast.Expr) or (
-                isinstance(node, ast.For | ast.If) and not _harmless(node)
+            idle = isinstance(node, ast.Expr) and not names_set(node)
+            if (
+                idle
+                or isinstance(node, ast.While | ast.Delete)
+                or (isinstance(node, ast.For | ast.If) and not _harmless(node))
             ):
                 trained = trained or isinstance(node, ast.While | ast.For)
                 continue
@@ -213,7 +223,8 @@ class Slices:
 
     def is_own(self, name: str) -> bool:
         """Whether a name is neither defined, nor imported, nor Python's."""
-        return not (name in self.definitions or name in self.imported or hasattr(builtins, name))
+        known = name in self.definitions or name in self.imported
+        return not (known or hasattr(builtins, name) or name in OLD_BUILTINS)
 
     def _is_computed(self, name: str) -> bool:
         """Whether the file computes what it sets a name to, so that it may be no number."""

@@ -13,6 +13,7 @@ import random
 import sys
 import traceback
 import types
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self.main.__file__ = str(path)
         self.main.__package__ = path.parent.name  # for relative imports
         self._modules[name] = self.main
-        self._random = _random_states(seed)
+        self._random = random_states(seed)
         with self.entered():
             tree = ast.parse(self._text(path), str(path))
             tree.body = [node for node in tree.body if _is_run(node, run)]
@@ -69,20 +70,21 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         own = self._hidden | set(self._modules)
         names = [name for name in sys.modules if name in own or name.partition(".")[0] in own]
         before = {name: sys.modules.pop(name) for name in names}
-        outside = _random_states()
+        outside = random_states()
         sys.modules.update(self._modules)
-        _set_random_states(self._random)
+        set_random_states(self._random)
         try:
             with (
                 contextlib.redirect_stdout(Nowhere()),
                 contextlib.redirect_stderr(Nowhere()),
+                warnings.catch_warnings(action="ignore"),
                 old_names(),
                 self._first_finder(),
             ):
                 yield
         finally:
-            self._random = _random_states()
-            _set_random_states(outside)
+            self._random = random_states()
+            set_random_states(outside)
             for name in [n for n, m in sys.modules.items() if _loaded_by(m, self)]:
                 self._modules[name] = sys.modules.pop(name)
             for name in self._modules:
@@ -101,11 +103,11 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """A copy of all data in the user's modules and classes; what cannot be copied is shared."""
         memo: dict[int, Any] = {}
         data = [
-            (space, {key: _copied(value, memo) for key, value in dict(vars(space)).items()
+            (space, {key: copied(value, memo) for key, value in dict(vars(space)).items()
                      if _is_data(key, value)})
             for space in self._spaces()
         ]  # fmt: skip
-        return State(data, _random_states())
+        return State(data, random_states())
 
     def restore(self, state: State) -> None:
         """Puts a copy of the data back."""
@@ -115,8 +117,8 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                 if key not in data:
                     delattr(space, key)
             for key, value in data.items():
-                setattr(space, key, _copied(value, memo))
-        _set_random_states(state.random)
+                setattr(space, key, copied(value, memo))
+        set_random_states(state.random)
 
     def namespace(self, path: Path) -> dict[str, Any] | None:
         """The names of the module that a file was run as; None where there is none."""
@@ -252,14 +254,14 @@ def said(problem: BaseException) -> str:
     return f"{place}{type(problem).__name__}{': ' * bool(text)}{text}"
 
 
-def _random_states(seed: int | None = None) -> tuple[Any, Any]:
+def random_states(seed: int | None = None) -> tuple[Any, Any]:
     """The states of Python's and NumPy's global random numbers, or those that a seed gives."""
     if seed is None:
         return random.getstate(), np.random.get_state()  # noqa: NPY002
     return random.Random(seed).getstate(), np.random.RandomState(seed).get_state()
 
 
-def _set_random_states(states: tuple[Any, Any]) -> None:
+def set_random_states(states: tuple[Any, Any]) -> None:
     random.setstate(states[0])
     np.random.set_state(states[1])  # noqa: NPY002
 
@@ -275,7 +277,7 @@ def _is_data(name: str, value: object) -> bool:
     return not (name.startswith("__") or isinstance(value, code))
 
 
-def _copied(value: Any, memo: dict[int, Any]) -> Any:
+def copied(value: Any, memo: dict[int, Any]) -> Any:
     try:
         return copy.deepcopy(value, memo)
     except Exception:  # an open file, a generator: whatever the user's objects hold

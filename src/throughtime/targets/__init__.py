@@ -4,12 +4,13 @@ from throughtime.targets.file import objects_in_file, send_by_value
 from throughtime.targets.library import INCLUDE, library_target
 from throughtime.targets.network import network_target, truncated_target
 from throughtime.targets.program import ProgramTarget, program_target
-from throughtime.targets.recognise import as_target, target_of
+from throughtime.targets.recognise import as_target, is_known, target_of
 
 __all__ = [
     "INCLUDE",
     "ProgramTarget",
     "as_target",
+    "is_known",
     "library_target",
     "network_target",
     "objects_in_file",

@@ -92,6 +92,11 @@ def as_target(what: object, *data: Any, **options: Any) -> tuple[Target, dict[st
     _refuse_unknown(what)
 
 
+def is_known(what: object, *data: Any) -> bool:
+    """Whether `(what, *data)` is of a kind that can be checked as it is."""
+    return any(kind.fits(what, *data) for kind in KINDS)
+
+
 def _alone(make: Callable[..., Target], name: str) -> Callable[..., Target]:
     """`make` for what has no data beside it."""
 

@@ -1,0 +1,165 @@
+"""The forms that people keep sequences, targets and states in, as expressions that draw them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from throughtime.source.meanings import BATCH, HIDDEN, INPUTS, LONGEST, OUTPUTS, SYMBOLS
+
+MOST_SIZES = 6  # of a network whose arrays do not have those that are asked for
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of a network that data are drawn for."""
+
+    inputs: int = INPUTS
+    hidden: int = HIDDEN
+    outputs: int = OUTPUTS
+
+
+def sizes_of(shapes: Sequence[tuple[int, ...]]) -> list[Sizes]:
+    """The sizes that a network may have whose arrays have these shapes, the likelier first."""
+    several = [shape for shape in shapes if len(shape) == 2 and min(shape) > 1]
+    found = sorted({n for shape in several for n in shape})
+    if not found or INPUTS in found:
+        return [Sizes()]
+    squares = [shape[0] for shape in several if shape[0] == shape[1]] or found
+    hidden = squares[0]
+    others = [n for n in found if n != hidden]
+    inputs = [n for n in [*others, *(n - hidden for n in others), hidden] if n > 0]
+    pairs = [(i, o) for i in inputs for o in (*others, i)]
+    return [Sizes(i, hidden, o) for i, o in dict.fromkeys(pairs)][:MOST_SIZES]
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form that people keep sequences in.
+
+    Args:
+        text: an expression, of NumPy's generator `draw`.
+        time: the axis of time.
+        batch: the axis of sequences, if there are several.
+        said: what a reader is told.
+    """
+
+    text: str
+    time: int
+    batch: int | None
+    said: str
+
+
+def forms(sizes: Sizes) -> tuple[Form, ...]:
+    """The forms of inputs, the likelier first."""
+    return (
+        _floats("T I 1", sizes),
+        _floats("T I", sizes),
+        _integers("T", sizes, ".tolist()"),
+        _floats("B T I", sizes),
+        _floats("T B I", sizes),
+        _floats("T 1 I", sizes),
+        _floats("I B T", sizes),
+        _floats("I T", sizes),
+        _integers("B T", sizes),
+        _integers("T B", sizes),
+        _floats("B T I 1", sizes),
+        _floats("T I B", sizes),
+        _floats("T 1 1", sizes),
+        _floats("T 1", sizes),
+        _floats("T", sizes),
+        _integers("T 1", sizes),
+        Form(
+            f"[{SYMBOLS!r}[i] for i in draw.integers({len(SYMBOLS)}, size={LONGEST})]",
+            0,
+            None,
+            "symbols",
+        ),
+    )
+
+
+def _floats(axes: str, sizes: Sizes) -> Form:
+    names = axes.split()
+    text = f"draw.standard_normal({_shape(names, sizes)})"
+    return Form(text, names.index("T"), _batch(names), f"({', '.join(names)})")
+
+
+def _integers(axes: str, sizes: Sizes, tail: str = "") -> Form:
+    names = axes.split()
+    text = f"draw.integers({sizes.inputs}, size={_shape(names, sizes)}){tail}"
+    return Form(text, names.index("T"), _batch(names), f"indices ({', '.join(names)})")
+
+
+def _shape(names: list[str], sizes: Sizes) -> str:
+    known = {"T": LONGEST, "B": BATCH, "I": sizes.inputs, "1": 1}
+    numbers = [str(known[name]) for name in names]
+    return numbers[0] if len(numbers) == 1 else f"({', '.join(numbers)})"
+
+
+def _batch(names: list[str]) -> int | None:
+    return names.index("B") if "B" in names else None
+
+
+def states(sizes: Sizes) -> tuple[str, ...]:
+    """The shapes of states, the likelier first."""
+    H, B = sizes.hidden, BATCH  # noqa: N806
+    found = (f"({H}, 1)", f"({B}, {H})", f"({H},)", f"(1, {H})", f"({H}, {B})", f"(2, {B}, {H})")
+    return (*found, f"({sizes.inputs}, 1)", f"({sizes.inputs},)")
+
+
+def targets(form: Form, sizes: Sizes, stepwise: bool | None = None) -> list[tuple[str, int | None]]:
+    """Expressions of targets, with their axis of time; None where there is one for all steps.
+
+    Args:
+        form: of the inputs.
+        sizes: of the network.
+        stepwise: whether there is an output for each step; None where that is not known.
+    """
+    T, B, O, H = LONGEST, BATCH, sizes.outputs, sizes.hidden  # noqa: E741, N806
+    hot = f"np.eye({O})[draw.integers({O}, size={{}})]"
+    if form.said == "symbols":
+        return [(form.text, 0)]
+    if form.batch is None:
+        found: list[tuple[str, int | None]] = [
+            (f"draw.integers({O}, size={T}).tolist()", 0),
+            (hot.format(T), 0),
+            (hot.format(T) + "[..., None]", 0),
+            (hot.format(T) + "[:, None]", 0),
+            (f"draw.integers({O})", None),
+            (hot.format("()"), None),
+            (hot.format("()") + "[:, None]", None),
+            (hot.format("()") + "[None]", None),
+            (f"draw.standard_normal(({T}, {O}))", 0),
+            (f"draw.standard_normal(({T}, {O}, 1))", 0),
+            (f"draw.standard_normal({T})", 0),
+            (f"draw.standard_normal(({T}, 1))", 0),
+            (f"draw.standard_normal(({T}, {H}))", 0),
+            (f"draw.standard_normal(({O}, 1))", None),
+            ("draw.standard_normal()", None),
+        ]
+        if form.time == 1:
+            found.insert(0, (f"{hot.format(T)}.T", 1))
+    else:
+        first, last = (T, B) if form.time == 0 else (B, T)
+        time = 0 if form.time == 0 else 1
+        found = [
+            (f"draw.integers({O}, size=({first}, {last}))", time),
+            (hot.format(f"({first}, {last})"), time),
+            (f"draw.integers({O}, size={B})", None),
+            (hot.format(B), None),
+            (f"draw.standard_normal(({first}, {last}, {O}))", time),
+            (f"draw.standard_normal(({B}, {O}))", None),
+            (f"draw.standard_normal(({first}, {last}, 1))", time),
+            (f"draw.standard_normal(({B}, 1))", None),
+            (f"draw.standard_normal({B})", None),
+        ]
+        if form.time == 2:
+            found = [
+                (f"{hot.format(f'({B}, {T})')}.transpose(2, 0, 1)", 2),
+                (f"draw.standard_normal(({O}, {B}, {T}))", 2),
+                (f"draw.standard_normal(({H}, {B}, {T}))", 2),
+                (f"{hot.format(B)}.T", None),
+            ]
+    if stepwise is None:
+        return found
+    return sorted(found, key=lambda pair: (pair[1] is not None) != stepwise)

@@ -1,0 +1,209 @@
+"""Losses: those that a file has, and usual ones for a backward pass that has none beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from throughtime.gradcheck import CheckError
+from throughtime.source.bench import Bench
+from throughtime.source.meanings import BATCH, STEPS, role
+from throughtime.source.pairing import numbers
+
+
+@dataclass(frozen=True)
+class Output:
+    """What of a forward pass's result the loss is made of.
+
+    Args:
+        text: an expression of an array.
+        raw: the expression of what it is in the user's code.
+        shape: of the array.
+        ones: whether its entries over the outputs sum to 1.
+    """
+
+    text: str
+    raw: str
+    shape: tuple[int, ...]
+    ones: bool
+
+
+def elements_of(out: object, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Names and expressions of what a call gave."""
+    if isinstance(out, tuple) or (isinstance(out, list) and len(names) == len(out) > 1):
+        padded = [*names, *[""] * len(out)] if len(names) == len(out) else [""] * len(out)
+        return [(padded[n], f"out[{n}]") for n in range(len(out))]
+    if isinstance(out, dict) and all(isinstance(key, str) for key in out):
+        return [(key, f"out[{key!r}]") for key in out]
+    return [(names[0] if len(names) == 1 else "", "out")]
+
+
+def outputs_of(out: object, names: Sequence[str], bench: Bench) -> Iterator[Output]:
+    """The arrays in the result of a forward pass that a loss may be made of, likeliest first."""
+    elements = elements_of(out, names)
+    ordered = sorted(elements, key=lambda pair: role(pair[0]) != "prediction")
+    shown = 0
+    for name, text in ordered:
+        value = value_of(bench, text)
+        if value is None or role(name) == "cache":
+            continue
+        array, expression = _stacked(value, text)
+        if array is None or array.size < 1 or array.ndim < 1 or array.dtype.kind != "f":
+            continue
+        yield Output(expression, text, array.shape, np.allclose(array.sum(_axis(array.shape)), 1))
+        shown += 1
+        if shown == 3:
+            return
+
+
+def _stacked(value: Any, text: str) -> tuple[np.ndarray | None, str]:
+    """A value as one array, and the expression for it."""
+    array = numbers(value)
+    if array is not None:
+        return array, text if isinstance(value, np.ndarray) else f"np.array({text})"
+    try:
+        if isinstance(value, list | tuple) and value:
+            found = np.asarray(value, dtype=np.float64)
+            return found, f"np.array({text})"
+        if isinstance(value, dict) and value:
+            steps = sorted(k for k in value if isinstance(k, int) and k >= 0)
+            if steps and isinstance(value[steps[0]], np.ndarray):
+                expression = f"np.array([{text}[t] for t in sorted({text}) if t >= 0])"
+                return np.asarray([value[t] for t in steps], dtype=np.float64), expression
+    except (TypeError, ValueError):
+        return None, text
+    return None, text
+
+
+def upstreams(
+    outputs: list[Output], losses: list[tuple[str, str]], target: bool
+) -> Iterator[tuple[str, str, str, bool]]:
+    """Statements of an upstream gradient `d` and of the loss, what is said, whether guessed."""
+    for output in outputs:
+        text = output.text
+        if target:
+            for form, loss, said in _differences(output, losses):
+                yield form, loss, said, True
+        else:
+            # Small, so that a clip of the gradient, as many backward passes end with, is not reached.
+            drawn = f"d = 0.1 * np.random.default_rng(1).standard_normal(np.shape({text}))"
+            loss = f"{drawn}\nloss = np.sum(d * {text})"
+            yield drawn, loss, f"drawn weights times {output.raw}", output.ones
+
+
+def _hot(output: Output) -> str:
+    """Targets in the form of an output, indices as one-hot."""
+    shape = f"np.shape({output.text})"
+    return (
+        f"(np.reshape(np.eye({output.shape[_axis(output.shape)]})[np.asarray(y)], {shape})"
+        f" if np.size(y) != np.size({output.text}) else np.reshape(y, {shape}))"
+    )
+
+
+def _differences(output: Output, losses: list[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
+    """Upstream gradients of usual losses: prediction minus target, with usual factors."""
+    text, hot = output.text, _hot(output)
+    axis = _axis(output.shape)
+    soft = f"np.exp({text}) / np.sum(np.exp({text}), axis={axis}, keepdims=True)"
+    counts = [f"len({text})"] if len(output.shape) > 1 else []
+    if len(output.shape) > 2:
+        counts += [f"np.shape({text})[1]", f"(np.size({text}) / {output.shape[axis]})"]
+    counts.append(f"np.size({text})")
+    for what in [text] if output.ones else [text, soft]:
+        for factor in ("", "2 * "):
+            for count in ("", *counts):
+                d = f"{factor}({what} - {hot})" + (f" / {count}" if count else "")
+                for loss, said in losses:
+                    yield f"d = {d}", loss, said
+                if not losses:
+                    yield from _with_implicit(f"d = {d}", output, factor, count, what is soft)
+
+
+def _with_implicit(
+    d: str, output: Output, factor: str, count: str, soft: bool
+) -> Iterator[tuple[str, str, str]]:
+    divided = f" / {count}" if count else ""
+    if output.ones or soft:
+        if not factor:
+            yield d, f"loss = {_entropy(output)}{divided}", f"cross-entropy of {output.raw}"
+    else:
+        half = "" if factor else "0.5 * "
+        square = f"np.sum(({output.text} - {_hot(output)}) ** 2)"
+        yield d, f"loss = {half}{square}{divided}", f"squared error of {output.raw}"
+
+
+def _axis(shape: tuple[int, ...]) -> int:
+    """The axis of the outputs: the last, or the last but one where that is of size 1."""
+    return -2 if len(shape) > 1 and shape[-1] == 1 else -1
+
+
+def _entropy(output: Output) -> str:
+    text, axis = output.text, _axis(output.shape)
+    if output.ones:
+        return f"-np.sum({_hot(output)} * np.log({text}))"
+    total = f"np.log(np.sum(np.exp({text}), axis={axis}, keepdims=True))"
+    return f"-np.sum({_hot(output)} * ({text} - {total}))"
+
+
+def implicit(output: Output) -> Iterator[tuple[str, str, bool]]:
+    """Usual losses of an output, for a backward pass that takes targets where no loss is there."""
+    hot, text = _hot(output), output.text
+    counts = [f"len({text})", f"(np.size({text}) / {output.shape[_axis(output.shape)]})"]
+    for divided in ("", *(f" / {count}" for count in counts)):
+        yield f"loss = {_entropy(output)}{divided}", f"cross-entropy of {output.raw}", True
+    square = f"np.sum(({text} - {hot}) ** 2)"
+    for divided in (" / 2", "", *(f" / {c}" for c in (*counts, f"np.size({text})"))):
+        yield f"loss = {square}{divided}", f"squared error of {output.raw}", True
+
+
+def scalar(value: Any, names: Sequence[str], text: str) -> str:
+    """The expression of the loss in what a function gave, "" where there is none."""
+    if is_scalar(value):
+        return text
+    if isinstance(value, tuple | list) and value and len(value) < 40:
+        if len(names) == len(value):
+            for n, name in enumerate(names):
+                if any(w in name.lower() for w in ("loss", "cost", "err", "energy")):
+                    if np.size(_as_number(value[n])) and _few(value[n]):
+                        return f"{text}[{n}]"
+        for n in (0, len(value) - 1):
+            if is_scalar(value[n]) and (not names or len(names) != len(value) or n == 0):
+                return f"{text}[{n}]"
+    if isinstance(value, dict):
+        for name, part in value.items():
+            if isinstance(name, str) and ("loss" in name.lower() or "cost" in name.lower()):
+                if is_scalar(part):
+                    return f"{text}[{name!r}]"
+    if _few(value) and text == "loss":
+        return text
+    return ""
+
+
+def _as_number(value: Any) -> Any:
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return np.empty(0)
+
+
+def _few(value: Any) -> bool:
+    """Whether a value is the terms of a loss: one for each step and sequence at most."""
+    found = _as_number(value)
+    return bool(0 < found.size <= STEPS * BATCH and found.ndim <= 3)
+
+
+def is_scalar(value: Any) -> bool:
+    if isinstance(value, bool) or value is None or isinstance(value, int):
+        return False
+    found = _as_number(value)
+    return bool(found.size == 1)
+
+
+def value_of(bench: Bench, text: str) -> Any:
+    try:
+        return bench.value(text)
+    except CheckError:
+        return None

@@ -1,0 +1,253 @@
+"""A user's own file: what is found in it without a line of glue, and what is refused."""
+
+import json
+import textwrap
+
+import numpy as np
+import pytest
+
+import throughtime as tt
+from throughtime.source import Program, as_python, find
+
+CLASS = """
+import numpy as np
+import matplotlib.pyplot as plt
+from numpy.random import randn
+
+class RNN:
+    def __init__(self, input_size, output_size, hidden_size=64):
+        self.Whh = randn(hidden_size, hidden_size) / 1000
+        self.Wxh = randn(hidden_size, input_size) / 1000
+        self.Why = randn(output_size, hidden_size) / 1000
+        self.bh = np.zeros((hidden_size, 1))
+
+    def forward(self, inputs):
+        self.inputs, self.hs = inputs, {-1: np.zeros((self.Whh.shape[0], 1))}
+        for t, x in enumerate(inputs):
+            self.hs[t] = np.tanh(self.Wxh @ x + self.Whh @ self.hs[t - 1] + self.bh)
+        return self.Why @ self.hs[len(inputs) - 1], self.hs
+
+    def backprop(self, d_y, learn_rate=2e-2):
+        last = len(self.inputs) - 1
+        d_Why = d_y @ self.hs[last].T
+        d_Whh, d_Wxh, d_bh = 0 * self.Whh, 0 * self.Wxh, 0 * self.bh
+        d_h = self.Why.T @ d_y
+        for t in reversed(range(last + 1)):
+            temp = (1 - self.hs[t] ** 2) * d_h
+            d_bh += temp
+            d_Whh += temp @ self.hs[t - 1].T
+            d_Wxh += temp @ self.inputs[t].T
+            d_h = self.Whh.T @ temp
+        self.Whh -= learn_rate * d_Whh
+        self.Wxh -= learn_rate * d_Wxh
+        self.Why -= learn_rate * d_Why
+        self.bh -= learn_rate * d_bh
+"""
+
+SCRIPT = """
+import numpy as np
+data = open('input.txt', 'r').read()
+chars = list(set(data))
+data_size, vocab_size = len(data), len(chars)
+char_to_ix = { ch:i for i,ch in enumerate(chars) }
+hidden_size = 100
+seq_length = 25
+learning_rate = 1e-1
+Wxh = np.random.randn(hidden_size, vocab_size)*0.01
+Whh = np.random.randn(hidden_size, hidden_size)*0.01
+Why = np.random.randn(vocab_size, hidden_size)*0.01
+"""
+
+STEP = """
+xs, hs, ps = {}, {}, {}
+hs[-1] = np.copy(hprev)
+loss = 0
+for t in range(len(inputs)):
+  xs[t] = np.zeros((vocab_size,1))
+  xs[t][inputs[t]] = 1
+  hs[t] = np.tanh(np.dot(Wxh, xs[t]) + np.dot(Whh, hs[t-1]))
+  y = np.dot(Why, hs[t])
+  ps[t] = np.exp(y) / np.sum(np.exp(y))
+  loss += -np.log(ps[t][targets[t],0])
+dWxh, dWhh, dWhy = np.zeros_like(Wxh), np.zeros_like(Whh), np.zeros_like(Why)
+dhnext = np.zeros_like(hs[0])
+for t in reversed(range(len(inputs))):
+  dy = np.copy(ps[t])
+  dy[targets[t]] -= 1
+  dWhy += np.dot(dy, hs[t].T)
+  dhraw = (1 - hs[t] * hs[t]) * (np.dot(Why.T, dy) + dhnext)
+  dWxh += np.dot(dhraw, xs[t].T)
+  dWhh += np.dot(dhraw, hs[t-1].T)
+  dhnext = np.dot(Whh.T, dhraw)
+"""
+
+FUNCTION = (
+    SCRIPT
+    + "def lossFun(inputs, targets, hprev):"
+    + textwrap.indent(STEP, "  ")
+    + "  return loss, dWxh, dWhh, dWhy, hs[len(inputs)-1]\n"
+)
+
+LOOP = (
+    SCRIPT
+    + "n, p = 0, 0\nhprev = np.zeros((hidden_size, 1))\nwhile True:\n"
+    + "  inputs = [char_to_ix[ch] for ch in data[p:p+seq_length]]\n"
+    + "  targets = [char_to_ix[ch] for ch in data[p+1:p+seq_length+1]]"
+    + textwrap.indent(STEP, "  ")
+    + "  for dparam in [dWxh, dWhh, dWhy]:\n    np.clip(dparam, -1e-9, 1e-9, out=dparam)\n"
+    + "  Wxh -= learning_rate * dWxh\n  Whh -= learning_rate * dWhh\n"
+    + "  Why -= learning_rate * dWhy\n  n += 1\n"
+)
+
+COURSE = """
+def init_params(n_x, n_a):
+    return {"Wax": np.random.randn(n_a, n_x), "Waa": np.random.randn(n_a, n_a)}
+
+def rnn_forward(x, a0, parameters):
+    a, states = a0, [a0]
+    for t in range(x.shape[0]):
+        a = np.tanh(parameters["Wax"] @ x[t] + parameters["Waa"] @ a)
+        states.append(a)
+    caches = (states, x, parameters)
+    return np.array(states[1:]), caches
+
+def rnn_backward(da, caches):
+    states, x, parameters = caches
+    gradients = {"dWax": 0.0, "dWaa": 0.0}
+    carried = 0.0
+    for t in reversed(range(len(x))):
+        dz = (da[t] + carried) * (1 - states[t + 1] ** 2)
+        gradients["dWax"] = gradients["dWax"] + dz @ x[t].T
+        gradients["dWaa"] = gradients["dWaa"] + dz @ states[t].T
+        carried = parameters["Waa"].T @ dz
+    return gradients
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(text, name="net.py"):
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return written
+
+
+def verdict(found, **options):
+    target = Program(found.recipe).target()
+    return tt.check(target, progress=False, diagnose=False, effort="quick", **options).verdict
+
+
+def test_a_class_that_uses_its_gradient_up_in_an_update(write):
+    found = find(write(CLASS))
+    assert list(found.recipe.parameters) == ["Whh", "Wxh", "Why", "bh"]
+    assert "update" in found.notes[0]
+    assert verdict(found) == "agree"
+    wrong = find(write(CLASS.replace("self.Whh.T @ temp", "self.Whh @ temp")))
+    assert verdict(wrong) == "disagree"
+    assert Program(wrong.recipe).length == 6
+    assert Program(wrong.recipe).at_length(1).length == 1
+
+
+def test_a_function_of_a_script_with_its_own_constants(write):
+    found = find(write(FUNCTION))
+    assert found.name == "lossFun"
+    assert set(found.recipe.parameters) == {"Wxh", "Whh", "Why"}
+    assert {name: a.shape for name, a in Program(found.recipe).parameters.items()}["Whh"] == (4, 4)
+    assert verdict(found) == "agree"
+    assert verdict(find(write(FUNCTION.replace("hs[t] * hs[t]", "hs[t]")))) == "disagree"
+
+
+def test_the_training_loop_of_a_script_without_its_clip_and_update(write):
+    found = find(write(LOOP))
+    assert "loop" in found.name
+    assert set(found.recipe.parameters) == {"Wxh", "Whh", "Why"}
+    assert dict(found.recipe.steps) == {"inputs": 0, "targets": 0}
+    assert verdict(found) == "agree"
+    assert verdict(find(write(LOOP.replace("hs[t] * hs[t]", "hs[t]")))) == "disagree"
+
+
+def test_lines_are_run_as_they_are_given(write):
+    lines = LOOP.split("\n")
+    first = next(n for n, line in enumerate(lines, 1) if line.startswith("  inputs ="))
+    last = next(n for n, line in enumerate(lines, 1) if "np.dot(Whh.T, dhraw)" in line)
+    assert verdict(find(write(LOOP), f"{first}-{last}")) == "agree"
+    clipped = find(write(LOOP), f"{first}-{last + 2}")
+    assert verdict(clipped) == "disagree"
+    with pytest.raises(tt.CheckError, match="lines with statements"):
+        find(write(LOOP), "900-901")
+
+
+def test_functions_of_a_notebook_whose_parameters_a_function_makes(tmp_path):
+    cells = ["%matplotlib inline\nimport numpy as np", COURSE, "x = undefined_here\nprint(x)"]
+    notebook = {"cells": [{"cell_type": "code", "source": cell} for cell in cells]}
+    (tmp_path / "net.ipynb").write_text(json.dumps(notebook))
+    found = find(tmp_path / "net.ipynb")
+    assert set(found.recipe.parameters) == {"Wax", "Waa"}
+    assert verdict(found) == "agree"
+
+
+def test_older_files_are_read_and_libraries_may_be_absent(write):
+    text = CLASS.replace("import numpy as np", "import numpy as np\nimport nowhere_at_all as no")
+    text = text.replace("        last = ", "        print 'back', d_y\n        last = ")
+    text = text.replace("in enumerate(inputs):", "in zip(xrange(len(inputs)), inputs):")
+    text = text.replace(
+        "np.zeros((hidden_size, 1))", "np.row_stack([np.zeros(np.int(1))] * hidden_size)"
+    )
+    assert verdict(find(write(text))) == "agree"
+
+
+def test_what_cannot_be_read_is_refused_and_not_accused(write):
+    with pytest.raises(tt.CheckError, match="net.py:NAME, or lines: net.py:120-184"):
+        find(write("import numpy as np\ndef helper(x): return x\n"))
+    nonsense = CLASS.replace("(1 - self.hs[t] ** 2) * d_h", "self.hs[t] + 3")
+    nonsense = nonsense.replace("d_y @ self.hs[last].T", "2 * d_y @ self.hs[last].T")
+    with pytest.raises(tt.CheckError, match="it may be misread"):
+        find(write(nonsense))
+
+
+def test_how_an_object_is_made_can_be_given(write):
+    text = CLASS.replace("input_size, output_size,", "q, r, s,").replace("input_size", "q")
+    text = text.replace("output_size", "r").replace(
+        "(self, q, r, s, hidden_size=64)", "(self, *sizes)"
+    )
+    text = text.replace(
+        "        self.Whh =", "        q, r, hidden_size = sizes\n        self.Whh ="
+    )
+    with pytest.raises(tt.CheckError, match="say how it is made: --with"):
+        find(write(text), "RNN")
+    found = find(write(text), "RNN", setup="RNN(5, 3, 2)")
+    assert Program(found.recipe).parameters["Why"].shape == (3, 2)
+    assert verdict(found) == "agree"
+
+
+def test_what_was_found_is_printed_as_python_that_runs(write):
+    found = find(write(CLASS))
+    assert str(found).startswith("found: RNN\n  parameters: Whh, Wxh, Why, bh (4 arrays)")
+    space = {}
+    exec(as_python(found.recipe, found.name), space)
+    space["test_gradient"]()
+
+
+def test_an_object_with_its_data(tmp_path, monkeypatch):
+    (tmp_path / "own_net.py").write_text(
+        CLASS.replace(
+            "        self.Whh -=", "        return d_Whh, d_Wxh, d_Why, d_bh\n        self.Whh -="
+        )
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    from own_net import RNN
+
+    draw = np.random.default_rng(0)
+    net, x = RNN(3, 2, 4), draw.standard_normal((5, 3, 1))
+    for array in (net.Whh, net.Wxh, net.Why):
+        array[...] = draw.standard_normal(array.shape)
+    before = net.Whh.copy()
+    report = tt.check(net, x, progress=False, time_axis=0)
+    assert report.verdict == "agree"
+    assert report.steps == 5
+    assert np.array_equal(net.Whh, before)
+    assert not hasattr(net, "hs")
+    assert "found: RNN" in report.notes[0]
+    with pytest.raises(tt.CheckError, match="lr=, the learning rate"):
+        tt.check(net, x, update="backprop", loss="forward")

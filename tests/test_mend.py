@@ -200,6 +200,51 @@ def test_c_is_not_read(tmp_path, capsys):
     assert "C and C++ are not read" in capsys.readouterr().err
 
 
+SCRIPT = """
+import numpy as np
+W, U = np.random.randn(2, 2), np.random.randn(2, 2)
+for epoch in range(3):
+    for x in data:
+        h, loss = {-1: np.zeros(2)}, 0
+        for t in range(len(x)):
+            h[t] = np.tanh(W @ x[t] + U @ h[t - 1])
+            loss += 0.5 * (h[t] ** 2).sum()
+        print(loss)
+        dW, dU, carried = np.zeros_like(W), np.zeros_like(U), 0
+        for t in reversed(range(len(x))):
+            dz = (h[t] + carried) * (1 - h[t] ** 2)
+            dW += np.outer(dz, x[t])  # in a script
+            dU += np.outer(dz, h[t])
+            carried = U.T @ dz
+        W -= 0.1 * dW
+"""
+
+
+def test_lines_of_a_script_are_mended_where_they_stand(tmp_path):
+    """The lines that a recipe runs stand in a loop; between them others that it does not run."""
+    import ast
+
+    path = tmp_path / "train.py"
+    path.write_text(SCRIPT)
+    body = ast.parse(SCRIPT).body[-1].body[0].body
+    step = "\n".join(ast.unparse(body[n]) for n in (0, 1, 3, 4))
+    recipe = Recipe(
+        path,
+        setup="x = np.random.randn(3, 2)",
+        loss=step,
+        gradient=step,
+        parameters={"W": "W", "U": "U"},
+        gradients={"W": "dW", "U": "dU"},
+        steps={"x": 0},
+        run=frozenset({3}),
+    )
+    found = mend(recipe, progress=False)
+    assert found.is_mended
+    assert changed(found) == ["dU += np.outer(dz, h[t-1])"]
+    assert found.after[path.resolve()] == SCRIPT.replace("dz, h[t])", "dz, h[t-1])")
+    assert found.hunks[0].lines == ((path.resolve(), 15),)
+
+
 # The processes
 
 

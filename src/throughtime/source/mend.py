@@ -31,6 +31,7 @@ from throughtime.source.edit_candidates import Candidates, Version, candidates, 
 from throughtime.source.edits import Edit, Splice, edited
 from throughtime.source.mended import Hunk, Mended, Standing, changed_lines
 from throughtime.source.recipe import Recipe
+from throughtime.source.region_text import RegionText, region_text
 from throughtime.source.text import read_source
 from throughtime.source.trials import Failed, Measured, Setting, Trials, Tried, Try
 
@@ -101,8 +102,29 @@ def mend(
     Raises:
         CheckError: where the program cannot be run.
     """
-    with Trials(recipe, texts or {}, processes) as trials:
-        return _Search(recipe, trials, texts or {}, set(begin_at), effort, progress).run()
+    given = {path.resolve(): text for path, text in (texts or {}).items()}
+    path = recipe.path.resolve()
+    text = given.get(path) or read_source(path).text
+    region = region_text(recipe, text)
+    if region is not None:
+        recipe, given = region.recipe, {**given, path: region.text}
+    with Trials(recipe, given, processes) as trials:
+        found = _Search(recipe, trials, given, set(begin_at), effort, progress).run()
+    return found if region is None else _in_lines(found, region, text)
+
+
+def _in_lines(found: Mended, region: RegionText, text: str) -> Mended:
+    """What was found in a function that stands for lines of a file, in these lines."""
+    path = region.path
+    hunks = tuple(
+        replace(
+            hunk,
+            lines=tuple((p, region.line(n) if p == path else n) for p, n in hunk.lines),
+        )
+        for hunk in found.hunks
+    )
+    after = {**found.after, path: region.taken_back(found.after[path])}
+    return replace(found, before={**found.before, path: text}, after=after, hunks=hunks)
 
 
 class _Search:

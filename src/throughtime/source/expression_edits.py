@@ -390,6 +390,17 @@ def _constant(node: ast.Constant) -> Iterator[Change]:
             yield Change(node, other, "number", 1.6)
 
 
+def softmax_slopes(text: str, own: Value | None, values: Mapping[str, Value]) -> Iterator[str]:
+    """p ⊙ (δ − Σ δ ⊙ p) for each p of the shape of δ, which is not among its own operands."""
+    if own is None or own.kind != "numbers" or not own.shape:
+        return
+    rows = len(own.shape) > 1 and own.shape[-1] > 1
+    axis = ", axis=-1, keepdims=True" if rows else ""
+    for p, value in values.items():
+        if value.kind == "numbers" and value.shape == own.shape and p != text:
+            yield f"{p} * ({text} - np.sum({text} * {p}{axis}))"
+
+
 def _products(sizes: Mapping[str, int]) -> Iterator[str]:
     """Products of two sizes, one text for each number."""
     shortest: dict[int, str] = {}
@@ -433,6 +444,9 @@ def _of_whole(whole: ast.expr, scope: Scope) -> Iterator[Change]:
         yield Change(whole, new, "at the last step only", 1.6, "last")
         yield Change(whole, f"{text} * ({variable} > 0)", "not at the first step", 1.7, "first")
     plain = scope.file.of_node(whole)
+    result = None if scope.result is None else Value("numbers", scope.result)
+    for slope in softmax_slopes(scope.text(whole), result, scope.values):
+        yield Change(whole, slope, "the slope of softmax", 1.4)
     for other, value in scope.values.items():
         if value.kind != "numbers" or other in plain or value.shape != scope.result:
             continue

@@ -36,7 +36,7 @@ from throughtime.source.text import read_source
 from throughtime.source.trials import Failed, Measured, Setting, Trials, Tried, Try
 
 LIKELY = 1.35  # cost of the edits that are tried first
-MOST_TRIES = 40_000  # of the gradient, in all
+MOST_TRIES = 30_000  # of the gradient, in all
 MOST_PAIRS = 3_000  # of edits at a time, where none alone makes a tensor agree
 FIRST_OF_PAIRS = 60  # edits that come nearest alone
 MOST_RETURNS = 3  # to before an edit that led nowhere

@@ -13,7 +13,7 @@ from difflib import SequenceMatcher
 
 from throughtime.source.edits import Edit, FileText, Splice, Unit, alike
 from throughtime.source.executed import Value, is_atom
-from throughtime.source.expression_edits import Scope, changes
+from throughtime.source.expression_edits import Scope, changes, softmax_slopes
 
 # What may be called by a statement that is edited: what computes, and nothing that reaches out.
 NUMERICAL = {"abs", "divmod", "enumerate", "float", "int", "len", "list", "max", "min", "pow",
@@ -283,6 +283,10 @@ def _of_statement(statement: Statement, around: Surroundings, scope: Scope) -> I
         # what is made entry by entry has no one expression that a factor could stand in
         at = min(file.starts[(node.end_lineno or node.lineno) + 1], len(file.data))
         if file.alone(node) and file.data[:at].endswith(b"\n"):
+            name = target.value.id
+            for slope in softmax_slopes(name, scope.values.get(name), scope.values):
+                text = f"{file.indentation(node)}{name} = {slope}\n"
+                yield edit([Splice(at, at, text)], "the slope of softmax", 1.4)
             for size, number in scope.sizes.items():
                 if number > 1:
                     text = f"{file.indentation(node)}{target.value.id} /= {size}\n"
@@ -422,6 +426,8 @@ def one_argument_functions(file: FileText, lines: frozenset[int]) -> Iterator[st
         if isinstance(node, ast.Call) and node.lineno in lines and len(node.args) == 1:
             name = file.of_node(node.func)
             last = name.split(".")[-1]
+            if last == "abs":
+                yield "np.sign"  # its slope
             single = isinstance(node.func, ast.Name) or name.startswith(("np.", "self."))
             if single and not node.keywords and last not in NOT_ACTIVATIONS:
                 yield name

@@ -121,6 +121,8 @@ class Runner:
         self._recipe, self._texts = recipe, dict(texts)
         self._programs: dict[Setting, Program] = {}
         self._seconds: dict[Setting, float] = {}
+        self._held: Program | None = None
+        self._entered = contextlib.ExitStack()
         self._home = Path.cwd()
         self._elsewhere = Path(os.environ["THROUGHTIME_TRIAL_FOLDER"])
 
@@ -139,6 +141,7 @@ class Runner:
 
     def _measured(self, setting: Setting, name: str) -> Measured:
         program = self._program(setting)
+        self._hold(program)
         array = program.parameters[name]
         start = array.copy()
 
@@ -175,6 +178,7 @@ class Runner:
     def _version(self, what: Try) -> Iterator[Program]:
         if what.texts is None:
             program = self._program(what.setting)
+            self._hold(program)
             with put_in(program, what.version) as done:
                 if not done:
                     raise SyntaxError("this version cannot be put into the running program")
@@ -196,7 +200,16 @@ class Runner:
             self._programs[setting] = self._loaded(setting, self._texts)
         return self._programs[setting]
 
+    def _hold(self, program: Program | None) -> None:
+        """Stays inside of one program, as tries at one setting come one after another."""
+        if self._held is not program:
+            self._entered.close()
+            self._held = program
+            if program is not None:
+                self._entered.enter_context(program.entered())
+
     def _loaded(self, setting: Setting, texts: Mapping[Path, str]) -> Program:
+        self._hold(None)
         os.chdir(self._home)
         try:
             program = Program(

@@ -50,9 +50,44 @@ class Edit:
         """Whether both cannot be made together."""
         if self.path != other.path:
             return False
-        return any(
-            a.start <= b.end and b.start <= a.end for a in self.splices for b in other.splices
+        return any(_overlap(a, b) for a in self.splices for b in other.splices)
+
+
+def _overlap(a: Splice, b: Splice) -> bool:
+    """Whether two splices change the same bytes, or put something in at the same place."""
+    if a.start == a.end == b.start == b.end:
+        return True
+    return a.start < b.end and b.start < a.end
+
+
+def splices_of(start: int, old: str, new: str) -> tuple[Splice, ...]:
+    """What turns a text into another one, with what stays inside left untouched.
+
+    So an edit around an expression and one within it can be made together.
+
+    Args:
+        start: the first byte of `old`.
+        old, new: the texts.
+
+    Example:
+        >>> splices_of(0, "tanh(c[t])", "c[t]")
+        (Splice(start=0, end=5, new=''), Splice(start=9, end=10, new=''))
+        >>> splices_of(0, "dh", "(dh / 2)")
+        (Splice(start=0, end=0, new='('), Splice(start=2, end=2, new=' / 2)'))
+    """
+    size, at = len(old.encode()), old.find(new)
+    if new and at >= 0 and old.count(new) == 1:
+        first, last = len(old[:at].encode()), len(old[: at + len(new)].encode())
+        pair = (Splice(start, start + first, ""), Splice(start + last, start + size, ""))
+        return tuple(splice for splice in pair if splice.start < splice.end)
+    at = new.find(old)
+    if at >= 0 and new.count(old) == 1:
+        pair = (
+            Splice(start, start, new[:at]),
+            Splice(start + size, start + size, new[at + len(old) :]),
         )
+        return tuple(splice for splice in pair if splice.new)
+    return (Splice(start, start + size, new),)
 
 
 @dataclass(frozen=True)

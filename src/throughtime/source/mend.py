@@ -37,7 +37,7 @@ from throughtime.source.trials import Failed, Measured, Setting, Trials, Tried, 
 
 LIKELY = 1.35  # cost of the edits that are tried first
 MOST_TRIES = 30_000  # of the gradient, in all
-MOST_PAIRS = 3_000  # of edits at a time, where none alone makes a tensor agree
+MOST_PAIRS = 4_000  # of edits at a time, where none alone makes a tensor agree
 FIRST_OF_PAIRS = 60  # edits that come nearest alone
 MOST_RETURNS = 3  # to before an edit that led nowhere
 TENSORS_OF_PAIRS = 2  # at a setting, for which pairs are tried
@@ -547,12 +547,16 @@ def _reverted(before: str, after: str) -> Iterator[str]:
 def _pairs(edits: Sequence[Edit]) -> list[tuple[Edit, Edit]]:
     """Pairs of the first of some edits with all of them, those that cost least first."""
     pairs = [
-        (a, b)
+        (a.cost + b.cost + n * RANK_COST, a, b)
         for n, a in enumerate(edits[:FIRST_OF_PAIRS])
         for b in edits[n + 1 :]
         if not a.overlaps(b)
     ]
-    return sorted(pairs, key=lambda pair: pair[0].cost + pair[1].cost)[:MOST_PAIRS]
+    pairs.sort(key=lambda pair: pair[0])
+    return [(a, b) for _, a, b in pairs[:MOST_PAIRS]]
+
+
+RANK_COST = 0.03  # of a pair's first edit, for each one that comes nearer alone
 
 
 def _texts_mark(version: Version) -> int:

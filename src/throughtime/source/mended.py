@@ -16,7 +16,7 @@ import numpy as np
 
 from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
-from throughtime.source.agreement import EQUAL, NEAR, Agreement
+from throughtime.source.agreement import EQUAL, RESIDUE, Agreement
 from throughtime.source.text import read_source
 from throughtime.source.trials import Setting
 from throughtime.storage import replace
@@ -78,7 +78,7 @@ class Mended:
 
         A residue of d < 1e-6 is left by what a loss adds for safety, as `log(p + 1e-12)`.
         """
-        return self.verdict == "agree" or (bool(self.report) and self.discrepancy < NEAR)
+        return self.verdict == "agree" or (bool(self.report) and self.discrepancy < RESIDUE)
 
     def diff(self) -> str:
         """All changes as a unified diff; "" where there are none."""

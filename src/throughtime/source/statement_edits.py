@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from throughtime.source.edits import Edit, FileText, Splice, Unit, alike
+from throughtime.source.edits import Edit, FileText, Splice, Unit, alike, splices_of
 from throughtime.source.executed import Value, is_atom
 from throughtime.source.expression_edits import Scope, changes, softmax_slopes
 
@@ -225,8 +225,8 @@ def _of_expressions(statement: Statement, scope: Scope) -> Iterator[Edit]:
         for change in changes(expression, scope):
             if isinstance(node, ast.Expr) and change.node is node.value and "(" not in change.new:
                 continue  # an expression alone does nothing: the statement may go as a whole
-            splice = Splice(file.start(change.node), file.end(change.node), change.new)
-            yield Edit(file.path, (splice,), change.kind, node.lineno, change.cost, change.key,
+            own = splices_of(file.start(change.node), file.of_node(change.node), change.new)
+            yield Edit(file.path, own, change.kind, node.lineno, change.cost, change.key,
                        (node.lineno,))  # fmt: skip
     yield from _everywhere(statement, scope)
 

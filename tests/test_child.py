@@ -48,7 +48,7 @@ def place(tmp_path, monkeypatch):
         "def folder(): return os.getcwd(), open('a', 'w').write('b')\n"
         "def hang():\n    while True: pass\n"
         "def leave(): os._exit(7)\n"
-        "def shout():\n    for _ in range(3_000): os.write(1, b'a' * 1000); os.write(2, b'b' * 999)\n"
+        "def shout():\n    for _ in range(3_000): [os.write(n, b'a' * 999) for n in (1, 2)]\n"
         "    return 'done'\n"
         "def fork(): os.fork()\n"
         "def start(): subprocess.run(['true'])\n"

@@ -14,6 +14,7 @@ import numpy as np
 from throughtime.gradcheck import CheckError
 from throughtime.source.user_files import State, UserFiles, as_check_error
 
+LONGEST_IMPORT = 120.0  # seconds; large libraries take many, on a busy machine
 LONGEST_TRY = 10.0  # seconds; a run of a small network takes thousandths
 
 
@@ -34,7 +35,7 @@ class Bench:
         self, path: Path, texts: Mapping[Path, str] | None = None, files: Any = None
     ) -> None:
         self.tries = 0
-        with limited(), as_check_error():
+        with limited(LONGEST_IMPORT), as_check_error():
             self.files = files or UserFiles(path, frozenset(), texts or {}, None, {}, 0)
         self.space = vars(self.files.main)
         self._start = self.files.state()

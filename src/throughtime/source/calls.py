@@ -33,6 +33,12 @@ class Call:
         return any(re.search(rf"\b{re.escape(text)}\b", value) for value in self.given.values())
 
 
+def role_of(name: str, aliases: Mapping[str, str]) -> str:
+    """What an argument is: by its name, and where that says little by what the file gives for it."""
+    own, other = role(name), role(aliases.get(name, ""))
+    return own if own and (len(name) > 1 or not other) else other
+
+
 @dataclass
 class Pool:
     """What calls can be given.
@@ -49,8 +55,7 @@ class Pool:
 
     def role(self, name: str) -> str:
         """What an argument is, by the name of what it is given, or else by its own."""
-        alias = self.aliases.get(name, "")
-        return (role(alias) if alias else "") or role(name)
+        return role_of(name, self.aliases)
 
     def values(self, name: str, position: int) -> list[str]:
         """What an argument may be given."""

@@ -115,9 +115,9 @@ def returned(function: Function) -> list[str]:
             last = part.value
     if isinstance(last, ast.Name):
         for part in _own(function):
-            if isinstance(part, ast.Assign) and isinstance(part.value, ast.Tuple | ast.List):
-                if last.id in {getattr(target, "id", "") for target in part.targets}:
-                    return [_name(element) for element in part.value.elts]
+            several = isinstance(part, ast.Assign) and isinstance(part.value, ast.Tuple | ast.List)
+            if several and last.id in {getattr(target, "id", "") for target in part.targets}:  # type: ignore[attr-defined]
+                return [_name(element) for element in part.value.elts]  # type: ignore[attr-defined]
         return [last.id]
     if isinstance(last, ast.Tuple | ast.List):
         return [_name(element) for element in last.elts]

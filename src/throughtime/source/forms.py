@@ -30,7 +30,8 @@ def sizes_of(shapes: Sequence[tuple[int, ...]]) -> list[Sizes]:
     others = [n for n in found if n != hidden]
     inputs = [n for n in [*others, *(n - hidden for n in others), hidden] if n > 0]
     pairs = [(i, o) for i in inputs for o in (*others, i)]
-    return [Sizes(i, hidden, o) for i, o in dict.fromkeys(pairs)][:MOST_SIZES]
+    others_too = [Sizes(i, hidden, o) for i, o in dict.fromkeys(pairs)]
+    return [Sizes(), *(sizes for sizes in others_too if sizes != Sizes())][:MOST_SIZES]
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _batch(names: list[str]) -> int | None:
 
 def states(sizes: Sizes) -> tuple[str, ...]:
     """The shapes of states, the likelier first."""
-    H, B = sizes.hidden, BATCH  # noqa: N806
+    H, B = sizes.hidden, BATCH
     found = (f"({H}, 1)", f"({B}, {H})", f"({H},)", f"(1, {H})", f"({H}, {B})", f"(2, {B}, {H})")
     return (*found, f"({sizes.inputs}, 1)", f"({sizes.inputs},)")
 
@@ -115,7 +116,7 @@ def targets(form: Form, sizes: Sizes, stepwise: bool | None = None) -> list[tupl
         sizes: of the network.
         stepwise: whether there is an output for each step; None where that is not known.
     """
-    T, B, O, H = LONGEST, BATCH, sizes.outputs, sizes.hidden  # noqa: E741, N806
+    T, B, O, H = LONGEST, BATCH, sizes.outputs, sizes.hidden  # noqa: E741
     hot = f"np.eye({O})[draw.integers({O}, size={{}})]"
     if form.said == "symbols":
         return [(form.text, 0)]

@@ -88,7 +88,7 @@ def upstreams(
             for form, loss, said in _differences(output, losses):
                 yield form, loss, said, True
         else:
-            # Small, so that a clip of the gradient, as many backward passes end with, is not reached.
+            # Small, so that a clip of the gradient, with which many passes end, is not reached.
             drawn = f"d = 0.1 * np.random.default_rng(1).standard_normal(np.shape({text}))"
             loss = f"{drawn}\nloss = np.sum(d * {text})"
             yield drawn, loss, f"drawn weights times {output.raw}", output.ones
@@ -166,17 +166,17 @@ def scalar(value: Any, names: Sequence[str], text: str) -> str:
     if isinstance(value, tuple | list) and value and len(value) < 40:
         if len(names) == len(value):
             for n, name in enumerate(names):
-                if any(w in name.lower() for w in ("loss", "cost", "err", "energy")):
-                    if np.size(_as_number(value[n])) and _few(value[n]):
-                        return f"{text}[{n}]"
+                lossy = any(w in name.lower() for w in ("loss", "cost", "err", "energy"))
+                if lossy and _few(value[n]):
+                    return f"{text}[{n}]"
         for n in (0, len(value) - 1):
             if is_scalar(value[n]) and (not names or len(names) != len(value) or n == 0):
                 return f"{text}[{n}]"
     if isinstance(value, dict):
         for name, part in value.items():
-            if isinstance(name, str) and ("loss" in name.lower() or "cost" in name.lower()):
-                if is_scalar(part):
-                    return f"{text}[{name!r}]"
+            lossy = isinstance(name, str) and ("loss" in name.lower() or "cost" in name.lower())
+            if lossy and is_scalar(part):
+                return f"{text}[{name!r}]"
     if _few(value) and text == "loss":
         return text
     return ""

@@ -74,7 +74,7 @@ def _places(
     elif isinstance(value, list | tuple):
         for n, part in enumerate(value[:MOST_ARRAYS]):
             yield from _places(f"{text}[{n}]", part, (*path, str(n)), depth + 1, seen)
-    elif hasattr(value, "__dict__") and not callable(value) or _is_users(value):
+    elif (hasattr(value, "__dict__") and not callable(value)) or _is_users(value):
         for key, part in list(vars(value).items())[:MOST_ARRAYS]:
             yield from _places(f"{text}.{key}", part, (*path, key), depth + 1, seen)
 

@@ -203,9 +203,9 @@ def _pairs(
     changed = []
     for place in held:
         now = numbers(bench.value(place.text))
-        if now is not None and now.shape == copies[place.text].shape:
-            if not np.array_equal(now, copies[place.text]):
-                changed.append(place)
+        before = copies[place.text]
+        if now is not None and now.shape == before.shape and not np.array_equal(now, before):
+            changed.append(place)
     gradient_texts = {p.text for p in named}
     likely = [p for p in held if not is_named_gradient(p) or p.text not in gradient_texts]
     if not likely:

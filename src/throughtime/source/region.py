@@ -144,13 +144,16 @@ def _without_update(body: Sequence[ast.stmt]) -> list[ast.stmt]:
     ]
     kept: list[ast.stmt] = []
     for node in body[: working[-1] + 1 if working else 0]:
-        quiet = isinstance(node, ast.If) and not any(_is_gradient(n) for n in names_set(node))
-        if quiet and isinstance(node, ast.If):
-            if reaches_out(node) or isinstance(node.body[0], ast.Continue | ast.Break):
-                continue
-        if not (isinstance(node, ast.Expr) and reaches_out(node)):
+        if not _is_idle(node):
             kept.append(node)
     return kept
+
+
+def _is_idle(node: ast.stmt) -> bool:
+    """Whether a statement only shows something, or leaves the loop."""
+    if isinstance(node, ast.If) and not any(_is_gradient(n) for n in names_set(node)):
+        return reaches_out(node) or isinstance(node.body[0], ast.Continue | ast.Break)
+    return isinstance(node, ast.Expr) and reaches_out(node)
 
 
 def _is_reset(node: ast.stmt) -> bool:
@@ -393,7 +396,7 @@ class RegionSearch:
             value = self._value(name)
             if not LOSS_NAME.search(name) or isinstance(value, bool | type(None)):
                 continue
-            if _is_gradient(name) or role(name) == "upstream" and "loss" not in name.lower():
+            if _is_gradient(name) or (role(name) == "upstream" and "loss" not in name.lower()):
                 continue
             try:
                 number = np.asarray(value, dtype=np.float64)
@@ -430,7 +433,7 @@ def _length(name: str, axis: int) -> str:
 def _substitute(name: str) -> str:
     """A value for a name that nothing sets: by its meaning, or 0 for what is only counted."""
     kind = size_kind(name)
-    if LOSS_NAME.search(name) or kind in ("", "steps") and len(name) <= 2:
+    if LOSS_NAME.search(name) or (kind in ("", "steps") and len(name) <= 2):
         return f"{name} = 0"
     if role(name) == "state":
         return f"{name} = np.zeros(({HIDDEN}, 1))"

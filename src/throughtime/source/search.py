@@ -12,7 +12,7 @@ import numpy as np
 from throughtime.gradcheck import CheckError
 from throughtime.source.arrays_by_name import arrays_wanted, dictionaries, keys_wanted
 from throughtime.source.bench import Bench
-from throughtime.source.calls import UNKNOWN, Call, Pool, calls, is_size, sized
+from throughtime.source.calls import UNKNOWN, Call, Pool, calls, is_size, role_of, sized
 from throughtime.source.candidates import (
     Candidate,
     Function,
@@ -117,7 +117,7 @@ class Search:
 
     def role(self, name: str) -> str:
         """What an argument is, by what the file gives for it, or else by its own name."""
-        return role(self.aliases.get(name, "")) or role(name)
+        return role_of(name, self.aliases)
 
     def best(self) -> Judged | None:
         """The likeliest reading; None where nothing runs."""
@@ -134,7 +134,8 @@ class Search:
 
     def _readings(self) -> Iterator[Reading]:
         for setup, roots in self._models():
-            for self.sizes in self._sizes(setup, roots):
+            for sizes in self._sizes(setup, roots):
+                self.sizes = sizes
                 for form in self._forms():
                     if self.bench.tries - self._first > MOST_TRIES:
                         return
@@ -246,11 +247,11 @@ class Search:
         if make is None:
             return [f"{name}()"]
         if wanted := arrays_wanted(make, method=True):
-            needed, _ = arguments(make, method=True)
-            given = [
-                f"p[{n!r}]" if n in wanted else VALUES.get(size_kind(n), UNKNOWN)[0] for n in needed
+            words = [
+                f"p[{n!r}]" if n in wanted else VALUES.get(size_kind(n), UNKNOWN)[0]
+                for n in arguments(make, method=True)[0]
             ]
-            made = f"(lambda p: {name}({', '.join(given)}))"
+            made = f"(lambda p: {name}({', '.join(words)}))"
             return [f"{made}({text})" for text in dictionaries(wanted)]
         needed, given = arguments(make, method=True)
         small = [n for n, default in given.items() if is_size(n, default)]

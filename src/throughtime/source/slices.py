@@ -35,7 +35,8 @@ def top_level(tree: ast.Module) -> list[ast.stmt]:
 
 def names_read(node: ast.AST) -> set[str]:
     """Names that are read in a piece of code and not bound in it."""
-    loads, stores = set(), set()
+    loads: set[str] = set()
+    stores: set[str] = set()
     for part in ast.walk(node):
         if isinstance(part, ast.Name):
             (loads if isinstance(part.ctx, ast.Load) else stores).add(part.id)
@@ -83,9 +84,8 @@ def names_set(node: ast.stmt) -> set[str]:
                 found.add(base.id)
         elif isinstance(part, ast.Expr) and isinstance(part.value, ast.Call):
             called = part.value.func
-            if isinstance(called, ast.Attribute) and called.attr in FILLS:
-                if isinstance(called.value, ast.Name):
-                    found.add(called.value.id)
+            if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
+                found |= {called.value.id} if called.attr in FILLS else set()
     return found
 
 
@@ -126,7 +126,7 @@ class Slices:
         for node in nodes:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 self.imported |= {(a.asname or a.name).split(".")[0] for a in node.names}
-            elif isinstance(node, DEFINITIONS):
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 self.definitions[node.name] = node
             elif isinstance(node, ast.Try | ast.With):
                 self._add(node.body if isinstance(node, ast.Try) else [*_opening(node), *node.body])

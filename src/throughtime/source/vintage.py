@@ -71,9 +71,9 @@ def _parsing_part(changed: str, text: str) -> str:
     """
     blocks: list[list[str]] = [[]]
     for line in changed.split("\n"):
-        if line[:1] not in ("", " ", "#", ")", "]", "}") and blocks[-1]:
-            if not blocks[-1][0].startswith("@") or len(blocks[-1]) > 1:
-                blocks.append([])
+        begins = line[:1] not in ("", " ", "#", ")", "]", "}") and bool(blocks[-1])
+        if begins and (not blocks[-1][0].startswith("@") or len(blocks[-1]) > 1):
+            blocks.append([])
         blocks[-1].append(line)
     kept = [block if _parses("\n".join(block)) else [f"# {ln}" for ln in block] for block in blocks]
     whole = "\n".join(line for block in kept for line in block)

@@ -1,9 +1,11 @@
 """The user's own source: what can be checked in a file, which line is wrong, and its mend."""
 
+from throughtime.source.annotated import annotated_text
 from throughtime.source.candidates import Candidate, candidates
 from throughtime.source.child import apart
 from throughtime.source.finding import Found, find
 from throughtime.source.given import OPTIONS, found_in_object, is_object
+from throughtime.source.lines import LineFinding, annotate, first_wrong
 from throughtime.source.printing import as_python
 from throughtime.source.recipe import Program, Recipe
 from throughtime.source.slices import Slices
@@ -13,14 +15,18 @@ __all__ = [
     "OPTIONS",
     "Candidate",
     "Found",
+    "LineFinding",
     "Program",
     "Recipe",
     "Slices",
     "SourceText",
+    "annotate",
+    "annotated_text",
     "apart",
     "as_python",
     "candidates",
     "find",
+    "first_wrong",
     "found_in_object",
     "is_object",
     "read_source",

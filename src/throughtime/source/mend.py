@@ -33,7 +33,7 @@ from throughtime.source.mended import Hunk, Mended, Standing, changed_lines
 from throughtime.source.recipe import Recipe
 from throughtime.source.region_text import RegionText, region_text
 from throughtime.source.text import read_source
-from throughtime.source.trials import Failed, Measured, Setting, Trials, Tried, Try
+from throughtime.source.trials import LINES_SECONDS, Failed, Measured, Setting, Trials, Tried, Try
 
 LIKELY = 1.35  # cost of the edits that are tried first
 MOST_TRIES = 30_000  # of the gradient, in all
@@ -162,6 +162,8 @@ class _Search:
         version = Version({path: text, **self._texts}, {})
         standing = self._stand(version)
         steps = best = [Step(version, (), standing)]
+        if not self._is_done(steps[0]):
+            self._begin_at |= self._suspected()
         for _ in range(MOST_RETURNS + 1):
             self._go_on(steps)
             best = max(best, steps, key=lambda found: found[-1].total)
@@ -172,6 +174,12 @@ class _Search:
         steps = best
         steps = self._without_needless(steps)
         return self._reported(steps)
+
+    def _suspected(self) -> set[tuple[Path, int]]:
+        """The lines that their values show to be wrong; none where these cannot be looked at."""
+        question = ("suspected", self._stages[-1])
+        answer = next(self._trials.ask_all([question], LINES_SECONDS))[1]
+        return set() if isinstance(answer, Failed) else set(answer)
 
     def _go_on(self, steps: list[Step]) -> None:
         """Adds steps until all agrees, or nothing is found."""

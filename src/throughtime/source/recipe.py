@@ -150,6 +150,17 @@ class Program:
         """What one of the user's files defines; None where it is not one of them."""
         return self._files.namespace(path)
 
+    def probed(self, transform: Transform, names: Mapping[str, Any]) -> Program:
+        """The same program with its syntax trees transformed, and the same parameters."""
+        versions = {**self._versions, "transform": transform, "names": names}
+        other = Program(self.recipe, **{**versions, **self._sizes})
+        other.parameters = self.parameters
+        return other
+
+    def live(self, name: str) -> Any:
+        """A parameter as the running code has it, no copy."""
+        return eval(self.recipe.parameters[name], self._space)
+
     def target(self) -> Target:
         """What `tt.check` takes."""
         variants: dict[str, Callable[..., Target]] = {}

@@ -28,10 +28,12 @@ from throughtime.derivatives import derivative
 from throughtime.gradcheck import CheckError, check_target
 from throughtime.source.child import limit, watch
 from throughtime.source.executed import Executed, executed
+from throughtime.source.lines import annotate
 from throughtime.source.recipe import Program, Recipe
 from throughtime.source.versions import Replaced, put_in
 
 LOAD_SECONDS = 120.0  # that a file may take to be run, or a truth to be measured a tensor
+LINES_SECONDS = 60.0  # for the values of all lines; without them edits are tried everywhere
 TRY_SECONDS = 2.0  # that a try may take …
 TRY_RATIO = 20.0  # … or so many times what the program takes as it stands
 PROCESSOR_SECONDS = 3600.0  # that a process may take in all
@@ -134,6 +136,13 @@ class Runner:
     def _executed(self, what: Try) -> Executed:
         with self._version(what) as program:
             return executed(program, {**self._texts, **dict(what.texts or ())})
+
+    def _suspected(self, setting: Setting) -> list[tuple[Path, int]]:
+        """The lines that are wrong, as far as the values in them show, and those that may be."""
+        self._hold(None)
+        program = self._loaded(setting, self._texts)
+        found = [finding for finding in annotate(program) if finding.status == "wrong"]
+        return [(f.path.resolve(), line) for f in found for line in (f.line, *f.doubtful)]
 
     def _shape(self, setting: Setting) -> tuple[dict[str, tuple[int, ...]], int | None]:
         program = self._program(setting)

@@ -287,6 +287,7 @@ def _is_data(name: str, value: object) -> bool:
 
 
 def copied(value: Any, memo: dict[int, Any]) -> Any:
+    """A deep copy; the value itself where it has none."""
     try:
         return copy.deepcopy(value, memo)
     except Exception:  # an open file, a generator: whatever the user's objects hold

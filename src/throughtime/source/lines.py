@@ -1,0 +1,381 @@
+"""What each line of a user's backward pass computes, which line is wrong, and what it should be."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from throughtime.gradcheck import CheckError, Report
+from throughtime.source.events import Event, Instrumented, Place
+from throughtime.source.first_wrong import Fault, Search
+from throughtime.source.matching import SEVERAL, Match, Reading
+from throughtime.source.probes import Site
+from throughtime.source.recipe import Program
+from throughtime.source.tolerances import FEW_STEPS, LONGEST_NAME, MANY_STEPS, NAMED_FACTOR
+from throughtime.source.truths import PLACE, Truths
+from throughtime.source.variants import noticed_variant
+
+Status = Literal["right", "wrong", "follows", "unknown"]
+WORST: tuple[Status, ...] = ("wrong", "follows", "right", "unknown")
+
+
+@dataclass(frozen=True)
+class LineFinding:
+    """What is known of one line of a backward pass.
+
+    Attributes:
+        path, line, last_line: where it is.
+        function: which function it is in.
+        target: what it assigns to, as written.
+        status: "right": what it assigns is the derivative that `meaning` names. "wrong": it is
+            not, and with the true value in its place wrong gradients become right. "follows":
+            wrong because of lines that are; right once they are mended. "unknown": it matches no
+            derivative, and nothing shows whether it should.
+        meaning: of a right line, as "∂L/∂c_t"; "" where there is none.
+        expected: of a wrong line, what it should be.
+        noticed: of a wrong line, what its values are instead, and what would make them right.
+        edit: of a wrong line, an expression and the one that would be right in its place; None
+            where no small change was found.
+        doubtful: the lines of operands that match no derivative: the fault may be in one of these.
+        mended: the parameters whose gradients become right, or nearer to it, with the true value.
+        order: by which the wrong lines run: the first is where to begin; 0 for others.
+    """
+
+    path: Path
+    line: int
+    last_line: int
+    function: str
+    target: str
+    status: Status
+    meaning: str = ""
+    expected: str = ""
+    noticed: tuple[str, ...] = ()
+    edit: tuple[str, str] | None = None
+    doubtful: tuple[int, ...] = ()
+    mended: tuple[str, ...] = ()
+    order: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for JSON."""
+        return asdict(self) | {"path": str(self.path)}
+
+
+def annotate(
+    program: Program, report: Report | None = None, *, length: int | None = None
+) -> tuple[LineFinding, ...]:
+    """What each line of the backward pass is, in the order of lines.
+
+    The derivative of the loss by every value of the forward pass is measured, and the values of
+    the backward pass are looked up among them. No line is called wrong where the gradient is
+    right.
+
+    Args:
+        program: a file with its recipe.
+        report: what a check found; where it agrees, no line is looked for that is wrong.
+        length: the number of steps; None: a few, or as many as show that a gradient is wrong.
+
+    Raises:
+        CheckError: where the program cannot be run, or is too long to look at every value.
+    """
+    wrong = report is None or report.verdict != "agree"
+    lengths: list[int | None] = [length]
+    if length is None and program.length is not None:
+        steps = {min(few, program.length) for few in (FEW_STEPS, *MANY_STEPS)}
+        lengths = [*sorted(steps)]
+    search = None
+    for number, steps_now in enumerate(lengths):
+        code = Instrumented(program if steps_now is None else program.at_length(steps_now))
+        try:
+            search = Search(code, Truths(code))
+        except CheckError:
+            if search is None and number + 1 == len(lengths):
+                raise
+            break
+        if not wrong or not search.start.right:
+            break
+    assert search is not None
+    return _Findings(search, search.faults() if wrong else []).all()
+
+
+def first_wrong(findings: Sequence[LineFinding]) -> LineFinding | None:
+    """The wrong line that runs first; None where there is none."""
+    wrong = [finding for finding in findings if finding.status == "wrong"]
+    return min(wrong, key=lambda finding: finding.order, default=None)
+
+
+class _Findings:
+    """Puts into words what a search has found."""
+
+    def __init__(self, search: Search, faults: Sequence[Fault]) -> None:
+        self.search, self.faults = search, faults
+        self.end = (faults and search.run(search.values_of_all(faults))) or search.start
+        self.steps = search.code.program.length
+
+    def all(self) -> tuple[LineFinding, ...]:
+        by_line: dict[tuple[Path, int], list[LineFinding]] = defaultdict(list)
+        faulty = {fault.hypothesis.place for fault in self.faults}
+        for place, events in self.search.start.events.items():
+            site = events[0].site
+            shown = site.assigns or site.kind == "added"
+            if shown and place in self.search.carried and place not in faulty:
+                found = self._of_place(place, events)
+                if found is not None:
+                    by_line[site.path, site.line].append(found)
+        for order, fault in enumerate(self.faults, start=1):
+            found = self._of_fault(fault, order)
+            by_line[found.path, found.line].append(found)
+        return tuple(
+            _of_line(by_line[key]) for key in sorted(by_line, key=lambda k: (str(k[0]), k[1]))
+        )
+
+    def _of_place(self, place: Place, events: Sequence[Event]) -> LineFinding | None:
+        site = events[0].site
+        if not any(event.value.any() for event in events):
+            return None
+        readings = self.search.meanings.readings(events)
+        finding = _finding(site, "unknown")
+        if readings:
+            return replace(finding, status="right", meaning=self.words(readings[0], len(events)))
+        later = self.end.events.get(place, ())
+        if self.faults and later and self.search.meanings.readings(later):
+            return replace(finding, status="follows")
+        return finding
+
+    def _of_fault(self, fault: Fault, order: int) -> LineFinding:
+        hypothesis = fault.hypothesis
+        site = self.search.code.probes.sites[hypothesis.place[0]]
+        events = fault.after.events.get(hypothesis.place, ())
+        readings = self.search.meanings.readings(events)
+        expected = self.words(readings[0], len(events), own=site.path) if readings else ""
+        if not expected:
+            expected = f"∂L/∂{hypothesis.group.name or hypothesis.pairs[0][1].name}"
+        edit, change = self._edit(fault)
+        return replace(
+            _finding(site, "unknown" if fault.unknown else "wrong"),
+            expected=expected,
+            noticed=(*self._noticed(fault), *([change] if change else [])),
+            edit=edit,
+            doubtful=tuple(sorted({line for e in fault.unknown for line in self._made(e)})),
+            mended=fault.mended,
+            order=order,
+        )
+
+    def _made(self, event: Event) -> list[int]:
+        """The lines that assign a variable of which an event is the use."""
+        lines = [
+            site.line
+            for site in self.search.code.probes.sites
+            if site.assigns
+            and site.function == event.site.function
+            and site.target.split("[")[0] == event.site.text.split("[")[0]
+        ]
+        return lines or [event.site.line]
+
+    # --- words ---
+
+    def words(self, reading: Reading, count: int, own: Path | None = None) -> str:
+        """What a reading says, as "∂L/∂c_{t−1} (line 44)"."""
+        group = reading.group
+        if group is SEVERAL:
+            return "∂L/∂ of several values, each by its own"
+        name, times = group.name, _times(reading.factor)
+        if group.kind == "whole":
+            index = next(index for index in reading.indices if index is not None)
+            return f"{times}∂L/∂{group.truths[index].name if count == 1 else 'each parameter'}"
+        where = f"line {group.site.line}" if group.site is not None else ""
+        several = len(group.truths) > 1
+        if group.kind == "use" and group.site is not None:
+            text = group.site.text
+            if not PLACE.fullmatch(text):
+                short = text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
+                text = f"({short})"
+            later = _elsewhere(reading) if count > 1 else ""
+            return f"{times}∂L/∂{text} as used in {where}{later}"
+        step = _step(reading, count) if several and group.kind == "variable" else ""
+        if step and name.endswith("_"):
+            name = f"({name})"
+        words = f"{times}∂L/∂{name}{step}"
+        if group.kind == "term" and several:
+            words += ", the part of one step"
+        elif group.kind == "suffix" and count > 1:
+            words += " summed from step t on"
+        elif own is not None and group.kind == "variable" and where:
+            words += f" ({where})"
+        return words
+
+    def _noticed(self, fault: Fault) -> list[str]:
+        hypothesis, said = fault.hypothesis, []
+        events = fault.before.events[hypothesis.place]
+        if hypothesis.unchanged:
+            return ["it was right before this line, which changes it"]
+        values = [(events[n].value, truth) for n, truth in hypothesis.pairs if not truth.is_zero]
+        if not any(value.any() for value, _ in values):
+            site = self.search.code.probes.sites[hypothesis.place[0]]
+            name = site.text if site.kind == "value" else site.target
+            return [f"{name} is 0 at every step: nothing is passed on"]
+        factors = [
+            self.search.meanings.factor(np.transpose(value, hypothesis.axes), truth)
+            for value, truth in values
+        ]
+        known = [factor for factor in factors if factor is not None]
+        if len(known) == len(factors) and max(known) - min(known) < 1e-4 * abs(known[0]):
+            said.append(self._factor(known[0]))
+        elif any(factor == 1.0 for factor in factors):
+            right = [factor == 1.0 for factor in factors]
+            if all(right[1:]) or all(right[:-1]):
+                which = "last" if not right[0] else "first"
+                said.append(f"right at all steps but the {which}")
+        readings = self.search.meanings.readings(events)
+        if readings and readings[0].exact:
+            only = readings[0].group.kind in ("use", "term") and hypothesis.partial
+            if hypothesis.partial:
+                said.append(f"it is {'only ' * only}{self.words(readings[0], len(events))}")
+        elif not said:
+            said += self._difference(values, hypothesis.axes)
+        return said
+
+    def _factor(self, factor: float) -> str:
+        """A factor in words, with what has that size."""
+        if abs(factor + 1) < NAMED_FACTOR:
+            return "it has the other sign"
+        size = factor if abs(factor) > 1 else 1 / factor
+        words = f"it is {factor:.6g} times that"
+        names = []
+        if self.steps and abs(size - self.steps) < NAMED_FACTOR * size:
+            names.append("the number of steps")
+        shapes = {
+            f"an axis of {name}"
+            for name, value in self.search.code.program.parameters.items()
+            if abs(size) > 1.5 and any(abs(size - n) < NAMED_FACTOR * n for n in value.shape)
+        }
+        names += sorted(shapes)[:1]
+        if names:
+            words += f" ({abs(size):.6g} is {' or '.join(names)})"
+        return words
+
+    def _difference(self, values: Sequence[tuple[Any, Any]], axes: tuple[int, ...]) -> list[str]:
+        """Whether what lacks or is too much is a derivative by itself."""
+        for sign, words in ((1.0, "it lacks"), (-1.0, "it has once too often")):
+            common: set[tuple[int, int]] | None = None
+            first: dict[tuple[int, int], Match] = {}
+            for value, truth in values:
+                off = sign * (
+                    self.search.truths.full(truth).reshape(-1)
+                    - np.transpose(value, axes).reshape(-1)
+                )
+                if float(np.abs(off).max()) < 1e-6 * float(np.abs(truth.along).max()):
+                    continue
+                matches = [
+                    m
+                    for m in self.search.meanings.matches(off.reshape(truth.shape))
+                    if m.factor == 1.0
+                ]
+                own = {(id(m.group), id(m.axes)): m for m in matches}
+                groups = {(key[0], 0) for key in own}
+                first |= {(id(m.group), 0): m for m in matches}
+                common = groups if common is None else common & groups
+            for key in common or ():
+                group = first[key].group
+                where = f" through line {group.site.line}" if group.site else ""
+                if group.name.isidentifier():
+                    return [f"{words} ∂L/∂{group.name}{where}"]
+        return []
+
+    # --- edits ---
+
+    def _edit(self, fault: Fault) -> tuple[tuple[str, str] | None, str]:
+        """A small change of the expression that makes its values right at all steps."""
+        hypothesis = fault.hypothesis
+        site = self.search.code.probes.sites[hypothesis.place[0]]
+        if hypothesis.unchanged or site.kind not in ("store", "added", "return", "argument"):
+            return None, ""
+        if site.kind == "store" and site.text == site.target:
+            return None, ""
+        events = fault.before.events[hypothesis.place]
+        wanted = {events[n].sequence: truth for n, truth in hypothesis.pairs}
+        before = self.search.values_of_all(self.faults)
+        recorded, _ = self.search.code.record_gradient(before, frozenset(wanted))
+        frames, fits = [], []
+        for event in recorded:
+            if event.frame is None or event.sequence not in wanted:
+                continue
+            truth = wanted[event.sequence]
+            frames.append(event.frame)
+            fits.append(
+                lambda value, truth=truth: self.search.meanings.is_truth(
+                    np.transpose(np.asarray(value, dtype=np.float64), hypothesis.axes), truth
+                )
+            )
+        if len(frames) != len(wanted):
+            return None, ""
+        others = [
+            other.text
+            for other in self.search.code.probes.sites
+            if other.function == site.function
+            and other.kind == "value"
+            and other.path == site.path
+            and len(other.text) < 30
+        ]
+        others += [
+            name
+            for name, value in frames[0][1].items()
+            if isinstance(value, np.ndarray) and value.dtype.kind == "f"
+        ]
+        found = noticed_variant(site.text, others, frames, fits)
+        if found is None:
+            return None, ""
+        return (site.text, found[1]), f"equals it {found[0]}"
+
+
+def _finding(site: Site, status: Status) -> LineFinding:
+    target = site.target or ("return" if site.kind == "return" else site.text)
+    return LineFinding(site.path, site.line, site.last_line, site.function, target, status)
+
+
+def _of_line(found: Sequence[LineFinding]) -> LineFinding:
+    """One finding for a line: the worst, and what several right ones say."""
+    worst = min(found, key=lambda finding: (WORST.index(finding.status), finding.order))
+    doubtful = [finding for finding in found if finding.expected and finding.status == "unknown"]
+    if doubtful and worst.status != "wrong":
+        worst = doubtful[0]
+    same = [finding for finding in found if finding.status == worst.status]
+    noticed = tuple(dict.fromkeys(text for finding in same for text in finding.noticed))
+    mended = tuple(dict.fromkeys(name for finding in same for name in finding.mended))
+    expected = "; ".join(dict.fromkeys(finding.expected for finding in same if finding.expected))
+    meanings = list(dict.fromkeys(finding.meaning for finding in same if finding.meaning))
+    one = len({finding.target for finding in same}) == 1
+    meaning = "; ".join(meanings[:1] if one else meanings)
+    return replace(worst, meaning=meaning, expected=expected, noticed=noticed, mended=mended)
+
+
+def _times(factor: float) -> str:
+    if factor == 1.0:
+        return ""
+    return "−" if factor == -1.0 else f"{factor:.6g} · "
+
+
+def _elsewhere(reading: Reading) -> str:
+    shift = reading.shift
+    if not shift:
+        return ""
+    return " one step later" if shift == -1 else " one step before" if shift == 1 else ""
+
+
+def _step(reading: Reading, count: int) -> str:
+    """The step of a derivative beside that of the loop it is in."""
+    if count == 1:
+        index = next(index for index in reading.indices if index is not None)
+        last = len(reading.group.truths) - 1
+        return "_T" if index == last else f"_{index + 1}" if index else "_1"
+    shift = reading.shift
+    if shift is None:
+        return ""
+    return {0: "_t", 1: "_{t−1}", -1: "_{t+1}"}.get(shift, f"_{{t−{shift}}}")
+
+
+__all__ = ["LineFinding", "annotate", "first_wrong"]

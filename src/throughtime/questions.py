@@ -109,8 +109,7 @@ def check(
 
     Args:
         what: a Target; or, followed by its data, anything that `tt.target_of` makes one of: a
-            Network, a torch module or Function, a JAX function, the path of a shared library; or an
-            object of your own with a forward and a backward pass, followed by its data.
+            Network, a torch module or Function, a JAX function, the path of a shared library.
             Or an object of a class of your own, with its parameters in attributes and methods
             for a forward and a backward pass.
         data: what follows it there; for an object of your own its inputs and targets.

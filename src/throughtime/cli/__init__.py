@@ -15,7 +15,9 @@ from throughtime.arrays import visible
 from throughtime.cli.user_error import in_one_line
 from throughtime.gradcheck import CheckError
 
-COMMANDS = ("demo", "train", "sample", "check", "compare", "flow", "explain", "derive", "bench")
+COMMANDS = (
+    "demo", "train", "sample", "check", "mend", "compare", "flow", "explain", "derive", "bench",
+)  # fmt: skip
 
 WITH_VERDICTS = ("check", "compare")
 FAILED = 3  # the command itself could not run; `check` keeps 0, 1 and 2 for its verdicts

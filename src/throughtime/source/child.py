@@ -140,7 +140,7 @@ class Forbidden(RuntimeError):
     """What a file may not do while it is checked."""
 
 
-def _watch(folder: str) -> None:
+def watch(folder: str) -> None:
     """From here on nothing is started, and nothing outside the folder is changed."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -173,7 +173,7 @@ def _inside(arguments: tuple[Any, ...], folder: str) -> bool:
     return path.startswith(folder + os.sep) or path == os.devnull
 
 
-def _limit(seconds: float) -> None:
+def limit(seconds: float) -> None:
     """Memory, time of the processor, files; the end of the parent is the end of the child."""
     with contextlib.suppress(ImportError):
         import resource
@@ -213,8 +213,8 @@ def main(folder: str, seconds: float) -> None:
     module, _, name = task.partition(":")
     function = getattr(importlib.import_module(module), name)
     os.chdir(folder)
-    _limit(seconds)
-    _watch(folder)
+    limit(seconds)
+    watch(folder)
     with _quiet():
         try:
             answer: tuple[str, Any] = ("value", function(*arguments))

@@ -12,6 +12,7 @@ import contextlib
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,14 @@ class Program:
         with self._evaluation(self._gradient):
             return {name: self._of_shape(name) for name in self.recipe.gradients}
 
+    def entered(self) -> contextlib.AbstractContextManager[None]:
+        """A context in which several evaluations cost less: what each enters is entered once."""
+        return self._files.entered()
+
+    def namespace(self, path: Path) -> dict[str, Any] | None:
+        """What one of the user's files defines; None where it is not one of them."""
+        return self._files.namespace(path)
+
     def probed(
         self,
         transform: Transform,
@@ -204,7 +213,7 @@ class Program:
         """A copy of a parameter, as float64 where it is no float32."""
         place = self.recipe.parameters[name]
         try:
-            value = np.array(eval(place, self._space))
+            value = np.array(eval(_expression(place), self._space))
             if value.dtype == np.float32:
                 return value
             return value.astype(np.float64)
@@ -213,7 +222,7 @@ class Program:
 
     def _put(self, place: str, value: Array) -> None:
         """Sets a parameter: in place where it is an array, else with its own type."""
-        present = eval(place, self._space)
+        present = eval(_expression(place), self._space)
         if isinstance(present, np.ndarray) and present.dtype.kind == "f":
             present[...] = value
             return
@@ -225,7 +234,9 @@ class Program:
 
     def _of_shape(self, name: str) -> Array:
         """A gradient; with its parameter's shape, where only axes of size 1 differ."""
-        found = np.array(eval(self.recipe.gradients[name], self._space), dtype=np.float64)
+        found = np.array(
+            eval(_expression(self.recipe.gradients[name]), self._space), dtype=np.float64
+        )
         shape = self.parameters[name].shape
         if found.shape != shape and [n for n in found.shape if n > 1] == [
             n for n in shape if n > 1
@@ -251,6 +262,11 @@ class Program:
     def _size(self, axes: Mapping[str, int]) -> int | None:
         data = self._initial.data[0][1]  # the file's own
         return next((_extent(data[name], axis) for name, axis in axes.items()), None)
+
+
+@cache
+def _expression(place: str) -> types.CodeType:
+    return compile(place, "<recipe>", "eval")
 
 
 def _extent(data: Any, axis: int) -> int:

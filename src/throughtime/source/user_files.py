@@ -53,6 +53,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._roots = [path.parent, *list(path.parents)[1 : 1 + HIGHEST]]
         self._hidden = _names_in(path.parent)
         self._modules: dict[str, types.ModuleType] = {}
+        self._inside = False
         name = path.stem if path.stem.isidentifier() else "user_file"
         self.main = types.ModuleType(name)
         self.main.__file__ = str(path)
@@ -66,7 +67,14 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """While the user's code runs: its own modules are found, what it prints is dropped."""
+        """While the user's code runs: its own modules are found, what it prints is dropped.
+
+        Entered once more inside of it, it changes nothing.
+        """
+        if self._inside:
+            yield
+            return
+        self._inside = True
         own = self._hidden | set(self._modules)
         names = [name for name in sys.modules if name in own or name.partition(".")[0] in own]
         before = {name: sys.modules.pop(name) for name in names}
@@ -83,6 +91,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             ):
                 yield
         finally:
+            self._inside = False
             self._random = random_states()
             set_random_states(outside)
             for name in [n for n, m in sys.modules.items() if _loaded_by(m, self)]:
@@ -119,6 +128,11 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             for key, value in data.items():
                 setattr(space, key, copied(value, memo))
         set_random_states(state.random)
+
+    def namespace(self, path: Path) -> dict[str, Any] | None:
+        """The names of the module that a file was run as; None where there is none."""
+        files = {getattr(module, "__file__", None): module for module in self._modules.values()}
+        return vars(files[str(path)]) if str(path) in files else None
 
     def _spaces(self) -> list[types.ModuleType | type]:
         """The user's modules, and the classes that they define."""

@@ -1,0 +1,87 @@
+"""`throughtime mend`: what would be right in a user's own file, as a diff."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from throughtime.arrays import refuse
+from throughtime.cli.own_file import split_place
+from throughtime.gradcheck import CheckError
+from throughtime.source import Found, apart, find
+from throughtime.source.mend import mend
+
+NOT_MENDED = 1
+TASK = "throughtime.cli.mend:found_in"
+PYTHON = (".py", ".ipynb")
+
+DESCRIPTION = """Searches for the small edits of your own source after which its gradient is right.
+
+The numerical gradient of the loss is measured once; then edits of the backward pass are tried one
+by one, each in a process of its own, within limits of time and memory. An edit is believed only
+where the gradient agrees with other data, at another point and with other lengths as well. What
+comes out is a diff: your file is not changed without --write."""
+
+EPILOG = """exit status:
+  0  mended, or nothing to mend      1  not mended, or in part      3  it could not run
+
+examples:
+  throughtime mend lstm.py
+  throughtime mend lstm.py:LSTM --write
+  throughtime mend lstm.py:120-184
+NumPy in Python files and notebooks; not C or C++, whose source is not read."""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the subcommand."""
+    parser = commands.add_parser(
+        "mend",
+        help="search for the edit after which a file's gradient is right",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("target", metavar="FILE[:NAME]", help="your file, and a name in it")
+    parser.add_argument("--with", dest="made", metavar="CODE", help="how an object is made")
+    parser.add_argument("--write", action="store_true", help="write it; keeps FILE.orig")
+    parser.add_argument("--json", metavar="FILE", help="write the result as JSON")
+    parser.add_argument(
+        "--effort", choices=("quick", "normal", "exhaustive"), default="normal",
+        help="of the check at the end (default normal)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--processes", type=int, metavar="N", default=min(2, os.cpu_count() or 1),
+        help="that try edits at the same time (default 2)",
+    )  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints what was found; returns the exit status."""
+    path, name = split_place(options.target)
+    if path.suffix not in PYTHON:
+        expected, way_out = "a Python file or a notebook", "C and C++ are not read"
+        refuse("mend", expected, str(path), way_out, error=CheckError)
+    if options.processes < 1:
+        refuse("--processes", "a positive number", options.processes, error=CheckError)
+    found = apart(TASK, str(path.resolve()), name, options.made or "")
+    assert isinstance(found, Found)
+    if not options.quiet:
+        print(f"{found}\n", flush=True)
+    bar = False if options.quiet else None
+    mended = mend(found.recipe, effort=options.effort, processes=options.processes, progress=bar)
+    if not options.quiet:
+        print(mended, end="", flush=True)
+    if options.json:
+        mended.to_json(options.json)
+    if options.write and mended.diff():
+        for written in mended.write():
+            print(f"written: {written} (as it was: {written.name}.orig)")
+    return 0 if mended.is_mended else NOT_MENDED
+
+
+def found_in(place: str, name: str, made: str) -> Found:
+    """In a process of its own: what a file holds."""
+    return find(Path(place), name, setup=made)

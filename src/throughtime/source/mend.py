@@ -1,0 +1,603 @@
+"""What would be right: the search for the edits after which a user's gradient agrees.
+
+The numerical gradient is measured once, at several numbers of steps, points and data; each try
+then costs one run of the user's gradient. One step shows faults that more of them hide: what it
+shows is mended first, then what two show, and so on. An edit is believed where all that it mends
+agrees with other data, at another point and with other lengths too; and in the end the check says.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from throughtime.arrays import refuse
+from throughtime.gradcheck import CheckError
+from throughtime.progress import progress_bar
+from throughtime.source.agreement import (
+    EQUAL,
+    WRONG,
+    Agreement,
+    compared,
+    score,
+    worse_somewhere,
+)
+from throughtime.source.edit_candidates import Candidates, Version, candidates, same_loss
+from throughtime.source.edits import Edit, Splice, edited
+from throughtime.source.mended import Hunk, Mended, Standing, changed_lines
+from throughtime.source.recipe import Recipe
+from throughtime.source.region_text import RegionText, region_text
+from throughtime.source.text import read_source
+from throughtime.source.trials import LINES_SECONDS, Failed, Measured, Setting, Trials, Tried, Try
+
+LIKELY = 1.35  # cost of the edits that are tried first
+MOST_TRIES = 30_000  # of the gradient, in all
+MOST_PAIRS = 4_000  # of edits at a time, where none alone makes a tensor agree
+FIRST_OF_PAIRS = 60  # edits that come nearest alone
+MOST_RETURNS = 3  # to before an edit that led nowhere
+TENSORS_OF_PAIRS = 2  # at a setting, for which pairs are tried
+MOST_FAULTS = 24  # edits that are made one after another
+
+
+@dataclass(frozen=True)
+class Step:
+    """An edit that was found, or a pair of them.
+
+    Attributes:
+        version: with it.
+        edits: what was changed.
+        standing: how far the gradient agrees then.
+        others: edits that do the same.
+    """
+
+    version: Version
+    edits: tuple[Edit, ...]
+    standing: Standing
+    others: tuple[tuple[Edit, ...], ...] = ()
+
+    @property
+    def total(self) -> float:
+        """How many tensors agree, over all settings."""
+        return sum(map(score, self.standing.values()))
+
+    @property
+    def far(self) -> float:
+        """How far off the tensors are that are no multiples, over all settings."""
+        rest = [a.discrepancy for s in self.standing.values() for a in s.values() if not a.level]
+        return float(np.sum(np.log10(np.maximum(rest, 1e-16))))
+
+    @property
+    def cost(self) -> float:
+        """Of its edits."""
+        return sum(edit.cost for edit in self.edits)
+
+
+def mend(
+    recipe: Recipe,
+    *,
+    texts: Mapping[Path, str] | None = None,
+    begin_at: Iterable[tuple[Path, int]] = (),
+    effort: str = "normal",
+    processes: int = 2,
+    progress: bool | None = None,
+) -> Mended:
+    """Searches for the edits of a user's source after which its gradient is that of its loss.
+
+    Args:
+        recipe: how the file is run.
+        texts: path to text, for files that are read otherwise than they stand.
+        begin_at: files and lines that are wrong as far as is known: edits there are tried first.
+        effort: of the check at the end.
+        processes: that run the program, each within limits of time and memory.
+        progress: whether to draw a bar; None: in a terminal, after two seconds.
+
+    Returns:
+        Mended: the edits, and how far the gradient agrees before and after each.
+
+    Raises:
+        CheckError: where the program cannot be run.
+    """
+    given = {path.resolve(): text for path, text in (texts or {}).items()}
+    path = recipe.path.resolve()
+    text = given.get(path) or read_source(path).text
+    region = region_text(recipe, text)
+    if region is not None:
+        recipe, given = region.recipe, {**given, path: region.text}
+    with Trials(recipe, given, processes) as trials:
+        found = _Search(recipe, trials, given, set(begin_at), effort, progress).run()
+    return found if region is None else _in_lines(found, region, text)
+
+
+def _in_lines(found: Mended, region: RegionText, text: str) -> Mended:
+    """What was found in a function that stands for lines of a file, in these lines."""
+    path = region.path
+    hunks = tuple(
+        replace(
+            hunk,
+            lines=tuple((p, region.line(n) if p == path else n) for p, n in hunk.lines),
+        )
+        for hunk in found.hunks
+    )
+    after = {**found.after, path: region.taken_back(found.after[path])}
+    return replace(found, before={**found.before, path: text}, after=after, hunks=hunks)
+
+
+class _Search:
+    def __init__(
+        self,
+        recipe: Recipe,
+        trials: Trials,
+        texts: Mapping[Path, str],
+        begin_at: set[tuple[Path, int]],
+        effort: str,
+        progress: bool | None,
+    ) -> None:
+        self._recipe, self._trials, self._effort = recipe, trials, effort
+        self._begin_at = {(path.resolve(), line) for path, line in begin_at}
+        self._texts = {path.resolve(): text for path, text in texts.items()}
+        self._truth: dict[Setting, dict[str, Measured]] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._losses: dict[Setting, float | None] = {}
+        self._stuck: set[str] = set()
+        self._banned: set[tuple[int, tuple[Path, tuple[Splice, ...]]]] = set()
+        self._tries = 0
+        self._bar = progress_bar(0, "mending", "try", progress)
+        self._stages: list[Setting] = []
+        self._others: list[Setting] = []
+
+    def run(self) -> Mended:
+        """The search, from the first setting at which a tensor disagrees to the last."""
+        with self._bar:
+            return self._run()
+
+    def _run(self) -> Mended:
+        self._settle()
+        path = self._recipe.path.resolve()
+        text = self._texts.get(path) or read_source(path).text
+        version = Version({path: text, **self._texts}, {})
+        standing = self._stand(version)
+        steps = best = [Step(version, (), standing)]
+        if not self._is_done(steps[0]):
+            self._begin_at |= self._suspected()
+        for _ in range(MOST_RETURNS + 1):
+            self._go_on(steps)
+            best = max(best, steps, key=lambda found: found[-1].total)
+            weak = [n for n in range(1, len(steps)) if not self._helps_at_last(steps, n)]
+            if self._is_done(steps[-1]) or not weak or self._tries >= MOST_TRIES:
+                break
+            steps = self._back(steps, weak[-1])
+        steps = best
+        steps = self._without_needless(steps)
+        return self._reported(steps)
+
+    def _suspected(self) -> set[tuple[Path, int]]:
+        """The lines that their values show to be wrong; none where these cannot be looked at."""
+        question = ("suspected", self._stages[-1])
+        answer = next(self._trials.ask_all([question], LINES_SECONDS))[1]
+        return set() if isinstance(answer, Failed) else set(answer)
+
+    def _go_on(self, steps: list[Step]) -> None:
+        """Adds steps until all agrees, or nothing is found."""
+        while len(steps) <= MOST_FAULTS and self._tries < MOST_TRIES:
+            found = self._next(steps[-1])
+            if found is None:
+                return
+            steps.append(found)
+
+    def _is_done(self, step: Step) -> bool:
+        return all(a.level == EQUAL for s in step.standing.values() for a in s.values())
+
+    def _helps_at_last(self, steps: Sequence[Step], number: int) -> bool:
+        """Whether a step makes more agree at the whole length too; else it may be a coincidence."""
+        last = self._stages[-1]
+        before, after = steps[number - 1].standing[last], steps[number].standing[last]
+        return score(after) > score(before)
+
+    def _back(self, steps: Sequence[Step], number: int) -> list[Step]:
+        """The steps before one that led nowhere, which is not taken again."""
+        before, wrong = steps[number - 1], steps[number]
+        self._stuck.clear()
+        self._banned |= {(_texts_mark(before.version), (e.path, e.splices)) for e in wrong.edits}
+        return list(steps[:number])
+
+    # What is compared
+
+    def _settle(self) -> None:
+        """Which numbers of steps, points and data are compared."""
+        whole = Setting("as it stands")
+        self._shapes, steps = self._trials.ask("shape", whole)
+        lengths: list[int | None] = [None]
+        if steps is not None:
+            lengths = [*sorted({n for n in (1, 2, 3) if n < steps}), steps]
+        for n in lengths:
+            said = "" if n is None else f"T = {n}, "
+            self._stages.append(Setting(f"{said}another point", n, None, 0, 1))
+            self._others.append(Setting(f"{said}other data and another point", n, None, 1, 2))
+        if self._recipe.sequences:
+            self._others[-1] = replace(
+                self._others[-1], name=f"{self._others[-1].name}, one sequence", batch=1
+            )
+        self._stages.append(whole)
+        settings = [*self._stages, *self._others]
+        questions = [("measured", s, name) for s in settings for name in self._shapes]
+        measured: dict[Setting, dict[str, Measured]] = {s: {} for s in settings}
+        for number, answer in self._trials.ask_all(questions):
+            if not isinstance(answer, Failed):
+                measured[questions[number][1]][questions[number][2]] = answer
+            elif questions[number][1] == whole:
+                raise CheckError(answer.problem)
+        complete = {s for s in settings if len(measured[s]) == len(self._shapes)}
+        self._truth = {s: found for s, found in measured.items() if s in complete}
+        self._stages = [s for s in self._stages if s in complete]
+        self._looked = self._stages[-2] if len(self._stages) > 1 else self._stages[-1]
+        fewer = self._stages[-3] if len(self._stages) > 2 else self._looked
+        self._elsewhere = replace(fewer, batch=1) if self._recipe.sequences else fewer
+        self._others = [s for s in self._others if s in complete]
+        if whole not in complete:
+            refuse("gradient", "a program that runs", "none", error=CheckError)
+
+    def _ask(self, tries: Sequence[Try]) -> Iterator[tuple[int, Tried]]:
+        """Number and answer of each try; one without an answer has failed."""
+        self._bar.total = self._tries + len(tries)
+        for number, answer in self._trials.ask_all([("tried", one) for one in tries]):
+            self._tries += 1
+            self._bar.update(1)
+            yield (
+                number,
+                Tried(None, None, answer.problem) if isinstance(answer, Failed) else answer,
+            )
+
+    def _stand(self, version: Version) -> Standing:
+        """How far a version agrees at all settings."""
+        settings = list(self._truth)
+        tries = [version.tried_at(setting, loss=True) for setting in settings]
+        found: dict[Setting, Mapping[str, Agreement]] = {}
+        for number, tried in self._ask(tries):
+            setting = settings[number]
+            self._losses.setdefault(setting, tried.loss)
+            if tried.products is not None and not same_loss(self._losses[setting], tried.loss):
+                tried = Tried(None)
+            found[setting] = compared(tried.products, self._truth[setting])
+        return {setting: found[setting] for setting in settings}
+
+    # The search
+
+    def _next(self, step: Step) -> Step | None:
+        """The next edit; None where all agrees or nothing is found."""
+        known: Candidates | None = None
+        for stage in self._stages:
+            wrong = {n for n, a in step.standing[stage].items() if a.level < EQUAL}
+            if not wrong:
+                continue
+            if known is None:
+                known = candidates(self._trials, step.version, self._looked, self._elsewhere)
+            found = self._at(stage, step, known, wrong)
+            if found is not None:
+                return found
+            if self._tries >= MOST_TRIES:
+                return None
+        return None
+
+    def _at(self, stage: Setting, step: Step, known: Candidates, wrong: set[str]) -> Step | None:
+        """The best edit by what a setting shows; a pair of them where none alone is any."""
+        now = step.standing[stage]
+        edits = [e for e in known.edits if self._may_mend(known, e, wrong)]
+        edits.sort(key=lambda e: (not self._is_suspect(e), e.cost))
+        tried: dict[Edit, Tried] = {}
+        for group in self._groups(step, known, edits):
+            tried |= self._try_each(stage, known, group)
+            hopeful = []
+            for edit in group:
+                then = compared(tried[edit].products, self._truth[stage])
+                if score(then) > score(now) and not worse_somewhere(now, then):
+                    hopeful.append((score(then), -edit.cost, edit))
+            hopeful.sort(key=lambda found: found[:2], reverse=True)
+            if found := self._best(step, known, [(edit,) for _, _, edit in hopeful], tried):
+                return found
+        return self._pair(stage, step, known, tried, wrong)
+
+    def _groups(self, step: Step, known: Candidates, edits: Sequence[Edit]) -> Iterator[list[Edit]]:
+        """The edits in the order in which they are tried, those that are as likely together.
+
+        A statement that a right tensor hangs on too is less likely to be wrong.
+        """
+        right = {
+            name
+            for name in self._shapes
+            if all(found[name].level == EQUAL for found in step.standing.values())
+        }
+        groups: dict[tuple[bool, bool, bool], list[Edit]] = {}
+        for edit in edits:
+            reached = known.reached(edit)
+            apart = reached is None or not reached & right
+            key = (not self._is_suspect(edit), edit.cost > LIKELY, not apart)
+            groups.setdefault(key, []).append(edit)
+        for key in sorted(groups):
+            yield groups[key]
+
+    def _may_mend(self, known: Candidates, edit: Edit, wrong: set[str]) -> bool:
+        reached = known.reached(edit)
+        if "carried on" in edit.kind or reached is None:
+            return True
+        return bool(reached & wrong)
+
+    def _is_suspect(self, edit: Edit) -> bool:
+        return any((edit.path, line) in self._begin_at for line in edit.lines)
+
+    def _try_each(
+        self, stage: Setting, known: Candidates, edits: Sequence[Edit]
+    ) -> dict[Edit, Tried]:
+        versions = [known.with_edits([edit]) for edit in edits]
+        tries = [v.tried_at(stage) for v in versions if v is not None]
+        found: dict[Edit, Tried] = {}
+        for number, tried in self._ask(tries):
+            found[edits[number]] = tried
+        return found
+
+    def _best(
+        self,
+        step: Step,
+        known: Candidates,
+        hopeful: Sequence[tuple[Edit, ...]],
+        tried: Mapping[Edit, Tried],
+    ) -> Step | None:
+        """Of edits that help at one setting the one that helps most at all, with others beside it.
+
+        Edits that give the very same gradient are looked at once, and said as alternatives.
+        """
+        same: dict[bytes, list[tuple[Edit, ...]]] = {}
+        mark = _texts_mark(step.version)
+        for edits in hopeful:
+            if any((mark, (e.path, e.splices)) in self._banned for e in edits):
+                continue
+            same.setdefault(
+                _mark(tried[edits[0]]) if len(edits) == 1 else repr(edits).encode(), []
+            ).append(edits)
+        steps = []
+        for alternatives in list(same.values())[:MOST_HOPEFUL]:
+            ordered = self._by_last(known, alternatives)
+            for edits, mark_at_last in ordered[:SAME_TRIED]:
+                version = known.with_edits(edits)
+                if version is None:
+                    continue
+                standing = self._stand(version)
+                if self._is_believed(step.standing, standing):
+                    others = tuple(e for e, m in ordered if m == mark_at_last and e is not edits)
+                    steps.append(Step(version, edits, standing, others))
+                    break
+        if not steps:
+            return None
+        steps.sort(key=lambda s: (round(s.total, 6), -round(s.far, 1), -s.cost), reverse=True)
+        return self._beside(step, known, steps)
+
+    def _by_last(
+        self, known: Candidates, alternatives: Sequence[tuple[Edit, ...]]
+    ) -> list[tuple[tuple[Edit, ...], bytes]]:
+        """Edits with one gradient at one setting, the best at the whole length first.
+
+        Each comes with the mark of its gradient there.
+        """
+        if len(alternatives) == 1:
+            return [(alternatives[0], b"")]
+        last = self._stages[-1]
+        some = alternatives[:MOST_ALTERNATIVES]
+        versions = [known.with_edits(edits) for edits in some]
+        found = []
+        for number, tried in self._ask([v.tried_at(last) for v in versions if v is not None]):
+            edits, then = some[number], compared(tried.products, self._truth[last])
+            cost = sum(edit.cost for edit in edits)
+            found.append((-score(then), cost, number, edits, _mark(tried)))
+        return [(edits, mark) for _, _, _, edits, mark in sorted(found)]
+
+    def _is_believed(self, before: Standing, after: Standing) -> bool:
+        """Whether nothing agrees less, and other data at another point agree more as well."""
+        if any(worse_somewhere(before[s], after[s]) for s in before):
+            return False
+        for settings in (self._stages, self._others):
+            if settings and not any(score(after[s]) > score(before[s]) for s in settings):
+                return False
+        return True
+
+    def _beside(self, step: Step, known: Candidates, steps: Sequence[Step]) -> Step:
+        """The best step, with further ones that mend what it leaves."""
+        best = steps[0]
+        for other in steps[1:]:
+            if any(a.overlaps(b) for a in best.edits for b in other.edits):
+                continue
+            if not _mends_more(best.standing, other.standing):
+                continue
+            version = known.with_edits([*best.edits, *other.edits])
+            if version is None:
+                continue
+            standing = self._stand(version)
+            if self._is_believed(best.standing, standing):
+                best = Step(version, (*best.edits, *other.edits), standing, best.others)
+        return best
+
+    def _pair(
+        self,
+        stage: Setting,
+        step: Step,
+        known: Candidates,
+        tried: Mapping[Edit, Tried],
+        wrong: set[str],
+    ) -> Step | None:
+        """Two edits where none alone makes anything agree: for the tensor that fewest reach."""
+        truth, now = self._truth[stage], step.standing[stage]
+        plain = self._plain(stage, step)
+        useful: dict[bytes, Edit] = {}
+        for edit, answer in sorted(tried.items(), key=lambda item: item[0].cost):
+            if answer.products is None:
+                continue
+            if worse_somewhere(now, compared(answer.products, truth)):
+                continue
+            useful.setdefault(_mark(answer), edit)
+        useful.pop(_mark(plain), None)
+        if all(a.level > WRONG for a in now.values()):  # a factor is wrong, perhaps two
+            scaling = [
+                edit
+                for edit in useful.values()
+                if all(a.level > WRONG for a in compared(tried[edit].products, truth).values())
+            ]
+            return self._try_pairs(stage, step, known, _pairs(scaling))
+        reaching = {
+            name: [e for e in useful.values() if _changes(plain, tried[e], name)]
+            for name in wrong - self._stuck
+        }
+        for name in sorted(reaching, key=lambda name: len(reaching[name]))[:TENSORS_OF_PAIRS]:
+            near = sorted(reaching[name], key=lambda e: (_angle(tried[e], truth, name), e.cost))
+            if (found := self._try_pairs(stage, step, known, _pairs(near))) is not None:
+                return found
+            self._stuck.add(name)
+            if self._tries >= MOST_TRIES:
+                break
+        return None
+
+    def _try_pairs(
+        self, stage: Setting, step: Step, known: Candidates, pairs: Sequence[tuple[Edit, Edit]]
+    ) -> Step | None:
+        now = step.standing[stage]
+        for start in range(0, len(pairs), PAIRS_AT_ONCE):
+            group = pairs[start : start + PAIRS_AT_ONCE]
+            tries = []
+            for pair in group:
+                version = known.with_edits(pair)
+                assert version is not None
+                tries.append(version.tried_at(stage))
+            hopeful = []
+            for number, answer in self._ask(tries):
+                then = compared(answer.products, self._truth[stage])
+                if score(then) > score(now) and not worse_somewhere(now, then):
+                    hopeful.append((score(then), group[number]))
+            hopeful.sort(key=lambda found: (-found[0], found[1][0].cost + found[1][1].cost))
+            if found := self._best(step, known, [pair for _, pair in hopeful], {}):
+                return found
+        return None
+
+    def _plain(self, stage: Setting, step: Step) -> Tried:
+        return next(self._ask([step.version.tried_at(stage)]))[1]
+
+    # What comes out
+
+    def _without_needless(self, steps: list[Step]) -> list[Step]:
+        """With one step more where a change is needless once the others are made."""
+        last, texts = steps[-1], dict(steps[-1].version.texts)
+        for path, text in steps[0].version.texts.items():
+            waiting = True
+            while waiting:
+                waiting = False
+                for less in _reverted(text, texts[path]):
+                    version = Version({**texts, path: less}, {}, last.version.edits, whole=True)
+                    if (standing := self._no_worse(version, last.standing)) is not None:
+                        texts[path], last, waiting = less, Step(version, (), standing), True
+                        break
+        return steps if last is steps[-1] else [*steps, last]
+
+    def _no_worse(self, version: Version, before: Standing) -> Standing | None:
+        """How far a version agrees, where no tensor agrees less; None where one does."""
+        first = self._stages[-1]
+        _, tried = next(self._ask([version.tried_at(first)]))
+        if worse_somewhere(before[first], compared(tried.products, self._truth[first])):
+            return None
+        standing = self._stand(version)
+        return None if any(worse_somewhere(before[s], standing[s]) for s in standing) else standing
+
+    def _reported(self, steps: Sequence[Step]) -> Mended:
+        first, last = steps[0], steps[-1]
+        verdict, discrepancy, said = "disagree", 1.0, ""
+        if all(a.level == EQUAL for s in last.standing.values() for a in s.values()):
+            whole = Try(self._stages[-1], (), tuple(last.version.texts.items()))
+            verdict, discrepancy, said = self._trials.ask("checked", whole, self._effort)
+        hunks = tuple(_hunk(before, after) for before, after in pairwise(steps))
+        before = {
+            path: first.version.texts.get(path, text) for path, text in last.version.texts.items()
+        }
+        return Mended(
+            self._recipe.path, before, last.version.texts, hunks, first.standing, last.standing,
+            verdict, discrepancy, said, self._tries,
+        )  # fmt: skip
+
+
+def _hunk(before: Step, after: Step) -> Hunk:
+    texts = before.version.texts
+    others = tuple(" / ".join(changed_lines(texts, edited(texts, other))) for other in after.others)
+    lines = tuple(sorted({(edit.path, line) for edit in after.edits for line in edit.lines}))
+    kinds = tuple(dict.fromkeys(edit.kind for edit in after.edits))
+    changed = changed_lines(texts, after.version.texts)
+    return Hunk(kinds, lines, changed, before.standing, after.standing, others)
+
+
+MOST_HOPEFUL = 40  # of different gradients that help at one setting, looked at in all others
+SAME_TRIED = 3  # of edits with the same gradient at one setting
+PAIRS_AT_ONCE = 600
+MOST_ALTERNATIVES = 24  # of edits with the same gradient at one setting, tried at another
+
+
+def _reverted(before: str, after: str) -> Iterator[str]:
+    """The text with one change after another taken back, the last first; none alone in it."""
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    blocks = []
+    for tag, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag == "replace" and b - a == d - c:
+            blocks += [(a + n, a + n + 1, c + n, c + n + 1) for n in range(b - a)]
+        elif tag != "equal":
+            blocks.append((a, b, c, d))
+    if len(blocks) > 1:
+        for a, b, c, d in reversed(blocks):
+            yield "".join([*new[:c], *old[a:b], *new[d:]])
+
+
+def _pairs(edits: Sequence[Edit]) -> list[tuple[Edit, Edit]]:
+    """Pairs of the first of some edits with all of them, those that cost least first."""
+    pairs = [
+        (a.cost + b.cost + n * RANK_COST, a, b)
+        for n, a in enumerate(edits[:FIRST_OF_PAIRS])
+        for b in edits[n + 1 :]
+        if not a.overlaps(b)
+    ]
+    pairs.sort(key=lambda pair: pair[0])
+    return [(a, b) for _, a, b in pairs[:MOST_PAIRS]]
+
+
+RANK_COST = 0.03  # of a pair's first edit, for each one that comes nearer alone
+
+
+def _texts_mark(version: Version) -> int:
+    return hash(tuple(sorted(version.texts.items())))
+
+
+def _mends_more(best: Standing, other: Standing) -> bool:
+    """Whether the other one mends anything that the best does not."""
+    return any(
+        a.level > best[s][name].level for s, found in other.items() for name, a in found.items()
+    )
+
+
+def _mark(tried: Tried) -> bytes:
+    """Equal for equal gradients, but for their last digits."""
+    if tried.products is None:
+        return b""
+    parts = [tried.products[name] for name in sorted(tried.products)]
+    numbers = np.concatenate(parts)
+    return " ".join(f"{number:.9e}" for number in numbers).encode()
+
+
+def _changes(plain: Tried, tried: Tried, name: str) -> bool:
+    if plain.products is None or tried.products is None:
+        return True
+    return not np.allclose(plain.products[name], tried.products[name], rtol=1e-9, atol=0)
+
+
+def _angle(tried: Tried, truth: Mapping[str, Measured], name: str) -> float:
+    """How far a tensor is off, whatever factor it has."""
+    assert tried.products is not None
+    found, values = tried.products[name], truth[name].values
+    sizes = float(np.linalg.norm(found)) * float(np.linalg.norm(values))
+    if not sizes or len(values) < 2:
+        return 1.0
+    return 1 - abs(float(found @ values)) / sizes

@@ -1,0 +1,349 @@
+"""What would be right in a user's own file: the edits, the search, and what comes out."""
+
+import json
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import throughtime as tt
+from throughtime import cli
+from throughtime.source import Recipe, trials
+from throughtime.source.edits import Edit, FileText, Splice, alike, edited
+from throughtime.source.mend import mend
+from throughtime.source.statement_edits import is_numerical
+from throughtime.source.trials import Setting, Trials, Try
+from throughtime.source.versions import replaced_functions
+
+NETWORK = """
+import numpy as np
+
+def clip(grads, most=0.05):
+    norm = np.sqrt(sum((g**2).sum() for g in grads))
+    return [g * most / norm for g in grads] if norm > most else grads
+
+class Net:
+    def __init__(self, hidden=2):
+        self.W, self.U = np.random.randn(hidden, 2), np.random.randn(hidden, hidden)
+        self.V = np.random.randn(1, hidden)
+
+    def forward(self, x, y):
+        self.x, self.h, self.errors, loss = x, [np.zeros(len(self.U))], [], 0.0
+        for t in range(len(x)):
+            self.h.append(np.tanh(self.W @ x[t] + self.U @ self.h[-1]))
+            self.errors.append(self.V @ self.h[-1] - y[t])
+            loss += 0.5 * float((self.errors[-1] ** 2).sum())
+        return loss
+
+    def backward(self):
+        dW, dU, dV = np.zeros_like(self.W), np.zeros_like(self.U), np.zeros_like(self.V)
+        carried = np.zeros(len(self.U))
+        for t in reversed(range(len(self.x))):
+            dV += np.outer(self.errors[t], self.h[t + 1])
+            dh = self.V.T @ self.errors[t] + carried
+            dz = dh * (1 - self.h[t + 1] ** 2)
+            dW += np.outer(dz, self.x[t])
+            dU += np.outer(dz, self.h[t])
+            carried = self.U.T @ dz
+        return [dW, dU, dV]
+"""
+
+FAULTS = {
+    "slope": ("(1 - self.h[t + 1] ** 2)", "(1 - np.tanh(self.h[t + 1]) ** 2)"),
+    "transposed": ("self.U.T @ dz", "self.U @ dz"),
+    "clipped": ("return [dW, dU, dV]", "return clip([dW, dU, dV])"),
+    "overwritten": ("dU += np.outer(dz", "dU = np.outer(dz"),
+    "averaged": ("return loss", "return loss / len(x)"),
+    "earlier": ("np.outer(dz, self.h[t])", "np.outer(dz, self.h[t - 1])"),
+}
+
+
+def wrong(*faults):
+    text = NETWORK
+    for fault in faults:
+        right, mistaken = FAULTS[fault]
+        assert text.count(right) == 1
+        text = text.replace(right, mistaken)
+    return text
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return Recipe(
+        tmp_path / "net.py",
+        setup="net = Net(); x = np.random.randn(3, 2); y = np.random.randn(3, 1)",
+        loss="loss = net.forward(x, y)",
+        gradient="net.forward(x, y); grads = net.backward()",
+        parameters={name: f"net.{name}" for name in "WUV"},
+        gradients={name: f"grads[{n}]" for n, name in enumerate("WUV")},
+        steps={"x": 0, "y": 0},
+    )
+
+
+def mended(recipe, text):
+    recipe.path.write_text(text)
+    return mend(recipe, progress=False)
+
+
+def changed(found):
+    return [line[1:].strip() for line in found.diff().split("\n")
+            if line[:1] == "+" and line[:2] != "++"]  # fmt: skip
+
+
+def test_three_faults_that_hide_each_other(recipe):
+    found = mended(recipe, wrong("slope", "transposed", "clipped"))
+    assert found.is_mended
+    assert found.verdict == "agree"
+    said = " ".join(changed(found))
+    assert "self.U.T @ dz" in said
+    assert "np.tanh(self.h[t + 1])" not in found.after[recipe.path.resolve()]
+    assert len(changed(found)) == 3
+    assert recipe.path.read_text() == wrong("slope", "transposed", "clipped")
+
+
+def test_a_coincidence_is_refuted_by_other_lengths(recipe):
+    """There are as many units as steps: a division by either mends the gradient as it stands."""
+    text = wrong("averaged").replace("hidden=2", "hidden=3")
+    found = mended(recipe, text)
+    assert found.is_mended
+    assert all("self.x" in line or "len(" in line for line in changed(found))
+
+
+def test_right_code_has_nothing_to_mend(recipe):
+    found = mended(recipe, NETWORK)
+    assert (found.hunks, found.diff(), found.is_mended) == ((), "", True)
+    assert str(found) == "nothing to mend: all 3 tensors agree\n"
+
+
+def test_what_no_small_edit_mends_is_said(recipe, monkeypatch):
+    monkeypatch.setattr("throughtime.source.mend.MOST_TRIES", 100)
+    text = NETWORK.replace("dz = dh * (1 - self.h[t + 1] ** 2)", "dz = np.sin(17 * dh) + self.h[0]")
+    found = mended(recipe, text)
+    assert not found.is_mended
+    assert "V" in str(found).split("\n")[0]
+    assert "1 of 3 tensors agree everywhere: V" in str(found)
+
+
+def test_a_program_that_fails_is_refused(recipe):
+    with pytest.raises(tt.CheckError, match="ZeroDivisionError"):
+        mended(recipe, NETWORK.replace("return loss", "return loss / 0"))
+
+
+FOUND = """
+import numpy as np
+
+class RNN:
+    def __init__(self, input_size, hidden_size):
+        self.W = np.random.randn(hidden_size, input_size) * 0.5
+        self.U = np.random.randn(hidden_size, hidden_size) * 0.5
+
+    def forward(self, x):
+        self.x, self.h = x, [np.zeros(len(self.U))]
+        for t in range(len(x)):
+            self.h.append(np.tanh(self.W @ x[t] + self.U @ self.h[-1]))
+        return np.array(self.h[1:])
+
+    def backward(self, dh):
+        self.dW, self.dU, carried = np.zeros_like(self.W), np.zeros_like(self.U), 0
+        for t in reversed(range(len(self.x))):
+            dz = (dh[t] + carried) * (1 - self.h[t + 1] ** 2)
+            self.dW += np.outer(dz, self.x[t])
+            self.dU += np.outer(dz, self.h[t])
+            carried = self.U.T @ dz
+"""
+
+
+def test_the_command_writes_and_keeps_the_file_as_it_was(tmp_path, capsys):
+    path, text = tmp_path / "net.py", FOUND.replace("self.dU +=", "self.dU =")
+    path.write_text(text)
+    assert cli.main(["mend", str(path), "--write", "--json", str(tmp_path / "found.json")]) == 0
+    said = capsys.readouterr().out
+    assert "-            self.dU = np.outer(dz, self.h[t])\n" in said
+    assert "+            self.dU += np.outer(dz, self.h[t])\n" in said
+    assert path.read_text() == FOUND
+    assert (tmp_path / "net.py.orig").read_text() == text
+    data = json.loads((tmp_path / "found.json").read_text())
+    assert data["mended"]
+    assert data["steps"][0]["changed"] == ["self.dU += np.outer(dz, self.h[t])"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["found.json", "net.py", "net.py.orig"]
+
+
+def test_a_backup_is_never_overwritten(tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text("a = 1\n")
+    (tmp_path / "net.py.orig").write_text("before\n")
+    found = an_outcome(path, "a = 1\n", "a = 2\n")
+    with pytest.raises(tt.CheckError, match=r"expected no net\.py\.orig, got one"):
+        found.write()
+    assert path.read_text() == "a = 1\n"
+
+
+def test_ends_of_lines_and_encoding_stay(tmp_path):
+    path = tmp_path / "net.py"
+    path.write_bytes("# -*- coding: latin-1 -*-\r\nä = 1\r\n".encode("latin-1"))
+    text = "# -*- coding: latin-1 -*-\nä = 1\n"
+    an_outcome(path, text, text.replace("1\n", "2\n", 2).replace("latin-2", "latin-1")).write()
+    assert path.read_bytes() == "# -*- coding: latin-1 -*-\r\nä = 2\r\n".encode("latin-1")
+
+
+def an_outcome(path, before, after):
+    from throughtime.source.mended import Mended
+
+    return Mended(path, {path: before}, {path: after}, (), {}, {}, "agree", 0.0, "agree", 0)
+
+
+def test_c_is_not_read(tmp_path, capsys):
+    (tmp_path / "lstm.cpp").write_text("int main() {}")
+    assert cli.main(["mend", str(tmp_path / "lstm.cpp")]) == cli.FAILED
+    assert "C and C++ are not read" in capsys.readouterr().err
+
+
+SCRIPT = """
+import numpy as np
+W, U = np.random.randn(2, 2), np.random.randn(2, 2)
+for epoch in range(3):
+    for x in data:
+        h, loss = {-1: np.zeros(2)}, 0
+        for t in range(len(x)):
+            h[t] = np.tanh(W @ x[t] + U @ h[t - 1])
+            loss += 0.5 * (h[t] ** 2).sum()
+        print(loss)
+        dW, dU, carried = np.zeros_like(W), np.zeros_like(U), 0
+        for t in reversed(range(len(x))):
+            dz = (h[t] + carried) * (1 - h[t] ** 2)
+            dW += np.outer(dz, x[t])  # in a script
+            dU += np.outer(dz, h[t])
+            carried = U.T @ dz
+        W -= 0.1 * dW
+"""
+
+
+def test_lines_of_a_script_are_mended_where_they_stand(tmp_path):
+    """The lines that a recipe runs stand in a loop; between them others that it does not run."""
+    import ast
+
+    path = tmp_path / "train.py"
+    path.write_text(SCRIPT)
+    body = ast.parse(SCRIPT).body[-1].body[0].body
+    step = "\n".join(ast.unparse(body[n]) for n in (0, 1, 3, 4))
+    recipe = Recipe(
+        path,
+        setup="x = np.random.randn(3, 2)",
+        loss=step,
+        gradient=step,
+        parameters={"W": "W", "U": "U"},
+        gradients={"W": "dW", "U": "dU"},
+        steps={"x": 0},
+        run=frozenset({3}),
+    )
+    found = mend(recipe, progress=False)
+    assert found.is_mended
+    assert changed(found) == ["dU += np.outer(dz, h[t-1])"]
+    assert found.after[path.resolve()] == SCRIPT.replace("dz, h[t])", "dz, h[t-1])")
+    assert found.hunks[0].lines == ((path.resolve(), 15),)
+
+
+# The processes
+
+
+@pytest.fixture
+def processes(recipe, monkeypatch):
+    monkeypatch.setattr(trials, "TRY_SECONDS", 0.3)
+    recipe.path.write_text(NETWORK)
+    with Trials(recipe, {}, 1) as found:
+        yield found
+
+
+def version(recipe, old, new):
+    file = FileText.of(recipe.path.resolve(), NETWORK)
+    start = file.data.index(old.encode())
+    edit = Edit(file.path, (Splice(start, start + len(old), new),), "", 1, 1.0)
+    return tuple(replaced_functions(file, file.units(), [edit]))
+
+
+def tried(processes, recipe, old, new):
+    return processes.ask("tried", Try(Setting(""), version(recipe, old, new)))
+
+
+def test_what_hangs_is_ended(processes, recipe):
+    loop = "for t in reversed(range(len(self.x))):"
+    found = tried(processes, recipe, loop, "t = 0\n        while True:")
+    assert found.products is None
+    assert found.problem == "it takes too long"
+    assert tried(processes, recipe, "dV +=", "dV -=").products is not None
+
+
+def test_what_ends_its_process_is_replaced(processes, recipe):
+    found = processes.ask_all([("tried", Try(Setting(""), version(
+        recipe, "dh = self.V.T", "import os; os._exit(0); dh = self.V.T")))])  # fmt: skip
+    assert "ended its process" in next(iter(found))[1].problem
+    assert tried(processes, recipe, "dV +=", "dV -=").products is not None
+
+
+def test_what_holds_an_exception_and_goes_on_is_ended(processes, recipe):
+    text = "while 1:\n            try:\n                while 1: pass\n            except: pass\n"
+    found = tried(processes, recipe, "carried = np.zeros(len(self.U))", text)
+    assert found.products is None
+
+
+def test_an_edit_lasts_for_one_try(processes, recipe):
+    plain = processes.ask("tried", Try(Setting(""))).products
+    other = tried(processes, recipe, "dV +=", "dV -=").products
+    assert np.array_equal(other["V"], -plain["V"])
+    again = processes.ask("tried", Try(Setting(""))).products
+    assert all(np.array_equal(plain[name], again[name]) for name in plain)
+
+
+def test_no_process_and_no_folder_is_left(recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    recipe.path.write_text(NETWORK)
+    with Trials(recipe, {}, 2) as found:
+        list(found.ask_all([("shape", Setting(""))] * 2))
+        pids = [worker._process.pid for worker in found._workers]
+        assert list(tmp_path.glob("throughtime-*"))
+    assert not list(tmp_path.glob("throughtime-*"))
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            __import__("os").kill(pid, signal.SIGCONT)
+
+
+# The edits
+
+
+def test_an_edit_leaves_the_rest_as_it_is_formatted():
+    text = "def f(a, b):\n    return (a  @ b)   # ä\n"
+    file = FileText.of(Path("f.py"), text)
+    product = file.tree.body[0].body[0].value
+    splice = Splice(file.start(product.right), file.end(product.right), "b.T")
+    edit = Edit(Path("f.py"), (splice,), "transposed", 2, 1.0)
+    assert edited({Path("f.py"): text}, [edit])[Path("f.py")] == text.replace("b)   #", "b.T)   #")
+
+
+def test_the_same_edit_everywhere_is_one():
+    one = Edit(Path("f.py"), (Splice(0, 1, "x"),), "index", 1, 1.0, "index h 1")
+    other = replace(one, splices=(Splice(5, 6, "x"),), line=2)
+    (both,) = alike([one, other, replace(one, key="", line=3)])
+    assert both.lines == (1, 2)
+    assert both.splices == (Splice(0, 1, "x"), Splice(5, 6, "x"))
+
+
+@pytest.mark.parametrize(
+    ("text", "numerical"),
+    [
+        ("dW += np.outer(dz, x)", True),
+        ("g = sigmoid(z)", True),
+        ("np.save('grads', dW)", False),
+        ("open('log', 'w').write(str(dW))", False),
+        ("print(dW)", False),
+        ("os.remove('weights')", False),
+        ("exec(text)", False),
+        ("with open('f') as f: pass", False),
+    ],
+)
+def test_what_reaches_out_is_not_edited(text, numerical):
+    import ast
+
+    assert is_numerical(ast.parse(text).body[0], frozenset({"sigmoid"})) == numerical

@@ -214,7 +214,6 @@ FAULTS = {
     "slope": (RNN, "dh * (1 - self.hs[t + 1] ** 2)", "dh * (1 - self.hs[t + 1])", "** 2"),
     "sign": (RNN, "self.ys[t] - self.targets[t]", "self.targets[t] - self.ys[t]", "other sign"),
     "next error dropped": (RNN, "self.Wy.T @ dy + dh_next", "self.Wy.T @ dy", "is only"),
-    "wrong gate": (LSTM, "dc_next = dc * f", "dc_next = dc * i", "with f for i"),
     "wrong operand": (LSTM, "df = dc * c_prev", "df = dc * tc", "with c_prev for tc"),
     "carousel dropped": (LSTM, "(1 - tc ** 2) + dc_next", "(1 - tc ** 2)", ""),
     "one slope left out": (CHARS, "(1 - hs[t] * hs[t]) * dh", "dh * 1", "times (1 - hs[t] ** 2)"),

@@ -10,14 +10,22 @@ from typing import Any, Literal
 
 import numpy as np
 
-from throughtime.arrays import refuse
+from throughtime.arrays import Array, refuse
+from throughtime.derivatives import derivative
 from throughtime.gradcheck import CheckError, Report
 from throughtime.source.events import Event, Instrumented, Place
 from throughtime.source.first_wrong import Fault, Search
 from throughtime.source.matching import SEVERAL, Match, Reading
 from throughtime.source.probes import Site
 from throughtime.source.recipe import Program
-from throughtime.source.tolerances import FEW_STEPS, LONGEST_NAME, MANY_STEPS, NAMED_FACTOR
+from throughtime.source.tolerances import (
+    CLOSE_ENOUGH,
+    ERROR_BARS,
+    FEW_STEPS,
+    LONGEST_NAME,
+    MANY_STEPS,
+    NAMED_FACTOR,
+)
 from throughtime.source.truths import PLACE, Truths
 from throughtime.source.variants import noticed_variant
 
@@ -84,25 +92,51 @@ def annotate(
         CheckError: where the program cannot be run, or is too long to look at every value.
     """
     wrong = report is None or report.verdict != "agree"
-    lengths: list[int | None] = [length]
-    if length is None and program.length is not None:
-        steps = {min(few, program.length) for few in (FEW_STEPS, *MANY_STEPS)}
-        lengths = [*sorted(steps)]
-    search = None
-    for number, steps_now in enumerate(lengths):
-        code = Instrumented(program if steps_now is None else program.at_length(steps_now))
+    chosen, shown = _at_few_steps(program, length)
+    code = Instrumented(chosen)
+    if not code.probes.sites:
+        refuse("the program", "a file with functions", "none", error=CheckError)
+    search = Search(code, Truths(code))
+    faults = search.faults() if wrong and shown else []
+    return _Findings(search, faults).all()
+
+
+def _at_few_steps(program: Program, length: int | None) -> tuple[Program, bool]:
+    """The program at as few steps as show that its gradient is wrong, and whether it is."""
+    if length is not None:
+        return program.at_length(length), True
+    if program.length is None:
+        return program, True
+    steps = sorted({min(few, program.length) for few in (FEW_STEPS, *MANY_STEPS)})
+    for number in steps:
+        chosen = program.at_length(number)
+        if _is_wrong(chosen):
+            return chosen, True
+    return program.at_length(steps[0]), False
+
+
+def _is_wrong(program: Program) -> bool:
+    """Whether a parameter's gradient, along one direction, is plainly not the loss's slope."""
+    gradient = program.gradient()
+    for name, value in program.parameters.items():
+        before = value.copy()
+        along = np.random.default_rng(value.size).standard_normal(value.shape)
+
+        def loss(step: float, value: Array = value, before: Array = before) -> Any:
+            value[...] = before + step * along  # noqa: B023
+            return program.loss()
+
         try:
-            if not code.probes.sites:
-                refuse("the program", "a file with functions", "none", error=CheckError)
-            search = Search(code, Truths(code))
-        except CheckError:
-            if search is None and number + 1 == len(lengths):
-                raise
-            break
-        if not wrong or not search.start.right:
-            break
-    assert search is not None
-    return _Findings(search, search.faults() if wrong else []).all()
+            found = derivative(loss, 0.0)
+        finally:
+            value[...] = before
+        if gradient[name].shape != value.shape:
+            return True
+        given = float(np.sum(gradient[name] * along))
+        off = abs(given - found.value)
+        if off > ERROR_BARS * found.error + CLOSE_ENOUGH[-1] * abs(found.value):
+            return True
+    return False
 
 
 def first_wrong(findings: Sequence[LineFinding]) -> LineFinding | None:

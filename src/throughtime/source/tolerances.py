@@ -15,7 +15,7 @@ LARGEST_VALUE = 20_000  # entries: a larger array is data or a buffer, and costs
 # where truncation (the square of the step) and rounding (eps over the step) are about equal.
 STEP_FACTOR = 1.0
 # Arrays up to this many entries are moved entry by entry, larger ones along random directions.
-ENTRY_BY_ENTRY = 6
+ENTRY_BY_ENTRY = 4
 RANDOM_DIRECTIONS = 3  # one gives a factor, and the others say whether it is one
 ROUNDING_ULPS = 4.0  # of the loss: what its rounding may add to a difference
 TRUNCATION_TAIL = 3.0  # times what twice the step shows: other directions may curve more

@@ -18,8 +18,9 @@ from throughtime.source.trials import Measured
 
 WRONG, MULTIPLE, SIMPLE, EQUAL = 0, 1, 2, 3  # in rising order
 WEIGHTS = (0.0, 0.6, 0.8, 1.0)
-NEAR = 1e-5  # relative: equal for the search; the check at its end looks more closely
-RESIDUE = 1e-6  # of d: what a small number in a logarithm may leave, as in log(p + 1e-8)
+NEAR = 3e-5  # relative: equal for the search; the check at its end looks more closely
+RESIDUE = 1e-5  # of d: what a small number in a logarithm may leave, as in log(p + 1e-6)
+SAME_FACTOR = 1e-6  # relative: a factor that differs by no more is that fraction
 LARGEST_PART = 64  # of a fraction that counts as simple: a number of steps, sequences, units
 NOTHING = 1e-9  # of the largest tensor: what is below it is 0
 
@@ -77,7 +78,7 @@ def _is_simple(ratio: float) -> bool:
     if not 1e-6 < size < 1e6:
         return False
     near = Fraction(min(size, 1 / size)).limit_denominator(LARGEST_PART)
-    return near > 0 and abs(float(near) / min(size, 1 / size) - 1) < RESIDUE
+    return near > 0 and abs(float(near) / min(size, 1 / size) - 1) < SAME_FACTOR
 
 
 def score(agreements: Mapping[str, Agreement]) -> float:

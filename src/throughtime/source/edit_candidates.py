@@ -24,7 +24,7 @@ from throughtime.source.versions import Replaced, replaced_functions
 
 IN_FORWARD_COST = 0.5  # of an edit of what the forward pass runs too, and keeps for later
 IN_CLIP_COST = 0.3  # of an edit inside of a function that clips, which is rather not called
-SCALING = ("a factor", "sign", "squared", "at the last", "not at the first")
+SCALING = ("a factor", "sign", "squared", "at one step", "a term at one", "not at the first")
 SAME_LOSS = 1e-12  # relative: the same sums in another order
 
 

@@ -259,6 +259,12 @@ def _operation(node: ast.BinOp, scope: Scope) -> Iterator[Change]:
         yield Change(node, f"({new})" if new[0] == "-" else new, kind, 1.0, f"alone {left}")
     sign = TEXT_OF.get(type(node.op), "")
     if sign in ("+", "-"):
+        variable, end = scope.loop
+        for step in ("0", end) if variable and end else ():
+            first = f"{scope.factor(node.left)} * ({variable} == {step}) {sign} {right}"
+            yield Change(node, first, "a term at one step only", 1.3, f"{step} first")
+            second = f"{left} {sign} {scope.factor(node.right)} * ({variable} == {step})"
+            yield Change(node, second, "a term at one step only", 1.3, f"{step} second")
         for size, number in scope.sizes.items():
             if number > 1:
                 first = f"{scope.factor(node.left)} / {size} {sign} {right}"
@@ -440,8 +446,9 @@ def _of_whole(whole: ast.expr, scope: Scope) -> Iterator[Change]:
         yield Change(whole, f"{text} / {product}", "a factor", 1.5, f"over {product}")
     variable, last = scope.loop
     if variable and last:
-        new = f"{text} * ({variable} == {last})"
-        yield Change(whole, new, "at the last step only", 1.6, "last")
+        for step in ("0", last):
+            new = f"{text} * ({variable} == {step})"
+            yield Change(whole, new, "at one step only", 1.6, f"only {step}")
         yield Change(whole, f"{text} * ({variable} > 0)", "not at the first step", 1.7, "first")
     plain = scope.file.of_node(whole)
     result = None if scope.result is None else Value("numbers", scope.result)

@@ -145,7 +145,7 @@ class _Search:
         self._losses: dict[Setting, float | None] = {}
         self._stuck: set[str] = set()
         self._banned: set[tuple[int, tuple[Path, tuple[Splice, ...]]]] = set()
-        self._tries = 0
+        self._tries, self._lines_looked_at = 0, False
         self._bar = progress_bar(0, "mending", "try", progress)
         self._stages: list[Setting] = []
         self._others: list[Setting] = []
@@ -162,8 +162,6 @@ class _Search:
         version = Version({path: text, **self._texts}, {})
         standing = self._stand(version)
         steps = best = [Step(version, (), standing)]
-        if not self._is_done(steps[0]):
-            self._begin_at |= self._suspected()
         for _ in range(MOST_RETURNS + 1):
             self._go_on(steps)
             best = max(best, steps, key=lambda found: found[-1].total)
@@ -299,6 +297,9 @@ class _Search:
             hopeful.sort(key=lambda found: found[:2], reverse=True)
             if found := self._best(step, known, [(edit,) for _, _, edit in hopeful], tried):
                 return found
+        if not self._lines_looked_at:  # dear, so only where no edit alone was found
+            self._lines_looked_at = True
+            self._begin_at |= self._suspected()
         return self._pair(stage, step, known, tried, wrong)
 
     def _groups(self, step: Step, known: Candidates, edits: Sequence[Edit]) -> Iterator[list[Edit]]:
@@ -438,6 +439,8 @@ class _Search:
                 continue
             useful.setdefault(_mark(answer), edit)
         useful.pop(_mark(plain), None)
+        suspects = {mark: edit for mark, edit in useful.items() if self._is_suspect(edit)}
+        useful = suspects if len(suspects) > 1 else useful
         if all(a.level > WRONG for a in now.values()):  # a factor is wrong, perhaps two
             scaling = [
                 edit

@@ -76,7 +76,7 @@ class Mended:
     def is_mended(self) -> bool:
         """Whether every tensor agrees at every setting, and the check finds no more than a residue.
 
-        A residue of d < 1e-6 is left by what a loss adds for safety, as `log(p + 1e-12)`.
+        A residue of d < 1e-5 is left by what a loss adds for safety, as `log(p + 1e-6)`.
         """
         return self.verdict == "agree" or (bool(self.report) and self.discrepancy < RESIDUE)
 
@@ -99,7 +99,7 @@ class Mended:
         if self.is_mended:
             residue = "" if self.verdict == "agree" else (
                 f"; the check still finds d = {self.discrepancy:.1e}, which no edit of the "
-                "backward pass explains, but a small number in the loss would, as in log(p + 1e-12)"
+                "backward pass explains, but a small number in the loss would, as in log(p + 1e-6)"
             )  # fmt: skip
             return f"mended: all {tensors} tensors agree{residue}"
         whole = list(self.standing_after.values())[-1]

@@ -21,7 +21,7 @@ from throughtime.equations.graph import OPERATIONS, Graph, Node, reachable
 from throughtime.equations.linear_step import Block, Carry, Edges, LinearStep
 from throughtime.equations.live_example import LineCheck, LiveExample
 from throughtime.equations.operations import ELEMENTWISE
-from throughtime.equations.phases import Phase, StepProgram, dense, phase_from, program
+from throughtime.equations.phases import NO_MOVES, Phase, StepProgram, dense, phase_from, program
 from throughtime.equations.printing import (
     TEXT,
     Writer,
@@ -35,6 +35,7 @@ from throughtime.equations.tracing import EquationError
 
 __all__ = [
     "ELEMENTWISE",
+    "NO_MOVES",
     "OPERATIONS",
     "TEXT",
     "BackwardPass",

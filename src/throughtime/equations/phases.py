@@ -211,6 +211,9 @@ class _Emitter:
         if self.takes:
             lines.append(f"    [{', '.join(self._name(node) for node in self.takes)}] = given")
         for node in self.nodes:
+            if any(operand.number in self.joined for operand in node.operands):
+                lines += [f"    {line}" for line in self._side_by_side(node)]
+                continue
             move = f" + moves.get({node.number}, 0.0)" if node.number in self.moved else ""
             lines.append(f"    {self._name(node)} = {self._expression(node)}{move}")
         lines.append(f"    return [{', '.join(self._word(node) for node in self.gives)}]")
@@ -236,8 +239,6 @@ class _Emitter:
             if (len(W.shape), len(x.shape)) == (2, 1) and not W.batched:
                 return f"affine({self._word(W)}, {self._operand(x)})"
         if node.operation == "concatenate" and node.batched:
-            if any(o.number in self.joined for o in node.operands):
-                return f"products([{', '.join(map(self._factors, node.operands))}])"
             return f"join([{', '.join(map(self._operand, node.operands))}], {len(node.shape)})"
         words = []
         for operand in node.operands:
@@ -251,10 +252,19 @@ class _Emitter:
             return form(node, words, node.batched or node.operation == "total")
         return form.format(*words)
 
-    def _factors(self, node: Node) -> str:
-        """One or two factors of what stands beside others."""
-        own = node.operands if node.number in self.joined else (node,)
-        return f"({', '.join(map(self._operand, own))},)"
+    def _side_by_side(self, node: Node) -> list[str]:
+        """The lines that write products where they stand side by side."""
+        parts = [o.operands if o.number in self.joined else (o,) for o in node.operands]
+        words = [[self._operand(factor) for factor in part] for part in parts]
+        name, start = self._name(node), 0
+        every = dict.fromkeys(word for own in words for word in own)
+        lines = [f"{name} = vacant({node.shape[0]}, {', '.join(every)})"]
+        for operand, own in zip(node.operands, words, strict=True):
+            place = f"{name}[..., {start}:{start + operand.shape[0]}]"
+            start += operand.shape[0]
+            two = f"np.multiply({own[0]}, {own[-1]}, out={place})"
+            lines.append(two if len(own) == 2 else f"{place} = {own[0]}")
+        return lines
 
     def _operand(self, node: Node) -> str:
         if node.operation == "input":
@@ -299,25 +309,13 @@ def join(parts: Sequence[Array], rank: int) -> Array:
     return np.concatenate(whole, axis=-rank, dtype=dtype)
 
 
-def products(parts: Sequence[tuple[Array, ...]]) -> Array:
-    """As `join` of vectors each of which is a single array or the product of two."""
-    sizes = [max(factor.shape[-1] for factor in part) for part in parts]
-    leads = {factor.shape[:-1] for part in parts for factor in part}
-    lead = max(leads, key=len)
-    if any(len(own) == len(lead) and own != lead for own in leads):
-        lead = np.broadcast_shapes(*leads)
-    dtypes = {factor.dtype for part in parts for factor in part}
-    dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*parts[0])
-    whole = np.empty((*lead, sum(sizes)), dtype)
-    start = 0
-    for part, size in zip(parts, sizes, strict=True):
-        place = whole[..., start : start + size]
-        if len(part) == 2:
-            np.multiply(*part, out=place)
-        else:
-            place[...] = part[0]
-        start += size
-    return whole
+def vacant(size: int, *factors: Array) -> Array:
+    """Room for vectors side by side, for all steps and sequences of what will stand there."""
+    leads = {factor.shape[:-1] for factor in factors}
+    lead = leads.pop() if len(leads) == 1 else np.broadcast_shapes(*leads)
+    dtypes = {factor.dtype for factor in factors}
+    dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*factors)
+    return np.empty((*lead, size), dtype)
 
 
 def pad(values: Array, inner: list[tuple[int, int]]) -> Array:
@@ -353,7 +351,7 @@ HELPERS = (
     lift,
     spread,
     join,
-    products,
+    vacant,
     pad,
     total,
     outer_total,

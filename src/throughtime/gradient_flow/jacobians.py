@@ -24,7 +24,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.cells import Cell, State, Tape, input_gradient
-from throughtime.equations import Carry, Edges, Node
+from throughtime.equations import NO_MOVES, Carry, Edges, Node, Phase
 from throughtime.gradient_flow.tolerances import LYAPUNOV_CHECKPOINTS, LYAPUNOV_STEPS
 
 Steps: TypeAlias = int | slice | Array  # one step for all rows, or one for each row
@@ -82,7 +82,7 @@ class Linear:
             pre-activations; and the gradient with respect to the state before the step.
         """
         own, lead = self.step, later["h"].shape[:-1]
-        found = own.vjp(edges, inner)(self._given(at, own.arriving, later))
+        found = self._computed(own.vjp(edges, inner), at, own.arriving, later)
         after, before = (
             {
                 self.names[name]: self._flat(found[node.number], node, lead)
@@ -101,7 +101,7 @@ class Linear:
     def jvp(self, at: int, change: State) -> State:
         """Takes a small change of the state before a step, (n, B, ·) for each part, to after it."""
         own, lead = self.step, change["h"].shape[:-1]
-        found = own.jvp(self._given(at, own.changes, change))
+        found = self._computed(own.jvp, at, own.changes, change)
         after = {
             self.names[name]: self._flat(found[node.number], node, lead)
             for name, node in own.moved.items()
@@ -127,7 +127,7 @@ class Linear:
 
     def frontier_of(self, at: Steps, full: State) -> Array:
         """The "z" of `vjp`, (n, B, ·), from the full gradients of the state after the step."""
-        found = self.step.to_frontier(self._given(at, self.step.after, full))
+        found = self._computed(self.step.to_frontier, at, self.step.after, full)
         return self._side_by_side(found, full["h"].shape[:-1])
 
     def coefficient(self, node: Node, shape: tuple[int, ...]) -> Array:
@@ -151,23 +151,32 @@ class Linear:
         shape = self.step.backward.trace.states[own.state].shape
         return self.coefficient(own.coefficient, shape).reshape(self.steps, self.batch, -1)
 
-    def _given(self, at: Steps, leaves: Mapping[str, Node], rows: State) -> dict[int, Array]:
-        known = self._once | {number: array[at] for number, array in self._by_step.items()}
+    def _computed(
+        self, phase: Phase, at: Steps, leaves: Mapping[str, Node], rows: State
+    ) -> dict[int, Array]:
+        """What a part of the linear step gives of rows, by number."""
+        given = {}
         for name, node in leaves.items():
             array = rows[self.names[name]]
             if len(node.shape) != 1:
                 array = array.reshape(*array.shape[:-1], *node.shape)
-            known[node.number] = array
-        return known
+            given[node.number] = array
+        by_step, once = self._by_step, self._once
+        known = [
+            by_step[n][at] if n in by_step else given[n] if n in given else once[n]
+            for n in (node.number for node in phase.takes)
+        ]
+        found = phase.run(known, NO_MOVES)
+        return {node.number: value for node, value in zip(phase.gives, found, strict=True)}
 
     def _flat(self, value: Array, node: Node, lead: tuple[int, ...]) -> Array:
         """(n, B, ·), a value for every row."""
         shape = (*lead, *node.shape)
-        if np.shape(value) != shape:
+        if not isinstance(value, np.ndarray) or value.shape != shape:
             value = np.broadcast_to(value, shape).copy()
         if len(node.shape) != 1:
             value = value.reshape(*lead, -1)
-        return np.asarray(value, self.dtype)
+        return value if value.dtype == self.dtype else value.astype(self.dtype)
 
     def _side_by_side(self, found: Mapping[int, Array], lead: tuple[int, ...]) -> Array:
         parts = [self._flat(found[node.number], node, lead) for node in self.step.frontier]

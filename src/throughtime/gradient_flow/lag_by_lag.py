@@ -172,7 +172,9 @@ def lag_by_lag(
             _arrive(run, at, fronts)
         deltas: dict[Edges, Deltas] = {}
         for mode in modes:
-            deltas[mode], fronts[mode] = _one_step(run, at, dtop, fronts[mode], mode)
+            deltas[mode], fronts[mode] = _one_step(
+                run, at, dtop, fronts[mode], mode, inner=not split
+            )
         lengths = {number: _norms(deltas["all"][number]) for number in run.linear}
         true = {
             number: {name: np.ldexp(one, exponents) for name, one in own.items()}
@@ -191,11 +193,18 @@ def _arrive(run: LinearisedRun, at: slice | Array, fronts: dict[Edges, dict[int,
 
 
 def _one_step(
-    run: LinearisedRun, at: slice | Array, dtop: Array | None, front: dict[int, State], edges: Edges
+    run: LinearisedRun,
+    at: slice | Array,
+    dtop: Array | None,
+    front: dict[int, State],
+    edges: Edges,
+    *,
+    inner: bool,
 ) -> tuple[Deltas, dict[int, State]]:
     """Takes all layers through one step, from the top down.
 
-    A layer receives what came from the later step, and from the layer above it.
+    A layer receives what came from the later step, and from the layer above it. With `inner`, every
+    layer's "z" is wanted, not only where a lower layer needs it.
     """
     found: Deltas = {}
     before: dict[int, State] = {}
@@ -207,7 +216,7 @@ def _one_step(
             later = front[number]
             if dx is not None:
                 later = later | {"h": later["h"] + dx}
-            wanted = edges == "all" or number > lowest
+            wanted = inner or number > lowest
             found[number], before[number] = run.linear[number].vjp(at, later, edges, wanted)
             dz = found[number].get("z")
         elif isinstance(layer, Dense) and dx is not None:

@@ -255,7 +255,7 @@ def test_what_cannot_be_guessed_is_said():
     found = model_from_target(target_of("concatenated", "LSTM", guess, T=6, dropout=0.5))
     assert found.model is None
     assert found.notes[0].startswith("No layout that was tried has your loss, with the parameters")
-    assert re.search(r"\(\d+ were tried\)\.", found.notes[0])
+    assert re.search(r"\([\d,]+ were tried\)\.", found.notes[0])
 
 
 def test_classes_may_be_looked_up():

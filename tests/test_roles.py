@@ -1,9 +1,13 @@
 """The roles of tensors: an output layer is verified, whatever its shape, or none is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import throughtime as tt
+from corpus import notebooks
+from corpus.notebooks import Habits
 from helpers import fault_names
 from small_networks import Small
 from throughtime.diagnosis.experiments import Study
@@ -156,3 +160,20 @@ def test_the_loss_of_one_output_that_was_differentiated_is_named(bias):
     assert cause.fault == "different_loss"
     assert "your gradient that of half a squared error" in cause.evidence[-1]
     assert tt.check(Small("absolute", 1, bias=bias, sigmoid=True).target()).verdict == "agree"
+
+
+def test_a_second_layer_of_cells_is_no_part_of_the_output_layer():
+    own = Habits(
+        "GRU", "before, 1-z", "one output", "[x, h]", columns=False, layers=2, one_hot=True
+    )
+    program = replace(own, T=2, B=2, I=1, H=5, O=1, one_hot=True, names=3, scale=1.0, seed=5037)
+    target = notebooks.target(program, ("term_counted_twice h",), lengths=True)
+    values = {name: np.array(array) for name, array in target.parameters.items()}
+    assert Study(target, values, Budget()).roles.output == ("W_out", "b_out")
+
+
+def test_of_an_operand_at_t_1_no_place_within_the_step_is_said():
+    own = Habits("RNN", "tanh", "linear", "two", T=4, I=3, H=3, O=2, states=True)
+    target = notebooks.target(own, ("states_for_inputs h", "stale_delta_added"), lengths=True)
+    (first, *_) = tt.check(target, progress=False).causes
+    assert first.fault == "operand_of_one_tensor"

@@ -9,6 +9,7 @@ import numpy as np
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import Ratio, ratio_of, together
 from throughtime.diagnosis.observed import Candidate, Gradient, Observed
+from throughtime.diagnosis.roles import Trials
 from throughtime.diagnosis.tolerances import (
     DIFFERS_BEYOND,
     FAR_OUT,
@@ -240,8 +241,19 @@ def zeros(observed: Observed, study: Study) -> Iterator[Candidate]:
 def _own_zeros(names: Sequence[str], observed: Observed, study: Study) -> bool:
     """Whether it is only the output layer that gets nothing: … but δ goes back through it.
 
-    At T = 1 that is so too where it meets the state before the step, which is 0.
+    At T = 1 that is so too where it meets the state before the step, which is 0. Where no output
+    layer is known, what lies below a tensor does not matter where that tensor is 0.
     """
     output, hidden = set(study.roles.output), study.roles.hidden
-    below = any(observed.gradient[name].any() for name in hidden if name in observed.gradient)
-    return observed.steps != 1 and below and set(names) <= output
+    moved = [n for n in hidden if n in observed.gradient and observed.gradient[n].any()]
+    if observed.steps == 1 or not moved:
+        return False
+    if output:
+        return set(names) <= output
+    trials = Trials(study)
+    return all(
+        any(
+            not trials.reacts([below], {name: np.zeros_like(study.values[name])}) for below in moved
+        )
+        for name in names
+    )

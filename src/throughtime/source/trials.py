@@ -25,7 +25,7 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.derivatives import derivative
-from throughtime.gradcheck import CheckError, check_target
+from throughtime.gradcheck import CheckError, EffortName, check_target
 from throughtime.source.child import limit, watch
 from throughtime.source.executed import Executed, executed
 from throughtime.source.lines import annotate
@@ -177,7 +177,7 @@ class Runner:
         except BaseException as problem:  # the user's code may raise anything, SystemExit too
             return Tried(None, problem=f"{type(problem).__name__}: {problem}")
 
-    def _checked(self, what: Try, effort: str) -> tuple[str, float, str]:
+    def _checked(self, what: Try, effort: EffortName) -> tuple[str, float, str]:
         """The verdict of the check on a version, the discrepancy, and its report in words."""
         with self._version(what) as program:
             report = check_target(program.target(), effort=effort, progress=False)

@@ -8,7 +8,7 @@
 ```python
 import numpy as np
 
-from throughtime.diagnosis.example_networks import RNN
+from throughtime.diagnosis.example_networks import RNN, softmax
 
 EPSILON = 1e-3
 

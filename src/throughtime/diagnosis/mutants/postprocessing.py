@@ -20,9 +20,6 @@ from throughtime.diagnosis.tolerances import (
     CLIPPED_WITHIN,
     HOPELESS_REST,
     KNOWN_SCALE,
-    LEAST_PENALISED_ENTRIES,
-    MOST_PENALISED,
-    PARALLEL_BIASES,
     SAME_SCALE,
 )
 
@@ -118,50 +115,6 @@ def fit_all(
     return found | fit_single_entries(model, mutant, seen, found)
 
 
-def only_in_gradient(
-    model: Model, mutant: Blocks, seen: TestedGradient, fits: Mapping[Block, Fit | None]
-) -> float:
-    """λ of an L2 term that the gradient has and the loss has not; 0 where there is none.
-
-    Of the largest matrices that nothing else fits, g = α (p + λ W) or α p + λ W, down to rounding.
-    """
-    left = [b for b, own in fits.items() if own is None and b.kind in "WURV"]
-    if model.decay or seen.limit is not None or not left:
-        return 0.0
-    left = [block for block in left if seen.blocks[block].size >= LEAST_PENALISED_ENTRIES]
-    for block in sorted(left, key=lambda b: -seen.blocks[b].size)[:MOST_PENALISED]:
-        for source, transposed, p in _sources(mutant, block, False, ()):
-            w = model.blocks[source]
-            for term in (w.T, w) if transposed else (w,):
-                found = _penalty(seen, seen.blocks[block], p, term)
-                if found:
-                    return found
-    return 0.0
-
-
-def _penalty(seen: TestedGradient, g: Array, p: Array, w: Array) -> float:
-    """λ of g = α (p + λ w), where α and λ are what least squares make them; 0 where they fit not.
-
-    An α of 1 is taken for one; where it is another, λ is taken to have been multiplied by it too.
-    """
-    pp, pw, ww = float((p * p).sum()), float((p * w).sum()), float((w * w).sum())
-    apart = pp * ww - pw * pw
-    if apart <= PARALLEL_BIASES * pp * ww:
-        return 0.0
-    gp, gw = float((g * p).sum()), float((g * w).sum())
-    alpha, beta = (gp * ww - gw * pw) / apart, (gw * pp - gp * pw) / apart
-    square = float((g * g).sum())
-    rounding = HOPELESS_REST * square + g.size * (seen.tolerance * seen.largest) ** 2
-    if square - alpha * gp - beta * gw > rounding or not alpha:
-        return 0.0
-    if not seen.equal(g, alpha * p + beta * w):
-        return 0.0
-    penalty = beta / alpha
-    digits = float(f"{penalty:.3g}")  # people choose such numbers
-    near = abs(digits - penalty) <= KNOWN_SCALE * seen.tolerance * penalty
-    return max(0.0, digits if near else penalty)
-
-
 def exchanged(
     mutant: Blocks, seen: TestedGradient, fits: Mapping[Block, Fit | None]
 ) -> dict[Block, Fit | None]:
@@ -233,7 +186,7 @@ def fit(
                 return Fit(block, False, None, count)
         if g.shape == w.T.shape and seen.equal(g, w.T):
             return Fit(block, True, None, 1.0, with_term=True)
-    for source, transposed, p in _sources(mutant, block, moved, seen.alike.get(block, ())):
+    for source, transposed, p in sources(mutant, block, moved, seen.alike.get(block, ())):
         turned = w is not None and transposed
         for times, offset, slope, with_term in _all_terms(p, w, turned):
             scale = _factor(seen, g - offset, slope)
@@ -267,9 +220,17 @@ def _terms(p: Array, w: Array | None) -> Iterator[tuple[float | None, Array, Arr
             yield times, times * w, p
 
 
-def _sources(
+def sources(
     mutant: Blocks, block: Block, moved: bool, alike: tuple[Block, ...]
 ) -> Iterator[tuple[Block, bool, Array]]:
+    """The blocks of a mutant that a block may be made from, and whether they are transposed.
+
+    Args:
+        mutant: all its blocks.
+        block: which one is looked at.
+        moved: whether those of other gates and of the other direction are tried too.
+        alike: blocks whose gradient is the same, bit for bit.
+    """
     own = mutant[block]
     yield block, False, own
     square = own.ndim == 2 and own.shape[0] == own.shape[1] > 1

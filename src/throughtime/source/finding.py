@@ -93,7 +93,13 @@ def find(
         if best is None:
             failures.append(f"{candidate.name}: {_last(search.failures)}")
         elif best.believed:
-            return found_of(path, candidate.name, best, [c.name for c in every], texts=texts)
+            names = [c.name for c in every]
+            found = found_of(path, candidate.name, best, names, texts=texts)
+            tried = [f"Tried before it: {said}." for said in failures]
+            tried += [
+                f"Tried before it: {c.name}; it runs, but may be misread." for c, _ in doubtful
+            ]
+            return replace(found, notes=(*found.notes, *tried))
         else:
             doubtful.append((candidate, best))
     if loops:

@@ -67,12 +67,16 @@ class Reading:
     @property
     def begin(self) -> str:
         """All that is run before an evaluation."""
-        return f"{self.data}\n{cut(self)}\n{self.setup}"
+        return self.begun(STEPS)
+
+    def begun(self, steps: int) -> str:
+        """The same for another number of steps."""
+        return f"{self.data}\n{cut(self, steps)}\n{self.setup}"
 
 
-def cut(reading: Reading) -> str:
-    """Statements that cut the data to the steps in use."""
-    return "\n".join(f"{name} = {name}[{':, ' * axis}:{STEPS}]" for name, axis in reading.steps)
+def cut(reading: Reading, steps: int) -> str:
+    """Statements that cut the data to so many steps."""
+    return "\n".join(f"{name} = {name}[{':, ' * axis}:{steps}]" for name, axis in reading.steps)
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,8 @@ class Judged:
         shapes: of the parameters.
         before: the statement before the update, where there is one.
         recurrent: whether the loss is more than a sum over the axis that is taken for time.
+        right_at_one: whether some tensor is right on one step: a fault that is carried from step
+            to step does not show there, but data or a loss that are misread do.
     """
 
     reading: Reading
@@ -101,6 +107,7 @@ class Judged:
     shapes: dict[str, tuple[int, ...]]
     before: str = ""
     recurrent: bool = True
+    right_at_one: bool = False
 
     @property
     def settled(self) -> bool:
@@ -110,7 +117,8 @@ class Judged:
     @property
     def believed(self) -> bool:
         """Whether the reading is more than a guess."""
-        return bool(self.moves) and (bool(self.right) or not self.reading.needs_agreement)
+        confirmed = bool(self.right) or self.right_at_one
+        return bool(self.moves) and (confirmed or not self.reading.needs_agreement)
 
     @property
     def rank(self) -> tuple[float, ...]:
@@ -119,7 +127,7 @@ class Judged:
         return (
             self.recurrent,
             share == 1.0,
-            not self.reading.needs_agreement or bool(self.right),
+            not self.reading.needs_agreement or bool(self.right) or self.right_at_one,
             round(share, 2),
             len(self.moves),
             -self.reading.order,
@@ -169,9 +177,46 @@ def _judged(bench: Bench, reading: Reading) -> Judged | None:
     if update:  # an optimiser's steps are no gradients: read so only where some tensor is right
         reading = replace(reading, needs_agreement=True)
     recurrent = _recurrent(bench, reading, redrawn)
-    return Judged(
-        reading, names, gradients, right, moves, redrawn, update, shapes, before, recurrent
+    one = (
+        not right
+        and bool(reading.steps)
+        and _right_at_one(bench, reading, redrawn, before, gradients, names)
     )
+    return Judged(
+        reading,
+        names,
+        gradients,
+        right,
+        moves,
+        redrawn,
+        update,
+        shapes,
+        before,
+        recurrent,
+        one,
+    )
+
+
+def _right_at_one(
+    bench: Bench,
+    reading: Reading,
+    redrawn: str,
+    before: str,
+    gradients: dict[str, str],
+    names: dict[str, str],
+) -> bool:
+    """Whether some tensor of the gradient is right on a single step."""
+    try:
+        bench.run(f"{reading.begun(1)}\n{redrawn}")
+        start = bench.state()
+        bench.run(f"{before}\n{reading.run}\n{reading.gradient}", start)
+        given = {
+            name: np.array(_array(bench.value(text)), dtype=np.float64)
+            for name, text in gradients.items()
+        }
+        return bool(_slopes(bench, reading, start, names, given)[0])
+    except CheckError:
+        return False
 
 
 def _recurrent(bench: Bench, reading: Reading, redrawn: str) -> bool:

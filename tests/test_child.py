@@ -114,7 +114,10 @@ def test_the_command_finds_and_checks_a_file_and_prints_it_as_python(tmp_path, c
     (tmp_path / "net.py").write_text(NET)
     assert main(["check", str(tmp_path / "net.py"), "--effort", "quick"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("found: Net\n  parameters: W, U (2 arrays)\n  gradient: net.backward(d)")
+    assert said.startswith(
+        "found: Net\n  parameters: W, U (2 arrays)\n  loss: drawn weights times out"
+    )
+    assert "gradient: net.backward(d)" in said
     assert "steps from x (T, I), axis 0" in said
     assert "Not looked for" in said
     (tmp_path / "wrong.py").write_text(NET.replace("self.U.T @ dz", "self.U @ dz"))

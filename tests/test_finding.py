@@ -187,6 +187,47 @@ def test_functions_of_a_notebook_whose_parameters_a_function_makes(tmp_path):
     assert verdict(found) == "agree"
 
 
+TIME_FIRST = """
+import numpy as np
+
+class Net:
+    def __init__(self, input_size, hidden_size):
+        self.W = np.random.randn(input_size, hidden_size)
+        self.U = np.random.randn(hidden_size, hidden_size)
+
+    def forward(self, x):
+        steps, sequences, _ = x.shape
+        self.x, self.hs = x, [np.zeros((sequences, len(self.U)))]
+        for t in range(steps):
+            self.hs.append(np.tanh(x[t] @ self.W + self.hs[-1] @ self.U))
+        return np.stack(self.hs[1:])
+
+    def backward(self, dout):
+        dW, dU, carried = 0 * self.W, 0 * self.U, 0
+        for t in reversed(range(len(dout))):
+            dz = (dout[t] + carried) * (1 - self.hs[t + 1] ** 2)
+            dW += self.x[t].T @ dz
+            dU += self.hs[t].T @ dz
+            carried = dz @ self.U.T
+        return dW, dU
+"""
+
+
+def test_time_is_the_axis_along_which_steps_depend_on_those_before(write):
+    found = find(write(TIME_FIRST))
+    assert dict(found.recipe.steps) == {"x": 0}
+    assert verdict(found) == "agree"
+    assert Program(found.recipe).at_length(1).loss() != Program(found.recipe).at_length(2).loss()
+
+
+def test_a_derivative_of_something_else_than_the_output_is_no_reason_to_accuse(write):
+    logistic = TIME_FIRST.replace(
+        "return np.stack(self.hs[1:])", "return 1 / (1 + np.exp(-3 * np.stack(self.hs[1:])))"
+    )
+    with pytest.raises(tt.CheckError, match="it may be misread"):
+        find(write(logistic))
+
+
 def test_older_files_are_read_and_libraries_may_be_absent(write):
     text = CLASS.replace("import numpy as np", "import numpy as np\nimport nowhere_at_all as no")
     text = text.replace("        last = ", "        print 'back', d_y\n        last = ")

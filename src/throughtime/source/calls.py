@@ -34,7 +34,7 @@ class Call:
 
 
 def role_of(name: str, aliases: Mapping[str, str]) -> str:
-    """What an argument is: by its name, or by what the file gives for it."""
+    """What an argument is: by its name; where that says little, by what the file gives for it."""
     own, other = role(name), role(aliases.get(name, ""))
     return own if own and (len(name) > 1 or not other) else other
 

@@ -45,7 +45,10 @@ class Found:
     others: tuple[str, ...]
 
     def __str__(self) -> str:
-        return "\n".join((f"found: {self.name}", *(f"  {line}" for line in self.said)))
+        lines = [f"found: {self.name}", *(f"  {line}" for line in self.said)]
+        if self.others:
+            lines.append(f"  also in this file: {', '.join(self.others)}")
+        return "\n".join(lines)
 
 
 def find(
@@ -93,7 +96,13 @@ def find(
         if best is None:
             failures.append(f"{candidate.name}: {_last(search.failures)}")
         elif best.believed:
-            return found_of(path, candidate.name, best, [c.name for c in every], texts=texts)
+            names = [c.name for c in every]
+            found = found_of(path, candidate.name, best, names, texts=texts)
+            tried = [f"Tried before it: {said}." for said in failures]
+            tried += [
+                f"Tried before it: {c.name}; it runs, but may be misread." for c, _ in doubtful
+            ]
+            return replace(found, notes=(*found.notes, *tried))
         else:
             doubtful.append((candidate, best))
     if loops:
@@ -186,9 +195,14 @@ def found_of(
             f"The gradient is used up in an update: it is read as (old − new)/{reading.rate}."
         )
     names = ", ".join(keep)
-    said = (f"parameters: {names} ({len(keep)} arrays)", *reversed(reading.said))
+    said = (f"parameters: {names} ({len(keep)} arrays)", *sorted(reading.said, key=_place))
     others = tuple(other for other in every if other != name)
     return Found(name, recipe, said, tuple(notes), others)
+
+
+def _place(said: str) -> int:
+    """Where a sentence stands: the loss, the gradient, the rest."""
+    return next((n for n, word in enumerate(("loss", "gradient")) if said.startswith(word)), 2)
 
 
 def _usable(

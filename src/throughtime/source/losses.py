@@ -91,7 +91,9 @@ def upstreams(
             # Small, so that a clip of the gradient, with which many passes end, is not reached.
             drawn = f"d = 0.1 * np.random.default_rng(1).standard_normal(np.shape({text}))"
             loss = f"{drawn}\nloss = np.sum(d * {text})"
-            yield drawn, loss, f"drawn weights times {output.raw}", output.ones
+            # Believed only where some tensor is right: `d` may be meant for what comes before a
+            # softmax or sigmoid of the output.
+            yield drawn, loss, f"drawn weights times {output.raw}", True
 
 
 def _hot(output: Output) -> str:

@@ -81,6 +81,8 @@ def size_kind(name: str) -> str:
 
 
 ROLES: tuple[tuple[str, str], ...] = (
+    (r"^(d|grads?|delta)_?(l_?d_?)?(y|h|z|a|o|s|outs?|output|logit|pred|prob|score)s?(_\w+)?$",
+     "upstream"),
     (r"cache|^caches|store|tape|context|memory|history|^fwd|saved|info", "cache"),
     (r"y_?hat|pred|^outs?$|output(?!.*(grad|delta|size))|prob|^ps?$|logit|score|activation|^a_?l$"
      r"|^o$|^os$", "prediction"),

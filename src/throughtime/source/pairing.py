@@ -215,5 +215,6 @@ def _dotted(place: Place) -> str:
     words = [part for part in place.path if part]
     if len(words) > 1 and words[0] in ("net", "self"):
         words = words[1:]
-    words = [w for w in words if w.strip("_").lower() not in NEUTRAL] or words
+    said = [w for w in words if w.strip("_").lower() not in NEUTRAL]
+    words = said if any(not w.isdigit() for w in said) else words
     return ".".join(word.lstrip("_") for word in words)

@@ -21,6 +21,8 @@ from throughtime.source.meanings import STEPS
 from throughtime.source.pairing import Place, is_named_gradient, numbers, pairs, places
 from throughtime.source.user_files import State
 
+DRAWN = "0.1 * np.random.default_rng(1).standard_normal("  # upstream weights, as losses.py has them
+SUMMED = 1e-9  # relative: a sum in another order differs by 1e-15, a recurrence by its whole effect
 SLOPE_STEP = 1e-4  # of a parameter's move of order 1: the error of a central difference is 1e-8
 SLOPE_ERROR = 1e-3  # relative: far above that error and float32's, far below any fault's
 REDRAWN = 0.5  # rms of parameters that are drawn anew: what matters and does not saturate a cell
@@ -65,12 +67,16 @@ class Reading:
     @property
     def begin(self) -> str:
         """All that is run before an evaluation."""
-        return f"{self.data}\n{cut(self)}\n{self.setup}"
+        return self.begun(STEPS)
+
+    def begun(self, steps: int) -> str:
+        """The same for another number of steps."""
+        return f"{self.data}\n{cut(self, steps)}\n{self.setup}"
 
 
-def cut(reading: Reading) -> str:
-    """Statements that cut the data to the steps in use."""
-    return "\n".join(f"{name} = {name}[{':, ' * axis}:{STEPS}]" for name, axis in reading.steps)
+def cut(reading: Reading, steps: int) -> str:
+    """Statements that cut the data to so many steps."""
+    return "\n".join(f"{name} = {name}[{':, ' * axis}:{steps}]" for name, axis in reading.steps)
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,11 @@ class Judged:
         moves: names of those that the loss depends on.
         redrawn: the statement that draws the parameters anew.
         update: whether the gradient is read from an update of the parameters.
-        unpaired: arrays the loss depends on, for which no gradient was found.
+        shapes: of the parameters.
+        before: the statement before the update, where there is one.
+        recurrent: whether the loss is more than a sum over the axis that is taken for time.
+        right_at_one: whether some tensor is right on one step: a fault that is carried from step
+            to step does not show there, but data or a loss that are misread do.
     """
 
     reading: Reading
@@ -96,19 +106,28 @@ class Judged:
     update: bool
     shapes: dict[str, tuple[int, ...]]
     before: str = ""
+    recurrent: bool = True
+    right_at_one: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether no other reading can be likelier."""
+        return self.recurrent and len(self.right) == len(self.gradients) > 1
 
     @property
     def believed(self) -> bool:
         """Whether the reading is more than a guess."""
-        return bool(self.moves) and (bool(self.right) or not self.reading.needs_agreement)
+        confirmed = bool(self.right) or self.right_at_one
+        return bool(self.moves) and (confirmed or not self.reading.needs_agreement)
 
     @property
     def rank(self) -> tuple[float, ...]:
         """The larger, the likelier."""
         share = len(self.right) / max(len(self.moves), 1)
         return (
+            self.recurrent,
             share == 1.0,
-            not self.reading.needs_agreement or bool(self.right),
+            not self.reading.needs_agreement or bool(self.right) or self.right_at_one,
             round(share, 2),
             len(self.moves),
             -self.reading.order,
@@ -157,7 +176,69 @@ def _judged(bench: Bench, reading: Reading) -> Judged | None:
     shapes = {name: parameter.value.shape for name, (parameter, _) in found.items()}
     if update:  # an optimiser's steps are no gradients: read so only where some tensor is right
         reading = replace(reading, needs_agreement=True)
-    return Judged(reading, names, gradients, right, moves, redrawn, update, shapes, before)
+    recurrent = _recurrent(bench, reading, redrawn)
+    one = (
+        not right
+        and bool(reading.steps)
+        and _right_at_one(bench, reading, redrawn, before, gradients, names)
+    )
+    return Judged(
+        reading,
+        names,
+        gradients,
+        right,
+        moves,
+        redrawn,
+        update,
+        shapes,
+        before,
+        recurrent,
+        one,
+    )
+
+
+def _right_at_one(
+    bench: Bench,
+    reading: Reading,
+    redrawn: str,
+    before: str,
+    gradients: dict[str, str],
+    names: dict[str, str],
+) -> bool:
+    """Whether some tensor of the gradient is right on a single step."""
+    try:
+        bench.run(f"{reading.begun(1)}\n{redrawn}")
+        start = bench.state()
+        bench.run(f"{before}\n{reading.run}\n{reading.gradient}", start)
+        given = {
+            name: np.array(_array(bench.value(text)), dtype=np.float64)
+            for name, text in gradients.items()
+        }
+        return bool(_slopes(bench, reading, start, names, given)[0])
+    except CheckError:
+        return False
+
+
+def _recurrent(bench: Bench, reading: Reading, redrawn: str) -> bool:
+    """Whether steps depend on those before: over an axis of sequences the loss is a sum, or mean.
+
+    Where nothing is said of an axis, there is nothing to doubt.
+    """
+    if not reading.steps:
+        return True
+    loss = reading.loss.replace(DRAWN, "np.ones(")
+    values = []
+    try:
+        for part in (f":{STEPS}", *(f"{n}:{n + 1}" for n in range(STEPS))):
+            lines = [f"{name} = {name}[{':, ' * axis}{part}]" for name, axis in reading.steps]
+            whole = (reading.data, *lines, reading.setup, redrawn, reading.run, loss)
+            bench.run("\n".join(whole))
+            values.append(_loss(bench))
+    except CheckError:
+        return True
+    total, single = values[0], values[1:]
+    near = SUMMED * max(map(abs, values))
+    return not any(abs(total - other) <= near for other in (sum(single), sum(single) / STEPS))
 
 
 def _array(value: object) -> np.ndarray:
@@ -217,6 +298,12 @@ def _pairs(
         if len(ordered) > len(found):
             found = ordered
     found = {n: (p, g) for n, (p, g) in found.items() if g.raw is not p.raw}
+    # What the run itself changes is a state kept among the parameters, unless all of them change.
+    states = {place.text for place in changed}
+    kept = {n: (p, g) for n, (p, g) in found.items() if p.text not in states}
+    changed = [p for p in changed if p in likely and p.value.ndim]
+    if kept and len(kept) >= len(changed):
+        return kept, False
     if len(changed) > len(found):
         moved = {}
         for place in changed:

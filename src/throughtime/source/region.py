@@ -226,7 +226,7 @@ class RegionSearch:
                 continue
             if best is None or found.rank > best.rank:
                 best = found
-            if len(found.right) == len(found.moves) and len(found.right) > 1:
+            if found.settled:
                 break
         return best
 
@@ -268,7 +268,8 @@ class RegionSearch:
 
         What they would set is lost too, and is drawn.
         """
-        bad = {*lost, *(n for n, v in self.bench.space.items() if is_stand_in(v))}
+        bad = {n for n in lost if not _is_drawn(n)}
+        bad |= {n for n, v in self.bench.space.items() if is_stand_in(v)}
         kept: list[ast.stmt] = []
         found: set[str] = set(lost)
         for n, node in enumerate(self.body):
@@ -278,7 +279,7 @@ class RegionSearch:
             read = {p.id for p in ast.walk(node) if isinstance(p, ast.Name)} - names_set(node)
             read |= names_set(node) & found
             if isinstance(node, ast.Assign | ast.AugAssign) and read & bad and self._fails(node):
-                bad |= names_set(node)
+                bad |= {n for n in names_set(node) if not _is_drawn(n)}
                 found |= names_set(node)
             else:
                 kept.append(node)
@@ -424,6 +425,11 @@ def _is_long(value: object) -> bool:
     if isinstance(value, list):
         return len(value) == LONGEST
     return isinstance(value, np.ndarray) and LONGEST in value.shape
+
+
+def _is_drawn(name: str) -> bool:
+    """Whether a name is that of data, which can be drawn."""
+    return role(name) in ("inputs", "target")
 
 
 def _length(name: str, axis: int) -> str:

@@ -128,7 +128,7 @@ class Search:
                 continue
             if best is None or found.rank > best.rank:
                 best = found
-            if len(found.right) == len(found.moves) and len(found.right) > 1:
+            if found.settled:
                 break
         return best
 
@@ -143,7 +143,8 @@ class Search:
 
     def _sizes(self, setup: str, roots: tuple[str, ...]) -> list[Sizes]:
         """The sizes that data are drawn for: those of the model's arrays, where they differ."""
-        if not self._runs(f"{IMPORT}\nT = {STEPS}\n{setup}"):
+        own = "params" in roots or "(lambda p:" in setup  # arrays of the sizes that we ask for
+        if own or not self._runs(f"{IMPORT}\nT = {STEPS}\n{setup}"):
             return [Sizes()]
         shapes = [
             place.value.shape
@@ -460,8 +461,9 @@ class Search:
                 words = dict(zip(every, call.args, strict=False))
                 words |= {k.arg: k.value for k in call.keywords if k.arg}
                 for name, value in words.items():
-                    if isinstance(value, ast.Name) and value.id in given:
-                        found[name] = given[value.id]
+                    named = isinstance(value, ast.Name) and value.id in given
+                    if named and role(name) != "upstream":
+                        found[name] = given[value.id]  # type: ignore[attr-defined]
         return found
 
     def _loss_texts(
@@ -492,7 +494,8 @@ class Search:
             if found := scalar(out, returned(self.candidate.forward), "out"):
                 yield f"loss = {found}", f"{found} of {self.candidate.forward.name}", False
         for text, said in losses:
-            yield text.replace(AFTER, f"{run}\n"), said, False
+            # A function of the file may be the loss of something else; a method is the network's.
+            yield text.replace(AFTER, f"{run}\n"), said, not said.startswith("net.")
         for attribute in ("loss", "_loss", "cost", "total_loss", "error", "E"):
             if self.method and is_scalar(value_of(self.bench, f"net.{attribute}")):
                 yield f"{run}\nloss = net.{attribute}", f"net.{attribute}", False

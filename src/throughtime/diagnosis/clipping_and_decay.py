@@ -183,7 +183,10 @@ def _share(factor: float, own: float | None) -> tuple[str, tuple[str, ...], tupl
 
 
 def clipped_by_value(observed: Observed) -> Iterator[Candidate]:
-    """Several entries have one magnitude, which their numerical derivatives exceed."""
+    """Entries have one magnitude, which their numerical derivatives exceed.
+
+    There are several of them, or one whose magnitude is a round number.
+    """
     largest = max(float(np.abs(g).max(initial=0.0)) for g in observed.gradient.values())
     if not largest:
         return
@@ -198,12 +201,14 @@ def clipped_by_value(observed: Observed) -> Iterator[Candidate]:
         undone[name] = flat.reshape(g.shape)
         count += int((held & beyond).sum())
         steepest = max(steepest, float(np.abs(own.numerical[held & beyond]).max(initial=0.0)))
-    if count < LEAST_CLIPPED_ENTRIES or observed.wrong(undone):
+    # A gradient that nothing cut off is no round number to the last digit.
+    least = 1 if float(f"{largest:.2g}") == largest else LEAST_CLIPPED_ENTRIES
+    if count < least or observed.wrong(undone):
         return
     limit = f"±{largest:.6g}"
     evidence = (
-        f"{count} of the entries looked at stand at {limit}; their numerical derivatives go up to "
-        f"{steepest:.3g}. All others agree.",
+        f"{count} of the entries looked at stand{'s' * (count == 1)} at {limit}; numerical "
+        f"derivatives there go up to {steepest:.3g}. All others agree.",
     )
     yield Candidate(("clipped_by_value",), "", undone, evidence, {"limit": limit})
 

@@ -184,4 +184,5 @@ def test_programs_of_one_amount_of_knowledge_are_chosen_by_their_seeds():
     seeds = strangers.seeds_with(["plain", "functions"], 50, 6)
     assert seeds == sorted(seeds)
     assert seeds[0] >= 50
+    assert strangers.seeds_with([], 0, 6) == []
     assert {strangers.stranger(seed).known for seed in seeds[:3]} <= {"plain", "functions"}

@@ -93,7 +93,7 @@ def _diagnosed(options: argparse.Namespace, part: str) -> Iterable[Row]:
     if part != "strangers":
         return run.diagnosed(_cases(options, part), options.workers)
     count = QUICK[part] if options.quick else options.strangers
-    known = options.known or strangers.KNOWN
+    known = [one for one in options.known or strangers.KNOWN if one in strangers.KNOWN]
     seeds = strangers.seeds_with(known, options.first_seed, count)
     return strangers_run.strangers(seeds, options.workers)
 

@@ -178,7 +178,8 @@ def seeds_with(known: Collection[str], first: int, number: int) -> list[int]:
     Of a "layout", there may be none for the program that is drawn; it is then known at other
     lengths.
     """
-    return list(islice((seed for seed in count(first) if _determined(seed)[2] in known), number))
+    fitting = (seed for seed in count(first) if _determined(seed)[2] in known)
+    return list(islice(fitting, number)) if known else []
 
 
 def habits(d: Draw, seed: int) -> Habits:

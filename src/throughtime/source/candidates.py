@@ -216,7 +216,7 @@ def _rest(name: str, words: tuple[str, ...]) -> str:
 
 def _likely(name: str, backward: Function, forward: Function | None, losses: int) -> float:
     """How likely a candidate is meant: a recurrent network with its loss rather than a layer."""
-    low = backward.name.lower()
+    low = backward.name.lower().replace("_", "")
     score = 2.0 * any(word in low for word in FIRST_WORDS) + bool(CELL.search(name))
     score += 0.5 * bool(losses) + 0.5 * (forward is not None)
     loops = any(isinstance(part, ast.For | ast.While) for part in ast.walk(backward))

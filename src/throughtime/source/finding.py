@@ -22,7 +22,7 @@ from throughtime.source.search import Search
 from throughtime.source.slices import Slices
 from throughtime.source.text import SourceText, read_source
 
-LIKELY = 4.0  # how likely a class or function is that is tried before the training loop
+LIKELY = 3.5  # how likely a class or function is that is tried before the training loop
 MOST_CANDIDATES = 6  # that are tried where no name is given
 
 

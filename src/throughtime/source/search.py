@@ -449,11 +449,13 @@ class Search:
         forward = self.candidate.forward
         assert forward is not None
         given: dict[str, str] = {}
-        for names in self.slices.results_of(forward.name):
+        whole: dict[str, str] = {}
+        for names in self.slices.results_of(forward.name, method=self.method):
             if len(names) == len(elements):
                 given |= {n: t for n, (_, t) in zip(names, elements, strict=True) if n}
             elif len(names) == 1:
-                given[names[0]] = "out"
+                whole[names[0]] = "out"
+        given = whole | given
         for function in self.used:
             needed, optional = arguments(function, method=self.method)
             every = [*needed, *optional]

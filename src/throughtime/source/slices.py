@@ -145,13 +145,13 @@ class Slices:
                     if called == name:
                         yield part
 
-    def results_of(self, name: str) -> Iterator[list[str]]:
+    def results_of(self, name: str, *, method: bool) -> Iterator[list[str]]:
         """The names that results of calls of a function are given, "" for what has none."""
         for node in [*self.statements, *self.definitions.values()]:
             for part in ast.walk(node):
                 if isinstance(part, ast.Assign) and isinstance(part.value, ast.Call):
                     func = part.value.func
-                    if getattr(func, "attr", getattr(func, "id", "")) == name:
+                    if getattr(func, "attr" if method else "id", "") == name:
                         target = part.targets[0]
                         every = target.elts if isinstance(target, ast.Tuple) else [target]
                         yield [getattr(t, "id", getattr(t, "attr", "")) for t in every]

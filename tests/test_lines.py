@@ -53,8 +53,8 @@ class LSTM:
     def __init__(self):
         self.p = {}
         for gate in "ifog":
-            self.p["W" + gate] = np.random.randn(5, 3) * 0.7
-            self.p["b" + gate] = np.random.randn(3) * 0.3
+            self.p["W" + gate] = np.random.randn(3, 2) * 0.7
+            self.p["b" + gate] = np.random.randn(2) * 0.3
 
     def step(self, x, h, c):
         p, z = self.p, np.concatenate([x, h], axis=1)
@@ -67,7 +67,7 @@ class LSTM:
         return o * tc, c_next, (z, i, f, o, g, c, tc)
 
     def forward(self, x):
-        h = c = np.zeros((x.shape[1], 3))
+        h = c = np.zeros((x.shape[1], 2))
         self.caches, self.out = [], []
         for x_t in x:
             h, c, cache = self.step(x_t, h, c)
@@ -93,7 +93,7 @@ class LSTM:
                 grads["W" + gate] += z.T @ delta
                 grads["b" + gate] += delta.sum(axis=0)
                 dz += delta @ self.p["W" + gate].T
-            dh_next = dz[:, 2:]
+            dh_next = dz[:, 1:]
             dc_next = dc * f
         return grads
 """
@@ -155,7 +155,7 @@ def program(folder, text, *changes):
         )
     if "class LSTM" in text:
         names = [f"{kind}{gate}" for kind in "Wb" for gate in "ifog"]
-        setup = "net = LSTM(); x = np.random.randn(4, 2, 2); weights = np.random.randn(4, 2, 3)"
+        setup = "net = LSTM(); x = np.random.randn(4, 2, 1); weights = np.random.randn(4, 2, 2)"
         return Program(
             Recipe(
                 path,
@@ -265,3 +265,43 @@ def test_the_parameters_are_left_as_they_were(tmp_path):
     before = {name: value.copy() for name, value in made.parameters.items()}
     annotate(made)
     assert all(np.array_equal(before[name], value) for name, value in made.parameters.items())
+
+
+LISTS = """
+import math
+
+class Unit:
+    def __init__(self):
+        self.w, self.u = [0.7], [0.4]
+
+    def forward(self, x):
+        self.h = [0.0]
+        for value in x:
+            self.h.append(math.tanh(self.w[0] * value + self.u[0] * self.h[-1]))
+        return 0.5 * self.h[-1] ** 2
+
+    def backward(self, x):
+        self.dw, self.du = [0.0], [0.0]
+        dh = self.h[-1]
+        for t in reversed(range(len(x))):
+            dz = dh * (1 - self.h[t + 1] ** 2)
+            self.dw[0] += dz * x[t]
+            self.du[0] += dz * self.h[t]
+            dh = dz * self.u[0]
+"""
+
+
+def test_single_numbers_in_lists_are_read_too(tmp_path):
+    path = tmp_path / "unit.py"
+    path.write_text(LISTS.replace("dz * self.u[0]", "dz * self.w[0]"))
+    recipe = Recipe(
+        path,
+        setup="unit, x = Unit(), [0.3, -0.8, 0.5]",
+        loss="loss = unit.forward(x)",
+        gradient="unit.forward(x); unit.backward(x)",
+        parameters={"w": "unit.w", "u": "unit.u"},
+        gradients={"w": "unit.dw", "u": "unit.du"},
+    )
+    found = annotate(Program(recipe))
+    assert of(found, "wrong") == [line_of(Program(recipe), "dh = dz * self.w[0]")]
+    assert first_wrong(found).edit == ("dz * self.w[0]", "dz * self.u[0]")

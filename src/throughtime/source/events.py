@@ -113,6 +113,17 @@ class Instrumented:
         with self._running(_Run(acted={sequence: act})):
             return total(self.program.loss())
 
+    def loss_at(self, name: str, move: Array) -> float:
+        """The loss where something is added to a parameter before the run."""
+        value = self.program.parameters[name]
+        before = value.copy()
+        try:
+            value[...] = before + move
+            with self._running(_Run()):
+                return total(self.program.loss())
+        finally:
+            value[...] = before
+
     @contextmanager
     def _running(self, run: _Run) -> Iterator[None]:
         self._run, self._count, self._events = run, 0, []

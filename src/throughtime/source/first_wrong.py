@@ -21,6 +21,7 @@ from throughtime.source.matching import RANK, Meanings, Reading, affinity, order
 from throughtime.source.tolerances import (
     CLOSE_ENOUGH,
     FACTOR_SPREAD,
+    MOST_EVALUATIONS,
     MOST_FAULTS,
     MOST_TRIALS,
     NEARER,
@@ -184,7 +185,7 @@ class Search:
         """Whether a value is a derivative; a multiple of one may be data, as a one-hot vector."""
         matches = self.meanings.matches(event.value)
         exact = any(match.factor == 1.0 for match in matches)
-        return exact or (bool(matches) and not self.meanings.is_forward(event.value))
+        return exact or (bool(matches) and not self.meanings.is_data(event.value))
 
     # --- searching ---
 
@@ -302,7 +303,7 @@ class Search:
                     break
                 if hypothesis.first == best[1].first and hypothesis.place != best[1].place:
                     continue
-            if self.trials >= MOST_TRIALS:
+            if self.trials >= MOST_TRIALS or self.code.evaluations >= MOST_EVALUATIONS:
                 break
             self.trials += 1
             gain = self._gain(hypothesis, outcome)
@@ -351,14 +352,17 @@ class Search:
             scores, errors = self._judged(self.code.gradient_replaced(replaced))
         except (CheckError, ArithmeticError, ValueError, IndexError):
             return None
-        gained = 0
+        gained = near = 0
         for name, score in before.scores.items():
             # Beside a small fault, as a penalty, a gradient is nearer to right, and not yet that.
             nearer = errors[name] <= min(before.errors[name] / NEARER, NEARLY_RIGHT)
             if scores[name] < score and not nearer:
                 return None
-            gained += max(scores[name] - score, int(nearer and score != RIGHT))
-        return gained
+            gained += max(scores[name] - score, 0)
+            near += nearer and score != RIGHT and scores[name] <= score
+        # One may be nearer by chance.
+        alone = sum(score != RIGHT for score in before.scores.values()) == 1
+        return gained + near if near > 1 or alone else gained
 
     def _not_understood(self, hypothesis: Hypothesis, outcome: Outcome) -> tuple[Event, ...]:
         """The operands of the first wrong value that carry a gradient and are no derivative."""

@@ -351,10 +351,10 @@ class _Findings:
         others = [
             other.text
             for other in self.search.code.probes.sites
-            if other.function == site.function
-            and other.kind == "value"
+            if other.kind == "value"
             and other.path == site.path
-            and len(other.text) < 30
+            and len(other.text) <= LONGEST_NAME
+            and (other.function == site.function or other.text.startswith("self."))
         ]
         others += [
             name

@@ -171,6 +171,13 @@ class Meanings:
             for other in self.truths.values.get(value.size, ())
         )
 
+    def is_data(self, value: Array) -> bool:
+        """Whether a value is data of the forward pass."""
+        return any(
+            np.array_equal(value.reshape(-1), other.reshape(-1))
+            for other in self.truths.data.get(value.size, ())
+        )
+
     def readings(self, events: Sequence[Event]) -> list[Reading]:
         """What the values at one place are, all of them; the best explanation first."""
         found = [reading for reading in self._explanations(events) if not reading.wrong]

@@ -27,15 +27,16 @@ PLAIN_FRACTIONS = 64  # a scalar derivative of k or 1/k up to this is no sign of
 # Whether a value is a derivative (`matching`).
 
 ERROR_BARS = 5.0  # a value further from a derivative than so many error bars is another
-# Of a derivative's size: closer is the same. The first is for faults that one sees; where none is
-# found, the second is for faint ones, as a small penalty.
-CLOSE_ENOUGH = (1e-5, 1e-7)
+# Of a derivative's size: closer is the same. The first is for faults that one sees, beside which a
+# 1e-6 within a logarithm passes; where none is found, the second is for faint ones.
+CLOSE_ENOUGH = (1e-4, 1e-7)
 TOO_BLURRED = 1e-2  # of its size: a derivative with a wider error bar says nothing
 FACTOR_SPREAD = 1e-5  # by so much the factors of one line may differ from step to step
 
 # The search for wrong lines (`first_wrong`).
 
 MOST_FAULTS = 12  # in one backward pass
+MOST_EVALUATIONS = 30_000  # of the loss and of the gradient, for one program
 MOST_TRIALS = 4000  # runs of the gradient with true values put in, each as dear as the gradient
 # A gradient whose error falls by this factor, and to this part of its size, is mended but for
 # another, smaller fault.

@@ -166,7 +166,8 @@ class Truths:
         groups: what is known.
         places: those of the forward pass: their values move the loss.
         scalars: whether no parameter is an array: the program computes with single numbers.
-        values: the values of the forward pass, by size: what carries no gradient.
+        values: the values of the forward pass, by size.
+        data: those of them that are the same whatever the parameters are.
 
     Raises:
         CheckError: where the loss is too long to look at every value.
@@ -193,15 +194,16 @@ class Truths:
         self.groups: list[Group] = []
         self.places: set[Place] = set()
         self.values: dict[int, list[Array]] = defaultdict(list)
+        self.data: dict[int, list[Array]] = defaultdict(list)
         self._measure_values(
             [event for event in events if self._is_value(event, uses, arrays)],
             {event.place for event in events if uses[id(event)] is not None},
         )
-        for name, value in live.items():
-            if name in arrays:
-                own = [event for event in events if uses[id(event)] == name]
-                self.places |= {event.place for event in own}
-                self._measure_parameter(name, value, own)
+        self.groups.append(Group("whole", "", []))
+        for name, parameter in code.program.parameters.items():
+            own = [event for event in events if uses[id(event)] == name]
+            self.places |= {event.place for event in own}
+            self._measure_parameter(name, parameter, own)
 
     def _unmoved(self, events: list[Event]) -> frozenset[int]:
         """The sequence numbers of values that are the same whatever the parameters: data."""
@@ -258,6 +260,8 @@ class Truths:
                 continue
             self.places.add(event.place)
             self.values[event.value.size].append(event.value)
+            if event.sequence in self._data:
+                self.data[event.value.size].append(event.value)
             if event.site.kind == "whole":
                 continue
             if truth.size == 1 and event.value.ndim == 0 and _is_plain(float(truth.along[0])):
@@ -316,16 +320,13 @@ class Truths:
         if len(starts) > MOST_USES:
             starts = starts[:1]
         suffixes = {}
-        for start in [1, *starts]:
+        for start in [0, *starts]:
             safe = self._safely(self._mover_from(start, name, value.shape))
             along, error = slopes(safe, directions(value.size), length, self.loss, self.rounding)
             suffixes[start] = Truth(
                 value.shape, along, error, ((1.0, safe),), length, None, name=name
             )
-        whole = suffixes.pop(1)
-        if not any(group.kind == "whole" for group in self.groups):
-            self.groups.append(Group("whole", "", []))
-        self.whole().truths.append(whole)
+        self.whole().truths.append(suffixes.pop(0))
         by_place: dict[Place, list[Event]] = defaultdict(list)
         for event in uses:
             if event.sequence in suffixes:
@@ -340,6 +341,8 @@ class Truths:
             self.groups.append(Group("suffix", name, own, found[0].site))
 
     def _mover_from(self, start: int, name: str, shape: tuple[int, ...]) -> Mover:
+        if start == 0:
+            return lambda change: self.code.loss_at(name, change.reshape(shape))
         return lambda change: self.code.loss_from(start, name, change.reshape(shape))
 
 

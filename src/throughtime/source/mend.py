@@ -33,15 +33,22 @@ from throughtime.source.mended import Hunk, Mended, Standing, changed_lines
 from throughtime.source.recipe import Recipe
 from throughtime.source.region_text import RegionText, region_text
 from throughtime.source.text import read_source
-from throughtime.source.trials import LINES_SECONDS, Failed, Measured, Setting, Trials, Tried, Try
-
-LIKELY = 1.35  # cost of the edits that are tried first
-MOST_TRIES = 30_000  # of the gradient, in all
-MOST_PAIRS = 4_000  # of edits at a time, where none alone makes a tensor agree
-FIRST_OF_PAIRS = 60  # edits that come nearest alone
-MOST_RETURNS = 3  # to before an edit that led nowhere
-TENSORS_OF_PAIRS = 2  # at a setting, for which pairs are tried
-MOST_FAULTS = 24  # edits that are made one after another
+from throughtime.source.tolerances import (
+    FIRST_OF_PAIRS,
+    LIKELY,
+    LINES_SECONDS,
+    MOST_ALTERNATIVES,
+    MOST_HOPEFUL,
+    MOST_MENDS,
+    MOST_PAIRS,
+    MOST_RETURNS,
+    MOST_TRIES,
+    PAIRS_AT_ONCE,
+    RANK_COST,
+    SAME_TRIED,
+    TENSORS_OF_PAIRS,
+)
+from throughtime.source.trials import Failed, Measured, Setting, Trials, Tried, Try
 
 
 @dataclass(frozen=True)
@@ -181,7 +188,7 @@ class _Search:
 
     def _go_on(self, steps: list[Step]) -> None:
         """Adds steps until all agrees, or nothing is found."""
-        while len(steps) <= MOST_FAULTS and self._tries < MOST_TRIES:
+        while len(steps) <= MOST_MENDS and self._tries < MOST_TRIES:
             found = self._next(steps[-1])
             if found is None:
                 return
@@ -535,12 +542,6 @@ def _hunk(before: Step, after: Step) -> Hunk:
     return Hunk(kinds, lines, changed, before.standing, after.standing, others)
 
 
-MOST_HOPEFUL = 40  # of different gradients that help at one setting, looked at in all others
-SAME_TRIED = 3  # of edits with the same gradient at one setting
-PAIRS_AT_ONCE = 600
-MOST_ALTERNATIVES = 24  # of edits with the same gradient at one setting, tried at another
-
-
 def _reverted(before: str, after: str) -> Iterator[str]:
     """The text with one change after another taken back, the last first; none alone in it."""
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
@@ -565,9 +566,6 @@ def _pairs(edits: Sequence[Edit]) -> list[tuple[Edit, Edit]]:
     ]
     pairs.sort(key=lambda pair: pair[0])
     return [(a, b) for _, a, b in pairs[:MOST_PAIRS]]
-
-
-RANK_COST = 0.03  # of a pair's first edit, for each one that comes nearer alone
 
 
 def _texts_mark(version: Version) -> int:

@@ -34,6 +34,7 @@ from throughtime.source.recipe import Recipe
 from throughtime.source.region_text import RegionText, region_text
 from throughtime.source.text import read_source
 from throughtime.source.tolerances import (
+    EDITS_AT_ONCE,
     FIRST_OF_PAIRS,
     LIKELY,
     LINES_SECONDS,
@@ -295,15 +296,22 @@ class _Search:
         edits.sort(key=lambda e: (not self._is_suspect(e), e.cost))
         tried: dict[Edit, Tried] = {}
         for group in self._groups(step, known, edits):
-            tried |= self._try_each(stage, known, group)
-            hopeful = []
-            for edit in group:
-                then = compared(tried[edit].products, self._truth[stage])
-                if score(then) > score(now) and not worse_somewhere(now, then):
-                    hopeful.append((score(then), -edit.cost, edit))
-            hopeful.sort(key=lambda found: found[:2], reverse=True)
-            if found := self._best(step, known, [(edit,) for _, _, edit in hopeful], tried):
-                return found
+            hopeful: list[tuple[float, float, Edit]] = []
+            for start in range(0, len(group), EDITS_AT_ONCE):
+                part = group[start : start + EDITS_AT_ONCE]
+                tried |= self._try_each(stage, known, part)
+                whole = False
+                for edit in part:
+                    then = compared(tried[edit].products, self._truth[stage])
+                    if score(then) > score(now) and not worse_somewhere(now, then):
+                        hopeful.append((-score(then), edit.cost, edit))
+                        whole = whole or score(then) == len(now)
+                last = start + EDITS_AT_ONCE >= len(group)
+                if hopeful and (whole or last):  # where one mends all, dearer ones do no more
+                    hopeful.sort(key=lambda found: found[:2])
+                    some = [(edit,) for _, _, edit in hopeful]
+                    if found := self._best(step, known, some, tried):
+                        return found
         if not self._lines_looked_at:  # dear, so only where no edit alone was found
             self._lines_looked_at = True
             self._begin_at |= self._suspected()

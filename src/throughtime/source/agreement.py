@@ -35,11 +35,13 @@ class Agreement:
             ones, SIMPLE a fraction of small whole numbers; EQUAL.
         ratio: the multiple; NaN where there is none.
         discrepancy: as in a report.
+        apart: how far off it is, whatever its factor, from 0 to 1.
     """
 
     level: int
     ratio: float
     discrepancy: float
+    apart: float = 1.0
 
 
 def compared(
@@ -64,7 +66,9 @@ def _compared(found: Array, truth: Measured, nothing: float) -> Agreement:
         return Agreement(WRONG, np.nan, d)
     ratio = float(found @ values) / square
     if not ratio or (np.abs(found - ratio * values) > abs(ratio) * margin).any():
-        return Agreement(WRONG, np.nan, d)
+        size = float(np.linalg.norm(found))
+        apart = float(np.linalg.norm(found - ratio * values)) / size if size else 1.0
+        return Agreement(WRONG, np.nan, d, apart)
     return Agreement(SIMPLE if _is_simple(ratio) else MULTIPLE, ratio, d)
 
 

@@ -76,7 +76,7 @@ class Step:
     @property
     def far(self) -> float:
         """How far off the tensors are that are no multiples, over all settings."""
-        rest = [a.discrepancy for s in self.standing.values() for a in s.values() if not a.level]
+        rest = [a.apart for s in self.standing.values() for a in s.values() if not a.level]
         return float(np.sum(np.log10(np.maximum(rest, 1e-16))))
 
     @property
@@ -454,8 +454,6 @@ class _Search:
                 continue
             useful.setdefault(_mark(answer), edit)
         useful.pop(_mark(plain), None)
-        suspects = {mark: edit for mark, edit in useful.items() if self._is_suspect(edit)}
-        useful = suspects if len(suspects) > 1 else useful
         if all(a.level > WRONG for a in now.values()):  # a factor is wrong, perhaps two
             scaling = [
                 edit
@@ -468,7 +466,10 @@ class _Search:
             for name in wrong - self._stuck
         }
         for name in sorted(reaching, key=lambda name: len(reaching[name]))[:TENSORS_OF_PAIRS]:
-            near = sorted(reaching[name], key=lambda e: (_angle(tried[e], truth, name), e.cost))
+            near = sorted(
+                reaching[name],
+                key=lambda e: (not self._is_suspect(e), _angle(tried[e], truth, name), e.cost),
+            )
             if (found := self._try_pairs(stage, step, known, _pairs(near))) is not None:
                 return found
             self._stuck.add(name)

@@ -14,15 +14,16 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.gradcheck import REJECTION_BARS, discrepancy
+from throughtime.source.tolerances import (
+    LARGEST_PART,
+    NEAR,
+    NOTHING,
+    SAME_FACTOR,
+)
 from throughtime.source.trials import Measured
 
 WRONG, MULTIPLE, SIMPLE, EQUAL = 0, 1, 2, 3  # in rising order
 WEIGHTS = (0.0, 0.6, 0.8, 1.0)
-NEAR = 3e-5  # relative: equal for the search; the check at its end looks more closely
-RESIDUE = 1e-5  # of d: what a small number in a logarithm may leave, as in log(p + 1e-6)
-SAME_FACTOR = 1e-6  # relative: a factor that differs by no more is that fraction
-LARGEST_PART = 64  # of a fraction that counts as simple: a number of steps, sequences, units
-NOTHING = 1e-9  # of the largest tensor: what is below it is 0
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,13 @@ class Agreement:
             ones, SIMPLE a fraction of small whole numbers; EQUAL.
         ratio: the multiple; NaN where there is none.
         discrepancy: as in a report.
+        apart: how far off it is, whatever its factor, from 0 to 1.
     """
 
     level: int
     ratio: float
     discrepancy: float
+    apart: float = 1.0
 
 
 def compared(
@@ -63,7 +66,9 @@ def _compared(found: Array, truth: Measured, nothing: float) -> Agreement:
         return Agreement(WRONG, np.nan, d)
     ratio = float(found @ values) / square
     if not ratio or (np.abs(found - ratio * values) > abs(ratio) * margin).any():
-        return Agreement(WRONG, np.nan, d)
+        size = float(np.linalg.norm(found))
+        apart = float(np.linalg.norm(found - ratio * values)) / size if size else 1.0
+        return Agreement(WRONG, np.nan, d, apart)
     return Agreement(SIMPLE if _is_simple(ratio) else MULTIPLE, ratio, d)
 
 

@@ -19,13 +19,15 @@ from throughtime.source.statement_edits import (
     probes,
     unit_edits,
 )
+from throughtime.source.tolerances import (
+    IN_CLIP_COST,
+    IN_FORWARD_COST,
+    SAME_LOSS,
+)
 from throughtime.source.trials import Failed, Setting, Trials, Tried, Try
 from throughtime.source.versions import Replaced, replaced_functions
 
-IN_FORWARD_COST = 0.5  # of an edit of what the forward pass runs too, and keeps for later
-IN_CLIP_COST = 0.3  # of an edit inside of a function that clips, which is rather not called
 SCALING = ("a factor", "sign", "squared", "at one step", "a term at one", "not at the first")
-SAME_LOSS = 1e-12  # relative: the same sums in another order
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from throughtime.source.tolerances import (
+    ALIKE_COST,
+)
+
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -225,6 +229,3 @@ def alike(edits: Sequence[Edit]) -> list[Edit]:
                      f"{key} everywhere", lines)
             )  # fmt: skip
     return found
-
-
-ALIKE_COST = 0.5  # an edit made everywhere alike is one decision, and a little larger than one

@@ -20,10 +20,11 @@ import numpy as np
 from throughtime.source.edits import FileText, Unit
 from throughtime.source.recipe import Program
 from throughtime.source.text import read_source
-
-VISITS = 2  # of a line, the last of which counts: in a loop, something has been carried by then
-MOST_ENTRIES = 32  # of a dict or a tuple that are looked at
-MOST_MARKED = 4096  # numbers of an array that say whether two are the same
+from throughtime.source.tolerances import (
+    MOST_ENTRIES,
+    MOST_MARKED,
+    VISITS,
+)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ from difflib import SequenceMatcher
 
 from throughtime.source.edits import FileText
 from throughtime.source.executed import Value, is_atom
+from throughtime.source.tolerances import (
+    MOST_SIZES,
+)
 
 PRODUCT_SIGNS = (ast.Mult, ast.Div, ast.MatMult)
 PRODUCTS = ("dot", "matmul", "outer", "multiply", "einsum", "inner", "tensordot")
@@ -417,9 +420,6 @@ def _products(sizes: Mapping[str, int]) -> Iterator[str]:
     for n, one in enumerate(texts):
         for other in texts[n + 1 :]:
             yield f"({one} * {other})"
-
-
-MOST_SIZES = 6  # that are multiplied with each other
 
 
 def _root(text: str) -> str:

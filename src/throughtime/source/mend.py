@@ -33,15 +33,23 @@ from throughtime.source.mended import Hunk, Mended, Standing, changed_lines
 from throughtime.source.recipe import Recipe
 from throughtime.source.region_text import RegionText, region_text
 from throughtime.source.text import read_source
-from throughtime.source.trials import LINES_SECONDS, Failed, Measured, Setting, Trials, Tried, Try
-
-LIKELY = 1.35  # cost of the edits that are tried first
-MOST_TRIES = 30_000  # of the gradient, in all
-MOST_PAIRS = 4_000  # of edits at a time, where none alone makes a tensor agree
-FIRST_OF_PAIRS = 60  # edits that come nearest alone
-MOST_RETURNS = 3  # to before an edit that led nowhere
-TENSORS_OF_PAIRS = 2  # at a setting, for which pairs are tried
-MOST_FAULTS = 24  # edits that are made one after another
+from throughtime.source.tolerances import (
+    EDITS_AT_ONCE,
+    FIRST_OF_PAIRS,
+    LIKELY,
+    LINES_SECONDS,
+    MOST_ALTERNATIVES,
+    MOST_HOPEFUL,
+    MOST_MENDS,
+    MOST_PAIRS,
+    MOST_RETURNS,
+    MOST_TRIES,
+    PAIRS_AT_ONCE,
+    RANK_COST,
+    SAME_TRIED,
+    TENSORS_OF_PAIRS,
+)
+from throughtime.source.trials import Failed, Measured, Setting, Trials, Tried, Try
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class Step:
     @property
     def far(self) -> float:
         """How far off the tensors are that are no multiples, over all settings."""
-        rest = [a.discrepancy for s in self.standing.values() for a in s.values() if not a.level]
+        rest = [a.apart for s in self.standing.values() for a in s.values() if not a.level]
         return float(np.sum(np.log10(np.maximum(rest, 1e-16))))
 
     @property
@@ -181,7 +189,7 @@ class _Search:
 
     def _go_on(self, steps: list[Step]) -> None:
         """Adds steps until all agrees, or nothing is found."""
-        while len(steps) <= MOST_FAULTS and self._tries < MOST_TRIES:
+        while len(steps) <= MOST_MENDS and self._tries < MOST_TRIES:
             found = self._next(steps[-1])
             if found is None:
                 return
@@ -288,15 +296,22 @@ class _Search:
         edits.sort(key=lambda e: (not self._is_suspect(e), e.cost))
         tried: dict[Edit, Tried] = {}
         for group in self._groups(step, known, edits):
-            tried |= self._try_each(stage, known, group)
-            hopeful = []
-            for edit in group:
-                then = compared(tried[edit].products, self._truth[stage])
-                if score(then) > score(now) and not worse_somewhere(now, then):
-                    hopeful.append((score(then), -edit.cost, edit))
-            hopeful.sort(key=lambda found: found[:2], reverse=True)
-            if found := self._best(step, known, [(edit,) for _, _, edit in hopeful], tried):
-                return found
+            hopeful: list[tuple[float, float, Edit]] = []
+            for start in range(0, len(group), EDITS_AT_ONCE):
+                part = group[start : start + EDITS_AT_ONCE]
+                tried |= self._try_each(stage, known, part)
+                whole = False
+                for edit in part:
+                    then = compared(tried[edit].products, self._truth[stage])
+                    if score(then) > score(now) and not worse_somewhere(now, then):
+                        hopeful.append((-score(then), edit.cost, edit))
+                        whole = whole or score(then) == len(now)
+                last = start + EDITS_AT_ONCE >= len(group)
+                if hopeful and (whole or last):  # where one mends all, dearer ones do no more
+                    hopeful.sort(key=lambda found: found[:2])
+                    some = [(edit,) for _, _, edit in hopeful]
+                    if found := self._best(step, known, some, tried):
+                        return found
         if not self._lines_looked_at:  # dear, so only where no edit alone was found
             self._lines_looked_at = True
             self._begin_at |= self._suspected()
@@ -439,8 +454,6 @@ class _Search:
                 continue
             useful.setdefault(_mark(answer), edit)
         useful.pop(_mark(plain), None)
-        suspects = {mark: edit for mark, edit in useful.items() if self._is_suspect(edit)}
-        useful = suspects if len(suspects) > 1 else useful
         if all(a.level > WRONG for a in now.values()):  # a factor is wrong, perhaps two
             scaling = [
                 edit
@@ -453,7 +466,10 @@ class _Search:
             for name in wrong - self._stuck
         }
         for name in sorted(reaching, key=lambda name: len(reaching[name]))[:TENSORS_OF_PAIRS]:
-            near = sorted(reaching[name], key=lambda e: (_angle(tried[e], truth, name), e.cost))
+            near = sorted(
+                reaching[name],
+                key=lambda e: (not self._is_suspect(e), _angle(tried[e], truth, name), e.cost),
+            )
             if (found := self._try_pairs(stage, step, known, _pairs(near))) is not None:
                 return found
             self._stuck.add(name)
@@ -535,12 +551,6 @@ def _hunk(before: Step, after: Step) -> Hunk:
     return Hunk(kinds, lines, changed, before.standing, after.standing, others)
 
 
-MOST_HOPEFUL = 40  # of different gradients that help at one setting, looked at in all others
-SAME_TRIED = 3  # of edits with the same gradient at one setting
-PAIRS_AT_ONCE = 600
-MOST_ALTERNATIVES = 24  # of edits with the same gradient at one setting, tried at another
-
-
 def _reverted(before: str, after: str) -> Iterator[str]:
     """The text with one change after another taken back, the last first; none alone in it."""
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
@@ -565,9 +575,6 @@ def _pairs(edits: Sequence[Edit]) -> list[tuple[Edit, Edit]]:
     ]
     pairs.sort(key=lambda pair: pair[0])
     return [(a, b) for _, a, b in pairs[:MOST_PAIRS]]
-
-
-RANK_COST = 0.03  # of a pair's first edit, for each one that comes nearer alone
 
 
 def _texts_mark(version: Version) -> int:

@@ -16,14 +16,14 @@ import numpy as np
 
 from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
-from throughtime.source.agreement import EQUAL, RESIDUE, Agreement
+from throughtime.source.agreement import EQUAL, Agreement
 from throughtime.source.text import read_source
+from throughtime.source.tolerances import MOST_OTHERS, RESIDUE
 from throughtime.source.trials import Setting
 from throughtime.storage import replace
 
 Standing = Mapping[Setting, Mapping[str, Agreement]]
 JSON_VERSION = 1
-MOST_OTHERS = 4  # alternatives that are said
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from throughtime.source.recipe import Recipe
+from throughtime.source.tolerances import (
+    FEWEST_LINES,
+)
 
 NAME = "_lines_of_the_file"
-FEWEST = 2  # statements that are worth a function
 INDENTATION = "    "
 
 
@@ -98,7 +100,7 @@ def region_text(recipe: Recipe, text: str) -> RegionText | None:
                 best, first = found, start
             if len(best) >= len(texts) - start:
                 break
-    if len(best) < FEWEST:
+    if len(best) < FEWEST_LINES:
         return None
     lines = text.split("\n")
     body, places = _copies(best, lines)

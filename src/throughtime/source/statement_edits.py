@@ -14,6 +14,9 @@ from difflib import SequenceMatcher
 from throughtime.source.edits import Edit, FileText, Splice, Unit, alike, splices_of
 from throughtime.source.executed import Value, is_atom
 from throughtime.source.expression_edits import Scope, changes, softmax_slopes
+from throughtime.source.tolerances import (
+    NAMES_OF_A_SIZE,
+)
 
 # What may be called by a statement that is edited: what computes, and nothing that reaches out.
 NUMERICAL = {"abs", "divmod", "enumerate", "float", "int", "len", "list", "max", "min", "pow",
@@ -187,9 +190,6 @@ def _sizes(
             key = (value.whole, None if other is None else other.whole)
             by_number.setdefault(key, []).append(text)
     return {text: n for (n, _), texts in by_number.items() for text in texts[:NAMES_OF_A_SIZE]}
-
-
-NAMES_OF_A_SIZE = 2  # that are tried, where several have the same value
 
 
 def _loop(loop: LOOP | None, file: FileText) -> tuple[str, str]:

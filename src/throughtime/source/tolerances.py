@@ -53,3 +53,58 @@ FEW_STEPS = 3  # a first, a middle and a last one
 MANY_STEPS = (6, 12)  # where all is right at few, as with a truncation
 NAMED_FACTOR = 1e-4  # by so much a factor may differ from the size that it is taken for
 LONGEST_NAME = 40  # characters of an expression that stands for its value
+
+# Edits and what they cost (`edits`, `edit_candidates`, `expression_edits`, `statement_edits`).
+
+ALIKE_COST = 0.5  # an edit made everywhere alike is one decision, and a little larger than one
+MOST_SIZES = 6  # that are multiplied with each other
+NAMES_OF_A_SIZE = 2  # that are tried, where several have the same value
+IN_FORWARD_COST = 0.5  # of an edit of what the forward pass runs too, and keeps for later
+IN_CLIP_COST = 0.3  # of an edit inside of a function that clips, which is rather not called
+SAME_LOSS = 1e-12  # relative: the same sums in another order
+
+# What is looked up while a program runs (`executed`).
+
+VISITS = 2  # of a line, the last of which counts: in a loop, something has been carried by then
+MOST_ENTRIES = 32  # of a dict or a tuple that are looked at
+MOST_MARKED = 4096  # numbers of an array that say whether two are the same
+
+# Tries in processes of their own (`trials`).
+
+LOAD_SECONDS = 120.0  # that a file may take to be run, or a truth to be measured a tensor
+LINES_SECONDS = 60.0  # for the values of all lines; without them edits are tried everywhere
+TRY_SECONDS = 2.0  # that a try may take …
+TRY_RATIO = 20.0  # … or so many times what the program takes as it stands
+PROCESSOR_SECONDS = 3600.0  # that a process may take in all
+QUICK_STEP = 2.0**-8  # of the parameters' size
+QUICK_ERROR = 1e-8  # relative: two steps that agree so well have found the derivative
+PARENT_SECONDS = 5.0  # between two looks at whether the process that asks still lives
+DIRECTIONS = 2  # in which each tensor is compared
+POINT_RMS = 0.5  # of weights of up to POINT_WIDTH columns; of wider ones less: products of order 1
+POINT_WIDTH = 16.0
+
+# How far a gradient agrees (`agreement`).
+
+NEAR = 3e-5  # relative: equal for the search; the check at its end looks more closely
+RESIDUE = 1e-5  # of d: what a small number in a logarithm may leave, as in log(p + 1e-6)
+SAME_FACTOR = 1e-6  # relative: a factor that differs by no more is that fraction
+LARGEST_PART = 64  # of a fraction that counts as simple: a number of steps, sequences, units
+NOTHING = 1e-6  # of the largest tensor: what is below it is 0 for the search
+
+# The search for a mend (`mend`, `mended`, `region_text`).
+
+LIKELY = 1.35  # cost of the edits that are tried first
+MOST_TRIES = 30_000  # of the gradient, in all
+MOST_PAIRS = 4_000  # of edits at a time, where none alone makes a tensor agree
+FIRST_OF_PAIRS = 60  # edits that come nearest alone
+MOST_RETURNS = 3  # to before an edit that led nowhere
+TENSORS_OF_PAIRS = 2  # at a setting, for which pairs are tried
+MOST_MENDS = 24  # edits that are made one after another
+RANK_COST = 0.03  # of a pair's first edit, for each one that comes nearer alone
+MOST_HOPEFUL = 40  # of different gradients that help at one setting, looked at in all others
+SAME_TRIED = 3  # of edits with the same gradient at one setting
+EDITS_AT_ONCE = 800  # between two looks at whether one mends all
+PAIRS_AT_ONCE = 600  # likewise
+MOST_ALTERNATIVES = 24  # of edits with the same gradient at one setting, tried at another
+FEWEST_LINES = 2  # statements that are worth a function
+MOST_OTHERS = 4  # alternatives that are said

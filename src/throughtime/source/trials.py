@@ -30,19 +30,19 @@ from throughtime.source.child import limit, watch
 from throughtime.source.executed import Executed, executed
 from throughtime.source.lines import annotate
 from throughtime.source.recipe import Program, Recipe
+from throughtime.source.tolerances import (
+    DIRECTIONS,
+    LOAD_SECONDS,
+    PARENT_SECONDS,
+    POINT_RMS,
+    POINT_WIDTH,
+    PROCESSOR_SECONDS,
+    QUICK_ERROR,
+    QUICK_STEP,
+    TRY_RATIO,
+    TRY_SECONDS,
+)
 from throughtime.source.versions import Replaced, put_in
-
-LOAD_SECONDS = 120.0  # that a file may take to be run, or a truth to be measured a tensor
-LINES_SECONDS = 60.0  # for the values of all lines; without them edits are tried everywhere
-TRY_SECONDS = 2.0  # that a try may take …
-TRY_RATIO = 20.0  # … or so many times what the program takes as it stands
-PROCESSOR_SECONDS = 3600.0  # that a process may take in all
-QUICK_STEP = 2.0**-8  # of the parameters' size
-QUICK_ERROR = 1e-8  # relative: two steps that agree so well have found the derivative
-PARENT_SECONDS = 5.0  # between two looks at whether the process that asks still lives
-DIRECTIONS = 2  # in which each tensor is compared
-POINT_RMS = 0.5  # of weights of up to POINT_WIDTH columns; of wider ones less: products of order 1
-POINT_WIDTH = 16.0
 
 
 @dataclass(frozen=True)

@@ -178,3 +178,19 @@ def test_an_l2_term_that_the_loss_does_not_have_is_not_missing_in_the_gradient(h
 
     (cause,) = tt.check(replace(target, gradient=gradient), progress=False).causes
     assert cause.fault == "weight_decay_only_in_gradient"
+
+
+def test_a_single_entry_at_a_round_limit_is_clipped():
+    def target(limit):
+        p = {"W": np.array([[3.0, 1.5], [0.5, -2.0]]), "b": np.array([1.0, 5.5])}
+
+        def gradient():
+            return {name: np.clip(array, -limit, limit) for name, array in p.items()}
+
+        return tt.Target(p, lambda: sum(0.5 * (a**2).sum() for a in p.values()), gradient, steps=3)
+
+    (cause,) = tt.check(target(5.0), progress=False).causes
+    assert cause.fault == "clipped_by_value"
+    assert "1 of the entries looked at stands at ±5" in cause.evidence[0]
+    other = tt.check(target(5.0123456), progress=False).causes
+    assert all(cause.fault != "clipped_by_value" for cause in other)

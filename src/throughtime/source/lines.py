@@ -44,7 +44,8 @@ class LineFinding:
         status: "right": what it assigns is the derivative that `meaning` names. "wrong": it is
             not, and with the true value in its place wrong gradients become right. "follows":
             wrong because of lines that are; right once they are mended. "unknown": it matches no
-            derivative, and nothing shows whether it should.
+            derivative, and nothing shows whether it should; with `expected`, true values there
+            mend something, but it is made of what is unknown too (`doubtful`).
         meaning: of a right line, as "∂L/∂c_t"; "" where there is none.
         expected: of a wrong line, what it should be.
         noticed: of a wrong line, what its values are instead, and what would make them right.
@@ -104,9 +105,9 @@ def annotate(
 def _at_few_steps(program: Program, length: int | None) -> tuple[Program, bool]:
     """The program at as few steps as show that its gradient is wrong, and whether it is."""
     if length is not None:
-        return program.at_length(length), True
-    if program.length is None:
-        return program, True
+        program = program.at_length(length)
+    if length is not None or program.length is None:
+        return program, _is_wrong(program)
     steps = sorted({min(few, program.length) for few in (FEW_STEPS, *MANY_STEPS)})
     for number in steps:
         chosen = program.at_length(number)
@@ -140,9 +141,10 @@ def _is_wrong(program: Program) -> bool:
 
 
 def first_wrong(findings: Sequence[LineFinding]) -> LineFinding | None:
-    """The wrong line that runs first; None where there is none."""
+    """The wrong line that runs first, or the first doubtful one; None where there is neither."""
     wrong = [finding for finding in findings if finding.status == "wrong"]
-    return min(wrong, key=lambda finding: finding.order, default=None)
+    doubtful = [finding for finding in findings if finding.expected]
+    return min(wrong or doubtful, key=lambda finding: finding.order, default=None)
 
 
 class _Findings:

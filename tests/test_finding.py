@@ -262,6 +262,14 @@ def test_how_an_object_is_made_can_be_given(write):
     assert verdict(found) == "agree"
 
 
+def test_what_functions_take_as_parameters_can_be_given(write):
+    text = COURSE[: COURSE.index("def init_params")] + COURSE[COURSE.index("def rnn_forward") :]
+    made = "params = {'Wax': np.ones((3, 5)), 'Waa': np.eye(3)}"
+    found = find(write("import numpy as np\n" + text), setup=made)
+    assert Program(found.recipe).parameters["Waa"].shape == (3, 3)
+    assert verdict(found) == "agree"
+
+
 def test_what_was_found_is_printed_as_python_that_runs(write):
     found = find(write(CLASS))
     assert str(found).startswith("found: RNN\n  parameters: Whh, Wxh, Why, bh (4 arrays)")

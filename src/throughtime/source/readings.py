@@ -40,6 +40,7 @@ class Reading:
         gradient: statements after the forward pass that give the gradient.
         roots: expressions in which parameters and gradients are looked for.
         back_names: names of what the backward pass returns.
+        names: names of the parameters, where a function of the file returns them in this order.
         anchored: whether loss and gradient belong together by the user's own code.
         said: what a reader is told of data, loss and gradient.
         steps, sequences: as in `Recipe`.
@@ -56,6 +57,7 @@ class Reading:
     gradient: str
     roots: tuple[str, ...]
     back_names: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
     steps: tuple[tuple[str, int], ...] = ()
     sequences: tuple[tuple[str, int], ...] = ()
@@ -254,7 +256,12 @@ def _parameters(bench: Bench, reading: Reading) -> list[Place]:
             value = bench.value(root)
         except CheckError:
             continue
-        found += list(places(root, value, tuple(root.split("."))))
+        named = root == "params" and isinstance(value, tuple | list)
+        if named and len(value) == len(reading.names):
+            for n, (part, name) in enumerate(zip(value, reading.names, strict=True)):
+                found += list(places(f"params[{n}]", part, ("params", name or str(n))))
+        else:
+            found += list(places(root, value, tuple(root.split("."))))
     unique: dict[str, Place] = {}
     for place in found:
         if not any(_shared(place, other) for other in unique.values()):

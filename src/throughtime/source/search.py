@@ -80,13 +80,15 @@ class Search:
         bench: the user's file.
         slices: its statements.
         candidate: what is read.
-        setup: statements that make the model as `net`, where the user gives them.
+        setup: statements that make the model as `net`, or a function's parameters as `params`,
+            where the user gives them.
     """
 
     def __init__(self, bench: Bench, slices: Slices, candidate: Candidate, setup: str = "") -> None:
         self.bench, self.slices, self.candidate, self.given_setup = bench, slices, candidate, setup
         self.failures: list[str] = []
         self.sizes = Sizes()
+        self.names: tuple[str, ...] = ()  # of parameters that a function of the file returns
         self.taken: dict[str, str] = {}  # arguments that are parameters, with their expressions
         self._first = bench.tries
         self._order = 0.0
@@ -143,7 +145,8 @@ class Search:
 
     def _sizes(self, setup: str, roots: tuple[str, ...]) -> list[Sizes]:
         """The sizes that data are drawn for: those of the model's arrays, where they differ."""
-        own = "params" in roots or "(lambda p:" in setup  # arrays of the sizes that we ask for
+        ours = "params" in roots or "(lambda p:" in setup
+        own = ours and not self.given_setup  # arrays of the sizes that we ask for
         if own or not self._runs(f"{IMPORT}\nT = {STEPS}\n{setup}"):
             return [Sizes()]
         shapes = [
@@ -198,6 +201,9 @@ class Search:
         self, constants: str, arrays: tuple[str, ...]
     ) -> Iterator[tuple[str, tuple[str, ...]]]:
         """For functions: their constants, and parameters made by a function of the file."""
+        if self.given_setup:
+            yield f"{constants}\n{self.given_setup}", ("params", *arrays)
+            return
         takes = [
             name
             for function in self.used
@@ -215,7 +221,9 @@ class Search:
                     for given in sized(node, method=False, most=6):
                         text = f"{constants_too}\nparams = {name}({given})"
                         if self._runs(f"{IMPORT}\nT = {STEPS}\n{text}"):
+                            self.names = tuple(returned(node))
                             yield text, ("params", *arrays)
+                            self.names = ()
                             break
             if described := _described(self.used):
                 yield f"{constants}\nparams = {described}", ("params", *arrays)
@@ -309,6 +317,7 @@ class Search:
                 steps=steps,
                 sequences=(("x", form.batch),) if form.batch is not None else (),
                 said=(f"steps from x {form.said}, axis {form.time}",),
+                names=self.names,
             )
             yield from alike.watch(self._forwards(reading, form), self.failures)
             if alike.enough:

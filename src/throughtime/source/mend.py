@@ -35,6 +35,7 @@ from throughtime.source.region_text import RegionText, region_text
 from throughtime.source.text import read_source
 from throughtime.source.tolerances import (
     EDITS_AT_ONCE,
+    FEWER_FIRST,
     FIRST_OF_PAIRS,
     LIKELY,
     LINES_SECONDS,
@@ -43,6 +44,7 @@ from throughtime.source.tolerances import (
     MOST_MENDS,
     MOST_PAIRS,
     MOST_RETURNS,
+    MOST_SILENT,
     MOST_TRIES,
     PAIRS_AT_ONCE,
     RANK_COST,
@@ -454,6 +456,11 @@ class _Search:
                 continue
             useful.setdefault(_mark(answer), edit)
         useful.pop(_mark(plain), None)
+        silent = [
+            edit
+            for edit, answer in tried.items()
+            if edit.cost <= LIKELY and _mark(answer) == _mark(plain)
+        ]
         if all(a.level > WRONG for a in now.values()):  # a factor is wrong, perhaps two
             scaling = [
                 edit
@@ -470,7 +477,13 @@ class _Search:
                 reaching[name],
                 key=lambda e: (not self._is_suspect(e), _angle(tried[e], truth, name), e.cost),
             )
-            if (found := self._try_pairs(stage, step, known, _pairs(near))) is not None:
+            # What is multiplied by 0 as yet shows nothing alone, and may be the other half.
+            beside = sorted(
+                (e for e in silent if name in (known.reached(e) or ())),
+                key=lambda e: (len(known.reached(e) or ()), e.cost),
+            )[:MOST_SILENT]
+            pairs = [*_pairs(near), *_pairs(near[:FEWER_FIRST], beside)]
+            if (found := self._try_pairs(stage, step, known, pairs)) is not None:
                 return found
             self._stuck.add(name)
             if self._tries >= MOST_TRIES:
@@ -565,12 +578,12 @@ def _reverted(before: str, after: str) -> Iterator[str]:
             yield "".join([*new[:c], *old[a:b], *new[d:]])
 
 
-def _pairs(edits: Sequence[Edit]) -> list[tuple[Edit, Edit]]:
-    """Pairs of the first of some edits with all of them, those that cost least first."""
+def _pairs(edits: Sequence[Edit], others: Sequence[Edit] | None = None) -> list[tuple[Edit, Edit]]:
+    """Pairs of the first of some edits with all of them, or with others; the cheapest first."""
     pairs = [
         (a.cost + b.cost + n * RANK_COST, a, b)
         for n, a in enumerate(edits[:FIRST_OF_PAIRS])
-        for b in edits[n + 1 :]
+        for b in (edits[n + 1 :] if others is None else others)
         if not a.overlaps(b)
     ]
     pairs.sort(key=lambda pair: pair[0])

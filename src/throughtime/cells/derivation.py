@@ -10,6 +10,7 @@ from typing import Any
 
 from throughtime.arrays import refuse
 from throughtime.cells.derived import SIZE, CellDefinition, DerivedCell
+from throughtime.cells.step_comparison import StepComparison, compare_step
 from throughtime.equations import (
     TEXT,
     BackwardPass,
@@ -106,6 +107,50 @@ class CellDerivation:
             f"    {name:{width}}  {value:>14}  {numerical:>14}  {difference:>10}".rstrip()
             for name, value, numerical, difference in rows
         )
+
+    def compare(
+        self,
+        backward: Callable[..., Any],
+        *,
+        forward: Callable[..., Any] | None = None,
+        seed: int = 0,
+    ) -> StepComparison:
+        """A backward pass of one step that is written by hand, beside this one.
+
+        Args:
+            backward: takes what it names: arguments of the step by their names, `dh` and so on for
+                the derivatives with respect to the states after it, and at most one more, what
+                `forward` kept. It returns the derivatives with respect to the step's arguments:
+                a mapping from `dx`, `dh`, `dW` …, or all of them in the order of the arguments.
+            forward: takes the step's arguments; its last result is handed to `backward`.
+            seed: for the numbers that are drawn.
+
+        Returns:
+            a StepComparison: `.agrees`, `.differences` by gradient, and `.edits`: lines of the
+            derivation as they would have to be; print it.
+
+        Raises:
+            TypeError, ValueError: where `backward` cannot be called so, or returns something else.
+
+        Example:
+            >>> import numpy as np
+            >>> import throughtime as tt
+            >>> @tt.cell(W="H I", U="H H", b="H")
+            ... def elman(x, h, W, U, b):
+            ...     return np.tanh(W @ x + U @ h + b)
+            >>> def backward(dh, x, h, W, U, b):
+            ...     dz = dh * (1 - np.tanh(W @ x + U @ h + b) ** 2)
+            ...     return W.T @ dz, U @ dz, np.outer(dz, x), np.outer(dz, h), dz
+            >>> print(tt.derive(elman).compare(backward).edits[0])
+            derived:  dh_before = U.T @ dz
+            yours is: dh_before = U @ dz
+        """
+        trace = self.backward.trace
+        arguments = [trace.inputs.name, *trace.states, *trace.parameters]
+        nodes = {trace.inputs.name: trace.inputs, **trace.states, **trace.parameters}
+        shapes = {name: node.shape for name, node in nodes.items()}
+        states = tuple(trace.states)
+        return compare_step(self.numpy, arguments, states, shapes, backward, forward, seed)
 
     def __str__(self) -> str:
         return f"{self.text}\n{self.note}\n" if self.note else self.text

@@ -66,7 +66,13 @@ def _with_method(node: ast.ClassDef, function: Function, name: str) -> ast.Class
 def is_loss(function: Function) -> bool:
     """Whether a function is named as a loss, and no derivative of one."""
     name = function.name
-    return bool(LOSS.match(name)) and not DERIVATIVE.search(name) and not is_backward(function)
+    penalty = re.search("reg|req|penal|l1|l2", name, re.I)
+    return (
+        bool(LOSS.match(name))
+        and not penalty
+        and not DERIVATIVE.search(name)
+        and not is_backward(function)
+    )
 
 
 def is_forward(function: Function) -> bool:

@@ -96,7 +96,7 @@ def upstreams(
             yield drawn, loss, f"drawn weights times {output.raw}", True
 
 
-def _hot(output: Output) -> str:
+def hot(output: Output) -> str:
     """Targets in the form of an output, indices as one-hot."""
     shape = f"np.shape({output.text})"
     return (
@@ -107,7 +107,7 @@ def _hot(output: Output) -> str:
 
 def _differences(output: Output, losses: list[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
     """Upstream gradients of usual losses: prediction minus target, with usual factors."""
-    text, hot = output.text, _hot(output)
+    text, aim = output.text, hot(output)
     axis = _axis(output.shape)
     soft = f"np.exp({text}) / np.sum(np.exp({text}), axis={axis}, keepdims=True)"
     counts = [f"len({text})"] if len(output.shape) > 1 else []
@@ -117,7 +117,7 @@ def _differences(output: Output, losses: list[tuple[str, str]]) -> Iterator[tupl
     for what in [text] if output.ones else [text, soft]:
         for factor in ("", "2 * "):
             for count in ("", *counts):
-                d = f"{factor}({what} - {hot})" + (f" / {count}" if count else "")
+                d = f"{factor}({what} - {aim})" + (f" / {count}" if count else "")
                 for loss, said in losses:
                     yield f"d = {d}", loss, said
                 if not losses:
@@ -133,7 +133,7 @@ def _with_implicit(
             yield d, f"loss = {_entropy(output)}{divided}", f"cross-entropy of {output.raw}"
     else:
         half = "" if factor else "0.5 * "
-        square = f"np.sum(({output.text} - {_hot(output)}) ** 2)"
+        square = f"np.sum(({output.text} - {hot(output)}) ** 2)"
         yield d, f"loss = {half}{square}{divided}", f"squared error of {output.raw}"
 
 
@@ -145,18 +145,18 @@ def _axis(shape: tuple[int, ...]) -> int:
 def _entropy(output: Output) -> str:
     text, axis = output.text, _axis(output.shape)
     if output.ones:
-        return f"-np.sum({_hot(output)} * np.log({text}))"
+        return f"-np.sum({hot(output)} * np.log({text}))"
     total = f"np.log(np.sum(np.exp({text}), axis={axis}, keepdims=True))"
-    return f"-np.sum({_hot(output)} * ({text} - {total}))"
+    return f"-np.sum({hot(output)} * ({text} - {total}))"
 
 
 def implicit(output: Output) -> Iterator[tuple[str, str, bool]]:
     """Usual losses of an output, for a backward pass that takes targets where no loss is there."""
-    hot, text = _hot(output), output.text
+    aim, text = hot(output), output.text
     counts = [f"len({text})", f"(np.size({text}) / {output.shape[_axis(output.shape)]})"]
     for divided in ("", *(f" / {count}" for count in counts)):
         yield f"loss = {_entropy(output)}{divided}", f"cross-entropy of {output.raw}", True
-    square = f"np.sum(({text} - {hot}) ** 2)"
+    square = f"np.sum(({text} - {aim}) ** 2)"
     for divided in (" / 2", "", *(f" / {c}" for c in (*counts, f"np.size({text})"))):
         yield f"loss = {square}{divided}", f"squared error of {output.raw}", True
 

@@ -25,6 +25,7 @@ from throughtime.source.forms import Form, Sizes, forms, sizes_of, states, targe
 from throughtime.source.losses import (
     Output,
     elements_of,
+    hot,
     implicit,
     is_scalar,
     outputs_of,
@@ -425,6 +426,9 @@ class Search:
         losses = list(self._losses(reading, pool)) if target else []
         ups: list[tuple[str, str, str, bool]] = [("", "", "", False)]
         if takes_upstream:
+            if target:  # only outputs that the targets fit
+                self._runs(f"{reading.begin}\n{reading.run}")
+                outputs = [o for o in outputs if value_of(self.bench, hot(o)) is not None]
             ups = list(upstreams(outputs, losses, target))
         for up, loss, said, needs in ups:
             if up:

@@ -118,8 +118,10 @@ def test_right_code_has_nothing_to_mend(recipe):
 
 
 def test_what_no_small_edit_mends_is_said(recipe, monkeypatch):
-    monkeypatch.setattr("throughtime.source.mend.MOST_TRIES", 100)
-    text = NETWORK.replace("dz = dh * (1 - self.h[t + 1] ** 2)", "dz = np.sin(17 * dh) + self.h[0]")
+    monkeypatch.setattr("throughtime.source.mend.TRIES_OF_A_STEP", 100)
+    text = NETWORK.replace(
+        "dz = dh * (1 - self.h[t + 1] ** 2)", "dz = np.sin(17 * dh + np.cos(9 * dh))"
+    )
     found = mended(recipe, text)
     assert not found.is_mended
     assert "V" in str(found).split("\n")[0]

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from throughtime.arrays import refuse
+from throughtime.cli.check import _termination_as_exit
 from throughtime.cli.own_file import split_place
 from throughtime.gradcheck import CheckError
 from throughtime.source import Found, apart, find
@@ -60,6 +61,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints what was found; returns the exit status."""
+    with _termination_as_exit():  # so that processes and folders go
+        return _mend(options)
+
+
+def _mend(options: argparse.Namespace) -> int:
     path, name = split_place(options.target)
     if path.suffix not in PYTHON:
         expected, way_out = "a Python file or a notebook", "C and C++ are not read"

@@ -50,6 +50,7 @@ from throughtime.source.tolerances import (
     RANK_COST,
     SAME_TRIED,
     TENSORS_OF_PAIRS,
+    TRIES_OF_A_STEP,
 )
 from throughtime.source.trials import Failed, Measured, Setting, Trials, Tried, Try
 
@@ -155,7 +156,7 @@ class _Search:
         self._losses: dict[Setting, float | None] = {}
         self._stuck: set[str] = set()
         self._banned: set[tuple[int, tuple[Path, tuple[Splice, ...]]]] = set()
-        self._tries, self._lines_looked_at = 0, False
+        self._tries, self._most, self._lines_looked_at = 0, TRIES_OF_A_STEP, False
         self._bar = progress_bar(0, "mending", "try", progress)
         self._stages: list[Setting] = []
         self._others: list[Setting] = []
@@ -176,7 +177,7 @@ class _Search:
             self._go_on(steps)
             best = max(best, steps, key=lambda found: found[-1].total)
             weak = [n for n in range(1, len(steps)) if not self._helps_at_last(steps, n)]
-            if self._is_done(steps[-1]) or not weak or self._tries >= MOST_TRIES:
+            if self._is_done(steps[-1]) or not weak or self._tries >= self._most:
                 break
             steps = self._back(steps, weak[-1])
         steps = best
@@ -191,11 +192,12 @@ class _Search:
 
     def _go_on(self, steps: list[Step]) -> None:
         """Adds steps until all agrees, or nothing is found."""
-        while len(steps) <= MOST_MENDS and self._tries < MOST_TRIES:
+        while len(steps) <= MOST_MENDS and self._tries < self._most:
             found = self._next(steps[-1])
             if found is None:
                 return
             steps.append(found)
+            self._most = min(MOST_TRIES, self._tries + TRIES_OF_A_STEP)
 
     def _is_done(self, step: Step) -> bool:
         return all(a.level == EQUAL for s in step.standing.values() for a in s.values())
@@ -287,7 +289,7 @@ class _Search:
             found = self._at(stage, step, known, wrong)
             if found is not None:
                 return found
-            if self._tries >= MOST_TRIES:
+            if self._tries >= self._most:
                 return None
         return None
 
@@ -352,10 +354,7 @@ class _Search:
     ) -> dict[Edit, Tried]:
         versions = [known.with_edits([edit]) for edit in edits]
         tries = [v.tried_at(stage) for v in versions if v is not None]
-        found: dict[Edit, Tried] = {}
-        for number, tried in self._ask(tries):
-            found[edits[number]] = tried
-        return found
+        return {edits[number]: tried for number, tried in sorted(self._ask(tries), key=_number)}
 
     def _best(
         self,
@@ -486,7 +485,7 @@ class _Search:
             if (found := self._try_pairs(stage, step, known, pairs)) is not None:
                 return found
             self._stuck.add(name)
-            if self._tries >= MOST_TRIES:
+            if self._tries >= self._most:
                 break
         return None
 
@@ -502,7 +501,7 @@ class _Search:
                 assert version is not None
                 tries.append(version.tried_at(stage))
             hopeful = []
-            for number, answer in self._ask(tries):
+            for number, answer in sorted(self._ask(tries), key=_number):
                 then = compared(answer.products, self._truth[stage])
                 if score(then) > score(now) and not worse_somewhere(now, then):
                     hopeful.append((score(then), group[number]))
@@ -592,6 +591,11 @@ def _pairs(edits: Sequence[Edit], others: Sequence[Edit] | None = None) -> list[
 
 def _texts_mark(version: Version) -> int:
     return hash(tuple(sorted(version.texts.items())))
+
+
+def _number(answer: tuple[int, Tried]) -> int:
+    """Of a try: whichever process is first, the search goes the same way."""
+    return answer[0]
 
 
 def _mends_more(best: Standing, other: Standing) -> bool:

@@ -94,7 +94,8 @@ NOTHING = 1e-6  # of the largest tensor: what is below it is 0 for the search
 # The search for a mend (`mend`, `mended`, `region_text`).
 
 LIKELY = 1.35  # cost of the edits that are tried first
-MOST_TRIES = 30_000  # of the gradient, in all
+MOST_TRIES = 80_000  # of the gradient, in all …
+TRIES_OF_A_STEP = 20_000  # … and without finding anything
 MOST_PAIRS = 4_000  # of edits at a time, where none alone makes a tensor agree
 FIRST_OF_PAIRS = 60  # edits that come nearest alone
 FEWER_FIRST = 15  # of these, tried with edits that show nothing alone …

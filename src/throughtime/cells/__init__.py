@@ -27,6 +27,7 @@ from throughtime.cells.lstm import LSTM
 from throughtime.cells.recurrence import Cell, StepEquations, added
 from throughtime.cells.registry import CELLS, variants
 from throughtime.cells.rnn import RNN
+from throughtime.cells.step_comparison import StepComparison, StepEdit
 from throughtime.cells.tape import Columns, LocalGradients, State, Tape, active_steps
 from throughtime.functions import (
     input_gradient,
@@ -58,6 +59,8 @@ __all__ = [
     "Role",
     "State",
     "StateSpec",
+    "StepComparison",
+    "StepEdit",
     "StepEquations",
     "Tape",
     "active_steps",

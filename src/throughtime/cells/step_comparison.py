@@ -129,8 +129,9 @@ class DerivedStep:
         kept, gradient, *body, end = backward.body
         # What is kept stands by its names already, and the gradients begin at 0.
         self.tree = [node for node in (kept, gradient, *body) if not _unpacks(node)]
-        self.before = tuple(f"{name}_before" for name in states)
         assert isinstance(end, ast.Return)
+        assert end.value is not None
+        self.returned = compile(ast.Expression(end.value), "<derived>", "eval")
 
     def point(self, shapes: Mapping[str, tuple[int, ...]], rng: np.random.Generator) -> Any:
         """Numbers for a step: its arguments, all values of its forward pass, and what arrives."""
@@ -156,10 +157,10 @@ class DerivedStep:
                 space[f"d{name}"] = np.zeros(np.shape(point[name]))
         with np.errstate(all="ignore"):
             exec(compile(ast.Module(list(tree), []), "<derived>", "exec"), space)
-        return {
-            f"d{name}": np.asarray(space[f"d{name}_before" if name in self.states else f"d{name}"])
-            for name in self.names
-        }
+            *of_states, of_input = eval(self.returned, space)
+        found = {f"d{name}": np.asarray(space.get(f"d{name}")) for name in self.names[1:]}
+        found |= {f"d{n}": np.asarray(g) for n, g in zip(self.states, of_states, strict=True)}
+        return {f"d{self.names[0]}": np.asarray(of_input), **found}
 
 
 def _unpacks(node: ast.stmt) -> bool:
@@ -336,10 +337,12 @@ class _Replaced(ast.NodeTransformer):
 
 
 def _without(part: ast.expr, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[ast.expr]:
-    """A term or a factor left out, a matrix as it is in the place of its transpose."""
+    """A term or a factor left out, or two as σ(1 − σ); a matrix in the place of its transpose."""
     if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Add | ast.Sub | ast.Mult):
         yield part.left
         yield part.right
+        if isinstance(part.left, ast.BinOp) and isinstance(part.left.op, ast.Mult):
+            yield part.left.left
     if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Pow):
         yield part.left
     if isinstance(part, ast.Attribute) and part.attr == "T":
@@ -354,6 +357,7 @@ def _otherwise(part: ast.expr, shapes: Mapping[str, tuple[int, ...]]) -> Iterato
         if isinstance(part.op, ast.Sub):
             yield ast.BinOp(part.left, ast.Add(), part.right)
             yield ast.BinOp(part.right, ast.Sub(), part.left)
+    if isinstance(part, ast.BinOp | ast.Call):
         for factor in (2, 0.5):
             yield ast.BinOp(ast.Constant(factor), ast.Mult(), part)
         yield ast.UnaryOp(ast.USub(), part)
@@ -368,7 +372,9 @@ def _otherwise(part: ast.expr, shapes: Mapping[str, tuple[int, ...]]) -> Iterato
 
 
 def _renamed(part: ast.expr, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[ast.expr]:
-    """Another value of the same shape."""
+    """Another value of the same shape; the slope of tanh, of the activated value once more."""
+    if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Pow):
+        yield ast.parse(f"np.tanh({ast.unparse(part.left)}) ** 2", mode="eval").body
     if isinstance(part, ast.Name) and part.id in shapes:
         for other, shape in shapes.items():
             if other != part.id and shape == shapes[part.id]:

@@ -43,7 +43,8 @@ SECTIONS = {
     "Losses": ("MeanSquaredError", "SoftmaxCrossEntropy", "BinaryCrossEntropy"),
     "Through time": ("truncated_loss_and_gradient", "contributions", "Contributions | *"),
     "A cell from its forward equations": (
-        "cell", "derive", "cells.CellDerivation | compare, checked", "cells.StepComparison", "sigmoid", "relu", "softplus", "gelu", "softmax", "logsumexp",
+        "cell", "derive", "cells.CellDerivation | compare, checked", "cells.StepComparison",
+        "sigmoid", "relu", "softplus", "gelu", "softmax", "logsumexp",
         "stop_gradient", "surrogate", "EquationError",
     ),
     "Figures": tuple(f"plots.{name}" for name in import_module("throughtime.plots").__all__),

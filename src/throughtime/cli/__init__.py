@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn, TextIO
 
 from throughtime.arrays import visible
+from throughtime.cli.outputs import check_outputs
 from throughtime.cli.user_error import in_one_line
 from throughtime.gradcheck import CheckError
 
@@ -36,6 +37,7 @@ def run(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> 
             stream.reconfigure(errors="replace")  # a terminal without Greek letters gets "?"
     options = parser.parse_args(arguments)
     try:
+        check_outputs(options)  # before the work, which may be long
         status: int = options.run(options)
         sys.stdout.flush()
     except KeyboardInterrupt:

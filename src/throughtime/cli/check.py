@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
 from throughtime.arrays import refuse
@@ -119,7 +118,6 @@ def run(options: argparse.Namespace) -> int:
     if options.include:
         print(INCLUDE)
         return 0
-    _check_places(options)  # so that no missing folder wastes a long check
     try:
         if options.program is None and options.target and is_own_file(options.target):
             with _termination_as_exit():
@@ -136,18 +134,6 @@ def run(options: argparse.Namespace) -> int:
         if options.debug:
             raise
         raise CheckError(in_one_line(problem)) from problem
-
-
-def _check_places(options: argparse.Namespace) -> None:
-    """Refuses files that could not be written, before anything is measured."""
-    for name in (*FILES, "figure"):
-        if path := getattr(options, name):
-            folder = Path(path).parent
-            if Path(path).is_dir():
-                refuse(f"--{name}", "a file", f"the folder {path}", error=CheckError)
-            if not folder.is_dir():
-                expected, way_out = "a file in an existing folder", f"mkdir -p {folder}"
-                refuse(f"--{name}", expected, path, way_out, error=CheckError)
 
 
 @contextlib.contextmanager

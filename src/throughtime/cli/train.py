@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any, Self
 from throughtime import storage, training
 from throughtime.arrays import refuse
 from throughtime.cli import INTERRUPTED, say, train_flow
+from throughtime.cli.outputs import writable
 from throughtime.gradcheck import CheckError
 from throughtime.questions import check
 from throughtime.training import CELLS, Processes
@@ -108,7 +108,7 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
     out = Path(options.out or options.resume or "throughtime.safetensors")
     path = train_flow.record_path(options, out) if processes.first else None
     if processes.first:
-        _writable(out)
+        writable("--out", out, f"--out {out / 'model.safetensors'}")
     again = training.restarted(out, processes)
     start = out if again else options.resume
     trainer = _resumed(options, start, processes) if start else _new(options, processes)
@@ -210,16 +210,6 @@ def _gradient(trainer: training.Trainer) -> str:
     if report.verdict == "disagree":
         raise CheckError(f"the model's gradient is wrong, nothing was trained\n{report}")
     return f"{report.verdict}: d = {report.discrepancy:.1e} in float64, T = {len(window) - 1}"
-
-
-def _writable(out: Path) -> None:
-    """Refuses a checkpoint that could not be written after training, before it starts."""
-    if out.is_dir():
-        refuse("--out", "a file", f"the folder {out}", f"--out {out / 'model.safetensors'}")
-    if not out.parent.is_dir():
-        refuse("--out", "a file in an existing folder", out, f"mkdir -p {out.parent}")
-    if not os.access(out.parent, os.W_OK):
-        refuse("--out", "a folder that can be written to", out.parent, error=PermissionError)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:

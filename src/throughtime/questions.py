@@ -231,7 +231,7 @@ def _diagnosed(
     if evaluations is not None:
         most = min(most, evaluations - report.evaluations)
     left = None if seconds is None else seconds - report.seconds
-    with progress_bar(0, "diagnosis", "evaluation", progress) as bar:
+    with progress_bar(0, "diagnosis", "losses", progress) as bar:
         found = diagnosis.diagnose(target, report, Budget(most, left, bar), seed)
     return replace(report, causes=found.causes, notes=(*report.notes, *found.notes))
 
@@ -320,6 +320,7 @@ def flow(
     loss: Callable[[Any], Any] | None = None,
     of: str | None = None,
     windows: Iterable[Any] | None = None,
+    progress: bool | None = None,
     **unknown: Never,
 ) -> Flow:
     """Where does the gradient go, through time, and what follows from it?
@@ -347,6 +348,7 @@ def flow(
             number for all.
         of: the recurrent module's name in a torch module; by default the one called last.
         windows: losses that a torch module is trained with, for advice on clipping.
+        progress: whether to show a bar; by default in a terminal, after two seconds.
 
     Returns:
         a Flow: `.lag_norms`, `.carousel_share`, `.verdict`, `.advice`; print it.
@@ -380,6 +382,7 @@ def flow(
         "spectrum": spectrum,
         "keep": keep,
         "seed": seed,
+        "progress": progress,
     }
     if is_module(what):
         own = {"state": state, "lengths": lengths}

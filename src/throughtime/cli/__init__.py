@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn, TextIO
 
 from throughtime.arrays import visible
+from throughtime.cli.colour import coloured
 from throughtime.cli.outputs import check_outputs
 from throughtime.cli.user_error import in_one_line
 from throughtime.gradcheck import CheckError
@@ -56,10 +57,18 @@ def run(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> 
     return status
 
 
-def say(text: str, stream: TextIO | None = None) -> None:
-    """Prints text, in which a stranger's names do no harm; nobody need be there to read it."""
+def say(text: str, stream: TextIO | None = None, paint: Callable[[str], str] | None = None) -> None:
+    """Prints text, in which a stranger's names do no harm; nobody need be there to read it.
+
+    Args:
+        text: what is printed.
+        stream: where; by default standard output.
+        paint: what colours the text, used where colour is wanted.
+    """
+    out = stream or sys.stdout
+    shown = visible(text)
     try:
-        print(visible(text), file=stream or sys.stdout, flush=True)
+        print(paint(shown) if paint and coloured(out) else shown, file=out, flush=True)
     except BrokenPipeError:
         _to_nowhere()
 

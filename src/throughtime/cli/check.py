@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from throughtime.arrays import refuse
 from throughtime.cli import each_by_itself, say
+from throughtime.cli.colour import verdicts
 from throughtime.cli.own_file import is_own_file, judged
 from throughtime.cli.user_error import in_one_line
 from throughtime.diagnosis import INTERRUPTED
@@ -201,7 +202,7 @@ def _columns() -> int:
 
 def _say(text: str, options: argparse.Namespace) -> None:
     if not options.quiet:
-        say(text)
+        say(text, paint=verdicts)
 
 
 def _outputs(report: Report, options: argparse.Namespace) -> dict[str, Callable[[], object]]:

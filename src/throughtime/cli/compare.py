@@ -13,6 +13,7 @@ import numpy as np
 from throughtime import storage
 from throughtime.arrays import Array, in_a_line, refuse
 from throughtime.cli import say
+from throughtime.cli.colour import verdicts
 from throughtime.diagnosis import COMPARISON_ERROR, compare
 from throughtime.gradcheck import CheckError
 
@@ -79,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         error=options.error,
     )
     if not options.quiet:
-        say(str(report))
+        say(str(report), paint=verdicts)
     if options.json:
         report.to_json(options.json)
     return STATUS[report.verdict]

@@ -10,6 +10,7 @@ from textwrap import fill
 from throughtime import Flow, Network, Report, SoftmaxCrossEntropy, Target, check, flow
 from throughtime.arrays import Array
 from throughtime.cli import say
+from throughtime.cli.colour import verdicts
 from throughtime.cli.demo_lstm import MISTAKES, faulty_lstm
 from throughtime.report.figures import plot_training
 from throughtime.report.pages import (
@@ -66,28 +67,28 @@ def run(options: argparse.Namespace) -> int:
     data = _stretch(trainer, CHECKED_STEPS, CHECKED_SEQUENCES)
     right = {dtype: _check(trainer.network, dtype, *data) for dtype in ("float64", "float32")}
     for report in right.values():
-        say(f"\n{report}")
+        say(f"\n{report}", paint=verdicts)
 
     say(
         f"\n3. Break it: backward divides by T = {CHECKED_STEPS}, the loss does not. Every sign is"
         f"\n   right. d should be (T - 1)/(T + 1) = {_expected_discrepancy():.3g}.\n"
     )
     faulty = _check(trainer.network, "float64", *data, divided=True)
-    say(str(faulty))
+    say(str(faulty), paint=verdicts)
 
     say(
         "\n4. Diagnose: an LSTM that somebody wrote in NumPy, [h, x] in one matrix, trains badly."
         "\n   Its gradient check says 0.95. Why? Only how its arrays are laid out is known.\n"
     )
     diagnosed = check(faulty_lstm())
-    say(str(diagnosed))
+    say(str(diagnosed), paint=verdicts)
 
     prompt = "    def "
     drawn = sample(trainer.network, trainer.vocabulary, SAMPLE, temperature=0.6, prompt=prompt)
     generated = prompt + "".join(drawn)
     say("\n5. See the flow: how far back do the losses of the trained network reach?\n")
     flowing = _flow(trainer)
-    say(fill(f"{flowing.verdict.upper()}: {flowing.reason}", 100) + "\n")
+    say(fill(f"{flowing.verdict.upper()}: {flowing.reason}", 100) + "\n", paint=verdicts)
     for sentence in flowing.advice.sentences:
         say(fill(sentence, 100, initial_indent="- ", subsequent_indent="  "))
 

@@ -11,6 +11,7 @@ import numpy as np
 from throughtime import training
 from throughtime.arrays import Array, positive, refuse
 from throughtime.cli import each_by_itself, say
+from throughtime.cli.colour import verdicts
 from throughtime.gradient_flow import FlowRecord
 from throughtime.questions import check, flow
 
@@ -101,14 +102,17 @@ def run(options: argparse.Namespace) -> int:
         memory=options.memory,
         seed=options.seed,
     )
-    say(str(found))
+    say(str(found), paint=verdicts)
     outputs: dict[str, Callable[[], object]] = {}
     if options.json:
         outputs[f"--json {options.json}"] = partial(found.to_json, options.json)
     if options.html:
         short = np.s_[:CHECKED_STEPS, :CHECKED_SEQUENCES]
         report = check(saved.network, inputs[short], targets[short], seed=options.seed)
-        say(f"\nOn {len(inputs[short])} steps the gradient is checked.\n{report.headline()}")
+        say(
+            f"\nOn {len(inputs[short])} steps the gradient is checked.\n{report.headline()}",
+            paint=verdicts,
+        )
         outputs[f"--html {options.html}"] = partial(found.to_html, options.html, check=report)
     each_by_itself(outputs)
     return 0

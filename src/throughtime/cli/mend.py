@@ -8,9 +8,11 @@ from pathlib import Path
 
 from throughtime.arrays import refuse
 from throughtime.cli import say
+from throughtime.cli.colour import edits
 from throughtime.cli.outputs import writable
 from throughtime.cli.own_file import split_place
 from throughtime.gradcheck import CheckError
+from throughtime.progress import waiting
 from throughtime.source import Found, apart, find
 from throughtime.source.mend import mend
 
@@ -70,14 +72,15 @@ def run(options: argparse.Namespace) -> int:
         refuse("--processes", "a positive number", options.processes, error=CheckError)
     if options.write:
         _can_be_rewritten(path)  # before a search that may be long
-    found = apart(TASK, str(path.resolve()), name, options.made or "")
+    bar = False if options.quiet else None
+    with waiting(f"looking for what can be checked in {path.name}", bar):
+        found = apart(TASK, str(path.resolve()), name, options.made or "")
     assert isinstance(found, Found)
     if not options.quiet:
         say(f"{found}\n")
-    bar = False if options.quiet else None
     mended = mend(found.recipe, effort=options.effort, processes=options.processes, progress=bar)
     if not options.quiet:
-        say(str(mended).removesuffix("\n"))
+        say(str(mended).removesuffix("\n"), paint=edits)
     if options.json:
         mended.to_json(options.json)
     if options.write and mended.diff():

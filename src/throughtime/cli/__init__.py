@@ -6,15 +6,17 @@ import argparse
 import contextlib
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import NoReturn, TextIO
 
 from throughtime.arrays import visible
 from throughtime.cli.colour import coloured
 from throughtime.cli.outputs import check_outputs
-from throughtime.cli.user_error import in_one_line
+from throughtime.cli.user_error import in_one_line, of_the_system
 from throughtime.gradcheck import CheckError
 
 COMMANDS = (
@@ -23,6 +25,7 @@ COMMANDS = (
 
 WITH_VERDICTS = ("check", "compare")
 FAILED = 3  # the command itself could not run; `check` keeps 0, 1 and 2 for its verdicts
+INVALID = re.compile(r"(?P<kind>invalid choice: '(?P<given>.*)') \(choose from (?P<known>.*)\)")
 INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
 
 
@@ -99,7 +102,8 @@ def each_by_itself(outputs: Mapping[str, Callable[[], object]]) -> None:
 
 def _said(problem: Exception) -> str:
     """An error in one line; of one that nothing here raises on purpose, the kind comes first."""
-    said = " ".join(str(problem).split())
+    said = of_the_system(problem) if isinstance(problem, OSError) else str(problem)
+    said = " ".join(said.split())
     if isinstance(problem, MemoryError):
         return f"there is not enough memory{': ' * bool(said)}{said}"
     if isinstance(problem, ValueError | TypeError | OSError | ImportError) and said:
@@ -112,7 +116,18 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(FAILED, f"{self.prog}: {message}\n")
+        self.exit(FAILED, f"{self.prog}: {_nearest(message)}\n")
+
+
+def _nearest(message: str) -> str:
+    """An error of argparse; of a wrong choice, what was meant comes first."""
+    found = INVALID.search(message)
+    if found is None:
+        return message
+    near = get_close_matches(found["given"], re.findall(r"[\w-]+", found["known"]), 1)
+    return (
+        message.replace(found[0], f"{found['kind']}; did you mean {near[0]}?") if near else message
+    )
 
 
 def command_parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import codecs
 import io
+import os
 import sys
 from typing import Any
 
@@ -102,7 +103,7 @@ def arrays(path: str) -> dict[str, Array]:
 def _text(path: str) -> str:
     if path == "-":
         return sys.stdin.read()
-    if path.endswith((".npz", ".npy")):
+    if path.endswith((".npz", ".npy")) and os.path.exists(path):
         refuse(path, "a second file beside it", "none", error=CheckError)
     try:
         written = storage.read_stream(path, LONGEST_TEXT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ EPILOG = """examples:
   throughtime train book.txt --flow"""
 
 MINUTES = 5.0
+DIVERGED = 1  # the exit status where the model has become worse than guessing
 # Ctrl-C; what torchrun and batch systems send; a terminal closed, or a connection lost.
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -131,7 +133,10 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
     print(training.summarise_run(trainer, yardsticks, progress.speed, out, stopped))
     if path is not None:
         print(train_flow.ending(path, recorder, out))
-    return INTERRUPTED if stopped else 0
+    if stopped:
+        return INTERRUPTED
+    alone = processes.size == 1  # a launcher would take the status of one of many for a crash
+    return DIVERGED if alone and training.worse_than_guessing(trainer) else 0
 
 
 class Interruption:
@@ -252,8 +257,8 @@ def _plan(options: argparse.Namespace, trainer: training.Trainer) -> training.Pl
     if options.updates is not None:
         plan = training.Plan(updates=options.updates)
     elif options.minutes is not None:
-        if not options.minutes > 0:
-            refuse("--minutes", "a number above 0", options.minutes)
+        if not 0 < options.minutes < math.inf:
+            refuse("--minutes", "a finite number above 0", options.minutes)
         plan = training.Plan(seconds=60 * options.minutes)
     elif trainer.plan != training.Plan():
         plan = trainer.plan

@@ -69,9 +69,16 @@ class Report(gradcheck.Report):
         """Writes the report as JUnit XML: a test case for each tensor at each point."""
         write_junit(self, path)
 
-    def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Writes the report as one self-contained page; needs matplotlib and Jinja2."""
-        check_page(self, path)
+    def to_html(
+        self, path: str | os.PathLike[str], *, about: Mapping[str, str] | None = None
+    ) -> None:
+        """Writes the report as one self-contained page; needs matplotlib and Jinja2.
+
+        Args:
+            path: of the file.
+            about: what stands at its head besides version and time: {"data": "book.txt"}.
+        """
+        check_page(self, path, about)
 
 
 def check(
@@ -289,15 +296,20 @@ class Flow(gradient_flow.Flow):
         return lag_heatmap(self, ax)
 
     def to_html(
-        self, path: str | os.PathLike[str], *, check: gradcheck.Report | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        check: gradcheck.Report | None = None,
+        about: Mapping[str, str] | None = None,
     ) -> None:
         """Writes one self-contained page; needs matplotlib and Jinja2.
 
         Args:
             path: of the file.
             check: from `tt.check`, of the same network's gradient, to stand on the same page.
+            about: what stands at its head besides version and time: {"checkpoint": "m.pt"}.
         """
-        flow_page(self, path, check)
+        flow_page(self, path, check, about)
 
 
 def flow(

@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -40,6 +41,8 @@ def run(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> 
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without Greek letters gets "?"
     options = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options.command_line = shlex.join([parser.prog, *map(str, words)])  # stands on pages
     try:
         check_outputs(options)  # before the work, which may be long
         status: int = options.run(options)

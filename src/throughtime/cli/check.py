@@ -208,8 +208,9 @@ def _say(text: str, options: argparse.Namespace) -> None:
 def _outputs(report: Report, options: argparse.Namespace) -> dict[str, Callable[[], object]]:
     """What writes each of the files that were asked for."""
     asked = {form: getattr(options, form) for form in FILES}
+    more = {"html": {"about": {"command": options.command_line}}}
     return {
-        f"--{form} {path}": partial(getattr(report, f"to_{form}"), path)
+        f"--{form} {path}": partial(getattr(report, f"to_{form}"), path, **more.get(form, {}))
         for form, path in asked.items()
         if path
     }

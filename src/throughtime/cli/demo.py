@@ -112,7 +112,8 @@ def run(options: argparse.Namespace) -> int:
         *flow_sections(flowing, "Where the trained network's gradient goes"),
         Section("A sample of the model", preformatted=generated),
     ]
-    write_page(options.html, "throughtime: a demonstration", sections)
+    about = {"command": options.command_line, "data": "the source of Python's standard library"}
+    write_page(options.html, "throughtime: a demonstration", sections, about)
     say(f"\nThe page with figures: {Path(options.html).resolve()}")
     say("Your own text: throughtime train FILE_OR_FOLDER…")
     say("Your own gradient: throughtime check FILE.py:NAME")

@@ -57,7 +57,7 @@ def measure(cases: Sequence[Case], seconds: float, rounds: int = 3) -> list[Row]
 
 def shown(cases: Sequence[Case]) -> Iterator[Case]:
     """The cases one after another, with a progress bar if the output is a terminal."""
-    with progress_bar(len(cases), "bench", "case", sys.stderr.isatty()) as bar:
+    with progress_bar(len(cases), "bench", "cases", sys.stderr.isatty()) as bar:
         for case in cases:
             yield case
             bar.update()

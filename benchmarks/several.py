@@ -30,7 +30,7 @@ def each(
             workers.
         what: the label of the progress bar.
     """
-    with progress_bar(len(cases), what, "case", sys.stderr.isatty()) as bar:
+    with progress_bar(len(cases), what, "cases", sys.stderr.isatty()) as bar:
         results: Iterator[Result] = map(function, cases)
         if workers != 1:
             results = in_processes(function, [(case,) for case in cases], workers)

@@ -82,7 +82,7 @@ def measure(models: Sequence[Model], text: Text, updates: int, seconds: float) -
         time, see `shares`.
     """
     rows = []
-    with progress_bar(len(models), "bench", "model", sys.stderr.isatty()) as bar:
+    with progress_bar(len(models), "bench", "models", sys.stderr.isatty()) as bar:
         for model in models:
             rows.append(row(model, text, updates, seconds))
             bar.update()

@@ -51,6 +51,15 @@ def test_it_opens_without_a_complaint_and_nothing_overflows(browser, page, width
     assert outside == []
 
 
+def test_every_column_of_a_usual_page_is_seen(browser, page):
+    """At 1280 pixels no table of a flow or a check has to be scrolled sideways."""
+    browser.open(page, width=1280)
+    tables = "[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth)"
+    beyond = browser.run(tables)
+    assert len(beyond) > 3
+    assert max(beyond) <= 1
+
+
 def test_a_browser_that_finds_fault_is_heard(browser, page, tmp_path):
     broken = tmp_path / "broken.html"
     text = page.read_text(encoding="utf-8")

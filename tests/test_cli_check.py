@@ -182,7 +182,7 @@ def test_a_file_that_cannot_be_written_after_all(target, tmp_path, capsys, monke
     monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(28, "No space left on device")))
     path = tmp_path / "r.json"
     assert main(["check", target(), "--json", str(path)]) == 3
-    said = f"throughtime check: --json {path}: [Errno 28] No space left on device\n"
+    said = f"throughtime check: --json {path}: No space left on device\n"
     assert capsys.readouterr().err == said
 
 
@@ -190,6 +190,7 @@ def test_a_file_that_cannot_be_written_after_all(target, tmp_path, capsys, monke
 def test_a_narrow_terminal(target, columns, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdout", Terminal())
     monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
     assert main(["check", target(factor=0.5)]) == 1
     lines = sys.stdout.getvalue().splitlines()
     rows = [line for line in lines if "± " in line]

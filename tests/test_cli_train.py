@@ -136,7 +136,7 @@ def test_the_whole_program(book):
         (["train", "nothing"], "nothing: expected an existing file or folder"),
         (["train", "book.txt", "--batch", "500"], "text: expected at least 32001 characters"),
         (["train", "book.txt", "--cell", "elman"], "cell: expected one of rnn, lstm, gru"),
-        (["train", "book.txt", "--minutes", "0"], "--minutes: expected a number above 0"),
+        (["train", "book.txt", "--minutes", "0"], "--minutes: expected a finite number above 0"),
         (["train", "--resume", "book.txt"], "book.txt: expected a whole safetensors file"),
         (["train", "--resume", "done.safetensors"], "end: expected more than is done already"),
         (

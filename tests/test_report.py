@@ -192,7 +192,7 @@ def test_many_tensors_share_a_legend_that_ends():
     for k in range(20):
         report.tensors[f"more {k}"] = report.tensors["0.W"]
     legend = report.plot().get_legend()
-    assert legend.get_title().get_text() == "8 of 23 tensors"
+    assert legend.get_title().get_text() == "14 of 23 tensors"
     assert len(legend.get_texts()) == TENSORS_IN_LEGEND + 1
 
 

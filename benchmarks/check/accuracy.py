@@ -33,7 +33,7 @@ def accuracy(seeds: Sequence[int]) -> Iterator[Row]:
         all of them; "hand_discrepancy", the median of what central differences reach with that
         one epsilon out of 33 which turns out best for the seed, and "hand_epsilon".
     """
-    with progress_bar(len(LOSSES), "accuracy", "loss", sys.stderr.isatty()) as bar:
+    with progress_bar(len(LOSSES), "accuracy", "losses", sys.stderr.isatty()) as bar:
         for loss in LOSSES:
             yield row(loss, seeds)
             bar.update()

@@ -36,7 +36,7 @@ def calibration(cases: Sequence[Case]) -> tuple[list[Row], dict[str, Array]]:
         result has all z by "what".
     """
     scores: Scores = {}
-    with progress_bar(len(cases), "calibration", "check", sys.stderr.isatty()) as bar:
+    with progress_bar(len(cases), "calibration", "checks", sys.stderr.isatty()) as bar:
         for case in cases:
             for what, z in scored(case):
                 scores.setdefault(f"{case.dtype}, {what}", []).append(z)

@@ -46,7 +46,7 @@ def cost(H: int, slow: tuple[str, ...] = tuple(WRONG)) -> Iterator[Row]:
     """
     if torch_layer.find() is None:
         return
-    with progress_bar(len(WRONG), "cost", "gradient", sys.stderr.isatty()) as bar:
+    with progress_bar(len(WRONG), "cost", "gradients", sys.stderr.isatty()) as bar:
         for name, spoil in WRONG.items():
             yield row(name, spoil(lstm(H)), slow=name in slow)
             bar.update()

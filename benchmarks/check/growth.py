@@ -42,7 +42,7 @@ def growth(counts: Sequence[int], seeds: Sequence[int]) -> Iterator[Row]:
         calls wrong is the wrong one, and "named_beside", how many others it calls wrong.
     """
     work = list(product(counts, seeds, EFFORTS))
-    with progress_bar(len(work), "growth", "network", sys.stderr.isatty()) as bar:
+    with progress_bar(len(work), "growth", "networks", sys.stderr.isatty()) as bar:
         for count, seed, effort in work:
             yield row(count, seed, effort)
             bar.update()

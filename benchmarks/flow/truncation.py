@@ -32,7 +32,7 @@ def truncation_rows(quick: bool, seeds: int) -> list[Row]:
     """One row per run and bound: K, the predicted bias, and the bias on other data."""
     everything = runs(quick, seeds)
     rows: list[Row] = []
-    with progress_bar(len(everything), "truncation", "run") as bar:
+    with progress_bar(len(everything), "truncation", "runs") as bar:
         for task, cell, state, seed in everything:
             rows += _of_task(task, cell, state, seed)
             bar.update()

@@ -6,6 +6,7 @@ little memory, as early as that, is one line too, and its exit status is none of
 
 from __future__ import annotations
 
+import os
 import sys
 
 # Bytes; with less, OpenBLAS, which NumPy loads, ends the process with exit status 1, as a verdict
@@ -17,6 +18,7 @@ FAILED, INTERRUPTED = 3, 130  # as in `throughtime.cli`, which may not be there 
 def main() -> int:
     """The exit status of the command line."""
     try:
+        _open_streams()
         _enough_memory()
         from throughtime.cli import main as command
 
@@ -28,6 +30,22 @@ def main() -> int:
         words = " ".join(f"{type(problem).__name__}: {problem}".split())
         print(f"throughtime: {words}", file=sys.stderr)
         return FAILED
+
+
+def _open_streams() -> None:
+    """Opens what a shell has closed, as in `throughtime … >&-`: nobody need read what is said.
+
+    Without it the next file that is opened would take the stream's number, and what a library
+    prints would be written into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
 
 
 def _enough_memory() -> None:

@@ -69,9 +69,16 @@ class Report(gradcheck.Report):
         """Writes the report as JUnit XML: a test case for each tensor at each point."""
         write_junit(self, path)
 
-    def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Writes the report as one self-contained page; needs matplotlib and Jinja2."""
-        check_page(self, path)
+    def to_html(
+        self, path: str | os.PathLike[str], *, about: Mapping[str, str] | None = None
+    ) -> None:
+        """Writes the report as one self-contained page; needs matplotlib and Jinja2.
+
+        Args:
+            path: of the file.
+            about: what stands at its head besides version and time: {"data": "book.txt"}.
+        """
+        check_page(self, path, about)
 
 
 def check(
@@ -231,7 +238,7 @@ def _diagnosed(
     if evaluations is not None:
         most = min(most, evaluations - report.evaluations)
     left = None if seconds is None else seconds - report.seconds
-    with progress_bar(0, "diagnosis", "evaluation", progress) as bar:
+    with progress_bar(0, "diagnosis", "losses", progress) as bar:
         found = diagnosis.diagnose(target, report, Budget(most, left, bar), seed)
     return replace(report, causes=found.causes, notes=(*report.notes, *found.notes))
 
@@ -289,15 +296,20 @@ class Flow(gradient_flow.Flow):
         return lag_heatmap(self, ax)
 
     def to_html(
-        self, path: str | os.PathLike[str], *, check: gradcheck.Report | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        check: gradcheck.Report | None = None,
+        about: Mapping[str, str] | None = None,
     ) -> None:
         """Writes one self-contained page; needs matplotlib and Jinja2.
 
         Args:
             path: of the file.
             check: from `tt.check`, of the same network's gradient, to stand on the same page.
+            about: what stands at its head besides version and time: {"checkpoint": "m.pt"}.
         """
-        flow_page(self, path, check)
+        flow_page(self, path, check, about)
 
 
 def flow(
@@ -320,6 +332,7 @@ def flow(
     loss: Callable[[Any], Any] | None = None,
     of: str | None = None,
     windows: Iterable[Any] | None = None,
+    progress: bool | None = None,
     **unknown: Never,
 ) -> Flow:
     """Where does the gradient go, through time, and what follows from it?
@@ -347,6 +360,7 @@ def flow(
             number for all.
         of: the recurrent module's name in a torch module; by default the one called last.
         windows: losses that a torch module is trained with, for advice on clipping.
+        progress: whether to show a bar; by default in a terminal, after two seconds.
 
     Returns:
         a Flow: `.lag_norms`, `.carousel_share`, `.verdict`, `.advice`; print it.
@@ -380,6 +394,7 @@ def flow(
         "spectrum": spectrum,
         "keep": keep,
         "seed": seed,
+        "progress": progress,
     }
     if is_module(what):
         own = {"state": state, "lengths": lengths}

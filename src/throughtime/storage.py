@@ -191,7 +191,10 @@ def _umask() -> int:
 
 def opened(path: str | os.PathLike[str]) -> BinaryIO:
     """A regular file, opened to be read; a device or a pipe is refused, since it need not end."""
-    found = os.stat(path)
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        refuse(str(path), "an existing file", "none", error=FileNotFoundError)
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a device or a pipe"
         refuse(str(path), "a file", kind, error=OSError)
@@ -219,6 +222,10 @@ def read_stream(path: str | os.PathLike[str], most: int) -> bytes:
         path: of either.
         most: how many bytes it may have.
     """
+    if os.path.isdir(path):
+        refuse(str(path), "a file", "a folder", error=IsADirectoryError)
+    if not os.path.exists(path):
+        refuse(str(path), "an existing file", "none", error=FileNotFoundError)
     with open(path, "rb") as file:
         found = file.read(most + 1)
     if len(found) > most:

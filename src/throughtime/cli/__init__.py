@@ -6,13 +6,18 @@ import argparse
 import contextlib
 import importlib
 import os
+import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import NoReturn, TextIO
 
 from throughtime.arrays import visible
-from throughtime.cli.user_error import in_one_line
+from throughtime.cli.colour import coloured
+from throughtime.cli.outputs import check_outputs
+from throughtime.cli.user_error import in_one_line, of_the_system
 from throughtime.gradcheck import CheckError
 
 COMMANDS = (
@@ -21,6 +26,7 @@ COMMANDS = (
 
 WITH_VERDICTS = ("check", "compare")
 FAILED = 3  # the command itself could not run; `check` keeps 0, 1 and 2 for its verdicts
+INVALID = re.compile(r"(?P<kind>invalid choice: '(?P<given>.*)') \(choose from (?P<known>.*)\)")
 INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
 
 
@@ -35,7 +41,10 @@ def run(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> 
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without Greek letters gets "?"
     options = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options.command_line = shlex.join([parser.prog, *map(str, words)])  # stands on pages
     try:
+        check_outputs(options)  # before the work, which may be long
         status: int = options.run(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -54,10 +63,18 @@ def run(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> 
     return status
 
 
-def say(text: str, stream: TextIO | None = None) -> None:
-    """Prints text, in which a stranger's names do no harm; nobody need be there to read it."""
+def say(text: str, stream: TextIO | None = None, paint: Callable[[str], str] | None = None) -> None:
+    """Prints text, in which a stranger's names do no harm; nobody need be there to read it.
+
+    Args:
+        text: what is printed.
+        stream: where; by default standard output.
+        paint: what colours the text, used where colour is wanted.
+    """
+    out = stream or sys.stdout
+    shown = visible(text)
     try:
-        print(visible(text), file=stream or sys.stdout, flush=True)
+        print(paint(shown) if paint and coloured(out) else shown, file=out, flush=True)
     except BrokenPipeError:
         _to_nowhere()
 
@@ -88,7 +105,8 @@ def each_by_itself(outputs: Mapping[str, Callable[[], object]]) -> None:
 
 def _said(problem: Exception) -> str:
     """An error in one line; of one that nothing here raises on purpose, the kind comes first."""
-    said = " ".join(str(problem).split())
+    said = of_the_system(problem) if isinstance(problem, OSError) else str(problem)
+    said = " ".join(said.split())
     if isinstance(problem, MemoryError):
         return f"there is not enough memory{': ' * bool(said)}{said}"
     if isinstance(problem, ValueError | TypeError | OSError | ImportError) and said:
@@ -101,7 +119,18 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(FAILED, f"{self.prog}: {message}\n")
+        self.exit(FAILED, f"{self.prog}: {_nearest(message)}\n")
+
+
+def _nearest(message: str) -> str:
+    """An error of argparse; of a wrong choice, what was meant comes first."""
+    found = INVALID.search(message)
+    if found is None:
+        return message
+    near = get_close_matches(found["given"], re.findall(r"[\w-]+", found["known"]), 1)
+    return (
+        message.replace(found[0], f"{found['kind']}; did you mean {near[0]}?") if near else message
+    )
 
 
 def command_parser() -> argparse.ArgumentParser:

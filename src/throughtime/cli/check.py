@@ -10,11 +10,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
 from throughtime.arrays import refuse
 from throughtime.cli import each_by_itself, say
+from throughtime.cli.colour import verdicts
 from throughtime.cli.own_file import is_own_file, judged
 from throughtime.cli.user_error import in_one_line
 from throughtime.diagnosis import INTERRUPTED
@@ -119,7 +119,6 @@ def run(options: argparse.Namespace) -> int:
     if options.include:
         print(INCLUDE)
         return 0
-    _check_places(options)  # so that no missing folder wastes a long check
     try:
         if options.program is None and options.target and is_own_file(options.target):
             with _termination_as_exit():
@@ -136,18 +135,6 @@ def run(options: argparse.Namespace) -> int:
         if options.debug:
             raise
         raise CheckError(in_one_line(problem)) from problem
-
-
-def _check_places(options: argparse.Namespace) -> None:
-    """Refuses files that could not be written, before anything is measured."""
-    for name in (*FILES, "figure"):
-        if path := getattr(options, name):
-            folder = Path(path).parent
-            if Path(path).is_dir():
-                refuse(f"--{name}", "a file", f"the folder {path}", error=CheckError)
-            if not folder.is_dir():
-                expected, way_out = "a file in an existing folder", f"mkdir -p {folder}"
-                refuse(f"--{name}", expected, path, way_out, error=CheckError)
 
 
 @contextlib.contextmanager
@@ -215,14 +202,15 @@ def _columns() -> int:
 
 def _say(text: str, options: argparse.Namespace) -> None:
     if not options.quiet:
-        say(text)
+        say(text, paint=verdicts)
 
 
 def _outputs(report: Report, options: argparse.Namespace) -> dict[str, Callable[[], object]]:
     """What writes each of the files that were asked for."""
     asked = {form: getattr(options, form) for form in FILES}
+    more = {"html": {"about": {"command": options.command_line}}}
     return {
-        f"--{form} {path}": partial(getattr(report, f"to_{form}"), path)
+        f"--{form} {path}": partial(getattr(report, f"to_{form}"), path, **more.get(form, {}))
         for form, path in asked.items()
         if path
     }

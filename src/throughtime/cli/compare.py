@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import codecs
 import io
+import os
 import sys
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from throughtime import storage
 from throughtime.arrays import Array, in_a_line, refuse
 from throughtime.cli import say
+from throughtime.cli.colour import verdicts
 from throughtime.diagnosis import COMPARISON_ERROR, compare
 from throughtime.gradcheck import CheckError
 
@@ -79,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
         error=options.error,
     )
     if not options.quiet:
-        say(str(report))
+        say(str(report), paint=verdicts)
     if options.json:
         report.to_json(options.json)
     return STATUS[report.verdict]
@@ -101,7 +103,7 @@ def arrays(path: str) -> dict[str, Array]:
 def _text(path: str) -> str:
     if path == "-":
         return sys.stdin.read()
-    if path.endswith((".npz", ".npy")):
+    if path.endswith((".npz", ".npy")) and os.path.exists(path):
         refuse(path, "a second file beside it", "none", error=CheckError)
     try:
         written = storage.read_stream(path, LONGEST_TEXT)

@@ -9,6 +9,8 @@ from textwrap import fill
 
 from throughtime import Flow, Network, Report, SoftmaxCrossEntropy, Target, check, flow
 from throughtime.arrays import Array
+from throughtime.cli import say
+from throughtime.cli.colour import verdicts
 from throughtime.cli.demo_lstm import MISTAKES, faulty_lstm
 from throughtime.report.figures import plot_training
 from throughtime.report.pages import (
@@ -58,39 +60,39 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     """The whole demonstration; exit status 1 where a verdict or the name of a fault is wrong."""
     seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
-    print("1. Train: an LSTM learns the source of Python's standard library by TBPTT\n")
+    say("1. Train: an LSTM learns the source of Python's standard library by TBPTT\n")
     trainer, trained = _train(read(standard_library()), seconds)
 
-    print("\n2. Check: is the gradient of the trained network right?")
+    say("\n2. Check: is the gradient of the trained network right?")
     data = _stretch(trainer, CHECKED_STEPS, CHECKED_SEQUENCES)
     right = {dtype: _check(trainer.network, dtype, *data) for dtype in ("float64", "float32")}
     for report in right.values():
-        print(f"\n{report}")
+        say(f"\n{report}", paint=verdicts)
 
-    print(
+    say(
         f"\n3. Break it: backward divides by T = {CHECKED_STEPS}, the loss does not. Every sign is"
         f"\n   right. d should be (T - 1)/(T + 1) = {_expected_discrepancy():.3g}.\n"
     )
     faulty = _check(trainer.network, "float64", *data, divided=True)
-    print(faulty)
+    say(str(faulty), paint=verdicts)
 
-    print(
+    say(
         "\n4. Diagnose: an LSTM that somebody wrote in NumPy, [h, x] in one matrix, trains badly."
         "\n   Its gradient check says 0.95. Why? Only how its arrays are laid out is known.\n"
     )
     diagnosed = check(faulty_lstm())
-    print(diagnosed)
+    say(str(diagnosed), paint=verdicts)
 
     prompt = "    def "
     drawn = sample(trainer.network, trainer.vocabulary, SAMPLE, temperature=0.6, prompt=prompt)
     generated = prompt + "".join(drawn)
-    print("\n5. See the flow: how far back do the losses of the trained network reach?\n")
+    say("\n5. See the flow: how far back do the losses of the trained network reach?\n")
     flowing = _flow(trainer)
-    print(fill(f"{flowing.verdict.upper()}: {flowing.reason}", 100) + "\n")
+    say(fill(f"{flowing.verdict.upper()}: {flowing.reason}", 100) + "\n", paint=verdicts)
     for sentence in flowing.advice.sentences:
-        print(fill(sentence, 100, initial_indent="- ", subsequent_indent="  "))
+        say(fill(sentence, 100, initial_indent="- ", subsequent_indent="  "))
 
-    print(f"\n6. Sample: what the network writes after {prompt!r}\n\n{generated}")
+    say(f"\n6. Sample: what the network writes after {prompt!r}\n\n{generated}")
 
     sections = [
         trained,
@@ -110,10 +112,11 @@ def run(options: argparse.Namespace) -> int:
         *flow_sections(flowing, "Where the trained network's gradient goes"),
         Section("A sample of the model", preformatted=generated),
     ]
-    write_page(options.html, "throughtime: a demonstration", sections)
-    print(f"\nThe page with figures: {Path(options.html).resolve()}")
-    print("Your own text: throughtime train FILE_OR_FOLDER…")
-    print("Your own gradient: throughtime check FILE.py:NAME")
+    about = {"command": options.command_line, "data": "the source of Python's standard library"}
+    write_page(options.html, "throughtime: a demonstration", sections, about)
+    say(f"\nThe page with figures: {Path(options.html).resolve()}")
+    say("Your own text: throughtime train FILE_OR_FOLDER…")
+    say("Your own gradient: throughtime check FILE.py:NAME")
     accused = any(report.verdict == "disagree" for report in right.values())
     named = {cause.fault for cause in diagnosed.causes} == set(MISTAKES)
     return 1 if accused or faulty.verdict != "disagree" or not named else 0
@@ -129,7 +132,7 @@ def _train(text: Text, seconds: float) -> tuple[Trainer, Section]:
         f"{len(trainer.held_out):,} held out, {classes} classes; "
         f"LSTM with {SETTINGS.hidden} units, {trainer.network.parameters.flat.size:,} parameters"
     )
-    print(words)
+    say(words)
     losses: list[tuple[int, float]] = []
     with Progress(trainer, None, seconds) as progress:
 
@@ -144,11 +147,11 @@ def _train(text: Text, seconds: float) -> tuple[Trainer, Section]:
         f"{progress.speed:,.0f} characters a second"
     )
     rows = [("this LSTM", f"{bits:.3f}"), *((k, f"{v:.3f}") for k, v in yardsticks.items())]
-    print(f"{done}\n\nheld-out text, bits a character:")
+    say(f"{done}\n\nheld-out text, bits a character:")
     for name, number in rows:
-        print(f"  {name:10} {number}")
+        say(f"  {name:10} {number}")
     beaten = [name for name, level in yardsticks.items() if bits < level]
-    print("  the LSTM beats " + (" and ".join(beaten) or "none of the three yet"))
+    say("  the LSTM beats " + (" and ".join(beaten) or "none of the three yet"))
     held_out = [(record.updates, record.held_out) for record in trainer.history]
     figure = Figure(
         plot_training(losses, yardsticks, held_out),

@@ -7,6 +7,7 @@ from typing import Any
 
 from throughtime.arrays import refuse
 from throughtime.cells import CellDefinition, DerivedCell, derive
+from throughtime.cli import say
 from throughtime.targets import objects_in_file
 
 
@@ -57,15 +58,15 @@ def run(args: argparse.Namespace) -> int:
         refuse(args.cell, "one of " + ", ".join(found), repr(name))
     derivation = derive(found[name or next(iter(found))], **dict(map(_size, args.size)))
     chosen = next((form for form in ("numpy", "c", "latex") if getattr(args, form)), "")
-    print(getattr(derivation, chosen) if chosen else derivation)
+    say(getattr(derivation, chosen) if chosen else str(derivation))
     if args.html:
         from throughtime.report.derivation_page import derivation_page
 
         derivation_page(derivation, args.html)
     if not args.check:
         return 0
-    print("Each line beside a numerical derivative, at its largest entry:")
-    print(derivation.checked())
+    say("Each line beside a numerical derivative, at its largest entry:")
+    say(str(derivation.checked()))
     return 0 if derivation.agrees else 1
 
 

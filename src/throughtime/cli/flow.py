@@ -11,6 +11,7 @@ import numpy as np
 from throughtime import training
 from throughtime.arrays import Array, positive, refuse
 from throughtime.cli import each_by_itself, say
+from throughtime.cli.colour import verdicts
 from throughtime.gradient_flow import FlowRecord
 from throughtime.questions import check, flow
 
@@ -21,6 +22,7 @@ EPILOG = """examples:
   throughtime flow --record throughtime.flow.jsonl"""
 
 STEPS, BATCH = 256, 16
+MOST_FILES = 3  # that are named on a page
 CHECKED_STEPS, CHECKED_SEQUENCES = 32, 2
 
 
@@ -101,17 +103,35 @@ def run(options: argparse.Namespace) -> int:
         memory=options.memory,
         seed=options.seed,
     )
-    say(str(found))
+    say(str(found), paint=verdicts)
     outputs: dict[str, Callable[[], object]] = {}
     if options.json:
         outputs[f"--json {options.json}"] = partial(found.to_json, options.json)
     if options.html:
         short = np.s_[:CHECKED_STEPS, :CHECKED_SEQUENCES]
         report = check(saved.network, inputs[short], targets[short], seed=options.seed)
-        say(f"\nOn {len(inputs[short])} steps the gradient is checked.\n{report.headline()}")
-        outputs[f"--html {options.html}"] = partial(found.to_html, options.html, check=report)
+        say(
+            f"\nOn {len(inputs[short])} steps the gradient is checked.\n{report.headline()}",
+            paint=verdicts,
+        )
+        outputs[f"--html {options.html}"] = partial(
+            found.to_html, options.html, check=report, about=_about(options, saved, text)
+        )
     each_by_itself(outputs)
     return 0
+
+
+def _about(
+    options: argparse.Namespace, saved: training.Checkpoint, text: training.Text
+) -> dict[str, str]:
+    """What the page is of."""
+    files = [str(file) for file in text.files]
+    more = f" and {len(files) - MOST_FILES:,} more files" if len(files) > MOST_FILES else ""
+    return {
+        "command": options.command_line,
+        "checkpoint": f"{options.checkpoint}, after {saved.position.updates:,} updates",
+        "data": f"{', '.join(files[:MOST_FILES])}{more}, {len(text.characters):,} characters",
+    }
 
 
 def excerpts(codes: Array, steps: int, batch: int) -> tuple[Array, Array]:

@@ -7,9 +7,13 @@ import os
 from pathlib import Path
 
 from throughtime.arrays import refuse
+from throughtime.cli import say
 from throughtime.cli.check import _termination_as_exit
+from throughtime.cli.colour import edits
+from throughtime.cli.outputs import writable
 from throughtime.cli.own_file import split_place
 from throughtime.gradcheck import CheckError
+from throughtime.progress import waiting
 from throughtime.source import Found, apart, find
 from throughtime.source.mend import mend
 
@@ -72,20 +76,35 @@ def _mend(options: argparse.Namespace) -> int:
         refuse("mend", expected, str(path), way_out, error=CheckError)
     if options.processes < 1:
         refuse("--processes", "a positive number", options.processes, error=CheckError)
-    found = apart(TASK, str(path.resolve()), name, options.made or "")
+    if options.write:
+        _can_be_rewritten(path)  # before a search that may be long
+    bar = False if options.quiet else None
+    with waiting(f"looking for what can be checked in {path.name}", bar):
+        found = apart(TASK, str(path.resolve()), name, options.made or "")
     assert isinstance(found, Found)
     if not options.quiet:
-        print(f"{found}\n", flush=True)
-    bar = False if options.quiet else None
+        say(f"{found}\n")
     mended = mend(found.recipe, effort=options.effort, processes=options.processes, progress=bar)
     if not options.quiet:
-        print(mended, end="", flush=True)
+        say(str(mended).removesuffix("\n"), paint=edits)
     if options.json:
         mended.to_json(options.json)
     if options.write and mended.diff():
         for written in mended.write():
-            print(f"written: {written} (as it was: {written.name}.orig)")
+            say(f"written: {written} (as it was: {written.name}.orig)")
     return 0 if mended.is_mended else NOT_MENDED
+
+
+def _can_be_rewritten(path: Path) -> None:
+    """Refuses a file that --write could not change, or whose copy would overwrite one."""
+    if path.suffix != ".py":
+        way_out = "leave --write out, and change its cells as the diff says"
+        refuse("--write", "a Python file", path.name, way_out, error=CheckError)
+    copy = path.with_name(f"{path.name}.orig")
+    if copy.exists():
+        way_out = "move it away: it is never overwritten"
+        refuse("--write", f"no {copy.name}", "one", way_out, error=CheckError)
+    writable("--write", copy)
 
 
 def found_in(place: str, name: str, made: str) -> Found:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from throughtime.gradcheck import CheckError
+from throughtime.progress import waiting
 from throughtime.questions import Report, check
 from throughtime.source import Program, Slices, apart, as_python, candidates, find, read_source
 
@@ -89,6 +90,8 @@ def judged(options: argparse.Namespace, chosen: dict[str, Any]) -> Judged:
     made = options.made or ""
     run = not options.print_target
     given = (place, made, options.seed, {**chosen, "progress": False}, run)
-    found = apart(TASK, *given, seconds=options.timeout)
+    what = f"checking {path.name}" if run else f"looking for what can be checked in {path.name}"
+    with waiting(what, False if options.quiet else None):
+        found = apart(TASK, *given, seconds=options.timeout)
     assert isinstance(found, Judged)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +15,7 @@ from typing import Any, Self
 from throughtime import storage, training
 from throughtime.arrays import refuse
 from throughtime.cli import INTERRUPTED, say, train_flow
+from throughtime.cli.outputs import writable
 from throughtime.gradcheck import CheckError
 from throughtime.questions import check
 from throughtime.training import CELLS, Processes
@@ -26,6 +27,7 @@ EPILOG = """examples:
   throughtime train book.txt --flow"""
 
 MINUTES = 5.0
+DIVERGED = 1  # the exit status where the model has become worse than guessing
 # Ctrl-C; what torchrun and batch systems send; a terminal closed, or a connection lost.
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -108,7 +110,7 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
     out = Path(options.out or options.resume or "throughtime.safetensors")
     path = train_flow.record_path(options, out) if processes.first else None
     if processes.first:
-        _writable(out)
+        writable("--out", out, f"--out {out / 'model.safetensors'}")
     again = training.restarted(out, processes)
     start = out if again else options.resume
     trainer = _resumed(options, start, processes) if start else _new(options, processes)
@@ -131,7 +133,10 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
     print(training.summarise_run(trainer, yardsticks, progress.speed, out, stopped))
     if path is not None:
         print(train_flow.ending(path, recorder, out))
-    return INTERRUPTED if stopped else 0
+    if stopped:
+        return INTERRUPTED
+    alone = processes.size == 1  # a launcher would take the status of one of many for a crash
+    return DIVERGED if alone and training.worse_than_guessing(trainer) else 0
 
 
 class Interruption:
@@ -212,16 +217,6 @@ def _gradient(trainer: training.Trainer) -> str:
     return f"{report.verdict}: d = {report.discrepancy:.1e} in float64, T = {len(window) - 1}"
 
 
-def _writable(out: Path) -> None:
-    """Refuses a checkpoint that could not be written after training, before it starts."""
-    if out.is_dir():
-        refuse("--out", "a file", f"the folder {out}", f"--out {out / 'model.safetensors'}")
-    if not out.parent.is_dir():
-        refuse("--out", "a file in an existing folder", out, f"mkdir -p {out.parent}")
-    if not os.access(out.parent, os.W_OK):
-        refuse("--out", "a folder that can be written to", out.parent, error=PermissionError)
-
-
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     """The settings that were given on the command line; 0 means none for two of them."""
     given = {name: getattr(options, name) for _, name, _, _ in OPTIONS}
@@ -262,8 +257,8 @@ def _plan(options: argparse.Namespace, trainer: training.Trainer) -> training.Pl
     if options.updates is not None:
         plan = training.Plan(updates=options.updates)
     elif options.minutes is not None:
-        if not options.minutes > 0:
-            refuse("--minutes", "a number above 0", options.minutes)
+        if not 0 < options.minutes < math.inf:
+            refuse("--minutes", "a finite number above 0", options.minutes)
         plan = training.Plan(seconds=60 * options.minutes)
     elif trainer.plan != training.Plan():
         plan = trainer.plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 import traceback
 from pathlib import Path
@@ -24,8 +25,21 @@ def in_one_line(problem: BaseException) -> str:
     frames = traceback.extract_tb(problem.__traceback__)
     places = [f"{frame.filename}:{frame.lineno}" for frame in frames if _is_theirs(frame.filename)]
     if not places and isinstance(problem, SAID):
-        return words
+        return of_the_system(problem) if isinstance(problem, OSError) else words
     return ": ".join([*places[-1:], kind, *([words] if words else [])])
+
+
+def of_the_system(problem: OSError) -> str:
+    """What the system says of a file, without its number, which tells nobody anything.
+
+    Example:
+        >>> of_the_system(OSError(28, "No space left on device", "r.json"))
+        'r.json: No space left on device'
+    """
+    if not problem.strerror:
+        return " ".join(str(problem).split())
+    file = "" if problem.filename is None else f"{os.fsdecode(problem.filename)}: "
+    return f"{file}{problem.strerror}"
 
 
 def _is_theirs(file: str) -> bool:

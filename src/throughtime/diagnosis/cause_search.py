@@ -158,7 +158,7 @@ class CauseSearch:
                 return
             if found.model is not None:
                 self.study.roles = known_roles(self.study.roles, found.model)
-            self.study.budget.announce("diagnosis", "evaluation")
+            self.study.budget.announce("diagnosis", "losses")
             observed = self.study.look()
         if observed is None:
             return

@@ -131,6 +131,9 @@ def compare(
     """
     if error is not None and not 0 < error < 1:
         refuse("error", "a relative error between 0 and 1", error, error=CheckError)
+    for name, number in (("steps", steps), ("batch", batch), ("outputs", outputs)):
+        if number is not None and not number >= 1:
+            refuse(name, "a number of at least 1", number, error=CheckError)
     sizes = {name: size for name, size in zip(SIZES, (batch, outputs), strict=True) if size}
     question = _Question(steps, sizes, error)
     if text is not None:

@@ -58,7 +58,7 @@ def by_mutants(study: Study) -> MutantsFound:
     kept = {name: g.astype(study.target.parameters[name].dtype) for name, g in found.items()}
     # Where no mutant is found, experiments need the other half of the budget.
     budget = study.budget.part(passes(known.model), share=0.5)
-    budget.announce("diagnosis", "mutant")
+    budget.announce("diagnosis", "mutants")
     error = SAME_GRADIENT["float32"] if known.rounded else None
     first, *others = _derived(known.model)
     matches = explain(first, kept, budget=budget, error=error)

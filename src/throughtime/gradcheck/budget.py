@@ -80,10 +80,10 @@ class Budget:
         return Budget(limit, bar=self.bar, deadline=deadline)
 
     def announce(self, what: str, unit: str) -> None:
-        """Shows on the bar what is counted from here on, and how many there may be."""
+        """Shows on the bar what is counted from here on (a plural), and how many there may be."""
         if self.bar is not None:
             most = None if self.limit is None else int(self.left)
-            words = what if most is None else f"{what}: at most {most:,} {unit}s"
+            words = what if most is None else f"{what}: at most {most:,} {unit}"
             begin(self.bar, words, unit, most)
 
 

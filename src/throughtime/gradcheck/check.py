@@ -98,7 +98,7 @@ def check_target(
     for unknown in [point for point in points if point not in POINT_KINDS]:
         refuse("points", "of " + ", ".join(map(repr, POINT_KINDS)), repr(unknown), error=CheckError)
     count = check_workers(workers)
-    with progress_bar(0, "check", "evaluation", progress) as bar:
+    with progress_bar(0, "check", "losses", progress) as bar:
         budget = Budget(evaluations, seconds, bar)
         run = measure_serially if count == 1 else Workers(count).for_target(target)
         return _Check(target, chosen, entries, tuple(points), budget, run, seed).report()

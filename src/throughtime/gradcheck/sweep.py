@@ -73,7 +73,7 @@ def sweep_target(
     gradient = {name: array.astype(np.float64) for name, array in evaluator.gradient().items()}
     numerical = {name: np.zeros((len(epsilons), array.size)) for name, array in gradient.items()}
     parts = list(_parts(target))
-    with progress_bar(sum(p.size for p in parts), "sweep", "entry", progress) as bar:
+    with progress_bar(sum(p.size for p in parts), "sweep", "entries", progress) as bar:
         for part, found in zip(parts, _measured(evaluator, parts, epsilons, workers), strict=True):
             numerical[part.name][:, part.start : part.start + part.size] = found
             bar.update(part.size)

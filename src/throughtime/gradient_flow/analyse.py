@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -32,6 +33,12 @@ from throughtime.gradient_flow.tolerances import (
 from throughtime.gradient_flow.upstream import Losses
 from throughtime.network import Network, RecurrentTape, checked_inputs, checked_state
 from throughtime.parameters import Parameters
+from throughtime.progress import begin, doing
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+RUNNING = "flow: running the network"
 
 
 @dataclass(frozen=True)
@@ -74,26 +81,35 @@ class FlowSums:
     loss: float = 0.0
 
 
-def analyse(problems: Sequence[Problem], requested: Requested) -> FlowSums:
-    """Runs and analyses every chunk, of all recurrences over the same steps together."""
+def analyse(problems: Sequence[Problem], requested: Requested, bar: tqdm[NoReturn]) -> FlowSums:
+    """Runs and analyses every chunk, of all recurrences over the same steps together.
+
+    The bar counts the losses that have been followed back.
+    """
     found = FlowSums()
+    begin(bar, RUNNING, "losses", sum(len(one.ends) * one.batch for one in problems))
     for number, parts in enumerate(zip(*map(chunks, problems), strict=True)):
         measured = []
         for problem, chunk in zip(problems, parts, strict=True):
             if len(chunk.ends):
+                doing(bar, "flow: following losses back through time")
                 way = measure_batched if can_batch(chunk.run, chunk.ends) else measure_by_lag
                 starts, keep = requested.starts, requested.keep
                 one = way(chunk.run, chunk.ends, problem.max_lag, starts, keep=keep)
                 _add(found, one, chunk, problem)
                 measured.append((problem.first, one.by_lag))
+                bar.update(len(chunk.ends) * len(chunk.columns))
             found.loss += chunk.loss
             _look_at_gates(found, chunk, problem)
             if requested.carousel and len(chunk.ends):
+                doing(bar, "flow: splitting gradients by path")
                 _split(found, chunk, problem)
             if requested.spectrum and number == 0:
+                doing(bar, "flow: looking at Jacobians")
                 _look_at_jacobians(found, chunk, problem, requested.seed)
         if measured:
             _add_by_lag(found, _renumbered(measured))
+        doing(bar, RUNNING)
     return found
 
 

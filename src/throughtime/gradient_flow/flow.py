@@ -36,6 +36,7 @@ from throughtime.gradient_flow.stack import DIRECTIONS_NOTE, inner_layers
 from throughtime.gradient_flow.upstream import ExternalLoss, Losses
 from throughtime.gradient_flow.verdict import WORST_FIRST, chained, decay, judge
 from throughtime.network import Network, truncated_loss_and_gradient
+from throughtime.progress import doing, progress_bar
 
 
 def network_flow(
@@ -58,6 +59,7 @@ def network_flow(
     keep: bool = False,
     seed: int = 0,
     losses: Losses | None = None,
+    progress: bool | None = None,
 ) -> Flow:
     """Where the gradient of a run goes, through time, and what follows from it.
 
@@ -82,6 +84,7 @@ def network_flow(
         seed: random seed for whatever is drawn.
         losses: in place of targets, if the network consists of recurrent layers and stands inside
             a model whose losses look at several steps.
+        progress: whether to show a bar; None: in a terminal, after two seconds.
 
     Raises:
         ValueError, TypeError: for a network without a recurrent layer or a loss, data that do not
@@ -99,9 +102,11 @@ def network_flow(
     if k1 is not None and k2 is None:
         k2 = positive("k1", k1)
     extra = [] if k2 is None else [positive("k2", k2)]
-    with np.errstate(
-        over="ignore", invalid="ignore", under="ignore"
-    ):  # the notes say where it happens
+    # That numbers overflow is no warning: the notes say where it happens.
+    with (
+        np.errstate(over="ignore", invalid="ignore", under="ignore"),
+        progress_bar(0, "flow: running the model", "losses", progress) as bar,
+    ):
         pairs: Pairs | None = None
         notes: tuple[str, ...] = ()
         if losses is None and network.bidirectional:
@@ -113,6 +118,7 @@ def network_flow(
             problems = [problem_of(network, *given)]
         else:
             whole = (inputs, losses, state, lengths, max_lag, sample, seed, keep)
+            doing(bar, "flow: losses that look at several steps")
             problems, pairs = module_problems(network, *whole)
         size, coarse = network.parameters.flat.size, problems[0].in_time
         starts = tuple(stretches(problems[0].max_lag + 1, size, extra, coarse=coarse))
@@ -120,11 +126,12 @@ def network_flow(
             if wanted is not None:
                 _can_be_cut(name, problems)
         requested = Requested(carousel, spectrum, keep and pairs is None, starts, seed)
-        found = analyse(problems, requested)
+        found = analyse(problems, requested, bar)
         found.pairs = pairs
         if not np.isfinite(found.loss):
             way_out = "tt.first_nonfinite says which value is the first that is none"
             refuse("flow", "a run whose loss is finite", found.loss, way_out)
+        doing(bar, "flow: judging it, and what follows for windows and clipping")
         flow = _flow(problems, found, starts, asked, k1, k2, clip, memory, seed)
         return replace(flow, notes=(*flow.notes, *notes))
 

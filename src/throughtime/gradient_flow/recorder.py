@@ -50,7 +50,12 @@ from throughtime.gradient_flow.tolerances import (
 )
 from throughtime.network import Network
 
-QUICK_LOOK = {"carousel": False, "spectrum": False, "sequences": LOOK_SEQUENCES}
+QUICK_LOOK = {
+    "carousel": False,
+    "spectrum": False,
+    "sequences": LOOK_SEQUENCES,
+    "progress": False,
+}
 
 
 class FlowRecorder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from throughtime.report.figures import (
     GREY,
     LEGEND,
     RED,
+    SERIES,
     cycle,
     logarithmic,
     new_axes,
@@ -24,8 +25,10 @@ from throughtime.report.figures import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TENSORS_IN_LEGEND = 8  # tensors in a legend; more would cover the figure
+TENSORS_IN_LEGEND = 14  # tensors in a legend; more would be longer than the figure
 LETTERS_IN_LEGEND = 24  # of a name in it, likewise
+FILLS = ("full", "none", "top", "left")  # of marks: tensors after the last colour begin anew
+BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.02)}  # covers no point
 AXIS_DECADES = 4  # of the axes on either side of 0
 
 
@@ -40,11 +43,11 @@ def plot_check(report: Report, ax: Axes | None = None) -> Axes:
         report: of the check.
         ax: where to draw; by default a new figure.
     """
-    ax = ax or new_axes(4.4, 4.0)
+    ax = ax or new_axes(5.8, 4.0)
     drawn = [
-        _draw(ax, tensor, colour, plain(shortened(name)) if number < TENSORS_IN_LEGEND else None)
-        for number, ((name, tensor), colour) in enumerate(
-            zip(report.tensors.items(), cycle(len(report.tensors)), strict=True)
+        _draw(ax, tensor, look, plain(shortened(name)) if number < TENSORS_IN_LEGEND else None)
+        for number, ((name, tensor), look) in enumerate(
+            zip(report.tensors.items(), _looks(len(report.tensors)), strict=True)
         )
     ]
     _ring(ax, list(report.tensors.values()))
@@ -55,7 +58,7 @@ def plot_check(report: Report, ax: Axes | None = None) -> Axes:
     if max(drawn):
         many = len(drawn) > TENSORS_IN_LEGEND
         title = f"{TENSORS_IN_LEGEND} of {len(drawn)} tensors" if many else None
-        ax.legend(title=title, title_fontsize=9, alignment="left", **LEGEND)
+        ax.legend(title=title, title_fontsize=9, alignment="left", **BESIDE, **LEGEND)
     return ax
 
 
@@ -122,7 +125,7 @@ def error_parts(valley: Valley) -> tuple[float, float]:
     return float(valley.noise[place]), float(valley.truncation[place])
 
 
-def _draw(ax: Axes, tensor: TensorReport, colour: str, label: str | None) -> float:
+def _draw(ax: Axes, tensor: TensorReport, look: dict[str, Any], label: str | None) -> float:
     """Draws one tensor's entries and directions; returns the largest number among them."""
     largest = 0.0
     dots = (tensor.gradient, tensor.numerical, tensor.errors)
@@ -137,13 +140,22 @@ def _draw(ax: Axes, tensor: TensorReport, colour: str, label: str | None) -> flo
                 fmt=kind,
                 ms=3.5,
                 lw=0.8,
-                color=colour,
                 alpha=0.75,
+                **look,
                 label=label,
             )
             label = None
             largest = max(largest, float(np.abs([numerical, gradient]).max()))
     return largest
+
+
+def _looks(count: int) -> list[dict[str, Any]]:
+    """So many ways to draw a tensor: all colours with full marks, then all with hollow ones."""
+    fills = [FILLS[k // len(SERIES) % len(FILLS)] for k in range(count)]
+    return [
+        {"color": colour, "fillstyle": fill}
+        for colour, fill in zip(cycle(count), fills, strict=True)
+    ]
 
 
 def _columns(directions: tuple[Direction, ...]) -> tuple[Array, Array, Array]:

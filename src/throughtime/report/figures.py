@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7f7f7f"
 SERIES = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#8C6D1F", RED)
 
+LINES = ("-", "--", "-.", ":")  # of curves: those after the last colour begin anew
+
 LEGEND: dict[str, Any] = {"fontsize": 9, "framealpha": 0.85, "edgecolor": "none"}
 
 INSTALL_REPORT = "figures and pages need matplotlib and Jinja2: pip install matplotlib jinja2"
@@ -111,11 +113,12 @@ def plot_sweep(
     """
     ax = ax or new_axes()
     groups = groups or {name: [name] for name in sweep.tensors}
-    for (label, names), colour in zip(groups.items(), cycle(len(groups)), strict=True):
+    for place, (label, names) in enumerate(groups.items()):
+        colour, style = cycle(len(groups))[place], LINES[place // len(SERIES) % len(LINES)]
         for number, name in enumerate(names):
             shown = plain(label) if number == 0 else None
             d = np.maximum(sweep.tensors[name], np.finfo(float).tiny)
-            ax.loglog(sweep.epsilons, d, color=colour, lw=1.4, label=shown)
+            ax.loglog(sweep.epsilons, d, style, color=colour, lw=1.4, label=shown)
     epsilon, best = sweep.best
     if best < 0.5:
         ax.plot(epsilon, best, "o", mfc="none", mec=GREY, ms=10)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -103,8 +105,19 @@ class Section:
     notes: Sequence[str] = ()
 
 
-def write_page(path: str | os.PathLike[str], title: str, sections: Sequence[Section]) -> None:
+def write_page(
+    path: str | os.PathLike[str],
+    title: str,
+    sections: Sequence[Section],
+    about: Mapping[str, str] | None = None,
+) -> None:
     """Writes sections as one page.
+
+    Args:
+        path: of the file.
+        title: of the page.
+        sections: in order.
+        about: what the page is of, such as the command and its data; version and time are added.
 
     Raises:
         ImportError: without matplotlib and Jinja2, with the command that installs them.
@@ -117,10 +130,31 @@ def write_page(path: str | os.PathLike[str], title: str, sections: Sequence[Sect
     page = environment.from_string(_read("page.html")).render(
         title=title,
         sections=sections,
+        names=distinct(sections),
+        about={**(about or {}), **_written()},
         sortable=any(len(table.rows) > 1 for section in sections for table in section.tables),
         script=_read("sort.js").strip(),
     )
     replace(path, visible(page).encode())
+
+
+def _written() -> dict[str, str]:
+    """With what a page was written, and when."""
+    when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z")
+    version = sys.modules["throughtime"].__version__  # which stands above this floor
+    return {"written": f"{when}, throughtime {version}"}
+
+
+def distinct(sections: Sequence[Section]) -> list[str]:
+    """Titles for a list of contents: one that occurs again says which verdict it belongs to."""
+    titles, found, verdict = [section.title for section in sections], [], ""
+    for section in sections:
+        title = section.title
+        if section.status:
+            verdict = title
+        again = titles.count(title) > 1 and verdict not in ("", title)
+        found.append(f"{verdict}: {title[0].lower()}{title[1:]}" if again else title)
+    return found
 
 
 def with_own_ids(svg: str, place: str) -> str:
@@ -134,9 +168,11 @@ def _read(name: str) -> str:
     return resources.files("throughtime.report").joinpath(name).read_text("utf-8")
 
 
-def check_page(report: Report, path: str | os.PathLike[str]) -> None:
+def check_page(
+    report: Report, path: str | os.PathLike[str], about: Mapping[str, str] | None = None
+) -> None:
     """Writes a check as a page of its own."""
-    write_page(path, "Gradient check", [*check_sections(report, "Is the gradient right?")])
+    write_page(path, "Gradient check", [*check_sections(report, "Is the gradient right?")], about)
 
 
 def check_sections(report: Report, title: str, lead: str = "") -> Iterator[Section]:
@@ -165,7 +201,10 @@ def _of_tensors(report: Report) -> Iterator[Table]:
     for title, tensors in shown_tensors(report):
         rows = [table_row(name, tensor) for name, tensor in tensors.items()]
         place = title.replace("A", "a", 1) if title else "at the point as given"
-        yield Table(HEADINGS, rows, HEADINGS.index("verdict"), f"Tensors, {place}")
+        kept = [k for k in range(len(HEADINGS)) if any(row[k].strip() for row in rows)]
+        headings = [HEADINGS[k] for k in kept]  # where all agree, there is no worst entry
+        filled = [[row[k] for k in kept] for row in rows]
+        yield Table(headings, filled, headings.index("verdict"), f"Tensors, {place}")
 
 
 def _points(report: Report) -> Iterator[Table]:
@@ -237,11 +276,17 @@ def _count(number: int, unit: str) -> str:
     return f"{number:,} {unit if number == 1 else plural}"
 
 
-def flow_page(flow: Flow, path: str | os.PathLike[str], check: Report | None = None) -> None:
+def flow_page(
+    flow: Flow,
+    path: str | os.PathLike[str],
+    check: Report | None = None,
+    about: Mapping[str, str] | None = None,
+) -> None:
     """Writes the flow of a network, and the check of its gradient if there is one."""
     checked = [] if check is None else check_sections(check, "Is the gradient right?")
     title = "The flow of a gradient" + ("" if check is None else ", and its check")
-    write_page(path, title, [*flow_sections(flow, "Where does the gradient go?"), *checked])
+    sections = [*flow_sections(flow, "Where does the gradient go?"), *checked]
+    write_page(path, title, sections, about)
 
 
 def flow_sections(flow: Flow, title: str, lead: str = "") -> Iterator[Section]:
@@ -351,7 +396,7 @@ def _heatmap_words(flow: Flow, layer: LayerFlow) -> Words:
     ahead = " Left of 0 it looks at what comes after it." if layer.ahead else ""
     marked = "" if layer.recurrent_profile else _marked(flow)
     caption = (
-        f"Gradient ‖∂E_t/∂{part}_k‖ of each step's loss, by lag. A row that stays bright far to "
+        f"Gradient ‖∂Eₜ/∂{part}ₖ‖ of each step's loss, by lag. A row that stays bright far to "
         f"the right is a loss that reaches far back.{ahead}{marked}"
     )
     return Words(caption, numbers)
@@ -359,7 +404,7 @@ def _heatmap_words(flow: Flow, layer: LayerFlow) -> Words:
 
 def _profile_words(flow: Flow, layer: LayerFlow) -> Words:
     """The figure of `lag_profile` in words."""
-    parts = " and ".join(f"‖∂E_t/∂{part}_k‖" for part in layer.profile)
+    parts = " and ".join(f"‖∂Eₜ/∂{part}ₖ‖" for part in layer.profile)
     caption = f"{parts} by lag, mean over losses; the band is the spread over sequences."
     numbers = "; ".join(
         f"with respect to {part} {_at_lags(values)}" for part, values in layer.profile.items()
@@ -399,7 +444,7 @@ def _singular_values_words(layer: LayerFlow) -> Words:
         _number(np.median(part)) for part in (values[:, 0], values, values[:, -1])
     )
     above = np.median((values > 1).sum(axis=1))
-    caption = "Singular values of ∂s_t/∂s_(t−1) over the full state: above 1 a small change grows."
+    caption = "Singular values of ∂sₜ/∂sₜ₋₁ over the full state: above 1 a small change grows."
     numbers = (
         f"At {len(values)} steps: the largest {largest}, the median {middle}, the smallest "
         f"{smallest}; {above:.0f} of {values.shape[1]} above 1."

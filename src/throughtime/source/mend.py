@@ -18,7 +18,7 @@ import numpy as np
 
 from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
-from throughtime.progress import progress_bar
+from throughtime.progress import expect, progress_bar
 from throughtime.source.agreement import (
     EQUAL,
     WRONG,
@@ -157,7 +157,7 @@ class _Search:
         self._stuck: set[str] = set()
         self._banned: set[tuple[int, tuple[Path, tuple[Splice, ...]]]] = set()
         self._tries, self._most, self._lines_looked_at = 0, TRIES_OF_A_STEP, False
-        self._bar = progress_bar(0, "mending", "try", progress)
+        self._bar = progress_bar(0, "mending", "edits", progress)
         self._stages: list[Setting] = []
         self._others: list[Setting] = []
 
@@ -253,7 +253,7 @@ class _Search:
 
     def _ask(self, tries: Sequence[Try]) -> Iterator[tuple[int, Tried]]:
         """Number and answer of each try; one without an answer has failed."""
-        self._bar.total = self._tries + len(tries)
+        expect(self._bar, self._tries + len(tries))
         for number, answer in self._trials.ask_all([("tried", one) for one in tries]):
             self._tries += 1
             self._bar.update(1)

@@ -8,7 +8,7 @@ from throughtime.training.distributed import Processes
 from throughtime.training.distributed import join as join_processes
 from throughtime.training.ngrams import ngram_bits
 from throughtime.training.optimisers import SGD, Adam, AdamW, Norms, Optimiser, clip
-from throughtime.training.progress import Progress, describe_run, summarise_run
+from throughtime.training.progress import Progress, describe_run, summarise_run, worse_than_guessing
 from throughtime.training.sampling import sample
 from throughtime.training.settings import CELLS, Plan, Settings
 from throughtime.training.text import Streams, Text, Vocabulary, read, standard_library
@@ -46,4 +46,5 @@ __all__ = [
     "save_checkpoint",
     "standard_library",
     "summarise_run",
+    "worse_than_guessing",
 ]

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from math import log2
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self, TextIO
@@ -16,6 +17,8 @@ from throughtime.training.trainer import Trainer, Update
 
 QUIET = 15.0  # seconds between lines where there is no terminal
 SMOOTHING = 0.98  # weight of the past in the loss that is shown
+# Held-out bits over those of a uniform guess, log2 C: a new model has 1, and one that learns less.
+DIVERGED = 2.0
 
 
 class Progress:
@@ -158,6 +161,12 @@ def summarise_run(
         bits = {trainer.settings.cell: last.held_out, **yardsticks}
         at = f" (at update {last.updates:,})" if last.updates != trainer.updates else ""
         lines.append(f"held out  {_listed(bits)} bits a character{at}")
+        if worse_than_guessing(trainer):
+            guess = log2(len(trainer.vocabulary))
+            lines.append(
+                f"DIVERGED  guessing, with every character as probable, has {guess:.3f} bits; "
+                "start again with a lower --learning-rate or a smaller --clip"
+            )
     place, more = shlex.quote(str(out)), ""
     command = "throughtime" if trainer.processes.size == 1 else "torchrun … -m throughtime"
     if not stopped:
@@ -174,6 +183,13 @@ def summarise_run(
             f"sample    throughtime sample {place}",
         ]
     )
+
+
+def worse_than_guessing(trainer: Trainer) -> bool:
+    """Whether the last validation found a model that has diverged, though its loss is finite."""
+    if not trainer.history:
+        return False
+    return not trainer.history[-1].held_out <= DIVERGED * log2(len(trainer.vocabulary))
 
 
 def _count(number: int, what: str) -> str:

@@ -54,7 +54,7 @@ from throughtime.diagnosis.fault import Fault, Section
 
 FAULT = Fault(
     __name__,
-    sentence="Your gradient of {where} is a copy of that of {other}.",
+    sentence="Your gradient of {where} is a copy of the gradient of {other}.",
     remedy="Return this gate's own sum of δz.",
     section=Section.TENSOR,
     place=80,

@@ -50,8 +50,8 @@ from throughtime.diagnosis.fault import Fault, Section
 FAULT = Fault(
     __name__,
     sentence="Your backward pass divides by the number of classes, {O}; your loss does not.",
-    remedy="Remove the division: the gradient of a cross-entropy by its logits is p − y, "
-    "without a mean over the classes.",
+    remedy="Remove the division: the gradient of a cross-entropy with respect to its logits is p − "
+    "y, without a mean over the classes.",
     section=Section.REDUCTION,
     place=50,
 )

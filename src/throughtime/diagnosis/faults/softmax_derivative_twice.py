@@ -82,8 +82,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
 FAULT = Fault(
     __name__,
     sentence="The derivative of the softmax is applied twice.",
-    remedy="The gradient of the cross-entropy by the logits is p − y, and no further factor "
-    "belongs there.",
+    remedy="The gradient of the cross-entropy with respect to the logits is p − y; no further "
+    "factor belongs there.",
     section=Section.HEAD_AND_DATA,
     place=10,
     mutations=mutations,

@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-The lines were copied and pasted. Of the four lines for the biases, which differ in one letter, one
-was not changed; the weights' lines were.
+The lines were copied and pasted. One of the four lines for the biases, which differ
+in one letter, was not changed; the lines for the weights were.
 
 ```python
 import numpy as np

@@ -42,7 +42,7 @@ for network in (Wrong(), Wrong(T=1), Wrong(B=3)):
 
 ## What to change
 
-Remove the division. The derivative of the cross-entropy by the logits is p − y as it stands.
+Remove the division. The derivative of the cross-entropy with respect to the logits is p − y.
 """
 
 from throughtime.diagnosis.fault import Fault, Section

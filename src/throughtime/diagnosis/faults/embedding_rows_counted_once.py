@@ -44,7 +44,7 @@ dE[words[t]][k] += dx[k];  // right
 
 ## How it shows
 
-All other tensors agree. Of the embedding, only rows of words that come several times are wrong;
+All other tensors agree. In the embedding, only rows of words that occur several times are wrong;
 where each word comes once, all of it agrees.
 
 ```python

@@ -13,7 +13,7 @@ from throughtime.diagnosis.example_networks import RNN, softmax
 
 class Wrong(RNN):
     def output_delta(self, outputs):
-        return (softmax(outputs) - self.y) ** 3  # of nobody's loss
+        return (softmax(outputs) - self.y) ** 3  # belongs to no loss
 
 
 class Right(RNN):

@@ -2,9 +2,9 @@
 
 ## How it comes about
 
-p − y is the derivative of the cross-entropy *by the logits*: it contains that of the softmax
-already. Whoever takes it for the derivative by p applies the softmax's Jacobian, p ⊙ (δ − Σ p δ),
-once more.
+p − y is the derivative of the cross-entropy *with respect to the logits*: it already contains the
+derivative of the softmax. Whoever takes it for the derivative with respect to p applies the
+softmax's Jacobian, p ⊙ (δ − Σ p δ), once more.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN, softmax

@@ -338,7 +338,7 @@ def test_a_check_says_which_quantity_stands_where():
     report = tt.check(LSTM("df with i").target(layout=False), progress=False)
     (cause,) = report.causes
     assert cause.fault == "wrong_operand_in_step"
-    assert cause.statement == "Within a step, δf is made with i where c_{t−1} belongs."
+    assert cause.statement == "Within a step, δf is computed with i, where c_{t−1} belongs."
     assert "are those of an LSTM" in cause.evidence[-1]
 
 
@@ -400,7 +400,7 @@ def test_a_matrix_that_is_a_copy_of_another_is_no_gates_bias():
     search.run()
     (cause,) = search.causes
     assert (cause.fault, cause.where) == ("another_tensors_gradient", "Uh0")
-    assert cause.statement == "Your gradient of Uh0 is, bit for bit, that of Wh0."
+    assert cause.statement == "Your gradient of Uh0 is, bit for bit, the gradient of Wh0."
 
 
 # --- δ of the outputs ---

@@ -74,7 +74,7 @@ def test_a_task_returns_what_its_function_does_and_works_in_a_folder_that_goes(p
 @pytest.mark.parametrize(
     ("task", "said"),
     [
-        ("hang", "an end within 2 s, got none; give it longer: --timeout"),
+        ("hang", "an end within 2 s, got none; allow more time: --timeout"),
         ("leave", "the file ended its process .exit status 7."),
         ("fork", "it starts another program"),
         ("start", "it starts another program"),

@@ -200,7 +200,7 @@ def test_a_file_that_cannot_grow(book, last, status):
     lines = done.stderr.splitlines()
     assert lines[0].startswith(
         "throughtime train: throughtime.safetensors: expected to write the checkpoint of update 8, "
-        "got File too large; that of update 4 remains; make room on the disk"
+        "got File too large; the one of update 4 remains; make room on the disk"
     )
     assert len(lines) == (2 if last == 12 else 5)
     assert load_checkpoint("throughtime.safetensors").position.updates == (20 if last == 12 else 4)

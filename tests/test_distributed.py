@@ -142,7 +142,9 @@ def test_what_processes_refuse_together(study):
         "batch: expected a stream at least for each of 2 processes, got 1; "
         "choose a larger batch, or fewer processes"
     )
-    assert study["seed"] == "settings: expected the same in all 2 processes, got another one in 1"
+    assert study["seed"] == (
+        "settings: expected the same in all 2 processes, got something else in 1"
+    )
     assert study["file"] == (
         "file: expected an existing file, on the first machine, got nowhere.safetensors"
     )
@@ -177,7 +179,10 @@ def test_alone_where_nothing_is_set(monkeypatch):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"RANK": "2"}, "RANK: expected an integer from 0 to 1, got '2'; start by way of torchrun"),
+        (
+            {"RANK": "2"},
+            "RANK: expected an integer from 0 to 1, got '2'; start the run with torchrun",
+        ),
         ({"WORLD_SIZE": "many"}, "WORLD_SIZE: expected an integer from 1, got 'many'"),
         ({"MASTER_PORT": ""}, "MASTER_PORT: expected an integer from 1 to 65535, got ''"),
         ({"MASTER_ADDR": ""}, "MASTER_ADDR: expected the first machine's name, got none"),

@@ -136,5 +136,5 @@ def test_a_check_says_it_in_words():
     report = tt.check(tested, effort="quick", progress=False)
     (cause,) = report.causes
     assert cause.fault == "direction_not_reversed"
-    assert cause.statement.endswith("its own order of time: δh of the outputs.")
+    assert cause.statement.endswith("is not reversed in time: δh of the outputs.")
     assert cause.page == "direction-not-reversed"

@@ -154,7 +154,7 @@ def test_a_loss_that_remembers_where_it_has_been():
         return model.terms() / largest[0]
 
     message = refusal(model.target(loss))
-    assert "once they had been elsewhere and were put back" in message
+    assert "once the parameters had been moved and put back" in message
     assert "a state, or a copy of the parameters" in message
 
 
@@ -252,7 +252,7 @@ def test_a_gradient_that_uses_what_the_last_loss_left_behind():
         return {"W": model.x.T @ delta, "b": delta.sum(axis=0)}
 
     message = refusal(model.target(loss, gradient))
-    assert "expected that of where the parameters stand, got another" in message
+    assert "expected the gradient at the current parameters, got another" in message
     assert "let it run a forward pass of its own" in message
 
 
@@ -499,5 +499,5 @@ def test_formats_are_told_by_their_bits():
 def test_a_loss_that_is_constant_here_is_not_only_called_a_copy():
     p = {"w": np.full(3, 5.0)}
     target = tt.Target(p, lambda: float(np.clip(p["w"], -1, 1).sum()), lambda: {"w": np.zeros(3)})
-    with pytest.raises(tt.CheckError, match="constant here, as a loss that is clipped throughout"):
+    with pytest.raises(tt.CheckError, match="the loss is constant here, as where it is clipped"):
         tt.check(target, points=("as given",))

@@ -358,12 +358,12 @@ def test_no_known_fault_is_said_only_where_all_was_tried():
     target = target_of(Leaky, layout=True)
     study = Study(target, dict(target.parameters), Budget(100))
     (note,) = unknown(["U"], study, beside=False, modelled=True)
-    assert note == "Why U differs is unknown: no known fault explains it."
+    assert note == "It is unknown why U differs: no known fault explains it."
     study.budget.count(100)
     assert "budget" in " ".join(unknown(["U"], study, beside=False, modelled=True))
     library = replace(target, at_length=None, layout=None)
     notes = unknown(["U"], Study(library, {}, Budget(9)), beside=True, modelled=False)
-    assert notes[0] == "Beside that, why U differs is unknown: nothing that was tried explains it."
+    assert notes[0] == "Besides that, it is unknown why U differs: nothing tried explains it."
     assert "give `at_length=`" in notes[1]
 
 

@@ -309,7 +309,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(tmp_path, monkeypatch):
     ours.fit(updates=25, out=path, checkpoint_every=5, unsaved=told.append)
     assert [int(words.split("update ")[1].split(",")[0]) for words in told] == [10, 15]
     assert told[0].startswith(f"{path}: expected to write the checkpoint of update 10, got No")
-    assert "that of update 5 remains; make room on the disk" in told[0]
+    assert "the one of update 5 remains; make room on the disk" in told[0]
     assert "training goes on" in told[0]
     assert ours.saved == 25
     assert Trainer.resume(path, ours.text).updates == 25
@@ -319,7 +319,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(tmp_path, monkeypatch):
 def test_a_last_checkpoint_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
     ours, path, told = trainer(), tmp_path / "c", []
     full(monkeypatch, lambda: True)
-    with pytest.raises(OSError, match=r"checkpoint of update 3, got No space .*; none before it;"):
+    with pytest.raises(OSError, match=r"update 3, got No space .*; there is no earlier one;"):
         ours.fit(updates=3, out=path, unsaved=told.append)
     assert told == []
     goes_on = pytest.warns(UserWarning, match="training goes on")

@@ -56,12 +56,12 @@ def by_steps(observed: Observed, study: Study) -> Candidate | None:
             alone = of_one_tensor(one, study, one)
             if alone is not None:
                 return alone
-        lead = f"At T = 1 it disagrees already, in {', '.join(one.wrong())}."
+        lead = f"It already disagrees at T = 1, in {', '.join(one.wrong())}."
         return _told(
             lambda: within_a_step(observed, one, SimplePoints(study), lead), lead, one, study
         )
     longest = _longest_right(study) or 1
-    lead = f"At T = 1 it agrees; at T = {observed.steps} it does not."
+    lead = f"It agrees at T = 1, but not at T = {observed.steps}."
     if longest > 1:
         lead = f"It agrees up to T = {longest}, and disagrees from T = {longest + 1} on."
     return _told(lambda: _beyond(observed, study, longest, lead), lead, observed, study)
@@ -72,7 +72,7 @@ def _told(find: Callable[[], Candidate], lead: str, observed: Observed, study: S
     try:
         return find()
     except Spent:
-        said = "The budget of evaluations ended before experiments told more."
+        said = "The budget of evaluations ran out before experiments could tell more."
     if set(observed.wrong()) & set(study.roles.output):
         return family_candidate("output_layer", (lead, said), OUTPUT)
     inside = observed.steps == 1
@@ -177,7 +177,7 @@ def _exact_below_the_output(
     """The fault where one direction, or an upper layer, is right, and the rest is wrong."""
     if alone := one_alone(observed, study):
         return fault_candidate("direction_not_reversed", "δh", 0.8, lead, alone)
-    said = f"A layer is exact, {', '.join(exact)}; the one below is not."
+    said = f"One layer is exact ({', '.join(exact)}); the layer below it is not."
     beside = () if study.sides is None else ("direction_not_reversed",)  # its δx, on the way down
     confidence = 0.5 if beside else 0.8
     return Candidate(

@@ -90,7 +90,7 @@ def diagnose(target: Target, report: Report, budget: Budget, seed: int = 0) -> D
         origin.restore()  # wherever it came
         notes.append(INTERRUPTED)
     if budget.exhausted:
-        notes.append("The diagnosis ended before its experiments did: its budget is spent.")
+        notes.append("The diagnosis ran out of its budget before its experiments were finished.")
     plural = "s" * (budget.used != 1)
     cost = f"The diagnosis took {budget.used:,} further evaluation{plural} of the loss."
     causes, open_questions = (search.causes, search.notes) if search else ([], [])
@@ -110,8 +110,8 @@ def _alone(report: Report) -> str:
     others = sum(t.size for t in wrong) - entries
     one = entries == 1
     return (
-        f"{entries} entr{'y' if one else 'ies'} alone {'is' if one else 'are'} wrong, the "
-        f"{others:,} others agree: no fault of a backward pass was looked for."
+        f"Only {entries} entr{'y is' if one else 'ies are'} wrong, and the {others:,} others "
+        "agree, so no fault of a backward pass was looked for."
     )
 
 
@@ -123,14 +123,14 @@ def _where_it_disagrees(
     wrong = [point for point in report.points if point.verdict == "disagree"]
     name = wrong[0].name if wrong else AS_GIVEN
     if name == CHARACTERISTIC:
-        notes.append("The causes are what shows at the characteristic point.")
+        notes.append("The causes were sought at the characteristic point.")
         with at_characteristic_point(target.parameters, seed):
             yield target
         return
     if name != AS_GIVEN and wrong[0].steps is not None:
         other = at_length(target, wrong[0].steps)
         if other is not None:
-            notes.append(f"The causes are what shows at {name}.")
+            notes.append(f"The causes were sought at {name}.")
             yield other
             return
     yield target
@@ -354,7 +354,7 @@ def by_variants(observed: Observed, study: Study) -> Iterator[Candidate]:
         there = seen(study, name, *variant.arguments)
         if there is not None and not there.wrong():
             where = ", ".join(observed.wrong())
-            said = f"{variant.words} it agrees; as given it does not, in {where}."
+            said = f"{variant.words}, the gradient agrees; as given, it does not, in {where}."
             facts = {"where": where}
             yield Candidate((variant.fault,), "", None, (said,), facts, confidence=0.85)
 
@@ -366,8 +366,8 @@ def scaled_down(candidate: Candidate, study: Study) -> Candidate:
     there = seen(study, "scaled", SCALED_LOSS)
     if there is None:
         return candidate
-    verdict = "disagrees still" if there.wrong() else "agrees"
-    said = f"With the loss multiplied by {SCALED_LOSS:g} the gradient {verdict}."
+    verdict = "still disagrees" if there.wrong() else "agrees"
+    said = f"With the loss multiplied by {SCALED_LOSS:g}, the gradient {verdict}."
     return replace(candidate, evidence=(*candidate.evidence, said))
 
 

@@ -120,10 +120,10 @@ def from_elsewhere(observed: Observed, study: Study) -> str:
         return ""
     largest = max((float(np.abs(there.beside(name)).max()) for name in names), default=0.0)
     return (
-        f"With {head} at 0 your loss does not react to what lies below, and nothing goes back from "
-        f"the outputs; your gradient is up to {largest:.3g} there, in {', '.join(names)}. So it "
-        "has a term that your loss does not have, such as a penalty of the states: return it with "
-        "the loss, or leave it out of the gradient."
+        f"With {head} at 0, your loss does not react to what lies below, and nothing goes back "
+        f"from the outputs. Yet your gradient is up to {largest:.3g} there, in "
+        f"{', '.join(names)}. So it has a term that your loss does not have, such as a penalty on "
+        "the states: add the term to the loss, or leave it out of the gradient."
         if names
         else ""
     )

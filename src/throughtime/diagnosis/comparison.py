@@ -248,7 +248,7 @@ def _of_text(reading: Reading, w: Mapping[str, Array] | None, question: _Questio
                 mine, true = true, mine
             said.append(
                 f"{_capital(true)} lies on a grid of {max(on_grid):.4g}, as numerical derivatives "
-                "in float32 do, and is taken for the numerical one."
+                "in float32 do, and is taken to be the numerical one."
             )
     found = question.answer(*gradients, w, digits)
     verdict = worst_verdict([found.verdict, "disagree" if reading.lost else "agree"])
@@ -273,15 +273,16 @@ def _capital(words: str) -> str:
 
 def _on_a_grid(step: float) -> str:
     return (
-        f"The numerical derivatives are taken to be off by as much as {step:.4g}, their smallest "
-        "step: it is one place of a loss in float32, divided by a step of the difference."
+        f"The numerical derivatives are taken to be off by up to {step:.4g}, their smallest "
+        "step: that is the last place of a loss in float32, divided by the step of the difference."
     )
 
 
 def _scattered(apart: float) -> str:
     return (
-        f"The entries scatter by {apart:.1%} of the largest one about what is explained, more than "
-        "their digits account for; that is taken for the error of the numerical derivatives."
+        f"The entries scatter by {apart:.1%} of the largest one about what is explained. That is "
+        "more than their digits account for, and is taken to be the error of the numerical "
+        "derivatives."
     )
 
 
@@ -331,7 +332,7 @@ def _why(observed: Observed, sizes: dict[str, int]) -> tuple[tuple[Cause, ...], 
     search.run(observed)
     if any(cause.fault == COPIED for cause in search.causes) and _repeated(observed):
         return (), (
-            "Some entries equal others; with so few digits that is no sign that they were copied.",
+            "Some entries equal others; with so few digits, that is no sign that they were copied.",
             NUMBERS_ALONE,
         )
     notes = tuple(note for note in search.notes if note != NUMBERS_ALONE)
@@ -401,7 +402,7 @@ def _too_few(observed: Observed) -> str:
     one = len(pairs) == 1
     return (
         f"Only {len(pairs)} pair{'' if one else 's'} of different numbers tell{'s' * one} anything"
-        f"{said}. So few have many causes, and none is named; "
+        f"{said}. So few fit many causes, so none is named; "
         f"{LEAST_TELLING_PAIRS} or more would tell."
     )
 

@@ -377,7 +377,7 @@ def _followed(ratio: Ratio, known: KnownSizes, power: int | None) -> Iterator[st
     if known.others:
         seen = ", ".join(f"{r} at T = {steps}" for steps, r in sorted(known.others.items()))
         law = {-1: "It falls as 1/T", 0: "It does not depend on T", 1: "It grows with T"}
-        lead = law[power] if power is not None else "It changes with T, as neither T nor 1/T does"
+        lead = law[power] if power is not None else "It changes with T, but neither as T nor as 1/T"
         yield f"{lead}: {seen}, {ratio} at T = {known.steps}."
     if known.alone is not None:
         yield f"With a single sequence it is {known.alone}."

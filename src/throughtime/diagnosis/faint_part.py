@@ -51,8 +51,8 @@ def left_alone(observed: Observed) -> str:
         return ""
     size = max(_off(observed, name, 1.0) for name in names)
     return (
-        f"Beside that, {', '.join(names)} differ by {size:.1g} of their largest entries: look for "
-        "an ε in a logarithm, or for a loss that is computed in another way than its gradient."
+        f"Besides that, {', '.join(names)} differ by {size:.1g} of their largest entries: look for "
+        "an ε in a logarithm, or for a loss that is computed differently from its gradient."
     )
 
 

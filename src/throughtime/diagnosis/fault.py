@@ -22,7 +22,7 @@ class Section(Enum):
 
     REDUCTION = (
         "How the loss is reduced",
-        "Every tensor is off by one and the same factor; the direction is right.",
+        "Every tensor is off by the same factor; the direction is right.",
     )
     TENSOR = "One tensor, one gate", "The rest of the gradient is right."
     ADDED_OR_CUT = "What is added, cut or lost", ""
@@ -39,7 +39,7 @@ class Section(Enum):
         "These are faults of networks with a projection, h = R m where m = o ⊙ tanh c, or with a "
         "second direction, which runs backwards through time.",
     )
-    STEP = "Inside a step", "The output layer is exact; T = 1 is wrong already."
+    STEP = "Inside a step", "The output layer is exact; T = 1 is already wrong."
     HEAD_AND_DATA = "Head and data", ""
     REFUSED = (
         "What no single gradient shows",

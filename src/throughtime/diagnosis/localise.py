@@ -100,8 +100,11 @@ def output_right(study: Study) -> str:
     if study.roles.output:
         return f"The output layer, {', '.join(study.roles.output)}, agrees."
     if study.roles.headless:
-        return "Without any of these tensors the others matter: none is an output layer's."
-    return "Which tensors are the output layer's is not known."
+        return (
+            "Without any one of these tensors the others still matter, so none belongs to an "
+            "output layer."
+        )
+    return "It is not known which tensors belong to the output layer."
 
 
 def candidate_of(
@@ -179,7 +182,7 @@ def _at_one(one: Observed, study: Study, kind: str) -> Said | None:
     if bias not in one.wrong():
         if head not in one.wrong():
             return None
-        said = f"{bias} agrees and {head} does not: what {head} meets differs between the passes."
+        said = f"{bias} agrees, {head} does not: what {head} multiplies differs between the passes."
         if _other_units(one, head):
             words = (
                 f"Entries of {head} have a gradient where the loss does not react, and none where "
@@ -209,7 +212,7 @@ def _at_one(one: Observed, study: Study, kind: str) -> Said | None:
         return fault, [told], 0.95
     said = (
         f"With {head} at 0 and T = 1, the gradient of {bias} is {_listed(g)}; the loss's own is "
-        f"{_listed(n)}: no δ of the outputs that is known gives this."
+        f"{_listed(n)}: no known δ of the outputs gives this."
     )
     return "output_layer", [said], 0.5
 

@@ -91,7 +91,10 @@ def _why_not(layout: Any, points: LossAtPoints) -> str:
     """Why a layout is not used: whether another loss would agree, or another layout."""
     value = layout.model(points.target.parameters).value()
     if not isinstance(layout, Layout):  # of a network of our own, or of a torch module
-        return f"Our model of it has the loss {value:.9g}, it has {points.here:.9g}: not used."
+        return (
+            f"Our model of it has the loss {value:.9g}, but the target's own loss is "
+            f"{points.here:.9g}, so the model is not used."
+        )
     start = f"The layout's loss is {value:.9g}, yours is {points.here:.9g}: no mutant is used."
     other = points.first(_other_losses(layout))
     if other:

@@ -71,15 +71,15 @@ def by_mutants(study: Study) -> MutantsFound:
             if complete and (open_ or "scaled" not in whole[0].faults):
                 matches = whole
     if not matches:
-        notes.append("The layout has your loss; no mutant of it has your gradient.")
+        notes.append("The layout has your loss, but none of its mutants has your gradient.")
         return MutantsFound(notes=notes, model=known.model)
     if not matches[0].unexplained:
         matches = _left_at_another_length(study, matches)
     best = matches[0]
     if best.unexplained:
         names = ", ".join(best.unexplained)
-        rest = f"Beside that, why {names} differ is unknown"
-        notes.append(f"{rest}: nothing that was tried explains it.")
+        rest = f"Besides that, it is unknown why {names} differ"
+        notes.append(f"{rest}: nothing tried explains it.")
     causes = list(_causes(best, _sizes(known.model)))
     return MutantsFound(causes, notes, not best.unexplained, known.model)
 

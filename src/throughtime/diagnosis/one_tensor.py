@@ -63,7 +63,7 @@ def of_one_tensor(observed: Observed, study: Study, one: Observed | None) -> Can
     agree = "agrees" if known[0] in observed.gradient and len(known) == 1 else "agree"
     lead = f"δ is right, since {', '.join(known)} {agree}: only {_wrong_part(study, wrong, parts)}."
     early = None if one is None else bool(one.wrong())
-    said = "" if early is None else f"At T = 1 it {'disagrees already' if early else 'agrees'}."
+    said = "" if early is None else f"At T = 1 it {'already disagrees' if early else 'agrees'}."
     seen = tuple(words for words in (lead, said) if words)
     if early and one is not None:
         if shifted := states_shifted(observed, one, study):
@@ -217,7 +217,7 @@ def _one_step_left(observed: Observed, one: Observed, wrong: Sequence[str]) -> s
         if any(_parallel(g, b) for b in observed.gradient.values()):
             return None  # one operand at every step: Σ δz_t times it
         said.append(f"{name} has {few} of {min(g.shape)} directions, as at T = 1")
-    return f"The gradient of {', '.join(said)}: one step's share is left of the sum."
+    return f"The gradient of {', '.join(said)}: only one step's share of the sum is left."
 
 
 def _parallel(g: Array, bias: Array) -> bool:
@@ -270,9 +270,9 @@ def _other_order(study: Study, name: str, steps: int) -> str | None:
     single = study.at(1)
     if steps == 2:
         few = 0 if single is None else _rank(np.squeeze(single.gradient[name]))
-        words = "as they are where two steps have changed places"
+        words = "as they are where two steps have been swapped"
     else:
-        few, words = -(-right // 2), "as they are where two sequences have changed places"
+        few, words = -(-right // 2), "as they are where two sequences have been swapped"
     if not both <= few < right:
         return None
     return (

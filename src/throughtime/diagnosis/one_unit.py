@@ -78,7 +78,7 @@ class OneUnit:
         """Where the numbers come from, in words."""
         lengths = dict.fromkeys(f"T = {seen.steps}" for seen in self.looks)
         weights = {seen.recurrent for seen in self.looks} - {0.0}
-        but = f" but {UNIT_WEIGHT} on the diagonal of recurrent ones" if weights else ""
+        but = f" but {UNIT_WEIGHT} on the diagonal of the recurrent ones" if weights else ""
         return (
             f"At {', '.join(lengths)}, with all matrices below the output layer at 0{but}, no "
             "unit sees another one"

@@ -118,7 +118,8 @@ def _of_network(study: Study, network: SimpleNetwork, longest: int) -> Predictio
     if quantity is not None:
         words = quantity.words
         sentences.append(
-            f"It is that of a backward pass in which {words} has other values, and no more."
+            f"It is that of a backward pass in which {words} has other values and nothing else is "
+            "changed."
         )
     gate = quantity.gate if quantity is not None else ""
     return Prediction(gate=gate, said=(*sentences, *_counted(wrong)))
@@ -414,4 +415,4 @@ def _counted(wrong: Mapping[int, Seen]) -> tuple[str, ...]:
     told = whole or seen.model.data.h.shape[-1] > steps  # fewer units fit any counts of step 1
     if not odd or len(odd) > MOST_SAID or not told:
         return ()
-    return (f"At T = {steps}, {'; '.join(odd)}. All else counts once.",)
+    return (f"At T = {steps}, {'; '.join(odd)}. Everything else counts once.",)

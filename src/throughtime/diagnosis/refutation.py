@@ -86,9 +86,9 @@ class Refutation:
         if place is None:
             return None
         names = ", ".join(denied)
-        said = f"It is not {names}, which in our own backward pass gives another gradient."
+        said = f"It is not {names}, which in our own backward pass gives a different gradient."
         if MASK in denied:
-            said = f"It is not {names}: no mask is drawn, or it makes no difference."
+            said = f"It is not {names}: no mask is drawn, or the mask makes no difference."
         if denied == ["gate_scaled"]:
             return family_candidate(
                 "inside_a_step", (*candidate.evidence[:1], said), (), candidate.where

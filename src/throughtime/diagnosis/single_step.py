@@ -103,8 +103,8 @@ def told_by_units(
     if not unit.fitting:
         said = (
             f"{unit.point}. The numerical derivatives of the biases are those of {unit.name}; "
-            f"{where} {'are' if len(unit.wrong) > 1 else 'is'} wrong there, as no known fault "
-            "alone explains."
+            f"{where} {'are' if len(unit.wrong) > 1 else 'is'} wrong there, in a way that no "
+            "known fault alone explains."
         )
         left = [name for name in members if name not in unit.refuted]
         return family_candidate(place, (*evidence, said), left, where)
@@ -116,7 +116,7 @@ def told_by_units(
     )
     same = [m.where for m in others if FAULTS[m.fault].systematic]
     if same:
-        said += f" So it does with {'; or with '.join(same[:MOST_ALIASES])}."
+        said += f" So does it with {'; or with '.join(same[:MOST_ALIASES])}."
     facts = {"T": str(observed.steps), "where": first.where or where, **dict(first.facts)}
     beside = tuple(dict.fromkeys(m.fault for m in rest if m.fault != first.fault))
     sure = CONFIDENCE_OF_NUMBERS / (1 + 0.5 * len(beside))
@@ -150,7 +150,7 @@ def _by_symptoms(observed: Observed, one: Observed, points: SimplePoints, lead: 
     if points.gates == 4 and wrong & set(study.roles.matrices) and _from_nothing(one):
         said = (
             f"At T = 1 the loss does not react to the entries of {where} that are wrong: there "
-            "the cell state before is 0."
+            "the previous cell state is 0."
         )
         return fault_candidate("current_c_for_previous", where, 0.9, lead, said)
     seen = (lead, output_right(study))

@@ -10,22 +10,24 @@ from collections.abc import Sequence
 from throughtime.diagnosis.experiments import Study
 
 ONE_LENGTH = (
-    "Faults that show in how the gradient changes with T were not looked for, which are most of "
-    "those within a step and between steps, since only one length can be run: {hint}."
+    "Only one length can be run. Faults that show in how the gradient changes with T were "
+    "therefore not looked for; most of those within a step and between steps are of that kind. "
+    "To allow other lengths: {hint}."
 )
 NO_STEPS = (
-    "How the gradient changes with T was not looked at, since T is not known: give `steps=` beside "
-    "`at_length=`."
+    "How the gradient changes with T was not looked at, since T is not known: give `steps=` as "
+    "well as `at_length=`."
 )
 NO_LAYOUT = (
-    "Our own backward pass with each fault in turn was not compared, since it is not known which "
-    "array is what: give `layout=`, such as `tt.layouts.guess(inputs, targets)`."
+    "The gradient was not compared with our own backward pass with each fault in turn, since the "
+    "role of each array is not known: give `layout=`, such as "
+    "`tt.layouts.guess(inputs, targets)`."
 )
 NUMBERS_ALONE = (
-    "Numbers alone show only factors, rearrangements and the like: `tt.check` on what computes "
-    "them would look further."
+    "Numbers alone show only factors, rearrangements and the like: `tt.check` on the code "
+    "that computes them would look further."
 )
-BUDGET = "Not all that is known was tried, since the budget of evaluations is spent."
+BUDGET = "Not every known fault was tried, since the budget of evaluations is spent."
 
 
 def unknown(wrong: Sequence[str], study: Study, *, beside: bool, modelled: bool) -> list[str]:
@@ -37,13 +39,13 @@ def unknown(wrong: Sequence[str], study: Study, *, beside: bool, modelled: bool)
         beside: whether causes were found that explain another part.
         modelled: whether the network behind the target is known.
     """
-    rest = "Beside that, why" if beside else "Why"
+    rest = "Besides that, it is unknown why" if beside else "It is unknown why"
     differ = "differ" if len(wrong) > 1 else "differs"
-    start = f"{rest} {', '.join(wrong)} {differ} is unknown"
+    start = f"{rest} {', '.join(wrong)} {differ}"
     untried = _untried(study, modelled)
     if not untried:
         return [f"{start}: no known fault explains it."]
-    return [f"{start}: nothing that was tried explains it.", *untried]
+    return [f"{start}: nothing tried explains it.", *untried]
 
 
 def place_alone(study: Study, *, modelled: bool) -> list[str]:

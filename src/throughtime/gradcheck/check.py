@@ -43,7 +43,7 @@ from throughtime.progress import progress_bar
 
 ONE_POINT_ALONE = (
     "{names}: the gradient seems to differ here, but not at a distant point; the loss is coarsely "
-    "rounded, so the gradient is not called wrong for that."
+    "rounded, so that alone does not make the gradient wrong."
 )
 NOT_FURTHER = "The gradient disagrees as given, so no other point was checked."
 

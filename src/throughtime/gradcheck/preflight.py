@@ -341,8 +341,8 @@ def kept_part(gradients: Sequence[Mapping[str, Array]], names: Sequence[str]) ->
 
 
 UNSTEADY = (
-    "Repeated evaluations differ in their last digits, as sums do if their order changes from call "
-    "to call; the error bars include this."
+    "Repeated evaluations differ in their last digits, as sums do when their order changes from "
+    "call to call; the error bars include this."
 )
 
 RESET = "put it back before each evaluation: Target(reset=…)"
@@ -359,8 +359,8 @@ def loss_differs(values: Sequence[float], how: Pattern, has_reset: bool) -> NoRe
     differences = np.abs(np.diff(values))
     way = "settle" if differences[-1] < differences[0] / 10 else "go one way"
     meaning = {
-        "adds up": f"each adds {values[1] - values[0]:.6g}: a sum, or a state, is carried on from "
-        f"evaluation to evaluation; {back}",
+        "adds up": f"each adds {values[1] - values[0]:.6g}: a sum, or a state, is carried over "
+        f"from evaluation to evaluation; {back}",
         "settles": f"they {way} (by {differences[0]:.1e} at first, {differences[-1]:.1e} at "
         "last): a state is carried from one evaluation into the next, so that it does not begin "
         f"at the initial state; {back}",
@@ -378,9 +378,9 @@ def loss_differs(values: Sequence[float], how: Pattern, has_reset: bool) -> NoRe
 def gradient_changes_loss(before: float, after: float, has_reset: bool) -> NoReturn:
     """Refuses a loss that differs once the gradient has been called."""
     meaning = (
-        "calling the gradient changes what the loss depends on, the parameters' arrays aside: "
-        "weights updated inside the backward pass in a copy that the target keeps, a state, or "
-        f"running averages; {RESET_FAILS if has_reset else RESET}"
+        "calling the gradient changes something that the loss depends on, other than the "
+        "parameters' arrays: weights updated inside the backward pass in a copy that "
+        f"the target keeps, a state, or running averages; {RESET_FAILS if has_reset else RESET}"
     )
     seen = f"{before:.9g} before the gradient was called and {after:.9g} after"
     _refuse("loss", "the same number at the same parameters", seen, meaning)
@@ -389,10 +389,10 @@ def gradient_changes_loss(before: float, after: float, has_reset: bool) -> NoRet
 def loss_remembers(before: float, after: float, has_reset: bool) -> NoReturn:
     """Refuses a loss that differs once the parameters have been moved and put back."""
     meaning = (
-        "something of the other point is left: a state, or a copy of the parameters that is not "
-        f"made anew at every evaluation; {RESET_FAILS if has_reset else RESET}"
+        "something is left over from the other point: a state, or a copy of the parameters that "
+        f"is not made anew at every evaluation; {RESET_FAILS if has_reset else RESET}"
     )
-    seen = f"{before:.9g}, and {after:.9g} once they had been elsewhere and were put back"
+    seen = f"{before:.9g}, and {after:.9g} once the parameters had been moved and put back"
     _refuse("loss", "the same number at the same parameters", seen, meaning)
 
 
@@ -403,11 +403,11 @@ def loss_does_not_react(
     steepest = max(slopes, key=lambda name: slopes[name])
     meaning = (
         "it works on a copy: detached, converted to another dtype, or read once when the loss was "
-        "made; let it look at Target.parameters in every call, or take them: loss(parameters)"
+        "made; let it read Target.parameters in every call, or take them: loss(parameters)"
     )
     if not slopes[steepest]:  # the gradient says the same
         meaning += (
-            "; or it is constant here, as a loss that is clipped throughout is: check elsewhere"
+            "; or the loss is constant here, as where it is clipped throughout: check elsewhere"
         )
     every = len(names) == tensors
     what = "loss" if every else f"parameters[{names[0]!r}]"
@@ -420,7 +420,7 @@ def loss_does_not_react(
 
 def parameters_overwritten(name: str) -> NoReturn:
     """Refuses a loss that sets the parameters back to their old values."""
-    meaning = "it writes a copy of its own into them; let it read them, and never write"
+    meaning = "it writes a copy of its own into them; it should only read them, never write them"
     seen = "it back at its old values after the loss was evaluated elsewhere"
     _refuse(f"parameters[{name!r}]", "the loss to leave it as it is", seen, meaning)
 
@@ -438,7 +438,7 @@ def gradient_differs(
         meaning = (
             "the changes follow no pattern: a mask drawn again in the backward pass, or a buffer "
             "that starts with whatever lies in memory (np.empty, malloc); seed the draw before "
-            "each call with Target(reset=…), start the buffer with zeros"
+            "each call with Target(reset=…), or start the buffer with zeros"
         )
     elif abs(kept) < 0.01:
         meaning = f"only the first call differs: something is left over from it; {back}"
@@ -468,7 +468,7 @@ def gradient_is_stale(changed: Mapping[str, float]) -> NoReturn:
         "it uses what the last evaluation of the loss left behind; let it run a forward pass of "
         "its own"
     )
-    _refuse(f"gradient[{name!r}]", "that of where the parameters stand", seen, meaning)
+    _refuse(f"gradient[{name!r}]", "the gradient at the current parameters", seen, meaning)
 
 
 # --- notes ---

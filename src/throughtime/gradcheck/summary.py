@@ -320,7 +320,7 @@ TERMS = "return the loss as an array of per-step terms, which are then summed in
 DOUBLE = "compute the loss in float64"
 UNROUNDED = "the loss carries few digits: return it unrounded, computed in float64"
 INSIDE = (
-    "something inside the loss is rounded to few digits, so that it climbs in stairs: keep states "
+    "something inside the loss is rounded to few digits, so that it changes in steps: keep states "
     "and activations in float64 for the check"
 )
 LARGER = "check at larger weights: these are so small that they hardly reach the loss"

@@ -108,7 +108,7 @@ class Advice:
         if self.clipping:
             found.append(_clipping(self.clipping))
         if self.memory is not None and self.memory_from == "data":
-            found.append(f"Inputs say something about targets up to {self.memory} steps later.")
+            found.append(f"Inputs carry information about targets up to {self.memory} steps later.")
         found += [_initialisation(one) for one in self.initialisation if one.needed]
         return tuple(found)
 
@@ -130,22 +130,22 @@ def _truncation(found: Truncation) -> str:
         return "No truncation can be judged: there is no gradient to compare with."
     if found.steps is None:
         return (
-            f"No truncation: at no length within this run does the bias stay below {asked} "
+            f"Do not truncate: at no length within this run does the bias stay below {asked} "
             f"(smallest: {_number(found.relative)}). Differentiate whole sequences."
         )
     if found.extrapolated:
         return (
-            f"Follow every loss K = {found.steps} steps back for a relative bias below {asked}: an "
-            "estimate, beyond the lags that were looked at."
+            f"Follow every loss K = {found.steps} steps back for a relative bias below {asked}. "
+            "This is an estimate: it lies beyond the lags that were looked at."
         )
     sure = ""
     if not np.isnan(found.upper):
         sure = f", below {_number(found.upper)} with {BIAS_CONFIDENCE:.0%} confidence"
     safe = ""
     if found.safe is not None and found.safe > found.steps:
-        safe = f" Even if no two lags cancel: K = {found.safe}."
+        safe = f" K = {found.safe} suffices even if no two lags cancel."
     return (
-        f"Follow every loss K = {found.steps} steps back: relative bias "
+        f"Follow every loss K = {found.steps} steps back: the relative bias is "
         f"{_number(found.relative)}{sure} (asked: {asked}).{safe}"
     )
 
@@ -153,7 +153,8 @@ def _truncation(found: Truncation) -> str:
 def _window(found: WindowCost) -> str:
     return (
         f"Windows of k1 = {found.k1}, k2 = {found.k2} give a relative bias of "
-        f"{_number(found.relative_bias)}; cosine to the full gradient {found.alignment:.3f}."
+        f"{_number(found.relative_bias)} and a cosine of {found.alignment:.3f} to the full "
+        "gradient."
     )
 
 
@@ -165,7 +166,7 @@ def _clipping(found: Clipping) -> str:
         f"({count}{steps}; largest over median {found.ratio:.3g})"
     )
     if found.few:
-        base += ", but so few windows say little"
+        base += ", but so few windows tell little"
     if found.given is None:
         return base + "."
     return f"{base}; at {_number(found.given)} it binds in {found.binds:.0%} of them."

@@ -129,7 +129,7 @@ def network_flow(
         found = analyse(problems, requested, bar)
         found.pairs = pairs
         if not np.isfinite(found.loss):
-            way_out = "tt.first_nonfinite says which value is the first that is none"
+            way_out = "tt.first_nonfinite names the first value that is not finite"
             refuse("flow", "a run whose loss is finite", found.loss, way_out)
         doing(bar, "flow: judging it, and what follows for windows and clipping")
         flow = _flow(problems, found, starts, asked, k1, k2, clip, memory, seed)
@@ -267,21 +267,21 @@ def _notes(problems: Sequence[Problem], found: FlowSums) -> tuple[str, ...]:
     problem, notes = problems[0], []
     if found.pairs is not None and found.pairs.mixed:
         notes.append(
-            "Losses look at steps other than their own, past a layer's recurrence: ‖∂E_t/∂s_k‖ "
+            "Losses depend on steps other than their own, past a layer's recurrence: ‖∂E_t/∂s_k‖ "
             "is everything that arrives at k, by whatever path. Verdict, paths, shares and bias "
-            "are those of the recurrence, whose lags count the steps that a gradient goes back "
-            "in it from where the rest of the model handed it over."
+            "are those of the recurrence alone. Its lags count the steps that a gradient goes "
+            "back within it, from the step at which the rest of the model hands it over."
         )
     if len(problems) > 1:
         notes.append(
-            "Each direction of each layer is a recurrence by itself; in one that runs from the "
-            "end, lags go forwards in time."
+            "Each direction of each layer is a recurrence by itself. In a direction that runs from "
+            "the end, lags go forwards in time."
         )
     if problem.sampled:
         notes.append(
             f"Losses of {len(problem.ends):,} of {problem.steps:,} steps were followed back, drawn "
-            "evenly: profiles are estimates without bias; shares and truncation bias are those of "
-            "these losses."
+            "evenly. Profiles are therefore unbiased estimates; shares and truncation bias are "
+            "those of these losses only."
         )
     if problem.max_lag < problem.steps - 1:
         notes.append(f"Lags beyond {problem.max_lag} were not looked at.")
@@ -291,7 +291,7 @@ def _notes(problems: Sequence[Problem], found: FlowSums) -> tuple[str, ...]:
             "truncation."
         )
     elif len(found.groups) < 2:
-        notes.append("There is one sequence in one piece, so the bias has no confidence bound.")
+        notes.append("There is one sequence, in one piece, so the bias has no confidence bound.")
     return tuple(notes)
 
 

@@ -305,7 +305,7 @@ def facts(layer: LayerFlow) -> list[str]:
     if layer.lyapunov is not None:
         first = layer.lyapunov.exponents[: min(4, len(layer.lyapunov.exponents))]
         values = ", ".join(f"{value:+.3g}" for value in first)
-        settled = "a change is gone at once"
+        settled = "a perturbation dies out at once"
         if np.isfinite(layer.lyapunov.drift):
             settled = f"settled within {layer.lyapunov.drift:.2g}"
         half_life = f"half-life {layer.lyapunov.half_life:.3g} steps"

@@ -46,8 +46,8 @@ from throughtime.network import (
 
 ABSENT = np.int32(-(2**24))  # the exponent of what is 0
 DIRECTIONS_NOTE = (
-    "Layers are the recurrent ones, each direction counted by itself, from 0; shares, bias and "
-    "gradient norm are those of their parameters."
+    "Only recurrent layers are numbered, from 0, with each direction counted by itself; shares, "
+    "bias and gradient norm are those of their parameters."
 )
 
 
@@ -363,8 +363,8 @@ def _stacked(network: Network, numbers: list[int]) -> None:
     others = [layer for layer in between if layer not in network.recurrent.values()]
     strange = [type(layer).__name__ for layer in others if not isinstance(layer, Dropout)]
     if strange:
-        expected = "recurrent layers one upon another, where one of them runs both ways"
-        refuse("network", expected, f"{strange[0]} between them", "look at each part by itself")
+        expected = "recurrent layers directly one upon another, where one of them runs both ways"
+        refuse("network", expected, f"{strange[0]} between them", "analyse each part by itself")
 
 
 def _recurrent_layers(network: Network, numbers: list[int]) -> Network:

@@ -124,11 +124,11 @@ def judge(found: Decay, dead: Array, memory: int) -> tuple[FlowVerdict, str]:
             f"it changes by a factor of {found.rate:.3g} per step"
         )
     if share >= DEAD_SHARE_OF_UNITS:
-        return "dead", f"{int(dead.sum())} of {len(dead)} units give nothing and learn nothing"
+        return "dead", f"{int(dead.sum())} of {len(dead)} units pass nothing on and learn nothing"
     if found.falls_at is not None and found.falls_at <= memory:
         return "vanishing", (
-            f"from lag {found.falls_at} on the gradient is below {VANISHED_BELOW:.0%} of that at "
-            f"lag 0, where {memory} are needed; half-life {found.half_life:.3g} steps"
+            f"from lag {found.falls_at} on, the gradient is below {VANISHED_BELOW:.0%} of that at "
+            f"lag 0, but lag {memory} is needed; its half-life is {found.half_life:.3g} steps"
         )
-    where = f"up to lag {found.reach}" if found.falls_at is not None else "at all lags seen"
+    where = f"up to lag {found.reach}" if found.falls_at is not None else "at every lag seen"
     return "healthy", f"the gradient stays above {VANISHED_BELOW:.0%} of that at lag 0 {where}"

@@ -88,7 +88,7 @@ def _wait(process: subprocess.Popen[bytes], limit: float) -> None:
     try:
         process.wait(limit)
     except subprocess.TimeoutExpired:
-        way_out = "give it longer: --timeout"
+        way_out = "allow more time: --timeout"
         refuse("the file", f"an end within {limit:g} s", "none", way_out, error=CheckError)
     except KeyboardInterrupt:
         with contextlib.suppress(OSError):
@@ -145,13 +145,13 @@ def watch(folder: str) -> None:
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event in STARTS:
-            raise Forbidden("it starts another program, which a file under check may not")
+            raise Forbidden("it starts another program, which a file under check may not do")
         if event in REACHES:
-            raise Forbidden("it opens a connection, which a file under check may not")
+            raise Forbidden("it opens a connection, which a file under check may not do")
         if event in CHANGES and not _inside(arguments[:1], folder):
-            raise Forbidden(f"it changes {arguments[0]!r}, which a file under check may not")
+            raise Forbidden(f"it changes {arguments[0]!r}, which a file under check may not do")
         if event == "open" and _writes(arguments) and not _inside(arguments[:1], folder):
-            raise Forbidden(f"it writes {arguments[0]!r}, which a file under check may not")
+            raise Forbidden(f"it writes {arguments[0]!r}, which a file under check may not do")
 
     sys.addaudithook(hook)
 

@@ -64,7 +64,7 @@ def compiled(replaced: Replaced) -> types.CodeType:
     if indentation and not lines:
         lines = ["if 1:"]
     if indentation < len(lines):
-        raise SyntaxError("a method that is indented less than its class")
+        raise SyntaxError("a method that is indented less deeply than its class")
     code = compile("\n".join([*lines, replaced.text]), str(replaced.path), "exec")
     for name in replaced.names:
         code = next(

@@ -34,8 +34,8 @@ from throughtime.parameters import Parameters
 
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 EXTRA = (
-    "RANK and WORLD_SIZE are set, as torchrun sets them, and training in several processes needs "
-    "torch: pip install torch, or unset them to train alone"
+    "RANK and WORLD_SIZE are set, as torchrun sets them, but training in several processes needs "
+    "torch: pip install torch, or unset both to train in a single process"
 )
 TOGETHER = timedelta(minutes=10)  # within which all processes must have arrived
 RIDERS = 4  # numbers appended to the gradient: loss, wish to stop, seconds in two parts
@@ -187,7 +187,7 @@ def join() -> Processes:
     size, port = _number("WORLD_SIZE", 1), _number("MASTER_PORT", 1, 2**16 - 1)
     rank, address = _number("RANK", 0, size - 1), os.environ.get("MASTER_ADDR", "")
     if not address:
-        refuse("MASTER_ADDR", "the first machine's name", "none", "start by way of torchrun")
+        refuse("MASTER_ADDR", "the first machine's name", "none", "start the run with torchrun")
     try:
         torch = import_module("torch")
         dist = import_module("torch.distributed")
@@ -203,7 +203,7 @@ def join() -> Processes:
         dist.init_process_group("gloo", **options)
         siblings.meet()
     except (RuntimeError, OSError) as problem:
-        expected = f"{size} to come together at {address}:{port}"
+        expected = f"{size} processes to meet at {address}:{port}"
         refuse("processes", expected, _first_line(problem), error=LostWorkerError)
     _share_cores()
     return Group(torch, dist, rank, size, pulse, siblings)
@@ -289,7 +289,7 @@ class Group(Processes):
         others = np.flatnonzero(marks != marks[0])
         if others.size:
             named = ", ".join(map(str, others))
-            refuse(what, f"the same in all {self.size} processes", f"another one in {named}")
+            refuse(what, f"the same in all {self.size} processes", f"something else in {named}")
 
     @contextmanager
     def file(self, path: str | PathLike[str]) -> Iterator[Path]:
@@ -345,7 +345,7 @@ class Group(Processes):
             f"process {self.rank}",
             f"{self.size} processes at work",
             actual,
-            "a worker is lost: start again with --resume, from the checkpoint written last",
+            "a worker is lost: start again with --resume, from the latest checkpoint",
             error=LostWorkerError,
         )
 
@@ -364,7 +364,7 @@ def _number(name: str, least: int, most: int | None = None) -> int:
     if not fits:
         upper = "" if most is None else f" to {most}"
         expected = f"an integer from {least}{upper}"
-        refuse(name, expected, repr(text), "start by way of torchrun, or unset RANK")
+        refuse(name, expected, repr(text), "start the run with torchrun, or unset RANK")
     return int(text)
 
 

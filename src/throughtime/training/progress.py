@@ -107,9 +107,9 @@ def _bar(plan: Plan, done: float, file: TextIO) -> Any:
 def describe_run(trainer: Trainer, yardsticks: Mapping[str, float], plan: Plan, out: Path) -> str:
     """The text, the model, the plan, and the n-grams' bits a character."""
     text, settings, vocabulary = trainer.text, trainer.settings, trainer.vocabulary
-    passed = f" (passed over, since no text: {text.passed_over:,})" if text.passed_over else ""
+    passed = f" ({text.passed_over:,} passed over that are not text)" if text.passed_over else ""
     rare = float((trainer.codes == vocabulary.other).mean())
-    rest = f"; {rare:.2%} of the text are rarer characters, in one class" if rare else ""
+    rest = f"; {rare:.2%} of the text are rarer characters, which share one class" if rare else ""
     recurrent = f"{settings.layers} × {settings.hidden} {settings.cell}"
     parameters = trainer.network.parameters.flat.size
     first = f"embedding {settings.embedding}" if settings.embedding else "one-hot"

@@ -294,7 +294,7 @@ class Trainer:
                 words = self._unsaved(out, problem)
                 if last:
                     raise OSError(words) from problem
-                unsaved(f"{words}; training goes on, and the next checkpoint is tried")
+                unsaved(f"{words}; training goes on, and the next checkpoint will be tried")
 
         stopped = False
         while self.plan.share(self.updates, self.seconds) < 1:
@@ -316,8 +316,12 @@ class Trainer:
     def _unsaved(self, out: str | PathLike[str], problem: OSError) -> str:
         """Which checkpoint could not be written, why, what remains, and what would help."""
         reason = problem.strerror or str(problem)
-        there = "none before it" if self.saved is None else f"that of update {self.saved} remains"
-        way_out = "make room on the disk, and see that the folder is there and can be written to"
+        there = (
+            "there is no earlier one"
+            if self.saved is None
+            else f"the one of update {self.saved} remains"
+        )
+        way_out = "make room on the disk, and check that the folder exists and is writable"
         return (
             f"{out}: expected to write the checkpoint of update {self.updates}, got {reason}; "
             f"{there}; {way_out}"

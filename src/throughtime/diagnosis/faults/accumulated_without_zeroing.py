@@ -1,4 +1,4 @@
-"""The gradient grows with every call: it is added to that of the call before.
+"""The gradient grows with every call: each call adds to the gradient of the previous one.
 
 ## How it comes about
 
@@ -62,7 +62,8 @@ from throughtime.diagnosis.fault import Fault, Section
 
 FAULT = Fault(
     __name__,
-    sentence="Your gradient grows with every call: it adds to that of the call before.",
+    sentence="Your gradient grows with every call: each call adds to the gradient of the previous "
+    "one.",
     remedy="Set the gradients to 0 before every backward pass.",
     section=Section.REFUSED,
     place=30,

@@ -1,4 +1,4 @@
-"""The activation itself, or the activation once more, stands where its derivative belongs.
+"""The activation, or the activation applied once more, is used in place of its derivative.
 
 ## How it comes about
 
@@ -98,7 +98,7 @@ def _slope(value: Callable[[Array, Array], Array], v: Array, kind: str) -> Array
 
 FAULT = Fault(
     __name__,
-    sentence="The activation stands where its derivative belongs: {where} for φ′(z).",
+    sentence="The activation is used in place of its derivative: {where} for φ′(z).",
     remedy="Write the derivative in terms of the activated value: a (1 − a) for σ, 1 − a² for "
     "tanh.",
     section=Section.STEP,

@@ -1,4 +1,4 @@
-"""A layer's weights are given the gradient with another layer's input.
+"""A layer's weights are given a gradient that is computed with another layer's input.
 
 ## How it comes about
 
@@ -100,8 +100,8 @@ def _instead(other: Array, own: Array, **_: Any) -> Array:
 
 FAULT = Fault(
     __name__,
-    sentence="A layer's δz is multiplied by something else than its own inputs: {where}.",
-    remedy="Multiply each layer's δz_t by what that layer was given at step t.",
+    sentence="A layer's δz is multiplied by something other than the layer's own inputs: {where}.",
+    remedy="Multiply each layer's δz_t by what that layer itself was given at step t.",
     section=Section.OPERANDS,
     place=80,
     mutations=mutations,

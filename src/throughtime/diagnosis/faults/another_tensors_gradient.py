@@ -1,4 +1,4 @@
-"""The gradient of one tensor is, bit for bit, that of another one.
+"""The gradient of one tensor is, bit for bit, the gradient of another one.
 
 ## How it comes about
 
@@ -54,7 +54,7 @@ from throughtime.diagnosis.fault import Fault, Section
 
 FAULT = Fault(
     __name__,
-    sentence="Your gradient of {where} is, bit for bit, that of {other}.",
+    sentence="Your gradient of {where} is, bit for bit, the gradient of {other}.",
     remedy="Give each tensor an array of its own, and copy a buffer before it is used again.",
     section=Section.TENSOR,
     place=85,

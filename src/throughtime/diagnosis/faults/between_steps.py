@@ -1,5 +1,5 @@
-"""The backward pass loses or distorts what it carries from a step to the one before; within a step
-it is right.
+"""The backward pass loses or distorts what it carries from each step to the previous one; within a
+step it is right.
 
 This is a place, not a single fault: several faults that look alike from outside occur there.
 
@@ -56,8 +56,8 @@ from throughtime.diagnosis.fault import Fault, Section
 
 FAULT = Fault(
     __name__,
-    sentence="Your backward pass loses or distorts what it carries from a step to the one before; "
-    "within a step it is right.",
+    sentence="Your backward pass loses or distorts what it carries from each step to the previous "
+    "one; within a step it is right.",
     remedy="Compare how δh and δc are handed back from step to step with the equations of the "
     "cell.",
     section=Section.PLACES,

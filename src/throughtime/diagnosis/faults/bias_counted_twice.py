@@ -1,4 +1,4 @@
-"""The gradient of a bias counts it twice, as if it were two biases.
+"""The gradient of a bias is counted twice, as if there were two biases.
 
 ## How it comes about
 
@@ -57,8 +57,9 @@ from throughtime.diagnosis.fault import Fault, Section
 
 FAULT = Fault(
     __name__,
-    sentence="Your gradient of {where} counts it twice, as if it were two biases.",
-    remedy="Where two biases act as one, each has the whole gradient, and their sum has it once.",
+    sentence="Your gradient of {where} is counted twice, as if there were two biases.",
+    remedy="Add δz once. Where two biases act as one, each has the whole gradient, and their sum "
+    "has it once.",
     section=Section.TENSOR,
     place=40,
 )

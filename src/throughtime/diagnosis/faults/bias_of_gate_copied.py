@@ -2,8 +2,8 @@
 
 ## How it comes about
 
-The lines were copied and pasted. Of the four lines for the biases, which differ in one letter, one
-was not changed; the weights' lines were.
+The lines were copied and pasted. One of the four lines for the biases, which differ
+in one letter, was not changed; the lines for the weights were.
 
 ```python
 import numpy as np
@@ -54,7 +54,7 @@ from throughtime.diagnosis.fault import Fault, Section
 
 FAULT = Fault(
     __name__,
-    sentence="Your gradient of {where} is a copy of that of {other}.",
+    sentence="Your gradient of {where} is a copy of the gradient of {other}.",
     remedy="Return this gate's own sum of δz.",
     section=Section.TENSOR,
     place=80,

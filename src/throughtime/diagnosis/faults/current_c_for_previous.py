@@ -72,10 +72,10 @@ PEEPHOLES = "the peepholes' gradient"
 
 FAULT = Fault(
     __name__,
-    sentence="The cell state after the step, c_t, stands where that before it, c_{{t−1}}, "
+    sentence="The cell state after the step, c_t, is used where the one before it, c_{{t−1}}, "
     "belongs: in {where}.",
-    remedy="Take the cell state before the step: δf_t = δc_t ⊙ c_{{t−1}}, and so for peepholes "
-    "that see it.",
+    remedy="Use the cell state before the step: δf_t = δc_t ⊙ c_{{t−1}}, and likewise for "
+    "peepholes that see it.",
     section=Section.OPERANDS,
     place=20,
     mutations=mutations,

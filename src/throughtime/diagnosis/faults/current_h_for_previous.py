@@ -87,7 +87,7 @@ FAULT = Fault(
     __name__,
     sentence="The gradient of the recurrent weights, {where}, multiplies δz_t by h_t; it should be "
     "h_{{t−1}}.",
-    remedy="Take the state before the step: δU = Σ_t δz_t h_{{t−1}}ᵀ.",
+    remedy="Use the state before the step: δU = Σ_t δz_t h_{{t−1}}ᵀ.",
     section=Section.OPERANDS,
     place=10,
     mutations=mutations,

@@ -1,4 +1,4 @@
-"""δc from the next step does not reach the step before: the error carousel is cut.
+"""δc of step t + 1 does not reach step t: the error carousel is cut.
 
 ## How it comes about
 
@@ -76,7 +76,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="δc from the next step does not reach the step before.",
+    sentence="δc of step t + 1 does not reach step t.",
     remedy="Add f ⊙ δc of step t + 1 to δc of step t.",
     section=Section.NEXT_STEP,
     place=20,

@@ -1,4 +1,4 @@
-"""δ of a step is added to what later steps have left in its buffer, which is never set to 0.
+"""A step's δ is added to what later steps have left in its buffer, which is never set to 0.
 
 ## How it comes about
 
@@ -108,8 +108,8 @@ def _summed(delta: Array, **_: Any) -> Array:
 
 FAULT = Fault(
     __name__,
-    sentence="δ of a step, {where}, is added to what later steps left in its buffer, which is "
-    "never set to 0.",
+    sentence="A step's δ, {where}, is added to what later steps left in its buffer, which is never "
+    "set to 0.",
     remedy="Assign what each step sends back, or clear the buffer before a step adds to it.",
     section=Section.NEXT_STEP,
     place=82,

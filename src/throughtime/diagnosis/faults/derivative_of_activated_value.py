@@ -1,4 +1,4 @@
-"""The derivative of an activation is taken at the value already activated.
+"""The derivative of an activation is evaluated at a value that is already activated.
 
 ## How it comes about
 
@@ -97,7 +97,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="The derivative of an activation, in {where}, is taken at the value already "
+    sentence="The derivative of an activation, in {where}, is evaluated at a value that is already "
     "activated.",
     remedy="Write it in terms of the activated value: a (1 − a) for σ, 1 − a² for tanh.",
     section=Section.STEP,

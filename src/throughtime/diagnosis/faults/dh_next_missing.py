@@ -1,5 +1,5 @@
-"""δh from the next step does not reach the step before: h_t is treated as if only its own output
-saw it.
+"""δh that step t + 1 sends back does not reach step t: h_t is treated as if only its own output saw
+it.
 
 ## How it comes about
 
@@ -71,7 +71,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="δh from the next step does not reach the step before.",
+    sentence="δh that step t + 1 sends back does not reach step t.",
     remedy="Add Uᵀδz of step t + 1 to δh of step t.",
     section=Section.NEXT_STEP,
     place=10,

@@ -160,8 +160,8 @@ SQUARED_OTHERS = {
 
 FAULT = Fault(
     __name__,
-    sentence="Your gradient belongs to another loss: δ of the outputs is not that of the loss you "
-    "return.",
+    sentence="Your gradient belongs to another loss: δ of the outputs is not the derivative of the "
+    "loss that you return.",
     remedy="Derive δ of the outputs from the loss that is returned: p − y for softmax with "
     "cross-entropy.",
     section=Section.HEAD_AND_DATA,

@@ -1,4 +1,4 @@
-"""δh goes back through the gates alone, and not along the direct path.
+"""δh goes back through the gates only, and not along the direct path.
 
 ## How it comes about
 
@@ -65,7 +65,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="δh goes back through the gates alone, and not along the direct path.",
+    sentence="δh goes back through the gates only, and not along the direct path.",
     remedy="Add δh ⊙ z, or δh ⊙ (1 − z), whichever part of h_{{t−1}} your update keeps.",
     section=Section.NEXT_STEP,
     place=70,

@@ -1,4 +1,4 @@
-"""δh goes back along the direct path alone, h_t = … + z ⊙ h_{t−1}, and not through the gates.
+"""δh goes back only along the direct path, h_t = … + z ⊙ h_{t−1}, and not through the gates.
 
 ## How it comes about
 
@@ -62,7 +62,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="δh goes back along the direct path (1 − z) alone, and not through the gates.",
+    sentence="δh goes back only along the direct path (1 − z), and not through the gates.",
     remedy="Add what comes back through the gates' pre-activations, Uᵀδz.",
     section=Section.NEXT_STEP,
     place=60,

@@ -1,4 +1,4 @@
-"""What the direction that runs backwards gets or gives is not turned to its own order of time.
+"""What the backward-running direction receives or returns is not reversed in time.
 
 ## How it comes about
 
@@ -81,8 +81,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="What the direction that runs backwards gets or gives is not turned to its own order "
-    "of time: {where}.",
+    sentence="What the backward-running direction receives or returns is not reversed in time: "
+    "{where}.",
     remedy="Reverse δh on its way into that direction and δx on its way out, as the forward pass "
     "reverses x and h.",
     section=Section.PROJECTION_AND_DIRECTIONS,

@@ -1,4 +1,4 @@
-"""What belongs to one of two directions goes to the other.
+"""What belongs to one of two directions is given to the other.
 
 ## How it comes about
 
@@ -74,8 +74,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="What belongs to one direction goes to the other: {where}.",
-    remedy="Take the halves apart in the order in which the forward pass joined them.",
+    sentence="What belongs to one direction is given to the other: {where}.",
+    remedy="Split the two halves in the order in which the forward pass joined them.",
     section=Section.PROJECTION_AND_DIRECTIONS,
     place=40,
     mutations=mutations,

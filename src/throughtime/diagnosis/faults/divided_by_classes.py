@@ -42,7 +42,7 @@ for network in (Wrong(), Wrong(T=1), Wrong(B=3)):
 
 ## What to change
 
-Remove the division. The derivative of the cross-entropy by the logits is p − y as it stands.
+Remove the division. The derivative of the cross-entropy with respect to the logits is p − y.
 """
 
 from throughtime.diagnosis.fault import Fault, Section
@@ -50,8 +50,8 @@ from throughtime.diagnosis.fault import Fault, Section
 FAULT = Fault(
     __name__,
     sentence="Your backward pass divides by the number of classes, {O}; your loss does not.",
-    remedy="Remove the division: the gradient of a cross-entropy by its logits is p − y, "
-    "without a mean over the classes.",
+    remedy="Remove the division: the gradient of a cross-entropy with respect to its logits is p − "
+    "y, without a mean over the classes.",
     section=Section.REDUCTION,
     place=50,
 )

@@ -1,4 +1,4 @@
-"""The backward pass drops other units than the forward pass.
+"""The backward pass drops different units from the forward pass.
 
 ## How it comes about
 
@@ -61,8 +61,8 @@ from throughtime.diagnosis.fault import Fault, Section
 
 FAULT = Fault(
     __name__,
-    sentence="Your backward pass drops other units than your forward pass.",
-    remedy="Keep the mask of the forward pass and multiply δ by the same one.",
+    sentence="Your backward pass drops different units from your forward pass.",
+    remedy="Keep the mask of the forward pass and multiply δ by that same mask.",
     section=Section.HEAD_AND_DATA,
     place=70,
 )

@@ -1,4 +1,5 @@
-"""Of an embedding, a row whose word comes several times gets the gradient of one occurrence.
+"""In the gradient of an embedding, a row whose word occurs several times gets the gradient of only
+one occurrence.
 
 ## How it comes about
 
@@ -43,7 +44,7 @@ dE[words[t]][k] += dx[k];  // right
 
 ## How it shows
 
-All other tensors agree. Of the embedding, only rows of words that come several times are wrong;
+All other tensors agree. In the embedding, only rows of words that occur several times are wrong;
 where each word comes once, all of it agrees.
 
 ```python
@@ -107,10 +108,10 @@ def _times(mask: Array) -> Intervention:
 
 FAULT = Fault(
     __name__,
-    sentence="Of the embedding, {where}, a row whose word comes several times gets the gradient of "
-    "one occurrence.",
+    sentence="In the gradient of the embedding, {where}, a row whose word occurs several times "
+    "gets the gradient of only one occurrence.",
     remedy="Add every occurrence: in NumPy `np.add.at(dE, words, dx)`, since `dE[words] += dx` "
-    "keeps one of several.",
+    "keeps only one of several.",
     section=Section.OPERANDS,
     place=90,
     mutations=mutations,

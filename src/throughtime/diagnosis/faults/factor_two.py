@@ -3,8 +3,8 @@
 ## How it comes about
 
 The ½ of a loss ½ (y − answer)² is there to cancel the 2 of its derivative. If the derivative is
-written as 2 (y − answer) all the same, the gradient is doubled. So it is where a `backward` that
-accumulates is called twice.
+written as 2 (y − answer) all the same, the gradient is doubled. The same happens
+where a `backward` that accumulates is called twice.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN

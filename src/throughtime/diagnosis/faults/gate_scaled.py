@@ -57,8 +57,8 @@ from throughtime.diagnosis.fault import Fault, Section
 
 FAULT = Fault(
     __name__,
-    sentence="Your gradient of {where} is {factor} times what it should be, in all that belongs to "
-    "this gate.",
+    sentence="Your gradient of {where} is {factor} times what it should be, in everything that "
+    "belongs to this gate.",
     remedy="Look for a factor of {factor} in this gate's δz.",
     section=Section.TENSOR,
     place=20,

@@ -1,4 +1,4 @@
-"""The gates of the gradient stand in another order than in the parameters.
+"""The gates of the gradient are in a different order from those of the parameters.
 
 ## How it comes about
 
@@ -57,8 +57,9 @@ from throughtime.diagnosis.fault import Fault, Section
 
 FAULT = Fault(
     __name__,
-    sentence="The gates of your gradient stand in another order than in your parameters: {where}.",
-    remedy="Put the blocks of δz in the order in which the forward pass takes them.",
+    sentence="The gates of your gradient are in a different order from those of your parameters: "
+    "{where}.",
+    remedy="Put the blocks of δz in the order in which the forward pass uses them.",
     section=Section.TENSOR,
     place=70,
 )

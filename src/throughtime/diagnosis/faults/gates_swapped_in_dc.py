@@ -1,5 +1,5 @@
-"""δ of the input gate and δ of the candidate are swapped: each is multiplied by its own value and
-not by the other's.
+"""δ of the input gate and δ of the candidate are swapped: each is multiplied by its own value
+instead of the other's.
 
 ## How it comes about
 
@@ -74,7 +74,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
 FAULT = Fault(
     __name__,
     sentence="δ of the input gate and δ of the candidate are swapped, in {where}: each is "
-    "multiplied by its own value and not by the other's.",
+    "multiplied by its own value instead of the other's.",
     remedy="Write δi = δc ⊙ a and δa = δc ⊙ i.",
     section=Section.STEP,
     place=30,

@@ -87,7 +87,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
 FAULT = Fault(
     __name__,
     sentence="Your backward pass uses one step's activations at every step.",
-    remedy="Keep every step's activations, each in an object of its own.",
+    remedy="Keep every step's activations, each step's in an object of its own.",
     section=Section.OPERANDS,
     place=50,
     mutations=mutations,

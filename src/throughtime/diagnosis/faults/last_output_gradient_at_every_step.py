@@ -78,8 +78,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="Your backward pass sends one step's error in at every one of T = {T} steps: {where}.",
-    remedy="Keep δ of the outputs of every step, and send in each step's own.",
+    sentence="Your backward pass feeds the error of one step into all T = {T} steps: {where}.",
+    remedy="Keep δ of the outputs for every step, and feed each step its own.",
     section=Section.HEAD_AND_DATA,
     place=45,
     mutations=mutations,

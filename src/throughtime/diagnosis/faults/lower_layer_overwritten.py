@@ -1,4 +1,4 @@
-"""The lower layer does not get δ of every step.
+"""The lower layer does not receive δ of every step.
 
 ## How it comes about
 
@@ -96,9 +96,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="The lower layer does not get all of δ.",
-    remedy="Hand down δx of every step, each in its own place, and add up those of both "
-    "directions.",
+    sentence="The lower layer does not receive all of δ.",
+    remedy="Pass down δx of every step, each in its own place, and add the δx of both directions.",
     section=Section.HEAD_AND_DATA,
     place=80,
     mutations=mutations,

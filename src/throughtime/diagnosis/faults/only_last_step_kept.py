@@ -1,4 +1,4 @@
-"""One step's contribution is all that is left of a gradient: `=` where `+=` was meant.
+"""The gradient keeps only one step's contribution: `=` stands where `+=` was meant.
 
 ## How it comes about
 
@@ -114,8 +114,8 @@ def _times(mask: Array) -> Intervention:
 
 FAULT = Fault(
     __name__,
-    sentence="One step's contribution is all that is left of your gradient of {where}: `=` where "
-    "`+=` was meant.",
+    sentence="Your gradient of {where} keeps only one step's contribution: `=` stands where `+=` "
+    "was meant.",
     remedy="Add every step's contribution to the gradient.",
     section=Section.NEXT_STEP,
     place=40,

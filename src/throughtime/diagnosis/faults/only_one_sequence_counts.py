@@ -1,4 +1,4 @@
-"""Of the sequences of a batch, a single one counts in a gradient.
+"""Only one sequence of the batch counts in a gradient.
 
 ## How it comes about
 
@@ -91,7 +91,7 @@ def _times(mask: Array) -> Intervention:
 
 FAULT = Fault(
     __name__,
-    sentence="Of the sequences of a batch, one alone counts in your gradient: {where}.",
+    sentence="Only one sequence of the batch counts in your gradient: {where}.",
     remedy="Sum over all sequences: `dz.sum(axis=0)`, and not `dz[0]`.",
     section=Section.OPERANDS,
     place=95,

@@ -1,4 +1,5 @@
-"""δ is right, and one tensor's gradient is not: its operand is wrong, or the sum of its products.
+"""δ is right, but the gradient of one tensor is not: what δ is multiplied by is wrong, or the sum
+of the products is.
 
 This is a place, not a single fault: several faults that look alike from outside occur there.
 
@@ -59,8 +60,8 @@ from throughtime.diagnosis.fault import Fault, Section
 
 FAULT = Fault(
     __name__,
-    sentence="δ is right. What it is multiplied with for the gradient of {where} is wrong, or how "
-    "the products are added up.",
+    sentence="δ is right. For the gradient of {where}, either what δ is multiplied by is wrong, or "
+    "the way the products are summed.",
     remedy="Look at the line that computes the gradient of {where}: at its operand, the step that "
     "it is taken from, and the sum over the steps.",
     section=Section.PLACES,

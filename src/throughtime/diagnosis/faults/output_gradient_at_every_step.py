@@ -1,5 +1,5 @@
-"""The backward pass sends the output's error in at every step; the loss looks at the last one
-alone.
+"""The backward pass feeds the output's error in at every step; the loss depends on the last step
+only.
 
 ## How it comes about
 
@@ -108,9 +108,9 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="Your backward pass sends the output's error in at every one of T = {T} steps; "
-    "your loss depends on the last step alone.",
-    remedy="Let δh from the output enter at the last step alone.",
+    sentence="Your backward pass feeds the output's error in at all T = {T} steps; your loss "
+    "depends on the last step only.",
+    remedy="Let δh from the output enter at the last step only.",
     section=Section.HEAD_AND_DATA,
     place=40,
     mutations=mutations,

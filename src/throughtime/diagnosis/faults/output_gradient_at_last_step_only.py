@@ -1,4 +1,4 @@
-"""The backward pass sends the output's error in at one step alone; the loss looks at all of them.
+"""The backward pass feeds the output's error in at one step only; the loss depends on all of them.
 
 ## How it comes about
 
@@ -78,8 +78,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="Your backward pass sends the output's error in at one step alone; your loss "
-    "depends on all T = {T}.",
+    sentence="Your backward pass feeds the output's error in at one step only; your loss depends "
+    "on all T = {T} steps.",
     remedy="Add every step's output gradient to δh of that step.",
     section=Section.HEAD_AND_DATA,
     place=50,

@@ -1,4 +1,4 @@
-"""The gradient of the output layer is wrong already, and with it what goes back from there.
+"""The gradient of the output layer is already wrong, and so is everything that goes back from it.
 
 This is a place, not a single fault: several faults that look alike from outside occur there.
 
@@ -13,7 +13,7 @@ from throughtime.diagnosis.example_networks import RNN, softmax
 
 class Wrong(RNN):
     def output_delta(self, outputs):
-        return (softmax(outputs) - self.y) ** 3  # of nobody's loss
+        return (softmax(outputs) - self.y) ** 3  # belongs to no loss
 
 
 class Right(RNN):
@@ -54,8 +54,8 @@ from throughtime.diagnosis.fault import Fault, Section
 
 FAULT = Fault(
     __name__,
-    sentence="Your gradient of the output layer is wrong already, and with it what goes back from "
-    "there.",
+    sentence="Your gradient of the output layer is already wrong, and so is everything that goes "
+    "back from it.",
     remedy="Compare δ of the outputs with the derivative of the loss that you return.",
     section=Section.PLACES,
     place=30,

@@ -1,4 +1,4 @@
-"""The backward pass counts steps beyond a sequence's end.
+"""The backward pass counts steps beyond the end of a sequence.
 
 ## How it comes about
 
@@ -82,8 +82,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="Your backward pass counts steps beyond a sequence's end.",
-    remedy="Set δ of the outputs to 0 from a sequence's length on.",
+    sentence="Your backward pass counts steps beyond the end of a sequence.",
+    remedy="Set δ of the outputs to 0 at every step beyond the length of its sequence.",
     section=Section.HEAD_AND_DATA,
     place=60,
     mutations=mutations,

@@ -1,4 +1,4 @@
-"""δh goes into the cell as if nothing were projected: it does not pass through R.
+"""δh enters the cell as if nothing were projected: it does not pass through R.
 
 ## How it comes about
 
@@ -83,8 +83,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="δh goes into the cell as if nothing were projected: it does not pass through R.",
-    remedy="Take δm = Rᵀδh first, and go on into the cell from there.",
+    sentence="δh enters the cell as if nothing were projected: it does not pass through R.",
+    remedy="Compute δm = Rᵀδh first, and go on into the cell from there.",
     section=Section.PROJECTION_AND_DIRECTIONS,
     place=20,
     mutations=mutations,

@@ -61,8 +61,7 @@ from throughtime.diagnosis.fault import Fault, Section
 
 FAULT = Fault(
     __name__,
-    sentence="Your gradient differs when it is called twice: it adds to a buffer that was not set "
-    "to 0.",
+    sentence="Your gradient differs between two calls: it adds to a buffer that was not set to 0.",
     remedy="Set every gradient's buffer to 0 before the backward pass.",
     section=Section.REFUSED,
     place=20,

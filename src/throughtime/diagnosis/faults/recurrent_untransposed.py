@@ -1,4 +1,4 @@
-"""δh of the step before is U δz; it should be Uᵀδz.
+"""δh of the previous step is U δz; it should be Uᵀδz.
 
 ## How it comes about
 
@@ -91,7 +91,7 @@ def _transposed(chosen: tuple[int, ...]) -> Intervention:
 
 FAULT = Fault(
     __name__,
-    sentence="δh of the step before is U δz; it should be Uᵀδz.",
+    sentence="δh of the previous step is U δz; it should be Uᵀδz.",
     remedy="Transpose the recurrent matrix where δ goes back a step.",
     section=Section.NEXT_STEP,
     place=50,

@@ -92,7 +92,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
 FAULT = Fault(
     __name__,
     sentence="The derivative of tanh is taken at the state before the step, {where}.",
-    remedy="Take the state after the step.",
+    remedy="Use the state after the step.",
     section=Section.STEP,
     place=27,
     mutations=mutations,

@@ -2,9 +2,9 @@
 
 ## How it comes about
 
-p − y is the derivative of the cross-entropy *by the logits*: it contains that of the softmax
-already. Whoever takes it for the derivative by p applies the softmax's Jacobian, p ⊙ (δ − Σ p δ),
-once more.
+p − y is the derivative of the cross-entropy *with respect to the logits*: it already contains the
+derivative of the softmax. Whoever takes it for the derivative with respect to p applies the
+softmax's Jacobian, p ⊙ (δ − Σ p δ), once more.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN, softmax
@@ -82,8 +82,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
 FAULT = Fault(
     __name__,
     sentence="The derivative of the softmax is applied twice.",
-    remedy="The gradient of the cross-entropy by the logits is p − y, and no further factor "
-    "belongs there.",
+    remedy="The gradient of the cross-entropy with respect to the logits is p − y; no further "
+    "factor belongs there.",
     section=Section.HEAD_AND_DATA,
     place=10,
     mutations=mutations,

@@ -1,4 +1,4 @@
-"""Of the softmax's derivative only the diagonal is used, p (1 − p), as if it were a sigmoid.
+"""Only the diagonal of the softmax's derivative is used, p (1 − p), as if it were a sigmoid.
 
 ## How it comes about
 
@@ -85,9 +85,9 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="Of the softmax's derivative only the diagonal is used, p (1 − p), "
-    "which leaves −y (1 − p).",
-    remedy="Write p − y, the derivative of the cross-entropy by the logits.",
+    sentence="Only the diagonal of the softmax's derivative, p (1 − p), is used, which leaves −y "
+    "(1 − p).",
+    remedy="Write p − y, the derivative of the cross-entropy with respect to the logits.",
     section=Section.HEAD_AND_DATA,
     place=15,
     mutations=mutations,

@@ -1,4 +1,4 @@
-"""The loss starts from the state in which the call before ended.
+"""The loss starts from the state in which the previous call ended.
 
 ## How it comes about
 
@@ -59,8 +59,9 @@ from throughtime.diagnosis.fault import Fault, Section
 
 FAULT = Fault(
     __name__,
-    sentence="Your loss starts from the state in which the call before ended.",
-    remedy="Start every run from the same initial state; tt.Target takes a reset.",
+    sentence="Your loss starts from the state in which the previous call ended.",
+    remedy="Start every run from the same initial state; tt.Target takes a `reset` function that "
+    "restores it.",
     section=Section.REFUSED,
     place=40,
 )

@@ -1,4 +1,4 @@
-"""The numerical gradient is quantised: it was taken with too small a step, and says nothing.
+"""The numerical gradient is quantised: it was taken with too small a step, so it says nothing.
 
 ## How it comes about
 
@@ -62,7 +62,7 @@ from throughtime.diagnosis.fault import Fault, Section
 
 FAULT = Fault(
     __name__,
-    sentence="The numerical gradient is quantised: it was taken with too small a step, and says "
+    sentence="The numerical gradient is quantised: it was taken with too small a step, so it says "
     "nothing about yours.",
     remedy="Take larger steps, sum the loss in float64, or leave both to tt.check.",
     section=Section.REFUSED,

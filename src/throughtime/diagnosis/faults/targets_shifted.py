@@ -93,7 +93,7 @@ def _shifted(source: Array) -> Intervention:
 FAULT = Fault(
     __name__,
     sentence="Your backward pass compares each output with the target of another step.",
-    remedy="Take the same target at step t in both passes.",
+    remedy="Use the same target at step t in both passes.",
     section=Section.HEAD_AND_DATA,
     place=30,
     mutations=mutations,

@@ -55,7 +55,8 @@ from throughtime.diagnosis.fault import Fault, Section
 FAULT = Fault(
     __name__,
     sentence="Your gradient of {where} is {factor} times what it should be; the rest is right.",
-    remedy="Look for a factor of {factor} where the gradient of {where} is added up or returned.",
+    remedy="Look for a factor of {factor} where the gradient of {where} is accumulated or "
+    "returned.",
     section=Section.TENSOR,
     place=10,
 )

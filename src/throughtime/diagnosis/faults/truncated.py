@@ -140,7 +140,7 @@ def _from(first: int) -> Intervention:
 FAULT = Fault(
     __name__,
     sentence="Your backward pass stops after {k} steps; your loss looks back over all T = {T}.",
-    remedy="Carry δ on to the first step, or check the truncated gradient as what it is, with "
+    remedy="Carry δ back to the first step, or check the truncated gradient as such, with "
     "tt.frozen.",
     section=Section.NEXT_STEP,
     place=90,

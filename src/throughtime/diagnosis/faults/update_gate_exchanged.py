@@ -1,4 +1,4 @@
-"""The two shares of an update gate, z and 1 − z, are exchanged in the backward pass.
+"""The two shares of an update gate, z and 1 − z, are swapped in the backward pass.
 
 ## How it comes about
 
@@ -83,7 +83,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="The two shares of the update gate, z and 1 − z, are exchanged: {where}.",
+    sentence="The two shares of the update gate, z and 1 − z, are swapped: {where}.",
     remedy="Derive all three places from the equation of the forward pass: δn, δh_{{t−1}} and δz.",
     section=Section.STEP,
     place=45,

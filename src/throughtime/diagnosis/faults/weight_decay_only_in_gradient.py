@@ -3,7 +3,7 @@
 ## How it comes about
 
 λ W is added to the gradient, or the optimiser's decay was moved there, and the loss is that of the
-data alone. For training that may be what is wanted. A gradient of the loss it is not.
+data alone. For training that may be what is wanted, but it is not the gradient of the loss.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN

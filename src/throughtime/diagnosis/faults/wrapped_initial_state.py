@@ -81,7 +81,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
 FAULT = Fault(
     __name__,
     sentence="At the first step your backward pass reads h at index −1, which is the last state.",
-    remedy="Take the initial state for h_{{t−1}} at the first step.",
+    remedy="Use the initial state as h_{{t−1}} at the first step.",
     section=Section.OPERANDS,
     place=30,
     mutations=mutations,

@@ -1,4 +1,4 @@
-"""Within a step, a quantity stands where another one of the same shape belongs.
+"""Within a step, one quantity is used in place of another one of the same shape.
 
 ## How it comes about
 
@@ -72,8 +72,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="Within a step, {of} is made with {used} where {expected} belongs.",
-    remedy="Put {expected} in its place.",
+    sentence="Within a step, {of} is computed with {used}, where {expected} belongs.",
+    remedy="Use {expected} in its place.",
     section=Section.STEP,
     place=60,
     mutations=mutations,

@@ -1,4 +1,4 @@
-"""The gradient of the projection is not Σ δh_t m_tᵀ: it is made of other values.
+"""The gradient of the projection is not Σ δh_t m_tᵀ: it is computed from other values.
 
 ## How it comes about
 

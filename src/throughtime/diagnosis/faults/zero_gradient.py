@@ -63,7 +63,7 @@ from throughtime.diagnosis.fault import Fault, Section
 FAULT = Fault(
     __name__,
     sentence="Your gradient of {where} is exactly 0; the loss depends on it.",
-    remedy="Check whether δ is added to a temporary or a copy instead of the gradient that is "
+    remedy="Check whether δ is added to a temporary or a copy instead of to the gradient that is "
     "returned.",
     section=Section.TENSOR,
     place=50,

@@ -352,7 +352,7 @@ class Match:
         if self.unexplained:
             left = ", ".join(self.unexplained)
             return f"d = {self.before:.2g}; with {words}, what is left is wrong in {left} alone"
-        same = f", and so it does with {'; or '.join(self.elsewhere)}" if self.elsewhere else ""
+        same = f", and so does it with {'; or '.join(self.elsewhere)}" if self.elsewhere else ""
         return f"Our own backward pass with {words} gives this very gradient{same}"
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import combinations_with_replacement, product
 from typing import NamedTuple
 
 import numpy as np
@@ -25,9 +26,11 @@ from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, START, Block, Model
 from throughtime.diagnosis.tolerances import (
+    CLASS_CHOICES_AT_ONCE,
     DRAWN_PARAMETERS,
     GAUSS_NEWTON_STARTS,
     GAUSS_NEWTON_STEPS,
+    MOST_CLASS_CHOICES,
     MOST_CLASS_PAIRS,
     NEAR_A_WHOLE_NUMBER,
     NO_SLOPE,
@@ -223,6 +226,8 @@ class Way:
             unknown += self.sequences * sizes.outputs + 1
         if self.states and first:
             unknown += self.sequences * sizes.layers * (sizes.h + sizes.c)
+        if self.inputs == "classes":
+            return unknown + SPARE_POINTS
         # With fewer points, descents for several sequences end elsewhere.
         return int(np.ceil((1 + self.sequences / 3) * unknown)) + SPARE_POINTS
 
@@ -291,7 +296,7 @@ class Recovery:
 
     def _found(self, wanted: Array, allowed: Array) -> Given | None:
         if self.way.inputs == "classes":
-            return self._class_of_input(wanted, allowed)
+            return self._classes_of_inputs(wanted, allowed)
         for start in self._starts():
             self.network.losses.descents += 1
             found = self._descended(start, wanted, allowed)
@@ -299,26 +304,60 @@ class Recovery:
                 return found
         return None
 
-    def _class_of_input(self, wanted: Array, allowed: Array) -> Given | None:
-        """One of the classes, for the inputs of a single sequence."""
-        x = np.eye(self.sizes.inputs)
-        outputs = np.stack([self._outputs(k, x[:, None]) for k in range(len(wanted))])[:, :, 0]
-        parts = InTargets.of(self.loss, outputs)  # (K, I), (K, I, O)
+    def _classes_of_inputs(self, wanted: Array, allowed: Array) -> Given | None:
+        """One of the classes for the inputs of each sequence.
+
+        Of targets that are numbers, every choice of classes allows what a linear system says.
+        """
+        B, x = self.way.sequences, np.eye(self.sizes.inputs)
+        every = np.broadcast_to(x[:, None], (len(x), B, len(x)))
+        outputs = np.stack([self._outputs(k, every) for k in range(len(wanted))])
+        parts = InTargets.of(self.loss, outputs)  # (K, I, B), (K, I, B, O)
         if self.way.targets == "classes":
             if x.size * self.sizes.outputs > MOST_CLASS_PAIRS:
                 return None
-            table = parts.constant[..., None] + parts.slope + parts.bend
+            table = parts.constant[:, :, 0, None] + parts.slope[:, :, 0] + parts.bend
             off = (np.abs(table - wanted[:, None, None]) / allowed[:, None, None]).max(axis=0)
             i, o = map(int, np.unravel_index(int(off.argmin()), off.shape))
             return Given(x[[i]], np.eye(self.sizes.outputs)[[o]]) if off[i, o] <= 1 else None
         best, least = None, 1.0
-        for i in range(len(x)):
-            own = InTargets(parts.constant[:, [i]], parts.slope[:, [i]], parts.bend)
+        for chosen in self._likely_classes(parts, wanted, allowed):
+            places = chosen, np.arange(B)
+            own = InTargets(parts.constant[:, *places], parts.slope[:, *places], parts.bend)
             y, rest = own.solved(wanted)
             off = float((np.abs(rest) / allowed).max())
-            if off <= least:
-                best, least = Given(x[[i]], y), off
+            # Of equal sequences only the sum of targets shows; with an ε it alone tells how many.
+            shares = self.loss.kind != "softmax" or B == 1 or np.allclose(y.sum(axis=1), 1, 0, 0.1)
+            if off <= least and shares:
+                best, least = Given(x[chosen], y), off
         return best and self._rounded(best, wanted, allowed)
+
+    def _likely_classes(self, parts: InTargets, wanted: Array, allowed: Array) -> Iterator[Array]:
+        """Choices of one class for each sequence, (B,), that leave little of what is wanted."""
+        B, classes = self.way.sequences, self.sizes.inputs
+        alike = all((part == part[:, :1]).all() for state in self._states for part in state)
+        if classes**B > MOST_CLASS_CHOICES:
+            return
+        chosen = np.array(
+            list(
+                combinations_with_replacement(range(classes), B)  # sequences have no order yet
+                if alike
+                else product(range(classes), repeat=B)
+            )
+        )
+        if B == 1:
+            yield from chosen
+            return
+        places = np.arange(B)
+        for some in np.array_split(chosen, -(-len(chosen) // CLASS_CHOICES_AT_ONCE)):
+            columns = np.moveaxis(parts.slope[:, some, places], 0, 1)  # (N, K, B, O)
+            columns = columns.reshape(*columns.shape[:2], -1)
+            if parts.bend:
+                columns = np.concatenate([columns, np.ones((*columns.shape[:2], 1))], axis=2)
+            basis = np.linalg.qr(columns)[0]
+            rest = (wanted[:, None] - parts.constant[:, some, places].sum(axis=2)).T  # (N, K)
+            rest = rest - np.einsum("nkc,njc,nj->nk", basis, basis, rest, optimize=True)
+            yield from some[(np.abs(rest) <= 10 * allowed).all(axis=1)]
 
     def _starts(self) -> Iterator[Array]:
         """Where a descent begins: what is unknown of each sequence, (B, ·)."""

@@ -126,13 +126,14 @@ class LayoutSearch:
             with_states = (replace(one, states=True) for one in self._possible("WUV"))
             shown = [one for one in with_states if one.shown]
         supposed = shown or supposed
+        least = 1  # sequences: several that begin alike look like one, and more, like fewer
         for way in self._ways(supposed[0].layout) if supposed else ():
-            for one in supposed:
+            for one in supposed if way.sequences >= least else ():
                 with suppress(ValueError):  # of a layout that does not fit after all
                     if one.allows(way) and (found := self._with_data(one, way)):
                         return found
             if self.began:  # data that fit the first step are no data of another kind
-                return None
+                least, self.began = max(least, way.sequences + 1), False
         return None
 
     def _possible(self, without: str, *, unusual: bool = False) -> Iterator[Supposed]:
@@ -229,6 +230,9 @@ class LayoutSearch:
         yield Way(1, "classes", "classes")
         yield Way(1, "classes", "numbers")
         counts = self._counts(layout)
+        for sequences in counts:
+            if sequences > 1:
+                yield Way(sequences, "classes", "numbers")
         for states in (False, True):
             for sequences in counts:
                 yield Way(sequences, "numbers", "numbers", states)

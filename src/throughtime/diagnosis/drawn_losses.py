@@ -45,6 +45,13 @@ class Mask(NamedTuple):
         return cls(found, b"".join(array.tobytes() for array in found.values()))
 
 
+class Start(NamedTuple):
+    """Initial states of B sequences: h (L, B, P) and c (L, B, H)."""
+
+    h: Array
+    c: Array
+
+
 class DrawnLosses:
     """A target's losses at points drawn at random, at every length, each evaluated once.
 
@@ -64,6 +71,7 @@ class DrawnLosses:
         self.tolerance = max(SAME_LOSS.get(kind, SAME_LOSS["float64"]) for kind in kinds)
         # By step, what was found with one layout, where a descent with another may begin.
         self.ends: dict[int, list[Array]] = {}
+        self.starts: dict[tuple[object, ...], Start | None] = {}  # by what may be known of them
         self._targets: dict[int, Target | None] = {}
         self._points: dict[int, dict[str, Array]] = {}
         self._losses: dict[tuple[int, int, bytes], float] = {}

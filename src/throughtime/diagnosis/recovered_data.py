@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.drawn_losses import DrawnLosses, Mask
-from throughtime.diagnosis.mutants.cells import Weights, forward
+from throughtime.diagnosis.drawn_losses import DrawnLosses, Mask, Start
+from throughtime.diagnosis.mutants.cells import LSTM, RNN, Weights, forward
 from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, START, Block, Model
@@ -47,13 +47,6 @@ class Given(NamedTuple):
     y: Array
 
 
-class Start(NamedTuple):
-    """Initial states of B sequences: h (L, B, P) and c (L, B, H)."""
-
-    h: Array
-    c: Array
-
-
 class Sizes(NamedTuple):
     """Of a network: inputs I (classes, below an embedding), outputs O, and of its states."""
 
@@ -70,7 +63,8 @@ class Network:
     Args:
         layout: without data.
         losses: of the target that may be this network.
-        without: the kinds of blocks that are 0; without "WU" it sees no inputs.
+        without: the kinds of blocks that are 0; without "WU" it sees neither inputs nor, through
+            U, states, and without "lowest W" no inputs.
 
     Attributes:
         sequences: B, where initial states that are parameters tell it.
@@ -82,6 +76,7 @@ class Network:
 
     def __init__(self, layout: Layout, losses: DrawnLosses, without: str = "") -> None:
         self.losses = losses
+        lowest, without = without.startswith("lowest"), without.removeprefix("lowest ")
         placement = layout.placement(losses.shapes)
         blocks = placement.blocks({name: np.zeros(s) for name, s in losses.shapes.items()})
         units, size = blocks[Block(0, "U", 0)].shape
@@ -95,9 +90,10 @@ class Network:
         given = [len(a) for b, a in blocks.items() if b.layer == START and a.ndim > 1]
         given += [1 for b, a in blocks.items() if b.layer == START and a.ndim == 1]
         self.sequences = given[0] if given else None
-        gone = [place for block, place in placement.places.items() if block.kind in without]
-        self.zero = Mask.of(gone, losses.shapes) if without else None
-        left = {b: place for b, place in placement.places.items() if b.kind not in without}
+        places = placement.places
+        gone = {b for b in places if b.kind in without and not (lowest and b.layer)}
+        self.zero = Mask.of([places[b] for b in gone], losses.shapes) if without else None
+        left = {b: place for b, place in places.items() if b not in gone}
         self.shown = repr(sorted(left.items(), key=lambda pair: pair[0]))
         B = self.sequences or 1
         x, y = np.zeros((1, B, inputs)), np.zeros((1, B, outputs))
@@ -217,17 +213,21 @@ class Way:
     targets: str
     states: bool = False
 
-    def points(self, sizes: Sizes, first: bool) -> int:
-        """How many losses it takes, a few more than there are unknown numbers."""
+    def points(self, sizes: Sizes) -> int:
+        """How many losses a step takes, a few more than there are unknown numbers."""
         unknown = 0
         if self.inputs == "numbers":
             unknown += self.sequences * sizes.inputs
         if self.targets == "numbers":
             unknown += self.sequences * sizes.outputs + 1
-        if self.states and first:
-            unknown += self.sequences * sizes.layers * (sizes.h + sizes.c)
-        if self.inputs == "classes":
-            return unknown + SPARE_POINTS
+        return unknown + SPARE_POINTS if self.inputs == "classes" else self._enough(unknown)
+
+    def points_of_states(self, sizes: Sizes) -> int:
+        """How many it takes to find initial states without inputs."""
+        each = sizes.outputs + sizes.layers * (sizes.h + sizes.c)
+        return self._enough(self.sequences * each + 1)
+
+    def _enough(self, unknown: int) -> int:
         # With fewer points, descents for several sequences end elsewhere.
         return int(np.ceil((1 + self.sequences / 3) * unknown)) + SPARE_POINTS
 
@@ -271,13 +271,15 @@ class Recovery:
             TooExpensive: where that takes more evaluations than may be made.
         """
         steps = len(self.given) + 1
-        points = self.way.points(self.sizes, first=steps == 1)
+        if steps == 1 and self.way.states and self.start is None and not self._begun():
+            return False
+        points = self.way.points(self.sizes)
         measured = self.network.losses.losses(steps, points)
         if not np.isfinite(measured).all():
             return False
         if not self._states:
             B = self.way.sequences
-            self._states = [self.network.start(k, B) for k in range(points)]
+            self._states = [self.network.start(k, B, self.start) for k in range(points)]
             self._errors = [[] for _ in range(points)]
         wanted, allowed = self._of_this_step(measured, steps)
         found = self._found(wanted, allowed)
@@ -285,6 +287,34 @@ class Recovery:
             return False
         self._keep(found)
         return True
+
+    def _begun(self) -> bool:
+        """Finds initial states: those that show without U and inputs, then all without inputs.
+
+        Neither depends on the kind of inputs, so that what was found once is kept.
+        """
+        losses, key = self.network.losses, (self.network.shown, self.loss, self.way.sequences)
+        if key not in losses.starts:
+            losses.starts[key] = self._states_without_inputs()
+        self.start = losses.starts[key]
+        return self.start is not None
+
+    def _states_without_inputs(self) -> Start | None:
+        found: Array | None = None
+        recurrent = isinstance(self.network.layout.cell, RNN)  # no state matters but through U
+        for without in ("lowest W",) if recurrent else ("WU", "lowest W"):
+            network = Network(self.network.layout, self.network.losses, without)
+            here = StatesAlone(network, self.loss, self.way, known=found)
+            points = self.way.points_of_states(self.sizes)
+            measured = network.losses.losses(1, points, network.zero)
+            if not np.isfinite(measured).all():
+                return None
+            here._states = [network.start(k, self.way.sequences) for k in range(points)]
+            here._errors = [[] for _ in range(points)]
+            if here._found(*here._of_this_step(measured, 1)) is None:
+                return None
+            found = here.end
+        return None if found is None else _as_start(found, self.sizes)
 
     def _of_this_step(self, measured: Array, steps: int) -> tuple[Array, Array]:
         """This step's errors, summed over sequences, and how far they may be off, by point."""
@@ -362,16 +392,13 @@ class Recovery:
     def _starts(self) -> Iterator[Array]:
         """Where a descent begins: what is unknown of each sequence, (B, ·)."""
         B, first, sizes = self.way.sequences, not self.given, self.sizes
-        states = sizes.layers * (sizes.h + sizes.c) if self.way.states and first else 0
         rng = np.random.default_rng(len(self.given))
         ends = tuple(self.network.losses.ends.get(len(self.given), ()))
-        yield from (one for one in ends if one.shape == (B, sizes.inputs + states))
+        yield from (one for one in ends if one.shape == (B, sizes.inputs))
         if B == 1:
-            yield np.zeros((B, sizes.inputs + states))
+            yield np.zeros((B, sizes.inputs))
         for number in range(GAUSS_NEWTON_STARTS * (B if first else B * B + 1)):
-            drawn = (0.3, 1.0, 2.0)[number % 3] * rng.standard_normal((B, sizes.inputs + states))
-            drawn[:, sizes.inputs :] *= DRAWN_PARAMETERS
-            yield drawn
+            yield (0.3, 1.0, 2.0)[number % 3] * rng.standard_normal((B, sizes.inputs))
 
     def _descended(self, unknown: Array, wanted: Array, allowed: Array) -> Given | None:
         """Inputs, targets, and perhaps initial states, at the end of a descent."""
@@ -407,9 +434,11 @@ class Recovery:
             unknown, sight, damping = tried, there, max(damping / 10, 1e-15)
         if (np.abs(sight.rest) > allowed).any():
             return None
-        if unknown.shape[1] > self.sizes.inputs:
-            self._begin(unknown)
-        found = self._rounded(Given(unknown[:, : self.sizes.inputs], sight.y), wanted, allowed)
+        return self._ended(unknown, sight.y, wanted, allowed)
+
+    def _ended(self, unknown: Array, y: Array, wanted: Array, allowed: Array) -> Given | None:
+        """What a descent has found."""
+        found = self._rounded(Given(unknown, y), wanted, allowed)
         ends = self.network.losses.ends.setdefault(len(self.given), [])
         known = any(one.shape == unknown.shape and np.allclose(one, unknown) for one in ends)
         if found is not None and not known:
@@ -440,20 +469,9 @@ class Recovery:
     def _outputs(self, k: int, unknown: Array) -> Array:
         """Outputs (N, B, O) of this step, from N sets of what is unknown (N, B or 1, ·)."""
         N, B, n = unknown.shape
-        state, sizes = self._states[k], self.sizes
-        if n > sizes.inputs:
-            state = _as_start(unknown[..., sizes.inputs :].reshape(N * B, -1), sizes)
-        else:
-            state = Start(*(np.tile(part, (1, N, 1)) for part in state))
-        x = unknown[..., : sizes.inputs].reshape(N * B, sizes.inputs)
-        y, _ = self.network.step(k, x, state)
+        state = Start(*(np.tile(part, (1, N, 1)) for part in self._states[k]))
+        y, _ = self.network.step(k, unknown.reshape(N * B, n), state)
         return y.reshape(N, B, -1)
-
-    def _begin(self, unknown: Array) -> None:
-        """Keeps initial states that were found."""
-        self.start = _as_start(unknown[:, self.sizes.inputs :], self.sizes)
-        for k in range(len(self._states)):
-            self._states[k] = self.network.start(k, len(unknown), self.start)
 
     def _rounded(self, found: Given, wanted: Array, allowed: Array) -> Given | None:
         """Whole numbers where these fit as well, and a look at whether the whole fits."""
@@ -479,6 +497,50 @@ class Recovery:
         for k, state in enumerate(self._states):
             y, self._states[k] = self.network.step(k, found.x, state)
             self._errors[k].append(float(self.loss.errors(y, found.y)[0].sum()))
+
+
+@dataclass
+class StatesAlone(Recovery):
+    """The initial states of a network that sees no inputs, by which a first step differs.
+
+    Attributes:
+        known: what was found of them with more parameters at 0, (B, ·).
+        end: what was found.
+    """
+
+    known: Array | None = None
+    end: Array | None = None
+
+    def _found(self, wanted: Array, allowed: Array) -> Given | None:
+        for start in self._starts():
+            self.network.losses.descents += 1
+            found = self._descended(start, wanted, allowed)
+            if found is not None:
+                return found
+        return None
+
+    def _starts(self) -> Iterator[Array]:
+        """Cell states that are known stay; all others are drawn."""
+        B, sizes = self.way.sequences, self.sizes
+        rng, split = np.random.default_rng(B), sizes.layers * sizes.h
+        if self.known is not None:
+            yield self.known
+        for number in range(GAUSS_NEWTON_STARTS * B):
+            size = (0.3, 1.0, 2.0)[number % 3] * DRAWN_PARAMETERS
+            drawn = size * rng.standard_normal((B, split + sizes.layers * sizes.c))
+            if self.known is not None and isinstance(self.network.layout.cell, LSTM):
+                drawn[:, split:] = self.known[:, split:]
+            yield drawn
+
+    def _outputs(self, k: int, unknown: Array) -> Array:
+        N, B, n = unknown.shape
+        state = _as_start(unknown.reshape(N * B, n), self.sizes)
+        y, _ = self.network.step(k, np.zeros((N * B, self.sizes.inputs)), state)
+        return y.reshape(N, B, -1)
+
+    def _ended(self, unknown: Array, y: Array, wanted: Array, allowed: Array) -> Given | None:
+        self.end = unknown
+        return Given(unknown, y)
 
 
 class Sight(NamedTuple):

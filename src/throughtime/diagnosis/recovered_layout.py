@@ -123,8 +123,9 @@ class LayoutSearch:
         if not shown:
             shown = list(self._possible("WU", unusual=True))
         if not shown:  # with initial states that are not 0, only the head's bias shows
-            with_states = (replace(one, states=True) for one in self._possible("WUV"))
+            with_states = [replace(one, states=True) for one in self._possible("WUV")]
             shown = [one for one in with_states if one.shown]
+            supposed = supposed or with_states
         supposed = shown or supposed
         least = 1  # sequences: several that begin alike look like one, and more, like fewer
         for way in self._ways(supposed[0].layout) if supposed else ():
@@ -230,10 +231,10 @@ class LayoutSearch:
         yield Way(1, "classes", "classes")
         yield Way(1, "classes", "numbers")
         counts = self._counts(layout)
-        for sequences in counts:
-            if sequences > 1:
-                yield Way(sequences, "classes", "numbers")
         for states in (False, True):
+            for sequences in counts:
+                if states or sequences > 1:
+                    yield Way(sequences, "classes", "numbers", states)
             for sequences in counts:
                 yield Way(sequences, "numbers", "numbers", states)
 
@@ -260,10 +261,10 @@ class LayoutSearch:
 
     def _with_data(self, one: Supposed, way: Way) -> Layout | None:
         network = Network(one.layout, self.losses)
-        if not self.losses.affordable(self.steps * way.points(network.sizes, first=False)):
+        if not self.losses.affordable(self.steps * way.points(network.sizes)):
             return None
         most = MOST_DESCENTS if one.shown and not way.states else MOST_BLIND_DESCENTS
-        if way.inputs == "numbers" and self.losses.descents >= most:
+        if (way.inputs == "numbers" or way.states) and self.losses.descents >= most:
             return None
         first = Recovery(network, one.loss, way)
         if not first.further():

@@ -293,7 +293,9 @@ class Recovery:
 
         Neither depends on the kind of inputs, so that what was found once is kept.
         """
-        losses, key = self.network.losses, (self.network.shown, self.loss, self.way.sequences)
+        losses, layout = self.network.losses, self.network.layout
+        structure = layout.cell, layout.squash, layout.first_units, self.network.shown
+        key = (*structure, self.loss, self.way.sequences)
         if key not in losses.starts:
             losses.starts[key] = self._states_without_inputs()
         self.start = losses.starts[key]

@@ -122,13 +122,16 @@ class LayoutSearch:
         shown = [one for one in supposed if one.shown]
         if not shown:
             shown = list(self._possible("WU", unusual=True))
+        if shown:  # with U, initial states of every cell show
+            still = [one for one in shown if self._starts_at_zero(one)]
+            shown = still or [replace(one, states=True) for one in shown]
         if not shown:  # with initial states that are not 0, only the head's bias shows
             with_states = [replace(one, states=True) for one in self._possible("WUV")]
             shown = [one for one in with_states if one.shown]
             supposed = supposed or with_states
         supposed = shown or supposed
         least = 1  # sequences: several that begin alike look like one, and more, like fewer
-        for way in self._ways(supposed[0].layout) if supposed else ():
+        for way in self._ways() if supposed else ():
             for one in supposed if way.sequences >= least else ():
                 with suppress(ValueError):  # of a layout that does not fit after all
                     if one.allows(way) and (found := self._with_data(one, way)):
@@ -136,6 +139,17 @@ class LayoutSearch:
             if self.began:  # data that fit the first step are no data of another kind
                 least, self.began = max(least, way.sequences + 1), False
         return None
+
+    def _starts_at_zero(self, one: Supposed) -> bool:
+        """Whether a step without inputs is what it is where no initial state is unknown."""
+        try:
+            network = Network(one.layout, self.losses, "lowest W")
+            points = network.sizes.outputs + 2 + SPARE_POINTS
+            measured = self.losses.losses(1, points, network.zero)
+            outputs = network.without_inputs(points, network.sequences or 1)
+        except ValueError:
+            return False
+        return _weight(one.loss, outputs, measured, self.losses.tolerance)[0]
 
     def _possible(self, without: str, *, unusual: bool = False) -> Iterator[Supposed]:
         """Layouts and losses that a single step allows, with some kinds of blocks at 0.
@@ -226,11 +240,11 @@ class LayoutSearch:
                 own = weight if loss is first else None
                 yield loss, own or _weight(loss, outputs, measured, self.losses.tolerance)[1]
 
-    def _ways(self, layout: Layout) -> Iterator[Way]:
+    def _ways(self) -> Iterator[Way]:
         """The likelier and cheaper ones first."""
         yield Way(1, "classes", "classes")
         yield Way(1, "classes", "numbers")
-        counts = self._counts(layout)
+        counts = range(1, MOST_SEQUENCES + 1)
         for states in (False, True):
             for sequences in counts:
                 if states or sequences > 1:
@@ -245,7 +259,7 @@ class LayoutSearch:
         in x. Of two sequences with the same x one alone counts; a full rank tells nothing.
         """
         every = list(range(1, MOST_SEQUENCES + 1))
-        found = self.losses.gradient(0)
+        found = self.losses.gradient_of_a_step()
         if found is None:
             return every
         blocks = layout.placement(self.losses.shapes).blocks(found)
@@ -260,6 +274,10 @@ class LayoutSearch:
         return [B for B in every if rank <= B or rank == full]
 
     def _with_data(self, one: Supposed, way: Way) -> Layout | None:
+        if (way.sequences > 1 or way.inputs == "numbers" or way.states) and (
+            way.sequences not in self._counts(one.layout)
+        ):
+            return None
         network = Network(one.layout, self.losses)
         if not self.losses.affordable(self.steps * way.points(network.sizes)):
             return None

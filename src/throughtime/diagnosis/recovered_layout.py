@@ -37,6 +37,7 @@ from throughtime.diagnosis.tolerances import (
     USUAL_EPSILONS,
 )
 
+AT_ONCE = 2  # ways that are tried before anything else is asked
 FURTHER_POINTS = (1001, 1002)  # numbers of points at which no data were looked for
 
 
@@ -122,16 +123,17 @@ class LayoutSearch:
         shown = [one for one in supposed if one.shown]
         if not shown:
             shown = list(self._possible("WU", unusual=True))
-        if shown:  # with U, initial states of every cell show
-            still = [one for one in shown if self._starts_at_zero(one)]
-            shown = still or [replace(one, states=True) for one in shown]
+        at_once = bool(shown)  # one sequence of classes that starts at 0 takes few losses
         if not shown:  # with initial states that are not 0, only the head's bias shows
             with_states = [replace(one, states=True) for one in self._possible("WUV")]
             shown = [one for one in with_states if one.shown]
             supposed = supposed or with_states
         supposed = shown or supposed
         least = 1  # sequences: several that begin alike look like one, and more, like fewer
-        for way in self._ways() if supposed else ():
+        for number, way in enumerate(self._ways() if supposed else ()):
+            if number == AT_ONCE and at_once:  # with U, initial states of every cell show
+                still = [one for one in supposed if self._starts_at_zero(one)]
+                supposed = still or [replace(one, states=True) for one in supposed]
             for one in supposed if way.sequences >= least else ():
                 with suppress(ValueError):  # of a layout that does not fit after all
                     if one.allows(way) and (found := self._with_data(one, way)):
@@ -274,9 +276,8 @@ class LayoutSearch:
         return [B for B in every if rank <= B or rank == full]
 
     def _with_data(self, one: Supposed, way: Way) -> Layout | None:
-        if (way.sequences > 1 or way.inputs == "numbers" or way.states) and (
-            way.sequences not in self._counts(one.layout)
-        ):
+        cheap = way.sequences == 1 and way.inputs == "classes" and not way.states
+        if not cheap and way.sequences not in self._counts(one.layout):
             return None
         network = Network(one.layout, self.losses)
         if not self.losses.affordable(self.steps * way.points(network.sizes)):

@@ -255,3 +255,34 @@ def test_a_derivative_missing_between_the_layers_of_a_head_is_named():
     target, _, _ = of_a_notebook(("head_derivative_missing",), head="two layers")
     causes = tt.check(target).causes
     assert [(c.fault, c.where) for c in causes] == [("derivative_missing", "the output layers")]
+
+
+def test_classes_of_several_sequences_are_found_by_trying_them():
+    sizes = {"B": 3, "O": 3, "one_hot": True, "epsilon": 1e-2}
+    target, study, found = of_a_notebook(head="softmax", **sizes)
+    assert set(np.unique(found.inputs)) == {0, 1}
+    assert study.budget.used < 150
+    has_its_gradient(target, found)
+
+
+def test_sequences_that_begin_alike_are_not_taken_for_one():
+    sizes = {"B": 2, "O": 3, "T": 3, "one_hot": True, "longest": 5, "seed": 7}
+    target, _, found = of_a_notebook(head="softmax", **sizes)
+    assert found.inputs.shape == (3, 2, 2)
+    assert (found.inputs[0, 0] == found.inputs[0, 1]).all()
+    has_its_gradient(target, found)
+
+
+def test_initial_states_are_found_without_inputs():
+    target, _, found = of_a_notebook(states=True, H=3, longest=5)
+    assert np.abs(found.h0).max() > 0
+    has_its_gradient(target, found)
+
+
+def test_initial_states_are_found_with_an_embedding_of_the_size_of_the_state():
+    cell = {"cell": "GRU", "variant": "before, z", "stored": "gate by gate, [x, h]"}
+    sizes = {"B": 1, "I": 4, "H": 3, "O": 1, "one_hot": True, "embedding": True, "longest": 4}
+    target, study, found = of_a_notebook(head="one output", states=True, **cell, **sizes)
+    assert np.abs(found.h0).max() > 0
+    assert study.budget.used < 150
+    has_its_gradient(target, found)

@@ -45,6 +45,13 @@ class Mask(NamedTuple):
         return cls(found, b"".join(array.tobytes() for array in found.values()))
 
 
+class Start(NamedTuple):
+    """Initial states of B sequences: h (L, B, P) and c (L, B, H)."""
+
+    h: Array
+    c: Array
+
+
 class DrawnLosses:
     """A target's losses at points drawn at random, at every length, each evaluated once.
 
@@ -64,6 +71,8 @@ class DrawnLosses:
         self.tolerance = max(SAME_LOSS.get(kind, SAME_LOSS["float64"]) for kind in kinds)
         # By step, what was found with one layout, where a descent with another may begin.
         self.ends: dict[int, list[Array]] = {}
+        self.starts: dict[tuple[object, ...], Start | None] = {}  # by what may be known of them
+        self._gradient: list[dict[str, Array] | None] = []  # once it was asked for
         self._targets: dict[int, Target | None] = {}
         self._points: dict[int, dict[str, Array]] = {}
         self._losses: dict[tuple[int, int, bytes], float] = {}
@@ -90,15 +99,20 @@ class DrawnLosses:
             self._losses[key] = self._evaluate(steps, self.point(number, zero))
         return self._losses[key]
 
-    def gradient(self, number: int) -> dict[str, Array] | None:
-        """The gradient under test of a single step at one of these points, right or wrong."""
+    def gradient_of_a_step(self) -> dict[str, Array] | None:
+        """The gradient under test of a single step at the first point, right or wrong."""
+        if not self._gradient:
+            self._gradient.append(self._gradient_of_a_step())
+        return self._gradient[0]
+
+    def _gradient_of_a_step(self) -> dict[str, Array] | None:
         target = self.study.shorter(1)
         if target is None:
             return None
         self.used += 1
         self.study.budget.take()
         try:
-            with standing(target.parameters, self.point(number)), np.errstate(all="ignore"):
+            with standing(target.parameters, self.point(0)), np.errstate(all="ignore"):
                 evaluator = Evaluator(target)
                 evaluator.loss()
                 found = evaluator.gradient()

@@ -14,20 +14,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import combinations_with_replacement, product
 from typing import NamedTuple
 
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.drawn_losses import DrawnLosses, Mask
-from throughtime.diagnosis.mutants.cells import Weights, forward
+from throughtime.diagnosis.drawn_losses import DrawnLosses, Mask, Start
+from throughtime.diagnosis.mutants.cells import LSTM, RNN, Weights, forward
 from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, START, Block, Model
 from throughtime.diagnosis.tolerances import (
+    CLASS_CHOICES_AT_ONCE,
     DRAWN_PARAMETERS,
     GAUSS_NEWTON_STARTS,
     GAUSS_NEWTON_STEPS,
+    MOST_CLASS_CHOICES,
     MOST_CLASS_PAIRS,
     NEAR_A_WHOLE_NUMBER,
     NO_SLOPE,
@@ -42,13 +45,6 @@ class Given(NamedTuple):
 
     x: Array
     y: Array
-
-
-class Start(NamedTuple):
-    """Initial states of B sequences: h (L, B, P) and c (L, B, H)."""
-
-    h: Array
-    c: Array
 
 
 class Sizes(NamedTuple):
@@ -67,7 +63,8 @@ class Network:
     Args:
         layout: without data.
         losses: of the target that may be this network.
-        without: the kinds of blocks that are 0; without "WU" it sees no inputs.
+        without: the kinds of blocks that are 0; without "WU" it sees neither inputs nor, through
+            U, states, and without "lowest W" no inputs.
 
     Attributes:
         sequences: B, where initial states that are parameters tell it.
@@ -79,6 +76,7 @@ class Network:
 
     def __init__(self, layout: Layout, losses: DrawnLosses, without: str = "") -> None:
         self.losses = losses
+        lowest, without = without.startswith("lowest"), without.removeprefix("lowest ")
         placement = layout.placement(losses.shapes)
         blocks = placement.blocks({name: np.zeros(s) for name, s in losses.shapes.items()})
         units, size = blocks[Block(0, "U", 0)].shape
@@ -92,9 +90,10 @@ class Network:
         given = [len(a) for b, a in blocks.items() if b.layer == START and a.ndim > 1]
         given += [1 for b, a in blocks.items() if b.layer == START and a.ndim == 1]
         self.sequences = given[0] if given else None
-        gone = [place for block, place in placement.places.items() if block.kind in without]
-        self.zero = Mask.of(gone, losses.shapes) if without else None
-        left = {b: place for b, place in placement.places.items() if b.kind not in without}
+        places = placement.places
+        gone = {b for b in places if b.kind in without and not (lowest and b.layer)}
+        self.zero = Mask.of([places[b] for b in gone], losses.shapes) if without else None
+        left = {b: place for b, place in places.items() if b not in gone}
         self.shown = repr(sorted(left.items(), key=lambda pair: pair[0]))
         B = self.sequences or 1
         x, y = np.zeros((1, B, inputs)), np.zeros((1, B, outputs))
@@ -214,15 +213,21 @@ class Way:
     targets: str
     states: bool = False
 
-    def points(self, sizes: Sizes, first: bool) -> int:
-        """How many losses it takes, a few more than there are unknown numbers."""
+    def points(self, sizes: Sizes) -> int:
+        """How many losses a step takes, a few more than there are unknown numbers."""
         unknown = 0
         if self.inputs == "numbers":
             unknown += self.sequences * sizes.inputs
         if self.targets == "numbers":
             unknown += self.sequences * sizes.outputs + 1
-        if self.states and first:
-            unknown += self.sequences * sizes.layers * (sizes.h + sizes.c)
+        return unknown + SPARE_POINTS if self.inputs == "classes" else self._enough(unknown)
+
+    def points_of_states(self, sizes: Sizes) -> int:
+        """How many it takes to find initial states without inputs."""
+        each = sizes.outputs + sizes.layers * (sizes.h + sizes.c)
+        return self._enough(self.sequences * each + 1)
+
+    def _enough(self, unknown: int) -> int:
         # With fewer points, descents for several sequences end elsewhere.
         return int(np.ceil((1 + self.sequences / 3) * unknown)) + SPARE_POINTS
 
@@ -266,13 +271,15 @@ class Recovery:
             TooExpensive: where that takes more evaluations than may be made.
         """
         steps = len(self.given) + 1
-        points = self.way.points(self.sizes, first=steps == 1)
+        if steps == 1 and self.way.states and self.start is None and not self._begun():
+            return False
+        points = self.way.points(self.sizes)
         measured = self.network.losses.losses(steps, points)
         if not np.isfinite(measured).all():
             return False
         if not self._states:
             B = self.way.sequences
-            self._states = [self.network.start(k, B) for k in range(points)]
+            self._states = [self.network.start(k, B, self.start) for k in range(points)]
             self._errors = [[] for _ in range(points)]
         wanted, allowed = self._of_this_step(measured, steps)
         found = self._found(wanted, allowed)
@@ -280,6 +287,36 @@ class Recovery:
             return False
         self._keep(found)
         return True
+
+    def _begun(self) -> bool:
+        """Finds initial states: those that show without U and inputs, then all without inputs.
+
+        Neither depends on the kind of inputs, so that what was found once is kept.
+        """
+        losses, layout = self.network.losses, self.network.layout
+        structure = layout.cell, layout.squash, layout.first_units, self.network.shown
+        key = (*structure, self.loss, self.way.sequences)
+        if key not in losses.starts:
+            losses.starts[key] = self._states_without_inputs()
+        self.start = losses.starts[key]
+        return self.start is not None
+
+    def _states_without_inputs(self) -> Start | None:
+        found: Array | None = None
+        recurrent = isinstance(self.network.layout.cell, RNN)  # no state matters but through U
+        for without in ("lowest W",) if recurrent else ("WU", "lowest W"):
+            network = Network(self.network.layout, self.network.losses, without)
+            here = StatesAlone(network, self.loss, self.way, known=found)
+            points = self.way.points_of_states(self.sizes)
+            measured = network.losses.losses(1, points, network.zero)
+            if not np.isfinite(measured).all():
+                return None
+            here._states = [network.start(k, self.way.sequences) for k in range(points)]
+            here._errors = [[] for _ in range(points)]
+            if here._found(*here._of_this_step(measured, 1)) is None:
+                return None
+            found = here.end
+        return None if found is None else _as_start(found, self.sizes)
 
     def _of_this_step(self, measured: Array, steps: int) -> tuple[Array, Array]:
         """This step's errors, summed over sequences, and how far they may be off, by point."""
@@ -291,7 +328,7 @@ class Recovery:
 
     def _found(self, wanted: Array, allowed: Array) -> Given | None:
         if self.way.inputs == "classes":
-            return self._class_of_input(wanted, allowed)
+            return self._classes_of_inputs(wanted, allowed)
         for start in self._starts():
             self.network.losses.descents += 1
             found = self._descended(start, wanted, allowed)
@@ -299,40 +336,71 @@ class Recovery:
                 return found
         return None
 
-    def _class_of_input(self, wanted: Array, allowed: Array) -> Given | None:
-        """One of the classes, for the inputs of a single sequence."""
-        x = np.eye(self.sizes.inputs)
-        outputs = np.stack([self._outputs(k, x[:, None]) for k in range(len(wanted))])[:, :, 0]
-        parts = InTargets.of(self.loss, outputs)  # (K, I), (K, I, O)
+    def _classes_of_inputs(self, wanted: Array, allowed: Array) -> Given | None:
+        """One of the classes for the inputs of each sequence.
+
+        Of targets that are numbers, every choice of classes allows what a linear system says.
+        """
+        B, x = self.way.sequences, np.eye(self.sizes.inputs)
+        every = np.broadcast_to(x[:, None], (len(x), B, len(x)))
+        outputs = np.stack([self._outputs(k, every) for k in range(len(wanted))])
+        parts = InTargets.of(self.loss, outputs)  # (K, I, B), (K, I, B, O)
         if self.way.targets == "classes":
             if x.size * self.sizes.outputs > MOST_CLASS_PAIRS:
                 return None
-            table = parts.constant[..., None] + parts.slope + parts.bend
+            table = parts.constant[:, :, 0, None] + parts.slope[:, :, 0] + parts.bend
             off = (np.abs(table - wanted[:, None, None]) / allowed[:, None, None]).max(axis=0)
             i, o = map(int, np.unravel_index(int(off.argmin()), off.shape))
             return Given(x[[i]], np.eye(self.sizes.outputs)[[o]]) if off[i, o] <= 1 else None
         best, least = None, 1.0
-        for i in range(len(x)):
-            own = InTargets(parts.constant[:, [i]], parts.slope[:, [i]], parts.bend)
+        for chosen in self._likely_classes(parts, wanted, allowed):
+            places = chosen, np.arange(B)
+            own = InTargets(parts.constant[:, *places], parts.slope[:, *places], parts.bend)
             y, rest = own.solved(wanted)
             off = float((np.abs(rest) / allowed).max())
-            if off <= least:
-                best, least = Given(x[[i]], y), off
+            # Of equal sequences only the sum of targets shows; with an ε it alone tells how many.
+            shares = self.loss.kind != "softmax" or B == 1 or np.allclose(y.sum(axis=1), 1, 0, 0.1)
+            if off <= least and shares:
+                best, least = Given(x[chosen], y), off
         return best and self._rounded(best, wanted, allowed)
+
+    def _likely_classes(self, parts: InTargets, wanted: Array, allowed: Array) -> Iterator[Array]:
+        """Choices of one class for each sequence, (B,), that leave little of what is wanted."""
+        B, classes = self.way.sequences, self.sizes.inputs
+        alike = all((part == part[:, :1]).all() for state in self._states for part in state)
+        if classes**B > MOST_CLASS_CHOICES:
+            return
+        chosen = np.array(
+            list(
+                combinations_with_replacement(range(classes), B)  # sequences have no order yet
+                if alike
+                else product(range(classes), repeat=B)
+            )
+        )
+        if B == 1:
+            yield from chosen
+            return
+        places = np.arange(B)
+        for some in np.array_split(chosen, -(-len(chosen) // CLASS_CHOICES_AT_ONCE)):
+            columns = np.moveaxis(parts.slope[:, some, places], 0, 1)  # (N, K, B, O)
+            columns = columns.reshape(*columns.shape[:2], -1)
+            if parts.bend:
+                columns = np.concatenate([columns, np.ones((*columns.shape[:2], 1))], axis=2)
+            basis = np.linalg.qr(columns)[0]
+            rest = (wanted[:, None] - parts.constant[:, some, places].sum(axis=2)).T  # (N, K)
+            rest = rest - np.einsum("nkc,njc,nj->nk", basis, basis, rest, optimize=True)
+            yield from some[(np.abs(rest) <= 10 * allowed).all(axis=1)]
 
     def _starts(self) -> Iterator[Array]:
         """Where a descent begins: what is unknown of each sequence, (B, ·)."""
         B, first, sizes = self.way.sequences, not self.given, self.sizes
-        states = sizes.layers * (sizes.h + sizes.c) if self.way.states and first else 0
         rng = np.random.default_rng(len(self.given))
         ends = tuple(self.network.losses.ends.get(len(self.given), ()))
-        yield from (one for one in ends if one.shape == (B, sizes.inputs + states))
+        yield from (one for one in ends if one.shape == (B, sizes.inputs))
         if B == 1:
-            yield np.zeros((B, sizes.inputs + states))
+            yield np.zeros((B, sizes.inputs))
         for number in range(GAUSS_NEWTON_STARTS * (B if first else B * B + 1)):
-            drawn = (0.3, 1.0, 2.0)[number % 3] * rng.standard_normal((B, sizes.inputs + states))
-            drawn[:, sizes.inputs :] *= DRAWN_PARAMETERS
-            yield drawn
+            yield (0.3, 1.0, 2.0)[number % 3] * rng.standard_normal((B, sizes.inputs))
 
     def _descended(self, unknown: Array, wanted: Array, allowed: Array) -> Given | None:
         """Inputs, targets, and perhaps initial states, at the end of a descent."""
@@ -368,9 +436,11 @@ class Recovery:
             unknown, sight, damping = tried, there, max(damping / 10, 1e-15)
         if (np.abs(sight.rest) > allowed).any():
             return None
-        if unknown.shape[1] > self.sizes.inputs:
-            self._begin(unknown)
-        found = self._rounded(Given(unknown[:, : self.sizes.inputs], sight.y), wanted, allowed)
+        return self._ended(unknown, sight.y, wanted, allowed)
+
+    def _ended(self, unknown: Array, y: Array, wanted: Array, allowed: Array) -> Given | None:
+        """What a descent has found."""
+        found = self._rounded(Given(unknown, y), wanted, allowed)
         ends = self.network.losses.ends.setdefault(len(self.given), [])
         known = any(one.shape == unknown.shape and np.allclose(one, unknown) for one in ends)
         if found is not None and not known:
@@ -401,20 +471,9 @@ class Recovery:
     def _outputs(self, k: int, unknown: Array) -> Array:
         """Outputs (N, B, O) of this step, from N sets of what is unknown (N, B or 1, ·)."""
         N, B, n = unknown.shape
-        state, sizes = self._states[k], self.sizes
-        if n > sizes.inputs:
-            state = _as_start(unknown[..., sizes.inputs :].reshape(N * B, -1), sizes)
-        else:
-            state = Start(*(np.tile(part, (1, N, 1)) for part in state))
-        x = unknown[..., : sizes.inputs].reshape(N * B, sizes.inputs)
-        y, _ = self.network.step(k, x, state)
+        state = Start(*(np.tile(part, (1, N, 1)) for part in self._states[k]))
+        y, _ = self.network.step(k, unknown.reshape(N * B, n), state)
         return y.reshape(N, B, -1)
-
-    def _begin(self, unknown: Array) -> None:
-        """Keeps initial states that were found."""
-        self.start = _as_start(unknown[:, self.sizes.inputs :], self.sizes)
-        for k in range(len(self._states)):
-            self._states[k] = self.network.start(k, len(unknown), self.start)
 
     def _rounded(self, found: Given, wanted: Array, allowed: Array) -> Given | None:
         """Whole numbers where these fit as well, and a look at whether the whole fits."""
@@ -440,6 +499,50 @@ class Recovery:
         for k, state in enumerate(self._states):
             y, self._states[k] = self.network.step(k, found.x, state)
             self._errors[k].append(float(self.loss.errors(y, found.y)[0].sum()))
+
+
+@dataclass
+class StatesAlone(Recovery):
+    """The initial states of a network that sees no inputs, by which a first step differs.
+
+    Attributes:
+        known: what was found of them with more parameters at 0, (B, ·).
+        end: what was found.
+    """
+
+    known: Array | None = None
+    end: Array | None = None
+
+    def _found(self, wanted: Array, allowed: Array) -> Given | None:
+        for start in self._starts():
+            self.network.losses.descents += 1
+            found = self._descended(start, wanted, allowed)
+            if found is not None:
+                return found
+        return None
+
+    def _starts(self) -> Iterator[Array]:
+        """Cell states that are known stay; all others are drawn."""
+        B, sizes = self.way.sequences, self.sizes
+        rng, split = np.random.default_rng(B), sizes.layers * sizes.h
+        if self.known is not None:
+            yield self.known
+        for number in range(GAUSS_NEWTON_STARTS * B):
+            size = (0.3, 1.0, 2.0)[number % 3] * DRAWN_PARAMETERS
+            drawn = size * rng.standard_normal((B, split + sizes.layers * sizes.c))
+            if self.known is not None and isinstance(self.network.layout.cell, LSTM):
+                drawn[:, split:] = self.known[:, split:]
+            yield drawn
+
+    def _outputs(self, k: int, unknown: Array) -> Array:
+        N, B, n = unknown.shape
+        state = _as_start(unknown.reshape(N * B, n), self.sizes)
+        y, _ = self.network.step(k, np.zeros((N * B, self.sizes.inputs)), state)
+        return y.reshape(N, B, -1)
+
+    def _ended(self, unknown: Array, y: Array, wanted: Array, allowed: Array) -> Given | None:
+        self.end = unknown
+        return Given(unknown, y)
 
 
 class Sight(NamedTuple):

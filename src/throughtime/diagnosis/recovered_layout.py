@@ -37,6 +37,7 @@ from throughtime.diagnosis.tolerances import (
     USUAL_EPSILONS,
 )
 
+AT_ONCE = 2  # ways that are tried before anything else is asked
 FURTHER_POINTS = (1001, 1002)  # numbers of points at which no data were looked for
 
 
@@ -122,18 +123,35 @@ class LayoutSearch:
         shown = [one for one in supposed if one.shown]
         if not shown:
             shown = list(self._possible("WU", unusual=True))
+        at_once = bool(shown)  # one sequence of classes that starts at 0 takes few losses
         if not shown:  # with initial states that are not 0, only the head's bias shows
-            with_states = (replace(one, states=True) for one in self._possible("WUV"))
+            with_states = [replace(one, states=True) for one in self._possible("WUV")]
             shown = [one for one in with_states if one.shown]
+            supposed = supposed or with_states
         supposed = shown or supposed
-        for way in self._ways(supposed[0].layout) if supposed else ():
-            for one in supposed:
+        least = 1  # sequences: several that begin alike look like one, and more, like fewer
+        for number, way in enumerate(self._ways() if supposed else ()):
+            if number == AT_ONCE and at_once:  # with U, initial states of every cell show
+                still = [one for one in supposed if self._starts_at_zero(one)]
+                supposed = still or [replace(one, states=True) for one in supposed]
+            for one in supposed if way.sequences >= least else ():
                 with suppress(ValueError):  # of a layout that does not fit after all
                     if one.allows(way) and (found := self._with_data(one, way)):
                         return found
             if self.began:  # data that fit the first step are no data of another kind
-                return None
+                least, self.began = max(least, way.sequences + 1), False
         return None
+
+    def _starts_at_zero(self, one: Supposed) -> bool:
+        """Whether a step without inputs is what it is where no initial state is unknown."""
+        try:
+            network = Network(one.layout, self.losses, "lowest W")
+            points = network.sizes.outputs + 2 + SPARE_POINTS
+            measured = self.losses.losses(1, points, network.zero)
+            outputs = network.without_inputs(points, network.sequences or 1)
+        except ValueError:
+            return False
+        return _weight(one.loss, outputs, measured, self.losses.tolerance)[0]
 
     def _possible(self, without: str, *, unusual: bool = False) -> Iterator[Supposed]:
         """Layouts and losses that a single step allows, with some kinds of blocks at 0.
@@ -224,12 +242,15 @@ class LayoutSearch:
                 own = weight if loss is first else None
                 yield loss, own or _weight(loss, outputs, measured, self.losses.tolerance)[1]
 
-    def _ways(self, layout: Layout) -> Iterator[Way]:
+    def _ways(self) -> Iterator[Way]:
         """The likelier and cheaper ones first."""
         yield Way(1, "classes", "classes")
         yield Way(1, "classes", "numbers")
-        counts = self._counts(layout)
+        counts = range(1, MOST_SEQUENCES + 1)
         for states in (False, True):
+            for sequences in counts:
+                if states or sequences > 1:
+                    yield Way(sequences, "classes", "numbers", states)
             for sequences in counts:
                 yield Way(sequences, "numbers", "numbers", states)
 
@@ -240,7 +261,7 @@ class LayoutSearch:
         in x. Of two sequences with the same x one alone counts; a full rank tells nothing.
         """
         every = list(range(1, MOST_SEQUENCES + 1))
-        found = self.losses.gradient(0)
+        found = self.losses.gradient_of_a_step()
         if found is None:
             return every
         blocks = layout.placement(self.losses.shapes).blocks(found)
@@ -255,11 +276,14 @@ class LayoutSearch:
         return [B for B in every if rank <= B or rank == full]
 
     def _with_data(self, one: Supposed, way: Way) -> Layout | None:
+        cheap = way.sequences == 1 and way.inputs == "classes" and not way.states
+        if not cheap and way.sequences not in self._counts(one.layout):
+            return None
         network = Network(one.layout, self.losses)
-        if not self.losses.affordable(self.steps * way.points(network.sizes, first=False)):
+        if not self.losses.affordable(self.steps * way.points(network.sizes)):
             return None
         most = MOST_DESCENTS if one.shown and not way.states else MOST_BLIND_DESCENTS
-        if way.inputs == "numbers" and self.losses.descents >= most:
+        if (way.inputs == "numbers" or way.states) and self.losses.descents >= most:
             return None
         first = Recovery(network, one.loss, way)
         if not first.further():

@@ -27,11 +27,13 @@ from throughtime.source.agreement import (
     score,
     worse_somewhere,
 )
+from throughtime.source.belief import is_believed
 from throughtime.source.edit_candidates import Candidates, Version, candidates, same_loss
 from throughtime.source.edits import Edit, Splice, edited
 from throughtime.source.mended import Hunk, Mended, Standing, changed_lines
 from throughtime.source.recipe import Recipe
 from throughtime.source.region_text import RegionText, region_text
+from throughtime.source.residue import without_safety
 from throughtime.source.text import read_source
 from throughtime.source.tolerances import (
     EDITS_AT_ONCE,
@@ -46,6 +48,8 @@ from throughtime.source.tolerances import (
     MOST_RETURNS,
     MOST_SILENT,
     MOST_TRIES,
+    NEAR,
+    NEAR_AT_LAST,
     PAIRS_AT_ONCE,
     RANK_COST,
     SAME_TRIED,
@@ -157,6 +161,7 @@ class _Search:
         self._stuck: set[str] = set()
         self._banned: set[tuple[int, tuple[Path, tuple[Splice, ...]]]] = set()
         self._tries, self._most, self._lines_looked_at = 0, TRIES_OF_A_STEP, False
+        self._near = NEAR
         self._bar = progress_bar(0, "mending", "try", progress)
         self._stages: list[Setting] = []
         self._others: list[Setting] = []
@@ -180,9 +185,49 @@ class _Search:
             if self._is_done(steps[-1]) or not weak or self._tries >= self._most:
                 break
             steps = self._back(steps, weak[-1])
-        steps = best
-        steps = self._without_needless(steps)
-        return self._reported(steps)
+        steps = self._without_needless(best)
+        if not self._is_done(steps[-1]):
+            return self._reported(steps, ("disagree", 1.0, ""))
+        checked = self._checked(steps[-1].version.texts)
+        if checked[0] == "agree":
+            return self._reported(steps, checked)
+        if explained := self._explained(steps[-1]):
+            return self._reported(steps, checked, explained)
+        return self._looked_closely(steps, checked)
+
+    def _looked_closely(self, steps: list[Step], checked: tuple[str, float, str]) -> Mended:
+        """Where the check finds what the search has overlooked, as a faint penalty."""
+        self._near = NEAR_AT_LAST
+        begin = replace(steps[-1], standing=self._stand(steps[-1].version))
+        closely = [begin]
+        if not self._is_done(begin):
+            self._most = min(MOST_TRIES, self._tries + TRIES_OF_A_STEP)
+            self._go_on(closely)
+            closely = self._without_needless(closely)
+        if len(closely) > 1 and self._is_done(closely[-1]):
+            again = self._checked(closely[-1].version.texts)
+            if again[0] == "agree":
+                return self._reported([*steps[:-1], *closely], again)
+        return self._reported(steps, checked)
+
+    def _checked(self, texts: Mapping[Path, str]) -> tuple[str, float, str]:
+        """The verdict of the check on texts, the discrepancy, and its report in words."""
+        whole = Try(self._stages[-1], (), tuple(texts.items()))
+        answer: tuple[str, float, str] = self._trials.ask("checked", whole, self._effort)
+        return answer
+
+    def _explained(self, step: Step) -> tuple[str, ...]:
+        """The small numbers in the loss without which the check agrees; none where it does not."""
+        texts, small = without_safety(step.version.texts)
+        if not small:
+            return ()
+        try:
+            return small if self._checked(texts)[0] == "agree" else ()
+        except CheckError:  # as where a logarithm needs them
+            return ()
+
+    def _compared(self, tried: Tried, setting: Setting) -> dict[str, Agreement]:
+        return compared(tried.products, self._truth[setting], self._near)
 
     def _suspected(self) -> set[tuple[Path, int]]:
         """The lines that their values show to be wrong; none where these cannot be looked at."""
@@ -272,7 +317,7 @@ class _Search:
             self._losses.setdefault(setting, tried.loss)
             if tried.products is not None and not same_loss(self._losses[setting], tried.loss):
                 tried = Tried(None)
-            found[setting] = compared(tried.products, self._truth[setting])
+            found[setting] = self._compared(tried, setting)
         return {setting: found[setting] for setting in settings}
 
     # The search
@@ -306,7 +351,7 @@ class _Search:
                 tried |= self._try_each(stage, known, part)
                 whole = False
                 for edit in part:
-                    then = compared(tried[edit].products, self._truth[stage])
+                    then = self._compared(tried[edit], stage)
                     if score(then) > score(now) and not worse_somewhere(now, then):
                         hopeful.append((-score(then), edit.cost, edit))
                         whole = whole or score(then) == len(now)
@@ -316,6 +361,8 @@ class _Search:
                     some = [(edit,) for _, _, edit in hopeful]
                     if found := self._best(step, known, some, tried):
                         return found
+        if self._near < NEAR:  # what is faint is one fault
+            return None
         if not self._lines_looked_at:  # dear, so only where no edit alone was found
             self._lines_looked_at = True
             self._begin_at |= self._suspected()
@@ -406,19 +453,14 @@ class _Search:
         versions = [known.with_edits(edits) for edits in some]
         found = []
         for number, tried in self._ask([v.tried_at(last) for v in versions if v is not None]):
-            edits, then = some[number], compared(tried.products, self._truth[last])
+            edits, then = some[number], self._compared(tried, last)
             cost = sum(edit.cost for edit in edits)
             found.append((-score(then), cost, number, edits, _mark(tried)))
         return [(edits, mark) for _, _, _, edits, mark in sorted(found)]
 
     def _is_believed(self, before: Standing, after: Standing) -> bool:
         """Whether nothing agrees less, and other data at another point agree more as well."""
-        if any(worse_somewhere(before[s], after[s]) for s in before):
-            return False
-        for settings in (self._stages, self._others):
-            if settings and not any(score(after[s]) > score(before[s]) for s in settings):
-                return False
-        return True
+        return is_believed(before, after, (self._stages, self._others))
 
     def _beside(self, step: Step, known: Candidates, steps: Sequence[Step]) -> Step:
         """The best step, with further ones that mend what it leaves."""
@@ -451,7 +493,7 @@ class _Search:
         for edit, answer in sorted(tried.items(), key=lambda item: item[0].cost):
             if answer.products is None:
                 continue
-            if worse_somewhere(now, compared(answer.products, truth)):
+            if worse_somewhere(now, self._compared(answer, stage)):
                 continue
             useful.setdefault(_mark(answer), edit)
         useful.pop(_mark(plain), None)
@@ -464,7 +506,7 @@ class _Search:
             scaling = [
                 edit
                 for edit in useful.values()
-                if all(a.level > WRONG for a in compared(tried[edit].products, truth).values())
+                if all(a.level > WRONG for a in self._compared(tried[edit], stage).values())
             ]
             return self._try_pairs(stage, step, known, _pairs(scaling))
         reaching = {
@@ -502,7 +544,7 @@ class _Search:
                 tries.append(version.tried_at(stage))
             hopeful = []
             for number, answer in sorted(self._ask(tries), key=_number):
-                then = compared(answer.products, self._truth[stage])
+                then = self._compared(answer, stage)
                 if score(then) > score(now) and not worse_somewhere(now, then):
                     hopeful.append((score(then), group[number]))
             hopeful.sort(key=lambda found: (-found[0], found[1][0].cost + found[1][1].cost))
@@ -533,24 +575,25 @@ class _Search:
         """How far a version agrees, where no tensor agrees less; None where one does."""
         first = self._stages[-1]
         _, tried = next(self._ask([version.tried_at(first)]))
-        if worse_somewhere(before[first], compared(tried.products, self._truth[first])):
+        if worse_somewhere(before[first], self._compared(tried, first)):
             return None
         standing = self._stand(version)
         return None if any(worse_somewhere(before[s], standing[s]) for s in standing) else standing
 
-    def _reported(self, steps: Sequence[Step]) -> Mended:
+    def _reported(
+        self,
+        steps: Sequence[Step],
+        checked: tuple[str, float, str],
+        explained: tuple[str, ...] = (),
+    ) -> Mended:
         first, last = steps[0], steps[-1]
-        verdict, discrepancy, said = "disagree", 1.0, ""
-        if all(a.level == EQUAL for s in last.standing.values() for a in s.values()):
-            whole = Try(self._stages[-1], (), tuple(last.version.texts.items()))
-            verdict, discrepancy, said = self._trials.ask("checked", whole, self._effort)
         hunks = tuple(_hunk(before, after) for before, after in pairwise(steps))
         before = {
             path: first.version.texts.get(path, text) for path, text in last.version.texts.items()
         }
         return Mended(
             self._recipe.path, before, last.version.texts, hunks, first.standing, last.standing,
-            verdict, discrepancy, said, self._tries,
+            *checked, self._tries, explained,
         )  # fmt: skip
 
 

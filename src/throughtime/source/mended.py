@@ -18,7 +18,7 @@ from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
 from throughtime.source.agreement import EQUAL, Agreement
 from throughtime.source.text import read_source
-from throughtime.source.tolerances import MOST_OTHERS, RESIDUE
+from throughtime.source.tolerances import MOST_OTHERS, NEAR
 from throughtime.source.trials import Setting
 from throughtime.storage import replace
 
@@ -59,6 +59,8 @@ class Mended:
         discrepancy: as that check found it; 1 where it was not asked.
         report: of that check, in words; "" where it was not asked.
         tries: how often the gradient was run.
+        explained: the small numbers in the loss without which that check agrees, where it does
+            not as they are; none where they do not explain what it finds.
     """
 
     path: Path
@@ -71,14 +73,12 @@ class Mended:
     discrepancy: float
     report: str
     tries: int
+    explained: tuple[str, ...] = ()
 
     @property
     def is_mended(self) -> bool:
-        """Whether every tensor agrees at every setting, and the check finds no more than a residue.
-
-        A residue of d < 1e-5 is left by what a loss adds for safety, as `log(p + 1e-6)`.
-        """
-        return self.verdict == "agree" or (bool(self.report) and self.discrepancy < RESIDUE)
+        """Whether the gradient agrees: every tensor at every setting, and the check says so."""
+        return self.verdict == "agree"
 
     def diff(self) -> str:
         """All changes as a unified diff; "" where there are none."""
@@ -97,11 +97,13 @@ class Mended:
         if self.is_mended and not self.diff():
             return f"nothing to mend: all {tensors} tensors agree"
         if self.is_mended:
-            residue = "" if self.verdict == "agree" else (
-                f"; the check still finds d = {self.discrepancy:.1e}, which no edit of the "
-                "backward pass explains, but a small number in the loss would, as in log(p + 1e-6)"
-            )  # fmt: skip
-            return f"mended: all {tensors} tensors agree{residue}"
+            return f"mended: all {tensors} tensors agree"
+        if self.explained:
+            what = "mended" if self.diff() else "nothing to mend"
+            return (
+                f"{what}, all but a residue of d = {self.discrepancy:.1e} that "
+                f"{', '.join(self.explained)} explains: without it all {tensors} tensors agree"
+            )
         whole = list(self.standing_after.values())[-1]
         right = [
             name
@@ -109,7 +111,11 @@ class Mended:
             if all(found[name].level == EQUAL for found in self.standing_after.values())
         ]
         if len(right) == tensors:
-            return f"not mended: the check still finds d = {self.discrepancy:.1e}"
+            how = "not mended" if not self.diff() else "mended in part"
+            return (
+                f"{how}: all {tensors} tensors agree to {NEAR:.0e} of their size, but the check "
+                f"finds d = {self.discrepancy:.1e}"
+            )
         some = f": {', '.join(right)}" if right else ""
         how = "mended in part" if self.diff() else "no edit was found that mends it"
         return f"{how}: {len(right)} of {tensors} tensors agree everywhere{some}"
@@ -133,7 +139,7 @@ class Mended:
         return said
 
     def _rest(self) -> list[str]:
-        if self.is_mended:
+        if self.is_mended or self.explained:
             return ["", self.diff()] if self.diff() else []
         said = [""]
         for setting, found in self.standing_after.items():
@@ -155,6 +161,7 @@ class Mended:
             "mended": self.is_mended,
             "verdict": self.verdict,
             "discrepancy": self.discrepancy,
+            "residue_explained_by": list(self.explained),
             "tries": self.tries,
             "diff": self.diff(),
             "steps": [

@@ -10,7 +10,7 @@ import pytest
 
 import throughtime as tt
 from throughtime import cli
-from throughtime.source import Recipe, trials
+from throughtime.source import Recipe, find, trials
 from throughtime.source.edits import Edit, FileText, Splice, alike, edited
 from throughtime.source.mend import mend
 from throughtime.source.statement_edits import is_numerical
@@ -194,6 +194,32 @@ def test_a_residue_is_said_as_what_it_is_and_only_where_that_is_shown(recipe, fe
     found = mended(penalty, SAFE)
     assert not found.is_mended
     assert "explains" not in str(found)
+
+
+def test_a_clip_that_shows_at_twice_the_length_alone_is_taken_out(recipe):
+    """What comes after three steps is large; the check looks at twice as many steps as well."""
+    recipe = replace(
+        recipe,
+        data="late = (np.arange(6) > 2)[:, None]; x = np.random.randn(6, 2) * 0.1\n"
+        "y = np.random.randn(6, 1) * 0.1 + 1000 * late",
+        setup="net = Net()",
+        length=3,
+    )
+    clip = "for g in (dW, dU, dV):\n            np.clip(g, -50, 50, out=g)\n        return [dW,"
+    found = mended(recipe, NETWORK.replace("return [dW,", clip))
+    assert found.is_mended
+    assert "-            np.clip(g, -50, 50, out=g)" in found.diff()
+    assert "Clip in the update: what is clipped is not the loss's gradient." in str(found)
+
+
+def test_other_data_are_others_where_the_recipe_was_found(tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text(FOUND)
+    with Trials(find(path).recipe, {}, 1) as processes:
+        one, other = (
+            processes.ask("tried", Try(Setting("", seed=seed, point=1))).products for seed in (0, 1)
+        )
+    assert not np.isclose(one["W"], other["W"]).any()
 
 
 def test_right_code_has_nothing_to_mend(recipe):

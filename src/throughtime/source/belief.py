@@ -21,12 +21,14 @@ def is_believed(before: Standing, after: Standing, groups: Sequence[Sequence[Set
     Args:
         before, after: how far the gradient agrees, by setting and tensor.
         groups: settings with the same data at several lengths, then others with other data: in
-            each group more has to agree than before.
+            each group more has to agree than before, where what is mended disagrees in it at all.
     """
     if any(worse_somewhere(before[s], after[s]) for s in before):
         return False
+    mended = {n for s in before for n, a in before[s].items() if a.level < after[s][n].level}
     for settings in groups:
-        if settings and not any(score(after[s]) > score(before[s]) for s in settings):
+        shows = any(before[s][name].level < EQUAL for s in settings for name in mended)
+        if (shows or not mended) and not any(score(after[s]) > score(before[s]) for s in settings):
             return False
         for number, setting in enumerate(settings):
             shorter = [s for s in settings[:number] if _is_shorter(s, setting)]

@@ -30,7 +30,7 @@ from throughtime.source.agreement import (
 from throughtime.source.belief import is_believed
 from throughtime.source.edit_candidates import Candidates, Version, candidates, same_loss
 from throughtime.source.edits import Edit, Splice, edited
-from throughtime.source.mended import Hunk, Mended, Standing, changed_lines
+from throughtime.source.mended import Hunk, Mended, Standing, changed_lines, clips
 from throughtime.source.recipe import Recipe
 from throughtime.source.region_text import RegionText, region_text
 from throughtime.source.residue import without_safety
@@ -119,6 +119,7 @@ def mend(
     """
     given = {path.resolve(): text for path, text in (texts or {}).items()}
     path = recipe.path.resolve()
+    recipe = replace(recipe, path=path)  # tried versions run in another folder
     text = given.get(path) or read_source(path).text
     region = region_text(recipe, text)
     if region is not None:
@@ -277,6 +278,11 @@ class _Search:
             self._others[-1] = replace(
                 self._others[-1], name=f"{self._others[-1].name}, one sequence", batch=1
             )
+        if steps is not None and self._recipe.length is not None:
+            # Further on, as the check looks too: a value that is clipped may be so there alone.
+            longer = Setting(f"T = {2 * steps}", 2 * steps)
+            self._stages.append(longer)
+            self._others.append(replace(longer, name=f"{longer.name}, other data", seed=1))
         self._stages.append(whole)
         settings = [*self._stages, *self._others]
         questions = [("measured", s, name) for s in settings for name in self._shapes]
@@ -289,8 +295,8 @@ class _Search:
         complete = {s for s in settings if len(measured[s]) == len(self._shapes)}
         self._truth = {s: found for s, found in measured.items() if s in complete}
         self._stages = [s for s in self._stages if s in complete]
-        self._looked = self._stages[-2] if len(self._stages) > 1 else self._stages[-1]
-        fewer = self._stages[-3] if len(self._stages) > 2 else self._looked
+        plain = [s for s in self._stages if s.point is not None] or [whole]
+        self._looked, fewer = plain[-1], plain[max(len(plain) - 2, 0)]
         self._elsewhere = replace(fewer, batch=1) if self._recipe.sequences else fewer
         self._others = [s for s in self._others if s in complete]
         if whole not in complete:
@@ -603,7 +609,10 @@ def _hunk(before: Step, after: Step) -> Hunk:
     lines = tuple(sorted({(edit.path, line) for edit in after.edits for line in edit.lines}))
     kinds = tuple(dict.fromkeys(edit.kind for edit in after.edits))
     changed = changed_lines(texts, after.version.texts)
-    return Hunk(kinds, lines, changed, before.standing, after.standing, others)
+    unclipped = clips(after.version.texts) < clips(
+        {path: texts.get(path, text) for path, text in after.version.texts.items()}
+    )
+    return Hunk(kinds, lines, changed, before.standing, after.standing, others, unclipped)
 
 
 def _reverted(before: str, after: str) -> Iterator[str]:

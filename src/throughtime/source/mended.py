@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import io
 import json
@@ -36,6 +37,7 @@ class Hunk:
         changed: the lines as they are then.
         standing_before, standing_after: how far the gradient agrees, by setting and tensor.
         others: changes that give the same gradient, each by its lines.
+        unclipped: whether a call that clips is made no longer.
     """
 
     kinds: tuple[str, ...]
@@ -44,6 +46,7 @@ class Hunk:
     standing_before: Standing
     standing_after: Standing
     others: tuple[str, ...]
+    unclipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,8 @@ class Mended:
             for setting, before in hunk.standing_before.items():
                 was, now = overall(before), overall(hunk.standing_after[setting])
                 said.append(f"   {setting.name:42} d = {was:8.2e} → {now:8.2e}")
+            if hunk.unclipped:
+                said.append("   Clip in the update: what is clipped is not the loss's gradient.")
             if hunk.others:
                 shown = "; ".join(f"`{other}`" for other in hunk.others[:MOST_OTHERS])
                 more = len(hunk.others) - MOST_OTHERS
@@ -170,6 +175,7 @@ class Mended:
                     "lines": [[path.name, line] for path, line in hunk.lines],
                     "changed": list(hunk.changed),
                     "alternatives": list(hunk.others),
+                    "unclipped": hunk.unclipped,
                     "discrepancies": {
                         setting.name: [overall(before), overall(hunk.standing_after[setting])]
                         for setting, before in hunk.standing_before.items()
@@ -239,6 +245,18 @@ def _place(path: Path, line: int) -> str:
 def overall(standing: Mapping[str, Agreement]) -> float:
     """The largest discrepancy of all tensors."""
     return float(np.max([agreement.discrepancy for agreement in standing.values()]))
+
+
+def clips(texts: Mapping[Path, str]) -> int:
+    """How many calls there are of something that clips, as `np.clip` or `clip_gradient_norm`."""
+    calls = [
+        node.func
+        for text in texts.values()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call)
+    ]
+    names = [f.id if isinstance(f, ast.Name) else getattr(f, "attr", "") for f in calls]
+    return sum("clip" in name.lower() for name in names)
 
 
 def changed_lines(before: Mapping[Path, str], after: Mapping[Path, str]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Self
@@ -30,6 +30,7 @@ from throughtime.source.child import limit, watch
 from throughtime.source.executed import Executed, executed
 from throughtime.source.lines import annotate
 from throughtime.source.recipe import Program, Recipe
+from throughtime.source.search import IMPORT
 from throughtime.source.tolerances import (
     DIRECTIONS,
     LOAD_SECONDS,
@@ -43,6 +44,8 @@ from throughtime.source.tolerances import (
     TRY_SECONDS,
 )
 from throughtime.source.versions import Replaced, put_in
+
+DRAWN = IMPORT.split("\n")[1]  # how a recipe that was found begins to draw
 
 
 @dataclass(frozen=True)
@@ -219,10 +222,12 @@ class Runner:
 
     def _loaded(self, setting: Setting, texts: Mapping[Path, str]) -> Program:
         self._hold(None)
+        drawn = f"default_rng({setting.seed})"  # data that were drawn for want of the user's own
+        data = self._recipe.data.replace(DRAWN, DRAWN.replace("default_rng(0)", drawn))
         os.chdir(self._home)
         try:
             program = Program(
-                self._recipe,
+                replace(self._recipe, data=data),
                 texts=texts,
                 length=setting.length,
                 batch=setting.batch,

@@ -222,6 +222,16 @@ def test_other_data_are_others_where_the_recipe_was_found(tmp_path):
     assert not np.isclose(one["W"], other["W"]).any()
 
 
+def test_what_the_values_of_lines_show_is_mended_at_once(recipe, monkeypatch):
+    """No edit is tried here but those that the lines' values propose, both together."""
+    monkeypatch.setattr("throughtime.source.mend._Search._groups", lambda *_: [])
+    found = mended(recipe, wrong("transposed", "earlier"))
+    assert found.is_mended
+    assert found.after[recipe.path.resolve()] == NETWORK
+    assert len(found.hunks) == 1
+    assert found.hunks[0].kinds == ("as its values show",)
+
+
 def test_right_code_has_nothing_to_mend(recipe):
     found = mended(recipe, NETWORK)
     assert (found.hunks, found.diff(), found.is_mended) == ((), "", True)

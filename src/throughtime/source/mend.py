@@ -30,6 +30,7 @@ from throughtime.source.agreement import (
 from throughtime.source.belief import is_believed
 from throughtime.source.edit_candidates import Candidates, Version, candidates, same_loss
 from throughtime.source.edits import Edit, Splice, edited
+from throughtime.source.line_edits import edit_of_line, without_overlaps
 from throughtime.source.mended import Hunk, Mended, Standing, changed_lines, clips
 from throughtime.source.recipe import Recipe
 from throughtime.source.region_text import RegionText, region_text
@@ -230,11 +231,25 @@ class _Search:
     def _compared(self, tried: Tried, setting: Setting) -> dict[str, Agreement]:
         return compared(tried.products, self._truth[setting], self._near)
 
-    def _suspected(self) -> set[tuple[Path, int]]:
-        """The lines that their values show to be wrong; none where these cannot be looked at."""
-        question = ("suspected", self._stages[-1])
-        answer = next(self._trials.ask_all([question], LINES_SECONDS))[1]
-        return set() if isinstance(answer, Failed) else set(answer)
+    def _by_lines(self, step: Step, known: Candidates) -> Step | None:
+        """What the values in lines show: the edits that make wrong ones right, or one of them.
+
+        Where these mend nothing, edits of such lines are tried before others from then on.
+        """
+        whole = Try(self._stages[-1], (), tuple(step.version.texts.items()))
+        answer = next(self._trials.ask_all([("suspected", whole)], LINES_SECONDS))[1]
+        if isinstance(answer, Failed):  # as where the values are too many
+            return None
+        self._begin_at |= {(f.path.resolve(), n) for f in answer for n in (f.line, *f.doubtful)}
+        single = [edit for finding in answer if (edit := edit_of_line(finding, known.version))]
+        together = without_overlaps(single)
+        for edits in (together, *([edit] for edit in single if len(together) > 1)):
+            version = known.with_edits(edits) if edits else None
+            if version is not None:
+                standing = self._stand(version)
+                if self._is_believed(step.standing, standing):
+                    return Step(version, tuple(edits), standing)
+        return None
 
     def _go_on(self, steps: list[Step]) -> None:
         """Adds steps until all agrees, or nothing is found."""
@@ -371,7 +386,8 @@ class _Search:
             return None
         if not self._lines_looked_at:  # dear, so only where no edit alone was found
             self._lines_looked_at = True
-            self._begin_at |= self._suspected()
+            if by_lines := self._by_lines(step, known):
+                return by_lines
         return self._pair(stage, step, known, tried, wrong)
 
     def _groups(self, step: Step, known: Candidates, edits: Sequence[Edit]) -> Iterator[list[Edit]]:

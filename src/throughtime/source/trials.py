@@ -28,7 +28,7 @@ from throughtime.derivatives import derivative
 from throughtime.gradcheck import CheckError, EffortName, check_target
 from throughtime.source.child import limit, watch
 from throughtime.source.executed import Executed, executed
-from throughtime.source.lines import annotate
+from throughtime.source.lines import LineFinding, annotate
 from throughtime.source.recipe import Program, Recipe
 from throughtime.source.search import IMPORT
 from throughtime.source.tolerances import (
@@ -140,12 +140,11 @@ class Runner:
         with self._version(what) as program:
             return executed(program, {**self._texts, **dict(what.texts or ())})
 
-    def _suspected(self, setting: Setting) -> list[tuple[Path, int]]:
-        """The lines that are wrong, as far as the values in them show, and those that may be."""
-        self._hold(None)
-        program = self._loaded(setting, self._texts)
-        found = [finding for finding in annotate(program) if finding.status == "wrong"]
-        return [(f.path.resolve(), line) for f in found for line in (f.line, *f.doubtful)]
+    def _suspected(self, what: Try) -> list[LineFinding]:
+        """The lines of a version that their values show to be wrong, the first first."""
+        with self._version(what) as program:
+            found = [finding for finding in annotate(program) if finding.status == "wrong"]
+        return sorted(found, key=lambda finding: finding.order)
 
     def _shape(self, setting: Setting) -> tuple[dict[str, tuple[int, ...]], int | None]:
         program = self._program(setting)

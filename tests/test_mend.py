@@ -10,7 +10,7 @@ import pytest
 
 import throughtime as tt
 from throughtime import cli
-from throughtime.source import Recipe, trials
+from throughtime.source import Recipe, find, trials
 from throughtime.source.edits import Edit, FileText, Splice, alike, edited
 from throughtime.source.mend import mend
 from throughtime.source.statement_edits import is_numerical
@@ -111,14 +111,134 @@ def test_a_coincidence_is_refuted_by_other_lengths(recipe):
     assert all("self.x" in line or "len(" in line for line in changed(found))
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """Few tries, where nothing is there to be found."""
+    monkeypatch.setattr("throughtime.source.mend.TRIES_OF_A_STEP", 1500)
+    monkeypatch.setattr("throughtime.source.mend.MOST_PAIRS", 0)
+
+
+def test_what_mends_at_one_length_alone_is_no_mend(recipe, few):
+    """A factor is missing that no edit reaches; it is 3, and so is the number of steps."""
+    text = NETWORK.replace("self.U @ self.h[-1]", "np.sqrt(9.0) * self.U @ self.h[-1]")
+    found = mended(recipe, text.replace("= self.U.T @ dz", "= np.sqrt(9.0) * self.U.T @ dz"))
+    assert not found.is_mended
+    assert found.diff() == ""
+
+
+def test_what_mends_with_one_set_of_data_alone_is_no_mend(recipe, few):
+    """The data hold the number that is missing, by chance; other data hold another one."""
+    recipe = replace(
+        recipe,
+        setup=f"{recipe.setup}; net.k = 7 if np.random.rand() < 0.5 else 5",
+        loss="loss = net.forward(x, y) * 7",
+    )
+    text = NETWORK.replace("self.x, self.h,", "scale = self.k; self.x, self.h,")
+    found = mended(recipe, text.replace("carried = np", "scale = self.k; carried = np"))
+    assert not found.is_mended
+    assert found.diff() == ""
+
+
+@pytest.mark.parametrize("size", ["1e-5", "1e-6"])
+def test_a_faint_penalty_is_found(recipe, size):
+    text = NETWORK.replace("return [dW,", f"dU += {size} * self.U\n        return [dW,")
+    found = mended(recipe, text)
+    assert found.is_mended
+    assert found.verdict == "agree"
+    assert f"-        dU += {size} * self.U" in found.diff()
+
+
+def test_a_faint_penalty_that_stays_is_not_called_mended(recipe, few):
+    """In the loss alone, and so in no statement that may be edited."""
+    recipe = replace(recipe, loss="loss = net.forward(x, y) + 1e-8 * (net.W**2).sum()")
+    found = mended(recipe, NETWORK)
+    assert not found.is_mended
+    assert str(found).startswith("not mended: all 3 tensors agree to 3e-05 of their size, but")
+
+
+SAFE = """
+import numpy as np
+
+class Net:
+    def __init__(self):
+        self.W, self.U, self.V = (np.random.randn(2, 2) for _ in range(3))
+
+    def forward(self, x, y, eps=1e-6):
+        self.x, self.h, self.p, self.y, loss = x, [np.zeros(2)], [], y, 0.0
+        for t in range(len(x)):
+            self.h.append(np.tanh(self.W @ x[t] + self.U @ self.h[-1]))
+            self.p.append(np.exp(self.V @ self.h[-1]) / np.exp(self.V @ self.h[-1]).sum())
+            loss -= np.log(self.p[-1] + eps)[int(y[t, 0] > 0)]
+        return loss
+
+    def backward(self):
+        dW, dU, dV, carried = np.zeros((2, 2)), np.zeros((2, 2)), np.zeros((2, 2)), np.zeros(2)
+        for t in reversed(range(len(self.x))):
+            do = self.p[t] - np.eye(2)[int(self.y[t, 0] > 0)]
+            dV += np.outer(do, self.h[t + 1])
+            dz = (self.V.T @ do + carried) * (1 - self.h[t + 1] ** 2)
+            dW += np.outer(dz, self.x[t])
+            dU += np.outer(dz, self.h[t])
+            carried = self.U.T @ dz
+        return [dW, dU, dV]
+"""
+
+
+def test_a_residue_is_said_as_what_it_is_and_only_where_that_is_shown(recipe, few):
+    found = mended(recipe, SAFE)
+    assert not found.is_mended
+    assert found.diff() == ""
+    said = "that ε = 1e-06 (net.py:13) explains: without it all 3 tensors agree"
+    assert said in str(found)
+    penalty = replace(recipe, loss="loss = net.forward(x, y) + 1e-6 * (net.U**2).sum()")
+    found = mended(penalty, SAFE)
+    assert not found.is_mended
+    assert "explains" not in str(found)
+
+
+def test_a_clip_that_shows_at_twice_the_length_alone_is_taken_out(recipe):
+    """What comes after three steps is large; the check looks at twice as many steps as well."""
+    recipe = replace(
+        recipe,
+        data="late = (np.arange(6) > 2)[:, None]; x = np.random.randn(6, 2) * 0.1\n"
+        "y = np.random.randn(6, 1) * 0.1 + 1000 * late",
+        setup="net = Net()",
+        length=3,
+    )
+    clip = "for g in (dW, dU, dV):\n            np.clip(g, -50, 50, out=g)\n        return [dW,"
+    found = mended(recipe, NETWORK.replace("return [dW,", clip))
+    assert found.is_mended
+    assert "-            np.clip(g, -50, 50, out=g)" in found.diff()
+    assert "Clip in the update: what is clipped is not the loss's gradient." in str(found)
+
+
+def test_other_data_are_others_where_the_recipe_was_found(tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text(FOUND)
+    with Trials(find(path).recipe, {}, 1) as processes:
+        one, other = (
+            processes.ask("tried", Try(Setting("", seed=seed, point=1))).products for seed in (0, 1)
+        )
+    assert not np.isclose(one["W"], other["W"]).any()
+
+
+def test_what_the_values_of_lines_show_is_mended_at_once(recipe, monkeypatch):
+    """No edit is tried here but those that the lines' values propose, both together."""
+    monkeypatch.setattr("throughtime.source.mend._Search._groups", lambda *_: [])
+    found = mended(recipe, wrong("transposed", "earlier"))
+    assert found.is_mended
+    assert found.after[recipe.path.resolve()] == NETWORK
+    assert len(found.hunks) == 1
+    assert found.hunks[0].kinds == ("as its values show",)
+
+
 def test_right_code_has_nothing_to_mend(recipe):
     found = mended(recipe, NETWORK)
     assert (found.hunks, found.diff(), found.is_mended) == ((), "", True)
     assert str(found) == "nothing to mend: all 3 tensors agree\n"
 
 
-def test_what_no_small_edit_mends_is_said(recipe, monkeypatch):
-    monkeypatch.setattr("throughtime.source.mend.TRIES_OF_A_STEP", 100)
+def test_what_no_small_edit_mends_is_said(recipe, few):
     text = NETWORK.replace(
         "dz = dh * (1 - self.h[t + 1] ** 2)", "dz = np.sin(17 * dh + np.cos(9 * dh))"
     )

@@ -29,7 +29,7 @@ where the gradient agrees with other data, at another point and with other lengt
 comes out is a diff: your file is not changed without --write."""
 
 EPILOG = """exit status:
-  0  mended, or nothing to mend      1  not mended, or in part      3  it could not run
+  0  mended, or nothing to mend      1  not mended, in part, or a residue      3  it could not run
 
 examples:
   throughtime mend lstm.py

@@ -45,19 +45,20 @@ class Agreement:
 
 
 def compared(
-    products: Mapping[str, Array] | None, truth: Mapping[str, Measured]
+    products: Mapping[str, Array] | None, truth: Mapping[str, Measured], near: float = NEAR
 ) -> dict[str, Agreement]:
-    """Each tensor's agreement; all are wrong where a version failed."""
+    """Each tensor's agreement, up to `near` of its size; all are wrong where a version failed."""
     if products is None:
         return {name: Agreement(WRONG, np.nan, 1.0) for name in truth}
     largest = max(float(np.abs(m.values).max(initial=0.0)) for m in truth.values())
-    return {name: _compared(products[name], m, NOTHING * largest) for name, m in truth.items()}
+    nothing = near * NOTHING / NEAR * largest
+    return {name: _compared(products[name], m, near, nothing) for name, m in truth.items()}
 
 
-def _compared(found: Array, truth: Measured, nothing: float) -> Agreement:
+def _compared(found: Array, truth: Measured, near: float, nothing: float) -> Agreement:
     values = truth.values
     size = float(np.abs(values).max(initial=0.0))
-    margin = REJECTION_BARS * truth.errors + NEAR * size + nothing
+    margin = REJECTION_BARS * truth.errors + near * size + nothing
     d = discrepancy(found, values)
     if (np.abs(found - values) <= margin).all():
         return Agreement(EQUAL, 1.0, d)

@@ -27,11 +27,14 @@ from throughtime.source.agreement import (
     score,
     worse_somewhere,
 )
+from throughtime.source.belief import is_believed
 from throughtime.source.edit_candidates import Candidates, Version, candidates, same_loss
 from throughtime.source.edits import Edit, Splice, edited
-from throughtime.source.mended import Hunk, Mended, Standing, changed_lines
+from throughtime.source.line_edits import edit_of_line, without_overlaps
+from throughtime.source.mended import Hunk, Mended, Standing, changed_lines, clips
 from throughtime.source.recipe import Recipe
 from throughtime.source.region_text import RegionText, region_text
+from throughtime.source.residue import without_safety
 from throughtime.source.text import read_source
 from throughtime.source.tolerances import (
     EDITS_AT_ONCE,
@@ -46,6 +49,8 @@ from throughtime.source.tolerances import (
     MOST_RETURNS,
     MOST_SILENT,
     MOST_TRIES,
+    NEAR,
+    NEAR_AT_LAST,
     PAIRS_AT_ONCE,
     RANK_COST,
     SAME_TRIED,
@@ -115,6 +120,7 @@ def mend(
     """
     given = {path.resolve(): text for path, text in (texts or {}).items()}
     path = recipe.path.resolve()
+    recipe = replace(recipe, path=path)  # tried versions run in another folder
     text = given.get(path) or read_source(path).text
     region = region_text(recipe, text)
     if region is not None:
@@ -157,6 +163,7 @@ class _Search:
         self._stuck: set[str] = set()
         self._banned: set[tuple[int, tuple[Path, tuple[Splice, ...]]]] = set()
         self._tries, self._most, self._lines_looked_at = 0, TRIES_OF_A_STEP, False
+        self._near = NEAR
         self._bar = progress_bar(0, "mending", "edits", progress)
         self._stages: list[Setting] = []
         self._others: list[Setting] = []
@@ -180,15 +187,69 @@ class _Search:
             if self._is_done(steps[-1]) or not weak or self._tries >= self._most:
                 break
             steps = self._back(steps, weak[-1])
-        steps = best
-        steps = self._without_needless(steps)
-        return self._reported(steps)
+        steps = self._without_needless(best)
+        if not self._is_done(steps[-1]):
+            return self._reported(steps, ("disagree", 1.0, ""))
+        checked = self._checked(steps[-1].version.texts)
+        if checked[0] == "agree":
+            return self._reported(steps, checked)
+        if explained := self._explained(steps[-1]):
+            return self._reported(steps, checked, explained)
+        return self._looked_closely(steps, checked)
 
-    def _suspected(self) -> set[tuple[Path, int]]:
-        """The lines that their values show to be wrong; none where these cannot be looked at."""
-        question = ("suspected", self._stages[-1])
-        answer = next(self._trials.ask_all([question], LINES_SECONDS))[1]
-        return set() if isinstance(answer, Failed) else set(answer)
+    def _looked_closely(self, steps: list[Step], checked: tuple[str, float, str]) -> Mended:
+        """Where the check finds what the search has overlooked, as a faint penalty."""
+        self._near = NEAR_AT_LAST
+        begin = replace(steps[-1], standing=self._stand(steps[-1].version))
+        closely = [begin]
+        if not self._is_done(begin):
+            self._most = min(MOST_TRIES, self._tries + TRIES_OF_A_STEP)
+            self._go_on(closely)
+            closely = self._without_needless(closely)
+        if len(closely) > 1 and self._is_done(closely[-1]):
+            again = self._checked(closely[-1].version.texts)
+            if again[0] == "agree":
+                return self._reported([*steps[:-1], *closely], again)
+        return self._reported(steps, checked)
+
+    def _checked(self, texts: Mapping[Path, str]) -> tuple[str, float, str]:
+        """The verdict of the check on texts, the discrepancy, and its report in words."""
+        whole = Try(self._stages[-1], (), tuple(texts.items()))
+        answer: tuple[str, float, str] = self._trials.ask("checked", whole, self._effort)
+        return answer
+
+    def _explained(self, step: Step) -> tuple[str, ...]:
+        """The small numbers in the loss without which the check agrees; none where it does not."""
+        texts, small = without_safety(step.version.texts)
+        if not small:
+            return ()
+        try:
+            return small if self._checked(texts)[0] == "agree" else ()
+        except CheckError:  # as where a logarithm needs them
+            return ()
+
+    def _compared(self, tried: Tried, setting: Setting) -> dict[str, Agreement]:
+        return compared(tried.products, self._truth[setting], self._near)
+
+    def _by_lines(self, step: Step, known: Candidates) -> Step | None:
+        """What the values in lines show: the edits that make wrong ones right, or one of them.
+
+        Where these mend nothing, edits of such lines are tried before others from then on.
+        """
+        whole = Try(self._stages[-1], (), tuple(step.version.texts.items()))
+        answer = next(self._trials.ask_all([("suspected", whole)], LINES_SECONDS))[1]
+        if isinstance(answer, Failed):  # as where the values are too many
+            return None
+        self._begin_at |= {(f.path.resolve(), n) for f in answer for n in (f.line, *f.doubtful)}
+        single = [edit for finding in answer if (edit := edit_of_line(finding, known.version))]
+        together = without_overlaps(single)
+        for edits in (together, *([edit] for edit in single if len(together) > 1)):
+            version = known.with_edits(edits) if edits else None
+            if version is not None:
+                standing = self._stand(version)
+                if self._is_believed(step.standing, standing):
+                    return Step(version, tuple(edits), standing)
+        return None
 
     def _go_on(self, steps: list[Step]) -> None:
         """Adds steps until all agrees, or nothing is found."""
@@ -232,6 +293,11 @@ class _Search:
             self._others[-1] = replace(
                 self._others[-1], name=f"{self._others[-1].name}, one sequence", batch=1
             )
+        if steps is not None and self._recipe.length is not None:
+            # Further on, as the check looks too: a value that is clipped may be so there alone.
+            longer = Setting(f"T = {2 * steps}", 2 * steps)
+            self._stages.append(longer)
+            self._others.append(replace(longer, name=f"{longer.name}, other data", seed=1))
         self._stages.append(whole)
         settings = [*self._stages, *self._others]
         questions = [("measured", s, name) for s in settings for name in self._shapes]
@@ -244,8 +310,8 @@ class _Search:
         complete = {s for s in settings if len(measured[s]) == len(self._shapes)}
         self._truth = {s: found for s, found in measured.items() if s in complete}
         self._stages = [s for s in self._stages if s in complete]
-        self._looked = self._stages[-2] if len(self._stages) > 1 else self._stages[-1]
-        fewer = self._stages[-3] if len(self._stages) > 2 else self._looked
+        plain = [s for s in self._stages if s.point is not None] or [whole]
+        self._looked, fewer = plain[-1], plain[max(len(plain) - 2, 0)]
         self._elsewhere = replace(fewer, batch=1) if self._recipe.sequences else fewer
         self._others = [s for s in self._others if s in complete]
         if whole not in complete:
@@ -272,7 +338,7 @@ class _Search:
             self._losses.setdefault(setting, tried.loss)
             if tried.products is not None and not same_loss(self._losses[setting], tried.loss):
                 tried = Tried(None)
-            found[setting] = compared(tried.products, self._truth[setting])
+            found[setting] = self._compared(tried, setting)
         return {setting: found[setting] for setting in settings}
 
     # The search
@@ -306,7 +372,7 @@ class _Search:
                 tried |= self._try_each(stage, known, part)
                 whole = False
                 for edit in part:
-                    then = compared(tried[edit].products, self._truth[stage])
+                    then = self._compared(tried[edit], stage)
                     if score(then) > score(now) and not worse_somewhere(now, then):
                         hopeful.append((-score(then), edit.cost, edit))
                         whole = whole or score(then) == len(now)
@@ -316,9 +382,12 @@ class _Search:
                     some = [(edit,) for _, _, edit in hopeful]
                     if found := self._best(step, known, some, tried):
                         return found
+        if self._near < NEAR:  # what is faint is one fault
+            return None
         if not self._lines_looked_at:  # dear, so only where no edit alone was found
             self._lines_looked_at = True
-            self._begin_at |= self._suspected()
+            if by_lines := self._by_lines(step, known):
+                return by_lines
         return self._pair(stage, step, known, tried, wrong)
 
     def _groups(self, step: Step, known: Candidates, edits: Sequence[Edit]) -> Iterator[list[Edit]]:
@@ -406,19 +475,14 @@ class _Search:
         versions = [known.with_edits(edits) for edits in some]
         found = []
         for number, tried in self._ask([v.tried_at(last) for v in versions if v is not None]):
-            edits, then = some[number], compared(tried.products, self._truth[last])
+            edits, then = some[number], self._compared(tried, last)
             cost = sum(edit.cost for edit in edits)
             found.append((-score(then), cost, number, edits, _mark(tried)))
         return [(edits, mark) for _, _, _, edits, mark in sorted(found)]
 
     def _is_believed(self, before: Standing, after: Standing) -> bool:
         """Whether nothing agrees less, and other data at another point agree more as well."""
-        if any(worse_somewhere(before[s], after[s]) for s in before):
-            return False
-        for settings in (self._stages, self._others):
-            if settings and not any(score(after[s]) > score(before[s]) for s in settings):
-                return False
-        return True
+        return is_believed(before, after, (self._stages, self._others))
 
     def _beside(self, step: Step, known: Candidates, steps: Sequence[Step]) -> Step:
         """The best step, with further ones that mend what it leaves."""
@@ -451,7 +515,7 @@ class _Search:
         for edit, answer in sorted(tried.items(), key=lambda item: item[0].cost):
             if answer.products is None:
                 continue
-            if worse_somewhere(now, compared(answer.products, truth)):
+            if worse_somewhere(now, self._compared(answer, stage)):
                 continue
             useful.setdefault(_mark(answer), edit)
         useful.pop(_mark(plain), None)
@@ -464,7 +528,7 @@ class _Search:
             scaling = [
                 edit
                 for edit in useful.values()
-                if all(a.level > WRONG for a in compared(tried[edit].products, truth).values())
+                if all(a.level > WRONG for a in self._compared(tried[edit], stage).values())
             ]
             return self._try_pairs(stage, step, known, _pairs(scaling))
         reaching = {
@@ -502,7 +566,7 @@ class _Search:
                 tries.append(version.tried_at(stage))
             hopeful = []
             for number, answer in sorted(self._ask(tries), key=_number):
-                then = compared(answer.products, self._truth[stage])
+                then = self._compared(answer, stage)
                 if score(then) > score(now) and not worse_somewhere(now, then):
                     hopeful.append((score(then), group[number]))
             hopeful.sort(key=lambda found: (-found[0], found[1][0].cost + found[1][1].cost))
@@ -533,24 +597,25 @@ class _Search:
         """How far a version agrees, where no tensor agrees less; None where one does."""
         first = self._stages[-1]
         _, tried = next(self._ask([version.tried_at(first)]))
-        if worse_somewhere(before[first], compared(tried.products, self._truth[first])):
+        if worse_somewhere(before[first], self._compared(tried, first)):
             return None
         standing = self._stand(version)
         return None if any(worse_somewhere(before[s], standing[s]) for s in standing) else standing
 
-    def _reported(self, steps: Sequence[Step]) -> Mended:
+    def _reported(
+        self,
+        steps: Sequence[Step],
+        checked: tuple[str, float, str],
+        explained: tuple[str, ...] = (),
+    ) -> Mended:
         first, last = steps[0], steps[-1]
-        verdict, discrepancy, said = "disagree", 1.0, ""
-        if all(a.level == EQUAL for s in last.standing.values() for a in s.values()):
-            whole = Try(self._stages[-1], (), tuple(last.version.texts.items()))
-            verdict, discrepancy, said = self._trials.ask("checked", whole, self._effort)
         hunks = tuple(_hunk(before, after) for before, after in pairwise(steps))
         before = {
             path: first.version.texts.get(path, text) for path, text in last.version.texts.items()
         }
         return Mended(
             self._recipe.path, before, last.version.texts, hunks, first.standing, last.standing,
-            verdict, discrepancy, said, self._tries,
+            *checked, self._tries, explained,
         )  # fmt: skip
 
 
@@ -560,7 +625,10 @@ def _hunk(before: Step, after: Step) -> Hunk:
     lines = tuple(sorted({(edit.path, line) for edit in after.edits for line in edit.lines}))
     kinds = tuple(dict.fromkeys(edit.kind for edit in after.edits))
     changed = changed_lines(texts, after.version.texts)
-    return Hunk(kinds, lines, changed, before.standing, after.standing, others)
+    unclipped = clips(after.version.texts) < clips(
+        {path: texts.get(path, text) for path, text in after.version.texts.items()}
+    )
+    return Hunk(kinds, lines, changed, before.standing, after.standing, others, unclipped)
 
 
 def _reverted(before: str, after: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import io
 import json
@@ -18,7 +19,7 @@ from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
 from throughtime.source.agreement import EQUAL, Agreement
 from throughtime.source.text import read_source
-from throughtime.source.tolerances import MOST_OTHERS, RESIDUE
+from throughtime.source.tolerances import MOST_OTHERS, NEAR
 from throughtime.source.trials import Setting
 from throughtime.storage import replace
 
@@ -36,6 +37,7 @@ class Hunk:
         changed: the lines as they are then.
         standing_before, standing_after: how far the gradient agrees, by setting and tensor.
         others: changes that give the same gradient, each by its lines.
+        unclipped: whether a call that clips is made no longer.
     """
 
     kinds: tuple[str, ...]
@@ -44,6 +46,7 @@ class Hunk:
     standing_before: Standing
     standing_after: Standing
     others: tuple[str, ...]
+    unclipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Mended:
         discrepancy: as that check found it; 1 where it was not asked.
         report: of that check, in words; "" where it was not asked.
         tries: how often the gradient was run.
+        explained: the small numbers in the loss without which that check agrees, where it does
+            not as they are; none where they do not explain what it finds.
     """
 
     path: Path
@@ -71,14 +76,12 @@ class Mended:
     discrepancy: float
     report: str
     tries: int
+    explained: tuple[str, ...] = ()
 
     @property
     def is_mended(self) -> bool:
-        """Whether every tensor agrees at every setting, and the check finds no more than a residue.
-
-        A residue of d < 1e-5 is left by what a loss adds for safety, as `log(p + 1e-6)`.
-        """
-        return self.verdict == "agree" or (bool(self.report) and self.discrepancy < RESIDUE)
+        """Whether the gradient agrees: every tensor at every setting, and the check says so."""
+        return self.verdict == "agree"
 
     def diff(self) -> str:
         """All changes as a unified diff; "" where there are none."""
@@ -97,11 +100,13 @@ class Mended:
         if self.is_mended and not self.diff():
             return f"nothing to mend: all {tensors} tensors agree"
         if self.is_mended:
-            residue = "" if self.verdict == "agree" else (
-                f"; the check still finds d = {self.discrepancy:.1e}, which no edit of the "
-                "backward pass explains, but a small number in the loss would, as in log(p + 1e-6)"
-            )  # fmt: skip
-            return f"mended: all {tensors} tensors agree{residue}"
+            return f"mended: all {tensors} tensors agree"
+        if self.explained:
+            what = "mended" if self.diff() else "nothing to mend"
+            return (
+                f"{what}, all but a residue of d = {self.discrepancy:.1e} that "
+                f"{', '.join(self.explained)} explains: without it all {tensors} tensors agree"
+            )
         whole = list(self.standing_after.values())[-1]
         right = [
             name
@@ -109,7 +114,11 @@ class Mended:
             if all(found[name].level == EQUAL for found in self.standing_after.values())
         ]
         if len(right) == tensors:
-            return f"not mended: the check still finds d = {self.discrepancy:.1e}"
+            how = "not mended" if not self.diff() else "mended in part"
+            return (
+                f"{how}: all {tensors} tensors agree to {NEAR:.0e} of their size, but the check "
+                f"finds d = {self.discrepancy:.1e}"
+            )
         some = f": {', '.join(right)}" if right else ""
         how = "mended in part" if self.diff() else "no edit was found that mends it"
         return f"{how}: {len(right)} of {tensors} tensors agree everywhere{some}"
@@ -124,6 +133,8 @@ class Mended:
             for setting, before in hunk.standing_before.items():
                 was, now = overall(before), overall(hunk.standing_after[setting])
                 said.append(f"   {setting.name:42} d = {was:8.2e} → {now:8.2e}")
+            if hunk.unclipped:
+                said.append("   Clip in the update: what is clipped is not the loss's gradient.")
             if hunk.others:
                 shown = "; ".join(f"`{other}`" for other in hunk.others[:MOST_OTHERS])
                 more = len(hunk.others) - MOST_OTHERS
@@ -133,7 +144,7 @@ class Mended:
         return said
 
     def _rest(self) -> list[str]:
-        if self.is_mended:
+        if self.is_mended or self.explained:
             return ["", self.diff()] if self.diff() else []
         said = [""]
         for setting, found in self.standing_after.items():
@@ -155,6 +166,7 @@ class Mended:
             "mended": self.is_mended,
             "verdict": self.verdict,
             "discrepancy": self.discrepancy,
+            "residue_explained_by": list(self.explained),
             "tries": self.tries,
             "diff": self.diff(),
             "steps": [
@@ -163,6 +175,7 @@ class Mended:
                     "lines": [[path.name, line] for path, line in hunk.lines],
                     "changed": list(hunk.changed),
                     "alternatives": list(hunk.others),
+                    "unclipped": hunk.unclipped,
                     "discrepancies": {
                         setting.name: [overall(before), overall(hunk.standing_after[setting])]
                         for setting, before in hunk.standing_before.items()
@@ -232,6 +245,18 @@ def _place(path: Path, line: int) -> str:
 def overall(standing: Mapping[str, Agreement]) -> float:
     """The largest discrepancy of all tensors."""
     return float(np.max([agreement.discrepancy for agreement in standing.values()]))
+
+
+def clips(texts: Mapping[Path, str]) -> int:
+    """How many calls there are of something that clips, as `np.clip` or `clip_gradient_norm`."""
+    calls = [
+        node.func
+        for text in texts.values()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call)
+    ]
+    names = [f.id if isinstance(f, ast.Name) else getattr(f, "attr", "") for f in calls]
+    return sum("clip" in name.lower() for name in names)
 
 
 def changed_lines(before: Mapping[Path, str], after: Mapping[Path, str]) -> tuple[str, ...]:

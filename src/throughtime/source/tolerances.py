@@ -85,8 +85,9 @@ POINT_WIDTH = 16.0
 
 # How far a gradient agrees (`agreement`).
 
-NEAR = 3e-5  # relative: equal for the search; the check at its end looks more closely
-RESIDUE = 1e-5  # of d: what a small number in a logarithm may leave, as in log(p + 1e-6)
+NEAR = 3e-5  # relative: equal for the search at first, beside the 1e-6 of a log(p + 1e-6) …
+NEAR_AT_LAST = 1e-8  # … and where the check disagrees then; slopes are known to QUICK_ERROR
+LARGEST_SAFETY = 1e-3  # of a number that is added within a logarithm or a divisor for safety
 SAME_FACTOR = 1e-6  # relative: a factor that differs by no more is that fraction
 LARGEST_PART = 64  # of a fraction that counts as simple: a number of steps, sequences, units
 NOTHING = 1e-6  # of the largest tensor: what is below it is 0 for the search

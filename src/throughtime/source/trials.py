@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Self
@@ -28,8 +28,9 @@ from throughtime.derivatives import derivative
 from throughtime.gradcheck import CheckError, EffortName, check_target
 from throughtime.source.child import limit, watch
 from throughtime.source.executed import Executed, executed
-from throughtime.source.lines import annotate
+from throughtime.source.lines import LineFinding, annotate
 from throughtime.source.recipe import Program, Recipe
+from throughtime.source.search import IMPORT
 from throughtime.source.tolerances import (
     DIRECTIONS,
     LOAD_SECONDS,
@@ -43,6 +44,8 @@ from throughtime.source.tolerances import (
     TRY_SECONDS,
 )
 from throughtime.source.versions import Replaced, put_in
+
+DRAWN = IMPORT.split("\n")[1]  # how a recipe that was found begins to draw
 
 
 @dataclass(frozen=True)
@@ -137,12 +140,11 @@ class Runner:
         with self._version(what) as program:
             return executed(program, {**self._texts, **dict(what.texts or ())})
 
-    def _suspected(self, setting: Setting) -> list[tuple[Path, int]]:
-        """The lines that are wrong, as far as the values in them show, and those that may be."""
-        self._hold(None)
-        program = self._loaded(setting, self._texts)
-        found = [finding for finding in annotate(program) if finding.status == "wrong"]
-        return [(f.path.resolve(), line) for f in found for line in (f.line, *f.doubtful)]
+    def _suspected(self, what: Try) -> list[LineFinding]:
+        """The lines of a version that their values show to be wrong, the first first."""
+        with self._version(what) as program:
+            found = [finding for finding in annotate(program) if finding.status == "wrong"]
+        return sorted(found, key=lambda finding: finding.order)
 
     def _shape(self, setting: Setting) -> tuple[dict[str, tuple[int, ...]], int | None]:
         program = self._program(setting)
@@ -219,10 +221,12 @@ class Runner:
 
     def _loaded(self, setting: Setting, texts: Mapping[Path, str]) -> Program:
         self._hold(None)
+        drawn = f"default_rng({setting.seed})"  # data that were drawn for want of the user's own
+        data = self._recipe.data.replace(DRAWN, DRAWN.replace("default_rng(0)", drawn))
         os.chdir(self._home)
         try:
             program = Program(
-                self._recipe,
+                replace(self._recipe, data=data),
                 texts=texts,
                 length=setting.length,
                 batch=setting.batch,

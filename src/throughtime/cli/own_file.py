@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import re
-from dataclasses import dataclass
+import shlex
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from throughtime.gradcheck import CheckError
+from throughtime.diagnosis import INTERRUPTED
+from throughtime.gradcheck import CheckError, SourceLines
+from throughtime.progress import progress_bar
 from throughtime.questions import Report, check
-from throughtime.source import Program, Slices, apart, as_python, candidates, find, read_source
+from throughtime.source import (
+    Program,
+    Recipe,
+    Slices,
+    apart,
+    as_python,
+    candidates,
+    find,
+    read_source,
+    which_line,
+)
 
 SUFFIXES = (".py", ".ipynb")
 LINES = re.compile(r"^(\d+)\s*-\s*(\d+)$|^cells?\s+(\d+(?:\s*[-,]\s*\d+)*)$")
 TASK = "throughtime.cli.own_file:judge"
+LINES_TASK = "throughtime.cli.own_file:look_at_lines"
+LINES_SECONDS = 300.0  # a guard, as of the check: what bounds the work is a number of evaluations
+TICK = 0.5  # seconds between two looks at the clock of a bar
 NOT_LOOKED = (
     "Not looked for: steps of sequences of several lengths, and batches of other sizes; give a "
     "tt.Target with `variants` so that they are."
@@ -29,6 +48,7 @@ class Judged:
     found: str
     target: str
     report: Report | None
+    recipe: Recipe
 
 
 def split_place(place: str) -> tuple[Path, str]:
@@ -73,9 +93,14 @@ def judge(place: str, made: str, seed: int, options: dict[str, Any], run: bool) 
     text = str(found)
     target = as_python(found.recipe, found.name)
     if not run:
-        return Judged(text, target, None)
+        return Judged(text, target, None, found.recipe)
     report = check(Program(found.recipe, seed=seed).target(), seed=seed, **options)
-    return Judged(text, target, _with_notes(report, (*found.notes, NOT_LOOKED)))
+    return Judged(text, target, _with_notes(report, (*found.notes, NOT_LOOKED)), found.recipe)
+
+
+def look_at_lines(recipe: Recipe, report: Report, seed: int) -> SourceLines:
+    """In another child: which line is wrong."""
+    return which_line(recipe, report, seed)
 
 
 def _with_notes(report: Report, notes: tuple[str, ...]) -> Report:
@@ -89,6 +114,52 @@ def judged(options: argparse.Namespace, chosen: dict[str, Any]) -> Judged:
     made = options.made or ""
     run = not options.print_target
     given = (place, made, options.seed, {**chosen, "progress": False}, run)
-    found = apart(TASK, *given, seconds=options.timeout)
+    with _waiting(f"checking {path.name}", options):
+        found = apart(TASK, *given, seconds=options.timeout)
     assert isinstance(found, Judged)
     return found
+
+
+def with_lines(found: Judged, options: argparse.Namespace) -> Report:
+    """The report of a wrong gradient with the line that is wrong, as far as that is known.
+
+    It is looked for in another process than the check's: what befalls it there leaves the verdict.
+    """
+    report = found.report
+    assert report is not None
+    if report.verdict != "disagree" or options.no_lines or INTERRUPTED in report.notes:
+        return report
+    seconds = min(LINES_SECONDS, options.timeout or LINES_SECONDS)
+    try:
+        with _waiting(f"which line of {found.recipe.path.name} is wrong", options):
+            lines = apart(LINES_TASK, found.recipe, report, options.seed, seconds=seconds)
+    except CheckError as problem:
+        lines = SourceLines(f"It is not known, since the lines could not be looked at: {problem}.")
+    except KeyboardInterrupt:
+        lines = SourceLines("It is not known, since the search was interrupted.")
+    assert isinstance(lines, SourceLines)
+    command = ["throughtime", "mend", options.target]
+    if options.made:
+        command += ["--with", options.made]
+    lines = replace(lines, next=f"`{shlex.join(command)}` looks for the edit that mends it.")
+    return Report(**{**vars(report), "lines": lines})
+
+
+@contextlib.contextmanager
+def _waiting(words: str, options: argparse.Namespace) -> Iterator[None]:
+    """A bar without an end, of a process that cannot be looked into: what it does, and the time."""
+    with progress_bar(0, words, "", False if options.quiet else None) as bar:
+        bar.bar_format = "{desc}: {elapsed}"
+        over = threading.Event()
+
+        def tick() -> None:
+            while not over.wait(TICK):
+                bar.update(1)
+
+        clock = threading.Thread(target=tick, daemon=True)
+        clock.start()
+        try:
+            yield
+        finally:
+            over.set()
+            clock.join()

@@ -36,6 +36,7 @@ from throughtime.gradcheck.report import (
     worst_verdict,
 )
 from throughtime.gradcheck.search_direction import SearchDirection, entry
+from throughtime.gradcheck.source_lines import SourceLine, SourceLines
 from throughtime.gradcheck.sweep import EPSILONS, Sweep, sweep_target
 from throughtime.gradcheck.target import Evaluator, Target, frozen
 from throughtime.gradcheck.tolerances import REJECTION_BARS, SHIFTED_UNIT
@@ -65,6 +66,8 @@ __all__ = [
     "PointKind",
     "Report",
     "SearchDirection",
+    "SourceLine",
+    "SourceLines",
     "Spent",
     "Sweep",
     "Target",

@@ -43,12 +43,13 @@ NOT_LOOKED = (
 
 @dataclass(frozen=True)
 class Judged:
-    """What a child sends back: what was found, and the report, if it was asked for."""
+    """What a child sends back: what was found in which text, and the report, if asked for."""
 
     found: str
     target: str
     report: Report | None
     recipe: Recipe
+    text: str
 
 
 def split_place(place: str) -> tuple[Path, str]:
@@ -89,13 +90,15 @@ def _needs_nothing(node: ast.AST | None) -> bool:
 def judge(place: str, made: str, seed: int, options: dict[str, Any], run: bool) -> Judged:
     """In the child: finds, and checks what was found."""
     path, name = split_place(place)
+    read = read_source(path).text
     found = find(path, name, setup=made)
     text = str(found)
     target = as_python(found.recipe, found.name)
     if not run:
-        return Judged(text, target, None, found.recipe)
+        return Judged(text, target, None, found.recipe, read)
     report = check(Program(found.recipe, seed=seed).target(), seed=seed, **options)
-    return Judged(text, target, _with_notes(report, (*found.notes, NOT_LOOKED)), found.recipe)
+    report = _with_notes(report, (*found.notes, NOT_LOOKED))
+    return Judged(text, target, report, found.recipe, read)
 
 
 def look_at_lines(recipe: Recipe, report: Report, seed: int) -> SourceLines:
@@ -138,6 +141,8 @@ def with_lines(found: Judged, options: argparse.Namespace) -> Report:
     except KeyboardInterrupt:
         lines = SourceLines("It is not known, since the search was interrupted.")
     assert isinstance(lines, SourceLines)
+    if read_source(found.recipe.path).text != found.text:
+        lines = SourceLines("It is not known, since the file has changed meanwhile.")
     command = ["throughtime", "mend", options.target]
     if options.made:
         command += ["--with", options.made]

@@ -99,7 +99,8 @@ def summary(findings: Sequence[LineFinding]) -> str:
             others = ", ".join(str(finding.line) for finding in wrong[:-1])
             lines = f"Lines {others} and {wrong[-1].line} are wrong; line {first.line} runs first"
         words = "; ".join([f"should be {first.expected}", *first.noticed])
-        mended = f" With that, {', '.join(first.mended)} would be right." if first.mended else ""
+        names = ", ".join(first.mended)
+        mended = f" The true value there makes {names} right." if names else ""
         where = "Two points, with different data, show the same"
         return f"{lines}: {first.target} {words}.{mended} {where}."
     doubt = first_wrong(findings)

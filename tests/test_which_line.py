@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from throughtime import cli
-from throughtime.gradcheck import Cause
+from throughtime.gradcheck import Cause, SourceLine
 from throughtime.source import LineFinding, Recipe, which_line
 from throughtime.source.which_line import ONCE, _says_more, agreed, summary
 
@@ -129,6 +129,14 @@ def test_a_line_that_is_wrong_at_one_point_alone_is_a_doubt(second):
     assert found[1].noticed == (ONCE,)
     assert found[1].edit is None
     assert summary(found) == "It is not certain. Line 8 may be wrong."
+
+
+def test_a_multiple_of_a_derivative_is_not_marked_as_right():
+    multiple = replace(RIGHT, meaning="3 · ∂L/∂h_t")
+    line = SourceLine("a.py", 7, 7, "dh = dy", "right", meaning=multiple.meaning)
+    assert line.mark == "∝"
+    assert replace(line, meaning="∂L/∂h_t").mark == "✓"
+    assert "lines marked ∝" in summary((multiple,))
 
 
 def test_a_derivative_by_coincidence_is_none():

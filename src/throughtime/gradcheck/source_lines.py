@@ -17,6 +17,11 @@ WIDEST_CODE = 60  # columns of text; the rest of a line is left out
 DEEPEST = 4  # columns of indentation that are kept
 
 
+def is_multiple(status: str, meaning: str) -> bool:
+    """Whether a line assigns a multiple of a derivative, as "3 · ∂L/∂y"."""
+    return status == "right" and bool(meaning) and meaning[0] != "∂"
+
+
 @dataclass(frozen=True)
 class SourceLine:
     """One line of a function that computes the gradient.
@@ -26,8 +31,8 @@ class SourceLine:
         line: its number.
         last_line: of the statement that begins there.
         code: as it is written.
-        status: "right": what it assigns is a derivative, as `meaning` says; "wrong": it is not what
-            it should be, which was seen at two points with different data; "follows": wrong because
+        status: "right": what it assigns is a derivative or its multiple, as `meaning` says;
+            "wrong": it is not what it should be, which was seen at two points with different data; "follows": wrong because
             of a line that is; "unknown": it matches nothing that is known, and with `expected` it
             may be wrong; "": nothing was looked at in it.
         said: what is known of it, in words.
@@ -53,8 +58,8 @@ class SourceLine:
 
     @property
     def mark(self) -> str:
-        """A sign for its status."""
-        return MARKS[self.status]
+        """A sign for its status; a multiple of a derivative is not it."""
+        return "∝" if is_multiple(self.status, self.meaning) else MARKS[self.status]
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from throughtime.diagnosis.faults import FAULTS
-from throughtime.gradcheck import CheckError, Report, SourceLine, SourceLines
+from throughtime.gradcheck import CheckError, Report, SourceLine, SourceLines, is_multiple
 from throughtime.source.annotated import said
-from throughtime.source.lines import LineFinding, annotate, first_wrong
+from throughtime.source.lines import LineFinding, annotate, at_few_steps, first_wrong
 from throughtime.source.recipe import Program, Recipe
 from throughtime.source.text import read_source
 from throughtime.source.tolerances import SECOND_POINT, UNSURE
 from throughtime.source.trials import moved
 
+NOT_SHOWN = (
+    "It is not known: at the few steps at which the lines were looked at, the gradient is right."
+)
 ONCE = "seen at one of two points only"
 
 
@@ -34,6 +37,7 @@ def which_line(recipe: Recipe, report: Report, seed: int) -> SourceLines:
     """
     try:
         findings = confirmed(recipe, seed)
+        _, shown = at_few_steps(Program(recipe, seed=seed), None)
     except CheckError as problem:
         return SourceLines(f"It is not known, since the lines could not be looked at: {problem}.")
     if not findings:
@@ -43,7 +47,7 @@ def which_line(recipe: Recipe, report: Report, seed: int) -> SourceLines:
     wrong = [finding for finding in findings if finding.status == "wrong"]
     counted = " Lines are counted through all code cells." * (recipe.path.suffix == ".ipynb")
     return SourceLines(
-        summary(findings) + counted,
+        (summary(findings) if shown else NOT_SHOWN) + counted,
         leads=bool(wrong) and _says_more(wrong, report),
         lines=tuple(_listed(findings)),
     )
@@ -104,6 +108,11 @@ def summary(findings: Sequence[LineFinding]) -> str:
         where = "Two points, with different data, show the same"
         return f"{lines}: {first.target} {words}.{mended} {where}."
     doubt = first_wrong(findings)
+    if doubt is None and any(is_multiple(f.status, f.meaning) for f in findings):
+        return (
+            "It is not known. There is no single value whose true derivative, in its place, would "
+            "make a wrong tensor right; lines marked ∝ assign multiples of derivatives."
+        )
     if doubt is None:
         return (
             "It is not known: there is no single value whose true derivative, in its place, would "

@@ -33,8 +33,9 @@ class SourceLine:
         code: as it is written.
         status: "right": what it assigns is a derivative or its multiple, as `meaning` says;
             "wrong": it is not what it should be, which was seen at two points with different data;
-            "follows": wrong because of a line that is; "unknown": it matches nothing that is known, and with `expected` it
-            may be wrong; "": nothing was looked at in it.
+            "follows": wrong because of a line that is;
+            "unknown": it matches nothing that is known, and with `expected` it may be wrong;
+            "": nothing was looked at in it.
         said: what is known of it, in words.
         function, target, meaning, expected, noticed, edit, doubtful, mended, order: as in a
             `LineFinding`; empty where nothing was looked at.

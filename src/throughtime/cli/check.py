@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from throughtime.arrays import refuse
 from throughtime.cli import each_by_itself, say
 from throughtime.cli.colour import verdicts
-from throughtime.cli.own_file import is_own_file, judged
+from throughtime.cli.own_file import is_own_file, judged, with_lines
 from throughtime.cli.user_error import in_one_line
 from throughtime.diagnosis import INTERRUPTED
 from throughtime.gradcheck import CheckError, Target
@@ -91,6 +91,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--print-target",
         action="store_true",
         help="print what was found in your own file as Python, for a test suite, and exit",
+    )
+    parser.add_argument(
+        "--no-lines",
+        action="store_true",
+        help="do not look for the line of your own file that makes its gradient wrong",
     )
     parser.add_argument(
         "--include", action="store_true", help="print the folder of throughtime.h and exit"
@@ -173,7 +178,7 @@ def _own_file(options: argparse.Namespace) -> int:
         say(found.target)
         return 0
     _say(f"{found.found}\n", options)
-    report = found.report
+    report = with_lines(found, options)
     _say(report.as_text(_columns()) if sys.stdout.isatty() else str(report), options)
     each_by_itself(_outputs(report, options))
     return STATUS[report.verdict]

@@ -5,18 +5,32 @@ from __future__ import annotations
 import argparse
 import ast
 import re
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from throughtime.gradcheck import CheckError
+from throughtime.diagnosis import INTERRUPTED
+from throughtime.gradcheck import CheckError, SourceLines
 from throughtime.progress import waiting
 from throughtime.questions import Report, check
-from throughtime.source import Program, Slices, apart, as_python, candidates, find, read_source
+from throughtime.source import (
+    Program,
+    Recipe,
+    Slices,
+    apart,
+    as_python,
+    candidates,
+    find,
+    read_source,
+    which_line,
+)
 
 SUFFIXES = (".py", ".ipynb")
 LINES = re.compile(r"^(\d+)\s*-\s*(\d+)$|^cells?\s+(\d+(?:\s*[-,]\s*\d+)*)$")
 TASK = "throughtime.cli.own_file:judge"
+LINES_TASK = "throughtime.cli.own_file:look_at_lines"
+LINES_SECONDS = 300.0  # a guard, as of the check: what bounds the work is a number of evaluations
 NOT_LOOKED = (
     "Not looked for: steps of sequences of several lengths, and batches of other sizes; give a "
     "tt.Target with `variants` so that they are."
@@ -25,11 +39,13 @@ NOT_LOOKED = (
 
 @dataclass(frozen=True)
 class Judged:
-    """What a child sends back: what was found, and the report, if it was asked for."""
+    """What a child sends back: what was found in which text, and the report, if asked for."""
 
     found: str
     target: str
     report: Report | None
+    recipe: Recipe
+    text: str
 
 
 def split_place(place: str) -> tuple[Path, str]:
@@ -70,13 +86,20 @@ def _needs_nothing(node: ast.AST | None) -> bool:
 def judge(place: str, made: str, seed: int, options: dict[str, Any], run: bool) -> Judged:
     """In the child: finds, and checks what was found."""
     path, name = split_place(place)
+    read = read_source(path).text
     found = find(path, name, setup=made)
     text = str(found)
     target = as_python(found.recipe, found.name)
     if not run:
-        return Judged(text, target, None)
+        return Judged(text, target, None, found.recipe, read)
     report = check(Program(found.recipe, seed=seed).target(), seed=seed, **options)
-    return Judged(text, target, _with_notes(report, (*found.notes, NOT_LOOKED)))
+    report = _with_notes(report, (*found.notes, NOT_LOOKED))
+    return Judged(text, target, report, found.recipe, read)
+
+
+def look_at_lines(recipe: Recipe, report: Report, seed: int) -> SourceLines:
+    """In another child: which line is wrong."""
+    return which_line(recipe, report, seed)
 
 
 def _with_notes(report: Report, notes: tuple[str, ...]) -> Report:
@@ -95,3 +118,31 @@ def judged(options: argparse.Namespace, chosen: dict[str, Any]) -> Judged:
         found = apart(TASK, *given, seconds=options.timeout)
     assert isinstance(found, Judged)
     return found
+
+
+def with_lines(found: Judged, options: argparse.Namespace) -> Report:
+    """The report of a wrong gradient with the line that is wrong, as far as that is known.
+
+    It is looked for in another process than the check's: what befalls it there leaves the verdict.
+    """
+    report = found.report
+    assert report is not None
+    if report.verdict != "disagree" or options.no_lines or INTERRUPTED in report.notes:
+        return report
+    show = False if options.quiet else None
+    seconds = min(LINES_SECONDS, options.timeout or LINES_SECONDS)
+    try:
+        with waiting(f"which line of {found.recipe.path.name} is wrong", show):
+            lines = apart(LINES_TASK, found.recipe, report, options.seed, seconds=seconds)
+    except CheckError as problem:
+        lines = SourceLines(f"It is not known, since the lines could not be looked at: {problem}.")
+    except KeyboardInterrupt:
+        lines = SourceLines("It is not known, since the search was interrupted.")
+    assert isinstance(lines, SourceLines)
+    if read_source(found.recipe.path).text != found.text:
+        lines = SourceLines("It is not known, since the file has changed meanwhile.")
+    command = ["throughtime", "mend", options.target]
+    if options.made:
+        command += ["--with", options.made]
+    lines = replace(lines, next=f"`{shlex.join(command)}` looks for the edit that mends it.")
+    return Report(**{**vars(report), "lines": lines})

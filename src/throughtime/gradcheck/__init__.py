@@ -36,6 +36,7 @@ from throughtime.gradcheck.report import (
     worst_verdict,
 )
 from throughtime.gradcheck.search_direction import SearchDirection, entry
+from throughtime.gradcheck.source_lines import SourceLine, SourceLines, is_multiple
 from throughtime.gradcheck.sweep import EPSILONS, Sweep, sweep_target
 from throughtime.gradcheck.target import Evaluator, Target, frozen
 from throughtime.gradcheck.tolerances import REJECTION_BARS, SHIFTED_UNIT
@@ -65,6 +66,8 @@ __all__ = [
     "PointKind",
     "Report",
     "SearchDirection",
+    "SourceLine",
+    "SourceLines",
     "Spent",
     "Sweep",
     "Target",
@@ -83,6 +86,7 @@ __all__ = [
     "floor",
     "frozen",
     "in_processes",
+    "is_multiple",
     "measure_serially",
     "measured_twice",
     "plain_data",

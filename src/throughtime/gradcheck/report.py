@@ -13,6 +13,7 @@ import numpy as np
 
 from throughtime.arrays import Array, in_a_line, visible
 from throughtime.gradcheck.points import AS_GIVEN, CHARACTERISTIC
+from throughtime.gradcheck.source_lines import SourceLines, line_section
 from throughtime.storage import replace
 
 
@@ -222,6 +223,7 @@ class Report:
         remedy: what would resolve what is unresolved.
         notes: what else is worth knowing, in plain sentences.
         valley: noise and truncation over the step, of one direction.
+        lines: which line of a user's own file is wrong, where that was looked for.
     """
 
     verdict: Verdict
@@ -241,6 +243,7 @@ class Report:
     remedy: str = ""
     notes: tuple[str, ...] = ()
     valley: Valley | None = None
+    lines: SourceLines | None = None
 
     def __repr__(self) -> str:
         names = ", ".join(cause.fault for cause in self.causes)
@@ -302,6 +305,7 @@ def worst_verdict(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 TEXT_WIDTH = 100  # of a line of text
+WIDE = 140  # of a line of source with what is said of it, where no width is given
 HEADINGS = ("tensor", "verdict", "d", "floor", "worst entry", "gradient", "numerical")
 WORST_ENTRY_COLUMN = HEADINGS.index("worst entry")
 
@@ -309,13 +313,18 @@ WORST_ENTRY_COLUMN = HEADINGS.index("worst entry")
 def text(report: Report, width: int | None = None) -> str:
     """The whole report; a sentence is one line where no width is given."""
     notes = [*report.notes, *([f"To resolve it: {report.remedy}."] if report.remedy else [])]
+    narrow = min(width or TEXT_WIDTH, TEXT_WIDTH)
+    which = list(line_section(report.lines, width or WIDE)) if report.lines else []
+    leads = report.lines is not None and report.lines.leads
     lines = [
         *_wrapped(headline(report), width),
         *_wrapped(circumstances(report), width),
         *_tables(report, width),
         *([""] if notes else []),
         *(line for note in notes for line in _wrapped(note, width)),
-        *explanation(report.causes, min(width or TEXT_WIDTH, TEXT_WIDTH)),
+        *(which if leads else []),
+        *explanation(report.causes, narrow),
+        *([] if leads else which),
     ]
     return "\n".join(lines)
 

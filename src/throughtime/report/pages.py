@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from throughtime.arrays import Array, visible
-from throughtime.gradcheck import HEADINGS, Report, explained_part, shown_tensors, table_row
+from throughtime.gradcheck import (
+    HEADINGS,
+    Report,
+    SourceLine,
+    explained_part,
+    shown_tensors,
+    table_row,
+)
 from throughtime.gradient_flow import (
     SHARES_CAPTION,
     Flow,
@@ -94,6 +101,7 @@ class Section:
         status: a check's or a flow's verdict, which colours the heading's badge, or "".
         preformatted: text to be shown as it is, for instance generated text.
         notes: sentences, each on a line of its own.
+        source: lines of source, each with what is said of it.
     """
 
     title: str
@@ -103,6 +111,7 @@ class Section:
     figures: Sequence[Figure] = ()
     preformatted: str = ""
     notes: Sequence[str] = ()
+    source: Sequence[SourceLine] = ()
 
 
 def write_page(
@@ -181,7 +190,10 @@ def check_sections(report: Report, title: str, lead: str = "") -> Iterator[Secti
     notes = [*report.notes, *([f"To resolve it: {report.remedy}."] if report.remedy else [])]
     words = " ".join(part for part in said if part)
     yield Section(title, words, report.verdict, list(_of_tensors(report)), notes=notes)
+    leads = report.lines is not None and report.lines.leads
+    yield from _which_line(report) if leads else ()
     yield from _why(report)
+    yield from () if leads else _which_line(report)
     points, figures = list(_points(report)), list(_check_figures(report))
     if points or figures:
         yield Section("What was seen", tables=points, figures=figures)
@@ -195,6 +207,13 @@ def _why(report: Report) -> Iterator[Section]:
         more = f"More: throughtime explain fault {cause.fault}"
         notes = [*cause.evidence, *explained_part(cause, number), more]
         yield Section(f"Why: {name}", f"{cause.statement} {cause.change}", notes=notes)
+
+
+def _which_line(report: Report) -> Iterator[Section]:
+    """The source of the functions that compute the gradient, with what is known of each line."""
+    if (found := report.lines) is not None:
+        notes = [found.next] if found.next else []
+        yield Section("Which line", found.summary, notes=notes, source=found.lines)
 
 
 def _of_tensors(report: Report) -> Iterator[Table]:

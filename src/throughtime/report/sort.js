@@ -1,5 +1,5 @@
 // A button in every heading sorts the table by that column: numbers as numbers, dashes last.
-for (const table of document.querySelectorAll("table")) {
+for (const table of document.querySelectorAll("table:not(.source)")) {
   const body = table.tBodies[0];
   const headings = [...table.tHead.rows[0].cells];
   if (body.rows.length < 2) continue;

@@ -10,6 +10,7 @@ from throughtime.source.printing import as_python
 from throughtime.source.recipe import Program, Recipe
 from throughtime.source.slices import Slices
 from throughtime.source.text import SourceText, read_source
+from throughtime.source.which_line import which_line
 
 __all__ = [
     "OPTIONS",
@@ -30,4 +31,5 @@ __all__ = [
     "found_in_object",
     "is_object",
     "read_source",
+    "which_line",
 ]

@@ -93,7 +93,7 @@ def annotate(
         CheckError: where the program cannot be run, or is too long to look at every value.
     """
     wrong = report is None or report.verdict != "agree"
-    chosen, shown = _at_few_steps(program, length)
+    chosen, shown = at_few_steps(program, length)
     code = Instrumented(chosen)
     if not code.probes.sites:
         refuse("the program", "a file with functions", "none", error=CheckError)
@@ -102,7 +102,7 @@ def annotate(
     return _Findings(search, faults).all()
 
 
-def _at_few_steps(program: Program, length: int | None) -> tuple[Program, bool]:
+def at_few_steps(program: Program, length: int | None) -> tuple[Program, bool]:
     """The program at as few steps as show that its gradient is wrong, and whether it is."""
     if length is not None:
         program = program.at_length(length)
@@ -415,4 +415,4 @@ def _step(reading: Reading, count: int) -> str:
     return {0: "_t", 1: "_{t−1}", -1: "_{t+1}"}.get(shift, f"_{{t−{shift}}}")
 
 
-__all__ = ["LineFinding", "annotate", "first_wrong"]
+__all__ = ["LineFinding", "annotate", "at_few_steps", "first_wrong"]

@@ -112,3 +112,8 @@ PAIRS_AT_ONCE = 600  # likewise
 MOST_ALTERNATIVES = 24  # of edits with the same gradient at one setting, tried at another
 FEWEST_LINES = 2  # statements that are worth a function
 MOST_OTHERS = 4  # alternatives that are said
+
+# Which line, in a report (`which_line`).
+
+SECOND_POINT = 2  # seed of the parameters of the second look; mending looks at the others
+UNSURE = 0.5  # confidence of a cause that is one of several which would explain as much

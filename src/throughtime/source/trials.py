@@ -235,7 +235,7 @@ class Runner:
         finally:
             os.chdir(self._elsewhere)
         if setting.point is not None:
-            _move(program, setting.point)
+            moved(program, setting.point)
         return program
 
 
@@ -264,8 +264,12 @@ def _slope(loss: Callable[[Array], Any], start: Array, direction: Array) -> tupl
     return found.value, found.error
 
 
-def _move(program: Program, seed: int) -> None:
-    """Puts the parameters where all that they do shows; back, where the loss is not finite."""
+def moved(program: Program, seed: int) -> Program:
+    """Puts the parameters where all that they do shows; near, where the loss is not finite there.
+
+    Returns:
+        the program itself.
+    """
     draw = np.random.default_rng(seed)
     before = {name: array.copy() for name, array in program.parameters.items()}
     for array in program.parameters.values():
@@ -274,9 +278,10 @@ def _move(program: Program, seed: int) -> None:
         array[...] = rms * draw.standard_normal(array.shape)
     with contextlib.suppress(Exception):
         if np.isfinite(np.sum(program.loss())):
-            return
+            return program
     for name, array in program.parameters.items():
         array[...] = before[name] * (1 + 0.1 * draw.standard_normal(array.shape))
+    return program
 
 
 def _evaluated(program: Program, with_loss: bool) -> Tried:

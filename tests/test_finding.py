@@ -300,3 +300,88 @@ def test_an_object_with_its_data(tmp_path, monkeypatch):
     assert "found: RNN" in report.notes[0]
     with pytest.raises(tt.CheckError, match="lr=, the learning rate"):
         tt.check(net, x, update="backprop", loss="forward")
+
+
+SHADOWED = """
+import numpy as np
+
+class Net:
+    def __init__(self, input_size, hidden_size, output_size):
+        self.W = np.random.randn(hidden_size, input_size)
+        self.U = np.random.randn(hidden_size, hidden_size)
+        self.V = np.random.randn(output_size, hidden_size)
+
+    def forward(self, x):
+        assert np.shape(x)[1:] == (self.W.shape[1], 1)
+        h, y = [np.zeros((len(self.U), 1))], []
+        for part in x:
+            h.append(np.tanh(self.W @ part + self.U @ h[-1]))
+            y.append(self.V @ h[-1])
+        y = np.array(y)
+        return h, y
+
+    def compute_loss(self, y_pred, y_true):
+        return SCALE * np.sum((y_pred - y_true) ** 2)
+
+    def backward(self, x, y, y_pred, h):
+        grads = {"W": 0 * self.W, "U": 0 * self.U, "V": 0 * self.V}
+        carried = 0
+        for t in reversed(range(len(x))):
+            dy = y_pred[t] - y[t]
+            dz = (self.V.T @ dy + carried) * (1 - h[t + 1] ** 2)
+            grads["V"] += dy @ h[t + 1].T
+            grads["W"] += dz @ x[t].T
+            grads["U"] += dz @ h[t].T
+            carried = self.U.T @ dz
+        return grads
+
+    def train_step(self, x, y_true):
+        h, y_pred = self.forward(x)
+        loss = self.compute_loss(y_pred, y_true)
+        return loss, self.backward(x, y_true, y_pred, h)
+"""
+
+
+def test_targets_are_the_data_though_the_forward_pass_calls_its_output_so(write):
+    found = find(write(SHADOWED.replace("SCALE", "0.5")))
+    assert found.recipe.gradient.endswith("net.backward(x, y, out[1], out[0])")
+    assert verdict(found) == "agree"
+    scaled = find(write(SHADOWED.replace("SCALE", "1.5")))  # the file's own calls: no guess
+    assert verdict(scaled) == "disagree"
+    program = Program(scaled.recipe)
+    program.loss()
+    space = vars(program._files.main)
+    assert np.shape(space["y"]) == np.shape(space["out"][1])  # nothing is broadcast
+
+
+def test_a_gradient_that_is_read_as_0_throughout_is_no_reason_to_accuse(write):
+    nothing = SHADOWED.replace("SCALE", "0.5").replace("dy = y_pred[t] - y[t]", "dy = 0 * y[t]")
+    with pytest.raises(tt.CheckError, match=r"exactly 0, .* misread: .*net\.backward\(x, y, "):
+        find(write(nothing))
+
+
+def test_a_loss_that_is_a_list_of_arrays_of_several_shapes_is_no_loss(write):
+    ragged = SHADOWED.replace(
+        "SCALE * np.sum((y_pred - y_true) ** 2)",
+        "[np.zeros(n) for n in range(2)] if np.ndim(y_true) < 3 else "
+        "[0.5 * np.sum((y_pred - y_true) ** 2)]",
+    )
+    assert verdict(find(write(ragged))) == "agree"
+
+
+def test_gradients_that_are_kept_for_each_step_are_summed(write):
+    kept = SHADOWED.replace("SCALE", "0.5").replace(
+        '"U": 0 * self.U', '"U": np.zeros((len(x), 4, 4))'
+    )
+    found = find(write(kept.replace('grads["U"] +=', 'grads["U"][t] +=')))
+    assert list(found.recipe.parameters) == ["W", "U", "V"]
+    assert "summed here: the gradients of U." in found.notes[0]
+    assert verdict(found) == "agree"
+
+
+def test_parameters_without_a_gradient_are_said(write):
+    text = SHADOWED.replace("SCALE", "0.5").replace('grads["U"] += dz @ h[t].T', "pass")
+    found = find(write(text.replace(', "U": 0 * self.U', "")))
+    assert list(found.recipe.parameters) == ["W", "V"]
+    assert "\n  not checked: U: no gradient of theirs was found\n" in str(found)
+    assert found.notes[0].startswith("Not checked: U: the loss depends on them")

@@ -23,10 +23,12 @@ class Call:
     Args:
         text: the call.
         given: argument to expression.
+        sure: whether every argument is what its name, or a call in the file, says.
     """
 
     text: str
     given: Mapping[str, str] = field(default_factory=dict)
+    sure: bool = True
 
     def takes(self, text: str) -> bool:
         """Whether some argument is this expression, or made of this name."""
@@ -56,6 +58,15 @@ class Pool:
     def role(self, name: str) -> str:
         """What an argument is, by the name of what it is given, or else by its own."""
         return role_of(name, self.aliases)
+
+    def sure(self, name: str) -> bool:
+        """Whether it is known what an argument is given, and not one of several things tried."""
+        if name in self.named:
+            return True
+        kind = self.role(name)
+        if kind in ("inputs", "prediction", "target", "upstream"):
+            return len(self.roles.get(kind, [])) == 1
+        return bool(kind) or size_kind(name) in VALUES
 
     def values(self, name: str, position: int) -> list[str]:
         """What an argument may be given."""
@@ -124,7 +135,8 @@ def calls(
             for n, (name, value) in enumerate(zip(names, chosen, strict=True))
         ]
         text = f"{prefix}{function.name}({', '.join(words)})"
-        yield Call(text, dict(zip(names, chosen, strict=True)))
+        words_given = dict(zip(names, chosen, strict=True))
+        yield Call(text, words_given, all(pool.sure(name) for name in names))
 
 
 def _likely_first(choices: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:

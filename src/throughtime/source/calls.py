@@ -79,8 +79,11 @@ class Pool:
             return VALUES[sizes]
         if kind == "state":
             found = [f"states[{position}]"]
+        if sizes == "once":
+            return VALUES[sizes]
         if kind in ("inputs", "") and sizes in VALUES and sizes != "inputs":
-            return [VALUES[sizes][0], *found]
+            size = VALUES[sizes][0]
+            return [*found, size] if kind == "inputs" and found else [size, *found]
         if kind == "rate":
             return ["0.1"]
         if not found and sizes in VALUES:
@@ -111,7 +114,7 @@ def is_size(name: str, default: ast.expr) -> bool:
         return False
     kind = size_kind(name)
     if type(default.value) is int:
-        return kind in ("hidden", "inputs", "outputs", "steps", "batch")
+        return kind in ("hidden", "inputs", "outputs", "steps", "batch", "once")
     return default.value is None and kind in ("hidden", "inputs", "outputs")
 
 
@@ -163,6 +166,8 @@ def _is_wanted(name: str, default: ast.expr, pool: Pool) -> bool:
     if isinstance(default, ast.Name) and kind == "parameters":
         return bool(pool.roles.get(kind))  # its value was a name of the file when it was defined
     none = isinstance(default, ast.Constant) and default.value is None
+    if size_kind(name) == "once":
+        return True
     if kind == "rate":
         return isinstance(default, ast.Constant) and isinstance(default.value, float)
     return none and kind in ("target", "inputs") and bool(pool.roles.get(kind))

@@ -203,7 +203,25 @@ def by_order(
                 run.append((parameter, rest.pop(0)))
         if len(run) > len(best):
             best = run
+    best += _alone(parameters, gradients, best)
     return {dotted(parameter): (parameter, gradient) for parameter, gradient in best}
+
+
+def _alone(
+    parameters: Sequence[Place], gradients: Sequence[Place], known: Sequence[tuple[Place, Place]]
+) -> list[tuple[Place, Place]]:
+    """Further pairs: where one parameter and one gradient alone have a shape of two long axes."""
+    found = []
+    for parameter in parameters:
+        shape = [n for n in parameter.value.shape if n != 1]
+        same = [p for p in parameters if same_shape(p.value, parameter.value)]
+        theirs = [g for g in gradients if same_shape(g.value, parameter.value)]
+        taken = any(parameter is p for p, _ in known) or any(
+            g is h for g in theirs for _, h in known
+        )
+        if len(shape) > 1 and len(same) == len(theirs) == 1 and not taken:
+            found.append((parameter, theirs[0]))
+    return found
 
 
 def _equal(parameter: tuple[str, ...], gradient: tuple[str, ...]) -> bool:

@@ -150,6 +150,7 @@ class Judged:
             share == 1.0,
             not self.reading.needs_agreement or bool(self.right) or self.right_at_one,
             round(share, 2),
+            self.right_at_one,
             self.reading.fits,
             len(self.moves),
             -self.reading.order,

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from throughtime.gradcheck import CheckError
 from throughtime.source.arrays_by_name import arrays_wanted, dictionaries, keys_wanted
 from throughtime.source.bench import Bench
@@ -52,6 +50,7 @@ from throughtime.source.slices import Slices
 MOST_TRIES = 2_500  # runs of the user's code for one candidate
 SAME_FAILURES = 2  # repetitions of one failure, after which what is varied is not its reason
 LONGEST_LETTER = 2  # characters of a name that says little, as `y` and `ys`, unlike `y_true`
+DEEPEST_RETURN = 3  # functions that return what the next one does
 ENOUGH_MODELS = 2  # ways to make a model that are gone on with
 ENOUGH_FORWARDS = 2  # calls of the forward pass that are gone on with, for one form of the data
 AFTER = "# after the backward pass\n"
@@ -180,6 +179,7 @@ class Search:
             return
         assert self.candidate.owner is not None
         enough = 0
+        wrong: list[str] = []  # why other calls did not run, of interest if none does
         for call in self._constructors(self.candidate.owner.name):
             text = f"{constants}\nnet = {call}"
             if self._runs(f"{IMPORT}\nT = {STEPS}\n{text}"):
@@ -187,6 +187,9 @@ class Search:
                 yield text, ("net", *arrays)
                 if enough >= ENOUGH_MODELS and "lambda p" not in call:
                     return
+            else:
+                wrong.append(self.failures.pop())
+        self.failures += wrong if not enough else []
 
     def _constants(self, names: Iterable[str]) -> str:
         """The file's statements that set these names; those that fail are left out."""
@@ -456,7 +459,7 @@ class Search:
                         reading,
                         loss=loss_text,
                         gradient=run,
-                        back_names=tuple(returned(backward)),
+                        back_names=tuple(self._returned(backward)),
                         said=(
                             *reading.said,
                             f"loss: {said or loss_said}",
@@ -465,6 +468,20 @@ class Search:
                         needs_agreement=needs or guessed or not (call.sure and reading.sure),
                         order=self._order,
                     )
+
+    def _returned(self, function: Function, depth: int = 0) -> list[str]:
+        """The names that a function returns; where it returns what another of them does, those."""
+        own: dict[str, ast.AST] = dict(self.slices.definitions)
+        if self.candidate.owner is not None:
+            classes = {n: d for n, d in own.items() if isinstance(d, ast.ClassDef)}
+            own |= methods(self.candidate.owner, classes)
+        for part in ast.walk(function):
+            call = part.value if isinstance(part, ast.Return) else None
+            if isinstance(call, ast.Call) and depth < DEEPEST_RETURN:
+                other = own.get(getattr(call.func, "attr", getattr(call.func, "id", "")))
+                if isinstance(other, ast.FunctionDef) and other is not function:
+                    return self._returned(other, depth + 1)
+        return returned(function)
 
     def _at_call_sites(self, elements: list[tuple[str, str]]) -> dict[str, str]:
         """Arguments of the backward pass and the losses that are given results of the forward one.

@@ -300,3 +300,162 @@ def test_an_object_with_its_data(tmp_path, monkeypatch):
     assert "found: RNN" in report.notes[0]
     with pytest.raises(tt.CheckError, match="lr=, the learning rate"):
         tt.check(net, x, update="backprop", loss="forward")
+
+
+SHADOWED = """
+import numpy as np
+
+class Net:
+    def __init__(self, input_size, hidden_size, output_size):
+        self.W = np.random.randn(hidden_size, input_size)
+        self.U = np.random.randn(hidden_size, hidden_size)
+        self.V = np.random.randn(output_size, hidden_size)
+
+    def forward(self, x):
+        assert np.shape(x)[1:] == (self.W.shape[1], 1)
+        h, y = [np.zeros((len(self.U), 1))], []
+        for part in x:
+            h.append(np.tanh(self.W @ part + self.U @ h[-1]))
+            y.append(self.V @ h[-1])
+        y = np.array(y)
+        return h, y
+
+    def compute_loss(self, y_pred, y_true):
+        return SCALE * np.sum((y_pred - y_true) ** 2)
+
+    def backward(self, x, y, y_pred, h):
+        grads = {"W": 0 * self.W, "U": 0 * self.U, "V": 0 * self.V}
+        carried = 0
+        for t in reversed(range(len(x))):
+            dy = y_pred[t] - y[t]
+            dz = (self.V.T @ dy + carried) * (1 - h[t + 1] ** 2)
+            grads["V"] += dy @ h[t + 1].T
+            grads["W"] += dz @ x[t].T
+            grads["U"] += dz @ h[t].T
+            carried = self.U.T @ dz
+        return grads
+
+    def train_step(self, x, y_true):
+        h, y_pred = self.forward(x)
+        loss = self.compute_loss(y_pred, y_true)
+        return loss, self.backward(x, y_true, y_pred, h)
+"""
+
+
+def test_targets_are_the_data_though_the_forward_pass_calls_its_output_so(write):
+    found = find(write(SHADOWED.replace("SCALE", "0.5")))
+    assert found.recipe.gradient.endswith("net.backward(x, y, out[1], out[0])")
+    assert verdict(found) == "agree"
+    scaled = find(write(SHADOWED.replace("SCALE", "len(y_pred)")))  # the file's own calls: no guess
+    assert verdict(scaled) == "disagree"
+    program = Program(scaled.recipe)
+    program.loss()
+    space = vars(program._files.main)
+    assert np.shape(space["y"]) == np.shape(space["out"][1])  # nothing is broadcast
+
+
+def test_a_gradient_that_is_read_as_0_throughout_is_no_reason_to_accuse(write):
+    nothing = SHADOWED.replace("SCALE", "0.5").replace("dy = y_pred[t] - y[t]", "dy = 0 * y[t]")
+    with pytest.raises(tt.CheckError, match=r"exactly 0, .* misread: .*net\.backward\(x, y, "):
+        find(write(nothing))
+
+
+def test_a_loss_that_is_a_list_of_arrays_of_several_shapes_is_no_loss(write):
+    ragged = SHADOWED.replace(
+        "SCALE * np.sum((y_pred - y_true) ** 2)",
+        "[np.zeros(n) for n in range(2)] if np.ndim(y_true) < 3 else "
+        "[0.5 * np.sum((y_pred - y_true) ** 2)]",
+    )
+    assert verdict(find(write(ragged))) == "agree"
+
+
+def test_gradients_that_are_kept_for_each_step_are_summed(write):
+    kept = SHADOWED.replace("SCALE", "0.5").replace(
+        '"U": 0 * self.U', '"U": np.zeros((len(x), 4, 4))'
+    )
+    found = find(write(kept.replace('grads["U"] +=', 'grads["U"][t] +=')))
+    assert list(found.recipe.parameters) == ["W", "U", "V"]
+    assert "summed here: the gradients of U." in found.notes[0]
+    assert verdict(found) == "agree"
+
+
+def test_parameters_without_a_gradient_are_said(write):
+    text = SHADOWED.replace("SCALE", "0.5").replace('grads["U"] += dz @ h[t].T', "pass")
+    found = find(write(text.replace(', "U": 0 * self.U', "")))
+    assert list(found.recipe.parameters) == ["W", "V"]
+    assert "\n  not checked: U: no gradient of theirs was found\n" in str(found)
+    assert found.notes[0].startswith("Not checked: U: the loss depends on them")
+
+
+DELEGATED = """
+import numpy as np
+
+class Net:
+    def __init__(self, stm_size, input_size, output_size, char2idx):
+        assert len(char2idx) == input_size
+        shapes = [(input_size, stm_size), (stm_size, stm_size), (stm_size, output_size)]
+        self.wu, self.wv, self.ww = (np.random.randn(*shape) for shape in shapes)
+
+    def forward(self, inputs, stm_init):
+        hiddens, outputs = [stm_init], []
+        for part in inputs:
+            hiddens.append(np.tanh(part @ self.wu + hiddens[-1] @ self.wv))
+            outputs.append(hiddens[-1] @ self.ww)
+        return np.array(outputs), np.array(hiddens)
+
+    def backward(self, inputs, hiddens, dout_outputs):
+        return self.through_time(inputs, hiddens, dout_outputs)
+
+    def through_time(self, inputs, hiddens, dout_outputs):
+        ww_grad, wu_grad, wv_grad = 0 * self.ww, 0 * self.wu, 0 * self.wv
+        carried = 0
+        for t in reversed(range(len(inputs))):
+            ww_grad += hiddens[t + 1].T @ dout_outputs[t]
+            dz = (dout_outputs[t] @ self.ww.T + carried) * (1 - hiddens[t + 1] ** 2)
+            wu_grad += inputs[t].T @ dz
+            wv_grad += hiddens[t].T @ dz
+            carried = dz @ self.wv.T
+        return ww_grad, wv_grad, wu_grad
+"""
+
+
+def test_names_of_results_tables_and_states_in_other_words(write):
+    found = find(write(DELEGATED))
+    assert list(found.recipe.parameters) == ["wu", "wv", "ww"]
+    assert found.recipe.gradients["wu"] == "back[2]"
+    assert verdict(found) == "agree"
+
+
+TRAINED = """
+import numpy as np
+
+class RNN:
+    def __init__(self, hidden_size):
+        self.model = {"W": np.random.randn(1, hidden_size), "U": np.eye(hidden_size)}
+
+    def forward(self, x, h):
+        return np.tanh(x * self.model["W"] + h @ self.model["U"])
+
+    def cost_function(self, h, y):
+        return 0.5 * np.sum((h - y) ** 2)
+
+    def train_step(self, x, y, h):
+        hs, loss = [h], 0.0
+        for part, aim in zip(x, y):
+            hs.append(self.forward(part, hs[-1]))
+            loss += self.cost_function(hs[-1], aim)
+        loss /= COUNT
+        grads, carried = {"W": 0 * self.model["W"], "U": 0 * self.model["U"]}, 0
+        for t in reversed(range(len(x))):
+            dz = (hs[t + 1] - y[t] + carried) * (1 - hs[t + 1] ** 2)
+            grads["W"] += np.sum(x[t] * dz, axis=0, keepdims=True)
+            grads["U"] += hs[t].T @ dz
+            carried = dz @ self.model["U"].T
+        return grads, loss
+"""
+
+
+def test_a_training_step_runs_its_own_forward_pass(write):
+    found = find(write(TRAINED.replace("COUNT", "1")))
+    assert "forward" not in found.recipe.gradient
+    assert verdict(found) == "agree"

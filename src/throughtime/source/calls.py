@@ -23,10 +23,12 @@ class Call:
     Args:
         text: the call.
         given: argument to expression.
+        sure: whether every argument is what its name, or a call in the file, says.
     """
 
     text: str
     given: Mapping[str, str] = field(default_factory=dict)
+    sure: bool = True
 
     def takes(self, text: str) -> bool:
         """Whether some argument is this expression, or made of this name."""
@@ -57,6 +59,15 @@ class Pool:
         """What an argument is, by the name of what it is given, or else by its own."""
         return role_of(name, self.aliases)
 
+    def sure(self, name: str) -> bool:
+        """Whether it is known what an argument is given, and not one of several things tried."""
+        if name in self.named:
+            return True
+        kind = self.role(name)
+        if kind in ("inputs", "prediction", "target", "upstream"):
+            return len(self.roles.get(kind, [])) == 1
+        return bool(kind) or size_kind(name) in VALUES
+
     def values(self, name: str, position: int) -> list[str]:
         """What an argument may be given."""
         if name in self.named:
@@ -68,8 +79,11 @@ class Pool:
             return VALUES[sizes]
         if kind == "state":
             found = [f"states[{position}]"]
+        if sizes == "once":
+            return VALUES[sizes]
         if kind in ("inputs", "") and sizes in VALUES and sizes != "inputs":
-            return [VALUES[sizes][0], *found]
+            size = VALUES[sizes][0]
+            return [*found, size] if kind == "inputs" and found else [size, *found]
         if kind == "rate":
             return ["0.1"]
         if not found and sizes in VALUES:
@@ -100,7 +114,7 @@ def is_size(name: str, default: ast.expr) -> bool:
         return False
     kind = size_kind(name)
     if type(default.value) is int:
-        return kind in ("hidden", "inputs", "outputs", "steps", "batch")
+        return kind in ("hidden", "inputs", "outputs", "steps", "batch", "once")
     return default.value is None and kind in ("hidden", "inputs", "outputs")
 
 
@@ -124,7 +138,8 @@ def calls(
             for n, (name, value) in enumerate(zip(names, chosen, strict=True))
         ]
         text = f"{prefix}{function.name}({', '.join(words)})"
-        yield Call(text, dict(zip(names, chosen, strict=True)))
+        words_given = dict(zip(names, chosen, strict=True))
+        yield Call(text, words_given, all(pool.sure(name) for name in names))
 
 
 def _likely_first(choices: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
@@ -151,6 +166,8 @@ def _is_wanted(name: str, default: ast.expr, pool: Pool) -> bool:
     if isinstance(default, ast.Name) and kind == "parameters":
         return bool(pool.roles.get(kind))  # its value was a name of the file when it was defined
     none = isinstance(default, ast.Constant) and default.value is None
+    if size_kind(name) == "once":
+        return True
     if kind == "rate":
         return isinstance(default, ast.Constant) and isinstance(default.value, float)
     return none and kind in ("target", "inputs") and bool(pool.roles.get(kind))

@@ -13,6 +13,7 @@ from throughtime.source.slices import Slices
 
 Function = ast.FunctionDef
 BOTH = re.compile("loss|cost|forward|fwd", re.I)  # in the name of both passes in one
+WRAPPERS = {"array", "asarray", "stack", "vstack", "hstack", "concatenate", "list", "tuple"}
 FIRST_WORDS = ("back", "bptt", "bprop", "grad", "lossf", "costf")
 
 
@@ -83,8 +84,19 @@ def is_forward(function: Function) -> bool:
 def is_backward(function: Function) -> bool:
     """Whether a function is named as a backward pass, or returns what is named as gradients."""
     if BACKWARD.match(function.name):
-        return True
+        return not LOSS.match(function.name) or _has_gradients(function)
     return sum(name.startswith("d") and len(name) > 1 for name in returned(function)) >= 2
+
+
+def _has_gradients(function: Function) -> bool:
+    """Whether what is named as a loss gives gradients too: returns several things, or keeps dW."""
+    kept = (
+        getattr(part, "attr", getattr(part, "id", ""))
+        for part in ast.walk(function)
+        if isinstance(part, ast.Attribute | ast.Name) and isinstance(part.ctx, ast.Store)
+    )
+    several = len(returned(function)) > 1
+    return several or any(role(name) == "upstream" for name in kept)
 
 
 def methods(node: ast.ClassDef, classes: Mapping[str, ast.ClassDef]) -> dict[str, Function]:
@@ -150,6 +162,10 @@ def _own(function: Function) -> Iterator[ast.AST]:
 
 
 def _name(node: ast.expr) -> str:
+    if isinstance(node, ast.Call) and node.args and not node.keywords:
+        called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if called in WRAPPERS:  # np.array(self.outputs)
+            return _name(node.args[0])
     while isinstance(node, ast.Subscript | ast.BinOp):
         node = node.left if isinstance(node, ast.BinOp) else node.value
     if isinstance(node, ast.Attribute):
@@ -170,6 +186,8 @@ def _of_class(
         forward = _partner(backward, forwards)
         if forward is None and not BOTH.search(backward.name):
             forward = forwards[0] if forwards else None
+        if forward is not None and _runs_all(backward, forward):
+            forward = None
         yield Candidate(
             node.name if backward is backwards[0] else f"{node.name}.{backward.name}",
             node,
@@ -202,6 +220,17 @@ def _of_functions(
         )
 
 
+def _runs_all(backward: Function, forward: Function) -> bool:
+    """Whether a method runs the forward pass itself, and returns the loss beside the gradients."""
+    lossy = any(w in name.lower() for name in returned(backward) for w in ("loss", "cost"))
+    called = {
+        part.func.attr
+        for part in ast.walk(backward)
+        if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute)
+    }
+    return lossy and forward.name in called
+
+
 def _partner(backward: Function, forwards: list[Function]) -> Function | None:
     """The forward pass whose name differs from a backward pass's in that word alone."""
     if re.search("forward|fwd", backward.name, re.I):
@@ -231,7 +260,7 @@ def _likely(name: str, backward: Function, forward: Function | None, losses: int
     score += 0.5 * bool(targets)
     if re_cell(name):
         score -= 1.5
-    return score - 1.0 * any(w in low for w in ("step", "update", "optim", "train", "learn"))
+    return score - 1.0 * any(w in low for w in ("step", "update", "optim", "train", "learn", "fit"))
 
 
 def re_cell(name: str) -> bool:

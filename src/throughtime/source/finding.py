@@ -15,7 +15,7 @@ from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
 from throughtime.source.candidates import Candidate, candidates
 from throughtime.source.meanings import STEPS
-from throughtime.source.readings import Judged
+from throughtime.source.readings import Judged, unchecked
 from throughtime.source.recipe import Program, Recipe
 from throughtime.source.region import Region, RegionSearch, region_of_lines, regions
 from throughtime.source.search import Search
@@ -23,6 +23,10 @@ from throughtime.source.slices import Slices
 from throughtime.source.text import SourceText, read_source
 
 LIKELY = 3.5  # how likely a class or function is that is tried before the training loop
+NOT_CHECKED = (
+    "Not checked: {}: the loss depends on them, and no gradient with their names and shapes was "
+    'found; tt.check(model, x, y, loss="…", gradient="…") takes any methods of a model.'
+)
 MOST_CANDIDATES = 6  # that are tried where no name is given
 
 
@@ -97,7 +101,8 @@ def find(
             failures.append(f"{candidate.name}: {_last(search.failures)}")
         elif best.believed:
             names = [c.name for c in every]
-            found = found_of(path, candidate.name, best, names, texts=texts)
+            left = unchecked(bench, best)
+            found = found_of(path, candidate.name, best, names, texts=texts, left=left)
             tried = [f"Tried before it: {said}." for said in failures]
             tried += [
                 f"Tried before it: {c.name}; it runs, but may be misread." for c, _ in doubtful
@@ -137,7 +142,9 @@ def _found_region(
         search = RegionSearch(bench, tree, region)
         best = search.best()
         if best is not None and best.believed:
-            return found_of(path, region.name, best, [c.name for c in every], texts=texts)
+            names = [c.name for c in every]
+            left = unchecked(bench, best)
+            return found_of(path, region.name, best, names, texts=texts, left=left)
         failures.append(f"{region.name}: {_last(search.failures)}")
     way_out = "give the lines of one training step, from its data to its gradients: FILE.py:120-184"
     refuse(path.name, "lines that run", "; ".join(failures), way_out, error=CheckError)
@@ -163,6 +170,7 @@ def found_of(
     texts: Mapping[Path, str] | None = None,
     files: Any = None,
     length: int | None = STEPS,
+    left: tuple[str, ...] = (),
 ) -> Found:
     """What is returned of a reading.
 
@@ -172,6 +180,7 @@ def found_of(
         every: the names of what else there is.
         texts, files: as in `Program`.
         length: how many steps are used.
+        left: names of parameters for which no gradient was found.
     """
     reading = best.reading
     keep = [parameter for parameter in best.parameters if parameter in best.moves]
@@ -188,6 +197,10 @@ def found_of(
         length=length if reading.steps else None,
     )
     notes: list[str] = []
+    if left:
+        notes.append(NOT_CHECKED.format(", ".join(left)))
+    if kept := [key for key in keep if best.gradients[key].startswith("np.sum(")]:
+        notes.append(f"Kept for each step, and summed here: the gradients of {', '.join(kept)}.")
     recipe, more = _usable(recipe, texts, files)
     notes += more
     if best.update:
@@ -195,7 +208,10 @@ def found_of(
             f"The gradient is used up in an update: it is read as (old − new)/{reading.rate}."
         )
     names = ", ".join(keep)
-    said = (f"parameters: {names} ({len(keep)} arrays)", *sorted(reading.said, key=_place))
+    said: tuple[str, ...] = (f"parameters: {names} ({len(keep)} arrays)",)
+    if left:
+        said += (f"not checked: {', '.join(left)}: no gradient of theirs was found",)
+    said += tuple(sorted(reading.said, key=_place))
     others = tuple(other for other in every if other != name)
     return Found(name, recipe, said, tuple(notes), others)
 
@@ -247,8 +263,14 @@ def _refuse_unread(
 ) -> None:
     if doubtful:
         names = ", ".join(c.name for c, _ in doubtful)
-        actual = "one under which no tensor of the gradient is right, so that it may be misread"
-        way_out = "say how it is made and called: --with, or lines: FILE.py:120-184"
+        best = doubtful[0][1]
+        read = "; ".join(sorted(best.reading.said, key=_place))
+        zero = "the gradient is exactly 0" if best.silent else "no tensor of the gradient is right"
+        actual = f"one under which {zero}, so that it may be misread: {read}"
+        way_out = (
+            "give lines of one training step, FILE.py:120-184, or tt.check(model, x, y, "
+            'loss="…", gradient="…")'
+        )
         refuse(f"{path.name}: {names}", "a reading of loss and data", actual, way_out,
                error=CheckError)  # fmt: skip
     way_out = 'say how it is made: --with "NAME(input_size=5, hidden_size=4)"'

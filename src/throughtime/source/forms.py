@@ -70,6 +70,7 @@ def forms(sizes: Sizes) -> tuple[Form, ...]:
         _floats("T 1", sizes),
         _floats("T", sizes),
         _integers("T 1", sizes),
+        _integers("T", sizes),
         Form(
             f"[{SYMBOLS!r}[i] for i in draw.integers({len(SYMBOLS)}, size={LONGEST})]",
             0,
@@ -135,6 +136,7 @@ def targets(form: Form, sizes: Sizes, stepwise: bool | None = None) -> list[tupl
             (f"draw.standard_normal({T})", 0),
             (f"draw.standard_normal(({T}, 1))", 0),
             (f"draw.standard_normal(({T}, {H}))", 0),
+            (f"draw.integers({O}, size={T})", 0),
             (f"draw.standard_normal(({O}, 1))", None),
             ("draw.standard_normal()", None),
         ]

@@ -23,7 +23,7 @@ from throughtime.source.candidates import Candidate, candidates
 from throughtime.source.finding import Found, found_of
 from throughtime.source.forms import Form, Sizes
 from throughtime.source.meanings import BACKWARD
-from throughtime.source.readings import Judged, Reading
+from throughtime.source.readings import Judged, Reading, unchecked
 from throughtime.source.recipe import Program
 from throughtime.source.search import Search
 from throughtime.source.slices import Slices
@@ -126,7 +126,8 @@ def found_in_object(model: object, *data: Any, **options: Any) -> tuple[Found, P
         refuse(type(model).__name__, "a reading of loss and gradient", actual, way_out,
                error=CheckError)  # fmt: skip
     path = Path(inspect.getsourcefile(type(model)) or "given.py")
-    found = found_of(path, type(model).__name__, best, [], files=files, length=None)
+    left = unchecked(Bench(Path(), files=files.copy()), best)
+    found = found_of(path, type(model).__name__, best, [], files=files, length=None, left=left)
     return found, Program(found.recipe, files=files)
 
 
@@ -186,6 +187,7 @@ def _by_functions(
                 rate=float(options.get("lr") or 0.1),
                 said=(f"loss: {functions.get('loss', both)}", f"gradient: {functions[gradient]}"),
                 redraw=False,
+                literal=True,
             ),
         )
         if found is not None:

@@ -191,6 +191,13 @@ def _as_number(value: Any) -> Any:
         return np.empty(0)
 
 
+def is_finite(value: Any) -> bool:
+    """Whether a value is made of finite numbers alone; one that is none, as a list of lists of
+    several lengths, is not."""
+    found = _as_number(value)
+    return bool(found.size and np.isfinite(found).all())
+
+
 def _few(value: Any) -> bool:
     """Whether a value is the terms of a loss: one for each step and sequence at most."""
     found = _as_number(value)

@@ -22,7 +22,7 @@ BACKWARD = re.compile(
     r"|grads?|(get|compute|calc\w*|find)_?\w*grad\w*|loss_?fun\w*|lossfn_?and\w*|cost_?fun\w*"
     r"|\w*loss\w*_(and_)?grad\w*|\w*cost\w*_(and_)?grad\w*|forward_?backward|fwd_?bwd"
     r"|train_?(step|on_\w+|batch|one\w*)|step|learn|fit_?(one|batch)\w*|optimi[sz]e|sgd_step"
-    r"|numpy_sgd_step|update)$",
+    r"|numpy_sgd_step|update|fit|train)$",
     re.I,
 )
 LOSS = re.compile(
@@ -38,6 +38,9 @@ INITIALISE = re.compile(
 
 SIZES: tuple[tuple[str, str], ...] = (
     (r"file|path|fname|folder|^dir", "path"),
+    (r"(char|word|token|symbol|letter|idx|ix|index|id)s?_?(2|to)_?(char|word|token|symbol|letter"
+     r"|idx|ix|index|id)s?$", "table"),
+    (r"epoch|n_?iter|iterations", "once"),
     (r"batch|^b$|^m$|^bs$|num_seq|n_seq", "batch"),
     (r"trunc|max_(norm|grad)|clip|thresh", "keep"),
     (r"seq|steps?$|^t$|^tau$|^t_|length|_len$|^len|time|window|bptt|unroll|max_?len", "steps"),
@@ -54,10 +57,13 @@ SIZES: tuple[tuple[str, str], ...] = (
     (r"seed|random_state|rng", "seed"),
     (r"scale|sigma|^std|_std|_sd$|variance", "scale"),
     (r"reg|lambda|decay|l1|l2|penal|momentum|beta|eps", "small"),
+    (r"_?(size|dim|units?)$", "hidden"),
 )  # fmt: skip
 
 VALUES: dict[str, list[str]] = {
     "path": ["'text.txt'"],
+    "table": [f"{{n: n for n in range({INPUTS})}}"],
+    "once": ["1"],
     "batch": [str(BATCH)],
     "steps": ["T"],
     "hidden": [str(HIDDEN), f"[{HIDDEN}]"],
@@ -83,6 +89,7 @@ def size_kind(name: str) -> str:
 ROLES: tuple[tuple[str, str], ...] = (
     (r"^(d|grads?|delta)_?(l_?d_?)?(y|h|z|a|o|s|outs?|output|logit|pred|prob|score)s?(_\w+)?$",
      "upstream"),
+    (r"^d(?![aeiou]|rop)\w*outs?(puts?)?$|^d(?![aeiou]|rop)\w*_outputs?$", "upstream"),
     (r"cache|^caches|store|tape|context|memory|history|^fwd|saved|info", "cache"),
     (r"y_?hat|pred|^outs?$|output(?!.*(grad|delta|size))|prob|^ps?$|logit|score|activation|^a_?l$"
      r"|^o$|^os$", "prediction"),
@@ -95,6 +102,7 @@ ROLES: tuple[tuple[str, str], ...] = (
     (r"^h_?\d?$|h_?prev|h_?0|h_?init|hidden|prev_?h|init_?(state|h)|h_?start|state|^a_?0|a_?prev"
      r"|s_?prev|^s_?0|h_?in$|last_h|^hs$|memor|prev_?s|initial", "state"),
     (r"^c_?\d?$|c_?prev|c_?0|c_?init|cell|prev_?c|c_?start|c_?in$", "state"),
+    (r"^(init|initial|prev|previous|last)_|_(init|initial|prev|previous)$", "state"),
     (r"^x$|^xs$|^x_?\w{0,6}$|input|seq|sentence|^data|^s$|feat|sample|text|word|^ids?$|token|idx"
      r"|batch|^inp|^u$|^in_|indices|char|observ|signal|source|^src", "inputs"),
 )  # fmt: skip

@@ -87,6 +87,14 @@ def _is_users(value: Any) -> bool:
     return hasattr(value, "__dict__") and "__call__" in vars(kind) and not known
 
 
+def summed(place: Place, steps: int) -> Place | None:
+    """The sum of what is kept for each step, as some keep gradients; None where nothing is."""
+    if not isinstance(place.raw, np.ndarray) or place.value.ndim < 2 or len(place.value) != steps:
+        return None
+    total = place.value.sum(axis=0)
+    return Place(f"np.sum({place.text}, axis=0)", place.path, total, total)
+
+
 def numbers(value: Any) -> Array | None:
     """A value as an array of real numbers in floating point; None where it is none."""
     if isinstance(value, np.ndarray):
@@ -161,7 +169,7 @@ def pairs(
     free = [n for n, _ in enumerate(gradients)]
 
     def take(parameter: Place, number: int) -> None:
-        found[_dotted(parameter)] = (parameter, gradients[number])
+        found[dotted(parameter)] = (parameter, gradients[number])
         used.add(number)
         free.remove(number)
 
@@ -195,7 +203,25 @@ def by_order(
                 run.append((parameter, rest.pop(0)))
         if len(run) > len(best):
             best = run
-    return {_dotted(parameter): (parameter, gradient) for parameter, gradient in best}
+    best += _alone(parameters, gradients, best)
+    return {dotted(parameter): (parameter, gradient) for parameter, gradient in best}
+
+
+def _alone(
+    parameters: Sequence[Place], gradients: Sequence[Place], known: Sequence[tuple[Place, Place]]
+) -> list[tuple[Place, Place]]:
+    """Further pairs: where one parameter and one gradient alone have a shape of two long axes."""
+    found = []
+    for parameter in parameters:
+        shape = [n for n in parameter.value.shape if n != 1]
+        same = [p for p in parameters if same_shape(p.value, parameter.value)]
+        theirs = [g for g in gradients if same_shape(g.value, parameter.value)]
+        taken = any(parameter is p for p, _ in known) or any(
+            g is h for g in theirs for _, h in known
+        )
+        if len(shape) > 1 and len(same) == len(theirs) == 1 and not taken:
+            found.append((parameter, theirs[0]))
+    return found
 
 
 def _equal(parameter: tuple[str, ...], gradient: tuple[str, ...]) -> bool:
@@ -210,7 +236,7 @@ def _ends(parameter: tuple[str, ...], gradient: tuple[str, ...]) -> bool:
     return parameter[-shorter:] == gradient[-shorter:]
 
 
-def _dotted(place: Place) -> str:
+def dotted(place: Place) -> str:
     """A parameter's name in the report."""
     words = [part for part in place.path if part]
     if len(words) > 1 and words[0] in ("net", "self"):

@@ -17,8 +17,16 @@ import numpy as np
 
 from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
-from throughtime.source.meanings import STEPS
-from throughtime.source.pairing import Place, is_named_gradient, numbers, pairs, places
+from throughtime.source.meanings import STEPS, role
+from throughtime.source.pairing import (
+    Place,
+    dotted,
+    is_named_gradient,
+    numbers,
+    pairs,
+    places,
+    summed,
+)
 from throughtime.source.user_files import State
 
 DRAWN = "0.1 * np.random.default_rng(1).standard_normal("  # upstream weights, as losses.py has them
@@ -46,6 +54,9 @@ class Reading:
         steps, sequences: as in `Recipe`.
         rate: the learning rate that an update is run with.
         needs_agreement: whether it is believed only if some tensor is right.
+        sure: whether the forward pass is given what its arguments' names say.
+        literal: whether it is the user who names loss and gradient.
+        fits: whether the targets have the shape of an output, so that no loss broadcasts them.
         redraw: whether parameters are given values of ordinary size.
         order: how late it is tried; of readings that are as good, the earlier is taken.
     """
@@ -63,6 +74,9 @@ class Reading:
     sequences: tuple[tuple[str, int], ...] = ()
     rate: float = 0.1
     needs_agreement: bool = False
+    sure: bool = True
+    literal: bool = False
+    fits: bool = False
     redraw: bool = True
     order: float = 0.0
 
@@ -97,6 +111,8 @@ class Judged:
         recurrent: whether the loss is more than a sum over the axis that is taken for time.
         right_at_one: whether some tensor is right on one step: a fault that is carried from step
             to step does not show there, but data or a loss that are misread do.
+        silent: whether all of the gradient is exactly 0, as where it is given the predictions for
+            targets.
     """
 
     reading: Reading
@@ -110,6 +126,7 @@ class Judged:
     before: str = ""
     recurrent: bool = True
     right_at_one: bool = False
+    silent: bool = False
 
     @property
     def settled(self) -> bool:
@@ -120,7 +137,8 @@ class Judged:
     def believed(self) -> bool:
         """Whether the reading is more than a guess."""
         confirmed = bool(self.right) or self.right_at_one
-        return bool(self.moves) and (confirmed or not self.reading.needs_agreement)
+        doubtful = self.reading.needs_agreement or (self.silent and not self.reading.literal)
+        return bool(self.moves) and (confirmed or not doubtful)
 
     @property
     def rank(self) -> tuple[float, ...]:
@@ -128,9 +146,12 @@ class Judged:
         share = len(self.right) / max(len(self.moves), 1)
         return (
             self.recurrent,
+            not self.silent,
             share == 1.0,
             not self.reading.needs_agreement or bool(self.right) or self.right_at_one,
             round(share, 2),
+            self.right_at_one,
+            self.reading.fits,
             len(self.moves),
             -self.reading.order,
         )
@@ -144,7 +165,8 @@ def judged(bench: Bench, reading: Reading) -> Judged | None:
         reading: what is tried.
     """
     try:
-        return _judged(bench, reading)
+        with bench.files.entered():  # once for all runs
+            return _judged(bench, reading)
     except CheckError:
         return None
 
@@ -196,7 +218,41 @@ def _judged(bench: Bench, reading: Reading) -> Judged | None:
         before,
         recurrent,
         one,
+        not any(array.any() for array in given.values()),
     )
+
+
+def unchecked(bench: Bench, found: Judged) -> tuple[str, ...]:
+    """The names of arrays that the loss depends on and that have no gradient in a reading."""
+    reading = found.reading
+    evaluate = f"{reading.run}\n{reading.loss}"
+    with bench.files.entered():
+        try:
+            bench.run(f"{reading.begin}\n{found.redrawn}")
+            start = bench.state()
+            held = [place for place in _parameters(bench, reading) if _is_weight(place)]
+            bench.run(evaluate, start)
+            before = _loss(bench)
+            same = [p for p in held if np.array_equal(p.value, _array(bench.value(p.text)))]
+            names = []
+            for place in same:
+                known = any(t.startswith(place.text) for t in found.parameters.values())
+                if known or (is_named_gradient(place) and place.leaf.lower() != "db"):
+                    continue
+                moved = np.random.default_rng(7).standard_normal(place.value.shape)
+                bench.run(f"{place.text}[...] += _move\ndel _move\n{evaluate}", start, _move=moved)
+                if _loss(bench) != before:
+                    names.append(dotted(place))
+            return tuple(names)
+        except CheckError:
+            return ()
+
+
+def _is_weight(place: Place) -> bool:
+    """Whether an array may be a parameter, and no state that a run begins with."""
+    if not isinstance(place.raw, np.ndarray) or place.raw.dtype.kind != "f" or not place.raw.ndim:
+        return False
+    return role(place.leaf) != "state" or (place.raw.ndim > 1 and min(place.raw.shape) > 1)
 
 
 def _right_at_one(
@@ -286,8 +342,9 @@ def _pairs(
     for root in reading.roots:
         value = bench.space.get(root) if root.isidentifier() else bench.value(root)
         after += list(places(root, value, tuple(root.split("."))))
-    returned = [p for p in after if p.text.startswith("back")]
-    named = [p for p in after if not p.text.startswith("back") and is_named_gradient(p)]
+    after += [other for p in after if (other := summed(p, STEPS)) is not None]
+    returned = [p for p in after if "back" in p.text.removeprefix("np.sum(")[:4]]
+    named = [p for p in after if p not in returned and is_named_gradient(p)]
     changed = []
     for place in held:
         now = numbers(bench.value(place.text))

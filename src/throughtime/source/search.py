@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from throughtime.gradcheck import CheckError
 from throughtime.source.arrays_by_name import arrays_wanted, dictionaries, keys_wanted
 from throughtime.source.bench import Bench
@@ -27,6 +25,7 @@ from throughtime.source.losses import (
     elements_of,
     hot,
     implicit,
+    is_finite,
     is_scalar,
     outputs_of,
     scalar,
@@ -50,6 +49,8 @@ from throughtime.source.slices import Slices
 
 MOST_TRIES = 2_500  # runs of the user's code for one candidate
 SAME_FAILURES = 2  # repetitions of one failure, after which what is varied is not its reason
+LONGEST_LETTER = 2  # characters of a name that says little, as `y` and `ys`, unlike `y_true`
+DEEPEST_RETURN = 3  # functions that return what the next one does
 ENOUGH_MODELS = 2  # ways to make a model that are gone on with
 ENOUGH_FORWARDS = 2  # calls of the forward pass that are gone on with, for one form of the data
 AFTER = "# after the backward pass\n"
@@ -93,6 +94,7 @@ class Search:
         self.taken: dict[str, str] = {}  # arguments that are parameters, with their expressions
         self._first = bench.tries
         self._order = 0.0
+        self._sited: set[tuple[str, str]] = set()  # functions and arguments that get results
         self.method = candidate.owner is not None
         self.prefix = "net." if self.method else ""
         used: list[Function] = [candidate.backward, *(f for _, f in candidate.losses)]
@@ -177,6 +179,7 @@ class Search:
             return
         assert self.candidate.owner is not None
         enough = 0
+        wrong: list[str] = []  # why other calls did not run, of interest if none does
         for call in self._constructors(self.candidate.owner.name):
             text = f"{constants}\nnet = {call}"
             if self._runs(f"{IMPORT}\nT = {STEPS}\n{text}"):
@@ -184,6 +187,9 @@ class Search:
                 yield text, ("net", *arrays)
                 if enough >= ENOUGH_MODELS and "lambda p" not in call:
                     return
+            else:
+                wrong.append(self.failures.pop())
+        self.failures += wrong if not enough else []
 
     def _constants(self, names: Iterable[str]) -> str:
         """The file's statements that set these names; those that fail are left out."""
@@ -345,7 +351,7 @@ class Search:
                 enough += 1
                 out = self.bench.space.get("out")
                 outputs = list(outputs_of(out, returned(forward), self.bench))
-                ready = replace(with_target, run=text)
+                ready = replace(with_target, run=text, sure=call.sure)
                 yield from self._backwards(ready, form, call, outputs, takes_target)
                 if enough >= ENOUGH_FORWARDS:
                     break
@@ -376,7 +382,8 @@ class Search:
         def takes(kind: str, function: Function) -> bool:
             needed, given = arguments(function, method=self.method)
             names = [*needed, *(n for n in given if kind == "target")]
-            return any(pool.role(n) == kind for n in names if n not in pool.named)
+            known = self._for(function, pool).named
+            return any(pool.role(n) == kind for n in names if n not in known)
 
         upstream = takes("upstream", backward)
         target = any(takes("target", f) for _, f in self.candidate.losses)
@@ -388,6 +395,8 @@ class Search:
         alike = Alike()
         for text, axis in wanted:
             ready = _with_target(reading, text, axis) if text else reading
+            if text and outputs:
+                ready = replace(ready, fits=self._fits(ready, outputs))
             given = bool(text) or has_target
             pool.roles["target"] = ["y"] if given else []
             yield from alike.watch(
@@ -395,6 +404,12 @@ class Search:
             )
             if alike.enough:
                 return
+
+    def _fits(self, reading: Reading, outputs: list[Output]) -> bool:
+        """Whether the targets have the shape of an output, so that nothing is broadcast."""
+        self._runs(reading.begin)
+        shape = value_of(self.bench, "np.shape(y)")
+        return any(shape == output.shape for output in outputs)
 
     def _results(self, reading: Reading, forward: Call | None, outputs: list[Output]) -> Pool:
         """What the backward pass and the losses can be given."""
@@ -429,11 +444,12 @@ class Search:
             if target:  # only outputs that the targets fit
                 self._runs(f"{reading.begin}\n{reading.run}")
                 outputs = [o for o in outputs if value_of(self.bench, hot(o)) is not None]
-            ups = list(upstreams(outputs, losses, target))
+            ups = list(upstreams(outputs, [loss[:2] for loss in losses], target))
         for up, loss, said, needs in ups:
             if up:
                 pool.roles["upstream"] = ["d"]
-            for call in calls(backward, self.prefix, pool, method=self.method, most=12):
+            own = self._for(backward, pool)
+            for call in calls(backward, self.prefix, own, method=self.method, most=12):
                 run = f"{up}\nback = {call.text}".strip()
                 for loss_text, loss_said, guessed in self._loss_texts(
                     loss, losses, takes_upstream, reading, run, outputs, target
@@ -443,15 +459,29 @@ class Search:
                         reading,
                         loss=loss_text,
                         gradient=run,
-                        back_names=tuple(returned(backward)),
+                        back_names=tuple(self._returned(backward)),
                         said=(
                             *reading.said,
                             f"loss: {said or loss_said}",
                             f"gradient: {call.text}",
                         ),
-                        needs_agreement=needs or guessed,
+                        needs_agreement=needs or guessed or not (call.sure and reading.sure),
                         order=self._order,
                     )
+
+    def _returned(self, function: Function, depth: int = 0) -> list[str]:
+        """The names that a function returns; where it returns what another of them does, those."""
+        own: dict[str, ast.AST] = dict(self.slices.definitions)
+        if self.candidate.owner is not None:
+            classes = {n: d for n, d in own.items() if isinstance(d, ast.ClassDef)}
+            own |= methods(self.candidate.owner, classes)
+        for part in ast.walk(function):
+            call = part.value if isinstance(part, ast.Return) else None
+            if isinstance(call, ast.Call) and depth < DEEPEST_RETURN:
+                other = own.get(getattr(call.func, "attr", getattr(call.func, "id", "")))
+                if isinstance(other, ast.FunctionDef) and other is not function:
+                    return self._returned(other, depth + 1)
+        return returned(function)
 
     def _at_call_sites(self, elements: list[tuple[str, str]]) -> dict[str, str]:
         """Arguments of the backward pass and the losses that are given results of the forward one.
@@ -479,12 +509,38 @@ class Search:
                     named = isinstance(value, ast.Name) and value.id in given
                     if named and role(name) != "upstream":
                         found[name] = given[value.id]  # type: ignore[attr-defined]
+                        self._sited.add((function.name, name))
         return found
+
+    def _for(self, function: Function, pool: Pool) -> Pool:
+        """What one function can be given: its targets are the data's, and no result of the model's.
+
+        A forward pass may call its output `y`, as the losses and the backward pass call the
+        targets. Such an argument is the output only where a call in the file says so, or where
+        there are other targets, or an upstream gradient, beside it.
+        """
+        needed, optional = arguments(function, method=self.method)
+        every = [*needed, *optional]
+        kinds = {name: pool.role(name) for name in every}
+        aims = [name for name in every if kinds[name] == "target"]
+        beside = "prediction" not in kinds.values() and (
+            len(aims) > 1 or "upstream" in kinds.values()
+        )
+        drop = {
+            name
+            for name in aims
+            if str(pool.named.get(name, "")).startswith("out")
+            and (function.name, name) not in self._sited
+            and not (beside and len(name) <= LONGEST_LETTER)
+        }
+        if not drop:
+            return pool
+        return replace(pool, named={n: t for n, t in pool.named.items() if n not in drop})
 
     def _loss_texts(
         self,
         loss: str,
-        losses: list[tuple[str, str]],
+        losses: list[tuple[str, str, bool]],
         takes_upstream: bool,
         reading: Reading,
         run: str,
@@ -508,9 +564,8 @@ class Search:
             out = self.bench.space.get("out")
             if found := scalar(out, returned(self.candidate.forward), "out"):
                 yield f"loss = {found}", f"{found} of {self.candidate.forward.name}", False
-        for text, said in losses:
-            # A function of the file may be the loss of something else; a method is the network's.
-            yield text.replace(AFTER, f"{run}\n"), said, not said.startswith("net.")
+        for text, said, sure in losses:
+            yield text.replace(AFTER, f"{run}\n"), said, not sure
         for attribute in ("loss", "_loss", "cost", "total_loss", "error", "E"):
             if self.method and is_scalar(value_of(self.bench, f"net.{attribute}")):
                 yield f"{run}\nloss = net.{attribute}", f"net.{attribute}", False
@@ -518,17 +573,21 @@ class Search:
             for output in outputs:
                 yield from implicit(output)
 
-    def _losses(self, reading: Reading, pool: Pool) -> Iterator[tuple[str, str]]:
-        """Calls of the file's loss functions that give a number."""
+    def _losses(self, reading: Reading, pool: Pool) -> Iterator[tuple[str, str, bool]]:
+        """Calls of the file's loss functions that give a number, and whether they are no guess.
+
+        A function of the file may be the loss of something else; a method is the network's.
+        """
         for prefix, function in self.candidate.losses:
             if prefix == "net." and not self.method:
                 continue
             found = False
             for wrap in ("{}", "[{}]"):
-                for call in calls(function, prefix, pool, method=prefix == "net.", most=8):
+                own = self._for(function, pool)
+                for call in calls(function, prefix, own, method=prefix == "net.", most=8):
                     text = call.text
                     if not call.given:
-                        yield f"{AFTER}loss = {text}", text
+                        yield f"{AFTER}loss = {text}", text, prefix == "net."
                         found = True
                         break
                     if wrap != "{}":
@@ -542,10 +601,10 @@ class Search:
                         continue
                     value = self.bench.space.get("loss")
                     where = scalar(value, returned(function), "loss")
-                    if not where or not np.isfinite(np.sum(value_of(self.bench, where))):
+                    if not where or not is_finite(value_of(self.bench, where)):
                         continue
                     tail = "" if where == "loss" else f"\nloss = {where}"
-                    yield f"loss = {text}{tail}", text
+                    yield f"loss = {text}{tail}", text, prefix == "net." and call.sure
                     found = True
                 if found:
                     break

@@ -115,7 +115,7 @@ def test_a_coincidence_is_refuted_by_other_lengths(recipe):
 def few(monkeypatch):
     """Few tries, where nothing is there to be found."""
     monkeypatch.setattr("throughtime.source.mend.TRIES_OF_A_STEP", 1500)
-    monkeypatch.setattr("throughtime.source.mend.MOST_PAIRS", 0)
+    monkeypatch.setattr("throughtime.source.edit_pairs.MOST_PAIRS", 0)
 
 
 def test_what_mends_at_one_length_alone_is_no_mend(recipe, few):

@@ -29,6 +29,7 @@ from throughtime.source.agreement import (
 )
 from throughtime.source.belief import is_believed
 from throughtime.source.edit_candidates import Candidates, Version, candidates, same_loss
+from throughtime.source.edit_pairs import angle, changes, mark, pairs_of
 from throughtime.source.edits import Edit, Splice, edited
 from throughtime.source.line_edits import edit_of_line, without_overlaps
 from throughtime.source.mended import Hunk, Mended, Standing, changed_lines, clips
@@ -39,20 +40,17 @@ from throughtime.source.text import read_source
 from throughtime.source.tolerances import (
     EDITS_AT_ONCE,
     FEWER_FIRST,
-    FIRST_OF_PAIRS,
     LIKELY,
     LINES_SECONDS,
     MOST_ALTERNATIVES,
     MOST_HOPEFUL,
     MOST_MENDS,
-    MOST_PAIRS,
     MOST_RETURNS,
     MOST_SILENT,
     MOST_TRIES,
     NEAR,
     NEAR_AT_LAST,
     PAIRS_AT_ONCE,
-    RANK_COST,
     SAME_TRIED,
     TENSORS_OF_PAIRS,
     TRIES_OF_A_STEP,
@@ -437,12 +435,12 @@ class _Search:
         Edits that give the very same gradient are looked at once, and said as alternatives.
         """
         same: dict[bytes, list[tuple[Edit, ...]]] = {}
-        mark = _texts_mark(step.version)
+        version_mark = _texts_mark(step.version)
         for edits in hopeful:
-            if any((mark, (e.path, e.splices)) in self._banned for e in edits):
+            if any((version_mark, (e.path, e.splices)) in self._banned for e in edits):
                 continue
             same.setdefault(
-                _mark(tried[edits[0]]) if len(edits) == 1 else repr(edits).encode(), []
+                mark(tried[edits[0]]) if len(edits) == 1 else repr(edits).encode(), []
             ).append(edits)
         steps = []
         for alternatives in list(same.values())[:MOST_HOPEFUL]:
@@ -477,7 +475,7 @@ class _Search:
         for number, tried in self._ask([v.tried_at(last) for v in versions if v is not None]):
             edits, then = some[number], self._compared(tried, last)
             cost = sum(edit.cost for edit in edits)
-            found.append((-score(then), cost, number, edits, _mark(tried)))
+            found.append((-score(then), cost, number, edits, mark(tried)))
         return [(edits, mark) for _, _, _, edits, mark in sorted(found)]
 
     def _is_believed(self, before: Standing, after: Standing) -> bool:
@@ -517,12 +515,12 @@ class _Search:
                 continue
             if worse_somewhere(now, self._compared(answer, stage)):
                 continue
-            useful.setdefault(_mark(answer), edit)
-        useful.pop(_mark(plain), None)
+            useful.setdefault(mark(answer), edit)
+        useful.pop(mark(plain), None)
         silent = [
             edit
             for edit, answer in tried.items()
-            if edit.cost <= LIKELY and _mark(answer) == _mark(plain)
+            if edit.cost <= LIKELY and mark(answer) == mark(plain)
         ]
         if all(a.level > WRONG for a in now.values()):  # a factor is wrong, perhaps two
             scaling = [
@@ -530,22 +528,22 @@ class _Search:
                 for edit in useful.values()
                 if all(a.level > WRONG for a in self._compared(tried[edit], stage).values())
             ]
-            return self._try_pairs(stage, step, known, _pairs(scaling))
+            return self._try_pairs(stage, step, known, pairs_of(scaling))
         reaching = {
-            name: [e for e in useful.values() if _changes(plain, tried[e], name)]
+            name: [e for e in useful.values() if changes(plain, tried[e], name)]
             for name in wrong - self._stuck
         }
         for name in sorted(reaching, key=lambda name: len(reaching[name]))[:TENSORS_OF_PAIRS]:
             near = sorted(
                 reaching[name],
-                key=lambda e: (not self._is_suspect(e), _angle(tried[e], truth, name), e.cost),
+                key=lambda e: (not self._is_suspect(e), angle(tried[e], truth, name), e.cost),
             )
             # What is multiplied by 0 as yet shows nothing alone, and may be the other half.
             beside = sorted(
                 (e for e in silent if name in (known.reached(e) or ())),
                 key=lambda e: (len(known.reached(e) or ()), e.cost),
             )[:MOST_SILENT]
-            pairs = [*_pairs(near), *_pairs(near[:FEWER_FIRST], beside)]
+            pairs = [*pairs_of(near), *pairs_of(near[:FEWER_FIRST], beside)]
             if (found := self._try_pairs(stage, step, known, pairs)) is not None:
                 return found
             self._stuck.add(name)
@@ -645,18 +643,6 @@ def _reverted(before: str, after: str) -> Iterator[str]:
             yield "".join([*new[:c], *old[a:b], *new[d:]])
 
 
-def _pairs(edits: Sequence[Edit], others: Sequence[Edit] | None = None) -> list[tuple[Edit, Edit]]:
-    """Pairs of the first of some edits with all of them, or with others; the cheapest first."""
-    pairs = [
-        (a.cost + b.cost + n * RANK_COST, a, b)
-        for n, a in enumerate(edits[:FIRST_OF_PAIRS])
-        for b in (edits[n + 1 :] if others is None else others)
-        if not a.overlaps(b)
-    ]
-    pairs.sort(key=lambda pair: pair[0])
-    return [(a, b) for _, a, b in pairs[:MOST_PAIRS]]
-
-
 def _texts_mark(version: Version) -> int:
     return hash(tuple(sorted(version.texts.items())))
 
@@ -671,28 +657,3 @@ def _mends_more(best: Standing, other: Standing) -> bool:
     return any(
         a.level > best[s][name].level for s, found in other.items() for name, a in found.items()
     )
-
-
-def _mark(tried: Tried) -> bytes:
-    """Equal for equal gradients, but for their last digits."""
-    if tried.products is None:
-        return b""
-    parts = [tried.products[name] for name in sorted(tried.products)]
-    numbers = np.concatenate(parts)
-    return " ".join(f"{number:.9e}" for number in numbers).encode()
-
-
-def _changes(plain: Tried, tried: Tried, name: str) -> bool:
-    if plain.products is None or tried.products is None:
-        return True
-    return not np.allclose(plain.products[name], tried.products[name], rtol=1e-9, atol=0)
-
-
-def _angle(tried: Tried, truth: Mapping[str, Measured], name: str) -> float:
-    """How far a tensor is off, whatever factor it has."""
-    assert tried.products is not None
-    found, values = tried.products[name], truth[name].values
-    sizes = float(np.linalg.norm(found)) * float(np.linalg.norm(values))
-    if not sizes or len(values) < 2:
-        return 1.0
-    return 1 - abs(float(found @ values)) / sizes

@@ -103,9 +103,11 @@ class Mended:
             return f"mended: all {tensors} tensors agree"
         if self.explained:
             what = "mended" if self.diff() else "nothing to mend"
+            one = len(self.explained) == 1
+            explain, them = ("explains", "it") if one else ("explain", "them")
             return (
                 f"{what}, all but a residue of d = {self.discrepancy:.1e} that "
-                f"{', '.join(self.explained)} explains: without it all {tensors} tensors agree"
+                f"{', '.join(self.explained)} {explain}: without {them} all {tensors} tensors agree"
             )
         whole = list(self.standing_after.values())[-1]
         right = [

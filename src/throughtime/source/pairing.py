@@ -119,7 +119,8 @@ def numbers(value: Any) -> Array | None:
         return None
     if isinstance(value, np.floating) or type(value) is float:
         return np.array(float(value))
-    if str(type(value).__module__).split(".")[0] == "torch" and hasattr(value, "detach"):
+    tensor = str(type(value).__module__).split(".")[0] == "torch" and hasattr(value, "detach")
+    if tensor and not isinstance(value, type):
         found = value.detach().cpu().numpy()
         return found if found.dtype.kind == "f" else None
     return None

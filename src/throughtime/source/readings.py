@@ -33,6 +33,7 @@ DRAWN = "0.1 * np.random.default_rng(1).standard_normal("  # upstream weights, a
 SUMMED = 1e-9  # relative: a sum in another order differs by 1e-15, a recurrence by its whole effect
 SLOPE_STEP = 1e-4  # of a parameter's move of order 1: the error of a central difference is 1e-8
 SLOPE_ERROR = 1e-3  # relative: far above that error and float32's, far below any fault's
+DATA = {"x", "y", "xs", "ys", "inputs", "targets", "data", "labels"}  # names of no parameters
 REDRAWN = 0.5  # rms of parameters that are drawn anew: what matters and does not saturate a cell
 
 
@@ -230,7 +231,9 @@ def unchecked(bench: Bench, found: Judged) -> tuple[str, ...]:
         try:
             bench.run(f"{reading.begin}\n{found.redrawn}")
             start = bench.state()
-            held = [place for place in _parameters(bench, reading) if _is_weight(place)]
+            data = dict(reading.steps)
+            every = _parameters(bench, reading)
+            held = [p for p in every if _is_weight(p) and p.text not in data]
             bench.run(evaluate, start)
             before = _loss(bench)
             same = [p for p in held if np.array_equal(p.value, _array(bench.value(p.text)))]
@@ -251,6 +254,8 @@ def unchecked(bench: Bench, found: Judged) -> tuple[str, ...]:
 def _is_weight(place: Place) -> bool:
     """Whether an array may be a parameter, and no state that a run begins with."""
     if not isinstance(place.raw, np.ndarray) or place.raw.dtype.kind != "f" or not place.raw.ndim:
+        return False
+    if ".modules." in place.text or place.leaf.strip("_").lower() in DATA:
         return False
     return role(place.leaf) != "state" or (place.raw.ndim > 1 and min(place.raw.shape) > 1)
 

@@ -64,7 +64,8 @@ class DrawnLosses:
         self.study, self.allowance = study, allowance
         self.shapes = {name: np.shape(array) for name, array in study.values.items()}
         self.used = 0
-        self.descents = 0
+        self.descents = 0  # by which inputs were looked for …
+        self.sought = 0  # … and initial states
         self.decay = 0.0  # λ of an L2 term λ/2 Σ w² …
         self.decayed: tuple[str, ...] = ()  # … over these tensors
         kinds = {array.dtype.name for array in study.target.parameters.values()}

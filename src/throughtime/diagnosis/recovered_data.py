@@ -30,6 +30,7 @@ from throughtime.diagnosis.tolerances import (
     DRAWN_PARAMETERS,
     GAUSS_NEWTON_STARTS,
     GAUSS_NEWTON_STEPS,
+    MOST_BLIND_DESCENTS,
     MOST_CLASS_CHOICES,
     MOST_CLASS_PAIRS,
     NEAR_A_WHOLE_NUMBER,
@@ -297,6 +298,8 @@ class Recovery:
         structure = layout.cell, layout.squash, layout.first_units, self.network.shown
         key = (*structure, self.loss, self.way.sequences)
         if key not in losses.starts:
+            if losses.sought >= MOST_BLIND_DESCENTS:
+                return False
             losses.starts[key] = self._states_without_inputs()
         self.start = losses.starts[key]
         return self.start is not None
@@ -515,7 +518,7 @@ class StatesAlone(Recovery):
 
     def _found(self, wanted: Array, allowed: Array) -> Given | None:
         for start in self._starts():
-            self.network.losses.descents += 1
+            self.network.losses.sought += 1
             found = self._descended(start, wanted, allowed)
             if found is not None:
                 return found

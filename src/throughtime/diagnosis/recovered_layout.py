@@ -283,7 +283,7 @@ class LayoutSearch:
         if not self.losses.affordable(self.steps * way.points(network.sizes)):
             return None
         most = MOST_DESCENTS if one.shown and not way.states else MOST_BLIND_DESCENTS
-        if (way.inputs == "numbers" or way.states) and self.losses.descents >= most:
+        if way.inputs == "numbers" and self.losses.descents >= most:
             return None
         first = Recovery(network, one.loss, way)
         if not first.further():

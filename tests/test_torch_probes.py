@@ -81,6 +81,15 @@ def test_what_torchscript_records_is_torchs_module(kind):
     same(script(probes.LONG), theirs(probes.LONG))
 
 
+def test_export_of_any_length():
+    """Which torch's own module refuses; the operators take it."""
+    _, mine = pair()
+    t, b = torch.export.Dim("t"), torch.export.Dim("b")
+    shapes = {"x": {0: t, 1: b}}
+    found = torch.export.export(mine, (probes.X,), dynamic_shapes=shapes, strict=False)
+    same(found.module()(probes.LONG), mine(probes.LONG))
+
+
 def test_what_only_ours_have_is_recorded_as_operators():
     module = ours.LSTM(probes.I, probes.H, peepholes=True)
     script = probes.traced(module)

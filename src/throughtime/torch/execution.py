@@ -109,7 +109,15 @@ def _recorded(call: Call) -> bool:
     usual = type(call.x) in ORDINARY and type(call.W) in ORDINARY
     if not is_recording() and (usual or not _intercepted(call)):
         return False
+    if is_compiling() and _any_length(call):
+        return False
     return not any(REQUESTS[what](call) for what in ONLY_OURS)
+
+
+def _any_length(call: Call) -> bool:
+    """Whether the number of steps is a symbol, for which torch's own module cannot be exported."""
+    axis = int(call.x.dim() == 3 and call.module.batch_first)
+    return isinstance(call.x.shape[axis], torch.SymInt)
 
 
 def _intercepted(call: Call) -> bool:

@@ -425,7 +425,7 @@ def test_a_long_check_has_a_progress_bar(capfd):
     for shown in (True, False):
         target = tt.Target({"W": W}, loss, lambda: {"W": 2 * W})
         tt.check(target, progress=shown, evaluations=32)
-        assert ("evaluation" in capfd.readouterr().err) == shown
+        assert ("losses" in capfd.readouterr().err) == shown
 
 
 def test_a_budget_that_ends_before_anything_is_measured_says_so():

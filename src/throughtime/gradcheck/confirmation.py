@@ -48,6 +48,7 @@ from throughtime.gradcheck.tolerances import (
     CONSTANT_DEVIATIONS,
     CONTAINED_BARS,
     CURVE_POWER,
+    DOUBLE_PRECISION_NOISE,
     EXCLUDED_BARS,
     FAIRLY_CONSTANT_DEVIATIONS,
     KNOWN_SLOPE,
@@ -347,8 +348,12 @@ class ClaimTest:
         """
         against = [m.length for m in self.moves if self.shows_difference(m) is False]
         length = max([*against, *(m.length for m in self._noisy_moves())], default=0.0)
-        if not length:
-            return False
+        point = self.point
+        fine = all(array.dtype == np.float64 for array in point.parameters.values())
+        noise = point.noise_along(self.claim.direction.blocks).deviation
+        fine = fine and noise <= DOUBLE_PRECISION_NOISE * abs(point.loss)
+        if not length or not fine or point.coarse or point.rounded_inside:
+            return False  # what is rounded to a grid may be smooth for as long as steps are short
         missed = change_beyond_slopes(self.function, self.point.loss, length, min(steps, self.step))
         return missed <= SMOOTH_PART * abs(self.claim.residual) * length
 

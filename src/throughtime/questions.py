@@ -333,7 +333,7 @@ def flow(
     of: str | None = None,
     windows: Iterable[Any] | None = None,
     progress: bool | None = None,
-    **unknown: Never,
+    **of_model: Any,
 ) -> Flow:
     """Where does the gradient go, through time, and what follows from it?
 
@@ -360,6 +360,7 @@ def flow(
             number for all.
         of: the recurrent module's name in a torch module; by default the one called last.
         windows: losses that a torch module is trained with, for advice on clipping.
+        of_model: further keyword arguments that the torch module itself is called with.
         progress: whether to show a bar; by default in a terminal, after two seconds.
 
     Returns:
@@ -380,7 +381,6 @@ def flow(
         >>> found.verdict
         'healthy'
     """
-    refuse_unknown("flow", unknown, inspect.signature(flow).parameters)
     common: dict[str, Any] = {
         "sequences": sequences,
         "max_lag": max_lag,
@@ -399,7 +399,9 @@ def flow(
     if is_module(what):
         own = {"state": state, "lengths": lengths}
         common |= {name: value for name, value in own.items() if value is not None}
-        return Flow(**vars(module_flow(what, *data, loss=loss, of=of, windows=windows, **common)))
+        common |= {"loss": loss, "of": of, "windows": windows}
+        return Flow(**vars(module_flow(what, *data, **common, **of_model)))
+    refuse_unknown("flow", of_model, inspect.signature(flow).parameters)
     _refuse_no_network("flow", what, loss=loss, of=of, windows=windows)
     if len(data) != 2:
         refuse("flow", "a Network, inputs and targets", f"{len(data)} arrays", error=TypeError)
@@ -425,7 +427,7 @@ def first_nonfinite(
     dropout_seed: int | np.random.Generator | None = None,
     loss: Callable[[Any], Any] | None = None,
     of: str | None = None,
-    **unknown: Never,
+    **of_model: Any,
 ) -> NonFinite | None:
     """Which value of a run became NaN or infinite first, and what was it made of?
 
@@ -440,6 +442,7 @@ def first_nonfinite(
         state, lengths, dropout_seed: of a Network's run, as in `Network.loss_and_gradient`.
         loss: a function of a torch module's outputs.
         of: the name of one recurrent module in a torch module.
+        of_model: further keyword arguments that the torch module itself is called with.
 
     Returns:
         a NonFinite: `.step`, `.sequence`, `.gate`, `.value`, `.sources`; print it. None where every
@@ -457,12 +460,12 @@ def first_nonfinite(
         layer 0 (RNN), step 3, sequence 0, gate s, unit 0: pre-activation 1e+39, beyond float32,
         from W x = 1, U h = 1e+39, b = 0
     """
-    refuse_unknown("first_nonfinite", unknown, inspect.signature(first_nonfinite).parameters)
     if is_module(what):
         for name, value in (("state", state), ("lengths", lengths), ("dropout_seed", dropout_seed)):
             if value is not None:
                 refuse(name, "a Network, which has this option", "a torch module", error=TypeError)
-        return first_in_module(what, *data, loss=loss, of=of)
+        return first_in_module(what, *data, loss=loss, of=of, **of_model)
+    refuse_unknown("first_nonfinite", of_model, inspect.signature(first_nonfinite).parameters)
     _refuse_no_network("first_nonfinite", what, loss=loss, of=of)
     if not data:
         refuse("first_nonfinite", "a Network and its inputs", "no inputs", error=TypeError)

@@ -180,7 +180,7 @@ def limit(seconds: float) -> None:
 
         cores = os.cpu_count() or 1
         for what, most in (
-            (resource.RLIMIT_AS, MEMORY),
+            (resource.RLIMIT_AS, MEMORY + _mapped()),
             (resource.RLIMIT_CPU, int(seconds * cores) + 1),
             (resource.RLIMIT_FSIZE, LARGEST_FILE),
             (resource.RLIMIT_CORE, 0),
@@ -191,6 +191,15 @@ def limit(seconds: float) -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _mapped() -> int:
+    """Bytes of address space that this process has already: a fork has all of its parent's."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
+    except OSError:
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from throughtime.source.search import Search
 from throughtime.source.slices import Slices
 from throughtime.source.user_files import State, copied, random_states, set_random_states
 
+HEAP_TYPE = 1 << 9  # of a class: made by a class statement
 OPTIONS = ("loss", "gradient", "loss_and_gradient", "update", "lr", "time_axis", "batch_axis")
 
 
@@ -83,8 +84,9 @@ def is_object(what: object, *, named: bool = False) -> bool:
         named: whether the user names what gives loss and gradient.
     """
     kind = type(what)
-    if kind.__module__.split(".")[0] in ("builtins", "numpy", "torch", "jax", "throughtime"):
-        return False
+    room, in_python = kind.__module__.split(".")[0], kind.__flags__ & HEAP_TYPE
+    if room in ("numpy", "torch", "jax", "throughtime") or (room == "builtins" and not in_python):
+        return False  # a class that text defines, which names no module, counts as a builtin too
     if not hasattr(what, "__dict__") or isinstance(what, type | types.FunctionType):
         return False
     return any(BACKWARD.match(name) for name in dir(kind)) or named

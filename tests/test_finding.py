@@ -459,3 +459,32 @@ def test_a_training_step_runs_its_own_forward_pass(write):
     found = find(write(TRAINED.replace("COUNT", "1")))
     assert "forward" not in found.recipe.gradient
     assert verdict(found) == "agree"
+
+
+@pytest.mark.parametrize("space", [{"__name__": "__main__"}, {}], ids=["notebook", "no module"])
+def test_an_object_of_a_class_in_a_notebooks_cell(space):
+    import linecache
+
+    cell = "<a cell>"
+    text = (
+        "import numpy as np\n"
+        "class Mine:\n"
+        "    def __init__(self):\n"
+        "        self.W = np.full((2, 3), 0.3)\n"
+        "    def forward(self, x):\n"
+        "        self.x, self.h = x, np.tanh(x @ self.W.T).sum(axis=0)\n"
+        "        return self.h\n"
+        "    def loss(self, out, y):\n"
+        "        return 0.5 * np.sum((out - y) ** 2)\n"
+        "    def backward(self, y):\n"
+        "        slope = 1 - np.tanh(self.x @ self.W.T) ** 2\n"
+        "        self.dW = ((self.h - y) * slope).T @ self.x\n"
+    )
+    linecache.cache[cell] = (len(text), None, text.splitlines(keepends=True), cell)
+    exec(compile(text, cell, "exec"), space)
+    x, y = np.random.default_rng(0).standard_normal((5, 3)), np.ones(2)
+    report = tt.check(space["Mine"](), x, y, time_axis=0, progress=False)
+    assert report.verdict == "agree"
+    del linecache.cache[cell]
+    with pytest.raises(tt.CheckError, match="since the source of its class cannot be read"):
+        tt.check(space["Mine"](), x, y, progress=False)

@@ -124,10 +124,14 @@ def found_in_object(model: object, *data: Any, **options: Any) -> tuple[Found, P
     )
     if best is None or not best.believed:
         actual = "none that runs" if best is None else "one under which no tensor is right"
+        if not functions and not any(map(_class_source, type(model).__mro__[:-1])):
+            actual = "none, since the source of its class cannot be read"
         way_out = "give loss_and_gradient=, or loss= and gradient=, as names of its methods"
         refuse(type(model).__name__, "a reading of loss and gradient", actual, way_out,
                error=CheckError)  # fmt: skip
-    path = Path(inspect.getsourcefile(type(model)) or "given.py")
+    path = Path("given.py")
+    with contextlib.suppress(TypeError):  # a class in a notebook or a session has no file
+        path = Path(inspect.getsourcefile(type(model)) or path)
     left = unchecked(Bench(Path(), files=files.copy()), best)
     found = found_of(path, type(model).__name__, best, [], files=files, length=None, left=left)
     return found, Program(found.recipe, files=files)
@@ -235,13 +239,23 @@ def _by_names(
     return best
 
 
+def _class_source(kind: type) -> str:
+    """The source of a class; "" where it cannot be read.
+
+    Of a class in a notebook or a session, which stands in no file, that of its methods can be.
+    """
+    with contextlib.suppress(OSError, TypeError):
+        return textwrap.dedent(inspect.getsource(kind))
+    methods = []
+    for method in filter(inspect.isfunction, vars(kind).values()):
+        with contextlib.suppress(OSError, TypeError):
+            methods.append(textwrap.indent(textwrap.dedent(inspect.getsource(method)), "    "))
+    return "\n".join([f"class {kind.__name__}:", *methods]) if methods else ""
+
+
 def _source_of(model: object) -> tuple[Slices, list[Candidate]]:
     """The source of an object's class, and of those that it inherits from, as candidates."""
-    parts = []
-    for kind in reversed(type(model).__mro__[:-1]):
-        with contextlib.suppress(OSError, TypeError):
-            parts.append(textwrap.dedent(inspect.getsource(kind)))
-    tree = ast.parse("\n".join(parts))
+    tree = ast.parse("\n".join(map(_class_source, reversed(type(model).__mro__[:-1]))))
     slices = Slices(tree)
     name = type(model).__name__
     every = candidates(tree, slices)

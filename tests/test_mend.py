@@ -238,6 +238,11 @@ def test_right_code_has_nothing_to_mend(recipe):
     assert str(found) == "nothing to mend: all 3 tensors agree\n"
 
 
+def test_a_process_that_holds_jax_can_mend(recipe):
+    pytest.importorskip("jax").numpy.ones(2).sum()  # from here on, every fork makes it warn
+    assert mended(recipe, NETWORK).is_mended
+
+
 def test_what_no_small_edit_mends_is_said(recipe, few):
     text = NETWORK.replace(
         "dz = dh * (1 - self.h[t + 1] ** 2)", "dz = np.sin(17 * dh + np.cos(9 * dh))"

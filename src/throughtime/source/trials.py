@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -436,7 +437,10 @@ class _Worker:
         self._process = context.Process(
             target=_serve, args=(other, recipe, texts, self._folder), daemon=True
         )
-        self._process.start()
+        with warnings.catch_warnings():
+            # JAX, where the parent holds it, warns of any fork; the child never calls it.
+            warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+            self._process.start()
         other.close()
 
     def end(self) -> None:

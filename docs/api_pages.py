@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from generated import write_folder
 from sphinx.ext.autodoc.mock import mock
 
 HERE = Path(__file__).parent
@@ -83,16 +84,8 @@ def _pages() -> dict[str, str]:
 
 
 def write(folder: Path = HERE / "api") -> None:
-    """Writes what has changed, so that Sphinx reads no more than that, and removes the rest."""
-    wanted = pages()
-    folder.mkdir(exist_ok=True)
-    for path in folder.iterdir():
-        if path.name not in wanted:
-            path.unlink()
-    for name, text in wanted.items():
-        path = folder / name
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+    """Writes the pages."""
+    write_folder(folder, pages())
 
 
 def thing(name: str) -> object:

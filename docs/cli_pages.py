@@ -6,6 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
+from generated import write_page
+
 from throughtime.cli import command_parser
 
 HERE = Path(__file__).parent
@@ -48,6 +50,4 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 def write(path: Path = HERE / "command-line.md") -> None:
     """Writes the page if it has changed."""
-    text = page()
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")
+    write_page(path, page())

@@ -9,6 +9,8 @@ import re
 import sys
 from pathlib import Path
 
+from generated import write_folder
+
 from throughtime.diagnosis import FAULTS, Section
 
 HERE = Path(__file__).parent
@@ -26,16 +28,8 @@ def pages() -> dict[str, str]:
 
 
 def write(folder: Path = HERE / "faults") -> None:
-    """Writes what has changed, so that Sphinx reads no more than that, and removes the rest."""
-    wanted = pages()
-    folder.mkdir(exist_ok=True)
-    for path in folder.iterdir():
-        if path.name not in wanted:
-            path.unlink()
-    for name, text in wanted.items():
-        path = folder / name
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+    """Writes the pages."""
+    write_folder(folder, pages())
 
 
 def corpus() -> str:

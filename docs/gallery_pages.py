@@ -6,6 +6,8 @@ import importlib.util
 import inspect
 from pathlib import Path
 
+from generated import write_page
+
 from throughtime.cells import CellDefinition, derive
 
 HERE = Path(__file__).parent
@@ -52,6 +54,4 @@ def _section(name: str, cell: CellDefinition) -> str:
 
 def write(path: Path = HERE / "gallery.md") -> None:
     """Writes the page if it has changed."""
-    text = page()
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")
+    write_page(path, page())

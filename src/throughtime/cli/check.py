@@ -126,13 +126,13 @@ def run(options: argparse.Namespace) -> int:
         return 0
     try:
         if options.program is None and options.target and is_own_file(options.target):
-            with _termination_as_exit():
+            with termination_as_exit():
                 return _own_file(options)
         for name, given in (("--with", options.made), ("--print-target", options.print_target)):
             if given:
                 expected = "your own file, as lstm.py or lstm.py:LSTM"
                 refuse(name, expected, options.target or "--program", error=CheckError)
-        with _termination_as_exit(), _target(options) as target:
+        with termination_as_exit(), _target(options) as target:
             return _check(target, options)
     except (CheckError, KeyboardInterrupt, Terminated):
         raise
@@ -229,7 +229,7 @@ def _sweep(target: Target, options: argparse.Namespace, bar: bool | None) -> Non
 
 
 @contextlib.contextmanager
-def _termination_as_exit() -> Iterator[None]:
+def termination_as_exit() -> Iterator[None]:
     """SIGTERM unwinds as Ctrl-C does, so that the programs we started end with us."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from throughtime.arrays import refuse
 from throughtime.cli import say
-from throughtime.cli.check import _termination_as_exit
+from throughtime.cli.check import termination_as_exit
 from throughtime.cli.colour import edits
 from throughtime.cli.outputs import writable
 from throughtime.cli.own_file import split_place
@@ -65,7 +65,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints what was found; returns the exit status."""
-    with _termination_as_exit():  # so that processes and folders go
+    with termination_as_exit():  # so that processes and folders go
         return _mend(options)
 
 

@@ -9,7 +9,7 @@ which most of it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -156,6 +156,20 @@ class Judged:
             len(self.moves),
             -self.reading.order,
         )
+
+
+def likeliest(bench: Bench, readings: Iterable[Reading]) -> Judged | None:
+    """The likeliest of all readings, up to one that settles it; None where nothing runs."""
+    best: Judged | None = None
+    for reading in readings:
+        found = judged(bench, reading)
+        if found is None or not found.moves:
+            continue
+        if best is None or found.rank > best.rank:
+            best = found
+        if found.settled:
+            break
+    return best
 
 
 def judged(bench: Bench, reading: Reading) -> Judged | None:

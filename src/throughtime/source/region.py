@@ -21,7 +21,7 @@ from throughtime.source.meanings import (
     size_kind,
 )
 from throughtime.source.pairing import PREFIX, SUFFIX
-from throughtime.source.readings import Judged, Reading, judged
+from throughtime.source.readings import Judged, Reading, likeliest
 from throughtime.source.search import IMPORT
 from throughtime.source.slices import Slices, free_names, names_set, reaches_out
 from throughtime.source.vintage import is_stand_in
@@ -219,16 +219,7 @@ class RegionSearch:
 
     def best(self) -> Judged | None:
         """The likeliest reading; None where nothing runs."""
-        best: Judged | None = None
-        for reading in self._readings():
-            found = judged(self.bench, reading)
-            if found is None or not found.moves:
-                continue
-            if best is None or found.rank > best.rank:
-                best = found
-            if found.settled:
-                break
-        return best
+        return likeliest(self.bench, self._readings())
 
     def _readings(self) -> Iterator[Reading]:
         needed = self._needed()

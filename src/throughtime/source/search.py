@@ -44,7 +44,7 @@ from throughtime.source.meanings import (
     size_kind,
 )
 from throughtime.source.pairing import places
-from throughtime.source.readings import Judged, Reading, judged
+from throughtime.source.readings import Judged, Reading, likeliest
 from throughtime.source.slices import Slices
 
 MOST_TRIES = 2_500  # runs of the user's code for one candidate
@@ -126,16 +126,7 @@ class Search:
 
     def best(self) -> Judged | None:
         """The likeliest reading; None where nothing runs."""
-        best: Judged | None = None
-        for reading in self._readings():
-            found = judged(self.bench, reading)
-            if found is None or not found.moves:
-                continue
-            if best is None or found.rank > best.rank:
-                best = found
-            if found.settled:
-                break
-        return best
+        return likeliest(self.bench, self._readings())
 
     def _readings(self) -> Iterator[Reading]:
         for setup, roots in self._models():

@@ -64,6 +64,8 @@ def _is_needed(parameter: inspect.Parameter) -> bool:
 
 def _refuse_place(place: str) -> NoReturn:
     """For what is no `file.py:name`."""
+    if place.endswith((".py", ".ipynb")) and not Path(place).exists():
+        refuse("target", "an existing Python file", place, error=CheckError)
     actual, way_out = repr(place), ""
     if Path(place).is_dir() and place:
         actual = f"the folder {place}"

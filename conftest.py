@@ -17,6 +17,8 @@ WITH_TORCH = [
 ]
 collect_ignore_glob = [] if find_spec("torch") else WITH_TORCH
 collect_ignore = ["docs/conf.py"]  # Sphinx's, and only the documentation installs Sphinx
+if not find_spec("sphinx"):
+    collect_ignore += ["docs/api_pages.py", "docs/mathml.py"]
 
 sys.path.insert(0, str(Path(__file__).parent / "examples"))  # pages import them by name
 

@@ -18,7 +18,13 @@ settings.register_profile("throughtime", deadline=None, derandomize=True, max_ex
 settings.load_profile("throughtime")
 
 # Modules of the oracle, which pytest would import to look for doctests.
-WITH_TORCH = ["torch_reference.py", "dropin_examples.py", "unrolled_torch.py"]
+WITH_TORCH = [
+    "torch_reference.py",
+    "dropin_examples.py",
+    "unrolled_torch.py",
+    "derived_in_torch.py",
+    "torch_probes.py",
+]
 collect_ignore = [] if importlib.util.find_spec("torch") else WITH_TORCH
 
 REQUIRED = "THROUGHTIME_REQUIRE_ORACLES"

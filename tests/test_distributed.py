@@ -205,7 +205,7 @@ def test_without_torch_one_line_says_what_to_do(monkeypatch, capsys, tmp_path):
     assert main(["train", "book.txt"]) == 3
     error = capsys.readouterr().err
     assert error.startswith("throughtime train: RANK and WORLD_SIZE are set, as torchrun sets them")
-    assert error.endswith("or unset them to train alone\n")
+    assert error.endswith("or unset both to train in a single process\n")
     assert error.count("\n") == 1
 
 

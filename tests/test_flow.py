@@ -197,7 +197,7 @@ def test_a_vanishing_network():
     found = tt.flow(net, x, y, memory=20)
     assert found.verdict == "vanishing"
     assert found.top.decay.falls_at == 7
-    assert "where 20 are needed" in found.reason
+    assert "but lag 20 is needed" in found.reason
     assert tt.flow(net, x, y, memory=6).verdict == "healthy"
 
 

@@ -66,7 +66,7 @@ def test_an_unreadable_file_is_refused_and_passed_over_in_a_folder(folder, monke
     def unreadable(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(text_module.Path, "read_bytes", unreadable)
+    monkeypatch.setattr(text_module.storage, "read_bytes", unreadable)
     with pytest.raises(OSError, match=r"c.txt: expected a readable file, got Permission denied"):
         read([folder / "c.txt"])
     with pytest.raises(ValueError, match=r"expected a folder with text files \(UTF-8\), got none"):

@@ -106,7 +106,7 @@ def lag_profile(flow: Flow, ax: Axes | None = None, *, layer: int | None = None)
     if np.isfinite(start) and start > 0:
         compared = np.where(one.compared > 0, start * one.compared, np.nan)
         label = f"{one.remembers}, same losses compared (verdict)"
-        ax.plot(compared, color=GREEN, lw=0.9, ls="--", label=label)
+        ax.plot(compared, color="black", lw=0.8, ls="--", label=label)
         label = f"{VANISHED_BELOW:.0%} of that at lag 0"
         ax.axhline(VANISHED_BELOW * start, color=GREY, lw=0.9, ls=":", label=label)
         ax.set_yscale("log")

@@ -144,7 +144,7 @@ def _files_of(folder: Path) -> Iterator[Path]:
 def _content(path: str) -> str | None:
     """The text of a file in a folder; None where it is not text or cannot be read."""
     try:
-        content = Path(path).read_bytes()
+        content = storage.read_bytes(path)
         return None if b"\0" in content else content.decode("utf-8")
     except (OSError, UnicodeDecodeError):
         return None

@@ -1,6 +1,7 @@
 """A user's own file: what is found in it without a line of glue, and what is refused."""
 
 import json
+import sys
 import textwrap
 
 import numpy as np
@@ -462,8 +463,10 @@ def test_a_training_step_runs_its_own_forward_pass(write):
 
 
 @pytest.mark.parametrize("space", [{"__name__": "__main__"}, {}], ids=["notebook", "no module"])
-def test_an_object_of_a_class_in_a_notebooks_cell(space):
+def test_an_object_of_a_class_in_a_notebooks_cell(space, monkeypatch):
     import linecache
+
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)  # as in a notebook
 
     cell = "<a cell>"
     text = (

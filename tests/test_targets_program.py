@@ -14,6 +14,7 @@ import pytest
 
 import throughtime as tt
 from throughtime.cli import main
+from torture.tally import fork
 
 # L = Σ (t + 1) w³ over T steps, in float32 or float64; each fault is one branch.
 PROGRAM = """
@@ -451,7 +452,7 @@ sys.exit(main())
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
 def test_a_fork_of_the_checker_leaves_the_program_alone(command):
     with tt.program_target(command()) as target:
-        child = os.fork()
+        child = fork()
         if not child:
             target.program.channel.kill()
             os._exit(0)

@@ -11,7 +11,7 @@ from pathlib import Path
 import throughtime as tt
 from throughtime import storage
 from throughtime.training import Checkpoint, Trainer, load_checkpoint
-from torture.tally import Tally, apart, folder
+from torture.tally import Tally, apart, folder, fork
 from training_examples import settings, text
 
 EVERY = 3  # updates between checkpoints
@@ -28,7 +28,7 @@ def kills(count: int, seed: int = 0) -> Tally:
     with folder() as place:
         out = place / "run"
         for number in range(count):
-            child = os.fork()
+            child = fork()
             if not child:
                 _train(out, updates)
             time.sleep(draw.uniform(0, LONGEST_LIFE))

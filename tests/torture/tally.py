@@ -8,6 +8,7 @@ import resource
 import select
 import signal
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -62,10 +63,17 @@ class Tally:
 KINDS = tuple(f.name for f in fields(Tally) if f.name not in ("tried", "examples"))
 
 
+def fork() -> int:
+    """As `os.fork`, without the warning of JAX, where this process holds it; no child calls it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+        return os.fork()
+
+
 def apart(work: Callable[[], Any], patience: float = PATIENCE) -> tuple[Any, int | None]:
     """What a fork of this process finds, as JSON has it, and its status; None for a hang."""
     reader, writer = os.pipe()
-    child = os.fork()
+    child = fork()
     if not child:
         try:
             os.close(reader)

@@ -130,7 +130,7 @@ def found_in_object(model: object, *data: Any, **options: Any) -> tuple[Found, P
         refuse(type(model).__name__, "a reading of loss and gradient", actual, way_out,
                error=CheckError)  # fmt: skip
     path = Path("given.py")
-    with contextlib.suppress(TypeError):  # a class in a notebook or a session has no file
+    with contextlib.suppress(TypeError, OSError):  # a class in a notebook or a session has no file
         path = Path(inspect.getsourcefile(type(model)) or path)
     left = unchecked(Bench(Path(), files=files.copy()), best)
     found = found_of(path, type(model).__name__, best, [], files=files, length=None, left=left)

@@ -41,6 +41,9 @@ def test_advice_on_the_initialisation():
     assert one.needed
     assert one.forget_bias == pytest.approx(np.log(19))
     assert "chrono=20" in str(found)
+    first, *others = found.advice.sentences  # what remembers comes before what truncates
+    assert "Start with LSTM(…, chrono=20)" in first
+    assert any("the data need 20 steps" in sentence for sentence in others)
     better = tt.Network([tt.LSTM(4, 16, chrono=80), tt.Dense(16, 4)], tt.SoftmaxCrossEntropy())
     (one,) = tt.flow(better, x, y).advice.initialisation
     assert not one.needed
@@ -113,7 +116,7 @@ def test_the_text_begins_with_verdict_and_advice():
     lines = str(tt.flow(net, x, y, memory=20)).splitlines()
     assert lines[0].startswith("VANISHING: layer 0 (LSTM): from lag")
     advice = lines[lines.index("") + 1]
-    assert advice.startswith("- Follow every loss K = ")
+    assert advice.startswith("- Layer 0: 0% of the units remember for 20 steps.")
     assert any(line.startswith("  along c alone") for line in lines)
 
 

@@ -574,3 +574,19 @@ def test_windows_that_are_none(windows, message):
     x, y = data()
     with pytest.raises((TypeError, ValueError), match=message):
         tt.flow(model_of("gru"), x, loss=per_step(y), windows=windows)
+
+
+def advised(name):
+    """The advice on a model's start, for data that need three steps."""
+    x, y = data("batch_first" in CASES[name][1])
+    loss = lambda out: cross_entropy(out.flatten(0, 1), y.flatten())  # noqa: E731
+    flow = tt.flow(model_of(name), x, loss=loss, memory=5)
+    return " ".join(flow.advice.sentences)
+
+
+def test_the_forget_bias_is_advised_in_the_words_of_the_model():
+    said = advised("lstm-3-layers")
+    assert "set rnn.bias_ih_l0[5:10] to 1.39 and rnn.bias_hh_l0[5:10] to 0" in said
+    assert "rnn.bias_ih_l2[5:10] to 1.39" in said
+    assert "chrono" not in said
+    assert "takes a layer with biases" in advised("lstm-without-bias")

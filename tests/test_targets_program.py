@@ -489,3 +489,42 @@ def test_a_loss_printed_with_few_digits_is_noted(command, capfd):
     code = f"say({{'loss': round({loss}, 6)}}); do = None"
     main(["check", "--program", *command("loss", code)])
     assert "print it with 17 (%.17g)" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("nan", np.nan),
+        ("-nan", np.nan),
+        ("-nan(ind)", np.nan),
+        ("NaN", np.nan),
+        ("inf", np.inf),
+        ("-inf", -np.inf),
+        ("Infinity", np.inf),
+        ("1.#QNAN", np.nan),
+        ("-1.#INF", -np.inf),
+        ("null", np.nan),
+        ("[1.5, -nan, inf]", [1.5, np.nan, np.inf]),
+        ("[1.5, null]", [1.5, np.nan]),
+    ],
+)
+def test_a_loss_that_is_no_number_at_some_point_ends_nothing(command, said, meant):
+    """It is written as in C, C++ or JavaScript, once a loss has been a number."""
+    code = f"do = do if T == 3 else print('{{\"loss\": {said}}}', flush=True)"
+    with tt.program_target(command("loss", code)) as target:
+        first = target.loss()
+        assert np.isfinite(first).all()
+        target.program.set_length(2)
+        assert np.array_equal(target.program.loss(2), meant, equal_nan=True)
+        assert np.array_equal(target.loss(), first)
+
+
+def test_a_diagnosis_that_cannot_look_again_says_so(monkeypatch):
+    from throughtime.diagnosis.experiments import Study
+
+    W = np.ones((2, 3))
+    target = tt.Target({"W": W}, lambda: np.sum(W**3), lambda: {"W": W**2})
+    monkeypatch.setattr(Study, "look", lambda *_, **__: None)
+    report = tt.check(target)
+    assert report.causes == ()
+    assert any("could not be computed again" in note for note in report.notes)

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from quoted_output import quoted
 from throughtime import cli
 from throughtime.gradcheck import Cause, SourceLine
 from throughtime.source import LineFinding, Recipe, which_line
 from throughtime.source.which_line import ONCE, _says_more, agreed, summary
 
 ROOT = Path(__file__).parents[1]
-NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]\d+)|[-+]?\d+\.\d+")
 
 FEW = ["--evaluations", "400"]
 RNN = """
@@ -43,17 +43,6 @@ class RNN:
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def quoted(page, output):
-    """Whether the blocks of a page stand in what was printed, but for the digits of numbers."""
-    output = NUMBER.sub("#", output)
-    blocks = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
-    for block in blocks:
-        lines = [line for line in block.split("\n") if not line.startswith("$ ")]
-        for part in "\n".join(lines).split("…\n"):
-            assert NUMBER.sub("#", part).strip("\n") in output, part
-    return len(blocks)
 
 
 def test_the_tutorial_shows_what_its_commands_print(here, capfd):

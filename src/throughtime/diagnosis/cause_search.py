@@ -152,15 +152,24 @@ class CauseSearch:
     def run(self, observed: Observed | None = None) -> None:
         """Starts from an observation; by default from one made at the parameters as they stand."""
         if observed is None:
+            recovered = self.study.target.layout is None
             found = by_mutants(self.study)
-            self.causes, self.notes, self.refutation.model = found.causes, found.notes, found.model
-            if found.whole or self.causes:
+            self.refutation.model = found.model
+            if found.whole or (found.causes and not recovered):
+                self.causes, self.notes = found.causes, found.notes
                 return
             if found.model is not None:
                 self.study.roles = known_roles(self.study.roles, found.model)
             self.study.budget.announce("diagnosis", "losses")
             observed = self.study.look()
+            if found.causes and not (observed and self._one_explains(observed)):
+                self.causes, self.notes = found.causes, found.notes
+                return
+            self.notes = [] if found.causes else found.notes
         if observed is None:
+            self.notes.append(
+                "No cause was looked for: the loss or its gradient could not be computed again."
+            )
             return
         before = observed.discrepancy()
         observed, penalties = self._without_penalty(observed, before)
@@ -168,6 +177,15 @@ class CauseSearch:
             self._explain_all(observed, before)
         finally:
             self.causes += penalties
+
+    def _one_explains(self, observed: Observed) -> bool:
+        """Whether one fault explains all of the difference, within the error bars.
+
+        Data that were recovered from losses in single precision are as coarse as these, and so are
+        all mutants: what they explain in part may be everything.
+        """
+        best = _best(observed, self.study, self.refutation)
+        return best is not None and best.undone is not None and not observed.wrong(best.undone)
 
     def _without_penalty(self, observed: Observed, before: float) -> tuple[Observed, list[Cause]]:
         """The observation without an L2 term that other faults hide; its causes, if they are small.

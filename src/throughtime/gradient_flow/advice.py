@@ -63,6 +63,8 @@ class Initialisation:
         forget_bias: log(m − 1).
         chrono: m, for `LSTM(…, chrono=m)`.
         remembering: the share of units whose time constant is at least m already.
+        where: in a torch module, the biases to set, as `lstm.bias_ih_l0[32:64]`, each with its
+            value; empty where it has none. None for a layer that takes `forget_bias=`.
     """
 
     layer: int
@@ -70,6 +72,7 @@ class Initialisation:
     forget_bias: float
     chrono: int
     remembering: float
+    where: tuple[tuple[str, float], ...] | None = None
 
     @property
     def needed(self) -> bool:
@@ -101,15 +104,20 @@ class Advice:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """The advice in plain sentences."""
-        found = [_truncation(self.truncation)]
+        """The advice in plain sentences: what lets gradients reach further back comes first."""
+        found = [_initialisation(one) for one in self.initialisation if one.needed]
+        truncation, steps = _truncation(self.truncation), self.truncation.steps
+        if self.memory is not None and steps is not None and steps < self.memory:
+            truncation += (
+                f" That holds for the gradient as it is now; the data need {self.memory} steps."
+            )
+        found.append(truncation)
         if self.window:
             found.append(_window(self.window))
         if self.clipping:
             found.append(_clipping(self.clipping))
         if self.memory is not None and self.memory_from == "data":
             found.append(f"Inputs carry information about targets up to {self.memory} steps later.")
-        found += [_initialisation(one) for one in self.initialisation if one.needed]
         return tuple(found)
 
 
@@ -173,10 +181,19 @@ def _clipping(found: Clipping) -> str:
 
 
 def _initialisation(found: Initialisation) -> str:
+    if found.where is None:
+        way = f"Start with LSTM(…, chrono={found.chrono}), or forget_bias={found.forget_bias:.2f}."
+    elif not found.where:
+        way = (
+            f"Start with a forget gate's bias of {found.forget_bias:.2f}, which takes a layer with "
+            "biases."
+        )
+    else:
+        settings = " and ".join(f"{name} to {value:.3g}" for name, value in found.where)
+        way = f"Before training, set {settings}."
     return (
         f"Layer {found.layer}: {found.remembering:.0%} of the units remember for {found.memory} "
-        f"steps. Start with LSTM(…, chrono={found.chrono}), or forget_bias="
-        f"{found.forget_bias:.2f}."
+        f"steps. {way}"
     )
 
 

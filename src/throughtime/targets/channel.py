@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import signal
 import socket
 import subprocess
@@ -164,7 +165,7 @@ class Channel:
 
     def _answer(self, line: bytes, place: str) -> dict[str, Any]:
         try:
-            answer = json.loads(line, parse_int=_whole)
+            answer = _parsed(line)
         except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
@@ -197,6 +198,30 @@ class Channel:
         quoted = "".join(f"\n    {line[:200]}" for line in words if line)
         heading = "; its last words on standard error:" if quoted else ""
         raise CheckError(f"{self.name}: {message}{heading}{quoted}")
+
+
+# A value of JSON that is no number, as printf and streams of C, C++ and others write it: nan, -nan,
+# -nan(ind), inf, 1.#INF.
+NOT_FINITE = re.compile(
+    rb"(?<=[:,\[\s])([-+]?)(nan(?:\(\w*\))?|inf(?:inity)?|1\.#\w+)(?=\s*[,\]}])", re.IGNORECASE
+)
+
+
+def _parsed(line: bytes) -> Any:
+    """A line of JSON, whose numbers may be infinite or no numbers in the words of other languages.
+
+    A loss may well be that at some point, as it may be of a library.
+    """
+    try:
+        return json.loads(line, parse_int=_whole)
+    except ValueError:
+        return json.loads(NOT_FINITE.sub(_in_json, line), parse_int=_whole)
+
+
+def _in_json(found: re.Match[bytes]) -> bytes:
+    if b"inf" not in found[2].lower():
+        return b"NaN"
+    return b"-Infinity" if found[1] == b"-" else b"Infinity"
 
 
 def _whole(digits: str) -> int | float:

@@ -105,13 +105,16 @@ class Program:
         answer = self._ask_at("loss", length, parameters=str(self._p))
         loss = answer.get("loss")
         terms: list[Any] = loss if isinstance(loss, list) else [loss]
+        if self._losses and "loss" in answer:
+            # null is how many languages write NaN, which a loss may well be at some other point.
+            terms = [math.nan if term is None else term for term in terms]
         if not terms or not all(type(term) in (int, float) for term in terms):
             null = "loss" in answer and None in terms
             way_out = "many languages write NaN and infinity as null" if null else ""
             actual = shown(json.dumps(answer).encode())
             self.channel.refuse("", '{"loss": a number or a list of terms}', actual, way_out)
         self._count_digits(terms)
-        return loss
+        return terms if isinstance(loss, list) else terms[0]
 
     def gradient(self, length: int | None) -> Mapping[str, Array]:
         """The gradient that the program writes to a file, over `length` steps."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -162,7 +163,26 @@ def _flow(
         flow = network_flow(given, inputs, targets, **options)
     else:
         flow = network_flow(network, inputs, None, losses=found.losses.of(chosen), **options)
-    return replace(flow, notes=(*flow.notes, *notes))
+    advised = tuple(
+        replace(one, where=forget_biases(seen, one.layer, one.forget_bias))
+        for one in flow.advice.initialisation
+    )
+    advice = replace(flow.advice, initialisation=advised)
+    return replace(flow, advice=advice, notes=(*flow.notes, *notes))
+
+
+def forget_biases(seen: ObservedModule, layer: int, bias: float) -> tuple[tuple[str, float], ...]:
+    """What to set, and to what, for a bias of a layer's forget gates; nothing with bias=False.
+
+    torch.nn.LSTM adds two biases, (4H,) each, with the gates in the order i, f, g, o.
+    """
+    H = seen.module.hidden_size
+    owner = f"{seen.name}." if seen.name else ""
+    of_layer = re.compile(rf"bias_([ih])h_l{layer}(_reverse)?")
+    found = filter(None, map(of_layer.fullmatch, seen.module._flat_weights_names))
+    return tuple(
+        (f"{owner}{name[0]}[{H}:{2 * H}]", bias if name[1] == "i" else 0.0) for name in found
+    )
 
 
 def _about(seen: ObservedModule, found: StepLosses) -> tuple[str, ...]:

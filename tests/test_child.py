@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -57,8 +59,12 @@ def place(tmp_path, monkeypatch):
         "def much(): return len(bytearray(10**12))\n"
         "def refuse(): raise CheckError('no such thing')\n"
         "def wait(path):\n"
-        "    try: time.sleep(60)\n"
+        "    try: open(path, 'w').close(); time.sleep(60)\n"
         "    except KeyboardInterrupt: return 'in order'\n"
+        "def unready():\n"
+        "    import signal\n"
+        "    signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+        "    wait('ready')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
@@ -101,13 +107,28 @@ def test_megabytes_are_not_collected(place, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_ctrl_c_reaches_the_task_which_may_end_in_order(place):
-    timer = threading.Timer(2.0, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
-    try:
-        assert apart("tasks:wait", "") == "in order"
-    finally:
-        timer.cancel()
+def interrupted_when(seen):
+    """Ctrl-C comes as soon as `seen()` holds."""
+
+    def watch():
+        while not seen():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def test_ctrl_c_reaches_the_task_which_may_end_in_order(place, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    interrupted_when(lambda: any(place.glob("*/ready")))
+    assert apart("tasks:wait", "ready") == "in order"
+
+
+def test_ctrl_c_ends_a_task_that_does_not_take_it(place, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    interrupted_when(lambda: any(place.glob("*/ready")))
+    with pytest.raises(KeyboardInterrupt):
+        apart("tasks:unready")
 
 
 def test_the_command_finds_and_checks_a_file_and_prints_it_as_python(tmp_path, capsys):

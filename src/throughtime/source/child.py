@@ -70,11 +70,14 @@ def apart(task: str, *arguments: Any, seconds: float | None = None) -> Any:
         listener = threading.Thread(target=_listen, args=(process.stderr, words), daemon=True)
         listener.start()
         try:
-            _wait(process, limit)
+            interrupted = _wait(process, limit)
         finally:
             _end(process)
         listener.join(1.0)
-        return _answer(Path(folder) / ANSWER, process.returncode, words)
+        answer = Path(folder) / ANSWER
+        if interrupted and not answer.is_file():  # the task could not end in order
+            raise KeyboardInterrupt
+        return _answer(answer, process.returncode, words)
 
 
 def _environment() -> dict[str, str]:
@@ -83,10 +86,15 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "MPLBACKEND": "Agg"}
 
 
-def _wait(process: subprocess.Popen[bytes], limit: float) -> None:
-    """Waits for the end; Ctrl-C is handed on once, so that a task can end in order."""
+def _wait(process: subprocess.Popen[bytes], limit: float) -> bool:
+    """Waits for the end; Ctrl-C is handed on once, so that a task can end in order.
+
+    Returns:
+        whether Ctrl-C came.
+    """
     try:
         process.wait(limit)
+        return False
     except subprocess.TimeoutExpired:
         way_out = "allow more time: --timeout"
         refuse("the file", f"an end within {limit:g} s", "none", way_out, error=CheckError)
@@ -97,6 +105,7 @@ def _wait(process: subprocess.Popen[bytes], limit: float) -> None:
             process.wait(GRACE)
         except subprocess.TimeoutExpired:
             raise KeyboardInterrupt from None
+        return True
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -468,3 +468,24 @@ def test_a_difference_is_in_proportion_to_a_slope_that_is_known_alone():
     assert not any(map(_steady, _sizes(chaotic)))
     factor = found([39.0, 4.2, -8.0, 77.0], [1.0, 0.105, -0.2, 1.9], 1e-4)
     assert any(map(_steady, _sizes(factor)))
+
+
+def test_one_entry_that_cannot_be_resolved_hides_no_others():
+    """d is what the wrong entries show, and not what one direction over the tensor happens to."""
+    rng = np.random.default_rng(3)
+    w, a = rng.standard_normal(12), rng.standard_normal(12)
+    wrong = np.where(np.arange(12) < 8, 1.1, 1.0)
+
+    def loss():
+        noise = 1e-3 * np.modf(1e9 * w[11])[0]  # comes as soon as the last entry moves
+        return float(np.sum(a * np.sin(w)) + noise)
+
+    right = a * np.cos(w)
+    g = right * wrong
+    true = np.linalg.norm(g - right) / (np.linalg.norm(g) + np.linalg.norm(right))
+    for seed in range(4):
+        target = tt.Target({"w": w}, loss, lambda: {"w": a * np.cos(w) * wrong})
+        found = tt.check(target, seed=seed, diagnose=False)
+        assert found.tensors["w"].verdict == "disagree"
+        for d in (found.tensors["w"].discrepancy, found.discrepancy):
+            assert 0.7 * true < d < 1.1 * true  # some of the wrong entries may be left unmeasured

@@ -254,6 +254,22 @@ def test_the_lstm_of_the_examples(lstm, kind, fault, capfd, tmp_path):
         assert quoted(block, out) == 1
 
 
+def test_a_mistake_in_single_precision_is_named(tmp_path):
+    """The data are recovered from float32 losses: no mutant fits to rounding, and none is refuted.
+
+    What the cell state carries back is lost.
+    """
+    source = (EXAMPLES / "lstm.cpp").read_text("utf-8")
+    wrong = source.replace("dc[k] *= f;", "dc[k] = 0;")
+    assert wrong != source
+    (tmp_path / "wrong.cpp").write_text(wrong, "utf-8")
+    with tt.library_target(compiled(tmp_path / "wrong.cpp", tmp_path)) as target:
+        report = tt.check(target)
+    assert [cause.fault for cause in report.causes] == ["dc_next_missing"]
+    assert report.causes[0].confidence > 0.9
+    assert "gives this gradient to 0.00" in report.causes[0].evidence[0]
+
+
 def test_the_readme_s_commands_say_what_the_readme_says(tmp_path):
     readme = (EXAMPLES.parents[1] / "README.md").read_text(encoding="utf-8")
     _, compiling, said = re.split(r"^\$ (?=c\+\+|throughtime check \./)", readme, flags=re.M)

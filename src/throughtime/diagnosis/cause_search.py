@@ -154,14 +154,14 @@ class CauseSearch:
         if observed is None:
             recovered = self.study.target.layout is None
             found = by_mutants(self.study)
-            self.refutation.model = found.model
+            self.refutation.model, self.refutation.error = found.model, found.error
             if found.whole or (found.causes and not recovered):
                 self.causes, self.notes = found.causes, found.notes
                 return
             if found.model is not None:
                 self.study.roles = known_roles(self.study.roles, found.model)
             self.study.budget.announce("diagnosis", "losses")
-            observed = self.study.look()
+            observed = found.observed or self.study.look()
             if found.causes and not (observed and self._one_explains(observed)):
                 self.causes, self.notes = found.causes, found.notes
                 return

@@ -12,12 +12,14 @@ from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import Match, explain, passes
 from throughtime.diagnosis.mutants.model import HEAD, Model
-from throughtime.diagnosis.observed import standing
+from throughtime.diagnosis.observed import Gradient, Observed, standing
 from throughtime.diagnosis.recovered_layout import with_layout
 from throughtime.diagnosis.roles import Roles
 from throughtime.diagnosis.tolerances import (
     CONFIDENCE_IN_PART,
     CONFIDENCE_WHOLE,
+    ERRORS_OF_OTHER_ENTRIES,
+    LARGEST_RECOVERED_ERROR,
     SAME_GRADIENT,
 )
 from throughtime.gradcheck import Cause
@@ -31,13 +33,19 @@ class MutantsFound:
         causes: what explains the gradient, or a part of it.
         notes: on the layout, and on what is left unexplained.
         whole: whether the causes explain everything.
-        model: the network behind the target; None without a layout that is believed.
+        model: the network behind the target; None without a layout that is believed, or where its
+            gradient is too coarse to compare another one with.
+        error: of the network's gradient, relative to a block's largest entry, where its data were
+            recovered; None: the rounding of the gradient under test.
+        observed: the gradient beside the numerical one, where it was needed.
     """
 
     causes: list[Cause] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     whole: bool = False
     model: Model | None = None
+    error: float | None = None
+    observed: Observed | None = None
 
 
 def by_mutants(study: Study) -> MutantsFound:
@@ -45,7 +53,8 @@ def by_mutants(study: Study) -> MutantsFound:
 
     A target that has no layout is given the one that its losses alone tell, if any does.
     """
-    if study.target.layout is None:
+    recovered = study.target.layout is None
+    if recovered:
         with_layout(study)
     if study.target.layout is None:
         return MutantsFound()
@@ -56,23 +65,20 @@ def by_mutants(study: Study) -> MutantsFound:
     if known.model is None or found is None:
         return MutantsFound(notes=notes, model=known.model)
     kept = {name: g.astype(study.target.parameters[name].dtype) for name, g in found.items()}
-    # Where no mutant is found, experiments need the other half of the budget.
-    budget = study.budget.part(passes(known.model), share=0.5)
-    budget.announce("diagnosis", "mutants")
+    study.budget.announce("diagnosis", "mutants")
     error = SAME_GRADIENT["float32"] if known.rounded else None
-    first, *others = _derived(known.model)
-    matches = explain(first, kept, budget=budget, error=error)
-    for model in others:
-        if not matches or matches[0].unexplained or "scaled" in matches[0].faults:
-            own = study.budget.part(passes(model), share=0.5)
-            whole = explain(model, kept, budget=own, error=error)
-            complete = whole and not whole[0].unexplained
-            open_ = not matches or bool(matches[0].unexplained)
-            if complete and (open_ or "scaled" not in whole[0].faults):
-                matches = whole
+    matches, observed = _explained(known.model, kept, study, error), None
+    if recovered and not (matches and not matches[0].unexplained):
+        observed = study.look()
+        own = 0.0 if observed is None else _error_of(known.model, observed)
+        if own > LARGEST_RECOVERED_ERROR:
+            return MutantsFound(notes=notes, observed=observed)
+        if own > (error or SAME_GRADIENT["float64"]):
+            error = own
+            matches = _explained(known.model, kept, study, error) or matches
     if not matches:
         notes.append("The layout has your loss, but none of its mutants has your gradient.")
-        return MutantsFound(notes=notes, model=known.model)
+        return MutantsFound([], notes, False, known.model, error, observed)
     if not matches[0].unexplained:
         matches = _left_at_another_length(study, matches)
     best = matches[0]
@@ -80,8 +86,48 @@ def by_mutants(study: Study) -> MutantsFound:
         names = ", ".join(best.unexplained)
         rest = f"Besides that, it is unknown why {names} differ"
         notes.append(f"{rest}: nothing tried explains it.")
-    causes = list(_causes(best, _sizes(known.model)))
-    return MutantsFound(causes, notes, not best.unexplained, known.model)
+    causes = list(_causes(best, _sizes(known.model), error if recovered else None))
+    return MutantsFound(causes, notes, not best.unexplained, known.model, error, observed)
+
+
+def _explained(model: Model, gradient: Gradient, study: Study, error: float | None) -> list[Match]:
+    """What explains the gradient, by either derivative that people write for the network's loss.
+
+    Args:
+        model: the network.
+        gradient: under test.
+        study: whose budget is spent, up to half of it each time: experiments need the rest.
+        error: what counts as equal; by default the rounding of the gradient's precision.
+    """
+    first, *others = _derived(model)
+    own = study.budget.part(passes(first), share=0.5)
+    matches = explain(first, gradient, budget=own, error=error)
+    for other in others:
+        if not matches or matches[0].unexplained or "scaled" in matches[0].faults:
+            own = study.budget.part(passes(other), share=0.5)
+            whole = explain(other, gradient, budget=own, error=error)
+            complete = whole and not whole[0].unexplained
+            open_ = not matches or bool(matches[0].unexplained)
+            if complete and (open_ or "scaled" not in whole[0].faults):
+                matches = whole
+    return matches
+
+
+def _error_of(model: Model, observed: Observed) -> float:
+    """How far the network's gradient may be from the right one, of a block's largest entry.
+
+    Data that were recovered from losses in single precision are as coarse as these, and so is the
+    network's gradient. It is compared with the numerical one.
+    """
+    right, placement = model.gradient(), model.placement
+    blocks = placement.blocks(right)
+    largest = placement.tensors({b: np.full_like(g, np.abs(g).max()) for b, g in blocks.items()})
+    off = [0.0]
+    for name in set(observed.sampled) & set(largest):
+        there = observed.beside(name, largest)
+        apart = np.abs(observed.beside(name, right) - observed.sampled[name].numerical)
+        off.append(float((apart[there > 0] / there[there > 0]).max(initial=0.0)))
+    return ERRORS_OF_OTHER_ENTRIES * max(off)
 
 
 def _left_at_another_length(study: Study, matches: list[Match]) -> list[Match]:
@@ -191,7 +237,11 @@ def _instead(fault: str, match: Match) -> Iterator[str]:
             yield from (name for name in names if name not in match.faults)
 
 
-def _causes(match: Match, sizes: Mapping[str, str]) -> Iterator[Cause]:
+def _causes(match: Match, sizes: Mapping[str, str], error: float | None) -> Iterator[Cause]:
+    evidence = f"{match.evidence}."
+    if error is not None and error > SAME_GRADIENT["float32"] and not match.unexplained:
+        evidence = evidence.replace("this very gradient", f"this gradient to {error:.1g}")
+        evidence += " The data that were recovered tell no more digits."
     for number, one in enumerate(match.found, start=1):
         explained = number == len(match.found) and not match.unexplained
         fault = FAULTS[one.fault]
@@ -204,7 +254,7 @@ def _causes(match: Match, sizes: Mapping[str, str]) -> Iterator[Cause]:
             change,
             one.where,
             min(sure, 1 / (1 + len(beside))),
-            (f"{match.evidence}.",),
+            (evidence,),
             beside,
             match.before,
             match.after if explained else None,  # with those before it undone too

@@ -33,11 +33,13 @@ class Refutation:
         study: experiments on the target.
         model: the network behind the target, if its layout is believed.
         maskless: whether it is known that no mask is drawn, or that it makes no difference.
+        error: of the network's gradient, relative to a block's largest entry; by default rounding.
     """
 
     study: Study
     model: Model | None = None
     maskless: bool = False
+    error: float | None = None
     # With the gradient that was seen, which keeps its identity from being used again.
     _known: dict[tuple[str, int], tuple[object, bool]] = field(default_factory=dict, init=False)
 
@@ -58,7 +60,7 @@ class Refutation:
         kinds = {name: array.dtype for name, array in self.study.target.parameters.items()}
         seen = {name: g.astype(kinds[name]) for name, g in observed.gradient.items()}
         budget = Budget(mutants_of(model, faults) + PASSES_OF_A_REFUTATION)
-        found = explain(model, seen, among=faults, budget=budget)
+        found = explain(model, seen, error=self.error, among=faults, budget=budget)
         return any(set(faults) <= set(m.faults) and not m.unexplained for m in found)
 
     def _denied(self, candidate: Candidate, observed: Observed) -> list[str]:

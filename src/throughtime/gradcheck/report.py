@@ -112,7 +112,7 @@ class TensorReport:
     Attributes:
         verdict: "agree", "disagree" or "unresolved".
         discrepancy: d = ‖g − n‖ / (‖g‖ + ‖n‖) over the measured entries, or estimated from
-            random directions where these cover more of it.
+            random directions where these cover more of it; at least what the wrong entries show.
         floor: the d that the error bars alone would give.
         smallest_error: the smallest relative error of this tensor's gradient that would have
             been called wrong; infinite where none would have been.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,9 +38,11 @@ from throughtime.gradcheck.verdict import (
     discrepancy,
     distance_over_directions,
     distance_over_entries,
+    distance_over_known,
     floor,
     judge,
     rejects,
+    remaining_size,
 )
 
 
@@ -73,10 +75,10 @@ def _tensor(
     point: EvaluationPoint, name: str, found: TensorMeasurements, most: float
 ) -> TensorReport:
     shape = point.parameters[name].shape
-    distance = _distance(point, name, found)
+    where = describe_location(point, name, found)
+    distance = _distance(point, name, found, all_found=where.all_found and not where.areas)
     wrong = found.wrong
     negligible = point.parameters[name].size == 0 or _negligible(found, most)
-    where = describe_location(point, name, found)
     verdict = judge(wrong, distance.smallest, negligible)
     if verdict == "agree" and found.unreached:
         verdict = "unresolved"
@@ -109,15 +111,26 @@ def _tensor(
     )
 
 
-def _distance(point: EvaluationPoint, name: str, found: TensorMeasurements) -> Distance:
+def _distance(
+    point: EvaluationPoint, name: str, found: TensorMeasurements, *, all_found: bool
+) -> Distance:
+    """d of a tensor: from all entries, from random directions, or from the entries that are wrong.
+
+    One direction may estimate d many times too small, and a single entry that cannot be resolved
+    hides all others; what is known to be wrong does neither.
+    """
     whole = [m for m in found.whole if np.isfinite(m.error)]
-    directions = None
-    if whole:
-        directions = distance_over_directions(whole, point.size_of(whole[0].direction))
     entries = list(found.entries.values())
+    distance = Distance(0.0, 1.0, np.inf)
+    if whole:
+        distance = distance_over_directions(whole, point.size_of(whole[0].direction))
     if found.complete and all(np.isfinite(m.error) for m in entries):
-        return better_estimate(distance_over_entries(entries), directions)
-    return directions or Distance(0.0, 1.0, np.inf)
+        distance = better_estimate(distance_over_entries(entries), distance if whole else None)
+    if wrong := list(filter(rejects, entries)):
+        known = distance_over_known(wrong, point.sizes[name])
+        if known.d > distance.d or not distance.clear or (all_found and not found.complete):
+            return replace(known, smallest=distance.smallest)
+    return distance
 
 
 def _negligible(found: TensorMeasurements, most: float) -> bool:
@@ -145,10 +158,15 @@ def _overall(examination: Examination, tensors: dict[str, TensorReport]) -> Dist
     )
     if not tensors:
         return over_all or Distance(0.0, 1.0, np.inf)
+    by_tensor = _put_together(point, tensors)
+    whole = by_tensor
     if all(found.complete for found in examination.found.values()):
         g, n, errors = (np.concatenate([getattr(t, c) for t in tensors.values()]) for c in COLUMNS)
-        return better_estimate(Distance(discrepancy(g, n), floor(errors, g, n), np.inf), over_all)
-    return better_estimate(_put_together(point, tensors), over_all)
+        whole = Distance(discrepancy(g, n), floor(errors, g, n), np.inf)
+    whole = better_estimate(whole, over_all)
+    if (by_tensor.d > whole.d or not whole.clear) and any(t.wrong for t in tensors.values()):
+        return replace(by_tensor, smallest=whole.smallest)
+    return whole
 
 
 COLUMNS = ("gradient", "numerical", "errors")
@@ -169,6 +187,8 @@ def _put_together(point: EvaluationPoint, tensors: dict[str, TensorReport]) -> D
         n = g * float(ratio) if along_g.any() else float(np.linalg.norm(along_n))
         if tensor.indices.size == tensor.size:
             n = float(np.linalg.norm(tensor.numerical))
+        elif tensor.all_found and not tensor.areas:
+            n = remaining_size(tensor.gradient, tensor.numerical, g)
         apart += (tensor.discrepancy * (g + n)) ** 2
         errors += (tensor.floor * (g + n)) ** 2
         g_square, n_square = g_square + g**2, n_square + n**2

@@ -62,6 +62,11 @@ class Distance:
     floor: float
     smallest: float
 
+    @property
+    def clear(self) -> bool:
+        """Whether d is more than what the error bars give by themselves."""
+        return self.d > CLEAR_FLOORS * self.floor
+
 
 def rejects(found: Measurement) -> bool:
     """Whether a measurement rejects the gradient: they differ by more than their error bar."""
@@ -158,6 +163,26 @@ def distance_over_entries(entries: Sequence[Measurement]) -> Distance:
     return Distance(discrepancy(g, n), floor(errors, g, n), smallest)
 
 
+def distance_over_known(entries: Sequence[Measurement], size: float) -> Distance:
+    """The distance if all entries but the measured ones are right: a lower bound if they are not.
+
+    Args:
+        entries: some entries of a tensor.
+        size: ‖g‖ over all of them.
+    """
+    g, n, errors = columns(entries)
+    below = size + remaining_size(g, n, size)
+    if not below:
+        return Distance(0.0, 1.0, np.inf)
+    d = float(np.linalg.norm(g - n)) / below
+    return Distance(d, float(np.linalg.norm(errors)) / below, np.inf)
+
+
+def remaining_size(g: Array, n: Array, size: float) -> float:
+    """‖n‖ over all entries, of which some were measured, if n = g for the others."""
+    return float(np.sqrt(max(size**2 - float(g @ g), 0.0) + float(n @ n)))
+
+
 def distance_over_directions(directions: Sequence[Measurement], size: float) -> Distance:
     """The distance estimated from random directions: E (r·v)² = ‖r‖².
 
@@ -196,7 +221,7 @@ def better_estimate(first: Distance, second: Distance | None) -> Distance:
     if second is None:
         return first
     smallest = min(first.smallest, second.smallest)
-    chosen = first if first.d > CLEAR_FLOORS * first.floor or first.floor < second.floor else second
+    chosen = first if first.clear or first.floor < second.floor else second
     return replace(chosen, smallest=smallest)
 
 

@@ -1,12 +1,14 @@
-"""The backward pass loses or distorts what it carries from each step to the previous one; within a
-step it is right.
+"""The backward pass goes wrong from one step to the previous one: what it carries back is lost or
+distorted, or what it multiplies by the state before a step is wrong.
 
 This is a place, not a single fault: several faults that look alike from outside occur there.
 
 ## How it comes about
 
 On its way from step t + 1 to step t, δh or δc is left out, added twice, multiplied by the wrong
-matrix or cut off; or something happens to it that has no name, as in this example.
+matrix or cut off; or something happens to it that has no name, as in this example. A factor beside
+h_{t−1} or c_{t−1}, such as the slope of a forget gate, shows from the second step on as well: at
+T = 1 that state is 0.
 
 ```python
 from throughtime.diagnosis.example_networks import RNN
@@ -41,7 +43,8 @@ assert wrong.agrees("V", "d") and not any(map(wrong.agrees, ["W", "U", "b"]))
 
 The faults of this place are [dh_next_missing], [dc_next_missing], [dh_overwritten],
 [recurrent_untransposed], [wrong_matrix], [term_counted_twice], [direct_path_only],
-[direct_path_missing], [truncated], [only_last_step_kept]. Where the target can be run at other
+[direct_path_missing], [truncated], [only_last_step_kept]; within a step, [derivative_missing] and
+[wrong_operand_in_step] of what stands beside the state before. Where the target can be run at other
 lengths, the gradient is computed with each of them at points where the network is known, and
 compared; with `Target(layout=…)` at the given one too. The place is named where none of them
 predicts the gradient.
@@ -56,10 +59,10 @@ from throughtime.diagnosis.fault import Fault, Section
 
 FAULT = Fault(
     __name__,
-    sentence="Your backward pass loses or distorts what it carries from each step to the previous "
-    "one; within a step it is right.",
-    remedy="Compare how δh and δc are handed back from step to step with the equations of the "
-    "cell.",
+    sentence="Your backward pass goes wrong from one step to the previous one: what it carries back "
+    "is lost or distorted, or what it multiplies by the state before is wrong.",
+    remedy="Compare how δh and δc are handed back, and what stands beside h_{t−1} and c_{t−1}, with "
+    "the equations of the cell.",
     section=Section.PLACES,
     place=10,
     family=True,

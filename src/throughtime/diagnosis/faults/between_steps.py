@@ -59,10 +59,10 @@ from throughtime.diagnosis.fault import Fault, Section
 
 FAULT = Fault(
     __name__,
-    sentence="Your backward pass goes wrong from one step to the previous one: what it carries back "
-    "is lost or distorted, or what it multiplies by the state before is wrong.",
-    remedy="Compare how δh and δc are handed back, and what stands beside h_{t−1} and c_{t−1}, with "
-    "the equations of the cell.",
+    sentence="Your backward pass goes wrong from one step to the previous one: what it carries "
+    "back is lost or distorted, or what it multiplies by the state before is wrong.",
+    remedy="Compare how δh and δc are handed back, and what stands beside h_{t−1} and c_{t−1}, "
+    "with the equations of the cell.",
     section=Section.PLACES,
     place=10,
     family=True,

@@ -12,6 +12,7 @@ from corpus import Setting, notebooks
 from corpus.notebooks import Habits
 from small_networks import Small
 from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.recovered_data import InTargets
 from throughtime.diagnosis.recovered_layout import with_layout
 from throughtime.gradcheck import Budget
 
@@ -271,6 +272,24 @@ def test_sequences_that_begin_alike_are_not_taken_for_one():
     assert found.inputs.shape == (3, 2, 2)
     assert (found.inputs[0, 0] == found.inputs[0, 1]).all()
     has_its_gradient(target, found)
+
+
+@pytest.mark.parametrize("root", [False, True])
+def test_equal_sequences_have_the_squared_error_of_targets_that_differ(root):
+    # With one class, both sequences are the same throughout, and of their targets only the sum
+    # and Σ y² show.
+    sizes = {"B": 2, "I": 1, "O": 2, "one_hot": True, "batch": "mean", "root": root}
+    target, _, found = of_a_notebook(head="linear", answers="last step", **sizes)
+    assert found.inputs.shape == (2, 2, 1)
+    has_its_gradient(target, found)
+
+
+def test_an_output_that_hardly_shows_is_settled_by_the_squares_of_targets():
+    slope = np.random.default_rng(1).standard_normal((6, 1, 2)) * [1.0, 1e-7]
+    y, constant = np.array([[1.0, 2.0]]), np.zeros((6, 1))
+    parts = InTargets(constant, slope, 1.0)
+    off = y + [[0.0, 1e-8]]
+    np.testing.assert_allclose(parts.settled(off, parts.errors(y).sum(axis=1)), y, atol=1e-14)
 
 
 def test_initial_states_are_found_without_inputs():

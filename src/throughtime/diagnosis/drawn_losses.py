@@ -100,6 +100,14 @@ class DrawnLosses:
             self._losses[key] = self._evaluate(steps, self.point(number, zero))
         return self._losses[key]
 
+    def with_multiple(self, steps: int, number: int, name: str, times: float) -> float:
+        """The same with one tensor multiplied by a number."""
+        key = (steps, number, f"{times} {name}".encode())
+        if key not in self._losses:
+            values = self.point(number)
+            self._losses[key] = self._evaluate(steps, values | {name: times * values[name]})
+        return self._losses[key]
+
     def gradient_of_a_step(self) -> dict[str, Array] | None:
         """The gradient under test of a single step at the first point, right or wrong."""
         if not self._gradient:

@@ -206,7 +206,7 @@ class InTargets:
         slope = self.slope.reshape(len(self.slope), -1)
         left = wanted - self.errors(y).sum(axis=1)
         move, *_ = np.linalg.lstsq(slope + 2 * self.bend * y.reshape(-1), left, rcond=NO_SLOPE)
-        return y + move.reshape(y.shape)
+        return np.asarray(y + move.reshape(y.shape))
 
     def columns(self) -> Array:
         """The derivatives of the sum over sequences by the targets, and by |y|² where it counts."""

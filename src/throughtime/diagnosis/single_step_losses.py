@@ -14,7 +14,8 @@ from throughtime.diagnosis.drawn_losses import DrawnLosses, Mask
 from throughtime.diagnosis.mutants.cells import RNN
 from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.losses import Loss
-from throughtime.diagnosis.mutants.model import HEAD, START, Block, Placement
+from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, START, Block, Placement
+from throughtime.diagnosis.tolerances import FAR_MULTIPLE, LEAST_SIGHT
 
 BIASES = "bcdq"
 IDLE = {"LSTM": "f", "GRU": "r"}  # gates that multiply the state before alone
@@ -46,6 +47,7 @@ class SingleStep:
         return (
             self._same(self._without(placement, self._idle(layout, blocks)), self.whole)
             and (sigmoid or self._nothing_without(placement, layout, blocks))
+            and self._may_be_embedding(placement, layout)
             and self._is_of_this_kind(placement, loss)
         )
 
@@ -72,16 +74,28 @@ class SingleStep:
         single += [block for block in blocks if block.layer < 0 and block.kind in "VQE"]
         return all(self._same(self._without(placement, [one]), nothing) for one in single)
 
+    def _may_be_embedding(self, placement: Placement, layout: Layout) -> bool:
+        """Whether the loss is bounded in multiples of E, since states are."""
+        place = placement.places.get(Block(EMBEDDING, "E", 0))
+        if place is None or layout.cell in (RNN("relu"), RNN("identity")):
+            return True
+        one, two = (self._with_multiple(place.tensor, k * FAR_MULTIPLE) for k in (1, 2))
+        return not abs(two - one) > max(1.0, abs(one))
+
     def _is_of_this_kind(self, placement: Placement, loss: Loss) -> bool:
         """Whether the loss is such a function of a multiple of V."""
         place = placement.places.get(Block(HEAD, "V", 0))
         if place is None:
             return True
-        values = np.array([self._with_multiple(place.tensor, k) for k in (-1.0, 0.0, 1.0, 2.0)])
-        scale = self.losses.tolerance * max(1.0, float(np.abs(values).max()))
-        straight = abs(values[0] - 2 * values[1] + values[2]) <= 10 * scale
-        parabola = abs(np.diff(values, 3)[0]) <= 10 * scale
-        root = abs(np.diff(values**2, 3)[0]) <= 10 * scale * max(1.0, float(np.abs(values).max()))
+        multiples = (-FAR_MULTIPLE, 0.0, FAR_MULTIPLE, 2 * FAR_MULTIPLE)
+        values = np.array([self._with_multiple(place.tensor, k) for k in multiples])
+        size = max(1.0, float(np.abs(values).max()))
+        if not np.isfinite(size) or np.ptp(values) < LEAST_SIGHT:
+            return True  # nothing tells
+        near = 10 * self.losses.tolerance * size
+        straight = abs(values[0] - 2 * values[1] + values[2]) <= near
+        parabola = abs(np.diff(values, 3)[0]) <= near
+        root = abs(np.diff(values**2, 3)[0]) <= near * size
         if straight:
             return loss.kind == "weighted"
         linear = loss.kind == "squared_error" and loss.activation == "identity"

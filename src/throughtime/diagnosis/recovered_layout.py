@@ -128,14 +128,14 @@ class LayoutSearch:
             part = every[start : start + STRUCTURES_AT_ONCE]
             shown = [one for one in self._possible("WU", part) if one.shown]
             any_shown += shown
-            if shown and (found := self._among(shown, at_once=True)):
+            if shown and (found := self._among(shown, self._with_epsilon(shown), at_once=True)):
                 return found
-        if any("1" not in one.layout.combined for one in any_shown):
-            return None
         if not any_shown:
             shown = list(self._possible("WU", every, unusual=True))
             if shown:
                 return self._among(shown, at_once=True)
+        if any("1" not in one.layout.combined for one in any_shown):
+            return None
         # With initial states that are not 0, only the head's bias shows.
         with_states = [replace(one, states=True) for one in self._possible("WUV", every)]
         shown = [one for one in with_states if one.shown]
@@ -147,11 +147,20 @@ class LayoutSearch:
         allowed = [one for one in supposed if single.allows(one.layout, one.loss)]
         return self._among(allowed or supposed or with_states)
 
-    def _among(self, supposed: list[Supposed], *, at_once: bool = False) -> Layout | None:
+    def _with_epsilon(self, shown: list[Supposed]) -> Iterator[Supposed]:
+        """The same with a small ε in the logarithm, which shows at some points alone."""
+        logs = [one for one in shown if one.loss.kind in ("softmax", "binary")]
+        layouts = {id(one.layout): one.layout for one in logs}.values()
+        yield from self._possible("WU", layouts, unusual=True)
+
+    def _among(
+        self, supposed: list[Supposed], also: Iterable[Supposed] = (), *, at_once: bool = False
+    ) -> Layout | None:
         """The first of these that is believed.
 
         Args:
             supposed: the likeliest first.
+            also: further ones, tried where inputs may be classes, which takes little.
             at_once: whether one sequence of classes that starts at 0 is tried before initial
                 states are looked at, since it takes few losses.
         """
@@ -161,11 +170,20 @@ class LayoutSearch:
                 still = [one for one in supposed if self._starts_at_zero(one)]
                 supposed = still or [replace(one, states=True) for one in supposed]
             for one in supposed if way.sequences >= least else ():
-                with suppress(ValueError):  # of a layout that does not fit after all
-                    if one.allows(way) and (found := self._with_data(one, way)):
+                if found := self._tried(one, way):
+                    return found
+            if way.inputs == "classes" and not way.states and way.sequences >= least:
+                also = list(also)
+                for one in () if self.began else also:
+                    if found := self._tried(one, way):
                         return found
             if self.began:  # data that fit the first step are no data of another kind
                 least, self.began = max(least, way.sequences + 1), False
+        return None
+
+    def _tried(self, one: Supposed, way: Way) -> Layout | None:
+        with suppress(ValueError):  # of a layout that does not fit after all
+            return self._with_data(one, way) if one.allows(way) else None
         return None
 
     def _starts_at_zero(self, one: Supposed) -> bool:

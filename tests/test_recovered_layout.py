@@ -234,6 +234,14 @@ def test_an_l2_term_is_found():
     has_its_gradient(target, found)
 
 
+def test_an_l2_term_is_found_where_a_softmax_overflows_far_out():
+    target = notebooks.target(replace(SMALL, decay=0.05, head="softmax", O=3), lengths=True)
+    losses = DrawnLosses(study_of(target), 2_000)
+    assert losses.survey(2) == ()
+    assert losses.decay == pytest.approx(0.05)
+    assert set(losses.decayed) == {n for n, a in target.parameters.items() if min(a.shape) > 1}
+
+
 def test_a_tensor_without_effect_is_found():
     target, _, found = of_a_notebook(unused=True)
     assert found.unused

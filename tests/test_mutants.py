@@ -228,3 +228,46 @@ def test_in_single_precision_too(cell):
     for fault in faults_of("concatenated", cell):
         matches = explain(*made("concatenated", cell, [fault], dtype="float32"))
         assert (fault,) in [match.faults for match in matches], fault
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_one_factor_below_the_output_layer_is_one_fault(cell):
+    model, gradient = made("concatenated", cell)
+    head = {place.tensor for block, place in model.placement.places.items() if block.layer < 0}
+    for factor, first in ((SIZES["T"], "summed_over_steps"), (1.7, "tensor_scaled")):
+        scaled = {name: g if name in head else factor * g for name, g in gradient.items()}
+        (match,) = explain(model, scaled)
+        assert match.faults == (first,)
+        assert match.found[0].where == "all that lies below the output layer"
+
+
+def test_one_fault_beside_a_factor_below_the_output_layer_comes_first():
+    model, gradient = made("concatenated", "LSTM", ["only_last_step_kept"])
+    head = {place.tensor for block, place in model.placement.places.items() if block.layer < 0}
+    scaled = {name: g if name in head else SIZES["T"] * g for name, g in gradient.items()}
+    assert [m.faults for m in explain(model, scaled)] == [
+        ("only_last_step_kept", "summed_over_steps")
+    ]
+
+
+def test_a_bias_that_is_a_sum_where_all_else_is_a_mean():
+    model, gradient = made("concatenated", "LSTM", batch="mean", time="sum")
+    bias = next(place.tensor for b, place in model.placement.places.items() if b.kind == "b")
+    (match,) = explain(model, {**gradient, bias: 4 * gradient[bias]})
+    assert (match.faults, match.found[0].facts["over"]) == (("bias_not_averaged",), "sequences")
+    (match,) = explain(model, {**gradient, bias: 2 * gradient[bias]})
+    assert match.faults == ("tensor_scaled",)
+    assert match.found[0].alternatives == ("bias_counted_twice",)
+
+
+def test_where_the_head_is_not_explained_a_name_that_says_that_it_is_right_comes_later():
+    model, gradient = made("concatenated", "LSTM", ["output_gradient_at_last_step_only"])
+    head = {place.tensor for block, place in model.placement.places.items() if block.layer < 0}
+    rng = np.random.default_rng(0)
+    spoilt = {
+        name: g * (1 + 1e-4 * rng.standard_normal(g.shape)) if name in head else g
+        for name, g in gradient.items()
+    }
+    first, *others = explain(model, spoilt)
+    assert first.faults == ("output_gradient_at_last_step_only",)
+    assert {name for match in others for name in match.faults} <= {"dh_overwritten"}

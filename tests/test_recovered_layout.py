@@ -11,8 +11,12 @@ import throughtime as tt
 from corpus import Setting, notebooks
 from corpus.notebooks import Habits
 from small_networks import Small
+from throughtime.diagnosis.drawn_losses import DrawnLosses
 from throughtime.diagnosis.experiments import Study
-from throughtime.diagnosis.recovered_layout import with_layout
+from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.recovered_data import InTargets
+from throughtime.diagnosis.recovered_layout import structures, with_layout
+from throughtime.diagnosis.single_step_losses import SingleStep
 from throughtime.gradcheck import Budget
 
 
@@ -230,6 +234,14 @@ def test_an_l2_term_is_found():
     has_its_gradient(target, found)
 
 
+def test_an_l2_term_is_found_where_a_softmax_overflows_far_out():
+    target = notebooks.target(replace(SMALL, decay=0.05, head="softmax", O=3), lengths=True)
+    losses = DrawnLosses(study_of(target), 2_000)
+    assert losses.survey(2) == ()
+    assert losses.decay == pytest.approx(0.05)
+    assert set(losses.decayed) == {n for n, a in target.parameters.items() if min(a.shape) > 1}
+
+
 def test_a_tensor_without_effect_is_found():
     target, _, found = of_a_notebook(unused=True)
     assert found.unused
@@ -271,6 +283,67 @@ def test_sequences_that_begin_alike_are_not_taken_for_one():
     assert found.inputs.shape == (3, 2, 2)
     assert (found.inputs[0, 0] == found.inputs[0, 1]).all()
     has_its_gradient(target, found)
+
+
+def test_equal_sequences_have_the_squared_error_of_targets_that_differ():
+    # Of their targets only the sum and Σ y² show, and targets with both of these have the loss.
+    slope = np.random.default_rng(1).standard_normal((8, 1, 2)) * np.ones((8, 2, 1))
+    y, constant = np.array([[1.0, 2.0], [-2.0, 0.5]]), np.zeros((8, 2))
+    parts = InTargets(constant, slope, 1.0)
+    wanted = parts.errors(y).sum(axis=1)
+    found, rest = parts.solved(wanted)
+    np.testing.assert_allclose(rest, 0.0, atol=1e-12)
+    np.testing.assert_allclose(parts.errors(found).sum(axis=1), wanted, atol=1e-12)
+
+
+def test_sequences_of_one_class_are_found():
+    sizes = {"B": 2, "I": 1, "O": 2, "one_hot": True, "batch": "mean"}
+    target, _, found = of_a_notebook(head="linear", **sizes)
+    assert found.inputs.shape == (2, 2, 1)
+    has_its_gradient(target, found)
+
+
+@pytest.mark.parametrize(
+    ("cell", "variant", "idle", "candidate"),
+    [("LSTM", "", "f", "g"), ("GRU", "after, z", "r", "n")],
+)
+def test_a_single_step_without_biases_tells_the_idle_gate_and_the_candidate(
+    cell, variant, idle, candidate
+):
+    habits = replace(SMALL, cell=cell, variant=variant, biases=False, H=3)
+    target = notebooks.target(habits, lengths=True)
+    losses = DrawnLosses(study_of(target), 2_000)
+    single, every = SingleStep(losses), list(structures(losses.shapes))
+    every = [one for one in every if set(one.order) == set(habits.gates) and one.V and not one.b]
+    allowed = [one.order for one in every if single.allows(one, Loss("squared_error"))]
+    (places,) = {(order.index(idle), order.index(candidate)) for order in allowed}
+    assert places == (habits.gates.index(idle), habits.gates.index(candidate))
+    refused = (Loss("weighted"), Loss("squared_error", root=True), Loss("softmax"), Loss("binary"))
+    assert not any(single.allows(one, other) for one in every for other in refused)
+
+
+def test_a_network_without_biases_is_found_with_the_first_of_the_layouts_that_are_left():
+    # Its inputs are numbers, so that each layout and loss takes descents of its own.
+    habits = {"cell": "LSTM", "stored": "two", "biases": False, "H": 3, "O": 2, "longest": 5}
+    target, study, found = of_a_notebook(head="linear", **habits)
+    assert study.budget.used < 400
+    has_its_gradient(target, found)
+
+
+def test_an_input_of_1_is_not_taken_for_a_bias():
+    # Both sequences begin with class 0, whose column of W looks like a bias at T = 1.
+    sizes = {"B": 2, "O": 3, "T": 3, "one_hot": True, "longest": 5, "seed": 7, "biases": False}
+    target, _, found = of_a_notebook(cell="RNN", stored="[x, h]", head="softmax", **sizes)
+    assert found.combined == "xh"
+    has_its_gradient(target, found)
+
+
+def test_an_output_that_hardly_shows_is_settled_by_the_squares_of_targets():
+    slope = np.random.default_rng(1).standard_normal((6, 1, 2)) * [1.0, 1e-7]
+    y, constant = np.array([[1.0, 2.0]]), np.zeros((6, 1))
+    parts = InTargets(constant, slope, 1.0)
+    off = y + np.array([[0.0, 1e-8]])
+    np.testing.assert_allclose(parts.settled(off, parts.errors(y).sum(axis=1)), y, atol=1e-14)
 
 
 def test_initial_states_are_found_without_inputs():

@@ -108,6 +108,8 @@ def test_a_single_sequence_tells_a_sum_over_them():
         (0.5, {"steps": 2, "outputs": 3, "kind": "square"}, {"half_squared_error"}),
         (8.0, {}, {"scaled", "summed_over_steps", "summed_over_batch"}),
         (8.0, {"steps": 8}, {"summed_over_steps"}),
+        (4.0, {"steps": 4, "sequences": 1}, {"summed_over_steps", "factor_two"}),  # 2 · 2
+        (0.25, {"steps": 4, "sequences": 2}, {"averaged_over_steps", "divided_by_batch"}),  # ½ · ½
     ],
 )
 def test_equal_readings_of_a_number_are_given_together(ratio, known, names):

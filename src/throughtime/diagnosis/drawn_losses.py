@@ -100,6 +100,14 @@ class DrawnLosses:
             self._losses[key] = self._evaluate(steps, self.point(number, zero))
         return self._losses[key]
 
+    def with_multiple(self, steps: int, number: int, name: str, times: float) -> float:
+        """The same with one tensor multiplied by a number."""
+        key = (steps, number, f"{times} {name}".encode())
+        if key not in self._losses:
+            values = self.point(number)
+            self._losses[key] = self._evaluate(steps, values | {name: times * values[name]})
+        return self._losses[key]
+
     def gradient_of_a_step(self) -> dict[str, Array] | None:
         """The gradient under test of a single step at the first point, right or wrong."""
         if not self._gradient:
@@ -139,18 +147,19 @@ class DrawnLosses:
             far = FAR_OUT * self.point(0)[name]
             value = self._evaluate(1, self.point(0) | {name: far})
             slope = 2 * value / float((far * far).sum())
-            found[name] = slope if np.isfinite(slope) else 0.0
+            found[name] = slope  # NaN of a head that overflows there, as in exp(y) / Σ exp(y)
             if value == here and steps > 1:  # or it matters from the second step on
                 moved = self._evaluate(steps, self.point(0) | {name: self.point(1)[name]})
                 still += [name] if moved == self.loss(steps, 0) else []
         matrices = [n for n in found if sum(size > 1 for size in self.shapes[n]) > 1]
         matrices = [n for n in matrices if n not in still]
-        least = min((found[n] for n in matrices), default=0.0)
+        least = min((found[n] for n in matrices if np.isfinite(found[n])), default=0.0)
         if least * FAR_OUT >= 1:  # and not bounded
             over = least * (1 + SAME_DECAY)
-            alike = [found[n] for n in matrices if found[n] <= over]
-            self.decay = float(np.median(alike))
-            self.decayed = tuple(n for n in found if n in matrices or least <= found[n] <= over)
+            self.decay = float(np.median([k for k in found.values() if least <= k <= over]))
+            biases = any(least <= found[n] <= over for n in found if n not in matrices)
+            like = {n for n in found if n in matrices or (biases and np.isnan(found[n]))}
+            self.decayed = tuple(n for n in found if n in like or least <= found[n] <= over)
             self._losses.clear()
         if still and len(still) < len(self.shapes):
             self.shapes = {name: s for name, s in self.shapes.items() if name not in still}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import combinations_with_replacement
 
 import numpy as np
 
@@ -150,6 +151,9 @@ def name_factor(ratio: Ratio, known: KnownSizes) -> NamedFactor:
         beside = [name for m in others for name in m.faults]
         if unknown and unknown[0].small:
             beside += [own.fault for own in unknown]
+        small = max(first.number, 1 / first.number) <= USUAL_SMALL_SIZE
+        if small and first.power and not known.others:  # another length would tell
+            beside += [name for m in _products(single) if m.fits(ratio, known) for name in m.faults]
         names = tuple(dict.fromkeys([*first.faults, *beside]))
         evidence.append(f"{ratio} = {first.words}.")
         T = known.steps or 0
@@ -173,6 +177,18 @@ def name_factor(ratio: Ratio, known: KnownSizes) -> NamedFactor:
     if any(_between_sizes(ratio, sign) for sign in (1, -1)):
         return NamedFactor(("scaled",), facts, (*evidence, _range(ratio)), (), power)
     return _product(ratio, known, single, facts, evidence, power)
+
+
+def _products(single: list[_Meaning]) -> Iterator[_Meaning]:
+    """Two meanings at once, both of which enlarge the gradient or both of which lessen it.
+
+    2 and ½ may come twice, from two lines.
+    """
+    for one, other in combinations_with_replacement(single, 2):
+        twice = one is other and one.number not in (2, 0.5)
+        alike = min(one.number, other.number) > 1 or 0 < max(one.number, other.number) < 1
+        if alike and not twice and min(one.number, other.number) > 0:
+            yield one.times(other)
 
 
 def _batch_first(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -179,19 +179,34 @@ class InTargets:
     def solved(self, wanted: Array) -> tuple[Array, Array]:
         """Targets (B, O) with which the errors (K, B) of K points add up to what is wanted (K,).
 
+        Some of them show in |y|² alone: those of an output without weights, and the difference
+        between those of two sequences that have been the same so far. Of these, any numbers with
+        that |y|² are right.
+
         Returns:
             the targets and what is left (K,).
         """
         _, B, O = self.slope.shape  # noqa: E741
         columns = self.columns()
         rest = wanted - self.constant.sum(axis=1)
-        found, *_ = np.linalg.lstsq(columns, rest, rcond=None)
-        y = found[: B * O].reshape(B, O)
-        largest = np.abs(self.slope).max(axis=(0, 1))
-        constant = largest <= NO_SLOPE * largest.max()  # an output without weights
-        if self.bend and constant.any():
-            y[:, constant] = np.sqrt(max(found[-1] - (y * y).sum(), 0.0) / B / constant.sum())
-        return y, columns @ found - rest
+        found, *_ = np.linalg.lstsq(columns, rest, rcond=NO_SLOPE)
+        y = found[: B * O]
+        short = float(found[-1] - y @ y) if self.bend else 0.0
+        if short > 0:
+            _, sizes, axes = np.linalg.svd(columns[:, :-1])
+            seen = int((sizes > NO_SLOPE * sizes.max(initial=0.0)).sum())
+            if seen < B * O:
+                y = y + np.sqrt(short) * axes[-1]
+        return y.reshape(B, O), columns @ found - rest
+
+    def settled(self, y: Array, wanted: Array) -> Array:
+        """Targets (B, O) near these whose own |y|² is the one that the errors show."""
+        if not self.bend:
+            return y
+        slope = self.slope.reshape(len(self.slope), -1)
+        left = wanted - self.errors(y).sum(axis=1)
+        move, *_ = np.linalg.lstsq(slope + 2 * self.bend * y.reshape(-1), left, rcond=NO_SLOPE)
+        return np.asarray(y + move.reshape(y.shape))
 
     def columns(self) -> Array:
         """The derivatives of the sum over sequences by the targets, and by |y|² where it counts."""
@@ -480,6 +495,7 @@ class Recovery:
 
     def _rounded(self, found: Given, wanted: Array, allowed: Array) -> Given | None:
         """Whole numbers where these fit as well, and a look at whether the whole fits."""
+        found = self._settled(found, wanted)
         for one in (
             Given(*(_whole(part) for part in found)),
             Given(_whole(found.x), found.y),
@@ -490,6 +506,10 @@ class Recovery:
             if (off <= 1).all():
                 return one
         return None
+
+    def _settled(self, found: Given, wanted: Array) -> Given:
+        outputs = np.stack([self._outputs(k, found.x[None])[0] for k in range(len(wanted))])
+        return Given(found.x, InTargets.of(self.loss, outputs).settled(found.y, wanted))
 
     def _errors_with(self, given: Given, points: int) -> Array:
         outputs = np.stack([self._outputs(k, given.x[None])[0] for k in range(points)])

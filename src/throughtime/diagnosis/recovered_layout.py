@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
@@ -26,14 +26,17 @@ from throughtime.diagnosis.mutants.layout import VARIANTS, Layout
 from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.diagnosis.mutants.readings import Readings
 from throughtime.diagnosis.recovered_data import InTargets, Network, Recovery, Way
+from throughtime.diagnosis.single_step_losses import SingleStep
 from throughtime.diagnosis.tolerances import (
     COARSE_EPSILON,
     MOST_BLIND_DESCENTS,
     MOST_DESCENTS,
     MOST_SEQUENCES,
+    MOST_STRUCTURES,
     SAME_WEIGHT,
     SHARE_OF_RECOVERY,
     SPARE_POINTS,
+    STRUCTURES_AT_ONCE,
     USUAL_EPSILONS,
 )
 
@@ -119,27 +122,68 @@ class LayoutSearch:
 
     def run(self) -> Layout | None:
         """The first layout that is believed."""
-        supposed = list(self._possible("WU"))
-        shown = [one for one in supposed if one.shown]
-        if not shown:
-            shown = list(self._possible("WU", unusual=True))
-        at_once = bool(shown)  # one sequence of classes that starts at 0 takes few losses
-        if not shown:  # with initial states that are not 0, only the head's bias shows
-            with_states = [replace(one, states=True) for one in self._possible("WUV")]
-            shown = [one for one in with_states if one.shown]
-            supposed = supposed or with_states
-        supposed = shown or supposed
+        every = list(islice(structures(self.losses.shapes), MOST_STRUCTURES))
+        any_shown: list[Supposed] = []
+        for start in range(0, len(every), STRUCTURES_AT_ONCE):
+            part = every[start : start + STRUCTURES_AT_ONCE]
+            shown = [one for one in self._possible("WU", part) if one.shown]
+            any_shown += shown
+            if shown and (found := self._among(shown, self._with_epsilon(shown), at_once=True)):
+                return found
+        if not any_shown:
+            shown = list(self._possible("WU", every, unusual=True))
+            if shown:
+                return self._among(shown, at_once=True)
+        if any("1" not in one.layout.combined for one in any_shown):
+            return None
+        # With initial states that are not 0, only the head's bias shows.
+        with_states = [replace(one, states=True) for one in self._possible("WUV", every)]
+        shown = [one for one in with_states if one.shown]
+        if shown:
+            return self._among(shown)
+        # An input that is 1 in every sequence looks like a bias within W, until a further step.
+        supposed = [one for one in self._possible("WU", every) if not one.shown]
+        single = SingleStep(self.losses)
+        allowed = [one for one in supposed if single.allows(one.layout, one.loss)]
+        return self._among(allowed or supposed or with_states)
+
+    def _with_epsilon(self, shown: list[Supposed]) -> Iterator[Supposed]:
+        """The same with a small ε in the logarithm, which shows at some points alone."""
+        logs = [one for one in shown if one.loss.kind in ("softmax", "binary")]
+        layouts = {id(one.layout): one.layout for one in logs}.values()
+        yield from self._possible("WU", layouts, unusual=True)
+
+    def _among(
+        self, supposed: list[Supposed], also: Iterable[Supposed] = (), *, at_once: bool = False
+    ) -> Layout | None:
+        """The first of these that is believed.
+
+        Args:
+            supposed: the likeliest first.
+            also: further ones, tried where inputs may be classes, which takes little.
+            at_once: whether one sequence of classes that starts at 0 is tried before initial
+                states are looked at, since it takes few losses.
+        """
         least = 1  # sequences: several that begin alike look like one, and more, like fewer
         for number, way in enumerate(self._ways() if supposed else ()):
             if number == AT_ONCE and at_once:  # with U, initial states of every cell show
                 still = [one for one in supposed if self._starts_at_zero(one)]
                 supposed = still or [replace(one, states=True) for one in supposed]
             for one in supposed if way.sequences >= least else ():
-                with suppress(ValueError):  # of a layout that does not fit after all
-                    if one.allows(way) and (found := self._with_data(one, way)):
+                if found := self._tried(one, way):
+                    return found
+            if way.inputs == "classes" and not way.states and way.sequences >= least:
+                also = list(also)
+                for one in () if self.began else also:
+                    if found := self._tried(one, way):
                         return found
             if self.began:  # data that fit the first step are no data of another kind
                 least, self.began = max(least, way.sequences + 1), False
+        return None
+
+    def _tried(self, one: Supposed, way: Way) -> Layout | None:
+        with suppress(ValueError):  # of a layout that does not fit after all
+            return self._with_data(one, way) if one.allows(way) else None
         return None
 
     def _starts_at_zero(self, one: Supposed) -> bool:
@@ -153,12 +197,14 @@ class LayoutSearch:
             return False
         return _weight(one.loss, outputs, measured, self.losses.tolerance)[0]
 
-    def _possible(self, without: str, *, unusual: bool = False) -> Iterator[Supposed]:
+    def _possible(
+        self, without: str, among: Iterable[Layout], *, unusual: bool = False
+    ) -> Iterator[Supposed]:
         """Layouts and losses that a single step allows, with some kinds of blocks at 0.
 
         Unusual are an ε in a logarithm and a head that is no parameter.
         """
-        for layout in structures(self.losses.shapes):
+        for layout in among:
             try:
                 found = list(self._allowed(layout, without, unusual))
             except ValueError:

@@ -192,6 +192,13 @@ MOST_SEQUENCES = 4  # whose data are told apart
 # where nothing has shown what network it is, or where initial states are unknown too.
 MOST_DESCENTS = 480
 MOST_BLIND_DESCENTS = 120
+# Layouts that names and shapes allow, the likeliest first: so many are looked at before data are
+# recovered with those that showed. Where all sizes are equal, there are 100,000.
+STRUCTURES_AT_ONCE = 2_000
+MOST_STRUCTURES = 20_000
+# Times V: there a cross-entropy is no parabola, even where outputs are small …
+FAR_MULTIPLE = 1e3
+LEAST_SIGHT = 1e-2  # … unless its loss hardly differs from that of outputs of 0
 
 # Times a tensor: states are at their bounds there, and an L2 term is known to 1 part in its square.
 FAR_OUT = 1e6

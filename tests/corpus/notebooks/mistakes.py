@@ -323,7 +323,7 @@ KINDS: Mapping[str, Kind] = {
     "gates_permuted": _kind(f"{TENSOR}; {STEP}", "gates_permuted", _separate_gates),
     "bias_not_averaged": _kind(
         f"{TENSOR}; {REDUCTION}",
-        "",
+        "bias_not_averaged",
         lambda s: s.biases and s.B > 1 and s.batch == "mean" and not s.root,
     ),
     "bias_of_gate_copied": _kind(

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.model import Block, Blocks, Model
+from throughtime.diagnosis.mutants.known_factors import contradicted, factors_of, known_factors
+from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, Block, Blocks, Model
 from throughtime.diagnosis.tolerances import (
     CLIPPED_WITHIN,
     HOPELESS_REST,
@@ -274,69 +274,6 @@ def _factor(seen: TestedGradient, g: Array, p: Array) -> float | None:
     return factor
 
 
-CONTRADICTED = 0.1  # how likely a factor is that says of the loss what it does not do
-
-
-@dataclass(frozen=True)
-class Factor:
-    """A known factor: the fault that gives it, and how likely it is beside others of its value."""
-
-    fault: str
-    value: float
-    likely: float = 1.0
-
-
-def known_factors(model: Model) -> Iterator[Factor]:
-    """The factors of a gradient whose reduction is not that of the loss."""
-    loss, run = model.loss, model.forward()
-    T, B, O = model.steps, len(model.data.lengths), run.y.shape[-1]  # noqa: E741
-    summed_t, summed_b = loss.time == "sum" and not loss.last, loss.batch == "sum"
-    yield Factor("wrong_sign", -1)
-    if loss.root:
-        yield Factor("root_taken", 2 * run.loss, 2)
-    if not loss.last:
-        yield Factor("averaged_over_steps", 1 / T, 2 if summed_t else 0.2)
-        yield Factor("summed_over_steps", T, CONTRADICTED if summed_t else 2)
-    yield Factor("divided_by_batch", 1 / B, 1.5 if summed_b else 0.2)
-    yield Factor("summed_over_batch", B, CONTRADICTED if summed_b else 1.5)
-    if loss.kind == "softmax":
-        yield Factor("divided_by_classes", 1 / O, 1.2)
-    else:
-        # Of two outputs, half of a sum is their mean: a loss that was read may be either.
-        averaged = loss.outputs == "mean" or (O == 2 and loss.half)
-        yield Factor("averaged_over_outputs", O, 1.6 if averaged else CONTRADICTED)
-        yield Factor("half_squared_error", 0.5, CONTRADICTED if loss.half else 1.8)
-    yield Factor("factor_two", 2)
-    yield Factor("factor_half", 0.5)
-
-
-def factors_of(
-    model: Model, value: float, tolerance: float, most: int = 3
-) -> list[tuple[Factor, ...]]:
-    """The smallest sets of known factors with this product, the likeliest first."""
-    factors = [f for f in known_factors(model) if abs(f.value - 1) > 1e-6]
-    for count in range(1, most + 1):
-        fitting = [
-            chosen
-            for chosen in combinations(factors, count)
-            if abs(np.prod([f.value for f in chosen]) - value) <= tolerance * abs(value)
-            and not _opposed(chosen)
-        ]
-        if fitting:
-            return sorted(fitting, key=lambda chosen: -float(np.prod([f.likely for f in chosen])))
-    return []
-
-
-def _contradicted(chosen: tuple[Factor, ...]) -> bool:
-    """Whether the loss does not do what one of these factors says of it."""
-    return any(factor.likely <= CONTRADICTED for factor in chosen)
-
-
-def _opposed(chosen: tuple[Factor, ...]) -> bool:
-    """Whether one of these factors cancels another."""
-    return any(abs(a.value * b.value - 1) < 1e-9 for a, b in combinations(chosen, 2))
-
-
 def is_round(number: float, tolerance: float) -> bool:
     """Whether a number has at most two digits, as limits that people choose do: 0.25, or 5."""
     digits = float(f"{number:.1e}")
@@ -352,12 +289,15 @@ class FoundFault:
         where: the tensors, gates or steps that it concerns, in words.
         facts: numbers and names for its statement.
         alternatives: other faults that would have the same effect here.
+        cost: as how many mistakes it counts beside others: what concerns many tensors at once is
+            believed where no single mistake in the backward pass explains as much.
     """
 
     fault: str
     where: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     alternatives: tuple[str, ...] = ()
+    cost: int = 1
 
 
 def finishing(
@@ -499,8 +439,8 @@ def _all_scaled(model: Model, base: float, seen: TestedGradient, norm: float) ->
     if not ways:
         return [FoundFault("scaled", facts=facts)]
     best, *others = ways
-    if not _contradicted(best):  # the loss is known: what it contradicts is no equal of the rest
-        others = [way for way in others if not _contradicted(way)]
+    if not contradicted(best):  # the loss is known: what it contradicts is no equal of the rest
+        others = [way for way in others if not contradicted(way)]
     found = []
     for factor in best:
         rest = {one.fault for one in best} - {factor.fault}
@@ -537,19 +477,15 @@ def _group(
 ) -> list[FoundFault]:
     """The faults that give some blocks one and the same factor."""
     facts = {"factor": f"{ratio:.6g}"}
-    T, B = model.steps, len(model.data.lengths)
     if ratio == 0:
         where = _words(_whole_tensors(model, scales, blocks))
         return [FoundFault("zero_gradient", where, {"where": where})]
-    overs = {"steps": 1 / T, "sequences": 1 / B, "steps and sequences": 1 / (T * B)}
-    over = [
-        words
-        for words, value in overs.items()
-        if value != 1 and _near(ratio, value, seen.tolerance)
-    ]
-    if over and all(block.kind in "bcd" for block in blocks):
-        where = _words(_whole_tensors(model, scales, blocks))
-        return [FoundFault("bias_averaged", where, {"where": where, "over": over[0]})]
+    if all(block.kind in "bcd" for block in blocks):
+        biases = _biases(model, scales, ratio, blocks, seen)
+        if biases is not None:
+            return [biases]
+    if below := _all_below_the_head(model, scales, ratio, blocks, seen):
+        return below
     gates = dict.fromkeys(_gate(block) for block in blocks if block.gated)
     for own in gates if len(model.cell.gates) > 1 else ():
         one = [b for b in blocks if b.gated and _gate(b) == own]
@@ -566,6 +502,63 @@ def _group(
         FoundFault("tensor_scaled", where, facts | {"where": where})
         for where in _whole_tensors(model, scales, blocks)
     ]
+
+
+def _biases(
+    model: Model,
+    scales: Mapping[Block, float],
+    ratio: float,
+    blocks: list[Block],
+    seen: TestedGradient,
+) -> FoundFault | None:
+    """The fault that gives biases alone a factor that is a size, or 1 over one; None: no size."""
+    T, B, loss = model.steps, len(model.data.lengths), model.loss
+    sizes = {"steps": T, "sequences": B, "steps and sequences": T * B}
+    where = _words(_whole_tensors(model, scales, blocks))
+    twice = ("bias_counted_twice",) if _near(ratio, 2, seen.tolerance) else ()
+    means = {
+        "steps": loss.time == "mean" and not loss.last,
+        "sequences": loss.batch == "mean",
+    }
+    means["steps and sequences"] = all(means.values())
+    for words, size in sizes.items():
+        facts = {"where": where, "over": words, "factor": f"{ratio:.6g}"}
+        if size > 1 and _near(ratio, 1 / size, seen.tolerance):
+            return FoundFault("bias_averaged", where, facts)
+        if size > 1 and means[words] and _near(ratio, size, seen.tolerance):
+            return FoundFault("bias_not_averaged", where, facts, (*twice, "tensor_scaled"))
+    if twice:
+        facts = {"where": where, "factor": f"{ratio:.6g}"}
+        return FoundFault("tensor_scaled", where, facts, twice)
+    return None
+
+
+BELOW = "all that lies below the output layer"
+
+
+def _all_below_the_head(
+    model: Model,
+    scales: Mapping[Block, float],
+    ratio: float,
+    blocks: list[Block],
+    seen: TestedGradient,
+) -> list[FoundFault]:
+    """One factor in everything below the output layer: δh of the loss has it, and no gate.
+
+    Factors of several gates, or of several tensors, would be so many mistakes where one will do.
+    """
+    below = [b for b, scale in scales.items() if scale and (b.layer >= 0 or b.layer == EMBEDDING)]
+    above = [block for block in scales if block.layer == HEAD and scales[block]]
+    tensors = {tensor_of(model, block) for block in below}
+    if not above or len(tensors) < 2 or not set(below) <= set(blocks) or set(above) & set(blocks):
+        return []
+    facts = {"factor": f"{ratio:.6g}", "where": BELOW}
+    ways = [way for way in factors_of(model, ratio, KNOWN_SCALE * seen.tolerance, most=1) if way]
+    likely = [way for way in ways if not contradicted(way)]
+    names = [way[0].fault for way in likely or ways]
+    if not names:
+        return [FoundFault("tensor_scaled", BELOW, facts, cost=2)]
+    return [FoundFault(names[0], BELOW, facts, (*names[1:], "tensor_scaled"), cost=2)]
 
 
 def _gate(block: Block) -> tuple[int, int, int]:

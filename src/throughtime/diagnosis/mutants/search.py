@@ -21,6 +21,7 @@ from throughtime.diagnosis.mutants.interventions import (
     Mutation,
 )
 from throughtime.diagnosis.mutants.model import (
+    HEAD,
     Block,
     Blocks,
     Model,
@@ -176,7 +177,26 @@ class MutantSearch:
             if a.wrong <= best.wrong and len(a.mutations) == len(best.mutations)
         )
         others = [a for a in equals if a.mutations != best.mutations]
-        return [best, *(a for a in others if self.trial.explained(a) == own)]
+        others = [a for a in others if self.trial.explained(a) == own]
+        return [*self._in_the_head(best, own), best, *others]
+
+    def _in_the_head(self, best: Attempt, own: frozenset[Block]) -> list[Attempt]:
+        """Partial attempts with a mutation of the head in place of another, which explain as much.
+
+        Where the head itself is not explained, a name for what is below it that says that the head
+        is right comes after one that does not.
+        """
+        head = [block for block in best.fits if block.layer == HEAD]
+        if own & set(head) or not head:
+            return []
+        sets = [
+            (one, *(c for c in best.mutations if c is not left_out))
+            for left_out in best.mutations
+            if not left_out.in_head
+            for one in self.head
+        ]
+        found = [self.trial.strictly(a) for a in self._tried(sets)]
+        return [a for a in found if own <= self.trial.explained(a)]
 
     def _enough(self, tried: list[Mutation], thorough: bool) -> float:
         """How many faults an explanation may take for the search to end with it.

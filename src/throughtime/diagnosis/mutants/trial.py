@@ -73,7 +73,7 @@ class Attempt:
         """How many faults the explanation takes."""
         names = {mutation.fault for mutation in self.mutations}
         free = [one for one in self.found if not (one.fault == "scaled" and names & OTHER_LOSS)]
-        return len(self.mutations) + len(free)
+        return len(self.mutations) + sum(one.cost for one in free)
 
     @property
     def order(self) -> tuple[float, ...]:

@@ -6,6 +6,7 @@ The object is copied, and the copy is run: the user's own stays as it is.
 from __future__ import annotations
 
 import ast
+import builtins
 import contextlib
 import inspect
 import textwrap
@@ -23,6 +24,7 @@ from throughtime.source.candidates import Candidate, candidates
 from throughtime.source.finding import Found, found_of
 from throughtime.source.forms import Form, Sizes
 from throughtime.source.meanings import BACKWARD
+from throughtime.source.older import BUILTINS
 from throughtime.source.readings import Judged, Reading, unchecked
 from throughtime.source.recipe import Program
 from throughtime.source.search import Search
@@ -38,7 +40,9 @@ class GivenFiles:
 
     def __init__(self, things: dict[str, Any]) -> None:
         self.main = types.ModuleType("given")
+        self.old = False
         vars(self.main).update(things)
+        vars(self.main)["__builtins__"] = {**vars(builtins), **BUILTINS}
         self._things = things
 
     def copy(self) -> GivenFiles:

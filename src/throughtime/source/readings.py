@@ -9,6 +9,7 @@ which most of it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from throughtime.gradcheck import CheckError
+from throughtime.source.arrays_by_name import BIAS, WEIGHT
 from throughtime.source.bench import Bench
-from throughtime.source.meanings import STEPS, role
+from throughtime.source.meanings import LONGEST, STEPS, role
 from throughtime.source.pairing import (
     Place,
     dotted,
@@ -27,6 +29,7 @@ from throughtime.source.pairing import (
     places,
     summed,
 )
+from throughtime.source.tolerances import POINT_WIDTH
 from throughtime.source.user_files import State
 
 DRAWN = "0.1 * np.random.default_rng(1).standard_normal("  # upstream weights, as losses.py has them
@@ -59,6 +62,7 @@ class Reading:
         literal: whether it is the user who names loss and gradient.
         fits: whether the targets have the shape of an output, so that no loss broadcasts them.
         redraw: whether parameters are given values of ordinary size.
+        longest: how many steps its data have.
         order: how late it is tried; of readings that are as good, the earlier is taken.
     """
 
@@ -79,6 +83,7 @@ class Reading:
     literal: bool = False
     fits: bool = False
     redraw: bool = True
+    longest: int = LONGEST
     order: float = 0.0
 
     @property
@@ -114,6 +119,7 @@ class Judged:
             to step does not show there, but data or a loss that are misread do.
         silent: whether all of the gradient is exactly 0, as where it is given the predictions for
             targets.
+        factor: what all of the gradient is too large by, where that is the same everywhere.
     """
 
     reading: Reading
@@ -128,6 +134,7 @@ class Judged:
     recurrent: bool = True
     right_at_one: bool = False
     silent: bool = False
+    factor: float | None = None
 
     @property
     def settled(self) -> bool:
@@ -211,7 +218,7 @@ def _judged(bench: Bench, reading: Reading) -> Judged | None:
         name: np.array(_array(bench.value(text)), dtype=np.float64)
         for name, text in gradients.items()
     }
-    right, moves = _slopes(bench, reading, start, names, given)
+    right, moves, factor = _slopes(bench, reading, start, names, given)
     shapes = {name: parameter.value.shape for name, (parameter, _) in found.items()}
     if update:  # an optimiser's steps are no gradients: read so only where some tensor is right
         reading = replace(reading, needs_agreement=True)
@@ -234,6 +241,7 @@ def _judged(bench: Bench, reading: Reading) -> Judged | None:
         recurrent,
         one,
         not any(array.any() for array in given.values()),
+        factor,
     )
 
 
@@ -270,6 +278,9 @@ def _is_weight(place: Place) -> bool:
     if not isinstance(place.raw, np.ndarray) or place.raw.dtype.kind != "f" or not place.raw.ndim:
         return False
     if ".modules." in place.text or place.leaf.strip("_").lower() in DATA:
+        return False
+    root = re.split(r"[.\[]", place.text)[0]
+    if role(root) in ("inputs", "target") and not (WEIGHT.match(root) or BIAS.match(root)):
         return False
     return role(place.leaf) != "state" or (place.raw.ndim > 1 and min(place.raw.shape) > 1)
 
@@ -420,9 +431,11 @@ def _redrawing(parameters: Sequence[Place]) -> str:
     if not arrays:
         return ""
     listed = ", ".join(arrays)
-    return (
-        f"for array in [{listed}]:\n    array[...] = {REDRAWN} * draw.standard_normal(array.shape)"
-    )
+    widest = max((max(p.value.shape) for p in parameters if p.value.ndim > 1), default=1)
+    drawn = f"{REDRAWN} * draw.standard_normal(array.shape)"
+    if widest > POINT_WIDTH:
+        drawn += f" * min(1.0, {POINT_WIDTH:g} / max(array.shape or (1,))) ** 0.5"
+    return f"for array in [{listed}]:\n    array[...] = {drawn}"
 
 
 def _before(names: dict[str, str]) -> str:
@@ -436,8 +449,11 @@ def _slopes(
     start: State,
     names: dict[str, str],
     given: dict[str, np.ndarray],
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Which tensors' gradients are right along a random direction, and which move the loss."""
+) -> tuple[tuple[str, ...], tuple[str, ...], float | None]:
+    """Which tensors' gradients are right along a random direction, and which move the loss.
+
+    The last is a factor that all of them are too large by.
+    """
     evaluate = f"{reading.run}\n{reading.loss}"
     draw = np.random.default_rng(7)
     bench.run(evaluate, start)
@@ -445,7 +461,7 @@ def _slopes(
     bench.run(evaluate, start)
     if _loss(bench) != middle or not np.isfinite(middle):
         raise CheckError("the loss is not finite, or differs between two evaluations")
-    right, moves, moved = [], [], False
+    right, moves, moved, ratios = [], [], False, []
     for name, text in names.items():
         raw = bench.value(text)
         value = np.array(_array(raw), dtype=np.float64)
@@ -469,11 +485,14 @@ def _slopes(
         moves.append(name)
         moved = moved or slope != 0.0
         predicted = float(np.sum(gradient.reshape(shape) * direction))
+        ratios.append(predicted / slope if slope else np.inf)
         size = max(abs(slope), float(np.linalg.norm(gradient)) / 10)
         rounding = 64 * np.finfo(np.float64).eps * abs(middle) / SLOPE_STEP
         if abs(slope - predicted) <= SLOPE_ERROR * size + rounding:
             right.append(name)
-    return tuple(right), tuple(moves) if moved else ()
+    alike = len(ratios) > 1 and np.ptp(ratios) <= SLOPE_ERROR * abs(ratios[0])
+    factor = ratios[0] if alike and np.isfinite(ratios).all() and ratios[0] > 0 else None
+    return tuple(right), tuple(moves) if moved else (), factor
 
 
 def _loss(bench: Bench) -> float:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from throughtime.gradcheck import CheckError
 from throughtime.source.arrays_by_name import arrays_wanted, dictionaries, keys_wanted
 from throughtime.source.bench import Bench
-from throughtime.source.calls import UNKNOWN, Call, Pool, calls, is_size, role_of, sized
+from throughtime.source.calls import Call, Pool, calls, role_of, sized
 from throughtime.source.candidates import (
     Candidate,
     Function,
@@ -19,6 +18,7 @@ from throughtime.source.candidates import (
     returned,
     returned_name,
 )
+from throughtime.source.constructors import constructors
 from throughtime.source.forms import Form, Sizes, forms, sizes_of, states, targets
 from throughtime.source.losses import (
     Output,
@@ -39,9 +39,7 @@ from throughtime.source.meanings import (
     INPUTS,
     OUTPUTS,
     STEPS,
-    VALUES,
     role,
-    size_kind,
 )
 from throughtime.source.pairing import places
 from throughtime.source.readings import Judged, Reading, likeliest
@@ -171,7 +169,7 @@ class Search:
         assert self.candidate.owner is not None
         enough = 0
         wrong: list[str] = []  # why other calls did not run, of interest if none does
-        for call in self._constructors(self.candidate.owner.name):
+        for call in constructors(self.slices, self.candidate.owner.name):
             text = f"{constants}\nnet = {call}"
             if self._runs(f"{IMPORT}\nT = {STEPS}\n{text}"):
                 enough += 1
@@ -244,41 +242,6 @@ class Search:
             self.taken = {name: f"params[{name!r}]" for name in names}
             yield f"{constants}\nparams = {text}", ("params", *arrays)
         self.taken = {}
-
-    def _constructors(self, name: str, depth: int = 0) -> list[str]:
-        """Calls that make an object of a class of the file."""
-        node = self.slices.definitions[name]
-        assert isinstance(node, ast.ClassDef)
-        classes = {n: d for n, d in self.slices.definitions.items() if isinstance(d, ast.ClassDef)}
-        make = methods(node, classes).get("__init__")
-        if make is None:
-            return [f"{name}()"]
-        if wanted := arrays_wanted(make, method=True):
-            words = [
-                f"p[{n!r}]" if n in wanted else VALUES.get(size_kind(n), UNKNOWN)[0]
-                for n in arguments(make, method=True)[0]
-            ]
-            made = f"(lambda p: {name}({', '.join(words)}))"
-            return [f"{made}({text})" for text in dictionaries(wanted)]
-        needed, given = arguments(make, method=True)
-        small = [n for n, default in given.items() if is_size(n, default)]
-        choices: list[list[str]] = []
-        for argument in [*needed, *small]:
-            values = list(VALUES.get(size_kind(argument), UNKNOWN))
-            if argument in small:
-                values = values[:1]
-            inner = _class_named(argument, classes, name)
-            if inner and depth < 2:
-                values = [*self._constructors(inner, depth + 1)[:2], *values]
-            choices.append(values)
-        found = []
-        for chosen in _combinations(choices, 12):
-            words = [
-                value if n < len(needed) else f"{argument}={value}"
-                for n, (argument, value) in enumerate(zip([*needed, *small], chosen, strict=True))
-            ]
-            found.append(f"{name}({', '.join(words)})")
-        return found
 
     def _runs(self, text: str) -> bool:
         try:
@@ -599,29 +562,6 @@ class Search:
                     found = True
                 if found:
                     break
-
-
-def _combinations(choices: Sequence[Sequence[str]], most: int) -> list[tuple[str, ...]]:
-    """Combinations, the first values first."""
-    import itertools
-
-    numbered = sorted(
-        itertools.islice(itertools.product(*(range(len(c)) for c in choices)), 2000), key=sum
-    )
-    return [tuple(c[n] for c, n in zip(choices, ns, strict=True)) for ns in numbered[:most]]
-
-
-def _class_named(argument: str, classes: dict[str, Any], own: str) -> str:
-    """The class of the file that an argument is named after, "" if none."""
-    low = argument.lower().replace("_", "")
-    for name in classes:
-        if name != own and name.lower().replace("_", "") == low:
-            return name
-    for name in classes:
-        other = name.lower().replace("_", "")
-        if name != own and len(other) > 3 and (other in low or low in other) and len(low) > 3:
-            return name
-    return ""
 
 
 def _described(functions: Sequence[Function]) -> str:

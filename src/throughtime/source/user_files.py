@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.gradcheck import CheckError
+from throughtime.source.older import compiled, is_python_2
 from throughtime.source.text import read_source
 from throughtime.source.vintage import builtins_of_users, old_names
 
@@ -54,6 +55,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._hidden = _names_in(path.parent)
         self._modules: dict[str, types.ModuleType] = {}
         self._inside = False
+        self.old = False  # whether the main file is one of Python 2
         name = path.stem if path.stem.isidentifier() else "user_file"
         self.main = types.ModuleType(name)
         self.main.__file__ = str(path)
@@ -185,12 +187,15 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._run(ast.parse(self._text(path), str(path)), path, vars(module))
 
     def _run(self, tree: ast.Module, path: Path, space: dict[str, Any]) -> None:
+        old = is_python_2(tree)
+        if path == self._main_path:
+            self.old = old
         if self._transform is not None:
             tree = ast.fix_missing_locations(self._transform(tree, path))
         space["__builtins__"] = builtins_of_users()
         space.update(self._names)
         if path != self._main_path:
-            exec(compile(tree, str(path), "exec"), space)
+            exec(compiled(tree, str(path), old=old), space)
             return
         for node in tree.body:
             self._run_one(node, str(path), space)
@@ -200,7 +205,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
         A default value may be a name that the file's other statements set: it is None until then.
         """
-        code = compile(ast.Module([node], []), path, "exec")
+        code = compiled(ast.Module([node], []), path, old=self.old)
         for _ in range(MOST_DEFAULTS):
             try:
                 exec(code, space)

@@ -26,8 +26,8 @@ from throughtime.source.text import SourceText, read_source
 from throughtime.source.training_steps import (
     Region,
     region_of_lines,
-    region_of_text,
     regions,
+    regions_of_text,
 )
 
 LIKELY = 3.5  # how likely a class or function is that is tried before the training loop
@@ -90,8 +90,8 @@ def find(
         if region is None:
             refuse(f"{path.name}: {name}", "lines with statements", "none", error=CheckError)
         return _found_region(Place(path, tree), texts, [region], [])
-    if setup and (given := region_of_text(tree, setup)) is not None:
-        return _found_region(Place(path, tree), texts, [given], [])
+    if setup and (given := regions_of_text(tree, setup)):
+        return _found_region(Place(path, tree), texts, given, [])
     every = candidates(tree, slices)
     loops = regions(tree) if not name or setup else []
     if not name and loops and not any(c.likely >= LIKELY for c in every):
@@ -138,12 +138,14 @@ class Place:
 
     Args:
         path, tree: of the file that is run.
+        beside: whether the user asked for another file, which this one runs.
         module: as `RegionSearch` takes it.
     """
 
     path: Path
     tree: ast.Module
     module: str = ""
+    beside: bool = False
 
 
 def _steps_of(tree: ast.Module, name: str) -> list[Region]:
@@ -161,17 +163,17 @@ def _text_of(region: Region) -> str:
 
 def _beside(path: Path, tree: ast.Module, name: str) -> Iterator[tuple[Place, list[Region]]]:
     """The training steps of files that import a file, and steps of the file that they call."""
-    for script in scripts_beside(path):
+    for script in scripts_beside(path, tree):
         steps = _steps_of(script.tree, name)
         if steps:
-            yield Place(script.path, script.tree), steps
+            yield Place(script.path, script.tree, beside=True), steps
         both = ast.Module([*tree.body, *script.tree.body], [])
         inner = [r for r in _steps_of(both, name) if not r.owner and r not in steps]
         inner = [
             r for r in inner if any(r.body[0] is n for node in tree.body for n in ast.walk(node))
         ]
         if inner:
-            yield Place(script.path, both, script.module), inner
+            yield Place(script.path, both, script.module, beside=True), inner
 
 
 def _with_own_loss(
@@ -199,7 +201,7 @@ def _with_own_loss(
         if judged.right or judged.factor is not None or len(best.right) < len(best.moves):
             return other
         note = (
-            f"{other.name} of {place.path.name} was left aside: what it gives is no gradient of "
+            f"{other.name} was left aside: what it gives is no gradient of "
             "its own loss, so that another may be meant."
         )
         return replace(found, notes=(*found.notes, note))
@@ -242,7 +244,8 @@ def _best_region(
         if best is not None and best.believed:
             names = [c.name for c in every]
             left = unchecked(bench, best)
-            return found_of(path, region.name, best, names, texts=texts, left=left), best
+            name = region.name if not place.beside else f"{region.name} of {path.name}"
+            return found_of(path, name, best, names, texts=texts, left=left), best
         failures.append(f"{region.name}: {_last(search.failures)}")
     way_out = "give the lines of one training step, from its data to its gradients: FILE.py:120-184"
     refuse(path.name, "lines that run", "; ".join(failures), way_out, error=CheckError)

@@ -130,6 +130,15 @@ def numbers(value: Any) -> Array | None:
     return None
 
 
+def like(raw: Any, value: Array) -> Any:
+    """An array as what the user's code holds: a list, a tensor of torch, a number or an array."""
+    if isinstance(raw, list):
+        return value.tolist()
+    if isinstance(raw, float):
+        return float(value)
+    return raw.new_tensor(value) if hasattr(raw, "new_tensor") else value.copy()
+
+
 def same_shape(a: Array, b: Array) -> bool:
     """Whether two shapes are equal but for axes of size 1."""
     return [n for n in a.shape if n != 1] == [n for n in b.shape if n != 1]
@@ -149,11 +158,18 @@ def _plain(word: str, *, gradient: bool) -> str:
     return low.replace("_", "").lower() if low.lower() not in NEUTRAL else low.lower()
 
 
+def _is_gate(word: str) -> bool:
+    """Whether the g at a name's end is a gate's, as in `W_g` beside `W_i`, and no gradient's."""
+    return bool(re.fullmatch(r"[WUVRb]\w{0,2}_g", word))
+
+
 def is_named_gradient(place: Place) -> bool:
     """Whether some name on the way to an array says that it is a gradient."""
     gate = place.text.endswith("['g']")  # beside those of 'i', 'f' and 'o'
     for part in place.path[:-1] if gate else place.path:
         word = part.strip("_")
+        if _is_gate(word):
+            continue
         if OF_GRADIENTS.search(word) or SUFFIX.search(word):
             return True
     word = place.leaf.strip("_")

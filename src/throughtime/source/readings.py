@@ -24,6 +24,7 @@ from throughtime.source.pairing import (
     Place,
     dotted,
     is_named_gradient,
+    like,
     numbers,
     pairs,
     places,
@@ -37,6 +38,7 @@ SUMMED = 1e-9  # relative: a sum in another order differs by 1e-15, a recurrence
 SLOPE_STEP = 1e-4  # of a parameter's move of order 1: the error of a central difference is 1e-8
 SLOPE_ERROR = 1e-3  # relative: far above that error and float32's, far below any fault's
 DATA = {"x", "y", "xs", "ys", "inputs", "targets", "data", "labels"}  # names of no parameters
+SAME = 1e-5  # relative, of factors: above the error of their slopes, far below any coincidence
 REDRAWN = 0.5  # rms of parameters that are drawn anew: what matters and does not saturate a cell
 
 
@@ -119,7 +121,7 @@ class Judged:
             to step does not show there, but data or a loss that are misread do.
         silent: whether all of the gradient is exactly 0, as where it is given the predictions for
             targets.
-        factor: what all of the gradient is too large by, where that is the same everywhere.
+        factor: what several tensors of the gradient are too large by, where that is the same.
     """
 
     reading: Reading
@@ -221,7 +223,7 @@ def _judged(bench: Bench, reading: Reading) -> Judged | None:
     right, moves, factor = _slopes(bench, reading, start, names, given)
     shapes = {name: parameter.value.shape for name, (parameter, _) in found.items()}
     if update:  # an optimiser's steps are no gradients: read so only where some tensor is right
-        reading = replace(reading, needs_agreement=True)
+        reading = replace(reading, needs_agreement=not reading.literal)
     recurrent = _recurrent(bench, reading, redrawn)
     one = (
         not right
@@ -282,7 +284,13 @@ def _is_weight(place: Place) -> bool:
     root = re.split(r"[.\[]", place.text)[0]
     if role(root) in ("inputs", "target") and not (WEIGHT.match(root) or BIAS.match(root)):
         return False
-    return role(place.leaf) != "state" or (place.raw.ndim > 1 and min(place.raw.shape) > 1)
+    return not _is_state(place)
+
+
+def _is_state(place: Place) -> bool:
+    """Whether an array is a state by its name, and no matrix."""
+    shape = place.value.shape
+    return role(place.leaf) == "state" and (len(shape) < 2 or min(shape) == 1)
 
 
 def _right_at_one(
@@ -395,7 +403,7 @@ def _pairs(
     # What the run itself changes is a state kept among the parameters, unless all of them change.
     states = {place.text for place in changed}
     kept = {n: (p, g) for n, (p, g) in found.items() if p.text not in states}
-    changed = [p for p in changed if p in likely and p.value.ndim]
+    changed = [p for p in changed if p in likely and p.value.ndim and not _is_state(p)]
     if kept and len(kept) >= len(changed):
         return kept, False
     if len(changed) > len(found):
@@ -452,7 +460,7 @@ def _slopes(
 ) -> tuple[tuple[str, ...], tuple[str, ...], float | None]:
     """Which tensors' gradients are right along a random direction, and which move the loss.
 
-    The last is a factor that all of them are too large by.
+    The last is a factor that several of them are too large by.
     """
     evaluate = f"{reading.run}\n{reading.loss}"
     draw = np.random.default_rng(7)
@@ -476,7 +484,7 @@ def _slopes(
             shift: Any = sign * SLOPE_STEP * direction
             move = f"{text}[...] += _move" if in_place else f"{text} = _move"
             if not in_place:
-                shift = (value + shift).tolist()
+                shift = like(raw, value + shift)
             bench.run(f"{move}\ndel _move\n{evaluate}", start, _move=shift)
             ends.append(_loss(bench))
         slope = (ends[0] - ends[1]) / (2 * SLOPE_STEP)
@@ -490,9 +498,17 @@ def _slopes(
         rounding = 64 * np.finfo(np.float64).eps * abs(middle) / SLOPE_STEP
         if abs(slope - predicted) <= SLOPE_ERROR * size + rounding:
             right.append(name)
-    alike = len(ratios) > 1 and np.ptp(ratios) <= SLOPE_ERROR * abs(ratios[0])
-    factor = ratios[0] if alike and np.isfinite(ratios).all() and ratios[0] > 0 else None
-    return tuple(right), tuple(moves) if moved else (), factor
+    return tuple(right), tuple(moves) if moved else (), _factor(ratios)
+
+
+def _factor(ratios: Sequence[float]) -> float | None:
+    """A factor that several tensors share: no chance gives the same to so many digits."""
+    for n, ratio in enumerate(ratios):
+        if ratio > 0 and np.isfinite(ratio):
+            near = [other for other in ratios[n + 1 :] if abs(other - ratio) <= SAME * ratio]
+            if near:
+                return ratio
+    return None
 
 
 def _loss(bench: Bench) -> float:

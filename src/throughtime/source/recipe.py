@@ -21,6 +21,7 @@ import numpy as np
 from throughtime.arrays import Array, refuse
 from throughtime.gradcheck import CheckError, Target
 from throughtime.source.older import compiled
+from throughtime.source.pairing import like
 from throughtime.source.text import read_source
 from throughtime.source.user_files import Transform, UserFiles, as_check_error
 
@@ -228,9 +229,7 @@ class Program:
         if isinstance(present, np.ndarray) and present.dtype.kind == "f":
             present[...] = value
             return
-        self._space["_given"] = value.tolist() if isinstance(present, list) else value.copy()
-        if isinstance(present, float):
-            self._space["_given"] = float(value)
+        self._space["_given"] = like(present, value)
         exec(f"{place} = _given", self._space)
         del self._space["_given"]
 

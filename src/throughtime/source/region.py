@@ -12,8 +12,9 @@ import numpy as np
 from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
 from throughtime.source.constructors import constructors
-from throughtime.source.forms import Sizes, forms, targets
+from throughtime.source.forms import Sizes, forms, sizes_of, targets
 from throughtime.source.meanings import HIDDEN, LONGEST, VALUES, role, size_kind
+from throughtime.source.pairing import places
 from throughtime.source.readings import Judged, Reading, likeliest
 from throughtime.source.search import IMPORT, Alike
 from throughtime.source.slices import COUNTS, Slices, free_names, names_set
@@ -87,15 +88,26 @@ class RegionSearch:
         if not inputs and not aims:
             yield from self._with_loss([], [*kept, *fixed, *hoisted], needed)
             return
-        for shape in forms(Sizes()):
-            alike = Alike()
-            for aim, _ in targets(shape, Sizes()) if aims else [("", None)]:
-                drawn = [f"{name} = {shape.text}" for name in inputs]
-                drawn += [f"{name} = {aim}" for name in aims]
-                found = self._with_loss(drawn, [*fixed, *texts, *hoisted], needed)
-                yield from alike.watch(found, self.failures)
-                if alike.enough:
-                    break
+        for sizes in self._sizes(needed):
+            for shape in forms(sizes):
+                alike = Alike()
+                for aim, _ in targets(shape, sizes) if aims else [("", None)]:
+                    drawn = [f"{name} = {shape.text}" for name in inputs]
+                    drawn += [f"{name} = {aim}" for name in aims]
+                    found = self._with_loss(drawn, [*fixed, *texts, *hoisted], needed)
+                    yield from alike.watch(found, self.failures)
+                    if alike.enough:
+                        break
+
+    def _sizes(self, needed: set[str]) -> list[Sizes]:
+        """The sizes that data are drawn for: those of the arrays that were made before the step."""
+        shapes = [
+            place.value.shape
+            for name in sorted(needed)
+            if not _is_drawn(name)
+            for place in places(name, self._value(name), (name,))
+        ]
+        return sizes_of(shapes)
 
     def _needed(self) -> set[str]:
         """The names that the region and the functions it calls read from before."""
@@ -127,6 +139,10 @@ class RegionSearch:
             try:
                 self.bench.go_on(text)
                 kept.append(text)
+                for name in names_set(_node(text)) if "len(" in text else ():
+                    if self._is_number(name, 0) and COUNTS.search(name):  # of data that are away
+                        kept.append(_substitute(name))
+                        self.bench.go_on(kept[-1])
             except CheckError as problem:
                 self.failures.append(str(problem))
                 for name in sorted(names_set(ast.parse(text).body[0])):
@@ -155,7 +171,9 @@ class RegionSearch:
                 break
             read = {p.id for p in ast.walk(node) if isinstance(p, ast.Name)} - names_set(node)
             read |= names_set(node) & found
-            if isinstance(node, ast.Assign | ast.AugAssign) and read & bad and self._fails(node):
+            loads = isinstance(node, ast.Assign) and all(map(_is_drawn, names_set(node)))
+            sets = isinstance(node, ast.Assign | ast.AugAssign)
+            if sets and (read & bad or loads) and self._fails(node):
                 bad |= {n for n in names_set(node) if not _is_drawn(n)}
                 found |= names_set(node)
             else:
@@ -205,6 +223,7 @@ class RegionSearch:
         self, drawn: list[str], statements: list[str], needed: set[str]
     ) -> Iterator[Reading]:
         kept = self._run_all(drawn, statements)
+        rate = self._rate(needed)
         base = Reading(
             "\n".join((self.start, *drawn, *kept)),
             "",
@@ -212,14 +231,15 @@ class RegionSearch:
             "",
             self.text,
             tuple(sorted(needed | self.sets)),
-            literal=bool(self.region.made),
+            literal=bool(self.region.made) and rate is not None,
+            rate=0.1 if rate is None else rate,
         )
         try:
             self.bench.go_on(self.text)
         except CheckError as problem:
             self.failures.append(str(problem))
             return
-        for reading in (*self._cut(base, drawn, kept, needed), base):
+        for order, reading in enumerate((*self._cut(base, drawn, kept, needed), base)):
             if not self._tried(f"{reading.begin}\n{self.text}"):
                 continue
             first = reading.steps[0] if reading.steps else None
@@ -227,12 +247,20 @@ class RegionSearch:
                 where = f"steps from {first[0]}, axis {first[1]}" if first else ""
                 yield replace(
                     reading,
+                    order=float(order),
                     loss=f"{self.text}\nloss = {name}",
                     said=tuple(
                         filter(None, (where, f"loss: {name}", f"gradient: {self.region.name}"))
                     ),
                 )
-            return
+
+    def _rate(self, needed: set[str]) -> float | None:
+        """The learning rate that the statements use."""
+        for name in sorted(needed):
+            value = self._value(name)
+            if size_kind(name) == "rate" and isinstance(value, float) and value > 0:
+                return value
+        return None
 
     def _cut(
         self, base: Reading, drawn: list[str], kept: list[str], needed: set[str]
@@ -246,7 +274,7 @@ class RegionSearch:
             resets = [
                 f"{name} = {_length(*steps[0])}"
                 for name in sorted(needed)
-                if size_kind(name) == "steps" and self._value(name) == self._extent(*steps[0])
+                if size_kind(name) == "steps" and self._is_number(name, self._extent(*steps[0]))
             ]
             yield replace(
                 base,
@@ -282,6 +310,10 @@ class RegionSearch:
     def _extent(self, name: str, axis: int) -> int:
         value: Any = self._value(name)
         return np.shape(value)[axis] if axis else len(value)
+
+    def _is_number(self, name: str, number: int) -> bool:
+        value = self._value(name)
+        return isinstance(value, int) and value == number
 
     def _value(self, name: str) -> object:
         return self.bench.space.get(name)

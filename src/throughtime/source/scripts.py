@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,25 +31,22 @@ class Script:
     module: str
 
 
-def scripts_beside(path: Path) -> Iterator[Script]:
+def scripts_beside(path: Path, tree: ast.Module) -> Iterator[Script]:
     """Files in the folder, the one above and those below that import a file, the likelier first."""
-    stem = path.stem
-    word = re.compile(rf"^\s*(?:from\s+[\w.]*\b{re.escape(stem)}\s+import|import\s+[\w., ]*"
-                      rf"\b{re.escape(stem)}\b|from\s+[\w.]+\s+import\s+[^\n]*\b{re.escape(stem)}\b)",
-                      re.M)  # fmt: skip
+    own = {n.name for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)}
     found = 0
     for other in _near(path):
         try:
-            if other.stat().st_size > LARGEST_SCRIPT or stem not in _raw(other):
+            if other.parent != path.parent and (other.parent / path.name).is_file():
+                continue  # it imports another file of that name
+            if other.stat().st_size > LARGEST_SCRIPT or "import" not in _raw(other):
                 continue
-            text = read_source(other).text
-            if word.search(text) is None:
-                continue
-            tree = ast.parse(text)
+            read = ast.parse(read_source(other).text)
         except (OSError, CheckError, SyntaxError):
             continue
-        yield Script(other, tree, _module(tree, stem))
-        found += 1
+        if module := _module(read, path, own):
+            yield Script(other, read, module)
+            found += 1
         if found == MOST_SCRIPTS:
             return
 
@@ -77,13 +73,21 @@ def _raw(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="ignore")
 
 
-def _module(tree: ast.Module, stem: str) -> str:
-    """The dotted name under which a file is imported."""
+def _module(tree: ast.Module, path: Path, own: set[str]) -> str:
+    """The dotted name under which a file is imported, itself or by its package; "" if it is not."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[-1] == stem:
-            return "." * node.level + node.module
+        if isinstance(node, ast.ImportFrom):
+            last = (node.module or "").rpartition(".")[2]
+            names = {alias.name for alias in node.names}
+            dots = "." * node.level
+            if last == path.stem:
+                return dots + (node.module or "")
+            if path.stem in names and last in ("", path.parent.name):
+                return f"{dots}{node.module or ''}.{path.stem}".replace("..", ".")
+            if last == path.parent.name and names & (own | {"*"}):
+                return f"{dots}{node.module}"
         if isinstance(node, ast.Import):
             for alias in node.names:
-                if alias.name.split(".")[-1] == stem:
+                if alias.name.rpartition(".")[2] == path.stem:
                     return alias.name
-    return stem
+    return ""

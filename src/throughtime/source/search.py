@@ -52,6 +52,7 @@ DEEPEST_RETURN = 3  # functions that return what the next one does
 ENOUGH_MODELS = 2  # ways to make a model that are gone on with
 ENOUGH_FORWARDS = 2  # calls of the forward pass that are gone on with, for one form of the data
 AFTER = "# after the backward pass\n"
+TENSORS = "import torch\ntorch.set_default_dtype(torch.float64)"  # before data of torch's
 IMPORT = "import numpy as np\ndraw = np.random.default_rng(0)"
 
 
@@ -100,6 +101,8 @@ class Search:
             used.append(candidate.forward)
         self.used = used
         self.aliases = {name: other for function in used for name, other in self._aliases(function)}
+        self.tensors = "torch" in slices.imported and "np" not in slices.names_used(used)
+        self._import = f"{IMPORT}\n{TENSORS}" if self.tensors else IMPORT
         names = [f.name for f in used] if not self.method else []
         names += [candidate.owner.name] if candidate.owner else []
         names += [f.name for _, f in candidate.losses]
@@ -139,7 +142,7 @@ class Search:
         """The sizes that data are drawn for: those of the model's arrays, where they differ."""
         ours = "params" in roots or "(lambda p:" in setup
         own = ours and not self.given_setup  # arrays of the sizes that we ask for
-        if own or not self._runs(f"{IMPORT}\nT = {STEPS}\n{setup}"):
+        if own or not self._runs(f"{self._import}\nT = {STEPS}\n{setup}"):
             return [Sizes()]
         shapes = [
             place.value.shape
@@ -147,6 +150,10 @@ class Search:
             for place in places(root, value_of(self.bench, root), (root,))
         ]
         return sizes_of(shapes)
+
+    def _drawn(self, text: str) -> str:
+        """Data as the user's code has them: tensors, where it is written in torch."""
+        return f"torch.as_tensor({text})" if self.tensors else text
 
     def _forms(self) -> Sequence[Form]:
         return forms(self.sizes)
@@ -171,7 +178,7 @@ class Search:
         wrong: list[str] = []  # why other calls did not run, of interest if none does
         for call in constructors(self.slices, self.candidate.owner.name):
             text = f"{constants}\nnet = {call}"
-            if self._runs(f"{IMPORT}\nT = {STEPS}\n{text}"):
+            if self._runs(f"{self._import}\nT = {STEPS}\n{text}"):
                 enough += 1
                 yield text, ("net", *arrays)
                 if enough >= ENOUGH_MODELS and "lambda p" not in call:
@@ -183,7 +190,7 @@ class Search:
     def _constants(self, names: Iterable[str]) -> str:
         """The file's statements that set these names; those that fail are left out."""
         kept: list[str] = []
-        self._runs(f"{IMPORT}\nT = {STEPS}")
+        self._runs(f"{self._import}\nT = {STEPS}")
         for node in ast.parse(self.slices.text(names)).body:
             text = ast.unparse(node)
             try:
@@ -216,7 +223,7 @@ class Search:
                     )
                     for given in sized(node, method=False, most=6):
                         text = f"{constants_too}\nparams = {name}({given})"
-                        if self._runs(f"{IMPORT}\nT = {STEPS}\n{text}"):
+                        if self._runs(f"{self._import}\nT = {STEPS}\n{text}"):
                             self.names = tuple(returned(node))
                             yield text, ("params", *arrays)
                             self.names = ()
@@ -262,9 +269,11 @@ class Search:
         )
         alike = Alike()
         for shape in states(self.sizes) if stateful else ("",):
-            data = f"{IMPORT}\nx = {form.text}"
+            data = f"{self._import}\nx = {self._drawn(form.text)}"
             begun = (
-                f"states = [0.3 * draw.standard_normal({shape}) for _ in range(2)]" if shape else ""
+                f"states = [{self._drawn(f'0.3 * draw.standard_normal({shape})')} for _ in range(2)]"
+                if shape
+                else ""
             )
             steps = (("x", form.time),)
             length = f"T = np.shape(x)[{form.time}]" if form.time else "T = len(x)"
@@ -591,6 +600,8 @@ def _described(functions: Sequence[Function]) -> str:
 
 def _with_target(reading: Reading, target: str, axis: int | None) -> Reading:
     steps = (*reading.steps, ("y", axis)) if axis is not None else reading.steps
+    if target and TENSORS in reading.data:
+        target = f"torch.as_tensor({target})"
     return (
         replace(reading, data=f"{reading.data}\ny = {target}", steps=steps) if target else reading
     )

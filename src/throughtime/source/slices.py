@@ -159,6 +159,10 @@ class Slices:
                         every = target.elts if isinstance(target, ast.Tuple) else [target]
                         yield [getattr(t, "id", getattr(t, "attr", "")) for t in every]
 
+    def names_used(self, functions: Iterable[ast.AST]) -> set[str]:
+        """The names that functions read."""
+        return {name for function in functions for name in names_read(function)}
+
     def globals_of(self, names: Iterable[str]) -> set[str]:
         """The names at the top of the file that definitions read, directly or through others."""
         waiting, seen, found = list(names), set(), set()

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from throughtime.source.candidates import arguments
-from throughtime.source.meanings import BACKWARD, size_kind
+from throughtime.source.meanings import BACKWARD, FORWARD, LOSS, size_kind
 from throughtime.source.pairing import PREFIX, SUFFIX, WORDS_IN_D
 from throughtime.source.slices import names_set, reaches_out
 
 LOSS_NAME = re.compile(
-    r"loss|cost|entropy|err(or)?$|_err|objective|nll|mse|^_?[LJE]$|^obj$|criterion", re.I
+    r"(?i:loss|cost|entropy|err(or)?$|_err|objective|nll|mse|^obj$|criterion)|^_?[LJE]$"
 )
 RUNNING = re.compile(
     r"smooth|total|epoch|running|avg|mean|history|list|losses|train|best|old", re.I
@@ -58,6 +58,8 @@ def regions(tree: ast.Module) -> list[Region]:
         cut = _without_update(body)
         named = set().union(*(names_set(node) for node in cut or body))
         lossy = any(LOSS_NAME.search(n) and not is_gradient(n) for n in named)
+        if _moves_within(cut):
+            continue  # several training steps, one after another
         if len(cut) > 1 and lossy and gradients_in(cut) >= FEWEST_GRADIENTS:
             found.append(Region(place, tuple(cut), tuple(before), False, owner))
         elif lossy and (first := _first_update(body)) and len(body[:first]) > 1:
@@ -79,38 +81,33 @@ def region_of_lines(tree: ast.Module, first: int, last: int) -> Region | None:
     return Region(f"lines {first}-{last}", tuple(body), tuple(before), True) if body else None
 
 
-def region_of_text(tree: ast.Module, text: str) -> Region | None:
+def regions_of_text(tree: ast.Module, text: str) -> list[Region]:
     """Statements of the user's own as a step: those that make a model and data come before it.
 
-    None where they hold no loss.
+    Where the step begins is not said: the first call of a pass by name is tried first, and then
+    every other statement. None where they hold no loss.
     """
     try:
         nodes = ast.parse(text).body
     except SyntaxError:
-        return None
-    if "loss" not in {name for node in nodes for name in names_set(node)}:
-        return None
-    calling = [n for n, node in enumerate(nodes) if _runs_something(node, nodes[:n])]
-    first = calling[0] if calling else len(nodes) - 1
-    made = "\n".join(ast.unparse(node) for node in nodes[:first])
-    before = tuple(node for node in tree.body if not isinstance(node, DEFINITIONS))
-    return Region("your lines", tuple(nodes[first:]), before, True, made=made)
+        return []
+    setting = [n for n, node in enumerate(nodes) if "loss" in names_set(node)]
+    if not setting:
+        return []
+    before = tuple(node for node in _flat(tree.body) if not isinstance(node, DEFINITIONS))
+    named = [n for n, node in enumerate(nodes) if _is_pass(node) or n == setting[0]]
+    found = []
+    for first in dict.fromkeys([named[0], *range(setting[0] + 1)]):
+        made = "\n".join(ast.unparse(node) for node in nodes[:first])
+        found.append(Region("your lines", tuple(nodes[first:]), before, True, made=made))
+    return found
 
 
-def _runs_something(node: ast.stmt, before: Sequence[ast.stmt]) -> bool:
-    """Whether a statement calls a method of what others before it made, or is a pass by name."""
-    known = {name for other in before for name in names_set(other)}
-    for part in ast.walk(node):
-        if isinstance(part, ast.Call):
-            base = part.func
-            name = getattr(base, "attr", getattr(base, "id", ""))
-            if BACKWARD.match(name) or re.search("forward|loss|cost|predict", name, re.I):
-                return True
-            while isinstance(base, ast.Attribute):
-                base = base.value
-            if base is not part.func and isinstance(base, ast.Name) and base.id in known:
-                return not re.search("^(T|reshape|astype|copy|random|draw)", name)
-    return "loss" in names_set(node)
+def _is_pass(node: ast.stmt) -> bool:
+    """Whether a statement calls what is named as a forward pass, a loss or a backward pass."""
+    calls = [part.func for part in ast.walk(node) if isinstance(part, ast.Call)]
+    names = [getattr(func, "attr", getattr(func, "id", "")) for func in calls]
+    return any(FORWARD.match(n) or LOSS.match(n) or BACKWARD.match(n) for n in names)
 
 
 def _within(
@@ -151,9 +148,8 @@ def _loops(
         else:
             around = (*before, *body[:n], *_header(node))
             yield from _loops(tree, inner, around, owner)
-            for other in ("orelse",):
-                if isinstance(node, ast.If):
-                    yield from _loops(tree, getattr(node, other), around, owner)
+            if isinstance(node, ast.If):
+                yield from _loops(tree, node.orelse, around, owner)
             if isinstance(node, ast.For | ast.While):
                 yield inner, around, f"the loop of line {node.lineno}", owner
 
@@ -299,7 +295,8 @@ def gradients_in(body: Iterable[ast.stmt]) -> int:
         for part in ast.walk(node):
             if isinstance(part, ast.Call):
                 name = getattr(part.func, "attr", getattr(part.func, "id", ""))
-                if BACKWARD.match(name) and not OPTIMISER.search(name):
+                backward = re.search("back|bptt", name, re.I)
+                if BACKWARD.match(name) and (backward or not OPTIMISER.search(name)):
                     return FEWEST_GRADIENTS
     return len(names)
 
@@ -324,6 +321,18 @@ def _without_update(body: Sequence[ast.stmt]) -> list[ast.stmt]:
         if not _is_idle(node):
             kept.append(node)
     return kept
+
+
+def _moves_within(body: Iterable[ast.stmt]) -> bool:
+    """Whether a loop among statements moves parameters each time: then they are several steps."""
+    return any(
+        isinstance(part, ast.Expr | ast.AugAssign | ast.Assign)
+        and _is_update(part)
+        and "clip" not in ast.unparse(part)
+        for node in body
+        if isinstance(node, ast.For | ast.While)
+        for part in ast.walk(node)
+    )
 
 
 def _is_idle(node: ast.stmt) -> bool:
@@ -356,6 +365,8 @@ def _is_update(node: ast.stmt) -> bool:
             called.append(node.value.func.value)
         names = [getattr(c, "attr", getattr(c, "id", "")) for c in called]
         backward = re.search("back|bptt|grad", names[0], re.I)
+        if isinstance(node, ast.Assign) and names[0] == "step" and not _has_rate(node):
+            return any(OPTIMISER.search(name) for name in names[1:])  # else that of a cell
         return not backward and any(
             "clip" in name.lower() or OPTIMISER.search(name) for name in names
         )

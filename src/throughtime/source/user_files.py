@@ -80,7 +80,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         own = self._hidden | set(self._modules)
         names = [name for name in sys.modules if name in own or name.partition(".")[0] in own]
         before = {name: sys.modules.pop(name) for name in names}
-        outside = random_states()
+        outside, precision = random_states(), torch_precision()
         sys.modules.update(self._modules)
         set_random_states(self._random)
         try:
@@ -96,6 +96,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             self._inside = False
             self._random = random_states()
             set_random_states(outside)
+            torch_precision(precision)
             for name in [n for n, m in sys.modules.items() if _loaded_by(m, self)]:
                 self._modules[name] = sys.modules.pop(name)
             for name in self._modules:
@@ -273,6 +274,16 @@ def random_states(seed: int | None = None) -> tuple[Any, Any]:
     if seed is None:
         return random.getstate(), np.random.get_state()  # noqa: NPY002
     return random.Random(seed).getstate(), np.random.RandomState(seed).get_state()
+
+
+def torch_precision(given: Any = None) -> Any:
+    """The type of torch's new tensors, put back after a user's file; None without torch."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    if given is not None:
+        torch.set_default_dtype(given)
+    return torch.get_default_dtype()
 
 
 def set_random_states(states: tuple[Any, Any]) -> None:

@@ -22,6 +22,7 @@ from throughtime.source.region import RegionSearch
 from throughtime.source.scripts import scripts_beside
 from throughtime.source.search import Search
 from throughtime.source.slices import Slices
+from throughtime.source.suggestions import definitions_said, is_autograd, training_step
 from throughtime.source.text import SourceText, read_source
 from throughtime.source.training_steps import (
     Region,
@@ -93,6 +94,9 @@ def find(
     if setup and (given := regions_of_text(tree, setup)):
         return _found_region(Place(path, tree), texts, given, [])
     every = candidates(tree, slices)
+    if is_autograd(tree, every):
+        way_out = "a module is checked by a target of its own: NAME = (module, inputs) in a file"
+        refuse(path.name, "a backward pass by hand", "torch's own", way_out, error=CheckError)
     loops = regions(tree) if not name or setup else []
     if not name and loops and not any(c.likely >= LIKELY for c in every):
         with contextlib.suppress(CheckError):
@@ -127,8 +131,8 @@ def find(
             with contextlib.suppress(CheckError):
                 return _found_region(place, texts, steps, every)
     if not chosen:
-        _refuse_none(path, name, every)
-    _refuse_unread(path, failures, doubtful)
+        _refuse_none(path, tree, name)
+    _refuse_unread(path, tree, chosen, failures, doubtful)
     raise AssertionError
 
 
@@ -248,7 +252,8 @@ def _best_region(
             return found_of(path, name, best, names, texts=texts, left=left), best
         failures.append(f"{region.name}: {_last(search.failures)}")
     way_out = "give the lines of one training step, from its data to its gradients: FILE.py:120-184"
-    refuse(path.name, "lines that run", "; ".join(failures), way_out, error=CheckError)
+    said = "; ".join(dict.fromkeys(failures))
+    refuse(path.name, "lines that run", said, way_out, error=CheckError)
 
 
 def _made(setup: str, candidate: Candidate) -> str:
@@ -356,27 +361,31 @@ def _last(failures: list[str]) -> str:
     return failures[-1] if failures else "no arrays with gradients were found"
 
 
-def _refuse_none(path: Path, name: str, every: list[Candidate]) -> None:
-    known = ", ".join(c.name for c in every) or "no forward and backward pass by name"
-    way_out = f"give one: {path.name}:NAME, or lines: {path.name}:120-184"
-    refuse(f"{path.name}: {name or 'what to check'}", known, name or "nothing", way_out,
-           error=CheckError)  # fmt: skip
+def _refuse_none(path: Path, tree: ast.Module, name: str) -> None:
+    actual = name or f"{definitions_said(tree)}, and none of them by name"
+    step = training_step(Slices(tree), None)
+    way_out = f'give one: {path.name}:NAME, or lines: {path.name}:120-184, or a training step: --with "{step}"'
+    refuse(f"{path.name}: {name or 'what to check'}", "a forward and a backward pass", actual,
+           way_out, error=CheckError)  # fmt: skip
 
 
 def _refuse_unread(
-    path: Path, failures: list[str], doubtful: list[tuple[Candidate, Judged]]
+    path: Path,
+    tree: ast.Module,
+    chosen: list[Candidate],
+    failures: list[str],
+    doubtful: list[tuple[Candidate, Judged]],
 ) -> None:
+    likely = doubtful[0][0] if doubtful else chosen[0]
+    step = training_step(Slices(tree), likely)
     if doubtful:
         names = ", ".join(c.name for c, _ in doubtful)
         best = doubtful[0][1]
         read = "; ".join(sorted(best.reading.said, key=_place))
         zero = "the gradient is exactly 0" if best.silent else "no tensor of the gradient is right"
         actual = f"one under which {zero}, so that it may be misread: {read}"
-        way_out = (
-            "give lines of one training step, FILE.py:120-184, or tt.check(model, x, y, "
-            'loss="…", gradient="…")'
-        )
+        way_out = f'say how a training step goes: --with "{step}"'
         refuse(f"{path.name}: {names}", "a reading of loss and data", actual, way_out,
                error=CheckError)  # fmt: skip
-    way_out = 'say how it is made: --with "NAME(input_size=5, hidden_size=4)"'
-    refuse(path.name, "a candidate that runs", "; ".join(failures), way_out, error=CheckError)
+    way_out = f'say how it is made: --with "{step}"'
+    refuse(path.name, "a candidate that runs", failures[0], way_out, error=CheckError)

@@ -22,6 +22,7 @@ from throughtime.source.training_steps import LOSS_NAME, RUNNING, Region, is_gra
 from throughtime.source.vintage import is_stand_in
 
 USUAL_FORM = 3  # of data that are drawn to see what else is lacking: (B, T, I)
+MOST_TRIES = 150  # runs of a step, after which no other sizes of its data are tried
 MOST_OWNERS = 3  # ways to make the object whose method holds a step
 FEWEST_STEPS = 3  # of a user's own data, less than which are no sequence
 LONGEST_DATA = 2000  # steps of a user's own data that are cut to a few; more are not looked at
@@ -88,7 +89,10 @@ class RegionSearch:
         if not inputs and not aims:
             yield from self._with_loss([], [*kept, *fixed, *hoisted], needed)
             return
+        first = self.bench.tries
         for sizes in self._sizes(needed):
+            if self.bench.tries - first > MOST_TRIES:
+                return
             for shape in forms(sizes):
                 alike = Alike()
                 for aim, _ in targets(shape, sizes) if aims else [("", None)]:
@@ -329,7 +333,7 @@ class RegionSearch:
                 continue
             try:
                 number = np.asarray(value, dtype=np.float64)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, RuntimeError):  # of torch, where it keeps a graph
                 continue
             if 0 < number.size <= LONGEST * HIDDEN and np.isfinite(number).all():
                 found.append((bool(RUNNING.search(name)), name != "loss", number.size > 1, name))

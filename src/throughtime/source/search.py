@@ -270,11 +270,8 @@ class Search:
         alike = Alike()
         for shape in states(self.sizes) if stateful else ("",):
             data = f"{self._import}\nx = {self._drawn(form.text)}"
-            begun = (
-                f"states = [{self._drawn(f'0.3 * draw.standard_normal({shape})')} for _ in range(2)]"
-                if shape
-                else ""
-            )
+            state = self._drawn(f"0.3 * draw.standard_normal({shape})")
+            begun = f"states = [{state} for _ in range(2)]" if shape else ""
             steps = (("x", form.time),)
             length = f"T = np.shape(x)[{form.time}]" if form.time else "T = len(x)"
             reading = Reading(

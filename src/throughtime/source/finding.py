@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
 from throughtime.source import older
 from throughtime.source.bench import Bench
 from throughtime.source.candidates import Candidate, candidates
-from throughtime.source.meanings import STEPS
+from throughtime.source.meanings import CELL, STEPS
 from throughtime.source.readings import Judged, unchecked
 from throughtime.source.recipe import Program, Recipe
 from throughtime.source.region import RegionSearch
@@ -110,6 +112,8 @@ def find(
         best = search.best()
         if best is None:
             failures.append(f"{candidate.name}: {_last(search.failures)}")
+        elif failures and not name and not best.recurrent and CELL.search(_tried_first(chosen)):
+            failures.append(f"{candidate.name}: it runs, and is no recurrent network")
         elif best.believed:
             names = [c.name for c in every]
             left = unchecked(bench, best)
@@ -134,6 +138,10 @@ def find(
         _refuse_none(path, tree, name)
     _refuse_unread(path, tree, chosen, failures, doubtful)
     raise AssertionError
+
+
+def _tried_first(chosen: list[Candidate]) -> str:
+    return chosen[0].owner.name if chosen[0].owner is not None else chosen[0].name
 
 
 @dataclass(frozen=True)
@@ -309,6 +317,7 @@ def found_of(
         notes.append(f"Kept for each step, and summed here: the gradients of {', '.join(kept)}.")
     recipe, more = _usable(recipe, texts, files, reading.longest)
     notes += more
+    recipe = _with_sequences(recipe, dict(reading.sequences), texts, files)
     if best.update:
         notes.append(
             f"The gradient is used up in an update: it is read as (old − new)/{reading.rate}."
@@ -350,6 +359,27 @@ def _usable(
         return replace(recipe, data=_cut_data(recipe), steps={}, length=None), [note]
 
 
+def _with_sequences(
+    recipe: Recipe, axes: dict[str, int], texts: Mapping[Path, str] | None, files: Any
+) -> Recipe:
+    """The recipe with its axes of sequences, where a single sequence runs."""
+    if not axes:
+        return recipe
+    try:
+        program = Program(recipe, texts=texts, files=files)
+        (whole,) = {np.shape(program.datum(name))[axis] for name, axis in axes.items()}
+        if "y" not in axes and (shape := np.shape(program.datum("y"))):
+            axes |= {"y": shape.index(whole)} if whole in shape else {}
+        found = replace(recipe, sequences=axes)
+        single = Program(found, texts=texts, files=files, batch=1)
+        single.loss()
+        gradient = single.gradient()
+    except (CheckError, KeyError, ValueError, IndexError):
+        return recipe
+    alike = all(gradient[name].size == a.size for name, a in single.parameters.items())
+    return found if alike else recipe
+
+
 def _cut_data(recipe: Recipe) -> str:
     lines = [
         f"{name} = {name}[{':, ' * axis}:{recipe.length}]" for name, axis in recipe.steps.items()
@@ -364,7 +394,8 @@ def _last(failures: list[str]) -> str:
 def _refuse_none(path: Path, tree: ast.Module, name: str) -> None:
     actual = name or f"{definitions_said(tree)}, and none of them by name"
     step = training_step(Slices(tree), None)
-    way_out = f'give one: {path.name}:NAME, or lines: {path.name}:120-184, or a training step: --with "{step}"'
+    way_out = f"give one: {path.name}:NAME, or lines: {path.name}:120-184, or a training step: "
+    way_out += f'--with "{step}"'
     refuse(f"{path.name}: {name or 'what to check'}", "a forward and a backward pass", actual,
            way_out, error=CheckError)  # fmt: skip
 

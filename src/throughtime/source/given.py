@@ -12,6 +12,7 @@ import inspect
 import textwrap
 import types
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,16 @@ def _steps(files: GivenFiles, options: dict[str, Any]) -> tuple[tuple[str, int],
     return tuple((n, axis) for n, s in shapes.items() if len(s) > axis and s[axis] == long)
 
 
+def _sequences(files: GivenFiles, options: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+    """The data that are cut to a single sequence: those that have as many as the inputs."""
+    axis = options.get("batch_axis")
+    if axis is None:
+        return ()
+    shapes = {n: np.shape(v) for n, v in vars(files.main).items() if n in ("x", "y")}
+    whole = shapes["x"][axis]
+    return tuple((n, axis) for n, s in shapes.items() if len(s) > axis and s[axis] == whole)
+
+
 def _by_functions(
     files: GivenFiles, functions: dict[str, Any], count: int, options: dict[str, Any]
 ) -> Judged | None:
@@ -194,6 +205,7 @@ def _by_functions(
                 f"{before}back = {call(gradient)}",
                 ("net",),
                 steps=_steps(files, options),
+                sequences=_sequences(files, options),
                 rate=float(options.get("lr") or 0.1),
                 said=(f"loss: {functions.get('loss', both)}", f"gradient: {functions[gradient]}"),
                 redraw=False,
@@ -209,6 +221,7 @@ class _GivenSearch(Search):
     """The search for a reading where object and data are given."""
 
     steps: tuple[tuple[str, int], ...] = ()
+    sequences: tuple[tuple[str, int], ...] = ()
     has_targets = False
 
     def _models(self) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -216,6 +229,7 @@ class _GivenSearch(Search):
 
     def _with_data(self, setup: str, roots: tuple[str, ...], form: Form) -> Iterator[Reading]:
         reading = Reading("", "", "", "", "", roots, steps=self.steps, redraw=False)
+        reading = replace(reading, sequences=self.sequences)
         yield from self._forwards(reading, form)
 
     def _sizes(self, setup: str, roots: tuple[str, ...]) -> list[Sizes]:
@@ -237,6 +251,7 @@ def _by_names(
     for candidate in found:
         search = _GivenSearch(Bench(Path(), files=files), slices, candidate)
         search.steps, search.has_targets = _steps(files, options), count > 1
+        search.sequences = _sequences(files, options)
         other = search.best()
         if other is not None and (best is None or other.rank > best.rank):
             best = other

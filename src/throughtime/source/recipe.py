@@ -260,6 +260,10 @@ class Program:
                 refuse(f"{name}: {what}", f"from 1 to {present}", size, error=CheckError)
             self._space[name] = _first(whole, axis, size)
 
+    def datum(self, name: str) -> Any:
+        """What a name of the file had before the first evaluation."""
+        return self._initial.data[0][1][name]
+
     def _size(self, axes: Mapping[str, int]) -> int | None:
         data = self._initial.data[0][1]  # the file's own
         return next((_extent(data[name], axis) for name, axis in axes.items()), None)

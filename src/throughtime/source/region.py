@@ -275,10 +275,11 @@ class RegionSearch:
             names = {name for name, _ in steps}
             setting = [n for n, text in enumerate(kept) if names & names_set(_node(text))]
             last = max(setting, default=-1) + 1
+            extent = self._extent(*steps[0])
             resets = [
                 f"{name} = {_length(*steps[0])}"
                 for name in sorted(needed)
-                if size_kind(name) == "steps" and self._is_number(name, self._extent(*steps[0]))
+                if size_kind(name) in ("steps", "") and self._is_number(name, extent)
             ]
             yield replace(
                 base,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -53,6 +54,7 @@ ENOUGH_MODELS = 2  # ways to make a model that are gone on with
 ENOUGH_FORWARDS = 2  # calls of the forward pass that are gone on with, for one form of the data
 AFTER = "# after the backward pass\n"
 TENSORS = "import torch\ntorch.set_default_dtype(torch.float64)"  # before data of torch's
+PENALTY = re.compile(r"^_?(reg(_\w+)?|l[12](_\w+)?|lambda_?|lam|lmbda|weight_decay|\w+_(reg|l2))$")
 IMPORT = "import numpy as np\ndraw = np.random.default_rng(0)"
 
 
@@ -180,12 +182,20 @@ class Search:
             text = f"{constants}\nnet = {call}"
             if self._runs(f"{self._import}\nT = {STEPS}\n{text}"):
                 enough += 1
-                yield text, ("net", *arrays)
+                yield f"{text}{self._without_penalty()}", ("net", *arrays)
                 if enough >= ENOUGH_MODELS and "lambda p" not in call:
                     return
             else:
                 wrong.append(self.failures.pop())
         self.failures += wrong if not enough else []
+
+    def _without_penalty(self) -> str:
+        """Sets to 0 what weighs a penalty of the parameters, where no loss of the class has it."""
+        if any(prefix == "net." for prefix, _ in self.candidate.losses):
+            return ""
+        held = getattr(self.bench.space.get("net"), "__dict__", {})
+        found = [n for n, v in held.items() if PENALTY.match(n) and type(v) is float and v]
+        return "".join(f"\nnet.{name} = 0.0" for name in found)
 
     def _constants(self, names: Iterable[str]) -> str:
         """The file's statements that set these names; those that fail are left out."""
@@ -270,6 +280,8 @@ class Search:
         alike = Alike()
         for shape in states(self.sizes) if stateful else ("",):
             data = f"{self._import}\nx = {self._drawn(form.text)}"
+            if form.batch is not None and self.sizes.hidden != BATCH:  # as many as are left of x
+                shape = re.sub(rf"\b{BATCH}\b", f"np.shape(x)[{form.batch}]", shape)
             state = self._drawn(f"0.3 * draw.standard_normal({shape})")
             begun = f"states = [{state} for _ in range(2)]" if shape else ""
             steps = (("x", form.time),)
@@ -572,8 +584,6 @@ class Search:
 
 def _described(functions: Sequence[Function]) -> str:
     """A dictionary of parameters by what docstrings say of their shapes, as courses write them."""
-    import re
-
     line = re.compile(r"^\s*(\w+)\s*--.*?(?:shape|of size)\s*\(([^()]+)\)", re.M)
     sizes = {"n_a": HIDDEN, "n_x": INPUTS, "n_y": OUTPUTS, "m": BATCH, "1": 1, "T_x": STEPS}
     found: dict[str, str] = {}

@@ -60,6 +60,9 @@ def regions(tree: ast.Module) -> list[Region]:
         lossy = any(LOSS_NAME.search(n) and not is_gradient(n) for n in named)
         if _moves_within(cut):
             continue  # several training steps, one after another
+        if not place.startswith("the loop"):  # a function that makes its own model and data
+            first = next((n for n, node in enumerate(cut) if _is_pass(node)), 0)
+            before, cut = (*before, *cut[:first]), cut[first:]
         if len(cut) > 1 and lossy and gradients_in(cut) >= FEWEST_GRADIENTS:
             found.append(Region(place, tuple(cut), tuple(before), False, owner))
         elif lossy and (first := _first_update(body)) and len(body[:first]) > 1:

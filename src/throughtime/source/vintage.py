@@ -35,7 +35,9 @@ OLD_NAMES: dict[str, Any] = {
     "in1d": np.isin,
 }
 AS_NUMPY = {"cupy", "autograd.numpy", "numpycupy", "minpy.numpy"}
-NOT_NEEDED = {"matplotlib", "seaborn", "tqdm", "IPython", "tensorboardX", "wandb", "plotly"}
+NOT_NEEDED = {
+    "matplotlib", "mpl_toolkits", "seaborn", "tqdm", "IPython", "tensorboardX", "wandb", "plotly",
+}  # fmt: skip
 PRINT = re.compile(r"^(\s*)print(?:\s+(?!\()(.*)|\s+(\(.*\)\s*[,%].*)|\s*)$")
 
 

@@ -73,7 +73,9 @@ def is_own_file(place: str) -> bool:
     if not name:
         return bool(slices.definitions or slices.statements)
     names = {word for c in candidates(tree, slices) for word in (c.name, c.name.split(".")[0])}
-    return name in names and not _needs_nothing(slices.definitions.get(name.split(".")[0]))
+    return (name in names or name in slices.definitions) and not _needs_nothing(
+        slices.definitions.get(name.split(".")[0])
+    )
 
 
 def _needs_nothing(node: ast.AST | None) -> bool:
@@ -86,8 +88,8 @@ def _needs_nothing(node: ast.AST | None) -> bool:
 def judge(place: str, made: str, seed: int, options: dict[str, Any], run: bool) -> Judged:
     """In the child: finds, and checks what was found."""
     path, name = split_place(place)
-    read = read_source(path).text
     found = find(path, name, setup=made)
+    read = read_source(found.recipe.path).text
     text = str(found)
     target = as_python(found.recipe, found.name)
     if not run:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.gradcheck import CheckError
+from throughtime.source.older import compiled
 from throughtime.source.user_files import State, UserFiles, as_check_error
 
 LONGEST_IMPORT = 120.0  # seconds; large libraries take many, on a busy machine
@@ -50,12 +51,12 @@ class Bench:
         with self.files.entered(), limited(), np.errstate(all="ignore"), as_check_error():
             self.files.restore(start or self._start)
             self.space.update(given)
-            exec(compile(text, "<tried>", "exec"), self.space)
+            exec(compiled(text, "<tried>", old=self.files.old), self.space)
 
     def go_on(self, text: str) -> None:
         """Runs statements where the last ones ended."""
         with self.files.entered(), limited(), np.errstate(all="ignore"), as_check_error():
-            exec(compile(text, "<tried>", "exec"), self.space)
+            exec(compiled(text, "<tried>", old=self.files.old), self.space)
 
     def value(self, text: str) -> Any:
         """The value of an expression where the last statements ended."""

@@ -83,7 +83,12 @@ def apart(task: str, *arguments: Any, seconds: float | None = None) -> Any:
 def _environment() -> dict[str, str]:
     package = str(Path(__file__).parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "MPLBACKEND": "Agg"}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "MPLBACKEND": "Agg",
+        "MPLCONFIGDIR": ".",
+    }
 
 
 def _wait(process: subprocess.Popen[bytes], limit: float) -> bool:

@@ -5,28 +5,40 @@ from __future__ import annotations
 import ast
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
+from throughtime.source import older
 from throughtime.source.bench import Bench
 from throughtime.source.candidates import Candidate, candidates
-from throughtime.source.meanings import STEPS
+from throughtime.source.meanings import CELL, STEPS
 from throughtime.source.readings import Judged, unchecked
 from throughtime.source.recipe import Program, Recipe
-from throughtime.source.region import Region, RegionSearch, region_of_lines, regions
+from throughtime.source.region import RegionSearch
+from throughtime.source.scripts import scripts_beside
 from throughtime.source.search import Search
 from throughtime.source.slices import Slices
+from throughtime.source.suggestions import definitions_said, is_autograd, training_step
 from throughtime.source.text import SourceText, read_source
+from throughtime.source.training_steps import (
+    Region,
+    region_of_lines,
+    regions,
+    regions_of_text,
+)
 
 LIKELY = 3.5  # how likely a class or function is that is tried before the training loop
 NOT_CHECKED = (
     "Not checked: {}: the loss depends on them, and no gradient with their names and shapes was "
     'found; tt.check(model, x, y, loss="…", gradient="…") takes any methods of a model.'
 )
+MOST_STEPS = 3  # of a file, looked at for the loss of what is found already
 MOST_CANDIDATES = 6  # that are tried where no name is given
 
 
@@ -80,17 +92,18 @@ def find(
         region = region_of_lines(tree, *lines)
         if region is None:
             refuse(f"{path.name}: {name}", "lines with statements", "none", error=CheckError)
-        return _found_region(path, texts, tree, [region], [])
+        return _found_region(Place(path, tree), texts, [region], [])
+    if setup and (given := regions_of_text(tree, setup)):
+        return _found_region(Place(path, tree), texts, given, [])
     every = candidates(tree, slices)
-    loops = [] if name else regions(tree)
+    if is_autograd(tree, every):
+        way_out = "a module is checked by a target of its own: NAME = (module, inputs) in a file"
+        refuse(path.name, "a backward pass by hand", "torch's own", way_out, error=CheckError)
+    loops = regions(tree) if not name or setup else []
     if not name and loops and not any(c.likely >= LIKELY for c in every):
         with contextlib.suppress(CheckError):
-            return _found_region(path, texts, tree, loops, every)
+            return _found_region(Place(path, tree), texts, loops, every)
     chosen = [c for c in every if not name or name in (c.name, c.name.partition(".")[0])]
-    if not chosen and loops:
-        return _found_region(path, texts, tree, loops, every)
-    if not chosen:
-        _refuse_none(path, name, every)
     bench = Bench(path, texts)
     failures: list[str] = []
     doubtful: list[tuple[Candidate, Judged]] = []
@@ -99,6 +112,8 @@ def find(
         best = search.best()
         if best is None:
             failures.append(f"{candidate.name}: {_last(search.failures)}")
+        elif failures and not name and not best.recurrent and CELL.search(_tried_first(chosen)):
+            failures.append(f"{candidate.name}: it runs, and is no recurrent network")
         elif best.believed:
             names = [c.name for c in every]
             left = unchecked(bench, best)
@@ -107,14 +122,102 @@ def find(
             tried += [
                 f"Tried before it: {c.name}; it runs, but may be misread." for c, _ in doubtful
             ]
-            return replace(found, notes=(*found.notes, *tried))
+            found = replace(found, notes=(*found.notes, *tried))
+            if setup or not best.reading.needs_agreement:
+                return found
+            return _with_own_loss(found, best, path, tree, texts, candidate)
         else:
             doubtful.append((candidate, best))
-    if loops:
+    if not setup:
         with contextlib.suppress(CheckError):
-            return _found_region(path, texts, tree, loops, every)
-    _refuse_unread(path, failures, doubtful)
+            return _found_region(Place(path, tree), texts, _steps_of(tree, name), every)
+        for place, steps in _beside(path, tree, name):
+            with contextlib.suppress(CheckError):
+                return _found_region(place, texts, steps, every)
+    if not chosen:
+        _refuse_none(path, tree, name)
+    _refuse_unread(path, tree, chosen, failures, doubtful)
     raise AssertionError
+
+
+def _tried_first(chosen: list[Candidate]) -> str:
+    return chosen[0].owner.name if chosen[0].owner is not None else chosen[0].name
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file in which a training step stands.
+
+    Args:
+        path, tree: of the file that is run.
+        beside: whether the user asked for another file, which this one runs.
+        module: as `RegionSearch` takes it.
+    """
+
+    path: Path
+    tree: ast.Module
+    module: str = ""
+    beside: bool = False
+
+
+def _steps_of(tree: ast.Module, name: str) -> list[Region]:
+    """The training steps of a file; of those that name a class or function, where one is asked."""
+    every = regions(tree)
+    if not name:
+        return every
+    word = re.compile(rf"\b{re.escape(name.partition('.')[0])}\b")
+    return [r for r in every if r.owner == name.partition(".")[0] or word.search(_text_of(r))]
+
+
+def _text_of(region: Region) -> str:
+    return "\n".join(ast.unparse(node) for node in (*region.before, *region.body))
+
+
+def _beside(path: Path, tree: ast.Module, name: str) -> Iterator[tuple[Place, list[Region]]]:
+    """The training steps of files that import a file, and steps of the file that they call."""
+    for script in scripts_beside(path, tree):
+        steps = _steps_of(script.tree, name)
+        if steps:
+            yield Place(script.path, script.tree, beside=True), steps
+        both = ast.Module([*tree.body, *script.tree.body], [])
+        inner = [r for r in _steps_of(both, name) if not r.owner and r not in steps]
+        inner = [
+            r for r in inner if any(r.body[0] is n for node in tree.body for n in ast.walk(node))
+        ]
+        if inner:
+            yield Place(script.path, both, script.module, beside=True), inner
+
+
+def _with_own_loss(
+    found: Found,
+    best: Judged,
+    path: Path,
+    tree: ast.Module,
+    texts: Mapping[Path, str] | None,
+    candidate: Candidate,
+) -> Found:
+    """What is found where a candidate's loss is a guess: a training step of the user's with it.
+
+    A step whose gradient is not that of its own loss, while all tensors are right for the guess,
+    may mean another loss: then the candidate is what is checked, unless a factor is all that
+    differs.
+    """
+    name = candidate.owner.name if candidate.owner is not None else candidate.name
+    for place, steps in ((Place(path, tree), _steps_of(tree, name)), *_beside(path, tree, name)):
+        try:
+            other, judged = _best_region(place, texts, steps[:MOST_STEPS], [])
+        except CheckError:
+            continue
+        if not set(best.moves) <= {n.rpartition(".")[2] for n in judged.moves} | set(judged.moves):
+            continue  # another network's
+        if judged.right or judged.factor is not None or len(best.right) < len(best.moves):
+            return other
+        note = (
+            f"{other.name} was left aside: what it gives is no gradient of "
+            "its own loss, so that another may be meant."
+        )
+        return replace(found, notes=(*found.notes, note))
+    return found
 
 
 def _lines(name: str, source: SourceText) -> tuple[int, int] | None:
@@ -129,25 +232,36 @@ def _lines(name: str, source: SourceText) -> tuple[int, int] | None:
 
 
 def _found_region(
-    path: Path,
+    place: Place,
     texts: Mapping[Path, str] | None,
-    tree: ast.Module,
     loops: list[Region],
     every: list[Candidate],
 ) -> Found:
     """The first region that is read."""
+    return _best_region(place, texts, loops, every)[0]
+
+
+def _best_region(
+    place: Place,
+    texts: Mapping[Path, str] | None,
+    loops: list[Region],
+    every: list[Candidate],
+) -> tuple[Found, Judged]:
+    path = place.path
     bench = Bench(path, texts)
     failures = []
     for region in loops[:MOST_CANDIDATES]:
-        search = RegionSearch(bench, tree, region)
+        search = RegionSearch(bench, place.tree, region, place.module)
         best = search.best()
         if best is not None and best.believed:
             names = [c.name for c in every]
             left = unchecked(bench, best)
-            return found_of(path, region.name, best, names, texts=texts, left=left)
+            name = region.name if not place.beside else f"{region.name} of {path.name}"
+            return found_of(path, name, best, names, texts=texts, left=left), best
         failures.append(f"{region.name}: {_last(search.failures)}")
     way_out = "give the lines of one training step, from its data to its gradients: FILE.py:120-184"
-    refuse(path.name, "lines that run", "; ".join(failures), way_out, error=CheckError)
+    said = "; ".join(dict.fromkeys(failures))
+    refuse(path.name, "lines that run", said, way_out, error=CheckError)
 
 
 def _made(setup: str, candidate: Candidate) -> str:
@@ -194,19 +308,22 @@ def found_of(
         steps=dict(reading.steps),
         sequences={},
         data=reading.data,
-        length=length if reading.steps else None,
+        length=min(length, reading.longest) if reading.steps and length else None,
     )
     notes: list[str] = []
     if left:
         notes.append(NOT_CHECKED.format(", ".join(left)))
     if kept := [key for key in keep if best.gradients[key].startswith("np.sum(")]:
         notes.append(f"Kept for each step, and summed here: the gradients of {', '.join(kept)}.")
-    recipe, more = _usable(recipe, texts, files)
+    recipe, more = _usable(recipe, texts, files, reading.longest)
     notes += more
+    recipe = _with_sequences(recipe, dict(reading.sequences), texts, files)
     if best.update:
         notes.append(
             f"The gradient is used up in an update: it is read as (old − new)/{reading.rate}."
         )
+    if files is None and Bench(path, texts).files.old:
+        notes.append(older.NOTE)
     names = ", ".join(keep)
     said: tuple[str, ...] = (f"parameters: {names} ({len(keep)} arrays)",)
     if left:
@@ -222,14 +339,14 @@ def _place(said: str) -> int:
 
 
 def _usable(
-    recipe: Recipe, texts: Mapping[Path, str] | None, files: Any
+    recipe: Recipe, texts: Mapping[Path, str] | None, files: Any, longest: int
 ) -> tuple[Recipe, list[str]]:
     """The recipe, at other lengths where it runs there, and a note where it does not."""
     if not recipe.steps:
         way_out = "give time_axis= so that they are" if files is not None else "none was found"
         return recipe, [f"Other numbers of steps were not looked for: no axis of time; {way_out}."]
     try:
-        for length in (1, 2) if recipe.length is None else (1, 2, 2 * STEPS):
+        for length in (1, 2) if recipe.length is None else (1, 2, min(2 * STEPS, longest)):
             program = Program(recipe, texts=texts, length=length, files=files)
             program.loss()
             program.gradient()
@@ -242,8 +359,31 @@ def _usable(
         return replace(recipe, data=_cut_data(recipe), steps={}, length=None), [note]
 
 
+def _with_sequences(
+    recipe: Recipe, axes: dict[str, int], texts: Mapping[Path, str] | None, files: Any
+) -> Recipe:
+    """The recipe with its axes of sequences, where a single sequence runs."""
+    if not axes:
+        return recipe
+    try:
+        program = Program(recipe, texts=texts, files=files)
+        (whole,) = {np.shape(program.datum(name))[axis] for name, axis in axes.items()}
+        if "y" not in axes and (shape := np.shape(program.datum("y"))):
+            axes |= {"y": shape.index(whole)} if whole in shape else {}
+        found = replace(recipe, sequences=axes)
+        single = Program(found, texts=texts, files=files, batch=1)
+        single.loss()
+        gradient = single.gradient()
+    except (CheckError, KeyError, ValueError, IndexError):
+        return recipe
+    alike = all(gradient[name].size == a.size for name, a in single.parameters.items())
+    return found if alike else recipe
+
+
 def _cut_data(recipe: Recipe) -> str:
-    lines = [f"{name} = {name}[{':, ' * axis}:{STEPS}]" for name, axis in recipe.steps.items()]
+    lines = [
+        f"{name} = {name}[{':, ' * axis}:{recipe.length}]" for name, axis in recipe.steps.items()
+    ]
     return "\n".join((recipe.data, *lines))
 
 
@@ -251,27 +391,32 @@ def _last(failures: list[str]) -> str:
     return failures[-1] if failures else "no arrays with gradients were found"
 
 
-def _refuse_none(path: Path, name: str, every: list[Candidate]) -> None:
-    known = ", ".join(c.name for c in every) or "no forward and backward pass by name"
-    way_out = f"give one: {path.name}:NAME, or lines: {path.name}:120-184"
-    refuse(f"{path.name}: {name or 'what to check'}", known, name or "nothing", way_out,
-           error=CheckError)  # fmt: skip
+def _refuse_none(path: Path, tree: ast.Module, name: str) -> None:
+    actual = name or f"{definitions_said(tree)}, and none of them by name"
+    step = training_step(Slices(tree), None)
+    way_out = f"give one: {path.name}:NAME, or lines: {path.name}:120-184, or a training step: "
+    way_out += f'--with "{step}"'
+    refuse(f"{path.name}: {name or 'what to check'}", "a forward and a backward pass", actual,
+           way_out, error=CheckError)  # fmt: skip
 
 
 def _refuse_unread(
-    path: Path, failures: list[str], doubtful: list[tuple[Candidate, Judged]]
+    path: Path,
+    tree: ast.Module,
+    chosen: list[Candidate],
+    failures: list[str],
+    doubtful: list[tuple[Candidate, Judged]],
 ) -> None:
+    likely = doubtful[0][0] if doubtful else chosen[0]
+    step = training_step(Slices(tree), likely)
     if doubtful:
         names = ", ".join(c.name for c, _ in doubtful)
         best = doubtful[0][1]
         read = "; ".join(sorted(best.reading.said, key=_place))
         zero = "the gradient is exactly 0" if best.silent else "no tensor of the gradient is right"
         actual = f"one under which {zero}, so that it may be misread: {read}"
-        way_out = (
-            "give lines of one training step, FILE.py:120-184, or tt.check(model, x, y, "
-            'loss="…", gradient="…")'
-        )
+        way_out = f'say how a training step goes: --with "{step}"'
         refuse(f"{path.name}: {names}", "a reading of loss and data", actual, way_out,
                error=CheckError)  # fmt: skip
-    way_out = 'say how it is made: --with "NAME(input_size=5, hidden_size=4)"'
-    refuse(path.name, "a candidate that runs", "; ".join(failures), way_out, error=CheckError)
+    way_out = f'say how it is made: --with "{step}"'
+    refuse(path.name, "a candidate that runs", failures[0], way_out, error=CheckError)

@@ -6,11 +6,13 @@ The object is copied, and the copy is run: the user's own stays as it is.
 from __future__ import annotations
 
 import ast
+import builtins
 import contextlib
 import inspect
 import textwrap
 import types
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from throughtime.source.candidates import Candidate, candidates
 from throughtime.source.finding import Found, found_of
 from throughtime.source.forms import Form, Sizes
 from throughtime.source.meanings import BACKWARD
+from throughtime.source.older import BUILTINS
 from throughtime.source.readings import Judged, Reading, unchecked
 from throughtime.source.recipe import Program
 from throughtime.source.search import Search
@@ -38,7 +41,9 @@ class GivenFiles:
 
     def __init__(self, things: dict[str, Any]) -> None:
         self.main = types.ModuleType("given")
+        self.old = False
         vars(self.main).update(things)
+        vars(self.main)["__builtins__"] = {**vars(builtins), **BUILTINS}
         self._things = things
 
     def copy(self) -> GivenFiles:
@@ -152,6 +157,16 @@ def _steps(files: GivenFiles, options: dict[str, Any]) -> tuple[tuple[str, int],
     return tuple((n, axis) for n, s in shapes.items() if len(s) > axis and s[axis] == long)
 
 
+def _sequences(files: GivenFiles, options: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+    """The data that are cut to a single sequence: those that have as many as the inputs."""
+    axis = options.get("batch_axis")
+    if axis is None:
+        return ()
+    shapes = {n: np.shape(v) for n, v in vars(files.main).items() if n in ("x", "y")}
+    whole = shapes["x"][axis]
+    return tuple((n, axis) for n, s in shapes.items() if len(s) > axis and s[axis] == whole)
+
+
 def _by_functions(
     files: GivenFiles, functions: dict[str, Any], count: int, options: dict[str, Any]
 ) -> Judged | None:
@@ -190,6 +205,7 @@ def _by_functions(
                 f"{before}back = {call(gradient)}",
                 ("net",),
                 steps=_steps(files, options),
+                sequences=_sequences(files, options),
                 rate=float(options.get("lr") or 0.1),
                 said=(f"loss: {functions.get('loss', both)}", f"gradient: {functions[gradient]}"),
                 redraw=False,
@@ -205,6 +221,7 @@ class _GivenSearch(Search):
     """The search for a reading where object and data are given."""
 
     steps: tuple[tuple[str, int], ...] = ()
+    sequences: tuple[tuple[str, int], ...] = ()
     has_targets = False
 
     def _models(self) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -212,6 +229,7 @@ class _GivenSearch(Search):
 
     def _with_data(self, setup: str, roots: tuple[str, ...], form: Form) -> Iterator[Reading]:
         reading = Reading("", "", "", "", "", roots, steps=self.steps, redraw=False)
+        reading = replace(reading, sequences=self.sequences)
         yield from self._forwards(reading, form)
 
     def _sizes(self, setup: str, roots: tuple[str, ...]) -> list[Sizes]:
@@ -233,6 +251,7 @@ def _by_names(
     for candidate in found:
         search = _GivenSearch(Bench(Path(), files=files), slices, candidate)
         search.steps, search.has_targets = _steps(files, options), count > 1
+        search.sequences = _sequences(files, options)
         other = search.best()
         if other is not None and (best is None or other.rank > best.rank):
             best = other

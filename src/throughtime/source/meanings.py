@@ -37,7 +37,7 @@ INITIALISE = re.compile(
 )
 
 SIZES: tuple[tuple[str, str], ...] = (
-    (r"file|path|fname|folder|^dir", "path"),
+    (r"file|path|fname|folder|^dir(?!.*(size|dim|vocab|num|count))", "path"),
     (r"(char|word|token|symbol|letter|idx|ix|index|id)s?_?(2|to)_?(char|word|token|symbol|letter"
      r"|idx|ix|index|id)s?$", "table"),
     (r"epoch|n_?iter|iterations", "once"),

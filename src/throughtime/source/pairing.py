@@ -26,6 +26,10 @@ PREFIX = re.compile(
     r"|deltas?_?|nabla_?|partial_?|d_|del_|g_|diff_|acc_?d?|sum_d?|total_d|d(?=[^_]))",
     re.I,
 )
+WORDS_IN_D = re.compile(  # that begin with a d which is no derivative's
+    r"^d(ata|ense|ecod|ecay|evice|ict|oc|ate|rop|t$|im|ir|elim|ist|efault|isplay|igit|eep|one$)",
+    re.I,
+)
 SUFFIX = re.compile(r"(_?grads?|_gradients?|_d|_diff|_delta|_deriv|_g|_bar|_dot|_acc(um)?)$", re.I)
 
 
@@ -126,6 +130,15 @@ def numbers(value: Any) -> Array | None:
     return None
 
 
+def like(raw: Any, value: Array) -> Any:
+    """An array as what the user's code holds: a list, a tensor of torch, a number or an array."""
+    if isinstance(raw, list):
+        return value.tolist()
+    if isinstance(raw, float):
+        return float(value)
+    return raw.new_tensor(value) if hasattr(raw, "new_tensor") else value.copy()
+
+
 def same_shape(a: Array, b: Array) -> bool:
     """Whether two shapes are equal but for axes of size 1."""
     return [n for n in a.shape if n != 1] == [n for n in b.shape if n != 1]
@@ -139,20 +152,28 @@ def key(place: Place, *, gradient: bool) -> tuple[str, ...]:
 
 def _plain(word: str, *, gradient: bool) -> str:
     low = word.strip("_")
-    if gradient and low.lower() not in NEUTRAL:
+    if gradient and low.lower() not in NEUTRAL and not WORDS_IN_D.match(low):
         stripped = PREFIX.sub("", low, count=1)
         low = stripped if stripped != low and stripped else SUFFIX.sub("", low) or low
     return low.replace("_", "").lower() if low.lower() not in NEUTRAL else low.lower()
 
 
+def _is_gate(word: str) -> bool:
+    """Whether the g at a name's end is a gate's, as in `W_g` beside `W_i`, and no gradient's."""
+    return bool(re.fullmatch(r"[WUVRb]\w{0,2}_g", word))
+
+
 def is_named_gradient(place: Place) -> bool:
     """Whether some name on the way to an array says that it is a gradient."""
-    for part in place.path:
+    gate = place.text.endswith("['g']")  # beside those of 'i', 'f' and 'o'
+    for part in place.path[:-1] if gate else place.path:
         word = part.strip("_")
+        if _is_gate(word):
+            continue
         if OF_GRADIENTS.search(word) or SUFFIX.search(word):
             return True
     word = place.leaf.strip("_")
-    return bool(PREFIX.match(word)) and len(word) > 1
+    return bool(PREFIX.match(word)) and len(word) > 1 and not WORDS_IN_D.match(word)
 
 
 def pairs(
@@ -175,14 +196,20 @@ def pairs(
         free.remove(number)
 
     keys = [key(g, gradient=True) for g in gradients]
+    gates = [(*k, "g") if g.leaf == "g" else k for k, g in zip(keys, gradients, strict=True)]
     taken: set[str] = set()
     for rule in (_equal, _ends):
         for parameter in parameters:
             own = key(parameter, gradient=False)
+            theirs = keys
+            if parameter.leaf == "g" and len(parameter.path) > 1:  # a gate, and no gradient
+                own, theirs = (*own, "g"), gates
             if parameter.text in taken:
                 continue
             for number in free:
-                if rule(own, keys[number]) and same_shape(parameter.value, gradients[number].value):
+                if rule(own, theirs[number]) and same_shape(
+                    parameter.value, gradients[number].value
+                ):
                     take(parameter, number)
                     taken.add(parameter.text)
                     break
@@ -242,6 +269,7 @@ def dotted(place: Place) -> str:
     words = [part for part in place.path if part]
     if len(words) > 1 and words[0] in ("net", "self"):
         words = words[1:]
-    said = [w for w in words if w.strip("_").lower() not in NEUTRAL]
+    said = [w for w in words[:-1] if w.strip("_").lower() not in NEUTRAL]
+    said += [w for w in words[-1:] if w == "g" or w.strip("_").lower() not in NEUTRAL]
     words = said if any(not w.isdigit() for w in said) else words
     return ".".join(word.lstrip("_") for word in words)

@@ -9,6 +9,7 @@ which most of it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,17 +17,20 @@ from typing import Any
 import numpy as np
 
 from throughtime.gradcheck import CheckError
+from throughtime.source.arrays_by_name import BIAS, WEIGHT
 from throughtime.source.bench import Bench
-from throughtime.source.meanings import STEPS, role
+from throughtime.source.meanings import LONGEST, STEPS, role
 from throughtime.source.pairing import (
     Place,
     dotted,
     is_named_gradient,
+    like,
     numbers,
     pairs,
     places,
     summed,
 )
+from throughtime.source.tolerances import POINT_WIDTH
 from throughtime.source.user_files import State
 
 DRAWN = "0.1 * np.random.default_rng(1).standard_normal("  # upstream weights, as losses.py has them
@@ -34,6 +38,7 @@ SUMMED = 1e-9  # relative: a sum in another order differs by 1e-15, a recurrence
 SLOPE_STEP = 1e-4  # of a parameter's move of order 1: the error of a central difference is 1e-8
 SLOPE_ERROR = 1e-3  # relative: far above that error and float32's, far below any fault's
 DATA = {"x", "y", "xs", "ys", "inputs", "targets", "data", "labels"}  # names of no parameters
+SAME = 1e-5  # relative, of factors: above the error of their slopes, far below any coincidence
 REDRAWN = 0.5  # rms of parameters that are drawn anew: what matters and does not saturate a cell
 
 
@@ -59,6 +64,7 @@ class Reading:
         literal: whether it is the user who names loss and gradient.
         fits: whether the targets have the shape of an output, so that no loss broadcasts them.
         redraw: whether parameters are given values of ordinary size.
+        longest: how many steps its data have.
         order: how late it is tried; of readings that are as good, the earlier is taken.
     """
 
@@ -79,6 +85,7 @@ class Reading:
     literal: bool = False
     fits: bool = False
     redraw: bool = True
+    longest: int = LONGEST
     order: float = 0.0
 
     @property
@@ -114,6 +121,7 @@ class Judged:
             to step does not show there, but data or a loss that are misread do.
         silent: whether all of the gradient is exactly 0, as where it is given the predictions for
             targets.
+        factor: what several tensors of the gradient are too large by, where that is the same.
     """
 
     reading: Reading
@@ -128,6 +136,7 @@ class Judged:
     recurrent: bool = True
     right_at_one: bool = False
     silent: bool = False
+    factor: float | None = None
 
     @property
     def settled(self) -> bool:
@@ -211,10 +220,10 @@ def _judged(bench: Bench, reading: Reading) -> Judged | None:
         name: np.array(_array(bench.value(text)), dtype=np.float64)
         for name, text in gradients.items()
     }
-    right, moves = _slopes(bench, reading, start, names, given)
+    right, moves, factor = _slopes(bench, reading, start, names, given)
     shapes = {name: parameter.value.shape for name, (parameter, _) in found.items()}
     if update:  # an optimiser's steps are no gradients: read so only where some tensor is right
-        reading = replace(reading, needs_agreement=True)
+        reading = replace(reading, needs_agreement=not reading.literal)
     recurrent = _recurrent(bench, reading, redrawn)
     one = (
         not right
@@ -234,6 +243,7 @@ def _judged(bench: Bench, reading: Reading) -> Judged | None:
         recurrent,
         one,
         not any(array.any() for array in given.values()),
+        factor,
     )
 
 
@@ -271,7 +281,16 @@ def _is_weight(place: Place) -> bool:
         return False
     if ".modules." in place.text or place.leaf.strip("_").lower() in DATA:
         return False
-    return role(place.leaf) != "state" or (place.raw.ndim > 1 and min(place.raw.shape) > 1)
+    root = re.split(r"[.\[]", place.text)[0]
+    if role(root) in ("inputs", "target") and not (WEIGHT.match(root) or BIAS.match(root)):
+        return False
+    return not _is_state(place)
+
+
+def _is_state(place: Place) -> bool:
+    """Whether an array is a state by its name, and no matrix."""
+    shape = place.value.shape
+    return role(place.leaf) == "state" and (len(shape) < 2 or min(shape) == 1)
 
 
 def _right_at_one(
@@ -384,7 +403,7 @@ def _pairs(
     # What the run itself changes is a state kept among the parameters, unless all of them change.
     states = {place.text for place in changed}
     kept = {n: (p, g) for n, (p, g) in found.items() if p.text not in states}
-    changed = [p for p in changed if p in likely and p.value.ndim]
+    changed = [p for p in changed if p in likely and p.value.ndim and not _is_state(p)]
     if kept and len(kept) >= len(changed):
         return kept, False
     if len(changed) > len(found):
@@ -420,9 +439,11 @@ def _redrawing(parameters: Sequence[Place]) -> str:
     if not arrays:
         return ""
     listed = ", ".join(arrays)
-    return (
-        f"for array in [{listed}]:\n    array[...] = {REDRAWN} * draw.standard_normal(array.shape)"
-    )
+    widest = max((max(p.value.shape) for p in parameters if p.value.ndim > 1), default=1)
+    drawn = f"{REDRAWN} * draw.standard_normal(array.shape)"
+    if widest > POINT_WIDTH:
+        drawn += f" * min(1.0, {POINT_WIDTH:g} / max(array.shape or (1,))) ** 0.5"
+    return f"for array in [{listed}]:\n    array[...] = {drawn}"
 
 
 def _before(names: dict[str, str]) -> str:
@@ -436,8 +457,11 @@ def _slopes(
     start: State,
     names: dict[str, str],
     given: dict[str, np.ndarray],
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Which tensors' gradients are right along a random direction, and which move the loss."""
+) -> tuple[tuple[str, ...], tuple[str, ...], float | None]:
+    """Which tensors' gradients are right along a random direction, and which move the loss.
+
+    The last is a factor that several of them are too large by.
+    """
     evaluate = f"{reading.run}\n{reading.loss}"
     draw = np.random.default_rng(7)
     bench.run(evaluate, start)
@@ -445,7 +469,7 @@ def _slopes(
     bench.run(evaluate, start)
     if _loss(bench) != middle or not np.isfinite(middle):
         raise CheckError("the loss is not finite, or differs between two evaluations")
-    right, moves, moved = [], [], False
+    right, moves, moved, ratios = [], [], False, []
     for name, text in names.items():
         raw = bench.value(text)
         value = np.array(_array(raw), dtype=np.float64)
@@ -460,7 +484,7 @@ def _slopes(
             shift: Any = sign * SLOPE_STEP * direction
             move = f"{text}[...] += _move" if in_place else f"{text} = _move"
             if not in_place:
-                shift = (value + shift).tolist()
+                shift = like(raw, value + shift)
             bench.run(f"{move}\ndel _move\n{evaluate}", start, _move=shift)
             ends.append(_loss(bench))
         slope = (ends[0] - ends[1]) / (2 * SLOPE_STEP)
@@ -469,11 +493,22 @@ def _slopes(
         moves.append(name)
         moved = moved or slope != 0.0
         predicted = float(np.sum(gradient.reshape(shape) * direction))
+        ratios.append(predicted / slope if slope else np.inf)
         size = max(abs(slope), float(np.linalg.norm(gradient)) / 10)
         rounding = 64 * np.finfo(np.float64).eps * abs(middle) / SLOPE_STEP
         if abs(slope - predicted) <= SLOPE_ERROR * size + rounding:
             right.append(name)
-    return tuple(right), tuple(moves) if moved else ()
+    return tuple(right), tuple(moves) if moved else (), _factor(ratios)
+
+
+def _factor(ratios: Sequence[float]) -> float | None:
+    """A factor that several tensors share: no chance gives the same to so many digits."""
+    for n, ratio in enumerate(ratios):
+        if ratio > 0 and np.isfinite(ratio):
+            near = [other for other in ratios[n + 1 :] if abs(other - ratio) <= SAME * ratio]
+            if near:
+                return ratio
+    return None
 
 
 def _loss(bench: Bench) -> float:

@@ -20,6 +20,8 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.gradcheck import CheckError, Target
+from throughtime.source.older import compiled
+from throughtime.source.pairing import like
 from throughtime.source.text import read_source
 from throughtime.source.user_files import Transform, UserFiles, as_check_error
 
@@ -106,15 +108,15 @@ class Program:
         if files is not None:
             self._files = files.copy()
         self._space = vars(self._files.main)
-        self._loss = compile(recipe.loss, "<loss>", "exec")
-        self._gradient = compile(recipe.gradient, "<gradient>", "exec")
+        self._loss = compiled(recipe.loss, "<loss>", old=self._files.old)
+        self._gradient = compiled(recipe.gradient, "<gradient>", old=self._files.old)
         with self._files.entered():
             with as_check_error():
-                exec(compile(recipe.data, "<data>", "exec"), self._space)
+                exec(compiled(recipe.data, "<data>", old=self._files.old), self._space)
             if recipe.data:
                 self._cut_all(length, batch)
             with as_check_error():
-                exec(compile(recipe.setup, "<setup>", "exec"), self._space)
+                exec(compiled(recipe.setup, "<setup>", old=self._files.old), self._space)
             if not recipe.data:
                 self._cut_all(length, batch)
             self._initial = self._files.state()
@@ -171,7 +173,8 @@ class Program:
         texts = {file.resolve(): text for file, text in (self._versions["texts"] or {}).items()}
         whole = texts[path] if path in texts else read_source(path).text
         for name, text in (("loss", self.recipe.loss), ("gradient", self.recipe.gradient)):
-            setattr(other, f"_{name}", compile(region(text, path, whole), f"<{name}>", "exec"))
+            code = compiled(region(text, path, whole), f"<{name}>", old=self._files.old)
+            setattr(other, f"_{name}", code)
         return other
 
     def live(self, name: str) -> Any:
@@ -226,9 +229,7 @@ class Program:
         if isinstance(present, np.ndarray) and present.dtype.kind == "f":
             present[...] = value
             return
-        self._space["_given"] = value.tolist() if isinstance(present, list) else value.copy()
-        if isinstance(present, float):
-            self._space["_given"] = float(value)
+        self._space["_given"] = like(present, value)
         exec(f"{place} = _given", self._space)
         del self._space["_given"]
 
@@ -258,6 +259,10 @@ class Program:
             if not 1 <= size <= present:
                 refuse(f"{name}: {what}", f"from 1 to {present}", size, error=CheckError)
             self._space[name] = _first(whole, axis, size)
+
+    def datum(self, name: str) -> Any:
+        """What a name of the file had before the first evaluation."""
+        return self._initial.data[0][1][name]
 
     def _size(self, axes: Mapping[str, int]) -> int | None:
         data = self._initial.data[0][1]  # the file's own

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from throughtime.gradcheck import CheckError
 from throughtime.source.arrays_by_name import arrays_wanted, dictionaries, keys_wanted
 from throughtime.source.bench import Bench
-from throughtime.source.calls import UNKNOWN, Call, Pool, calls, is_size, role_of, sized
+from throughtime.source.calls import Call, Pool, calls, role_of, sized
 from throughtime.source.candidates import (
     Candidate,
     Function,
@@ -19,6 +19,7 @@ from throughtime.source.candidates import (
     returned,
     returned_name,
 )
+from throughtime.source.constructors import constructors
 from throughtime.source.forms import Form, Sizes, forms, sizes_of, states, targets
 from throughtime.source.losses import (
     Output,
@@ -39,9 +40,7 @@ from throughtime.source.meanings import (
     INPUTS,
     OUTPUTS,
     STEPS,
-    VALUES,
     role,
-    size_kind,
 )
 from throughtime.source.pairing import places
 from throughtime.source.readings import Judged, Reading, likeliest
@@ -54,6 +53,8 @@ DEEPEST_RETURN = 3  # functions that return what the next one does
 ENOUGH_MODELS = 2  # ways to make a model that are gone on with
 ENOUGH_FORWARDS = 2  # calls of the forward pass that are gone on with, for one form of the data
 AFTER = "# after the backward pass\n"
+TENSORS = "import torch\ntorch.set_default_dtype(torch.float64)"  # before data of torch's
+PENALTY = re.compile(r"^_?(reg(_\w+)?|l[12](_\w+)?|lambda_?|lam|lmbda|weight_decay|\w+_(reg|l2))$")
 IMPORT = "import numpy as np\ndraw = np.random.default_rng(0)"
 
 
@@ -102,6 +103,8 @@ class Search:
             used.append(candidate.forward)
         self.used = used
         self.aliases = {name: other for function in used for name, other in self._aliases(function)}
+        self.tensors = "torch" in slices.imported and "np" not in slices.names_used(used)
+        self._import = f"{IMPORT}\n{TENSORS}" if self.tensors else IMPORT
         names = [f.name for f in used] if not self.method else []
         names += [candidate.owner.name] if candidate.owner else []
         names += [f.name for _, f in candidate.losses]
@@ -141,7 +144,7 @@ class Search:
         """The sizes that data are drawn for: those of the model's arrays, where they differ."""
         ours = "params" in roots or "(lambda p:" in setup
         own = ours and not self.given_setup  # arrays of the sizes that we ask for
-        if own or not self._runs(f"{IMPORT}\nT = {STEPS}\n{setup}"):
+        if own or not self._runs(f"{self._import}\nT = {STEPS}\n{setup}"):
             return [Sizes()]
         shapes = [
             place.value.shape
@@ -149,6 +152,10 @@ class Search:
             for place in places(root, value_of(self.bench, root), (root,))
         ]
         return sizes_of(shapes)
+
+    def _drawn(self, text: str) -> str:
+        """Data as the user's code has them: tensors, where it is written in torch."""
+        return f"torch.as_tensor({text})" if self.tensors else text
 
     def _forms(self) -> Sequence[Form]:
         return forms(self.sizes)
@@ -171,21 +178,29 @@ class Search:
         assert self.candidate.owner is not None
         enough = 0
         wrong: list[str] = []  # why other calls did not run, of interest if none does
-        for call in self._constructors(self.candidate.owner.name):
+        for call in constructors(self.slices, self.candidate.owner.name):
             text = f"{constants}\nnet = {call}"
-            if self._runs(f"{IMPORT}\nT = {STEPS}\n{text}"):
+            if self._runs(f"{self._import}\nT = {STEPS}\n{text}"):
                 enough += 1
-                yield text, ("net", *arrays)
+                yield f"{text}{self._without_penalty()}", ("net", *arrays)
                 if enough >= ENOUGH_MODELS and "lambda p" not in call:
                     return
             else:
                 wrong.append(self.failures.pop())
         self.failures += wrong if not enough else []
 
+    def _without_penalty(self) -> str:
+        """Sets to 0 what weighs a penalty of the parameters, where no loss of the class has it."""
+        if any(prefix == "net." for prefix, _ in self.candidate.losses):
+            return ""
+        held = getattr(self.bench.space.get("net"), "__dict__", {})
+        found = [n for n, v in held.items() if PENALTY.match(n) and type(v) is float and v]
+        return "".join(f"\nnet.{name} = 0.0" for name in found)
+
     def _constants(self, names: Iterable[str]) -> str:
         """The file's statements that set these names; those that fail are left out."""
         kept: list[str] = []
-        self._runs(f"{IMPORT}\nT = {STEPS}")
+        self._runs(f"{self._import}\nT = {STEPS}")
         for node in ast.parse(self.slices.text(names)).body:
             text = ast.unparse(node)
             try:
@@ -218,7 +233,7 @@ class Search:
                     )
                     for given in sized(node, method=False, most=6):
                         text = f"{constants_too}\nparams = {name}({given})"
-                        if self._runs(f"{IMPORT}\nT = {STEPS}\n{text}"):
+                        if self._runs(f"{self._import}\nT = {STEPS}\n{text}"):
                             self.names = tuple(returned(node))
                             yield text, ("params", *arrays)
                             self.names = ()
@@ -245,41 +260,6 @@ class Search:
             yield f"{constants}\nparams = {text}", ("params", *arrays)
         self.taken = {}
 
-    def _constructors(self, name: str, depth: int = 0) -> list[str]:
-        """Calls that make an object of a class of the file."""
-        node = self.slices.definitions[name]
-        assert isinstance(node, ast.ClassDef)
-        classes = {n: d for n, d in self.slices.definitions.items() if isinstance(d, ast.ClassDef)}
-        make = methods(node, classes).get("__init__")
-        if make is None:
-            return [f"{name}()"]
-        if wanted := arrays_wanted(make, method=True):
-            words = [
-                f"p[{n!r}]" if n in wanted else VALUES.get(size_kind(n), UNKNOWN)[0]
-                for n in arguments(make, method=True)[0]
-            ]
-            made = f"(lambda p: {name}({', '.join(words)}))"
-            return [f"{made}({text})" for text in dictionaries(wanted)]
-        needed, given = arguments(make, method=True)
-        small = [n for n, default in given.items() if is_size(n, default)]
-        choices: list[list[str]] = []
-        for argument in [*needed, *small]:
-            values = list(VALUES.get(size_kind(argument), UNKNOWN))
-            if argument in small:
-                values = values[:1]
-            inner = _class_named(argument, classes, name)
-            if inner and depth < 2:
-                values = [*self._constructors(inner, depth + 1)[:2], *values]
-            choices.append(values)
-        found = []
-        for chosen in _combinations(choices, 12):
-            words = [
-                value if n < len(needed) else f"{argument}={value}"
-                for n, (argument, value) in enumerate(zip([*needed, *small], chosen, strict=True))
-            ]
-            found.append(f"{name}({', '.join(words)})")
-        return found
-
     def _runs(self, text: str) -> bool:
         try:
             self.bench.run(text)
@@ -299,10 +279,11 @@ class Search:
         )
         alike = Alike()
         for shape in states(self.sizes) if stateful else ("",):
-            data = f"{IMPORT}\nx = {form.text}"
-            begun = (
-                f"states = [0.3 * draw.standard_normal({shape}) for _ in range(2)]" if shape else ""
-            )
+            data = f"{self._import}\nx = {self._drawn(form.text)}"
+            if form.batch is not None and self.sizes.hidden != BATCH:  # as many as are left of x
+                shape = re.sub(rf"\b{BATCH}\b", f"np.shape(x)[{form.batch}]", shape)
+            state = self._drawn(f"0.3 * draw.standard_normal({shape})")
+            begun = f"states = [{state} for _ in range(2)]" if shape else ""
             steps = (("x", form.time),)
             length = f"T = np.shape(x)[{form.time}]" if form.time else "T = len(x)"
             reading = Reading(
@@ -601,33 +582,8 @@ class Search:
                     break
 
 
-def _combinations(choices: Sequence[Sequence[str]], most: int) -> list[tuple[str, ...]]:
-    """Combinations, the first values first."""
-    import itertools
-
-    numbered = sorted(
-        itertools.islice(itertools.product(*(range(len(c)) for c in choices)), 2000), key=sum
-    )
-    return [tuple(c[n] for c, n in zip(choices, ns, strict=True)) for ns in numbered[:most]]
-
-
-def _class_named(argument: str, classes: dict[str, Any], own: str) -> str:
-    """The class of the file that an argument is named after, "" if none."""
-    low = argument.lower().replace("_", "")
-    for name in classes:
-        if name != own and name.lower().replace("_", "") == low:
-            return name
-    for name in classes:
-        other = name.lower().replace("_", "")
-        if name != own and len(other) > 3 and (other in low or low in other) and len(low) > 3:
-            return name
-    return ""
-
-
 def _described(functions: Sequence[Function]) -> str:
     """A dictionary of parameters by what docstrings say of their shapes, as courses write them."""
-    import re
-
     line = re.compile(r"^\s*(\w+)\s*--.*?(?:shape|of size)\s*\(([^()]+)\)", re.M)
     sizes = {"n_a": HIDDEN, "n_x": INPUTS, "n_y": OUTPUTS, "m": BATCH, "1": 1, "T_x": STEPS}
     found: dict[str, str] = {}
@@ -651,6 +607,8 @@ def _described(functions: Sequence[Function]) -> str:
 
 def _with_target(reading: Reading, target: str, axis: int | None) -> Reading:
     steps = (*reading.steps, ("y", axis)) if axis is not None else reading.steps
+    if target and TENSORS in reading.data:
+        target = f"torch.as_tensor({target})"
     return (
         replace(reading, data=f"{reading.data}\ny = {target}", steps=steps) if target else reading
     )

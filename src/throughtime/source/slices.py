@@ -119,8 +119,11 @@ class Slices:
         self.definitions: dict[str, ast.AST] = {}
         self.statements: list[ast.stmt] = []
         self.imported: set[str] = set()
+        self._set: set[str] = set()  # names that some statement sets, where `*` is imported
         self.attached: list[tuple[str, str, ast.Assign]] = []  # class, method, `A.b = c`
         self._add([*top_level(tree), *within])
+        if "*" in self.imported:
+            self._set = {name for node in self.statements for name in names_set(node)}
 
     def _add(self, nodes: Iterable[ast.stmt]) -> None:
         for node in nodes:
@@ -156,6 +159,10 @@ class Slices:
                         every = target.elts if isinstance(target, ast.Tuple) else [target]
                         yield [getattr(t, "id", getattr(t, "attr", "")) for t in every]
 
+    def names_used(self, functions: Iterable[ast.AST]) -> set[str]:
+        """The names that functions read."""
+        return {name for function in functions for name in names_read(function)}
+
     def globals_of(self, names: Iterable[str]) -> set[str]:
         """The names at the top of the file that definitions read, directly or through others."""
         waiting, seen, found = list(names), set(), set()
@@ -169,6 +176,24 @@ class Slices:
             elif self.is_own(name):
                 found.add(name)
         return found
+
+    def closure(self, names: Iterable[str]) -> set[str]:
+        """These names, and those that the statements which set them read, and so on."""
+        waiting, found = list(names), set()
+        while waiting:
+            name = waiting.pop()
+            if name in found:
+                continue
+            found.add(name)
+            for node in self.statements:
+                if name in names_set(node):
+                    waiting += [read for read in names_read(node) if self.is_own(read)]
+        return found
+
+    def is_loaded(self, name: str) -> bool:
+        """Whether some statement sets a name, and all that do reach out of the program."""
+        setting = [node for node in self.statements if name in names_set(node)]
+        return bool(setting) and all(not small(node) for node in setting)
 
     def text(self, names: Iterable[str], known: Iterable[str] = ()) -> str:
         """The statements that set these names, in their order, made small; "" where none does.
@@ -224,6 +249,8 @@ class Slices:
     def is_own(self, name: str) -> bool:
         """Whether a name is neither defined, nor imported, nor Python's."""
         known = name in self.definitions or name in self.imported
+        if "*" in self.imported and name not in self._set:
+            return False
         return not (known or hasattr(builtins, name) or name in OLD_BUILTINS)
 
     def _is_computed(self, name: str) -> bool:
@@ -233,6 +260,8 @@ class Slices:
             for node in self.statements
             if isinstance(node, ast.Assign) and name in names_set(node)
         ]
+        if re.search(r"size|dim|^num_|^n_|_len$|count", name):
+            return False
         return any(not _is_number(value) and not reaches_out(value) for value in values)
 
 

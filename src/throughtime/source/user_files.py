@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.gradcheck import CheckError
+from throughtime.source.older import compiled, is_python_2
 from throughtime.source.text import read_source
 from throughtime.source.vintage import builtins_of_users, old_names
 
@@ -54,6 +55,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._hidden = _names_in(path.parent)
         self._modules: dict[str, types.ModuleType] = {}
         self._inside = False
+        self.old = False  # whether the main file is one of Python 2
         name = path.stem if path.stem.isidentifier() else "user_file"
         self.main = types.ModuleType(name)
         self.main.__file__ = str(path)
@@ -78,7 +80,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         own = self._hidden | set(self._modules)
         names = [name for name in sys.modules if name in own or name.partition(".")[0] in own]
         before = {name: sys.modules.pop(name) for name in names}
-        outside = random_states()
+        outside, precision = random_states(), torch_precision()
         sys.modules.update(self._modules)
         set_random_states(self._random)
         try:
@@ -94,6 +96,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             self._inside = False
             self._random = random_states()
             set_random_states(outside)
+            torch_precision(precision)
             for name in [n for n, m in sys.modules.items() if _loaded_by(m, self)]:
                 self._modules[name] = sys.modules.pop(name)
             for name in self._modules:
@@ -185,12 +188,15 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._run(ast.parse(self._text(path), str(path)), path, vars(module))
 
     def _run(self, tree: ast.Module, path: Path, space: dict[str, Any]) -> None:
+        old = is_python_2(tree)
+        if path == self._main_path:
+            self.old = old
         if self._transform is not None:
             tree = ast.fix_missing_locations(self._transform(tree, path))
         space["__builtins__"] = builtins_of_users()
         space.update(self._names)
         if path != self._main_path:
-            exec(compile(tree, str(path), "exec"), space)
+            exec(compiled(tree, str(path), old=old), space)
             return
         for node in tree.body:
             self._run_one(node, str(path), space)
@@ -200,7 +206,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
         A default value may be a name that the file's other statements set: it is None until then.
         """
-        code = compile(ast.Module([node], []), path, "exec")
+        code = compiled(ast.Module([node], []), path, old=self.old)
         for _ in range(MOST_DEFAULTS):
             try:
                 exec(code, space)
@@ -268,6 +274,16 @@ def random_states(seed: int | None = None) -> tuple[Any, Any]:
     if seed is None:
         return random.getstate(), np.random.get_state()  # noqa: NPY002
     return random.Random(seed).getstate(), np.random.RandomState(seed).get_state()
+
+
+def torch_precision(given: Any = None) -> Any:
+    """The type of torch's new tensors, put back after a user's file; None without torch."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    if given is not None:
+        torch.set_default_dtype(given)
+    return torch.get_default_dtype()
 
 
 def set_random_states(states: tuple[Any, Any]) -> None:

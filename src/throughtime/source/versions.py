@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from throughtime.source import older
 from throughtime.source.edits import Edit, FileText, Unit, spliced
 from throughtime.source.recipe import Program
 
@@ -65,7 +66,7 @@ def compiled(replaced: Replaced) -> types.CodeType:
         lines = ["if 1:"]
     if indentation < len(lines):
         raise SyntaxError("a method that is indented less deeply than its class")
-    code = compile("\n".join([*lines, replaced.text]), str(replaced.path), "exec")
+    code = older.compiled("\n".join([*lines, replaced.text]), str(replaced.path))
     for name in replaced.names:
         code = next(
             part

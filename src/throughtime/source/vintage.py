@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.source.meanings import TEXT
+from throughtime.source.older import BUILTINS
 
 OLD_NAMES: dict[str, Any] = {
     "row_stack": np.vstack,
@@ -34,7 +35,9 @@ OLD_NAMES: dict[str, Any] = {
     "in1d": np.isin,
 }
 AS_NUMPY = {"cupy", "autograd.numpy", "numpycupy", "minpy.numpy"}
-NOT_NEEDED = {"matplotlib", "seaborn", "tqdm", "IPython", "tensorboardX", "wandb", "plotly"}
+NOT_NEEDED = {
+    "matplotlib", "mpl_toolkits", "seaborn", "tqdm", "IPython", "tensorboardX", "wandb", "plotly",
+}  # fmt: skip
 PRINT = re.compile(r"^(\s*)print(?:\s+(?!\()(.*)|\s+(\(.*\)\s*[,%].*)|\s*)$")
 
 
@@ -150,7 +153,14 @@ def _unwrapped(steps: Any = (), *given: Any, **named: Any) -> Any:
 def builtins_of_users() -> dict[str, Any]:
     """Python's builtins for a user's module: nothing that it imports is missing."""
     own = {"__import__": _imported, "open": _opened, "input": _no_input, "exit": _exit}
-    return {**vars(builtins), **own, "xrange": range, "raw_input": _no_input, "quit": _exit}
+    return {
+        **vars(builtins),
+        **BUILTINS,
+        **own,
+        "xrange": range,
+        "raw_input": _no_input,
+        "quit": _exit,
+    }
 
 
 def _no_input(*given: Any) -> str:

@@ -229,7 +229,7 @@ def test_what_the_values_of_lines_show_is_mended_at_once(recipe, monkeypatch):
     assert found.is_mended
     assert found.after[recipe.path.resolve()] == NETWORK
     assert len(found.hunks) == 1
-    assert found.hunks[0].kinds == ("as its values show",)
+    assert set(found.hunks[0].kinds) == {"transposed", "index"}
 
 
 def test_right_code_has_nothing_to_mend(recipe):
@@ -246,7 +246,7 @@ def test_a_process_that_holds_jax_can_mend(recipe):
 def test_what_no_small_edit_mends_is_said(recipe, few):
     text = NETWORK.replace(
         "dz = dh * (1 - self.h[t + 1] ** 2)", "dz = np.sin(17 * dh + np.cos(9 * dh))"
-    )
+    ).replace("np.tanh(", "np.arctan(")
     found = mended(recipe, text)
     assert not found.is_mended
     assert "V" in str(found).split("\n")[0]

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ from throughtime.source.tolerances import (
     ENTRY_BY_ENTRY,
     MOST_FORWARD_EVENTS,
     MOST_USES,
+    MOST_USES_TOGETHER,
     MOVE,
     PLAIN_FRACTIONS,
     RANDOM_DIRECTIONS,
@@ -102,6 +104,7 @@ class Group:
         truths: in the order in which the forward pass runs.
         site: where the values are.
         depth: how many calls of the user's functions lead there.
+        also: further places of use, where these are sums of several terms.
     """
 
     kind: GroupKind
@@ -109,6 +112,7 @@ class Group:
     truths: list[Truth]
     site: Site | None = None
     depth: int = 0
+    also: tuple[Site, ...] = ()
 
     @property
     def data(self) -> bool:
@@ -271,6 +275,7 @@ class Truths:
             if event.site.assigns:
                 key = (event.site.function, event.place[1], base_name(event.site.target))
                 by_variable[key].append(truth)
+        uses: dict[Any, list[Group]] = defaultdict(list)
         for place, found in by_place.items():
             site = sites[place]
             if len(found) == 1:
@@ -278,13 +283,34 @@ class Truths:
             kind: GroupKind = "variable" if site.assigns and site.target else "use"
             name = base_name(site.target or site.text)
             self.groups.append(Group(kind, name, found, site, len(place[1])))
+            if kind == "use" and PLACE.fullmatch(site.text) and not self.groups[-1].data:
+                uses[site.function, place[1], site.text, len(found)].append(self.groups[-1])
         for place, found in by_place.items():
             if len(found) > 1 and place in parts:
                 sums = [_sum(found[n:]) for n in range(len(found))]
                 self.groups.append(Group("suffix", base_name(sites[place].text), sums))
+        for together in uses.values():
+            self._add_up(together)
         for (_, calls, name), found in by_variable.items():
             if name and len({truth.site for truth in found}) > 1:
                 self.groups.append(Group("variable", name, found, found[-1].site, len(calls)))
+
+    def _add_up(self, uses: list[Group]) -> None:
+        """What several uses of a variable add up to, as all that a step makes of the state.
+
+        The state's own derivative holds what its outputs add too, and is more than is carried.
+        """
+        if not 3 <= len(uses) <= MOST_USES_TOGETHER:
+            return
+        some: list[tuple[Group, ...]] = [*combinations(uses, 2)]
+        if len(uses) > 3:
+            some += combinations(uses, len(uses) - 1)
+        for groups in some:
+            steps = zip(*(group.truths for group in groups), strict=True)
+            truths = [_sum_of(terms, n) for n, terms in enumerate(steps)]
+            first, *others = groups
+            also = tuple(group.site for group in others if group.site is not None)
+            self.groups.append(Group("use", first.name, truths, first.site, first.depth, also))
 
     def _truth_of(self, event: Event, step: int) -> Truth | None:
         """The derivative by one value; None where the loss does not depend on it."""
@@ -365,6 +391,13 @@ def _sum(terms: list[Truth]) -> Truth:
         movers = (*movers, *term.movers)
     first = terms[0]
     return Truth(first.shape, along, error, movers, first.step_length, first.site, name=first.name)
+
+
+def _sum_of(terms: Sequence[Truth], step: int) -> Truth:
+    """The derivative by several uses of one value."""
+    found = _sum(list(terms))
+    first = terms[0]
+    return replace(found, site=first.site, step=step, value=first.value)
 
 
 PLACE = re.compile(r"([A-Za-z_][\w.]*)(\[[^\[\]]*\])*(\.T)?")  # a variable, an attribute, an item

@@ -28,8 +28,10 @@ from throughtime.source.tolerances import (
     NAMED_FACTOR,
 )
 from throughtime.source.truths import PLACE, Truths
+from throughtime.source.unclipped import without_clips
 
 Status = Literal["right", "wrong", "follows", "unknown"]
+CLIPPED = "it is clipped, and no longer the loss's gradient"
 WORST: tuple[Status, ...] = ("wrong", "follows", "right", "unknown")
 
 
@@ -96,7 +98,31 @@ def annotate(
     """
     wrong = report is None or report.verdict != "agree"
     chosen, shown = at_few_steps(program, length)
-    return _looked_at(chosen, wrong and shown).all()
+    if not (wrong and shown):
+        return _looked_at(chosen, False).all()
+    free, clipping = without_clips(chosen)
+    findings = _looked_at(free, True).all()
+    return _with_clips(findings, chosen, clipping) if clipping else findings
+
+
+def _with_clips(
+    findings: Sequence[LineFinding], program: Program, lines: Sequence[tuple[Path, int]]
+) -> tuple[LineFinding, ...]:
+    """With lines that clip what was the gradient, or would be."""
+    last = max((finding.order for finding in findings), default=0)
+    found = list(findings)
+    texts = program.texts()
+    for number, (path, line) in enumerate(lines, start=1):
+        code = texts[path].split("\n")[line - 1].strip()
+        own = [f for f in findings if (f.path, f.line) == (path, line)]
+        found = [f for f in found if f not in own]
+        found.append(
+            LineFinding(
+                path, line, line, own[0].function if own else "", own[0].target if own else code,
+                "wrong", expected="what it was before", noticed=(CLIPPED,), order=last + number,
+            )
+        )  # fmt: skip
+    return tuple(sorted(found, key=lambda f: (str(f.path), f.line)))
 
 
 def suspected(program: Program) -> list[LineFinding]:
@@ -106,7 +132,7 @@ def suspected(program: Program) -> list[LineFinding]:
         CheckError: as `annotate`.
     """
     chosen, shown = at_few_steps(program, None)
-    return _looked_at(chosen, True).of_faults() if shown else []
+    return _looked_at(without_clips(chosen)[0], True).of_faults() if shown else []
 
 
 def _looked_at(program: Program, with_faults: bool) -> _Findings:
@@ -190,7 +216,30 @@ class _Findings:
     def of_faults(self) -> list[LineFinding]:
         """One for each fault."""
         with self.search.code.program.entered():
-            return [self._of_fault(fault, n) for n, fault in enumerate(self.faults, start=1)]
+            found = [self._of_fault(fault, n) for n, fault in enumerate(self.faults, start=1)]
+            for number, fault in enumerate(self.faults):
+                if found[number].edit is None:
+                    found += self._in_series(fault, found[number])
+            return found
+
+    def _in_series(self, fault: Fault, finding: LineFinding) -> list[LineFinding]:
+        """A line that a wrong one is made of and that is wrong too: neither shows alone.
+
+        Only a variable whose name says what it should be, and which a small change makes that.
+        """
+        for hypothesis in self.search.made_of(fault):
+            other = Fault(hypothesis, fault.before, fault.before, fault.mended)
+            changes, words = changes_of(self.search, self.faults, other)
+            if not changes:
+                continue
+            site = self.search.code.probes.sites[hypothesis.place[0]]
+            own = replace(_finding(site, "wrong"), noticed=(words,), edit=changes[0],
+                          others=tuple(changes[1:]), expected="as named")  # fmt: skip
+            then, _ = changes_of(self.search, [*self.faults, other], fault)
+            if not then:
+                continue
+            return [own, replace(finding, edit=then[0], others=tuple(then[1:]))]
+        return []
 
     def _all(self) -> tuple[LineFinding, ...]:
         by_line: dict[tuple[Path, int], list[LineFinding]] = defaultdict(list)

@@ -56,6 +56,7 @@ from throughtime.source.tolerances import (
     TRIES_OF_A_STEP,
 )
 from throughtime.source.trials import Failed, Measured, Setting, Trials, Tried, Try
+from throughtime.source.unclipped import unclipped_texts
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,9 @@ class _Search:
         self._losses: dict[Setting, float | None] = {}
         self._stuck: set[str] = set()
         self._banned: set[tuple[int, tuple[Path, tuple[Splice, ...]]]] = set()
+        self._as_found: Mapping[Path, str] = {}  # all files that run, before the first edit
         self._tries, self._most = 0, TRIES_OF_A_STEP
-        self._looked_by_lines: set[int] = set()  # versions
+        self._looked_by_lines: set[tuple[Setting, int]] = set()  # and versions
         self._near = NEAR
         self._bar = progress_bar(0, "mending", "edits", progress)
         self._stages: list[Setting] = []
@@ -235,14 +237,30 @@ class _Search:
     def _compared(self, tried: Tried, setting: Setting) -> dict[str, Agreement]:
         return compared(tried.products, self._truth[setting], self._near)
 
-    def _by_lines(self, step: Step, known: Candidates) -> Step | None:
+    def _unclipped(self, step: Step, known: Candidates) -> Step | None:
+        """Without what clips, at first: it hides which tensors are right; None where it is idle."""
+        if step.version.edits:
+            return None
+        texts, lines = unclipped_texts(known.version.texts)
+        if not lines or texts == known.version.texts:
+            return None
+        edits = tuple(
+            Edit(path, (), "a call removed", line, 0.0, BY_LINES, (line,)) for path, line in lines
+        )
+        found = Version(texts, {}, edits, whole=True)
+        standing = self._stand(found)
+        if standing == step.standing or _spoils(step.standing, standing):
+            return None
+        return Step(found, edits, standing, sure=self._is_believed(step.standing, standing))
+
+    def _by_lines(self, stage: Setting, step: Step, known: Candidates) -> Step | None:
         """What the values in lines show: the edits after which wrong lines have right ones.
 
         Such edits are made even where no tensor agrees more as yet, since other faults may hide
         what they mend; then lines that are wrong still are tried before others.
         """
-        self._looked_by_lines.add(_texts_mark(step.version))
-        whole = Try(self._looked, (), tuple(step.version.texts.items()))
+        self._looked_by_lines.add((stage, _texts_mark(step.version)))
+        whole = Try(stage, (), tuple(step.version.texts.items()))
         answer = next(self._trials.ask_all([("suspected", whole)], LINES_SECONDS))[1]
         if isinstance(answer, Failed):  # as where the values are too many
             return None
@@ -394,8 +412,11 @@ class _Search:
                 continue
             if known is None:
                 known = candidates(self._trials, step.version, self._looked, self._elsewhere)
-                if self._asks_lines(step) and (found := self._by_lines(step, known)) is not None:
+                self._as_found = self._as_found or known.version.texts
+                if (found := self._unclipped(step, known)) is not None:
                     return found
+            if self._asks_lines(step) and (found := self._by_lines(stage, step, known)):
+                return found
             found = self._at(stage, step, known, wrong)
             if found is not None:
                 return found
@@ -428,8 +449,8 @@ class _Search:
                         return found
         if self._near < NEAR:  # what is faint is one fault
             return None
-        if _texts_mark(step.version) not in self._looked_by_lines and (
-            by_lines := self._by_lines(step, known)
+        if (stage, _texts_mark(step.version)) not in self._looked_by_lines and (
+            by_lines := self._by_lines(stage, step, known)
         ):
             return by_lines
         return self._pair(stage, step, known, tried, wrong)
@@ -625,8 +646,8 @@ class _Search:
     def _without_needless(self, steps: list[Step]) -> list[Step]:
         """With one step more where a change is needless once the others are made."""
         last, texts = steps[-1], dict(steps[-1].version.texts)
-        for path, text in steps[0].version.texts.items():
-            waiting = True
+        for path, text in {**self._as_found, **steps[0].version.texts}.items():
+            waiting = path in texts
             while waiting:
                 waiting = False
                 for less in _reverted(text, texts[path]):
@@ -652,18 +673,17 @@ class _Search:
         explained: tuple[str, ...] = (),
     ) -> Mended:
         first, last = steps[0], steps[-1]
-        hunks = tuple(_hunk(before, after) for before, after in pairwise(steps))
-        before = {
-            path: first.version.texts.get(path, text) for path, text in last.version.texts.items()
-        }
+        hunks = tuple(_hunk(before, after, self._as_found) for before, after in pairwise(steps))
+        known = {**self._as_found, **first.version.texts}
+        before = {path: known.get(path, text) for path, text in last.version.texts.items()}
         return Mended(
             self._recipe.path, before, last.version.texts, hunks, first.standing, last.standing,
             *checked, self._tries, explained,
         )  # fmt: skip
 
 
-def _hunk(before: Step, after: Step) -> Hunk:
-    texts = before.version.texts
+def _hunk(before: Step, after: Step, as_found: Mapping[Path, str]) -> Hunk:
+    texts = {**as_found, **before.version.texts}
     others = tuple(" / ".join(changed_lines(texts, edited(texts, other))) for other in after.others)
     lines = tuple(sorted({(edit.path, line) for edit in after.edits for line in edit.lines}))
     kinds = tuple(dict.fromkeys(edit.kind for edit in after.edits))

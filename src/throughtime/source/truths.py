@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations
@@ -24,6 +24,8 @@ from throughtime.source.events import Event, Instrumented, Place
 from throughtime.source.probes import Site
 from throughtime.source.tolerances import (
     ENTRY_BY_ENTRY,
+    GATES,
+    LARGEST_IN_PARTS,
     MOST_FORWARD_EVENTS,
     MOST_USES,
     MOST_USES_TOGETHER,
@@ -235,6 +237,37 @@ class Truths:
     def whole(self) -> Group:
         """The gradients of the parameters."""
         return next(group for group in self.groups if group.kind == "whole")
+
+    def parts(self, names: Sequence[str]) -> Iterator[tuple[str, tuple[slice, ...], Truth]]:
+        """Of gradients the parts that gates may have side by side: name, where, derivative.
+
+        A fault in one gate leaves the others' parts right, where one tensor holds them all.
+        """
+        for name in names:
+            value = self.code.program.parameters[name]
+            for axis, size in enumerate(value.shape):
+                for number in GATES:
+                    if size % number or size < 2 * number or value.size > LARGEST_IN_PARTS:
+                        continue
+                    for n in range(number):
+                        one = slice(n * size // number, (n + 1) * size // number)
+                        where = tuple(one if a == axis else slice(None) for a in range(value.ndim))
+                        truth = self._of_part(name, value, where)
+                        if not truth.is_zero:
+                            yield name, where, truth
+
+    def _of_part(self, name: str, value: Array, where: tuple[slice, ...]) -> Truth:
+        shape = value[where].shape
+
+        def mover(change: Array) -> float:
+            move = np.zeros_like(value)
+            move[where] = change.reshape(shape)
+            return self.code.loss_at(name, move)
+
+        safe, length = self._safely(mover), self.step * _size_of(value)
+        size = int(np.prod(shape, dtype=int))
+        along, error = slopes(safe, directions(size), length, self.loss, self.rounding)
+        return Truth(shape, along, error, ((1.0, safe),), length, None, name=name)
 
     @staticmethod
     def _is_value(event: Event, uses: dict[int, str | None], arrays: dict[str, Array]) -> bool:

@@ -112,7 +112,12 @@ class Search:
         self.code, self.truths = code, truths
         self.meanings = Meanings(truths, CLOSE_ENOUGH[0])
         self.whole = {truth.name: truth for truth in truths.whole().truths}
+        self.parts: dict[str, tuple[str, tuple[slice, ...]]] = {}
         self.replaced: dict[int, Array] = {}
+        wrong = [name for name, score in self.run({}).scores.items() if score == WRONG]
+        for name, where, truth in truths.parts(wrong):
+            label = f"part {len(self.parts) + 1} of {name}"
+            self.parts[label], self.whole[label] = (name, where), truth
         self.start = self.run({})
         self.carried = self._carried()
         self.trials = 0
@@ -133,7 +138,7 @@ class Search:
         errors: dict[str, float] = {}
         factors: dict[str, float] = {}
         for name, truth in self.whole.items():
-            value = np.asarray(gradient.get(name, np.zeros(0)))
+            value = self._value(gradient, name)
             scores[name], errors[name] = WRONG, np.inf
             if value.size != truth.size or not np.isfinite(value).all():
                 continue
@@ -142,14 +147,23 @@ class Search:
             errors[name] = float(np.linalg.norm(off)) / size if size else np.inf
             if self.meanings.is_truth(value, truth):
                 scores[name] = RIGHT
-            elif (factor := self.meanings.factor(value, truth)) is not None:
+            elif (
+                name not in self.parts
+                and (factor := self.meanings.factor(value, truth)) is not None
+            ):
                 factors[name] = factor
         # One factor of all gradients, as of a clip by their norm, hides which of them are right.
         for name, factor in factors.items() if RIGHT not in scores.values() else ():
             same = sum(abs(other / factor - 1) < FACTOR_SPREAD for other in factors.values())
-            if factor > 0 and (same > 1 or len(scores) == 1):
+            if factor > 0 and (same > 1 or len(scores) == 1 + len(self.parts)):
                 scores[name] = SCALED
         return scores, errors
+
+    def _value(self, gradient: Mapping[str, Array], name: str) -> Array:
+        """A gradient, or the part of it that a name stands for."""
+        whole, where = self.parts.get(name, (name, ()))
+        value = np.asarray(gradient.get(whole, np.zeros(0)))
+        return value[where] if value.ndim == len(where) else np.zeros(0) if where else value
 
     def _carried(self) -> frozenset[Place]:
         """The places whose values carry a gradient: they change where those that are one do."""
@@ -260,11 +274,14 @@ class Search:
             return None
         hypothesis = self._last_copy(best[1], trials, outcome)
         after = self.run(self.replaced | self.values_of(hypothesis, outcome))
-        mended = tuple(
+        better = [
             name
             for name, score in after.scores.items()
-            if score > outcome.scores[name] or after.errors[name] < outcome.errors[name] / NEARER
-        )
+            if score > outcome.scores[name]
+            or (name not in self.parts and after.errors[name] < outcome.errors[name] / NEARER)
+        ]
+        wholes = [name for name in better if name not in self.parts]
+        mended = tuple(wholes or dict.fromkeys(self.parts[name][0] for name in better))
         return Fault(hypothesis, outcome, after, mended, self._not_understood(hypothesis, outcome))
 
     def _makers(self, hypothesis: Hypothesis, outcome: Outcome) -> set[Place]:
@@ -285,6 +302,20 @@ class Search:
             and events[0].site.function == site.function
             and events[0].site.target.split("[")[0] in names
         }
+
+    def made_of(self, fault: Fault) -> Iterator[Hypothesis]:
+        """For the variables that a wrong line is made of and that are no derivatives, what they
+        should be as they are called."""
+        outcome = fault.before
+        for place in sorted(self._makers(fault.hypothesis, outcome)):
+            events = outcome.events[place]
+            earlier = events[0].sequence < fault.hypothesis.first
+            if not earlier or place not in self.carried or self.meanings.readings(events):
+                continue
+            for group in self.truths.groups:
+                target = self.code.probes.sites[place[0]].target
+                if group.kind == "variable" and affinity(target, group.name) == 2:
+                    yield from self._as_group(place, events, group, False)
 
     def _first_gain(
         self,
@@ -355,13 +386,15 @@ class Search:
         gained = near = 0
         for name, score in before.scores.items():
             # Beside a small fault, as a penalty, a gradient is nearer to right, and not yet that.
-            nearer = errors[name] <= min(before.errors[name] / NEARER, NEARLY_RIGHT)
+            part = name in self.parts
+            nearer = not part and errors[name] <= min(before.errors[name] / NEARER, NEARLY_RIGHT)
             if scores[name] < score and not nearer:
                 return None
             gained += max(scores[name] - score, 0)
             near += nearer and score != RIGHT and scores[name] <= score
         # One may be nearer by chance.
-        alone = sum(score != RIGHT for score in before.scores.values()) == 1
+        left = [n for n, score in before.scores.items() if score != RIGHT and n not in self.parts]
+        alone = len(left) == 1
         return gained + near if near > 1 or alone else gained
 
     def _not_understood(self, hypothesis: Hypothesis, outcome: Outcome) -> tuple[Event, ...]:
@@ -446,8 +479,16 @@ class Search:
         begins = {
             id(match.group) for match in likely if match.factor == 1.0 and not match.group.data
         }
+        # A multiple of one derivative lacks the factor, and is not meant to be another one.
+        scaled = {
+            id(reading.group)
+            for reading in readings
+            if not exact and not reading.group.data and reading.group.kind != "whole"
+        }
         tried: set[object] = set()
         for group in sorted(self.truths.groups, key=lambda group: RANK[group.kind]):
+            if scaled and not whatever and id(group) not in scaled:
+                continue
             likely_name = exact and affinity(site.target, group.name) == 2
             free = whatever or likely_name
             if exact and not free and group.kind not in ("variable", "suffix", "whole"):
@@ -501,7 +542,10 @@ class Search:
         """The orders of axes in which values have the shape of their derivatives."""
         shape = events[0].value.shape
         wanted = [size for size in pairs[0][1].shape if size > 1]
-        if any(events[n].value.size != truth.size for n, truth in pairs):
+        if any(
+            events[n].value.size != truth.size or events[n].value.shape != shape
+            for n, truth in pairs
+        ):
             return []
         found = [
             axes

@@ -15,6 +15,7 @@ from throughtime.derivatives import derivative
 from throughtime.gradcheck import CheckError, Report
 from throughtime.source.events import Event, Instrumented, Place
 from throughtime.source.first_wrong import Fault, Search
+from throughtime.source.line_changes import changes_of
 from throughtime.source.matching import SEVERAL, Match, Reading
 from throughtime.source.probes import Site
 from throughtime.source.recipe import Program
@@ -27,9 +28,10 @@ from throughtime.source.tolerances import (
     NAMED_FACTOR,
 )
 from throughtime.source.truths import PLACE, Truths
-from throughtime.source.variants import noticed_variant
+from throughtime.source.unclipped import without_clips
 
 Status = Literal["right", "wrong", "follows", "unknown"]
+CLIPPED = "it is clipped, and no longer the loss's gradient"
 WORST: tuple[Status, ...] = ("wrong", "follows", "right", "unknown")
 
 
@@ -49,8 +51,9 @@ class LineFinding:
         meaning: of a right line, as "∂L/∂c_t"; "" where there is none.
         expected: of a wrong line, what it should be.
         noticed: of a wrong line, what its values are instead, and what would make them right.
-        edit: of a wrong line, an expression and the one that would be right in its place; None
-            where no small change was found.
+        edit: of a wrong line, an expression or statement and what would be right in its place;
+            None where no small change was found.
+        others: further edits with the same values, as with another size of the same number.
         doubtful: the lines of operands that match no derivative: the fault may be in one of these.
         mended: the parameters whose gradients become right, or nearer to it, with the true value.
         order: by which the wrong lines run: the first is where to begin; 0 for others.
@@ -66,6 +69,7 @@ class LineFinding:
     expected: str = ""
     noticed: tuple[str, ...] = ()
     edit: tuple[str, str] | None = None
+    others: tuple[tuple[str, str], ...] = ()
     doubtful: tuple[int, ...] = ()
     mended: tuple[str, ...] = ()
     order: int = 0
@@ -94,12 +98,50 @@ def annotate(
     """
     wrong = report is None or report.verdict != "agree"
     chosen, shown = at_few_steps(program, length)
-    code = Instrumented(chosen)
+    if not (wrong and shown):
+        return _looked_at(chosen, False).all()
+    free, clipping = without_clips(chosen)
+    findings = _looked_at(free, True).all()
+    return _with_clips(findings, chosen, clipping) if clipping else findings
+
+
+def _with_clips(
+    findings: Sequence[LineFinding], program: Program, lines: Sequence[tuple[Path, int]]
+) -> tuple[LineFinding, ...]:
+    """With lines that clip what was the gradient, or would be."""
+    last = max((finding.order for finding in findings), default=0)
+    found = list(findings)
+    texts = program.texts()
+    for number, (path, line) in enumerate(lines, start=1):
+        code = texts[path].split("\n")[line - 1].strip()
+        own = [f for f in findings if (f.path, f.line) == (path, line)]
+        found = [f for f in found if f not in own]
+        found.append(
+            LineFinding(
+                path, line, line, own[0].function if own else "", own[0].target if own else code,
+                "wrong", expected="what it was before", noticed=(CLIPPED,), order=last + number,
+            )
+        )  # fmt: skip
+    return tuple(sorted(found, key=lambda f: (str(f.path), f.line)))
+
+
+def suspected(program: Program) -> list[LineFinding]:
+    """The faults in the order in which they run; several of one line one by one.
+
+    Raises:
+        CheckError: as `annotate`.
+    """
+    chosen, shown = at_few_steps(program, None)
+    return _looked_at(without_clips(chosen)[0], True).of_faults() if shown else []
+
+
+def _looked_at(program: Program, with_faults: bool) -> _Findings:
+    code = Instrumented(program)
     if not code.probes.sites:
         refuse("the program", "a file with functions", "none", error=CheckError)
-    search = Search(code, Truths(code))
-    faults = search.faults() if wrong and shown else []
-    return _Findings(search, faults).all()
+    with code.program.entered():  # once for all its evaluations, which are many
+        search = Search(code, Truths(code))
+        return _Findings(search, search.faults() if with_faults else [])
 
 
 def at_few_steps(program: Program, length: int | None) -> tuple[Program, bool]:
@@ -108,16 +150,27 @@ def at_few_steps(program: Program, length: int | None) -> tuple[Program, bool]:
         program = program.at_length(length)
     if length is not None or program.length is None:
         return program, _is_wrong(program)
-    steps = sorted({min(few, program.length) for few in (FEW_STEPS, *MANY_STEPS)})
-    for number in steps:
-        chosen = program.at_length(number)
-        if _is_wrong(chosen):
-            return chosen, True
-    return program.at_length(steps[0]), False
+    shown: list[Program] = []
+    for number in sorted({min(few, program.length) for few in (FEW_STEPS, *MANY_STEPS)}):
+        try:
+            chosen = program.at_length(number)
+            if _is_wrong(chosen):
+                return chosen, True
+            shown.append(chosen)
+        except CheckError:  # as where the file expects so many steps as it was made for
+            continue
+    if not shown:
+        return program, _is_wrong(program)
+    return shown[0], False
 
 
 def _is_wrong(program: Program) -> bool:
     """Whether a parameter's gradient, along one direction, is plainly not the loss's slope."""
+    with program.entered():
+        return _differs(program)
+
+
+def _differs(program: Program) -> bool:
     gradient = program.gradient()
     for name, value in program.parameters.items():
         before = value.copy()
@@ -156,6 +209,39 @@ class _Findings:
         self.steps = search.code.program.length
 
     def all(self) -> tuple[LineFinding, ...]:
+        """One for each line."""
+        with self.search.code.program.entered():
+            return self._all()
+
+    def of_faults(self) -> list[LineFinding]:
+        """One for each fault."""
+        with self.search.code.program.entered():
+            found = [self._of_fault(fault, n) for n, fault in enumerate(self.faults, start=1)]
+            for number, fault in enumerate(self.faults):
+                if found[number].edit is None:
+                    found += self._in_series(fault, found[number])
+            return found
+
+    def _in_series(self, fault: Fault, finding: LineFinding) -> list[LineFinding]:
+        """A line that a wrong one is made of and that is wrong too: neither shows alone.
+
+        Only a variable whose name says what it should be, and which a small change makes that.
+        """
+        for hypothesis in self.search.made_of(fault):
+            other = Fault(hypothesis, fault.before, fault.before, fault.mended)
+            changes, words = changes_of(self.search, self.faults, other)
+            if not changes:
+                continue
+            site = self.search.code.probes.sites[hypothesis.place[0]]
+            own = replace(_finding(site, "wrong"), noticed=(words,), edit=changes[0],
+                          others=tuple(changes[1:]), expected="as named")  # fmt: skip
+            then, _ = changes_of(self.search, [*self.faults, other], fault)
+            if not then:
+                continue
+            return [own, replace(finding, edit=then[0], others=tuple(then[1:]))]
+        return []
+
+    def _all(self) -> tuple[LineFinding, ...]:
         by_line: dict[tuple[Path, int], list[LineFinding]] = defaultdict(list)
         faulty = {fault.hypothesis.place for fault in self.faults}
         for place, events in self.search.start.events.items():
@@ -193,12 +279,13 @@ class _Findings:
         expected = self.words(readings[0], len(events), own=site.path) if readings else ""
         if not expected:
             expected = f"∂L/∂{hypothesis.group.name or hypothesis.pairs[0][1].name}"
-        edit, change = self._edit(fault)
+        changes, words = changes_of(self.search, self.faults, fault)
         return replace(
             _finding(site, "unknown" if fault.unknown else "wrong"),
             expected=expected,
-            noticed=(*self._noticed(fault), *([change] if change else [])),
-            edit=edit,
+            noticed=(*self._noticed(fault), *([words] if words else [])),
+            edit=changes[0] if changes else None,
+            others=tuple(changes[1:]),
             doubtful=tuple(sorted({line for e in fault.unknown for line in self._made(e)})),
             mended=fault.mended,
             order=order,
@@ -234,6 +321,9 @@ class _Findings:
                 short = text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
                 text = f"({short})"
             later = _elsewhere(reading) if count > 1 else ""
+            lines = sorted({group.site.line, *(site.line for site in group.also)})
+            if len(lines) > 1:
+                where = f"lines {', '.join(map(str, lines[:-1]))} and {lines[-1]}"
             return f"{times}∂L/∂{text} as used in {where}{later}"
         step = _step(reading, count) if several and group.kind == "variable" else ""
         if step and name.endswith("_"):
@@ -322,51 +412,6 @@ class _Findings:
                 if group.name.isidentifier():
                     return [f"{words} ∂L/∂{group.name}{where}"]
         return []
-
-    # --- edits ---
-
-    def _edit(self, fault: Fault) -> tuple[tuple[str, str] | None, str]:
-        """A small change of the expression that makes its values right at all steps."""
-        hypothesis = fault.hypothesis
-        site = self.search.code.probes.sites[hypothesis.place[0]]
-        if hypothesis.unchanged or site.kind not in ("store", "added", "return", "argument"):
-            return None, ""
-        if site.kind == "store" and site.text == site.target:
-            return None, ""
-        events = fault.before.events[hypothesis.place]
-        wanted = {events[n].sequence: truth for n, truth in hypothesis.pairs}
-        before = self.search.values_of_all(self.faults)
-        recorded, _ = self.search.code.record_gradient(before, frozenset(wanted))
-        frames, fits = [], []
-        for event in recorded:
-            if event.frame is None or event.sequence not in wanted:
-                continue
-            truth = wanted[event.sequence]
-            frames.append(event.frame)
-            fits.append(
-                lambda value, truth=truth: self.search.meanings.is_truth(
-                    np.transpose(np.asarray(value, dtype=np.float64), hypothesis.axes), truth
-                )
-            )
-        if len(frames) != len(wanted):
-            return None, ""
-        others = [
-            other.text
-            for other in self.search.code.probes.sites
-            if other.kind == "value"
-            and other.path == site.path
-            and len(other.text) <= LONGEST_NAME
-            and (other.function == site.function or other.text.startswith("self."))
-        ]
-        others += [
-            name
-            for name, value in frames[0][1].items()
-            if isinstance(value, np.ndarray) and value.dtype.kind == "f"
-        ]
-        found = noticed_variant(site.text, others, frames, fits)
-        if found is None:
-            return None, ""
-        return (site.text, found[1]), f"equals it {found[0]}"
 
 
 def _finding(site: Site, status: Status) -> LineFinding:

@@ -31,7 +31,7 @@ from throughtime.source.belief import is_believed
 from throughtime.source.edit_candidates import Candidates, Version, candidates, same_loss
 from throughtime.source.edit_pairs import angle, changes, mark, pairs_of
 from throughtime.source.edits import Edit, Splice, edited
-from throughtime.source.line_edits import edit_of_line, without_overlaps
+from throughtime.source.line_edits import BY_LINES, edits_of_line, without_overlaps
 from throughtime.source.mended import Hunk, Mended, Standing, changed_lines, clips
 from throughtime.source.recipe import Recipe
 from throughtime.source.region_text import RegionText, region_text
@@ -56,6 +56,7 @@ from throughtime.source.tolerances import (
     TRIES_OF_A_STEP,
 )
 from throughtime.source.trials import Failed, Measured, Setting, Trials, Tried, Try
+from throughtime.source.unclipped import unclipped_texts
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,14 @@ class Step:
         edits: what was changed.
         standing: how far the gradient agrees then.
         others: edits that do the same.
+        sure: whether it helps by itself; else only what follows may show that it was right.
     """
 
     version: Version
     edits: tuple[Edit, ...]
     standing: Standing
     others: tuple[tuple[Edit, ...], ...] = ()
+    sure: bool = True
 
     @property
     def total(self) -> float:
@@ -160,7 +163,9 @@ class _Search:
         self._losses: dict[Setting, float | None] = {}
         self._stuck: set[str] = set()
         self._banned: set[tuple[int, tuple[Path, tuple[Splice, ...]]]] = set()
-        self._tries, self._most, self._lines_looked_at = 0, TRIES_OF_A_STEP, False
+        self._as_found: Mapping[Path, str] = {}  # all files that run, before the first edit
+        self._tries, self._most = 0, TRIES_OF_A_STEP
+        self._looked_by_lines: set[tuple[Setting, int]] = set()  # and versions
         self._near = NEAR
         self._bar = progress_bar(0, "mending", "edits", progress)
         self._stages: list[Setting] = []
@@ -177,16 +182,19 @@ class _Search:
         text = self._texts.get(path) or read_source(path).text
         version = Version({path: text, **self._texts}, {})
         standing = self._stand(version)
-        steps = best = [Step(version, (), standing)]
+        steps = [Step(version, (), standing)]
+        best = list(steps)
         for _ in range(MOST_RETURNS + 1):
             self._go_on(steps)
-            best = max(best, steps, key=lambda found: found[-1].total)
+            best = max(best, self._sure(steps), key=lambda found: found[-1].total)
             weak = [n for n in range(1, len(steps)) if not self._helps_at_last(steps, n)]
             if self._is_done(steps[-1]) or not weak or self._tries >= self._most:
                 break
             steps = self._back(steps, weak[-1])
         steps = self._without_needless(best)
         if not self._is_done(steps[-1]):
+            if self._is_done_at(steps[-1], self._stages):  # what is left is faint
+                return self._looked_closely(steps, ("disagree", 1.0, ""))
             return self._reported(steps, ("disagree", 1.0, ""))
         checked = self._checked(steps[-1].version.texts)
         if checked[0] == "agree":
@@ -203,7 +211,7 @@ class _Search:
         if not self._is_done(begin):
             self._most = min(MOST_TRIES, self._tries + TRIES_OF_A_STEP)
             self._go_on(closely)
-            closely = self._without_needless(closely)
+            closely = self._without_needless(self._sure(closely))
         if len(closely) > 1 and self._is_done(closely[-1]):
             again = self._checked(closely[-1].version.texts)
             if again[0] == "agree":
@@ -229,25 +237,64 @@ class _Search:
     def _compared(self, tried: Tried, setting: Setting) -> dict[str, Agreement]:
         return compared(tried.products, self._truth[setting], self._near)
 
-    def _by_lines(self, step: Step, known: Candidates) -> Step | None:
-        """What the values in lines show: the edits that make wrong ones right, or one of them.
+    def _unclipped(self, step: Step, known: Candidates) -> Step | None:
+        """Without what clips, at first: it hides which tensors are right; None where it is idle."""
+        if step.version.edits:
+            return None
+        texts, lines = unclipped_texts(known.version.texts)
+        if not lines or texts == known.version.texts:
+            return None
+        edits = tuple(
+            Edit(path, (), "a call removed", line, 0.0, BY_LINES, (line,)) for path, line in lines
+        )
+        found = Version(texts, {}, edits, whole=True)
+        standing = self._stand(found)
+        if standing == step.standing or _spoils(step.standing, standing):
+            return None
+        return Step(found, edits, standing, sure=self._is_believed(step.standing, standing))
 
-        Where these mend nothing, edits of such lines are tried before others from then on.
+    def _by_lines(self, stage: Setting, step: Step, known: Candidates) -> Step | None:
+        """What the values in lines show: the edits after which wrong lines have right ones.
+
+        Such edits are made even where no tensor agrees more as yet, since other faults may hide
+        what they mend; then lines that are wrong still are tried before others.
         """
-        whole = Try(self._stages[-1], (), tuple(step.version.texts.items()))
+        self._looked_by_lines.add((stage, _texts_mark(step.version)))
+        whole = Try(stage, (), tuple(step.version.texts.items()))
         answer = next(self._trials.ask_all([("suspected", whole)], LINES_SECONDS))[1]
         if isinstance(answer, Failed):  # as where the values are too many
             return None
         self._begin_at |= {(f.path.resolve(), n) for f in answer for n in (f.line, *f.doubtful)}
-        single = [edit for finding in answer if (edit := edit_of_line(finding, known.version))]
-        together = without_overlaps(single)
-        for edits in (together, *([edit] for edit in single if len(together) > 1)):
-            version = known.with_edits(edits) if edits else None
-            if version is not None:
-                standing = self._stand(version)
-                if self._is_believed(step.standing, standing):
-                    return Step(version, tuple(edits), standing)
-        return None
+        sure = [f for f in answer if f.status == "wrong"]
+        proposed = [edits_of_line(finding, known.version) for finding in sure]
+        allowed = [[e for e in p if not self._is_banned(step.version, (e,))] for p in proposed]
+        choices = [edits for edits in allowed if edits]
+        together = without_overlaps([edits[0] for edits in choices])
+        best = self._with(known, together)
+        for edits in choices:  # several sizes may have been the same number by chance
+            for other in edits[1:]:
+                if best is None or self._is_done(best):
+                    break
+                rest = [e for e in best.edits if e not in edits and not e.overlaps(other)]
+                found = self._with(known, [*rest, other])
+                if found is not None and found.total > best.total:
+                    best = found
+        alone = [self._with(known, edits[:1]) for edits in choices if len(choices) > 1]
+        for found in (best, *alone):
+            if found is not None and self._is_believed(step.standing, found.standing):
+                return found
+        if best is None or _spoils(step.standing, best.standing):
+            return None
+        return replace(best, sure=False)
+
+    def _with(self, known: Candidates, edits: Sequence[Edit]) -> Step | None:
+        """A step with edits; None where there are none, or what they make does not run."""
+        version = known.with_edits(edits) if edits else None
+        return None if version is None else Step(version, tuple(edits), self._stand(version))
+
+    def _asks_lines(self, step: Step) -> bool:
+        """Whether lines are looked at before edits are tried: at first, and as long as it helps."""
+        return all(edit.key == BY_LINES for edit in step.version.edits)
 
     def _go_on(self, steps: list[Step]) -> None:
         """Adds steps until all agrees, or nothing is found."""
@@ -258,14 +305,29 @@ class _Search:
             steps.append(found)
             self._most = min(MOST_TRIES, self._tries + TRIES_OF_A_STEP)
 
+    def _sure(self, steps: list[Step]) -> list[Step]:
+        """Without the last steps, where these may as well be coincidences."""
+        kept = list(steps)
+        while not kept[-1].sure and not self._is_done(kept[-1]):
+            kept.pop()
+        return kept
+
     def _is_done(self, step: Step) -> bool:
-        return all(a.level == EQUAL for s in step.standing.values() for a in s.values())
+        return self._is_done_at(step, step.standing)
+
+    def _is_done_at(self, step: Step, settings: Iterable[Setting]) -> bool:
+        return all(a.level == EQUAL for s in settings for a in step.standing[s].values())
 
     def _helps_at_last(self, steps: Sequence[Step], number: int) -> bool:
         """Whether a step makes more agree at the whole length too; else it may be a coincidence."""
         last = self._stages[-1]
         before, after = steps[number - 1].standing[last], steps[number].standing[last]
         return score(after) > score(before)
+
+    def _is_banned(self, version: Version, edits: Sequence[Edit]) -> bool:
+        """Whether an edit of a version has led nowhere before."""
+        mark = _texts_mark(version)
+        return any((mark, (e.path, e.splices)) in self._banned for e in edits)
 
     def _back(self, steps: Sequence[Step], number: int) -> list[Step]:
         """The steps before one that led nowhere, which is not taken again."""
@@ -350,6 +412,11 @@ class _Search:
                 continue
             if known is None:
                 known = candidates(self._trials, step.version, self._looked, self._elsewhere)
+                self._as_found = self._as_found or known.version.texts
+                if (found := self._unclipped(step, known)) is not None:
+                    return found
+            if self._asks_lines(step) and (found := self._by_lines(stage, step, known)):
+                return found
             found = self._at(stage, step, known, wrong)
             if found is not None:
                 return found
@@ -382,10 +449,10 @@ class _Search:
                         return found
         if self._near < NEAR:  # what is faint is one fault
             return None
-        if not self._lines_looked_at:  # dear, so only where no edit alone was found
-            self._lines_looked_at = True
-            if by_lines := self._by_lines(step, known):
-                return by_lines
+        if (stage, _texts_mark(step.version)) not in self._looked_by_lines and (
+            by_lines := self._by_lines(stage, step, known)
+        ):
+            return by_lines
         return self._pair(stage, step, known, tried, wrong)
 
     def _groups(self, step: Step, known: Candidates, edits: Sequence[Edit]) -> Iterator[list[Edit]]:
@@ -435,9 +502,8 @@ class _Search:
         Edits that give the very same gradient are looked at once, and said as alternatives.
         """
         same: dict[bytes, list[tuple[Edit, ...]]] = {}
-        version_mark = _texts_mark(step.version)
         for edits in hopeful:
-            if any((version_mark, (e.path, e.splices)) in self._banned for e in edits):
+            if self._is_banned(step.version, edits):
                 continue
             same.setdefault(
                 mark(tried[edits[0]]) if len(edits) == 1 else repr(edits).encode(), []
@@ -580,8 +646,8 @@ class _Search:
     def _without_needless(self, steps: list[Step]) -> list[Step]:
         """With one step more where a change is needless once the others are made."""
         last, texts = steps[-1], dict(steps[-1].version.texts)
-        for path, text in steps[0].version.texts.items():
-            waiting = True
+        for path, text in {**self._as_found, **steps[0].version.texts}.items():
+            waiting = path in texts
             while waiting:
                 waiting = False
                 for less in _reverted(text, texts[path]):
@@ -598,7 +664,7 @@ class _Search:
         if worse_somewhere(before[first], self._compared(tried, first)):
             return None
         standing = self._stand(version)
-        return None if any(worse_somewhere(before[s], standing[s]) for s in standing) else standing
+        return None if _spoils(before, standing) else standing
 
     def _reported(
         self,
@@ -607,18 +673,17 @@ class _Search:
         explained: tuple[str, ...] = (),
     ) -> Mended:
         first, last = steps[0], steps[-1]
-        hunks = tuple(_hunk(before, after) for before, after in pairwise(steps))
-        before = {
-            path: first.version.texts.get(path, text) for path, text in last.version.texts.items()
-        }
+        hunks = tuple(_hunk(before, after, self._as_found) for before, after in pairwise(steps))
+        known = {**self._as_found, **first.version.texts}
+        before = {path: known.get(path, text) for path, text in last.version.texts.items()}
         return Mended(
             self._recipe.path, before, last.version.texts, hunks, first.standing, last.standing,
             *checked, self._tries, explained,
         )  # fmt: skip
 
 
-def _hunk(before: Step, after: Step) -> Hunk:
-    texts = before.version.texts
+def _hunk(before: Step, after: Step, as_found: Mapping[Path, str]) -> Hunk:
+    texts = {**as_found, **before.version.texts}
     others = tuple(" / ".join(changed_lines(texts, edited(texts, other))) for other in after.others)
     lines = tuple(sorted({(edit.path, line) for edit in after.edits for line in edit.lines}))
     kinds = tuple(dict.fromkeys(edit.kind for edit in after.edits))
@@ -650,6 +715,11 @@ def _texts_mark(version: Version) -> int:
 def _number(answer: tuple[int, Tried]) -> int:
     """Of a try: whichever process is first, the search goes the same way."""
     return answer[0]
+
+
+def _spoils(before: Standing, after: Standing) -> bool:
+    """Whether any tensor agrees less at any setting."""
+    return any(worse_somewhere(before[s], after[s]) for s in before)
 
 
 def _mends_more(best: Standing, other: Standing) -> bool:

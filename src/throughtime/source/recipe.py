@@ -177,6 +177,18 @@ class Program:
             setattr(other, f"_{name}", code)
         return other
 
+    def texts(self) -> dict[Path, str]:
+        """The texts of the user's files that have been loaded."""
+        return self._files.texts()
+
+    def with_texts(self, texts: Mapping[Path, str]) -> Program:
+        """The same program with other texts for some of its files, and the same parameters."""
+        known = {path.resolve(): text for path, text in (self._versions["texts"] or {}).items()}
+        versions = {**self._versions, "texts": {**known, **texts}}
+        other = Program(self.recipe, **{**versions, **self._sizes})
+        other.parameters = self.parameters
+        return other
+
     def live(self, name: str) -> Any:
         """A parameter as the running code has it, no copy."""
         return eval(self.recipe.parameters[name], self._space)

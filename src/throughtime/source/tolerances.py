@@ -21,6 +21,9 @@ ROUNDING_ULPS = 4.0  # of the loss: what its rounding may add to a difference
 TRUNCATION_TAIL = 3.0  # times what twice the step shows: other directions may curve more
 MOVE = 1e-3  # of each parameter: what stays the same is data
 MOST_USES = 60  # of one parameter: beyond, only its gradient as a whole is known
+GATES = (3, 4)  # that one tensor may hold side by side: of a GRU, of an LSTM
+LARGEST_IN_PARTS = 5000  # entries: a larger tensor is looked at as a whole
+MOST_USES_TOGETHER = 6  # places where one variable is used, whose terms are added up
 MOST_FORWARD_EVENTS = 6000  # values that are moved; beyond, the loss is too long
 PLAIN_FRACTIONS = 64  # a scalar derivative of k or 1/k up to this is no sign of anything
 
@@ -47,6 +50,16 @@ NEARLY_RIGHT = 2e-2
 
 MOST_VARIANTS = 3000  # each is evaluated alone, without the rest of the run
 
+# What would have to stand in a line (`what_fits`).
+
+# Of the size of what is wanted: nearer, it is looked at as a whole. Derivatives are known to about
+# 1e-6, and what they are divided by makes that worse.
+FITS_NEARLY = 1e-3
+TOO_SMALL_A_DIVISOR = 1e-4  # of the largest: the quotient of smaller ones is no longer known
+MOST_ATOMS = 400  # variables that are looked at
+MOST_MADE = 4000  # of what is made of them, of one shape
+MOST_FITTING = 6  # texts with the same values that are tried one after another
+
 # The number of steps at which lines are looked at (`lines`).
 
 FEW_STEPS = 3  # a first, a middle and a last one
@@ -72,7 +85,7 @@ MOST_MARKED = 4096  # numbers of an array that say whether two are the same
 # Tries in processes of their own (`trials`).
 
 LOAD_SECONDS = 120.0  # that a file may take to be run, or a truth to be measured a tensor
-LINES_SECONDS = 60.0  # for the values of all lines; without them edits are tried everywhere
+LINES_SECONDS = 120.0  # for the values of all lines; without them edits are tried everywhere
 TRY_SECONDS = 2.0  # that a try may take …
 TRY_RATIO = 20.0  # … or so many times what the program takes as it stands
 PROCESSOR_SECONDS = 3600.0  # that a process may take in all

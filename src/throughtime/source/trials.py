@@ -29,7 +29,7 @@ from throughtime.derivatives import derivative
 from throughtime.gradcheck import CheckError, EffortName, check_target
 from throughtime.source.child import limit, watch
 from throughtime.source.executed import Executed, executed
-from throughtime.source.lines import LineFinding, annotate
+from throughtime.source.lines import LineFinding, suspected
 from throughtime.source.recipe import Program, Recipe
 from throughtime.source.search import IMPORT
 from throughtime.source.tolerances import (
@@ -142,10 +142,9 @@ class Runner:
             return executed(program, {**self._texts, **dict(what.texts or ())})
 
     def _suspected(self, what: Try) -> list[LineFinding]:
-        """The lines of a version that their values show to be wrong, the first first."""
+        """The lines of a version that are wrong, or may be, as their values show, in order."""
         with self._version(what) as program:
-            found = [finding for finding in annotate(program) if finding.status == "wrong"]
-        return sorted(found, key=lambda finding: finding.order)
+            return suspected(program)
 
     def _shape(self, setting: Setting) -> tuple[dict[str, tuple[int, ...]], int | None]:
         program = self._program(setting)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
@@ -23,8 +24,11 @@ from throughtime.source.events import Event, Instrumented, Place
 from throughtime.source.probes import Site
 from throughtime.source.tolerances import (
     ENTRY_BY_ENTRY,
+    GATES,
+    LARGEST_IN_PARTS,
     MOST_FORWARD_EVENTS,
     MOST_USES,
+    MOST_USES_TOGETHER,
     MOVE,
     PLAIN_FRACTIONS,
     RANDOM_DIRECTIONS,
@@ -102,6 +106,7 @@ class Group:
         truths: in the order in which the forward pass runs.
         site: where the values are.
         depth: how many calls of the user's functions lead there.
+        also: further places of use, where these are sums of several terms.
     """
 
     kind: GroupKind
@@ -109,6 +114,7 @@ class Group:
     truths: list[Truth]
     site: Site | None = None
     depth: int = 0
+    also: tuple[Site, ...] = ()
 
     @property
     def data(self) -> bool:
@@ -232,6 +238,37 @@ class Truths:
         """The gradients of the parameters."""
         return next(group for group in self.groups if group.kind == "whole")
 
+    def parts(self, names: Sequence[str]) -> Iterator[tuple[str, tuple[slice, ...], Truth]]:
+        """Of gradients the parts that gates may have side by side: name, where, derivative.
+
+        A fault in one gate leaves the others' parts right, where one tensor holds them all.
+        """
+        for name in names:
+            value = self.code.program.parameters[name]
+            for axis, size in enumerate(value.shape):
+                for number in GATES:
+                    if size % number or size < 2 * number or value.size > LARGEST_IN_PARTS:
+                        continue
+                    for n in range(number):
+                        one = slice(n * size // number, (n + 1) * size // number)
+                        where = tuple(one if a == axis else slice(None) for a in range(value.ndim))
+                        truth = self._of_part(name, value, where)
+                        if not truth.is_zero:
+                            yield name, where, truth
+
+    def _of_part(self, name: str, value: Array, where: tuple[slice, ...]) -> Truth:
+        shape = value[where].shape
+
+        def mover(change: Array) -> float:
+            move = np.zeros_like(value)
+            move[where] = change.reshape(shape)
+            return self.code.loss_at(name, move)
+
+        safe, length = self._safely(mover), self.step * _size_of(value)
+        size = int(np.prod(shape, dtype=int))
+        along, error = slopes(safe, directions(size), length, self.loss, self.rounding)
+        return Truth(shape, along, error, ((1.0, safe),), length, None, name=name)
+
     @staticmethod
     def _is_value(event: Event, uses: dict[int, str | None], arrays: dict[str, Array]) -> bool:
         """Whether it is no parameter as a whole: a part of one is moved like any other value."""
@@ -271,6 +308,7 @@ class Truths:
             if event.site.assigns:
                 key = (event.site.function, event.place[1], base_name(event.site.target))
                 by_variable[key].append(truth)
+        uses: dict[Any, list[Group]] = defaultdict(list)
         for place, found in by_place.items():
             site = sites[place]
             if len(found) == 1:
@@ -278,13 +316,34 @@ class Truths:
             kind: GroupKind = "variable" if site.assigns and site.target else "use"
             name = base_name(site.target or site.text)
             self.groups.append(Group(kind, name, found, site, len(place[1])))
+            if kind == "use" and PLACE.fullmatch(site.text) and not self.groups[-1].data:
+                uses[site.function, place[1], site.text, len(found)].append(self.groups[-1])
         for place, found in by_place.items():
             if len(found) > 1 and place in parts:
                 sums = [_sum(found[n:]) for n in range(len(found))]
                 self.groups.append(Group("suffix", base_name(sites[place].text), sums))
+        for together in uses.values():
+            self._add_up(together)
         for (_, calls, name), found in by_variable.items():
             if name and len({truth.site for truth in found}) > 1:
                 self.groups.append(Group("variable", name, found, found[-1].site, len(calls)))
+
+    def _add_up(self, uses: list[Group]) -> None:
+        """What several uses of a variable add up to, as all that a step makes of the state.
+
+        The state's own derivative holds what its outputs add too, and is more than is carried.
+        """
+        if not 3 <= len(uses) <= MOST_USES_TOGETHER:
+            return
+        some: list[tuple[Group, ...]] = [*combinations(uses, 2)]
+        if len(uses) > 3:
+            some += combinations(uses, len(uses) - 1)
+        for groups in some:
+            steps = zip(*(group.truths for group in groups), strict=True)
+            truths = [_sum_of(terms, n) for n, terms in enumerate(steps)]
+            first, *others = groups
+            also = tuple(group.site for group in others if group.site is not None)
+            self.groups.append(Group("use", first.name, truths, first.site, first.depth, also))
 
     def _truth_of(self, event: Event, step: int) -> Truth | None:
         """The derivative by one value; None where the loss does not depend on it."""
@@ -365,6 +424,13 @@ def _sum(terms: list[Truth]) -> Truth:
         movers = (*movers, *term.movers)
     first = terms[0]
     return Truth(first.shape, along, error, movers, first.step_length, first.site, name=first.name)
+
+
+def _sum_of(terms: Sequence[Truth], step: int) -> Truth:
+    """The derivative by several uses of one value."""
+    found = _sum(list(terms))
+    first = terms[0]
+    return replace(found, site=first.site, step=step, value=first.value)
 
 
 PLACE = re.compile(r"([A-Za-z_][\w.]*)(\[[^\[\]]*\])*(\.T)?")  # a variable, an attribute, an item

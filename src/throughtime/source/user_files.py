@@ -132,6 +132,11 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                 setattr(space, key, copied(value, memo))
         set_random_states(state.random)
 
+    def texts(self) -> dict[Path, str]:
+        """Path to text, of the files that have been run."""
+        files = [getattr(module, "__file__", None) for module in self._modules.values()]
+        return {Path(file): self._text(Path(file)) for file in files if file}
+
     def namespace(self, path: Path) -> dict[str, Any] | None:
         """The names of the module that a file was run as; None where there is none."""
         files = {getattr(module, "__file__", None): module for module in self._modules.values()}

@@ -13,6 +13,7 @@ import numpy as np
 from throughtime.source.tolerances import MOST_VARIANTS
 
 Variables = tuple[Mapping[str, Any], Mapping[str, Any]]  # global and local ones
+MODULES = ("np", "numpy", "math", "self", "cp", "torch", "scipy")  # what is called on no value
 LOADS = (ast.Name, ast.Attribute, ast.Subscript)
 
 
@@ -68,7 +69,9 @@ def _loads(tree: ast.expr) -> Iterator[ast.expr]:
         return
     for child in ast.iter_child_nodes(tree):
         if isinstance(tree, ast.Call) and child is tree.func:
-            if isinstance(child, ast.Attribute) and not isinstance(child.value, ast.Name):
+            if isinstance(child, ast.Attribute) and not (
+                isinstance(child.value, ast.Name) and child.value.id in MODULES
+            ):
                 yield from _loads(child.value)
             continue
         if isinstance(child, ast.expr):
@@ -87,6 +90,7 @@ def _variants(tree: ast.expr, others: Sequence[str]) -> Iterator[tuple[str, ast.
     for part in ast.walk(tree):
         if isinstance(part, ast.BinOp):
             yield from _operators(tree, part)
+            yield from _other_slope(tree, part)
     for node in nodes:
         old = ast.unparse(node)
         for other in others:
@@ -103,6 +107,24 @@ def _variants(tree: ast.expr, others: Sequence[str]) -> Iterator[tuple[str, ast.
         for new in (f"{other} * (1 - {other})", f"(1 - {other} ** 2)", other):
             whole = ast.parse(f"({ast.unparse(tree)}) * {new}", mode="eval").body
             yield f"times {new}", whole
+
+
+def _other_slope(tree: ast.expr, node: ast.BinOp) -> Iterator[tuple[str, ast.expr]]:
+    """The slope of tanh for that of a sigmoid, wherever both factors of it stand in a product."""
+    factors = _factors(node)
+    for n, one in enumerate(factors):
+        for m, other in enumerate(factors):
+            if other == f"1 - {one}" and n != m:
+                rest = [f for k, f in enumerate(factors) if k not in (n, m)]
+                new = " * ".join([f"({f})" for f in rest] + [f"(1 - {one} ** 2)"])
+                yield f"with (1 - {one}**2) for {one} * (1 - {one})", _replaced(tree, node, new)
+
+
+def _factors(node: ast.expr) -> list[str]:
+    """The factors of a product, as they are written."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        return [*_factors(node.left), *_factors(node.right)]
+    return [ast.unparse(node)]
 
 
 def _operators(tree: ast.expr, node: ast.BinOp) -> Iterator[tuple[str, ast.expr]]:

@@ -1,0 +1,541 @@
+"""What would have to stand in a line for its values to be right: texts, found from the values.
+
+For each part of an expression it is known what that part would have to be, as long as only sums,
+products, quotients and lists of blocks are around it. That is looked up among what the function
+holds: variables, their slopes and complements, products with matrices, and two of them at a time.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.source.tolerances import (
+    FITS_NEARLY,
+    LONGEST_NAME,
+    MOST_ATOMS,
+    MOST_FITTING,
+    MOST_MADE,
+    TOO_SMALL_A_DIVISOR,
+)
+
+Variables = tuple[Mapping[str, Any], Mapping[str, Any]]  # global and local ones
+Fits = Sequence[Callable[[Any], bool]]
+BLOCKS = ("hstack", "concatenate", "vstack", "row_stack", "column_stack", "r_", "c_")
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """An expression whose values fit.
+
+    Attributes:
+        words: what is changed, as "with c[t] for dc".
+        text: the whole expression.
+        cost: how far it is from the one that stands there.
+    """
+
+    words: str
+    text: str
+    cost: float
+
+
+@dataclass(frozen=True)
+class Made:
+    """Something with a value at each step, by which a part may be replaced.
+
+    Attributes:
+        text: as it is written.
+        values: at each step.
+        cost: how far-fetched it is.
+    """
+
+    text: str
+    values: tuple[Array, ...]
+    cost: float
+
+    def flat(self) -> Array:
+        """All values behind each other."""
+        return np.concatenate([value.reshape(-1) for value in self.values])
+
+
+class WhatFits:
+    """Looks for expressions with the values that are wanted.
+
+    Args:
+        frames: the variables at each step.
+        texts: variables, as they are written around the line.
+        style: how a product of matrices is written: "np.dot" or "@".
+        prefix: how NumPy is called.
+    """
+
+    def __init__(
+        self, frames: Sequence[Variables], texts: Sequence[str], style: str, prefix: str = "np"
+    ) -> None:
+        self.frames, self.style, self.prefix = frames, style, prefix
+        self._known: dict[str, tuple[Any, ...] | None] = {}
+        self._atoms = self._all_atoms(texts)
+        self._tables: dict[tuple[int, ...], list[Made]] = {}
+
+    # --- what is there ---
+
+    def values(self, text: str) -> tuple[Any, ...] | None:
+        """What an expression is at each step; None where it fails."""
+        if text not in self._known:
+            try:
+                code = compile(text, "<part>", "eval")
+                with np.errstate(all="ignore"):
+                    self._known[text] = tuple(eval(code, {**f[0], **f[1]}) for f in self.frames)
+            except Exception:  # whatever the user's own functions raise
+                self._known[text] = None
+        return self._known[text]
+
+    def arrays(self, text: str) -> tuple[Array, ...] | None:
+        """The same as arrays of finite numbers, with one number of axes."""
+        found = self.values(text)
+        if found is None:
+            return None
+        try:
+            arrays = tuple(np.asarray(value, dtype=np.float64) for value in found)
+        except (TypeError, ValueError):
+            return None
+        if len({a.shape for a in arrays}) != 1 or not all(np.isfinite(a).all() for a in arrays):
+            return None
+        return arrays
+
+    def _all_atoms(self, texts: Sequence[str]) -> list[Made]:
+        found: dict[str, Made] = {}
+        for text in dict.fromkeys([*texts, *_of_frames(self.frames)]):
+            if len(found) >= MOST_ATOMS or len(text) > LONGEST_NAME:
+                continue
+            arrays = self.arrays(text)
+            if arrays is not None and any(a.any() for a in arrays):
+                found[text] = Made(text, arrays, 0.0)
+        return list(found.values())
+
+    def _of_shape(self, shape: tuple[int, ...]) -> list[Made]:
+        """All that has a shape: variables, what is made of one, and products with matrices."""
+        if shape in self._tables:
+            return self._tables[shape]
+        own = [atom for atom in self._atoms if atom.values[0].shape == shape]
+        table = list(own)
+        for atom in own:
+            a = atom.text
+            for text, cost in (
+                (f"(1 - {a}**2)", 0.2),
+                (f"{a} * (1 - {a})", 0.2),
+                (f"(1 - {a})", 0.3),
+                (f"{self.prefix}.tanh({a})", 0.3),
+                (f"(1 - {self.prefix}.tanh({a}) ** 2)", 0.4),
+                (f"{a}**2", 0.6),
+            ):
+                arrays = self.arrays(text)
+                if arrays is not None:
+                    table.append(Made(text, arrays, cost))
+        table += self._products(shape)
+        self._tables[shape] = table[:MOST_MADE]
+        return self._tables[shape]
+
+    def _products(self, shape: tuple[int, ...]) -> Iterator[Made]:
+        """Products of two variables, as matrices, that have a shape; sums over an axis."""
+        small = [a for a in self._atoms if 1 <= a.values[0].ndim <= 2]
+        for one in small:
+            for other in small:
+                for text, a, b in self._orders(one, other):
+                    if a[0].ndim + b[0].ndim < 2 or a[0].shape[-1] != b[0].shape[0]:
+                        continue
+                    if (*a[0].shape[:-1], *b[0].shape[1:]) != shape:
+                        continue
+                    product = tuple(x @ y for x, y in zip(a, b, strict=True))
+                    yield Made(text, product, 0.3 + 0.1 * (one.text == other.text))
+                if one.values[0].shape + other.values[0].shape == shape and one is not other:
+                    outer = tuple(
+                        np.outer(x, y) for x, y in zip(one.values, other.values, strict=True)
+                    )
+                    yield Made(f"{self.prefix}.outer({one.text}, {other.text})", outer, 0.3)
+
+    def _orders(
+        self, one: Made, other: Made
+    ) -> Iterator[tuple[str, tuple[Array, ...], tuple[Array, ...]]]:
+        """Two variables, each as it is or transposed, and how their product is written."""
+        for left in ((one.text, one.values), _turned(one)):
+            for right in ((other.text, other.values), _turned(other)):
+                if left is not None and right is not None:
+                    text = (
+                        f"{self.style}({left[0]}, {right[0]})"
+                        if self.style != "@"
+                        else f"{left[0]} @ {right[0]}"
+                    )
+                    yield text, left[1], right[1]
+
+    # --- what is wanted ---
+
+    def expressions(self, text: str, wanted: Sequence[Array], fits: Fits) -> list[Fitting]:
+        """Texts whose values fit, the nearest to the one that is there first.
+
+        Args:
+            text: the expression as it is.
+            wanted: what its values should be, at each step.
+            fits: for each step whether a value is what it should be there.
+        """
+        tree = ast.parse(text, mode="eval").body
+        found: dict[str, Fitting] = {}
+        parts = list(self._needed(tree, tuple(wanted)))
+        alone = ((node, made) for node, needed in parts for made in self._of_one(node, needed))
+        by_two = ((node, made) for node, needed in parts for made in self._pairs_of(needed))
+        for choices in (alone, by_two):  # two of them only where no one is
+            if found:
+                break
+            for node, made in choices:
+                new = _put(tree, node, made.text)
+                old = ast.unparse(node)
+                if new == ast.unparse(tree) or new in found:
+                    continue
+                values = self.values(new)
+                if values is None:
+                    continue
+                if not all(_fit(fit, value) for fit, value in zip(fits, values, strict=True)):
+                    continue
+                alike = SequenceMatcher(None, old, made.text).ratio()
+                cost = made.cost + 1 - alike + 0.01 * len(new)
+                words = _words(old, made.text)
+                found[new] = Fitting(words, new, cost)
+        return sorted(found.values(), key=lambda f: (f.cost, f.text))[:MOST_FITTING]
+
+    def blocks(self, text: str, wanted: Sequence[Array]) -> Iterator[tuple[str, tuple[Array, ...]]]:
+        """The wrong parts of what is put together of blocks, and what they should be."""
+        tree = ast.parse(text, mode="eval").body
+        for part, needed in self._blocks(tree, tuple(wanted)):
+            yield ast.unparse(part), needed
+
+    def _needed(
+        self, node: ast.expr, wanted: tuple[Array, ...]
+    ) -> Iterator[tuple[ast.expr, tuple[Array, ...]]]:
+        """An expression and its parts, with what each should be."""
+        yield node, wanted
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            yield from self._needed(node.operand, tuple(-w for w in wanted))
+        elif isinstance(node, ast.BinOp):
+            for part, other, left in (
+                (node.left, node.right, True),
+                (node.right, node.left, False),
+            ):
+                values = self.arrays(ast.unparse(other))
+                own = self.arrays(ast.unparse(part))
+                if values is None or own is None or own[0].shape != wanted[0].shape:
+                    continue
+                needed = tuple(
+                    _inverse(node.op, w, value, left)
+                    for w, value in zip(wanted, values, strict=True)
+                )
+                if all(
+                    n.shape == w.shape and np.isfinite(n).all()
+                    for n, w in zip(needed, wanted, strict=True)
+                ):
+                    yield from self._needed(part, needed)
+        for part, needed in self._blocks(node, wanted):
+            yield from self._needed(part, needed)
+
+    def _blocks(
+        self, node: ast.expr, wanted: tuple[Array, ...]
+    ) -> Iterator[tuple[ast.expr, tuple[Array, ...]]]:
+        """The parts of a list of blocks that are not what they should be."""
+        if not isinstance(node, ast.Call) or not node.args:
+            return
+        name = ast.unparse(node.func).split(".")[-1]
+        parts = node.args[0]
+        if name not in BLOCKS or not isinstance(parts, ast.Tuple | ast.List):
+            return
+        arrays = [self.arrays(ast.unparse(part)) for part in parts.elts]
+        if any(a is None or not a[0].ndim for a in arrays):
+            return
+        known = [a for a in arrays if a is not None]
+        for axis in range(wanted[0].ndim):
+            sizes = [a[0].shape[axis] if a[0].ndim > axis else 0 for a in known]
+            joined = (
+                [np.concatenate([a[n] for a in known], axis) for n in range(len(wanted))]
+                if all(
+                    a[0].ndim == wanted[0].ndim
+                    and a[0].shape[:axis] == wanted[0].shape[:axis]
+                    and a[0].shape[axis + 1 :] == wanted[0].shape[axis + 1 :]
+                    for a in known
+                )
+                else None
+            )
+            now = self.arrays(ast.unparse(node))
+            if joined is None or now is None or sum(sizes) != wanted[0].shape[axis]:
+                continue
+            if not all(np.array_equal(j, n) for j, n in zip(joined, now, strict=True)):
+                continue
+            edges = np.cumsum(sizes)[:-1]
+            for number, part in enumerate(parts.elts):
+                needed = tuple(np.split(w, edges, axis)[number] for w in wanted)
+                flat = _flat(needed)
+                off = float(np.abs(_flat(known[number]) - flat).max(initial=0.0))
+                if off > FITS_NEARLY * float(np.abs(flat).max(initial=0.0)):
+                    yield part, needed
+            return
+
+    def _of_one(self, node: ast.expr, needed: tuple[Array, ...]) -> Iterator[Made]:
+        """One thing in place of a part, or added to it, or times it."""
+        yield from self._that_are(needed)
+        text = ast.unparse(node)
+        own = self.arrays(text)
+        if own is None or own[0].shape != needed[0].shape:
+            return
+        lacking = tuple(n - o for n, o in zip(needed, own, strict=True))
+        for made in self._that_are(lacking):
+            sum_of = (
+                f"{text} - {made.text[2:-1]}" if made.text[:2] == "(-" else f"{text} + {made.text}"
+            )
+            yield Made(f"({sum_of})", needed, made.cost + 0.2)
+        ratio = tuple(_inverse(ast.Mult(), n, o, True) for n, o in zip(needed, own, strict=True))
+        if all(np.isfinite(r).all() for r in ratio):
+            for made in self._that_are(ratio):
+                whole = f"({text})" if isinstance(node, ast.BinOp) else text
+                yield Made(f"{whole} * {made.text}", needed, made.cost + 0.3)
+
+    def _that_are(self, needed: tuple[Array, ...]) -> Iterator[Made]:
+        """Whatever has values by itself."""
+        table = self._of_shape(needed[0].shape)
+        size = float(np.abs(_flat(needed)).max(initial=0.0))
+        if not table or not size:
+            return
+        target = _flat(needed)
+        matrix = np.array([made.flat() for made in table])
+        close = FITS_NEARLY * size
+        off = np.abs(matrix - target).max(axis=1)
+        for number in np.flatnonzero(off <= close):
+            yield table[number]
+        off = np.abs(matrix + target).max(axis=1)
+        for number in np.flatnonzero(off <= close):
+            yield Made(f"(-{table[number].text})", needed, table[number].cost + 0.5)
+
+    def _pairs_of(self, needed: tuple[Array, ...]) -> Iterator[Made]:
+        """Two things that have values together."""
+        table, target = self._of_shape(needed[0].shape), _flat(needed)
+        if table and target.any():
+            matrix = np.array([made.flat() for made in table])
+            yield from _pairs(table, matrix, target, needed)
+
+    def factors(self, text: str, wanted: Sequence[Array]) -> list[str]:
+        """Factors, as they are written behind an expression, by which its values are right.
+
+        Example: `" / len(x)"`.
+        """
+        values = self.arrays(text)
+        if values is None or any(v.shape != w.shape for v, w in zip(values, wanted, strict=True)):
+            return []
+        own, target = _flat(values), _flat(tuple(wanted))
+        square = float(own @ own)
+        if not square:
+            return []
+        factor = float(own @ target) / square
+        off = float(np.abs(factor * own - target).max(initial=0.0))
+        if off > FITS_NEARLY * float(np.abs(target).max(initial=0.0)) or abs(factor - 1) < 1e-6:
+            return []
+        return self.named(factor)
+
+    def named(self, factor: float) -> list[str]:
+        """How a factor can be written: by a number, a size, two sizes."""
+
+        def is_that(number: float) -> bool:
+            return abs(number / factor - 1) < FITS_NEARLY
+
+        found: list[str] = []
+        for text, number in ((" * -1", -1.0), (" * 2", 2.0), (" / 2", 0.5), (" * -2", -2.0)):
+            if is_that(number):
+                found.append(text)
+        sizes = self._sizes()
+        for text, size in sizes.items():
+            if is_that(1 / size):
+                found.append(f" / {text}")
+            if is_that(size):
+                found.append(f" * {text}")
+        for one, a in sizes.items():
+            if is_that(2 / a):
+                found.append(f" * 2 / {one}")
+            for other, b in sizes.items():
+                if one < other and is_that(1 / (a * b)):
+                    found.append(f" / ({one} * {other})")
+        return found[:MOST_FITTING]
+
+    def _sizes(self) -> dict[str, int]:
+        """Whole numbers over 1: variables, then sizes of them, by what they are called."""
+        found: dict[str, int] = {}
+        variables = self.frames[0][1]
+        lengths: dict[str, int] = {}
+        for name, value in variables.items():
+            if isinstance(value, int) and not isinstance(value, bool) and value > 1:
+                found[name] = value
+            elif isinstance(value, np.ndarray):
+                for axis, size in enumerate(value.shape):
+                    if size > 1:
+                        lengths[f"{name}.shape[{axis}]"] = size
+                if value.ndim > 1:
+                    lengths[f"{name}.size"] = value.size
+            elif isinstance(value, list | tuple | dict | str) and len(value) > 1:
+                lengths[f"len({name})"] = len(value)
+            elif hasattr(value, "__dict__"):
+                for key, inner in vars(value).items():
+                    if isinstance(inner, int) and not isinstance(inner, bool) and inner > 1:
+                        lengths[f"{name}.{key}"] = inner
+                    elif isinstance(inner, list | tuple | dict) and len(inner) > 1:
+                        lengths[f"len({name}.{key})"] = len(inner)
+                    elif isinstance(inner, np.ndarray):
+                        for axis, size in enumerate(inner.shape):
+                            if size > 1:
+                                lengths[f"{name}.{key}.shape[{axis}]"] = size
+        same = [frame[1] for frame in self.frames[1:]]
+        found = {n: v for n, v in found.items() if all(f.get(n) == v for f in same)}
+        return found | dict(sorted(lengths.items(), key=lambda item: len(item[0])))
+
+
+def _turned(made: Made) -> tuple[str, tuple[Array, ...]] | None:
+    if made.values[0].ndim != 2:
+        return None
+    text = made.text.removesuffix(".T") if made.text.endswith(".T") else f"{made.text}.T"
+    return text, tuple(value.T for value in made.values)
+
+
+def _flat(arrays: tuple[Array, ...]) -> Array:
+    return np.concatenate([np.asarray(a).reshape(-1) for a in arrays])
+
+
+def _fit(fit: Callable[[Any], bool], value: Any) -> bool:
+    try:
+        return fit(value)
+    except Exception:  # a value of another shape or kind
+        return False
+
+
+def _inverse(op: ast.operator, wanted: Array, other: Array, left: bool) -> Array:
+    """What one operand should be; not finite where that cannot be said."""
+    with np.errstate(all="ignore"):
+        try:
+            if isinstance(op, ast.Add):
+                return np.asarray(wanted - other)
+            if isinstance(op, ast.Sub):
+                return np.asarray(wanted + other if left else other - wanted)
+            if isinstance(op, ast.Mult):
+                return np.asarray(wanted / _not_small(other))
+            if isinstance(op, ast.Div):
+                return np.asarray(wanted * other if left else other / _not_small(wanted))
+        except ValueError:  # shapes that do not go together
+            pass
+    return np.full(wanted.shape, np.nan)
+
+
+def _not_small(divisor: Array) -> Array:
+    largest = float(np.abs(divisor).max(initial=0.0))
+    return np.where(np.abs(divisor) > TOO_SMALL_A_DIVISOR * largest, divisor, np.nan)
+
+
+def _pairs(
+    table: Sequence[Made], matrix: Array, target: Array, needed: tuple[Array, ...]
+) -> Iterator[Made]:
+    """Two things, multiplied, added, or one less the other, that have the values."""
+    weights = np.random.default_rng(len(target)).standard_normal(len(target))
+    keys = matrix @ weights
+    order = np.argsort(keys)
+    ranked = keys[order]
+    largest = np.abs(matrix).max(axis=1, initial=0.0)
+    with np.errstate(all="ignore"):
+        divisor = np.where(np.abs(matrix) > TOO_SMALL_A_DIVISOR * largest[:, None], matrix, np.nan)
+        wanted = {"*": target / divisor, "+": target - matrix, "-": matrix - target}
+    for sign, others in wanted.items():
+        usable = np.isfinite(others).all(axis=1)
+        found = np.where(usable, np.nan_to_num(others) @ weights, np.nan)
+        sizes = np.abs(np.nan_to_num(others)).max(axis=1, initial=0.0)
+        for number in np.flatnonzero(usable & (sizes > 0)):
+            reach = FITS_NEARLY * sizes[number] * float(np.abs(weights).sum()) ** 0.5
+            low, high = np.searchsorted(ranked, [found[number] - reach, found[number] + reach])
+            for second in map(int, order[low : min(high, low + 8)]):
+                if sign != "-" and second < number:
+                    continue
+                off = float(np.abs(matrix[second] - others[number]).max())
+                if off > FITS_NEARLY * sizes[number]:
+                    continue
+                a, b = table[int(number)], table[second]
+                cost = 0.5 + a.cost + b.cost
+                text = f"{a.text} {sign} {b.text}"
+                yield Made(f"({text})" if sign in "+-" else text, needed, cost)
+
+
+def _of_frames(frames: Sequence[Variables]) -> Iterator[str]:
+    """What the local variables hold: arrays, and the items of lists and dicts at this step."""
+    variables = frames[0][1]
+    whole = int | np.integer
+    numbers = [
+        name
+        for name, value in variables.items()
+        if isinstance(value, whole) and not isinstance(value, bool)
+    ]
+    if len(frames) > 1:  # that of the loop, or made of it
+        after = frames[1][1]
+        numbers = [
+            n for n in numbers if isinstance(after.get(n), whole) and after[n] != variables[n]
+        ]
+    for name, value in variables.items():
+        yield from _within(name, value, numbers, depth=0)
+
+
+def _within(name: str, value: Any, numbers: Sequence[str], depth: int) -> Iterator[str]:
+    if isinstance(value, np.ndarray | float | np.floating):
+        yield name
+        if isinstance(value, np.ndarray) and value.ndim > 1 and value.dtype.kind == "f":
+            for number in numbers:
+                yield from _items(name, number)
+    elif isinstance(value, list | tuple):
+        for number in numbers if len(value) > 1 else ():
+            yield from _items(name, number)
+    elif isinstance(value, dict):
+        if value and all(isinstance(key, str) for key in value):
+            for key, inner in value.items():
+                if isinstance(inner, np.ndarray):
+                    yield f"{name}[{key!r}]"
+        elif value and all(isinstance(key, int) for key in value):
+            for number in numbers:
+                yield from _items(name, number)
+    elif hasattr(value, "__dict__") and depth < 1:
+        for key, inner in vars(value).items():
+            yield from _within(f"{name}.{key}", inner, numbers, depth + 1)
+
+
+def _items(name: str, number: str) -> Iterator[str]:
+    """An item at this step, before it, after it; and nothing before the first step."""
+    yield from (f"{name}[{number}]", f"{name}[{number} - 1]", f"{name}[{number} + 1]")
+    yield f"({name}[{number} - 1] if {number} > 0 else 0 * {name}[{number}])"
+
+
+def _put(tree: ast.expr, node: ast.expr, text: str) -> str:
+    """The expression with one of its parts replaced."""
+    if tree is node:
+        return ast.unparse(ast.parse(text, mode="eval").body)
+
+    class Replaced(ast.NodeTransformer):
+        def visit(self, other: ast.AST) -> ast.AST:
+            if other is node:
+                return ast.parse(text, mode="eval").body
+            return self.generic_visit(other)
+
+    return ast.unparse(Replaced().visit(_as_new(tree, node)))
+
+
+def _as_new(tree: ast.expr, kept: ast.expr) -> ast.expr:
+    """A copy of a tree in which one of its parts is the very same."""
+    found = copy.deepcopy(tree, {id(kept): kept})
+    assert isinstance(found, ast.expr)
+    return found
+
+
+def _words(old: str, new: str) -> str:
+    if new.startswith(f"({old} + "):
+        return f"with + {new[len(old) + 4 : -1]}"
+    return f"with {new} for {old}"

@@ -141,7 +141,7 @@ class Trial:
         Without biases, this is asked of the matrices. It passes where a tensor is clipped, 0 or
         missing, so that it tells nothing. Only a recursion that was not run before is counted.
         """
-        if self.seen.limit is not None:
+        if self.seen.limit is not None or self.model.of_equations:
             return True
         made = frozenset(map(id, mutations))
         if made not in self._promises:
@@ -150,7 +150,7 @@ class Trial:
 
     def telling(self, *mutations: Mutation) -> tuple[Mutation, ...]:
         """Those on which it depends whether they are promising: with biases, these alone tell."""
-        if any(gates["b"] is None for gates in self._gates.values()):
+        if self.model.of_equations or any(gates["b"] is None for gates in self._gates.values()):
             return mutations
         return tuple(one for one in mutations if one.in_recursion or "kept_b" in one.places)
 
@@ -245,7 +245,7 @@ class Trial:
         Where no bias fits, other gates' blocks are not tried for the weights.
         """
         own = [block for block in self.seen.blocks if (block.layer, block.direction) == directed]
-        first = [b for b in own if b.kind == "b"] or [b for b in own if b.kind == "W"]
+        first = model.told_first(own)
         fits = fit_all(model, mutant, self.seen, first)
         told = any(fit is not None and fit.scale for fit in fits.values())
         for block in own:

@@ -269,6 +269,10 @@ class StepMistakes:
                 for factor in term.factors
                 if factor in self.vectors
             }
+            if len(seen) > 1:
+                cuts: dict[Slot, Node | float] = {Slot(k, "times"): 0.0 for k in seen}
+                where = " and ".join(map(self.said, seen.values()))
+                yield self._mistake("peephole_path_missing", where, Change(site, cuts))
             for k, vector in seen.items():
                 name = self.said(vector)
                 cut = Change(site, {Slot(k, "times"): 0.0})
@@ -373,6 +377,13 @@ class StepMistakes:
                 if name is not None and (site.summed or name != self.output):
                     own = Change(site, {Slot(place, k): self.trace.after[name]})
                     yield self._mistake(self._current(name), self.of(site), own)
+                if factor.operation in ("add", "subtract"):
+                    for name in map(self._before, factor.operands):
+                        if name is not None and name != self.output:
+                            instead = [self._now(operand) for operand in factor.operands]
+                            new = self.graph.apply(factor.operation, *instead)
+                            own = Change(site, {Slot(place, k): new})
+                            yield self._mistake(self._current(name), self.of(site), own)
             if term.delta.operation != "outer":
                 continue
             state = next((o for o in term.delta.operands if self._before(o) is not None), None)
@@ -405,6 +416,11 @@ class StepMistakes:
     def _current(self, name: str) -> str:
         """The fault of a state after the step in the place of the one before it."""
         return "current_h_for_previous" if name == self.output else "current_c_for_previous"
+
+    def _now(self, node: Node) -> Node:
+        """A state before the step as it is after it; any other value as it is."""
+        name = self._before(node)
+        return node if name is None else self.trace.after[name]
 
     def _before(self, node: Node) -> str | None:
         """The state that a node is before the step."""

@@ -3,12 +3,17 @@
 Each is NumPy over rows of sequences, as people write it, and knows nothing of derived equations:
 `step` takes a step forward and returns the new states and what it keeps, `step_back` takes it back.
 A mistake is an edit of `step_back`'s text: what stands there, what stands there instead, and the
-fault that this is.
+fault that this is; where two faults are the same here, both. "unknown" stands for what is no single
+change of a line of the derived step.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+
+import throughtime as tt
+from derived_cells import CELLS as DERIVED
+from derived_cells import made
 
 
 @dataclass(frozen=True)
@@ -107,13 +112,13 @@ def step_back(p, g, kept, dh):
         ("dz = dh * (z > 0)", "dz = dh * 1", "derivative_missing"),
         ("(z > 0)", "(h > 0)", "slope_of_previous_state"),
         ("(dz * h).sum(0)", "(dz * np.maximum(z, 0)).sum(0)", "current_h_for_previous"),
-        ("return (p[\"u\"] * dz,)", "return (dz,)", "wrong_operand_in_step"),
-        ("return (p[\"u\"] * dz,)", "return (p[\"u\"] * dh,)", "wrong_operand_in_step"),
-        ("return (p[\"u\"] * dz,)", "return (0 * dz,)", "dh_next_missing"),
-        ("return (p[\"u\"] * dz,)", "return (2 * p[\"u\"] * dz,)", "term_counted_twice"),
-        ("return (p[\"u\"] * dz,)", "return (-p[\"u\"] * dz,)", "wrong_term_in_step"),
-        ("g[\"W\"] += dz.T", "g[\"W\"] = dz.T", "only_last_step_kept"),
-        ("g[\"b\"] += dz", "g[\"b\"] += dh", "wrong_operand_in_step"),
+        ('return (p["u"] * dz,)', "return (dz,)", "wrong_operand_in_step"),
+        ('return (p["u"] * dz,)', 'return (p["u"] * dh,)', "wrong_operand_in_step"),
+        ('return (p["u"] * dz,)', "return (0 * dz,)", "dh_next_missing"),
+        ('return (p["u"] * dz,)', 'return (2 * p["u"] * dz,)', "term_counted_twice"),
+        ('return (p["u"] * dz,)', 'return (-p["u"] * dz,)', "wrong_term_in_step"),
+        ('g["W"] += dz.T', 'g["W"] = dz.T', "only_last_step_kept"),
+        ('g["b"] += dz', 'g["b"] += dh', "wrong_operand_in_step"),
     ),
 )
 
@@ -139,18 +144,25 @@ def step_back(p, g, kept, dh):
 """,
     (
         ("dgate = dh * (n - h)", "dgate = dh * n", "update_gate_term_missing"),
-        ("dgate = dh * (n - h)", "dgate = dh * (h - n)", "wrong_sign_or_exchange"),
+        (
+            "dgate = dh * (n - h)",
+            "dgate = dh * (h - n)",
+            "update_gate_exchanged|wrong_term_in_step",
+        ),
         ("dgate * z * (1 - z)", "dgate", "derivative_missing"),
-        ("dgate * z * (1 - z)", "dgate * sigmoid(z) * (1 - sigmoid(z))",
-         "derivative_of_activated_value"),
+        (
+            "dgate * z * (1 - z)",
+            "dgate * sigmoid(z) * (1 - sigmoid(z))",
+            "derivative_of_activated_value",
+        ),
         ("dgate * z * (1 - z)", "dgate * (1 - z * z)", "wrong_operand_in_step"),
         ("dn = dh * z", "dn = dh * (1 - z)", "update_gate_exchanged"),
         ("dn = dh * z", "dn = dh", "wrong_operand_in_step"),
         ("return (dh * (1 - z),)", "return (dh * z,)", "update_gate_exchanged"),
         ("return (dh * (1 - z),)", "return (dh,)", "wrong_operand_in_step"),
         ("return (dh * (1 - z),)", "return (0 * dh,)", "dh_next_missing"),
-        ("g[\"W_h\"] += dn.T @ x", "g[\"W_h\"] += dzz.T @ x", "another_tensors_gradient"),
-        ("g[\"b_h\"] += dn.sum(0)", "g[\"b_h\"] += dn.mean(0)", "bias_averaged"),
+        ('g["W_h"] += dn.T @ x', 'g["W_h"] += dzz.T @ x', "another_tensors_gradient"),
+        ('g["b_h"] += dn.sum(0)', 'g["b_h"] += dn.mean(0)', "bias_averaged"),
     ),
 )
 
@@ -184,22 +196,25 @@ def step_back(p, g, kept, dh):
         ("* (1 - n**2)", "", "derivative_missing"),
         ("(1 - n**2)", "(1 - np.tanh(n)**2)", "derivative_of_activated_value"),
         ("(1 - n**2)", "(1 - n)", "activation_for_derivative"),
-        ("dn @ p[\"U_h\"]", "dn @ p[\"U_h\"].T", "recurrent_untransposed"),
+        ('dn @ p["U_h"]', 'dn @ p["U_h"].T', "recurrent_untransposed"),
         ("dh * (n - h) + dr * h", "dh * (n - h)", "wrong_term_in_step"),
         ("dh * (n - h) + dr * h", "dh * n + dr * h", "update_gate_term_missing"),
         ("dh * (n - h) + dr * h", "dr * h", "wrong_term_in_step"),
         ("df * f * (1 - f)", "df * (1 - f)", "activation_for_derivative"),
         ("dn.T @ r", "dn.T @ h", "wrong_operand_in_step"),
-        ("g[\"U_f\"] += dzf.T @ h", "g[\"U_f\"] += dzf.T @ ((1 - f) * h + f * n)",
-         "current_h_for_previous"),
+        (
+            'g["U_f"] += dzf.T @ h',
+            'g["U_f"] += dzf.T @ ((1 - f) * h + f * n)',
+            "current_h_for_previous",
+        ),
         ("before = dh * (1 - f)", "before = 0 * dh", "direct_path_missing"),
         ("before = dh * (1 - f)", "before = dh * f", "update_gate_exchanged"),
         ("before = before + dr * f", "before = before", "wrong_term_in_step"),
         ("before = before + dr * f", "before = before + dr", "wrong_operand_in_step"),
-        ("before + dzf @ p[\"U_f\"]", "before", "wrong_term_in_step"),
-        ("before + dzf @ p[\"U_f\"]", "before + dzf @ p[\"U_h\"]", "wrong_matrix"),
-        ("before + dzf @ p[\"U_f\"]", "dh * (1 - f)", "direct_path_only"),
-        ("g[\"b_f\"] += dzf", "g[\"b_f\"] = dzf", "only_last_step_kept"),
+        ('before + dzf @ p["U_f"]', "before", "wrong_term_in_step"),
+        ('before + dzf @ p["U_f"]', 'before + dzf @ p["U_h"]', "wrong_matrix"),
+        ('before + dzf @ p["U_f"]', "dh * (1 - f)", "direct_path_only"),
+        ('g["b_f"] += dzf', 'g["b_f"] = dzf', "only_last_step_kept"),
     ),
 )
 
@@ -234,21 +249,22 @@ def step_back(p, g, kept, dh, dc):
         ("(1 - np.tanh(c_new) ** 2)", "(1 - c_new ** 2)", "wrong_operand_in_step"),
         ("dc = dc + dh * o *", "dc = dc + dh *", "wrong_operand_in_step"),
         ("di = dc * (a - c)", "di = dc * a", "update_gate_term_missing"),
-        ("di = dc * (a - c)", "di = dc * (a - c_new)", "wrong_operand_in_step"),
+        ("di = dc * (a - c)", "di = dc * (a - c_new)", "current_c_for_previous"),
         ("da = dc * i", "da = dc * a", "wrong_operand_in_step"),
         ("di * i * (1 - i)", "di", "derivative_missing"),
         ("da * (1 - a * a)", "da * (1 - np.tanh(a) ** 2)", "derivative_of_activated_value"),
         ("do * o * (1 - o)]", "dh * o * (1 - o)]", "wrong_operand_in_step"),
-        ("g[\"U\"] += dz.T @ h", "g[\"U\"] += dz.T @ (o * np.tanh(c_new))",
-         "current_h_for_previous"),
-        ("return dz @ p[\"U\"], dc * (1 - i)", "return dz @ p[\"U\"], dc * i",
-         "update_gate_exchanged"),
-        ("return dz @ p[\"U\"], dc * (1 - i)", "return dz @ p[\"U\"], dc", "wrong_operand_in_step"),
-        ("return dz @ p[\"U\"], dc * (1 - i)",
-         "H = c.shape[1]; return sum(dz[:, k * H:(k + 1) * H] @ p[\"U\"][k * H:(k + 1) * H].T"
-         " for k in range(3)), dc * (1 - i)", "recurrent_untransposed"),
-        ("return dz @ p[\"U\"], dc * (1 - i)", "return 0 * dh, dc * (1 - i)", "dh_next_missing"),
-        ("g[\"U\"] += dz.T", "g[\"U\"] = dz.T", "only_last_step_kept"),
+        ('g["U"] += dz.T @ h', 'g["U"] += dz.T @ (o * np.tanh(c_new))', "current_h_for_previous"),
+        ('return dz @ p["U"], dc * (1 - i)', 'return dz @ p["U"], dc * i', "update_gate_exchanged"),
+        ('return dz @ p["U"], dc * (1 - i)', 'return dz @ p["U"], dc', "wrong_operand_in_step"),
+        (
+            'return dz @ p["U"], dc * (1 - i)',
+            'H = c.shape[1]; return sum(dz[:, k * H:(k + 1) * H] @ p["U"][k * H:(k + 1) * H].T'
+            " for k in range(3)), dc * (1 - i)",
+            "recurrent_untransposed",
+        ),
+        ('return dz @ p["U"], dc * (1 - i)', "return 0 * dh, dc * (1 - i)", "dh_next_missing"),
+        ('g["U"] += dz.T', 'g["U"] = dz.T', "only_last_step_kept"),
     ),
 )
 
@@ -291,8 +307,8 @@ def step_back(p, g, kept, dh, dc):
         ("dm * t * o * (1 - o)", "dm * t", "derivative_missing"),
         ("dm * o * (1 - t**2)", "dm * (1 - t**2)", "wrong_operand_in_step"),
         ("dm * o * (1 - t**2)", "dm * o * (1 - m**2)", "wrong_operand_in_step"),
-        ("dc = dc + dzo * p[\"p_o\"]", "dc = dc", "peephole_path_missing"),
-        ("dc = dc + dzo * p[\"p_o\"]", "dc = dc + dzo * p[\"p_f\"]", "wrong_operand_in_step"),
+        ('dc = dc + dzo * p["p_o"]', "dc = dc", "peephole_path_missing"),
+        ('dc = dc + dzo * p["p_o"]', 'dc = dc + dzo * p["p_f"]', "wrong_operand_in_step"),
         ("dc * c * f * (1 - f)", "dc * c_new * f * (1 - f)", "current_c_for_previous"),
         ("dc * a * i * (1 - i)", "dc * i * i * (1 - i)", "wrong_operand_in_step"),
         ("dza = dc * i * (1 - a**2)", "dza = dc * i * (1 + a**2)", "wrong_operand_in_step"),
@@ -300,12 +316,15 @@ def step_back(p, g, kept, dh, dc):
         ("(dzf * c).sum(0)", "(dzf * c_new).sum(0)", "current_c_for_previous"),
         ("(dzo * c_new).sum(0)", "(dzo * c).sum(0)", "wrong_operand_in_step"),
         ("back = dc * f", "back = dc * i", "wrong_operand_in_step"),
-        ("back + dzi * p[\"p_i\"] + dzf * p[\"p_f\"]", "back", "peephole_path_missing"),
-        ("back + dzi * p[\"p_i\"] + dzf * p[\"p_f\"]", "back + dzi * p[\"p_i\"]",
-         "peephole_path_missing"),
+        ('back + dzi * p["p_i"] + dzf * p["p_f"]', "back", "peephole_path_missing"),
+        (
+            'back + dzi * p["p_i"] + dzf * p["p_f"]',
+            'back + dzi * p["p_i"]',
+            "peephole_path_missing",
+        ),
         ("dh.T @ m", "dh.T @ (o * c_new)", "wrong_operand_in_step"),
-        ("dz @ p[\"U\"], back", "dz @ p[\"U\"], 0 * back", "dc_next_missing"),
-        ("dz @ p[\"U\"], back", "dz @ p[\"U\"], 2 * back", "term_counted_twice"),
+        ('dz @ p["U"], back', 'dz @ p["U"], 0 * back', "dc_next_missing"),
+        ('dz @ p["U"], back', 'dz @ p["U"], 2 * back', "term_counted_twice"),
     ),
 )
 
@@ -343,7 +362,7 @@ def step_back(p, g, kept, dh, dc):
     (
         ("dy = dh * o * (1 - t**2)", "dy = dh * o", "derivative_missing"),
         ("dy = dh * o * (1 - t**2)", "dy = dh * (1 - t**2)", "wrong_operand_in_step"),
-        ("dn = dy * p[\"scale\"]", "dn = dy", "wrong_operand_in_step"),
+        ('dn = dy * p["scale"]', "dn = dy", "wrong_operand_in_step"),
         ("- dn.mean(axis=1, keepdims=True)", "", "wrong_term_in_step"),
         ("- n * (dn * n).mean(axis=1, keepdims=True)", "", "wrong_term_in_step"),
         ("inner / std", "inner", "wrong_operand_in_step"),
@@ -352,7 +371,7 @@ def step_back(p, g, kept, dh, dc):
         ("dc * a * i * (1 - i)", "dc * a * (1 - i)", "activation_for_derivative"),
         ("do = dh * t", "do = dh * np.tanh(c_new)", "unknown"),
         ("dc = dc + inner / std", "dc = inner / std", "dc_next_missing"),
-        ("dz @ p[\"U\"], dc * f", "dz @ p[\"U\"], dc * o", "wrong_operand_in_step"),
+        ('dz @ p["U"], dc * f', 'dz @ p["U"], dc * o', "wrong_operand_in_step"),
     ),
 )
 
@@ -382,14 +401,14 @@ def step_back(p, g, kept, dh):
         ("(1 - new**2)", "(1 - h**2)", "slope_of_previous_state"),
         ("(1 - new**2)", "(1 - np.tanh(new)**2)", "derivative_of_activated_value"),
         ("(1 - inner**2)", "(1 - new**2)", "wrong_operand_in_step"),
-        ("dz @ p[\"V\"]", "dz @ p[\"V\"].T", "wrong_operand_in_step"),
-        ("dz @ p[\"V\"]", "dz @ p[\"U\"]", "wrong_matrix"),
-        ("dzi @ p[\"U\"]", "dzi @ p[\"U\"].T", "recurrent_untransposed"),
-        ("dzi @ p[\"U\"]", "dinner @ p[\"U\"]", "wrong_operand_in_step"),
+        ('dz @ p["V"]', 'dz @ p["V"].T', "wrong_operand_in_step"),
+        ('dz @ p["V"]', 'dz @ p["U"]', "wrong_matrix"),
+        ('dzi @ p["U"]', 'dzi @ p["U"].T', "recurrent_untransposed"),
+        ('dzi @ p["U"]', 'dinner @ p["U"]', "wrong_operand_in_step"),
         ("dz.T @ inner", "dz.T @ new", "wrong_operand_in_step"),
         ("dzi.T @ h", "dzi.T @ new", "current_h_for_previous"),
         ("dzi.T @ h", "dzi.T @ inner", "wrong_operand_in_step"),
-        ("g[\"b\"] += dzi", "g[\"b\"] += dz", "another_tensors_gradient"),
+        ('g["b"] += dzi', 'g["b"] += dz', "wrong_operand_in_step|another_tensors_gradient"),
     ),
 )
 
@@ -442,11 +461,35 @@ def step_back(p, g, kept, dh, dc, dn, dm):
 )
 
 CELLS = {
-    one.name: one
-    for one in (INDRNN, MIN_GRU, MGU, COUPLED, PEEPHOLE, LAYER_NORM, DEEP, SLSTM)
+    one.name: one for one in (INDRNN, MIN_GRU, MGU, COUPLED, PEEPHOLE, LAYER_NORM, DEEP, SLSTM)
 }
 
-# Equal by their effect, and named as well.
-ALSO = {
-    "wrong_sign_or_exchange": {"wrong_term_in_step", "update_gate_exchanged"},
-}
+
+def network(name, mistakes=(), seed=0, steps=6, dtype="float64"):
+    """(the cell by its equations, the network by hand), of few units and two sequences."""
+    cell = made(DERIVED[name], 2, 3)
+    rng = np.random.default_rng(seed)
+
+    def drawn(size, *shape):
+        return (size * rng.standard_normal(shape)).astype(dtype)
+
+    p = {own: drawn(0.6, *shape) for own, shape in cell.shapes().items()}
+    p |= {"Vy": drawn(1, 2, cell.output_size), "dy": drawn(1, 2)}
+    x, y = drawn(1, steps, 2, cell.inputs), drawn(1, steps, 2, 2)
+    start = tuple(drawn(0.3, 2, size) for size in cell.state_sizes.values())
+    return cell, Network(CELLS[name], p, x, y, start, tuple(mistakes))
+
+
+def target_of(cell, net):
+    """The network as a target whose layout is the cell's equations."""
+    states = dict(zip(cell.derivation.trace.states, net.start, strict=True))
+    layout = tt.layouts.cell(
+        cell.definition,
+        net.x,
+        net.y,
+        states=states,
+        head="Vy",
+        head_bias="dy",
+        loss="squared_error",
+    )
+    return tt.Target(net.p, net.loss, net.gradient, layout=layout, steps=len(net.x))

@@ -131,7 +131,9 @@ class StepMistakes:
         self.output = next(iter(self.trace.states))
         self.after = {node.number: name for name, node in self.trace.after.items()}
         forward = reachable(self.trace.after.values())
-        named = [n for n in forward if n.number in self.backward.names]
+        multiplied = {o.number for n in forward if n.operation == "matmul" for o in n.operands}
+        named = [n for n in forward if n.number in {*self.backward.names, *multiplied}]
+        named = [n for n in named if not n.leaf]
         given = [self.trace.inputs, *self.trace.states.values()]
         self.values = [n for n in (*given, *named) if n.batched]
         self.values += [1 - n for n in named if n.operation == "sigmoid"]
@@ -625,7 +627,9 @@ class StepMistakes:
             slots = _replaced(slope, form(slope.value)).slots
             yield self._operand(slope.site, dict(slots), words.format(v=v), expected)
         inner = slope.value.operands[0]
-        squares = [n for n in (inner, *self.trace.after.values()) if n.shape == inner.shape]
+        products = [n for n in self.values if n.operation == "multiply"]
+        squares = [inner, *self.trace.after.values(), *products]
+        squares = [value for value in squares if value.shape == inner.shape]
         for value in squares if slope.kind == "tanh" else ():
             slots = _replaced(slope, 1 - value**2).slots
             yield self._operand(slope.site, dict(slots), f"1 − {self.said(value)}²", expected)

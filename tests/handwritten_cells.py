@@ -450,7 +450,7 @@ def step_back(p, g, kept, dh, dc, dn, dm):
         ("df = dc * c + dn * n", "df = dc * c", "wrong_term_in_step"),
         ("df = dc * c + dn * n", "df = dc * c_new + dn * n", "current_c_for_previous"),
         ("di = dc * a + dn", "di = dc * a", "wrong_term_in_step"),
-        ("dtop = dm - df * f - di * i", "dtop = 0 * dm", "unknown"),
+        ("dtop = dm - df * f - di * i", "dtop = 0 * dm", "wrong_term_in_step"),
         ("dtop = dm - df * f - di * i", "dtop = dm - di * i", "wrong_term_in_step"),
         ("dzf = df * f + dtop * first", "dzf = df + dtop * first", "derivative_missing"),
         ("dzi = di * i + dtop * ~first", "dzi = di * i", "wrong_term_in_step"),

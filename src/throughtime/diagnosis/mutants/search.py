@@ -37,6 +37,7 @@ from throughtime.diagnosis.mutants.step_mutations import step_mutations
 from throughtime.diagnosis.mutants.trial import Attempt, Trial
 from throughtime.diagnosis.tolerances import (
     CHANCE_ENTRIES,
+    EQUATIONS_OVERHEAD,
     EXTENDED_ATTEMPTS,
     HELD_WITHIN,
     LEAST_PASSES,
@@ -83,6 +84,8 @@ def passes(model: Model) -> int:
     """
     products = model.data.x[..., 0].size * sum(w.size for w in model.blocks.values())
     work = STEP_OVERHEAD * model.steps * len(model.directed_layers) + products
+    if model.of_equations:
+        work += STEP_OVERHEAD * EQUATIONS_OVERHEAD * model.steps * len(model.directed_layers)
     each = sum(m.everywhere or not FAULTS[m.fault].systematic for m in mutations(model))
     return max(min(MOST_PASSES, int(WORK_OF_A_SEARCH / work)), each + LEAST_PASSES)
 

@@ -146,7 +146,8 @@ class StepMistakes:
         ]
         lets = {site.target.number: site for site in self.sites if site.target.operation == "let"}
         self.lets = lets
-        self.slopes = [slope for site in self.sites for slope in _slopes_of(site)]
+        of = {number: site.of for number, site in lets.items()}
+        self.slopes = [slope for site in self.sites for slope in _slopes_of(site, of)]
 
     def all(self) -> list[StepMistake]:
         """All of them, each once; where several are the same, the one that is named first."""
@@ -175,6 +176,7 @@ class StepMistakes:
             yield from self._terms(site)
             yield from self._factors(site)
             yield from self._deltas(site)
+        yield from self._common_factors()
 
     # --- words ---
 
@@ -371,6 +373,25 @@ class StepMistakes:
                 where = " and ".join(name for name, _ in chosen)
                 yield self._mistake("update_gate_exchanged", where, *(c for _, c in chosen))
 
+    def _common_factors(self) -> Iterator[StepMistake]:
+        """A factor that stands in several places, left out in some of them."""
+        places: dict[int, list[tuple[Site, Slot]]] = {}
+        for site in self.sites:
+            for place, term in enumerate(site.terms):
+                for k, factor in enumerate(term.factors):
+                    places.setdefault(factor.number, []).append((site, Slot(place, k)))
+        for number, found in places.items():
+            if not 2 <= len(found) <= MOST_PERMUTED:
+                continue
+            expected = self.said(self.graph.nodes[number])
+            for count in range(2, len(found) + 1):
+                for chosen in combinations(found, count):
+                    of = " and ".join(dict.fromkeys(self.of(site) for site, _ in chosen))
+                    changes = [Change(site, {slot: 1.0}) for site, slot in chosen]
+                    facts = {"of": of, "used": "1", "expected": expected}
+                    where = f"1 for {expected} in {of}"
+                    yield self._mistake("wrong_operand_in_step", where, *changes, facts=facts)
+
     def _states(self, site: Site) -> Iterator[StepMistake]:
         """The state after the step for the one before it."""
         for place, term in enumerate(site.terms):
@@ -378,14 +399,14 @@ class StepMistakes:
                 name = self._before(factor)
                 if name is not None and (site.summed or name != self.output):
                     own = Change(site, {Slot(place, k): self.trace.after[name]})
-                    yield self._mistake(self._current(name), self.of(site), own)
+                    yield self._mistake(self._current(name), self._where(site, name), own)
                 if factor.operation in ("add", "subtract"):
                     for name in map(self._before, factor.operands):
                         if name is not None and name != self.output:
                             instead = [self._now(operand) for operand in factor.operands]
                             new = self.graph.apply(factor.operation, *instead)
                             own = Change(site, {Slot(place, k): new})
-                            yield self._mistake(self._current(name), self.of(site), own)
+                            yield self._mistake(self._current(name), self._where(site, name), own)
             if term.delta.operation != "outer":
                 continue
             state = next((o for o in term.delta.operands if self._before(o) is not None), None)
@@ -394,7 +415,7 @@ class StepMistakes:
                 assert name is not None
                 new = self._outer(term.delta, {state.number: self.trace.after[name]})
                 change = Change(site, {Slot(place, "delta"): new})
-                yield self._mistake(self._current(name), self.of(site), change)
+                yield self._mistake(self._current(name), self._where(site, name), change)
                 yield from self._states_of_gates(site, place, term.delta, state, name)
 
     def _states_of_gates(
@@ -414,6 +435,11 @@ class StepMistakes:
             where = f"{self.of(site)}, {self._part_name(delta, k)}"
             change = Change(site, {Slot(place, "delta"): whole})
             yield self._mistake(self._current(name), where, change)
+
+    def _where(self, site: Site, name: str) -> str:
+        """A line, with the state that it is about where a cell has several beside the output."""
+        words = f", {name}_t for {name}_{{t−1}}" if len(self.ends) > 2 else ""
+        return self.of(site) + words
 
     def _current(self, name: str) -> str:
         """The fault of a state after the step in the place of the one before it."""
@@ -555,6 +581,14 @@ class StepMistakes:
             return  # what becomes of a whole tensor is read off
         of, several = self.of(site), len(site.terms) > 1
         end = site.target.number in self.ends
+        if several and not end:
+            nothing: dict[Slot, Node | float] = {
+                Slot(k, "times"): 0.0 for k in range(len(site.terms))
+            }
+            facts = {"of": of, "used": "is missing", "expected": "all of it"}
+            where = f"in {of}, all of it is missing"
+            change = Change(site, nothing)
+            yield self._mistake("wrong_term_in_step", where, change, facts=facts)
         for place, term in enumerate(site.terms):
             if several and term.delta.operation == "arriving" and not term.factors:
                 continue  # that is how what is carried is treated
@@ -756,8 +790,8 @@ def _parts(delta: Node) -> tuple[Node, ...]:
     return inner.operands if inner.operation == "concatenate" else (delta,)
 
 
-def _slopes_of(site: Site) -> Iterator[Slope]:
-    """The slopes of activations in a line."""
+def _slopes_of(site: Site, of: Mapping[int, Node | None]) -> Iterator[Slope]:
+    """The slopes of activations in a line; `of` tells which value a δ belongs to."""
     for place, term in enumerate(site.terms):
         for k, factor in enumerate(term.factors):
             if _one_minus(factor):
@@ -770,7 +804,9 @@ def _slopes_of(site: Site) -> Iterator[Slope]:
                     yield Slope(site, place, "sigmoid", inner, (min(beside), k))
             elif factor.operation == "greater" and factor.operands[0].operation == "relu":
                 yield Slope(site, place, "relu", factor.operands[0], (k,))
-            elif factor.operation == "exp" and site.of is factor.operands[0]:
+            elif factor.operation == "exp" and (
+                site.of is factor.operands[0] or of.get(term.delta.number) is factor
+            ):
                 yield Slope(site, place, "exp", factor, (k,))
 
 

@@ -21,11 +21,14 @@ def step_mutations(model: EquationModel) -> Iterator[Mutation]:
     """Every mistake of the step, and of what is carried beside the output, in every layer."""
     down = model.layers > 1 or model.has_embedding
     cells = [model.cell_of(layer) for layer in range(model.layers)]
-    same: dict[tuple[str, str], dict[EquationCell, StepMistake]] = {}
+    same: dict[tuple[str, str, int], dict[EquationCell, StepMistake]] = {}
     for cell in dict.fromkeys(cells):
         for one in mistakes_of(cell):
-            same.setdefault((one.fault, one.where), {}).setdefault(cell, one)
-    for (_, where), by_cell in same.items():
+            number = 0
+            while cell in same.get((one.fault, one.where, number), ()):
+                number += 1
+            same.setdefault((one.fault, one.where, number), {})[cell] = one
+    for (_, where, _), by_cell in same.items():
         one = next(iter(by_cell.values()))
         if (one.back and model.steps < 2) or (one.down and not down):
             continue

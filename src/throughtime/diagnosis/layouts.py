@@ -12,7 +12,11 @@ from typing import Any, Literal
 from throughtime.arrays import Array, refuse
 from throughtime.cells import CellDefinition, DerivedCell
 from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN, Cell
-from throughtime.diagnosis.mutants.equation_layout import EquationLayout, ParameterNames
+from throughtime.diagnosis.mutants.equation_layout import (
+    OF_EQUATIONS,
+    EquationLayout,
+    ParameterNames,
+)
 from throughtime.diagnosis.mutants.layout import COMBINED, Guess, Layout, Names
 from throughtime.diagnosis.mutants.losses import Loss
 
@@ -220,7 +224,7 @@ def cell(
     if unknown := sorted(set(options) & {"order", "W", "U", "b", "combined", "second_bias", "h0"}):
         way_out = "names= says what the parameters are called, states= how they start"
         refuse("layout of a cell", "none of an LSTM's own options", ", ".join(unknown), way_out)
-    known = _layout(None, inputs, targets, "", "", "", None, **options)  # type: ignore[arg-type]
+    known = _layout(OF_EQUATIONS, inputs, targets, "", "", "", None, **options)
     return EquationLayout(
         **{name: getattr(known, name) for name in Layout.__dataclass_fields__},
         of=of,

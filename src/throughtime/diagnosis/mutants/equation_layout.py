@@ -19,6 +19,8 @@ from throughtime.diagnosis.mutants.layout import Layout, inputs_of, matrix_place
 from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, Block, BlockPlace
 from throughtime.gradcheck import Gates
 
+OF_EQUATIONS: Any = None  # stands in a layout where one has a cell by hand
+
 # The name of one tensor, or of one for each part that the step cuts the parameter into; "{layer}"
 # and "{direction}" in it stand for their numbers, and "{gate}" for the part's name.
 ParameterNames = str | tuple[str, ...]
@@ -34,6 +36,7 @@ class EquationLayout(Layout):
         turned: names of the parameters, as the equations have them, that the target holds
             transposed; True for all matrices.
         fixed: parameters that are none of the target, by name.
+        prefixes: for each layer and direction, what stands in front of its names; () for nothing.
         states: initial states by their names in the equations, (B, n) or (layers, directions, B,
             n); 0 if not given.
     """
@@ -42,6 +45,7 @@ class EquationLayout(Layout):
     names: Mapping[str, ParameterNames] = field(kw_only=True, default_factory=dict)
     turned: bool | tuple[str, ...] = field(kw_only=True, default=False)
     fixed: Mapping[str, Any] = field(kw_only=True, default_factory=dict)
+    prefixes: tuple[str, ...] = field(kw_only=True, default=())
     states: Mapping[str, Any] = field(kw_only=True, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -168,7 +172,9 @@ class EquationLayout(Layout):
         if isinstance(own, str) and "{gate}" in own:
             own = tuple(own.replace("{gate}", part) for part in parts)
         every = (own,) if isinstance(own, str) else own
-        return tuple(one.format(layer=layer, direction=direction) for one in every)
+        place = layer * self.directions + direction
+        prefix = self.prefixes[place] if self.prefixes else ""
+        return tuple(prefix + one.format(layer=layer, direction=direction) for one in every)
 
     def _directed_layer(
         self, layer: int, direction: int, shapes: Mapping[str, Shape]

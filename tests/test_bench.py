@@ -301,7 +301,8 @@ def test_no_such_case(monkeypatch, capsys):
 
 
 def test_derived_cells_are_counted_and_compared(torch, capsys, tmp_path):
-    assert cli.main(["derive", "--case", "lstm", "--json", str(tmp_path / "rows.json")]) == 0
+    alone = ["derive", "--only", "derived", "--case", "lstm"]
+    assert cli.main([*alone, "--json", str(tmp_path / "rows.json")]) == 0
     rows = {row["cell"]: row for row in json.loads((tmp_path / "rows.json").read_text())}
     assert rows["coupled_lstm"]["lines"] == len(
         tt.derive(derive.definitions()["coupled_lstm"]).lines
@@ -309,6 +310,12 @@ def test_derived_cells_are_counted_and_compared(torch, capsys, tmp_path):
     assert all(0 < row["error"] < 1e-12 for row in rows.values())
     assert all(row["derive_ms"] > 0 and row["linear_ms"] > 0 for row in rows.values())
     assert "coupled_lstm" in capsys.readouterr().out
+
+
+def test_mistakes_by_hand_are_named(monkeypatch, capsys):
+    monkeypatch.setattr(derive, "MOST_PAIRS", 1)
+    assert cli.main(["derive", "--only", "named", "--case", "indrnn"]) == 0
+    assert "10 mistakes: 100.0 % named first, 0.0 % by a wrong name" in capsys.readouterr().out
 
 
 def test_the_tables_fit_the_page():

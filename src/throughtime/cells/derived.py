@@ -146,12 +146,16 @@ class CellDefinition:
         """The derived backward pass, and both passes compiled, for given sizes."""
         return self._programs(given)
 
-    def _compiled(self, given: tuple[tuple[str, int], ...]) -> tuple[BackwardPass, StepProgram]:
+    def derived(self, given: tuple[tuple[str, int], ...]) -> BackwardPass:
+        """The derived backward pass, in a graph that nothing else has."""
         own = dict(given)
         shapes = {name: self.shape(shape, own) for name, shape in self.shapes.items()}
         x = shapes.pop(self.input_name, (own["I"],))
+        return derive_backward(trace(self.step, x, shapes, (own["H"],)))
+
+    def _compiled(self, given: tuple[tuple[str, int], ...]) -> tuple[BackwardPass, StepProgram]:
         try:
-            backward = derive_backward(trace(self.step, x, shapes, (own["H"],)))
+            backward = self.derived(given)
             return backward, program(backward)
         except RecursionError as problem:
             raise EquationError(

@@ -125,5 +125,7 @@ GENERAL = {
     "factor": "a factor",
     "limit": "some limit",
     "gate": "one gate",
+    "state": "c",
+    "sent": "f ⊙ δc",
     "where_from": "elsewhere",
 }

@@ -6,14 +6,21 @@ put in, and names those that give the same gradient down to rounding.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from throughtime.arrays import refuse
+from throughtime.arrays import Array, refuse
+from throughtime.cells import CellDefinition, DerivedCell
 from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN, Cell
+from throughtime.diagnosis.mutants.equation_layout import (
+    OF_EQUATIONS,
+    EquationLayout,
+    ParameterNames,
+)
 from throughtime.diagnosis.mutants.layout import COMBINED, Guess, Layout, Names
 from throughtime.diagnosis.mutants.losses import Loss
 
-__all__ = ["Guess", "Layout", "gru", "guess", "lstm", "rnn"]
+__all__ = ["Guess", "Layout", "cell", "gru", "guess", "lstm", "rnn"]
 
 LOSSES: dict[str, dict[str, Any]] = {
     "softmax": {"kind": "softmax"},
@@ -167,6 +174,65 @@ def rnn(
     if nonlinearity not in ACTIVATIONS:
         refuse("nonlinearity", "one of " + ", ".join(ACTIVATIONS), repr(nonlinearity))
     return _layout(RNN(nonlinearity), inputs, targets, order, W, U, b, **options)
+
+
+def cell(
+    of: CellDefinition | DerivedCell,
+    inputs: Any,
+    targets: Any,
+    *,
+    names: Mapping[str, ParameterNames] | None = None,
+    transposed: bool | tuple[str, ...] = False,
+    fixed: Mapping[str, Array] | None = None,
+    states: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Layout:
+    """The layout of any cell, given by its forward equations; its options are those of `lstm`.
+
+    Args:
+        of: what `tt.cell` made, with its sizes or without; they are read off the arrays then.
+        inputs, targets: as in `lstm`.
+        names: of parameters that are called otherwise in the target: `{"W": "weights"}`; with
+            `{"W": ("W_i", "W_f")}`, or `{"W": "W_{gate}"}`, one tensor for each part that the step
+            cuts the parameter into; "{layer}" and "{direction}" in a name stand for their numbers.
+        transposed: the matrices that the target holds transposed; True for all of them. No need
+            where the equations are written as the arrays are held.
+        fixed: the values of parameters of the equations that are none of the target.
+        states: initial states by their names in the equations, (B, n); by default 0.
+        options: `layers`, `bidirectional`, `head`, `head_bias`, `head_transposed`, `first_units`,
+            `embedding`, `loss`, `time`, `batch`, `outputs`, `output_activation`, `epsilon`,
+            `scale`, `last`, `lengths`, `mask`, `decay`, `decay_biases`, `batch_first` and
+            `initial_h`, as in `lstm`.
+
+    Raises:
+        ValueError: if an argument is none of these.
+
+    Example:
+        >>> import numpy as np
+        >>> import throughtime as tt
+        >>> @tt.cell(W="H I", u="H", b="H")
+        ... def indrnn(x, h, W, u, b):
+        ...     return tt.relu(W @ x + u * h + b)
+        >>> layout = tt.layouts.cell(indrnn, np.ones((6, 2)), np.zeros((6, 1)), head="V")
+        >>> p = {"W": np.ones((4, 2)), "u": np.ones(4), "b": np.zeros(4), "V": np.ones((1, 4))}
+        >>> layout.model(p).steps
+        6
+    """
+    if not isinstance(of, CellDefinition | DerivedCell):
+        way_out = "decorate the step with @tt.cell, and give the shapes of its parameters"
+        refuse("layout: cell", "a cell that tt.cell made", repr(of), way_out, error=TypeError)
+    if unknown := sorted(set(options) & {"order", "W", "U", "b", "combined", "second_bias", "h0"}):
+        way_out = "names= says what the parameters are called, states= how they start"
+        refuse("layout of a cell", "none of an LSTM's own options", ", ".join(unknown), way_out)
+    known = _layout(OF_EQUATIONS, inputs, targets, "", "", "", None, **options)
+    return EquationLayout(
+        **{name: getattr(known, name) for name in Layout.__dataclass_fields__},
+        of=of,
+        names=dict(names or {}),
+        turned=transposed,
+        fixed=dict(fixed or {}),
+        states=dict(states or {}),
+    )
 
 
 KNOWN_OF_A_RUN = ("lengths", "h0", "c0", "mask", "decay", "decay_biases", "head", "head_bias")

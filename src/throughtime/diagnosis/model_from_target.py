@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.diagnosis.layout_search import GuessSearch, LossAtPoints
+from throughtime.diagnosis.mutants.equation_layout import EquationLayout
 from throughtime.diagnosis.mutants.layout import Guess, Layout, with_every
 from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.diagnosis.mutants.model import Model
@@ -123,6 +124,8 @@ def _other_losses(layout: Layout) -> Iterator[Layout]:
 
 
 def _other_layouts(layout: Layout) -> Iterator[Layout]:
+    if isinstance(layout, EquationLayout):
+        return  # its equations and names say all
     orders = tuple("".join(order) for order in permutations(layout.order))
     combined = ("xh", "hx") if layout.combined else ("",)
     cells = tuple(_variants(layout))
@@ -144,6 +147,8 @@ def _variants(layout: Layout) -> Iterator[Any]:
 
 def described(layout: Layout) -> str:
     """The layout in the words of `tt.layouts`, without what is as usual."""
+    if isinstance(layout, EquationLayout):
+        return layout.described()
     cell, loss, kind = layout.cell, layout.loss, layout.loss.kind
     words: dict[str, Any] = {"order": layout.order, "W": _shown(layout.W)}
     words |= {} if layout.combined else {"U": _shown(layout.U)}

@@ -258,7 +258,12 @@ EXTENDED_ATTEMPTS = 6  # the best partial ones, each of which is tried with one 
 PASSES_OF_A_REFUTATION = 50
 MOST_PASSES = 16_000  # backward passes of a small network, each a fraction of a millisecond
 LEAST_PASSES = 200  # of any network, in addition to one for each single mutation
+# Sets of edits of a step that are run together, and numbers that these may hold: 64 MB of them.
+MOST_SETS_AT_ONCE = 256
+MOST_NUMBERS_AT_ONCE = 8_000_000
 STEP_OVERHEAD = 3e4  # multiplications that take as long as all else that NumPy does in a step
+# Times that overhead, in a step that is run node by node: a tenth of the passes takes as long.
+EQUATIONS_OVERHEAD = 9.0
 WORK_OF_A_SEARCH = 4e9  # multiplications, where more than the least passes may be run
 SHARE_OF_NAMED_PAIRS = 0.7  # of the passes that are left, before pairs with an edit of a step
 SHARE_OF_PAIRS = 0.75  # of the passes that are left; the rest is for what comes after them

@@ -7,6 +7,7 @@ A user writes the forward step of one sequence in NumPy. `trace` turns it into a
 from throughtime.equations import operations  # fills the table of operations
 from throughtime.equations.backward import BackwardPass, Line, delta_after, derive_backward
 from throughtime.equations.c_code import as_c
+from throughtime.equations.evaluation import Function, Values
 from throughtime.equations.functions import (
     gelu,
     logsumexp,
@@ -31,6 +32,7 @@ from throughtime.equations.printing import (
     as_text,
 )
 from throughtime.equations.recording import Trace, trace, trace_step
+from throughtime.equations.terms import Site, Term, depending_on_delta, ends_of, sites_of, terms
 from throughtime.equations.tracing import EquationError
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "Carry",
     "Edges",
     "EquationError",
+    "Function",
     "Graph",
     "Line",
     "LineCheck",
@@ -50,8 +53,11 @@ __all__ = [
     "LiveExample",
     "Node",
     "Phase",
+    "Site",
     "StepProgram",
+    "Term",
     "Trace",
+    "Values",
     "Writer",
     "Written",
     "as_c",
@@ -60,7 +66,9 @@ __all__ = [
     "as_text",
     "delta_after",
     "dense",
+    "depending_on_delta",
     "derive_backward",
+    "ends_of",
     "gelu",
     "logsumexp",
     "operations",
@@ -69,10 +77,12 @@ __all__ = [
     "reachable",
     "relu",
     "sigmoid",
+    "sites_of",
     "softmax",
     "softplus",
     "stop_gradient",
     "surrogate",
+    "terms",
     "trace",
     "trace_step",
 ]

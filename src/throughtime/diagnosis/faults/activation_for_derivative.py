@@ -58,6 +58,7 @@ from throughtime.diagnosis.fault import Fault, Section
 from throughtime.diagnosis.mutants.shared_interventions import (
     ACTIVATIONS,
     LSTM,
+    WITH_PHI,
     Intervention,
     Model,
     Mutation,
@@ -66,16 +67,6 @@ from throughtime.diagnosis.mutants.shared_interventions import (
     slopes_replaced,
 )
 
-FORMS: dict[str, Callable[[Array, Array], Array]] = {  # from φ(z) and φ(φ(z))
-    "φ(z)": lambda v, again: v,
-    "φ(φ(z))": lambda v, again: again,
-    "φ(φ(z)) (1 − φ(z))": lambda v, again: again * (1 - v),
-    "φ(z) (1 − φ(φ(z)))": lambda v, again: v * (1 - again),
-    "1 − φ(z)": lambda v, again: 1 - v,
-    "1 − φ(φ(z))": lambda v, again: 1 - again,
-    "1 − φ(z) φ(φ(z))": lambda v, again: 1 - v * again,
-}
-
 
 def mutations(model: Model) -> Iterator[Mutation]:
     """φ′ is written with φ in a wrong way."""
@@ -83,7 +74,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
     for words, chosen in sets_of_gates(model):
         if not all(kinds[k] in ("tanh", "sigmoid") for k in chosen):
             continue
-        for form, value in FORMS.items():
+        for form, value in WITH_PHI.items():
             edit = slopes_replaced(chosen, kinds, partial(_slope, value))
             where = f"{form} of {words}" if words else form
             yield from in_each_layer(model, where, slopes=edit)

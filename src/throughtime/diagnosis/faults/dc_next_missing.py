@@ -76,8 +76,8 @@ def mutations(model: Model) -> Iterator[Mutation]:
 
 FAULT = Fault(
     __name__,
-    sentence="δc of step t + 1 does not reach step t.",
-    remedy="Add f ⊙ δc of step t + 1 to δc of step t.",
+    sentence="δ{state} of step t + 1 does not reach step t.",
+    remedy="Add {sent} of step t + 1 to δ{state} of step t.",
     section=Section.NEXT_STEP,
     place=20,
     mutations=mutations,

@@ -68,9 +68,11 @@ from throughtime.diagnosis.mutants.shared_interventions import (
 
 def mutations(model: Model) -> Iterator[Mutation]:
     """U δz instead of Uᵀδz: in all gates, in the sigmoid gates, or in one of them."""
+    if model.steps < 2 or model.of_equations:
+        return
     gates = model.cell.gates
     rows, columns = model.blocks[Block(0, "U", 0)].shape
-    if model.steps < 2 or rows != columns:
+    if rows != columns:
         return
     for words, chosen in gates_of_plain_products(model):
         yield from in_each_layer(model, words, U=_transposed(chosen))

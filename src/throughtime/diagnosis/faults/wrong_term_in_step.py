@@ -71,6 +71,6 @@ FAULT = Fault(
     section=Section.STEP,
     place=70,
     mutations=mutations,
-    rank=910,
+    rank=890,
     systematic=True,
 )

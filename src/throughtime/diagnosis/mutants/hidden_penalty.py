@@ -27,7 +27,7 @@ def only_in_gradient(
 
     Of the largest matrices that nothing else fits, g = α (p + λ W) or α p + λ W, down to rounding.
     """
-    left = [b for b, own in fits.items() if own is None and b.kind in "WURV"]
+    left = [b for b, own in fits.items() if own is None and b.kind[0] in "WURV"]
     if model.decay or seen.limit is not None or not left:
         return 0.0
     left = [block for block in left if seen.blocks[block].size >= LEAST_PENALISED_ENTRIES]

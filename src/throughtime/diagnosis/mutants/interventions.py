@@ -13,10 +13,16 @@ HEAD_PLACES = frozenset({"dy", "seen", "kept_V", "kept_d", "head_slope"})
 RECURSION_PLACES = frozenset(
     {"cache", "carried", "dh", "c_before", "update", "dgates", "slopes", "cell_slope", "U"}
     | {"paths", "dx", "dh_out", "dm", "halves", "own_time", "dx_in_time", "dx_halves"}
-    | {"order", "quantity", "W", "windows", "head_slope", "handed_back"}
+    | {"order", "quantity", "W", "windows", "head_slope", "handed_back", "step"}
 )
+# The place of a step's edits, where a cell is given by its equations …
+STEP = "step"
+# … and the other places that any cell has.
+OF_ANY_CELL = HEAD_PLACES | {f"kept_{kind}" for kind in "WUbcpRE"}
+OF_ANY_CELL |= {"carried", "dh", "dh_out", "order", "windows", "handed_back", "cache", "x"}
+OF_ANY_CELL |= {"h_before", "dx", "halves", "own_time", "dx_in_time", "dx_halves", STEP}
 # Where several mutations may stand at once: each changes a part of its own.
-SHARED_PLACES = frozenset({"slopes", "U", "quantity"})
+SHARED_PLACES = frozenset({"slopes", "U", "quantity", STEP})
 
 
 @dataclass(frozen=True)

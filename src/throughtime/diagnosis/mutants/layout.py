@@ -132,7 +132,7 @@ class Layout:
             if rows.shape[1] != features:
                 refuse(f"layout: {self.E}", f"(classes, I) with I = {features}", rows.shape)
             features = len(rows)
-        x = _inputs(self.inputs, features, self.batch_first)
+        x = inputs_of(self.inputs, features, self.batch_first)
         constants = self._constants(self.directions * size)
         head = {**constants, **blocks}.get(Block(HEAD, "V", 0))
         data = self._data(x, units, size, self.directions * size if head is None else len(head))
@@ -161,13 +161,13 @@ class Layout:
         for directed in itertools.product(range(self.layers), range(self.directions)):
             places |= self._directed_layer(*directed, shapes)
         if self.V:
-            places[Block(HEAD, "V", 0)] = _matrix(self.V, shapes, self.head_transposed)
+            places[Block(HEAD, "V", 0)] = matrix_place(self.V, shapes, self.head_transposed)
         if self.Q:
-            places[Block(HEAD, "Q", 0)] = _matrix(self.Q, shapes, self.head_transposed)
+            places[Block(HEAD, "Q", 0)] = matrix_place(self.Q, shapes, self.head_transposed)
         if self.q:
             places[Block(HEAD, "q", 0)] = BlockPlace(self.q, slice(None))
         if self.E:
-            places[Block(EMBEDDING, "E", 0)] = _matrix(self.E, shapes)
+            places[Block(EMBEDDING, "E", 0)] = matrix_place(self.E, shapes)
         if self.d:
             places[Block(HEAD, "d", 0)] = BlockPlace(self.d, slice(None))
         for kind, name in (("h", self.h_start), ("k", self.c_start)):
@@ -179,13 +179,13 @@ class Layout:
 
     def _start(self, name: str, shapes: Mapping[str, Shape]) -> BlockPlace:
         """The place of an initial state, of which one axis is the batch."""
-        _named(name, shapes)
+        named(name, shapes)
         if self.layers * self.directions > 1:
             refuse(f"layout: {name}", "an initial state of one layer", f"{self.layers} layers")
         if len(shapes[name]) < 2:
             return BlockPlace(name, slice(None))
         size = self._units((0, 0), shapes)
-        return _matrix(name, shapes, shapes[name][0] == size and shapes[name][1] != size)
+        return matrix_place(name, shapes, shapes[name][0] == size and shapes[name][1] != size)
 
     def gates_of(self, name: str, shapes: Mapping[str, Shape]) -> Gates | None:
         """The gates that a tensor consists of; None where it holds one gate or none.
@@ -214,7 +214,7 @@ class Layout:
         size = units
         if self.R:
             name = self._name(self.R, directed)[0]
-            found[Block(layer, "R", 0, direction)] = _matrix(name, shapes, self.transposed)
+            found[Block(layer, "R", 0, direction)] = matrix_place(name, shapes, self.transposed)
             size = _sides(name, shapes, self.transposed)[0]
         held = {"W": self.W, "U": self.U, "b": self.b, "c": self.c, "p": self.p}
         for letter, gate in self._gates().items():
@@ -223,7 +223,7 @@ class Layout:
                 if not names or skipped:
                     continue
                 name, own = self._name(names, directed, letter)
-                _named(name, shapes)
+                named(name, shapes)
                 block = Block(layer, kind, gate, direction)
                 rows = slice(None)
                 if not own and len(self.order) > 1:
@@ -233,7 +233,7 @@ class Layout:
                 if kind in "bcp":
                     found[block] = BlockPlace(name, rows)
                     continue
-                _matrix(name, shapes)
+                matrix_place(name, shapes)
                 turned = self._turned(kind)
                 columns: dict[str, slice | int] = {kind: slice(None)}
                 if self.combined:
@@ -313,7 +313,7 @@ def with_every(layout: Layout, **choices: tuple[Any, ...]) -> Iterator[Layout]:
         yield replace(layout, **dict(zip(choices, combination, strict=True)))
 
 
-def _inputs(given: Any, features: int, batch_first: bool = False) -> Array:
+def inputs_of(given: Any, features: int, batch_first: bool = False) -> Array:
     """(T, B, I), from numbers (T, B, I), (T, I), or (T,) if I = 1, or classes (T, B) or (T,)."""
     array = np.asarray(given)
     numbers = array.ndim == 2 and features == array.shape[1] and _beyond(array, features)
@@ -348,12 +348,12 @@ def _state(given: Any, shape: tuple[int, ...]) -> Array:
     return array.reshape(shape).copy()
 
 
-def _named(name: str, shapes: Mapping[str, Shape]) -> None:
+def named(name: str, shapes: Mapping[str, Shape]) -> None:
     if name not in shapes:
         refuse("layout", "names among " + ", ".join(shapes), repr(name))
 
 
-def _matrix(name: str, shapes: Mapping[str, Shape], transposed: bool = False) -> BlockPlace:
+def matrix_place(name: str, shapes: Mapping[str, Shape], transposed: bool = False) -> BlockPlace:
     """The place of a block that is a matrix of its own; a vector is a matrix of one column."""
     if name in shapes and len(shapes[name]) not in (1, 2):
         refuse(f"layout: {name}", "a matrix", shapes[name])
@@ -362,7 +362,7 @@ def _matrix(name: str, shapes: Mapping[str, Shape], transposed: bool = False) ->
 
 def _sides(name: str, shapes: Mapping[str, Shape], turned: bool) -> tuple[int, int]:
     """A matrix's rows, among which its gates are, and columns."""
-    _named(name, shapes)
+    named(name, shapes)
     rows, columns = (*shapes[name], 1)[:2]
     return (int(columns), int(rows)) if turned else (int(rows), int(columns))
 

@@ -7,7 +7,7 @@ mutations put in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import NamedTuple, TypeAlias
@@ -42,7 +42,9 @@ class Block(NamedTuple):
 
     Attributes:
         layer: 0 for the lowest recurrent one, `HEAD`, `EMBEDDING`, `START`, `UNUSED`.
-        kind: "W" (H, I), "U" (H, P), "b" (H,), "c" (H,), the recurrent bias, "p" (H,), the
+        kind: of a cell that is given by its equations, a letter and the parameter's name: "W" of a
+            matrix of the input, "U" of another one, "b" of a bias, "p" of another vector.
+            Otherwise "W" (H, I), "U" (H, P), "b" (H,), "c" (H,), the recurrent bias, "p" (H,), the
             peephole, "R" (P, H), the projection; of the head "V" (O, P) and "d" (O,), and where it
             has two layers, "Q" (M, P) and "q" (M,) of the first, and "V" (O, M); of the
             embedding "E" (classes, I); of the start "h" (B, P) and "k" (B, H), the cell state. P is
@@ -60,6 +62,16 @@ class Block(NamedTuple):
     def gated(self) -> bool:
         """Whether it belongs to a gate."""
         return self.layer >= 0 and self.kind != "R"
+
+    @property
+    def matrix(self) -> bool:
+        """Whether it is a matrix."""
+        return self.kind[0] in MATRICES
+
+    @property
+    def bias(self) -> bool:
+        """Whether it is a bias of a layer or of the output."""
+        return self.kind[0] in "bcd"
 
 
 Blocks: TypeAlias = dict[Block, Array]
@@ -241,6 +253,24 @@ class Model:
         return bool(self.data.h.shape[-1] != self.data.c.shape[-1])
 
     @property
+    def of_equations(self) -> bool:
+        """Whether nothing is known of the cell but its equations."""
+        return False
+
+    def gate_name(self, block: Block) -> str:
+        """The gate that a block belongs to; "" where its parameter has no gates."""
+        return self.cell.gates[block.gate] if len(self.cell.gates) > 1 else ""
+
+    def told_first(self, own: Iterable[Block]) -> list[Block]:
+        """Those of a directed layer's blocks that tell whether δ is right: biases, if any."""
+        blocks = list(own)
+        return [b for b in blocks if b.kind == "b"] or [b for b in blocks if b.kind == "W"]
+
+    def ahead(self, sets: Iterable[tuple[Mutation, ...]]) -> Iterator[tuple[Mutation, ...]]:
+        """Sets of mutations whose gradients will be asked for, one after the other."""
+        yield from sets
+
+    @property
     def has_head(self) -> bool:
         """Whether a dense layer follows the hidden states, whose weights are parameters."""
         return Block(HEAD, "V", 0) in self.blocks
@@ -269,7 +299,7 @@ class Model:
 
     def decays(self, block: Block) -> bool:
         """Whether the L2 term includes this block."""
-        return bool(self.decay) and (block.kind in MATRICES or self.decay_biases)
+        return bool(self.decay) and (block.matrix or self.decay_biases)
 
     def with_loss(self, loss: Loss) -> Model:
         """The same network with another loss."""
@@ -296,7 +326,7 @@ class Model:
 
     def squares(self) -> float:
         """Σ w² over all matrices."""
-        matrices = (w for block, w in self.blocks.items() if block.kind in MATRICES)
+        matrices = (w for block, w in self.blocks.items() if block.matrix)
         return float(sum((w * w).sum() for w in matrices))
 
     def forward(self) -> Forward:
@@ -323,19 +353,11 @@ class Model:
 
     def data_gradient(self, mutations: Iterable[Mutation] = ()) -> Blocks:
         """The gradient of the loss without the L2 term, block by block, with such mutations."""
-        made, run = tuple(mutations), self.forward()
+        made = tuple(mutations)
         found, dh = self.head_gradient(made)
         deltas = self.recursion(made, dh)
         for directed in self.directed_layers:
-            intervene = Interventions(made, *directed)
-            *parts, R = products(
-                self.cell, run.weights[directed], run.tapes[directed], deltas[directed], intervene
-            )
-            for kind, part in zip("WUbcp", parts, strict=True):
-                for gate, array in enumerate(part):
-                    found[Block(directed.layer, kind, gate, directed.direction)] = array
-            if R is not None:
-                found[Block(directed.layer, "R", 0, directed.direction)] = R
+            found |= self._of_layer(directed, deltas[directed], Interventions(made, *directed))
         if self.has_embedding:
             kept = Interventions(made)("kept_E", np.ones(self.data.x.shape[:2]))[..., None]
             dx = self._handed_down(made, 0, deltas)
@@ -346,6 +368,20 @@ class Model:
                 found[block] = start.reshape(self.blocks[block].shape)
         found |= {b: np.zeros_like(w) for b, w in self.blocks.items() if b.layer == UNUSED}
         return {block: found[block] for block in self.blocks}
+
+    def _of_layer(
+        self, directed: DirectedLayer, deltas: Deltas, intervene: Interventions
+    ) -> Blocks:
+        """The gradient of a directed layer's blocks."""
+        run, found = self.forward(), Blocks()
+        w, tape = run.weights[directed], run.tapes[directed]
+        *parts, R = products(self.cell, w, tape, deltas, intervene)
+        for kind, part in zip("WUbcp", parts, strict=True):
+            for gate, array in enumerate(part):
+                found[Block(directed.layer, kind, gate, directed.direction)] = array
+        if R is not None:
+            found[Block(directed.layer, "R", 0, directed.direction)] = R
+        return found
 
     def head_gradient(self, mutations: tuple[Mutation, ...]) -> tuple[Blocks, Array]:
         """The gradient of the head's blocks, and δ of the top layer's hidden states (T, B, D·P)."""
@@ -402,7 +438,6 @@ class Model:
 
     def _recursion(self, mutations: tuple[Mutation, ...], dh: Array) -> dict[DirectedLayer, Deltas]:
         """δ of every directed layer, from all steps in one run."""
-        run = self.forward()
         found: dict[DirectedLayer, Deltas] = {}
         final = self.data.final or (np.zeros_like(self.data.h), np.zeros_like(self.data.c))
         for layer in reversed(range(self.layers)):
@@ -415,13 +450,29 @@ class Model:
                 if direction:
                     out = own("own_time", out, in_time=half)
                 dstate = (final[0][directed], final[1][directed])
-                w, tape = run.weights[directed], run.tapes[directed]
-                found[directed] = backward(self.cell, w, tape, out, own, dstate)
+                found[directed] = self._back(directed, out, own, dstate)
             if layer:
                 dh = intervene("dx", self._handed_down(mutations, layer, found))
                 if self.data.between:
                     dh = dh * self.data.between[layer - 1]
         return found
+
+    def _back(
+        self,
+        directed: DirectedLayer,
+        out: Array,
+        intervene: Interventions,
+        dstate: tuple[Array, Array],
+    ) -> Deltas:
+        """δ of a directed layer, from what the output sends (T, B, P)."""
+        run = self.forward()
+        w, tape = run.weights[directed], run.tapes[directed]
+        return backward(self.cell, w, tape, out, intervene, dstate)
+
+    def _forth(self, directed: DirectedLayer, x: Array, w: Weights | None) -> Tape:
+        """A directed layer's forward pass; where its weights have no gates, they are not given."""
+        assert w is not None
+        return forward(self.cell, w, x, *self._start(directed))
 
     def _run(self) -> Forward:
         x, tapes = self.data.x, {}
@@ -434,9 +485,8 @@ class Model:
             halves = []
             for direction in range(self.directions):
                 directed = DirectedLayer(layer, direction)
-                states = self._start(directed)
                 turned = self._turned(x, direction)
-                tapes[directed] = forward(self.cell, weights[directed], turned, *states)
+                tapes[directed] = self._forth(directed, turned, weights.get(directed))
                 halves.append(tapes[directed].h[1:])
             x = self.joined(halves)
         seen = x if self.data.mask is None else x * self.data.mask
@@ -488,14 +538,19 @@ class Model:
         halves = []
         for direction in range(self.directions):
             directed = DirectedLayer(layer, direction)
-            W = Interventions(mutations, *directed)("W", self.forward().weights[directed].W)
-            dx = np.einsum("tbgh,ghi->tbi", deltas[directed].z, W)
+            dx = self._dx(directed, deltas[directed], Interventions(mutations, *directed))
             turned = self._turned(dx, direction)
             if direction:
                 turned = Interventions(mutations, layer, direction)("dx_in_time", turned, own=dx)
             halves.append(turned)
         both: Array = sum(Interventions(mutations, layer)("dx_halves", halves))
         return both
+
+    def _dx(self, directed: DirectedLayer, deltas: Deltas, intervene: Interventions) -> Array:
+        """δ of what a directed layer was given, in its own time (T, B, ·)."""
+        W = intervene("W", self.forward().weights[directed].W)
+        found: Array = np.einsum("tbgh,ghi->tbi", deltas.z, W)
+        return found
 
     def _weights(self, directed: DirectedLayer) -> Weights:
         def stacked(kind: str) -> Array:

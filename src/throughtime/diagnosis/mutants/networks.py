@@ -12,6 +12,7 @@ import numpy as np
 from throughtime import cells
 from throughtime.arrays import Array, Shape, refuse
 from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN, Cell
+from throughtime.diagnosis.mutants.equation_layout import OF_EQUATIONS, EquationLayout
 from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.losses import GivenLoss, Loss
 from throughtime.diagnosis.mutants.model import Model
@@ -66,6 +67,8 @@ class NetworkLayout:
         """The layout of its matrices."""
         embedding, recurrent, head = _stack(self.network)
         specs = [layer.cell for layer in recurrent.values()]
+        if all(isinstance(one, cells.DerivedCell) for one in specs):
+            return self._of_equations(embedding, recurrent, head)
         kinds = {(_cell(one), one.bidirectional, one.units, one.output_size) for one in specs}
         if len(kinds) > 1:
             refuse("layout of a Network", "layers of one kind and size", "several")
@@ -74,8 +77,8 @@ class NetworkLayout:
         if loss is None or kind is None:
             refuse("layout of a Network", "one of the losses " + ", ".join(KINDS), repr(loss))
         cell, shapes = _cell(specs[0]), specs[0].shapes()
-        top = next((n for n, own in enumerate(self.network.layers) if own is head), None)
-        prefixes = [f"{n}.{way}" for n, layer in recurrent.items() for way in layer.prefixes]
+        top = self._place_of(head)
+        prefixes = _prefixes(recurrent)
         names = {own: tuple(prefix + own for prefix in prefixes) for own in shapes}
         return Layout(
             cell,
@@ -98,6 +101,49 @@ class NetworkLayout:
             h0=self._start("h", prefixes),
             c0=self._start("c", prefixes),
         )
+
+    def _of_equations(
+        self, embedding: bool, recurrent: dict[int, Recurrent], head: Dense | None
+    ) -> Layout:
+        """The layout of a network whose layers have one cell, which its equations alone give."""
+        first, *others = (layer.cell for layer in recurrent.values())
+        same = {(type(c), getattr(c, "definition", None), c.units, c.bidirectional) for c in others}
+        own = (type(first), getattr(first, "definition", None), first.units, first.bidirectional)
+        if same - {own}:
+            refuse("layout of a Network", "layers of one kind and size", "several")
+        assert isinstance(first, cells.DerivedCell)
+        loss = self.network.loss
+        kind = KINDS.get(type(loss).__name__)
+        if loss is None or kind is None:
+            refuse("layout of a Network", "one of the losses " + ", ".join(KINDS), repr(loss))
+        top, prefixes = self._place_of(head), _prefixes(recurrent)
+        states = {
+            name: started
+            for name, part in zip(first.derivation.trace.states, first.state_sizes, strict=True)
+            if (started := self._start(part, prefixes)) is not None
+        }
+        return EquationLayout(
+            OF_EQUATIONS,
+            "",
+            self.inputs,
+            self.targets,
+            "",
+            "",
+            "",
+            V=f"{top}.W" if head else "",
+            d=f"{top}.b" if head and head.bias else "",
+            E="0.E" if embedding else "",
+            layers=len(recurrent),
+            directions=1 + first.bidirectional,
+            loss=Loss(kind, loss.time, loss.batch),
+            lengths=self.lengths,
+            of=first,
+            prefixes=tuple(prefixes),
+            states=states,
+        )
+
+    def _place_of(self, head: Dense | None) -> int | None:
+        return next((n for n, own in enumerate(self.network.layers) if own is head), None)
 
     def _start(self, part: str, prefixes: Iterable[str]) -> Array | None:
         names = [prefix + part for prefix in prefixes]
@@ -177,6 +223,11 @@ class TorchLayout:
             final=final,
         )
         return layout.model(parameters)
+
+
+def _prefixes(recurrent: Mapping[int, Recurrent]) -> list[str]:
+    """What stands in front of the names in each layer and direction."""
+    return [f"{n}.{way}" for n, layer in recurrent.items() for way in layer.prefixes]
 
 
 def _stack(network: Network) -> tuple[bool, dict[int, Recurrent], Dense | None]:

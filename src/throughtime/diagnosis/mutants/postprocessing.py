@@ -322,7 +322,7 @@ def finishing(
 
 def gate_word(model: Model, block: Block) -> str:
     """Which gate a block belongs to, and of which layer: "gate o of layer 1"."""
-    word, place = f"gate {model.cell.gates[block.gate]}", model.words(block.layer, block.direction)
+    word, place = f"gate {model.gate_name(block)}", model.words(block.layer, block.direction)
     return f"{word} of {place}" if place else word
 
 
@@ -334,7 +334,7 @@ def tensor_of(model: Model, block: Block) -> str:
 def block_word(model: Model, block: Block) -> str:
     """The tensor of a block, with its gate where the tensor holds several."""
     tensor = tensor_of(model, block)
-    alone = len(model.cell.gates) == 1 or not block.gated
+    alone = not model.gate_name(block) or not block.gated
     others = {b.gate for b in model.placement.of(tensor)}
     return tensor if alone or len(others) == 1 else f"{tensor} ({gate_word(model, block)})"
 
@@ -352,7 +352,7 @@ def _moved(model: Model, fits: Mapping[Block, Fit]) -> list[FoundFault]:
         found.append(FoundFault("directions_swapped", where, {"where": where}))
     elsewhere = {b: f.source for b, f in fits.items() if b not in other and f.source != b}
     copied = [b for b, s in elsewhere.items() if (own := fits.get(s)) and own.source == s]
-    biases = [b for b in copied if b.kind == elsewhere[b].kind and b.kind in "bcd"]
+    biases = [b for b in copied if b.kind == elsewhere[b].kind and b.bias]
     whole = {(b.layer, b.gate, elsewhere[b]._replace(kind="")) for b in copied if b not in biases}
     biases = [b for b in biases if (b.layer, b.gate, elsewhere[b]._replace(kind="")) not in whole]
     matrices = [b for b in copied if b not in biases]
@@ -372,7 +372,7 @@ def _moved(model: Model, fits: Mapping[Block, Fit]) -> list[FoundFault]:
         {(b.gate, s.gate) for b, s in elsewhere.items() if b not in copied and b.gate != s.gate}
     )
     if permuted:
-        names = model.cell.gates
+        names = {b.gate: model.gate_name(b) for own in elsewhere.items() for b in own}
         where = ", ".join(f"{names[s]} in the place of {names[b]}" for b, s in permuted)
         found.append(FoundFault("gates_permuted", where, {"where": where}))
     return found
@@ -480,22 +480,22 @@ def _group(
     if ratio == 0:
         where = _words(_whole_tensors(model, scales, blocks))
         return [FoundFault("zero_gradient", where, {"where": where})]
-    if all(block.kind in "bcd" for block in blocks):
+    if all(block.bias for block in blocks):
         biases = _biases(model, scales, ratio, blocks, seen)
         if biases is not None:
             return [biases]
     if below := _all_below_the_head(model, scales, ratio, blocks, seen):
         return below
-    gates = dict.fromkeys(_gate(block) for block in blocks if block.gated)
-    for own in gates if len(model.cell.gates) > 1 else ():
-        one = [b for b in blocks if b.gated and _gate(b) == own]
-        all_of_it = [b for b in scales if b.gated and _gate(b) == own]
+    gates = dict.fromkeys(_gate(model, block) for block in blocks if block.gated)
+    for own in gates if any(model.gate_name(block) for block in blocks) else ():
+        one = [b for b in blocks if b.gated and _gate(model, b) == own]
+        all_of_it = [b for b in scales if b.gated and _gate(model, b) == own]
         if len(one) == len(all_of_it) > 1:
             rest = [block for block in blocks if block not in one]
             where = gate_word(model, one[0])
             here = [FoundFault("gate_scaled", where, facts | {"where": where})]
             whole = _whole_tensors(model, scales, blocks)
-            if rest and len(whole) <= len({_gate(b) for b in blocks}):
+            if rest and len(whole) <= len({_gate(model, b) for b in blocks}):
                 break  # whole tensors are fewer words than gates
             return here + (_group(model, scales, ratio, rest, seen) if rest else [])
     return [
@@ -561,9 +561,9 @@ def _all_below_the_head(
     return [FoundFault(names[0], BELOW, facts, (*names[1:], "tensor_scaled"), cost=2)]
 
 
-def _gate(block: Block) -> tuple[int, int, int]:
+def _gate(model: Model, block: Block) -> tuple[int, int, str]:
     """The layer, direction and gate of a block."""
-    return block.layer, block.direction, block.gate
+    return block.layer, block.direction, model.gate_name(block)
 
 
 def _whole_tensors(model: Model, scales: Mapping[Block, float], blocks: list[Block]) -> list[str]:

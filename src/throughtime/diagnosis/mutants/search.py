@@ -15,8 +15,11 @@ from itertools import combinations
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.diagnosis.fault import Fault
 from throughtime.diagnosis.faults import FAULTS
+from throughtime.diagnosis.mutants.equation_model import EquationModel
 from throughtime.diagnosis.mutants.interventions import (
+    OF_ANY_CELL,
     SHARED_PLACES,
     Mutation,
 )
@@ -31,9 +34,11 @@ from throughtime.diagnosis.mutants.postprocessing import (
     TestedGradient,
     tensor_of,
 )
+from throughtime.diagnosis.mutants.step_mutations import step_mutations
 from throughtime.diagnosis.mutants.trial import Attempt, Trial
 from throughtime.diagnosis.tolerances import (
     CHANCE_ENTRIES,
+    EQUATIONS_OVERHEAD,
     EXTENDED_ATTEMPTS,
     HELD_WITHIN,
     LEAST_PASSES,
@@ -80,6 +85,8 @@ def passes(model: Model) -> int:
     """
     products = model.data.x[..., 0].size * sum(w.size for w in model.blocks.values())
     work = STEP_OVERHEAD * model.steps * len(model.directed_layers) + products
+    if model.of_equations:
+        work += STEP_OVERHEAD * EQUATIONS_OVERHEAD * model.steps * len(model.directed_layers)
     each = sum(m.everywhere or not FAULTS[m.fault].systematic for m in mutations(model))
     return max(min(MOST_PASSES, int(WORK_OF_A_SEARCH / work)), each + LEAST_PASSES)
 
@@ -286,7 +293,7 @@ class MutantSearch:
     def _tried(self, sets: Iterable[tuple[Mutation, ...]]) -> list[Attempt]:
         """The attempts with these sets, until the budget is spent; at least the very first."""
         found: list[Attempt] = []
-        for one in sets:
+        for one in self.model.ahead(sets):
             if self.trial.known and self._over(self.end):
                 break
             found.append(self.trial(*one))
@@ -457,7 +464,7 @@ def _alike(blocks: Blocks) -> dict[Block, tuple[Block, ...]]:
 
 def _copies(one: Block, other: Block) -> bool:
     """Whether equal gradients of two blocks mean anything: b and c have the same anyway."""
-    return one.kind == other.kind or not {one.kind, other.kind} & {*"bcdp"}
+    return one.kind == other.kind or not {one.kind[0], other.kind[0]} & {*"bcdp"}
 
 
 def limited(seen: TestedGradient) -> TestedGradient | None:
@@ -579,9 +586,22 @@ def mutations(model: Model, among: Iterable[str] | None = None) -> list[Mutation
     The likelier ways of a fault come first within it: the search prefers what comes first.
     """
     names = frozenset(FAULTS if among is None else among)
-    chosen = [fault for fault in FAULTS.values() if fault.name in names and fault.mutations]
+    of_step: dict[str, list[Mutation]] = {}
+    if isinstance(model, EquationModel):
+        for one in step_mutations(model):
+            of_step.setdefault(one.fault, []).append(one)
+    chosen = [f for f in FAULTS.values() if f.name in names and (f.mutations or f.name in of_step)]
     return [
         replace(mutation, fault=fault.name)
         for fault in sorted(chosen, key=lambda fault: (fault.rank, fault.name))
-        for mutation in (fault.mutations(model) if fault.mutations else ())
+        for mutation in (*_of_file(fault, model), *of_step.get(fault.name, ()))
     ]
+
+
+def _of_file(fault: Fault, model: Model) -> Iterator[Mutation]:
+    """The mutations in a fault's own file; of a cell's equations those that fit any cell."""
+    if fault.mutations is None or (model.of_equations and fault.systematic):
+        return
+    for one in fault.mutations(model):
+        if not model.of_equations or one.places <= OF_ANY_CELL:
+            yield one

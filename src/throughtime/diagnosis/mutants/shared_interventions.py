@@ -14,6 +14,7 @@ from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN, SLO
 from throughtime.diagnosis.mutants.interventions import Intervention, Mutation
 from throughtime.diagnosis.mutants.losses import softmax
 from throughtime.diagnosis.mutants.model import DIRECTIONS, Block, Forward, Model
+from throughtime.diagnosis.mutants.slope_forms import WITH_PHI
 
 __all__ = [
     "ACTIVATIONS",
@@ -22,6 +23,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "SLOPES",
+    "WITH_PHI",
     "Block",
     "Carried",
     "Forward",

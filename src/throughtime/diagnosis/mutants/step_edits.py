@@ -6,10 +6,10 @@ equations of a cell: a quantity of the step stands where another one of the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN
@@ -21,8 +21,13 @@ from throughtime.diagnosis.mutants.shared_interventions import (
     in_each_layer,
     slopes_replaced,
 )
-
-Form: TypeAlias = Callable[[Array], Array]
+from throughtime.diagnosis.mutants.slope_forms import (
+    FORMS,
+    OPPOSITE,
+    RIGHT,
+    TANH_SLOPES,
+    Form,
+)
 
 
 @dataclass(frozen=True)
@@ -53,32 +58,6 @@ def in_steps(model: Model, edits: Iterable[StepEdit], words: str) -> Iterator[Mu
             place = one.where.removeprefix(where).removeprefix(", ")
             said = facts | {"of": f"{edit.of} of {place}" if place else edit.of}
             yield replace(one, facts=tuple(said.items()))
-
-
-# In terms of the activated value v, where φ′ is v (1 − v) or 1 − v².
-SIGMOID_SLOPES: dict[str, Form] = {
-    "1 − {v}²": lambda v: 1 - v * v,
-    "({v} − 1) {v}": lambda v: v * (v - 1),
-    "{v}²": lambda v: v * v,
-    "(1 − {v})²": lambda v: (1 - v) ** 2,
-    "{v} (1 − {v}²)": lambda v: v * (1 - v * v),
-    "{v}² (1 − {v})": lambda v: v * v * (1 - v),
-    "{v} (1 − {v})²": lambda v: v * (1 - v) ** 2,
-    "{v} (1 + {v})": lambda v: v * (1 + v),
-    "{v}² (1 − {v})²": lambda v: (v * (1 - v)) ** 2,
-}
-TANH_SLOPES: dict[str, Form] = {
-    "{v} (1 − {v})": lambda v: v * (1 - v),
-    "(1 − {v})²": lambda v: (1 - v) ** 2,
-    "1 + {v}²": lambda v: 1 + v * v,
-    "{v}² − 1": lambda v: v * v - 1,
-    "{v}²": lambda v: v * v,
-    "{v} (1 − {v}²)": lambda v: v * (1 - v * v),
-    "(1 − {v}²)²": lambda v: (1 - v * v) ** 2,
-}
-FORMS = {"sigmoid": SIGMOID_SLOPES, "tanh": TANH_SLOPES}
-OPPOSITE = ("({v} − 1) {v}", "{v}² − 1")
-RIGHT = {"sigmoid": "{v} (1 − {v})", "tanh": "1 − {v}²"}
 
 
 def operands(model: Model) -> Iterator[StepEdit]:
@@ -214,7 +193,8 @@ def _slopes(model: Model) -> Iterator[StepEdit]:
 
 
 def _form(form: Form, v: Array, kind: str) -> Array:
-    return form(v)
+    found: Array = form(v)
+    return found
 
 
 def _other_slope(k: int, j: int, slopes: Array, **_: Any) -> Array:
@@ -238,7 +218,8 @@ TANH_SQUARE: Form = lambda v: 1 - v * v  # noqa: E731
 
 
 def _of_cell(form: Form, of: str, slope: Array, m: Array, tape: Any) -> Array:
-    return form({"m": m, "c": tape.c[1:], "h": tape.m}[of])
+    found: Array = form({"m": m, "c": tape.c[1:], "h": tape.m}[of])
+    return found
 
 
 def _handed_back(model: Model) -> Iterator[StepEdit]:

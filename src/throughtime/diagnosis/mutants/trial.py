@@ -36,6 +36,7 @@ from throughtime.diagnosis.mutants.postprocessing import (
     is_round,
     tensor_of,
 )
+from throughtime.diagnosis.mutants.screen import Screen
 from throughtime.diagnosis.tolerances import KNOWN_SCALE, PARALLEL_BIASES
 from throughtime.gradcheck import Budget
 
@@ -93,6 +94,7 @@ class Trial:
         self.head = [block for block in seen.blocks if block.layer == HEAD]
         self.known: dict[frozenset[int], Attempt] = {}
         self._promises: dict[frozenset[int], bool] = {}
+        self._screen = Screen(seen)
 
     def __call__(self, *mutations: Mutation) -> Attempt:
         """The attempt with these mutations, over all blocks."""
@@ -141,7 +143,7 @@ class Trial:
         Without biases, this is asked of the matrices. It passes where a tensor is clipped, 0 or
         missing, so that it tells nothing. Only a recursion that was not run before is counted.
         """
-        if self.seen.limit is not None:
+        if self.seen.limit is not None or self.model.of_equations:
             return True
         made = frozenset(map(id, mutations))
         if made not in self._promises:
@@ -150,7 +152,7 @@ class Trial:
 
     def telling(self, *mutations: Mutation) -> tuple[Mutation, ...]:
         """Those on which it depends whether they are promising: with biases, these alone tell."""
-        if any(gates["b"] is None for gates in self._gates.values()):
+        if self.model.of_equations or any(gates["b"] is None for gates in self._gates.values()):
             return mutations
         return tuple(one for one in mutations if one.in_recursion or "kept_b" in one.places)
 
@@ -215,10 +217,12 @@ class Trial:
 
     def _fits(self, model: Model, mutant: Blocks) -> dict[Block, Fit | None]:
         """The fits of all blocks."""
-        fits = fit_all(model, mutant, self.seen, self.head)
+        hopeful = set(self.seen.blocks) if model.decay else self._screen(mutant)
+        fits: dict[Block, Fit | None] = dict.fromkeys(self.seen.blocks)
+        fits |= fit_all(model, mutant, self.seen, [b for b in self.head if b in hopeful])
         for directed in model.directed_layers:
-            fits |= self._directed_layer(model, directed, mutant)
-        others = [block for block in self.seen.blocks if block.layer < HEAD]
+            fits |= self._directed_layer(model, directed, mutant, hopeful)
+        others = [block for block in hopeful if block.layer < HEAD]
         fits |= fit_all(model, mutant, self.seen, others)
         fits |= fit_single_entries(model, mutant, self.seen, fits)
         return fits | exchanged(mutant, self.seen, fits)
@@ -238,14 +242,15 @@ class Trial:
         return (*(one for one in found if one.fault != "weight_decay_missing"), own)
 
     def _directed_layer(
-        self, model: Model, directed: DirectedLayer, mutant: Blocks
+        self, model: Model, directed: DirectedLayer, mutant: Blocks, hopeful: set[Block]
     ) -> dict[Block, Fit | None]:
         """The fits of a directed layer's blocks.
 
         Where no bias fits, other gates' blocks are not tried for the weights.
         """
         own = [block for block in self.seen.blocks if (block.layer, block.direction) == directed]
-        first = [b for b in own if b.kind == "b"] or [b for b in own if b.kind == "W"]
+        own = [block for block in own if block in hopeful]
+        first = model.told_first(own)
         fits = fit_all(model, mutant, self.seen, first)
         told = any(fit is not None and fit.scale for fit in fits.values())
         for block in own:

@@ -467,19 +467,6 @@ def test_of_two_modules_the_one_nearest_to_the_loss_whichever_is_accelerated():
     assert any("`b`" in note for note in flow.notes)
 
 
-def test_a_cell_that_the_model_steps_is_named():
-    class Stepped(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.cell = nn.LSTMCell(WIDE, H)
-
-    message = (
-        r"got Stepped with an nn.LSTMCell \('cell'\), .*; give all steps at once to an nn.LSTM"
-    )
-    with pytest.raises(TypeError, match=message):
-        tt.flow(Stepped(), torch.randn(T, B, WIDE), loss=lambda o: o.sum(-1))
-
-
 def test_a_forward_that_is_not_torchs_is_named():
     class Outputs(nn.LSTM):
         def forward(self, x):
@@ -487,23 +474,6 @@ def test_a_forward_that_is_not_torchs_is_named():
 
     with pytest.raises(TypeError, match=r"a forward method that takes .* got Outputs\.forward"):
         tt.flow(Outputs(WIDE, H), torch.randn(T, B, WIDE), loss=lambda o: o.sum(-1))
-
-
-def test_a_module_that_is_called_step_by_step_is_refused():
-    class Stepped(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.rnn = nn.RNN(WIDE, H)
-
-        def forward(self, x):
-            state, outputs = None, []
-            for x_t in x:
-                out, state = self.rnn(x_t[None], state)
-                outputs.append(out[0])
-            return torch.stack(outputs)
-
-    with pytest.raises(ValueError, match=r"`rnn` \(RNN\): expected one call .* got 9"):
-        tt.flow(Stepped(), torch.randn(T, B, WIDE), loss=lambda o: o.sum(-1))
 
 
 def test_a_module_that_is_more_than_its_weights_say_is_refused():

@@ -339,7 +339,8 @@ def flow(
 
     Args:
         what: a Network, followed by its inputs and targets; or a torch module that is or contains
-            an `nn.RNN`, `nn.LSTM` or `nn.GRU`, followed by its inputs.
+            an `nn.RNN`, `nn.LSTM` or `nn.GRU`, or steps one or a cell of these in a loop of its
+            own, followed by its inputs.
         data: inputs (T, B, I) or class indices (T, B), and targets, as its loss wants them; for a
             torch module what it is called with.
         sequences: look at so many of the B sequences only, evenly chosen.

@@ -14,6 +14,7 @@ from throughtime.gradient_flow.nonfinite import (
     DivergedError,
     NonFinite,
     NonFiniteSearch,
+    first_entry,
     first_in_network,
 )
 from throughtime.gradient_flow.record import FlowRecord, Look, begin_record
@@ -65,6 +66,7 @@ __all__ = [
     "evenly",
     "external_targets",
     "facts",
+    "first_entry",
     "first_in_network",
     "lag_matrix",
     "lag_rows",

@@ -56,9 +56,10 @@ def module_flow(
     """Where the gradient goes in an `nn.RNN`, `nn.LSTM` or `nn.GRU`, alone or inside any model.
 
     The model may also step it, or a cell, in a loop of its own; see `stepped_run`. The model runs
-    once, in evaluation mode, or twice where only the first run tells that it has a loop. What the recurrent module receives is noted, torch
-    differentiates what lies above it, ∂E_t/∂h_t, and this package goes back through time.
-    Afterwards the model is as it was: modes, buffers, gradients and random generators.
+    once, in evaluation mode, or twice where only the first run tells that it has a loop. What the
+    recurrent module receives is noted, torch differentiates what lies above it, ∂E_t/∂h_t, and this
+    package goes back through time. Afterwards the model is as it was: modes, buffers, gradients and
+    random generators.
 
     Args:
         module: called as `module(*inputs)`; one tuple alone is taken apart.

@@ -28,10 +28,11 @@ def first_in_module(
 ) -> NonFinite | None:
     """The first value of a model's run, forward and backward, that is NaN or infinite.
 
-    The model runs once, in evaluation mode, and is left as it was; twice where only the first run
-    tells that it steps a module in a loop of its own. Its parameters and inputs are examined first;
-    then each `nn.RNN`, `nn.LSTM`, `nn.GRU` and cell of these, whichever fails first, with every pre-activation, gate, c and h; then the outputs, the loss, and the way back
-    through the recurrent module that was called last.
+    The model runs once, in evaluation mode, or twice where only the first run tells that it steps a
+    module in a loop of its own, and is left as it was. Its parameters and inputs are examined
+    first; then each `nn.RNN`, `nn.LSTM`, `nn.GRU` and cell of these, whichever fails first, with
+    every pre-activation, gate, c and h; then the outputs, the loss, and the way back through the
+    recurrent module that was called last.
 
     Args:
         module: called as `module(*inputs)`; one tuple alone is taken apart.

@@ -178,6 +178,18 @@ def test_with_as_many_steps_as_sequences_the_layout_is_found_out():
     assert (flow.gradients[0]["c"] == turned.gradients[0]["c"]).all()
 
 
+def test_batch_first_says_how_the_losses_are_meant():
+    model = model_of("lstm-batch-first")
+    x, y = data(batch_first=True)
+    losses = lambda o: per_step(y)(o).reshape(B, T)  # noqa: E731
+    found = tt.flow(model, x, loss=losses, batch_first=True)
+    assert np.array_equal(found.lag_norms, tt.flow(model, x, loss=losses).lag_norms)
+    with pytest.raises(ValueError, match=r"\(T, B\) or .* for T = 9 and B = 3, got shape \(3, 9\)"):
+        tt.flow(model, x, loss=losses, batch_first=False)
+    with pytest.raises(ValueError, match=r"\(B, T\) or .* for T = 9 and B = 3, got shape \(9, 3\)"):
+        tt.flow(model, x, loss=lambda o: losses(o).T, batch_first=True)
+
+
 @pytest.mark.parametrize("enforce_sorted", [True, False])
 @pytest.mark.parametrize("padded", [True, False], ids=["padded", "packed"])
 def test_a_packed_sequence_has_lengths_and_an_order_of_its_own(enforce_sorted, padded):

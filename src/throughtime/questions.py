@@ -329,6 +329,7 @@ def flow(
     seed: int = 0,
     state: Mapping[str, Array] | None = None,
     lengths: Array | None = None,
+    batch_first: bool | None = None,
     loss: Callable[[Any], Any] | None = None,
     of: str | None = None,
     windows: Iterable[Any] | None = None,
@@ -357,6 +358,8 @@ def flow(
         keep: whether to keep the gradients themselves, O(T²·B·H) numbers.
         seed: random seed for whatever is drawn.
         state, lengths: of a Network's run, as in `Network.loss_and_gradient`.
+        batch_first: whether a Network's inputs and targets are (B, T, ·), by default as it was
+            built; of a torch module whether its losses are (B, T), by default whichever fits.
         loss: of a torch module's outputs: the loss of each step, (T, B), (B, T) or (T,), or one
             number for all.
         of: the recurrent module's name in a torch module; by default the one called last.
@@ -400,13 +403,15 @@ def flow(
     if is_module(what):
         own = {"state": state, "lengths": lengths}
         common |= {name: value for name, value in own.items() if value is not None}
-        common |= {"loss": loss, "of": of, "windows": windows}
+        common |= {"loss": loss, "of": of, "windows": windows, "batch_first": batch_first}
         return Flow(**vars(module_flow(what, *data, **common, **of_model)))
     refuse_unknown("flow", of_model, inspect.signature(flow).parameters)
     _refuse_no_network("flow", what, loss=loss, of=of, windows=windows)
     if len(data) != 2:
         refuse("flow", "a Network, inputs and targets", f"{len(data)} arrays", error=TypeError)
     network: Network = what  # type: ignore[assignment]
+    if batch_first is not None:
+        network = network.viewed(batch_first=batch_first)
     return Flow(**vars(network_flow(network, *data, state=state, lengths=lengths, **common)))
 
 

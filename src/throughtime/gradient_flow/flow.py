@@ -91,6 +91,8 @@ def network_flow(
             fit, windows (`k1`, `k2`, `clip`) of a network that runs both ways, numbers out of
             range, or a loss that is not finite.
     """
+    if network.batch_first:
+        network, inputs, targets = network.in_time(inputs, targets)
     if sequences is not None:
         count = positive("sequences", sequences)
         inputs, targets, state, lengths = _some(count, inputs, targets, state, lengths)

@@ -195,7 +195,8 @@ class FlowRecorder:
         spent = self.budget.spent
         wanted = {**QUICK_LOOK, **options}
         if isinstance(what, Network) and data:  # asking the data would take too long
-            wanted.setdefault("memory", max(1, len(data[0]) // 4))
+            steps = len(data[0][0]) if what.batch_first else len(data[0])
+            wanted.setdefault("memory", max(1, steps // 4))
         with self.budget.look():
             self.look_at = self.flow_of(what, *data, **wanted)
         cost, seconds = self.budget.spent - spent, perf_counter() - self.began

@@ -51,6 +51,7 @@ def module_flow(
     sequences: int | None = None,
     clip: float | None = None,
     windows: Iterable[Any] | None = None,
+    batch_first: bool | None = None,
     **options: Any,
 ) -> Flow:
     """Where the gradient goes in an `nn.RNN`, `nn.LSTM` or `nn.GRU`, alone or inside any model.
@@ -76,6 +77,7 @@ def module_flow(
         windows: losses as the model is trained with, one number for each window or batch, for
             advice on clipping: `(criterion(model(x), y) for x, y in batches)`. Up to 64 are
             differentiated by all parameters of the model, in the mode in which it is.
+        batch_first: whether the losses are (B, T, …) or (T, B, …); by default whichever fits.
         clip: a clipping threshold to assess; it needs `windows`.
         options: of `network_flow`: max_lag, sample, tolerance, k1, k2, memory, carousel,
             spectrum, keep, seed; any other is a keyword argument of the model.
@@ -99,7 +101,7 @@ def module_flow(
 
     def then(order: list[Seen]) -> Flow:
         seen = order[-1]
-        return _flow(seen, step_losses(seen, loss), sequences, options)
+        return _flow(seen, step_losses(seen, loss, batch_first), sequences, options)
 
     found: Flow = observe(module, arguments_of(inputs), of, then, named)
     if windows is None:

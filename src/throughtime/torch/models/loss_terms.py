@@ -43,7 +43,9 @@ class StepLosses:
     looked_at: int = 0
 
 
-def step_losses(seen: Seen, loss: Callable[[Any], Any] | None) -> StepLosses:
+def step_losses(
+    seen: Seen, loss: Callable[[Any], Any] | None, batch_first: bool | None = None
+) -> StepLosses:
     """Evaluates the loss and differentiates what lies above the recurrent module.
 
     The losses of all steps are differentiated at once, and weighting them differently shows
@@ -55,13 +57,13 @@ def step_losses(seen: Seen, loss: Callable[[Any], Any] | None) -> StepLosses:
             whole run, or whose sequences depend on one another.
     """
     found = _evaluated(seen, loss)
-    possible = list(loss_layouts(seen, tuple(found.shape)))
+    possible = list(loss_layouts(seen, tuple(found.shape), batch_first))
     if not possible:
         T, B = seen.living.shape
         way_out = "or their sum, one loss of the whole run"
-        refuse(
-            "loss", f"{EXPECTED}, for T = {T} and B = {B}", f"shape {tuple(found.shape)}", way_out
-        )
+        expected = EXPECTED.replace("(T, B)", "(B, T)") if batch_first else EXPECTED
+        actual = f"shape {tuple(found.shape)}"
+        refuse("loss", f"{expected}, for T = {T} and B = {B}", actual, way_out)
     for layout in possible:
         total = upstream_gradient(seen, found, layout.seed(found))
         own = not total.final and not total.inner
@@ -213,15 +215,22 @@ def _like(found: Any, entries: Array) -> Any:
     return import_module("torch").from_numpy(entries.reshape(tuple(found.shape))).to(found)
 
 
-def loss_layouts(seen: Seen, shape: tuple[int, ...]) -> Iterator[LossLayout]:
-    """The layouts that the shape allows: more than one where T = B, or where it is flat."""
+def loss_layouts(
+    seen: Seen, shape: tuple[int, ...], given: bool | None = None
+) -> Iterator[LossLayout]:
+    """The layouts that the shape allows: more than one where T = B, or where it is flat.
+
+    Args:
+        given: whether the batch comes first, if that is known.
+    """
     lasting = seen.living
     T, B = lasting.shape
     packed, grid = seen.format.packed, np.arange(T * B)
     if packed is not None and shape == tuple(packed.data.shape[:1]):
         numbers = import_module("torch").arange(1, len(packed.data) + 1)[:, None]
         yield LossLayout(seen.format.time_major(numbers).numpy()[..., 0] - 1)  # padded with 0
-    for batch_first in (seen.format.batch_first, not seen.format.batch_first):
+    likelier = seen.format.batch_first
+    for batch_first in (likelier, not likelier) if given is None else (given,):
         if shape in ((B, T) if batch_first else (T, B), (T * B,)):
             place = grid.reshape(B, T).T if batch_first else grid.reshape(T, B)
             yield LossLayout(seen.arranged(np.where(lasting, place, -1), False))

@@ -10,7 +10,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any, Literal, Never
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from throughtime.network import Network
 from throughtime.progress import progress_bar
 from throughtime.report.check_figures import plot_check, plot_valley
 from throughtime.report.flow_figures import lag_heatmap
+from throughtime.report.frames import check_frame, flow_frame
 from throughtime.report.junit import write_junit
 from throughtime.report.notebook import flow_html, report_html
 from throughtime.report.pages import check_page, flow_page
@@ -64,6 +65,21 @@ class Report(gradcheck.Report):
     def plot_valley(self, ax: Axes | None = None) -> Axes:
         """Noise against truncation over the step, and the step chosen, of one direction."""
         return plot_valley(self, ax)
+
+    def to_frame(self, library: Literal["pandas", "polars"] | None = None) -> Any:
+        """The report as a data frame, one row for each tensor at each point.
+
+        Its columns are point, steps, tensor, shape, verdict, discrepancy, floor, smallest_error,
+        measured, wrong, and of the worst entry worst_index, worst_gradient, worst_numerical and
+        worst_error.
+
+        Args:
+            library: "pandas" or "polars"; by default whichever there is, pandas first.
+
+        Raises:
+            ImportError: where neither is installed.
+        """
+        return check_frame(self, library)
 
     def to_junit(self, path: str | os.PathLike[str]) -> None:
         """Writes the report as JUnit XML: a test case for each tensor at each point."""
@@ -294,6 +310,22 @@ class Flow(gradient_flow.Flow):
     def plot(self, ax: Axes | None = None) -> Axes:
         """Gradients by loss and lag, as `tt.plots.lag_heatmap`; needs matplotlib and Jinja2."""
         return lag_heatmap(self, ax)
+
+    def to_frame(self, library: Literal["pandas", "polars"] | None = None) -> Any:
+        """The profiles as a data frame, one row for each layer and lag.
+
+        Its columns are layer, cell, backwards, lag; h and c, the mean norms of the gradient, with
+        h_spread and c_spread over sequences and h_error and c_error of sampling; relative, what the
+        verdict is on, 1 at lag 0; and the shares of the paths: carry, gates, both. What a cell does
+        not have is NaN.
+
+        Args:
+            library: "pandas" or "polars"; by default whichever there is, pandas first.
+
+        Raises:
+            ImportError: where neither is installed.
+        """
+        return flow_frame(self, library)
 
     def to_html(
         self,

@@ -103,7 +103,7 @@ def module_flow(
         seen = order[-1]
         return _flow(seen, step_losses(seen, loss, batch_first), sequences, options)
 
-    found: Flow = observe(module, arguments_of(inputs), of, then, named)
+    found: Flow = observe(module, arguments_of(inputs, named), of, then, named)
     if windows is None:
         return found
     clipping = torch_clipping(module, windows, clip)

@@ -45,9 +45,13 @@ def first_in_module(
     Returns:
         None where every number is finite.
     """
-    arguments = arguments_of(inputs)
+    known = named_arguments(module, named, ())
+    arguments = arguments_of(inputs, known)
+    given = dict(named_tensors("inputs", arguments))
+    for name, value in known.items():
+        given |= dict(named_tensors(name, value))
     found = _in_tensors("parameters", dict(module.named_parameters()))
-    found = found or _in_tensors("inputs", dict(named_tensors("inputs", arguments)))
+    found = found or _in_tensors("inputs", given)
     if found is not None:
         return found
 
@@ -67,7 +71,6 @@ def first_in_module(
             return found
         return _way_back(order[-1], searches[-1], loss)
 
-    known = named_arguments(module, named, ())
     result: NonFinite | None = observe(module, arguments, of, look, known, every=True)
     return result
 

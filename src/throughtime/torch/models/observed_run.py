@@ -168,10 +168,10 @@ class ObservedModule:
         return steps, tuple(rest) if several else rest[0], *more
 
 
-def arguments_of(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What the model is called with; one tuple alone is taken apart."""
+def arguments_of(inputs: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What the model is called with, beside keyword arguments; a tuple alone is taken apart."""
     arguments = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], tuple) else inputs
-    if not arguments:
+    if not arguments and not named:
         refuse("module", "its inputs beside it", "the module alone", error=TypeError)
     return arguments
 

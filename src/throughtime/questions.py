@@ -27,7 +27,7 @@ from throughtime.gradcheck import (
     check_target,
     sweep_target,
 )
-from throughtime.gradient_flow import NonFinite, first_in_network, network_flow
+from throughtime.gradient_flow import NonFinite, first_in_network, network_flow, step_flow
 from throughtime.network import Network
 from throughtime.progress import progress_bar
 from throughtime.report.check_figures import plot_check, plot_valley
@@ -37,7 +37,7 @@ from throughtime.report.junit import write_junit
 from throughtime.report.notebook import flow_html, report_html
 from throughtime.report.pages import check_page, flow_page
 from throughtime.source import found_in_object, is_object
-from throughtime.targets import as_target, is_known
+from throughtime.targets import as_target, is_jax, is_known
 from throughtime.torch import first_in_module, is_module, module_flow
 
 if TYPE_CHECKING:
@@ -373,7 +373,8 @@ def flow(
     Args:
         what: a Network, followed by its inputs and targets; or a torch module that is or contains
             an `nn.RNN`, `nn.LSTM` or `nn.GRU`, or steps one or a cell of these in a loop of its
-            own, followed by its inputs.
+            own, followed by its inputs; or a JAX function of one step, `step(parameters, state, x)
+            -> (state, y)`, followed by parameters, the first state and all x (T, …).
         data: inputs (T, B, I) or class indices (T, B), and targets, as its loss wants them; for a
             torch module what it is called with.
         sequences: look at so many of the B sequences only, evenly chosen.
@@ -393,7 +394,7 @@ def flow(
         batch_first: whether a Network's inputs and targets are (B, T, ·), by default as it was
             built; of a torch module whether its losses are (B, T), by default whichever fits.
         loss: of a torch module's outputs: the loss of each step, (T, B), (B, T) or (T,), or one
-            number for all.
+            number for all; of a JAX function's outputs of all steps: (T, B) or (T,).
         of: the recurrent module's name in a torch module; by default the one called last.
         windows: losses that a torch module is trained with, for advice on clipping.
         of_model: further keyword arguments that the torch module itself is called with.
@@ -438,6 +439,10 @@ def flow(
         common |= {"loss": loss, "of": of, "windows": windows, "batch_first": batch_first}
         return Flow(**vars(module_flow(what, *data, **common, **of_model)))
     refuse_unknown("flow", of_model, inspect.signature(flow).parameters)
+    if len(data) == 3 and is_jax(what, *data):
+        others = {"state": state, "lengths": lengths, "of": of, "windows": windows}
+        own = _of_step({**common, **others, "batch_first": batch_first})
+        return Flow(**vars(step_flow(what, *data, loss=loss, **own)))  # type: ignore[arg-type]
     _refuse_no_network("flow", what, loss=loss, of=of, windows=windows)
     if len(data) != 2:
         refuse("flow", "a Network, inputs and targets", f"{len(data)} arrays", error=TypeError)
@@ -445,6 +450,16 @@ def flow(
     if batch_first is not None:
         network = network.viewed(batch_first=batch_first)
     return Flow(**vars(network_flow(network, *data, state=state, lengths=lengths, **common)))
+
+
+def _of_step(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a step function's flow; refuses those that it does not have."""
+    names = {"max_lag", "tolerance", "memory", "spectrum", "keep", "seed", "progress"}
+    for name, value in options.items():
+        if name not in names | {"carousel"} and value is not None:
+            expected = "a Network or a torch module, which has this option"
+            refuse(name, expected, "a JAX function", error=TypeError)
+    return {name: value for name, value in options.items() if name in names}
 
 
 def _refuse_no_network(question: str, what: object, **of_torch: object) -> None:

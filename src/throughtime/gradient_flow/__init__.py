@@ -29,6 +29,7 @@ from throughtime.gradient_flow.result import (
     share_rows,
     some_lags,
 )
+from throughtime.gradient_flow.step_function import step_flow
 from throughtime.gradient_flow.tolerances import CLIPPING_WINDOWS, VANISHED_BELOW
 from throughtime.gradient_flow.upstream import (
     ExternalLoss,
@@ -73,4 +74,5 @@ __all__ = [
     "network_flow",
     "share_rows",
     "some_lags",
+    "step_flow",
 ]

@@ -29,7 +29,8 @@ SECTIONS = {
         "layouts.lstm", "layouts.gru", "layouts.rnn", "layouts.guess",
     ),
     "The flow of gradients": (
-        "flow", "Flow | top, lag_norms, carousel_share, matrix, plot, to_json, to_html, as_dict",
+        "flow",
+        "Flow | top, lag_norms, carousel_share, matrix, plot, to_frame, to_json, to_html, as_dict",
         "first_nonfinite", "NonFinite | place", "FlowRecorder | observe, note, look, close",
         "FlowRecord | read", "gradient_flow.Look", "gradient_flow.network_flow",
         "torch.module_flow", "gradient_flow.LayerFlow | remembers, units_that_remember",

@@ -178,6 +178,18 @@ def test_with_as_many_steps_as_sequences_the_layout_is_found_out():
     assert (flow.gradients[0]["c"] == turned.gradients[0]["c"]).all()
 
 
+def test_batch_first_says_how_the_losses_are_meant():
+    model = model_of("lstm-batch-first")
+    x, y = data(batch_first=True)
+    losses = lambda o: per_step(y)(o).reshape(B, T)  # noqa: E731
+    found = tt.flow(model, x, loss=losses, batch_first=True)
+    assert np.array_equal(found.lag_norms, tt.flow(model, x, loss=losses).lag_norms)
+    with pytest.raises(ValueError, match=r"\(T, B\) or .* for T = 9 and B = 3, got shape \(3, 9\)"):
+        tt.flow(model, x, loss=losses, batch_first=False)
+    with pytest.raises(ValueError, match=r"\(B, T\) or .* for T = 9 and B = 3, got shape \(9, 3\)"):
+        tt.flow(model, x, loss=lambda o: losses(o).T, batch_first=True)
+
+
 @pytest.mark.parametrize("enforce_sorted", [True, False])
 @pytest.mark.parametrize("padded", [True, False], ids=["padded", "packed"])
 def test_a_packed_sequence_has_lengths_and_an_order_of_its_own(enforce_sorted, padded):
@@ -467,19 +479,6 @@ def test_of_two_modules_the_one_nearest_to_the_loss_whichever_is_accelerated():
     assert any("`b`" in note for note in flow.notes)
 
 
-def test_a_cell_that_the_model_steps_is_named():
-    class Stepped(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.cell = nn.LSTMCell(WIDE, H)
-
-    message = (
-        r"got Stepped with an nn.LSTMCell \('cell'\), .*; give all steps at once to an nn.LSTM"
-    )
-    with pytest.raises(TypeError, match=message):
-        tt.flow(Stepped(), torch.randn(T, B, WIDE), loss=lambda o: o.sum(-1))
-
-
 def test_a_forward_that_is_not_torchs_is_named():
     class Outputs(nn.LSTM):
         def forward(self, x):
@@ -487,23 +486,6 @@ def test_a_forward_that_is_not_torchs_is_named():
 
     with pytest.raises(TypeError, match=r"a forward method that takes .* got Outputs\.forward"):
         tt.flow(Outputs(WIDE, H), torch.randn(T, B, WIDE), loss=lambda o: o.sum(-1))
-
-
-def test_a_module_that_is_called_step_by_step_is_refused():
-    class Stepped(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.rnn = nn.RNN(WIDE, H)
-
-        def forward(self, x):
-            state, outputs = None, []
-            for x_t in x:
-                out, state = self.rnn(x_t[None], state)
-                outputs.append(out[0])
-            return torch.stack(outputs)
-
-    with pytest.raises(ValueError, match=r"`rnn` \(RNN\): expected one call .* got 9"):
-        tt.flow(Stepped(), torch.randn(T, B, WIDE), loss=lambda o: o.sum(-1))
 
 
 def test_a_module_that_is_more_than_its_weights_say_is_refused():

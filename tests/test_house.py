@@ -23,7 +23,7 @@ FLOORS = [
     {"targets"},
     {"source"},
     {"report", "plots", "questions"},
-    {"cli", "__init__", "__main__"},
+    {"cli", "integrations", "__init__", "__main__"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

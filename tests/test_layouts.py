@@ -360,3 +360,45 @@ def test_entries_that_overlap_are_refused():
     }
     with pytest.raises(ValueError, match="placed once, got gaps or overlaps"):
         Placement(places, {"b": (3,)})
+
+
+@pytest.mark.parametrize("kind", ["numbers", "classes"])
+@pytest.mark.parametrize("flat", [False, True], ids=["grid", "flat"])
+def test_batch_first(kind, flat):
+    """(B, T, ·) is the same run as (T, B, ·): inputs, targets, flat ones too, and the mask."""
+    rng, T, B = np.random.default_rng(0), 5, 2
+    p = {"Wx": (12, 3), "Wh": (12, 3), "b": (12,), "V": (4, 3), "d": (4,)}
+    p = {name: rng.standard_normal(shape) for name, shape in p.items()}
+    x = rng.standard_normal((T, B, 3)) if kind == "numbers" else rng.integers(0, 3, (T, B))
+    y, mask = rng.integers(0, 4, (T, B)), rng.integers(0, 2, (T, B, 3))
+    options = {"head": "V", "head_bias": "d"}
+    expected = tt.layouts.lstm(x, y, mask=mask, **options).model(p)
+    turned = [np.swapaxes(one, 0, 1) for one in (x, y, mask)]
+    labels = turned[1].ravel() if flat else turned[1]
+    layout = tt.layouts.lstm(turned[0], labels, mask=turned[2], batch_first=True, **options)
+    assert layout.model(p).value() == expected.value()
+
+
+def test_one_sequence_alone_has_no_batch_axis_to_be_first():
+    rng = np.random.default_rng(0)
+    p = {"Wx": rng.standard_normal((9, 3)), "Wh": rng.standard_normal((9, 3))}
+    for x in (rng.standard_normal((5, 3)), rng.integers(0, 3, 5)):
+        y = rng.integers(0, 3, 5)
+        one, other = (tt.layouts.gru(x, y, b=None, batch_first=way) for way in (False, True))
+        assert other.model(p).data.x.shape == (5, 1, 3)
+        assert other.model(p).value() == one.model(p).value()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "message"),
+    [
+        ((2, 5, 4), (2, 5), r"inputs: expected \(B, T, I\) with I = 3, got \(2, 5, 4\)"),
+        ((2, 5, 3), (2, 4), r"targets: expected \(2, 5\), got \(2, 4\)"),
+    ],
+)
+def test_batch_first_names_the_users_shapes(inputs, targets, message):
+    p = {"Wx": np.ones((9, 3)), "Wh": np.ones((9, 3))}
+    given = np.ones(inputs), np.ones(targets, int)
+    layout = tt.layouts.gru(*given, b=None, batch_first=True)
+    with pytest.raises(ValueError, match=message):
+        layout.model(p)

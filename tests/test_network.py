@@ -270,3 +270,100 @@ def test_inner_gradients_of_both_directions_stand_at_their_own_steps(engine, len
     for prefix in ("", "1."):
         dW = np.einsum("tbg,tbi->gi", found.deltas[0][f"{prefix}z"], inputs)
         assert relative_error(dW, found.parameters[f"0.{prefix}W"]) < 1e-14
+
+
+def turned(array):
+    return np.swapaxes(array, 0, 1)
+
+
+@pytest.mark.parametrize("ragged", [True, False], ids=["ragged", "full"])
+@pytest.mark.parametrize("kind", ["numbers", "classes"])
+def test_batch_first(kind, ragged):
+    """Everything that has steps comes with the batch in front, and with the same numbers."""
+    first = [tt.LSTM(3, 4, bidirectional=True)]
+    first = first if kind == "numbers" else [tt.Embedding(3, 2), tt.LSTM(2, 4, bidirectional=True)]
+    loss = tt.MeanSquaredError() if kind == "numbers" else tt.SoftmaxCrossEntropy()
+    layers = [*first, tt.GRU(8, 4), tt.Dense(4, 3)]
+    net = tt.Network(layers, loss, dtype="float64", seed=0)
+    rng, lengths = np.random.default_rng(3), np.array([5, 3]) if ragged else None
+    x, y = rng.standard_normal((2, 5, 2, 3)) if kind == "numbers" else rng.integers(0, 3, (2, 5, 2))
+    state = net.zero_state(2)
+    state.flat[...] = rng.uniform(-1, 1, state.flat.size)
+    mine = net.viewed(batch_first=True)
+    assert mine.parameters is net.parameters
+    assert "batch_first=True" in repr(mine)
+    options = {"state": state, "lengths": lengths}
+    run, own = net.run(x, **options), mine.run(turned(x), **options)
+    assert np.array_equal(own.outputs, turned(run.outputs))
+    assert all(np.array_equal(own.hidden[n], turned(run.hidden[n])) for n in run.hidden)
+    assert all(np.array_equal(own.cells[n], turned(run.cells[n])) for n in run.cells)
+    assert all(
+        np.array_equal(own.gates[n][g], turned(a))
+        for n in run.gates
+        for g, a in run.gates[n].items()
+    )
+    assert all(np.array_equal(own.state[name], array) for name, array in run.state.items())
+    found, other = net.gradients(x, y, **options), mine.gradients(turned(x), turned(y), **options)
+    assert found.parameters == other.parameters
+    assert found.loss.value == other.loss.value
+    assert np.array_equal(other.loss.terms, turned(found.loss.terms))
+    assert np.array_equal(other.loss.doutputs, turned(found.loss.doutputs))
+    if kind == "numbers":
+        assert np.array_equal(other.inputs, turned(found.inputs))
+    for n, deltas in found.deltas.items():
+        assert all(np.array_equal(other.deltas[n][d], turned(a)) for d, a in deltas.items())
+    assert mine.loss_and_gradient(turned(x), turned(y), **options)[1] == found.parameters
+    outputs, _, tape = mine.forward(turned(x), **options)
+    again = mine.backward(tape, mine.loss_of(outputs, turned(y), lengths).doutputs)
+    assert again.parameters == found.parameters
+    report = tt.check(mine, turned(x), turned(y), effort="quick", **options)
+    assert report.verdict == "agree"
+    flow, same = tt.flow(net, x, y, **options), tt.flow(mine, turned(x), turned(y), **options)
+    assert np.array_equal(flow.lag_norms, same.lag_norms)
+    assert np.array_equal(
+        tt.flow(net, turned(x), turned(y), batch_first=True, **options).lag_norms, flow.lag_norms
+    )
+    assert tt.first_nonfinite(mine, turned(x), turned(y), **options) is None
+
+
+def test_batch_first_one_way_and_in_files(tmp_path):
+    net = tt.Network([tt.LSTM(3, 4), tt.Dense(4, 2)], tt.MeanSquaredError(), seed=0)
+    mine = net.viewed(batch_first=True)
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((6, 2, 3), "f"), rng.standard_normal((6, 2, 2), "f")
+    args = (turned(x), turned(y))
+    assert mine.loss_and_gradient(*args, memory_limit="1MB")[1] == net.loss_and_gradient(x, y)[1]
+    short = tt.truncated_loss_and_gradient(net, x, y, k1=2)
+    assert tt.truncated_loss_and_gradient(mine, *args, k1=2) == short
+    one, other = tt.contributions(net, x, y, step=3), tt.contributions(mine, *args, step=3)
+    assert one.gradient == other.gradient
+    assert tt.check(mine, *args, k1=2, effort="quick").verdict == "agree"
+    mine.save(tmp_path / "m.safetensors")
+    loaded = tt.Network.load(tmp_path / "m.safetensors")
+    assert loaded.batch_first
+    assert loaded.copy().batch_first
+    assert "batch_first" not in net.describe()
+    with tt.FlowRecorder(live=False) as recorder:
+        assert recorder.look(mine, *args).steps == 6
+
+
+def test_batch_first_names_the_users_shapes_and_places():
+    layers = [tt.LSTM(3, 4), tt.Dense(4, 2)]
+    net = tt.Network(layers, tt.SoftmaxCrossEntropy(), batch_first=True)
+    x, y = np.zeros((2, 6, 3), np.float32), np.zeros((2, 6), int)
+    with pytest.raises(
+        ValueError,
+        match=r"inputs: expected \(B, T, 3\), got \(6, 3\); add a batch "
+        r"axis: inputs\[None\]",
+    ):
+        net.run(x[0])
+    with pytest.raises(ValueError, match=r"targets: expected \(2, 6\), got \(6, 2\)"):
+        net.loss_and_gradient(x, y.T)
+    with pytest.raises(TypeError, match=r"integers \(B, T\), or probabilities \(B, T, K\)"):
+        tt.flow(net, x, y.astype(float))
+    x[1, 4, 2] = np.nan
+    with pytest.raises(ValueError, match=r"nan at \(1, 4, 2\)"):
+        net.loss_and_gradient(x, y)
+    assert str(tt.first_nonfinite(net, x, y)) == "inputs, inputs[1, 4, 2]: value nan"
+    with pytest.raises(TypeError, match="batch_first: expected True or False, got 1"):
+        tt.Network(layers, batch_first=1)

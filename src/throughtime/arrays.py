@@ -162,7 +162,7 @@ def fits(what: str, values: Array, shape: tuple[object, ...]) -> None:
     expected = "(" + ", ".join(str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
     way_out = ""
     if len(actual) == len(shape) - 1 and "B" in shape:
-        way_out = f"add a batch axis: {what}[:, None]"
+        way_out = f"add a batch axis: {what}{'[None]' if shape[0] == 'B' else '[:, None]'}"
     refuse(what, expected, actual, way_out)
 
 

@@ -10,7 +10,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any, Literal, Never
 
 import numpy as np
 
@@ -27,16 +27,17 @@ from throughtime.gradcheck import (
     check_target,
     sweep_target,
 )
-from throughtime.gradient_flow import NonFinite, first_in_network, network_flow
+from throughtime.gradient_flow import NonFinite, first_in_network, network_flow, step_flow
 from throughtime.network import Network
 from throughtime.progress import progress_bar
 from throughtime.report.check_figures import plot_check, plot_valley
 from throughtime.report.flow_figures import lag_heatmap
+from throughtime.report.frames import check_frame, flow_frame
 from throughtime.report.junit import write_junit
 from throughtime.report.notebook import flow_html, report_html
 from throughtime.report.pages import check_page, flow_page
 from throughtime.source import found_in_object, is_object
-from throughtime.targets import as_target, is_known
+from throughtime.targets import as_target, is_jax, is_known
 from throughtime.torch import first_in_module, is_module, module_flow
 
 if TYPE_CHECKING:
@@ -64,6 +65,21 @@ class Report(gradcheck.Report):
     def plot_valley(self, ax: Axes | None = None) -> Axes:
         """Noise against truncation over the step, and the step chosen, of one direction."""
         return plot_valley(self, ax)
+
+    def to_frame(self, library: Literal["pandas", "polars"] | None = None) -> Any:
+        """The report as a data frame, one row for each tensor at each point.
+
+        Its columns are point, steps, tensor, shape, verdict, discrepancy, floor, smallest_error,
+        measured, wrong, and of the worst entry worst_index, worst_gradient, worst_numerical and
+        worst_error.
+
+        Args:
+            library: "pandas" or "polars"; by default whichever there is, pandas first.
+
+        Raises:
+            ImportError: where neither is installed.
+        """
+        return check_frame(self, library)
 
     def to_junit(self, path: str | os.PathLike[str]) -> None:
         """Writes the report as JUnit XML: a test case for each tensor at each point."""
@@ -295,6 +311,22 @@ class Flow(gradient_flow.Flow):
         """Gradients by loss and lag, as `tt.plots.lag_heatmap`; needs matplotlib and Jinja2."""
         return lag_heatmap(self, ax)
 
+    def to_frame(self, library: Literal["pandas", "polars"] | None = None) -> Any:
+        """The profiles as a data frame, one row for each layer and lag.
+
+        Its columns are layer, cell, backwards, lag; h and c, the mean norms of the gradient, with
+        h_spread and c_spread over sequences and h_error and c_error of sampling; relative, what the
+        verdict is on, 1 at lag 0; and the shares of the paths: carry, gates, both. What a cell does
+        not have is NaN.
+
+        Args:
+            library: "pandas" or "polars"; by default whichever there is, pandas first.
+
+        Raises:
+            ImportError: where neither is installed.
+        """
+        return flow_frame(self, library)
+
     def to_html(
         self,
         path: str | os.PathLike[str],
@@ -329,6 +361,7 @@ def flow(
     seed: int = 0,
     state: Mapping[str, Array] | None = None,
     lengths: Array | None = None,
+    batch_first: bool | None = None,
     loss: Callable[[Any], Any] | None = None,
     of: str | None = None,
     windows: Iterable[Any] | None = None,
@@ -339,7 +372,9 @@ def flow(
 
     Args:
         what: a Network, followed by its inputs and targets; or a torch module that is or contains
-            an `nn.RNN`, `nn.LSTM` or `nn.GRU`, followed by its inputs.
+            an `nn.RNN`, `nn.LSTM` or `nn.GRU`, or steps one or a cell of these in a loop of its
+            own, followed by its inputs; or a JAX function of one step, `step(parameters, state, x)
+            -> (state, y)`, followed by parameters, the first state and all x (T, …).
         data: inputs (T, B, I) or class indices (T, B), and targets, as its loss wants them; for a
             torch module what it is called with.
         sequences: look at so many of the B sequences only, evenly chosen.
@@ -356,8 +391,10 @@ def flow(
         keep: whether to keep the gradients themselves, O(T²·B·H) numbers.
         seed: random seed for whatever is drawn.
         state, lengths: of a Network's run, as in `Network.loss_and_gradient`.
+        batch_first: whether a Network's inputs and targets are (B, T, ·), by default as it was
+            built; of a torch module whether its losses are (B, T), by default whichever fits.
         loss: of a torch module's outputs: the loss of each step, (T, B), (B, T) or (T,), or one
-            number for all.
+            number for all; of a JAX function's outputs of all steps: (T, B) or (T,).
         of: the recurrent module's name in a torch module; by default the one called last.
         windows: losses that a torch module is trained with, for advice on clipping.
         of_model: further keyword arguments that the torch module itself is called with.
@@ -399,14 +436,30 @@ def flow(
     if is_module(what):
         own = {"state": state, "lengths": lengths}
         common |= {name: value for name, value in own.items() if value is not None}
-        common |= {"loss": loss, "of": of, "windows": windows}
+        common |= {"loss": loss, "of": of, "windows": windows, "batch_first": batch_first}
         return Flow(**vars(module_flow(what, *data, **common, **of_model)))
     refuse_unknown("flow", of_model, inspect.signature(flow).parameters)
+    if len(data) == 3 and is_jax(what, *data):
+        others = {"state": state, "lengths": lengths, "of": of, "windows": windows}
+        own = _of_step({**common, **others, "batch_first": batch_first})
+        return Flow(**vars(step_flow(what, *data, loss=loss, **own)))  # type: ignore[arg-type]
     _refuse_no_network("flow", what, loss=loss, of=of, windows=windows)
     if len(data) != 2:
         refuse("flow", "a Network, inputs and targets", f"{len(data)} arrays", error=TypeError)
     network: Network = what  # type: ignore[assignment]
+    if batch_first is not None:
+        network = network.viewed(batch_first=batch_first)
     return Flow(**vars(network_flow(network, *data, state=state, lengths=lengths, **common)))
+
+
+def _of_step(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a step function's flow; refuses those that it does not have."""
+    names = {"max_lag", "tolerance", "memory", "spectrum", "keep", "seed", "progress"}
+    for name, value in options.items():
+        if name not in names | {"carousel"} and value is not None:
+            expected = "a Network or a torch module, which has this option"
+            refuse(name, expected, "a JAX function", error=TypeError)
+    return {name: value for name, value in options.items() if name in names}
 
 
 def _refuse_no_network(question: str, what: object, **of_torch: object) -> None:

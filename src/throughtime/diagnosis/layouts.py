@@ -89,7 +89,8 @@ def lstm(
             of activated outputs.
         epsilon: ε where the loss takes log(p + ε).
         scale: what the loss is multiplied with beside that.
-        batch_first: whether inputs and targets are (B, T, ·).
+        batch_first: whether inputs, targets and `mask` are (B, T, ·), or flat in this order. One
+            sequence alone, (T, I) or (T,), is given as without.
         last: whether only the last step has a target.
         decay: λ of an L2 term λ/2 Σ W² over the matrices; with `decay_biases`, over biases too.
         lengths: the number of steps of every sequence (B,), where they differ.

@@ -14,6 +14,7 @@ from throughtime.gradient_flow.nonfinite import (
     DivergedError,
     NonFinite,
     NonFiniteSearch,
+    first_entry,
     first_in_network,
 )
 from throughtime.gradient_flow.record import FlowRecord, Look, begin_record
@@ -28,6 +29,7 @@ from throughtime.gradient_flow.result import (
     share_rows,
     some_lags,
 )
+from throughtime.gradient_flow.step_function import step_flow
 from throughtime.gradient_flow.tolerances import CLIPPING_WINDOWS, VANISHED_BELOW
 from throughtime.gradient_flow.upstream import (
     ExternalLoss,
@@ -65,10 +67,12 @@ __all__ = [
     "evenly",
     "external_targets",
     "facts",
+    "first_entry",
     "first_in_network",
     "lag_matrix",
     "lag_rows",
     "network_flow",
     "share_rows",
     "some_lags",
+    "step_flow",
 ]

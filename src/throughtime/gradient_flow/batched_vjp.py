@@ -359,6 +359,7 @@ def lag_matrix(
         ((9, 9), True)
     """
     recurrent_loss(network)
+    network, inputs, targets = network.in_time(inputs, targets)
     outputs, _, tape = network.forward(inputs, state, lengths)
     loss = network.loss_of(outputs, array_of("targets", targets), lengths)
     run = linearised_run(network, tape, loss)

@@ -91,6 +91,8 @@ def network_flow(
             fit, windows (`k1`, `k2`, `clip`) of a network that runs both ways, numbers out of
             range, or a loss that is not finite.
     """
+    if network.batch_first:
+        network, inputs, targets = network.in_time(inputs, targets)
     if sequences is not None:
         count = positive("sequences", sequences)
         inputs, targets, state, lengths = _some(count, inputs, targets, state, lengths)
@@ -302,11 +304,13 @@ def layer_flow(problem: Problem, found: FlowSums, number: int, wanted: int) -> L
     by_recurrence = found.norms[number]
     pairs, sampled = found.pairs, problem.sampled
     parts = by_recurrence if pairs is None else pairs.norms[number]
-    profiles = {part: _profile(norms) for part, norms in parts.items()}
+    profiles = {part: profile_of(norms) for part, norms in parts.items()}
     recurrent, ahead = {}, {}
     if pairs is not None and number in pairs.mixed:
-        recurrent = {part: _profile(norms) for part, norms in by_recurrence.items()}
-        ahead = {part: _mean(own.total, own.count) for part, own in pairs.ahead[number].items()}
+        recurrent = {part: profile_of(norms) for part, norms in by_recurrence.items()}
+        ahead = {
+            part: mean_norms(own.total, own.count) for part, own in pairs.ahead[number].items()
+        }
         ahead = ahead if any(np.nan_to_num(own).any() for own in ahead.values()) else {}
     main = by_recurrence["c" if "c" in by_recurrence else "h"]
     compared = chained(main.total, main.count)
@@ -320,10 +324,10 @@ def layer_flow(problem: Problem, found: FlowSums, number: int, wanted: int) -> L
     return LayerFlow(
         kind=cell.title,
         units=cell.units,
-        norms={part: _mean(norms.total, norms.count) for part, norms in parts.items()},
-        spread={part: _spread(norms) for part, norms in parts.items()},
+        norms={part: mean_norms(norms.total, norms.count) for part, norms in parts.items()},
+        spread={part: spread_of(norms) for part, norms in parts.items()},
         profile=profiles,
-        profile_spread={part: _over_sequences(norms) for part, norms in parts.items()},
+        profile_spread={part: spread_over_sequences(norms) for part, norms in parts.items()},
         profile_error={part: _error(norms, sampled) for part, norms in parts.items()},
         paths=paths,
         time_constants=None if carry is None else time_constants(carry),
@@ -342,37 +346,37 @@ def layer_flow(problem: Problem, found: FlowSums, number: int, wanted: int) -> L
     )
 
 
-def _mean(total: Array, count: Array) -> Array:
+def mean_norms(total: Array, count: Array) -> Array:
     mean: Array = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
     return mean
 
 
-def _spread(norms: LagNorms) -> Array:
-    mean = _mean(norms.total, norms.count)
-    return np.asarray(np.sqrt(np.maximum(_mean(norms.squares, norms.count) - mean**2, 0)))
+def spread_of(norms: LagNorms) -> Array:
+    mean = mean_norms(norms.total, norms.count)
+    return np.asarray(np.sqrt(np.maximum(mean_norms(norms.squares, norms.count) - mean**2, 0)))
 
 
-def _profile(norms: LagNorms) -> Array:
+def profile_of(norms: LagNorms) -> Array:
     """The mean over sequences of the mean over end points."""
-    each = _mean(norms.by_sequence, norms.steps)
+    each = mean_norms(norms.by_sequence, norms.steps)
     used = norms.steps > 0
-    return _mean(np.where(used, each, 0).sum(axis=1), used.sum(axis=1))
+    return mean_norms(np.where(used, each, 0).sum(axis=1), used.sum(axis=1))
 
 
-def _over_sequences(norms: LagNorms) -> Array:
-    each = _mean(norms.by_sequence, norms.steps)
+def spread_over_sequences(norms: LagNorms) -> Array:
+    each = mean_norms(norms.by_sequence, norms.steps)
     used = norms.steps > 0
-    mean = _profile(norms)[:, None]
+    mean = profile_of(norms)[:, None]
     squares = np.where(used, (each - mean) ** 2, 0).sum(axis=1)
-    return np.asarray(np.sqrt(_mean(squares, used.sum(axis=1))))
+    return np.asarray(np.sqrt(mean_norms(squares, used.sum(axis=1))))
 
 
 def _error(norms: LagNorms, sampled: bool) -> Array:
     if not sampled:
         return np.zeros(norms.total.shape[1])
-    each = _mean(norms.total, norms.count)
+    each = mean_norms(norms.total, norms.count)
     used = norms.count > 0
     number = used.sum(axis=0)
-    mean = _mean(np.where(used, each, 0).sum(axis=0), number)
+    mean = mean_norms(np.where(used, each, 0).sum(axis=0), number)
     squares = np.where(used, (each - mean) ** 2, 0).sum(axis=0)
-    return np.asarray(np.sqrt(_mean(squares, number * np.maximum(number - 1, 1))))
+    return np.asarray(np.sqrt(mean_norms(squares, number * np.maximum(number - 1, 1))))

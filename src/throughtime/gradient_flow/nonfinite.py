@@ -450,25 +450,29 @@ def first_in_network(
     Returns:
         None if every number is finite.
     """
+    turned = network.batch_first
+    network = network.viewed(batch_first=False)
     search, x = NonFiniteSearch(network), np.asarray(inputs)
     search.arrays("parameters", network.parameters)
     search.arrays("inputs", {"inputs": x})
     search.arrays("state", {} if state is None else dict(state))
     if search.found is not None:
         return search.found
+    x = np.swapaxes(x, 0, 1) if turned and x.ndim > 1 else x
     counts = step_counts(lengths, *x.shape[:2])
     rng = None if dropout_seed is None else np.random.default_rng(dropout_seed)
     with np.errstate(all="ignore"):
         search.forward(x, state, counts, rng)
         if search.found is None and targets is not None:
-            _way_back(search, np.asarray(targets), counts, first)
+            y = np.asarray(targets)
+            search.arrays("targets", {"targets": y})
+            if search.found is None:
+                y = np.swapaxes(y, 0, 1) if turned and y.ndim > 1 else y
+                _way_back(search, y, counts, first)
     return search.found
 
 
 def _way_back(search: NonFiniteSearch, targets: Array, lengths: Array | None, first: int) -> None:
-    search.arrays("targets", {"targets": targets})
-    if search.found is not None:
-        return
     loss = search.network.loss_of(search.outputs[first:], targets[first:], lengths)
     search.loss(loss, first)
     if search.found is None:

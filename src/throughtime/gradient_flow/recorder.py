@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from time import perf_counter, time
 from typing import Any, Self, TextIO
@@ -48,8 +49,13 @@ from throughtime.gradient_flow.tolerances import (
     SECONDS_BETWEEN_LINES,
     SECONDS_BETWEEN_VERSIONS,
 )
+from throughtime.gradient_flow.writers import as_callbacks, tell, values_of
 from throughtime.network import Network
 
+DIVERGED = "flow/diverged"
+# What `tt.flow` takes and `tt.first_nonfinite` does not; others may be arguments of the model.
+OF_FLOW_ALONE = {*signature(network_flow).parameters, "windows", "batch_first"}
+OF_FLOW_ALONE -= {"state", "lengths"}
 QUICK_LOOK = {
     "carousel": False,
     "spectrum": False,
@@ -76,6 +82,10 @@ class FlowRecorder:
             15 seconds at most.
         update: how many updates were made before, if a run is resumed.
         file: where the line is shown; standard error by default.
+        to: what is told the numbers of each look: a function of (update, values), the values by
+            name; or a writer, known by its methods: TensorBoard's SummaryWriter (`add_scalar`), a
+            run of Weights & Biases (`log`), the module `mlflow` or a Lightning logger
+            (`log_metrics`); or a list of these. One that fails is left out, with a warning.
 
     Attributes:
         look_at: the latest Flow, or None.
@@ -107,7 +117,9 @@ class FlowRecorder:
         live: bool | None = None,
         update: int = 0,
         file: TextIO | None = None,
+        to: Any = None,
     ) -> None:
+        self._callbacks = as_callbacks(to)
         if clip is not None and not real("clip", clip) > 0:
             refuse("clip", "a norm above 0, or None", clip)
         self.path = None if path is None else Path(path)
@@ -195,13 +207,15 @@ class FlowRecorder:
         spent = self.budget.spent
         wanted = {**QUICK_LOOK, **options}
         if isinstance(what, Network) and data:  # asking the data would take too long
-            wanted.setdefault("memory", max(1, len(data[0]) // 4))
+            steps = len(data[0][0]) if what.batch_first else len(data[0])
+            wanted.setdefault("memory", max(1, steps // 4))
         with self.budget.look():
             self.look_at = self.flow_of(what, *data, **wanted)
         cost, seconds = self.budget.spent - spent, perf_counter() - self.began
         self.last = Look.of(self.look_at, self.updates, seconds, cost, self.norms)
         self.norms = NormsSince(self.norms.threshold)
         self._write("look", self.last.as_line())
+        tell(self._callbacks, self.updates, values_of(self.last))
         wait = self.budget.earned_in()
         self.line.show(lambda: live_line(self.last, self.norms, wait), now=True)
         return self.look_at
@@ -215,6 +229,7 @@ class FlowRecorder:
         if isinstance(problem, DivergedError):
             found = {"message": str(problem), "finding": problem.finding}
             self._write("diverged", {"update": problem.update, **found})
+            tell(self._callbacks, problem.update, {DIVERGED: 1.0})
         elif problem is None or isinstance(problem, KeyboardInterrupt):
             budget = {"spent": self.budget.spent, "looks": self.budget.looks}
             self._write("ended", {"update": self.updates, **budget, "share": self.budget.taken})
@@ -222,8 +237,9 @@ class FlowRecorder:
     def _diverged(
         self, norm: float, update: int, what: object, data: Any, options: Mapping[str, Any]
     ) -> DivergedError:
-        wanted = ("loss", "of", "state", "lengths", "dropout_seed")
-        known = {name: value for name, value in options.items() if name in wanted}
+        known = {name: value for name, value in options.items() if name not in OF_FLOW_ALONE}
+        if isinstance(what, Network) and options.get("batch_first") is not None:
+            what = what.viewed(batch_first=options["batch_first"])
         finding = self.first_nonfinite_of(what, *data, **known)
         where = finding or "run again, without dropout, everything is finite"
         problem = DivergedError(

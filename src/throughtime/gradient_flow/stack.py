@@ -148,7 +148,12 @@ class Stack:
                     for part in direction.linear.sizes
                     if (name := f"{direction.layer}.{direction.prefix}{part}") in upstream.final
                 }
-                descent = Descent(direction, own, final, self.last, not lowest)
+                inner = {
+                    part: upstream.inner[name]
+                    for part in direction.linear.sizes
+                    if (name := f"{direction.layer}.{part}") in upstream.inner
+                }
+                descent = Descent(direction, own, final, inner, self.last, not lowest)
                 yield descent
                 if not lowest:
                     part = self._in_time_of(direction, descent.below)
@@ -172,13 +177,21 @@ class Descent:
         direction: the one that they go through.
         arriving: "h", (n, T, B, ·), in the direction's time.
         final: part to (n, B, ·), with respect to the state after each sequence's last step.
+        inner: part to (n, T, B, ·), with respect to the state after every step.
         below: "h", (n, T, B, ·), for the layer below; complete once `steps_back` is exhausted.
     """
 
     def __init__(
-        self, direction: StackDirection, arriving: Scaled, final: State, last: Array, wanted: bool
+        self,
+        direction: StackDirection,
+        arriving: Scaled,
+        final: State,
+        inner: State,
+        last: Array,
+        wanted: bool,
     ) -> None:
-        self.direction, self.arriving, self.final = direction, arriving, final
+        self.direction, self.arriving = direction, arriving
+        self.final, self.inner = final, inner
         self.last, self.wanted = last, wanted
         n, T, B, _ = arriving.parts["h"].shape
         I = direction.p["W"].shape[1] if wanted else 0  # noqa: E741
@@ -189,13 +202,16 @@ class Descent:
         """What arrives at step k from outside this direction's recurrence."""
         found = Scaled({"h": self.arriving.parts["h"][:, k]}, self.arriving.powers[:, k])
         here = (self.last == k)[:, None]
-        if not self.final or not here.any():
+        if not self.inner and not (self.final and here.any()):
             return found
         sizes, (n, B, _) = self.direction.linear.sizes, found.parts["h"].shape
         dtype = self.direction.linear.dtype
         blank = {part: np.zeros((n, B, size), dtype) for part, size in sizes.items()}
         ends = {part: np.where(here, array, dtype.type(0)) for part, array in self.final.items()}
-        return Scaled(blank, np.zeros_like(found.powers)) + found + Scaled(ends, blank_powers(n, B))
+        whole = Scaled(blank, np.zeros_like(found.powers)) + found
+        whole = whole + Scaled(ends, blank_powers(n, B))
+        inner = {part: array[:, k] for part, array in self.inner.items()}
+        return whole + Scaled(inner, blank_powers(n, B))
 
     def steps_back(self, least: int) -> Iterator[tuple[int, Scaled]]:
         """Yields k with ∂E/∂h_k and ∂E/∂c_k, from the last step at which something arrives.
@@ -217,7 +233,7 @@ class Descent:
             rows = _rescaled(Scaled(before, rows.powers))
 
     def _begin(self, steps: int) -> int:
-        if self.final:
+        if self.final or self.inner:
             return steps - 1
         some = np.flatnonzero(self.arriving.parts["h"].any(axis=(0, 2, 3)))
         return int(some[-1]) if len(some) else -1
@@ -299,6 +315,9 @@ def _with_loss(
         array = np.zeros((*values.shape, part.shape[2]), part.dtype)
         array[last, np.arange(len(last))] = part[0]
         also[int(layer), letter] = array
+    for name, part in whole.inner.items():
+        layer, letter = name.split(".")
+        also[int(layer), letter] = also.get((int(layer), letter), 0) + part[0]
     names, targets = external_targets(whole.outputs[0], values, also)
     found = Network(network.specs, ExternalLoss(also=names), dtype=network.dtype)
     found.parameters.flat[...] = network.parameters.flat

@@ -60,6 +60,10 @@ GATE_STRETCHES = 64  # of time, at most: the columns of a figure
 GATE_BINS = 32  # of a histogram
 GATE_VALUES = 2**13  # of a gate that are looked at in a stretch, or else those of one step
 
+# Units of rounding within which the gradient of a weighted loss counts as the weight times that of
+# the plain one: the weights are powers of two and round nothing, sums of a backward pass do.
+SAME_SEED_ROUNDINGS = 64
+
 # How the work is cut, which changes no result beyond rounding.
 
 SEQUENCE_GROUPS = 8  # at most; the spread of the bias comes from them, with 7 degrees of freedom

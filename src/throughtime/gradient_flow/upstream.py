@@ -24,15 +24,19 @@ class UpstreamGradient:
         outputs: (n, T, B, ·), both directions side by side.
         final: by the names of a network's state ("0.h", "1.1.c"), (n, B, ·): with respect to the
             state after each sequence's last step; for a second direction, after its first step.
+        inner: by the same names, (n, T, B, ·): with respect to the state after every step, where
+            the rest of a model uses that too. Of modules that run in one direction.
     """
 
     outputs: Array
     final: Mapping[str, Array]
+    inner: Mapping[str, Array] = field(default_factory=dict)
 
     def of_sequences(self, chosen: Array | slice) -> UpstreamGradient:
         """The same for some of the sequences."""
         final = {name: part[:, chosen] for name, part in self.final.items()}
-        return UpstreamGradient(self.outputs[:, :, chosen], final)
+        inner = {name: part[:, :, chosen] for name, part in self.inner.items()}
+        return UpstreamGradient(self.outputs[:, :, chosen], final, inner)
 
 
 class UpstreamSource(Protocol):

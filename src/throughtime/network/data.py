@@ -24,19 +24,30 @@ from throughtime.network.losses import LossValue
 from throughtime.parameters import Parameters
 
 
-def checked_inputs(first: Layer, size: int, dtype: np.dtype[Any], inputs: object) -> Array:
-    """Numbers (T, B, I) of the network's precision, or class indices (T, B)."""
+def checked_inputs(
+    first: Layer,
+    size: int,
+    dtype: np.dtype[Any],
+    inputs: object,
+    axes: tuple[str, str] = ("T", "B"),
+) -> Array:
+    """Numbers (T, B, I) of the network's precision, or class indices (T, B).
+
+    Args:
+        axes: ("B", "T") where the batch comes first; the array is not turned.
+    """
     array = array_of("inputs", inputs)
     if is_indices(array) and array.ndim != 3:
         if not first.takes_indices():
             refuse("inputs", f"numbers of {dtype}", array.dtype, error=TypeError)
-        fits("inputs", array, ("T", "B"))
+        fits("inputs", array, axes)
         array = indices("inputs", array, size)
     elif not first.takes_numbers():
         way_out = "class indices select the vectors: .astype(int)"
-        refuse("inputs", "class indices (T, B)", array.dtype, way_out, error=TypeError)
+        expected = f"class indices ({', '.join(axes)})"
+        refuse("inputs", expected, array.dtype, way_out, error=TypeError)
     else:
-        array = floats("inputs", inputs, dtype, ("T", "B", size))
+        array = floats("inputs", inputs, dtype, (*axes, size))
     if not array.size:
         refuse("inputs", "at least one step and one sequence", f"shape {array.shape}")
     return array

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from os import PathLike
+from typing import Any
+
+import numpy as np
 
 from throughtime import storage
 from throughtime.arrays import Array, floats, refuse, same_names, step_counts
+from throughtime.network.axes import (
+    checked_targets,
+    swapped,
+    swapped_gradients,
+    swapped_loss,
+    swapped_run,
+)
 from throughtime.network.checkpointing import loss_and_gradient_within
-from throughtime.network.data import Gradients, Run
+from throughtime.network.data import Gradients, NetworkTape, Run, checked_inputs
 from throughtime.network.losses import LOSSES, Loss, LossValue
 from throughtime.network.recurrent import RecurrentTape
 from throughtime.network.stack import LayerStack, Spec, as_layer, build, describe
@@ -29,6 +40,9 @@ class Network(LayerStack):
             only outputs are wanted.
         dtype: "float32" or "float64", for parameters, inputs, states and results alike.
         seed: random seed of the initialisation.
+        batch_first: whether all arrays of a run, which this package otherwise has time-major, are
+            (B, T, ·): inputs, targets, outputs, inner values and their gradients. States are
+            (B, ·) either way, and parameters the same.
 
     Attributes:
         parameters: writable views by name over one vector; `"0.W"` is W of layer 0, `"0.1.W"`
@@ -49,6 +63,9 @@ class Network(LayerStack):
         (20, 5)
         >>> net.run(inputs).cells[0].shape
         (39, 1, 5)
+        >>> turned = tt.Network([tt.LSTM(5, 5)], batch_first=True)
+        >>> turned.run(np.zeros((2, 39, 5), np.float32)).outputs.shape
+        (2, 39, 5)
     """
 
     def __init__(
@@ -58,16 +75,82 @@ class Network(LayerStack):
         *,
         dtype: object = "float32",
         seed: int = 0,
+        batch_first: bool = False,
     ) -> None:
         super().__init__(layers, dtype, seed)
         if loss is not None and not isinstance(loss, Loss):
             way_out = f"call it: {loss.__name__}()" if isinstance(loss, type) else ""
             refuse("loss", "one of " + ", ".join(LOSSES), repr(loss), way_out, error=TypeError)
         self.loss = loss
+        if not isinstance(batch_first, bool):
+            refuse("batch_first", "True or False", repr(batch_first), error=TypeError)
+        self.batch_first = batch_first
+
+    def viewed(self, *, batch_first: bool) -> Network:
+        """The same network, with the same parameters, for arrays in this order."""
+        if batch_first == self.batch_first:
+            return self
+        twin = copy.copy(self)
+        twin.batch_first = batch_first
+        return twin
+
+    def in_time(self, inputs: Array, targets: Any = None) -> tuple[Network, Array, Any]:
+        """The network for time-major arrays, and these arrays as such.
+
+        Raises:
+            ValueError, TypeError: for arrays that do not fit a network that takes the batch first.
+        """
+        if not self.batch_first:
+            return self, inputs, targets
+        x = checked_inputs(self.layers[0], self.inputs, self.dtype, inputs, ("B", "T"))
+        if targets is not None and self.loss is not None:
+            like = np.broadcast_to(self.dtype.type(0), (*x.shape[:2], self.outputs))
+            targets = swapped(checked_targets(self.loss, targets, like))
+        return self.viewed(batch_first=False), swapped(x), targets
+
+    def forward(
+        self,
+        inputs: Array,
+        state: Mapping[str, Array] | None = None,
+        lengths: Array | None = None,
+        *,
+        dropout_seed: int | np.random.Generator | None = None,
+    ) -> tuple[Array, Parameters, NetworkTape]:
+        if not self.batch_first:
+            return super().forward(inputs, state, lengths, dropout_seed=dropout_seed)
+        _, x, _ = self.in_time(inputs)
+        outputs, final, tape = super().forward(x, state, lengths, dropout_seed=dropout_seed)
+        return swapped(outputs), final, tape
+
+    forward.__doc__ = LayerStack.forward.__doc__
+
+    def backward(
+        self,
+        tape: NetworkTape,
+        doutputs: Array,
+        dstate: Mapping[str, Array] | None = None,
+        *,
+        need_inputs: bool = True,
+        need_deltas: bool = True,
+        gradient: Parameters | None = None,
+    ) -> Gradients:
+        turned = swapped(doutputs) if self.batch_first else doutputs
+        found = super().backward(
+            tape,
+            turned,
+            dstate,
+            need_inputs=need_inputs,
+            need_deltas=need_deltas,
+            gradient=gradient,
+        )
+        return swapped_gradients(found) if self.batch_first else found
+
+    backward.__doc__ = LayerStack.backward.__doc__
 
     def __repr__(self) -> str:
         inside = ", ".join(repr(spec) for spec in self.specs)
-        return f"Network([{inside}], loss={self.loss!r}, dtype={str(self.dtype)!r})"
+        order = ", batch_first=True" * self.batch_first
+        return f"Network([{inside}], loss={self.loss!r}, dtype={str(self.dtype)!r}{order})"
 
     def run(
         self,
@@ -78,6 +161,9 @@ class Network(LayerStack):
         dropout_seed: int | None = None,
     ) -> Run:
         """A forward pass with all its inner values; arguments as in `forward`."""
+        if self.batch_first:
+            network, x, _ = self.in_time(inputs)
+            return swapped_run(network.run(x, state, lengths, dropout_seed=dropout_seed))
         outputs, final, tape = self.forward(inputs, state, lengths, dropout_seed=dropout_seed)
         hidden, cells, gates = {}, {}, {}
         for number, layer in self.recurrent.items():
@@ -128,8 +214,9 @@ class Network(LayerStack):
                 given together with dropout or for a bidirectional network.
         """
         if memory_limit is not None:
-            given = (inputs, targets, state, lengths, dropout_seed)
-            return loss_and_gradient_within(self, self.loss, memory_limit, *given)
+            network, x, y = self.in_time(inputs, targets)
+            given = (x, y, state, lengths, dropout_seed)
+            return loss_and_gradient_within(network, self.loss, memory_limit, *given)
         outputs, _, tape = self.forward(inputs, state, lengths, dropout_seed=dropout_seed)
         loss = self.loss_of(outputs, targets, lengths)
         found = self.backward(tape, loss.doutputs, need_inputs=False, need_deltas=False)
@@ -155,6 +242,10 @@ class Network(LayerStack):
         """The loss of given outputs (T, B, K)."""
         if self.loss is None:
             refuse("loss", "a loss", "none", "build the network with loss=…")
+        if self.batch_first:
+            wanted = swapped(checked_targets(self.loss, targets, outputs))
+            network = self.viewed(batch_first=False)
+            return swapped_loss(network.loss_of(swapped(outputs), wanted, lengths))
         steps, batch = outputs.shape[:2]
         weights = self.loss.weights(steps, batch, step_counts(lengths, steps, batch))
         return self.loss.evaluate(outputs, self.loss.check_targets(targets, outputs), weights)
@@ -167,7 +258,7 @@ class Network(LayerStack):
 
     def astype(self, dtype: object) -> Network:
         """A copy in float32 or float64."""
-        twin = Network(self.specs, self.loss, dtype=dtype)
+        twin = Network(self.specs, self.loss, dtype=dtype, batch_first=self.batch_first)
         twin.parameters.flat[...] = self.parameters.flat
         return twin
 
@@ -175,7 +266,8 @@ class Network(LayerStack):
         """Layers, loss and dtype as JSON, from which `from_description` builds the same network."""
         loss = self.loss and {"kind": type(self.loss).__name__, **asdict(self.loss)}
         layers = [describe(spec) for spec in self.specs]
-        return json.dumps({"layers": layers, "loss": loss, "dtype": str(self.dtype)})
+        order = {"batch_first": True} if self.batch_first else {}
+        return json.dumps({"layers": layers, "loss": loss, "dtype": str(self.dtype), **order})
 
     @classmethod
     def from_description(
@@ -191,6 +283,7 @@ class Network(LayerStack):
         try:
             plan = json.loads(description)
             layers, loss, dtype = plan["layers"], plan["loss"], plan["dtype"]
+            batch_first = bool(plan.get("batch_first", False))
             chosen = loss and LOSSES[loss.pop("kind")](**loss)
             specs = [build(layer) for layer in layers]
             if arrays is not None:
@@ -199,7 +292,7 @@ class Network(LayerStack):
             reason = f"no {problem}" if isinstance(problem, KeyError) else problem
             actual = f"{str(description)[:60]!r} ({reason})"
             refuse("description", "what Network.describe gives", actual)
-        return cls(specs, chosen, dtype=dtype)
+        return cls(specs, chosen, dtype=dtype, batch_first=batch_first)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes description and parameters to one safetensors file."""

@@ -75,6 +75,7 @@ def contributions(
         array([0., 0., 0.])
     """
     one_direction(network)
+    network, inputs, targets = network.in_time(inputs, targets)
     outputs, _, tape = network.forward(inputs, state, lengths)
     if positive("step", step, at_least=0) >= len(outputs):
         refuse("step", f"0 to T − 1 = {len(outputs) - 1}", step)

@@ -92,6 +92,7 @@ def truncated_loss_and_gradient(
         (True, True)
     """
     one_direction(network)
+    network, inputs, targets = network.in_time(inputs, targets)
     outputs, _, tape = network.forward(inputs, state, lengths, dropout_seed=dropout_seed)
     loss = network.loss_of(outputs, targets, lengths)
     gradient = network.parameters.zeros_like()

@@ -1,6 +1,7 @@
 """What can be checked: functions, networks, torch, JAX, libraries, programs, files."""
 
 from throughtime.targets.file import objects_in_file, send_by_value
+from throughtime.targets.jax_function import is_jax
 from throughtime.targets.library import INCLUDE, is_library, library_target
 from throughtime.targets.network import network_target, truncated_target
 from throughtime.targets.program import ProgramTarget, program_target
@@ -10,6 +11,7 @@ __all__ = [
     "INCLUDE",
     "ProgramTarget",
     "as_target",
+    "is_jax",
     "is_known",
     "is_library",
     "library_target",

@@ -39,6 +39,7 @@ def network_target(
 
     The network's own parameters are perturbed and put back.
     """
+    network, inputs, targets = network.in_time(inputs, targets)
     options = {"state": state, "lengths": lengths, "dropout_seed": dropout_seed}
 
     def loss() -> Array:
@@ -98,6 +99,7 @@ def truncated_target(
         ValueError: for a bidirectional network.
     """
     one_direction(network)
+    network, inputs, targets = network.in_time(inputs, targets)
     x = checked_inputs(network.layers[0], network.inputs, network.dtype, inputs)
     counts = step_counts(lengths, *x.shape[:2])
     plan = merged_windows(windows(len(x), k1, k1 if k2 is None else k2))

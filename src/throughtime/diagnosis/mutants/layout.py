@@ -294,13 +294,14 @@ class Layout:
         T, B = x.shape[:2]
         lengths = np.full(B, T) if self.lengths is None else np.asarray(self.lengths).reshape(B)
         loss = self.loss
-        given = self.targets
-        if self.batch_first and np.shape(given)[:2] == (B, T):
-            given = np.swapaxes(given, 0, 1)
-        targets = as_targets(loss.kind, given, T, B, outputs, loss.last)
+        given = _time_major(self.targets, B, T) if self.batch_first else self.targets
+        first = self.batch_first
+        targets = as_targets(loss.kind, given, T, B, outputs, loss.last, batch_first=first)
         axes = (self.layers, self.directions, B)
         h, c = _state(self.h0, (*axes, size)), _state(self.c0, (*axes, units))
         mask = None if self.mask is None else np.asarray(self.mask, np.float64)
+        if mask is not None and self.batch_first and mask.shape[:2] == (B, T):
+            mask = mask.swapaxes(0, 1)
         final = None
         if self.final is not None:
             final = (_state(self.final[0], h.shape), _state(self.final[1], c.shape))
@@ -314,14 +315,17 @@ def with_every(layout: Layout, **choices: tuple[Any, ...]) -> Iterator[Layout]:
 
 
 def inputs_of(given: Any, features: int, batch_first: bool = False) -> Array:
-    """(T, B, I), from numbers (T, B, I), (T, I), or (T,) if I = 1, or classes (T, B) or (T,)."""
+    """(T, B, I), from numbers (T, B, I), (T, I), or (T,) if I = 1, or classes (T, B) or (T,).
+
+    With `batch_first`, from (B, T, I) or classes (B, T); one sequence alone is as without.
+    """
     array = np.asarray(given)
     numbers = array.ndim == 2 and features == array.shape[1] and _beyond(array, features)
     if array.dtype.kind in "iu" and array.ndim <= 2 and not numbers:
         if array.min() < 0 or array.max() >= features:
             seen = f"{array.min()} … {array.max()}"
             refuse("layout's inputs", f"classes 0 … {features - 1}", seen)
-        array = np.eye(features)[array.reshape(len(array), -1)]
+        array = np.eye(features)[array]
     array = np.asarray(array, np.float64)
     if array.ndim == 1 and features == 1:
         array = array[:, None]
@@ -330,8 +334,18 @@ def inputs_of(given: Any, features: int, batch_first: bool = False) -> Array:
     elif array.ndim == 3 and batch_first:
         array = array.swapaxes(0, 1)
     if array.ndim != 3 or array.shape[2] != features:
-        refuse("layout's inputs", f"(T, B, I) with I = {features}", array.shape)
+        axes = "(B, T, I)" if batch_first else "(T, B, I)"
+        refuse("layout's inputs", f"{axes} with I = {features}", np.shape(given))
     return array
+
+
+def _time_major(given: Any, batch: int, steps: int) -> Any:
+    """Targets (B, T, ·), or flat in this order, as (T, B, ·); others as they are."""
+    array = np.asarray(given)
+    flat = array.shape[:1] == (batch * steps,) and min(batch, steps) > 1
+    if flat:
+        array = array.reshape(batch, steps, *array.shape[1:])
+    return array.swapaxes(0, 1) if array.shape[:2] == (batch, steps) else given
 
 
 def _beyond(array: Array, features: int) -> bool:

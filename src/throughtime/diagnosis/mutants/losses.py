@@ -164,8 +164,21 @@ def _back(activation: str, a: Array, slope: Array) -> Array:
     return slope * slopes[activation] if activation in slopes else slope
 
 
-def as_targets(kind: str, given: Array, steps: int, batch: int, outputs: int, last: bool) -> Array:
-    """Targets as (T, B, O): classes become one-hot, and targets of the last step are repeated."""
+def as_targets(
+    kind: str,
+    given: Array,
+    steps: int,
+    batch: int,
+    outputs: int,
+    last: bool,
+    *,
+    batch_first: bool = False,
+) -> Array:
+    """Targets as (T, B, O): classes become one-hot, and targets of the last step are repeated.
+
+    Args:
+        batch_first: whether messages name the axes B and T in this order.
+    """
     if kind == "given":
         return np.zeros((steps, batch, outputs))
     array = np.asarray(given)
@@ -173,7 +186,8 @@ def as_targets(kind: str, given: Array, steps: int, batch: int, outputs: int, la
     if array.dtype.kind in "iu" and (kind == "softmax" or (kind in OF_DISTANCES and many)):
         wanted = (batch,) if last and array.size == batch else (steps, batch)
         if array.size != np.prod(wanted):
-            refuse("layout's targets", wanted, array.shape)
+            order = wanted[::-1] if batch_first else wanted
+            refuse("layout's targets", order, array.shape)
         if array.min() < 0 or array.max() >= outputs:
             refuse(
                 "layout's targets", f"classes 0 … {outputs - 1}", f"{array.min()} … {array.max()}"
@@ -185,7 +199,10 @@ def as_targets(kind: str, given: Array, steps: int, batch: int, outputs: int, la
         return array.reshape(whole)
     if last and array.size == batch * outputs:
         return np.broadcast_to(array.reshape(batch, outputs), whole).copy()
-    expected = f"{whole}, T, B and O" + (f", or {whole[1:]} of the last step" if last else "")
+    expected = f"{whole}, T, B and O"
+    if batch_first:
+        expected = f"{(batch, steps, outputs)}, B, T and O"
+    expected += f", or {whole[1:]} of the last step" if last else ""
     refuse("layout's targets", expected, array.shape)
 
 

@@ -26,13 +26,9 @@ from throughtime.gradient_flow import (
 )
 from throughtime.network import Network
 from throughtime.torch.models.loss_terms import StepLosses, step_losses
-from throughtime.torch.models.observed_run import (
-    ObservedModule,
-    arguments_of,
-    array,
-    named_arguments,
-    observe,
-)
+from throughtime.torch.models.observed_run import arguments_of, array, named_arguments
+from throughtime.torch.models.observing import Seen, observe
+from throughtime.torch.models.stepped_run import SteppedModule
 from throughtime.torch.models.targets import kept_buffers
 from throughtime.torch.models.tolerances import SAME_OUTPUT, SAME_RUN_STEPS
 from throughtime.torch.models.weights import (
@@ -43,6 +39,7 @@ from throughtime.torch.models.weights import (
 )
 
 NETWORKS = {"network", "inputs", "targets", "losses", "state", "lengths"}  # here they follow
+CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 OPTIONS = {*signature(network_flow).parameters} - NETWORKS
 EXPECTED_WINDOWS = "losses, each one number that can be differentiated"
 
@@ -55,13 +52,16 @@ def module_flow(
     sequences: int | None = None,
     clip: float | None = None,
     windows: Iterable[Any] | None = None,
+    batch_first: bool | None = None,
     **options: Any,
 ) -> Flow:
     """Where the gradient goes in an `nn.RNN`, `nn.LSTM` or `nn.GRU`, alone or inside any model.
 
-    The model runs once, in evaluation mode. What the recurrent module receives is noted, torch
-    differentiates what lies above it, ∂E_t/∂h_t, and this package goes back through time.
-    Afterwards the model is as it was: modes, buffers, gradients and random generators.
+    The model may also step it, or a cell, in a loop of its own; see `stepped_run`. The model runs
+    once, in evaluation mode, or twice where only the first run tells that it has a loop. What the
+    recurrent module receives is noted, torch differentiates what lies above it, ∂E_t/∂h_t, and this
+    package goes back through time. Afterwards the model is as it was: modes, buffers, gradients and
+    random generators.
 
     Args:
         module: called as `module(*inputs)`; one tuple alone is taken apart.
@@ -78,6 +78,7 @@ def module_flow(
         windows: losses as the model is trained with, one number for each window or batch, for
             advice on clipping: `(criterion(model(x), y) for x, y in batches)`. Up to 64 are
             differentiated by all parameters of the model, in the mode in which it is.
+        batch_first: whether the losses are (B, T, …) or (T, B, …); by default whichever fits.
         clip: a clipping threshold to assess; it needs `windows`.
         options: of `network_flow`: max_lag, sample, tolerance, k1, k2, memory, carousel,
             spectrum, keep, seed; any other is a keyword argument of the model.
@@ -86,8 +87,8 @@ def module_flow(
         a Flow of that module; shares, bias and gradient norm are those of its own parameters.
 
     Raises:
-        ValueError, TypeError: where the model has no such module, or one that is called more than
-            once; for a loss of another shape, or whose sequences depend on one another; for
+        ValueError, TypeError: where the model has no such module, or steps one without handing on
+            its state; for a loss of another shape, or whose sequences depend on one another; for
             windows (`k1`, `k2`) of what cannot be cut into any.
     """
     named = named_arguments(module, options, OPTIONS)
@@ -99,20 +100,24 @@ def module_flow(
         expected = "the losses that it would clip, as the model is trained with them"
         refuse("clip", expected, "none", way_out, TypeError)
 
-    def then(order: list[ObservedModule]) -> Flow:
+    def then(order: list[Seen]) -> Flow:
         seen = order[-1]
-        return _flow(seen, step_losses(seen, loss), sequences, options)
+        return _flow(seen, step_losses(seen, loss, batch_first), sequences, options)
 
-    found: Flow = observe(module, arguments_of(inputs), of, then, named)
+    found: Flow = observe(module, arguments_of(inputs, named), of, then, named)
     if windows is None:
         return found
     clipping = torch_clipping(module, windows, clip)
     return replace(found, advice=replace(found.advice, clipping=clipping))
 
 
-def network_of(seen: ObservedModule) -> Network:
+def network_of(seen: Seen) -> Network:
     """The module's layers as a network, without dropout and without a loss."""
     module = seen.module
+    if isinstance(seen, SteppedModule) and seen.is_cell:
+        names = [name for name in CELL_WEIGHTS if getattr(module, name) is not None]
+        weights = {f"{name}_l0": getattr(module, name) for name in names}
+        return from_torch(weights, nonlinearity=getattr(module, "nonlinearity", None))
     if getattr(module, "peepholes", False) or not getattr(module, "reset_after", True):
         return _own_network(module)
     weights = {name: getattr(module, name) for name in module._flat_weights_names}
@@ -135,7 +140,7 @@ def _own_network(module: Any) -> Network:
     return network
 
 
-def initial_state(seen: ObservedModule, network: Network) -> dict[str, Array] | None:
+def initial_state(seen: Seen, network: Network) -> dict[str, Array] | None:
     """The module's initial state by the network's names; None for zeros."""
     if seen.state is None:
         return None
@@ -143,9 +148,7 @@ def initial_state(seen: ObservedModule, network: Network) -> dict[str, Array] | 
     return {n: one for p, all_ in parts for n, one in zip(seen.state_names(p), all_, strict=True)}
 
 
-def _flow(
-    seen: ObservedModule, found: StepLosses, sequences: int | None, options: dict[str, Any]
-) -> Flow:
+def _flow(seen: Seen, found: StepLosses, sequences: int | None, options: dict[str, Any]) -> Flow:
     """The flow, computed while the model's run can still be differentiated."""
     network, B = network_of(seen), seen.inputs.shape[1]
     state = initial_state(seen, network)
@@ -185,13 +188,14 @@ def forget_biases(seen: ObservedModule, layer: int, bias: float) -> tuple[tuple[
     )
 
 
-def _about(seen: ObservedModule, found: StepLosses) -> tuple[str, ...]:
+def _about(seen: Seen, found: StepLosses) -> tuple[str, ...]:
     notes = []
     if seen.name:
         notes.append(
             f"Layers are those of {seen.title}, counted from 0; shares, bias and gradient norm are "
             "those of its own parameters."
         )
+    notes += seen.notes
     if found.looked_at:
         notes.append(
             f"The loss is one number, which looks at {found.looked_at} steps directly; it is taken "
@@ -201,15 +205,13 @@ def _about(seen: ObservedModule, found: StepLosses) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _compared(
-    seen: ObservedModule, network: Network, state: Mapping[str, Array] | None
-) -> tuple[str, ...]:
+def _compared(seen: Seen, network: Network, state: Mapping[str, Array] | None) -> tuple[str, ...]:
     """Refuses a module that computes something else than its weights say.
 
     Returns:
         a note where rounding leads torch's run and the network's apart.
     """
-    torch_outputs = array(seen.format.time_major(seen.given[0]))
+    torch_outputs = seen.outputs_given
     outputs, _, _ = network.forward(seen.inputs, state, seen.lengths)
     largest = max(1e-30, float(np.abs(torch_outputs).max()))
     apart = np.abs(outputs - torch_outputs).max(axis=(1, 2)) / largest

@@ -6,7 +6,7 @@ them by what the module gives to the rest of the model: its outputs and its last
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -15,7 +15,8 @@ import numpy as np
 
 from throughtime.arrays import Array, all_finite, refuse
 from throughtime.gradient_flow import Losses, OwnStepSource, UpstreamGradient, UpstreamSource
-from throughtime.torch.models.observed_run import ObservedModule, array
+from throughtime.torch.models.observed_run import array
+from throughtime.torch.models.observing import Seen
 from throughtime.torch.models.tolerances import SAME_GRADIENT_ROUNDINGS
 
 EXPECTED = "the loss of each step, (T, B) or (T,), of each sequence, (B,), or one number"
@@ -42,7 +43,9 @@ class StepLosses:
     looked_at: int = 0
 
 
-def step_losses(seen: ObservedModule, loss: Callable[[Any], Any] | None) -> StepLosses:
+def step_losses(
+    seen: Seen, loss: Callable[[Any], Any] | None, batch_first: bool | None = None
+) -> StepLosses:
     """Evaluates the loss and differentiates what lies above the recurrent module.
 
     The losses of all steps are differentiated at once, and weighting them differently shows
@@ -54,18 +57,19 @@ def step_losses(seen: ObservedModule, loss: Callable[[Any], Any] | None) -> Step
             whole run, or whose sequences depend on one another.
     """
     found = _evaluated(seen, loss)
-    possible = list(loss_layouts(seen, tuple(found.shape)))
+    possible = list(loss_layouts(seen, tuple(found.shape), batch_first))
     if not possible:
-        T, B = seen.inputs.shape[:2]
+        T, B = seen.living.shape
         way_out = "or their sum, one loss of the whole run"
-        refuse(
-            "loss", f"{EXPECTED}, for T = {T} and B = {B}", f"shape {tuple(found.shape)}", way_out
-        )
+        expected = EXPECTED.replace("(T, B)", "(B, T)") if batch_first else EXPECTED
+        actual = f"shape {tuple(found.shape)}"
+        refuse("loss", f"{expected}, for T = {T} and B = {B}", actual, way_out)
     for layout in possible:
         total = upstream_gradient(seen, found, layout.seed(found))
-        if not total.final and not _by_other_steps(seen, found, layout, total.outputs[0]).any():
+        own = not total.final and not total.inner
+        if own and not _by_other_steps(seen, found, layout, total.outputs[0]).any():
             values, outputs = layout.values(array(found)), total.outputs[0]
-            if not seen.module.bidirectional:
+            if not seen.bidirectional:
                 return StepLosses(values, outputs, layout.at_end)
             if not layout.at_end:
                 return StepLosses(
@@ -74,7 +78,7 @@ def step_losses(seen: ObservedModule, loss: Callable[[Any], Any] | None) -> Step
     return _mixed(seen, found, possible)
 
 
-def _mixed(seen: ObservedModule, found: Any, possible: list[LossLayout]) -> StepLosses:
+def _mixed(seen: Seen, found: Any, possible: list[LossLayout]) -> StepLosses:
     """Losses that look at several steps, in the layout whose sequences are independent."""
     for layout in sorted(possible, key=lambda one: one.share):
         if layout.share == 1 and not _sequences_apart(seen, found, layout):
@@ -97,7 +101,7 @@ def _mixed(seen: ObservedModule, found: Any, possible: list[LossLayout]) -> Step
     )
 
 
-def _by_other_steps(seen: ObservedModule, found: Any, layout: LossLayout, total: Array) -> Array:
+def _by_other_steps(seen: Seen, found: Any, layout: LossLayout, total: Array) -> Array:
     """By step, how much the losses of other steps depend on its output; 0 within rounding."""
     if layout.at_end:
         others = total.copy()
@@ -106,18 +110,19 @@ def _by_other_steps(seen: ObservedModule, found: Any, layout: LossLayout, total:
     return _dependence(seen, found, layout, {"": total}, 0)
 
 
-def _sequences_apart(seen: ObservedModule, found: Any, layout: LossLayout) -> bool:
+def _sequences_apart(seen: Seen, found: Any, layout: LossLayout) -> bool:
     """Whether the losses of each sequence depend on what the module gives for it alone."""
     total = _named(upstream_gradient(seen, found, layout.seed(found)))
     return not _dependence(seen, found, layout, total, 1).any()
 
 
 def _named(upstream: UpstreamGradient) -> dict[str, Array]:
-    return {"": upstream.outputs[0], **upstream.final}
+    inner = {f"{name} of every step": part[0] for name, part in upstream.inner.items()}
+    return {"": upstream.outputs[0], **upstream.final, **inner}
 
 
 def _dependence(
-    seen: ObservedModule, found: Any, layout: LossLayout, total: Mapping[str, Array], axis: int
+    seen: Seen, found: Any, layout: LossLayout, total: Mapping[str, Array], axis: int
 ) -> Array:
     """By step (axis 0) or sequence (1), how much the losses of others depend on it.
 
@@ -145,7 +150,7 @@ def _dependence(
     return worst
 
 
-def _evaluated(seen: ObservedModule, loss: Callable[[Any], Any] | None) -> Any:
+def _evaluated(seen: Seen, loss: Callable[[Any], Any] | None) -> Any:
     """The loss as the user's function returns it, once it is known to be a finite tensor."""
     torch = import_module("torch")
     if loss is None:
@@ -210,25 +215,34 @@ def _like(found: Any, entries: Array) -> Any:
     return import_module("torch").from_numpy(entries.reshape(tuple(found.shape))).to(found)
 
 
-def loss_layouts(seen: ObservedModule, shape: tuple[int, ...]) -> Iterator[LossLayout]:
-    """The layouts that the shape allows: more than one where T = B, or where it is flat."""
-    T, B = seen.inputs.shape[:2]
+def loss_layouts(
+    seen: Seen, shape: tuple[int, ...], given: bool | None = None
+) -> Iterator[LossLayout]:
+    """The layouts that the shape allows: more than one where T = B, or where it is flat.
+
+    Args:
+        given: whether the batch comes first, if that is known.
+    """
+    lasting = seen.living
+    T, B = lasting.shape
     packed, grid = seen.format.packed, np.arange(T * B)
     if packed is not None and shape == tuple(packed.data.shape[:1]):
         numbers = import_module("torch").arange(1, len(packed.data) + 1)[:, None]
         yield LossLayout(seen.format.time_major(numbers).numpy()[..., 0] - 1)  # padded with 0
-    lasting = np.arange(T)[:, None] <= seen.last
-    for batch_first in (seen.format.batch_first, not seen.format.batch_first):
+    likelier = seen.format.batch_first
+    for batch_first in (likelier, not likelier) if given is None else (given,):
         if shape in ((B, T) if batch_first else (T, B), (T * B,)):
             place = grid.reshape(B, T).T if batch_first else grid.reshape(T, B)
-            yield LossLayout(np.where(lasting, place, -1))
-    if shape == (T,):  # added up over sequences
+            yield LossLayout(seen.arranged(np.where(lasting, place, -1), False))
+    if shape == (T,) and seen.aligned:  # added up over sequences
         place = np.repeat(np.arange(T)[:, None], B, axis=1)
-        yield LossLayout(np.where(lasting, place, -1), share=B)
+        yield LossLayout(seen.arranged(np.where(lasting, place, -1), False), share=B)
     if shape == (B,):
-        yield LossLayout(np.repeat(np.arange(B)[None], T, axis=0), at_end=True)
+        place = np.repeat(np.arange(B)[None], T, axis=0)
+        yield LossLayout(seen.arranged(place, True), at_end=True)
     if not shape:
-        yield LossLayout(np.zeros((T, B), np.intp), share=B, at_end=True)
+        place = np.zeros(seen.inputs.shape[:2], np.intp)
+        yield LossLayout(place, share=place.shape[1], at_end=True)
 
 
 class StepByStepSource:
@@ -236,7 +250,7 @@ class StepByStepSource:
 
     own_steps = False
 
-    def __init__(self, seen: ObservedModule, found: Any, layout: LossLayout) -> None:
+    def __init__(self, seen: Seen, found: Any, layout: LossLayout) -> None:
         self.seen, self.found, self.layout = seen, found, layout
         self.single = layout.at_end
 
@@ -246,19 +260,24 @@ class StepByStepSource:
             return upstream_gradient(self.seen, self.found, self.layout.seed(self.found))
         seeds = [self.layout.of_steps(self.found, np.array([step])) for step in steps]
         each = [upstream_gradient(self.seen, self.found, seed) for seed in seeds]
-        names = {name: part for one in each for name, part in one.final.items()}
-        final = {
-            name: np.concatenate([one.final.get(name, np.zeros_like(part)) for one in each])
-            for name, part in names.items()
-        }
-        return UpstreamGradient(np.concatenate([one.outputs for one in each]), final)
+        final = _side_by_side([one.final for one in each])
+        inner = _side_by_side([one.inner for one in each])
+        return UpstreamGradient(np.concatenate([one.outputs for one in each]), final, inner)
 
 
-def upstream_gradient(seen: ObservedModule, found: Any, seed: Any) -> UpstreamGradient:
+def _side_by_side(each: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Arrays (1, …) by name as (n, …); 0 where one has none of that name."""
+    names = {name: part for one in each for name, part in one.items()}
+    return {
+        name: np.concatenate([one.get(name, np.zeros_like(part)) for one in each])
+        for name, part in names.items()
+    }
+
+
+def upstream_gradient(seen: Seen, found: Any, seed: Any) -> UpstreamGradient:
     """The gradient of the entries of `found`, added up with the weights `seed`; n = 1.
 
-    The last h of the highest layer is an output and counts as one. Last states on which nothing
-    depends are left out.
+    Last states on which nothing depends are left out.
     """
     torch = import_module("torch")
     parts = torch.autograd.grad(
@@ -267,33 +286,16 @@ def upstream_gradient(seen: ObservedModule, found: Any, seed: Any) -> UpstreamGr
     if all(part is None for part in parts):
         way_out = "name the one that it depends on: of=…"
         refuse("loss", f"one that depends on the output of {seen.title}", "another", way_out)
-    steps, *states = parts
-    outputs = array(
-        seen.format.time_major(torch.zeros_like(seen.given[0]) if steps is None else steps)
-    )
-    final: dict[str, Array] = {}
-    for letter, part in zip("hc", states, strict=False):
-        if part is not None:
-            own = array(seen.format.state(part))
-            final |= dict(zip(seen.state_names(letter), own, strict=True))
-    _move_to_outputs(seen, outputs, final)
-    for place, step in enumerate((outputs, *final.values())):
-        if not all_finite(step):
+    arrived = seen.arrived(parts)
+    places = [("", one) for one in (arrived.outputs, *arrived.inner.values())]
+    places += [("in the last state", one) for one in arrived.final.values()]
+    for where, values in places:
+        if not all_finite(values):
             way_out = "tt.first_nonfinite(model, inputs, loss=…) says where it comes from"
-            bad = int(np.argwhere(~np.isfinite(step))[0][0])
-            where = "in the last state" if place else f"at step {bad}"
-            refuse("loss", "finite derivatives", f"another {where}", way_out)
-    used = {name: part[None] for name, part in final.items() if part.any()}
-    return UpstreamGradient(outputs[None], used)
-
-
-def _move_to_outputs(seen: ObservedModule, outputs: Array, final: dict[str, Array]) -> None:
-    """h_n of the highest layer is its output at each sequence's last step, or its first one."""
-    names = seen.state_names("h")
-    ways = 2 if seen.module.bidirectional else 1
-    batch = np.arange(outputs.shape[1])
-    for way, name in enumerate(names[-ways:]):
-        part = final.pop(name, None)
-        if part is not None:
-            half = slice(way * part.shape[1], (way + 1) * part.shape[1])
-            outputs[seen.last if way == 0 else 0, batch, half] += part
+            bad = int(np.argwhere(~np.isfinite(values))[0][1])
+            refuse("loss", "finite derivatives", f"another {where or f'at step {bad}'}", way_out)
+    return UpstreamGradient(
+        arrived.outputs,
+        {name: part for name, part in arrived.final.items() if part.any()},
+        {name: part for name, part in arrived.inner.items() if part.any()},
+    )

@@ -1,25 +1,21 @@
-"""One run of a torch model, and what its recurrent modules receive and return in it.
+"""What a recurrent module receives and returns in a run of a torch model that calls it once.
 
-The model is not changed: each module's `forward` is watched, whoever calls it, and afterwards it is
-what it was. What a module returns is passed on detached, so that torch differentiates what lies
-above it and nothing else.
+What the module returns is passed on detached, so that torch differentiates what lies above it and
+nothing else. `stepped_run` is for modules that are called step by step.
 """
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from throughtime.arrays import Array, refuse
-from throughtime.torch.models.targets import kept_buffers
-
-KINDS = ("RNN", "LSTM", "GRU")
+from throughtime.gradient_flow import UpstreamGradient
 
 
 @dataclass(frozen=True)
@@ -61,8 +57,8 @@ class ObservedModule:
         lengths: (B,), of a packed sequence.
         state: the initial one, (layers, B, ·) for h and, of an LSTM, c; None for zeros.
         given: the tensors that the rest of the model uses: outputs, h_n and c_n.
-        calls: how often it was called.
         outputs: of the whole model.
+        clock: when it was called, among all calls of the run.
     """
 
     name: str
@@ -72,8 +68,8 @@ class ObservedModule:
     lengths: Array | None = None
     state: list[Array] | None = None
     given: list[Any] = field(default_factory=list)
-    calls: int = 0
     outputs: Any = None
+    clock: int = 0
 
     @property
     def title(self) -> str:
@@ -82,19 +78,70 @@ class ObservedModule:
         return f"`{self.name}` ({kind})" if self.name else f"the {kind}"
 
     @property
+    def bidirectional(self) -> bool:
+        """Whether it runs both ways."""
+        return bool(self.module.bidirectional)
+
+    @property
     def last(self) -> Array:
         """(B,), the last step of each sequence."""
         T, B = self.inputs.shape[:2]
         return np.full(B, T - 1) if self.lengths is None else self.lengths - 1
 
+    @property
+    def aligned(self) -> bool:
+        """Whether step t of every sequence is step t of the model's run."""
+        return True
+
+    @property
+    def living(self) -> Array:
+        """(T, B), the steps of the model's run that each sequence has: where a loss may stand."""
+        return np.asarray(np.arange(len(self.inputs))[:, None] <= self.last)
+
+    def arranged(self, place: Array, at_end: bool) -> Array:
+        """What stands at the steps of the model's run, at those of the recurrence: the same."""
+        return place
+
+    @property
+    def outputs_given(self) -> Array:
+        """(T, B, H), what the module returned."""
+        return array(self.format.time_major(self.given[0]))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is worth knowing about this way of being called: nothing."""
+        return ()
+
+    def arrived(self, parts: Sequence[Any]) -> UpstreamGradient:
+        """What arrives at the module, from the derivatives by `given`; n = 1.
+
+        The last h of the highest layer is an output and counts as one.
+        """
+        steps, *states = parts
+        zeros = import_module("torch").zeros_like
+        own = zeros(self.given[0]) if steps is None else steps
+        outputs = array(self.format.time_major(own))
+        final: dict[str, Array] = {}
+        for letter, part in zip("hc", states, strict=False):
+            if part is not None:
+                ends = array(self.format.state(part))
+                final |= dict(zip(self.state_names(letter), ends, strict=True))
+        names, ways = self.state_names("h"), 2 if self.bidirectional else 1
+        batch = np.arange(outputs.shape[1])
+        for way, name in enumerate(names[-ways:]):
+            end = final.pop(name, None)  # an output at each sequence's last step, or its first one
+            if end is not None:
+                half = slice(way * end.shape[1], (way + 1) * end.shape[1])
+                outputs[self.last if way == 0 else 0, batch, half] += end
+        return UpstreamGradient(outputs[None], {name: part[None] for name, part in final.items()})
+
     def state_names(self, letter: str) -> list[str]:
         """The names, in a network's state, of h or c of all layers as torch stacks them."""
-        ways = ("", "1.") if self.module.bidirectional else ("",)
+        ways = ("", "1.") if self.bidirectional else ("",)
         return [f"{n}.{way}{letter}" for n in range(self.module.num_layers) for way in ways]
 
     def note(self, args: Any, kwargs: Any, output: Any) -> Any:
         """Notes one call, and passes its outputs on as leaves."""
-        self.calls += 1
         module, received = self.module, args[0] if args else kwargs.get("input")
         if received is None or not isinstance(output, tuple) or len(output) < 2:
             kind = type(module).__name__
@@ -121,48 +168,10 @@ class ObservedModule:
         return steps, tuple(rest) if several else rest[0], *more
 
 
-def observe(
-    model: Any,
-    inputs: tuple[Any, ...],
-    of: str | None,
-    then: Callable[[list[ObservedModule]], Any],
-    named: Mapping[str, Any] | None = None,
-) -> Any:
-    """Runs the model once, without dropout, and calls `then` with what was observed.
-
-    Args:
-        of: the name of the recurrent module, as in `model.named_modules()`; all without it.
-        then: takes the recurrent modules in the order in which they were called, while the
-            model's run can still be differentiated.
-        named: keyword arguments of the model.
-    """
-    model = getattr(model, "_orig_mod", model)  # torch.compile keeps the model that it was given
-    modules = recurrent_modules(model)
-    if not modules:
-        _refuse_without(model)
-    if of is not None and of not in modules:
-        there = ", ".join(repr(name) for name in modules if name)
-        refuse("of", f"one of {there}" if there else "none: there is one module", repr(of))
-    chosen = {name: m for name, m in modules.items() if of is None or name == of}
-    order: list[ObservedModule] = []
-    with undisturbed(model), contextlib.ExitStack() as stack:
-        for name, module in chosen.items():
-            stack.enter_context(_watched(ObservedModule(name, module), order))
-        outputs = model(*inputs, **(named or {}))
-        if not order:
-            refuse("module", f"a run that calls {' or '.join(map(repr, chosen))}", "one without")
-        for seen in order:
-            seen.outputs = outputs
-            if seen.calls > 1:
-                way_out = "give it all steps in one call, or look with a model that does"
-                refuse(seen.title, "one call in a run of the model", f"{seen.calls}", way_out)
-        return then(order)
-
-
-def arguments_of(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What the model is called with; one tuple alone is taken apart."""
+def arguments_of(inputs: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What the model is called with, beside keyword arguments; a tuple alone is taken apart."""
     arguments = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], tuple) else inputs
-    if not arguments:
+    if not arguments and not named:
         refuse("module", "its inputs beside it", "the module alone", error=TypeError)
     return arguments
 
@@ -182,68 +191,6 @@ def named_arguments(model: Any, options: Mapping[str, Any], known: Iterable[str]
         if not any_name and name not in names:
             refuse(name, f"an argument of {type(model).__name__}.forward", "none", error=TypeError)
     return found
-
-
-def recurrent_modules(model: Any) -> dict[str, Any]:
-    """The recurrent modules of a model, by name."""
-    nn = import_module("torch.nn")
-    kinds = tuple(getattr(nn, kind) for kind in KINDS)
-    return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
-
-
-def _refuse_without(model: Any) -> NoReturn:
-    """A model without a recurrent module; its cells are named, if it has any."""
-    cell = import_module("torch.nn").modules.rnn.RNNCellBase
-    cells = {name: type(m).__name__ for name, m in model.named_modules() if isinstance(m, cell)}
-    actual = type(model).__name__
-    way_out = "of a recurrence that the model steps in a loop of its own nothing is seen"
-    if cells:
-        (name, kind), *_ = cells.items()
-        whole = kind.removesuffix("Cell")
-        actual += f" with an nn.{kind} ({name!r}), which it steps in a loop of its own"
-        way_out = f"give all steps at once to an nn.{whole} with the cell's weights"
-    expected = "a model with an nn.RNN, nn.LSTM or nn.GRU inside"
-    refuse("module", expected, actual, way_out, error=TypeError)
-
-
-@contextlib.contextmanager
-def _watched(seen: ObservedModule, order: list[ObservedModule]) -> Iterator[None]:
-    """Within a `with`, notes each call of the module's `forward`, directly or through hooks."""
-    attributes = vars(seen.module)
-    replaced = {"forward": attributes["forward"]} if "forward" in attributes else {}
-    forward = seen.module.forward
-
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        if seen not in order:
-            order.append(seen)
-        return seen.note(args, kwargs, forward(*args, **kwargs))
-
-    attributes["forward"] = watched
-    try:
-        yield
-    finally:
-        del attributes["forward"]
-        attributes.update(replaced)
-
-
-@contextlib.contextmanager
-def undisturbed(model: Any) -> Iterator[None]:
-    """Within a `with`, in evaluation mode; afterwards modes, buffers and generators as before."""
-    torch = import_module("torch")
-    flags = [(module, module.training) for module in model.modules()]
-    devices = sorted({p.device.index for p in model.parameters() if p.is_cuda})
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.random.fork_rng(devices))
-        stack.enter_context(kept_buffers(model))
-        try:
-            for module, _ in flags:
-                module.training = False
-            yield
-        finally:
-            for module, flag in flags:
-                module.training = flag
 
 
 def array(tensor: Any) -> Array:

@@ -6,7 +6,8 @@ A user writes the forward step of one sequence in NumPy. `trace` turns it into a
 
 from throughtime.equations import operations  # fills the table of operations
 from throughtime.equations.backward import BackwardPass, Line, delta_after, derive_backward
-from throughtime.equations.c_code import as_c
+from throughtime.equations.c_code import C_STYLE, as_c
+from throughtime.equations.c_statements import Dialect, Statements
 from throughtime.equations.functions import (
     gelu,
     logsumexp,
@@ -34,6 +35,7 @@ from throughtime.equations.recording import Trace, trace, trace_step
 from throughtime.equations.tracing import EquationError
 
 __all__ = [
+    "C_STYLE",
     "ELEMENTWISE",
     "NO_MOVES",
     "OPERATIONS",
@@ -41,6 +43,7 @@ __all__ = [
     "BackwardPass",
     "Block",
     "Carry",
+    "Dialect",
     "Edges",
     "EquationError",
     "Graph",
@@ -50,6 +53,7 @@ __all__ = [
     "LiveExample",
     "Node",
     "Phase",
+    "Statements",
     "StepProgram",
     "Trace",
     "Writer",

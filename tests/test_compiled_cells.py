@@ -30,11 +30,10 @@ def own_cache(tmp_path_factory, monkeypatch):
         yield folder
 
 
-def cell_of(name, inputs=5, units=5, **options):
+def cell_of(name, inputs=5, units=5):
     definition = CELLS.get(name) or getattr(derived_cells, name)
     fresh = type(definition)(definition.step, definition.shapes)  # without twins of other tests
-    cell = made(fresh, inputs, units)
-    return cell
+    return made(fresh, inputs, units)
 
 
 def both(cell, p, inputs, state, lengths, seed=0):
@@ -77,7 +76,11 @@ def drawn(cell, steps, batch, dtype, classes=False, seed=1):
         inputs = rng.integers(0, cell.inputs, shape)
     else:
         inputs = rng.standard_normal((*shape, cell.inputs)).astype(dtype)
-    state = {n: rng.standard_normal((batch, k)).astype(dtype) for n, k in cell.state_sizes.items()}
+    # above 0, as the sums that some cells divide by are
+    state = {
+        n: np.abs(rng.standard_normal((batch, k))).astype(dtype)
+        for n, k in cell.state_sizes.items()
+    }
     return inputs, state
 
 
@@ -112,7 +115,10 @@ def test_in_float32_it_is_as_close_as_that_allows(name):
 
 def network(cell, dtype="float64"):
     layers = [cell, tt.Dense(cell.output_size, 2)]
-    return tt.Network(layers, loss=tt.MeanSquaredError(), dtype=dtype)
+    net = tt.Network(layers, loss=tt.MeanSquaredError(), dtype=dtype)
+    rng = np.random.default_rng(1)
+    net.parameters.flat[...] = 0.6 * rng.standard_normal(net.parameters.flat.shape)
+    return net
 
 
 def test_a_network_gives_the_same_bits_again_on_any_number_of_threads_and_within_memory(
@@ -130,10 +136,13 @@ def test_a_network_gives_the_same_bits_again_on_any_number_of_threads_and_within
             found.append(net.loss_and_gradient(inputs, targets))
     finally:
         tt.set_threads(before)
-    found.append(net.loss_and_gradient(inputs, targets, memory_limit=250_000))
+    found.append(net.loss_and_gradient(inputs, targets, memory_limit=280_000))
     for loss, gradient in found[1:]:
         assert loss == found[0][0]
         assert np.array_equal(gradient.flat, found[0][1].flat)
+    with tt.engine("readable"):
+        loss, gradient = net.loss_and_gradient(inputs, targets)
+    assert relative_error(found[0][1].flat, gradient.flat) <= FLOAT64
     cut = tt.truncated_loss_and_gradient(net, inputs, targets, k1=5, k2=80)
     assert relative_error(cut[1].flat, found[0][1].flat) <= FLOAT64
     report = tt.check(net, inputs[:6, :3], targets[:6, :3])
@@ -161,8 +170,7 @@ def test_both_directions_and_two_layers():
     for one, other in zip(found[1].deltas, found[0].deltas, strict=True):
         for name in found[0].deltas[other]:
             assert (
-                relative_error(found[1].deltas[one][name], found[0].deltas[other][name])
-                <= FLOAT64
+                relative_error(found[1].deltas[one][name], found[0].deltas[other][name]) <= FLOAT64
             )
 
 
@@ -213,8 +221,8 @@ def script(folder, name, text):
     [
         ("echo 'x.c:1: error: no licence' >&2; exit 1", "failed: x.c:1: error: no licence"),
         ("exec sleep 60", "did not finish within 0.2 seconds"),
-        ("case \"$*\" in *-dM*) exit 0;; esac; exit 3", "failed: exit status 3"),
-        ("case \"$*\" in *-dM*) exit 0;; esac; sleep 60", "did not finish within 0.2 seconds"),
+        ('case "$*" in *-dM*) exit 0;; esac; exit 3', "failed: exit status 3"),
+        ('case "$*" in *-dM*) exit 0;; esac; sleep 60', "did not finish within 0.2 seconds"),
         (  # it says that all is well, and writes nothing that can be loaded
             'for word; do last=$1; shift; [ "$last" = -o ] && echo no > "$1"; done; exit 0',
             "cannot be loaded",
@@ -233,8 +241,7 @@ def test_a_compiler_that_fails_or_hangs_is_named_in_one_line(tmp_path, monkeypat
     assert "\n" not in why
     inputs, state = drawn(cell, 3, 2, "float64")
     assert cell.forward(parameters(cell), inputs, state)[0].shape == (3, 2, 4)
-    left = [f for f in (tmp_path / "cache").rglob(".compiling-*")]
-    assert not left
+    assert not list((tmp_path / "cache").rglob(".compiling-*"))
 
 
 def test_a_compiler_that_is_not_there_is_said_by_its_name(monkeypatch):
@@ -283,8 +290,7 @@ def test_a_damaged_library_is_made_again(own_cache):
     path = about.partition(": ")[2]
     # another name, for a library that is loaded is not loaded again
     code = (
-        "from throughtime.codegen import library; "
-        f"print(library({source!r}, 'answer')[0].answer())"
+        f"from throughtime.codegen import library; print(library({source!r}, 'answer')[0].answer())"
     )
     with open(path, "wb") as file:
         file.write(b"\x7fELF, and nothing behind it")
@@ -352,10 +358,9 @@ def test_what_the_compiled_code_does_not_expect_goes_to_the_readable_cell(monkey
         "parameter": (p | {"U_f": p["U_f"][:3]}, inputs, state),
     }
     called.clear()
-    for what, given in wrong.items():
+    for given in wrong.values():
         with pytest.raises((ValueError, IndexError)):
             cell.forward(*given)
-            pytest.fail(what)
     for doutputs in (np.zeros((4, 2, 3)), np.zeros((3, 2, 4))):
         with pytest.raises((ValueError, IndexError)):
             cell.backward(p, tape, doutputs)

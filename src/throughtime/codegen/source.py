@@ -196,12 +196,13 @@ class SourceWriter:
             places[wanted] = Place(wanted, size(node), "step")
             order.append(wanted)
         later = []  # δ of the states after a step, for the sequences of this call
-        for state in backward.arriving:
+        for state, node in backward.arriving.items():
             name = f"later_{state}"
             while name in places or name in own.names.values():
                 name += "_"
             later.append(name)
-            order.append(name)
+            order.append(f"{name}_all")
+            heads.append(f"    real *const {name} = {name}_all + first * {size(node)};")
         order.append("doutputs")
         output = arriving[0]
         self.buffers: list[tuple[str, int]] = []
@@ -238,7 +239,7 @@ class SourceWriter:
         code = self._loop(
             function, own, rows, places, order, heads, begin, ended, backwards=True, copies=copies
         )
-        return Loop(function, own, after, later, packed=self.packed), code
+        return Loop(function, own, after, [f"{n}_all" for n in later], packed=self.packed), code
 
     # --- the loop over steps ---
 

@@ -6,7 +6,8 @@ A user writes the forward step of one sequence in NumPy. `trace` turns it into a
 
 from throughtime.equations import operations  # fills the table of operations
 from throughtime.equations.backward import BackwardPass, Line, delta_after, derive_backward
-from throughtime.equations.c_code import C_STYLE, as_c
+from throughtime.equations.c_code import C as C_STYLE
+from throughtime.equations.c_code import as_c
 from throughtime.equations.c_statements import Dialect, Statements
 from throughtime.equations.functions import (
     gelu,

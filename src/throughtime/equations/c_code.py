@@ -36,7 +36,7 @@ def _safe(name: str) -> str:
     return f"{name}_" if name in MEANT else name
 
 
-C_STYLE = replace(
+C = replace(
     NUMPY, made=_safe, delta=lambda name: _safe(f"d{name}"), reserved=frozenset({"stop_gradient"})
 )
 
@@ -51,7 +51,7 @@ def as_c(backward: BackwardPass, name: str) -> str:
 
 class _Functions:
     def __init__(self, backward: BackwardPass, name: str) -> None:
-        self.backward, self.name, self.writer = backward, name, Writer(backward, C_STYLE)
+        self.backward, self.name, self.writer = backward, name, Writer(backward, C)
 
     def text(self) -> str:
         forward, back = self._forward(), self._backward()

@@ -3,6 +3,8 @@
 It knows a step's graph, and neither cells nor networks.
 """
 
+from throughtime.codegen.c_layers import CellInC, DenseInC, EmbeddingInC, LayerInC
+from throughtime.codegen.c_program import LossInC, ProgramInC
 from throughtime.codegen.compiler import SETTING, Unavailable, library, say
 from throughtime.codegen.places import Function, of_input
 from throughtime.codegen.plan import Plan, Product, Stage, plain, size
@@ -14,10 +16,16 @@ __all__ = [
     "OF_A_FUNCTION",
     "SETTING",
     "WORK_OF_A_THREAD",
+    "CellInC",
+    "DenseInC",
+    "EmbeddingInC",
     "Function",
+    "LayerInC",
     "Loop",
+    "LossInC",
     "Plan",
     "Product",
+    "ProgramInC",
     "Source",
     "SourceWriter",
     "Stage",

@@ -6,9 +6,9 @@ A user writes the forward step of one sequence in NumPy. `trace` turns it into a
 
 from throughtime.equations import operations  # fills the table of operations
 from throughtime.equations.backward import BackwardPass, Line, delta_after, derive_backward
+from throughtime.equations.c_code import SINGLE, StepInC, as_c, helpers
 from throughtime.equations.c_code import C as C_STYLE
-from throughtime.equations.c_code import as_c
-from throughtime.equations.c_statements import Dialect, Statements
+from throughtime.equations.c_statements import PLAIN, Dialect, Statements
 from throughtime.equations.functions import (
     gelu,
     logsumexp,
@@ -40,6 +40,8 @@ __all__ = [
     "ELEMENTWISE",
     "NO_MOVES",
     "OPERATIONS",
+    "PLAIN",
+    "SINGLE",
     "TEXT",
     "BackwardPass",
     "Block",
@@ -55,6 +57,7 @@ __all__ = [
     "Node",
     "Phase",
     "Statements",
+    "StepInC",
     "StepProgram",
     "Trace",
     "Writer",
@@ -67,6 +70,7 @@ __all__ = [
     "dense",
     "derive_backward",
     "gelu",
+    "helpers",
     "logsumexp",
     "operations",
     "phase_from",

@@ -142,7 +142,10 @@ class Statements:
             if operation in self.dialect.functions:
                 return f"{self.dialect.functions[operation]}({', '.join(words)})"
             form = OPERATIONS[operation].c
-            return form(node, words) if callable(form) else form.format(*words)
+            word = form(node, words) if callable(form) else form.format(*words)
+            if word.startswith("pow("):
+                return self.dialect.called("pow", "pow") + word.removeprefix("pow")
+            return word
         if operation in ("let", "total"):
             return self._value(operands[0], index)
         if operation == "transpose":

@@ -8,7 +8,7 @@ PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 # Two files at a time: each keeps to one core.
 ONE_CORE := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint format docs mutants sanitize torture bench bench-training bench-check bench-diagnose bench-flow bench-derive clean
+.PHONY: demo test lint format docs mutants sanitize torture bench bench-training bench-check bench-diagnose bench-flow bench-derive bench-cells clean
 
 demo: .venv/installed-report  ## train, check, catch a fault, write throughtime-report.html
 	@$(RUN) -m throughtime demo $(DEMO)
@@ -55,6 +55,9 @@ bench-flow: .venv/installed-report  ## the lag matrix beside PyTorch, and whethe
 
 bench-derive: .venv/installed-report  ## cells from their forward equations, beside autograd
 	@$(RUN) -m benchmarks derive $(BENCH)
+
+bench-cells: .venv/installed-report  ## users' cells compiled, beside torch loops and JAX scans
+	@$(RUN) -m benchmarks cells $(BENCH)
 
 clean:
 	rm -rf .venv build dist docs/faults .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from doctest import NORMALIZE_WHITESPACE
 from importlib.util import find_spec
@@ -9,6 +10,9 @@ from pathlib import Path
 
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+# A cell takes a second to compile, and tests have hundreds; those of compiled cells ask for it.
+os.environ.setdefault("THROUGHTIME_COMPILER", "none")
 
 # What needs torch, and what pytest would import to look for doctests.
 WITH_TORCH = [

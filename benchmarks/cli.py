@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import cases, limits, torch_modules, training
+from benchmarks import cells as bench_cells
 from benchmarks import derive as bench_derive
 from benchmarks import scale as bench_scale
 from benchmarks.check import command as bench_check
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     bench_flow.add(kinds)
     bench_scale.add(kinds)
     bench_derive.add(kinds)
+    bench_cells.add(kinds)
     return parser
 
 

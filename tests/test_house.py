@@ -16,7 +16,7 @@ SOURCE = ROOT / "src" / "throughtime"
 
 FLOORS = [
     {"arrays", "functions", "storage", "parameters", "progress", "engine_settings", "_engine"},
-    {"cells", "derivatives", "equations"},
+    {"cells", "codegen", "derivatives", "equations"},
     {"network", "gradcheck"},
     {"diagnosis", "gradient_flow"},
     {"training", "torch", "explain"},
@@ -31,6 +31,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 KNOWS_ONLY = {
     "derivatives": {"arrays", "derivatives"},
     "equations": {"arrays", "functions", "derivatives", "equations"},
+    "codegen": {"arrays", "equations", "codegen"},
     "gradcheck": {"arrays", "storage", "progress", "derivatives", "gradcheck"},
 }
 
@@ -108,7 +109,7 @@ def test_a_room_is_entered_by_its_door(path):
 
 # The others hold files that are wanted one by one, since they import matplotlib or much else.
 DOORS = {"cells", "derivatives", "gradcheck", "network", "gradient_flow", "training"}
-DOORS |= {"targets", "torch", "equations"}
+DOORS |= {"targets", "torch", "equations", "codegen"}
 
 
 @pytest.mark.parametrize("path", files(), ids=shown)

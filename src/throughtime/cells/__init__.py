@@ -12,7 +12,7 @@ from throughtime.cells.compiled import (
     engine_cell,
     has_twin,
 )
-from throughtime.cells.derivation import CellDerivation, derive
+from throughtime.cells.derivation import WINDOW, CellDerivation, cell_in_c, derive, offsets
 from throughtime.cells.derived import CellDefinition, DerivedCell, cell
 from throughtime.cells.description import (
     Activation,
@@ -45,6 +45,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "WINDOW",
     "WORTH_KEEPING",
     "Activation",
     "Cell",
@@ -66,6 +67,7 @@ __all__ = [
     "active_steps",
     "added",
     "cell",
+    "cell_in_c",
     "dense_backward",
     "dense_forward",
     "derive",
@@ -74,6 +76,7 @@ __all__ = [
     "has_twin",
     "input_gradient",
     "is_indices",
+    "offsets",
     "product",
     "relu_slope",
     "sigmoid",

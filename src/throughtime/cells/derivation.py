@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
-from throughtime.arrays import refuse
+import numpy as np
+
+from throughtime.arrays import Shape, positive, precision, refuse
 from throughtime.cells.derived import SIZE, CellDefinition, DerivedCell
+from throughtime.cells.recurrence import Cell
 from throughtime.cells.step_comparison import StepComparison, compare_step
+from throughtime.codegen import CellInC, ProgramInC
 from throughtime.equations import (
+    PLAIN,
+    SINGLE,
     TEXT,
     BackwardPass,
+    Dialect,
     EquationError,
     LineCheck,
     LiveExample,
@@ -23,12 +30,15 @@ from throughtime.equations import (
     as_latex,
     as_numpy,
     as_text,
+    derive_backward,
+    trace_step,
 )
 
 # Small, and all different, so that no two axes are taken for one another.
 NEEDS_EQUAL = "The step works only where I = H, as here; if it should not, an axis is turned round."
 EXAMPLE_SIZES = {"I": 2, "H": 3}
 OTHER_SIZES = (4, 5, 6, 7)
+WINDOW = 32  # steps, as many as training cuts a text into by default
 
 
 @dataclass(frozen=True)
@@ -71,9 +81,13 @@ class CellDerivation:
         return as_numpy(self.backward, self.name)
 
     @property
-    def c(self) -> str:
-        """Both passes as C functions of one step, which compile."""
-        return as_c(self.backward, self.name)
+    def c(self) -> StepsInC:
+        """Both passes as C functions of one step, which compile; called, a whole file of C99.
+
+        `c(steps=32, dtype="float32")` has a step for streams, with its state in a structure, a
+        backward pass through a window of up to `steps` steps, and updates of the parameters.
+        """
+        return StepsInC(self)
 
     @property
     def latex(self) -> str:
@@ -154,6 +168,78 @@ class CellDerivation:
 
     def __str__(self) -> str:
         return f"{self.text}\n{self.note}\n" if self.note else self.text
+
+
+class StepsInC(str):
+    """A derived step as two C functions; called, a file of C99 that runs and trains the cell."""
+
+    def __new__(cls, derivation: CellDerivation) -> Self:
+        made = super().__new__(cls, as_c(derivation.backward, derivation.name))
+        made.derivation = derivation
+        return made
+
+    derivation: CellDerivation
+
+    def __call__(self, *, steps: int = WINDOW, dtype: object = "float32") -> str:
+        """A file of C99 without allocation or dependency but math.h.
+
+        Args:
+            steps: the longest window, which NAME_STEPS changes when the file is compiled.
+            dtype: "float32" or "float64".
+        """
+        cell, name = self.derivation.cell, self.derivation.name
+        dialect = SINGLE if precision(dtype) == np.float32 else PLAIN
+        shapes = cell.shapes()
+        layer = cell_in_c(cell, name, "cell", offsets(shapes), dialect)
+        about = f"{cell!r}: its step, backward through a window, and updates of its parameters."
+        steps = positive("steps", steps)
+        return ProgramInC(name, about, [layer], shapes, dialect, steps).text()
+
+
+def cell_in_c(
+    cell: Cell, name: str, layer: str, places: Mapping[str, int], dialect: Dialect
+) -> CellInC:
+    """A cell as a layer of a file of C.
+
+    Args:
+        cell: in one direction.
+        name: of the file's functions.
+        layer: of the layer, with which its arrays begin.
+        places: where its parameters begin in the flat vector.
+        dialect: in which precision.
+    """
+    return CellInC(
+        layer,
+        cell.inputs,
+        cell.output_size,
+        places,
+        dialect,
+        derivation=whole_step(cell),
+        prefix=f"{name}_{layer}",
+    )
+
+
+def offsets(shapes: Mapping[str, Shape]) -> dict[str, int]:
+    """Where each parameter begins in the flat vector."""
+    found, start = {}, 0
+    for name, shape in shapes.items():
+        found[name] = start
+        start += math.prod(shape)
+    return found
+
+
+def whole_step(cell: Cell) -> BackwardPass:
+    """The derived step of a cell from the input x itself; a built-in one begins at W x + b."""
+    if isinstance(cell, DerivedCell):
+        return cell.derivation
+
+    def step(p: Mapping[str, Any], x: Any, state: Mapping[str, Any]) -> Any:
+        return cell.step(p, p["W"] @ x + p["b"], dict(state))
+
+    step.__wrapped__ = cell.step  # type: ignore[attr-defined]  # names are those of its locals
+    states = {name: (size,) for name, size in cell.state_sizes.items()}
+    found = trace_step(cell.title, step, ("x", (cell.inputs,)), states, cell.shapes())
+    return derive_backward(found[0])
 
 
 def derive(cell: CellDefinition | DerivedCell | Callable[..., Any], **sizes: int) -> CellDerivation:

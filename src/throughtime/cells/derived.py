@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from throughtime.arrays import Array, Shape, positive, refuse
+from throughtime.arrays import PRECISIONS, Array, Shape, positive, precision, refuse
+from throughtime.cells.compiled_derived import Twin
 from throughtime.cells.recurrence import Cell, StepEquations, dtype_of
-from throughtime.cells.tape import Kept, State, Tape
+from throughtime.cells.tape import Kept, LocalGradients, State, Tape
+from throughtime.codegen import SETTING, Unavailable, say
+from throughtime.engine_settings import use_compiled
 from throughtime.equations import (
     BackwardPass,
     EquationError,
@@ -98,6 +102,7 @@ class CellDefinition:
         )
         self.__wrapped__ = step
         self._programs = lru_cache(maxsize=64)(self._compiled)
+        self.twins: dict[Any, Twin | str] = {}
         self.equations = lru_cache(maxsize=64)(self._equations)
 
     def __reduce__(self) -> Any:
@@ -265,6 +270,82 @@ class DerivedCell(Cell):
     def kept_size(self) -> int:
         return sum(_size(node) for node in self._program.kept)
 
+    # --- the compiled twin ---
+
+    def twin(self, dtype: np.dtype[Any]) -> Twin | str:
+        """The compiled twin, or why there is none; compiled when it is first asked for."""
+        twins = self.definition.twins
+        key = (self.given, dtype, os.environ.get(SETTING))
+        if key not in twins:
+            try:
+                twins[key] = Twin(
+                    self.definition.__name__,
+                    f"{self!r}, {dtype},",
+                    self.derivation,
+                    self._program,
+                    self.kept_names,
+                    tuple(self.state_sizes),
+                    dtype,
+                )
+            except Unavailable as problem:
+                twins[key] = str(problem)
+                if not str(problem).startswith(f"{SETTING}="):
+                    say(f"{self.definition.__name__} runs in NumPy: {problem}")
+        return twins[key]
+
+    def runs_as(self, dtype: object = "float32") -> str:
+        """Whether the cell runs compiled, and with what; or in NumPy, and why.
+
+        Example:
+            >>> import numpy as np
+            >>> import throughtime as tt
+            >>> @tt.cell(W="H I", U="H H", b="H")
+            ... def elman(x, h, W, U, b):
+            ...     return np.tanh(W @ x + U @ h + b)
+            >>> with tt.engine("readable"):
+            ...     elman(3, 4).runs_as("float64")
+            'readable: as the engine is set'
+        """
+        if not use_compiled():
+            return "readable: as the engine is set"
+        found = self.twin(precision(dtype))
+        return f"readable: {found}" if isinstance(found, str) else found.about
+
+    def _twin_for(self, dtype: np.dtype[Any]) -> Twin | None:
+        if not use_compiled() or dtype not in PRECISIONS:
+            return None
+        found = self.twin(dtype)
+        return None if isinstance(found, str) else found
+
+    def forward(
+        self,
+        p: Mapping[str, Array],
+        inputs: Array,
+        state: State | None = None,
+        lengths: Array | None = None,
+    ) -> tuple[Array, State, Tape]:
+        twin = self._twin_for(dtype_of(p, inputs))
+        if twin is not None and twin.fits(p, inputs, state):
+            return twin.forward(p, inputs, state, lengths)
+        return super().forward(p, inputs, state, lengths)
+
+    def backward(
+        self,
+        p: Mapping[str, Array],
+        tape: Tape,
+        doutputs: Array | None = None,
+        dstate: State | None = None,
+        *,
+        need_inputs: bool = True,
+        need_deltas: bool = True,
+        gradient: Mapping[str, Array] | None = None,
+    ) -> LocalGradients:
+        twin = self._twin_for(dtype_of(p, tape.inputs))
+        if twin is not None and twin.fits_backward(p, tape, doutputs, dstate):
+            return twin.backward(p, tape, doutputs, dstate, need_inputs, gradient)
+        wishes = {"need_inputs": need_inputs, "need_deltas": need_deltas}
+        return super().backward(p, tape, doutputs, dstate, gradient=gradient, **wishes)
+
     # --- one pass ---
 
     def of_inputs(self, p: Mapping[str, Array], inputs: Array) -> Array:
@@ -318,6 +399,11 @@ class DerivedCell(Cell):
         self, p: Mapping[str, Array], tape: Tape, deltas: Mapping[str, Array]
     ) -> dict[str, Array]:
         """Σ over steps and sequences, derived too."""
+        twin = self._twin_for(dtype_of(p, tape.inputs))
+        if twin is not None and twin.fits_sums(p, tape, deltas["z"]):
+            gradient = {name: np.zeros(array.shape, array.dtype) for name, array in p.items()}
+            twin.add_parameters(p, tape, deltas["z"], gradient)
+            return gradient
         own = self._program
         found = own.of_parameters(self._of_all_steps(p, tape, deltas))
         ends = self.derivation.parameters

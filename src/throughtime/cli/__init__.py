@@ -21,7 +21,8 @@ from throughtime.cli.user_error import in_one_line, of_the_system
 from throughtime.gradcheck import CheckError
 
 COMMANDS = (
-    "demo", "train", "sample", "check", "mend", "compare", "flow", "explain", "derive", "bench",
+    "demo", "train", "sample", "check", "mend", "compare", "flow", "explain", "derive", "export",
+    "bench",
 )  # fmt: skip
 
 WITH_VERDICTS = ("check", "compare")

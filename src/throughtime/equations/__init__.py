@@ -6,7 +6,9 @@ A user writes the forward step of one sequence in NumPy. `trace` turns it into a
 
 from throughtime.equations import operations  # fills the table of operations
 from throughtime.equations.backward import BackwardPass, Line, delta_after, derive_backward
-from throughtime.equations.c_code import as_c
+from throughtime.equations.c_code import SINGLE, StepInC, as_c, helpers
+from throughtime.equations.c_code import C as C_STYLE
+from throughtime.equations.c_statements import PLAIN, Dialect, Statements
 from throughtime.equations.evaluation import Function, Values
 from throughtime.equations.functions import (
     gelu,
@@ -36,13 +38,17 @@ from throughtime.equations.terms import Site, Term, depending_on_delta, ends_of,
 from throughtime.equations.tracing import EquationError
 
 __all__ = [
+    "C_STYLE",
     "ELEMENTWISE",
     "NO_MOVES",
     "OPERATIONS",
+    "PLAIN",
+    "SINGLE",
     "TEXT",
     "BackwardPass",
     "Block",
     "Carry",
+    "Dialect",
     "Edges",
     "EquationError",
     "Function",
@@ -54,6 +60,8 @@ __all__ = [
     "Node",
     "Phase",
     "Site",
+    "Statements",
+    "StepInC",
     "StepProgram",
     "Term",
     "Trace",
@@ -70,6 +78,7 @@ __all__ = [
     "derive_backward",
     "ends_of",
     "gelu",
+    "helpers",
     "logsumexp",
     "operations",
     "phase_from",

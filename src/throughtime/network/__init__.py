@@ -1,5 +1,6 @@
 """Layers, head and loss, stacked; backpropagation through time, whole and truncated."""
 
+from throughtime.network.as_c import network_as_c
 from throughtime.network.checkpointing import MemoryBudget, byte_count
 from throughtime.network.data import Gradients, NetworkTape, Run, checked_inputs, checked_state
 from throughtime.network.layers import Dense, Dropout, Embedding, Layer, LayerTape, MaskTape
@@ -56,6 +57,7 @@ __all__ = [
     "describe",
     "differentiate_window",
     "merged_windows",
+    "network_as_c",
     "one_direction",
     "reverse",
     "truncated_loss_and_gradient",

@@ -174,15 +174,16 @@ def _flow(seen: Seen, found: StepLosses, sequences: int | None, options: dict[st
     return replace(flow, advice=advice, notes=(*flow.notes, *notes))
 
 
-def forget_biases(seen: ObservedModule, layer: int, bias: float) -> tuple[tuple[str, float], ...]:
+def forget_biases(seen: Seen, layer: int, bias: float) -> tuple[tuple[str, float], ...]:
     """What to set, and to what, for a bias of a layer's forget gates; nothing with bias=False.
 
-    torch.nn.LSTM adds two biases, (4H,) each, with the gates in the order i, f, g, o.
+    torch.nn.LSTM and LSTMCell add two biases, (4H,) each, with gates in the order i, f, g, o.
     """
     H = seen.module.hidden_size
     owner = f"{seen.name}." if seen.name else ""
-    of_layer = re.compile(rf"bias_([ih])h_l{layer}(_reverse)?")
-    found = filter(None, map(of_layer.fullmatch, seen.module._flat_weights_names))
+    of_layer = re.compile(rf"bias_([ih])h(_l{layer}(_reverse)?)?")
+    names = (name for name, _ in seen.module.named_parameters(recurse=False))
+    found = filter(None, map(of_layer.fullmatch, names))
     return tuple(
         (f"{owner}{name[0]}[{H}:{2 * H}]", bias if name[1] == "i" else 0.0) for name in found
     )

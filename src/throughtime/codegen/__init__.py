@@ -1,0 +1,39 @@
+"""Code that is made of a step's equations: C for all steps, and what compiles and keeps it.
+
+It knows a step's graph, and neither cells nor networks.
+"""
+
+from throughtime.codegen.c_layers import CellInC, DenseInC, EmbeddingInC, LayerInC
+from throughtime.codegen.c_program import LossInC, ProgramInC
+from throughtime.codegen.compiler import SETTING, Unavailable, library, say
+from throughtime.codegen.places import Function, of_input
+from throughtime.codegen.plan import Plan, Product, Stage, plain, size
+from throughtime.codegen.source import Loop, Source, SourceWriter
+from throughtime.codegen.sums import Sums
+from throughtime.codegen.tolerances import OF_A_FUNCTION, WORK_OF_A_THREAD
+
+__all__ = [
+    "OF_A_FUNCTION",
+    "SETTING",
+    "WORK_OF_A_THREAD",
+    "CellInC",
+    "DenseInC",
+    "EmbeddingInC",
+    "Function",
+    "LayerInC",
+    "Loop",
+    "LossInC",
+    "Plan",
+    "Product",
+    "ProgramInC",
+    "Source",
+    "SourceWriter",
+    "Stage",
+    "Sums",
+    "Unavailable",
+    "library",
+    "of_input",
+    "plain",
+    "say",
+    "size",
+]

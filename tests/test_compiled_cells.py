@@ -1,0 +1,374 @@
+"""Users' cells as compiled C: beside the readable ones, which are the truth."""
+
+import os
+import stat
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import derived_cells
+import throughtime as tt
+from derived_cells import CELLS, made, parameters
+from helpers import relative_error
+from throughtime.cells.compiled_derived import Twin
+from throughtime.codegen import Unavailable, compiler, library, tolerances
+
+FLOAT64, FLOAT32 = 1e-13, 5e-5
+HAND_WRITTEN = ("rnn", "lstm", "gru", "original_gru", "whole_lstm")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """A cache folder of these tests' own, and the compiler that is there."""
+    folder = tmp_path_factory.getbasetemp() / "cells"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    monkeypatch.delenv("THROUGHTIME_COMPILER", raising=False)
+    with tt.engine("compiled"):
+        yield folder
+
+
+def cell_of(name, inputs=5, units=5):
+    definition = CELLS.get(name) or getattr(derived_cells, name)
+    fresh = type(definition)(definition.step, definition.shapes)  # without twins of other tests
+    return made(fresh, inputs, units)
+
+
+def both(cell, p, inputs, state, lengths, seed=0):
+    """Forward and backward, readable and compiled: outputs, final state, tape, gradients."""
+    found = []
+    for engine in ("readable", "compiled"):
+        rng = np.random.default_rng(seed)
+        with tt.engine(engine):
+            y, final, tape = cell.forward(p, inputs, state, lengths)
+            dy = rng.standard_normal(y.shape).astype(y.dtype)
+            dstate = {n: rng.standard_normal(a.shape).astype(a.dtype) for n, a in final.items()}
+            found.append((y, final, tape, cell.backward(p, tape, dy, dstate)))
+    return found
+
+
+def errors(readable, compiled):
+    """Relative errors of everything that the two give, by name."""
+    (y, final, tape, g), (y2, final2, tape2, g2) = readable, compiled
+    found = {"y": relative_error(y2, y)}
+    for what, one, other in (
+        ("final", final2, final),
+        ("states", tape2.states, tape.states),
+        ("kept", tape2.kept, tape.kept),
+        ("δ", g2.deltas, g.deltas),
+        ("δ before", g2.state, g.state),
+        ("gradient", g2.parameters, g.parameters),
+    ):
+        assert one.keys() == other.keys(), what
+        found |= {f"{what} {n}": relative_error(one[n], other[n]) for n in other}
+    assert (g.inputs is None) == (g2.inputs is None)
+    if g.inputs is not None:
+        found["δx"] = relative_error(g2.inputs, g.inputs)
+    return found
+
+
+def drawn(cell, steps, batch, dtype, classes=False, seed=1):
+    rng = np.random.default_rng(seed)
+    shape = (steps, batch)
+    if classes:
+        inputs = rng.integers(0, cell.inputs, shape)
+    else:
+        inputs = rng.standard_normal((*shape, cell.inputs)).astype(dtype)
+    # above 0, as the sums that some cells divide by are
+    state = {
+        n: np.abs(rng.standard_normal((batch, k))).astype(dtype)
+        for n, k in cell.state_sizes.items()
+    }
+    return inputs, state
+
+
+@pytest.mark.parametrize("name", [*CELLS, *HAND_WRITTEN])
+def test_compiled_it_is_the_readable_cell(name):
+    cell = cell_of(name)
+    assert cell.runs_as("float64").startswith("compiled")
+    p = parameters(cell)
+    # B = 11 needs whole tiles of rows and what is left of them; T = 30 several chunks of steps.
+    for steps, batch, lengths, classes in (
+        (7, 5, None, False),
+        (7, 5, [7, 3, 1, 5, 7], False),
+        (30, 11, None, True),
+        (30, 11, [30, *range(1, 11)], False),
+    ):
+        inputs, state = drawn(cell, steps, batch, "float64", classes)
+        counts = None if lengths is None else np.array(lengths)
+        found = errors(*both(cell, p, inputs, state, counts))
+        assert max(found.values()) <= FLOAT64, (steps, found)
+
+
+@pytest.mark.parametrize("name", ["layer_norm_lstm", "mlstm", "min_gru", "gru", "slstm"])
+def test_in_float32_it_is_as_close_as_that_allows(name):
+    cell = cell_of(name)
+    assert cell.runs_as("float32").startswith("compiled")
+    p = parameters(cell, dtype="float32")
+    inputs, state = drawn(cell, 7, 5, "float32")
+    readable, compiled = both(cell, p, inputs, state, None)
+    assert compiled[3].parameters["W" if "W" in p else next(iter(p))].dtype == np.float32
+    assert max(errors(readable, compiled).values()) <= FLOAT32
+
+
+def network(cell, dtype="float64"):
+    layers = [cell, tt.Dense(cell.output_size, 2)]
+    net = tt.Network(layers, loss=tt.MeanSquaredError(), dtype=dtype)
+    rng = np.random.default_rng(1)
+    net.parameters.flat[...] = 0.6 * rng.standard_normal(net.parameters.flat.shape)
+    return net
+
+
+def test_a_network_gives_the_same_bits_again_on_any_number_of_threads_and_within_memory(
+    monkeypatch,
+):
+    monkeypatch.setattr("throughtime.cells.compiled_derived.WORK_OF_A_THREAD", 1.0)
+    net = network(cell_of("layer_norm_lstm", 3, 9))
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.standard_normal((80, 16, 3)), rng.standard_normal((80, 16, 2))
+    before = tt.engine_info()["threads"]
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            tt.set_threads(threads)
+            found.append(net.loss_and_gradient(inputs, targets))
+    finally:
+        tt.set_threads(before)
+    found.append(net.loss_and_gradient(inputs, targets, memory_limit=280_000))
+    for loss, gradient in found[1:]:
+        assert loss == found[0][0]
+        assert np.array_equal(gradient.flat, found[0][1].flat)
+    with tt.engine("readable"):
+        loss, gradient = net.loss_and_gradient(inputs, targets)
+    assert relative_error(found[0][1].flat, gradient.flat) <= FLOAT64
+    cut = tt.truncated_loss_and_gradient(net, inputs, targets, k1=5, k2=80)
+    assert relative_error(cut[1].flat, found[0][1].flat) <= FLOAT64
+    report = tt.check(net, inputs[:6, :3], targets[:6, :3])
+    assert report.verdict == "agree", report
+
+
+def test_both_directions_and_two_layers():
+    definition = CELLS["mgu"]
+    layers = [
+        definition(3, 4, bidirectional=True),
+        definition(8, 4),
+        tt.Dense(4, 2),
+    ]
+    net = tt.Network(layers, loss=tt.MeanSquaredError(), dtype="float64")
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.standard_normal((9, 3, 3)), rng.standard_normal((9, 3, 2))
+    lengths = np.array([9, 4, 1])
+    found = []
+    for engine in ("readable", "compiled"):
+        with tt.engine(engine):
+            found.append(net.gradients(inputs, targets, lengths=lengths))
+    assert layers[0].runs_as("float64").startswith("compiled")
+    assert relative_error(found[1].parameters.flat, found[0].parameters.flat) <= FLOAT64
+    assert relative_error(found[1].inputs, found[0].inputs) <= FLOAT64
+    for one, other in zip(found[1].deltas, found[0].deltas, strict=True):
+        for name in found[0].deltas[other]:
+            assert (
+                relative_error(found[1].deltas[one][name], found[0].deltas[other][name]) <= FLOAT64
+            )
+
+
+def test_extreme_numbers_are_what_numpy_makes_of_them():
+    @tt.cell(w="H", u="H")
+    def odd(x, h, a, w, u):
+        seen = np.exp(w * x[0]) + np.expm1(u * x[0]) + tt.softplus(x[0] * w)
+        return tt.sigmoid(x[0] * w) + np.tanh(x[0] * u) * h, np.maximum(seen, a) + tt.relu(x[0])
+
+    cell = odd(1, 4)
+    p = {"w": np.array([1.0, -1.0, 0.5, 2.0]), "u": np.array([1.0, -1.0, 1e-9, 1e-300])}
+    inputs = np.array([0.0, -0.0, 1e-310, 1.0, -745.5, 709.7, 800.0, -1e9, np.inf, np.nan])
+    with np.errstate(all="ignore"):
+        readable, compiled = both(cell, p, inputs[:, None, None], None, None)
+        for part in ("h", "a"):
+            one, other = compiled[2].states[part], readable[2].states[part]
+            np.testing.assert_allclose(one, other, rtol=1e-14, atol=1e-322)
+
+
+def test_without_a_compiler_the_readable_cell_answers_and_says_so_once(monkeypatch, capfd):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.delenv("CC", raising=False)
+    cell = cell_of("mgu", 3, 4)
+    p = parameters(cell)
+    inputs, state = drawn(cell, 4, 2, "float64")
+    compiler._said.clear()
+    for _ in range(3):
+        readable, answered = both(cell, p, inputs, state, None)
+    assert errors(readable, answered)["y"] == 0
+    said = capfd.readouterr().err.splitlines()
+    assert said == [
+        "throughtime: mgu runs in NumPy: no C or C++ compiler was found; "
+        "install g++ or clang++, or set CXX"
+    ]
+    assert cell.runs_as("float64").startswith("readable: no C or C++ compiler")
+
+
+def script(folder, name, text):
+    path = folder / name
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("echo 'x.c:1: error: no licence' >&2; exit 1", "failed: x.c:1: error: no licence"),
+        ("exec sleep 60", "did not finish within 0.2 seconds"),
+        ('case "$*" in *-dM*) exit 0;; esac; exit 3', "failed: exit status 3"),
+        ('case "$*" in *-dM*) exit 0;; esac; sleep 60', "did not finish within 0.2 seconds"),
+        (  # it says that all is well, and writes nothing that can be loaded
+            'for word; do last=$1; shift; [ "$last" = -o ] && echo no > "$1"; done; exit 0',
+            "cannot be loaded",
+        ),
+    ],
+)
+def test_a_compiler_that_fails_or_hangs_is_named_in_one_line(tmp_path, monkeypatch, text, said):
+    monkeypatch.setenv("THROUGHTIME_COMPILER", script(tmp_path, "broken", text))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tolerances, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(tolerances, "COMPILE_SECONDS", 0.2)
+    cell = cell_of("mgu", 3, 4)
+    why = cell.runs_as("float64")
+    assert why.startswith("readable: ")
+    assert said in why
+    assert "\n" not in why
+    inputs, state = drawn(cell, 3, 2, "float64")
+    assert cell.forward(parameters(cell), inputs, state)[0].shape == (3, 2, 4)
+    assert not list((tmp_path / "cache").rglob(".compiling-*"))
+
+
+def test_a_compiler_that_is_not_there_is_said_by_its_name(monkeypatch):
+    monkeypatch.setenv("THROUGHTIME_COMPILER", "no-such-compiler")
+    assert "'no-such-compiler' was not found" in cell_of("mgu").runs_as()
+
+
+C = "int answer(void) { return 42; }\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+def test_a_folder_that_others_may_write_to_is_not_loaded_from(own_cache, monkeypatch, capfd):
+    folder = own_cache.with_name("shared")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    inner = folder / "throughtime" / "cells"
+    inner.mkdir(parents=True)
+    inner.chmod(0o777)
+    loaded, about = library(C + "/* shared */", "answer")
+    assert loaded.answer() == 42
+    assert about.endswith("for this process")
+    assert "other users may write to it" in capfd.readouterr().err
+    assert not list(inner.iterdir())
+
+
+def test_where_no_folder_can_be_made_it_is_compiled_for_this_process(tmp_path, monkeypatch, capfd):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    loaded, about = library(C + "/* none */", "answer")
+    assert loaded.answer() == 42
+    assert about.endswith("for this process")
+    assert "cannot be used" in capfd.readouterr().err
+
+
+def test_on_a_full_disk_the_readable_cell_answers(monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", full)
+    why = cell_of("mgu", 2, 3).runs_as("float64")
+    assert why == "readable: there is no room for a file: No space left on device"
+
+
+def test_a_damaged_library_is_made_again(own_cache):
+    source = C + "/* damaged */"
+    _, about = library(source, "answer")
+    path = about.partition(": ")[2]
+    # another name, for a library that is loaded is not loaded again
+    code = (
+        f"from throughtime.codegen import library; print(library({source!r}, 'answer')[0].answer())"
+    )
+    with open(path, "wb") as file:
+        file.write(b"\x7fELF, and nothing behind it")
+    run = [sys.executable, "-c", code]
+    found = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert found.stdout == "42\n"
+    assert "compiling answer" in found.stderr
+
+
+def test_two_that_compile_the_same_do_not_disturb_each_other(own_cache):
+    source, found = C + "/* at once */", []
+    threads = [
+        threading.Thread(target=lambda: found.append(library(source, "answer")[0].answer()))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [42] * 4
+    assert not list(own_cache.rglob(".compiling-*"))
+
+
+def test_what_decides_is_in_the_name_of_a_library(own_cache, monkeypatch):
+    _, first = library(C, "answer")
+    assert library(C, "answer")[1] == first
+    monkeypatch.setattr(compiler, "FORM", "another")
+    assert library(C, "answer")[1] != first
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(own_cache))
+    monkeypatch.setattr(compiler, "OPTIONS", (*compiler.OPTIONS, "-g"))
+    monkeypatch.setenv("THROUGHTIME_COMPILER", "cc")
+    assert library(C, "answer")[1] != first
+
+
+def test_code_that_is_too_large_is_left_to_numpy(monkeypatch):
+    monkeypatch.setattr(tolerances, "MOST_CODE", 10_000)
+    why = cell_of("gru_d").runs_as("float64")
+    assert why.startswith("readable: its C code would have ")
+    assert why.endswith("more than the 10,000 that are compiled")
+    with pytest.raises(Unavailable):
+        library(" " * 10_001, "blank")
+
+
+def test_what_the_compiled_code_does_not_expect_goes_to_the_readable_cell(monkeypatch):
+    cell = cell_of("mgu", 3, 4)
+    assert cell.runs_as("float64").startswith("compiled")
+    called = []
+    for word in ("forward", "backward", "add_parameters"):
+        own = getattr(Twin, word)
+
+        def noted(self, *given, _own=own, _word=word, **more):
+            called.append(_word)
+            return _own(self, *given, **more)
+
+        monkeypatch.setattr(Twin, word, noted)
+    p = parameters(cell)
+    inputs, state = drawn(cell, 4, 2, "float64")
+    _, _, tape = cell.forward(p, inputs, state)
+    assert called == ["forward"]
+    wrong = {
+        "state": (p, inputs, {"h": state["h"][:, :3]}),
+        "inputs": (p, inputs[..., :2], state),
+        "class": (p, np.full((4, 2), 3), state),
+        "parameter": (p | {"U_f": p["U_f"][:3]}, inputs, state),
+    }
+    called.clear()
+    for given in wrong.values():
+        with pytest.raises((ValueError, IndexError)):
+            cell.forward(*given)
+    for doutputs in (np.zeros((4, 2, 3)), np.zeros((3, 2, 4))):
+        with pytest.raises((ValueError, IndexError)):
+            cell.backward(p, tape, doutputs)
+    mixed, _, _ = cell.forward(p, inputs.astype("float32"), state)
+    assert mixed.shape == (4, 2, 4)
+    short = tape._replace(kept={n: a[:, :1] for n, a in tape.kept.items()})
+    assert cell.backward(p, short, np.zeros((4, 2, 4))) is not None
+    assert called == []
+    strided = np.asfortranarray(inputs)
+    y, _, _ = cell.forward({n: np.asfortranarray(a) for n, a in p.items()}, strided, state)
+    assert np.array_equal(y, tape.states["h"][1:])

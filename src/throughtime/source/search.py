@@ -1,559 +1,620 @@
-"""A cell of its forward equations alone, run back through time with edits of its derived step.
-
-The values of the forward pass are computed for all steps at once; what is linear in δ goes from
-step to step. Many sets of edits run at once: they lie along an axis of their own, M, and where one
-of them has an edit, its row alone is computed anew.
-"""
+"""The search for a reading of a candidate: data, model, forward pass, loss, backward pass."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import ast
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
-import numpy as np
-
-from throughtime.arrays import Array
-from throughtime.cells import DerivedCell
-from throughtime.diagnosis.mutants.cells import Deltas, Tape
-from throughtime.diagnosis.mutants.interventions import Interventions
-from throughtime.equations import (
-    TEXT,
-    BackwardPass,
+from throughtime.gradcheck import CheckError
+from throughtime.source.arrays_by_name import arrays_wanted, dictionaries, keys_wanted
+from throughtime.source.bench import Bench
+from throughtime.source.calls import Call, Pool, calls, role_of, sized
+from throughtime.source.candidates import (
+    Candidate,
     Function,
-    Node,
-    Values,
-    Writer,
-    depending_on_delta,
-    ends_of,
-    reachable,
+    arguments,
+    methods,
+    returned,
+    returned_name,
 )
+from throughtime.source.constructors import constructors
+from throughtime.source.forms import Form, Sizes, forms, sizes_of, states, targets
+from throughtime.source.losses import (
+    Output,
+    elements_of,
+    hot,
+    implicit,
+    is_finite,
+    is_scalar,
+    outputs_of,
+    scalar,
+    upstreams,
+    value_of,
+)
+from throughtime.source.meanings import (
+    BATCH,
+    HIDDEN,
+    INITIALISE,
+    INPUTS,
+    OUTPUTS,
+    STEPS,
+    role,
+)
+from throughtime.source.pairing import places
+from throughtime.source.readings import Judged, Reading, likeliest
+from throughtime.source.slices import Slices
 
-Edits = Mapping[int, Node]
-"""By the number of a value of the backward pass, what it is computed as instead."""
-
-NO_EDITS: Edits = {}
-
-
-@dataclass(frozen=True)
-class ParameterKind:
-    """What a parameter is in a step.
-
-    Attributes:
-        letter: "W" for a matrix of the input, "U" for another one, "b" for what is only added, "p"
-            for another vector or number.
-        parts: where its first axis is cut: [0, H, 2H, …]; one part where nothing cuts it.
-        names: of the parts.
-    """
-
-    letter: str
-    parts: tuple[int, ...]
-    names: tuple[str, ...]
+MOST_TRIES = 2_500  # runs of the user's code for one candidate
+SAME_FAILURES = 2  # repetitions of one failure, after which what is varied is not its reason
+LONGEST_LETTER = 2  # characters of a name that says little, as `y` and `ys`, unlike `y_true`
+DEEPEST_RETURN = 3  # functions that return what the next one does
+ENOUGH_MODELS = 2  # ways to make a model that are gone on with
+ENOUGH_FORWARDS = 2  # calls of the forward pass that are gone on with, for one form of the data
+AFTER = "# after the backward pass\n"
+# Before data for code in torch, whose random numbers no state of NumPy's holds.
+TENSORS = "import torch\ntorch.set_default_dtype(torch.float64)\ntorch.manual_seed(0)"
+PENALTY = re.compile(r"^_?(reg(_\w+)?|l[12](_\w+)?|lambda_?|lam|lmbda|weight_decay|\w+_(reg|l2))$")
+IMPORT = "import numpy as np\ndraw = np.random.default_rng(0)"
 
 
-class EquationCell:
-    """A cell of its equations, with what a search among mutants has to know of it.
+class Alike:
+    """Notices that tries fail for the same reason whatever is varied, so that it is left alone."""
+
+    def __init__(self) -> None:
+        self._last, self._count, self.enough = "", 0, False
+
+    def watch(self, readings: Iterator[Reading], failures: list[str]) -> Iterator[Reading]:
+        """The readings of one try; `enough` afterwards, if it gave none, as others before it."""
+        before, any_given = len(failures), False
+        for reading in readings:
+            any_given = True
+            yield reading
+        said = failures[-1] if len(failures) > before else ""
+        same = not any_given and bool(said) and said == self._last
+        self._last, self._count = said, self._count + 1 if same else 0
+        self.enough = self._count >= SAME_FAILURES
+
+
+class Search:
+    """All readings of one candidate.
 
     Args:
-        cell: the cell with its sizes.
-
-    Attributes:
-        backward: its derived backward pass, in a graph of its own, to which edits are added.
-        deltas: numbers of the values that are made from a δ.
-        shifted: by number, values of other steps: of which node, and how many steps later.
-        kinds: what each parameter is, by name.
-        gates, activations, peepholes: none, since nothing is known but the equations.
+        bench: the user's file.
+        slices: its statements.
+        candidate: what is read.
+        setup: statements that make the model as `net`, or a function's parameters as `params`,
+            where the user gives them.
     """
 
-    gates: tuple[str, ...] = ()
-    activations: tuple[str, ...] = ()
-    peepholes = False
+    def __init__(self, bench: Bench, slices: Slices, candidate: Candidate, setup: str = "") -> None:
+        self.bench, self.slices, self.candidate, self.given_setup = bench, slices, candidate, setup
+        self.failures: list[str] = []
+        self.sizes = Sizes()
+        self.names: tuple[str, ...] = ()  # of parameters that a function of the file returns
+        self.taken: dict[str, str] = {}  # arguments that are parameters, with their expressions
+        self._first = bench.tries
+        self._order = 0.0
+        self._sited: set[tuple[str, str]] = set()  # functions and arguments that get results
+        self.method = candidate.owner is not None
+        self.prefix = "net." if self.method else ""
+        used: list[Function] = [candidate.backward, *(f for _, f in candidate.losses)]
+        if candidate.forward is not None:
+            used.append(candidate.forward)
+        self.used = used
+        self.aliases = {name: other for function in used for name, other in self._aliases(function)}
+        self.tensors = "torch" in slices.imported and "np" not in slices.names_used(used)
+        self._import = f"{IMPORT}\n{TENSORS}" if self.tensors else IMPORT
+        names = [f.name for f in used] if not self.method else []
+        names += [candidate.owner.name] if candidate.owner else []
+        names += [f.name for _, f in candidate.losses]
+        self.globals = sorted(slices.globals_of(names))
 
-    def __init__(self, cell: DerivedCell) -> None:
-        self.cell = cell
-        self.backward = cell.definition.derived(cell.given)
-        self.deltas = depending_on_delta(self.backward)
-        self.kinds = kinds_of(self.backward)
-        self.functions: dict[int, Function] = {}
-        self.shifted: dict[int, tuple[Node, int]] = {}
-        self._moving: dict[int, bool] = {}
-        whole = [n for n in reachable(ends_of(self.backward)) if n.number in self.deltas]
-        back = {n.number for n in reachable(self.backward.deltas.values())}
-        summed = {n.operands[0].number for n in whole if n.operation == "total"}
-        batched = [n for n in whole if n.batched and n.operation != "arriving"]
-        self.stepwise = [n for n in batched if n.number in back]
-        self.later = [
-            n
-            for n in batched
-            if n.number not in back and not (n.operation == "outer" and n.number in summed)
+    def _aliases(self, function: Function) -> Iterator[tuple[str, str]]:
+        """Arguments of a function with the names of what the file's own calls give for them."""
+        needed, optional = arguments(function, method=self.method)
+        for name, default in optional.items():
+            if isinstance(default, ast.Name):
+                yield name, default.id
+        for call in self.slices.calls_of(function.name):
+            words: dict[str, ast.expr] = dict(zip([*needed, *optional], call.args, strict=False))
+            words |= {k.arg: k.value for k in call.keywords if k.arg}
+            for name, value in words.items():
+                if isinstance(value, ast.Name):
+                    yield name, value.id
+
+    def role(self, name: str) -> str:
+        """What an argument is, by what the file gives for it, or else by its own name."""
+        return role_of(name, self.aliases)
+
+    def best(self) -> Judged | None:
+        """The likeliest reading; None where nothing runs."""
+        return likeliest(self.bench, self._readings())
+
+    def _readings(self) -> Iterator[Reading]:
+        for setup, roots in self._models():
+            for sizes in self._sizes(setup, roots):
+                self.sizes = sizes
+                for form in self._forms():
+                    if self.bench.tries - self._first > MOST_TRIES:
+                        return
+                    yield from self._with_data(setup, roots, form)
+
+    def _sizes(self, setup: str, roots: tuple[str, ...]) -> list[Sizes]:
+        """The sizes that data are drawn for: those of the model's arrays, where they differ."""
+        ours = "params" in roots or "(lambda p:" in setup
+        own = ours and not self.given_setup  # arrays of the sizes that we ask for
+        if own or not self._runs(f"{self._import}\nT = {STEPS}\n{setup}"):
+            return [Sizes()]
+        shapes = [
+            place.value.shape
+            for root in roots
+            for place in places(root, value_of(self.bench, root), (root,))
         ]
-        self.totals = [n for n in whole if n.operation == "total"]
-        self.later_targets = {n.number for n in (*self.later, *self.totals)}
+        return sizes_of(shapes)
 
-    def __repr__(self) -> str:
-        return repr(self.cell)
+    def _drawn(self, text: str) -> str:
+        """Data as the user's code has them: tensors, where it is written in torch."""
+        return f"torch.as_tensor({text})" if self.tensors else text
 
-    # --- what it consists of ---
+    def _forms(self) -> Sequence[Form]:
+        return forms(self.sizes)
 
-    @property
-    def output_size(self) -> int:
-        """The size of h."""
-        return self.cell.output_size
+    def _targets(self, form: Form, first: Output | None) -> list[tuple[str, int | None]]:
+        return targets(form, self.sizes, None if first is None else STEPS in first.shape)
 
-    @property
-    def others(self) -> dict[str, Node]:
-        """The states beside the output, before the step."""
-        return dict(list(self.backward.trace.states.items())[1:])
+    # The model.
 
-    @property
-    def other_sizes(self) -> dict[str, int]:
-        """How many numbers each of them is."""
-        return {name: math.prod(node.shape) for name, node in self.others.items()}
+    def _models(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Statements that make the model, and the expressions under which its arrays are."""
+        constants = self._constants(self.globals)
+        arrays = tuple(n for n in self.globals)
+        if not self.method:
+            yield from self._functions(constants, arrays)
+            return
+        if self.given_setup:
+            yield f"{constants}\n{self.given_setup}", ("net", *arrays)
+            return
+        assert self.candidate.owner is not None
+        enough = 0
+        wrong: list[str] = []  # why other calls did not run, of interest if none does
+        for call in constructors(self.slices, self.candidate.owner.name):
+            text = f"{constants}\nnet = {call}"
+            if self._runs(f"{self._import}\nT = {STEPS}\n{text}"):
+                enough += 1
+                yield f"{text}{self._without_penalty()}", ("net", *arrays)
+                if enough >= ENOUGH_MODELS and "lambda p" not in call:
+                    return
+            else:
+                wrong.append(self.failures.pop())
+        self.failures += wrong if not enough else []
 
-    def at_step(self, node: Node, later: int) -> Node:
-        """A value as it is some steps later; at an end of the sequence that of the step itself."""
-        name = f"{node.number} of step {later:+d}"
-        found = self.backward.trace.graph.leaf("state", name, node.shape)
-        self.shifted[found.number] = node, later
-        return found
+    def _without_penalty(self) -> str:
+        """Sets to 0 what weighs a penalty of the parameters, where no loss of the class has it."""
+        if any(prefix == "net." for prefix, _ in self.candidate.losses):
+            return ""
+        held = getattr(self.bench.space.get("net"), "__dict__", {})
+        found = [n for n, v in held.items() if PENALTY.match(n) and type(v) is float and v]
+        return "".join(f"\nnet.{name} = 0.0" for name in found)
 
-    # --- forwards ---
+    def _constants(self, names: Iterable[str]) -> str:
+        """The file's statements that set these names; those that fail are left out."""
+        kept: list[str] = []
+        self._runs(f"{self._import}\nT = {STEPS}")
+        for node in ast.parse(self.slices.text(names)).body:
+            text = ast.unparse(node)
+            try:
+                self.bench.go_on(text)
+                kept.append(text)
+            except CheckError as problem:
+                self.failures.append(str(problem))
+        return "\n".join(kept)
 
-    def forward(self, p: Mapping[str, Array], x: Array, h: Array, c: Array) -> tuple[Tape, Values]:
-        """All steps, from inputs (T, B, I), the output's initial state (B, P), the others' (B, n).
-
-        Returns:
-            inputs and states, and the values of all nodes, (T, B, …).
-        """
-        names = list(self.cell.state_sizes)
-        state = {names[0]: h}
-        for name, (start, stop) in zip(names[1:], self._stretches(), strict=True):
-            state[name] = c[:, start:stop]
-        _, _, run = self.cell.forward(p, x, state)
-        trace = self.backward.trace
-        known: dict[int, Array] = {trace.inputs.number: x}
-        known |= {node.number: p[name] for name, node in trace.parameters.items()}
-        states = [np.asarray(run.states[name], np.float64) for name in names]
-        for node, array in zip(trace.states.values(), states, strict=True):
-            known[node.number] = array[:-1].reshape(*array[:-1].shape[:2], *node.shape)
-        empty = np.zeros((*x.shape[:2], 0))
-        others = np.concatenate(states[1:], axis=2) if len(states) > 1 else None
-        c_all = np.zeros((len(x) + 1, x.shape[1], 0)) if others is None else others
-        values = _WithOtherSteps(known, self.functions, self.shifted)
-        return Tape(x, states[0], c_all, empty, empty, empty), values
-
-    def _stretches(self) -> list[tuple[int, int]]:
-        """Where each other state lies among all of them side by side."""
-        found, start = [], 0
-        for size in self.other_sizes.values():
-            found.append((start, start + size))
-            start += size
-        return found
-
-    def sent(self, name: str) -> str:
-        """What a step sends back to a state, in words."""
-        return Writer(self.backward, TEXT).expression(self.backward.deltas[name], named=False)
-
-    def stretch(self, name: str) -> slice:
-        """Where one other state lies."""
-        return slice(*dict(zip(self.others, self._stretches(), strict=True))[name])
-
-    # --- backwards ---
-
-    def walk(
-        self,
-        values: Values,
-        dh_out: Array,
-        intervene: Interventions,
-        dstate: tuple[Array, Array],
-        edits: Sequence[Edits],
-    ) -> Deltas:
-        """The recursion with M sets of edits, from what the output sends, (T, M, B, P).
-
-        Returns:
-            in place of δz the values that parameters and inputs need, side by side, (T, M, B, N).
-        """
-        T, M, B = dh_out.shape[:3]
-        steps = intervene("cache", np.arange(T))
-        touched = _by_target(edits)
-        known = self._coefficients(values, self.stepwise, touched)
-        frontier = self.frontier(edits)
-        dh_next, dc_next = (np.broadcast_to(d, (M, *d.shape)) for d in dstate)
-        kept = np.empty((T, M, B, sum(math.prod(n.shape) for n in frontier)))
-        dhs = np.empty_like(dh_out)
-        sent: list[tuple[Array, Array]] = []
-        arriving = list(self.backward.arriving.values())
-        for t in intervene("order", range(T)[::-1]):
-            dh_next, dc_next = intervene("carried", (dh_next, dc_next), t=t, T=T)
-            dh = dhs[t] = intervene("dh", dh_out[t] + dh_next, out=dh_out[t], t=t, T=T)
-            arrived = dh_next, dc_next
-            here = {arriving[0].number: dh}
-            for node, (start, stop) in zip(arriving[1:], self._stretches(), strict=True):
-                here[node.number] = dc_next[..., start:stop].reshape(M, B, *node.shape)
-            s = steps[t]
-            here |= {n: (a[s] if batched else a) for n, (a, batched) in known.items()}
-            self._run(self.stepwise, here, touched, values, s)
-            start = 0
-            for node in frontier:
-                size = math.prod(node.shape)
-                kept[t, :, :, start : start + size] = here[node.number].reshape(M, B, size)
-                start += size
-            ends = [
-                np.broadcast_to(here[n.number], (M, B, *n.shape)).reshape(M, B, -1)
-                if n.number in here
-                else np.zeros((M, B, math.prod(n.shape)))
-                for n in self.backward.deltas.values()
+    def _functions(
+        self, constants: str, arrays: tuple[str, ...]
+    ) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """For functions: their constants, and parameters made by a function of the file."""
+        if self.given_setup:
+            yield f"{constants}\n{self.given_setup}", ("params", *arrays)
+            return
+        takes = [
+            name
+            for function in self.used
+            for name in [n for part in arguments(function, method=False) for n in part]
+            if self.role(name) == "parameters"
+        ]
+        if takes:
+            for name, node in self.slices.definitions.items():
+                if isinstance(node, ast.FunctionDef) and INITIALISE.match(name):
+                    if node in self.used or not returned(node):
+                        continue
+                    constants_too = self._constants(
+                        set(self.globals) | self.slices.globals_of([name])
+                    )
+                    for given in sized(node, method=False, most=6):
+                        text = f"{constants_too}\nparams = {name}({given})"
+                        if self._runs(f"{self._import}\nT = {STEPS}\n{text}"):
+                            self.names = tuple(returned(node))
+                            yield text, ("params", *arrays)
+                            self.names = ()
+                            break
+            if described := _described(self.used):
+                yield f"{constants}\nparams = {described}", ("params", *arrays)
+            helpers = [
+                f for f in self.slices.definitions.values() if isinstance(f, ast.FunctionDef)
             ]
-            own = ends[0], np.concatenate([*ends[1:], np.zeros((M, B, 0))], axis=2)
-            dh_next, dc_next = intervene("handed_back", own, arrived=arrived, earlier=sent)
-            sent.append(own)
-        return Deltas(kept, kept, dhs, dh_out, dh_next, dc_next)
+            if keys := keys_wanted(helpers):
+                for text in dictionaries(keys):
+                    yield f"{constants}\nparams = {text}", ("params", *arrays)
+        yield from self._with_arrays(constants, arrays)
+        yield constants, arrays
 
-    def frontier(self, edits: Sequence[Edits] = ()) -> list[Node]:
-        """What of the recursion the sums over steps are made from."""
-        stepwise = {n.number for n in (*self.stepwise, *self.backward.arriving.values())}
-        late = [n for own in edits for t, n in own.items() if t in self.later_targets]
-        used: dict[int, Node] = {}
-        waiting, seen = [*self.totals, *self.later, *late], set[int]()
-        while waiting:
-            node = waiting.pop()
-            if node.number in seen or not self.moves(node):
-                continue
-            seen.add(node.number)
-            if node.number in stepwise:
-                used[node.number] = node
-            else:
-                waiting += node.operands
-        return [used[number] for number in sorted(used)]
+    def _with_arrays(
+        self, constants: str, arrays: tuple[str, ...]
+    ) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """For functions, or a class, whose parameters are arguments of the passes."""
+        passes = [f for f in (self.candidate.forward, self.candidate.backward) if f is not None]
+        names = dict.fromkeys(name for f in passes for name in arrays_wanted(f, method=self.method))
+        for text in dictionaries(list(names)) if names else ():
+            self.taken = {name: f"params[{name!r}]" for name in names}
+            yield f"{constants}\nparams = {text}", ("params", *arrays)
+        self.taken = {}
 
-    def _coefficients(
-        self, values: Values, nodes: Iterable[Node], touched: Mapping[int, list[tuple[int, Node]]]
-    ) -> dict[int, tuple[Array, bool]]:
-        """The values that δ meets in these nodes, and whether they differ between steps."""
-        own = {n.number for n in nodes}
-        used = {o.number: o for n in nodes for o in n.operands if o.number not in self.deltas}
-        for number, edits in touched.items():
-            if number in own:
-                for _, instead in edits:
-                    used |= {n.number: n for n in self._outer_part(instead)}
-        return {number: (values(node), node.batched) for number, node in used.items()}
+    def _runs(self, text: str) -> bool:
+        try:
+            self.bench.run(text)
+        except CheckError as problem:
+            self.failures.append(str(problem))
+            return False
+        return True
 
-    def _outer_part(self, instead: Node) -> list[Node]:
-        """The values of the forward pass that an edit's expression is made from."""
-        found, waiting = [], [instead]
-        while waiting:
-            node = waiting.pop()
-            for operand in node.operands:
-                if self.moves(operand):
-                    waiting.append(operand)
-                else:
-                    found.append(operand)
-            if not node.operands and not self.moves(node):
-                found.append(node)
-        return found
+    # The forward pass.
 
-    def moves(self, node: Node) -> bool:
-        """Whether a node is made from a δ."""
-        if node.number not in self._moving:
-            own = node.number in self.deltas or any(map(self.moves, node.operands))
-            self._moving[node.number] = own
-        return self._moving[node.number]
-
-    def _run(
-        self,
-        nodes: Iterable[Node],
-        here: dict[int, Array],
-        touched: Mapping[int, list[tuple[int, Node]]],
-        values: Values,
-        s: int | slice,
-    ) -> None:
-        """Computes nodes, operands first; rows with an edit are computed anew."""
-        for node in nodes:
-            operands = [here[o.number] for o in node.operands]
-            own = values.function(node)(*operands)
-            here[node.number] = own
-            if node.number in touched:
-                rows = np.array(own)
-                for row, instead in touched[node.number]:
-                    rows[_row_of(row, node)] = self._row(instead, row, here, values)
-                here[node.number] = rows
-
-    def _row(self, node: Node, row: int, here: Mapping[int, Array], values: Values) -> Array:
-        """An edit's expression in its row, (B, …) or (T, B, …)."""
-        if node.number in here:
-            value = here[node.number]
-            if self.moves(node):
-                own: Array = value[_row_of(row, node)]
-                return own
-            # Over all steps, (T, 1, B, …), or over those of one, (B, …).
-            return value[:, 0] if value.ndim == len(node.shape) + 3 else value
-        if node.operation == "constant":
-            return np.asarray(node.value)
-        operands = (self._row(operand, row, here, values) for operand in node.operands)
-        return values.function(node)(*operands)
-
-    def sums(
-        self,
-        values: Values,
-        deltas: Deltas,
-        intervene: Interventions,
-        edits: Sequence[Edits],
-        tape: Tape,
-    ) -> tuple[dict[str, Array], Array | None]:
-        """δ of every parameter, (M, …), by name, and δ of the inputs, (T, M, B, I)."""
-        T, M, B = deltas.z.shape[:3]
-        touched = _by_target(edits)
-        finishing = (*self.later, *self.totals)
-        here: dict[int, Array] = {}
-        start = 0
-        for node in self.frontier(edits):
-            size = math.prod(node.shape)
-            flat = deltas.z[..., start : start + size]
-            here[node.number] = flat.reshape(T, M, B, *node.shape)
-            start += size
-        operands = _Operands(self, values, intervene, tape)
-        wanted = [*finishing, *(t.operands[0] for t in self.totals)]
-        for number, (_, batched) in self._coefficients(values, wanted, touched).items():
-            array = operands(self.backward.trace.graph.nodes[number])
-            here[number] = array[:, None] if batched else array
-        self._run(self.later, here, touched, values, slice(None))
-        found = {}
-        for name, end in self.backward.parameters.items():
-            letter = self.kinds[name].letter
-            kept = intervene(f"kept_{letter}", np.ones((T, B)))
-            kept = intervene(f"kept {name}", kept)
-            found[name] = self._parameter(end, here, touched, values, kept, M)
-        of_input = self.backward.inputs
-        if of_input is None:
-            return found, None
-        return found, np.broadcast_to(here[of_input.number], (T, M, B, *of_input.shape))
-
-    def _parameter(
-        self,
-        end: Node,
-        here: dict[int, Array],
-        touched: Mapping[int, list[tuple[int, Node]]],
-        values: Values,
-        kept: Array,
-        M: int,
-    ) -> Array:
-        """δ of a parameter in all rows, (M, …)."""
-        inner = end
-        while inner.operation == "let":
-            inner = inner.operands[0]
-        if inner.operation == "total":
-            return self._total(inner, here, touched, values, kept, M)
-        if not self.moves(inner):
-            return np.zeros((M, *end.shape))
-        totals = [n for n in reachable([inner]) if n.operation == "total"]
-        summed = {n.number: self._total(n, here, touched, values, kept, M) for n in totals}
-        rows = []
-        for row in range(M):
-            own = Values(
-                {**values.known, **{number: array[row] for number, array in summed.items()}},
-                values.functions,
-            )
-            rows.append(np.broadcast_to(own(inner), end.shape))
-        return np.array(rows)
-
-    def _total(
-        self,
-        total: Node,
-        here: dict[int, Array],
-        touched: Mapping[int, list[tuple[int, Node]]],
-        values: Values,
-        kept: Array,
-        M: int,
-    ) -> Array:
-        whole = np.empty((M, *total.shape))
-        whole[...] = self._summed(total.operands[0], here, values, kept, None)
-        for row, instead in touched.get(total.number, ()):
-            whole[row] = self._edited_total(instead, row, here, values, kept)
-        return whole
-
-    def _edited_total(
-        self, node: Node, row: int, here: dict[int, Array], values: Values, kept: Array
-    ) -> Array:
-        if node.operation == "total":
-            return self._summed(node.operands[0], here, values, kept, row)
-        if node.operation == "constant":
-            return np.asarray(node.value)
-        if not self.moves(node):
-            return values(node)
-        operands = (self._edited_total(o, row, here, values, kept) for o in node.operands)
-        return values.function(node)(*operands)
-
-    def _summed(
-        self, node: Node, here: dict[int, Array], values: Values, kept: Array, row: int | None
-    ) -> Array:
-        """Σ over steps and sequences: for all rows (M, …), or for one."""
-
-        def at(one: Node) -> Array:
-            if row is None:
-                return self._computed(one, here, values)
-            return self._row(one, row, here, values)
-
-        weight = kept if row is not None else kept[:, None]
-        if node.operation == "outer":
-            a, b = map(at, node.operands)
-            if self.moves(node.operands[0]):
-                a = a * weight[..., None]
-            else:
-                b = b * weight[..., None]
-            return _contracted(a, b, rows=row is None)
-        value = at(node)
-        weighted = value * weight.reshape(*weight.shape, *[1] * len(node.shape))
-        found: Array = weighted.sum(axis=(0, 1) if row is not None else (0, 2))
-        return found
-
-    def _computed(self, node: Node, here: dict[int, Array], values: Values) -> Array:
-        """A value of the last sums in all rows, with time in front."""
-        if node.number not in here:
-            operands = [self._computed(o, here, values) for o in node.operands]
-            here[node.number] = values.function(node)(*operands)
-        return here[node.number]
-
-
-class _WithOtherSteps(Values):
-    """Values of a run, those of other steps among them."""
-
-    def __init__(
-        self,
-        known: Mapping[int, Array],
-        functions: dict[int, Function],
-        shifted: Mapping[int, tuple[Node, int]],
-    ) -> None:
-        super().__init__(known, functions)
-        self.shifted = shifted
-
-    def __call__(self, node: Node) -> Array:
-        if node.number in self.shifted and node.number not in self.known:
-            of, later = self.shifted[node.number]
-            own = self(of)
-            self.known[node.number] = own[np.clip(np.arange(len(own)) + later, 0, len(own) - 1)]
-        return super().__call__(node)
-
-
-def _by_target(edits: Sequence[Edits]) -> dict[int, list[tuple[int, Node]]]:
-    """By the value that is edited, the rows in which it is, and what it is there."""
-    found: dict[int, list[tuple[int, Node]]] = {}
-    for row, own in enumerate(edits):
-        for number, instead in own.items():
-            found.setdefault(number, []).append((row, instead))
-    return found
-
-
-def _row_of(row: int, node: Node) -> tuple[Any, ...]:
-    """The index of a row of (…, M, B, …)."""
-    return (..., row, slice(None), *[slice(None)] * len(node.shape))
-
-
-def _contracted(a: Array, b: Array, rows: bool) -> Array:
-    """Σ a bᵀ over steps and sequences; with rows, (T, M, B, ·), of which one side may have one."""
-    lead = np.broadcast_shapes(a.shape[:-1], b.shape[:-1])
-    left = np.broadcast_to(a, (*lead, a.shape[-1]))
-    if not rows:
-        right = np.broadcast_to(b, (*lead, b.shape[-1]))
-        one: Array = left.reshape(-1, a.shape[-1]).T @ right.reshape(-1, b.shape[-1])
-        return one
-    T, M, B = lead
-    turned = np.moveaxis(left, 1, 0).reshape(M, T * B, -1).transpose(0, 2, 1)
-    if b.ndim == len(lead) + 1 and b.shape[1] == 1:
-        shared = np.broadcast_to(b, (T, 1, B, b.shape[-1])).reshape(T * B, -1)
-        found: Array = turned @ shared
-        return found
-    own = np.moveaxis(np.broadcast_to(b, (*lead, b.shape[-1])), 1, 0).reshape(M, T * B, -1)
-    each: Array = turned @ own
-    return each
-
-
-class _Operands:
-    """What δ is multiplied by in the sums over steps, where x or h may be others' values."""
-
-    def __init__(
-        self, cell: EquationCell, values: Values, intervene: Interventions, tape: Tape
-    ) -> None:
-        self.values, trace = values, cell.backward.trace
-        T = len(tape.x)
-        first = next(iter(trace.states.values()))
-        self.steps = intervene("cache", np.arange(T))
-        self.given = {
-            trace.inputs.number: intervene("x", tape.x),
-            first.number: intervene("h_before", tape.h[:-1], states=tape.h),
-        }
-        self.plain = not {"cache", "x", "h_before"} & set(intervene.interventions)
-
-    def __call__(self, node: Node) -> Array:
-        if self.plain:
-            return self.values(node)
-        if node.number in self.given:
-            found: Array = self.given[node.number]
-            return found
-        if node.operation in JOINING and node.batched:
-            return self.values.function(node)(*map(self, node.operands))
-        return self.values(node)[self.steps] if node.batched else self.values(node)
-
-
-# What stands between a state and the matrix that multiplies it: it is computed anew from a state
-# of another step, where people take the state from a list and the gates from another.
-JOINING = ("multiply", "concatenate", "part", "reshape")
-
-
-def kinds_of(backward: BackwardPass) -> dict[str, ParameterKind]:
-    """What each parameter is, from what the step does with it."""
-    trace = backward.trace
-    forward = reachable(trace.after.values())
-    on_state = {node.number for node in trace.states.values()}
-    for node in forward:
-        if any(operand.number in on_state for operand in node.operands):
-            on_state.add(node.number)
-    cuts = _cuts(forward)
-    names = backward.names
-    found = {}
-    for name, node in trace.parameters.items():
-        users = [n for n in forward if node in n.operands]
-        if len(node.shape) > 1:
-            products = [n for n in users if n.operation == "matmul"]
-            others = [o for n in products for o in n.operands if o is not node]
-            seen = [o for o in others if o.number in on_state]
-            letter = "W" if products and not seen else "U"
-        else:
-            letter = "b" if node.shape and _only_added(node, forward) else "p"
-        parts = cuts.get(node.number, {})
-        ends = sorted({0, *parts, *((node.shape[0],) if node.shape else (1,))})
-        letters = tuple(
-            names.get(parts[start].number, str(k)) if start in parts else str(k)
-            for k, start in enumerate(ends[:-1])
+    def _with_data(self, setup: str, roots: tuple[str, ...], form: Form) -> Iterator[Reading]:
+        stateful = any(
+            self.role(name) == "state"
+            for function in (self.candidate.forward, self.candidate.backward)
+            if function is not None
+            for name in arguments(function, method=self.method)[0]
         )
-        found[name] = ParameterKind(letter, tuple(ends), letters)
-    return found
+        alike = Alike()
+        for shape in states(self.sizes) if stateful else ("",):
+            data = f"{self._import}\nx = {self._drawn(form.text)}"
+            if form.batch is not None and self.sizes.hidden != BATCH:  # as many as are left of x
+                shape = re.sub(rf"\b{BATCH}\b", f"np.shape(x)[{form.batch}]", shape)
+            state = self._drawn(f"0.3 * draw.standard_normal({shape})")
+            begun = f"states = [{state} for _ in range(2)]" if shape else ""
+            steps = (("x", form.time),)
+            length = f"T = np.shape(x)[{form.time}]" if form.time else "T = len(x)"
+            reading = Reading(
+                data,
+                "\n".join(filter(None, (length, begun, setup))),
+                "",
+                "",
+                "",
+                roots,
+                steps=steps,
+                sequences=(("x", form.batch),) if form.batch is not None else (),
+                said=(f"steps from x {form.said}, axis {form.time}",),
+                names=self.names,
+            )
+            yield from alike.watch(self._forwards(reading, form), self.failures)
+            if alike.enough:
+                return
+
+    def _forwards(self, reading: Reading, form: Form) -> Iterator[Reading]:
+        forward = self.candidate.forward
+        if forward is None:
+            yield from self._backwards(reading, form, None, [])
+            return
+        pool = self._pool(reading)
+        takes_target = any(
+            self.role(n) == "target" for n in arguments(forward, method=self.method)[0]
+        )
+        wanted = self._targets(form, None) if takes_target else [("", None)]
+        for target, axis in wanted:
+            with_target = _with_target(reading, target, axis)
+            pool.roles["target"] = ["y"] if target else []
+            enough = 0
+            for call in calls(forward, self.prefix, pool, method=self.method, most=12):
+                text = f"out = {call.text}"
+                if not self._runs(f"{with_target.begin}\n{text}"):
+                    continue
+                enough += 1
+                out = self.bench.space.get("out")
+                outputs = list(outputs_of(out, returned(forward), self.bench))
+                ready = replace(with_target, run=text, sure=call.sure)
+                yield from self._backwards(ready, form, call, outputs, takes_target)
+                if enough >= ENOUGH_FORWARDS:
+                    break
+
+    def _pool(self, reading: Reading) -> Pool:
+        named = {"T": "T"}
+        roles = {"inputs": ["x"]}
+        if self.taken:
+            named |= self.taken
+        elif "params" in reading.roots:
+            roles["parameters"] = ["params"]
+            named["params"] = "params"
+        return Pool(named, roles, dict(self.aliases))
+
+    # The loss and the backward pass.
+
+    def _backwards(
+        self,
+        reading: Reading,
+        form: Form,
+        forward: Call | None,
+        outputs: list[Output],
+        has_target: bool = False,
+    ) -> Iterator[Reading]:
+        backward = self.candidate.backward
+        pool = self._results(reading, forward, outputs)
+
+        def takes(kind: str, function: Function) -> bool:
+            needed, given = arguments(function, method=self.method)
+            names = [*needed, *(n for n in given if kind == "target")]
+            known = self._for(function, pool).named
+            return any(pool.role(n) == kind for n in names if n not in known)
+
+        upstream = takes("upstream", backward)
+        target = any(takes("target", f) for _, f in self.candidate.losses)
+        target = target or takes("target", backward)
+        wanted: list[tuple[str, int | None]] = [("", None)]
+        if not has_target and (target or (upstream and self.candidate.losses)):
+            first = outputs[0] if outputs else None
+            wanted = [*([("", None)] if upstream else []), *self._targets(form, first)]
+        alike = Alike()
+        for text, axis in wanted:
+            ready = _with_target(reading, text, axis) if text else reading
+            if text and outputs:
+                ready = replace(ready, fits=self._fits(ready, outputs))
+            given = bool(text) or has_target
+            pool.roles["target"] = ["y"] if given else []
+            yield from alike.watch(
+                self._with_target(ready, pool, outputs, given, upstream), self.failures
+            )
+            if alike.enough:
+                return
+
+    def _fits(self, reading: Reading, outputs: list[Output]) -> bool:
+        """Whether the targets have the shape of an output, so that nothing is broadcast."""
+        self._runs(reading.begin)
+        shape = value_of(self.bench, "np.shape(y)")
+        return any(shape == output.shape for output in outputs)
+
+    def _results(self, reading: Reading, forward: Call | None, outputs: list[Output]) -> Pool:
+        """What the backward pass and the losses can be given."""
+        pool = self._pool(reading)
+        if forward is None or self.candidate.forward is None:
+            return pool
+        names = returned(self.candidate.forward)
+        elements = elements_of(self.bench.space.get("out"), names)
+        pool.named |= dict(forward.given)
+        pool.named |= {_bare(n): t for n, t in elements if n}
+        pool.named |= {n: t for n, t in elements if n}
+        if whole := returned_name(self.candidate.forward):
+            pool.named[whole] = "out"
+        pool.named |= self._at_call_sites(elements)
+        pool.roles["prediction"] = [o.raw for o in outputs]
+        caches = [t for n, t in elements if role(n) == "cache"]
+        pool.roles["cache"] = caches or ["out", *(t for _, t in reversed(elements))]
+        return pool
+
+    def _with_target(
+        self,
+        reading: Reading,
+        pool: Pool,
+        outputs: list[Output],
+        target: bool,
+        takes_upstream: bool,
+    ) -> Iterator[Reading]:
+        backward = self.candidate.backward
+        losses = list(self._losses(reading, pool)) if target else []
+        ups: list[tuple[str, str, str, bool]] = [("", "", "", False)]
+        if takes_upstream:
+            if target:  # only outputs that the targets fit
+                self._runs(f"{reading.begin}\n{reading.run}")
+                outputs = [o for o in outputs if value_of(self.bench, hot(o)) is not None]
+            ups = list(upstreams(outputs, [loss[:2] for loss in losses], target))
+        for up, loss, said, needs in ups:
+            if up:
+                pool.roles["upstream"] = ["d"]
+            own = self._for(backward, pool)
+            for call in calls(backward, self.prefix, own, method=self.method, most=12):
+                run = f"{up}\nback = {call.text}".strip()
+                for loss_text, loss_said, guessed in self._loss_texts(
+                    loss, losses, takes_upstream, reading, run, outputs, target
+                ):
+                    self._order += 1
+                    yield replace(
+                        reading,
+                        loss=loss_text,
+                        gradient=run,
+                        back_names=tuple(self._returned(backward)),
+                        said=(
+                            *reading.said,
+                            f"loss: {said or loss_said}",
+                            f"gradient: {call.text}",
+                        ),
+                        needs_agreement=needs or guessed or not (call.sure and reading.sure),
+                        order=self._order,
+                    )
+
+    def _returned(self, function: Function, depth: int = 0) -> list[str]:
+        """The names that a function returns; where it returns what another of them does, those."""
+        own: dict[str, ast.AST] = dict(self.slices.definitions)
+        if self.candidate.owner is not None:
+            classes = {n: d for n, d in own.items() if isinstance(d, ast.ClassDef)}
+            own |= methods(self.candidate.owner, classes)
+        for part in ast.walk(function):
+            call = part.value if isinstance(part, ast.Return) else None
+            if isinstance(call, ast.Call) and depth < DEEPEST_RETURN:
+                other = own.get(getattr(call.func, "attr", getattr(call.func, "id", "")))
+                if isinstance(other, ast.FunctionDef) and other is not function:
+                    return self._returned(other, depth + 1)
+        return returned(function)
+
+    def _at_call_sites(self, elements: list[tuple[str, str]]) -> dict[str, str]:
+        """Arguments of the backward pass and the losses that are given results of the forward one.
+
+        That is so where the file's own calls of them name what its call of the forward pass gave.
+        """
+        found: dict[str, str] = {}
+        forward = self.candidate.forward
+        assert forward is not None
+        given: dict[str, str] = {}
+        whole: dict[str, str] = {}
+        for names in self.slices.results_of(forward.name, method=self.method):
+            if len(names) == len(elements):
+                given |= {n: t for n, (_, t) in zip(names, elements, strict=True) if n}
+            elif len(names) == 1:
+                whole[names[0]] = "out"
+        given = whole | given
+        for function in self.used:
+            needed, optional = arguments(function, method=self.method)
+            every = [*needed, *optional]
+            for call in self.slices.calls_of(function.name):
+                words = dict(zip(every, call.args, strict=False))
+                words |= {k.arg: k.value for k in call.keywords if k.arg}
+                for name, value in words.items():
+                    named = isinstance(value, ast.Name) and value.id in given
+                    if named and role(name) != "upstream":
+                        found[name] = given[value.id]  # type: ignore[attr-defined]
+                        self._sited.add((function.name, name))
+        return found
+
+    def _for(self, function: Function, pool: Pool) -> Pool:
+        """What one function can be given: its targets are the data's, and no result of the model's.
+
+        A forward pass may call its output `y`, as the losses and the backward pass call the
+        targets. Such an argument is the output only where a call in the file says so, or where
+        there are other targets, or an upstream gradient, beside it.
+        """
+        needed, optional = arguments(function, method=self.method)
+        every = [*needed, *optional]
+        kinds = {name: pool.role(name) for name in every}
+        aims = [name for name in every if kinds[name] == "target"]
+        beside = "prediction" not in kinds.values() and (
+            len(aims) > 1 or "upstream" in kinds.values()
+        )
+        drop = {
+            name
+            for name in aims
+            if str(pool.named.get(name, "")).startswith("out")
+            and (function.name, name) not in self._sited
+            and not (beside and len(name) <= LONGEST_LETTER)
+        }
+        if not drop:
+            return pool
+        return replace(pool, named={n: t for n, t in pool.named.items() if n not in drop})
+
+    def _loss_texts(
+        self,
+        loss: str,
+        losses: list[tuple[str, str, bool]],
+        takes_upstream: bool,
+        reading: Reading,
+        run: str,
+        outputs: list[Output],
+        target: bool,
+    ) -> Iterator[tuple[str, str, bool]]:
+        """Statements that leave the loss, what a reader is told, and whether it is a guess."""
+        if takes_upstream:
+            yield loss, "", False
+            return
+        try:
+            self.bench.run(f"{reading.begin}\n{reading.run}\n{run}")
+        except CheckError as problem:
+            self.failures.append(str(problem))
+            return
+        back = self.bench.space.get("back")
+        own = scalar(back, returned(self.candidate.backward), "back")
+        if own:
+            yield f"{run}\nloss = {own}", f"{own} of {self.candidate.backward.name}", False
+        if self.candidate.forward is not None:
+            out = self.bench.space.get("out")
+            if found := scalar(out, returned(self.candidate.forward), "out"):
+                yield f"loss = {found}", f"{found} of {self.candidate.forward.name}", False
+        for text, said, sure in losses:
+            yield text.replace(AFTER, f"{run}\n"), said, not sure
+        for attribute in ("loss", "_loss", "cost", "total_loss", "error", "E"):
+            if self.method and is_scalar(value_of(self.bench, f"net.{attribute}")):
+                yield f"{run}\nloss = net.{attribute}", f"net.{attribute}", False
+        if not losses and not own and target:
+            for output in outputs:
+                yield from implicit(output)
+
+    def _losses(self, reading: Reading, pool: Pool) -> Iterator[tuple[str, str, bool]]:
+        """Calls of the file's loss functions that give a number, and whether they are no guess.
+
+        A function of the file may be the loss of something else; a method is the network's.
+        """
+        for prefix, function in self.candidate.losses:
+            if prefix == "net." and not self.method:
+                continue
+            found = False
+            for wrap in ("{}", "[{}]"):
+                own = self._for(function, pool)
+                for call in calls(function, prefix, own, method=prefix == "net.", most=8):
+                    text = call.text
+                    if not call.given:
+                        yield f"{AFTER}loss = {text}", text, prefix == "net."
+                        found = True
+                        break
+                    if wrap != "{}":
+                        words = ", ".join(
+                            wrap.format(v) if v in ("x", "y") else v for v in call.given.values()
+                        )
+                        text = f"{prefix}{function.name}({words})"
+                    try:
+                        self.bench.run(f"{reading.begin}\n{reading.run}\nloss = {text}")
+                    except CheckError:
+                        continue
+                    value = self.bench.space.get("loss")
+                    where = scalar(value, returned(function), "loss")
+                    if not where or not is_finite(value_of(self.bench, where)):
+                        continue
+                    tail = "" if where == "loss" else f"\nloss = {where}"
+                    yield f"loss = {text}{tail}", text, prefix == "net." and call.sure
+                    found = True
+                if found:
+                    break
 
 
-def _only_added(node: Node, forward: Sequence[Node]) -> bool:
-    """Whether a parameter does nothing but stand in sums."""
-    users = [n for n in forward if node in n.operands]
-    return all(
-        n.operation in ("add", "subtract") or (n.operation == "part" and _only_added(n, forward))
-        for n in users
+def _described(functions: Sequence[Function]) -> str:
+    """A dictionary of parameters by what docstrings say of their shapes, as courses write them."""
+    line = re.compile(r"^\s*(\w+)\s*--.*?(?:shape|of size)\s*\(([^()]+)\)", re.M)
+    sizes = {"n_a": HIDDEN, "n_x": INPUTS, "n_y": OUTPUTS, "m": BATCH, "1": 1, "T_x": STEPS}
+    found: dict[str, str] = {}
+    for function in functions:
+        text = ast.get_docstring(function) or ""
+        _, mark, rest = text.partition("parameters --")
+        if not mark:
+            continue
+        inner = rest.partition("Returns")[0]
+        for name, shape in line.findall(inner):
+            words = [part.strip() for part in shape.split(",")]
+            try:
+                numbers_ = [eval(word, {"__builtins__": {}}, dict(sizes)) for word in words]
+            except Exception:
+                continue
+            found[name] = f"draw.standard_normal(({', '.join(map(str, numbers_))}))"
+    if not found:
+        return ""
+    return "{" + ", ".join(f"{name!r}: {text}" for name, text in found.items()) + "}"
+
+
+def _with_target(reading: Reading, target: str, axis: int | None) -> Reading:
+    steps = (*reading.steps, ("y", axis)) if axis is not None else reading.steps
+    if target and TENSORS in reading.data:
+        target = f"torch.as_tensor({target})"
+    return (
+        replace(reading, data=f"{reading.data}\ny = {target}", steps=steps) if target else reading
     )
 
 
-def _cuts(forward: Sequence[Node]) -> dict[int, dict[int, Node]]:
-    """For each value that is cut into parts along its first axis, where each begins, and which."""
-    found: dict[int, dict[int, Node]] = {}
-    for node in reversed(forward):
-        if node.operation == "part":
-            whole = node.operands[0]
-            found.setdefault(whole.number, {}).setdefault(node.start, node)
-        own = found.get(node.number)
-        if not own:
-            continue
-        alike = ("add", "subtract", "negative", "multiply")
-        for place, operand in enumerate(node.operands):
-            first = node.operation == "matmul" and place == 0 and len(operand.shape) == 2
-            same = node.operation in alike and operand.shape == node.shape
-            if first or same:
-                for start, part in own.items():
-                    found.setdefault(operand.number, {}).setdefault(start, part)
-    return found
+def _bare(name: str) -> str:
+    """A name without the mark of several: `z` for `z_s` and for `zs`."""
+    return name.removesuffix("_s").removesuffix("s") or name

@@ -85,7 +85,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--with",
         dest="made",
         metavar="CODE",
-        help="how an object of your own file is made, where that cannot be guessed",
+        help="how an object of your own file is made, or a whole training step that sets loss, "
+        "where that cannot be guessed",
     )
     parser.add_argument(
         "--print-target",

@@ -368,8 +368,9 @@ def _with_sequences(
     try:
         program = Program(recipe, texts=texts, files=files)
         (whole,) = {np.shape(program.datum(name))[axis] for name, axis in axes.items()}
-        if "y" not in axes and (shape := np.shape(program.datum("y"))):
-            axes |= {"y": shape.index(whole)} if whole in shape else {}
+        shape = np.shape(program.datum("y")) if "\ny = " in recipe.data else ()
+        if "y" not in axes and whole in shape:
+            axes |= {"y": shape.index(whole)}
         found = replace(recipe, sequences=axes)
         single = Program(found, texts=texts, files=files, batch=1)
         single.loss()

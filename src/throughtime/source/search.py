@@ -53,7 +53,8 @@ DEEPEST_RETURN = 3  # functions that return what the next one does
 ENOUGH_MODELS = 2  # ways to make a model that are gone on with
 ENOUGH_FORWARDS = 2  # calls of the forward pass that are gone on with, for one form of the data
 AFTER = "# after the backward pass\n"
-TENSORS = "import torch\ntorch.set_default_dtype(torch.float64)"  # before data of torch's
+# Before data for code in torch, whose random numbers no state of NumPy's holds.
+TENSORS = "import torch\ntorch.set_default_dtype(torch.float64)\ntorch.manual_seed(0)"
 PENALTY = re.compile(r"^_?(reg(_\w+)?|l[12](_\w+)?|lambda_?|lam|lmbda|weight_decay|\w+_(reg|l2))$")
 IMPORT = "import numpy as np\ndraw = np.random.default_rng(0)"
 

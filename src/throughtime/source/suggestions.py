@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Sequence
 
 from throughtime.source.candidates import Candidate, Function, arguments
@@ -87,9 +88,7 @@ def is_autograd(tree: ast.Module, candidates: Sequence[Candidate]) -> bool:
         and "loss" in ast.unparse(part.func.value).lower()
         for part in ast.walk(tree)
     )
-    by_hand = [
-        c for c in candidates if c.owner is not None and c.backward.name.startswith("backward")
-    ]
+    by_hand = [c for c in candidates if re.search(r"back|bptt|grad|loss_?f", c.backward.name)]
     torch = any(
         (
             isinstance(n, ast.Import | ast.ImportFrom)

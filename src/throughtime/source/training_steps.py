@@ -100,7 +100,7 @@ def regions_of_text(tree: ast.Module, text: str) -> list[Region]:
     before = tuple(node for node in _flat(tree.body) if not isinstance(node, DEFINITIONS))
     named = [n for n, node in enumerate(nodes) if _is_pass(node) or n == setting[0]]
     found = []
-    for first in dict.fromkeys([named[0], *range(setting[0] + 1)]):
+    for first in dict.fromkeys([named[0], *range(setting[0], -1, -1)]):
         made = "\n".join(ast.unparse(node) for node in nodes[:first])
         found.append(Region("your lines", tuple(nodes[first:]), before, True, made=made))
     return found

@@ -62,6 +62,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self.main.__package__ = path.parent.name  # for relative imports
         self._modules[name] = self.main
         self._random = random_states(seed)
+        self._precision: Any = None  # of torch's new tensors, as the user's code has set it
         with self.entered():
             tree = ast.parse(self._text(path), str(path))
             tree.body = [node for node in tree.body if _is_run(node, run)]
@@ -83,6 +84,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         outside, precision = random_states(), torch_precision()
         sys.modules.update(self._modules)
         set_random_states(self._random)
+        torch_precision(self._precision)
         try:
             with (
                 contextlib.redirect_stdout(Nowhere()),
@@ -94,9 +96,9 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                 yield
         finally:
             self._inside = False
-            self._random = random_states()
+            self._random, self._precision = random_states(), torch_precision()
             set_random_states(outside)
-            torch_precision(precision)
+            torch_precision(precision or "float32")
             for name in [n for n, m in sys.modules.items() if _loaded_by(m, self)]:
                 self._modules[name] = sys.modules.pop(name)
             for name in self._modules:
@@ -287,7 +289,7 @@ def torch_precision(given: Any = None) -> Any:
     if torch is None:
         return None
     if given is not None:
-        torch.set_default_dtype(given)
+        torch.set_default_dtype(getattr(torch, given) if isinstance(given, str) else given)
     return torch.get_default_dtype()
 
 

@@ -305,3 +305,42 @@ def test_single_numbers_in_lists_are_read_too(tmp_path):
     found = annotate(Program(recipe))
     assert of(found, "wrong") == [line_of(Program(recipe), "dh = dz * self.w[0]")]
     assert first_wrong(found).edit == ("dz * self.w[0]", "dz * self.u[0]")
+
+
+CLIPPED = """
+import numpy as np
+
+class Net:
+    def __init__(self):
+        self.W, self.U = np.random.randn(2, 2), np.random.randn(2, 2)
+
+    def forward(self, x):
+        self.x, self.h = x, [np.zeros(2)]
+        for t in range(len(x)):
+            self.h.append(np.tanh(self.W @ x[t] + self.U @ self.h[-1]))
+        return sum((np.clip(h, -2, 2) ** 2).sum() for h in self.h)
+
+    def backward(self):
+        dW, dU, carried = np.zeros((2, 2)), np.zeros((2, 2)), np.zeros(2)
+        for t in reversed(range(len(self.x))):
+            dz = (2 * self.h[t + 1] + carried) * (1 - self.h[t + 1] ** 2)
+            dW += np.outer(dz, self.x[t])
+            dU += np.outer(dz, self.h[t])
+            carried = self.U.T @ dz
+        carried = np.clip(carried, -50, 50)
+        for grad in (dW, dU):
+            np.clip(grad, -LIMIT, LIMIT, out=grad)
+        return dW, dU
+"""
+
+
+@pytest.mark.parametrize(("limit", "lines"), [("0.01", [23]), ("100", [])])
+def test_a_line_that_clips_is_wrong_only_where_it_changes_the_gradient(tmp_path, limit, lines):
+    path = tmp_path / "net.py"
+    path.write_text(CLIPPED.replace("LIMIT", limit))
+    recipe = Recipe(path, setup="net = Net(); x = np.random.randn(3, 2)",
+                    loss="loss = net.forward(x)", gradient="net.forward(x); g = net.backward()",
+                    parameters={"W": "net.W", "U": "net.U"},
+                    gradients={"W": "g[0]", "U": "g[1]"}, steps={"x": 0})  # fmt: skip
+    found = annotate(Program(recipe))
+    assert [finding.line for finding in found if finding.expected] == lines

@@ -366,8 +366,8 @@ def test_lines_of_a_script_are_mended_where_they_stand(tmp_path):
     )
     found = mend(recipe, progress=False)
     assert found.is_mended
-    assert changed(found) == ["dU += np.outer(dz, h[t-1])"]
-    assert found.after[path.resolve()] == SCRIPT.replace("dz, h[t])", "dz, h[t-1])")
+    assert changed(found) == ["dU += np.outer(dz, h[t - 1])"]
+    assert found.after[path.resolve()] == SCRIPT.replace("dz, h[t])", "dz, h[t - 1])")
     assert found.hunks[0].lines == ((path.resolve(), 15),)
 
 

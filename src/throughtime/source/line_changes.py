@@ -185,7 +185,9 @@ def _of_expression(
         return [added], "equals it with += for ="
     if not found:
         for factor in what.factors(text, steps.wanted):
-            found.append((f"with the factor {factor.strip()}", _times(text, factor)))
+            new = _times(text, factor)
+            if _all_fit(what, new, steps):
+                found.append((f"with the factor {factor.strip()}", new))
     found += [(f.words, f.text) for f in what.expressions(text, steps.wanted, steps.fits)]
     if not found:
         found += _softmax(what, text, steps)
@@ -194,6 +196,13 @@ def _of_expression(
         found += [parts] if parts else []
     changes = list(dict.fromkeys((text, new) for _, new in found))[:MOST_FITTING]
     return changes, f"equals it {found[0][0]}" if found else ""
+
+
+def _all_fit(what: WhatFits, text: str, steps: _Steps) -> bool:
+    values = what.values(text)
+    return values is not None and all(
+        fit(value) for fit, value in zip(steps.fits, values, strict=True)
+    )
 
 
 def _others(search: Search, site: Site) -> list[str]:
@@ -267,7 +276,9 @@ def _softmax(what: WhatFits, text: str, steps: _Steps) -> list[tuple[str, str]]:
                 )
                 continue
             for factor in what.factors(new, steps.wanted):
-                found.append(("with the slope of softmax", _times(new, factor)))
+                scaled = _times(new, factor)
+                if _all_fit(what, scaled, steps):
+                    found.append(("with the slope of softmax", scaled))
     return found
 
 

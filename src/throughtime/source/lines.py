@@ -31,7 +31,8 @@ from throughtime.source.truths import PLACE, Truths
 from throughtime.source.unclipped import without_clips
 
 Status = Literal["right", "wrong", "follows", "unknown"]
-CLIPPED = "it is clipped, and no longer the loss's gradient"
+CLIPPED = "it is clipped here"
+ONLY_CLIPPED = "it was right before this line, which clips it"
 WORST: tuple[Status, ...] = ("wrong", "follows", "right", "unknown")
 
 
@@ -102,16 +103,22 @@ def annotate(
         return _looked_at(chosen, False).all()
     free, clipping = without_clips(chosen)
     findings = _looked_at(free, True).all()
-    return _with_clips(findings, chosen, clipping) if clipping else findings
+    return _with_clips(findings, chosen, free, clipping) if clipping else findings
 
 
 def _with_clips(
-    findings: Sequence[LineFinding], program: Program, lines: Sequence[tuple[Path, int]]
+    findings: Sequence[LineFinding],
+    program: Program,
+    free: Program,
+    lines: Sequence[tuple[Path, int]],
 ) -> tuple[LineFinding, ...]:
     """With lines that clip what was the gradient, or would be."""
     last = max((finding.order for finding in findings), default=0)
     found = list(findings)
     texts = program.texts()
+    clipped, whole = program.gradient(), free.gradient()
+    mended = tuple(name for name in whole if not np.array_equal(clipped[name], whole[name]))
+    noticed = CLIPPED if any(finding.expected for finding in findings) else ONLY_CLIPPED
     for number, (path, line) in enumerate(lines, start=1):
         code = texts[path].split("\n")[line - 1].strip()
         own = [f for f in findings if (f.path, f.line) == (path, line)]
@@ -119,7 +126,8 @@ def _with_clips(
         found.append(
             LineFinding(
                 path, line, line, own[0].function if own else "", own[0].target if own else code,
-                "wrong", expected="what it was before", noticed=(CLIPPED,), order=last + number,
+                "wrong", expected="what it was before", noticed=(noticed,),
+                mended=mended if noticed == ONLY_CLIPPED else (), order=last + number,
             )
         )  # fmt: skip
     return tuple(sorted(found, key=lambda f: (str(f.path), f.line)))

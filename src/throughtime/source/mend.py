@@ -163,6 +163,7 @@ class _Search:
         self._losses: dict[Setting, float | None] = {}
         self._stuck: set[str] = set()
         self._banned: set[tuple[int, tuple[Path, tuple[Splice, ...]]]] = set()
+        self._looked_closely_at_lines = False
         self._as_found: Mapping[Path, str] = {}  # all files that run, before the first edit
         self._tries, self._most = 0, TRIES_OF_A_STEP
         self._looked_by_lines: set[tuple[Setting, int]] = set()  # and versions
@@ -292,8 +293,11 @@ class _Search:
         version = known.with_edits(edits) if edits else None
         return None if version is None else Step(version, tuple(edits), self._stand(version))
 
-    def _asks_lines(self, step: Step) -> bool:
+    def _asks_lines(self, stage: Setting, step: Step) -> bool:
         """Whether lines are looked at before edits are tried: at first, and as long as it helps."""
+        if self._near < NEAR and (stage != self._stages[-1] or self._looked_closely_at_lines):
+            return False
+        self._looked_closely_at_lines = self._near < NEAR
         return all(edit.key == BY_LINES for edit in step.version.edits)
 
     def _go_on(self, steps: list[Step]) -> None:
@@ -415,7 +419,7 @@ class _Search:
                 self._as_found = self._as_found or known.version.texts
                 if (found := self._unclipped(step, known)) is not None:
                     return found
-            if self._asks_lines(step) and (found := self._by_lines(stage, step, known)):
+            if self._asks_lines(stage, step) and (found := self._by_lines(stage, step, known)):
                 return found
             found = self._at(stage, step, known, wrong)
             if found is not None:

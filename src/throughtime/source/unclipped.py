@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from throughtime.arrays import Array
 from throughtime.gradcheck import CheckError
 from throughtime.source.edits import FileText, Splice, spliced
 from throughtime.source.recipe import Program
@@ -16,8 +17,14 @@ from throughtime.source.tolerances import SAME_FACTOR
 Line = tuple[Path, int]
 
 
-def unclipped_texts(texts: Mapping[Path, str]) -> tuple[dict[Path, str], tuple[Line, ...]]:
+def unclipped_texts(
+    texts: Mapping[Path, str], only: frozenset[Line] | None = None
+) -> tuple[dict[Path, str], tuple[Line, ...]]:
     """The texts without calls that clip, and the lines that change; each keeps its number.
+
+    Args:
+        texts: path to text.
+        only: lines; None: wherever there is such a call.
 
     Example:
         >>> path = Path("rnn.py")
@@ -34,6 +41,8 @@ def unclipped_texts(texts: Mapping[Path, str]) -> tuple[dict[Path, str], tuple[L
             if parts is None or node_lines(parts[0]) != 1:
                 continue
             call, new = parts
+            if only is not None and (path, call.lineno) not in only:
+                continue
             own = Splice(file.start(call), file.end(call), file.of_node(new) if new else "pass")
             if not any(own.start < s.end and s.start < own.end for s in splices):
                 splices.append(own)
@@ -72,19 +81,40 @@ def without_clips(program: Program) -> tuple[Program, tuple[Line, ...]]:
     Returns:
         the program itself, and no lines, where nothing that is clipped is the gradient's alone.
     """
-    texts, lines = unclipped_texts(program.texts())
+    texts = program.texts()
+    _, lines = unclipped_texts(texts)
     if not lines:
         return program, ()
-    try:
-        free = program.with_texts(texts)
-        same = np.array_equal(np.asarray(program.loss()), np.asarray(free.loss()))
-        clipped, whole = program.gradient(), free.gradient()
-    except CheckError:
+    plain = _evaluated(program)
+    acting = []
+    for line in lines:
+        free = program.with_texts(unclipped_texts(texts, frozenset({line}))[0])
+        found = _evaluated(free)
+        if plain is not None and found is not None and _is_clipped(plain, found):
+            acting.append(line)
+    if not acting:
         return program, ()
-    off = any(
-        clipped[name].shape != whole[name].shape
-        or np.abs(clipped[name] - whole[name]).max(initial=0.0)
-        > SAME_FACTOR * np.abs(whole[name]).max(initial=0.0)
-        for name in whole
+    return program.with_texts(unclipped_texts(texts, frozenset(acting))[0]), tuple(acting)
+
+
+Evaluated = tuple[Array, dict[str, Array]]
+
+
+def _evaluated(program: Program) -> Evaluated | None:
+    """The loss and the gradient; None where it does not run."""
+    try:
+        return np.asarray(program.loss()), program.gradient()
+    except CheckError:
+        return None
+
+
+def _is_clipped(plain: Evaluated, free: Evaluated) -> bool:
+    """Whether the gradient alone is another one without a call."""
+    if not np.array_equal(plain[0], free[0]):
+        return False
+    return any(
+        clipped.shape != free[1][name].shape
+        or np.abs(clipped - free[1][name]).max(initial=0.0)
+        > SAME_FACTOR * np.abs(free[1][name]).max(initial=0.0)
+        for name, clipped in plain[1].items()
     )
-    return (free, lines) if same and off else (program, ())

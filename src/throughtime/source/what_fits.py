@@ -12,6 +12,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -143,36 +144,45 @@ class WhatFits:
         return self._tables[shape]
 
     def _products(self, shape: tuple[int, ...]) -> Iterator[Made]:
-        """Products of two variables, as matrices, that have a shape; sums over an axis."""
-        small = [a for a in self._atoms if 1 <= a.values[0].ndim <= 2]
-        for one in small:
-            for other in small:
-                for text, a, b in self._orders(one, other):
-                    if a[0].ndim + b[0].ndim < 2 or a[0].shape[-1] != b[0].shape[0]:
-                        continue
-                    if (*a[0].shape[:-1], *b[0].shape[1:]) != shape:
-                        continue
-                    product = tuple(x @ y for x, y in zip(a, b, strict=True))
-                    yield Made(text, product, 0.3 + 0.1 * (one.text == other.text))
-                if one.values[0].shape + other.values[0].shape == shape and one is not other:
-                    outer = tuple(
-                        np.outer(x, y) for x, y in zip(one.values, other.values, strict=True)
-                    )
-                    yield Made(f"{self.prefix}.outer({one.text}, {other.text})", outer, 0.3)
+        """Products of two variables, as matrices, that have a shape."""
+        by_shape: dict[tuple[int, ...], list[Made]] = {}
+        for atom in self._atoms:
+            if 1 <= atom.values[0].ndim <= 2:
+                by_shape.setdefault(atom.values[0].shape, []).append(atom)
+        for (a, left), (b, right) in product(by_shape.items(), repeat=2):
+            if len(a) + len(b) >= 3:
+                for turned in product((False, True), repeat=2):
+                    yield from self._matrix_products(left, right, turned, shape)
+            if len(a) == len(b) == 1 and a + b == shape:
+                for one, other in product(left, right):
+                    if one is not other:
+                        pairs = zip(one.values, other.values, strict=True)
+                        text = f"{self.prefix}.outer({one.text}, {other.text})"
+                        yield Made(text, tuple(np.outer(x, y) for x, y in pairs), 0.3)
 
-    def _orders(
-        self, one: Made, other: Made
-    ) -> Iterator[tuple[str, tuple[Array, ...], tuple[Array, ...]]]:
-        """Two variables, each as it is or transposed, and how their product is written."""
-        for left in ((one.text, one.values), _turned(one)):
-            for right in ((other.text, other.values), _turned(other)):
-                if left is not None and right is not None:
-                    text = (
-                        f"{self.style}({left[0]}, {right[0]})"
-                        if self.style != "@"
-                        else f"{left[0]} @ {right[0]}"
-                    )
-                    yield text, left[1], right[1]
+    def _matrix_products(
+        self,
+        left: Sequence[Made],
+        right: Sequence[Made],
+        turned: tuple[bool, ...],
+        shape: tuple[int, ...],
+    ) -> Iterator[Made]:
+        """Products of all of one shape with all of another, each transposed or not."""
+        shapes = []
+        for some, turn in zip((left, right), turned, strict=True):
+            own = some[0].values[0].shape
+            if turn and len(own) < 2:
+                return
+            shapes.append(own[::-1] if turn else own)
+        a, b = shapes
+        if a[-1] != b[0] or (*a[:-1], *b[1:]) != shape:
+            return
+        for one, other in product(left, right):
+            x, y = (_turned(one) if turned[0] else one), (_turned(other) if turned[1] else other)
+            values = tuple(p @ q for p, q in zip(x.values, y.values, strict=True))
+            plain = self.style == "@"
+            text = f"{x.text} @ {y.text}" if plain else f"{self.style}({x.text}, {y.text})"
+            yield Made(text, values, 0.3)
 
     # --- what is wanted ---
 
@@ -338,7 +348,10 @@ class WhatFits:
             return []
         factor = float(own @ target) / square
         off = float(np.abs(factor * own - target).max(initial=0.0))
-        if off > FITS_NEARLY * float(np.abs(target).max(initial=0.0)) or abs(factor - 1) < 1e-6:
+        if (
+            off > FITS_NEARLY * float(np.abs(target).max(initial=0.0))
+            or abs(factor - 1) < FITS_NEARLY
+        ):
             return []
         return self.named(factor)
 
@@ -397,11 +410,10 @@ class WhatFits:
         return found | dict(sorted(lengths.items(), key=lambda item: len(item[0])))
 
 
-def _turned(made: Made) -> tuple[str, tuple[Array, ...]] | None:
-    if made.values[0].ndim != 2:
-        return None
+def _turned(made: Made) -> Made:
+    """A matrix, transposed."""
     text = made.text.removesuffix(".T") if made.text.endswith(".T") else f"{made.text}.T"
-    return text, tuple(value.T for value in made.values)
+    return Made(text, tuple(value.T for value in made.values), made.cost)
 
 
 def _flat(arrays: tuple[Array, ...]) -> Array:

@@ -95,3 +95,5 @@ def test_without_a_bias_nothing_tells_that_the_first_steps_delta_is_right(biases
     observed = study.look()
     assert len(observed.wrong()) == (2 if biases else 1)
     assert of_one_tensor(observed, study, study.at(1)) is None
+    named = {cause.fault for cause in tt.check(target, progress=False).causes}
+    assert not named & {PLACE, "time_reversed", "sequences_swapped"}

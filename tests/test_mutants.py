@@ -1,5 +1,7 @@
 """Mutants: every fault of every style is found by its own mutant, and right code by none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -271,3 +273,10 @@ def test_where_the_head_is_not_explained_a_name_that_says_that_it_is_right_comes
     first, *others = explain(model, spoilt)
     assert first.faults == ("output_gradient_at_last_step_only",)
     assert {name for match in others for name in match.faults} <= {"dh_overwritten"}
+
+
+def test_a_mean_over_the_vocabulary_in_the_loss_alone():
+    model, gradient = made("concatenated", "RNN", batch="sum")
+    mean = model.with_loss(replace(model.loss, outputs="mean"))
+    (match,) = explain(mean, gradient)
+    assert match.faults == ("averaged_over_outputs",)

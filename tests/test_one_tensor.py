@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from corpus import notebooks
+from corpus.notebooks import Habits
 from small_networks import Small
-from throughtime.diagnosis.one_tensor import _counted_once
+from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.one_tensor import _counted_once, of_one_tensor
+from throughtime.gradcheck import Budget
 
 pytestmark = pytest.mark.usefixtures("experiments_alone")
 
@@ -80,3 +84,16 @@ def test_what_a_row_is_given_has_to_be_one_steps_share():
     for g, counted in ((1.0, {0: 2}), (2.0, {0: 2}), (1.5, {}), (3.0 + 1e-3, {})):
         seen = [(n[0], n[0], bars), (n[1], n[1], bars), (np.full(1, g), n[2], bars)]
         assert _counted_once(seen, np.ones(3), np.zeros(1, int)) == counted
+
+
+@pytest.mark.parametrize("biases", [True, False])
+def test_without_a_bias_nothing_tells_that_the_first_steps_delta_is_right(biases):
+    habits = Habits("RNN", "tanh", "linear", "two", T=2, I=3, H=3, O=2, biases=biases)
+    target = notebooks.target(habits, ("recurrent_untransposed",), lengths=True)
+    values = {name: np.array(array) for name, array in target.parameters.items()}
+    study = Study(target, values, Budget(20_000))
+    observed = study.look()
+    assert len(observed.wrong()) == (2 if biases else 1)
+    assert of_one_tensor(observed, study, study.at(1)) is None
+    named = {cause.fault for cause in tt.check(target, progress=False).causes}
+    assert not named & {PLACE, "time_reversed", "sequences_swapped"}

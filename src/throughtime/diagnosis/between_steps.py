@@ -104,7 +104,8 @@ def _beyond(observed: Observed, study: Study, longest: int, lead: str) -> Candid
     if not head and longest == 1:
         if projected := wrong_projection(observed, study):
             return projection_candidate(projected, lead)
-        if parts_of(observed, study) == {"input"}:
+        # Without biases δ of the first step shows in the input weights alone.
+        if study.roles.vectors and parts_of(observed, study) == {"input"}:
             where = ", ".join(sorted(wrong))
             said = (
                 f"Only the input weights, {where}, are wrong; biases and recurrent weights agree."

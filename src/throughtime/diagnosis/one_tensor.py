@@ -86,6 +86,12 @@ def of_one_tensor(observed: Observed, study: Study, one: Observed | None) -> Can
         if told is not None:
             fault = "sequences_swapped" if early else "time_reversed"
             return fault_candidate(fault, where, 0.9, *seen, told)
+    if parts == {"input"} and early is False and not set(known) & set(study.roles.vectors):
+        # U does not see δ of the first step, whose state before is mostly 0; another length tells.
+        steps = observed.steps or 1
+        there = study.at(steps - 1 if steps > 2 else steps + 1)
+        if there is None or set(there.wrong()) != set(wrong):
+            return None
     return family_candidate(PLACE, seen, _members(study, wrong, parts, early, rows), where)
 
 

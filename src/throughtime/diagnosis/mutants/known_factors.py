@@ -37,6 +37,8 @@ def known_factors(model: Model) -> Iterator[Factor]:
     yield Factor("summed_over_batch", B, CONTRADICTED if summed_b else 1.5)
     if loss.kind == "softmax":
         yield Factor("divided_by_classes", 1 / O, 1.2)
+        if loss.outputs == "mean":  # over all classes, of which one alone has an error
+            yield Factor("averaged_over_outputs", O, 1.6)
     else:
         # Of two outputs, half of a sum is their mean: a loss that was read may be either.
         averaged = loss.outputs == "mean" or (O == 2 and loss.half)

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from throughtime.diagnosis.mutants.equation_cell import EquationCell
 from throughtime.diagnosis.mutants.slope_forms import (
+    FORMS,
     OPPOSITE,
-    SIGMOID_SLOPES,
-    TANH_SLOPES,
+    RIGHT,
     WITH_PHI,
 )
 from throughtime.equations import (
@@ -112,6 +112,7 @@ class Slope(NamedTuple):
 
 
 MOST_PERMUTED = 4  # gates, of which every order is tried
+MOST_GATED = 4  # products of a gate and a state that may be taken for another value
 WAYS = {"is missing": 0.0, "counts twice": 2.0, "has the wrong sign": -1.0}
 
 
@@ -125,7 +126,7 @@ class StepMistakes:
     def __init__(self, cell: EquationCell) -> None:
         self.cell, self.backward = cell, cell.backward
         self.trace, self.graph = cell.backward.trace, cell.backward.trace.graph
-        self.writer = Writer(cell.backward, TEXT)
+        self.writer = Writer(cell.backward, TEXT, shared=False)
         self.sites = sites_of(cell.backward)
         self.ends = {node.number: name for name, node in cell.backward.deltas.items()}
         self.output = next(iter(self.trace.states))
@@ -137,6 +138,20 @@ class StepMistakes:
         given = [self.trace.inputs, *self.trace.states.values()]
         self.values = [n for n in (*given, *named) if n.batched]
         self.values += [1 - n for n in named if n.operation == "sigmoid"]
+        self.values += [
+            self.graph.apply(n.operation, self.trace.states[self.after[n.operands[0].number]])
+            for n in named
+            if n.operation in ("tanh", "sigmoid") and n.operands[0].number in self.after
+        ]
+        taken = {value.number for value in self.values}
+        factors = [f for site in self.sites for term in site.terms for f in term.factors]
+        shares = [f for f in dict.fromkeys(factors) if f.operation == "add" and f.batched]
+        self.values += [f for f in shares if f.number not in taken]
+        gates = [n for n in named if n.operation == "sigmoid"]
+        states = [node for node in self.trace.states.values() if len(node.shape) == 1]
+        pairs = [(a, b) for a in gates for b in states if a.shape == b.shape]
+        gated = [self.graph.apply("multiply", a, b) for a, b in pairs[:MOST_GATED]]
+        self.values += [node for node in gated if node.number not in taken]
         self.vectors = [
             node for name, node in self.trace.parameters.items() if cell.kinds[name].letter == "p"
         ]
@@ -234,6 +249,15 @@ class StepMistakes:
                     _replaced(s, form(s.value, self.graph.apply(s.kind, s.value))) for s in own
                 ]
                 yield self._mistake("activation_for_derivative", f"{words} of {where}", *wrong)
+        for kind, forms in FORMS.items():
+            for words, form in forms.items() if len(kinds[kind]) > 1 else ():
+                own = kinds[kind]
+                where = " and ".join(self.of(slope.site) for slope in own)
+                used, expected = words.format(v="v"), RIGHT[kind].format(v="v")
+                wrong = [_replaced(slope, form(slope.value)) for slope in own]
+                facts = {"of": where, "used": used, "expected": expected}
+                where = f"{used} for {expected} in {where}"
+                yield self._mistake("wrong_operand_in_step", where, *wrong, facts=facts)
         for slope in self.slopes:
             before = self._of_the_state_before(slope.value)
             if before is not None:
@@ -483,6 +507,32 @@ class StepMistakes:
                     where = f"{self.said(other)} for {self.said(own)} in {self.of(site)}"
                     change = Change(site, {slot: new @ delta})
                     yield self._mistake("wrong_matrix", where, change)
+            yield from self._columns(site, slot, matrix, delta)
+
+    def _columns(self, site: Site, slot: Slot, matrix: Node, delta: Node) -> Iterator[StepMistake]:
+        """The wrong columns, where one matrix holds those of x and of h side by side."""
+        rows = matrix.shape[0]
+        for other in self.matrices:
+            beside = self.graph.apply("transpose", other)
+            if matrix.operation != "transpose" or beside.shape[1] != matrix.shape[1]:
+                continue
+            own, width = matrix.operands[0], beside.shape[0]
+            users = [n for n in self.graph.nodes if n.operation == "matmul" and other in n.operands]
+            if other is own or not any(self.trace.inputs in n.operands for n in users):
+                continue
+            names = self.said(own), self.said(other)
+            both = self.graph.apply("concatenate", matrix, beside)
+            turned = self.graph.apply("concatenate", beside, matrix)
+            again = self.graph.apply("concatenate", *[beside] * (rows // width + 1))
+            for words, whole, start in (
+                (f"the last columns of [{names[0]}, {names[1]}]", both, width),
+                (f"the first columns of [{names[1]}, {names[0]}]", turned, 0),
+                (f"the columns of {names[1]} over and over", again, 0),
+            ):
+                part = self.graph.apply("part", whole, start=start, stop=start + rows)
+                change = Change(site, {slot: part @ delta})
+                where = f"{words} in {self.of(site)}"
+                yield self._mistake("wrong_matrix", where, change)
 
     def _untransposed(
         self, site: Site, slot: Slot, matrix: Node, delta: Node
@@ -513,9 +563,11 @@ class StepMistakes:
             self.graph.apply("transpose", b) @ part for b, part in zip(blocks, parts, strict=True)
         ]
         yield named(_sum(straight), self.of(site))
-        for k in range(len(parts)):
-            mixed = [straight[j] if j == k else right[j] for j in range(len(parts))]
-            yield named(_sum(mixed), f"gate {self._part_name(delta, k)}")
+        for count in (1, *((2,) if len(parts) == 3 else ())):
+            for chosen in combinations(range(len(parts)), count):
+                mixed = [straight[j] if j in chosen else right[j] for j in range(len(parts))]
+                names = " and ".join(self._part_name(delta, k) for k in chosen)
+                yield named(_sum(mixed), f"gate {names}")
 
     def _recurrent(self, matrix: Node) -> bool:
         """Whether a matrix multiplies the state before the step, perhaps gated."""
@@ -628,11 +680,26 @@ class StepMistakes:
                 if factor.operation in ("add", "subtract"):
                     a, b = factor.operands
                     sign = -1 if factor.operation == "subtract" else 1
+                    for own, times, kept in ((a, 1, sign * b), (b, sign, a)):
+                        for other in self._like(own) if own.batched else ():
+                            value = times * other + kept
+                            if value.shape == factor.shape:
+                                new = {Slot(place, k): value}
+                                used = self.said(other)
+                                words = f"{self.said(own)} of {expected}"
+                                yield self._operand(site, new, used, words)
+                        if own.batched and own.shape == factor.shape:
+                            value = times * self._one_like(own) + kept
+                            words = f"{self.said(own)} of {expected}"
+                            yield self._operand(site, {Slot(place, k): value}, "1", words)
                     for value in (a, sign * b, a - sign * b):
                         fits = value.shape == factor.shape or value.value is not None
                         if fits:
                             new = {Slot(place, k): value}
                             yield self._operand(site, new, self.said(value), expected)
+
+    def _one_like(self, value: Node) -> Node:
+        return self.graph.apply("broadcast", self.graph.constant(1.0), shape=value.shape)
 
     def _like(self, factor: Node) -> Iterator[Node]:
         """Other values of the step with the shape of a factor."""
@@ -652,7 +719,7 @@ class StepMistakes:
 
     def _slope_forms(self, slope: Slope) -> Iterator[StepMistake]:
         """φ′ written wrongly, or that of another value."""
-        forms = {"sigmoid": SIGMOID_SLOPES, "tanh": TANH_SLOPES}.get(slope.kind, {})
+        forms = FORMS.get(slope.kind, {})
         expected = self._slope_words(slope)
         v = self.said(slope.value)
         for words, form in forms.items():
@@ -740,6 +807,21 @@ class StepMistakes:
         plain = self._plain(own)
         if plain is not None:
             yield f"{self.said(own)} without φ′", plain
+        parts = _parts(own)
+        for k, part in enumerate(parts) if len(parts) > 1 else ():
+            bare = self._plain(part)
+            if bare is not None:
+                new = [bare if j == k else other for j, other in enumerate(parts)]
+                words = f"{self.said(part)} without φ′"
+                yield words, self.graph.apply("concatenate", *new)
+        for line in self.sites:
+            before = site.summed or line.target.number <= site.target.number
+            for term in line.terms if len(line.terms) > 1 and before and not line.summed else ():
+                node = term.node()
+                plain_state = term.delta.operation == "arriving" and not term.factors
+                earlier = line.target.number < site.target.number or node is not own
+                if node.shape == own.shape and term.times == 1 and earlier and not plain_state:
+                    yield self.said(node), node
         arriving = list(self.backward.arriving.values())
         known = [other.target for other in self.sites if not other.summed]
         for other in (*arriving, *known):

@@ -18,7 +18,8 @@ from throughtime.diagnosis.mutants.shared_interventions import (
     contributions_left,
     in_each_layer,
 )
-from throughtime.diagnosis.mutants.step_changes import Change, StepMistake, mistakes_of
+from throughtime.diagnosis.mutants.step_changes import Change, StepMistake
+from throughtime.diagnosis.mutants.step_mistakes import mistakes_of
 
 
 def step_mutations(model: EquationModel) -> Iterator[Mutation]:

@@ -50,7 +50,7 @@ NAMED = (
     Column("one named", "one", ",d"),
     Column("wrong name", "wrong_of_pairs", ",d"),
 )
-MOST_PAIRS = 12  # of a cell's mistakes, drawn at random
+MOST_PAIRS = 3  # of a cell's mistakes, drawn at random
 
 
 def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

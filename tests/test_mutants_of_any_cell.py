@@ -7,7 +7,7 @@ import pytest
 
 import handwritten_cells as by_hand
 import throughtime as tt
-from derived_cells import CELLS, lstm, made
+from derived_cells import BUILT_IN, CELLS, lstm, made
 from throughtime.arrays import Array
 from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import explain
@@ -142,6 +142,44 @@ def test_a_check_names_it():
     report = tt.check(by_hand.target_of(cell, net))
     assert report.verdict == "disagree"
     assert [cause.fault for cause in report.causes] == ["recurrent_untransposed"]
+
+
+def both_ways(name):
+    """Models of one network: by the cell that is written by hand, and by equations alone."""
+    found = []
+    for cell in BUILT_IN[name][::-1]:
+        rng = np.random.default_rng(5)
+        layers = [cell, tt.Dense(cell.output_size, 2)]
+        net = tt.Network(layers, tt.MeanSquaredError(), dtype="float64", seed=0)
+        for own in sorted(net.parameters):
+            net.parameters[own][...] = 0.6 * rng.standard_normal(net.parameters[own].shape)
+        x, y = rng.standard_normal((4, 2, 3)), rng.standard_normal((4, 2, 2))
+        state = {f"0.{n}": 0.4 * rng.standard_normal((2, k)) for n, k in cell.state_sizes.items()}
+        target = tt.target_of(net, x, y, state=state)
+        found.append(target.layout.model(target.parameters))
+    return found
+
+
+def vector(tensors):
+    return np.concatenate([tensors[name].ravel() for name in sorted(tensors)])
+
+
+@pytest.mark.parametrize(("name", "beyond"), [("RNN", 0), ("LSTM", 0), ("GRU", 3)])
+def test_mutants_of_equations_hold_those_of_cells_by_hand(name, beyond):
+    """The rest are columns of W taken for those of some gates' U."""
+    by_hand_, derived = both_ways(name)
+    right = vector(by_hand_.gradient())
+    np.testing.assert_allclose(right, vector(derived.gradient()), rtol=1e-12, atol=1e-13)
+    sets = ((one,) for one in mutations(derived))
+    blocks = (derived.data_gradient(one) for one in derived.ahead(sets))
+    every = np.array([vector(derived.placement.tensors(one)) for one in blocks])
+    missing = []
+    for one in mutations(by_hand_):
+        wrong = vector(by_hand_.gradient((one,)))
+        near = np.abs(every - wrong).max(axis=1).min()
+        if near > 1e-11 * np.abs(wrong).max():
+            missing.append(str(one))
+    assert len(missing) == beyond, missing
 
 
 def test_in_one_layer_alone():

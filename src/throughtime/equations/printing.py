@@ -125,9 +125,10 @@ class Writer:
     Args:
         backward: the derived step.
         style: how it is written.
+        shared: whether an expression that recurs is given a name.
     """
 
-    def __init__(self, backward: BackwardPass, style: Style) -> None:
+    def __init__(self, backward: BackwardPass, style: Style, *, shared: bool = True) -> None:
         self.backward, self.trace, self.style = backward, backward.trace, style
         after = {node.number: name for name, node in self.trace.after.items()}
         self.names: dict[int, str] = {}
@@ -153,7 +154,7 @@ class Writer:
                 self.names[line.delta.number] = self.of_given[line.of.number]
             else:
                 self._give(line.delta, style.delta(self.names[line.of.number]))
-        self._shared = self._name_what_recurs()
+        self._shared = self._name_what_recurs() if shared else set()
 
     def _give(self, node: Node, name: str) -> None:
         self.names[node.number] = self._free(name)

@@ -34,8 +34,6 @@ T = 1 agrees. From T = 2 on the tensors of that line are wrong, and the others a
 sequence the gradient is a single outer product, so its rank is 1.
 
 ```python
-import numpy as np
-
 wrong = Wrong(B=1)
 assert Right().agrees() and Wrong(T=1).agrees()
 assert wrong.agrees("W", "b", "V", "d") and not wrong.agrees("U")
@@ -61,14 +59,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from throughtime.arrays import Array
 from throughtime.diagnosis.fault import Fault, Section
 from throughtime.diagnosis.mutants.shared_interventions import (
     Intervention,
     Model,
     Mutation,
+    contributions_left,
     in_each_layer,
 )
 
@@ -85,27 +82,10 @@ def mutations(model: Model) -> Iterator[Mutation]:
     if not model.has_head:
         kinds = {words: letters for words, letters in kinds.items() if not set(letters) <= {*"Vd"}}
     for words, letters in kinds.items():
-        for kept, mask in _kept(T, B).items():
+        for kept, mask in contributions_left(T, B).items():
             where = f"{words}, {kept}" if words else kept
             masks = {f"kept_{kind}": _times(mask) for kind in letters}
             yield from in_each_layer(model, where, **masks)
-
-
-def _kept(T: int, B: int) -> dict[str, Array]:
-    """(T, B): 1 for the contributions that are left."""
-    first, last = np.zeros((T, B)), np.zeros((T, B))
-    first[0], last[-1] = 1, 1
-    found = {"step 0 left": first, f"step {T - 1} left": last}
-    if B > 1:  # sequence after sequence
-        newest, oldest = np.zeros((T, B)), np.ones((T, B))
-        newest[0, -1] = 1
-        oldest[1:, 0] = 0
-        last_sequence = np.zeros((T, B))
-        last_sequence[:, -1] = 1
-        found["step 0 of the last sequence left"] = newest
-        found["step 0 of the first sequence and all of the others left"] = oldest
-        found["the last sequence left"] = last_sequence
-    return found
 
 
 def _times(mask: Array) -> Intervention:

@@ -64,7 +64,6 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.fault import Fault, Section
 from throughtime.diagnosis.mutants.shared_interventions import (
-    LSTM,
     Carried,
     Intervention,
     Model,
@@ -80,7 +79,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
     """Nothing crosses every k-th step, or goes back beyond the last k; or a window slides."""
     T = model.steps
     for k in (n for n in range(1, T) if n <= LONGEST or n % 5 == 0 or n & (n - 1) == 0):
-        if k > 1 or isinstance(model.cell, LSTM):  # in other cells that is `dh_next_missing`
+        if k > 1 or model.carries_more:  # in other cells that is `dh_next_missing`
             cut = _cut(lambda t, k=k: (t + 1) % k == 0)
             yield from in_each_layer(model, f"k = {k}", carried=cut)
         if T % k:

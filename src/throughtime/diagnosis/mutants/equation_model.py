@@ -50,6 +50,10 @@ class EquationModel(Model):
     def of_equations(self) -> bool:
         return True
 
+    @property
+    def carries_more(self) -> bool:
+        return bool(self.cell.others)
+
     def gate_name(self, block: Block) -> str:
         own = self.cell_of(block.layer).kinds.get(block.kind[2:]) if block.layer >= 0 else None
         return own.names[block.gate] if own is not None and len(own.names) > 1 else ""

@@ -17,6 +17,7 @@ import numpy as np
 from throughtime.arrays import Array, Shape, refuse
 from throughtime.diagnosis.mutants.cells import (
     ACTIVATIONS,
+    LSTM,
     SLOPES,
     Cell,
     Deltas,
@@ -256,6 +257,11 @@ class Model:
     def of_equations(self) -> bool:
         """Whether nothing is known of the cell but its equations."""
         return False
+
+    @property
+    def carries_more(self) -> bool:
+        """Whether a step hands another state to the next one, beside h."""
+        return isinstance(self.cell, LSTM)
 
     def gate_name(self, block: Block) -> str:
         """The gate that a block belongs to; "" where its parameter has no gates."""

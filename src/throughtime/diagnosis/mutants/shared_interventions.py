@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from itertools import combinations, product
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN, SLOPES, Tape
 from throughtime.diagnosis.mutants.interventions import Intervention, Mutation
@@ -34,6 +36,7 @@ __all__ = [
     "Tape",
     "at_site",
     "carried_times",
+    "contributions_left",
     "gates_of_plain_products",
     "in_each_bidirectional_layer",
     "in_each_layer",
@@ -168,6 +171,23 @@ def slopes_replaced(
         return wrong
 
     return edit
+
+
+def contributions_left(T: int, B: int) -> dict[str, Array]:
+    """Where `=` stands for `+=`: by words, 1 for the contributions that are left, (T, B)."""
+    first, last = np.zeros((T, B)), np.zeros((T, B))
+    first[0], last[-1] = 1, 1
+    found = {"step 0 left": first, f"step {T - 1} left": last}
+    if B > 1:  # sequence after sequence
+        newest, oldest = np.zeros((T, B)), np.ones((T, B))
+        newest[0, -1] = 1
+        oldest[1:, 0] = 0
+        last_sequence = np.zeros((T, B))
+        last_sequence[:, -1] = 1
+        found["step 0 of the last sequence left"] = newest
+        found["step 0 of the first sequence and all of the others left"] = oldest
+        found["the last sequence left"] = last_sequence
+    return found
 
 
 def seen_by_head(model: Model, *, swapped: bool = False, in_time: bool = True) -> Intervention:

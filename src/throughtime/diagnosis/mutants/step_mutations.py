@@ -13,8 +13,13 @@ from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.equation_cell import EquationCell
 from throughtime.diagnosis.mutants.equation_model import EquationModel
 from throughtime.diagnosis.mutants.interventions import STEP, Intervention, Mutation
-from throughtime.diagnosis.mutants.shared_interventions import Carried, in_each_layer
-from throughtime.diagnosis.mutants.step_changes import Change, StepMistake, mistakes_of
+from throughtime.diagnosis.mutants.shared_interventions import (
+    Carried,
+    contributions_left,
+    in_each_layer,
+)
+from throughtime.diagnosis.mutants.step_changes import Change, StepMistake
+from throughtime.diagnosis.mutants.step_mistakes import mistakes_of
 
 
 def step_mutations(model: EquationModel) -> Iterator[Mutation]:
@@ -77,6 +82,10 @@ def _carried(model: EquationModel) -> Iterator[Mutation]:
             ways.append(("delta_arrives_late", words, "handed_back", partial(_late, stretches)))
             where = f"{words} of the step before"
             ways.append(("delta_not_cleared", where, "handed_back", partial(_added, stretches)))
+            if own == names:
+                late, added = partial(_late, stretches, h=True), partial(_added, stretches, h=True)
+                ways.append(("delta_arrives_late", f"δh and {words}", "handed_back", late))
+                ways.append(("delta_not_cleared", f"δh and {where}", "handed_back", added))
         for fault, where, place, edit in ways:
             for made in in_each_layer(model, where, **{place: edit}):
                 yield replace(made, fault=fault, facts=tuple(facts.items()))
@@ -95,15 +104,25 @@ def _times(stretches: list[slice], h: float, c: float, carried: Carried, **_: An
     return h * dh, _changed(dc, stretches, lambda own: c * dc[..., own])
 
 
-def _late(stretches: list[slice], sent: Carried, earlier: list[Carried], **_: Any) -> Carried:
+def _late(
+    stretches: list[slice],
+    sent: Carried,
+    earlier: list[Carried],
+    h: bool = False,
+    **_: Any,
+) -> Carried:
     dh, dc = sent
-    before = earlier[-1][1] if earlier else 0 * dc
-    return dh, _changed(dc, stretches, lambda own: before[..., own])
+    last, before = earlier[-1] if earlier else (0 * dh, 0 * dc)
+    return last if h else dh, _changed(dc, stretches, lambda own: before[..., own])
 
 
-def _added(stretches: list[slice], sent: Carried, arrived: Carried, **_: Any) -> Carried:
+def _added(
+    stretches: list[slice], sent: Carried, arrived: Carried, h: bool = False, **_: Any
+) -> Carried:
     dh, dc = sent
-    return dh, _changed(dc, stretches, lambda own: dc[..., own] + arrived[1][..., own])
+    return dh + h * arrived[0], _changed(
+        dc, stretches, lambda own: dc[..., own] + arrived[1][..., own]
+    )
 
 
 def _kept(model: EquationModel) -> Iterator[Mutation]:
@@ -112,10 +131,8 @@ def _kept(model: EquationModel) -> Iterator[Mutation]:
     if len(model.cell.kinds) < 2:
         return
     for name in model.cell.kinds:
-        for step in (0, T - 1):
-            mask = np.zeros((T, B))
-            mask[step] = 1
-            where = f"{name}, step {step} left"
+        for words, mask in contributions_left(T, B).items():
+            where = f"{name}, {words}"
             for made in in_each_layer(model, where, **{f"kept {name}": partial(_masked, mask)}):
                 yield replace(made, fault="only_last_step_kept")
 

@@ -41,8 +41,8 @@ def layout_of(style: str, s: Setting) -> Layout:
     if s.cell == "RNN":
         held = held | {"nonlinearity": s.activation}
     start = np.array([[s.start(2 * n), s.start(2 * n + 1)] for n in range(s.layers * s.D)])
-    make = {"LSTM": layouts.lstm, "GRU": layouts.gru, "RNN": layouts.rnn}[s.cell]
-    return make(
+    make: Any = {"LSTM": layouts.lstm, "GRU": layouts.gru, "RNN": layouts.rnn}[s.cell]
+    found: layouts.Layout = make(
         s.inputs(),
         s.answers() if regression else s.labels(),
         loss=loss,
@@ -58,6 +58,7 @@ def layout_of(style: str, s: Setting) -> Layout:
         mask=_mask(s),
         **held,
     )
+    return found
 
 
 def _mask(s: Setting) -> np.ndarray[Any, Any] | None:

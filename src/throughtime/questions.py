@@ -10,7 +10,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Never
+from typing import TYPE_CHECKING, Any, Literal, Never, Unpack, overload
 
 import numpy as np
 
@@ -20,7 +20,12 @@ from throughtime.gradcheck import (
     EPSILONS,
     POINT_KINDS,
     Budget,
+    CheckOptions,
     EffortName,
+    FileOptions,
+    FunctionOptions,
+    NetworkOptions,
+    ObjectOptions,
     PointKind,
     Sweep,
     Target,
@@ -97,6 +102,18 @@ class Report(gradcheck.Report):
         check_page(self, path, about)
 
 
+@overload
+def check(what: Target, **options: Unpack[CheckOptions]) -> Report: ...
+@overload
+def check(
+    what: Network, inputs: Array, targets: Array, /, **options: Unpack[NetworkOptions]
+) -> Report: ...
+@overload
+def check(what: str | os.PathLike[str], **options: Unpack[FileOptions]) -> Report: ...
+@overload
+def check(what: Callable[..., Any], *data: Any, **options: Unpack[FunctionOptions]) -> Report: ...
+@overload
+def check(what: object, *data: Any, **options: Unpack[ObjectOptions]) -> Report: ...
 def check(
     what: object,
     *data: Any,

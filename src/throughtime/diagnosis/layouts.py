@@ -6,10 +6,12 @@ put in, and names those that give the same gradient down to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, Literal, TypedDict, Unpack
 
-from throughtime.arrays import Array, refuse
+from throughtime.arrays import Array, refuse, refuse_unknown
 from throughtime.cells import CellDefinition, DerivedCell
 from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN, Cell
 from throughtime.diagnosis.mutants.equation_layout import (
@@ -32,6 +34,62 @@ LOSSES: dict[str, dict[str, Any]] = {
     "weighted": {"kind": "weighted"},
 }
 Combined = Literal[False, "xh", "hx", "xh1", "hx1", "1xh", "1hx"]
+Reduction = Literal["", "sum", "mean"]
+LossName = Literal[
+    "softmax",
+    "squared_error",
+    "half_squared_error",
+    "root_squared_error",
+    "absolute_error",
+    "binary",
+    "weighted",
+]
+
+
+class LayoutOptions(TypedDict, total=False):
+    """What `lstm`, `gru` and `rnn` have in common; `lstm` explains each."""
+
+    second_bias: Names | None
+    transposed: bool
+    recurrent_transposed: bool | None
+    combined: Combined
+    layers: int
+    bidirectional: bool
+    head: Any
+    head_bias: Any
+    head_transposed: bool
+    first_units: int
+    embedding: str | None
+    loss: LossName
+    time: Reduction
+    batch: Reduction
+    outputs: Reduction
+    output_activation: Literal["identity", "sigmoid", "tanh", "softmax"]
+    epsilon: float
+    scale: float
+    batch_first: bool
+    last: bool
+    decay: float
+    decay_biases: bool
+    lengths: Any
+    h0: Any
+    c0: Any
+    initial_h: str | None
+    initial_c: str | None
+    mask: Any
+
+
+class KnownOfARun(TypedDict, total=False):
+    """What may be known of a run whose layout is to be guessed."""
+
+    lengths: Any
+    h0: Any
+    c0: Any
+    mask: Any
+    decay: float
+    decay_biases: bool
+    head: Any
+    head_bias: Any
 
 
 def lstm(
@@ -46,7 +104,7 @@ def lstm(
     coupled: bool = False,
     peepholes: Names | None = None,
     projection: Names | None = None,
-    **options: Any,
+    **options: Unpack[LayoutOptions],
 ) -> Layout:
     """The layout of an LSTM, for `Target(layout=…)`.
 
@@ -115,8 +173,8 @@ def lstm(
     if coupled and order == "ifgo":
         order = "igo"
     cell = LSTM(cell_activation, coupled, bool(peepholes))
-    options |= {"p": peepholes or "", "R": projection or ""}
-    return _layout(cell, inputs, targets, order, W, U, b, **options)
+    own = _known(lstm, options) | {"p": peepholes or "", "R": projection or ""}
+    return _layout(cell, inputs, targets, order, W, U, b, **own)
 
 
 def gru(
@@ -129,7 +187,7 @@ def gru(
     b: Names | None = "b",
     reset_after: bool = True,
     keep: Literal["z", "1-z"] = "z",
-    **options: Any,
+    **options: Unpack[LayoutOptions],
 ) -> Layout:
     """The layout of a GRU; it has the arguments of `lstm`, and two of its own.
 
@@ -147,7 +205,8 @@ def gru(
     """
     if keep not in ("z", "1-z"):
         refuse("keep", "'z' or '1-z'", repr(keep))
-    return _layout(GRU(reset_after, keep), inputs, targets, order, W, U, b, **options)
+    own = _known(gru, options)
+    return _layout(GRU(reset_after, keep), inputs, targets, order, W, U, b, **own)
 
 
 def rnn(
@@ -159,7 +218,7 @@ def rnn(
     b: Names | None = "b",
     order: str = "h",
     nonlinearity: Literal["tanh", "relu", "sigmoid", "identity"] = "tanh",
-    **options: Any,
+    **options: Unpack[LayoutOptions],
 ) -> Layout:
     """The layout of a vanilla RNN; it has the arguments of `lstm`, and one of its own.
 
@@ -174,7 +233,17 @@ def rnn(
     """
     if nonlinearity not in ACTIVATIONS:
         refuse("nonlinearity", "one of " + ", ".join(ACTIVATIONS), repr(nonlinearity))
-    return _layout(RNN(nonlinearity), inputs, targets, order, W, U, b, **options)
+    own = _known(rnn, options)
+    return _layout(RNN(nonlinearity), inputs, targets, order, W, U, b, **own)
+
+
+def _known(function: Callable[..., Layout], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options; one that there is not names the nearest right one."""
+    known = [*inspect.signature(function).parameters, *LayoutOptions.__annotations__]
+    beside = {field.name for field in fields(Layout)}
+    unknown = [name for name in options if name not in beside | {*known}]
+    refuse_unknown(f"layouts.{function.__name__}", unknown, known)
+    return dict(options)
 
 
 def cell(
@@ -239,7 +308,7 @@ def cell(
 KNOWN_OF_A_RUN = ("lengths", "h0", "c0", "mask", "decay", "decay_biases", "head", "head_bias")
 
 
-def guess(inputs: Any, targets: Any = None, **run: Any) -> Guess:
+def guess(inputs: Any, targets: Any = None, **known: Unpack[KnownOfARun]) -> Guess:
     """A layout to be guessed from names and shapes: the first one that has the target's loss.
 
     Tried are LSTMs, GRUs and RNNs in all their variants, of one layer or of several whose names
@@ -251,8 +320,8 @@ def guess(inputs: Any, targets: Any = None, **run: Any) -> Guess:
     Args:
         inputs: as in `lstm`, or with the axes T, B and I in any other order; single numbers too.
         targets: in the same way; None: none are known, as where the loss is Σ h.
-        run: what else is known: `lengths`, `h0`, `c0`, `mask`, `decay`, `decay_biases`, and `head`
-            and `head_bias`, where the output layer is no parameter.
+        known: what else is known: `lengths`, `h0`, `c0`, `mask`, `decay`, `decay_biases`, and
+            `head` and `head_bias`, where the output layer is no parameter.
 
     Example:
         >>> import numpy as np
@@ -261,6 +330,7 @@ def guess(inputs: Any, targets: Any = None, **run: Any) -> Guess:
         >>> len({one.order for one in layout.layouts({"W": (12, 5), "b": (12,), "V": (4, 3)})})
         36
     """
+    run: dict[str, Any] = {**known}
     unknown = set(run) - set(KNOWN_OF_A_RUN)
     if unknown:
         refuse("guess", ", ".join(KNOWN_OF_A_RUN), ", ".join(sorted(unknown)))

@@ -6,6 +6,13 @@ from throughtime.gradcheck.budget import Budget, EffortName, Spent
 from throughtime.gradcheck.check import check_target
 from throughtime.gradcheck.confirmation import measured_twice
 from throughtime.gradcheck.evaluation_point import EvaluationPoint, Measurement
+from throughtime.gradcheck.options import (
+    CheckOptions,
+    FileOptions,
+    FunctionOptions,
+    NetworkOptions,
+    ObjectOptions,
+)
 from throughtime.gradcheck.points import (
     AS_GIVEN,
     CHARACTERISTIC,
@@ -55,12 +62,17 @@ __all__ = [
     "Budget",
     "Cause",
     "CheckError",
+    "CheckOptions",
     "Direction",
     "EffortName",
     "EvaluationPoint",
     "Evaluator",
+    "FileOptions",
+    "FunctionOptions",
     "Gates",
     "Measurement",
+    "NetworkOptions",
+    "ObjectOptions",
     "ParameterSnapshot",
     "Point",
     "PointKind",

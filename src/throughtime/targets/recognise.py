@@ -14,6 +14,7 @@ from throughtime.gradcheck import CheckError, Target
 from throughtime.network import Network
 from throughtime.targets.file import thing_in_file
 from throughtime.targets.jax_function import is_jax, jax_target
+from throughtime.targets.keras_model import is_keras, keras_target
 from throughtime.targets.library import is_library, library_target
 from throughtime.targets.network import network_target, truncated_target
 from throughtime.torch import (
@@ -68,15 +69,17 @@ def target_of(
     Args:
         what: a Network, followed by `inputs, targets`; a torch module, followed by its inputs, or
             a torch function or `torch.autograd.Function`, followed by tensors; a JAX function,
-            followed by its arguments, of which the first is differentiated; `"./libmine.so"`, a
+            followed by its arguments, of which the first is differentiated; a Keras model on the
+            torch or JAX backend, followed by x, or by x and y; `"./libmine.so"`, a
             shared library with the C interface; `"file.py:name"`, something of this list in a
             file; or a Target.
         data: what follows it.
         seed: random seed of what is drawn for it.
         state, lengths, dropout_seed: of a Network's run, as in `Network.loss_and_gradient`.
         k1, k2: of a Network, where its gradient by truncated BPTT is meant.
-        loss: a function of a torch module's or function's outputs; by default they are weighted
-            at random.
+        loss: a function of the outputs of a torch module or function, or of a Keras model; by
+            default they are weighted at random, or a Keras model has the loss that it was compiled
+            with, where y is given.
         reset, at_length, steps: for torch and JAX, as in Target.
         jit: for JAX: False runs the function as it is.
         timeout: of a shared library: seconds that each call may take.
@@ -195,6 +198,7 @@ KINDS = (
         lambda what, *_: isinstance(what, str | os.PathLike),
         _alone(_from_file, "a file"),
     ),
+    TargetKind("a Keras model", is_keras, keras_target, (*OF_TENSORS, "jit"), draws=True),
     TargetKind("a torch module", is_module, module_target, OF_TENSORS, draws=True),
     TargetKind("a torch function", is_function, function_target, OF_TENSORS, draws=True),
     TargetKind("a JAX function", is_jax, jax_target, OF_JAX),

@@ -372,3 +372,24 @@ def test_what_the_compiled_code_does_not_expect_goes_to_the_readable_cell(monkey
     strided = np.asfortranarray(inputs)
     y, _, _ = cell.forward({n: np.asfortranarray(a) for n, a in p.items()}, strided, state)
     assert np.array_equal(y, tape.states["h"][1:])
+
+
+@tt.cell(steps="H I", real="H H", batch="H", first="H", LANES="")
+def double(row, rows, later_rows, steps, real, batch, first, LANES):
+    """Whose names mean something in C, or in what is generated."""
+    memcpy = steps @ row + real @ rows + batch
+    t1, sum1 = np.tanh(memcpy), tt.softmax(memcpy)
+    α = t1 * LANES + np.mean(sum1 * first)
+    frontier = np.tanh(α) * later_rows
+    work = frontier + sum1 * np.sum(frontier * frontier)
+    return work, later_rows * 0.5 + t1
+
+
+def test_names_that_mean_something_in_c_are_no_matter():
+    for dtype, bound in (("float64", FLOAT64), ("float32", FLOAT32)):
+        cell = double(3, 4)
+        assert cell.runs_as(dtype).startswith("compiled"), cell.runs_as(dtype)
+        p = parameters(cell, dtype=dtype)
+        inputs, state = drawn(cell, 5, 3, dtype)
+        found = errors(*both(cell, p, inputs, state, np.array([5, 2, 4])))
+        assert max(found.values()) <= bound, found

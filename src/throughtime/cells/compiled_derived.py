@@ -25,6 +25,7 @@ from throughtime.codegen import (
     Plan,
     SourceWriter,
     Sums,
+    Unavailable,
     library,
     of_input,
     plain,
@@ -70,7 +71,11 @@ class Twin:
         self.kept, self.states = tuple(kept), tuple(states)
         trace = backward.trace
         self.x = trace.inputs
-        self.source = source = SourceWriter(name, backward, program, dtype).source()
+        try:
+            self.source = source = SourceWriter(name, backward, program, dtype).source()
+        except (LookupError, ValueError, RecursionError) as problem:
+            why = f"{type(problem).__name__}: {problem}"[:200]
+            raise Unavailable(f"its equations have no form in C ({why})") from problem
         self.text = source.text
         self.library, self.about = library(source.text, title)
         self.library.tt_panels.restype = ctypes.c_long

@@ -21,15 +21,18 @@ EPILOG = """examples:
   throughtime export throughtime.safetensors --c net.c --blob net.bin --steps 64
   cc -std=c99 -shared -fPIC -DNET_CHECK net.c -o net.so -lm && throughtime check ./net.so"""
 
+DESCRIPTION = """\
+Writes a network as one file of C99 that needs math.h alone and allocates nothing: a step at a
+time for streams, backward through a window, and updates of the parameters. Everything in it
+begins with the file's name."""
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser(
         "export",
         help="write a network as C",
-        description="Writes a network as one file of C99 that needs math.h alone and allocates "
-        "nothing: a step at a time for streams, backward through a window, and updates of the "
-        "parameters. Everything in it begins with the file's name.",
+        description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

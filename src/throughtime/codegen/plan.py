@@ -214,12 +214,14 @@ class _Planner:
     def _arrays_of(self, node: Node) -> set[int]:
         """Numbers of the values with names that a value is computed from."""
         found: set[int] = set()
+        seen: set[int] = set()
         waiting: list[Node] = list(node.operands)
         while waiting:
             operand = plain(waiting.pop())
             if operand.number in self.names:
                 found.add(operand.number)
-            else:
+            elif operand.number not in seen:
+                seen.add(operand.number)
                 waiting += operand.operands
         return found
 

@@ -93,7 +93,7 @@ PLACES = [
         {"backward", "state_after"},
         *(NETWORK, CELLS, "-k", "stacked"),
     ),
-    _place("network/network.py", {"gradients"}, NETWORK),
+    _place("network/network.py", {"backward", "gradients"}, NETWORK),
     _place(
         "network/data.py",
         {"steps"},

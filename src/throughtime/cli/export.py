@@ -43,7 +43,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--c", metavar="FILE", required=True, help="the file of C to write")
     parser.add_argument(
-        "--blob", metavar="FILE", help="write the parameters there, and leave them out of the C"
+        "--blob", metavar="FILE", help="a file for the parameters, which the C then leaves out"
     )
     parser.add_argument(
         "--steps",

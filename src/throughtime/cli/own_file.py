@@ -68,7 +68,7 @@ def is_own_file(place: str) -> bool:
     except (CheckError, SyntaxError):
         return False
     slices = Slices(tree)
-    if "throughtime" in slices.imported:
+    if _imports_this_package(tree):
         return False
     if not name:
         return bool(slices.definitions or slices.statements)
@@ -76,6 +76,17 @@ def is_own_file(place: str) -> bool:
     return (name in names or name in slices.definitions) and not _needs_nothing(
         slices.definitions.get(name.split(".")[0])
     )
+
+
+def _imports_this_package(tree: ast.Module) -> bool:
+    """Whether it knows of targets, under whatever name."""
+    for node in tree.body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+        if any(name.split(".")[0] == "throughtime" for name in names):
+            return True
+    return False
 
 
 def _needs_nothing(node: ast.AST | None) -> bool:

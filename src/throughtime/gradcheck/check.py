@@ -152,7 +152,7 @@ class _Check:
                 examination.parts_of_tensors()
             if examination.small or not examination.wrong:
                 examination.single_entries()
-            if examination.wrong and CHARACTERISTIC in self.points and point.coarse:
+            if examination.wrong and CHARACTERISTIC in self.points and point.scatters:
                 self._confirm_at_another_point(AS_GIVEN, self.target, examination)
             examination.locate()
         except Spent:
@@ -164,8 +164,8 @@ class _Check:
         """Takes back the rejection of tensors whose gradient is not rejected at a distant point.
 
         A fault of a backward pass shows wherever weights are of ordinary size; what stairs that
-        no move has crossed do to a slope does not. So where the loss is coarsely rounded, a
-        gradient is called wrong only if it is wrong at two points.
+        no move has crossed do to a slope does not. So where the loss is coarsely rounded, or scatters
+        along some tensor, a gradient is called wrong only if it is wrong at two points.
         """
         claims = given.clearest_claims(CLAIMS_ELSEWHERE)
         wrong: set[str] = set()
@@ -246,7 +246,7 @@ class _Check:
             examination.whole_tensors()
         else:
             examination.screen(closer=hopeful)
-        if examination.wrong and (point.coarse or given.coarse):
+        if examination.wrong and (point.scatters or given.scatters):
             self._confirm_at_another_point(name, target, examination)
         examination.locate()
         self.further.append(self._summary(name, examination).point)

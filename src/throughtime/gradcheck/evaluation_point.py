@@ -293,6 +293,11 @@ class EvaluationPoint:
         few_digits = max(loudest / size if size else 0.0, self.noise.digits) > ROUNDED_LOSS
         return few_digits or self.rounded_inside
 
+    @property
+    def scatters(self) -> bool:
+        """Whether the loss is coarsely rounded, or scatters along some tensor more than it shows."""
+        return self.coarse or bool(self.own_noise)
+
     def learn_noise(self, blocks: tuple[DirectionBlock, ...], deviation: float) -> None:
         """Notes how much noise the loss has along these tensors; others may have less."""
         for block in blocks:

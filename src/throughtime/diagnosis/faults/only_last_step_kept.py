@@ -34,6 +34,8 @@ T = 1 agrees. From T = 2 on the tensors of that line are wrong, and the others a
 sequence the gradient is a single outer product, so its rank is 1.
 
 ```python
+import numpy as np
+
 wrong = Wrong(B=1)
 assert Right().agrees() and Wrong(T=1).agrees()
 assert wrong.agrees("W", "b", "V", "d") and not wrong.agrees("U")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.source import Program, find
+from throughtime.source import Program, Slices, candidates, find
+from throughtime.source.suggestions import training_step
 from throughtime.source.training_steps import regions
 
 NET = """
@@ -310,3 +311,20 @@ def test_wide_networks_are_drawn_so_that_they_do_not_saturate(write):
     found = find(path)
     assert np.std(Program(found.recipe).parameters["W_g"]) < 0.3
     assert verdict(found) == "agree"
+
+
+def test_a_suggested_step_names_nothing_before_it_is_made():
+    """The forward pass is given data, and no output of its own; classes where it says so."""
+    text = (
+        "class Net:\n"
+        "    def __init__(self, n_in, n_hidden): pass\n"
+        "    def forward(self, word_indices, cache): pass\n"
+        "    def backward(self, word_indices, y_hat, labels): pass\n"
+    )
+    tree = ast.parse(text)
+    slices = Slices(tree)
+    (candidate, *_) = candidates(tree, slices)
+    step = training_step(slices, candidate)
+    before = step.partition("out = ")[2].partition(";")[0]
+    assert "out" not in before
+    assert "y = np.random.randint(" in step

@@ -164,8 +164,8 @@ class _Check:
         """Takes back the rejection of tensors whose gradient is not rejected at a distant point.
 
         A fault of a backward pass shows wherever weights are of ordinary size; what stairs that
-        no move has crossed do to a slope does not. So where the loss is coarsely rounded, or scatters
-        along some tensor, a gradient is called wrong only if it is wrong at two points.
+        no move has crossed do to a slope does not. So where the loss is coarsely rounded, or
+        scatters along a tensor, a gradient is called wrong only if it is wrong at two points.
         """
         claims = given.clearest_claims(CLAIMS_ELSEWHERE)
         wrong: set[str] = set()

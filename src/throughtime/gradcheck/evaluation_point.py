@@ -295,7 +295,7 @@ class EvaluationPoint:
 
     @property
     def scatters(self) -> bool:
-        """Whether the loss is coarsely rounded, or scatters along some tensor more than it shows."""
+        """Whether the loss is coarsely rounded, or scatters along a tensor more than it shows."""
         return self.coarse or bool(self.own_noise)
 
     def learn_noise(self, blocks: tuple[DirectionBlock, ...], deviation: float) -> None:

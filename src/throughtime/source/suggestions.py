@@ -11,7 +11,9 @@ from throughtime.source.constructors import constructors
 from throughtime.source.meanings import HIDDEN, INPUTS, STEPS, VALUES, role, size_kind
 from throughtime.source.slices import Slices
 
-DATA = f"x = np.random.randn({STEPS}, {INPUTS}); y = np.random.randn({STEPS}, {INPUTS})"
+NUMBERS = f"np.random.randn({STEPS}, {INPUTS})"
+CLASSES = f"np.random.randint({INPUTS}, size={STEPS})"
+OF_CLASSES = re.compile(r"ind(ex|ices)|idx|ids?$|tokens?|words?|labels?", re.IGNORECASE)
 LOSS = "loss = 0.5 * np.sum((out - y) ** 2)"
 MOST_NAMES = 8  # of a file's definitions that are said
 
@@ -19,7 +21,7 @@ MOST_NAMES = 8  # of a file's definitions that are said
 def training_step(slices: Slices, candidate: Candidate | None) -> str:
     """The line that runs a candidate as far as it is known; `...` stands for what is not."""
     if candidate is None:
-        return f"net = ...; {DATA}; out = ...; loss = ...; ..."
+        return f"net = ...; x = {NUMBERS}; y = {NUMBERS}; out = ...; loss = ...; ..."
     method = candidate.owner is not None
     prefix = "net." if method else ""
     passes = [f for f in (candidate.forward, candidate.backward) if f is not None]
@@ -30,11 +32,14 @@ def training_step(slices: Slices, candidate: Candidate | None) -> str:
         parts.append(f"net = {short[0]}")
     elif any(role(name) == "parameters" for f in passes for name in arguments(f, method=False)[0]):
         parts.append("params = ...")
-    parts.append(DATA)
-    if any(role(n) == "state" for f in passes for n in arguments(f, method=method)[0]):
+    names = [n for f in passes for n in arguments(f, method=method)[0]]
+    parts += [
+        f"{short} = {_data(names, kind)}" for short, kind in (("x", "inputs"), ("y", "target"))
+    ]
+    if any(role(n) == "state" for n in names):
         parts.append(f"h = np.zeros(({HIDDEN}, 1))")
     if candidate.forward is not None:
-        parts.append(f"out = {_call(candidate.forward, prefix, method=method)}")
+        parts.append(f"out = {_call(candidate.forward, prefix, method=method, first=True)}")
         parts.append(_loss(candidate, method))
         parts.append(_call(candidate.backward, prefix, method=method))
     else:
@@ -49,8 +54,16 @@ def _loss(candidate: Candidate, method: bool) -> str:
     return LOSS
 
 
-def _call(function: Function, prefix: str, *, method: bool) -> str:
+def _data(names: Sequence[str], kind: str) -> str:
+    """Numbers, or classes where an argument of that kind is called so."""
+    own = [name for name in names if role(name) == kind]
+    return CLASSES if any(map(OF_CLASSES.search, own)) else NUMBERS
+
+
+def _call(function: Function, prefix: str, *, method: bool, first: bool = False) -> str:
     words = [_given(name) for name in arguments(function, method=method)[0]]
+    if first:  # there is no output yet
+        words = ["x" if "out" in word else word for word in words]
     return f"{prefix}{function.name}({', '.join(words)})"
 
 

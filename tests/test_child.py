@@ -107,6 +107,14 @@ def test_megabytes_are_not_collected(place, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C works, also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupted_when(seen):
     """Ctrl-C comes as soon as `seen()` holds."""
 
@@ -118,12 +126,14 @@ def interrupted_when(seen):
     threading.Thread(target=watch, daemon=True).start()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_reaches_the_task_which_may_end_in_order(place, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(place))
     interrupted_when(lambda: any(place.glob("*/ready")))
     assert apart("tasks:wait", "ready") == "in order"
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_a_task_that_does_not_take_it(place, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(place))
     interrupted_when(lambda: any(place.glob("*/ready")))

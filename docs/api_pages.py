@@ -26,7 +26,7 @@ SECTIONS = {
         "frozen", "CheckError",
     ),
     "Layouts": (
-        "layouts.lstm", "layouts.gru", "layouts.rnn", "layouts.guess",
+        "layouts.lstm", "layouts.gru", "layouts.rnn", "layouts.cell", "layouts.guess",
     ),
     "The flow of gradients": (
         "flow",

@@ -129,7 +129,7 @@ FUNCTIONS: dict[str, Callable[..., torch.Tensor]] = {
     "less_equal": _compared(torch.le),
     "equal": _compared(torch.eq),
     "not_equal": _compared(torch.ne),
-    "surrogate": _Surrogate.apply,
+    "surrogate": lambda value, x, slope: _Surrogate.apply(value, x, slope),
     "transpose": lambda x: x.transpose(-1, -2),
     "outer": lambda a, b: a[..., :, None] * b[..., None, :],
     "softmax": lambda x: torch.softmax(x, -1),

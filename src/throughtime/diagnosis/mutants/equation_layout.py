@@ -15,8 +15,8 @@ from throughtime.arrays import Array, Shape, refuse
 from throughtime.cells import CellDefinition, DerivedCell
 from throughtime.diagnosis.mutants.equation_cell import EquationCell
 from throughtime.diagnosis.mutants.equation_model import EquationModel
-from throughtime.diagnosis.mutants.layout import Layout, inputs_of, matrix_place, named
-from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, Block, BlockPlace
+from throughtime.diagnosis.mutants.layout import Layout, matrix_place, named
+from throughtime.diagnosis.mutants.model import Block, BlockPlace
 from throughtime.gradcheck import Gates
 
 OF_EQUATIONS: Any = None  # stands in a layout where one has a cell by hand
@@ -81,16 +81,8 @@ class EquationLayout(Layout):
         placement = self.placement(shapes)
         blocks = placement.blocks(parameters)
         size, features = cell.output_size, cell.cell.inputs
-        if self.E:
-            rows = blocks[Block(EMBEDDING, "E", 0)]
-            if rows.shape[1] != features:
-                refuse(f"layout: {self.E}", f"(classes, I) with I = {features}", rows.shape)
-            features = len(rows)
-        x = inputs_of(self.inputs, features, self.batch_first)
-        constants = self._constants(self.directions * size)
-        head = {**constants, **blocks}.get(Block(HEAD, "V", 0))
+        x, constants, outputs = self._around(blocks, features, size)
         units = sum(cell.other_sizes.values())
-        outputs = self.directions * size if head is None else len(head)
         data = self._with_states(cell, x.shape[1])._data(x, units, size, outputs)
         return EquationModel(
             cell,

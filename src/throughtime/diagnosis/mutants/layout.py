@@ -127,6 +127,19 @@ class Layout:
         blocks = placement.blocks(parameters)
         units, size = blocks[Block(0, "U", 0)].shape
         features = blocks[Block(0, "W", 0)].shape[1]
+        x, constants, outputs = self._around(blocks, features, size)
+        data = self._data(x, units, size, outputs)
+        rest = (self.loss, self.decay, self.decay_biases, self.notes, constants)
+        return Model(self.cell, placement, blocks, data, *rest, squash=self.squash)
+
+    def _around(self, blocks: Blocks, features: int, size: int) -> tuple[Array, Blocks, int]:
+        """What stands around the cells: the inputs, a head that is no parameter, and outputs.
+
+        Args:
+            blocks: the parameters, block by block.
+            features: I of the lowest layer.
+            size: of the uppermost layer's output, in one direction.
+        """
         if self.E:
             rows = blocks[Block(EMBEDDING, "E", 0)]
             if rows.shape[1] != features:
@@ -135,9 +148,7 @@ class Layout:
         x = inputs_of(self.inputs, features, self.batch_first)
         constants = self._constants(self.directions * size)
         head = {**constants, **blocks}.get(Block(HEAD, "V", 0))
-        data = self._data(x, units, size, self.directions * size if head is None else len(head))
-        rest = (self.loss, self.decay, self.decay_biases, self.notes, constants)
-        return Model(self.cell, placement, blocks, data, *rest, squash=self.squash)
+        return x, constants, self.directions * size if head is None else len(head)
 
     def _constants(self, seen: int) -> Blocks:
         """The head that is no parameter."""

@@ -14,9 +14,10 @@ from throughtime.source.bench import Bench
 from throughtime.source.constructors import constructors
 from throughtime.source.forms import Sizes, forms, sizes_of, targets
 from throughtime.source.meanings import HIDDEN, LONGEST, VALUES, role, size_kind
+from throughtime.source.models import IMPORT
 from throughtime.source.pairing import places
 from throughtime.source.readings import Judged, Reading, likeliest
-from throughtime.source.search import IMPORT, Alike
+from throughtime.source.search import Alike
 from throughtime.source.slices import COUNTS, Slices, free_names, names_set
 from throughtime.source.training_steps import LOSS_NAME, RUNNING, Region, is_gradient
 from throughtime.source.vintage import is_stand_in

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from throughtime.gradcheck import CheckError
-from throughtime.source.arrays_by_name import arrays_wanted, dictionaries, keys_wanted
+from throughtime.source.arrays_by_name import arrays_wanted, dictionaries, keys_wanted, unpacked
 from throughtime.source.bench import Bench
 from throughtime.source.calls import role_of, sized
-from throughtime.source.candidates import Candidate, Function, arguments, returned
+from throughtime.source.candidates import Candidate, Function, arguments, methods, returned
 from throughtime.source.constructors import constructors
 from throughtime.source.forms import Sizes, sizes_of
 from throughtime.source.losses import value_of
@@ -58,6 +58,7 @@ class Models:
         names += [candidate.owner.name] if candidate.owner else []
         names += [f.name for _, f in candidate.losses]
         self.globals = sorted(slices.globals_of(names))
+        self.classes = slices.classes
 
     def _aliases(self, function: Function) -> Iterator[tuple[str, str]]:
         """Arguments of a function with the names of what the file's own calls give for them."""
@@ -110,12 +111,32 @@ class Models:
             text = f"{constants}\nnet = {call}"
             if self._runs(f"{self._import}\nT = {STEPS}\n{text}"):
                 enough += 1
+                if made := self._made_by_method(text):
+                    yield f"{text}\n{made}", ("params", "net", *arrays)
+                    continue
                 yield f"{text}{self._without_penalty()}", ("net", *arrays)
                 if enough >= ENOUGH_MODELS and "lambda p" not in call:
                     return
             else:
                 wrong.append(self.failures.pop())
         self.failures += wrong if not enough else []
+
+    def _made_by_method(self, text: str) -> str:
+        """The statement that makes parameters by a method, where the passes are given them."""
+        owner = self.candidate.owner
+        assert owner is not None
+        passes = [f for f in (self.candidate.forward, self.candidate.backward) if f is not None]
+        taken = [n for f in passes for n in arguments(f, method=True)[0]]
+        if not any(self.role(name) == "parameters" for name in taken):
+            return ""
+        for name, method in methods(owner, self.classes).items():
+            if INITIALISE.match(name) and name != "__init__" and _gives(method):
+                for given in sized(method, method=True, most=3):
+                    made = f"params = net.{name}({given})"
+                    if self._runs(f"{self._import}\nT = {STEPS}\n{text}\n{made}"):
+                        return made
+                    self.failures.pop()
+        return ""
 
     def _without_penalty(self) -> str:
         """Sets to 0 what weighs a penalty of the parameters, where no loss of the class has it."""
@@ -145,11 +166,13 @@ class Models:
         if self.given_setup:
             yield f"{constants}\n{self.given_setup}", ("params", *arrays)
             return
+        apart = [found for function in self.used if (found := unpacked(function)) is not None]
+        self.taken = {name: "params" for name, _ in apart}
         takes = [
             name
             for function in self.used
             for name in [n for part in arguments(function, method=False) for n in part]
-            if self.role(name) == "parameters"
+            if self.role(name) == "parameters" or name in self.taken
         ]
         if takes:
             for name, node in self.slices.definitions.items():
@@ -166,6 +189,10 @@ class Models:
                             yield text, ("params", *arrays)
                             self.names = ()
                             break
+            for text in dictionaries(apart[0][1]) if apart else ():
+                self.names = tuple(apart[0][1])
+                yield f"{constants}\nparams = list({text}.values())", ("params", *arrays)
+            self.names, self.taken = (), {}
             if described := _described(self.used):
                 yield f"{constants}\nparams = {described}", ("params", *arrays)
             helpers = [
@@ -195,6 +222,11 @@ class Models:
             self.failures.append(str(problem))
             return False
         return True
+
+
+def _gives(function: Function) -> bool:
+    """Whether a function returns something."""
+    return any(isinstance(n, ast.Return) and n.value is not None for n in ast.walk(function))
 
 
 def _described(functions: Sequence[Function]) -> str:

@@ -42,7 +42,8 @@ class RegionSearch:
 
     def __init__(self, bench: Bench, tree: ast.Module, region: Region, module: str = "") -> None:
         self.bench, self.region = bench, region
-        self.slices = Slices(_definitions(tree), region.before, in_order=True)
+        self._tree = _definitions(tree)
+        self.slices = Slices(self._tree, region.before, in_order=True)
         self.failures: list[str] = []
         self.body = list(region.body)
         self.start = f"{IMPORT}\nT = {LONGEST}" + (f"\nfrom {module} import *" if module else "")
@@ -59,7 +60,13 @@ class RegionSearch:
 
     def best(self) -> Judged | None:
         """The likeliest reading; None where nothing runs."""
-        return likeliest(self.bench, self._readings())
+        found = likeliest(self.bench, self._readings())
+        if found is None:
+            # Data that are written out fit no other sizes than the file's own.
+            self.slices = Slices(self._tree, self.region.before, in_order=True, as_written=True)
+            self.body = list(self.region.body)
+            found = likeliest(self.bench, self._readings())
+        return found
 
     def _readings(self) -> Iterator[Reading]:
         if not self.region.owner:

@@ -16,6 +16,7 @@ from throughtime.source.losses import (
     elements_of,
     hot,
     implicit,
+    is_filled,
     is_finite,
     is_scalar,
     outputs_of,
@@ -25,7 +26,7 @@ from throughtime.source.losses import (
 )
 from throughtime.source.meanings import BATCH, STEPS, role
 from throughtime.source.models import TENSORS, Models
-from throughtime.source.readings import Judged, Reading, likeliest
+from throughtime.source.readings import AT_REST, STATE, Judged, Reading, judged, likeliest
 
 MOST_TRIES = 2_500  # runs of the user's code for one candidate
 SAME_FAILURES = 2  # repetitions of one failure, after which what is varied is not its reason
@@ -58,7 +59,16 @@ class Search(Models):
 
     def best(self) -> Judged | None:
         """The likeliest reading; None where nothing runs."""
-        return likeliest(self.bench, self._readings())
+        found = likeliest(self.bench, self._readings())
+        return found if found is None else self._from_rest(found)
+
+    def _from_rest(self, found: Judged) -> Judged:
+        """With an initial state of 0, where all tensors are right with that one alone."""
+        setup = found.reading.setup.replace(STATE, AT_REST)
+        if len(found.right) == len(found.moves) or setup == found.reading.setup:
+            return found
+        other = judged(self.bench, replace(found.reading, setup=setup))
+        return other if other is not None and other.settled else found
 
     def _readings(self) -> Iterator[Reading]:
         for setup, roots in self._models():
@@ -89,7 +99,7 @@ class Search(Models):
             data = f"{self._import}\nx = {self._drawn(form.text)}"
             if form.batch is not None and self.sizes.hidden != BATCH:  # as many as are left of x
                 shape = re.sub(rf"\b{BATCH}\b", f"np.shape(x)[{form.batch}]", shape)
-            state = self._drawn(f"0.3 * draw.standard_normal({shape})")
+            state = self._drawn(f"{STATE}{shape})")
             begun = f"states = [{state} for _ in range(2)]" if shape else ""
             steps = (("x", form.time),)
             length = f"T = np.shape(x)[{form.time}]" if form.time else "T = len(x)"
@@ -129,11 +139,22 @@ class Search(Models):
                     continue
                 enough += 1
                 out = self.bench.space.get("out")
+                if out is None and (kept := self._kept()):
+                    text, out = (
+                        f"{call.text}\nout = net.{kept}",
+                        value_of(self.bench, f"net.{kept}"),
+                    )
+                    self.bench.space["out"] = out
                 outputs = list(outputs_of(out, returned(forward), self.bench))
                 ready = replace(with_target, run=text, sure=call.sure)
                 yield from self._backwards(ready, form, call, outputs, takes_target)
                 if enough >= ENOUGH_FORWARDS:
                     break
+
+    def _kept(self) -> str:
+        """The attribute in which a forward pass that returns nothing keeps its output."""
+        held = getattr(self.bench.space.get("net"), "__dict__", {})
+        return next((n for n, v in held.items() if role(n) == "prediction" and is_filled(v)), "")
 
     def _pool(self, reading: Reading) -> Pool:
         named = {"T": "T"}
@@ -252,8 +273,7 @@ class Search(Models):
         """The names that a function returns; where it returns what another of them does, those."""
         own: dict[str, ast.AST] = dict(self.slices.definitions)
         if self.candidate.owner is not None:
-            classes = {n: d for n, d in own.items() if isinstance(d, ast.ClassDef)}
-            own |= methods(self.candidate.owner, classes)
+            own |= methods(self.candidate.owner, self.classes)
         for part in ast.walk(function):
             call = part.value if isinstance(part, ast.Return) else None
             if isinstance(call, ast.Call) and depth < DEEPEST_RETURN:

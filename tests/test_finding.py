@@ -751,3 +751,70 @@ def test_what_is_suggested_runs_or_says_what_stops_it(write):
         find(write(missing))
     assert '--with "net = Net(' in str(told.value)
     assert "(which stops at net.py, line" in str(told.value)
+
+
+BY_LENGTH = """
+import numpy as np
+
+class Net:
+    def __init__(self, n_units, X_length, y_length):
+        self.Wx, self.Wh = np.random.randn(X_length, n_units), np.random.randn(n_units, n_units)
+        self.Wo = np.random.randn(n_units, y_length)
+
+    def predict(self, X_seq):
+        h = [np.zeros((X_seq.shape[1], len(self.Wh)))]
+        for part in X_seq:
+            h.append(np.tanh(part @ self.Wx + h[-1] @ self.Wh))
+        return np.array([part @ self.Wo for part in h[1:]]), np.array(h)
+
+    def loss(self, X_seq, y_seq):
+        return 0.5 * np.sum((self.predict(X_seq)[0] - y_seq) ** 2)
+
+    def grad(self, X_seq, y_seq):
+        out, h = self.predict(X_seq)
+        d_Wx, d_Wh, d_Wo, carried = 0 * self.Wx, 0 * self.Wh, 0 * self.Wo, 0
+        for t in reversed(range(len(X_seq))):
+            d_out = out[t] - y_seq[t]
+            d_Wo += h[t + 1].T @ d_out
+            d_s = (d_out @ self.Wo.T + carried) * (1 - h[t + 1] ** 2)
+            d_Wx += X_seq[t].T @ d_s
+            d_Wh += h[t].T @ d_s
+            carried = d_s @ self.Wh.T
+        return d_Wx, d_Wh, d_Wo
+"""
+
+
+def test_no_axis_is_time_on_whose_length_the_parameters_depend(write):
+    found = find(write(BY_LENGTH))
+    assert verdict(found) == "agree"
+    assert found.recipe.steps.get("x", 0) == 0
+
+
+def test_a_small_number_in_the_logarithm_is_said_to_explain_what_is_left(write, capsys):
+    from throughtime import cli
+
+    path = write(FUNCTION.replace("[targets[t],0])", "[targets[t],0] + 1e-9)"))
+    assert cli.main(["check", str(path), "--effort", "quick"]) == 1
+    said = capsys.readouterr().out
+    assert "A residue: ε = 1e-09 (net.py:" in said
+    assert "Which line" not in said
+    wrong = write(path.read_text().replace("dhnext = np.dot(Whh.T", "dhnext = np.dot(Whh"))
+    assert cli.main(["check", str(wrong), "--effort", "quick", "--no-lines"]) == 1
+    assert "A residue" not in capsys.readouterr().out
+
+
+def test_a_gradient_of_the_data_alone_is_no_check(write):
+    alone = """
+import numpy as np
+x, y = np.random.randn(6, 5), np.random.randn(6, 4)
+W = np.random.randn(5, 4)
+for step in range(10):
+    out = np.tanh(x @ W)
+    loss = 0.5 * np.sum((out - y) ** 2)
+    dz = (out - y) * (1 - out**2)
+    dx = dz @ W.T
+    dout, dloss = out - y, 1.0
+    x -= 0.1 * dx
+"""
+    with pytest.raises(tt.CheckError):
+        find(write(alone))

@@ -21,6 +21,7 @@ from throughtime.source import (
     apart,
     as_python,
     candidates,
+    explained_residue,
     find,
     read_source,
     which_line,
@@ -106,7 +107,10 @@ def judge(place: str, made: str, seed: int, options: dict[str, Any], run: bool) 
     if not run:
         return Judged(text, target, None, found.recipe, read)
     report = check(Program(found.recipe, seed=seed).target(), seed=seed, **options)
-    report = _with_notes(report, (*found.notes, NOT_LOOKED))
+    notes = (*found.notes, NOT_LOOKED)
+    if report.verdict == "disagree":
+        notes = (*filter(None, [explained_residue(found.recipe, report.discrepancy, seed)]), *notes)
+    report = _with_notes(report, notes)
     return Judged(text, target, report, found.recipe, read)
 
 
@@ -142,6 +146,8 @@ def with_lines(found: Judged, options: argparse.Namespace) -> Report:
     assert report is not None
     if report.verdict != "disagree" or options.no_lines or INTERRUPTED in report.notes:
         return report
+    if any(note.startswith("A residue:") for note in report.notes):
+        return report  # no line of the backward pass is wrong
     show = False if options.quiet else None
     seconds = min(LINES_SECONDS, options.timeout or LINES_SECONDS)
     try:

@@ -365,10 +365,14 @@ def _usable(
         way_out = "give time_axis= so that they are" if files is not None else "none was found"
         return recipe, [f"Other numbers of steps were not looked for: no axis of time; {way_out}."]
     try:
+        held = Program(recipe, texts=texts, files=files).parameters
         for length in (1, 2) if recipe.length is None else (1, 2, min(2 * STEPS, longest)):
             program = Program(recipe, texts=texts, length=length, files=files)
             program.loss()
             program.gradient()
+            for name, array in program.parameters.items():
+                if array.shape != held[name].shape:
+                    raise CheckError(f"the shape of {name} depends on it")
         return recipe, []
     except CheckError as problem:
         note = f"Other numbers of steps were not looked for: {problem}."

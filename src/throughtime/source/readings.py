@@ -154,7 +154,8 @@ class Judged:
         """Whether the reading is more than a guess."""
         confirmed = bool(self.right) or self.right_at_one
         doubtful = self.reading.needs_agreement or (self.silent and not self.reading.literal)
-        return bool(self.moves) and (confirmed or not doubtful)
+        data_alone = all(map(_is_data, self.moves))
+        return not data_alone and (confirmed or not doubtful)
 
     @property
     def rank(self) -> tuple[float, ...]:
@@ -171,6 +172,11 @@ class Judged:
             len(self.moves),
             -self.reading.order,
         )
+
+
+def _is_data(name: str) -> bool:
+    """Whether a dotted name is one of data, of which a gradient alone is no check of a network."""
+    return name.rpartition(".")[2].strip("_").lower() in DATA
 
 
 def likeliest(bench: Bench, readings: Iterable[Reading]) -> Judged | None:
@@ -230,14 +236,14 @@ def _judged(bench: Bench, reading: Reading) -> Judged | None:
     downhill = not right and not update and is_added(bench.files.texts().values(), names)
     if downhill:
         other = _slopes(bench, reading, start, names, {n: -g for n, g in given.items()})
-        downhill = bool(other[0])
+        downhill = not all(map(_is_data, other[0]))
     if downhill:
         right, moves, factor = other
         gradients = {name: f"-np.asarray({text})" for name, text in gradients.items()}
     shapes = {name: parameter.value.shape for name, (parameter, _) in found.items()}
     if update:  # an optimiser's steps are no gradients: read so only where some tensor is right
         reading = replace(reading, needs_agreement=not reading.literal)
-    recurrent = _recurrent(bench, reading, redrawn)
+    recurrent = _recurrent(bench, reading, redrawn, names)
     one = (
         not right
         and bool(reading.steps)
@@ -329,18 +335,24 @@ def _right_at_one(
         return False
 
 
-def _recurrent(bench: Bench, reading: Reading, redrawn: str) -> bool:
+def _recurrent(bench: Bench, reading: Reading, redrawn: str, names: dict[str, str]) -> bool:
     """Whether steps depend on those before: over an axis of sequences the loss is a sum, or mean.
 
-    Where nothing is said of an axis, there is nothing to doubt.
+    Along an axis of time, parameters have one shape whatever its length. Where nothing is said of
+    an axis, there is nothing to doubt.
     """
     if not reading.steps:
         return True
     loss = reading.loss.replace(DRAWN, "np.ones(")
-    values = []
+    values: list[float] = []
+    shapes: set[tuple[tuple[int, ...], ...]] = set()
     try:
         for part in (f":{STEPS}", *(f"{n}:{n + 1}" for n in range(STEPS))):
             lines = [f"{name} = {name}[{':, ' * axis}{part}]" for name, axis in reading.steps]
+            bench.run("\n".join((reading.data, *lines, reading.setup)))
+            shapes.add(tuple(np.shape(bench.value(text)) for text in names.values()))
+            if len(shapes) > 1:
+                return False
             whole = (reading.data, *lines, reading.setup, redrawn, reading.run, loss)
             bench.run("\n".join(whole))
             values.append(_loss(bench))

@@ -8,12 +8,44 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from throughtime.gradcheck import CheckError, check_target
 from throughtime.source.edits import FileText, Splice, spliced
+from throughtime.source.recipe import Program, Recipe
+from throughtime.source.text import read_source
 from throughtime.source.tolerances import LARGEST_SAFETY
 
 LOGARITHMS = ("log", "log2", "log10")
+
+
+def explained_residue(recipe: Recipe, discrepancy: float, seed: int) -> str:
+    """What explains all that a check finds, as a sentence; "" where no small number does.
+
+    Args:
+        recipe: how the file is run.
+        discrepancy: what the check has found: a large one is no residue.
+        seed: of the check.
+    """
+    path = recipe.path.resolve()
+    if discrepancy > LARGEST_SAFETY:
+        return ""
+    texts, small = without_safety({path: read_source(path).text})
+    if not small:
+        return ""
+    try:
+        program = Program(replace(recipe, path=path), texts=texts, seed=seed)
+        report = check_target(program.target(), seed=seed, effort="quick", progress=False)
+    except (CheckError, ArithmeticError):  # as where a logarithm needs them
+        return ""
+    if report.verdict != "agree":
+        return ""
+    explain, them = ("explains", "it") if len(small) == 1 else ("explain", "them")
+    return (
+        f"A residue: {', '.join(small)} in the loss {explain} all that was found. Without {them} "
+        "the gradient agrees: it is that of the loss that is meant."
+    )
 
 
 def without_safety(texts: Mapping[Path, str]) -> tuple[dict[Path, str], tuple[str, ...]]:

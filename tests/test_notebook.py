@@ -75,6 +75,14 @@ def test_a_flow(network):
     assert repr(flow) == f"<Flow: {flow.verdict}, T = 9, B = 1, 1 layer>"
 
 
+def test_a_figure_and_a_derivation(network):
+    pytest.importorskip("matplotlib", reason="figures need matplotlib")
+    for ax in (tt.plots.carousel(tt.flow(network, *DATA)), tt.check(network, *DATA).plot()):
+        assert ax._repr_png_().startswith(b"\x89PNG")
+    shown = tt.derive(tt.cell(u="H", x="H")(lambda x, h, u: np.tanh(x + u * h)))._repr_latex_()
+    assert shown.startswith(r"\begin{align*}")
+
+
 def test_a_run_and_gradients_are_shapes(network):
     run = network.run(DATA[0])
     assert repr(run) == "<Run: outputs (9, 1, 3), hidden[0] (9, 1, 3), cells[0] (9, 1, 3)>"

@@ -28,4 +28,5 @@ class ShownAxes(Axes):
 def shown_axes(width: float, height: float) -> Axes:
     """Axes of a new figure, in inches."""
     options: dict[str, Any] = {"axes_class": ShownAxes}
-    return Figure(figsize=(width, height), layout="constrained").add_subplot(**options)
+    found: Axes = Figure(figsize=(width, height), layout="constrained").add_subplot(**options)
+    return found

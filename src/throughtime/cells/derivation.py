@@ -94,6 +94,10 @@ class CellDerivation:
         """Both passes as the rows of LaTeX's align*."""
         return as_latex(self.backward)
 
+    def _repr_latex_(self) -> str:
+        """What a notebook shows."""
+        return self.latex
+
     @cached_property
     def checks(self) -> tuple[LineCheck, ...]:
         """Each line beside a numerical derivative, on three steps with numbers drawn at random."""

@@ -195,3 +195,39 @@ def test_a_single_entry_at_a_round_limit_is_clipped():
     assert "1 of the entries looked at stands at ±5" in cause.evidence[0]
     other = tt.check(target(5.0123456), progress=False).causes
     assert all(cause.fault != "clipped_by_value" for cause in other)
+
+
+# --- factors and small networks ---
+
+
+def test_a_factor_whose_gradient_has_a_round_norm_is_no_clip():
+    own = LSTM | {"stored": "gate by gate, [x, h]", "names": 1, "head_first": True, "T": 4}
+    own |= {"columns": True, "I": 1, "H": 1, "O": 8, "layers": 2, "scale": 0.01, "seed": 60161}
+    found = names("factor_half", known="layout", time="mean", dtype="float32", **own)
+    assert found == ["factor_half"]
+
+
+def test_a_factor_of_everything_is_no_l2_term_that_is_counted_twice():
+    own = LSTM | {"head": "sigmoid, cross-entropy", "T": 2, "I": 2, "H": 3, "O": 1}
+    wrong = ("slope_at_previous c", "wrong_operand i")
+    for factor, expected in ((), True), (("factor_two",), False):
+        mistakes = ("weight_decay_doubled",) if expected else factor
+        found = names(*wrong, *mistakes, known="functions", decay=0.05, **own)
+        assert ("weight_decay_doubled" in found) == expected
+
+
+@alone
+def test_a_bias_that_is_not_used_tells_nothing_of_delta():
+    own = {"cell": "GRU", "variant": "after, 1-z", "head": "sigmoid, squared", "names": 3}
+    own |= {"stored": "gate by gate, [h, x]", "biases": False, "T": 2, "O": 2, "unused": True}
+    own |= {"scale": 0.3, "head_first": True, "answers": "last step"}
+    assert names("output_gradient_at_every_step_to_h", **own) == ["between_steps"]
+
+
+@alone
+def test_with_one_unit_biases_alone_show_that_delta_is_right_at_other_parameters():
+    own = LSTM | {"variant": "h = o c", "head": "sigmoid, squared", "names": 3, "T": 4, "O": 2}
+    own |= {"stored": "gate by gate, [h, x]", "head_first": True, "I": 3, "H": 1, "scale": 0.01}
+    found = causes("bias_counted_twice", time="mean", dtype="float32", states=True, **own)
+    assert [cause.fault for cause in found] == ["operand_of_one_tensor"]
+    assert "bias_counted_twice" in found[0].alternatives

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from throughtime.diagnosis.experiments import Study
-from throughtime.diagnosis.factors import Ratio, ratio_of, together
+from throughtime.diagnosis.factors import Ratio, over, ratio_of, together
 from throughtime.diagnosis.observed import Candidate, Gradient, Observed
 from throughtime.diagnosis.roles import Trials
 from throughtime.diagnosis.tolerances import (
@@ -64,10 +64,13 @@ def decayed_below(observed: Observed, study: Study) -> Iterator[Candidate]:
     known = alone is not None and any(alone[name].any() for name in below)
     if not known and not _own_decay(study, tuple(below)):
         return
-    there = study.look(None, cut, {name: observed.sampled[name].places for name in below})
+    above = study.roles.output
+    places = {name: observed.sampled[name].places for name in (*below, *above)}
+    there = study.look(None, cut, places)
+    if there is None:
+        return
     ratios: dict[str, Ratio] = {}
-    for name in there.wrong() if there is not None else ():
-        assert there is not None
+    for name in (one for one in there.wrong() if one in below):
         own = there.sampled[name]
         weights = there.parameters[name].reshape(-1)[own.places]
         ratios[name] = ratio_of(there.beside(name) - own.numerical, weights, there.bars(name))
@@ -81,7 +84,10 @@ def decayed_below(observed: Observed, study: Study) -> Iterator[Candidate]:
     left = [(len(observed.wrong(one)), observed.distance(one)) for one in undone]
     which = 0 if left[0] <= left[1] else 1
     names = choices[which]
-    fault, beside, told = _share(best.value, _own_decay(study, tuple(ratios)))
+    decay = _own_decay(study, tuple(ratios))
+    if decay and any(_is_times(there, name, 1 + best.value / decay) for name in above):
+        return  # the term is as much too large as all the rest: a factor of the whole gradient
+    fault, beside, told = _share(best.value, decay)
     size, where = Ratio(abs(best.value), best.error, True, best.entries), ", ".join(names)
     evidence = (
         f"With {head} at 0, where nothing goes back from the outputs, gradient − numerical "
@@ -98,6 +104,12 @@ def decayed_below(observed: Observed, study: Study) -> Iterator[Candidate]:
         0.95 / (1 + 0.5 * len(beside)),
         lambda seen: without_decay(seen, best.value, names),
     )
+
+
+def _is_times(there: Observed, name: str, factor: float) -> bool:
+    """Whether a tensor is its numerical derivative times this factor."""
+    ratio = over(there, [name])
+    return ratio.fits and abs(ratio.value - factor) < SAME_FACTOR * abs(factor)
 
 
 def from_elsewhere(observed: Observed, study: Study) -> str:

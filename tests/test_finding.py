@@ -491,3 +491,263 @@ def test_an_object_of_a_class_in_a_notebooks_cell(space, monkeypatch):
     del linecache.cache[cell]
     with pytest.raises(tt.CheckError, match="since the source of its class cannot be read"):
         tt.check(space["Mine"](), x, y, progress=False)
+
+
+LAYER = """
+import numpy as np
+from layers import Layer
+
+class Net(Layer):
+    def __init__(self, name, input_size, hidden_size):
+        super().__init__("net" + name)
+        self.W = np.random.randn(input_size, hidden_size)
+        self.U = np.random.randn(hidden_size, hidden_size)
+
+    def forward(self, x, h):
+        self.x, self.hs = x, [h]
+        for part in x:
+            self.hs.append(np.tanh(part @ self.W + self.hs[-1] @ self.U))
+        return np.array(self.hs[1:])
+
+    def backward(self, grad_in):
+        self.grad_W, self.grad_U, carried = 0 * self.W, 0 * self.U, 0
+        for t in reversed(range(len(self.x))):
+            dz = (grad_in[t] + carried) * (1 - self.hs[t + 1] ** 2)
+            self.grad_W += np.outer(self.x[t], dz)
+            self.grad_U += np.outer(self.hs[t], dz)
+            carried = dz @ self.U.T
+"""
+BASE = """
+import numpy as np
+
+class Layer:
+    def __init__(self, name):
+        self.name = name
+
+    def __call__(self, *words):
+        return self.forward(*words)
+
+    def loss(self, out, target):
+        return 0.5 * np.sum((out - target) ** 2)
+"""
+
+
+def test_what_a_class_has_from_a_class_of_another_file(write):
+    write(BASE, "layers.py")
+    found = find(write(LAYER))  # an object that is called, by a method of its base
+    assert list(found.recipe.parameters) == ["W", "U"]
+    assert verdict(found) == "agree"
+    own = LAYER.replace("grad_in):", "target):").replace("grad_in[t]", "self.hs[t + 1] - target[t]")
+    found = find(write(own))
+    assert "net.loss(" in str(found)  # which stands in the other file
+    assert verdict(found) == "agree"
+
+
+def test_an_initial_state_of_0_where_the_gradient_is_right_there_alone(write):
+    write(BASE, "layers.py")
+    found = find(
+        write(LAYER.replace("np.outer(self.hs[t], dz)", "np.outer(self.hs[t], dz) * (t > 0)"))
+    )
+    assert verdict(found) == "agree"
+    assert any("initial state is 0" in note for note in found.notes)
+    wrong = find(write(LAYER.replace("np.outer(self.hs[t], dz)", "np.outer(self.hs[t + 1], dz)")))
+    assert verdict(wrong) == "disagree"
+    assert not any("initial state is 0" in note for note in wrong.notes)
+
+
+UPHILL = """
+import numpy as np
+
+def forward(x, W, U):
+    hs = [np.zeros(W.shape[1])]
+    for part in x:
+        hs.append(np.tanh(np.dot(part, W) + np.dot(hs[-1], U)))
+    return np.array(map(None or list, hs))
+
+def cost(out, y):
+    return 0.5 * np.sum((out[1:] - y) ** 2)
+
+def backward(x, out, y, U):
+    dW, dU, carried = np.zeros((x.shape[1], len(U))), 0 * U, 0
+    for t in range(len(x) - 1, -1, -1):
+        dz = (y[t] - out[t + 1] + carried) * (1 - out[t + 1] ** 2)
+        dW += np.outer(x[t], dz)
+        dU += np.outer(out[t], dz)
+        carried = np.dot(dz, U.T)
+    return dW, dU
+
+W, U = np.random.randn(5, 4), np.random.randn(4, 4)
+x, y = np.random.randn(6, 5), np.random.randn(6, 4)
+for step in range(10): print 'step', step
+for step in range(10):
+    out = forward(x, W, U)
+    dW, dU = backward(x, out, y, U)
+    W += 0.1 * dW
+    U += 0.1 * dU
+"""
+
+
+def test_gradients_that_the_users_updates_add_and_lists_of_python_2(write):
+    found = find(write(UPHILL))
+    assert any("add the gradient to the parameters" in note for note in found.notes)
+    assert verdict(found) == "agree"
+    assert (
+        verdict(find(write(UPHILL.replace("dU += np.outer(out[t]", "dU += np.outer(out[t + 1]"))))
+        == "disagree"
+    )
+    with pytest.raises(tt.CheckError, match="no tensor of the gradient is right"):
+        find(write(UPHILL.replace("+= 0.1", "-= 0.1")))
+
+
+WRITTEN_OUT = """
+import numpy as np
+
+seq_len = 4
+x = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0]])
+y = np.array([[0.1, 0.2], [0.3, 0.1], [0.5, 0.7], [0.2, 0.4]])
+W, U = np.random.randn(3, 2), np.random.randn(2, 2)
+for step in range(1000):
+    hs = [np.zeros((1, 2))]
+    for t in range(seq_len):
+        hs.append(np.tanh(x[t] @ W + hs[-1] @ U))
+    loss = 0.5 * sum(np.sum((hs[t + 1] - y[t]) ** 2) for t in range(seq_len))
+    dW, dU, dh = 0 * W, 0 * U, 0
+    for t in reversed(range(seq_len)):
+        dz = (hs[t + 1] - y[t] + dh) * (1 - hs[t + 1] ** 2)
+        dW += np.dot(x[t].reshape(3, 1), dz.reshape(-1, 2)) + 0 * x.reshape(seq_len, 3).sum()
+        dU += hs[t].T @ dz
+        dh = dz @ U.T
+    W -= 0.1 * dW
+    U -= 0.1 * dU
+"""
+
+
+def test_data_that_are_written_out_keep_the_sizes_of_the_file(write):
+    assert verdict(find(write(WRITTEN_OUT))) == "agree"
+
+
+MADE_BY_A_METHOD = """
+import numpy as np
+
+class LSTM:
+    def __init__(self, units, n_x, T_x):
+        self.units, self.n_x, self.T_x = units, n_x, T_x
+
+    def initialise_params(self):
+        shape = (self.units, self.units + self.n_x)
+        return {"W": np.random.randn(*shape), "b": np.random.randn(self.units, 1)}
+
+    def cell_forward(self, xt, a_prev, parameters):
+        return np.tanh(parameters["W"] @ np.vstack((a_prev, xt)) + parameters["b"])
+
+    def all_forward(self, x, parameters):
+        assert x.shape[0] == self.n_x
+        a, caches = np.zeros((self.units, x.shape[1])), []
+        for t in range(x.shape[2]):
+            caches.append((a, x[:, :, t]))
+            a = self.cell_forward(x[:, :, t], a, parameters)
+        return a, (caches, a)
+
+    def back_prop(self, da, caches, parameters):
+        steps, a = caches
+        dW, db = 0 * parameters["W"], 0 * parameters["b"]
+        for before, xt in reversed(steps):
+            dz = da * (1 - a**2)
+            dW += dz @ np.vstack((before, xt)).T
+            db += dz.sum(axis=1, keepdims=True)
+            da, a = parameters["W"][:, : self.units].T @ dz, before
+        return {"dW": dW, "db": db}
+"""
+
+
+def test_parameters_that_a_method_makes_and_the_passes_are_given(write):
+    found = find(write(MADE_BY_A_METHOD))
+    assert list(found.recipe.parameters) == ["W", "b"]
+    assert "all_forward" in found.recipe.gradient
+    assert verdict(found) == "agree"
+
+
+APART = """
+import numpy as np
+
+def forward_pass(hidden_size, inputs, h_prev, c_prev, p):
+    assert h_prev.shape == (hidden_size, 1) and c_prev.shape == h_prev.shape
+    W_f, W_v, b_f, b_v = p
+    z_s, h_s, outputs = [], [h_prev], []
+    for x in inputs:
+        z_s.append(np.vstack((h_s[-1], x)))
+        h_s.append(np.tanh(W_f @ z_s[-1] + b_f))
+        outputs.append(W_v @ h_s[-1] + b_v)
+    return z_s, h_s, outputs
+
+def backward_pass(hidden_size, z, h, outputs, targets, p):
+    W_f, W_v, b_f, b_v = p
+    W_f_d, W_v_d, b_f_d, b_v_d = (0 * part for part in p)
+    loss, carried = 0, 0
+    for t in reversed(range(len(outputs))):
+        dv = outputs[t] - targets[t]
+        loss += 0.5 * np.sum(dv**2)
+        dz = (W_v.T @ dv + carried) * (1 - h[t + 1] ** 2)
+        W_f_d, W_v_d = W_f_d + dz @ z[t].T, W_v_d + dv @ h[t + 1].T
+        b_f_d, b_v_d = b_f_d + dz, b_v_d + dv
+        carried = (W_f.T @ dz)[:hidden_size]
+    return loss, (W_f_d, W_v_d, b_f_d, b_v_d)
+"""
+
+
+def test_parameters_that_the_passes_take_apart(write):
+    found = find(write(APART))
+    assert list(found.recipe.parameters) == ["W_f", "W_v", "b_f", "b_v"]
+    assert verdict(found) == "agree"
+
+
+KEPT = """
+import numpy as np
+
+class Tanh:
+    def forward(self, inputs):
+        self.output = np.tanh(inputs)
+        return self.output
+
+    def backward(self, dvalues):
+        return (1 - self.output**2) * dvalues
+
+class Net:
+    def __init__(self, n_neurons, Activation):
+        self.n_neurons, self.Activation = n_neurons, Activation
+        self.Wx, self.Wh = np.random.randn(n_neurons, 1), np.random.randn(n_neurons, n_neurons)
+        self.Wy = np.random.randn(1, n_neurons)
+
+    def forward(self, X_t):
+        self.X_t, self.H = X_t, [np.zeros((self.n_neurons, 1))]
+        self.Y_hat = np.zeros((len(X_t), 1))
+        for t, xt in enumerate(X_t):
+            out = self.Wx @ xt.reshape(1, 1) + self.Wh @ self.H[-1]
+            self.H.append(self.Activation.forward(out))
+            self.Y_hat[t] = self.Wy @ self.H[-1]
+
+    def backward(self, dvalues):
+        self.dWx, self.dWh, self.dWy, dht = 0 * self.Wx, 0 * self.Wh, 0 * self.Wy, 0
+        for t in reversed(range(len(self.X_t))):
+            dy = dvalues[t].reshape(1, 1)
+            self.dWy += dy @ self.H[t + 1].T
+            self.Activation.output = self.H[t + 1]
+            dz = self.Activation.backward(self.Wy.T @ dy + dht)
+            self.dWx += dz @ self.X_t[t].reshape(1, 1)
+            self.dWh += dz @ self.H[t].T
+            dht = self.Wh.T @ dz
+"""
+
+
+def test_an_output_that_is_kept_and_an_activation_that_is_an_object(write):
+    found = find(write(KEPT))
+    assert "net.Y_hat" in found.recipe.loss
+    assert verdict(found) == "agree"
+
+
+def test_what_is_suggested_runs_or_says_what_stops_it(write):
+    missing = KEPT.replace("self.Activation.forward(", "self.activation.forward(")
+    with pytest.raises(tt.CheckError, match="'Net' object has no attribute 'activation'") as told:
+        find(write(missing))
+    assert '--with "net = Net(' in str(told.value)
+    assert "(which stops at net.py, line" in str(told.value)

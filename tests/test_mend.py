@@ -314,6 +314,42 @@ def test_ends_of_lines_and_encoding_stay(tmp_path):
     assert path.read_bytes() == "# -*- coding: latin-1 -*-\r\nä = 2\r\n".encode("latin-1")
 
 
+@pytest.mark.parametrize("layout", [{"indent": 1}, {"indent": None}, {"indent": 2}])
+def test_a_notebook_is_written_into_its_cells(tmp_path, layout):
+    from throughtime.source.text import read_source
+
+    path = tmp_path / "net.ipynb"
+    cells = [
+        {"cell_type": "markdown", "metadata": {}, "source": ["# δ"]},
+        {
+            "cell_type": "code",
+            "metadata": {},
+            "outputs": [],
+            "source": ["%matplotlib\n", "a = 1\n", "b = 2"],
+        },
+        {
+            "cell_type": "code",
+            "metadata": {},
+            "outputs": [{"text": "é"}],
+            "source": "c = 3\nd = 4\ne = 5",
+        },
+    ]
+    book = {"cells": cells, "metadata": {"k": 1}, "nbformat": 4}
+    path.write_text(json.dumps(book, ensure_ascii=False, **layout) + "\n", encoding="utf-8")
+    text = read_source(path).text
+    an_outcome(path, text, text.replace("b = 2", "b = 5\nb += 1").replace("d = 4\n", "")).write()
+    cells[1]["source"] = ["%matplotlib\n", "a = 1\n", "b = 5\n", "b += 1"]
+    cells[2]["source"] = "c = 3\ne = 5"
+    assert path.read_text(encoding="utf-8") == json.dumps(book, ensure_ascii=False, **layout) + "\n"
+    assert "b = 2" in (tmp_path / "net.ipynb.orig").read_text(encoding="utf-8")
+    text = read_source(path).text
+    (tmp_path / "net.ipynb.orig").unlink()
+    with pytest.raises(tt.CheckError, match="a change within one cell"):
+        an_outcome(path, text, text.replace("b += 1\nc = 3", "f = 6")).write()
+    with pytest.raises(tt.CheckError, match=r"net\.ipynb as it was read, got another text"):
+        an_outcome(path, "before\n", "after\n").write()
+
+
 def an_outcome(path, before, after):
     from throughtime.source.mended import Mended
 

@@ -97,9 +97,6 @@ def _mend(options: argparse.Namespace) -> int:
 
 def _can_be_rewritten(path: Path) -> None:
     """Refuses a file that --write could not change, or whose copy would overwrite one."""
-    if path.suffix != ".py":
-        way_out = "leave --write out, and change its cells as the diff says"
-        refuse("--write", "a Python file", path.name, way_out, error=CheckError)
     copy = path.with_name(f"{path.name}.orig")
     if copy.exists():
         way_out = "move it away: it is never overwritten"

@@ -19,6 +19,7 @@ BIAS = re.compile(r"^(b(_?\w{0,4})|\w*bias\w*)$", re.I)
 OUTPUT = re.compile(r"y|out|v|(?<=h)o$|logit|fc|dense", re.I)
 INPUT = re.compile(r"x|in|ih|emb", re.I)
 STATE = re.compile(r"hh|aa|ss|rec|wh$|w_h$|^u|^r", re.I)
+FEWEST_UNPACKED = 3  # names that an argument is taken apart into, to be parameters by these alone
 STACKED = (1, 4, 3)  # gates side by side in one matrix
 
 
@@ -45,6 +46,21 @@ def keys_wanted(functions: Iterable[Function]) -> list[str]:
             ):
                 found[part.slice.value] = None
     return [name for name in found if WEIGHT.match(name) or BIAS.match(name)]
+
+
+def unpacked(function: Function) -> tuple[str, list[str]] | None:
+    """The argument that a function takes apart into parameters, `W, U, b = p`, and their names."""
+    own = {a.arg for a in function.args.args}
+    for part in ast.walk(function):
+        if not isinstance(part, ast.Assign) or not isinstance(part.value, ast.Name):
+            continue
+        target = part.targets[0]
+        if part.value.id not in own or not isinstance(target, ast.Tuple | ast.List):
+            continue
+        names = [getattr(element, "id", "") for element in target.elts]
+        if len(names) >= FEWEST_UNPACKED and all(WEIGHT.match(n) or BIAS.match(n) for n in names):
+            return part.value.id, names
+    return None
 
 
 def dictionaries(names: list[str]) -> Iterator[str]:

@@ -75,7 +75,7 @@ class Pool:
         kind = self.role(name)
         sizes = size_kind(name)
         found = list(self.roles.get(kind, []))
-        if sizes in VALUES and COUNTS.search(name):
+        if is_counted(name):
             return VALUES[sizes]
         if kind == "state":
             found = [f"states[{position}]"]
@@ -108,6 +108,11 @@ def sized(function: Function, *, method: bool, most: int = 12) -> Iterator[str]:
         )
 
 
+def is_counted(name: str) -> bool:
+    """Whether a name is that of a number, as `hidden_size`, and of no state."""
+    return size_kind(name) in VALUES and bool(COUNTS.search(name))
+
+
 def is_size(name: str, default: ast.expr) -> bool:
     """Whether an argument is a size that is made small, though it has a default."""
     if not isinstance(default, ast.Constant):
@@ -125,7 +130,11 @@ def calls(
     needed, given = arguments(function, method=method)
     optional = [name for name in given if _is_wanted(name, given[name], pool)]
     names = [*needed, *optional]
-    states = [name for name in names if pool.role(name) == "state" and name not in pool.named]
+    states = [
+        name
+        for name in names
+        if pool.role(name) == "state" and name not in pool.named and not is_counted(name)
+    ]
     choices: list[Sequence[str]] = []
     for name in names:
         found = pool.values(name, states.index(name) if name in states else 0)

@@ -43,14 +43,16 @@ def candidates(tree: ast.Module, slices: Slices) -> list[Candidate]:
     """Those of a file, the likeliest first."""
     classes = {n.name: n for n in slices.definitions.values() if isinstance(n, ast.ClassDef)}
     functions = {n.name: n for n in slices.definitions.values() if isinstance(n, Function)}
-    losses = [("", f) for f in functions.values() if is_loss(f)]
+    imported = [n for n in slices.siblings.values() if isinstance(n, Function)]
+    losses = [("", f) for f in (*functions.values(), *imported) if is_loss(f)]
     for name, method, statement in slices.attached:
         function = functions.pop(getattr(statement.value, "id", ""), None)
         if function is not None and name in classes:
             losses = [pair for pair in losses if pair[1] is not function]
             classes[name] = _with_method(classes[name], function, method)
             slices.definitions[name] = classes[name]
-    found = [c for node in classes.values() for c in _of_class(node, classes, losses)]
+    every = {**slices.classes, **classes}
+    found = [c for node in classes.values() for c in _of_class(node, every, losses)]
     found += _of_functions(functions, losses)
     return sorted(found, key=lambda candidate: -candidate.likely)
 
@@ -178,7 +180,9 @@ def _of_class(
 ) -> Iterator[Candidate]:
     own = methods(node, classes)
     forwards = [f for f in own.values() if is_forward(f)]
-    forwards.sort(key=lambda f: ("forward" not in f.name.lower(), f.name.startswith("_")))
+    forwards.sort(
+        key=lambda f: (re_cell(f.name), "forward" not in f.name.lower(), f.name.startswith("_"))
+    )
     backwards = [f for f in own.values() if is_backward(f) and f not in forwards[:1]]
     backwards.sort(key=lambda f: -_likely(node.name, f, None, 0))
     inner = [("net.", f) for f in own.values() if is_loss(f)]

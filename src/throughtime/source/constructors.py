@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import ast
 import itertools
+import re
 from collections.abc import Sequence
-from typing import Any
 
 from throughtime.source.arrays_by_name import arrays_wanted, dictionaries
 from throughtime.source.calls import UNKNOWN, is_size
-from throughtime.source.candidates import arguments, methods
+from throughtime.source.candidates import arguments, is_backward, is_forward, methods
 from throughtime.source.meanings import VALUES, size_kind
 from throughtime.source.slices import Slices
+
+ACTIVATION = re.compile(r"activ|nonlin|act_?f|^act$|squash", re.I)
 
 
 def constructors(slices: Slices, name: str, depth: int = 0) -> list[str]:
     """Calls that make an object of a class of the file."""
-    node = slices.definitions[name]
-    assert isinstance(node, ast.ClassDef)
-    classes = {n: d for n, d in slices.definitions.items() if isinstance(d, ast.ClassDef)}
+    node = slices.classes[name]
+    classes = slices.classes
     make = methods(node, classes).get("__init__")
     if make is None:
         return [f"{name}()"]
@@ -36,6 +37,8 @@ def constructors(slices: Slices, name: str, depth: int = 0) -> list[str]:
         values = list(VALUES.get(size_kind(argument), UNKNOWN))
         if argument in small:
             values = values[:1]
+        if ACTIVATION.search(argument):
+            values = [*_activations(classes), *values]
         inner = _class_named(argument, classes, name)
         if inner and depth < 2:
             values = [*constructors(slices, inner, depth + 1)[:2], *values]
@@ -50,6 +53,18 @@ def constructors(slices: Slices, name: str, depth: int = 0) -> list[str]:
     return found
 
 
+def _activations(classes: dict[str, ast.ClassDef]) -> list[str]:
+    """Objects of the file's classes of activation functions: small, with both passes."""
+    found = []
+    for name, node in classes.items():
+        own = methods(node, classes)
+        needed = arguments(own["__init__"], method=True)[0] if "__init__" in own else []
+        both = any(map(is_forward, own.values())) and any(map(is_backward, own.values()))
+        if both and not needed and re.search(r"tanh|sigmoid|relu|activ", name, re.I):
+            found.append(f"{name}()")
+    return sorted(found, key=lambda text: "tanh" not in text.lower())[:2]
+
+
 def _combinations(choices: Sequence[Sequence[str]], most: int) -> list[tuple[str, ...]]:
     """Combinations, the first values first."""
     numbered = sorted(
@@ -58,7 +73,7 @@ def _combinations(choices: Sequence[Sequence[str]], most: int) -> list[tuple[str
     return [tuple(c[n] for c, n in zip(choices, ns, strict=True)) for ns in numbered[:most]]
 
 
-def _class_named(argument: str, classes: dict[str, Any], own: str) -> str:
+def _class_named(argument: str, classes: dict[str, ast.ClassDef], own: str) -> str:
     """The class of the file that an argument is named after, "" if none."""
     low = argument.lower().replace("_", "")
     for name in classes:

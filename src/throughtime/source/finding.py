@@ -18,13 +18,19 @@ from throughtime.source import older
 from throughtime.source.bench import Bench
 from throughtime.source.candidates import Candidate, candidates
 from throughtime.source.meanings import CELL, STEPS
-from throughtime.source.readings import Judged, unchecked
+from throughtime.source.readings import AT_REST, Judged, unchecked
 from throughtime.source.recipe import Program, Recipe
 from throughtime.source.region import RegionSearch
 from throughtime.source.scripts import scripts_beside
 from throughtime.source.search import Search
+from throughtime.source.siblings import siblings
 from throughtime.source.slices import Slices
-from throughtime.source.suggestions import definitions_said, is_autograd, training_step
+from throughtime.source.suggestions import (
+    definitions_said,
+    is_autograd,
+    training_step,
+    training_steps,
+)
 from throughtime.source.text import SourceText, read_source
 from throughtime.source.training_steps import (
     Region,
@@ -37,6 +43,10 @@ LIKELY = 3.5  # how likely a class or function is that is tried before the train
 NOT_CHECKED = (
     "Not checked: {}: the loss depends on them, and no gradient with their names and shapes was "
     'found; tt.check(model, x, y, loss="…", gradient="…") takes any methods of a model.'
+)
+OWN_FAULT = re.compile(  # of code that runs with no data whatever
+    r"NameError|UnboundLocalError|AttributeError: '(?!int|float|str|list|dict|tuple|NoneType|numpy"
+    r"|function|ndarray)\w+' object has no attribute"
 )
 MOST_STEPS = 3  # of a file, looked at for the loss of what is found already
 MOST_CANDIDATES = 6  # that are tried where no name is given
@@ -87,7 +97,7 @@ def find(
         tree = ast.parse(text)
     except SyntaxError as problem:
         refuse(str(path), "Python 3", f"line {problem.lineno}: {problem.msg}", error=CheckError)
-    slices = Slices(tree)
+    slices = Slices(tree, siblings=siblings(tree, path))
     if lines := _lines(name, source):
         region = region_of_lines(tree, *lines)
         if region is None:
@@ -136,7 +146,7 @@ def find(
                 return _found_region(place, texts, steps, every)
     if not chosen:
         _refuse_none(path, tree, name)
-    _refuse_unread(path, tree, chosen, failures, doubtful)
+    _refuse_unread(path, tree, chosen, failures, doubtful, bench, slices)
     raise AssertionError
 
 
@@ -318,6 +328,15 @@ def found_of(
     recipe, more = _usable(recipe, texts, files, reading.longest)
     notes += more
     recipe = _with_sequences(recipe, dict(reading.sequences), texts, files)
+    if best.downhill:
+        notes.append(
+            "Your updates add the gradient to the parameters: it is read with the other sign."
+        )
+    if AT_REST in reading.setup:
+        notes.append(
+            "The initial state is 0, as the gradient is right there alone: from another state "
+            "the term of the first step is missing."
+        )
     if best.update:
         notes.append(
             f"The gradient is used up in an update: it is read as (old − new)/{reading.rate}."
@@ -389,7 +408,27 @@ def _cut_data(recipe: Recipe) -> str:
 
 
 def _last(failures: list[str]) -> str:
+    """Why a candidate was not read; what is wrong whatever it is given comes before what is not."""
+    own = [said for said in failures if OWN_FAULT.search(said)]
+    if own:
+        return max(dict.fromkeys(own), key=own.count)
     return failures[-1] if failures else "no arrays with gradients were found"
+
+
+def _suggested(bench: Bench, tree: ast.Module, candidate: Candidate, slices: Slices) -> str:
+    """A line for `--with` that runs; else one with what stops it."""
+    problem = ""
+    for step in training_steps(slices, candidate):
+        if "..." in step:
+            return f'--with "{step}"'
+        said = ""
+        for region in regions_of_text(tree, step)[:1]:
+            search = RegionSearch(bench, tree, region)
+            if search.best() is not None:
+                return f'--with "{step}"'
+            said = search.failures[-1] if search.failures else ""
+        problem = problem or f'--with "{step}"' + (f" (which stops at {said})" if said else "")
+    return problem
 
 
 def _refuse_none(path: Path, tree: ast.Module, name: str) -> None:
@@ -407,17 +446,19 @@ def _refuse_unread(
     chosen: list[Candidate],
     failures: list[str],
     doubtful: list[tuple[Candidate, Judged]],
+    bench: Bench,
+    slices: Slices,
 ) -> None:
     likely = doubtful[0][0] if doubtful else chosen[0]
-    step = training_step(Slices(tree), likely)
+    step = _suggested(bench, tree, likely, slices)
     if doubtful:
         names = ", ".join(c.name for c, _ in doubtful)
         best = doubtful[0][1]
         read = "; ".join(sorted(best.reading.said, key=_place))
         zero = "the gradient is exactly 0" if best.silent else "no tensor of the gradient is right"
         actual = f"one under which {zero}, so that it may be misread: {read}"
-        way_out = f'say how a training step goes: --with "{step}"'
+        way_out = f"say how a training step goes: {step}"
         refuse(f"{path.name}: {names}", "a reading of loss and data", actual, way_out,
                error=CheckError)  # fmt: skip
-    way_out = f'say how it is made: --with "{step}"'
+    way_out = f"say how it is made: {step}"
     refuse(path.name, "a candidate that runs", failures[0], way_out, error=CheckError)

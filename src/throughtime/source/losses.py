@@ -41,6 +41,11 @@ def elements_of(out: object, names: Sequence[str]) -> list[tuple[str, str]]:
     return [(names[0] if len(names) == 1 else "", "out")]
 
 
+def is_filled(value: object) -> bool:
+    """Whether it is an array of numbers, or a list of such, and not empty."""
+    return isinstance(value, np.ndarray | list | dict) and len(value) > 0
+
+
 def outputs_of(out: object, names: Sequence[str], bench: Bench) -> Iterator[Output]:
     """The arrays in the result of a forward pass that a loss may be made of, likeliest first."""
     elements = elements_of(out, names)

@@ -38,6 +38,7 @@ INITIALISE = re.compile(
 
 SIZES: tuple[tuple[str, str], ...] = (
     (r"file|path|fname|folder|^dir(?!.*(size|dim|vocab|num|count))", "path"),
+    (r"^(layer_?|cell_?|net_?|model_?)?name$", "name"),
     (r"(char|word|token|symbol|letter|idx|ix|index|id)s?_?(2|to)_?(char|word|token|symbol|letter"
      r"|idx|ix|index|id)s?$", "table"),
     (r"epoch|n_?iter|iterations", "once"),
@@ -62,6 +63,7 @@ SIZES: tuple[tuple[str, str], ...] = (
 
 VALUES: dict[str, list[str]] = {
     "path": ["'text.txt'"],
+    "name": ["'a'"],
     "table": [f"{{n: n for n in range({INPUTS})}}"],
     "once": ["1"],
     "batch": [str(BATCH)],

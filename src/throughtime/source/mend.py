@@ -8,34 +8,33 @@ agrees with other data, at another point and with other lengths too; and in the 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
-from throughtime.arrays import refuse
-from throughtime.gradcheck import CheckError
-from throughtime.progress import expect, progress_bar
 from throughtime.source.agreement import (
     EQUAL,
     WRONG,
-    Agreement,
-    compared,
     score,
     worse_somewhere,
 )
-from throughtime.source.belief import is_believed
-from throughtime.source.edit_candidates import Candidates, Version, candidates, same_loss
+from throughtime.source.edit_candidates import Candidates, Version, candidates
 from throughtime.source.edit_pairs import angle, changes, mark, pairs_of
-from throughtime.source.edits import Edit, Splice, edited
+from throughtime.source.edits import Edit, Splice
 from throughtime.source.line_edits import BY_LINES, edits_of_line, without_overlaps
-from throughtime.source.mended import Hunk, Mended, Standing, changed_lines, clips
+from throughtime.source.mend_steps import (
+    Step,
+    hunk_of,
+    mends_more,
+    reverted,
+    spoils,
+    texts_mark,
+)
+from throughtime.source.mended import Mended, Standing
 from throughtime.source.recipe import Recipe
 from throughtime.source.region_text import RegionText, region_text
-from throughtime.source.residue import without_safety
+from throughtime.source.standings import Standings, by_number
 from throughtime.source.text import read_source
 from throughtime.source.tolerances import (
     EDITS_AT_ONCE,
@@ -55,43 +54,8 @@ from throughtime.source.tolerances import (
     TENSORS_OF_PAIRS,
     TRIES_OF_A_STEP,
 )
-from throughtime.source.trials import Failed, Measured, Setting, Trials, Tried, Try
+from throughtime.source.trials import Failed, Setting, Trials, Tried, Try
 from throughtime.source.unclipped import unclipped_texts
-
-
-@dataclass(frozen=True)
-class Step:
-    """An edit that was found, or a pair of them.
-
-    Attributes:
-        version: with it.
-        edits: what was changed.
-        standing: how far the gradient agrees then.
-        others: edits that do the same.
-        sure: whether it helps by itself; else only what follows may show that it was right.
-    """
-
-    version: Version
-    edits: tuple[Edit, ...]
-    standing: Standing
-    others: tuple[tuple[Edit, ...], ...] = ()
-    sure: bool = True
-
-    @property
-    def total(self) -> float:
-        """How many tensors agree, over all settings."""
-        return sum(map(score, self.standing.values()))
-
-    @property
-    def far(self) -> float:
-        """How far off the tensors are that are no multiples, over all settings."""
-        rest = [a.apart for s in self.standing.values() for a in s.values() if not a.level]
-        return float(np.sum(np.log10(np.maximum(rest, 1e-16))))
-
-    @property
-    def cost(self) -> float:
-        """Of its edits."""
-        return sum(edit.cost for edit in self.edits)
 
 
 def mend(
@@ -145,7 +109,7 @@ def _in_lines(found: Mended, region: RegionText, text: str) -> Mended:
     return replace(found, before={**found.before, path: text}, after=after, hunks=hunks)
 
 
-class _Search:
+class _Search(Standings):
     def __init__(
         self,
         recipe: Recipe,
@@ -155,22 +119,14 @@ class _Search:
         effort: str,
         progress: bool | None,
     ) -> None:
-        self._recipe, self._trials, self._effort = recipe, trials, effort
+        super().__init__(recipe, trials, effort, progress)
         self._begin_at = {(path.resolve(), line) for path, line in begin_at}
         self._texts = {path.resolve(): text for path, text in texts.items()}
-        self._truth: dict[Setting, dict[str, Measured]] = {}
-        self._shapes: dict[str, tuple[int, ...]] = {}
-        self._losses: dict[Setting, float | None] = {}
         self._stuck: set[str] = set()
         self._banned: set[tuple[int, tuple[Path, tuple[Splice, ...]]]] = set()
         self._looked_closely_at_lines = False
         self._as_found: Mapping[Path, str] = {}  # all files that run, before the first edit
-        self._tries, self._most = 0, TRIES_OF_A_STEP
         self._looked_by_lines: set[tuple[Setting, int]] = set()  # and versions
-        self._near = NEAR
-        self._bar = progress_bar(0, "mending", "edits", progress)
-        self._stages: list[Setting] = []
-        self._others: list[Setting] = []
 
     def run(self) -> Mended:
         """The search, from the first setting at which a tensor disagrees to the last."""
@@ -219,25 +175,6 @@ class _Search:
                 return self._reported([*steps[:-1], *closely], again)
         return self._reported(steps, checked)
 
-    def _checked(self, texts: Mapping[Path, str]) -> tuple[str, float, str]:
-        """The verdict of the check on texts, the discrepancy, and its report in words."""
-        whole = Try(self._stages[-1], (), tuple(texts.items()))
-        answer: tuple[str, float, str] = self._trials.ask("checked", whole, self._effort)
-        return answer
-
-    def _explained(self, step: Step) -> tuple[str, ...]:
-        """The small numbers in the loss without which the check agrees; none where it does not."""
-        texts, small = without_safety(step.version.texts)
-        if not small:
-            return ()
-        try:
-            return small if self._checked(texts)[0] == "agree" else ()
-        except CheckError:  # as where a logarithm needs them
-            return ()
-
-    def _compared(self, tried: Tried, setting: Setting) -> dict[str, Agreement]:
-        return compared(tried.products, self._truth[setting], self._near)
-
     def _unclipped(self, step: Step, known: Candidates) -> Step | None:
         """Without what clips, at first: it hides which tensors are right; None where it is idle."""
         if step.version.edits:
@@ -250,7 +187,7 @@ class _Search:
         )
         found = Version(texts, {}, edits, whole=True)
         standing = self._stand(found)
-        if standing == step.standing or _spoils(step.standing, standing):
+        if standing == step.standing or spoils(step.standing, standing):
             return None
         return Step(found, edits, standing, sure=self._is_believed(step.standing, standing))
 
@@ -260,7 +197,7 @@ class _Search:
         Such edits are made even where no tensor agrees more as yet, since other faults may hide
         what they mend; then lines that are wrong still are tried before others.
         """
-        self._looked_by_lines.add((stage, _texts_mark(step.version)))
+        self._looked_by_lines.add((stage, texts_mark(step.version)))
         whole = Try(stage, (), tuple(step.version.texts.items()))
         answer = next(self._trials.ask_all([("suspected", whole)], LINES_SECONDS))[1]
         if isinstance(answer, Failed):  # as where the values are too many
@@ -284,7 +221,7 @@ class _Search:
         for found in (best, *alone):
             if found is not None and self._is_believed(step.standing, found.standing):
                 return found
-        if best is None or _spoils(step.standing, best.standing):
+        if best is None or spoils(step.standing, best.standing):
             return None
         return replace(best, sure=False)
 
@@ -316,12 +253,6 @@ class _Search:
             kept.pop()
         return kept
 
-    def _is_done(self, step: Step) -> bool:
-        return self._is_done_at(step, step.standing)
-
-    def _is_done_at(self, step: Step, settings: Iterable[Setting]) -> bool:
-        return all(a.level == EQUAL for s in settings for a in step.standing[s].values())
-
     def _helps_at_last(self, steps: Sequence[Step], number: int) -> bool:
         """Whether a step makes more agree at the whole length too; else it may be a coincidence."""
         last = self._stages[-1]
@@ -330,80 +261,15 @@ class _Search:
 
     def _is_banned(self, version: Version, edits: Sequence[Edit]) -> bool:
         """Whether an edit of a version has led nowhere before."""
-        mark = _texts_mark(version)
+        mark = texts_mark(version)
         return any((mark, (e.path, e.splices)) in self._banned for e in edits)
 
     def _back(self, steps: Sequence[Step], number: int) -> list[Step]:
         """The steps before one that led nowhere, which is not taken again."""
         before, wrong = steps[number - 1], steps[number]
         self._stuck.clear()
-        self._banned |= {(_texts_mark(before.version), (e.path, e.splices)) for e in wrong.edits}
+        self._banned |= {(texts_mark(before.version), (e.path, e.splices)) for e in wrong.edits}
         return list(steps[:number])
-
-    # What is compared
-
-    def _settle(self) -> None:
-        """Which numbers of steps, points and data are compared."""
-        whole = Setting("as it stands")
-        self._shapes, steps = self._trials.ask("shape", whole)
-        lengths: list[int | None] = [None]
-        if steps is not None:
-            lengths = [*sorted({n for n in (1, 2, 3) if n < steps}), steps]
-        for n in lengths:
-            said = "" if n is None else f"T = {n}, "
-            self._stages.append(Setting(f"{said}another point", n, None, 0, 1))
-            self._others.append(Setting(f"{said}other data and another point", n, None, 1, 2))
-        if self._recipe.sequences:
-            self._others[-1] = replace(
-                self._others[-1], name=f"{self._others[-1].name}, one sequence", batch=1
-            )
-        if steps is not None and self._recipe.length is not None:
-            # Further on, as the check looks too: a value that is clipped may be so there alone.
-            longer = Setting(f"T = {2 * steps}", 2 * steps)
-            self._stages.append(longer)
-            self._others.append(replace(longer, name=f"{longer.name}, other data", seed=1))
-        self._stages.append(whole)
-        settings = [*self._stages, *self._others]
-        questions = [("measured", s, name) for s in settings for name in self._shapes]
-        measured: dict[Setting, dict[str, Measured]] = {s: {} for s in settings}
-        for number, answer in self._trials.ask_all(questions):
-            if not isinstance(answer, Failed):
-                measured[questions[number][1]][questions[number][2]] = answer
-            elif questions[number][1] == whole:
-                raise CheckError(answer.problem)
-        complete = {s for s in settings if len(measured[s]) == len(self._shapes)}
-        self._truth = {s: found for s, found in measured.items() if s in complete}
-        self._stages = [s for s in self._stages if s in complete]
-        plain = [s for s in self._stages if s.point is not None] or [whole]
-        self._looked, fewer = plain[-1], plain[max(len(plain) - 2, 0)]
-        self._elsewhere = replace(fewer, batch=1) if self._recipe.sequences else fewer
-        self._others = [s for s in self._others if s in complete]
-        if whole not in complete:
-            refuse("gradient", "a program that runs", "none", error=CheckError)
-
-    def _ask(self, tries: Sequence[Try]) -> Iterator[tuple[int, Tried]]:
-        """Number and answer of each try; one without an answer has failed."""
-        expect(self._bar, self._tries + len(tries))
-        for number, answer in self._trials.ask_all([("tried", one) for one in tries]):
-            self._tries += 1
-            self._bar.update(1)
-            yield (
-                number,
-                Tried(None, None, answer.problem) if isinstance(answer, Failed) else answer,
-            )
-
-    def _stand(self, version: Version) -> Standing:
-        """How far a version agrees at all settings."""
-        settings = list(self._truth)
-        tries = [version.tried_at(setting, loss=True) for setting in settings]
-        found: dict[Setting, Mapping[str, Agreement]] = {}
-        for number, tried in self._ask(tries):
-            setting = settings[number]
-            self._losses.setdefault(setting, tried.loss)
-            if tried.products is not None and not same_loss(self._losses[setting], tried.loss):
-                tried = Tried(None)
-            found[setting] = self._compared(tried, setting)
-        return {setting: found[setting] for setting in settings}
 
     # The search
 
@@ -453,7 +319,7 @@ class _Search:
                         return found
         if self._near < NEAR:  # what is faint is one fault
             return None
-        if (stage, _texts_mark(step.version)) not in self._looked_by_lines and (
+        if (stage, texts_mark(step.version)) not in self._looked_by_lines and (
             by_lines := self._by_lines(stage, step, known)
         ):
             return by_lines
@@ -492,7 +358,7 @@ class _Search:
     ) -> dict[Edit, Tried]:
         versions = [known.with_edits([edit]) for edit in edits]
         tries = [v.tried_at(stage) for v in versions if v is not None]
-        return {edits[number]: tried for number, tried in sorted(self._ask(tries), key=_number)}
+        return {edits[number]: tried for number, tried in sorted(self._ask(tries), key=by_number)}
 
     def _best(
         self,
@@ -548,17 +414,13 @@ class _Search:
             found.append((-score(then), cost, number, edits, mark(tried)))
         return [(edits, mark) for _, _, _, edits, mark in sorted(found)]
 
-    def _is_believed(self, before: Standing, after: Standing) -> bool:
-        """Whether nothing agrees less, and other data at another point agree more as well."""
-        return is_believed(before, after, (self._stages, self._others))
-
     def _beside(self, step: Step, known: Candidates, steps: Sequence[Step]) -> Step:
         """The best step, with further ones that mend what it leaves."""
         best = steps[0]
         for other in steps[1:]:
             if any(a.overlaps(b) for a in best.edits for b in other.edits):
                 continue
-            if not _mends_more(best.standing, other.standing):
+            if not mends_more(best.standing, other.standing):
                 continue
             version = known.with_edits([*best.edits, *other.edits])
             if version is None:
@@ -633,7 +495,7 @@ class _Search:
                 assert version is not None
                 tries.append(version.tried_at(stage))
             hopeful = []
-            for number, answer in sorted(self._ask(tries), key=_number):
+            for number, answer in sorted(self._ask(tries), key=by_number):
                 then = self._compared(answer, stage)
                 if score(then) > score(now) and not worse_somewhere(now, then):
                     hopeful.append((score(then), group[number]))
@@ -654,7 +516,7 @@ class _Search:
             waiting = path in texts
             while waiting:
                 waiting = False
-                for less in _reverted(text, texts[path]):
+                for less in reverted(text, texts[path]):
                     version = Version({**texts, path: less}, {}, last.version.edits, whole=True)
                     if (standing := self._no_worse(version, last.standing)) is not None:
                         texts[path], last, waiting = less, Step(version, (), standing), True
@@ -668,7 +530,7 @@ class _Search:
         if worse_somewhere(before[first], self._compared(tried, first)):
             return None
         standing = self._stand(version)
-        return None if _spoils(before, standing) else standing
+        return None if spoils(before, standing) else standing
 
     def _reported(
         self,
@@ -677,57 +539,10 @@ class _Search:
         explained: tuple[str, ...] = (),
     ) -> Mended:
         first, last = steps[0], steps[-1]
-        hunks = tuple(_hunk(before, after, self._as_found) for before, after in pairwise(steps))
+        hunks = tuple(hunk_of(before, after, self._as_found) for before, after in pairwise(steps))
         known = {**self._as_found, **first.version.texts}
         before = {path: known.get(path, text) for path, text in last.version.texts.items()}
         return Mended(
             self._recipe.path, before, last.version.texts, hunks, first.standing, last.standing,
             *checked, self._tries, explained,
         )  # fmt: skip
-
-
-def _hunk(before: Step, after: Step, as_found: Mapping[Path, str]) -> Hunk:
-    texts = {**as_found, **before.version.texts}
-    others = tuple(" / ".join(changed_lines(texts, edited(texts, other))) for other in after.others)
-    lines = tuple(sorted({(edit.path, line) for edit in after.edits for line in edit.lines}))
-    kinds = tuple(dict.fromkeys(edit.kind for edit in after.edits))
-    changed = changed_lines(texts, after.version.texts)
-    unclipped = clips(after.version.texts) < clips(
-        {path: texts.get(path, text) for path, text in after.version.texts.items()}
-    )
-    return Hunk(kinds, lines, changed, before.standing, after.standing, others, unclipped)
-
-
-def _reverted(before: str, after: str) -> Iterator[str]:
-    """The text with one change after another taken back, the last first; none alone in it."""
-    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
-    blocks = []
-    for tag, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if tag == "replace" and b - a == d - c:
-            blocks += [(a + n, a + n + 1, c + n, c + n + 1) for n in range(b - a)]
-        elif tag != "equal":
-            blocks.append((a, b, c, d))
-    if len(blocks) > 1:
-        for a, b, c, d in reversed(blocks):
-            yield "".join([*new[:c], *old[a:b], *new[d:]])
-
-
-def _texts_mark(version: Version) -> int:
-    return hash(tuple(sorted(version.texts.items())))
-
-
-def _number(answer: tuple[int, Tried]) -> int:
-    """Of a try: whichever process is first, the search goes the same way."""
-    return answer[0]
-
-
-def _spoils(before: Standing, after: Standing) -> bool:
-    """Whether any tensor agrees less at any setting."""
-    return any(worse_somewhere(before[s], after[s]) for s in before)
-
-
-def _mends_more(best: Standing, other: Standing) -> bool:
-    """Whether the other one mends anything that the best does not."""
-    return any(
-        a.level > best[s][name].level for s, found in other.items() for name, a in found.items()
-    )

@@ -18,6 +18,7 @@ import numpy as np
 from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
 from throughtime.source.agreement import EQUAL, Agreement
+from throughtime.source.notebooks import with_changes
 from throughtime.source.text import read_source
 from throughtime.source.tolerances import MOST_OTHERS, NEAR
 from throughtime.source.trials import Setting
@@ -201,7 +202,8 @@ class Mended:
             the files that were written.
 
         Raises:
-            CheckError: for a notebook, a file that has changed since, or an `.orig` that is there.
+            CheckError: for a file that has changed since, a change over several cells of a
+                notebook, or an `.orig` that is there.
         """
         changed = {p: t for p, t in self.after.items() if t != self.before[p]}
         written = {
@@ -217,13 +219,12 @@ class Mended:
 
 def _as_written(path: Path, before: str, after: str) -> tuple[bytes, bytes]:
     """A file's bytes as they are and as they will be, in its own encoding and with its own ends."""
-    if path.suffix != ".py":
-        way_out = "change its cells as the diff says"
-        refuse("--write", "a Python file", path.name, way_out, error=CheckError)
     if path.with_name(f"{path.name}.orig").exists():
         way_out = "move it away: it is never overwritten"
         refuse("--write", f"no {path.name}.orig", "one", way_out, error=CheckError)
     old = path.read_bytes()
+    if path.suffix == ".ipynb":
+        return old, with_changes(path, before, after)
     encoding = tokenize.detect_encoding(io.BytesIO(old).readline)[0]
     ends = "\r\n" if b"\r\n" in old else "\n"
     if before.replace("\n", ends).encode(encoding) != old:

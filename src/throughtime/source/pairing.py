@@ -88,7 +88,8 @@ def _is_users(value: Any) -> bool:
     kind = type(value)
     others = ("builtins", "numpy", "functools", "torch")
     known = str(kind.__module__).split(".")[0] in others
-    return hasattr(value, "__dict__") and "__call__" in vars(kind) and not known
+    called = any("__call__" in vars(base) for base in kind.__mro__)
+    return hasattr(value, "__dict__") and called and not known and not isinstance(value, type)
 
 
 def summed(place: Place, steps: int) -> Place | None:

@@ -31,9 +31,12 @@ from throughtime.source.pairing import (
     summed,
 )
 from throughtime.source.tolerances import POINT_WIDTH
+from throughtime.source.updates import is_added
 from throughtime.source.user_files import State
 
 DRAWN = "0.1 * np.random.default_rng(1).standard_normal("  # upstream weights, as losses.py has them
+STATE = "0.3 * draw.standard_normal("  # an initial state, and …
+AT_REST = "0.0 * draw.standard_normal("  # … one of 0
 SUMMED = 1e-9  # relative: a sum in another order differs by 1e-15, a recurrence by its whole effect
 SLOPE_STEP = 1e-4  # of a parameter's move of order 1: the error of a central difference is 1e-8
 SLOPE_ERROR = 1e-3  # relative: far above that error and float32's, far below any fault's
@@ -122,6 +125,8 @@ class Judged:
         silent: whether all of the gradient is exactly 0, as where it is given the predictions for
             targets.
         factor: what several tensors of the gradient are too large by, where that is the same.
+        downhill: whether the user's code adds its gradients to the parameters, so that they are
+            those of the loss with the other sign, with which they are read.
     """
 
     reading: Reading
@@ -137,6 +142,7 @@ class Judged:
     right_at_one: bool = False
     silent: bool = False
     factor: float | None = None
+    downhill: bool = False
 
     @property
     def settled(self) -> bool:
@@ -221,6 +227,13 @@ def _judged(bench: Bench, reading: Reading) -> Judged | None:
         for name, text in gradients.items()
     }
     right, moves, factor = _slopes(bench, reading, start, names, given)
+    downhill = not right and not update and is_added(bench.files.texts().values(), names)
+    if downhill:
+        other = _slopes(bench, reading, start, names, {n: -g for n, g in given.items()})
+        downhill = bool(other[0])
+    if downhill:
+        right, moves, factor = other
+        gradients = {name: f"-np.asarray({text})" for name, text in gradients.items()}
     shapes = {name: parameter.value.shape for name, (parameter, _) in found.items()}
     if update:  # an optimiser's steps are no gradients: read so only where some tensor is right
         reading = replace(reading, needs_agreement=not reading.literal)
@@ -244,6 +257,7 @@ def _judged(bench: Bench, reading: Reading) -> Judged | None:
         one,
         not any(array.any() for array in given.values()),
         factor,
+        downhill,
     )
 
 

@@ -14,9 +14,10 @@ from throughtime.source.bench import Bench
 from throughtime.source.constructors import constructors
 from throughtime.source.forms import Sizes, forms, sizes_of, targets
 from throughtime.source.meanings import HIDDEN, LONGEST, VALUES, role, size_kind
+from throughtime.source.models import IMPORT
 from throughtime.source.pairing import places
 from throughtime.source.readings import Judged, Reading, likeliest
-from throughtime.source.search import IMPORT, Alike
+from throughtime.source.search import Alike
 from throughtime.source.slices import COUNTS, Slices, free_names, names_set
 from throughtime.source.training_steps import LOSS_NAME, RUNNING, Region, is_gradient
 from throughtime.source.vintage import is_stand_in
@@ -41,7 +42,8 @@ class RegionSearch:
 
     def __init__(self, bench: Bench, tree: ast.Module, region: Region, module: str = "") -> None:
         self.bench, self.region = bench, region
-        self.slices = Slices(_definitions(tree), region.before, in_order=True)
+        self._tree = _definitions(tree)
+        self.slices = Slices(self._tree, region.before, in_order=True)
         self.failures: list[str] = []
         self.body = list(region.body)
         self.start = f"{IMPORT}\nT = {LONGEST}" + (f"\nfrom {module} import *" if module else "")
@@ -58,7 +60,13 @@ class RegionSearch:
 
     def best(self) -> Judged | None:
         """The likeliest reading; None where nothing runs."""
-        return likeliest(self.bench, self._readings())
+        found = likeliest(self.bench, self._readings())
+        if found is None:
+            # Data that are written out fit no other sizes than the file's own.
+            self.slices = Slices(self._tree, self.region.before, in_order=True, as_written=True)
+            self.body = list(self.region.body)
+            found = likeliest(self.bench, self._readings())
+        return found
 
     def _readings(self) -> Iterator[Reading]:
         if not self.region.owner:

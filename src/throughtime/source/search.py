@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from throughtime.gradcheck import CheckError
-from throughtime.source.arrays_by_name import arrays_wanted, dictionaries, keys_wanted
-from throughtime.source.bench import Bench
-from throughtime.source.calls import Call, Pool, calls, role_of, sized
-from throughtime.source.candidates import (
-    Candidate,
-    Function,
-    arguments,
-    methods,
-    returned,
-    returned_name,
-)
-from throughtime.source.constructors import constructors
-from throughtime.source.forms import Form, Sizes, forms, sizes_of, states, targets
+from throughtime.source.calls import Call, Pool, calls
+from throughtime.source.candidates import Function, arguments, methods, returned, returned_name
+from throughtime.source.forms import Form, forms, states, targets
 from throughtime.source.losses import (
     Output,
     elements_of,
     hot,
     implicit,
+    is_filled,
     is_finite,
     is_scalar,
     outputs_of,
@@ -33,30 +24,16 @@ from throughtime.source.losses import (
     upstreams,
     value_of,
 )
-from throughtime.source.meanings import (
-    BATCH,
-    HIDDEN,
-    INITIALISE,
-    INPUTS,
-    OUTPUTS,
-    STEPS,
-    role,
-)
-from throughtime.source.pairing import places
-from throughtime.source.readings import Judged, Reading, likeliest
-from throughtime.source.slices import Slices
+from throughtime.source.meanings import BATCH, STEPS, role
+from throughtime.source.models import TENSORS, Models
+from throughtime.source.readings import AT_REST, STATE, Judged, Reading, judged, likeliest
 
 MOST_TRIES = 2_500  # runs of the user's code for one candidate
 SAME_FAILURES = 2  # repetitions of one failure, after which what is varied is not its reason
 LONGEST_LETTER = 2  # characters of a name that says little, as `y` and `ys`, unlike `y_true`
 DEEPEST_RETURN = 3  # functions that return what the next one does
-ENOUGH_MODELS = 2  # ways to make a model that are gone on with
 ENOUGH_FORWARDS = 2  # calls of the forward pass that are gone on with, for one form of the data
 AFTER = "# after the backward pass\n"
-# Before data for code in torch, whose random numbers no state of NumPy's holds.
-TENSORS = "import torch\ntorch.set_default_dtype(torch.float64)\ntorch.manual_seed(0)"
-PENALTY = re.compile(r"^_?(reg(_\w+)?|l[12](_\w+)?|lambda_?|lam|lmbda|weight_decay|\w+_(reg|l2))$")
-IMPORT = "import numpy as np\ndraw = np.random.default_rng(0)"
 
 
 class Alike:
@@ -77,60 +54,21 @@ class Alike:
         self.enough = self._count >= SAME_FAILURES
 
 
-class Search:
-    """All readings of one candidate.
-
-    Args:
-        bench: the user's file.
-        slices: its statements.
-        candidate: what is read.
-        setup: statements that make the model as `net`, or a function's parameters as `params`,
-            where the user gives them.
-    """
-
-    def __init__(self, bench: Bench, slices: Slices, candidate: Candidate, setup: str = "") -> None:
-        self.bench, self.slices, self.candidate, self.given_setup = bench, slices, candidate, setup
-        self.failures: list[str] = []
-        self.sizes = Sizes()
-        self.names: tuple[str, ...] = ()  # of parameters that a function of the file returns
-        self.taken: dict[str, str] = {}  # arguments that are parameters, with their expressions
-        self._first = bench.tries
-        self._order = 0.0
-        self._sited: set[tuple[str, str]] = set()  # functions and arguments that get results
-        self.method = candidate.owner is not None
-        self.prefix = "net." if self.method else ""
-        used: list[Function] = [candidate.backward, *(f for _, f in candidate.losses)]
-        if candidate.forward is not None:
-            used.append(candidate.forward)
-        self.used = used
-        self.aliases = {name: other for function in used for name, other in self._aliases(function)}
-        self.tensors = "torch" in slices.imported and "np" not in slices.names_used(used)
-        self._import = f"{IMPORT}\n{TENSORS}" if self.tensors else IMPORT
-        names = [f.name for f in used] if not self.method else []
-        names += [candidate.owner.name] if candidate.owner else []
-        names += [f.name for _, f in candidate.losses]
-        self.globals = sorted(slices.globals_of(names))
-
-    def _aliases(self, function: Function) -> Iterator[tuple[str, str]]:
-        """Arguments of a function with the names of what the file's own calls give for them."""
-        needed, optional = arguments(function, method=self.method)
-        for name, default in optional.items():
-            if isinstance(default, ast.Name):
-                yield name, default.id
-        for call in self.slices.calls_of(function.name):
-            words: dict[str, ast.expr] = dict(zip([*needed, *optional], call.args, strict=False))
-            words |= {k.arg: k.value for k in call.keywords if k.arg}
-            for name, value in words.items():
-                if isinstance(value, ast.Name):
-                    yield name, value.id
-
-    def role(self, name: str) -> str:
-        """What an argument is, by what the file gives for it, or else by its own name."""
-        return role_of(name, self.aliases)
+class Search(Models):
+    """All readings of one candidate, which `Models` takes."""
 
     def best(self) -> Judged | None:
         """The likeliest reading; None where nothing runs."""
-        return likeliest(self.bench, self._readings())
+        found = likeliest(self.bench, self._readings())
+        return found if found is None else self._from_rest(found)
+
+    def _from_rest(self, found: Judged) -> Judged:
+        """With an initial state of 0, where all tensors are right with that one alone."""
+        setup = found.reading.setup.replace(STATE, AT_REST)
+        if len(found.right) == len(found.moves) or setup == found.reading.setup:
+            return found
+        other = judged(self.bench, replace(found.reading, setup=setup))
+        return other if other is not None and other.settled else found
 
     def _readings(self) -> Iterator[Reading]:
         for setup, roots in self._models():
@@ -141,133 +79,11 @@ class Search:
                         return
                     yield from self._with_data(setup, roots, form)
 
-    def _sizes(self, setup: str, roots: tuple[str, ...]) -> list[Sizes]:
-        """The sizes that data are drawn for: those of the model's arrays, where they differ."""
-        ours = "params" in roots or "(lambda p:" in setup
-        own = ours and not self.given_setup  # arrays of the sizes that we ask for
-        if own or not self._runs(f"{self._import}\nT = {STEPS}\n{setup}"):
-            return [Sizes()]
-        shapes = [
-            place.value.shape
-            for root in roots
-            for place in places(root, value_of(self.bench, root), (root,))
-        ]
-        return sizes_of(shapes)
-
-    def _drawn(self, text: str) -> str:
-        """Data as the user's code has them: tensors, where it is written in torch."""
-        return f"torch.as_tensor({text})" if self.tensors else text
-
     def _forms(self) -> Sequence[Form]:
         return forms(self.sizes)
 
     def _targets(self, form: Form, first: Output | None) -> list[tuple[str, int | None]]:
         return targets(form, self.sizes, None if first is None else STEPS in first.shape)
-
-    # The model.
-
-    def _models(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Statements that make the model, and the expressions under which its arrays are."""
-        constants = self._constants(self.globals)
-        arrays = tuple(n for n in self.globals)
-        if not self.method:
-            yield from self._functions(constants, arrays)
-            return
-        if self.given_setup:
-            yield f"{constants}\n{self.given_setup}", ("net", *arrays)
-            return
-        assert self.candidate.owner is not None
-        enough = 0
-        wrong: list[str] = []  # why other calls did not run, of interest if none does
-        for call in constructors(self.slices, self.candidate.owner.name):
-            text = f"{constants}\nnet = {call}"
-            if self._runs(f"{self._import}\nT = {STEPS}\n{text}"):
-                enough += 1
-                yield f"{text}{self._without_penalty()}", ("net", *arrays)
-                if enough >= ENOUGH_MODELS and "lambda p" not in call:
-                    return
-            else:
-                wrong.append(self.failures.pop())
-        self.failures += wrong if not enough else []
-
-    def _without_penalty(self) -> str:
-        """Sets to 0 what weighs a penalty of the parameters, where no loss of the class has it."""
-        if any(prefix == "net." for prefix, _ in self.candidate.losses):
-            return ""
-        held = getattr(self.bench.space.get("net"), "__dict__", {})
-        found = [n for n, v in held.items() if PENALTY.match(n) and type(v) is float and v]
-        return "".join(f"\nnet.{name} = 0.0" for name in found)
-
-    def _constants(self, names: Iterable[str]) -> str:
-        """The file's statements that set these names; those that fail are left out."""
-        kept: list[str] = []
-        self._runs(f"{self._import}\nT = {STEPS}")
-        for node in ast.parse(self.slices.text(names)).body:
-            text = ast.unparse(node)
-            try:
-                self.bench.go_on(text)
-                kept.append(text)
-            except CheckError as problem:
-                self.failures.append(str(problem))
-        return "\n".join(kept)
-
-    def _functions(
-        self, constants: str, arrays: tuple[str, ...]
-    ) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """For functions: their constants, and parameters made by a function of the file."""
-        if self.given_setup:
-            yield f"{constants}\n{self.given_setup}", ("params", *arrays)
-            return
-        takes = [
-            name
-            for function in self.used
-            for name in [n for part in arguments(function, method=False) for n in part]
-            if self.role(name) == "parameters"
-        ]
-        if takes:
-            for name, node in self.slices.definitions.items():
-                if isinstance(node, ast.FunctionDef) and INITIALISE.match(name):
-                    if node in self.used or not returned(node):
-                        continue
-                    constants_too = self._constants(
-                        set(self.globals) | self.slices.globals_of([name])
-                    )
-                    for given in sized(node, method=False, most=6):
-                        text = f"{constants_too}\nparams = {name}({given})"
-                        if self._runs(f"{self._import}\nT = {STEPS}\n{text}"):
-                            self.names = tuple(returned(node))
-                            yield text, ("params", *arrays)
-                            self.names = ()
-                            break
-            if described := _described(self.used):
-                yield f"{constants}\nparams = {described}", ("params", *arrays)
-            helpers = [
-                f for f in self.slices.definitions.values() if isinstance(f, ast.FunctionDef)
-            ]
-            if keys := keys_wanted(helpers):
-                for text in dictionaries(keys):
-                    yield f"{constants}\nparams = {text}", ("params", *arrays)
-        yield from self._with_arrays(constants, arrays)
-        yield constants, arrays
-
-    def _with_arrays(
-        self, constants: str, arrays: tuple[str, ...]
-    ) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """For functions, or a class, whose parameters are arguments of the passes."""
-        passes = [f for f in (self.candidate.forward, self.candidate.backward) if f is not None]
-        names = dict.fromkeys(name for f in passes for name in arrays_wanted(f, method=self.method))
-        for text in dictionaries(list(names)) if names else ():
-            self.taken = {name: f"params[{name!r}]" for name in names}
-            yield f"{constants}\nparams = {text}", ("params", *arrays)
-        self.taken = {}
-
-    def _runs(self, text: str) -> bool:
-        try:
-            self.bench.run(text)
-        except CheckError as problem:
-            self.failures.append(str(problem))
-            return False
-        return True
 
     # The forward pass.
 
@@ -283,7 +99,7 @@ class Search:
             data = f"{self._import}\nx = {self._drawn(form.text)}"
             if form.batch is not None and self.sizes.hidden != BATCH:  # as many as are left of x
                 shape = re.sub(rf"\b{BATCH}\b", f"np.shape(x)[{form.batch}]", shape)
-            state = self._drawn(f"0.3 * draw.standard_normal({shape})")
+            state = self._drawn(f"{STATE}{shape})")
             begun = f"states = [{state} for _ in range(2)]" if shape else ""
             steps = (("x", form.time),)
             length = f"T = np.shape(x)[{form.time}]" if form.time else "T = len(x)"
@@ -323,11 +139,22 @@ class Search:
                     continue
                 enough += 1
                 out = self.bench.space.get("out")
+                if out is None and (kept := self._kept()):
+                    text, out = (
+                        f"{call.text}\nout = net.{kept}",
+                        value_of(self.bench, f"net.{kept}"),
+                    )
+                    self.bench.space["out"] = out
                 outputs = list(outputs_of(out, returned(forward), self.bench))
                 ready = replace(with_target, run=text, sure=call.sure)
                 yield from self._backwards(ready, form, call, outputs, takes_target)
                 if enough >= ENOUGH_FORWARDS:
                     break
+
+    def _kept(self) -> str:
+        """The attribute in which a forward pass that returns nothing keeps its output."""
+        held = getattr(self.bench.space.get("net"), "__dict__", {})
+        return next((n for n, v in held.items() if role(n) == "prediction" and is_filled(v)), "")
 
     def _pool(self, reading: Reading) -> Pool:
         named = {"T": "T"}
@@ -446,8 +273,7 @@ class Search:
         """The names that a function returns; where it returns what another of them does, those."""
         own: dict[str, ast.AST] = dict(self.slices.definitions)
         if self.candidate.owner is not None:
-            classes = {n: d for n, d in own.items() if isinstance(d, ast.ClassDef)}
-            own |= methods(self.candidate.owner, classes)
+            own |= methods(self.candidate.owner, self.classes)
         for part in ast.walk(function):
             call = part.value if isinstance(part, ast.Return) else None
             if isinstance(call, ast.Call) and depth < DEEPEST_RETURN:
@@ -581,29 +407,6 @@ class Search:
                     found = True
                 if found:
                     break
-
-
-def _described(functions: Sequence[Function]) -> str:
-    """A dictionary of parameters by what docstrings say of their shapes, as courses write them."""
-    line = re.compile(r"^\s*(\w+)\s*--.*?(?:shape|of size)\s*\(([^()]+)\)", re.M)
-    sizes = {"n_a": HIDDEN, "n_x": INPUTS, "n_y": OUTPUTS, "m": BATCH, "1": 1, "T_x": STEPS}
-    found: dict[str, str] = {}
-    for function in functions:
-        text = ast.get_docstring(function) or ""
-        _, mark, rest = text.partition("parameters --")
-        if not mark:
-            continue
-        inner = rest.partition("Returns")[0]
-        for name, shape in line.findall(inner):
-            words = [part.strip() for part in shape.split(",")]
-            try:
-                numbers_ = [eval(word, {"__builtins__": {}}, dict(sizes)) for word in words]
-            except Exception:
-                continue
-            found[name] = f"draw.standard_normal(({', '.join(map(str, numbers_))}))"
-    if not found:
-        return ""
-    return "{" + ", ".join(f"{name!r}: {text}" for name, text in found.items()) + "}"
 
 
 def _with_target(reading: Reading, target: str, axis: int | None) -> Reading:

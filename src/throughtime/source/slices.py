@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from throughtime.source.meanings import SIZE_KINDS, VALUES, size_kind
 
@@ -110,13 +110,22 @@ class Slices:
         within: statements that come after those at the top, as those of a `main` function.
         in_order: whether all statements come before what is asked for, so that the last one that
             sets a name counts; else those before the file's training loop count.
+        as_written: whether sizes stay as they are, and are not made small.
+        siblings: definitions that the file imports from others of its folder.
     """
 
     def __init__(
-        self, tree: ast.Module, within: Iterable[ast.stmt] = (), *, in_order: bool = False
+        self,
+        tree: ast.Module,
+        within: Iterable[ast.stmt] = (),
+        *,
+        in_order: bool = False,
+        as_written: bool = False,
+        siblings: Mapping[str, ast.AST] | None = None,
     ) -> None:
-        self._in_order = in_order
+        self._in_order, self._as_written = in_order, as_written
         self.definitions: dict[str, ast.AST] = {}
+        self.siblings: dict[str, ast.AST] = dict(siblings or {})
         self.statements: list[ast.stmt] = []
         self.imported: set[str] = set()
         self._set: set[str] = set()  # names that some statement sets, where `*` is imported
@@ -138,6 +147,12 @@ class Slices:
                 self.attached.append((*pair, node))
             else:
                 self.statements.append(node)
+
+    @property
+    def classes(self) -> dict[str, ast.ClassDef]:
+        """The classes of the file by name, with those of its folder that it imports."""
+        every = {**self.siblings, **self.definitions}
+        return {name: node for name, node in every.items() if isinstance(node, ast.ClassDef)}
 
     def calls_of(self, name: str) -> Iterator[ast.Call]:
         """The calls of a function or method of this name, anywhere in the file."""
@@ -235,7 +250,7 @@ class Slices:
                 trained = trained or isinstance(node, ast.While | ast.For)
                 continue
             sets = names_set(node)
-            line = small(node)
+            line = small(node) if not self._as_written or reaches_out(node) else ast.unparse(node)
             if not line or (trained and sets <= there and not self._in_order):
                 continue
             read = {n for n in names_read(ast.parse(line)) if self.is_own(n)}

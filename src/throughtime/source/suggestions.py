@@ -4,18 +4,47 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from throughtime.source.candidates import Candidate, Function, arguments
 from throughtime.source.constructors import constructors
-from throughtime.source.meanings import HIDDEN, INPUTS, STEPS, VALUES, role, size_kind
+from throughtime.source.meanings import BATCH, HIDDEN, INPUTS, STEPS, VALUES, role, size_kind
 from throughtime.source.slices import Slices
 
 NUMBERS = f"np.random.randn({STEPS}, {INPUTS})"
 CLASSES = f"np.random.randint({INPUTS}, size={STEPS})"
+DATA = (
+    NUMBERS,
+    f"np.random.randn({STEPS}, {INPUTS}, 1)",
+    CLASSES,
+    f"np.random.randn({BATCH}, {STEPS}, {INPUTS})",
+    f"np.random.randn({STEPS}, {BATCH}, {INPUTS})",
+    f"np.random.randn({INPUTS}, {BATCH}, {STEPS})",
+    f"np.random.randn({BATCH}, {STEPS})",
+)
+DRAWN = re.compile(r"\b([xy]) = np\.random\.\w+\([^;]*\)")
 OF_CLASSES = re.compile(r"ind(ex|ices)|idx|ids?$|tokens?|words?|labels?", re.IGNORECASE)
 LOSS = "loss = 0.5 * np.sum((out - y) ** 2)"
 MOST_NAMES = 8  # of a file's definitions that are said
+
+
+def training_steps(slices: Slices, candidate: Candidate | None) -> Iterator[str]:
+    """Lines that run a candidate as far as it is known, with one form of data after another.
+
+    Where `...` stands for what is not known, there is one.
+    """
+    first = training_step(slices, candidate)
+    yield first
+    if "..." in first:
+        return
+    given = re.search(r"; y = (np\.random\.\w+\([^;]*\))", first)
+    for data in DATA:
+        for aim in dict.fromkeys((data, given[1] if given else data, *DATA)):
+            yield _with_data(first, {"x": data, "y": aim})
+
+
+def _with_data(line: str, forms: Mapping[str, str]) -> str:
+    return DRAWN.sub(lambda found: f"{found[1]} = {forms[found[1]]}", line)
 
 
 def training_step(slices: Slices, candidate: Candidate | None) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
-from throughtime.source.vintage import as_python_3
+from throughtime.source.vintage import as_python_3, has_print_statements
 
 LARGEST = 50_000_000  # bytes; notebooks hold pictures
 
@@ -24,11 +24,13 @@ class SourceText:
         text: its Python, of all code cells where it is a notebook.
         cells: for a notebook, for each line of `text` the number of its cell, from 0, and of the
             line in it, from 1; empty for a Python file.
+        old: whether it is Python 2 by its print statements, which are calls in `text`.
     """
 
     path: Path
     text: str
     cells: tuple[tuple[int, int], ...] = ()
+    old: bool = False
 
     def place(self, line: int) -> str:
         """A line as a user finds it: `lstm.py:86`, or `net.ipynb, cell 7, line 3`."""
@@ -53,9 +55,10 @@ def read_source(path: Path) -> SourceText:
         return _notebook(path, data)
     try:
         encoding = tokenize.detect_encoding(io.BytesIO(data).readline)[0]
-        return SourceText(path, as_python_3(data.decode(encoding).replace("\r\n", "\n")))
+        text = data.decode(encoding).replace("\r\n", "\n")
     except (SyntaxError, UnicodeDecodeError) as problem:
         refuse(str(path), "Python text", str(problem), error=CheckError)
+    return SourceText(path, as_python_3(text), old=has_print_statements(text))
 
 
 def _notebook(path: Path, data: bytes) -> SourceText:
@@ -73,7 +76,8 @@ def _notebook(path: Path, data: bytes) -> SourceText:
         for inner, line in enumerate(text.split("\n"), start=1):
             lines.append(f"# {line}" if magic or _is_magic(line) else line)
             places.append((number, inner))
-    return SourceText(path, as_python_3("\n".join(lines) + "\n"), tuple(places))
+    whole = "\n".join(lines) + "\n"
+    return SourceText(path, as_python_3(whole), tuple(places), old=has_print_statements(whole))
 
 
 def _is_magic(line: str) -> bool:

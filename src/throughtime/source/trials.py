@@ -30,8 +30,8 @@ from throughtime.gradcheck import CheckError, EffortName, check_target
 from throughtime.source.child import limit, watch
 from throughtime.source.executed import Executed, executed
 from throughtime.source.lines import LineFinding, suspected
+from throughtime.source.models import IMPORT
 from throughtime.source.recipe import Program, Recipe
-from throughtime.source.search import IMPORT
 from throughtime.source.tolerances import (
     DIRECTIONS,
     LOAD_SECONDS,

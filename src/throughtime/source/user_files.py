@@ -195,12 +195,12 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._run(ast.parse(self._text(path), str(path)), path, vars(module))
 
     def _run(self, tree: ast.Module, path: Path, space: dict[str, Any]) -> None:
-        old = is_python_2(tree)
+        old = is_python_2(tree) or (path.is_file() and read_source(path).old)
         if path == self._main_path:
             self.old = old
         if self._transform is not None:
             tree = ast.fix_missing_locations(self._transform(tree, path))
-        space["__builtins__"] = builtins_of_users()
+        space["__builtins__"] = builtins_of_users(old=old)
         space.update(self._names)
         if path != self._main_path:
             exec(compiled(tree, str(path), old=old), space)

@@ -38,13 +38,25 @@ AS_NUMPY = {"cupy", "autograd.numpy", "numpycupy", "minpy.numpy"}
 NOT_NEEDED = {
     "matplotlib", "mpl_toolkits", "seaborn", "tqdm", "IPython", "tensorboardX", "wandb", "plotly",
 }  # fmt: skip
-PRINT = re.compile(r"^(\s*)print(?:\s+(?!\()(.*)|\s+(\(.*\)\s*[,%].*)|\s*)$")
+PRINT = re.compile(
+    r"^(\s*(?:(?:for|while|if|elif|else|try|with)\b.*?:\s*)?)print(?:\s+(?!\()(.*)|\s+(\(.*\)\s*[,%].*)|\s*)$"
+)
 
 
 def as_python_3(text: str) -> str:
     """A file of Python 2 whose print statements become calls; any other text as it is."""
     if _parses(text):
         return text
+    changed = _with_print_calls(text)
+    return changed if _parses(changed) else _parsing_part(changed, text.expandtabs(8))
+
+
+def has_print_statements(text: str) -> bool:
+    """Whether a text is one of Python 2: it parses once its print statements are calls."""
+    return not _parses(text) and _parses(_with_print_calls(text))
+
+
+def _with_print_calls(text: str) -> str:
     text = text.expandtabs(8)
     lines = []
     for line in text.split("\n"):
@@ -55,8 +67,7 @@ def as_python_3(text: str) -> str:
         words = (found[2] or found[3] or "").rstrip()
         code, mark, comment = words.partition(" #")
         lines.append(f"{found[1]}print({code.rstrip().rstrip(',')}){mark}{comment}")
-    changed = "\n".join(lines)
-    return changed if _parses(changed) else _parsing_part(changed, text)
+    return "\n".join(lines)
 
 
 def _parses(text: str) -> bool:
@@ -150,17 +161,34 @@ def _unwrapped(steps: Any = (), *given: Any, **named: Any) -> Any:
     return range(steps) if isinstance(steps, int) else steps
 
 
-def builtins_of_users() -> dict[str, Any]:
-    """Python's builtins for a user's module: nothing that it imports is missing."""
+def builtins_of_users(*, old: bool = False) -> dict[str, Any]:
+    """Python's builtins for a user's module: nothing that it imports is missing.
+
+    Args:
+        old: whether it is one of Python 2, where `map` and the like give lists.
+    """
     own = {"__import__": _imported, "open": _opened, "input": _no_input, "exit": _exit}
     return {
         **vars(builtins),
         **BUILTINS,
         **own,
+        **(LISTS_OF_2 if old else {}),
         "xrange": range,
         "raw_input": _no_input,
         "quit": _exit,
     }
+
+
+def _listed(function: Any) -> Any:
+    """A function whose iterator is a list, as in Python 2."""
+
+    def given(*words: Any) -> list[Any]:
+        return list(function(*words))
+
+    return given
+
+
+LISTS_OF_2 = {function.__name__: _listed(function) for function in (map, zip, filter, range)}
 
 
 def _no_input(*given: Any) -> str:

@@ -116,7 +116,7 @@ class Network:
 
     def output_delta(self, outputs: Array) -> Array:
         """δ of the outputs, (T, B, O)."""
-        return softmax(outputs) - self.y
+        return np.asarray(softmax(outputs) - self.y)
 
     def buffers(self) -> Gradient:
         """What the contributions are added to."""

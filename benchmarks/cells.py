@@ -46,9 +46,7 @@ SIZES = tuple((B, T, H) for B in (1, 16, 64) for T in (16, 128, 1024) for H in (
 USUAL = ((1, 128, 128), (16, 128, 128), (64, 128, 256))
 QUICK = ((4, 16, 16),)
 BOUND = 1e-4  # of relative differences of gradients in float32, over many steps
-ROUNDING = (
-    16  # times what float32 costs our readable cell, where that is more: ill-conditioned ones
-)
+ROUNDING = 16  # times what float32 costs our readable cell, where that is more
 
 Gradients = dict[str, Array]
 Pass = Callable[[], Gradients]

@@ -1,6 +1,7 @@
 """Layers, head and loss, stacked; backpropagation through time, whole and truncated."""
 
 from throughtime.network.as_c import network_as_c
+from throughtime.network.bfloat16 import checked_products
 from throughtime.network.checkpointing import MemoryBudget, byte_count
 from throughtime.network.data import Gradients, NetworkTape, Run, checked_inputs, checked_state
 from throughtime.network.layers import Dense, Dropout, Embedding, Layer, LayerTape, MaskTape
@@ -52,6 +53,7 @@ __all__ = [
     "build",
     "byte_count",
     "checked_inputs",
+    "checked_products",
     "checked_state",
     "contributions",
     "describe",

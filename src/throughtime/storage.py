@@ -113,11 +113,12 @@ def _remove_stale(target: Path) -> None:
     start = _mark(target)
     for left in target.parent.glob(f"{glob.escape(start)}*"):
         process = left.name[len(start) :].partition("-")[0]
-        if process.isdecimal() and not _lives(int(process)):
+        if process.isdecimal() and not lives(int(process)):
             left.unlink(missing_ok=True)
 
 
-def _lives(process: int) -> bool:
+def lives(process: int) -> bool:
+    """Whether there is a process of this number."""
     if os.name != "posix":
         return True  # there, signal 0 would end it
     try:

@@ -381,6 +381,13 @@ def test_a_compiler_that_says_too_much_or_does_nothing(tmp_path, monkeypatch, te
     assert why.isprintable()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone bounds a running process")
+def test_a_compiler_whose_caller_is_killed_does_not_run_for_ever(tmp_path):
+    """Its time on the processor is bounded from its start, by the system."""
+    told = compiler.run([script(tmp_path, "slow", "sleep 0.3; ulimit -t")], 7.0)
+    assert told == "8\n"
+
+
 def test_a_compiler_whose_command_has_a_quotation_mark_too_few(monkeypatch):
     monkeypatch.setenv("THROUGHTIME_COMPILER", "cc 'x")
     assert "is no command: No closing quotation" in cell_of("mgu").runs_as()

@@ -120,11 +120,19 @@ def own_files(count: int, seed: int = 0) -> Tally:
     return tally
 
 
+def _state(path: Path) -> tuple[object, ...]:
+    """What would show that a file was touched."""
+    if not path.is_file():
+        return ()
+    found = path.lstat()
+    return found.st_ino, found.st_nlink, found.st_mode, found.st_mtime_ns, path.read_bytes()
+
+
 def _attempt(tally: Tally, place: Path, code: str, has_to_agree: bool) -> None:
     tally.tried += 1
     kept = place / "kept"
     kept.write_text("as it was")
-    state = kept.stat()
+    state = _state(kept)
     text = f"import {MODULES}\ndef misbehave():\n    KEPT = {str(kept)!r}\n    {code}\n{NET}"
     (place / "net.py").write_text(text)
     given = (str(place / "net.py"), "", 0, {"effort": "quick", "progress": False}, True)
@@ -144,7 +152,7 @@ def _attempt(tally: Tally, place: Path, code: str, has_to_agree: bool) -> None:
         tally.fail("error", f"{code}: {type(problem).__name__}: {problem}"[:300])
     if found not in ("agree", "refused"):
         tally.fail("silent", f"{code}: {found}")
-    changed = not kept.exists() or kept.read_text() != "as it was" or kept.stat() != state
+    changed = _state(kept) != state
     for name in set(os.listdir(place)) - {"kept", "net.py", "temporary"}:
         tally.fail("left", f"{code}: {name}")
     for name in os.listdir(place / "temporary"):

@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import hashlib
 import os
-import shutil
 import stat
 import sys
 import tempfile
@@ -134,10 +133,16 @@ def loaded(path: Path) -> ctypes.CDLL | None:
 
 @contextmanager
 def workplace(folder: Path) -> Iterator[Path]:
-    """A folder to compile in, which goes; those that killed processes have left go too."""
-    for left in folder.glob(f"{MARK}*"):
-        process = left.name.removeprefix(MARK).partition("-")[0]
-        if process.isdecimal() and not lives(int(process)):
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f"{MARK}{os.getpid()}-") as work:
+    """A folder to compile in, which goes; those that killed processes have left go with it.
+
+    They are moved first: their compiler may still run, and finds no place to write to any more.
+    """
+    with tempfile.TemporaryDirectory(
+        dir=folder, prefix=f"{MARK}{os.getpid()}-", ignore_cleanup_errors=True
+    ) as work:
+        for left in folder.glob(f"{MARK}*"):
+            process = left.name.removeprefix(MARK).partition("-")[0]
+            if process.isdecimal() and not lives(int(process)):
+                with contextlib.suppress(OSError):
+                    left.rename(Path(work, left.name))
         yield Path(work)

@@ -141,6 +141,7 @@ def run(command: list[str], seconds: float) -> str:
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
         raise Unavailable(f"{title} cannot be started: {reason}") from problem
+    _bound(process, seconds)
     assert process.stdout is not None
     assert process.stderr is not None
     out, errors = _Heard(process.stdout), _Heard(process.stderr)
@@ -161,6 +162,15 @@ def run(command: list[str], seconds: float) -> str:
     if out.is_too_much:
         raise Unavailable(f"{title} printed more than {tolerances.MOST_SAID:,} bytes")
     return out.text()
+
+
+def _bound(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """A compiler that is left alone, since whoever called it was killed, does not run for ever."""
+    with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
+        import resource
+
+        most = int(seconds) + 1
+        resource.prlimit(process.pid, resource.RLIMIT_CPU, (most, most))
 
 
 class _Heard(threading.Thread):

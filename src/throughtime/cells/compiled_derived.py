@@ -80,7 +80,10 @@ class Twin:
             raise Unavailable(f"its equations have no form in C ({why})") from problem
         self.text = source.text
         self.library, self.about = library(source.text, title)
-        self.library.tt_panels.restype = ctypes.c_long
+        try:
+            self.library.tt_panels.restype = ctypes.c_long
+        except AttributeError:
+            raise Unavailable("what was compiled has none of its functions") from None
         plans = (source.forward, source.backward, source.parameters, source.everything)
         early = [own.matrix for own in source.forward.inputs.values()]
         # What parameters alone determine, in one phase for each of the four.

@@ -267,3 +267,11 @@ def test_biases_with_a_factor_of_their_own_hide_no_common_factor_of_a_single_ste
     own |= {"T": 4, "B": 4, "I": 4, "H": 2, "O": 2, "batch": "mean", "embedding": True}
     first, *_ = names("wrong_sign", "bias_not_averaged", "time_reversed", **own)
     assert first == "wrong_sign"
+
+
+def test_gates_that_exchange_their_l2_terms_too_lack_none():
+    own = {"cell": "GRU", "variant": "before, 1-z", "head": "linear", "names": 0, "columns": False}
+    own |= {"stored": "gate by gate, [h, x]", "biases": False, "T": 3, "I": 8, "H": 8, "O": 5}
+    own |= {"half": True, "one_hot": True, "decay": 0.05, "scale": 0.01, "dtype": "float32"}
+    found = names("gates_permuted", known="layout", time="mean", bias=1.0, seed=61040, **own)
+    assert "weight_decay_missing" not in found

@@ -82,6 +82,8 @@ def decayed_below(observed: Observed, study: Study) -> Iterator[Candidate]:
     best = min(ratios.values(), key=lambda ratio: ratio.error)
     if not all(together(ratio, best) for ratio in ratios.values()):
         return
+    if best.error > SAME_FACTOR * abs(best.value):
+        return  # nothing else is left here: a coarse multiple of W is none
     choices = (tuple(ratios), (*ratios, head))
     undone = [without_decay(observed, best.value, names) for names in choices]
     left = [(len(observed.wrong(one)), observed.distance(one)) for one in undone]

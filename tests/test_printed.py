@@ -102,7 +102,7 @@ def test_thousands_of_entries_are_read():
         ("0.5 *****", r"line 3: \*\*\*\*\* is no number"),
         ("0.5", r"Line 3 was not read: 1 number, not 2 \(0.5\)"),
         ("0.5 0.25 0.75", "Line 3 was not read: 3 numbers, not 2"),
-        ("0,1234 0,0617", "line 3: 0,1234 has decimal commas, or is several numbers"),
+        ("0,1234 0.0617", "line 3: 0,1234 has decimal commas, or is several numbers"),
         ("0,1234,0,0617", "Passed over: line 3 '0,1234,0,0617'"),
         ("so far so good", "Passed over: line 3 'so far so good'"),
         ("eps = 1e-5", "Left aside: 'eps = 1e-5' in line 3"),

@@ -25,6 +25,8 @@ def decayed(observed: Observed, study: Study) -> Iterator[Candidate]:
     """
     ratios: dict[str, Ratio] = {}
     for name in observed.wrong():
+        if not observed.gradient[name].any():
+            return  # nothing is left of it, its L2 term neither
         own = observed.sampled[name]
         apart = observed.beside(name) - own.numerical
         weights = observed.parameters[name].reshape(-1)[own.places]
@@ -57,6 +59,7 @@ def decayed_below(observed: Observed, study: Study) -> Iterator[Candidate]:
     layer has the term too is told by which of both leaves less.
     """
     head, below = study.roles.head, study.roles.hidden
+    below = tuple(name for name in below if observed.gradient[name].any())  # 0: of all it has
     if head is None or not set(observed.wrong()) & set(below):
         return
     cut = {head: np.zeros_like(study.values[head])}
@@ -79,6 +82,8 @@ def decayed_below(observed: Observed, study: Study) -> Iterator[Candidate]:
     best = min(ratios.values(), key=lambda ratio: ratio.error)
     if not all(together(ratio, best) for ratio in ratios.values()):
         return
+    if best.error > SAME_FACTOR * abs(best.value):
+        return  # nothing else is left here: a coarse multiple of W is none
     choices = (tuple(ratios), (*ratios, head))
     undone = [without_decay(observed, best.value, names) for names in choices]
     left = [(len(observed.wrong(one)), observed.distance(one)) for one in undone]

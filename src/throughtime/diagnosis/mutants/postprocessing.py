@@ -492,6 +492,8 @@ def _group(
     for own in gates if any(model.gate_name(block) for block in blocks) else ():
         one = [b for b in blocks if b.gated and _gate(model, b) == own]
         all_of_it = [b for b in scales if b.gated and _gate(model, b) == own]
+        # A peephole is a tensor by itself, which a factor of the gate's rows may leave out.
+        all_of_it = [b for b in all_of_it if b.kind != "p" or b in one]
         if len(one) == len(all_of_it) > 1:
             rest = [block for block in blocks if block not in one]
             where = gate_word(model, one[0])

@@ -64,8 +64,8 @@ class Traced:
         return f"Traced{self.shape}"
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *given: Any, **options: Any) -> Any:
-        if "out" in options:
-            refuse_here("out= changes a value in place", "leave it out, and use what comes back")
+        if "out" in options:  # which is what NumPy makes of `array += value`, too
+            refuse_here("an array is changed in place", "write `z = z + …` instead of += or out=")
         how = UFUNCS.get(ufunc.__name__)
         if method != "__call__" or how is None or options:
             extra = f".{method}" if method != "__call__" else ""

@@ -228,6 +228,50 @@ def test_nearer_to_float64_than_twice_torch_s_autocast(products, kind):
         assert relative_error(ours[name], exact[name]) <= 2 * error, name
 
 
+# --- what it costs ---
+
+
+def test_the_cost_of_precision_is_noise_and_bias(products):
+    net = character_network(products="bfloat16")
+    before = net.parameters.flat.copy()
+    rough = tt.precision_cost(net, CODES[:20], CODES[1:21], steps=[20, 5])
+    fine = tt.precision_cost(character_network(), CODES[:20], CODES[1:21], draws=3)
+    assert rough.steps == (20, 5)
+    assert fine.steps == (20, 5, 1)
+    assert np.array_equal(net.parameters.flat, before)
+    for name in net.parameters:
+        assert fine.noise[name].max() < 1e-5, name
+    for name in ("1.U", "3.W", "3.R", "4.W"):
+        assert 5e-4 < rough.noise[name].min() <= rough.noise[name].max() < 2e-2, name
+        assert rough.bias[name].max() < rough.noise[name].max(), name
+    lines = str(rough).splitlines()
+    assert lines[0].split() == ["T", "=", "20", "T", "=", "5"]
+    assert len(lines) == 2 + len(net.parameters)
+
+
+def test_an_error_that_is_the_same_everywhere_is_bias(monkeypatch):
+    plain = tt.Network.loss_and_gradient
+
+    def off(self, *given, **options):
+        loss, gradient = plain(self, *given, **options)
+        return loss, gradient * (1.01 if self.dtype == np.float32 else 1.0)
+
+    monkeypatch.setattr(tt.Network, "loss_and_gradient", off)
+    found = tt.precision_cost(character_network(), CODES[:9], CODES[1:10], steps=[9])
+    for name, bias in found.bias.items():
+        assert abs(bias[0] - 0.01) < 1e-3, name
+        assert found.noise[name][0] < 2e-4, name
+
+
+def test_the_cost_refuses():
+    with pytest.raises(ValueError, match="network: expected one in float32, got float64"):
+        tt.precision_cost(character_network(dtype="float64"), CODES, CODES)
+    with pytest.raises(ValueError, match="draws: expected an integer of at least 2"):
+        tt.precision_cost(character_network(), CODES, CODES, draws=1)
+    with pytest.raises(ValueError, match="steps: expected 1 to T = 700, got 701"):
+        tt.precision_cost(character_network(), CODES, CODES, steps=[701])
+
+
 # --- files, copies, refusals ---
 
 

@@ -258,11 +258,16 @@ class Twin:
             values[self.x.number] = _rows(self._dense(tape.inputs))
         parameters = self.derivation.trace.parameters
         given = {node.number: p[name] for name, node in parameters.items()}
+        factors = {
+            wanted.result.number: _factor(fixed[wanted.matrix.number], wanted.turned)
+            for stage in own.plan.stages
+            for wanted in stage.products
+        }
         for start, stop in reversed(list(_chunks(T, B))):
             part = slice(start * B, stop * B)
             here = {number: array[part] for number, array in values.items()}
             into = None if dinputs is None else _rows(dinputs)[part]
-            totals = self._sum(own, here, fixed, tape.inputs[start:stop], into)
+            totals = self._sum(own, here, fixed, factors, tape.inputs[start:stop], into)
             found = self._finish(given | totals) | totals
             for name, node in self.derivation.parameters.items():
                 gradient[name][...] += np.reshape(found[node.number], gradient[name].shape)
@@ -310,10 +315,14 @@ class Twin:
         own: Sums,
         values: Values,
         fixed: Mapping[int, Array],
+        factors: Mapping[int, Array],
         inputs: Array,
         dinputs: Array | None,
     ) -> Values:
-        """The sums over some steps, by number; `values` are those of their rows."""
+        """The sums over some steps, by number; `values` are those of their rows.
+
+        `factors` are the matrices of products, by the numbers of their results.
+        """
         count, names = inputs.shape[0] * inputs.shape[1], own.plan.names
         numbers = {word: number for number, word in names.items()}
         nodes = self.derivation.trace.graph.nodes
@@ -323,11 +332,9 @@ class Twin:
             ready.setdefault(plain(dx).number, dinputs)
         for function, stage in zip(own.functions, own.plan.stages, strict=True):
             for wanted in stage.products:
-                M, number = fixed[wanted.matrix.number], wanted.result.number
-                out = ready.get(number)
-                ready[number] = _product(
-                    ready[wanted.vector.number], M.T if wanted.turned else M, out
-                )
+                number = wanted.result.number
+                vectors, out = ready[wanted.vector.number], ready.get(number)
+                ready[number] = _product(vectors, factors[number], out)
             given: list[Array | None] = []
             for name in function.arrays:
                 if name in summed:
@@ -436,6 +443,11 @@ def _empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
     if count < WORTH_KEEPING:
         return np.empty(shape, dtype)
     return _engine.empty(1, 1, count, dtype == np.float64).reshape(shape)
+
+
+def _factor(M: Array, turned: bool) -> Array:
+    """The matrix of a product with vectors, in C order."""
+    return np.ascontiguousarray(M.T if turned else M)
 
 
 def _product(x: Array, M: Array, out: Array | None = None) -> Array:

@@ -15,6 +15,7 @@ from throughtime.network.losses import (
 )
 from throughtime.network.network import Network
 from throughtime.network.per_step_gradients import Contributions, contributions
+from throughtime.network.precision import PrecisionCost, precision_cost
 from throughtime.network.recurrent import Recurrent, RecurrentTape, reverse
 from throughtime.network.stack import Spec, as_layer, build, describe
 from throughtime.network.truncation import (
@@ -42,6 +43,7 @@ __all__ = [
     "MemoryBudget",
     "Network",
     "NetworkTape",
+    "PrecisionCost",
     "Recurrent",
     "RecurrentTape",
     "Reduction",
@@ -61,6 +63,7 @@ __all__ = [
     "merged_windows",
     "network_as_c",
     "one_direction",
+    "precision_cost",
     "reverse",
     "truncated_loss_and_gradient",
     "windows",

@@ -128,13 +128,16 @@ def _bad_folder(tally: Tally, draw: random.Random, place: Path, seed: int) -> No
 
 def _at_once(tally: Tally, draw: random.Random, place: Path, seed: int) -> None:
     """Several processes at once; some of them are killed."""
-    children = [fork() for _ in range(3)]
-    if 0 in children:
-        code = 1
-        try:
-            code = int(_answer(place) != "42")
-        finally:
-            os._exit(code)
+    children = []
+    for _ in range(3):
+        child = fork()
+        if not child:
+            code = 1
+            try:
+                code = int(_answer(place) != "42")
+            finally:
+                os._exit(code)
+        children.append(child)
     time.sleep(draw.uniform(0, 0.3))
     os.kill(children[0], signal.SIGKILL)
     for number, child in enumerate(children):

@@ -189,33 +189,43 @@ def pairs(
     """
     found: dict[str, tuple[Place, Place]] = {}
     used: set[int] = set()
-    free = [n for n, _ in enumerate(gradients)]
 
     def take(parameter: Place, number: int) -> None:
         found[dotted(parameter)] = (parameter, gradients[number])
         used.add(number)
-        free.remove(number)
 
     keys = [key(g, gradient=True) for g in gradients]
     gates = [(*k, "g") if g.leaf == "g" else k for k, g in zip(keys, gradients, strict=True)]
+    ends, gate_ends = _by_end(keys), _by_end(gates)
     taken: set[str] = set()
     for rule in (_equal, _ends):
         for parameter in parameters:
             own = key(parameter, gradient=False)
-            theirs = keys
+            theirs, last = keys, ends
             if parameter.leaf == "g" and len(parameter.path) > 1:  # a gate, and no gradient
-                own, theirs = (*own, "g"), gates
-            if parameter.text in taken:
+                own, theirs, last = (*own, "g"), gates, gate_ends
+            if parameter.text in taken or not own:
                 continue
-            for number in free:
-                if rule(own, theirs[number]) and same_shape(
-                    parameter.value, gradients[number].value
+            for number in last.get(own[-1], ()):
+                if (
+                    number not in used
+                    and rule(own, theirs[number])
+                    and same_shape(parameter.value, gradients[number].value)
                 ):
                     take(parameter, number)
                     taken.add(parameter.text)
                     break
     if in_order and not found:
         found |= by_order(parameters, gradients)
+    return found
+
+
+def _by_end(keys: Sequence[tuple[str, ...]]) -> dict[str, list[int]]:
+    """The numbers of keys by their last words: models of many nodes hold many arrays."""
+    found: dict[str, list[int]] = {}
+    for number, words in enumerate(keys):
+        if words:
+            found.setdefault(words[-1], []).append(number)
     return found
 
 

@@ -371,15 +371,14 @@ def _parameters(bench: Bench, reading: Reading) -> list[Place]:
         else:
             found += list(places(root, value, tuple(root.split("."))))
     unique: dict[str, Place] = {}
+    seen: set[int] = set()  # the arrays themselves; a part of one is another matter
     for place in found:
-        if not any(_shared(place, other) for other in unique.values()):
-            unique.setdefault(place.text, place)
+        if isinstance(place.raw, np.ndarray):
+            if id(place.raw) in seen:
+                continue
+            seen.add(id(place.raw))
+        unique.setdefault(place.text, place)
     return list(unique.values())
-
-
-def _shared(place: Place, other: Place) -> bool:
-    """Whether two places are the same array; a part of one is another matter."""
-    return place.raw is other.raw and isinstance(place.raw, np.ndarray)
 
 
 def _pairs(

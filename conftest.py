@@ -29,5 +29,5 @@ sys.path.insert(0, str(Path(__file__).parent / "examples"))  # pages import them
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(doctest_optionflags=NORMALIZE_WHITESPACE), SkipParser()],
     patterns=["README.md", "docs/*.md", "docs/**/*.md"],
-    excludes=["docs/faults/*"],  # generated; tests/test_fault_pages.py runs these examples
+    excludes=["docs/faults/*", "docs/notebooks/*"],  # generated; files in tests/ run these examples
 ).pytest()

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks import cases, limits, torch_modules, training
+from benchmarks import bfloat16, cases, limits, torch_modules, training
 from benchmarks import cells as bench_cells
 from benchmarks import derive as bench_derive
 from benchmarks import scale as bench_scale
@@ -25,9 +25,14 @@ from throughtime.cli import Parser, run
 from throughtime.storage import replace
 from throughtime.training import read, standard_library
 
-PARTS = ("table", "forward", "length", "modules", "limits", "sweep")
+PARTS = ("table", "forward", "length", "modules", "bfloat16", "limits", "sweep")
 USUAL = PARTS[:4]
-COLUMNS: dict[str, tuple[Column, ...]] = {"length": GROWTH, "modules": MODULES, "limits": LIMITS}
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "length": GROWTH,
+    "modules": MODULES,
+    "limits": LIMITS,
+    "bfloat16": bfloat16.COLUMNS,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PART",
         help="some of "
         + ", ".join(PARTS)
-        + "; all but the last two without it, the table if --quick",
+        + "; all but the last three without it, the table if --quick",
     )
     model = kinds.add_parser("training", help="a character model: characters a second")
     model.add_argument("--text", nargs="+", metavar="FILE", help="default: the standard library")
@@ -96,6 +101,8 @@ def run_engine(options: argparse.Namespace) -> int:
     part("length", "Hidden units", lambda c: growth(c, shortest), cases.WIDTHS)
     title = "Forward and backward through throughtime.torch's modules and torch.nn's"
     part("modules", title, lambda c: torch_modules.measure(c, seconds, rounds), cases.MODULES)
+    title = "Products in bfloat16"
+    part("bfloat16", title, lambda c: bfloat16.measure(c, seconds, rounds), bfloat16.CASES)
     title = "Shares of the peak: threads, one alone, as many processes"
     part("limits", title, lambda c: limits.measure(c, seconds, rounds), cases.LIMITS)
     part("sweep", "Sweep", lambda c: sweep(c, _seconds(options, 0.25, 0.05)), cases.SWEEP)

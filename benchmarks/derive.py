@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks import torch_layer
 from benchmarks.engine import Row
 from benchmarks.tables import Column, table
-from throughtime.cells import CellDefinition, derive
+from throughtime.cells import CellDefinition, DerivedCell, derive
 from throughtime.diagnosis import FAULTS
 from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import explain, mutants_of
@@ -150,6 +150,7 @@ def row_of(name: str, definition: CellDefinition, with_torch: bool) -> Row:
     cells: Any = import_module(EQUATIONS)
     derived = derive(definition)
     writer = Writer(derived.backward, TEXT)
+    assert isinstance(derived.cell, DerivedCell)
     own = dict(derived.cell.given)
     shapes = {n: definition.shape(text, own) for n, text in definition.shapes.items()}
     x = shapes.pop(definition.input_name, (own["I"],))

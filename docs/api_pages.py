@@ -50,7 +50,10 @@ SECTIONS = {
         "stop_gradient", "surrogate", "EquationError",
     ),
     "Figures": tuple(f"plots.{name}" for name in import_module("throughtime.plots").__all__),
-    "The engine": ("engine", "engine_info", "set_threads", "release_workspace"),
+    "The engine": (
+        "engine", "engine_info", "set_threads", "release_workspace", "precision_cost",
+        "PrecisionCost",
+    ),
     "With PyTorch": (
         "from_torch", "to_torch", "torch_state_dict", "torch.LSTM", "torch.GRU", "torch.RNN",
         "torch.Recurrent", "torch.accelerate", "torch.restore", "torch.taps",

@@ -17,6 +17,7 @@ import cli_pages
 import fault_pages
 import gallery_pages
 import mathml
+import notebook_pages
 
 project = "throughtime"
 author = "the throughtime authors"
@@ -80,6 +81,7 @@ def _written_pages(app):  # type: ignore[no-untyped-def]
     cli_pages.write()
     fault_pages.write()
     gallery_pages.write()
+    notebook_pages.write()
 
 
 def setup(app):  # type: ignore[no-untyped-def]

@@ -300,6 +300,64 @@ PASTED = {
         3,
         True,
     ),
+    "GoogleTest": (
+        "".join(
+            "grad_test.cc:31: Failure\n"
+            f"The difference between numeric and analytic is {abs(n) / 2:g}, which exceeds 1e-4, "
+            f"where\nnumeric evaluates to {n:g},\nanalytic evaluates to {n / 2:g}, and\n"
+            "1e-4 evaluates to 0.0001.\n"
+            for n in (0.1234, -0.25, 0.8)
+        ),
+        3,
+        True,
+    ),
+    "pytest's table": (
+        "E       Mismatched elements: 3 / 3:\nE       Max absolute difference: 0.4\n"
+        "E       Index | Obtained | Expected       \nE       (0,)  | 0.0617   | 0.1234 ± 1.2e-07\n"
+        "E       (1,)  | -0.125   | -0.25 ± 2.5e-07\nE       (2,)  | 0.4      | 0.8 ± 8.0e-07\n",
+        3,
+        True,
+    ),
+    "decimal commas, one to a line": (
+        "numerical: 0,1234\nanalytic: 0,0617\nnumerical: -0,25\nanalytic: -0,125\n"
+        "numerical: 0,8\nanalytic: 0,4\n",
+        3,
+        True,
+    ),
+    "decimal commas with commas between": (
+        "numerical, analytic\n0,1234, 0,0617\n-0,25, -0,125\n0,8, 0,4\n",
+        3,
+        True,
+    ),
+    "decimal commas in brackets": (
+        "W[0,12] numerical = [0,1234, -0,25, 0,8]\nW[0,12] analytic = [0,0617, -0,125, 0,4]\n",
+        3,
+        True,
+    ),
+    "LaTeX": (
+        "\\begin{tabular}{lrr}\nparameter & numerical & backprop \\\\ \\hline\n"
+        "$W_{xh}$ & $0.1234$ & $0.0617$ \\\\\n$b$ & $8.0 \\times 10^{-1}$ & $0.4$ \\\\\n"
+        "$b$ & -0.25 & -0.125 \\\\\n\\end{tabular}\n",
+        3,
+        True,
+    ),
+    "gradcheck in its fast mode": (
+        "GradcheckError: Jacobian mismatch for output 0 with respect to input 0,\n"
+        "numerical:tensor(1.5602, dtype=torch.float64)\n"
+        "analytical:tensor(0.7801, dtype=torch.float64)\n\nThe above quantities relating the "
+        "numerical and analytical jacobians are computed \nin fast mode. Below, we recompute "
+        "numerical and analytical jacobians in slow mode:\n\nNumerical:\n tensor([[0.8422, 0.1000],"
+        "\n        [0.2200, 0.6422]])\nAnalytical:\ntensor([[0.4211, 0.0500],\n"
+        "        [0.1100, 0.3211]])\n\nThe max per-element difference (slow mode) is: 0.4211.\n",
+        5,
+        True,
+    ),
+    "a data frame whose middle is left out": (
+        "     numerical  analytic\n0       0.1234    0.0617\n1      -0.2500   -0.1250\n"
+        "...        ...       ...\n999     0.3000    0.1500\n\n[1000 rows x 2 columns]\n",
+        3,
+        True,
+    ),
     "versus": (
         "W[0,1]: 0.0617 vs 0.1234\nW[0,0]: 0.15 vs 0.3\nW[1,0]: -0.125 vs -0.25\n"
         "W[1,1]: 0.4 vs 0.8\n",

@@ -164,6 +164,10 @@ def cause(fault, *alternatives, where=""):
         (["divided_by_batch"], cause("factor_half"), "true"),  # B = 2: the same gradient
         (["half_squared_error"], cause("divided_by_batch"), "true"),
         (["half_squared_error"], cause("averaged_over_steps"), "false"),
+        (["bias_of_first_sequence"], cause("inside_a_step", where="bf"), "place"),
+        (["bias_of_first_sequence"], cause("inside_a_step", where="Wf"), "false"),
+        (["dc_next_missing", "dh_next_missing"], cause("truncated", where="k = 1"), "true"),
+        (["dc_next_missing", "dh_next_missing"], cause("truncated", where="k = 2"), "false"),
         (["factor_two"], cause("scaled"), "place"),
         (["divided_by_batch", "dh_next_missing"], cause("scaled"), "place"),
         (["dc_next_missing", "dh_next_missing"], cause("scaled"), "false"),

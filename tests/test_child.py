@@ -167,3 +167,117 @@ def test_options_of_a_users_own_file_are_refused_elsewhere(tmp_path, capsys):
     assert "print one with --print-target" in capsys.readouterr().err
     assert main(["check", "--print-target", "libnothing.so"]) == 3
     assert "--print-target: expected your own file" in capsys.readouterr().err
+
+
+# What a file may try besides, and what it may not leave.
+
+TASKS = """
+import atexit, ctypes, os, shutil, sqlite3, tempfile, threading, time
+
+def at_exit():
+    atexit.register(time.sleep, 600)
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    return "done"
+
+def closed():
+    for number in range(200):
+        try: os.close(number)
+        except OSError: pass
+    return "done"
+
+def daemon(path):
+    if not ctypes.CDLL(None).fork():
+        os.setsid()
+        time.sleep(600)
+    return "done"
+
+def answer():
+    open("answer.pickle", "w").write("no pickle")
+    os._exit(0)
+
+def exchanged(path):
+    open("own", "w").write("other")
+    os.replace("own", path)
+
+def linked(path):
+    os.link(path, "own")
+
+def moved(path):
+    shutil.move(path, "own")
+
+def touched(path):
+    os.utime(path, (0, 0))
+
+def database(path):
+    sqlite3.connect(path + ".db").execute("create table a(b)")
+
+def within(path):
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copyfile(path, folder + "/own")
+        os.symlink(path, "link")
+        os.rename(folder + "/own", "own")
+    sqlite3.connect(":memory:").close()
+    return open("own").read()
+
+def shown():
+    raise ValueError("x" * 10**6)
+"""
+
+
+@pytest.fixture
+def tasks(tmp_path, monkeypatch):
+    (tmp_path / "more_tasks.py").write_text(TASKS)
+    (tmp_path / "kept").write_text("as it was")
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_threads_and_what_is_to_run_at_the_end_are_not_waited_for(tasks):
+    assert apart("more_tasks:at_exit", seconds=60) == "done"
+
+
+def test_a_file_that_closes_everything_has_its_answer_still(tasks):
+    assert apart("more_tasks:closed") == "done"
+
+
+def test_an_answer_of_the_files_own_is_none(tasks):
+    with pytest.raises(tt.CheckError, match="has written over what was to be answered"):
+        apart("more_tasks:answer")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
+def test_what_a_file_has_started_in_a_session_of_its_own_ends_with_it(tasks, monkeypatch):
+    from torture.programs import MARK
+    from torture.tally import processes_with
+
+    monkeypatch.setenv(MARK, str(tasks))
+    assert apart("more_tasks:daemon", "") == "done"
+    assert processes_with(f"{MARK}={tasks}") == []
+
+
+@pytest.mark.parametrize("task", ["exchanged", "linked", "moved", "touched", "database"])
+def test_no_way_around_leads_out_of_the_folder(tasks, task):
+    before = sorted(tasks.iterdir()), (tasks / "kept").stat()
+    with pytest.raises(tt.CheckError, match="which a file under check may not"):
+        apart(f"more_tasks:{task}", str(tasks / "kept"))
+    assert (sorted(tasks.iterdir()), (tasks / "kept").stat()) == before
+
+
+def test_within_its_folder_a_file_does_what_it_likes(tasks):
+    assert apart("more_tasks:within", str(tasks / "kept")) == "as it was"
+
+
+def test_modules_of_the_working_directory_are_not_taken_for_pythons_own(tasks, monkeypatch):
+    for name in ("random", "numpy", "types", "queue"):
+        (tasks / f"{name}.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tasks)
+    (tasks / "elsewhere").mkdir()
+    (tasks / "elsewhere" / "far_task.py").write_text("def one(): return 1")
+    monkeypatch.setattr(sys, "path", [str(tasks / "elsewhere"), *sys.path[1:]])
+    assert apart("far_task:one") == 1
+
+
+def test_a_long_message_is_cut(tasks):
+    with pytest.raises(tt.CheckError) as caught:
+        apart("more_tasks:shown")
+    assert len(str(caught.value)) < 2000

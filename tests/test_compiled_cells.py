@@ -1,10 +1,12 @@
 """Users' cells as compiled C: beside the readable ones, which are the truth."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ import throughtime as tt
 from derived_cells import CELLS, made, parameters
 from helpers import relative_error
 from throughtime.cells.compiled_derived import Twin
-from throughtime.codegen import Unavailable, compiler, library, tolerances
+from throughtime.codegen import Unavailable, cache, compiler, library, tolerances
 
 FLOAT64, FLOAT32 = 1e-13, 5e-5
 HAND_WRITTEN = ("rnn", "lstm", "gru", "original_gru", "whole_lstm")
@@ -287,17 +289,108 @@ def test_on_a_full_disk_the_readable_cell_answers(monkeypatch):
 def test_a_damaged_library_is_made_again(own_cache):
     source = C + "/* damaged */"
     _, about = library(source, "answer")
-    path = about.partition(": ")[2]
-    # another name, for a library that is loaded is not loaded again
+    path = Path(about.partition(": ")[2])
+    # Its header says that it is longer: whoever loads half of one is ended by SIGBUS.
+    whole = path.read_bytes()
+    for damaged in (b"\x7fELF, and nothing behind it", bytes(len(whole)), whole[: len(whole) // 2]):
+        path.write_bytes(damaged)
+        assert cache.kept(path.parent, path.stem[:40]) is None
+        path.unlink()  # for one that is loaded is not loaded again
+    path.write_bytes(damaged)
     code = (
         f"from throughtime.codegen import library; print(library({source!r}, 'answer')[0].answer())"
     )
-    with open(path, "wb") as file:
-        file.write(b"\x7fELF, and nothing behind it")
-    run = [sys.executable, "-c", code]
-    found = subprocess.run(run, capture_output=True, text=True, check=True)
-    assert found.stdout == "42\n"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (0, "42\n")
     assert "compiling answer" in found.stderr
+    assert [one.read_bytes() for one in path.parent.glob(path.name)] == [whole]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+def test_a_folder_whose_place_others_can_give_away_is_not_loaded_from(tmp_path, monkeypatch, capfd):
+    """They could rename it, and put another one there between two looks at it."""
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "link").symlink_to(tmp_path / "open")
+    for number, place in enumerate(("open", "link")):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / place))
+        loaded, about = library(f"{C}/* above {number} */", "answer")
+        assert loaded.answer() == 42
+        assert about.endswith("for this process")
+        assert f"other users may write to {tmp_path / 'open'}" in capfd.readouterr().err
+    assert not list((tmp_path / "open").iterdir())
+    (tmp_path / "open").chmod(0o1777)  # as /tmp, where nobody moves what others own
+    assert "for this process" not in library(C + "/* sticky */", "answer")[1]
+
+
+def test_a_library_that_is_a_link_or_has_another_content_is_not_loaded(own_cache, tmp_path):
+    _, about = library(C + "/* theirs */", "answer")
+    theirs = Path(about.partition(": ")[2])
+    for change in (
+        lambda path: (
+            path.rename(tmp_path / "elsewhere.so"),
+            path.symlink_to(tmp_path / "elsewhere.so"),
+        ),
+        lambda path: path.chmod(0o722),
+        lambda path: path.rename(path.with_name(path.name.replace(path.stem[-32:], "0" * 32))),
+    ):
+        source = f"{C}/* mine {change.__code__.co_firstlineno} */"
+        _, about = library(source, "answer")
+        mine = Path(about.partition(": ")[2])
+        change(mine)
+        assert cache.kept(mine.parent, mine.stem[:40]) is None
+    assert cache.kept(theirs.parent, theirs.stem[:40]) is not None
+
+
+def test_what_a_killed_process_left_is_removed(own_cache):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    _, about = library(C + "/* first */", "answer")
+    folder = Path(about.partition(": ")[2]).parent
+    left, busy = folder / f".compiling-{ended.pid}-a", folder / f".compiling-{os.getpid()}-a"
+    for place in (left, busy):
+        place.mkdir()
+        (place / "cell.c").write_text("")
+    library(C + "/* second */", "answer")
+    assert not left.exists()
+    assert busy.exists()
+    shutil.rmtree(busy)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("yes", "did not finish within 0.5 seconds"),
+        ("head -c 9000000 /dev/zero", "printed more than 4,000,000 bytes"),
+        ("head -c 9000000 /dev/zero >&2; exit 1", "failed: "),
+        ("printf 'error: \\033[2Jx\\007' >&2; exit 1", r"failed: error: \x1b[2Jx\x07"),
+        ("setsid sleep 20 & exit 1", "failed: exit status 1"),
+        ('case "$*" in *-dM*) exit 0;; esac; exit 0', "without an error and without a library"),
+        ('case "$*" in *-dM*) exit 0;; esac; for w; do l=$1; shift; [ "$l" = -o ] && o=$1; done; '
+         "echo 'int nothing;' | cc -shared -x c - -o $o", "has none of its functions"),
+    ],
+)  # fmt: skip
+def test_a_compiler_that_says_too_much_or_does_nothing(tmp_path, monkeypatch, text, said):
+    monkeypatch.setenv("THROUGHTIME_COMPILER", script(tmp_path, "broken", text))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tolerances, "PROBE_SECONDS", 0.5 if text == "yes" else 60.0)
+    monkeypatch.setattr(tolerances, "LAST_WORDS_SECONDS", 0.2 if "setsid" in text else 60.0)
+    why = cell_of("mgu", 3, 4).runs_as("float64")
+    assert why.startswith("readable: ")
+    assert said in why
+    assert why.isprintable()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone bounds a running process")
+def test_a_compiler_whose_caller_is_killed_does_not_run_for_ever(tmp_path):
+    """Its time on the processor is bounded from its start, by the system."""
+    told = compiler.run([script(tmp_path, "slow", "sleep 0.3; ulimit -t")], 7.0)
+    assert told == "8\n"
+
+
+def test_a_compiler_whose_command_has_a_quotation_mark_too_few(monkeypatch):
+    monkeypatch.setenv("THROUGHTIME_COMPILER", "cc 'x")
+    assert "is no command: No closing quotation" in cell_of("mgu").runs_as()
 
 
 def test_two_that_compile_the_same_do_not_disturb_each_other(own_cache):

@@ -106,6 +106,15 @@ def test_latex_has_no_double_subscript(name):
     assert not re.search(rf"_(?:{inner}|\w)_", tt.derive(CELLS[name]).latex)
 
 
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_built_in_cell_is_derived_from_its_own_lines(name):
+    found = tt.derive(BUILT_IN[name][1])
+    assert found.agrees
+    assert f"{name.split()[0].lower()}: one step forward" in found.text
+    assert "δU = Σ_t δz h_{t−1}ᵀ" in found.text or "GRU" in name
+    assert ")ᵀ" not in found.text
+
+
 def test_a_surrogate_slope_is_no_derivative():
     net = network(made(CELLS["lif"]))
     assert tt.check(tt.target_of(net, *data(net.specs[0]))).verdict != "agree"

@@ -97,7 +97,7 @@ REFUSED = {
     "if": ("if np.sum(h) > 0:\n    h = -h\nreturn h + W @ x", "np.where"),
     "in place": ("h += W @ x\nreturn h", r"a = a \+ b in place of a \+= b"),
     "an entry in place": ("h[0] = 1.0\nreturn h + W @ x", "np.concatenate"),
-    "an unknown function": ("return np.linalg.inv(W) @ x + h", "np.inv is not known"),
+    "an unknown function": ("return np.linalg.inv(W) @ x + h", r"np\.linalg\.inv is not known"),
     "an unknown ufunc": ("return np.arcsinh(W @ x) + h", "np.arcsinh is not known"),
     "a Python number": ("return h * float(np.sum(W @ x))", "Python number"),
     "a complex number": ("return h * 1j + W @ x", "complex128 value takes part"),
@@ -136,9 +136,57 @@ def test_wrong_shapes_are_refused(shapes, words):
         step_of("return np.tanh(W @ x + h)", **shapes)(2, 3)
 
 
-def test_random_numbers_within_a_step_are_constants_that_are_seen():
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return h + rng.standard_normal(3) * (W @ x)",
+        "return h + (rng.random(3) < 2) * (W @ x)",  # a mask that is the same in every call
+        "return h + (np.random.rand(3) < 2) * (W @ x)",
+    ],
+)
+def test_random_numbers_within_a_step_are_constants_that_are_seen(body):
     with pytest.raises(tt.EquationError, match="differ from call to call"):
-        step_of("return h + rng.standard_normal(3) * (W @ x)")(2, 3)
+        step_of(body)(2, 3)
+
+
+def noisy(x, h, W):
+    z = W @ x + h
+    noise = np.random.randn()  # noqa: NPY002
+    return np.tanh(z) * noise
+
+
+def two_for_one(x, h, W):
+    return np.tanh(W @ x + h), h
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (noisy, r"test_equations.py, line \d+, `return np.tanh\(z\) \* noise`: numbers"),
+        (two_for_one, "returns 2 states, h and W; .*if W is a parameter, return fewer states"),
+        (lambda x, h, W: None, "got None; end the step with `return h`"),
+        (lambda x, h, W: np.tanh(W @ x, out=h), "an array is changed in place"),
+        (lambda x, h, W: W @ x + np.erf(h), r"test_equations.py, line \d+.*no attribute 'erf'"),
+    ],
+)
+def test_a_message_says_where_and_what_to_do(step, words):
+    with pytest.raises(tt.EquationError, match=words):
+        tt.cell(W="H I")(step)(2, 3)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda z: z.clip(-0.5, 0.5),
+        lambda z: np.log2(z**2 + 1),
+        lambda z: np.log10(z**2 + 1),
+        lambda z: np.exp2(-(z**2)),
+        lambda z: np.tan(0.2 * z),
+    ],
+)
+def test_functions_that_are_made_of_others(function):
+    made = tt.cell(W="H I", U="H H")(lambda x, h, W, U: function(W @ x + U @ h))
+    assert tt.derive(made).agrees
 
 
 def test_other_libraries_see_the_lines_of_the_step():

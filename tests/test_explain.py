@@ -44,15 +44,45 @@ def test_a_quote_that_is_not_there_is_refused():
 
 
 @pytest.mark.parametrize("name", EXAMPLE_CELLS)
-def test_the_plain_forward_pass_is_the_cell(name):
-    """Two independent statements of the same equations."""
+def test_the_step_as_a_graph_is_the_cell(name):
     e = example(name, seed=4)
     recorded = e.recorded()
     for inner in set(recorded) & set(e.values):
         assert relative_difference(e[inner], recorded[inner]) < 1e-14, inner
     assert {"h", "x"} <= set(recorded) & set(e.values)
-    errors = e.errors(lambda name, t, value: value)
-    assert relative_difference((e["δE"] ** 2).sum(axis=1) / 2, errors) < 1e-14
+    assert relative_difference((e["δE"] ** 2).sum(axis=1) / 2, e.errors()[:, 0]) < 1e-14
+
+
+@pytest.mark.parametrize("name", EXAMPLE_CELLS)
+def test_what_is_derived_is_what_the_backward_pass_gives_and_what_a_move_shows(name):
+    e = example(name, seed=4)
+    given = [own for own in e.traced.nodes if f"δ{own}" in e.values and own not in e.p]
+    if "gru" in name:
+        given.remove("z")  # the gate there, and all pre-activations here
+    assert {"h", "x"} <= set(given)
+    for own in given:
+        assert relative_difference(e.derived(own), e[f"δ{own}"]) < 1e-14, own
+    for own in e.p:
+        assert relative_difference(e.derived(own).sum(axis=0), e[f"δ{own}"]) < 1e-14, own
+    for use, ends in e.traced.uses.items():
+        if set(ends) <= set(e.traced.nodes):
+            assert relative_difference(e.derived(use), e.numerical(use)) < 1e-9, use
+
+
+def test_uses_of_a_value_add_up():
+    e = example("lstm peepholes", seed=2)
+    for whole, uses in {
+        "h_before": ("h_in_i", "h_in_f", "h_in_a", "h_in_o"),
+        "c_before": ("c_in_i", "c_in_f", "c_kept"),
+        "c": ("c_in_o", "c_in_h", "c_carried"),
+    }.items():
+        parts = sum(e.derived(use) for use in uses)
+        assert relative_difference(e.derived(whole), parts) < 1e-14
+
+
+def test_an_unknown_value_is_refused():
+    with pytest.raises(ValueError, match=r"value: expected one of .*, got 'q'"):
+        example("rnn").numerical("q")
 
 
 def test_a_value_moved_at_all_steps_is_the_sum_over_the_steps():

@@ -195,3 +195,83 @@ def test_a_single_entry_at_a_round_limit_is_clipped():
     assert "1 of the entries looked at stands at ±5" in cause.evidence[0]
     other = tt.check(target(5.0123456), progress=False).causes
     assert all(cause.fault != "clipped_by_value" for cause in other)
+
+
+# --- factors and small networks ---
+
+
+def test_a_factor_whose_gradient_has_a_round_norm_is_no_clip():
+    own = LSTM | {"stored": "gate by gate, [x, h]", "names": 1, "head_first": True, "T": 4}
+    own |= {"columns": True, "I": 1, "H": 1, "O": 8, "layers": 2, "scale": 0.01, "seed": 60161}
+    found = names("factor_half", known="layout", time="mean", dtype="float32", **own)
+    assert found == ["factor_half"]
+
+
+def test_a_factor_of_everything_is_no_l2_term_that_is_counted_twice():
+    own = LSTM | {"head": "sigmoid, cross-entropy", "T": 2, "I": 2, "H": 3, "O": 1}
+    wrong = ("slope_at_previous c", "wrong_operand i")
+    for factor, expected in ((), True), (("factor_two",), False):
+        mistakes = ("weight_decay_doubled",) if expected else factor
+        found = names(*wrong, *mistakes, known="functions", decay=0.05, **own)
+        assert ("weight_decay_doubled" in found) == expected
+
+
+@alone
+def test_a_bias_that_is_not_used_tells_nothing_of_delta():
+    own = {"cell": "GRU", "variant": "after, 1-z", "head": "sigmoid, squared", "names": 3}
+    own |= {"stored": "gate by gate, [h, x]", "biases": False, "T": 2, "O": 2, "unused": True}
+    own |= {"scale": 0.3, "head_first": True, "answers": "last step"}
+    assert names("output_gradient_at_every_step_to_h", **own) == ["between_steps"]
+
+
+@alone
+def test_with_one_unit_biases_alone_show_that_delta_is_right_at_other_parameters():
+    own = LSTM | {"variant": "h = o c", "head": "sigmoid, squared", "names": 3, "T": 4, "O": 2}
+    own |= {"stored": "gate by gate, [h, x]", "head_first": True, "I": 3, "H": 1, "scale": 0.01}
+    found = causes("bias_counted_twice", time="mean", dtype="float32", states=True, **own)
+    assert [cause.fault for cause in found] == ["operand_of_one_tensor"]
+    assert "bias_counted_twice" in found[0].alternatives
+
+
+def test_a_slope_that_is_a_number_where_weights_are_small_is_no_factor():
+    own = {"cell": "GRU", "variant": "after, z", "stored": "gate by gate, [x, h]", "layers": 2}
+    own |= {"names": 2, "columns": False, "T": 2, "H": 2, "O": 2, "scale": 0.01, "one_hot": True}
+    (cause,) = causes("activation_again r", known="layout", seed=60556, **own)
+    assert cause.fault == "activation_for_derivative"
+
+
+def test_a_gate_is_scaled_though_its_peephole_is_not():
+    own = LSTM | {"variant": "peepholes", "head": "one output", "O": 1, "stored": "two", "T": 3}
+    assert names("gate_scaled", known="layout", **own) == ["gate_scaled"]
+
+
+def test_a_tensor_whose_gradient_is_0_does_not_lack_an_l2_term_alone():
+    own = LSTM | {"variant": "coupled", "head": "linear", "stored": "gate by gate, [h, x]"}
+    own |= {"T": 3, "B": 3, "O": 2, "decay": 0.05, "scale": 1.0}
+    found = names("dh_next_missing", "gate_scaled", "zero_gradient", known="plain", **own)
+    assert "weight_decay_missing" not in found
+
+
+@alone
+def test_without_an_output_layer_what_the_loss_hands_down_may_be_wrong():
+    own = RNN | {"head": "outside", "stored": "two", "T": 2, "H": 2, "outputs": "mean"}
+    (cause,) = causes("output_gradient_at_every_step", answers="last step", **own)
+    assert cause.fault == "between_steps"
+    assert "output_gradient_at_every_step" in cause.alternatives
+    assert "δ of the outputs may be wrong" in cause.evidence[-1]
+
+
+@alone
+def test_biases_with_a_factor_of_their_own_hide_no_common_factor_of_a_single_step():
+    own = {"cell": "GRU", "variant": "before, z", "head": "sum of h", "stored": "[x, h]"}
+    own |= {"T": 4, "B": 4, "I": 4, "H": 2, "O": 2, "batch": "mean", "embedding": True}
+    first, *_ = names("wrong_sign", "bias_not_averaged", "time_reversed", **own)
+    assert first == "wrong_sign"
+
+
+def test_gates_that_exchange_their_l2_terms_too_lack_none():
+    own = {"cell": "GRU", "variant": "before, 1-z", "head": "linear", "names": 0, "columns": False}
+    own |= {"stored": "gate by gate, [h, x]", "biases": False, "T": 3, "I": 8, "H": 8, "O": 5}
+    own |= {"half": True, "one_hot": True, "decay": 0.05, "scale": 0.01, "dtype": "float32"}
+    found = names("gates_permuted", known="layout", time="mean", bias=1.0, seed=61040, **own)
+    assert "weight_decay_missing" not in found

@@ -31,7 +31,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 KNOWS_ONLY = {
     "derivatives": {"arrays", "derivatives"},
     "equations": {"arrays", "functions", "derivatives", "equations"},
-    "codegen": {"arrays", "equations", "codegen"},
+    "codegen": {"arrays", "storage", "equations", "codegen"},
     "gradcheck": {"arrays", "storage", "progress", "derivatives", "gradcheck"},
 }
 

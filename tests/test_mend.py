@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -470,6 +471,32 @@ def test_no_process_and_no_folder_is_left(recipe, tmp_path, monkeypatch):
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             __import__("os").kill(pid, signal.SIGCONT)
+
+
+def is_running(process):
+    """Whether there is such a process; nobody may have asked yet how a dead one ended."""
+    stat = Path(f"/proc/{process}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="looks at processes in /proc")
+def test_what_an_edit_has_started_in_a_session_of_its_own_ends_too(recipe):
+    from throughtime.targets import descendants
+
+    start = (
+        "if not __import__('ctypes').CDLL(None).fork(): "
+        "__import__('os').setsid(); __import__('time').sleep(600)\n        carried = np.zeros"
+    )
+    recipe.path.write_text(NETWORK)
+    with Trials(recipe, {}, 1) as found:
+        tried(found, recipe, "carried = np.zeros", start)
+        started = descendants(found._workers[0]._process.pid)
+        assert started
+    for _ in range(200):  # a process that has been killed is gone a little later
+        if not any(map(is_running, started)):
+            return
+        time.sleep(0.05)
+    raise AssertionError(started)
 
 
 # The edits

@@ -56,6 +56,14 @@ def test_a_report(network):
     assert repr(report.causes[0]).startswith("Cause(")
 
 
+def test_a_report_of_what_agrees_has_no_empty_columns():
+    layers = [tt.LSTM(2, 12)]  # more entries than are looked at one by one
+    network = tt.Network(layers, tt.MeanSquaredError(), dtype="float64", seed=0)
+    shown = text_of(tt.check(network, DATA[0], np.zeros((9, 1, 12)), progress=False))
+    assert "floor" in shown
+    assert "worst entry" not in shown
+
+
 def test_an_unresolved_report_says_what_would_resolve_it():
     target = tt.Target({"w": np.ones(2)}, lambda: 3.0 + 0 * 1.0, lambda: {"w": np.ones(2)})
     with pytest.raises(tt.CheckError):
@@ -73,6 +81,14 @@ def test_a_flow(network):
     for words in (flow.reason, *flow.advice.sentences, *flow.notes, "layer 0 (LSTM)"):
         assert words in shown
     assert repr(flow) == f"<Flow: {flow.verdict}, T = 9, B = 1, 1 layer>"
+
+
+def test_a_figure_and_a_derivation(network):
+    pytest.importorskip("matplotlib", reason="figures need matplotlib")
+    for ax in (tt.plots.carousel(tt.flow(network, *DATA)), tt.check(network, *DATA).plot()):
+        assert ax._repr_png_().startswith(b"\x89PNG")
+    shown = tt.derive(tt.cell(u="H", x="H")(lambda x, h, u: np.tanh(x + u * h)))._repr_latex_()
+    assert shown.startswith(r"\begin{align*}")
 
 
 def test_a_run_and_gradients_are_shapes(network):

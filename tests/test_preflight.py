@@ -352,6 +352,40 @@ def test_a_gradient_below_what_the_loss_can_show_is_left_to_the_error_bars():
     assert fly(target).loss == 1e8
 
 
+def test_a_gradient_that_holds_nearby_alone_is_no_sign_of_a_copy():
+    """Moves of random signs saturate every unit, and leave a loss of three digits as it is."""
+    w = np.random.default_rng(0).standard_normal(2000) * 1e-4
+
+    def loss():
+        return float(np.float16(100 + 5e-4 * np.tanh(1000 * w).sum()))
+
+    def gradient():
+        return {"w": 0.5 / np.cosh(1000 * w) ** 2}
+
+    assert fly(tt.Target({"w": w}, loss, gradient)).loss == 100
+    copy = w.copy()
+
+    def of_a_copy():
+        return float(np.float16(100 + 5e-4 * np.tanh(1000 * copy).sum()))
+
+    assert "it works on a copy" in refusal(tt.Target({"w": w}, of_a_copy, gradient))
+
+
+def test_a_loss_of_exactly_0_has_the_size_that_it_has_elsewhere():
+    """−log p of a probability that rounds to 1, and of logits in float32."""
+    w, u = np.array([20.0], np.float32), np.array([0.01], np.float32)
+
+    def loss():
+        z = np.float32(w[0] + np.float32(0.1) * u[0])
+        return float(np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))) - z)
+
+    def gradient():
+        dz = -np.exp(-np.float64(w[0]))
+        return {"w": np.array([dz], np.float32), "u": np.array([0.1 * dz], np.float32)}
+
+    assert fly(tt.Target({"w": w, "u": u}, loss, gradient)).loss == 0
+
+
 def test_a_loss_that_fails_far_away_has_reacted():
     model = Model()
     W = model.W.copy()

@@ -102,6 +102,8 @@ def test_thousands_of_entries_are_read():
         ("0.5 *****", r"line 3: \*\*\*\*\* is no number"),
         ("0.5", r"Line 3 was not read: 1 number, not 2 \(0.5\)"),
         ("0.5 0.25 0.75", "Line 3 was not read: 3 numbers, not 2"),
+        ("0,1234 0.0617", "line 3: 0,1234 has decimal commas, or is several numbers"),
+        ("0,1234,0,0617", "Passed over: line 3 '0,1234,0,0617'"),
         ("so far so good", "Passed over: line 3 'so far so good'"),
         ("eps = 1e-5", "Left aside: 'eps = 1e-5' in line 3"),
     ],
@@ -141,6 +143,9 @@ def test_a_gradient_that_is_not_finite_never_agrees():
         ("There is a mistake! difference = 0.285093156781", "a difference alone tells no cause"),
         ("numerical backprop\nnan nan\nnan 0.5", "none of them finite"),
         ("0.1 0.5 0.2 0.9 0.4", "do not pair"),
+        ("dW max diff 0.0617 mean diff 0.01\ndb max diff 0.02 mean diff 0.001", "tells no cause"),
+        ("Greatest absolute difference: 0.4 at index (1, 0) (up to 1e-05 allowed)", "no cause"),
+        ("  left: `0.0617`,\n right: `0.1234`', src/lib.rs:12:5", "do not pair"),
     ],
 )
 def test_a_text_without_pairs_is_refused(text, message):

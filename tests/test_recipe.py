@@ -124,3 +124,57 @@ def test_a_notebooks_cells_are_its_text(tmp_path):
     found = read_source(tmp_path / "net.ipynb")
     assert found.text == "# %matplotlib inline\nimport numpy as np\na = 1\nb = 2\n"
     assert found.place(4) == "net.ipynb, cell 2, line 1"
+
+
+# Files that hold no Python, or too much of it.
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"x = '\xff'\n", "expected Python text, got "),
+        (b"# coding: rot13\nk = 1\n", "expected Python text, got "),
+        (b"# coding: undefined\nk = 1\n", "expected Python text, got "),
+        (b"# coding: no-such\nk = 1\n", "expected Python text, got "),
+        (b"x = 1\0\n", "characters that are none"),
+        (b"x = 1\n" * 200_000, "at most 1,000,000 characters of Python, got 1,200,000"),
+    ],
+)  # fmt: skip
+def test_what_is_no_python_is_said_in_one_line(tmp_path, data, said):
+    path = tmp_path / "net.py"
+    path.write_bytes(data)
+    with pytest.raises(tt.CheckError) as caught:
+        read_source(path)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000, '{"cells": ' + "[" * 100_000, '{"cells": 7}', "[]", "7", "{}", "",
+        '{"cells": [{"cell_type": "code", "source": 7}]}',
+        '{"cells": [{"cell_type": "code", "source": [null]}]}',
+        '{"cells": [{"cell_type": "code", "source": {"a": 1}}', '{"cells": [7]}',
+        '{"cells": [{"cell_type": "code", "source": "x = 1\\u0000"}]}',
+        '{"cells": [{"cell_type": "code", "source": "x = \'\\ud800\'"}]}',
+        '{"cells": [{"cell_type": "code", "source": ' + '"' + "x = 1\\n" * 200_000 + '"}]}',
+    ],
+    ids=lambda text: text[:50],
+)  # fmt: skip
+def test_what_is_no_notebook_is_said_in_one_line(tmp_path, text):
+    path = tmp_path / "net.ipynb"
+    path.write_text(text)
+    with pytest.raises(tt.CheckError, match=r"^.*net\.ipynb: expected ") as caught:
+        read_source(path)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_pipe_or_a_device_is_no_source(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "net.py")
+    (tmp_path / "link.py").symlink_to("/dev/zero")
+    for name in ("net.py", "link.py", "none.py"):
+        with pytest.raises(tt.CheckError, match="expected an existing Python file"):
+            read_source(tmp_path / name)

@@ -68,6 +68,16 @@ def test_without_biases_and_output_layer_input_weights_are_no_output_layer():
     assert not found.settled
 
 
+def test_in_a_network_of_one_unit_rows_and_columns_are_matrices():
+    own = Habits("LSTM", head="linear", stored="gate by gate, [h, x]", H=1, O=2, columns=False)
+    target = notebooks.target(own)
+    values = {name: np.array(array) for name, array in target.parameters.items()}
+    found = Study(target, values, Budget()).roles
+    assert not found.headless
+    assert found.head is not None
+    assert target.parameters[found.head].size == 2
+
+
 def test_a_column_of_input_weights_is_no_bias():
     found = roles(Small("squares", columns=True, inputs=1))
     assert found.vectors == ("b",)

@@ -217,3 +217,33 @@ def test_more_tensors_than_any_network_has_are_refused_at_once(tmp_path):
     path.write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(ValueError, match="expected at most 16,384 tensors, got 20,000"):
         storage.read(path)
+
+
+def test_a_copy_is_whole_or_not_there_with_the_files_mode_and_overwrites_nothing(
+    tmp_path, monkeypatch
+):
+    path, copy = tmp_path / "net.py", tmp_path / "net.py.orig"
+    path.write_text("old")
+    path.chmod(0o600)
+    storage.keep_copy(path, copy, b"old")
+    assert (copy.read_text(), stat.S_IMODE(copy.stat().st_mode)) == ("old", 0o600)
+    with pytest.raises(FileExistsError):
+        storage.keep_copy(path, copy, b"newer")
+    assert copy.read_text() == "old"
+    copy.unlink()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        storage.keep_copy(path, copy, b"old")
+    monkeypatch.undo()
+    assert [one.name for one in tmp_path.iterdir()] == ["net.py"]
+
+    def without_links(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", without_links)
+    storage.keep_copy(path, copy, b"old")
+    assert copy.read_text() == "old"

@@ -1,16 +1,21 @@
 """throughtime.torch's modules under torch's machinery: compilers, transforms, autocast, DDP."""
 
+import contextlib
 import copy
 import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
+import throughtime as tt  # noqa: E402
 import throughtime.torch as ours  # noqa: E402
 from dropin_examples import KINDS, B, H, I, T, everything, inputs, pair  # noqa: E402
+from throughtime import _engine  # noqa: E402
+from throughtime.network.bfloat16 import rounded  # noqa: E402
 from throughtime.torch import operators  # noqa: E402
 
 ALL = {
@@ -341,7 +346,8 @@ def test_forward_mode(oracle):
 @pytest.mark.parametrize("lengths", [None, [6, 3, 1]])
 @pytest.mark.parametrize("kind", KINDS)
 def test_autocast_rounds_to_the_precision_that_torchs_have(kind, lengths, low):
-    """Of outputs and state; the engine computes in the weights' precision."""
+    """Of outputs and state; products in bfloat16 apart, all is in the weights' precision."""
+    in_bfloat16 = low is torch.bfloat16 and _engine.bfloat16()
     theirs, mine = pair(kind, dtype=torch.float32)
     x, state = inputs(mine)
     for inner in (torch.float32, low):
@@ -374,7 +380,10 @@ def test_autocast_rounds_to_the_precision_that_torchs_have(kind, lengths, low):
                 exact = torch.nn.utils.rnn.pack_padded_sequence(exact, lengths)
             truth = full(exact, hx)[0]
             truth = truth.data if lengths else truth
-            assert torch.equal(results[1][0], truth.to(results[1][0].dtype)), where
+            if in_bfloat16:
+                assert torch.allclose(results[1][0].float(), truth, rtol=0, atol=0.01), where
+            else:
+                assert torch.equal(results[1][0], truth.to(results[1][0].dtype)), where
 
 
 def test_autocast_leaves_float64_alone():
@@ -405,9 +414,44 @@ def test_windows_carry_the_state_unrounded_under_autocast():
     state = {}
     with torch.autocast("cpu", dtype=torch.bfloat16):
         pieces = [mine(window.batch)[0] for window in ours.windows(mine, x, 2, state=state)]
-    truth, (_, c) = mine(x)
-    assert torch.equal(torch.cat(pieces), truth.bfloat16())
-    assert torch.equal(state[""][1], c)
+        truth, (_, c) = mine(x)
+    assert torch.equal(torch.cat(pieces), truth)
+    assert state[""][1].dtype is torch.float32
+    assert torch.equal(state[""][1].bfloat16(), c)
+    assert not torch.equal(state[""][1], c.float())
+
+
+@pytest.mark.parametrize("kind", ["RNN tanh", "LSTM", "GRU"])
+def test_autocast_to_bfloat16_multiplies_in_it(kind):
+    """As a network with such products does, forward and backward, fused, with taps, and again."""
+    if not _engine.bfloat16():
+        pytest.skip("this processor has no products in bfloat16")
+    _, mine = pair(kind, dtype=torch.float32, num_layers=2)
+    x, _ = inputs(mine)
+    net = tt.from_torch(mine)
+    net = tt.Network(net.specs, tt.MeanSquaredError(), products="bfloat16")
+    net.parameters.flat[...] = tt.from_torch(mine).parameters.flat
+    outputs, _, tape = net.forward(x.numpy())
+    expected = net.backward(tape, np.ones_like(outputs)).parameters
+
+    def gradient(wanted=None):
+        mine.zero_grad()
+        looked_at = wanted(mine) if wanted else contextlib.nullcontext()
+        with torch.autocast("cpu", dtype=torch.bfloat16), looked_at:
+            y, _ = mine(x)
+            y.float().sum().backward()
+        given = rounded(outputs) if y.dtype is torch.bfloat16 else outputs
+        assert np.array_equal(y.detach().float().numpy(), given)
+        return [w.grad.clone() for w in mine.parameters()]
+
+    found = gradient()
+    for layer in (0, 1):
+        own = getattr(mine, f"weight_hh_l{layer}").grad.numpy()
+        assert np.array_equal(own, expected[f"{layer}.U"])
+    tapped = gradient(ours.taps)
+    assert all(map(torch.equal, tapped, found))
+    mine.memory_limit = "10MB"
+    assert all(map(torch.equal, gradient(), found))
 
 
 def test_deterministic_mode():

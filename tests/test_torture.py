@@ -4,13 +4,16 @@ import os
 
 import pytest
 
-from torture import kills, libraries, memory, mutations, programs
+from torture import cells, kills, libraries, memory, mutations, own_files, programs, writes
 
 PARTS = {
     "kills": (kills.kills, 12),
-    "mutations": (mutations.mutations, 160),
+    "mutations": (mutations.mutations, 220),
     "programs": (programs.programs, 20),
     "libraries": (libraries.libraries, 12),
+    "own": (own_files.own_files, 4),
+    "cells": (cells.compiled_cells, 4),
+    "writes": (writes.writes, 24),
     "memory": (memory.memory, 18),
     "start": (memory.from_the_start, 3),
 }

@@ -120,3 +120,14 @@ def test_clipping_refuses_what_it_cannot_scale():
     gradient["W"] = [np.inf, 1.0]
     with pytest.raises(ValueError, match="gradient: expected a finite norm, got inf"):
         clip(gradient, 1.0)
+
+
+@pytest.mark.parametrize("kind", [Adam, SGD])
+def test_parameters_of_another_precision_or_size_are_refused_with_the_way_out(kind):
+    optimiser, eight = kind(3), np.ones(3)
+    words = rf"{kind.__name__}: parameters: expected float32, \(3,\), got float64, \(3,\); "
+    with pytest.raises(ValueError, match=words + rf'{kind.__name__}\(3, "float64"\)'):
+        optimiser.update(eight, eight, 0.1)
+    with pytest.raises(ValueError, match=r"gradient: expected float32, \(3,\), got float32, \(2"):
+        optimiser.update(np.ones(3, "f"), np.ones(2, "f"), 0.1)
+    assert optimiser.updates == 0

@@ -87,6 +87,11 @@ PLACES = [
         {"backward", "parameter_gradients", "steps", "states", "state_after", "kept", "reverse"},
         *(NETWORK, CELLS, "-k", "inside or RNN or stacked"),
     ),
+    _place(
+        "network/bfloat16.py",
+        {"forward", "backward", "parameter_gradients"},
+        "tests/test_bfloat16.py",
+    ),
     _place("network/losses.py", {"weights", "evaluate", "errors"}, "tests/test_losses.py"),
     _place(
         "network/stack.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from throughtime.diagnosis import FAULTS, Cause
 OUTCOMES = ("true", "in set", "place", "false", "nothing")
 SAME = 1e-12  # relative: two gradients in float64 are one up to the order of their sums
 
+# Both of these together are a truncation after one step.
+NOTHING_BACK = {"dh_next_missing", "dc_next_missing"}
 # What a name that stands for a place claims.
 CLAIMED: Mapping[str, str] = {
     "output_layer": HEAD,
@@ -46,6 +49,8 @@ def judged(case: Stranger, cause: Cause) -> str:
     truth = notebooks.names(case.mistakes)
     if cause.fault in truth:
         return "true"
+    if cause.fault == "truncated" and cause.where.startswith("k = 1") and truth >= NOTHING_BACK:
+        return "true"
     among = bool(truth & set(cause.alternatives))
     if FAULTS[cause.fault].family:  # whose alternatives are all faults of that place
         return "place" if among or holds(case, cause) else "false"
@@ -57,7 +62,7 @@ def judged(case: Stranger, cause: Cause) -> str:
 
 
 def same_gradient(case: Stranger, fault: str) -> bool:
-    """Whether the same program with that fault in place of one of its mistakes has its gradient.
+    """Whether the program with that fault in place of one or two of its mistakes has its gradient.
 
     This is asked at its own length and, if the diagnosis had others, at one of these.
     """
@@ -67,8 +72,8 @@ def same_gradient(case: Stranger, fault: str) -> bool:
     own = [case.gradient(T=T) for T in lengths]
     kinds = [name for name, kind in notebooks.KINDS.items() if fault in kind.names]
     for other in (one for kind in kinds for one in notebooks.variants(kind, case.habits)):
-        for mistake in case.mistakes:
-            chosen = [other if one == mistake else one for one in case.mistakes]
+        for replaced in (*combinations(case.mistakes, 1), *combinations(case.mistakes, 2)):
+            chosen = [one for one in case.mistakes if one not in replaced] + [other]
             try:
                 found = [case.gradient(chosen, T=T) for T in lengths]
             except (ValueError, KeyError):  # the program cannot have it
@@ -99,6 +104,8 @@ def holds(case: Stranger, cause: Cause) -> bool:
         return bool({OPERAND, TENSOR} & places) if one_tensor else False
     if claimed == STEP and not own and HEAD in places:
         return True  # without an output layer δ of the loss and of the step are one
+    if claimed == STEP and OPERAND in places:
+        return True  # "within a step" says: δ, or what it is multiplied by
     return claimed in places
 
 

@@ -51,6 +51,24 @@ def engine(name: Name) -> Iterator[None]:
         _chosen.reset(token)
 
 
+_in_bfloat16: ContextVar[bool] = ContextVar("products in bfloat16", default=False)
+
+
+def in_bfloat16() -> bool:
+    """Whether the compiled engine multiplies matrices in bfloat16."""
+    return _in_bfloat16.get()
+
+
+@contextmanager
+def products_in_bfloat16() -> Iterator[None]:
+    """Multiplies matrices in bfloat16, within a `with` block, where the compiled engine does."""
+    token = _in_bfloat16.set(True)
+    try:
+        yield
+    finally:
+        _in_bfloat16.reset(token)
+
+
 def set_threads(count: int) -> None:
     """Sets how many threads the compiled engine may use; results are the same to the bit.
 
@@ -72,14 +90,17 @@ def release_workspace() -> int:
 def engine_info() -> dict[str, object]:
     """The engine in use, its instruction set, those that this processor has, and its threads.
 
+    `"bfloat16"` names the instructions for products in bfloat16; None where there are none.
+
     Example:
         >>> import throughtime as tt
         >>> sorted(tt.engine_info())
-        ['engine', 'isa', 'isas', 'threads']
+        ['bfloat16', 'engine', 'isa', 'isas', 'threads']
     """
     return {
         "engine": _chosen.get(AT_START),
         "isa": _engine.isa(),
         "isas": _engine.available_isas(),
+        "bfloat16": _engine.bfloat16() or None,
         "threads": _engine.threads(),
     }

@@ -79,6 +79,43 @@ def replace(path: str | os.PathLike[str], content: bytes) -> None:
     if before is not None and not stat.S_ISREG(before.st_mode):
         _write_through(target, before.st_mode, content)
         return
+    name = _written_beside(target, content, before)
+    try:
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def keep_copy(path: str | os.PathLike[str], copy: str | os.PathLike[str], content: bytes) -> None:
+    """Puts what a file holds beside it, whole or not at all, with the file's owner and mode.
+
+    Args:
+        path: of the file.
+        copy: where its copy will be, in the same folder.
+        content: of the file, as it was read.
+
+    Raises:
+        FileExistsError: where there is something already; it is left as it is.
+    """
+    target = Path(copy)
+    name = _written_beside(target, content, os.stat(path))
+    try:
+        try:
+            os.link(name, target)
+        except FileExistsError:
+            raise
+        except OSError:  # of a file system that has no hard links
+            with target.open("xb") as file:
+                file.write(content)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    _sync_folder(target.parent)
+
+
+def _written_beside(target: Path, content: bytes, before: os.stat_result | None) -> str:
+    """The name of a new file beside `target`, on the disk, with the mode and owner of `before`."""
     _remove_stale(target)
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f"{_mark(target)}{os.getpid()}-")
     try:
@@ -90,11 +127,10 @@ def replace(path: str | os.PathLike[str], content: bytes) -> None:
         if before is not None and hasattr(os, "chown"):
             with suppress(PermissionError):  # only root gives files away
                 os.chown(name, before.st_uid, before.st_gid)
-        os.replace(name, target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    _sync_folder(target.parent)
+    return name
 
 
 def _write_through(target: Path, mode: int, content: bytes) -> None:
@@ -113,11 +149,12 @@ def _remove_stale(target: Path) -> None:
     start = _mark(target)
     for left in target.parent.glob(f"{glob.escape(start)}*"):
         process = left.name[len(start) :].partition("-")[0]
-        if process.isdecimal() and not _lives(int(process)):
+        if process.isdecimal() and not lives(int(process)):
             left.unlink(missing_ok=True)
 
 
-def _lives(process: int) -> bool:
+def lives(process: int) -> bool:
+    """Whether there is a process of this number."""
     if os.name != "posix":
         return True  # there, signal 0 would end it
     try:

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "arena.hpp"
+#include "bfloat16.hpp"
 #include "dispatch.hpp"
 #include "pool.hpp"
 
@@ -124,6 +125,12 @@ template <class T> struct Run {
         return {&h, &c, &kept, &dh, &dc, &dW, &dU, &db, &dp, &dR, &dc_bias, &dinputs, &delta_h, &delta_c, &delta_z};
     }
 
+    Numbers<T> results_copied() const {
+        Numbers<T> all;
+        for (const Numbers<T> *part : results()) all.insert(all.end(), part->begin(), part->end());
+        return all;
+    }
+
   private:
     void fill(Numbers<T> &to, Index count, double scale) {
         std::uniform_real_distribution<double> draw(-scale, scale);
@@ -187,7 +194,38 @@ template <class T> void cells(const Size &size) {
         }
 }
 
-template <class T> void head(Index steps, Index batch, Index inputs, Index outputs, bool indices) {
+// Products in bfloat16: the same bits on any number of threads, and near to those in float32.
+void cells_in_bfloat16(const Size &size) {
+    for (const Option &option : OPTIONS)
+        for (int kind = 0; kind < 8; ++kind) {
+            const bool ragged = kind & 1, indices = kind & 2, everything = kind & 4;
+            const auto rounded = [&](int threads) {
+                pool::set_threads(threads);
+                Run<float> run(option, size, ragged, indices, everything);
+                run.call.cell.bfloat16 = true;
+                return run.go().results_copied();
+            };
+            const auto alone = rounded(1);
+            if (size.H == LARGE.H || size.H == ONCE.H)
+                for (int threads = 2; threads <= 4; ++threads)
+                    expect(rounded(threads) == alone, std::string(option.name) + " in bfloat16: same bits");
+            Run<float> truth(option, size, ragged, indices, everything);
+            const auto exact = truth.go().results_copied();
+            double gap = 0, scale = 0;
+            for (std::size_t k = 0; k < exact.size(); ++k) {
+                gap += std::pow(double(alone[k]) - double(exact[k]), 2);
+                scale += std::pow(double(exact[k]), 2);
+            }
+            const double error = std::sqrt(gap / scale);
+            // Where φ has a kink, a sum near it may be rounded to its other side.
+            expect(error <= (option.relu ? 0.2 : 0.05), std::string(option.name) + " in bfloat16: error " + std::to_string(error));
+            const bool long_enough = size.T * size.B > 1;
+            expect(error > 0 || !long_enough, std::string(option.name) + " in bfloat16: is rounded");
+        }
+}
+
+template <class T>
+void head(Index steps, Index batch, Index inputs, Index outputs, bool indices, bool bfloat16 = false) {
     const Index rows = steps * batch;
     std::mt19937 random(3);
     const auto numbers = [&](Index count) {
@@ -206,6 +244,7 @@ template <class T> void head(Index steps, Index batch, Index inputs, Index outpu
         Numbers<T> dW(W.size()), db(b.size()), dx(indices ? 0 : x.size());
         DenseCall<T> call{steps, batch, inputs, outputs, W.data(), b.data(), indices ? nullptr : x.data(),
                           indices ? classes.data() : nullptr, y.data(), nullptr, nullptr, nullptr, nullptr};
+        call.bfloat16 = bfloat16;
         functions(T{}).dense_forward(call);
         functions(T{}).softmax({rows, outputs, y.data(), targets.data(), weights.data(), errors.data(), dy.data()});
         call.dy = dy.data();
@@ -322,6 +361,12 @@ int main(int count, char **words) {
         cells<float>(WIDE);
         cells<float>(ONCE);
         for (bool indices : {false, true}) head<float>(7, 37, 65, 129, indices), head<double>(3, 1, 1, 2, indices);
+        if (bfloat16()) {
+            for (const Size &size : SMALL) cells_in_bfloat16(size);
+            for (const Size &size : {LARGE, WIDE, ONCE}) cells_in_bfloat16(size);
+            for (bool indices : {false, true})
+                head<float>(7, 37, 65, 129, indices, true), head<float>(3, 300, 5, 2, indices, true);
+        }
         activations<float>();
         activations<double>();
         vectors<float>();

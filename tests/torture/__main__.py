@@ -8,12 +8,16 @@ import sys
 import time
 from collections.abc import Callable
 
+from torture.cells import compiled_cells
 from torture.kills import kills
 from torture.libraries import cases, libraries
 from torture.memory import from_the_start, memory
 from torture.mutations import mutations
+from torture.own_files import cases as own_cases
+from torture.own_files import own_files
 from torture.programs import programs
 from torture.tally import KINDS, Tally
+from torture.writes import writes
 
 # What, how often by default, and how it is said in the table.
 PARTS: dict[str, tuple[Callable[[int, int], Tally], int, str]] = {
@@ -21,6 +25,9 @@ PARTS: dict[str, tuple[Callable[[int, int], Tally], int, str]] = {
     "mutations": (mutations, 10_000, "damaged files"),
     "programs": (programs, 400, "programs with a wrong answer"),
     "libraries": (libraries, len(cases()), "hostile libraries"),
+    "own": (own_files, len(own_cases()), "users' own files that do other things"),
+    "cells": (compiled_cells, 100, "compilers, and caches of what they made"),
+    "writes": (writes, 400, "kills while a file is written, or no place for it"),
     "memory": (memory, 120, "commands with little memory"),
     "start": (from_the_start, 24, "starts with little memory"),
 }

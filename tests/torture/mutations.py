@@ -6,7 +6,7 @@ import io
 import json
 import random
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,18 @@ import numpy as np
 import throughtime as tt
 from throughtime.cli.compare import arrays
 from throughtime.gradient_flow import FlowRecord
+from throughtime.source import Slices, candidates, read_source
 from throughtime.training import Trainer, load_checkpoint
 from torture.tally import Tally, folder, judged
 from training_examples import settings, text
 
 BATCH = 250  # mutations of a file that one process reads
+COLUMNS = """\
+numerical gradient: [[ 0.1  -2e-3  0.3]
+ [ 4.0   5.0   6.0]]
+gradient: tensor([[ 0.1, -2e-3, 0.3],
+        [ 4.0, 5.0, 6.0]], dtype=float64)
+"""
 LARGE = (0, 1, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1)
 
 
@@ -119,6 +126,15 @@ def _kinds(place: Path) -> Iterator[tuple[str, Path, Callable[[Path], object]]]:
     pairs = "\n".join(f"W[{k},{k + 1}] {0.1 * k:.6g} {0.1 * k:.6g}" for k in range(40))
     (place / "pairs.txt").write_text(pairs)
     yield "pairs", place / "pairs.txt", _pairs
+    from torture.own_files import NET  # whose file needs this one
+
+    (place / "columns.txt").write_text(COLUMNS)
+    yield "columns", place / "columns.txt", _pairs
+    (place / "net.py").write_text(NET, "utf-8")
+    yield "python", place / "net.py", _source
+    cells = [{"cell_type": "code", "source": [line]} for line in NET.splitlines(keepends=True)]
+    (place / "net.ipynb").write_text(json.dumps({"cells": cells, "nbformat": 4}))
+    yield "notebook", place / "net.ipynb", _source
     recorder = tt.FlowRecorder(place / "flow.jsonl", live=False)
     x, y = np.ones((6, 2, 2)), np.zeros((6, 2, 2))
     recorder.look(net, x.astype("f4"), y.astype("f4"))
@@ -167,6 +183,18 @@ def _pairs(path: Path) -> None:
 
     with redirect_stdout(io.StringIO()):
         tt.compare(text=compare._text(str(path)))
+
+
+def _source(path: Path) -> None:
+    """A user's own file, read and looked through, and not run."""
+    import ast
+
+    from throughtime.cli.own_file import is_own_file
+
+    if is_own_file(str(path)):
+        with suppress(SyntaxError):  # which is said
+            tree = ast.parse(read_source(path).text)
+            candidates(tree, Slices(tree))
 
 
 def _text(path: Path) -> None:

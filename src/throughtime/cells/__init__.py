@@ -12,7 +12,14 @@ from throughtime.cells.compiled import (
     engine_cell,
     has_twin,
 )
-from throughtime.cells.derivation import WINDOW, CellDerivation, cell_in_c, derive, offsets
+from throughtime.cells.derivation import (
+    WINDOW,
+    CellDerivation,
+    cell_in_c,
+    derive,
+    offsets,
+    whole_step,
+)
 from throughtime.cells.derived import CellDefinition, DerivedCell, cell
 from throughtime.cells.description import (
     Activation,
@@ -84,4 +91,5 @@ __all__ = [
     "tanh_slope",
     "variants",
     "weight_gradient",
+    "whole_step",
 ]

@@ -17,6 +17,7 @@ from throughtime import _engine
 from throughtime.arrays import Array, Shape
 from throughtime.cells.description import CellDescription
 from throughtime.cells.tape import Columns, LocalGradients, State, Tape, active_steps
+from throughtime.engine_settings import in_bfloat16
 from throughtime.functions import is_indices
 
 WORTH_KEEPING = 2**15  # numbers; NumPy is quicker to make a smaller array
@@ -45,7 +46,7 @@ def forward(
     kept = Columns(_empty(T, B, len(names) * cell.units, dtype), names)
     active = None if lengths is None else active_steps(T, lengths)
     tape = Tape(inputs, states, kept, active)
-    _engine.forward(engine_cell(cell), **_common(cell, p, tape, lengths))
+    _engine.forward(engine_cell(cell, in_bfloat16()), **_common(cell, p, tape, lengths))
     h = states["h"][1:]
     outputs = h if active is None else h * active
     return outputs, {name: array[T] for name, array in states.items()}, tape
@@ -83,7 +84,7 @@ def backward(
         deltas["z"] = _empty(T, B, len(p["b"]), dtype)
     lengths = None if tape.active is None else tape.active.sum(axis=(0, 2))
     _engine.backward(
-        engine_cell(cell),
+        engine_cell(cell, in_bfloat16()),
         **_common(cell, p, tape, lengths),
         doutputs=doutputs,
         dh=d["h"],
@@ -151,8 +152,8 @@ def _contiguous(array: Array) -> Array:
 
 
 @lru_cache(maxsize=256)
-def engine_cell(cell: CellDescription) -> _engine.Cell:
-    """The cell as the engine knows it."""
+def engine_cell(cell: CellDescription, bfloat16: bool = False) -> _engine.Cell:
+    """The cell as the engine knows it, and whether its products are in bfloat16."""
     number = type(cell).engine_number
     assert number is not None
     return _engine.Cell(
@@ -161,6 +162,7 @@ def engine_cell(cell: CellDescription) -> _engine.Cell:
         units=cell.units,
         outputs=cell.output_size,
         **cell.engine_options,
+        bfloat16=bfloat16,
     )
 
 
@@ -168,7 +170,8 @@ def dense_forward(p: Mapping[str, Array], inputs: Array) -> Array:
     """W x_t + b for every step; p has "W" and, where there is a bias, "b"."""
     T, B = inputs.shape[:2]
     outputs = _empty(T, B, p["W"].shape[0], p["W"].dtype)
-    _engine.dense_forward(T, B, p["W"], p.get("b"), *_numbers_or_classes(inputs), outputs)
+    given = _numbers_or_classes(inputs)
+    _engine.dense_forward(T, B, p["W"], p.get("b"), *given, outputs, bfloat16=in_bfloat16())
     return outputs
 
 
@@ -184,7 +187,7 @@ def dense_backward(
     dinputs = _empty(T, B, p["W"].shape[1], p["W"].dtype) if need_inputs else None
     given = _numbers_or_classes(inputs)
     dW, db = gradient["W"], gradient.get("b")
-    _engine.dense_backward(T, B, p["W"], *given, doutputs, dW, db, dinputs)
+    _engine.dense_backward(T, B, p["W"], *given, doutputs, dW, db, dinputs, bfloat16=in_bfloat16())
     return dinputs
 
 

@@ -1,14 +1,15 @@
 """A derived cell's compiled twin: arrays are made here and passed on; the loops are generated C.
 
 The results have the form of the readable cell's, so that either accepts the tape of the other.
-Products with the inputs of all steps, and the sums over steps for the parameters, are NumPy's
-products of matrices, for as many steps at once as the compiled engine takes: which steps those are
-depends on B alone, so that a run in segments gives the same bits as a whole one.
+Products with the inputs of all steps, and the sums over steps for the parameters, are the compiled
+engine's, on its threads. What is summed at once is as many steps as the engine takes: which those
+are depends on B alone, so that a run in segments gives the same bits as a whole one.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 
 from throughtime import _engine
 from throughtime.arrays import Array, Shape
+from throughtime.cells.compiled import WORTH_KEEPING
 from throughtime.cells.tape import LocalGradients, State, Tape, active_steps
 from throughtime.codegen import (
     OF_A_FUNCTION,
@@ -78,7 +80,10 @@ class Twin:
             raise Unavailable(f"its equations have no form in C ({why})") from problem
         self.text = source.text
         self.library, self.about = library(source.text, title)
-        self.library.tt_panels.restype = ctypes.c_long
+        try:
+            self.library.tt_panels.restype = ctypes.c_long
+        except AttributeError:
+            raise Unavailable("what was compiled has none of its functions") from None
         plans = (source.forward, source.backward, source.parameters, source.everything)
         early = [own.matrix for own in source.forward.inputs.values()]
         # What parameters alone determine, in one phase for each of the four.
@@ -170,13 +175,13 @@ class Twin:
         T, B = inputs.shape[:2]
         own, trace = self.source.forward, self.derivation.trace
         states = {
-            name: np.empty((T + 1, B, size(node)), self.dtype)
+            name: _empty((T + 1, B, size(node)), self.dtype)
             for name, node in zip(self.states, trace.states.values(), strict=True)
         }
         for name, array in states.items():
             array[0] = 0 if state is None else state[name]
         kept = {
-            name: np.empty((T, B, size(node)), self.dtype)
+            name: _empty((T, B, size(node)), self.dtype)
             for name, node in zip(self.kept, self.program.kept, strict=True)
         }
         active = None if lengths is None else active_steps(T, lengths)
@@ -211,9 +216,9 @@ class Twin:
         }
         for name, array in (dstate or {}).items():
             later[name][...] = array
-        frontier = np.empty((T, B, self._width), self.dtype)
+        frontier = _empty((T, B, self._width), self.dtype)
         after = {
-            name: np.empty((T, B, size(node)), self.dtype)
+            name: _empty((T, B, size(node)), self.dtype)
             for name, node in zip(self.states, self.program.after.values(), strict=True)
         }
         known = self._of_tape(tape)
@@ -228,7 +233,7 @@ class Twin:
             gradient = {name: np.zeros(array.shape, self.dtype) for name, array in p.items()}
         dinputs = None
         if need_inputs and not is_indices(tape.inputs):
-            dinputs = np.zeros((T, B, self.x.shape[0]), self.dtype)
+            dinputs = _empty((T, B, self.x.shape[0]), self.dtype)
         self.add_parameters(p, tape, frontier, gradient, dinputs)
         return LocalGradients(dict(gradient), dinputs, later, after | {"z": frontier})
 
@@ -253,11 +258,16 @@ class Twin:
             values[self.x.number] = _rows(self._dense(tape.inputs))
         parameters = self.derivation.trace.parameters
         given = {node.number: p[name] for name, node in parameters.items()}
+        factors = {
+            wanted.result.number: _factor(fixed[wanted.matrix.number], wanted.turned)
+            for stage in own.plan.stages
+            for wanted in stage.products
+        }
         for start, stop in reversed(list(_chunks(T, B))):
             part = slice(start * B, stop * B)
             here = {number: array[part] for number, array in values.items()}
             into = None if dinputs is None else _rows(dinputs)[part]
-            totals = self._sum(own, here, fixed, tape.inputs[start:stop], into)
+            totals = self._sum(own, here, fixed, factors, tape.inputs[start:stop], into)
             found = self._finish(given | totals) | totals
             for name, node in self.derivation.parameters.items():
                 gradient[name][...] += np.reshape(found[node.number], gradient[name].shape)
@@ -305,10 +315,14 @@ class Twin:
         own: Sums,
         values: Values,
         fixed: Mapping[int, Array],
+        factors: Mapping[int, Array],
         inputs: Array,
         dinputs: Array | None,
     ) -> Values:
-        """The sums over some steps, by number; `values` are those of their rows."""
+        """The sums over some steps, by number; `values` are those of their rows.
+
+        `factors` are the matrices of products, by the numbers of their results.
+        """
         count, names = inputs.shape[0] * inputs.shape[1], own.plan.names
         numbers = {word: number for number, word in names.items()}
         nodes = self.derivation.trace.graph.nodes
@@ -318,11 +332,9 @@ class Twin:
             ready.setdefault(plain(dx).number, dinputs)
         for function, stage in zip(own.functions, own.plan.stages, strict=True):
             for wanted in stage.products:
-                M, number = fixed[wanted.matrix.number], wanted.result.number
-                v = ready[wanted.vector.number]
-                if number not in ready:
-                    ready[number] = np.empty((count, size(wanted.result)), self.dtype)
-                np.matmul(v, M if wanted.turned else M.T, out=ready[number])
+                number = wanted.result.number
+                vectors, out = ready[wanted.vector.number], ready.get(number)
+                ready[number] = _product(vectors, factors[number], out)
             given: list[Array | None] = []
             for name in function.arrays:
                 if name in summed:
@@ -333,7 +345,7 @@ class Twin:
                     given.append(fixed[number])
                     continue
                 if number not in ready:
-                    ready[number] = np.empty((count, size(nodes[number])), self.dtype)
+                    ready[number] = _empty((count, size(nodes[number])), self.dtype)
                 given.append(ready[number])
             if function.name:
                 work = np.empty(function.work[1], self.dtype)
@@ -347,7 +359,9 @@ class Twin:
                 left = self._side(a, ready, inputs)
                 found[number] = weight_gradient(left, inputs.reshape(-1), self.x.shape[0])
             else:
-                found[number] = self._side(a, ready, inputs).T @ self._side(b, ready, inputs)
+                found[number] = _outer_sum(
+                    self._side(a, ready, inputs), self._side(b, ready, inputs)
+                )
         return found
 
     def _side(self, node: Node, ready: Values, inputs: Array) -> Array:
@@ -397,11 +411,7 @@ class Twin:
             x = _rows(self._dense(inputs))
             if own.vector is not self.x:
                 x = x[:, own.vector.start : own.vector.stop]
-            out = np.empty((T * B, len(M)), self.dtype)
-            for start, stop in _chunks(T, B):
-                part = slice(start * B, stop * B)
-                np.matmul(x[part], M.T, out=out[part])
-            found[name] = out.reshape(T, B, len(M))
+            found[name] = _product(x, M).reshape(T, B, len(M))
         return found
 
     def _dense(self, inputs: Array) -> Array:
@@ -425,6 +435,39 @@ def _chunks(steps: int, batch: int) -> Iterator[tuple[int, int]]:
     unit = _engine.chunk_steps(batch)
     for start in range(0, steps, unit):
         yield start, min(start + unit, steps)
+
+
+def _empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
+    """An array to be filled in; a large one is in memory that the engine reuses."""
+    count = math.prod(shape)
+    if count < WORTH_KEEPING:
+        return np.empty(shape, dtype)
+    return _engine.empty(1, 1, count, dtype == np.float64).reshape(shape)
+
+
+def _factor(M: Array, turned: bool) -> Array:
+    """The matrix of a product with vectors, in C order."""
+    return np.ascontiguousarray(M.T if turned else M)
+
+
+def _product(x: Array, M: Array, out: Array | None = None) -> Array:
+    """M x for every row x: (rows, n), (m, n) -> (rows, m), by the engine, into `out` if given."""
+    count, (m, n) = len(x), M.shape
+    if out is None:
+        out = _empty((count, m), x.dtype)
+    if out.size:
+        given = (x.reshape(1, count, n), None, out.reshape(1, count, m))
+        _engine.dense_forward(1, count, M, None, *given)
+    return out
+
+
+def _outer_sum(a: Array, b: Array) -> Array:
+    """Σ a bᵀ over the rows: (rows, m), (rows, n) -> (m, n), by the engine."""
+    count, m, n = len(a), a.shape[1], b.shape[1]
+    found = np.zeros((m, n), a.dtype)
+    given = (b.reshape(1, count, n), None, a.reshape(1, count, m), found, None, None)
+    _engine.dense_backward(1, count, found, *given)
+    return found
 
 
 def _rows(array: Array) -> Array:

@@ -48,22 +48,23 @@ class CellDerivation:
     Printed, it is the derivation as text, with each line's numerical check.
 
     Attributes:
-        cell: the cell, with the sizes that it was derived for.
+        cell: the cell, with the sizes that it was derived for; a built-in one too.
         note: what has to be known of these sizes; "" where there is nothing.
     """
 
-    cell: DerivedCell
+    cell: Cell
     note: str = ""
 
     @property
     def name(self) -> str:
         """The cell's name."""
-        return self.cell.definition.__name__
+        own = self.cell
+        return own.definition.__name__ if isinstance(own, DerivedCell) else own.title.lower()
 
-    @property
+    @cached_property
     def backward(self) -> BackwardPass:
         """The derivation as a graph."""
-        return self.cell.derivation
+        return whole_step(self.cell)
 
     @property
     def lines(self) -> list[Written]:
@@ -93,6 +94,10 @@ class CellDerivation:
     def latex(self) -> str:
         """Both passes as the rows of LaTeX's align*."""
         return as_latex(self.backward)
+
+    def _repr_latex_(self) -> str:
+        """What a notebook shows."""
+        return self.latex
 
     @cached_property
     def checks(self) -> tuple[LineCheck, ...]:
@@ -242,11 +247,12 @@ def whole_step(cell: Cell) -> BackwardPass:
     return derive_backward(found[0])
 
 
-def derive(cell: CellDefinition | DerivedCell | Callable[..., Any], **sizes: int) -> CellDerivation:
+def derive(cell: CellDefinition | Cell | Callable[..., Any], **sizes: int) -> CellDerivation:
     """The backward pass of a cell, derived from its forward equations.
 
     Args:
-        cell: what `tt.cell` made of them, or a cell with its sizes.
+        cell: what `tt.cell` made of them, or a cell with its sizes; a built-in one too, such as
+            `tt.LSTM(2, 3, peepholes=True)`.
         sizes: I, H and what other letters stand for; small ones if not given.
 
     Raises:
@@ -275,11 +281,12 @@ def derive(cell: CellDefinition | DerivedCell | Callable[..., Any], **sizes: int
         >>> tt.derive(elman).agrees
         True
     """
-    if isinstance(cell, DerivedCell):
+    if isinstance(cell, Cell):
         return CellDerivation(cell)
     if not isinstance(cell, CellDefinition):
         way_out = "decorate the step with @tt.cell, and give the shapes of its parameters"
-        refuse("derive", "a cell that tt.cell made", repr(cell), way_out, error=TypeError)
+        expected = "a cell that tt.cell made, or one with its sizes, such as tt.LSTM(2, 3)"
+        refuse("derive", expected, repr(cell), way_out, error=TypeError)
     letters = {
         SIZE.fullmatch(term)[2]  # type: ignore[index]
         for shape in cell.shapes.values()

@@ -58,9 +58,9 @@ class GRU(Cell):
         """h_t = (1 − z) ⊙ n + z ⊙ h_{t−1}."""
         h_before, H = state["h"], self.units
         x_r, x_z, x_n = np.split(z_x, 3, axis=-1)
-        u_r, u_z = np.split(h_before @ p["U"][: 2 * H].T, 2, axis=-1)
+        U_rz, U_n = np.split(p["U"], [2 * H])
+        u_r, u_z = np.split(h_before @ U_rz.T, 2, axis=-1)
         r, z = sigmoid(x_r + u_r), sigmoid(x_z + u_z)
-        U_n = p["U"][2 * H :]
         if self.reset_after:
             u_n = h_before @ U_n.T + p["c"]
             n = np.tanh(x_n + r * u_n)

@@ -53,6 +53,7 @@ OPTIONS: tuple[tuple[str, str, Any, str], ...] = (
     ("--clip", "clip", float, "largest norm of the gradient; 0: not clipped"),
     ("--seed", "seed", int, "random seed of initialisation and dropout"),
     ("--dtype", "dtype", str, "float32 or float64"),
+    ("--products", "products", str, "of matrices: float32, or bfloat16 where there are such"),
 )
 
 

@@ -5,7 +5,8 @@ It knows a step's graph, and neither cells nor networks.
 
 from throughtime.codegen.c_layers import CellInC, DenseInC, EmbeddingInC, LayerInC
 from throughtime.codegen.c_program import LossInC, ProgramInC
-from throughtime.codegen.compiler import SETTING, Unavailable, library, say
+from throughtime.codegen.cache import Unavailable
+from throughtime.codegen.compiler import SETTING, library, say
 from throughtime.codegen.places import Function, of_input
 from throughtime.codegen.plan import Plan, Product, Stage, plain, size
 from throughtime.codegen.source import Loop, Source, SourceWriter

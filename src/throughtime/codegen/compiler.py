@@ -3,6 +3,7 @@
 A library's name is a hash of all that decides what is in it: the source, the compiler, what that
 says of itself and of the processor, and its options. Whoever wants the same library finds it; a
 library is written beside its place and renamed, so that two processes do not disturb each other.
+`cache` says which libraries are loaded.
 """
 
 from __future__ import annotations
@@ -14,15 +15,27 @@ import os
 import shlex
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import IO
 
+from throughtime.arrays import visible
 from throughtime.codegen import tolerances
+from throughtime.codegen.cache import (
+    Unavailable,
+    cache_folder,
+    cache_folder_name,
+    keep,
+    kept,
+    loaded,
+    own_folder,
+    workplace,
+)
 
 SETTING = "THROUGHTIME_COMPILER"  # a command, or "none"
 NONE = "none"
@@ -31,10 +44,6 @@ CANDIDATES = ("c++", "g++", "clang++", "cc", "gcc", "clang")
 OPTIONS = ("-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-fPIC")
 TUNED = (("-march=native",), ("-mcpu=native",), ())
 WIDE = "-mprefer-vector-width=512"  # compilers choose 256 for some processors that have 512
-
-
-class Unavailable(Exception):
-    """There is no compiled code; the message says why, in one line."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,10 @@ class Compiler:
     options: tuple[str, ...]
     about: str
     title: str
+
+
+class Late(Unavailable):
+    """A compiler has not finished in time."""
 
 
 def compiler() -> Compiler:
@@ -76,7 +89,11 @@ def _found(chosen: str, own: tuple[str, ...], path: str) -> Compiler | str:
     commands = [chosen] if chosen else [*filter(None, own), *CANDIDATES]
     reason = "no C or C++ compiler was found; install g++ or clang++, or set CXX"
     for text in commands:
-        command = tuple(shlex.split(text))
+        try:
+            command = tuple(shlex.split(text))
+        except ValueError as problem:  # a quotation mark too few
+            reason = f"{text!r} is no command: {problem}"
+            continue
         if not command or shutil.which(command[0]) is None:
             if text == chosen:
                 reason = f"{SETTING}: {text!r} was not found"
@@ -95,6 +112,8 @@ def _asked(command: tuple[str, ...]) -> Compiler:
         asked = [*command, *OPTIONS, *tuned, "-x", "c", "-dM", "-E", os.devnull]
         try:
             told = run(asked, tolerances.PROBE_SECONDS)
+        except Late:
+            raise  # it would be as late with other options
         except Unavailable as failure:
             problem = str(failure)
             continue
@@ -117,44 +136,68 @@ def run(command: list[str], seconds: float) -> str:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
             start_new_session=True,
         )
-    except OSError as problem:
-        raise Unavailable(f"{title} cannot be started: {problem.strerror}") from problem
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or str(problem)
+        raise Unavailable(f"{title} cannot be started: {reason}") from problem
+    _bound(process, seconds)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    out, errors = _Heard(process.stdout), _Heard(process.stderr)
     try:
-        out, errors = process.communicate(timeout=seconds)
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
-        _end(process)
-        raise Unavailable(f"{title} did not finish within {seconds:g} seconds") from None
-    except BaseException:
-        _end(process)
-        raise
+        raise Late(f"{title} did not finish within {seconds:g} seconds") from None
+    finally:
+        if process.returncode is None:
+            _end(process)
+        for stream in (out, errors):
+            stream.join(tolerances.LAST_WORDS_SECONDS)  # what it has started may hold it open
     if process.returncode:
-        first = next((line for line in errors.splitlines() if "error" in line.lower()), "")
-        first = first or (errors.splitlines() or [f"exit status {process.returncode}"])[0]
-        raise Unavailable(f"{title} failed: {first.strip()[:200]}")
-    return out
+        lines = errors.text().splitlines()
+        first = next((line for line in lines if "error" in line.lower()), "")
+        first = first or next(filter(str.strip, lines), f"exit status {process.returncode}")
+        raise Unavailable(f"{title} failed: {visible(first.strip()[:200])}")
+    if out.is_too_much:
+        raise Unavailable(f"{title} printed more than {tolerances.MOST_SAID:,} bytes")
+    return out.text()
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _bound(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """A compiler that is left alone, since whoever called it was killed, does not run for ever."""
+    with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
+        import resource
+
+        most = int(seconds) + 1
+        resource.prlimit(process.pid, resource.RLIMIT_CPU, (most, most))
+
+
+class _Heard(threading.Thread):
+    """Listens to a stream until its end, and keeps as much as a compiler has to say."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__(daemon=True)
+        self._stream, self._said, self.is_too_much = stream, b"", False
+        self.start()
+
+    def run(self) -> None:
+        """Until nobody has the other end any more."""
+        with self._stream:
+            while chunk := os.read(self._stream.fileno(), 2**16):
+                self.is_too_much |= len(self._said) + len(chunk) > tolerances.MOST_SAID
+                self._said += b"" if self.is_too_much else chunk
+
+    def text(self) -> str:
+        """What was said so far."""
+        return self._said.decode(errors="replace")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
     """Ends a compiler and what it started, which are a group of their own."""
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-
-
-def cache_folder() -> Path:
-    """Where libraries are kept: a folder of this user's alone."""
-    own = os.environ.get("XDG_CACHE_HOME")
-    if own and os.path.isabs(own):
-        base = Path(own)
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path.home() / ".cache"
-    return base / "throughtime" / "cells"
+    process.wait()
 
 
 def library(source: str, what: str) -> tuple[ctypes.CDLL, str]:
@@ -175,78 +218,51 @@ def library(source: str, what: str) -> tuple[ctypes.CDLL, str]:
     own = compiler()
     words = [source, FORM, own.about, own.title, *own.options]
     name = hashlib.sha256("\0".join(words).encode()).hexdigest()[:40]
+    for_now = f"compiled with {own.title}, for this process"
     try:
-        folder = _own_folder(cache_folder())
+        folder = own_folder(cache_folder())
     except (OSError, RuntimeError, Unavailable) as problem:  # no home, or one that is read-only
         reason = getattr(problem, "strerror", None) or str(problem)
         say(f"{cache_folder_name()} cannot be used ({reason}); {what} is compiled for now only")
-        return _for_now(source, own, what), f"compiled with {own.title}, for this process"
-    path = folder / f"{name}.so"
-    loaded = _loaded(path) if path.exists() else None
-    if loaded is None:
+        return _for_now(source, own), for_now
+    found = kept(folder, name)
+    if found is None:
         say(f"compiling {what} with {own.title}; it is kept in {folder}")
         try:
-            _compile(source, own, path)
+            with workplace(folder) as work:
+                code, made = _compile(source, own, work)
+                os.replace(code, folder / f"{name}.c")
+                keep(made, folder, name)
         except OSError as problem:
             say(f"{folder} cannot be written ({problem.strerror}); {what} is compiled for now only")
-            return _for_now(source, own, what), f"compiled with {own.title}, for this process"
-        loaded = _loaded(path)
-    if loaded is None:
-        raise Unavailable(f"{path} cannot be loaded")
-    return loaded, f"compiled with {own.title}: {path}"
+            return _for_now(source, own), for_now
+        found = kept(folder, name)
+    if found is None:  # nothing is loaded from some disks
+        return _for_now(source, own), for_now
+    return found[0], f"compiled with {own.title}: {found[1]}"
 
 
-def cache_folder_name() -> str:
-    """The folder as text, also where there is no home."""
-    try:
-        return str(cache_folder())
-    except RuntimeError:
-        return "the cache folder"
+def _compile(source: str, own: Compiler, work: Path) -> tuple[Path, Path]:
+    """The source and the library that is made of it, in a folder."""
+    code, made = work / "cell.c", work / "cell.so"
+    code.write_text(source, encoding="utf-8")
+    command = [*own.command, *own.options, "-shared", "-x", "c", str(code), "-o", str(made), "-lm"]
+    run(command, tolerances.COMPILE_SECONDS)
+    if not made.is_file():
+        raise Unavailable(f"{own.title} has ended without an error and without a library")
+    return code, made
 
 
-def _own_folder(folder: Path) -> Path:
-    """The folder, made if it is missing; what others may write to is not loaded from."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.stat()
-    if hasattr(os, "getuid"):
-        if found.st_uid != os.getuid():
-            raise Unavailable("it belongs to another user")
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise Unavailable("other users may write to it")
-    return folder
-
-
-def _compile(source: str, own: Compiler, path: Path) -> None:
-    """Writes the library at `path`, whole or not at all, and its source beside it."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compiling-") as work:
-        code, made = Path(work, "cell.c"), Path(work, "cell.so")
-        code.write_text(source, encoding="utf-8")
-        command = [*own.command, *own.options, "-shared", "-x", "c", str(code), "-o", str(made)]
-        run([*command, "-lm"], tolerances.COMPILE_SECONDS)
-        os.replace(code, path.with_suffix(".c"))
-        os.replace(made, path)
-
-
-def _for_now(source: str, own: Compiler, what: str) -> ctypes.CDLL:
+def _for_now(source: str, own: Compiler) -> ctypes.CDLL:
     """The library from a temporary folder, which is gone once it is loaded."""
     try:
         with tempfile.TemporaryDirectory(prefix="throughtime-") as work:
-            path = Path(work, "cell.so")
-            _compile(source, own, path)
-            loaded = _loaded(path)
+            found = loaded(_compile(source, own, Path(work))[1])
     except OSError as problem:
         raise Unavailable(f"there is no room for a file: {problem.strerror}") from problem
-    if loaded is None:
+    if found is None:
         raise Unavailable("what was compiled cannot be loaded")
-    return loaded
-
-
-def _loaded(path: Path) -> ctypes.CDLL | None:
-    """A library, None if it is damaged."""
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError:
-        return None
+    return found
 
 
 _said: set[str] = set()

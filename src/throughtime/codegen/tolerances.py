@@ -9,6 +9,10 @@ MOST_CODE = 300_000  # characters of source
 COMPILE_SECONDS = 60.0
 PROBE_SECONDS = 10.0
 
+# GCC prints 15 KB of macros; whatever prints so much more is no compiler.
+MOST_SAID = 4_000_000  # bytes
+LAST_WORDS_SECONDS = 1.0  # in which a compiler's output ends, once it has ended itself
+
 # Two threads pay where each has more to do than it takes to start one, which is about 50 µs: so
 # many operations on numbers take that long.
 WORK_OF_A_THREAD = 2_000_000.0

@@ -113,14 +113,16 @@ def tread(values: Sequence[float]) -> float | None:
     """The height of a stair: 0 where fewer than half of the values repeat, None where all do.
 
     Args:
-        values: as they came, in the order of their places.
+        values: as they came, in the order of their places; those that are not finite are left out.
 
     Example:
         >>> tread([1.0, 1.0, 1.0, 1.5, 1.5, 1.5]), tread([1.0, 1.5, 2.5]), tread([1.0, 1.0])
         (0.5, 0.0, None)
+        >>> tread([1.0, 1.0, 1.0, float("nan")])
     """
+    values = [value for value in values if np.isfinite(value)]
     levels = len(set(values))
-    if levels == 1:
+    if levels <= 1:
         return None
     if levels > len(values) // 2:
         return 0.0

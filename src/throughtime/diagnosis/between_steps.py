@@ -39,6 +39,13 @@ from throughtime.diagnosis.tolerances import DRAWN_PARAMETERS, SAME_STATE
 from throughtime.gradcheck import Spent
 
 LATER = ("truncated", *BETWEEN)  # where two steps in a row are right
+# What a loss of several steps may hand to a network whose output layer does not show it.
+OF_THE_LOSS = (
+    "output_gradient_at_every_step",
+    "output_gradient_at_last_step_only",
+    "last_output_gradient_at_every_step",
+    "targets_shifted",
+)
 
 
 def by_steps(observed: Observed, study: Study) -> Candidate | None:
@@ -132,7 +139,11 @@ def _beyond(observed: Observed, study: Study, longest: int, lead: str) -> Candid
     if told is not None and told.wrong:  # all faults were tried
         place = "inside_a_step" if told.gate else "between_steps"
         return family_candidate(place, evidence, (), f"gate {told.gate}" if told.gate else "")
-    return family_candidate("between_steps", evidence, LATER if longest > 1 else BETWEEN)
+    if study.roles.output:
+        return family_candidate("between_steps", evidence, LATER if longest > 1 else BETWEEN)
+    said = "No output layer is known, so δ of the outputs may be wrong at some steps as well."
+    members = (*(LATER if longest > 1 else BETWEEN), *OF_THE_LOSS)
+    return family_candidate("between_steps", (*evidence, said), members)
 
 
 def _named(told: Prediction, observed: Observed, study: Study, lead: str) -> Candidate:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from throughtime.diagnosis.experiments import Study
-from throughtime.diagnosis.factors import Ratio, ratio_of, together
+from throughtime.diagnosis.factors import Ratio, over, ratio_of, together
 from throughtime.diagnosis.observed import Candidate, Gradient, Observed
 from throughtime.diagnosis.roles import Trials
 from throughtime.diagnosis.tolerances import (
@@ -25,6 +25,8 @@ def decayed(observed: Observed, study: Study) -> Iterator[Candidate]:
     """
     ratios: dict[str, Ratio] = {}
     for name in observed.wrong():
+        if not observed.gradient[name].any():
+            return  # nothing is left of it, its L2 term neither
         own = observed.sampled[name]
         apart = observed.beside(name) - own.numerical
         weights = observed.parameters[name].reshape(-1)[own.places]
@@ -57,6 +59,7 @@ def decayed_below(observed: Observed, study: Study) -> Iterator[Candidate]:
     layer has the term too is told by which of both leaves less.
     """
     head, below = study.roles.head, study.roles.hidden
+    below = tuple(name for name in below if observed.gradient[name].any())  # 0: of all it has
     if head is None or not set(observed.wrong()) & set(below):
         return
     cut = {head: np.zeros_like(study.values[head])}
@@ -64,10 +67,13 @@ def decayed_below(observed: Observed, study: Study) -> Iterator[Candidate]:
     known = alone is not None and any(alone[name].any() for name in below)
     if not known and not _own_decay(study, tuple(below)):
         return
-    there = study.look(None, cut, {name: observed.sampled[name].places for name in below})
+    above = study.roles.output
+    places = {name: observed.sampled[name].places for name in (*below, *above)}
+    there = study.look(None, cut, places)
+    if there is None:
+        return
     ratios: dict[str, Ratio] = {}
-    for name in there.wrong() if there is not None else ():
-        assert there is not None
+    for name in (one for one in there.wrong() if one in below):
         own = there.sampled[name]
         weights = there.parameters[name].reshape(-1)[own.places]
         ratios[name] = ratio_of(there.beside(name) - own.numerical, weights, there.bars(name))
@@ -76,12 +82,17 @@ def decayed_below(observed: Observed, study: Study) -> Iterator[Candidate]:
     best = min(ratios.values(), key=lambda ratio: ratio.error)
     if not all(together(ratio, best) for ratio in ratios.values()):
         return
+    if best.error > SAME_FACTOR * abs(best.value):
+        return  # nothing else is left here: a coarse multiple of W is none
     choices = (tuple(ratios), (*ratios, head))
     undone = [without_decay(observed, best.value, names) for names in choices]
     left = [(len(observed.wrong(one)), observed.distance(one)) for one in undone]
     which = 0 if left[0] <= left[1] else 1
     names = choices[which]
-    fault, beside, told = _share(best.value, _own_decay(study, tuple(ratios)))
+    decay = _own_decay(study, tuple(ratios))
+    if decay and any(_is_times(there, name, 1 + best.value / decay) for name in above):
+        return  # the term is as much too large as all the rest: a factor of the whole gradient
+    fault, beside, told = _share(best.value, decay)
     size, where = Ratio(abs(best.value), best.error, True, best.entries), ", ".join(names)
     evidence = (
         f"With {head} at 0, where nothing goes back from the outputs, gradient − numerical "
@@ -98,6 +109,12 @@ def decayed_below(observed: Observed, study: Study) -> Iterator[Candidate]:
         0.95 / (1 + 0.5 * len(beside)),
         lambda seen: without_decay(seen, best.value, names),
     )
+
+
+def _is_times(there: Observed, name: str, factor: float) -> bool:
+    """Whether a tensor is its numerical derivative times this factor."""
+    ratio = over(there, [name])
+    return ratio.fits and abs(ratio.value - factor) < SAME_FACTOR * abs(factor)
 
 
 def from_elsewhere(observed: Observed, study: Study) -> str:

@@ -157,11 +157,15 @@ def at_a_single_step(observed: Observed, study: Study) -> Candidate | None:
     one = study.at(1) if observed.steps != 1 else None
     if one is None or not one.wrong():
         return None
-    whole = over(one, list(one.sampled))
+    names, said = list(one.sampled), "tensor"
+    whole = over(one, names)
+    if not whole.fits:  # biases may have a factor of their own besides
+        names, said = [name for name in names if name not in study.roles.vectors], "matrix"
+        whole = over(one, names) if len(names) > 1 else whole
     if not whole.fits or whole.is_near(1.0) or not whole.value or whole.rounds_to_one:
         return None
     there = study.elsewhere(steps=1)
-    if there is None or not together(over(there, list(there.sampled)), whole):
+    if there is None or not together(over(there, names), whole):
         return None
     reduction = study.reduction
     known = KnownSizes(
@@ -176,7 +180,7 @@ def at_a_single_step(observed: Observed, study: Study) -> Candidate | None:
     def undo(there: Observed) -> Gradient:
         return {name: g / value for name, g in there.gradient.items()}
 
-    said = f"At T = 1 every tensor is {whole} times its numerical derivative."
+    said = f"At T = 1 every {said} is {whole} times its numerical derivative."
     return Candidate(
         found.faults,
         "",

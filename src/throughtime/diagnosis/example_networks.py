@@ -13,7 +13,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from throughtime import cells
 from throughtime.arrays import Array
+from throughtime.equations import softmax
 from throughtime.gradcheck import Target
 
 I, H, O = 2, 3, 4  # noqa: E741  inputs, hidden units, classes
@@ -22,17 +24,6 @@ EXACT = 1e-7  # a discrepancy that central differences in float64 may have
 
 Gradient = dict[str, Array]
 Step = dict[str, Array]
-
-
-def sigmoid(z: Array) -> Array:
-    """1 / (1 + e⁻ᶻ)."""
-    return np.asarray(1 / (1 + np.exp(-z)))
-
-
-def softmax(outputs: Array) -> Array:
-    """Over the last axis."""
-    exp = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
-    return np.asarray(exp / exp.sum(axis=-1, keepdims=True))
 
 
 class Network:
@@ -50,13 +41,13 @@ class Network:
         tape: what its steps kept, one mapping a step.
     """
 
-    gates: ClassVar[int] = 1
+    cell: ClassVar[cells.Cell]
 
     def __init__(
         self, T: int = 5, B: int = 2, *, start: float = 0.5, scale: float = 0.7, features: int = I
     ) -> None:
         self.T, self.B = T, B
-        rng, rows = np.random.default_rng(0), self.gates * H
+        rng, rows = np.random.default_rng(0), len(self.cell.gates) * H
         shapes = {"W": (rows, features), "U": (rows, H), "b": (rows,), "V": (O, H), "d": (O,)}
         self.p = {name: scale * rng.standard_normal(shape) for name, shape in shapes.items()}
         states = start * rng.standard_normal((2, B, H))
@@ -87,8 +78,18 @@ class Network:
         return self.x
 
     def step(self, x: Array) -> None:
-        """Runs one step of the cell: appends to `h`, and keeps what the backward pass needs."""
-        raise NotImplementedError
+        """Runs one step: appends to `h` and `c`, and keeps its values by their names."""
+        before = {"h": self.h[-1], "c": self.c[-1]}
+        z_x = x @ self.p["W"].T + self.p["b"]
+        after, kept = self.cell.step(self.weights(), z_x, before)
+        self.h.append(after["h"])
+        self.c.append(after.get("c", before["c"]))
+        given = {"x": x} | {f"{name}_before": state for name, state in before.items()}
+        self.keep({**given, **after, **kept})
+
+    def weights(self) -> Gradient:
+        """The parameters of the cell, among others."""
+        return self.p
 
     def keep(self, step: Step) -> None:
         """Puts a step's values on the tape."""
@@ -115,7 +116,7 @@ class Network:
 
     def output_delta(self, outputs: Array) -> Array:
         """δ of the outputs, (T, B, O)."""
-        return softmax(outputs) - self.y
+        return np.asarray(softmax(outputs) - self.y)
 
     def buffers(self) -> Gradient:
         """What the contributions are added to."""
@@ -217,12 +218,7 @@ class Network:
 class RNN(Network):
     """h_t = tanh(W x_t + U h_{t−1} + b)."""
 
-    def step(self, x: Array) -> None:
-        """Keeps x, h_before, h."""
-        before, p = self.h[-1], self.p
-        h = np.tanh(x @ p["W"].T + before @ p["U"].T + p["b"])
-        self.h.append(h)
-        self.keep({"x": x, "h_before": before, "h": h})
+    cell: ClassVar = cells.RNN(I, H)
 
     def back(self, t: int, dh: Array, dc_next: Array) -> tuple[Array, Array, Array]:
         """δc is passed on as it is, since an RNN has none."""
@@ -237,19 +233,7 @@ class RNN(Network):
 class LSTM(Network):
     """c_t = i ⊙ a + f ⊙ c_{t−1}, h_t = o ⊙ tanh c_t; blocks of rows i, f, a, o."""
 
-    gates: ClassVar[int] = 4
-
-    def step(self, x: Array) -> None:
-        """Keeps x, h_before, c_before, i, f, a, o, c."""
-        before, c_before, p = self.h[-1], self.c[-1], self.p
-        z = x @ p["W"].T + before @ p["U"].T + p["b"]
-        i, f, a, o = np.split(z, 4, axis=1)
-        i, f, a, o = sigmoid(i), sigmoid(f), np.tanh(a), sigmoid(o)
-        c = i * a + f * c_before
-        self.c.append(c)
-        self.h.append(o * np.tanh(c))
-        kept = {"x": x, "h_before": before, "c_before": c_before, "c": c}
-        self.keep(kept | {"i": i, "f": f, "a": a, "o": o})
+    cell: ClassVar = cells.LSTM(I, H)
 
     def back(self, t: int, dh: Array, dc_next: Array) -> tuple[Array, Array, Array]:
         """δz of all four gates, side by side."""
@@ -273,6 +257,8 @@ class LSTM(Network):
 class Projected(LSTM):
     """h_t = R m_t, m_t = o ⊙ tanh c_t; R is square, (H, H), so that wrong products with it run."""
 
+    cell: ClassVar = cells.LSTM(I, H, projection=H)
+
     def __init__(self, T: int = 5, B: int = 2) -> None:
         super().__init__(T, B)
         self.p["R"] = 0.7 * np.random.default_rng(1).standard_normal((H, H))
@@ -280,8 +266,8 @@ class Projected(LSTM):
     def step(self, x: Array) -> None:
         """Keeps m beside what the LSTM keeps."""
         super().step(x)
-        self.tape[-1]["m"] = m = self.h[-1]
-        self.h[-1] = m @ self.p["R"].T
+        s = self.tape[-1]
+        s["m"] = s["o"] * s["tanh_c"]
 
     def back(self, t: int, dh: Array, dc_next: Array) -> tuple[Array, Array, Array]:
         """The LSTM's backward step, from δm."""
@@ -305,24 +291,18 @@ class Projected(LSTM):
 class GRU(Network):
     """h_t = (1 − z) ⊙ n + z ⊙ h_{t−1}, n = tanh(W x + b + r ⊙ U h_{t−1}); rows r, z, n."""
 
-    gates: ClassVar[int] = 3
+    cell: ClassVar = cells.GRU(I, H)
 
-    def step(self, x: Array) -> None:
-        """Keeps x, h_before, r, z, n, u (U h_{t−1} of the candidate)."""
-        before, p = self.h[-1], self.p
-        r, z, n = np.split(x @ p["W"].T + p["b"], 3, axis=1)
-        ur, uz, u = np.split(before @ p["U"].T, 3, axis=1)
-        r, z = sigmoid(r + ur), sigmoid(z + uz)
-        n = np.tanh(n + r * u)
-        self.h.append((1 - z) * n + z * before)
-        self.keep({"x": x, "h_before": before, "r": r, "z": z, "n": n, "u": u})
+    def weights(self) -> Gradient:
+        """With a recurrent bias of the candidate, which is 0."""
+        return self.p | {"c": np.zeros(H)}
 
     def back(self, t: int, dh: Array, dc_next: Array) -> tuple[Array, Array, Array]:
         """δh_{t−1} has two parts: through the gates, and along the direct path."""
         s = self.tape[t]
         r, z, n = s["r"], s["z"], s["n"]
         dn = dh * (1 - z) * (1 - n**2)
-        dr = dn * s["u"] * r * (1 - r)
+        dr = dn * s["u_n"] * r * (1 - r)
         dz = np.concatenate([dr, self.update_delta(s, dh) * z * (1 - z), dn], axis=1)
         return dz, self.previous(self.hand_back(t, dz), dh * z), dc_next
 

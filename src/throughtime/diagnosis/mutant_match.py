@@ -18,6 +18,7 @@ from throughtime.diagnosis.roles import Roles
 from throughtime.diagnosis.tolerances import (
     CONFIDENCE_IN_PART,
     CONFIDENCE_WHOLE,
+    DRAWN_PARAMETERS,
     ERRORS_OF_OTHER_ENTRIES,
     LARGEST_RECOVERED_ERROR,
     SAME_GRADIENT,
@@ -77,10 +78,14 @@ def by_mutants(study: Study) -> MutantsFound:
             error = own
             matches = _explained(known.model, kept, study, error) or matches
     if not matches:
-        notes.append("The layout has your loss, but none of its mutants has your gradient.")
+        notes.append(NONE)
         return MutantsFound([], notes, False, known.model, error, observed)
     if not matches[0].unexplained:
         matches = _left_at_another_length(study, matches)
+        matches = _left_at_another_point(study, matches, error)
+    if not matches:
+        notes.append(NONE)
+        return MutantsFound([], notes, False, known.model, error, observed)
     best = matches[0]
     if best.unexplained:
         names = ", ".join(best.unexplained)
@@ -88,6 +93,42 @@ def by_mutants(study: Study) -> MutantsFound:
         notes.append(f"{rest}: nothing tried explains it.")
     causes = list(_causes(best, _sizes(known.model), error if recovered else None))
     return MutantsFound(causes, notes, not best.unexplained, known.model, error, observed)
+
+
+NONE = "The layout has your loss, but none of its mutants has your gradient."
+# Read off a gradient: any number is one, and where weights are small, a wrong slope is a number.
+FACTORS = {"scaled", "tensor_scaled", "gate_scaled"}
+
+
+def _left_at_another_point(study: Study, matches: list[Match], error: float | None) -> list[Match]:
+    """The matches, with a factor only if it is the same with other parameters.
+
+    Otherwise those that explain the gradient at drawn parameters; none may be left.
+    """
+    if not FACTORS & set(matches[0].faults):
+        return matches
+    rng = np.random.default_rng(study.seed + 17)
+    drawn = {
+        name: DRAWN_PARAMETERS * rng.standard_normal(np.shape(array))
+        for name, array in study.values.items()
+    }
+    found = study.gradient(drawn)
+    try:
+        with standing(study.target.parameters, {**study.values, **drawn}):
+            there = model_from_target(study.target).model
+    except ValueError:
+        return matches
+    if found is None or there is None:
+        return matches
+    seen = {name: g.astype(study.target.parameters[name].dtype) for name, g in found.items()}
+    elsewhere = _explained(there, seen, study, error)
+    whole = [match for match in elsewhere if not match.unexplained]
+    names = {name for match in whole or elsewhere for name in _names(match)}
+    if set(matches[0].faults) & FACTORS <= names:
+        return matches
+    # What explains every number there does so here too, where a factor is as good.
+    here = matches[0].before, matches[0].after
+    return [replace(match, before=here[0], after=here[1]) for match in whole]
 
 
 def _explained(model: Model, gradient: Gradient, study: Study, error: float | None) -> list[Match]:

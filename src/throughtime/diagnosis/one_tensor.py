@@ -58,7 +58,7 @@ def of_one_tensor(observed: Observed, study: Study, one: Observed | None) -> Can
     wrong = observed.wrong()
     known = _of_the_same_delta(_witnesses(observed, study), wrong, study)
     if not known or study.roles.projection in wrong or _others_elsewhere(observed, study):
-        return None
+        return _of_biases(observed, study)
     where, parts = ", ".join(wrong), parts_of(observed, study)
     agree = "agrees" if known[0] in observed.gradient and len(known) == 1 else "agree"
     lead = f"δ is right, since {', '.join(known)} {agree}: only {_wrong_part(study, wrong, parts)}."
@@ -93,6 +93,28 @@ def of_one_tensor(observed: Observed, study: Study, one: Observed | None) -> Can
         if there is None or set(there.wrong()) != set(wrong):
             return None
     return family_candidate(PLACE, seen, _members(study, wrong, parts, early, rows), where)
+
+
+def _of_biases(observed: Observed, study: Study) -> Candidate | None:
+    """The candidate where biases alone are wrong, and derivatives are too small here to tell more.
+
+    At drawn parameters, where nothing is small, the weights tell whether δ is right.
+    """
+    if parts_of(observed, study) != {"bias"}:
+        return None
+    there = study.elsewhere(steps=observed.steps)
+    if there is None or parts_of(there, study) != {"bias"}:
+        return None
+    wrong = there.wrong()
+    known = _of_the_same_delta(_witnesses(there, study), wrong, study)
+    if not known or not set(observed.wrong()) <= set(wrong):
+        return None
+    where = ", ".join(wrong)
+    lead = (
+        f"δ is right, since with other parameters {', '.join(known)} agree: only "
+        f"{_wrong_part(study, wrong, {'bias'})}."
+    )
+    return family_candidate(PLACE, (lead,), _members(study, wrong, {"bias"}, None, None), where)
 
 
 def _witnesses(observed: Observed, study: Study) -> tuple[str, ...]:

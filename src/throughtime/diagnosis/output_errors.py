@@ -17,7 +17,6 @@ from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study, reduction_of
 from throughtime.diagnosis.factors import ratio_of
 from throughtime.diagnosis.faults.different_loss import SOFTMAX_OTHERS
-from throughtime.diagnosis.mutants.losses import softmax
 from throughtime.diagnosis.simple_points import columns
 from throughtime.diagnosis.tolerances import (
     COUNTS_FIT,
@@ -29,6 +28,7 @@ from throughtime.diagnosis.tolerances import (
     SETTLED,
     STRAIGHT,
 )
+from throughtime.equations import softmax
 
 Found = tuple[str, str]
 """A fault and a sentence."""

@@ -130,7 +130,7 @@ class RoleSearch:
         self.loss, self.single = loss, single
         self.rng = np.random.default_rng(seed)
         shapes = {name: np.asarray(array).shape for name, array in values.items()}
-        self.wide = [n for n, s in shapes.items() if sum(size > 1 for size in s) >= 2]
+        self.wide = _wide(shapes)
         self.thin = [n for n in shapes if n not in self.wide]
         self.masks: dict[str, Array] = {}
         self.cutting: dict[str, list[str]] = {}
@@ -186,7 +186,7 @@ class RoleSearch:
             head,
             bias,
             lower,
-            not cutting,
+            bool(self.wide) and not cutting,
             matrices,
             vectors,
             self._spare(vectors),
@@ -225,7 +225,7 @@ class RoleSearch:
         for name in reversed(self.base):
             others = [other for other in self.wide if other != name]
             cut = {name: self._zero(name)}
-            if (not others and not self.wide) or (others and self.reacts(others, cut)):
+            if not self.wide or (others and self.reacts(others, cut)):
                 continue
             moving = [n for n in self.thin if n != name and self.reacts([n], cut)]
             if len(moving) <= 1 and self.reacts([name], {}):
@@ -423,7 +423,8 @@ class RoleSearch:
         wide = [masks[n] for n in below if n in self.wide and n in masks]
         inputs = any(mask.any() for mask in wide) and any(not mask.all() for mask in wide)
         called = [n for n in thin if self.base[n].ndim == 1 or BIAS.search(_last_word(n))]
-        return tuple(called or thin if inputs else called)
+        found = called or thin if inputs else called
+        return tuple(name for name in found if self.reacts([name], {}))  # one may be unused
 
     def _spare(self, vectors: tuple[str, ...]) -> tuple[str, ...]:
         """Of every two biases of which only the sum matters, in their first rows, the second."""
@@ -556,6 +557,14 @@ class RoleSearch:
 
     def _all_zero(self) -> dict[str, Array]:
         return {name: self._zero(name) for name in self.base}
+
+
+def _wide(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Names of the matrices; in a network of one unit each is a row or a column, beside vectors."""
+    matrices = [n for n, s in shapes.items() if sum(size > 1 for size in s) >= 2]
+    if matrices or all(len(shape) > 1 for shape in shapes.values()):
+        return matrices
+    return [n for n, s in shapes.items() if len(s) > 1 and max(s) > 1]
 
 
 def parabola(values: Array) -> bool:

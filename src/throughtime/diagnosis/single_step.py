@@ -17,6 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.cells import sigmoid
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import number, ratio_of
 from throughtime.diagnosis.faults import FAULTS
@@ -274,19 +275,14 @@ def _from_nothing(one: Observed) -> bool:
     return True
 
 
-def logistic(z: float) -> float:
-    """σ(z)."""
-    return float(1 / (1 + np.exp(-z)))
-
-
 def _slopes() -> Iterator[tuple[float, str, str]]:
     """The factors that wrong derivatives give to a gate's bias, with their faults, in words."""
-    s, t = logistic(BETA), float(np.tanh(BETA))
-    ds, dt = s * (1 - s), 1 - t**2
+    s, t = float(sigmoid(np.array(BETA))), float(np.tanh(BETA))
+    ds, dt, again = s * (1 - s), 1 - t**2, float(sigmoid(np.array(s)))
     missing, activated = "derivative_missing", "derivative_of_activated_value"
     yield 1 / ds, missing, "1/σ′(β)"
     yield 1 / dt, missing, "1/tanh′(β)"
-    yield logistic(s) * (1 - logistic(s)) / ds, activated, "σ′(σ(β))/σ′(β)"
+    yield again * (1 - again) / ds, activated, "σ′(σ(β))/σ′(β)"
     yield (1 - np.tanh(t) ** 2) / dt, activated, "tanh′(tanh β)/tanh′(β)"
     c = s * t
     tc = float(np.tanh(c))

@@ -191,6 +191,8 @@ class Graph:
             return self.constant(ARITHMETIC[operation](*numbers))
         if operation in ("negative", "transpose") and x[0].operation == operation:
             return x[0].operands[0]
+        if operation == "transpose" and x[0].operation in ("total", "outer"):
+            return self._outer_turned(x[0])
         if operation == "power" and numbers[1] == 1:
             return x[0]
         if operation in LINEAR and any(node.operation == "negative" for node in x):
@@ -206,6 +208,16 @@ class Graph:
         if operation == "divide":
             return self._quotient(*x)
         return None
+
+    def _outer_turned(self, x: Node) -> Node | None:
+        """(a bᵀ)ᵀ is b aᵀ, and so it is of their sum over steps."""
+        if x.operation == "total":
+            inner = self._outer_turned(x.operands[0])
+            return None if inner is None else self.apply("total", inner)
+        if x.operation != "outer":
+            return None
+        a, b = x.operands
+        return self.apply("outer", b, a)
 
     def _sign_outside(
         self, operation: str, x: tuple[Node, ...], attributes: Mapping[str, Any]

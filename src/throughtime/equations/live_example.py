@@ -171,7 +171,8 @@ class LiveExample:
         def along(distance: float) -> Array:
             return self.loss({(node.number, step): distance * move})
 
-        found = derivative(along, 0.0)
+        with np.errstate(over="ignore", invalid="ignore"):  # far moves, of an exponential
+            found = derivative(along, 0.0)
         return found.value, found.error
 
     def _altered(self) -> set[int]:

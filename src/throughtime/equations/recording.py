@@ -7,12 +7,16 @@ be read beside it.
 from __future__ import annotations
 
 import inspect
+import pickle
+import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any
+
+import numpy as np
 
 from throughtime.arrays import Shape
 from throughtime.equations.graph import Graph, Node, reachable
@@ -68,6 +72,8 @@ class _Watcher:
         self.code, self.line = code, code.co_firstlineno
         self.seen: dict[str, int] = {}
         self.named: list[Named] = []
+        self.graph: Graph | None = None
+        self.begun: list[tuple[int, int]] = []  # how many nodes there were as a line began
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
         if frame.f_code is not self.code:
@@ -80,7 +86,13 @@ class _Watcher:
                     self.named.append(Named(name, value.node, self.line))
                 self.seen[name] = id(value)
             self.line = frame.f_lineno
+            if self.graph is not None:
+                self.begun.append((len(self.graph.nodes), self.line))
         return self
+
+    def line_of(self, node: Node) -> int:
+        """The number of the line that made a node."""
+        return next((n for count, n in reversed(self.begun) if count <= node.number), self.line)
 
 
 @contextmanager
@@ -120,14 +132,16 @@ def trace(
     count = len(_called(function, graph.leaf("input", names[0], inputs), leaves)[0])
     states, parameters = names[1 : 1 + count], names[1 + count :]
     _refuse_count(function, count, names, [n for n in parameters if n not in shapes])
-    before, graph = _constants(graph), Graph()
+    drawn = _drawn(function)
+    before, graph = [str(n.attributes) for n in _constants(graph)], Graph()
     x = graph.leaf("input", names[0], inputs)
     leaves = {n: graph.leaf("state" if n in states else "parameter", n, others[n]) for n in others}
     after, watcher = _called(function, x, leaves)
-    if _constants(graph) != before:
+    other = [n for n in _constants(graph) if str(n.attributes) not in before]
+    if other or len(_constants(graph)) != len(before) or _drawn(function) != drawn:
         raise EquationError(
-            f"{function.__name__}: numbers in the step differ from call to call, as random ones "
-            "do; hand them in as part of the input"
+            f"{_place_of(function, watcher, other)}: numbers in the step differ from call to call, "
+            "as random ones do; hand them in as part of the input"
         )
     for name, node in zip(states, after, strict=True):
         if not node.batched:
@@ -136,10 +150,12 @@ def trace(
                 "alone; use that value itself, and leave the state out"
             )
         if node.shape != others[name]:
+            plural = "s" * (count != 1)
             raise EquationError(
-                f"{function.__name__}: the state {name} has the shape {others[name]} before the "
-                f"step and {node.shape} after it; if the step is right, give the state its shape, "
-                f'such as @tt.cell({name}="H H")'
+                f"{function.__name__}: it returns {count} state{plural}, {' and '.join(states)}; "
+                f"the state {name} has the shape {others[name]} before the step and {node.shape} "
+                f"after it; if {name} is a parameter, return fewer states; if the step is right, "
+                f'give the state its shape, such as @tt.cell({name}="H H")'
             )
     return Trace(
         function.__name__,
@@ -150,7 +166,7 @@ def trace(
         dict(zip(states, after, strict=True)),
         tuple(watcher.named),
         _source(function),
-        inspect.unwrap(function).__code__.co_filename.replace("\\", "/").rpartition("/")[2],
+        _file(function),
     )
 
 
@@ -191,9 +207,35 @@ def trace_step(
     return found, {n: value.node for n, value in kept.items()}
 
 
-def _constants(graph: Graph) -> list[str]:
-    """What is fixed in a step, as text, since NaN is not equal to itself."""
-    return [str(n.attributes) for n in graph.nodes if n.operation in ("constant", "numbers")]
+def _constants(graph: Graph) -> list[Node]:
+    """What is fixed in a step; it is compared as text, since NaN is not equal to itself."""
+    return [n for n in graph.nodes if n.operation in ("constant", "numbers")]
+
+
+def _drawn(function: Callable[..., Any]) -> bytes:
+    """The states of the generators of random numbers that a step can draw from.
+
+    A mask of few zeros and ones may be the same in two calls.
+    """
+    known = inspect.getclosurevars(inspect.unwrap(function))
+    seen = [*known.globals.values(), *known.nonlocals.values()]
+    own = [one.bit_generator.state for one in seen if isinstance(one, np.random.Generator)]
+    shared = np.random.get_state()  # noqa: NPY002  # the one that np.random.randn draws from
+    return pickle.dumps((random.getstate(), shared, own))
+
+
+def _place_of(function: Callable[..., Any], watcher: _Watcher, nodes: list[Node]) -> str:
+    """The line of the step that made the first of these nodes; the step's name without any."""
+    if not nodes:
+        return function.__name__
+    number = watcher.line_of(nodes[0])
+    text = _source(function).get(number, "").strip()
+    return f"{_file(function)}, line {number}" + (f", `{text}`" if text else "")
+
+
+def _file(function: Callable[..., Any]) -> str:
+    path: str = inspect.unwrap(function).__code__.co_filename
+    return path.replace("\\", "/").rpartition("/")[2]
 
 
 def _refuse_count(
@@ -202,8 +244,10 @@ def _refuse_count(
     """Refuses a step that returns too many states, or too few."""
     step = f"{function.__name__}({', '.join(names)})"
     if not 1 <= count < len(names):
+        taken = ", ".join(names[1:])
         raise EquationError(
-            f"{step}: expected as many states after the step as it takes before it, got {count}"
+            f"{step}: expected as many states after the step as it takes before it, got {count}; "
+            f"return the new values of those among {taken} that are states, each once"
         )
     if unknown:
         plural = "s" * (count != 1)
@@ -230,6 +274,7 @@ def _called(
     function: Callable[..., Any], x: Node, leaves: Mapping[str, Node]
 ) -> tuple[list[Node], _Watcher]:
     with _watching(function) as watcher:
+        watcher.graph = x.graph
         try:
             found = function(Traced(x), *(Traced(node) for node in leaves.values()))
         except EquationError:
@@ -243,9 +288,11 @@ def _called(
     values = list(found) if isinstance(found, tuple | list) else [found]
     for value in values:
         if not isinstance(value, Traced):
+            given = "None" if value is None else f"a {type(value).__name__}"
             raise EquationError(
                 f"{function.__name__}: expected the states after the step, each computed from "
-                f"the arguments, got a {type(value).__name__}"
+                f"the arguments, got {given}; end the step with `return h`, or with all its states "
+                "in the order of the arguments: `return h, c`"
             )
     return [value.node for value in values], watcher
 

@@ -64,8 +64,8 @@ class Traced:
         return f"Traced{self.shape}"
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *given: Any, **options: Any) -> Any:
-        if "out" in options:
-            self._in_place(None)
+        if "out" in options:  # which is what NumPy makes of `array += value`, too
+            refuse_here("an array is changed in place", "write `z = z + …` instead of += or out=")
         how = UFUNCS.get(ufunc.__name__)
         if method != "__call__" or how is None or options:
             extra = f".{method}" if method != "__call__" else ""
@@ -78,13 +78,13 @@ class Traced:
     ) -> Any:
         how = FUNCTIONS.get(function.__name__)
         if how is None:
-            refuse_here(f"np.{function.__name__} is not known here", KNOWN)
+            refuse_here(f"{_name_of(function)} is not known here", KNOWN)
         try:
             return how(*given, **options)
         except TypeError as problem:
             if isinstance(problem, EquationError):
                 raise
-            refuse_here(f"np.{function.__name__}: {problem}", KNOWN)
+            refuse_here(f"{_name_of(function)}: {problem}", KNOWN)
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         refuse_here(
@@ -93,7 +93,10 @@ class Traced:
         )
 
     def __float__(self) -> NoReturn:
-        refuse_here("a traced value was made a Python number", "keep it an array")
+        refuse_here(
+            "a value of the step was made a Python number",
+            "keep it an array, and take np.tanh in place of math.tanh",
+        )
 
     __int__ = __complex__ = __index__ = __float__
 
@@ -246,6 +249,11 @@ class Traced:
         """The transposed matrix."""
         return self.T
 
+    def clip(self, low: Any = None, high: Any = None) -> Traced:
+        """No smaller than `low`, and no larger than `high`."""
+        found: Traced = _clip(self, low, high)
+        return found
+
     def copy(self) -> Traced:
         """Itself: nothing here is changed in place."""
         return self
@@ -287,7 +295,9 @@ def apply(operation: str, *given: Any, **attributes: Any) -> Traced:
         return Traced(graph.apply(operation, *nodes, **attributes))
     except ValueError as problem:
         shapes = " and ".join(str(node.shape) for node in nodes)
-        refuse_here(f"the shapes {shapes} do not fit ({problem})", "compare them with the line")
+        why = "" if "broadcast" in str(problem) else f" ({problem})"
+        way_out = "compare them with the shapes that @tt.cell gives the parameters"
+        refuse_here(f"the shapes {shapes} do not fit{why}", way_out)
 
 
 def _node(graph: Graph, given: Any) -> Node:
@@ -472,6 +482,10 @@ UFUNCS: dict[str, Callable[..., Any]] = {
     "invert": lambda x: _logic("subtract", 1, x),
     **dict.fromkeys(("logical_and", "bitwise_and"), lambda a, b: _logic("multiply", a, b)),
     **dict.fromkeys(("logical_or", "bitwise_or"), lambda a, b: _logic("maximum", a, b)),
+    "log2": lambda x: np.log(x) / np.log(2),
+    "log10": lambda x: np.log(x) / np.log(10),
+    "exp2": lambda x: 2**x,
+    "tan": lambda x: np.sin(x) / np.cos(x),
     "sinh": lambda x: (np.exp(x) - np.exp(-x)) / 2,
     "cosh": lambda x: (np.exp(x) + np.exp(-x)) / 2,
 }
@@ -517,6 +531,13 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
+def _name_of(function: Callable[..., Any]) -> str:
+    """A function of NumPy as one writes it: np.sort, np.linalg.solve."""
+    module = str(getattr(function, "__module__", "")).removeprefix("numpy").removeprefix(".")
+    inner = f"{module}." if module in ("linalg", "fft", "random") else ""
+    return f"np.{inner}{function.__name__}"
+
+
 def refuse_here(why: str, way_out: str) -> NoReturn:
     """Refuses the expression of the user's step that is being run."""
     raise EquationError(f"{_here()}: {why}; {way_out}")
@@ -538,7 +559,7 @@ def place_of(problem: BaseException) -> str:
 
 def _inside(frame: FrameType) -> bool:
     name: str = frame.f_globals.get("__name__", "")
-    return name.startswith(("throughtime.equations.", "throughtime.functions", "numpy."))
+    return f"{name}.".startswith(("throughtime.equations.", "throughtime.functions.", "numpy."))
 
 
 def _place(frame: FrameType, line: int) -> str:

@@ -13,8 +13,6 @@ from throughtime.explain.derivation import (
     Values,
     at_all_steps,
     at_each_step,
-    later,
-    outer,
 )
 from throughtime.explain.example import Example, example
 from throughtime.network import (
@@ -160,9 +158,9 @@ ALL_LOSSES = (
         "product a step, gives all the terms. This reordering is backpropagation through time.",
         ('arriving = dlater | {"h": dlater["h"] + doutputs[t]}', "dlater = dbefore"),
         (
-            at_each_step("δs_k", "h", lambda e: e["δE"] + later(e["δz"] @ e.p["U"]), "δh"),
-            at_each_step("U moved at step k alone", "U", lambda e: outer(e["δz"], e["h_before"])),
-            at_all_steps("δU = Σ_k δz_k s_{k−1}ᵀ", "U", lambda e: e["δz"].T @ e["h_before"]),
+            at_each_step("δs_k", "h", "δh"),
+            at_each_step("U moved at step k alone", "U"),
+            at_all_steps("δU = Σ_k δz_k s_{k−1}ᵀ", "U"),
         ),
     ),
 )
@@ -245,7 +243,7 @@ def _window_losses(e: Example) -> Array:
 
 
 def _whole_run_losses(e: Example) -> Array:
-    errors = e.errors(lambda name, t, value: value)
+    errors = e.errors()[:, 0]
     return np.array([errors[:2].sum(), errors[2:].sum()])
 
 

@@ -47,7 +47,7 @@ class Quantity:
 
     Attributes:
         label: what it is called.
-        right: the right-hand side of the equation, with the numbers of the real tape.
+        right: it as it is derived from the forward equations.
         numerical: the same without any derivation.
         own: what the real backward pass hands out for it, where it does.
         per_step: whether the first axis is time.
@@ -135,33 +135,29 @@ class Derivation:
         refuse("quote", "a line of " + ", ".join(self.sources), repr(quote), error=LookupError)
 
 
-def at_each_step(label: str, name: str, right: Values, own: str | None = None) -> Quantity:
+def at_each_step(label: str, name: str, own: str | None = None) -> Quantity:
     """A quantity of every step, compared with moving `name` at that step alone."""
     handed_out = None if own is None else _value(own)
-    return Quantity(label, right, lambda e: e.numerical(name), handed_out)
+    return Quantity(label, lambda e: e.derived(name), lambda e: e.numerical(name), handed_out)
 
 
-def at_all_steps(label: str, name: str, right: Values) -> Quantity:
+def at_all_steps(label: str, name: str) -> Quantity:
     """A parameter's gradient, compared with moving it once for the whole run."""
+
+    def derived(e: Example) -> Array:
+        total: Array = e.derived(name).sum(axis=0)
+        return total
+
     own = _value(f"δ{name}")
-    return Quantity(label, right, lambda e: e.numerical_at_all_steps(name), own, per_step=False)
+    return Quantity(label, derived, lambda e: e.numerical_at_all_steps(name), own, per_step=False)
 
 
-def before_the_first(label: str, name: str, right: Values) -> Quantity:
+def before_the_first(label: str, name: str) -> Quantity:
     """The gradient of an initial state, compared with moving what the first step sees of it."""
-    own = _value(f"δ{name}_0")
-    return Quantity(label, right, lambda e: e.numerical(f"{name}_before")[0], own, per_step=False)
+    seen, own = f"{name}_before", _value(f"δ{name}_0")
+    right: Values = lambda e: e.derived(seen)[0]  # noqa: E731
+    return Quantity(label, right, lambda e: e.numerical(seen)[0], own, per_step=False)
 
 
 def _value(name: str) -> Values:
     return lambda e: e[name]
-
-
-def outer(left: Array, right: Array) -> Array:
-    """left_t right_tᵀ for every step: (T, M), (T, N) -> (T, M, N)."""
-    return left[:, :, None] * right[:, None, :]
-
-
-def later(array: Array) -> Array:
-    """Entry t holds what step t + 1 has; 0 at the last step: (T, ·) -> (T, ·)."""
-    return np.concatenate([array[1:], np.zeros_like(array[:1])])

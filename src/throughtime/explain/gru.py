@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from throughtime.arrays import Array
 from throughtime.explain.derivation import (
     Derivation,
     DerivationLine,
@@ -12,51 +9,8 @@ from throughtime.explain.derivation import (
     at_all_steps,
     at_each_step,
     before_the_first,
-    later,
-    outer,
 )
-from throughtime.explain.example import Example, example
-
-
-def _blocks(e: Example) -> list[Array]:
-    """U_r, U_z, U_n."""
-    return list(np.split(e.p["U"], 3))
-
-
-def _through_r(e: Example) -> Array:
-    part: Array = e["δz_r"] @ _blocks(e)[0]
-    return part
-
-
-def _through_z(e: Example) -> Array:
-    part: Array = e["δz_z"] @ _blocks(e)[1]
-    return part
-
-
-def _through_n(e: Example) -> Array:
-    part: Array = (e["δz_n"] * e["r"]) @ _blocks(e)[2]
-    return part
-
-
-def _dreset(e: Example) -> Array:
-    """δ(r_t ⊙ h_{t−1}) of the original form."""
-    part: Array = e["δz_n"] @ _blocks(e)[2]
-    return part
-
-
-def _to_h_before(e: Example) -> Array:
-    """All four paths from step t to h_{t−1}, (T, H)."""
-    candidate = _through_n(e) if "c" in e.p else _dreset(e) * e["r"]
-    total: Array = e["δh"] * e["z"] + candidate + _through_r(e) + _through_z(e)
-    return total
-
-
-def _recurrent_gradient(e: Example) -> Array:
-    """δU_r, δU_z, δU_n one below the other, each step's own, (T, 3H, H)."""
-    h, dz_n, r = e["h_before"], e["δz_n"], e["r"]
-    candidate = outer(dz_n * r, h) if "c" in e.p else outer(dz_n, r * h)
-    return np.concatenate([outer(e["δz_r"], h), outer(e["δz_z"], h), candidate], axis=1)
-
+from throughtime.explain.example import example
 
 RESET_AFTER = (
     DerivationLine(
@@ -64,23 +18,19 @@ RESET_AFTER = (
         "h_t reaches the loss through E_t, as the output of step t, and through step t + 1, "
         "which uses it four times. Effects on separate paths add.",
         ('arriving = dlater | {"h": dlater["h"] + doutputs[t]}',),
-        (at_each_step("δh_t", "h", lambda e: e["δE"] + later(_to_h_before(e)), "δh"),),
+        (at_each_step("δh_t", "h", "δh"),),
     ),
     DerivationLine(
         "δn_t = δh_t ⊙ (1 − z_t)",
         "The candidate is used once, in h_t = (1 − z_t) ⊙ n_t + z_t ⊙ h_{t−1}.",
         ("dn = dh * (1 - z)  # h = (1 − z) ⊙ n + z ⊙ h_{t−1}",),
-        (at_each_step("δn_t", "n", lambda e: e["δh"] * (1 - e["z"])),),
+        (at_each_step("δn_t", "n"),),
     ),
     DerivationLine(
         "δz_n = δn_t ⊙ (1 − n_t²)",
         "The candidate is a tanh.",
         ("dz_n = dn * tanh_slope(n)",),
-        (
-            at_each_step(
-                "δz_n", "z_n", lambda e: e["δh"] * (1 - e["z"]) * (1 - e["n"] ** 2), "δz_n"
-            ),
-        ),
+        (at_each_step("δz_n", "z_n", "δz_n"),),
     ),
     DerivationLine(
         "δ(z_t) = δh_t ⊙ (h_{t−1} − n_t)   δz_z = δ(z_t) ⊙ z_t ⊙ (1 − z_t)",
@@ -88,11 +38,10 @@ RESET_AFTER = (
         "and puts h_{t−1} in its place. (z_t is the gate; z_r, z_z, z_n are pre-activations.)",
         ("dz_z = dh * (h_before - n) * sigmoid_slope(z)",),
         (
-            at_each_step("δ(z_t), the gate", "z", lambda e: e["δh"] * (e["h_before"] - e["n"])),
+            at_each_step("δ(z_t), the gate", "z"),
             at_each_step(
                 "δz_z, before its σ",
                 "z_z",
-                lambda e: e["δh"] * (e["h_before"] - e["n"]) * e["z"] * (1 - e["z"]),
                 "δz_z",
             ),
         ),
@@ -102,21 +51,13 @@ RESET_AFTER = (
         "The reset gate scales the finished product u_n = U_n h_{t−1} + c inside the candidate, "
         "so that product is its factor. This is why the forward pass keeps u_n.",
         ("dr = dz_n * u_n",),
-        (
-            at_each_step(
-                "δr_t", "r", lambda e: e["δz_n"] * (e["h_before"] @ _blocks(e)[2].T + e.p["c"])
-            ),
-        ),
+        (at_each_step("δr_t", "r"),),
     ),
     DerivationLine(
         "δz_r = δr_t ⊙ r_t ⊙ (1 − r_t)",
         "The slope of σ.",
         ("dz_r = dr * sigmoid_slope(r)",),
-        (
-            at_each_step(
-                "δz_r", "z_r", lambda e: e["δz_n"] * e["u_n"] * e["r"] * (1 - e["r"]), "δz_r"
-            ),
-        ),
+        (at_each_step("δz_r", "z_r", "δz_r"),),
     ),
     DerivationLine(
         "step t's part of δh_{t−1} = δh_t ⊙ z_t + U_nᵀ(δz_n ⊙ r_t)   + U_rᵀ δz_r + U_zᵀ δz_z",
@@ -128,18 +69,18 @@ RESET_AFTER = (
             'dh_before = dh_before + dz_rz @ p["U"][: 2 * H]',
         ),
         (
-            at_each_step("the leak", "h_leaked", lambda e: e["δh"] * e["z"]),
-            at_each_step("through the candidate", "h_in_n", _through_n),
-            at_each_step("through r", "h_in_r", _through_r),
-            at_each_step("through z", "h_in_z", _through_z),
-            at_each_step("all four", "h_before", _to_h_before),
+            at_each_step("the leak", "h_leaked"),
+            at_each_step("through the candidate", "h_in_n"),
+            at_each_step("through r", "h_in_r"),
+            at_each_step("through z", "h_in_z"),
+            at_each_step("all four", "h_before"),
         ),
     ),
     DerivationLine(
         "δx_t = Wᵀ δz_t",
         "The input enters both gates and the candidate, through its three blocks of W.",
         ("return (rows(dz) @ W).reshape(*dz.shape[:-1], W.shape[1])",),
-        (at_each_step("δx_t", "x", lambda e: e["δz"] @ e.p["W"], "δx"),),
+        (at_each_step("δx_t", "x", "δx"),),
     ),
     DerivationLine(
         "δW = Σ_t δz_t x_tᵀ   δb = Σ_t δz_t",
@@ -150,9 +91,9 @@ RESET_AFTER = (
             'gradients["b"] = dz.sum(axis=(0, 1))',
         ),
         (
-            at_each_step("W moved at step t alone", "W", lambda e: outer(e["δz"], e["x"])),
-            at_all_steps("δW, moved at all steps", "W", lambda e: e["δz"].T @ e["x"]),
-            at_all_steps("δb", "b", lambda e: e["δz"].sum(axis=0)),
+            at_each_step("W moved at step t alone", "W"),
+            at_all_steps("δW, moved at all steps", "W"),
+            at_all_steps("δb", "b"),
         ),
     ),
     DerivationLine(
@@ -164,10 +105,8 @@ RESET_AFTER = (
             'gradients["U"] = np.concatenate([outer_sum(dz_rz, h_before), dU_n])',
         ),
         (
-            at_each_step("U moved at step t alone", "U", _recurrent_gradient),
-            at_all_steps(
-                "δU, moved at all steps", "U", lambda e: _recurrent_gradient(e).sum(axis=0)
-            ),
+            at_each_step("U moved at step t alone", "U"),
+            at_all_steps("δU, moved at all steps", "U"),
         ),
     ),
     DerivationLine(
@@ -175,13 +114,13 @@ RESET_AFTER = (
         "The candidate's recurrent bias stands beside U_n h_{t−1}, behind the reset gate: that "
         "is what tells it from b_n, and why it cannot be merged with it.",
         ('gradients["c"] = (dz_n * r).sum(axis=(0, 1))',),
-        (at_all_steps("δc", "c", lambda e: (e["δz_n"] * e["r"]).sum(axis=0)),),
+        (at_all_steps("δc", "c"),),
     ),
     DerivationLine(
         "δh_0 = (what step 1 sends)",
         "The state before the first step has no error of its own.",
         ("dlater = dbefore", "state=dlater,"),
-        (before_the_first("δh_0", "h", lambda e: _to_h_before(e)[0]),),
+        (before_the_first("δh_0", "h"),),
     ),
 )
 
@@ -191,18 +130,17 @@ ORIGINAL = (
         "Here the reset gate acts on the state, and U_n multiplies what is left of it: going "
         "back, U_nᵀ comes first.",
         ("dreset = dz_n @ U_n  # with respect to r ⊙ h_{t−1}",),
-        (at_each_step("δ(r_t ⊙ h_{t−1})", "r⊙h", _dreset),),
+        (at_each_step("δ(r_t ⊙ h_{t−1})", "r⊙h"),),
     ),
     DerivationLine(
         "δr_t = U_nᵀ δz_n ⊙ h_{t−1}",
         "The gate's factor is the state itself, no longer the finished product.",
         ("dr = dreset * h_before",),
         (
-            at_each_step("δr_t", "r", lambda e: _dreset(e) * e["h_before"]),
+            at_each_step("δr_t", "r"),
             at_each_step(
                 "δz_r, before its σ",
                 "z_r",
-                lambda e: _dreset(e) * e["h_before"] * e["r"] * (1 - e["r"]),
                 "δz_r",
             ),
         ),
@@ -212,15 +150,15 @@ ORIGINAL = (
         "r_t now multiplies after U_nᵀ, since going forward it came before U_n.",
         ("dh_before = dh_before + dreset * r  # term 2: through the candidate",),
         (
-            at_each_step("through the candidate", "h_in_n", lambda e: _dreset(e) * e["r"]),
-            at_each_step("all four", "h_before", _to_h_before),
+            at_each_step("through the candidate", "h_in_n"),
+            at_each_step("all four", "h_before"),
         ),
     ),
     DerivationLine(
         "δU_n = Σ_t δz_n (r_t ⊙ h_{t−1})ᵀ",
         "What U_n multiplies is r_t ⊙ h_{t−1}, and what it feeds is z_n itself.",
         ("else outer_sum(dz_n, r * h_before)",),
-        (at_all_steps("δU, all three blocks", "U", lambda e: _recurrent_gradient(e).sum(axis=0)),),
+        (at_all_steps("δU, all three blocks", "U"),),
     ),
 )
 

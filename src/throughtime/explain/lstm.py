@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from throughtime.arrays import Array
 from throughtime.explain.derivation import (
     Derivation,
     DerivationLine,
@@ -12,18 +9,8 @@ from throughtime.explain.derivation import (
     at_all_steps,
     at_each_step,
     before_the_first,
-    later,
-    outer,
 )
-from throughtime.explain.example import Example, example
-
-
-def _through_gate(e: Example, gate: str) -> Array:
-    """U_gateᵀ δz_gate, (T, H)."""
-    rows = slice("ifao".index(gate) * e.cell.units, ("ifao".index(gate) + 1) * e.cell.units)
-    part: Array = e[f"δz_{gate}"] @ e.p["U"][rows]
-    return part
-
+from throughtime.explain.example import example
 
 PLAIN = (
     DerivationLine(
@@ -32,25 +19,21 @@ PLAIN = (
         "through the four gates of step t + 1. Effects on separate paths add. At t = T there is "
         "no step t + 1, and the second term is 0.",
         ('arriving = dlater | {"h": dlater["h"] + doutputs[t]}',),
-        (at_each_step("δh_t", "h", lambda e: e["δE"] + later(e["δz"] @ e.p["U"]), "δh"),),
+        (at_each_step("δh_t", "h", "δh"),),
     ),
     DerivationLine(
         "δo_t = δh_t ⊙ tanh c_t",
         "o_t is used once, in h_t = o_t ⊙ tanh c_t, unit by unit: the derivative of a product "
         "by one factor is the other factor. (Without a projection, dm is δh.)",
         ("do = dm * tanh_c  # h = o ⊙ tanh c",),
-        (at_each_step("δo_t", "o", lambda e: e["δh"] * e["tanh_c"]),),
+        (at_each_step("δo_t", "o"),),
     ),
     DerivationLine(
         "δz_o = δo_t ⊙ o_t ⊙ (1 − o_t)",
         "o = σ(z_o), and the slope of σ is σ(1 − σ): at most 1/4, and near 0 where the gate is "
         "fully open or shut.",
         ("dz_o = do * sigmoid_slope(o)",),
-        (
-            at_each_step(
-                "δz_o", "z_o", lambda e: e["δh"] * e["tanh_c"] * e["o"] * (1 - e["o"]), "δz_o"
-            ),
-        ),
+        (at_each_step("δz_o", "z_o", "δz_o"),),
     ),
     DerivationLine(
         "δc_t = δc_{t+1} ⊙ f_{t+1} + δh_t ⊙ o_t ⊙ (1 − tanh² c_t)",
@@ -59,18 +42,14 @@ PLAIN = (
         "tells if one is missing.",
         ("dc = dc + dm * o * tanh_slope(tanh_c)",),
         (
-            at_each_step(
-                "term 1, c as step t+1 sees it", "c_carried", lambda e: later(e["δc"] * e["f"])
-            ),
+            at_each_step("term 1, c as step t+1 sees it", "c_carried"),
             at_each_step(
                 "term 2, c as h_t sees it",
                 "c_in_h",
-                lambda e: e["δh"] * e["o"] * (1 - e["tanh_c"] ** 2),
             ),
             at_each_step(
                 "δc_t, both",
                 "c",
-                lambda e: later(e["δc"] * e["f"]) + e["δh"] * e["o"] * (1 - e["tanh_c"] ** 2),
                 "δc",
             ),
         ),
@@ -80,38 +59,36 @@ PLAIN = (
         "c_t = i_t ⊙ a_t + f_t ⊙ c_{t−1} is the only place where i_t is used; the other factor "
         "is a_t.",
         ("di = dc * a  # c = i ⊙ a + f ⊙ c_{t−1}",),
-        (at_each_step("δi_t", "i", lambda e: e["δc"] * e["a"]),),
+        (at_each_step("δi_t", "i"),),
     ),
     DerivationLine(
         "δa_t = δc_t ⊙ i_t",
         "The same product, by its other factor: an input gate near 0 keeps the candidate from "
         "learning as well as from being stored.",
         ("da = dc * i",),
-        (at_each_step("δa_t", "a", lambda e: e["δc"] * e["i"]),),
+        (at_each_step("δa_t", "a"),),
     ),
     DerivationLine(
         "δf_t = δc_t ⊙ c_{t−1}",
         "The second product of c_t, by f_t: what the gate lets through is the old cell state, "
         "so that is what it is blamed with.",
         ('df = dc * before["c"]',),
-        (at_each_step("δf_t", "f", lambda e: e["δc"] * e["c_before"]),),
+        (at_each_step("δf_t", "f"),),
     ),
     DerivationLine(
         "δz_i = δi_t ⊙ i_t ⊙ (1 − i_t)   δz_f = δf_t ⊙ f_t ⊙ (1 − f_t)",
         "Two sigmoids again.",
         ("dz_i = di * sigmoid_slope(i)", "dz_f = df * sigmoid_slope(f)"),
         (
-            at_each_step("δz_i", "z_i", lambda e: e["δc"] * e["a"] * e["i"] * (1 - e["i"]), "δz_i"),
-            at_each_step(
-                "δz_f", "z_f", lambda e: e["δc"] * e["c_before"] * e["f"] * (1 - e["f"]), "δz_f"
-            ),
+            at_each_step("δz_i", "z_i", "δz_i"),
+            at_each_step("δz_f", "z_f", "δz_f"),
         ),
     ),
     DerivationLine(
         "δz_a = δa_t ⊙ (1 − a_t²)",
         "The candidate is a tanh, and its slope in terms of its value is 1 − a².",
         ("dz_a = da * tanh_slope(a)",),
-        (at_each_step("δz_a", "z_a", lambda e: e["δc"] * e["i"] * (1 - e["a"] ** 2), "δz_a"),),
+        (at_each_step("δz_a", "z_a", "δz_a"),),
     ),
     DerivationLine(
         "step t's part of δc_{t−1} = δc_t ⊙ f_t",
@@ -120,7 +97,7 @@ PLAIN = (
         "the forget gate came (2000) it is f_t, between 0 and 1, which the network itself sets: "
         "after n steps the product of n of them is left.",
         ("dc_before = dc * f  # the error carousel",),
-        (at_each_step("δc_t ⊙ f_t", "c_before", lambda e: e["δc"] * e["f"]),),
+        (at_each_step("δc_t ⊙ f_t", "c_before"),),
     ),
     DerivationLine(
         "step t's part of δh_{t−1} = Uᵀ δz_t",
@@ -129,18 +106,18 @@ PLAIN = (
         "stacked in one U and the four δz in one δz, that sum is the one product Uᵀ δz.",
         ('dh_before = dz @ p["U"]  # Uᵀ δz: the sum over the four gates',),
         (
-            at_each_step("through i", "h_in_i", lambda e: _through_gate(e, "i")),
-            at_each_step("through f", "h_in_f", lambda e: _through_gate(e, "f")),
-            at_each_step("through a", "h_in_a", lambda e: _through_gate(e, "a")),
-            at_each_step("through o", "h_in_o", lambda e: _through_gate(e, "o")),
-            at_each_step("Uᵀ δz_t, all four", "h_before", lambda e: e["δz"] @ e.p["U"]),
+            at_each_step("through i", "h_in_i"),
+            at_each_step("through f", "h_in_f"),
+            at_each_step("through a", "h_in_a"),
+            at_each_step("through o", "h_in_o"),
+            at_each_step("Uᵀ δz_t, all four", "h_before"),
         ),
     ),
     DerivationLine(
         "δx_t = Wᵀ δz_t",
         "The input enters the same four gates, through W.",
         ("return (rows(dz) @ W).reshape(*dz.shape[:-1], W.shape[1])",),
-        (at_each_step("δx_t", "x", lambda e: e["δz"] @ e.p["W"], "δx"),),
+        (at_each_step("δx_t", "x", "δx"),),
     ),
     DerivationLine(
         "δW = Σ_t δz_t x_tᵀ",
@@ -152,8 +129,8 @@ PLAIN = (
             "return rows(left).T @ rows(right)",
         ),
         (
-            at_each_step("W moved at step t alone", "W", lambda e: outer(e["δz"], e["x"])),
-            at_all_steps("δW, moved at all steps", "W", lambda e: e["δz"].T @ e["x"]),
+            at_each_step("W moved at step t alone", "W"),
+            at_all_steps("δW, moved at all steps", "W"),
         ),
     ),
     DerivationLine(
@@ -161,15 +138,15 @@ PLAIN = (
         "U multiplies the previous output where W multiplies the input; otherwise the same.",
         ('"U": outer_sum(dz, h[:-1]),',),
         (
-            at_each_step("U moved at step t alone", "U", lambda e: outer(e["δz"], e["h_before"])),
-            at_all_steps("δU, moved at all steps", "U", lambda e: e["δz"].T @ e["h_before"]),
+            at_each_step("U moved at step t alone", "U"),
+            at_all_steps("δU, moved at all steps", "U"),
         ),
     ),
     DerivationLine(
         "δb = Σ_t δz_t",
         "A bias is a weight whose input is always 1.",
         ('"b": dz.sum(axis=(0, 1)),',),
-        (at_all_steps("δb", "b", lambda e: e["δz"].sum(axis=0)),),
+        (at_all_steps("δb", "b"),),
     ),
     DerivationLine(
         "δh_0 = Uᵀ δz_1   δc_0 = δc_1 ⊙ f_1",
@@ -177,45 +154,13 @@ PLAIN = (
         "through: only the paths into step 1 are left.",
         ("dlater = dbefore", "state=dlater,"),
         (
-            before_the_first("δh_0", "h", lambda e: e["δz"][0] @ e.p["U"]),
-            before_the_first("δc_0", "c", lambda e: e["δc"][0] * e["f"][0]),
+            before_the_first("δh_0", "h"),
+            before_the_first("δc_0", "c"),
         ),
     ),
 )
 
 # What peepholes and projection add.
-
-
-def _to_c_before(e: Example) -> Array:
-    """δc_t ⊙ f_t + δz_i ⊙ p_i + δz_f ⊙ p_f, (T, H)."""
-    p_i, p_f, _ = np.split(e.p["p"], 3)
-    part: Array = e["δc"] * e["f"] + e["δz_i"] * p_i + e["δz_f"] * p_f
-    return part
-
-
-def _to_c(e: Example) -> Array:
-    """The three terms of δc_t, (T, H)."""
-    p_o = np.split(e.p["p"], 3)[2]
-    through_h = e["δh"] * e["o"] * (1 - e["tanh_c"] ** 2)
-    total: Array = later(_to_c_before(e)) + through_h + e["δz_o"] * p_o
-    return total
-
-
-def _peephole_gradient(e: Example) -> Array:
-    """δp_i, δp_f, δp_o one after the other, each step's own, (T, 3H)."""
-    terms = [e["δz_i"] * e["c_before"], e["δz_f"] * e["c_before"], e["δz_o"] * e["c"]]
-    return np.concatenate(terms, axis=1)
-
-
-def _m(e: Example) -> Array:
-    m: Array = e["o"] * e["tanh_c"]
-    return m
-
-
-def _dm(e: Example) -> Array:
-    dm: Array = e["δh"] @ e.p["R"]
-    return dm
-
 
 PEEPHOLES = (
     DerivationLine(
@@ -224,10 +169,8 @@ PEEPHOLES = (
         "same step, which is why δz_o must be known before δc_t.",
         ("dc = dc + dz_o * p_o  # term 3: the output gate sees c_t",),
         (
-            at_each_step(
-                "term 3, c as o_t sees it", "c_in_o", lambda e: e["δz_o"] * np.split(e.p["p"], 3)[2]
-            ),
-            at_each_step("δc_t, all three", "c", _to_c, "δc"),
+            at_each_step("term 3, c as o_t sees it", "c_in_o"),
+            at_each_step("δc_t, all three", "c", "δc"),
         ),
     ),
     DerivationLine(
@@ -236,10 +179,10 @@ PEEPHOLES = (
         "cell state to cell state, and these do pass through a squashing function.",
         ("dc_before = dc_before + dz_i * p_i + dz_f * p_f",),
         (
-            at_each_step("through i", "c_in_i", lambda e: e["δz_i"] * np.split(e.p["p"], 3)[0]),
-            at_each_step("through f", "c_in_f", lambda e: e["δz_f"] * np.split(e.p["p"], 3)[1]),
-            at_each_step("the carousel alone", "c_kept", lambda e: e["δc"] * e["f"]),
-            at_each_step("all three", "c_before", _to_c_before),
+            at_each_step("through i", "c_in_i"),
+            at_each_step("through f", "c_in_f"),
+            at_each_step("the carousel alone", "c_kept"),
+            at_each_step("all three", "c_before"),
         ),
     ),
     DerivationLine(
@@ -248,10 +191,8 @@ PEEPHOLES = (
         "Each is paired with the cell state that it saw, before the step or after it.",
         ("terms = [dz_i * c[:-1], dz_f * c[:-1], dz_o * c[1:]]",),
         (
-            at_each_step("p moved at step t alone", "p", _peephole_gradient),
-            at_all_steps(
-                "δp, moved at all steps", "p", lambda e: _peephole_gradient(e).sum(axis=0)
-            ),
+            at_each_step("p moved at step t alone", "p"),
+            at_all_steps("δp, moved at all steps", "p"),
         ),
     ),
 )
@@ -261,13 +202,13 @@ PROJECTION = (
         "δm_t = Rᵀ δh_t",
         "What used to be h_t is now m_t, and reaches everything else through R alone.",
         ('dm = dh @ p["R"] if self.projection else dh',),
-        (at_each_step("δm_t", "m", _dm),),
+        (at_each_step("δm_t", "m"),),
     ),
     DerivationLine(
         "δo_t = δm_t ⊙ tanh c_t",
         "As before, with δm_t in place of δh_t.",
         ("do = dm * tanh_c  # h = o ⊙ tanh c",),
-        (at_each_step("δo_t", "o", lambda e: _dm(e) * e["tanh_c"]),),
+        (at_each_step("δo_t", "o"),),
     ),
     DerivationLine(
         "δc_t = δc_{t+1} ⊙ f_{t+1} + δm_t ⊙ o_t ⊙ (1 − tanh² c_t)",
@@ -277,7 +218,6 @@ PROJECTION = (
             at_each_step(
                 "δc_t",
                 "c",
-                lambda e: later(e["δc"] * e["f"]) + _dm(e) * e["o"] * (1 - e["tanh_c"] ** 2),
                 "δc",
             ),
         ),
@@ -288,8 +228,8 @@ PROJECTION = (
         "δh_t is the full one, with what comes from step t + 1.",
         ('gradients["R"] = outer_sum(deltas["h"], m)',),
         (
-            at_each_step("R moved at step t alone", "R", lambda e: outer(e["δh"], _m(e))),
-            at_all_steps("δR, moved at all steps", "R", lambda e: e["δh"].T @ _m(e)),
+            at_each_step("R moved at step t alone", "R"),
+            at_all_steps("δR, moved at all steps", "R"),
         ),
     ),
 )

@@ -9,8 +9,6 @@ from throughtime.explain.derivation import (
     at_all_steps,
     at_each_step,
     before_the_first,
-    later,
-    outer,
 )
 from throughtime.explain.example import example
 
@@ -21,27 +19,27 @@ TANH = (
         "through U into step t + 1. Effects on separate paths add. At t = T there is no step "
         "t + 1, and the second term is 0.",
         ('arriving = dlater | {"h": dlater["h"] + doutputs[t]}',),
-        (at_each_step("δs_t", "h", lambda e: e["δE"] + later(e["δz"] @ e.p["U"]), "δh"),),
+        (at_each_step("δs_t", "h", "δh"),),
     ),
     DerivationLine(
         "δz_t = δs_t ⊙ (1 − s_t²)",
         "s_t = tanh z_t unit by unit, so that each unit's gradient is multiplied by its own "
         "slope, 1 − tanh² z. The slope is 1 at z = 0 and near 0 where the unit is saturated.",
         ('dz = ds * (tanh_slope(s) if self.nonlinearity == "tanh" else relu_slope(s))',),
-        (at_each_step("δz_t", "z", lambda e: e["δh"] * (1 - e["s"] ** 2), "δz"),),
+        (at_each_step("δz_t", "z", "δz"),),
     ),
     DerivationLine(
         "step t's part of δs_{t−1} = Uᵀ δz_t",
         "s_{t−1,j} enters every pre-activation z_{t,i}, with the weight U_ij. Summing over all "
         "i that it reaches, Σ_i U_ij δz_{t,i}, is the product with the transposed matrix.",
         ('return dz, {"h": dz @ p["U"]}, {"h": ds}',),
-        (at_each_step("Uᵀ δz_t", "h_before", lambda e: e["δz"] @ e.p["U"]),),
+        (at_each_step("Uᵀ δz_t", "h_before"),),
     ),
     DerivationLine(
         "δx_t = Wᵀ δz_t",
         "The same for the input, which enters every pre-activation through W.",
         ("return (rows(dz) @ W).reshape(*dz.shape[:-1], W.shape[1])",),
-        (at_each_step("δx_t", "x", lambda e: e["δz"] @ e.p["W"], "δx"),),
+        (at_each_step("δx_t", "x", "δx"),),
     ),
     DerivationLine(
         "δW = Σ_t δz_t x_tᵀ",
@@ -53,8 +51,8 @@ TANH = (
             "return rows(left).T @ rows(right)",
         ),
         (
-            at_each_step("W moved at step t alone", "W", lambda e: outer(e["δz"], e["x"])),
-            at_all_steps("δW, moved at all steps", "W", lambda e: e["δz"].T @ e["x"]),
+            at_each_step("W moved at step t alone", "W"),
+            at_all_steps("δW, moved at all steps", "W"),
         ),
     ),
     DerivationLine(
@@ -62,21 +60,21 @@ TANH = (
         "U multiplies the previous state where W multiplies the input; otherwise the same.",
         ('"U": outer_sum(dz, tape.states["h"][:-1]),',),
         (
-            at_each_step("U moved at step t alone", "U", lambda e: outer(e["δz"], e["h_before"])),
-            at_all_steps("δU, moved at all steps", "U", lambda e: e["δz"].T @ e["h_before"]),
+            at_each_step("U moved at step t alone", "U"),
+            at_all_steps("δU, moved at all steps", "U"),
         ),
     ),
     DerivationLine(
         "δb = Σ_t δz_t",
         "A bias is a weight whose input is always 1.",
         ('"b": dz.sum(axis=(0, 1)),',),
-        (at_all_steps("δb", "b", lambda e: e["δz"].sum(axis=0)),),
+        (at_all_steps("δb", "b"),),
     ),
     DerivationLine(
         "δs_0 = Uᵀ δz_1",
         "The state before the first step is no output: only the path through U is left.",
         ("dlater = dbefore", "state=dlater,"),
-        (before_the_first("δs_0", "h", lambda e: e["δz"][0] @ e.p["U"]),),
+        (before_the_first("δs_0", "h"),),
     ),
 )
 
@@ -87,8 +85,8 @@ RELU = (
         "at all. All other lines stay as they are.",
         ('dz = ds * (tanh_slope(s) if self.nonlinearity == "tanh" else relu_slope(s))',),
         (
-            at_each_step("δz_t", "z", lambda e: e["δh"] * (e["s"] > 0), "δz"),
-            at_all_steps("δU", "U", lambda e: e["δz"].T @ e["h_before"]),
+            at_each_step("δz_t", "z", "δz"),
+            at_all_steps("δU", "U"),
         ),
     ),
 )

@@ -85,8 +85,9 @@ def explain(derivation: Derivation, seed: int = 0) -> Explanation:
 HOW = (
     "Each line: the equation, why it holds, the code that computes it, and two numbers: the "
     "value that the package's own backward pass gives, and a numerical derivative that knows "
-    "no derivation. For it a second, plain forward pass is run with one number moved up and "
-    "down by a little, and the losses are subtracted. The entry shown, named in brackets, is the "
+    "no derivation. For it the forward equations are run again with one number moved up and "
+    "down by a little, and the losses are subtracted. A term that the backward pass does not hand "
+    "out is derived from the same equations. The entry shown, named in brackets, is the "
     f"largest one, at step {SHOWN_STEP} where there is one for each step; the difference, "
     "‖value − numerical‖ / ‖numerical‖, is over all entries and all steps."
 )

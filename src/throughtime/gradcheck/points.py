@@ -68,16 +68,23 @@ class ParameterSnapshot:
         self, names: Sequence[str], rng: np.random.Generator, far: bool, near: float = NEAR_MOVE
     ) -> Iterator[None]:
         """A context in which every entry of these tensors is moved."""
+        shifts = {}
+        for name in names:
+            shift = rng.random(self.copies[name].shape) - 0.5
+            shift += np.copysign(0.25, shift)  # ±(0.25 … 0.75): none stays near 0
+            shifts[name] = 2 * self.reach(name, far, near) * shift
+        with self.shifted(shifts):
+            yield
+
+    @contextmanager
+    def shifted(self, shifts: Mapping[str, Array]) -> Iterator[None]:
+        """A context in which these are added to the tensors of their names."""
         try:
-            for name in names:
-                shift = rng.random(self.copies[name].shape) - 0.5
-                shift += np.copysign(0.25, shift)  # ±(0.25 … 0.75): none stays near 0
-                self.parameters[name][...] = (
-                    self.copies[name] + 2 * self.reach(name, far, near) * shift
-                )
+            for name, shift in shifts.items():
+                self.parameters[name][...] = self.copies[name] + shift
             yield
         finally:
-            for name in names:
+            for name in shifts:
                 self.parameters[name][...] = self.copies[name]
 
     def reach(self, name: str, far: bool, near: float = NEAR_MOVE) -> float:

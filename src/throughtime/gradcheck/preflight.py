@@ -9,6 +9,7 @@ means, and the way out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, NoReturn
@@ -27,6 +28,8 @@ from throughtime.derivatives import (
 from throughtime.gradcheck.points import ParameterSnapshot
 from throughtime.gradcheck.target import Evaluator
 from throughtime.gradcheck.tolerances import (
+    ALIGNED_MOVES,
+    ALIGNED_RATIO,
     FAR_MOVE,
     LARGEST_UNSTEADY,
     LOSS_REPEATS,
@@ -213,7 +216,10 @@ class _PreflightRun:
 
     def _reacts(self, names: Sequence[str], near: float = NEAR_MOVE) -> bool:
         """Whether the loss differs once these tensors are moved; an exception counts as well."""
-        with self.origin.moved(names, self.rng, self.far, near):
+        return self._differs_within(self.origin.moved(names, self.rng, self.far, near), names)
+
+    def _differs_within(self, moved: AbstractContextManager[None], names: Sequence[str]) -> bool:
+        with moved:
             try:
                 with np.errstate(all="ignore"):
                     terms = self._loss()
@@ -231,7 +237,8 @@ class _PreflightRun:
         """Refuses a loss that does not change although the gradient says that it would.
 
         A second move rules out that the loss has the same value by chance, and a move by half a
-        tensor's size that it carries few digits.
+        tensor's size that it carries few digits. A gradient may hold nearby alone, so that moves
+        along it, of all lengths that should be seen, rule out that the others were too long.
         """
         if self._reacts(names) or self._reacts(names):
             return
@@ -240,16 +247,35 @@ class _PreflightRun:
         slopes = {n: float(np.linalg.norm(self.gradient[n].astype(np.float64))) for n in names}
         steepest = max(slopes, key=lambda name: slopes[name])
         change = slopes[steepest] * self.origin.reach(steepest, self.far, FAR_MOVE)
-        size = float(np.sum(np.abs(self.first), dtype=np.float64))
+        # A loss of exactly 0, as of a probability that rounds to 1, has the size that others have.
+        size = max(float(np.sum(np.abs(terms), dtype=np.float64)) for terms in self.losses)
         # Terms that are held in float64 may have been computed from float32 parameters.
         eps = max(self.eps, *(float(np.finfo(g.dtype).eps) for g in self.origin.copies.values()))
         swallowed = VISIBLE_ULPS * eps * size
         unit = last_place(np.concatenate([np.ravel(terms) for terms in self.losses]))
         nowhere = not any(array.any() for array in self.gradient.values())
-        if change > max(swallowed, VISIBLE_PART * size, VISIBLE_SHORT_ULPS * unit) or nowhere:
+        visible = max(swallowed, VISIBLE_PART * size, VISIBLE_SHORT_ULPS * unit)
+        if change > visible and self._reacts_along_the_gradient(names, visible):
+            return
+        if change > visible or nowhere:
             loss_does_not_react(_sum(self.first), names, len(self.gradient), slopes)
         if change > swallowed:
             self.still += names
+
+    def _reacts_along_the_gradient(self, names: Sequence[str], visible: float) -> bool:
+        """Whether the loss differs after moves by which it should change visibly, or more."""
+        slopes = {name: self.gradient[name].astype(np.float64) for name in names}
+        square = sum(float(np.vdot(g, g)) for g in slopes.values())
+        farthest = max(self.origin.reach(name, self.far, FAR_MOVE) for name in names)
+        factor = (visible or 1.0) / square  # so that factor · |∇|² is the change
+        for _ in range(ALIGNED_MOVES):
+            shifts = {name: factor * g for name, g in slopes.items()}
+            if max(float(np.abs(shift).max(initial=0)) for shift in shifts.values()) > farthest:
+                return False
+            if self._differs_within(self.origin.shifted(shifts), names):
+                return True
+            factor *= ALIGNED_RATIO
+        return False
 
 
 def _sum(terms: Array) -> float:

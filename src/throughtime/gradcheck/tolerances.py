@@ -104,6 +104,8 @@ LARGEST_UNSTEADY = 0.05  # relative difference that bfloat16 explains
 REORDERING_ULPS = 64  # sums whose order changes from call to call differ by no more
 FAR_MOVE = 0.5  # of a tensor's rms, or of 1 where that is smaller: no precision hides such a move
 NEAR_MOVE = 1e-3  # of a tensor's rms
+ALIGNED_MOVES, ALIGNED_RATIO = 6, 4.0  # moves along a gradient, from one that is just visible: …
+# … up to a thousand times that, and no longer than a far move
 
 # Further points (`points`).
 CHARACTERISTIC_RMS = 0.5  # of weights at a characteristic point …

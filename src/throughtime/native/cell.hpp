@@ -3,6 +3,7 @@
 
 #include "activations.hpp"
 #include "arena.hpp"
+#include "bfloat16.hpp"
 #include "lanes.hpp"
 #include "pool.hpp"
 #include "tile.hpp"
@@ -30,8 +31,8 @@ template <class T> struct Rows {
 
 // A matrix on the right of products, (depth × columns), itself (`rows`) or its transpose (`across`): packed;
 // or, where packing all of it would cost more than it saves, as it stands for few rows, and for one product
-// a panel at a time.
-enum class Form { packed, rows, across, rows_once, across_once };
+// a panel at a time; or in bfloat16.
+enum class Form { packed, rows, across, rows_once, across_once, bfloat16 };
 
 template <class T> struct Packed {
     const T *data = nullptr;
@@ -39,24 +40,32 @@ template <class T> struct Packed {
     Form form = Form::packed;
     T *room = nullptr;  // once: for so many threads a panel
     int rooms = 0;
+    const Bfloat16 *products = nullptr;
+    const Pair *panels = nullptr;
+    Pair *left = nullptr;  // (rows at once × pairs), for the other matrix
 
     // Whether rows may be divided among threads: else every one would read the whole matrix.
-    bool by_rows() const { return form == Form::packed; }
+    bool by_rows() const { return form == Form::packed || form == Form::bfloat16; }
     bool once() const { return form == Form::rows_once || form == Form::across_once; }
 };
 
 constexpr Index FEW_ROWS = 8;
 constexpr Index ROWS_ONCE = 128;  // more have enough to do for panels to be packed beforehand
 
-// How a matrix will be used: the rows of all its products, and whether there is only one product.
+// How a matrix will be used: the rows of all its products, and whether there is only one product. In bfloat16
+// also how many rows are multiplied by it at once, by all threads together.
 struct Use {
     Index rows;
     bool once;
+    const Bfloat16 *products = nullptr;
+    Index rows_at_once = 0;
 };
 
 inline Use one_product(Index rows) { return {rows, rows <= ROWS_ONCE}; }
 
 template <class T> Use use_of(const Call<T> &call) {
+    if (call.cell.bfloat16)
+        return {call.rows(), false, bfloat16(), std::min(chunk_steps(call.batch), call.steps) * call.batch};
     return call.steps == 1 ? one_product(call.rows()) : Use{call.rows(), false};
 }
 
@@ -89,9 +98,32 @@ Packed<T> pack_panels(Arena &arena, const T *M, Index k_stride, Index n_stride, 
     return {data, depth, columns, Form::packed};
 }
 
+// The same in bfloat16: every panel by `pack(first column, columns, panel)`.
+template <class T, class F>
+Packed<T> pack_pairs(Arena &arena, Index depth, Index columns, Use use, F &&pack) {
+    const Index pairs = pairs_of(depth), panels = pair_panels_of(columns);
+    Pair *const data = arena.take<Pair>(pairs * whole_lanes(columns));
+    pool::run(parts(4.0 * static_cast<double>(depth * columns), panels), [&](int part, int of) {
+        for (Index panel = panels * part / of; panel < panels * (part + 1) / of; ++panel) {
+            const Index n = panel * PAIR_COLUMNS;
+            pack(n, std::min(PAIR_COLUMNS, columns - n), data + n * pairs);
+        }
+    });
+    Packed<T> packed{nullptr, depth, columns, Form::bfloat16};
+    packed.products = use.products;
+    packed.panels = data;
+    packed.left = arena.take<Pair>(use.rows_at_once * pairs);
+    return packed;
+}
+
 // For products with the matrix's transpose: A · Mᵀ, with M (columns × depth) row after row.
 template <class T>
 Packed<T> pack_transposed(Arena &arena, const T *M, Index columns, Index depth, Use use) {
+    if constexpr (std::is_same_v<T, float>)
+        if (use.products)
+            return pack_pairs<T>(arena, depth, columns, use, [&](Index n, Index width, Pair *to) {
+                use.products->across(M + n * depth, depth, width, depth, to, whole_lanes(width));
+            });
     if (as_it_stands<T>(depth, columns, use)) return {M, depth, columns, Form::across};
     if (use.once) return unpacked_once(arena, M, depth, columns, Form::across_once);
     return pack_panels(arena, M, 1, depth, depth, columns);
@@ -100,6 +132,11 @@ Packed<T> pack_transposed(Arena &arena, const T *M, Index columns, Index depth, 
 // For products with the matrix itself: A · M, with M (depth × columns) row after row.
 template <class T>
 Packed<T> pack_rows(Arena &arena, const T *M, Index depth, Index columns, Use use) {
+    if constexpr (std::is_same_v<T, float>)
+        if (use.products)
+            return pack_pairs<T>(arena, depth, columns, use, [&](Index n, Index width, Pair *to) {
+                use.products->between(M + n, columns, nullptr, depth, width, to, whole_lanes(width));
+            });
     if (as_it_stands<T>(depth, columns, use)) return {M, depth, columns, Form::rows};
     if (use.once) return unpacked_once(arena, M, depth, columns, Form::rows_once);
     return pack_panels(arena, M, columns, 1, depth, columns);
@@ -148,11 +185,32 @@ void product_of_columns(Index count, const T *from, Index from_stride, const Pac
                  to + first, to_stride, plus);
 }
 
-// to = added + from · right, for `count` rows. A large one is divided among threads by columns, where the
-// rows have not been divided before: a few sequences with a wide layer.
+// The same in bfloat16. The rows are rounded first, by the one thread that has them.
+inline void product_in_bfloat16(Index first, Index count, const float *from, Index from_stride,
+                                const Packed<float> &right, float *to, Index to_stride, Added<float> added) {
+    const Bfloat16 &own = *right.products;
+    const Index pairs = pairs_of(right.depth), panels = pair_panels_of(right.columns);
+    Pair *const left = right.left + first * pairs;
+    own.along(from, from_stride, count, right.depth, left, pairs);
+    const double work = static_cast<double>(std::max<Index>(count, 4) * pairs * right.columns);
+    pool::run(parts(work, panels, WORTH_A_WAKING_THREAD), [&](int part, int of) {
+        const Index n = panels * part / of * PAIR_COLUMNS;
+        const Index last = std::min(right.columns, panels * (part + 1) / of * PAIR_COLUMNS);
+        const Added<float> plus = added.from(0, n);
+        own.multiply(count, last - n, pairs, left, pairs, 1, right.panels + n * pairs, to + n, to_stride,
+                     plus.data, plus.stride);
+    });
+}
+
+// to = added + from · right, for `count` rows, of which the first is the `first` of all that threads may multiply
+// at once. A large product is divided among threads by columns, where the rows have not been divided before:
+// a few sequences with a wide layer.
 template <class T>
-void product(Index count, const T *from, Index from_stride, const Packed<T> &right, T *to,
+void product(Index first, Index count, const T *from, Index from_stride, const Packed<T> &right, T *to,
              Index to_stride, Added<T> added = {}) {
+    if constexpr (std::is_same_v<T, float>)
+        if (right.form == Form::bfloat16)
+            return product_in_bfloat16(first, count, from, from_stride, right, to, to_stride, added);
     const Index panels = panels_of<T>(right.columns);
     // Fewer rows do not take less time: the matrix has to be read.
     const double work = static_cast<double>(std::max<Index>(count, 4) * right.depth * right.columns);
@@ -168,9 +226,9 @@ void product(Index count, const T *from, Index from_stride, const Packed<T> &rig
 
 // to += from · packed.
 template <class T>
-void add_product(Index count, const T *from, Index from_stride, const Packed<T> &right, T *to,
+void add_product(Index first, Index count, const T *from, Index from_stride, const Packed<T> &right, T *to,
                  Index to_stride) {
-    product(count, from, from_stride, right, to, to_stride, Added<T>{to, to_stride});
+    product(first, count, from, from_stride, right, to, to_stride, Added<T>{to, to_stride});
 }
 
 // to = b + the class's row of a matrix, for `count` rows; b may be null.

@@ -4,10 +4,13 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "bfloat16.hpp"
+
 namespace throughtime {
 
 #if defined(__x86_64__)
 extern const Isa isa_v2, isa_v3, isa_v4;
+extern const Bfloat16 avx512_bf16;
 #else
 extern const Isa isa_base;
 #endif
@@ -48,6 +51,13 @@ const Isa &isa() {
         chosen.store(found);
     }
     return *found;
+}
+
+const Bfloat16 *bfloat16() {
+#if defined(__x86_64__)
+    if (&isa() == &isa_v4 && __builtin_cpu_supports("avx512bf16")) return &avx512_bf16;
+#endif
+    return nullptr;
 }
 
 void choose_isa(const std::string &name) { chosen.store(find(name)); }

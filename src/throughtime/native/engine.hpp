@@ -35,6 +35,7 @@ struct Cell {
     bool relu;                     // RNN: φ
     bool peepholes, projection;    // LSTM
     bool reset_after;              // GRU
+    bool bfloat16 = false;         // products, in float32 alone
 };
 
 // All arrays are contiguous, time first, gates in the order of the cell's rows. Gradients of parameters are
@@ -75,6 +76,8 @@ template <class T> struct DenseCall {
     // backward only; gradients of the parameters are added to what is there
     const T *dy;
     T *dW, *db, *dx;
+
+    bool bfloat16 = false;  // products, in float32 alone
 };
 
 // δE of an embedding (network/layers.py), added to what is there.

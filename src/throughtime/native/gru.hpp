@@ -32,16 +32,16 @@ template <class T> struct Gru {
 
     // kept: in, W x_t + b in its first 3H columns.
     void forward(const Rows<T> &r) {
-        add_product(r.count, r.h_before, n, U_rz, r.kept, KEPT * n);
+        add_product(r.first, r.count, r.h_before, n, U_rz, r.kept, KEPT * n);
         if (after) {
-            product(r.count, r.h_before, n, U_n, r.kept + 3 * n, KEPT * n);
+            product(r.first, r.count, r.h_before, n, U_n, r.kept + 3 * n, KEPT * n);
             for (Index row = 0; row < r.count; ++row)
                 forward_after(r.kept + row * KEPT * n, r.h_before + row * n, r.h + row * n);
             return;
         }
         for (Index row = 0; row < r.count; ++row)
             reset(r.kept + row * KEPT * n, r.h_before + row * n);
-        add_product(r.count, r.kept + 3 * n, KEPT * n, U_n, r.kept + 2 * n, KEPT * n);
+        add_product(r.first, r.count, r.kept + 3 * n, KEPT * n, U_n, r.kept + 2 * n, KEPT * n);
         for (Index row = 0; row < r.count; ++row)
             blend(r.kept + row * KEPT * n, r.h_before + row * n, r.h + row * n);
     }
@@ -82,15 +82,15 @@ template <class T> struct Gru {
             candidate_row(r.kept + row * KEPT * n, r.h_before + row * n, r.dh + row * n,
                           r.deltas + row * DELTAS * n);
         if (after) {
-            add_product(r.count, r.deltas + 3 * n, DELTAS * n, U_n, r.dh, n);
+            add_product(r.first, r.count, r.deltas + 3 * n, DELTAS * n, U_n, r.dh, n);
         } else {
             T *const dreset = u.row(r.first);
-            product(r.count, r.deltas + 2 * n, DELTAS * n, U_n, dreset, n);
+            product(r.first, r.count, r.deltas + 2 * n, DELTAS * n, U_n, dreset, n);
             for (Index row = 0; row < r.count; ++row)
                 reset_row(r.kept + row * KEPT * n, r.h_before + row * n, dreset + row * n,
                           r.dh + row * n, r.deltas + row * DELTAS * n);
         }
-        add_product(r.count, r.deltas, DELTAS * n, U_rz, r.dh, n);  // through r and z
+        add_product(r.first, r.count, r.deltas, DELTAS * n, U_rz, r.dh, n);  // through r and z
     }
 
     void candidate_row(const T *kept, const T *h_before, T *dh_row, T *dz) const {

@@ -10,24 +10,47 @@
 namespace throughtime {
 namespace {
 
+constexpr Index ROWS_IN_BFLOAT16 = 256;  // are rounded at once
+
+// How many of so many threads divide the rows among themselves.
+template <class T> int row_parts(const DenseCall<T> &call, Index depth, bool by_rows, int threads) {
+    const Index rows = call.steps * call.batch;
+    return std::min(parts(static_cast<double>(rows * depth), by_rows ? rows : 1), threads);
+}
+
+template <class T> Use use_of(const DenseCall<T> &call, int threads) {
+    const Index rows = call.steps * call.batch;
+    if (call.bfloat16) return {rows, false, bfloat16(), threads * std::min(rows, ROWS_IN_BFLOAT16)};
+    return one_product(rows);
+}
+
+// Calls f(first row, count, place) for one thread's share of the rows; in bfloat16, where a row needs a place for
+// what it is rounded to, for some of them at a time.
+template <class T, class F> void each_share(const DenseCall<T> &call, int part, int of, F &&f) {
+    const Index rows = call.steps * call.batch, to = rows * (part + 1) / of;
+    const Index most = call.bfloat16 ? std::min(rows, ROWS_IN_BFLOAT16) : rows;
+    for (Index from = rows * part / of; from < to; from += most) f(from, std::min(most, to - from), part * most);
+}
+
 template <class T> void dense_forward(const DenseCall<T> &call) {
     Arena arena;
-    const Index rows = call.steps * call.batch;
+    const int threads = pool::threads();  // once: another thread may set it at any time
     Packed<T> W;
     Scratch<T> columns;
     if (call.x)
-        W = pack_transposed(arena, call.W, call.outputs, call.inputs, one_product(rows));
+        W = pack_transposed(arena, call.W, call.outputs, call.inputs, use_of(call, threads));
     else
         columns = transposed(arena, call.W, call.outputs, call.inputs);
-    const double work = static_cast<double>(rows * call.outputs * (call.x ? call.inputs : 1));
-    pool::run(parts(work, W.by_rows() ? rows : 1), [&](int part, int of) {
-        const Index from = rows * part / of, to = rows * (part + 1) / of;
-        T *const y = call.y + from * call.outputs;
-        if (call.x)
-            product(to - from, call.x + from * call.inputs, call.inputs, W, y, call.outputs,
-                    Added<T>{call.b});
-        else
-            pick_rows(to - from, columns, call.classes + from, y, call.outputs, call.b);
+    const int most = row_parts(call, call.outputs * (call.x ? call.inputs : 1), W.by_rows(), threads);
+    pool::run(most, [&](int part, int of) {
+        each_share(call, part, of, [&](Index row, Index count, Index place) {
+            T *const y = call.y + row * call.outputs;
+            if (call.x)
+                product(place, count, call.x + row * call.inputs, call.inputs, W, y, call.outputs,
+                        Added<T>{call.b});
+            else
+                pick_rows(count, columns, call.classes + row, y, call.outputs, call.b);
+        });
     });
 }
 
@@ -44,7 +67,8 @@ template <class F> void each_chunk(Index steps, Index batch, F &&f) {
 template <class T> void dense_backward(const DenseCall<T> &call) {
     Arena arena;
     const Index rows = call.steps * call.batch, M = call.outputs, N = call.inputs;
-    Sums<T> sums(arena, std::min(chunk_steps(call.batch) * call.batch, rows));
+    const Index chunk = std::min(chunk_steps(call.batch) * call.batch, rows);
+    Sums<T> sums(arena, chunk, false, call.bfloat16 ? bfloat16() : nullptr);
     if (!call.x) sums.columns(call.dW, N, M);
     each_chunk(call.steps, call.batch, [&](Index row, const ActiveRows &all) {
         const T *const dy = call.dy + row * M;
@@ -59,11 +83,12 @@ template <class T> void dense_backward(const DenseCall<T> &call) {
     });
     if (!call.x) sums.put_columns(call.dW);
     if (!call.dx) return;
-    const Packed<T> W = pack_rows(arena, call.W, M, N, one_product(rows));
-    const Index most = W.by_rows() ? rows : 1;
-    pool::run(parts(static_cast<double>(rows * M * N), most), [&](int part, int of) {
-        const Index from = rows * part / of, to = rows * (part + 1) / of;
-        product(to - from, call.dy + from * M, M, W, call.dx + from * N, N);
+    const int threads = pool::threads();
+    const Packed<T> W = pack_rows(arena, call.W, M, N, use_of(call, threads));
+    pool::run(row_parts(call, M * N, W.by_rows(), threads), [&](int part, int of) {
+        each_share(call, part, of, [&](Index row, Index count, Index place) {
+            product(place, count, call.dy + row * M, M, W, call.dx + row * N, N);
+        });
     });
 }
 

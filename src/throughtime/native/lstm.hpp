@@ -33,12 +33,12 @@ template <class T> struct Lstm {
 
     // kept: in, W x_t + b in its first 4H columns; out, gates and tanh c_t.
     void forward(const Rows<T> &r) {
-        add_product(r.count, r.h_before, outputs, U, r.kept, KEPT * n);
+        add_product(r.first, r.count, r.h_before, outputs, U, r.kept, KEPT * n);
         T *const m_rows = call.R ? m.row(r.first) : r.h;
         for (Index row = 0; row < r.count; ++row)
             forward_row(r.kept + row * KEPT * n, r.c_before + row * n, r.c + row * n,
                         m_rows + row * n);
-        if (call.R) product(r.count, m_rows, n, R, r.h, outputs);
+        if (call.R) product(r.first, r.count, m_rows, n, R, r.h, outputs);
     }
 
     void forward_row(T *kept, const T *c_before, T *c_after, T *h) const {
@@ -66,7 +66,7 @@ template <class T> struct Lstm {
     void backward(const Rows<T> &r) {
         const T *dm_rows = r.dh;
         if (call.R) {
-            product(r.count, r.dh, outputs, R, dm.row(r.first), n);
+            product(r.first, r.count, r.dh, outputs, R, dm.row(r.first), n);
             dm_rows = dm.row(r.first);
         }
         for (Index row = 0; row < r.count; ++row) {
@@ -77,7 +77,7 @@ template <class T> struct Lstm {
             backward_row(kept, r.c_before + row * n, dm_rows + row * n, r.dc + row * n,
                          r.deltas + row * DELTAS * n, r.delta_c ? r.delta_c + row * n : nullptr);
         }
-        product(r.count, r.deltas, DELTAS * n, U, r.dh, outputs);  // sum over the four gates
+        product(r.first, r.count, r.deltas, DELTAS * n, U, r.dh, outputs);  // sum over the four gates
     }
 
     void backward_row(const T *kept, const T *c_before, const T *dm_row, T *dc_row, T *dz,

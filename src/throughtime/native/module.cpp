@@ -11,6 +11,7 @@
 
 #include "arena.hpp"
 #include "arrays.hpp"
+#include "bfloat16.hpp"
 #include "dispatch.hpp"
 #include "interrupt.hpp"
 #include "pool.hpp"
@@ -88,7 +89,20 @@ template <class A> bool is_double(const std::optional<A> &array) {
     return array && array->template holds<double>();
 }
 
+// Whether there are such products may change with the instruction set in use.
+template <class T> void can_multiply(bool in_bfloat16) {
+    if (!in_bfloat16) return;
+    if (std::is_same_v<T, double>)
+        throw nb::value_error("products: expected float32 arrays for products in bfloat16, got float64");
+    if (!bfloat16())
+        throw nb::value_error(("products: expected a processor with AVX512_BF16 for products in bfloat16, got "
+                               "the instruction set " +
+                               std::string(isa().name))
+                                  .c_str());
+}
+
 template <class T> Call<T> call_of(const Arrays &a, bool backward) {
+    can_multiply<T>(a.cell.bfloat16);
     if (!a.h || a.h->ndim() != 3 || a.h->shape(0) < 1) throw nb::value_error("h: expected (T + 1, B, P)");
     Call<T> call{};
     const Cell &cell = call.cell = a.cell;
@@ -150,11 +164,11 @@ void run_any(const Arrays &arrays, bool backward) {
 }
 
 Cell cell_of(int kind, Index inputs, Index units, Index outputs, bool relu, bool peepholes,
-             bool projection, bool reset_after) {
+             bool projection, bool reset_after, bool bfloat16) {
     if (kind < 0 || kind > 2 || inputs < 1 || units < 1 || outputs < 1 ||
         (!projection && outputs != units))
         throw nb::value_error("cell: expected a known kind and sizes of at least 1");
-    return {static_cast<Kind>(kind), inputs, units, outputs, relu, peepholes, projection, reset_after};
+    return {static_cast<Kind>(kind), inputs, units, outputs, relu, peepholes, projection, reset_after, bfloat16};
 }
 
 template <class T> const Functions<T> &functions();
@@ -163,11 +177,13 @@ template <> const Functions<double> &functions<double>() { return isa().twice; }
 
 template <class T>
 DenseCall<T> dense_call(Index steps, Index batch, const Input &W, const Input &x,
-                        const Input &classes) {
+                        const Input &classes, bool in_bfloat16) {
+    can_multiply<T>(in_bfloat16);
     if (!W || W->ndim() != 2) throw nb::value_error("W: expected (outputs, inputs)");
     DenseCall<T> call{};
     call.steps = steps;
     call.batch = batch;
+    call.bfloat16 = in_bfloat16;
     const Index M = call.outputs = static_cast<Index>(W->shape(0));
     const Index N = call.inputs = static_cast<Index>(W->shape(1));
     call.W = needed<T>("W", W, {M, N});
@@ -180,8 +196,8 @@ DenseCall<T> dense_call(Index steps, Index batch, const Input &W, const Input &x
 
 template <class T>
 void dense_forward(Index steps, Index batch, const Input &W, const Input &b, const Input &x,
-                   const Input &classes, const Maybe &y) {
-    DenseCall<T> call = dense_call<T>(steps, batch, W, x, classes);
+                   const Input &classes, const Maybe &y, bool in_bfloat16) {
+    DenseCall<T> call = dense_call<T>(steps, batch, W, x, classes, in_bfloat16);
     call.b = numbers<T>("b", b, {call.outputs});
     call.y = needed<T>("outputs", y, {steps, batch, call.outputs});
     if (!steps || !batch) return;
@@ -191,8 +207,8 @@ void dense_forward(Index steps, Index batch, const Input &W, const Input &b, con
 
 template <class T>
 void dense_backward(Index steps, Index batch, const Input &W, const Input &x, const Input &classes,
-                    const Input &dy, const Maybe &dW, const Maybe &db, const Maybe &dx) {
-    DenseCall<T> call = dense_call<T>(steps, batch, W, x, classes);
+                    const Input &dy, const Maybe &dW, const Maybe &db, const Maybe &dx, bool in_bfloat16) {
+    DenseCall<T> call = dense_call<T>(steps, batch, W, x, classes, in_bfloat16);
     call.dy = needed<T>("doutputs", dy, {steps, batch, call.outputs});
     call.dW = needed<T>("dW", dW, {call.outputs, call.inputs});
     call.db = numbers<T>("db", db, {call.outputs});
@@ -320,12 +336,13 @@ NB_MODULE(_engine, m) {
     nb::class_<Cell>(m, "Cell").def(
         "__init__",
         [](Cell *self, int kind, Index inputs, Index units, Index outputs, bool relu, bool peepholes,
-           bool projection, bool reset_after) {
-            new (self) Cell(cell_of(kind, inputs, units, outputs, relu, peepholes, projection, reset_after));
+           bool projection, bool reset_after, bool bfloat16) {
+            new (self) Cell(cell_of(kind, inputs, units, outputs, relu, peepholes, projection, reset_after,
+                                    bfloat16));
         },
         nb::kw_only(), nb::arg("kind"), nb::arg("inputs"), nb::arg("units"), nb::arg("outputs"),
         nb::arg("relu") = false, nb::arg("peepholes") = false, nb::arg("projection") = false,
-        nb::arg("reset_after") = false);
+        nb::arg("reset_after") = false, nb::arg("bfloat16") = false);
     m.def(
         "forward",
         [](const Cell &cell TT_FORWARD_ARRAYS(TT_PARAMETER)) {
@@ -351,6 +368,8 @@ NB_MODULE(_engine, m) {
     m.def("release_workspace", &Arena::release);
     m.def("isa", [] { return std::string(isa().name); });
     m.def("choose_isa", &choose_isa);
+    // The products in bfloat16 that the instruction set in use has here; empty for none.
+    m.def("bfloat16", [] { return std::string(bfloat16() ? bfloat16()->name : ""); });
     m.def("available_isas", [] {
         std::vector<std::string> names;
         for (const Isa *one : available_isas()) names.emplace_back(one->name);
@@ -382,14 +401,20 @@ NB_MODULE(_engine, m) {
                                                              rate, root, epsilon);
     });
     m.def("dense_forward", [](Index steps, Index batch, Input W, Input b, Input x, Input classes,
-                              Maybe y) {
-        (is_double(W) ? dense_forward<double> : dense_forward<float>)(steps, batch, W, b, x, classes, y);
-    });
+                              Maybe y, bool in_bfloat16) {
+        (is_double(W) ? dense_forward<double> : dense_forward<float>)(steps, batch, W, b, x, classes, y,
+                                                                      in_bfloat16);
+    },
+          nb::arg("steps"), nb::arg("batch"), nb::arg("W").none(), nb::arg("b").none(), nb::arg("x").none(),
+          nb::arg("classes").none(), nb::arg("y").none(), nb::arg("bfloat16") = false);
     m.def("dense_backward", [](Index steps, Index batch, Input W, Input x, Input classes, Input dy,
-                               Maybe dW, Maybe db, Maybe dx) {
+                               Maybe dW, Maybe db, Maybe dx, bool in_bfloat16) {
         (is_double(W) ? dense_backward<double> : dense_backward<float>)(steps, batch, W, x, classes, dy,
-                                                                        dW, db, dx);
-    });
+                                                                        dW, db, dx, in_bfloat16);
+    },
+          nb::arg("steps"), nb::arg("batch"), nb::arg("W").none(), nb::arg("x").none(),
+          nb::arg("classes").none(), nb::arg("dy").none(), nb::arg("dW").none(), nb::arg("db").none(),
+          nb::arg("dx").none(), nb::arg("bfloat16") = false);
     m.def("embedding_backward", [](Input classes, Input dy, Maybe dE) {
         (is_double(dE) ? embedding_backward<double> : embedding_backward<float>)(classes, dy, dE);
     });

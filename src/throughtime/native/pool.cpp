@@ -1,7 +1,11 @@
 #include "pool.hpp"
 
+#if !defined(_WIN32)
 #include <pthread.h>
+#endif
+#if defined(__linux__)
 #include <sched.h>
+#endif
 
 #include <algorithm>
 #include <array>
@@ -150,8 +154,10 @@ int from_environment() {
                                         std::to_string(MOST_THREADS) + ", got '" + text + "'");
         return static_cast<int>(count);
     }
+#if defined(__linux__)
     cpu_set_t mask;  // the processors that this process may use, which containers limit
     if (sched_getaffinity(0, sizeof mask, &mask) == 0) return CPU_COUNT(&mask);
+#endif
     return static_cast<int>(std::thread::hardware_concurrency());
 }
 
@@ -159,11 +165,13 @@ std::atomic<int> wanted_threads{0};  // 0: not yet asked for
 std::mutex in_use;                   // held by the one caller that has the pool
 Pool *the_pool = nullptr;
 
+#if !defined(_WIN32)
 // A forked child has none of the parent's threads: it forgets the pool, and makes its own.
 void forget() {
     the_pool = nullptr;
     new (&in_use) std::mutex;
 }
+#endif
 
 }  // namespace
 
@@ -188,8 +196,10 @@ void run(int wanted, const std::function<void(int, int)> &task) {
         return;
     }
     if (!the_pool) {
+#if !defined(_WIN32)
         static const int registered = pthread_atfork(nullptr, nullptr, forget);
         static_cast<void>(registered);
+#endif
         the_pool = new Pool;  // lives as long as the process: its threads must outlast every caller
     }
     inside = true;

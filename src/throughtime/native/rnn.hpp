@@ -20,7 +20,7 @@ template <class T> struct Rnn {
 
     // kept: in, W x_t + b; out, s_t.
     void forward(const Rows<T> &r) {
-        add_product(r.count, r.h_before, n, U, r.kept, n);
+        add_product(r.first, r.count, r.h_before, n, U, r.kept, n);
         const bool relu = call.cell.relu;
         each_lane<T>(r.count * n, [&](auto lane) {
             const Vector<T> z = lane(r.kept), s = relu ? (z < 0 ? Vector<T>{} : z) : tanh<T>(z);
@@ -36,7 +36,7 @@ template <class T> struct Rnn {
             const Vector<T> s = lane(r.kept), ds = lane(r.dh);
             lane.put(r.deltas, relu ? (s > 0 ? ds : ds * 0) : ds * (1 - s * s));
         });
-        product(r.count, r.deltas, n, U, r.dh, n);
+        product(r.first, r.count, r.deltas, n, U, r.dh, n);
     }
 
     template <class Chunk> void sums(const Chunk &k, std::vector<OuterSum<T>> &outer,

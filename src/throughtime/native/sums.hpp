@@ -37,9 +37,10 @@ struct ActiveRows {
 
 template <class T> class Sums {
   public:
-    // fresh: the first that is added to a gradient is put there instead.
-    Sums(Arena &arena, Index most_rows, bool fresh = false)
-        : arena_(arena), most_rows_(most_rows), fresh_(fresh) {}
+    // fresh: the first that is added to a gradient is put there instead. products: those of outer products in
+    // bfloat16, or null.
+    Sums(Arena &arena, Index most_rows, bool fresh = false, const Bfloat16 *products = nullptr)
+        : arena_(arena), most_rows_(most_rows), fresh_(fresh), products_(products) {}
 
     // Takes a gradient (width × classes) to collect it column by column, for class indices.
     void columns(const T *W, Index classes, Index width) {
@@ -54,6 +55,8 @@ template <class T> class Sums {
     // rows of outer products are packed into panels once, and shared.
     void add(const ActiveRows &active, const std::vector<OuterSum<T>> &outer,
              const std::vector<ProductSum<T>> &products) {
+        if constexpr (std::is_same_v<T, float>)
+            if (products_) return add_in_bfloat16(active, outer, products);
         const Index depth = active.size();
         Index width = 0;
         double work = 0;
@@ -111,6 +114,60 @@ template <class T> class Sums {
     }
 
   private:
+    // --- in bfloat16: the same, in pairs of rows, a strip of the left-hand rows at a time ---
+
+    static constexpr Index STRIP = 48;  // eight tiles of six
+
+    void add_in_bfloat16(const ActiveRows &active, const std::vector<OuterSum<float>> &outer,
+                         const std::vector<ProductSum<float>> &products) {
+        const Index depth = active.size(), pairs = pairs_of(depth), most_pairs = pairs_of(most_rows_);
+        const Index *const chosen = active.rows.empty() ? nullptr : active.rows.data();
+        Index width = 0, panels = 0;
+        double work = 0;
+        for (const OuterSum<float> &sum : outer) {
+            width += whole_lanes(sum.N);
+            panels += pair_panels_of(sum.N);
+            work += static_cast<double>(pairs * sum.M * sum.N);
+        }
+        Pair *const right = buffer(right_pairs_, most_pairs * width);
+        pool::run(parts(static_cast<double>(8 * depth * width), panels), [&](int part, int of) {
+            Pair *to = right;
+            Index before = 0;  // panels of the sums before
+            for (const OuterSum<float> &sum : outer) {
+                const Index own = pair_panels_of(sum.N);
+                for (Index panel = 0; panel < own; ++panel) {
+                    if ((before + panel) * of / panels != part) continue;
+                    const Index n = panel * PAIR_COLUMNS, columns = std::min(PAIR_COLUMNS, sum.N - n);
+                    products_->between(sum.right + n, sum.right_stride, chosen, depth, columns, to + n * pairs,
+                                       whole_lanes(columns));
+                }
+                before += own;
+                to += pairs * whole_lanes(sum.N);
+            }
+        });
+        const int most = parts(work, pool::threads());
+        Pair *const strips = buffer(left_pairs_, most * most_pairs * STRIP);
+        pool::run(most, [&](int part, int of) {
+            Pair *const left = strips + part * most_pairs * STRIP;
+            const Pair *from = right;
+            for (const OuterSum<float> &sum : outer) {
+                const Index count = (sum.M + STRIP - 1) / STRIP;
+                for (Index strip = count * part / of; strip < count * (part + 1) / of; ++strip) {
+                    const Index first = strip * STRIP, rows = std::min(STRIP, sum.M - first);
+                    products_->between(sum.left + first, sum.left_stride, chosen, depth, rows, left, STRIP);
+                    float *const out = sum.out + first * sum.N;
+                    products_->multiply(rows, sum.N, pairs, left, 1, STRIP, from, out, sum.N,
+                                        fresh_ ? nullptr : out, sum.N);
+                }
+                from += pairs * whole_lanes(sum.N);
+            }
+            for (const ProductSum<float> &sum : products) add_products(active, sum, part, of);
+        });
+        fresh_ = false;
+    }
+
+    // --- in the numbers' own precision ---
+
     // One thread's share of the tiles. The left-hand rows are packed tile by tile, so that a tile's numbers
     // lie side by side instead of a row's length apart.
     void add_outer(const ActiveRows &active, Index depth, const OuterSum<T> &sum, const T *panels, T *left,
@@ -166,16 +223,18 @@ template <class T> class Sums {
         });
     }
 
-    T *buffer(Scratch<T> &room, Index count) {
-        if (room.width < count) room = {arena_.take<T>(count), count};
+    template <class N> N *buffer(Scratch<N> &room, Index count) {
+        if (room.width < count) room = {arena_.take<N>(count), count};
         return room.data;
     }
 
     Arena &arena_;
     const Index most_rows_;
     bool fresh_;
+    const Bfloat16 *const products_;
     Index classes_ = 0;
     Scratch<T> columns_ = {}, panels_ = {}, left_ = {};
+    Scratch<Pair> right_pairs_ = {}, left_pairs_ = {};
 };
 
 }  // namespace

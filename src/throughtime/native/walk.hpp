@@ -44,7 +44,7 @@ template <class T, template <class> class Equations> class Walk {
         const Index rows = std::min(chunk(), call_.steps) * call_.batch;
         deltas_ = scratch<T>(arena_, rows, Equations<T>::DELTAS * n());
         if (call_.R) delta_h_ = scratch<T>(arena_, rows, P());
-        Sums<T> sums(arena_, rows, call_.fresh);
+        Sums<T> sums(arena_, rows, call_.fresh, use_of(call_).products);
         if (!call_.inputs) sums.columns(call_.dW, call_.cell.inputs, gate_columns());
         if (call_.dinputs) W_ = pack_rows(arena_, call_.W, gate_columns(), inputs(), use_of(call_));
         const Index last = (call_.steps - 1) / chunk() * chunk();
@@ -155,7 +155,7 @@ template <class T, template <class> class Equations> class Walk {
         active.each_stretch(from, to, [&](Index first, Index count, Index) {
             const Index I = call_.cell.inputs, row = origin + first;
             if (call_.inputs)
-                product(count, call_.inputs + row * I, I, W_, kept(row), KEPT * n(),
+                product(first, count, call_.inputs + row * I, I, W_, kept(row), KEPT * n(),
                         Added<T>{call_.b});
             else
                 pick_rows(count, W_columns_, call_.classes + row, kept(row), KEPT * n(), call_.b);
@@ -235,7 +235,7 @@ template <class T, template <class> class Equations> class Walk {
         pool::run(parts(work, W_.by_rows() ? active.size() : 1), [&](int part, int of) {
             active.each_stretch(active.size() * part / of, active.size() * (part + 1) / of,
                                 [&](Index first, Index count, Index) {
-                                    product(count, deltas_.row(first), d, W_,
+                                    product(first, count, deltas_.row(first), d, W_,
                                             call_.dinputs + (origin + first) * I, I);
                                 });
         });

@@ -1,6 +1,7 @@
 """Layers, head and loss, stacked; backpropagation through time, whole and truncated."""
 
 from throughtime.network.as_c import network_as_c
+from throughtime.network.bfloat16 import checked_products
 from throughtime.network.checkpointing import MemoryBudget, byte_count
 from throughtime.network.data import Gradients, NetworkTape, Run, checked_inputs, checked_state
 from throughtime.network.layers import Dense, Dropout, Embedding, Layer, LayerTape, MaskTape
@@ -14,6 +15,7 @@ from throughtime.network.losses import (
 )
 from throughtime.network.network import Network
 from throughtime.network.per_step_gradients import Contributions, contributions
+from throughtime.network.precision import PrecisionCost, precision_cost
 from throughtime.network.recurrent import Recurrent, RecurrentTape, reverse
 from throughtime.network.stack import Spec, as_layer, build, describe
 from throughtime.network.truncation import (
@@ -41,6 +43,7 @@ __all__ = [
     "MemoryBudget",
     "Network",
     "NetworkTape",
+    "PrecisionCost",
     "Recurrent",
     "RecurrentTape",
     "Reduction",
@@ -52,6 +55,7 @@ __all__ = [
     "build",
     "byte_count",
     "checked_inputs",
+    "checked_products",
     "checked_state",
     "contributions",
     "describe",
@@ -59,6 +63,7 @@ __all__ = [
     "merged_windows",
     "network_as_c",
     "one_direction",
+    "precision_cost",
     "reverse",
     "truncated_loss_and_gradient",
     "windows",

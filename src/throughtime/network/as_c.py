@@ -29,8 +29,8 @@ def network_as_c(
         weights: whether the file holds the parameters; without them it reads a blob.
 
     Returns:
-        the file's text. It computes in the network's precision. Dropout is left out: nothing is
-        dropped.
+        the file's text. It computes in the network's precision, and products, too, where the
+        network has these in bfloat16. Dropout is left out: nothing is dropped.
 
     Raises:
         ValueError, TypeError: for a name that C cannot have, and what has no form in C.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from throughtime import storage
-from throughtime.arrays import Array, floats, refuse, same_names, step_counts
+from throughtime.arrays import Array, floats, precision, refuse, same_names, step_counts
 from throughtime.network.axes import (
     checked_targets,
     swapped,
@@ -43,13 +43,17 @@ class Network(LayerStack):
         batch_first: whether all arrays of a run, which this package otherwise has time-major, are
             (B, T, ·): inputs, targets, outputs, inner values and their gradients. States are
             (B, ·) either way, and parameters the same.
+        products: "bfloat16" rounds both factors of every product of matrices to that, and sums in
+            float32, which is up to twice as fast where the processor has such products
+            (AVX512_BF16). All else stays float32. For RNN, LSTM, GRU and Dense.
 
     Attributes:
         parameters: writable views by name over one vector; `"0.W"` is W of layer 0, `"0.1.W"`
             that of its second direction.
 
     Raises:
-        ValueError, TypeError: if layers do not fit together or an option is wrong.
+        ValueError, TypeError: if layers do not fit together, an option is wrong, or this processor
+            has no products in bfloat16.
 
     Example:
         >>> import numpy as np
@@ -76,8 +80,9 @@ class Network(LayerStack):
         dtype: object = "float32",
         seed: int = 0,
         batch_first: bool = False,
+        products: str = "float32",
     ) -> None:
-        super().__init__(layers, dtype, seed)
+        super().__init__(layers, dtype, seed, products)
         if loss is not None and not isinstance(loss, Loss):
             way_out = f"call it: {loss.__name__}()" if isinstance(loss, type) else ""
             refuse("loss", "one of " + ", ".join(LOSSES), repr(loss), way_out, error=TypeError)
@@ -150,6 +155,7 @@ class Network(LayerStack):
     def __repr__(self) -> str:
         inside = ", ".join(repr(spec) for spec in self.specs)
         order = ", batch_first=True" * self.batch_first
+        order += f", products={self.products!r}" * (self.products != "float32")
         return f"Network([{inside}], loss={self.loss!r}, dtype={str(self.dtype)!r}{order})"
 
     def run(
@@ -256,9 +262,21 @@ class Network(LayerStack):
         """A copy with parameters of its own."""
         return self.astype(self.dtype)
 
-    def astype(self, dtype: object) -> Network:
-        """A copy in float32 or float64."""
-        twin = Network(self.specs, self.loss, dtype=dtype, batch_first=self.batch_first)
+    def astype(self, dtype: object, *, products: str | None = None) -> Network:
+        """A copy in float32 or float64; its products are as before, or those of float64.
+
+        Args:
+            dtype: "float32" or "float64".
+            products: as for a new network, for other ones than before.
+        """
+        kept = self.products if precision(dtype) == np.float32 else "float32"
+        twin = Network(
+            self.specs,
+            self.loss,
+            dtype=dtype,
+            batch_first=self.batch_first,
+            products=kept if products is None else products,
+        )
         twin.parameters.flat[...] = self.parameters.flat
         return twin
 
@@ -266,12 +284,18 @@ class Network(LayerStack):
         """Layers, loss and dtype as JSON, from which `from_description` builds the same network."""
         loss = self.loss and {"kind": type(self.loss).__name__, **asdict(self.loss)}
         layers = [describe(spec) for spec in self.specs]
-        order = {"batch_first": True} if self.batch_first else {}
+        order: dict[str, object] = {"batch_first": True} if self.batch_first else {}
+        if self.products != "float32":
+            order["products"] = self.products
         return json.dumps({"layers": layers, "loss": loss, "dtype": str(self.dtype), **order})
 
     @classmethod
     def from_description(
-        cls, description: str, arrays: Mapping[str, Array] | None = None
+        cls,
+        description: str,
+        arrays: Mapping[str, Array] | None = None,
+        *,
+        products: str | None = None,
     ) -> Network:
         """A network with the layers, loss and dtype of `describe`, newly initialised.
 
@@ -279,11 +303,13 @@ class Network(LayerStack):
             description: the text.
             arrays: what the parameters will be; a description that needs more is refused before
                 any memory is taken.
+            products: others than those of the description, as for a new network.
         """
         try:
             plan = json.loads(description)
             layers, loss, dtype = plan["layers"], plan["loss"], plan["dtype"]
             batch_first = bool(plan.get("batch_first", False))
+            products = str(plan.get("products", "float32")) if products is None else products
             chosen = loss and LOSSES[loss.pop("kind")](**loss)
             specs = [build(layer) for layer in layers]
             if arrays is not None:
@@ -292,15 +318,20 @@ class Network(LayerStack):
             reason = f"no {problem}" if isinstance(problem, KeyError) else problem
             actual = f"{str(description)[:60]!r} ({reason})"
             refuse("description", "what Network.describe gives", actual)
-        return cls(specs, chosen, dtype=dtype, batch_first=batch_first)
+        return cls(specs, chosen, dtype=dtype, batch_first=batch_first, products=products)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes description and parameters to one safetensors file."""
         self.parameters.save(path, {"network": self.describe()})
 
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> Network:
+    def load(cls, path: str | PathLike[str], *, products: str | None = None) -> Network:
         """Reads what `save` wrote.
+
+        Args:
+            path: the file.
+            products: others than those of the file, as for a new network: what was trained with
+                products in bfloat16 runs anywhere with "float32".
 
         Raises:
             ValueError, TypeError, OSError: for a file that is missing, incomplete, or not of a
@@ -309,7 +340,7 @@ class Network(LayerStack):
         arrays, metadata = storage.read(path, own=True)
         if "network" not in metadata:
             refuse(str(path), "a network's file", "one without a network's description")
-        network = cls.from_description(metadata["network"], arrays)
+        network = cls.from_description(metadata["network"], arrays, products=products)
         same_names(str(path), arrays, network.parameters)
         for name, array in arrays.items():
             shape = network.parameters.shapes[name]

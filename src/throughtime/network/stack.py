@@ -20,6 +20,7 @@ from throughtime.arrays import (
     step_counts,
 )
 from throughtime.cells import CELLS, Cell, Tape
+from throughtime.network.bfloat16 import checked_products, in_bfloat16
 from throughtime.network.data import Gradients, NetworkTape, checked_inputs, checked_state
 from throughtime.network.layers import Dense, Dropout, Embedding, InputTape, Layer, LayerTape
 from throughtime.network.recurrent import Recurrent, RecurrentTape
@@ -69,16 +70,22 @@ class LayerStack:
         specs: the layers as the user specified them.
         layers: the layers that run.
         inputs, outputs: the numbers of input and output features.
+        products: "bfloat16" where products of matrices are in that, or "float32".
         parameters: writable views by name over one vector.
     """
 
-    def __init__(self, layers: Sequence[Spec], dtype: object, seed: int) -> None:
+    def __init__(
+        self, layers: Sequence[Spec], dtype: object, seed: int, products: str = "float32"
+    ) -> None:
         if isinstance(layers, Cell | Layer):
             refuse("layers", "a list of layers", repr(layers), "put it into one", error=TypeError)
         if not layers:
             refuse("layers", "at least one layer", "none")
         self.specs: tuple[Spec, ...] = tuple(layers)
         self.layers: tuple[Layer, ...] = tuple(as_layer(i, s) for i, s in enumerate(layers))
+        if checked_products(products, precision(dtype)):
+            self.layers = tuple(in_bfloat16(i, layer) for i, layer in enumerate(self.layers))
+        self.products = products
         self.inputs, self.outputs = _chain(self.layers)
         self._parameter_names = _names([layer.shapes() for layer in self.layers])
         self._state_names = _names([layer.state_sizes() for layer in self.layers])

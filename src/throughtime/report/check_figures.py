@@ -183,5 +183,5 @@ def _symmetric(ax: Axes, limit: float) -> None:
     ticks = [sign * limit * 10.0**-k for sign in (-1, 1) for k in (0, 2)]
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_ticks(sorted([*ticks, 0.0]))
-        axis.set_major_formatter(lambda value, _: f"{value:.0e}" if value else "0")
+        axis.set_major_formatter(lambda value, _: f"{value:.2g}")
         axis.set_minor_locator(NullLocator())

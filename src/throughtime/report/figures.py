@@ -34,11 +34,10 @@ INSTALL_REPORT = "figures and pages need matplotlib and Jinja2: pip install matp
 def new_axes(width: float = 6.4, height: float = 4.0) -> Axes:
     """Axes of a new figure, without touching pyplot's state."""
     try:
-        from matplotlib.figure import Figure
+        from throughtime.report.shown_axes import shown_axes
     except ImportError:
         raise ImportError(INSTALL_REPORT) from None
-    axes: Axes = Figure(figsize=(width, height), layout="constrained").subplots()
-    return axes
+    return shown_axes(width, height)
 
 
 def logarithmic(axis: Axis) -> None:

@@ -24,7 +24,10 @@ def report_html(report: Report) -> str:
     parts = [_headline(report.verdict, report.headline())]
     for caption, tensors in shown_tensors(report):
         rows = [table_row(name, tensor) for name, tensor in tensors.items()]
-        parts.append(_table(HEADINGS, rows, caption, verdict=HEADINGS.index("verdict")))
+        kept = [k for k in range(len(HEADINGS)) if any(row[k].strip() for row in rows)]
+        headings = [HEADINGS[k] for k in kept]  # where all agree, there is no worst entry
+        cells = [[row[k] for k in kept] for row in rows]
+        parts.append(_table(headings, cells, caption, verdict=headings.index("verdict")))
     parts += [_cause(cause) for cause in report.causes]
     notes = [*report.notes, *([f"To resolve it: {report.remedy}."] if report.remedy else [])]
     return _block([*parts, _list(notes)])

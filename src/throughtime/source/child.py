@@ -18,27 +18,51 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
+from throughtime.targets import end, start
 
 SECONDS = 900.0  # of wall-clock time for a whole task, where the user gives no other limit
 MEMORY = 8 * 2**30  # bytes of address space; BLAS and torch reserve some without using it
 LARGEST_FILE = 64 * 2**20  # bytes
 GRACE = 5.0  # seconds to end after Ctrl-C
+START_SECONDS = 60.0  # in which a process starts at all, on a machine that is busy
 ANSWER, REQUEST = "answer.pickle", "request.pickle"
+# Modules are looked for where the parent finds them, and not in the working directory.
+START = (
+    "import pickle, sys; "
+    f"request = open(sys.argv[1] + '/{REQUEST}', 'rb'); sys.path[:] = pickle.load(request); "
+    "from throughtime.source.child import main; main(request, *sys.argv[1:])"
+)
+LONGEST_MESSAGE = 1000  # characters of an exception's that are quoted
 LAST_WORDS = 3  # lines of standard error that are quoted
 
 STARTS = {
     "os.fork", "os.forkpty", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "pty.spawn",
     "subprocess.Popen", "os.startfile",
 }  # fmt: skip
-CHANGES = {
-    "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate",
-    "os.chmod", "os.chown", "shutil.rmtree", "shutil.move", "shutil.copyfile", "os.kill",
-    "os.killpg",
-}  # fmt: skip
+# What changes files: which arguments are paths, each with the one that holds its folder's number.
+CHANGES: dict[str, tuple[tuple[int, int | None], ...]] = {
+    "os.remove": ((0, 1),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.rmdir": ((0, 1),),
+    "os.mkdir": ((0, 2),),
+    "os.link": ((0, 2), (1, 3)),
+    "os.symlink": ((1, 2),),
+    "os.truncate": ((0, None),),
+    "os.chmod": ((0, 2),),
+    "os.chown": ((0, 3),),
+    "os.utime": ((0, 3),),
+    "os.setxattr": ((0, None),),
+    "os.removexattr": ((0, None),),
+    "shutil.rmtree": ((0, 1),),
+    "shutil.move": ((0, None), (1, None)),
+    "shutil.copyfile": ((1, None),),
+    "sqlite3.connect": ((0, None),),
+}
+ENDS = {"os.kill", "os.killpg"}
 REACHES = {"socket.connect", "socket.bind", "socket.getaddrinfo", "urllib.Request"}
 
 
@@ -56,14 +80,16 @@ def apart(task: str, *arguments: Any, seconds: float | None = None) -> Any:
     """
     limit = SECONDS if seconds is None else seconds
     with tempfile.TemporaryDirectory(prefix="throughtime-", ignore_cleanup_errors=True) as folder:
-        (Path(folder) / REQUEST).write_bytes(pickle.dumps((task, arguments, sys.path)))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "throughtime.source.child", folder, str(limit)],
+        (Path(folder) / REQUEST).write_bytes(
+            pickle.dumps(sys.path) + pickle.dumps((task, arguments))
+        )
+        process, lifeline = start(
+            [sys.executable, "-P", "-c", START, folder, str(limit)],
+            max(limit, START_SECONDS),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            start_new_session=True,
-            env=_environment(),
+            env={**os.environ, "MPLBACKEND": "Agg", "MPLCONFIGDIR": ".", "TMPDIR": folder},
         )
         words: deque[bytes] = deque(maxlen=LAST_WORDS)
         assert process.stderr is not None
@@ -72,23 +98,12 @@ def apart(task: str, *arguments: Any, seconds: float | None = None) -> Any:
         try:
             interrupted = _wait(process, limit)
         finally:
-            _end(process)
+            end(process, lifeline, os.getpid())
         listener.join(1.0)
         answer = Path(folder) / ANSWER
         if interrupted and not answer.is_file():  # the task could not end in order
             raise KeyboardInterrupt
         return _answer(answer, process.returncode, words)
-
-
-def _environment() -> dict[str, str]:
-    package = str(Path(__file__).parents[2])
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "MPLBACKEND": "Agg",
-        "MPLCONFIGDIR": ".",
-    }
 
 
 def _wait(process: subprocess.Popen[bytes], limit: float) -> bool:
@@ -113,16 +128,6 @@ def _wait(process: subprocess.Popen[bytes], limit: float) -> bool:
         return True
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends the process and all that it has started."""
-    with contextlib.suppress(OSError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
-    process.wait()
-
-
 def _listen(stream: IO[bytes], words: deque[bytes]) -> None:
     with stream:
         while line := stream.readline(2**12):  # a line that never ends is cut, not collected
@@ -134,7 +139,10 @@ def _answer(path: Path, status: int, words: deque[bytes]) -> Any:
         said = [line.decode(errors="replace").strip()[:200] for line in words]
         quoted = f"; its last words: {' | '.join(filter(None, said))}" if any(said) else ""
         raise CheckError(f"the file ended its process ({_how(status)}) while it was run{quoted}")
-    kind, value = pickle.loads(path.read_bytes())
+    try:
+        kind, value = pickle.loads(path.read_bytes())
+    except Exception:  # it may have written there itself
+        raise CheckError("the file has written over what was to be answered") from None
     if kind == "error":
         raise CheckError(value)
     if kind == "interrupted":
@@ -162,12 +170,22 @@ def watch(folder: str) -> None:
             raise Forbidden("it starts another program, which a file under check may not do")
         if event in REACHES:
             raise Forbidden("it opens a connection, which a file under check may not do")
-        if event in CHANGES and not _inside(arguments[:1], folder):
-            raise Forbidden(f"it changes {arguments[0]!r}, which a file under check may not do")
-        if event == "open" and _writes(arguments) and not _inside(arguments[:1], folder):
+        if event in ENDS:
+            raise Forbidden("it sends a signal, which a file under check may not do")
+        for number, above in CHANGES.get(event, ()):
+            if not _inside(arguments[number], folder, _folder_of(arguments, above)):
+                path = arguments[number]
+                raise Forbidden(f"it changes {path!r}, which a file under check may not do")
+        if event == "open" and _writes(arguments) and not _inside(arguments[0], folder):
             raise Forbidden(f"it writes {arguments[0]!r}, which a file under check may not do")
 
     sys.addaudithook(hook)
+
+
+def _folder_of(arguments: tuple[Any, ...], number: int | None) -> str:
+    """The open folder that a path is in; "" for the working directory."""
+    given = arguments[number] if number is not None and number < len(arguments) else None
+    return "" if given in (None, -1) else os.path.realpath(f"/proc/self/fd/{given}")
 
 
 def _writes(arguments: tuple[Any, ...]) -> bool:
@@ -180,11 +198,13 @@ def _writes(arguments: tuple[Any, ...]) -> bool:
     return isinstance(flags, int) and bool(flags & changing)
 
 
-def _inside(arguments: tuple[Any, ...], folder: str) -> bool:
-    if not arguments or not isinstance(arguments[0], str | bytes | os.PathLike):
+def _inside(path: Any, folder: str, above: str = "") -> bool:
+    if path == ":memory:":  # of SQLite
+        return True
+    if not isinstance(path, str | bytes | os.PathLike):
         return False
-    path = os.path.realpath(os.fsdecode(arguments[0]))
-    return path.startswith(folder + os.sep) or path == os.devnull
+    place = os.path.realpath(os.path.join(above, os.fsdecode(path)))
+    return place.startswith(folder + os.sep) or place == os.devnull
 
 
 def limit(seconds: float) -> None:
@@ -224,19 +244,23 @@ def _quiet() -> Iterator[None]:
     try:
         yield
     finally:
-        os.close(null)
+        with contextlib.suppress(OSError):  # closed already
+            os.close(null)
 
 
-def main(folder: str, seconds: float) -> None:
-    """In the child: runs the task, and leaves its answer in the folder."""
+def main(request: IO[bytes], folder: str, seconds: str) -> NoReturn:
+    """In the child: runs the task, leaves its answer in the folder, and ends.
+
+    Threads that still run, and what was registered to run at the end, are not waited for.
+    """
     folder = os.path.realpath(folder)
-    task, arguments, path = pickle.loads((Path(folder) / REQUEST).read_bytes())
-    sys.path[:] = path
+    with request:
+        task, arguments = pickle.load(request)
     sys.dont_write_bytecode = True
     module, _, name = task.partition(":")
     function = getattr(importlib.import_module(module), name)
     os.chdir(folder)
-    limit(seconds)
+    limit(float(seconds))
     watch(folder)
     with _quiet():
         try:
@@ -248,12 +272,9 @@ def main(folder: str, seconds: float) -> None:
         except CheckError as problem:
             answer = ("error", str(problem))
         except Exception as problem:
-            said = " ".join(str(problem).split())
+            said = " ".join(str(problem)[:LONGEST_MESSAGE].split())
             answer = ("error", f"{type(problem).__name__}: {said}")
     part = Path(folder) / f"{ANSWER}.part"
     part.write_bytes(pickle.dumps(answer))
     part.rename(Path(folder) / ANSWER)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
+    os._exit(0)

@@ -22,7 +22,7 @@ from throughtime.source.notebooks import with_changes
 from throughtime.source.text import read_source
 from throughtime.source.tolerances import MOST_OTHERS, NEAR
 from throughtime.source.trials import Setting
-from throughtime.storage import replace
+from throughtime.storage import keep_copy, replace
 
 Standing = Mapping[Setting, Mapping[str, Agreement]]
 JSON_VERSION = 1
@@ -211,8 +211,7 @@ class Mended:
         }
         for path, (old, new) in written.items():
             backup = path.with_name(f"{path.name}.orig")
-            with backup.open("xb") as file:
-                file.write(old)
+            keep_copy(path, backup, old)
             replace(path, new)
         return list(written)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from throughtime.source.text import read_source
 MOST_SCRIPTS = 4  # that are read for one file
 MOST_FILES = 200  # that are looked at for a name
 LARGEST_SCRIPT = 2_000_000  # bytes; notebooks hold pictures
+MOST_CODE = (
+    200_000  # characters of Python, some 5,000 lines: more is data, which takes long to parse
+)
 LIKELY = ("train", "main", "run", "test", "example", "demo", "check", "grad")
 
 
@@ -34,14 +38,23 @@ class Script:
 def scripts_beside(path: Path, tree: ast.Module) -> Iterator[Script]:
     """Files in the folder, the one above and those below that import a file, the likelier first."""
     own = {n.name for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)}
+    # Folders may hold anything: what does not name this file is not parsed.
+    words = "|".join(re.escape(word) for word in (path.stem, path.resolve().parent.name))
+    named = re.compile(rf"\b(?:{words})\b")
     found = 0
     for other in _near(path):
         try:
             if other.parent != path.parent and (other.parent / path.name).is_file():
                 continue  # it imports another file of that name
-            if other.stat().st_size > LARGEST_SCRIPT or "import" not in _raw(other):
+            if other.stat().st_size > LARGEST_SCRIPT:
                 continue
-            read = ast.parse(read_source(other).text)
+            raw = _raw(other)
+            if "import" not in raw or not named.search(raw):
+                continue
+            text = read_source(other).text
+            if len(text) > MOST_CODE:
+                continue
+            read = ast.parse(text)
         except (OSError, CheckError, SyntaxError):
             continue
         if module := _module(read, path, own):

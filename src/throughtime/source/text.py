@@ -11,8 +11,12 @@ from pathlib import Path
 from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
 from throughtime.source.vintage import as_python_3, has_print_statements
+from throughtime.storage import read_bytes
 
 LARGEST = 50_000_000  # bytes; notebooks hold pictures
+# Of Python, for which the parser takes some hundred times as much memory. A file of 10,000
+# long lines has less.
+MOST_PYTHON = 1_000_000  # characters
 
 
 @dataclass(frozen=True)
@@ -48,36 +52,56 @@ def read_source(path: Path) -> SourceText:
     """
     if not path.is_file():
         refuse("file", "an existing Python file or notebook", str(path), error=CheckError)
-    if path.stat().st_size > LARGEST:
-        refuse(str(path), f"at most {LARGEST} bytes", path.stat().st_size, error=CheckError)
-    data = path.read_bytes()
+    try:
+        data = read_bytes(path, LARGEST)
+    except (ValueError, OSError) as problem:
+        raise CheckError(str(problem)) from problem
     if path.suffix == ".ipynb":
         return _notebook(path, data)
     try:
         encoding = tokenize.detect_encoding(io.BytesIO(data).readline)[0]
         text = data.decode(encoding).replace("\r\n", "\n")
-    except (SyntaxError, UnicodeDecodeError) as problem:
+    except (SyntaxError, ValueError, LookupError) as problem:
         refuse(str(path), "Python text", str(problem), error=CheckError)
-    return SourceText(path, as_python_3(text), old=has_print_statements(text))
+    python, old = _python(path, text)
+    return SourceText(path, python, old=old)
+
+
+def _python(path: Path, text: str) -> tuple[str, bool]:
+    """Python that can be parsed in little time, and whether it was Python 2.
+
+    No parser takes null characters.
+    """
+    if len(text) > MOST_PYTHON:
+        way_out = "take what is to be checked into a file of its own"
+        expected = f"at most {MOST_PYTHON:,} characters of Python"
+        refuse(str(path), expected, f"{len(text):,}", way_out, error=CheckError)
+    if "\0" in text or (not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)):
+        refuse(str(path), "Python text", "characters that are none", error=CheckError)
+    try:
+        return as_python_3(text), has_print_statements(text)
+    except (RecursionError, MemoryError):  # of the parser
+        refuse(str(path), "Python text", "one that is nested too deeply", error=CheckError)
 
 
 def _notebook(path: Path, data: bytes) -> SourceText:
     try:
         cells = json.loads(data)["cells"]
         sources = [
-            (n, cell["source"]) for n, cell in enumerate(cells) if cell["cell_type"] == "code"
+            (n, cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"]))
+            for n, cell in enumerate(cells)
+            if cell["cell_type"] == "code"
         ]
-    except (ValueError, KeyError, TypeError) as problem:
-        refuse(str(path), "a notebook", str(problem), error=CheckError)
+    except (ValueError, KeyError, TypeError, RecursionError) as problem:
+        refuse(str(path), "a notebook", f"{type(problem).__name__}: {problem}", error=CheckError)
     lines, places = [], []
-    for number, source in sources:
-        text = source if isinstance(source, str) else "".join(source)
+    for number, text in sources:
         magic = text.lstrip().startswith("%%")
         for inner, line in enumerate(text.split("\n"), start=1):
             lines.append(f"# {line}" if magic or _is_magic(line) else line)
             places.append((number, inner))
-    whole = "\n".join(lines) + "\n"
-    return SourceText(path, as_python_3(whole), tuple(places), old=has_print_statements(whole))
+    python, old = _python(path, "\n".join(lines) + "\n")
+    return SourceText(path, python, tuple(places), old=old)
 
 
 def _is_magic(line: str) -> bool:

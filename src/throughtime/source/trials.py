@@ -45,6 +45,7 @@ from throughtime.source.tolerances import (
     TRY_SECONDS,
 )
 from throughtime.source.versions import Replaced, put_in
+from throughtime.targets import adopt, descendants
 
 DRAWN = IMPORT.split("\n")[1]  # how a recipe that was found begins to draw
 
@@ -314,6 +315,7 @@ def _alarm(seconds: float) -> Iterator[None]:
 def _serve(pipe: Connection, recipe: Recipe, texts: Mapping[Path, str], folder: str) -> None:
     """The life of a process: it answers until the pipe is closed."""
     os.setsid()
+    adopt()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["THROUGHTIME_TRIAL_FOLDER"] = folder
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -444,10 +446,13 @@ class _Worker:
 
     def end(self) -> None:
         """Ends it with all that it has started, and removes its folder."""
+        process = self._process.pid
         kill: Callable[[int, int], None] = os.killpg
-        for how in (kill, os.kill):  # no group where it has not come to make one
+        others = [(os.kill, other) for other in descendants(process)]  # in other sessions
+        # No group where it has not come to make one.
+        for how, number in ((kill, process), (os.kill, process), *others):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                how(self._process.pid, signal.SIGKILL)
+                how(number, signal.SIGKILL)
         self._process.join()
         self.pipe.close()
         shutil.rmtree(self._folder, ignore_errors=True)

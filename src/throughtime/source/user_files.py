@@ -30,6 +30,7 @@ PACKAGE = Path(__file__).parents[1]
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 HIGHEST = 3  # folders above the file's own in which its packages are looked for
+LONGEST_MESSAGE = 1000  # characters of an exception's that are quoted
 MOST_DEFAULTS = 20  # names that the defaults of one function may lack
 
 Transform = Callable[[ast.Module, Path], ast.Module]
@@ -272,7 +273,7 @@ def said(problem: BaseException) -> str:
         name = Path(frame.f_code.co_filename)
         if name.suffix in (".py", ".ipynb") and not name.is_relative_to(PACKAGE):
             place = f"{name.name}, line {line}: "
-    text = " ".join(str(problem).split())
+    text = " ".join(str(problem)[:LONGEST_MESSAGE].split())
     return f"{place}{type(problem).__name__}{': ' * bool(text)}{text}"
 
 

@@ -6,11 +6,16 @@ from throughtime.targets.library import INCLUDE, is_library, library_target
 from throughtime.targets.network import network_target, truncated_target
 from throughtime.targets.program import ProgramTarget, program_target
 from throughtime.targets.recognise import as_target, is_known, target_of
+from throughtime.targets.supervise import adopt, descendants
+from throughtime.targets.supervised import end, start
 
 __all__ = [
     "INCLUDE",
     "ProgramTarget",
+    "adopt",
     "as_target",
+    "descendants",
+    "end",
     "is_jax",
     "is_known",
     "is_library",
@@ -19,6 +24,7 @@ __all__ = [
     "objects_in_file",
     "program_target",
     "send_by_value",
+    "start",
     "target_of",
     "truncated_target",
 ]

@@ -8,9 +8,7 @@ import os
 import queue
 import re
 import signal
-import socket
 import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -20,7 +18,7 @@ from typing import IO, Any, NoReturn
 
 from throughtime.arrays import refuse, visible
 from throughtime.gradcheck import CheckError
-from throughtime.targets import supervise
+from throughtime.targets.supervised import end, start
 from throughtime.targets.tolerances import (
     END_GRACE,
     LONGEST_LINE,
@@ -49,7 +47,8 @@ class Channel:
     ) -> None:
         self.name, self.places, self.timeout = name, places, timeout
         try:
-            self._process, lifeline = _start(command, timeout)
+            pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+            self._process, lifeline = start(command, timeout, **pipes)
         except OSError as problem:
             actual = f"{command[0]!r} ({problem.strerror})"
             refuse("program", "a command that can be run", actual, error=CheckError)
@@ -61,7 +60,7 @@ class Channel:
         assert self._process.stderr is not None
         _in_background(_read_chunks, self._process.stdout, self._chunks)
         self._listener = _in_background(_read_lines, self._process.stderr, self._last_words)
-        self._end = weakref.finalize(self, _kill, self._process, lifeline, os.getpid())
+        self._end = weakref.finalize(self, end, self._process, lifeline, os.getpid())
 
     def ask(self, request: Mapping[str, object]) -> dict[str, Any]:
         """The answer to a request.
@@ -261,49 +260,3 @@ def _read_lines(stream: IO[bytes], lines: deque[bytes]) -> None:
     with stream:
         while line := stream.readline(2**12):  # a line that never ends is cut, not collected
             lines.append(line)
-
-
-def _start(
-    command: Sequence[str], timeout: float
-) -> tuple[subprocess.Popen[bytes], socket.socket | None]:
-    """The program's process, under its supervisor where there is one; and the line to that."""
-    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    if os.name != "posix":
-        return subprocess.Popen(list(command), **pipes), None
-    own, other = socket.socketpair()
-    with other:
-        program = [os.fsencode(word) for word in command]
-        start = [sys.executable, "-I", "-S", supervise.__file__, str(other.fileno())]
-        process = subprocess.Popen(
-            [*start, *program], pass_fds=[other.fileno()], start_new_session=True, **pipes
-        )
-    own.settimeout(timeout)
-    said = b""
-    with contextlib.suppress(TimeoutError):
-        said = own.recv(64)
-    if said != supervise.STARTED:
-        _kill(process, own, os.getpid())
-        for stream in (process.stdout, process.stderr):
-            stream.close()  # type: ignore[union-attr]
-        number = int(said or 0)
-        raise OSError(number, os.strerror(number) if number > 0 else "it did not start")
-    return process, own
-
-
-def _kill(process: subprocess.Popen[bytes], lifeline: socket.socket | None, owner: int) -> None:
-    """Ends the program and all that it started; waits until it is gone."""
-    if os.getpid() != owner:
-        return  # a fork of the checker, which has copies of the pipes
-    if lifeline is None:
-        process.kill()
-    else:
-        with contextlib.suppress(OSError), lifeline:
-            lifeline.shutdown(socket.SHUT_RDWR)
-        try:
-            process.wait(END_GRACE)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(OSError):  # a supervisor that the program has stopped
-                os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    with contextlib.suppress(OSError):
-        process.stdin.close()  # type: ignore[union-attr]

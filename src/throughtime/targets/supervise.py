@@ -33,12 +33,13 @@ def main(number: int, command: list[str]) -> NoReturn:
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)  # so that the end of a child ends the waiting below
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # whoever loses its parent becomes a child of this process
+    adopt()
     try:
         program = subprocess.Popen(command, process_group=0, preexec_fn=_end_with_parent)
     except (OSError, subprocess.SubprocessError) as problem:
         checker.sendall(str(getattr(problem, "errno", None) or 0).encode())
         os._exit(1)
+    signal.signal(signal.SIGINT, lambda *_: _hand_on(program, signal.SIGINT))
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):  # the program's own: they end when it closes them
         os.dup2(nowhere, stream)
@@ -53,8 +54,20 @@ def main(number: int, command: list[str]) -> NoReturn:
     _end_as(program.returncode if status is None else status)
 
 
+def _hand_on(program: subprocess.Popen[bytes], number: int) -> None:
+    """A program that may end itself in order is told to."""
+    if program.returncode is None:
+        with contextlib.suppress(OSError):
+            os.kill(program.pid, number)
+
+
 def _end_with_parent() -> None:
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def adopt() -> None:
+    """From here on, whoever loses its parent becomes a child of this process."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _prctl(*arguments: int) -> None:
@@ -83,7 +96,7 @@ def _end_all(program: subprocess.Popen[bytes]) -> None:
         if program.returncode is None:
             with contextlib.suppress(OSError):
                 os.killpg(program.pid, signal.SIGKILL)
-        for process in _descendants():
+        for process in descendants(os.getpid()):
             with contextlib.suppress(OSError):
                 os.kill(process, signal.SIGKILL)
         if not _reap(program):
@@ -91,8 +104,8 @@ def _end_all(program: subprocess.Popen[bytes]) -> None:
         time.sleep(PAUSE)
 
 
-def _descendants() -> list[int]:
-    """All processes that descend from this one, as /proc has them; none where there is no /proc."""
+def descendants(ancestor: int) -> list[int]:
+    """All processes that descend from one, as /proc has them; none where there is no /proc."""
     children: dict[int, list[int]] = {}
     with contextlib.suppress(OSError):
         for name in filter(str.isdecimal, os.listdir("/proc")):
@@ -100,7 +113,7 @@ def _descendants() -> list[int]:
                 with open(f"/proc/{name}/stat", "rb") as file:
                     parent = int(file.read().rpartition(b")")[2].split()[1])
                 children.setdefault(parent, []).append(int(name))
-    found = children.get(os.getpid(), [])
+    found = children.get(ancestor, [])
     for process in found:  # which grows meanwhile
         found.extend(children.get(process, []))
     return found

@@ -81,6 +81,10 @@ class Recurrent(torch.nn.Module):
         """The cell."""
         return repr(self.cell) + ", batch_first=True" * self.batch_first
 
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The parameters by the cell's names; those of a second direction begin with "1."."""
+        return {name: getattr(self, _word(name)) for name in self.layer.shapes()}
+
     def forward(
         self,
         inputs: torch.Tensor,
@@ -101,8 +105,7 @@ class Recurrent(torch.nn.Module):
             actual = "one that is recorded (torch.jit.trace, torch.export, make_fx)"
             way_out = "the cell runs in NumPy, of which a graph or a file has nothing"
             refuse("Recurrent", "an ordinary call", actual, way_out, error=RuntimeError)
-        names = list(self.layer.shapes())
-        parameters = [getattr(self, _word(name)) for name in names]
+        parameters = list(self.weights().values())
         parts = list(self.layer.state_sizes())
         if state is not None and set(state) != set(parts):
             refuse("state", "the parts " + ", ".join(parts), ", ".join(state), error=ValueError)

@@ -2,8 +2,9 @@
 
 Messages are torch's where torch has good ones.
 
-Under autocast the engine computes in the weights' precision, and results are then rounded to the
-precision that torch's modules give. In these the products are done in the lower precision, and
+Under autocast to bfloat16 the engine's products are in that, where the processor has such products;
+all else is computed in the weights' precision. Results are then rounded to the precision that
+torch's modules give. In these the products are done in the lower precision, and
 whatever meets a state afterwards is promoted to the state's. So an initial state in float32, or
 inputs in float32 without one, give float32, except where the result is itself a product: h of an
 RNN and of an LSTM with a projection. A plain LSTM goes to oneDNN, which computes in the lower
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
+from throughtime import _engine
 from throughtime.arrays import refuse
 from throughtime.torch.models.weights import MaybeTensor
 
@@ -161,6 +163,16 @@ def precisions(module: Any, input: Any, hx: Any, dtype: torch.dtype) -> tuple[An
     if module.mode.startswith("RNN") or module.proj_size:
         return low, carried
     return carried, carried
+
+
+def products_in_bfloat16(dtype: torch.dtype) -> bool:
+    """Whether autocast asks for products in bfloat16 of weights in `dtype`, and there are such."""
+    return (
+        dtype is torch.float32
+        and torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") is torch.bfloat16
+        and bool(_engine.bfloat16())
+    )
 
 
 def _in_one_dnn(dtype: torch.dtype) -> bool:

@@ -55,7 +55,16 @@ class ModuleConfig:
     @cached_property
     def stack(self) -> _engine.Stack:
         """The engine's description of all layers."""
-        return _engine.Stack(engine_cell(self.cell(0)), self.layers, self.directions, self.biases)
+        return self._stack(False)
+
+    @cached_property
+    def stack_in_bfloat16(self) -> _engine.Stack:
+        """The same, with products in bfloat16."""
+        return self._stack(True)
+
+    def _stack(self, bfloat16: bool) -> _engine.Stack:
+        cell = engine_cell(self.cell(0), bfloat16)
+        return _engine.Stack(cell, self.layers, self.directions, self.biases)
 
     @cached_property
     def kept(self) -> int:

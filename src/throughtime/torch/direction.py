@@ -186,6 +186,7 @@ class LayerDirection:
         segment: steps that are differentiated at once.
         wanted: whether the forward pass is to fill in `tape`.
         batch_order: (B,) the sequences' places before packing, None where nothing was sorted.
+        bfloat16: whether products are in bfloat16.
     """
 
     module: Any
@@ -197,6 +198,7 @@ class LayerDirection:
     wanted: bool = False
     batch_order: Any = None
     tape: DirectionTape | None = None
+    bfloat16: bool = False
 
 
 def as_given(array: torch.Tensor, own_steps: MaybeTensor, batch_order: MaybeTensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ numbers of the engine's chunks, so that the gradients are the same to the bit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from throughtime import _engine
 from throughtime.arrays import Array, finite
 from throughtime.cells import Cell, Columns, LocalGradients, State, Tape, active_steps
+from throughtime.engine_settings import products_in_bfloat16
 from throughtime.network import MemoryBudget, byte_count
 from throughtime.torch.config import ModuleConfig
 from throughtime.torch.direction import (
@@ -53,6 +55,7 @@ class EngineRun(NamedTuple):
         state: the initial state by name; None for zeros.
         lengths: (B,), or None.
         segment: steps that are differentiated at once; T where there is no memory limit.
+        bfloat16: whether the compiled engine's products are in bfloat16.
     """
 
     cell: Cell
@@ -61,6 +64,11 @@ class EngineRun(NamedTuple):
     state: State | None
     lengths: MaybeArray
     segment: int
+    bfloat16: bool = False
+
+    def products(self) -> AbstractContextManager[None]:
+        """Within it the engine multiplies as this run asks for."""
+        return products_in_bfloat16() if self.bfloat16 else nullcontext()
 
 
 class EngineTape(NamedTuple):
@@ -163,7 +171,8 @@ def _segment(run: EngineRun, start: int, state: State | None) -> EngineRun:
 
 
 def _forward(run: EngineRun) -> EngineTape:
-    _, _, tape = run.cell.forward(run.p, run.inputs, run.state, run.lengths)
+    with run.products():
+        _, _, tape = run.cell.forward(run.p, run.inputs, run.state, run.lengths)
     if isinstance(tape.kept, Columns):
         inner = tape.kept.packed
     else:  # the readable engine keeps one array a gate
@@ -180,15 +189,16 @@ def _backward(
     need_deltas: bool,
     gradient: Mapping[str, Array] | None,
 ) -> LocalGradients:
-    return run.cell.backward(
-        run.p,
-        engine_tape(run, kept),
-        doutputs,
-        dstate,
-        need_inputs=need_inputs,
-        need_deltas=need_deltas,
-        gradient=gradient,
-    )
+    with run.products():
+        return run.cell.backward(
+            run.p,
+            engine_tape(run, kept),
+            doutputs,
+            dstate,
+            need_inputs=need_inputs,
+            need_deltas=need_deltas,
+            gradient=gradient,
+        )
 
 
 WEIGHT_COUNT = len(TorchWeights._fields)
@@ -269,8 +279,12 @@ def eager_direction(
     wanted: bool,
     batch_order: MaybeTensor,
     directions: list[LayerDirection],
+    bfloat16: bool,
 ) -> RunDirection:
-    """Computes one direction after the other on the engine, and appends each to `directions`."""
+    """Computes one direction after the other on the engine, and appends each to `directions`.
+
+    `bfloat16` says whether products are in that.
+    """
 
     def run(
         k: int, x: torch.Tensor, h: MaybeTensor, c: MaybeTensor, weights: TorchWeights
@@ -279,7 +293,8 @@ def eager_direction(
         cell, order = config.cell(layer), orders[reverse]
         share = config.direction_count
         segment = segment_of(cell, module.memory_limit, share, order.steps, order.batch)
-        direction = LayerDirection(module, call, layer, cell, order, segment, wanted, batch_order)
+        own = (module, call, layer, cell, order, segment, wanted, batch_order)
+        direction = LayerDirection(*own, bfloat16=bfloat16)
         directions.append(direction)
         if torch.is_anomaly_enabled():
             finite(f"{type(module).__name__}: inputs of layer {layer}", x.detach().numpy())
@@ -305,6 +320,7 @@ def _engine_run(
         _named(h, c) or None,
         direction.order.lengths,
         direction.segment,
+        direction.bfloat16,
     )
 
 

@@ -12,7 +12,13 @@ import torch
 from torch.nn.functional import dropout
 
 from throughtime.arrays import refuse
-from throughtime.torch.arguments import Arguments, arrange, precisions, rounded
+from throughtime.torch.arguments import (
+    Arguments,
+    arrange,
+    precisions,
+    products_in_bfloat16,
+    rounded,
+)
 from throughtime.torch.config import ModuleConfig, config_fields, config_of
 from throughtime.torch.direction import (
     DirectionTape,
@@ -143,8 +149,8 @@ def _on_numbers(
     if way == "reference":
         run = reference_direction(config, orders)
     else:
-        order = arguments.unsorted
-        run = eager_direction(module, config, orders, next(_calls), wanted, order, directions)
+        own = (module, config, orders, next(_calls), wanted, arguments.unsorted, directions)
+        run = eager_direction(*own, products_in_bfloat16(x.dtype))
     initial = (arguments.h, arguments.c)
     found = run_layers(config, x, initial, weights, run, _dropout(module))
     return arguments.results(*found), lambda: directions

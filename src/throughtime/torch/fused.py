@@ -19,7 +19,7 @@ from torch.nn.functional import dropout
 from throughtime import _engine
 from throughtime.arrays import Array, refuse
 from throughtime.cells import WORTH_KEEPING
-from throughtime.torch.arguments import Arguments
+from throughtime.torch.arguments import Arguments, products_in_bfloat16
 from throughtime.torch.config import ModuleConfig, config_of
 from throughtime.torch.direction import (
     DirectionTape,
@@ -54,6 +54,7 @@ class FusedCall:
         batch_order: (B,) the sequences' places before packing, None where nothing was sorted.
         wanted: whether the forward pass is to fill in `tape`.
         tape: what it kept.
+        bfloat16: whether products are in bfloat16, in both passes.
     """
 
     module: Any
@@ -67,11 +68,16 @@ class FusedCall:
     batch_order: MaybeTensor
     wanted: bool = False
     tape: MaybeTensor = None
+    bfloat16: bool = False
+
+    @property
+    def stack(self) -> _engine.Stack:
+        """The engine's description of all layers."""
+        return self.config.stack_in_bfloat16 if self.bfloat16 else self.config.stack
 
     def places(self) -> tuple[int, list[tuple[int, int, int]]]:
         """How many numbers the tape has, and where h, c and gates of each direction begin."""
-        stack = self.config.stack
-        return stack.places(self.steps, self.batch, self.ragged, bool(self.masks))
+        return self.stack.places(self.steps, self.batch, self.ragged, bool(self.masks))
 
     def tapes(self) -> list[DirectionTape]:
         """Views of the tape, one a direction, each in its own order of time."""
@@ -100,7 +106,8 @@ class FusedCall:
         for k, tape in enumerate(self.tapes()):
             layer, reverse = divmod(k, config.directions)
             own = (self.module, self.number, layer, config.cell(layer), orders[reverse])
-            found.append(LayerDirection(*own, self.steps, True, self.batch_order, tape))
+            more = (self.steps, True, self.batch_order, tape, self.bfloat16)
+            found.append(LayerDirection(*own, *more))
         return found
 
 
@@ -176,6 +183,7 @@ def fused_call(
         number,
         arguments.unsorted,
         wanted,
+        bfloat16=products_in_bfloat16(x.dtype),
     )
     given = (x, arguments.h, arguments.c, *weights)
     if torch.is_grad_enabled() and _requires_grad(given):
@@ -220,7 +228,7 @@ def forward(
     final_c = new((config.direction_count, B, config.units), dtype) if config.lstm else None
     h, c, weights = plain(h), plain(c), [plain(w) for w in weights]
     _engine.stack_forward(
-        config.stack,
+        call.stack,
         float64=dtype is torch.float64,
         steps=call.steps,
         batch=B,
@@ -257,7 +265,7 @@ def backward(
     dc = new((config.direction_count, B, config.units), dtype) if wanted[2] else None
     dweights = [new(shape, dtype) for shape in config.shapes]
     _engine.stack_backward(
-        config.stack,
+        call.stack,
         float64=dtype is torch.float64,
         steps=call.steps,
         batch=B,
@@ -335,7 +343,8 @@ def _by_direction(
 ) -> Gradients:
     """The same gradients, the call computed once more, one direction after the other."""
     config, orders, order = call.config, call.orders(), call.batch_order
-    run_one = eager_direction(call.module, config, orders, call.number, False, order, [])
+    own = (call.module, config, orders, call.number, False, order)
+    run_one = eager_direction(*own, [], call.bfloat16)
 
     def run(x: torch.Tensor, h: MaybeTensor, c: MaybeTensor, *weights: torch.Tensor) -> Result:
         return run_layers(config, x, (h, c), weights, run_one, masked(masks))

@@ -32,7 +32,14 @@ class Optimiser(ABC):
         }
 
     def update(self, parameters: Array, gradient: Array, learning_rate: float) -> None:
-        """One update of `parameters`, in place; both vectors as long as `size`."""
+        """One update of `parameters`, in place; both vectors as long as `size`, in `dtype`."""
+        own = next(iter(self.arrays.values()))
+        for name, given in (("parameters", parameters), ("gradient", gradient)):
+            if given.dtype != own.dtype or given.shape != own.shape:
+                kind = type(self).__name__
+                actual = f"{given.dtype}, {given.shape}"
+                way_out = f'{kind}({given.size}, "{given.dtype}")' if given.ndim == 1 else ""
+                refuse(f"{kind}: {name}", f"{own.dtype}, {own.shape}", actual, way_out)
         self.updates += 1
         self._update(parameters, gradient, learning_rate)
 

@@ -9,7 +9,15 @@ from typing import Literal
 from throughtime.arrays import positive, precision, refuse
 from throughtime.cells import CELLS as KINDS
 from throughtime.cells import Cell
-from throughtime.network import Dense, Dropout, Embedding, Network, SoftmaxCrossEntropy, Spec
+from throughtime.network import (
+    Dense,
+    Dropout,
+    Embedding,
+    Network,
+    SoftmaxCrossEntropy,
+    Spec,
+    checked_products,
+)
 from throughtime.training.optimisers import SGD, Adam, AdamW, Optimiser
 from throughtime.training.text import held_out_share
 
@@ -93,6 +101,7 @@ class Settings:
         clip: the largest global norm of the gradient; None clips nothing.
         seed: of initialisation and dropout.
         dtype: "float32" or "float64".
+        products: of matrices, in "float32" (or what dtype says) or "bfloat16".
     """
 
     hidden: int = 256
@@ -114,6 +123,7 @@ class Settings:
     clip: float | None = 1.0
     seed: int = 0
     dtype: str = "float32"
+    products: str = "float32"
 
     def __post_init__(self) -> None:
         for name in ("hidden", "layers", "batch", "k1"):
@@ -148,7 +158,7 @@ class Settings:
             refuse("clip", "a norm above 0, or None", self.clip)
         if self.weight_decay and self.optimiser != "adamw":
             refuse("weight_decay", "0 without 'adamw'", self.weight_decay, "optimiser='adamw'")
-        precision(self.dtype)
+        checked_products(self.products, precision(self.dtype))
         self.new_optimiser(0)
 
     @property
@@ -170,7 +180,9 @@ class Settings:
     def new_network(self, classes: int) -> Network:
         """A language model over so many classes, newly initialised."""
         loss = SoftmaxCrossEntropy(time="mean")
-        return Network(self.specs(classes), loss, dtype=self.dtype, seed=self.seed)
+        return Network(
+            self.specs(classes), loss, dtype=self.dtype, seed=self.seed, products=self.products
+        )
 
     def new_optimiser(self, size: int) -> Optimiser:
         """The chosen optimiser for a vector of `size` parameters."""

@@ -4,8 +4,8 @@ This is a place, not a single fault: several faults that look alike from outside
 
 ## How it comes about
 
-A derivative or an operand in the equations of the cell is wrong. Some of these faults have names;
-others, as in this example, have none.
+A derivative or an operand in the equations of the cell is wrong, or in the products that make up
+the gradient of a tensor. Some of these faults have names; others, as in this example, have none.
 
 ```python
 import numpy as np
@@ -59,7 +59,8 @@ from throughtime.diagnosis.fault import Fault, Section
 FAULT = Fault(
     __name__,
     sentence="Your backward pass is wrong within a single step, in {where}.",
-    remedy="Compare the δ of each gate with the equations of the cell.",
+    remedy="Compare the δ of each gate with the equations of the cell, then what it is multiplied "
+    "by for each tensor, and that all sequences are added up.",
     section=Section.PLACES,
     place=20,
     family=True,

@@ -8,7 +8,8 @@ adds a term, p ⊙ δz, to δc_{t−1} or δc_t. The backward pass is that of an
 ```python
 import numpy as np
 
-from throughtime.diagnosis.example_networks import LSTM, H, sigmoid
+from throughtime.cells import sigmoid
+from throughtime.diagnosis.example_networks import LSTM, H
 
 
 class Peephole(LSTM):  # the output gate sees the cell state before the step

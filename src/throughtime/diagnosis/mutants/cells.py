@@ -14,8 +14,9 @@ from typing import ClassVar, NamedTuple, Protocol
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.cells import sigmoid
+from throughtime.cells import relu_slope, sigmoid, sigmoid_slope, tanh_slope
 from throughtime.diagnosis.mutants.interventions import Interventions
+from throughtime.equations import relu
 
 
 class Weights(NamedTuple):
@@ -272,13 +273,13 @@ def biases(deltas: Deltas, intervene: Interventions) -> Array:
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": np.tanh,
     "sigmoid": sigmoid,
-    "relu": lambda z: np.maximum(z, 0),
+    "relu": relu,
     "identity": lambda z: z,
 }
 SLOPES: dict[str, Callable[[Array], Array]] = {  # in terms of the activated value
-    "tanh": lambda a: 1 - a * a,
-    "sigmoid": lambda s: s * (1 - s),
-    "relu": lambda s: (s > 0).astype(float),
+    "tanh": tanh_slope,
+    "sigmoid": sigmoid_slope,
+    "relu": relu_slope,
     "identity": np.ones_like,
 }
 

@@ -276,10 +276,10 @@ class EquationCell:
             if node.number in touched:
                 rows = np.array(own)
                 for row, instead in touched[node.number]:
-                    rows[_row_of(row, node)] = self._row(instead, row, here, values)
+                    rows[_row_of(row, node)] = self.row(instead, row, here, values)
                 here[node.number] = rows
 
-    def _row(self, node: Node, row: int, here: Mapping[int, Array], values: Values) -> Array:
+    def row(self, node: Node, row: int, here: Mapping[int, Array], values: Values) -> Array:
         """An edit's expression in its row, (B, …) or (T, B, …)."""
         if node.number in here:
             value = here[node.number]
@@ -290,7 +290,7 @@ class EquationCell:
             return value[:, 0] if value.ndim == len(node.shape) + 3 else value
         if node.operation == "constant":
             return np.asarray(node.value)
-        operands = (self._row(operand, row, here, values) for operand in node.operands)
+        operands = (self.row(operand, row, here, values) for operand in node.operands)
         return values.function(node)(*operands)
 
     def sums(
@@ -318,101 +318,96 @@ class EquationCell:
             array = operands(self.backward.trace.graph.nodes[number])
             here[number] = array[:, None] if batched else array
         self._run(self.later, here, touched, values, slice(None))
+        run = _Sums(self, values, here, touched, M)
         found = {}
         for name, end in self.backward.parameters.items():
             letter = self.kinds[name].letter
             kept = intervene(f"kept_{letter}", np.ones((T, B)))
-            kept = intervene(f"kept {name}", kept)
-            found[name] = self._parameter(end, here, touched, values, kept, M)
+            found[name] = run(end, intervene(f"kept {name}", kept))
         of_input = self.backward.inputs
         if of_input is None:
             return found, None
         return found, np.broadcast_to(here[of_input.number], (T, M, B, *of_input.shape))
 
-    def _parameter(
-        self,
-        end: Node,
-        here: dict[int, Array],
-        touched: Mapping[int, list[tuple[int, Node]]],
-        values: Values,
-        kept: Array,
-        M: int,
-    ) -> Array:
-        """δ of a parameter in all rows, (M, …)."""
+
+@dataclass(frozen=True)
+class _Sums:
+    """The sums over steps and sequences that make δ of the parameters, in M rows.
+
+    Attributes:
+        cell: whose.
+        values: those of the forward pass.
+        here: by number, what is known of all steps, (T, M, B, …) or (T, 1, B, …).
+        touched: by number, the rows in which a value is edited, and what it is there.
+        rows: M.
+    """
+
+    cell: EquationCell
+    values: Values
+    here: dict[int, Array]
+    touched: Mapping[int, list[tuple[int, Node]]]
+    rows: int
+
+    def __call__(self, end: Node, kept: Array) -> Array:
+        """δ of a parameter in all rows, (M, …); `kept` weighs steps and sequences, (T, B)."""
         inner = end
         while inner.operation == "let":
             inner = inner.operands[0]
         if inner.operation == "total":
-            return self._total(inner, here, touched, values, kept, M)
-        if not self.moves(inner):
-            return np.zeros((M, *end.shape))
+            return self._total(inner, kept)
+        if not self.cell.moves(inner):
+            return np.zeros((self.rows, *end.shape))
         totals = [n for n in reachable([inner]) if n.operation == "total"]
-        summed = {n.number: self._total(n, here, touched, values, kept, M) for n in totals}
+        summed = {n.number: self._total(n, kept) for n in totals}
         rows = []
-        for row in range(M):
-            own = Values(
-                {**values.known, **{number: array[row] for number, array in summed.items()}},
-                values.functions,
-            )
+        for row in range(self.rows):
+            known = {number: array[row] for number, array in summed.items()}
+            own = Values({**self.values.known, **known}, self.values.functions)
             rows.append(np.broadcast_to(own(inner), end.shape))
         return np.array(rows)
 
-    def _total(
-        self,
-        total: Node,
-        here: dict[int, Array],
-        touched: Mapping[int, list[tuple[int, Node]]],
-        values: Values,
-        kept: Array,
-        M: int,
-    ) -> Array:
-        whole = np.empty((M, *total.shape))
-        whole[...] = self._summed(total.operands[0], here, values, kept, None)
-        for row, instead in touched.get(total.number, ()):
-            whole[row] = self._edited_total(instead, row, here, values, kept)
+    def _total(self, total: Node, kept: Array) -> Array:
+        whole = np.empty((self.rows, *total.shape))
+        whole[...] = self._summed(total.operands[0], kept, None)
+        for row, instead in self.touched.get(total.number, ()):
+            whole[row] = self._edited(instead, row, kept)
         return whole
 
-    def _edited_total(
-        self, node: Node, row: int, here: dict[int, Array], values: Values, kept: Array
-    ) -> Array:
+    def _edited(self, node: Node, row: int, kept: Array) -> Array:
         if node.operation == "total":
-            return self._summed(node.operands[0], here, values, kept, row)
+            return self._summed(node.operands[0], kept, row)
         if node.operation == "constant":
             return np.asarray(node.value)
-        if not self.moves(node):
-            return values(node)
-        operands = (self._edited_total(o, row, here, values, kept) for o in node.operands)
-        return values.function(node)(*operands)
+        if not self.cell.moves(node):
+            return self.values(node)
+        operands = (self._edited(operand, row, kept) for operand in node.operands)
+        return self.values.function(node)(*operands)
 
-    def _summed(
-        self, node: Node, here: dict[int, Array], values: Values, kept: Array, row: int | None
-    ) -> Array:
+    def _summed(self, node: Node, kept: Array, row: int | None) -> Array:
         """Σ over steps and sequences: for all rows (M, …), or for one."""
 
         def at(one: Node) -> Array:
             if row is None:
-                return self._computed(one, here, values)
-            return self._row(one, row, here, values)
+                return self._computed(one)
+            return self.cell.row(one, row, self.here, self.values)
 
         weight = kept if row is not None else kept[:, None]
         if node.operation == "outer":
             a, b = map(at, node.operands)
-            if self.moves(node.operands[0]):
+            if self.cell.moves(node.operands[0]):
                 a = a * weight[..., None]
             else:
                 b = b * weight[..., None]
             return _contracted(a, b, rows=row is None)
-        value = at(node)
-        weighted = value * weight.reshape(*weight.shape, *[1] * len(node.shape))
+        weighted = at(node) * weight.reshape(*weight.shape, *[1] * len(node.shape))
         found: Array = weighted.sum(axis=(0, 1) if row is not None else (0, 2))
         return found
 
-    def _computed(self, node: Node, here: dict[int, Array], values: Values) -> Array:
+    def _computed(self, node: Node) -> Array:
         """A value of the last sums in all rows, with time in front."""
-        if node.number not in here:
-            operands = [self._computed(o, here, values) for o in node.operands]
-            here[node.number] = values.function(node)(*operands)
-        return here[node.number]
+        if node.number not in self.here:
+            self.here[node.number] = self.values.function(node)(*map(self._computed, node.operands))
+        return self.here[node.number]
 
 
 class _WithOtherSteps(Values):

@@ -11,6 +11,7 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.cells import sigmoid
+from throughtime.equations import softmax
 
 KINDS = ("softmax", "squared_error", "absolute_error", "binary", "weighted", "given")
 ACTIVATIONS = ("identity", "sigmoid", "tanh", "softmax")
@@ -140,13 +141,6 @@ class Loss:
             return value, dy
         root = float(np.sqrt(value))
         return root, dy / (2 * root)
-
-
-def softmax(y: Array) -> Array:
-    """Along the last axis."""
-    p = np.exp(y - y.max(axis=-1, keepdims=True))
-    shares: Array = p / p.sum(axis=-1, keepdims=True)
-    return shares
 
 
 def _activated(activation: str, y: Array) -> Array:

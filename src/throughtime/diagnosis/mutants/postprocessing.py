@@ -432,10 +432,11 @@ def _all_scaled(model: Model, base: float, seen: TestedGradient, norm: float) ->
     if base == 1:
         return []
     tolerance = KNOWN_SCALE * seen.tolerance
-    facts = {"factor": f"{base:.6g}"}
-    if 0 < base < 1 and is_round(norm, tolerance):
-        return [FoundFault("clipped_by_norm", facts={"limit": f"{norm:.6g}"})]
+    facts = {"factor": f"{base:.6g}", "limit": f"{norm:.6g}"}
     ways = factors_of(model, base, tolerance)
+    clipped = 0 < base < 1 and is_round(norm, tolerance)
+    if clipped and not (ways and len(ways[0]) == 1):
+        return [FoundFault("clipped_by_norm", facts=facts)]
     if not ways:
         return [FoundFault("scaled", facts=facts)]
     best, *others = ways
@@ -446,6 +447,7 @@ def _all_scaled(model: Model, base: float, seen: TestedGradient, norm: float) ->
         rest = {one.fault for one in best} - {factor.fault}
         equals = [way for way in others if rest <= {one.fault for one in way}]
         rivals = {one.fault for way in equals for one in way} - rest - {factor.fault}
+        rivals |= {"clipped_by_norm"} if clipped else set()  # a half may have a round norm
         found.append(FoundFault(factor.fault, "", facts, tuple(sorted(rivals))))
     return found
 
@@ -490,6 +492,8 @@ def _group(
     for own in gates if any(model.gate_name(block) for block in blocks) else ():
         one = [b for b in blocks if b.gated and _gate(model, b) == own]
         all_of_it = [b for b in scales if b.gated and _gate(model, b) == own]
+        # A peephole is a tensor by itself, which a factor of the gate's rows may leave out.
+        all_of_it = [b for b in all_of_it if b.kind != "p" or b in one]
         if len(one) == len(all_of_it) > 1:
             rest = [block for block in blocks if block not in one]
             where = gate_word(model, one[0])

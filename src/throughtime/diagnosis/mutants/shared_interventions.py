@@ -14,9 +14,9 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN, SLOPES, Tape
 from throughtime.diagnosis.mutants.interventions import Intervention, Mutation
-from throughtime.diagnosis.mutants.losses import softmax
 from throughtime.diagnosis.mutants.model import DIRECTIONS, Block, Forward, Model
 from throughtime.diagnosis.mutants.slope_forms import WITH_PHI
+from throughtime.equations import softmax
 
 __all__ = [
     "ACTIVATIONS",

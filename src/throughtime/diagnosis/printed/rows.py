@@ -93,6 +93,8 @@ def _rows(lines: Sequence[Line]) -> tuple[list[Row], list[_Heading], set[int]]:
             continue
         if all(one.whole for one in numbers) and len(line.words) >= PROSE:
             continue
+        if roles and all(role.kind == "derived" for role in roles):
+            continue  # an error, a difference: not the two gradients
         name, index = _label(tokens)
         rows.append(Row(line.place, name or title, index, tuple(numbers)))
     return rows, headings, titles

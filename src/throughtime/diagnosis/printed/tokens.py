@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from throughtime.diagnosis.printed.numbers import (
     DAMAGED,
     NOT_FINITE,
@@ -22,12 +24,16 @@ DASHES = str.maketrans(
 )
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 POWER_OF_TEN = re.compile(
-    r"(?<=[\d.])\s?[×x·*]\s?10\s?(?:\^|\*\*)?\s?[{(]?([-−⁻+]?[\d⁰¹²³⁴⁵⁶⁷⁸⁹]+)[})]?"
+    r"(?<=[\d.])\s?(?:[×x·*]|\\times|\\cdot)\s?10\s?(?:\^|\*\*)?\s?[{(]?([-−⁻+]?[\d⁰¹²³⁴⁵⁶⁷⁸⁹]+)[})]?"
 )
 MATHEMATICA = re.compile(r"(?<=[\d.])\*\^(?=[-+]?\d)")
 TOO_LONG = re.compile(r"\w{100,}")  # nothing that is printed has so many digits or letters
 SCALE = re.compile(rf"({NUMBER.pattern})\s*\*\s*$")  # MATLAB's and torch's "1.0e-03 *"
-DECIMAL_COMMA = re.compile(r"(?<![\d,.])[-+]?\d+,\d+(?:[eE][-+]?\d+)?(?![\d,.])")
+# 0,25 by itself; not an index such as (0,25), and not 1,250.5.
+DECIMAL_COMMA = re.compile(r"(?<![\d.])(?<!\d,)[-+]?\d+,\d+(?:[eE][-+]?\d+)?(?![\d.]|,\d)")
+# No one writes 0617 for 617, or 0 and 1234 without a space.
+LIKELY_COMMA = re.compile(r"[-+]?(?:0,\d{2,}|\d+,0\d+)(?:[eE][-+]?\d+)?")
+IN_A_ROW = re.compile(r"(?<![\w.([])[-+]?\d+(?:,[-+]?\d+)+(?![\w.])(?!\s*[\])])")
 
 # What stands beside numbers and says nothing of them.
 NOISE = re.compile(
@@ -37,7 +43,7 @@ NOISE = re.compile(
     r"|\bdtype\s*=\s*['\"]?[\w.<]+['\"]?|\bdevice\s*=\s*'[^']*'|\bgrad_fn\s*=\s*<[^>]*>"
     r"|\b(?:requires_grad|weak_type)\s*=\s*\w+|\bshape\s*=?\s*[(\[][\d, ]*[)\]]"
     r"|\btorch\.Size\([^)]*\)|\[torch\.\w+ of size [^\]]*\]"
-    r"|\[?\b[\w/\\.-]+\.[A-Za-z]\w{0,3}:\d+(?::\d+)?\]?(?=[\s:])"  # a file and its line
+    r"|\[?\b[\w/\\.-]+\.[A-Za-z]\w{0,3}:\d+(?::\d+)?\]?(?=[\s:]|$)"  # a file, its line
     r"|^\s*E\s{2,}(?=\S)|^\s*>{1,3}(?=\s)|^\s*(?:In|Out) ?\[\d*\]:?"  # pytest, mail, notebooks
     r"|^\s*Columns \d+ (?:through|to|and) \d+:?|^\s*File \".*"
     r"|^\s*\d+(?:×\d+)* (?:\w+ )?(?:Matrix|Array|Vector)\b.*|^\s*\d+-element .*|Array\{[^}]*\}"
@@ -45,7 +51,9 @@ NOISE = re.compile(
 )
 # A setting beside the numbers: its name, its value.
 SETTING = re.compile(
-    r"\b(?:eps(?:ilon)?|step(?:[ _]?size)?|reg|lr|learning[ _]rate|seed|[ra]?tol|threshold|loss|"
+    rf"\b(?:difference|error|distance|discrepancy|deviation|mismatch) between\b[^\d\n]*"
+    rf"{NUMBER.pattern}(?:, which exceeds {NUMBER.pattern})?|^{NUMBER.pattern} evaluates to .*"
+    r"|\b(?:eps(?:ilon)?|step(?:[ _]?size)?|reg|lr|learning[ _]rate|seed|[ra]?tol|threshold|loss|"
     rf"cost|iter(?:ation)?s?|epoch|seq_length)\s*[:=]\s*{NUMBER.pattern}(?![\w.])"
     rf"|\b[hTBN]\s*=\s*{NUMBER.pattern}(?=\s*[,;)]|\s*$)",
     re.I,
@@ -149,7 +157,8 @@ def _cleaned(line: str, commas: bool) -> tuple[str, tuple[str, ...]]:
     clean = MATHEMATICA.sub("e", powers.translate(DASHES))
     clean = NOISE.sub(" ", NOISE.sub(" ", clean))  # a prefix may stand before another
     if commas:
-        clean = DECIMAL_COMMA.sub(lambda m: m[0].replace(",", "."), clean)
+        for match in reversed(list(_decimal_commas(clean))):
+            clean = clean[: match.start()] + match[0].replace(",", ".") + clean[match.end() :]
     for pattern in (ERROR_BAR, SETTING):
         aside += [match[0].strip() for match in pattern.finditer(clean)]
         clean = pattern.sub(lambda match: " " * len(match[0]), clean)
@@ -157,18 +166,42 @@ def _cleaned(line: str, commas: bool) -> tuple[str, tuple[str, ...]]:
 
 
 def _has_decimal_commas(lines: list[str]) -> bool:
-    """Whether numbers are written with decimal commas: several to a line, and no point at all."""
+    """Whether numbers are written with decimal commas, without any point.
+
+    Several stand in a line, or most look like it: 0,25 and 3,07.
+    """
     if any(re.search(r"\d\.\d", line) for line in lines):
         return False
-    found = [DECIMAL_COMMA.findall(line) for line in lines]
-    return any(len(own) > 1 for own in found) and any(
-        len(one.partition(",")[2]) > 2 for own in found for one in own
+    found = [[match[0] for match in _decimal_commas(line)] for line in lines]
+    every = [text for own in found for text in own]
+    likely = [text for text in every if LIKELY_COMMA.fullmatch(text)]
+    several = any(len(own) > 1 for own in found)
+    return len(every) > 1 and (
+        (several and any(len(text.partition(",")[2]) > 2 for text in every))
+        or 2 * len(likely) > len(every)
     )
+
+
+def _decimal_commas(line: str) -> Iterator[re.Match[str]]:
+    """What may be numbers with a decimal comma: no index."""
+    for match in DECIMAL_COMMA.finditer(line):
+        before, after = line[: match.start()], line[match.end() :]
+        enclosed = before[-1:] in ("[", "(") and after[:1] in ("]", ")")
+        if not enclosed:
+            yield match
 
 
 def _tokens(line: str, place: int, scale: float) -> Iterator[Token]:
     position = 0
+    doubtful = {m.start(): m for m in IN_A_ROW.finditer(line) if LIKELY_COMMA.search(m[0])}
     while match := TOKEN.search(line, position):
+        if match.start() in doubtful:
+            whole = doubtful[match.start()]
+            said = f"{whole[0]} has decimal commas, or is several numbers: write points"
+            found = Number(np.nan, whole[0], place, problem=said)
+            yield Token("number", whole[0], found, None, *whole.span())
+            position = whole.end()
+            continue
         token = _token(match, place, scale)
         position = max(token.end, position + 1)
         yield token

@@ -26,6 +26,7 @@ from throughtime.gradient_flow import (
 )
 from throughtime.network import Network
 from throughtime.torch.models.loss_terms import StepLosses, step_losses
+from throughtime.torch.models.observed_cell import ObservedCell
 from throughtime.torch.models.observed_run import arguments_of, array, named_arguments
 from throughtime.torch.models.observing import Seen, observe
 from throughtime.torch.models.stepped_run import SteppedModule
@@ -56,6 +57,8 @@ def module_flow(
     **options: Any,
 ) -> Flow:
     """Where the gradient goes in an `nn.RNN`, `nn.LSTM` or `nn.GRU`, alone or inside any model.
+
+    A `throughtime.torch.Recurrent`, which runs any cell, is followed likewise.
 
     The model may also step it, or a cell, in a loop of its own; see `stepped_run`. The model runs
     once, in evaluation mode, or twice where only the first run tells that it has a loop. What the
@@ -113,6 +116,8 @@ def module_flow(
 
 def network_of(seen: Seen) -> Network:
     """The module's layers as a network, without dropout and without a loss."""
+    if isinstance(seen, ObservedCell):
+        return seen.network()
     module = seen.module
     if isinstance(seen, SteppedModule) and seen.is_cell:
         names = [name for name in CELL_WEIGHTS if getattr(module, name) is not None]
@@ -142,6 +147,8 @@ def _own_network(module: Any) -> Network:
 
 def initial_state(seen: Seen, network: Network) -> dict[str, Array] | None:
     """The module's initial state by the network's names; None for zeros."""
+    if isinstance(seen, ObservedCell):
+        return seen.begun
     if seen.state is None:
         return None
     parts = zip("hc", seen.state, strict=False)
@@ -166,6 +173,8 @@ def _flow(seen: Seen, found: StepLosses, sequences: int | None, options: dict[st
         flow = network_flow(given, inputs, targets, **options)
     else:
         flow = network_flow(network, inputs, None, losses=found.losses.of(chosen), **options)
+    if isinstance(seen, ObservedCell):  # its cell takes forget_bias=
+        return replace(flow, notes=(*flow.notes, *notes))
     advised = tuple(
         replace(one, where=forget_biases(seen, one.layer, one.forget_bias))
         for one in flow.advice.initialisation

@@ -71,7 +71,8 @@ def first_in_module(
             return found
         return _way_back(order[-1], searches[-1], loss)
 
-    result: NonFinite | None = observe(module, arguments, of, look, known, every=True)
+    with np.errstate(all="ignore"):  # a cell of this package runs in NumPy
+        result: NonFinite | None = observe(module, arguments, of, look, known, every=True)
     return result
 
 
@@ -143,15 +144,11 @@ def _way_back(seen: Seen, search: NonFiniteSearch, loss: Callable[[Any], Any]) -
     )
     if isinstance(seen, SteppedModule):
         return _way_back_of_steps(seen, search, value, parts)
-    steps, final, *cells = (
+    steps, *states = (
         torch.zeros_like(given) if part is None else part
         for part, given in zip(parts, seen.given, strict=True)
     )
-    names = ["h", "c"][: 1 + len(cells)]
-    dstate: dict[str, Array] = {}
-    for name, part in zip(names, (final, *cells), strict=True):
-        for layer, one in enumerate(array(seen.format.state(part))):
-            dstate[f"{layer}.{name}"] = one
+    dstate = seen.ends(states)
     doutputs = np.ascontiguousarray(array(seen.format.time_major(steps)))
     search.arrays(f"∂L/∂ the last state of {seen.title}", dstate)
     if search.found is None:

@@ -121,19 +121,28 @@ class ObservedModule:
         zeros = import_module("torch").zeros_like
         own = zeros(self.given[0]) if steps is None else steps
         outputs = array(self.format.time_major(own))
-        final: dict[str, Array] = {}
-        for letter, part in zip("hc", states, strict=False):
-            if part is not None:
-                ends = array(self.format.state(part))
-                final |= dict(zip(self.state_names(letter), ends, strict=True))
-        names, ways = self.state_names("h"), 2 if self.bidirectional else 1
+        final = self.ends(states)
         batch = np.arange(outputs.shape[1])
-        for way, name in enumerate(names[-ways:]):
+        for way, name in enumerate(self.output_states()):
             end = final.pop(name, None)  # an output at each sequence's last step, or its first one
             if end is not None:
                 half = slice(way * end.shape[1], (way + 1) * end.shape[1])
                 outputs[self.last if way == 0 else 0, batch, half] += end
         return UpstreamGradient(outputs[None], {name: part[None] for name, part in final.items()})
+
+    def ends(self, parts: Sequence[Any]) -> dict[str, Array]:
+        """Derivatives by the last states, by the network's names; None is left out."""
+        found: dict[str, Array] = {}
+        for letter, part in zip("hc", parts, strict=False):
+            if part is not None:
+                each = array(self.format.state(part))
+                found |= dict(zip(self.state_names(letter), each, strict=True))
+        return found
+
+    def output_states(self) -> list[str]:
+        """The states that are outputs, too: h of the highest layer, in each direction."""
+        names, ways = self.state_names("h"), 2 if self.bidirectional else 1
+        return names[-ways:]
 
     def state_names(self, letter: str) -> list[str]:
         """The names, in a network's state, of h or c of all layers as torch stacks them."""
@@ -169,8 +178,11 @@ class ObservedModule:
 
 
 def arguments_of(inputs: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What the model is called with, beside keyword arguments; a tuple alone is taken apart."""
-    arguments = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], tuple) else inputs
+    """What the model is called with, beside keyword arguments; a tuple alone is taken apart.
+
+    A PackedSequence is one argument, although it is a tuple by its class.
+    """
+    arguments = inputs[0] if len(inputs) == 1 and type(inputs[0]) is tuple else inputs
     if not arguments and not named:
         refuse("module", "its inputs beside it", "the module alone", error=TypeError)
     return arguments

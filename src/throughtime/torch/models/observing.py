@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any, TypeAlias
 
 from throughtime.arrays import refuse
+from throughtime.torch.models.observed_cell import ObservedCell, is_own_layer
 from throughtime.torch.models.observed_run import ObservedModule
 from throughtime.torch.models.stepped_run import SteppedModule, is_cell
 from throughtime.torch.models.targets import kept_buffers
@@ -49,7 +50,8 @@ class Watch:
             if self.stepped or self._one_step(args, kwargs):
                 self.seen = SteppedModule(self.name, self.module)
             else:
-                self.seen = ObservedModule(self.name, self.module, clock=clock)
+                kind = ObservedCell if is_own_layer(self.module) else ObservedModule
+                self.seen = kind(self.name, self.module, clock=clock)
                 return self.seen.note(args, kwargs, forward(*args, **kwargs))
         if isinstance(self.seen, SteppedModule):
             return self.seen.call(forward, args, kwargs, clock)
@@ -58,8 +60,8 @@ class Watch:
 
     def _one_step(self, args: Any, kwargs: Any) -> bool:
         """Whether the first call has one step, so that the model may step it in a loop."""
-        if is_cell(self.module):
-            return True
+        if is_cell(self.module) or is_own_layer(self.module):
+            return is_cell(self.module)
         x = args[0] if args else kwargs.get("input")
         if not hasattr(x, "dim") or self.module.bidirectional:
             return False
@@ -88,7 +90,10 @@ def observe(
     model = getattr(model, "_orig_mod", model)  # torch.compile keeps the model that it was given
     modules = recurrent_modules(model)
     if not modules:
-        expected = "a model with one of their cells or an nn.RNN, nn.LSTM or nn.GRU inside"
+        expected = (
+            "a model with a throughtime.torch.Recurrent, one of torch's cells, or an nn.RNN, "
+            "nn.LSTM or nn.GRU inside"
+        )
         refuse("module", expected, type(model).__name__, error=TypeError)
     if of is not None and of not in modules:
         there = ", ".join(repr(name) for name in modules if name)
@@ -109,7 +114,7 @@ def observe(
                 return then([_finished(one.seen, outputs) for one in wanted if one.seen])
         watches = [Watch(one.name, one.module, stepped=one.again) for one in wanted]
         for one in watches:
-            _refuse_both_ways(one)
+            _refuse_steps(one)
     raise AssertionError("a stepped module counts its own calls")
 
 
@@ -120,10 +125,14 @@ def _finished(seen: Seen, outputs: Any) -> Seen:
     return seen
 
 
-def _refuse_both_ways(watch: Watch) -> None:
+def _refuse_steps(watch: Watch) -> None:
+    """Where what is called several times cannot be followed from call to call."""
+    way_out = "give it all steps in one call, or name another: of=…"
+    if watch.stepped and is_own_layer(watch.module):
+        seen: ObservedModule = ObservedCell(watch.name, watch.module)
+        refuse(seen.title, "one call", "several", way_out)
     if watch.stepped and watch.module.bidirectional:
         seen = ObservedModule(watch.name, watch.module)
-        way_out = "give it all steps in one call, or name another: of=…"
         refuse(seen.title, "one call, of a module that runs both ways", "several", way_out)
 
 
@@ -131,7 +140,8 @@ def recurrent_modules(model: Any) -> dict[str, Any]:
     """The recurrent modules and the cells of a model, by name."""
     nn = import_module("torch.nn")
     kinds = tuple(getattr(nn, kind) for kind in KINDS)
-    return {n: m for n, m in model.named_modules() if isinstance(m, kinds) or is_cell(m)}
+    each = model.named_modules()
+    return {n: m for n, m in each if isinstance(m, kinds) or is_cell(m) or is_own_layer(m)}
 
 
 @contextlib.contextmanager

@@ -61,94 +61,59 @@ def in_bfloat16(number: int, layer: Layer) -> Layer:
     refuse(f"layer {number}", expected, what, FLOAT32, error=TypeError)
 
 
+class _InBfloat16(Layer):
+    """What it is mixed in with computes, with products in bfloat16."""
+
+    def forward(
+        self,
+        p: Mapping[str, Array],
+        inputs: Array,
+        state: State | None,
+        lengths: Array | None,
+        rng: np.random.Generator | None,
+    ) -> tuple[Array, State, LayerTape]:
+        if use_compiled():
+            with products_in_bfloat16():
+                return super().forward(p, inputs, state, lengths, rng)  # type: ignore[safe-super]
+        y, final, tape = super().forward(_all(p), inputs, state, lengths, rng)  # type: ignore[safe-super]
+        return _plain(y), _all(final, _plain), _tape(tape, _plain)
+
+    def backward(
+        self,
+        p: Mapping[str, Array],
+        tape: LayerTape,
+        doutputs: Array,
+        dstate: State | None,
+        need_inputs: bool,
+        need_deltas: bool,
+        gradient: Mapping[str, Array],
+    ) -> LocalGradients:
+        rest = (doutputs, dstate, need_inputs, need_deltas, gradient)
+        if use_compiled():
+            with products_in_bfloat16():
+                return super().backward(p, tape, *rest)  # type: ignore[safe-super]
+        found = super().backward(_all(p), _tape(tape, _round), *rest)  # type: ignore[safe-super]
+        return LocalGradients(
+            _all(found.parameters, _plain),
+            None if found.inputs is None else _plain(found.inputs),
+            _all(found.state, _plain),
+            _all(found.deltas, _plain),
+        )
+
+    def parameter_gradients(
+        self, p: Mapping[str, Array], tape: LayerTape, deltas: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        return _all(super().parameter_gradients(p, _tape(tape, _round), _all(deltas)), _plain)
+
+
 @dataclass(frozen=True)
-class RecurrentInBfloat16(Recurrent):
+class RecurrentInBfloat16(_InBfloat16, Recurrent):
     """A recurrent layer whose products are in bfloat16."""
 
-    def forward(
-        self,
-        p: Mapping[str, Array],
-        inputs: Array,
-        state: State | None,
-        lengths: Array | None,
-        rng: np.random.Generator | None,
-    ) -> tuple[Array, State, LayerTape]:
-        if use_compiled():
-            with products_in_bfloat16():
-                return super().forward(p, inputs, state, lengths, rng)
-        y, final, tape = super().forward(_all(p), inputs, state, lengths, rng)
-        assert isinstance(tape, RecurrentTape)
-        plain = tuple(_tape(one, _plain) for one in tape.directions)
-        return _plain(y), _all(final, _plain), RecurrentTape(plain, lengths)
-
-    def backward(
-        self,
-        p: Mapping[str, Array],
-        tape: LayerTape,
-        doutputs: Array,
-        dstate: State | None,
-        need_inputs: bool,
-        need_deltas: bool,
-        gradient: Mapping[str, Array],
-    ) -> LocalGradients:
-        if use_compiled():
-            with products_in_bfloat16():
-                return super().backward(
-                    p, tape, doutputs, dstate, need_inputs, need_deltas, gradient
-                )
-        found = super().backward(
-            _all(p), _rounding(tape), doutputs, dstate, need_inputs, need_deltas, gradient
-        )
-        return _plain_gradients(found)
-
-    def parameter_gradients(
-        self, p: Mapping[str, Array], tape: LayerTape, deltas: Mapping[str, Array]
-    ) -> dict[str, Array]:
-        return _all(super().parameter_gradients(p, _rounding(tape), deltas), _plain)
-
 
 @dataclass(frozen=True)
-class DenseInBfloat16(Dense):
+class DenseInBfloat16(_InBfloat16, Dense):
     """A Dense layer whose products are in bfloat16."""
-
-    def forward(
-        self,
-        p: Mapping[str, Array],
-        inputs: Array,
-        state: State | None,
-        lengths: Array | None,
-        rng: np.random.Generator | None,
-    ) -> tuple[Array, State, LayerTape]:
-        if use_compiled():
-            with products_in_bfloat16():
-                return super().forward(p, inputs, state, lengths, rng)
-        y, _, _ = super().forward(_all(p), inputs, state, lengths, rng)
-        return _plain(y), {}, InputTape(inputs)
-
-    def backward(
-        self,
-        p: Mapping[str, Array],
-        tape: LayerTape,
-        doutputs: Array,
-        dstate: State | None,
-        need_inputs: bool,
-        need_deltas: bool,
-        gradient: Mapping[str, Array],
-    ) -> LocalGradients:
-        if use_compiled():
-            with products_in_bfloat16():
-                return super().backward(
-                    p, tape, doutputs, dstate, need_inputs, need_deltas, gradient
-                )
-        found = super().backward(
-            _all(p), tape, doutputs, dstate, need_inputs, need_deltas, gradient
-        )
-        return _plain_gradients(found)
-
-    def parameter_gradients(
-        self, p: Mapping[str, Array], tape: LayerTape, deltas: Mapping[str, Array]
-    ) -> dict[str, Array]:
-        return _all(super().parameter_gradients(p, tape, _all(deltas)), _plain)
 
 
 # --- the readable form ---
@@ -199,20 +164,12 @@ def _all(arrays: Mapping[str, Array], each: Any = _round) -> dict[str, Array]:
     return {name: each(array) for name, array in arrays.items()}
 
 
-def _tape(tape: Tape, each: Any) -> Tape:
+def _tape(tape: LayerTape, each: Any) -> LayerTape:
+    if isinstance(tape, RecurrentTape):
+        return RecurrentTape(tuple(_of_steps(one, each) for one in tape.directions), tape.lengths)
+    assert isinstance(tape, InputTape)
+    return InputTape(each(tape.inputs))
+
+
+def _of_steps(tape: Tape, each: Any) -> Tape:
     return Tape(each(tape.inputs), _all(tape.states, each), _all(tape.kept, each), tape.active)
-
-
-def _rounding(tape: LayerTape) -> RecurrentTape:
-    assert isinstance(tape, RecurrentTape)
-    return RecurrentTape(tuple(_tape(one, _round) for one in tape.directions), tape.lengths)
-
-
-def _plain_gradients(found: LocalGradients) -> LocalGradients:
-    dinputs = None if found.inputs is None else _plain(found.inputs)
-    return LocalGradients(
-        _all(found.parameters, _plain),
-        dinputs,
-        _all(found.state, _plain),
-        _all(found.deltas, _plain),
-    )

@@ -53,6 +53,15 @@ class Bench:
             self.space.update(given)
             exec(compiled(text, "<tried>", old=self.files.old), self.space)
 
+    def runs(self, text: str, failures: list[str]) -> bool:
+        """Whether statements run from the start; what they raise is added to the failures."""
+        try:
+            self.run(text)
+        except CheckError as problem:
+            failures.append(str(problem))
+            return False
+        return True
+
     def go_on(self, text: str) -> None:
         """Runs statements where the last ones ended."""
         with self.files.entered(), limited(), np.errstate(all="ignore"), as_check_error():

@@ -81,7 +81,7 @@ class Models:
         """The sizes that data are drawn for: those of the model's arrays, where they differ."""
         ours = "params" in roots or "(lambda p:" in setup
         own = ours and not self.given_setup  # arrays of the sizes that we ask for
-        if own or not self._runs(f"{self._import}\nT = {STEPS}\n{setup}"):
+        if own or not self.bench.runs(f"{self._import}\nT = {STEPS}\n{setup}", self.failures):
             return [Sizes()]
         shapes = [
             place.value.shape
@@ -109,7 +109,7 @@ class Models:
         wrong: list[str] = []  # why other calls did not run, of interest if none does
         for call in constructors(self.slices, self.candidate.owner.name):
             text = f"{constants}\nnet = {call}"
-            if self._runs(f"{self._import}\nT = {STEPS}\n{text}"):
+            if self.bench.runs(f"{self._import}\nT = {STEPS}\n{text}", self.failures):
                 enough += 1
                 if made := self._made_by_method(text):
                     yield f"{text}\n{made}", ("params", "net", *arrays)
@@ -133,7 +133,9 @@ class Models:
             if INITIALISE.match(name) and name != "__init__" and _gives(method):
                 for given in sized(method, method=True, most=3):
                     made = f"params = net.{name}({given})"
-                    if self._runs(f"{self._import}\nT = {STEPS}\n{text}\n{made}"):
+                    if self.bench.runs(
+                        f"{self._import}\nT = {STEPS}\n{text}\n{made}", self.failures
+                    ):
                         return made
                     self.failures.pop()
         return ""
@@ -149,7 +151,7 @@ class Models:
     def _constants(self, names: Iterable[str]) -> str:
         """The file's statements that set these names; those that fail are left out."""
         kept: list[str] = []
-        self._runs(f"{self._import}\nT = {STEPS}")
+        self.bench.runs(f"{self._import}\nT = {STEPS}", self.failures)
         for node in ast.parse(self.slices.text(names)).body:
             text = ast.unparse(node)
             try:
@@ -184,7 +186,7 @@ class Models:
                     )
                     for given in sized(node, method=False, most=6):
                         text = f"{constants_too}\nparams = {name}({given})"
-                        if self._runs(f"{self._import}\nT = {STEPS}\n{text}"):
+                        if self.bench.runs(f"{self._import}\nT = {STEPS}\n{text}", self.failures):
                             self.names = tuple(returned(node))
                             yield text, ("params", *arrays)
                             self.names = ()
@@ -214,14 +216,6 @@ class Models:
             self.taken = {name: f"params[{name!r}]" for name in names}
             yield f"{constants}\nparams = {text}", ("params", *arrays)
         self.taken = {}
-
-    def _runs(self, text: str) -> bool:
-        try:
-            self.bench.run(text)
-        except CheckError as problem:
-            self.failures.append(str(problem))
-            return False
-        return True
 
 
 def _gives(function: Function) -> bool:

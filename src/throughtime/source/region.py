@@ -145,7 +145,7 @@ class RegionSearch:
         Where one fails that sets a size, the size is what is asked for.
         """
         kept: list[str] = []
-        if not self._tried("\n".join((self.start, *drawn))):
+        if not self.bench.runs("\n".join((self.start, *drawn)), self.failures):
             return []
         for text in texts:
             try:
@@ -200,7 +200,7 @@ class RegionSearch:
             if not isinstance(node, ast.Assign | ast.AugAssign):
                 break
             head.append(node)
-        if not self._tried("\n".join((self.start, *kept))):
+        if not self.bench.runs("\n".join((self.start, *kept)), self.failures):
             return []
         wanted: set[str] = set()
         for node in head:
@@ -223,14 +223,6 @@ class RegionSearch:
             return True
         return any(is_stand_in(self.bench.space.get(name)) for name in names_set(node))
 
-    def _tried(self, text: str) -> bool:
-        try:
-            self.bench.run(text)
-        except CheckError as problem:
-            self.failures.append(str(problem))
-            return False
-        return True
-
     def _with_loss(
         self, drawn: list[str], statements: list[str], needed: set[str]
     ) -> Iterator[Reading]:
@@ -252,7 +244,7 @@ class RegionSearch:
             self.failures.append(str(problem))
             return
         for order, reading in enumerate((*self._cut(base, drawn, kept, needed), base)):
-            if not self._tried(f"{reading.begin}\n{self.text}"):
+            if not self.bench.runs(f"{reading.begin}\n{self.text}", self.failures):
                 continue
             first = reading.steps[0] if reading.steps else None
             for name in self._losses():

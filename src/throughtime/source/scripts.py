@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from throughtime.gradcheck import CheckError
 from throughtime.source.text import read_source
+from throughtime.storage import read_bytes
 
 MOST_SCRIPTS = 4  # that are read for one file
 MOST_FILES = 200  # that are looked at for a name
@@ -46,16 +46,14 @@ def scripts_beside(path: Path, tree: ast.Module) -> Iterator[Script]:
         try:
             if other.parent != path.parent and (other.parent / path.name).is_file():
                 continue  # it imports another file of that name
-            if other.stat().st_size > LARGEST_SCRIPT:
-                continue
-            raw = _raw(other)
+            raw = read_bytes(other, LARGEST_SCRIPT).decode(errors="ignore")
             if "import" not in raw or not named.search(raw):
                 continue
             text = read_source(other).text
             if len(text) > MOST_CODE:
                 continue
             read = ast.parse(text)
-        except (OSError, CheckError, SyntaxError):
+        except (OSError, ValueError, SyntaxError):  # a device, too, which need not end
             continue
         if module := _module(read, path, own):
             yield Script(other, read, module)
@@ -80,10 +78,6 @@ def _near(path: Path) -> list[Path]:
         return files[other], min(likely, default=len(LIKELY)), str(other)
 
     return sorted(files, key=rank)
-
-
-def _raw(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="ignore")
 
 
 def _module(tree: ast.Module, path: Path, own: set[str]) -> str:

@@ -135,7 +135,7 @@ class Search(Models):
             enough = 0
             for call in calls(forward, self.prefix, pool, method=self.method, most=12):
                 text = f"out = {call.text}"
-                if not self._runs(f"{with_target.begin}\n{text}"):
+                if not self.bench.runs(f"{with_target.begin}\n{text}", self.failures):
                     continue
                 enough += 1
                 out = self.bench.space.get("out")
@@ -207,7 +207,7 @@ class Search(Models):
 
     def _fits(self, reading: Reading, outputs: list[Output]) -> bool:
         """Whether the targets have the shape of an output, so that nothing is broadcast."""
-        self._runs(reading.begin)
+        self.bench.runs(reading.begin, self.failures)
         shape = value_of(self.bench, "np.shape(y)")
         return any(shape == output.shape for output in outputs)
 
@@ -242,7 +242,7 @@ class Search(Models):
         ups: list[tuple[str, str, str, bool]] = [("", "", "", False)]
         if takes_upstream:
             if target:  # only outputs that the targets fit
-                self._runs(f"{reading.begin}\n{reading.run}")
+                self.bench.runs(f"{reading.begin}\n{reading.run}", self.failures)
                 outputs = [o for o in outputs if value_of(self.bench, hot(o)) is not None]
             ups = list(upstreams(outputs, [loss[:2] for loss in losses], target))
         for up, loss, said, needs in ups:

@@ -12,7 +12,7 @@ from helpers import relative_error
 from throughtime import _engine
 from throughtime.cells import engine_cell
 from throughtime.network import Recurrent
-from throughtime.network.bfloat16 import RecurrentInBfloat16, in_bfloat16, rounded
+from throughtime.network.bfloat16 import RecurrentInBfloat16, in_bfloat16, nearest_bfloat16
 from throughtime.training import Plan, Trainer
 from training_examples import text, trainer
 
@@ -49,9 +49,9 @@ def test_the_nearest_number_and_of_two_as_near_the_even_one():
     one, half = np.float32(1), np.float32(2.0**-8)
     given = [1 + half, 1 + half * 1.01, 1 + 3 * half, 1 - half / 2, -(1 + 3 * half), 0, -0.0]
     nearest = [one, 1 + 2 * half, 1 + 4 * half, one, -(1 + 4 * half), 0, -0.0]
-    found = rounded(np.array(given, np.float32))
+    found = nearest_bfloat16(np.array(given, np.float32))
     assert found.tobytes() == np.array(nearest, np.float32).tobytes()
-    edges = rounded(np.array([np.inf, -np.inf, np.nan, 3.4e38, 1e-40], np.float32))
+    edges = nearest_bfloat16(np.array([np.inf, -np.inf, np.nan, 3.4e38, 1e-40], np.float32))
     assert edges[:2].tolist() == [np.inf, -np.inf]
     assert np.isnan(edges[2])
     assert edges[3:].tolist() == [np.inf, 0]
@@ -64,7 +64,7 @@ def test_rounds_as_torch_does():
         "f"
     )
     theirs = torch.from_numpy(numbers).bfloat16().float().numpy()
-    assert rounded(numbers).tobytes() == theirs.tobytes()
+    assert nearest_bfloat16(numbers).tobytes() == theirs.tobytes()
 
 
 def test_a_product_is_of_rounded_factors_and_its_sum_in_float32(products):
@@ -73,7 +73,7 @@ def test_a_product_is_of_rounded_factors_and_its_sum_in_float32(products):
     W, x = rng.standard_normal((70, 33)).astype("f"), rng.standard_normal((1, 9, 33)).astype("f")
     ours = np.zeros((1, 9, 70), np.float32)
     _engine.dense_forward(1, 9, W, None, x, None, ours, bfloat16=True)
-    left, right = rounded(x[0]), rounded(W)
+    left, right = nearest_bfloat16(x[0]), nearest_bfloat16(W)
     total = np.zeros((9, 70), np.float32)
     for k in [n for pair in range(0, 34, 2) for n in (pair + 1, pair) if n < 33]:
         total = (total.astype("d") + np.outer(left[:, k], right[:, k]).astype("d")).astype("f")
@@ -104,7 +104,7 @@ def test_the_engine_computes_what_the_readable_form_says(products, name, shape):
 def test_all_products_are_rounded(products, name):
     """Given numbers that bfloat16 holds, one step differs only where h, δz or R's m is rounded."""
     case = example(name, (1, 12, 20, 33)).astype("float32")
-    exact = {n: rounded(a) for n, a in case.p.items()}
+    exact = {n: nearest_bfloat16(a) for n, a in case.p.items()}
     moved = {n: (a * (1 + 2.0**-12)).astype("f") for n, a in exact.items() if a.ndim == 2}
     layer = RecurrentInBfloat16(case.cell)
     still = run(layer, replace(case, p=exact))

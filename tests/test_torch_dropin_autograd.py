@@ -15,7 +15,7 @@ import throughtime as tt  # noqa: E402
 import throughtime.torch as ours  # noqa: E402
 from dropin_examples import KINDS, B, H, I, T, everything, inputs, pair  # noqa: E402
 from throughtime import _engine  # noqa: E402
-from throughtime.network.bfloat16 import rounded  # noqa: E402
+from throughtime.network.bfloat16 import nearest_bfloat16  # noqa: E402
 from throughtime.torch import operators  # noqa: E402
 
 ALL = {
@@ -440,7 +440,7 @@ def test_autocast_to_bfloat16_multiplies_in_it(kind):
         with torch.autocast("cpu", dtype=torch.bfloat16), looked_at:
             y, _ = mine(x)
             y.float().sum().backward()
-        given = rounded(outputs) if y.dtype is torch.bfloat16 else outputs
+        given = nearest_bfloat16(outputs) if y.dtype is torch.bfloat16 else outputs
         assert np.array_equal(y.detach().float().numpy(), given)
         return [w.grad.clone() for w in mine.parameters()]
 

@@ -4,12 +4,12 @@
 
 #include "bfloat16.hpp"
 #include "simd.hpp"
+#include "tile_rows.hpp"
 
 namespace throughtime {
 namespace {
 
-constexpr int TILE_ROWS = 6;                   // 6 × 4 sums, 4 + 1 operands: 29 of 32 registers
-constexpr int PANEL_VECTORS = PAIR_COLUMNS / PAIR_LANES;
+constexpr int PANEL_VECTORS = PAIR_COLUMNS / PAIR_LANES;  // 6 × 4 sums, 4 + 1 operands: 29 of 32 registers
 
 // Of std::min the linker might keep this file's copy, for callers on processors that cannot run it.
 inline Index smaller(Index a, Index b) { return a < b ? a : b; }
@@ -132,24 +132,11 @@ __attribute__((noinline)) void tile(const Pair *a, Index m_stride, Index p_strid
 template <int PANELS, int VECTORS>
 void tile_rows(Index rows, const Pair *a, Index m_stride, Index p_stride, Index pairs, const Pair *panel,
                Index apart, Index lanes, Result to) {
-    const Index tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;  // dealt out evenly: 16 as 6 + 5 + 5
-    for (Index t = 0; t < tiles; ++t) {
-        const Index first = rows * t / tiles, count = rows * (t + 1) / tiles - first;
-        switch (count) {
-#define TT_CASE(N)                                                                                            \
-    case N:                                                                                                       \
-        tile<N, N * PANELS <= TILE_ROWS ? PANELS : 1, VECTORS>(a + first * m_stride, m_stride, p_stride, pairs, \
-                                                               panel, apart, lanes, to.from(first, 0));         \
-        break;
-            TT_CASE(1)
-            TT_CASE(2)
-            TT_CASE(3)
-            TT_CASE(4)
-            TT_CASE(5)
-            TT_CASE(6)
-#undef TT_CASE
-        }
-    }
+    deal_rows(rows, [&](Index first, auto count) {
+        constexpr int at_once = count() * PANELS <= TILE_ROWS ? PANELS : 1;
+        tile<count(), at_once, VECTORS>(a + first * m_stride, m_stride, p_stride, pairs, panel, apart, lanes,
+                                        to.from(first, 0));
+    });
 }
 
 void multiply(Index rows, Index columns, Index pairs, const Pair *a, Index m_stride, Index p_stride,

@@ -9,6 +9,7 @@
 #include <cstddef>
 
 #include "simd.hpp"
+#include "tile_rows.hpp"
 
 namespace throughtime {
 namespace {
@@ -20,7 +21,6 @@ inline constexpr int PANELS_OF_ONE_ROW = 2, PANELS_OF_TWO_ROWS = 2;
 inline constexpr int TILE_VECTORS = 2;  // 6 × 2 sums, 2 + 1 operands: 15 of 16 registers
 inline constexpr int PANELS_OF_ONE_ROW = 4, PANELS_OF_TWO_ROWS = 2;  // 8 sums at once
 #endif
-inline constexpr int TILE_ROWS = 6;
 
 template <class T> inline constexpr int PANEL = TILE_VECTORS * LANES<T>;  // columns of a full panel
 
@@ -182,27 +182,10 @@ __attribute__((noinline)) void wide_tile(const T *a, Index m_stride, Index k_str
 template <class T, int VECTORS>
 void tile_rows(Index rows, const T *a, Index m_stride, Index k_stride, Index depth, const T *panel,
                Index step, T *c, Index c_stride, Index width, Added<T> added) {
-    // Rows are dealt out evenly: 16 as 6 + 5 + 5 rather than 6 + 6 + 4.
-    const Index tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
-    for (Index t = 0; t < tiles; ++t) {
-        const Index first = rows * t / tiles, count = rows * (t + 1) / tiles - first;
-        const T *from = a + first * m_stride;
-        T *to = c + first * c_stride;
-        const Added<T> plus = added.from(first, 0);
-        switch (count) {
-#define TT_CASE(N)                                                                              \
-    case N:                                                                                         \
-        tile<T, N, VECTORS>(from, m_stride, k_stride, depth, panel, step, to, c_stride, width, plus); \
-        break;
-            TT_CASE(1)
-            TT_CASE(2)
-            TT_CASE(3)
-            TT_CASE(4)
-            TT_CASE(5)
-            TT_CASE(6)
-#undef TT_CASE
-        }
-    }
+    deal_rows(rows, [&](Index first, auto count) {
+        tile<T, count(), VECTORS>(a + first * m_stride, m_stride, k_stride, depth, panel, step,
+                                  c + first * c_stride, c_stride, width, added.from(first, 0));
+    });
 }
 
 // C (rows × columns) = added + A (rows × depth) · B, with B as `pack` left it; or as it stands, row after

@@ -119,7 +119,7 @@ class DenseInBfloat16(_InBfloat16, Dense):
 # --- the readable form ---
 
 
-def rounded(array: Array) -> Array:
+def nearest_bfloat16(array: Array) -> Array:
     """The nearest numbers in bfloat16, as float32; of two as near, the one whose last bit is 0.
 
     As processors do it: below the smallest normal number all is 0, and what rounds to more than
@@ -127,7 +127,7 @@ def rounded(array: Array) -> Array:
 
     Example:
         >>> import numpy as np
-        >>> rounded(np.array([1, 1 + 2**-8, 1 + 3 * 2**-8], np.float32))
+        >>> nearest_bfloat16(np.array([1, 1 + 2**-8, 1 + 3 * 2**-8], np.float32))
         array([1.      , 1.      , 1.015625], dtype=float32)
     """
     bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
@@ -145,7 +145,7 @@ class _Rounding(np.ndarray[Any, Any]):
     def __array_ufunc__(self, ufunc: Any, method: Any, *inputs: Any, **options: Any) -> Any:
         given = [_plain(x) if isinstance(x, np.ndarray) else x for x in inputs]
         if ufunc is np.matmul:
-            given = [rounded(x) for x in given]
+            given = [nearest_bfloat16(x) for x in given]
         if "out" in options:
             options["out"] = tuple(map(_plain, options["out"]))
         found = getattr(ufunc, method)(*given, **options)

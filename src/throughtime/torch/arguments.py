@@ -165,7 +165,7 @@ def precisions(module: Any, input: Any, hx: Any, dtype: torch.dtype) -> tuple[An
     return carried, carried
 
 
-def products_in_bfloat16(dtype: torch.dtype) -> bool:
+def is_autocast_to_bfloat16(dtype: torch.dtype) -> bool:
     """Whether autocast asks for products in bfloat16 of weights in `dtype`, and there are such."""
     return (
         dtype is torch.float32

@@ -15,8 +15,8 @@ from throughtime.arrays import refuse
 from throughtime.torch.arguments import (
     Arguments,
     arrange,
+    is_autocast_to_bfloat16,
     precisions,
-    products_in_bfloat16,
     rounded,
 )
 from throughtime.torch.config import ModuleConfig, config_fields, config_of
@@ -150,7 +150,7 @@ def _on_numbers(
         run = reference_direction(config, orders)
     else:
         own = (module, config, orders, next(_calls), wanted, arguments.unsorted, directions)
-        run = eager_direction(*own, products_in_bfloat16(x.dtype))
+        run = eager_direction(*own, is_autocast_to_bfloat16(x.dtype))
     initial = (arguments.h, arguments.c)
     found = run_layers(config, x, initial, weights, run, _dropout(module))
     return arguments.results(*found), lambda: directions

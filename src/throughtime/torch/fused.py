@@ -19,7 +19,7 @@ from torch.nn.functional import dropout
 from throughtime import _engine
 from throughtime.arrays import Array, refuse
 from throughtime.cells import WORTH_KEEPING
-from throughtime.torch.arguments import Arguments, products_in_bfloat16
+from throughtime.torch.arguments import Arguments, is_autocast_to_bfloat16
 from throughtime.torch.config import ModuleConfig, config_of
 from throughtime.torch.direction import (
     DirectionTape,
@@ -183,7 +183,7 @@ def fused_call(
         number,
         arguments.unsorted,
         wanted,
-        bfloat16=products_in_bfloat16(x.dtype),
+        bfloat16=is_autocast_to_bfloat16(x.dtype),
     )
     given = (x, arguments.h, arguments.c, *weights)
     if torch.is_grad_enabled() and _requires_grad(given):

@@ -95,7 +95,7 @@ def step_of(body, names="x, h, W", **shapes):
 REFUSED = {
     "a shape that does not fit": ("return np.tanh(W @ h)", r"\(3, 2\) and \(3,\) do not fit"),
     "if": ("if np.sum(h) > 0:\n    h = -h\nreturn h + W @ x", "np.where"),
-    "in place": ("h += W @ x\nreturn h", r"a = a \+ b in place of a \+= b"),
+    "in place": ("h += W @ x\nreturn h", r"instead of z \+= a"),
     "an entry in place": ("h[0] = 1.0\nreturn h + W @ x", "np.concatenate"),
     "an unknown function": ("return np.linalg.inv(W) @ x + h", r"np\.linalg\.inv is not known"),
     "an unknown ufunc": ("return np.arcsinh(W @ x) + h", "np.arcsinh is not known"),
@@ -165,7 +165,7 @@ def two_for_one(x, h, W):
         (noisy, r"test_equations.py, line \d+, `return np.tanh\(z\) \* noise`: numbers"),
         (two_for_one, "returns 2 states, h and W; .*if W is a parameter, return fewer states"),
         (lambda x, h, W: None, "got None; end the step with `return h`"),
-        (lambda x, h, W: np.tanh(W @ x, out=h), "an array is changed in place"),
+        (lambda x, h, W: np.tanh(W @ x, out=h), "a value is changed in place; write z = z"),
         (lambda x, h, W: W @ x + np.erf(h), r"test_equations.py, line \d+.*no attribute 'erf'"),
     ],
 )

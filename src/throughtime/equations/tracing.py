@@ -64,8 +64,8 @@ class Traced:
         return f"Traced{self.shape}"
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *given: Any, **options: Any) -> Any:
-        if "out" in options:  # which is what NumPy makes of `array += value`, too
-            refuse_here("an array is changed in place", "write `z = z + …` instead of += or out=")
+        if "out" in options:
+            refuse_here(*IN_PLACE)
         how = UFUNCS.get(ufunc.__name__)
         if method != "__call__" or how is None or options:
             extra = f".{method}" if method != "__call__" else ""
@@ -114,12 +114,12 @@ class Traced:
 
     def __setitem__(self, key: Any, value: Any) -> NoReturn:
         refuse_here(
-            "a value is changed in place",
+            IN_PLACE[0],
             "build a new one with np.concatenate, np.stack or np.where",
         )
 
     def _in_place(self, other: Any) -> NoReturn:
-        refuse_here("a value is changed in place", "write a = a + b in place of a += b")
+        refuse_here(*IN_PLACE)
 
     __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = __imatmul__ = _in_place
 
@@ -259,6 +259,8 @@ class Traced:
         return self
 
 
+# NumPy asks for `out=` where an array of its own stands on the left of +=.
+IN_PLACE = ("a value is changed in place", "write z = z + a instead of z += a or out=z")
 KNOWN = (
     "write it with arithmetic, @, np.tanh, np.exp, np.log, np.sqrt, np.where, np.maximum, np.clip, "
     "np.split, np.concatenate, np.sum, np.mean, np.outer, tt.sigmoid, tt.softplus, tt.softmax"

@@ -156,8 +156,9 @@ class TensorReport:
 
     @property
     def measured(self) -> bool:
-        """Whether there is any derivative of it; a budget may end before."""
-        return bool(self.directions) or self.indices.size > 0 or not self.size
+        """Whether there is any derivative of it; a budget may end before, or all be rounding."""
+        errors = [*(direction.error for direction in self.directions), *self.errors]
+        return bool(np.isfinite(errors).any()) or not self.size
 
 
 @dataclass(frozen=True)

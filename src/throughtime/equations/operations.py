@@ -260,7 +260,9 @@ def _matmul_latex(node: Node, x: list[str]) -> str:
     a, b = node.operands
     if len(a.shape) == len(b.shape) == 1:
         return rf"{x[0]}^\top {x[1]}"
-    return f"{x[0]} {x[1]}" if len(a.shape) == 2 else rf"{_turned(x[1], TOP)} {x[0]}"
+    if len(a.shape) == 2:  # a name of several letters does not run into the next one
+        return rf"{x[0]}\, {x[1]}" if x[0].startswith(WORD) else f"{x[0]} {x[1]}"
+    return rf"{_turned(x[1], TOP)} {x[0]}"
 
 
 def _turned(word: str, sign: str) -> str:
@@ -270,7 +272,7 @@ def _turned(word: str, sign: str) -> str:
     return f"({word})" + sign if " " in word and not word.startswith(("(", "[")) else word + sign
 
 
-TOP = r"^\top"
+TOP, WORD = r"^\top", r"\mathrm{"
 
 
 def _needs_matrix(shape: Shape) -> Shape:

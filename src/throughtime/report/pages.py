@@ -55,6 +55,7 @@ from throughtime.report.flow_figures import (
 from throughtime.storage import replace
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.axes import Axes
 
 ENTRIES_SHOWN = 50  # located entries; a report in JSON holds all of them
@@ -136,6 +137,7 @@ def write_page(
     except ImportError:
         raise ImportError(INSTALL_REPORT) from None
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["with_code"] = with_code
     page = environment.from_string(_read("page.html")).render(
         title=title,
         sections=sections,
@@ -145,6 +147,19 @@ def write_page(
         script=_read("sort.js").strip(),
     )
     replace(path, visible(page).encode())
+
+
+def with_code(sentence: str) -> Markup:
+    """A sentence as HTML: what stands between backticks is code.
+
+    Example:
+        >>> from throughtime.report.pages import with_code
+        >>> print(with_code("give `a < b`"))
+        give <code>a &lt; b</code>
+    """
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(sentence)))
 
 
 def _written() -> dict[str, str]:

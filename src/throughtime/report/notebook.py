@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -72,11 +73,21 @@ def _cell(text: str, coloured: bool) -> str:
 def _cause(cause: Cause) -> str:
     sure = f"{cause.fault}, confidence {cause.confidence:.0%}"
     return (
-        f"<p><b>{escape(cause.statement)}</b> [{escape(sure)}]<br>{escape(cause.change)}</p>"
+        f"<p><b>{with_code(cause.statement)}</b> [{escape(sure)}]<br>{with_code(cause.change)}</p>"
         f"{_list(cause.evidence)}"
     )
 
 
+def with_code(sentence: str) -> str:
+    """A sentence as HTML: what stands between backticks is code.
+
+    Example:
+        >>> with_code("give `a < b`")
+        'give <code>a &lt; b</code>'
+    """
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(sentence))
+
+
 def _list(sentences: Iterable[str]) -> str:
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    items = "".join(f"<li>{with_code(sentence)}</li>" for sentence in sentences)
     return f"<ul>{items}</ul>" if items else ""

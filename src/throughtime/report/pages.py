@@ -52,10 +52,10 @@ from throughtime.report.flow_figures import (
     time_constants,
     truncation_bias,
 )
+from throughtime.report.notebook import with_code
 from throughtime.storage import replace
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
     from matplotlib.axes import Axes
 
 ENTRIES_SHOWN = 50  # located entries; a report in JSON holds all of them
@@ -134,10 +134,11 @@ def write_page(
     """
     try:
         from jinja2 import Environment, StrictUndefined
+        from markupsafe import Markup
     except ImportError:
         raise ImportError(INSTALL_REPORT) from None
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters["with_code"] = with_code
+    environment.filters["with_code"] = lambda sentence: Markup(with_code(sentence))
     page = environment.from_string(_read("page.html")).render(
         title=title,
         sections=sections,
@@ -147,19 +148,6 @@ def write_page(
         script=_read("sort.js").strip(),
     )
     replace(path, visible(page).encode())
-
-
-def with_code(sentence: str) -> Markup:
-    """A sentence as HTML: what stands between backticks is code.
-
-    Example:
-        >>> from throughtime.report.pages import with_code
-        >>> print(with_code("give `a < b`"))
-        give <code>a &lt; b</code>
-    """
-    from markupsafe import Markup, escape
-
-    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(sentence)))
 
 
 def _written() -> dict[str, str]:

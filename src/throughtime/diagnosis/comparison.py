@@ -23,9 +23,10 @@ from throughtime.diagnosis.comparison_errors import (
     too_small_a_step,
 )
 from throughtime.diagnosis.experiments import Reduction, Study
+from throughtime.diagnosis.moves import Values
 from throughtime.diagnosis.observed import Observed
 from throughtime.diagnosis.printed import Reading, read
-from throughtime.diagnosis.roles import Roles, Values
+from throughtime.diagnosis.roles import Roles
 from throughtime.diagnosis.tolerances import (
     AGREES_WITHIN,
     COMPARISON_ERROR,

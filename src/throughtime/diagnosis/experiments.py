@@ -14,8 +14,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.diagnosis.moves import Values, parabola
 from throughtime.diagnosis.observed import Observed, Undo, observe, standing
-from throughtime.diagnosis.roles import Roles, RoleSearch, Sides, Values, parabola
+from throughtime.diagnosis.roles import Roles, RoleSearch, Sides
 from throughtime.diagnosis.tolerances import (
     DRAWN_PARAMETERS,
     ENTRIES_OF_A_LOOK,

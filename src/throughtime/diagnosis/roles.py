@@ -25,7 +25,7 @@ matrix which cuts everything off but the upper layer.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any, NamedTuple
@@ -33,23 +33,27 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.diagnosis.moves import (
+    ALONG,
+    Loss,
+    Moves,
+    Place,
+    Values,
+    halves,
+    lines_of,
+    parabola,
+    slices,
+    turned,
+    turned_back,
+)
 from throughtime.diagnosis.recurrent_entries import alike_in_gates, of_siblings, state_size
 from throughtime.diagnosis.tolerances import (
     DRAWN_PARAMETERS,
-    LIVELY_DRAWS,
-    REACTION_ULPS,
     RESCALED,
     SAME_AS_CUT,
     STRAIGHT,
 )
 
-Values = Mapping[str, Array]
-Loss = Callable[[Values, int | None], float]
-"""The loss with these parameters, at this length or at the target's own."""
-Place = tuple[slice | int, ...]
-"""A row or a column."""
-
-ALONG = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # where the loss is taken on a line
 BIAS = re.compile(r"^b|bias|[._]b")  # how the name of a bias begins, or what it contains
 
 
@@ -116,42 +120,17 @@ class Sides(NamedTuple):
     axis: int
 
 
-class RoleSearch:
+class RoleSearch(Moves):
     """Finds the roles of a target's tensors.
 
     Args:
-        values: the tensors, of which only shapes and precision matter.
-        loss: the loss with other values.
-        seed: for the point from which tensors are moved.
-        single: whether the loss of a single step can be had.
+        values, loss, seed, single: as in `Moves`.
     """
 
     def __init__(self, values: Values, loss: Loss, seed: int = 0, single: bool = True) -> None:
-        self.loss, self.single = loss, single
-        self.rng = np.random.default_rng(seed)
-        shapes = {name: np.asarray(array).shape for name, array in values.items()}
-        self.wide = _wide(shapes)
-        self.thin = [n for n in shapes if n not in self.wide]
+        super().__init__(values, loss, seed, single)
         self.masks: dict[str, Array] = {}
         self.cutting: dict[str, list[str]] = {}
-        self.eps = max(
-            (float(np.finfo(np.asarray(a).dtype).eps) for a in values.values()), default=0.0
-        )
-        drawn = [
-            {name: DRAWN_PARAMETERS * self.rng.standard_normal(s) for name, s in shapes.items()}
-            for _ in range(LIVELY_DRAWS)
-        ]
-        # With rectified units, all of them may be off at a point.
-        lively = [base for base in drawn if self._lively(base)]
-        self.base, self.again = [*lively, *drawn][:2]
-
-    def _lively(self, base: Values) -> bool:
-        """Whether the loss reacts to every tensor at a point."""
-        here = self.loss({**base}, None)
-        return not any(
-            self._same(here, self.loss({**base, n: self._shuffled(a)}, None))
-            for n, a in base.items()
-        )
 
     def roles(self) -> Roles:
         """The roles; nothing is known of an output layer where there is none, or no proof of it."""
@@ -206,7 +185,7 @@ class RoleSearch:
                 continue
             one, other = (
                 tuple(name for name in roles.hidden if not self.reacts([name], {head: seen}))
-                for seen in _halves(self.base[head], axis)
+                for seen in halves(self.base[head], axis)
             )
             if one and other:
                 return Sides(one, other, axis)
@@ -370,7 +349,7 @@ class RoleSearch:
         if not self.single:
             return False
         mask = self._mask(name)
-        lines = [place for axis in range(mask.ndim) for place in _lines(mask.shape, axis)]
+        lines = [place for axis in range(mask.ndim) for place in lines_of(mask.shape, axis)]
         return any(self._acts_somewhere(name, place, 2) for place in lines if mask[place].all())
 
     def _seen(self, head: str | None, bias: str | None, lower: Sequence[str]) -> int:
@@ -401,9 +380,9 @@ class RoleSearch:
         if not fed_back:
             return True
         for one, other in product(self._axes(name, seen), self._axes(head, seen)):
-            moved = {n: _turned(self.base[n], a) for n, a in ((name, one), (head, other))}
+            moved = {n: turned(self.base[n], a) for n, a in ((name, one), (head, other))}
             for n, mask in fed_back.items():
-                moved[n] = _turned_back(self.base[n], mask, seen)
+                moved[n] = turned_back(self.base[n], mask, seen)
             if self._same(self._loss({}), self._loss(moved)):
                 return True
         return False
@@ -465,7 +444,7 @@ class RoleSearch:
         """The rows or the columns of a combined matrix that are recurrent."""
         mask, found = idle[name], []
         for axis in range(mask.ndim):
-            lines = [place for place in _lines(mask.shape, axis) if mask[place].all()]
+            lines = [place for place in lines_of(mask.shape, axis) if mask[place].all()]
             later = [place for place in lines if self._acts_somewhere(name, place, 2)]
             found.append(self._not_from_nothing(name, later, idle) if later else [])
         if all(found):  # a forget or reset gate, or a unit that is not seen, leaves rows idle too
@@ -507,112 +486,16 @@ class RoleSearch:
         """Rows and columns that the loss of a single step does not react to."""
         if name not in self.masks:
             mask = np.zeros(self.base[name].shape, bool)
-            for place in _slices(mask.shape):
+            for place in slices(mask.shape):
                 if not self._acts_somewhere(name, place, 1):
                     mask[place] = True
             self.masks[name] = mask
         return self.masks[name]
 
-    def _acts(self, name: str, place: Place, base: Values, steps: int) -> bool:
-        """Whether the loss of so many steps reacts to some entries at a point."""
-        moved = base[name].copy()
-        moved[place] = self._shuffled(np.asarray(moved[place]))
-        return not self._same(self.loss({**base}, steps), self.loss({**base, name: moved}, steps))
-
-    def _acts_somewhere(self, name: str, place: Place, steps: int) -> bool:
-        """The same at either of two points: at one alone it may fail to react by chance."""
-        return any(self._acts(name, place, base, steps) for base in (self.base, self.again))
-
-    # --- moves ---
-
-    def reacts(self, names: Sequence[str], fixed: Values) -> bool:
-        """Whether moving these tensors changes the loss, with others fixed at given values."""
-        moved = {name: self._shuffled(self.base[name]) for name in names}
-        if not self._same(self._loss(fixed), self._loss({**fixed, **moved})):
-            return True
-        if any(self.base[name].size > 1 for name in names):
-            return False
-        # A single number changed its sign. A logistic loss is even where as many targets are 1 as
-        # are 0, and so is an L2 term, which is a parabola.
-        along = [self._loss({**fixed, **{n: s * self.base[n] for n in names}}) for s in ALONG]
-        return not self._same(min(along), max(along)) and not parabola(np.array(along))
-
-    def _loss(self, values: Values) -> float:
-        return self.loss({**self.base, **values}, None)
-
-    def _same(self, one: float, other: float) -> bool:
-        return bool(abs(one - other) <= REACTION_ULPS * self.eps * max(abs(one), abs(other)))
-
-    def _shuffled(self, array: Array) -> Array:
-        """The entries in another order, every other one with another sign.
-
-        Where all classes are equally frequent, the order alone may make no difference.
-        """
-        moved = np.roll(array.reshape(-1), 1)
-        moved[::2] *= -1
-        return np.asarray(moved.reshape(array.shape))
-
-    def _zero(self, name: str) -> Array:
-        return np.zeros(self.base[name].shape)
-
-    def _all_zero(self) -> dict[str, Array]:
-        return {name: self._zero(name) for name in self.base}
-
-
-def _wide(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Names of the matrices; in a network of one unit each is a row or a column, beside vectors."""
-    matrices = [n for n, s in shapes.items() if sum(size > 1 for size in s) >= 2]
-    if matrices or all(len(shape) > 1 for shape in shapes.values()):
-        return matrices
-    return [n for n, s in shapes.items() if len(s) > 1 and max(s) > 1]
-
-
-def parabola(values: Array) -> bool:
-    """Whether numbers at equal distances lie on a parabola that bends."""
-    bend = np.abs(np.diff(values, 2)).max()
-    return bool(bend > 0 and np.abs(np.diff(values, 3)).max() < STRAIGHT * bend)
-
-
-def _turned(array: Array, axis: int) -> Array:
-    """The slices along an axis in the opposite order, every other one with another sign."""
-    first = np.moveaxis(array, axis, 0)[::-1].copy()
-    first[1::2] *= -1
-    return np.moveaxis(first, 0, axis)
-
-
-def _turned_back(array: Array, mask: Array, size: int) -> Array:
-    """Recurrent weights with the same done to what they multiply, where they are whole lines."""
-    for axis in range(array.ndim):
-        first = np.moveaxis(array, axis, 0).copy()
-        lines = np.flatnonzero(np.moveaxis(mask, axis, 0).reshape(len(first), -1).all(axis=1))
-        if lines.size == size:
-            first[lines] = _turned(first[lines], 0)
-            return np.moveaxis(first, 0, axis)
-    return array
-
 
 def _last_word(name: str) -> str:
     """The last part of a name with dots, in small letters."""
     return name.rpartition(".")[2].lower()
-
-
-def _halves(head: Array, axis: int) -> Iterator[Array]:
-    """The output layer without its first half, and without its second half."""
-    parts = np.split(head, 2, axis=axis)
-    for k in (0, 1):
-        kept = [part * (number != k) for number, part in enumerate(parts)]
-        yield np.concatenate(kept, axis=axis)
-
-
-def _slices(shape: tuple[int, ...]) -> Iterator[Place]:
-    """The rows of a matrix, then its columns; of a vector, its entries."""
-    for axis in range(len(shape)):
-        yield from _lines(shape, axis)
-
-
-def _lines(shape: tuple[int, ...], axis: int) -> Iterator[Place]:
-    for k in range(shape[axis]):
-        yield (slice(None),) * axis + (k,)
 
 
 class Trials(RoleSearch):

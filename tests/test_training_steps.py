@@ -237,13 +237,15 @@ def test_older_files_mean_what_they_meant(write):
 
 def test_what_lies_beside_a_file_and_does_not_name_it_is_not_parsed(tmp_path):
     """A folder may hold thousands of files, megabytes of data written as Python, and devices."""
-    net = tmp_path / "net.py"
+    folder = tmp_path / "above" / "own"  # what other tests leave is not beside it
+    folder.mkdir(parents=True)
+    net = folder / "net.py"
     net.write_text("def f(x):\n    return x\n")
-    (tmp_path / "train.py").write_text("import net\n")
-    (tmp_path / "large.py").write_text("import net\n" + "x = 1\n" * 50_000)
-    (tmp_path / "other.py").write_text("import numpy\nbroken = (\n")
-    (tmp_path / "endless.py").symlink_to("/dev/zero")
-    os.mkfifo(tmp_path / "pipe.py")
+    (folder / "train.py").write_text("import net\n")
+    (folder / "large.py").write_text("import net\n" + "x = 1\n" * 50_000)
+    (folder / "other.py").write_text("import numpy\nbroken = (\n")
+    (folder / "endless.py").symlink_to("/dev/zero")
+    os.mkfifo(folder / "pipe.py")
     read = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scripts, "read_source", lambda path: read.append(path.name) or real(path))

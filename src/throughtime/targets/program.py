@@ -149,7 +149,15 @@ class Program:
         return self.channel.ask({"do": do, **files})
 
     def _write(self, parameters: Parameters) -> None:
-        parameters.flat.astype(self._little_endian, copy=False).tofile(self._p)
+        """Writes the parameters over those of the last evaluation.
+
+        The file is made anew only where the program has removed it: to truncate it to nothing
+        first costs milliseconds on some file systems (ext4: 2.8 ms instead of 0.04).
+        """
+        numbers = parameters.flat.astype(self._little_endian, copy=False)
+        with open(self._p, "r+b" if self._p.exists() else "wb") as file:
+            numbers.tofile(file)
+            file.truncate()
 
     def _initial(self, seed: int) -> Parameters:
         drawn = self.description.draw(seed)

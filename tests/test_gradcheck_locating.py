@@ -390,3 +390,16 @@ def test_the_one_entry_of_a_small_tensor_is_diagnosed():
     notes = " ".join(tt.check(target, effort="quick", points=["as given"]).notes)
     assert "The diagnosis took" in notes
     assert "was looked for" not in notes
+
+
+def test_tensors_that_are_wrong_throughout_share_one_sentence():
+    rng = np.random.default_rng(0)
+    tensors = {"A": rng.standard_normal((2, 3)), "B": rng.standard_normal(4), "C": np.ones(2)}
+    target = tt.Target(
+        tensors,
+        lambda: sum(float((w**3).sum()) for w in tensors.values()),
+        lambda: {name: (3 if name == "C" else 1) * w**2 for name, w in tensors.items()},
+    )
+    report = tt.check(target, diagnose=False)
+    about = [note for note in report.notes if "throughout" in note]
+    assert about == ["A and B: wrong throughout: all 10 entries are wrong."]

@@ -324,6 +324,18 @@ def test_a_loss_that_works_on_copies():
     assert "it works on a copy: detached, converted to another dtype, or read once" in message
 
 
+def test_a_tensor_whose_moves_are_rounded_away_need_be_no_copy():
+    v, w = np.array([0.5, -0.3]), np.full(3, 1e-3)
+    target = tt.Target(
+        {"v": v, "w": w},
+        lambda: float((v**2).sum() + np.round(1e-9 * w.sum(), 3)),
+        lambda: {"v": 2 * v, "w": np.full(3, 1e-9)},
+    )
+    message = refusal(target)
+    assert message.startswith("parameters['w']: expected a loss that reacts to it, got ")
+    assert "or something on the way is rounded so coarsely that the moves are lost in it" in message
+
+
 def test_a_loss_that_works_on_a_copy_of_one_tensor():
     model, twin = Model(), Model()
     twin.W = model.W

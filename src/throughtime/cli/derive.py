@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if args.html:
         from throughtime.report.derivation_page import derivation_page
 
-        derivation_page(derivation, args.html)
+        derivation_page(derivation, args.html, {"command": args.command_line})
     if not args.check:
         return 0
     say("Each line beside a numerical derivative, at its largest entry:")

@@ -431,7 +431,12 @@ def loss_does_not_react(
         "it works on a copy: detached, converted to another dtype, or read once when the loss was "
         "made; let it read Target.parameters in every call, or take them: loss(parameters)"
     )
-    if not slopes[steepest]:  # the gradient says the same
+    if slopes[steepest]:
+        meaning += (
+            "; or something on the way is rounded so coarsely that the moves are lost in it: "
+            "compute it in float64, or check at larger weights"
+        )
+    else:  # the gradient says the same
         meaning += (
             "; or the loss is constant here, as where it is clipped throughout: check elsewhere"
         )

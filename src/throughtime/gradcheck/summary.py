@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -198,6 +198,7 @@ def _put_together(point: EvaluationPoint, tensors: dict[str, TensorReport]) -> D
 
 def _notes(examination: Examination) -> Iterable[str]:
     point = examination.point
+    throughout: dict[str, Location] = {}
     for name, found in examination.found.items():
         measured = [*found.whole, *found.entries.values()]
         if measured and all(m.flat and m.gradient == 0 for m in measured):
@@ -214,7 +215,34 @@ def _notes(examination: Examination) -> Iterable[str]:
                 f"{name}: the loss has a kink here in {kinks} of {len(measured)} directions; "
                 "the slopes on either side differ, and the error bars span both."
             )
-        yield from describe_location(point, name, found).sentences
+        location = describe_location(point, name, found)
+        if _is_throughout(location, point.parameters[name].shape):
+            throughout[name] = location
+        else:
+            yield from location.sentences
+    yield from _wrong_throughout(point, throughout)
+
+
+def _is_throughout(location: Location, shape: Shape) -> bool:
+    """Whether a tensor is wrong in all that was measured of it, all over it."""
+    if len(location.areas) != 1 or len(location.sentences) != 1:
+        return False
+    (area,) = location.areas
+    rows, columns = table_of(shape)
+    over_all = (area.rows, area.columns) == ((0, rows - 1), (0, columns - 1))
+    return over_all and area.wrong == area.looked
+
+
+def _wrong_throughout(point: EvaluationPoint, locations: Mapping[str, Location]) -> Iterable[str]:
+    """One sentence on all tensors that are wrong throughout: most faults do that to many."""
+    if len(locations) < 2:
+        for location in locations.values():
+            yield from location.sentences
+        return
+    measured = sum(location.areas[0].looked for location in locations.values())
+    checked = " checked" * (measured < sum(point.parameters[name].size for name in locations))
+    entries = f"all {measured:,} entries{checked}"
+    yield f"{listed(list(locations))}: wrong throughout: {entries} are wrong."
 
 
 def _has_notable_kink(found: Measurement) -> bool:

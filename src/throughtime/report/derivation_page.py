@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from throughtime.cells import CellDerivation
 from throughtime.equations import TEXT, LineCheck, Writer
@@ -19,13 +19,17 @@ HOW = (
 HEADINGS = ("line", "from", "value", "numerical", "difference", "verdict")
 
 
-def derivation_page(derivation: CellDerivation, path: str | os.PathLike[str]) -> None:
-    """Writes a cell's derivation as a page of its own.
+def derivation_page(
+    derivation: CellDerivation,
+    path: str | os.PathLike[str],
+    about: Mapping[str, str] | None = None,
+) -> None:
+    """Writes a cell's derivation as a page of its own; `about` says what it was made by.
 
     Raises:
         ImportError: without matplotlib and Jinja2, with the command that installs them.
     """
-    write_page(path, f"The backward pass of {derivation.name}", [*_sections(derivation)])
+    write_page(path, f"The backward pass of {derivation.name}", [*_sections(derivation)], about)
 
 
 def _sections(derivation: CellDerivation) -> Iterator[Section]:

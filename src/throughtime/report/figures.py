@@ -124,11 +124,11 @@ def plot_sweep(
         ax.annotate(
             f"d = {best:.1e}",
             (epsilon, best),
-            xytext=(0, -18),
-            textcoords="offset points",
+            xytext=(epsilon, 0.03),  # below all lines
+            textcoords=ax.get_xaxis_transform(),
             ha="center",
             fontsize=9,
-            bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1},
+            arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.8, "ls": ":", "shrinkB": 5},
         )
         low, high = ax.get_ylim()
         ax.set_ylim(low / 4, high)

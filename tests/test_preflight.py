@@ -328,8 +328,8 @@ def test_a_tensor_whose_moves_are_rounded_away_need_be_no_copy():
     v, w = np.array([0.5, -0.3]), np.full(3, 1e-3)
     target = tt.Target(
         {"v": v, "w": w},
-        lambda: float((v**2).sum() + np.round(1e-9 * w.sum(), 3)),
-        lambda: {"v": 2 * v, "w": np.full(3, 1e-9)},
+        lambda: float((v**2).sum() + np.round(0.5 * w.sum(), 1)),
+        lambda: {"v": 2 * v, "w": np.full(3, 0.5)},
     )
     message = refusal(target)
     assert message.startswith("parameters['w']: expected a loss that reacts to it, got ")

@@ -328,8 +328,8 @@ def test_a_tensor_whose_moves_are_rounded_away_need_be_no_copy():
     v, w = np.array([0.5, -0.3]), np.full(3, 1e-3)
     target = tt.Target(
         {"v": v, "w": w},
-        lambda: float((v**2).sum() + np.round(0.5 * w.sum(), 1)),
-        lambda: {"v": 2 * v, "w": np.full(3, 0.5)},
+        lambda: float(1e-4 * (v**2).sum() + np.round(0.05 * w.sum())),
+        lambda: {"v": 2e-4 * v, "w": np.full(3, 0.05)},
     )
     message = refusal(target)
     assert message.startswith("parameters['w']: expected a loss that reacts to it, got ")

@@ -39,7 +39,7 @@ def unknown(wrong: Sequence[str], study: Study, *, beside: bool, modelled: bool)
         beside: whether causes were found that explain another part.
         modelled: whether the network behind the target is known.
     """
-    rest = "Besides that, it is unknown why" if beside else "It is unknown why"
+    rest = "Besides what is named below, it is unknown why" if beside else "It is unknown why"
     differ = "differ" if len(wrong) > 1 else "differs"
     start = f"{rest} {', '.join(wrong)} {differ}"
     untried = _untried(study, modelled)

@@ -400,6 +400,7 @@ def explain(
     error: float | None = None,
     among: Iterable[str] | None = None,
     budget: Budget | None = None,
+    thorough: bool = True,
 ) -> list[Match]:
     """The sets of faults whose mutant equals a gradient down to rounding, the fewest first.
 
@@ -410,6 +411,7 @@ def explain(
             of the gradient's own precision.
         among: identifiers of the faults that are tried; by default all of them.
         budget: of backward passes; by default as many as are worth running, see `passes`.
+        thorough: whether pairs of mutations are tried too, and not single ones alone.
 
     Returns:
         no matches where the gradient is right, or where no set of faults explains any part of it.
@@ -426,9 +428,9 @@ def explain(
     attempts: list[Attempt] = []
     budget = budget or Budget(passes(model))
     if clipped := limited(seen):
-        attempts = search(model, clipped, among, budget=budget, share=0.5)
+        attempts = search(model, clipped, among, thorough=thorough, budget=budget, share=0.5)
     explained = bool(attempts) and attempts[0].complete
-    others = search(model, seen, among, thorough=not explained, budget=budget)
+    others = search(model, seen, among, thorough=thorough and not explained, budget=budget)
     if not explained or (others[0].complete and others[0].cost <= attempts[0].cost):
         attempts = others
     elif clipped:

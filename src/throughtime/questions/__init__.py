@@ -8,14 +8,23 @@ from throughtime.doors import door
 
 if TYPE_CHECKING:
     from throughtime.questions.flows import Flow, FlowRecorder, first_nonfinite, flow
-    from throughtime.questions.gradients import Report, check, sweep
+    from throughtime.questions.gradients import Report, check, diagnosed, sweep
 else:
     __getattr__ = door(
         __name__,
         {
             "flows": "Flow FlowRecorder first_nonfinite flow",
-            "gradients": "Report check sweep",
+            "gradients": "Report check diagnosed sweep",
         },
     )
 
-__all__ = ["Flow", "FlowRecorder", "Report", "check", "first_nonfinite", "flow", "sweep"]
+__all__ = [
+    "Flow",
+    "FlowRecorder",
+    "Report",
+    "check",
+    "diagnosed",
+    "first_nonfinite",
+    "flow",
+    "sweep",
+]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from throughtime.targets.network import network_target, truncated_target
     from throughtime.targets.program import ProgramTarget, program_target
     from throughtime.targets.recognise import as_target, is_known, target_of
-    from throughtime.targets.supervise import adopt, descendants
+    from throughtime.targets.supervise import descendants, keep
     from throughtime.targets.supervised import end, start
 else:
     __getattr__ = door(
@@ -25,7 +25,7 @@ else:
             "network": "network_target truncated_target",
             "program": "ProgramTarget program_target",
             "recognise": "as_target is_known target_of",
-            "supervise": "adopt descendants",
+            "supervise": "descendants keep",
             "supervised": "end start",
         },
     )
@@ -33,13 +33,13 @@ else:
 __all__ = [
     "INCLUDE",
     "ProgramTarget",
-    "adopt",
     "as_target",
     "descendants",
     "end",
     "is_jax",
     "is_known",
     "is_library",
+    "keep",
     "library_target",
     "network_target",
     "objects_in_file",

@@ -131,7 +131,7 @@ def run_command(arguments: Sequence[object], *commands: Any) -> int:
     parser = argparse.ArgumentParser()
     kinds = parser.add_subparsers(dest="command", required=True)
     for command in commands:
-        command.add(kinds)
+        command.add(kinds.add_parser(command.__name__.rpartition(".")[2]))
     options = parser.parse_args([str(argument) for argument in arguments])
     status: int = options.run(options)
     return status

@@ -329,7 +329,7 @@ def test_an_output_that_fails_costs_no_other_one(tmp_path, capsys, monkeypatch):
     def fail(*_):
         raise RuntimeError("no page\ntoday")
 
-    monkeypatch.setattr("throughtime.questions.check_page", fail)
+    monkeypatch.setattr("throughtime.report.pages.check_page", fail)
     words = [f"--{form}={path}" for form, path in paths.items()]
     assert main(["check", *words, f"{tmp_path / 'f.py'}:target"]) == FAILED
     out, err = capsys.readouterr()

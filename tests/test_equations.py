@@ -11,7 +11,7 @@ import pytest
 import throughtime as tt
 from derived_cells import BUILT_IN, CELLS, made
 from throughtime.equations import TEXT, LiveExample, Writer
-from throughtime.equations.c_code import C
+from throughtime.equations.c_code import C_STYLE
 
 DEFINED = {**CELLS, **{name: derived.definition for name, (derived, _) in BUILT_IN.items()}}
 
@@ -235,7 +235,7 @@ def _same_as_numpy(derivation, library):
         tapes.append(values)
         state = [values.get(f"{s}_after", values.get(s)) for s in trace.after]
     gradient = {f"d{n}": np.zeros(node.shape) for n, node in trace.parameters.items()}
-    writer = Writer(backward, C)
+    writer = Writer(backward, C_STYLE)
     arriving = {n: writer.names[node.number] for n, node in backward.arriving.items()}
     dstate = {n: a[0] for n, a in example.of_final.items()}
     first = next(iter(trace.states))
@@ -255,7 +255,7 @@ def _same_as_numpy(derivation, library):
 
 def _named(backward):
     nodes = {node.number: node for node in backward.trace.graph.nodes}
-    return [(nodes[number], name) for number, name in Writer(backward, C).names.items()]
+    return [(nodes[number], name) for number, name in Writer(backward, C_STYLE).names.items()]
 
 
 def _shape_of(word, shapes, trace):

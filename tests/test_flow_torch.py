@@ -437,6 +437,36 @@ def test_whoever_computes_the_module_and_however_it_is_called(whose, way):
     assert "forward" not in vars(model.rnn)
 
 
+class DropConnect(nn.Module):
+    """Sets the recurrent weight of a module at each call, as models with weight dropout do."""
+
+    def __init__(self, rnn):
+        super().__init__()
+        self.rnn, self.raw = rnn, rnn.weight_hh_l0
+        del rnn._parameters["weight_hh_l0"]
+
+    def forward(self, x):
+        self.rnn.weight_hh_l0 = nn.functional.dropout(self.raw, 0.5, self.training)
+        return self.rnn.forward(x)[0]
+
+
+@pytest.mark.parametrize("whose", ["torch's", "accelerated"])
+@pytest.mark.parametrize("question", [tt.flow, tt.first_nonfinite])
+def test_a_model_that_sets_its_weights_trains_on_afterwards(question, whose):
+    """In evaluation mode, in which it is looked at, such a model sets its raw parameter."""
+    rnn = nn.LSTM(WIDE, H).double()
+    model = DropConnect(rnn)
+    if whose == "accelerated":
+        tt.torch.accelerate(model)
+    x = torch.randn(T, B, WIDE).double()
+    names, outputs, weight = [n for n, _ in model.named_parameters()], model(x), rnn.weight_hh_l0
+    question(model, x, loss=lambda y: y.square().sum(-1))
+    assert [n for n, _ in model.named_parameters()] == names
+    assert rnn.weight_hh_l0 is weight
+    assert torch.equal(rnn.forward(x)[0], outputs)
+    model(x).sum().backward()
+
+
 def test_keyword_arguments_are_the_models():
     torch.manual_seed(0)
     model = Called(nn.GRU(WIDE, H)).double()

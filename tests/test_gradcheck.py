@@ -489,3 +489,23 @@ def test_one_entry_that_cannot_be_resolved_hides_no_others():
         assert found.tensors["w"].verdict == "disagree"
         for d in (found.tensors["w"].discrepancy, found.discrepancy):
             assert 0.7 * true < d < 1.1 * true  # some of the wrong entries may be left unmeasured
+
+
+def test_the_overall_resolution_is_of_tensors_that_move_the_loss():
+    """The mean is taken off: the gradient of b is rounding alone, and it agrees all the same."""
+    rng = np.random.default_rng(0)
+    W, b, x = rng.standard_normal((3, 4)), rng.standard_normal(3), rng.standard_normal((9, 4))
+
+    def outputs():
+        z = x @ W.T + b
+        return z - z.mean(axis=0)
+
+    def gradient():
+        dz = 2 * outputs()
+        dz -= dz.mean(axis=0)
+        return {"W": dz.T @ x, "b": dz.sum(axis=0)}
+
+    report = tt.check(tt.Target({"W": W, "b": b}, lambda: (outputs() ** 2).sum(), gradient))
+    assert report.verdict == "agree"
+    assert report.tensors["b"].smallest_error > 0.1
+    assert report.smallest_error == report.tensors["W"].smallest_error < 1e-6

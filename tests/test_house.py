@@ -1,6 +1,7 @@
 """The house: lower floors know nothing of higher ones, rooms are entered by their doors."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from functools import cache
@@ -15,7 +16,16 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "throughtime"
 
 FLOORS = [
-    {"arrays", "functions", "storage", "parameters", "progress", "engine_settings", "_engine"},
+    {
+        "arrays",
+        "functions",
+        "storage",
+        "parameters",
+        "progress",
+        "engine_settings",
+        "_engine",
+        "doors",
+    },
     {"cells", "codegen", "derivatives", "equations"},
     {"network", "gradcheck"},
     {"diagnosis", "gradient_flow"},
@@ -30,7 +40,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms that stay out of each other's way, though nothing but habit would bring them together.
 KNOWS_ONLY = {
     "derivatives": {"arrays", "derivatives"},
-    "equations": {"arrays", "functions", "derivatives", "equations"},
+    "equations": {"arrays", "doors", "functions", "derivatives", "equations"},
     "codegen": {"arrays", "storage", "equations", "codegen"},
     "gradcheck": {"arrays", "storage", "progress", "derivatives", "gradcheck"},
 }
@@ -132,10 +142,39 @@ def test_no_public_word_is_a_module_too():
     assert files & set(tt.__all__) == {"plots"}  # which is public as it is
 
 
-def test_no_word_of_torch_is_a_file_too():
-    """Its words are imported when they are asked for: a file of that name would then hide one."""
-    files = {path.stem for path in (SOURCE / "torch").iterdir()}
-    assert not files & set(tt.torch.__all__)
+def doors():
+    """The `__init__` of each room whose door opens when somebody asks."""
+    text = "from throughtime.doors import door\n"
+    return [path for path in files() if text in path.read_text(encoding="utf-8")]
+
+
+def behind(tree, room):
+    """The words of a room that its door imports, by file: as types are told, and as it runs."""
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    told, opened = {}, {}
+    for node in block.body:
+        own = node.module == room
+        for alias in node.names:
+            file = alias.name if own else node.module.removeprefix(f"{room}.")
+            told.setdefault(file, set()).update(() if own else {alias.name})
+    for node in ast.walk(ast.Module(block.orelse, [])):
+        if isinstance(node, ast.Dict):
+            for file, words in zip(node.keys, node.values, strict=True):
+                opened[file.value] = set(words.value.split())
+    return told, opened
+
+
+@pytest.mark.parametrize("path", doors(), ids=shown)
+def test_a_door_opens_to_what_type_checkers_are_told(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    told, opened = behind(tree, module(path))
+    assert told == opened
+    room = sys.modules.get(module(path)) or importlib.import_module(module(path))
+    assert {word for words in opened.values() for word in words} <= set(room.__all__)
+    for file, words in opened.items():  # a file of a word's name would hide the word
+        assert not words & {other.stem for other in path.parent.iterdir()}, file
+    with pytest.raises(AttributeError, match="has no attribute 'nowhere'"):
+        room.nowhere  # noqa: B018
 
 
 def test_importing_the_package_imports_nothing_heavy():

@@ -1,8 +1,13 @@
 """What would be right in a user's own file: the edits, the search, and what comes out."""
 
 import json
+import multiprocessing
+import os
+import select
 import signal
-import time
+import threading
+import warnings
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -473,30 +478,57 @@ def test_no_process_and_no_folder_is_left(recipe, tmp_path, monkeypatch):
             __import__("os").kill(pid, signal.SIGCONT)
 
 
-def is_running(process):
-    """Whether there is such a process; nobody may have asked yet how a dead one ended."""
-    stat = Path(f"/proc/{process}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+STARTS = (
+    "if not __import__('ctypes').CDLL(None).fork(): "
+    "__import__('os').setsid(); __import__('time').sleep(600)\n        "
+)
 
 
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="looks at processes in /proc")
-def test_what_an_edit_has_started_in_a_session_of_its_own_ends_too(recipe):
-    from throughtime.targets import descendants
+@contextmanager
+def nobody_left():
+    """All that is started within holds an end of a pipe; afterwards nobody does."""
+    own, held = os.pipe()
+    try:
+        yield
+        os.close(held)
+        assert select.select([own], [], [], 20)[0], "a process is left"
+    finally:
+        os.close(own)
 
-    start = (
-        "if not __import__('ctypes').CDLL(None).fork(): "
-        "__import__('os').setsid(); __import__('time').sleep(600)\n        carried = np.zeros"
-    )
+
+@pytest.mark.parametrize("then", ["", "__import__('os')._exit(1)\n        "], ids=["", "exit"])
+def test_what_an_edit_has_started_in_a_session_of_its_own_ends_too(recipe, then):
+    """Also where it ends its own process, and leaves what it has started to others."""
     recipe.path.write_text(NETWORK)
+    with nobody_left(), Trials(recipe, {}, 1) as found:
+        found.ask("shape", Setting(""))
+        edit = version(recipe, "carried = np.zeros", STARTS + then + "carried = np.zeros")
+        answers = found.ask_all([("tried", Try(Setting(""), edit))])
+        assert isinstance(next(iter(answers))[1], trials.Failed) == bool(then)
+        assert found.ask("shape", Setting(""))
+
+
+def asks_and_is_killed(recipe):
     with Trials(recipe, {}, 1) as found:
-        tried(found, recipe, "carried = np.zeros", start)
-        started = descendants(found._workers[0]._process.pid)
-        assert started
-    for _ in range(200):  # a process that has been killed is gone a little later
-        if not any(map(is_running, started)):
-            return
-        time.sleep(0.05)
-    raise AssertionError(started)
+        found.ask("shape", Setting(""))
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        tried(
+            found, recipe, "carried = np.zeros", f"{STARTS}while True: pass\n        x = np.zeros"
+        )
+
+
+def test_what_an_edit_has_started_ends_where_mend_itself_is_killed(recipe):
+    recipe.path.write_text(NETWORK)
+    with nobody_left():
+        process = multiprocessing.get_context("fork").Process(
+            target=asks_and_is_killed, args=(recipe,)
+        )
+        with warnings.catch_warnings():
+            # JAX, where another test has imported it, warns of any fork.
+            warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+            process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
 
 
 # The edits

@@ -4,6 +4,10 @@ The equations, forward and backward, are written to be read, and faster twins ar
 them. The description says all that the rest of the package needs to know about a cell.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from throughtime.cells.compiled import (
     WORTH_KEEPING,
     dense_backward,
@@ -12,15 +16,6 @@ from throughtime.cells.compiled import (
     engine_cell,
     has_twin,
 )
-from throughtime.cells.derivation import (
-    WINDOW,
-    CellDerivation,
-    cell_in_c,
-    derive,
-    offsets,
-    whole_step,
-)
-from throughtime.cells.derived import CellDefinition, DerivedCell, cell
 from throughtime.cells.description import (
     Activation,
     GateSpec,
@@ -31,11 +26,11 @@ from throughtime.cells.description import (
 )
 from throughtime.cells.gru import GRU
 from throughtime.cells.lstm import LSTM
-from throughtime.cells.recurrence import Cell, StepEquations, added
+from throughtime.cells.recurrence import Cell, added
 from throughtime.cells.registry import CELLS, variants
 from throughtime.cells.rnn import RNN
-from throughtime.cells.step_comparison import StepComparison, StepEdit
 from throughtime.cells.tape import Columns, LocalGradients, State, Tape, active_steps
+from throughtime.doors import door
 from throughtime.functions import (
     input_gradient,
     is_indices,
@@ -46,6 +41,29 @@ from throughtime.functions import (
     tanh_slope,
     weight_gradient,
 )
+
+if TYPE_CHECKING:
+    from throughtime.cells.derivation import (
+        WINDOW,
+        CellDerivation,
+        cell_in_c,
+        derive,
+        offsets,
+        whole_step,
+    )
+    from throughtime.cells.derived import CellDefinition, DerivedCell, cell
+    from throughtime.cells.step_comparison import StepComparison, StepEdit
+    from throughtime.cells.step_equations import StepEquations
+else:
+    __getattr__ = door(
+        __name__,
+        {
+            "derivation": "WINDOW CellDerivation cell_in_c derive offsets whole_step",
+            "derived": "CellDefinition DerivedCell cell",
+            "step_comparison": "StepComparison StepEdit",
+            "step_equations": "StepEquations",
+        },
+    )
 
 __all__ = [
     "CELLS",

@@ -16,7 +16,8 @@ import numpy as np
 
 from throughtime.arrays import PRECISIONS, Array, Shape, positive, precision, refuse
 from throughtime.cells.compiled_derived import Twin
-from throughtime.cells.recurrence import Cell, StepEquations, dtype_of
+from throughtime.cells.recurrence import Cell, dtype_of
+from throughtime.cells.step_equations import StepEquations
 from throughtime.cells.tape import Kept, LocalGradients, State, Tape
 from throughtime.codegen import SETTING, Unavailable, say
 from throughtime.engine_settings import use_compiled

@@ -10,8 +10,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,16 +20,10 @@ from throughtime.cells import compiled
 from throughtime.cells.description import CellDescription
 from throughtime.cells.tape import Kept, LocalGradients, State, Tape, active_steps
 from throughtime.engine_settings import use_compiled
-from throughtime.equations import (
-    BackwardPass,
-    LinearStep,
-    Node,
-    Phase,
-    derive_backward,
-    phase_from,
-    trace_step,
-)
 from throughtime.functions import input_gradient, is_indices, product
+
+if TYPE_CHECKING:
+    from throughtime.cells.step_equations import StepEquations
 
 
 @dataclass(frozen=True)
@@ -196,43 +190,11 @@ class Cell(CellDescription, ABC):
         )
 
 
-@dataclass(frozen=True)
-class StepEquations:
-    """A step as a graph, and what follows from it.
-
-    Attributes:
-        backward: the derived backward pass; its input is z_x, or x for a cell whose equations are
-            all that is known of it.
-        kept: the nodes of what a step keeps, by name.
-        linear: the derivative of the step.
-        frontier: what `step_backward` gives as δz.
-    """
-
-    backward: BackwardPass
-    kept: Mapping[str, Node]
-    linear: LinearStep
-    frontier: tuple[Node, ...]
-
-    @cached_property
-    def coefficients(self) -> Phase:
-        """What `linear` multiplies by, from what a tape knows of every step."""
-        trace = self.backward.trace
-        return phase_from(
-            [*self.kept.values(), *trace.parameters.values()], self.linear.coefficients
-        )
-
-
 @lru_cache(maxsize=64)
 def _equations(cell: Cell) -> StepEquations:
-    shapes = cell.shapes()
-    states = {name: (size,) for name, size in cell.state_sizes.items()}
-    name = type(cell).__name__
-    trace, kept = trace_step(name, cell.step, ("z_x", shapes["b"]), states, shapes)
-    backward = derive_backward(trace)
-    assert backward.inputs is not None
-    return StepEquations(
-        backward, kept, LinearStep(backward, [backward.inputs]), (backward.inputs,)
-    )
+    from throughtime.cells.step_equations import recorded
+
+    return recorded(type(cell).__name__, cell.step, cell.shapes(), cell.state_sizes)
 
 
 def dtype_of(p: Mapping[str, Array], inputs: Array) -> np.dtype[Any]:

@@ -1,4 +1,8 @@
-"""The command `throughtime`: one file a subcommand, each with `add` and `run`."""
+"""The command `throughtime`: one file a subcommand, each with `add` and `run`.
+
+What it takes to print the version or a list of commands is imported at once, and little else:
+NumPy is not.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +14,27 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from typing import NoReturn, TextIO
 
-from throughtime.arrays import visible
 from throughtime.cli.colour import coloured
-from throughtime.cli.outputs import check_outputs
 from throughtime.cli.user_error import in_one_line, of_the_system
-from throughtime.gradcheck import CheckError
 
-COMMANDS = (
-    "demo", "train", "sample", "check", "mend", "compare", "flow", "explain", "derive", "export",
-    "bench",
-)  # fmt: skip
+# Each is the file of its name, which is imported when the command runs.
+COMMANDS = {
+    "demo": "train an LSTM, check its gradient, break it, and see the fault named",
+    "train": "train a language model on text",
+    "sample": "generate text from a checkpoint",
+    "check": "compare a gradient with numerical derivatives of its loss",
+    "mend": "search for the edit after which a file's gradient is right",
+    "compare": "compare two gradients that are given as numbers",
+    "flow": "show how far back a model's gradient reaches, and what follows from it",
+    "explain": "derive a backward pass line by line, or describe a fault",
+    "derive": "derive a cell's backward pass from its forward equations",
+    "export": "write a network as C",
+    "bench": "speed and trust: how to run the benchmarks",
+}
 
 WITH_VERDICTS = ("check", "compare")
 FAILED = 3  # the command itself could not run; `check` keeps 0, 1 and 2 for its verdicts
@@ -33,7 +44,9 @@ INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit status; wrong input gives one line, no trace."""
-    return run(command_parser(), arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    named = [word for word in words if word in COMMANDS]
+    return run(command_parser(named[:1]), arguments)
 
 
 def run(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> int:
@@ -45,6 +58,8 @@ def run(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> 
     words = sys.argv[1:] if arguments is None else arguments
     options.command_line = shlex.join([parser.prog, *map(str, words)])  # stands on pages
     try:
+        from throughtime.cli.outputs import check_outputs
+
         check_outputs(options)  # before the work, which may be long
         status: int = options.run(options)
         sys.stdout.flush()
@@ -72,6 +87,8 @@ def say(text: str, stream: TextIO | None = None, paint: Callable[[str], str] | N
         stream: where; by default standard output.
         paint: what colours the text, used where colour is wanted.
     """
+    from throughtime.arrays import visible
+
     out = stream or sys.stdout
     shown = visible(text)
     try:
@@ -101,6 +118,8 @@ def each_by_itself(outputs: Mapping[str, Callable[[], object]]) -> None:
         except Exception as problem:
             failures.append((name, problem))
     for name, first in failures[:1]:
+        from throughtime.gradcheck import CheckError
+
         raise CheckError(f"{name}: {in_one_line(first)}") from first
 
 
@@ -134,13 +153,16 @@ def _nearest(message: str) -> str:
     )
 
 
-def command_parser() -> argparse.ArgumentParser:
+def command_parser(filled: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
+    """The parser of the command line; of commands that are not to be filled, only the names."""
     parser = Parser(prog="throughtime", description="Backpropagation through time you can trust.")
     parser.add_argument("--version", action="version", version=_version())
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in COMMANDS:
-        importlib.import_module(f"throughtime.cli.{name}").add(commands)
+    for name, words in COMMANDS.items():
+        own = commands.add_parser(name, help=words)
+        if name in filled:
+            importlib.import_module(f"throughtime.cli.{name}").add(own)
     return parser
 
 

@@ -7,9 +7,8 @@ import argparse
 from throughtime.arrays import refuse
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the subcommand."""
-    parser = commands.add_parser("bench", help="speed and trust: how to run the benchmarks")
+def add(parser: argparse.ArgumentParser) -> None:
+    """Fills the subcommand's parser."""
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 

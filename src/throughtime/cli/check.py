@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NoReturn
 
+from throughtime import diagnosis
 from throughtime.arrays import refuse
 from throughtime.cli import each_by_itself, say
 from throughtime.cli.colour import verdicts
-from throughtime.cli.own_file import is_own_file, judged, with_lines
 from throughtime.cli.user_error import in_one_line
-from throughtime.diagnosis import INTERRUPTED
 from throughtime.gradcheck import CheckError, Target
 from throughtime.questions import Report, check, sweep
 from throughtime.report.figures import plot_sweep, save_figure
@@ -58,15 +57,11 @@ examples:
   throughtime check --timeout 10 --program node lstm.js"""
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the subcommand."""
-    parser = commands.add_parser(
-        "check",
-        help="compare a gradient with numerical derivatives of its loss",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add(parser: argparse.ArgumentParser) -> None:
+    """Fills the subcommand's parser."""
+    parser.description = DESCRIPTION
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("target", nargs="?", metavar="TARGET", help="what to check; see above")
     parser.add_argument(
         "--program",
@@ -126,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
         print(INCLUDE)
         return 0
     try:
-        if options.program is None and options.target and is_own_file(options.target):
+        if options.program is None and _is_own_file(options.target):
             with termination_as_exit():
                 return _own_file(options)
         for name, given in (("--with", options.made), ("--print-target", options.print_target)):
@@ -141,6 +136,15 @@ def run(options: argparse.Namespace) -> int:
         if options.debug:
             raise
         raise CheckError(in_one_line(problem)) from problem
+
+
+def _is_own_file(target: str | None) -> bool:
+    """Whether a target is a user's own file; what reads such a file is imported for no other."""
+    if target is None or is_library(target):
+        return False
+    from throughtime.cli.own_file import is_own_file
+
+    return is_own_file(target)
 
 
 @contextlib.contextmanager
@@ -171,6 +175,8 @@ def _target(options: argparse.Namespace) -> Iterator[Target]:
 
 def _own_file(options: argparse.Namespace) -> int:
     """Finds what can be checked in a user's file, in a process of its own, and checks it there."""
+    from throughtime.cli.own_file import judged, with_lines
+
     if options.sweep or options.figure or options.workers not in (None, 1):
         expected = "a target: print one with --print-target"
         refuse("--sweep, --figure and --workers", expected, options.target, error=CheckError)
@@ -194,7 +200,8 @@ def _check(target: Target, options: argparse.Namespace) -> int:
     bar = False if options.quiet else None
     report = check(target, seed=options.seed, progress=bar, **_chosen(options))
     _say(report.as_text(_columns()) if sys.stdout.isatty() else str(report), options)
-    interrupted = INTERRUPTED in report.notes  # who interrupts the check wants no sweep either
+    # Who interrupts the check wants no sweep either.
+    interrupted = report.verdict == "disagree" and diagnosis.INTERRUPTED in report.notes
     outputs = _outputs(report, options)
     if (options.sweep or options.figure) and not interrupted:
         outputs["--figure" if options.figure else "--sweep"] = lambda: _sweep(target, options, bar)

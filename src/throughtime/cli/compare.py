@@ -37,15 +37,11 @@ examples:
   printf 'W[0,0] 0.025 0.05\\nW[0,1] 0.5 1.0\\nb[0] 0.1 0.2\\n' | throughtime compare -"""
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the subcommand."""
-    parser = commands.add_parser(
-        "compare",
-        help="compare two gradients that are given as numbers",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add(parser: argparse.ArgumentParser) -> None:
+    """Fills the subcommand's parser."""
+    parser.description = DESCRIPTION
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("gradient", metavar="FILE", help="the gradient, or pairs of numbers")
     parser.add_argument("numerical", metavar="FILE", nargs="?", help="the numerical gradient")
     parser.add_argument("--parameters", metavar="FILE", help="where both were taken")

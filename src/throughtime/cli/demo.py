@@ -42,11 +42,8 @@ FLOW_STEPS, FLOW_SEQUENCES = 128, 4
 SAMPLE = 400
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the subcommand."""
-    parser = commands.add_parser(
-        "demo", help="train an LSTM, check its gradient, break it, and see the fault named"
-    )
+def add(parser: argparse.ArgumentParser) -> None:
+    """Fills the subcommand's parser."""
     parser.add_argument("--quick", action="store_true", help=f"train for {QUICK_SECONDS:.0f} s")
     parser.add_argument(
         "--seconds", type=float, help=f"seconds of training (default {SECONDS:.0f})"

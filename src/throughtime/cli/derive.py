@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from throughtime.arrays import refuse
 from throughtime.cells import CellDefinition, DerivedCell, derive
@@ -11,14 +10,12 @@ from throughtime.cli import say
 from throughtime.targets import objects_in_file
 
 
-def add(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Adds the subcommand."""
-    parser = subparsers.add_parser(
-        "derive",
-        help="derive a cell's backward pass from its forward equations",
-        description="Derives the backward pass of a cell that tt.cell made of the forward "
+def add(parser: argparse.ArgumentParser) -> None:
+    """Fills the subcommand's parser."""
+    parser.description = (
+        "Derives the backward pass of a cell that tt.cell made of the forward "
         "equations of one step, and prints it line by line. Exit status: 0; with --check 1 if a "
-        "line differs from its numerical derivative.",
+        "line differs from its numerical derivative."
     )
     parser.add_argument("cell", metavar="FILE.py[:NAME]", help="file, and name of the cell in it")
     form = parser.add_mutually_exclusive_group()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 from textwrap import fill
-from typing import Any
 
 from throughtime.arrays import refuse
 from throughtime.diagnosis import FAULTS, fault_named
@@ -16,15 +15,13 @@ REFERENCE = re.compile(r"\[(\w+)\]")  # to another fault
 WIDTH = 100
 
 
-def add(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Adds the subcommand."""
-    parser = subparsers.add_parser(
-        "explain",
-        help="derive a backward pass line by line, or describe a fault",
-        description="Derives a backward pass line by line beside the code and checks each line "
+def add(parser: argparse.ArgumentParser) -> None:
+    """Fills the subcommand's parser."""
+    parser.description = (
+        "Derives a backward pass line by line beside the code and checks each line "
         "numerically on a small live example. Exit status: 0 if all lines agree, 1 if one does "
         "not. With fault NAME, as a diagnosis names it: how that fault comes about, how it shows, "
-        "what looks like it and what to change; with fault alone, all of them, a line each.",
+        "what looks like it and what to change; with fault alone, all of them, a line each."
     )
     parser.add_argument(
         "name",

@@ -26,16 +26,14 @@ MOST_FILES = 3  # that are named on a page
 CHECKED_STEPS, CHECKED_SEQUENCES = 32, 2
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the subcommand."""
-    parser = commands.add_parser(
-        "flow",
-        help="show how far back a model's gradient reaches, and what follows from it",
-        description="Follows the losses of a trained model on excerpts of a text back through\n"
-        "time: verdict, advice on truncation, clipping and initialisation, and a table by lag.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def add(parser: argparse.ArgumentParser) -> None:
+    """Fills the subcommand's parser."""
+    parser.description = (
+        "Follows the losses of a trained model on excerpts of a text back through\n"
+        "time: verdict, advice on truncation, clipping and initialisation, and a table by lag."
     )
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "checkpoint", nargs="?", metavar="CHECKPOINT", help="written by `throughtime train`"
     )

@@ -38,15 +38,11 @@ examples:
 NumPy in Python files and notebooks; not C or C++, whose source is not read."""
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the subcommand."""
-    parser = commands.add_parser(
-        "mend",
-        help="search for the edit after which a file's gradient is right",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add(parser: argparse.ArgumentParser) -> None:
+    """Fills the subcommand's parser."""
+    parser.description = DESCRIPTION
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("target", metavar="FILE[:NAME]", help="your file, and a name in it")
     parser.add_argument("--with", dest="made", metavar="CODE", help="how an object is made")
     parser.add_argument("--write", action="store_true", help="write it; keeps FILE.orig")

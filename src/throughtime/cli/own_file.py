@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from throughtime.diagnosis import INTERRUPTED
+from throughtime import diagnosis
 from throughtime.gradcheck import CheckError, SourceLines
 from throughtime.progress import waiting
 from throughtime.questions import Report, check
@@ -144,7 +144,7 @@ def with_lines(found: Judged, options: argparse.Namespace) -> Report:
     """
     report = found.report
     assert report is not None
-    if report.verdict != "disagree" or options.no_lines or INTERRUPTED in report.notes:
+    if report.verdict != "disagree" or options.no_lines or diagnosis.INTERRUPTED in report.notes:
         return report
     if any(note.startswith("A residue:") for note in report.notes):
         return report  # no line of the backward pass is wrong

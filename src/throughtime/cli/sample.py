@@ -12,14 +12,10 @@ EPILOG = """example:
   throughtime sample throughtime.safetensors --temperature 0.7 --prompt 'def '"""
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the subcommand."""
-    parser = commands.add_parser(
-        "sample",
-        help="generate text from a checkpoint",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add(parser: argparse.ArgumentParser) -> None:
+    """Fills the subcommand's parser."""
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="written by `throughtime train`")
     parser.add_argument("--length", type=int, default=500, help="characters (default 500)")
     parser.add_argument(

@@ -57,14 +57,10 @@ OPTIONS: tuple[tuple[str, str, Any, str], ...] = (
 )
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the subcommand."""
-    parser = commands.add_parser(
-        "train",
-        help="train a language model on text",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add(parser: argparse.ArgumentParser) -> None:
+    """Fills the subcommand's parser."""
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "sources",
         nargs="*",

@@ -4,12 +4,12 @@ A user writes the forward step of one sequence in NumPy. `trace` turns it into a
 `derive_backward` derives δ of everything in it, and `program` compiles both for batches.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from throughtime.doors import door
 from throughtime.equations import operations  # fills the table of operations
-from throughtime.equations.backward import BackwardPass, Line, delta_after, derive_backward
-from throughtime.equations.c_code import SINGLE, StepInC, as_c, helpers
-from throughtime.equations.c_code import C as C_STYLE
-from throughtime.equations.c_statements import PLAIN, Dialect, Statements
-from throughtime.equations.evaluation import Function, Values
 from throughtime.equations.functions import (
     gelu,
     logsumexp,
@@ -20,22 +20,54 @@ from throughtime.equations.functions import (
     stop_gradient,
     surrogate,
 )
-from throughtime.equations.graph import OPERATIONS, Graph, Node, reachable
-from throughtime.equations.linear_step import Block, Carry, Edges, LinearStep
-from throughtime.equations.live_example import LineCheck, LiveExample
-from throughtime.equations.operations import ELEMENTWISE
-from throughtime.equations.phases import NO_MOVES, Phase, StepProgram, dense, phase_from, program
-from throughtime.equations.printing import (
-    TEXT,
-    Writer,
-    Written,
-    as_latex,
-    as_numpy,
-    as_text,
-)
-from throughtime.equations.recording import Trace, trace, trace_step
-from throughtime.equations.terms import Site, Term, depending_on_delta, ends_of, sites_of, terms
-from throughtime.equations.tracing import EquationError
+
+if TYPE_CHECKING:
+    from throughtime.equations.backward import BackwardPass, Line, delta_after, derive_backward
+    from throughtime.equations.c_code import C_STYLE, SINGLE, StepInC, as_c, helpers
+    from throughtime.equations.c_statements import PLAIN, Dialect, Statements
+    from throughtime.equations.evaluation import Function, Values
+    from throughtime.equations.graph import OPERATIONS, Graph, Node, reachable
+    from throughtime.equations.linear_step import Block, Carry, Edges, LinearStep
+    from throughtime.equations.live_example import LineCheck, LiveExample
+    from throughtime.equations.operations import ELEMENTWISE
+    from throughtime.equations.phases import (
+        NO_MOVES,
+        Phase,
+        StepProgram,
+        dense,
+        phase_from,
+        program,
+    )
+    from throughtime.equations.printing import (
+        TEXT,
+        Writer,
+        Written,
+        as_latex,
+        as_numpy,
+        as_text,
+    )
+    from throughtime.equations.recording import Trace, trace, trace_step
+    from throughtime.equations.sites import Site, Term, depending_on_delta, ends_of, sites_of, terms
+    from throughtime.equations.tracing import EquationError
+else:
+    __getattr__ = door(
+        __name__,
+        {
+            "backward": "BackwardPass Line delta_after derive_backward",
+            "c_code": "C_STYLE SINGLE StepInC as_c helpers",
+            "c_statements": "PLAIN Dialect Statements",
+            "evaluation": "Function Values",
+            "graph": "OPERATIONS Graph Node reachable",
+            "linear_step": "Block Carry Edges LinearStep",
+            "live_example": "LineCheck LiveExample",
+            "operations": "ELEMENTWISE",
+            "phases": "NO_MOVES Phase StepProgram dense phase_from program",
+            "printing": "TEXT Writer Written as_latex as_numpy as_text",
+            "recording": "Trace trace trace_step",
+            "sites": "Site Term depending_on_delta ends_of sites_of terms",
+            "tracing": "EquationError",
+        },
+    )
 
 __all__ = [
     "C_STYLE",

@@ -63,7 +63,7 @@ def _safe(name: str) -> str:
     return f"{name}_" if name in MEANT else name
 
 
-C = replace(
+C_STYLE = replace(
     NUMPY, made=_safe, delta=lambda name: _safe(f"d{name}"), reserved=frozenset({"stop_gradient"})
 )
 
@@ -105,7 +105,7 @@ class StepInC:
     ) -> None:
         self.derivation, self.name, self.dialect = backward, name, dialect
         self.static = static
-        self.writer = writer = Writer(backward, C)
+        self.writer = writer = Writer(backward, C_STYLE)
         trace, names = backward.trace, writer.names
         if static:  # a part of a parameter is read where it stands, and no step keeps it
             for node in trace.graph.nodes:

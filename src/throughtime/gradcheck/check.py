@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 
@@ -26,7 +26,7 @@ from throughtime.gradcheck.points import (
     lengths,
 )
 from throughtime.gradcheck.preflight import preflight
-from throughtime.gradcheck.report import Point, Report, Valley, worst_verdict
+from throughtime.gradcheck.report import Point, Report, TensorReport, Valley, worst_verdict
 from throughtime.gradcheck.search_direction import SearchDirection
 from throughtime.gradcheck.summary import BUDGET, Summary, summarise
 from throughtime.gradcheck.target import Evaluator, Target
@@ -36,6 +36,7 @@ from throughtime.gradcheck.tolerances import (
     DISTANT_POINT_SEED,
     FEWEST_EVALUATIONS,
     FURTHER_POINT_SEED,
+    RESOLVED_ERROR,
 )
 from throughtime.gradcheck.verdict import rejects
 from throughtime.gradcheck.workers import Runner, Workers, check_workers, measure_serially
@@ -307,7 +308,7 @@ class _Check:
             loss=point.loss,
             dtype=" and ".join(sorted({str(a.dtype) for a in self.target.parameters.values()})),
             steps=self.target.steps,
-            smallest_error=max(tensor.smallest_error for tensor in tensors.values()),
+            smallest_error=_smallest_error(tensors.values()),
             points=(given, *self.further),
             seconds=perf_counter() - self.start,
             effort=self.effort.name,
@@ -315,6 +316,20 @@ class _Check:
             notes=tuple(dict.fromkeys(self.notes)),
             valley=_valley(examination),
         )
+
+
+def _smallest_error(tensors: Collection[TensorReport]) -> float:
+    """Of the tensor with the least resolution, tensors that hardly move the loss left out.
+
+    Such a one agrees whatever its resolution: of a gradient that is rounding alone, as of a bias
+    before a batch normalisation, a relative error says nothing.
+    """
+    sizes = [
+        t.smallest_error
+        for t in tensors
+        if t.verdict != "agree" or t.smallest_error <= RESOLVED_ERROR
+    ]
+    return max(sizes) if sizes else max(tensor.smallest_error for tensor in tensors)
 
 
 def _valley(examination: Examination) -> Valley | None:

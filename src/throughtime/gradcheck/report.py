@@ -210,7 +210,7 @@ class Report:
             at another point alone, `decisive` has the d that the headline gives.
         floor: the d that the error bars alone would give.
         smallest_error: the smallest relative error that this check would have found in every
-            tensor.
+            tensor, those left out whose gradient is next to nothing beside the others.
         tensors: by name, at the point as given, with verdicts over all points.
         points: every point that was examined.
         causes: what explains a disagreement, best first; empty: unknown.

@@ -1,6 +1,10 @@
 """Layers, head and loss, stacked; backpropagation through time, whole and truncated."""
 
-from throughtime.network.as_c import network_as_c
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from throughtime.doors import door
 from throughtime.network.bfloat16 import checked_products
 from throughtime.network.checkpointing import MemoryBudget, byte_count
 from throughtime.network.data import Gradients, NetworkTape, Run, checked_inputs, checked_state
@@ -14,8 +18,6 @@ from throughtime.network.losses import (
     SoftmaxCrossEntropy,
 )
 from throughtime.network.network import Network
-from throughtime.network.per_step_gradients import Contributions, contributions
-from throughtime.network.precision import PrecisionCost, precision_cost
 from throughtime.network.recurrent import Recurrent, RecurrentTape, reverse
 from throughtime.network.stack import Spec, as_layer, build, describe
 from throughtime.network.truncation import (
@@ -26,6 +28,20 @@ from throughtime.network.truncation import (
     truncated_loss_and_gradient,
     windows,
 )
+
+if TYPE_CHECKING:
+    from throughtime.network.as_c import network_as_c
+    from throughtime.network.per_step_gradients import Contributions, contributions
+    from throughtime.network.precision import PrecisionCost, precision_cost
+else:
+    __getattr__ = door(
+        __name__,
+        {
+            "as_c": "network_as_c",
+            "per_step_gradients": "Contributions contributions",
+            "precision": "PrecisionCost precision_cost",
+        },
+    )
 
 __all__ = [
     "BinaryCrossEntropy",

@@ -18,9 +18,10 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
@@ -34,8 +35,8 @@ from throughtime.source.models import IMPORT
 from throughtime.source.recipe import Program, Recipe
 from throughtime.source.tolerances import (
     DIRECTIONS,
+    END_SECONDS,
     LOAD_SECONDS,
-    PARENT_SECONDS,
     POINT_RMS,
     POINT_WIDTH,
     PROCESSOR_SECONDS,
@@ -45,7 +46,7 @@ from throughtime.source.tolerances import (
     TRY_SECONDS,
 )
 from throughtime.source.versions import Replaced, put_in
-from throughtime.targets import adopt, descendants
+from throughtime.targets import descendants, keep
 
 DRAWN = IMPORT.split("\n")[1]  # how a recipe that was found begins to draw
 
@@ -312,11 +313,14 @@ def _alarm(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _serve(pipe: Connection, recipe: Recipe, texts: Mapping[Path, str], folder: str) -> None:
-    """The life of a process: it answers until the pipe is closed."""
-    os.setsid()
-    adopt()
+def _serve(pipe: Connection, recipe: Recipe, texts: Mapping[Path, str], folder: str) -> NoReturn:
+    """The life of a process: below it another one answers, and nothing is left of that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep(partial(_answer, pipe, recipe, texts, folder), pipe.close)
+
+
+def _answer(pipe: Connection, recipe: Recipe, texts: Mapping[Path, str], folder: str) -> None:
+    """Answers until the pipe is closed."""
     os.environ["THROUGHTIME_TRIAL_FOLDER"] = folder
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
@@ -324,11 +328,7 @@ def _serve(pipe: Connection, recipe: Recipe, texts: Mapping[Path, str], folder: 
     limit(PROCESSOR_SECONDS)
     watch(os.path.realpath(folder))
     runner = Runner(recipe, texts)
-    parent = os.getppid()
     while True:
-        while not pipe.poll(PARENT_SECONDS):
-            if os.getppid() != parent:  # killed: others may still hold the pipe open
-                return
         try:
             question = pipe.recv()
         except EOFError:
@@ -446,13 +446,13 @@ class _Worker:
 
     def end(self) -> None:
         """Ends it with all that it has started, and removes its folder."""
-        process = self._process.pid
-        kill: Callable[[int, int], None] = os.killpg
-        others = [(os.kill, other) for other in descendants(process)]  # in other sessions
-        # No group where it has not come to make one.
-        for how, number in ((kill, process), (os.kill, process), *others):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                how(number, signal.SIGKILL)
-        self._process.join()
+        self._process.terminate()
+        self._process.join(END_SECONDS)
+        if self._process.exitcode is None:  # what it kept has stopped it
+            below = descendants(self._process.pid)
+            for number in (self._process.pid, *below):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(number, signal.SIGKILL)
+            self._process.join()
         self.pipe.close()
         shutil.rmtree(self._folder, ignore_errors=True)

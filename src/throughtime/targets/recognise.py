@@ -7,22 +7,17 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Never, NoReturn
+from typing import TYPE_CHECKING, Any, Never, NoReturn
 
 from throughtime.arrays import Array, refuse, refuse_unknown
 from throughtime.gradcheck import CheckError, Target
-from throughtime.network import Network
 from throughtime.targets.file import thing_in_file
 from throughtime.targets.jax_function import is_jax, jax_target
 from throughtime.targets.keras_model import is_keras, keras_target
 from throughtime.targets.library import is_library, library_target
-from throughtime.targets.network import network_target, truncated_target
-from throughtime.torch import (
-    function_target,
-    is_function,
-    is_module,
-    module_target,
-)
+
+if TYPE_CHECKING:
+    from throughtime.network import Network
 
 
 @dataclass(frozen=True)
@@ -149,6 +144,8 @@ def _alone(make: Callable[..., Target], name: str) -> Callable[..., Target]:
 
 
 def _network(network: Network, *data: Any, **options: Any) -> Target:
+    from throughtime.targets.network import network_target, truncated_target
+
     if len(data) != 2:
         refuse("check", "a Network, inputs, targets", f"{1 + len(data)} things", error=TypeError)
     if "k1" in options:
@@ -156,6 +153,40 @@ def _network(network: Network, *data: Any, **options: Any) -> Target:
     if "k2" in options:
         refuse("k2", "k1 beside it, the steps between windows' ends", "none", error=TypeError)
     return network_target(network, *data, **options)
+
+
+def _is_network(what: object, *_: Any) -> bool:
+    """Where nobody has imported networks, this is none."""
+    rooms = sys.modules.get("throughtime.network")
+    return rooms is not None and isinstance(what, rooms.Network)
+
+
+def _torch_module(what: object, *data: Any, **options: Any) -> Target:
+    from throughtime.torch import module_target
+
+    return module_target(what, *data, **options)
+
+
+def _torch_function(what: object, *data: Any, **options: Any) -> Target:
+    from throughtime.torch import function_target
+
+    return function_target(what, *data, **options)
+
+
+def _is_torch_module(what: object, *data: Any) -> bool:
+    if "torch" not in sys.modules:
+        return False
+    from throughtime.torch import is_module
+
+    return is_module(what, *data)
+
+
+def _is_torch_function(what: object, *data: Any) -> bool:
+    if "torch" not in sys.modules:
+        return False
+    from throughtime.torch import is_function
+
+    return is_function(what, *data)
 
 
 def _from_file(place: str | os.PathLike[str]) -> Target:
@@ -185,7 +216,7 @@ KINDS = (
         lambda what, *_: isinstance(what, Target),
         _alone(lambda target: target, "a Target"),
     ),
-    TargetKind("a Network", lambda what, *_: isinstance(what, Network), _network, OF_A_RUN),
+    TargetKind("a Network", _is_network, _network, OF_A_RUN),
     TargetKind(
         "a library",
         lambda what, *_: is_library(what),
@@ -199,7 +230,7 @@ KINDS = (
         _alone(_from_file, "a file"),
     ),
     TargetKind("a Keras model", is_keras, keras_target, (*OF_TENSORS, "jit"), draws=True),
-    TargetKind("a torch module", is_module, module_target, OF_TENSORS, draws=True),
-    TargetKind("a torch function", is_function, function_target, OF_TENSORS, draws=True),
+    TargetKind("a torch module", _is_torch_module, _torch_module, OF_TENSORS, draws=True),
+    TargetKind("a torch function", _is_torch_function, _torch_function, OF_TENSORS, draws=True),
     TargetKind("a JAX function", is_jax, jax_target, OF_JAX),
 )

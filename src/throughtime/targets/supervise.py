@@ -4,6 +4,8 @@ The checker starts it with the number of a socket and the program's command line
 program and everything that the program has started once the checker shuts the socket, or is gone,
 by whatever death; or once the program itself has ended, with whose exit status or signal it then
 ends as well. It imports nothing but the standard library, so that it starts at once.
+
+`keep` is the same for a process that was forked, without a program of its own.
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ import socket
 import subprocess
 import sys
 import time
-from typing import NoReturn
+from collections.abc import Callable
+from typing import NoReturn, TypeAlias
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # of <linux/prctl.h>
 STARTED = b"started"  # what the checker is told; otherwise the number of the system's error
 LONGEST_END = 1.0  # seconds in which whatever was killed has to be gone
 PAUSE = 0.005  # seconds between two looks at it
+LOOK = 5.0  # seconds between two looks at whether the process above is still there
 
 
 def main(number: int, command: list[str]) -> NoReturn:
@@ -54,7 +58,60 @@ def main(number: int, command: list[str]) -> NoReturn:
     _end_as(program.returncode if status is None else status)
 
 
-def _hand_on(program: subprocess.Popen[bytes], number: int) -> None:
+class Forked:
+    """A child that was forked; as much of `Popen` as is asked for here."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+
+Child: TypeAlias = "subprocess.Popen[bytes] | Forked"
+
+
+def keep(run: Callable[[], object], begun: Callable[[], object]) -> NoReturn:
+    """Runs a function in a fork of this process, and never returns.
+
+    Once the function's process has ended, or SIGTERM has come, or the process that started this one
+    is gone, all that was started is killed.
+
+    Args:
+        run: what the fork does, in a session of its own; it ends when this has returned.
+        begun: what this process does once the other is there, such as closing what that reads.
+    """
+    parent = os.getppid()
+    woken, wake = os.pipe()
+    for end in (woken, wake):
+        os.set_blocking(end, False)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
+    adopt()
+    pid = os.fork()
+    if not pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.close(woken)
+        os.close(wake)
+        os.setsid()
+        _end_with_parent()
+        run()
+        os._exit(0)
+    child = Forked(pid)
+    begun()
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    over: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: over.append(number))
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    while not over and child.returncode is None and os.getppid() == parent:
+        select.select([woken], [], [], LOOK)
+        with contextlib.suppress(BlockingIOError):
+            os.read(woken, 2**12)
+        _reap(child)
+    _end_all(child)
+    _end_as(child.returncode)
+
+
+def _hand_on(program: Child, number: int) -> None:
     """A program that may end itself in order is told to."""
     if program.returncode is None:
         with contextlib.suppress(OSError):
@@ -76,7 +133,7 @@ def _prctl(*arguments: int) -> None:
         ctypes.CDLL(None).prctl(*arguments)
 
 
-def _reap(program: subprocess.Popen[bytes]) -> bool:
+def _reap(program: Child) -> bool:
     """Takes note of children that have ended; whether there are any others."""
     try:
         while True:
@@ -89,7 +146,7 @@ def _reap(program: subprocess.Popen[bytes]) -> bool:
         return False
 
 
-def _end_all(program: subprocess.Popen[bytes]) -> None:
+def _end_all(program: Child) -> None:
     """Kills until there is nobody left: whoever has lost its parent has become a child."""
     deadline = time.monotonic() + LONGEST_END
     while time.monotonic() < deadline:

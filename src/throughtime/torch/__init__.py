@@ -4,49 +4,55 @@
 float32 and float64, the engine computes them; elsewhere torch's own kernels do, and this is said
 once.
 
-The files of this folder import torch; so what they have is imported when it is first asked for,
-see `IN_FILES`. The files in `models` do not import torch, and the whole package uses them.
+The files of this folder import torch. Those in `models` do not, and the whole package uses them.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from throughtime.torch.models.flow import module_flow
-from throughtime.torch.models.nonfinite import first_in_module
-from throughtime.torch.models.targets import (
-    function_target,
-    is_function,
-    is_module,
-    module_target,
-)
-from throughtime.torch.models.weights import from_torch, to_torch, torch_state_dict
+from throughtime.doors import door
 
 if TYPE_CHECKING:
     from throughtime.torch.any_cell import Recurrent
     from throughtime.torch.direction import LayerStates
     from throughtime.torch.gradient_taps import LayerTap, Taps, taps
+    from throughtime.torch.models.flow import module_flow
+    from throughtime.torch.models.nonfinite import first_in_module
+    from throughtime.torch.models.targets import (
+        function_target,
+        is_function,
+        is_module,
+        module_target,
+    )
+    from throughtime.torch.models.weights import from_torch, to_torch, torch_state_dict
     from throughtime.torch.modules import GRU, LSTM, RNN
     from throughtime.torch.swapping import accelerate, restore
     from throughtime.torch.truncation import Window, Windows, windows
+else:
+    WITH_TORCH = {
+        "any_cell": "Recurrent",
+        "direction": "LayerStates",
+        "gradient_taps": "LayerTap Taps taps",
+        "modules": "GRU LSTM RNN",
+        "swapping": "accelerate restore",
+        "truncation": "Window Windows windows",
+    }
+    WITHOUT = {
+        "models.flow": "module_flow",
+        "models.nonfinite": "first_in_module",
+        "models.targets": "function_target is_function is_module module_target",
+        "models.weights": "from_torch to_torch torch_state_dict",
+    }
+    opened = door(__name__, WITH_TORCH | WITHOUT)
 
-IN_FILES = {
-    "GRU": "modules",
-    "LSTM": "modules",
-    "RNN": "modules",
-    "LayerStates": "direction",
-    "LayerTap": "gradient_taps",
-    "Recurrent": "any_cell",
-    "Taps": "gradient_taps",
-    "Window": "truncation",
-    "Windows": "truncation",
-    "accelerate": "swapping",
-    "restore": "swapping",
-    "taps": "gradient_taps",
-    "windows": "truncation",
-}
+    def __getattr__(name: str) -> Any:
+        needs_torch = name in " ".join(WITH_TORCH.values()).split()
+        if needs_torch and find_spec("torch") is None:
+            raise ImportError("throughtime.torch: expected PyTorch, got none; pip install torch")
+        return opened(name)
+
 
 __all__ = [
     "GRU",
@@ -72,11 +78,3 @@ __all__ = [
     "torch_state_dict",
     "windows",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in IN_FILES:
-        raise AttributeError(f"module 'throughtime.torch' has no attribute {name!r}")
-    if find_spec("torch") is None:
-        raise ImportError("throughtime.torch: expected PyTorch, got none; pip install torch")
-    return getattr(import_module(f"throughtime.torch.{IN_FILES[name]}"), name)

@@ -1,10 +1,35 @@
 """Our own backward pass with faults put in, and the search for those that match a gradient."""
 
-from throughtime.diagnosis.mutants.layout import Layout
-from throughtime.diagnosis.mutants.losses import detached
-from throughtime.diagnosis.mutants.model import Model
-from throughtime.diagnosis.mutants.networks import NetworkLayout, TorchLayout
-from throughtime.diagnosis.mutants.search import Match, Mutant, explain, mutants, mutants_of, passes
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from throughtime.doors import door
+
+if TYPE_CHECKING:
+    from throughtime.diagnosis.mutants.layout import Layout
+    from throughtime.diagnosis.mutants.losses import detached
+    from throughtime.diagnosis.mutants.model import Model
+    from throughtime.diagnosis.mutants.networks import NetworkLayout, TorchLayout
+    from throughtime.diagnosis.mutants.search import (
+        Match,
+        Mutant,
+        explain,
+        mutants,
+        mutants_of,
+        passes,
+    )
+else:
+    __getattr__ = door(
+        __name__,
+        {
+            "layout": "Layout",
+            "losses": "detached",
+            "model": "Model",
+            "networks": "NetworkLayout TorchLayout",
+            "search": "Match Mutant explain mutants mutants_of passes",
+        },
+    )
 
 __all__ = [
     "Layout",

@@ -12,7 +12,6 @@ import numpy as np
 from throughtime import cells
 from throughtime.arrays import Array, Shape, refuse
 from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN, Cell
-from throughtime.diagnosis.mutants.equation_layout import OF_EQUATIONS, EquationLayout
 from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.losses import GivenLoss, Loss
 from throughtime.diagnosis.mutants.model import Model
@@ -106,6 +105,8 @@ class NetworkLayout:
         self, embedding: bool, recurrent: dict[int, Recurrent], head: Dense | None
     ) -> Layout:
         """The layout of a network whose layers have one cell, which its equations alone give."""
+        from throughtime.diagnosis.mutants.equation_layout import OF_EQUATIONS, EquationLayout
+
         first, *others = (layer.cell for layer in recurrent.values())
         same = {(type(c), getattr(c, "definition", None), c.units, c.bidirectional) for c in others}
         own = (type(first), getattr(first, "definition", None), first.units, first.bidirectional)

@@ -164,7 +164,11 @@ def _watched(watch: Watch, clock: Iterator[int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def undisturbed(model: Any) -> Iterator[None]:
-    """Within a `with`, in evaluation mode; afterwards modes, buffers and generators as before."""
+    """Within a `with`, in evaluation mode; afterwards modes, buffers and generators as before.
+
+    So are the tensors that a module has: DropConnect, for one, sets a weight at each call, and in
+    evaluation mode sets the raw parameter itself, which torch then takes for one of the module's.
+    """
     torch = import_module("torch")
     flags = [(module, module.training) for module in model.modules()]
     devices = sorted({p.device.index for p in model.parameters() if p.is_cuda})
@@ -173,6 +177,7 @@ def undisturbed(model: Any) -> Iterator[None]:
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(kept_buffers(model))
+        stack.enter_context(_kept_tensors(model))
         try:
             for module, _ in flags:
                 module.training = False
@@ -180,3 +185,24 @@ def undisturbed(model: Any) -> Iterator[None]:
         finally:
             for module, flag in flags:
                 module.training = flag
+
+
+@contextlib.contextmanager
+def _kept_tensors(model: Any) -> Iterator[None]:
+    """Within a `with`, modules may set tensors and parameters; afterwards each has its own."""
+    torch = import_module("torch")
+    before = []
+    for module in model.modules():
+        own = {
+            name: value for name, value in vars(module).items() if isinstance(value, torch.Tensor)
+        }
+        if "_flat_weights" in vars(module):  # by which torch's recurrent modules compute
+            own["_flat_weights"] = [*module._flat_weights]
+        before.append((module, dict(module._parameters), own))
+    try:
+        yield
+    finally:
+        for module, parameters, own in before:
+            module._parameters.clear()
+            module._parameters.update(parameters)
+            vars(module).update(own)

@@ -254,11 +254,11 @@ def check(
     )
     report = replace(report, notes=(*report.notes, *notes))
     if diagnose and report.verdict == "disagree":
-        report = _diagnosed(target, report, evaluations, seconds, seed, progress)
+        report = diagnosed(target, report, evaluations, seconds, seed, progress)
     return Report(**vars(report))
 
 
-def _diagnosed(
+def diagnosed(
     target: Target,
     report: gradcheck.Report,
     evaluations: int | None,
@@ -266,7 +266,7 @@ def _diagnosed(
     seed: int,
     progress: bool | None,
 ) -> gradcheck.Report:
-    """The report with causes."""
+    """The report of a wrong gradient with causes; the arguments are those of `check`."""
     most = max(DIAGNOSIS * report.evaluations, ENOUGH)
     if evaluations is not None:
         most = min(most, evaluations - report.evaluations)

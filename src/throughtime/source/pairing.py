@@ -30,7 +30,11 @@ WORDS_IN_D = re.compile(  # that begin with a d which is no derivative's
     r"^d(ata|ense|ecod|ecay|evice|ict|oc|ate|rop|t$|im|ir|elim|ist|efault|isplay|igit|eep|one$)",
     re.I,
 )
-SUFFIX = re.compile(r"(_?grads?|_gradients?|_d|_diff|_delta|_deriv|_g|_bar|_dot|_acc(um)?)$", re.I)
+SUFFIX = re.compile(
+    r"(_?grads?|_gradients?|_d|_diff|_delta|_deriv|_g|_bar|_dot|_acc(um)?|_updates?)$", re.I
+)
+VALUE = re.compile(r"^(v|val|value|values|data)$", re.I)  # of a parameter that holds …
+BESIDE = re.compile(r"^(d|dv|g|grads?|gradients?|diff|deriv|derivative|delta)$", re.I)  # … both
 
 
 @dataclass(frozen=True)
@@ -72,15 +76,35 @@ def _places(
         return
     seen = seen | {id(value)}
     if isinstance(value, Mapping):
+        words = _of_both(value)
         for key, part in list(value.items())[:MOST_ARRAYS]:
             if isinstance(key, str | int):
-                yield from _places(f"{text}[{key!r}]", part, (*path, str(key)), depth + 1, seen)
+                own = words.get(key, (str(key),))
+                yield from _places(f"{text}[{key!r}]", part, (*path, *own), depth + 1, seen)
     elif isinstance(value, list | tuple):
         for n, part in enumerate(value[:MOST_ARRAYS]):
             yield from _places(f"{text}[{n}]", part, (*path, str(n)), depth + 1, seen)
     elif (hasattr(value, "__dict__") and not callable(value)) or _is_users(value):
+        words = _of_both(vars(value))
         for key, part in list(vars(value).items())[:MOST_ARRAYS]:
-            yield from _places(f"{text}.{key}", part, (*path, key), depth + 1, seen)
+            own = words.get(key, (key,))
+            yield from _places(f"{text}.{key}", part, (*path, *own), depth + 1, seen)
+
+
+def _of_both(held: Mapping[Any, Any]) -> dict[Any, tuple[str, ...]]:
+    """The names of a parameter's value and of its gradient, where one object holds both.
+
+    `Wf.v` and `Wf.d` are `Wf` and its gradient.
+    """
+    arrays = {key: part for key, part in held.items()
+              if isinstance(key, str) and isinstance(part, np.ndarray)}  # fmt: skip
+    values = [key for key in arrays if VALUE.match(key)]
+    gradients = [key for key in arrays if BESIDE.match(key)]
+    if len(values) != 1 or len(gradients) != 1:
+        return {}
+    if arrays[values[0]].shape != arrays[gradients[0]].shape:
+        return {}
+    return {values[0]: (), gradients[0]: ("grad",)}
 
 
 def _is_users(value: Any) -> bool:

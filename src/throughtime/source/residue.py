@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from throughtime.gradcheck import CheckError, Report, Target, check_target
 from throughtime.source.edits import FileText, Splice, spliced
 from throughtime.source.recipe import Program, Recipe
@@ -55,7 +57,9 @@ class WithoutSafety:
 
 
 def checked_without_safety(recipe: Recipe, seed: int) -> WithoutSafety | None:
-    """A user's program without small numbers, checked; None where it has none, or needs them.
+    """A user's program without small numbers, checked.
+
+    None where its loss has none, or needs them.
 
     Args:
         recipe: how the file is run.
@@ -66,7 +70,10 @@ def checked_without_safety(recipe: Recipe, seed: int) -> WithoutSafety | None:
     if not small:
         return None
     try:
-        target = Program(replace(recipe, path=path), texts=texts, seed=seed).target()
+        recipe = replace(recipe, path=path)
+        target = Program(recipe, texts=texts, seed=seed).target()
+        if np.array_equal(target.loss(), Program(recipe, seed=seed).loss()):
+            return None  # those of an optimiser
         report = check_target(target, seed=seed, effort="quick", progress=False)
     except (CheckError, ArithmeticError):  # as where a logarithm needs them
         return None

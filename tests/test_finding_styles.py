@@ -1,0 +1,154 @@
+"""Ways in which people write a network: what is found in them, and what is not said of them."""
+
+import pytest
+
+import throughtime as tt
+from throughtime.source import Program, checked_without_safety, find
+from throughtime.source.mend import mend
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(text, name="net.py"):
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return written
+
+
+def verdict(found):
+    target = Program(found.recipe).target()
+    return tt.check(target, progress=False, diagnose=False, effort="quick").verdict
+
+
+# Both in one object, in a table that functions have as a default: made after the functions are.
+BOTH_IN_ONE = """
+import numpy as np
+
+hidden_size, vocab_size = 20, 30
+
+class Weight:
+    def __init__(self, value):
+        self.v, self.d, self.m = value, np.zeros_like(value), np.zeros_like(value)
+
+class Weights:
+    def __init__(self):
+        self.U = Weight(np.random.rand(hidden_size, vocab_size))
+        self.W = Weight(np.random.rand(hidden_size, hidden_size))
+        self.V = Weight(np.random.rand(vocab_size, hidden_size))
+
+    def every(self):
+        return [self.U, self.W, self.V]
+
+weights = Weights()
+
+def step(index, before, p=weights):
+    h = np.tanh(p.U.v[:, index] + p.W.v @ before)
+    e = np.exp(p.V.v @ h)
+    return h, e / e.sum()
+
+def loss_func(inputs, targets, h_prev, p=weights):
+    hs, ps, loss = {-1: h_prev.ravel()}, {}, 0
+    for t in range(len(inputs)):
+        hs[t], ps[t] = step(inputs[t], hs[t - 1])
+        loss -= np.log(ps[t][targets[t]])
+    for w in p.every():
+        w.d.fill(0)
+    carried = np.zeros(hidden_size)
+    for t in reversed(range(len(inputs))):
+        dy = ps[t].copy()
+        dy[targets[t]] -= 1
+        p.V.d += np.outer(dy, hs[t])
+        dz = (p.V.v.T @ dy + carried) * (1 - hs[t] ** 2)
+        p.U.d[:, inputs[t]] += dz
+        p.W.d += np.outer(dz, hs[t - 1])
+        carried = p.W.v.T @ dz
+    return loss, hs[len(inputs) - 1]
+
+def train():
+    while True:
+        loss, h = loss_func([1, 2], [2, 3], np.zeros((hidden_size, 1)))
+        for w in weights.every():
+            w.m += w.d ** 2
+            w.v -= 0.1 * w.d / np.sqrt(w.m + 1e-8)
+"""
+
+
+def test_parameters_that_hold_their_gradients_and_are_the_default_of_an_argument(write):
+    found = find(write(BOTH_IN_ONE))
+    assert found.name == "loss_func"
+    assert found.recipe.gradients == {name: f"weights.{name}.d" for name in "UWV"}
+    assert verdict(found) == "agree"
+    wrong = find(write(BOTH_IN_ONE.replace("hs[t] ** 2", "hs[t]")))
+    assert verdict(wrong) == "disagree"
+    done = mend(wrong.recipe, progress=False)
+    assert done.is_mended
+    assert "hs[t] ** 2" in done.diff() or "np.square(hs[t])" in done.diff()
+
+
+def test_small_numbers_of_an_optimiser_are_none_of_the_loss(write):
+    assert checked_without_safety(find(write(BOTH_IN_ONE)).recipe, 0) is None
+
+
+# Gradients called updates, added to the weights, set to 0 by `*= 0`; an error that is only shown.
+UPDATES = """
+import numpy as np
+
+rate, bits = 0.1, 6
+w_in = np.random.randn(2, 5)
+w_back = np.random.randn(5, 5)
+w_out = np.random.randn(5, 1)
+w_in_update = np.zeros_like(w_in)
+w_back_update = np.zeros_like(w_back)
+w_out_update = np.zeros_like(w_out)
+
+for n in range(10000):
+    a, b = np.random.randint(0, 2, bits), np.random.randint(0, 2, bits)
+    overall_error = 0
+    states, deltas = [np.zeros((1, 5))], []
+    for t in range(bits):
+        x = np.array([[a[t], b[t]]])
+        state = np.tanh(x @ w_in + states[-1] @ w_back)
+        out = 1 / (1 + np.exp(-state @ w_out))
+        out_error = max(a[t], b[t]) - out
+        deltas.append(out_error * out * (1 - out))
+        overall_error += np.abs(out_error[0])
+        states.append(state)
+    carried = np.zeros((1, 5))
+    for t in range(bits):
+        x = np.array([[a[bits - t - 1], b[bits - t - 1]]])
+        state, before = states[-t - 1], states[-t - 2]
+        delta = (carried @ w_back.T + deltas[-t - 1] @ w_out.T) * (1 - state ** 2)
+        w_out_update += state.T @ deltas[-t - 1]
+        w_back_update += before.T @ delta
+        w_in_update += x.T @ delta
+        carried = delta
+    w_in += w_in_update * rate
+    w_back += w_back_update * rate
+    w_out += w_out_update * rate
+    w_in_update *= 0
+    w_back_update *= 0
+    w_out_update *= 0
+    if n % 1000 == 0:
+        print(overall_error)
+"""
+
+
+def test_a_step_whose_loss_is_known_by_its_error_alone(write):
+    found = find(write(UPDATES))
+    assert set(found.recipe.parameters) == {"w_in", "w_back", "w_out"}
+    assert "loss: half the sum of squares of out_error" in str(found)
+    assert verdict(found) == "agree"
+    wrong = find(write(UPDATES.replace("before.T @ delta", "state.T @ delta")))
+    assert verdict(wrong) == "disagree"
+    done = mend(wrong.recipe, progress=False)
+    assert done.is_mended
+    changed = [line for line in done.diff().split("\n") if line.startswith("+ ")]
+    assert len(changed) == 1
+    assert changed[0].strip("+ ").startswith("w_back_update += ")
+
+
+def test_an_error_that_is_only_shown_is_no_reason_to_accuse(write):
+    # Cross-entropy of a sigmoid: its gradient is that of no error's square.
+    with pytest.raises(tt.CheckError):
+        find(write(UPDATES.replace("out_error * out * (1 - out)", "np.exp(out_error)")))

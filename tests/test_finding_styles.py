@@ -1,10 +1,12 @@
 """Ways in which people write a network: what is found in them, and what is not said of them."""
 
+import numpy as np
 import pytest
 
 import throughtime as tt
 from throughtime.source import Program, checked_without_safety, find
 from throughtime.source.mend import mend
+from throughtime.source.pairing import pairs, places
 
 
 @pytest.fixture
@@ -152,3 +154,71 @@ def test_an_error_that_is_only_shown_is_no_reason_to_accuse(write):
     # Cross-entropy of a sigmoid: its gradient is that of no error's square.
     with pytest.raises(tt.CheckError):
         find(write(UPDATES.replace("out_error * out * (1 - out)", "np.exp(out_error)")))
+
+
+def arrays(names, shapes):
+    draw = np.random.default_rng(0)
+    return [
+        place
+        for name, shape in zip(names, shapes, strict=True)
+        for place in places(name, draw.standard_normal(shape), (name,))
+    ]
+
+
+def test_gradients_whose_names_differ_in_the_first_letter_alone():
+    shapes = [(4, 9), (4, 9), (5, 4), (4,)]
+    held = arrays(["wf", "wi", "wy", "bf"], shapes)
+    found = pairs(held, arrays(["duf", "dui", "duy", "dbf"], shapes))
+    assert {n: g.leaf for n, (_, g) in found.items()} == {
+        "bf": "dbf", "wf": "duf", "wi": "dui", "wy": "duy"
+    }  # fmt: skip
+    alone = pairs(held, arrays(["duf", "dgi", "dxy", "dbf"], shapes))
+    assert set(alone) == {"bf"}
+
+
+def test_names_of_derivatives_by_something():
+    shapes = [(4, 9), (4, 1)]
+    gradients = arrays(["dL_by_dW_iz", "dLoss_wrt_db_z"], shapes)
+    assert set(pairs(arrays(["W_iz", "b_z"], shapes), gradients)) == {"W_iz", "b_z"}
+
+
+# Data with sequences last; a matrix that may be given, and is no size.
+SEQUENCES_LAST = """
+import numpy as np
+
+class GRULike:
+    def __init__(self, units, seq_len, classes, features=None, embedding_matrix=None):
+        if embedding_matrix is not None:
+            features = embedding_matrix.shape[1]
+        self.seq_len, self.units = seq_len, units
+        self.W = np.random.randn(features, units)
+        self.U = np.random.randn(units, units)
+        self.V = np.random.randn(units, classes)
+
+    def forward_prop(self, x):
+        self.A = np.zeros((self.seq_len + 1, self.units, x.shape[-1]))
+        for t in range(self.seq_len):
+            self.A[t + 1] = np.tanh(self.W.T @ x[t] + self.U @ self.A[t])
+        e = np.exp(self.V.T @ self.A[-1])
+        self.p = e / e.sum(axis=0)
+        return self.p
+
+    def backward_prop(self, x, labels):
+        dL_by_dW, dL_by_dU = np.zeros_like(self.W), np.zeros_like(self.U)
+        dL_by_dV = self.A[-1] @ (self.p - labels).T
+        dh = self.V @ (self.p - labels)
+        for t in reversed(range(self.seq_len)):
+            dz = dh * (1 - self.A[t + 1] ** 2)
+            dL_by_dW += x[t] @ dz.T
+            dL_by_dU += dz @ self.A[t].T
+            dh = self.U.T @ dz
+        return dL_by_dW, dL_by_dU, dL_by_dV
+"""
+
+
+def test_sequences_on_the_last_axis_and_a_matrix_that_need_not_be_given(write):
+    found = find(write(SEQUENCES_LAST))
+    assert set(found.recipe.parameters) == {"W", "U", "V"}
+    assert verdict(found) == "agree"
+    wrong = find(write(SEQUENCES_LAST.replace("dh = self.U.T @ dz", "dh = self.U @ dz")))
+    assert verdict(wrong) == "disagree"

@@ -22,7 +22,7 @@ NEUTRAL = {
 }  # fmt: skip
 OF_GRADIENTS = re.compile(r"grad|^g$|deriv|delta|^d_?(p|param|theta|weights|w)s?$|diff", re.I)
 PREFIX = re.compile(
-    r"^(dl_?d|dloss_?d|de_?d|dj_?d|dc_?d(?=[A-Z])|grads?_(of_|wrt_)?|gradients?_(of_)?|grad"
+    r"^(d(l|loss|e|j|c)_?(_?by_?|_?wrt_?)d_?|dl_?d|dloss_?d|de_?d|dj_?d|dc_?d(?=[A-Z])|grads?_(of_|wrt_)?|gradients?_(of_)?|grad"
     r"|deltas?_?|nabla_?|partial_?|d_|del_|g_|diff_|acc_?d?|sum_d?|total_d|d(?=[^_]))",
     re.I,
 )
@@ -239,9 +239,40 @@ def pairs(
                     take(parameter, number)
                     taken.add(parameter.text)
                     break
+    for parameter, number in _but_first_letter(parameters, gradients, keys, taken, used):
+        take(parameter, number)
     if in_order and not found:
         found |= by_order(parameters, gradients)
     return found
+
+
+def _but_first_letter(
+    parameters: Sequence[Place],
+    gradients: Sequence[Place],
+    keys: Sequence[tuple[str, ...]],
+    taken: set[str],
+    used: set[int],
+) -> list[tuple[Place, int]]:
+    """Further pairs, of names that differ in their first letter alone, as `wf` and `duf`.
+
+    There have to be several with the same two letters, each with one partner of its shape.
+    """
+    found: dict[tuple[str, str], list[tuple[Place, int]]] = {}
+    for parameter in parameters:
+        own = key(parameter, gradient=False)
+        if parameter.text in taken or len(own) != 1 or len(own[0]) < 2:
+            continue
+        rest = [n for n, words in enumerate(keys)
+                if n not in used and len(words) == 1 and words[0][1:] == own[0][1:]
+                and words[0][0].isalpha() and words[0] != own[0]
+                and is_named_gradient(gradients[n])
+                and same_shape(parameter.value, gradients[n].value)]  # fmt: skip
+        if len(rest) == 1:
+            letters = (own[0][0], keys[rest[0]][0][0])
+            found.setdefault(letters, []).append((parameter, rest[0]))
+    several = max(found.values(), key=len, default=[])
+    numbers_ = [number for _, number in several]
+    return several if len(set(numbers_)) == len(numbers_) > 1 else []
 
 
 def _by_end(keys: Sequence[tuple[str, ...]]) -> dict[str, list[int]]:

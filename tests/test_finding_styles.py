@@ -222,3 +222,15 @@ def test_sequences_on_the_last_axis_and_a_matrix_that_need_not_be_given(write):
     assert verdict(found) == "agree"
     wrong = find(write(SEQUENCES_LAST.replace("dh = self.U.T @ dz", "dh = self.U @ dz")))
     assert verdict(wrong) == "disagree"
+
+
+def test_what_lies_beside_the_scripts_that_import_a_file_of_a_folder(tmp_path):
+    (tmp_path / "models").mkdir()
+    squash = "import numpy as np\ndef squash(z):\n    return 1 / (1 + np.exp(-z))\n"
+    (tmp_path / "own_activations.py").write_text(squash)
+    net = SEQUENCES_LAST.replace("np.tanh(", "squash(").replace(
+        "(1 - self.A[t + 1] ** 2)", "self.A[t + 1] * (1 - self.A[t + 1])"
+    )
+    path = tmp_path / "models" / "net.py"
+    path.write_text(f"from own_activations import *\n{net}")
+    assert verdict(find(path)) == "agree"

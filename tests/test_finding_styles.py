@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.source import Program, checked_without_safety, find
+from throughtime.source import Program, checked_without_safety, find, which_line
 from throughtime.source.mend import mend
 from throughtime.source.pairing import pairs, places
 
@@ -234,3 +234,63 @@ def test_what_lies_beside_the_scripts_that_import_a_file_of_a_folder(tmp_path):
     path = tmp_path / "models" / "net.py"
     path.write_text(f"from own_activations import *\n{net}")
     assert verdict(find(path)) == "agree"
+
+
+# For each output all the way back, so that no δ is the whole derivative of a value.
+EACH_OUTPUT_BACK = """
+import numpy as np
+
+class RNN:
+    def __init__(self, word_dim, hidden_dim=10):
+        self.U = np.random.randn(hidden_dim, word_dim)
+        self.V = np.random.randn(word_dim, hidden_dim)
+        self.W = np.random.randn(hidden_dim, hidden_dim)
+
+    def forward(self, x):
+        s, o = np.zeros((len(x), len(self.W))), np.zeros((len(x), len(self.V)))
+        h = np.zeros(len(self.W))
+        for t in range(len(x)):
+            h = s[t] = np.tanh(self.U[:, x[t]] + self.W @ h)
+            e = np.exp(self.V @ s[t])
+            o[t] = e / e.sum()
+        return o, s
+
+    def loss(self, x, y):
+        o, _ = self.forward(x)
+        return -np.sum(np.log(o[np.arange(len(y)), y]))
+
+    def bptt(self, x, y):
+        o, s = self.forward(x)
+        dU, dV, dW = np.zeros(self.U.shape), np.zeros(self.V.shape), np.zeros(self.W.shape)
+        o[np.arange(len(y)), y] -= 1
+        for t in range(len(y)):
+            dV += np.outer(o[t], s[t])
+            delta = self.V.T @ o[t] * (1 - s[t] ** 2)
+            for k in range(t, -1, -1):
+                dW += np.outer(delta, s[k - 1])
+                dU[:, x[k]] += delta
+                delta = self.W.T @ delta * (1 - s[k - 1] ** 2)
+        return [dU, dV, dW]
+"""
+
+
+def test_the_line_that_adds_to_a_sum_and_not_the_one_that_returns_it(write):
+    path = write(EACH_OUTPUT_BACK)
+    number = 1 + path.read_text().split("\n").index(" " * 16 + "dW += np.outer(delta, s[k - 1])")
+    found = find(path)
+    report = tt.check(
+        Program(found.recipe).target(), progress=False, diagnose=False, effort="quick"
+    )
+    assert report.verdict == "disagree"  # s[-1] is the last state, and not the first
+    wrong = [line for line in which_line(found.recipe, report, 0).lines if line.status == "wrong"]
+    assert [line.line for line in wrong] == [number]
+    text = EACH_OUTPUT_BACK.replace(
+        "            for k in",
+        "            delta = delta.copy()\n" + " " * 12 + "delta[0] *= 2\n" + " " * 12 + "for k in",
+    )
+    other = find(write(text, "other.py"))
+    report = tt.check(
+        Program(other.recipe).target(), progress=False, diagnose=False, effort="quick"
+    )
+    lines = which_line(other.recipe, report, 0).lines
+    assert all("return" not in line.code for line in lines if line.status == "wrong")

@@ -139,8 +139,11 @@ for n in range(10000):
 def test_a_step_whose_loss_is_known_by_its_error_alone(write):
     found = find(write(UPDATES))
     assert set(found.recipe.parameters) == {"w_in", "w_back", "w_out"}
-    assert "loss: half the sum of squares of out_error" in str(found)
+    assert "loss: half the sum of squares of out_error; overall_error, which is" in str(found)
     assert verdict(found) == "agree"
+    whole = find(write(UPDATES.replace("deltas.append(out_error", "deltas.append(2 * out_error")))
+    assert "loss: the sum of squares of out_error" in str(whole)
+    assert verdict(whole) == "agree"
     wrong = find(write(UPDATES.replace("before.T @ delta", "state.T @ delta")))
     assert verdict(wrong) == "disagree"
     done = mend(wrong.recipe, progress=False)

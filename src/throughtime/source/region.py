@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -260,9 +261,13 @@ class RegionSearch:
                     said=tuple(filter(None, (where, f"loss: {name}", gradient))),
                     needs_agreement=_is_error(name),
                 )
-            for name in errors_of(self.body):
-                text = "\n".join(ast.unparse(node) for node in with_squares(self.body, name))
-                loss = f"loss: half the sum of squares of {name}"
+            errors = errors_of(self.body)
+            shown = next((n for n in self._losses() if _is_error(n) and n not in errors), "")
+            for name, half in product(errors, (True, False)):
+                text = "\n".join(map(ast.unparse, with_squares(self.body, name, half=half)))
+                loss = f"loss: {'half ' * half}the sum of squares of {name}"
+                if shown:
+                    loss += f"; {shown}, which is summed up beside it, has another gradient"
                 yield replace(
                     reading,
                     order=order + AFTER_ITS_OWN,

@@ -1,4 +1,4 @@
-"""A loss that a training step does not write down: half the sum of squares of its errors.
+"""A loss that a training step does not write down: the sum of squares of its errors, or half.
 
 Where a step sets `error = y - out` and takes the gradient of half its square, the loss that it
 shows may be another, as the sum of |error|. A statement is put after the one that sets the error,
@@ -12,7 +12,7 @@ import copy
 import re
 from collections.abc import Iterable, Sequence
 
-NAME = "_half_the_squares"
+NAME = "_sum_of_squares"
 ERROR = re.compile(r"err(or)?s?(_?\w)?$|_err(or)?s?_|residual|^diff(erence)?$|_diff$", re.I)
 
 
@@ -30,21 +30,22 @@ def errors_of(body: Iterable[ast.stmt]) -> list[str]:
     return [name for name in dict.fromkeys(found) if ERROR.search(name)]
 
 
-def with_squares(body: Sequence[ast.stmt], error: str) -> list[ast.stmt]:
-    """Copies of statements that leave half the sum of squares of an error under `NAME`."""
+def with_squares(body: Sequence[ast.stmt], error: str, *, half: bool) -> list[ast.stmt]:
+    """Copies of statements that leave the sum of squares of an error, or half, under `NAME`."""
     found = [copy.deepcopy(node) for node in body]
-    return [*ast.parse(f"{NAME} = 0.0").body, *_added(found, error)]
+    more = f"{NAME} = {NAME} + {'0.5 * ' * half}np.sum(np.square({error}))"
+    return [*ast.parse(f"{NAME} = 0.0").body, *_added(found, error, more)]
 
 
-def _added(body: Sequence[ast.stmt], error: str) -> list[ast.stmt]:
+def _added(body: Sequence[ast.stmt], error: str, more: str) -> list[ast.stmt]:
     found: list[ast.stmt] = []
     for node in body:
         for field in ("body", "orelse"):
             if isinstance(inner := getattr(node, field, None), list) and inner:
-                setattr(node, field, _added(inner, error))
+                setattr(node, field, _added(inner, error, more))
         found.append(node)
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == error:
-            found += ast.parse(f"{NAME} = {NAME} + 0.5 * np.sum(np.square({error}))").body
+            found += ast.parse(more).body
     return found
 
 

@@ -297,3 +297,59 @@ def test_the_line_that_adds_to_a_sum_and_not_the_one_that_returns_it(write):
     )
     lines = which_line(other.recipe, report, 0).lines
     assert all("return" not in line.code for line in lines if line.status == "wrong")
+
+
+# Sizes called lengths; a network that adds up the gradients of a cell whose arrays are its own.
+OF_A_CELL = """
+import numpy as np
+from layers.base import Layer
+
+class RNNCell(Layer):
+    def __init__(self, input_length, hidden_length):
+        self.kernel = np.random.randn(input_length, hidden_length)
+        self.recurrent = np.random.randn(hidden_length, hidden_length)
+
+    def forward(self, x, h):
+        return np.tanh(x @ self.kernel + h @ self.recurrent)
+
+    def backward(self, d, x, h):
+        dz = d * (1 - self.forward(x, h) ** 2)
+        self.kernel_grad, self.recurrent_grad = np.outer(x, dz), np.outer(h, dz)
+        return self.recurrent @ dz
+
+class RNN(Layer):
+    def __init__(self, input_length, hidden_length):
+        self.cell = RNNCell(input_length, hidden_length)
+        self.kernel, self.recurrent = self.cell.kernel, self.cell.recurrent
+
+    def forward(self, xs):
+        self.h = [np.zeros(len(self.recurrent))]
+        for x in xs:
+            self.h.append(self.cell.forward(x, self.h[-1]))
+        return np.array(self.h[1:])
+
+    def backward(self, d_out, xs):
+        self.kernel_grad = np.zeros_like(self.kernel)
+        self.recurrent_grad = np.zeros_like(self.recurrent)
+        carried = 0
+        for t in reversed(range(len(xs))):
+            carried = self.cell.backward(d_out[t] + carried, xs[t], self.h[t])
+            self.kernel_grad += self.cell.kernel_grad
+            self.recurrent_grad += self.cell.recurrent_grad
+"""
+
+
+def test_arrays_of_a_cell_that_are_its_networks_too_and_a_folder_that_is_no_package(tmp_path):
+    (tmp_path / "layers").mkdir()
+    (tmp_path / "layers" / "base.py").write_text("class Layer:\n    trainable = True\n")
+    (tmp_path / "net.py").write_text(OF_A_CELL)
+    found = find(tmp_path / "net.py", "RNN")
+    assert set(found.recipe.parameters) == {"kernel", "recurrent"}
+    shapes = {n: a.shape for n, a in Program(found.recipe).parameters.items()}
+    assert shapes == {"kernel": (5, 4), "recurrent": (4, 4)}
+    assert verdict(found) == "agree"
+
+
+def test_a_state_before_the_first_step_is_no_parameter_that_is_left():
+    (place,) = places("h", {-1: np.zeros((4, 1))}, ("h",))
+    assert place.leaf == "h"

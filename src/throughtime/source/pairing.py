@@ -56,7 +56,7 @@ class Place:
     @property
     def leaf(self) -> str:
         """The last name, or the last but one where the last is a number."""
-        words = [part for part in self.path if not part.isdigit()]
+        words = [part for part in self.path if not part.lstrip("-").isdigit()]
         return words[-1] if words else ""
 
 

@@ -166,7 +166,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             for file, package in ((place / "__init__.py", True), (place.with_suffix(".py"), False)):
                 if file.is_file():
                     return self._spec(fullname, file, place if package else None)
-            if n and place.is_dir():
+            if place.is_dir() and (n or not _is_installed(words[0])):
                 return self._spec(fullname, None, place)
         return None
 
@@ -182,7 +182,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if (root / name / "__init__.py").is_file():
             return True
         beside = n <= HIGHEST_BESIDE and (root / f"{name}.py").is_file()
-        return beside and importlib.machinery.PathFinder.find_spec(name) is None
+        return beside and not _is_installed(name)
 
     def _spec(
         self, name: str, file: Path | None, folder: Path | None
@@ -237,6 +237,11 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def _text(self, path: Path) -> str:
         return self._texts[path] if path in self._texts else read_source(path).text
+
+
+def _is_installed(name: str) -> bool:
+    """Whether a module of this name is found without the user's folders."""
+    return importlib.machinery.PathFinder.find_spec(name) is not None
 
 
 def _names_in(folder: Path) -> set[str]:

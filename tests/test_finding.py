@@ -798,9 +798,26 @@ def test_a_small_number_in_the_logarithm_is_said_to_explain_what_is_left(write, 
     said = capsys.readouterr().out
     assert "A residue: ε = 1e-09 (net.py:" in said
     assert "Which line" not in said
-    wrong = write(path.read_text().replace("dhnext = np.dot(Whh.T", "dhnext = np.dot(Whh"))
-    assert cli.main(["check", str(wrong), "--effort", "quick", "--no-lines"]) == 1
-    assert "A residue" not in capsys.readouterr().out
+
+
+def test_causes_are_sought_without_a_small_number_in_the_logarithm(write, monkeypatch):
+    from throughtime.cli import own_file
+
+    wrong = FUNCTION.replace("dhnext = np.dot(Whh.T", "dhnext = np.dot(Whh")
+    path = write(wrong.replace("[targets[t],0])", "[targets[t],0] + 1e-3)"))
+    given = []
+
+    def diagnosed(target, report, *limits):
+        given.append(target.loss())
+        return report
+
+    monkeypatch.setattr(own_file, "diagnosed", diagnosed)
+    report = own_file.judge(str(path), "", 0, {"effort": "quick", "progress": False}, True).report
+    assert report.verdict == "disagree"
+    assert "A residue" not in str(report)
+    assert "The causes were sought with 0 in place of ε = 0.001 (net.py:" in str(report)
+    own_loss = Program(find(path).recipe, seed=0).target().loss()
+    assert given[0] > own_loss  # of log(p), not of log(p + 0.001)
 
 
 def test_a_gradient_of_the_data_alone_is_no_check(write):

@@ -17,10 +17,11 @@ import pytest
 import throughtime as tt
 from throughtime import cli
 from throughtime.source import Recipe, find, trials
+from throughtime.source.agreement import WRONG, compared
 from throughtime.source.edits import Edit, FileText, Splice, alike, edited
 from throughtime.source.mend import mend
 from throughtime.source.statement_edits import is_numerical
-from throughtime.source.trials import Setting, Trials, Try
+from throughtime.source.trials import Measured, Setting, Trials, Try
 from throughtime.source.versions import replaced_functions
 
 NETWORK = """
@@ -617,3 +618,15 @@ def test_the_values_of_a_line_say_what_would_be_right(recipe, monkeypatch, right
     found = mended(recipe, NETWORK.replace(right, mistaken))
     assert found.is_mended
     assert len(found.hunks) == 1
+
+
+def test_that_a_wrong_tensor_is_a_multiple_of_the_right_one_is_no_chance():
+    along = trials.directions("W", (4, 5))
+    draw = np.random.default_rng(0)
+    right = draw.standard_normal((20_000, len(along)))
+    near = right * (1 + 0.03 * draw.standard_normal(right.shape))
+    levels = [
+        compared({"W": found}, {"W": Measured("W", values, np.zeros(len(along)))})["W"].level
+        for found, values in zip(near, right, strict=True)
+    ]
+    assert set(levels) == {WRONG}

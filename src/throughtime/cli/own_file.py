@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from throughtime import diagnosis
-from throughtime.gradcheck import CheckError, SourceLines
+from throughtime.gradcheck import CheckError, SourceLines, Target
 from throughtime.progress import waiting
-from throughtime.questions import Report, check
+from throughtime.questions import Report, check, diagnosed
 from throughtime.source import (
     Program,
     Recipe,
@@ -21,7 +21,7 @@ from throughtime.source import (
     apart,
     as_python,
     candidates,
-    explained_residue,
+    checked_without_safety,
     find,
     read_source,
     which_line,
@@ -106,12 +106,31 @@ def judge(place: str, made: str, seed: int, options: dict[str, Any], run: bool) 
     target = as_python(found.recipe, found.name)
     if not run:
         return Judged(text, target, None, found.recipe, read)
-    report = check(Program(found.recipe, seed=seed).target(), seed=seed, **options)
-    notes = (*found.notes, NOT_LOOKED)
+    target_of_file = Program(found.recipe, seed=seed).target()
+    report = check(target_of_file, seed=seed, diagnose=False, **options)
     if report.verdict == "disagree":
-        notes = (*filter(None, [explained_residue(found.recipe, report.discrepancy, seed)]), *notes)
-    report = _with_notes(report, notes)
-    return Judged(text, target, report, found.recipe, read)
+        report = _with_causes(target_of_file, report, found.recipe, seed, options)
+    return Judged(text, target, _with_notes(report, (*found.notes, NOT_LOOKED)), found.recipe, read)
+
+
+def _with_causes(
+    target: Target, report: Report, recipe: Recipe, seed: int, options: dict[str, Any]
+) -> Report:
+    """The report with what explains it: a small number in the loss, or causes.
+
+    Causes are sought without such numbers, since they are no part of any network's equations: with
+    them none of our own backward passes can be the user's, up to the last digit.
+    """
+    plain = checked_without_safety(recipe, seed)
+    if plain is not None and (residue := plain.explained(report.discrepancy)):
+        return _with_notes(report, (residue,))
+    limits = (options.get("evaluations"), options.get("seconds"), seed, False)
+    if plain is None or plain.report.verdict != "disagree":
+        return Report(**vars(diagnosed(target, report, *limits)))
+    found = diagnosed(plain.target, plain.report, *limits)
+    notes = [note for note in found.notes if note not in plain.report.notes]
+    report = Report(**{**vars(report), "causes": found.causes})
+    return _with_notes(report, (*notes, plain.note))
 
 
 def look_at_lines(recipe: Recipe, report: Report, seed: int) -> SourceLines:

@@ -8,7 +8,7 @@ from throughtime.source.given import OPTIONS, found_in_object, is_object
 from throughtime.source.lines import LineFinding, annotate, first_wrong
 from throughtime.source.printing import as_python
 from throughtime.source.recipe import Program, Recipe
-from throughtime.source.residue import explained_residue
+from throughtime.source.residue import checked_without_safety
 from throughtime.source.slices import Slices
 from throughtime.source.text import SourceText, read_source
 from throughtime.source.which_line import which_line
@@ -27,7 +27,7 @@ __all__ = [
     "apart",
     "as_python",
     "candidates",
-    "explained_residue",
+    "checked_without_safety",
     "find",
     "first_wrong",
     "found_in_object",

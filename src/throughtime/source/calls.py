@@ -12,6 +12,7 @@ from throughtime.source.candidates import Function, arguments
 from throughtime.source.meanings import VALUES, role, size_kind
 
 COUNTS = re.compile(r"size|dim|num_?|^n_|len|count|units|rate$|_no$", re.I)
+ARRAY = re.compile(r"matrix|vectors|embeddings$|weights$|pretrained", re.I)  # and no size
 UNKNOWN = ["4", "np.tanh", "'tanh'"]  # for an argument whose name says nothing
 MOST_CALLS = 40  # of one function, for one form of the data
 
@@ -117,7 +118,7 @@ def is_size(name: str, default: ast.expr) -> bool:
     """Whether an argument is a size that is made small, though it has a default."""
     if not isinstance(default, ast.Constant):
         return False
-    kind = size_kind(name)
+    kind = "" if ARRAY.search(name) else size_kind(name)
     if type(default.value) is int:
         return kind in ("hidden", "inputs", "outputs", "steps", "batch", "once")
     return default.value is None and kind in ("hidden", "inputs", "outputs")

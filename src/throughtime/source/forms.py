@@ -156,6 +156,11 @@ def targets(form: Form, sizes: Sizes, stepwise: bool | None = None) -> list[tupl
             (f"draw.standard_normal(({B}, 1))", None),
             (f"draw.standard_normal({B})", None),
         ]
+        if form.said == "(T, I, B)":
+            found[:0] = [
+                (f"{hot.format(B)}.T", None),
+                (f"{hot.format(f'({T}, {B})')}.transpose(0, 2, 1)", 0),
+            ]
         if form.time == 2:
             found = [
                 (f"{hot.format(f'({B}, {T})')}.transpose(2, 0, 1)", 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -288,7 +289,7 @@ class _Findings:
         if not expected:
             expected = f"∂L/∂{hypothesis.group.name or hypothesis.pairs[0][1].name}"
         changes, words = changes_of(self.search, self.faults, fault)
-        return replace(
+        found = replace(
             _finding(site, "unknown" if fault.unknown else "wrong"),
             expected=expected,
             noticed=(*self._noticed(fault), *([words] if words else [])),
@@ -298,6 +299,51 @@ class _Findings:
             mended=fault.mended,
             order=order,
         )
+        return self._of_sum(found, site) if site.kind == "return" else found
+
+    def _of_sum(self, finding: LineFinding, returned: Site) -> LineFinding:
+        """Where a sum is returned by its name, the line that adds to it is wrong, no return.
+
+        Or else what that is made of, where this goes into no sum that is right.
+        """
+        sites = [
+            site
+            for site in self.search.code.probes.sites
+            if (site.path, site.function) == (returned.path, returned.function)
+        ]
+        adding = [s for s in sites if s.kind == "added" and _sum(s) == returned.text]
+        if len(adding) != 1:
+            return finding
+        own = adding[0]
+        if self._is_right(own):
+            return finding
+        right = {s.text for s in sites if s.kind == "return" and self._is_right(s)}
+        cleared = set().union(
+            *(self._read(s) for s in sites if s.kind == "added" and _sum(s) in right)
+        )
+        carried = {place[0] for place in self.search.carried}
+        made = {
+            site.line
+            for number, site in enumerate(self.search.code.probes.sites)
+            if site in sites and site.assigns and number in carried
+            and site.target.split("[")[0] in self._read(own) - cleared - {_sum(own)}
+        }  # fmt: skip
+        return replace(finding, line=own.line, last_line=own.last_line, target=own.target,
+                       status="unknown" if made else "wrong", edit=None, others=(),
+                       doubtful=tuple(sorted(made - {own.line})))  # fmt: skip
+
+    def _is_right(self, site: Site) -> bool:
+        """Whether the values at a place are derivatives that are known."""
+        return any(
+            bool(self.search.meanings.readings(events))
+            for events in self.search.start.events.values()
+            if events[0].site == site
+        )
+
+    def _read(self, site: Site) -> set[str]:
+        """The variables that a statement names."""
+        statement, _ = self.search.code.probes.statements[site.statement]
+        return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
 
     def _made(self, event: Event) -> list[int]:
         """The lines that assign a variable of which an event is the use."""
@@ -425,6 +471,11 @@ class _Findings:
 def _finding(site: Site, status: Status) -> LineFinding:
     target = site.target or ("return" if site.kind == "return" else site.text)
     return LineFinding(site.path, site.line, site.last_line, site.function, target, status)
+
+
+def _sum(site: Site) -> str:
+    """The variable that a statement adds to, or to a part of."""
+    return site.target.split("[")[0]
 
 
 def _of_line(found: Sequence[LineFinding]) -> LineFinding:

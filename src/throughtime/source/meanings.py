@@ -44,6 +44,10 @@ SIZES: tuple[tuple[str, str], ...] = (
     (r"epoch|n_?iter|iterations", "once"),
     (r"batch|^b$|^m$|^bs$|num_seq|n_seq", "batch"),
     (r"trunc|max_(norm|grad)|clip|thresh", "keep"),
+    (r"(hid\w*|state|cell|units?)_?len(gth)?$", "hidden"),
+    (r"(out\w*|target|label|class)_?len(gth)?$", "outputs"),
+    (r"(vocab\w*|dict\w*|alphabet|char\w*_?set|feat\w*|emb\w*)_?len(gth)?$", "inputs"),
+    (r"^(in|inp|inputs?|x)_?len(gth)?$", "extent"),
     (r"seq|steps?$|^t$|^tau$|^t_|length|_len$|^len|time|window|bptt|unroll|max_?len", "steps"),
     (r"drop", "dropout"),
     (r"layer.*(size|dim|unit)|hid|^h$|^n_?h\d?$|^n_a$|unit|cell|state|neuron|^nh|mem|latent"
@@ -72,6 +76,7 @@ VALUES: dict[str, list[str]] = {
     "both": [str(HIDDEN + INPUTS)],
     "outputs": [str(OUTPUTS)],
     "inputs": [str(INPUTS)],
+    "extent": [str(INPUTS), "T"],
     "rate": ["0.1"],
     "seed": ["0", "np.random.RandomState(0)", "np.random.default_rng(0)"],
     "dropout": ["0.0", "1.0"],
@@ -79,7 +84,7 @@ VALUES: dict[str, list[str]] = {
     "small": ["0.01"],
     "layers": ["2", "1", f"[{INPUTS}, {HIDDEN}, {OUTPUTS}]"],
 }
-SIZE_KINDS = {"batch", "steps", "hidden", "both", "outputs", "inputs", "layers"}
+SIZE_KINDS = {"batch", "steps", "hidden", "both", "outputs", "inputs", "extent", "layers"}
 
 
 def size_kind(name: str) -> str:
@@ -96,7 +101,7 @@ ROLES: tuple[tuple[str, str], ...] = (
     (r"y_?hat|pred|^outs?$|output(?!.*(grad|delta|size))|prob|^ps?$|logit|score|activation|^a_?l$"
      r"|^o$|^os$", "prediction"),
     (r"target|label|^y$|^ys$|^y_?(t|true|seq|batch|train|list|i|real|onehot|one_hot)$|true|truth"
-     r"|^t$|^ts$|desired|expected|gold|answer|^y_|^tgt|^actual", "target"),
+     r"|^t$|^ts$|^d$|desired|expected|gold|answer|^y_|^tgt|^actual", "target"),
     (r"^lr$|rate|alpha|^eta$|learn|step_size", "rate"),
     (r"^d_?(?!ata|im|epth|ec|rop|ict)\w+|grad|delta|^err|error|upstream|dout|dloss|sensitiv|^g$|bottom_diff|diff$",
      "upstream"),

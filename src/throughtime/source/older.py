@@ -7,6 +7,7 @@ whole numbers. The syntax tree is changed before it is compiled; the file stays 
 from __future__ import annotations
 
 import ast
+import builtins
 import types
 from typing import Any
 
@@ -57,6 +58,11 @@ class _Older(ast.NodeTransformer):
     def __init__(self, old: bool) -> None:
         self._old = old
 
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        self.generic_visit(node)
+        node.body[:0] = _late_defaults(node)
+        return node
+
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         self.generic_visit(node)
         target = node.targets[0]
@@ -78,6 +84,27 @@ class _Older(ast.NodeTransformer):
         if self._old and isinstance(node.op, ast.Div):
             return _call(QUOTIENT, node.left, node.right)
         return node
+
+
+def _late_defaults(node: ast.FunctionDef) -> list[ast.stmt]:
+    """Statements that look up, in a call, a default that was None when the function was made.
+
+    A function is made before the statements of the file are run that set `p` of `def f(p=p)`.
+    """
+    given = node.args.defaults
+    positional = [*node.args.posonlyargs, *node.args.args]
+    pairs = [*zip(positional[len(positional) - len(given) :], given, strict=True),
+             *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)]  # fmt: skip
+    lines = [
+        f"if {argument.arg} is None: {argument.arg} = globals().get({default.id!r})"
+        for argument, default in pairs
+        if isinstance(default, ast.Name) and not hasattr(builtins, default.id)
+    ]
+    found = ast.parse("\n".join(lines)).body
+    for statement in found:
+        for part in ast.walk(statement):
+            ast.copy_location(part, node.body[0])
+    return found
 
 
 def _is_item(target: ast.Subscript) -> bool:

@@ -22,7 +22,7 @@ NEUTRAL = {
 }  # fmt: skip
 OF_GRADIENTS = re.compile(r"grad|^g$|deriv|delta|^d_?(p|param|theta|weights|w)s?$|diff", re.I)
 PREFIX = re.compile(
-    r"^(dl_?d|dloss_?d|de_?d|dj_?d|dc_?d(?=[A-Z])|grads?_(of_|wrt_)?|gradients?_(of_)?|grad"
+    r"^(d(l|loss|e|j|c)_?(_?by_?|_?wrt_?)d_?|dl_?d|dloss_?d|de_?d|dj_?d|dc_?d(?=[A-Z])|grads?_(of_|wrt_)?|gradients?_(of_)?|grad"
     r"|deltas?_?|nabla_?|partial_?|d_|del_|g_|diff_|acc_?d?|sum_d?|total_d|d(?=[^_]))",
     re.I,
 )
@@ -30,7 +30,11 @@ WORDS_IN_D = re.compile(  # that begin with a d which is no derivative's
     r"^d(ata|ense|ecod|ecay|evice|ict|oc|ate|rop|t$|im|ir|elim|ist|efault|isplay|igit|eep|one$)",
     re.I,
 )
-SUFFIX = re.compile(r"(_?grads?|_gradients?|_d|_diff|_delta|_deriv|_g|_bar|_dot|_acc(um)?)$", re.I)
+SUFFIX = re.compile(
+    r"(_?grads?|_gradients?|_d|_diff|_delta|_deriv|_g|_bar|_dot|_acc(um)?|_updates?)$", re.I
+)
+VALUE = re.compile(r"^(v|val|value|values|data)$", re.I)  # of a parameter that holds …
+BESIDE = re.compile(r"^(d|dv|g|grads?|gradients?|diff|deriv|derivative|delta)$", re.I)  # … both
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Place:
     @property
     def leaf(self) -> str:
         """The last name, or the last but one where the last is a number."""
-        words = [part for part in self.path if not part.isdigit()]
+        words = [part for part in self.path if not part.lstrip("-").isdigit()]
         return words[-1] if words else ""
 
 
@@ -72,15 +76,35 @@ def _places(
         return
     seen = seen | {id(value)}
     if isinstance(value, Mapping):
+        words = _of_both(value)
         for key, part in list(value.items())[:MOST_ARRAYS]:
             if isinstance(key, str | int):
-                yield from _places(f"{text}[{key!r}]", part, (*path, str(key)), depth + 1, seen)
+                own = words.get(key, (str(key),))
+                yield from _places(f"{text}[{key!r}]", part, (*path, *own), depth + 1, seen)
     elif isinstance(value, list | tuple):
         for n, part in enumerate(value[:MOST_ARRAYS]):
             yield from _places(f"{text}[{n}]", part, (*path, str(n)), depth + 1, seen)
     elif (hasattr(value, "__dict__") and not callable(value)) or _is_users(value):
+        words = _of_both(vars(value))
         for key, part in list(vars(value).items())[:MOST_ARRAYS]:
-            yield from _places(f"{text}.{key}", part, (*path, key), depth + 1, seen)
+            own = words.get(key, (key,))
+            yield from _places(f"{text}.{key}", part, (*path, *own), depth + 1, seen)
+
+
+def _of_both(held: Mapping[Any, Any]) -> dict[Any, tuple[str, ...]]:
+    """The names of a parameter's value and of its gradient, where one object holds both.
+
+    `Wf.v` and `Wf.d` are `Wf` and its gradient.
+    """
+    arrays = {key: part for key, part in held.items()
+              if isinstance(key, str) and isinstance(part, np.ndarray)}  # fmt: skip
+    values = [key for key in arrays if VALUE.match(key)]
+    gradients = [key for key in arrays if BESIDE.match(key)]
+    if len(values) != 1 or len(gradients) != 1:
+        return {}
+    if arrays[values[0]].shape != arrays[gradients[0]].shape:
+        return {}
+    return {values[0]: (), gradients[0]: ("grad",)}
 
 
 def _is_users(value: Any) -> bool:
@@ -215,9 +239,40 @@ def pairs(
                     take(parameter, number)
                     taken.add(parameter.text)
                     break
+    for parameter, number in _but_first_letter(parameters, gradients, keys, taken, used):
+        take(parameter, number)
     if in_order and not found:
         found |= by_order(parameters, gradients)
     return found
+
+
+def _but_first_letter(
+    parameters: Sequence[Place],
+    gradients: Sequence[Place],
+    keys: Sequence[tuple[str, ...]],
+    taken: set[str],
+    used: set[int],
+) -> list[tuple[Place, int]]:
+    """Further pairs, of names that differ in their first letter alone, as `wf` and `duf`.
+
+    There have to be several with the same two letters, each with one partner of its shape.
+    """
+    found: dict[tuple[str, str], list[tuple[Place, int]]] = {}
+    for parameter in parameters:
+        own = key(parameter, gradient=False)
+        if parameter.text in taken or len(own) != 1 or len(own[0]) < 2:
+            continue
+        rest = [n for n, words in enumerate(keys)
+                if n not in used and len(words) == 1 and words[0][1:] == own[0][1:]
+                and words[0][0].isalpha() and words[0] != own[0]
+                and is_named_gradient(gradients[n])
+                and same_shape(parameter.value, gradients[n].value)]  # fmt: skip
+        if len(rest) == 1:
+            letters = (own[0][0], keys[rest[0]][0][0])
+            found.setdefault(letters, []).append((parameter, rest[0]))
+    several = max(found.values(), key=len, default=[])
+    numbers_ = [number for _, number in several]
+    return several if len(set(numbers_)) == len(numbers_) > 1 else []
 
 
 def _by_end(keys: Sequence[tuple[str, ...]]) -> dict[str, list[int]]:

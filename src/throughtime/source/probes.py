@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from throughtime.source.squares import is_of_squares
+
 PROBE = "_throughtime_probe"
 
 Node = TypeVar("Node", bound=ast.AST)
@@ -134,6 +136,8 @@ class _Inserted:
         for case in getattr(node, "cases", []):
             case.body = self._body(case.body)
         if not isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Return | ast.Expr):
+            return [node]
+        if is_of_squares(node):
             return [node]
         self.number = len(self.probes.statements)
         # A copy as written: what is made of the tree below replaces its expressions.

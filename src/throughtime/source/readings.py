@@ -301,6 +301,8 @@ def _is_weight(place: Place) -> bool:
         return False
     if ".modules." in place.text or place.leaf.strip("_").lower() in DATA:
         return False
+    if "-1" in place.path:  # a state before the first step, as h[-1]
+        return False
     root = re.split(r"[.\[]", place.text)[0]
     if role(root) in ("inputs", "target") and not (WEIGHT.match(root) or BIAS.match(root)):
         return False
@@ -383,12 +385,17 @@ def _parameters(bench: Bench, reading: Reading) -> list[Place]:
         else:
             found += list(places(root, value, tuple(root.split("."))))
     unique: dict[str, Place] = {}
-    seen: set[int] = set()  # the arrays themselves; a part of one is another matter
+    # The arrays themselves; a part of one is another matter. Of several names the shortest counts:
+    # a network that takes the arrays of its cells for its own adds up their gradients beside them.
+    known: dict[int, str] = {}
     for place in found:
         if isinstance(place.raw, np.ndarray):
-            if id(place.raw) in seen:
-                continue
-            seen.add(id(place.raw))
+            before = known.setdefault(id(place.raw), place.text)
+            if before != place.text:
+                if len(place.path) >= len(unique[before].path):
+                    continue
+                del unique[before]
+                known[id(place.raw)] = place.text
         unique.setdefault(place.text, place)
     return list(unique.values())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from throughtime.source.pairing import places
 from throughtime.source.readings import Judged, Reading, likeliest
 from throughtime.source.search import Alike
 from throughtime.source.slices import COUNTS, Slices, free_names, names_set
+from throughtime.source.squares import NAME as SQUARES
+from throughtime.source.squares import errors_of, with_squares
 from throughtime.source.training_steps import LOSS_NAME, RUNNING, Region, is_gradient
 from throughtime.source.vintage import is_stand_in
 
@@ -26,6 +29,7 @@ USUAL_FORM = 3  # of data that are drawn to see what else is lacking: (B, T, I)
 MOST_TRIES = 150  # runs of a step, after which no other sizes of its data are tried
 MOST_OWNERS = 3  # ways to make the object whose method holds a step
 FEWEST_STEPS = 3  # of a user's own data, less than which are no sequence
+AFTER_ITS_OWN = 0.5  # a loss that is not the step's own is tried after those that are
 LONGEST_DATA = 2000  # steps of a user's own data that are cut to a few; more are not looked at
 
 
@@ -247,15 +251,30 @@ class RegionSearch:
             if not self.bench.runs(f"{reading.begin}\n{self.text}", self.failures):
                 continue
             first = reading.steps[0] if reading.steps else None
+            where = f"steps from {first[0]}, axis {first[1]}" if first else ""
+            gradient = f"gradient: {self.region.name}"
             for name in self._losses():
-                where = f"steps from {first[0]}, axis {first[1]}" if first else ""
                 yield replace(
                     reading,
                     order=float(order),
                     loss=f"{self.text}\nloss = {name}",
-                    said=tuple(
-                        filter(None, (where, f"loss: {name}", f"gradient: {self.region.name}"))
-                    ),
+                    said=tuple(filter(None, (where, f"loss: {name}", gradient))),
+                    needs_agreement=_is_error(name),
+                )
+            errors = errors_of(self.body)
+            shown = next((n for n in self._losses() if _is_error(n) and n not in errors), "")
+            for name, half in product(errors, (True, False)):
+                text = "\n".join(map(ast.unparse, with_squares(self.body, name, half=half)))
+                loss = f"loss: {'half ' * half}the sum of squares of {name}"
+                if shown:
+                    loss += f"; {shown}, which is summed up beside it, has another gradient"
+                yield replace(
+                    reading,
+                    order=order + AFTER_ITS_OWN,
+                    gradient=text,
+                    loss=f"{text}\nloss = {SQUARES}",
+                    said=tuple(filter(None, (where, loss, gradient))),
+                    needs_agreement=True,
                 )
 
     def _rate(self, needed: set[str]) -> float | None:
@@ -330,15 +349,22 @@ class RegionSearch:
             value = self._value(name)
             if not LOSS_NAME.search(name) or isinstance(value, bool | type(None)):
                 continue
-            if is_gradient(name) or (role(name) == "upstream" and "loss" not in name.lower()):
+            if is_gradient(name):
                 continue
             try:
                 number = np.asarray(value, dtype=np.float64)
             except (TypeError, ValueError, RuntimeError):  # of torch, where it keeps a graph
                 continue
-            if 0 < number.size <= LONGEST * HIDDEN and np.isfinite(number).all():
-                found.append((bool(RUNNING.search(name)), name != "loss", number.size > 1, name))
+            most = 1 if _is_error(name) else LONGEST * HIDDEN
+            if 0 < number.size <= most and np.isfinite(number).all():
+                late = _is_error(name) or bool(RUNNING.search(name))
+                found.append((late, name != "loss", number.size > 1, name))
         return [name for *_, name in sorted(found)][:4]
+
+
+def _is_error(name: str) -> bool:
+    """Whether a name is one of an error, which may be shown and be no loss."""
+    return role(name) == "upstream" and "loss" not in name.lower()
 
 
 def _definitions(tree: ast.Module) -> ast.Module:

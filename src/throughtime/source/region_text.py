@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from throughtime.source.recipe import Recipe
+from throughtime.source.squares import is_of_squares, without_squares
 from throughtime.source.tolerances import (
     FEWEST_LINES,
 )
@@ -90,7 +91,7 @@ def region_text(recipe: Recipe, text: str) -> RegionText | None:
         tree, wanted = ast.parse(text), ast.parse(recipe.gradient).body
     except SyntaxError:
         return None
-    texts = [ast.unparse(node) for node in wanted]
+    texts = [ast.unparse(without_squares(node)) for node in wanted if not is_of_squares(node)]
     best: list[ast.stmt] = []
     first = 0
     for block in _blocks(tree):

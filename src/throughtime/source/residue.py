@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from throughtime.gradcheck import CheckError, check_target
+import numpy as np
+
+from throughtime.gradcheck import CheckError, Report, Target, check_target
 from throughtime.source.edits import FileText, Splice, spliced
 from throughtime.source.recipe import Program, Recipe
 from throughtime.source.text import read_source
@@ -20,32 +22,62 @@ from throughtime.source.tolerances import LARGEST_SAFETY
 LOGARITHMS = ("log", "log2", "log10")
 
 
-def explained_residue(recipe: Recipe, discrepancy: float, seed: int) -> str:
-    """What explains all that a check finds, as a sentence; "" where no small number does.
+@dataclass(frozen=True)
+class WithoutSafety:
+    """A user's program with 0 in place of the small numbers that its loss adds for safety.
+
+    Args:
+        target: of the program.
+        report: what a quick check of it says.
+        numbers: each with its place, as "ε = 1e-06 (rnn.py:48)".
+    """
+
+    target: Target
+    report: Report
+    numbers: tuple[str, ...]
+
+    def explained(self, discrepancy: float) -> str:
+        """That the numbers explain all that a check finds, as a sentence; "" where they do not.
+
+        Args:
+            discrepancy: what the check of the user's own text has found: a large one is no residue.
+        """
+        if discrepancy > LARGEST_SAFETY or self.report.verdict != "agree":
+            return ""
+        explain, them = ("explains", "it") if len(self.numbers) == 1 else ("explain", "them")
+        return (
+            f"A residue: {', '.join(self.numbers)} in the loss {explain} all that was found. "
+            f"Without {them} the gradient agrees: it is that of the loss that is meant."
+        )
+
+    @property
+    def note(self) -> str:
+        """What a diagnosis of this program has to say beside its causes."""
+        return f"The causes were sought with 0 in place of {', '.join(self.numbers)} in the loss."
+
+
+def checked_without_safety(recipe: Recipe, seed: int) -> WithoutSafety | None:
+    """A user's program without small numbers, checked.
+
+    None where its loss has none, or needs them.
 
     Args:
         recipe: how the file is run.
-        discrepancy: what the check has found: a large one is no residue.
         seed: of the check.
     """
     path = recipe.path.resolve()
-    if discrepancy > LARGEST_SAFETY:
-        return ""
     texts, small = without_safety({path: read_source(path).text})
     if not small:
-        return ""
+        return None
     try:
-        program = Program(replace(recipe, path=path), texts=texts, seed=seed)
-        report = check_target(program.target(), seed=seed, effort="quick", progress=False)
+        recipe = replace(recipe, path=path)
+        target = Program(recipe, texts=texts, seed=seed).target()
+        if np.array_equal(target.loss(), Program(recipe, seed=seed).loss()):
+            return None  # those of an optimiser
+        report = check_target(target, seed=seed, effort="quick", progress=False)
     except (CheckError, ArithmeticError):  # as where a logarithm needs them
-        return ""
-    if report.verdict != "agree":
-        return ""
-    explain, them = ("explains", "it") if len(small) == 1 else ("explain", "them")
-    return (
-        f"A residue: {', '.join(small)} in the loss {explain} all that was found. Without {them} "
-        "the gradient agrees: it is that of the loss that is meant."
-    )
+        return None
+    return WithoutSafety(target, report, small)
 
 
 def without_safety(texts: Mapping[Path, str]) -> tuple[dict[Path, str], tuple[str, ...]]:

@@ -92,7 +92,9 @@ PROCESSOR_SECONDS = 3600.0  # that a process may take in all
 QUICK_STEP = 2.0**-8  # of the parameters' size
 QUICK_ERROR = 1e-8  # relative: two steps that agree so well have found the derivative
 END_SECONDS = 10.0  # in which a process has to end, with all that it has started, when told to
-DIRECTIONS = 2  # in which each tensor is compared
+# In which each tensor is compared. In two of them, one that is off by some percent is a multiple of
+# the right one by chance in one of a thousand cases, and tensors times settings are a hundred.
+DIRECTIONS = 3
 POINT_RMS = 0.5  # of weights of up to POINT_WIDTH columns; of wider ones less: products of order 1
 POINT_WIDTH = 16.0
 

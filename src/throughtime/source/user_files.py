@@ -31,6 +31,7 @@ PACKAGE = Path(__file__).parents[1]
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 HIGHEST = 3  # folders above the file's own in which its packages are looked for
 LONGEST_MESSAGE = 1000  # characters of an exception's that are quoted
+HIGHEST_BESIDE = 1  # folders above in which a script may lie that imports the file
 MOST_DEFAULTS = 20  # names that the defaults of one function may lack
 
 Transform = Callable[[ast.Module, Path], ast.Module]
@@ -159,19 +160,29 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """For what stands in the user's folder; else None, and others look."""
         words = fullname.split(".")
         for n, root in enumerate(self._roots):
-            if (
-                n
-                and words[0] not in (self._roots[n - 1].name, self._main_path.parent.name)
-                and (not (root / words[0] / "__init__.py").is_file())
-            ):
+            if n and not self._is_found_above(words[0], n):
                 continue
             place = root.joinpath(*words)
             for file, package in ((place / "__init__.py", True), (place.with_suffix(".py"), False)):
                 if file.is_file():
                     return self._spec(fullname, file, place if package else None)
-            if n and place.is_dir():
+            if place.is_dir() and (n or not _is_installed(words[0])):
                 return self._spec(fullname, None, place)
         return None
+
+    def _is_found_above(self, name: str, n: int) -> bool:
+        """Whether a module in a folder above is meant: a package, or a file beside a script.
+
+        A file `models/lstm.py` is imported by scripts in the folder above it, and imports what
+        lies beside them; what is installed goes before that.
+        """
+        root = self._roots[n]
+        if name in (self._roots[n - 1].name, self._main_path.parent.name):
+            return True
+        if (root / name / "__init__.py").is_file():
+            return True
+        beside = n <= HIGHEST_BESIDE and (root / f"{name}.py").is_file()
+        return beside and not _is_installed(name)
 
     def _spec(
         self, name: str, file: Path | None, folder: Path | None
@@ -226,6 +237,11 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def _text(self, path: Path) -> str:
         return self._texts[path] if path in self._texts else read_source(path).text
+
+
+def _is_installed(name: str) -> bool:
+    """Whether a module of this name is found without the user's folders."""
+    return importlib.machinery.PathFinder.find_spec(name) is not None
 
 
 def _names_in(folder: Path) -> set[str]:

@@ -1,0 +1,355 @@
+"""Ways in which people write a network: what is found in them, and what is not said of them."""
+
+import numpy as np
+import pytest
+
+import throughtime as tt
+from throughtime.source import Program, checked_without_safety, find, which_line
+from throughtime.source.mend import mend
+from throughtime.source.pairing import pairs, places
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(text, name="net.py"):
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return written
+
+
+def verdict(found):
+    target = Program(found.recipe).target()
+    return tt.check(target, progress=False, diagnose=False, effort="quick").verdict
+
+
+# Both in one object, in a table that functions have as a default: made after the functions are.
+BOTH_IN_ONE = """
+import numpy as np
+
+hidden_size, vocab_size = 20, 30
+
+class Weight:
+    def __init__(self, value):
+        self.v, self.d, self.m = value, np.zeros_like(value), np.zeros_like(value)
+
+class Weights:
+    def __init__(self):
+        self.U = Weight(np.random.rand(hidden_size, vocab_size))
+        self.W = Weight(np.random.rand(hidden_size, hidden_size))
+        self.V = Weight(np.random.rand(vocab_size, hidden_size))
+
+    def every(self):
+        return [self.U, self.W, self.V]
+
+weights = Weights()
+
+def step(index, before, p=weights):
+    h = np.tanh(p.U.v[:, index] + p.W.v @ before)
+    e = np.exp(p.V.v @ h)
+    return h, e / e.sum()
+
+def loss_func(inputs, targets, h_prev, p=weights):
+    hs, ps, loss = {-1: h_prev.ravel()}, {}, 0
+    for t in range(len(inputs)):
+        hs[t], ps[t] = step(inputs[t], hs[t - 1])
+        loss -= np.log(ps[t][targets[t]])
+    for w in p.every():
+        w.d.fill(0)
+    carried = np.zeros(hidden_size)
+    for t in reversed(range(len(inputs))):
+        dy = ps[t].copy()
+        dy[targets[t]] -= 1
+        p.V.d += np.outer(dy, hs[t])
+        dz = (p.V.v.T @ dy + carried) * (1 - hs[t] ** 2)
+        p.U.d[:, inputs[t]] += dz
+        p.W.d += np.outer(dz, hs[t - 1])
+        carried = p.W.v.T @ dz
+    return loss, hs[len(inputs) - 1]
+
+def train():
+    while True:
+        loss, h = loss_func([1, 2], [2, 3], np.zeros((hidden_size, 1)))
+        for w in weights.every():
+            w.m += w.d ** 2
+            w.v -= 0.1 * w.d / np.sqrt(w.m + 1e-8)
+"""
+
+
+def test_parameters_that_hold_their_gradients_and_are_the_default_of_an_argument(write):
+    found = find(write(BOTH_IN_ONE))
+    assert found.name == "loss_func"
+    assert found.recipe.gradients == {name: f"weights.{name}.d" for name in "UWV"}
+    assert verdict(found) == "agree"
+    wrong = find(write(BOTH_IN_ONE.replace("hs[t] ** 2", "hs[t]")))
+    assert verdict(wrong) == "disagree"
+    done = mend(wrong.recipe, progress=False)
+    assert done.is_mended
+    assert "hs[t] ** 2" in done.diff() or "np.square(hs[t])" in done.diff()
+
+
+def test_small_numbers_of_an_optimiser_are_none_of_the_loss(write):
+    assert checked_without_safety(find(write(BOTH_IN_ONE)).recipe, 0) is None
+
+
+# Gradients called updates, added to the weights, set to 0 by `*= 0`; an error that is only shown.
+UPDATES = """
+import numpy as np
+
+rate, bits = 0.1, 6
+w_in = np.random.randn(2, 5)
+w_back = np.random.randn(5, 5)
+w_out = np.random.randn(5, 1)
+w_in_update = np.zeros_like(w_in)
+w_back_update = np.zeros_like(w_back)
+w_out_update = np.zeros_like(w_out)
+
+for n in range(10000):
+    a, b = np.random.randint(0, 2, bits), np.random.randint(0, 2, bits)
+    overall_error = 0
+    states, deltas = [np.zeros((1, 5))], []
+    for t in range(bits):
+        x = np.array([[a[t], b[t]]])
+        state = np.tanh(x @ w_in + states[-1] @ w_back)
+        out = 1 / (1 + np.exp(-state @ w_out))
+        out_error = max(a[t], b[t]) - out
+        deltas.append(out_error * out * (1 - out))
+        overall_error += np.abs(out_error[0])
+        states.append(state)
+    carried = np.zeros((1, 5))
+    for t in range(bits):
+        x = np.array([[a[bits - t - 1], b[bits - t - 1]]])
+        state, before = states[-t - 1], states[-t - 2]
+        delta = (carried @ w_back.T + deltas[-t - 1] @ w_out.T) * (1 - state ** 2)
+        w_out_update += state.T @ deltas[-t - 1]
+        w_back_update += before.T @ delta
+        w_in_update += x.T @ delta
+        carried = delta
+    w_in += w_in_update * rate
+    w_back += w_back_update * rate
+    w_out += w_out_update * rate
+    w_in_update *= 0
+    w_back_update *= 0
+    w_out_update *= 0
+    if n % 1000 == 0:
+        print(overall_error)
+"""
+
+
+def test_a_step_whose_loss_is_known_by_its_error_alone(write):
+    found = find(write(UPDATES))
+    assert set(found.recipe.parameters) == {"w_in", "w_back", "w_out"}
+    assert "loss: half the sum of squares of out_error; overall_error, which is" in str(found)
+    assert verdict(found) == "agree"
+    whole = find(write(UPDATES.replace("deltas.append(out_error", "deltas.append(2 * out_error")))
+    assert "loss: the sum of squares of out_error" in str(whole)
+    assert verdict(whole) == "agree"
+    wrong = find(write(UPDATES.replace("before.T @ delta", "state.T @ delta")))
+    assert verdict(wrong) == "disagree"
+    done = mend(wrong.recipe, progress=False)
+    assert done.is_mended
+    changed = [line for line in done.diff().split("\n") if line.startswith("+ ")]
+    assert len(changed) == 1
+    assert changed[0].strip("+ ").startswith("w_back_update += ")
+
+
+def test_an_error_that_is_only_shown_is_no_reason_to_accuse(write):
+    # Cross-entropy of a sigmoid: its gradient is that of no error's square.
+    with pytest.raises(tt.CheckError):
+        find(write(UPDATES.replace("out_error * out * (1 - out)", "np.exp(out_error)")))
+
+
+def arrays(names, shapes):
+    draw = np.random.default_rng(0)
+    return [
+        place
+        for name, shape in zip(names, shapes, strict=True)
+        for place in places(name, draw.standard_normal(shape), (name,))
+    ]
+
+
+def test_gradients_whose_names_differ_in_the_first_letter_alone():
+    shapes = [(4, 9), (4, 9), (5, 4), (4,)]
+    held = arrays(["wf", "wi", "wy", "bf"], shapes)
+    found = pairs(held, arrays(["duf", "dui", "duy", "dbf"], shapes))
+    assert {n: g.leaf for n, (_, g) in found.items()} == {
+        "bf": "dbf", "wf": "duf", "wi": "dui", "wy": "duy"
+    }  # fmt: skip
+    alone = pairs(held, arrays(["duf", "dgi", "dxy", "dbf"], shapes))
+    assert set(alone) == {"bf"}
+
+
+def test_names_of_derivatives_by_something():
+    shapes = [(4, 9), (4, 1)]
+    gradients = arrays(["dL_by_dW_iz", "dLoss_wrt_db_z"], shapes)
+    assert set(pairs(arrays(["W_iz", "b_z"], shapes), gradients)) == {"W_iz", "b_z"}
+
+
+# Data with sequences last; a matrix that may be given, and is no size.
+SEQUENCES_LAST = """
+import numpy as np
+
+class GRULike:
+    def __init__(self, units, seq_len, classes, features=None, embedding_matrix=None):
+        if embedding_matrix is not None:
+            features = embedding_matrix.shape[1]
+        self.seq_len, self.units = seq_len, units
+        self.W = np.random.randn(features, units)
+        self.U = np.random.randn(units, units)
+        self.V = np.random.randn(units, classes)
+
+    def forward_prop(self, x):
+        self.A = np.zeros((self.seq_len + 1, self.units, x.shape[-1]))
+        for t in range(self.seq_len):
+            self.A[t + 1] = np.tanh(self.W.T @ x[t] + self.U @ self.A[t])
+        e = np.exp(self.V.T @ self.A[-1])
+        self.p = e / e.sum(axis=0)
+        return self.p
+
+    def backward_prop(self, x, labels):
+        dL_by_dW, dL_by_dU = np.zeros_like(self.W), np.zeros_like(self.U)
+        dL_by_dV = self.A[-1] @ (self.p - labels).T
+        dh = self.V @ (self.p - labels)
+        for t in reversed(range(self.seq_len)):
+            dz = dh * (1 - self.A[t + 1] ** 2)
+            dL_by_dW += x[t] @ dz.T
+            dL_by_dU += dz @ self.A[t].T
+            dh = self.U.T @ dz
+        return dL_by_dW, dL_by_dU, dL_by_dV
+"""
+
+
+def test_sequences_on_the_last_axis_and_a_matrix_that_need_not_be_given(write):
+    found = find(write(SEQUENCES_LAST))
+    assert set(found.recipe.parameters) == {"W", "U", "V"}
+    assert verdict(found) == "agree"
+    wrong = find(write(SEQUENCES_LAST.replace("dh = self.U.T @ dz", "dh = self.U @ dz")))
+    assert verdict(wrong) == "disagree"
+
+
+def test_what_lies_beside_the_scripts_that_import_a_file_of_a_folder(tmp_path):
+    (tmp_path / "models").mkdir()
+    squash = "import numpy as np\ndef squash(z):\n    return 1 / (1 + np.exp(-z))\n"
+    (tmp_path / "own_activations.py").write_text(squash)
+    net = SEQUENCES_LAST.replace("np.tanh(", "squash(").replace(
+        "(1 - self.A[t + 1] ** 2)", "self.A[t + 1] * (1 - self.A[t + 1])"
+    )
+    path = tmp_path / "models" / "net.py"
+    path.write_text(f"from own_activations import *\n{net}")
+    assert verdict(find(path)) == "agree"
+
+
+# For each output all the way back, so that no δ is the whole derivative of a value.
+EACH_OUTPUT_BACK = """
+import numpy as np
+
+class RNN:
+    def __init__(self, word_dim, hidden_dim=10):
+        self.U = np.random.randn(hidden_dim, word_dim)
+        self.V = np.random.randn(word_dim, hidden_dim)
+        self.W = np.random.randn(hidden_dim, hidden_dim)
+
+    def forward(self, x):
+        s, o = np.zeros((len(x), len(self.W))), np.zeros((len(x), len(self.V)))
+        h = np.zeros(len(self.W))
+        for t in range(len(x)):
+            h = s[t] = np.tanh(self.U[:, x[t]] + self.W @ h)
+            e = np.exp(self.V @ s[t])
+            o[t] = e / e.sum()
+        return o, s
+
+    def loss(self, x, y):
+        o, _ = self.forward(x)
+        return -np.sum(np.log(o[np.arange(len(y)), y]))
+
+    def bptt(self, x, y):
+        o, s = self.forward(x)
+        dU, dV, dW = np.zeros(self.U.shape), np.zeros(self.V.shape), np.zeros(self.W.shape)
+        o[np.arange(len(y)), y] -= 1
+        for t in range(len(y)):
+            dV += np.outer(o[t], s[t])
+            delta = self.V.T @ o[t] * (1 - s[t] ** 2)
+            for k in range(t, -1, -1):
+                dW += np.outer(delta, s[k - 1])
+                dU[:, x[k]] += delta
+                delta = self.W.T @ delta * (1 - s[k - 1] ** 2)
+        return [dU, dV, dW]
+"""
+
+
+def test_the_line_that_adds_to_a_sum_and_not_the_one_that_returns_it(write):
+    path = write(EACH_OUTPUT_BACK)
+    number = 1 + path.read_text().split("\n").index(" " * 16 + "dW += np.outer(delta, s[k - 1])")
+    found = find(path)
+    report = tt.check(
+        Program(found.recipe).target(), progress=False, diagnose=False, effort="quick"
+    )
+    assert report.verdict == "disagree"  # s[-1] is the last state, and not the first
+    wrong = [line for line in which_line(found.recipe, report, 0).lines if line.status == "wrong"]
+    assert [line.line for line in wrong] == [number]
+    text = EACH_OUTPUT_BACK.replace(
+        "            for k in",
+        "            delta = delta.copy()\n" + " " * 12 + "delta[0] *= 2\n" + " " * 12 + "for k in",
+    )
+    other = find(write(text, "other.py"))
+    report = tt.check(
+        Program(other.recipe).target(), progress=False, diagnose=False, effort="quick"
+    )
+    lines = which_line(other.recipe, report, 0).lines
+    assert all("return" not in line.code for line in lines if line.status == "wrong")
+
+
+# Sizes called lengths; a network that adds up the gradients of a cell whose arrays are its own.
+OF_A_CELL = """
+import numpy as np
+from layers.base import Layer
+
+class RNNCell(Layer):
+    def __init__(self, input_length, hidden_length):
+        self.kernel = np.random.randn(input_length, hidden_length)
+        self.recurrent = np.random.randn(hidden_length, hidden_length)
+
+    def forward(self, x, h):
+        return np.tanh(x @ self.kernel + h @ self.recurrent)
+
+    def backward(self, d, x, h):
+        dz = d * (1 - self.forward(x, h) ** 2)
+        self.kernel_grad, self.recurrent_grad = np.outer(x, dz), np.outer(h, dz)
+        return self.recurrent @ dz
+
+class RNN(Layer):
+    def __init__(self, input_length, hidden_length):
+        self.cell = RNNCell(input_length, hidden_length)
+        self.kernel, self.recurrent = self.cell.kernel, self.cell.recurrent
+
+    def forward(self, xs):
+        self.h = [np.zeros(len(self.recurrent))]
+        for x in xs:
+            self.h.append(self.cell.forward(x, self.h[-1]))
+        return np.array(self.h[1:])
+
+    def backward(self, d_out, xs):
+        self.kernel_grad = np.zeros_like(self.kernel)
+        self.recurrent_grad = np.zeros_like(self.recurrent)
+        carried = 0
+        for t in reversed(range(len(xs))):
+            carried = self.cell.backward(d_out[t] + carried, xs[t], self.h[t])
+            self.kernel_grad += self.cell.kernel_grad
+            self.recurrent_grad += self.cell.recurrent_grad
+"""
+
+
+def test_arrays_of_a_cell_that_are_its_networks_too_and_a_folder_that_is_no_package(tmp_path):
+    (tmp_path / "layers").mkdir()
+    (tmp_path / "layers" / "base.py").write_text("class Layer:\n    trainable = True\n")
+    (tmp_path / "net.py").write_text(OF_A_CELL)
+    found = find(tmp_path / "net.py", "RNN")
+    assert set(found.recipe.parameters) == {"kernel", "recurrent"}
+    shapes = {n: a.shape for n, a in Program(found.recipe).parameters.items()}
+    assert shapes == {"kernel": (5, 4), "recurrent": (4, 4)}
+    assert verdict(found) == "agree"
+
+
+def test_a_state_before_the_first_step_is_no_parameter_that_is_left():
+    (place,) = places("h", {-1: np.zeros((4, 1))}, ("h",))
+    assert place.leaf == "h"

@@ -12,9 +12,10 @@ from corpus import Setting, notebooks
 from corpus.notebooks import Habits
 from small_networks import Small
 from throughtime.diagnosis.drawn_losses import DrawnLosses
+from throughtime.diagnosis.errors_of_targets import InTargets
 from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.mutant_match import by_mutants
 from throughtime.diagnosis.mutants.losses import Loss
-from throughtime.diagnosis.recovered_data import InTargets
 from throughtime.diagnosis.recovered_layout import structures, with_layout
 from throughtime.diagnosis.single_step_losses import SingleStep
 from throughtime.gradcheck import Budget
@@ -359,3 +360,39 @@ def test_initial_states_are_found_with_an_embedding_of_the_size_of_the_state():
     assert np.abs(found.h0).max() > 0
     assert study.budget.used < 150
     has_its_gradient(target, found)
+
+
+@pytest.mark.parametrize(
+    "habits",
+    [
+        # The candidate's bounds show; nothing of that depends on how many sequences there are.
+        {"variant": "tanh", "head": "squared h", "B": 3, "batch": "sum"},
+        {"cell": "LSTM", "variant": "", "head": "softmax", "O": 4, "epsilon": 1e-3, "H": 3},
+        # Initial states that are not 0, with the gates that keep them closed by inputs.
+        {"cell": "GRU", "variant": "before, z", "head": "linear", "states": True, "H": 3},
+        {"cell": "GRU", "variant": "after, 1-z", "head": "linear", "states": True, "one_hot": True},
+    ],
+)
+def test_a_network_without_biases_is_found_at_the_bounds_of_its_candidate(habits):
+    target, _, found = of_a_notebook(**{"biases": False, "longest": 4} | habits)
+    assert np.abs(found.h0).max() > 0 if "states" in habits else found.h0 is None
+    has_its_gradient(target, found)
+
+
+def test_initial_states_are_found_behind_gates_that_biases_close():
+    cell = {"cell": "LSTM", "variant": "h = o c", "head": "linear", "one_hot": True, "states": True}
+    target, _, found = of_a_notebook(**cell, B=2, H=3, I=3, batch="mean", longest=4)
+    assert np.abs(found.c0).max() > 0
+    has_its_gradient(target, found)
+
+
+def test_where_no_guess_has_the_loss_the_losses_tell_the_layout():
+    mistake = ("update_gate_term_missing",)
+    habits = replace(SMALL, cell="GRU", variant="after, z", head="outside", O=3, T=3, longest=4)
+    target = notebooks.target(habits, mistake, lengths=True)
+    x, y = habits.inputs()[: habits.T], habits.targets()[: habits.T]
+    study = study_of(replace(target, layout=tt.layouts.guess(x, y)))
+    found = by_mutants(study)
+    assert found.recovered
+    assert [cause.fault for cause in found.causes] == ["update_gate_term_missing"]
+    assert any("No network" in note for note in found.notes)

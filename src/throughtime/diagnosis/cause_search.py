@@ -152,10 +152,9 @@ class CauseSearch:
     def run(self, observed: Observed | None = None) -> None:
         """Starts from an observation; by default from one made at the parameters as they stand."""
         if observed is None:
-            recovered = self.study.target.layout is None
             found = by_mutants(self.study)
             self.refutation.model, self.refutation.error = found.model, found.error
-            if found.whole or (found.causes and not recovered):
+            if found.whole or (found.causes and not found.recovered):
                 self.causes, self.notes = found.causes, found.notes
                 return
             if found.model is not None:

@@ -20,6 +20,7 @@ from throughtime.diagnosis.tolerances import (
     FAR_OUT,
     SAME_DECAY,
     SAME_LOSS,
+    SILENT_ROWS,
 )
 from throughtime.gradcheck import Evaluator, Target
 
@@ -30,19 +31,65 @@ class TooExpensive(Exception):
     """More evaluations would be needed than may be spent."""
 
 
+class Setting(NamedTuple):
+    """What a block is put to at a point: one number, or multiples of one row.
+
+    Attributes:
+        place: of the block.
+        value: of every entry, or what each row is multiplied with.
+        along: the row; None for a number.
+        patterned: whether the rows are multiplied by −1, 0 and 1 besides, as the point has it.
+    """
+
+    place: BlockPlace
+    value: float
+    along: Array | None = None
+    patterned: bool = False
+
+    @property
+    def key(self) -> bytes:
+        """Equal for equal ones."""
+        along = b"" if self.along is None else self.along.tobytes()
+        return f"{self.place} {self.value} {self.patterned}".encode() + along
+
+    def put(self, into: Array, drawn: Array) -> None:
+        """Puts the block, a view, to its value where these entries were drawn."""
+        if self.along is None:
+            into[...] = self.value
+            return
+        pattern = np.ones(len(drawn))
+        if self.patterned:
+            first = drawn[:, 0]
+            pattern = np.sign(first) * (np.abs(first) > SILENT_ROWS * np.abs(drawn).mean())
+            pattern = pattern if pattern.any() else np.sign(first)
+        into[...] = self.value * np.outer(pattern, self.along)
+
+
 class Mask(NamedTuple):
-    """Entries of the parameters, by name, and a key that is equal for equal ones."""
+    """Entries of the parameters that are 0, by name, what blocks are put to, and a key of both."""
 
     entries: Mapping[str, Array]
     key: bytes
+    settings: tuple[Setting, ...] = ()
 
     @classmethod
-    def of(cls, places: Iterable[BlockPlace], shapes: Mapping[str, Shape]) -> Mask:
-        """The entries of some blocks."""
+    def of(
+        cls,
+        places: Iterable[BlockPlace],
+        shapes: Mapping[str, Shape],
+        settings: tuple[Setting, ...] = (),
+    ) -> Mask:
+        """The entries of some blocks, and the settings of others."""
         found = {name: np.zeros(shape, bool) for name, shape in shapes.items()}
         for place in places:
             place.view(found[place.tensor])[...] = True
-        return cls(found, b"".join(array.tobytes() for array in found.values()))
+        parts = (*(array.tobytes() for array in found.values()), *(one.key for one in settings))
+        return cls(found, b"".join(parts), settings)
+
+    def turned(self) -> Mask:
+        """The same with the opposite of every pattern of rows."""
+        own = [one._replace(value=-one.value) if one.patterned else one for one in self.settings]
+        return self._replace(key=self.key + b" turned", settings=tuple(own))
 
 
 class Start(NamedTuple):
@@ -91,7 +138,11 @@ class DrawnLosses:
         found = self._points[number]
         if zero is None:
             return found
-        return {name: np.where(zero.entries[name], 0.0, array) for name, array in found.items()}
+        there = {name: np.where(zero.entries[name], 0.0, array) for name, array in found.items()}
+        for one in zero.settings:
+            name = one.place.tensor
+            one.put(one.place.view(there[name]), one.place.view(found[name]))
+        return there
 
     def loss(self, steps: int, number: int, zero: Mask | None = None) -> float:
         """The loss at one of these points and a length; NaN where there is none."""

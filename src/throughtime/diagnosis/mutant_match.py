@@ -9,8 +9,9 @@ import numpy as np
 
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.faults import FAULTS
-from throughtime.diagnosis.model_from_target import model_from_target
+from throughtime.diagnosis.model_from_target import ModelFromTarget, model_from_target
 from throughtime.diagnosis.mutants import Match, explain, passes
+from throughtime.diagnosis.mutants.layout import Guess, Layout
 from throughtime.diagnosis.mutants.model import HEAD, Model
 from throughtime.diagnosis.observed import Gradient, Observed, standing
 from throughtime.diagnosis.recovered_layout import with_layout
@@ -39,6 +40,7 @@ class MutantsFound:
         error: of the network's gradient, relative to a block's largest entry, where its data were
             recovered; None: the rounding of the gradient under test.
         observed: the gradient beside the numerical one, where it was needed.
+        recovered: whether the layout, if there is one, was told by losses alone.
     """
 
     causes: list[Cause] = field(default_factory=list)
@@ -47,20 +49,41 @@ class MutantsFound:
     model: Model | None = None
     error: float | None = None
     observed: Observed | None = None
+    recovered: bool = False
 
 
 def by_mutants(study: Study) -> MutantsFound:
     """What mutants tell of the gradient; nothing without a layout.
 
-    A target that has no layout is given the one that its losses alone tell, if any does.
+    A target that has no layout, or none that has its loss, is given the one that its losses alone
+    tell, if any does.
     """
-    recovered = study.target.layout is None
-    if recovered:
-        with_layout(study)
+    known, recovered = _told(study)
+    return replace(_compared(study, known, recovered), recovered=recovered)
+
+
+def _told(study: Study) -> tuple[ModelFromTarget, bool]:
+    """The network behind the target, and whether it was told by losses alone."""
+    known, given = _known(study), study.target
+    own = given.layout
+    if known.model is not None or not (own is None or isinstance(own, Layout | Guess)):
+        return known, False
+    study.target = replace(given, layout=None)
+    with_layout(study)
     if study.target.layout is None:
-        return MutantsFound()
+        study.target = given
+        return known, own is None
+    found = _known(study)
+    return replace(found, notes=(*known.notes, *found.notes)), True
+
+
+def _known(study: Study) -> ModelFromTarget:
     with standing(study.target.parameters, study.values):
-        known = model_from_target(study.target)
+        return model_from_target(study.target)
+
+
+def _compared(study: Study, known: ModelFromTarget, recovered: bool) -> MutantsFound:
+    """What mutants of the network tell."""
     notes = list(known.notes)
     found = None if known.model is None else study.gradient(study.values)
     if known.model is None or found is None:

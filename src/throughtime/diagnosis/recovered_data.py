@@ -20,7 +20,9 @@ from typing import NamedTuple
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.drawn_losses import DrawnLosses, Mask, Start
+from throughtime.diagnosis.drawn_losses import DrawnLosses, Mask, Setting, Start
+from throughtime.diagnosis.driven_points import Drive, driving_input, settings, zeroed
+from throughtime.diagnosis.errors_of_targets import InTargets
 from throughtime.diagnosis.mutants.cells import LSTM, RNN, Weights, forward
 from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.losses import Loss
@@ -34,7 +36,6 @@ from throughtime.diagnosis.tolerances import (
     MOST_CLASS_CHOICES,
     MOST_CLASS_PAIRS,
     NEAR_A_WHOLE_NUMBER,
-    NO_SLOPE,
     SPARE_POINTS,
 )
 
@@ -66,6 +67,7 @@ class Network:
         losses: of the target that may be this network.
         without: the kinds of blocks that are 0; without "WU" it sees neither inputs nor, through
             U, states, and without "lowest W" no inputs.
+        drive: instead of that, what a first step is driven to, whatever its data are.
 
     Attributes:
         sequences: B, where initial states that are parameters tell it.
@@ -75,8 +77,10 @@ class Network:
         ValueError: if the layout does not fit the target's shapes.
     """
 
-    def __init__(self, layout: Layout, losses: DrawnLosses, without: str = "") -> None:
-        self.losses = losses
+    def __init__(
+        self, layout: Layout, losses: DrawnLosses, without: str = "", drive: Drive | None = None
+    ) -> None:
+        self.losses, self.drive = losses, drive
         lowest, without = without.startswith("lowest"), without.removeprefix("lowest ")
         placement = layout.placement(losses.shapes)
         blocks = placement.blocks({name: np.zeros(s) for name, s in losses.shapes.items()})
@@ -94,19 +98,28 @@ class Network:
         places = placement.places
         gone = {b for b in places if b.kind in without and not (lowest and b.layer)}
         self.zero = Mask.of([places[b] for b in gone], losses.shapes) if without else None
+        put: tuple[Setting, ...] = ()
+        if drive is not None:
+            gone = {b for b in places if b.layer >= 0 and zeroed(drive, layout.cell, b)}
+            widths = {b: blocks[b].shape[1] for b in places if b[:2] == (0, "W")}
+            put = settings(drive, layout.cell, places, widths)
+            self.zero = Mask.of([places[b] for b in gone], losses.shapes, put)
+            self._row = next((one.along for one in put if one.along is not None), np.ones(inputs))
         left = {b: place for b, place in places.items() if b not in gone}
-        self.shown = repr(sorted(left.items(), key=lambda pair: pair[0]))
+        driven = [(one.place, one.value, one.patterned) for one in put]
+        self.shown = repr((drive, driven, sorted(left.items(), key=lambda pair: pair[0])))
         B = self.sequences or 1
         x, y = np.zeros((1, B, inputs)), np.zeros((1, B, outputs))
         self.layout = replace(layout, inputs=x, targets=y)
         self._placement = placement
-        self._first = self.layout.model(losses.point(0))
+        self._first: Model | None = None  # made where it is run
         self._models: dict[int, tuple[Model, list[Weights]]] = {}
 
     def _at(self, number: int) -> tuple[Model, list[Weights]]:
         """The network at a point, and the weights of its layers."""
         if number not in self._models:
             blocks = self._placement.blocks(self.losses.point(number, self.zero))
+            self._first = self._first or self.layout.model(self.losses.point(0))
             model = self._first.with_blocks(blocks)
             self._models[number] = model, list(model.weights().values())
         return self._models[number]
@@ -132,6 +145,32 @@ class Network:
         x = np.zeros((sequences, self.sizes.inputs))
         return np.stack([self.step(k, x, self.start(k, sequences))[0] for k in range(points)])
 
+    def driven(self, points: int, sequences: int) -> tuple[Array, Array]:
+        """What a first step gives without its data, where the network is driven to that.
+
+        Returns:
+            the outputs (S, K, B, O) and the target's losses (S, K), of which only the sums over the
+            signs S of what drives belong together.
+        """
+        assert self.drive is not None
+        masks = [self.zero]
+        if len(self.drive.signs) > 1 and self.zero is not None:
+            masks.append(self.zero.turned())
+        measured = np.array([self.losses.losses(1, points, mask) for mask in masks])
+        outputs = [
+            [self._driven_step(k, sign, sequences) for k in range(points)]
+            for sign in self.drive.signs
+        ]
+        return np.array(outputs), measured
+
+    def _driven_step(self, k: int, sign: float, sequences: int) -> Array:
+        blocks = self._at(k)[0].blocks
+        x = np.zeros((sequences, self.sizes.inputs))
+        if self.drive is not None and self.drive.inputs:
+            embedding = blocks.get(Block(EMBEDDING, "E", 0))
+            x = x + sign * driving_input(self._row, embedding)
+        return self.step(k, x, self.start(k, sequences))[0]
+
     def start(self, number: int, sequences: int, given: Start | None = None) -> Start:
         """The initial states at a point: parameters, or given, or 0."""
         s, blocks = self.sizes, self._at(number)[0].blocks
@@ -141,77 +180,6 @@ class Network:
         own = (blocks.get(Block(START, kind, 0)) for kind in "hk")
         found = zip(given, own, strict=True)
         return Start(*(old if mine is None else mine.reshape(old.shape) for old, mine in found))
-
-
-@dataclass(frozen=True)
-class InTargets:
-    """Errors as functions of their targets: e = `constant` + `slope`·y + `bend` |y|².
-
-    An absolute error |a − y| of outputs between 0 and 1 is a + (1 − 2a) y for targets of 0 and 1.
-    """
-
-    constant: Array
-    slope: Array
-    bend: float
-
-    @classmethod
-    def of(cls, loss: Loss, outputs: Array) -> InTargets:
-        """Of the errors of outputs (…, O); `constant` is (…), `slope` (…, O)."""
-        O = outputs.shape[-1]  # noqa: E741  (the field's name for the number of outputs)
-
-        def error(place: int, value: float) -> Array:
-            targets = np.zeros(O)
-            targets[place] = value
-            return loss.errors(outputs, np.broadcast_to(targets, outputs.shape))[0]
-
-        constant, bend = error(0, 0.0), 0.0
-        if loss.kind != "absolute_error":
-            bend = float(np.median((error(0, 1.0) + error(0, -1.0)) / 2 - constant))
-        bend = bend if abs(bend) > 1e-9 else 0.0
-        slope = np.stack([error(k, 1.0) - constant - bend for k in range(O)], axis=-1)
-        return cls(constant, slope, bend)
-
-    def errors(self, y: Array) -> Array:
-        """The errors with these targets, (…)."""
-        curved = self.bend * (y * y).sum(axis=-1)
-        return np.asarray(self.constant + (self.slope * y).sum(axis=-1) + curved)
-
-    def solved(self, wanted: Array) -> tuple[Array, Array]:
-        """Targets (B, O) with which the errors (K, B) of K points add up to what is wanted (K,).
-
-        Some of them show in |y|² alone: those of an output without weights, and the difference
-        between those of two sequences that have been the same so far. Of these, any numbers with
-        that |y|² are right.
-
-        Returns:
-            the targets and what is left (K,).
-        """
-        _, B, O = self.slope.shape  # noqa: E741
-        columns = self.columns()
-        rest = wanted - self.constant.sum(axis=1)
-        found, *_ = np.linalg.lstsq(columns, rest, rcond=NO_SLOPE)
-        y = found[: B * O]
-        short = float(found[-1] - y @ y) if self.bend else 0.0
-        if short > 0:
-            _, sizes, axes = np.linalg.svd(columns[:, :-1])
-            seen = int((sizes > NO_SLOPE * sizes.max(initial=0.0)).sum())
-            if seen < B * O:
-                y = y + np.sqrt(short) * axes[-1]
-        return y.reshape(B, O), columns @ found - rest
-
-    def settled(self, y: Array, wanted: Array) -> Array:
-        """Targets (B, O) near these whose own |y|² is the one that the errors show."""
-        if not self.bend:
-            return y
-        slope = self.slope.reshape(len(self.slope), -1)
-        left = wanted - self.errors(y).sum(axis=1)
-        move, *_ = np.linalg.lstsq(slope + 2 * self.bend * y.reshape(-1), left, rcond=NO_SLOPE)
-        return np.asarray(y + move.reshape(y.shape))
-
-    def columns(self) -> Array:
-        """The derivatives of the sum over sequences by the targets, and by |y|² where it counts."""
-        flat = self.slope.reshape(len(self.slope), -1)
-        return np.column_stack([flat, np.full(len(flat), self.bend)]) if self.bend else flat
 
 
 @dataclass(frozen=True)

@@ -19,24 +19,30 @@ import numpy as np
 
 from throughtime.arrays import Array, Shape
 from throughtime.diagnosis.drawn_losses import DrawnLosses, TooExpensive
+from throughtime.diagnosis.driven_points import CLOSED, EITHER_SIGN, Drive, one_sign
+from throughtime.diagnosis.errors_of_targets import InTargets
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.model_from_target import described
 from throughtime.diagnosis.mutants.arrangements import arrangements
 from throughtime.diagnosis.mutants.layout import VARIANTS, Layout
 from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.diagnosis.mutants.readings import Readings
-from throughtime.diagnosis.recovered_data import InTargets, Network, Recovery, Way
+from throughtime.diagnosis.recovered_data import Network, Recovery, Way
 from throughtime.diagnosis.single_step_losses import SingleStep
 from throughtime.diagnosis.tolerances import (
     COARSE_EPSILON,
+    DIRECTIONS_OF_W,
+    LEAST_DRIVEN,
     MOST_BLIND_DESCENTS,
     MOST_DESCENTS,
     MOST_SEQUENCES,
     MOST_STRUCTURES,
+    POINTS_THAT_MOVE,
     SAME_WEIGHT,
     SHARE_OF_RECOVERY,
     SPARE_POINTS,
     STRUCTURES_AT_ONCE,
+    STRUCTURES_THAT_COUNT,
     USUAL_EPSILONS,
 )
 
@@ -106,6 +112,11 @@ class Supposed:
         expected = float(self.loss.weights(1, np.ones(way.sequences, int)).sum())
         return self.weight is None or abs(self.weight - expected) <= SAME_WEIGHT * expected
 
+    def allows_some(self) -> bool:
+        """Whether any number of sequences has this weight."""
+        counts = range(1, MOST_SEQUENCES + 1)
+        return any(self.allows(Way(B, "numbers", "numbers", self.states)) for B in counts)
+
 
 class LayoutSearch:
     """Supposes one layout after the other.
@@ -136,6 +147,10 @@ class LayoutSearch:
                 return self._among(shown, at_once=True)
         if any("1" not in one.layout.combined for one in any_shown):
             return None
+        for driven in self._driven(every):
+            self.losses.descents = self.losses.sought = 0
+            if driven and (found := self._among(driven)):
+                return found
         # With initial states that are not 0, only the head's bias shows.
         with_states = [replace(one, states=True) for one in self._possible("WUV", every)]
         shown = [one for one in with_states if one.shown]
@@ -146,6 +161,28 @@ class LayoutSearch:
         single = SingleStep(self.losses)
         allowed = [one for one in supposed if single.allows(one.layout, one.loss)]
         return self._among(allowed or supposed or with_states)
+
+    def _driven(self, every: list[Layout]) -> Iterator[list[Supposed]]:
+        """What fits where a first step is driven to something known, whatever its data are.
+
+        First gates that keep initial states are closed by their biases; then, where there are no
+        biases, the candidate is at its bounds; then it is, with these gates closed by inputs.
+        """
+        single = SingleStep(self.losses)
+        alone = [one for one in every if single.allows_layout(one)]
+        directions = max(1, min(DIRECTIONS_OF_W, MOST_STRUCTURES // max(len(every), 1)))
+        for drive, among in ((CLOSED, every), (EITHER_SIGN, alone)):
+            for unusual in (False, True):
+                shown = self._shown(among, drive, unusual)
+                yield [replace(one, states=True) for one in shown] if drive is CLOSED else shown
+        for unusual in (False, True):
+            for drive in one_sign(directions):
+                shown = self._shown(every, drive, unusual)
+                yield [replace(one, states=True) for one in shown]
+
+    def _shown(self, among: list[Layout], drive: Drive, unusual: bool) -> list[Supposed]:
+        found = self._possible("", among, unusual=unusual, drive=drive)
+        return [one for one in found if one.shown and one.allows_some()]
 
     def _with_epsilon(self, shown: list[Supposed]) -> Iterator[Supposed]:
         """The same with a small ε in the logarithm, which shows at some points alone."""
@@ -165,7 +202,8 @@ class LayoutSearch:
                 states are looked at, since it takes few losses.
         """
         least = 1  # sequences: several that begin alike look like one, and more, like fewer
-        for number, way in enumerate(self._ways() if supposed else ()):
+        ways = self._ways(self._likely(supposed)) if supposed else ()
+        for number, way in enumerate(ways):
             if number == AT_ONCE and at_once:  # with U, initial states of every cell show
                 still = [one for one in supposed if self._starts_at_zero(one)]
                 supposed = still or [replace(one, states=True) for one in supposed]
@@ -195,24 +233,31 @@ class LayoutSearch:
             outputs = network.without_inputs(points, network.sequences or 1)
         except ValueError:
             return False
-        return _weight(one.loss, outputs, measured, self.losses.tolerance)[0]
+        return _weight(one.loss, outputs[None], measured[None], self.losses.tolerance)[0]
 
     def _possible(
-        self, without: str, among: Iterable[Layout], *, unusual: bool = False
+        self,
+        without: str,
+        among: Iterable[Layout],
+        *,
+        unusual: bool = False,
+        drive: Drive | None = None,
     ) -> Iterator[Supposed]:
-        """Layouts and losses that a single step allows, with some kinds of blocks at 0.
+        """Layouts and losses that a single step allows, with some kinds of blocks at 0, or driven.
 
         Unusual are an ε in a logarithm and a head that is no parameter.
         """
         for layout in among:
             try:
-                found = list(self._allowed(layout, without, unusual))
+                found = list(self._allowed(layout, without, unusual, drive))
             except ValueError:
                 continue
             yield from found
 
-    def _allowed(self, layout: Layout, without: str, unusual: bool) -> Iterator[Supposed]:
-        network = Network(layout, self.losses, without)
+    def _allowed(
+        self, layout: Layout, without: str, unusual: bool, drive: Drive | None
+    ) -> Iterator[Supposed]:
+        network = Network(layout, self.losses, without, drive)
         key = (layout.cell, layout.squash, layout.first_units, network.shown, unusual)
         if key not in self.known:
             self.known[key] = list(self._read(network, unusual))
@@ -228,10 +273,12 @@ class LayoutSearch:
         alone = network.sizes.outputs == 1
         kinds = [one for one in _alike_losses() if not (alone and one[0].kind == "softmax")]
         points, B = network.sizes.outputs + 2 + SPARE_POINTS, network.sequences or 1
-        measured = self.losses.losses(1, points, network.zero)
-        outputs = network.without_inputs(points, B)
-        varied = bool(np.ptp(outputs, axis=0).max() > 0)  # without biases nothing shows
-        if varied and np.ptp(measured) <= self.losses.tolerance * np.abs(measured).max():
+        if network.drive is not None and not self._moves(network):
+            return
+        outputs, measured = self._first_step(network, points, B)
+        varied = bool(np.ptp(outputs, axis=1).max() > 0)  # without biases nothing shows
+        moved = np.ptp(measured, axis=1).max()
+        if varied and moved <= self.losses.tolerance * np.abs(measured).max():
             return
         if not unusual:
             for loss, weight in self._fitting(kinds, outputs, measured):
@@ -249,6 +296,19 @@ class LayoutSearch:
             for loss, head in self._outside(network):
                 yield loss, None, True, head
 
+    def _moves(self, network: Network) -> bool:
+        """Whether the losses differ from point to point where the network is driven."""
+        measured = self.losses.losses(1, POINTS_THAT_MOVE, network.zero)
+        least = LEAST_DRIVEN * np.sqrt(self.losses.tolerance) * np.abs(measured).max()
+        return bool(np.ptp(measured) > least)
+
+    def _first_step(self, network: Network, points: int, B: int) -> tuple[Array, Array]:
+        """Outputs (S, K, B, O) and losses (S, K), of which the sums over S belong together."""
+        if network.drive is not None:
+            return network.driven(points, B)
+        measured = self.losses.losses(1, points, network.zero)
+        return network.without_inputs(points, B)[None], measured[None]
+
     def _outside(self, network: Network) -> Iterator[tuple[Loss, Array]]:
         """Squared errors of a linear head that is no parameter, with its matrix.
 
@@ -261,11 +321,14 @@ class LayoutSearch:
         points = unknown + max(unknown // 2, SPARE_POINTS)
         if not self.losses.affordable(points):
             return
-        measured = self.losses.losses(1, points, network.zero)
-        h = network.without_inputs(points, 1)[:, 0]
-        rows = np.column_stack([h[:, upper[0]] * h[:, upper[1]], h, np.ones(points)])
+        outputs, measured = self._first_step(network, points, 1)
+        each = [
+            np.column_stack([h[:, upper[0]] * h[:, upper[1]], h, np.ones(points)])
+            for h in outputs[:, :, 0]
+        ]
+        rows = np.sum(each, axis=0)
         for root in (False, True):
-            whole = measured**2 if root else measured
+            whole = (measured**2 if root else measured).sum(axis=0)
             found, *_ = np.linalg.lstsq(rows, whole, rcond=None)
             rest = np.abs(rows @ found - whole)
             if (rest > self.losses.tolerance * np.maximum(1.0, np.abs(whole))).any():
@@ -288,28 +351,42 @@ class LayoutSearch:
                 own = weight if loss is first else None
                 yield loss, own or _weight(loss, outputs, measured, self.losses.tolerance)[1]
 
-    def _ways(self) -> Iterator[Way]:
-        """The likelier and cheaper ones first."""
+    def _ways(self, likely: int) -> Iterator[Way]:
+        """The likelier and cheaper ones first; so many sequences are likely, 0: any number."""
         yield Way(1, "classes", "classes")
         yield Way(1, "classes", "numbers")
-        counts = range(1, MOST_SEQUENCES + 1)
         for states in (False, True):
-            for sequences in counts:
-                if states or sequences > 1:
-                    yield Way(sequences, "classes", "numbers", states)
-            for sequences in counts:
-                yield Way(sequences, "numbers", "numbers", states)
+            ways = [
+                Way(sequences, inputs, "numbers", states)
+                for inputs in ("classes", "numbers")
+                for sequences in range(1, MOST_SEQUENCES + 1)
+            ]
+            ways.sort(key=lambda way: bool(likely) and way.sequences != likely)
+            yield from (way for way in ways if way != Way(1, "classes", "numbers"))
 
     def _counts(self, layout: Layout) -> list[int]:
-        """How many sequences there may be, by the rank of the gradient of W and b at T = 1.
+        """How many sequences there may be, by the rank of the gradient of W and b at T = 1."""
+        rank, full = self._rank(layout)
+        return [B for B in range(1, MOST_SEQUENCES + 1) if rank <= B or rank == full]
+
+    def _likely(self, supposed: list[Supposed]) -> int:
+        """How many there are if all inputs differ, by any of these; 0 where nothing tells."""
+        found = set()
+        for one in supposed[:STRUCTURES_THAT_COUNT]:
+            with suppress(ValueError):
+                rank, full = self._rank(one.layout)
+                found.add(rank if rank < full else 0)
+        return min(found - {0}, default=0)
+
+    def _rank(self, layout: Layout) -> tuple[int, int]:
+        """The rank of the gradient of W and b at T = 1, and the largest that it can have.
 
         That is Σ δz xᵀ over sequences. A backward pass that is wrong is wrong in δz, hardly ever
         in x. Of two sequences with the same x one alone counts; a full rank tells nothing.
         """
-        every = list(range(1, MOST_SEQUENCES + 1))
         found = self.losses.gradient_of_a_step()
         if found is None:
-            return every
+            return 0, 0
         blocks = layout.placement(self.losses.shapes).blocks(found)
         rows = [
             np.column_stack([array, blocks.get(block._replace(kind="b"), np.zeros(len(array)))])
@@ -318,8 +395,7 @@ class LayoutSearch:
         ]
         sizes = np.linalg.svd(np.concatenate(rows), compute_uv=False)
         rank = int((sizes > np.sqrt(self.losses.tolerance) * sizes[0]).sum())
-        full = len(sizes) - (not (layout.b or "1" in layout.combined))
-        return [B for B in every if rank <= B or rank == full]
+        return rank, len(sizes) - (not (layout.b or "1" in layout.combined))
 
     def _with_data(self, one: Supposed, way: Way) -> Layout | None:
         cheap = way.sequences == 1 and way.inputs == "classes" and not way.states
@@ -463,13 +539,22 @@ def _alike_losses() -> list[list[Loss]]:
 def _weight(
     loss: Loss, outputs: Array, measured: Array, tolerance: float
 ) -> tuple[bool, float | None]:
-    """Whether outputs (K, B, O) may have such losses (K,), and the sum of their weights."""
-    parts = InTargets.of(loss, outputs)
-    whole = measured**2 if loss.root else measured
-    columns = np.column_stack([parts.constant.sum(axis=1), parts.columns()])
+    """Whether outputs (S, K, B, O) may have such losses (S, K), and the sum of their weights.
+
+    The sums over S are compared.
+    """
+    every = [InTargets.of(loss, own) for own in outputs]
+    whole = (measured**2 if loss.root else measured).sum(axis=0)
+    columns = np.sum(
+        [np.column_stack([own.constant.sum(axis=1), own.columns()]) for own in every], axis=0
+    )
     found, *_ = np.linalg.lstsq(columns, whole, rcond=None)
     rest = np.abs(columns @ found - whole)
     told = bool((rest <= tolerance * np.maximum(1.0, np.abs(whole))).all())
     if loss.kind == "softmax" and loss.epsilon:  # −Σ a log(p + ε): shares a, whose sum is 1
         return told, float(found[1:].sum())
-    return told, None if loss.kind == "weighted" else float(found[0]) * outputs.shape[1]
+    if loss.kind == "weighted":
+        return told, None
+    weight = float(found[0]) * outputs.shape[2]
+    straight = np.ptp(columns[:, 0]) > 0 and weight <= tolerance  # a weighted sum's losses
+    return told and not straight, weight

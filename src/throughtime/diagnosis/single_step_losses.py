@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from throughtime.diagnosis.drawn_losses import DrawnLosses, Mask
+from throughtime.diagnosis.driven_points import CANDIDATES, FROM_CELL_BEFORE
 from throughtime.diagnosis.mutants.cells import RNN
 from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.losses import Loss
@@ -19,8 +20,6 @@ from throughtime.diagnosis.tolerances import FAR_MULTIPLE, LEAST_SIGHT
 
 BIASES = "bcdq"
 IDLE = {"LSTM": "f", "GRU": "r"}  # gates that multiply the state before alone
-CANDIDATES = {"RNN": "s", "LSTM": "a", "GRU": "n"}
-FROM_CELL_BEFORE = "if"  # gates whose peepholes see c of the step before
 
 
 class SingleStep:
@@ -40,15 +39,33 @@ class SingleStep:
             placement = layout.placement(self.losses.shapes)
         except ValueError:
             return False
-        blocks = list(placement.places)
-        if any(block.kind in BIASES or block.layer == START for block in blocks):
+        if self._has_biases(placement):
             return True  # of which something would show
+        return self._fits(placement, layout) and self._is_of_this_kind(placement, loss)
+
+    def allows_layout(self, layout: Layout) -> bool:
+        """Whether a layout without biases has the losses of a single step, with some loss.
+
+        Where states are not 0, only those of a plain RNN may be driven to something known.
+        """
+        try:
+            placement = layout.placement(self.losses.shapes)
+        except ValueError:
+            return False
+        if self._has_biases(placement):
+            return False
+        return isinstance(layout.cell, RNN) or self._fits(placement, layout)
+
+    def _has_biases(self, placement: Placement) -> bool:
+        return any(block.kind in BIASES or block.layer == START for block in placement.places)
+
+    def _fits(self, placement: Placement, layout: Layout) -> bool:
+        blocks = list(placement.places)
         sigmoid = layout.cell == RNN("sigmoid")  # whose states are never 0
         return (
             self._same(self._without(placement, self._idle(layout, blocks)), self.whole)
             and (sigmoid or self._nothing_without(placement, layout, blocks))
             and self._may_be_embedding(placement, layout)
-            and self._is_of_this_kind(placement, loss)
         )
 
     def _idle(self, layout: Layout, blocks: list[Block]) -> list[Block]:

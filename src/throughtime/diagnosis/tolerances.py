@@ -196,12 +196,19 @@ MOST_BLIND_DESCENTS = 120
 # recovered with those that showed. Where all sizes are equal, there are 100,000.
 STRUCTURES_AT_ONCE = 2_000
 MOST_STRUCTURES = 20_000
+STRUCTURES_THAT_COUNT = 50  # of those that fit, that tell how many sequences there are
 # Times V: there a cross-entropy is no parabola, even where outputs are small …
 FAR_MULTIPLE = 1e3
 LEAST_SIGHT = 1e-2  # … unless its loss hardly differs from that of outputs of 0
 
 # Times a tensor: states are at their bounds there, and an L2 term is known to 1 part in its square.
 FAR_OUT = 1e6
+# Times a row w: states are at their bounds there for inputs of 1e-3 too, and exp(z) is 0 or inf.
+FAR_INPUT = 1e5
+DIRECTIONS_OF_W = 6  # of which one may have the same sign with every sequence
+LEAST_DRIVEN = 0.1  # times the root of what losses tell: of a loss that outputs of order 1 change
+POINTS_THAT_MOVE = 4  # of a network that is driven; with as few, most layouts are refuted
+SILENT_ROWS = 0.4  # of the mean size of a block's entries: rows that begin with less are put to 0
 NO_SLOPE = 1e-9  # of the largest: what rounding leaves of a loss that does not depend on an output
 COARSE_EPSILON = 1e-2  # in log(p + ε), beside the usual ones, which a search for layouts tries
 

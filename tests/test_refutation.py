@@ -365,7 +365,8 @@ def test_no_known_fault_is_said_only_where_all_was_tried():
     assert "budget" in " ".join(unknown(["U"], study, beside=False, modelled=True))
     library = replace(target, at_length=None, layout=None)
     notes = unknown(["U"], Study(library, {}, Budget(9)), beside=True, modelled=False)
-    assert notes[0] == "Besides what is named below, it is unknown why U differs: nothing tried explains it."
+    start = "Besides what is named below, it is unknown why U differs: "
+    assert notes[0] == start + "nothing tried explains it."
     assert "give `at_length=`" in notes[1]
 
 

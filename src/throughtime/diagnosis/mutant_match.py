@@ -124,7 +124,10 @@ def _compared(study: Study, known: ModelFromTarget, recovered: bool) -> MutantsF
     return MutantsFound(causes, notes, not best.unexplained, known.model, error, observed)
 
 
-NONE = "The layout has your loss, but none of its mutants has your gradient."
+NONE = (
+    "The loss of this network is yours, but none of the known faults, put into its backward pass, "
+    "gives your gradient."
+)
 # Read off a gradient: any number is one, and where weights are small, a wrong slope is a number.
 FACTORS = {"scaled", "tensor_scaled", "gate_scaled"}
 

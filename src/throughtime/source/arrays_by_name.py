@@ -20,6 +20,7 @@ OUTPUT = re.compile(r"y|out|v|(?<=h)o$|logit|fc|dense", re.I)
 INPUT = re.compile(r"x|in|ih|emb", re.I)
 STATE = re.compile(r"hh|aa|ss|rec|wh$|w_h$|^u|^r", re.I)
 FEWEST_UNPACKED = 3  # names that an argument is taken apart into, to be parameters by these alone
+FEWEST_LOOKED_UP = 2  # keys that look like weights, for what they are looked up in to be parameters
 STACKED = (1, 4, 3)  # gates side by side in one matrix
 
 
@@ -31,11 +32,34 @@ def arrays_wanted(function: Function, *, method: bool) -> list[str]:
     return [name for name in needed if name in weights or name in biases]
 
 
+def looked_up(function: Function) -> list[str]:
+    """The arguments in which a function looks up weights: `P["Wf"]`, `P["W_" + gate]`, f"b{k}"."""
+    own = [argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)]
+    found: dict[str, set[str]] = {}
+    for part in ast.walk(function):
+        if isinstance(part, ast.Subscript) and isinstance(part.value, ast.Name):
+            key = _key(part.slice)
+            if part.value.id in own and (WEIGHT.match(key) or BIAS.match(key)):
+                found.setdefault(part.value.id, set()).add(key)
+    return [name for name in own if len(found.get(name, ())) >= FEWEST_LOOKED_UP]
+
+
+def _key(node: ast.expr) -> str:
+    """A key, or how it begins: "Wf", "W_" of `"W_" + gate`, "b" of f"b{k}"; "" for another one."""
+    while isinstance(node, ast.BinOp):
+        node = node.left
+    if isinstance(node, ast.JoinedStr) and node.values:
+        node = node.values[0]
+    value = getattr(node, "value", None)
+    return value if isinstance(value, str) else ""
+
+
 def keys_wanted(functions: Iterable[Function]) -> list[str]:
     """The keys under which functions look up parameters in an argument, as `parameters["Wf"]`."""
     found: dict[str, None] = {}
     for function in functions:
         names = [a.arg for a in function.args.args if role(a.arg) == "parameters"]
+        names += looked_up(function)
         for part in ast.walk(function):
             if (
                 isinstance(part, ast.Subscript)

@@ -6,13 +6,14 @@ import ast
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from throughtime.source.candidates import Function, arguments
 from throughtime.source.meanings import VALUES, role, size_kind
 
 COUNTS = re.compile(r"size|dim|num_?|^n_|len|count|units|rate$|_no$", re.I)
 ARRAY = re.compile(r"matrix|vectors|embeddings$|weights$|pretrained", re.I)  # and no size
+AIM = re.compile(r"target|label|true|truth|desired|expected|gold|actual|answer", re.I)
 UNKNOWN = ["4", "np.tanh", "'tanh'"]  # for an argument whose name says nothing
 MOST_CALLS = 40  # of one function, for one form of the data
 
@@ -50,15 +51,25 @@ class Pool:
         named: names in the user's code, with the expression that has this value.
         roles: role to expressions.
         aliases: argument to the name of what the file's own calls give for it.
+        meant: argument to its role, where those beside it say more than its name.
     """
 
     named: dict[str, str] = field(default_factory=dict)
     roles: dict[str, list[str]] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    meant: dict[str, str] = field(default_factory=dict)
 
     def role(self, name: str) -> str:
         """What an argument is, by the name of what it is given, or else by its own."""
-        return role_of(name, self.aliases)
+        return self.meant.get(name) or role_of(name, self.aliases)
+
+    def beside(self, names: Sequence[str]) -> Pool:
+        """This, for one function's arguments: beside a `target`, `y` is what is predicted."""
+        roles = {name: self.role(name) for name in names}
+        aims = [name for name, kind in roles.items() if kind == "target"]
+        if "prediction" in roles.values() or not any(map(AIM.search, aims)):
+            return self
+        return replace(self, meant={name: "prediction" for name in aims if not AIM.search(name)})
 
     def sure(self, name: str) -> bool:
         """Whether it is known what an argument is given, and not one of several things tried."""
@@ -131,6 +142,7 @@ def calls(
     needed, given = arguments(function, method=method)
     optional = [name for name in given if _is_wanted(name, given[name], pool)]
     names = [*needed, *optional]
+    pool = pool.beside(names)
     states = [
         name
         for name in names

@@ -23,9 +23,9 @@ def sizes_of(shapes: Sequence[tuple[int, ...]]) -> list[Sizes]:
     """The sizes that a network may have whose arrays have these shapes, the likelier first."""
     several = [shape for shape in shapes if len(shape) == 2 and min(shape) > 1]
     found = sorted({n for shape in several for n in shape})
-    if not found or {INPUTS, HIDDEN} <= set(found):
-        return [Sizes()]
     squares = [shape[0] for shape in several if shape[0] == shape[1]] or found
+    if not found or (INPUTS in found and HIDDEN in squares):
+        return [Sizes()]
     hidden = squares[0]
     others = [n for n in found if n != hidden]
     inputs = [n for n in [*others, *(n - hidden for n in others), hidden] if n > 0]

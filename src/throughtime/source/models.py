@@ -7,7 +7,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from throughtime.gradcheck import CheckError
-from throughtime.source.arrays_by_name import arrays_wanted, dictionaries, keys_wanted, unpacked
+from throughtime.source.arrays_by_name import (
+    arrays_wanted,
+    dictionaries,
+    keys_wanted,
+    looked_up,
+    unpacked,
+)
 from throughtime.source.bench import Bench
 from throughtime.source.calls import role_of, sized
 from throughtime.source.candidates import Candidate, Function, arguments, methods, returned
@@ -16,7 +22,7 @@ from throughtime.source.forms import Sizes, sizes_of
 from throughtime.source.losses import value_of
 from throughtime.source.meanings import BATCH, HIDDEN, INITIALISE, INPUTS, OUTPUTS, STEPS
 from throughtime.source.pairing import places
-from throughtime.source.slices import Slices
+from throughtime.source.slices import Slices, names_set
 
 ENOUGH_MODELS = 2  # ways to make a model that are gone on with
 # Before data for code in torch, whose random numbers no state of NumPy's holds.
@@ -72,6 +78,8 @@ class Models:
             for name, value in words.items():
                 if isinstance(value, ast.Name):
                     yield name, value.id
+        for name in looked_up(function):  # whatever it is called
+            yield name, "params"
 
     def role(self, name: str) -> str:
         """What an argument is, by what the file gives for it, or else by its own name."""
@@ -166,7 +174,7 @@ class Models:
     ) -> Iterator[tuple[str, tuple[str, ...]]]:
         """For functions: their constants, and parameters made by a function of the file."""
         if self.given_setup:
-            yield f"{constants}\n{self.given_setup}", ("params", *arrays)
+            yield f"{constants}\n{self._named_params(self.given_setup)}", ("params", *arrays)
             return
         apart = [found for function in self.used if (found := unpacked(function)) is not None]
         self.taken = {name: "params" for name, _ in apart}
@@ -205,6 +213,18 @@ class Models:
                     yield f"{constants}\nparams = {text}", ("params", *arrays)
         yield from self._with_arrays(constants, arrays)
         yield constants, arrays
+
+    def _named_params(self, setup: str) -> str:
+        """The user's own statements; what they make for an argument of parameters is `params`."""
+        nodes = ast.parse(setup).body
+        made = [name for node in nodes for name in sorted(names_set(node))]
+        if "params" in made:
+            return setup
+        if len(nodes) == 1 and isinstance(nodes[0], ast.Expr):
+            return f"params = {setup}"
+        wanted = {n for f in self.used for part in arguments(f, method=False) for n in part}
+        own = [name for name in made if name in wanted and self.role(name) == "parameters"]
+        return f"{setup}\nparams = {own[0]}" if own else setup
 
     def _with_arrays(
         self, constants: str, arrays: tuple[str, ...]

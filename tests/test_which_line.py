@@ -54,6 +54,20 @@ def test_the_tutorial_shows_what_its_commands_print(here, capfd):
     assert quoted(page, capfd.readouterr().out) == 6
 
 
+def test_in_a_notebook_the_cell_is_said(here, capfd):
+    code = {"cell_type": "code", "metadata": {}, "outputs": []}
+    cells = [
+        {"cell_type": "markdown", "metadata": {}, "source": "# A network"},
+        {**code, "source": "import numpy as np\nseed = 1"},
+        {**code, "source": RNN.replace("SIGN", "-").splitlines(keepends=True)},
+    ]
+    book = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    Path("net.ipynb").write_text(json.dumps(book))
+    cli.main(["check", "net.ipynb", *FEW])
+    said = " ".join(capfd.readouterr().out.split())
+    assert re.search(r"counted through all code cells: line \d+ is line 19 of cell 2\.", said)
+
+
 @pytest.mark.parametrize("sign", ["-", "+"])
 def test_a_report_says_the_line_in_all_its_forms(here, capfd, sign):
     Path("rnn.py").write_text(RNN.replace("SIGN", sign))

@@ -45,12 +45,25 @@ def which_line(recipe: Recipe, report: Report, seed: int) -> SourceLines:
             "It is not known: no line of the file assigns a value that changes with the gradient."
         )
     wrong = [finding for finding in findings if finding.status == "wrong"]
-    counted = " Lines are counted through all code cells." * (recipe.path.suffix == ".ipynb")
     return SourceLines(
-        (summary(findings) if shown else NOT_SHOWN) + counted,
+        (summary(findings) if shown else NOT_SHOWN) + _in_cells(recipe, wrong),
         leads=bool(wrong) and _says_more(wrong, report),
         lines=tuple(_listed(findings)),
     )
+
+
+def _in_cells(recipe: Recipe, wrong: Sequence[LineFinding]) -> str:
+    """How the lines of a notebook are counted, and in which cells the wrong ones are."""
+    if recipe.path.suffix != ".ipynb":
+        return ""
+    places = []
+    for finding in wrong:
+        cells = read_source(finding.path).cells
+        if cells:
+            cell, line = cells[finding.line - 1]
+            places.append(f"line {finding.line} is line {line} of cell {cell}")
+    counted = " Lines are counted through all code cells"
+    return f"{counted}: {'; '.join(places)}." if places else f"{counted}."
 
 
 def confirmed(recipe: Recipe, seed: int) -> tuple[LineFinding, ...]:

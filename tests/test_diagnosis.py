@@ -423,3 +423,29 @@ def test_a_block_that_was_not_looked_at_may_be_wrong_too():
     whole = Observed({"W": g}, {"W": Sampled(places, n, bars, 0 * bars)}, {"W": g})
     (found,) = in_gates(whole, None)
     assert found.where == "block 1 of 4 of W"
+
+
+@pytest.mark.parametrize("left_out", [(3,), (0, 4)])
+def test_rows_that_are_left_out_are_named(left_out):
+    """As by `padding_idx`, or by `if word:`; all else is right."""
+    rng = np.random.default_rng(1)
+    words, targets = rng.integers(5, size=(12, 2)), rng.standard_normal((12, 2, 3))
+    layers = [tt.Embedding(5, 4), tt.GRU(4, 3)]
+    net = tt.Network(layers, tt.MeanSquaredError(), dtype="float64", seed=0)
+
+    def gradient():
+        found = {name: np.array(g) for name, g in net.loss_and_gradient(words, targets)[1].items()}
+        found["0.E"][list(left_out)] = 0
+        return found
+
+    target = tt.Target(net.parameters, lambda: net.evaluate(words, targets).value, gradient)
+    report = tt.check(target)
+    (cause,) = report.causes
+    rows = "row 3" if left_out == (3,) else "rows 0, 4"
+    assert cause.fault == "zero_gradient"
+    assert cause.statement == (
+        f"Your gradient of {rows} of 0.E is exactly 0; the loss depends on it."
+    )
+    assert any(
+        "`padding_idx` of an embedding, where −1 means the last row" in e for e in cause.evidence
+    )

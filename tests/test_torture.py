@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from torture import __main__ as main
 from torture import cells, kills, libraries, memory, mutations, own_files, programs, writes
 
 PARTS = {
@@ -27,6 +28,21 @@ def test_nothing_fails_silently_or_otherwise(part):
     tally = torture(count, seed=11)
     assert tally.tried >= count
     assert tally.failures == 0, tally.examples
+
+
+def test_the_table_of_the_page_has_a_line_for_each_part_and_takes_others():
+    page = main.PAGE.read_text(encoding="utf-8")
+    assert main.with_lines(page, {}) == page
+    kept = [words for _, _, words in main.PARTS.values()]
+    table = page.partition("\n".join(main.HEAD) + "\n")[2].partition("\n\n")[0].split("\n")
+    assert [row.split(" | ")[0] for row in table] == [f"| {words}" for words in kept]
+    line = f"| {kept[2]} | 7 | 0 | 0 | 0 | 0 | 0 |"
+    found = main.with_lines(page, {kept[2]: line})
+    assert [n for n, (a, b) in enumerate(zip(found.split("\n"), page.split("\n"), strict=True))
+            if a != b] == [page.split("\n").index(table[2])]  # fmt: skip
+    assert line in found
+    with pytest.raises(ValueError, match="expected the head of the table"):
+        main.with_lines("# A page", {})
 
 
 def test_mutations_of_each_way_are_made():

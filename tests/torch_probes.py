@@ -155,6 +155,10 @@ IDENTITY = {
     "spectral_norm": lambda m: reparametrised(m.eval(), parametrizations.spectral_norm),
     "orthogonal": lambda m: reparametrised(m, parametrizations.orthogonal),
     "weight_norm, removed": lambda m: removed(m),
+    "weight_norm, by hooks": lambda m: by_hooks(m, nn.utils.weight_norm),
+    "spectral_norm, by hooks": lambda m: by_hooks(m.eval(), nn.utils.spectral_norm),
+    "DropConnect": lambda m: [drop_connected(m), drop_connected(m)],
+    "DropConnect, its flow": lambda m: [drop_connected(m, seen=True), drop_connected(m)],
     "pruned": lambda m: prune.l1_unstructured(m.rnn, "weight_hh_l0", 0.5) and m(X),
     "fused optimiser": lambda m: trained(m, torch.optim.Adam(m.parameters(), 0.1, fused=True)),
     "LBFGS": lambda m: trained(m, torch.optim.LBFGS(m.parameters(), max_iter=3)),
@@ -172,6 +176,33 @@ def saved_and_loaded(model):
 def reparametrised(model, wrap):
     torch.manual_seed(4)
     wrap(model.rnn, "weight_hh_l0")
+    return [y := model(X), *grads(model, y.sum())]
+
+
+def by_hooks(model, wrap):
+    torch.manual_seed(4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated, and still in use
+        wrap(model.rnn, "weight_hh_l0")
+    return [y := model(X), *grads(model, y.sum())]
+
+
+def drop_connected(model, seen=False):
+    """A recurrent weight that is drawn at each call, as models with weight dropout have it."""
+    if "raw" not in model._parameters:
+        model.raw = model.rnn.weight_hh_l0
+        del model.rnn._parameters["weight_hh_l0"]
+
+        def draw(rnn, _):
+            rnn.weight_hh_l0 = nn.functional.dropout(model.raw, 0.5, model.training)
+
+        model.rnn.register_forward_pre_hook(draw)
+    if seen:
+        import throughtime as tt
+
+        torch.manual_seed(5)
+        return torch.from_numpy(tt.flow(model, X, loss=lambda y: y.square().sum(-1)).lag_norms)
+    torch.manual_seed(5)
     return [y := model(X), *grads(model, y.sum())]
 
 
@@ -199,6 +230,12 @@ def batched(model, x=X, **options):
     y = model(x)[-1]
     rows = torch.eye(y.numel()).view(-1, *y.shape)
     return torch.autograd.grad(y, [x, *model.parameters()], rows, is_grads_batched=True, **options)
+
+
+def batched_packed(model):
+    y = model.rnn(nn.utils.rnn.pack_padded_sequence(X, [T, T - 1]))[0].data
+    rows = torch.eye(y.numel()).view(-1, *y.shape)
+    return torch.autograd.grad(y, [*model.rnn.parameters()], rows, is_grads_batched=True)
 
 
 def jacobian(model, **options):
@@ -246,6 +283,7 @@ def per_sample(model):
 BATCHED = {
     "is_grads_batched": batched,
     "is_grads_batched, again": lambda m: batched(m, retain_graph=True),
+    "is_grads_batched, packed": batched_packed,
     "is_grads_batched, create_graph": lambda m: batched(m, create_graph=True),
     "jacobian": jacobian,
     "jacobian, vectorised": lambda m: jacobian(m, vectorize=True),
@@ -485,8 +523,9 @@ MORE = {
 def main():
     import throughtime.torch as ours
 
-    only = globals()[sys.argv.pop(1)] if sys.argv[1:] and sys.argv[1].isupper() else PROBES
-
+    tables = {"TRACING": TRACING, "IDENTITY": IDENTITY, "BATCHED": BATCHED, "GRAPHS": GRAPHS}
+    tables["SMALL"] = SMALL
+    only = tables[sys.argv.pop(1)] if sys.argv[1:2] and sys.argv[1] in tables else PROBES
     for name, probe in only.items():
         if len(sys.argv) > 1 and not any(part in name for part in sys.argv[1:]):
             continue

@@ -1,4 +1,7 @@
-"""`make torture`: everything, and the table that stands in docs/reliability.md."""
+"""`make torture`: everything, and the table that stands in docs/reliability.md.
+
+`make torture TORTURE=--write` puts the table there; with some parts alone, their lines of it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from torture.cells import compiled_cells
 from torture.kills import kills
@@ -33,26 +37,47 @@ PARTS: dict[str, tuple[Callable[[int, int], Tally], int, str]] = {
 }
 
 
+PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+HEAD = (
+    "| " + " | ".join(["what is tried", "times", *KINDS]) + " |",
+    "|---|" + "---:|" * (1 + len(KINDS)),
+)
+
+
+def with_lines(page: str, lines: Mapping[str, str]) -> str:
+    """The page with these lines of its table, by what they begin with, in place of the old ones."""
+    before, head, after = page.partition("\n".join(HEAD) + "\n")
+    if not head:
+        raise ValueError(f"{PAGE}: expected the head of the table, {HEAD[0]}, got none")
+    table, end, rest = after.partition("\n\n")
+    rows = {row.split(" | ")[0].removeprefix("| "): row for row in table.split("\n")} | dict(lines)
+    order = [words for _, _, words in PARTS.values()]
+    return before + head + "\n".join(rows[words] for words in order if words in rows) + end + rest
+
+
 def main() -> int:
     """Prints the table; 1 where anything has failed."""
     parser = argparse.ArgumentParser(prog="make torture", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)} (default all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", type=float, default=1.0, help="of the usual counts")
+    parser.add_argument("--write", action="store_true", help="the lines into docs/reliability.md")
     options = parser.parse_args()
-    print("| what is tried | " + " | ".join(["times", *KINDS]) + " |")
-    print("|---|" + "---:|" * (1 + len(KINDS)))
-    failures = 0
+    print(*HEAD, sep="\n")
+    failures, lines = 0, {}
     for name in options.parts or PARTS:
         part, count, words = PARTS[name]
         began = time.monotonic()
         tally = part(max(1, round(options.share * count)), options.seed)
         numbers = [f"{tally.tried:,}", *(str(getattr(tally, kind)) for kind in KINDS)]
-        print(f"| {words} | " + " | ".join(numbers) + " |", flush=True)
+        lines[words] = f"| {words} | " + " | ".join(numbers) + " |"
+        print(lines[words], flush=True)
         print(
             f"{name}: {time.monotonic() - began:.0f} s", *tally.examples, sep="\n", file=sys.stderr
         )
         failures += tally.failures
+        if options.write:  # after each part: a run of hours may be ended
+            PAGE.write_text(with_lines(PAGE.read_text("utf-8"), lines), "utf-8")
     return int(failures > 0)
 
 

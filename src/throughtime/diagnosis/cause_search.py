@@ -15,6 +15,7 @@ from throughtime.diagnosis.clipping_and_decay import (
     decayed,
     decayed_below,
     from_elsewhere,
+    zero_rows,
     zeros,
 )
 from throughtime.diagnosis.common_factor import at_a_single_step, everywhere
@@ -314,6 +315,7 @@ def _candidates(observed: Observed, study: Study) -> Iterator[Candidate]:
     yield from in_gates(observed, study)
     yield from in_tensors(observed, study)
     yield from zeros(observed, study)
+    yield from zero_rows(observed)
 
 
 def as_causes(candidate: Candidate, before: float, after: float | None) -> Iterator[Cause]:

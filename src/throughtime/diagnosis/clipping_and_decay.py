@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import Ratio, over, ratio_of, together
 from throughtime.diagnosis.observed import Candidate, Gradient, Observed
@@ -14,6 +15,7 @@ from throughtime.diagnosis.tolerances import (
     DIFFERS_BEYOND,
     FAR_OUT,
     LEAST_CLIPPED_ENTRIES,
+    MOST_ROWS,
     SAME_FACTOR,
 )
 
@@ -258,6 +260,49 @@ def zeros(observed: Observed, study: Study) -> Iterator[Candidate]:
         sure = 0.95 / (1 + 0.5 * len(others))
         facts = {"where": where}
         yield Candidate(("zero_gradient",), where, undone, evidence, facts, others, sure, undo)
+
+
+def zero_rows(observed: Observed) -> Iterator[Candidate]:
+    """Some rows of one tensor are exactly 0, though the loss reacts to them, and all else is right.
+
+    No δ and no operand makes a whole row 0 and leaves the others right: the row is left out.
+    """
+    if len(observed.wrong()) != 1:
+        return
+    (name,) = observed.wrong()
+    gradient, own = observed.gradient[name], observed.sampled[name]
+    if gradient.ndim < 2:
+        return
+    of_rows = own.places // (gradient.size // len(gradient))
+    rows = np.unique(of_rows[observed.z(name) > DIFFERS_BEYOND])
+    others = np.abs(gradient).reshape(len(gradient), -1).max(axis=1) > 0
+    if others[rows].any() or len(rows) > others.sum():
+        return
+
+    def undo(there: Observed) -> Gradient:
+        if name not in there.sampled:
+            return there.gradient
+        found = there.sampled[name]
+        flat = np.array(there.gradient[name]).reshape(-1)
+        left_out = np.isin(found.places // (flat.size // len(gradient)), rows)
+        flat[found.places[left_out]] = found.numerical[left_out]
+        return {**there.gradient, name: flat.reshape(gradient.shape)}
+
+    words = f"row{'s' * (len(rows) > 1)} {_few(rows)} of {name}"
+    largest = float(np.abs(own.numerical[np.isin(of_rows, rows)]).max())
+    evidence = (
+        f"Every entry there is 0; the numerical derivatives go up to {largest:.3g}, and all that "
+        "was measured elsewhere is right.",
+        "This is so of a row that is left out on purpose, such as `padding_idx` of an embedding, "
+        "where −1 means the last row: then the loss must not depend on it.",
+    )
+    yield Candidate(("zero_gradient",), name, undo(observed), evidence, {"where": words}, undo=undo)
+
+
+def _few(rows: Array) -> str:
+    """The first few of some numbers."""
+    few = ", ".join(str(row) for row in rows[:MOST_ROWS])
+    return few + (f" and {len(rows) - MOST_ROWS} more" if len(rows) > MOST_ROWS else "")
 
 
 def _own_zeros(names: Sequence[str], observed: Observed, study: Study) -> bool:

@@ -67,6 +67,7 @@ ENTRIES_AT_OTHER_LENGTHS = 4  # of each tensor, the steepest, that tell a factor
 SAME_NORM = 1e-6
 NORM_POINTS = (1.3, 0.8, 1.7)  # times the parameters: where that norm is looked at again
 LEAST_CLIPPED_ENTRIES = 2  # at one magnitude: the largest entry alone is always at its own
+MOST_ROWS = 4  # of those left out that are named: a line holds no more
 
 # Two sets of numbers alone.
 

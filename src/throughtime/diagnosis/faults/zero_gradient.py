@@ -31,6 +31,10 @@ for (Vector row : dU) row[k] += dz[j] * h[t - 1][k];   // wrong: every row is a 
 for (Vector& row : dU) row[k] += dz[j] * h[t - 1][k];  // right: the row itself
 ```
 
+Or some rows of it alone: a loop that ends before the last unit, `if word:` where the first word has
+the number 0, or an embedding's `padding_idx`, whose row PyTorch leaves as it is. Its −1 means the
+last row, which may be a word.
+
 ## How it shows
 
 The entries are zeros, not small numbers, where the numerical derivatives are not 0. Everything else

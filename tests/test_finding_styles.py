@@ -421,3 +421,105 @@ def test_a_few_sequences_are_no_steps(tmp_path):
     lines += "loss = mse(y, target)\nG = backward(P, y, target, cache)"
     found = find(path, setup=lines)
     assert any("steps from x, axis 1" in said for said in found.said)
+
+
+# Weights that a method makes from data, which are loaded and given to `fit` under other names.
+MADE_FROM_DATA = """
+import numpy as np
+import pandas as pd
+
+def load_data(path):
+    values = pd.read_csv(path).values
+    return values[:, :-1], values[:, -1]
+
+class Series:
+    def __init__(self, hidden_dim=20, learning_rate=0.1):
+        self.hidden_dim, self.learning_rate, self.paras = hidden_dim, learning_rate, {}
+
+    def init_paras(self, X, y):
+        self.paras["U"] = np.random.randn(self.hidden_dim, X.shape[-1])
+        self.paras["W"] = np.random.randn(self.hidden_dim, self.hidden_dim)
+        self.paras["V"] = np.random.randn(1 if y.ndim == 1 else y.shape[1], self.hidden_dim)
+
+    def forward(self, x):
+        a = [np.zeros((self.hidden_dim, 1))]
+        for t in range(x.shape[0]):
+            a.append(np.tanh(self.paras["U"] @ x[[t]].T + self.paras["W"] @ a[-1]))
+        return a, self.paras["V"] @ a[-1]
+
+    def backward(self, x, a, y, out):
+        d_paras = {"V": 2 * (out - y) @ a[-1].T, "W": 0.0, "U": 0.0}
+        da = self.paras["V"].T @ (2 * (out - y))
+        for t in range(x.shape[0])[::-1]:
+            dz = da * (1 - a[t + 1] ** 2)
+            d_paras["W"] = d_paras["W"] + dz @ a[t].T
+            d_paras["U"] = d_paras["U"] + dz @ x[[t]]
+            da = self.paras["W"].T @ dz
+        return d_paras
+
+    def fit(self, X, y):
+        self.init_paras(X, y)
+        for i in range(X.shape[0]):
+            a, out = self.forward(X[i])
+            iter_loss = np.square(y[i] - out)
+            d_paras = self.backward(X[i], a, y[i], out)
+            for key in d_paras:
+                self.paras[key] -= self.learning_rate * d_paras[key]
+
+if __name__ == "__main__":
+    train_x, train_y = load_data("sales.csv")
+    model = Series(hidden_dim=10)
+    model.fit(train_x, train_y)
+"""
+
+
+def test_weights_that_a_method_makes_from_data_which_are_loaded(write):
+    found = find(write(MADE_FROM_DATA))
+    assert set(found.recipe.parameters) == {"U", "V", "W"}
+    assert dict(found.recipe.steps) != {"X": 0}  # which are sequences, of which one is taken
+    assert verdict(found) == "agree"
+    wrong = find(write(MADE_FROM_DATA.replace('["W"].T @ dz', '["W"] @ dz')))
+    assert verdict(wrong) == "disagree"
+
+
+# A state that is kept from step to step, beside a δ of its name.
+KEPT_STATE = """
+import numpy as np
+
+class CharNet:
+    def __init__(self, vocab_size, hidden_size=20):
+        self.Wxh = np.random.randn(hidden_size, vocab_size)
+        self.Whh = np.random.randn(hidden_size, hidden_size)
+        self.Why = np.random.randn(vocab_size, hidden_size)
+        self.h = np.zeros((hidden_size, 1))
+
+    def training_step(self, inputs, targets, rate=0.1):
+        hs, ps, loss = {-1: np.copy(self.h)}, {}, 0
+        for t in range(len(inputs)):
+            hs[t] = np.tanh(self.Wxh[:, [inputs[t]]] + self.Whh @ hs[t - 1])
+            e = np.exp(self.Why @ hs[t])
+            ps[t] = e / e.sum()
+            loss -= np.log(ps[t][targets[t], 0])
+        dWxh, dWhh, dWhy = (np.zeros_like(W) for W in (self.Wxh, self.Whh, self.Why))
+        dhnext = np.zeros_like(self.h)
+        for t in reversed(range(len(inputs))):
+            dy = ps[t].copy()
+            dy[targets[t]] -= 1
+            dWhy += dy @ hs[t].T
+            dh = self.Why.T @ dy + dhnext
+            dhraw = (1 - hs[t] ** 2) * dh
+            dWxh[:, [inputs[t]]] += dhraw
+            dWhh += dhraw @ hs[t - 1].T
+            dhnext = self.Whh.T @ dhraw
+        self.Wxh -= rate * dWxh
+        self.Whh -= rate * dWhh
+        self.Why -= rate * dWhy
+        self.h = hs[len(inputs) - 1]
+        return loss
+"""
+
+
+def test_a_kept_state_is_no_parameter_whose_gradient_is_wrong(write):
+    found = find(write(KEPT_STATE))
+    assert set(found.recipe.parameters) == {"Wxh", "Whh", "Why"}
+    assert verdict(found) == "agree"

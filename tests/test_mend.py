@@ -630,3 +630,16 @@ def test_that_a_wrong_tensor_is_a_multiple_of_the_right_one_is_no_chance():
         for found, values in zip(near, right, strict=True)
     ]
     assert set(levels) == {WRONG}
+
+
+def test_a_slope_among_kinks_is_that_of_where_it_is_taken():
+    draw = np.random.default_rng(4)
+    places = 1 + draw.choice([-1, 1], 300) * np.geomspace(1e-4, 0.3, 300)
+    sizes = 3 * draw.standard_normal(300)
+
+    def loss(w):  # as of a long recurrence of ReLUs
+        return np.sum(w**3) + np.sum(sizes * np.maximum(w[0] - places, 0))
+
+    value, error = trials._slope(loss, np.array([1.0, 1.0]), np.array([1.0, 0.5]))
+    assert abs(value - (4.5 + np.sum(sizes[places < 1]))) < 1e-5
+    assert error < 1e-5

@@ -18,9 +18,11 @@ NEUTRAL = {
     "params", "param", "parameters", "p", "weights", "theta", "self", "net", "model", "back",
     "out", "cache", "grads", "gradients", "grad", "gradient", "g", "deltas", "dparams", "derivs",
     "derivatives", "dtheta", "dweights", "diffs", "memory", "result", "lossdata", "given",
-    "d_params", "gradparams",
+    "d_params", "gradparams", "paras", "para", "d_paras", "dparas", "vars", "dvars",
 }  # fmt: skip
-OF_GRADIENTS = re.compile(r"grad|^g$|deriv|delta|^d_?(p|param|theta|weights|w)s?$|diff", re.I)
+OF_GRADIENTS = re.compile(
+    r"grad|^g$|deriv|delta|^d_?(p|par\w*|theta|weights|w|vars?)s?$|diff", re.I
+)
 PREFIX = re.compile(
     r"^(d(l|loss|e|j|c)_?(_?by_?|_?wrt_?)d_?|dl_?d|dloss_?d|de_?d|dj_?d|dc_?d(?=[A-Z])|grads?_(of_|wrt_)?|gradients?_(of_)?|grad"
     r"|deltas?_?|nabla_?|partial_?|d_|del_|g_|diff_|acc_?d?|sum_d?|total_d|d(?=[^_]))",

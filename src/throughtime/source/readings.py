@@ -37,6 +37,7 @@ from throughtime.source.user_files import State
 DRAWN = "0.1 * np.random.default_rng(1).standard_normal("  # upstream weights, as losses.py has them
 STATE = "0.3 * draw.standard_normal("  # an initial state, and …
 AT_REST = "0.0 * draw.standard_normal("  # … one of 0
+STATE_NAME = re.compile(r"^_*(prev|last)?_?(h|c|s|state|hidden)s?_?(prev|last|state|t|0)?_*$", re.I)
 SUMMED = 1e-9  # relative: a sum in another order differs by 1e-15, a recurrence by its whole effect
 SLOPE_STEP = 1e-4  # of a parameter's move of order 1: the error of a central difference is 1e-8
 SLOPE_ERROR = 1e-3  # relative: far above that error and float32's, far below any fault's
@@ -125,6 +126,8 @@ class Judged:
         silent: whether all of the gradient is exactly 0, as where it is given the predictions for
             targets.
         factor: what several tensors of the gradient are too large by, where that is the same.
+        inert: whether the loss does not react at all to a parameter that has a gradient, as to
+            recurrent weights where there is a single step.
         downhill: whether the user's code adds its gradients to the parameters, so that they are
             those of the loss with the other sign, with which they are read.
     """
@@ -143,6 +146,7 @@ class Judged:
     silent: bool = False
     factor: float | None = None
     downhill: bool = False
+    inert: bool = False
 
     @property
     def settled(self) -> bool:
@@ -164,6 +168,7 @@ class Judged:
         return (
             self.recurrent,
             not self.silent,
+            not self.inert,
             share == 1.0,
             not self.reading.needs_agreement or bool(self.right) or self.right_at_one,
             round(share, 2),
@@ -232,13 +237,20 @@ def _judged(bench: Bench, reading: Reading) -> Judged | None:
         name: np.array(_array(bench.value(text)), dtype=np.float64)
         for name, text in gradients.items()
     }
-    right, moves, factor = _slopes(bench, reading, start, names, given)
+    right, moves, factor, inert = _slopes(bench, reading, start, names, given)
+    # A state that a run begins with may have a δ on the way, called as its gradient would be.
+    states = [n for n, (p, _) in found.items() if n not in right and _is_state(p)]
+    if 0 < len(states) < len(found):
+        for held_of in (found, names, gradients, given):
+            for name in states:
+                del held_of[name]
+        moves = tuple(name for name in moves if name in found)
     downhill = not right and not update and is_added(bench.files.texts().values(), names)
     if downhill:
         other = _slopes(bench, reading, start, names, {n: -g for n, g in given.items()})
         downhill = not all(map(_is_data, other[0]))
     if downhill:
-        right, moves, factor = other
+        right, moves, factor, inert = other
         gradients = {name: f"-np.asarray({text})" for name, text in gradients.items()}
     shapes = {name: parameter.value.shape for name, (parameter, _) in found.items()}
     if update:  # an optimiser's steps are no gradients: read so only where some tensor is right
@@ -264,6 +276,7 @@ def _judged(bench: Bench, reading: Reading) -> Judged | None:
         not any(array.any() for array in given.values()),
         factor,
         downhill,
+        inert,
     )
 
 
@@ -310,9 +323,10 @@ def _is_weight(place: Place) -> bool:
 
 
 def _is_state(place: Place) -> bool:
-    """Whether an array is a state by its name, and no matrix."""
+    """Whether an array is a state by its name, and no matrix of weights."""
     shape = place.value.shape
-    return role(place.leaf) == "state" and (len(shape) < 2 or min(shape) == 1)
+    thin = len(shape) < 2 or min(shape) == 1
+    return bool(STATE_NAME.match(place.leaf)) or (role(place.leaf) == "state" and thin)
 
 
 def _right_at_one(
@@ -363,7 +377,9 @@ def _recurrent(bench: Bench, reading: Reading, redrawn: str, names: dict[str, st
         return True
     total, single = values[0], values[1:]
     near = SUMMED * max(map(abs, values))
-    return not any(abs(total - other) <= near for other in (sum(single), sum(single) / count))
+    # Where the first entry alone gives the same, a loss takes one sequence of several.
+    others = (sum(single), sum(single) / count, single[0])
+    return not any(abs(total - other) <= near for other in others)
 
 
 def _array(value: object) -> np.ndarray:
@@ -490,10 +506,11 @@ def _slopes(
     start: State,
     names: dict[str, str],
     given: dict[str, np.ndarray],
-) -> tuple[tuple[str, ...], tuple[str, ...], float | None]:
+) -> tuple[tuple[str, ...], tuple[str, ...], float | None, bool]:
     """Which tensors' gradients are right along a random direction, and which move the loss.
 
-    The last is a factor that several of them are too large by.
+    Then a factor that several of them are too large by, and whether the loss does not react to one
+    that has a gradient.
     """
     evaluate = f"{reading.run}\n{reading.loss}"
     draw = np.random.default_rng(7)
@@ -502,7 +519,7 @@ def _slopes(
     bench.run(evaluate, start)
     if _loss(bench) != middle or not np.isfinite(middle):
         raise CheckError("the loss is not finite, or differs between two evaluations")
-    right, moves, moved, ratios = [], [], False, []
+    right, moves, moved, ratios, inert = [], [], False, [], False
     for name, text in names.items():
         raw = bench.value(text)
         value = np.array(_array(raw), dtype=np.float64)
@@ -524,14 +541,14 @@ def _slopes(
         if slope == 0.0 and not gradient.any():
             continue
         moves.append(name)
-        moved = moved or slope != 0.0
+        moved, inert = moved or slope != 0.0, inert or slope == 0.0
         predicted = float(np.sum(gradient.reshape(shape) * direction))
         ratios.append(predicted / slope if slope else np.inf)
         size = max(abs(slope), float(np.linalg.norm(gradient)) / 10)
         rounding = 64 * np.finfo(np.float64).eps * abs(middle) / SLOPE_STEP
         if abs(slope - predicted) <= SLOPE_ERROR * size + rounding:
             right.append(name)
-    return tuple(right), tuple(moves) if moved else (), _factor(ratios)
+    return tuple(right), tuple(moves) if moved else (), _factor(ratios), inert
 
 
 def _factor(ratios: Sequence[float]) -> float | None:

@@ -262,7 +262,8 @@ class RegionSearch:
                     needs_agreement=_is_error(name),
                 )
             errors = errors_of(self.body)
-            shown = next((n for n in self._losses() if _is_error(n) and n not in errors), "")
+            others = self._losses() if errors else []
+            shown = next((n for n in others if _is_error(n) and n not in errors), "")
             for name, half in product(errors, (True, False)):
                 text = "\n".join(map(ast.unparse, with_squares(self.body, name, half=half)))
                 loss = f"loss: {'half ' * half}the sum of squares of {name}"

@@ -11,6 +11,8 @@ from throughtime.source.meanings import SIZE_KINDS, VALUES, size_kind
 
 OLD_BUILTINS = {"xrange", "raw_input", "unicode", "long"}
 FILLS = {"append", "extend", "add", "update", "insert", "fill", "setdefault"}
+MADE_LATER = re.compile(r"^_?(init|build|setup|set_up|reset)(?!\w*(plot|log|print))", re.I)
+"""Methods that make the weights of an object which is there, as `net.init_weights(x)`."""
 COUNTS = re.compile(r"size|dim|num_?|^n_|len|count|units|_no$|epochs?$|iter", re.I)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 OUTSIDE = {
@@ -85,7 +87,8 @@ def names_set(node: ast.stmt) -> set[str]:
         elif isinstance(part, ast.Expr) and isinstance(part.value, ast.Call):
             called = part.value.func
             if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
-                found |= {called.value.id} if called.attr in FILLS else set()
+                filled = called.attr in FILLS or MADE_LATER.match(called.attr)
+                found |= {called.value.id} if filled else set()
     return found
 
 
@@ -206,9 +209,17 @@ class Slices:
         return found
 
     def is_loaded(self, name: str) -> bool:
-        """Whether some statement sets a name, and all that do reach out of the program."""
+        """Whether some statement sets a name, and all that do reach out of the program.
+
+        So does one that gives another name to what was loaded.
+        """
         setting = [node for node in self.statements if name in names_set(node)]
-        return bool(setting) and all(not small(node) for node in setting)
+        return bool(setting) and all(not small(n) or self._renames(n, name) for n in setting)
+
+    def _renames(self, node: ast.stmt, name: str) -> bool:
+        value = getattr(node, "value", None)
+        renamed = isinstance(node, ast.Assign) and isinstance(value, ast.Name)
+        return renamed and value.id != name and self.is_loaded(value.id)  # type: ignore[union-attr]
 
     def text(self, names: Iterable[str], known: Iterable[str] = ()) -> str:
         """The statements that set these names, in their order, made small; "" where none does.

@@ -89,7 +89,8 @@ LINES_SECONDS = 120.0  # for the values of all lines; without them edits are tri
 TRY_SECONDS = 2.0  # that a try may take …
 TRY_RATIO = 20.0  # … or so many times what the program takes as it stands
 PROCESSOR_SECONDS = 3600.0  # that a process may take in all
-QUICK_STEP = 2.0**-8  # of the parameters' size
+# Of the parameters' size. At the smallest, rounding is about QUICK_ERROR of a loss of order 1.
+QUICK_STEPS = (2.0**-8, 2.0**-13, 2.0**-18)
 QUICK_ERROR = 1e-8  # relative: two steps that agree so well have found the derivative
 END_SECONDS = 10.0  # in which a process has to end, with all that it has started, when told to
 # In which each tensor is compared. In two of them, one that is off by some percent is a multiple of

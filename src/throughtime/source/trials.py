@@ -41,7 +41,7 @@ from throughtime.source.tolerances import (
     POINT_WIDTH,
     PROCESSOR_SECONDS,
     QUICK_ERROR,
-    QUICK_STEP,
+    QUICK_STEPS,
     TRY_RATIO,
     TRY_SECONDS,
 )
@@ -244,12 +244,12 @@ class Runner:
 def _slope(loss: Callable[[Array], Any], start: Array, direction: Array) -> tuple[float, float]:
     """The derivative of the loss along a direction, with an error bar.
 
-    Sixth-order differences at two steps suffice wherever the loss is smooth and these agree; else
+    Sixth-order differences at two steps suffice wherever the loss is smooth and these agree. Where
+    they do not, a kink may be near, as of a ReLU, and smaller ones may be on this side of it; else
     `derivative` looks for the steps.
     """
     size = float(np.sqrt(np.mean(start.astype(np.float64) ** 2))) or 1.0
-    step = QUICK_STEP * size
-    if start.dtype == np.float64:
+    for step in (part * size for part in QUICK_STEPS if start.dtype == np.float64):
         with np.errstate(all="ignore"):
             rises = {
                 n: float(np.sum(loss(start + n * step * direction)))

@@ -39,6 +39,8 @@ assert Right().agrees() and wrong.agrees("W", "b", "V", "d")
 assert not wrong.agrees("U") and not Wrong(T=1).agrees("U")
 ```
 
+In an LSTM the list of cell states may be read in the same way, so that c_{t−1} stands for c_t.
+
 ## What looks like it
 
 - [current_h_for_previous] reads one place late and not early. At T = 1 it gives the same numbers,

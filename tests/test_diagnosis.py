@@ -248,6 +248,25 @@ def test_right_code_has_no_cause():
     assert report.causes == ()
 
 
+@pytest.mark.parametrize(("beside", "named"), [(0.0, ["softmax_derivative_twice"]), (0.1, [])])
+def test_a_log_softmax_that_is_in_the_gradient_alone_is_named(beside, named):
+    rng = np.random.default_rng(0)
+    u, a = rng.standard_normal((4, 1, 3)), rng.random((4, 1, 3))
+    z = {"log_probs": u - np.log(np.exp(u).sum(axis=2, keepdims=True))}
+
+    def gradient():  # of −log Σ a p in every step, by the logits; or something near that
+        p = np.exp(z["log_probs"])
+        n = -a * p / (a * p).sum(axis=2, keepdims=True)
+        return {"log_probs": n - p * n.sum(axis=2, keepdims=True) + beside * p**2}
+
+    def loss():
+        return -np.log((a * np.exp(z["log_probs"])).sum(axis=2)).sum()
+
+    report = tt.check(tt.Target(z, loss, gradient), progress=False)
+    assert [cause.fault for cause in report.causes] == named
+    assert report.verdict == "disagree"
+
+
 def test_what_no_fault_explains_is_unknown():
     w = np.linspace(-1, 1, 12).reshape(3, 4)
     target = tt.Target({"w": w}, lambda: np.sum(np.sin(w)), lambda: {"w": np.cos(w) + w**2})

@@ -70,6 +70,14 @@ def test_a_term_that_counts_twice_is_told_where_all_gradients_below_are_tiny():
 # --- several at once ---
 
 
+def test_a_list_of_cell_states_that_is_read_one_place_early_is_named():
+    s = replace(LSTM, T=4, H=3)
+    for mistakes in (("cells_read_early", "head_takes_previous_h"), ("cells_read_early",)):
+        first, *_ = explained(s, *mistakes)
+        assert first.faults == ("states_off_by_one",)
+        assert not first.unexplained
+
+
 def test_a_penalty_of_the_gradient_alone_hides_nothing():
     mistakes = ("penalty_in_gradient_only", "dh_next_missing", "gradient_transposed", "factor_two")
     first = explained(RNN, *mistakes)[0]

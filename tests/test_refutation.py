@@ -17,6 +17,7 @@ from throughtime.diagnosis.faint_part import faint_part
 from throughtime.diagnosis.localise import fault_candidate
 from throughtime.diagnosis.observed import observe
 from throughtime.diagnosis.refutation import Refutation
+from throughtime.diagnosis.roles import Roles
 from throughtime.diagnosis.what_would_tell import unknown
 from throughtime.gradcheck.budget import Budget
 
@@ -353,7 +354,17 @@ def test_what_was_not_looked_for_is_said():
     placed = checked(Leaky)
     assert FAULTS[placed.causes[0].fault].family
     assert "layout=" in said(placed)
+    assert "`h0=`" in said(placed)
+    assert "did not tell which network it is" in said(placed)
     assert "at_length=" not in said(placed)
+
+
+def test_where_no_output_layer_is_known_it_is_asked_for():
+    study = Study(target_of(Leaky), {}, Budget(9))
+    for head, asked in (("V", False), (None, True)):
+        vars(study)["roles"] = Roles(head)
+        notes = unknown(["U"], study, beside=False, modelled=False)
+        assert ("with `head=` where the output layer is no parameter" in notes[-1]) == asked
 
 
 def test_no_known_fault_is_said_only_where_all_was_tried():

@@ -27,6 +27,7 @@ from throughtime.diagnosis.mutant_match import by_mutants, known_roles
 from throughtime.diagnosis.observed import Candidate, Gradient, Observed, observe
 from throughtime.diagnosis.rearranged import copied, permuted, transposed
 from throughtime.diagnosis.refutation import Refutation, draws_no_mask
+from throughtime.diagnosis.through_a_softmax import through_a_softmax
 from throughtime.diagnosis.tolerances import (
     ENTRIES_OF_A_LOOK,
     MOST_FAULTS,
@@ -249,7 +250,10 @@ class CauseSearch:
             self.notes.append(said)
             if not set(observed.wrong()) & set(self.study.roles.output):
                 return  # no place on the way back explains it
-        last = self._by_experiment(observed)
+        last = None
+        if self.study.evaluates and self.refutation.model is None:
+            last = through_a_softmax(observed, self.study)
+        last = last or self._by_experiment(observed)
         modelled = self.refutation.model is not None
         if last is None:
             beside = bool(self.causes)

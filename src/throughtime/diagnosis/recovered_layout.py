@@ -148,7 +148,7 @@ class LayoutSearch:
         if any("1" not in one.layout.combined for one in any_shown):
             return None
         for driven in self._driven(every):
-            self.losses.descents = self.losses.sought = 0
+            self.losses.sought = 0  # of inputs, all that one kind of drive allows share a limit
             if driven and (found := self._among(driven)):
                 return found
         # With initial states that are not 0, only the head's bias shows.
@@ -172,9 +172,11 @@ class LayoutSearch:
         alone = [one for one in every if single.allows_layout(one)]
         directions = max(1, min(DIRECTIONS_OF_W, MOST_STRUCTURES // max(len(every), 1)))
         for drive, among in ((CLOSED, every), (EITHER_SIGN, alone)):
+            self.losses.descents = 0
             for unusual in (False, True):
                 shown = self._shown(among, drive, unusual)
                 yield [replace(one, states=True) for one in shown] if drive is CLOSED else shown
+        self.losses.descents = 0
         for unusual in (False, True):
             for drive in one_sign(directions):
                 shown = self._shown(every, drive, unusual)
@@ -352,7 +354,10 @@ class LayoutSearch:
                 yield loss, own or _weight(loss, outputs, measured, self.losses.tolerance)[1]
 
     def _ways(self, likely: int) -> Iterator[Way]:
-        """The likelier and cheaper ones first; so many sequences are likely, 0: any number."""
+        """The likelier and cheaper ones first; so many sequences are likely, 0: any number.
+
+        Initial states of further sequences are not looked for, since that takes many descents.
+        """
         yield Way(1, "classes", "classes")
         yield Way(1, "classes", "numbers")
         for states in (False, True):
@@ -362,7 +367,10 @@ class LayoutSearch:
                 for sequences in range(1, MOST_SEQUENCES + 1)
             ]
             ways.sort(key=lambda way: bool(likely) and way.sequences != likely)
-            yield from (way for way in ways if way != Way(1, "classes", "numbers"))
+            for way in ways:
+                further = states and likely not in (0, way.sequences)
+                if not further and way != Way(1, "classes", "numbers"):
+                    yield way
 
     def _counts(self, layout: Layout) -> list[int]:
         """How many sequences there may be, by the rank of the gradient of W and b at T = 1."""

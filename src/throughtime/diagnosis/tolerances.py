@@ -48,6 +48,8 @@ CONFIDENCE_IN_PART = 0.7  # of one that explains a part of it
 CONFIDENCE_OF_NUMBERS = 0.95  # of a fault that predicts the gradient of all biases at simple points
 MOST_ALIASES = 3  # edits with the same effect that a sentence lists
 
+LINES_OF_CLASSES = 4  # in which a softmax along them is looked for
+
 # Factors, clips and L2 terms.
 
 STEEP_ENTRY = 10.0  # error bars: an entry this large tells a ratio to one part in ten

@@ -21,8 +21,14 @@ NO_STEPS = (
 NO_LAYOUT = (
     "The gradient was not compared with our own backward pass with each fault in turn, since the "
     "role of each array is not known: give `layout=`, such as "
-    "`tt.layouts.guess(inputs, targets)`."
+    "`tt.layouts.guess(inputs, targets)`"
 )
+# What a guess has to be told, since no array shows it.
+STATES = "with `h0=`, and `c0=` of an LSTM, where states do not begin at 0"
+NO_HEAD = (
+    "with `head=` where the output layer is no parameter, as none of your arrays seems to be it"
+)
+NOT_RECOGNISED = "Your losses alone, at T = 1, 2, …, did not tell which network it is."
 NUMBERS_ALONE = (
     "Numbers alone show only factors, rearrangements and the like: `tt.check` on the code "
     "that computes them would look further."
@@ -64,7 +70,11 @@ def _untried(study: Study, modelled: bool) -> list[str]:
     elif target.steps is None:
         found.append(NO_STEPS)
     if not modelled and target.layout is None:
-        found.append(NO_LAYOUT)
+        if target.at_length is not None and target.steps is not None:
+            found.append(NOT_RECOGNISED)
+        roles = vars(study).get("roles")  # if they were asked for
+        beside = [NO_HEAD] if roles is not None and roles.head is None else []
+        found.append(f"{NO_LAYOUT}, {', and '.join([*beside, STATES])}.")
     if study.budget.over:
         found.append(BUDGET)
     return found

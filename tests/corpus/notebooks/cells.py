@@ -192,7 +192,7 @@ class LSTM(Cell):
 
     def step(self, t: int, h: Array, c: Array) -> tuple[Array, Array]:
         """h_t and c_t."""
-        peep, s = self.s.variant == "peepholes", self.s
+        peep = self.s.variant == "peepholes"
         together = self.z[t] + h @ self.U
         z = self.split(together)
         if peep:
@@ -204,7 +204,7 @@ class LSTM(Cell):
         new = f * c + i * g
         if peep:
             o = sigmoid(z["o"] + self.part("p", "o") * new)
-        squashed = new if s.variant == "h = o c" else np.tanh(new)
+        squashed = self.squashed(new)
         own = {
             "before": h,
             "h": o * squashed,
@@ -215,9 +215,16 @@ class LSTM(Cell):
         self.kept.append(own | {"f": f, "i": i, "g": g, "o": o})
         return o * squashed, new
 
+    def squashed(self, c: Array) -> Array:
+        """What o is multiplied with."""
+        return c if self.s.variant == "h = o c" else np.asarray(np.tanh(c))
+
     def back(self, t: int, dh: Array, dc: Array, d: Views) -> tuple[Array, Array, Array]:
         """δx, δh_{t−1} and δc_{t−1}."""
         k, peep = self.kept[self.step_kept(t)], self.s.variant == "peepholes"
+        if self.has("cells_read_early"):  # in a list of c_0, c_1, …, index t is taken for c_t
+            k = k | {"c": k["c_before"], "squashed": self.squashed(k["c_before"])}
+            k["c_before"] = self.kept[t - 1]["c_before"] if t else self.kept[-1]["c"]
         i, g, o, f = k["i"], k["g"], k["o"], k["f"]
         before = k["before"]
         dz: Kept = {}

@@ -39,6 +39,9 @@ for wrong in (Wrong(), Wrong(T=1)):
 assert Wrong().cosine() > 0.8 and Wrong().slope() < 0.4
 ```
 
+A loss of log-probabilities z may have the fault inside its own backward pass, as some CTC losses
+do: it returns n − p Σ n along the classes, where n is the derivative by z and p = softmax(z).
+
 ## What looks like it
 
 - [different_loss] has a similar cosine where the other loss is the squared error of a softmax. With

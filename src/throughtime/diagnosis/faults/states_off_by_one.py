@@ -39,6 +39,8 @@ assert Right().agrees() and wrong.agrees("W", "b", "V", "d")
 assert not wrong.agrees("U") and not Wrong(T=1).agrees("U")
 ```
 
+In an LSTM the list of cell states may be read in the same way, so that c_{t−1} stands for c_t.
+
 ## What looks like it
 
 - [current_h_for_previous] reads one place late and not early. At T = 1 it gives the same numbers,
@@ -59,6 +61,7 @@ import numpy as np
 
 from throughtime.diagnosis.fault import Fault, Section
 from throughtime.diagnosis.mutants.shared_interventions import (
+    LSTM,
     Intervention,
     Model,
     Mutation,
@@ -69,7 +72,10 @@ from throughtime.diagnosis.mutants.shared_interventions import (
 
 
 def mutations(model: Model) -> Iterator[Mutation]:
-    """h_{t−2} for h_{t−1}, together with h_{t−1} for h_t in the head, or either alone."""
+    """h_{t−2} for h_{t−1}, together with h_{t−1} for h_t in the head, or either alone.
+
+    In an LSTM also c_{t−1} for c_t and c_{t−2} for c_{t−1}, with all of these or some.
+    """
 
     def earlier(first: Any) -> Intervention:
         return lambda h, states: np.concatenate([first(states), h[:-1]])
@@ -94,6 +100,26 @@ def mutations(model: Model) -> Iterator[Mutation]:
     if model.has_head:
         for in_head, head in heads.items():
             yield mutation(f"{in_head} alone", seen=head)
+    early: dict[str, dict[str, Intervention]] = {
+        "": {},
+        " in the recurrent weights": {"h_before": earlier(firsts["h_T first"])},
+    }
+    for words, cells in _cells_read_early(model):
+        yield from in_each_layer(model, f"{words}, cell states alone", cells=cells)
+        for where, more in early.items():
+            for in_head, head in heads.items() if model.has_head else ():
+                yield mutation(f"{words}, {in_head}{where}", cells=cells, seen=head, **more)
+
+
+def _cells_read_early(model: Model) -> Iterator[tuple[str, Intervention]]:
+    """c_{t−1} for c_t, with either value that may stand in front of c_0."""
+
+    def one_place(first: slice) -> Intervention:
+        return lambda c: np.concatenate([c[first], c[:-1]])
+
+    if isinstance(model.cell, LSTM):
+        yield "c_T first", one_place(slice(-1, None))
+        yield "c_0 first", one_place(slice(0, 1))
 
 
 FAULT = Fault(

@@ -361,9 +361,10 @@ class LSTM:
         return o * ACTIVATIONS[self.squash](c), c, v, np.zeros_like(c)
 
     def local(self, tape: Tape, intervene: Interventions) -> Local:
-        m = ACTIVATIONS[self.squash](tape.c[1:])
+        c = intervene("cells", tape.c)
+        m = ACTIVATIONS[self.squash](c[1:])
         bend = intervene("cell_slope", SLOPES[self.squash](m), m=m, tape=tape)
-        before = intervene("c_before", tape.c[:-1], now=tape.c[1:])
+        before = intervene("c_before", c[:-1], now=c[1:])
         slopes = _slopes(self.activations, tape, intervene)
         return Local(slopes, m, bend, before, intervene("update", before))
 

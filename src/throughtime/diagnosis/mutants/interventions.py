@@ -11,7 +11,7 @@ Intervention: TypeAlias = Callable[..., Any]
 # Places that the output layer's own gradient depends on; in the recursion; in the products.
 HEAD_PLACES = frozenset({"dy", "seen", "kept_V", "kept_d", "head_slope"})
 RECURSION_PLACES = frozenset(
-    {"cache", "carried", "dh", "c_before", "update", "dgates", "slopes", "cell_slope", "U"}
+    {"cache", "carried", "dh", "c_before", "update", "dgates", "slopes", "cell_slope", "U", "cells"}
     | {"paths", "dx", "dh_out", "dm", "halves", "own_time", "dx_in_time", "dx_halves"}
     | {"order", "quantity", "W", "windows", "head_slope", "handed_back", "step"}
 )

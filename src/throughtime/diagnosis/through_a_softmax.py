@@ -1,0 +1,72 @@
+"""A loss of log-probabilities whose gradient is the one with respect to the logits.
+
+With n the derivative by z, the derivative by logits u, where z = log softmax(u), is n − p Σ n along
+the classes, p = softmax(u). Where z are log-probabilities already, p = exp(z). A loss whose own
+backward pass returns that has counted the softmax once too often, as some CTC losses do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.tolerances import (
+    CONFIDENCE_OF_NUMBERS,
+    DIFFERS_BEYOND,
+    LEAST_TELLING_PAIRS,
+    LINES_OF_CLASSES,
+    STEEP_ENTRY,
+)
+
+
+def through_a_softmax(observed: Observed, study: Study) -> Candidate | None:
+    """The candidate where a further log-softmax explains all that is wrong, in every tensor."""
+    found = []
+    for name in observed.wrong():
+        axis = next((k for k, lines in _lines(observed, name) if _fits(lines, name, study)), None)
+        if axis is None:
+            return None
+        found.append((name, axis))
+    if not found:
+        return None
+    words = " and ".join(f"along axis {axis} of {name}" for name, axis in found)
+    said = (
+        f"With n the numerical derivative and p the softmax, {words} your gradient is n − p Σ n: "
+        "the derivative has gone through a log-softmax that your loss does not take. Either give "
+        "the loss the logits and let it take the log-softmax, or leave that out of the derivative."
+    )
+    where = ", ".join(name for name, _ in found)
+    confidence = CONFIDENCE_OF_NUMBERS
+    return Candidate(("softmax_derivative_twice",), where, None, (said,), confidence=confidence)
+
+
+def _lines(observed: Observed, name: str) -> Iterator[tuple[int, Array]]:
+    """Each axis, the last first, with the places of a few lines along it, (L, K)."""
+    shape = observed.gradient[name].shape
+    places = np.arange(int(np.prod(shape))).reshape(shape)
+    off = observed.sampled[name].places[np.argsort(-observed.z(name))]
+    for axis in reversed(range(len(shape))):
+        lines = np.moveaxis(places, axis, -1).reshape(-1, shape[axis])
+        own = [int(np.flatnonzero((lines == place).any(axis=1))[0]) for place in off]
+        chosen = list(dict.fromkeys(own))[:LINES_OF_CLASSES]
+        if shape[axis] > 1:
+            yield axis, lines[chosen]
+
+
+def _fits(lines: Array, name: str, study: Study) -> bool:
+    there = study.look(places={name: np.sort(lines.reshape(-1))})
+    if there is None:
+        return False
+    order = np.searchsorted(there.sampled[name].places, lines)
+    n, bars = there.sampled[name].numerical[order], there.bars(name)[order]
+    g, z = (array[name].reshape(-1)[lines] for array in (there.gradient, there.parameters))
+    p = np.exp(z - z.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    unsure = bars + p * bars.sum(axis=1, keepdims=True)
+    off = np.abs(g - (n - p * n.sum(axis=1, keepdims=True)))
+    telling = (np.abs(g - n) > STEEP_ENTRY * unsure).sum()
+    return bool((off <= DIFFERS_BEYOND * unsure).all() and telling >= LEAST_TELLING_PAIRS)

@@ -73,6 +73,7 @@ from throughtime.gradcheck.tolerances import (
     STEADY_POINTS,
     STRETCHED_STEPS,
     SURE_BARS,
+    UNKNOWN_PART,
 )
 from throughtime.gradcheck.verdict import reconcile, rejects, with_error_covering, with_kink_bound
 from throughtime.gradcheck.workers import measure_serially
@@ -87,6 +88,7 @@ def confirmed(
     are believed, unless their own values repeat. What the budget does not reach is None: nothing
     is called wrong because of a single measurement.
     """
+    _learn_unknown_change(point, found)
     result = list(found)
     suspects = sorted(
         (k for k, m in enumerate(found) if m is not None and rejects(m)),
@@ -100,6 +102,22 @@ def confirmed(
         rest = [k for k in rest if k not in believed]
     _confirm(point, result, rest)
     return result
+
+
+def _learn_unknown_change(point: EvaluationPoint, found: Sequence[Measurement | None]) -> None:
+    """Notes by how much the loss may change along directions whose slope is not known.
+
+    In double precision rounding leaves no slope unknown: there are stairs along such a direction,
+    inside whose treads all short steps stay.
+    """
+    fine = point.noise.deviation <= DOUBLE_PRECISION_NOISE * abs(point.loss)
+    if not fine or not point.in_double_precision:
+        return
+    for m in found:
+        if m is None or rejects(m) or not np.isfinite(m.error):
+            continue
+        if m.error > UNKNOWN_PART * max(abs(m.gradient), abs(m.numerical)):
+            point.unknown_change = max(point.unknown_change, m.error * m.direction.unit)
 
 
 def _z(found: Measurement | None) -> float:
@@ -157,7 +175,7 @@ def _above_all_noise(test: ClaimTest) -> bool:
     and where long moves left noise over, shorter ones may not have crossed the stairs.
     """
     point, claim = test.point, test.claim
-    loudest = max(test.loudest_noise(), *point.own_noise.values(), 0.0)
+    loudest = max(test.loudest_noise(), point.unknown_change, *point.own_noise.values())
     length = 2 * SAME_NOISE * loudest / abs(claim.residual)
     if length <= test.longest_shown():
         return True
@@ -349,9 +367,8 @@ class ClaimTest:
         against = [m.length for m in self.moves if self.shows_difference(m) is False]
         length = max([*against, *(m.length for m in self._noisy_moves())], default=0.0)
         point = self.point
-        fine = all(array.dtype == np.float64 for array in point.parameters.values())
         noise = point.noise_along(self.claim.direction.blocks).deviation
-        fine = fine and noise <= DOUBLE_PRECISION_NOISE * abs(point.loss)
+        fine = point.in_double_precision and noise <= DOUBLE_PRECISION_NOISE * abs(point.loss)
         if not length or not fine or point.coarse or point.rounded_inside:
             return False  # what is rounded to a grid may be smooth for as long as steps are short
         missed = change_beyond_slopes(self.function, self.point.loss, length, min(steps, self.step))

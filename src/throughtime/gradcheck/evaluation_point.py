@@ -122,6 +122,7 @@ class EvaluationPoint:
         self.noise = Noise(0.0, 0.0, np.finfo(float).eps)
         self.own_noise: dict[str, float] = {}  # by tensor, where the loss has more along it
         self.rounded_inside = False  # whether moves showed more rounding than the values' digits do
+        self.unknown_change = 0.0  # of the loss, over a unit along the least known direction so far
         self.gradient_noise: dict[str, Array] = {}
         self.terms = 1
         self.loss = np.nan
@@ -284,6 +285,11 @@ class EvaluationPoint:
         if not abs(value) <= BLOWN_UP_RATIO * max(abs(self.loss), 1.0):
             return FunctionValue(moved.realised, np.nan, np.nan)
         return FunctionValue(moved.realised, value - moved.off_line_error, value)
+
+    @property
+    def in_double_precision(self) -> bool:
+        """Whether all parameters are held in float64."""
+        return all(array.dtype == np.float64 for array in self.parameters.values())
 
     @property
     def coarse(self) -> bool:

@@ -65,6 +65,7 @@ CLOSE_POINTS = 5  # nearby points at which a claim is measured
 CLOSE_DISTANCE = 2.0**-6  # of each tensor's size: how far away they are
 CLOSE_POINT_SEEDS = 1000  # from here on: those of the directions to them
 CLOSE_POINT_ERROR = 0.05  # of the difference: an error bar there that need not be narrower
+UNKNOWN_PART = 0.1  # of a slope, by which its error bar leaves open whether there is any
 KNOWN_SLOPE = 5.0  # error bars from 0: with fewer, a factor to it is hardly known itself
 STEADY_PART = 0.1  # of the difference: it stays the same within this …
 STEADY_POINTS = 3  # … at so many points: no more are needed

@@ -101,7 +101,7 @@ ROLES: tuple[tuple[str, str], ...] = (
     (r"y_?hat|pred|^outs?$|output(?!.*(grad|delta|size))|prob|^ps?$|logit|score|activation|^a_?l$"
      r"|^o$|^os$", "prediction"),
     (r"target|label|^y$|^ys$|^y_?(t|true|seq|batch|train|list|i|real|onehot|one_hot)$|true|truth"
-     r"|^t$|^ts$|^d$|desired|expected|gold|answer|^y_|^tgt|^actual", "target"),
+     r"|^t$|^ts$|desired|expected|gold|answer|^y_|^tgt|^actual", "target"),
     (r"^lr$|rate|alpha|^eta$|learn|step_size", "rate"),
     (r"^d_?(?!ata|im|epth|ec|rop|ict)\w+|grad|delta|^err|error|upstream|dout|dloss|sensitiv|^g$|bottom_diff|diff$",
      "upstream"),

@@ -126,8 +126,8 @@ class Judged:
         silent: whether all of the gradient is exactly 0, as where it is given the predictions for
             targets.
         factor: what several tensors of the gradient are too large by, where that is the same.
-        inert: whether the loss does not react at all to a parameter that has a gradient, as to
-            recurrent weights where there is a single step.
+        inert: whether the loss does not react at all to some parameter, as to recurrent weights
+            where there is a single step.
         downhill: whether the user's code adds its gradients to the parameters, so that they are
             those of the loss with the other sign, with which they are read.
     """
@@ -509,8 +509,7 @@ def _slopes(
 ) -> tuple[tuple[str, ...], tuple[str, ...], float | None, bool]:
     """Which tensors' gradients are right along a random direction, and which move the loss.
 
-    Then a factor that several of them are too large by, and whether the loss does not react to one
-    that has a gradient.
+    Then a factor that several of them are too large by, and whether the loss does not react to one.
     """
     evaluate = f"{reading.run}\n{reading.loss}"
     draw = np.random.default_rng(7)
@@ -538,10 +537,11 @@ def _slopes(
             bench.run(f"{move}\ndel _move\n{evaluate}", start, _move=shift)
             ends.append(_loss(bench))
         slope = (ends[0] - ends[1]) / (2 * SLOPE_STEP)
+        inert = inert or slope == 0.0
         if slope == 0.0 and not gradient.any():
             continue
         moves.append(name)
-        moved, inert = moved or slope != 0.0, inert or slope == 0.0
+        moved = moved or slope != 0.0
         predicted = float(np.sum(gradient.reshape(shape) * direction))
         ratios.append(predicted / slope if slope else np.inf)
         size = max(abs(slope), float(np.linalg.norm(gradient)) / 10)

@@ -35,6 +35,7 @@ from throughtime.diagnosis.tolerances import (
     LEAST_DRIVEN,
     MOST_BLIND_DESCENTS,
     MOST_DESCENTS,
+    MOST_RECOVERIES,
     MOST_SEQUENCES,
     MOST_STRUCTURES,
     POINTS_THAT_MOVE,
@@ -129,6 +130,7 @@ class LayoutSearch:
     def __init__(self, losses: DrawnLosses, steps: int) -> None:
         self.losses, self.steps = losses, steps
         self.began = False  # whether data of a first step were found
+        self.recoveries = 0  # how often data were looked for
         self.known: dict[tuple[Any, ...], list[tuple[Loss, float | None, bool, Array | None]]] = {}
 
     def run(self) -> Layout | None:
@@ -409,6 +411,9 @@ class LayoutSearch:
         cheap = way.sequences == 1 and way.inputs == "classes" and not way.states
         if not cheap and way.sequences not in self._counts(one.layout):
             return None
+        if self.recoveries >= MOST_RECOVERIES:
+            return None
+        self.recoveries += 1
         network = Network(one.layout, self.losses)
         if not self.losses.affordable(self.steps * way.points(network.sizes)):
             return None

@@ -195,6 +195,8 @@ MOST_SEQUENCES = 4  # whose data are told apart
 # where nothing has shown what network it is, or where initial states are unknown too.
 MOST_DESCENTS = 480
 MOST_BLIND_DESCENTS = 120
+# Layouts and losses for which data are looked for; a network that was recognised took 125 at most.
+MOST_RECOVERIES = 1_000
 # Layouts that names and shapes allow, the likeliest first: so many are looked at before data are
 # recovered with those that showed. Where all sizes are equal, there are 100,000.
 STRUCTURES_AT_ONCE = 2_000

@@ -32,7 +32,11 @@ def thing_in_file(place: str) -> object:
         refuse(f"{path}: name", f"one of {_names(module)}", repr(name), error=CheckError)
     found = getattr(module, name)
     makes = inspect.isfunction(found) or isinstance(found, type | functools.partial)
-    return _made(place, found) if makes else found
+    made = _made(place, found) if makes else found
+    if made is None and makes:
+        way_out = f"return one, or have the file itself looked through: throughtime check {path}"
+        refuse(place, "a function that returns a target", "None", way_out, error=CheckError)
+    return made
 
 
 def objects_in_file(place: str) -> tuple[dict[str, object], str]:
@@ -69,9 +73,12 @@ def _refuse_place(place: str) -> NoReturn:
     actual, way_out = repr(place), ""
     if Path(place).is_dir() and place:
         actual = f"the folder {place}"
+        own = sorted(path for path in Path(place).glob("*.py") if path.is_file())
+        way_out = f"name a file in it, as {own[0]}" if own else ""
     elif Path(place).is_file():
         way_out = f"name what to check in it: {place}:NAME"
-    refuse("target", "file.py:name, or a shared library", actual, way_out, error=CheckError)
+    expected = "a file, as lstm.py or lstm.py:NAME, or a shared library"
+    refuse("target", expected, actual, way_out, error=CheckError)
 
 
 def _names(module: ModuleType) -> str:

@@ -25,6 +25,7 @@ from throughtime.source import (
     find,
     read_source,
     regions,
+    tell,
     which_line,
 )
 
@@ -105,15 +106,18 @@ def judge(
             from there.
     """
     path, name = split_place(place)
+    tell("looking for its loss and its gradient")
     found = find(path, name, setup=made)
     read = read_source(found.recipe.path).text
     text = str(found)
     target = as_python(found.recipe, found.name, folder)
     if not run:
         return Judged(text, target, None, found.recipe, read)
+    tell(f"comparing the gradient of {found.name} with numerical derivatives")
     target_of_file = Program(found.recipe, seed=seed).target()
     report = check(target_of_file, seed=seed, diagnose=False, **options)
     if report.verdict == "disagree":
+        tell(f"looking for why the gradient of {found.name} is wrong")
         report = _with_causes(target_of_file, report, found.recipe, seed, options)
     return Judged(text, target, _with_notes(report, (*found.notes, NOT_LOOKED)), found.recipe, read)
 
@@ -155,8 +159,8 @@ def judged(options: argparse.Namespace, chosen: dict[str, Any]) -> Judged:
     run = not options.print_target
     given = (place, made, options.seed, {**chosen, "progress": False}, run, os.getcwd())
     what = f"checking {path.name}" if run else f"looking for what can be checked in {path.name}"
-    with waiting(what, False if options.quiet else None):
-        found = apart(TASK, *given, seconds=options.timeout)
+    with waiting(what, False if options.quiet else None) as now:
+        found = apart(TASK, *given, seconds=options.timeout, told=now)
     assert isinstance(found, Judged)
     return found
 

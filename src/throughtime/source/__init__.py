@@ -2,7 +2,7 @@
 
 from throughtime.source.annotated import annotated_text
 from throughtime.source.candidates import Candidate, candidates
-from throughtime.source.child import apart
+from throughtime.source.child import apart, tell
 from throughtime.source.finding import Found, find
 from throughtime.source.given import OPTIONS, found_in_object, is_object
 from throughtime.source.lines import LineFinding, annotate, first_wrong
@@ -36,5 +36,6 @@ __all__ = [
     "parsed",
     "read_source",
     "regions",
+    "tell",
     "which_line",
 ]

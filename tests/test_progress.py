@@ -99,6 +99,8 @@ def test_what_is_waited_for_says_what_it_does(monkeypatch):
         written(terminal, "\rchecking lstm.py, looking for its loss and its gradient: ")
         now("a\x1b[2J")
         written(terminal, "\rchecking lstm.py, a\\x1b[2J: ")
+        monkeypatch.setenv("COLUMNS", "30")
+        written(terminal, "\rchecking lstm.py, a\\x1b[: 0 s")
     assert terminal.getvalue().split("\r")[-2].strip() == ""
 
 

@@ -92,7 +92,8 @@ def waiting(what: str, show: bool | None = None) -> Iterator[Callable[[str], Non
         with contextlib.suppress(OSError, ValueError):  # the terminal has gone
             while not done.wait(pause):
                 fitting = max(1, shutil.get_terminal_size().columns - 1)
-                words = f"{shown[0]}: {monotonic() - began:.0f} s"[:fitting]
+                took = f": {monotonic() - began:.0f} s"
+                words = (shown[0][: max(0, fitting - len(took))] + took)[:fitting]
                 stream.write(f"\r{words:<{min(before, fitting)}}")
                 stream.flush()
                 pause, before = EVERY, len(words)

@@ -113,11 +113,11 @@ def judge(
     target = as_python(found.recipe, found.name, folder)
     if not run:
         return Judged(text, target, None, found.recipe, read)
-    tell(f"comparing the gradient of {found.name} with numerical derivatives")
+    tell(f"measuring the gradient of {found.name}")
     target_of_file = Program(found.recipe, seed=seed).target()
     report = check(target_of_file, seed=seed, diagnose=False, **options)
     if report.verdict == "disagree":
-        tell(f"looking for why the gradient of {found.name} is wrong")
+        tell("looking for the cause")
         report = _with_causes(target_of_file, report, found.recipe, seed, options)
     return Judged(text, target, _with_notes(report, (*found.notes, NOT_LOOKED)), found.recipe, read)
 

@@ -74,6 +74,10 @@ def main():
 
 def hello():
     print("epoch")
+
+
+def seven():
+    return 7
 """
 SYNTAX = "import numpy as np\ndef f(x):\n    return (x +\n"
 NOTEBOOK = {"cells": [{"cell_type": "code", "source": "x = 1\n"},
@@ -152,6 +156,14 @@ def test_a_function_that_trains_is_searched_for_its_step_and_not_called(here, ca
     out, error = capsys.readouterr()
     assert "found: the loop of line 25" in out
     assert "epoch" not in out + error
+
+
+def test_a_function_that_returns_something_else_than_a_target(here, capsys):
+    assert main(["check", "gru_funcs.py:seven"]) == FAILED
+    error = capsys.readouterr().err
+    assert "gru_funcs.py:seven: expected a Target, or what " in error
+    expected = "; leave the name out to have the file itself looked through: throughtime check "
+    assert error.endswith(f"{expected}gru_funcs.py\n")
 
 
 @pytest.mark.parametrize("method", ["forward", "backward"])

@@ -39,6 +39,17 @@ def thing_in_file(place: str) -> object:
     return made
 
 
+def without_its_name(place: str) -> str:
+    """The way out where `file.py:name` is no target and its file knows of none; "" elsewhere."""
+    path = place.rpartition(":")[0]
+    known = vars(sys.modules[Path(path).stem]).values()
+    homes = [t.__module__ for t in known if isinstance(t, type) or inspect.isfunction(t)]
+    homes += [t.__name__ for t in known if inspect.ismodule(t)]
+    if any(str(home).partition(".")[0] == "throughtime" for home in homes):
+        return ""
+    return f"; leave the name out to have the file itself looked through: throughtime check {path}"
+
+
 def objects_in_file(place: str) -> tuple[dict[str, object], str]:
     """What stands in the file of `file.py` or `file.py:name`, by name, and the name; "" if none.
 

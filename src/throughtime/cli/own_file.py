@@ -82,7 +82,8 @@ def _may_make_a_target(node: ast.AST | None, tree: ast.Module) -> bool:
     if len(node.args.args) != len(node.args.defaults) or node.args.vararg:
         return False
     inside = {id(part) for part in ast.walk(node)}
-    return _returns(node) and not any(id(step.body[0]) in inside for step in regions(tree))
+    ends = _returns(node) or isinstance(node.body[-1], ast.Raise)  # what it raises is to be said
+    return ends and not any(id(step.body[0]) in inside for step in regions(tree))
 
 
 def _returns(node: ast.AST) -> bool:
